@@ -1,0 +1,191 @@
+"""The one thing that flows: changes, many in columns (`ChangeBatch`) or one as a row view (`Change`).
+
+A ChangeBatch holds changes of one table under one schema, in binlog order, as an Arrow RecordBatch of these columns:
+
+    op       dictionary<int8, string>   "c" create, "u" update, "d" delete, "r" read by snapshot, "t" truncate
+    before   struct of the table's columns, NULL for c, r and t; a column absent from a partial image is an absent child
+    after    the same, NULL for d and t
+    ts_us    timestamp[us, UTC]         commit time at the source
+    gtid     dictionary<int32, string>  transaction, NULL where the server has no GTIDs
+    file     dictionary<int32, string>  binlog file
+    pos      uint64                     offset after the event that holds the change
+    row      uint32                     number of the change in that event, from 0
+    txn_pos  uint64                     offset where the transaction begins
+    order    uint64                     number of the change in its transaction, from 0, tables left out by filters counted
+    seq      int64                      number of the change in the run of its reader; merges the tables into binlog order
+
+On one server (file, pos, row) and (file, txn_pos, order) both put all changes in the same total order, and neither repeats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from binlogsync.position import BinlogPosition
+from binlogsync.schema import TableSchema
+
+Op = Literal["c", "u", "d", "r", "t"]
+OPS: tuple[Op, ...] = ("c", "u", "d", "r", "t")
+
+OP_TYPE = pa.dictionary(pa.int8(), pa.string())
+NAME_TYPE = pa.dictionary(pa.int32(), pa.string())
+TIME_TYPE = pa.timestamp("us", "UTC")
+
+SOURCE_FIELDS: tuple[pa.Field, ...] = (
+    pa.field("ts_us", TIME_TYPE),
+    pa.field("gtid", NAME_TYPE),
+    pa.field("file", NAME_TYPE),
+    pa.field("pos", pa.uint64()),
+    pa.field("row", pa.uint32()),
+    pa.field("txn_pos", pa.uint64()),
+    pa.field("order", pa.uint64()),
+    pa.field("seq", pa.int64()),
+)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where one change comes from; `coordinates` orders changes of one server, `Change.id` names one for ever."""
+
+    server_uuid: str
+    server_id: int
+    database: str
+    table: str
+    ts: datetime
+    gtid: str | None
+    file: str
+    pos: int
+    row: int
+    order: int
+    snapshot: bool = False
+
+    @property
+    def position(self) -> BinlogPosition:
+        """The place after the event that holds the change."""
+        return BinlogPosition(self.file, self.pos)
+
+    @property
+    def coordinates(self) -> tuple[int, int, int]:
+        """(file number, pos, row): ordered as the changes of one server are."""
+        return (self.position.file_number, self.pos, self.row)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row changed once. `before` is None for c and r, `after` is None for d, both for t.
+
+    In an image None means NULL; a column absent from a partial image is an absent key.
+    """
+
+    op: Op
+    before: Row | None
+    after: Row | None
+    source: Source
+
+    @property
+    def id(self) -> str:
+        """Stable name of this change, the same at every delivery: the transaction, and the row in it."""
+        source = self.source
+        if source.gtid is not None:
+            return f"{source.gtid}:{source.order}"
+        return f"{source.server_uuid}:{source.file}:{source.pos}:{source.row}"
+
+    def changed(self) -> tuple[str, ...]:
+        """Names of the columns whose value differs between the images; for c, r and d all columns of the one image."""
+        if self.before is None or self.after is None:
+            return tuple(self.after or self.before or ())
+        missing = object()
+        return tuple(name for name, value in self.after.items() if self.before.get(name, missing) != value)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeBatch:
+    """Changes of one table under one schema, in binlog order; see the module for the columns of `data`.
+
+    Attributes:
+        schema: of the table, as the TABLE_MAP of these very changes says.
+        data: the columns.
+        server_uuid, server_id: of the server that wrote the binlog.
+        impossible: values that Arrow cannot hold (zero and impossible dates), as MySQL prints them: (image, column) ->
+            string array as long as the batch, NULL except at those values, which are NULL in `data`.
+    """
+
+    schema: TableSchema
+    data: pa.RecordBatch
+    server_uuid: str
+    server_id: int
+    impossible: Mapping[tuple[Literal["before", "after"], str], pa.StringArray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return int(self.data.num_rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values, slices counted as slices."""
+        return int(self.data.nbytes)
+
+    def slice(self, start: int, stop: int) -> ChangeBatch:
+        """The changes start..stop-1, sharing memory."""
+        impossible = {key: texts.slice(start, stop - start) for key, texts in self.impossible.items()}
+        data = self.data.slice(start, stop - start)
+        return ChangeBatch(self.schema, data, self.server_uuid, self.server_id, impossible)
+
+    def select(self, mask: pa.BooleanArray) -> ChangeBatch:
+        """The changes where `mask` is true."""
+        impossible = {key: texts.filter(mask) for key, texts in self.impossible.items()}
+        return ChangeBatch(self.schema, self.data.filter(mask), self.server_uuid, self.server_id, impossible)
+
+    def changes(self) -> Iterator[Change]:
+        """Row views, in order. Arrow's own Python values; an impossible date is its text; BIT(1) is bool, TIME timedelta."""
+        columns = {name: self.data.column(name).to_pylist() for name in self.data.schema.names}
+        for (image, column), texts in self.impossible.items():
+            for row, text in enumerate(texts.to_pylist()):
+                if text is not None and columns[image][row] is not None:
+                    columns[image][row][column] = text
+        for i in range(len(self)):
+            source = Source(
+                server_uuid=self.server_uuid,
+                server_id=self.server_id,
+                database=self.schema.database,
+                table=self.schema.table,
+                ts=columns["ts_us"][i],
+                gtid=columns["gtid"][i],
+                file=columns["file"][i],
+                pos=columns["pos"][i],
+                row=columns["row"][i],
+                order=columns["order"][i],
+                snapshot=columns["op"][i] == "r",
+            )
+            yield Change(columns["op"][i], columns["before"][i], columns["after"][i], source)
+
+
+def build_batch(
+    schema: TableSchema,
+    ops: Sequence[Op],
+    images: tuple[pa.StructArray, pa.StructArray],
+    source: Mapping[str, pa.Array | Sequence[object]],
+    server: tuple[str, int],
+    impossible: Mapping[tuple[Literal["before", "after"], str], pa.StringArray] | None = None,
+) -> ChangeBatch:
+    """A ChangeBatch from its parts, `source` by the names of SOURCE_FIELDS, `server` as (server_uuid, server_id).
+
+    Sequences are converted; Arrow arrays of the right type are taken as they are.
+    """
+    arrays: list[pa.Array] = [pa.array(ops, pa.string()).dictionary_encode().cast(OP_TYPE), *images]
+    for item in SOURCE_FIELDS:
+        values = source[item.name]
+        if not isinstance(values, pa.Array):
+            plain = pa.string() if item.type == NAME_TYPE else item.type
+            values = pa.array(values, plain)
+        if values.type != item.type:
+            values = values.dictionary_encode().cast(item.type) if item.type == NAME_TYPE else values.cast(item.type)
+        arrays.append(values)
+    fields = [pa.field("op", OP_TYPE), pa.field("before", images[0].type), pa.field("after", images[1].type), *SOURCE_FIELDS]
+    return ChangeBatch(schema, pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields)), *server, impossible or {})

@@ -1,0 +1,101 @@
+"""Every error that binlogsync raises on purpose.
+
+    BinlogSyncError
+    ├── ConfigError            an option or environment variable that cannot be right
+    ├── SourceError            MySQL or MariaDB cannot be reached, or refuses what is needed
+    │   ├── PreflightError     the server is reachable, but not set up for change data capture
+    │   └── PositionError      the asked position is purged, foreign or does not exist
+    ├── DecodeError            bytes of the binlog that cannot be turned into exact values
+    ├── WireError              a message of the stream that is not what this program writes
+    ├── SinkError              a sink cannot store what it was given
+    │   └── FencedError        another writer has taken over this stream
+    ├── StoreError             a position store cannot be read or written
+    │   └── LeaseLostError     another tail holds the lease now
+    ├── ConsumeError           a consumer cannot go on
+    │   ├── ModelError         a model does not fit the table
+    │   └── HandlerError       the user's handler raised
+    └── EmbeddedServerError    a private server cannot be had or does not start
+
+The message of each says what failed, where, and what to do next. Anything else that escapes is a bug.
+"""
+
+from __future__ import annotations
+
+
+class BinlogSyncError(Exception):
+    """Root of the tree; never raised itself."""
+
+
+class ConfigError(BinlogSyncError):
+    """An option, environment variable or combination of them cannot be right."""
+
+
+class SourceError(BinlogSyncError):
+    """MySQL or MariaDB cannot be reached, or refuses what is needed; a retry may help."""
+
+
+class PreflightError(SourceError):
+    """The server is not set up for change data capture; the message holds the SQL that mends it."""
+
+
+class PositionError(SourceError):
+    """The position asked for is purged, belongs to another server, or does not exist. A retry cannot help."""
+
+
+class DecodeError(BinlogSyncError):
+    """Bytes of the binlog that cannot be turned into exact values.
+
+    Attributes:
+        file: binlog file name, "" when not known yet.
+        pos: offset of the event in the file.
+        table: "database.table", or None when the event belongs to no table.
+        column: column name, or None.
+    """
+
+    def __init__(
+        self, reason: str, *, file: str = "", pos: int = 0, table: str | None = None, column: str | None = None
+    ) -> None:
+        self.reason = reason
+        self.file = file
+        self.pos = pos
+        self.table = table
+        self.column = column
+        where = ".".join(part for part in (table, column) if part)
+        place = f" at {file}:{pos}; look at it with: mysqlbinlog -vv --start-position={pos} {file}" if file else ""
+        super().__init__(f"{where + ': ' if where else ''}{reason}{place}")
+
+
+class WireError(BinlogSyncError):
+    """A message of the stream that cannot be read back: its header, schema or body is not what the tail writes."""
+
+
+class SinkError(BinlogSyncError):
+    """A sink cannot store what it was given; nothing of the flush is counted as stored."""
+
+
+class FencedError(SinkError):
+    """Another writer has written to the same stream or audit log; this one has to stop."""
+
+
+class StoreError(BinlogSyncError):
+    """A position store cannot be opened, read or written."""
+
+
+class LeaseLostError(StoreError):
+    """Another tail has claimed the source since; this one must not save and has to stop."""
+
+
+class ConsumeError(BinlogSyncError):
+    """A consumer cannot go on."""
+
+
+class ModelError(ConsumeError):
+    """A model does not fit its table; names field, column and both types."""
+
+
+class HandlerError(ConsumeError):
+    """The user's handler raised; the change it raised for and the position are attributes of the message."""
+
+
+class EmbeddedServerError(BinlogSyncError):
+    """A private MySQL, MariaDB, NATS or Redis cannot be had or does not start."""

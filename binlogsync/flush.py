@@ -1,0 +1,153 @@
+"""What the tail hands to its sinks at once: batches, the schema changes between them, and the checkpoint behind them.
+
+A `Flush` can be cut anywhere: `checkpoint_at` says where a restart begins when only its first changes are stored, and
+`after` drops what a sink has already. Both follow from one rule: a change is stored already if (file number, txn_pos, order)
+of it is lower than (file number, pos, skip) of the checkpoint.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from binlogsync.change import ChangeBatch
+from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+from binlogsync.schema import TableSchema
+
+FlushReason = Literal["interval", "rows", "bytes", "rotation", "schema", "idle", "stop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Consecutive transactions whose GTIDs count up by one, so that a flush of 100,000 commits needs few of these.
+
+    Attributes:
+        key: "uuid", "uuid:tag" or MariaDB's "domain-server_id"; None where the server has no GTIDs.
+        first: sequence number of the first transaction; 0 without GTIDs.
+        begin: position where each transaction begins.
+        first_seq: `seq` that the first change of each transaction has, or would have.
+        file: file of them all.
+    """
+
+    key: str | None
+    first: int
+    file: str
+    begin: Sequence[int]
+    first_seq: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChange:
+    """A DDL statement that touches a captured table, at its place in the flow.
+
+    Attributes:
+        kind: "create", "alter", "rename", "drop", "truncate" or "other".
+        tables: (database, table) touched; for a rename old and new names in turn.
+        sql: the statement as logged.
+        seq: `seq` of the next change behind it.
+        position: the place after it.
+        gtid: of it, or None.
+        ts_us: when it was executed, microseconds since 1970 UTC.
+    """
+
+    kind: Literal["create", "alter", "rename", "drop", "truncate", "other"]
+    tables: tuple[tuple[str, str], ...]
+    sql: str
+    seq: int
+    position: BinlogPosition
+    gtid: str | None
+    ts_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Changes in binlog order (merge the batches by `seq`) and the checkpoint after the last of them.
+
+    Attributes:
+        source: name of the source.
+        number: of this flush in the run of its tail, from 1.
+        reason: which rule asked for it.
+        batches: of every table, each in order; none when only the checkpoint moved.
+        start: where the changes begin.
+        checkpoint: where a restart begins when all of it is stored.
+        runs: the transactions of the changes, in order.
+        schema_changes: DDL between the changes.
+        dropped: changes left out by the table filter since the last flush.
+        opened_us: when the first change arrived, microseconds since 1970 UTC.
+        closed_us: when the flush was cut.
+    """
+
+    source: str
+    number: int
+    reason: FlushReason
+    batches: tuple[ChangeBatch, ...]
+    start: Checkpoint
+    checkpoint: Checkpoint
+    runs: tuple[Run, ...] = ()
+    schema_changes: tuple[SchemaChange, ...] = ()
+    dropped: int = 0
+    opened_us: int = 0
+    closed_us: int = 0
+    tables: tuple[tuple[str, str], ...] = field(init=False, default=())
+
+    def __post_init__(self) -> None:
+        names = sorted({(b.schema.database, b.schema.table) for b in self.batches})
+        object.__setattr__(self, "tables", tuple(names))
+
+    @property
+    def changes(self) -> int:
+        """Number of changes."""
+        return sum(len(batch) for batch in self.batches)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of their values."""
+        return sum(batch.nbytes for batch in self.batches)
+
+    def checkpoint_at(self, seq: int, order: int, ts_us: int) -> Checkpoint:
+        """Where a restart begins when the change with this `seq`, `order` and commit time, and all before it, are stored."""
+        gtids = self.start.gtids
+        for number, run in enumerate(self.runs, 1):
+            if number == len(self.runs) or self.runs[number].first_seq[0] > seq:
+                index = bisect_right(run.first_seq, seq) - 1
+                position = BinlogPosition(run.file, int(run.begin[index]))
+                return Checkpoint(position, self.start.server_uuid, _with(gtids, run, index), order + 1, ts_us)
+            gtids = _with(gtids, run, len(run.begin))
+        raise AssertionError(f"change {seq} belongs to no transaction of flush {self.number}")
+
+    def after(self, stored: Checkpoint | None) -> Flush:
+        """This flush without the changes that a sink with that checkpoint has already; itself when it has none of them."""
+        if stored is None or stored.precedes(self.start) or not self.batches:
+            return self
+        kept = tuple(part for batch in self.batches if len(part := _after(batch, stored)))
+        return replace(self, batches=kept)
+
+
+def _with(gtids: GtidSet | None, run: Run, count: int) -> GtidSet | None:
+    """The set and the first `count` transactions of the run."""
+    if gtids is None or run.key is None or not count:
+        return gtids
+    return gtids.with_run(run.key, run.first, run.first + count - 1)
+
+
+def _after(batch: ChangeBatch, stored: Checkpoint) -> ChangeBatch:
+    """The changes of one batch that are not stored at that checkpoint."""
+    if batch.server_uuid != stored.server_uuid:
+        return batch
+    number = stored.position.file_number
+    files = batch.data.column("file")
+    numbers = [BinlogPosition(name, 0).file_number for name in files.dictionary.to_pylist()]
+    later = pa.array([n > number for n in numbers]).take(files.indices)
+    same = pa.array([n == number for n in numbers]).take(files.indices)
+    txn_pos, order = batch.data.column("txn_pos"), batch.data.column("order")
+    here = pc.or_(
+        pc.greater(txn_pos, stored.position.pos),
+        pc.and_(pc.equal(txn_pos, stored.position.pos), pc.greater_equal(order, stored.skip)),
+    )
+    mask = pc.or_(later, pc.and_(same, here))
+    return batch if mask.false_count == 0 else batch.select(mask)

@@ -1,0 +1,242 @@
+"""Where we are in a binary log: frozen values that parse and print.
+
+`BinlogPosition` is a place in a file, `GtidSet` the transactions already executed, and `Checkpoint` the two together with
+the server they belong to and the number of changes already stored of a transaction that was cut. Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import total_ordering
+from typing import Literal
+
+from binlogsync.errors import PositionError
+
+Flavor = Literal["mysql", "mariadb"]
+Interval = tuple[int, int]
+
+_FILE = re.compile(r"^(?P<base>.*?)\.?(?P<number>\d+)$")
+_UUID = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
+_TAG = re.compile(r"^[a-z_][a-z0-9_]{0,31}$")
+_MARIADB_GTID = re.compile(r"^(\d+)-(\d+)-(\d+)$")
+
+
+@total_ordering
+@dataclass(frozen=True, slots=True)
+class BinlogPosition:
+    """The place after an event: file name and byte offset. Ordered by file number, then offset.
+
+    >>> BinlogPosition.parse("binlog.000042:1187")
+    BinlogPosition(file='binlog.000042', pos=1187)
+    """
+
+    file: str
+    pos: int
+
+    @classmethod
+    def parse(cls, text: str) -> BinlogPosition:
+        """Read "file:offset" as printed by str(); raises PositionError."""
+        file, colon, pos = text.strip().rpartition(":")
+        if not colon or not pos.isdigit() or not _FILE.match(file):
+            raise PositionError(f"{text!r} is not a binlog position; write it as binlog.000042:1187")
+        return cls(file, int(pos))
+
+    @property
+    def file_number(self) -> int:
+        """The number that ends the file name: binlog.1000000 comes after binlog.999999."""
+        match = _FILE.match(self.file)
+        if match is None:
+            raise PositionError(f"{self.file!r} is not a binlog file name: it does not end in a number")
+        return int(match["number"])
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.pos}"
+
+    def __lt__(self, other: BinlogPosition) -> bool:
+        return (self.file_number, self.pos) < (other.file_number, other.pos)
+
+
+def _merge(intervals: Iterable[Interval]) -> tuple[Interval, ...]:
+    """Sorted, joined intervals, both ends included."""
+    merged: list[Interval] = []
+    for first, last in sorted(intervals):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
+        else:
+            merged.append((first, last))
+    return tuple(merged)
+
+
+@dataclass(frozen=True, slots=True)
+class GtidSet:
+    """The transactions a server or a sink already has.
+
+    MySQL: "uuid:1-5:7,uuid:tag:1-3" (tags since 8.3); `members` maps "uuid" or "uuid:tag" to its intervals, ends included.
+    MariaDB: "0-1-100,1-2-7", one position a domain; `members` maps "domain" to ((server_id, sequence),), and contains every
+    lower sequence of that domain.
+    """
+
+    flavor: Flavor = "mysql"
+    members: Mapping[str, tuple[Interval, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str, flavor: Flavor | None = None) -> GtidSet:
+        """Read either server's text; an empty text is the empty set (of `flavor`, MySQL when not said). Raises PositionError."""
+        compact = re.sub(r"\s+", "", text).lower()
+        if not compact:
+            return cls(flavor or "mysql")
+        parts = [part for part in compact.split(",") if part]
+        if flavor == "mariadb" or (flavor is None and all(_MARIADB_GTID.match(part) for part in parts)):
+            return cls._parse_mariadb(text, parts)
+        members: dict[str, list[Interval]] = {}
+        for part in parts:
+            for key, interval in _parse_mysql_part(text, part):
+                members.setdefault(key, []).append(interval)
+        return cls("mysql", {key: _merge(members[key]) for key in sorted(members)})
+
+    @classmethod
+    def _parse_mariadb(cls, text: str, parts: list[str]) -> GtidSet:
+        members: dict[str, tuple[Interval, ...]] = {}
+        for part in parts:
+            match = _MARIADB_GTID.match(part)
+            if match is None:
+                raise PositionError(f"{text!r} is not a MariaDB GTID position; write it as 0-1-100,1-2-7")
+            domain, server, sequence = match.groups()
+            members[domain] = ((int(server), int(sequence)),)
+        return cls("mariadb", members)
+
+    def __str__(self) -> str:
+        if self.flavor == "mariadb":
+            return ",".join(f"{domain}-{pairs[0][0]}-{pairs[0][1]}" for domain, pairs in self.members.items())
+        return ",".join(
+            f"{key}:{':'.join(str(a) if a == b else f'{a}-{b}' for a, b in intervals)}"
+            for key, intervals in self.members.items()
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.members)
+
+    def with_run(self, key: str, first: int, last: int) -> GtidSet:
+        """This set and the transactions first..last of `key` ("uuid", "uuid:tag"); for MariaDB `key` is "domain-server_id"."""
+        members = dict(self.members)
+        if self.flavor == "mariadb":
+            domain, _, server = key.partition("-")
+            members[domain] = ((int(server), last),)
+        else:
+            members[key] = _merge((*members.get(key, ()), (first, last)))
+        return GtidSet(self.flavor, {name: members[name] for name in sorted(members)})
+
+    def with_gtid(self, gtid: str) -> GtidSet:
+        """This set and one transaction, written as the server writes it."""
+        if self.flavor == "mariadb":
+            domain, server, sequence = gtid.split("-")
+            return self.with_run(f"{domain}-{server}", int(sequence), int(sequence))
+        key, _, number = gtid.rpartition(":")
+        return self.with_run(key, int(number), int(number))
+
+    def union(self, other: GtidSet) -> GtidSet:
+        """All transactions of both; for MariaDB the higher sequence of each domain."""
+        result = self
+        for key, intervals in other.members.items():
+            for first, last in intervals:
+                if self.flavor == "mariadb":
+                    mine = result.members.get(key)
+                    if mine is None or mine[0][1] < last:
+                        result = result.with_run(f"{key}-{first}", last, last)
+                else:
+                    result = result.with_run(key, first, last)
+        return result
+
+    def contains(self, other: GtidSet) -> bool:
+        """True when every transaction of `other` is in this set."""
+        if self.flavor == "mariadb":
+            return all(
+                key in self.members and self.members[key][0][1] >= pairs[0][1] for key, pairs in other.members.items()
+            )
+        return all(
+            any(a <= first and last <= b for a, b in self.members.get(key, ()))
+            for key, intervals in other.members.items()
+            for first, last in intervals
+        )
+
+
+def _parse_mysql_part(text: str, part: str) -> Iterator[tuple[str, Interval]]:
+    """One comma-separated part: uuid, then tags and intervals; a tag holds for the intervals behind it."""
+    uuid, *rest = part.split(":")
+    if not _UUID.match(uuid) or not rest:
+        raise PositionError(f"{text!r} is not a GTID set: {part!r} should be uuid:1-5 or uuid:tag:1-5")
+    key = uuid
+    for item in rest:
+        if _TAG.match(item):
+            key = f"{uuid}:{item}"
+            continue
+        first, dash, last = item.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()) or int(first) < 1 or (dash and int(last) < int(first)):
+            raise PositionError(f"{text!r} is not a GTID set: {item!r} is not an interval such as 7 or 1-5")
+        yield key, (int(first), int(last) if dash else int(first))
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where a restart begins: a transaction boundary, or (the start of a transaction, changes of it already stored).
+
+    Attributes:
+        position: the boundary in the binlog of the server `server_uuid`.
+        server_uuid: that server (MySQL's server_uuid; MariaDB has none: "mariadb:<server_id>").
+        gtids: all transactions before the boundary, when the server has GTIDs, else None.
+        skip: changes of the transaction at the boundary that are stored already (all its row changes count, filtered
+            tables too, in binlog order).
+        ts_us: commit time of the last stored change, microseconds since 1970 UTC; 0 when there is none.
+    """
+
+    position: BinlogPosition
+    server_uuid: str
+    gtids: GtidSet | None = None
+    skip: int = 0
+    ts_us: int = 0
+
+    def to_text(self) -> str:
+        """One line of JSON, the form kept in stores, headers and audit logs."""
+        record: dict[str, object] = {"file": self.position.file, "pos": self.position.pos, "server": self.server_uuid}
+        if self.gtids is not None:
+            record |= {"flavor": self.gtids.flavor, "gtids": str(self.gtids)}
+        record |= {"skip": self.skip, "ts_us": self.ts_us}
+        return json.dumps(record, separators=(",", ":"))
+
+    @classmethod
+    def from_text(cls, text: str | bytes) -> Checkpoint:
+        """Read what to_text wrote; raises PositionError."""
+        try:
+            record = json.loads(text)
+            gtids = GtidSet.parse(record["gtids"], record["flavor"]) if "gtids" in record else None
+            position = BinlogPosition(str(record["file"]), int(record["pos"]))
+            return cls(position, str(record["server"]), gtids, int(record["skip"]), int(record["ts_us"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise PositionError(f"not a checkpoint: {text!r} ({error!r})") from error
+
+    def precedes(self, other: Checkpoint) -> bool:
+        """True when a start here would read something that a start at `other` would not.
+
+        On one server by file, offset and skip; across servers by GTID set. Raises PositionError when the two cannot be
+        compared: different servers and no GTIDs.
+        """
+        if self.server_uuid == other.server_uuid:
+            return (self.position, self.skip) < (other.position, other.skip)
+        if self.gtids is None or other.gtids is None:
+            raise PositionError(
+                f"positions of different servers without GTIDs cannot be compared: {self.position} of {self.server_uuid} "
+                f"and {other.position} of {other.server_uuid}; turn GTIDs on, or remove the foreign checkpoint"
+            )
+        if str(self.gtids) == str(other.gtids):
+            return self.skip < other.skip
+        return other.gtids.contains(self.gtids)
+
+    def at_boundary(self) -> Checkpoint:
+        """The same boundary with nothing of its transaction stored."""
+        return replace(self, skip=0)
+
+    def __str__(self) -> str:
+        return f"{self.position}{f'+{self.skip}' if self.skip else ''}"

@@ -1,0 +1,154 @@
+"""A table's schema as the TABLE_MAP event of the very change says, and its Arrow types.
+
+`Column` says what MySQL says; `arrow_type` is the one table of how each MySQL type looks in Arrow (the README's type table
+is checked against it). A schema has a fingerprint: equal schemas, equal fingerprints, in every process and release.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+
+import pyarrow as pa
+
+from binlogsync.errors import DecodeError, WireError
+
+INTEGER_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 32, "int": 32, "bigint": 64}
+TEXT_TYPES = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
+BINARY_TYPES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column.
+
+    Attributes:
+        name: as in MySQL.
+        type: MySQL's name of the type, lower case, without length or sign: "int", "decimal", "varchar", "enum", "bit", ...
+        nullable, unsigned: as declared.
+        length: characters of CHAR/VARCHAR, bytes of BINARY/VARBINARY, bits of BIT; else None.
+        precision, scale: of DECIMAL; else None.
+        fsp: fractional second digits 0-6 of TIME, DATETIME, TIMESTAMP; else None.
+        charset: MySQL's name of the character set of a text, ENUM or SET column; else None.
+        labels: of ENUM and SET, in order.
+        visible: False for an invisible column.
+    """
+
+    name: str
+    type: str
+    nullable: bool = True
+    unsigned: bool = False
+    length: int | None = None
+    precision: int | None = None
+    scale: int | None = None
+    fsp: int | None = None
+    charset: str | None = None
+    labels: tuple[str, ...] = ()
+    visible: bool = True
+
+    @property
+    def declaration(self) -> str:
+        """The type as MySQL would print it: "int unsigned", "decimal(10,2)", "datetime(6)", "enum('a','b')"."""
+        text = self.type
+        if self.precision is not None:
+            text += f"({self.precision},{self.scale})"
+        elif self.length is not None:
+            text += f"({self.length})"
+        elif self.fsp:
+            text += f"({self.fsp})"
+        elif self.labels:
+            text += "(" + ",".join("'" + label.replace("'", "''") + "'" for label in self.labels) + ")"
+        return text + (" unsigned" if self.unsigned else "")
+
+
+@dataclass(frozen=True, slots=True)
+class TableSchema:
+    """One shape of one table. `primary_key` holds column names in key order; empty when the table has none."""
+
+    database: str
+    table: str
+    columns: tuple[Column, ...]
+    primary_key: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """ "database.table"."""
+        return f"{self.database}.{self.table}"
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change when the schema does."""
+        return _fingerprint(self)
+
+    def column(self, name: str) -> Column:
+        """The column of that name; raises KeyError."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(name)
+
+    def image_type(self, names: tuple[str, ...] | None = None) -> pa.StructType:
+        """The Arrow struct of a full image, or of a partial one that holds just the columns `names`.
+
+        Every child is nullable in Arrow, also where the column is NOT NULL: the `before` of an insert is NULL throughout.
+        """
+        return pa.struct([pa.field(c.name, arrow_type(c)) for c in self.columns if names is None or c.name in names])
+
+    def to_json(self) -> str:
+        """One line of JSON; from_json reads it back to an equal schema."""
+        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> TableSchema:
+        """Read what to_json wrote; raises WireError."""
+        try:
+            record = json.loads(text)
+            columns = tuple(Column(**{**c, "labels": tuple(c["labels"])}) for c in record["columns"])
+            return cls(record["database"], record["table"], columns, tuple(record["primary_key"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise WireError(f"not a table schema: {text!r} ({error!r})") from error
+
+
+@lru_cache(maxsize=4096)
+def _fingerprint(schema: TableSchema) -> str:
+    return hashlib.sha256(schema.to_json().encode()).hexdigest()[:16]
+
+
+def arrow_type(column: Column) -> pa.DataType:
+    """The Arrow type of a column's values; raises DecodeError for a type that has none.
+
+    TIMESTAMP is timestamp[us, UTC], DATETIME timestamp[us], TIME duration[us], YEAR uint16, ENUM dictionary<int16, string>,
+    SET list<string>, BIT(1) bool, other BIT uint64, JSON string (of JSON text), DECIMAL decimal128 up to 38 digits, else
+    decimal256.
+    """
+    kind = column.type
+    if kind in INTEGER_BITS:
+        return pa.type_for_alias(f"{'u' if column.unsigned else ''}int{INTEGER_BITS[kind]}")
+    if kind in TEXT_TYPES or kind == "json":
+        return pa.string()
+    if kind in BINARY_TYPES:
+        return pa.binary()
+    if kind == "decimal":
+        precision, scale = column.precision or 10, column.scale or 0
+        return pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(precision, scale)
+    if kind == "bit":
+        return pa.bool_() if column.length == 1 else pa.uint64()
+    simple = _SIMPLE.get(kind)
+    if simple is None:
+        raise DecodeError(f"columns of type {column.declaration} are not supported", column=column.name)
+    return simple
+
+
+_SIMPLE: dict[str, pa.DataType] = {
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "date": pa.date32(),
+    "datetime": pa.timestamp("us"),
+    "timestamp": pa.timestamp("us", "UTC"),
+    "time": pa.duration("us"),
+    "year": pa.uint16(),
+    "enum": pa.dictionary(pa.int16(), pa.string()),
+    "set": pa.list_(pa.string()),
+}

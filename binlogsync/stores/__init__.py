@@ -1,0 +1,62 @@
+"""Where checkpoints are kept. A new store is one file that fulfils `PositionStore`, and passes tests/stores/contract.py.
+
+A store mirrors what the sinks have, never ahead of them, and holds the lease of the one tail that may save. A lease has an
+epoch that only grows: claiming raises it, and a save or heartbeat under an older epoch is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from binlogsync.position import Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to save for one source.
+
+    Attributes:
+        source: name of the source.
+        owner: who holds it, for people: a Dagster run id, or host and process id.
+        epoch: grows with every claim.
+        age_s: seconds since its last save or heartbeat, by the store's clock, when it was read.
+        released: True when the owner let go of it in good order.
+    """
+
+    source: str
+    owner: str
+    epoch: int
+    age_s: float = 0.0
+    released: bool = False
+
+
+class PositionStore(Protocol):
+    """Checkpoints and leases by source name. Every method may raise StoreError, and is safe to call from any thread."""
+
+    name: str
+
+    def load(self, source: str) -> Checkpoint | None:
+        """The saved checkpoint; None when there is none."""
+
+    def save(self, lease: Lease, checkpoint: Checkpoint) -> None:
+        """Keep it, durably, and renew the lease. Raises LeaseLostError when another has claimed the source since."""
+
+    def claim(self, source: str, owner: str, *, take_over: bool = False, stale_s: float = 45.0) -> Lease:
+        """Become the one that may save.
+
+        Refused with LeaseLostError, naming the owner and how long ago it was heard of, while another owner's lease is
+        neither released nor older than `stale_s`; with `take_over` it is claimed all the same.
+        """
+
+    def heartbeat(self, lease: Lease) -> None:
+        """Renew the lease without a save. Raises LeaseLostError like save."""
+
+    def release(self, lease: Lease) -> None:
+        """Let go in good order; does nothing when the lease is lost already."""
+
+    def lease(self, source: str) -> Lease | None:
+        """Who holds it, and since when it was not heard of; None when it was never claimed."""
+
+    def close(self) -> None:
+        """Let go of connections and files; never raises."""
