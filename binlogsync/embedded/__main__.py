@@ -1,0 +1,52 @@
+"""`python -m binlogsync.embedded`: fetches every private server into the cache, and says what there is and where."""
+
+from __future__ import annotations
+
+import sys
+
+from binlogsync.embedded.mariadb import flavour as mariadb_flavour
+from binlogsync.embedded.mysql import flavour as mysql_flavour
+from binlogsync.embedded.nats import find as find_nats
+from binlogsync.embedded.redis import find as find_redis
+from binlogsync.errors import EmbeddedServerError
+
+
+def main() -> int:
+    """0 when all servers are there, 1 when one cannot be had; the others are still fetched."""
+    missing = 0
+    for fetch in (_mysql, _mariadb, _redis, _nats):
+        try:
+            sys.stdout.write(fetch() + "\n")
+        except EmbeddedServerError as error:
+            sys.stderr.write(f"{error}\n")
+            missing += 1
+    return min(missing, 1)
+
+
+def _mysql() -> str:
+    found = mysql_flavour()
+    return f"MySQL   {found.version:8} {_program(found.command)}"
+
+
+def _mariadb() -> str:
+    found = mariadb_flavour()
+    return f"MariaDB {found.version:8} {_program(found.command)}"
+
+
+def _redis() -> str:
+    found = find_redis()
+    return f"Redis   {found.version:8} {_program(found.command)}"
+
+
+def _nats() -> str:
+    found = find_nats()
+    return f"NATS    {found.version:8} {_program(found.command)}"
+
+
+def _program(command: tuple[str, ...]) -> str:
+    """The program of a command line that may start with a loader and its options."""
+    return command[3] if len(command) > 2 and command[1] == "--library-path" else command[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

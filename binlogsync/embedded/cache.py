@@ -1,0 +1,76 @@
+"""The cache folder of the private servers, and the one way to put something into it.
+
+`$BINLOGSYNC_CACHE`, else `$XDG_CACHE_HOME/binlogsync`, else `~/.cache/binlogsync`. An entry is a folder that is built under
+a temporary name and then renamed, so an entry that exists is complete: a build that was killed leaves only a temporary folder,
+which the next build removes. One file lock per cache keeps two processes from building at once; the kernel frees it
+when its holder dies.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from binlogsync.errors import EmbeddedServerError
+
+_BUILDING = ".building-"
+
+
+def cache_dir() -> Path:
+    """The cache folder, made (mode 0700) when it is missing."""
+    chosen = os.environ.get("BINLOGSYNC_CACHE")
+    if chosen:
+        folder = Path(chosen)
+    else:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "binlogsync"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise EmbeddedServerError(
+            f"cannot make the cache folder {folder}: {error}; set BINLOGSYNC_CACHE to a folder that can be written"
+        ) from error
+    return folder.resolve()
+
+
+def entry(name: str, build: Callable[[Path], None]) -> Path:
+    """The folder `name` of the cache; `build` fills it first when it is not there.
+
+    `build` gets an empty folder on the cache's own file system. When it raises, the entry does not come into being.
+    """
+    folder = cache_dir() / name
+    if folder.is_dir():
+        return folder
+    with _locked(folder.parent):
+        if folder.is_dir():
+            return folder
+        _remove_leftovers(folder.parent)
+        building = Path(tempfile.mkdtemp(prefix=f"{_BUILDING}{name}-", dir=folder.parent))
+        try:
+            build(building)
+            building.rename(folder)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    return folder
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.stderr.write(f"waiting for another process that is filling {folder}\n")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Only the holder of the lock builds, so any temporary folder there belongs to a build that was killed."""
+    for leftover in folder.glob(f"{_BUILDING}*"):
+        shutil.rmtree(leftover, ignore_errors=True)

@@ -1,0 +1,192 @@
+"""Debian packages, unpacked into a folder of their own and run from there: no root, no Docker, nothing installed.
+
+apt-get gets a state, a cache and a source list of its own (Debian's unstable suite, where the current database servers are),
+with an empty list of installed packages, so it fetches everything down to the C library and verifies it against Debian's
+keyring. The archive's address comes from this machine's own apt sources. A program is run by the unpacked dynamic loader with
+the unpacked libraries, so the machine's own C library does not matter.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from binlogsync.embedded.cache import cache_dir, entry
+from binlogsync.embedded.progress import Progress
+from binlogsync.errors import EmbeddedServerError
+
+logger = logging.getLogger(__name__)
+
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+SUITE = "sid"
+_NOT_NEEDED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/perl", "usr/share/info")
+_QUOTED_LINES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class PackageSet:
+    """Packages that together give one server.
+
+    Attributes:
+        name: the cache entry they are unpacked into.
+        packages: Debian's names; what they depend on comes with them.
+        instead: what a person can do when they cannot be had, as the end of a sentence.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    instead: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """A folder with the files of packages, as if it were the root of a file system."""
+
+    root: Path
+
+    def command(self, program: str, libraries: Sequence[str] = ()) -> tuple[str, ...]:
+        """The start of a command line that runs `program` (a path below the root) with the folder's own loader.
+
+        `libraries` are further library folders below the root.
+        """
+        loader = next(iter(sorted(self.root.glob("usr/lib*/ld-linux*.so.*"))), None)
+        if loader is None or not (self.root / program).exists():
+            raise EmbeddedServerError(
+                f"{self.root} holds no loader or no {program}; delete that folder, it is then downloaded again"
+            )
+        folders = [*sorted(self.root.glob("usr/lib/*-linux-gnu")), *(self.root / library for library in libraries)]
+        path = ":".join(str(folder) for folder in folders)
+        return str(loader), "--library-path", path, str(self.root / program)
+
+
+def unpacked(packages: PackageSet) -> Unpacked:
+    """The packages' folder; they are downloaded and unpacked first when the cache does not hold them.
+
+    Raises EmbeddedServerError that names the packages and what to do instead.
+    """
+    return Unpacked(entry(packages.name, lambda folder: _download_and_unpack(packages, folder)))
+
+
+def _download_and_unpack(wanted: PackageSet, folder: Path) -> None:
+    progress = Progress(f"{wanted.name}:")
+    progress.update(0, "reading Debian's package lists")
+    archives = _Apt(wanted).download(progress)
+    for done, archive in enumerate(archives):
+        progress.update(75 + 25 * done / len(archives), f"unpacking {archive.name.split('_')[0]}")
+        _run(wanted, ["dpkg", "-x", str(archive), str(folder)])
+    for archive in archives:
+        archive.unlink()
+    for useless in _NOT_NEEDED:
+        shutil.rmtree(folder / useless, ignore_errors=True)
+    progress.done(f"{len(archives)} packages unpacked")
+
+
+class _Apt:
+    """apt-get with folders of its own; what was downloaded by a run that was killed is used by the next."""
+
+    def __init__(self, wanted: PackageSet) -> None:
+        self._wanted = wanted
+        if missing := [tool for tool in ("apt-get", "dpkg") if shutil.which(tool) is None]:
+            raise _unavailable(wanted, f"this machine has no {' and no '.join(missing)}")
+        if not KEYRING.exists():
+            raise _unavailable(wanted, f"{KEYRING} is missing (package debian-archive-keyring)")
+        self._folder = cache_dir() / "apt"
+        for part in ("lists/partial", "archives/partial"):
+            (self._folder / part).mkdir(parents=True, exist_ok=True)
+        (self._folder / "status").write_text("")
+        (self._folder / "sources.list").write_text(f"deb [signed-by={KEYRING}] {self._archive()} {SUITE} main\n")
+
+    def download(self, progress: Progress) -> list[Path]:
+        """The .deb files of the packages and of all that they depend on."""
+        _run(self._wanted, self._command("update"))
+        arguments = ["install", "--yes", "--download-only", *self._wanted.packages]
+        listed = _run(self._wanted, self._command("--print-uris", *arguments))
+        names = [line.split()[1] for line in listed.splitlines() if line.startswith("'")]
+        self._fetch(self._command(*arguments), progress)
+        return [self._folder / "archives" / name for name in names]
+
+    def _fetch(self, command: list[str], progress: Progress) -> None:
+        status, status_in = os.pipe()
+        log = self._folder / "download.log"
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [command[0], "-o", f"APT::Status-Fd={status_in}", *command[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=(status_in,),
+            )
+        os.close(status_in)
+        with os.fdopen(status) as lines:
+            for line in lines:
+                kind, _, rest = line.partition(":")
+                if kind == "dlstatus":
+                    _, percent, what = rest.split(":", 2)
+                    progress.update(0.75 * float(percent), what.strip().lower())
+        if process.wait():
+            raise _unavailable(self._wanted, f"the download failed: {_last_lines(log.read_text())}")
+
+    def _command(self, *arguments: str) -> list[str]:
+        own = {
+            "Dir::State::lists": self._folder / "lists",
+            "Dir::State::status": self._folder / "status",
+            "Dir::Cache": self._folder,
+            "Dir::Cache::archives": self._folder / "archives",
+            "Dir::Etc::sourcelist": self._folder / "sources.list",
+            "Dir::Etc::sourceparts": "/dev/null",
+            "Dir::Etc::preferences": "/dev/null",
+            "Dir::Etc::preferencesparts": "/dev/null",
+            "Acquire::Check-Valid-Until": "false",
+            "Acquire::Languages": "none",
+            "Acquire::Retries": "3",
+            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
+            "APT::Install-Recommends": "false",
+            "APT::Sandbox::User": "root",
+            "APT::Update::Error-Mode": "any",
+        }
+        return ["apt-get", *(part for key, value in own.items() for part in ("-o", f"{key}={value}")), *arguments]
+
+    def _archive(self) -> str:
+        """The address of Debian's main archive in this machine's own sources.
+
+        A machine that never ran `apt-get update` has no index targets; it still can print what an update would fetch.
+        """
+        targets = _run(self._wanted, ["apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)"])
+        for line in targets.splitlines():
+            label, _, address = line.partition(" ")
+            if label == "Debian":
+                return address
+        lists = f"Dir::State::lists={self._folder / 'lists'}"
+        for line in _run(self._wanted, ["apt-get", "-o", lists, "update", "--print-uris"]).splitlines():
+            address = line.strip().lstrip("'").partition("dists/")[0]
+            if address.rstrip("/").endswith("/debian"):
+                return address
+        raise _unavailable(self._wanted, "this machine's apt sources name no Debian archive")
+
+
+def _run(wanted: PackageSet, command: list[str]) -> str:
+    """Runs a command and returns what it prints; its last lines are in the error when it fails."""
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise _unavailable(wanted, f"this machine has no {command[0]}") from error
+    if done.returncode:
+        verb = next((word for word in command[1:] if word in ("update", "install", "indextargets")), command[1])
+        raise _unavailable(wanted, f"{command[0]} {verb} failed: {_last_lines(done.stderr or done.stdout)}")
+    return done.stdout
+
+
+def _unavailable(wanted: PackageSet, reason: str) -> EmbeddedServerError:
+    return EmbeddedServerError(
+        f"cannot get the Debian package {wanted.packages[0]} for the private {wanted.name} server: {reason}. "
+        f"Use a Debian machine that reaches its own package archive, or {wanted.instead}"
+    )
+
+
+def _last_lines(text: str) -> str:
+    return " | ".join(line.strip() for line in text.strip().splitlines()[-_QUOTED_LINES:])

@@ -1,0 +1,28 @@
+"""Runs a command that the kernel stops (SIGTERM) when the process that asked for it dies: `die_with_parent.py PID COMMAND...`.
+
+Started as a script of its own, because setting this between fork and exec of a threaded program (subprocess's
+preexec_fn) can hang. The setting survives exec.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Replaces itself by the command; leaves at once when the parent is already gone."""
+    parent, command = int(sys.argv[1]), sys.argv[2:]
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        sys.exit("the parent died before the command started")
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""One server process: start it, wait until it answers, stop it. Its output goes to a log file that errors quote.
+
+The process dies with this one (see die_with_parent.py), and has a session of its own, so that Ctrl-C in a terminal reaches
+only the program that owns it, which then stops its servers in the order it wants.
+
+Linux counts the thread that started the process as its parent: start servers from a thread that lives as long as they do.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from binlogsync.embedded import die_with_parent
+from binlogsync.errors import EmbeddedServerError
+
+logger = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+_POLL_S = 0.03
+_QUOTED_LINES = 15
+# Below the range from which Linux takes ports for outgoing connections, so that a restart finds its port free.
+_PORTS = range(20_000, 32_000)
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on."""
+    for _ in range(200):
+        port = random.choice(_PORTS)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise EmbeddedServerError(f"no free port on {HOST} between {_PORTS.start} and {_PORTS.stop}; stop other servers")
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a server is started.
+
+    Attributes:
+        name: for messages.
+        command: the whole command line.
+        log: file that gets its output, appended.
+        answers: true when the server can be used; must not block for long.
+        start_timeout_s, stop_timeout_s: how long starting and a polite stop may take.
+    """
+
+    name: str
+    command: Sequence[str]
+    log: Path
+    answers: Callable[[], bool]
+    start_timeout_s: float = 60.0
+    stop_timeout_s: float = 20.0
+
+
+class ServerProcess:
+    """The running process of a `Launch`; can be started and stopped any number of times."""
+
+    def __init__(self, launch: Launch) -> None:
+        self._launch = launch
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id; an error when it does not run."""
+        if self._process is None:
+            raise EmbeddedServerError(f"{self._launch.name} is not running; start it with restart()")
+        return self._process.pid
+
+    def start(self) -> None:
+        """Starts the process and returns when it answers; raises with the end of its log when it does not."""
+        if self._process is not None:
+            return
+        launch = self._launch
+        guard = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
+        with launch.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*guard, *launch.command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            self._wait_until_it_answers(self._process)
+        except BaseException:
+            self.kill()
+            raise
+        logger.info("%s started, pid %d", launch.name, self._process.pid)
+
+    def stop(self) -> None:
+        """Asks it to end (SIGTERM), and ends it (SIGKILL) when it takes too long. Does nothing when it does not run."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(self._launch.stop_timeout_s)
+        except subprocess.TimeoutExpired:
+            logger.warning("%s did not stop in %.0f s; killed", self._launch.name, self._launch.stop_timeout_s)
+        self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL, as a power cut would look to its clients. Does nothing when it does not run."""
+        if self._process is None:
+            return
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
+    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + self._launch.start_timeout_s
+        while not self._launch.answers():
+            if (code := process.poll()) is not None:
+                raise self._failed(f"ended with exit code {code} before it answered")
+            if time.monotonic() > deadline:
+                raise self._failed(f"did not answer within {self._launch.start_timeout_s:.0f} s")
+            time.sleep(_POLL_S)
+
+    def _failed(self, what: str) -> EmbeddedServerError:
+        log = self._launch.log
+        lines = log.read_text(errors="replace").splitlines()[-_QUOTED_LINES:]
+        quoted = "\n".join(f"    {line}" for line in lines)
+        return EmbeddedServerError(
+            f"the private {self._launch.name} server {what}; the end of its log {log}:\n{quoted}"
+        )
