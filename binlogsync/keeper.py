@@ -1,0 +1,188 @@
+"""Decides whether the tail of a source has to be started; pure, so that every rule is a row of a test's table.
+
+In comes what can be known without asking the tail: its last runs, newest first, the lease that the position store holds, and
+when the watching sensor was switched on. Out comes one `Decision` with a sentence for people. A run's status alone proves
+nothing: a dead process can stay STARTED for ever, and a process can outlive its run. The lease's age is the evidence.
+
+    an unfinished run, lease fresh, or still starting      skip
+    a STARTED run that has not been heard of for stale_s   fail_then_start
+    no unfinished run, but a stranger keeps the lease      skip: somebody tails this source outside of these runs
+    last run canceled after the sensor was switched on     hold: a person stopped it, a person starts it again
+    k failures in a row, each soon after its start         back_off for first_s * 2^(k-1) seconds, at most max_s
+    anything else                                          start
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from binlogsync.stores import Lease
+
+RunState = Literal["queued", "starting", "started", "canceling", "success", "failure", "canceled"]
+Action = Literal["skip", "hold", "back_off", "start", "fail_then_start"]
+
+FINISHED: frozenset[RunState] = frozenset({"success", "failure", "canceled"})
+
+
+@dataclass(frozen=True, slots=True)
+class TailRun:
+    """One run of a tail. Times are seconds since 1970; None where it did not come so far."""
+
+    run_id: str
+    state: RunState
+    created: float
+    started: float | None = None
+    ended: float | None = None
+
+    @property
+    def lived_s(self) -> float:
+        """Seconds from start to end; 0 for a run that never started or has not ended."""
+        return max(0.0, self.ended - self.started) if self.started is not None and self.ended is not None else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known about the tail of one source.
+
+    Attributes:
+        source: its name.
+        runs: newest first; ten or more, so that failures in a row can be counted.
+        lease: as the position store has it; None when it was never claimed.
+        now: seconds since 1970.
+        watched_since: when the sensor was switched on last; None when that is not known.
+    """
+
+    source: str
+    runs: tuple[TailRun, ...]
+    lease: Lease | None
+    now: float
+    watched_since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperRules:
+    """The times of the rules, in seconds.
+
+    Attributes:
+        stale_s: a lease older than this belongs to a dead tail.
+        start_grace_s: how long a STARTED run may take until it claims the lease (imports, compiling, connecting).
+        quick_s: a failure sooner than this after the start counts for the back-off.
+        first_s, max_s: the back-off after the first such failure, and its limit.
+    """
+
+    stale_s: float = 45.0
+    start_grace_s: float = 90.0
+    quick_s: float = 60.0
+    first_s: float = 10.0
+    max_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do, and why, in a sentence that people read in the UI.
+
+    Attributes:
+        action: see the module.
+        reason: the sentence.
+        run_key: of the run to request; None when there is none to request.
+        failed: ids of runs to mark as failed first.
+    """
+
+    action: Action
+    reason: str
+    run_key: str | None = None
+    failed: tuple[str, ...] = ()
+
+
+def decide(evidence: Evidence, rules: KeeperRules | None = None) -> Decision:
+    """Apply the rules of this module, in their order."""
+    rules = rules or KeeperRules()
+    unfinished = [run for run in evidence.runs if run.state not in FINISHED]
+    dead = [run for run in unfinished if _is_dead(run, evidence, rules)]
+    if dead:
+        return _replace(dead, waiting=len(unfinished) > len(dead), evidence=evidence)
+    if unfinished:
+        return Decision("skip", _describe(unfinished[0], evidence))
+    last = evidence.runs[0] if evidence.runs else None
+    lease = evidence.lease
+    if lease is not None and _is_fresh(lease, rules) and lease.owner not in {run.run_id for run in evidence.runs}:
+        return Decision(
+            "skip",
+            f"{evidence.source} is tailed outside of these runs by {lease.owner}, heard of {lease.age_s:.0f} s ago; "
+            "stop that one to have it run here",
+        )
+    if last is None:
+        return _start(evidence, "no run of it is known")
+    if last.state == "canceled" and _since(last, evidence):
+        return Decision(
+            "hold", f"run {last.run_id[:8]} was stopped by a user; switch this sensor off and on to start the tail again"
+        )
+    wait_s, failures = _back_off(evidence, rules)
+    if wait_s > 0:
+        return Decision(
+            "back_off", f"{failures} quick failure(s) in a row, the last in run {last.run_id[:8]}; next try in {wait_s:.0f} s"
+        )
+    return _start(evidence, f"run {last.run_id[:8]} ended as {last.state}")
+
+
+def _is_fresh(lease: Lease, rules: KeeperRules) -> bool:
+    return not lease.released and lease.age_s <= rules.stale_s
+
+
+def _is_dead(run: TailRun, evidence: Evidence, rules: KeeperRules) -> bool:
+    """A STARTED run whose process is gone: its lease is old, or it never claimed one in all the time it had."""
+    if run.state != "started":
+        return False
+    lease = evidence.lease
+    if lease is not None and lease.owner == run.run_id:
+        return lease.age_s > rules.stale_s
+    return evidence.now - (run.started or run.created) > rules.start_grace_s
+
+
+def _describe(run: TailRun, evidence: Evidence) -> str:
+    lease = evidence.lease
+    if run.state != "started":
+        return f"run {run.run_id[:8]} is {run.state}"
+    if lease is not None and lease.owner == run.run_id:
+        return f"run {run.run_id[:8]} is alive: heard of {lease.age_s:.0f} s ago"
+    return f"run {run.run_id[:8]} is starting and has not claimed the lease yet"
+
+
+def _replace(dead: list[TailRun], *, waiting: bool, evidence: Evidence) -> Decision:
+    """Fail the dead runs; a run that is queued behind them is their successor, else a new one is requested."""
+    names = ", ".join(run.run_id[:8] for run in dead)
+    age = f"{evidence.lease.age_s:.0f} s" if evidence.lease is not None else "its start"
+    reason = f"run {names} is marked as started but was not heard of for {age}"
+    failed = tuple(run.run_id for run in dead)
+    if waiting:
+        return Decision("fail_then_start", f"{reason}; the run that waits behind it takes its place", None, failed)
+    return Decision("fail_then_start", f"{reason}; a new one takes its place", _run_key(evidence), failed)
+
+
+def _start(evidence: Evidence, reason: str) -> Decision:
+    return Decision("start", f"starting the tail of {evidence.source}: {reason}", _run_key(evidence))
+
+
+def _run_key(evidence: Evidence) -> str:
+    """One successor for each predecessor, however often a tick repeats."""
+    return f"{evidence.source}:after:{evidence.runs[0].run_id if evidence.runs else 'none'}"
+
+
+def _since(run: TailRun, evidence: Evidence) -> bool:
+    """True when the run ended after the sensor was switched on."""
+    return evidence.watched_since is None or (run.ended or run.created) >= evidence.watched_since
+
+
+def _back_off(evidence: Evidence, rules: KeeperRules) -> tuple[float, int]:
+    """(seconds still to wait, quick failures in a row since the sensor was switched on)."""
+    failures = 0
+    for run in evidence.runs:
+        if run.state != "failure" or run.lived_s >= rules.quick_s or not _since(run, evidence):
+            break
+        failures += 1
+    if not failures:
+        return 0.0, 0
+    last = evidence.runs[0]
+    wait = min(rules.max_s, rules.first_s * 2 ** min(failures - 1, 30))
+    return max(0.0, (last.ended or last.created) + wait - evidence.now), failures
