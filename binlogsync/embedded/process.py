@@ -85,6 +85,7 @@ class ServerProcess:
             return
         launch = self._launch
         guard = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
+        launch.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with launch.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*guard, *launch.command],

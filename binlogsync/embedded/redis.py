@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from pathlib import Path
 from binlogsync.embedded import debian, installed
 from binlogsync.embedded.installed import Program, folder_of
 from binlogsync.embedded.process import HOST, Launch, ServerProcess, free_port
+from binlogsync.embedded.server import PrivateServer, running
 from binlogsync.errors import EmbeddedServerError
 
 PACKAGES = debian.PackageSet("redis", ("redis-server",), "install Redis 6 or newer so that `redis-server` is on PATH")
@@ -21,46 +20,22 @@ _AT_LEAST = (6, 0)
 _PROBE_TIMEOUT_S = 2
 
 
-@dataclass
-class RedisServer:
+@dataclass(kw_only=True)
+class RedisServer(PrivateServer):
     """A running private Redis.
 
     Attributes:
-        host, port: where it listens.
         password: of the default user.
         data_dir: its append-only file is there.
-        version: "8.0.6".
     """
 
-    host: str
-    port: int
     password: str = field(repr=False)
     data_dir: Path
-    version: str
-    process: ServerProcess = field(repr=False)
 
     @property
     def url(self) -> str:
         """redis://:password@host:port/0"""
         return f"redis://:{self.password}@{self.host}:{self.port}/0"
-
-    @property
-    def pid(self) -> int:
-        """Process id; raises EmbeddedServerError when the server is stopped."""
-        return self.process.pid
-
-    def stop(self) -> None:
-        """Clean shutdown; the data stay."""
-        self.process.stop()
-
-    def kill(self) -> None:
-        """SIGKILL; the data stay."""
-        self.process.kill()
-
-    def restart(self) -> None:
-        """Stops it when it runs, and starts it again: same port, data and password."""
-        self.process.stop()
-        self.process.start()
 
 
 @contextmanager
@@ -77,17 +52,8 @@ def redis(
     Raises EmbeddedServerError when the server cannot be had or does not start.
     """
     found = find()
-    run_dir = Path(tempfile.mkdtemp(prefix="binlogsync-"))
-    server: RedisServer | None = None
-    try:
-        data = folder_of(data_dir if data_dir is not None else run_dir / "data")
-        server = _prepare(found, data, run_dir, port or free_port(), options or {})
-        server.process.start()
+    with running(lambda run_dir: _prepare(found, data_dir or run_dir / "data", run_dir, port, options or {})) as server:
         yield server
-    finally:
-        if server is not None:
-            server.stop()
-        shutil.rmtree(run_dir, ignore_errors=True)
 
 
 def find() -> Program:
@@ -102,14 +68,18 @@ def find() -> Program:
     return Program(command, version)
 
 
-def _prepare(found: Program, data: Path, run_dir: Path, port: int, options: Mapping[str, str]) -> RedisServer:
+def _prepare(
+    found: Program, data_dir: Path, run_dir: Path, port: int | None, options: Mapping[str, str]
+) -> RedisServer:
+    data = folder_of(data_dir)
+    listen = port or free_port()
     settings = {
         "requirepass": secrets.token_urlsafe(18),
         "appendonly": "yes",
         "save": '""',
         **options,
         "bind": HOST,
-        "port": str(port),
+        "port": str(listen),
         "dir": f'"{data}"',
         "daemonize": "no",
     }
@@ -121,9 +91,16 @@ def _prepare(found: Program, data: Path, run_dir: Path, port: int, options: Mapp
         name="Redis",
         command=(*found.command, str(config)),
         log=data / "server.log",
-        answers=lambda: _answers(port, password),
+        answers=lambda: _answers(listen, password),
     )
-    return RedisServer(HOST, port, password, data, found.version, ServerProcess(launch))
+    return RedisServer(
+        host=HOST,
+        port=listen,
+        version=found.version,
+        process=ServerProcess(launch),
+        password=password,
+        data_dir=data,
+    )
 
 
 def _answers(port: int, password: str) -> bool:
