@@ -1,9 +1,9 @@
 """The cache folder of the private servers, and the one way to put something into it.
 
-`$BINLOGSYNC_CACHE`, else `$XDG_CACHE_HOME/binlogsync`, else `~/.cache/binlogsync`. An entry is a folder that is built under
-a temporary name and then renamed, so an entry that exists is complete: a build that was killed leaves only a temporary folder,
-which the next build removes. One file lock per cache keeps two processes from building at once; the kernel frees it
-when its holder dies.
+`$BINLOGSYNC_CACHE`, else `$XDG_CACHE_HOME/binlogsync`, else `~/.cache/binlogsync`. An entry is a folder that is built
+under a temporary name and then renamed, so an entry that exists is complete: a build that was killed leaves only a
+temporary folder, which the next build removes. One file lock per cache keeps two processes from building at once; the
+kernel frees it when its holder dies.
 """
 
 from __future__ import annotations
@@ -25,10 +25,8 @@ _BUILDING = ".building-"
 def cache_dir() -> Path:
     """The cache folder, made (mode 0700) when it is missing."""
     chosen = os.environ.get("BINLOGSYNC_CACHE")
-    if chosen:
-        folder = Path(chosen)
-    else:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "binlogsync"
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(chosen) if chosen else Path(base) / "binlogsync"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

@@ -1,8 +1,9 @@
 """What the private MySQL and MariaDB servers have in common: folders, accounts, options, start and stop.
 
 A server has two accounts with random passwords, kept in its data folder (mode 0600) so that they survive: `root`, and
-`binlogsync` with what change data capture needs and no more. They are set at every start by an init file that does not write
-to the binlog. The server listens on 127.0.0.1 and on a socket in a short folder (socket paths end at 107 characters).
+`binlogsync` with what change data capture needs and no more. They are set at every start by an init file that does
+not write to the binlog. The server listens on 127.0.0.1 and on a socket in a short folder (socket paths end at 107
+characters).
 
 Nothing is synced to disk at commit: what was committed survives SIGKILL of the server, not a power cut of the machine.
 """

@@ -1,9 +1,9 @@
 """Debian packages, unpacked into a folder of their own and run from there: no root, no Docker, nothing installed.
 
-apt-get gets a state, a cache and a source list of its own (Debian's unstable suite, where the current database servers are),
-with an empty list of installed packages, so it fetches everything down to the C library and verifies it against Debian's
-keyring. The archive's address comes from this machine's own apt sources. A program is run by the unpacked dynamic loader with
-the unpacked libraries, so the machine's own C library does not matter.
+apt-get gets a state, a cache and a source list of its own (Debian's unstable suite, where the current database
+servers are), with an empty list of installed packages, so it fetches everything down to the C library and verifies it
+against Debian's keyring. The archive's address comes from this machine's own apt sources. A program is run by the
+unpacked dynamic loader with the unpacked libraries, so the machine's own C library does not matter.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs a command that the kernel stops (SIGTERM) when the process that asked for it dies: `die_with_parent.py PID COMMAND...`.
+"""`die_with_parent.py PID COMMAND...`: a command that the kernel stops (SIGTERM) when the process PID dies.
 
 Started as a script of its own, because setting this between fork and exec of a threaded program (subprocess's
 preexec_fn) can hang. The setting survives exec.

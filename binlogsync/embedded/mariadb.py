@@ -1,7 +1,7 @@
 """A private MariaDB: the one on PATH when it is 10.11 or newer, else the current one from Debian's archive.
 
-Binlog on, ROW format, row metadata FULL (options can change each). Its system tables come from the SQL files of the package,
-run once; a first start copies that data folder, later starts reuse theirs.
+Binlog on, ROW format, row metadata FULL (options can change each). Its system tables come from the SQL files of the
+package, run once; a first start copies that data folder, later starts reuse theirs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A private MySQL: the one on PATH when it is 8.0.30 or newer, else the current one from Debian's archive.
 
-Binlog on, row metadata FULL, GTIDs on (options can change each). A first start copies a data folder that was initialised
-once; later starts reuse theirs.
+Binlog on, row metadata FULL, GTIDs on (options can change each). A first start copies a data folder that was
+initialised once; later starts reuse theirs.
 """
 
 from __future__ import annotations

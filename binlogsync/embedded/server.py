@@ -1,4 +1,4 @@
-"""What all private servers have in common: a handle with stop, kill and restart, and a folder that lives as long as they do."""
+"""What all private servers have in common: a handle to stop and restart them, and a folder that lives as long."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ AnyServer = TypeVar("AnyServer", bound=PrivateServer)
 def running(prepare: Callable[[Path], AnyServer]) -> Iterator[AnyServer]:
     """Runs the server that `prepare` makes while the block runs.
 
-    `prepare` gets a folder for sockets, configuration and, when the caller named no other, data. It is removed afterwards,
-    but kept when the server does not start, because the error names the log in it.
+    `prepare` gets a folder for sockets, configuration and, when the caller named no other, data. It is removed
+    afterwards, but kept when the server does not start, because the error names the log in it.
     """
     run_dir = Path(tempfile.mkdtemp(prefix="binlogsync-"))
     server = prepare(run_dir)
