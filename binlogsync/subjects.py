@@ -1,0 +1,99 @@
+"""Names in NATS: streams, subjects, durables and buckets of a source. Pure, and every name can be read back.
+
+A source is named in lower case (letters, digits, _ and -), because its name is a part of names that NATS restricts. Databases
+and tables are named as they like: a token keeps ASCII letters, digits, _ and -, and every other byte of the UTF-8 name is
+written %XX, so that dots, blanks, * and > never reach NATS. The checkpoint subject has three tokens, a table's has four.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from urllib.parse import quote, unquote_to_bytes
+
+from binlogsync.errors import ConfigError, WireError
+
+_SOURCE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
+_TOKEN = re.compile(r"(?:[A-Za-z0-9_-]|%[0-9A-F]{2})+\Z")
+_EMPTY = "%"
+_LONGEST_DURABLE = 200
+
+
+def check_source(source: str) -> str:
+    """The name itself when a source may have it; raises ConfigError."""
+    if not _SOURCE.match(source):
+        raise ConfigError(
+            f"{source!r} cannot name a source: use lower-case letters, digits, _ and - (at most 64, not starting with _ or -)"
+        )
+    return source
+
+
+def escape(name: str) -> str:
+    """The name as one token of a subject."""
+    return quote(name, safe="").replace(".", "%2E").replace("~", "%7E") or _EMPTY
+
+
+def unescape(token: str) -> str:
+    """The name that escape() wrote; raises WireError for anything else."""
+    if token == _EMPTY:
+        return ""
+    try:
+        name = unquote_to_bytes(token).decode() if _TOKEN.match(token) else None
+    except UnicodeDecodeError:
+        name = None
+    if name is None or escape(name) != token:
+        raise WireError(f"{token!r} is not the name of a database or table as binlogsync writes it in a subject")
+    return name
+
+
+def stream_name(source: str) -> str:
+    """The stream that holds a source's changes."""
+    return f"CDC_{check_source(source).upper()}"
+
+
+def all_subjects(source: str) -> str:
+    """What the stream listens to."""
+    return f"cdc.{check_source(source)}.>"
+
+
+def table_subject(source: str, database: str, table: str) -> str:
+    """The subject of a table's changes."""
+    return f"cdc.{check_source(source)}.{escape(database)}.{escape(table)}"
+
+
+def table_subjects(source: str) -> str:
+    """The subjects of all tables; the checkpoint subject is not among them."""
+    return f"cdc.{check_source(source)}.*.*"
+
+
+def checkpoint_subject(source: str) -> str:
+    """The subject of messages that move the checkpoint and carry no change."""
+    return f"cdc.{check_source(source)}._checkpoint"
+
+
+def parse_table_subject(subject: str) -> tuple[str, str, str] | None:
+    """(source, database, table) of a table's subject, None for the checkpoint subject; raises WireError for any other."""
+    tokens = subject.split(".")
+    if tokens[0] == "cdc" and len(tokens) == 4:
+        return tokens[1], unescape(tokens[2]), unescape(tokens[3])
+    if tokens[0] == "cdc" and len(tokens) == 3 and tokens[2] == "_checkpoint":
+        return None
+    raise WireError(f"{subject!r} is not a subject that binlogsync writes to; something else publishes into this stream")
+
+
+def durable_name(client_id: str, database: str, table: str) -> str:
+    """The durable consumer of one table of one client; names too long for NATS end in a hash of the whole."""
+    name = "=".join((escape(client_id), escape(database), escape(table)))
+    if len(name) <= _LONGEST_DURABLE:
+        return name
+    return f"{name[: _LONGEST_DURABLE - 33]}={hashlib.sha256(name.encode()).hexdigest()[:32]}"
+
+
+def schema_bucket(source: str) -> str:
+    """The key-value bucket that holds the source's table schemas by fingerprint."""
+    return f"{stream_name(source)}_schemas"
+
+
+def large_bucket(source: str) -> str:
+    """The object store bucket of messages that are larger than the server takes."""
+    return f"{stream_name(source)}_large"
