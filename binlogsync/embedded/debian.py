@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from binlogsync.embedded.cache import cache_dir, entry
+from binlogsync.embedded.process import bound_to_this_process
 from binlogsync.embedded.progress import Progress
 from binlogsync.errors import EmbeddedServerError
 
@@ -96,7 +97,7 @@ class _Apt:
         if not KEYRING.exists():
             raise _unavailable(wanted, f"{KEYRING} is missing (package debian-archive-keyring)")
         self._folder = cache_dir() / "apt"
-        for part in ("lists/partial", "archives/partial"):
+        for part in ("lists/partial", "archives/partial", "empty/partial"):
             (self._folder / part).mkdir(parents=True, exist_ok=True)
         (self._folder / "status").write_text("")
         (self._folder / "sources.list").write_text(f"deb [signed-by={KEYRING}] {self._archive()} {SUITE} main\n")
@@ -105,7 +106,9 @@ class _Apt:
         """The .deb files of the packages and of all that they depend on."""
         _run(self._wanted, self._command("update"))
         arguments = ["install", "--yes", "--download-only", *self._wanted.packages]
-        listed = _run(self._wanted, self._command("--print-uris", *arguments))
+        # It prints only what the archive folder does not hold yet, so it is shown an empty one.
+        elsewhere = f"Dir::Cache::archives={self._folder / 'empty'}"
+        listed = _run(self._wanted, self._command("-o", elsewhere, "--print-uris", *arguments))
         names = [line.split()[1] for line in listed.splitlines() if line.startswith("'")]
         self._fetch(self._command(*arguments), progress)
         return [self._folder / "archives" / name for name in names]
@@ -115,7 +118,7 @@ class _Apt:
         log = self._folder / "download.log"
         with log.open("w") as output:
             process = subprocess.Popen(
-                [command[0], "-o", f"APT::Status-Fd={status_in}", *command[1:]],
+                bound_to_this_process([command[0], "-o", f"APT::Status-Fd={status_in}", *command[1:]]),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -143,7 +146,8 @@ class _Apt:
             "Dir::Etc::preferencesparts": "/dev/null",
             "Acquire::Check-Valid-Until": "false",
             "Acquire::Languages": "none",
-            "Acquire::Retries": "3",
+            "Acquire::Retries": "2",
+            "DPkg::Lock::Timeout": "30",
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
             "APT::Install-Recommends": "false",
             "APT::Sandbox::User": "root",

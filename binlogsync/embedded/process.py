@@ -46,6 +46,11 @@ def free_port() -> int:
     raise EmbeddedServerError(f"no free port on {HOST} between {_PORTS.start} and {_PORTS.stop}; stop other servers")
 
 
+def bound_to_this_process(command: Sequence[str]) -> list[str]:
+    """The command line of a child that ends when this process does, however it ends."""
+    return [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), *command]
+
+
 @dataclass(frozen=True, slots=True)
 class Launch:
     """How a server is started.
@@ -85,11 +90,10 @@ class ServerProcess:
         if self._process is not None:
             return
         launch = self._launch
-        guard = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
         launch.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with launch.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*guard, *launch.command],
+                bound_to_this_process(launch.command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

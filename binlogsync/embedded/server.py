@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,6 +50,10 @@ class PrivateServer:
         self.process.start()
 
 
+_PREFIX = "binlogsync-run-"
+_LOCK = "lock"
+_STALE_AFTER_S = 3600
+
 AnyServer = TypeVar("AnyServer", bound=PrivateServer)
 
 
@@ -57,11 +64,34 @@ def running(prepare: Callable[[Path], AnyServer]) -> Iterator[AnyServer]:
     `prepare` gets a folder for sockets, configuration and, when the caller named no other, data. It is removed
     afterwards, but kept when the server does not start, because the error names the log in it.
     """
-    run_dir = Path(tempfile.mkdtemp(prefix="binlogsync-"))
-    server = prepare(run_dir)
-    server.process.start()
-    try:
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(run_dir, ignore_errors=True)
+    with _run_dir() as run_dir:
+        server = prepare(run_dir)
+        server.process.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+            shutil.rmtree(run_dir, ignore_errors=True)
+
+
+@contextmanager
+def _run_dir() -> Iterator[Path]:
+    """A folder with a short path (a socket's may have 107 characters), locked by its owner as long as that lives."""
+    _remove_stale()
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    with (folder / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+
+
+def _remove_stale() -> None:
+    """Removes what processes that were killed have left: old folders that nobody has locked."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        try:
+            if time.time() - folder.stat().st_mtime < _STALE_AFTER_S or folder.stat().st_uid != os.geteuid():
+                continue
+            with (folder / _LOCK).open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            continue  # in use, or another process was faster

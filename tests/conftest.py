@@ -1,0 +1,70 @@
+"""Real servers for the tests, one of each per session, started when a test first asks.
+
+A test that takes one of these fixtures carries the marker `server` without saying so. `BINLOGSYNC_TEST_SERVERS=0` skips
+those tests; nothing else does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from binlogsync import embedded
+from tests.databases import FreshDatabase, fresh_database
+
+_SERVER_FIXTURES = {"mysql_server", "mariadb_server", "nats_server", "redis_server"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("server")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("server") and os.environ.get("BINLOGSYNC_TEST_SERVERS") == "0":
+        pytest.skip("needs real servers, and BINLOGSYNC_TEST_SERVERS=0")
+
+
+@pytest.fixture(scope="session")
+def mysql_server() -> Iterator[embedded.MySQLServer]:
+    """MySQL that the whole session shares; make databases of your own, or take the fixture `mysql`."""
+    with embedded.mysql() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[embedded.MariaDBServer]:
+    """MariaDB that the whole session shares; make databases of your own, or take the fixture `mariadb`."""
+    with embedded.mariadb() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def nats_server() -> Iterator[embedded.NATSServer]:
+    """nats-server with JetStream that the whole session shares; use stream names of your own."""
+    with embedded.nats() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[embedded.RedisServer]:
+    """Redis that the whole session shares; use keys of your own."""
+    with embedded.redis() as server:
+        yield server
+
+
+@pytest.fixture
+def mysql(mysql_server: embedded.MySQLServer) -> Iterator[FreshDatabase]:
+    """An empty database on the shared MySQL."""
+    with fresh_database(mysql_server) as database:
+        yield database
+
+
+@pytest.fixture
+def mariadb(mariadb_server: embedded.MariaDBServer) -> Iterator[FreshDatabase]:
+    """An empty database on the shared MariaDB."""
+    with fresh_database(mariadb_server) as database:
+        yield database

@@ -1,0 +1,50 @@
+"""A database of its own for one test, on a server that tests share."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pymysql
+
+from binlogsync.embedded.database import DatabaseServer
+
+
+@dataclass(frozen=True, slots=True)
+class FreshDatabase:
+    """An empty database and an autocommit connection that uses it.
+
+    Attributes:
+        server: the server, which other tests use too.
+        name: of the database.
+        connection: as root.
+    """
+
+    server: DatabaseServer
+    name: str
+    connection: pymysql.Connection[Any]
+
+    def execute(self, sql: str, arguments: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+        """Runs one statement; its rows, or none."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, arguments)
+            return list(cursor.fetchall())
+
+
+@contextmanager
+def fresh_database(server: DatabaseServer) -> Iterator[FreshDatabase]:
+    """Creates a database with a name that no other test has, and drops it afterwards."""
+    name = f"t_{secrets.token_hex(4)}"
+    connection = server.connect()
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {name}")
+            cursor.execute(f"USE {name}")
+        yield FreshDatabase(server, name, connection)
+    finally:
+        connection.close()
+        with server.connect() as cleaning, cleaning.cursor() as cursor:
+            cursor.execute(f"DROP DATABASE IF EXISTS {name}")
