@@ -124,14 +124,10 @@ def sample_schema(
     primary_key: tuple[str, ...] = ("id",),
 ) -> TableSchema:
     """A table with a column of every type; `id` is its first column, and the only one that is NOT NULL."""
-    return TableSchema(
-        database, table, tuple(column for column, _ in _COLUMNS), primary_key
-    )
+    return TableSchema(database, table, tuple(column for column, _ in _COLUMNS), primary_key)
 
 
-def sample_row(
-    number: int, version: int = 0, schema: TableSchema | None = None
-) -> dict[str, Any]:
+def sample_row(number: int, version: int = 0, schema: TableSchema | None = None) -> dict[str, Any]:
     """The row with that `id` after that many updates, as Arrow gives it to Python; one value in eleven is NULL.
 
     `schema` needs column names of sample_schema.
@@ -140,11 +136,7 @@ def sample_row(
     row: dict[str, Any] = {}
     for place, column in enumerate((schema or sample_schema()).columns):
         is_null = column.nullable and (number + place) % _NULL_EVERY == 0
-        row[column.name] = (
-            None
-            if is_null
-            else _VALUES[column.name](number if column.name == "id" else values)
-        )
+        row[column.name] = None if is_null else _VALUES[column.name](number if column.name == "id" else values)
     return row
 
 
@@ -185,9 +177,7 @@ class SampleOptions:
     """How a SampleSource writes: tables, GTIDs (None for none), rows of one event, rows of one batch, zero dates."""
 
     source: str = "demo"
-    tables: tuple[TableSchema, ...] = field(
-        default_factory=lambda: (sample_schema(), sample_schema("notes"))
-    )
+    tables: tuple[TableSchema, ...] = field(default_factory=lambda: (sample_schema(), sample_schema("notes")))
     flavor: Flavor | None = "mysql"
     rows_per_event: int = 2
     rows_per_batch: int | None = None
@@ -222,9 +212,7 @@ class SampleSource:
         self._sequences: dict[str, int] = {}
         self._open: tuple[SampleTransaction, Run] | None = None
         gtids = GtidSet(self.options.flavor) if self.options.flavor else None
-        server = (
-            f"mariadb:{SERVER_ID}" if self.options.flavor == "mariadb" else SERVER_UUID
-        )
+        server = f"mariadb:{SERVER_ID}" if self.options.flavor == "mariadb" else SERVER_UUID
         self.checkpoint = Checkpoint(self._at.position, server, gtids)
 
     def flush(self, transactions: int | Sequence[SampleTransaction] = 4) -> Flush:
@@ -237,9 +225,7 @@ class SampleSource:
             transaction, run = self._open
             self._open = None
             runs.append(self._write(replace(transaction, take=None), rows, run))
-        for transaction in (
-            self._plan(transactions) if isinstance(transactions, int) else transactions
-        ):
+        for transaction in self._plan(transactions) if isinstance(transactions, int) else transactions:
             runs.append(self._write(transaction, rows, None))
         self._at.flushes += 1
         return Flush(
@@ -256,26 +242,15 @@ class SampleSource:
 
     def _plan(self, count: int) -> list[SampleTransaction]:
         tables = len(self.options.tables)
-        return [
-            SampleTransaction(tuple((i + j) % tables for j in range(1 + i % 3)))
-            for i in range(count)
-        ]
+        return [SampleTransaction(tuple((i + j) % tables for j in range(1 + i % 3))) for i in range(count)]
 
-    def _write(
-        self, transaction: SampleTransaction, rows: _TableRows, begun: Run | None
-    ) -> Run:
+    def _write(self, transaction: SampleTransaction, rows: _TableRows, begun: Run | None) -> Run:
         """Its changes into `rows`; moves place and checkpoint on. `begun` is its run when a part is written already."""
         assert self._open is None, "only the last transaction of a flush can be cut"
         run = begun or self._begin(transaction)
         first = self.checkpoint.skip if begun else 0
-        gtid = (
-            None
-            if run.key is None
-            else f"{run.key}{'-' if self.options.flavor == 'mariadb' else ':'}{run.first}"
-        )
-        for order, table in list(enumerate(transaction.tables))[
-            first : transaction.take
-        ]:
+        gtid = None if run.key is None else f"{run.key}{'-' if self.options.flavor == 'mariadb' else ':'}{run.first}"
+        for order, table in list(enumerate(transaction.tables))[first : transaction.take]:
             row = order % self.options.rows_per_event
             self._at.pos += 0 if row and order > first else _ROWS_EVENT
             if table is None:
@@ -317,9 +292,7 @@ class SampleSource:
             self._at.file, self._at.pos = transaction.file, _FILE_HEAD
         key, sequence = None, 0
         if self.options.flavor is not None:
-            key = transaction.key or (
-                SERVER_UUID if self.options.flavor == "mysql" else f"0-{SERVER_ID}"
-            )
+            key = transaction.key or (SERVER_UUID if self.options.flavor == "mysql" else f"0-{SERVER_ID}")
             name = key if self.options.flavor == "mysql" else key.partition("-")[0]
             sequence = self._sequences[name] = self._sequences.get(name, 0) + 1
         run = Run(key, sequence, self._at.position.file, [self._at.pos], [self._at.seq])
@@ -332,9 +305,7 @@ class SampleSource:
         gtids = self.checkpoint.gtids
         if gtids is not None and run.key is not None:
             gtids = gtids.with_run(run.key, run.first, run.first)
-        self.checkpoint = Checkpoint(
-            self._at.position, self.checkpoint.server_uuid, gtids, 0, self._at.ts_us
-        )
+        self.checkpoint = Checkpoint(self._at.position, self.checkpoint.server_uuid, gtids, 0, self._at.ts_us)
 
     def _batches(self, rows: _TableRows) -> list[ChangeBatch]:
         server = (self.checkpoint.server_uuid, SERVER_ID)
@@ -385,9 +356,7 @@ def _batch(
     if impossible and any(column.name == "c_date" for column in schema.columns):
         zero["before", "c_date"] = _zero_dates([before for _, before, _ in changes])
         zero["after", "c_date"] = _zero_dates([after for _, _, after in changes])
-    images = tuple(
-        pa.array([change[i] for change in changes], schema.image_type()) for i in (1, 2)
-    )
+    images = tuple(pa.array([change[i] for change in changes], schema.image_type()) for i in (1, 2))
     names = ("ts_us", "gtid", "file", "pos", "row", "txn_pos", "order", "seq")
     columns = {name: [row[name] for row in rows] for name in names}
     return build_batch(
@@ -422,12 +391,8 @@ def sample_batch(
 
     With `impossible`, rows whose id is divisible by five have the date 0000-00-00 in c_date.
     """
-    source = SampleSource(
-        SampleOptions(tables=(schema or sample_schema(),), impossible=impossible)
-    )
-    sizes = [per_transaction] * (n // per_transaction) + (
-        [n % per_transaction] if n % per_transaction else []
-    )
+    source = SampleSource(SampleOptions(tables=(schema or sample_schema(),), impossible=impossible))
+    sizes = [per_transaction] * (n // per_transaction) + ([n % per_transaction] if n % per_transaction else [])
     return source.flush([SampleTransaction((0,) * size) for size in sizes]).batches[0]
 
 

@@ -1,0 +1,70 @@
+"""Checkpoints in memory: for tests, and tails whose sinks keep their own. Shared by threads, gone with the process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from binlogsync.position import Checkpoint
+from binlogsync.stores import Lease
+from binlogsync.stores.lease import Claim, Terms, check_held, next_claim
+
+
+class MemoryPositions:
+    """A PositionStore in a dictionary; `clock` gives seconds."""
+
+    name = "memory"
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._checkpoints: dict[str, Checkpoint] = {}
+        self._claims: dict[str, Claim] = {}
+
+    def load(self, source: str) -> Checkpoint | None:
+        with self._lock:
+            return self._checkpoints.get(source)
+
+    def save(self, lease: Lease, checkpoint: Checkpoint) -> None:
+        with self._lock:
+            self._renew(lease)
+            self._checkpoints[lease.source] = checkpoint
+
+    def claim(self, source: str, owner: str, *, take_over: bool = False, stale_s: float = 45.0) -> Lease:
+        with self._lock:
+            now_s = self._clock()
+            claim = next_claim(source, self._seen(source, now_s), Terms(owner, take_over, stale_s), now_s)
+            self._claims[source] = claim
+            return claim.lease(source, now_s)
+
+    def heartbeat(self, lease: Lease) -> None:
+        with self._lock:
+            self._renew(lease)
+
+    def release(self, lease: Lease) -> None:
+        with self._lock:
+            held = self._claims.get(lease.source)
+            if held is not None and (held.owner, held.epoch) == (lease.owner, lease.epoch):
+                self._claims[lease.source] = replace(held, released=True)
+
+    def lease(self, source: str) -> Lease | None:
+        with self._lock:
+            now_s = self._clock()
+            held = self._seen(source, now_s)
+            return None if held is None else held.lease(source, now_s)
+
+    def close(self) -> None:
+        """Keeps what it holds, so that a test can open the same store again."""
+
+    def _renew(self, lease: Lease) -> None:
+        held = check_held(lease, self._claims.get(lease.source))
+        self._claims[lease.source] = replace(held, heard_s=self._clock())
+
+    def _seen(self, source: str, now_s: float) -> Claim | None:
+        """The claim, put back to now when the clock has gone back behind it."""
+        held = self._claims.get(source)
+        if held is not None:
+            held = self._claims[source] = held.at(now_s)
+        return held

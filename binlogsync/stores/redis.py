@@ -1,0 +1,215 @@
+"""Checkpoints in Redis: the store for tails that may start on any machine.
+
+One hash a source, `<prefix>:position:<source>`, with the fields `checkpoint` (Checkpoint.to_text), `owner`, `epoch`,
+`heard_us` (time of the last save or heartbeat, microseconds by the server's TIME) and `released` (0 or 1). Every method
+is one Lua script, or one read, on that key: atomic, also in a cluster. A save is as durable as the server's own settings
+make it (`appendonly yes`; `appendfsync always` for the strictest); a position that is lost is found again in the sinks.
+Redis 5 or newer, Valkey. Nothing connects before the first call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from binlogsync.errors import PositionError, StoreError
+from binlogsync.position import Checkpoint
+from binlogsync.stores import Lease
+from binlogsync.stores.lease import Terms, lost, refused
+
+_NOW = """
+local at = redis.call('TIME')
+local now = tonumber(at[1]) * 1000000 + tonumber(at[2])
+local held = redis.call('HMGET', KEYS[1], 'owner', 'epoch', 'heard_us', 'released')
+if held[3] and tonumber(held[3]) > now then
+  redis.call('HSET', KEYS[1], 'heard_us', string.format('%.0f', now))
+  held[3] = now
+end
+local age = held[3] and string.format('%.0f', now - tonumber(held[3])) or '0'
+now = string.format('%.0f', now)
+"""
+_CLAIM = (
+    _NOW
+    + """
+if held[1] and held[1] ~= ARGV[1] and held[4] ~= '1' and ARGV[2] ~= '1' and tonumber(age) <= tonumber(ARGV[3]) then
+  return {'refused', held[1], held[2], age}
+end
+local epoch = redis.call('HINCRBY', KEYS[1], 'epoch', 1)
+redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'heard_us', now, 'released', '0')
+return {'claimed', ARGV[1], tostring(epoch), '0'}
+"""
+)
+_RENEW = (
+    _NOW
+    + """
+if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] then
+  return {'lost', held[1], held[2]}
+end
+redis.call('HSET', KEYS[1], 'heard_us', now)
+if ARGV[3] then redis.call('HSET', KEYS[1], 'checkpoint', ARGV[3]) end
+return {'renewed', held[1], held[2]}
+"""
+)
+_RELEASE = """
+local held = redis.call('HMGET', KEYS[1], 'owner', 'epoch')
+if held[1] == ARGV[1] and held[2] == ARGV[2] then redis.call('HSET', KEYS[1], 'released', '1') end
+"""
+_LEASE = _NOW + "\nreturn {held[1], held[2], age, held[4]}"
+
+
+@dataclass(frozen=True, slots=True)
+class RedisOptions:
+    """Where the Redis is, and how to get in.
+
+    Attributes:
+        host, port, database: of the server.
+        username, password: of an ACL user, or the password alone; None for an open server.
+        tls: encrypt, and check the server's certificate against `tls_ca_file` (None: the system's authorities).
+        tls_check_hostname: its name must be `host`.
+        tls_cert_file, tls_key_file: this client's certificate and key, where the server asks for one.
+        prefix: of the keys.
+        timeout_s: of connecting and of each call.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 6379
+    database: int = 0
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: bool = False
+    tls_ca_file: str | None = None
+    tls_check_hostname: bool = True
+    tls_cert_file: str | None = None
+    tls_key_file: str | None = None
+    prefix: str = "binlogsync"
+    timeout_s: float = 5.0
+
+    @property
+    def place(self) -> str:
+        """For people: "Redis at host:port, database 0"."""
+        return f"Redis at {self.host}:{self.port}{' (TLS)' if self.tls else ''}, database {self.database}"
+
+
+class RedisPositions:
+    """A PositionStore in Redis; see the module for its keys."""
+
+    name = "redis"
+
+    def __init__(self, options: RedisOptions | None = None) -> None:
+        self.options = options or RedisOptions()
+        self._client = _client(self.options)
+        self._scripts = {name: self._client.register_script(text) for name, text in _SCRIPTS.items()}
+        self._closed = False
+
+    def key(self, source: str) -> str:
+        """The key of a source's hash."""
+        return f"{self.options.prefix}:position:{source}"
+
+    def load(self, source: str) -> Checkpoint | None:
+        text = self._call(lambda: self._client.hget(self.key(source), "checkpoint"))
+        if text is None:
+            return None
+        try:
+            return Checkpoint.from_text(text)
+        except PositionError as error:
+            raise StoreError(
+                f"{self.options.place}: the checkpoint in {self.key(source)!r} cannot be read ({error}); remove it "
+                f"with HDEL {self.key(source)} checkpoint, the sinks know how far they got"
+            ) from error
+
+    def save(self, lease: Lease, checkpoint: Checkpoint) -> None:
+        self._renew(lease, checkpoint.to_text())
+
+    def claim(self, source: str, owner: str, *, take_over: bool = False, stale_s: float = 45.0) -> Lease:
+        terms = Terms(owner, take_over, stale_s)
+        stale_us = f"{stale_s * 1_000_000:.0f}"
+        verdict, holder, epoch, age_us = self._run("claim", source, owner, int(take_over), stale_us)
+        if verdict == "refused":
+            raise refused(source, holder, int(age_us) / 1_000_000, terms)
+        return Lease(source, owner, int(epoch))
+
+    def heartbeat(self, lease: Lease) -> None:
+        self._renew(lease)
+
+    def release(self, lease: Lease) -> None:
+        self._run("release", lease.source, lease.owner, lease.epoch)
+
+    def lease(self, source: str) -> Lease | None:
+        owner, epoch, age_us, released = self._run("lease", source)
+        return None if owner is None else Lease(source, owner, int(epoch), int(age_us) / 1_000_000, released == "1")
+
+    def close(self) -> None:
+        self._closed = True
+        self._client.close()
+
+    def _renew(self, lease: Lease, *checkpoint: str) -> None:
+        verdict, owner, epoch = self._run("renew", lease.source, lease.owner, lease.epoch, *checkpoint)
+        if verdict == "lost":
+            raise lost(lease, owner, int(epoch or 0))
+
+    def _run(self, script: str, source: str, *arguments: str | int) -> Any:
+        return self._call(lambda: self._scripts[script](keys=[self.key(source)], args=list(arguments)))
+
+    def _call(self, ask: Callable[[], Any]) -> Any:
+        if self._closed:
+            raise StoreError(f"{self.options.place}: this store is closed; make a new one")
+        try:
+            return ask()
+        except (redis.RedisError, OSError) as error:
+            raise StoreError(f"{self.options.place}: {error}; {_advice(error)}") from error
+
+
+_SCRIPTS = {"claim": _CLAIM, "renew": _RENEW, "release": _RELEASE, "lease": _LEASE}
+
+_ADVICE = (
+    (("WRONGPASS", "NOAUTH", "invalid username-password", "Authentication required"), "check user name and password"),
+    (
+        ("NOPERM",),
+        "the ACL of that user must allow EVAL, EVALSHA, SCRIPT LOAD, TIME, HGET, HMGET, HSET, HINCRBY on the keys",
+    ),
+    (("READONLY",), "that is a replica; give the address of the primary"),
+    (("OOM",), "its memory is full; raise maxmemory or remove other keys"),
+    (("MISCONF",), "it cannot save to its own disk; look at its log"),
+    (("WRONGTYPE",), "the key holds something else; choose another prefix"),
+    (("LOADING",), "it is still loading its data; try again soon"),
+    (("certificate", "CERTIFICATE", "SSL"), "check tls_ca_file, tls_cert_file, tls_key_file and the host name"),
+)
+
+
+def _advice(error: Exception) -> str:
+    """What to do next; by the text, as errors inside a script have no class of their own on every server."""
+    text = str(error)
+    for marks, advice in _ADVICE:
+        if any(mark in text for mark in marks):
+            return advice
+    if isinstance(error, redis.TimeoutError):
+        return "it did not answer in time; check the address, the network and its load"
+    if isinstance(error, (redis.ConnectionError, OSError)):
+        return "check host and port, that it runs, and whether it wants TLS"
+    return "look at its log"
+
+
+def _client(options: RedisOptions) -> redis.Redis:
+    tls: dict[str, Any] = {}
+    if options.tls:
+        tls = {
+            "ssl": True,
+            "ssl_ca_certs": options.tls_ca_file,
+            "ssl_check_hostname": options.tls_check_hostname,
+            "ssl_certfile": options.tls_cert_file,
+            "ssl_keyfile": options.tls_key_file,
+        }
+    return redis.Redis(
+        host=options.host,
+        port=options.port,
+        db=options.database,
+        username=options.username,
+        password=options.password,
+        socket_timeout=options.timeout_s,
+        socket_connect_timeout=options.timeout_s,
+        decode_responses=True,
+        **tls,
+    )

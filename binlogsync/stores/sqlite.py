@@ -1,0 +1,232 @@
+"""Checkpoints in one SQLite file: the embedded store, for tails of one machine.
+
+One table, one row a source: checkpoint, and the lease (owner, epoch, time of the last save or heartbeat by the
+machine's wall clock, released). The file is opened at the first use, in WAL mode with synchronous=FULL: a save is on the
+disk when it returns, and a kill at any moment leaves the old row or the new one. Many threads and processes may share the
+file; it must lie on a local disk, as SQLite's locks do not hold on network file systems. PRAGMA user_version is the
+schema's.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from binlogsync.errors import PositionError, StoreError
+from binlogsync.position import Checkpoint
+from binlogsync.stores import Lease
+from binlogsync.stores.lease import Claim, Terms, check_held, next_claim
+
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_S = 10.0
+_CREATE = """
+create table positions (
+    source text primary key, checkpoint text,
+    owner text not null, epoch integer not null, heard_s real not null, released integer not null
+) without rowid
+"""
+_KEEP = """
+insert into positions (source, owner, epoch, heard_s, released) values (?, ?, ?, ?, ?)
+on conflict (source) do update
+set owner = excluded.owner, epoch = excluded.epoch, heard_s = excluded.heard_s, released = excluded.released
+"""
+_ADVICE = {
+    "SQLITE_FULL": "the disk is full; make room, the tail then goes on by itself",
+    "SQLITE_READONLY": "the file or its disk is read-only; choose a path that this user may write to",
+    "SQLITE_CANTOPEN": "the file cannot be opened or made; choose a path that this user may write to",
+    "SQLITE_PERM": "this user may not open it; mend its owner or mode",
+    "SQLITE_NOTADB": "it is not an SQLite database; choose another path, or move that file away",
+    "SQLITE_CORRUPT": "it is damaged; move it away with its -wal and -shm files, the sinks know how far they got",
+    "SQLITE_BUSY": f"another process has held it locked for {BUSY_TIMEOUT_S:g} s; see who with: fuser -v",
+    "SQLITE_IOERR": "the disk fails to read or write; look at the system's log",
+}
+
+
+class SQLitePositions:
+    """A PositionStore in the SQLite file `path`; its folder is made when missing. `clock` gives seconds since 1970."""
+
+    name = "sqlite"
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        self.path = Path(path)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self._closed = False
+
+    def load(self, source: str) -> Checkpoint | None:
+        with self._use() as connection:
+            row = connection.execute("select checkpoint from positions where source = ?", (source,)).fetchone()
+        if row is None or row[0] is None:
+            return None
+        try:
+            return Checkpoint.from_text(row[0])
+        except PositionError as error:
+            raise StoreError(
+                f"{self.path}: the checkpoint of source {source!r} cannot be read ({error}); set it to null by hand, "
+                "the sinks know how far they got"
+            ) from error
+
+    def save(self, lease: Lease, checkpoint: Checkpoint) -> None:
+        with self._transaction() as connection:
+            self._renew(connection, lease)
+            update = "update positions set checkpoint = ? where source = ?"
+            connection.execute(update, (checkpoint.to_text(), lease.source))
+
+    def claim(self, source: str, owner: str, *, take_over: bool = False, stale_s: float = 45.0) -> Lease:
+        with self._transaction() as connection:
+            now_s = self._clock()
+            held = _held(connection, source)
+            claim = next_claim(source, held, Terms(owner, take_over, stale_s), now_s)
+            _keep(connection, source, claim)
+        return claim.lease(source, now_s)
+
+    def heartbeat(self, lease: Lease) -> None:
+        with self._transaction() as connection:
+            self._renew(connection, lease)
+
+    def release(self, lease: Lease) -> None:
+        with self._transaction() as connection:
+            held = _held(connection, lease.source)
+            if held is not None and (held.owner, held.epoch) == (lease.owner, lease.epoch):
+                _keep(connection, lease.source, replace(held, released=True))
+
+    def lease(self, source: str) -> Lease | None:
+        with self._use() as connection:
+            held, now_s = _held(connection, source), self._clock()
+        if held is not None and held.heard_s > now_s:
+            held = self._put_back(source)
+        return None if held is None else held.lease(source, now_s)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._drop()
+
+    def _renew(self, connection: sqlite3.Connection, lease: Lease) -> None:
+        held = check_held(lease, _held(connection, lease.source))
+        _keep(connection, lease.source, replace(held, heard_s=self._clock()))
+
+    def _put_back(self, source: str) -> Claim | None:
+        """The claim, written down as heard of now: the clock has gone back behind it, and its age must still grow."""
+        with self._transaction() as connection:
+            held = _held(connection, source)
+            if held is not None:
+                held = held.at(self._clock())
+                _keep(connection, source, held)
+        return held
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """One write transaction; the lock is taken at its start, so that what is read in it holds until its commit."""
+        with self._use() as connection:
+            connection.execute("begin immediate")
+            try:
+                yield connection
+                connection.execute("commit")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    connection.execute("rollback")
+                raise
+
+    @contextmanager
+    def _use(self) -> Iterator[sqlite3.Connection]:
+        """The open file, for one thread at a time; SQLite's errors become StoreError; the next use opens it anew."""
+        with self._lock:
+            try:
+                yield self._opened()
+            except sqlite3.Error as error:
+                self._drop()
+                raise self._store_error(error) from error
+            except OSError as error:
+                self._drop()
+                raise StoreError(f"{self.path}: {error.strerror}; choose a path that this user may write to") from error
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._closed:
+            raise StoreError(f"{self.path}: this store is closed; make a new one")
+        if self._connection is not None and self._file != _identity(self.path):
+            self._drop()  # the file was removed or replaced, and writes into the old one would be lost
+        if self._connection is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(
+                self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
+            self._prepare(self._connection)
+            self._file = _identity(self.path)
+        return self._connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Checks whose file it is before anything in it is changed, then makes the table if it is new."""
+        is_new = self._is_new(connection)
+        _retry_busy(lambda: connection.execute("pragma journal_mode = wal"))
+        connection.execute("pragma synchronous = full")
+        if not is_new:
+            return
+        connection.execute("begin immediate")
+        if self._is_new(connection):
+            connection.execute(_CREATE)
+            connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
+        connection.execute("commit")
+
+    def _is_new(self, connection: sqlite3.Connection) -> bool:
+        version = _retry_busy(lambda: connection.execute("pragma user_version")).fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.path}: written by a newer release (schema version {version}, this one knows {SCHEMA_VERSION}); "
+                "upgrade this program, or choose another path"
+            )
+        if version == 0 and connection.execute("select count(*) from sqlite_master").fetchone()[0]:
+            raise StoreError(f"{self.path}: an SQLite database of another program; choose another path")
+        return bool(version == 0)
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def _store_error(self, error: sqlite3.Error) -> StoreError:
+        code = getattr(error, "sqlite_errorname", "") or ""
+        advice = next(
+            (text for name, text in _ADVICE.items() if code.startswith(name)), "look at the file and its disk"
+        )
+        return StoreError(f"{self.path}: {error}: {advice}")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of the file; None when there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return (found.st_dev, found.st_ino)
+
+
+def _retry_busy(step: Callable[[], sqlite3.Cursor]) -> sqlite3.Cursor:
+    """Runs it until no other process is in the way: SQLite's busy timeout does not cover the switch to WAL."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            return step()
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _held(connection: sqlite3.Connection, source: str) -> Claim | None:
+    select = "select owner, epoch, heard_s, released from positions where source = ?"
+    row = connection.execute(select, (source,)).fetchone()
+    return None if row is None else Claim(row[0], row[1], row[2], bool(row[3]))
+
+
+def _keep(connection: sqlite3.Connection, source: str, claim: Claim) -> None:
+    connection.execute(_KEEP, (source, claim.owner, claim.epoch, claim.heard_s, int(claim.released)))
