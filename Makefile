@@ -1,0 +1,95 @@
+# Every target makes the virtual environment that it needs; the second time that costs nothing.
+# `make` alone lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
+VENV := .venv
+RUN := $(VENV)/bin/python
+FOLDERS := $(wildcard binlogsync pipelines resources sensors tests bench)
+# The environment is made anew when the lock, the project file or the interpreter changes.
+KEY := $(shell { cat requirements.lock pyproject.toml; $(or $(PYTHON),true) --version; } 2>/dev/null | sha256sum | cut -c1-16)
+INSTALLED := $(VENV)/.installed-$(KEY)
+
+# make demo CHECK=1 RATE=20; make test ARGS="-k sinks"
+CHECK ?=
+RATE ?=
+ARGS ?=
+PORT ?= 3000
+
+.PHONY: help
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+.PHONY: demo
+demo: $(INSTALLED) ## private servers, a workload and Dagster's UI (CHECK=1: prove it and leave; RATE=n changes/s)
+	@$(RUN) -m pipelines.demo $(if $(filter-out 0,$(CHECK)),--check) $(if $(RATE),--rate $(RATE)) $(ARGS)
+
+.PHONY: dev
+dev: $(INSTALLED) .dagster_home/dagster.yaml ## Dagster's UI with your own servers (settings in .env; PORT=3000)
+	@DAGSTER_HOME="$$PWD/.dagster_home" exec $(VENV)/bin/dagster dev --port $(PORT) $(ARGS)
+
+.PHONY: test
+test: $(INSTALLED) servers ## all tests, on real servers (ARGS="-k name")
+	@tests/browser/install.sh
+	@$(RUN) -m pytest $(ARGS)
+
+.PHONY: test-quick
+test-quick: $(INSTALLED) ## the tests that need no server and no browser: under a minute
+	@$(RUN) -m pytest -m "not server and not browser and not slow" $(ARGS)
+
+.PHONY: lint
+lint: $(INSTALLED) .dagster_home/dagster.yaml ## ruff, mypy --strict, and that Dagster can load the definitions
+	$(VENV)/bin/ruff check $(FOLDERS)
+	$(VENV)/bin/ruff format --check $(FOLDERS)
+	$(VENV)/bin/mypy $(FOLDERS)
+	DAGSTER_HOME="$$PWD/.dagster_home" $(VENV)/bin/dagster definitions validate --workspace workspace.yaml
+
+.PHONY: bench
+bench: $(INSTALLED) servers ## speed: the socket's floor, our decoder, mysql-replication, our tail
+	@$(RUN) -m bench $(ARGS)
+
+.PHONY: bench-memory
+bench-memory: $(INSTALLED) servers ## memory of a tail that works off a long backlog
+	@$(RUN) -m bench.memory $(ARGS)
+
+.PHONY: servers
+servers: $(INSTALLED)
+	@$(RUN) -m binlogsync.embedded
+
+.PHONY: venv
+venv: $(INSTALLED) ## only the virtual environment
+
+.PHONY: lock
+lock: $(INSTALLED) ## newest allowed versions of all dependencies into requirements.lock
+	$(VENV)/bin/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 --generate-hashes \
+		--upgrade --no-emit-index-url --no-emit-find-links --no-header --no-annotate --output-file requirements.lock
+	@if grep -nE '://' requirements.lock; then echo 'requirements.lock names a host'; exit 1; fi
+
+.PHONY: clean
+clean: ## remove the environment, Dagster's local state and all caches in this folder (not the downloaded servers)
+	rm -rf $(VENV) .dagster_home .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find $(FOLDERS) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.dagster_home/dagster.yaml: dagster.yaml
+	@mkdir -p .dagster_home
+	@ln -sf ../dagster.yaml $@
+	@touch -h $@
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then \
+		echo 'No Python 3.11 or newer found. On Debian: apt-get install python3 python3-venv; or: make PYTHON=/path/to/python' >&2; \
+		exit 1; fi
+	@if ! $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null; then \
+		echo '$(PYTHON) cannot make virtual environments. On Debian: apt-get install python3-venv' >&2; exit 1; fi
+	@echo "Making $(VENV) with $$($(PYTHON) --version) (once; a minute or two)"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --disable-pip-version-check --require-hashes --no-deps -r requirements.lock \
+		| grep --line-buffered -E '^(Collecting|Installing|Successfully|ERROR)' | cut -c1-150
+	@$(RUN) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
