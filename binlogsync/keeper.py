@@ -1,8 +1,9 @@
 """Decides whether the tail of a source has to be started; pure, so that every rule is a row of a test's table.
 
-In comes what can be known without asking the tail: its last runs, newest first, the lease that the position store holds, and
-when the watching sensor was switched on. Out comes one `Decision` with a sentence for people. A run's status alone proves
-nothing: a dead process can stay STARTED for ever, and a process can outlive its run. The lease's age is the evidence.
+In comes what can be known without asking the tail: its last runs, newest first, the lease that the position store
+holds, and when the watching sensor was switched on. Out comes one `Decision` with a sentence for people. A run's
+status alone proves nothing: a dead process can stay STARTED for ever, and a process can outlive its run. The lease's
+age is the evidence.
 
     an unfinished run, lease fresh, or still starting      skip
     a STARTED run that has not been heard of for stale_s   fail_then_start
@@ -116,12 +117,14 @@ def decide(evidence: Evidence, rules: KeeperRules | None = None) -> Decision:
         return _start(evidence, "no run of it is known")
     if last.state == "canceled" and _since(last, evidence):
         return Decision(
-            "hold", f"run {last.run_id[:8]} was stopped by a user; switch this sensor off and on to start the tail again"
+            "hold",
+            f"run {last.run_id[:8]} was stopped by a user; switch this sensor off and on to start the tail again",
         )
     wait_s, failures = _back_off(evidence, rules)
     if wait_s > 0:
         return Decision(
-            "back_off", f"{failures} quick failure(s) in a row, the last in run {last.run_id[:8]}; next try in {wait_s:.0f} s"
+            "back_off",
+            f"{failures} quick failure(s) in a row, the last in run {last.run_id[:8]}; next try in {wait_s:.0f} s",
         )
     return _start(evidence, f"run {last.run_id[:8]} ended as {last.state}")
 

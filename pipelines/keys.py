@@ -1,0 +1,95 @@
+"""Names in Dagster for names in MySQL; pure.
+
+A table has one asset key in each of three groups, so that the lineage reads from left to right:
+
+    mysql/<source>/<database>/<table>     the table itself      (external)
+    nats/<source>/<database>/<table>      its subject           (external, materialised by the tail)
+    tables/<source>/<database>/<table>    its consumer          (materialised by consumer runs)
+
+Dagster allows letters, digits and _ in names of ops; MySQL allows nearly anything. So key parts are sanitised, the
+real names are kept in metadata, and two tables that fall on one key are refused.
+"""
+
+import re
+from dataclasses import dataclass
+
+import dagster as dg
+
+from binlogsync.errors import ConfigError
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_]")
+
+
+def safe_part(name: str) -> str:
+    """The name with every character that Dagster refuses replaced by _."""
+    return _UNSAFE.sub("_", name)
+
+
+@dataclass(frozen=True, slots=True)
+class TableName:
+    """A table of a source, by its real names."""
+
+    source: str
+    database: str
+    table: str
+
+    @classmethod
+    def parse(cls, text: str, source: str) -> "TableName":
+        """Read "database.table"; the table may hold further dots. Raises ConfigError."""
+        database, dot, table = text.partition(".")
+        if not dot or not database or not table:
+            raise ConfigError(f'{text!r} names no table; write "database.table", for instance "shop.orders"')
+        return cls(source, database, table)
+
+    def __str__(self) -> str:
+        return f"{self.database}.{self.table}"
+
+    @property
+    def parts(self) -> tuple[str, str, str]:
+        """Sanitised source, database and table."""
+        return safe_part(self.source), safe_part(self.database), safe_part(self.table)
+
+    @property
+    def mysql_key(self) -> dg.AssetKey:
+        """Of the table in MySQL."""
+        return dg.AssetKey(["mysql", *self.parts])
+
+    @property
+    def stream_key(self) -> dg.AssetKey:
+        """Of its subject in JetStream."""
+        return dg.AssetKey(["nats", *self.parts])
+
+    @property
+    def consumer_key(self) -> dg.AssetKey:
+        """Of its consumer."""
+        return dg.AssetKey(["tables", *self.parts])
+
+    @property
+    def op_name(self) -> str:
+        """Of the consumer's op; also unique where the parts hold _ themselves, save for two in a row."""
+        return "consume__" + "__".join(self.parts)
+
+    @property
+    def run_tag(self) -> str:
+        """Value of the tag binlogsync/consumer: one run at a time for each."""
+        return f"{self.source}.{self}"
+
+
+def binlog_key(source: str) -> dg.AssetKey:
+    """Of the source's binary log, where the tail's observations go."""
+    return dg.AssetKey(["mysql", safe_part(source), "binlog"])
+
+
+def refuse_collisions(names: list[TableName]) -> None:
+    """Raise ConfigError when two tables would get one key or one op name, naming both."""
+    for what in ("consumer_key", "op_name"):
+        seen: dict[object, TableName] = {}
+        for name in names:
+            other = seen.setdefault(getattr(name, what), name)
+            if other is not name:
+                raise ConfigError(
+                    f"{other} and {name} of source {name.source} both become {name.op_name} in Dagster; "
+                    "keep one of them, or consume the other outside of Dagster with binlogsync.Consumer"
+                    if other != name
+                    else f"{name} of source {name.source} has two consumers; remove one from pipelines/consumers"
+                )

@@ -1,0 +1,31 @@
+"""Fields of resources from environment variables, with defaults where nothing is set.
+
+A variable that is set becomes a `dg.EnvVar`: its value is read when a run or a tick needs it, and the UI shows the
+name only. One that is not set becomes the default, so that definitions load, and runs start, with an empty
+environment.
+"""
+
+import os
+
+import dagster as dg
+
+
+def text(name: str, default: str) -> str:
+    """A text field."""
+    return dg.EnvVar(name) if os.environ.get(name) else default
+
+
+def optional_text(name: str) -> str | None:
+    """A text field that may be left out."""
+    return dg.EnvVar(name) if os.environ.get(name) else None
+
+
+def integer(name: str, default: int) -> int:
+    """A number."""
+    return dg.EnvVar.int(name) if os.environ.get(name) else default
+
+
+def switch(name: str, default: bool) -> bool:
+    """A choice that shapes the definitions, so that it is read at once: 1, true, yes, on or running means yes."""
+    value = os.environ.get(name, "").strip().lower()
+    return value in {"1", "true", "yes", "on", "running"} if value else default

@@ -1,0 +1,88 @@
+"""Where positions and leases are kept: one of the stores that ship, chosen by configuration.
+
+A third store is a `dg.Config` with a `kind` of its own here, beside one file in binlogsync/stores.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Literal
+
+import dagster as dg
+from pydantic import Field
+
+from binlogsync.errors import ConfigError
+from binlogsync.stores import PositionStore, redis, sqlite
+from resources import environment
+
+
+class SQLitePositions(dg.Config):
+    """One SQLite file on this machine; the embedded default."""
+
+    kind: Literal["sqlite"] = "sqlite"
+    path: str = Field(
+        default=".binlogsync/positions.db", description="The file; made when missing. It must lie on a local disk."
+    )
+
+
+class RedisPositions(dg.Config):
+    """A Redis or Valkey server; for tails that may start on any machine."""
+
+    kind: Literal["redis"] = "redis"
+    host: str = Field(default="127.0.0.1", description="Host name or address.")
+    port: int = Field(default=6379, description="TCP port.")
+    database: int = Field(default=0, description="Number of the database.")
+    username: str | None = Field(default=None, description="User of an ACL; none for the default user.")
+    password: str | None = Field(default=None, description="Give it as an environment variable.")
+    prefix: str = Field(default="binlogsync", description="Keys begin with it.")
+    tls: bool = Field(default=False, description="Encrypt, and check the server's certificate.")
+    tls_ca_file: str | None = Field(default=None, description="Certificate authority; none trusts the system's.")
+    tls_cert_file: str | None = Field(
+        default=None, description="Certificate of this client, where the server asks for one."
+    )
+    tls_key_file: str | None = Field(default=None, description="Its key.")
+
+
+class Positions(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The position store: checkpoints of the tails, and the lease of each."""
+
+    backend: SQLitePositions | RedisPositions = Field(
+        default=SQLitePositions(), discriminator="kind", description="Which store, and where it is."
+    )
+
+    @contextmanager
+    def store(self) -> Iterator[PositionStore]:
+        """The store, connected at its first use and closed with the block. Methods raise StoreError."""
+        with closing(self._make()) as store:
+            yield store
+
+    def _make(self) -> PositionStore:
+        backend = self.backend
+        if isinstance(backend, SQLitePositions):
+            return sqlite.SQLitePositions(Path(backend.path))
+        return redis.RedisPositions(redis.RedisOptions(**backend.model_dump(exclude={"kind"})))
+
+    @classmethod
+    def from_environment(cls) -> "Positions":
+        """BINLOGSYNC_POSITIONS says sqlite (default) or redis; raises ConfigError for anything else."""
+        kind = os.environ.get("BINLOGSYNC_POSITIONS") or "sqlite"
+        if kind == "sqlite":
+            return cls(
+                backend=SQLitePositions(path=environment.text("BINLOGSYNC_POSITIONS_PATH", ".binlogsync/positions.db"))
+            )
+        if kind != "redis":
+            raise ConfigError(f"BINLOGSYNC_POSITIONS={kind!r}: it is sqlite or redis")
+        return cls(
+            backend=RedisPositions(
+                host=environment.text("BINLOGSYNC_REDIS_HOST", "127.0.0.1"),
+                port=environment.integer("BINLOGSYNC_REDIS_PORT", 6379),
+                database=environment.integer("BINLOGSYNC_REDIS_DATABASE", 0),
+                username=environment.optional_text("BINLOGSYNC_REDIS_USER"),
+                password=environment.optional_text("BINLOGSYNC_REDIS_PASSWORD"),
+                tls=environment.switch("BINLOGSYNC_REDIS_TLS", False),
+                tls_ca_file=environment.optional_text("BINLOGSYNC_REDIS_TLS_CA_FILE"),
+                tls_cert_file=environment.optional_text("BINLOGSYNC_REDIS_TLS_CERT_FILE"),
+                tls_key_file=environment.optional_text("BINLOGSYNC_REDIS_TLS_KEY_FILE"),
+            )
+        )

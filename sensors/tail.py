@@ -1,0 +1,96 @@
+"""The keeper: every ten seconds it looks whether the tail of a source is alive, and starts it where it is not.
+
+The sensor gathers (last runs by tag, lease, time of its own switching-on) and carries out; the decision is the pure
+function `binlogsync.keeper.decide`. A store that cannot be reached fails the tick, and nothing is started: without
+the lease nobody knows whether a tail is alive. Terminate on the tail's run is respected: switch the sensor off and on
+to start again.
+"""
+
+import time
+from collections.abc import Callable
+
+import dagster as dg
+
+from binlogsync.keeper import Decision, Evidence, KeeperRules, RunState, TailRun, decide
+from resources.positions import Positions
+
+SOURCE_TAG = "binlogsync/source"
+RUNS_LOOKED_AT = 25
+
+_STATES: dict[dg.DagsterRunStatus, RunState] = {
+    dg.DagsterRunStatus.QUEUED: "queued",
+    dg.DagsterRunStatus.NOT_STARTED: "queued",
+    dg.DagsterRunStatus.MANAGED: "queued",
+    dg.DagsterRunStatus.STARTING: "starting",
+    dg.DagsterRunStatus.STARTED: "started",
+    dg.DagsterRunStatus.CANCELING: "canceling",
+    dg.DagsterRunStatus.SUCCESS: "success",
+    dg.DagsterRunStatus.FAILURE: "failure",
+    dg.DagsterRunStatus.CANCELED: "canceled",
+}
+
+
+def tail_sensor(
+    source: str,
+    job_name: str,
+    *,
+    running: bool = False,
+    interval_s: int = 10,
+    rules: KeeperRules | None = None,
+    positions_key: str = "positions",
+) -> dg.SensorDefinition:
+    """The sensor `keep_<source>_tailed`; `running` says whether it is on before anybody switched it on."""
+
+    @dg.sensor(
+        name=f"keep_{source.replace('-', '_')}_tailed",
+        job_name=job_name,
+        minimum_interval_seconds=interval_s,
+        default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
+        description=(
+            f"Keeps exactly one tail of {source} alive. Terminate its run to stop it; switch this off and on to start."
+        ),
+        required_resource_keys={positions_key},
+    )
+    def _keep(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        evidence = gather(
+            context.instance, source, getattr(context.resources, positions_key), context.last_sensor_start_time
+        )
+        return carry_out(context.instance, source, decide(evidence, rules))
+
+    return _keep
+
+
+def gather(
+    instance: dg.DagsterInstance,
+    source: str,
+    positions: Positions,
+    watched_since: float | None,
+    clock: Callable[[], float] = time.time,
+) -> Evidence:
+    """Evidence for the keeper; raises StoreError when the position store cannot be read."""
+    records = instance.get_run_records(dg.RunsFilter(tags={SOURCE_TAG: source}), limit=RUNS_LOOKED_AT)
+    runs = tuple(
+        TailRun(
+            record.dagster_run.run_id,
+            _STATES[record.dagster_run.status],
+            record.create_timestamp.timestamp(),
+            record.start_time,
+            record.end_time,
+        )
+        for record in records
+    )
+    with positions.store() as store:
+        lease = store.lease(source)
+    return Evidence(source, runs, lease, clock(), watched_since)
+
+
+def carry_out(instance: dg.DagsterInstance, source: str, decision: Decision) -> dg.SensorResult | dg.SkipReason:
+    """Mark dead runs as failed, then ask for the new one, or say why not."""
+    for run_id in decision.failed:
+        run = instance.get_run_by_id(run_id)
+        if run is not None and not run.is_finished:
+            instance.report_run_failed(run, f"the keeper of {source}: {decision.reason}")
+    if decision.run_key is None:
+        return dg.SkipReason(decision.reason)
+    request = dg.RunRequest(run_key=decision.run_key, tags={"binlogsync/why": decision.reason[:200]})
+    return dg.SensorResult(run_requests=[request])

@@ -1,0 +1,69 @@
+"""Names in Dagster: sanitised, reversible through metadata, never two tables on one."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from binlogsync.errors import ConfigError
+from pipelines.keys import TableName, binlog_key, refuse_collisions
+
+DAGSTER_NAME = re.compile(r"^[A-Za-z0-9_]+$")
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "parts"),
+    [
+        ("shop.orders", "main", ("main", "shop", "orders")),
+        ("shop.order-items", "main", ("main", "shop", "order_items")),
+        ("shop.a.b", "main", ("main", "shop", "a_b")),
+        ("café.naïve$", "eu-west", ("eu_west", "caf_", "na_ve_")),
+    ],
+)
+def test_parts_hold_only_what_dagster_allows(text: str, source: str, parts: tuple[str, str, str]) -> None:
+    name = TableName.parse(text, source)
+    assert name.parts == parts
+    assert str(name) == text
+    assert name.consumer_key.path == ["tables", *parts]
+    assert name.stream_key.path == ["nats", *parts]
+    assert name.mysql_key.path == ["mysql", *parts]
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_any_name_of_mysql_becomes_a_name_of_dagster(database: str, table: str) -> None:
+    name = TableName("main", database, table)
+    assert DAGSTER_NAME.match(name.op_name)
+    assert all(DAGSTER_NAME.match(part) for part in name.consumer_key.path)
+
+
+@pytest.mark.parametrize("text", ["orders", ".orders", "shop.", ""])
+def test_a_name_without_database_or_table_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape('write "database.table"')):
+        TableName.parse(text, "main")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("shop.order-items", "shop.order_items"), ("a__b.c", "a.b__c"), ("shop.é", "shop.ü")],
+)
+def test_two_tables_on_one_name_are_refused_and_both_named(first: str, second: str) -> None:
+    names = [TableName.parse(first, "main"), TableName.parse(second, "main")]
+    with pytest.raises(ConfigError) as caught:
+        refuse_collisions(names)
+    assert first in str(caught.value)
+    assert second in str(caught.value)
+
+
+def test_two_consumers_of_one_table_are_refused() -> None:
+    with pytest.raises(ConfigError, match="two consumers"):
+        refuse_collisions([TableName.parse("shop.orders", "main"), TableName.parse("shop.orders", "main")])
+
+
+def test_tables_that_differ_get_along() -> None:
+    names = [TableName.parse(t, s) for s in ("main", "other") for t in ("shop.orders", "shop.Orders", "shop_orders.x")]
+    refuse_collisions(names)
+
+
+def test_the_binlog_is_no_table() -> None:
+    assert binlog_key("eu-west").path == ["mysql", "eu_west", "binlog"]

@@ -1,0 +1,70 @@
+"""The position store that the configuration chooses, with its values from the environment."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from binlogsync import embedded
+from binlogsync.errors import ConfigError
+from binlogsync.position import BinlogPosition, Checkpoint
+from resources.positions import Positions, RedisPositions, SQLitePositions
+
+CHECKPOINT = Checkpoint(BinlogPosition("binlog.000007", 4), "3e11fa47-71ca-11e1-9e33-c80aa9429562")
+
+
+def keep_and_load(resource: Positions) -> None:
+    @dg.op
+    def use(positions: Positions) -> None:
+        with positions.store() as store:
+            store.save(store.claim("main", "me"), CHECKPOINT)
+        with positions.store() as store:
+            assert store.load("main") == CHECKPOINT
+            assert (lease := store.lease("main")) is not None
+            assert lease.owner == "me"
+
+    @dg.job
+    def job() -> None:
+        use()
+
+    assert job.execute_in_process(resources={"positions": resource}).success
+
+
+def test_sqlite(tmp_path: Path) -> None:
+    keep_and_load(Positions(backend=SQLitePositions(path=str(tmp_path / "below" / "positions.db"))))
+
+
+def test_sqlite_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BINLOGSYNC_POSITIONS_PATH", str(tmp_path / "p.db"))
+    keep_and_load(Positions.from_environment())
+    assert (tmp_path / "p.db").exists()
+
+
+def test_redis(redis_server: embedded.RedisServer) -> None:
+    keep_and_load(
+        Positions(
+            backend=RedisPositions(
+                host=redis_server.host, port=redis_server.port, password=redis_server.password, prefix="resources"
+            )
+        )
+    )
+
+
+def test_redis_from_the_environment(redis_server: embedded.RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BINLOGSYNC_POSITIONS", "redis")
+    monkeypatch.setenv("BINLOGSYNC_REDIS_HOST", redis_server.host)
+    monkeypatch.setenv("BINLOGSYNC_REDIS_PORT", str(redis_server.port))
+    monkeypatch.setenv("BINLOGSYNC_REDIS_PASSWORD", redis_server.password)
+    keep_and_load(Positions.from_environment())
+
+
+def test_a_store_nobody_knows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BINLOGSYNC_POSITIONS", "bolt")
+    with pytest.raises(ConfigError, match="sqlite or redis"):
+        Positions.from_environment()
+
+
+def test_a_secret_is_shown_by_its_variable_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BINLOGSYNC_POSITIONS", "redis")
+    monkeypatch.setenv("BINLOGSYNC_REDIS_PASSWORD", "hunter2")
+    assert "hunter2" not in repr(Positions.from_environment())

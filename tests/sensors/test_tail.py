@@ -1,0 +1,125 @@
+"""Ticks of the keeper against a real store and a real (ephemeral) instance."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from binlogsync.errors import StoreError
+from binlogsync.stores.sqlite import SQLitePositions as SQLiteStore
+from resources.positions import Positions, SQLitePositions
+from sensors.tail import SOURCE_TAG, tail_sensor
+
+
+@dg.op
+def nothing() -> None: ...
+
+
+@dg.job(name="tail_main", tags={SOURCE_TAG: "main"})
+def tail_main() -> None:
+    nothing()
+
+
+SENSOR = tail_sensor("main", "tail_main")
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "positions.db"
+
+
+def add_run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus) -> str:
+    return instance.create_run_for_job(tail_main, status=status, tags={SOURCE_TAG: "main"}).run_id
+
+
+def tick(instance: dg.DagsterInstance, path: Path, watched_since: float | None = 0.0) -> tuple[list[str | None], str]:
+    """(run keys asked for, what it says)."""
+    positions = Positions(backend=SQLitePositions(path=str(path)))
+    with dg.build_sensor_context(
+        instance=instance,
+        resources={"positions": positions},
+        last_sensor_start_time=watched_since,
+        sensor_name=SENSOR.name,
+    ) as context:
+        found = SENSOR.evaluate_tick(context)
+    return [request.run_key for request in found.run_requests or []], found.skip_message or ""
+
+
+def claim(path: Path, owner: str, age_s: float = 0.0) -> None:
+    store = SQLiteStore(path, clock=lambda: time.time() - age_s)
+    store.claim("main", owner, take_over=True)
+    store.close()
+
+
+def test_the_first_tick_starts_the_tail(instance: dg.DagsterInstance, path: Path) -> None:
+    assert tick(instance, path) == (["main:after:none"], "")
+
+
+def test_a_run_on_its_way_is_waited_for(instance: dg.DagsterInstance, path: Path) -> None:
+    add_run(instance, dg.DagsterRunStatus.STARTING)
+    keys, said = tick(instance, path)
+    assert keys == []
+    assert "is starting" in said
+
+
+def test_a_living_tail_is_left_alone(instance: dg.DagsterInstance, path: Path) -> None:
+    claim(path, add_run(instance, dg.DagsterRunStatus.STARTED))
+    keys, said = tick(instance, path)
+    assert keys == []
+    assert "alive" in said
+
+
+def test_a_tail_that_is_not_heard_of_is_failed_and_replaced(instance: dg.DagsterInstance, path: Path) -> None:
+    run_id = add_run(instance, dg.DagsterRunStatus.STARTED)
+    claim(path, run_id, age_s=60)
+    assert tick(instance, path)[0] == [f"main:after:{run_id}"]
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    assert run.status == dg.DagsterRunStatus.FAILURE
+
+
+def test_the_end_of_a_shift_starts_the_next_once(instance: dg.DagsterInstance, path: Path) -> None:
+    run_id = add_run(instance, dg.DagsterRunStatus.SUCCESS)
+    assert tick(instance, path)[0] == tick(instance, path)[0] == [f"main:after:{run_id}"]
+
+
+def test_terminate_is_respected_until_the_sensor_is_switched_off_and_on(
+    instance: dg.DagsterInstance, path: Path
+) -> None:
+    run_id = add_run(instance, dg.DagsterRunStatus.CANCELED)
+    keys, said = tick(instance, path, watched_since=time.time() - 3600)
+    assert keys == []
+    assert "switch this sensor off and on" in said
+    assert tick(instance, path, watched_since=time.time() + 3600)[0] == [f"main:after:{run_id}"]
+
+
+def test_a_quick_failure_backs_off(instance: dg.DagsterInstance, path: Path) -> None:
+    add_run(instance, dg.DagsterRunStatus.FAILURE)
+    keys, said = tick(instance, path)
+    assert keys == []
+    assert "next try in" in said
+
+
+def test_runs_of_another_source_do_not_count(instance: dg.DagsterInstance, path: Path) -> None:
+    instance.create_run_for_job(tail_main, status=dg.DagsterRunStatus.STARTED, tags={SOURCE_TAG: "other"})
+    assert tick(instance, path)[0] == ["main:after:none"]
+
+
+def test_a_store_that_cannot_be_read_fails_the_tick(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    (tmp_path / "positions.db").write_text("not a database, and long enough for SQLite to see it" * 100)
+    with pytest.raises(StoreError):
+        tick(instance, tmp_path / "positions.db")
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_it_is_on_by_itself_only_when_asked(running: bool) -> None:
+    expected = dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
+    assert tail_sensor("eu-west", "tail_eu_west", running=running).default_status == expected
