@@ -80,7 +80,7 @@ clean: ## remove the environment, Dagster's local state and all caches in this f
 	@ln -sf ../dagster.yaml $@
 	@touch -h $@
 
-$(INSTALLED): requirements.lock pyproject.toml
+$(INSTALLED):
 	@if [ -z "$(PYTHON)" ]; then \
 		echo 'No Python 3.11 or newer found. On Debian: apt-get install python3 python3-venv; or: make PYTHON=/path/to/python' >&2; \
 		exit 1; fi

@@ -1,0 +1,138 @@
+"""Who may import whom: the table of the design, executed over the source files as they are on disk.
+
+A rule is about a folder or a file, and the most specific rule for a file counts. Imports inside functions count too.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = ("binlogsync", "pipelines", "resources", "sensors")
+FILES = sorted(path.relative_to(ROOT).as_posix() for folder in OURS for path in (ROOT / folder).rglob("*.py"))
+
+CORE = ("binlogsync.errors", "binlogsync.position", "binlogsync.schema", "binlogsync.change", "binlogsync.flush")
+KERNELS = ("numba", "numpy", "llvmlite", "zstandard")
+ANYTHING = ("*",)
+DAGSTER = ("dagster", "dagster_shared", "dagster_webserver")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What the files under `where` may import besides the standard library; `never` wins over `may`."""
+
+    where: str
+    may: tuple[str, ...]
+    never: tuple[str, ...] = ()
+
+
+RULES = (
+    Rule("binlogsync/", ANYTHING, never=(*DAGSTER, "pipelines", "resources", "sensors")),
+    *(Rule(f"{module.replace('.', '/')}.py", ("pyarrow", *CORE)) for module in CORE),
+    Rule(
+        "binlogsync/binlog/",
+        ("pyarrow", "binlogsync.binlog", *CORE, *KERNELS),
+        never=("socket", "ssl", "selectors", "asyncio", "http", "urllib", "subprocess"),
+    ),
+    Rule("resources/", ("binlogsync", "resources", *DAGSTER, "pydantic")),
+    Rule("sensors/", ("binlogsync", "resources", "sensors", *DAGSTER)),
+    Rule("pipelines/", ANYTHING),
+)
+# One file speaks to one system, so each client library has one place where its habits are known.
+CLIENTS = {"nats": "NATS", "duckdb": "DuckDB", "redis": "Redis", "pymysql": "MySQL", "pymysqlreplication": "MySQL"}
+# Loops and tasks stay behind the plain calls of the files that speak NATS.
+ASYNC = ("asyncio",)
+NO_POSTPONED_ANNOTATIONS = ("pipelines/", "resources/", "sensors/")
+
+
+def modules(file: str, root: Path = ROOT) -> Iterator[str]:
+    """Dotted names that a file imports; `from a import b` gives `a.b`, since b may be a module."""
+    for node in ast.walk(ast.parse((root / file).read_text(), file)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno} imports relatively; write the whole name"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def is_below(module: str, roots: tuple[str, ...]) -> bool:
+    return any(module == root or module.startswith(f"{root}.") for root in roots)
+
+
+def rule_for(file: str) -> Rule:
+    return max((rule for rule in RULES if file.startswith(rule.where)), key=lambda rule: len(rule.where))
+
+
+def broken_imports(file: str, root: Path = ROOT) -> list[str]:
+    rule = rule_for(file)
+    broken = []
+    for module in modules(file, root):
+        standard = module.partition(".")[0] in sys.stdlib_module_names
+        allowed = standard or rule.may == ANYTHING or is_below(module, rule.may)
+        if not allowed or is_below(module, rule.never):
+            broken.append(module)
+    return broken
+
+
+def test_there_are_files_to_look_at() -> None:
+    assert {file.partition("/")[0] for file in FILES} == set(OURS)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_imports_are_allowed(file: str) -> None:
+    rule = rule_for(file)
+    assert broken_imports(file) == [], f"{rule.where} may import {rule.may}, never {rule.never}"
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("binlogsync/")])
+def test_one_client_library_per_file(file: str) -> None:
+    spoken = {CLIENTS[root] for root in (module.partition(".")[0] for module in modules(file)) if root in CLIENTS}
+    assert len(spoken) <= 1, f"{file} speaks to {sorted(spoken)}; one file speaks to one system"
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("binlogsync/")])
+def test_asyncio_stays_where_nats_is_spoken(file: str) -> None:
+    found = list(modules(file))
+    if any(is_below(module, ASYNC) for module in found):
+        assert any(is_below(module, ("nats",)) for module in found), f"{file} uses asyncio and does not speak NATS"
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.startswith(NO_POSTPONED_ANNOTATIONS)])
+def test_dagster_can_read_annotations(file: str) -> None:
+    """Dagster looks at annotations when a decorated function is defined, and strings tell it nothing."""
+    assert "__future__.annotations" not in modules(file)
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.startswith(("binlogsync/", "resources/", "sensors/"))])
+def test_pipelines_is_imported_by_nothing(file: str) -> None:
+    assert not any(is_below(module, ("pipelines",)) for module in modules(file))
+
+
+@pytest.mark.parametrize(
+    ("file", "module", "allowed"),
+    [
+        ("binlogsync/change.py", "pyarrow.compute", True),
+        ("binlogsync/change.py", "numpy", False),
+        ("binlogsync/binlog/rows.py", "numba.njit", True),
+        ("binlogsync/binlog/rows.py", "binlogsync.schema.Column", True),
+        ("binlogsync/binlog/rows.py", "binlogsync.tail", False),
+        ("binlogsync/binlog/rows.py", "socket", False),
+        ("binlogsync/tail.py", "numpy", True),
+        ("binlogsync/tail.py", "dagster", False),
+        ("resources/redis.py", "pipelines.tail", False),
+        ("sensors/tail.py", "pipelines.tail", False),
+        ("sensors/tail.py", "resources.redis", True),
+        ("pipelines/tail.py", "duckdb", True),
+    ],
+)
+def test_the_table_says_what_it_means(file: str, module: str, allowed: bool, tmp_path: Path) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    path.write_text(f"import {module}\n")
+    assert (broken_imports(file, tmp_path) == []) is allowed
