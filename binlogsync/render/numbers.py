@@ -7,7 +7,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit, types
 
-from binlogsync.render.fragments import KERNEL, MADE, R8, RU64, Fragments, copy_text, fixed_values, put_null, take, validity
+from binlogsync.render.fragments import (
+    KERNEL,
+    MADE,
+    R8,
+    RU64,
+    Fragments,
+    copy_text,
+    fixed_values,
+    put_null,
+    take,
+    validity,
+)
 
 _FALSE_TRUE = Fragments.of((b"false", b"true"))
 _LONGEST = 20
