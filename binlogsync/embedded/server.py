@@ -44,8 +44,12 @@ class PrivateServer:
         """SIGKILL; the data stay. Does nothing when it does not run."""
         self.process.kill()
 
+    def start(self) -> None:
+        """Starts it again after stop() or kill(): same port, data and passwords. Does nothing when it runs."""
+        self.process.start()
+
     def restart(self) -> None:
-        """Stops it when it runs, and starts it again: same port, data and passwords."""
+        """stop() and start()."""
         self.process.stop()
         self.process.start()
 

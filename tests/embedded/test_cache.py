@@ -27,7 +27,12 @@ def build(folder):
 
 cache.entry("thing", build)
 """
-_DOWNLOAD = "from binlogsync.embedded.debian import unpacked; from binlogsync.embedded.redis import PACKAGES; unpacked(PACKAGES)"
+_DOWNLOAD = """
+from binlogsync.embedded.debian import unpacked
+from binlogsync.embedded.redis import PACKAGES
+
+unpacked(PACKAGES)
+"""
 
 
 @pytest.fixture(autouse=True)
