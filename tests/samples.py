@@ -7,7 +7,7 @@
     source.flush(3); source.flush([SampleTransaction((0, 1, None)), SampleTransaction((0,) * 9, take=4)])
 
 The changes of a table make sense in order: in each four, row 2j+1 is created and updated, row 2j+2 created and
-deleted, and each `before` is the `after` before it. So a mirror can apply them, and `sample_row` says what must be in it.
+deleted, and each `before` is the `after` before it. So a mirror can apply them, and `sample_row` says what is in it.
 """
 
 from __future__ import annotations

@@ -2,23 +2,32 @@
 
 One hash a source, `<prefix>:position:<source>`, with the fields `checkpoint` (Checkpoint.to_text), `owner`, `epoch`,
 `heard_us` (time of the last save or heartbeat, microseconds by the server's TIME) and `released` (0 or 1). Every method
-is one Lua script, or one read, on that key: atomic, also in a cluster. A save is as durable as the server's own settings
-make it (`appendonly yes`; `appendfsync always` for the strictest); a position that is lost is found again in the sinks.
+is one Lua script, or one read, on that key: atomic, also in a cluster. A save is as durable as the server's own
+settings make it (`appendonly yes`; `appendfsync always` for the strictest); lost positions are found in the sinks.
 Redis 5 or newer, Valkey. Nothing connects before the first call.
 """
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
 
 from binlogsync.errors import PositionError, StoreError
 from binlogsync.position import Checkpoint
 from binlogsync.stores import Lease
 from binlogsync.stores.lease import Terms, lost, refused
+
+_RETRIES, _FIRST_PAUSE_S, _LONGEST_PAUSE_S = (
+    2,
+    0.05,
+    0.5,
+)  # every script may run twice: a lost answer is asked for again
 
 _NOW = """
 local at = redis.call('TIME')
@@ -71,7 +80,7 @@ class RedisOptions:
         tls_check_hostname: its name must be `host`.
         tls_cert_file, tls_key_file: this client's certificate and key, where the server asks for one.
         prefix: of the keys.
-        timeout_s: of connecting and of each call.
+        timeout_s: of connecting and of each try of a call; there are three.
     """
 
     host: str = "127.0.0.1"
@@ -164,31 +173,40 @@ class RedisPositions:
 
 _SCRIPTS = {"claim": _CLAIM, "renew": _RENEW, "release": _RELEASE, "lease": _LEASE}
 
-_ADVICE = (
-    (("WRONGPASS", "NOAUTH", "invalid username-password", "Authentication required"), "check user name and password"),
+_AUTH = "check user name and password"
+_REPLICA = "that is a replica; give the address of the primary"
+_FULL = "its memory is full; raise maxmemory or remove other keys"
+_TLS = "check tls_ca_file, tls_cert_file, tls_key_file and the host name"
+_RIGHTS = "the ACL of that user must allow EVAL, EVALSHA, SCRIPT LOAD, TIME, HGET, HMGET, HSET, HINCRBY on the keys"
+_ADVICE: tuple[tuple[type[Exception] | str, str], ...] = (
+    (redis.exceptions.AuthenticationError, _AUTH),
+    ("NOAUTH", _AUTH),
+    ("WRONGPASS", _AUTH),
+    (redis.exceptions.NoPermissionError, _RIGHTS),
+    (redis.exceptions.ReadOnlyError, _REPLICA),
+    ("READONLY", _REPLICA),
+    (redis.exceptions.OutOfMemoryError, _FULL),
+    ("OOM", _FULL),
+    ("MISCONF", "it cannot save to its own disk; look at its log"),
+    ("WRONGTYPE", "the key holds something else; choose another prefix"),
+    (redis.BusyLoadingError, "it is still loading its data; try again soon"),
+    (ssl.SSLError, _TLS),
+    ("SSL", _TLS),
+    ("CERTIFICATE", _TLS),
+    (redis.TimeoutError, "it did not answer in time; check the address, the network and its load"),
     (
-        ("NOPERM",),
-        "the ACL of that user must allow EVAL, EVALSHA, SCRIPT LOAD, TIME, HGET, HMGET, HSET, HINCRBY on the keys",
+        redis.ConnectionError,
+        "check host and port, that it runs, and that TLS is on and tls_cert_file given where it wants them",
     ),
-    (("READONLY",), "that is a replica; give the address of the primary"),
-    (("OOM",), "its memory is full; raise maxmemory or remove other keys"),
-    (("MISCONF",), "it cannot save to its own disk; look at its log"),
-    (("WRONGTYPE",), "the key holds something else; choose another prefix"),
-    (("LOADING",), "it is still loading its data; try again soon"),
-    (("certificate", "CERTIFICATE", "SSL"), "check tls_ca_file, tls_cert_file, tls_key_file and the host name"),
 )
 
 
 def _advice(error: Exception) -> str:
-    """What to do next; by the text, as errors inside a script have no class of their own on every server."""
+    """What to do next: by the error's class, or a word of its text, as old servers' script errors have no class."""
     text = str(error)
-    for marks, advice in _ADVICE:
-        if any(mark in text for mark in marks):
+    for sign, advice in _ADVICE:
+        if sign in text if isinstance(sign, str) else isinstance(error, sign):
             return advice
-    if isinstance(error, redis.TimeoutError):
-        return "it did not answer in time; check the address, the network and its load"
-    if isinstance(error, (redis.ConnectionError, OSError)):
-        return "check host and port, that it runs, and whether it wants TLS"
     return "look at its log"
 
 
@@ -210,6 +228,8 @@ def _client(options: RedisOptions) -> redis.Redis:
         password=options.password,
         socket_timeout=options.timeout_s,
         socket_connect_timeout=options.timeout_s,
+        retry=Retry(ExponentialBackoff(cap=_LONGEST_PAUSE_S, base=_FIRST_PAUSE_S), _RETRIES),
+        protocol=2,  # the newer one needs Redis 6
         decode_responses=True,
         **tls,
     )

@@ -1,10 +1,10 @@
 """Checkpoints in one SQLite file: the embedded store, for tails of one machine.
 
 One table, one row a source: checkpoint, and the lease (owner, epoch, time of the last save or heartbeat by the
-machine's wall clock, released). The file is opened at the first use, in WAL mode with synchronous=FULL: a save is on the
-disk when it returns, and a kill at any moment leaves the old row or the new one. Many threads and processes may share the
-file; it must lie on a local disk, as SQLite's locks do not hold on network file systems. PRAGMA user_version is the
-schema's.
+machine's wall clock, released). The file is opened at the first use, in WAL mode with synchronous=FULL: a save is on
+the disk when it returns, and a kill at any moment leaves the old row or the new one. Many threads and processes may
+share the file; it must lie on a local disk, as SQLite's locks do not hold on network file systems. PRAGMA user_version
+is the schema's.
 """
 
 from __future__ import annotations
@@ -165,7 +165,9 @@ class SQLitePositions:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Checks whose file it is before anything in it is changed, then makes the table if it is new."""
+        connection.execute("begin")
         is_new = self._is_new(connection)
+        connection.execute("commit")
         _retry_busy(lambda: connection.execute("pragma journal_mode = wal"))
         connection.execute("pragma synchronous = full")
         if not is_new:
@@ -177,7 +179,8 @@ class SQLitePositions:
         connection.execute("commit")
 
     def _is_new(self, connection: sqlite3.Connection) -> bool:
-        version = _retry_busy(lambda: connection.execute("pragma user_version")).fetchone()[0]
+        """True when nobody has written to it yet. In a transaction: version and tables must be of one moment."""
+        version = connection.execute("pragma user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             raise StoreError(
                 f"{self.path}: written by a newer release (schema version {version}, this one knows {SCHEMA_VERSION}); "
@@ -210,12 +213,13 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return (found.st_dev, found.st_ino)
 
 
-def _retry_busy(step: Callable[[], sqlite3.Cursor]) -> sqlite3.Cursor:
+def _retry_busy(step: Callable[[], object]) -> None:
     """Runs it until no other process is in the way: SQLite's busy timeout does not cover the switch to WAL."""
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
-            return step()
+            step()
+            return
         except sqlite3.OperationalError as error:
             if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
                 raise

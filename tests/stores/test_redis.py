@@ -1,0 +1,243 @@
+"""RedisPositions keeps the contract on a real server; password, TLS and every refusal of the server are tried."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import redis
+
+from binlogsync import embedded
+from binlogsync.errors import LeaseLostError, StoreError
+from binlogsync.stores.redis import RedisOptions, RedisPositions
+from tests.stores.contract import AT, LATER, Opener, PositionStoreContract, large_gtid_set
+from tests.waiting import wait_until
+
+_PREFIXES = (f"test-{os.getpid()}-{number}" for number in itertools.count())
+
+
+@pytest.fixture
+def options(redis_server: embedded.RedisServer) -> RedisOptions:
+    """The shared server, with keys of this test alone."""
+    return RedisOptions(redis_server.host, redis_server.port, password=redis_server.password, prefix=next(_PREFIXES))
+
+
+@pytest.fixture
+def client(redis_server: embedded.RedisServer) -> Iterator[redis.Redis]:
+    """A plain client, to look at the keys."""
+    with redis.Redis.from_url(redis_server.url, decode_responses=True) as client:
+        yield client
+
+
+class TestRedisPositions(PositionStoreContract):
+    @pytest.fixture
+    def opener(self, options: RedisOptions) -> Opener:
+        return lambda: RedisPositions(options)
+
+
+# what is in the server
+
+
+def test_a_source_is_one_hash(options: RedisOptions, client: redis.Redis) -> None:
+    store = RedisPositions(options)
+    lease = store.claim("shop", "run 1")
+    store.save(lease, AT)
+    assert list(client.scan_iter(f"{options.prefix}:*")) == [f"{options.prefix}:position:shop"]
+    found = client.hgetall(store.key("shop"))
+    assert int(found.pop("heard_us")) > 0
+    assert found == {"checkpoint": AT.to_text(), "owner": "run 1", "epoch": "1", "released": "0"}
+
+
+def test_a_clock_that_goes_back_neither_keeps_nor_kills_a_lease(options: RedisOptions, client: redis.Redis) -> None:
+    store = RedisPositions(options)
+    store.claim("shop", "a")
+    seconds, _ = client.time()
+    client.hset(store.key("shop"), "heard_us", (seconds + 3600) * 1_000_000)
+    with pytest.raises(LeaseLostError, match=r"heard of 0\.0 s ago"):
+        store.claim("shop", "b")
+    wait_until(lambda: (lease := store.lease("shop")) and lease.age_s > 0.2, 10, "the lease to age again")
+    assert store.claim("shop", "b", stale_s=0.2).epoch == 2
+
+
+def test_a_save_survives_a_restart_of_the_server_by_sigkill(tmp_path: Path) -> None:
+    with embedded.redis(data_dir=tmp_path / "data", options={"appendfsync": "always"}) as server:
+        store = RedisPositions(RedisOptions(server.host, server.port, password=server.password))
+        lease = store.claim("shop", "a")
+        for checkpoint in (replace(AT, gtids=large_gtid_set()), LATER):
+            store.save(lease, checkpoint)
+            server.kill()
+            server.restart()
+            assert store.load("shop") == checkpoint
+        store.close()
+
+
+# refusals
+
+
+def test_nothing_connects_before_the_first_call() -> None:
+    RedisPositions(RedisOptions(port=1)).close()
+
+
+def test_a_closed_store_says_so(options: RedisOptions) -> None:
+    store = RedisPositions(options)
+    store.close()
+    with pytest.raises(StoreError, match="closed"):
+        store.load("shop")
+
+
+def test_no_server_is_named() -> None:
+    with pytest.raises(StoreError, match=r"Redis at 127\.0\.0\.1:1, database 0: .*; check host and port"):
+        RedisPositions(RedisOptions(port=1)).claim("shop", "a")
+
+
+@pytest.mark.parametrize("password", [None, "wrong"])
+def test_a_wrong_password_is_named_and_not_shown(options: RedisOptions, password: str | None) -> None:
+    wrong = replace(options, password=password)
+    with pytest.raises(StoreError, match="check user name and password") as caught:
+        RedisPositions(wrong).load("shop")
+    assert "wrong" not in str(caught.value).replace("WRONGPASS", "")
+    assert "wrong" not in repr(wrong)
+
+
+def test_a_user_without_rights_is_named(options: RedisOptions, client: redis.Redis) -> None:
+    client.acl_setuser("reader", enabled=True, passwords=["+only-reads"], categories=["+@read"], keys=["*"])
+    with pytest.raises(StoreError, match="the ACL of that user must allow EVAL"):
+        RedisPositions(replace(options, username="reader", password="only-reads")).claim("shop", "a")
+
+
+def test_the_rights_that_the_error_names_are_enough(options: RedisOptions, client: redis.Redis) -> None:
+    named = ("+eval", "+evalsha", "+script|load", "+time", "+hget", "+hmget", "+hset", "+hincrby")
+    client.script_flush()
+    client.acl_setuser("tail", enabled=True, passwords=["+secret"], commands=named, keys=[f"{options.prefix}:*"])
+    store = RedisPositions(replace(options, username="tail", password="secret"))
+    lease = store.claim("shop", "a")
+    store.save(lease, AT)
+    store.release(lease)
+    assert store.load("shop") == AT
+    assert store.lease("shop")
+
+
+def test_a_key_of_another_program_is_named(options: RedisOptions, client: redis.Redis) -> None:
+    store = RedisPositions(options)
+    client.set(store.key("shop"), "notes")
+    with pytest.raises(StoreError, match="choose another prefix"):
+        store.claim("shop", "a")
+    with pytest.raises(StoreError, match="choose another prefix"):
+        store.load("shop")
+
+
+def test_a_damaged_checkpoint_is_named(options: RedisOptions, client: redis.Redis) -> None:
+    store = RedisPositions(options)
+    client.hset(store.key("shop"), "checkpoint", "{}")
+    with pytest.raises(StoreError, match=f"HDEL {options.prefix}:position:shop checkpoint"):
+        store.load("shop")
+
+
+def test_a_replica_and_a_full_memory_are_named_and_keep_the_old_checkpoint() -> None:
+    with embedded.redis() as server, redis.Redis.from_url(server.url) as admin:
+        store = RedisPositions(RedisOptions(server.host, server.port, password=server.password))
+        lease = store.claim("shop", "a")
+        store.save(lease, AT)
+        admin.config_set("maxmemory", "1")
+        with pytest.raises(StoreError, match="memory is full; raise maxmemory"):
+            store.save(lease, LATER)
+        admin.config_set("maxmemory", "0")
+        admin.replicaof("127.0.0.1", "1")
+        for step in (lambda: store.save(lease, LATER), lambda: store.claim("shop", "b", take_over=True)):
+            with pytest.raises(StoreError, match="that is a replica"):
+                step()
+        assert store.load("shop") == AT
+        admin.replicaof("NO", "ONE")
+        store.save(lease, LATER)
+        assert store.load("shop") == LATER
+        store.close()
+
+
+def test_a_frozen_server_is_a_timeout_and_not_a_hang(options: RedisOptions, client: redis.Redis) -> None:
+    with embedded.redis() as server, redis.Redis.from_url(server.url) as admin:
+        impatient = RedisOptions(server.host, server.port, password=server.password, timeout_s=0.2)
+        store = RedisPositions(impatient)
+        store.load("shop")
+        admin.client_pause(60_000)
+        with pytest.raises(StoreError, match="did not answer in time"):
+            store.load("shop")
+        store.close()
+
+
+# TLS
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """Files of a private authority, with one certificate for server and client."""
+
+    ca: str
+    cert: str
+    key: str
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make certificates with")
+    folder = tmp_path_factory.mktemp("tls")
+    (folder / "san").write_text("subjectAltName=IP:127.0.0.1\n")
+    for command in (
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.crt",
+        "req -newkey rsa:2048 -nodes -subj /CN=redis -keyout redis.key -out redis.csr",
+        "x509 -req -in redis.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile san -out redis.crt",
+    ):
+        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
+    return Certificates(str(folder / "ca.crt"), str(folder / "redis.crt"), str(folder / "redis.key"))
+
+
+@pytest.fixture(scope="module")
+def tls_options(certificates: Certificates) -> Iterator[RedisOptions]:
+    """A server that takes TLS with a client's certificate; options that get in."""
+    with embedded.redis() as server, redis.Redis.from_url(server.url) as admin:
+        files = {
+            "tls-ca-cert-file": certificates.ca,
+            "tls-cert-file": certificates.cert,
+            "tls-key-file": certificates.key,
+        }
+        try:
+            admin.execute_command("CONFIG", "SET", *itertools.chain(*files.items()), "tls-port", server.port + 1)
+        except redis.ResponseError as error:
+            pytest.skip(f"this Redis has no TLS: {error}")
+        yield RedisOptions(
+            server.host,
+            server.port + 1,
+            password=server.password,
+            tls=True,
+            tls_ca_file=certificates.ca,
+            tls_cert_file=certificates.cert,
+            tls_key_file=certificates.key,
+        )
+
+
+def test_tls_with_a_client_certificate(tls_options: RedisOptions) -> None:
+    store = RedisPositions(tls_options)
+    store.save(store.claim("shop", "a"), AT)
+    assert store.load("shop") == AT
+    store.close()
+
+
+def test_a_server_of_an_unknown_authority_is_refused(tls_options: RedisOptions) -> None:
+    with pytest.raises(StoreError, match=r"\(TLS\).*check tls_ca_file"):
+        RedisPositions(replace(tls_options, tls_ca_file=None)).load("shop")
+
+
+def test_a_missing_client_certificate_is_named(tls_options: RedisOptions) -> None:
+    with pytest.raises(StoreError, match="check (tls_ca_file|host and port).*tls_cert_file"):
+        RedisPositions(replace(tls_options, tls_cert_file=None, tls_key_file=None)).load("shop")
+
+
+def test_a_plain_connection_to_a_tls_port_is_named(tls_options: RedisOptions) -> None:
+    with pytest.raises(StoreError, match="that TLS is on"):
+        RedisPositions(replace(tls_options, tls=False)).load("shop")

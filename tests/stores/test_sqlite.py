@@ -1,0 +1,257 @@
+"""SQLitePositions keeps the contract; survives SIGKILL in the middle of saves; says what is wrong with its file."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from binlogsync.errors import LeaseLostError, StoreError
+from binlogsync.stores.sqlite import SQLitePositions
+from tests.stores.contract import AT, LATER, Opener, PositionStoreContract
+
+ROOT = Path(__file__).parents[2]
+KILLS = 10
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "deeper" / "positions.db"
+
+
+class TestSQLitePositions(PositionStoreContract):
+    @pytest.fixture
+    def opener(self, path: Path) -> Opener:
+        return lambda: SQLitePositions(path)
+
+
+# what is in the file
+
+SAVE_FOR_EVER = """
+import sys
+from pathlib import Path
+from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.stores.sqlite import SQLitePositions
+from tests.stores.contract import UUID, large_gtid_set
+
+store, number, gtids = SQLitePositions(Path(sys.argv[1])), int(sys.argv[2]), large_gtid_set()
+lease = store.claim("shop", "child", take_over=True)
+while True:
+    number += 1
+    store.save(lease, Checkpoint(BinlogPosition("binlog.000001", number), UUID, gtids, number, number))
+    print(number, flush=True)
+"""
+
+
+def test_sigkill_during_a_save_leaves_the_old_checkpoint_or_the_new_one(path: Path) -> None:
+    acknowledged = 0
+    for _ in range(KILLS):
+        acknowledged = _kill_while_saving(path, acknowledged)
+        store = SQLitePositions(path)
+        loaded = store.load("shop")
+        store.close()
+        assert loaded is not None
+        assert loaded.position.pos == loaded.skip == loaded.ts_us
+        assert loaded.position.pos in (acknowledged, acknowledged + 1)
+        acknowledged = loaded.position.pos
+
+
+def _kill_while_saving(path: Path, number: int) -> int:
+    """Lets a child save some times, kills it, and returns the last number it was told is saved."""
+    command = [sys.executable, "-c", SAVE_FOR_EVER, str(path), str(number)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        last = [int(child.stdout.readline()) for _ in range(random.randint(1, 20))][-1]
+        threading.Event().wait(random.random() / 100)  # anywhere in a save; the loop above is in step with them
+        child.kill()
+        rest = child.stdout.read().split("\n")[:-1]
+    return int(rest[-1]) if rest else last
+
+
+def test_the_file_is_in_wal_mode_with_its_version(path: Path) -> None:
+    SQLitePositions(path).claim("shop", "a")
+    connection = sqlite3.connect(path)
+    assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
+    assert connection.execute("pragma user_version").fetchone() == (1,)
+    connection.close()
+
+
+def test_many_may_open_a_new_file_at_once(path: Path) -> None:
+    together = threading.Barrier(8)
+
+    def claim(number: int) -> int:
+        store = SQLitePositions(path)
+        together.wait(30)
+        epoch = store.claim(f"source {number}", "a").epoch
+        store.close()
+        return epoch
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(claim, range(8))) == [1] * 8
+
+
+def test_nothing_is_opened_before_the_first_use(path: Path) -> None:
+    SQLitePositions(path).close()
+    assert not path.parent.exists()
+
+
+def test_a_clock_that_goes_back_neither_keeps_nor_kills_a_lease(path: Path) -> None:
+    now_s = [1_700_000_000.0]
+    store = SQLitePositions(path, clock=lambda: now_s[0])
+    store.claim("shop", "a")
+    now_s[0] -= 3600
+    seen = store.lease("shop")
+    assert seen is not None
+    assert seen.age_s == 0
+    with pytest.raises(LeaseLostError):
+        store.claim("shop", "b", stale_s=45)
+    now_s[0] += 46
+    assert store.claim("shop", "b", stale_s=45).epoch == 2
+
+
+# what is wrong with the file
+
+
+def test_a_closed_store_says_so(path: Path) -> None:
+    store = SQLitePositions(path)
+    store.close()
+    with pytest.raises(StoreError, match="closed"):
+        store.load("shop")
+
+
+def test_a_file_that_was_removed_is_noticed(path: Path) -> None:
+    store = SQLitePositions(path)
+    lease = store.claim("shop", "a")
+    for file in path.parent.iterdir():
+        file.unlink()
+    with pytest.raises(LeaseLostError, match="emptied or restored"):
+        store.save(lease, AT)
+
+
+def test_a_file_that_is_not_sqlite_is_named_and_left_alone(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"these are somebody's notes\n" * 100)
+    with pytest.raises(StoreError, match=r"positions\.db.*not a database.*choose another path"):
+        SQLitePositions(path).load("shop")
+    assert path.read_bytes() == b"these are somebody's notes\n" * 100
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("pragma user_version = 2", "newer release .schema version 2, this one knows 1"),
+        ("create table notes (text)", "another program"),
+    ],
+)
+def test_a_database_of_another_release_or_program_is_left_alone(path: Path, script: str, message: str) -> None:
+    path.parent.mkdir(parents=True)
+    connection = sqlite3.connect(path)
+    connection.executescript(script)
+    connection.close()
+    before = path.read_bytes()
+    store = SQLitePositions(path)
+    for _ in range(2):
+        with pytest.raises(StoreError, match=message):
+            store.claim("shop", "a")
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_checkpoint_is_named(path: Path) -> None:
+    SQLitePositions(path).claim("shop", "a")
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("update positions set checkpoint = '{\"file\":'")
+    connection.close()
+    with pytest.raises(StoreError, match="checkpoint of source 'shop' cannot be read"):
+        SQLitePositions(path).load("shop")
+
+
+def test_a_path_that_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"File exists; choose a path"):
+        SQLitePositions(tmp_path / "file" / "positions.db").load("shop")
+    with pytest.raises(StoreError, match="cannot be opened or made"):
+        SQLitePositions(tmp_path).load("shop")
+
+
+def test_a_lock_that_is_not_let_go_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("binlogsync.stores.sqlite.BUSY_TIMEOUT_S", 0.2)
+    store = SQLitePositions(path)
+    lease = store.claim("shop", "a")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("begin immediate")
+    with pytest.raises(StoreError, match="locked.*another process"):
+        store.save(lease, AT)
+    assert store.load("shop") is None
+    other.execute("rollback")
+    other.close()
+    store.save(lease, LATER)
+    assert store.load("shop") == LATER
+
+
+ON_A_SMALL_DISK = """
+set -e
+mount -t tmpfs -o size=512k tmpfs "$1"
+"$2" -c "$3" "$1/positions.db" fill
+mount -o remount,ro "$1"
+"$2" -c "$3" "$1/positions.db" look
+"""
+FILL = """
+import sys
+from pathlib import Path
+from binlogsync.errors import StoreError
+from binlogsync.stores.sqlite import SQLitePositions
+from tests.stores.contract import AT, LATER
+
+path = Path(sys.argv[1])
+if sys.argv[2] == "look":
+    try:
+        SQLitePositions(path).claim("shop", "b", take_over=True)
+    except StoreError as error:
+        print("READONLY", error)
+    sys.exit()
+store = SQLitePositions(path)
+lease = store.claim("shop", "a")
+store.save(lease, AT)
+ballast = path.with_name("ballast")
+with open(ballast, "wb", buffering=0) as file:
+    try:
+        while file.write(b"x" * 4096):
+            pass
+    except OSError:
+        pass
+saved = 0
+try:
+    for number in range(1000):
+        store.claim(f"source {number}", "a")
+except StoreError as error:
+    print("FULL", error)
+assert store.load("shop") == AT, "the old checkpoint is gone"
+ballast.unlink()
+store.save(lease, LATER)
+assert store.load("shop") == LATER
+store.close()
+print("MENDED")
+"""
+
+
+def test_a_full_and_a_readonly_disk_are_named_and_keep_the_old_checkpoint(tmp_path: Path) -> None:
+    namespace = ["unshare", "-Urm", "sh", "-c"]
+    if subprocess.run([*namespace, f"mount -t tmpfs tmpfs '{tmp_path}'"], capture_output=True, check=False).returncode:
+        pytest.skip("no mount namespace here, so no small disk")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = [*namespace, ON_A_SMALL_DISK, "sh", str(disk), sys.executable, FILL]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    full, mended, readonly = done.stdout.splitlines()
+    assert "the disk is full; make room" in full
+    assert mended == "MENDED"
+    assert readonly.startswith("READONLY")
+    assert "choose a path that this user may write to" in readonly
