@@ -18,10 +18,13 @@ from binlogsync.errors import PositionError
 Flavor = Literal["mysql", "mariadb"]
 Interval = tuple[int, int]
 
-_FILE = re.compile(r"^(?P<base>.*?)\.?(?P<number>\d+)$")
+_FLAVORS: dict[str, Flavor] = {"mysql": "mysql", "mariadb": "mariadb"}
+
+_FILE = re.compile(r"^(?P<base>.*?)\.?(?P<number>[0-9]+)$")
 _UUID = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
 _TAG = re.compile(r"^[a-z_][a-z0-9_]{0,31}$")
-_MARIADB_GTID = re.compile(r"^(\d+)-(\d+)-(\d+)$")
+_MARIADB_GTID = re.compile(r"^([0-9]+)-([0-9]+)-([0-9]+)$")
+_NUMBER = re.compile(r"^[0-9]+$")
 
 
 @total_ordering
@@ -40,7 +43,7 @@ class BinlogPosition:
     def parse(cls, text: str) -> BinlogPosition:
         """Read "file:offset" as printed by str(); raises PositionError."""
         file, colon, pos = text.strip().rpartition(":")
-        if not colon or not pos.isdigit() or not _FILE.match(file):
+        if not colon or not _NUMBER.match(pos) or not _FILE.match(file):
             raise PositionError(f"{text!r} is not a binlog position; write it as binlog.000042:1187")
         return cls(file, int(pos))
 
@@ -99,14 +102,15 @@ class GtidSet:
 
     @classmethod
     def _parse_mariadb(cls, text: str, parts: list[str]) -> GtidSet:
-        members: dict[str, tuple[Interval, ...]] = {}
+        last: dict[str, Interval] = {}
         for part in parts:
             match = _MARIADB_GTID.match(part)
             if match is None:
                 raise PositionError(f"{text!r} is not a MariaDB GTID position; write it as 0-1-100,1-2-7")
-            domain, server, sequence = match.groups()
-            members[domain] = ((int(server), int(sequence)),)
-        return cls("mariadb", members)
+            domain, server, sequence = (int(number) for number in match.groups())
+            if sequence >= last.get(str(domain), (0, 0))[1]:  # @@gtid_binlog_state names a domain once a server
+                last[str(domain)] = (server, sequence)
+        return cls("mariadb", {domain: (last[domain],) for domain in sorted(last)})
 
     def __str__(self) -> str:
         if self.flavor == "mariadb":
@@ -138,7 +142,16 @@ class GtidSet:
         return self.with_run(key, int(number), int(number))
 
     def union(self, other: GtidSet) -> GtidSet:
-        """All transactions of both; for MariaDB the higher sequence of each domain."""
+        """All transactions of both; for MariaDB the higher sequence of each domain.
+
+        Raises PositionError for a set of MySQL and one of MariaDB.
+        """
+        if not other:
+            return self
+        if self.flavor != other.flavor:
+            raise PositionError(
+                f"GTIDs of {self.flavor} and of {other.flavor} cannot be joined: {self} and {other} are of different sources"
+            )
         result = self
         for key, intervals in other.members.items():
             for first, last in intervals:
@@ -174,7 +187,8 @@ def _parse_mysql_part(text: str, part: str) -> Iterator[tuple[str, Interval]]:
             key = f"{uuid}:{item}"
             continue
         first, dash, last = item.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or int(first) < 1 or (dash and int(last) < int(first)):
+        is_interval = _NUMBER.match(first) and (not dash or _NUMBER.match(last))
+        if not is_interval or int(first) < 1 or (dash and int(last) < int(first)):
             raise PositionError(f"{text!r} is not a GTID set: {item!r} is not an interval such as 7 or 1-5")
         yield key, (int(first), int(last) if dash else int(first))
 
@@ -211,7 +225,7 @@ class Checkpoint:
         """Read what to_text wrote; raises PositionError."""
         try:
             record = json.loads(text)
-            gtids = GtidSet.parse(record["gtids"], record["flavor"]) if "gtids" in record else None
+            gtids = GtidSet.parse(record["gtids"], _FLAVORS[record["flavor"]]) if "gtids" in record else None
             position = BinlogPosition(str(record["file"]), int(record["pos"]))
             return cls(position, str(record["server"]), gtids, int(record["skip"]), int(record["ts_us"]))
         except (ValueError, KeyError, TypeError) as error:
@@ -220,7 +234,8 @@ class Checkpoint:
     def precedes(self, other: Checkpoint) -> bool:
         """True when a start here would read something that a start at `other` would not.
 
-        On one server by file, offset and skip; across servers by GTID set. Raises PositionError when the two cannot be
+        On one server by file, offset and skip; across servers by GTID set (where each lacks something that the other has,
+        each precedes the other). Raises PositionError when the two cannot be
         compared: different servers and no GTIDs.
         """
         if self.server_uuid == other.server_uuid:
@@ -230,9 +245,9 @@ class Checkpoint:
                 f"positions of different servers without GTIDs cannot be compared: {self.position} of {self.server_uuid} "
                 f"and {other.position} of {other.server_uuid}; turn GTIDs on, or remove the foreign checkpoint"
             )
-        if str(self.gtids) == str(other.gtids):
-            return self.skip < other.skip
-        return other.gtids.contains(self.gtids)
+        if not self.gtids.contains(other.gtids):
+            return True
+        return other.gtids.contains(self.gtids) and self.skip < other.skip
 
     def at_boundary(self) -> Checkpoint:
         """The same boundary with nothing of its transaction stored."""

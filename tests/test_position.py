@@ -1,0 +1,282 @@
+"""BinlogPosition, GtidSet and Checkpoint: they print what they parse, order as MySQL does, and hold the laws of sets."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from binlogsync.errors import PositionError
+from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+
+UUIDS = (
+    "3e11fa47-71ca-11e1-9e33-c80aa9429562",
+    "00000000-0000-0000-0000-000000000001",
+    "ffffffff-ffff-ffff-ffff-ffffffffffff",
+)
+KEYS = (*UUIDS, f"{UUIDS[0]}:blue", f"{UUIDS[0]}:_1", f"{UUIDS[1]}:blue")
+
+Model = dict[str, set[int]]
+"""The naive set: transaction numbers by "uuid" or "uuid:tag"."""
+
+models = st.dictionaries(st.sampled_from(KEYS), st.sets(st.integers(1, 30), min_size=1))
+mariadb_positions = st.dictionaries(st.integers(0, 12), st.tuples(st.integers(0, 2**32 - 1), st.integers(1, 2**64 - 1)))
+
+
+def built(model: Model) -> GtidSet:
+    """The set, one transaction at a time, in no order."""
+    gtids = GtidSet()
+    for key in model:
+        for number in model[key]:
+            gtids = gtids.with_gtid(f"{key}:{number}")
+    return gtids
+
+
+def mariadb(position: dict[int, tuple[int, int]]) -> GtidSet:
+    return GtidSet.parse(",".join(f"{d}-{server}-{seq}" for d, (server, seq) in position.items()), "mariadb")
+
+
+files = st.builds(
+    "{}{:0{}d}".format,
+    st.sampled_from(("binlog.", "mysql-bin57.", "a.b.", "", "log")),
+    st.integers(0, 10**7),
+    st.just(6),
+)
+positions = st.builds(BinlogPosition, files, st.integers(0, 2**63))
+gtid_sets = st.none() | st.builds(built, models) | st.builds(mariadb, mariadb_positions) | st.just(GtidSet("mariadb"))
+checkpoints = st.builds(
+    Checkpoint,
+    positions,
+    st.sampled_from((UUIDS[0], "mariadb:7")),
+    gtid_sets,
+    st.integers(0, 10**9),
+    st.integers(0, 2**53),
+)
+
+# BinlogPosition
+
+
+@given(positions)
+def test_a_position_is_read_as_it_is_printed(position: BinlogPosition) -> None:
+    assert BinlogPosition.parse(str(position)) == position
+
+
+@given(st.tuples(st.integers(1, 10**7), st.integers(0, 2**40)), st.tuples(st.integers(1, 10**7), st.integers(0, 2**40)))
+def test_positions_are_ordered_by_file_number_then_offset(a: tuple[int, int], b: tuple[int, int]) -> None:
+    left, right = (BinlogPosition(f"binlog.{number:06d}", pos) for number, pos in (a, b))
+    assert (left < right, left <= right, left == right, left > right) == (a < b, a <= b, a == b, a > b)
+
+
+def test_file_1000000_comes_after_file_999999() -> None:
+    assert BinlogPosition("binlog.999999", 500) < BinlogPosition("binlog.1000000", 4)
+
+
+@pytest.mark.parametrize(
+    ("file", "number"),
+    [("binlog.000042", 42), ("mysql-bin57.000007", 7), ("binlog42", 42), ("000042", 42), ("a.1.2", 2)],
+)
+def test_the_file_number_ends_the_name(file: str, number: int) -> None:
+    assert BinlogPosition(file, 4).file_number == number
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ":", "binlog.000042", "binlog.000042:", "binlog.000042:x", "binlog:4", "binlog.000042:-1", "binlog.000042:²"],
+)
+def test_what_is_no_position_is_named(text: str) -> None:
+    with pytest.raises(PositionError, match="is not a binlog position; write it as"):
+        BinlogPosition.parse(text)
+
+
+def test_a_file_without_a_number_is_named() -> None:
+    with pytest.raises(PositionError, match="'binlog' is not a binlog file name"):
+        _ = BinlogPosition("binlog", 4).file_number
+
+
+# GtidSet, MySQL
+
+
+@given(models)
+def test_a_mysql_set_is_read_as_it_is_printed(model: Model) -> None:
+    gtids = built(model)
+    again = GtidSet.parse(str(gtids))
+    assert (again, str(again)) == (gtids, str(gtids))
+
+
+@given(models, models)
+def test_mysql_sets_keep_the_laws_of_sets(a: Model, b: Model) -> None:
+    left, right = built(a), built(b)
+    assert left.contains(right) == all(b[key] <= a.get(key, set()) for key in b)
+    both = {key: a.get(key, set()) | b.get(key, set()) for key in {*a, *b}}
+    assert left.union(right) == right.union(left) == built(both)
+    assert str(left.union(right)) == str(right.union(left)) == str(built(both))
+    assert left.union(right).contains(left)
+    assert (left == right) == (a == b) == (left.contains(right) and right.contains(left))
+    assert bool(left) == bool(a)
+
+
+@given(models, st.sampled_from(KEYS), st.integers(1, 40), st.integers(0, 40))
+def test_a_run_adds_its_transactions(model: Model, key: str, first: int, length: int) -> None:
+    run = set(range(first, first + length + 1))
+    assert built(model).with_run(key, first, first + length) == built({**model, key: model.get(key, set()) | run})
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("", ""),
+        (f"{UUIDS[0].upper()}:1-5", f"{UUIDS[0]}:1-5"),
+        (f"{UUIDS[0]}:1-5:6:8-9", f"{UUIDS[0]}:1-6:8-9"),
+        (f" {UUIDS[0]}:7 ,\n{UUIDS[0]}:1-5 , ", f"{UUIDS[0]}:1-5:7"),
+        (f"{UUIDS[0]}:1-5:blue:2:red:3-4", f"{UUIDS[0]}:1-5,{UUIDS[0]}:blue:2,{UUIDS[0]}:red:3-4"),
+    ],
+)
+def test_every_way_mysql_writes_a_set_is_read(text: str, printed: str) -> None:
+    assert str(GtidSet.parse(text)) == printed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x",
+        "x:1",
+        UUIDS[0],
+        f"{UUIDS[0]}:",
+        f"{UUIDS[0]}:0",
+        f"{UUIDS[0]}:5-1",
+        f"{UUIDS[0]}:1-",
+        f"{UUIDS[0]}:²",
+        f"{UUIDS[0]}:1,0-1-2",
+    ],
+)
+def test_what_is_no_set_is_named(text: str) -> None:
+    with pytest.raises(PositionError, match="is not a GTID set"):
+        GtidSet.parse(text)
+
+
+# GtidSet, MariaDB
+
+
+@given(mariadb_positions)
+def test_a_mariadb_position_is_read_as_it_is_printed(position: dict[int, tuple[int, int]]) -> None:
+    gtids = mariadb(position)
+    again = GtidSet.parse(str(gtids), "mariadb")
+    assert (again, str(again)) == (gtids, str(gtids))
+    assert gtids.members == {str(domain): (pair,) for domain, pair in position.items()}
+
+
+@given(mariadb_positions, mariadb_positions)
+def test_mariadb_positions_keep_the_laws_of_sets(a: dict[int, tuple[int, int]], b: dict[int, tuple[int, int]]) -> None:
+    left, right = mariadb(a), mariadb(b)
+    assert left.contains(right) == all(domain in a and a[domain][1] >= b[domain][1] for domain in b)
+    union = left.union(right)
+    assert union.contains(left)
+    assert union.contains(right)
+    assert {key: pairs[0][1] for key, pairs in union.members.items()} == {
+        str(domain): max(side[domain][1] for side in (a, b) if domain in side) for domain in {*a, *b}
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("0-1-100,1-2-7", "0-1-100,1-2-7"),
+        ("1-2-7,0-1-100", "0-1-100,1-2-7"),
+        ("0-2-30,0-1-20", "0-2-30"),
+        ("00-01-007", "0-1-7"),
+    ],
+)
+def test_a_mariadb_position_has_one_text(text: str, printed: str) -> None:
+    assert str(GtidSet.parse(text)) == printed
+
+
+def test_what_is_no_mariadb_position_is_named() -> None:
+    with pytest.raises(PositionError, match="is not a MariaDB GTID position"):
+        GtidSet.parse("0-1", "mariadb")
+
+
+def test_sets_of_two_flavours_are_not_joined() -> None:
+    mysql, maria = GtidSet.parse(f"{UUIDS[0]}:1"), GtidSet.parse("0-1-1")
+    assert not mysql.contains(maria)
+    assert not maria.contains(mysql)
+    for left, right in ((mysql, maria), (maria, mysql)):
+        with pytest.raises(PositionError, match="cannot be joined"):
+            left.union(right)
+        assert left.union(GtidSet(right.flavor)) == left
+
+
+# Checkpoint
+
+
+@given(checkpoints)
+def test_a_checkpoint_is_read_as_it_is_printed(checkpoint: Checkpoint) -> None:
+    text = checkpoint.to_text()
+    assert "\n" not in text
+    for form in (text, text.encode()):
+        assert Checkpoint.from_text(form) == checkpoint
+    assert Checkpoint.from_text(text).to_text() == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        "null",
+        "7",
+        '{"file":"binlog.000001"}',
+        b"\xff",
+        '{"file":"binlog.000001","pos":"x","server":"s","skip":0,"ts_us":0}',
+    ]
+    + [
+        json.dumps({"file": "b.1", "pos": 4, "server": "s", "skip": 0, "ts_us": 0, "flavor": "mysql", "gtids": g})
+        for g in (7, "x")
+    ]
+    + [json.dumps({"file": "b.1", "pos": 4, "server": "s", "skip": 0, "ts_us": 0, "flavor": "oracle", "gtids": ""})],
+)
+def test_what_is_no_checkpoint_is_named(text: str | bytes) -> None:
+    with pytest.raises(PositionError, match="not a checkpoint|is not a GTID set"):
+        Checkpoint.from_text(text)
+
+
+@given(*[st.tuples(st.integers(1, 3), st.integers(4, 6), st.integers(0, 2))] * 2)
+def test_on_one_server_precedes_is_the_order_of_places(a: tuple[int, int, int], b: tuple[int, int, int]) -> None:
+    left, right = (Checkpoint(BinlogPosition(f"binlog.{f:06d}", pos), UUIDS[0], None, skip) for f, pos, skip in (a, b))
+    assert left.precedes(right) == (a < b)
+
+
+@given(models, models, st.integers(0, 2), st.integers(0, 2))
+def test_across_servers_precedes_is_having_less(a: Model, b: Model, skip_a: int, skip_b: int) -> None:
+    left = Checkpoint(BinlogPosition("binlog.000009", 4), UUIDS[0], built(a), skip_a)
+    right = Checkpoint(BinlogPosition("binlog.000001", 4), UUIDS[1], built(b), skip_b)
+    lacks = any(b[key] - a.get(key, set()) for key in b)
+    assert left.precedes(right) == (lacks or (a == b and skip_a < skip_b))
+
+
+def test_of_two_that_each_lack_something_each_precedes_the_other() -> None:
+    left, right = (Checkpoint(BinlogPosition("b.1", 4), server, GtidSet.parse(f"{server}:1-5")) for server in UUIDS[:2])
+    assert left.precedes(right)
+    assert right.precedes(left)
+
+
+def test_across_mariadb_servers_the_order_of_the_text_does_not_matter() -> None:
+    at = BinlogPosition("b.1", 4)
+    left = Checkpoint(at, "mariadb:1", GtidSet("mariadb", {"1": ((2, 7),), "0": ((1, 9),)}), skip=5)
+    right = Checkpoint(at, "mariadb:2", GtidSet("mariadb", {"0": ((1, 9),), "1": ((2, 7),)}), skip=0)
+    assert not left.precedes(right)
+    assert right.precedes(left)
+
+
+def test_positions_of_two_servers_without_gtids_cannot_be_compared() -> None:
+    left, right = (Checkpoint(BinlogPosition("b.1", 4), server) for server in UUIDS[:2])
+    with pytest.raises(PositionError, match="cannot be compared"):
+        left.precedes(right)
+
+
+def test_at_boundary_forgets_the_part_of_a_transaction() -> None:
+    checkpoint = Checkpoint(BinlogPosition("b.1", 4), UUIDS[0], GtidSet(), 7, 9)
+    assert checkpoint.at_boundary() == Checkpoint(BinlogPosition("b.1", 4), UUIDS[0], GtidSet(), 0, 9)
+    assert (str(checkpoint), str(checkpoint.at_boundary())) == ("b.1:4+7", "b.1:4")
