@@ -1,0 +1,257 @@
+"""Planned events -> one `Stretch`: decode the rows, number the changes, name the transactions, say where a restart begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from binlogsync.binlog import plan
+from binlogsync.binlog.catalog import Catalog
+from binlogsync.binlog.frames import EventIndex
+from binlogsync.binlog.layout import ColumnError, Decoded, Layout
+from binlogsync.binlog.plan import Field, Halt, RowEvents, Transactions
+from binlogsync.binlog.sources import Sources
+from binlogsync.change import OP_TYPE, OPS, ChangeBatch, build_batch
+from binlogsync.errors import DecodeError
+from binlogsync.flush import Run, SchemaChange
+from binlogsync.position import BinlogPosition, Checkpoint
+
+Longs = npt.NDArray[np.int64]
+CAPACITY = 1 << 17  # events in one stretch
+_OP_NAMES = pa.array(OPS, pa.string())
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What one stretch of a binlog held.
+
+    Attributes:
+        batches: changes of every captured table, each in order; `seq` merges them.
+        runs: all transactions, those without changes too.
+        carried: the first of them goes on from the stretch before.
+        schema_changes: DDL on captured tables.
+        checkpoint: where a restart begins when all of it is stored: behind the last transaction that has ended, or the
+            begin of the open one and its changes so far.
+        end: why it ends here.
+        events, transactions: how many of them.
+        dropped: changes of tables that are not captured.
+    """
+
+    batches: tuple[ChangeBatch, ...]
+    runs: tuple[Run, ...]
+    carried: bool
+    schema_changes: tuple[SchemaChange, ...]
+    checkpoint: Checkpoint
+    end: Literal["more", "rotation", "schema"]
+    events: int
+    transactions: int
+    dropped: int
+
+
+class Assembler:
+    """Keeps what goes on from one stretch to the next: the open transaction, tables, GTID keys, numbers."""
+
+    def __init__(self, catalog: Catalog, checkpoint: Checkpoint, server: tuple[str, int], *, mariadb: bool) -> None:
+        self.index = EventIndex.room_for(CAPACITY)
+        self.rows = RowEvents.room_for(CAPACITY)
+        self.transactions = Transactions.room_for(CAPACITY + 1)
+        self.state = np.zeros(len(Field), np.int64)
+        self.state[Field.POS] = checkpoint.position.pos
+        self.file = checkpoint.position.file
+        self.seq = 0
+        self._catalog = catalog
+        self._server = server
+        self._mariadb = mariadb
+        self._gtids = checkpoint.gtids
+        self._ts_us = checkpoint.ts_us
+        self._keys = np.zeros((0, 16), np.uint8)
+        self._names: list[str] = []
+        self._carried = False
+        self._first_seq = 0  # of the carried transaction
+
+    @property
+    def position(self) -> BinlogPosition:
+        """The place behind the last event walked over."""
+        return BinlogPosition(self.file, int(self.state[Field.POS]))
+
+    @property
+    def is_open(self) -> bool:
+        """True while a transaction has begun and not ended."""
+        return bool(self.state[Field.OPEN])
+
+    @property
+    def is_alone(self) -> bool:
+        """True while the open transaction is a single statement, without BEGIN."""
+        return bool(self.state[Field.ALONE])
+
+    @property
+    def has_changes(self) -> bool:
+        """True when the open transaction holds rows."""
+        last = int(self.state[Field.TRANSACTIONS]) - 1
+        planned = self.rows.transaction[: int(self.state[Field.ROWS])]
+        return self.is_open and (
+            bool((planned == last).any()) or (self._carried and last == 0 and self.seq > self._first_seq)
+        )
+
+    def advance(self, header: bytes) -> None:
+        """Move behind an event that Python handles."""
+        end, flags = int.from_bytes(header[13:17], "little"), int.from_bytes(header[17:19], "little")
+        if end and not flags & plan.ARTIFICIAL:
+            self.state[Field.POS] = plan.full_position(int(self.state[Field.POS]), end)
+
+    def rotate(self, file: str, pos: int) -> None:
+        """Go on in another file."""
+        self.file = file
+        self.state[Field.POS] = pos
+
+    def walk(self, base: int, first: int, count: int, trailer: int) -> tuple[int, Halt]:
+        """Plan the events first..count-1; see plan.walk."""
+        return plan.walk(
+            base,
+            self.index,
+            (first, count),
+            trailer,
+            self.transactions,
+            self.rows,
+            self._catalog.tables,
+            self._keys,
+            self.state,
+        )
+
+    def add_key(self, key: bytes, name: str) -> None:
+        """Make a GTID key known: 16 bytes as the walk compares them, and the key of a GtidSet."""
+        self._keys = np.concatenate([self._keys, np.frombuffer(key, np.uint8).reshape(1, 16)])
+        self._names.append(name)
+        self.state[Field.KEYS] = len(self._names)
+
+    def begin(self, key: int, number: int, ts_us: int, begin: int) -> None:
+        """Open a transaction that Python has read; `key` is its number in the order of add_key."""
+        at = int(self.state[Field.TRANSACTIONS])
+        self.transactions.begin[at], self.transactions.key[at] = begin, key
+        self.transactions.number[at], self.transactions.ts_us[at] = number, ts_us
+        self.state[Field.TRANSACTIONS], self.state[Field.OPEN], self.state[Field.ALONE] = at + 1, 1, 1
+
+    def finish(
+        self,
+        base: int,
+        end: Literal["more", "rotation", "schema"],
+        count: int,
+        statements: tuple[SchemaChange, ...] = (),
+    ) -> Stretch:
+        """Decode what is planned and start the next stretch; `statements` are DDL at its end. Raises DecodeError."""
+        planned, total = int(self.state[Field.ROWS]), int(self.state[Field.TRANSACTIONS])
+        decoded, counts = self._decode(base, planned)
+        seqs = self.seq + np.cumsum(counts) - counts
+        weights = np.bincount(self.rows.transaction[:planned], counts, total).astype(np.int64)
+        first_seq = self.seq + np.cumsum(weights) - weights
+        if self._carried:
+            first_seq[0] = self._first_seq
+        self.seq += int(counts.sum())
+        sources = Sources(self.file, self.transactions, total, first_seq, counts, seqs, self._names, self._mariadb)
+        gtids = sources.gtid_texts()
+        batches = [
+            self._batch(layout, part, sources.columns(self.rows, events, gtids)) for layout, events, part in decoded
+        ]
+        batches += self._truncations(statements)
+        runs = sources.runs()
+        stretch = Stretch(
+            batches=tuple(batch for batch in batches if batch is not None),
+            runs=runs,
+            carried=self._carried,
+            schema_changes=tuple(replace(statement, seq=self.seq) for statement in statements),
+            checkpoint=self._checkpoint(runs, first_seq, total),
+            end=end,
+            events=count,
+            transactions=total - self._carried,
+            dropped=sum(int(part.counts.sum()) for layout, _, part in decoded if not layout.captured),
+        )
+        self._start_next(first_seq, total)
+        return stretch
+
+    def _decode(self, base: int, planned: int) -> tuple[list[tuple[Layout, Longs, Decoded]], Longs]:
+        """The row events by layout, decoded, and the changes of each event."""
+        counts = np.zeros(planned, np.int64)
+        numbers = self.rows.layout[:planned]
+        decoded = []
+        for number in np.unique(numbers).tolist():
+            chosen = np.flatnonzero(numbers == number)
+            layout = self._catalog.layouts[number]
+            try:
+                part = layout.decode(base, self.rows.at[chosen], self.rows.end[chosen], self.rows.op[chosen])
+            except ColumnError as error:
+                pos = int(self.rows.pos[chosen[error.event]])
+                raise DecodeError(
+                    str(error), file=self.file, pos=pos, table=layout.schema.name, column=error.column
+                ) from error
+            counts[chosen] = part.counts
+            decoded.append((layout, chosen, part))
+        return decoded, counts
+
+    def _batch(self, layout: Layout, part: Decoded, source: dict[str, pa.Array]) -> ChangeBatch | None:
+        if not layout.captured or not len(part.ops):
+            return None
+        ops = pa.DictionaryArray.from_arrays(pa.array(part.ops), _OP_NAMES).cast(OP_TYPE)
+        return build_batch(layout.schema, ops, part.images, source, self._server, part.impossible)
+
+    def _truncations(self, statements: tuple[SchemaChange, ...]) -> list[ChangeBatch]:
+        """A TRUNCATE is a change of its own, op t, in the transaction that its statement is."""
+        batches = []
+        for statement in statements:
+            for database, table in statement.tables if statement.kind == "truncate" else ():
+                schema = self._catalog.latest(database, table)
+                nothing = pa.nulls(1, schema.image_type())
+                last = int(self.state[Field.TRANSACTIONS]) - 1
+                source = {
+                    "ts_us": [int(self.transactions.ts_us[last])],
+                    "gtid": [statement.gtid],
+                    "file": [statement.position.file],
+                    "pos": [statement.position.pos],
+                    "row": [0],
+                    "txn_pos": [int(self.transactions.begin[last])],
+                    "order": [0],
+                    "seq": [self.seq],
+                }
+                batches.append(build_batch(schema, ["t"], (nothing, nothing), source, self._server))
+                self.seq += 1
+        return batches
+
+    def last_ts_us(self) -> int:
+        """Commit time of the last transaction."""
+        last = int(self.state[Field.TRANSACTIONS]) - 1
+        return int(self.transactions.ts_us[last]) if last >= 0 else self._ts_us
+
+    def last_gtid(self) -> str | None:
+        """The GTID of the last transaction, as the server writes it."""
+        last = int(self.state[Field.TRANSACTIONS]) - 1
+        key = int(self.transactions.key[last])
+        if last < 0 or key < 0:
+            return None
+        return f"{self._names[key]}{'-' if self._mariadb else ':'}{int(self.transactions.number[last])}"
+
+    def _checkpoint(self, runs: tuple[Run, ...], first_seq: Longs, total: int) -> Checkpoint:
+        """Behind the last transaction that has ended, or inside the open one."""
+        gtids = self._gtids
+        for number, run in enumerate(runs, 1):
+            ended = len(run.begin) - (self.is_open and number == len(runs))
+            if gtids is not None and run.key is not None and ended:
+                gtids = gtids.with_run(run.key, run.first, run.first + ended - 1)
+        self._gtids = gtids
+        if total:
+            self._ts_us = int(self.transactions.ts_us[total - 1])
+        if not self.is_open:
+            return Checkpoint(self.position, self._server[0], gtids, 0, self._ts_us)
+        begin = BinlogPosition(self.file, int(self.transactions.begin[total - 1]))
+        return Checkpoint(begin, self._server[0], gtids, self.seq - int(first_seq[total - 1]), self._ts_us)
+
+    def _start_next(self, first_seq: Longs, total: int) -> None:
+        """An open transaction becomes the first of the next stretch."""
+        self._carried = self.is_open
+        self.state[Field.ROWS] = 0
+        self.state[Field.TRANSACTIONS] = int(self._carried)
+        if self._carried:
+            self._first_seq = int(first_seq[total - 1])
+            self.transactions.restart_with(total - 1)

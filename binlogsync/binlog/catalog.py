@@ -1,0 +1,72 @@
+"""The tables that a dump has shown: TABLE_MAPs by slot, and the layouts their rows have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from binlogsync.binlog.bytes import ByteReader
+from binlogsync.binlog.layout import UPDATE, Layout
+from binlogsync.binlog.plan import Tables
+from binlogsync.binlog.tablemap import TableMap, parse_table_map
+from binlogsync.schema import TableSchema
+
+
+class Catalog:
+    """Grows with each TABLE_MAP that differs from those before."""
+
+    def __init__(self, captures: Callable[[str, str], bool], *, mariadb: bool) -> None:
+        self.tables = Tables.empty()
+        self.layouts: list[Layout] = []
+        self._captures = captures
+        self._mariadb = mariadb
+        self._maps: list[TableMap] = []
+        self._partial: dict[tuple[int, bytes], int] = {}
+        self._latest: dict[tuple[str, str], TableSchema] = {}
+
+    def add(self, body: npt.NDArray[np.uint8]) -> None:
+        """Take in a TABLE_MAP's body. Raises ValueError, or ColumnError for a captured type that cannot be decoded."""
+        table = parse_table_map(body.tobytes(), mariadb=self._mariadb)
+        captured = self._captures(table.schema.database, table.schema.table)
+        if captured and not table.named:
+            raise ValueError("the event has no column names; run: SET GLOBAL binlog_row_metadata = 'FULL'")
+        everything = tuple(range(len(table.raw)))
+        layout = Layout.of(table, (everything, everything), captured=captured)
+        self.tables.add(body, table.table_id, len(self.layouts))
+        self.layouts.append(layout)
+        self._maps.append(table)
+        self._latest[table.schema.database, table.schema.table] = table.schema
+
+    def latest(self, database: str, table: str) -> TableSchema:
+        """The schema that the table had last; one without columns when it was not seen yet."""
+        return self._latest.get((database, table)) or TableSchema(database, table, ())
+
+    def partial(self, full: int, bitmaps: bytes, op: int) -> int:
+        """Number of the layout of rows that hold just the columns whose bits are set, in one bitmap or, of an update, two.
+
+        `full` is the number of the layout of the table's full rows. Raises ColumnError.
+        """
+        key = (full, bytes([op]) + bitmaps)
+        if key not in self._partial:
+            table = self._maps[full]
+            width = len(bitmaps) // (2 if op == UPDATE else 1)
+            first, last = _columns(bitmaps[:width], len(table.raw)), _columns(bitmaps[-width:], len(table.raw))
+            self._partial[key] = len(self.layouts)
+            self.layouts.append(Layout.of(table, (first, last), captured=self.layouts[full].captured))
+            self._maps.append(table)
+        return self._partial[key]
+
+
+def _columns(bitmap: bytes, count: int) -> tuple[int, ...]:
+    return tuple(i for i in range(count) if bitmap[i // 8] >> i % 8 & 1)
+
+
+def table_name(body: bytes) -> str:
+    """ "database.table" of a TABLE_MAP that cannot be read as a whole, for its error."""
+    reader = ByteReader(body)
+    reader.string(8)
+    database = reader.string(reader.integer(1)).decode("utf-8", "replace")
+    reader.integer(1)
+    return f"{database}.{reader.string(reader.integer(1)).decode('utf-8', 'replace')}"

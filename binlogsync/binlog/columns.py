@@ -1,0 +1,163 @@
+"""A column of a schema: how its bytes are read (a row of a Reading table), and the Arrow array made of what was written.
+
+`READERS` is the one table from MySQL's types to reading and building; a new type is a row here and a kernel in types/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from binlogsync.binlog import rows
+from binlogsync.binlog.arena import Arena
+from binlogsync.binlog.tablemap import RawColumn
+from binlogsync.binlog.types.decimals import decimal_size
+from binlogsync.binlog.types.jsonb import json_text
+from binlogsync.binlog.types.labels import enum_array, set_array
+from binlogsync.binlog.types.text import RECODED_CHARSETS, UTF8_CHARSETS
+from binlogsync.schema import BINARY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, arrow_type
+
+_COPIES = {8: rows.COPY1, 16: rows.COPY2, 32: rows.COPY4, 64: rows.COPY8}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the kernel wrote of one column: `length` rows, in the memory of `arena`, at the places that `target` says."""
+
+    arena: Arena
+    target: np.ndarray
+    length: int
+
+    @property
+    def nulls(self) -> int:
+        """Number of NULLs, impossible dates among them."""
+        return int(self.target[rows.NULLS])
+
+    def validity(self) -> pa.Buffer | None:
+        """Arrow's bitmap; None when nothing is NULL."""
+        if not self.nulls:
+            return None
+        flags = self.arena.view(int(self.target[rows.NULL_FLAGS]), self.length, np.uint8)
+        return pa.py_buffer(np.packbits(flags == 0, bitorder="little"))
+
+    def values(self, dtype: type[np.generic]) -> np.ndarray:
+        """The fixed-width values."""
+        return self.arena.view(int(self.target[rows.VALUES]), self.length, dtype)
+
+    def buffers(self, width: int) -> list[pa.Buffer | None]:
+        """Arrow's buffers of a column whose values are `width` bytes each."""
+        return [self.validity(), self.arena.buffer(int(self.target[rows.VALUES]), self.length * width)]
+
+    def strings(self) -> list[pa.Buffer | None]:
+        """Arrow's buffers of a column of strings or binaries."""
+        offsets = self.arena.buffer(int(self.target[rows.OFFSETS]), 4 * (self.length + 1))
+        return [self.validity(), offsets, self.arena.buffer(int(self.target[rows.VALUES]), int(self.target[rows.USED]))]
+
+
+def reading(column: Column, raw: RawColumn) -> tuple[int, int, int, int]:
+    """Code, A, B and size of a captured column; raises ValueError with the reason when its type cannot be decoded."""
+    kind = column.type
+    if kind in INTEGER_BITS:
+        if kind == "mediumint":
+            return rows.INT24, int(column.unsigned), 0, 3
+        return _COPIES[INTEGER_BITS[kind]], 0, 0, INTEGER_BITS[kind] // 8
+    if kind in TEXT_TYPES or kind in BINARY_TYPES or kind == "json":
+        return _reading_string(column, raw)
+    reader = READINGS.get(kind)
+    if reader is None:
+        raise ValueError(
+            f"columns of type {column.declaration} are not supported yet; leave the table out with a filter"
+        )
+    return reader(column, raw)
+
+
+def _reading_string(column: Column, raw: RawColumn) -> tuple[int, int, int, int]:
+    prefix = length_prefix(raw)
+    if column.type == "binary":
+        return rows.PADDED, 0, column.length or 0, prefix
+    if column.charset is None:
+        return rows.BYTES, 0, 0, prefix
+    if column.charset in UTF8_CHARSETS:
+        return rows.TEXT, 0, 0, prefix
+    if column.charset in RECODED_CHARSETS:
+        return rows.RECODED, 0, RECODED_CHARSETS.index(column.charset), prefix
+    raise ValueError(f"character set {column.charset} is not supported yet; leave the table out with a filter")
+
+
+def length_prefix(raw: RawColumn) -> int:
+    """Bytes of the length in front of a string: two when the column may hold more than 255 bytes, BLOBs say it."""
+    if raw.code in (252, 245, 255, 242):
+        return raw.meta
+    return 2 if raw.meta > 255 else 1
+
+
+def _fraction_bytes(column: Column) -> int:
+    return ((column.fsp or 0) + 1) // 2
+
+
+READINGS: dict[str, Callable[[Column, RawColumn], tuple[int, int, int, int]]] = {
+    "float": lambda c, r: (rows.COPY4, 0, 0, 4),
+    "double": lambda c, r: (rows.COPY8, 0, 0, 8),
+    "year": lambda c, r: (rows.YEAR, 0, 0, 1),
+    "date": lambda c, r: (rows.DATE, 0, 0, 3),
+    "time": lambda c, r: (rows.TIME, c.fsp or 0, 0, 3 + _fraction_bytes(c)),
+    "datetime": lambda c, r: (rows.DATETIME, c.fsp or 0, 0, 5 + _fraction_bytes(c)),
+    "timestamp": lambda c, r: (rows.TIMESTAMP, c.fsp or 0, 0, 4 + _fraction_bytes(c)),
+    "bit": lambda c, r: (rows.BIT, 0, 0, r.meta),
+    "enum": lambda c, r: (rows.ENUM, 0, 0, r.meta),
+    "set": lambda c, r: (rows.SET, 0, 0, r.meta),
+    "decimal": lambda c, r: (
+        rows.DECIMAL,
+        c.precision or 0,
+        c.scale or 0,
+        decimal_size(c.precision or 0, c.scale or 0),
+    ),
+}
+
+# Sizes of the types that a skipped column may have and a captured one may not (yet): old temporal types, by code.
+_OLD_SIZES = {7: 4, 11: 3, 12: 8, 6: 0}
+
+
+def skipping(column: Column, raw: RawColumn) -> tuple[int, int, int, int]:
+    """Code and size that step over a column without looking at it; raises ValueError for a type of unknown size."""
+    if raw.code in (252, 245, 255, 242, 15, 253, 254):
+        return rows.SKIP_BYTES, 0, 0, length_prefix(raw)
+    if raw.code in _OLD_SIZES:
+        return rows.SKIP, 0, 0, _OLD_SIZES[raw.code]
+    return rows.SKIP, 0, 0, reading(column, raw)[rows.SIZE]
+
+
+def value_width(how: tuple[int, int, int, int]) -> int:
+    """Bytes of memory that a value of fixed width takes; 0 for strings and skipped columns."""
+    if how[rows.CODE] == rows.DECIMAL:
+        return 16 if how[rows.A] <= 38 else 32
+    return rows.WIDTHS.get(how[rows.CODE], 0)
+
+
+def build_array(column: Column, written: Written) -> pa.Array:
+    """The Arrow array of a column, of the type that schema.arrow_type says. Raises ValueError for values that cannot be."""
+    kind, target = column.type, arrow_type(column)
+    if kind == "json" and column.charset is None:
+        return _json_array(written)
+    if kind == "enum":
+        return enum_array(written.values(np.uint16), column.labels, written.validity(), written.nulls)
+    if kind == "set":
+        return set_array(written.values(np.uint64), column.labels, written.validity(), written.nulls)
+    if kind == "bit" and column.length == 1:
+        bits = pa.py_buffer(np.packbits(written.values(np.uint64) != 0, bitorder="little"))
+        return pa.Array.from_buffers(target, written.length, [written.validity(), bits], written.nulls)
+    if pa.types.is_string(target) or pa.types.is_binary(target):
+        array = pa.Array.from_buffers(target, written.length, written.strings(), written.nulls)
+        if written.target[rows.HIGH]:
+            array.validate(full=True)
+        return array
+    buffers = written.buffers(target.bit_width // 8)
+    return pa.Array.from_buffers(target, written.length, buffers, written.nulls)
+
+
+def _json_array(written: Written) -> pa.Array:
+    binary = pa.Array.from_buffers(pa.binary(), written.length, written.strings(), written.nulls)
+    return pa.array([None if value is None else json_text(value) for value in binary.to_pylist()], pa.string())

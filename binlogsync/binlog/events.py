@@ -1,0 +1,100 @@
+"""The events that are read one by one: format description, rotate, query, GTIDs of a new server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from binlogsync.binlog.bytes import ByteReader
+
+# Log_event_type in libs/mysql/binlog/event/binlog_event.h; from 160 on MariaDB's own.
+QUERY, ROTATE, FORMAT_DESCRIPTION, INCIDENT, GTID, XA_PREPARE, PARTIAL_UPDATE = 2, 4, 15, 26, 33, 38, 39
+TRANSACTION_PAYLOAD, GTID_TAGGED, MARIADB_GTID = 40, 42, 162
+
+NAMES = {
+    1: "START_V3", 2: "QUERY", 4: "ROTATE", 6: "LOAD", 8: "CREATE_FILE", 9: "APPEND_BLOCK", 10: "EXEC_LOAD",
+    11: "DELETE_FILE", 12: "NEW_LOAD", 15: "FORMAT_DESCRIPTION", 17: "BEGIN_LOAD_QUERY", 18: "EXECUTE_LOAD_QUERY",
+    19: "TABLE_MAP", 20: "PRE_GA_WRITE_ROWS", 21: "PRE_GA_UPDATE_ROWS", 22: "PRE_GA_DELETE_ROWS", 23: "WRITE_ROWS_V1",
+    24: "UPDATE_ROWS_V1", 25: "DELETE_ROWS_V1", 26: "INCIDENT", 30: "WRITE_ROWS", 31: "UPDATE_ROWS", 32: "DELETE_ROWS",
+    33: "GTID", 38: "XA_PREPARE", 39: "PARTIAL_UPDATE_ROWS", 40: "TRANSACTION_PAYLOAD", 42: "GTID_TAGGED",
+    162: "MARIADB_GTID", 164: "START_ENCRYPTION", 165: "QUERY_COMPRESSED", 166: "WRITE_ROWS_COMPRESSED_V1",
+    167: "UPDATE_ROWS_COMPRESSED_V1", 168: "DELETE_ROWS_COMPRESSED_V1", 169: "WRITE_ROWS_COMPRESSED",
+    170: "UPDATE_ROWS_COMPRESSED", 171: "DELETE_ROWS_COMPRESSED",
+}  # fmt: skip
+
+# What a user can do about events that carry data and are not decoded.
+REMEDIES = {
+    XA_PREPARE: "XA transactions are not supported yet",
+    PARTIAL_UPDATE: "run: SET GLOBAL binlog_row_value_options = ''",
+    TRANSACTION_PAYLOAD: "run: SET GLOBAL binlog_transaction_compression = OFF",
+    INCIDENT: "the server says that changes are missing from its binlog: take a new copy of the tables",
+    165: "run: SET GLOBAL log_bin_compress = OFF",
+    166: "run: SET GLOBAL log_bin_compress = OFF",
+    167: "run: SET GLOBAL log_bin_compress = OFF",
+    168: "run: SET GLOBAL log_bin_compress = OFF",
+    17: "LOAD DATA in statement format: run: SET GLOBAL binlog_format = 'ROW'",
+    18: "LOAD DATA in statement format: run: SET GLOBAL binlog_format = 'ROW'",
+}
+
+
+def name_of(kind: int) -> str:
+    """The event type's name, for people."""
+    return NAMES.get(kind, f"type {kind}")
+
+
+@dataclass(frozen=True, slots=True)
+class FormatDescription:
+    """What the first event of a binlog says of the events behind it."""
+
+    binlog_version: int
+    server_version: str
+    checksum: bool
+
+
+def parse_format_description(body: bytes) -> FormatDescription:
+    """Read the body; the last five bytes are the checksum algorithm and the event's own checksum. Raises ValueError."""
+    reader = ByteReader(body)
+    version = reader.integer(2)
+    server = reader.string(50).rstrip(b"\0").decode("ascii", "replace")
+    if version != 4:
+        raise ValueError(f"binlog version {version} of server {server}; only version 4 (MySQL 5.0 and newer) is read")
+    algorithm = body[-5]
+    if algorithm not in (0, 1):
+        raise ValueError(f"checksum algorithm {algorithm} of server {server} is not known")
+    return FormatDescription(version, server, algorithm == 1)
+
+
+def parse_rotate(body: bytes) -> tuple[str, int]:
+    """File that follows and the offset of its first event."""
+    reader = ByteReader(body)
+    pos = reader.integer(8)
+    return reader.rest().decode(), pos
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A statement as logged, and the database that was current."""
+
+    database: str
+    sql: str
+
+
+def parse_query(body: bytes) -> Query:
+    """Read the body; the status variables are stepped over. Raises ValueError."""
+    reader = ByteReader(body)
+    reader.string(8)
+    database_size = reader.integer(1)
+    reader.integer(2)
+    reader.string(reader.integer(2))
+    database = reader.string(database_size).decode()
+    reader.integer(1)
+    return Query(database, reader.rest().decode("utf-8", "replace"))
+
+
+def gtid_key(kind: int, header: bytes, body: bytes) -> tuple[bytes, str]:
+    """(16 bytes that the walk compares, key as GtidSet writes it) of a GTID or MariaDB GTID event."""
+    if kind == MARIADB_GTID:
+        domain, server = body[8:12], header[5:9]
+        text = f"{int.from_bytes(domain, 'little')}-{int.from_bytes(server, 'little')}"
+        return (domain + server).ljust(16, b"\0"), text
+    return body[1:17], str(UUID(bytes=body[1:17]))

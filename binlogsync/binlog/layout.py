@@ -1,0 +1,169 @@
+"""The rows of one table under one schema and one choice of columns: from row events to the images of a ChangeBatch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from binlogsync.binlog import rows
+from binlogsync.binlog.arena import Arena, piece
+from binlogsync.binlog.columns import Written, build_array, reading, skipping, value_width
+from binlogsync.binlog.tablemap import TableMap
+from binlogsync.binlog.types.temporal import impossible_text
+from binlogsync.schema import Column, TableSchema
+
+Image = Literal["before", "after"]
+IMAGES: tuple[Image, Image] = ("before", "after")
+Impossible = dict[tuple[Image, str], pa.StringArray]
+CREATE, UPDATE, DELETE = 0, 1, 2
+
+
+class ColumnError(ValueError):
+    """A value of one column cannot be decoded; `event` is its number among those that were decoded together."""
+
+    def __init__(self, reason: str, column: str, event: int) -> None:
+        super().__init__(reason)
+        self.column = column
+        self.event = event
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Rows of some events, in order: the count of each event, the op of each row, both images, impossible dates."""
+
+    counts: npt.NDArray[np.int64]
+    ops: npt.NDArray[np.int8]
+    images: tuple[pa.StructArray, pa.StructArray]
+    impossible: Impossible
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One image: its columns, in order, and how each is read."""
+
+    columns: tuple[Column, ...]
+    reading: rows.Table
+    least: int = field(init=False)
+    widths: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        sizes = [int(how[rows.SIZE]) for how, c in zip(self.reading, self.columns, strict=True) if not c.nullable]
+        object.__setattr__(self, "least", max(1, (len(self.columns) + 7) // 8 + sum(sizes)))
+        object.__setattr__(self, "widths", tuple(value_width(tuple(how)) for how in self.reading.tolist()))
+
+    @classmethod
+    def of(cls, table: TableMap, present: tuple[int, ...], *, captured: bool) -> Side:
+        """The image that holds the columns numbered `present`; raises ColumnError for a type that cannot be decoded."""
+        hows = []
+        for i in present:
+            column, raw = table.schema.columns[i], table.raw[i]
+            try:
+                hows.append(reading(column, raw) if captured else skipping(column, raw))
+            except ValueError as error:
+                raise ColumnError(str(error), column.name, 0) from error
+        columns = tuple(table.schema.columns[i] for i in present)
+        return cls(columns, np.array(hows, np.int64).reshape(-1, 4))
+
+    def string_bytes(self, how: npt.NDArray[np.int64], event_bytes: int, count: int) -> int:
+        """The most bytes that a column of strings can take: recoding makes three of one, BINARY pads to its width."""
+        if how[rows.CODE] == rows.RECODED:
+            return 3 * event_bytes + 4
+        return count * int(how[rows.B]) if how[rows.CODE] == rows.PADDED else event_bytes
+
+    def reserve(self, count: int, event_bytes: int) -> int:
+        """Bytes of memory for `count` rows out of `event_bytes` bytes of events."""
+        total = 0
+        for how, width in zip(self.reading, self.widths, strict=True):
+            if width:
+                total += piece(count * width) + piece(count)
+            elif rows.BYTES <= how[rows.CODE] < rows.SKIP_BYTES:
+                total += piece(self.string_bytes(how, event_bytes, count)) + piece(4 * (count + 1)) + piece(count)
+        return total
+
+    def targets(self, arena: Arena, count: int, event_bytes: int) -> rows.Table:
+        """Places in the arena for every column."""
+        targets = np.zeros((len(self.columns), 6), np.int64)
+        for how, width, target in zip(self.reading, self.widths, targets, strict=True):
+            if width:
+                target[rows.VALUES] = arena.take(count * width)
+            elif rows.BYTES <= how[rows.CODE] < rows.SKIP_BYTES:
+                target[rows.VALUES] = arena.take(self.string_bytes(how, event_bytes, count))
+                target[rows.OFFSETS] = arena.take(4 * (count + 1))
+            else:
+                continue
+            target[rows.NULL_FLAGS] = arena.take(count)
+        return targets
+
+    def array(self, arena: Arena, targets: rows.Table, missing: npt.NDArray[np.bool_]) -> pa.StructArray:
+        """The struct array of this image; NULL where the operation has none."""
+        count = len(missing)
+        children = []
+        for column, target in zip(self.columns, targets, strict=True):
+            try:
+                children.append(build_array(column, Written(arena, target, count)))
+            except (ValueError, pa.ArrowInvalid) as error:
+                raise ColumnError(str(error), column.name, 0) from error
+        kind = pa.struct([pa.field(c.name, child.type) for c, child in zip(self.columns, children, strict=True)])
+        nulls = int(missing.sum())
+        validity = pa.py_buffer(np.packbits(~missing, bitorder="little")) if nulls else None
+        return pa.Array.from_buffers(kind, count, [validity], nulls, children=children)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A table's rows with the columns that its images hold. `captured` False: rows are counted and stepped over."""
+
+    schema: TableSchema
+    sides: tuple[Side, Side]
+    captured: bool
+
+    @classmethod
+    def of(cls, table: TableMap, present: tuple[tuple[int, ...], tuple[int, ...]], *, captured: bool) -> Layout:
+        """Images that hold the columns numbered `present`, before and after; raises ColumnError."""
+        before, after = (Side.of(table, numbers, captured=captured) for numbers in present)
+        return cls(table.schema, (before, after), captured)
+
+    def decode(
+        self, base: int, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], ops: npt.NDArray[np.int8]
+    ) -> Decoded:
+        """All rows of the events at starts..ends from address `base`; raises ColumnError."""
+        event_bytes = int((ends - starts).sum())
+        most = event_bytes // min(side.least for side in self.sides) + 1
+        arena = Arena(sum(side.reserve(most, event_bytes) for side in self.sides) + self._notes(most))
+        targets = tuple(side.targets(arena, most, event_bytes) for side in self.sides)
+        notes = self._notes(most)
+        impossible = arena.view(arena.take(notes), notes // 8, np.int64).reshape(-1, 4)
+        readings = (self.sides[0].reading, self.sides[1].reading)
+        done = rows.decode_rows(base, (starts, ends, ops), readings, (targets[0], targets[1]), impossible)
+        if isinstance(done, rows.Fault):
+            column = self.sides[done.image].columns[done.column].name
+            raise ColumnError(rows.REASONS[done.status], column, done.event)
+        counts, noted = done
+        row_ops = np.repeat(ops, counts)
+        if not self.captured:
+            nothing = pa.array([], pa.struct([]))
+            return Decoded(counts, row_ops, (nothing, nothing), {})
+        before = self.sides[0].array(arena, targets[0], row_ops == CREATE)
+        after = self.sides[1].array(arena, targets[1], row_ops == DELETE)
+        return Decoded(counts, row_ops, (before, after), self._texts(impossible[:noted], len(row_ops)))
+
+    def _notes(self, count: int) -> int:
+        """Bytes for the impossible dates that `count` rows may hold."""
+        dates = sum(
+            int(np.isin(side.reading[:, rows.CODE], (rows.DATE, rows.DATETIME, rows.TIMESTAMP)).sum())
+            for side in self.sides
+        )
+        return piece(32 * count * dates)
+
+    def _texts(self, impossible: npt.NDArray[np.int64], count: int) -> Impossible:
+        """Impossible dates as MySQL prints them, by image and column."""
+        texts: dict[tuple[Image, str], list[str | None]] = {}
+        for side, k, row, packed in impossible.tolist():
+            column = self.sides[side].columns[k]
+            values = texts.setdefault((IMAGES[side], column.name), [None] * count)
+            values[row] = impossible_text(packed, column.type, column.fsp or 0)
+        return {key: pa.array(values, pa.string()) for key, values in texts.items()}

@@ -1,0 +1,112 @@
+"""Unaligned little-endian loads, stores and copies for the kernels.
+
+An address is a plain integer (`array.ctypes.data` plus an offset). These functions check nothing: a kernel checks that the
+bytes lie inside its event before it asks for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core.base import BaseContext
+from numba.core.typing import Signature
+from numba.extending import intrinsic
+
+KERNEL: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
+
+
+def _load(numba_type: types.Type, bits: int) -> Callable[..., Any]:
+    @intrinsic
+    def load(typing_context: object, address: types.Type) -> tuple[Signature, Callable[..., Any]]:
+        def generate(
+            context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: list[ir.Value]
+        ) -> ir.Value:
+            pointer = builder.inttoptr(arguments[0], ir.IntType(bits).as_pointer())
+            return builder.load(pointer, align=1)
+
+        return numba_type(types.intp), generate
+
+    return load  # type: ignore[no-any-return]
+
+
+def _store(numba_type: types.Type, bits: int) -> Callable[..., Any]:
+    @intrinsic
+    def store(typing_context: object, address: types.Type, value: types.Type) -> tuple[Signature, Callable[..., Any]]:
+        def generate(
+            context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: list[ir.Value]
+        ) -> ir.Value:
+            pointer = builder.inttoptr(arguments[0], ir.IntType(bits).as_pointer())
+            builder.store(arguments[1], pointer, align=1)
+            return context.get_dummy_value()
+
+        return types.void(types.intp, numba_type), generate
+
+    return store  # type: ignore[no-any-return]
+
+
+load_u8 = _load(types.uint8, 8)
+load_u16 = _load(types.uint16, 16)
+load_u32 = _load(types.uint32, 32)
+load_u64 = _load(types.uint64, 64)
+load_i64 = _load(types.int64, 64)
+store_u8 = _store(types.uint8, 8)
+store_u16 = _store(types.uint16, 16)
+store_u32 = _store(types.uint32, 32)
+store_i32 = _store(types.int32, 32)
+store_u64 = _store(types.uint64, 64)
+store_i64 = _store(types.int64, 64)
+
+
+@njit("uint64(intp)", **KERNEL)
+def load_u24(address):  # type: ignore[no-untyped-def]
+    """Three bytes, unsigned."""
+    return types.uint64(load_u16(address)) | (types.uint64(load_u8(address + 2)) << types.uint64(16))
+
+
+@njit("uint64(intp)", **KERNEL)
+def load_u48(address):  # type: ignore[no-untyped-def]
+    """Six bytes, unsigned: a table id."""
+    return types.uint64(load_u32(address)) | (types.uint64(load_u16(address + 4)) << types.uint64(32))
+
+
+@njit("uint64(intp, intp)", **KERNEL)
+def load_be(address, size):  # type: ignore[no-untyped-def]
+    """`size` bytes (0-8), most significant first."""
+    value = types.uint64(0)
+    for i in range(size):
+        value = (value << types.uint64(8)) | types.uint64(load_u8(address + i))
+    return value
+
+
+@njit("void(intp, intp, intp)", **KERNEL)
+def copy(target, source, size):  # type: ignore[no-untyped-def]
+    """Copy `size` bytes between places that do not overlap; touches no byte outside them."""
+    if size >= 8:
+        last = size - 8
+        for i in range(0, last, 8):
+            store_u64(target + i, load_u64(source + i))
+        store_u64(target + last, load_u64(source + last))
+    elif size >= 4:
+        store_u32(target, load_u32(source))
+        store_u32(target + size - 4, load_u32(source + size - 4))
+    else:
+        for i in range(size):
+            store_u8(target + i, load_u8(source + i))
+
+
+@njit("boolean(intp, intp, intp)", **KERNEL)
+def same(left, right, size):  # type: ignore[no-untyped-def]
+    """True when `size` bytes are equal."""
+    if size >= 8:
+        last = size - 8
+        for i in range(0, last, 8):
+            if load_u64(left + i) != load_u64(right + i):
+                return False
+        return load_u64(left + last) == load_u64(right + last)
+    for i in range(size):  # noqa: SIM110 - a kernel has no generators
+        if load_u8(left + i) != load_u8(right + i):
+            return False
+    return True

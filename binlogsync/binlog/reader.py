@@ -1,0 +1,274 @@
+"""Bytes of a dump in, stretches of changes out.
+
+    reader = BinlogReader(options, checkpoint)
+    for stretch in reader.feed(buffer, start, end): ...
+
+`feed` takes what a socket gave, cut anywhere, and keeps the part of an event that is not whole yet. A `Stretch` ends where its
+bytes end, at a rotation, or behind a DDL statement on a captured table. Nothing is dropped: what cannot be decoded exactly
+raises DecodeError, and the reader is of no use any more.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import NoReturn, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from binlogsync.binlog import events
+from binlogsync.binlog.assemble import Assembler, Stretch
+from binlogsync.binlog.catalog import Catalog, table_name
+from binlogsync.binlog.ddl import Kind, read_statement
+from binlogsync.binlog.frames import CHECKSUM_SIZE, HEADER_SIZE, Stop, index_event, index_events
+from binlogsync.binlog.layout import UPDATE, ColumnError
+from binlogsync.binlog.plan import Field, Halt
+from binlogsync.binlog.spill import Spill, join_packets
+from binlogsync.errors import DecodeError
+from binlogsync.flush import SchemaChange
+from binlogsync.position import BinlogPosition, Checkpoint
+
+__all__ = ["BinlogReader", "ReaderOptions", "Stretch"]
+
+Bytes = npt.NDArray[np.uint8]
+_IGNORABLE = 0x80  # header flag: who does not know the event may step over it
+
+_STOP_REASONS = {
+    Stop.BAD_LENGTH: "the event's length is not the length of its packet",
+    Stop.BAD_CHECKSUM: "the event's checksum is wrong: the binlog is damaged, or the bytes were on their way",
+    Stop.BAD_PACKET: "a packet that is no event, no error and no end",
+}
+_HALT_REASONS = {
+    Halt.NO_TABLE_MAP: "rows whose TABLE_MAP was not seen; start at the beginning of a transaction",
+    Halt.MALFORMED: "the event is shorter than what it says it holds",
+    Halt.NO_TRANSACTION: "rows outside a transaction; start at the beginning of one",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderOptions:
+    """What a reader has to know that no event says.
+
+    Attributes:
+        server_uuid, server_id: of the server that sends.
+        mariadb: True for MariaDB.
+        captures: whether changes of (database, table) are wanted; the others are counted and stepped over.
+    """
+
+    server_uuid: str
+    server_id: int
+    mariadb: bool = False
+    captures: Callable[[str, str], bool] = lambda database, table: True
+
+
+class BinlogReader:
+    """Decodes one dump from `checkpoint` on; see the module."""
+
+    def __init__(self, options: ReaderOptions, checkpoint: Checkpoint) -> None:
+        self.server_error: bytes | None = None
+        self.ended = False
+        self._options = options
+        self._catalog = Catalog(options.captures, mariadb=options.mariadb)
+        server = (options.server_uuid, options.server_id)
+        self._assembler = Assembler(self._catalog, checkpoint, server, mariadb=options.mariadb)
+        self._spill = Spill()
+        self._checksum = False
+        self._started = False  # a format description was seen: the position is that of this dump
+
+    @property
+    def position(self) -> BinlogPosition:
+        """The place behind the last whole event."""
+        return self._assembler.position
+
+    def feed(self, buffer: Bytes, start: int, end: int) -> Iterator[Stretch]:
+        """Decode buffer[start:end]; bytes in front of `start` may be overwritten. Raises DecodeError.
+
+        After it `server_error` holds an error packet's payload when the server sent one, and `ended` is True when it has no
+        more to send. Nothing of the buffer is kept.
+        """
+        buffer, at, end = self._spill.prepend(buffer, start, end)
+        while True:
+            count, at, stop = index_events(buffer, at, end, self._assembler.index, checksum=self._checksum)
+            if count:
+                yield from self._stretches(buffer, count)
+            if stop == Stop.FORMAT:
+                at = self._read_format(buffer, at)
+            elif stop == Stop.SPLIT:
+                joined = join_packets(buffer, at, end)
+                if joined is None:
+                    break
+                event, at = joined
+                bad = index_event(event, self._assembler.index, checksum=self._checksum)
+                if bad != Stop.MORE:
+                    self._refuse(_STOP_REASONS[bad])
+                yield from self._stretches(event, 1)
+            elif stop == Stop.SERVER_ERROR:
+                self.server_error = _payload(buffer, at)
+                return
+            elif stop == Stop.END:
+                self.ended = True
+                return
+            elif stop == Stop.MORE:
+                break
+            elif stop != Stop.FULL:
+                self._refuse(_STOP_REASONS[stop])
+        self._spill.keep(buffer, at, end)
+
+    def _stretches(self, buffer: Bytes, count: int) -> Iterator[Stretch]:
+        """Walk the indexed events; a rotation or DDL ends a stretch."""
+        base = int(buffer.ctypes.data)
+        trailer = CHECKSUM_SIZE if self._checksum else 0
+        begun = at = 0
+        while at < count:
+            at, halt = self._assembler.walk(base, at, count, trailer)
+            if halt == Halt.DONE:
+                break
+            if halt == Halt.RARE:
+                ended = self._rare(buffer, base, at, at + 1 - begun)
+                at += 1
+                if ended is not None:
+                    begun = at
+                    yield ended
+            else:
+                at = self._learn(buffer, at, halt)
+        if at > begun:
+            yield self._assembler.finish(base, "more", at - begun)
+
+    # What the walk leaves to Python
+
+    def _learn(self, buffer: Bytes, i: int, halt: Halt) -> int:
+        """Take in a new table, GTID key or choice of columns; returns the event to go on with."""
+        header, body = self._event(buffer, i)
+        if halt == Halt.NEW_TABLE:
+            self._add_table(header, body)
+            return i
+        if halt == Halt.NEW_KEY:
+            self._assembler.add_key(*events.gtid_key(header[4], header, body))
+            return i
+        if halt == Halt.PARTIAL:
+            self._plan_partial(buffer, header)
+            return i + 1
+        self._refuse(f"{events.name_of(header[4])}: {_HALT_REASONS[halt]}", self._place(header))
+
+    def _add_table(self, header: bytes, body: bytes) -> None:
+        try:
+            self._catalog.add(np.frombuffer(body, np.uint8))
+        except ColumnError as error:
+            self._refuse(str(error), self._place(header), table_name(body), error.column)
+        except ValueError as error:
+            self._refuse(f"TABLE_MAP: {error}", self._place(header), table_name(body))
+
+    def _plan_partial(self, buffer: Bytes, header: bytes) -> None:
+        """The row event planned last holds a choice of columns: give it the layout of that choice."""
+        rows, last = self._assembler.rows, int(self._assembler.state[Field.ROWS]) - 1
+        start, op = int(rows.at[last]), int(rows.op[last])
+        layout = self._catalog.layouts[int(rows.layout[last])]
+        width = (len(layout.schema.columns) + 7) // 8 * (2 if op == UPDATE else 1)
+        try:
+            number = self._catalog.partial(int(rows.layout[last]), buffer[start - width : start].tobytes(), op)
+        except ColumnError as error:
+            self._refuse(str(error), self._place(header), layout.schema.name, error.column)
+        rows.layout[last] = number
+
+    def _rare(self, buffer: Bytes, base: int, i: int, count: int) -> Stretch | None:
+        """Handle an event that comes seldom; returns the stretch that ends with it, if one does."""
+        header, body = self._event(buffer, i)
+        kind, flags = header[4], int.from_bytes(header[17:19], "little")
+        if kind == events.ROTATE:
+            # The first rotate of a dump comes before the format description that says whether it has a checksum.
+            if not self._started and zlib.crc32(header + body[:-CHECKSUM_SIZE]) == int.from_bytes(
+                body[-CHECKSUM_SIZE:], "little"
+            ):
+                body = body[:-CHECKSUM_SIZE]
+            return self._rotate(base, body, count)
+        place = self._place(header)
+        self._assembler.advance(header)
+        if kind == events.QUERY:
+            return self._query(base, body, place, count)
+        if kind in events.REMEDIES:
+            self._refuse(f"{events.name_of(kind)} events are not decoded: {events.REMEDIES[kind]}", place)
+        if not flags & _IGNORABLE:
+            self._refuse(f"{events.name_of(kind)} events are not decoded, and may carry changes", place)
+        return None
+
+    def _rotate(self, base: int, body: bytes, count: int) -> Stretch | None:
+        """The next file begins. The first of a dump only says where it begins, and each comes twice."""
+        file, pos = events.parse_rotate(body)
+        assembler = self._assembler
+        if file == assembler.file and self._started:
+            return None
+        if assembler.is_open:
+            self._refuse(
+                "the file ends inside a transaction, which the server will have rolled back", assembler.position
+            )
+        stretch = assembler.finish(base, "rotation", count)
+        assembler.rotate(file, pos)
+        if not self._started:
+            return None
+        self._catalog.tables.forget_ids()
+        return replace(stretch, checkpoint=replace(stretch.checkpoint, position=assembler.position))
+
+    def _query(self, base: int, body: bytes, place: BinlogPosition, count: int) -> Stretch | None:
+        """A statement: part of a transaction, DDL, or something that touches no captured table."""
+        query = events.parse_query(body)
+        statement = read_statement(query.sql, query.database)
+        tables = tuple(table for table in statement.tables if self._options.captures(*table))
+        if statement.kind == "transaction":
+            return None
+        assembler = self._assembler
+        if statement.kind == "rollback" and assembler.has_changes:
+            self._refuse(
+                "a transaction with changes was rolled back after it was logged: it mixes storage engines", place
+            )
+        if statement.kind == "rows" and (tables or not statement.tables):
+            name = ".".join(tables[0]) if tables else None
+            self._refuse("a statement that changes rows is logged as text: set binlog_format to ROW", place, name)
+        if assembler.is_alone or statement.kind == "rollback":
+            assembler.state[Field.OPEN] = 0
+        if not tables:
+            return None
+        kind = cast(Kind, statement.kind)
+        gtid, ts_us = assembler.last_gtid(), assembler.last_ts_us()
+        change = SchemaChange(kind, tables, query.sql, 0, assembler.position, gtid, ts_us)
+        return assembler.finish(base, "schema", count, (change,))
+
+    def _read_format(self, buffer: Bytes, at: int) -> int:
+        """A format description: whether the events behind it carry checksums; returns the offset behind it."""
+        payload = _payload(buffer, at)
+        header, body = payload[1 : HEADER_SIZE + 1], payload[HEADER_SIZE + 1 :]
+        try:
+            description = events.parse_format_description(body)
+        except (ValueError, IndexError) as error:
+            self._refuse(f"FORMAT_DESCRIPTION: {error}", self._place(header))
+        self._checksum = description.checksum
+        self._started = True
+        self._assembler.advance(header)
+        return at + 4 + len(payload)
+
+    # Where and why
+
+    def _event(self, buffer: Bytes, i: int) -> tuple[bytes, bytes]:
+        """Header and body of the i-th event of the index."""
+        start, size = int(self._assembler.index.offset[i]), int(self._assembler.index.size[i])
+        data = buffer[start : start + size].tobytes()
+        return data[:HEADER_SIZE], data[HEADER_SIZE:]
+
+    def _place(self, header: bytes) -> BinlogPosition:
+        """Where an event begins."""
+        size, end = int.from_bytes(header[9:13], "little"), int.from_bytes(header[13:17], "little")
+        here = self._assembler.position
+        return BinlogPosition(here.file, max(end - size, 0)) if end else here
+
+    def _refuse(
+        self, reason: str, place: BinlogPosition | None = None, table: str | None = None, column: str | None = None
+    ) -> NoReturn:
+        place = place or self._assembler.position
+        raise DecodeError(reason, file=place.file, pos=place.pos, table=table, column=column)
+
+
+def _payload(buffer: Bytes, at: int) -> bytes:
+    """The payload of the packet at `at`."""
+    size = int.from_bytes(buffer[at : at + 3].tobytes(), "little")
+    return buffer[at + 4 : at + 4 + size].tobytes()

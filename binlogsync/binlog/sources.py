@@ -1,0 +1,130 @@
+"""Where each change of a stretch comes from: transactions and row counts -> the source columns of ChangeBatches, and Runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from numba import njit
+
+from binlogsync.binlog.memory import KERNEL
+from binlogsync.binlog.plan import RowEvents, Transactions
+from binlogsync.change import TIME_TYPE
+from binlogsync.flush import Run
+
+Longs = npt.NDArray[np.int64]
+
+
+@njit(
+    "void(int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], "
+    "int64[::1], int32[::1], int64[::1], int32[::1], int64[::1], int64[::1], int64[::1])",
+    **KERNEL,
+)
+def _spread(
+    events,
+    counts,
+    transaction,
+    event_pos,
+    first_seq,
+    seqs,
+    begin,
+    ts_us,
+    o_ts,
+    o_gtid,
+    o_pos,
+    o_row,
+    o_begin,
+    o_order,
+    o_seq,
+):  # type: ignore[no-untyped-def]
+    """One line a change out of one line an event."""
+    at = 0
+    for k in range(len(events)):
+        e = events[k]
+        t = transaction[e]
+        for row in range(counts[e]):
+            seq = seqs[e] + row
+            o_ts[at] = ts_us[t]
+            o_gtid[at] = t
+            o_pos[at] = event_pos[e]
+            o_row[at] = row
+            o_begin[at] = begin[t]
+            o_order[at] = seq - first_seq[t]
+            o_seq[at] = seq
+            at += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The transactions of a stretch, in one file.
+
+    Attributes:
+        file: binlog file of them all.
+        transactions: of them the first `count` are in use; the first may go on from the stretch before.
+        first_seq: `seq` of the first change of each.
+        counts: changes of each row event.
+        seqs: `seq` of the first change of each row event.
+        names: GTID keys as GtidSet writes them, by key number.
+        mariadb: how a GTID is put together.
+    """
+
+    file: str
+    transactions: Transactions
+    count: int
+    first_seq: Longs
+    counts: Longs
+    seqs: Longs
+    names: Sequence[str]
+    mariadb: bool
+
+    def columns(self, rows: RowEvents, events: Longs, gtids: pa.Array) -> dict[str, pa.Array]:
+        """The source columns of the changes of these events, as change.SOURCE_FIELDS names them; `gtids` from gtid_texts."""
+        total = int(self.counts[events].sum())
+        wide = [np.empty(total, np.int64) for _ in range(5)]
+        gtid, row = np.empty(total, np.int32), np.empty(total, np.int32)
+        ts_us, pos, begin, order, seq = wide
+        chosen = self.transactions
+        _spread(
+            events, self.counts, rows.transaction, rows.pos, self.first_seq, self.seqs, chosen.begin, chosen.ts_us,
+            ts_us, gtid, pos, row, begin, order, seq,
+        )  # fmt: skip
+        files = pa.DictionaryArray.from_arrays(pa.array(np.zeros(total, np.int32)), pa.array([self.file]))
+        return {
+            "ts_us": _fixed(ts_us, TIME_TYPE),
+            "gtid": pa.DictionaryArray.from_arrays(_fixed(gtid, pa.int32()), gtids),
+            "file": files,
+            "pos": _fixed(pos, pa.uint64()),
+            "row": _fixed(row, pa.uint32()),
+            "txn_pos": _fixed(begin, pa.uint64()),
+            "order": _fixed(order, pa.uint64()),
+            "seq": _fixed(seq, pa.int64()),
+        }
+
+    def gtid_texts(self) -> pa.Array:
+        """The GTID of each transaction as the server writes it; NULL for one that has none."""
+        keys = self.transactions.key[: self.count]
+        prefixes = pa.array([*self.names, None], pa.string()).take(pa.array(np.where(keys < 0, len(self.names), keys)))
+        numbers = pa.array(self.transactions.number[: self.count]).cast(pa.string())
+        return pc.binary_join_element_wise(prefixes, numbers, "-" if self.mariadb else ":")
+
+    def runs(self) -> tuple[Run, ...]:
+        """The transactions in runs of consecutive GTIDs."""
+        if not self.count:
+            return ()
+        key, number = self.transactions.key[: self.count], self.transactions.number[: self.count]
+        breaks = np.flatnonzero((np.diff(key) != 0) | ((np.diff(number) != 1) & (key[1:] >= 0))) + 1
+        runs = []
+        for first, last in zip([0, *breaks.tolist()], [*breaks.tolist(), self.count], strict=True):
+            name = self.names[key[first]] if key[first] >= 0 else None
+            begin = self.transactions.begin[first:last].copy()
+            run = Run(name, int(number[first]), self.file, begin, self.first_seq[first:last])  # type: ignore[arg-type]
+            runs.append(run)
+        return tuple(runs)
+
+
+def _fixed(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)], 0)

@@ -1,0 +1,228 @@
+"""A TABLE_MAP event -> `TableSchema`, and what a row of that table looks like in bytes.
+
+With binlog_row_metadata=FULL the event says all there is: names, signs, character sets, labels, primary key, visibility.
+Source: Table_map_event in libs/mysql/binlog/event/rows_event.h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from binlogsync.binlog.bytes import ByteReader
+from binlogsync.binlog.charsets import BINARY, bytes_per_character, charset_of
+from binlogsync.binlog.types.text import decode_text
+from binlogsync.schema import Column, TableSchema
+
+# Type codes of the server, enum_field_types in include/field_types.h.
+TINY, SHORT, LONG, FLOAT, DOUBLE, LONGLONG, INT24, DATE_OLD, YEAR = 1, 2, 3, 4, 5, 8, 9, 10, 13
+VARCHAR, BIT, TIMESTAMP2, DATETIME2, TIME2, VECTOR = 15, 16, 17, 18, 19, 242
+JSON, NEWDECIMAL, ENUM, SET, BLOB, VAR_STRING, STRING, GEOMETRY = 245, 246, 247, 248, 252, 253, 254, 255
+
+_NUMERIC = frozenset({TINY, SHORT, INT24, LONG, LONGLONG, NEWDECIMAL, FLOAT, DOUBLE})
+_CHARACTER = frozenset({STRING, VAR_STRING, VARCHAR, BLOB})
+_TWO_BYTES_OF_METADATA = frozenset({VARCHAR, BIT, NEWDECIMAL, ENUM, SET, VAR_STRING, STRING})
+_ONE_BYTE_OF_METADATA = frozenset({FLOAT, DOUBLE, BLOB, GEOMETRY, JSON, VECTOR, TIMESTAMP2, DATETIME2, TIME2})
+_BLOB_SIZES = {1: "tiny", 2: "", 3: "medium", 4: "long"}
+_PLAIN = {
+    TINY: "tinyint",
+    SHORT: "smallint",
+    INT24: "mediumint",
+    LONG: "int",
+    LONGLONG: "bigint",
+    FLOAT: "float",
+    DOUBLE: "double",
+    DATE_OLD: "date",
+    14: "date",
+    YEAR: "year",
+    JSON: "json",
+    GEOMETRY: "geometry",
+    VECTOR: "vector",
+    TIMESTAMP2: "timestamp",
+    DATETIME2: "datetime",
+    TIME2: "time",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RawColumn:
+    """A column as the row bytes see it.
+
+    Attributes:
+        code: type code, the real one for ENUM and SET.
+        meta: fsp of a temporal type; precision << 8 | scale of DECIMAL; bytes of BIT, ENUM, SET; bytes of the length prefix
+            of a blob-like type; the greatest length in bytes of a string.
+        bits: of BIT.
+    """
+
+    code: int
+    meta: int
+    bits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TableMap:
+    """What one TABLE_MAP event says. `named` is False when the server logs binlog_row_metadata=MINIMAL."""
+
+    table_id: int
+    schema: TableSchema
+    raw: tuple[RawColumn, ...]
+    named: bool
+
+
+def parse_table_map(body: bytes, *, mariadb: bool) -> TableMap:
+    """Read the event's body (no header, no checksum). Raises ValueError when it is not a TABLE_MAP."""
+    reader = ByteReader(body)
+    table_id = reader.integer(6)
+    reader.integer(2)
+    database = reader.string(reader.integer(1)).decode()
+    reader.integer(1)
+    table = reader.string(reader.integer(1)).decode()
+    reader.integer(1)
+    count = reader.packed()
+    codes = reader.string(count)
+    meta = ByteReader(reader.string(reader.packed()))
+    raw = tuple(_raw_column(code, meta) for code in codes)
+    null_bits = reader.string((count + 7) // 8)
+    nullable = [bool(null_bits[i // 8] >> i % 8 & 1) for i in range(count)]
+    optional = _OptionalMetadata.parse(reader, raw, mariadb=mariadb)
+    columns = tuple(optional.column(i, raw[i], nullable[i]) for i in range(count))
+    key = tuple(columns[i].name for i in optional.primary_key)
+    return TableMap(table_id, TableSchema(database, table, columns, key), raw, bool(optional.names))
+
+
+def _raw_column(code: int, meta: ByteReader) -> RawColumn:
+    """One column's type code and metadata; ENUM, SET and long CHAR hide in STRING's metadata."""
+    if code in _ONE_BYTE_OF_METADATA:
+        return RawColumn(code, meta.integer(1))
+    if code not in _TWO_BYTES_OF_METADATA:
+        return RawColumn(code, 0)
+    low, high = meta.integer(1), meta.integer(1)
+    if code == STRING:
+        if low & 0x30 != 0x30:  # a CHAR of more than 255 bytes keeps two bits of its length inverted in the type
+            return RawColumn(STRING, high | ((low & 0x30) ^ 0x30) << 4)
+        return RawColumn(low, high) if low in (ENUM, SET) else RawColumn(STRING, high)
+    if code == NEWDECIMAL:
+        return RawColumn(code, low << 8 | high)
+    if code == BIT:
+        return RawColumn(code, high + (low > 0), high * 8 + low)
+    return RawColumn(code, high << 8 | low)
+
+
+@dataclass(frozen=True, slots=True)
+class _OptionalMetadata:
+    """The optional fields, spread over the columns they speak of: column number -> value."""
+
+    names: tuple[str, ...]
+    unsigned: frozenset[int]
+    collations: dict[int, int]
+    labels: dict[int, tuple[bytes, ...]]
+    primary_key: tuple[int, ...]
+    hidden: frozenset[int]
+
+    @classmethod
+    def parse(cls, reader: ByteReader, raw: tuple[RawColumn, ...], *, mariadb: bool) -> _OptionalMetadata:
+        fields: dict[int, bytes] = {}
+        while reader.left:
+            kind = reader.integer(1)
+            fields[kind] = reader.string(reader.packed())
+        numeric = _NUMERIC | {YEAR} if mariadb else _NUMERIC
+        characters = _numbers(raw, lambda code: code in _CHARACTER)
+        labelled = _numbers(raw, lambda code: code in (ENUM, SET))
+        collations = _collations(fields, 2, 3, characters) | _collations(fields, 10, 11, labelled)
+        labels = _labels(fields.get(5, b""), _numbers(raw, lambda code: code == SET))
+        labels |= _labels(fields.get(6, b""), _numbers(raw, lambda code: code == ENUM))
+        visible = fields.get(12)
+        hidden = set(range(len(raw))) - set(_bits(visible, list(range(len(raw))))) if visible is not None else set()
+        return cls(
+            tuple(name.decode() for name in _strings(fields.get(4, b""))),
+            frozenset(_bits(fields.get(1, b""), _numbers(raw, lambda code: code in numeric))),
+            collations,
+            labels,
+            _primary_key(fields),
+            frozenset(hidden),
+        )
+
+    def column(self, i: int, raw: RawColumn, nullable: bool) -> Column:
+        """The i-th column as a schema says it."""
+        name = self.names[i] if self.names else f"@{i + 1}"
+        plain = Column(name, "", nullable, i in self.unsigned, visible=i not in self.hidden)
+        code = raw.code
+        if code in (STRING, VAR_STRING, VARCHAR, BLOB):
+            return self._character(plain, raw, charset_of(self.collations.get(i, 63)))
+        if code in (ENUM, SET):
+            charset = charset_of(self.collations.get(i, 63))
+            labels = tuple(decode_text(label, charset) for label in self.labels.get(i, ()))
+            return replace(plain, type="enum" if code == ENUM else "set", charset=charset, labels=labels)
+        if code == NEWDECIMAL:
+            return replace(plain, type="decimal", precision=raw.meta >> 8, scale=raw.meta & 0xFF)
+        if code == BIT:
+            return replace(plain, type="bit", length=raw.bits)
+        if code in (TIMESTAMP2, DATETIME2, TIME2):
+            return replace(plain, type=_PLAIN[code], fsp=raw.meta)
+        return replace(plain, type=_PLAIN.get(code, f"type {code}"))
+
+    def _character(self, plain: Column, raw: RawColumn, charset: str) -> Column:
+        """CHAR, VARCHAR, TEXT, or their binary twins."""
+        binary = charset == BINARY
+        if raw.code == BLOB:
+            kind = _BLOB_SIZES[raw.meta] + ("blob" if binary else "text")
+            return replace(plain, type=kind, charset=None if binary else charset)
+        kind = ("binary" if binary else "char") if raw.code == STRING else ("varbinary" if binary else "varchar")
+        length = raw.meta // bytes_per_character(charset)
+        return replace(plain, type=kind, length=length, charset=None if binary else charset)
+
+
+def _numbers(raw: tuple[RawColumn, ...], wanted: Callable[[int], bool]) -> list[int]:
+    return [i for i, column in enumerate(raw) if wanted(column.code)]
+
+
+def _bits(field: bytes, columns: list[int]) -> list[int]:
+    """Of `columns` those whose bit is set, most significant bit first; columns beyond the field have none set."""
+    return [column for k, column in enumerate(columns) if k // 8 < len(field) and field[k // 8] >> (7 - k % 8) & 1]
+
+
+def _strings(field: bytes) -> list[bytes]:
+    reader = ByteReader(field)
+    strings: list[bytes] = []
+    while reader.left:
+        strings.append(reader.string(reader.packed()))
+    return strings
+
+
+def _packed_numbers(field: bytes) -> list[int]:
+    reader = ByteReader(field)
+    numbers: list[int] = []
+    while reader.left:
+        numbers.append(reader.packed())
+    return numbers
+
+
+def _collations(fields: dict[int, bytes], default: int, each: int, columns: list[int]) -> dict[int, int]:
+    """Collations either one by one, or as a default and the exceptions from it."""
+    if each in fields:
+        return dict(zip(columns, _packed_numbers(fields[each]), strict=True))
+    if default not in fields:
+        return {}
+    collation, *pairs = _packed_numbers(fields[default])
+    found = dict.fromkeys(columns, collation)
+    for k, other in zip(pairs[::2], pairs[1::2], strict=True):
+        found[columns[k]] = other
+    return found
+
+
+def _labels(field: bytes, columns: list[int]) -> dict[int, tuple[bytes, ...]]:
+    reader = ByteReader(field)
+    found: dict[int, tuple[bytes, ...]] = {}
+    for column in columns:
+        if not reader.left:
+            break
+        found[column] = tuple(reader.string(reader.packed()) for _ in range(reader.packed()))
+    return found
+
+
+def _primary_key(fields: dict[int, bytes]) -> tuple[int, ...]:
+    """Column numbers of the key; a key over prefixes is still the key of the whole columns."""
+    if 9 in fields:
+        return tuple(_packed_numbers(fields[9])[::2])
+    return tuple(_packed_numbers(fields.get(8, b"")))

@@ -1,0 +1,142 @@
+"""MySQL's binary JSON to the text that SELECT prints.
+
+Sources: the format comment of sql-common/json_binary.h; the text of Json_wrapper::to_string in sql-common/json_dom.cc.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from struct import error as StructError
+from struct import unpack_from
+
+from binlogsync.binlog.types.decimals import decimal_text
+from binlogsync.binlog.types.temporal import packed_datetime_text, packed_time_text
+
+_LITERALS = {0: "null", 1: "true", 2: "false"}
+_NUMBERS = {5: ("<h", 2), 6: ("<H", 2), 7: ("<i", 4), 8: ("<I", 4), 9: ("<q", 8), 10: ("<Q", 8)}
+_INLINE_SMALL = frozenset({4, 5, 6})
+_INLINE_LARGE = frozenset({4, 5, 6, 7, 8})
+_DEPTH_LIMIT = 100  # MySQL's own limit for JSON documents
+
+
+def json_text(data: bytes) -> str:
+    """The document as text; raises ValueError when the bytes are not one. No bytes at all are the JSON null."""
+    if not data:
+        return "null"
+    try:
+        return _value(data[0], data, 1, 0)
+    except (IndexError, StructError, UnicodeDecodeError) as error:
+        raise ValueError(f"not binary JSON: {error}") from error
+
+
+def _value(kind: int, data: bytes, at: int, depth: int) -> str:
+    """The value of type `kind` whose bytes begin at `at`."""
+    if depth > _DEPTH_LIMIT:
+        raise ValueError(f"binary JSON is nested deeper than {_DEPTH_LIMIT}")
+    if kind <= 3:
+        return _container(kind, data, at, depth)
+    if kind == 4:
+        return _literal(data[at])
+    if kind in _NUMBERS:
+        return str(unpack_from(_NUMBERS[kind][0], data, at)[0])
+    if kind == 11:
+        return double_text(unpack_from("<d", data, at)[0])
+    if kind == 12:
+        size, start = _size(data, at)
+        return _quoted(_bytes(data, start, size).decode())
+    if kind == 15:
+        size, start = _size(data, at + 1)
+        return _opaque(data[at], _bytes(data, start, size))
+    raise ValueError(f"binary JSON has no type {kind}")
+
+
+def _container(kind: int, data: bytes, at: int, depth: int) -> str:
+    """An object or array: counts, then key entries, then value entries, then keys and values at offsets from `at`."""
+    large = kind in (1, 3)
+    number, width = ("<I", 4) if large else ("<H", 2)
+    count: int = unpack_from(number, data, at)[0]
+    entry = at + 2 * width
+    if count > len(data):
+        raise ValueError(f"binary JSON names {count} members in {len(data)} bytes")
+    keys: list[str] = []
+    if kind <= 1:
+        for i in range(count):
+            place = entry + i * (width + 2)
+            start = at + unpack_from(number, data, place)[0]
+            keys.append(_quoted(_bytes(data, start, unpack_from("<H", data, place + width)[0]).decode()))
+        entry += count * (width + 2)
+    values = [_entry(data, at, entry + i * (width + 1), large, depth) for i in range(count)]
+    if kind <= 1:
+        return "{" + ", ".join(f"{key}: {value}" for key, value in zip(keys, values, strict=True)) + "}"
+    return "[" + ", ".join(values) + "]"
+
+
+def _entry(data: bytes, base: int, at: int, large: bool, depth: int) -> str:
+    """A value entry: small scalars stand in the entry itself, all else behind an offset."""
+    kind = data[at]
+    if kind in (_INLINE_LARGE if large else _INLINE_SMALL):
+        return _value(kind, data, at + 1, depth)
+    offset = unpack_from("<I" if large else "<H", data, at + 1)[0]
+    return _value(kind, data, base + offset, depth + 1)
+
+
+def _size(data: bytes, at: int) -> tuple[int, int]:
+    """A length in groups of seven bits, lowest first; returns (length, offset behind it)."""
+    size = 0
+    for i in range(5):
+        byte = data[at + i]
+        size |= (byte & 0x7F) << (7 * i)
+        if not byte & 0x80:
+            return size, at + i + 1
+    raise ValueError("binary JSON has a length of more than five bytes")
+
+
+def _bytes(data: bytes, start: int, size: int) -> bytes:
+    if start + size > len(data):
+        raise ValueError("binary JSON ends inside a value")
+    return data[start : start + size]
+
+
+def _literal(code: int) -> str:
+    if code not in _LITERALS:
+        raise ValueError(f"binary JSON has no literal {code}")
+    return _LITERALS[code]
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def double_text(value: float) -> str:
+    """A double as MySQL prints it in JSON: the shortest digits that read back, with ".0" where it looks like an integer."""
+    mantissa, _, exponent = repr(value).partition("e")
+    if not exponent:
+        return mantissa
+    power = int(exponent)
+    if -15 < power < 0:
+        return f"{value:.{len(mantissa.replace('-', '').replace('.', '')) - 1 - power}f}"
+    mantissa = mantissa.removesuffix(".0")
+    return f"{mantissa}e{power}"
+
+
+def _opaque(kind: int, data: bytes) -> str:
+    """A value of a MySQL type that JSON has not; types as in libbinlogevents' enum_field_types."""
+    reader = _OPAQUE.get(kind)
+    if reader is not None:
+        return reader(data)
+    return _quoted(f"base64:type{kind}:{base64.b64encode(data).decode()}")
+
+
+def _packed(data: bytes) -> int:
+    return int(unpack_from("<q", data, 0)[0])
+
+
+_OPAQUE: dict[int, Callable[[bytes], str]] = {
+    246: lambda data: decimal_text(data[0], data[1], data[2:]),
+    10: lambda data: _quoted(packed_datetime_text(_packed(data), date_only=True)),
+    11: lambda data: _quoted(packed_time_text(_packed(data))),
+    12: lambda data: _quoted(packed_datetime_text(_packed(data), date_only=False)),
+    7: lambda data: _quoted(packed_datetime_text(_packed(data), date_only=False)),
+}
