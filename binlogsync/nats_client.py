@@ -1,8 +1,32 @@
-"""NATS behind plain blocking calls: one event loop in one thread per connection."""
+"""NATS behind plain blocking calls: one event loop in one thread per connection.
+
+A lost connection is not mended behind the caller's back: the call that meets it fails with `ConnectionLostError`, and the
+caller, who alone knows what may be sent twice, asks for `reconnect`. Errors name the server and never hold credentials.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
+import logging
+import ssl
+import threading
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+
+from binlogsync.errors import ConfigError, SinkError
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+_BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+_OLDEST_SERVER = (2, 12)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,3 +57,227 @@ class NatsOptions:
     connect_timeout_s: float = 5.0
     request_timeout_s: float = 10.0
     reconnect_timeout_s: float = 60.0
+
+    @property
+    def servers(self) -> list[str]:
+        """The addresses."""
+        return [url.strip() for url in self.url.split(",") if url.strip()]
+
+    @property
+    def place(self) -> str:
+        """The addresses for messages to people: without user or password."""
+        return ", ".join(
+            urlsplit(url)._replace(netloc=urlsplit(url).netloc.rpartition("@")[2]).geturl() for url in self.servers
+        )
+
+
+class ConnectionLostError(SinkError):
+    """The connection broke, or an answer did not come in time: whether the request was carried out is not known."""
+
+
+class NatsConnection:
+    """One connection. Calls may come from any thread, one after the other."""
+
+    def __init__(self, options: NatsOptions, name: str) -> None:
+        self.options = options
+        self._name = name
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._client: Client | None = None
+        self._closed: asyncio.Event | None = None
+        self._last_error = ""
+
+    def open(self) -> None:
+        """Start the thread and connect; raises SinkError saying why not."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=self._loop.run_forever, name=f"nats {self._name}", daemon=True)
+            self._thread.start()
+        try:
+            self._on_loop(self._connect(), self.options.connect_timeout_s + 5)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def max_payload(self) -> int:
+        """The largest message the server takes, headers counted."""
+        return int(self._client.max_payload) if self._client else 0
+
+    @property
+    def is_lost(self) -> bool:
+        """True when the connection broke or was never made."""
+        return self._client is None or bool(self._client.is_closed)
+
+    def call(self, work: Callable[[Client], Awaitable[Result]], timeout_s: float | None = None) -> Result:
+        """Run `work` in the event loop and give its result.
+
+        Raises ConnectionLostError when the connection breaks or the answer takes longer than `timeout_s` (the request timeout
+        when None); errors of JetStream's API pass through as nats.js.errors.APIError.
+        """
+        limit = self.options.request_timeout_s if timeout_s is None else timeout_s
+        return self._on_loop(self._guard(work, limit), limit + 5)
+
+    def retry(self, work: Callable[[Client], Awaitable[Result]], timeout_s: float | None = None) -> Result:
+        """`call`, again after a reconnect when the connection is lost: for work that may be done twice."""
+        deadline = time.monotonic() + self.options.reconnect_timeout_s
+        while True:
+            try:
+                if self.is_lost:
+                    self.reconnect(deadline)
+                return self.call(work, timeout_s)
+            except ConnectionLostError:
+                if time.monotonic() >= deadline:
+                    raise
+                self.reconnect(deadline)
+
+    def reconnect(self, deadline: float) -> None:
+        """Connect anew, again and again until `deadline` (of time.monotonic); raises SinkError when it passes."""
+        attempt = 0
+        log.warning("connection to NATS at %s lost%s; connecting again", self.options.place, self._reason())
+        while True:
+            try:
+                self._on_loop(self._connect(), self.options.connect_timeout_s + 5)
+                return
+            except SinkError:
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)])
+            attempt += 1
+
+    def close(self) -> None:
+        """Let go of the connection and the thread; never raises."""
+        loop, self._loop = self._loop, None
+        if loop is None or self._thread is None:
+            return
+        try:
+            asyncio.run_coroutine_threadsafe(self._disconnect(), loop).result(5)
+        except (OSError, TimeoutError, concurrent.futures.CancelledError, nats.errors.Error) as error:
+            log.debug("closing the connection to NATS at %s: %r", self.options.place, error)
+        loop.call_soon_threadsafe(loop.stop)
+        self._thread.join(5)
+        if not self._thread.is_alive():
+            loop.close()
+
+    def __enter__(self) -> NatsConnection:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _on_loop(self, coroutine: Any, limit_s: float) -> Any:
+        if self._loop is None:
+            coroutine.close()
+            raise SinkError("the connection to NATS is closed; open it first")
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result(limit_s)
+        except concurrent.futures.TimeoutError as error:
+            raise self._lost("did not answer in time") from error
+        finally:
+            future.cancel()
+
+    async def _guard(self, work: Callable[[Client], Awaitable[Result]], limit_s: float) -> Result:
+        """The work, given up when the connection breaks before it is done."""
+        if self._client is None or self._closed is None or self._client.is_closed:
+            raise self._lost("is not connected")
+        task = asyncio.ensure_future(work(self._client))
+        closed = asyncio.ensure_future(self._closed.wait())
+        try:
+            await asyncio.wait({task, closed}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return await task
+            raise self._lost("broke the connection" if closed.done() else f"did not answer within {limit_s:g} s")
+        except nats.js.errors.APIError:
+            raise
+        except (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError, asyncio.CancelledError) as error:
+            raise self._lost(f"failed: {error!r}") from error
+        finally:
+            await _cancel(task, closed)
+
+    async def _connect(self) -> None:
+        await self._disconnect()
+        client, closed = Client(), asyncio.Event()
+        self._last_error = ""
+
+        async def on_error(error: Exception) -> None:
+            self._last_error = str(error) or repr(error)
+            log.debug("NATS: %s", self._last_error)
+
+        async def on_closed() -> None:
+            closed.set()
+
+        options = {**self._credentials(), "error_cb": on_error, "closed_cb": on_closed, "name": self._name}
+        try:
+            async with asyncio.timeout(self.options.connect_timeout_s):
+                await client.connect(self.options.servers, allow_reconnect=False, max_reconnect_attempts=1, **options)
+        except (OSError, TimeoutError, nats.errors.Error, ValueError) as error:
+            await _close(client)
+            raise self._refused(error) from error
+        version = client.connected_server_version
+        if (version.major, version.minor) < _OLDEST_SERVER:
+            await _close(client)
+            raise SinkError(
+                f"NATS at {self.options.place} is version {version.major}.{version.minor}.{version.patch}; binlogsync needs "
+                f"nats-server 2.12 or newer (atomic batches): upgrade it"
+            )
+        self._client, self._closed = client, closed
+
+    async def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await _close(client)
+
+    def _credentials(self) -> dict[str, Any]:
+        options = self.options
+        if not options.servers:
+            raise ConfigError("the address of NATS is empty; write it as nats://host:4222")
+        found: dict[str, Any] = {
+            "user": options.user,
+            "password": options.password,
+            "token": options.token,
+            "user_credentials": options.credentials_file,
+            "connect_timeout": max(1, int(options.connect_timeout_s)),
+        }
+        if options.tls_ca_file or options.tls_cert_file or any(url.startswith("tls:") for url in options.servers):
+            try:
+                context = ssl.create_default_context(cafile=options.tls_ca_file)
+                if options.tls_cert_file:
+                    context.load_cert_chain(options.tls_cert_file, options.tls_key_file)
+            except (OSError, ssl.SSLError) as error:
+                raise ConfigError(
+                    f"a TLS file for NATS cannot be read: {error}; see tls_ca_file, tls_cert_file, tls_key_file"
+                ) from error
+            found["tls"] = context
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _refused(self, error: Exception) -> SinkError:
+        text = f"{self._last_error} {error}".lower()
+        if "authorization" in text or "authentication" in text or "nkey" in text:
+            return SinkError(
+                f"NATS at {self.options.place} refuses the credentials; check user and password, token or credentials file"
+            )
+        what = self._last_error or str(error) or repr(error)
+        return SinkError(
+            f"NATS at {self.options.place} cannot be reached ({what}); check the address and that the server runs"
+        )
+
+    def _reason(self) -> str:
+        return f" ({self._last_error})" if self._last_error else ""
+
+    def _lost(self, what: str) -> ConnectionLostError:
+        return ConnectionLostError(f"NATS at {self.options.place} {what}{self._reason()}; check the server and its log")
+
+
+async def _cancel(*tasks: asyncio.Future[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _close(client: Client) -> None:
+    try:
+        await client.close()
+    except (OSError, TimeoutError, nats.errors.Error, asyncio.CancelledError, AttributeError) as error:
+        log.debug("closing a connection to NATS: %r", error)

@@ -1,0 +1,252 @@
+"""The JetStream sink: exactly once and in order into one stream per source, which itself says how far it got.
+
+A flush goes out as atomic batches, each fenced with the sequence this writer last saw, the last message of each with the
+checkpoint in a header. After a lost answer the stream's own end decides whether a batch was stored; a foreign end is
+`FencedError`, an end before what was acknowledged is a broker that lost data, and said so in a SinkError.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from hashlib import sha256
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+
+from binlogsync import subjects
+from binlogsync.change import ChangeBatch
+from binlogsync.envelope import LARGE_OBJECT
+from binlogsync.errors import ConfigError, FencedError, SinkError
+from binlogsync.flush import Flush
+from binlogsync.nats_client import ConnectionLostError, NatsConnection, NatsOptions
+from binlogsync.position import Checkpoint
+from binlogsync.sinks.jetstream_messages import Format, Message, Packing, Piece, pieces
+from binlogsync.sinks.jetstream_publish import Progress, publish_pieces
+from binlogsync.sinks.jetstream_stream import (
+    StreamEnd,
+    StreamShape,
+    ensure_large,
+    ensure_schemas,
+    ensure_stream,
+    stream_end,
+)
+
+log = logging.getLogger(__name__)
+
+_WRONG_LAST_SEQUENCE = 10071
+_BATCH_INCOMPLETE = 10176
+_RETRIED = frozenset({_WRONG_LAST_SEQUENCE, _BATCH_INCOMPLETE, 10008, 10009, 10202, 10210, 10211})
+"""Answers after which the stream's end is looked at and the batch is sent again: fences, batches the server gave up, a leader
+that moves."""
+_ATTEMPTS = 5
+_HEADER_ROOM = 4096
+_PAUSE_S = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JetStreamOptions(NatsOptions):
+    """How to reach NATS (see NatsOptions), and how the stream is made and written.
+
+    Attributes:
+        replicas: of the stream and its buckets, when they are made.
+        max_age_s: how long the stream keeps changes, when it is made; 0 for ever.
+        max_bytes: size of the stream, when it is made; None without limit. The oldest changes give way.
+        format: "json" (Debezium's envelopes) or "arrow" (Arrow IPC streams).
+        changes_per_message: above 1, envelopes of one table, one a line, this many in a message (format "json").
+        max_batch_bytes: of one atomic batch; two are in flight at most.
+    """
+
+    replicas: int = 1
+    max_age_s: float = 7 * 86400.0
+    max_bytes: int | None = None
+    format: Format = "json"
+    changes_per_message: int = 1
+    max_batch_bytes: int = 16 << 20
+
+    def __post_init__(self) -> None:
+        if self.changes_per_message < 1 or self.replicas < 1 or self.max_batch_bytes < 1 or self.max_age_s < 0:
+            raise ConfigError(
+                f"changes_per_message ({self.changes_per_message}), replicas ({self.replicas}) and max_batch_bytes "
+                f"({self.max_batch_bytes}) must be at least 1, max_age_s ({self.max_age_s}) not negative"
+            )
+        if self.format not in ("json", "arrow"):
+            raise ConfigError(f"format {self.format!r} is unknown; use json or arrow")
+
+
+class JetStreamSink:
+    """Fulfils `binlogsync.sinks.Sink`. One thread uses it at a time."""
+
+    name = "jetstream"
+
+    def __init__(self, options: JetStreamOptions) -> None:
+        self.options = options
+        self._connection: NatsConnection | None = None
+        self._shape: StreamShape | None = None
+        self._progress = Progress(0, [], set())
+        self._known_schemas: set[str] = set()
+
+    @property
+    def last_sequence(self) -> int:
+        """Stream sequence of the last message that is stored."""
+        return self._progress.last
+
+    def open(self, source: str) -> Checkpoint | None:
+        """Connect, make or check the stream, and read its end; None when it holds no message."""
+        self.close()
+        options = self.options
+        self._shape = shape = StreamShape(
+            subjects.check_source(source), options.replicas, options.max_age_s, options.max_bytes
+        )
+        self._connection = connection = NatsConnection(options, f"binlogsync tail {source}")
+        self._known_schemas = set()
+        try:
+            connection.open()
+            connection.call(lambda client: ensure_stream(client, shape))
+            connection.call(lambda client: ensure_schemas(client, shape))
+            end = connection.call(lambda client: stream_end(client, source))
+            checkpoint = end.require_checkpoint(subjects.stream_name(source))
+        except BaseException as error:
+            self.close()
+            if isinstance(error, nats.js.errors.APIError):
+                raise self._refusal(error) from error
+            raise
+        self._progress = Progress(end.sequence, [], set())
+        log.info("stream %s ends at sequence %d, checkpoint %s", subjects.stream_name(source), end.sequence, checkpoint)
+        return checkpoint
+
+    def write(self, flush: Flush) -> None:
+        """Store the flush; returns when the server has acknowledged the last of it."""
+        connection, shape = self._connection, self._shape
+        if connection is None or shape is None:
+            raise SinkError("the JetStream sink is not open; call open(source) first")
+        self._progress.unsettled, self._progress.write_ids = [], set()
+        todo = self._prepared(flush, connection)
+        deadline, attempts, settled = 0.0, 0, self._progress.last
+        while True:
+            try:
+                if connection.is_lost:
+                    connection.reconnect(deadline or time.monotonic() + self.options.reconnect_timeout_s)
+                if deadline:
+                    self._settle_unknown(connection, shape.source)
+                self._register(connection, shape, flush.batches)
+                connection.call(
+                    lambda client: publish_pieces(client, todo, self._progress, self.options.request_timeout_s),
+                    timeout_s=3600,
+                )
+                return
+            except (ConnectionLostError, nats.js.errors.APIError, nats.js.errors.Error, nats.errors.Error) as error:
+                if isinstance(error, nats.js.errors.APIError) and error.err_code not in _RETRIED:
+                    raise self._refusal(error) from error
+                if self._progress.last != settled:
+                    deadline, attempts, settled = 0.0, 0, self._progress.last
+                deadline = deadline or time.monotonic() + self.options.reconnect_timeout_s
+                attempts += isinstance(error, nats.js.errors.APIError)
+                if time.monotonic() >= deadline or attempts > _ATTEMPTS:
+                    raise self._gave_up(error) from error
+                log.warning("stream %s: %s; looking at its end", subjects.stream_name(shape.source), error)
+                time.sleep(_PAUSE_S if attempts > 1 else 0)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _prepared(self, flush: Flush, connection: NatsConnection) -> Iterator[Piece]:
+        """The flush's pieces; a message that the server would not take is moved to the object store on the way."""
+        limit = connection.max_payload - _HEADER_ROOM - 2 * len(flush.checkpoint.to_text())
+        packing = Packing(self.options.format, self.options.changes_per_message, self.options.max_batch_bytes, limit)
+        made = list(pieces(flush, packing, time.time_ns() // 1000))
+        large = {i for i, piece in enumerate(made) if any(len(message.payload) > limit for message in piece.messages)}
+        for i in large:
+            messages = [self._moved(m, connection) if len(m.payload) > limit else m for m in made[i].messages]
+            made[i] = replace(made[i], messages=messages)
+        return iter(made)
+
+    def _moved(self, message: Message, connection: NatsConnection) -> Message:
+        """The body to the object store under the hash of it, so that a repetition makes no second copy."""
+        shape, name = self._shape, sha256(message.payload).hexdigest()
+        assert shape is not None
+
+        async def put(client: Client) -> None:
+            await (await ensure_large(client, shape)).put(name, message.payload)
+
+        try:
+            connection.retry(put, timeout_s=self.options.reconnect_timeout_s)
+        except nats.js.errors.APIError as error:
+            raise self._refusal(error) from error
+        return Message(message.subject, {**message.headers, LARGE_OBJECT: name}, b"")
+
+    def _register(self, connection: NatsConnection, shape: StreamShape, batches: tuple[ChangeBatch, ...]) -> None:
+        """Put the documents of new schemas where a reader finds them, before the first message that needs them."""
+        new = {batch.schema.fingerprint: batch.schema for batch in batches}
+        new = {key: schema for key, schema in new.items() if key not in self._known_schemas}
+        if not new:
+            return
+
+        async def put(client: Client) -> None:
+            bucket = await ensure_schemas(client, shape)
+            for key, schema in new.items():
+                await bucket.put(key, schema.to_json().encode())
+
+        connection.call(put)
+        self._known_schemas.update(new)
+
+    def _settle_unknown(self, connection: NatsConnection, source: str) -> None:
+        """Find out from the stream's end whether the piece whose answer was lost is stored."""
+        progress = self._progress
+        end = connection.call(lambda client: stream_end(client, source))
+        stream = subjects.stream_name(source)
+        if end.sequence == progress.last:
+            return
+        if end.sequence < progress.last:
+            raise SinkError(
+                f"stream {stream} LOST MESSAGES that NATS had acknowledged: it ends at sequence {end.sequence}, and "
+                f"{progress.last} was acknowledged; the tail has to start again from the stream's own end"
+            )
+        if self._is_ours(end):
+            log.warning(
+                "stream %s: the batch up to sequence %d was stored, its acknowledgement was lost", stream, end.sequence
+            )
+            progress.settle(end.sequence)
+            return
+        raise FencedError(
+            f"another writer has written to stream {stream}: it ends at sequence {end.sequence}, this writer's last is "
+            f"{progress.last}; stop one of the two tails of source {source}"
+        )
+
+    def _is_ours(self, end: StreamEnd) -> bool:
+        progress = self._progress
+        if not progress.unsettled or end.write_id not in progress.write_ids:
+            return False
+        return end.sequence == progress.last + len(progress.unsettled[0].messages)
+
+    def _refusal(self, error: nats.js.errors.APIError) -> SinkError:
+        stream = subjects.stream_name(self._shape.source) if self._shape else ""
+        return SinkError(
+            f"NATS at {self.options.place} refuses to serve stream {stream}: {error.description} (code {error.err_code}); "
+            f"{_HINTS.get(error.err_code or 0, 'look at its log and at: nats stream info ' + stream)}"
+        )
+
+    def _gave_up(self, error: Exception) -> SinkError:
+        if isinstance(error, nats.js.errors.APIError):
+            return self._refusal(error)
+        if isinstance(error, SinkError):
+            return error
+        return SinkError(f"NATS at {self.options.place} does not store changes: {error!r}; look at its log")
+
+
+_HINTS = {
+    10023: "the server is short of disk or memory for JetStream: free space, or raise max_file_store",
+    10047: "the server is short of disk or memory for JetStream: free space, or raise max_file_store",
+    10077: "the stream has reached its limit, or the disk is full: raise max_bytes, or free space",
+    10039: "JetStream is not enabled for this account: start nats-server with -js, or enable it in its configuration",
+    10076: "JetStream is not enabled: start nats-server with -js",
+    10035: "JetStream is not enabled for this account: enable it in the server's configuration",
+    10059: "the stream was deleted while the tail ran: start it again, and it makes the stream anew",
+    10074: "the cluster has too few servers for so many replicas: lower `replicas`, or add servers",
+}

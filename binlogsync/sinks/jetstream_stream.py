@@ -1,0 +1,166 @@
+"""The stream of a source: made when it is not there, checked when it is, and asked how far it got."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import nats.js.errors
+from nats.aio.client import Client
+from nats.js.api import (
+    DiscardPolicy,
+    KeyValueConfig,
+    ObjectStoreConfig,
+    RawStreamMsg,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.kv import KeyValue
+from nats.js.object_store import ObjectStore
+
+from binlogsync import subjects
+from binlogsync.envelope import CHECKPOINT, WRITE_ID
+from binlogsync.errors import SinkError
+from binlogsync.position import Checkpoint
+
+log = logging.getLogger(__name__)
+_DUPLICATE_WINDOW_S = 120.0
+_NO_MESSAGE = 10037
+
+
+@dataclass(frozen=True, slots=True)
+class StreamShape:
+    """What a source's stream has to be, and what it is made with (replicas, age and size may be changed later)."""
+
+    source: str
+    replicas: int
+    max_age_s: float
+    max_bytes: int | None
+
+    def config(self) -> StreamConfig:
+        """The configuration to create it with."""
+        age = self.max_age_s
+        return StreamConfig(
+            name=subjects.stream_name(self.source),
+            description=f"row changes of the source {self.source}, written by binlogsync",
+            subjects=[subjects.all_subjects(self.source)],
+            retention=RetentionPolicy.LIMITS,
+            storage=StorageType.FILE,
+            discard=DiscardPolicy.OLD,
+            num_replicas=self.replicas,
+            max_age=age,
+            max_bytes=self.max_bytes if self.max_bytes is not None else -1,
+            duplicate_window=min(_DUPLICATE_WINDOW_S, age) if age else _DUPLICATE_WINDOW_S,
+            allow_direct=True,
+            allow_atomic=True,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """The newest end of a stream.
+
+    Attributes:
+        sequence: of the last message there ever was; 0 for none.
+        checkpoint: text in its header; None when the stream holds no message, or the last one has none.
+        write_id: in its header, or None.
+        is_empty: True when the stream holds no message now.
+    """
+
+    sequence: int
+    checkpoint: str | None = None
+    write_id: str | None = None
+    is_empty: bool = True
+
+    def require_checkpoint(self, stream: str) -> Checkpoint | None:
+        """The checkpoint, None when the stream is empty; raises SinkError when the last message is not the tail's."""
+        if self.is_empty:
+            return None
+        if self.checkpoint is None:
+            raise SinkError(
+                f"the last message of stream {stream} (sequence {self.sequence}) carries no checkpoint: something else has "
+                f"published into it; look at it with: nats stream get {stream} {self.sequence}, and remove it with: "
+                f"nats stream rmm {stream} {self.sequence}"
+            )
+        return Checkpoint.from_text(self.checkpoint)
+
+
+async def ensure_stream(client: Client, shape: StreamShape) -> None:
+    """Create the stream, or check the one that is there; raises SinkError naming the setting that is wrong."""
+    js, wanted = client.jetstream(), shape.config()
+    assert wanted.name is not None
+    try:
+        info = await js.stream_info(wanted.name)
+    except nats.js.errors.NotFoundError:
+        await js.add_stream(wanted)
+        log.info("stream %s created", wanted.name)
+        return
+    wrong = _differences(info.config, wanted)
+    if wrong:
+        raise SinkError(f"stream {wanted.name} cannot hold the changes of source {shape.source}: " + "; ".join(wrong))
+
+
+def _differences(found: StreamConfig, wanted: StreamConfig) -> list[str]:
+    name = wanted.name
+    recreate = f"it cannot be changed: delete the stream (nats stream rm {name}) to have it made anew, or choose another source name"
+    edit = f"change it with: nats stream edit {name}"
+    checks: list[tuple[str, object, object, str]] = [
+        (
+            "subjects",
+            found.subjects,
+            wanted.subjects,
+            f"{edit} --subjects '{wanted.subjects[0] if wanted.subjects else ''}'",
+        ),
+        ("storage", str(found.storage), "file", recreate),
+        ("retention", str(found.retention), "limits", recreate),
+        ("allow_atomic", bool(found.allow_atomic), True, f"{edit} --allow-batch"),
+        ("allow_direct", bool(found.allow_direct), True, f"{edit} --allow-direct"),
+        ("no_ack", bool(found.no_ack), False, f"{edit} --ack"),
+        ("sealed", bool(found.sealed), False, recreate),
+        ("mirror", found.mirror is not None, False, recreate),
+        ("sources", bool(found.sources), False, edit),
+        ("subject_transform", found.subject_transform is not None, False, edit),
+        ("max_msgs_per_subject", _unlimited(found.max_msgs_per_subject), -1, f"{edit} --max-msgs-per-subject=-1"),
+        ("max_msg_size", _unlimited(found.max_msg_size), -1, f"{edit} --max-msg-size=-1"),
+    ]
+    return [f"{what} is {got} and must be {must} ({how})" for what, got, must, how in checks if got != must]
+
+
+def _unlimited(value: int | None) -> int:
+    return -1 if value in (None, 0) else int(value)  # type: ignore[arg-type]
+
+
+async def stream_end(client: Client, source: str) -> StreamEnd:
+    """The end as the stream's leader knows it."""
+    js, stream = client.jetstream(), subjects.stream_name(source)
+    try:
+        last: RawStreamMsg = await js.get_last_msg(stream, subjects.all_subjects(source))
+    except nats.js.errors.NotFoundError as error:
+        if error.err_code != _NO_MESSAGE:
+            raise
+        return StreamEnd((await js.stream_info(stream)).state.last_seq)
+    headers = last.headers or {}
+    return StreamEnd(last.seq or 0, headers.get(CHECKPOINT), headers.get(WRITE_ID), is_empty=False)
+
+
+async def ensure_schemas(client: Client, shape: StreamShape) -> KeyValue:
+    """The key-value bucket of the source's table schemas."""
+    js, bucket = client.jetstream(), subjects.schema_bucket(shape.source)
+    try:
+        return await js.key_value(bucket)
+    except nats.js.errors.NotFoundError:
+        config = KeyValueConfig(bucket, history=1, storage=StorageType.FILE, replicas=shape.replicas)
+        return await js.create_key_value(config)
+
+
+async def ensure_large(client: Client, shape: StreamShape) -> ObjectStore:
+    """The object store bucket of the source's messages that are too large for the server; kept as long as the stream."""
+    js, bucket = client.jetstream(), subjects.large_bucket(shape.source)
+    try:
+        return await js.object_store(bucket)
+    except nats.js.errors.NotFoundError:
+        ttl = shape.max_age_s or None
+        return await js.create_object_store(
+            bucket, ObjectStoreConfig(bucket, ttl=ttl, storage=StorageType.FILE, replicas=shape.replicas)
+        )
