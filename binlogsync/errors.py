@@ -94,7 +94,21 @@ class ModelError(ConsumeError):
 
 
 class HandlerError(ConsumeError):
-    """The user's handler raised; the change it raised for and the position are attributes of the message."""
+    """The user's handler raised; what it raised is the cause.
+
+    Attributes:
+        table: "database.table".
+        change_id: of the change that it raised for.
+        position: where that change is in the binlog.
+        tries: how often it was tried.
+    """
+
+    def __init__(self, reason: str, *, table: str = "", change_id: str = "", position: str = "", tries: int = 0) -> None:
+        self.table = table
+        self.change_id = change_id
+        self.position = position
+        self.tries = tries
+        super().__init__(reason)
 
 
 class EmbeddedServerError(BinlogSyncError):

@@ -1,0 +1,205 @@
+"""ChangeBatches into a DuckDB table that stays equal to MySQL's, with set-based SQL.
+
+The mirror of `shop.orders` is the table `orders` in the schema `shop` (see mirror_schema.py for the types). A table with a primary
+key keeps the last image of each key of a batch: all touched keys are deleted, the ones that live on inserted, so a changed
+key needs nothing of its own. A table without a key is a multiset: equal rows cannot be told apart, so what counts is how many
+of each value a batch leaves, and a delete removes exactly that many. Needs full row images. Zero and impossible dates are NULL.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from binlogsync.change import ChangeBatch
+from binlogsync.duckfile import first_row, quote
+from binlogsync.errors import ConsumeError
+from binlogsync.mirror_schema import ensure_meta, ensure_table
+from binlogsync.schema import TableSchema
+
+log = logging.getLogger(__name__)
+
+_VIEW = "binlogsync_changes"
+Letters = np.ndarray[Any, np.dtype[np.str_]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Changes of one batch and their op letters."""
+
+    batch: ChangeBatch
+    ops: Letters
+
+    def image(self, image: str, names: Sequence[str], letters: str) -> list[pa.Array]:
+        """Columns of one image as DuckDB takes them, of the changes whose op is one of `letters`."""
+        struct: pa.StructArray = self.keep(self.batch.data.column(image), letters)
+        arrays = dict(zip((field.name for field in struct.type), struct.flatten(), strict=True))
+        return [_plain(arrays[name]) for name in names]
+
+    def keep(self, array: pa.Array, letters: str) -> pa.Array:
+        """The values where the op is one of `letters`."""
+        mask = np.isin(self.ops, list(letters))
+        return array if mask.all() else array.filter(pa.array(mask))
+
+
+def apply(connection: duckdb.DuckDBPyConnection, batches: Sequence[ChangeBatch]) -> None:
+    """Apply the batches, in order, inside the open transaction; makes or alters the tables where the schema asks for it.
+
+    Raises ConsumeError for partial row images, and for a zero or impossible date in a primary key.
+    """
+    ensure_meta(connection)
+    for schema, group in groupby(batches, key=lambda batch: batch.schema):
+        ensure_table(connection, schema)
+        parts: list[_Part] = []
+        for batch in group:
+            _check(batch)
+            ops = _ops(batch)
+            truncated = np.flatnonzero(ops == "t")
+            if len(truncated):
+                connection.execute(f"DELETE FROM {quote(schema.database, schema.table)}")
+                parts = []
+                start = int(truncated[-1]) + 1
+                batch, ops = batch.slice(start, len(batch)), ops[start:]
+            parts.append(_Part(batch, ops))
+        if any(len(part.ops) for part in parts):
+            (_apply_keyed if schema.primary_key else _apply_keyless)(connection, schema, parts)
+
+
+def _ops(batch: ChangeBatch) -> Letters:
+    """The op letter of each change."""
+    column = batch.data.column("op")
+    letters = np.array(column.dictionary.to_pylist(), dtype="U1")
+    picked: Letters = letters[column.indices.to_numpy(zero_copy_only=False)]
+    return picked
+
+
+def _check(batch: ChangeBatch) -> None:
+    names = [column.name for column in batch.schema.columns]
+    for image in ("before", "after"):
+        there = batch.data.schema.field(image).type
+        if [there.field(i).name for i in range(there.num_fields)] != names:
+            raise ConsumeError(
+                f"{batch.schema.name}: a mirror needs full row images, and an image holds {there.num_fields} of {len(names)} columns; "
+                "SET PERSIST binlog_row_image = 'FULL' on the server, then fill this mirror anew"
+            )
+    for (_, column), texts in batch.impossible.items():
+        if texts.null_count == len(texts):
+            continue
+        if column in batch.schema.primary_key:
+            raise ConsumeError(
+                f"{batch.schema.name}.{column}: a zero or impossible date in a primary key cannot be mirrored; "
+                "use a handler for this table"
+            )
+        log.warning(
+            "%s.%s: %d zero or impossible dates are NULL in the mirror",
+            batch.schema.name,
+            column,
+            len(texts) - texts.null_count,
+        )
+
+
+def _plain(array: pa.Array) -> pa.Array:
+    """DuckDB reads decimals of up to 38 digits; longer ones go as MySQL's text."""
+    if not pa.types.is_decimal256(array.type):
+        return array
+    return pa.array([None if v is None else f"{v:f}" for v in array.to_pylist()], pa.string())
+
+
+def _places(schema: TableSchema) -> list[str]:
+    """Names of the columns by position, free of quoting."""
+    return [f"c{i}" for i in range(len(schema.columns))]
+
+
+def _stack(chunks: Sequence[Sequence[pa.Array]], names: Sequence[str]) -> pa.Table:
+    """A table from lists of equally many arrays, one list under the other."""
+    return pa.Table.from_arrays(
+        [pa.chunked_array(list(column)) for column in zip(*chunks, strict=True)], names=list(names)
+    )
+
+
+def _apply_keyed(connection: duckdb.DuckDBPyConnection, schema: TableSchema, parts: Sequence[_Part]) -> None:
+    """Every touched key goes, then the last image of each that still lives comes.
+
+    The step of an image tells its place: that of a change is even for its old key, and the odd one behind it for its new.
+    """
+    target = quote(schema.database, schema.table)
+    keys = [f"k{i}" for i in range(len(schema.primary_key))]
+    names = [column.name for column in schema.columns]
+    touched: list[list[pa.Array]] = []
+    rows: list[list[pa.Array]] = []
+    count = 0
+    for part in parts:
+        steps = pa.array((np.arange(len(part.ops), dtype=np.int64) + count) * 2)
+        count += len(steps)
+        live = pc.add(part.keep(steps, "cur"), 1)
+        images = part.image("after", names, "cur")
+        touched.append([*part.image("before", schema.primary_key, "ud"), part.keep(steps, "ud")])
+        touched.append([*(images[names.index(name)] for name in schema.primary_key), live])
+        rows.append([*images, live])
+    connection.register(_VIEW, _stack(touched, [*keys, "step"]))
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE binlogsync_touched AS SELECT {', '.join(keys)}, max(step) AS step FROM {_VIEW} GROUP BY ALL"
+    )
+    connection.unregister(_VIEW)
+    same = " AND ".join(f"t.{quote(name)} = s.{key}" for name, key in zip(schema.primary_key, keys, strict=True))
+    connection.execute(f"DELETE FROM {target} AS t USING binlogsync_touched AS s WHERE {same}")
+    connection.register(_VIEW, _stack(rows, [*_places(schema), "step"]))
+    connection.execute(
+        f"INSERT INTO {target} SELECT {', '.join(_places(schema))} FROM {_VIEW} WHERE step IN (SELECT step FROM binlogsync_touched)"
+    )
+    connection.unregister(_VIEW)
+
+
+def _apply_keyless(connection: duckdb.DuckDBPyConnection, schema: TableSchema, parts: Sequence[_Part]) -> None:
+    """The number of each row value after the batches less before them: that many are added or removed."""
+    target = quote(schema.database, schema.table)
+    places = _places(schema)
+    names = [column.name for column in schema.columns]
+    chunks: list[list[pa.Array]] = []
+    for part in parts:
+        for image, letters, sign in (("before", "ud", -1), ("after", "cur", 1)):
+            columns = part.image(image, names, letters)
+            chunks.append([*columns, pa.array(np.full(len(columns[0]), sign, dtype=np.int64))])
+    connection.register(_VIEW, _stack(chunks, [*places, "delta"]))
+    signs = [f"signbit({p})" for p, c in zip(places, schema.columns, strict=True) if c.type in ("float", "double")]
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE binlogsync_net AS SELECT {', '.join(places)}, sum(delta)::BIGINT AS delta FROM {_VIEW} "
+        f"GROUP BY {', '.join([*places, *signs])} HAVING sum(delta) <> 0"
+    )
+    connection.unregister(_VIEW)
+    _remove(connection, schema, target)
+    connection.execute(
+        f"INSERT INTO {target} SELECT {', '.join(places)} FROM binlogsync_net, LATERAL (SELECT unnest(range(delta))) WHERE delta > 0"
+    )
+
+
+def _remove(connection: duckdb.DuckDBPyConnection, schema: TableSchema, target: str) -> None:
+    """Delete as many equal rows as `binlogsync_net` says; floats are equal when their bits are (0.0 is not -0.0)."""
+    same: list[str] = []
+    for place, column in zip(_places(schema), schema.columns, strict=True):
+        name = f"t.{quote(column.name)}"
+        same.append(f"{name} IS NOT DISTINCT FROM n.{place}")
+        if column.type in ("float", "double"):
+            same.append(f"signbit({name}) IS NOT DISTINCT FROM signbit(n.{place})")
+    found = first_row(
+        connection,
+        f"DELETE FROM {target} WHERE rowid IN (SELECT id FROM (SELECT t.rowid AS id, n.delta AS delta, "
+        f"row_number() OVER (PARTITION BY n.rowid) AS nth FROM {target} AS t JOIN "
+        f"(SELECT rowid, * FROM binlogsync_net WHERE delta < 0) AS n ON {' AND '.join(same)}) WHERE nth <= -delta)",
+    )
+    wanted = first_row(connection, "SELECT coalesce(-sum(delta), 0) FROM binlogsync_net WHERE delta < 0")
+    missing = int(wanted[0]) - int(found[0]) if wanted and found else 0
+    if missing:
+        log.warning(
+            "%s: %d rows to delete were not in the mirror; was it begun without the rows of before?",
+            schema.name,
+            missing,
+        )

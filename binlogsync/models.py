@@ -1,0 +1,272 @@
+"""Rows as instances of the user's class: a dataclass, a msgspec.Struct or a pydantic model.
+
+    class Hole(msgspec.Struct):         # table "holes"; or __tablename__ = "treehole.holes"
+        id: int
+        content: str | None
+
+A class is compiled into a `Model` once, and a Model is checked against a TableSchema before any row is made, so that what
+does not fit is one error that names field, column, both types and the fix, and never a wrong value in row 4711. A column
+without a field is ignored. Values are Python's: int, float, Decimal, str, bytes, date, datetime (aware UTC for TIMESTAMP, naive for
+DATETIME), timedelta for TIME, list, set or frozenset for SET, bool for BIT(1), parsed JSON for a JSON column unless the field is `str`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from binlogsync.change import Change, Op, Source
+from binlogsync.errors import ModelError
+from binlogsync.schema import BINARY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, TableSchema
+
+M = TypeVar("M")
+
+
+@dataclass(frozen=True, slots=True)
+class TypedChange(Generic[M]):
+    """A change whose images are model instances; `raw` is the same with dicts, columns without a field included."""
+
+    op: Op
+    before: M | None
+    after: M | None
+    raw: Change
+
+    @property
+    def source(self) -> Source:
+        """Where it comes from."""
+        return self.raw.source
+
+    @property
+    def id(self) -> str:
+        """Stable name of this change, the same at every delivery; what a handler with effects elsewhere dedupes on."""
+        return self.raw.id
+
+    def changed(self) -> tuple[str, ...]:
+        """Names of the columns whose value differs between the images; for c, r and d all columns of the one image."""
+        return self.raw.changed()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelField:
+    """One field of a model: its column, what it may hold, and whether it may be left out."""
+
+    name: str
+    column: str
+    hint: Any
+    required: bool
+
+
+def table_name(model: type) -> str:
+    """The table of a class: `__tablename__` ("table" or "database.table"), else the plural snake case of its name."""
+    given = getattr(model, "__tablename__", None)
+    if isinstance(given, str):
+        return given
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", model.__name__).lower()
+    if re.search(r"[^aeiou]y$", snake):
+        return snake[:-1] + "ies"
+    return snake + ("es" if re.search(r"(s|x|z|ch|sh)$", snake) else "s")
+
+
+class Model(Generic[M]):
+    """A compiled class: `check` it against a schema, then `change` makes typed changes."""
+
+    def __init__(self, cls: type[M]) -> None:
+        self.cls = cls
+        self.table = table_name(cls)
+        self.fields = _fields(cls)
+        self._makers: dict[str, Callable[[Any], Any]] = {}
+
+    def check(self, schema: TableSchema) -> None:
+        """Raise one ModelError that names everything of the model that does not fit the table."""
+        columns = {column.name: column for column in schema.columns}
+        problems = []
+        makers: dict[str, Callable[[Any], Any]] = {}
+        for item in self.fields:
+            column = columns.get(item.column)
+            if column is None:
+                if item.required:
+                    problems.append(_missing(self, item, schema))
+                continue
+            problem = _misfit(item, column)
+            if problem is None:
+                makers[item.column] = _maker(item, column)
+            else:
+                problems.append(f"{self.cls.__name__}.{item.name} does not fit {schema.name}.{column.name}: {problem}")
+        if problems:
+            raise ModelError("\n".join(problems))
+        self._makers = makers
+
+    def row(self, image: Mapping[str, Any] | None) -> M | None:
+        """An instance of the class from an image; None from None. Raises ModelError for a value that the class refuses."""
+        if image is None:
+            return None
+        values: dict[str, Any] = {}
+        try:
+            for item in self.fields:
+                if item.column in self._makers and item.column in image:
+                    value = image[item.column]
+                    values[item.name] = None if value is None else self._makers[item.column](value)
+            return self.cls(**values)
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"{self.cls.__name__} cannot be made from a row of its table: {error}") from error
+
+    def change(self, change: Change) -> TypedChange[M]:
+        """The typed view of a change."""
+        return TypedChange(change.op, self.row(change.before), self.row(change.after), change)
+
+
+def _fields(cls: type) -> tuple[ModelField, ...]:
+    """Fields of a dataclass, Struct or pydantic model; raises ModelError for another class."""
+    if not isinstance(cls, type):
+        raise ModelError(f"{cls!r} is not a class; give the model itself, not an instance of it")
+    try:
+        hints = get_type_hints(cls, include_extras=True)
+    except NameError as error:
+        raise ModelError(f"{cls.__name__}: a type annotation cannot be resolved: {error}") from error
+    if dataclasses.is_dataclass(cls):
+        no_default = dataclasses.MISSING
+        return tuple(
+            ModelField(f.name, f.name, hints[f.name], f.default is no_default and f.default_factory is no_default)
+            for f in dataclasses.fields(cls)
+            if f.init
+        )
+    if issubclass(cls, msgspec.Struct):
+        return tuple(ModelField(f.name, f.encode_name, hints[f.name], f.required) for f in msgspec.structs.fields(cls))
+    pydantic_fields = getattr(cls, "model_fields", None)
+    if isinstance(pydantic_fields, dict):
+        return tuple(
+            ModelField(f.alias or name, f.alias or name, hints[name], f.is_required())
+            for name, f in pydantic_fields.items()
+        )
+    raise ModelError(f"{cls.__name__} is not a model: make it a dataclass, a msgspec.Struct or a pydantic model")
+
+
+def _missing(model: Model[Any], item: ModelField, schema: TableSchema) -> str:
+    near = [c.name for c in schema.columns if c.name.replace("_", "").lower() == item.column.replace("_", "").lower()]
+    advice = f"name it {near[0]}" if near else "remove it, or give it a default"
+    return f"{model.cls.__name__}.{item.name}: {schema.name} has no column {item.column!r}; {advice}"
+
+
+def _split(hint: Any) -> tuple[tuple[Any, ...], bool]:
+    """The plain types of a hint, and whether None is among them."""
+    while get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    if get_origin(hint) in (Union, types.UnionType):
+        parts = [_split(part) for part in get_args(hint)]
+        return tuple(kind for kinds, _ in parts for kind in kinds), any(optional for _, optional in parts)
+    return ((), True) if hint in (None, type(None)) else ((hint,), False)
+
+
+def show(hint: Any) -> str:
+    """A type as one writes it: "int | None"."""
+    kinds, optional = _split(hint)
+    names = [getattr(kind, "__name__", str(kind)) if get_origin(kind) is None else str(kind) for kind in kinds]
+    return " | ".join([*names, "None"] if optional else names)
+
+
+def python_types(column: Column) -> tuple[Any, ...]:
+    """The Python types that hold every value of the column, the best first; Any is always right as well."""
+    kind = column.type
+    if kind in INTEGER_BITS:
+        is_flag = kind == "tinyint"
+        return (int, bool) if is_flag else (int,)
+    if kind in TEXT_TYPES:
+        return (str,)
+    if kind in BINARY_TYPES:
+        return (bytes,)
+    if kind == "bit":
+        return (bool,) if column.length == 1 else (int,)
+    return _PYTHON[kind]
+
+
+_PYTHON: dict[str, tuple[Any, ...]] = {
+    "decimal": (Decimal,),
+    "float": (float,),
+    "double": (float,),
+    "date": (date,),
+    "datetime": (datetime,),
+    "timestamp": (datetime,),
+    "time": (timedelta,),
+    "year": (int,),
+    "enum": (str,),
+    "set": (list, frozenset, set, tuple),
+    "json": (dict, list, str, object),
+}
+
+
+def _misfit(item: ModelField, column: Column) -> str | None:
+    """What is wrong with a field for its column, and the fix; None when it fits."""
+    kinds, optional = _split(item.hint)
+    fitting = python_types(column)
+    if column.nullable and not optional and Any not in kinds and object not in kinds:
+        return f"the column may be NULL, and the field is {show(item.hint)}; write {show(item.hint)} | None"
+    if any(_holds(kind, column, fitting) for kind in kinds):
+        return None
+    wanted = fitting[0].__name__ + (" | None" if column.nullable else "")
+    return f"the column is {column.declaration}, and the field is {show(item.hint)}; write {wanted}"
+
+
+def _holds(kind: Any, column: Column, fitting: tuple[Any, ...]) -> bool:
+    origin = get_origin(kind) or kind
+    if origin in (Any, object) or isinstance(kind, TypeVar):
+        return True
+    if origin is Literal:
+        return column.type == "enum" and set(column.labels) <= set(get_args(kind))
+    if isinstance(origin, type) and issubclass(origin, Enum):
+        return column.type == "enum" and set(column.labels) <= {member.value for member in origin}
+    if column.type == "json" and isinstance(origin, type):
+        return origin in fitting or issubclass(origin, Mapping) or dataclasses.is_dataclass(origin)
+    return origin in fitting
+
+
+def _maker(item: ModelField, column: Column) -> Callable[[Any], Any]:
+    """What turns Arrow's Python value into the field's; raises ValueError for a value that the field's type cannot hold."""
+    plain = _split(item.hint)[0]
+    kinds = [get_origin(kind) or kind for kind in plain]
+    if column.type == "json":
+        return _json_maker(item.hint, kinds)
+    if column.type == "set":
+        return next((kind for kind in kinds if kind in (frozenset, set, tuple)), _same)
+    if column.type == "tinyint" and kinds == [bool]:
+        return _flag
+    if column.type in ("date", "datetime", "timestamp") and not {str, object, Any} & set(kinds):
+        return _real_date
+    if column.type == "enum":
+        enum = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum)), None)
+        return _same if enum is None else enum
+    return _same
+
+
+def _json_maker(hint: Any, kinds: list[Any]) -> Callable[[Any], Any]:
+    if kinds == [str]:
+        return _same
+    if all(kind in (dict, list, object, Any, Mapping) for kind in kinds):
+        return json.loads
+    decoder = msgspec.json.Decoder(hint)
+    return decoder.decode
+
+
+def _flag(value: int) -> bool:
+    if value not in (0, 1):
+        raise ValueError(f"{value} is neither 0 nor 1, and the field is bool; write int")
+    return bool(value)
+
+
+def _real_date(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ValueError(f"{value} is not a date that Python has; add str to the types of the field to get it as text")
+    return value
+
+
+def _same(value: Any) -> Any:
+    return value

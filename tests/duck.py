@@ -1,0 +1,47 @@
+"""Looking into DuckDB files, and making ChangeBatches by hand, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from binlogsync.change import ChangeBatch, Op, build_batch
+from binlogsync.duckfile import quote
+from binlogsync.schema import TableSchema
+
+SERVER_UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
+Change = tuple[Op, Mapping[str, Any] | None, Mapping[str, Any] | None]
+
+
+def query(path: Path, sql: str) -> list[tuple[Any, ...]]:
+    """All rows of a query on a DuckDB file, which is closed again."""
+    with duckdb.connect(str(path)) as connection:
+        rows: list[tuple[Any, ...]] = connection.execute(sql).fetchall()
+    return rows
+
+
+def mirror_rows(path: Path, database: str, table: str) -> list[tuple[Any, ...]]:
+    """All rows of a mirror, in an order that depends on the values alone."""
+    return sorted(query(path, f"SELECT * FROM {quote(database, table)}"), key=repr)
+
+
+def make_batch(schema: TableSchema, changes: Sequence[Change], first: int = 0) -> ChangeBatch:
+    """A batch of these (op, before, after), each an event and a transaction of its own, numbered from `first`."""
+    numbers = range(first, first + len(changes))
+    image = schema.image_type()
+    source = {
+        "ts_us": [1_700_000_000_000_000 + n for n in numbers],
+        "gtid": [f"{SERVER_UUID}:{n + 1}" for n in numbers],
+        "file": ["binlog.000001"] * len(changes),
+        "pos": [1000 + 100 * n for n in numbers],
+        "row": [0] * len(changes),
+        "txn_pos": [950 + 100 * n for n in numbers],
+        "order": [0] * len(changes),
+        "seq": list(numbers),
+    }
+    images = tuple(pa.array([change[i] for change in changes], image) for i in (1, 2))
+    return build_batch(schema, [change[0] for change in changes], (images[0], images[1]), source, (SERVER_UUID, 7))

@@ -1,0 +1,269 @@
+"""The mirror against a model in plain Python: random operations, every type, every kind of ALTER."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from binlogsync import mirror
+from binlogsync.duckfile import DuckFile
+from binlogsync.errors import ConsumeError
+from binlogsync.mirror_schema import duck_type, match_columns
+from binlogsync.schema import Column, TableSchema
+from tests.duck import Change, make_batch, mirror_rows, query
+from tests.samples import sample_batch, sample_schema
+
+COLUMNS = (
+    Column("id", "int", nullable=False),
+    Column('we"ird name', "varchar", length=20, charset="utf8mb4"),
+    Column("f", "double"),
+    Column("s", "set", labels=("a", "b"), charset="utf8mb4"),
+    Column("t", "time", fsp=6),
+)
+KEYED = TableSchema("shop", "things", COLUMNS, ("id",))
+TWO_KEYS = TableSchema("shop", "things", COLUMNS, ('we"ird name', "id"))
+KEYLESS = TableSchema("shop", "things", COLUMNS)
+
+Row = dict[str, Any]
+
+
+def rows() -> st.SearchStrategy[Row]:
+    """Rows from few values, so that keys and whole rows repeat often."""
+    return st.fixed_dictionaries(
+        {
+            "id": st.integers(0, 5),
+            'we"ird name': st.sampled_from(["a", "A", "a ", "", "ü"]),
+            "f": st.sampled_from([0.0, -0.0, 0.1, None]),
+            "s": st.sampled_from([[], ["a"], ["a", "b"], None]),
+            "t": st.sampled_from([timedelta(hours=-838), timedelta(0), None]),
+        }
+    )
+
+
+class Table:
+    """What MySQL would do: rows by key, or as a multiset."""
+
+    def __init__(self, schema: TableSchema) -> None:
+        self.schema = schema
+        self.rows: list[Row] = []
+
+    def _key(self, row: Row) -> tuple[Any, ...]:
+        return tuple(row[name] for name in self.schema.primary_key)
+
+    def _is_free(self, row: Row, but: Row | None = None) -> bool:
+        return not self.schema.primary_key or all(
+            self._key(row) != self._key(other) for other in self.rows if other is not but
+        )
+
+    def change(self, op: str, pick: int, row: Row) -> Change | None:
+        """Do it if a server would allow it, and say it as a change."""
+        if op == "t":
+            self.rows = []
+            return ("t", None, None)
+        if op in ("c", "r"):
+            if not self._is_free(row):
+                return None
+            self.rows.append(row)
+            return ("c" if op == "c" else "r", None, row)
+        if not self.rows:
+            return None
+        old = self.rows[pick % len(self.rows)]
+        if op == "u" and not self._is_free(row, old):
+            return None
+        position = next(i for i, other in enumerate(self.rows) if other is old)
+        if op == "d":
+            del self.rows[position]
+            return ("d", old, None)
+        self.rows[position] = row
+        return ("u", old, row)
+
+    def values(self) -> list[tuple[Any, ...]]:
+        return sorted((tuple(row[column.name] for column in COLUMNS) for row in self.rows), key=repr)
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from("cccuuuddr" + "t"), st.integers(0, 50), rows(), st.sampled_from([False, False, True])),
+    max_size=40,
+)
+
+
+@pytest.mark.parametrize("schema", [KEYED, TWO_KEYS, KEYLESS], ids=["key", "two-keys", "no-key"])
+@given(steps=STEPS)
+@settings(max_examples=60, deadline=None)
+def test_random_changes_leave_what_the_server_has(schema: TableSchema, steps: list[tuple[str, int, Row, bool]]) -> None:
+    table, changes, batches = Table(schema), list[Change](), []
+    for op, pick, row, cut in steps:
+        change = table.change(op, pick, dict(row))
+        if change is not None:
+            changes.append(change)
+        if cut and changes:
+            batches.append(make_batch(schema, changes))
+            changes = []
+    if changes:
+        batches.append(make_batch(schema, changes))
+    connection = duckdb.connect()
+    half = len(batches) // 2
+    for part in (batches[:half], batches[half:]):
+        mirror.apply(connection, part)
+    if not batches:
+        return
+    found = connection.execute("FROM shop.things").fetchall()
+    connection.close()
+    assert repr(sorted(found, key=repr)) == repr(table.values())
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[DuckFile]:
+    file = DuckFile(tmp_path / "folder" / "mirror.duckdb", error=ConsumeError)
+    yield file
+    file.release()
+
+
+def put(file: DuckFile, schema: TableSchema, *changes: Change) -> None:
+    with file.transaction() as connection:
+        mirror.apply(connection, [make_batch(schema, changes)])
+
+
+@pytest.mark.parametrize("primary_key", [("id",), ()], ids=["key", "no-key"])
+def test_every_type_arrives_as_it_is(file: DuckFile, primary_key: tuple[str, ...]) -> None:
+    schema = sample_schema(primary_key=primary_key)
+    with file.transaction() as connection:
+        mirror.apply(connection, [sample_batch(22, schema)])
+    batch = sample_batch(22, schema)
+    alive: dict[int, Row] = {}
+    for change in batch.changes():
+        if change.after is None:
+            del alive[(change.before or {})["id"]]
+        else:
+            alive[change.after["id"]] = change.after
+    expected = []
+    for row in alive.values():
+        values = dict(row)
+        wide = values["c_wide_decimal"]
+        values["c_wide_decimal"] = None if wide is None else f"{wide:f}"
+        expected.append(tuple(values.values()))
+    assert mirror_rows(file.path, "shop", "samples") == sorted(expected, key=repr)
+
+
+def test_json_keeps_its_text(file: DuckFile) -> None:
+    schema = TableSchema("shop", "j", (Column("id", "int"), Column("j", "json")), ("id",))
+    text = '{"b": 1, "a": 18446744073709551615, "c": 1.0}'
+    put(file, schema, ("c", None, {"id": 1, "j": text}))
+    assert query(file.path, "SELECT j, typeof(j) FROM shop.j") == [(text, "JSON")]
+
+
+def test_zero_dates_are_null_and_counted(file: DuckFile, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING), file.transaction() as connection:
+        mirror.apply(connection, [sample_batch(40, impossible=True)])
+    assert "shop.samples.c_date" in caplog.text
+    assert query(file.path, "SELECT c_date FROM shop.samples WHERE id = 5") == [(None,)]
+
+
+def test_a_delete_of_a_row_that_is_not_there_is_counted(file: DuckFile, caplog: pytest.LogCaptureFixture) -> None:
+    row = {"id": 1, 'we"ird name': "a", "f": None, "s": [], "t": None}
+    put(file, KEYLESS, ("c", None, row), ("c", None, row))
+    with caplog.at_level(logging.WARNING):
+        put(file, KEYLESS, ("d", row, None), ("d", row, None), ("d", row, None))
+    assert "1 rows to delete were not in the mirror" in caplog.text
+    assert mirror_rows(file.path, "shop", "things") == []
+
+
+def test_partial_images_are_refused(file: DuckFile) -> None:
+    batch = make_batch(KEYED, [("c", None, {"id": 1})])
+    narrow = make_batch(replace(KEYED, columns=COLUMNS[:2]), [("c", None, {"id": 1})])
+    with pytest.raises(ConsumeError, match="full row images"), file.transaction() as connection:
+        mirror.apply(connection, [replace(batch, data=narrow.data)])
+
+
+def test_names_that_differ_in_case_only_are_refused(file: DuckFile) -> None:
+    put(file, KEYED, ("t", None, None))
+    with pytest.raises(ConsumeError, match="does not tell their names apart"):
+        put(file, replace(KEYED, table="Things"), ("t", None, None))
+
+
+def test_a_table_of_someone_else_is_left_alone(file: DuckFile) -> None:
+    with file.transaction() as connection:
+        connection.execute("CREATE SCHEMA shop; CREATE TABLE shop.things (a INT)")
+    with pytest.raises(ConsumeError, match="not a mirror"):
+        put(file, KEYED, ("t", None, None))
+
+
+ID = Column("id", "int", nullable=False)
+A, B = Column("a", "varchar", length=5, charset="utf8mb4"), Column("b", "decimal", precision=5, scale=2)
+BEFORE = TableSchema("shop", "things", (ID, A, B), ("id",))
+ALTERS = {
+    "add": ((ID, A, B, Column("c", "int")), (1, "x", Decimal("1.50"), None)),
+    "add-first": ((Column("c", "int"), ID, A, B), (None, 1, "x", Decimal("1.50"))),
+    "drop": ((ID, B), (1, Decimal("1.50"))),
+    "reorder": ((B, A, ID), (Decimal("1.50"), "x", 1)),
+    "rename": ((ID, replace(A, name="z"), B), (1, "x", Decimal("1.50"))),
+    "widen": (
+        (replace(ID, type="bigint"), replace(A, type="text", length=None), replace(B, precision=65)),
+        (1, "x", "1.50"),
+    ),
+    "to-text": ((ID, A, replace(A, name="b")), (1, "x", "1.50")),
+    "drop-and-add": ((ID, B, Column("c", "int")), (1, Decimal("1.50"), None)),
+}
+
+
+@pytest.mark.parametrize("name", ALTERS)
+def test_alter_keeps_the_rows(file: DuckFile, name: str) -> None:
+    columns, expected = ALTERS[name]
+    put(file, BEFORE, ("c", None, {"id": 1, "a": "x", "b": Decimal("1.50")}))
+    after = TableSchema("shop", "things", columns, ("id",))
+    put(file, after, ("c", None, {"id": 2}))
+    assert [row for row in mirror_rows(file.path, "shop", "things") if 1 in row] == [expected]
+    found = query(
+        file.path,
+        "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = 'things' ORDER BY column_index",
+    )
+    assert found == [(column.name, duck_type(column)) for column in columns]
+
+
+def test_alter_within_one_run_of_batches(file: DuckFile) -> None:
+    with file.transaction() as connection:
+        old = make_batch(BEFORE, [("c", None, {"id": 1, "a": "x", "b": Decimal(1)})])
+        wider = replace(BEFORE, columns=(*BEFORE.columns, Column("c", "int")))
+        new = make_batch(wider, [("u", {"id": 1, "a": "x", "b": Decimal(1)}, {"id": 1, "a": "y", "b": None, "c": 3})])
+        mirror.apply(connection, [old, new])
+    assert mirror_rows(file.path, "shop", "things") == [(1, "y", None, 3)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "value", "expected"),
+    [
+        (Column("v", "datetime", fsp=6), Column("v", "datetime"), datetime(2020, 12, 31, 23, 59, 59, 500_000), datetime(2021, 1, 1)),
+        (
+            Column("v", "timestamp", fsp=3),
+            Column("v", "timestamp", fsp=1),
+            datetime(2020, 1, 1, 0, 0, 0, 449_000, UTC),
+            datetime(2020, 1, 1, 0, 0, 0, 400_000, UTC),
+        ),
+        (Column("v", "time", fsp=6), Column("v", "time"), timedelta(seconds=-1.5), timedelta(seconds=-2)),
+        (Column("v", "set", labels=("a", "b")), Column("v", "varchar", length=9), ["a", "b"], "a,b"),
+        (Column("v", "varchar", length=9), Column("v", "set", labels=("a", "b")), "", []),
+        (Column("v", "varchar", length=9), Column("v", "blob"), "ü", "ü".encode()),
+        (Column("v", "bit", length=1), Column("v", "tinyint"), True, 1),
+        (Column("v", "decimal", precision=5, scale=2), Column("v", "decimal", precision=5, scale=1), Decimal("-0.25"), Decimal("-0.3")),
+    ],
+)  # fmt: skip
+def test_alter_converts_as_the_server_does(file: DuckFile, old: Column, new: Column, value: Any, expected: Any) -> None:
+    put(file, TableSchema("shop", "v", (ID, old), ("id",)), ("c", None, {"id": 1, "v": value}))
+    put(file, TableSchema("shop", "v", (ID, new), ("id",)), ("c", None, {"id": 2}))
+    assert query(file.path, "SELECT v FROM shop.v WHERE id = 1") == [(expected,)]
+
+
+def test_columns_that_swap_names_are_matched_by_name() -> None:
+    old = TableSchema("d", "t", (ID, A, replace(A, name="z")))
+    new = TableSchema("d", "t", (ID, replace(A, name="z"), A))
+    assert match_columns(old, new) == [ID, replace(A, name="z"), A]
