@@ -2,43 +2,38 @@
 
 Every call blocks and has a deadline. A durable belongs to one table of one client, delivers in stream order, and is acked
 as a whole (AckPolicy.ALL): an ack says that everything up to it is done. Progress is the caller's own business: what it
-says to `ensure_durable` is where delivery begins, whatever the durable said before.
+says to `ensure_durable` is where delivery begins, whatever the durable said before. A reader gives each message once: what
+the server delivers again is left out, and a gap (a broken connection) starts the durable anew where the gap began.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TypeVar
 
-import pyarrow as pa
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy, StreamState
 
+from binlogsync import subjects
 from binlogsync.change import ChangeBatch
-from binlogsync.nats_client import NatsOptions
+from binlogsync.errors import ConfigError, SinkError, WireError
+from binlogsync.nats_client import NatsConnection, NatsOptions
+from binlogsync.schema import TableSchema
+from binlogsync.stream_messages import Delivered, Lookups, StreamBatch, decode
 
+__all__ = ["Pending", "StreamBatch", "StreamReader"]
 
-@dataclass(frozen=True, slots=True)
-class StreamBatch:
-    """Changes of one table under one schema and one set of columns, in stream order.
-
-    Attributes:
-        batch: the changes. Its `seq` column holds the stream sequence as well (the reader's own numbers are not on the wire).
-        sequences: uint64 array, the stream sequence of the message that held each change; repeats where a message holds several.
-        reply: what `StreamReader.ack` answers to: the last message that is wholly in this batch or an earlier one of the same
-            fetch; None when there is none.
-    """
-
-    batch: ChangeBatch
-    sequences: pa.UInt64Array
-    reply: str | None
-
-    def __len__(self) -> int:
-        return len(self.batch)
-
-    @property
-    def last_sequence(self) -> int:
-        """Stream sequence of the last change."""
-        return int(self.sequences[-1].as_py())
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+_ACK_WAIT_S = 3600.0
+_LARGE_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +51,46 @@ class Pending:
     last_delivered_stream_seq: int
 
 
+@dataclass(slots=True)
+class _Durable:
+    """A durable as this reader follows it: `given` is the sequence of the last message handed out."""
+
+    name: str
+    subject: str
+    given: int
+    subscription: JetStreamContext.PullSubscription | None = None
+    deliveries: int = 0
+    is_broken: bool = False
+
+
 class StreamReader:
     """One connection that reads the stream of one source. Not for use by several threads at once."""
 
     def __init__(self, options: NatsOptions, source: str) -> None:
-        raise NotImplementedError
+        self.source = source
+        self.stream = subjects.stream_name(source)
+        self._connection = NatsConnection(options, f"binlogsync reader {source}")
+        self._durables: dict[str, _Durable] = {}
+        self._schemas: dict[str, TableSchema] = {}
+        self._client: Client | None = None
 
     def open(self) -> StreamReader:
         """Connect and look at the stream; returns itself.
 
         Raises SinkError when NATS cannot be reached or refuses, WireError when the source has no stream yet.
         """
-        raise NotImplementedError
+        self._connection.open()
+        try:
+            self._state()
+        except BaseException:
+            self.close()
+            raise
+        return self
 
     def close(self) -> None:
         """Let go of the connection; never raises."""
-        raise NotImplementedError
+        self._durables.clear()
+        self._connection.close()
 
     def __enter__(self) -> StreamReader:
         return self.open()
@@ -84,42 +103,259 @@ class StreamReader:
     def ensure_durable(self, durable: str, database: str, table: str, start_sequence: int) -> None:
         """Make the durable of that table deliver from `start_sequence` on (the first message at or after it).
 
-        Kept as it is when its next undelivered or unacked message is the same one; else deleted and made anew.
+        Kept as it is when that is where it stands, with nothing unacked; else deleted and made anew.
         """
-        raise NotImplementedError
+        subject = subjects.table_subject(self.source, database, table)
+        follow = _Durable(durable, subject, max(start_sequence, 1) - 1)
+
+        async def ensure(client: Client) -> None:
+            await self._drop_subscription(durable)
+            info = await _consumer_info(client.jetstream(), self.stream, durable)
+            if info is None or not _stands_at(info, follow):
+                await self._recreate(client, follow)
+
+        self._retry(ensure)
+        self._durables[durable] = follow
 
     def fetch(self, durable: str, max_messages: int = 1000, timeout_s: float = 1.0) -> Sequence[StreamBatch]:
         """The next messages, in order, at least one when there is one within `timeout_s`; an empty list otherwise.
 
         Raises WireError for a message that cannot be read, SinkError when the connection is lost for too long.
         """
-        raise NotImplementedError
+        follow = self._durables.get(durable)
+        if follow is None:
+            raise ConfigError(f"durable {durable} is not followed by this reader; call ensure_durable first")
+        messages = self._retry(lambda client: self._fetch(client, follow, (max_messages, timeout_s)), extra_s=timeout_s)
+        follow.is_broken, was_broken = True, follow.is_broken
+        batches = decode(messages, Lookups(self.schema, self._large_object))
+        follow.is_broken = was_broken
+        if messages:
+            follow.given = messages[-1].sequence
+        return batches
 
     def ack(self, batch: StreamBatch) -> None:
         """Everything of the durable up to the end of `batch` is done; waits until the server has it. Nothing when reply is None."""
-        raise NotImplementedError
+        reply = batch.reply
+        if reply is None:
+            return
+
+        async def ack(client: Client) -> None:
+            try:
+                await client.request(reply, b"+ACK", timeout=self._connection.options.request_timeout_s)
+            except nats.errors.NoRespondersError:
+                log.debug("the durable of %s is gone; nothing to ack", reply)
+
+        self._retry(ack)
 
     def pending(self, durable: str) -> Pending | None:
         """How far the durable is; None when there is no such durable."""
-        raise NotImplementedError
+        info = self._retry(lambda client: _consumer_info(client.jetstream(), self.stream, durable))
+        if info is None:
+            return None
+        delivered = info.delivered.stream_seq if info.delivered else 0
+        if info.delivered is None or not info.delivered.consumer_seq:
+            delivered = (info.config.opt_start_seq or 1) - 1
+        return Pending(info.num_pending or 0, info.num_ack_pending or 0, delivered)
 
     def delete_durable(self, durable: str) -> None:
         """Remove it; nothing when there is none."""
-        raise NotImplementedError
+
+        async def delete(client: Client) -> None:
+            await self._drop_subscription(durable)
+            await _delete_consumer(client.jetstream(), self.stream, durable)
+
+        self._retry(delete)
+        self._durables.pop(durable, None)
 
     def first_sequence(self) -> int:
         """Of the oldest message that the stream still holds; last_sequence() + 1 when it holds none."""
-        raise NotImplementedError
+        state = self._state()
+        return state.first_seq if state.messages else state.last_seq + 1
 
     def last_sequence(self) -> int:
         """Of the newest message, checkpoint messages counted; 0 when there was none ever."""
-        raise NotImplementedError
+        return self._state().last_seq
 
     def change_at(self, sequence: int) -> ChangeBatch | None:
         """The change (or changes) of the message with that sequence; None when the stream does not hold it, or it holds only a
         checkpoint."""
-        raise NotImplementedError
+
+        async def get(client: Client) -> Delivered | None:
+            try:
+                raw = await client.jetstream().get_msg(self.stream, sequence)
+            except nats.js.errors.NotFoundError:
+                return None
+            if subjects.parse_table_subject(raw.subject or "") is None:
+                return None
+            return Delivered(sequence, raw.headers or {}, raw.data or b"")
+
+        message = self._retry(get) if sequence > 0 else None
+        return None if message is None else decode([message], Lookups(self.schema, self._large_object))[0].batch
 
     def tables(self) -> Mapping[tuple[str, str], int]:
         """(database, table) -> messages held, for every table that the stream holds changes of."""
-        raise NotImplementedError
+        wanted = subjects.table_subjects(self.source)
+        held: dict[tuple[str, str], int] = {}
+        for subject, count in (self._state(wanted).subjects or {}).items():
+            if (names := subjects.parse_table_subject(subject)) is not None:
+                held[names[1:]] = count
+        return held
+
+    def schema(self, fingerprint: str) -> TableSchema:
+        """The table schema with that fingerprint; raises WireError when the source's bucket does not hold it."""
+        if fingerprint not in self._schemas:
+            bucket = subjects.schema_bucket(self.source)
+
+            async def get(client: Client) -> bytes | None:
+                try:
+                    return (await (await client.jetstream().key_value(bucket)).get(fingerprint)).value
+                except nats.js.errors.NotFoundError:
+                    return None
+
+            document = self._retry(get)
+            if document is None:
+                raise WireError(
+                    f"key-value bucket {bucket} has no table schema {fingerprint}, which messages of stream {self.stream} need: "
+                    f"restore the bucket, or let the tail start again (it puts the schemas of the changes that it writes)"
+                )
+            self._schemas[fingerprint] = TableSchema.from_json(document)
+        return self._schemas[fingerprint]
+
+    def _large_object(self, name: str) -> bytes:
+        bucket = subjects.large_bucket(self.source)
+
+        async def get(client: Client) -> bytes | None:
+            try:
+                return (await (await client.jetstream().object_store(bucket)).get(name)).data
+            except nats.js.errors.NotFoundError:
+                return None
+
+        body = self._retry(get, extra_s=_LARGE_TIMEOUT_S)
+        if body is None:
+            raise WireError(
+                f"object store bucket {bucket} has no object {name}, which holds the body of this message: restore it"
+            )
+        return body
+
+    def _state(self, subjects_filter: str | None = None) -> StreamState:
+        async def look(client: Client) -> StreamState | None:
+            try:
+                return (await client.jetstream().stream_info(self.stream, subjects_filter)).state
+            except nats.js.errors.NotFoundError:
+                return None
+
+        state = self._retry(look)
+        if state is None:
+            raise WireError(f"source {self.source} has no stream {self.stream} yet; start its tail, which makes it")
+        return state
+
+    async def _fetch(self, client: Client, follow: _Durable, limits: tuple[int, float]) -> list[Delivered]:
+        js = client.jetstream()
+        if follow.is_broken:
+            await self._recreate(client, follow)
+        if follow.subscription is None:
+            follow.subscription = await js.pull_subscribe_bind(
+                follow.name, self.stream, pending_msgs_limit=-1, pending_bytes_limit=-1
+            )
+            follow.deliveries = 0
+        follow.is_broken = True
+        messages: list[Delivered] = []
+        try:
+            found = await follow.subscription.fetch(*limits)
+        except (nats.errors.TimeoutError, asyncio.TimeoutError):
+            found = []
+        follow.is_broken = False
+        for message in found:
+            sequence, number = _place(message.reply)
+            if follow.deliveries and number != follow.deliveries + 1:
+                log.warning(
+                    "durable %s: deliveries %d..%d did not arrive; starting it anew",
+                    follow.name,
+                    follow.deliveries + 1,
+                    number,
+                )
+                follow.is_broken = True
+                break
+            follow.deliveries = number
+            if sequence > follow.given:
+                messages.append(Delivered(sequence, message.headers or {}, message.data, message.reply))
+        return messages
+
+    async def _recreate(self, client: Client, follow: _Durable) -> None:
+        """The durable anew, behind what was handed out."""
+        js = client.jetstream()
+        await self._drop_subscription(follow.name)
+        follow.subscription, follow.is_broken = None, False
+        await _delete_consumer(js, self.stream, follow.name)
+        config = ConsumerConfig(
+            durable_name=follow.name,
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=follow.given + 1,
+            ack_policy=AckPolicy.ALL,
+            ack_wait=_ACK_WAIT_S,
+            max_ack_pending=-1,
+            filter_subject=follow.subject,
+        )
+        await js.add_consumer(self.stream, config)
+
+    async def _drop_subscription(self, durable: str) -> None:
+        follow = self._durables.get(durable)
+        if follow is None or follow.subscription is None:
+            return
+        subscription, follow.subscription = follow.subscription, None
+        try:
+            await subscription.unsubscribe()
+        except (nats.errors.Error, ValueError) as error:
+            log.debug("durable %s: unsubscribing: %r", durable, error)
+
+    def _retry(self, work: Callable[[Client], Awaitable[Result]], extra_s: float = 0.0) -> Result:
+        """The work, also over a lost connection, behind which every subscription and delivery is made anew."""
+
+        async def attempt(client: Client) -> Result:
+            self._forget_lost(client)
+            return await work(client)
+
+        try:
+            return self._connection.retry(attempt, self._connection.options.request_timeout_s + extra_s)
+        except nats.js.errors.APIError as error:
+            raise SinkError(
+                f"NATS at {self._connection.options.place} refuses to serve stream {self.stream}: {error.description} "
+                f"(code {error.err_code}); look at its log and at: nats stream info {self.stream}"
+            ) from error
+
+    def _forget_lost(self, client: Client) -> None:
+        if client is not self._client:
+            for follow in self._durables.values():
+                follow.is_broken = follow.is_broken or follow.subscription is not None
+                follow.subscription = None
+            self._client = client
+
+
+def _place(reply: str) -> tuple[int, int]:
+    """(stream sequence, consumer sequence) in the reply subject of a delivered message."""
+    tokens = reply.split(".")
+    first = 5 if len(tokens) == 9 else 7
+    return int(tokens[first]), int(tokens[first + 1])
+
+
+def _stands_at(info: ConsumerInfo, follow: _Durable) -> bool:
+    """True when the durable has nothing unacked and delivers next what `follow` wants next."""
+    if info.config.filter_subject != follow.subject or info.config.ack_policy != AckPolicy.ALL or info.num_ack_pending:
+        return False
+    if info.delivered is not None and info.delivered.consumer_seq:
+        return info.delivered.stream_seq == follow.given
+    return info.config.opt_start_seq == follow.given + 1
+
+
+async def _consumer_info(js: JetStreamContext, stream: str, durable: str) -> ConsumerInfo | None:
+    try:
+        return await js.consumer_info(stream, durable)
+    except nats.js.errors.NotFoundError:
+        return None
+
+
+async def _delete_consumer(js: JetStreamContext, stream: str, durable: str) -> None:
+    try:
+        await js.delete_consumer(stream, durable)
+    except nats.js.errors.NotFoundError:
+        return
