@@ -1,0 +1,90 @@
+"""ChangeBatches as the rows of the audit log: images and keys as JSON text, in the very form they have on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from binlogsync.change import ChangeBatch
+from binlogsync.render import Fragments, render_column
+from binlogsync.render.assemble import AFTER, BEFORE, Part, assemble
+from binlogsync.render.fragments import validity
+
+Image = Literal["before", "after"]
+
+
+def audit_rows(batches: Sequence[ChangeBatch]) -> pa.Table | None:
+    """One row a change, with `seq` to order them by; None when there is no change."""
+    tables = [_rows(batch) for batch in batches if len(batch)]
+    return pa.concat_tables(tables) if tables else None
+
+
+def _rows(batch: ChangeBatch) -> pa.Table:
+    count = len(batch)
+    before, after = (
+        _image_json(batch, image, batch.data.schema.field(image).type.names) for image in ("before", "after")
+    )
+    place = {name: batch.data.column(name) for name in ("pos", "row", "txn_pos", "seq")}
+    return pa.table(
+        {
+            "op": batch.data.column("op").cast(pa.string()),
+            "database": pa.repeat(pa.scalar(batch.schema.database), count),
+            "table_name": pa.repeat(pa.scalar(batch.schema.table), count),
+            "key": _keys(batch),
+            "before": before,
+            "after": after,
+            "gtid": batch.data.column("gtid").cast(pa.string()),
+            "server_uuid": pa.repeat(pa.scalar(batch.server_uuid), count),
+            "file": batch.data.column("file").cast(pa.string()),
+            **place,
+            "txn_order": batch.data.column("order"),
+            "committed_at": batch.data.column("ts_us"),
+            "id": change_ids(batch),
+        }
+    )
+
+
+def change_ids(batch: ChangeBatch) -> pa.StringArray:
+    """`Change.id` of each change."""
+    text = {name: batch.data.column(name).cast(pa.string()) for name in ("gtid", "order", "file", "pos", "row")}
+    by_gtid = pc.binary_join_element_wise(text["gtid"], text["order"], ":")
+    by_place = pc.binary_join_element_wise(batch.server_uuid, text["file"], text["pos"], text["row"], ":")
+    return pc.coalesce(by_gtid, by_place)
+
+
+def _keys(batch: ChangeBatch) -> pa.StringArray:
+    """The primary key after the change, before it for a delete; NULL where there is none."""
+    names = [
+        name
+        for name in batch.schema.primary_key
+        if all(name in batch.data.schema.field(image).type.names for image in ("before", "after"))
+    ]
+    if not names:
+        return pa.nulls(len(batch), pa.string())
+    return pc.coalesce(_image_json(batch, "after", names), _image_json(batch, "before", names))
+
+
+def _image_json(batch: ChangeBatch, image: Image, names: Sequence[str]) -> pa.StringArray:
+    """Those columns of an image as a JSON object; NULL where the image is."""
+    struct: pa.StructArray = batch.data.column(image)
+    arrays = dict(zip(struct.type.names, struct.flatten(), strict=True))
+    group = BEFORE if image == "before" else AFTER
+    parts = []
+    for name in names:
+        opening = (b"," if parts else b"{") + msgspec.json.encode(name) + b":"
+        fragments = render_column(batch.schema.column(name), arrays[name], batch.impossible.get((image, name)))
+        parts.append(Part(opening, fragments, group))
+    parts.append(Part(b"}" if parts else b"{}", None, group))
+    there = validity(struct)
+    texts = _strings(assemble(len(batch), parts, there, there))
+    return texts if struct.null_count == 0 else pc.if_else(struct.is_valid(), texts, None)
+
+
+def _strings(fragments: Fragments) -> pa.StringArray:
+    """The rows as an Arrow array, without a copy of the text."""
+    offsets, data = pa.py_buffer(fragments.offsets), pa.py_buffer(fragments.data)
+    return pa.LargeStringArray.from_buffers(len(fragments), offsets, data).cast(pa.string())

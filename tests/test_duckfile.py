@@ -1,0 +1,114 @@
+"""DuckDB files are held for one transaction, waited for, and named when someone else keeps them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from binlogsync.duckfile import DuckFile, quote
+from binlogsync.errors import ConsumeError, SinkError
+from tests.duck import query
+
+_HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+
+
+@contextmanager
+def held_by_another(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has the file open until its input ends."""
+    command = [sys.executable, "-c", _HOLD, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.stdin.close()
+        process.wait(10)
+
+
+def test_a_transaction_is_kept_whole(tmp_path: Path) -> None:
+    file = DuckFile(tmp_path / "new" / "folder" / "a.duckdb")
+    with file.transaction() as connection:
+        connection.execute("CREATE TABLE t (a INT)")
+    with pytest.raises(RuntimeError), file.transaction() as connection:
+        connection.execute("INSERT INTO t VALUES (1)")
+        raise RuntimeError
+    assert query(file.path, "FROM t") == []
+
+
+def test_another_process_can_open_it_between_transactions(tmp_path: Path) -> None:
+    file = DuckFile(tmp_path / "a.duckdb")
+    with file.transaction() as connection:
+        connection.execute("CREATE TABLE t (a INT)")
+    with held_by_another(file.path):
+        pass
+    with file.transaction() as connection:
+        connection.execute("INSERT INTO t VALUES (1)")
+
+
+def test_a_lock_is_waited_for(tmp_path: Path) -> None:
+    file = DuckFile(tmp_path / "a.duckdb", timeout_s=20)
+    with held_by_another(file.path) as process:
+        assert process.stdin is not None
+        timer = threading.Timer(0.3, process.stdin.close)
+        timer.start()
+        with file.transaction() as connection:
+            connection.execute("CREATE TABLE t (a INT)")
+        timer.join()
+
+
+def test_who_holds_it_is_named_when_the_wait_is_over(tmp_path: Path) -> None:
+    file = DuckFile(tmp_path / "a.duckdb", timeout_s=0.2, error=ConsumeError)
+    with (
+        held_by_another(file.path) as process,
+        pytest.raises(ConsumeError, match=rf"a\.duckdb was held by process {process.pid} for 0\.2 s"),
+        file.transaction(),
+    ):
+        pass
+
+
+def test_threads_queue_up(tmp_path: Path) -> None:
+    path = tmp_path / "a.duckdb"
+    with DuckFile(path).transaction() as connection:
+        connection.execute("CREATE TABLE t (a INT)")
+
+    def write() -> None:
+        file = DuckFile(path)
+        for _ in range(5):
+            with file.transaction() as connection:
+                connection.execute("INSERT INTO t SELECT count(*) FROM t")
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert query(path, "SELECT a FROM t ORDER BY a") == [(i,) for i in range(20)]
+
+
+def test_kept_open_until_released(tmp_path: Path) -> None:
+    file, other = DuckFile(tmp_path / "a.duckdb"), DuckFile(tmp_path / "a.duckdb", timeout_s=0.05)
+    with file.transaction(keep_open=True) as connection:
+        connection.execute("CREATE TABLE t (a INT)")
+    assert file.is_open
+    with pytest.raises(SinkError, match="another thread"), other.transaction():
+        pass
+    file.release()
+    with other.transaction() as connection:
+        connection.execute("INSERT INTO t VALUES (1)")
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.duckdb"
+    path.write_text("no database" * 1000)
+    with pytest.raises(SinkError, match=r"a\.duckdb cannot be opened by DuckDB"), DuckFile(path).transaction():
+        pass
+
+
+def test_names_are_quoted() -> None:
+    assert quote('a"b', "c d") == '"a""b"."c d"'
