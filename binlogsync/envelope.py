@@ -14,7 +14,8 @@ equal batches, except for `seq`, which is not on the wire. `encode_arrow` and `d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
@@ -50,6 +51,7 @@ JSON_LINES = "application/x-ndjson"
 ARROW = "application/vnd.apache.arrow.stream"
 
 VERSION = "1"
+_UNFIT = re.compile(r'["\\\x00-\x1f]')
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,29 +164,42 @@ _JSON_TYPES: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class _Codec:
-    """Decoders of one table's envelopes: `full` insists on every column, `partial` lets columns be absent."""
+    """How one table's envelopes are read.
 
-    full: msgspec.json.Decoder[Any]
+    Attributes:
+        full: insists on every column; None where it cannot be had.
+        partial: lets columns be absent.
+        values: an image's values in the order of the columns, UNSET where absent.
+        null_image: stands for an image that is null.
+    """
+
+    full: msgspec.json.Decoder[Any] | None
     partial: msgspec.json.Decoder[Any]
-    values: attrgetter[Any]
+    values: Callable[[Any], tuple[Any, ...]]
     null_image: Any
 
 
 @lru_cache(maxsize=1024)
 def _codec(schema: TableSchema) -> _Codec:
+    if any(_UNFIT.search(column.name) for column in schema.columns) or len(schema.columns) < 2:
+        return _codec_by_name(schema)
     names = {f"c{i}": column.name for i, column in enumerate(schema.columns)}
     shapes = [(name, _json_type(column)) for name, column in zip(names, schema.columns, strict=True)]
     full = msgspec.defstruct("Image", shapes, rename=names, gc=False)
-    unset = msgspec.UnsetType
-    partial = msgspec.defstruct(
-        "PartialImage", [(name, shape | unset, msgspec.UNSET) for name, shape in shapes], rename=names, gc=False
-    )
-    getter = attrgetter(*names) if len(names) > 1 else _single(next(iter(names), None))
-    return _Codec(_decoder(full), _decoder(partial), getter, full(*[None] * len(names)))
+    optional = [(name, shape | msgspec.UnsetType, msgspec.UNSET) for name, shape in shapes]
+    partial = msgspec.defstruct("PartialImage", optional, rename=names, gc=False)
+    return _Codec(_decoder(full), _decoder(partial), attrgetter(*names), full(*[None] * len(names)))
 
 
-def _single(name: str | None) -> Any:
-    return lambda image: () if name is None else (getattr(image, name),)
+def _codec_by_name(schema: TableSchema) -> _Codec:
+    """For tables whose column names msgspec's structs cannot have, and for tables of one column: slower, the same result."""
+    readers = [(column.name, msgspec.json.Decoder(_json_type(column)).decode) for column in schema.columns]
+
+    def values(image: dict[str, msgspec.Raw]) -> tuple[Any, ...]:
+        return tuple(read(image[name]) if name in image else msgspec.UNSET for name, read in readers)
+
+    nothing = {column.name: msgspec.Raw(b"null") for column in schema.columns}
+    return _Codec(None, _decoder(dict[str, msgspec.Raw]), values, nothing)
 
 
 def _json_type(column: Column) -> Any:
@@ -193,7 +208,7 @@ def _json_type(column: Column) -> Any:
     return _JSON_TYPES.get(column.type, str | None)
 
 
-def _decoder(image: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
+def _decoder(image: Any) -> msgspec.json.Decoder[Any]:
     fields: list[tuple[str, Any]] = [
         ("before", image | None),
         ("after", image | None),
@@ -216,27 +231,34 @@ def parse(messages: Sequence[bytes], schema: TableSchema) -> list[ChangeBatch]:
     Raises WireError for a message that is not what `render` writes.
     """
     codec = _codec(schema)
-    try:
-        envelopes = codec.full.decode_lines(b"\n".join(messages))
-        is_full = True
-    except msgspec.ValidationError:
-        envelopes = [
-            envelope for i, message in enumerate(messages) for envelope in _decode_partial(codec, message, i, schema)
-        ]
-        is_full = False
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise WireError(f"{schema.name}: a message is not JSON: {error}") from error
+    envelopes = _decode_full(codec, messages)
+    is_full = envelopes is not None
+    if envelopes is None:
+        envelopes = [e for i, message in enumerate(messages) for e in _decode_partial(codec, message, i, schema)]
     images = [
         [codec.null_image if envelope.before is None else envelope.before for envelope in envelopes],
         [codec.null_image if envelope.after is None else envelope.after for envelope in envelopes],
     ]
-    rows = [list(map(codec.values, image)) for image in images]
+    try:
+        rows = [list(map(codec.values, image)) for image in images]
+    except msgspec.DecodeError as error:
+        raise WireError(f"{schema.name}: a value is not of its column's type: {error}") from error
     starts = _starts(envelopes, None if is_full else rows)
     return [
         _batch(schema, envelopes[start:stop], [image[start:stop] for image in rows], start)
         for start, stop in zip(starts, [*starts[1:], len(envelopes)], strict=True)
         if stop > start
     ]
+
+
+def _decode_full(codec: _Codec, messages: Sequence[bytes]) -> list[Any] | None:
+    """All envelopes in one go; None when one of them is not a full one, or is none at all."""
+    if codec.full is None:
+        return None
+    try:
+        return list(codec.full.decode_lines(b"\n".join(messages)))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def _decode_partial(codec: _Codec, message: bytes, number: int, schema: TableSchema) -> list[Any]:
@@ -277,8 +299,7 @@ def _batch(
     images = []
     for name, values in zip(("before", "after"), rows, strict=True):
         is_null = [getattr(envelope, name) is None for envelope in envelopes]
-        flagged = [f"{name}." if source.json_null else "" for source in sources]
-        images.append(_image(schema, (name, flagged, sources), values, is_null, impossible))
+        images.append(_image(schema, (name, sources), values, is_null, impossible))
     columns: dict[str, Any] = {
         name: [getattr(source, name) for source in sources]
         for name in ("ts_us", "gtid", "file", "pos", "row", "txn_pos")
@@ -291,29 +312,35 @@ def _batch(
     return build_batch(schema, ops, (images[0], images[1]), columns, server, impossible)
 
 
+def _is_json_null(source: _Source, name: str) -> bool:
+    return bool(source.json_null) and name in source.json_null
+
+
 def _image(
     schema: TableSchema,
-    where: tuple[Any, Sequence[str], Sequence[Any]],
+    where: tuple[Any, Sequence[_Source]],
     rows: Sequence[tuple[Any, ...]],
     is_null: Sequence[bool],
     impossible: dict[tuple[Literal["before", "after"], str], pa.StringArray],
 ) -> pa.StructArray:
-    """One image of all rows; `where` is its name, and what the envelopes say about JSON nulls."""
-    name, flagged, sources = where
+    """One image of all rows; `where` is its name, and the sources, which say what of it is a JSON null."""
+    name, sources = where
     sample = next((row for row, null in zip(rows, is_null, strict=True) if not null), None)
     columns = zip(schema.columns, zip(*rows, strict=True), strict=True) if rows else ()
     arrays, fields = [], []
     for i, (column, values) in enumerate(columns):
         if sample is not None and sample[i] is msgspec.UNSET:
             continue
-        if column.type in RAW_TYPES or sample is None:
-            values = [None if v is None or v is msgspec.UNSET else bytes(v) for v in values]
+        own = [None if null else value for value, null in zip(values, is_null, strict=True)]
+        if column.type in RAW_TYPES:
+            own = [None if value is None else bytes(value) for value in own]
         if column.type == "json":
-            values = [
-                None if v == b"null" and not (flagged[k] and f"{name}.{column.name}" in sources[k].json_null) else v
-                for k, v in enumerate(values)
+            place = f"{name}.{column.name}"
+            own = [
+                None if value == b"null" and not _is_json_null(source, place) else value
+                for value, source in zip(own, sources, strict=True)
             ]
-        array, texts = read_column(column, values)
+        array, texts = read_column(column, own)
         if texts is not None:
             impossible[name, column.name] = texts
         arrays.append(array)
@@ -354,7 +381,7 @@ def decode_arrow(message: bytes) -> ChangeBatch:
         metadata = data.schema.metadata or {}
         schema = TableSchema.from_json(metadata[_DOCUMENT])
         server_uuid, server_id = metadata[_SERVER_UUID].decode(), int(metadata[_SERVER_ID])
-    except (pa.ArrowException, StopIteration, KeyError, ValueError) as error:
+    except (pa.ArrowException, OSError, StopIteration, KeyError, ValueError) as error:
         raise WireError(
             f"a message of {len(message)} bytes is no Arrow stream that binlogsync writes: {error!r}"
         ) from error
