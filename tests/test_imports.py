@@ -40,6 +40,8 @@ RULES = (
         ("pyarrow", "binlogsync.binlog", *CORE, *KERNELS),
         never=("socket", "ssl", "selectors", "asyncio", "http", "urllib", "subprocess"),
     ),
+    # A SQL parser, for the statements that a binlog holds as text.
+    Rule("binlogsync/binlog/ddl.py", ("sqlglot", *CORE)),
     Rule("resources/", ("binlogsync", "resources", *DAGSTER, "pydantic")),
     Rule("sensors/", ("binlogsync", "resources", "sensors", *DAGSTER)),
     Rule("pipelines/", ANYTHING),

@@ -182,6 +182,7 @@ def _walk(  # type: ignore[no-untyped-def]  # noqa: PLR0915
         begin = state[0] - size[i] - trailer
         if code == 33 or code == 34 or code == 162:  # GTID, anonymous GTID, MariaDB's GTID
             if end - body < (13 if code == 162 else 25):
+                state[0] = before
                 return i, 6
             ts_us = types.int64(load_u32(event)) * 1_000_000
             found = types.int64(-1)
@@ -209,6 +210,7 @@ def _walk(  # type: ignore[no-untyped-def]  # noqa: PLR0915
                 state[5] = found
         elif code == 19:  # TABLE_MAP
             if end - body < 8:
+                state[0] = before
                 return i, 6
             slot = slots[load_u48(body) % 65536]
             if slot < 0 or known_size[slot] != end - body or not same(known + known_at[slot], body, end - body):
@@ -217,18 +219,22 @@ def _walk(  # type: ignore[no-untyped-def]  # noqa: PLR0915
         elif 30 <= code <= 32 or 23 <= code <= 25:  # rows, version 2 and 1
             at = body + 8
             if at + 2 > end:
+                state[0] = before
                 return i, 6
             table_id = load_u48(body)
             if table_id == 0xFFFFFF:
                 continue
             if state[1] == 0:
+                state[0] = before
                 return i, 7
             slot = slots[table_id % 65536]
             if slot < 0 or load_u48(known + known_at[slot]) != table_id:
+                state[0] = before
                 return i, 4
             if code >= 30:
                 at += load_u16(at)
             if at + 1 > end:
+                state[0] = before
                 return i, 6
             op = code - 30 if code >= 30 else code - 23
             columns = types.int64(load_u8(at))
@@ -237,10 +243,12 @@ def _walk(  # type: ignore[no-untyped-def]  # noqa: PLR0915
                 columns = types.int64(load_u16(at))
                 at += 2
             elif columns > 250:
+                state[0] = before
                 return i, 6
             width = (columns + 7) // 8
             images = 2 if op == 1 else 1
             if at + images * width > end:
+                state[0] = before
                 return i, 6
             r = state[3]
             r_at[r], r_end[r], r_layout[r], r_op[r] = at + images * width - base, end - base, known_layout[slot], op
@@ -253,6 +261,7 @@ def _walk(  # type: ignore[no-untyped-def]  # noqa: PLR0915
             state[1] = 0
         elif code == 2:  # QUERY
             if end - body < 14:
+                state[0] = before
                 return i, 6
             text = body + 13 + load_u16(body + 11) + load_u8(body + 8) + 1
             if end - text == 5 and load_u32(text) == 0x49474542 and load_u8(text + 4) == 0x4E:  # BEGIN

@@ -121,18 +121,24 @@ class BinlogReader:
         base = int(buffer.ctypes.data)
         trailer = CHECKSUM_SIZE if self._checksum else 0
         begun = at = 0
-        while at < count:
-            at, halt = self._assembler.walk(base, at, count, trailer)
-            if halt == Halt.DONE:
-                break
-            if halt == Halt.RARE:
-                ended = self._rare(buffer, base, at, at + 1 - begun)
-                at += 1
-                if ended is not None:
-                    begun = at
-                    yield ended
-            else:
-                at = self._learn(buffer, at, halt)
+        try:
+            while at < count:
+                at, halt = self._assembler.walk(base, at, count, trailer)
+                if halt == Halt.DONE:
+                    break
+                if halt == Halt.RARE:
+                    ended = self._rare(buffer, base, at, at + 1 - begun)
+                    at += 1
+                    if ended is not None:
+                        begun = at
+                        yield ended
+                else:
+                    at = self._learn(buffer, at, halt)
+        except DecodeError:
+            # What lies before the event that cannot be read is good, and is handed over before the error.
+            if at > begun:
+                yield self._assembler.finish(base, "more", at - begun)
+            raise
         if at > begun:
             yield self._assembler.finish(base, "more", at - begun)
 
@@ -169,6 +175,7 @@ class BinlogReader:
         try:
             number = self._catalog.partial(int(rows.layout[last]), buffer[start - width : start].tobytes(), op)
         except ColumnError as error:
+            self._assembler.state[Field.ROWS] = last
             self._refuse(str(error), self._place(header), layout.schema.name, error.column)
         rows.layout[last] = number
 

@@ -1,0 +1,142 @@
+"""Stretches of changes -> flushes, by the rules: so many changes, so many bytes, so many seconds, a rotation, a DDL.
+
+Pure: the clock is an argument. A flush is cut wherever its rule holds, inside a transaction too; its checkpoint says how many
+changes of that transaction are in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from binlogsync.binlog.reader import Stretch
+from binlogsync.change import ChangeBatch
+from binlogsync.errors import ConfigError
+from binlogsync.flush import Flush, FlushReason, Run, SchemaChange
+from binlogsync.position import Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class FlushRules:
+    """When a flush is due.
+
+    Attributes:
+        rows: changes that have accumulated.
+        bytes: of their values.
+        interval_s: seconds since the first of them arrived.
+        idle_s: seconds after which a checkpoint that has moved without changes is stored all the same.
+    """
+
+    rows: int = 1024
+    bytes: int = 64 << 20
+    interval_s: float = 3.0
+    idle_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.bytes < 1:
+            raise ConfigError(f"a flush needs at least one change and one byte, not {self.rows} and {self.bytes}")
+        if self.interval_s <= 0 or self.idle_s <= 0:
+            raise ConfigError(f"flush intervals are above 0 seconds, not {self.interval_s} and {self.idle_s}")
+
+
+class Accumulator:
+    """Collects stretches of one source until a flush is due."""
+
+    def __init__(self, source: str, rules: FlushRules, start: Checkpoint, now_s: float, first_number: int = 1) -> None:
+        self._source = source
+        self._rules = rules
+        self._number = first_number
+        self._start = start.at_boundary()
+        self._reached = self._start
+        self._batches: list[ChangeBatch] = []
+        self._runs: list[Run] = []
+        self._schema_changes: list[SchemaChange] = []
+        self._dropped = 0
+        self._rows = self._bytes = 0
+        self._opened_s: float | None = None
+        self._last_cut_s = now_s
+        self._forced: FlushReason | None = None
+
+    @property
+    def rows(self) -> int:
+        """Changes that wait for a flush."""
+        return self._rows
+
+    @property
+    def next_number(self) -> int:
+        """Number of the next flush."""
+        return self._number
+
+    def add(self, stretch: Stretch, now_s: float) -> None:
+        """Take in a stretch that came at `now_s` (seconds since 1970)."""
+        runs = stretch.runs
+        if stretch.carried and self._runs:
+            runs = _without_first(runs)
+        self._runs += runs
+        self._batches += stretch.batches
+        self._schema_changes += stretch.schema_changes
+        self._dropped += stretch.dropped
+        self._rows += sum(len(batch) for batch in stretch.batches)
+        self._bytes += sum(batch.nbytes for batch in stretch.batches)
+        # A GTID dump begins with files that it skips: their positions lie behind what is reached already.
+        if stretch.transactions or not stretch.checkpoint.precedes(self._reached):
+            self._reached = stretch.checkpoint
+        if self._opened_s is None and (self._batches or self._schema_changes):
+            self._opened_s = now_s
+        if stretch.end == "rotation":
+            self._forced = "rotation"
+        elif stretch.end == "schema":
+            self._forced = self._forced or "schema"
+
+    def due(self, now_s: float) -> FlushReason | None:
+        """Which rule asks for a flush now, or None."""
+        if self._forced is not None:
+            return self._forced
+        if self._rows >= self._rules.rows:
+            return "rows"
+        if self._bytes >= self._rules.bytes:
+            return "bytes"
+        if self._opened_s is not None and now_s - self._opened_s >= self._rules.interval_s:
+            return "interval"
+        if self._reached != self._start and now_s - self._last_cut_s >= self._rules.idle_s:
+            return "idle"
+        return None
+
+    def wait_s(self, now_s: float) -> float:
+        """Seconds until the interval rule will hold; that of an idle source when nothing has accumulated."""
+        if self._opened_s is None:
+            return self._rules.interval_s
+        return max(0.0, self._opened_s + self._rules.interval_s - now_s)
+
+    def cut(self, reason: FlushReason, now_s: float) -> Flush | None:
+        """Everything so far as a flush, and begin the next; None when nothing has moved."""
+        if not self._batches and not self._schema_changes and self._reached == self._start:
+            self._forced = None
+            return None
+        opened_s = self._opened_s if self._opened_s is not None else now_s
+        flush = Flush(
+            source=self._source,
+            number=self._number,
+            reason=reason,
+            batches=tuple(self._batches),
+            start=self._start,
+            checkpoint=self._reached,
+            runs=tuple(self._runs),
+            schema_changes=tuple(self._schema_changes),
+            dropped=self._dropped,
+            opened_us=int(opened_s * 1e6),
+            closed_us=int(now_s * 1e6),
+        )
+        self._number += 1
+        self._start = self._reached
+        self._batches, self._runs, self._schema_changes = [], [], []
+        self._dropped = self._rows = self._bytes = 0
+        self._opened_s, self._forced, self._last_cut_s = None, None, now_s
+        return flush
+
+
+def _without_first(runs: tuple[Run, ...]) -> tuple[Run, ...]:
+    """The runs without their first transaction, which the flush knows already."""
+    first, *rest = runs
+    if len(first.begin) == 1:
+        return tuple(rest)
+    return (replace(first, first=first.first + 1, begin=first.begin[1:], first_seq=first.first_seq[1:]), *rest)

@@ -1,0 +1,144 @@
+"""One flush to every sink at once, and the checkpoint to the position store when the last of them has it.
+
+Each sink has a thread of its own, so that publishing and auditing overlap with each other and with reading. What waits is
+bounded in bytes. The first error ends it all: it is raised in the thread that calls `put`, `wait` or `check`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from binlogsync.errors import BinlogSyncError
+from binlogsync.flush import Flush
+from binlogsync.position import Checkpoint
+from binlogsync.sinks import Sink
+
+log = logging.getLogger(__name__)
+
+
+class Fanout:
+    """Feeds `sinks` until closed.
+
+    Args:
+        sinks: each with the checkpoint that it has, None when it is empty.
+        save: keeps a checkpoint that every sink has; called in order, from the sinks' threads.
+        limit_bytes: flushes that wait may hold so many bytes; one flush is always taken.
+    """
+
+    def __init__(
+        self, sinks: Mapping[Sink, Checkpoint | None], save: Callable[[Checkpoint], None], limit_bytes: int
+    ) -> None:
+        self._save = save
+        self._limit = limit_bytes
+        self._changed = threading.Condition()
+        self._stored = dict(sinks)
+        self._queues: dict[Sink, deque[Flush]] = {sink: deque() for sink in sinks}
+        self._unstored: deque[Flush] = deque()
+        self._left: dict[int, int] = {}
+        self._finished: list[Flush] = []
+        self._bytes = 0
+        self._error: BaseException | None = None
+        self._closing = False
+        self._threads = [
+            threading.Thread(target=self._serve, args=(sink,), name=f"sink-{sink.name}", daemon=True) for sink in sinks
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def put(self, flush: Flush, tick: Callable[[], None]) -> None:
+        """Hand over a flush; waits while too much is waiting, calling `tick` about twice a second."""
+        size = flush.nbytes
+        while True:
+            with self._changed:
+                self._raise()
+                if not self._unstored or self._bytes + size <= self._limit:
+                    self._unstored.append(flush)
+                    self._left[flush.number] = len(self._queues)
+                    self._bytes += size
+                    for queue in self._queues.values():
+                        queue.append(flush)
+                    self._changed.notify_all()
+                    return
+                self._changed.wait(0.5)
+            tick()
+
+    def wait(self, tick: Callable[[], None]) -> None:
+        """Return when every flush is stored and saved."""
+        while True:
+            with self._changed:
+                self._raise()
+                if not self._unstored:
+                    return
+                self._changed.wait(0.5)
+            tick()
+
+    def check(self) -> list[Flush]:
+        """Flushes stored and saved since the last call."""
+        with self._changed:
+            self._raise()
+            finished, self._finished = self._finished, []
+            return finished
+
+    @property
+    def waiting(self) -> int:
+        """Flushes that are not stored everywhere yet."""
+        with self._changed:
+            return len(self._unstored)
+
+    def close(self) -> None:
+        """End the threads; a write under way is waited for, what waits behind it is dropped."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _serve(self, sink: Sink) -> None:
+        """The thread of one sink."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing or self._error is not None or bool(self._queues[sink]))
+                if self._closing or self._error is not None:
+                    return
+                flush = self._queues[sink].popleft()
+            try:
+                self._write(sink, flush)
+                self._count_off(flush)
+            except BaseException as error:  # noqa: BLE001 - handed to the thread that feeds us, which raises it
+                if not isinstance(error, BinlogSyncError):
+                    log.exception("sink %s failed at flush %d", sink.name, flush.number)
+                with self._changed:
+                    self._error = self._error or error
+                    self._changed.notify_all()
+                return
+
+    def _write(self, sink: Sink, flush: Flush) -> None:
+        """Store what the sink has not; its thread alone touches its checkpoint."""
+        stored = self._stored[sink]
+        if stored is not None and not stored.precedes(flush.checkpoint):
+            return
+        sink.write(flush.after(stored))
+        self._stored[sink] = flush.checkpoint
+
+    def _count_off(self, flush: Flush) -> None:
+        """One sink more has it; the last one saves the checkpoint."""
+        with self._changed:
+            self._left[flush.number] -= 1
+            if self._left[flush.number]:
+                return
+            # Sinks store in order, so the flush that all have now is the oldest one.
+            assert self._unstored[0] is flush
+        self._save(flush.checkpoint)
+        with self._changed:
+            del self._left[flush.number]
+            self._unstored.popleft()
+            self._bytes -= flush.nbytes
+            self._finished.append(flush)
+            self._changed.notify_all()

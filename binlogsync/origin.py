@@ -1,0 +1,71 @@
+"""Where a tail begins: what its sinks hold, then what the position store knows, then what is configured.
+
+The sinks' own word counts, because each stores its checkpoint with its data. A sink that holds less than the store says has
+lost what it had acknowledged: the tail goes on from where the sink ends, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from binlogsync.errors import PositionError
+from binlogsync.mysql import MySQLConfig, ServerInfo, parse_start, resolve_start
+from binlogsync.position import Checkpoint
+from binlogsync.sinks import Sink
+from binlogsync.stores import PositionStore
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where to begin.
+
+    Attributes:
+        start: the oldest checkpoint that counts.
+        sinks: what each sink holds already, None for nothing.
+        recoveries: what was found lost, a sentence each.
+    """
+
+    start: Checkpoint
+    sinks: Mapping[Sink, Checkpoint | None]
+    recoveries: tuple[str, ...]
+
+
+def find_origin(
+    config: MySQLConfig, info: ServerInfo, sinks: Iterable[Sink], store: PositionStore, source: str, start: str
+) -> Origin:
+    """Open the sinks and decide. Raises SinkError, StoreError, SourceError, PositionError."""
+    held = {sink: sink.open(source) for sink in sinks}
+    saved = store.load(source)
+    known = [checkpoint for checkpoint in held.values() if checkpoint is not None]
+    if saved is not None and None in held.values():
+        known.append(saved)
+    if not known:
+        return Origin(resolve_start(config, parse_start(start)), held, ())
+    oldest = known[0]
+    for checkpoint in known[1:]:
+        if checkpoint.precedes(oldest):
+            oldest = checkpoint
+    if oldest.skip and oldest.server_uuid != info.server_uuid:
+        raise PositionError(
+            f"{source}: the checkpoint {oldest} lies inside a transaction of server {oldest.server_uuid}, and this is "
+            f"{info.server_uuid}; tail the first server until it is quiet, or begin anew"
+        )
+    return Origin(oldest, held, tuple(_losses(held, saved, source)))
+
+
+def _losses(held: Mapping[Sink, Checkpoint | None], saved: Checkpoint | None, source: str) -> Iterable[str]:
+    """A sentence for each sink that holds less than it had acknowledged."""
+    if saved is None:
+        return
+    for sink, checkpoint in held.items():
+        if checkpoint is None:
+            yield (
+                f"{sink.name} is empty, though {source} was stored up to {saved}: it is new, or lost everything; going on from "
+                f"{saved}, what lay before is not in it"
+            )
+        elif checkpoint.precedes(saved):
+            yield (
+                f"{sink.name} ends at {checkpoint}, though it had acknowledged {source} up to {saved}: it lost what lies "
+                "between; reading that again"
+            )
