@@ -28,7 +28,7 @@ class PruneConfig(dg.Config):
     at_most: int = Field(default=2000, ge=1, description="Runs deleted by one run of this job.")
 
 
-@dg.op(name="prune_runs")
+@dg.op(name="delete_old_runs")
 def prune_op(context: dg.OpExecutionContext, config: PruneConfig) -> None:
     """Delete old runs; says how many, and what they freed."""
     runs = runs_to_prune(context.instance, config, time.time())

@@ -25,6 +25,11 @@ def integer(name: str, default: int) -> int:
     return dg.EnvVar.int(name) if os.environ.get(name) else default
 
 
+def optional_integer(name: str) -> int | None:
+    """A number that may be left out."""
+    return dg.EnvVar.int(name) if os.environ.get(name) else None
+
+
 def switch(name: str, default: bool) -> bool:
     """A choice that shapes the definitions, so that it is read at once: 1, true, yes, on or running means yes."""
     value = os.environ.get(name, "").strip().lower()

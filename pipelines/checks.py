@@ -1,0 +1,96 @@
+"""Asset checks that a person runs: is the tail heard of, does a mirror hold as many rows as MySQL.
+
+They are jobs of their own, apart from the consumers' runs, because they cost: a row count reads the whole table in
+MySQL.
+"""
+
+import threading
+from collections.abc import Sequence
+from contextlib import closing
+
+import dagster as dg
+
+from binlogsync.duckfile import DuckFile
+from binlogsync.keeper import KeeperRules
+from binlogsync.mysql.config import MySQLConfig, connect, fetch
+from binlogsync.stores import Lease
+from pipelines.keys import TableName, binlog_key
+from pipelines.preview import count_rows
+from pipelines.tables import TableAsset
+
+ATTEMPTS = 10
+WAIT_S = 2.0
+
+
+def binlog_checks(source: str) -> list[dg.AssetChecksDefinition]:
+    """`tail_alive` of the source's binary log."""
+
+    @dg.asset_check(
+        asset=binlog_key(source),
+        name="tail_alive",
+        required_resource_keys={"positions"},
+        description="The tail of this source renewed its lease a moment ago.",
+    )
+    def _alive(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        with context.resources.positions.store() as store:
+            return tail_alive(store.lease(source))
+
+    return [_alive]
+
+
+def tail_alive(lease: Lease | None, rules: KeeperRules | None = None) -> dg.AssetCheckResult:
+    """Passed when the lease is held, and was heard of lately."""
+    if lease is None:
+        return dg.AssetCheckResult(passed=False, description="No tail ever claimed this source; switch its sensor on.")
+    said = "let go of it" if lease.released else "was heard of"
+    return dg.AssetCheckResult(
+        passed=not lease.released and lease.age_s <= (rules or KeeperRules()).stale_s,
+        description=f"{lease.owner} {said} {lease.age_s:.0f} s ago.",
+        metadata={"owner": lease.owner, "epoch": lease.epoch, "age_s": round(lease.age_s, 1)},
+    )
+
+
+def parity_checks(tables: Sequence[TableAsset], mysql_key: str) -> list[dg.AssetChecksDefinition]:
+    """`row_count` of each mirror among the tables."""
+    return [_parity_check(table, mysql_key) for table in tables if table.is_mirror]
+
+
+def _parity_check(table: TableAsset, mysql_key: str) -> dg.AssetChecksDefinition:
+    name = table.name
+
+    @dg.asset_check(
+        asset=name.consumer_key,
+        name="row_count",
+        required_resource_keys={mysql_key, "warehouse"},
+        description=f"The mirror holds as many rows as {name} in MySQL. Counts the whole table there.",
+    )
+    def _row_count(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        mysql = getattr(context.resources, mysql_key).config(name.source)
+        return row_count(name, mysql, context.resources.warehouse.file())
+
+    return _row_count
+
+
+def row_count(name: TableName, mysql: MySQLConfig, file: DuckFile) -> dg.AssetCheckResult:
+    """Compare the counts, some times over, because changes may be on their way; one that stays differs."""
+    pause = threading.Event()
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            pause.wait(WAIT_S)
+        there = _count_in_mysql(name, mysql)
+        here = count_rows(file, name.database, name.table)
+        if there == here:
+            break
+    return dg.AssetCheckResult(
+        passed=there == here,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"MySQL has {there} row(s), the mirror {'none yet' if here is None else here}"
+        + ("." if there == here else "; changes may be on their way, else fill this mirror anew."),
+        metadata={"mysql": there, "mirror": here or 0, "attempts": attempt + 1},
+    )
+
+
+def _count_in_mysql(name: TableName, mysql: MySQLConfig) -> int:
+    database, table = (part.replace("`", "``") for part in (name.database, name.table))
+    with closing(connect(mysql)) as connection:
+        return int(fetch(mysql, connection, f"SELECT COUNT(*) AS n FROM `{database}`.`{table}`")[0]["n"])

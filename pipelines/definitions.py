@@ -1,0 +1,96 @@
+"""The Definitions of this project: for each source a tail and its keeper, its tables and their backlog sensor.
+
+Loading needs no server and no environment variable. Sensors and the nightly prune are off until a person switches
+them on, so that opening the UI does not begin to tail somebody's production by itself; BINLOGSYNC_SENSORS=running has
+them on at once, as the demo does. Options per deployment are in pipelines/sources.py, connections in resources/.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from binlogsync.errors import ConfigError
+from pipelines import consumers
+from pipelines.checks import binlog_checks, parity_checks
+from pipelines.discovery import Found, find
+from pipelines.keys import binlog_key
+from pipelines.maintenance import prune_job, prune_schedule
+from pipelines.sources import SourceSettings, configured_sources, tail_config
+from pipelines.tables import TableAsset
+from pipelines.tail import TailConfig, tail_job, tail_job_name
+from resources import environment
+from resources.audit import AuditLog
+from resources.jetstream import JetStream
+from resources.mysql import MySQLSource
+from resources.positions import Positions
+from resources.warehouse import Warehouse
+from sensors.backlog import WatchedTable, backlog_sensor
+from sensors.tail import tail_sensor
+
+
+def build(sources: Sequence[SourceSettings], found: Found, options: TailConfig, *, running: bool) -> dg.Definitions:
+    """Definitions of these sources and tables; `running` switches the sensors on. Raises ConfigError."""
+    known = {source.name for source in sources}
+    for table in found.tables:
+        if table.name.source not in known:
+            raise ConfigError(
+                f"{table.name} is consumed from source {table.name.source!r}, which BINLOGSYNC_SOURCE does not name"
+            )
+    assets: list[Any] = [*found.assets]
+    checks: list[Any] = [*found.checks]
+    jobs: list[Any] = [prune_job]
+    sensors: list[Any] = []
+    for source in sources:
+        tables = found.of(source.name)
+        assets += [
+            binlog_spec(source.name),
+            *(part for table in tables for part in (*table.upstream, table.definition)),
+        ]
+        checks += [*binlog_checks(source.name), *parity_checks(tables, source.mysql_key)]
+        jobs.append(tail_job(source.name, options, source.mysql_key))
+        sensors.append(tail_sensor(source.name, tail_job_name(source.name), running=running))
+        if tables:
+            sensors.append(backlog_sensor(source.name, [watched(table) for table in tables], running=running))
+    return dg.Definitions(
+        assets=assets,
+        asset_checks=checks,
+        jobs=jobs,
+        sensors=sensors,
+        schedules=[prune_schedule(running=running)],
+        resources=connections(sources),
+        executor=dg.in_process_executor,
+    )
+
+
+def connections(sources: Sequence[SourceSettings]) -> Mapping[str, Any]:
+    """One resource per system, filled from the environment."""
+    return {
+        **{source.mysql_key: MySQLSource.from_environment(source.prefix) for source in sources},
+        "jetstream": JetStream.from_environment(),
+        "positions": Positions.from_environment(),
+        "audit": AuditLog.from_environment(),
+        "warehouse": Warehouse.from_environment(),
+    }
+
+
+def binlog_spec(source: str) -> dg.AssetSpec:
+    """The source's binary log, which the tail observes."""
+    return dg.AssetSpec(
+        binlog_key(source),
+        group_name="mysql",
+        kinds={"mysql"},
+        description=f"The binary log of {source}. Observed while its tail runs: see Plots for rates and lag.",
+        metadata={"binlogsync/source": source},
+    )
+
+
+def watched(table: TableAsset) -> WatchedTable:
+    """What the backlog sensor has to know of a table."""
+    name = table.name
+    return WatchedTable(name.database, name.table, name.consumer_key, table.durable, name.run_tag)
+
+
+defs = build(
+    configured_sources(), find(consumers), tail_config(), running=environment.switch("BINLOGSYNC_SENSORS", False)
+)

@@ -1,0 +1,149 @@
+"""What people see of a running tail, by time: an observation of the binlog, a materialization of streams that grew.
+
+Numbers are int or float, so that the asset page plots them; rates and not totals, since every shift begins at nought.
+A report that cannot be written is logged and forgotten: telemetry never stops the tail. The same pace looks at the
+run's own status, which is how a tail leaves whose run was ended while no signal could reach it.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from binlogsync.tail import TailProgress
+from pipelines.keys import TableName, binlog_key
+from pipelines.stopping import StopFlag
+
+logger = logging.getLogger(__name__)
+
+ALIVE = frozenset({dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING})
+
+
+class TailReporter:
+    """Called about once a second; reports every `report_s`, looks at its own run every `status_s`, ends the shift."""
+
+    def __init__(
+        self,
+        context: dg.OpExecutionContext,
+        source: str,
+        stop: StopFlag,
+        *,
+        report_s: float,
+        shift_s: float,
+        status_s: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._context = context
+        self._source = source
+        self._stop = stop
+        self._report_s = report_s
+        self._status_s = status_s
+        self._clock = clock
+        self._shift_ends = clock() + shift_s
+        self._next_status = 0.0
+        self._next_report = 0.0
+        self._reported: TailProgress | None = None
+        self.last: TailProgress | None = None
+
+    def __call__(self, progress: TailProgress) -> None:
+        """Take note, and report when it is time."""
+        self.last = progress
+        now = self._clock()
+        if now >= self._shift_ends:
+            self._stop.ask("shift")
+        if now >= self._next_status:
+            self._next_status = now + self._status_s
+            self._look_at_own_run()
+        if now >= self._next_report:
+            self._next_report = now + self._report_s
+            self.report(progress)
+
+    def report(self, progress: TailProgress) -> None:
+        """Write one observation, and a materialization for each table that got changes since the last report."""
+        before, self._reported = self._reported, progress
+        try:
+            known = before.recoveries if before else ()
+            for sentence in (text for text in progress.recoveries if text not in known):
+                self._context.log.warning(sentence)
+            self._context.log_event(
+                dg.AssetObservation(binlog_key(self._source), metadata=binlog_metadata(progress, before))
+            )
+            for (database, table), changes in progress.tables.items():
+                grown = changes - (before.tables.get((database, table), 0) if before else 0)
+                if grown > 0:
+                    name = TableName(self._source, database, table)
+                    metadata = {
+                        "changes": dg.MetadataValue.int(grown),
+                        "lag_s": dg.MetadataValue.float(round(progress.lag_s, 3)),
+                        **_position(progress),
+                    }
+                    self._context.log_event(dg.AssetMaterialization(name.stream_key, metadata=metadata))
+        except Exception:  # noqa: BLE001 - whatever Dagster's storage raises, the tail goes on
+            logger.warning("the report of %s could not be written; the tail goes on", self._source, exc_info=True)
+
+    def _look_at_own_run(self) -> None:
+        try:
+            run = self._context.instance.get_run_by_id(self._context.run_id)
+        except Exception:  # noqa: BLE001 - the storage may be away for a while; the lease and the fence still guard
+            logger.warning(
+                "the status of run %s could not be read; the tail goes on", self._context.run_id, exc_info=True
+            )
+            return
+        if run is None:
+            self._stop.ask("the run was deleted")
+        elif run.status not in ALIVE:
+            self._stop.ask(f"the run is {run.status.value}")
+
+
+def binlog_metadata(progress: TailProgress, before: TailProgress | None = None) -> dict[str, dg.MetadataValue]:
+    """The metadata of an observation: rates since `before`, and where the tail is."""
+    changes, transactions, flushes, read, seconds = _difference(progress, before)
+    seconds = max(seconds, 1e-3)
+    metadata: dict[str, dg.MetadataValue] = {
+        "rows_per_s": dg.MetadataValue.float(round(changes / seconds, 2)),
+        "transactions_per_s": dg.MetadataValue.float(round(transactions / seconds, 2)),
+        "bytes_per_s": dg.MetadataValue.float(round(read / seconds, 1)),
+        "lag_s": dg.MetadataValue.float(round(progress.lag_s, 3)),
+        "flushes": dg.MetadataValue.int(flushes),
+        "flush_changes": dg.MetadataValue.int(progress.last_flush_changes),
+        "flush_reason": dg.MetadataValue.text(progress.last_flush_reason or "none yet"),
+        "changes_this_shift": dg.MetadataValue.int(progress.changes),
+        "dropped_by_filter": dg.MetadataValue.int(progress.dropped),
+        "schema_changes": dg.MetadataValue.int(progress.schema_changes),
+        **_position(progress),
+    }
+    if progress.recoveries:
+        metadata["recoveries"] = dg.MetadataValue.text("\n".join(progress.recoveries))
+    return metadata
+
+
+def _difference(progress: TailProgress, before: TailProgress | None) -> tuple[int, int, int, int, float]:
+    if before is None:
+        return progress.changes, progress.transactions, progress.flushes, progress.bytes_read, progress.seconds
+    return (
+        progress.changes - before.changes,
+        progress.transactions - before.transactions,
+        progress.flushes - before.flushes,
+        progress.bytes_read - before.bytes_read,
+        progress.seconds - before.seconds,
+    )
+
+
+def _position(progress: TailProgress) -> dict[str, dg.MetadataValue]:
+    checkpoint = progress.checkpoint
+    if checkpoint is None:
+        return {"position": dg.MetadataValue.text("none yet")}
+    metadata: dict[str, dg.MetadataValue] = {
+        "position": dg.MetadataValue.text(str(checkpoint)),
+        "binlog_number": dg.MetadataValue.int(checkpoint.position.file_number),
+        "binlog_offset": dg.MetadataValue.int(checkpoint.position.pos),
+        "server_uuid": dg.MetadataValue.text(checkpoint.server_uuid),
+    }
+    if checkpoint.gtids is not None:
+        metadata["gtid_set"] = dg.MetadataValue.text(str(checkpoint.gtids))
+    if checkpoint.ts_us:
+        committed = datetime.fromtimestamp(checkpoint.ts_us / 1e6, tz=UTC)
+        metadata["last_commit"] = dg.MetadataValue.text(committed.isoformat())
+    return metadata

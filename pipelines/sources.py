@@ -1,0 +1,76 @@
+"""The sources of this deployment, and what is chosen per deployment and not per run; read once, when definitions load.
+
+    BINLOGSYNC_SOURCE        name of the source, "main" when not set; several are separated by commas
+    BINLOGSYNC_SENSORS       "running" switches the sensors on by themselves; else a person switches them on in the UI
+    BINLOGSYNC_START, _INCLUDE, _EXCLUDE, _FLUSH_INTERVAL_S, _FLUSH_ROWS, _SHIFT_S, _REPORT_S
+                             defaults of the tail's options, for all sources; the Launchpad shows and overrides them
+
+The first source is MySQL at BINLOGSYNC_MYSQL_HOST and so on; a further one, say "eu", at BINLOGSYNC_EU_MYSQL_HOST and
+so on.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from binlogsync.errors import ConfigError
+from binlogsync.subjects import check_source
+from pipelines.keys import safe_part
+from pipelines.tail import TailConfig
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSettings:
+    """One source.
+
+    Attributes:
+        name: of the source, in streams, tags and asset keys.
+        mysql_key: of its MySQLSource among the resources.
+        prefix: of its environment variables.
+    """
+
+    name: str
+    mysql_key: str
+    prefix: str
+
+
+def configured_sources(environment: Mapping[str, str] = os.environ) -> tuple[SourceSettings, ...]:
+    """The sources by name; raises ConfigError for a name that cannot be one, or is there twice."""
+    names = [name.strip() for name in (environment.get("BINLOGSYNC_SOURCE") or "main").split(",") if name.strip()]
+    keys = [safe_part(check_source(name)) for name in names]
+    if not names or len(set(keys)) != len(keys):
+        raise ConfigError(
+            f"BINLOGSYNC_SOURCE={','.join(names)}: name at least one source, and each once (- and _ count as one)"
+        )
+    first = SourceSettings(names[0], "mysql", "BINLOGSYNC_MYSQL")
+    return (
+        first,
+        *(
+            SourceSettings(name, f"mysql_{key}", f"BINLOGSYNC_{key.upper()}_MYSQL")
+            for name, key in zip(names[1:], keys[1:], strict=True)
+        ),
+    )
+
+
+def default_source() -> str:
+    """The source of a consumer that names none: the first."""
+    return configured_sources()[0].name
+
+
+def tail_config(environment: Mapping[str, str] = os.environ) -> TailConfig:
+    """Options of the tail from the environment; raises ConfigError for a number that is none."""
+    values: dict[str, Any] = {}
+    if start := environment.get("BINLOGSYNC_START"):
+        values["start"] = start
+    for name in ("include", "exclude"):
+        if tables := environment.get(f"BINLOGSYNC_{name.upper()}"):
+            values[name] = [table.strip() for table in tables.split(",") if table.strip()]
+    for name, kind in (("flush_interval_s", float), ("flush_rows", int), ("shift_s", float), ("report_s", float)):
+        variable = f"BINLOGSYNC_{name.upper()}"
+        if text := environment.get(variable):
+            try:
+                values[name] = kind(text)
+            except ValueError as error:
+                raise ConfigError(f"{variable}={text!r} is not a number") from error
+    return TailConfig(**values)

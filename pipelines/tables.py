@@ -1,0 +1,174 @@
+"""Assets made from tables: `mirror` needs no code, `table_consumer` a model and a handler.
+
+Each is a `TableAsset`: the consumer's asset with its checks, and the table and its stream as upstream assets, so that
+the lineage is complete. A run drains what waits and stays while changes come (`idle_s`, `max_s`), because a run costs
+seconds to start. Progress lies in the DuckDB file beside the rows, so a run may be killed at any moment.
+
+The DuckDB file has no Dagster pool, on purpose: a slot is held for as long as a run is at work, and runs of several
+tables that stay for an hour would shut each other out. They share the file by holding it for one short transaction at
+a time instead, and by waiting for each other there (binlogsync/duckfile.py).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+
+from binlogsync.models import table_name
+from binlogsync.subjects import durable_name
+from binlogsync.targets import Handler, Mirror, Retry, Target
+from pipelines.consuming import ConsumeConfig, Consumption, run_consumer
+from pipelines.keys import TableName, binlog_key
+from pipelines.sources import default_source
+
+CLIENT_ID = "dagster"
+
+
+@dataclass(frozen=True, slots=True)
+class TableAsset:
+    """A table of a source and its consumer in Dagster.
+
+    Attributes:
+        name: of the table.
+        definition: the consumer's asset.
+        client_id: whose progress it is.
+        is_mirror: True when it keeps a DuckDB table equal to MySQL's.
+    """
+
+    name: TableName
+    definition: dg.AssetsDefinition
+    client_id: str
+    is_mirror: bool
+
+    @property
+    def key(self) -> dg.AssetKey:
+        """Of the consumer; what an asset that is computed from it names in `deps`."""
+        return self.name.consumer_key
+
+    @property
+    def durable(self) -> str:
+        """Of the consumer in JetStream."""
+        return durable_name(self.client_id, self.name.database, self.name.table)
+
+    @property
+    def upstream(self) -> tuple[dg.AssetSpec, dg.AssetSpec]:
+        """The table in MySQL, and its subject in JetStream."""
+        name = self.name
+        metadata = _names(name)
+        return (
+            dg.AssetSpec(name.mysql_key, group_name="mysql", kinds={"mysql"}, metadata=metadata),
+            dg.AssetSpec(
+                name.stream_key,
+                deps=[name.mysql_key, binlog_key(name.source)],
+                group_name="stream",
+                kinds={"nats"},
+                metadata=metadata,
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AssetOptions:
+    """How the asset looks in Dagster.
+
+    Attributes:
+        group: its group. fresh_within: without a change handled for that long the asset counts as stale; None for
+        tables that may be quiet. description: on its page. tags: of the asset. shows: (schema, table) in the
+        warehouse, of which the run shows row count and first rows; None shows nothing.
+    """
+
+    group: str = "tables"
+    fresh_within: timedelta | None = None
+    description: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+    shows: tuple[str, str] | None = None
+
+
+def mirror(
+    table: str, *, source: str | None = None, client_id: str = CLIENT_ID, options: AssetOptions | None = None
+) -> TableAsset:
+    """A table of the warehouse that stays equal to `table` ("shop.orders") of MySQL. Raises ConfigError."""
+    name = TableName.parse(table, source or default_source())
+    options = options or AssetOptions(description=f"Mirror of {table}: a DuckDB table that stays equal to MySQL's.")
+    consumption = Consumption(
+        name, client_id, lambda path: Mirror(path, name.database, name.table), (name.database, name.table)
+    )
+    return TableAsset(name, _asset(consumption, options), client_id, is_mirror=True)
+
+
+def table_consumer(
+    model: type,
+    handler: Callable[..., object],
+    *,
+    table: str | None = None,
+    source: str | None = None,
+    client_id: str = CLIENT_ID,
+    retry: Retry | None = None,
+    options: AssetOptions | None = None,
+) -> TableAsset:
+    """Calls `handler(change)` for every change of the table, in order, with before and after as instances of `model`.
+
+    A handler with a second parameter gets the DuckDB connection of the warehouse, in the transaction that stores
+    progress: what it writes there happens exactly once. Everything else it does happens at least once, under the same
+    `change.id`.
+
+    Args:
+        model: a dataclass, msgspec.Struct or pydantic model; what does not fit the table fails before any row is
+        handled. handler: of one change; what it raises is tried again, then fails the run, and nothing later is
+        handled meanwhile. table: "database.table"; by default what the model says in `__tablename__`. source: name of
+        the source; by default the first. client_id: whose progress; two consumers of one table need two names. retry:
+        how often a failing handler is called for one change. options: how the asset looks.
+
+    Raises ConfigError, and ModelError for a class that is no model.
+    """
+    name = TableName.parse(table or table_name(model), source or default_source())
+    options = options or AssetOptions(description=(handler.__doc__ or "").strip() or None)
+    Handler(model, handler, "unused")  # a model or handler that cannot work is an error now, not in the first run
+
+    def target(path: str) -> Target:
+        return Handler(model, handler, path, retry)
+
+    return TableAsset(
+        name, _asset(Consumption(name, client_id, target, options.shows), options), client_id, is_mirror=False
+    )
+
+
+def _asset(consumption: Consumption, options: AssetOptions) -> dg.AssetsDefinition:
+    """One step with one asset and its checks."""
+    name = consumption.name
+    within = options.fresh_within
+    spec = dg.AssetSpec(
+        name.consumer_key,
+        deps=[name.stream_key],
+        group_name=options.group,
+        kinds={"duckdb"},
+        description=options.description,
+        metadata=_names(name),
+        tags=dict(options.tags),
+        freshness_policy=None if within is None else dg.FreshnessPolicy.time_window(fail_window=within),
+    )
+
+    @dg.multi_asset(
+        name=name.op_name,
+        specs=[spec],
+        check_specs=[
+            dg.AssetCheckSpec(
+                "backlog", asset=spec.key, description="Little or nothing waits in the stream after the run."
+            ),
+            dg.AssetCheckSpec(
+                "no_gap", asset=spec.key, description="The stream dropped nothing before it was consumed."
+            ),
+        ],
+        required_resource_keys={"jetstream", "warehouse"},
+    )
+    def _consume(context: dg.AssetExecutionContext, config: ConsumeConfig) -> Iterator[dg.MaterializeResult[Any]]:
+        yield run_consumer(context, config, consumption)
+
+    return _consume
+
+
+def _names(name: TableName) -> dict[str, str]:
+    """Real names, which the key may have lost."""
+    return {"mysql/database": name.database, "mysql/table": name.table, "binlogsync/source": name.source}

@@ -1,0 +1,169 @@
+"""The tail of one source as a job of one op: hours of work in a single step, ended by a flag.
+
+A shift ends with SUCCESS after `shift_s`, and the keeper starts the next. Terminate, SIGINT and SIGTERM let the tail
+flush, then the run is CANCELED. What cannot be mended by trying again is a Failure that says where it happened and
+what to do. There is no RetryPolicy: with one, Terminate would start the op anew inside a run that is being cancelled.
+"""
+
+import dagster as dg
+from pydantic import Field
+
+from binlogsync.errors import (
+    BinlogSyncError,
+    ConfigError,
+    DecodeError,
+    FencedError,
+    LeaseLostError,
+    PositionError,
+    PreflightError,
+    SinkError,
+    SourceError,
+    StoreError,
+)
+from binlogsync.subjects import check_source
+from binlogsync.tail import Tail, TailOptions, TailProgress
+from pipelines.keys import safe_part
+from pipelines.reports import TailReporter, binlog_metadata
+from pipelines.stopping import StopFlag, stop_on_signals
+
+ADVICE: tuple[tuple[type[BinlogSyncError], str], ...] = (
+    (FencedError, "Another writer has written to the stream. Find the second tail of this source and stop it."),
+    (
+        LeaseLostError,
+        "Another tail holds the lease now; it goes on where this one ended. Nothing to do if it is the keeper's.",
+    ),
+    (
+        PositionError,
+        "The position is gone or belongs to another server. Choose where to begin: see `start` of this op.",
+    ),
+    (PreflightError, "Run the SQL in the message on the MySQL server; the keeper then starts the tail again."),
+    (SourceError, "Check that MySQL is up and that the account may replicate; the keeper tries again."),
+    (
+        DecodeError,
+        "Look at the event with the command in the message, and report it; or leave the table out with `exclude`.",
+    ),
+    (SinkError, "Check that the broker, or the disk of the audit log, is up and has room; the keeper tries again."),
+    (StoreError, "Check that the position store is up; the keeper tries again."),
+    (ConfigError, "Correct the option that the message names."),
+)
+
+
+class TailConfig(dg.Config):
+    """Options of one shift of the tail."""
+
+    shift_s: float = Field(
+        default=6 * 3600.0, gt=0, description="Seconds until this run ends and the next one takes over."
+    )
+    report_s: float = Field(default=30.0, gt=0, description="Seconds between two observations.")
+    flush_interval_s: float = Field(default=3.0, gt=0, description="Changes wait at most this long, in seconds.")
+    flush_rows: int = Field(default=1024, gt=0, description="Changes that are flushed at once without waiting.")
+    flush_bytes: int = Field(default=64 << 20, gt=0, description="Bytes of changes that are flushed without waiting.")
+    include: list[str] = Field(default=[], description='Tables to capture, as "db.table" with * wildcards; none = all.')
+    exclude: list[str] = Field(default=[], description="Tables to leave out, written the same way.")
+    start: str = Field(
+        default="now",
+        description=(
+            "Where to begin when neither sinks nor position store know: "
+            "now, oldest, binlog.000042:1187, a GTID set, or an ISO time."
+        ),
+    )
+    idle_checkpoint_s: float = Field(
+        default=60.0, gt=0, description="Seconds between checkpoints while nothing changes."
+    )
+    retry_s: float = Field(default=60.0, gt=0, description="How long a lost MySQL is tried again before the run fails.")
+
+    def options(self, source: str) -> TailOptions:
+        """The same for the library."""
+        return TailOptions(
+            source=source,
+            flush_interval_s=self.flush_interval_s,
+            flush_rows=self.flush_rows,
+            flush_bytes=self.flush_bytes,
+            include=tuple(self.include),
+            exclude=tuple(self.exclude),
+            start=self.start,
+            idle_checkpoint_s=self.idle_checkpoint_s,
+            retry_s=self.retry_s,
+        )
+
+
+def tail_job_name(source: str) -> str:
+    """Of the job that tails the source."""
+    return f"tail_{safe_part(source)}"
+
+
+def tail_job(source: str, config: TailConfig | None = None, mysql_key: str = "mysql") -> dg.JobDefinition:
+    """The job `tail_<source>`; needs the resources `mysql_key`, "jetstream", "audit" and "positions"."""
+    check_source(source)
+
+    @dg.op(
+        name=f"tail_{safe_part(source)}_binlog", required_resource_keys={mysql_key, "jetstream", "audit", "positions"}
+    )
+    def _tail(context: dg.OpExecutionContext, config: TailConfig) -> None:
+        resources = context.resources
+        with (
+            stop_on_signals() as stop,
+            resources.positions.store() as store,
+            resources.jetstream.sink() as stream,
+            resources.audit.sinks() as audits,
+        ):
+            mysql = getattr(resources, mysql_key).config(source)
+            tail = Tail(mysql, [stream, *audits], store, config.options(source), owner=context.run_id, take_over=True)
+            run_shift(
+                context,
+                tail,
+                stop,
+                TailReporter(context, source, stop, report_s=config.report_s, shift_s=config.shift_s),
+            )
+
+    @dg.job(
+        name=tail_job_name(source),
+        executor_def=dg.in_process_executor,
+        tags={"binlogsync/source": source, "dagster/max_retries": "0"},
+        config=dg.RunConfig(ops={_tail.name: config or TailConfig()}),
+        description=f"Reads the binary log of {source} and flushes its changes to JetStream and the audit log.",
+    )
+    def _job() -> None:
+        _tail()
+
+    return _job
+
+
+def run_shift(context: dg.OpExecutionContext, tail: Tail, stop: StopFlag, reporter: TailReporter) -> TailProgress:
+    """Run the tail until it is stopped, and turn its end into what Dagster should show for the run."""
+    try:
+        progress = tail.run(stop, reporter)
+    except BinlogSyncError as error:
+        if _stopped_by_user(stop):
+            context.log.error(f"stopped ({stop.reason}), but the last flush was not stored: {error}")
+            raise dg.DagsterExecutionInterruptedError from error
+        raise failure(error, reporter.last) from error
+    reporter.report(progress)
+    if _stopped_by_user(stop):
+        context.log.info(f"stopped ({stop.reason}) after the last flush, at {progress.checkpoint}")
+        raise dg.DagsterExecutionInterruptedError
+    if stop.reason != "shift":
+        raise dg.Failure(
+            f"The tail left because {stop.reason}, at {progress.checkpoint}; everything up to there is stored.",
+            metadata=binlog_metadata(progress),
+            allow_retries=False,
+        )
+    context.log.info(f"end of the shift at {progress.checkpoint}")
+    return progress
+
+
+def failure(error: BinlogSyncError, progress: TailProgress | None) -> dg.Failure:
+    """The Failure that the run page shows: what, where and what to do."""
+    advice = next((text for kind, text in ADVICE if isinstance(error, kind)), "See the message.")
+    metadata: dict[str, dg.MetadataValue] = {
+        "error": dg.MetadataValue.text(type(error).__name__),
+        "what_to_do": dg.MetadataValue.text(advice),
+    }
+    if progress is not None:
+        metadata |= binlog_metadata(progress)
+    return dg.Failure(description=f"{type(error).__name__}: {error}", metadata=metadata, allow_retries=False)
+
+
+def _stopped_by_user(stop: StopFlag) -> bool:
+    """True for a signal, and for a run that is being cancelled though no signal came through."""
+    return stop.reason in {"SIGINT", "SIGTERM", "the run is CANCELING", "the run is CANCELED"}

@@ -1,0 +1,93 @@
+"""The definitions load with an empty environment, and say what the README promises."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from binlogsync.errors import ConfigError
+from pipelines.definitions import build, defs
+from pipelines.discovery import Found
+from pipelines.sources import configured_sources
+from pipelines.tables import mirror
+from pipelines.tail import TailConfig
+
+ROOT = Path(__file__).parents[2]
+NOTHING = Found((), (), ())
+
+
+def test_they_are_valid() -> None:
+    dg.Definitions.validate_loadable(defs)
+
+
+def test_the_demo_tables_have_their_consumers() -> None:
+    keys = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
+    for table in ("shop/customers", "shop/orders", "shop/order_items", "treehole/holes"):
+        assert {f"{kind}/main/{table}" for kind in ("mysql", "nats", "tables")} <= keys
+    assert "mysql/main/binlog" in keys
+
+
+def test_a_source_has_a_tail_and_two_sensors_which_are_off() -> None:
+    assert defs.resolve_job_def("tail_main").tags["binlogsync/source"] == "main"
+    for name in ("keep_main_tailed", "consume_main"):
+        assert defs.resolve_sensor_def(name).default_status == dg.DefaultSensorStatus.STOPPED
+
+
+def test_the_sensors_are_on_where_that_is_asked_for() -> None:
+    sources = configured_sources({})
+    found = Found((mirror("shop.orders", source="main"),), (), ())
+    built = build(sources, found, TailConfig(), running=True)
+    for name in ("keep_main_tailed", "consume_main"):
+        assert built.resolve_sensor_def(name).default_status == dg.DefaultSensorStatus.RUNNING
+
+
+def test_several_sources_stand_side_by_side() -> None:
+    sources = configured_sources({"BINLOGSYNC_SOURCE": "main,eu-west"})
+    tables = (mirror("shop.orders", source="main"), mirror("shop.orders", source="eu-west"))
+    built = build(sources, Found(tables, (), ()), TailConfig(), running=False)
+    dg.Definitions.validate_loadable(built)
+    assert built.resolve_job_def("tail_eu_west").tags["binlogsync/source"] == "eu-west"
+
+
+def test_a_source_without_tables_has_no_backlog_to_watch() -> None:
+    built = build(configured_sources({}), NOTHING, TailConfig(), running=False)
+    assert [sensor.name for sensor in built.sensors or []] == ["keep_main_tailed"]
+
+
+def test_a_table_of_an_unknown_source_is_refused() -> None:
+    found = Found((mirror("shop.orders", source="elsewhere"),), (), ())
+    with pytest.raises(ConfigError, match="'elsewhere', which BINLOGSYNC_SOURCE does not name"):
+        build(configured_sources({}), found, TailConfig(), running=False)
+
+
+def test_they_load_in_a_process_with_nothing_set(tmp_path: Path) -> None:
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("BINLOGSYNC_", "DAGSTER_"))
+    }
+    command = [sys.executable, "-m", "dagster", "definitions", "validate", "--workspace", str(ROOT / "workspace.yaml")]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**environment, "DAGSTER_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_variable_is_in_the_example() -> None:
+    example = (ROOT / ".env.example").read_text()
+    sources = configured_sources({})
+    for resource in build(sources, NOTHING, TailConfig(), running=False).resources or {}:
+        assert resource in {"mysql", "jetstream", "positions", "audit", "warehouse"}
+    code = "".join(path.read_text() for path in [*ROOT.glob("resources/*.py"), ROOT / "pipelines" / "sources.py"])
+    for line in example.splitlines():
+        name = line.removeprefix("#").partition("=")[0]
+        if line.removeprefix("#").startswith("BINLOGSYNC_"):
+            known = [name, name.removeprefix("BINLOGSYNC_MYSQL"), name.removeprefix("BINLOGSYNC").upper()]
+            parts = [part for part in (*known, name.removeprefix("BINLOGSYNC_").lower()) if part in code]
+            assert parts, f"{name} of .env.example is read by nothing"

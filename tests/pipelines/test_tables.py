@@ -1,0 +1,117 @@
+"""Assets made from tables: names, lineage, checks, and what is refused at once."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import dagster as dg
+import pytest
+
+from binlogsync.errors import ConfigError, HandlerError, ModelError
+from binlogsync.models import TypedChange
+from pipelines.consuming import failure
+from pipelines.discovery import find
+from pipelines.keys import TableName, binlog_key
+from pipelines.tables import mirror, table_consumer
+
+
+@dataclass
+class Hole:
+    """A model."""
+
+    __tablename__ = "treehole.holes"
+    id: int
+    content: str | None
+
+
+def on_hole(change: TypedChange[Hole]) -> None:
+    """Sees every hole."""
+
+
+def test_the_lineage_leads_from_the_table_over_the_stream_to_the_consumer() -> None:
+    made = mirror("shop.order-items", source="main")
+    spec = next(iter(made.definition.specs))
+    table, stream = made.upstream
+    assert spec.key == made.key == dg.AssetKey(["tables", "main", "shop", "order_items"])
+    assert [dep.asset_key for dep in spec.deps] == [stream.key]
+    assert {dep.asset_key for dep in stream.deps} == {table.key, binlog_key("main")}
+    assert (spec.metadata["mysql/database"], spec.metadata["mysql/table"]) == ("shop", "order-items")
+    assert made.definition.op.name == "consume__main__shop__order_items"
+    assert made.durable == "dagster=shop=order-items"
+
+
+def test_every_consumer_has_its_checks() -> None:
+    names = {spec.name for spec in mirror("shop.orders", source="main").definition.check_specs}
+    assert names == {"backlog", "no_gap"}
+
+
+def test_the_table_comes_from_the_model_or_is_given() -> None:
+    assert table_consumer(Hole, on_hole, source="main").name == TableName("main", "treehole", "holes")
+    assert table_consumer(Hole, on_hole, table="other.t", source="main").name == TableName("main", "other", "t")
+
+
+def test_the_description_comes_from_the_handler() -> None:
+    made = table_consumer(Hole, on_hole, source="main")
+    assert next(iter(made.definition.specs)).description == "Sees every hole."
+
+
+def test_what_cannot_work_is_refused_when_it_is_defined() -> None:
+    with pytest.raises(ModelError, match="not a model"):
+        table_consumer(int, on_hole, table="a.b", source="main")
+    with pytest.raises(ConfigError, match="arguments"):
+        table_consumer(Hole, lambda: None, source="main")
+    with pytest.raises(ConfigError, match=r'write "database\.table"'):
+        mirror("orders", source="main")
+
+
+def test_no_consumer_has_a_retry_policy_or_a_pool() -> None:
+    op = mirror("shop.orders", source="main").definition.op
+    assert getattr(op, "retry_policy", None) is None
+    assert getattr(op, "pool", None) is None
+
+
+def test_a_failing_handler_shows_its_change_and_the_traceback() -> None:
+    error = HandlerError(
+        "shop.orders: the handler failed", table="shop.orders", change_id="g:7", position="b.1:4", tries=5
+    )
+    error.__cause__ = ValueError("no such customer")
+    made = failure(error, TableName("main", "shop", "orders"))
+    assert made.allow_retries is False
+    assert made.metadata["change_id"].value == "g:7"
+    assert made.metadata["tries"].value == 5
+    assert "no such customer" in str(made.metadata["traceback"].value)
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """An empty package of consumers."""
+    folder = tmp_path / "their_consumers"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield __import__("their_consumers")
+    for name in [name for name in sys.modules if name.startswith("their_consumers")]:
+        del sys.modules[name]
+
+
+def test_modules_are_found_without_a_list(package: ModuleType) -> None:
+    folder = Path(package.__path__[0])
+    (folder / "a.py").write_text(
+        "import dagster as dg\nfrom pipelines.tables import mirror\norders = mirror('shop.orders', source='main')\n"
+        "@dg.asset(deps=[orders.key])\ndef report(): ...\n"
+        "@dg.asset_check(asset=report)\ndef good(): ...\n"
+    )
+    (folder / "b.py").write_text("from their_consumers.a import orders\nagain = orders\n")
+    found = find(package)
+    assert [str(table.name) for table in found.tables] == ["shop.orders"]
+    assert len(found.assets) == len(found.checks) == 1
+
+
+def test_two_consumers_of_one_name_are_refused(package: ModuleType) -> None:
+    for module, table in (("a", "shop.order-items"), ("b", "shop.order_items")):
+        text = f"from pipelines.tables import mirror\nx = mirror({table!r}, source='main')\n"
+        (Path(package.__path__[0]) / f"{module}.py").write_text(text)
+    with pytest.raises(ConfigError, match=r"shop\.order-items and shop\.order_items"):
+        find(package)

@@ -1,0 +1,267 @@
+"""How a shift ends, and that telemetry cannot end it. The tail itself is a stand-in here; e2e runs the real one."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from binlogsync.errors import BinlogSyncError, DecodeError, FencedError, LeaseLostError, PositionError
+from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+from binlogsync.tail import TailProgress
+from pipelines.reports import TailReporter, binlog_metadata
+from pipelines.stopping import StopFlag, stop_on_signals
+from pipelines.tail import failure, run_shift, tail_job
+
+CHECKPOINT = Checkpoint(
+    BinlogPosition("binlog.000042", 1187),
+    "3e11fa47-71ca-11e1-9e33-c80aa9429562",
+    GtidSet.parse("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-9"),
+    ts_us=1_700_000_000_000_000,
+)
+IDLE = TailProgress(
+    changes=0,
+    transactions=0,
+    flushes=0,
+    bytes_read=0,
+    dropped=0,
+    seconds=0.0,
+    checkpoint=None,
+    lag_s=0.0,
+    last_flush_changes=0,
+    last_flush_reason=None,
+    tables={},
+    schema_changes=0,
+    recoveries=(),
+)
+BUSY = replace(
+    IDLE,
+    changes=300,
+    transactions=30,
+    flushes=3,
+    bytes_read=9000,
+    seconds=10.0,
+    checkpoint=CHECKPOINT,
+    lag_s=0.25,
+    last_flush_changes=100,
+    last_flush_reason="interval",
+    tables={("shop", "orders"): 200, ("shop", "order-items"): 100},
+)
+
+
+class StandIn:
+    """Shaped like Tail: reports until it is stopped, then "flushes" and returns, or raises."""
+
+    def __init__(self, error: BinlogSyncError | None = None, ask: Callable[[], None] | None = None) -> None:
+        self.error, self.ask = error, ask
+        self.flushed = False
+
+    def run(self, stop: threading.Event, on_progress: Callable[[TailProgress], None]) -> TailProgress:
+        while not stop.is_set():
+            on_progress(BUSY)
+            if self.error is not None and self.ask is None:
+                raise self.error
+            if self.ask is not None:
+                self.ask()
+            stop.wait(0.01)
+        if self.error is not None:
+            raise self.error
+        self.flushed = True
+        return BUSY
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+def run_job(
+    instance: dg.DagsterInstance, tail: Any, shift_s: float = 60.0, *, break_reports: bool = False
+) -> dg.ExecuteInProcessResult:
+    @dg.op
+    def shift(context: dg.OpExecutionContext) -> None:
+        with stop_on_signals() as stop:
+            reporter = TailReporter(context, "main", stop, report_s=0.0, shift_s=shift_s, status_s=0.0)
+            if break_reports:
+                reporter._context = Deaf(context)  # type: ignore[assignment]  # noqa: SLF001
+            run_shift(context, tail, stop, reporter)
+
+    @dg.job(executor_def=dg.in_process_executor)
+    def job() -> None:
+        shift()
+
+    return job.execute_in_process(instance=instance, raise_on_error=False)
+
+
+class Deaf:
+    """A context whose storage is gone."""
+
+    def __init__(self, context: dg.OpExecutionContext) -> None:
+        self.log, self.run_id = context.log, context.run_id
+
+    @property
+    def instance(self) -> dg.DagsterInstance:
+        raise OSError("the database is gone")
+
+    def log_event(self, event: object) -> None:
+        raise OSError("the database is gone")
+
+
+def failure_of(result: dg.ExecuteInProcessResult) -> Any:
+    return next(event.step_failure_data for event in result.all_events if event.is_step_failure)
+
+
+def test_the_end_of_a_shift_is_success(instance: dg.DagsterInstance) -> None:
+    tail = StandIn()
+    assert run_job(instance, tail, shift_s=0.05).success
+    assert tail.flushed
+
+
+def test_a_signal_ends_it_as_interrupted_after_the_last_flush(instance: dg.DagsterInstance) -> None:
+    tail = StandIn(ask=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert failure_of(run_job(instance, tail)).error.cls_name == "DagsterExecutionInterruptedError"
+    assert tail.flushed
+
+
+def test_a_signal_is_honoured_though_the_last_flush_fails(instance: dg.DagsterInstance) -> None:
+    tail = StandIn(FencedError("stream CDC_MAIN moved on"), ask=lambda: os.kill(os.getpid(), signal.SIGINT))
+    assert failure_of(run_job(instance, tail)).error.cls_name == "DagsterExecutionInterruptedError"
+
+
+def test_the_signal_handlers_are_put_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_on_signals() as stop:
+        assert signal.getsignal(signal.SIGTERM) is not before
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wait(5)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert stop.reason == "SIGTERM"
+
+
+def test_the_first_reason_to_stop_is_kept() -> None:
+    stop = StopFlag()
+    stop.ask("shift")
+    stop.ask("SIGTERM")
+    assert stop.reason == "shift"
+
+
+def test_reports_that_fail_do_not_stop_the_tail(instance: dg.DagsterInstance) -> None:
+    tail = StandIn()
+    assert run_job(instance, tail, shift_s=0.1, break_reports=True).success
+    assert tail.flushed
+
+
+def test_a_run_that_was_marked_as_failed_meanwhile_leaves(instance: dg.DagsterInstance) -> None:
+    def fail_own_run() -> None:
+        for run in instance.get_runs():
+            if not run.is_finished:
+                instance.report_run_failed(run, "not heard of")
+
+    tail = StandIn(ask=fail_own_run)
+    result = run_job(instance, tail)
+    assert not result.success
+    assert tail.flushed
+    assert "the run is FAILURE" in failure_of(result).user_failure_data.description
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (FencedError("stream CDC_MAIN moved on"), "second tail"),
+        (LeaseLostError("run b holds it"), "Another tail holds the lease"),
+        (PositionError("binlog.000001 is purged"), "Choose where to begin"),
+        (DecodeError("too short", file="binlog.000042", pos=4, table="shop.orders"), "exclude"),
+    ],
+)
+def test_what_a_retry_cannot_mend_says_where_and_what_to_do(
+    instance: dg.DagsterInstance, error: BinlogSyncError, advice: str
+) -> None:
+    shown = failure_of(run_job(instance, StandIn(error))).user_failure_data
+    assert str(error) in shown.description
+    assert advice in shown.metadata["what_to_do"].value
+    assert shown.metadata["position"].value == "binlog.000042:1187"
+    assert failure(error, None).allow_retries is False
+
+
+def test_reports_carry_numbers_for_plots_and_grow_only_the_tables_that_grew(instance: dg.DagsterInstance) -> None:
+    run_job(instance, StandIn(), shift_s=0.1)
+    key = dg.AssetKey(["mysql", "main", "binlog"])
+    records = instance.fetch_observations(key, limit=50).records
+    metadata = [record.asset_observation.metadata for record in records if record.asset_observation]
+    assert metadata[-1]["rows_per_s"].value == 30.0
+    assert metadata[0]["rows_per_s"].value == 0.0, "rates are since the report before"
+    assert metadata[0]["gtid_set"].value == str(CHECKPOINT.gtids)
+    assert all(isinstance(metadata[0][name].value, int | float) for name in ("lag_s", "flush_changes", "bytes_per_s"))
+    for table, changes in (("orders", 200), ("order_items", 100)):
+        records = instance.fetch_materializations(dg.AssetKey(["nats", "main", "shop", table]), limit=50).records
+        assert [
+            record.asset_materialization.metadata["changes"].value for record in records if record.asset_materialization
+        ] == [changes]
+
+
+def test_an_idle_tail_reports_too() -> None:
+    assert binlog_metadata(IDLE)["position"].value == "none yet"
+
+
+def test_the_job_has_the_tags_that_keep_it_single_and_unretried() -> None:
+    job = tail_job("eu-west")
+    assert job.name == "tail_eu_west"
+    assert job.tags["binlogsync/source"] == "eu-west"
+    assert job.tags["dagster/max_retries"] == "0"
+    assert job.executor_def.name == "in_process"
+    assert all(node.definition.name and not getattr(node.definition, "retry_policy", None) for node in job.nodes)
+
+
+PROGRAM = """
+import sys, threading
+import dagster as dg
+from pipelines.reports import TailReporter
+from pipelines.stopping import stop_on_signals
+from pipelines.tail import run_shift
+from tests.pipelines.test_tail_job import BUSY
+
+class Tail:
+    def run(self, stop, on_progress):
+        on_progress(BUSY)
+        sys.stdout.write("tailing\\n"); sys.stdout.flush()
+        stop.wait(60)
+        sys.stdout.write("flushed\\n"); sys.stdout.flush()
+        return BUSY
+
+@dg.op
+def shift(context):
+    with stop_on_signals() as stop:
+        run_shift(context, Tail(), stop, TailReporter(context, "main", stop, report_s=1, shift_s=60))
+
+@dg.job(executor_def=dg.in_process_executor)
+def job():
+    shift()
+
+try:
+    job.execute_in_process()
+except dg.DagsterExecutionInterruptedError:
+    sys.stdout.write("interrupted\\n")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_a_process_of_its_own(number: signal.Signals) -> None:
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=root, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "tailing\n"
+        process.send_signal(number)
+        rest, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert rest == "flushed\ninterrupted\n"
