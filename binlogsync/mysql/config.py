@@ -1,0 +1,220 @@
+"""Where the server is and how to log in, and one plain SQL connection to it.
+
+A `MySQLConfig` is data: it opens nothing, and never prints its password. `connect` opens one autocommit connection
+for the questions of this package, and turns a refusal into a SourceError that says what to do. Nothing here reads a
+binlog.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import pymysql
+from pymysql.constants import CR, ER
+
+from binlogsync.errors import ConfigError, SourceError
+
+TLSMode = Literal["preferred", "required", "verify_ca", "verify_identity", "disabled"]
+if TYPE_CHECKING:
+    Connection = pymysql.Connection[Any]
+else:  # generic in its type stubs only
+    Connection = pymysql.Connection
+
+_MODES = ("preferred", "required", "verify_ca", "verify_identity", "disabled")
+_HOST_NAME_LIMIT = 60
+_DERIVED_FROM = 2**30  # derived server ids start here, out of the way of ids that people give
+
+
+@dataclass(frozen=True, slots=True)
+class TLS:
+    """How the connection is encrypted, with the meanings of the mysql client's --ssl-mode.
+
+    Attributes:
+        mode: "preferred" encrypts where the server can; "required" always; "verify_ca" checks the server's certificate
+            against `ca` (the system's authorities when None); "verify_identity" its host name too; "disabled" never.
+        ca, cert, key: PEM files.
+    """
+
+    mode: TLSMode = "preferred"
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in _MODES:
+            raise ConfigError(f"TLS mode {self.mode!r} does not exist; choose one of {', '.join(_MODES)}")
+        if self.mode in ("preferred", "disabled") and (self.ca or self.cert or self.key):
+            raise ConfigError(
+                f"TLS files are given, but mode {self.mode!r} would ignore them; set the mode to required, "
+                "verify_ca or "
+                "verify_identity"
+            )
+        if self.ca and self.mode == "required":
+            raise ConfigError("a TLS authority is given, but mode 'required' does not check it; use verify_ca")
+
+
+@dataclass(frozen=True, slots=True)
+class MySQLConfig:
+    """One source.
+
+    Attributes:
+        host, port: where the server is; `unix_socket` wins over both.
+        user, password: the account.
+        tls: how to encrypt.
+        server_id: what this reader calls itself towards the server, unique among its replicas; None derives a stable
+            one from `source` and this machine's name.
+        source: name of the source.
+        connect_timeout_s: seconds until an attempt to connect is given up.
+        heartbeat_s: how often the server is asked to say that it is there when it has nothing else to say.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 3306
+    user: str = "root"
+    password: str = field(default="", repr=False)
+    unix_socket: str | None = None
+    tls: TLS = field(default_factory=TLS)
+    server_id: int | None = None
+    source: str = "mysql"
+    connect_timeout_s: float = 10.0
+    heartbeat_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.port < 65536:
+            raise ConfigError(f"port {self.port} does not exist; MySQL's is 3306")
+        if self.server_id is not None and not 0 < self.server_id < 2**32:
+            raise ConfigError(f"server_id {self.server_id} is not between 1 and 4294967295")
+        if self.connect_timeout_s <= 0 or not 0.001 <= self.heartbeat_s <= 3600:
+            raise ConfigError("connect_timeout_s has to be above 0, and heartbeat_s between 0.001 and 3600")
+
+    @property
+    def address(self) -> str:
+        """Where the server is, for messages."""
+        return self.unix_socket or f"{self.host}:{self.port}"
+
+    @property
+    def replica_id(self) -> int:
+        """`server_id`, or the derived one."""
+        if self.server_id is not None:
+            return self.server_id
+        digest = hashlib.sha256(self.replica_name.encode()).digest()
+        return _DERIVED_FROM + int.from_bytes(digest[:4], "big") % (2**32 - _DERIVED_FROM)
+
+    @property
+    def replica_name(self) -> str:
+        """How this reader is listed by SHOW REPLICAS: source and machine."""
+        return f"binlogsync/{self.source}@{socket.gethostname()}"[:_HOST_NAME_LIMIT]
+
+
+def connect(config: MySQLConfig, *, read_timeout_s: float = 60.0) -> Connection:
+    """An autocommit connection, utf8mb4. Raises SourceError when the server refuses, ConfigError for bad TLS files."""
+    place: dict[str, Any] = {"host": config.host, "port": config.port}
+    if config.unix_socket:
+        place["unix_socket"] = config.unix_socket
+    with translated(config):
+        return pymysql.connect(
+            **place,
+            **_tls_arguments(config),
+            user=config.user,
+            password=config.password.encode(),  # pymysql would encode text as latin1; MySQL's clients send UTF-8
+            charset="utf8mb4",
+            autocommit=True,
+            connect_timeout=config.connect_timeout_s,
+            read_timeout=read_timeout_s,
+            write_timeout=read_timeout_s,
+            program_name="binlogsync",
+        )
+
+
+@contextmanager
+def translated(config: MySQLConfig) -> Iterator[None]:
+    """Raises what pymysql raises inside the block as a SourceError that says what to do."""
+    try:
+        yield
+    except (pymysql.MySQLError, OSError, RuntimeError) as error:
+        raise SourceError(_explain(config, error)) from error
+
+
+def fetch(config: MySQLConfig, connection: Connection, sql: str, arguments: object = None) -> list[dict[str, Any]]:
+    """The rows of one statement, by column name. Raises SourceError."""
+    with translated(config), connection.cursor(pymysql.cursors.DictCursor) as cursor:
+        cursor.execute(sql, arguments)
+        return list(cursor.fetchall())
+
+
+def error_code(error: BaseException | None) -> int:
+    """The server's or client's number of an error that pymysql raised, seen through a SourceError; 0 when it has
+    none.
+    """
+    if isinstance(error, SourceError):
+        error = error.__cause__
+    code = error.args[0] if isinstance(error, pymysql.MySQLError) and error.args else 0
+    return code if isinstance(code, int) else 0
+
+
+def _tls_arguments(config: MySQLConfig) -> dict[str, Any]:
+    """pymysql's arguments; a context of our own, because pymysql drops the host name check when it is given no `ca`."""
+    tls = config.tls
+    if tls.mode == "disabled" or (tls.mode == "preferred" and config.unix_socket):
+        return {"ssl_disabled": True}
+    if tls.mode == "preferred":
+        return {}
+    try:
+        context = ssl.create_default_context(cafile=tls.ca)
+        # The certificates that MySQL makes for itself do not pass the strict rules that newer Pythons turn on.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        context.check_hostname = tls.mode == "verify_identity"
+        context.verify_mode = ssl.CERT_NONE if tls.mode == "required" else ssl.CERT_REQUIRED
+        if tls.cert:
+            context.load_cert_chain(tls.cert, tls.key)
+    except OSError as error:
+        named = ", ".join(name for name in (tls.ca, tls.cert, tls.key) if name)
+        raise ConfigError(f"the TLS files cannot be used ({named}): {error}") from error
+    return {"ssl": context}
+
+
+_NEXT_STEP: Mapping[int, str] = {
+    ER.ACCESS_DENIED_ERROR: "check user and password, and from which hosts the account may log in (SELECT user, host "
+    "FROM mysql.user); an account that needs TLS refuses a connection without it in the same words",
+    ER.DBACCESS_DENIED_ERROR: "the account lacks a privilege; run the preflight, it prints the GRANT",
+    ER.SPECIFIC_ACCESS_DENIED_ERROR: "the account lacks a privilege; run the preflight, it prints the GRANT",
+    ER.CON_COUNT_ERROR: "raise max_connections or close other connections, then try again",
+    ER.HOST_IS_BLOCKED: "the server has blocked this machine after failed attempts; run FLUSH HOSTS there",
+    ER.HOST_NOT_PRIVILEGED: "create the account for this machine's address, or for '%'",
+    CR.CR_SERVER_LOST: "the server closed the connection; it may be restarting: try again",
+    CR.CR_SERVER_GONE_ERROR: "the server closed the connection; it may be restarting: try again",
+    CR.CR_SSL_CONNECTION_ERROR: "turn TLS on in the server, or set the TLS mode to preferred or disabled",
+    3159: "the server takes no connections without TLS; set the TLS mode to required or verify_ca",
+}
+
+
+def _explain(config: MySQLConfig, error: BaseException) -> str:
+    """What failed, where, and what to do next; never the password."""
+    said = str(error.args[1]) if len(error.args) > 1 else str(error)
+    step = _NEXT_STEP.get(error_code(error)) or _network_step(config, error)
+    return f"{config.user} at {config.address}: {said}" + (f"; {step}" if step else "")
+
+
+def _network_step(config: MySQLConfig, error: BaseException) -> str:
+    cause = getattr(error, "original_exception", error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return "its certificate does not pass; name the authority that signed it as TLS ca, or verify less"
+    if isinstance(cause, ssl.SSLError):
+        return "the TLS handshake failed; see the server's tls_version, or set another TLS mode"
+    if isinstance(cause, socket.gaierror):
+        return "the host name is unknown here; check it and the name service"
+    if isinstance(cause, FileNotFoundError):
+        return "there is no such socket; check the path (SELECT @@socket), or use host and port"
+    if isinstance(cause, ConnectionRefusedError):
+        return "nothing listens there; check host and port, that the server runs, and its bind_address"
+    if isinstance(cause, TimeoutError):
+        return "no answer in time; check host, port and firewalls"
+    if isinstance(error, RuntimeError):
+        return "a login without TLS needs the package cryptography (pip install 'PyMySQL[rsa]'), or turn TLS on"
+    return ""

@@ -1,0 +1,240 @@
+"""Is the server set up for change data capture? Each finding that is not has the SQL that mends it.
+
+Global values count: they are what a new session gets. Row format and row image are also session variables, so a session
+that was opened before the SQL ran keeps its old value until it reconnects; the advice says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from binlogsync.errors import PreflightError, SourceError
+from binlogsync.mysql.config import Connection, MySQLConfig, connect, error_code, fetch
+from binlogsync.mysql.server import ServerInfo, fetch_either, inspect
+
+MIN_RETENTION_S = 86_400
+_OLD_SESSIONS = " Sessions that are open now keep their old value until they reconnect."
+_PERSIST = {"mysql": "SET PERSIST", "mariadb": "SET GLOBAL"}  # MariaDB: put it into my.cnf too
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One question and its answer.
+
+    Attributes:
+        name: of the check, "binlog_format".
+        ok: True when nothing needs to be done.
+        severity: "error" when capture would be wrong or impossible, "warning" when it is advice.
+        message: what was found, and why it matters when it is not ok.
+        fix_sql: what mends it, "" when it is ok or SQL cannot do it.
+    """
+
+    name: str
+    ok: bool
+    severity: Literal["error", "warning"]
+    message: str
+    fix_sql: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decodes:
+    """What the decoder that is going to read this server can do beyond plain full row images."""
+
+    partial_images: bool = False
+    compressed: bool = False
+    partial_json: bool = False
+
+
+def preflight(
+    config: MySQLConfig,
+    *,
+    allow_partial_images: bool = False,
+    allow_compression: bool = False,
+    allow_partial_json: bool = False,
+) -> list[Finding]:
+    """All findings, good ones too, in the order in which to mend them. Raises SourceError when the server cannot be
+    asked.
+
+    Each `allow_` says that the caller copes with row images without all columns, with compressed transactions or
+    events, and with partial JSON updates.
+    """
+    decodes = Decodes(allow_partial_images, allow_compression, allow_partial_json)
+    connection = connect(config)
+    try:
+        info = inspect(config, connection)
+        findings = [
+            *_settings(info, decodes),
+            *_grants(config, connection, info),
+            *_server_ids(config, connection, info),
+            *_advice(info),
+        ]
+    finally:
+        connection.close()
+    return findings
+
+
+def check(findings: Iterable[Finding]) -> None:
+    """Raises PreflightError that lists each failed error, with the SQL that mends it; warnings pass."""
+    failed = [finding for finding in findings if not finding.ok and finding.severity == "error"]
+    if not failed:
+        return
+    lines = [
+        f"- {finding.name}: {finding.message}" + (f"\n    {finding.fix_sql}" if finding.fix_sql else "")
+        for finding in failed
+    ]
+    count = "1 setting" if len(failed) == 1 else f"{len(failed)} settings"
+    raise PreflightError(f"the server is not ready for change data capture, {count} to mend:\n" + "\n".join(lines))
+
+
+def _settings(info: ServerInfo, decodes: Decodes) -> list[Finding]:
+    """What has to be set on the server itself."""
+    findings = [
+        _finding(
+            "log_bin",
+            info.log_bin,
+            "the server writes a binlog",
+            "the server writes no binlog; put log_bin=binlog (and server_id=1) into its my.cnf under [mysqld] "
+            "and restart it, "
+            "SQL cannot turn it on",
+        )
+    ]
+    findings.append(
+        _setting(info, "binlog_format", info.binlog_format, ("ROW",), "the binlog holds statements, not rows.")
+    )
+    if not decodes.partial_images:
+        reason = "images lack columns, so before and after would not be whole."
+        findings.append(_setting(info, "binlog_row_image", info.binlog_row_image, ("FULL",), reason))
+    findings.append(_row_metadata(info))
+    value = info.variables.get("binlog_row_value_options", "")
+    if not decodes.partial_json and "binlog_row_value_options" in info.variables:
+        reason = "JSON updates are logged as differences."
+        findings.append(_setting(info, "binlog_row_value_options", value, ("",), reason))
+    for name in ("binlog_transaction_compression", "log_bin_compress"):
+        if not decodes.compressed and name in info.variables:
+            reason = "the binlog is compressed, which this release does not read."
+            findings.append(_setting(info, name, info.variables[name].upper(), ("OFF", "0"), reason))
+    return findings
+
+
+def _row_metadata(info: ServerInfo) -> Finding:
+    name, value = "binlog_row_metadata", info.binlog_row_metadata
+    if not value:
+        needed = "MariaDB 10.5" if info.flavor == "mariadb" else "MySQL 8.0.1"
+        return Finding(name, False, "error", f"{info.version} cannot log column names; {needed} is the first that can")
+    reason = "table maps lack column names, signs and keys; rows written before the change stay without."
+    return _setting(info, name, value, ("FULL",), reason)
+
+
+def _setting(info: ServerInfo, name: str, value: str, good: tuple[str, ...], reason: str) -> Finding:
+    """A global variable that has to have one of the values `good`; the first is what the SQL sets."""
+    if value in good:
+        return Finding(name, True, "error", f"{name} is {value or 'empty'}")
+    per_session = name not in ("binlog_row_metadata", "log_bin_compress")
+    wanted = good[0] if good[0] in ("OFF", "ROW", "FULL") else f"'{good[0]}'"
+    # PERSIST outlives a restart; a deprecated variable such as binlog_format takes it too.
+    fix = f"{_PERSIST[info.flavor]} {name} = {wanted};"
+    advice = _OLD_SESSIONS if per_session else ""
+    return Finding(name, False, "error", f"{name} is {value}: {reason}{advice}", fix)
+
+
+def _grants(config: MySQLConfig, connection: Connection, info: ServerInfo) -> list[Finding]:
+    """Privileges of the account on all tables, those of its active roles included."""
+    lines = [str(next(iter(row.values()))) for row in fetch(config, connection, "SHOW GRANTS")]
+    held = global_privileges(lines)
+    account = _account(config, connection)
+    monitor = "REPLICATION CLIENT" if info.flavor == "mysql" else "BINLOG MONITOR"
+    wanted: list[tuple[str, Literal["error", "warning"], str]] = [
+        ("REPLICATION SLAVE", "error", "the binlog cannot be read"),
+        (monitor, "error", "binlog files and positions cannot be seen"),
+        ("SELECT", "warning", "snapshots and checks of mirrors cannot read the tables"),
+    ]
+    findings = []
+    for privilege, severity, reason in wanted:
+        ok = privilege in held or "ALL PRIVILEGES" in held or (privilege == monitor and "REPLICATION CLIENT" in held)
+        bad = f"{account} lacks {privilege} on *.*: {reason}"
+        fix = f"GRANT {privilege} ON *.* TO {account};"
+        findings.append(_finding(f"grant {privilege}", ok, f"{account} has {privilege}", bad, fix, severity))
+    return findings
+
+
+def _account(config: MySQLConfig, connection: Connection) -> str:
+    """The account that the server takes us for, as GRANT wants it."""
+    user, _, host = str(fetch(config, connection, "SELECT CURRENT_USER() AS user")[0]["user"]).rpartition("@")
+    return f"'{user}'@'{host}'"
+
+
+def global_privileges(grants: Iterable[str]) -> frozenset[str]:
+    """Privileges on *.* named by the lines of SHOW GRANTS, upper case."""
+    held: set[str] = set()
+    for line in grants:
+        if match := re.match(r"GRANT (?P<list>.+?) ON \*\.\* TO ", line, re.IGNORECASE):
+            held |= {privilege.strip().upper() for privilege in match["list"].split(",")}
+    return frozenset(held)
+
+
+def _server_ids(config: MySQLConfig, connection: Connection, info: ServerInfo) -> list[Finding]:
+    """The server has an id, and ours is neither its own nor another replica's."""
+    own = _finding(
+        "server_id",
+        info.server_id != 0,
+        f"the server's id is {info.server_id}",
+        "the server's id is 0, so it serves no binlog",
+        f"{_PERSIST[info.flavor]} server_id = 1;",
+    )
+    name, ours = "replica server_id", config.replica_id
+    advice = "set another server_id for this source"
+    if ours == info.server_id:
+        return [own, Finding(name, False, "error", f"{ours} is the server's own id; {advice}")]
+    try:
+        replicas = fetch_either(config, connection, "SHOW REPLICAS", "SHOW SLAVE HOSTS")
+    except SourceError as error:
+        if not error_code(error):
+            raise
+        needed = "REPLICATION SLAVE" if info.flavor == "mysql" else "REPLICATION MASTER ADMIN"
+        fix = f"GRANT {needed} ON *.* TO {_account(config, connection)};"
+        message = f"whether another reader uses id {ours} is unknown: the account may not list replicas"
+        return [own, Finding(name, False, "warning", message, fix)]
+    rows: list[Mapping[str, str]] = [{key.lower(): str(value) for key, value in row.items()} for row in replicas]
+    others = [row["host"] for row in rows if row["server_id"] == str(ours) and row["host"] != config.replica_name]
+    bad = f"{ours} is the id of another replica ({', '.join(others) or 'unnamed'}); {advice}"
+    return [own, _finding(name, not others, f"no other replica has id {ours}", bad)]
+
+
+def _advice(info: ServerInfo) -> list[Finding]:
+    """What is better than what is there."""
+    days = "never" if info.expire_s is None else f"after {info.expire_s / 3600:.1f} hours"
+    seconds = "binlog_expire_logs_seconds"
+    gtid_advice = (
+        "GTIDs are off: positions end with this server, a failover needs a new start. Turn gtid_mode on step by step"
+    )
+    steps = "SET PERSIST enforce_gtid_consistency = ON; " + " ".join(
+        f"SET PERSIST gtid_mode = {mode};" for mode in ("OFF_PERMISSIVE", "ON_PERMISSIVE", "ON")
+    )
+    return [
+        _finding(
+            "retention",
+            info.expire_s is None or info.expire_s >= MIN_RETENTION_S,
+            f"binlogs are purged {days}",
+            f"binlogs are purged {days}: a tail that stands still for longer loses its place",
+            f"{_PERSIST[info.flavor]} {seconds if seconds in info.variables else 'expire_logs_days'} = "
+            f"{604800 if seconds in info.variables else 7};",
+            "warning",
+        ),
+        _finding("gtids", info.gtids, "every transaction has a GTID", gtid_advice, steps, "warning"),
+        _finding(
+            "binlog filters",
+            not info.filtered,
+            "all databases are logged",
+            f"the server leaves databases out of its binlog ({info.filtered}); their changes cannot be seen",
+            severity="warning",
+        ),
+    ]
+
+
+def _finding(
+    name: str, ok: bool, good: str, bad: str, fix_sql: str = "", severity: Literal["error", "warning"] = "error"
+) -> Finding:
+    return Finding(name, True, severity, good) if ok else Finding(name, False, severity, bad, fix_sql)

@@ -1,0 +1,191 @@
+"""Reads the next buffer in a thread while the previous one is decoded.
+
+What the socket gave is handed over as soon as the consumer asks for it; while the consumer is busy the thread fills
+a buffer up to its size, and then one more waits: three buffers are alive at most. Each leaves room in front, so that
+the decoder puts the unfinished end of the previous chunk there and moves nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from binlogsync.errors import BinlogSyncError, SourceError
+from binlogsync.mysql.dump import FIRST_BYTES_S, BinlogDump, silence_message
+
+BUFFER_BYTES = 8 * 2**20
+HEADROOM = 64 * 2**10
+_LINGER_MS = 1  # for bytes that are on their way, so that a busy server's chunks are not tiny
+_LINGER_LIMIT_S = 0.02
+_KEPT = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """buffer[start:end] are the new bytes; buffer[:start] is free for the end of the previous chunk."""
+
+    buffer: npt.NDArray[np.uint8]
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+
+class ReadAhead:
+    """A context manager around an open BinlogDump: the thread runs inside the block; the end of the block ends the
+    dump.
+    """
+
+    def __init__(
+        self,
+        dump: BinlogDump,
+        buffer_bytes: int = BUFFER_BYTES,
+        headroom: int = HEADROOM,
+        idle_s: float | None = None,
+    ) -> None:
+        """`idle_s` seconds without any byte are an error; None means three heartbeats."""
+        self.ended = False
+        self._dump = dump
+        self._size = headroom + buffer_bytes
+        self._headroom = headroom
+        self._idle_s = dump.silence_s if idle_s is None else idle_s
+        self._ready: deque[Chunk] = deque()
+        self._free: list[npt.NDArray[np.uint8]] = []
+        self._error: BaseException | None = None
+        self._waiting = False
+        self._stopping = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="binlog-read-ahead", daemon=True)
+        self._wake_read, self._wake_write = -1, -1
+        self._poll = select.poll()
+        self._heard_at = 0.0
+
+    def __enter__(self) -> ReadAhead:
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._dump.never_wait()
+        self._poll.register(self._dump.fileno(), select.POLLIN)
+        self._poll.register(self._wake_read, select.POLLIN)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._wake()
+        self._dump.interrupt()
+        self._thread.join()
+        self._dump.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def next(self, timeout_s: float) -> Chunk | None:
+        """The next bytes; None when there are none for `timeout_s`, or when a non-blocking dump has `ended`.
+
+        Raises, once the bytes before it are handed over, SourceError when the connection broke or went silent.
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            self._waiting = True
+            if not self._ready:
+                self._wake()
+            try:
+                while not self._ready and self._error is None and not self.ended:
+                    if not self._changed.wait(max(0.0, deadline - time.monotonic())):
+                        return None
+            finally:
+                self._waiting = False
+            if self._ready:
+                chunk = self._ready.popleft()
+                self._changed.notify_all()
+                return chunk
+            if self._error is not None:
+                raise self._error
+            return None
+
+    def recycle(self, chunk: Chunk) -> None:
+        """Gives the buffer back to be filled again; nothing may look at it any more. Not needed, but faster."""
+        with self._changed:
+            if len(self._free) < _KEPT and len(chunk.buffer) == self._size:
+                self._free.append(chunk.buffer)
+
+    def _run(self) -> None:
+        self._heard_at = time.monotonic()
+        try:
+            while (chunk := self._fill(self._take_buffer())) is not None:
+                self._hand_over(chunk)
+        except (BinlogSyncError, OSError, MemoryError) as error:
+            self._finish(error)
+        else:
+            closed = f"{self._dump.config.address} closed the binlog dump; reconnect"
+            self._finish(SourceError(closed) if self._dump.blocking and not self._stopping else None)
+
+    def _finish(self, error: BaseException | None) -> None:
+        with self._changed:
+            self._error = error
+            self.ended = True
+            self._changed.notify_all()
+
+    def _take_buffer(self) -> npt.NDArray[np.uint8]:
+        with self._changed:
+            if self._free:
+                return self._free.pop()
+        return np.empty(self._size, np.uint8)
+
+    def _hand_over(self, chunk: Chunk) -> None:
+        """Waits while another chunk is still not taken."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._ready or self._stopping)
+            self._ready.append(chunk)
+            self._changed.notify_all()
+        self._heard_at = time.monotonic()  # nobody listened meanwhile
+
+    def _fill(self, buffer: npt.NDArray[np.uint8]) -> Chunk | None:
+        """Reads until the buffer is full, or the consumer waits and has something to get; None at the end."""
+        view, end, begun = buffer.data, self._headroom, 0.0
+        while not self._stopping and end < len(buffer):
+            count = self._dump.read_now(view[end:])
+            if count == 0:
+                break
+            linger = end > self._headroom and self._waiting
+            if count < 0:
+                if not self._wait_for_bytes(linger) and linger:
+                    break
+                continue
+            self._heard_at = time.monotonic()
+            begun = begun or self._heard_at
+            end += count
+            if linger and self._heard_at - begun > _LINGER_LIMIT_S:
+                break
+        return Chunk(buffer, self._headroom, end) if end > self._headroom else None
+
+    def _wait_for_bytes(self, linger: bool) -> bool:
+        """True when a read gives bytes or the end; False when the consumer woke us, or a linger is over."""
+        allowed_s = self._idle_s if self._dump.heard else max(FIRST_BYTES_S, self._idle_s)
+        left_s = max(0.0, self._heard_at + allowed_s - time.monotonic())
+        events = self._poll.poll(_LINGER_MS if linger else left_s * 1000)
+        if not events and not linger:
+            raise SourceError(silence_message(self._dump.config, allowed_s))
+        woken = [fd for fd, _ in events]
+        if self._wake_read in woken:
+            os.read(self._wake_read, 4096)
+        return len(woken) > (self._wake_read in woken)
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_write, b"\0")
+        except BlockingIOError:
+            return  # the pipe is full of wake-ups already

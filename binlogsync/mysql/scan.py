@@ -1,0 +1,179 @@
+"""Event headers of a binlog, without looking into the events: where transactions begin, and when they were committed.
+
+Used to find a place to start; the values in the events are of no interest here. Positions are followed by counting
+bytes and checked against the events' own `end_log_pos`, which has 32 bits, is 0 inside MariaDB's transactions, and
+jumps where a dump by GTID leaves transactions out.
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from binlogsync.errors import SourceError
+from binlogsync.mysql.dump import BinlogDump
+from binlogsync.mysql.server_errors import raise_server_error
+from binlogsync.position import BinlogPosition, GtidSet
+
+
+class Kind(IntEnum):
+    """Event types that matter here."""
+
+    QUERY = 2
+    STOP = 3
+    ROTATE = 4
+    FORMAT_DESCRIPTION = 15
+    HEARTBEAT = 27
+    GTID = 33
+    ANONYMOUS_GTID = 34
+    PREVIOUS_GTIDS = 35
+    HEARTBEAT_V2 = 41
+    TAGGED_GTID = 42
+    MARIADB_CHECKPOINT = 161
+    MARIADB_GTID = 162
+    MARIADB_GTID_LIST = 163
+    MARIADB_ENCRYPTION = 164
+
+
+BEGINS_TRANSACTION = frozenset({Kind.GTID, Kind.ANONYMOUS_GTID, Kind.TAGGED_GTID, Kind.MARIADB_GTID})
+BETWEEN_TRANSACTIONS = BEGINS_TRANSACTION | {
+    Kind.STOP,
+    Kind.ROTATE,
+    Kind.FORMAT_DESCRIPTION,
+    Kind.PREVIOUS_GTIDS,
+    Kind.MARIADB_CHECKPOINT,
+    Kind.MARIADB_GTID_LIST,
+    Kind.MARIADB_ENCRYPTION,
+}
+_HEADER = struct.Struct("<IBIIIH")  # timestamp, type, server id, size, end_log_pos, flags
+_ARTIFICIAL = 0x20
+_COMMIT_TIME_AT = 42  # behind flags, uuid, number, and the logical clock
+_CHUNK = 1 << 20
+_LONGEST = 0xFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class ScannedEvent:
+    """One event.
+
+    Attributes:
+        kind: event type.
+        start: where it begins in its file.
+        sequential: False when its end_log_pos says that it does not follow the event before it.
+        seconds: time of its header, seconds since 1970 UTC.
+        body: what follows the header, the checksum included.
+    """
+
+    kind: int
+    start: BinlogPosition
+    sequential: bool
+    seconds: int
+    body: bytes
+
+    @property
+    def committed_us(self) -> int:
+        """Commit time in microseconds since 1970 UTC, where the event says it; else that of the header."""
+        exact = self.kind in (Kind.GTID, Kind.ANONYMOUS_GTID) and len(self.body) >= _COMMIT_TIME_AT + 7
+        if exact and (
+            value := int.from_bytes(self.body[_COMMIT_TIME_AT : _COMMIT_TIME_AT + 7], "little") & (2**55 - 1)
+        ):
+            return value
+        return self.seconds * 1_000_000
+
+    @property
+    def gtid(self) -> tuple[str, int]:
+        """(server uuid, number) of a GTID event."""
+        return str(uuid.UUID(bytes=self.body[1:17])), int.from_bytes(self.body[17:25], "little")
+
+
+def scan(dump: BinlogDump) -> Iterator[ScannedEvent]:
+    """The events of an open dump that are in the binlog itself, in order; heartbeats and the like are left out.
+
+    Raises PositionError, SourceError when the server ends the dump with an error.
+    """
+    file, at = dump.checkpoint.position.file, dump.checkpoint.position.pos
+    for payload in packets(dump):
+        if payload[0] == 0xFF:
+            raise_server_error(payload)
+        if payload[0] == 0xFE and len(payload) < 9:
+            return
+        if len(payload) < 1 + _HEADER.size:
+            raise SourceError(
+                f"behind {file}:{at} the server sent a packet of {len(payload)} bytes, too short for an event"
+            )
+        seconds, kind, _, size, end, flags = _HEADER.unpack_from(payload, 1)
+        body = payload[1 + _HEADER.size :]
+        if kind in (Kind.HEARTBEAT, Kind.HEARTBEAT_V2):
+            continue
+        if flags & _ARTIFICIAL or (kind == Kind.FORMAT_DESCRIPTION and end == 0):
+            if kind == Kind.ROTATE:
+                file, at = _next_file(payload)
+            continue
+        skipped = (end - size - at) % 2**32 if end else 0
+        at += skipped
+        yield ScannedEvent(kind, BinlogPosition(file, at), not skipped, seconds, bytes(body))
+        at += size
+        if kind == Kind.ROTATE:
+            file, at = _next_file(payload)
+
+
+def packets(dump: BinlogDump) -> Iterator[memoryview]:
+    """Payloads of the dump's packets, valid until the next one; of an event over 16 MiB the first packet only."""
+    buffer = bytearray(_CHUNK)
+    begin = end = 0
+    continued = False
+    while True:
+        while end - begin >= 4:
+            length = int.from_bytes(buffer[begin : begin + 3], "little")
+            if end - begin < 4 + length:
+                break
+            if length and not continued:
+                yield memoryview(buffer)[begin + 4 : begin + 4 + length]
+            continued = length == _LONGEST
+            begin += 4 + length
+        needed = 4 + (int.from_bytes(buffer[begin : begin + 3], "little") if end - begin >= 4 else 0)
+        if begin + max(needed, _CHUNK // 2) > len(buffer):
+            tail = buffer[begin:end]
+            buffer = bytearray(max(len(buffer), needed + _CHUNK))
+            buffer[: len(tail)] = tail
+            begin, end = 0, len(tail)
+        count = dump.readinto(memoryview(buffer)[end:])
+        if count == 0:
+            return
+        end += count
+
+
+def _next_file(payload: memoryview) -> tuple[str, int]:
+    """(file, position) of a rotate event; only its checksum itself tells whether it has one."""
+    event = bytes(payload[1:])
+    if zlib.crc32(event[:-4]) == int.from_bytes(event[-4:], "little"):
+        event = event[:-4]
+    position = int.from_bytes(event[_HEADER.size : _HEADER.size + 8], "little")
+    return event[_HEADER.size + 8 :].decode(), position
+
+
+def parse_previous_gtids(body: bytes) -> GtidSet:
+    """The set in a PREVIOUS_GTIDS event, tagged or not. Raises SourceError when the event is damaged."""
+    try:
+        (count,) = struct.unpack_from("<Q", body)
+        tagged = count >> 56 == 1
+        if tagged:
+            count = (count >> 8) & (2**48 - 1)
+        parts, at = [], 8
+        for _ in range(count):
+            key, at = str(uuid.UUID(bytes=body[at : at + 16])), at + 16
+            if tagged:
+                length = body[at] >> 1
+                tag, at = body[at + 1 : at + 1 + length].decode(), at + 1 + length
+                key += f":{tag}" if tag else ""
+            (intervals,) = struct.unpack_from("<Q", body, at)
+            bounds = struct.unpack_from(f"<{2 * intervals}Q", body, at + 8)
+            parts += [f"{key}:{first}-{after - 1}" for first, after in zip(bounds[::2], bounds[1::2], strict=True)]
+            at += 8 + 16 * intervals
+        return GtidSet.parse(",".join(parts), "mysql")
+    except (struct.error, ValueError, IndexError) as error:
+        raise SourceError(f"a PREVIOUS_GTIDS event cannot be read ({error}); the binlog file looks damaged") from error

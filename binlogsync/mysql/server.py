@@ -1,0 +1,230 @@
+"""What the server says about itself: one look, frozen.
+
+`inspect_server` asks with plain SQL and tolerates what it may not see (no binlog, no privilege): the preflight turns
+that into advice. MySQL 5.7-9.x and MariaDB 10.x-12.x differ in words; this is the file that knows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pymysql.constants import ER
+
+from binlogsync.errors import PositionError, SourceError
+from binlogsync.mysql.config import Connection, MySQLConfig, connect, error_code, fetch
+from binlogsync.position import BinlogPosition, Flavor, GtidSet
+
+VARIABLES = (
+    "version",
+    "server_id",
+    "server_uuid",
+    "log_bin",
+    "log_bin_compress",
+    "gtid_mode",
+    "binlog_format",
+    "binlog_row_image",
+    "binlog_row_metadata",
+    "binlog_row_value_options",
+    "binlog_checksum",
+    "binlog_transaction_compression",
+    "binlog_expire_logs_seconds",
+    "expire_logs_days",
+    "max_binlog_total_size",
+)
+_NO_BINLOG = 1381
+_DENIED = frozenset({ER.SPECIFIC_ACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR, ER.ACCESS_DENIED_ERROR})
+
+
+@dataclass(frozen=True, slots=True)
+class BinlogFile:
+    """One file of SHOW BINARY LOGS, size in bytes."""
+
+    name: str
+    size: int
+
+    @property
+    def number(self) -> int:
+        """The number that ends its name."""
+        return BinlogPosition(self.name, 0).file_number
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """One look at a server.
+
+    Attributes:
+        version: as the server prints it.
+        flavor: "mysql" or "mariadb".
+        server_uuid: of MySQL; "mariadb:<server_id>" for MariaDB, which has none.
+        server_id: its own.
+        gtids: True when every transaction has a GTID (MySQL's gtid_mode=ON; MariaDB always).
+        executed: transactions in the server, None without GTIDs.
+        purged: transactions that its binlogs no longer hold, None without GTIDs.
+        files: binlogs, oldest first; empty when it has none or does not show them.
+        position: end of the binlog, None when it has none or does not show it.
+        may_see_files: False when the account lacks the privilege for `files` and `position`.
+        filtered: databases that --binlog-do-db and --binlog-ignore-db name, as the server prints them.
+        expire_s: seconds after which binlogs are purged, None for never.
+        variables: global values of VARIABLES, those that the server has.
+    """
+
+    version: str
+    flavor: Flavor
+    server_uuid: str
+    server_id: int
+    gtids: bool
+    executed: GtidSet | None
+    purged: GtidSet | None
+    files: tuple[BinlogFile, ...]
+    position: BinlogPosition | None
+    may_see_files: bool
+    filtered: str
+    expire_s: float | None
+    variables: Mapping[str, str] = field(repr=False)
+
+    @property
+    def log_bin(self) -> bool:
+        """True when the server writes a binlog."""
+        return self.variables.get("log_bin", "OFF") in ("ON", "1")
+
+    @property
+    def binlog_format(self) -> str:
+        """ROW, MIXED or STATEMENT; a server without the variable knows ROW only."""
+        return self.variables.get("binlog_format", "ROW").upper()
+
+    @property
+    def binlog_row_image(self) -> str:
+        """FULL, NOBLOB, MINIMAL, or MariaDB's FULL_NODUP."""
+        return self.variables.get("binlog_row_image", "FULL").upper()
+
+    @property
+    def binlog_row_metadata(self) -> str:
+        """FULL, MINIMAL, MariaDB's NO_LOG; "" on servers too old to have it."""
+        return self.variables.get("binlog_row_metadata", "").upper()
+
+    @property
+    def checksum(self) -> str:
+        """CRC32 or NONE."""
+        return self.variables.get("binlog_checksum", "NONE").upper()
+
+    @property
+    def version_number(self) -> tuple[int, ...]:
+        """(9, 7, 4)."""
+        numbers = self.version.partition("-")[0].split(".")
+        return tuple(int(number) for number in numbers if number.isdigit())
+
+    def file(self, name: str) -> BinlogFile | None:
+        """The binlog of that name, None when the server has it no longer, or not yet."""
+        return next((file for file in self.files if file.name == name), None)
+
+    def end(self) -> BinlogPosition:
+        """The end of the binlog; raises SourceError when it cannot be seen."""
+        if self.position is None:
+            reason = "writes none (log_bin is off)" if self.may_see_files else "does not show it to this account"
+            raise SourceError(
+                f"the end of the binlog is unknown: the server {reason}; run the preflight, it says how to mend it"
+            )
+        return self.position
+
+
+def inspect_server(config: MySQLConfig) -> ServerInfo:
+    """Look at the server. Raises SourceError when it cannot be reached or does not answer."""
+    connection = connect(config)
+    try:
+        return inspect(config, connection)
+    finally:
+        connection.close()
+
+
+def inspect(config: MySQLConfig, connection: Connection) -> ServerInfo:
+    """The same over a connection that is open already."""
+    marks = ", ".join(["%s"] * len(VARIABLES))
+    rows = fetch(config, connection, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({marks})", VARIABLES)
+    values = {str(row["Variable_name"]).lower(): str(row["Value"]) for row in rows}
+    flavor: Flavor = "mariadb" if "mariadb" in values["version"].lower() else "mysql"
+    has_gtids = flavor == "mariadb" or values.get("gtid_mode", "OFF") == "ON"
+    files, status, may_see = _binlogs(config, connection)
+    position = BinlogPosition(str(status["File"]), int(status["Position"])) if status else None
+    # Asked after the end of the binlog, so that nothing before that end is missing from it.
+    executed, purged = _gtids(config, connection, flavor, files) if has_gtids else (None, None)
+    filters = (("--binlog-do-db", "Binlog_Do_DB"), ("--binlog-ignore-db", "Binlog_Ignore_DB"))
+    return ServerInfo(
+        version=values["version"],
+        flavor=flavor,
+        server_uuid=values.get("server_uuid") or f"mariadb:{values['server_id']}",
+        server_id=int(values["server_id"]),
+        gtids=has_gtids,
+        executed=executed,
+        purged=purged,
+        files=files,
+        position=position,
+        may_see_files=may_see,
+        filtered=" ".join(f"{option}={status[column]}" for option, column in filters if status.get(column)),
+        expire_s=_expire_s(values),
+        variables=values,
+    )
+
+
+def _binlogs(config: MySQLConfig, connection: Connection) -> tuple[tuple[BinlogFile, ...], dict[str, Any], bool]:
+    """(files, row of SHOW BINARY LOG STATUS or {}, whether the account may see them)."""
+    try:
+        files = fetch(config, connection, "SHOW BINARY LOGS")
+        status = fetch_either(config, connection, "SHOW BINARY LOG STATUS", "SHOW MASTER STATUS")
+    except SourceError as error:
+        if error_code(error) == _NO_BINLOG:
+            return (), {}, True
+        if error_code(error) in _DENIED:
+            return (), {}, False
+        raise
+    found = tuple(BinlogFile(str(row["Log_name"]), int(row["File_size"])) for row in files)
+    return found, status[0] if status else {}, True
+
+
+def fetch_either(config: MySQLConfig, connection: Connection, sql: str, older: str) -> list[dict[str, Any]]:
+    """The rows of a statement, or of its older spelling where the server does not know the newer."""
+    try:
+        return fetch(config, connection, sql)
+    except SourceError as error:
+        if error_code(error) != ER.PARSE_ERROR:
+            raise
+        return fetch(config, connection, older)
+
+
+def _gtids(
+    config: MySQLConfig, connection: Connection, flavor: Flavor, files: tuple[BinlogFile, ...]
+) -> tuple[GtidSet, GtidSet | None]:
+    """(executed, purged)."""
+    if flavor == "mysql":
+        # SHOW VARIABLES cuts long values.
+        row = fetch(config, connection, "SELECT @@GLOBAL.gtid_executed AS executed, @@GLOBAL.gtid_purged AS purged")[0]
+        return GtidSet.parse(row["executed"], "mysql"), GtidSet.parse(row["purged"], "mysql")
+    row = fetch(config, connection, "SELECT @@GLOBAL.gtid_binlog_pos AS executed")[0]
+    purged = mariadb_gtids_at(config, connection, BinlogPosition(files[0].name, 4)) if files else None
+    return GtidSet.parse(row["executed"], "mariadb"), purged
+
+
+def mariadb_gtids_at(config: MySQLConfig, connection: Connection, position: BinlogPosition) -> GtidSet | None:
+    """MariaDB's GTID position at the start of an event, None where no event starts there."""
+    sql = "SELECT BINLOG_GTID_POS(%s, %s) AS gtids"
+    text = fetch(config, connection, sql, (position.file, position.pos))[0]["gtids"]
+    return None if text is None else GtidSet.parse(text, "mariadb")
+
+
+def gtid_subtract(config: MySQLConfig, connection: Connection, minuend: GtidSet, subtrahend: GtidSet) -> GtidSet:
+    """The transactions of one MySQL set that are not in another, computed by the server."""
+    sql = "SELECT GTID_SUBTRACT(%s, %s) AS gtids"
+    text = fetch(config, connection, sql, (str(minuend), str(subtrahend)))[0]["gtids"]
+    if text is None:
+        raise PositionError(
+            f"the server does not understand the GTID sets {minuend} and {subtrahend}; check their spelling"
+        )
+    return GtidSet.parse(text, "mysql")
+
+
+def _expire_s(values: Mapping[str, str]) -> float | None:
+    """Whichever of the two settings is not 0; MariaDB keeps them equal."""
+    seconds = float(values.get("binlog_expire_logs_seconds", "0"))
+    days = float(values.get("expire_logs_days", "0"))
+    return seconds or days * 86400 or None

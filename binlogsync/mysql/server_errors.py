@@ -1,0 +1,88 @@
+"""An error packet that the server sends instead of an event -> the error that says what to do. Pure.
+
+The dump reports nearly everything under one number, 1236, so the words decide: a position that is gone is a
+PositionError (a retry cannot help), the rest a SourceError.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NoReturn
+
+from binlogsync.errors import PositionError, SourceError
+
+_FATAL_READING_BINLOG = 1236
+_PURGED = "the binlogs that hold the next changes are gone; choose: start at 'oldest' and accept the hole, take a new "
+_PURGED += "snapshot, or continue on another server that still has them"
+_BEYOND = "the server's binlog is not the one this position was taken from (restored, reset, or data lost in a crash); "
+_BEYOND += "choose: start at 'now' or 'oldest' and accept the hole, take a new snapshot, or use the server it came from"
+
+# Words of MySQL and MariaDB, what they mean, and what to do. The first match counts.
+_POSITION: tuple[tuple[str, str], ...] = (
+    (r"purged|could not find first log file|could not find gtid state|too old", _PURGED),
+    (r"impossible position|position > file size|more GTIDs|is not in the (master|source)'s binlog", _BEYOND),
+    (r"errant|out-of-order|diverged", _BEYOND),
+)
+_OTHER: tuple[tuple[str, str], ...] = (
+    (
+        r"same server_(uu)?id|same server.uuid",
+        "another reader uses this server_id; give each reader of this server its own server_id, or stop the other one",
+    ),
+    (r"binary log(ging)? is not (open|enabled)|binlog.*not enabled", "turn log_bin on; the preflight says how"),
+    (
+        r"anonymous|AUTO_POSITION|GTID_MODE",
+        "GTIDs were off when this part of the binlog was written; start behind it, or by file and position",
+    ),
+    (
+        r"max_allowed_packet",
+        "an event is larger than the server's max_allowed_packet, or the position is no event boundary; raise "
+        "replica_max_allowed_packet and max_allowed_packet to 1G",
+    ),
+    (
+        r"checksum|bogus|corrupt|read error|I/O error|truncated|failed to read",
+        "the binlog file looks damaged; check it on the server with mysqlbinlog --verify-binlog-checksum",
+    ),
+    (r"server_id was not set|server.id.*0", "set server_id on the server: SET PERSIST server_id = 1"),
+)
+_BY_CODE: dict[int, str] = {
+    1053: "the server is shutting down; reconnect when it is back",
+    1079: "the server is shutting down; reconnect when it is back",
+    1927: "the connection was killed; reconnect",
+    1317: "the dump was interrupted; reconnect",
+    3169: "the connection was killed; reconnect",
+    4031: "the connection was idle for too long; reconnect",
+    1045: "check user and password",
+    1142: "GRANT REPLICATION SLAVE ON *.* to the account",
+    1227: "GRANT REPLICATION SLAVE ON *.* to the account",
+}
+_POSITION_CODES = {1373: _PURGED, 1789: _PURGED, 1787: _BEYOND}
+
+
+def parse_error_packet(payload: bytes | memoryview) -> tuple[int, str]:
+    """(code, message) of a payload that starts with 0xff; raises SourceError when it does not."""
+    data = bytes(payload)
+    if len(data) < 3 or data[0] != 0xFF:
+        raise SourceError(
+            f"not an error packet of the server: {data[:16].hex()}; the connection is out of step, reconnect"
+        )
+    code = int.from_bytes(data[1:3], "little")
+    text = data[9:] if data[3:4] == b"#" else data[3:]
+    return code, text.decode("utf-8", "replace")
+
+
+def raise_server_error(payload: bytes | memoryview) -> NoReturn:
+    """Raises PositionError or SourceError for an error packet's payload (0xff, code, state, message)."""
+    code, text = parse_error_packet(payload)
+    said = f"the server ended the binlog dump: {text} (error {code})"
+    if code in _POSITION_CODES:
+        raise PositionError(f"{said}; {_POSITION_CODES[code]}")
+    if code == _FATAL_READING_BINLOG:
+        if step := _first_match(_POSITION, text):
+            raise PositionError(f"{said}; {step}")
+        step = _first_match(_OTHER, text) or "see the server's error log"
+        raise SourceError(f"{said}; {step}")
+    raise SourceError(f"{said}; {_BY_CODE.get(code) or _first_match(_OTHER, text) or 'reconnect'}")
+
+
+def _first_match(table: tuple[tuple[str, str], ...], text: str) -> str:
+    return next((step for pattern, step in table if re.search(pattern, text, re.IGNORECASE)), "")

@@ -1,0 +1,243 @@
+"""Where to start when there is no checkpoint: now, the oldest binlog, a position, a GTID set, or a time.
+
+The result is a checkpoint at a transaction boundary, with the set of transactions before exactly that boundary where
+the server has GTIDs; it is found in the binlog itself. What does not exist or is not such a boundary is a
+PositionError; nothing is rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Literal
+
+from binlogsync.errors import ConfigError, PositionError, SourceError
+from binlogsync.mysql.config import MySQLConfig, connect, fetch
+from binlogsync.mysql.dump import BinlogDump
+from binlogsync.mysql.scan import (
+    BEGINS_TRANSACTION,
+    Kind,
+    ScannedEvent,
+    parse_previous_gtids,
+    scan,
+)
+from binlogsync.mysql.server import ServerInfo, inspect_server, mariadb_gtids_at
+from binlogsync.mysql.validate import check_gtids, check_place
+from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+
+StartAt = Literal["now", "oldest"] | BinlogPosition | GtidSet | datetime
+
+FIRST_EVENT = 4
+_FORMS = "'now', 'oldest', binlog.000042:1187, a GTID set, or a time such as 2026-01-31T12:00:00Z"
+
+
+def parse_start(text: str) -> StartAt:
+    """Read "now", "oldest", "binlog.000042:1187", a GTID set, or an ISO time with its zone. Raises ConfigError."""
+    word = text.strip()
+    if word.lower() in ("now", "oldest"):
+        return "now" if word.lower() == "now" else "oldest"
+    try:
+        moment = datetime.fromisoformat(word)
+    except ValueError:
+        moment = None
+    if moment is not None:
+        if moment.tzinfo is None:
+            raise ConfigError(
+                f"start {text!r} does not say its time zone; write {moment.isoformat()}Z or +02:00 behind it"
+            )
+        return moment
+    for parse in (GtidSet.parse, BinlogPosition.parse):
+        try:
+            return parse(word) if word else "now"
+        except PositionError:
+            continue
+    raise ConfigError(f"start {text!r} is not understood; write {_FORMS}")
+
+
+def resolve_start(config: MySQLConfig, start: StartAt = "now") -> Checkpoint:
+    """The checkpoint to start at.
+
+    A time means the first transaction, in the order of the log, that was committed then or later; the end of the log
+    when there is none yet. Raises PositionError when the log does not reach back that far or the place does not exist,
+    SourceError when the server cannot be asked.
+    """
+    info = inspect_server(config)
+    info.end()
+    if isinstance(start, GtidSet):
+        return _behind(config, info, start)
+    if isinstance(start, BinlogPosition):
+        return _at(config, info, start)
+    if isinstance(start, datetime):
+        return _from_time(config, info, start)
+    if start == "oldest":
+        return _checkpoint(config, info, BinlogPosition(info.files[0].name, FIRST_EVENT))
+    if info.flavor == "mysql" and info.executed:
+        return _behind(config, info, info.executed)
+    return _checkpoint(config, info, info.end())
+
+
+def _at(config: MySQLConfig, info: ServerInfo, position: BinlogPosition) -> Checkpoint:
+    """A position that someone gave."""
+    check_place(config, info, Checkpoint(position, info.server_uuid))
+    return _checkpoint(config, info, position)
+
+
+def _checkpoint(config: MySQLConfig, info: ServerInfo, position: BinlogPosition) -> Checkpoint:
+    """The checkpoint at a place of this server's log; reads the file up to there for its GTIDs."""
+    if not info.gtids:
+        return Checkpoint(position, info.server_uuid)
+    gtids = _gtids_before(config, info, position) if info.flavor == "mysql" else _mariadb_gtids(config, position)
+    return Checkpoint(position, info.server_uuid, gtids)
+
+
+def _mariadb_gtids(config: MySQLConfig, position: BinlogPosition) -> GtidSet:
+    connection = connect(config)
+    try:
+        gtids = mariadb_gtids_at(config, connection, position)
+    finally:
+        connection.close()
+    if gtids is None:
+        raise PositionError(
+            f"no event begins at {position}; SHOW BINLOG EVENTS IN '{position.file}' lists where they do"
+        )
+    return gtids
+
+
+def _file_dump(config: MySQLConfig, info: ServerInfo, file: str) -> BinlogDump:
+    """A dump by file that ends at the end of the log."""
+    begin = Checkpoint(BinlogPosition(file, FIRST_EVENT), info.server_uuid)
+    return BinlogDump(config, begin, blocking=False, info=info)
+
+
+class _Executed:
+    """A MySQL GTID set that grows with the events of a scan; runs of one server are joined before they are added."""
+
+    def __init__(self) -> None:
+        self._set = GtidSet("mysql")
+        self._key, self._first, self._last = "", 0, 0
+
+    def see(self, event: ScannedEvent) -> None:
+        """Count the transaction that begins here, or take over what came before the file."""
+        if event.kind == Kind.PREVIOUS_GTIDS:
+            self._set = parse_previous_gtids(event.body)
+        elif event.kind == Kind.TAGGED_GTID:
+            raise PositionError(
+                f"the binlog holds a tagged GTID at {event.start}, which a start by position or time cannot count yet; "
+                "start at 'now', 'oldest', or behind a GTID set"
+            )
+        elif event.kind == Kind.GTID:
+            key, number = event.gtid
+            if key != self._key or number != self._last + 1:
+                self._flush()
+                self._key, self._first = key, number
+            self._last = number
+
+    def _flush(self) -> None:
+        if self._key:
+            self._set = self._set.with_run(self._key, self._first, self._last)
+        self._key = ""
+
+    def so_far(self) -> GtidSet:
+        """The set."""
+        self._flush()
+        return self._set
+
+
+def _gtids_before(config: MySQLConfig, info: ServerInfo, position: BinlogPosition) -> GtidSet:
+    """All transactions of MySQL's log before a place. Raises PositionError when no transaction can begin there."""
+    executed = _Executed()
+    with _file_dump(config, info, position.file) as dump:
+        for event in scan(dump):
+            reached = event.start >= position and event.kind != Kind.FORMAT_DESCRIPTION
+            if reached and (position.pos > FIRST_EVENT or event.kind in BEGINS_TRANSACTION):
+                if event.start.file == position.file and position.pos > FIRST_EVENT and event.start != position:
+                    break
+                return executed.so_far()
+            executed.see(event)
+        else:
+            return executed.so_far()
+    raise PositionError(f"no event begins at {position}; SHOW BINLOG EVENTS IN '{position.file}' lists where they do")
+
+
+def _behind(config: MySQLConfig, info: ServerInfo, gtids: GtidSet) -> Checkpoint:
+    """The first transaction of the log that is not in the set."""
+    if not info.gtids:
+        raise PositionError(
+            f"the server has no GTIDs (gtid_mode is not ON), so it cannot start behind {gtids or 'a GTID set'}"
+        )
+    if gtids.flavor != info.flavor:
+        raise PositionError(f"{gtids} is a GTID set of {gtids.flavor}, the server is {info.flavor}")
+    check_gtids(config, info, gtids)
+    anywhere = Checkpoint(BinlogPosition(info.files[0].name, FIRST_EVENT), info.server_uuid, gtids)
+    with BinlogDump(config, anywhere, blocking=False, info=info) as dump:
+        for event in scan(dump):
+            if event.kind in BEGINS_TRANSACTION:
+                return Checkpoint(event.start, info.server_uuid, gtids)
+    return Checkpoint(info.end(), info.server_uuid, gtids)
+
+
+def _from_time(config: MySQLConfig, info: ServerInfo, moment: datetime) -> Checkpoint:
+    if moment.tzinfo is None:
+        raise ConfigError(f"start {moment.isoformat()} has no time zone; give an aware datetime")
+    wanted_us = round(moment.timestamp() * 1_000_000)
+    _refuse_future(config, moment)
+    number = _last_file_begun_by(config, info, wanted_us)
+    if number < 0:
+        oldest = info.files[0]
+        if oldest.number > 1:
+            begun = datetime.fromtimestamp(_begun_us(config, info, oldest.name) / 1e6, UTC)
+            raise PositionError(
+                f"the binlogs reach back to {begun.isoformat()} ({oldest.name}) only, not to "
+                f"{moment.isoformat()}; choose "
+                "'oldest' and accept the hole, or take a snapshot"
+            )
+        number = 0
+    return _first_committed_from(config, info, info.files[number].name, wanted_us)
+
+
+def _first_committed_from(config: MySQLConfig, info: ServerInfo, file: str, wanted_us: int) -> Checkpoint:
+    executed = _Executed()
+    end = BinlogPosition(file, FIRST_EVENT)
+    with _file_dump(config, info, file) as dump:
+        for event in scan(dump):
+            if event.kind in BEGINS_TRANSACTION and event.committed_us >= wanted_us:
+                end = event.start
+                break
+            if info.flavor == "mysql" and info.gtids:
+                executed.see(event)
+        else:
+            return resolve_start(config, "now")
+    if info.flavor == "mysql":
+        return Checkpoint(end, info.server_uuid, executed.so_far() if info.gtids else None)
+    return _checkpoint(config, info, end)
+
+
+def _last_file_begun_by(config: MySQLConfig, info: ServerInfo, wanted_us: int) -> int:
+    """Index of the last file that was begun before that time, by binary search; -1 when none was."""
+    low, high = 0, len(info.files)
+    begun: Callable[[int], int] = lambda number: _begun_us(config, info, info.files[number].name)  # noqa: E731
+    while low < high:
+        middle = (low + high) // 2
+        if begun(middle) < wanted_us:
+            low = middle + 1
+        else:
+            high = middle
+    return low - 1
+
+
+def _begun_us(config: MySQLConfig, info: ServerInfo, file: str) -> int:
+    """When a file was begun: the time of its first event."""
+    with _file_dump(config, info, file) as dump:
+        for event in scan(dump):
+            return event.committed_us
+    raise SourceError(f"{file} holds no event; SHOW BINARY LOGS lists it, but the server does not send it")
+
+
+def _refuse_future(config: MySQLConfig, moment: datetime) -> None:
+    connection = connect(config)
+    try:
+        now = float(fetch(config, connection, "SELECT UNIX_TIMESTAMP(NOW(6)) AS now")[0]["now"])
+    finally:
+        connection.close()
+    if moment.timestamp() > now:
+        raise PositionError(f"{moment.isoformat()} has not come yet on the server; start at 'now'")

@@ -1,0 +1,155 @@
+"""Is a checkpoint still good on this server? If not: what is missing, and the choices. Never a silent restart.
+
+A position is purged (the server has deleted what comes next), foreign (another server's, and no GTIDs to translate it),
+or beyond the end (this server has lost or reset what was read from it).
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from binlogsync.errors import PositionError
+from binlogsync.mysql.config import MySQLConfig, connect
+from binlogsync.mysql.dump import BinlogDump, place_of
+from binlogsync.mysql.scan import BETWEEN_TRANSACTIONS, Kind, ScannedEvent, scan
+from binlogsync.mysql.server import ServerInfo, gtid_subtract, inspect, inspect_server
+from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+
+_GONE = (
+    "choose: start at 'oldest' and accept the hole, take a new snapshot, or continue on another server that still has "
+    "them"
+)
+_LOST = (
+    "the server was restored, reset (RESET BINARY LOGS AND GTIDS) or lost data in a crash; choose: start at "
+    "'oldest' or 'now' "
+    "and check what is stored against the tables, or take a new snapshot"
+)
+_COMMIT_DELAY_S = 2.0
+_FIRST_EVENT = 4
+
+
+def validate(config: MySQLConfig, checkpoint: Checkpoint) -> None:
+    """Returns when a dump from the checkpoint continues exactly where it stands; raises PositionError when it cannot.
+
+    Raises SourceError when the server cannot be asked.
+    """
+    info = inspect_server(config)
+    info.end()
+    place_of(checkpoint, info)
+    by_gtid = checkpoint.gtids is not None and info.gtids
+    if checkpoint.gtids is not None and info.gtids:
+        check_gtids(config, info, checkpoint.gtids, checkpoint)
+    if checkpoint.server_uuid != info.server_uuid:
+        return
+    if by_gtid and checkpoint.position.file_number < info.files[0].number:
+        return  # its file is purged, the transactions behind it are not
+    check_place(config, info, checkpoint)
+
+
+def check_gtids(config: MySQLConfig, info: ServerInfo, gtids: GtidSet, checkpoint: Checkpoint | None = None) -> None:
+    """Raises PositionError when the server has purged transactions that are not in the set, or lacks some that are."""
+    what = str(checkpoint) if checkpoint else f"GTID set {gtids}"
+    missing = _missing(config, info, gtids)
+    if missing:
+        raise PositionError(
+            f"{what}: the server has purged transactions that were not read yet: "
+            f"{missing}{_since(info, checkpoint)}; {_GONE}"
+        )
+    deadline = time.monotonic() + _COMMIT_DELAY_S
+    # A transaction can be read from the binlog a moment before the server counts it as executed.
+    while lost := _unknown(config, gtids):
+        if time.monotonic() > deadline:
+            raise PositionError(
+                f"{what}: the server does not know transactions that were read already: {lost}; {_LOST}"
+            )
+        time.sleep(0.1)
+
+
+def _missing(config: MySQLConfig, info: ServerInfo, gtids: GtidSet) -> str:
+    """Purged transactions that are not in the set."""
+    if info.purged is None or gtids.contains(info.purged):
+        return ""
+    if info.flavor == "mariadb":
+        behind = [
+            key for key, pairs in info.purged.members.items() if not gtids.contains(GtidSet("mariadb", {key: pairs}))
+        ]
+        return ", ".join(f"domain {key} up to {info.purged.members[key][0][1]}" for key in behind)
+    connection = connect(config)
+    try:
+        return str(gtid_subtract(config, connection, info.purged, gtids))
+    finally:
+        connection.close()
+
+
+def _unknown(config: MySQLConfig, gtids: GtidSet) -> str:
+    """Transactions of the set that the server has never seen, by a fresh look."""
+    connection = connect(config)
+    try:
+        info = inspect(config, connection)
+        if info.executed is None or info.executed.contains(gtids):
+            return ""
+        if info.flavor == "mariadb":
+            return f"{gtids}, it is at {info.executed or 'the very beginning'}"
+        return str(gtid_subtract(config, connection, gtids, info.executed))
+    finally:
+        connection.close()
+
+
+def _since(info: ServerInfo, checkpoint: Checkpoint | None) -> str:
+    """What is known about the time of a hole."""
+    parts = [f"; the oldest binlog is {info.files[0].name}"] if info.files else []
+    if checkpoint is not None and checkpoint.ts_us:
+        parts.append(
+            f"; what is missing was committed after {datetime.fromtimestamp(checkpoint.ts_us / 1e6, UTC).isoformat()}"
+        )
+    return "".join(parts)
+
+
+def check_place(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint) -> None:
+    """Raises PositionError when file and position are not a place of this server's log where a transaction can
+    begin.
+    """
+    position = checkpoint.position
+    file = info.file(position.file)
+    first, last = info.files[0], info.files[-1]
+    if file is None and position.file_number < first.number:
+        raise PositionError(f"{position}: the server has purged {position.file}{_since(info, checkpoint)}; {_GONE}")
+    if file is None:
+        raise PositionError(f"{position}: the server has no {position.file}, its newest binlog is {last.name}; {_LOST}")
+    if position.pos > _size(config, file.name, file.size, position.pos):
+        raise PositionError(f"{position}: {file.name} ends at {file.size}; {_LOST}")
+    if position.pos == _FIRST_EVENT:
+        return
+    event = _event_at(config, info, position)
+    if event is None:
+        return
+    if event.start != position or not event.sequential or event.kind not in BETWEEN_TRANSACTIONS | {Kind.QUERY}:
+        raise PositionError(
+            f"{position}: no transaction begins there (event type {event.kind}); SHOW BINLOG EVENTS IN "
+            f"'{position.file}' lists "
+            f"where they do. If the position was read from this server, {_LOST}"
+        )
+    known = checkpoint.gtids
+    if (
+        known
+        and event.kind == Kind.GTID
+        and known.contains(GtidSet("mysql").with_run(event.gtid[0], event.gtid[1], event.gtid[1]))
+    ):
+        raise PositionError(
+            f"{position}: the transaction there was read before ({event.gtid[0]}:{event.gtid[1]}); {_LOST}"
+        )
+
+
+def _size(config: MySQLConfig, name: str, size: int, wanted: int) -> int:
+    """The file's size, looked at again when it seems too short: it grows."""
+    if size >= wanted:
+        return size
+    again = inspect_server(config).file(name)
+    return again.size if again else size
+
+
+def _event_at(config: MySQLConfig, info: ServerInfo, position: BinlogPosition) -> ScannedEvent | None:
+    """The first event that the server sends from there; None at the end of the log."""
+    with BinlogDump(config, Checkpoint(position, info.server_uuid), blocking=False, info=info) as dump:
+        return next(scan(dump), None)
