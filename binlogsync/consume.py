@@ -25,6 +25,8 @@ from binlogsync.targets import Target
 log = logging.getLogger(__name__)
 
 _VERIFY_EVERY_S = 1.0
+_SHORT_S = 0.02
+_LOOK_UP_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,6 @@ class ConsumeOptions:
     """How one table is consumed.
 
     Attributes:
-        source: name of the source, as the reader has it.
         client_id: whose progress; every client gets every change, two live ones of the same name are an error.
         max_changes: done in one transaction, about.
         gather_s: how long changes are gathered for one transaction once the first has come.
@@ -42,7 +43,6 @@ class ConsumeOptions:
             "warn" says so and goes on, "fail" raises.
     """
 
-    source: str
     client_id: str = "binlogsync"
     max_changes: int = 20_000
     gather_s: float = 0.5
@@ -124,7 +124,7 @@ class _Run:
     def drain(self) -> Consumed:
         """See `consume`."""
         started = last_change = time.monotonic()
-        key = ProgressKey(self.options.client_id, self.options.source, *self.table)
+        key = ProgressKey(self.options.client_id, self.reader.source, *self.table)
         self.durable = durable_name(self.options.client_id, *self.table)
         with self.target.file.transaction() as connection:
             self.tracker = Tracker(key, key.load(connection))
@@ -174,7 +174,7 @@ class _Run:
         """Changes for one transaction; none when none came within the timeout."""
         work: list[StreamBatch] = []
         gather_until = time.monotonic() + self.options.gather_s
-        wait_s = 0.02 if self.target.file.is_open else max(timeout_s, 0.02)
+        wait_s = _SHORT_S if self.target.file.is_open else min(max(timeout_s, _SHORT_S), _LOOK_UP_S)
         count = 0
         while not self.stop.is_set():
             fetched = self.reader.fetch(self.durable, self.options.max_changes - count, wait_s)
@@ -182,7 +182,7 @@ class _Run:
             count += sum(len(item) for item in fetched)
             if not fetched or count >= self.options.max_changes or time.monotonic() > gather_until:
                 break
-            wait_s = 0.02
+            wait_s = _SHORT_S
         if not work:
             self.target.file.release()
         return work

@@ -106,24 +106,23 @@ class Handler(Generic[M]):
     def _take(self, item: StreamBatch, tracker: Tracker, stop: threading.Event) -> None:
         """Handle one batch; a failing change is tried on its own, behind a commit of those before it."""
         changes = list(item.batch.changes())
+        run = self._run_in_transaction if self._in_transaction else self._run
         done, limit, failures = 0, len(changes), 0
+        failure = _NO_FAILURE
         while done < len(changes) and not stop.is_set():
-            run = self._run_in_transaction if self._in_transaction else self._run
-            reached, error = run(item, changes, (done, limit), tracker)
-            if reached > done:
-                done, limit, failures = reached, len(changes), 0
-            if error is None:
-                continue
-            if error.at > done:
-                limit = error.at
-                continue
-            failures += 1
-            if error.is_flawed_row or failures >= self._retry.tries:
-                raise self._failed(changes[done], failures, error.cause) from error.cause
-            wait_s = self._retry.wait_s(failures)
-            log.warning("%s: handler failed (try %d), again in %.1f s", item.batch.schema.name, failures, wait_s)
-            stop.wait(wait_s)
-            limit = done + 1
+            if done == failure.at:
+                if failure.is_flawed_row or failures >= self._retry.tries:
+                    raise self._failed(changes[done], failures, failure.cause) from failure.cause
+                wait_s = self._retry.wait_s(failures)
+                log.warning("%s: handler failed (try %d), again in %.1f s", item.batch.schema.name, failures, wait_s)
+                stop.wait(wait_s)
+                limit = done + 1
+            done, latest = run(item, changes, (done, limit), tracker)
+            if latest is not None:
+                failures = failures + 1 if latest.at == failure.at else 1
+                failure, limit = latest, latest.at
+            elif done > failure.at:
+                limit = len(changes)
 
     def _run(
         self, item: StreamBatch, changes: Sequence[Change], span: tuple[int, int], tracker: Tracker
@@ -195,6 +194,9 @@ class _Failure:
     at: int
     cause: Exception
     is_flawed_row: bool = False
+
+
+_NO_FAILURE = _Failure(-1, ConsumeError("no failure yet"))
 
 
 class _RolledBackError(ConsumeError):

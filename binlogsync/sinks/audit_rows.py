@@ -73,7 +73,7 @@ def _image_json(batch: ChangeBatch, image: Image, names: Sequence[str]) -> pa.St
     struct: pa.StructArray = batch.data.column(image)
     arrays = dict(zip(struct.type.names, struct.flatten(), strict=True))
     group = BEFORE if image == "before" else AFTER
-    parts = []
+    parts: list[Part] = []
     for name in names:
         opening = (b"," if parts else b"{") + msgspec.json.encode(name) + b":"
         fragments = render_column(batch.schema.column(name), arrays[name], batch.impossible.get((image, name)))
