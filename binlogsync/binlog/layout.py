@@ -135,21 +135,21 @@ class Layout:
         most = event_bytes // min(side.least for side in self.sides) + 1
         arena = Arena(sum(side.reserve(most, event_bytes) for side in self.sides) + self._notes(most))
         targets = tuple(side.targets(arena, most, event_bytes) for side in self.sides)
-        notes = self._notes(most)
-        impossible = arena.view(arena.take(notes), notes // 8, np.int64).reshape(-1, 4)
+        notes = arena.take(self._notes(most))
         readings = (self.sides[0].reading, self.sides[1].reading)
-        done = rows.decode_rows(base, (starts, ends, ops), readings, (targets[0], targets[1]), impossible)
-        if isinstance(done, rows.Fault):
-            column = self.sides[done.image].columns[done.column].name
-            raise ColumnError(rows.REASONS[done.status], column, done.event)
-        counts, noted = done
+        counts = rows.decode_rows(base, (starts, ends, ops), readings, (targets[0], targets[1]), notes)
+        if isinstance(counts, rows.Fault):
+            column = self.sides[counts.image].columns[counts.column].name
+            raise ColumnError(rows.REASONS[counts.status], column, counts.event)
         row_ops = np.repeat(ops, counts)
         if not self.captured:
             nothing = pa.array([], pa.struct([]))
             return Decoded(counts, row_ops, (nothing, nothing), {})
         before = self.sides[0].array(arena, targets[0], row_ops == CREATE)
         after = self.sides[1].array(arena, targets[1], row_ops == DELETE)
-        return Decoded(counts, row_ops, (before, after), self._texts(impossible[:noted], len(row_ops)))
+        noted = int(arena.view(notes, 1, np.int64)[0])
+        impossible = arena.view(notes + 8, 4 * noted, np.int64).reshape(-1, 4)
+        return Decoded(counts, row_ops, (before, after), self._texts(impossible, len(row_ops)))
 
     def _notes(self, count: int) -> int:
         """Bytes for the impossible dates that `count` rows may hold."""
@@ -157,7 +157,7 @@ class Layout:
             int(np.isin(side.reading[:, rows.CODE], (rows.DATE, rows.DATETIME, rows.TIMESTAMP)).sum())
             for side in self.sides
         )
-        return piece(32 * count * dates)
+        return piece(32 * count * dates + 8)
 
     def _texts(self, impossible: npt.NDArray[np.int64], count: int) -> Impossible:
         """Impossible dates as MySQL prints them, by image and column."""

@@ -18,12 +18,14 @@ from numba import njit, types
 from binlogsync.binlog.memory import (
     KERNEL,
     copy,
+    load_i64,
     load_u8,
     load_u16,
     load_u24,
     load_u32,
     load_u64,
     store_i32,
+    store_i64,
     store_u8,
     store_u16,
     store_u32,
@@ -90,28 +92,28 @@ def _length(address, size):  # type: ignore[no-untyped-def]
     return types.int64(load_u32(address))
 
 
-@njit("int64(intp, int64, int64[::1], int64[::1], uint32[:,::1])", **KERNEL)
-def _string(at, size, how, out, recoding):  # type: ignore[no-untyped-def]
-    """Append one string to its column; returns a Status."""
-    code = how[CODE]
-    target = out[VALUES] + out[USED]
+@njit("int64(int64, intp, int64, intp, intp, intp)", **KERNEL)
+def _string(code, at, size, how, out, recoding):  # type: ignore[no-untyped-def]
+    """Append one string to its column, `how` and `out` being its rows of the tables; returns a Status."""
+    used = load_i64(out + 8 * USED)
+    target = load_i64(out) + used
     written = size
     if code == TEXT:
         copy(target, at, size)
         if not text.is_ascii(at, size):
-            out[HIGH] = 1
+            store_i64(out + 8 * HIGH, 1)
     elif code == BYTES:
         copy(target, at, size)
     elif code == PADDED:
-        if size > how[B]:
+        written = load_i64(how + 8 * B)
+        if size > written:
             return 4
-        text.padded(target, at, size, how[B])
-        written = how[B]
+        text.padded(target, at, size, written)
     else:
-        written = text.through_table(target, at, size, recoding[how[B]])
+        written = text.through_table(target, at, size, recoding + 1024 * load_i64(how + 8 * B))
         if written < 0:
             return 3
-    out[USED] += written
+    store_i64(out + 8 * USED, used + written)
     return 0
 
 
@@ -131,53 +133,69 @@ def _set(target, at, size):  # type: ignore[no-untyped-def]
     store_u64(target, value)
 
 
-@njit("int64(int64, intp, int64, intp, int64)", **KERNEL)
-def _temporal(code, values, row, at, fsp):  # type: ignore[no-untyped-def]
+@njit("int64(int64, intp, intp, int64)", **KERNEL)
+def _temporal(code, target, at, fsp):  # type: ignore[no-untyped-def]
     """A date or time; returns -1, or the packed value that no calendar has."""
-    if code == DATE:
-        return temporal.date(values + 4 * row, at)
     if code == DATETIME:
-        return temporal.datetime(values + 8 * row, at, fsp)
+        return temporal.datetime(target, at, fsp)
     if code == TIMESTAMP:
-        return temporal.timestamp(values + 8 * row, at, fsp)
-    temporal.time(values + 8 * row, at, fsp)
+        return temporal.timestamp(target, at, fsp)
+    if code == DATE:
+        return temporal.date(target, at)
+    temporal.time(target, at, fsp)
     return types.int64(-1)
 
 
-@njit(
-    "UniTuple(int64, 3)(intp, intp, int64, int64[:,::1], int64[:,::1], uint32[:,::1], uint64[::1], int64[:,::1], int64[::1], int64)",
-    **KERNEL,
-)
-def _image(at, end, row, reading, out, recoding, limbs, impossible, noted, side):  # type: ignore[no-untyped-def]
-    """Read one row image; returns (address behind it, Status, column)."""
-    columns = len(reading)
+@njit("void(intp, int64)", **KERNEL)
+def _null(out, row):  # type: ignore[no-untyped-def]
+    """Mark a row of a column as NULL."""
+    store_u8(load_i64(out + 8 * NULL_FLAGS) + row, types.uint8(1))
+    store_i64(out + 8 * NULLS, load_i64(out + 8 * NULLS) + 1)
+
+
+@njit("void(intp, int64, int64, int64, int64)", **KERNEL)
+def _note(notes, side, column, row, packed):  # type: ignore[no-untyped-def]
+    """Add an impossible date to the list whose length stands in front of it."""
+    count = load_i64(notes)
+    entry = notes + 8 + 32 * count
+    store_i64(entry, side)
+    store_i64(entry + 8, column)
+    store_i64(entry + 16, row)
+    store_i64(entry + 24, packed)
+    store_i64(notes, count + 1)
+
+
+@njit("UniTuple(int64, 3)(intp, intp, int64, int64, intp, intp, intp, intp, int64)", **KERNEL)
+def _image(at, end, row, columns, reading, out, recoding, notes, side):  # type: ignore[no-untyped-def]
+    """Read one row image; `reading` and `out` are the tables' addresses. Returns (address behind it, Status, column)."""
     bits = at
-    at += (columns + 7) // 8
+    at += (columns + 7) >> 3
     if at > end:
         return at, 1, 0
     for k in range(columns):
-        code = reading[k, CODE]
+        how = reading + 32 * k
+        to = out + 48 * k
+        code = load_i64(how)
         if (load_u8(bits + (k >> 3)) >> (k & 7)) & 1:
             if code != SKIP and code != SKIP_BYTES:
-                store_u8(out[k, NULL_FLAGS] + row, types.uint8(1))
-                out[k, NULLS] += 1
+                _null(to, row)
                 if code >= BYTES:
-                    store_i32(out[k, OFFSETS] + 4 * (row + 1), types.int32(out[k, USED]))
+                    store_i32(load_i64(to + 8 * OFFSETS) + 4 * (row + 1), types.int32(load_i64(to + 8 * USED)))
             continue
-        size = reading[k, SIZE]
+        size = load_i64(how + 8 * SIZE)
         if size > end - at:
             return at, 1, k
-        values = out[k, VALUES]
+        values = load_i64(to)
         if code >= BYTES:
             length = _length(at, size)
             at += size
             if length > end - at:
                 return at, 1, k
             if code != SKIP_BYTES:
-                status = _string(at, length, reading[k], out[k], recoding)
+                status = _string(code, at, length, how, to, recoding)
                 if status != 0:
                     return at, status, k
-                store_i32(out[k, OFFSETS] + 4 * (row + 1), types.int32(out[k, USED]))
+                store_i32(load_i64(to + 8 * OFFSETS) + 4 * (row + 1), types.int32(load_i64(to + 8 * USED)))
             size = length
         elif code == COPY8:
             store_u64(values + 8 * row, load_u64(at))
@@ -188,27 +206,18 @@ def _image(at, end, row, reading, out, recoding, limbs, impossible, noted, side)
         elif code == COPY2:
             store_u16(values + 2 * row, load_u16(at))
         elif DATE <= code <= TIMESTAMP:
-            packed = _temporal(code, values, row, at, reading[k, A])
+            target = values + (4 if code == DATE else 8) * row
+            packed = _temporal(code, target, at, load_i64(how + 8 * A))
             if packed != -1:
-                store_u8(out[k, NULL_FLAGS] + row, types.uint8(1))
-                out[k, NULLS] += 1
-                note = noted[0]
-                impossible[note, 0], impossible[note, 1], impossible[note, 2], impossible[note, 3] = (
-                    side,
-                    k,
-                    row,
-                    packed,
-                )
-                noted[0] = note + 1
+                _null(to, row)
+                _note(notes, side, k, row, packed)
         elif code == DECIMAL:
-            width = 16 if reading[k, A] <= 38 else 32
-            target = values + width * row
-            if not decimals.decimal(
-                target, width, at, reading[k, A], reading[k, B], decimals.GROUP_BYTES, decimals.POWERS, limbs
-            ):
+            precision = load_i64(how + 8 * A)
+            width = 16 if precision <= 38 else 32
+            if not decimals.decimal(values + width * row, width, at, precision, load_i64(how + 8 * B)):
                 return at, 2, k
         elif code == INT24:
-            numbers.widen_24(values + 4 * row, at, reading[k, A] == 1)
+            numbers.widen_24(values + 4 * row, at, load_i64(how + 8 * A) == 1)
         elif code == YEAR:
             numbers.year(values + 2 * row, at)
         elif code == BIT:
@@ -221,44 +230,50 @@ def _image(at, end, row, reading, out, recoding, limbs, impossible, noted, side)
     return at, 0, 0
 
 
-@njit("void(int64, int64[:,::1], int64[:,::1])", **KERNEL)
-def _absent(row, reading, out):  # type: ignore[no-untyped-def]
+@njit("void(int64, int64, intp, intp)", **KERNEL)
+def _absent(row, columns, reading, out):  # type: ignore[no-untyped-def]
     """An image that the operation has not: strings of no bytes; all else stays zero."""
-    for k in range(len(reading)):
-        code = reading[k, CODE]
+    for k in range(columns):
+        code = load_i64(reading + 32 * k)
         if BYTES <= code < SKIP_BYTES:
-            store_i32(out[k, OFFSETS] + 4 * (row + 1), types.int32(out[k, USED]))
+            to = out + 48 * k
+            store_i32(load_i64(to + 8 * OFFSETS) + 4 * (row + 1), types.int32(load_i64(to + 8 * USED)))
+
+
+_TABLES = "int64[:,::1], int64[:,::1]"
 
 
 @njit(
-    "UniTuple(int64, 5)(intp, int64[::1], int64[::1], int8[::1], int64[::1], int64[:,::1], int64[:,::1], int64[:,::1], int64[:,::1], uint32[:,::1], int64[:,::1])",
+    f"UniTuple(int64, 4)(intp, int64[::1], int64[::1], int8[::1], int64[::1], {_TABLES}, {_TABLES}, uint32[:,::1], intp)",
     **KERNEL,
 )
-def _decode(base, starts, ends, ops, counts, b_reading, b_out, a_reading, a_out, recoding, impossible):  # type: ignore[no-untyped-def]
-    """Returns (rows, impossible dates, Status, event, image << 32 | column)."""
-    limbs = np.empty(8, np.uint64)
-    noted = np.zeros(1, np.int64)
+def _decode(base, starts, ends, ops, counts, b_reading, a_reading, b_out, a_out, recoding, notes):  # type: ignore[no-untyped-def]
+    """Returns (rows, Status, event, image << 32 | column)."""
+    b_how, b_to, b_columns = types.intp(b_reading.ctypes.data), types.intp(b_out.ctypes.data), len(b_reading)
+    a_how, a_to, a_columns = types.intp(a_reading.ctypes.data), types.intp(a_out.ctypes.data), len(a_reading)
+    recode = types.intp(recoding.ctypes.data)
     row = types.int64(0)
     for e in range(len(starts)):
         at = base + starts[e]
         end = base + ends[e]
+        op = ops[e]
         first = row
         while at < end:
-            if ops[e] == 0:
-                _absent(row, b_reading, b_out)
+            if op == 0:
+                _absent(row, b_columns, b_how, b_to)
             else:
-                at, status, column = _image(at, end, row, b_reading, b_out, recoding, limbs, impossible, noted, 0)
+                at, status, column = _image(at, end, row, b_columns, b_how, b_to, recode, notes, 0)
                 if status != 0:
-                    return row, noted[0], status, e, column
-            if ops[e] == 2:
-                _absent(row, a_reading, a_out)
+                    return row, status, e, column
+            if op == 2:
+                _absent(row, a_columns, a_how, a_to)
             else:
-                at, status, column = _image(at, end, row, a_reading, a_out, recoding, limbs, impossible, noted, 1)
+                at, status, column = _image(at, end, row, a_columns, a_how, a_to, recode, notes, 1)
                 if status != 0:
-                    return row, noted[0], status, e, (types.int64(1) << 32) | column
+                    return row, status, e, (types.int64(1) << 32) | column
             row += 1
         counts[e] = row - first
-    return row, noted[0], types.int64(0), types.int64(0), types.int64(0)
+    return row, types.int64(0), types.int64(0), types.int64(0)
 
 
 def decode_rows(
@@ -266,16 +281,15 @@ def decode_rows(
     events: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int8]],
     readings: tuple[Table, Table],
     targets: tuple[Table, Table],
-    impossible: Table,
-) -> tuple[npt.NDArray[np.int64], int] | Fault:
+    notes: int,
+) -> npt.NDArray[np.int64] | Fault:
     """Decode all rows of `events` (offsets of first row and end from `base`, op), before and after images into `targets`.
 
-    Returns (rows of each event, impossible dates noted), or the Fault that ended it.
+    `notes` is the address of a list of impossible dates: their number, then (image, column, row, packed value) of each.
+    Returns the rows of each event, or the Fault that ended it.
     """
     counts = np.zeros(len(events[0]), np.int64)
-    _, noted, status, event, place = _decode(
-        base, *events, counts, readings[0], targets[0], readings[1], targets[1], text.RECODING_TABLES, impossible
-    )
+    _, status, event, place = _decode(base, *events, counts, *readings, *targets, text.RECODING_TABLES, notes)
     if status:
         return Fault(Status(status), event, place >> 32, place & 0xFFFFFFFF)
-    return counts, noted
+    return counts

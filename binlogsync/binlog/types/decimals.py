@@ -9,18 +9,16 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
-from binlogsync.binlog.memory import KERNEL, load_u8, store_u64
+from binlogsync.binlog.memory import KERNEL, load_u8, load_u32, load_u64, store_u32, store_u64
 
-DIGITS_PER_GROUP = 9
-GROUP_BYTES = np.array([0, 1, 1, 2, 2, 3, 3, 4, 4, 4], np.int64)
-POWERS = np.array([10**k for k in range(10)], np.uint64)
+_GROUP_BYTES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)
 
 
 def decimal_size(precision: int, scale: int) -> int:
     """Bytes that a DECIMAL(precision, scale) takes in a row."""
     whole, fraction = precision - scale, scale
     return int(
-        whole // 9 * 4 + GROUP_BYTES[whole % 9] + fraction // 9 * 4 + GROUP_BYTES[fraction % 9]
+        whole // 9 * 4 + _GROUP_BYTES[whole % 9] + fraction // 9 * 4 + _GROUP_BYTES[fraction % 9]
     )  # 4 bytes for nine digits
 
 
@@ -38,66 +36,82 @@ def _group(source, size, first, negative):  # type: ignore[no-untyped-def]
     return value
 
 
-@njit("boolean(intp, intp, intp, intp, intp, int64[::1], uint64[::1], uint64[::1])", **KERNEL)
-def decimal(target, width, source, precision, scale, group_bytes, powers, limbs):  # type: ignore[no-untyped-def]
-    """Write `width` (16 or 32) bytes; False when a group holds more digits than it may. `limbs` is scratch of 8 words."""
-    whole = precision - scale
+@njit("void(intp, intp, uint64, uint64)", **KERNEL)
+def _multiply_add(target, width, factor, summand):  # type: ignore[no-untyped-def]
+    """The number of `width` bytes at `target` times `factor` plus `summand`, both below 2^32."""
+    carry = summand
+    for k in range(0, width, 4):
+        product = types.uint64(load_u32(target + k)) * factor + carry
+        store_u32(target + k, types.uint32(product))
+        carry = product >> types.uint64(32)
+
+
+@njit("void(intp, intp)", **KERNEL)
+def _negate(target, width):  # type: ignore[no-untyped-def]
+    """The two's complement of the number of `width` bytes at `target`."""
+    carry = types.uint64(1)
+    for k in range(0, width, 8):
+        value = ~load_u64(target + k) + carry
+        store_u64(target + k, value)
+        carry = types.uint64(1) if carry == 1 and value == 0 else types.uint64(0)
+
+
+@njit("int64(int64)", **KERNEL)
+def _group_size(digits):  # type: ignore[no-untyped-def]
+    """Bytes of a group of 1 to 9 digits."""
+    return (digits + 1) >> 1 if digits < 7 else 4
+
+
+@njit("uint64(int64)", **KERNEL)
+def _power(digits):  # type: ignore[no-untyped-def]
+    """10 to the power of 0 to 9."""
+    power = types.uint64(1)
+    for _ in range(digits):
+        power *= types.uint64(10)
+    return power
+
+
+@njit("boolean(intp, intp, intp, intp, intp)", **KERNEL)
+def decimal(target, width, source, precision, scale):  # type: ignore[no-untyped-def]
+    """Write `width` (16 or 32) bytes; False when a group holds more digits than it may."""
     negative = (load_u8(source) & 0x80) == 0
-    narrow = precision <= 18
-    value = types.uint64(0)
-    if not narrow:
-        for k in range(8):
-            limbs[k] = 0
     at = source
-    first = True
-    left = whole
-    in_fraction = False
-    while True:
-        if left == 0:
-            if in_fraction or scale == 0:
-                break
-            in_fraction = True
-            left = scale
-        if in_fraction:
-            digits = left if left < 9 else 9
-        else:
-            digits = left % 9
-            if digits == 0:
-                digits = 9
-        size = group_bytes[digits]
-        group = _group(at, size, first, negative)
-        if group >= powers[digits]:
+    high = types.uint64(0)
+    value = types.uint64(0)
+    wide = precision > 18
+    if wide:
+        for k in range(0, width, 8):
+            store_u64(target + k, types.uint64(0))
+    left = precision - scale
+    in_fraction = left == 0
+    if in_fraction:
+        left = scale
+    while left > 0:
+        digits = (left if left < 9 else 9) if in_fraction else (left % 9 if left % 9 else 9)
+        size = 4 if digits == 9 else _group_size(digits)
+        power = types.uint64(1_000_000_000) if digits == 9 else _power(digits)
+        group = _group(at, size, at == source, negative)
+        if group >= power:
             return False
-        if narrow:
-            value = value * powers[digits] + group
+        if wide:
+            _multiply_add(target, width, power, group)
         else:
-            carry = group
-            for k in range(8):
-                product = limbs[k] * powers[digits] + carry
-                limbs[k] = product & types.uint64(0xFFFFFFFF)
-                carry = product >> types.uint64(32)
-        first = False
+            value = value * power + group
         at += size
         left -= digits
-    if narrow:
-        low = types.uint64(-types.int64(value)) if negative else value
-        store_u64(target, low)
-        high = types.uint64(0xFFFFFFFFFFFFFFFF) if negative and value != 0 else types.uint64(0)
-        for k in range(8, width, 8):
-            store_u64(target + k, high)
-        return True
-    carry = types.uint64(1)
-    for k in range(0, width // 4, 2):
-        low = limbs[k]
-        high = limbs[k + 1]
+        if left == 0 and not in_fraction:
+            in_fraction = True
+            left = scale
+    if wide:
         if negative:
-            low = (low ^ types.uint64(0xFFFFFFFF)) + carry
-            carry = low >> types.uint64(32)
-            high = (high ^ types.uint64(0xFFFFFFFF)) + carry
-            carry = high >> types.uint64(32)
-            low &= types.uint64(0xFFFFFFFF)
-            high &= types.uint64(0xFFFFFFFF)
-        store_u64(target + 4 * k, low | (high << types.uint64(32)))
+            _negate(target, width)
+        return True
+    if negative and value != 0:
+        value = types.uint64(0) - value
+        high = types.uint64(0xFFFFFFFFFFFFFFFF)
+    store_u64(target, value)
+    for k in range(8, width, 8):
+        store_u64(target + k, high)
     return True
 
 
@@ -107,9 +121,7 @@ def decimal_text(precision: int, scale: int, data: bytes) -> str:
         raise ValueError(f"DECIMAL({precision},{scale}) needs {decimal_size(precision, scale)} bytes, got {len(data)}")
     buffer = np.frombuffer(data, np.uint8)
     target = np.zeros(32, np.uint8)
-    if not decimal(
-        target.ctypes.data, 32, buffer.ctypes.data, precision, scale, GROUP_BYTES, POWERS, np.zeros(8, np.uint64)
-    ):
+    if not decimal(target.ctypes.data, 32, buffer.ctypes.data, precision, scale):
         raise ValueError(f"not a DECIMAL({precision},{scale}): {data.hex()}")
     digits = int.from_bytes(target.tobytes(), "little", signed=True)
     text = f"{abs(digits):0{scale + 1}}"

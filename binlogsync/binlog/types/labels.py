@@ -9,6 +9,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from numba import njit, types
+
+from binlogsync.binlog.memory import KERNEL
 
 INVALID = 0xFFFF
 
@@ -38,13 +41,43 @@ def set_array(
     masks: npt.NDArray[np.uint64], labels: tuple[str, ...], validity: pa.Buffer | None, nulls: int
 ) -> pa.ListArray:
     """Bit masks (NULLs zero) to lists of labels; raises ValueError for a bit without a label."""
-    members = np.unpackbits(masks.view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
-    if members[:, len(labels) :].any():
+    offsets = np.empty(len(masks) + 1, np.int32)
+    members = np.empty(int(_count(masks)), np.int32)
+    if not _spread(masks, len(labels), offsets, members):
         raise ValueError(f"a member number above {len(labels)} has no label")
-    rows, bits = members.nonzero()
-    offsets = np.zeros(len(masks) + 1, np.int32)
-    np.cumsum(np.bincount(rows, minlength=len(masks)), out=offsets[1:])
-    values = pa.array(labels, pa.string()).take(pa.array(bits.astype(np.int64)))
+    values = pa.array(labels, pa.string()).take(pa.array(members))
     return pa.Array.from_buffers(
         pa.list_(pa.string()), len(masks), [validity, pa.py_buffer(offsets)], nulls, children=[values]
     )
+
+
+@njit("int64(uint64[::1])", **KERNEL)
+def _count(masks):  # type: ignore[no-untyped-def]
+    """Members of all sets together."""
+    total = types.int64(0)
+    for mask in masks:
+        left = mask
+        while left:
+            left &= left - types.uint64(1)
+            total += 1
+    return total
+
+
+@njit("boolean(uint64[::1], int64, int32[::1], int32[::1])", **KERNEL)
+def _spread(masks, count, offsets, members):  # type: ignore[no-untyped-def]
+    """Write the numbers of each set's members, from 0; False at a bit that has no label."""
+    at = 0
+    for row in range(len(masks)):
+        offsets[row] = at
+        left = masks[row]
+        member = 0
+        while left:
+            if left & types.uint64(1):
+                if member >= count:
+                    return False
+                members[at] = member
+                at += 1
+            left >>= types.uint64(1)
+            member += 1
+    offsets[len(masks)] = at
+    return True

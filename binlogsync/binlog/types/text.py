@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit, types
 
-from binlogsync.binlog.memory import KERNEL, copy, load_u8, load_u64, store_u8, store_u32
+from binlogsync.binlog.memory import KERNEL, copy, load_u8, load_u32, load_u64, store_u8, store_u32
 
 UTF8_CHARSETS = frozenset({"utf8mb4", "utf8mb3", "ascii"})
 
@@ -35,12 +35,12 @@ def padded(target, source, size, width):  # type: ignore[no-untyped-def]
         store_u8(target + i, types.uint8(0))
 
 
-@njit("int64(intp, intp, intp, uint32[::1])", **KERNEL)
+@njit("int64(intp, intp, intp, intp)", **KERNEL)
 def through_table(target, source, size, table):  # type: ignore[no-untyped-def]
     """Recode; returns bytes written (at most three a character, and writes up to one behind them), or -1 at a byte that is no character."""
     at = target
     for i in range(size):
-        entry = table[load_u8(source + i)]
+        entry = load_u32(table + 4 * types.intp(load_u8(source + i)))
         width = types.int64(entry >> types.uint32(24))
         if width == 0:
             return types.int64(-1)

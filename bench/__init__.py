@@ -1,0 +1,1 @@
+"""Benchmarks: one run, one server, side by side, ratios. `python -m bench` prints the table."""

@@ -1,0 +1,106 @@
+"""Four ways to read the same binlog: the floor, our decoder, mysql-replication, and the whole tail into JetStream."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from pymysqlreplication import BinLogStreamReader
+from pymysqlreplication.row_event import DeleteRowsEvent, RowsEvent, UpdateRowsEvent, WriteRowsEvent
+
+from bench.workload import DATABASE
+from binlogsync.binlog.reader import BinlogReader, ReaderOptions
+from binlogsync.mysql import BinlogDump, MySQLConfig, ReadAhead, inspect_server, parse_start, resolve_start
+from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
+from binlogsync.stores.memory import MemoryPositions
+from binlogsync.tail import Tail, TailOptions, TailProgress
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a reader did: seconds, bytes from the socket (0 where it does not say), changes decoded (0 for the floor)."""
+
+    seconds: float
+    bytes: int
+    changes: int
+
+
+def read_floor(config: MySQLConfig) -> Reading:
+    """Read the socket into one buffer and drop it."""
+    start = resolve_start(config, parse_start("oldest"))
+    view = memoryview(np.empty(8 << 20, np.uint8))  # type: ignore[arg-type]
+    begun, total = time.perf_counter(), 0
+    with BinlogDump(config, start, blocking=False) as dump:
+        while size := dump.readinto(view):
+            total += size
+            if _is_end(view[:size]):
+                break
+    return Reading(time.perf_counter() - begun, total, 0)
+
+
+def _is_end(view: memoryview) -> bool:
+    """True when the bytes end with the EOF packet that ends a non-blocking dump."""
+    return len(view) >= 9 and bytes(view[-9:-6]) == b"\x05\x00\x00" and view[-5] == 0xFE
+
+
+def read_decoded(config: MySQLConfig) -> Reading:
+    """Decode everything to ChangeBatches, checksums verified."""
+    info = inspect_server(config)
+    start = resolve_start(config, parse_start("oldest"))
+    begun, total, changes = time.perf_counter(), 0, 0
+    options = ReaderOptions(info.server_uuid, info.server_id, captures=lambda database, table: database == DATABASE)
+    reader = BinlogReader(options, start)
+    with BinlogDump(config, start, blocking=False) as dump, ReadAhead(dump) as ahead:
+        while not reader.ended and (chunk := ahead.next(10.0)) is not None:
+            total += len(chunk)
+            for stretch in reader.feed(chunk.buffer, chunk.start, chunk.end):
+                changes += sum(len(batch) for batch in stretch.batches)
+            ahead.recycle(chunk)
+    return Reading(time.perf_counter() - begun, total, changes)
+
+
+def read_with_mysql_replication(config: MySQLConfig) -> Reading:
+    """The same with mysql-replication, as its documentation shows; checksums not verified, its faster way."""
+    stream = BinLogStreamReader(
+        connection_settings={"host": config.host, "port": config.port, "user": config.user, "passwd": config.password}
+        | ({"ssl_disabled": True} if config.tls.mode == "disabled" else {}),
+        server_id=4_000_000_000,
+        log_file=resolve_start(config, parse_start("oldest")).position.file,
+        log_pos=4,
+        resume_stream=True,
+        blocking=False,
+        only_events=[WriteRowsEvent, UpdateRowsEvent, DeleteRowsEvent],
+        only_schemas=[DATABASE],
+        enable_logging=False,
+    )
+    begun, changes = time.perf_counter(), 0
+    for event in stream:
+        assert isinstance(event, RowsEvent)
+        changes += len(event.rows)
+    stream.close()
+    return Reading(time.perf_counter() - begun, 0, changes)
+
+
+def tail_into_jetstream(config: MySQLConfig, options: JetStreamOptions, source: str, changes: int) -> Reading:
+    """The whole tail, every message acknowledged and fenced, until the stream holds all changes."""
+    stop = threading.Event()
+    done = TailProgress()
+
+    def watch(progress: TailProgress) -> None:
+        if progress.changes >= changes:
+            stop.set()
+
+    tail = Tail(
+        config,
+        [JetStreamSink(options)],
+        MemoryPositions(),
+        TailOptions(source, start="oldest", include=(f"{DATABASE}.*",), preflight=False),
+        owner="bench",
+    )
+    begun = time.perf_counter()
+    done = tail.run(stop, watch)
+    assert done.changes == changes, f"{done.changes} changes stored, {changes} made"
+    # `run` reports once a second: the last flush's own time says when the work was done.
+    return Reading(time.perf_counter() - begun, done.bytes_read, done.changes)
