@@ -12,15 +12,18 @@ from pymysqlreplication.row_event import DeleteRowsEvent, RowsEvent, UpdateRowsE
 
 from bench.workload import DATABASE
 from binlogsync.binlog.reader import BinlogReader, ReaderOptions
+from binlogsync.flush import Flush
 from binlogsync.mysql import BinlogDump, MySQLConfig, ReadAhead, inspect_server, parse_start, resolve_start
+from binlogsync.position import Checkpoint
+from binlogsync.sinks import Sink
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stores.memory import MemoryPositions
-from binlogsync.tail import Tail, TailOptions, TailProgress
+from binlogsync.tail import Tail, TailOptions
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a reader did: seconds, bytes from the socket (0 where it does not say), changes decoded (0 for the floor)."""
+    """Seconds, bytes from the socket (0 where the reader does not say), changes decoded (0 for the floor)."""
 
     seconds: float
     bytes: int
@@ -83,24 +86,42 @@ def read_with_mysql_replication(config: MySQLConfig) -> Reading:
     return Reading(time.perf_counter() - begun, 0, changes)
 
 
+class _Finish:
+    """A sink in front of another: notes when so many changes are stored, and asks the tail to stop."""
+
+    def __init__(self, sink: Sink, changes: int, stop: threading.Event) -> None:
+        self.name = sink.name
+        self.stored = 0
+        self.at = 0.0
+        self._sink = sink
+        self._wanted = changes
+        self._stop = stop
+
+    def open(self, source: str) -> Checkpoint | None:
+        """As the sink behind."""
+        return self._sink.open(source)
+
+    def write(self, flush: Flush) -> None:
+        """As the sink behind, and count."""
+        self._sink.write(flush)
+        self.stored += flush.changes
+        if self.stored >= self._wanted and not self.at:
+            self.at = time.perf_counter()
+            self._stop.set()
+
+    def close(self) -> None:
+        """As the sink behind."""
+        self._sink.close()
+
+
 def tail_into_jetstream(config: MySQLConfig, options: JetStreamOptions, source: str, changes: int) -> Reading:
     """The whole tail, every message acknowledged and fenced, until the stream holds all changes."""
     stop = threading.Event()
-    done = TailProgress()
-
-    def watch(progress: TailProgress) -> None:
-        if progress.changes >= changes:
-            stop.set()
-
-    tail = Tail(
-        config,
-        [JetStreamSink(options)],
-        MemoryPositions(),
-        TailOptions(source, start="oldest", include=(f"{DATABASE}.*",), preflight=False),
-        owner="bench",
-    )
+    sink = _Finish(JetStreamSink(options), changes, stop)
+    settings = TailOptions(source, start="oldest", include=(f"{DATABASE}.*",), preflight=False)
+    tail = Tail(config, [sink], MemoryPositions(), settings, owner="bench")
     begun = time.perf_counter()
-    done = tail.run(stop, watch)
-    assert done.changes == changes, f"{done.changes} changes stored, {changes} made"
-    # `run` reports once a second: the last flush's own time says when the work was done.
-    return Reading(time.perf_counter() - begun, done.bytes_read, done.changes)
+    done = tail.run(stop)
+    if sink.stored != changes:
+        raise SystemExit(f"{sink.stored} changes stored, {changes} made")
+    return Reading(sink.at - begun, done.bytes_read, sink.stored)
