@@ -81,6 +81,20 @@ def load_be(address, size):  # type: ignore[no-untyped-def]
     return value
 
 
+@njit("uint64(intp)", **KERNEL)
+def load_be32(address):  # type: ignore[no-untyped-def]
+    """Four bytes, most significant first."""
+    value = types.uint64(load_u32(address))
+    value = ((value & types.uint64(0x00FF00FF)) << types.uint64(8)) | ((value >> types.uint64(8)) & types.uint64(0x00FF00FF))
+    return ((value & types.uint64(0xFFFF)) << types.uint64(16)) | (value >> types.uint64(16))
+
+
+@njit("uint64(intp)", **KERNEL)
+def load_be40(address):  # type: ignore[no-untyped-def]
+    """Five bytes, most significant first."""
+    return (load_be32(address) << types.uint64(8)) | types.uint64(load_u8(address + 4))
+
+
 @njit("void(intp, intp, intp)", **KERNEL)
 def copy(target, source, size):  # type: ignore[no-untyped-def]
     """Copy `size` bytes between places that do not overlap; touches no byte outside them."""

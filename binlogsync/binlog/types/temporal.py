@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from numba import njit, types
 
-from binlogsync.binlog.memory import KERNEL, load_be, load_u8, load_u24, store_i32, store_i64
+from binlogsync.binlog.memory import KERNEL, load_be, load_be32, load_be40, load_u8, load_u24, store_i32, store_i64
 
 POSSIBLE = -1
 MICROS_PER_DAY = 86_400_000_000
@@ -17,12 +17,17 @@ MICROS_PER_DAY = 86_400_000_000
 
 @njit("int64(int64, int64, int64)", **KERNEL)
 def days_since_epoch(year, month, day):  # type: ignore[no-untyped-def]
-    """Days from 1970-01-01 to a date of the proleptic Gregorian calendar."""
-    y = year - (1 if month <= 2 else 0)
-    era = y // 400
-    year_of_era = y - era * 400
-    day_of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
-    return era * 146097 + year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year - 719468
+    """Days from 1970-01-01 to a date of the proleptic Gregorian calendar, from the year 0 on.
+
+    Years begin in March here, so that the leap day is the last; unsigned, so that a division is one multiplication.
+    """
+    late = types.uint64(1 if month > 2 else 0)
+    y = types.uint64(year) + types.uint64(399) + late  # 400 years more, so that January of the year 0 has one before it
+    era = y // types.uint64(400)
+    year_of_era = y - era * types.uint64(400)
+    day_of_year = (types.uint64(153) * (types.uint64(month + 9) - types.uint64(12) * late) + types.uint64(2)) // types.uint64(5)
+    days = year_of_era * types.uint64(365) + year_of_era // types.uint64(4) - year_of_era // types.uint64(100)
+    return types.int64(era * types.uint64(146097) + days + day_of_year) + day - 1 - 719468 - 146097
 
 
 @njit("boolean(int64, int64, int64)", **KERNEL)
@@ -46,8 +51,8 @@ def fraction(source, fsp):  # type: ignore[no-untyped-def]
     if fsp <= 2:
         return types.int64(load_u8(source)) * 10000
     if fsp <= 4:
-        return types.int64(load_be(source, 2)) * 100
-    return types.int64(load_be(source, 3))
+        return ((types.int64(load_u8(source)) << 8) | types.int64(load_u8(source + 1))) * 100
+    return (types.int64(load_u8(source)) << 16) | (types.int64(load_u8(source + 1)) << 8) | types.int64(load_u8(source + 2))
 
 
 @njit("int64(intp, intp)", **KERNEL)
@@ -64,9 +69,10 @@ def date(target, source):  # type: ignore[no-untyped-def]
 @njit("int64(intp, intp, intp)", **KERNEL)
 def datetime(target, source, fsp):  # type: ignore[no-untyped-def]
     """DATETIME to int64 microseconds since 1970, without a zone; returns POSSIBLE, or the packed impossible value."""
-    packed = types.int64(load_be(source, 5)) - 0x8000000000
+    packed = types.int64(load_be40(source)) - 0x8000000000
     days = packed >> 17
-    year, month, day = (days >> 5) // 13, (days >> 5) % 13, days & 31
+    months = types.uint64(days >> 5) & types.uint64(0x1FFFFF)
+    year, month, day = types.int64(months // types.uint64(13)), types.int64(months % types.uint64(13)), days & 31
     seconds = ((packed >> 12) & 31) * 3600 + ((packed >> 6) & 63) * 60 + (packed & 63)
     micros = seconds * 1_000_000 + fraction(source + 5, fsp)
     if possible(year, month, day):
@@ -78,7 +84,7 @@ def datetime(target, source, fsp):  # type: ignore[no-untyped-def]
 @njit("int64(intp, intp, intp)", **KERNEL)
 def timestamp(target, source, fsp):  # type: ignore[no-untyped-def]
     """TIMESTAMP to int64 microseconds since 1970 UTC; zero is the zero date; returns POSSIBLE, or that packed."""
-    seconds = types.int64(load_be(source, 4))
+    seconds = types.int64(load_be32(source))
     micros = fraction(source + 4, fsp)
     if seconds == 0 and micros == 0:
         return types.int64(0)

@@ -38,6 +38,9 @@ def padded(target, source, size, width):  # type: ignore[no-untyped-def]
 @njit("int64(intp, intp, intp, intp)", **KERNEL)
 def through_table(target, source, size, table):  # type: ignore[no-untyped-def]
     """Recode; returns bytes written (at most three a character, and writes up to one behind them), or -1 at a byte that is no character."""
+    if is_ascii(source, size):  # the same in every character set that has a table
+        copy(target, source, size)
+        return types.int64(size)
     at = target
     for i in range(size):
         entry = load_u32(table + 4 * types.intp(load_u8(source + i)))
