@@ -88,7 +88,8 @@ def run_consumer(
         raise failure(error, consumption.name) from error
     if stop.reason is not None:
         context.log.info(f"stopped ({stop.reason}) after {total.changes} change(s), at {total.last}")
-        raise dg.DagsterExecutionInterruptedError
+        if _is_canceling(context):
+            raise dg.DagsterExecutionInterruptedError
     left = waiting.num_pending + waiting.num_ack_pending if waiting is not None else 0
     key = consumption.name.consumer_key
     return dg.MaterializeResult(
@@ -96,6 +97,12 @@ def run_consumer(
         metadata=metadata(total, config, consumption, warehouse),
         check_results=[_backlog(key, left), _no_gap(key, total.gap)],
     )
+
+
+def _is_canceling(context: dg.AssetExecutionContext) -> bool:
+    """True when a person stopped the run; any other signal (Ctrl-C, a shutdown) ends it early and in good order."""
+    run = context.instance.get_run_by_id(context.run_id)
+    return run is None or run.status in {dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED}
 
 
 class Total:
@@ -140,7 +147,6 @@ def _rounds(
     total, ends_at = Total(), time.monotonic() + config.max_s
     while not stop.is_set() and (left_s := ends_at - time.monotonic()) > 0:
         options = ConsumeOptions(
-            source=consumption.name.source,
             client_id=consumption.client_id,
             max_changes=config.max_changes,
             idle_s=config.idle_s,

@@ -14,7 +14,7 @@ from binlogsync.errors import ConfigError
 from pipelines import consumers
 from pipelines.checks import binlog_checks, parity_checks
 from pipelines.discovery import Found, find
-from pipelines.keys import binlog_key
+from pipelines.keys import binlog_key, safe_part
 from pipelines.maintenance import prune_job, prune_schedule
 from pipelines.sources import SourceSettings, configured_sources, tail_config
 from pipelines.tables import TableAsset
@@ -51,7 +51,9 @@ def build(sources: Sequence[SourceSettings], found: Found, options: TailConfig, 
         jobs.append(tail_job(source.name, options, source.mysql_key))
         sensors.append(tail_sensor(source.name, tail_job_name(source.name), running=running))
         if tables:
-            sensors.append(backlog_sensor(source.name, [watched(table) for table in tables], running=running))
+            job = consume_job(source.name, tables)
+            jobs.append(job)
+            sensors.append(backlog_sensor(source.name, job.name, [watched(table) for table in tables], running=running))
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
@@ -85,10 +87,21 @@ def binlog_spec(source: str) -> dg.AssetSpec:
     )
 
 
+def consume_job(source: str, tables: Sequence[TableAsset]) -> Any:
+    """The job `consume_<source>` whose runs the backlog sensor asks for, each for one table."""
+    return dg.define_asset_job(
+        f"consume_{safe_part(source)}",
+        selection=dg.AssetSelection.assets(*(table.key for table in tables)),
+        executor_def=dg.in_process_executor,
+        description=f"Consumes tables of {source}: drains what waits, and stays while changes come.",
+    )
+
+
 def watched(table: TableAsset) -> WatchedTable:
     """What the backlog sensor has to know of a table."""
     name = table.name
-    return WatchedTable(name.database, name.table, name.consumer_key, table.durable, name.run_tag)
+    checks = tuple(table.definition.check_keys)
+    return WatchedTable(name.database, name.table, name.consumer_key, table.durable, name.run_tag, checks)
 
 
 defs = build(

@@ -38,6 +38,7 @@ class WatchedTable:
         key: of the consumer's asset.
         durable: in JetStream.
         run_tag: value of the tag binlogsync/consumer, "<source>.<database>.<table>".
+        checks: of the asset, those of the consumer's own step; others may be costly and are not asked for.
     """
 
     database: str
@@ -45,6 +46,7 @@ class WatchedTable:
     key: dg.AssetKey
     durable: str
     run_tag: str
+    checks: tuple[dg.AssetCheckKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +63,22 @@ class RetryRules:
 
 def backlog_sensor(
     source: str,
+    job_name: str,
     tables: Sequence[WatchedTable],
     *,
     running: bool = False,
-    interval_s: int = 30,
+    interval_s: int = 10,
     rules: RetryRules | None = None,
     stream_key: str = "jetstream",
 ) -> dg.SensorDefinition:
-    """The sensor `consume_<source>`; `running` says whether it is on before anybody switched it on."""
+    """The sensor `consume_<source>` of the asset job that holds all these tables.
+
+    `running` says whether it is on before anybody switched it on.
+    """
 
     @dg.sensor(
         name=f"consume_{source.replace('-', '_')}",
-        target=[table.key for table in tables],
+        job_name=job_name,
         minimum_interval_seconds=interval_s,
         default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
         description=f"Materialises the tables of {source} that have changes waiting in JetStream.",
@@ -124,7 +130,7 @@ def requests(
             said.append(f"{name}: {waiting} message(s) wait; its last run failed, next try in {wait:.0f} s")
         else:
             tags = {CONSUMER_TAG: table.run_tag, "dagster/max_retries": "0"}
-            asked.append(dg.RunRequest(asset_selection=[table.key], tags=tags))
+            asked.append(dg.RunRequest(asset_selection=[table.key], asset_check_keys=[*table.checks], tags=tags))
     return dg.SensorResult(run_requests=asked) if asked else dg.SkipReason("; ".join(said) or "no table has a consumer")
 
 

@@ -1,0 +1,270 @@
+"""The Dagster project on real servers: the tail's job, the sensors' answers, the consumers' assets, mirror = SELECT."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from duckdb import DuckDBPyConnection
+
+from binlogsync import embedded
+from binlogsync.duckfile import DuckFile
+from binlogsync.models import TypedChange
+from binlogsync.stores import Lease
+from binlogsync.stores.sqlite import SQLitePositions
+from pipelines.consuming import ConsumeConfig
+from pipelines.definitions import build, connections
+from pipelines.discovery import Found
+from pipelines.sources import configured_sources, tail_config
+from pipelines.tables import AssetOptions, TableAsset, mirror, table_consumer
+from pipelines.tail import TailConfig
+from tests.databases import FreshDatabase
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Note:
+    """A row of `notes`."""
+
+    id: int
+    text: str | None
+
+
+def on_note(change: TypedChange[Note], connection: DuckDBPyConnection) -> None:
+    """Keeps each version of each note."""
+    connection.execute("CREATE TABLE IF NOT EXISTS versions (op VARCHAR, before VARCHAR, after VARCHAR)")
+    before, after = (image.text if image else None for image in (change.before, change.after))
+    connection.execute("INSERT INTO versions VALUES (?, ?, ?)", [change.op, before, after])
+
+
+def refuse(change: TypedChange[Note]) -> None:
+    """Never works."""
+    raise ValueError("not today")
+
+
+@dataclass(frozen=True)
+class World:
+    """A database with two tables, an empty stream, and the environment that names both."""
+
+    mysql: FreshDatabase
+    source: str
+    folder: Path
+    environment: Mapping[str, str]
+    instance: dg.DagsterInstance
+
+    def definitions(self, *tables: TableAsset, **options: Any) -> dg.Definitions:
+        config = TailConfig(**{**tail_config().model_dump(), "shift_s": 3.0, "flush_interval_s": 0.2, **options})
+        return build(configured_sources(), Found(tables, (), ()), config, running=False)
+
+    def tail(self, built: dg.Definitions) -> dg.ExecuteInProcessResult:
+        return built.resolve_job_def(f"tail_{self.source}").execute_in_process(instance=self.instance)
+
+    def tick(self, built: dg.Definitions, sensor: str) -> tuple[list[dg.RunRequest], str]:
+        """(runs asked for, what the sensor says)."""
+        made = built.resolve_sensor_def(sensor)
+        with dg.build_sensor_context(
+            instance=self.instance,
+            resources=connections(configured_sources()),
+            sensor_name=sensor,
+            last_sensor_start_time=1.0,
+        ) as context:
+            found = made.evaluate_tick(context)
+        return list(found.run_requests or []), found.skip_message or ""
+
+    def consume(self, built: dg.Definitions, table: TableAsset) -> dg.ExecuteInProcessResult:
+        job = built.resolve_implicit_global_asset_job_def()
+        config = dg.RunConfig(ops={table.name.op_name: ConsumeConfig(idle_s=0.5, max_s=60)})
+        return job.execute_in_process(
+            instance=self.instance, run_config=config, asset_selection=[table.key], raise_on_error=False
+        )
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Of the warehouse."""
+        with DuckFile(self.folder / "warehouse.duckdb").transaction() as connection:
+            return connection.execute(sql).fetchall()
+
+    def lease(self) -> Lease | None:
+        store = SQLitePositions(self.folder / "positions.db")
+        try:
+            return store.lease(self.source)
+        finally:
+            store.close()
+
+    def assert_mirrored(self, table: str) -> None:
+        here = self.rows(f'SELECT * FROM "{self.mysql.name}"."{table}" ORDER BY 1')
+        assert here == self.mysql.execute(f"SELECT * FROM {table} ORDER BY 1")
+
+
+@pytest.fixture
+def world(
+    mysql: FreshDatabase, nats_server: embedded.NATSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
+    status = mysql.execute("SHOW BINARY LOG STATUS")[0]
+    environment = {
+        "BINLOGSYNC_SOURCE": mysql.name,
+        "BINLOGSYNC_MYSQL_HOST": mysql.server.host,
+        "BINLOGSYNC_MYSQL_PORT": str(mysql.server.port),
+        "BINLOGSYNC_MYSQL_USER": mysql.server.cdc_user,
+        "BINLOGSYNC_MYSQL_PASSWORD": mysql.server.cdc_password,
+        "BINLOGSYNC_NATS_URL": nats_server.url,
+        "BINLOGSYNC_POSITIONS_PATH": str(tmp_path / "positions.db"),
+        "BINLOGSYNC_WAREHOUSE_PATH": str(tmp_path / "warehouse.duckdb"),
+        "BINLOGSYNC_AUDIT_PATH": str(tmp_path / "audit.duckdb"),
+        "BINLOGSYNC_START": f"{status[0]}:{status[1]}",
+        "BINLOGSYNC_INCLUDE": f"{mysql.name}.*",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    mysql.execute("CREATE TABLE orders (id INT PRIMARY KEY, customer VARCHAR(40), total DECIMAL(10,2), at DATETIME(3))")
+    mysql.execute("CREATE TABLE notes (id INT PRIMARY KEY, text TEXT)")
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        yield World(mysql, mysql.name, tmp_path, environment, instance)
+
+
+def materialization(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> Mapping[str, Any]:
+    events = [event for event in result.get_asset_materialization_events() if event.asset_key == key]
+    return {name: value.value for name, value in events[-1].materialization.metadata.items()}
+
+
+def test_from_the_binlog_to_the_mirror_and_the_handler(world: World) -> None:
+    orders = mirror(f"{world.source}.orders")
+    notes = table_consumer(
+        Note, on_note, table=f"{world.source}.notes", options=AssetOptions(shows=("main", "versions"))
+    )
+    built = world.definitions(orders, notes)
+    assert "no stream" in world.tick(built, f"consume_{world.source}")[1].lower()
+
+    world.mysql.execute(
+        "INSERT INTO orders VALUES (1, 'Ada', 12.50, '2026-01-02 03:04:05.678'), (2, NULL, -0.05, NULL)"
+    )
+    world.mysql.execute("INSERT INTO notes VALUES (1, 'first')")
+    assert world.tail(built).success
+    asked, _ = world.tick(built, f"consume_{world.source}")
+    assert {key for request in asked for key in request.asset_selection or ()} == {orders.key, notes.key}
+    assert all(world.consume(built, table).success for table in (orders, notes))
+    world.assert_mirrored("orders")
+
+    world.mysql.execute("UPDATE orders SET total = total + 1, id = id + 10 WHERE id = 1")
+    world.mysql.execute("DELETE FROM orders WHERE id = 2")
+    world.mysql.execute("UPDATE notes SET text = 'second' WHERE id = 1")
+    world.mysql.execute("DELETE FROM notes")
+    assert world.tail(built).success
+    done, noted = world.consume(built, orders), world.consume(built, notes)
+    assert done.success
+    assert noted.success
+    world.assert_mirrored("orders")
+    expected = [("c", None, "first"), ("u", "first", "second"), ("d", "second", None)]
+    assert world.rows("SELECT * FROM versions") == expected
+    assert "nothing waits" in world.tick(built, f"consume_{world.source}")[1]
+
+    shown = materialization(done, orders.key)
+    assert (shown["updated"], shown["deleted"], shown["created"], shown["dagster/row_count"]) == (1, 1, 0, 1)
+    assert "13.50" in shown["preview"]
+    assert {check.check_name: check.passed for check in done.get_asset_check_evaluations()} == {
+        "backlog": True,
+        "no_gap": True,
+        "row_count": True,
+    }
+    with DuckFile(world.folder / "audit.duckdb").transaction() as connection:
+        assert connection.execute("SELECT count(*) FROM changes").fetchone() == (7,)
+
+
+def test_the_tail_reports_what_it_did(world: World) -> None:
+    built = world.definitions()
+    world.mysql.execute("INSERT INTO orders VALUES (1, 'Ada', 1, NULL), (2, 'Bob', 2, NULL)")
+    assert world.tail(built).success
+    last = _observations(world)[0].asset_observation
+    assert last is not None
+    assert last.metadata["changes_this_shift"].value == 2
+    assert isinstance(last.metadata["lag_s"].value, float)
+    assert str(last.metadata["gtid_set"].value)
+    streams = world.instance.fetch_materializations(
+        dg.AssetKey(["nats", world.source, world.source, "orders"]), limit=10
+    )
+    assert [r.asset_materialization.metadata["changes"].value for r in streams.records if r.asset_materialization] == [
+        2
+    ]
+
+
+def test_a_failing_handler_holds_its_own_table_only(world: World) -> None:
+    orders = mirror(f"{world.source}.orders")
+    notes = table_consumer(Note, refuse, table=f"{world.source}.notes")
+    built = world.definitions(orders, notes)
+    world.mysql.execute("INSERT INTO notes VALUES (1, 'first')")
+    world.mysql.execute("INSERT INTO orders VALUES (1, 'Ada', 1, NULL)")
+    assert world.tail(built).success
+    failed = world.consume(built, notes)
+    assert not failed.success
+    data: Any = next(event.step_failure_data for event in failed.all_events if event.is_step_failure)
+    assert "not today" in data.user_failure_data.description
+    assert data.user_failure_data.metadata["tries"].value == 5
+    assert world.consume(built, orders).success
+    world.assert_mirrored("orders")
+    asked, _ = world.tick(built, f"consume_{world.source}")
+    assert [key for request in asked for key in request.asset_selection or ()] == [notes.key]
+
+
+def test_terminate_lets_the_tail_flush_and_the_keeper_holds(world: World) -> None:
+    built = world.definitions()
+    environment = {
+        **os.environ,
+        **world.environment,
+        "DAGSTER_HOME": str(world.folder),
+        "BINLOGSYNC_FLUSH_INTERVAL_S": "3600",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "dagster",
+        "job",
+        "execute",
+        "-m",
+        "pipelines.definitions",
+        "-j",
+        f"tail_{world.source}",
+    ]
+    keeper = f"keep_{world.source}_tailed"
+    assert [request.run_key for request in world.tick(built, keeper)[0]] == [f"{world.source}:after:none"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            wait_until(world.lease, 60, "the tail to claim its lease")
+            wait_until(lambda: _observations(world), 60, "the tail's first observation")
+            assert "alive" in world.tick(built, keeper)[1]
+            world.mysql.execute("INSERT INTO orders VALUES (1, 'Ada', 1, NULL)")
+            run = world.instance.get_runs(dg.RunsFilter(tags={"binlogsync/source": world.source}))[0]
+            wait_until(lambda: _is_read(world), 30, "the row to be read")
+            world.instance.report_run_canceling(run)
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+        finally:
+            process.kill()
+    ended = world.instance.get_run_by_id(run.run_id)
+    assert ended is not None
+    assert ended.status == dg.DagsterRunStatus.CANCELED
+    lease = world.lease()
+    assert lease is not None
+    assert lease.released
+    with DuckFile(world.folder / "audit.duckdb").transaction() as connection:
+        assert connection.execute("SELECT count(*) FROM changes").fetchone() == (1,)
+    assert "switch this sensor off and on" in world.tick(built, keeper)[1]
+
+
+def _observations(world: World) -> Sequence[dg.EventLogRecord]:
+    return world.instance.fetch_observations(dg.AssetKey(["mysql", world.source, "binlog"]), limit=10).records
+
+
+def _is_read(world: World) -> bool:
+    """The dump thread has sent everything: it waits for more."""
+    states = world.mysql.execute("SELECT state FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'")
+    return any("waiting for" in str(state[0]).lower() for state in states)
