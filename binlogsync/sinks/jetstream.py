@@ -32,7 +32,7 @@ from binlogsync.sinks.jetstream_stream import (
     ensure_large,
     ensure_schemas,
     ensure_stream,
-    stream_end,
+    mended_end,
 )
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ that moves."""
 _ATTEMPTS = 5
 _HEADER_ROOM = 4096
 _PAUSE_S = 0.2
+_MENDING_S = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,14 +108,14 @@ class JetStreamSink:
             connection.open()
             connection.call(lambda client: ensure_stream(client, shape))
             connection.call(lambda client: ensure_schemas(client, shape))
-            end = connection.call(lambda client: stream_end(client, source))
+            end = connection.call(lambda client: mended_end(client, source), _MENDING_S)
             checkpoint = end.require_checkpoint(subjects.stream_name(source))
         except BaseException as error:
             self.close()
             if isinstance(error, nats.js.errors.APIError):
                 raise self._refusal(error) from error
             raise
-        self._progress = Progress(end.sequence, [], set())
+        self._progress = Progress(end.sequence, [], set(), end.write_id)
         log.info("stream %s ends at sequence %d, checkpoint %s", subjects.stream_name(source), end.sequence, checkpoint)
         return checkpoint
 
@@ -199,8 +200,13 @@ class JetStreamSink:
     def _settle_unknown(self, connection: NatsConnection, source: str) -> None:
         """Find out from the stream's end whether the piece whose answer was lost is stored."""
         progress = self._progress
-        end = connection.call(lambda client: stream_end(client, source))
+        end = connection.call(lambda client: mended_end(client, source), _MENDING_S)
         stream = subjects.stream_name(source)
+        if end.torn:
+            raise SinkError(
+                f"NATS at {self.options.place} stored only {end.torn} messages of an atomic batch in stream {stream}, most likely "
+                f"for want of storage (they were removed again): free disk space, or raise max_file_store or max_bytes"
+            )
         if end.sequence == progress.last:
             return
         if end.sequence < progress.last:
@@ -212,7 +218,11 @@ class JetStreamSink:
             log.warning(
                 "stream %s: the batch up to sequence %d was stored, its acknowledgement was lost", stream, end.sequence
             )
-            progress.settle(end.sequence)
+            progress.settle(end.sequence, end.write_id)
+            return
+        if end.write_id == progress.stored_id and end.sequence > progress.last:
+            log.warning("stream %s: messages behind sequence %d were removed by someone", stream, progress.last)
+            progress.last = end.sequence
             return
         raise FencedError(
             f"another writer has written to stream {stream}: it ends at sequence {end.sequence}, this writer's last is "

@@ -35,15 +35,17 @@ class Progress:
         last: stream sequence behind the last acknowledged piece.
         unsettled: pieces sent, in part or whole, and not acknowledged; at most two, the first of them may be stored.
         write_ids: of every attempt to store the first of them.
+        stored_id: write id in the last message of the stream when it ended at `last`; None when it was empty.
     """
 
     last: int
     unsettled: list[Piece]
     write_ids: set[str]
+    stored_id: str | None = None
 
-    def settle(self, sequence: int) -> None:
-        """The first unsettled piece is stored, and ends at `sequence`."""
-        self.last = sequence
+    def settle(self, sequence: int, write_id: str | None) -> None:
+        """The first unsettled piece is stored by the attempt `write_id`, and ends at `sequence`."""
+        self.last, self.stored_id = sequence, write_id
         self.unsettled.pop(0)
         self.write_ids = set()
 
@@ -55,18 +57,20 @@ async def publish_pieces(client: Client, pieces: Iterator[Piece], progress: Prog
     """
     again = list(progress.unsettled)
     answer: asyncio.Task[Msg] | None = None
+    committed = ""
     try:
         expected = progress.last
         for piece in _chain(again, pieces, progress):
             write_id = uuid4().hex
             await _send_body(client, piece, write_id, expected)
             if answer is not None:
-                _acknowledge(await answer, progress)
+                _acknowledge(await answer, progress, committed)
             progress.write_ids.add(write_id)
+            committed = write_id
             answer = asyncio.create_task(_commit(client, piece, (write_id, expected), timeout_s))
             expected += len(piece.messages)
         if answer is not None:
-            _acknowledge(await answer, progress)
+            _acknowledge(await answer, progress, committed)
             answer = None
     finally:
         if answer is not None:
@@ -102,7 +106,7 @@ async def _commit(client: Client, piece: Piece, attempt: tuple[str, int], timeou
     return await client.request(message.subject, message.payload, timeout=timeout_s, headers=headers)
 
 
-def _acknowledge(answer: Msg, progress: Progress) -> None:
+def _acknowledge(answer: Msg, progress: Progress, write_id: str) -> None:
     ack: dict[str, Any] = json.loads(answer.data)
     if "error" in ack:
         raise nats.js.errors.APIError.from_error(ack["error"])
@@ -111,4 +115,4 @@ def _acknowledge(answer: Msg, progress: Progress) -> None:
         raise nats.js.errors.APIError(
             description=f"the acknowledgement {ack} is not of {count} messages behind {progress.last}"
         )
-    progress.settle(ack["seq"])
+    progress.settle(ack["seq"], write_id)

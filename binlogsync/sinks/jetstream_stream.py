@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import nats.js.errors
 from nats.aio.client import Client
+from nats.js import JetStreamContext
 from nats.js.api import (
     DiscardPolicy,
+    Header,
     KeyValueConfig,
     ObjectStoreConfig,
     RawStreamMsg,
@@ -27,6 +30,7 @@ from binlogsync.position import Checkpoint
 log = logging.getLogger(__name__)
 _DUPLICATE_WINDOW_S = 120.0
 _NO_MESSAGE = 10037
+_TORN_AFTER_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +70,21 @@ class StreamEnd:
         checkpoint: text in its header; None when the stream holds no message, or the last one has none.
         write_id: in its header, or None.
         is_empty: True when the stream holds no message now.
+        batch_id: of the atomic batch that the last message belongs to, or None.
+        torn: messages that were removed because the server had stored only a part of their atomic batch.
     """
 
     sequence: int
     checkpoint: str | None = None
     write_id: str | None = None
     is_empty: bool = True
+    batch_id: str | None = None
+    torn: int = 0
+
+    @property
+    def is_torn(self) -> bool:
+        """True when the last message is one of a batch of ours whose own last message is not there."""
+        return not self.is_empty and self.checkpoint is None and self.batch_id is not None
 
     def require_checkpoint(self, stream: str) -> Checkpoint | None:
         """The checkpoint, None when the stream is empty; raises SinkError when the last message is not the tail's."""
@@ -128,20 +141,64 @@ def _differences(found: StreamConfig, wanted: StreamConfig) -> list[str]:
 
 
 def _unlimited(value: int | None) -> int:
-    return -1 if value in (None, 0) else int(value)  # type: ignore[arg-type]
+    return value or -1
 
 
 async def stream_end(client: Client, source: str) -> StreamEnd:
-    """The end as the stream's leader knows it."""
+    """The end as the stream's leader knows it; messages removed from the end count in its sequence."""
     js, stream = client.jetstream(), subjects.stream_name(source)
+    sequence = (await js.stream_info(stream)).state.last_seq
+    while True:
+        last = await _last_message(js, source)
+        again = (await js.stream_info(stream)).state.last_seq
+        if again == sequence:
+            break
+        sequence = again
+    if last is None:
+        return StreamEnd(sequence)
+    headers = last.headers or {}
+    return StreamEnd(sequence, headers.get(CHECKPOINT), headers.get(WRITE_ID), False, headers.get(Header.BATCH_ID))
+
+
+async def mended_end(client: Client, source: str) -> StreamEnd:
+    """The end, behind the removal of a torn batch.
+
+    nats-server stores an atomic batch whole or not at all, except where it runs out of storage within one: then it keeps the
+    first messages and answers nothing. They are removed, so that the stream ends at a checkpoint again.
+    """
+    end = await stream_end(client, source)
+    while end.is_torn:
+        await asyncio.sleep(_TORN_AFTER_S)  # a batch that another writer is storing right now looks the same
+        before, end = end, await stream_end(client, source)
+        if before == end:
+            removed = await _remove_batch(client.jetstream(), source, end)
+            log.error(
+                "stream %s: the server kept %d messages of an atomic batch that it did not finish; removed them",
+                source,
+                removed,
+            )
+            return replace(await stream_end(client, source), torn=removed)
+    return end
+
+
+async def _remove_batch(js: JetStreamContext, source: str, end: StreamEnd) -> int:
+    removed = 0
+    while (last := await _last_message(js, source)) is not None:
+        headers = last.headers or {}
+        if headers.get(Header.BATCH_ID) != end.batch_id or CHECKPOINT in headers or last.seq is None:
+            break
+        await js.delete_msg(subjects.stream_name(source), last.seq)
+        removed += 1
+    return removed
+
+
+async def _last_message(js: JetStreamContext, source: str) -> RawStreamMsg | None:
     try:
-        last: RawStreamMsg = await js.get_last_msg(stream, subjects.all_subjects(source))
+        return await js.get_last_msg(subjects.stream_name(source), subjects.all_subjects(source))
     except nats.js.errors.NotFoundError as error:
         if error.err_code != _NO_MESSAGE:
             raise
-        return StreamEnd((await js.stream_info(stream)).state.last_seq)
-    headers = last.headers or {}
-    return StreamEnd(last.seq or 0, headers.get(CHECKPOINT), headers.get(WRITE_ID), is_empty=False)
+        return None
 
 
 async def ensure_schemas(client: Client, shape: StreamShape) -> KeyValue:

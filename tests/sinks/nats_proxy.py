@@ -1,0 +1,76 @@
+"""A TCP proxy before nats-server that breaks the connection on purpose."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from types import TracebackType
+
+
+class NatsProxy:
+    """Forwards to (host, port); `lose_next(mark)` cuts the connection when the server next says `mark`, unheard by the client."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._mark: bytes | None = None
+        self.cuts = 0
+        self._sockets: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        """nats://host:port of the proxy."""
+        return f"nats://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def lose_next(self, mark: bytes) -> None:
+        """Swallow the server's next words from `mark` on, and cut."""
+        self._mark = mark
+
+    def cut(self) -> None:
+        """Close all connections now."""
+        for each in self._sockets:
+            _close(each)
+        self._sockets.clear()
+
+    def close(self) -> None:
+        """Stop listening and cut."""
+        _close(self._listener)
+        self.cut()
+
+    def __enter__(self) -> NatsProxy:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._target)
+            except OSError:
+                return
+            self._sockets += [client, server]
+            threading.Thread(target=self._copy, args=(client, server, False), daemon=True).start()
+            threading.Thread(target=self._copy, args=(server, client, True), daemon=True).start()
+
+    def _copy(self, source: socket.socket, target: socket.socket, is_server: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if is_server and self._mark is not None and self._mark in data:
+                    self._mark = None
+                    self.cuts += 1
+                    break
+                target.sendall(data)
+        _close(source)
+        _close(target)
+
+
+def _close(each: socket.socket) -> None:
+    with suppress(OSError):
+        each.shutdown(socket.SHUT_RDWR)
+    each.close()
