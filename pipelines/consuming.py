@@ -88,7 +88,7 @@ def run_consumer(
         raise failure(error, consumption.name) from error
     if stop.reason is not None:
         context.log.info(f"stopped ({stop.reason}) after {total.changes} change(s), at {total.last}")
-        if _is_canceling(context):
+        if _is_over(context):
             raise dg.DagsterExecutionInterruptedError
     left = waiting.num_pending + waiting.num_ack_pending if waiting is not None else 0
     key = consumption.name.consumer_key
@@ -99,10 +99,13 @@ def run_consumer(
     )
 
 
-def _is_canceling(context: dg.AssetExecutionContext) -> bool:
-    """True when a person stopped the run; any other signal (Ctrl-C, a shutdown) ends it early and in good order."""
-    run = context.instance.get_run_by_id(context.run_id)
-    return run is None or run.status in {dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED}
+def _is_over(context: dg.AssetExecutionContext) -> bool:
+    """True when a person stopped the run, or it was ended while no signal could reach it.
+
+    A signal alone (Ctrl-C, a shutdown) ends a run early and with success: progress is stored with the rows.
+    """
+    run = context.instance.get_run_by_id(context.run.run_id)
+    return run is None or run.status != dg.DagsterRunStatus.STARTED
 
 
 class Total:
@@ -156,6 +159,8 @@ def _rounds(
         total.add(done)
         if done.is_drained:
             break
+        if _is_over(context):
+            stop.ask("the run was ended")
         if done.changes and not stop.is_set() and time.monotonic() < ends_at:
             part = Total()
             part.add(done)

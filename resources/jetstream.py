@@ -29,17 +29,13 @@ class JetStream(dg.ConfigurableResource):  # type: ignore[type-arg]
         default=None, description="Certificate of this client, where the server asks for one."
     )
     tls_key_file: str | None = Field(default=None, description="Its key.")
-    replicas: int = Field(
-        default=1, ge=1, description="Copies of the stream in a cluster; 3 survive the loss of one server."
-    )
-    max_age_days: int = Field(default=7, ge=0, description="Days that the stream keeps changes; 0 for ever.")
+    replicas: int = Field(default=1, description="Copies of the stream in a cluster; 3 survive the loss of one server.")
+    max_age_days: int = Field(default=7, description="Days that the stream keeps changes; 0 for ever.")
     max_bytes: int | None = Field(
         default=None, description="Size of the stream; the oldest changes give way. None: no limit."
     )
     format: str = Field(default="json", description="json: Debezium's envelopes; arrow: Arrow streams, for speed.")
-    changes_per_message: int = Field(
-        default=1, ge=1, description="Above 1: that many envelopes in a message, one a line."
-    )
+    changes_per_message: int = Field(default=1, description="Above 1: that many envelopes in a message, one a line.")
     reconnect_timeout_s: float = Field(default=60.0, ge=0, description="How long a lost connection is tried again.")
 
     @contextmanager

@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,9 +80,9 @@ class World:
             found = made.evaluate_tick(context)
         return list(found.run_requests or []), found.skip_message or ""
 
-    def consume(self, built: dg.Definitions, table: TableAsset) -> dg.ExecuteInProcessResult:
+    def consume(self, built: dg.Definitions, table: TableAsset, idle_s: float = 0.5) -> dg.ExecuteInProcessResult:
         job = built.resolve_implicit_global_asset_job_def()
-        config = dg.RunConfig(ops={table.name.op_name: ConsumeConfig(idle_s=0.5, max_s=60)})
+        config = dg.RunConfig(ops={table.name.op_name: ConsumeConfig(idle_s=idle_s, max_s=150)})
         return job.execute_in_process(
             instance=self.instance, run_config=config, asset_selection=[table.key], raise_on_error=False
         )
@@ -213,6 +214,18 @@ def test_a_failing_handler_holds_its_own_table_only(world: World) -> None:
     assert [key for request in asked for key in request.asset_selection or ()] == [notes.key]
 
 
+def test_a_signal_ends_a_consumer_in_good_order(world: World) -> None:
+    orders = mirror(f"{world.source}.orders")
+    built = world.definitions(orders)
+    world.mysql.execute("INSERT INTO orders VALUES (1, 'Ada', 1, NULL)")
+    assert world.tail(built).success
+    with ThreadPoolExecutor(1) as other:
+        other.submit(_interrupt_when, lambda: _is_mirrored(world))
+        done = world.consume(built, orders, idle_s=120)
+    assert done.success
+    assert materialization(done, orders.key)["changes"] == 1
+
+
 def test_terminate_lets_the_tail_flush_and_the_keeper_holds(world: World) -> None:
     built = world.definitions()
     environment = {
@@ -258,6 +271,18 @@ def test_terminate_lets_the_tail_flush_and_the_keeper_holds(world: World) -> Non
     with DuckFile(world.folder / "audit.duckdb").transaction() as connection:
         assert connection.execute("SELECT count(*) FROM changes").fetchone() == (1,)
     assert "switch this sensor off and on" in world.tick(built, keeper)[1]
+
+
+def _interrupt_when(condition: Callable[[], bool]) -> None:
+    """SIGTERM to this process, which has a handler for it by then."""
+    wait_until(condition, 60, "a row in the mirror")
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _is_mirrored(world: World) -> bool:
+    with DuckFile(world.folder / "warehouse.duckdb").transaction() as connection:
+        known = "SELECT count(*) FROM information_schema.tables WHERE table_name = 'orders'"
+        return connection.execute(known).fetchall() == [(1,)]
 
 
 def _observations(world: World) -> Sequence[dg.EventLogRecord]:
