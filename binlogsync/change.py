@@ -11,10 +11,10 @@ A ChangeBatch holds changes of one table under one schema, in binlog order, as a
     pos      uint64                     offset after the event that holds the change
     row      uint32                     number of the change in that event, from 0
     txn_pos  uint64                     offset where the transaction begins
-    order    uint64                     number of the change in its transaction, from 0, tables left out by filters counted
-    seq      int64                      number of the change in the run of its reader; merges the tables into binlog order
+    order    uint64                     number of the change in its transaction, from 0, filtered tables counted
+    seq      int64                      number of the change in the run of its reader: merges the tables in order
 
-On one server (file, pos, row) and (file, txn_pos, order) both put all changes in the same total order, and neither repeats.
+On one server (file, pos, row) and (file, txn_pos, order) both put all changes in the same order, and neither repeats.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class ChangeBatch:
         return ChangeBatch(self.schema, self.data.filter(mask), self.server_uuid, self.server_id, impossible)
 
     def changes(self) -> Iterator[Change]:
-        """Row views, in order. Arrow's own Python values; an impossible date is its text; BIT(1) is bool, TIME timedelta."""
+        """Row views, in order: Arrow's own Python values (BIT(1) bool, TIME timedelta), impossible dates as text."""
         columns = {name: self.data.column(name).to_pylist() for name in self.data.schema.names}
         for (image, column), texts in self.impossible.items():
             for row, text in enumerate(texts.to_pylist()):
@@ -187,5 +187,10 @@ def build_batch(
         if values.type != item.type:
             values = values.dictionary_encode().cast(item.type) if item.type == NAME_TYPE else values.cast(item.type)
         arrays.append(values)
-    fields = [pa.field("op", OP_TYPE), pa.field("before", images[0].type), pa.field("after", images[1].type), *SOURCE_FIELDS]
+    fields = [
+        pa.field("op", OP_TYPE),
+        pa.field("before", images[0].type),
+        pa.field("after", images[1].type),
+        *SOURCE_FIELDS,
+    ]
     return ChangeBatch(schema, pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields)), *server, impossible or {})

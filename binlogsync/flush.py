@@ -1,14 +1,15 @@
 """What the tail hands to its sinks at once: batches, the schema changes between them, and the checkpoint behind them.
 
 A `Flush` can be cut anywhere: `checkpoint_at` says where a restart begins when only its first changes are stored, and
-`after` drops what a sink has already. Both follow from one rule: a change is stored already if (file number, txn_pos, order)
-of it is lower than (file number, pos, skip) of the checkpoint.
+`after` drops what a sink has already. Both follow from one rule: a change is stored already if (file number, txn_pos,
+order) of it is lower than (file number, pos, skip) of the checkpoint. After a failover, when the checkpoint is of
+another server, the GTIDs decide instead.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -17,7 +18,6 @@ import pyarrow.compute as pc
 
 from binlogsync.change import ChangeBatch
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
-from binlogsync.schema import TableSchema
 
 FlushReason = Literal["interval", "rows", "bytes", "rotation", "schema", "idle", "stop"]
 
@@ -110,7 +110,7 @@ class Flush:
         return sum(batch.nbytes for batch in self.batches)
 
     def checkpoint_at(self, seq: int, order: int, ts_us: int) -> Checkpoint:
-        """Where a restart begins when the change with this `seq`, `order` and commit time, and all before it, are stored."""
+        """Where a restart begins when the change with this `seq`, `order` and commit time is the last one stored."""
         gtids = self.start.gtids
         for number, run in enumerate(self.runs, 1):
             if number == len(self.runs) or self.runs[number].first_seq[0] > seq:
@@ -121,11 +121,21 @@ class Flush:
         raise AssertionError(f"change {seq} belongs to no transaction of flush {self.number}")
 
     def after(self, stored: Checkpoint | None) -> Flush:
-        """This flush without the changes that a sink with that checkpoint has already; itself when it has none of them."""
-        if stored is None or stored.precedes(self.start) or not self.batches:
+        """This flush without what a sink with that checkpoint has already; itself when the sink has nothing of it.
+
+        Raises PositionError when the checkpoint is of another server and there are no GTIDs.
+        """
+        if stored is None or stored.precedes(self.start):
             return self
         kept = tuple(part for batch in self.batches if len(part := _after(batch, stored)))
-        return replace(self, batches=kept)
+        statements = tuple(each for each in self.schema_changes if not self._is_stored(each, stored))
+        return replace(self, batches=kept, schema_changes=statements)
+
+    def _is_stored(self, statement: SchemaChange, stored: Checkpoint) -> bool:
+        """True when the checkpoint lies behind the statement."""
+        if self.start.server_uuid == stored.server_uuid:
+            return statement.position <= stored.position
+        return _has(stored.gtids, statement.gtid)
 
 
 def _with(gtids: GtidSet | None, run: Run, count: int) -> GtidSet | None:
@@ -135,19 +145,30 @@ def _with(gtids: GtidSet | None, run: Run, count: int) -> GtidSet | None:
     return gtids.with_run(run.key, run.first, run.first + count - 1)
 
 
+def _has(gtids: GtidSet | None, gtid: str | None) -> bool:
+    """True when the transaction is known to be in the set."""
+    return gtids is not None and gtid is not None and gtids.contains(GtidSet(gtids.flavor).with_gtid(gtid))
+
+
 def _after(batch: ChangeBatch, stored: Checkpoint) -> ChangeBatch:
     """The changes of one batch that are not stored at that checkpoint."""
     if batch.server_uuid != stored.server_uuid:
-        return batch
-    number = stored.position.file_number
-    files = batch.data.column("file")
-    numbers = [BinlogPosition(name, 0).file_number for name in files.dictionary.to_pylist()]
-    later = pa.array([n > number for n in numbers]).take(files.indices)
-    same = pa.array([n == number for n in numbers]).take(files.indices)
-    txn_pos, order = batch.data.column("txn_pos"), batch.data.column("order")
-    here = pc.or_(
-        pc.greater(txn_pos, stored.position.pos),
-        pc.and_(pc.equal(txn_pos, stored.position.pos), pc.greater_equal(order, stored.skip)),
-    )
-    mask = pc.or_(later, pc.and_(same, here))
+        # Places of two servers say nothing of each other; a transaction stored in part comes again as a whole.
+        mask = pc.invert(_of_names(batch, "gtid", lambda gtid: _has(stored.gtids, gtid)).fill_null(False))
+    else:
+        number = stored.position.file_number
+        later = _of_names(batch, "file", lambda name: BinlogPosition(name, 0).file_number > number)
+        same = _of_names(batch, "file", lambda name: BinlogPosition(name, 0).file_number == number)
+        txn_pos, order = batch.data.column("txn_pos"), batch.data.column("order")
+        here = pc.or_(
+            pc.greater(txn_pos, stored.position.pos),
+            pc.and_(pc.equal(txn_pos, stored.position.pos), pc.greater_equal(order, stored.skip)),
+        )
+        mask = pc.or_(later, pc.and_(same, here))
     return batch if mask.false_count == 0 else batch.select(mask)
+
+
+def _of_names(batch: ChangeBatch, column: str, is_so: Callable[[str], bool]) -> pa.BooleanArray:
+    """A yes or no for each change, asked once for each different name; NULL where the name is."""
+    names = batch.data.column(column)
+    return pa.array([is_so(name) for name in names.dictionary.to_pylist()], pa.bool_()).take(names.indices)

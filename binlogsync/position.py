@@ -1,7 +1,8 @@
 """Where we are in a binary log: frozen values that parse and print.
 
-`BinlogPosition` is a place in a file, `GtidSet` the transactions already executed, and `Checkpoint` the two together with
-the server they belong to and the number of changes already stored of a transaction that was cut. Nothing here does I/O.
+`BinlogPosition` is a place in a file, `GtidSet` the transactions already executed, and `Checkpoint` the two together
+with the server they belong to and the number of changes already stored of a transaction that was cut. Nothing here does
+I/O.
 """
 
 from __future__ import annotations
@@ -77,9 +78,9 @@ def _merge(intervals: Iterable[Interval]) -> tuple[Interval, ...]:
 class GtidSet:
     """The transactions a server or a sink already has.
 
-    MySQL: "uuid:1-5:7,uuid:tag:1-3" (tags since 8.3); `members` maps "uuid" or "uuid:tag" to its intervals, ends included.
-    MariaDB: "0-1-100,1-2-7", one position a domain; `members` maps "domain" to ((server_id, sequence),), and contains every
-    lower sequence of that domain.
+    MySQL: "uuid:1-5:7,uuid:tag:1-3" (tags since 8.3); `members` maps "uuid" or "uuid:tag" to its intervals, ends
+    included. MariaDB: "0-1-100,1-2-7", one position a domain; `members` maps "domain" to ((server_id, sequence),), and
+    contains every lower sequence of that domain.
     """
 
     flavor: Flavor = "mysql"
@@ -87,7 +88,10 @@ class GtidSet:
 
     @classmethod
     def parse(cls, text: str, flavor: Flavor | None = None) -> GtidSet:
-        """Read either server's text; an empty text is the empty set (of `flavor`, MySQL when not said). Raises PositionError."""
+        """Read either server's text; an empty text is the empty set (of `flavor`, MySQL when not said).
+
+        Raises PositionError.
+        """
         compact = re.sub(r"\s+", "", text).lower()
         if not compact:
             return cls(flavor or "mysql")
@@ -124,7 +128,7 @@ class GtidSet:
         return bool(self.members)
 
     def with_run(self, key: str, first: int, last: int) -> GtidSet:
-        """This set and the transactions first..last of `key` ("uuid", "uuid:tag"); for MariaDB `key` is "domain-server_id"."""
+        """This set and the transactions first..last of `key`: "uuid", "uuid:tag" or MariaDB's "domain-server_id"."""
         members = dict(self.members)
         if self.flavor == "mariadb":
             domain, _, server = key.partition("-")
@@ -150,7 +154,7 @@ class GtidSet:
             return self
         if self.flavor != other.flavor:
             raise PositionError(
-                f"GTIDs of {self.flavor} and of {other.flavor} cannot be joined: {self} and {other} are of different sources"
+                f"GTIDs of {self.flavor} and of {other.flavor} cannot be joined: {self} and {other} are of two sources"
             )
         result = self
         for key, intervals in other.members.items():
@@ -234,16 +238,17 @@ class Checkpoint:
     def precedes(self, other: Checkpoint) -> bool:
         """True when a start here would read something that a start at `other` would not.
 
-        On one server by file, offset and skip; across servers by GTID set (where each lacks something that the other has,
-        each precedes the other). Raises PositionError when the two cannot be
-        compared: different servers and no GTIDs.
+        On one server by file, offset and skip; across servers by GTID set (where each lacks something that the other
+        has, each precedes the other). Raises PositionError when the two cannot be compared: different servers and no
+        GTIDs.
         """
         if self.server_uuid == other.server_uuid:
             return (self.position, self.skip) < (other.position, other.skip)
         if self.gtids is None or other.gtids is None:
             raise PositionError(
-                f"positions of different servers without GTIDs cannot be compared: {self.position} of {self.server_uuid} "
-                f"and {other.position} of {other.server_uuid}; turn GTIDs on, or remove the foreign checkpoint"
+                "positions of different servers without GTIDs cannot be compared: "
+                f"{self.position} of {self.server_uuid} and {other.position} of {other.server_uuid}; "
+                "turn GTIDs on, or remove the foreign checkpoint"
             )
         if not self.gtids.contains(other.gtids):
             return True

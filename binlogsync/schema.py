@@ -1,7 +1,8 @@
 """A table's schema as the TABLE_MAP event of the very change says, and its Arrow types.
 
-`Column` says what MySQL says; `arrow_type` is the one table of how each MySQL type looks in Arrow (the README's type table
-is checked against it). A schema has a fingerprint: equal schemas, equal fingerprints, in every process and release.
+`Column` says what MySQL says; `arrow_type` is the one table of how each MySQL type looks in Arrow (the README's type
+table is checked against it). A schema has a fingerprint: equal schemas, equal fingerprints, in every process and
+release.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Column:
 
     Attributes:
         name: as in MySQL.
-        type: MySQL's name of the type, lower case, without length or sign: "int", "decimal", "varchar", "enum", "bit", ...
+        type: MySQL's name of the type, lower case, without length or sign: "int", "varchar", "enum", ...
         nullable, unsigned: as declared.
         length: characters of CHAR/VARCHAR, bytes of BINARY/VARBINARY, bits of BIT; else None.
         precision, scale: of DECIMAL; else None.
@@ -92,7 +93,7 @@ class TableSchema:
     def image_type(self, names: tuple[str, ...] | None = None) -> pa.StructType:
         """The Arrow struct of a full image, or of a partial one that holds just the columns `names`.
 
-        Every child is nullable in Arrow, also where the column is NOT NULL: the `before` of an insert is NULL throughout.
+        Every child is nullable in Arrow, also where the column is NOT NULL: the `before` of an insert is all NULL.
         """
         return pa.struct([pa.field(c.name, arrow_type(c)) for c in self.columns if names is None or c.name in names])
 
@@ -119,9 +120,9 @@ def _fingerprint(schema: TableSchema) -> str:
 def arrow_type(column: Column) -> pa.DataType:
     """The Arrow type of a column's values; raises DecodeError for a type that has none.
 
-    TIMESTAMP is timestamp[us, UTC], DATETIME timestamp[us], TIME duration[us], YEAR uint16, ENUM dictionary<int16, string>,
-    SET list<string>, BIT(1) bool, other BIT uint64, JSON string (of JSON text), DECIMAL decimal128 up to 38 digits, else
-    decimal256.
+    TIMESTAMP is timestamp[us, UTC], DATETIME timestamp[us], TIME duration[us], YEAR uint16, ENUM dictionary<int16,
+    string>, SET list<string>, BIT(1) bool, other BIT uint64, JSON string (of JSON text), DECIMAL decimal128 up to 38
+    digits, else decimal256.
     """
     kind = column.type
     if kind in INTEGER_BITS:

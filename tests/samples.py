@@ -47,81 +47,40 @@ _COLUMNS: tuple[tuple[Column, Callable[[int], Any]], ...] = (
     (Column("c_ubigint", "bigint", unsigned=True), lambda i: 2**64 - 1 - i),
     (Column("c_float", "float"), lambda i: -0.5 * i),
     (Column("c_double", "double"), lambda i: i / 3),
-    (
-        Column("c_decimal", "decimal", precision=10, scale=2),
-        lambda i: Decimal(-i * 7 - 5) / 100,
-    ),
-    (
-        Column("c_wide_decimal", "decimal", precision=65, scale=30),
-        lambda i: Decimal(i) + Decimal("0." + "1" * 30),
-    ),
+    (Column("c_decimal", "decimal", precision=10, scale=2), lambda i: Decimal(-i * 7 - 5) / 100),
+    (Column("c_wide_decimal", "decimal", precision=65, scale=30), lambda i: Decimal(i) + Decimal("0." + "1" * 30)),
     (Column("c_char", "char", length=20, charset="utf8mb4"), lambda i: f"char {i}"),
-    (
-        Column("c_varchar", "varchar", length=200, charset="utf8mb4"),
-        lambda i: f"höhe 树洞 🌲 {i}",
-    ),
+    (Column("c_varchar", "varchar", length=200, charset="utf8mb4"), lambda i: f"höhe 树洞 🌲 {i}"),
     (Column("c_tinytext", "tinytext", charset="latin1"), lambda i: f"naïve {i}"),
     (Column("c_text", "text", charset="utf8mb4"), lambda i: f'line\n"quoted" \\ {i}'),
     (Column("c_mediumtext", "mediumtext", charset="utf8mb4"), lambda i: "m" * (i % 50)),
     (Column("c_longtext", "longtext", charset="utf8mb4"), lambda i: "l" * (i % 300)),
     (Column("c_binary", "binary", length=4), lambda i: i.to_bytes(4, "big")),
-    (
-        Column("c_varbinary", "varbinary", length=30),
-        lambda i: b"\x00\xff" + str(i).encode(),
-    ),
+    (Column("c_varbinary", "varbinary", length=30), lambda i: b"\x00\xff" + str(i).encode()),
     (Column("c_tinyblob", "tinyblob"), lambda i: b"t" * (i % 9)),
     (Column("c_blob", "blob"), lambda i: bytes(range(i % 256))),
     (Column("c_mediumblob", "mediumblob"), lambda i: b"\x80" * (i % 40)),
     (Column("c_longblob", "longblob"), lambda i: b"\x00" * (i % 90)),
     (Column("c_date", "date"), lambda i: date(1000, 1, 1) + timedelta(days=i)),
-    (
-        Column("c_datetime", "datetime"),
-        lambda i: datetime(9999, 12, 31, 23, 59, 59) - timedelta(seconds=i),
-    ),
-    (
-        Column("c_datetime6", "datetime", fsp=6),
-        lambda i: datetime(2024, 2, 29, 1, 2, 3, i % 1_000_000),
-    ),
-    (
-        Column("c_timestamp", "timestamp"),
-        lambda i: datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC) + timedelta(seconds=i),
-    ),
-    (
-        Column("c_timestamp3", "timestamp", fsp=3),
-        lambda i: datetime(2024, 5, 6, 7, 8, 9, i % 1000 * 1000, tzinfo=UTC),
-    ),
-    (
-        Column("c_time", "time"),
-        lambda i: timedelta(hours=838, minutes=59, seconds=59 - i),
-    ),
-    (
-        Column("c_time6", "time", fsp=6),
-        lambda i: -timedelta(hours=i % 800, microseconds=i),
-    ),
+    (Column("c_datetime", "datetime"), lambda i: datetime(9999, 12, 31, 23, 59, 59) - timedelta(seconds=i)),
+    (Column("c_datetime6", "datetime", fsp=6), lambda i: datetime(2024, 2, 29, 1, 2, 3, i % 1_000_000)),
+    (Column("c_timestamp", "timestamp"), lambda i: datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC) + timedelta(seconds=i)),
+    (Column("c_timestamp3", "timestamp", fsp=3), lambda i: datetime(2024, 5, 6, 7, 8, 9, i % 1000 * 1000, tzinfo=UTC)),
+    (Column("c_time", "time"), lambda i: timedelta(hours=838, minutes=59, seconds=59 - i)),
+    (Column("c_time6", "time", fsp=6), lambda i: -timedelta(hours=i % 800, microseconds=i)),
     (Column("c_year", "year"), lambda i: 1901 + i % 255),
-    (
-        Column("c_enum", "enum", charset="utf8mb4", labels=_LABELS),
-        lambda i: _LABELS[i % 3],
-    ),
-    (
-        Column("c_set", "set", charset="utf8mb4", labels=_LABELS),
-        lambda i: list(_LABELS[: i % 4]),
-    ),
+    (Column("c_enum", "enum", charset="utf8mb4", labels=_LABELS), lambda i: _LABELS[i % 3]),
+    (Column("c_set", "set", charset="utf8mb4", labels=_LABELS), lambda i: list(_LABELS[: i % 4])),
     (Column("c_bit1", "bit", length=1), lambda i: i % 2 == 0),
     (Column("c_bit64", "bit", length=64), lambda i: 2**64 - 1 - i),
-    (
-        Column("c_json", "json"),
-        lambda i: f'{{"i": {i}, "list": [null, true, 1.5, "ü"]}}',
-    ),
+    (Column("c_json", "json"), lambda i: f'{{"i": {i}, "list": [null, true, 1.5, "ü"]}}'),
 )
 _VALUES = {column.name: value for column, value in _COLUMNS}
 _NULL_EVERY = 11
 
 
 def sample_schema(
-    table: str = "samples",
-    database: str = "shop",
-    primary_key: tuple[str, ...] = ("id",),
+    table: str = "samples", database: str = "shop", primary_key: tuple[str, ...] = ("id",)
 ) -> TableSchema:
     """A table with a column of every type; `id` is its first column, and the only one that is NOT NULL."""
     return TableSchema(database, table, tuple(column for column, _ in _COLUMNS), primary_key)
@@ -252,25 +211,13 @@ class SampleSource:
         gtid = None if run.key is None else f"{run.key}{'-' if self.options.flavor == 'mariadb' else ':'}{run.first}"
         for order, table in list(enumerate(transaction.tables))[first : transaction.take]:
             row = order % self.options.rows_per_event
-            self._at.pos += 0 if row and order > first else _ROWS_EVENT
+            self._at.pos += 0 if row else _ROWS_EVENT
             if table is None:
                 continue
-            place = {
-                "file": self._at.position.file,
-                "pos": self._at.pos,
-                "row": row,
-                "txn_pos": run.begin[0],
-            }
+            place = {"file": self._at.position.file, "pos": self._at.pos, "row": row, "txn_pos": run.begin[0]}
             number = self._written[table]
             rows.setdefault(table, []).append(
-                {
-                    "number": number,
-                    "ts_us": self._at.ts_us,
-                    "gtid": gtid,
-                    "order": order,
-                    "seq": self._at.seq,
-                    **place,
-                }
+                {"number": number, "ts_us": self._at.ts_us, "gtid": gtid, "order": order, "seq": self._at.seq, **place}
             )
             self._written[table] += 1
             self._at.seq += 1
@@ -279,12 +226,7 @@ class SampleSource:
         else:
             self._open = transaction, run
             at = BinlogPosition(run.file, run.begin[0])
-            self.checkpoint = replace(
-                self.checkpoint,
-                position=at,
-                skip=transaction.take,
-                ts_us=self._at.ts_us,
-            )
+            self.checkpoint = replace(self.checkpoint, position=at, skip=transaction.take, ts_us=self._at.ts_us)
         return run
 
     def _begin(self, transaction: SampleTransaction) -> Run:
@@ -314,14 +256,7 @@ class SampleSource:
             size = self.options.rows_per_batch or len(written)
             for i in range(0, len(written), size):
                 part = written[i : i + size]
-                batches.append(
-                    _batch(
-                        self.options.tables[table],
-                        part,
-                        server,
-                        self.options.impossible,
-                    )
-                )
+                batches.append(_batch(self.options.tables[table], part, server, self.options.impossible))
         return batches
 
 
@@ -335,10 +270,7 @@ def _joined(runs: Sequence[Run]) -> list[Run]:
             and (last.key, last.file) == (run.key, run.file)
             and (not run.key or run.first == last.first + len(last.begin))
         ):
-            begin, first_seq = (
-                [*last.begin, *run.begin],
-                [*last.first_seq, *run.first_seq],
-            )
+            begin, first_seq = ([*last.begin, *run.begin], [*last.first_seq, *run.first_seq])
             joined[-1] = replace(last, begin=begin, first_seq=first_seq)
         else:
             joined.append(run)
@@ -346,10 +278,7 @@ def _joined(runs: Sequence[Run]) -> list[Run]:
 
 
 def _batch(
-    schema: TableSchema,
-    rows: Sequence[Mapping[str, Any]],
-    server: tuple[str, int],
-    impossible: bool,
+    schema: TableSchema, rows: Sequence[Mapping[str, Any]], server: tuple[str, int], impossible: bool
 ) -> ChangeBatch:
     changes = [sample_change(row["number"], schema) for row in rows]
     zero: dict[tuple[Literal["before", "after"], str], pa.StringArray] = {}
@@ -359,14 +288,7 @@ def _batch(
     images = tuple(pa.array([change[i] for change in changes], schema.image_type()) for i in (1, 2))
     names = ("ts_us", "gtid", "file", "pos", "row", "txn_pos", "order", "seq")
     columns = {name: [row[name] for row in rows] for name in names}
-    return build_batch(
-        schema,
-        [change[0] for change in changes],
-        (images[0], images[1]),
-        columns,
-        server,
-        zero,
-    )
+    return build_batch(schema, [change[0] for change in changes], (images[0], images[1]), columns, server, zero)
 
 
 def _zero_dates(images: Sequence[dict[str, Any] | None]) -> pa.StringArray:
@@ -381,11 +303,7 @@ def _zero_dates(images: Sequence[dict[str, Any] | None]) -> pa.StringArray:
 
 
 def sample_batch(
-    n: int,
-    schema: TableSchema | None = None,
-    *,
-    impossible: bool = False,
-    per_transaction: int = 3,
+    n: int, schema: TableSchema | None = None, *, impossible: bool = False, per_transaction: int = 3
 ) -> ChangeBatch:
     """`n` changes (at least 1) of one table, `per_transaction` to a transaction, with MySQL GTIDs.
 
@@ -396,9 +314,6 @@ def sample_batch(
     return source.flush([SampleTransaction((0,) * size) for size in sizes]).batches[0]
 
 
-def sample_flush(
-    transactions: int | Sequence[SampleTransaction] = 4,
-    options: SampleOptions | None = None,
-) -> Flush:
+def sample_flush(transactions: int | Sequence[SampleTransaction] = 4, options: SampleOptions | None = None) -> Flush:
     """The first flush of a new SampleSource."""
     return SampleSource(options).flush(transactions)

@@ -1,4 +1,4 @@
-"""BinlogPosition, GtidSet and Checkpoint: they print what they parse, order as MySQL does, and hold the laws of sets."""
+"""BinlogPosition, GtidSet and Checkpoint: they print what they parse, order as MySQL does and keep the laws of sets."""
 
 from __future__ import annotations
 

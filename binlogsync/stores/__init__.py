@@ -1,7 +1,7 @@
-"""Where checkpoints are kept. A new store is one file that fulfils `PositionStore`, and passes tests/stores/contract.py.
+"""Where checkpoints are kept. A new store is one file that fulfils `PositionStore` and passes tests/stores/contract.py.
 
-A store mirrors what the sinks have, never ahead of them, and holds the lease of the one tail that may save. A lease has an
-epoch that only grows: claiming raises it, and a save or heartbeat under an older epoch is refused.
+A store mirrors what the sinks have, never ahead of them, and holds the lease of the one tail that may save. A lease has
+an epoch that only grows: claiming raises it, and a save or heartbeat under an older epoch is refused.
 """
 
 from __future__ import annotations
