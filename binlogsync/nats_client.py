@@ -1,7 +1,8 @@
 """NATS behind plain blocking calls: one event loop in one thread per connection.
 
-A lost connection is not mended behind the caller's back: the call that meets it fails with `ConnectionLostError`, and the
-caller, who alone knows what may be sent twice, asks for `reconnect`. Errors name the server and never hold credentials.
+A lost connection is not mended behind the caller's back: the call that meets it fails with `ConnectionLostError`, and
+the caller, who alone knows what may be sent twice, asks for `reconnect`. Errors name the server and never hold
+credentials.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class NatsOptions:
         user, password: for password authentication.
         token: for token authentication.
         credentials_file: path of a .creds file (JWT and seed).
-        tls_ca_file: certificate authority of the server; None trusts the system's. Giving any TLS file turns TLS on, as a
-            tls:// address does.
+        tls_ca_file: certificate authority of the server; None trusts the system's. Giving any TLS file turns TLS on, as
+            a tls:// address does.
         tls_cert_file, tls_key_file: the client's own certificate.
         connect_timeout_s: for one attempt to connect.
         request_timeout_s: for one answer of the server.
@@ -112,11 +113,12 @@ class NatsConnection:
     def call(self, work: Callable[[Client], Awaitable[Result]], timeout_s: float | None = None) -> Result:
         """Run `work` in the event loop and give its result.
 
-        Raises ConnectionLostError when the connection breaks or the answer takes longer than `timeout_s` (the request timeout
-        when None); errors of JetStream's API pass through as nats.js.errors.APIError.
+        Raises ConnectionLostError when the connection breaks or the answer takes longer than `timeout_s` (the request
+        timeout when None); errors of JetStream's API pass through as nats.js.errors.APIError.
         """
         limit = self.options.request_timeout_s if timeout_s is None else timeout_s
-        return self._on_loop(self._guard(work, limit), limit + 5)
+        result: Result = self._on_loop(self._guard(work, limit), limit + 5)
+        return result
 
     def retry(self, work: Callable[[Client], Awaitable[Result]], timeout_s: float | None = None) -> Result:
         """`call`, again after a reconnect when the connection is lost: for work that may be done twice."""
@@ -219,8 +221,8 @@ class NatsConnection:
         if (version.major, version.minor) < _OLDEST_SERVER:
             await _close(client)
             raise SinkError(
-                f"NATS at {self.options.place} is version {version.major}.{version.minor}.{version.patch}; binlogsync needs "
-                f"nats-server 2.12 or newer (atomic batches): upgrade it"
+                f"NATS at {self.options.place} is version {version.major}.{version.minor}.{version.patch}; "
+                f"binlogsync needs nats-server 2.12 or newer (atomic batches): upgrade it"
             )
         self._client, self._closed = client, closed
 
@@ -256,7 +258,8 @@ class NatsConnection:
         text = f"{self._last_error} {error}".lower()
         if "authorization" in text or "authentication" in text or "nkey" in text:
             return SinkError(
-                f"NATS at {self.options.place} refuses the credentials; check user and password, token or credentials file"
+                f"NATS at {self.options.place} refuses the credentials; check user and password, token or "
+                f"credentials file"
             )
         what = self._last_error or str(error) or repr(error)
         return SinkError(

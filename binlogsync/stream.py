@@ -1,14 +1,15 @@
-"""The reading side of a source's stream: messages out of JetStream, decoded into ChangeBatches with their stream sequences.
+"""The reading side of a source's stream: messages out of JetStream, decoded into ChangeBatches with their stream
+sequences.
 
-Every call blocks and has a deadline. A durable belongs to one table of one client, delivers in stream order, and is acked
-as a whole (AckPolicy.ALL): an ack says that everything up to it is done. Progress is the caller's own business: what it
-says to `ensure_durable` is where delivery begins, whatever the durable said before. A reader gives each message once: what
-the server delivers again is left out, and a gap (a broken connection) starts the durable anew where the gap began.
+Every call blocks and has a deadline. A durable belongs to one table of one client, delivers in stream order, and is
+acked as a whole (AckPolicy.ALL): an ack says that everything up to it is done. Progress is the caller's own business:
+what it says to `ensure_durable` is where delivery begins, whatever the durable said before. A reader gives each message
+once: what the server delivers again is left out, and a gap (a broken connection) starts the durable anew where the gap
+began.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -134,7 +135,9 @@ class StreamReader:
         return batches
 
     def ack(self, batch: StreamBatch) -> None:
-        """Everything of the durable up to the end of `batch` is done; waits until the server has it. Nothing when reply is None."""
+        """Everything of the durable up to the end of `batch` is done; waits until the server has it. Nothing when reply
+        is None.
+        """
         reply = batch.reply
         if reply is None:
             return
@@ -177,8 +180,8 @@ class StreamReader:
         return self._state().last_seq
 
     def change_at(self, sequence: int) -> ChangeBatch | None:
-        """The change (or changes) of the message with that sequence; None when the stream does not hold it, or it holds only a
-        checkpoint."""
+        """The change (or changes) of the message with that sequence; None when the stream does not hold it, or it holds
+        only a checkpoint."""
 
         async def get(client: Client) -> Delivered | None:
             try:
@@ -215,8 +218,8 @@ class StreamReader:
             document = self._retry(get)
             if document is None:
                 raise WireError(
-                    f"key-value bucket {bucket} has no table schema {fingerprint}, which messages of stream {self.stream} need: "
-                    f"restore the bucket, or let the tail start again (it puts the schemas of the changes that it writes)"
+                    f"key-value bucket {bucket} has no table schema {fingerprint}, which messages of stream {self.stream} "
+                    f"need: restore the bucket, or start the tail again (it puts the schemas of the changes it writes)"
                 )
             self._schemas[fingerprint] = TableSchema.from_json(document)
         return self._schemas[fingerprint]
@@ -262,7 +265,7 @@ class StreamReader:
         messages: list[Delivered] = []
         try:
             found = await follow.subscription.fetch(*limits)
-        except (nats.errors.TimeoutError, asyncio.TimeoutError):
+        except (nats.errors.TimeoutError, TimeoutError):
             found = []
         follow.is_broken = False
         for message in found:
@@ -349,9 +352,10 @@ def _stands_at(info: ConsumerInfo, follow: _Durable) -> bool:
 
 async def _consumer_info(js: JetStreamContext, stream: str, durable: str) -> ConsumerInfo | None:
     try:
-        return await js.consumer_info(stream, durable)
+        info: ConsumerInfo = await js.consumer_info(stream, durable)
     except nats.js.errors.NotFoundError:
         return None
+    return info
 
 
 async def _delete_consumer(js: JetStreamContext, stream: str, durable: str) -> None:

@@ -30,10 +30,12 @@ class StreamBatch:
     """Changes of one table under one schema and one set of columns, in stream order.
 
     Attributes:
-        batch: the changes. Its `seq` column holds the stream sequence as well (the reader's own numbers are not on the wire).
-        sequences: uint64 array, the stream sequence of the message that held each change; repeats where a message holds several.
-        reply: what `StreamReader.ack` answers to: the last message that is wholly in this batch or an earlier one of the same
-            fetch; None when there is none.
+        batch: the changes. Its `seq` column holds the stream sequence as well (the reader's own numbers are not on the
+            wire).
+        sequences: uint64 array, the stream sequence of the message that held each change; repeats where a message holds
+            several.
+        reply: what `StreamReader.ack` answers to: the last message that is wholly in this batch or an earlier one of
+            the same fetch; None when there is none.
     """
 
     batch: ChangeBatch

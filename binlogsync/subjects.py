@@ -1,8 +1,9 @@
 """Names in NATS: streams, subjects, durables and buckets of a source. Pure, and every name can be read back.
 
-A source is named in lower case (letters, digits, _ and -), because its name is a part of names that NATS restricts. Databases
-and tables are named as they like: a token keeps ASCII letters, digits, _ and -, and every other byte of the UTF-8 name is
-written %XX, so that dots, blanks, * and > never reach NATS. The checkpoint subject has three tokens, a table's has four.
+A source is named in lower case (letters, digits, _ and -), because its name is a part of names that NATS restricts.
+Databases and tables are named as they like: a token keeps ASCII letters, digits, _ and -, and every other byte of the
+UTF-8 name is written %XX, so that dots, blanks, * and > never reach NATS. The checkpoint subject has three tokens, a
+table's has four.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ def check_source(source: str) -> str:
     """The name itself when a source may have it; raises ConfigError."""
     if not _SOURCE.match(source):
         raise ConfigError(
-            f"{source!r} cannot name a source: use lower-case letters, digits, _ and - (at most 64, not starting with _ or -)"
+            f"{source!r} cannot name a source: use lower-case letters, digits, _ and - (at most 64, "
+            f"not starting with _ or -)"
         )
     return source
 
@@ -72,13 +74,17 @@ def checkpoint_subject(source: str) -> str:
 
 
 def parse_table_subject(subject: str) -> tuple[str, str, str] | None:
-    """(source, database, table) of a table's subject, None for the checkpoint subject; raises WireError for any other."""
+    """(source, database, table) of a table's subject, None for the checkpoint subject; raises WireError for any
+    other.
+    """
     tokens = subject.split(".")
     if tokens[0] == "cdc" and len(tokens) == 4:
         return tokens[1], unescape(tokens[2]), unescape(tokens[3])
     if tokens[0] == "cdc" and len(tokens) == 3 and tokens[2] == "_checkpoint":
         return None
-    raise WireError(f"{subject!r} is not a subject that binlogsync writes to; something else publishes into this stream")
+    raise WireError(
+        f"{subject!r} is not a subject that binlogsync writes to; something else publishes into this stream"
+    )
 
 
 def durable_name(client_id: str, database: str, table: str) -> str:

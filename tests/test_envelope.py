@@ -33,7 +33,10 @@ FULL = SCHEMA.image_type()
 
 def _batch(changes: list[tuple[str, Any, Any]], schema: TableSchema = SCHEMA, **more: Any) -> ChangeBatch:
     count = len(changes)
-    images = tuple(pa.array([c[i] for c in changes], more.get(name, schema.image_type())) for i, name in ((1, "before"), (2, "after")))
+    images = tuple(
+        pa.array([c[i] for c in changes], more.get(name, schema.image_type()))
+        for i, name in ((1, "before"), (2, "after"))
+    )
     source = {
         "ts_us": pa.array(range(10**15, 10**15 + count), pa.int64()),
         "gtid": more.get("gtid", ["0-1-7"] * count),
@@ -110,7 +113,7 @@ def test_every_type_reads_back(count: int, impossible: bool, data: st.DataObject
 
 def test_servers_without_gtids_and_mariadb_read_back() -> None:
     for flavor in (None, "mariadb"):
-        options = SampleOptions(flavor=flavor)  # type: ignore[arg-type]
+        options = SampleOptions(flavor=flavor)
         for batch in SampleSource(options).flush(9).batches:
             [back] = parse(render(batch, CONTEXT).texts(), batch.schema)
             _same(back, batch)
@@ -151,7 +154,9 @@ def test_partial_images_keep_absent_columns_absent() -> None:
 def test_batches_are_split_where_the_columns_change() -> None:
     full = {"id": 1, 'q"\n': "a", "doc": "1"}
     inserts = _batch([("c", None, full), ("c", None, full)])
-    updates = _batch([("u", {"id": 1}, {"doc": "2"})], before=SCHEMA.image_type(("id",)), after=SCHEMA.image_type(("doc",)))
+    updates = _batch(
+        [("u", {"id": 1}, {"doc": "2"})], before=SCHEMA.image_type(("id",)), after=SCHEMA.image_type(("doc",))
+    )
     others = replace(updates, server_uuid="mariadb:8")
     parts = [inserts, updates, others]
     back = parse([text for part in parts for text in render(part, CONTEXT).texts()], SCHEMA)

@@ -1,7 +1,7 @@
 """Arrow columns to JSON text, exact and without Python's work on any row.
 
-`render_column` is the way in: it looks up the family of a MySQL type in one table. A new type is one function of a family
-file and one line here.
+`render_column` is the way in: it looks up the family of a MySQL type in one table. A new type is one function of a
+family file and one line here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One envelope a row: constant bytes and the columns' fragments in turn, in one pass over the output.
 
-An envelope is a list of parts. A part writes its constant, then its column's fragment. Parts belong to no image, or to one of
-two images; where that image is NULL the first of its parts writes `null` and the others nothing.
+An envelope is a list of parts. A part writes its constant, then its column's fragment. Parts belong to no image, or to
+one of two images; where that image is NULL the first of its parts writes `null` and the others nothing.
 """
 
 from __future__ import annotations

@@ -14,7 +14,9 @@ _ROOM = 84
 
 @njit("int64(uint32[::1], uint8[::1])", **KERNEL)
 def _digits(limbs, digits):  # type: ignore[no-untyped-def]
-    """Divides the number away, nine digits at a time, written from the end of `digits`; gives the place of the first."""
+    """Divides the number away, nine digits at a time, written from the end of `digits`; gives the place of the
+    first.
+    """
     place = len(digits)
     top = len(limbs) - 1
     while True:

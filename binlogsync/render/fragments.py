@@ -1,7 +1,7 @@
 """Columns of JSON fragments: what every renderer of this package makes, and the kernel that weaves them into envelopes.
 
-A `Fragments` holds one piece of JSON text for each row, end to end in one buffer. Renderers get an Arrow array (which may be
-a slice) and write NULL as `null`. Nothing here works row by row in Python.
+A `Fragments` holds one piece of JSON text for each row, end to end in one buffer. Renderers get an Arrow array (which
+may be a slice) and write NULL as `null`. Nothing here works row by row in Python.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The way back: Python values as a JSON decoder gives them, whole columns at a time, to the Arrow types of a table.
 
-`read_column` takes a list with one value or None for each row, and gives the Arrow array and, for temporal columns, the texts
-that are no date Arrow can hold (None when there are none). Anything that the tail does not write is a WireError.
+`read_column` takes a list with one value or None for each row, and gives the Arrow array and, for temporal columns, the
+texts that are no date Arrow can hold (None when there are none). Anything that the tail does not write is a WireError.
 """
 
 from __future__ import annotations
@@ -168,8 +168,8 @@ _READERS: dict[str, Callable[[Column, Values], pa.Array]] = {
 def read_column(column: Column, values: Values) -> tuple[pa.Array, pa.StringArray | None]:
     """(array of schema.arrow_type(column), texts of impossible dates or None).
 
-    Values are str, int, bool, list[str] or None as JSON has them; for RAW_TYPES bytes of the JSON text itself, and there a
-    JSON null is b"null" (a number that is NULL) or None (a document that is NULL).
+    Values are str, int, bool, list[str] or None as JSON has them; for RAW_TYPES bytes of the JSON text itself, and
+    there a JSON null is b"null" (a number that is NULL) or None (a document that is NULL).
     """
     try:
         if column.type in TEMPORAL_TYPES:

@@ -1,4 +1,6 @@
-"""DATE, DATETIME, TIMESTAMP and TIME as the text MySQL prints, with `T` before the time of day and `Z` behind a TIMESTAMP."""
+"""DATE, DATETIME, TIMESTAMP and TIME as the text MySQL prints, with `T` before the time of day and `Z` behind a
+TIMESTAMP.
+"""
 
 from __future__ import annotations
 

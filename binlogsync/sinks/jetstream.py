@@ -1,8 +1,8 @@
 """The JetStream sink: exactly once and in order into one stream per source, which itself says how far it got.
 
-A flush goes out as atomic batches, each fenced with the sequence this writer last saw, the last message of each with the
-checkpoint in a header. After a lost answer the stream's own end decides whether a batch was stored; a foreign end is
-`FencedError`, an end before what was acknowledged is a broker that lost data, and said so in a SinkError.
+A flush goes out as atomic batches, each fenced with the sequence this writer last saw, the last message of each with
+the checkpoint in a header. After a lost answer the stream's own end decides whether a batch was stored; a foreign end
+is `FencedError`, an end before what was acknowledged is a broker that lost data, and said so in a SinkError.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ log = logging.getLogger(__name__)
 _WRONG_LAST_SEQUENCE = 10071
 _BATCH_INCOMPLETE = 10176
 _RETRIED = frozenset({_WRONG_LAST_SEQUENCE, _BATCH_INCOMPLETE, 10008, 10009, 10202, 10210, 10211})
-"""Answers after which the stream's end is looked at and the batch is sent again: fences, batches the server gave up, a leader
-that moves."""
+"""Answers after which the stream's end is looked at and the batch is sent again: fences, batches the server gave up, a
+leader that moves."""
 _ATTEMPTS = 5
 _HEADER_ROOM = 4096
 _PAUSE_S = 0.2
@@ -204,8 +204,8 @@ class JetStreamSink:
         stream = subjects.stream_name(source)
         if end.torn:
             raise SinkError(
-                f"NATS at {self.options.place} stored only {end.torn} messages of an atomic batch in stream {stream}, most likely "
-                f"for want of storage (they were removed again): free disk space, or raise max_file_store or max_bytes"
+                f"NATS at {self.options.place} stored only {end.torn} messages of an atomic batch in stream {stream}, "
+                f"most likely for want of storage (they were removed again): free disk space, or raise max_file_store or max_bytes"
             )
         if end.sequence == progress.last:
             return
@@ -238,8 +238,8 @@ class JetStreamSink:
     def _refusal(self, error: nats.js.errors.APIError) -> SinkError:
         stream = subjects.stream_name(self._shape.source) if self._shape else ""
         return SinkError(
-            f"NATS at {self.options.place} refuses to serve stream {stream}: {error.description} (code {error.err_code}); "
-            f"{_HINTS.get(error.err_code or 0, 'look at its log and at: nats stream info ' + stream)}"
+            f"NATS at {self.options.place} refuses to serve stream {stream}: {error.description} "
+            f"(code {error.err_code}); {_HINTS.get(error.err_code or 0, 'look at its log and at: nats stream info ' + stream)}"
         )
 
     def _gave_up(self, error: Exception) -> SinkError:

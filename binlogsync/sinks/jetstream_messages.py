@@ -1,7 +1,7 @@
 """A flush as messages: pure. Cut into pieces that one atomic batch can hold, each with the checkpoint behind it.
 
-With one change per message (`json`, the default) messages are in binlog order through all tables. With more, or in `arrow`, a
-message holds changes of one table: each table stays in order, and a piece is stored whole or not at all.
+With one change per message (`json`, the default) messages are in binlog order through all tables. With more, or in
+`arrow`, a message holds changes of one table: each table stays in order, and a piece is stored whole or not at all.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _render(source: str, batch: ChangeBatch, packing: Packing, processed_us: int
         return _Rendered(batch, subject, headers | {CONTENT_TYPE: ARROW}, sizes)
     envelopes = render(batch, EnvelopeContext(source, processed_us))
     kind = JSON if packing.changes_per_message == 1 else JSON_LINES
-    text = memoryview(envelopes.data)[: int(envelopes.offsets[-1])].tobytes()
+    text = envelopes.data[: int(envelopes.offsets[-1])].tobytes()
     return _Rendered(
         batch, subject, headers | {CONTENT_TYPE: kind}, np.diff(envelopes.offsets), text, envelopes.offsets.tolist()
     )
@@ -143,7 +143,9 @@ def _messages(
 def _table_runs(
     rendered: list[_Rendered], which: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
 ) -> Iterator[tuple[_Rendered, int, int]]:
-    """(batch, start, stop) so that each table's changes keep their order, also where batches of one table interleave."""
+    """(batch, start, stop) so that each table's changes keep their order, also where batches of one table
+    interleave.
+    """
     names = [item.subject for item in rendered]
     table_of = np.array([names.index(name) for name in names])[which]
     for table in dict.fromkeys(table_of.tolist()):

@@ -1,8 +1,8 @@
 """Atomic batches: all messages of a piece or none, behind a fence that only this writer's own end of the stream opens.
 
-The messages of a piece are sent while the piece before it is being stored, but the last one, which commits, only when that
-one is acknowledged. So at any time the fate of one piece at most is unknown, and a piece can never land behind a foreign one:
-sending the commit early would let a foreign batch of equal length slip in between.
+The messages of a piece are sent while the piece before it is being stored, but the last one, which commits, only when
+that one is acknowledged. So at any time the fate of one piece at most is unknown, and a piece can never land behind a
+foreign one: sending the commit early would let a foreign batch of equal length slip in between.
 """
 
 from __future__ import annotations

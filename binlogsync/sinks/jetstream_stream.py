@@ -92,8 +92,8 @@ class StreamEnd:
             return None
         if self.checkpoint is None:
             raise SinkError(
-                f"the last message of stream {stream} (sequence {self.sequence}) carries no checkpoint: something else has "
-                f"published into it; look at it with: nats stream get {stream} {self.sequence}, and remove it with: "
+                f"the last message of stream {stream} (sequence {self.sequence}) carries no checkpoint: something "
+                f"else has published into it; look at it with: nats stream get {stream} {self.sequence}, and remove it with: "
                 f"nats stream rmm {stream} {self.sequence}"
             )
         return Checkpoint.from_text(self.checkpoint)
@@ -116,7 +116,7 @@ async def ensure_stream(client: Client, shape: StreamShape) -> None:
 
 def _differences(found: StreamConfig, wanted: StreamConfig) -> list[str]:
     name = wanted.name
-    recreate = f"it cannot be changed: delete the stream (nats stream rm {name}) to have it made anew, or choose another source name"
+    recreate = f"it cannot be changed: nats stream rm {name} to have it made anew, or choose another source name"
     edit = f"change it with: nats stream edit {name}"
     checks: list[tuple[str, object, object, str]] = [
         (
@@ -163,8 +163,8 @@ async def stream_end(client: Client, source: str) -> StreamEnd:
 async def mended_end(client: Client, source: str) -> StreamEnd:
     """The end, behind the removal of a torn batch.
 
-    nats-server stores an atomic batch whole or not at all, except where it runs out of storage within one: then it keeps the
-    first messages and answers nothing. They are removed, so that the stream ends at a checkpoint again.
+    nats-server stores an atomic batch whole or not at all, except where it runs out of storage within one: then it
+    keeps the first messages and answers nothing. They are removed, so that the stream ends at a checkpoint again.
     """
     end = await stream_end(client, source)
     while end.is_torn:
@@ -212,7 +212,9 @@ async def ensure_schemas(client: Client, shape: StreamShape) -> KeyValue:
 
 
 async def ensure_large(client: Client, shape: StreamShape) -> ObjectStore:
-    """The object store bucket of the source's messages that are too large for the server; kept as long as the stream."""
+    """The object store bucket of the source's messages that are too large for the server; kept as long as the
+    stream.
+    """
     js, bucket = client.jetstream(), subjects.large_bucket(shape.source)
     try:
         return await js.object_store(bucket)

@@ -1,4 +1,6 @@
-"""What every sink promises. A sink's test file makes a `Harness` fixture named `harness`, and inherits `SinkContract`."""
+"""What every sink promises. A sink's test file makes a `Harness` fixture named `harness`, and inherits
+`SinkContract`.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,7 @@ class SinkContract:
         sink, expected = harness.sink(), Stored()
         sink.open(harness.source)
         for plan in ([SampleTransaction((0, 1) * 10, take=7)], [], 1):
-            flush = samples.flush(plan)  # type: ignore[arg-type]
+            flush = samples.flush(plan)
             sink.write(flush)
             expected += coordinates(flush)
             assert _reopened(harness) == flush.checkpoint

@@ -9,7 +9,9 @@ from types import TracebackType
 
 
 class NatsProxy:
-    """Forwards to (host, port); `lose_next(mark)` cuts the connection when the server next says `mark`, unheard by the client."""
+    """Forwards to (host, port); `lose_next(mark)` cuts the connection when the server next says `mark`, unheard by the
+    client.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)

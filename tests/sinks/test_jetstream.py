@@ -1,4 +1,6 @@
-"""The JetStream sink against a real nats-server: the contract in each format, fences, lost answers, lost data, odd streams."""
+"""The JetStream sink against a real nats-server: the contract in each format, fences, lost answers, lost data, odd
+streams.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,232 @@
+"""Envelopes back to ChangeBatches: one decoder for each table schema, then whole columns at a time.
+
+`parse` insists on envelopes that envelope.py writes; a column that is absent stays absent, NULL stays NULL, and text that
+no date can be is in `impossible` again. Numbers and JSON documents keep every digit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any, Literal
+
+import msgspec
+import pyarrow as pa
+
+from binlogsync.change import ChangeBatch, Op, build_batch
+from binlogsync.errors import WireError
+from binlogsync.render.reading import RAW_TYPES, read_column
+from binlogsync.schema import INTEGER_BITS, Column, TableSchema
+
+_UNFIT = re.compile(r'["\\\x00-\x1f]')
+
+
+class _Source(msgspec.Struct, gc=False):
+    ts_us: int
+    server_id: int
+    server_uuid: str
+    file: str
+    pos: int
+    row: int
+    txn_pos: int
+    gtid: str | None
+    json_null: list[str] = []
+
+
+class _Transaction(msgspec.Struct, gc=False):
+    total_order: int
+
+
+_JSON_TYPES: dict[str, Any] = {
+    **dict.fromkeys((*INTEGER_BITS, "year"), int | None),
+    **dict.fromkeys(RAW_TYPES, msgspec.Raw),
+    "set": list[str] | None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Codec:
+    """How one table's envelopes are read.
+
+    Attributes:
+        full: insists on every column; None where it cannot be had.
+        partial: lets columns be absent.
+        values: an image's values in the order of the columns, UNSET where absent.
+        null_image: stands for an image that is null.
+    """
+
+    full: msgspec.json.Decoder[Any] | None
+    partial: msgspec.json.Decoder[Any]
+    values: Callable[[Any], tuple[Any, ...]]
+    null_image: Any
+
+
+@lru_cache(maxsize=1024)
+def _codec(schema: TableSchema) -> _Codec:
+    if any(_UNFIT.search(column.name) for column in schema.columns) or len(schema.columns) < 2:
+        return _codec_by_name(schema)
+    names = {f"c{i}": column.name for i, column in enumerate(schema.columns)}
+    shapes = [(name, _json_type(column)) for name, column in zip(names, schema.columns, strict=True)]
+    full = msgspec.defstruct("Image", shapes, rename=names, gc=False)
+    optional = [(name, shape | msgspec.UnsetType, msgspec.UNSET) for name, shape in shapes]
+    partial = msgspec.defstruct("PartialImage", optional, rename=names, gc=False)
+    return _Codec(_decoder(full), _decoder(partial), attrgetter(*names), full(*[None] * len(names)))
+
+
+def _codec_by_name(schema: TableSchema) -> _Codec:
+    """For tables whose column names msgspec's structs cannot have, and for tables of one column: slower, the same
+    result.
+    """
+    readers = [(column.name, msgspec.json.Decoder(_json_type(column)).decode) for column in schema.columns]
+
+    def values(image: dict[str, msgspec.Raw]) -> tuple[Any, ...]:
+        return tuple(read(image[name]) if name in image else msgspec.UNSET for name, read in readers)
+
+    nothing = {column.name: msgspec.Raw(b"null") for column in schema.columns}
+    return _Codec(None, _decoder(dict[str, msgspec.Raw]), values, nothing)
+
+
+def _json_type(column: Column) -> Any:
+    if column.type == "bit":
+        return (bool if column.length == 1 else int) | None
+    return _JSON_TYPES.get(column.type, str | None)
+
+
+def _decoder(image: Any) -> msgspec.json.Decoder[Any]:
+    fields: list[tuple[str, Any]] = [
+        ("before", image | None),
+        ("after", image | None),
+        ("source", _Source),
+        ("op", Literal["c", "u", "d", "r", "t"]),
+        ("transaction", _Transaction),
+    ]
+    return msgspec.json.Decoder(msgspec.defstruct("Envelope", fields, gc=False))
+
+
+def parse(messages: Sequence[bytes], schema: TableSchema) -> list[ChangeBatch]:
+    """The changes of messages of one table under one schema, each an envelope or several of them, one a line.
+
+    Mostly one batch; more where the server or the columns of partial images change. `seq` counts from 0 through all of
+    them. Raises WireError for a message that is not what `render` writes.
+    """
+    codec = _codec(schema)
+    envelopes = _decode_full(codec, messages)
+    is_full = envelopes is not None
+    if envelopes is None:
+        envelopes = [e for i, message in enumerate(messages) for e in _decode_partial(codec, message, i, schema)]
+    images = [
+        [codec.null_image if envelope.before is None else envelope.before for envelope in envelopes],
+        [codec.null_image if envelope.after is None else envelope.after for envelope in envelopes],
+    ]
+    try:
+        rows = [list(map(codec.values, image)) for image in images]
+    except msgspec.DecodeError as error:
+        raise WireError(f"{schema.name}: a value is not of its column's type: {error}") from error
+    starts = _starts(envelopes, None if is_full else rows)
+    return [
+        _batch(schema, envelopes[start:stop], [image[start:stop] for image in rows], start)
+        for start, stop in zip(starts, [*starts[1:], len(envelopes)], strict=True)
+        if stop > start
+    ]
+
+
+def _decode_full(codec: _Codec, messages: Sequence[bytes]) -> list[Any] | None:
+    """All envelopes in one go; None when one of them is not a full one, or is none at all."""
+    if codec.full is None:
+        return None
+    try:
+        return list(codec.full.decode_lines(b"\n".join(messages)))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _decode_partial(codec: _Codec, message: bytes, number: int, schema: TableSchema) -> list[Any]:
+    try:
+        return list(codec.partial.decode_lines(message))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise WireError(
+            f"{schema.name}: message {number} of {len(message)} bytes is no envelope of this table: {error}"
+        ) from error
+
+
+def _starts(envelopes: Sequence[Any], rows: Sequence[Sequence[tuple[Any, ...]]] | None) -> list[int]:
+    """Where batches begin: at another server, and at another set of columns (a NULL image goes with any set)."""
+    starts = [0]
+    server: tuple[str, int] | None = None
+    present: list[tuple[bool, ...] | None] = [None, None]
+    for i, envelope in enumerate(envelopes):
+        here = (envelope.source.server_uuid, envelope.source.server_id)
+        own: list[tuple[bool, ...] | None] = [None, None]
+        if rows is not None:
+            for k, image in enumerate((envelope.before, envelope.after)):
+                if image is not None:
+                    own[k] = tuple(value is msgspec.UNSET for value in rows[k][i])
+        fits = all(a is None or b is None or a == b for a, b in zip(own, present, strict=True))
+        if i and (here != server or not fits):
+            starts.append(i)
+            present = [None, None]
+        server = here
+        present = [a if a is not None else b for a, b in zip(own, present, strict=True)]
+    return starts
+
+
+def _batch(
+    schema: TableSchema, envelopes: Sequence[Any], rows: Sequence[Sequence[tuple[Any, ...]]], first: int
+) -> ChangeBatch:
+    sources = [envelope.source for envelope in envelopes]
+    impossible: dict[tuple[Literal["before", "after"], str], pa.StringArray] = {}
+    images = []
+    for name, values in zip(("before", "after"), rows, strict=True):
+        is_null = [getattr(envelope, name) is None for envelope in envelopes]
+        images.append(_image(schema, (name, sources), values, is_null, impossible))
+    columns: dict[str, Any] = {
+        name: [getattr(source, name) for source in sources]
+        for name in ("ts_us", "gtid", "file", "pos", "row", "txn_pos")
+    }
+    columns["ts_us"] = pa.array(columns["ts_us"], pa.int64())
+    columns["order"] = [envelope.transaction.total_order - 1 for envelope in envelopes]
+    columns["seq"] = pa.array(range(first, first + len(envelopes)), pa.int64())
+    ops: list[Op] = [envelope.op for envelope in envelopes]
+    server = (sources[0].server_uuid, sources[0].server_id)
+    return build_batch(schema, ops, (images[0], images[1]), columns, server, impossible)
+
+
+def _is_json_null(source: _Source, name: str) -> bool:
+    return bool(source.json_null) and name in source.json_null
+
+
+def _image(
+    schema: TableSchema,
+    where: tuple[Any, Sequence[_Source]],
+    rows: Sequence[tuple[Any, ...]],
+    is_null: Sequence[bool],
+    impossible: dict[tuple[Literal["before", "after"], str], pa.StringArray],
+) -> pa.StructArray:
+    """One image of all rows; `where` is its name, and the sources, which say what of it is a JSON null."""
+    name, sources = where
+    sample = next((row for row, null in zip(rows, is_null, strict=True) if not null), None)
+    columns = zip(schema.columns, zip(*rows, strict=True), strict=True) if rows else ()
+    arrays, fields = [], []
+    for i, (column, values) in enumerate(columns):
+        if sample is not None and sample[i] is msgspec.UNSET:
+            continue
+        own = [None if null else value for value, null in zip(values, is_null, strict=True)]
+        if column.type in RAW_TYPES:
+            own = [None if value is None else bytes(value) for value in own]
+        if column.type == "json":
+            place = f"{name}.{column.name}"
+            own = [
+                None if value == b"null" and not _is_json_null(source, place) else value
+                for value, source in zip(own, sources, strict=True)
+            ]
+        array, texts = read_column(column, own)
+        if texts is not None:
+            impossible[name, column.name] = texts
+        arrays.append(array)
+        fields.append(pa.field(column.name, array.type))
+    if not fields:
+        return pa.array([None if null else {} for null in is_null], pa.struct([]))
+    return pa.StructArray.from_arrays(arrays, fields=fields, mask=pa.array(is_null))
