@@ -1,7 +1,7 @@
 """Envelopes back to ChangeBatches: one decoder for each table schema, then whole columns at a time.
 
-`parse` insists on envelopes that envelope.py writes; a column that is absent stays absent, NULL stays NULL, and text that
-no date can be is in `impossible` again. Numbers and JSON documents keep every digit.
+`parse` insists on envelopes that envelope.py writes; an absent column stays absent, NULL stays NULL, and text that no
+date can be is in `impossible` again. Numbers and JSON documents keep every digit.
 """
 
 from __future__ import annotations

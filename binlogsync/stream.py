@@ -218,8 +218,9 @@ class StreamReader:
             document = self._retry(get)
             if document is None:
                 raise WireError(
-                    f"key-value bucket {bucket} has no table schema {fingerprint}, which messages of stream {self.stream} "
-                    f"need: restore the bucket, or start the tail again (it puts the schemas of the changes it writes)"
+                    f"key-value bucket {bucket} has no table schema {fingerprint}, which messages of stream "
+                    f"{self.stream} need: restore the bucket, or start the tail again (it puts the schemas of the "
+                    f"changes it writes)"
                 )
             self._schemas[fingerprint] = TableSchema.from_json(document)
         return self._schemas[fingerprint]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit, types
 
+from binlogsync.binlog.memory import copy
 from binlogsync.render.fragments import KERNEL, MADE, R8, R64, Bytes, Fragments
 
 NO_IMAGE, BEFORE, AFTER = 0, 1, 2
@@ -45,6 +46,7 @@ def _assemble(rows, constants, bounds, images, before, after, data, offsets):  #
     for i in range(rows):
         ends[i + 1] += ends[i]
     out = np.empty(max(ends[rows], 1), np.uint8)
+    target, constant_source, data_source = out.ctypes.data, constants.ctypes.data, data.ctypes.data
     at = 0
     for i in range(rows):
         p = 0
@@ -59,12 +61,12 @@ def _assemble(rows, constants, bounds, images, before, after, data, offsets):  #
                 while p < parts and images[p] == image:
                     p += 1
                 continue
-            for k in range(bounds[p], bounds[p + 1]):
-                out[at] = constants[k]
-                at += 1
-            for k in range(offsets[p, i], offsets[p, i + 1]):
-                out[at] = data[k]
-                at += 1
+            size = bounds[p + 1] - bounds[p]
+            copy(target + at, constant_source + bounds[p], size)
+            at += size
+            size = offsets[p, i + 1] - offsets[p, i]
+            copy(target + at, data_source + offsets[p, i], size)
+            at += size
             p += 1
     return out, ends
 

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
+from binlogsync.binlog.memory import copy
 from binlogsync.render.fragments import KERNEL, MADE, R8, RI32, Fragments, put_null, text_values, validity
 
 _SHORT = {8: b"b", 9: b"t", 10: b"n", 12: b"f", 13: b"r", 34: b'"', 92: b"\\"}
@@ -38,8 +39,7 @@ def _strings(data, offsets, valid, escapes, hexadecimal):  # type: ignore[no-unt
         out[ends[i + 1] - 1] = 34
         at += 1
         if ends[i + 1] - ends[i] == length + 2:
-            for k in range(length):
-                out[at + k] = data[start + k]
+            copy(out.ctypes.data + at, data.ctypes.data + start, length)
             continue
         for k in range(start, start + length):
             byte = data[k]

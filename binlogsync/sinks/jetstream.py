@@ -205,7 +205,8 @@ class JetStreamSink:
         if end.torn:
             raise SinkError(
                 f"NATS at {self.options.place} stored only {end.torn} messages of an atomic batch in stream {stream}, "
-                f"most likely for want of storage (they were removed again): free disk space, or raise max_file_store or max_bytes"
+                f"most likely for want of storage (they were removed again): free disk space, or raise "
+                f"max_file_store or max_bytes"
             )
         if end.sequence == progress.last:
             return
@@ -237,9 +238,10 @@ class JetStreamSink:
 
     def _refusal(self, error: nats.js.errors.APIError) -> SinkError:
         stream = subjects.stream_name(self._shape.source) if self._shape else ""
+        hint = _HINTS.get(error.err_code or 0, f"look at its log and at: nats stream info {stream}")
         return SinkError(
             f"NATS at {self.options.place} refuses to serve stream {stream}: {error.description} "
-            f"(code {error.err_code}); {_HINTS.get(error.err_code or 0, 'look at its log and at: nats stream info ' + stream)}"
+            f"(code {error.err_code}); {hint}"
         )
 
     def _gave_up(self, error: Exception) -> SinkError:

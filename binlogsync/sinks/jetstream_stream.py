@@ -93,8 +93,8 @@ class StreamEnd:
         if self.checkpoint is None:
             raise SinkError(
                 f"the last message of stream {stream} (sequence {self.sequence}) carries no checkpoint: something "
-                f"else has published into it; look at it with: nats stream get {stream} {self.sequence}, and remove it with: "
-                f"nats stream rmm {stream} {self.sequence}"
+                f"else has published into it; look at it with: nats stream get {stream} {self.sequence}, and remove "
+                f"it with: nats stream rmm {stream} {self.sequence}"
             )
         return Checkpoint.from_text(self.checkpoint)
 

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,11 @@ def _datetime_text(value: datetime, fsp: int) -> str:
     return text[: 20 + fsp] if fsp else text[:19]
 
 
+def _cut_datetime(value: datetime, fsp: int) -> datetime:
+    step = 10 ** (6 - fsp)
+    return value.replace(microsecond=value.microsecond // step * step)
+
+
 def _whole(value: timedelta, fsp: int) -> timedelta:
     step = 10 ** (6 - fsp)
     micros = abs(value) // timedelta(microseconds=1) // step * step
@@ -75,15 +81,15 @@ CASES: list[Case] = [
     (Column("c", "double"), st.floats(allow_nan=False, allow_infinity=False), lambda v: v),
     (Column("c", "float"), st.floats(width=32, allow_nan=False, allow_infinity=False), lambda v: v),
     *(
-        (Column("c", "decimal", precision=p, scale=s), _decimals(p, s), lambda v: f"{v:f}".replace("-0", "-0"))
+        (Column("c", "decimal", precision=p, scale=s), _decimals(p, s), lambda v: f"{v:f}")
         for p, s in ((1, 0), (10, 2), (18, 18), (38, 7), (39, 0), (65, 30))
     ),
     (Column("c", "date"), st.dates(), date.isoformat),
     *(
         (
             Column("c", "datetime", fsp=fsp),
-            DATETIMES.map(lambda v, fsp=fsp: v.replace(microsecond=v.microsecond // 10 ** (6 - fsp) * 10 ** (6 - fsp))),
-            lambda v, fsp=fsp: _datetime_text(v, fsp),
+            DATETIMES.map(partial(_cut_datetime, fsp=fsp)),
+            partial(_datetime_text, fsp=fsp),
         )
         for fsp in (0, 1, 3, 6)
     ),
@@ -95,8 +101,8 @@ CASES: list[Case] = [
     *(
         (
             Column("c", "time", fsp=fsp),
-            TIMES.map(lambda v, fsp=fsp: _whole(v, fsp)),
-            lambda v, fsp=fsp: _time_text(v, fsp),
+            TIMES.map(partial(_whole, fsp=fsp)),
+            partial(_time_text, fsp=fsp),
         )
         for fsp in (0, 2, 6)
     ),
