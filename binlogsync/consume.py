@@ -1,9 +1,10 @@
 """The consumer engine: fetch from the stream, hand to a target, ack. Knows nothing of Dagster.
 
-`consume` drains one table until nothing has come for a while. What was done is what the target has stored with its rows; an ack
-only spares the server a redelivery. On start the stream is asked for the message that progress speaks of: when it still
-carries the same change, delivery goes on behind it; when it does not, the stream was lost or filled anew, and delivery starts
-at its first message, dropping by coordinates what is done already. That is asked again while it runs.
+`consume` drains one table until nothing has come for a while. What was done is what the target has stored with its
+rows; an ack only spares the server a redelivery. On start the stream is asked for the message that progress speaks of:
+when it still carries the same change, delivery goes on behind it; when it does not, the stream was lost or filled anew,
+and delivery starts at its first message, dropping by coordinates what is done already. That is asked again while it
+runs.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Consumed:
 
     Attributes:
         counts: changes by op.
-        first, last: progress at the first and last change (source coordinates and stream sequence); None without changes.
+        first, last: progress at the first and last change (coordinates, stream sequence); None without changes.
         progress: how far the consumer is now.
         lag_s: seconds from the commit at the source to the commit here, of the last change; None without changes.
         seconds: the run took.
@@ -93,8 +94,8 @@ def consume(
 ) -> Consumed:
     """Drain (database, table) into the target, until nothing came for idle_s, or max_s is over, or `stop` is set.
 
-    Raises ConsumeError (its children for a model that does not fit and a handler that fails), SinkError when the stream cannot
-    be reached. What was done before an error is stored.
+    Raises ConsumeError (its children for a model that does not fit and a handler that fails), SinkError when the stream
+    cannot be reached. What was done before an error is stored.
     """
     run = _Run(reader, table, target, options, stop)
     try:
@@ -160,8 +161,9 @@ class _Run:
         if self.seek.gap is not None:
             self.gap = self.seek.gap
             message = (
-                f"{self.tracker.key}: the stream has dropped sequences {self.gap[0]} to {self.gap[1]} (its retention), and this consumer "
-                "has not seen that they held nothing of its table; if changes are missing, fill it anew"
+                f"{self.tracker.key}: the stream has dropped sequences {self.gap[0]} to {self.gap[1]} (its "
+                "retention), and this consumer has not seen that they held nothing of its table; if changes are "
+                "missing, fill it anew"
             )
             if self.options.on_gap == "fail":
                 raise ConsumeError(message + ", or go on with on_gap='warn'")

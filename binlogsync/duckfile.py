@@ -1,9 +1,10 @@
 """The one place that opens a DuckDB file: held for one short transaction, let go in between.
 
-DuckDB lets one process hold a file for writing, and then no other may even read it. So a file is opened, one transaction
-runs, and it is closed; a lock held by another process is waited for until a deadline, then it is an error that names
-the file and, where DuckDB says so, the process. Threads of this process queue up for the file under the same deadline.
-Opening costs about 12 ms however large the file. Arrow goes in by `register`, and never leaves a reference behind.
+DuckDB lets one process hold a file for writing, and then no other may even read it. So a file is opened, one
+transaction runs, and it is closed; a lock held by another process is waited for until a deadline, then it is an error
+that names the file and, where DuckDB says so, the process. Threads of this process queue up for the file under the same
+deadline. Opening costs about 12 ms however large the file. Arrow goes in by `register`, and never leaves a reference
+behind.
 """
 
 from __future__ import annotations
@@ -64,9 +65,9 @@ class DuckFile:
     def transaction(self, *, keep_open: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
         """One transaction: committed at the end of the block, rolled back when the block raises; durable after it.
 
-        With `keep_open` the file is not closed behind it, for the transaction that follows at once, until it has been held for
-        `hold_s`: closing writes every changed block, which many transactions then share. The caller owes a `release`.
-        Whatever DuckDB raises becomes `error`.
+        With `keep_open` the file is not closed behind it, for the transaction that follows at once, until it has been
+        held for `hold_s`: closing writes every changed block, which many transactions then share. The caller owes a
+        `release`. Whatever DuckDB raises becomes `error`.
         """
         connection = self._acquire()
         stays_open = False
@@ -134,8 +135,8 @@ class DuckFile:
         match = _PID.search(str(error))
         holder = f"process {match[1]}" if match else "another connection"
         return (
-            f"{self.path} was held by {holder} for {self.timeout_s:g} s; close that connection (a DuckDB shell or notebook "
-            "that has the file open?), or open it for short moments only"
+            f"{self.path} was held by {holder} for {self.timeout_s:g} s; close that connection (a DuckDB shell or "
+            "notebook that has the file open?), or open it for short moments only"
         )
 
 

@@ -1,9 +1,10 @@
 """ChangeBatches into a DuckDB table that stays equal to MySQL's, with set-based SQL.
 
-The mirror of `shop.orders` is the table `orders` in the schema `shop` (see mirror_schema.py for the types). A table with a primary
-key keeps the last image of each key of a batch: all touched keys are deleted, the ones that live on inserted, so a changed
-key needs nothing of its own. A table without a key is a multiset: equal rows cannot be told apart, so what counts is how many
-of each value a batch leaves, and a delete removes exactly that many. Needs full row images. Zero and impossible dates are NULL.
+The mirror of `shop.orders` is the table `orders` in the schema `shop` (see mirror_schema.py for the types). A table
+with a primary key keeps the last image of each key of a batch: all touched keys are deleted, the ones that live on
+inserted, so a changed key needs nothing of its own. A table without a key is a multiset: equal rows cannot be told
+apart, so what counts is how many of each value a batch leaves, and a delete removes exactly that many. Needs full row
+images. Zero and impossible dates are NULL.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class _Part:
 
 
 def apply(connection: duckdb.DuckDBPyConnection, batches: Sequence[ChangeBatch]) -> None:
-    """Apply the batches, in order, inside the open transaction; makes or alters the tables where the schema asks for it.
+    """Apply the batches, in order, inside the open transaction; makes or alters tables where the schema asks for it.
 
     Raises ConsumeError for partial row images, and for a zero or impossible date in a primary key.
     """
@@ -87,8 +88,8 @@ def _check(batch: ChangeBatch) -> None:
         there = batch.data.schema.field(image).type
         if [there.field(i).name for i in range(there.num_fields)] != names:
             raise ConsumeError(
-                f"{batch.schema.name}: a mirror needs full row images, and an image holds {there.num_fields} of {len(names)} columns; "
-                "SET PERSIST binlog_row_image = 'FULL' on the server, then fill this mirror anew"
+                f"{batch.schema.name}: a mirror needs full row images, and an image holds {there.num_fields} of "
+                f"{len(names)} columns; SET PERSIST binlog_row_image = 'FULL' on the server, then fill this mirror anew"
             )
     for (_, column), texts in batch.impossible.items():
         if texts.null_count == len(texts):
@@ -128,7 +129,7 @@ def _stack(chunks: Sequence[Sequence[pa.Array]], names: Sequence[str]) -> pa.Tab
 def _apply_keyed(connection: duckdb.DuckDBPyConnection, schema: TableSchema, parts: Sequence[_Part]) -> None:
     """Every touched key goes, then the last image of each that still lives comes.
 
-    The step of an image tells its place: that of a change is even for its old key, and the odd one behind it for its new.
+    The step of an image tells its place: even for the old key of a change, the odd one behind it for its new key.
     """
     target = quote(schema.database, schema.table)
     keys = [f"k{i}" for i in range(len(schema.primary_key))]
@@ -146,14 +147,16 @@ def _apply_keyed(connection: duckdb.DuckDBPyConnection, schema: TableSchema, par
         rows.append([*images, live])
     connection.register(_VIEW, _stack(touched, [*keys, "step"]))
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE binlogsync_touched AS SELECT {', '.join(keys)}, max(step) AS step FROM {_VIEW} GROUP BY ALL"
+        f"CREATE OR REPLACE TEMP TABLE binlogsync_touched AS SELECT {', '.join(keys)}, max(step) AS step "
+        f"FROM {_VIEW} GROUP BY ALL"
     )
     connection.unregister(_VIEW)
     same = " AND ".join(f"t.{quote(name)} = s.{key}" for name, key in zip(schema.primary_key, keys, strict=True))
     connection.execute(f"DELETE FROM {target} AS t USING binlogsync_touched AS s WHERE {same}")
     connection.register(_VIEW, _stack(rows, [*_places(schema), "step"]))
     connection.execute(
-        f"INSERT INTO {target} SELECT {', '.join(_places(schema))} FROM {_VIEW} WHERE step IN (SELECT step FROM binlogsync_touched)"
+        f"INSERT INTO {target} SELECT {', '.join(_places(schema))} FROM {_VIEW} "
+        "WHERE step IN (SELECT step FROM binlogsync_touched)"
     )
     connection.unregister(_VIEW)
 
@@ -171,13 +174,14 @@ def _apply_keyless(connection: duckdb.DuckDBPyConnection, schema: TableSchema, p
     connection.register(_VIEW, _stack(chunks, [*places, "delta"]))
     signs = [f"signbit({p})" for p, c in zip(places, schema.columns, strict=True) if c.type in ("float", "double")]
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE binlogsync_net AS SELECT {', '.join(places)}, sum(delta)::BIGINT AS delta FROM {_VIEW} "
-        f"GROUP BY {', '.join([*places, *signs])} HAVING sum(delta) <> 0"
+        f"CREATE OR REPLACE TEMP TABLE binlogsync_net AS SELECT {', '.join(places)}, sum(delta)::BIGINT AS delta "
+        f"FROM {_VIEW} GROUP BY {', '.join([*places, *signs])} HAVING sum(delta) <> 0"
     )
     connection.unregister(_VIEW)
     _remove(connection, schema, target)
     connection.execute(
-        f"INSERT INTO {target} SELECT {', '.join(places)} FROM binlogsync_net, LATERAL (SELECT unnest(range(delta))) WHERE delta > 0"
+        f"INSERT INTO {target} SELECT {', '.join(places)} FROM binlogsync_net, LATERAL (SELECT unnest(range(delta))) "
+        "WHERE delta > 0"
     )
 
 

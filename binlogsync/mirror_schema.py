@@ -1,9 +1,10 @@
 """The shape of a mirror: MySQL's columns as DuckDB's, and what happens to rows when the table's schema changes.
 
-DuckDB types: integers keep width and sign (MEDIUMINT as INTEGER); DECIMAL up to 38 digits stays DECIMAL, above it is VARCHAR of
-MySQL's text; DATETIME is TIMESTAMP, TIMESTAMP is TIMESTAMP WITH TIME ZONE, TIME is INTERVAL (of microseconds alone, up to
-838 hours and negative); ENUM is VARCHAR, SET is VARCHAR[], JSON is JSON with MySQL's text, BIT(1) BOOLEAN, BIT(n) UBIGINT, YEAR
-USMALLINT, BINARY and BLOB are BLOB. No constraint and no index is made: they cost four fifths of the speed.
+DuckDB types: integers keep width and sign (MEDIUMINT as INTEGER); DECIMAL up to 38 digits stays DECIMAL, above it is
+VARCHAR of MySQL's text; DATETIME is TIMESTAMP, TIMESTAMP is TIMESTAMP WITH TIME ZONE, TIME is INTERVAL (of microseconds
+alone, up to 838 hours and negative); ENUM is VARCHAR, SET is VARCHAR[], JSON is JSON with MySQL's text, BIT(1) BOOLEAN,
+BIT(n) UBIGINT, YEAR USMALLINT, BINARY and BLOB are BLOB. No constraint and no index is made: they cost four fifths of
+the speed.
 
 A new schema is matched to the old one by column name, then by position where nothing but the name changed (a rename).
 """
@@ -74,7 +75,8 @@ def match_columns(old: TableSchema, new: TableSchema) -> list[Column | None]:
 def ensure_table(connection: duckdb.DuckDBPyConnection, schema: TableSchema) -> None:
     """Make the mirror, or bring it to this schema with its rows kept; nothing when it has it already.
 
-    Raises ConsumeError when a table of that name is there that is no mirror, or mirrors a table whose name differs in case only.
+    Raises ConsumeError when a table of that name is there that is no mirror, or that mirrors a table whose name differs
+    in case only.
     """
     target = quote(schema.database, schema.table)
     known = first_row(
@@ -87,8 +89,8 @@ def ensure_table(connection: duckdb.DuckDBPyConnection, schema: TableSchema) -> 
         _create(connection, schema, target)
     elif (known[0], known[1]) != (schema.database, schema.table):
         raise ConsumeError(
-            f"{schema.name}: this file mirrors {known[0]}.{known[1]} already, and DuckDB does not tell their names apart; "
-            "mirror one of them into another file"
+            f"{schema.name}: this file mirrors {known[0]}.{known[1]} already, and DuckDB does not tell their names "
+            "apart; mirror one of them into another file"
         )
     elif known[2] != schema.fingerprint:
         _rebuild(connection, TableSchema.from_json(known[3]), schema, target)
@@ -104,20 +106,22 @@ def ensure_meta(connection: duckdb.DuckDBPyConnection) -> None:
     """Make the table that remembers which schema each mirror has."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}")
     connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {_MIRRORS} (database VARCHAR, table_name VARCHAR, fingerprint VARCHAR, schema_json VARCHAR, "
-        "changed_at TIMESTAMPTZ, PRIMARY KEY (database, table_name))"
+        f"CREATE TABLE IF NOT EXISTS {_MIRRORS} (database VARCHAR, table_name VARCHAR, "
+        "fingerprint VARCHAR, schema_json VARCHAR, changed_at TIMESTAMPTZ, PRIMARY KEY (database, table_name))"
     )
 
 
 def _create(connection: duckdb.DuckDBPyConnection, schema: TableSchema, target: str) -> None:
     there = first_row(
         connection,
-        "SELECT count(*) FROM information_schema.tables WHERE lower(table_schema) = lower(?) AND lower(table_name) = lower(?)",
+        "SELECT count(*) FROM information_schema.tables "
+        "WHERE lower(table_schema) = lower(?) AND lower(table_name) = lower(?)",
         [schema.database, schema.table],
     )
     if there != (0,):
         raise ConsumeError(
-            f"{schema.name}: the file has a table of this name that is not a mirror; rename or drop it, or mirror into another file"
+            f"{schema.name}: the file has a table of this name that is not a mirror; rename or drop it, or mirror into "
+            "another file"
         )
     columns = ", ".join(f"{quote(column.name)} {duck_type(column)}" for column in schema.columns)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema.database)}")
@@ -125,7 +129,7 @@ def _create(connection: duckdb.DuckDBPyConnection, schema: TableSchema, target: 
 
 
 def _rebuild(connection: duckdb.DuckDBPyConnection, old: TableSchema, new: TableSchema, target: str) -> None:
-    """Write the table anew under the new schema: one way for every kind of ALTER, and the order of columns is MySQL's."""
+    """Write the table anew under the new schema: one way for every ALTER, and the order of columns is MySQL's."""
     connection.execute("SET TimeZone = 'UTC'")
     sources = match_columns(old, new)
     picked = []

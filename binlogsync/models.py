@@ -4,10 +4,11 @@
         id: int
         content: str | None
 
-A class is compiled into a `Model` once, and a Model is checked against a TableSchema before any row is made, so that what
-does not fit is one error that names field, column, both types and the fix, and never a wrong value in row 4711. A column
-without a field is ignored. Values are Python's: int, float, Decimal, str, bytes, date, datetime (aware UTC for TIMESTAMP, naive for
-DATETIME), timedelta for TIME, list, set or frozenset for SET, bool for BIT(1), parsed JSON for a JSON column unless the field is `str`.
+A class is compiled into a `Model` once, and a Model is checked against a TableSchema before any row is made, so that
+what does not fit is one error that names field, column, both types and the fix, and never a wrong value in row 4711. A
+column without a field is ignored. Values are Python's: int, float, Decimal, str, bytes, date, datetime (aware UTC for
+TIMESTAMP, naive for DATETIME), timedelta for TIME, list, set or frozenset for SET, bool for BIT(1), parsed JSON for a
+JSON column unless the field is `str`.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ class Model(Generic[M]):
 
     def __init__(self, cls: type[M]) -> None:
         self.cls = cls
-        self.table = table_name(cls)
         self.fields = _fields(cls)
+        self.table = table_name(cls)
         self._makers: dict[str, Callable[[Any], Any]] = {}
 
     def check(self, schema: TableSchema) -> None:
@@ -107,7 +108,7 @@ class Model(Generic[M]):
         self._makers = makers
 
     def row(self, image: Mapping[str, Any] | None) -> M | None:
-        """An instance of the class from an image; None from None. Raises ModelError for a value that the class refuses."""
+        """An instance of the class from an image, None from None; raises ModelError for a value that it refuses."""
         if image is None:
             return None
         values: dict[str, Any] = {}
@@ -230,9 +231,8 @@ def _holds(kind: Any, column: Column, fitting: tuple[Any, ...]) -> bool:
 
 
 def _maker(item: ModelField, column: Column) -> Callable[[Any], Any]:
-    """What turns Arrow's Python value into the field's; raises ValueError for a value that the field's type cannot hold."""
-    plain = _split(item.hint)[0]
-    kinds = [get_origin(kind) or kind for kind in plain]
+    """What turns Arrow's Python value into the field's; raises ValueError for a value that the field cannot hold."""
+    kinds = [get_origin(kind) or kind for kind in _split(item.hint)[0]]
     if column.type == "json":
         return _json_maker(item.hint, kinds)
     if column.type == "set":

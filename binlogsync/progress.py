@@ -1,8 +1,9 @@
 """How far a consumer is with a table: kept in the DuckDB file of its rows, and moved in the transaction of those rows.
 
-Progress is the source coordinates of the last change done; the stream's sequence is the way to seek there. Coordinates decide
-where the two disagree, because sequences repeat when a stream is lost and filled anew. A move is conditional on what was
-last seen, so two consumers of one name cannot both move it: the one that comes second raises, and its rows are rolled back.
+Progress is the source coordinates of the last change done; the stream's sequence is the way to seek there. Coordinates
+decide where the two disagree, because sequences repeat when a stream is lost and filled anew. A move is conditional on
+what was last seen, so two consumers of one name cannot both move it: the one that comes second raises, and its rows are
+rolled back.
 """
 
 from __future__ import annotations
@@ -90,9 +91,9 @@ class ProgressKey:
         """What is kept; NOTHING for a new consumer. Makes the table when the file is new."""
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}")
         connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {_TABLE} (client VARCHAR, source VARCHAR, database VARCHAR, table_name VARCHAR, "
-            "server_uuid VARCHAR, gtid VARCHAR, file VARCHAR, pos UBIGINT, row UINTEGER, txn_order UBIGINT, sequence UBIGINT, "
-            "seen UBIGINT, changes UBIGINT, epoch UBIGINT, moved_at TIMESTAMPTZ)"
+            f"CREATE TABLE IF NOT EXISTS {_TABLE} (client VARCHAR, source VARCHAR, database VARCHAR, "
+            "table_name VARCHAR, server_uuid VARCHAR, gtid VARCHAR, file VARCHAR, pos UBIGINT, row UINTEGER, "
+            "txn_order UBIGINT, sequence UBIGINT, seen UBIGINT, changes UBIGINT, epoch UBIGINT, moved_at TIMESTAMPTZ)"
         )
         row = first_row(connection, f"SELECT {_FIELDS} FROM {_TABLE} WHERE {self._where()}", self._values())
         return NOTHING if row is None else Progress(*row)

@@ -1,8 +1,9 @@
 """Where a consumer goes on in a stream, when sequences may have been given out anew.
 
-A sequence alone proves nothing: a stream that is lost and filled again counts from where it likes. So the message that progress
-speaks of is read, and believed only when it holds the very change. Otherwise everything is delivered from the first message
-on, and dropped up to the change that was done last, by its coordinates on one server and by GTID across servers.
+A sequence alone proves nothing: a stream that is lost and filled again counts from where it likes. So the message that
+progress speaks of is read, and believed only when it holds the very change. Otherwise everything is delivered from the
+first message on, and dropped up to the change that was done last, by its coordinates on one server and by GTID across
+servers.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ def find_start(reader: StreamReader, key: ProgressKey, progress: Progress) -> Se
         gap = None if first <= progress.seen + 1 else (progress.seen + 1, first - 1)
         return Seek(first, drops_done=gap is not None, gap=gap)
     log.warning(
-        "%s: stream sequence %d does not hold the change done last (%s): the stream was lost and filled anew; reading it from "
-        "its first message %d, and dropping by coordinates what is done",
+        "%s: stream sequence %d does not hold the change done last (%s): the stream was lost and filled anew; reading "
+        "it from its first message %d, and dropping by coordinates what is done",
         key, progress.sequence, progress, first,
     )  # fmt: skip
     return Seek(first, drops_done=True)
@@ -122,8 +123,9 @@ def _done_by_gtid(batch: ChangeBatch, progress: Progress) -> tuple[int, bool]:
         here, last = _gtid(gtid), _gtid(progress.gtid)
         if here is None or last is None or here[0] != last[0]:
             raise ConsumeError(
-                f"{batch.schema.name}: progress {progress} belongs to server {progress.server_uuid}, the stream was filled anew from "
-                f"server {batch.server_uuid}, and no GTID tells which changes are done; fill this table anew under another client id"
+                f"{batch.schema.name}: progress {progress} belongs to server {progress.server_uuid}, the stream was "
+                f"filled anew from server {batch.server_uuid}, and no GTID tells which changes are done; fill this "
+                "table anew under another client id"
             )
         if (here[1], order) > (last[1], progress.order):
             break

@@ -1,7 +1,8 @@
 """What a consumer does with the changes of its table: keep a mirror of it, or call the user's handler.
 
-A target stores progress in the DuckDB transaction of its rows. It gets the changes in order, and has done all of them when
-`take` returns; where it raises, what it did before is stored with its progress, and nothing behind the failed change was touched.
+A target stores progress in the DuckDB transaction of its rows. It gets the changes in order, and has done all of them
+when `take` returns; where it raises, what it did before is stored with its progress, and nothing behind the failed
+change was touched.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Target(Protocol):
     file: DuckFile
 
     def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
-        """Do the changes, store progress with them and move the tracker; returns early, in good order, when `stop` is set."""
+        """Do the changes, store progress with them, move the tracker; returns early, in good order, on `stop`."""
 
 
 class Mirror:
@@ -75,8 +76,9 @@ class Mirror:
 class Handler(Generic[M]):
     """Calls `fn(change)` for each change of a table, in order, with models made from its rows.
 
-    A function with a second parameter gets the DuckDB connection of the transaction that progress is stored in: what it writes
-    there happens exactly once. Everything else it does happens at least once, under the same `change.id` each time.
+    A function with a second parameter gets the DuckDB connection of the transaction that progress is stored in: what it
+    writes there happens exactly once. Everything else it does happens at least once, under the same `change.id` each
+    time.
 
     Args:
         model: a dataclass, msgspec.Struct or pydantic model; checked against the schema before any row is handled.
@@ -168,7 +170,7 @@ class Handler(Generic[M]):
                 else:
                     self._fn(typed, connection)
                     connection.complete()
-            except Exception as error:  # noqa: BLE001 - the user's code may raise anything, and it is raised again below
+            except Exception as error:  # noqa: BLE001 - it is raised again as a HandlerError
                 return _Failure(at, error)
         return None
 
@@ -177,9 +179,9 @@ class Handler(Generic[M]):
         frame = traceback.extract_tb(cause.__traceback__)[-1]
         what = "the model refused it" if isinstance(cause, ModelError) else f"the handler failed {tries} times"
         return HandlerError(
-            f"{source.database}.{source.table}: {what} for change {change.id} (op {change.op}, {source.position} row {source.row}): "
-            f"{type(cause).__name__}: {cause} ({frame.filename}:{frame.lineno}); nothing later of this table was handled, mend it and "
-            "run the consumer again, it goes on with this change",
+            f"{source.database}.{source.table}: {what} for change {change.id} (op {change.op}, {source.position} row "
+            f"{source.row}): {type(cause).__name__}: {cause} ({frame.filename}:{frame.lineno}); nothing later of this "
+            "table was handled, mend it and run the consumer again, it goes on with this change",
             table=f"{source.database}.{source.table}",
             change_id=change.id,
             position=str(source.position),

@@ -322,7 +322,8 @@ url, source, path = sys.argv[1:]
 print("begun", flush=True)
 with StreamReader(NatsOptions(url=url), source) as reader:
     for table, target in (("samples", Handler(Sample, record, path)), ("notes", Mirror(path, "shop", "notes"))):
-        consume(reader, ("shop", table), target, ConsumeOptions(max_changes=7, gather_s=0, idle_s=0.2), threading.Event())
+        options = ConsumeOptions(max_changes=7, gather_s=0, idle_s=0.2)
+        consume(reader, ("shop", table), target, options, threading.Event())
 """
 
 
@@ -330,7 +331,7 @@ with StreamReader(NatsOptions(url=url), source) as reader:
 def test_killed_consumers_leave_each_change_once(stream: Stream, path: Path) -> None:
     stream.write(*[8] * 40)
     command = [sys.executable, "-c", _CONSUMER, stream.url, stream.name, str(path)]
-    dice = random.Random(7)
+    dice, stored = random.Random(7), set[tuple[Any, ...]]()
     for kill_after_s in [*(dice.uniform(0.1, 0.7) for _ in range(10)), None]:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]) as consumer:
             assert consumer.stdout is not None
@@ -339,7 +340,10 @@ def test_killed_consumers_leave_each_change_once(stream: Stream, path: Path) -> 
                 code = consumer.wait(kill_after_s)
             except subprocess.TimeoutExpired:
                 consumer.kill()
+        if path.exists():
+            stored.add(tuple(query(path, "SELECT table_name, changes FROM binlogsync.progress ORDER BY ALL")))
     assert code == 0
+    assert len(stored) >= 4, "no kill came while changes were handled"
     assert seen(path) == ids("samples", *[8] * 40)
     [(count,)] = query(path, "SELECT sum(changes)::INT FROM binlogsync.progress")
     assert count == len(ids("samples", *[8] * 40)) + len(ids("notes", *[8] * 40))

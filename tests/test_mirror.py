@@ -242,7 +242,12 @@ def test_alter_within_one_run_of_batches(file: DuckFile) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "value", "expected"),
     [
-        (Column("v", "datetime", fsp=6), Column("v", "datetime"), datetime(2020, 12, 31, 23, 59, 59, 500_000), datetime(2021, 1, 1)),
+        (
+            Column("v", "datetime", fsp=6),
+            Column("v", "datetime"),
+            datetime(2020, 12, 31, 23, 59, 59, 500_000),
+            datetime(2021, 1, 1),
+        ),
         (
             Column("v", "timestamp", fsp=3),
             Column("v", "timestamp", fsp=1),
@@ -254,7 +259,12 @@ def test_alter_within_one_run_of_batches(file: DuckFile) -> None:
         (Column("v", "varchar", length=9), Column("v", "set", labels=("a", "b")), "", []),
         (Column("v", "varchar", length=9), Column("v", "blob"), "ü", "ü".encode()),
         (Column("v", "bit", length=1), Column("v", "tinyint"), True, 1),
-        (Column("v", "decimal", precision=5, scale=2), Column("v", "decimal", precision=5, scale=1), Decimal("-0.25"), Decimal("-0.3")),
+        (
+            Column("v", "decimal", precision=5, scale=2),
+            Column("v", "decimal", precision=5, scale=1),
+            Decimal("-0.25"),
+            Decimal("-0.3"),
+        ),
     ],
 )  # fmt: skip
 def test_alter_converts_as_the_server_does(file: DuckFile, old: Column, new: Column, value: Any, expected: Any) -> None:

@@ -5,9 +5,9 @@
     flush_counts     changes of each flush by table and op
     schema_changes   DDL on captured tables
 
-`source` and `flush` (which counts up for ever) tie them together. The checkpoint is stored in the transaction of the rows, and that
-transaction is conditional on the last flush being ours: exactly once, one writer. Between two flushes the file is closed, so
-anyone may read it. `changes.id` is the id that consumers see as `change.id`.
+`source` and `flush` (which counts up for ever) tie them together. The checkpoint is stored in the transaction of the
+rows, and that transaction is conditional on the last flush being ours: exactly once, one writer. Between two flushes
+the file is closed, so anyone may read it. `changes.id` is the id that consumers see as `change.id`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _TABLES = f"""
 CREATE SCHEMA IF NOT EXISTS {META_SCHEMA};
 CREATE TABLE IF NOT EXISTS {_STATE} (source VARCHAR, flush BIGINT, checkpoint VARCHAR);
 CREATE TABLE IF NOT EXISTS changes (
-    source VARCHAR, flush BIGINT, op VARCHAR, database VARCHAR, table_name VARCHAR, key JSON, before JSON, after JSON, gtid VARCHAR,
-    server_uuid VARCHAR, file VARCHAR, pos UBIGINT, row UINTEGER, txn_pos UBIGINT, txn_order UBIGINT, committed_at TIMESTAMPTZ,
-    id VARCHAR);
+    source VARCHAR, flush BIGINT, op VARCHAR, database VARCHAR, table_name VARCHAR, key JSON, before JSON, after JSON,
+    gtid VARCHAR, server_uuid VARCHAR, file VARCHAR, pos UBIGINT, row UINTEGER, txn_pos UBIGINT, txn_order UBIGINT,
+    committed_at TIMESTAMPTZ, id VARCHAR);
 CREATE TABLE IF NOT EXISTS flushes (
     source VARCHAR, flush BIGINT, number BIGINT, reason VARCHAR, changes BIGINT, dropped BIGINT, opened_at TIMESTAMPTZ,
     closed_at TIMESTAMPTZ, stored_at TIMESTAMPTZ, start_checkpoint JSON, end_checkpoint JSON);
@@ -74,8 +74,8 @@ class AuditSink:
             last, _ = _state(connection, source)
             if last != self._flush:
                 raise FencedError(
-                    f"{self._file.path}: another tail of source {source!r} has written flush {last} of the audit log, this one was at "
-                    f"{self._flush}; stop one of the two"
+                    f"{self._file.path}: another tail of source {source!r} has written flush {last} of the audit "
+                    f"log, this one was at {self._flush}; stop one of the two"
                 )
             number = last + 1
             if rows is not None:
@@ -100,7 +100,8 @@ def _insert_changes(connection: duckdb.DuckDBPyConnection, flush: tuple[str, int
     names = ", ".join(name for name in rows.column_names if name != "seq")
     connection.register(_VIEW, rows)
     connection.execute(
-        f"INSERT INTO changes BY NAME SELECT ?::VARCHAR AS source, ?::BIGINT AS flush, {names} FROM {_VIEW} ORDER BY seq",
+        f"INSERT INTO changes BY NAME SELECT ?::VARCHAR AS source, ?::BIGINT AS flush, {names} "
+        f"FROM {_VIEW} ORDER BY seq",
         flush,
     )
     connection.execute(

@@ -15,7 +15,8 @@ from binlogsync.errors import FencedError, SinkError
 from binlogsync.flush import Flush, SchemaChange
 from binlogsync.sinks.audit import AuditSink
 from tests.duck import query
-from tests.samples import SampleOptions, SampleSource, SampleTransaction, sample_schema
+from tests.samples import SampleOptions, SampleSource, sample_schema
+from tests.sinks.contract import SinkContract, Stored
 
 
 def changes_of(*flushes: Flush) -> list[Change]:
@@ -27,6 +28,27 @@ def changes_of(*flushes: Flush) -> list[Change]:
         for seq, change in zip(batch.data.column("seq").to_pylist(), batch.changes(), strict=True)
     ]
     return [change for _, change in sorted(found, key=lambda pair: pair[0])]
+
+
+class AuditHarness:
+    """One file."""
+
+    source = "demo"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def sink(self) -> AuditSink:
+        return AuditSink(self.path)
+
+    def stored(self) -> Stored:
+        return query(self.path, "SELECT file, txn_pos, txn_order, row, op FROM changes ORDER BY flush, rowid")
+
+
+class TestContract(SinkContract):
+    @pytest.fixture
+    def harness(self, path: Path) -> AuditHarness:
+        return AuditHarness(path)
 
 
 @pytest.fixture
@@ -133,25 +155,6 @@ def test_schema_changes_are_kept(path: Path) -> None:
     ]
 
 
-def test_the_checkpoint_is_what_was_stored(path: Path) -> None:
-    source, sink = SampleSource(), AuditSink(path)
-    sink.open("demo")
-    sink.write(source.flush(3))
-    cut = source.flush([SampleTransaction((0,) * 9, take=4)])
-    sink.write(cut)
-    sink.close()
-    assert AuditSink(path).open("demo") == cut.checkpoint
-
-
-def test_a_flush_without_changes_moves_the_checkpoint(path: Path) -> None:
-    source, sink = SampleSource(), AuditSink(path)
-    sink.open("demo")
-    flush = source.flush(2)
-    sink.write(Flush("demo", 1, "idle", (), flush.start, flush.checkpoint))
-    assert AuditSink(path).open("demo") == flush.checkpoint
-    assert query(path, "FROM changes") == []
-
-
 def test_sources_do_not_meet(path: Path) -> None:
     first, second = SampleSource(), SampleSource(SampleOptions(source="other"))
     sinks = AuditSink(path), AuditSink(path)
@@ -214,6 +217,7 @@ def test_another_process_reads_between_flushes(path: Path) -> None:
 _WRITER = """
 import sys
 from binlogsync.sinks.audit import AuditSink
+from tests.sinks.contract import SinkContract, Stored
 from tests.samples import SampleSource
 source, sink = SampleSource(), AuditSink(sys.argv[1])
 stored = sink.open("demo")
