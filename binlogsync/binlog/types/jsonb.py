@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from decimal import Decimal
+from math import isfinite
 from struct import error as StructError
 from struct import unpack_from
 
@@ -110,15 +112,23 @@ def _quoted(text: str) -> str:
 
 
 def double_text(value: float) -> str:
-    """A double as MySQL prints it in JSON: the shortest digits that read back, with ".0" where it looks like an integer."""
-    mantissa, _, exponent = repr(value).partition("e")
-    if not exponent:
-        return mantissa
-    power = int(exponent)
-    if -15 < power < 0:
-        return f"{value:.{len(mantissa.replace('-', '').replace('.', '')) - 1 - power}f}"
-    mantissa = mantissa.removesuffix(".0")
-    return f"{mantissa}e{power}"
+    """A double as MySQL prints it in JSON: the shortest digits that read back, with ".0" where it looks like an integer.
+
+    Source: my_gcvt in strings/dtoa.cc: an exponent where the point lies beyond 15 digits on either side.
+    """
+    if value == 0:
+        return repr(value)
+    if not isfinite(value):
+        raise ValueError(f"binary JSON holds the number {value}")
+    sign, digits, exponent = Decimal(repr(value)).as_tuple()
+    point = len(digits) + int(exponent)
+    text = "".join(map(str, digits)).rstrip("0")
+    minus = "-" if sign else ""
+    if point > 15 or point < -14:
+        return f"{minus}{text[0]}{'.' + text[1:] if len(text) > 1 else ''}e{point - 1}"
+    if point <= 0:
+        return f"{minus}0.{'0' * -point}{text}"
+    return f"{minus}{text[:point].ljust(point, '0')}.{text[point:] or '0'}"
 
 
 def _opaque(kind: int, data: bytes) -> str:
