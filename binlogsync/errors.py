@@ -103,7 +103,9 @@ class HandlerError(ConsumeError):
         tries: how often it was tried.
     """
 
-    def __init__(self, reason: str, *, table: str = "", change_id: str = "", position: str = "", tries: int = 0) -> None:
+    def __init__(
+        self, reason: str, *, table: str = "", change_id: str = "", position: str = "", tries: int = 0
+    ) -> None:
         self.table = table
         self.change_id = change_id
         self.position = position

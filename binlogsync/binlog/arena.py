@@ -1,4 +1,6 @@
-"""Memory for columns: handed out zeroed, so that what a kernel does not write is zero and no old byte leaks into a batch."""
+"""Memory for columns: handed out zeroed, so that what a kernel does not write is zero and no old byte leaks into a
+batch.
+"""
 
 from __future__ import annotations
 

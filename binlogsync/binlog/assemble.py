@@ -1,4 +1,6 @@
-"""Planned events -> one `Stretch`: decode the rows, number the changes, name the transactions, say where a restart begins."""
+"""Planned events -> one `Stretch`: decode the rows, number the changes, name the transactions, say where a restart
+begins.
+"""
 
 from __future__ import annotations
 

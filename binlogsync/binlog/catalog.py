@@ -44,7 +44,8 @@ class Catalog:
         return self._latest.get((database, table)) or TableSchema(database, table, ())
 
     def partial(self, full: int, bitmaps: bytes, op: int) -> int:
-        """Number of the layout of rows that hold just the columns whose bits are set, in one bitmap or, of an update, two.
+        """Number of the layout of rows that hold just the columns whose bits are set, in one bitmap or, of an update,
+        two.
 
         `full` is the number of the layout of the table's full rows. Raises ColumnError.
         """

@@ -1,4 +1,5 @@
-"""A column of a schema: how its bytes are read (a row of a Reading table), and the Arrow array made of what was written.
+"""A column of a schema: how its bytes are read (a row of a Reading table), and the Arrow array made of what was
+written.
 
 `READERS` is the one table from MySQL's types to reading and building; a new type is a row here and a kernel in types/.
 """
@@ -25,7 +26,7 @@ _COPIES = {8: rows.COPY1, 16: rows.COPY2, 32: rows.COPY4, 64: rows.COPY8}
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What the kernel wrote of one column: `length` rows, in the memory of `arena`, at the places that `target` says."""
+    """What the kernel wrote of one column: `length` rows, in the memory of `arena`, at the places in `target`."""
 
     arena: Arena
     target: np.ndarray
@@ -138,7 +139,9 @@ def value_width(how: tuple[int, int, int, int]) -> int:
 
 
 def build_array(column: Column, written: Written) -> pa.Array:
-    """The Arrow array of a column, of the type that schema.arrow_type says. Raises ValueError for values that cannot be."""
+    """The Arrow array of a column, of the type that schema.arrow_type says. Raises ValueError for values that cannot
+    be.
+    """
     kind, target = column.type, arrow_type(column)
     if kind == "json" and column.charset is None:
         return _json_array(written)

@@ -1,8 +1,8 @@
 """CRC-32 as zlib computes it, callable from a kernel. MySQL ends each event with it.
 
-Where the processor multiplies without carry, blocks of 64 bytes are folded into 16, as "Fast CRC Computation for Generic
-Polynomials Using PCLMULQDQ Instruction" (Gopal and others, Intel, 2009) shows, with that paper's constants; the rest, and all
-of it elsewhere, goes through tables, eight bytes at a time.
+Where the processor multiplies without carry, blocks of 64 bytes are folded into 16, as "Fast CRC Computation for
+Generic Polynomials Using PCLMULQDQ Instruction" (Gopal and others, Intel, 2009) shows, with that paper's constants;
+the rest, and all of it elsewhere, goes through tables, eight bytes at a time.
 
 Source: mysys/checksum.cc and libs/mysql/binlog/event/binlog_event.h (BINLOG_CHECKSUM_ALG_CRC32).
 """
@@ -17,7 +17,7 @@ from llvmlite import binding, ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.core.base import BaseContext
-from numba.core.typing import Signature
+from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 
 from binlogsync.binlog.memory import KERNEL, load_u8, load_u64
@@ -48,8 +48,7 @@ def _tables() -> npt.NDArray[np.uint32]:
 TABLES = _tables()
 
 
-@intrinsic
-def _multiply(typing_context: object, left: types.Type, right: types.Type) -> tuple[Signature, Any]:
+def _multiply_code(typing_context: object, left: types.Type, right: types.Type) -> tuple[Signature, Any]:
     """Carry-less product of two 64-bit numbers, as (low, high)."""
 
     def generate(
@@ -67,8 +66,7 @@ def _multiply(typing_context: object, left: types.Type, right: types.Type) -> tu
     return _PAIR(types.uint64, types.uint64), generate
 
 
-@intrinsic
-def _fold(
+def _fold_code(
     typing_context: object,
     low: types.Type,
     high: types.Type,
@@ -100,6 +98,10 @@ def _fold(
 
     u64 = types.uint64
     return _PAIR(u64, u64, u64, u64, types.intp), generate
+
+
+_multiply: Any = intrinsic(_multiply_code)
+_fold: Any = intrinsic(_fold_code)
 
 
 @njit("uint64(uint64, intp, intp, uint32[:,::1])", **KERNEL)

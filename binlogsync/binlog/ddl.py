@@ -1,7 +1,7 @@
 """Which tables a logged statement touches, and how: only TRUNCATE, DROP, RENAME and the like are looked at.
 
-No schema is taken from a statement: each TABLE_MAP brings its own. A statement that changes rows is an error, because the row
-changes it made are not in the binlog.
+No schema is taken from a statement: each TABLE_MAP brings its own. A statement that changes rows is an error, because
+the row changes it made are not in the binlog.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-Kind = Literal["create", "alter", "rename", "drop", "truncate", "rows", "rollback", "transaction", "other"]
+DDL = Literal["create", "alter", "rename", "drop", "truncate", "other"]
+Kind = DDL | Literal["rows", "rollback", "transaction"]
 
 _TRANSACTION = re.compile(r"^(SAVEPOINT|RELEASE|ROLLBACK\s+(WORK\s+)?TO|XA\s+(START|END|BEGIN))\b", re.IGNORECASE)
 _ROWS = re.compile(r"^(INSERT|UPDATE|DELETE|REPLACE|LOAD)\b", re.IGNORECASE)

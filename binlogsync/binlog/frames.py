@@ -1,7 +1,7 @@
 """A buffer of MySQL packets -> an index of the binlog events in it.
 
-One kernel pass finds packets and event headers and verifies checksums while the bytes are in the cache. It stops, and says
-why, at the first thing that is not a whole event in one packet: the rest of the buffer belongs to the next call.
+One kernel pass finds packets and event headers and verifies checksums while the bytes are in the cache. It stops, and
+says why, at the first thing that is not a whole event in one packet: the rest of the buffer belongs to the next call.
 
 Sources: "Binlog Network Stream" and "MySQL Packets" of MySQL's protocol documentation; header layout in
 libs/mysql/binlog/event/binlog_event.h (Log_event_header).
@@ -100,7 +100,9 @@ def _index(base, start, end, offset, size, kind, checksum, tables):  # type: ign
 def index_events(
     buffer: npt.NDArray[np.uint8], start: int, end: int, into: EventIndex, *, checksum: bool
 ) -> tuple[int, int, Stop]:
-    """Index the packets in buffer[start:end]; returns how many events, where the next call starts, and why it stopped there."""
+    """Index the packets in buffer[start:end]; returns how many events, where the next call starts, and why it stopped
+    there.
+    """
     address: Any = buffer.ctypes.data
     count, at, stop = _index(address, start, end, into.offset, into.size, into.kind, checksum, TABLES)
     return count, at, Stop(stop)

@@ -1,7 +1,7 @@
 """Unaligned little-endian loads, stores and copies for the kernels.
 
-An address is a plain integer (`array.ctypes.data` plus an offset). These functions check nothing: a kernel checks that the
-bytes lie inside its event before it asks for them.
+An address is a plain integer (`array.ctypes.data` plus an offset). These functions check nothing: a kernel checks
+that the bytes lie inside its event before it asks for them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from llvmlite import ir
 from numba import njit, types
 from numba.core.base import BaseContext
-from numba.core.typing import Signature
+from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 
 KERNEL: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
@@ -29,7 +29,7 @@ def _load(numba_type: types.Type, bits: int) -> Callable[..., Any]:
 
         return numba_type(types.intp), generate
 
-    return load  # type: ignore[no-any-return]
+    return load
 
 
 def _store(numba_type: types.Type, bits: int) -> Callable[..., Any]:
@@ -44,7 +44,7 @@ def _store(numba_type: types.Type, bits: int) -> Callable[..., Any]:
 
         return types.void(types.intp, numba_type), generate
 
-    return store  # type: ignore[no-any-return]
+    return store
 
 
 load_u8 = _load(types.uint8, 8)
@@ -85,7 +85,9 @@ def load_be(address, size):  # type: ignore[no-untyped-def]
 def load_be32(address):  # type: ignore[no-untyped-def]
     """Four bytes, most significant first."""
     value = types.uint64(load_u32(address))
-    value = ((value & types.uint64(0x00FF00FF)) << types.uint64(8)) | ((value >> types.uint64(8)) & types.uint64(0x00FF00FF))
+    value = ((value & types.uint64(0x00FF00FF)) << types.uint64(8)) | (
+        (value >> types.uint64(8)) & types.uint64(0x00FF00FF)
+    )
     return ((value & types.uint64(0xFFFF)) << types.uint64(16)) | (value >> types.uint64(16))
 
 

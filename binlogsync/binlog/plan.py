@@ -1,10 +1,11 @@
 """An index of events -> which row events to decode under which layout, and which transactions they belong to.
 
-One kernel walks the events and does all that is the same a million times: transactions, known TABLE_MAPs, row events. What
-is rare (a new table, DDL, a rotation) it leaves to Python: it returns the number of the event and a `Halt` that says why.
+One kernel walks the events and does all that is the same a million times: transactions, known TABLE_MAPs, row events.
+What is rare (a new table, DDL, a rotation) it leaves to Python: it returns the number of the event and a `Halt` that
+says why.
 
-Sources: libs/mysql/binlog/event/control_events.h (Gtid_event, Xid_event), rows_event.h, statement_events.h (Query_event);
-MariaDB: "Replication Protocol", GTID_EVENT.
+Sources: libs/mysql/binlog/event/control_events.h (Gtid_event, Xid_event), rows_event.h, statement_events.h
+(Query_event); MariaDB: "Replication Protocol", GTID_EVENT.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ class Transactions:
 
 @dataclass(frozen=True, slots=True)
 class RowEvents:
-    """Row events in order: offsets of first row and end in the buffer, layout, transaction, offset behind it in the file, op (0 c, 1 u, 2 d)."""
+    """Row events in order: offsets of first row and end in the buffer, layout, transaction, offset behind it in the
+    file, op (0 c, 1 u, 2 d).
+    """
 
     at: npt.NDArray[np.int64]
     end: npt.NDArray[np.int64]
@@ -90,7 +93,9 @@ class RowEvents:
 
 @dataclass(slots=True)
 class Tables:
-    """TABLE_MAPs seen, by slot: their bytes lie one behind the other in `known`; `slots` maps low bits of an id to a slot or -1."""
+    """TABLE_MAPs seen, by slot: their bytes lie one behind the other in `known`; `slots` maps low bits of an id to a
+    slot or -1.
+    """
 
     slots: npt.NDArray[np.int32]
     known: npt.NDArray[np.uint8]
@@ -159,7 +164,8 @@ def _find_key(address, size, keys, count, last):  # type: ignore[no-untyped-def]
 
 
 @njit(
-    f"UniTuple(int64, 2)(intp, {_EVENTS}, int64, int64, int64, {_TRANSACTIONS}, {_ROWS}, {_TABLES}, uint8[:,::1], uint8[::1], int64[::1])",
+    f"UniTuple(int64, 2)(intp, {_EVENTS}, int64, int64, int64, {_TRANSACTIONS}, {_ROWS}, {_TABLES}, "
+    "uint8[:,::1], uint8[::1], int64[::1])",
     **KERNEL,
 )
 def _walk(  # type: ignore[no-untyped-def]  # noqa: PLR0915

@@ -3,9 +3,9 @@
     reader = BinlogReader(options, checkpoint)
     for stretch in reader.feed(buffer, start, end): ...
 
-`feed` takes what a socket gave, cut anywhere, and keeps the part of an event that is not whole yet. A `Stretch` ends where its
-bytes end, at a rotation, or behind a DDL statement on a captured table. Nothing is dropped: what cannot be decoded exactly
-raises DecodeError, and the reader is of no use any more.
+`feed` takes what a socket gave, cut anywhere, and keeps the part of an event that is not whole yet. A `Stretch` ends
+where its bytes end, at a rotation, or behind a DDL statement on a captured table. Nothing is dropped: what cannot be
+decoded exactly raises DecodeError, and the reader is of no use any more.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from binlogsync.binlog import events
 from binlogsync.binlog.assemble import Assembler, Stretch
 from binlogsync.binlog.catalog import Catalog, table_name
-from binlogsync.binlog.ddl import Kind, read_statement
+from binlogsync.binlog.ddl import DDL, read_statement
 from binlogsync.binlog.frames import CHECKSUM_SIZE, HEADER_SIZE, Stop, index_event, index_events
 from binlogsync.binlog.layout import UPDATE, ColumnError
 from binlogsync.binlog.plan import Field, Halt
@@ -85,8 +85,8 @@ class BinlogReader:
     def feed(self, buffer: Bytes, start: int, end: int) -> Iterator[Stretch]:
         """Decode buffer[start:end]; bytes in front of `start` may be overwritten. Raises DecodeError.
 
-        After it `server_error` holds an error packet's payload when the server sent one, and `ended` is True when it has no
-        more to send. Nothing of the buffer is kept.
+        After it `server_error` holds an error packet's payload when the server sent one, and `ended` is True when it
+        has no more to send. Nothing of the buffer is kept.
         """
         buffer, at, end = self._spill.prepend(buffer, start, end)
         while True:
@@ -156,7 +156,7 @@ class BinlogReader:
         if halt == Halt.PARTIAL:
             self._plan_partial(buffer, header)
             return i + 1
-        self._refuse(f"{events.name_of(header[4])}: {_HALT_REASONS[halt]}", self._place(header))
+        return self._refuse(f"{events.name_of(header[4])}: {_HALT_REASONS[halt]}", self._place(header))
 
     def _add_table(self, header: bytes, body: bytes) -> None:
         try:
@@ -236,7 +236,7 @@ class BinlogReader:
             assembler.state[Field.OPEN] = 0
         if not tables:
             return None
-        kind = cast(Kind, statement.kind)
+        kind = cast(DDL, statement.kind)
         gtid, ts_us = assembler.last_gtid(), assembler.last_ts_us()
         change = SchemaChange(kind, tables, query.sql, 0, assembler.position, gtid, ts_us)
         return assembler.finish(base, "schema", count, (change,))

@@ -1,7 +1,8 @@
 """Row events of one layout -> column buffers, in one kernel call.
 
-The kernel walks every row of the events it is given, column by column, and writes values where Arrow wants them. Each read is
-checked against the end of its event; what does not fit ends the call with a `Fault` that names event, image and column.
+The kernel walks every row of the events it is given, column by column, and writes values where Arrow wants them. Each
+read is checked against the end of its event; what does not fit ends the call with a `Fault` that names event, image
+and column.
 
 Source: Rows_event in libs/mysql/binlog/event/rows_event.h: null bits of the columns present, then their values.
 """
@@ -37,13 +38,13 @@ from binlogsync.binlog.types import decimals, labels, numbers, temporal, text
 COPY1, COPY2, COPY4, COPY8, INT24, YEAR, BIT, ENUM, SET, DATE, TIME, DATETIME, TIMESTAMP, DECIMAL, SKIP = range(15)
 BYTES, TEXT, PADDED, RECODED, SKIP_BYTES = range(20, 25)
 
-# Columns of a Reading: the code above, its parameters, and the bytes to read (of the length prefix for the second group).
-# A and B are: INT24 1 when unsigned; TIME, DATETIME, TIMESTAMP fsp; DECIMAL precision and scale; PADDED the width of BINARY;
-# RECODED the row of the recoding tables.
+# Columns of a Reading: the code above, its parameters, and the bytes to read (of the length prefix for the second
+# group). A and B are: INT24 1 when unsigned; TIME, DATETIME, TIMESTAMP fsp; DECIMAL precision and scale; PADDED the
+# width of BINARY; RECODED the row of the recoding tables.
 CODE, A, B, SIZE = range(4)
 
-# Columns of a target table: address of the values (or bytes of strings), address of the int32 offsets, address of a byte a row
-# that is 1 for NULL, bytes of strings used so far, NULLs so far, 1 when a TEXT had a byte above 0x7f.
+# Columns of a target table: address of the values (or bytes of strings), address of the int32 offsets, address of a
+# byte a row that is 1 for NULL, bytes of strings used so far, NULLs so far, 1 when a TEXT had a byte above 0x7f.
 VALUES, OFFSETS, NULL_FLAGS, USED, NULLS, HIGH = range(6)
 
 WIDTHS = {COPY1: 1, COPY2: 2, COPY4: 4, COPY8: 8, INT24: 4, YEAR: 2, BIT: 8, ENUM: 2, SET: 8}
@@ -167,7 +168,7 @@ def _note(notes, side, column, row, packed):  # type: ignore[no-untyped-def]
 
 @njit("UniTuple(int64, 3)(intp, intp, int64, int64, intp, intp, intp, intp, int64)", **KERNEL)
 def _image(at, end, row, columns, reading, out, recoding, notes, side):  # type: ignore[no-untyped-def]
-    """Read one row image; `reading` and `out` are the tables' addresses. Returns (address behind it, Status, column)."""
+    """Read one row image; `reading` and `out` are the tables' addresses. Returns (end, Status, column)."""
     bits = at
     at += (columns + 7) >> 3
     if at > end:
@@ -244,7 +245,8 @@ _TABLES = "int64[:,::1], int64[:,::1]"
 
 
 @njit(
-    f"UniTuple(int64, 4)(intp, int64[::1], int64[::1], int8[::1], int64[::1], {_TABLES}, {_TABLES}, uint32[:,::1], intp)",
+    f"UniTuple(int64, 4)(intp, int64[::1], int64[::1], int8[::1], int64[::1], {_TABLES}, {_TABLES}, "
+    "uint32[:,::1], intp)",
     **KERNEL,
 )
 def _decode(base, starts, ends, ops, counts, b_reading, a_reading, b_out, a_out, recoding, notes):  # type: ignore[no-untyped-def]
@@ -283,7 +285,8 @@ def decode_rows(
     targets: tuple[Table, Table],
     notes: int,
 ) -> npt.NDArray[np.int64] | Fault:
-    """Decode all rows of `events` (offsets of first row and end from `base`, op), before and after images into `targets`.
+    """Decode all rows of `events` (offsets of first row and end from `base`, op), before and after images into
+    `targets`.
 
     `notes` is the address of a list of impossible dates: their number, then (image, column, row, packed value) of each.
     Returns the rows of each event, or the Fault that ended it.

@@ -1,4 +1,6 @@
-"""Where each change of a stretch comes from: transactions and row counts -> the source columns of ChangeBatches, and Runs."""
+"""Where each change of a stretch comes from: transactions and row counts -> the source columns of ChangeBatches, and
+Runs.
+"""
 
 from __future__ import annotations
 
@@ -24,23 +26,10 @@ Longs = npt.NDArray[np.int64]
     "int64[::1], int32[::1], int64[::1], int32[::1], int64[::1], int64[::1], int64[::1])",
     **KERNEL,
 )
-def _spread(
-    events,
-    counts,
-    transaction,
-    event_pos,
-    first_seq,
-    seqs,
-    begin,
-    ts_us,
-    o_ts,
-    o_gtid,
-    o_pos,
-    o_row,
-    o_begin,
-    o_order,
-    o_seq,
-):  # type: ignore[no-untyped-def]
+def _spread(  # type: ignore[no-untyped-def]
+    events, counts, transaction, event_pos, first_seq, seqs, begin, ts_us,
+    o_ts, o_gtid, o_pos, o_row, o_begin, o_order, o_seq,
+):  # fmt: skip
     """One line a change out of one line an event."""
     at = 0
     for k in range(len(events)):
@@ -82,7 +71,9 @@ class Sources:
     mariadb: bool
 
     def columns(self, rows: RowEvents, events: Longs, gtids: pa.Array) -> dict[str, pa.Array]:
-        """The source columns of the changes of these events, as change.SOURCE_FIELDS names them; `gtids` from gtid_texts."""
+        """The source columns of the changes of these events, as change.SOURCE_FIELDS names them; `gtids` from
+        gtid_texts.
+        """
         total = int(self.counts[events].sum())
         wide = [np.empty(total, np.int64) for _ in range(5)]
         gtid, row = np.empty(total, np.int32), np.empty(total, np.int32)
@@ -120,8 +111,9 @@ class Sources:
         runs = []
         for first, last in zip([0, *breaks.tolist()], [*breaks.tolist(), self.count], strict=True):
             name = self.names[key[first]] if key[first] >= 0 else None
-            begin = self.transactions.begin[first:last].copy()
-            run = Run(name, int(number[first]), self.file, begin, self.first_seq[first:last])  # type: ignore[arg-type]
+            begin: Sequence[int] = self.transactions.begin[first:last].copy()  # type: ignore[assignment]
+            first_seq: Sequence[int] = self.first_seq[first:last]  # type: ignore[assignment]
+            run = Run(name, int(number[first]), self.file, begin, first_seq)
             runs.append(run)
         return tuple(runs)
 

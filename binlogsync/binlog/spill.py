@@ -31,8 +31,8 @@ class Spill:
     def prepend(self, buffer: Bytes, start: int, end: int) -> tuple[Bytes, int, int]:
         """What was kept and then buffer[start:end], as (buffer, start, end).
 
-        In place when the buffer has room in front; else behind what was kept, in memory that grows by doubling, so that an
-        event of many buffers is not copied again for each.
+        In place when the buffer has room in front; else behind what was kept, in memory that grows by doubling, so
+        that an event of many buffers is not copied again for each.
         """
         if not self._size:
             return buffer, start, end

@@ -1,7 +1,7 @@
 """A TABLE_MAP event -> `TableSchema`, and what a row of that table looks like in bytes.
 
-With binlog_row_metadata=FULL the event says all there is: names, signs, character sets, labels, primary key, visibility.
-Source: Table_map_event in libs/mysql/binlog/event/rows_event.h.
+With binlog_row_metadata=FULL the event says all there is: names, signs, character sets, labels, primary key,
+visibility. Source: Table_map_event in libs/mysql/binlog/event/rows_event.h.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class RawColumn:
 
     Attributes:
         code: type code, the real one for ENUM and SET.
-        meta: fsp of a temporal type; precision << 8 | scale of DECIMAL; bytes of BIT, ENUM, SET; bytes of the length prefix
+        meta: fsp of a temporal type; precision << 8 | scale of DECIMAL; bytes of BIT, ENUM, SET; bytes of the length
+        prefix
             of a blob-like type; the greatest length in bytes of a string.
         bits: of BIT.
     """

@@ -23,8 +23,8 @@ class Sink(Protocol):
         """Store the changes and the checkpoint, durably, and return only then.
 
         Never called with changes that the sink has already. A flush with no changes moves the checkpoint only.
-        Raises FencedError when another writer has written since, SinkError when it cannot be stored now (what was stored
-        before the error is counted by the next open).
+        Raises FencedError when another writer has written since, SinkError when it cannot be stored now (what was
+        stored before the error is counted by the next open).
         """
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """DECIMAL: packed base-10^9 groups to the two's complement that Arrow's decimal128 and decimal256 hold.
 
-The first bit is the inverted sign, and a negative number has all its bits inverted; each group of nine digits takes four
-bytes, a shorter group at either end takes fewer. Source: bin2decimal in strings/decimal.cc.
+The first bit is the inverted sign, and a negative number has all its bits inverted; each group of nine digits takes
+four bytes, a shorter group at either end takes fewer. Source: bin2decimal in strings/decimal.cc.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """DATE, TIME, DATETIME and TIMESTAMP with their fractions, to days and microseconds.
 
-A value that no calendar has (zero date, zero month or day, 31 February, year 0) cannot be an Arrow date: the kernel returns it
-packed instead, `impossible_text` prints it as MySQL does. Source: my_time_packed_from_binary,
+A value that no calendar has (zero date, zero month or day, 31 February, year 0) cannot be an Arrow date: the kernel
+returns it packed instead, `impossible_text` prints it as MySQL does. Source: my_time_packed_from_binary,
 my_datetime_packed_from_binary and my_timestamp_from_binary in mysys/my_time.cc.
 """
 
@@ -25,7 +25,9 @@ def days_since_epoch(year, month, day):  # type: ignore[no-untyped-def]
     y = types.uint64(year) + types.uint64(399) + late  # 400 years more, so that January of the year 0 has one before it
     era = y // types.uint64(400)
     year_of_era = y - era * types.uint64(400)
-    day_of_year = (types.uint64(153) * (types.uint64(month + 9) - types.uint64(12) * late) + types.uint64(2)) // types.uint64(5)
+    day_of_year = (
+        types.uint64(153) * (types.uint64(month + 9) - types.uint64(12) * late) + types.uint64(2)
+    ) // types.uint64(5)
     days = year_of_era * types.uint64(365) + year_of_era // types.uint64(4) - year_of_era // types.uint64(100)
     return types.int64(era * types.uint64(146097) + days + day_of_year) + day - 1 - 719468 - 146097
 
@@ -52,7 +54,11 @@ def fraction(source, fsp):  # type: ignore[no-untyped-def]
         return types.int64(load_u8(source)) * 10000
     if fsp <= 4:
         return ((types.int64(load_u8(source)) << 8) | types.int64(load_u8(source + 1))) * 100
-    return (types.int64(load_u8(source)) << 16) | (types.int64(load_u8(source + 1)) << 8) | types.int64(load_u8(source + 2))
+    return (
+        (types.int64(load_u8(source)) << 16)
+        | (types.int64(load_u8(source + 1)) << 8)
+        | types.int64(load_u8(source + 2))
+    )
 
 
 @njit("int64(intp, intp)", **KERNEL)
@@ -123,7 +129,9 @@ def impossible_text(packed: int, kind: str, fsp: int) -> str:
 
 
 def packed_datetime_text(packed: int, *, date_only: bool) -> str:
-    """A DATE or DATETIME inside JSON, packed as TIME_to_longlong_datetime_packed does, always with six fraction digits."""
+    """A DATE or DATETIME inside JSON, packed as TIME_to_longlong_datetime_packed does, always with six fraction
+    digits.
+    """
     days = packed >> 41
     text = f"{(days >> 5) // 13:04}-{(days >> 5) % 13:02}-{days & 31:02}"
     if date_only:

@@ -1,7 +1,7 @@
 """CHAR, VARCHAR, TEXT, BINARY, VARBINARY, BLOB: a length, then bytes; to Arrow's strings and binaries.
 
-UTF-8 is copied (and checked afterwards where a byte above 0x7f was seen), a single-byte character set goes through a table
-of 256 UTF-8 sequences, BINARY(n) gets back the zero bytes that the binlog leaves out.
+UTF-8 is copied (and checked afterwards where a byte above 0x7f was seen), a single-byte character set goes through a
+table of 256 UTF-8 sequences, BINARY(n) gets back the zero bytes that the binlog leaves out.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def padded(target, source, size, width):  # type: ignore[no-untyped-def]
 
 @njit("int64(intp, intp, intp, intp)", **KERNEL)
 def through_table(target, source, size, table):  # type: ignore[no-untyped-def]
-    """Recode; returns bytes written (at most three a character, and writes up to one behind them), or -1 at a byte that is no character."""
+    """Recode; returns bytes written (at most three a character, and writes up to one behind them), or -1 at a byte
+    that is no character.
+    """
     if is_ascii(source, size):  # the same in every character set that has a table
         copy(target, source, size)
         return types.int64(size)
@@ -53,7 +55,9 @@ def through_table(target, source, size, table):  # type: ignore[no-untyped-def]
 
 
 def recoding_table(characters: str) -> npt.NDArray[np.uint32]:
-    """256 entries for 256 characters: UTF-8 bytes in the low three bytes, their count in the highest; U+FFFD means no character."""
+    """256 entries for 256 characters: UTF-8 bytes in the low three bytes, their count in the highest; U+FFFD means no
+    character.
+    """
     table = np.zeros(256, np.uint32)
     for code, character in enumerate(characters):
         if character != "\ufffd":
