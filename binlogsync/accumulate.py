@@ -1,7 +1,7 @@
 """Stretches of changes -> flushes, by the rules: so many changes, so many bytes, so many seconds, a rotation, a DDL.
 
-Pure: the clock is an argument. A flush is cut wherever its rule holds, inside a transaction too; its checkpoint says how many
-changes of that transaction are in.
+Pure: the clock is an argument. A flush is cut wherever its rule holds, inside a transaction too; its checkpoint says
+how many changes of that transaction are in.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """One flush to every sink at once, and the checkpoint to the position store when the last of them has it.
 
-Each sink has a thread of its own, so that publishing and auditing overlap with each other and with reading. What waits is
-bounded in bytes. The first error ends it all: it is raised in the thread that calls `put`, `wait` or `check`.
+Each sink has a thread of its own, so that publishing and auditing overlap with each other and with reading. What waits
+is bounded in bytes. The first error ends it all: it is raised in the thread that calls `put`, `wait` or `check`; what
+was stored before it is counted by `finished` all the same.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from binlogsync.errors import BinlogSyncError
 from binlogsync.flush import Flush
@@ -24,7 +25,9 @@ class Fanout:
 
     Args:
         sinks: each with the checkpoint that it has, None when it is empty.
-        save: keeps a checkpoint that every sink has; called in order, from the sinks' threads.
+        save: keeps the checkpoint that every sink has; called in order, from the sinks' threads. It does not go back
+            while a transaction is read again that the sinks hold in part, but follows sinks that have lost what they
+            had.
         limit_bytes: flushes that wait may hold so many bytes; one flush is always taken.
     """
 
@@ -38,7 +41,8 @@ class Fanout:
         self._queues: dict[Sink, deque[Flush]] = {sink: deque() for sink in sinks}
         self._unstored: deque[Flush] = deque()
         self._left: dict[int, int] = {}
-        self._finished: list[Flush] = []
+        self._finished: list[tuple[Flush, Checkpoint]] = []
+        self._everywhere = _oldest(self._stored.values())
         self._bytes = 0
         self._error: BaseException | None = None
         self._closing = False
@@ -75,10 +79,14 @@ class Fanout:
                 self._changed.wait(0.5)
             tick()
 
-    def check(self) -> list[Flush]:
-        """Flushes stored and saved since the last call."""
+    def check(self) -> None:
+        """Raise the error of a sink that failed."""
         with self._changed:
             self._raise()
+
+    def finished(self) -> list[tuple[Flush, Checkpoint]]:
+        """Flushes stored and saved since the last call, without what all sinks had before, and what was saved."""
+        with self._changed:
             finished, self._finished = self._finished, []
             return finished
 
@@ -88,13 +96,28 @@ class Fanout:
         with self._changed:
             return len(self._unstored)
 
-    def close(self) -> None:
-        """End the threads; a write under way is waited for, what waits behind it is dropped."""
+    @property
+    def behind(self) -> list[str]:
+        """Names of the sinks that have not stored the oldest flush that waits."""
+        with self._changed:
+            if not self._unstored:
+                return []
+            last = self._unstored[0].checkpoint
+            return [sink.name for sink, at in self._stored.items() if at is None or at.precedes(last)]
+
+    def close(self, tick: Callable[[], None]) -> None:
+        """End the threads; a write under way is waited for, what waits behind it is dropped.
+
+        `tick` is called about twice a second meanwhile; when it raises, a thread whose sink hangs is left behind.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join()
+            while thread.is_alive():
+                thread.join(0.5)
+                if thread.is_alive():
+                    tick()
 
     def _raise(self) -> None:
         if self._error is not None:
@@ -124,21 +147,40 @@ class Fanout:
         stored = self._stored[sink]
         if stored is not None and not stored.precedes(flush.checkpoint):
             return
-        sink.write(flush.after(stored))
+        sink.write(_rest(flush, stored))
         self._stored[sink] = flush.checkpoint
 
     def _count_off(self, flush: Flush) -> None:
-        """One sink more has it; the last one saves the checkpoint."""
+        """One sink more has it; the last one saves what all of them have."""
         with self._changed:
             self._left[flush.number] -= 1
             if self._left[flush.number]:
                 return
             # Sinks store in order, so the flush that all have now is the oldest one.
             assert self._unstored[0] is flush
-        self._save(flush.checkpoint)
+            before, everywhere = self._everywhere, _oldest(self._stored.values())
+        assert everywhere is not None
+        self._save(everywhere)
         with self._changed:
             del self._left[flush.number]
             self._unstored.popleft()
             self._bytes -= flush.nbytes
-            self._finished.append(flush)
+            self._everywhere = everywhere
+            self._finished.append((_rest(flush, before), everywhere))
             self._changed.notify_all()
+
+
+def _oldest(checkpoints: Iterable[Checkpoint | None]) -> Checkpoint | None:
+    """The one that precedes the others; None when one is None."""
+    oldest: Checkpoint | None = None
+    for checkpoint in checkpoints:
+        if checkpoint is None:
+            return None
+        if oldest is None or checkpoint.precedes(oldest):
+            oldest = checkpoint
+    return oldest
+
+
+def _rest(flush: Flush, stored: Checkpoint | None) -> Flush:
+    """What a sink with that checkpoint has not; nearly always all of it."""
+    return flush if stored is None or not flush.start.precedes(stored) else flush.after(stored)

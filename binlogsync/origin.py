@@ -1,12 +1,12 @@
 """Where a tail begins: what its sinks hold, then what the position store knows, then what is configured.
 
-The sinks' own word counts, because each stores its checkpoint with its data. A sink that holds less than the store says has
-lost what it had acknowledged: the tail goes on from where the sink ends, and says so.
+The sinks' own word counts, because each stores its checkpoint with its data. A sink that holds less than the store says
+has lost what it had acknowledged: the tail goes on from where the sink ends, and says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from binlogsync.errors import PositionError
@@ -42,30 +42,52 @@ def find_origin(
         known.append(saved)
     if not known:
         return Origin(resolve_start(config, parse_start(start)), held, ())
-    oldest = known[0]
-    for checkpoint in known[1:]:
-        if checkpoint.precedes(oldest):
-            oldest = checkpoint
+    oldest = _oldest(known, source)
     if oldest.skip and oldest.server_uuid != info.server_uuid:
         raise PositionError(
             f"{source}: the checkpoint {oldest} lies inside a transaction of server {oldest.server_uuid}, and this is "
             f"{info.server_uuid}; tail the first server until it is quiet, or begin anew"
         )
-    return Origin(oldest, held, tuple(_losses(held, saved, source)))
+    return Origin(oldest, held, tuple(_losses(held, saved, oldest, source)))
 
 
-def _losses(held: Mapping[Sink, Checkpoint | None], saved: Checkpoint | None, source: str) -> Iterable[str]:
-    """A sentence for each sink that holds less than it had acknowledged."""
-    if saved is None:
-        return
+def _oldest(known: Sequence[Checkpoint], source: str) -> Checkpoint:
+    """The one from which a start reads all that any of them lacks."""
+    oldest = known[0]
+    for checkpoint in known[1:]:
+        if checkpoint.precedes(oldest):
+            oldest = checkpoint
+    # Where GTID sets each lack something of the other, none of them is a place to begin.
+    apart = [other for other in known if other is not oldest and other.precedes(oldest)]
+    if apart:
+        raise PositionError(
+            f"{source}: its sinks hold different transactions: {oldest} of server {oldest.server_uuid} and "
+            f"{apart[0]} of server {apart[0].server_uuid} each lack some of the other; fill one of the sinks anew"
+        )
+    return oldest
+
+
+def _losses(
+    held: Mapping[Sink, Checkpoint | None], saved: Checkpoint | None, oldest: Checkpoint, source: str
+) -> Iterable[str]:
+    """A sentence for each sink that is empty beside others, or holds less than it had acknowledged."""
     for sink, checkpoint in held.items():
         if checkpoint is None:
+            known = f"{source} was stored up to {saved}" if saved is not None else "other sinks are not"
             yield (
-                f"{sink.name} is empty, though {source} was stored up to {saved}: it is new, or lost everything; going on from "
-                f"{saved}, what lay before is not in it"
+                f"{sink.name} is empty, though {known}: it is new, or LOST EVERYTHING; going on from {oldest}, what "
+                "lay before is not in it"
             )
-        elif checkpoint.precedes(saved):
+        elif saved is not None and _is_before(checkpoint, saved):
             yield (
-                f"{sink.name} ends at {checkpoint}, though it had acknowledged {source} up to {saved}: it lost what lies "
-                "between; reading that again"
+                f"{sink.name} ends at {checkpoint}, though it had acknowledged {source} up to {saved}: it LOST what "
+                "lies between; reading that again"
             )
+
+
+def _is_before(checkpoint: Checkpoint, saved: Checkpoint) -> bool:
+    """False too when the two cannot be compared: where sinks know, the store's word is only a comparison."""
+    try:
+        return checkpoint.precedes(saved)
+    except PositionError:
+        return False

@@ -1,0 +1,49 @@
+"""What to tail, and how: the options of a `Tail`, checked when they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from binlogsync.accumulate import FlushRules
+from binlogsync.errors import ConfigError
+from binlogsync.subjects import check_source
+
+
+@dataclass(frozen=True, slots=True)
+class TailOptions:
+    """What to tail, and how.
+
+    Attributes:
+        source: name of the source: letters, digits, _ and -.
+        flush_interval_s, flush_rows, flush_bytes: a flush is due after so many seconds, changes or bytes.
+        include, exclude: "database.table" with * and ?; empty `include` means all. What is left out is counted.
+        start: where to begin when neither sinks nor store know: now, oldest, file:pos, a GTID set, or an ISO time.
+        idle_checkpoint_s: how often a checkpoint that moves without changes is stored.
+        retry_s: how long a lost server is retried before `run` raises.
+        preflight: check the server's settings at the start.
+        stop_s: how long a stop waits for sinks that store nothing; then `run` raises.
+    """
+
+    source: str
+    flush_interval_s: float = 3.0
+    flush_rows: int = 1024
+    flush_bytes: int = 64 << 20
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    start: str = "now"
+    idle_checkpoint_s: float = 60.0
+    retry_s: float = 60.0
+    preflight: bool = True
+    stop_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        check_source(self.source)
+        self.rules()
+        if self.retry_s < 0 or self.stop_s < 0:
+            raise ConfigError(
+                f"retry_s ({self.retry_s}) and stop_s ({self.stop_s}) cannot be below 0, which gives up at once"
+            )
+
+    def rules(self) -> FlushRules:
+        """The flush rules among the options; raises ConfigError."""
+        return FlushRules(self.flush_rows, self.flush_bytes, self.flush_interval_s, self.idle_checkpoint_s)

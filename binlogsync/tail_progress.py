@@ -1,0 +1,109 @@
+"""What a tail has done: `TailProgress` is the answer, `Meter` counts it.
+
+Only what every sink has is counted as stored, and each change once, however often it was read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from binlogsync.flush import Flush
+from binlogsync.position import Checkpoint
+
+_KEPT_RECOVERIES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class TailProgress:
+    """What a tail has done since `run` began.
+
+    Attributes:
+        changes, transactions, flushes: stored in every sink.
+        bytes_read: from the server's socket.
+        dropped: changes of tables that the filter leaves out.
+        seconds: since `run` began.
+        checkpoint: the last one saved, or where the tail began.
+        lag_s: age of the last transaction read, 0 when all there is has been stored.
+        last_flush_changes, last_flush_reason: of the last flush stored.
+        tables: (database, table) -> changes stored.
+        schema_changes: DDL statements on captured tables.
+        recoveries: what was healed, a sentence each.
+    """
+
+    changes: int = 0
+    transactions: int = 0
+    flushes: int = 0
+    bytes_read: int = 0
+    dropped: int = 0
+    seconds: float = 0.0
+    checkpoint: Checkpoint | None = None
+    lag_s: float = 0.0
+    last_flush_changes: int = 0
+    last_flush_reason: str | None = None
+    tables: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    schema_changes: int = 0
+    recoveries: tuple[str, ...] = ()
+
+
+class Meter:
+    """Counts for one `run`; used by its thread alone."""
+
+    def __init__(self) -> None:
+        self._begun_s = time.monotonic()
+        self._progress = TailProgress()
+        self._tables: Counter[tuple[str, str]] = Counter()
+        self._last_ts_us = 0
+
+    def begins(self, start: Checkpoint) -> None:
+        """The sinks have all that lies before `start`, and it is read from there."""
+        self._progress = replace(self._progress, checkpoint=start)
+
+    def read(self, count: int) -> None:
+        """So many bytes came from the server."""
+        self._progress = replace(self._progress, bytes_read=self._progress.bytes_read + count)
+
+    def seen(self, ts_us: int) -> None:
+        """A transaction committed at that time (microseconds since 1970) was read."""
+        self._last_ts_us = ts_us
+
+    def stored(self, flushes: Sequence[tuple[Flush, Checkpoint]]) -> None:
+        """Every sink has these, each without what all of them had before, and the checkpoint saved behind it."""
+        for flush, checkpoint in flushes:
+            for batch in flush.batches:
+                self._tables[batch.schema.database, batch.schema.table] += len(batch)
+            done = self._progress
+            self._progress = replace(
+                done,
+                changes=done.changes + flush.changes,
+                transactions=done.transactions + _finished_transactions(flush),
+                flushes=done.flushes + 1,
+                dropped=done.dropped + flush.dropped,
+                checkpoint=checkpoint,
+                last_flush_changes=flush.changes,
+                last_flush_reason=flush.reason,
+                schema_changes=done.schema_changes + len(flush.schema_changes),
+            )
+
+    def recovered(self, sentence: str) -> None:
+        """Something was healed."""
+        kept = (*self._progress.recoveries, sentence)[-_KEPT_RECOVERIES:]
+        self._progress = replace(self._progress, recoveries=kept)
+
+    def snapshot(self, *, idle: bool) -> TailProgress:
+        """The progress now; `idle` when everything that there is has been stored."""
+        lag_s = 0.0 if idle or not self._last_ts_us else max(0.0, time.time() - self._last_ts_us / 1e6)
+        seconds = time.monotonic() - self._begun_s
+        return replace(self._progress, seconds=seconds, lag_s=lag_s, tables=MappingProxyType(dict(self._tables)))
+
+
+def _finished_transactions(flush: Flush) -> int:
+    """Transactions that end in the flush: all but one that its checkpoint lies in."""
+    if not flush.runs:
+        return 0
+    last, place = flush.runs[-1], flush.checkpoint.position
+    is_open = (last.file, int(last.begin[-1])) == (place.file, place.pos)
+    return sum(len(run.begin) for run in flush.runs) - is_open

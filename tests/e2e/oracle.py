@@ -1,0 +1,167 @@
+"""What a binlog, a stream and an audit log hold, each read by itself, so that tests can lay one over the other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import nats
+import nats.errors
+from pymysqlreplication import BinLogStreamReader
+from pymysqlreplication.row_event import DeleteRowsEvent, RowsEvent, UpdateRowsEvent, WriteRowsEvent
+
+from binlogsync import subjects
+from binlogsync.binlog.reader import BinlogReader, ReaderOptions
+from binlogsync.change import Change
+from binlogsync.embedded.database import DatabaseServer
+from binlogsync.mysql import BinlogDump, MySQLConfig, ReadAhead, inspect_server, resolve_start
+from binlogsync.nats_client import NatsOptions
+from binlogsync.stream import StreamReader
+from tests.duck import mirror_rows, query
+
+Place = tuple[str, int, int, str, str, str]
+"""file, pos, row, op, database, table: what a change is, wherever it is kept."""
+
+
+def binlog_changes(config: MySQLConfig, database: str) -> list[Change]:
+    """Every change of a database that the server's binlogs hold, in order, by a fresh reader over a dump that ends."""
+    info = inspect_server(config)
+    start = resolve_start(config, "oldest")
+    options = ReaderOptions(info.server_uuid, info.server_id, captures=lambda name, table: name == database)
+    reader = BinlogReader(options, start)
+    found: list[tuple[int, Change]] = []
+    with BinlogDump(config, start, blocking=False) as dump, ReadAhead(dump) as ahead:
+        while not reader.ended and (chunk := ahead.next(20.0)) is not None:
+            for stretch in reader.feed(chunk.buffer, chunk.start, chunk.end):
+                for batch in stretch.batches:
+                    found += zip(batch.data.column("seq").to_pylist(), batch.changes(), strict=True)
+            ahead.recycle(chunk)
+    assert reader.ended
+    return [change for _, change in sorted(found, key=lambda pair: pair[0])]
+
+
+def place(change: Change) -> Place:
+    source = change.source
+    return (source.file, source.pos, source.row, change.op, source.database, source.table)
+
+
+def stream_places(url: str, source: str) -> list[Place]:
+    """Every change that the stream holds, in stream order, by nats-py and json alone."""
+    stream, wanted = subjects.stream_name(source), f"{subjects.all_subjects(source)}"
+
+    async def read() -> list[Place]:
+        client = await nats.connect(url)
+        js = client.jetstream()
+        last = (await js.stream_info(stream)).state.last_seq
+        places: list[Place] = []
+        reader = await js.pull_subscribe(wanted, stream=stream)
+        sequence = 0
+        while sequence < last:
+            for message in await reader.fetch(1000, timeout=5):
+                sequence = message.metadata.sequence.stream
+                await message.ack()
+                if subjects.parse_table_subject(message.subject) is not None:
+                    places.append(_envelope_place(json.loads(message.data)))
+        await reader.unsubscribe()
+        await client.close()
+        return places
+
+    return asyncio.run(read())
+
+
+def _envelope_place(envelope: dict[str, Any]) -> Place:
+    source = envelope["source"]
+    return (source["file"], source["pos"], source["row"], envelope["op"], source["db"], source["table"])
+
+
+def stream_changes(url: str, source: str, database: str, table: str) -> list[Change]:
+    """The changes of one table, with their values, as a consumer gets them."""
+    found: list[Change] = []
+    with StreamReader(NatsOptions(url=url), source) as reader:
+        if (database, table) not in reader.tables():
+            return []
+        durable = subjects.durable_name("oracle", database, table)
+        reader.ensure_durable(durable, database, table, 1)
+        while batches := reader.fetch(durable, 5000, 0.5):
+            for item in batches:
+                found += item.batch.changes()
+        reader.delete_durable(durable)
+    return found
+
+
+def audit_places(path: Path) -> list[Place]:
+    """Every change of an audit log, in the order in which it was stored."""
+    return query(path, "SELECT file, pos, row, op, database, table_name FROM changes ORDER BY rowid")
+
+
+def mysql_replication_counts(server: DatabaseServer, database: str) -> Counter[tuple[str, str]]:
+    """(table, op) -> rows, as mysql-replication counts them."""
+    kinds = {WriteRowsEvent: "c", UpdateRowsEvent: "u", DeleteRowsEvent: "d"}
+    counts: Counter[tuple[str, str]] = Counter()
+    with server.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SHOW BINARY LOGS")
+        first = cursor.fetchall()[0][0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it connects by argument names that pymysql gives up
+        stream = BinLogStreamReader(
+            connection_settings={
+                "host": server.host,
+                "port": server.port,
+                "user": server.cdc_user,
+                "password": server.cdc_password,
+            },
+            server_id=4_000_000_001,
+            log_file=first,
+            log_pos=4,
+            resume_stream=True,
+            blocking=False,
+            only_events=list(kinds),
+            only_schemas=[database],
+            enable_logging=False,
+        )
+        for event in stream:
+            assert isinstance(event, RowsEvent)
+            counts[event.table, kinds[type(event)]] += len(event.rows)
+        stream.close()
+    return counts
+
+
+def table_rows(server: DatabaseServer, database: str, table: str) -> list[tuple[Any, ...]]:
+    """What SELECT * gives, in the order of `mirror_rows`."""
+    with server.connect() as connection, connection.cursor() as cursor:
+        cursor.execute(f"SELECT * FROM {database}.{table}")
+        return sorted(cursor.fetchall(), key=repr)
+
+
+def assert_same(found: list[Place], wanted: list[Place], what: str) -> None:
+    """Each once, and in order; says where the first difference is."""
+    if found == wanted:
+        return
+    at = next((i for i, pair in enumerate(zip(found, wanted, strict=False)) if pair[0] != pair[1]), None)
+    at = min(len(found), len(wanted)) if at is None else at
+    counts = Counter(found)
+    raise AssertionError(
+        f"{what}: {len(found)} changes, {len(wanted)} wanted; {len(found) - len(counts)} doubled, "
+        f"{len(set(wanted) - set(counts))} missing; the first difference is at {at}: {found[at : at + 2]} instead of "
+        f"{wanted[at : at + 2]}"
+    )
+
+
+def assert_exact(world: tuple[MySQLConfig, str], url: str, source: str) -> list[Change]:
+    """The stream holds each change of the database once, in order and with its values; `world` is (config, database)."""
+    config, database = world
+    wanted = binlog_changes(config, database)
+    assert_same(stream_places(url, source), [place(change) for change in wanted], f"stream of {source}")
+    for table in {change.source.table for change in wanted}:
+        there = [change for change in wanted if change.source.table == table]
+        assert stream_changes(url, source, database, table) == there, f"values of {table}"
+    return wanted
+
+
+def assert_mirrored(server: DatabaseServer, path: Path, database: str, table: str) -> None:
+    """The mirror equals SELECT."""
+    assert mirror_rows(path, database, table) == table_rows(server, database, table), table

@@ -1,0 +1,38 @@
+"""A tail as a process of its own, to be killed: `python -m tests.e2e.tail_process '{"source": ...}'`, ended by SIGTERM.
+
+JetStream and audit sinks, positions in SQLite; takes the source over, as the tail's op does.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from typing import Any
+
+from binlogsync.mysql import MySQLConfig
+from binlogsync.sinks import Sink
+from binlogsync.sinks.audit import AuditSink
+from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
+from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.tail import Tail, TailOptions
+
+
+def main(text: str) -> None:
+    """Tail until SIGTERM."""
+    given = json.loads(text)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    store = SQLitePositions(given["positions"])
+    sinks: list[Sink] = [JetStreamSink(JetStreamOptions(url=given["nats"])), AuditSink(given["audit"])]
+    options: dict[str, Any] = given["options"]
+    options["include"] = tuple(options["include"])
+    Tail(MySQLConfig(**given["mysql"]), sinks, store, TailOptions(**options), owner=given["owner"], take_over=True).run(
+        stop
+    )
+    store.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,131 @@
+"""A Tail in a thread of the test, and a consumer that drains a table once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from binlogsync.consume import Consumed, ConsumeOptions, consume
+from binlogsync.embedded.database import DatabaseServer
+from binlogsync.mysql import MySQLConfig, inspect_server
+from binlogsync.nats_client import NatsOptions
+from binlogsync.sinks import Sink
+from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
+from binlogsync.stores import PositionStore
+from binlogsync.stream import StreamReader
+from binlogsync.tail import Tail, TailOptions, TailProgress
+from binlogsync.targets import Mirror
+from tests.waiting import wait_until
+
+QUICK = {"flush_interval_s": 0.2, "flush_rows": 200, "idle_checkpoint_s": 0.5, "start": "oldest"}
+
+
+def config_of(server: DatabaseServer, source: str) -> MySQLConfig:
+    """The account that change data capture has."""
+    return MySQLConfig(
+        host=server.host,
+        port=server.port,
+        user=server.cdc_user,
+        password=server.cdc_password,
+        source=source,
+        heartbeat_s=1.0,
+    )
+
+
+def options_of(source: str, database: str, **options: Any) -> TailOptions:
+    """Quick flushes of one database, from the oldest binlog on."""
+    return TailOptions(**{"source": source, "include": (f"{database}.*",), **QUICK, **options})
+
+
+def stream_sink(url: str, **options: Any) -> JetStreamSink:
+    """With little patience."""
+    return JetStreamSink(JetStreamOptions(**{"url": url, "reconnect_timeout_s": 20.0, **options}))
+
+
+class TailThread:
+    """Runs a tail; `error` is what it raised."""
+
+    def __init__(
+        self,
+        config: MySQLConfig,
+        sinks: Sequence[Sink],
+        store: PositionStore,
+        options: TailOptions,
+        *,
+        owner: str = "test",
+        take_over: bool = False,
+    ) -> None:
+        self.progress = TailProgress()
+        self.error: BaseException | None = None
+        self.stopping = threading.Event()
+        self._config = config
+        self._tail = Tail(config, sinks, store, options, owner=owner, take_over=take_over)
+        self._thread = threading.Thread(target=self._run, name=f"tail-{owner}", daemon=True)
+
+    def __enter__(self) -> TailThread:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stopping.set()
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+        if kind is None and self.error is not None:
+            raise self.error
+
+    @property
+    def has_ended(self) -> bool:
+        return not self._thread.is_alive()
+
+    def stop(self) -> TailProgress:
+        """Ask it to end, and wait until it has."""
+        self.stopping.set()
+        self._thread.join(60)
+        assert self.has_ended
+        return self.progress
+
+    def end(self, timeout_s: float = 40.0) -> BaseException:
+        """Wait until it ends by itself, and take its error."""
+        wait_until(lambda: self.has_ended, timeout_s, "the tail to end by itself")
+        assert self.error is not None, "it ended in good order"
+        error, self.error = self.error, None
+        return error
+
+    def wait_stored(self, changes: int, timeout_s: float = 30.0) -> None:
+        """Until so many changes are stored since it began."""
+        wait_until(lambda: self.error or self.progress.changes >= changes, timeout_s, f"{changes} changes")
+        if self.error is not None:
+            raise self.error
+
+    def catch_up(self, timeout_s: float = 40.0) -> None:
+        """Until every transaction that the server has executed is stored."""
+        executed = inspect_server(self._config).executed
+        assert executed is not None
+
+        def is_there() -> bool:
+            at = self.progress.checkpoint
+            return self.error is not None or (at is not None and at.gtids is not None and at.gtids.contains(executed))
+
+        wait_until(is_there, timeout_s, f"{executed} to be stored")
+        if self.error is not None:
+            raise self.error
+
+    def _run(self) -> None:
+        try:
+            self._see(self._tail.run(self.stopping, self._see))
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            self.error = error
+
+    def _see(self, progress: TailProgress) -> None:
+        self.progress = progress
+
+
+def mirror(url: str, source: str, path: Path, table: tuple[str, str]) -> Consumed:
+    """Drain the table into its mirror."""
+    with StreamReader(NatsOptions(url=url), source) as reader:
+        return consume(reader, table, Mirror(path, *table), ConsumeOptions(idle_s=0.5, gather_s=0.1), threading.Event())

@@ -1,0 +1,146 @@
+"""The tail's process is killed ten times and restarted by the keeper's decisions; a consumer's is killed too.
+
+Afterwards the stream and the audit log hold each change of the binlog once, in order, and each mirror equals SELECT.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from binlogsync.embedded import NATSServer
+from binlogsync.embedded.process import bound_to_this_process
+from binlogsync.keeper import Decision, Evidence, TailRun, decide
+from binlogsync.sinks.audit import AuditSink
+from binlogsync.stores import Lease
+from binlogsync.stores.sqlite import SQLitePositions
+from tests.databases import FreshDatabase
+from tests.duck import query
+from tests.e2e.oracle import (
+    assert_exact,
+    assert_mirrored,
+    assert_same,
+    audit_places,
+    mysql_replication_counts,
+    place,
+)
+from tests.e2e.tailing import QUICK, TailThread, config_of, mirror, options_of, stream_sink
+from tests.e2e.writers import TABLES, Writers
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+KILLS = 10
+LATER_S = 120.0  # what the keeper would see two minutes after a kill, instead of two minutes of waiting
+
+
+@contextmanager
+def running(module: str, given: Mapping[str, Any], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`python -m module '{...}'`, killed at the end of the block at the latest."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            bound_to_this_process([sys.executable, "-m", module, json.dumps(given)]),
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@dataclass
+class Kept:
+    """What the keeper's sensor would see, and its runs."""
+
+    source: str
+    store: SQLitePositions
+    runs: tuple[TailRun, ...] = ()
+
+    def decide(self, later_s: float = 0.0) -> Decision:
+        lease = self.store.lease(self.source)
+        lease = lease and replace(lease, age_s=lease.age_s + later_s)
+        return decide(Evidence(self.source, self.runs, lease, time.time() + later_s))
+
+    def carry_out(self, decision: Decision) -> str:
+        """As the sensor does: fail the dead, launch the next; returns its id."""
+        assert decision.run_key is not None, decision
+        now = time.time()
+        self.runs = tuple(
+            replace(r, state="failure", ended=now) if r.run_id in decision.failed else r for r in self.runs
+        )
+        run_id = f"run {len(self.runs)}"
+        self.runs = (TailRun(run_id, "started", now, now), *self.runs)
+        return run_id
+
+    def claimed_by(self, run_id: str) -> Lease | None:
+        lease = self.store.lease(self.source)
+        return lease if lease is not None and lease.owner == run_id else None
+
+
+@pytest.mark.slow
+def test_exactly_once_through_ten_kills(mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> None:
+    chance = random.Random(20)
+    source, audit = f"killed-{mysql.name}", tmp_path / "audit.duckdb"
+    config, writers = config_of(mysql.server, source), Writers(mysql, seed=3)
+    options = {"source": source, "include": [f"{mysql.name}.*"], **QUICK}
+    given = {"positions": str(tmp_path / "positions.db"), "nats": nats_server.url, "audit": str(audit)}
+    connection = {k: v for k, v in asdict(config).items() if k != "tls"}
+    kept = Kept(source, SQLitePositions(tmp_path / "positions.db"))
+    consumer = {"nats": nats_server.url, "source": source, "database": mysql.name, "path": str(tmp_path / "orders.db")}
+    with writers.running():
+        for number in range(KILLS):
+            decision = kept.decide(LATER_S)
+            assert decision.action == ("fail_then_start" if number else "start"), decision
+            run_id = kept.carry_out(decision)
+            tail = {**given, "mysql": connection, "options": options, "owner": run_id}
+            with running("tests.e2e.tail_process", tail, tmp_path / "tail.log") as process:
+                if number % 4 == 3:
+                    time.sleep(chance.random() * 3)  # perhaps while it starts
+                else:
+                    wait_until(lambda run=run_id: kept.claimed_by(run), 30, f"{run_id} to claim its lease")  # type: ignore[misc]
+                    assert kept.decide().action == "skip"
+                    wait_until(lambda: kept.store.load(source), 30, "a first checkpoint")
+                    writers.write_big()
+                    with running("tests.e2e.mirror_process", {**consumer, "tables": ["orders"]}, tmp_path / "m.log"):
+                        time.sleep(chance.random() * 3)
+                    if number % 2:
+                        writers.rotate()
+                assert process.poll() is None, (tmp_path / "tail.log").read_text()[-2000:]
+        writers.stop()
+        kept.carry_out(kept.decide(LATER_S))
+    with TailThread(
+        config,
+        [stream_sink(nats_server.url), AuditSink(audit)],
+        kept.store,
+        options_of(source, mysql.name),
+        owner=kept.runs[0].run_id,
+        take_over=True,
+    ) as last:
+        last.catch_up()
+
+    changes = assert_exact((config, mysql.name), nats_server.url, source)
+    assert len(changes) > KILLS * 1000
+    assert_same(audit_places(audit), [place(change) for change in changes], "audit log")
+    ids = [row[0] for row in query(audit, "SELECT id FROM changes ORDER BY rowid")]
+    assert ids == [change.id for change in changes]
+    counts = Counter((change.source.table, change.op) for change in changes)
+    assert counts == mysql_replication_counts(mysql.server, mysql.name)
+    for table in TABLES:
+        path = tmp_path / ("orders.db" if table == "orders" else "others.db")
+        mirror(nats_server.url, source, path, (mysql.name, table))
+        assert_mirrored(mysql.server, path, mysql.name, table)
+    kept.store.close()

@@ -1,0 +1,91 @@
+"""Two tails on one source at once: the lease keeps the second away, and where it cannot, the stream's fence does."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from binlogsync.embedded import NATSServer
+from binlogsync.errors import FencedError, LeaseLostError
+from binlogsync.stores.memory import MemoryPositions
+from tests.databases import FreshDatabase
+from tests.e2e.oracle import assert_exact
+from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
+from tests.e2e.writers import Writers
+from tests.waiting import wait_until
+
+
+def test_the_second_tail_is_refused(mysql: FreshDatabase, nats_server: NATSServer) -> None:
+    source, store = f"refused-{mysql.name}", MemoryPositions()
+    config, options = config_of(mysql.server, source), options_of(source, mysql.name)
+    mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    with TailThread(config, [stream_sink(nats_server.url)], store, options, owner="alice") as first:
+        wait_until(lambda: store.lease(source), 20, "the lease")
+        begun = time.monotonic()
+        with TailThread(config, [stream_sink(nats_server.url)], store, options, owner="bob") as second:
+            error = second.end()
+        assert time.monotonic() - begun < 3
+        assert isinstance(error, LeaseLostError)
+        assert f"source '{source}' is held by 'alice', heard of" in str(error)
+        mysql.execute("INSERT INTO t VALUES (1)")
+        first.catch_up()
+    assert_exact((config, mysql.name), nats_server.url, source)
+
+
+def test_one_that_takes_over_ends_the_other(mysql: FreshDatabase, nats_server: NATSServer) -> None:
+    source, store = f"taken-{mysql.name}", MemoryPositions()
+    config, options = config_of(mysql.server, source), options_of(source, mysql.name)
+    writers = Writers(mysql, seed=1)
+    with (
+        writers.running(),
+        TailThread(config, [stream_sink(nats_server.url)], store, options, owner="alice") as first,
+    ):
+        first.wait_stored(50)
+        with TailThread(config, [stream_sink(nats_server.url)], store, options, owner="bob", take_over=True) as second:
+            error = first.end()
+            second.wait_stored(200)
+            writers.stop()
+            second.catch_up()
+        assert isinstance(error, (LeaseLostError, FencedError))
+        assert "'bob' has claimed it since" in str(error) or "another writer has written to stream" in str(error)
+    assert_exact((config, mysql.name), nats_server.url, source)
+
+
+def test_tails_that_do_not_know_of_each_other_are_fenced(
+    mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path
+) -> None:
+    """Each with a position store of its own, so only the stream can tell."""
+    source = f"fenced-{mysql.name}"
+    config, options = config_of(mysql.server, source), options_of(source, mysql.name)
+    writers = Writers(mysql, seed=2)
+    tails = [
+        TailThread(config, [stream_sink(nats_server.url)], MemoryPositions(), options, owner=f"tail {n}")
+        for n in range(2)
+    ]
+    with writers.running(), tails[0], tails[1]:
+        wait_until(lambda: any(tail.has_ended for tail in tails), 40, "one of the two to stop")
+        loser = next(tail for tail in tails if tail.has_ended)
+        winner = next(tail for tail in tails if tail is not loser)
+        error = loser.end()
+        before = winner.progress.changes
+        winner.wait_stored(before + 200)
+        writers.stop()
+        winner.catch_up()
+    assert isinstance(error, FencedError)
+    assert "another writer has written to stream" in str(error)
+    assert f"stop one of the two tails of source {source}" in str(error)
+    assert_exact((config, mysql.name), nats_server.url, source)
+
+
+@pytest.mark.parametrize("owner", ["alice", "bob"])
+def test_a_released_lease_is_free(owner: str, mysql: FreshDatabase, nats_server: NATSServer) -> None:
+    source, store = f"free-{owner}-{mysql.name}", MemoryPositions()
+    config, options = config_of(mysql.server, source), options_of(source, mysql.name)
+    for name in ("alice", owner):
+        with TailThread(config, [stream_sink(nats_server.url)], store, options, owner=name) as tail:
+            tail.catch_up()
+    lease = store.lease(source)
+    assert lease is not None
+    assert (lease.owner, lease.released) == (owner, True)
