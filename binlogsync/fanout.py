@@ -42,7 +42,7 @@ class Fanout:
         self._unstored: deque[Flush] = deque()
         self._left: dict[int, int] = {}
         self._finished: list[tuple[Flush, Checkpoint]] = []
-        self._everywhere = _oldest(self._stored.values())
+        self._had_all = _oldest(self._stored.values())
         self._bytes = 0
         self._error: BaseException | None = None
         self._closing = False
@@ -85,7 +85,7 @@ class Fanout:
             self._raise()
 
     def finished(self) -> list[tuple[Flush, Checkpoint]]:
-        """Flushes stored and saved since the last call, without what all sinks had before, and what was saved."""
+        """Flushes stored and saved since the last call, without what all sinks had at the start, and what was saved."""
         with self._changed:
             finished, self._finished = self._finished, []
             return finished
@@ -158,15 +158,14 @@ class Fanout:
                 return
             # Sinks store in order, so the flush that all have now is the oldest one.
             assert self._unstored[0] is flush
-            before, everywhere = self._everywhere, _oldest(self._stored.values())
+            everywhere = _oldest(self._stored.values())
         assert everywhere is not None
         self._save(everywhere)
         with self._changed:
             del self._left[flush.number]
             self._unstored.popleft()
             self._bytes -= flush.nbytes
-            self._everywhere = everywhere
-            self._finished.append((_rest(flush, before), everywhere))
+            self._finished.append((_rest(flush, self._had_all), everywhere))
             self._changed.notify_all()
 
 

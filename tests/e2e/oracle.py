@@ -152,7 +152,7 @@ def assert_same(found: list[Place], wanted: list[Place], what: str) -> None:
 
 
 def assert_exact(world: tuple[MySQLConfig, str], url: str, source: str) -> list[Change]:
-    """The stream holds each change of the database once, in order and with its values; `world` is (config, database)."""
+    """The stream holds each change once, in order and with its values; `world` is (config, database)."""
     config, database = world
     wanted = binlog_changes(config, database)
     assert_same(stream_places(url, source), [place(change) for change in wanted], f"stream of {source}")
