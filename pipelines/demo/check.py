@@ -1,0 +1,112 @@
+"""The demo without a person: is the tail started by its sensor, and does a row come through to stream and mirror?"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import dagster as dg
+
+from binlogsync.duckfile import DuckFile, first_row
+from binlogsync.errors import BinlogSyncError, ConsumeError, WireError
+from binlogsync.nats_client import NatsOptions
+from binlogsync.stream import StreamReader
+from pipelines.demo.stack import SOURCE, Stack
+
+Found = TypeVar("Found")
+
+_MARKED = "demo-check@example.com"
+_LOG_LINES = 25
+
+
+class CheckFailedError(BinlogSyncError):
+    """Something did not happen in time; the message says what, and quotes the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Seconds: from the start of the check to the tail's run, and from commit to stream and to mirror."""
+
+    started_s: float
+    stream_s: float
+    mirror_s: float
+
+
+def check(stack: Stack, deadline_s: float, say: Callable[[str], None]) -> Checked:
+    """Wait for the tail, commit a marked row, and follow it. Raises CheckFailedError."""
+    begun = time.monotonic()
+    deadline = begun + deadline_s
+    run = _wait(stack, deadline, "the tail's run to be STARTED by its sensor", lambda: _tail_run(stack.dagster_home))
+    started_s = time.monotonic() - begun
+    say(f"tail run {run.run_id[:8]} is STARTED, by sensor {run.tags['dagster/sensor_name']}")
+    with _wait(stack, deadline, "the tail to make its stream", lambda: _reader(stack)) as reader:
+        first = reader.last_sequence() + 1
+        reader.ensure_durable("demo_check", "shop", "customers", first)
+        with stack.mysql.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("INSERT INTO shop.customers (email, credit) VALUES (%s, 12.34)", (_MARKED,))
+        committed = time.monotonic()
+        _wait(stack, deadline, "the row to be in the stream", lambda: _in_stream(reader))
+        stream_s = time.monotonic() - committed
+        reader.delete_durable("demo_check")
+    say(f"the row is in the stream, {stream_s:.1f} s after its commit")
+    _wait(stack, deadline, "the row to be in its DuckDB mirror", lambda: _in_mirror(stack.warehouse))
+    mirror_s = time.monotonic() - committed
+    say(f"the row is in its mirror, {mirror_s:.1f} s after its commit")
+    return Checked(started_s, stream_s, mirror_s)
+
+
+def _wait(stack: Stack, deadline: float, what: str, look: Callable[[], Found | None]) -> Found:
+    """The first result that is one; raises CheckFailedError at the deadline, or when Dagster has ended."""
+    while True:
+        found = look()
+        if found:
+            return found
+        if stack.dagster.poll() is not None:
+            raise CheckFailedError(f"dagster dev ended while waiting for {what}:\n{_log_end(stack)}")
+        if time.monotonic() > deadline:
+            raise CheckFailedError(f"waited too long for {what}; the end of {stack.dagster_log}:\n{_log_end(stack)}")
+        time.sleep(0.2)
+
+
+def _tail_run(home: Path) -> dg.DagsterRun | None:
+    """The tail's run, once it is STARTED and a sensor asked for it."""
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        runs = instance.get_runs(dg.RunsFilter(job_name=f"tail_{SOURCE}", statuses=[dg.DagsterRunStatus.STARTED]))
+    return next((run for run in runs if "dagster/sensor_name" in run.tags), None)
+
+
+def _reader(stack: Stack) -> StreamReader | None:
+    """Opened; None while there is no stream."""
+    reader = StreamReader(NatsOptions(url=stack.nats.url), SOURCE)
+    try:
+        reader.open()
+    except WireError:
+        reader.close()
+        return None
+    return reader
+
+
+def _in_stream(reader: StreamReader) -> bool:
+    batches = reader.fetch("demo_check", 1000, 0.5)
+    return any((change.after or {}).get("email") == _MARKED for stored in batches for change in stored.batch.changes())
+
+
+def _in_mirror(warehouse: Path) -> bool:
+    if not warehouse.exists():
+        return False
+    with DuckFile(warehouse, timeout_s=5, error=ConsumeError).transaction() as connection:
+        known = first_row(
+            connection,
+            "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'shop' AND table_name = 'customers'",
+            [],
+        )
+        if not known or not known[0]:
+            return False
+        found = first_row(connection, "SELECT count(*) FROM shop.customers WHERE email = ?", [_MARKED])
+        return bool(found and found[0])
+
+
+def _log_end(stack: Stack) -> str:
+    lines = stack.dagster_log.read_text(errors="replace").splitlines()
+    return "\n".join(f"  {line}" for line in lines[-_LOG_LINES:])

@@ -1,0 +1,162 @@
+"""The demo's processes: MySQL and NATS of its own, and `dagster dev` over this project; all end with the block.
+
+Everything it writes lies in one folder, made anew at each start and left there afterwards, so that the DuckDB files and
+the logs can be looked at.
+"""
+
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from binlogsync import embedded
+from binlogsync.embedded.mysql import MySQLServer
+from binlogsync.embedded.nats import NATSServer
+from binlogsync.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+SOURCE = "main"
+_STOP_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What runs, and where its files are."""
+
+    mysql: MySQLServer
+    nats: NATSServer
+    folder: Path
+    ui: str
+    dagster: "subprocess.Popen[bytes]"
+
+    @property
+    def warehouse(self) -> Path:
+        """The mirrors."""
+        return self.folder / "warehouse.duckdb"
+
+    @property
+    def audit(self) -> Path:
+        """The audit log."""
+        return self.folder / "audit.duckdb"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's storage."""
+        return self.folder / "dagster_home"
+
+    @property
+    def dagster_log(self) -> Path:
+        """What `dagster dev` prints."""
+        return self.folder / "dagster.log"
+
+
+@contextmanager
+def servers(folder: Path) -> Iterator[tuple[MySQLServer, NATSServer]]:
+    """A fresh folder with MySQL and NATS in it. Raises ConfigError while another demo uses the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        lock = stack.enter_context((folder / "lock").open("w"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"a demo runs in {folder} already; stop it, or choose another folder with --dir"
+            ) from error
+        for old in folder.iterdir():
+            if old.name != "lock":
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+        mysql = stack.enter_context(embedded.mysql(folder / "mysql"))
+        nats = stack.enter_context(embedded.nats(folder / "nats"))
+        yield mysql, nats
+
+
+@contextmanager
+def dagster(mysql: MySQLServer, nats: NATSServer, folder: Path, port: int) -> Iterator[Stack]:
+    """`dagster dev` over these servers, sensors running. `port` 0 takes 3000 when it is free, else any."""
+    home = folder / "dagster_home"
+    home.mkdir()
+    shutil.copy(ROOT / "dagster.yaml", home)
+    port = port or (3000 if _is_free(3000) else _free_port())
+    command = [sys.executable, "-m", "dagster", "dev", "--workspace", "workspace.yaml", "--port", str(port)]
+    with (folder / "dagster.log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=_environment(mysql, nats, folder) | {"DAGSTER_HOME": str(home)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            # A group of its own: Ctrl-C comes to us alone, and we end the group in good order.
+            start_new_session=True,
+        )
+        try:
+            yield Stack(mysql, nats, folder, f"http://127.0.0.1:{port}", process)
+        finally:
+            _end_group(process)
+
+
+def _environment(mysql: MySQLServer, nats: NATSServer, folder: Path) -> dict[str, str]:
+    """The variables of .env.example, pointed at the demo's servers; none of the user's own."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("BINLOGSYNC_", "DAGSTER_"))}
+    if cache := os.environ.get("BINLOGSYNC_CACHE"):
+        own["BINLOGSYNC_CACHE"] = cache
+    return own | {
+        "BINLOGSYNC_SOURCE": SOURCE,
+        "BINLOGSYNC_MYSQL_HOST": mysql.host,
+        "BINLOGSYNC_MYSQL_PORT": str(mysql.port),
+        "BINLOGSYNC_MYSQL_USER": mysql.cdc_user,
+        "BINLOGSYNC_MYSQL_PASSWORD": mysql.cdc_password,
+        "BINLOGSYNC_NATS_URL": nats.url,
+        "BINLOGSYNC_POSITIONS_PATH": str(folder / "positions.db"),
+        "BINLOGSYNC_WAREHOUSE_PATH": str(folder / "warehouse.duckdb"),
+        "BINLOGSYNC_AUDIT_PATH": str(folder / "audit.duckdb"),
+        "BINLOGSYNC_START": "oldest",
+        "BINLOGSYNC_INCLUDE": "treehole.*,shop.*",
+        "BINLOGSYNC_REPORT_S": "10",
+        "BINLOGSYNC_SENSORS": "running",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _end_group(process: "subprocess.Popen[bytes]") -> None:
+    """Ctrl-C for all of them: the tail flushes, Dagster ends; who is still there after a while is killed."""
+    _signal_group(process.pid, signal.SIGINT)
+    deadline = time.monotonic() + _STOP_S
+    while time.monotonic() < deadline and _signal_group(process.pid, 0):
+        process.poll()
+        time.sleep(0.2)
+    _signal_group(process.pid, signal.SIGKILL)
+    process.wait(10)
+
+
+def _signal_group(group: int, number: int) -> bool:
+    """True when the group has a process."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
