@@ -17,6 +17,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import dagster as dg
+
 from binlogsync import embedded
 from binlogsync.embedded.mysql import MySQLServer
 from binlogsync.embedded.nats import NATSServer
@@ -100,7 +102,7 @@ def dagster(mysql: MySQLServer, nats: NATSServer, folder: Path, port: int) -> It
         try:
             yield Stack(mysql, nats, folder, f"http://127.0.0.1:{port}", process)
         finally:
-            _end_group(process)
+            _end_group(process, home)
 
 
 def _environment(mysql: MySQLServer, nats: NATSServer, folder: Path) -> dict[str, str]:
@@ -126,15 +128,23 @@ def _environment(mysql: MySQLServer, nats: NATSServer, folder: Path) -> dict[str
     }
 
 
-def _end_group(process: "subprocess.Popen[bytes]") -> None:
-    """Ctrl-C for all of them: the tail flushes, Dagster ends; who is still there after a while is killed."""
+def _end_group(process: "subprocess.Popen[bytes]", home: Path) -> None:
+    """Ctrl-C for all of them. Once the runs have flushed and ended there is nothing to wait for: Dagster's own services
+    take a quarter of a minute to notice each other's end, so they are killed.
+    """
     _signal_group(process.pid, signal.SIGINT)
     deadline = time.monotonic() + _STOP_S
-    while time.monotonic() < deadline and _signal_group(process.pid, 0):
-        process.poll()
+    while time.monotonic() < deadline and _signal_group(process.pid, 0) and _has_runs(home):
         time.sleep(0.2)
     _signal_group(process.pid, signal.SIGKILL)
     process.wait(10)
+
+
+def _has_runs(home: Path) -> bool:
+    """True while a run is under way."""
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])
+        return bool(instance.get_runs(started, limit=1))
 
 
 def _signal_group(group: int, number: int) -> bool:
