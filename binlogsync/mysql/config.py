@@ -8,6 +8,7 @@ binlog.
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
@@ -118,6 +119,8 @@ def connect(config: MySQLConfig, *, read_timeout_s: float = 60.0) -> Connection:
     if config.unix_socket:
         place["unix_socket"] = config.unix_socket
     with translated(config):
+        if config.unix_socket:
+            os.stat(config.unix_socket)  # pymysql leaves a socket open when there is none
         return pymysql.connect(
             **place,
             **_tls_arguments(config),

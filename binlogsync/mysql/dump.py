@@ -1,8 +1,8 @@
 """The raw bytes of a binlog dump.
 
 `BinlogDump` opens the dump at a checkpoint and gives the MySQL protocol stream as it comes: packets of 3 bytes length,
-1 byte sequence, and a payload that is 0x00 and an event, 0xff and an error (raise_server_error), or 0xfe at the end of a
-non-blocking dump. Every reconnect is a new BinlogDump. It never goes on from another place than the checkpoint's.
+1 byte sequence, and a payload that is 0x00 and an event, 0xff and an error (raise_server_error), or 0xfe at the end of
+a non-blocking dump. Every reconnect is a new BinlogDump. It never goes on from another place than the checkpoint's.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import uuid
 from dataclasses import dataclass
 from types import TracebackType
 
+from pymysql.constants import ER
+
 from binlogsync.errors import PositionError, SourceError
 from binlogsync.mysql.adapter import DumpRequest, RawStream, open_stream
-from binlogsync.mysql.config import Connection, MySQLConfig, connect, fetch, translated
+from binlogsync.mysql.config import Connection, MySQLConfig, connect, error_code, fetch, translated
 from binlogsync.mysql.server import ServerInfo, inspect_server
 from binlogsync.position import BinlogPosition, Checkpoint
 
@@ -52,7 +54,7 @@ def place_of(checkpoint: Checkpoint, info: ServerInfo) -> Place:
     if checkpoint.server_uuid == info.server_uuid:
         return Place(_within_limit(checkpoint.position, info))
     if known is not None and not known and info.gtids and not info.purged and info.files:
-        # The empty set cannot be asked for (it would mean "from now"), but with nothing purged the first file is the same.
+        # To ask for the empty set would mean "from now"; with nothing purged the first file is what it means.
         return Place(BinlogPosition(info.files[0].name, 4))
     if tagged:
         raise PositionError(
@@ -101,6 +103,7 @@ class BinlogDump:
         self._info = info
         self._stream: RawStream | None = None
         self._closed = False
+        self._logged_in = False
         self._heard = False
         self._closing = threading.Lock()
 
@@ -108,8 +111,15 @@ class BinlogDump:
         """Opens the dump. Raises SourceError, PositionError."""
         info = self._info or inspect_server(self.config)
         request = self._request(place_of(self.checkpoint, info), info)
-        with translated(self.config):
-            stream = open_stream(request, self._connect)
+        try:
+            with translated(self.config):
+                stream = open_stream(request, self._connect)
+        except SourceError as error:
+            if self._logged_in and error_code(error) == ER.ACCESS_DENIED_ERROR:
+                user = self.config.user
+                message = f"{user} at {self.config.address} may not read the binlog: it lacks REPLICATION SLAVE on *.*"
+                raise SourceError(f"{message}; run the preflight, it prints the GRANT") from error
+            raise
         self._stream = stream
         if self._closed:
             self.close()
@@ -212,6 +222,7 @@ class BinlogDump:
         # A consumer that is busy for a while must not cost the connection.
         sql = "SET @master_binlog_checksum = 'CRC32', SESSION net_write_timeout = %s"
         fetch(self.config, connection, sql, (PATIENCE_S,))
+        self._logged_in = True
         return connection
 
 

@@ -11,7 +11,20 @@ from typing import NoReturn
 
 from binlogsync.errors import PositionError, SourceError
 
-_FATAL_READING_BINLOG = 1236
+
+class DumpEndedError(SourceError):
+    """The server ended the dump for a reason that is not known to be the position's; a retry may help.
+
+    Attributes:
+        code: the server's error number.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+FATAL_READING_BINLOG = 1236
 _PURGED = "the binlogs that hold the next changes are gone; choose: start at 'oldest' and accept the hole, take a new "
 _PURGED += "snapshot, or continue on another server that still has them"
 _BEYOND = "the server's binlog is not the one this position was taken from (restored, reset, or data lost in a crash); "
@@ -76,12 +89,12 @@ def raise_server_error(payload: bytes | memoryview) -> NoReturn:
     said = f"the server ended the binlog dump: {text} (error {code})"
     if code in _POSITION_CODES:
         raise PositionError(f"{said}; {_POSITION_CODES[code]}")
-    if code == _FATAL_READING_BINLOG:
+    if code == FATAL_READING_BINLOG:
         if step := _first_match(_POSITION, text):
             raise PositionError(f"{said}; {step}")
         step = _first_match(_OTHER, text) or "see the server's error log"
-        raise SourceError(f"{said}; {step}")
-    raise SourceError(f"{said}; {_BY_CODE.get(code) or _first_match(_OTHER, text) or 'reconnect'}")
+        raise DumpEndedError(f"{said}; {step}", code)
+    raise DumpEndedError(f"{said}; {_BY_CODE.get(code) or _first_match(_OTHER, text) or 'reconnect'}", code)
 
 
 def _first_match(table: tuple[tuple[str, str], ...], text: str) -> str:

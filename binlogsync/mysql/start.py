@@ -7,7 +7,8 @@ PositionError; nothing is rounded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -46,11 +47,13 @@ def parse_start(text: str) -> StartAt:
                 f"start {text!r} does not say its time zone; write {moment.isoformat()}Z or +02:00 behind it"
             )
         return moment
-    for parse in (GtidSet.parse, BinlogPosition.parse):
-        try:
-            return parse(word) if word else "now"
-        except PositionError:
-            continue
+    with suppress(PositionError):
+        gtids = GtidSet.parse(word)
+        if gtids:
+            return gtids
+    with suppress(PositionError):
+        if re.fullmatch(r"\S+\.\d+:\d+", word):
+            return BinlogPosition.parse(word)
     raise ConfigError(f"start {text!r} is not understood; write {_FORMS}")
 
 
@@ -215,10 +218,9 @@ def _first_committed_from(config: MySQLConfig, info: ServerInfo, file: str, want
 def _last_file_begun_by(config: MySQLConfig, info: ServerInfo, wanted_us: int) -> int:
     """Index of the last file that was begun before that time, by binary search; -1 when none was."""
     low, high = 0, len(info.files)
-    begun: Callable[[int], int] = lambda number: _begun_us(config, info, info.files[number].name)  # noqa: E731
     while low < high:
         middle = (low + high) // 2
-        if begun(middle) < wanted_us:
+        if _begun_us(config, info, info.files[middle].name) < wanted_us:
             low = middle + 1
         else:
             high = middle

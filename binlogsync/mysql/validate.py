@@ -14,6 +14,7 @@ from binlogsync.mysql.config import MySQLConfig, connect
 from binlogsync.mysql.dump import BinlogDump, place_of
 from binlogsync.mysql.scan import BETWEEN_TRANSACTIONS, Kind, ScannedEvent, scan
 from binlogsync.mysql.server import ServerInfo, gtid_subtract, inspect, inspect_server
+from binlogsync.mysql.server_errors import FATAL_READING_BINLOG, DumpEndedError
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 
 _GONE = (
@@ -152,4 +153,10 @@ def _size(config: MySQLConfig, name: str, size: int, wanted: int) -> int:
 def _event_at(config: MySQLConfig, info: ServerInfo, position: BinlogPosition) -> ScannedEvent | None:
     """The first event that the server sends from there; None at the end of the log."""
     with BinlogDump(config, Checkpoint(position, info.server_uuid), blocking=False, info=info) as dump:
-        return next(scan(dump), None)
+        try:
+            return next(scan(dump), None)
+        except DumpEndedError as error:
+            if error.code != FATAL_READING_BINLOG:
+                raise
+            # The server takes whatever stands there for an event, and stumbles.
+            raise PositionError(f"{position}: no event begins there ({error}). If it was read here, {_LOST}") from error

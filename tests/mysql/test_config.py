@@ -1,0 +1,96 @@
+"""Settings, and what a refused connection says."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import replace
+
+import pytest
+
+from binlogsync import embedded
+from binlogsync.errors import ConfigError, SourceError
+from binlogsync.mysql import TLS, MySQLConfig, connect
+from tests.mysql.sources import source_of
+
+
+def test_the_password_is_never_printed() -> None:
+    assert "hunter2" not in repr(MySQLConfig(password="hunter2"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"port": 0},
+        {"server_id": 0},
+        {"server_id": 2**32},
+        {"heartbeat_s": 0},
+        {"connect_timeout_s": 0},
+    ],
+)
+def test_what_cannot_be_right_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ConfigError):
+        MySQLConfig(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("mode", "files"),
+    [("preferred", {"ca": "a.pem"}), ("disabled", {"key": "k.pem"}), ("required", {"ca": "a.pem"}), ("on", {})],
+)
+def test_tls_options_that_would_be_ignored_are_refused(mode: str, files: dict[str, str]) -> None:
+    with pytest.raises(ConfigError):
+        TLS(mode, **files)  # type: ignore[arg-type]
+
+
+def test_the_derived_server_id_is_stable_and_differs_by_source() -> None:
+    assert MySQLConfig(source="a").replica_id == MySQLConfig(source="a", host="other").replica_id
+    assert MySQLConfig(source="a").replica_id != MySQLConfig(source="b").replica_id
+    assert MySQLConfig(server_id=7).replica_id == 7
+
+
+def test_a_missing_tls_file_names_the_file() -> None:
+    with pytest.raises(ConfigError, match="nowhere.pem"):
+        connect(MySQLConfig(tls=TLS("verify_ca", ca="nowhere.pem")))
+
+
+def test_nothing_listens() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(SourceError, match="nothing listens there"):
+        connect(MySQLConfig(port=port))
+
+
+def test_unknown_host() -> None:
+    with pytest.raises(SourceError, match="host name is unknown"):
+        connect(MySQLConfig(host="no-such-host.invalid"))
+
+
+def test_no_such_socket() -> None:
+    with pytest.raises(SourceError, match="no such socket"):
+        connect(MySQLConfig(unix_socket="/no/such.sock"))
+
+
+def test_wrong_password_is_not_repeated(mysql_server: embedded.MySQLServer) -> None:
+    with pytest.raises(SourceError, match="check user and password") as caught:
+        connect(source_of(mysql_server, password="not-the-password"))
+    assert "not-the-password" not in str(caught.value)
+
+
+def test_a_password_outside_latin1(mysql: object, mysql_server: embedded.MySQLServer) -> None:
+    with mysql_server.connect() as root, root.cursor() as cursor:
+        cursor.execute("CREATE USER IF NOT EXISTS 'greek'@'%' IDENTIFIED BY 'πάσσ'")
+    connect(source_of(mysql_server, user="greek", password="πάσσ", tls=TLS("required"))).close()
+
+
+def test_the_socket(mysql_server: embedded.MySQLServer) -> None:
+    connect(source_of(mysql_server, unix_socket=str(mysql_server.socket))).close()
+
+
+def test_a_certificate_of_its_own_authority_only(mysql_server: embedded.MySQLServer) -> None:
+    config = source_of(mysql_server)
+    ca = str(mysql_server.data_dir / "ca.pem")
+    connect(replace(config, tls=TLS("verify_ca", ca=ca))).close()
+    with pytest.raises(SourceError, match="certificate does not pass"):
+        connect(replace(config, tls=TLS("verify_ca")))
+    with pytest.raises(SourceError, match="certificate does not pass"):
+        connect(replace(config, tls=TLS("verify_identity", ca=ca)))

@@ -1,0 +1,171 @@
+"""Each setting is spoilt, found, mended with the SQL that the finding gives, and found mended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from binlogsync import embedded
+from binlogsync.embedded.database import DatabaseServer
+from binlogsync.errors import PreflightError
+from binlogsync.mysql import BinlogDump, Finding, MySQLConfig, check, inspect_server, preflight, resolve_start
+from binlogsync.mysql.preflight import global_privileges
+from tests.mysql.sources import run, source_of
+
+MYSQL_SETTINGS = [
+    ("binlog_format", "'STATEMENT'"),
+    ("binlog_format", "'MIXED'"),
+    ("binlog_row_image", "'MINIMAL'"),
+    ("binlog_row_image", "'NOBLOB'"),
+    ("binlog_row_metadata", "'MINIMAL'"),
+    ("binlog_row_value_options", "'PARTIAL_JSON'"),
+    ("binlog_transaction_compression", "ON"),
+    ("server_id", "0"),
+]
+MARIADB_SETTINGS = [
+    ("binlog_format", "'STATEMENT'"),
+    ("binlog_row_image", "'MINIMAL'"),
+    ("binlog_row_metadata", "'NO_LOG'"),
+    ("binlog_row_metadata", "'MINIMAL'"),
+    ("log_bin_compress", "ON"),
+]
+
+
+def finding(name: str, config: MySQLConfig) -> Finding:
+    return next(found for found in preflight(config) if found.name == name)
+
+
+def failed(config: MySQLConfig) -> list[str]:
+    return [found.name for found in preflight(config) if not found.ok and found.severity == "error"]
+
+
+def spoil_and_mend(server: DatabaseServer, name: str, value: str) -> None:
+    config = source_of(server)
+    check(preflight(config))
+    run(server, f"SET GLOBAL {name} = {value}")
+    assert failed(config) == [name]
+    with pytest.raises(PreflightError, match=name) as caught:
+        check(preflight(config))
+    fix = finding(name, config).fix_sql
+    assert fix in str(caught.value)
+    run(server, fix)
+    check(preflight(config))
+
+
+@pytest.mark.parametrize(("name", "value"), MYSQL_SETTINGS)
+def test_mysql_settings(own_mysql: embedded.MySQLServer, name: str, value: str) -> None:
+    spoil_and_mend(own_mysql, name, value)
+
+
+@pytest.mark.parametrize(("name", "value"), MARIADB_SETTINGS)
+def test_mariadb_settings(own_mariadb: embedded.MariaDBServer, name: str, value: str) -> None:
+    spoil_and_mend(own_mariadb, name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("binlog_row_image", "'MINIMAL'", "allow_partial_images"),
+        ("binlog_transaction_compression", "ON", "allow_compression"),
+        ("binlog_row_value_options", "'PARTIAL_JSON'", "allow_partial_json"),
+    ],
+)
+def test_what_the_caller_copes_with_passes(
+    own_mysql: embedded.MySQLServer, name: str, value: str, allowed: str
+) -> None:
+    run(own_mysql, f"SET GLOBAL {name} = {value}")
+    try:
+        check(preflight(source_of(own_mysql), **{allowed: True}))
+    finally:
+        run(own_mysql, f"SET GLOBAL {name} = DEFAULT")
+
+
+@pytest.mark.parametrize("server", ["own_mysql", "own_mariadb"])
+def test_a_short_retention_is_a_warning(server: str, request: pytest.FixtureRequest) -> None:
+    running: DatabaseServer = request.getfixturevalue(server)
+    config = source_of(running)
+    run(running, "SET GLOBAL binlog_expire_logs_seconds = 3600")
+    found = finding("retention", config)
+    assert (found.ok, found.severity) == (False, "warning")
+    check(preflight(config))
+    run(running, found.fix_sql)
+    assert finding("retention", config).ok
+
+
+@pytest.fixture
+def stranger(own_mysql: embedded.MySQLServer) -> Iterator[MySQLConfig]:
+    """An account without privileges."""
+    run(own_mysql, "CREATE USER stranger IDENTIFIED BY 'x'")
+    yield source_of(own_mysql, user="stranger", password="x")
+    run(own_mysql, "DROP USER stranger")
+
+
+def test_missing_grants(own_mysql: embedded.MySQLServer, stranger: MySQLConfig) -> None:
+    assert failed(stranger) == ["grant REPLICATION SLAVE", "grant REPLICATION CLIENT"]
+    fixes = [found.fix_sql for found in preflight(stranger) if not found.ok]
+    assert "GRANT SELECT ON *.* TO 'stranger'@'%';" in fixes
+    run(own_mysql, *[fix for fix in fixes if fix])
+    assert [found.name for found in preflight(stranger) if not found.ok] == []
+
+
+def test_grants_of_a_role_count(own_mysql: embedded.MySQLServer, stranger: MySQLConfig) -> None:
+    run(
+        own_mysql,
+        "CREATE ROLE capture",
+        "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO capture",
+        "GRANT capture TO stranger",
+        "SET DEFAULT ROLE capture TO stranger",
+    )
+    try:
+        assert failed(stranger) == []
+    finally:
+        run(own_mysql, "DROP ROLE capture")
+
+
+def test_missing_grants_of_mariadb(own_mariadb: embedded.MariaDBServer) -> None:
+    run(own_mariadb, "CREATE USER stranger IDENTIFIED BY 'x'")
+    config = source_of(own_mariadb, user="stranger", password="x")
+    try:
+        assert failed(config) == ["grant REPLICATION SLAVE", "grant BINLOG MONITOR"]
+        run(own_mariadb, *[found.fix_sql for found in preflight(config) if found.fix_sql])
+        assert [found.name for found in preflight(config) if not found.ok] == []
+    finally:
+        run(own_mariadb, "DROP USER stranger")
+
+
+def test_the_servers_own_id_is_refused(own_mysql: embedded.MySQLServer) -> None:
+    own = inspect_server(source_of(own_mysql)).server_id
+    assert failed(source_of(own_mysql, server_id=own)) == ["replica server_id"]
+
+
+def test_an_id_that_another_source_uses_is_refused_and_ones_own_is_not(own_mysql: embedded.MySQLServer) -> None:
+    config = source_of(own_mysql, server_id=4711, source="first")
+    with BinlogDump(config, resolve_start(config, "now")):
+        assert failed(config) == []
+        assert failed(source_of(own_mysql, server_id=4711, source="second")) == ["replica server_id"]
+
+
+def test_gtids_are_advice(plain_mysql: embedded.MySQLServer) -> None:
+    config = source_of(plain_mysql)
+    found = finding("gtids", config)
+    assert (found.ok, found.severity) == (False, "warning")
+    check(preflight(config))
+
+
+@pytest.mark.server
+def test_no_binlog() -> None:
+    with embedded.mysql(options={"skip_log_bin": "", "gtid_mode": "OFF", "enforce_gtid_consistency": "OFF"}) as server:
+        found = finding("log_bin", source_of(server))
+        assert not found.ok
+        assert "my.cnf" in found.message
+
+
+def test_privileges_on_everything_only() -> None:
+    lines = [
+        "GRANT SELECT, REPLICATION SLAVE ON *.* TO `a`@`%`",
+        "GRANT INSERT ON `shop`.* TO `a`@`%`",
+        "GRANT `role`@`%` TO `a`@`%`",
+        "GRANT ALL PRIVILEGES ON *.* TO `root`@`%` WITH GRANT OPTION",
+    ]
+    assert global_privileges(lines) == {"SELECT", "REPLICATION SLAVE", "ALL PRIVILEGES"}
