@@ -102,8 +102,12 @@ class Assembler:
     def advance(self, header: bytes) -> None:
         """Move behind an event that Python handles."""
         end, flags = int.from_bytes(header[13:17], "little"), int.from_bytes(header[17:19], "little")
-        if end and not flags & plan.ARTIFICIAL:
+        if flags & plan.ARTIFICIAL:
+            return
+        if end:
             self.state[Field.POS] = plan.full_position(int(self.state[Field.POS]), end)
+        elif self.is_open:  # as in the walk
+            self.state[Field.POS] += int.from_bytes(header[9:13], "little")
 
     def rotate(self, file: str, pos: int) -> None:
         """Go on in another file."""
@@ -124,11 +128,12 @@ class Assembler:
             self.state,
         )
 
-    def add_key(self, key: bytes, name: str) -> None:
-        """Make a GTID key known: 16 bytes as the walk compares them, and the key of a GtidSet."""
+    def add_key(self, key: bytes, name: str) -> int:
+        """Make a GTID key known: 16 bytes as the walk compares them, and the key of a GtidSet; returns its number."""
         self._keys = np.concatenate([self._keys, np.frombuffer(key, np.uint8).reshape(1, 16)])
         self._names.append(name)
         self.state[Field.KEYS] = len(self._names)
+        return len(self._names) - 1
 
     def begin(self, key: int, number: int, ts_us: int, begin: int) -> None:
         """Open a transaction that Python has read; `key` is its number in the order of add_key."""
@@ -185,9 +190,14 @@ class Assembler:
             try:
                 part = layout.decode(base, self.rows.at[chosen], self.rows.end[chosen], self.rows.op[chosen])
             except ColumnError as error:
-                pos = int(self.rows.pos[chosen[error.event]])
+                pos = int(self.transactions.begin[self.rows.transaction[chosen[error.event]]])
+                end = int(self.rows.pos[chosen[error.event]])
                 raise DecodeError(
-                    str(error), file=self.file, pos=pos, table=layout.schema.name, column=error.column
+                    f"{error}, in the rows that end at {end} of the transaction that begins",
+                    file=self.file,
+                    pos=pos,
+                    table=layout.schema.name,
+                    column=error.column,
                 ) from error
             counts[chosen] = part.counts
             decoded.append((layout, chosen, part))

@@ -35,6 +35,17 @@ class ByteReader:
             raise ValueError(f"{first} does not start a length")
         return self.integer({252: 2, 253: 3, 254: 8}[first])
 
+    def varlen(self) -> int:
+        """An unsigned integer of MySQL's serialization: the ones that end the first byte count the bytes behind it."""
+        first = self.integer(1)
+        more = (~first & -~first).bit_length() - 1
+        return (int.from_bytes(bytes([first]) + self.string(more), "little")) >> min(more + 1, 8)
+
+    def signed_varlen(self) -> int:
+        """The same for a signed integer: the lowest bit is the sign."""
+        value = self.varlen()
+        return ~(value >> 1) if value & 1 else value >> 1
+
     def rest(self) -> bytes:
         """All bytes not read yet."""
         return self.string(self.left)

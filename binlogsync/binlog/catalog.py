@@ -7,10 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from binlogsync.binlog.bytes import ByteReader
 from binlogsync.binlog.layout import UPDATE, Layout
 from binlogsync.binlog.plan import Tables
-from binlogsync.binlog.tablemap import TableMap, parse_table_map
+from binlogsync.binlog.tablemap import TableMap, parse_name, parse_table_map
 from binlogsync.schema import TableSchema
 
 
@@ -25,16 +24,24 @@ class Catalog:
         self._maps: list[TableMap] = []
         self._partial: dict[tuple[int, bytes], int] = {}
         self._latest: dict[tuple[str, str], TableSchema] = {}
+        self._slots: dict[bytes, int] = {}  # by the body without its table id
 
     def add(self, body: npt.NDArray[np.uint8]) -> None:
         """Take in a TABLE_MAP's body. Raises ValueError, or ColumnError for a captured type that cannot be decoded."""
-        table = parse_table_map(body.tobytes(), mariadb=self._mariadb)
-        captured = self._captures(table.schema.database, table.schema.table)
+        data = body.tobytes()
+        known = self._slots.get(data[6:])
+        if known is not None:
+            self.tables.rename(known, body, int.from_bytes(data[:6], "little"))
+            schema = self._maps[int(self.tables.layout[known])].schema
+            self._latest[schema.database, schema.table] = schema
+            return
+        captured = self._captures(*parse_name(data))
+        table = parse_table_map(data, mariadb=self._mariadb, captured=captured)
         if captured and not table.named:
             raise ValueError("the event has no column names; run: SET GLOBAL binlog_row_metadata = 'FULL'")
         everything = tuple(range(len(table.raw)))
         layout = Layout.of(table, (everything, everything), captured=captured)
-        self.tables.add(body, table.table_id, len(self.layouts))
+        self._slots[data[6:]] = self.tables.add(body, table.table_id, len(self.layouts), len(table.raw))
         self.layouts.append(layout)
         self._maps.append(table)
         self._latest[table.schema.database, table.schema.table] = table.schema
@@ -64,10 +71,9 @@ def _columns(bitmap: bytes, count: int) -> tuple[int, ...]:
     return tuple(i for i in range(count) if bitmap[i // 8] >> i % 8 & 1)
 
 
-def table_name(body: bytes) -> str:
-    """ "database.table" of a TABLE_MAP that cannot be read as a whole, for its error."""
-    reader = ByteReader(body)
-    reader.string(8)
-    database = reader.string(reader.integer(1)).decode("utf-8", "replace")
-    reader.integer(1)
-    return f"{database}.{reader.string(reader.integer(1)).decode('utf-8', 'replace')}"
+def table_name(body: bytes) -> str | None:
+    """ "database.table" of a TABLE_MAP that cannot be read as a whole, for its error; None when it has none."""
+    try:
+        return ".".join(parse_name(body))
+    except ValueError:
+        return None

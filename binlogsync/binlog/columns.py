@@ -21,6 +21,8 @@ from binlogsync.binlog.types.labels import enum_array, set_array
 from binlogsync.binlog.types.text import RECODED_CHARSETS, UTF8_CHARSETS
 from binlogsync.schema import BINARY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, arrow_type
 
+_PREFIXED = frozenset({140, 242, 245, 252, 255})  # BLOBs and their like: the metadata is the size of the length
+_LABEL_LIMIT = 32767  # what Arrow's dictionary<int16> numbers
 _COPIES = {8: rows.COPY1, 16: rows.COPY2, 32: rows.COPY4, 64: rows.COPY8}
 
 
@@ -61,6 +63,7 @@ class Written:
 def reading(column: Column, raw: RawColumn) -> tuple[int, int, int, int]:
     """Code, A, B and size of a captured column; raises ValueError with the reason when its type cannot be decoded."""
     kind = column.type
+    _check_metadata(column, raw)
     if kind in INTEGER_BITS:
         if kind == "mediumint":
             return rows.INT24, int(column.unsigned), 0, 3
@@ -73,6 +76,26 @@ def reading(column: Column, raw: RawColumn) -> tuple[int, int, int, int]:
             f"columns of type {column.declaration} are not supported yet; leave the table out with a filter"
         )
     return reader(column, raw)
+
+
+def _check_metadata(column: Column, raw: RawColumn) -> None:
+    """Raises ValueError for sizes that the server never logs: what follows relies on them."""
+    precision, scale = column.precision, column.scale or 0
+    wrong = (
+        (precision is not None and not (1 <= precision <= 65 and scale <= min(38, precision)))
+        or (column.fsp or 0) > 6
+        or (column.type == "bit" and not 1 <= raw.bits <= 64)
+        or (column.type == "enum" and raw.meta not in (1, 2))
+        or (column.type == "set" and not 1 <= raw.meta <= 8)
+        or (raw.code in _PREFIXED and not 1 <= raw.meta <= 4)
+    )
+    if wrong:
+        raise ValueError(f"metadata {raw.meta:#x} is wrong for a column of type {column.type}")
+    if len(column.labels) > _LABEL_LIMIT:
+        raise ValueError(
+            f"an ENUM of {len(column.labels)} labels is not supported, only of {_LABEL_LIMIT}; leave the table out "
+            "with a filter"
+        )
 
 
 def _reading_string(column: Column, raw: RawColumn) -> tuple[int, int, int, int]:
@@ -90,7 +113,7 @@ def _reading_string(column: Column, raw: RawColumn) -> tuple[int, int, int, int]
 
 def length_prefix(raw: RawColumn) -> int:
     """Bytes of the length in front of a string: two when the column may hold more than 255 bytes, BLOBs say it."""
-    if raw.code in (252, 245, 255, 242):
+    if raw.code in _PREFIXED:
         return raw.meta
     return 2 if raw.meta > 255 else 1
 
@@ -124,7 +147,8 @@ _OLD_SIZES = {7: 4, 11: 3, 12: 8, 6: 0}
 
 def skipping(column: Column, raw: RawColumn) -> tuple[int, int, int, int]:
     """Code and size that step over a column without looking at it; raises ValueError for a type of unknown size."""
-    if raw.code in (252, 245, 255, 242, 15, 253, 254):
+    if raw.code in _PREFIXED or raw.code in (15, 141, 253, 254):
+        _check_metadata(column, raw)
         return rows.SKIP_BYTES, 0, 0, length_prefix(raw)
     if raw.code in _OLD_SIZES:
         return rows.SKIP, 0, 0, _OLD_SIZES[raw.code]

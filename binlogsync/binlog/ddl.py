@@ -1,14 +1,17 @@
 """Which tables a logged statement touches, and how: only TRUNCATE, DROP, RENAME and the like are looked at.
 
 No schema is taken from a statement: each TABLE_MAP brings its own. A statement that changes rows is an error, because
-the row changes it made are not in the binlog.
+the row changes it made are not in the binlog. Statements are read token by token from their start, so that a clause
+that is not known here costs nothing; sqlglot reads those that change rows in several tables.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 import sqlglot
@@ -16,19 +19,23 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 DDL = Literal["create", "alter", "rename", "drop", "truncate", "other"]
-Kind = DDL | Literal["rows", "rollback", "transaction"]
+"""Of statements that change tables, as SchemaChange has them."""
+Kind = DDL | Literal["rows", "rollback", "partial rollback", "xa", "transaction"]
+Tables = tuple[tuple[str, str], ...]
 
-_TRANSACTION = re.compile(r"^(SAVEPOINT|RELEASE|ROLLBACK\s+(WORK\s+)?TO|XA\s+(START|END|BEGIN))\b", re.IGNORECASE)
-_ROWS = re.compile(r"^(INSERT|UPDATE|DELETE|REPLACE|LOAD)\b", re.IGNORECASE)
-_TABLE_DDL = re.compile(
-    r"^(CREATE\s+(OR\s+REPLACE\s+)?(TEMPORARY\s+)?TABLE|ALTER\s+(ONLINE\s+|IGNORE\s+)*TABLE|DROP\s+(TEMPORARY\s+)?TABLES?|TRUNCATE|RENAME\s+TABLES?)\b",
-    re.IGNORECASE,
+# Comments are left out, but what stands in /*! */ is executed.
+_TOKEN = re.compile(
+    r"""(?P<skip>/\*M?!\d*|\*/|/\*.*?\*/|--(?=\s)[^\n]*|\#[^\n]*)"""
+    r"""|`(?:[^`]|``)*`|"(?:[^"\\]|\\.|"")*"|'(?:[^'\\]|\\.|'')*'|[\w$\u0080-\U0010ffff]+|\S""",
+    re.DOTALL,
 )
-_COMMENT = re.compile(r"^(\s+|/\*(?!!).*?\*/|--[^\n]*\n|#[^\n]*\n)+", re.DOTALL)
-_NAME = r"(?:`(?:[^`]|``)+`|[\w$\u0080-\uffff]+)"
-_QUALIFIED = rf"{_NAME}(?:\s*\.\s*{_NAME})?"
-_RENAME = re.compile(rf"({_QUALIFIED})\s+TO\s+({_QUALIFIED})", re.IGNORECASE)
-_FIRST_TABLE = re.compile(rf"\b(?:TABLES?|TRUNCATE)\s+(?:IF\s+(?:NOT\s+)?EXISTS\s+)?({_QUALIFIED})", re.IGNORECASE)
+_MODIFIERS = frozenset(
+    ["OR", "REPLACE", "TEMPORARY", "ONLINE", "IGNORE", "IF", "NOT", "EXISTS"]
+    + ["LOW_PRIORITY", "DELAYED", "HIGH_PRIORITY", "QUICK", "INTO"]
+)
+_NO_NEW_NAME = frozenset(["COLUMN", "INDEX", "KEY", "CONSTRAINT"])
+_CHANGES_ROWS = frozenset(["INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD", "WITH"])
+_SQLGLOT_LIMIT = 100_000  # characters; it is slow, and a longer statement is an error anyway
 
 # sqlglot warns of every statement that it takes as a plain command; here that is expected.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
@@ -36,50 +43,151 @@ logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What a statement does to which tables, (database, table); for a rename old and new names in turn."""
+    """What a statement does to which tables, (database, table); for a rename old and new names in turn.
+
+    A statement that changes rows and names no table is one whose tables are not known.
+    """
 
     kind: Kind
-    tables: tuple[tuple[str, str], ...] = ()
+    tables: Tables = ()
+
+
+class _Tokens:
+    """The words and signs of a statement, one after the other."""
+
+    def __init__(self, sql: str, database: str) -> None:
+        found = (match[0] for match in _TOKEN.finditer(sql) if match["skip"] is None)
+        self._rest: Iterator[str] = found
+        self._database = database
+        self.token = ""
+        self.next()
+
+    @property
+    def word(self) -> str:
+        """The token in capitals; "" behind the last."""
+        return self.token.upper()
+
+    def next(self) -> None:
+        """Go on to the next token."""
+        self.token = next(self._rest, "")
+
+    def skip(self, words: frozenset[str]) -> set[str]:
+        """Step over all of these; returns those that were there."""
+        skipped = set()
+        while self.word in words:
+            skipped.add(self.word)
+            self.next()
+        return skipped
+
+    def skip_set_statement(self) -> None:
+        """Step over MariaDB's SET STATEMENT variable = value, ... FOR; another SET is not logged."""
+        self.next()
+        while self.token and self.word != "FOR":
+            self.next()
+        self.next()
+
+    def name(self) -> tuple[str, str]:
+        """A table's name, and step over it."""
+        first = self._identifier()
+        if self.token != ".":
+            return self._database, first
+        self.next()
+        return first, self._identifier()
+
+    def _identifier(self) -> str:
+        token = self.token
+        self.next()
+        quote = token[:1]
+        return token[1:-1].replace(quote * 2, quote) if quote in ("`", '"') else token
 
 
 def read_statement(sql: str, database: str) -> Statement:
     """Classify a logged statement; names without a database belong to `database`."""
-    text = _COMMENT.sub("", sql)
-    if _TRANSACTION.match(text):
+    tokens = _Tokens(sql, database)
+    if tokens.word == "SET":
+        tokens.skip_set_statement()
+    verb = tokens.word
+    if verb in ("SAVEPOINT", "RELEASE"):
         return Statement("transaction")
-    if re.match(r"ROLLBACK\b", text, re.IGNORECASE):
-        return Statement("rollback")
-    if _ROWS.match(text):
-        return Statement("rows", _tables_of(text, database))
-    head = _TABLE_DDL.match(text)
-    if head is None:
+    if verb == "ROLLBACK":
+        tokens.next()
+        tokens.skip(frozenset({"WORK"}))
+        return Statement("partial rollback" if tokens.word == "TO" else "rollback")
+    if verb == "XA":
+        tokens.next()
+        # XA ROLLBACK undoes what was never delivered.
+        return Statement("other" if tokens.word == "ROLLBACK" else "xa")
+    if verb in _CHANGES_ROWS:
+        return Statement("rows", _tables_of(sql, tokens, database))
+    return _table_statement(verb, tokens)
+
+
+def _table_statement(verb: str, tokens: _Tokens) -> Statement:
+    """CREATE, ALTER, DROP, TRUNCATE and RENAME of tables; all else is "other"."""
+    tokens.next()
+    if verb == "TRUNCATE":
+        tokens.skip(frozenset({"TABLE"}))
+        return Statement("truncate", (tokens.name(),))
+    modifiers = tokens.skip(_MODIFIERS)
+    if verb not in ("CREATE", "ALTER", "DROP", "RENAME") or tokens.word not in ("TABLE", "TABLES"):
         return Statement("other")
-    verb = head[1].split()[0].lower()
-    if verb == "rename":
-        names = [name for pair in _RENAME.findall(text) for name in pair]
-        return Statement("rename", tuple(_qualified(name, database) for name in names))
-    tables = _tables_of(text, database)
-    if verb == "truncate":
-        return Statement("truncate", tables)
-    if verb == "alter" and len(tables) > 1 and re.search(r"\bRENAME\b", text, re.IGNORECASE):
-        return Statement("rename", tables)
-    kinds: dict[str, Kind] = {"create": "create", "alter": "alter", "drop": "drop"}
-    return Statement(kinds[verb], tables)
+    if "TEMPORARY" in modifiers:
+        return Statement("drop" if verb == "DROP" else "create")  # of the session alone: no table of the schema
+    tokens.next()
+    tokens.skip(_MODIFIERS)
+    if verb == "CREATE":
+        return Statement("create", (tokens.name(),))
+    if verb == "ALTER":
+        return _alter(tokens)
+    if verb == "DROP":
+        return Statement("drop", tuple(_listed(tokens)))
+    return Statement("rename", tuple(_renamed(tokens)))
 
 
-def _tables_of(text: str, database: str) -> tuple[tuple[str, str], ...]:
-    """The tables a statement names, by sqlglot where it can read it, else the first one behind TABLE."""
+def _alter(tokens: _Tokens) -> Statement:
+    old = tokens.name()
+    while tokens.token:
+        if tokens.word == "RENAME":
+            tokens.next()
+            if tokens.word not in _NO_NEW_NAME:
+                tokens.skip(frozenset({"TO", "AS", "="}))
+                return Statement("rename", (old, tokens.name()))
+        tokens.next()
+    return Statement("alter", (old,))
+
+
+def _listed(tokens: _Tokens) -> Iterator[tuple[str, str]]:
+    """Names with commas between them."""
+    yield tokens.name()
+    while tokens.token == ",":
+        tokens.next()
+        yield tokens.name()
+
+
+def _renamed(tokens: _Tokens) -> Iterator[tuple[str, str]]:
+    """Old and new name, and so on."""
+    while tokens.token:
+        yield tokens.name()
+        while tokens.token and tokens.word != "TO":  # WAIT n, NOWAIT
+            tokens.next()
+        tokens.next()
+        yield tokens.name()
+        while tokens.token and tokens.token != ",":
+            tokens.next()
+        tokens.next()
+
+
+def _tables_of(sql: str, tokens: _Tokens, database: str) -> Tables:
+    """The tables that a statement changes or reads; none when they cannot be told."""
+    if tokens.word in ("INSERT", "REPLACE"):
+        tokens.next()
+        tokens.skip(_MODIFIERS)
+        return (tokens.name(),)
+    if len(sql) > _SQLGLOT_LIMIT:
+        return ()
     try:
-        tree = sqlglot.parse_one(text, dialect="mysql")
-        found = [(table.db or database, table.name) for table in tree.find_all(exp.Table) if table.name]
-    except SqlglotError:
-        found = []
-    if not found:
-        match = _FIRST_TABLE.search(text)
-        found = [_qualified(match[1], database)] if match else []
-    return tuple(dict.fromkeys(found))
-
-
-def _qualified(name: str, database: str) -> tuple[str, str]:
-    parts = [part[1:-1].replace("``", "`") if part.startswith("`") else part for part in re.findall(_NAME, name)]
-    return (parts[0], parts[1]) if len(parts) == 2 else (database, parts[0])
+        tree = sqlglot.parse_one(sql, dialect="mysql")
+        found = ((table.db or database, table.name) for table in tree.find_all(exp.Table) if table.name)
+        return tuple(dict.fromkeys(islice(found, 1000)))
+    except (SqlglotError, RecursionError):
+        return ()

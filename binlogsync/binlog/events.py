@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
 from binlogsync.binlog.bytes import ByteReader
+from binlogsync.binlog.charsets import charset_of
+from binlogsync.binlog.types.text import decode_text
 
 # Log_event_type in libs/mysql/binlog/event/binlog_event.h; from 160 on MariaDB's own.
 QUERY, ROTATE, FORMAT_DESCRIPTION, INCIDENT, GTID, XA_PREPARE, PARTIAL_UPDATE = 2, 4, 15, 26, 33, 38, 39
@@ -73,22 +76,89 @@ def parse_rotate(body: bytes) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A statement as logged, and the database that was current."""
+    """A statement as logged, in the character set of its client, and the database that was current."""
 
     database: str
     sql: str
 
 
 def parse_query(body: bytes) -> Query:
-    """Read the body; the status variables are stepped over. Raises ValueError."""
+    """Read the body; of the status variables only the client's character set. Raises ValueError."""
     reader = ByteReader(body)
     reader.string(8)
     database_size = reader.integer(1)
     reader.integer(2)
-    reader.string(reader.integer(2))
+    charset = _client_charset(reader.string(reader.integer(2)))
     database = reader.string(database_size).decode()
     reader.integer(1)
-    return Query(database, reader.rest().decode("utf-8", "replace"))
+    sql = reader.rest()
+    try:
+        return Query(database, decode_text(sql, charset))
+    except ValueError:  # of another set, or with literals that are no text: the names in it are nearly always ASCII
+        return Query(database, sql.decode("utf-8", "replace"))
+
+
+# Query_event_status_vars that may stand in front of the character set, by code: size, or None for a length in front.
+_STATUS_SIZES = {0: 4, 1: 8, 3: 4, 6: None}
+_STATUS_CHARSET = 4
+
+
+def _client_charset(status: bytes) -> str:
+    """The character set that the statement's text is in; utf8mb4 when the event does not say."""
+    reader = ByteReader(status)
+    while reader.left:
+        code = reader.integer(1)
+        if code == _STATUS_CHARSET:
+            return charset_of(reader.integer(2))
+        if code not in _STATUS_SIZES:
+            break
+        size = _STATUS_SIZES[code]
+        reader.string(reader.integer(1) if size is None else size)
+    return "utf8mb4"
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedGtid:
+    """A GTID with a tag: "uuid:tag", its sequence number, and the commit time in microseconds since 1970 UTC."""
+
+    key: str
+    number: int
+    ts_us: int
+
+
+def parse_tagged_gtid(body: bytes) -> TaggedGtid:
+    """Read the body of a GTID_TAGGED event. Raises ValueError.
+
+    The fields come as libs/mysql/serialization writes them: version, size and last field that may not be ignored, then
+    for each field its number and its value. Source: Gtid_event::define_fields in control_events.h.
+    """
+    reader = ByteReader(body)
+    version = reader.varlen()
+    if version != 1:
+        raise ValueError(f"serialization version {version} is not known")
+    reader.varlen()
+    reader.varlen()
+    fields: dict[int, object] = {}
+    while reader.left and 6 not in fields:
+        number = reader.varlen()
+        if number not in _TAGGED_FIELDS:
+            raise ValueError(f"field {number} stands where a commit time is expected")
+        fields[number] = _TAGGED_FIELDS[number](reader)
+    uuid, gno, tag, ts_us = (fields.get(number) for number in (1, 2, 3, 6))
+    if not (isinstance(uuid, bytes) and isinstance(gno, int) and isinstance(tag, bytes) and isinstance(ts_us, int)):
+        raise ValueError("fields of the GTID are missing")
+    return TaggedGtid(f"{UUID(bytes=uuid)}:{tag.decode('ascii')}", gno, ts_us)
+
+
+_TAGGED_FIELDS: dict[int, Callable[[ByteReader], object]] = {
+    0: ByteReader.varlen,  # flags
+    1: lambda reader: bytes(reader.varlen() & 0xFF for _ in range(16)),
+    2: ByteReader.signed_varlen,
+    3: lambda reader: reader.string(reader.varlen()),
+    4: ByteReader.signed_varlen,  # last_committed
+    5: ByteReader.signed_varlen,  # sequence_number
+    6: ByteReader.varlen,  # immediate_commit_timestamp
+}
 
 
 def gtid_key(kind: int, header: bytes, body: bytes) -> tuple[bytes, str]:

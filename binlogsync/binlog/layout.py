@@ -20,6 +20,7 @@ Image = Literal["before", "after"]
 IMAGES: tuple[Image, Image] = ("before", "after")
 Impossible = dict[tuple[Image, str], pa.StringArray]
 CREATE, UPDATE, DELETE = 0, 1, 2
+_OFFSET_LIMIT = 2**31 - 1  # of Arrow's strings
 
 
 class ColumnError(ValueError):
@@ -103,6 +104,8 @@ class Side:
         count = len(missing)
         children = []
         for column, target in zip(self.columns, targets, strict=True):
+            if target[rows.USED] > _OFFSET_LIMIT:
+                raise ColumnError("more than 2 GiB of text in one event are not supported", column.name, 0)
             try:
                 children.append(build_array(column, Written(arena, target, count)))
             except (ValueError, pa.ArrowInvalid) as error:
@@ -131,15 +134,30 @@ class Layout:
         self, base: int, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], ops: npt.NDArray[np.int8]
     ) -> Decoded:
         """All rows of the events at starts..ends from address `base`; raises ColumnError."""
+        try:
+            return self._decode(base, starts, ends, ops)
+        except ColumnError:
+            # What is found when the columns are whole says nothing of the event: look at each alone.
+            for n in range(len(starts) if len(starts) > 1 else 0):
+                try:
+                    self._decode(base, starts[n : n + 1], ends[n : n + 1], ops[n : n + 1])
+                except ColumnError as error:
+                    raise ColumnError(str(error), error.column, n) from error
+            raise
+
+    def _decode(
+        self, base: int, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], ops: npt.NDArray[np.int8]
+    ) -> Decoded:
         event_bytes = int((ends - starts).sum())
         most = event_bytes // min(side.least for side in self.sides) + 1
         arena = Arena(sum(side.reserve(most, event_bytes) for side in self.sides) + self._notes(most))
         targets = tuple(side.targets(arena, most, event_bytes) for side in self.sides)
         notes = arena.take(self._notes(most))
         readings = (self.sides[0].reading, self.sides[1].reading)
-        counts = rows.decode_rows(base, (starts, ends, ops), readings, (targets[0], targets[1]), notes)
+        counts = rows.decode_rows(base, (starts, ends, ops), readings, (targets[0], targets[1]), notes, most)
         if isinstance(counts, rows.Fault):
-            column = self.sides[counts.image].columns[counts.column].name
+            columns = self.sides[counts.image].columns
+            column = columns[counts.column].name if columns and counts.status != rows.Status.TOO_MANY else ""
             raise ColumnError(rows.REASONS[counts.status], column, counts.event)
         row_ops = np.repeat(ops, counts)
         if not self.captured:

@@ -102,26 +102,30 @@ class Tables:
     at: npt.NDArray[np.int64]
     size: npt.NDArray[np.int64]
     layout: npt.NDArray[np.int32]
+    columns: npt.NDArray[np.int64]
 
     @classmethod
     def empty(cls) -> Tables:
         """No table seen yet."""
         none = np.zeros(0, np.int64)
-        return cls(np.full(TABLE_IDS, -1, np.int32), np.zeros(0, np.uint8), none, none, np.zeros(0, np.int32))
+        return cls(np.full(TABLE_IDS, -1, np.int32), np.zeros(0, np.uint8), none, none, np.zeros(0, np.int32), none)
 
-    def add(self, body: npt.NDArray[np.uint8], table_id: int, layout: int) -> int:
-        """Remember a TABLE_MAP's body and the layout of its full rows; returns its slot."""
+    def add(self, body: npt.NDArray[np.uint8], table_id: int, layout: int, columns: int) -> int:
+        """Remember a TABLE_MAP's body, the layout of its full rows and the number of its columns; returns its slot."""
         slot = len(self.at)
         self.at = np.append(self.at, len(self.known))
         self.size = np.append(self.size, len(body))
         self.layout = np.append(self.layout, np.int32(layout))
+        self.columns = np.append(self.columns, np.int64(columns))
         self.known = np.concatenate([self.known, body])
         self.slots[table_id % TABLE_IDS] = slot
         return slot
 
-    def slot_of(self, table_id: int) -> int:
-        """The slot that the last TABLE_MAP of this id has, or -1."""
-        return int(self.slots[table_id % TABLE_IDS])
+    def rename(self, slot: int, body: npt.NDArray[np.uint8], table_id: int) -> None:
+        """A TABLE_MAP that differs from the one in `slot` in its table id only: the table was opened anew."""
+        at = int(self.at[slot])
+        self.known[at : at + len(body)] = body
+        self.slots[table_id % TABLE_IDS] = slot
 
     def forget_ids(self) -> None:
         """A new binlog file begins: ids mean nothing any more, until their TABLE_MAPs come again."""
@@ -149,7 +153,7 @@ def full_position(previous, low):  # type: ignore[no-untyped-def]
 _EVENTS = "int64[::1], int64[::1], uint8[::1]"
 _TRANSACTIONS = "int64[::1], int32[::1], int64[::1], int64[::1]"
 _ROWS = "int64[::1], int64[::1], int32[::1], int64[::1], int64[::1], int8[::1]"
-_TABLES = "int32[::1], intp, int64[::1], int64[::1], int32[::1]"
+_TABLES = "int32[::1], intp, int64[::1], int64[::1], int32[::1], int64[::1]"
 
 
 @njit("int64(intp, int64, uint8[:,::1], int64, int64)", **KERNEL)
@@ -172,7 +176,7 @@ def _walk(  # type: ignore[no-untyped-def]  # noqa: PLR0915
     base, offset, size, kind, first, count, trailer,
     t_begin, t_key, t_number, t_ts,
     r_at, r_end, r_layout, r_transaction, r_pos, r_op,
-    slots, known, known_at, known_size, known_layout, keys, scratch, state,
+    slots, known, known_at, known_size, known_layout, known_columns, keys, scratch, state,
 ):  # fmt: skip
     """Returns (number of the event stopped at, Halt)."""
     for i in range(first, count):
@@ -185,11 +189,16 @@ def _walk(  # type: ignore[no-untyped-def]  # noqa: PLR0915
         before = state[0]
         if low != 0 and not flags & 0x20 and code != 27 and code != 41:
             state[0] = full_position(state[0], low)
+        elif low == 0 and state[1] == 1 and not flags & 0x20 and code != 27 and code != 41:
+            state[0] += size[i] + trailer  # MariaDB 11 and newer log no offsets inside a transaction
         begin = state[0] - size[i] - trailer
         if code == 33 or code == 34 or code == 162:  # GTID, anonymous GTID, MariaDB's GTID
             if end - body < (13 if code == 162 else 25):
                 state[0] = before
                 return i, 6
+            if code == 162 and load_u8(body + 12) & 0x40:  # the changes of an XA transaction that is only prepared
+                state[0] = before
+                return i, 1
             ts_us = types.int64(load_u32(event)) * 1_000_000
             found = types.int64(-1)
             number = types.int64(0)
@@ -205,7 +214,7 @@ def _walk(  # type: ignore[no-untyped-def]  # noqa: PLR0915
             if found < 0 and code != 34:
                 state[0] = before
                 return i, 3
-            if code != 162 and end - body >= 49 and load_u8(body + 25) == 2:
+            if code != 162 and end - body >= 50 and load_u8(body + 25) == 2:
                 ts_us = load_i64(body + 42) & 0x7FFFFFFFFFFFFF
             t = state[2]
             t_begin[t], t_key[t], t_number[t], t_ts[t] = begin, found, number, ts_us
@@ -249,6 +258,9 @@ def _walk(  # type: ignore[no-untyped-def]  # noqa: PLR0915
                 columns = types.int64(load_u16(at))
                 at += 2
             elif columns > 250:
+                state[0] = before
+                return i, 6
+            if columns != known_columns[slot]:
                 state[0] = before
                 return i, 6
             width = (columns + 7) // 8
@@ -311,6 +323,7 @@ def walk(
         base, index.offset, index.size, index.kind, *span, trailer,
         transactions.begin, transactions.key, transactions.number, transactions.ts_us,
         rows.at, rows.end, rows.layout, rows.transaction, rows.pos, rows.op,
-        tables.slots, tables.known.ctypes.data, tables.at, tables.size, tables.layout, keys, scratch, state,
+        tables.slots, tables.known.ctypes.data, tables.at, tables.size, tables.layout, tables.columns,
+        keys, scratch, state,
     )  # fmt: skip
     return at, Halt(halt)

@@ -10,6 +10,7 @@ decoded exactly raises DecodeError, and the reader is of no use any more.
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from binlogsync.binlog.catalog import Catalog, table_name
 from binlogsync.binlog.ddl import DDL, read_statement
 from binlogsync.binlog.frames import CHECKSUM_SIZE, HEADER_SIZE, Stop, index_event, index_events
 from binlogsync.binlog.layout import UPDATE, ColumnError
-from binlogsync.binlog.plan import Field, Halt
+from binlogsync.binlog.plan import ARTIFICIAL, Field, Halt, full_position
 from binlogsync.binlog.spill import Spill, join_packets
 from binlogsync.errors import DecodeError
 from binlogsync.flush import SchemaChange
@@ -40,6 +41,7 @@ _STOP_REASONS = {
     Stop.BAD_CHECKSUM: "the event's checksum is wrong: the binlog is damaged, or the bytes were on their way",
     Stop.BAD_PACKET: "a packet that is no event, no error and no end",
 }
+_XA = "XA transactions are not supported yet: their changes are logged before it is known whether they commit"
 _HALT_REASONS = {
     Halt.NO_TABLE_MAP: "rows whose TABLE_MAP was not seen; start at the beginning of a transaction",
     Halt.MALFORMED: "the event is shorter than what it says it holds",
@@ -75,6 +77,7 @@ class BinlogReader:
         self._assembler = Assembler(self._catalog, checkpoint, server, mariadb=options.mariadb)
         self._spill = Spill()
         self._checksum = False
+        self._tagged: dict[str, int] = {}  # tagged GTID keys, by their number
         self._started = False  # a format description was seen: the position is that of this dump
 
     @property
@@ -121,11 +124,13 @@ class BinlogReader:
         base = int(buffer.ctypes.data)
         trailer = CHECKSUM_SIZE if self._checksum else 0
         begun = at = 0
+        place = self._assembler.state[Field.POS]
         try:
             while at < count:
                 at, halt = self._assembler.walk(base, at, count, trailer)
                 if halt == Halt.DONE:
                     break
+                place = self._assembler.state[Field.POS]
                 if halt == Halt.RARE:
                     ended = self._rare(buffer, base, at, at + 1 - begun)
                     at += 1
@@ -136,6 +141,7 @@ class BinlogReader:
                     at = self._learn(buffer, at, halt)
         except DecodeError:
             # What lies before the event that cannot be read is good, and is handed over before the error.
+            self._assembler.state[Field.POS] = place
             if at > begun:
                 yield self._assembler.finish(base, "more", at - begun)
             raise
@@ -183,26 +189,42 @@ class BinlogReader:
         """Handle an event that comes seldom; returns the stretch that ends with it, if one does."""
         header, body = self._event(buffer, i)
         kind, flags = header[4], int.from_bytes(header[17:19], "little")
-        if kind == events.ROTATE:
-            # The first rotate of a dump comes before the format description that says whether it has a checksum.
-            if not self._started and zlib.crc32(header + body[:-CHECKSUM_SIZE]) == int.from_bytes(
-                body[-CHECKSUM_SIZE:], "little"
-            ):
-                body = body[:-CHECKSUM_SIZE]
-            return self._rotate(base, body, count)
         place = self._place(header)
+        try:
+            if kind == events.ROTATE:
+                # The first rotate of a dump comes before the format description that says whether it has a checksum.
+                if not self._started and _has_checksum(header + body):
+                    body = body[:-CHECKSUM_SIZE]
+                return self._rotate(base, *events.parse_rotate(body), count)
+            if kind == events.QUERY:
+                query = events.parse_query(body)
+                self._assembler.advance(header)
+                return self._query(base, query, place, count)
+            if kind == events.GTID_TAGGED:
+                self._begin_tagged(header, events.parse_tagged_gtid(body), place)
+                return None
+        except ValueError as error:
+            self._refuse(f"{events.name_of(kind)}: {error}", place)
         self._assembler.advance(header)
-        if kind == events.QUERY:
-            return self._query(base, body, place, count)
+        if kind == events.MARIADB_GTID:  # the one kind that is left to Python
+            self._refuse(_XA, place)
         if kind in events.REMEDIES:
             self._refuse(f"{events.name_of(kind)} events are not decoded: {events.REMEDIES[kind]}", place)
         if not flags & _IGNORABLE:
             self._refuse(f"{events.name_of(kind)} events are not decoded, and may carry changes", place)
         return None
 
-    def _rotate(self, base: int, body: bytes, count: int) -> Stretch | None:
+    def _begin_tagged(self, header: bytes, gtid: events.TaggedGtid, place: BinlogPosition) -> None:
+        """A transaction whose GTID has a tag; the walk knows only those without."""
+        if gtid.key not in self._tagged:
+            # Stands among the UUIDs that the walk compares with, and is none that a server has.
+            digest = hashlib.blake2b(gtid.key.encode(), digest_size=16).digest()
+            self._tagged[gtid.key] = self._assembler.add_key(digest, gtid.key)
+        self._assembler.advance(header)
+        self._assembler.begin(self._tagged[gtid.key], gtid.number, gtid.ts_us, place.pos)
+
+    def _rotate(self, base: int, file: str, pos: int, count: int) -> Stretch | None:
         """The next file begins. The first of a dump only says where it begins, and each comes twice."""
-        file, pos = events.parse_rotate(body)
         assembler = self._assembler
         if file == assembler.file and self._started:
             return None
@@ -217,17 +239,25 @@ class BinlogReader:
         self._catalog.tables.forget_ids()
         return replace(stretch, checkpoint=replace(stretch.checkpoint, position=assembler.position))
 
-    def _query(self, base: int, body: bytes, place: BinlogPosition, count: int) -> Stretch | None:
+    def _query(self, base: int, query: events.Query, place: BinlogPosition, count: int) -> Stretch | None:
         """A statement: part of a transaction, DDL, or something that touches no captured table."""
-        query = events.parse_query(body)
         statement = read_statement(query.sql, query.database)
         tables = tuple(table for table in statement.tables if self._options.captures(*table))
         if statement.kind == "transaction":
             return None
         assembler = self._assembler
-        if statement.kind == "rollback" and assembler.has_changes:
+        if statement.kind in ("rollback", "partial rollback") and assembler.has_changes:
             self._refuse(
-                "a transaction with changes was rolled back after it was logged: it mixes storage engines", place
+                "changes were rolled back after they were logged: the transaction mixes storage engines", place
+            )
+        if statement.kind == "partial rollback":
+            return None
+        if statement.kind == "xa":
+            self._refuse(_XA, place)
+        if statement.kind == "other" and assembler.is_open and not assembler.is_alone:
+            self._refuse(
+                "a statement inside a transaction is logged as text, and may change rows: set binlog_format to ROW",
+                place,
             )
         if statement.kind == "rows" and (tables or not statement.tables):
             name = ".".join(tables[0]) if tables else None
@@ -249,6 +279,8 @@ class BinlogReader:
             description = events.parse_format_description(body)
         except (ValueError, IndexError) as error:
             self._refuse(f"FORMAT_DESCRIPTION: {error}", self._place(header))
+        if not _has_checksum(payload[1:]):  # it has one even where the events behind it have none
+            self._refuse(_STOP_REASONS[Stop.BAD_CHECKSUM], self._place(header))
         self._checksum = description.checksum
         self._started = True
         self._assembler.advance(header)
@@ -266,13 +298,21 @@ class BinlogReader:
         """Where an event begins."""
         size, end = int.from_bytes(header[9:13], "little"), int.from_bytes(header[13:17], "little")
         here = self._assembler.position
-        return BinlogPosition(here.file, max(end - size, 0)) if end else here
+        if not end or int.from_bytes(header[17:19], "little") & ARTIFICIAL:
+            return here
+        return BinlogPosition(here.file, max(full_position(here.pos, end) - size, 0))
 
     def _refuse(
         self, reason: str, place: BinlogPosition | None = None, table: str | None = None, column: str | None = None
     ) -> NoReturn:
         place = place or self._assembler.position
         raise DecodeError(reason, file=place.file, pos=place.pos, table=table, column=column)
+
+
+def _has_checksum(event: bytes) -> bool:
+    """True when the event ends with the CRC-32 of what is in front."""
+    body = event[:-CHECKSUM_SIZE]
+    return zlib.crc32(body) == int.from_bytes(event[-CHECKSUM_SIZE:], "little")
 
 
 def _payload(buffer: Bytes, at: int) -> bytes:

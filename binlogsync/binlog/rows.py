@@ -61,6 +61,7 @@ class Status(IntEnum):
     BAD_DECIMAL = 2
     BAD_CHARACTER = 3
     BAD_LENGTH = 4
+    TOO_MANY = 5
 
 
 REASONS = {
@@ -68,6 +69,7 @@ REASONS = {
     Status.BAD_DECIMAL: "a group of DECIMAL digits is out of range",
     Status.BAD_CHARACTER: "a byte is no character of the column's character set",
     Status.BAD_LENGTH: "the value is longer than its column",
+    Status.TOO_MANY: "the event holds more rows than its bytes can, NULLs where the column has none",
 }
 
 
@@ -246,11 +248,13 @@ _TABLES = "int64[:,::1], int64[:,::1]"
 
 @njit(
     f"UniTuple(int64, 4)(intp, int64[::1], int64[::1], int8[::1], int64[::1], {_TABLES}, {_TABLES}, "
-    "uint32[:,::1], intp)",
+    "uint32[:,::1], intp, int64)",
     **KERNEL,
 )
-def _decode(base, starts, ends, ops, counts, b_reading, a_reading, b_out, a_out, recoding, notes):  # type: ignore[no-untyped-def]
-    """Returns (rows, Status, event, image << 32 | column)."""
+def _decode(  # type: ignore[no-untyped-def]
+    base, starts, ends, ops, counts, b_reading, a_reading, b_out, a_out, recoding, notes, most
+):  # fmt: skip
+    """Returns (rows, Status, event, image << 32 | column); writes no more than `most` rows."""
     b_how, b_to, b_columns = types.intp(b_reading.ctypes.data), types.intp(b_out.ctypes.data), len(b_reading)
     a_how, a_to, a_columns = types.intp(a_reading.ctypes.data), types.intp(a_out.ctypes.data), len(a_reading)
     recode = types.intp(recoding.ctypes.data)
@@ -261,6 +265,8 @@ def _decode(base, starts, ends, ops, counts, b_reading, a_reading, b_out, a_out,
         op = ops[e]
         first = row
         while at < end:
+            if row == most:
+                return row, types.int64(5), e, types.int64(0)
             if op == 0:
                 _absent(row, b_columns, b_how, b_to)
             else:
@@ -284,15 +290,17 @@ def decode_rows(
     readings: tuple[Table, Table],
     targets: tuple[Table, Table],
     notes: int,
+    most: int,
 ) -> npt.NDArray[np.int64] | Fault:
     """Decode all rows of `events` (offsets of first row and end from `base`, op), before and after images into
     `targets`.
 
-    `notes` is the address of a list of impossible dates: their number, then (image, column, row, packed value) of each.
+    There is memory for `most` rows. `notes` is the address of a list of impossible dates: their number, then (image,
+    column, row, packed value) of each.
     Returns the rows of each event, or the Fault that ended it.
     """
     counts = np.zeros(len(events[0]), np.int64)
-    _, status, event, place = _decode(base, *events, counts, *readings, *targets, text.RECODING_TABLES, notes)
+    _, status, event, place = _decode(base, *events, counts, *readings, *targets, text.RECODING_TABLES, notes, most)
     if status:
         return Fault(Status(status), event, place >> 32, place & 0xFFFFFFFF)
     return counts

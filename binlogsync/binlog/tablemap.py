@@ -16,13 +16,16 @@ from binlogsync.schema import Column, TableSchema
 
 # Type codes of the server, enum_field_types in include/field_types.h.
 TINY, SHORT, LONG, FLOAT, DOUBLE, LONGLONG, INT24, DATE_OLD, YEAR = 1, 2, 3, 4, 5, 8, 9, 10, 13
+BLOB_COMPRESSED, VARCHAR_COMPRESSED = 140, 141  # MariaDB's
 VARCHAR, BIT, TIMESTAMP2, DATETIME2, TIME2, VECTOR = 15, 16, 17, 18, 19, 242
 JSON, NEWDECIMAL, ENUM, SET, BLOB, VAR_STRING, STRING, GEOMETRY = 245, 246, 247, 248, 252, 253, 254, 255
 
 _NUMERIC = frozenset({TINY, SHORT, INT24, LONG, LONGLONG, NEWDECIMAL, FLOAT, DOUBLE})
 _CHARACTER = frozenset({STRING, VAR_STRING, VARCHAR, BLOB})
-_TWO_BYTES_OF_METADATA = frozenset({VARCHAR, BIT, NEWDECIMAL, ENUM, SET, VAR_STRING, STRING})
-_ONE_BYTE_OF_METADATA = frozenset({FLOAT, DOUBLE, BLOB, GEOMETRY, JSON, VECTOR, TIMESTAMP2, DATETIME2, TIME2})
+_TWO_BYTES_OF_METADATA = frozenset({VARCHAR, BIT, NEWDECIMAL, ENUM, SET, VAR_STRING, STRING, VARCHAR_COMPRESSED})
+_ONE_BYTE_OF_METADATA = frozenset(
+    {FLOAT, DOUBLE, BLOB, GEOMETRY, JSON, VECTOR, TIMESTAMP2, DATETIME2, TIME2, BLOB_COMPRESSED}
+)
 _BLOB_SIZES = {1: "tiny", 2: "", 3: "medium", 4: "long"}
 _PLAIN = {
     TINY: "tinyint",
@@ -38,6 +41,8 @@ _PLAIN = {
     JSON: "json",
     GEOMETRY: "geometry",
     VECTOR: "vector",
+    BLOB_COMPRESSED: "compressed blob",
+    VARCHAR_COMPRESSED: "compressed varchar",
     TIMESTAMP2: "timestamp",
     DATETIME2: "datetime",
     TIME2: "time",
@@ -71,22 +76,42 @@ class TableMap:
     named: bool
 
 
-def parse_table_map(body: bytes, *, mariadb: bool) -> TableMap:
-    """Read the event's body (no header, no checksum). Raises ValueError when it is not a TABLE_MAP."""
-    reader = ByteReader(body)
-    table_id = reader.integer(6)
-    reader.integer(2)
+def parse_name(body: bytes) -> tuple[str, str]:
+    """Database and table of an event's body. Raises ValueError when it has no such thing."""
+    return _read_name(ByteReader(body))
+
+
+def _read_name(reader: ByteReader) -> tuple[str, str]:
+    """The head of the body; the reader is behind it afterwards."""
+    reader.string(8)
     database = reader.string(reader.integer(1)).decode()
     reader.integer(1)
     table = reader.string(reader.integer(1)).decode()
     reader.integer(1)
+    return database, table
+
+
+def parse_table_map(body: bytes, *, mariadb: bool, captured: bool = True) -> TableMap:
+    """Read the event's body (no header, no checksum). Raises ValueError when it is not a TABLE_MAP.
+
+    Of a table that is not captured only the sizes of its columns are read, whatever its character sets and labels.
+    """
+    reader = ByteReader(body)
+    database, table = _read_name(reader)
+    table_id = int.from_bytes(body[:6], "little")
     count = reader.packed()
     codes = reader.string(count)
     meta = ByteReader(reader.string(reader.packed()))
     raw = tuple(_raw_column(code, meta) for code in codes)
     null_bits = reader.string((count + 7) // 8)
     nullable = [bool(null_bits[i // 8] >> i % 8 & 1) for i in range(count)]
+    if not captured:
+        nothing = _OptionalMetadata((), frozenset(), {}, {}, (), frozenset())
+        plain = tuple(nothing.column(i, raw[i], nullable[i]) for i in range(count))
+        return TableMap(table_id, TableSchema(database, table, plain), raw, named=False)
     optional = _OptionalMetadata.parse(reader, raw, mariadb=mariadb)
+    if optional.names and len(optional.names) != count:
+        raise ValueError(f"{len(optional.names)} names for {count} columns")
     columns = tuple(optional.column(i, raw[i], nullable[i]) for i in range(count))
     key = tuple(columns[i].name for i in optional.primary_key)
     return TableMap(table_id, TableSchema(database, table, columns, key), raw, bool(optional.names))
@@ -135,12 +160,15 @@ class _OptionalMetadata:
         labels |= _labels(fields.get(6, b""), _numbers(raw, lambda code: code == ENUM))
         visible = fields.get(12)
         hidden = set(range(len(raw))) - set(_bits(visible, list(range(len(raw))))) if visible is not None else set()
+        key = _primary_key(fields)
+        if any(i >= len(raw) for i in key):
+            raise ValueError(f"a primary key of column number {max(key) + 1} in a table of {len(raw)} columns")
         return cls(
             tuple(name.decode() for name in _strings(fields.get(4, b""))),
             frozenset(_bits(fields.get(1, b""), _numbers(raw, lambda code: code in numeric))),
             collations,
             labels,
-            _primary_key(fields),
+            key,
             frozenset(hidden),
         )
 
@@ -167,6 +195,8 @@ class _OptionalMetadata:
         """CHAR, VARCHAR, TEXT, or their binary twins."""
         binary = charset == BINARY
         if raw.code == BLOB:
+            if raw.meta not in _BLOB_SIZES:
+                raise ValueError(f"a BLOB with a length of {raw.meta} bytes")
             kind = _BLOB_SIZES[raw.meta] + ("blob" if binary else "text")
             return replace(plain, type=kind, charset=None if binary else charset)
         kind = ("binary" if binary else "char") if raw.code == STRING else ("varbinary" if binary else "varchar")
@@ -208,6 +238,8 @@ def _collations(fields: dict[int, bytes], default: int, each: int, columns: list
     collation, *pairs = _packed_numbers(fields[default])
     found = dict.fromkeys(columns, collation)
     for k, other in zip(pairs[::2], pairs[1::2], strict=True):
+        if k >= len(columns):
+            raise ValueError(f"a character set of text column {k + 1} of {len(columns)}")
         found[columns[k]] = other
     return found
 

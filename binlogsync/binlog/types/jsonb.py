@@ -112,7 +112,7 @@ def _quoted(text: str) -> str:
 
 
 def double_text(value: float) -> str:
-    """A double as MySQL prints it in JSON: the shortest digits that read back, with ".0" where it looks like an integer.
+    """A double as MySQL prints it in JSON: the shortest digits that read back, ".0" behind an integer.
 
     Source: my_gcvt in strings/dtoa.cc: an exponent where the point lies beyond 15 digits on either side.
     """
