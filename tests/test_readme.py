@@ -1,0 +1,54 @@
+"""What README.md names is there: files, make targets, variables, types; its Python compiles."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from binlogsync.mirror_schema import duck_type
+from binlogsync.schema import BINARY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, arrow_type
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+TYPES = README.split("| --- | --- | --- | --- |")[1].split("## Limits")[0]
+SAMPLES = [
+    *(Column("x", kind) for kind in (*INTEGER_BITS, *TEXT_TYPES, *BINARY_TYPES)),
+    *(Column("x", kind) for kind in ("float", "double", "date", "year", "json")),
+    *(Column("x", kind, fsp=6) for kind in ("datetime", "timestamp", "time")),
+    *(Column("x", kind, labels=("a",)) for kind in ("enum", "set")),
+    Column("x", "bit", length=1),
+    Column("x", "decimal", precision=10, scale=2),
+]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(set(re.findall(r"`((?:tests|binlogsync|pipelines|resources|sensors|bench)/[\w./]+)`", README)))
+)
+def test_files_it_names_exist(path: str) -> None:
+    assert (ROOT / path).exists()
+
+
+def test_make_targets_it_names_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`?make ([a-z-]+)", README)) <= targets
+
+
+def test_variables_it_names_are_in_the_example() -> None:
+    example = (ROOT / ".env.example").read_text()
+    assert [name for name in re.findall(r"BINLOGSYNC_[A-Z_]+[A-Z]", README) if name not in example] == []
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_its_python_compiles(block: str) -> None:
+    compile(block, "README.md", "exec")
+
+
+@pytest.mark.parametrize("column", SAMPLES, ids=lambda column: column.type)
+def test_every_type_is_in_the_table(column: Column) -> None:
+    """As itself, with its Arrow type's name in the third column and DuckDB's in the fourth."""
+    row = next(line for line in TYPES.splitlines() if re.search(rf"`{column.type}[`(]", line))
+    _, _, _, arrow, duck, _ = row.split("|")
+    if column.type not in INTEGER_BITS:
+        name = re.split(r"[<(\[]", str(arrow_type(column)))[0]
+        assert {"float": "float32", "double": "float64"}.get(name, name) in arrow
+        assert re.split(r"[(\[]", duck_type(column))[0] in duck
