@@ -142,6 +142,16 @@ class Assembler:
         self.transactions.number[at], self.transactions.ts_us[at] = number, ts_us
         self.state[Field.TRANSACTIONS], self.state[Field.OPEN], self.state[Field.ALONE] = at + 1, 1, 1
 
+    def take_back(self) -> None:
+        """Forget the open transaction, unless a part of it has been handed over already."""
+        last = int(self.state[Field.TRANSACTIONS]) - 1
+        if self._carried and last == 0:
+            return
+        planned = self.rows.transaction[: int(self.state[Field.ROWS])]
+        self.state[Field.ROWS] = int((planned < last).sum())
+        self.state[Field.TRANSACTIONS], self.state[Field.OPEN] = last, 0
+        self.state[Field.POS] = self.transactions.begin[last]
+
     def finish(
         self,
         base: int,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from binlogsync.binlog.layout import UPDATE, Layout
+from binlogsync.binlog.layout import UPDATE, ColumnError, Layout
 from binlogsync.binlog.plan import Tables
 from binlogsync.binlog.tablemap import TableMap, parse_name, parse_table_map
 from binlogsync.schema import TableSchema
@@ -61,6 +61,10 @@ class Catalog:
             table = self._maps[full]
             width = len(bitmaps) // (2 if op == UPDATE else 1)
             first, last = _columns(bitmaps[:width], len(table.raw)), _columns(bitmaps[-width:], len(table.raw))
+            if not first and not last:
+                raise ColumnError(
+                    "rows that hold no column cannot be counted; run: SET GLOBAL binlog_row_image = 'FULL'", "", 0
+                )
             self._partial[key] = len(self.layouts)
             self.layouts.append(Layout.of(table, (first, last), captured=self.layouts[full].captured))
             self._maps.append(table)

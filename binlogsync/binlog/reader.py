@@ -141,7 +141,7 @@ class BinlogReader:
                     at = self._learn(buffer, at, halt)
         except DecodeError:
             # What lies before the event that cannot be read is good, and is handed over before the error.
-            self._assembler.state[Field.POS] = place
+            self._assembler.state[Field.POS] = min(place, self._assembler.state[Field.POS])
             if at > begun:
                 yield self._assembler.finish(base, "more", at - begun)
             raise
@@ -247,6 +247,7 @@ class BinlogReader:
             return None
         assembler = self._assembler
         if statement.kind in ("rollback", "partial rollback") and assembler.has_changes:
+            assembler.take_back()
             self._refuse(
                 "changes were rolled back after they were logged: the transaction mixes storage engines", place
             )
