@@ -9,7 +9,6 @@ import pytest
 
 from binlogsync import embedded
 
-
 _SERVER_FIXTURES = {"server", "own_mysql", "plain_mysql", "own_mariadb"}
 
 
