@@ -125,7 +125,8 @@ class TailThread:
         self.progress = progress
 
 
-def mirror(url: str, source: str, path: Path, table: tuple[str, str]) -> Consumed:
-    """Drain the table into its mirror."""
+def mirror(url: str, source: str, path: Path, table: tuple[str, str], max_s: float | None = None) -> Consumed:
+    """Drain the table into its mirror; while writers write that has no end but `max_s`."""
+    options = ConsumeOptions(idle_s=0.5, gather_s=0.1, max_s=max_s)
     with StreamReader(NatsOptions(url=url), source) as reader:
-        return consume(reader, table, Mirror(path, *table), ConsumeOptions(idle_s=0.5, gather_s=0.1), threading.Event())
+        return consume(reader, table, Mirror(path, *table), options, threading.Event())

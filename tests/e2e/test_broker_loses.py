@@ -1,0 +1,153 @@
+"""The broker loses what it had acknowledged: its files are put back to an earlier copy, or the stream is deleted.
+
+What the server's binlog still holds comes again, once and in order, and it is said loudly.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from binlogsync import embedded
+from binlogsync.embedded import NATSServer
+from binlogsync.sinks.audit import AuditSink
+from binlogsync.stores.memory import MemoryPositions
+from binlogsync.subjects import stream_name
+from tests.databases import FreshDatabase
+from tests.e2e.oracle import (
+    Place,
+    assert_exact,
+    assert_mirrored,
+    assert_same,
+    audit_places,
+    binlog_changes,
+    place,
+    stream_places,
+)
+from tests.e2e.tailing import TailThread, config_of, mirror, options_of, stream_sink
+from tests.e2e.writers import TABLES, Writers
+from tests.nats_commands import delete_stream
+
+
+class Site:
+    """A source with writers, a broker of its own, an audit log, and mirrors of all tables."""
+
+    def __init__(self, mysql: FreshDatabase, nats: NATSServer, folder: Path) -> None:
+        self.mysql, self.nats, self.folder = mysql, nats, folder
+        self.source = f"loses-{mysql.name}"
+        self.config = config_of(mysql.server, self.source)
+        self.writers = Writers(mysql, seed=4)
+        self.store = MemoryPositions()
+        self.audit = folder / "audit.duckdb"
+
+    def tail(self) -> TailThread:
+        sinks = [stream_sink(self.nats.url), AuditSink(self.audit)]
+        return TailThread(self.config, sinks, self.store, options_of(self.source, self.mysql.name))
+
+    def copy_files(self) -> None:
+        """A copy of the broker's files, made while it is down."""
+        self.nats.stop()
+        shutil.copytree(self.nats.store_dir / "jetstream", self.folder / "copy")
+        self.nats.start()
+
+    def put_files_back(self) -> None:
+        self.nats.kill()
+        shutil.rmtree(self.nats.store_dir / "jetstream")
+        shutil.copytree(self.folder / "copy", self.nats.store_dir / "jetstream")
+        self.nats.start()
+
+    def mirror_all(self, max_s: float | None = None) -> None:
+        for table in TABLES:
+            mirror(self.nats.url, self.source, self.folder / "mirrors.duckdb", (self.mysql.name, table), max_s)
+
+    def assert_all_exact(self) -> None:
+        changes = assert_exact((self.config, self.mysql.name), self.nats.url, self.source)
+        assert_same(audit_places(self.audit), [place(change) for change in changes], "audit log")
+        self.assert_mirrors()
+
+    def assert_mirrors(self) -> None:
+        self.mirror_all()
+        for table in TABLES:
+            assert_mirrored(self.mysql.server, self.folder / "mirrors.duckdb", self.mysql.name, table)
+
+    def wanted(self) -> list[Place]:
+        return [place(change) for change in binlog_changes(self.config, self.mysql.name)]
+
+
+@pytest.fixture
+def site(mysql: FreshDatabase, tmp_path: Path) -> Iterator[Site]:
+    with embedded.nats() as server:
+        yield Site(mysql, server, tmp_path)
+
+
+def test_while_the_tail_runs(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    with site.writers.running(), site.tail() as tail:
+        tail.wait_stored(200)
+        site.copy_files()
+        tail.wait_stored(tail.progress.changes + 300)
+        site.mirror_all(max_s=1.0)
+        site.put_files_back()
+        tail.wait_stored(tail.progress.changes + 200)
+        site.writers.stop()
+        tail.catch_up()
+    said = "\n".join(tail.progress.recoveries)
+    assert f"stream {stream_name(site.source)} LOST MESSAGES that NATS had acknowledged" in said
+    assert "jetstream ends at" in said
+    assert f"though it had acknowledged {site.source} up to" in said
+    assert "LOST what lies between; reading that again" in caplog.text
+    site.assert_all_exact()
+
+
+def test_while_the_tail_is_stopped(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    with site.writers.running():
+        with site.tail() as tail:
+            tail.wait_stored(200)
+            site.copy_files()
+            tail.wait_stored(tail.progress.changes + 300)
+            site.mirror_all(max_s=1.0)
+        site.put_files_back()
+        with site.tail() as again:
+            again.wait_stored(200)
+            site.writers.stop()
+            again.catch_up()
+    assert "jetstream ends at" in again.progress.recoveries[0]
+    assert "LOST what lies between; reading that again" in caplog.text
+    site.assert_all_exact()
+
+
+@pytest.mark.parametrize("while_running", [True, False], ids=["running", "stopped"])
+def test_the_whole_stream(while_running: bool, site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """The position store decides: what lies behind the saved checkpoint comes once and in order, what lay before is gone.
+
+    The audit log and the mirrors, which had it, stay exact.
+    """
+    with site.writers.running():
+        with site.tail() as tail:
+            tail.wait_stored(200)
+            site.writers.stop()
+            tail.catch_up()
+            site.mirror_all()
+            before = len(site.wanted())
+            if while_running:
+                delete_stream(site.nats.url, stream_name(site.source))
+                site.mysql.execute("INSERT INTO visits VALUES ('behind', 1), ('behind', 2)")
+                site.mysql.execute("UPDATE orders SET note = 'behind'")
+                tail.catch_up()
+        if not while_running:
+            delete_stream(site.nats.url, stream_name(site.source))
+            site.mysql.execute("INSERT INTO visits VALUES ('behind', 1), ('behind', 2)")
+            site.mysql.execute("UPDATE orders SET note = 'behind'")
+            with site.tail() as tail:
+                tail.catch_up()
+    said = "\n".join(tail.progress.recoveries)
+    assert "jetstream is empty, though" in said
+    assert "it is new, or LOST EVERYTHING; going on from" in said
+    assert said.splitlines()[-1] in caplog.text
+    wanted = site.wanted()
+    assert len(wanted) > before + 2
+    assert_same(stream_places(site.nats.url, site.source), wanted[before:], "stream behind the saved checkpoint")
+    assert_same(audit_places(site.audit), wanted, "audit log")
+    site.assert_mirrors()
