@@ -32,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             workload = Workload(mysql, options.rate)
             _say(f"MySQL {mysql.version} and NATS run; {options.rate:g} changes a second; starting Dagster ...")
             with dagster(mysql, nats, options.dir, options.port) as stack, workload:
-                code = _checked(stack, options.deadline) if options.check else _watched(stack, stop, options.seconds)
+                code = (
+                    _checked(stack, options.deadline, stop) if options.check else _watched(stack, stop, options.seconds)
+                )
                 _say(f"stopping: {workload.changes:,} changes were made; the tail flushes what is left ...")
     except BinlogSyncError as error:
         _say(f"{type(error).__name__}: {error}")
@@ -58,9 +60,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _checked(stack: Stack, deadline_s: float) -> int:
+def _checked(stack: Stack, deadline_s: float, stop: threading.Event) -> int:
     """--check: follow one row."""
-    result = check(stack, deadline_s, _say)
+    result = check(stack, deadline_s, stop, _say)
     _print(
         f"OK: tail STARTED after {result.started_s:.1f} s; commit to stream {result.stream_s:.1f} s; "
         f"commit to mirror {result.mirror_s:.1f} s"

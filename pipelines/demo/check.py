@@ -1,5 +1,6 @@
 """The demo without a person: is the tail started by its sensor, and does a row come through to stream and mirror?"""
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,40 +34,50 @@ class Checked:
     mirror_s: float
 
 
-def check(stack: Stack, deadline_s: float, say: Callable[[str], None]) -> Checked:
-    """Wait for the tail, commit a marked row, and follow it. Raises CheckFailedError."""
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Waits for things until a deadline, and no longer than the stack runs and nobody says stop."""
+
+    stack: Stack
+    stop: threading.Event
+    deadline: float
+
+    def wait(self, what: str, look: Callable[[], Found | None]) -> Found:
+        """The first result that is one; raises CheckFailedError."""
+        while True:
+            found = look()
+            if found:
+                return found
+            if self.stop.wait(0.2):
+                raise CheckFailedError(f"stopped while waiting for {what}")
+            if self.stack.dagster.poll() is not None:
+                raise CheckFailedError(f"dagster dev ended while waiting for {what}:\n{_log_end(self.stack)}")
+            if time.monotonic() > self.deadline:
+                log = f"the end of {self.stack.dagster_log}:\n{_log_end(self.stack)}"
+                raise CheckFailedError(f"waited too long for {what}; {log}")
+
+
+def check(stack: Stack, deadline_s: float, stop: threading.Event, say: Callable[[str], None]) -> Checked:
+    """Wait for the tail, commit a marked row, and follow it. Raises CheckFailedError, also when `stop` is set."""
     begun = time.monotonic()
-    deadline = begun + deadline_s
-    run = _wait(stack, deadline, "the tail's run to be STARTED by its sensor", lambda: _tail_run(stack.dagster_home))
+    wait = Patience(stack, stop, begun + deadline_s).wait
+    run = wait("the tail's run to be STARTED by its sensor", lambda: _tail_run(stack.dagster_home))
     started_s = time.monotonic() - begun
     say(f"tail run {run.run_id[:8]} is STARTED, by sensor {run.tags['dagster/sensor_name']}")
-    with _wait(stack, deadline, "the tail to make its stream", lambda: _reader(stack)) as reader:
+    with wait("the tail to make its stream", lambda: _reader(stack)) as reader:
         first = reader.last_sequence() + 1
         reader.ensure_durable("demo_check", "shop", "customers", first)
         with stack.mysql.connect() as connection, connection.cursor() as cursor:
             cursor.execute("INSERT INTO shop.customers (email, credit) VALUES (%s, 12.34)", (_MARKED,))
         committed = time.monotonic()
-        _wait(stack, deadline, "the row to be in the stream", lambda: _in_stream(reader))
+        wait("the row to be in the stream", lambda: _in_stream(reader))
         stream_s = time.monotonic() - committed
         reader.delete_durable("demo_check")
     say(f"the row is in the stream, {stream_s:.1f} s after its commit")
-    _wait(stack, deadline, "the row to be in its DuckDB mirror", lambda: _in_mirror(stack.warehouse))
+    wait("the row to be in its DuckDB mirror", lambda: _in_mirror(stack.warehouse))
     mirror_s = time.monotonic() - committed
     say(f"the row is in its mirror, {mirror_s:.1f} s after its commit")
     return Checked(started_s, stream_s, mirror_s)
-
-
-def _wait(stack: Stack, deadline: float, what: str, look: Callable[[], Found | None]) -> Found:
-    """The first result that is one; raises CheckFailedError at the deadline, or when Dagster has ended."""
-    while True:
-        found = look()
-        if found:
-            return found
-        if stack.dagster.poll() is not None:
-            raise CheckFailedError(f"dagster dev ended while waiting for {what}:\n{_log_end(stack)}")
-        if time.monotonic() > deadline:
-            raise CheckFailedError(f"waited too long for {what}; the end of {stack.dagster_log}:\n{_log_end(stack)}")
-        time.sleep(0.2)
 
 
 def _tail_run(home: Path) -> dg.DagsterRun | None:
