@@ -142,7 +142,7 @@ class NatsConnection:
                 self._on_loop(self._connect(), self.options.connect_timeout_s + 5)
                 return
             except SinkError:
-                if time.monotonic() >= deadline:
+                if time.monotonic() >= deadline or self._loop is None:
                     raise
             time.sleep(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)])
             attempt += 1
@@ -153,7 +153,7 @@ class NatsConnection:
         if loop is None or self._thread is None:
             return
         try:
-            asyncio.run_coroutine_threadsafe(self._disconnect(), loop).result(5)
+            asyncio.run_coroutine_threadsafe(self._end(), loop).result(5)
         except (OSError, TimeoutError, concurrent.futures.CancelledError, nats.errors.Error) as error:
             log.debug("closing the connection to NATS at %s: %r", self.options.place, error)
         loop.call_soon_threadsafe(loop.stop)
@@ -177,6 +177,8 @@ class NatsConnection:
             return future.result(limit_s)
         except concurrent.futures.TimeoutError as error:
             raise self._lost("did not answer in time") from error
+        except concurrent.futures.CancelledError as error:
+            raise self._lost("was left: the connection was closed meanwhile") from error
         finally:
             future.cancel()
 
@@ -225,6 +227,11 @@ class NatsConnection:
                 f"binlogsync needs nats-server 2.12 or newer (atomic batches): upgrade it"
             )
         self._client, self._closed = client, closed
+
+    async def _end(self) -> None:
+        """Disconnect, and end the calls that other threads wait for."""
+        await self._disconnect()
+        await _cancel(*(task for task in asyncio.all_tasks() if task is not asyncio.current_task()))
 
     async def _disconnect(self) -> None:
         client, self._client = self._client, None

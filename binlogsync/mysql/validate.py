@@ -123,8 +123,8 @@ def check_place(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint) -
     if position.pos == _FIRST_EVENT:
         return
     event = _event_at(config, info, position)
-    if event is None:
-        return
+    if event is None or event.start.file != position.file:
+        return  # the end of the log, or of a file whose server was killed: the next one begins without a rotation
     if event.start != position or not event.sequential or event.kind not in BETWEEN_TRANSACTIONS | {Kind.QUERY}:
         raise PositionError(
             f"{position}: no transaction begins there (event type {event.kind}); SHOW BINLOG EVENTS IN "

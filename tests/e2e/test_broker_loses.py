@@ -13,6 +13,7 @@ import pytest
 
 from binlogsync import embedded
 from binlogsync.embedded import NATSServer
+from binlogsync.sinks import Sink
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.memory import MemoryPositions
 from binlogsync.subjects import stream_name
@@ -44,7 +45,7 @@ class Site:
         self.audit = folder / "audit.duckdb"
 
     def tail(self) -> TailThread:
-        sinks = [stream_sink(self.nats.url), AuditSink(self.audit)]
+        sinks: list[Sink] = [stream_sink(self.nats.url), AuditSink(self.audit)]
         return TailThread(self.config, sinks, self.store, options_of(self.source, self.mysql.name))
 
     def copy_files(self) -> None:
@@ -120,7 +121,7 @@ def test_while_the_tail_is_stopped(site: Site, caplog: pytest.LogCaptureFixture)
 
 @pytest.mark.parametrize("while_running", [True, False], ids=["running", "stopped"])
 def test_the_whole_stream(while_running: bool, site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    """The position store decides: what lies behind the saved checkpoint comes once and in order, what lay before is gone.
+    """The position store decides: what lies behind the saved checkpoint comes once, in order; what lay before does not.
 
     The audit log and the mirrors, which had it, stay exact.
     """

@@ -1,0 +1,241 @@
+"""Servers that come and go, sinks that hang, positions that are gone: an error that says so, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from binlogsync import embedded
+from binlogsync.embedded import NATSServer
+from binlogsync.embedded.process import bound_to_this_process
+from binlogsync.errors import PositionError, SinkError
+from binlogsync.sinks import Sink
+from binlogsync.sinks.audit import AuditSink
+from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.redis import RedisOptions, RedisPositions
+from tests.databases import FreshDatabase, fresh_database
+from tests.e2e.oracle import assert_exact, assert_same, audit_places, place, stream_places
+from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
+from tests.e2e.writers import Writers
+from tests.waiting import wait_until
+
+_HOLD = """
+import duckdb, sys
+while True:
+    try:
+        connection = duckdb.connect(sys.argv[1])
+        break
+    except duckdb.IOException:
+        pass  # the tail has it, for a moment
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def own_nats() -> Iterator[NATSServer]:
+    with embedded.nats() as server:
+        yield server
+
+
+@pytest.fixture
+def own_mysql() -> Iterator[FreshDatabase]:
+    with embedded.mysql() as server, fresh_database(server) as database:
+        yield database
+
+
+@contextmanager
+def held(path: Path) -> Iterator[int]:
+    """Another process has the DuckDB file open while the block runs; gives its id."""
+    process = subprocess.Popen(
+        bound_to_this_process([sys.executable, "-c", _HOLD, str(path)]), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"held\n"
+    try:
+        yield process.pid
+    finally:
+        process.communicate()
+
+
+def test_the_broker_restarts(mysql: FreshDatabase, own_nats: NATSServer) -> None:
+    source = f"nats-{mysql.name}"
+    config, writers = config_of(mysql.server, source), Writers(mysql, seed=5)
+    with (
+        writers.running(),
+        TailThread(config, [stream_sink(own_nats.url)], MemoryPositions(), options_of(source, mysql.name)) as tail,
+    ):
+        for stop in (own_nats.stop, own_nats.kill, own_nats.kill):
+            tail.wait_stored(tail.progress.changes + 100)
+            stop()
+            writers.write_big()
+            own_nats.start()
+        writers.stop()
+        tail.catch_up()
+    assert_exact((config, mysql.name), own_nats.url, source)
+
+
+def test_mysql_restarts(own_mysql: FreshDatabase, nats_server: NATSServer) -> None:
+    """Twice, further apart than `retry_s`: each outage has that time of its own."""
+    source, server = f"mysql-{own_mysql.name}", own_mysql.server
+    config, options = config_of(server, source), options_of(source, own_mysql.name, retry_s=20.0)
+    with TailThread(config, [stream_sink(nats_server.url)], MemoryPositions(), options) as tail:
+        own_mysql.execute("CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, n INT)")
+        for stop in (server.stop, server.kill):
+            stored = tail.progress.changes
+            with server.connect(database=own_mysql.name) as connection, connection.cursor() as cursor:
+                cursor.executemany("INSERT INTO t (n) VALUES (%s)", [(n,) for n in range(500)])
+                cursor.execute("UPDATE t SET n = n + 1 WHERE id % 3 = 0")
+            tail.wait_stored(stored + 100)
+            stop()
+            wait_until(lambda: tail.progress.recoveries, 20, "the outage to be noticed")
+            server.start()
+        with server.connect(database=own_mysql.name) as connection, connection.cursor() as cursor:
+            cursor.execute("DELETE FROM t WHERE id % 5 = 0")
+        tail.catch_up()
+    assert "SourceError" in "\n".join(tail.progress.recoveries)
+    assert_exact((config, own_mysql.name), nats_server.url, source)
+
+
+def test_the_position_store_restarts(mysql: FreshDatabase, nats_server: NATSServer) -> None:
+    source = f"redis-{mysql.name}"
+    config, writers = config_of(mysql.server, source), Writers(mysql, seed=6)
+    with embedded.redis() as redis:
+        store = RedisPositions(RedisOptions(port=redis.port, password=redis.password, timeout_s=0.5))
+        with (
+            writers.running(),
+            TailThread(config, [stream_sink(nats_server.url)], store, options_of(source, mysql.name)) as tail,
+        ):
+            for stop in (redis.stop, redis.kill):
+                tail.wait_stored(tail.progress.changes + 100)
+                stop()
+                seen = len(tail.progress.recoveries)
+                wait_until(lambda seen=seen: len(tail.progress.recoveries) > seen, 20, "the outage to be noticed")  # type: ignore[misc]
+                redis.start()
+            writers.stop()
+            tail.catch_up()
+            last = tail.stop()
+        assert "StoreError" in "\n".join(last.recoveries)
+        assert store.load(source) == last.checkpoint
+        store.close()
+    assert_exact((config, mysql.name), nats_server.url, source)
+
+
+def test_the_audit_log_is_held_by_another_process(
+    mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path
+) -> None:
+    source, audit, store = f"audit-{mysql.name}", tmp_path / "audit.duckdb", MemoryPositions()
+    config, writers = config_of(mysql.server, source), Writers(mysql, seed=7)
+
+    def tail(retry_s: float) -> TailThread:
+        sinks: list[Sink] = [stream_sink(nats_server.url), AuditSink(audit, timeout_s=0.5)]
+        return TailThread(config, sinks, store, options_of(source, mysql.name, retry_s=retry_s))
+
+    with writers.running():
+        with tail(retry_s=1.0) as short:
+            short.wait_stored(100)
+            with held(audit) as pid:
+                error = short.end()
+        assert isinstance(error, SinkError)
+        assert f"{audit} was held by process {pid}" in str(error)
+        with tail(retry_s=30.0) as patient:
+            patient.wait_stored(100)
+            with held(audit):
+                wait_until(lambda: patient.progress.recoveries, 20, "the outage to be noticed")
+            writers.stop()
+            patient.catch_up()
+    changes = assert_exact((config, mysql.name), nats_server.url, source)
+    assert_same(audit_places(audit), [place(change) for change in changes], "audit log")
+
+
+def test_a_purged_position_is_an_error_with_the_choices(own_mysql: FreshDatabase, nats_server: NATSServer) -> None:
+    source, store = f"purged-{own_mysql.name}", MemoryPositions()
+    config, options = config_of(own_mysql.server, source), options_of(source, own_mysql.name)
+    own_mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    own_mysql.execute("INSERT INTO t VALUES (1)")
+    with TailThread(config, [stream_sink(nats_server.url)], store, options) as tail:
+        tail.catch_up()
+    own_mysql.execute("INSERT INTO t VALUES (2)")
+    own_mysql.execute("FLUSH BINARY LOGS")
+    own_mysql.execute("INSERT INTO t VALUES (3)")
+    last = own_mysql.execute("SHOW BINARY LOGS")[-1][0]
+    own_mysql.execute(f"PURGE BINARY LOGS TO '{last}'")
+    before = stream_places(nats_server.url, source)
+    begun = time.monotonic()
+    with TailThread(config, [stream_sink(nats_server.url)], store, options) as again:
+        error = again.end()
+    assert time.monotonic() - begun < 10
+    assert isinstance(error, PositionError)
+    assert "the server has purged transactions that were not read yet" in str(error)
+    assert "choose: start at 'oldest' and accept the hole, take a new snapshot, or continue on another" in str(error)
+    assert stream_places(nats_server.url, source) == before
+
+
+def test_a_filter_drops_and_counts(mysql: FreshDatabase, nats_server: NATSServer) -> None:
+    source = f"filter-{mysql.name}"
+    config = config_of(mysql.server, source)
+    for table in ("kept", "lost"):
+        mysql.execute(f"CREATE TABLE {table} (id INT PRIMARY KEY)")
+    mysql.execute("BEGIN")
+    for number in range(10):
+        mysql.execute("INSERT INTO kept VALUES (%s)", [number])
+        mysql.execute("INSERT INTO lost VALUES (%s), (%s)", [2 * number, 2 * number + 1])
+    mysql.execute("COMMIT")
+    options = options_of(source, mysql.name, exclude=(f"{mysql.name}.l*t",), flush_rows=3)
+    with TailThread(config, [stream_sink(nats_server.url)], MemoryPositions(), options) as tail:
+        tail.catch_up()
+        progress = tail.stop()
+    assert progress.changes == 10
+    assert progress.tables == {(mysql.name, "kept"): 10}
+    assert progress.dropped >= 20  # the server is shared: other databases are left out too
+    assert [each[5] for each in stream_places(nats_server.url, source)] == ["kept"] * 10
+
+
+def test_a_stop_flushes_what_is_pending(mysql: FreshDatabase, nats_server: NATSServer) -> None:
+    source = f"stop-{mysql.name}"
+    config = config_of(mysql.server, source)
+    mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    options = options_of(source, mysql.name, flush_interval_s=600.0, flush_rows=10_000, idle_checkpoint_s=600.0)
+    with TailThread(config, [stream_sink(nats_server.url)], MemoryPositions(), options) as tail:
+        wait_until(lambda: tail.error or tail.progress.bytes_read, 20, "the dump to be read")
+        flushed = tail.progress.flushes
+        mysql.execute("INSERT INTO t VALUES (1), (2), (3)")
+        wait_until(lambda: tail.progress.lag_s > 0, 20, "the rows to be read")
+        progress = tail.stop()
+    assert progress.last_flush_reason == "stop"
+    assert progress.flushes == flushed + 1
+    assert len(assert_exact((config, mysql.name), nats_server.url, source)) == 3
+
+
+def test_a_stop_does_not_wait_for_ever_for_a_broker_that_hangs(mysql: FreshDatabase, own_nats: NATSServer) -> None:
+    source, store = f"hangs-{mysql.name}", MemoryPositions()
+    config = config_of(mysql.server, source)
+    mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    options = options_of(source, mysql.name, stop_s=2.0)
+    before = {thread.name for thread in threading.enumerate()}
+    with TailThread(config, [stream_sink(own_nats.url, reconnect_timeout_s=10.0)], store, options) as tail:
+        tail.catch_up()
+        os.kill(own_nats.pid, signal.SIGSTOP)
+        mysql.execute("INSERT INTO t VALUES (1), (2), (3)")
+        wait_until(lambda: tail.progress.lag_s > 0.5, 20, "the rows to be read, and to wait")
+        begun = time.monotonic()
+        tail.stopping.set()
+        error = tail.end()
+        took_s = time.monotonic() - begun
+    os.kill(own_nats.pid, signal.SIGCONT)
+    assert isinstance(error, SinkError)
+    assert "could not be stored for 2 s (jetstream does not answer); nothing is lost" in str(error)
+    assert took_s < 15
+    wait_until(lambda: {thread.name for thread in threading.enumerate()} <= before, 30, "its threads to end")
+    with TailThread(config, [stream_sink(own_nats.url)], store, options) as again:
+        again.catch_up()
+    assert len(assert_exact((config, mysql.name), own_nats.url, source)) == 3
