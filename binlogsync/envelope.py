@@ -78,8 +78,11 @@ class EnvelopeContext:
     processed_us: int
 
 
-def render(batch: ChangeBatch, context: EnvelopeContext) -> Fragments:
-    """The envelope of each change, in one buffer. Raises WireError for a column type that has no form in JSON."""
+def render(batch: ChangeBatch, context: EnvelopeContext, end: bytes = b"") -> Fragments:
+    """The envelope of each change, and `end` behind it, in one buffer.
+
+    Raises WireError for a column type that has no form in JSON.
+    """
     data = batch.data
     gtid, file = data.column("gtid"), data.column("file")
     ts_us = data.column("ts_us").cast(pa.int64()).to_numpy()
@@ -105,7 +108,7 @@ def render(batch: ChangeBatch, context: EnvelopeContext) -> Fragments:
         Part(b'},"op":', render_labels(op)),
         Part(b"," + _members(processed) + b',"transaction":{"id":', _transaction_ids(batch)),
         Part(b',"total_order":', render_integers(pa.array(order))),
-        Part(b"}}"),
+        Part(b"}}" + end),
     ]
     return assemble(len(batch), parts, validity(data.column("before")), validity(data.column("after")))
 

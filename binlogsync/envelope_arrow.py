@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change import NAME_TYPE, ChangeBatch
 from binlogsync.errors import WireError
 from binlogsync.schema import TableSchema
 
@@ -18,7 +19,7 @@ def encode_arrow(batch: ChangeBatch) -> bytes:
 
     Texts of impossible dates are further columns, "impossible.before.<column>".
     """
-    data = batch.data
+    data = _compact(batch.data)
     for (image, column), texts in batch.impossible.items():
         data = data.append_column(f"{_IMPOSSIBLE}{image}.{column}", texts)
     metadata = {
@@ -31,6 +32,28 @@ def encode_arrow(batch: ChangeBatch) -> bytes:
     with pa.ipc.new_stream(sink, data.schema) as writer:
         writer.write_batch(data)
     return bytes(sink.getvalue())
+
+
+def _compact(data: pa.RecordBatch) -> pa.RecordBatch:
+    """The same with only the names that are used: a slice brings all GTIDs of the batch that it was cut from."""
+    for position, field in enumerate(data.schema):
+        if field.type == NAME_TYPE:
+            data = data.set_column(position, field, _compact_names(data.column(position)))
+    return data
+
+
+def _compact_names(names: pa.DictionaryArray) -> pa.DictionaryArray:
+    indices = names.indices
+    if len(names.dictionary) <= 1 or indices.null_count:
+        return names
+    numbers = indices.to_numpy()
+    first, last = (int(numbers.min()), int(numbers.max())) if len(numbers) else (0, -1)
+    if last - first < 2 * len(numbers):
+        own = names.dictionary.slice(first, last - first + 1)
+        return pa.DictionaryArray.from_arrays(pa.array(numbers - first, pa.int32()), own)
+    used, numbers = np.unique(numbers, return_inverse=True)
+    own = names.dictionary.take(pa.array(used))
+    return pa.DictionaryArray.from_arrays(pa.array(numbers, pa.int32()), own)
 
 
 def decode_arrow(message: bytes) -> ChangeBatch:

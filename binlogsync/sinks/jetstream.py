@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from hashlib import sha256
 
 import nats.errors
@@ -19,13 +19,12 @@ from nats.aio.client import Client
 
 from binlogsync import subjects
 from binlogsync.change import ChangeBatch
-from binlogsync.envelope import LARGE_OBJECT
 from binlogsync.errors import ConfigError, FencedError, SinkError
 from binlogsync.flush import Flush
 from binlogsync.nats_client import ConnectionLostError, NatsConnection, NatsOptions
 from binlogsync.position import Checkpoint
-from binlogsync.sinks.jetstream_messages import Format, Message, Packing, Piece, pieces
-from binlogsync.sinks.jetstream_publish import Progress, publish_pieces
+from binlogsync.sinks.jetstream_messages import Format, Packing, Piece, pieces
+from binlogsync.sinks.jetstream_publish import Progress, Sending, Upcoming, publish_pieces
 from binlogsync.sinks.jetstream_stream import (
     StreamEnd,
     StreamShape,
@@ -46,6 +45,7 @@ _ATTEMPTS = 5
 _HEADER_ROOM = 4096
 _PAUSE_S = 0.2
 _MENDING_S = 120.0
+_FLUSH_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +89,7 @@ class JetStreamSink:
         self._shape: StreamShape | None = None
         self._progress = Progress(0, [], set())
         self._known_schemas: set[str] = set()
+        self._maker: ThreadPoolExecutor | None = None
 
     @property
     def last_sequence(self) -> int:
@@ -104,6 +105,7 @@ class JetStreamSink:
         )
         self._connection = connection = NatsConnection(options, f"binlogsync tail {source}")
         self._known_schemas = set()
+        self._maker = ThreadPoolExecutor(1, thread_name_prefix=f"messages-{source}")
         try:
             connection.open()
             connection.call(lambda client: ensure_stream(client, shape))
@@ -121,22 +123,34 @@ class JetStreamSink:
 
     def write(self, flush: Flush) -> None:
         """Store the flush; returns when the server has acknowledged the last of it."""
-        connection, shape = self._connection, self._shape
-        if connection is None or shape is None:
+        connection, maker = self._connection, self._maker
+        if connection is None or maker is None:
             raise SinkError("the JetStream sink is not open; call open(source) first")
         self._progress.unsettled, self._progress.write_ids = [], set()
-        todo = self._prepared(flush, connection)
+        packing = self._packing(flush, connection)
+        limit = packing.max_message_bytes
+        sending = Sending(
+            self.options.request_timeout_s, lambda client, piece: self._without_large(client, piece, limit)
+        )
+        todo = Upcoming(pieces(flush, packing, time.time_ns() // 1000), maker)
+        try:
+            self._publish(flush, todo, (connection, sending))
+        finally:
+            todo.drop()
+
+    def _publish(self, flush: Flush, todo: Upcoming, way: tuple[NatsConnection, Sending]) -> None:
+        """Until all is acknowledged; behind an answer that is missing, the stream's own end tells what is stored."""
+        connection, sending = way
         deadline, attempts, settled = 0.0, 0, self._progress.last
         while True:
             try:
                 if connection.is_lost:
                     connection.reconnect(deadline or time.monotonic() + self.options.reconnect_timeout_s)
                 if deadline:
-                    self._settle_unknown(connection, shape.source)
-                self._register(connection, shape, flush.batches)
+                    self._settle_unknown(connection, flush.source)
+                self._register(connection, flush.batches)
                 connection.call(
-                    lambda client: publish_pieces(client, todo, self._progress, self.options.request_timeout_s),
-                    timeout_s=3600,
+                    lambda client: publish_pieces(client, todo, self._progress, sending), timeout_s=_FLUSH_S
                 )
                 return
             except (ConnectionLostError, nats.js.errors.APIError, nats.js.errors.Error, nats.errors.Error) as error:
@@ -148,42 +162,37 @@ class JetStreamSink:
                 attempts += isinstance(error, nats.js.errors.APIError)
                 if time.monotonic() >= deadline or attempts > _ATTEMPTS:
                     raise self._gave_up(error) from error
-                log.warning("stream %s: %s; looking at its end", subjects.stream_name(shape.source), error)
+                log.warning("stream %s: %s; looking at its end", subjects.stream_name(flush.source), error)
                 time.sleep(_PAUSE_S if attempts > 1 else 0)
 
     def close(self) -> None:
         """Let go of the connection."""
+        maker, self._maker = self._maker, None
+        if maker is not None:
+            maker.shutdown(wait=False, cancel_futures=True)
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
-    def _prepared(self, flush: Flush, connection: NatsConnection) -> Iterator[Piece]:
-        """The flush's pieces; a message that the server would not take is moved to the object store on the way."""
+    def _packing(self, flush: Flush, connection: NatsConnection) -> Packing:
+        options = self.options
         limit = connection.max_payload - _HEADER_ROOM - 2 * len(flush.checkpoint.to_text())
-        packing = Packing(self.options.format, self.options.changes_per_message, self.options.max_batch_bytes, limit)
-        made = list(pieces(flush, packing, time.time_ns() // 1000))
-        large = {i for i, piece in enumerate(made) if any(len(message.payload) > limit for message in piece.messages)}
-        for i in large:
-            messages = [self._moved(m, connection) if len(m.payload) > limit else m for m in made[i].messages]
-            made[i] = replace(made[i], messages=messages)
-        return iter(made)
+        return Packing(options.format, options.changes_per_message, options.max_batch_bytes, limit)
 
-    def _moved(self, message: Message, connection: NatsConnection) -> Message:
-        """The body to the object store under the hash of it, so that a repetition makes no second copy."""
-        shape, name = self._shape, sha256(message.payload).hexdigest()
+    async def _without_large(self, client: Client, piece: Piece, limit: int) -> Piece:
+        """The piece with each body that the server would not take in the object store, under the hash of it."""
+        shape, names = self._shape, {}
         assert shape is not None
+        for number in piece.larger_than(limit):
+            body = piece.payload(number)
+            names[number] = sha256(body).hexdigest()
+            await (await ensure_large(client, shape)).put(names[number], body)
+        return piece.referring(names) if names else piece
 
-        async def put(client: Client) -> None:
-            await (await ensure_large(client, shape)).put(name, message.payload)
-
-        try:
-            connection.retry(put, timeout_s=self.options.reconnect_timeout_s)
-        except nats.js.errors.APIError as error:
-            raise self._refusal(error) from error
-        return Message(message.subject, {**message.headers, LARGE_OBJECT: name}, b"")
-
-    def _register(self, connection: NatsConnection, shape: StreamShape, batches: tuple[ChangeBatch, ...]) -> None:
+    def _register(self, connection: NatsConnection, batches: tuple[ChangeBatch, ...]) -> None:
         """Put the documents of new schemas where a reader finds them, before the first message that needs them."""
+        shape = self._shape
+        assert shape is not None
         new = {batch.schema.fingerprint: batch.schema for batch in batches}
         new = {key: schema for key, schema in new.items() if key not in self._known_schemas}
         if not new:
@@ -234,7 +243,7 @@ class JetStreamSink:
         progress = self._progress
         if not progress.unsettled or end.write_id not in progress.write_ids:
             return False
-        return end.sequence == progress.last + len(progress.unsettled[0].messages)
+        return end.sequence == progress.last + len(progress.unsettled[0])
 
     def _refusal(self, error: nats.js.errors.APIError) -> SinkError:
         stream = subjects.stream_name(self._shape.source) if self._shape else ""

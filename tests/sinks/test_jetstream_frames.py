@@ -1,0 +1,52 @@
+"""Messages as protocol text, read back as the protocol says."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from binlogsync.sinks.jetstream_frames import Batch, Head, frame
+
+_LINE = re.compile(rb"HPUB (\S+) (\d+) (\d+)\r\n")
+
+
+def messages(text: bytes) -> list[tuple[str, dict[str, str], bytes]]:
+    """(subject, headers, payload) of each."""
+    found, at = [], 0
+    while at < len(text):
+        line = _LINE.match(text, at)
+        assert line is not None
+        header, total = int(line[2]), int(line[3])
+        lines = text[line.end() : line.end() + header].decode().split("\r\n")
+        assert (lines[0], lines[-2:]) == ("NATS/1.0", ["", ""])
+        at = line.end() + total
+        headers = dict(entry.split(": ", 1) for entry in lines[1:-2])
+        found.append((line[1].decode(), headers, text[line.end() + header : at]))
+        assert text[at : at + 2] == b"\r\n"
+        at += 2
+    return found
+
+
+@pytest.mark.parametrize("sizes", [[0], [5, 0, 7], [1, 10, 100, 1000, 100_000], [3] * 1000])
+def test_what_is_framed_is_there(sizes: list[int]) -> None:
+    heads = [Head("cdc.main.a.b", {"One": "1", "Two": "zwei"}), Head("cdc.main.a.Gr%C3%BCn", {})]
+    payloads = [bytes((i + k) % 256 for k in range(size)) for i, size in enumerate(sizes)]
+    memory = np.frombuffer(b"".join(payloads) + b"\0", np.uint8)
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    which = np.arange(len(sizes)) % 2
+    batch = Batch(heads, which, memory.ctypes.data + starts, np.array(sizes))
+    found = messages(bytes(frame(batch, "a" * 32, 123456)))
+    assert [payload for _, _, payload in found] == payloads
+    for number, (subject, headers, _) in enumerate(found, 1):
+        head = heads[(number - 1) % 2]
+        fence = {"Nats-Expected-Last-Sequence": "123456"} if number == 1 else {}
+        assert subject == head.subject
+        assert headers == {"Nats-Batch-Id": "a" * 32, "Nats-Batch-Sequence": str(number), **fence, **head.headers}
+
+
+def test_a_header_cannot_end_early() -> None:
+    none = np.zeros(1, np.int64)
+    with pytest.raises(ValueError, match="line end"):
+        frame(Batch([Head("a", {"One": "1\r\nTwo: 2"})], none, none, none), "a" * 32, 0)
