@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
@@ -24,6 +25,8 @@ NAMES = {
     167: "UPDATE_ROWS_COMPRESSED_V1", 168: "DELETE_ROWS_COMPRESSED_V1", 169: "WRITE_ROWS_COMPRESSED",
     170: "UPDATE_ROWS_COMPRESSED", 171: "DELETE_ROWS_COMPRESSED",
 }  # fmt: skip
+
+_FILE_NAME = re.compile(r"[^\x00-\x1f/\\]*\.[0-9]{6,}")
 
 # What a user can do about events that carry data and are not decoded.
 REMEDIES = {
@@ -68,10 +71,15 @@ def parse_format_description(body: bytes) -> FormatDescription:
 
 
 def parse_rotate(body: bytes) -> tuple[str, int]:
-    """File that follows and the offset of its first event."""
+    """File that follows and the offset of its first event. Raises ValueError."""
     reader = ByteReader(body)
     pos = reader.integer(8)
-    return reader.rest().decode(), pos
+    file = reader.rest().decode()
+    if not 4 <= pos < 2**62:
+        raise ValueError(f"a binlog file does not begin at {pos}")
+    if not _FILE_NAME.fullmatch(file):
+        raise ValueError(f"{file!r} is not the name of a binlog file")
+    return file, pos
 
 
 @dataclass(frozen=True, slots=True)

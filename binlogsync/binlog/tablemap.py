@@ -112,6 +112,8 @@ def parse_table_map(body: bytes, *, mariadb: bool, captured: bool = True) -> Tab
     optional = _OptionalMetadata.parse(reader, raw, mariadb=mariadb)
     if optional.names and len(optional.names) != count:
         raise ValueError(f"{len(optional.names)} names for {count} columns")
+    if len(set(optional.names)) != len(optional.names):
+        raise ValueError("two columns have the same name")
     columns = tuple(optional.column(i, raw[i], nullable[i]) for i in range(count))
     key = tuple(columns[i].name for i in optional.primary_key)
     return TableMap(table_id, TableSchema(database, table, columns, key), raw, bool(optional.names))
@@ -153,7 +155,8 @@ class _OptionalMetadata:
             kind = reader.integer(1)
             fields[kind] = reader.string(reader.packed())
         numeric = _NUMERIC | {YEAR} if mariadb else _NUMERIC
-        characters = _numbers(raw, lambda code: code in _CHARACTER)
+        also = {GEOMETRY, BLOB_COMPRESSED, VARCHAR_COMPRESSED} if mariadb else {VECTOR}
+        characters = _numbers(raw, lambda code: code in _CHARACTER or code in also)
         labelled = _numbers(raw, lambda code: code in (ENUM, SET))
         collations = _collations(fields, 2, 3, characters) | _collations(fields, 10, 11, labelled)
         labels = _labels(fields.get(5, b""), _numbers(raw, lambda code: code == SET))

@@ -81,7 +81,7 @@ def datetime(target, source, fsp):  # type: ignore[no-untyped-def]
     year, month, day = types.int64(months // types.uint64(13)), types.int64(months % types.uint64(13)), days & 31
     seconds = ((packed >> 12) & 31) * 3600 + ((packed >> 6) & 63) * 60 + (packed & 63)
     micros = seconds * 1_000_000 + fraction(source + 5, fsp)
-    if possible(year, month, day):
+    if possible(year, month, day) and micros < 86_400_000_000:
         store_i64(target, days_since_epoch(year, month, day) * 86_400_000_000 + micros)
         return types.int64(-1)
     return (((year << 9) | (month << 5) | day) << 40) | micros
