@@ -76,6 +76,7 @@ def _behind(flush: Flush, run: Run) -> list[Run]:
     return list(flush.runs[next(i for i, each in enumerate(flush.runs) if each is run) + 1 :])
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(sources())
 def test_behind_any_cut_is_what_was_not_stored(source: tuple[SampleOptions, list[SampleTransaction]]) -> None:

@@ -97,6 +97,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schema", [KEYED, TWO_KEYS, KEYLESS], ids=["key", "two-keys", "no-key"])
 @given(steps=STEPS)
 @settings(max_examples=60, deadline=None)

@@ -63,6 +63,7 @@ def test_a_table_of_an_unknown_source_is_refused() -> None:
         build(configured_sources({}), found, TailConfig(), running=False)
 
 
+@pytest.mark.slow
 def test_they_load_in_a_process_with_nothing_set(tmp_path: Path) -> None:
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("BINLOGSYNC_", "DAGSTER_"))

@@ -252,6 +252,7 @@ except dg.DagsterExecutionInterruptedError:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_a_process_of_its_own(number: signal.Signals) -> None:
     root = Path(__file__).parents[2]

@@ -202,6 +202,7 @@ print(max(counts), len(counts) > 1)
 """
 
 
+@pytest.mark.slow
 def test_another_process_reads_between_flushes(path: Path) -> None:
     """Neither waits for ever, and the reader sees the log grow."""
     source, sink, total = SampleSource(), AuditSink(path), 25
@@ -230,6 +231,7 @@ for _ in range(60):
 """
 
 
+@pytest.mark.slow
 def test_killed_writers_leave_each_change_once(path: Path) -> None:
     for kill_after in (1, 7, 12, 3, None):
         command = [sys.executable, "-c", _WRITER, str(path)]

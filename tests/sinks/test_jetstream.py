@@ -218,6 +218,7 @@ def test_the_checkpoint_is_right_at_every_cut(options: dict[str, Any], nats_serv
     sink.close()
 
 
+@pytest.mark.server
 def test_the_server_is_killed_in_the_middle(own_server: NATSServer) -> None:
     source = new_source()
     sink = JetStreamSink(JetStreamOptions(url=own_server.url))
@@ -336,6 +337,7 @@ def test_the_stream_is_deleted_meanwhile(nats_server: NATSServer, opened: Callab
         sink.write(maker.flush(1))
 
 
+@pytest.mark.server
 def test_a_full_server() -> None:
     with embedded.nats(options={"jetstream.max_file_store": "3MB"}) as server:
         source = new_source()

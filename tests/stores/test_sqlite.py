@@ -49,6 +49,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_sigkill_during_a_save_leaves_the_old_checkpoint_or_the_new_one(path: Path) -> None:
     acknowledged = 0
     for _ in range(KILLS):
