@@ -1,6 +1,7 @@
 """One run of one table's consumer: open, let `binlogsync.consume` work in rounds, and say what was done.
 
-A round ends after `report_s`, so that a run of an hour shows a materialization every minute. What the library raises
+The first round is short and the others end after `report_s`, so that a run of an hour shows what it did soon, and then
+every minute. What the library raises
 becomes a Failure that names the change and says what to do; nothing is retried by Dagster, the handler was tried
 already.
 """
@@ -27,6 +28,7 @@ from pipelines.stopping import StopFlag, stop_on_signals
 from resources.warehouse import Warehouse
 
 SMALL_BACKLOG = 1000
+FIRST_ROUND_S = 5.0
 OPS = {"c": "created", "u": "updated", "d": "deleted", "r": "read_by_snapshot", "t": "truncated"}
 ADVICE: tuple[tuple[type[BinlogSyncError], str], ...] = (
     (ModelError, "Mend the model as the message says, and reload. Nothing was skipped: the next run goes on there."),
@@ -148,13 +150,16 @@ def _rounds(
     warehouse: Warehouse = context.resources.warehouse
     target = consumption.target(warehouse.path)
     total, ends_at = Total(), time.monotonic() + config.max_s
+    round_s = min(FIRST_ROUND_S, config.report_s)
     while not stop.is_set() and (left_s := ends_at - time.monotonic()) > 0:
         options = ConsumeOptions(
             client_id=consumption.client_id,
             max_changes=config.max_changes,
             idle_s=config.idle_s,
-            max_s=min(left_s, max(config.report_s, config.idle_s + 1.0)),
+            max_s=min(left_s, round_s),
         )
+        # Longer than idle_s, or no round would ever find that nothing comes.
+        round_s = max(config.report_s, config.idle_s + 1.0)
         done = consume(reader, consumption.table, target, options, stop)
         total.add(done)
         if done.is_drained:

@@ -82,7 +82,7 @@ def binlog_spec(source: str) -> dg.AssetSpec:
         binlog_key(source),
         group_name="mysql",
         kinds={"mysql"},
-        description=f"The binary log of {source}. Observed while its tail runs: see Plots for rates and lag.",
+        description=f"The binary log of {source}. Its tail observes it: press Plots for lag and rates, by time.",
         metadata={"binlogsync/source": source},
     )
 

@@ -46,7 +46,11 @@ def prune_schedule(*, running: bool = False) -> dg.ScheduleDefinition:
     """Once a night."""
     status = dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
     return dg.ScheduleDefinition(
-        name="prune_runs_nightly", job=prune_job, cron_schedule="23 3 * * *", default_status=status
+        name="prune_runs_nightly",
+        job=prune_job,
+        cron_schedule="23 3 * * *",
+        default_status=status,
+        description="Every night, deletes the runs that ended more than a week ago, save the newest of each job.",
     )
 
 

@@ -58,12 +58,19 @@ class TableAsset:
         name = self.name
         metadata = _names(name)
         return (
-            dg.AssetSpec(name.mysql_key, group_name="mysql", kinds={"mysql"}, metadata=metadata),
+            dg.AssetSpec(
+                name.mysql_key,
+                group_name="mysql",
+                kinds={"mysql"},
+                description=f"The table {name} in MySQL itself; its changes are in the binary log.",
+                metadata=metadata,
+            ),
             dg.AssetSpec(
                 name.stream_key,
                 deps=[name.mysql_key, binlog_key(name.source)],
                 group_name="stream",
                 kinds={"nats"},
+                description=f"The changes of {name} in JetStream, in order; materialised by the tail as they come.",
                 metadata=metadata,
             ),
         )

@@ -77,7 +77,7 @@ def _watched(stack: Stack, stop: threading.Event, seconds: float | None) -> int:
 Dagster's UI comes up at {stack.ui} (10 to 20 seconds). Look at:
   {stack.ui}/asset-groups            lineage: MySQL's tables, the stream's, what is made of them
   {stack.ui}/runs                    the tail's run, started and watched by its sensor; press Terminate, it flushes
-  {stack.ui}/assets/mysql/main/binlog?view=plots   rates and lag of the tail, after a minute or so
+  {stack.ui}/assets/mysql/main/binlog   press Plots: lag and rates of the tail, after a minute or so
   {stack.ui}/automation              the sensors: one keeps the tail alive, one watches the tables' backlogs
 The tables, as they are in MySQL:
   {sys.executable} -c "import duckdb; \
