@@ -1,0 +1,206 @@
+"""Damaged dumps, decoded: `python -m tests.binlog.damage --count 100000 --seed 1`.
+
+Each case takes a golden dump, with or without its checksums, and truncates it, flips bits, overwrites or removes bytes,
+or changes one event. It passes when the reader raises DecodeError with a file and a position, or says that it has ended
+or needs more, and what it delivered is sound: with checksums, changes that the undamaged dump has, in order.
+
+It runs in a process of its own, so that a crash of a kernel fails a test and does not end it. The number of the case is
+printed before it begins when `--verbose` is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import json
+import random
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+from binlogsync.envelope import EnvelopeContext, render
+from tests.binlog.captured import NAMES, Golden, load, summary
+from tests.binlog.dump import Decoded, Recording
+
+_FORMAT = 15
+
+
+def packets(raw: bytes) -> list[bytes]:
+    """The payloads of a dump's packets."""
+    found, at = [], 0
+    while at + 4 <= len(raw):
+        size = int.from_bytes(raw[at : at + 3], "little")
+        found.append(raw[at + 4 : at + 4 + size])
+        at += 4 + size
+    return found
+
+
+def dump_of(payloads: list[bytes]) -> bytes:
+    """Packets with these payloads."""
+    parts = (len(p).to_bytes(3, "little") + bytes([i & 0xFF]) + p for i, p in enumerate(payloads))
+    return b"".join(parts)
+
+
+def signed(event: bytes) -> bytes:
+    """The event with its checksum put right."""
+    return event[:-4] + zlib.crc32(event[:-4]).to_bytes(4, "little")
+
+
+def without_checksums(raw: bytes) -> bytes:
+    """The same dump as a server with binlog_checksum=NONE would send it."""
+    changed = []
+    for payload in packets(raw):
+        event = payload[1:]
+        if payload[:1] != b"\0":
+            changed.append(payload)
+        elif event[4] == _FORMAT:
+            changed.append(b"\0" + signed(event[:-5] + b"\0" + event[-4:]))
+        else:
+            size = (len(event) - 4).to_bytes(4, "little")
+            changed.append(b"\0" + event[:9] + size + event[13:-4])
+    return dump_of(changed)
+
+
+Damage = Callable[[bytes, random.Random], bytes]
+
+
+def _truncate(raw: bytes, chance: random.Random) -> bytes:
+    return raw[: chance.randrange(len(raw))]
+
+
+def _flip(raw: bytes, chance: random.Random) -> bytes:
+    damaged = bytearray(raw)
+    for _ in range(chance.choice((1, 1, 1, 2, 5, 30))):
+        damaged[chance.randrange(len(raw))] ^= 1 << chance.randrange(8)
+    return bytes(damaged)
+
+
+def _overwrite(raw: bytes, chance: random.Random) -> bytes:
+    damaged = bytearray(raw)
+    for _ in range(chance.choice((1, 3))):
+        at, size = chance.randrange(len(raw)), chance.choice((1, 2, 4, 50))
+        fill = chance.choice((b"\0", b"\xff", b"\xfe", b"\x7f"))
+        damaged[at : at + size] = chance.choice((chance.randbytes(size), fill * size))
+    return bytes(damaged[: len(raw)])
+
+
+def _remove(raw: bytes, chance: random.Random) -> bytes:
+    at = chance.randrange(len(raw))
+    return raw[:at] + raw[at + chance.choice((1, 4, 100)) :]
+
+
+def _noise(raw: bytes, chance: random.Random) -> bytes:
+    return raw[: chance.randrange(len(raw))] + chance.randbytes(chance.randrange(1, 400))
+
+
+def _one_event(raw: bytes, chance: random.Random) -> bytes:
+    """Damage inside one event, whose packet and length stay right."""
+    payloads = packets(raw)
+    i = chance.randrange(len(payloads))
+    event = bytearray(payloads[i])
+    for _ in range(chance.choice((1, 1, 2, 4))):
+        at = chance.randrange(20, len(event)) if len(event) > 20 else 0
+        event[at] = chance.choice((event[at] ^ 1 << chance.randrange(8), chance.randrange(256), 0, 255))
+    payloads[i] = bytes(event)
+    return dump_of(payloads)
+
+
+def _resized_event(raw: bytes, chance: random.Random) -> bytes:
+    """Bytes taken from, or put into, one event, whose packet and length say so."""
+    payloads = packets(raw)
+    i = chance.randrange(len(payloads))
+    event = payloads[i]
+    at, size = chance.randrange(min(20, len(event)), len(event) + 1), chance.choice((1, 1, 2, 8, 200))
+    event = (
+        event[:at] + event[at + size :] if chance.random() < 0.6 else event[:at] + chance.randbytes(size) + event[at:]
+    )
+    if len(event) > 13 and event[:1] == b"\0":
+        event = event[:10] + (len(event) - 1).to_bytes(4, "little") + event[14:]
+    payloads[i] = event
+    return dump_of(payloads)
+
+
+def _shuffled(raw: bytes, chance: random.Random) -> bytes:
+    """Whole events left out, said twice or out of order."""
+    payloads = packets(raw)
+    for _ in range(chance.choice((1, 1, 3))):
+        i = chance.randrange(len(payloads))
+        payload = payloads.pop(i)
+        for _ in range(chance.choice((0, 1, 2))):
+            payloads.insert(chance.randrange(len(payloads) + 1), payload)
+    return dump_of(payloads)
+
+
+IN_BYTES: tuple[Damage, ...] = (_truncate, _flip, _overwrite, _remove, _noise, _one_event, _resized_event)
+DAMAGES: tuple[Damage, ...] = (*IN_BYTES, _shuffled)
+
+
+def outcome(done: Decoded) -> str:
+    """What ended the reading; raises AssertionError for an end that is none."""
+    if done.error is not None:
+        assert done.error.pos >= 0, "an error without a position"
+        assert done.error.file or not done.stretches, f"an error that names no file: {done.error}"
+        return "error"
+    if done.reader.ended:
+        return "ended"
+    return "server error" if done.reader.server_error is not None else "needs more"
+
+
+def check(done: Decoded, golden: Golden, *, exact: bool) -> str:
+    """One case; raises AssertionError, or whatever the decoder should not have raised."""
+    found = outcome(done)
+    for stretch in done.stretches:
+        for batch in stretch.batches:
+            batch.data.validate(full=True)
+            render(batch, EnvelopeContext("damage", 0))
+    got = [summary(change) for change in done.changes]
+    if exact:
+        assert got == golden.expected[: len(got)], "a wrong row although there is a checksum"
+    return found
+
+
+def run_case(seed: int, goldens: list[tuple[Golden, bool]]) -> str:
+    """Damage one dump and decode it."""
+    chance = random.Random(seed)
+    golden, checksums = chance.choice(goldens)
+    # Whole events that are missing or in disorder have right checksums.
+    damage = chance.choice(IN_BYTES if checksums else DAMAGES)
+    raw = damage(golden.recording.raw, chance)
+    recording = Recording(raw, golden.recording.start, golden.recording.options)
+    cuts = sorted(chance.randrange(len(raw) + 1) for _ in range(chance.choice((0, 0, 1, 5))))
+    return check(recording.decoded(cuts), golden, exact=checksums)
+
+
+def load_all() -> list[tuple[Golden, bool]]:
+    """Every golden dump, with and without checksums."""
+    found = []
+    for name in NAMES:
+        golden = load(name)
+        plain = replace(golden, recording=replace(golden.recording, raw=without_checksums(golden.recording.raw)))
+        found += [(golden, True), (plain, False), (plain, False)]
+    return found
+
+
+def main() -> None:
+    """The cases seed..seed+count-1; ends with an exception at the first that fails."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--case-timeout", type=float, default=20.0)
+    arguments = parser.parse_args()
+    faulthandler.enable()
+    goldens = load_all()
+    ends: Counter[str] = Counter()
+    for seed in range(arguments.seed, arguments.seed + arguments.count):
+        faulthandler.dump_traceback_later(arguments.case_timeout, exit=True)
+        try:
+            ends[run_case(seed, goldens)] += 1
+        except BaseException as error:
+            error.add_note(f"case --seed {seed} --count 1")
+            raise
+    print(json.dumps({"cases": arguments.count, **ends}))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""What a server's binlog holds: its raw bytes, and what the decoder makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from binlogsync.binlog.reader import BinlogReader, ReaderOptions, Stretch
+from binlogsync.change import Change
+from binlogsync.embedded.database import DatabaseServer
+from binlogsync.errors import DecodeError
+from binlogsync.mysql import TLS, BinlogDump, MySQLConfig, inspect_server
+from binlogsync.position import Checkpoint
+
+Captures = Callable[[str, str], bool]
+
+
+def config_of(server: DatabaseServer) -> MySQLConfig:
+    """The account that change data capture has, without TLS."""
+    return MySQLConfig(
+        host=server.host,
+        port=server.port,
+        user=server.cdc_user,
+        password=server.cdc_password,
+        source="tests",
+        tls=TLS("disabled"),
+    )
+
+
+def end_of_log(server: DatabaseServer) -> Checkpoint:
+    """The place behind the last transaction, while no other session writes."""
+    info = inspect_server(config_of(server))
+    return Checkpoint(info.end(), info.server_uuid, info.executed)
+
+
+def raw_dump(server: DatabaseServer, start: Checkpoint) -> bytes:
+    """The packets of a dump from `start` to the end of the log, the EOF packet included."""
+    taken = bytearray()
+    view = memoryview(bytearray(1 << 20))
+    with BinlogDump(config_of(server), start, blocking=False) as dump:
+        while size := dump.readinto(view):
+            taken += view[:size]
+            if len(taken) >= 9 and taken[-9:-6] == b"\x05\x00\x00" and taken[-5] == 0xFE:
+                break
+    return bytes(taken)
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What a reader made of some bytes, and what ended it."""
+
+    reader: BinlogReader
+    stretches: list[Stretch] = field(default_factory=list)
+    error: DecodeError | None = None
+
+    @property
+    def changes(self) -> list[Change]:
+        """All changes in the order of the log."""
+        return changes_of(self.stretches)
+
+
+def changes_of(stretches: Iterable[Stretch]) -> list[Change]:
+    """All changes in the order of `seq`."""
+    numbered: list[tuple[int, Change]] = []
+    for stretch in stretches:
+        for batch in stretch.batches:
+            numbered += zip(batch.data.column("seq").to_pylist(), batch.changes(), strict=True)
+    return [change for _, change in sorted(numbered, key=lambda pair: pair[0])]
+
+
+def everything(database: str, table: str) -> bool:
+    """Captures all tables."""
+    return True
+
+
+def options_of(server: DatabaseServer, captures: Captures = everything) -> ReaderOptions:
+    """For a reader of this server's binlog."""
+    info = inspect_server(config_of(server))
+    return ReaderOptions(info.server_uuid, info.server_id, mariadb=info.flavor == "mariadb", captures=captures)
+
+
+def decode(raw: bytes, options: ReaderOptions, start: Checkpoint, cuts: Iterable[int] = ()) -> Decoded:
+    """Feed the bytes in the pieces that `cuts` (offsets, in order) make; a DecodeError is kept, not raised."""
+    done = Decoded(BinlogReader(options, start))
+    try:
+        for piece in _pieces(raw, cuts):
+            done.stretches.extend(done.reader.feed(piece, 0, len(piece)))
+            if done.reader.ended or done.reader.server_error is not None:
+                break
+    except DecodeError as error:
+        done.error = error
+    return done
+
+
+def _pieces(raw: bytes, cuts: Iterable[int]) -> Iterator[np.ndarray]:
+    """Copies, since a reader may write in front of what it is given; some of them with room there, some without."""
+    at = 0
+    for cut in (*cuts, len(raw)):
+        yield np.frombuffer(bytearray(raw[at:cut]), np.uint8)
+        at = cut
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """The bytes of what was done to a server since `start`."""
+
+    raw: bytes
+    start: Checkpoint
+    options: ReaderOptions
+
+    def decoded(self, cuts: Iterable[int] = ()) -> Decoded:
+        """Everything; a DecodeError is kept in it."""
+        return decode(self.raw, self.options, self.start, cuts)
+
+    def changes(self) -> list[Change]:
+        """All changes; raises the DecodeError."""
+        done = self.decoded()
+        if done.error is not None:
+            raise done.error
+        assert done.reader.ended
+        return done.changes
+
+
+def record(server: DatabaseServer, start: Checkpoint, captures: Captures = everything) -> Recording:
+    """What the server has logged from `start` on."""
+    return Recording(raw_dump(server, start), start, options_of(server, captures))

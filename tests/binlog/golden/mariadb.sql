@@ -1,0 +1,27 @@
+-- MariaDB; one statement a line.
+SET SESSION sql_mode = 'ALLOW_INVALID_DATES', time_zone = '+00:00', timestamp = 1767225600;
+CREATE DATABASE golden;
+USE golden;
+CREATE TABLE kinds (id INT PRIMARY KEY, i8 TINYINT, u16 SMALLINT UNSIGNED, i24 MEDIUMINT, u64 BIGINT UNSIGNED, f FLOAT, d DOUBLE, n DECIMAL(30,10), wide DECIMAL(50,5), c CHAR(5), v VARCHAR(300), t TEXT, l VARCHAR(20) CHARACTER SET latin1, b BINARY(4), vb VARBINARY(10), bl BLOB, dt DATE, dm DATETIME(6), ts TIMESTAMP(3) NULL, tm TIME(2), y YEAR, e ENUM('a','ä'), s SET('x','y','z'), bit1 BIT(1), bit9 BIT(9), j JSON) CHARACTER SET utf8mb4;
+INSERT INTO kinds VALUES (1,-128,65535,-8388608,18446744073709551615,1.5,-2.25,12345678901234567890.0123456789,-123456789012345678901234567890.12345,'ab','grün €','日本語 😀','ÄÖ€',x'0100',x'00ff',x'deadbeef','2024-02-29','2024-02-29 23:59:59.999999','2024-02-29 12:00:00.125','-838:59:58.99',2024,'ä','x,z',b'1',b'100000001','{"a": [1, 2.5, null], "ä": "x"}');
+INSERT INTO kinds (id) VALUES (2),(3);
+INSERT INTO kinds (id, dt, dm, ts, e, s) VALUES (4,'0000-00-00','2024-02-31 10:00:00.5','0000-00-00 00:00:00',0,'');
+UPDATE kinds SET v = CONCAT('n', id), i8 = id WHERE id IN (1, 2, 3);
+DELETE FROM kinds WHERE id = 2;
+CREATE TABLE other (k VARCHAR(10) PRIMARY KEY, g GEOMETRY, z VARCHAR(50) COMPRESSED);
+BEGIN;
+INSERT INTO other VALUES ('p', POINT(1, 2), 'text'), ('q', NULL, NULL);
+INSERT INTO kinds (id, v) VALUES (5, 'in a transaction with another table');
+UPDATE other SET g = NULL WHERE k = 'p';
+DELETE FROM kinds WHERE id = 3;
+COMMIT;
+SET SESSION binlog_row_image = 'MINIMAL';
+UPDATE kinds SET v = NULL WHERE id = 1;
+DELETE FROM kinds WHERE id = 4;
+SET SESSION binlog_row_image = 'FULL';
+ALTER TABLE kinds ADD COLUMN extra INT, DROP COLUMN j;
+INSERT INTO kinds (id, extra) VALUES (6, 7);
+FLUSH BINARY LOGS;
+INSERT INTO kinds (id, extra) VALUES (7, 8);
+TRUNCATE TABLE kinds;
+INSERT INTO kinds (id) VALUES (9);

@@ -1,0 +1,76 @@
+"""Made-up dumps: events put together byte by byte, for what no server does on demand."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+
+from binlogsync.binlog.reader import ReaderOptions
+from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+from tests.binlog.dump import Decoded, decode
+
+QUERY, ROTATE, FORMAT, XID, TABLE_MAP, ROWS, GTID = 2, 4, 15, 16, 19, 30, 33
+
+
+def event_of(kind: int, body: bytes, end: int, *, flags: int = 0, timestamp: int = 1_700_000_000) -> bytes:
+    """An event with its header and checksum."""
+    size = 19 + len(body) + 4
+    header = timestamp.to_bytes(4, "little") + bytes([kind]) + (1).to_bytes(4, "little") + size.to_bytes(4, "little")
+    event = header + (end & 0xFFFFFFFF).to_bytes(4, "little") + flags.to_bytes(2, "little") + body
+    return event + zlib.crc32(event).to_bytes(4, "little")
+
+
+def rotate(file: str, pos: int) -> bytes:
+    """The payload of a made-up rotate to that place, as each dump begins with one."""
+    body = pos.to_bytes(8, "little") + file.encode()
+    return b"\0" + event_of(ROTATE, body, 0, flags=0x20)
+
+
+class Script:
+    """Events of a made-up MySQL binlog, one behind the other."""
+
+    def __init__(self, pos: int = 4) -> None:
+        self.pos = pos
+        self.payloads = [rotate("binlog.000001", pos)]
+        description = (4).to_bytes(2, "little") + b"9.7.0".ljust(50, b"\0") + bytes(4) + b"\x13" + bytes(41) + b"\x01"
+        self.payloads.append(b"\0" + event_of(FORMAT, description, 0))
+
+    def add(self, kind: int, body: bytes) -> Script:
+        self.pos += 19 + len(body) + 4
+        self.payloads.append(b"\0" + event_of(kind, body, self.pos))
+        return self
+
+    def begin(self, number: int) -> Script:
+        self.add(GTID, b"\0" + bytes(16) + number.to_bytes(8, "little") + b"\0" * 17)
+        return self.query("BEGIN")
+
+    def query(self, sql: str, database: str = "d") -> Script:
+        return self.add(QUERY, bytes(8) + bytes([len(database)]) + bytes(4) + database.encode() + b"\0" + sql.encode())
+
+    def table(self, table_id: int = 7, name: str = "t") -> Script:
+        """One nullable LONGBLOB column named b."""
+        head = table_id.to_bytes(6, "little") + b"\1\0\1d\0" + bytes([len(name)]) + name.encode() + b"\0"
+        return self.add(TABLE_MAP, head + b"\x01\xfc\x01\x04\x01" + b"\x04\x02\x01b" + b"\x02\x01\x3f")
+
+    def row(self, value: bytes, table_id: int = 7) -> Script:
+        head = table_id.to_bytes(6, "little") + b"\1\0\2\0\1\xff"
+        return self.add(ROWS, head + b"\0" + len(value).to_bytes(4, "little") + value)
+
+    def commit(self) -> Script:
+        return self.add(XID, bytes(8))
+
+    def raw(self) -> bytes:
+        """The packets, those of 16 MiB and more in pieces, and the end."""
+        parts = []
+        for payload in (*self.payloads, b"\xfe\0\0\2\0"):
+            rest = payload
+            while True:
+                piece, rest = rest[:0xFFFFFF], rest[0xFFFFFF:]
+                parts.append(len(piece).to_bytes(3, "little") + b"\0" + piece)
+                if len(piece) < 0xFFFFFF:
+                    break
+        return b"".join(parts)
+
+    def decoded(self, cuts: Iterable[int] = (), pos: int = 4) -> Decoded:
+        start = Checkpoint(BinlogPosition("binlog.000001", pos), "server", GtidSet())
+        return decode(self.raw(), ReaderOptions("server", 1), start, cuts)

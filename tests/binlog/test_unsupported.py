@@ -1,0 +1,210 @@
+"""What is not decoded stops the reader on a real server with an error that names it and the remedy.
+
+Everything before it is delivered, and a table that the filter leaves out does not disturb.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from binlogsync.errors import DecodeError
+from binlogsync.position import GtidSet
+from tests.binlog.dump import Decoded, end_of_log, record
+from tests.databases import FreshDatabase
+
+_FIRST = ("CREATE TABLE first (id INT PRIMARY KEY)", "INSERT INTO first VALUES (1)")
+
+
+def _run(database: FreshDatabase, statements: Sequence[str], *, left_out: str = "") -> Decoded:
+    """Statements in a session of their own; what the reader makes of them without the table `left_out`."""
+    start = end_of_log(database.server)
+    connection = database.server.connect(database=database.name)
+    try:
+        with connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+    finally:
+        connection.close()
+    return record(database.server, start, lambda name, table: name == database.name and table != left_out).decoded()
+
+
+def _error(done: Decoded) -> DecodeError:
+    """The error, which has to name a place, behind the one row that came before it."""
+    assert done.error is not None
+    assert done.error.file.startswith("binlog.")
+    assert done.error.pos > 4
+    assert [(change.source.table, change.after) for change in done.changes] == [("first", {"id": 1})]
+    # A restart does not skip what was refused.
+    assert done.stretches[-1].checkpoint.position.pos <= done.error.pos
+    return done.error
+
+
+_TYPES = {
+    "mysql": [
+        ("VECTOR(2)", "TO_VECTOR('[1,2]')", "vector"),
+        ("GEOMETRY", "POINT(1,2)", "geometry"),
+    ],
+    "mariadb": [
+        ("GEOMETRY", "POINT(1,2)", "geometry"),
+        ("VARCHAR(50) COMPRESSED", "'x'", "compressed varchar"),
+        ("TEXT COMPRESSED", "repeat('x', 500)", "compressed blob"),
+    ],
+}
+_CASES = [(flavor, *case) for flavor, cases in _TYPES.items() for case in cases]
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest, flavor: str) -> FreshDatabase:
+    found: FreshDatabase = request.getfixturevalue(flavor)
+    return found
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(("flavor", "ddl", "value", "name"), _CASES)
+def test_a_type_that_is_not_supported_is_named_with_its_column(
+    database: FreshDatabase, ddl: str, value: str, name: str
+) -> None:
+    statements = (*_FIRST, f"CREATE TABLE odd (id INT, v {ddl})", f"INSERT INTO odd VALUES (1, {value})")
+    error = _error(_run(database, statements))
+    assert (error.table, error.column) == (f"{database.name}.odd", "v")
+    assert name in str(error)
+    assert "filter" in str(error)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(("flavor", "ddl", "value", "name"), _CASES)
+def test_such_a_table_that_is_left_out_does_not_disturb(
+    database: FreshDatabase, ddl: str, value: str, name: str
+) -> None:
+    statements = (
+        *_FIRST,
+        f"CREATE TABLE odd (t TEXT CHARACTER SET latin1, v {ddl}, e ENUM('a') CHARACTER SET cp1251, n INT)",
+        "BEGIN",
+        f"INSERT INTO odd VALUES ('x', {value}, 'a', 1), (NULL, NULL, NULL, NULL)",
+        "INSERT INTO first VALUES (2)",
+        "COMMIT",
+        "DELETE FROM odd",
+    )
+    done = _run(database, statements, left_out="odd")
+    assert done.error is None
+    assert [change.after for change in done.changes] == [{"id": 1}, {"id": 2}]
+    assert done.changes[-1].source.order == 2
+    assert sum(stretch.dropped for stretch in done.stretches) == 4
+
+
+@pytest.mark.parametrize(
+    ("statements", "words"),
+    [
+        (["SET binlog_transaction_compression = ON", "INSERT INTO first VALUES (2)"], "binlog_transaction_compression"),
+        (
+            [
+                "CREATE TABLE j (id INT PRIMARY KEY, v JSON)",
+                "SET SESSION binlog_row_value_options = PARTIAL_JSON",
+                "UPDATE j SET v = JSON_SET(v, '$.a', 1)",
+                "SET sql_log_bin = OFF",
+                "INSERT INTO j VALUES (1, '{\"a\": 0}')",
+                "SET sql_log_bin = ON",
+                "UPDATE j SET v = JSON_SET(v, '$.a', 1)",
+            ],
+            "binlog_row_value_options",
+        ),
+        (["XA START 'x'", "INSERT INTO first VALUES (2)", "XA END 'x'", "XA PREPARE 'x'", "XA COMMIT 'x'"], "XA"),
+        (["XA START 'y'", "INSERT INTO first VALUES (2)", "XA END 'y'", "XA COMMIT 'y' ONE PHASE"], "XA"),
+        (["SET binlog_row_image = MINIMAL", "CREATE TABLE n (a INT)", "INSERT INTO n VALUES ()"], "binlog_row_image"),
+    ],
+)
+def test_events_of_mysql_that_are_not_supported(mysql: FreshDatabase, statements: list[str], words: str) -> None:
+    assert words in str(_error(_run(mysql, (*_FIRST, *statements))))
+
+
+@pytest.mark.parametrize(
+    ("statements", "words"),
+    [
+        (["SET binlog_format = STATEMENT", "INSERT INTO first VALUES (2)"], "binlog_format"),
+        (
+            [
+                "CREATE FUNCTION f() RETURNS INT DETERMINISTIC BEGIN INSERT INTO first VALUES (9); RETURN 1; END",
+                "SET binlog_format = STATEMENT",
+                "DO f()",
+            ],
+            "binlog_format",
+        ),
+        (["XA START 'x'", "INSERT INTO first VALUES (2)", "XA END 'x'", "XA PREPARE 'x'", "XA COMMIT 'x'"], "XA"),
+        (
+            [
+                "CREATE TABLE m (id INT) ENGINE = MyISAM",
+                "BEGIN",
+                "INSERT INTO first VALUES (2)",
+                "SAVEPOINT s",
+                "INSERT INTO first VALUES (3)",
+                "CREATE TEMPORARY TABLE x (id INT) ENGINE = MyISAM",
+                "INSERT INTO m VALUES (1)",
+                "ROLLBACK TO s",
+                "COMMIT",
+            ],
+            "rolled back",
+        ),
+    ],
+)
+def test_events_of_mariadb_that_are_not_supported(mariadb: FreshDatabase, statements: list[str], words: str) -> None:
+    done = _run(mariadb, (*_FIRST, *statements), left_out="m")
+    assert words in str(_error(done))
+
+
+def test_compressed_events_of_mariadb_are_named(mariadb: FreshDatabase) -> None:
+    mariadb.execute("SET GLOBAL log_bin_compress = ON")
+    try:
+        done = _run(mariadb, (*_FIRST, "CREATE TABLE t (v TEXT)", "INSERT INTO t VALUES (repeat('x', 1000))"))
+    finally:
+        mariadb.execute("SET GLOBAL log_bin_compress = OFF")
+    error = _error(done)
+    assert "WRITE_ROWS_COMPRESSED" in str(error)
+    assert "log_bin_compress" in str(error)
+
+
+def test_statements_on_a_table_that_is_left_out_do_not_disturb(mariadb: FreshDatabase) -> None:
+    statements = ("CREATE TABLE out_ (id INT)", "SET binlog_format = STATEMENT", "INSERT INTO out_ VALUES (1)")
+    done = _run(
+        mariadb, (*_FIRST, *statements, "SET binlog_format = ROW", "INSERT INTO first VALUES (2)"), left_out="out_"
+    )
+    assert done.error is None
+    assert [change.after for change in done.changes] == [{"id": 1}, {"id": 2}]
+
+
+def test_tagged_gtids_are_read(mysql_server: object, mysql: FreshDatabase) -> None:
+    del mysql_server
+    statements = (
+        *_FIRST,
+        "SET gtid_next = 'AUTOMATIC:a_tag'",
+        "INSERT INTO first VALUES (2)",
+        "INSERT INTO first VALUES (3)",
+        "SET gtid_next = 'AUTOMATIC:other'",
+        "TRUNCATE TABLE first",
+        "SET gtid_next = 'AUTOMATIC'",
+        "INSERT INTO first VALUES (4)",
+    )
+    done = _run(mysql, statements)
+    assert done.error is None
+    tags = [(change.source.gtid or "").split(":")[1:-1] for change in done.changes[-4:]]
+    assert tags == [["a_tag"], ["a_tag"], ["other"], []]
+    executed = mysql.execute("SELECT @@GLOBAL.gtid_executed")[0][0]
+    last = done.stretches[-1].checkpoint.gtids
+    assert last is not None
+    assert last.contains(GtidSet.parse(executed))
+
+
+def test_changes_of_checksums_between_files(mysql: FreshDatabase) -> None:
+    statements = (
+        *_FIRST,
+        "SET GLOBAL binlog_checksum = 'NONE'",
+        "INSERT INTO first VALUES (2)",
+        "FLUSH BINARY LOGS",
+        "INSERT INTO first VALUES (3)",
+        "SET GLOBAL binlog_checksum = 'CRC32'",
+        "INSERT INTO first VALUES (4)",
+    )
+    done = _run(mysql, statements)
+    assert done.error is None
+    assert [change.after for change in done.changes] == [{"id": n} for n in (1, 2, 3, 4)]
