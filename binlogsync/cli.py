@@ -1,0 +1,148 @@
+"""The command line: `binlogsync doctor`, `tail` and `consume`, with the settings of BINLOGSYNC_* and `.env`.
+
+Exit code 0 when all went well, also when the reader of the output went away; 1 for an error, a message on stderr and no
+traceback; 2 for a wrong command line; 130 for a second Ctrl-C. No password is ever shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from binlogsync.errors import BinlogSyncError
+
+_EPILOG = "Settings: BINLOGSYNC_* environment variables, and a .env file in the current folder; see .env.example."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line (None: that of the process) and give the exit code."""
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    if parsed.command == "tail":
+        _check_tail(parser, parsed)
+    _log_to_stderr(parsed.verbose)
+    try:
+        command = importlib.import_module(f"binlogsync.commands.{parsed.command}")
+        settings = importlib.import_module("binlogsync.settings")
+        code: int = command.run(settings.Settings.read(), parsed)
+        sys.stdout.flush()
+    except BinlogSyncError as error:
+        sys.stderr.write(f"binlogsync: {error}\n")
+        return 1
+    except BrokenPipeError:
+        code = 0
+    except KeyboardInterrupt:
+        return 130
+    _end_stdout()
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="binlogsync", description="MySQL's binary log to NATS JetStream and DuckDB.", epilog=_EPILOG
+    )
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--source", metavar="NAME", help="one of BINLOGSYNC_SOURCE; by default the first")
+    common.add_argument("-v", "--verbose", action="store_true", help="log to stderr what is done")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="doctor|tail|consume")
+    commands.add_parser(
+        "doctor",
+        parents=[common],
+        help="check MySQL, NATS, position store and files, with the fix for what is wrong",
+        description="Check everything that a tail needs; changes nothing. Exit code 1 when something is an error.",
+        epilog=_EPILOG,
+    )
+    _add_tail(commands.add_parser(
+        "tail",
+        parents=[common],
+        help="tail the binlog into the stream, without Dagster; or onto stdout",
+        description="Tail the binlog into the stream (and the audit log) until Ctrl-C, as the Dagster job does.",
+        epilog=_EPILOG,
+    ))  # fmt: skip
+    _add_consume(commands.add_parser(
+        "consume",
+        parents=[common],
+        help="print the changes of a table from the stream",
+        description="Print the changes of a table from the stream, a JSON envelope a line, until Ctrl-C.",
+        epilog=_EPILOG,
+    ))  # fmt: skip
+    return parser
+
+
+def _add_tail(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--take-over", action="store_true", help="claim the source also from a tail that still seems to live"
+    )
+    stdout = parser.add_argument_group("without NATS")
+    stdout.add_argument(
+        "--stdout", action="store_true", help="print the changes, a JSON envelope a line; nothing is stored"
+    )
+    stdout.add_argument(
+        "--start",
+        metavar="WHERE",
+        help="now, oldest, binlog.000042:1187, a GTID set or an ISO time; by default BINLOGSYNC_START",
+    )
+    for name, meaning in (("include", "print"), ("exclude", "leave out")):
+        stdout.add_argument(
+            f"--{name}",
+            action="append",
+            default=[],
+            metavar="DB.TABLE",
+            help=f"tables to {meaning}, * allowed; may be repeated; by default BINLOGSYNC_{name.upper()}",
+        )
+
+
+def _check_tail(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> None:
+    """The options of the two kinds of tail do not mix."""
+    if parsed.stdout and parsed.take_over:
+        parser.error("--take-over: tail --stdout stores nothing, so there is nothing to take over")
+    if not parsed.stdout and (parsed.start or parsed.include or parsed.exclude):
+        parser.error(
+            "--start, --include and --exclude go with --stdout; a tail that stores has BINLOGSYNC_START and so on"
+        )
+
+
+def _add_consume(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("table", metavar="DB.TABLE", help="for instance shop.orders")
+    parser.add_argument(
+        "--from",
+        dest="begin",
+        type=_begin,
+        default="first",
+        metavar="WHERE",
+        help="first (default), new, or a sequence of the stream",
+    )
+    parser.add_argument("--limit", type=_count, metavar="N", help="end after so many changes")
+
+
+def _begin(text: str) -> str | int:
+    return text if text in ("first", "new") else _count(text)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return int(text)
+
+
+def _log_to_stderr(verbose: bool) -> None:
+    """Warnings of all; what is done only of this package, since others may log what connects them."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    if verbose:
+        logging.getLogger("binlogsync").setLevel(logging.INFO)
+
+
+def _end_stdout() -> None:
+    """Flush; a reader that went away is no reason for noise when the interpreter ends."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

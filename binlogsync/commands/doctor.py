@@ -1,0 +1,182 @@
+"""`binlogsync doctor`: what a tail needs, looked at from the outside: ok, warning or error, and the fix, a line each.
+
+Nothing is made or changed: no stream, no file, no lease. A part that cannot be asked does not hide the others.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from binlogsync.commands.stream_look import StreamLook, look_at_stream
+from binlogsync.duckfile import DuckFile
+from binlogsync.errors import BinlogSyncError, SinkError
+from binlogsync.mysql import Finding, inspect_server, parse_start, preflight, resolve_start, validate
+from binlogsync.position import Checkpoint
+from binlogsync.settings import Settings
+from binlogsync.stores import Lease, PositionStore
+from binlogsync.stores.redis import RedisPositions
+from binlogsync.stores.sqlite import SQLitePositions
+
+_LOCK_TIMEOUT_S = 5.0
+_ALIVE_S = 45.0
+"""As `PositionStore.claim` has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What was found of one thing; `fix` is what to run or set, "" when the text says it."""
+
+    status: Literal["ok", "warning", "error"]
+    name: str
+    text: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        said = " ".join(f"{self.text}{'; fix: ' + self.fix if self.fix else ''}".split())
+        return f"{self.status:<8} {self.name + ':':<26} {said}"
+
+
+def run(settings: Settings, arguments: Namespace) -> int:
+    """Write the lines as they come; 1 when one of them is an error. Raises ConfigError for a source that is unknown."""
+    source = settings.source(arguments.source)
+    failed = False
+    for line in Examination(settings, source).lines():
+        failed = failed or line.status == "error"
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    return int(failed)
+
+
+class Examination:
+    """One look at everything of one source."""
+
+    def __init__(self, settings: Settings, source: str) -> None:
+        self._settings = settings
+        self._source = source
+        self._has_mysql = False
+        self._stream: Checkpoint | None = None
+        self._saved: Checkpoint | None = None
+
+    def lines(self) -> Iterator[Line]:
+        """In the order in which to mend them."""
+        parts = (
+            ("mysql", self._mysql),
+            ("nats", self._nats),
+            ("positions", self._positions),
+            ("checkpoint", self._checkpoint),
+            ("audit log", self._audit),
+            ("warehouse", self._warehouse),
+        )
+        for name, part in parts:
+            try:
+                yield from part()
+            except BinlogSyncError as error:
+                yield Line("error", name, str(error))
+
+    def _mysql(self) -> Iterator[Line]:
+        config = self._settings.mysql(self._source)
+        info = inspect_server(config)
+        self._has_mysql = True
+        name = "MariaDB" if info.flavor == "mariadb" else "MySQL"
+        yield Line("ok", "mysql", f"{name} {info.version} at {config.address}, as {config.user}")
+        yield from map(_line_of, preflight(config))
+
+    def _nats(self) -> Iterator[Line]:
+        options = self._settings.jetstream()
+        look = look_at_stream(options, self._source)
+        yield Line("ok", "nats", f"nats-server {look.version} at {options.place}")
+        yield _line_of_stream(look)
+        if not look.wrong:
+            self._stream = look.checkpoint
+
+    def _positions(self) -> Iterator[Line]:
+        with closing(self._settings.positions()) as store:
+            if isinstance(store, SQLitePositions) and not store.path.exists():
+                yield _line_of_missing("positions", store.path)
+                return
+            lease = store.lease(self._source)
+            self._saved = store.load(self._source)
+            yield Line("ok", "positions", _place(store))
+            yield _line_of_lease(lease)
+
+    def _checkpoint(self) -> Iterator[Line]:
+        """Where the next start begins: what the stream says, else what the store says, else what is configured."""
+        start = self._settings.tail(self._source).start
+        if not self._has_mysql:
+            yield Line("warning", "checkpoint", "not looked at, because MySQL cannot be asked")
+            return
+        config = self._settings.mysql(self._source)
+        known = (("stream's checkpoint", self._stream), ("saved checkpoint", self._saved))
+        for name, checkpoint in known:
+            if checkpoint is None:
+                continue
+            try:
+                validate(config, checkpoint)
+                yield Line("ok", name, f"{checkpoint.position} is still good on this server")
+            except BinlogSyncError as error:
+                yield Line("error", name, str(error))
+        if not any(checkpoint for _, checkpoint in known):
+            begin = resolve_start(config, parse_start(start)).position
+            yield Line("ok", "checkpoint", f"none yet; BINLOGSYNC_START={start} begins at {begin}")
+
+    def _audit(self) -> Iterator[Line]:
+        path = self._settings.audit_path()
+        yield Line("ok", "audit log", "off") if path is None else _line_of_duckdb("audit log", path)
+
+    def _warehouse(self) -> Iterator[Line]:
+        yield _line_of_duckdb("warehouse", self._settings.warehouse_path())
+
+
+def _line_of(finding: Finding) -> Line:
+    return Line("ok" if finding.ok else finding.severity, finding.name, finding.message, finding.fix_sql)
+
+
+def _line_of_stream(look: StreamLook) -> Line:
+    if look.wrong:
+        return Line("error", "stream", look.wrong)
+    if look.end is None:
+        return Line("ok", "stream", f"{look.name} is not there yet; the tail makes it")
+    return Line("ok", "stream", f"{look.name} holds {look.messages:,} messages, the last is {look.end.sequence}")
+
+
+def _line_of_lease(lease: Lease | None) -> Line:
+    if lease is None:
+        return Line("ok", "lease", "no tail has had it yet")
+    last = f"{lease.owner}, heard of {lease.age_s:.0f} s ago (epoch {lease.epoch})"
+    if lease.released:
+        return Line("ok", "lease", f"free; last held by {last}")
+    if lease.age_s <= _ALIVE_S:
+        return Line("ok", "lease", f"held by {last}: a tail is running")
+    return Line(
+        "warning", "lease", f"left behind by {last}: that tail did not end in good order; the next may claim it"
+    )
+
+
+def _line_of_duckdb(name: str, path: Path) -> Line:
+    """Whether the file can be had for writing."""
+    if not path.exists():
+        return _line_of_missing(name, path)
+    with DuckFile(path, _LOCK_TIMEOUT_S, SinkError).transaction():
+        return Line("ok", name, f"{path} can be locked")
+
+
+def _line_of_missing(name: str, path: Path) -> Line:
+    """A file that is made when it is needed, if its folder allows."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+        return Line("ok", name, f"{path} is not there yet; it is made when it is needed")
+    return Line("error", name, f"{path} cannot be made: {folder} cannot be written to; choose another path")
+
+
+def _place(store: PositionStore) -> str:
+    """Where a store is."""
+    if isinstance(store, SQLitePositions):
+        return f"SQLite file {store.path}"
+    return store.options.place if isinstance(store, RedisPositions) else store.name

@@ -1,0 +1,128 @@
+"""`binlogsync tail`: the tail without Dagster, or the binlog as JSON lines on stdout.
+
+The first is the tail that Dagster runs: same lease, same position store, same stream; so one of them at a time. The
+second needs MySQL alone: it stores nothing, takes no lease, and calls itself another replica, so that it disturbs no
+tail.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+
+from binlogsync.commands.output import say, write_envelopes
+from binlogsync.commands.stopping import stop_on_signals
+from binlogsync.flush import Flush
+from binlogsync.mysql import MySQLConfig
+from binlogsync.position import Checkpoint
+from binlogsync.settings import Settings
+from binlogsync.sinks import Sink
+from binlogsync.sinks.jetstream import JetStreamSink
+from binlogsync.stores.memory import MemoryPositions
+from binlogsync.tail import Tail, TailProgress
+
+_PROGRESS_S = 5.0
+_STDOUT_FLUSH_S = 0.3
+
+
+class StdoutSink:
+    """A Sink that writes each change as a line, and holds nothing. Sets `stop` when nobody reads any more."""
+
+    name = "stdout"
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self._is_unread = False
+
+    def open(self, source: str) -> Checkpoint | None:
+        """Nothing is held, so the tail begins where its options say."""
+        return None
+
+    def write(self, flush: Flush) -> None:
+        """The changes, in order."""
+        if self._is_unread:
+            return
+        try:
+            write_envelopes(flush.batches, flush.source)
+        except BrokenPipeError:
+            self._is_unread = True
+            self._stop.set()
+
+    def close(self) -> None:
+        """Stdout stays open."""
+
+
+class ProgressLine:
+    """Says every few seconds how far a tail is."""
+
+    def __init__(self, source: str, every_s: float = _PROGRESS_S) -> None:
+        self._source = source
+        self._every_s = every_s
+        self._before = TailProgress()
+        self._due_s = time.monotonic()
+
+    def __call__(self, progress: TailProgress) -> None:
+        """Look; a line when one is due and the tail has begun."""
+        now = time.monotonic()
+        if now >= self._due_s and progress.checkpoint is not None:
+            self.say(progress)
+            self._due_s = now + self._every_s
+
+    def say(self, progress: TailProgress) -> None:
+        """The line, with the rate since the one before."""
+        seconds = max(progress.seconds - self._before.seconds, 1e-3)
+        rate = (progress.changes - self._before.changes) / seconds
+        at = progress.checkpoint.position if progress.checkpoint is not None else "no position yet"
+        dropped = f", {progress.dropped:,} left out" if progress.dropped else ""
+        say(
+            f"{self._source}: {progress.changes:,} changes stored ({rate:,.0f}/s){dropped}, "
+            f"lag {progress.lag_s:.1f} s, {progress.bytes_read / 1e6:,.1f} MB read, at {at}"
+        )
+        self._before = progress
+
+
+def run(settings: Settings, arguments: Namespace) -> int:
+    """Tail until Ctrl-C. Raises BinlogSyncError."""
+    source = settings.source(arguments.source)
+    return (
+        _to_stdout(settings, source, arguments) if arguments.stdout else _store(settings, source, arguments.take_over)
+    )
+
+
+def _store(settings: Settings, source: str, take_over: bool) -> int:
+    config, audit = settings.mysql(source), settings.audit()
+    stream = settings.jetstream()
+    sinks: Sequence[Sink] = [JetStreamSink(stream), *([audit] if audit is not None else [])]
+    owner = f"{socket.gethostname()}:{os.getpid()}"
+    with stop_on_signals() as stop, closing(settings.positions()) as store:
+        tail = Tail(config, sinks, store, settings.tail(source), owner=owner, take_over=take_over)
+        say(f"{source}: {config.address} to {stream.place}; Ctrl-C ends it after a last flush")
+        line = ProgressLine(source)
+        line.say(tail.run(stop, line))
+    return 0
+
+
+def _to_stdout(settings: Settings, source: str, arguments: Namespace) -> int:
+    options = settings.tail(source)
+    options = replace(
+        options,
+        start=arguments.start or options.start,
+        include=tuple(arguments.include) or options.include,
+        exclude=tuple(arguments.exclude) or options.exclude,
+        flush_interval_s=min(_STDOUT_FLUSH_S, options.flush_interval_s),
+    )
+    with stop_on_signals() as stop:
+        config = _another_replica(settings.mysql(source))
+        Tail(config, [StdoutSink(stop)], MemoryPositions(), options, owner="stdout").run(stop)
+    return 0
+
+
+def _another_replica(config: MySQLConfig) -> MySQLConfig:
+    """The same server under a name and id of this process: it would end the dump of a reader that comes twice."""
+    return replace(config, source=f"stdout-{os.getpid()}-{config.source}", server_id=None)

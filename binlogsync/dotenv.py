@@ -1,0 +1,54 @@
+"""A `.env` file as `dagster dev` reads it: KEY=VALUE lines, comments, quotes. Pure.
+
+Blank lines and lines that begin with # say nothing; `export ` before a name is let pass. Behind an unquoted value a #
+with a blank before it begins a comment. A backslash escapes quotes and itself, in double quotes also n, r and t. What
+other readers would take differently (a value over several lines, ${NAME}) is refused. No error shows a value.
+"""
+
+from __future__ import annotations
+
+import re
+
+from binlogsync.errors import ConfigError
+
+_LINE = re.compile(r"(?:export\s+)?(?P<name>[A-Za-z_]\w*)\s*=[ \t]*(?P<value>.*)")
+_DOUBLE = re.compile(r'"(?P<text>(?:\\.|[^"\\])*)"\s*(?:#.*)?')
+_SINGLE = re.compile(r"'(?P<text>(?:\\.|[^'\\])*)'\s*(?:#.*)?")
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
+
+
+def parse_dotenv(text: str, place: str = ".env") -> dict[str, str]:
+    """The variables; a name that is there twice has its last value. Raises ConfigError naming `place` and the line."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(re.split(r"\r\n|\n|\r", text), 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        match = _LINE.fullmatch(line)
+        if match is None:
+            raise ConfigError(f"{place}, line {number}: not a line such as NAME=value, and no comment")
+        try:
+            found[match["name"]] = _value(match["value"])
+        except ValueError as error:
+            raise ConfigError(f"{place}, line {number}: {match['name']}: {error}") from error
+    return found
+
+
+def _value(written: str) -> str:
+    """The value behind the = sign; raises ValueError saying what is wrong with it."""
+    if "${" in written:
+        raise ValueError("${...} is not put in here; write the value itself")
+    if not written.startswith(("'", '"')):
+        return re.sub(r"(?:^|\s+)#.*", "", written).rstrip()
+    is_double = written.startswith('"')
+    match = (_DOUBLE if is_double else _SINGLE).fullmatch(written)
+    if match is None:
+        raise ValueError("its quotes do not end where the value ends; one value is one line")
+    return re.sub(r"\\(.)", lambda escape: _unescaped(escape, is_double), match["text"])
+
+
+def _unescaped(escape: re.Match[str], is_double: bool) -> str:
+    character = escape[1]
+    if character in "\\'" or (is_double and character == '"'):
+        return character
+    return _ESCAPED.get(character, escape[0]) if is_double else escape[0]
