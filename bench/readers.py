@@ -114,14 +114,45 @@ class _Finish:
         self._sink.close()
 
 
+class _Keep:
+    """A sink that keeps the flushes."""
+
+    name = "keep"
+
+    def __init__(self) -> None:
+        self.kept: list[Flush] = []
+
+    def open(self, source: str) -> Checkpoint | None:
+        """Nothing is stored yet."""
+        return None
+
+    def write(self, flush: Flush) -> None:
+        """Keep it."""
+        self.kept.append(flush)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def flushes(config: MySQLConfig, changes: int) -> list[Flush]:
+    """The whole binlog as the tail cuts it."""
+    stop, keep = threading.Event(), _Keep()
+    _tail(config, _Finish(keep, changes, stop), "ready", stop)
+    return keep.kept
+
+
 def tail_into_jetstream(config: MySQLConfig, options: JetStreamOptions, source: str, changes: int) -> Reading:
     """The whole tail, every message acknowledged and fenced, until the stream holds all changes."""
     stop = threading.Event()
     sink = _Finish(JetStreamSink(options), changes, stop)
-    settings = TailOptions(source, start="oldest", include=(f"{DATABASE}.*",), preflight=False)
-    tail = Tail(config, [sink], MemoryPositions(), settings, owner="bench")
     begun = time.perf_counter()
-    done = tail.run(stop)
+    size = _tail(config, sink, source, stop)
     if sink.stored != changes:
         raise SystemExit(f"{sink.stored} changes stored, {changes} made")
-    return Reading(sink.at - begun, done.bytes_read, sink.stored)
+    return Reading(sink.at - begun, size, sink.stored)
+
+
+def _tail(config: MySQLConfig, sink: Sink, source: str, stop: threading.Event) -> int:
+    """Run a tail until `stop`; returns the bytes read."""
+    settings = TailOptions(source, start="oldest", include=(f"{DATABASE}.*",), preflight=False)
+    return Tail(config, [sink], MemoryPositions(), settings, owner="bench").run(stop).bytes_read

@@ -28,6 +28,7 @@ from binlogsync.errors import ConfigError, SinkError, WireError
 from binlogsync.nats_client import NatsConnection, NatsOptions
 from binlogsync.schema import TableSchema
 from binlogsync.stream_messages import Delivered, Lookups, StreamBatch, decode
+from binlogsync.stream_pull import Pull
 
 __all__ = ["Pending", "StreamBatch", "StreamReader"]
 
@@ -59,7 +60,7 @@ class _Durable:
     name: str
     subject: str
     given: int
-    subscription: JetStreamContext.PullSubscription | None = None
+    subscription: Pull | None = None
     deliveries: int = 0
     is_broken: bool = False
 
@@ -254,20 +255,14 @@ class StreamReader:
         return state
 
     async def _fetch(self, client: Client, follow: _Durable, limits: tuple[int, float]) -> list[Delivered]:
-        js = client.jetstream()
         if follow.is_broken:
             await self._recreate(client, follow)
         if follow.subscription is None:
-            follow.subscription = await js.pull_subscribe_bind(
-                follow.name, self.stream, pending_msgs_limit=-1, pending_bytes_limit=-1
-            )
+            follow.subscription = await Pull(client, self.stream, follow.name).open()
             follow.deliveries = 0
         follow.is_broken = True
         messages: list[Delivered] = []
-        try:
-            found = await follow.subscription.fetch(*limits)
-        except (nats.errors.TimeoutError, TimeoutError):
-            found = []
+        found = await follow.subscription.take(*limits)
         follow.is_broken = False
         for message in found:
             sequence, number = _place(message.reply)
@@ -308,7 +303,7 @@ class StreamReader:
             return
         subscription, follow.subscription = follow.subscription, None
         try:
-            await subscription.unsubscribe()
+            await subscription.close()
         except (nats.errors.Error, ValueError) as error:
             log.debug("durable %s: unsubscribing: %r", durable, error)
 

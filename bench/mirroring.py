@@ -1,0 +1,78 @@
+"""From the stream into a DuckDB mirror, and the rate at which nats-py alone fetches the same messages."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import nats
+import nats.errors
+from nats.js.api import AckPolicy, ConsumerConfig
+
+from bench.readers import Reading
+from bench.workload import DATABASE
+from binlogsync import subjects
+from binlogsync.consume import ConsumeOptions, consume
+from binlogsync.nats_client import NatsOptions
+from binlogsync.progress import Tracker
+from binlogsync.stream import StreamBatch, StreamReader
+from binlogsync.targets import Mirror
+
+
+class _Timed(Mirror):
+    """A mirror that knows when it was last moved on."""
+
+    at = 0.0
+
+    def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
+        """As the mirror, and note the time."""
+        super().take(batches, tracker, stop)
+        self.at = time.perf_counter()
+
+
+def mirror(url: str, source: str, table: str, changes: int) -> Reading:
+    """Consume the table's whole backlog into a fresh DuckDB file; the waiting for more at the end is not counted."""
+    with tempfile.TemporaryDirectory(prefix="bench-mirror-") as folder:
+        target = _Timed(Path(folder) / "mirror.duckdb", DATABASE, table)
+        with StreamReader(NatsOptions(url=url), source) as reader:
+            begun = time.perf_counter()
+            options = ConsumeOptions(client_id="bench", idle_s=1.0)
+            done = consume(reader, (DATABASE, table), target, options, threading.Event()).changes
+    if done != changes:
+        raise SystemExit(f"{done} changes mirrored, {changes} made")
+    return Reading(target.at - begun, 0, done)
+
+
+def fetch_bare(url: str, source: str, table: str, changes: int) -> Reading:
+    """Fetch the table's messages by 1,000 with nats-py, and ack, and do nothing with them."""
+    return asyncio.run(_fetch(url, source, table, changes))
+
+
+async def _fetch(url: str, source: str, table: str, changes: int) -> Reading:
+    client = await nats.connect(url)
+    js, stream = client.jetstream(), subjects.stream_name(source)
+    config = ConsumerConfig(
+        durable_name="bare",
+        ack_policy=AckPolicy.ALL,
+        max_ack_pending=-1,
+        filter_subject=subjects.table_subject(source, DATABASE, table),
+    )
+    await js.add_consumer(stream, config)
+    subscription = await js.pull_subscribe_bind("bare", stream, pending_msgs_limit=-1, pending_bytes_limit=-1)
+    begun, size, count = time.perf_counter(), 0, 0
+    while True:
+        try:
+            found = await subscription.fetch(1000, 1.0)
+        except (nats.errors.TimeoutError, TimeoutError):
+            break
+        count += len(found)
+        size += sum(len(message.data) for message in found)
+        await found[-1].ack_sync()
+        seconds = time.perf_counter() - begun
+    await js.delete_consumer(stream, "bare")
+    await client.close()
+    return Reading(seconds, size, changes)
