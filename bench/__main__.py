@@ -8,16 +8,33 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 
-from bench import readers, report
+from bench import readers, report, streaming
 from bench.readers import Reading
+from bench.report import Line
+from bench.streaming import Ends
 from bench.workload import BULK, OLTP, Workload, fill
 from binlogsync import embedded
 from binlogsync.embedded.mysql import MySQLServer
 from binlogsync.embedded.nats import NATSServer
 from binlogsync.mysql import TLS, MySQLConfig
-from binlogsync.sinks.jetstream import JetStreamOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What everything is measured on."""
+
+    mysql: MySQLServer
+    nats: NATSServer
+
+    @property
+    def config(self) -> MySQLConfig:
+        """How to reach MySQL."""
+        server = self.mysql
+        return MySQLConfig(
+            host=server.host, port=server.port, user=server.user, password=server.password, tls=TLS("disabled")
+        )
 
 
 def main() -> None:
@@ -29,64 +46,54 @@ def main() -> None:
     options = parser.parse_args()
     results: dict[str, object] = {}
     with (
-        embedded.mysql(options={"innodb_flush_log_at_trx_commit": "2", "sync_binlog": "0"}) as server,
+        embedded.mysql(options={"innodb_flush_log_at_trx_commit": "2", "sync_binlog": "0"}) as mysql,
         embedded.nats() as nats,
     ):
+        servers = Servers(mysql, nats)
         for workload, changes in ((BULK, options.bulk), (OLTP, options.oltp)):
-            results |= _measure(server, nats, workload, changes, options.repetitions)
+            results |= _measure(servers, workload, changes, options.repetitions)
+    results |= report.overall(results, (BULK.name, OLTP.name))
     report.write(results)
     _say(f"written to {report.RESULTS.name}")
 
 
-def _measure(
-    server: MySQLServer, nats: NATSServer, workload: Workload, wanted: int, repetitions: int
-) -> dict[str, object]:
+def _measure(servers: Servers, workload: Workload, wanted: int, repetitions: int) -> dict[str, object]:
     """One workload, every way."""
     _say(f"filling the binlog with {wanted:,} changes ({workload.name}) ...")
-    changes = fill(server.connect(), workload, wanted)
-    tls = TLS("disabled")
-    config = MySQLConfig(host=server.host, port=server.port, user=server.user, password=server.password, tls=tls)
-    sources = iter(range(1000))
-
-    def tail(**settings: object) -> Reading:
-        source = f"{workload.name}{next(sources)}"
-        return readers.tail_into_jetstream(config, JetStreamOptions(url=nats.url, **settings), source, changes)  # type: ignore[arg-type]
-
-    ways: dict[str, tuple[str, Callable[[], Reading]]] = {
-        "floor": ("socket read and dropped (floor)", lambda: readers.read_floor(config)),
-        "decode": ("binlogsync, decoded", lambda: readers.read_decoded(config)),
-        "json": ("binlogsync, tail to JetStream, json", lambda: tail()),
-        "json_batched": ("  1,000 changes a message", lambda: tail(changes_per_message=1000)),
-        "arrow": ("  arrow", lambda: tail(format="arrow")),
-        "mysql-replication": ("mysql-replication, decoded", lambda: readers.read_with_mysql_replication(config)),
-    }
-    readers.read_decoded(config)  # compiles what is not compiled yet
-    readings: dict[str, list[Reading]] = {name: [] for name in ways}
+    changes = fill(servers.mysql.connect(), workload, wanted)
+    config = servers.config
+    warm = readers.read_decoded(config)  # compiles what is not compiled yet
+    ends = Ends(config, servers.nats.url, workload.name, changes)
+    ready = streaming.make_ready(ends)
+    decoding: dict[str, list[Reading]] = {"floor": [], "decode": [], "mysql-replication": []}
+    streams: dict[str, list[Reading]] = {}
     for repetition in range(1, repetitions + 1):
-        for name, (way, run) in ways.items():
-            readings[name].append(run())
-            _say(f"  {repetition}/{repetitions} {way.strip()}: {readings[name][-1].seconds:.3f} s")
-    lines = {name: report.Line(way, readings[name]) for name, (way, _) in ways.items()}
-    size = readings["floor"][0].bytes
-    _print(report.table(workload.name, changes, size, lines))
-    prefix, decode = workload.name, lines["decode"]
-    return {
-        f"decode_{prefix}_vs_mysql_replication": round(lines["mysql-replication"].seconds / decode.seconds, 1),
-        f"decode_{prefix}_vs_floor": round(lines["floor"].seconds / decode.seconds, 3),
-        **{
-            f"{prefix}_{name.replace('-', '_')}_changes_per_s": round(line.rate(changes))
-            for name, line in lines.items()
-        },
-        f"{prefix}_seconds": {name: [round(r.seconds, 4) for r in line.readings] for name, line in lines.items()},
-    }
+        decoding["floor"].append(readers.read_floor(config))
+        decoding["decode"].append(readers.read_decoded(config))
+        for name, reading in streaming.run(ends, ready):
+            streams.setdefault(name, []).append(reading)
+            _say(f"  {repetition}/{repetitions} {name}: {reading.changes / reading.seconds:,.0f} changes/s")
+        decoding["mysql-replication"].append(readers.read_with_mysql_replication(config))
+        _say(f"  {repetition}/{repetitions} mysql-replication: {decoding['mysql-replication'][-1].seconds:.1f} s")
+    read = {name: Line(report.WAYS[name], readings) for name, readings in decoding.items()}
+    sent = {name: Line(report.WAYS.get(name, name), readings) for name, readings in streams.items()}
+    _print(
+        f"{workload.name}: {changes:,} changes, {warm.bytes / 1e6:,.0f} MB of binlog; medians of {repetitions}",
+        report.decoding_table(read),
+        report.bare_table("the whole tail into JetStream", [(sent[n], sent[f"{n}_bare"]) for n in streaming.FORMATS]),
+        report.bare_table(
+            "from the stream into DuckDB", [(sent[f"mirror_{n}"], sent[f"fetch_{n}"]) for n in streaming.MIRRORED]
+        ),
+    )
+    return report.numbers(workload.name, read, sent)
 
 
 def _say(text: str) -> None:
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
 
 
-def _print(text: str) -> None:
-    sys.stdout.write(f"\n{text}\n\n")
+def _print(*texts: str) -> None:
+    sys.stdout.write("\n" + "\n\n".join(texts) + "\n\n")
     sys.stdout.flush()
 
 

@@ -9,9 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from bench.readers import Reading
 
+WAYS = {
+    "floor": "socket read and dropped (floor)",
+    "decode": "binlogsync, decoded",
+    "mysql-replication": "mysql-replication, decoded",
+    "json": "json, one change a message",
+    "json_batched": "json, 1,000 changes a message",
+    "arrow": "arrow",
+    "mirror_json": "json, one change a message",
+    "mirror_arrow": "arrow",
+}
 RESULTS = Path(__file__).with_name("results.json")
 
 
@@ -27,22 +38,65 @@ class Line:
         """The median."""
         return median(reading.seconds for reading in self.readings)
 
-    def rate(self, changes: int) -> float:
+    @property
+    def per_second(self) -> float:
         """Changes a second."""
-        return changes / self.seconds
+        return self.readings[0].changes / self.seconds
 
 
-def table(workload: str, changes: int, size: int, lines: Mapping[str, Line]) -> str:
-    """The lines of one workload side by side, each with its ratio to the floor and to mysql-replication."""
+def decoding_table(lines: Mapping[str, Line]) -> str:
+    """The ways to read side by side, each with its ratio to the floor and to mysql-replication."""
     floor, baseline = lines["floor"], lines["mysql-replication"]
-    rows = [
-        f"{workload}: {changes:,} changes, {size / 1e6:,.0f} MB of binlog, {len(floor.readings)} repetitions, medians"
-    ]
-    rows.append(f"  {'':34}{'seconds':>9}{'changes/s':>14}{'of the floor':>14}{'x mysql-repl.':>15}")
+    changes = baseline.readings[0].changes
+    rows = [f"  {'reading':40}{'seconds':>9}{'changes/s':>13}{'of the floor':>14}{'x mysql-repl.':>15}"]
     for line in lines.values():
         ratio, times = floor.seconds / line.seconds, baseline.seconds / line.seconds
-        rows.append(f"  {line.way:34}{line.seconds:9.3f}{line.rate(changes):14,.0f}{ratio:14.2f}{times:15.1f}")
+        rate = changes / line.seconds
+        rows.append(f"  {line.way:40}{line.seconds:9.3f}{rate:13,.0f}{ratio:14.2f}{times:15.1f}")
     return "\n".join(rows)
+
+
+def bare_table(title: str, pairs: Sequence[tuple[Line, Line]]) -> str:
+    """Ours and the bare loop with the same messages side by side, and the ratio of their rates."""
+    rows = [f"  {title:40}{'seconds':>9}{'changes/s':>13}{'bare loop':>14}{'of the bare':>15}"]
+    for ours, bare in pairs:
+        rates = f"{ours.per_second:13,.0f}{bare.per_second:14,.0f}{ratio(ours, bare):15.2f}"
+        rows.append(f"  {ours.way:40}{ours.seconds:9.3f}{rates}")
+    return "\n".join(rows)
+
+
+def ratio(ours: Line, bare: Line) -> float:
+    """The rates of two lines compared: the median over repetitions that ran side by side."""
+    pairs = zip(ours.readings, bare.readings, strict=True)
+    return median(one.changes / one.seconds / (two.changes / two.seconds) for one, two in pairs)
+
+
+def numbers(workload: str, read: Mapping[str, Line], sent: Mapping[str, Line]) -> dict[str, object]:
+    """The results of one workload, each key beginning with its name but for the two that programs look for."""
+    decode = read["decode"]
+    found: dict[str, object] = {
+        f"decode_{workload}_vs_mysql_replication": round(read["mysql-replication"].seconds / decode.seconds, 1),
+        f"decode_{workload}_vs_floor": round(read["floor"].seconds / decode.seconds, 3),
+    }
+    for name in ("json", "json_batched", "arrow"):
+        found[f"{workload}_{name}_vs_bare_publish"] = round(ratio(sent[name], sent[f"{name}_bare"]), 3)
+    for name in ("json", "arrow"):
+        found[f"{workload}_mirror_{name}_vs_fetch"] = round(ratio(sent[f"mirror_{name}"], sent[f"fetch_{name}"]), 3)
+    for name, line in {"decode": decode, "mysql_replication": read["mysql-replication"], **sent}.items():
+        found[f"{workload}_{name}_changes_per_s"] = round(line.per_second)
+    found[f"{workload}_seconds"] = {
+        name: [round(reading.seconds, 4) for reading in line.readings] for name, line in {**read, **sent}.items()
+    }
+    return found
+
+
+def overall(results: Mapping[str, Any], workloads: Sequence[str]) -> dict[str, object]:
+    """The numbers with targets: where both workloads have one, the lower; mirrors by the workload of mixed changes."""
+    lowest = ("json_vs_bare_publish", "json_batched_changes_per_s", "arrow_changes_per_s", "arrow_vs_bare_publish")
+    found: dict[str, object] = {key: min(results[f"{name}_{key}"] for name in workloads) for key in lowest}
+    for key in ("mirror_arrow_changes_per_s", "mirror_json_vs_fetch"):
+        found[key] = results[f"{workloads[0]}_{key}"]
+    return found
 
 
 def machine() -> dict[str, object]:
@@ -51,5 +105,6 @@ def machine() -> dict[str, object]:
 
 
 def write(results: Mapping[str, object]) -> None:
-    """Keep the numbers in bench/results.json."""
-    RESULTS.write_text(json.dumps({**results, "measured_on": machine()}, indent=2) + "\n")
+    """Keep the numbers in bench/results.json, beside those that another benchmark left there."""
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.write_text(json.dumps({**kept, **results, "measured_on": machine()}, indent=2) + "\n")
