@@ -178,9 +178,11 @@ def metadata(
     total: Total, config: ConsumeConfig, consumption: Consumption, warehouse: Warehouse
 ) -> Mapping[str, dg.MetadataValue]:
     """What the asset page shows of a run or a round."""
+    # Snapshots and truncations are rare: shown when there was one, so that no plot of noughts stands in the way.
+    counts = {op: total.counts.get(op, 0) for op in OPS}
     shown: dict[str, dg.MetadataValue] = {
         "changes": dg.MetadataValue.int(total.changes),
-        **{name: dg.MetadataValue.int(total.counts.get(op, 0)) for op, name in OPS.items()},
+        **{OPS[op]: dg.MetadataValue.int(count) for op, count in counts.items() if count or op in "cud"},
         "changes_per_s": dg.MetadataValue.float(round(total.changes / max(total.seconds, 1e-3), 1)),
         "seconds": dg.MetadataValue.float(round(total.seconds, 1)),
         "transactions": dg.MetadataValue.int(total.batches),

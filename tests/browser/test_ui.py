@@ -1,0 +1,188 @@
+"""What a person sees of a running tail in Dagster's UI: lineage, plots, the run with Terminate, a mirror, the sensors.
+
+One demo for all tests, and pictures of every page in .screenshots/. The last test presses Terminate, so it stays last.
+"""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import dagster as dg
+import pytest
+
+from pipelines.demo.stack import SOURCE, Stack, dagster, servers
+from pipelines.demo.workload import Workload, create
+from pipelines.keys import TableName, binlog_key
+from tests.browser.chromium import Page, chromium, find_chromium, ink
+from tests.waiting import wait_until
+
+PICTURES = Path(__file__).parents[2] / ".screenshots"
+TABLES = [TableName.parse(name, SOURCE) for name in ("shop.customers", "shop.orders", "shop.order_items")]
+OBSERVATIONS = 3
+LEAST_INK = 0.004
+CANCELED = dg.DagsterRunStatus.CANCELED
+BANNERS = (
+    "An unexpected error",
+    "GraphQL error",
+    "PythonError",
+    "Failed to load",
+    "Error loading",
+    "Something went wrong",
+    "Page not found",
+)
+
+Found = TypeVar("Found")
+
+pytestmark = [pytest.mark.browser, pytest.mark.server, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def browser() -> str:
+    """Path of Chromium; CI has to have it."""
+    path = find_chromium()
+    if path is None:
+        reason = "Chromium is not installed: as root, tests/browser/install.sh installs it"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return path
+
+
+@pytest.fixture(scope="module")
+def stack(browser: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The demo, once its tail has reported a few times and all mirrors are there."""
+    folder = tmp_path_factory.mktemp("ui")
+    with servers(folder) as (mysql, nats):
+        create(mysql)
+        with dagster(mysql, nats, folder, free_port()) as running, Workload(mysql, rate=20):
+            look(running, 120, "observations of the tail", has_observations)
+            look(running, 60, "all mirrors", lambda instance: all(has_materialized(instance, name) for name in TABLES))
+            yield running
+
+
+@pytest.fixture(scope="module")
+def page(browser: str, stack: Stack) -> Iterator[Page]:
+    """A browser's only page."""
+    with chromium(browser) as opened:
+        yield opened
+
+
+def test_lineage_reads_from_mysql_over_the_stream_to_the_tables(page: Page, stack: Stack) -> None:
+    page.open(f"{stack.ui}/asset-groups")
+    page.wait_for("mysql", "stream", "tables", "Materialize all")
+    page.press("e", "KeyE", alt=True)  # expand all groups
+    text = page.wait_for("binlog", "customers", "orders", "order_items", "holes", "DuckDB", "MySQL", "nats")
+    assert text.count("order_items") >= 3, "in MySQL, in the stream, and as a mirror"
+    kept(page, "lineage")
+
+
+def test_the_binlog_has_plots_of_lag_and_rates(page: Page, stack: Stack) -> None:
+    page.open(f"{stack.ui}/assets/{'/'.join(binlog_key(SOURCE).path)}")
+    page.wait_for("The binary log of main", "lag_s", "position", "binlog.0")
+    kept(page, "binlog")
+    page.click("Plots")
+    page.wait_for("bytes_per_s", "changes_per_s", "lag_s", "transactions_per_s")
+    wait_until(lambda: page.run("document.querySelectorAll('canvas').length >= 4"), 20, "four plots or more")
+    page.resize(1600, 2000)
+    kept(page, "plots")
+    page.resize(1600, 1000)
+
+
+def test_a_mirror_shows_its_rows_and_what_was_done(page: Page, stack: Stack) -> None:
+    page.open(f"{stack.ui}/assets/{'/'.join(TABLES[1].consumer_key.path)}")
+    text = page.wait_for("Row count", "changes_per_s", "preview", "Mirror of shop.orders", "placed_at")
+    assert "Never materialized" not in text
+    kept(page, "mirror")
+
+
+def test_the_sensors_are_on(page: Page, stack: Stack) -> None:
+    page.open(f"{stack.ui}/automation")
+    page.wait_for("keep_main_tailed", "consume_main", "prune_runs_nightly")
+    wait_until(lambda: page.text().count(" ago") >= 2, 20, "both sensors to have had a tick")
+    kept(page, "automation")
+
+
+def test_terminate_stops_the_tail_and_the_keeper_respects_it(page: Page, stack: Stack) -> None:
+    with instance_of(stack) as instance:
+        run = newest_tail(instance)
+    assert run.status == dg.DagsterRunStatus.STARTED
+    page.open(f"{stack.ui}/runs/{run.run_id}")
+    page.wait_for("Terminate", "tail_main_binlog", "ASSET_OBSERVATION")
+    kept(page, "tail_run")
+
+    page.click("Terminate")
+    page.wait_for("1 run will be terminated")
+    kept(page, "terminate")
+    page.click("Terminate 1 run")
+    look(stack, 60, "the run to be CANCELED", lambda instance: newest_tail(instance).status == CANCELED)
+    page.wait_for("Canceled", timeout_s=30)
+    kept(page, "tail_canceled", least_ink=0.0)
+
+    said = look(stack, 60, "the keeper to hold", keeper_holds)
+    assert "switch" in said
+    with instance_of(stack) as instance:
+        assert newest_tail(instance).run_id == run.run_id, "the keeper started a tail that a person had stopped"
+    page.open(f"{stack.ui}/locations/__repository__@binlogsync/sensors/keep_main_tailed")
+    page.wait_for("keep_main_tailed", "0 runs requested")
+    page.click("0 runs requested")
+    page.wait_for("stopped by a user")
+    kept(page, "keeper_holds")
+
+
+def kept(page: Page, name: str, *, least_ink: float = LEAST_INK) -> None:
+    """Take a picture once all has loaded, and say that the page is neither blank nor in trouble."""
+    wait_until(lambda: "Loading" not in page.text(), 20, f"the page of {name}.png to load")
+    png = page.picture(PICTURES / f"{name}.png")
+    assert ink(png) >= least_ink, f"{name}.png is blank"
+    text = page.text()
+    assert [banner for banner in BANNERS if banner in text] == [], text
+    assert page.troubles == []
+
+
+def free_port() -> int:
+    """One that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def instance_of(stack: Stack) -> dg.DagsterInstance:
+    """Dagster's storage of the demo; to be closed."""
+    return dg.DagsterInstance.from_config(str(stack.dagster_home))
+
+
+def look(stack: Stack, timeout_s: float, what: str, at: Callable[[dg.DagsterInstance], Found]) -> Found:
+    """Look at Dagster's storage until there is something; quotes the end of Dagster's log where there is not."""
+    with instance_of(stack) as instance:
+        try:
+            return wait_until(lambda: at(instance), timeout_s, what)
+        except AssertionError as error:
+            lines = stack.dagster_log.read_text(errors="replace").splitlines()[-30:]
+            raise AssertionError("\n".join([str(error), *lines])) from error
+
+
+def has_observations(instance: dg.DagsterInstance) -> bool:
+    """True once the tail has reported often enough for a plot."""
+    return len(instance.fetch_observations(binlog_key(SOURCE), limit=OBSERVATIONS).records) >= OBSERVATIONS
+
+
+def has_materialized(instance: dg.DagsterInstance, name: TableName) -> bool:
+    """True once the consumer of the table has."""
+    return instance.get_latest_materialization_event(name.consumer_key) is not None
+
+
+def newest_tail(instance: dg.DagsterInstance) -> dg.DagsterRun:
+    """The newest run of the tail's job."""
+    return instance.get_runs(dg.RunsFilter(job_name=f"tail_{SOURCE}"), limit=1)[0]
+
+
+def keeper_holds(instance: dg.DagsterInstance) -> str:
+    """What the keeper said in a tick that started nothing because of Terminate; empty as long as there is none."""
+    for state in instance.all_instigator_state():
+        if state.name == f"keep_{SOURCE}_tailed":
+            for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=3):
+                if "stopped by a user" in (tick.skip_reason or ""):
+                    return str(tick.skip_reason)
+    return ""
