@@ -21,8 +21,14 @@ def optional_text(name: str) -> str | None:
 
 
 def integer(name: str, default: int) -> int:
-    """A number."""
-    return dg.EnvVar.int(name) if os.environ.get(name) else default
+    """A number.
+
+    Dagster takes an `EnvVar.int` for 0 until a run resolves it, and leaves out a field that equals its default: where the
+    default is 0 the number is read at once.
+    """
+    if not os.environ.get(name):
+        return default
+    return dg.EnvVar.int(name) if default else int(os.environ[name])
 
 
 def optional_integer(name: str) -> int | None:

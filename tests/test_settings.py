@@ -165,16 +165,7 @@ def test_nothing_set_means_the_same_to_both() -> None:
     assert by_settings() == by_resources()
 
 
-EACH = [
-    # Dagster takes a number from the environment for 0 until a run needs it, and leaves out what equals its default.
-    pytest.param(name, marks=pytest.mark.xfail(strict=True, reason="the resource stays with database 0"))
-    if name == "BINLOGSYNC_REDIS_DATABASE"
-    else name
-    for name in sorted(SAMPLES)
-]
-
-
-@pytest.mark.parametrize("variable", EACH)
+@pytest.mark.parametrize("variable", sorted(SAMPLES))
 def test_each_variable_means_the_same_to_both(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in needs_of(variable).items():
         monkeypatch.setenv(name, value)

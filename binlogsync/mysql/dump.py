@@ -21,7 +21,7 @@ from binlogsync.errors import PositionError, SourceError
 from binlogsync.mysql.adapter import DumpRequest, RawStream, open_stream
 from binlogsync.mysql.config import Connection, MySQLConfig, connect, error_code, fetch, translated
 from binlogsync.mysql.server import ServerInfo, inspect_server
-from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Place:
 def place_of(checkpoint: Checkpoint, info: ServerInfo) -> Place:
     """How to ask this server for what lies behind the checkpoint. Raises PositionError when it cannot be asked for."""
     known = checkpoint.gtids
-    tagged = known is not None and known.flavor == "mysql" and any(":" in key for key in known.members)
+    tagged = known is not None and is_tagged(known)
     if known and info.gtids and not tagged:
         if known.flavor != info.flavor:
             raise PositionError(
@@ -67,6 +67,11 @@ def place_of(checkpoint: Checkpoint, info: ServerInfo) -> Place:
         "it without "
         "GTIDs; connect to that server, or choose a new start ('now', 'oldest', a time) and accept the hole"
     )
+
+
+def is_tagged(gtids: GtidSet) -> bool:
+    """True when one of the GTIDs has a tag (MySQL 8.3 and newer)."""
+    return gtids.flavor == "mysql" and any(":" in key for key in gtids.members)
 
 
 def _within_limit(position: BinlogPosition, info: ServerInfo) -> BinlogPosition:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from binlogsync.errors import ConfigError, PositionError, SourceError
 from binlogsync.mysql.config import MySQLConfig, connect, fetch
-from binlogsync.mysql.dump import BinlogDump
+from binlogsync.mysql.dump import BinlogDump, is_tagged
 from binlogsync.mysql.scan import (
     BEGINS_TRANSACTION,
     Kind,
@@ -171,6 +171,14 @@ def _behind(config: MySQLConfig, info: ServerInfo, gtids: GtidSet) -> Checkpoint
     if gtids.flavor != info.flavor:
         raise PositionError(f"{gtids} is a GTID set of {gtids.flavor}, the server is {info.flavor}")
     check_gtids(config, info, gtids)
+    if is_tagged(gtids):
+        # A dump for such a set goes by file, so that its first transaction is no answer.
+        if gtids == info.executed:
+            return Checkpoint(info.end(), info.server_uuid, gtids)
+        raise PositionError(
+            f"{gtids} holds tagged GTIDs, and the place behind a part of the log cannot be found by them; "
+            "start at 'now', 'oldest' or binlog.000042:1187"
+        )
     anywhere = Checkpoint(BinlogPosition(info.files[0].name, FIRST_EVENT), info.server_uuid, gtids)
     with BinlogDump(config, anywhere, blocking=False, info=info) as dump:
         for event in scan(dump):

@@ -167,3 +167,17 @@ def test_a_new_server_starts_now_before_any_transaction(own_mysql: embedded.MySQ
     run(own_mysql, "CREATE DATABASE IF NOT EXISTS start")
     assert len(transactions(config, now)) == 1
     validate(config, now)
+
+
+def test_now_is_the_end_behind_tagged_transactions_too(own_mysql: embedded.MySQLServer) -> None:
+    run(own_mysql, "RESET BINARY LOGS AND GTIDS", "CREATE DATABASE IF NOT EXISTS start")
+    run(own_mysql, "SET gtid_next = 'AUTOMATIC:tag'", "CREATE TABLE IF NOT EXISTS start.tagged (a INT)")
+    config = source_of(own_mysql)
+    now = resolve_start(config)
+    assert transactions(config, now) == []
+    run(own_mysql, "INSERT INTO start.tagged VALUES (1)")
+    assert len(transactions(config, now)) == 1
+    assert now.gtids is not None
+    with pytest.raises(PositionError, match="holds tagged GTIDs"):
+        resolve_start(config, GtidSet.parse(str(now.gtids).partition(":")[0] + ":tag:1"))
+    run(own_mysql, "DROP TABLE start.tagged", "RESET BINARY LOGS AND GTIDS")
