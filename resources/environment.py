@@ -23,8 +23,8 @@ def optional_text(name: str) -> str | None:
 def integer(name: str, default: int) -> int:
     """A number.
 
-    Dagster takes an `EnvVar.int` for 0 until a run resolves it, and leaves out a field that equals its default: where the
-    default is 0 the number is read at once.
+    Dagster takes an `EnvVar.int` for 0 until a run resolves it, and leaves out a field that equals its default: where
+    the default is 0 the number is read at once.
     """
     if not os.environ.get(name):
         return default
