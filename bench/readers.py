@@ -15,7 +15,7 @@ from binlogsync.binlog.reader import BinlogReader, ReaderOptions
 from binlogsync.flush import Flush
 from binlogsync.mysql import BinlogDump, MySQLConfig, ReadAhead, inspect_server, parse_start, resolve_start
 from binlogsync.position import Checkpoint
-from binlogsync.sinks import Sink
+from binlogsync.sinks import Preparing, Sink
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stores.memory import MemoryPositions
 from binlogsync.tail import Tail, TailOptions
@@ -87,19 +87,26 @@ def read_with_mysql_replication(config: MySQLConfig) -> Reading:
 
 
 class _Finish:
-    """A sink in front of another: notes when so many changes are stored, and asks the tail to stop."""
+    """A sink in front of another: notes when it is open, and when so many changes are stored; then stops the tail."""
 
     def __init__(self, sink: Sink, changes: int, stop: threading.Event) -> None:
         self.name = sink.name
         self.stored = 0
-        self.at = 0.0
+        self.begun = self.at = 0.0
         self._sink = sink
         self._wanted = changes
         self._stop = stop
 
     def open(self, source: str) -> Checkpoint | None:
-        """As the sink behind."""
-        return self._sink.open(source)
+        """As the sink behind, and note the time."""
+        checkpoint = self._sink.open(source)
+        self.begun = time.perf_counter()
+        return checkpoint
+
+    def prepare(self, flush: Flush) -> None:
+        """As the sink behind, if it can."""
+        if isinstance(self._sink, Preparing):
+            self._sink.prepare(flush)
 
     def write(self, flush: Flush) -> None:
         """As the sink behind, and count."""
@@ -142,14 +149,13 @@ def flushes(config: MySQLConfig, changes: int) -> list[Flush]:
 
 
 def tail_into_jetstream(config: MySQLConfig, options: JetStreamOptions, source: str, changes: int) -> Reading:
-    """The whole tail, every message acknowledged and fenced, until the stream holds all changes."""
+    """The whole tail, every message acknowledged and fenced, from the open stream until it holds all changes."""
     stop = threading.Event()
     sink = _Finish(JetStreamSink(options), changes, stop)
-    begun = time.perf_counter()
     size = _tail(config, sink, source, stop)
     if sink.stored != changes:
         raise SystemExit(f"{sink.stored} changes stored, {changes} made")
-    return Reading(sink.at - begun, size, sink.stored)
+    return Reading(sink.at - sink.begun, size, sink.stored)
 
 
 def _tail(config: MySQLConfig, sink: Sink, source: str, stop: threading.Event) -> int:

@@ -128,9 +128,41 @@ OLTP = Workload("oltp", _oltp)
 
 def fill(connection: pymysql.Connection[Any], workload: Workload, changes: int) -> int:
     """A binlog that holds just this workload, from its first file; returns the number of changes."""
+    _empty(connection)
+    return workload.fill(connection, changes)
+
+
+def _empty(connection: pymysql.Connection[Any]) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET SESSION time_zone = '+00:00'")
         cursor.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
         cursor.execute(f"CREATE DATABASE {DATABASE}")
         cursor.execute("RESET BINARY LOGS AND GTIDS")
-    return workload.fill(connection, changes)
+
+
+_BACKLOG_ROWS_A_STATEMENT = 8192
+
+
+def backlog(connection: pymysql.Connection[Any], size: int) -> int:
+    """At least `size` bytes of binlog with rows of about 1 kB, some of 100 kB; returns the number of changes."""
+    _empty(connection)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE bench.backlog (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, kind INT NOT NULL, "
+            "at DATETIME(6) NOT NULL, note TEXT NOT NULL, body MEDIUMTEXT) CHARACTER SET utf8mb4"
+        )
+        cursor.execute(f"USE {DATABASE}")
+        cursor.execute("SET SESSION cte_max_recursion_depth = 1000000")
+        statement = (
+            "INSERT INTO bench.backlog (kind, at, note, body) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 "
+            f"FROM n WHERE i < {_BACKLOG_ROWS_A_STATEMENT}) SELECT i MOD 100, NOW(6), REPEAT(SHA2(i, 256), 14), "
+            "IF(i MOD 1024 = 0, REPEAT(SHA2(i, 256), 1600), NULL) FROM n"
+        )
+        changes = made = 0
+        while made < size:
+            # Every other statement takes the rows away again, so that the table stays small.
+            changes += cursor.execute(statement)
+            changes += cursor.execute("DELETE FROM bench.backlog")
+            cursor.execute("SHOW BINARY LOGS")
+            made = sum(int(row[1]) for row in cursor.fetchall())
+    return changes

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from binlogsync.errors import BinlogSyncError
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
-from binlogsync.sinks import Sink
+from binlogsync.sinks import Preparing, Sink
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,10 @@ class Fanout:
                 if self._closing or self._error is not None:
                     return
                 flush = self._queues[sink].popleft()
+                following = self._queues[sink][0] if self._queues[sink] else None
             try:
+                if following is not None and isinstance(sink, Preparing):
+                    sink.prepare(following)
                 self._write(sink, flush)
                 self._count_off(flush)
             except BaseException as error:  # noqa: BLE001 - handed to the thread that feeds us, which raises it

@@ -5,7 +5,7 @@ A sink stores its checkpoint with its data, in one transaction: what it says it 
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
@@ -29,3 +29,11 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Let go of connections and files; never raises, never flushes."""
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A sink that can make a flush ready while the one before it is being stored."""
+
+    def prepare(self, flush: Flush) -> None:
+        """A hint, from the thread that writes: this flush comes after the next `write`. Raises nothing."""

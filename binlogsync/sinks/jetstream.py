@@ -90,6 +90,7 @@ class JetStreamSink:
         self._progress = Progress(0, [], set())
         self._known_schemas: set[str] = set()
         self._maker: ThreadPoolExecutor | None = None
+        self._ready: dict[int, tuple[Flush, Upcoming]] = {}
 
     @property
     def last_sequence(self) -> int:
@@ -127,16 +128,30 @@ class JetStreamSink:
         if connection is None or maker is None:
             raise SinkError("the JetStream sink is not open; call open(source) first")
         self._progress.unsettled, self._progress.write_ids = [], set()
-        packing = self._packing(flush, connection)
-        limit = packing.max_message_bytes
+        limit = self._packing(flush, connection).max_message_bytes
         sending = Sending(
             self.options.request_timeout_s, lambda client, piece: self._without_large(client, piece, limit)
         )
-        todo = Upcoming(pieces(flush, packing, time.time_ns() // 1000), maker)
+        todo = self._made_ready(flush, connection, maker)
         try:
             self._publish(flush, todo, (connection, sending))
         finally:
             todo.drop()
+
+    def prepare(self, flush: Flush) -> None:
+        """Begin to make the messages of a flush that will be written next but one."""
+        if self._connection is not None and self._maker is not None and not self._connection.is_lost:
+            ready = self._made_ready(flush, self._connection, self._maker)
+            self._ready[flush.number] = (flush, ready)
+
+    def _made_ready(self, flush: Flush, connection: NatsConnection, maker: ThreadPoolExecutor) -> Upcoming:
+        """The messages of the flush, begun by `prepare` or now."""
+        prepared, ready = self._ready.pop(flush.number, (None, None))
+        if ready is not None:
+            if prepared is flush:
+                return ready
+            ready.drop()
+        return Upcoming(pieces(flush, self._packing(flush, connection), time.time_ns() // 1000), maker)
 
     def _publish(self, flush: Flush, todo: Upcoming, way: tuple[NatsConnection, Sending]) -> None:
         """Until all is acknowledged; behind an answer that is missing, the stream's own end tells what is stored."""
@@ -167,6 +182,7 @@ class JetStreamSink:
 
     def close(self) -> None:
         """Let go of the connection."""
+        self._ready.clear()
         maker, self._maker = self._maker, None
         if maker is not None:
             maker.shutdown(wait=False, cancel_futures=True)
