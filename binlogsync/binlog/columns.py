@@ -18,6 +18,7 @@ from binlogsync.binlog.tablemap import RawColumn
 from binlogsync.binlog.types.decimals import decimal_size
 from binlogsync.binlog.types.jsonb import json_text
 from binlogsync.binlog.types.labels import enum_array, set_array
+from binlogsync.binlog.types.recoding import MULTI_BYTE, multi_byte_decoder
 from binlogsync.binlog.types.text import RECODED_CHARSETS, UTF8_CHARSETS
 from binlogsync.schema import BINARY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, arrow_type
 
@@ -108,6 +109,8 @@ def _reading_string(column: Column, raw: RawColumn) -> tuple[int, int, int, int]
         return rows.TEXT, 0, 0, prefix
     if column.charset in RECODED_CHARSETS:
         return rows.RECODED, 0, RECODED_CHARSETS.index(column.charset), prefix
+    if column.charset in MULTI_BYTE:
+        return rows.BYTES, 0, 0, prefix  # decoded value by value, when the array is built
     raise ValueError(f"character set {column.charset} is not supported yet; leave the table out with a filter")
 
 
@@ -168,7 +171,9 @@ def build_array(column: Column, written: Written) -> pa.Array:
     """
     kind, target = column.type, arrow_type(column)
     if kind == "json" and column.charset is None:
-        return _json_array(written)
+        return _decoded(written, json_text)
+    if column.charset in MULTI_BYTE and kind in TEXT_TYPES:
+        return _decoded(written, multi_byte_decoder(column.charset))
     if kind == "enum":
         return enum_array(written.values(np.uint16), column.labels, written.validity(), written.nulls)
     if kind == "set":
@@ -185,6 +190,7 @@ def build_array(column: Column, written: Written) -> pa.Array:
     return pa.Array.from_buffers(target, written.length, buffers, written.nulls)
 
 
-def _json_array(written: Written) -> pa.Array:
+def _decoded(written: Written, decode: Callable[[bytes], str]) -> pa.Array:
+    """Binary values made text one by one. Raises ValueError."""
     binary = pa.Array.from_buffers(pa.binary(), written.length, written.strings(), written.nulls)
-    return pa.array([None if value is None else json_text(value) for value in binary.to_pylist()], pa.string())
+    return pa.array([None if value is None else decode(value) for value in binary.to_pylist()], pa.string())

@@ -59,7 +59,6 @@ class Status(IntEnum):
     DONE = 0
     TRUNCATED = 1
     BAD_DECIMAL = 2
-    BAD_CHARACTER = 3
     BAD_LENGTH = 4
     TOO_MANY = 5
 
@@ -67,7 +66,6 @@ class Status(IntEnum):
 REASONS = {
     Status.TRUNCATED: "the value reaches beyond the end of its event",
     Status.BAD_DECIMAL: "a group of DECIMAL digits is out of range",
-    Status.BAD_CHARACTER: "a byte is no character of the column's character set",
     Status.BAD_LENGTH: "the value is longer than its column",
     Status.TOO_MANY: "the event holds more rows than its bytes can, NULLs where the column has none",
 }
@@ -114,8 +112,6 @@ def _string(code, at, size, how, out, recoding):  # type: ignore[no-untyped-def]
         text.padded(target, at, size, written)
     else:
         written = text.through_table(target, at, size, recoding + 1024 * load_i64(how + 8 * B))
-        if written < 0:
-            return 3
     store_i64(out + 8 * USED, used + written)
     return 0
 

@@ -15,6 +15,8 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from binlogsync.binlog.types.recoding import SINGLE_BYTE
+
 Text = Callable[[Any], str]
 
 
@@ -174,7 +176,34 @@ def _texts() -> list[Sample]:
     found.append(Sample("VARCHAR(0)", "text", ("''",)))
     # Each byte of latin1 and of ascii once.
     each = tuple(f"_latin1 x'{code:02x}'" for code in range(1, 256))
-    return [*found, Sample("VARCHAR(4) CHARACTER SET latin1", "text", each)]
+    found.append(Sample("VARCHAR(4) CHARACTER SET latin1", "text", each))
+    for charset in sorted(SINGLE_BYTE - {"latin1"}):
+        each = tuple(f"_{charset} x'{code:02x}41{code:02x}'" for code in range(1, 256))
+        found.append(Sample(f"VARCHAR(4) CHARACTER SET {charset}", "text", each))
+        found.append(Sample(f"CHAR(60) CHARACTER SET {charset}", "text", ("'plain words'", f"_{charset} x'61ff6240'")))
+    for charset, own in _MULTI_BYTE.items():
+        servers = ("mysql",) if charset == "gb18030" else ("mysql", "mariadb")
+        for kind in ("CHAR(60)", "VARCHAR(300)", "TEXT"):
+            found.append(Sample(f"{kind} CHARACTER SET {charset}", "text", (*_WORDS, *own), servers))
+    return found
+
+
+_KANJI = "'\u65e5\u672c\u8a9e abc'"
+_MULTI_BYTE = {
+    "big5": (_KANJI, "_big5 x'a440f9d641'", "_big5 x'f9dc'"),
+    "gbk": (_KANJI, "_gbk x'8140fea0'"),
+    "gb2312": ("_gb2312 x'b0a1f7fe'",),
+    "euckr": ("'\uac00\ud7a3 abc'", "_euckr x'8141c8fe'"),
+    "sjis": (_KANJI, "_sjis x'815f8160b1'"),
+    "cp932": (_KANJI, "_cp932 x'8160fa40b1'"),
+    "ujis": (_KANJI, "_ujis x'a1c08ea68fb0a1'", "_ujis x'f5a18ff5a1'"),
+    "eucjpms": (_KANJI, "_eucjpms x'a1c08ea68fb0a1'", "_eucjpms x'ada18ff3f38ff4feb0a1'"),
+    "ucs2": (_KANJI,),
+    "utf16": (_KANJI, *_ASTRAL),
+    "utf32": (_KANJI, *_ASTRAL),
+    "utf16le": (_KANJI, *_ASTRAL),
+    "gb18030": (_KANJI, *_ASTRAL, "_gb18030 x'a8bc81308130'"),
+}
 
 
 def _binaries() -> list[Sample]:

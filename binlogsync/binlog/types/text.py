@@ -11,6 +11,7 @@ import numpy.typing as npt
 from numba import njit, types
 
 from binlogsync.binlog.memory import KERNEL, copy, load_u8, load_u32, load_u64, store_u8, store_u32
+from binlogsync.binlog.types.recoding import MULTI_BYTE, SINGLE_BYTE, characters_of, multi_byte_decoder
 
 UTF8_CHARSETS = frozenset({"utf8mb4", "utf8mb3", "ascii"})
 
@@ -37,49 +38,38 @@ def padded(target, source, size, width):  # type: ignore[no-untyped-def]
 
 @njit("int64(intp, intp, intp, intp)", **KERNEL)
 def through_table(target, source, size, table):  # type: ignore[no-untyped-def]
-    """Recode; returns bytes written (at most three a character, and writes up to one behind them), or -1 at a byte
-    that is no character.
+    """Recode through the 256 entries at `table`; returns bytes written: at most three a character, and it writes up to
+    one behind them.
     """
-    if is_ascii(source, size):  # the same in every character set that has a table
+    # All sets but swe7 hold ASCII, "@" at 0x40 among it.
+    if load_u32(table + 4 * 0x40) == 0x01000040 and is_ascii(source, size):
         copy(target, source, size)
         return types.int64(size)
     at = target
     for i in range(size):
         entry = load_u32(table + 4 * types.intp(load_u8(source + i)))
-        width = types.int64(entry >> types.uint32(24))
-        if width == 0:
-            return types.int64(-1)
         store_u32(at, entry)
-        at += width
+        at += types.int64(entry >> types.uint32(24))
     return types.int64(at - target)
 
 
 def recoding_table(characters: str) -> npt.NDArray[np.uint32]:
-    """256 entries for 256 characters: UTF-8 bytes in the low three bytes, their count in the highest; U+FFFD means no
-    character.
-    """
-    table = np.zeros(256, np.uint32)
-    for code, character in enumerate(characters):
-        if character != "\ufffd":
-            encoded = character.encode()
-            table[code] = int.from_bytes(encoded, "little") | len(encoded) << 24
-    return table
+    """256 entries for 256 characters: UTF-8 bytes in the low three bytes, their count in the highest."""
+    encoded = [character.encode() for character in characters]
+    return np.array([int.from_bytes(item, "little") | len(item) << 24 for item in encoded], np.uint32)
 
 
-def _latin1() -> str:
-    """MySQL's latin1 is cp1252, with the five bytes that cp1252 leaves open as the control characters they are."""
-    return "".join(bytes([code]).decode("cp1252", "replace").replace("\ufffd", chr(code)) for code in range(256))
-
-
-_CHARACTERS = {"latin1": _latin1()}
-RECODED_CHARSETS = tuple(_CHARACTERS)
-RECODING_TABLES = np.array([recoding_table(characters) for characters in _CHARACTERS.values()])
+RECODED_CHARSETS = tuple(sorted(SINGLE_BYTE))
+RECODING_TABLES = np.array([recoding_table(characters_of(charset)) for charset in RECODED_CHARSETS])
 
 
 def decode_text(data: bytes, charset: str) -> str:
     """A single string in one of MySQL's character sets; raises ValueError when the bytes are not of that set."""
     if charset in UTF8_CHARSETS or charset == "binary":
         return data.decode()
-    if charset in _CHARACTERS:
-        return "".join(_CHARACTERS[charset][byte] for byte in data)
-    raise ValueError(f"character set {charset} is not supported")
+    if charset in SINGLE_BYTE:
+        characters = characters_of(charset)
+        return "".join(characters[byte] for byte in data)
+    if charset in MULTI_BYTE:
+        return multi_byte_decoder(charset)(data)
+    raise ValueError(f"character set {charset} is not known")
