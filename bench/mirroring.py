@@ -22,6 +22,8 @@ from binlogsync.progress import Tracker
 from binlogsync.stream import StreamBatch, StreamReader
 from binlogsync.targets import Mirror
 
+_FETCH_BYTES = 16 << 20
+
 
 class _Timed(Mirror):
     """A mirror that knows when it was last moved on."""
@@ -48,7 +50,7 @@ def mirror(url: str, source: str, table: str, changes: int) -> Reading:
 
 
 def fetch_bare(url: str, source: str, table: str, changes: int) -> Reading:
-    """Fetch the table's messages by 1,000 with nats-py, and ack, and do nothing with them."""
+    """Fetch the table's messages with nats-py, by 1,000 or about 16 MB, and ack, and do nothing with them."""
     return asyncio.run(_fetch(url, source, table, changes))
 
 
@@ -63,13 +65,15 @@ async def _fetch(url: str, source: str, table: str, changes: int) -> Reading:
     )
     await js.add_consumer(stream, config)
     subscription = await js.pull_subscribe_bind("bare", stream, pending_msgs_limit=-1, pending_bytes_limit=-1)
-    begun, size, count = time.perf_counter(), 0, 0
+    state = (await js.stream_info(stream)).state
+    # nats-server leaves a client for whom more than 64 MB wait.
+    by = max(1, min(1000, _FETCH_BYTES * state.messages // state.bytes))
+    begun, size = time.perf_counter(), 0
     while True:
         try:
-            found = await subscription.fetch(1000, 1.0)
+            found = await subscription.fetch(by, 1.0)
         except (nats.errors.TimeoutError, TimeoutError):
             break
-        count += len(found)
         size += sum(len(message.data) for message in found)
         await found[-1].ack_sync()
         seconds = time.perf_counter() - begun

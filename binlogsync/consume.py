@@ -45,7 +45,7 @@ class ConsumeOptions:
     """
 
     client_id: str = "binlogsync"
-    max_changes: int = 20_000
+    max_changes: int = 50_000
     gather_s: float = 0.5
     idle_s: float = 2.0
     max_s: float | None = None

@@ -51,6 +51,7 @@ class DuckFile:
     """
 
     hold_s = 1.0
+    longest_hold_s = 3.0
 
     def __init__(self, path: str | Path, timeout_s: float = 30.0, error: type[BinlogSyncError] = SinkError) -> None:
         self.path = Path(path).absolute()
@@ -60,14 +61,16 @@ class DuckFile:
             self._lock = _FILE_LOCKS.setdefault(str(self.path), threading.Lock())
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._since = 0.0
+        self._close_s = 0.0
 
     @contextmanager
     def transaction(self, *, keep_open: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
         """One transaction: committed at the end of the block, rolled back when the block raises; durable after it.
 
         With `keep_open` the file is not closed behind it, for the transaction that follows at once, until it has been
-        held for `hold_s`: closing writes every changed block, which many transactions then share. The caller owes a
-        `release`. Whatever DuckDB raises becomes `error`.
+        held for `hold_s`: closing writes every changed block, which many transactions then share. Where that takes
+        long, the file is held up to `longest_hold_s`, so that closing takes a fifth of the time at most. The caller
+        owes a `release`. Whatever DuckDB raises becomes `error`.
         """
         connection = self._acquire()
         stays_open = False
@@ -75,7 +78,7 @@ class DuckFile:
             connection.begin()
             yield connection
             connection.commit()
-            stays_open = keep_open and time.monotonic() - self._since < self.hold_s
+            stays_open = keep_open and time.monotonic() - self._since < self._hold()
         except duckdb.Error as error:
             raise self._error(
                 f"{self.path}: DuckDB refused the transaction, nothing of it is stored: {error}"
@@ -89,13 +92,19 @@ class DuckFile:
         if self._connection is None:
             return
         connection, self._connection = self._connection, None
-        was_long = time.monotonic() - self._since > self.hold_s / 2
+        begun = time.monotonic()
+        was_long = begun - self._since > self.hold_s / 2
         try:
             connection.close()
         finally:
+            self._close_s = time.monotonic() - begun
             self._lock.release()
         if was_long:
             time.sleep(2 * _RETRY_S)  # lets those who poll for the file have it
+
+    def _hold(self) -> float:
+        """How long transactions may share one opening of the file, from what the last closing took."""
+        return max(self.hold_s, min(4 * self._close_s, self.longest_hold_s))
 
     @property
     def is_open(self) -> bool:
