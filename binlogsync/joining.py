@@ -40,6 +40,19 @@ def _fits(group: Sequence[ChangeBatch], batch: ChangeBatch) -> bool:
         and (first.server_uuid, first.server_id) == (batch.server_uuid, batch.server_id)
         and first.data.schema.equals(batch.data.schema)
         and first.impossible.keys() == batch.impossible.keys()
+        and all(_same_labels(first.data.column(image), batch.data.column(image)) for image in ("before", "after"))
+    )
+
+
+def _same_labels(left: pa.StructArray, right: pa.StructArray) -> bool:
+    """True when the dictionaries of ENUM columns are equal, as they are under one schema.
+
+    Arrow can join others too, but reads past the end of an empty one where the image above it is NULL.
+    """
+    return all(
+        left.field(i).dictionary.equals(right.field(i).dictionary)
+        for i, field in enumerate(left.type)
+        if pa.types.is_dictionary(field.type)
     )
 
 
