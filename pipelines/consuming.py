@@ -46,7 +46,7 @@ class ConsumeConfig(dg.Config):
         default=3600.0, gt=0, description="The run ends after this many seconds; the sensor asks for the next."
     )
     report_s: float = Field(default=60.0, gt=0, description="Seconds between two materializations of a long run.")
-    max_changes: int = Field(default=20_000, ge=1, description="Changes in one transaction, about.")
+    max_changes: int = Field(default=50_000, ge=1, description="Changes in one transaction, about.")
     preview_rows: int = Field(default=5, ge=0, description="Rows of the table that the page shows; 0 shows none.")
 
 
