@@ -86,6 +86,8 @@ def dagster(mysql: MySQLServer, nats: NATSServer, folder: Path, port: int) -> It
     home = folder / "dagster_home"
     home.mkdir()
     shutil.copy(ROOT / "dagster.yaml", home)
+    with dg.DagsterInstance.from_config(str(home)):
+        pass  # makes the storage, before several processes find it missing at once and spoil it
     port = port or (3000 if _is_free(3000) else _free_port())
     command = [sys.executable, "-m", "dagster", "dev", "--workspace", "workspace.yaml", "--port", str(port)]
     with (folder / "dagster.log").open("wb") as log:
