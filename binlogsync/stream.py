@@ -277,7 +277,7 @@ class StreamReader:
                 break
             follow.deliveries = number
             if sequence > follow.given:
-                messages.append(Delivered(sequence, message.headers or {}, message.data, message.reply))
+                messages.append(Delivered(sequence, message.headers, message.data, message.reply))
         return messages
 
     async def _recreate(self, client: Client, follow: _Durable) -> None:

@@ -16,6 +16,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from binlogsync.nats_adapter import Received, receive_raw, stop_receiving
+
 _MOST_BYTES = 16 << 20
 _STATUS = "Status"
 
@@ -28,7 +30,7 @@ class Pull:
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"
         self._inbox = client.new_inbox()
         self._subscription: Subscription | None = None
-        self._ready: deque[Msg] = deque()
+        self._ready: deque[Received] = deque()
         self._asked = 0  # number of the last request
         self._left = 0  # messages that it may still bring; 0 when it is answered
         self._was_full = False
@@ -38,16 +40,18 @@ class Pull:
     async def open(self) -> Pull:
         """Listen; returns itself."""
         self._subscription = await self._client.subscribe(
-            f"{self._inbox}.*", cb=self._arrived, pending_msgs_limit=-1, pending_bytes_limit=-1
+            f"{self._inbox}.*", cb=self._whole, pending_msgs_limit=-1, pending_bytes_limit=-1
         )
+        receive_raw(self._client, self._subscription, self._arrived)
         return self
 
     async def close(self) -> None:
         """Listen no more."""
         if self._subscription is not None:
+            stop_receiving(self._client, self._subscription)
             await self._subscription.unsubscribe()
 
-    async def take(self, count: int, timeout_s: float) -> list[Msg]:
+    async def take(self, count: int, timeout_s: float) -> list[Received]:
         """Up to `count` messages, in the order of the stream, at least one when there is one within `timeout_s`.
 
         Raises nats.js.errors.APIError when the server has no such durable.
@@ -81,7 +85,11 @@ class Pull:
         if self._error is not None:
             raise self._error
 
-    async def _arrived(self, message: Msg) -> None:
+    async def _whole(self, message: Msg) -> None:
+        """A message that nats-py had begun to read."""
+        self._arrived(Received(message.subject, message.reply, message.headers or {}, message.data))
+
+    def _arrived(self, message: Received) -> None:
         """A message of the stream, or what the server says of a request."""
         if not message.subject.startswith(self._inbox):
             self._ready.append(message)
@@ -90,11 +98,12 @@ class Pull:
                 self._was_full = True
                 self._answer()
             return
-        status = (message.headers or {}).get(_STATUS, "")
+        status = message.headers.get(_STATUS, "")
         if message.subject != f"{self._inbox}.{self._asked}" or status.startswith("1"):
             return
         if not status.startswith("4"):
-            self._error = nats.js.errors.APIError.from_msg(message)
+            what = message.headers.get("Description", "")
+            self._error = nats.js.errors.APIError(code=int(status), description=what or "no such durable")
         # 409 says that the next message would have been too much: there is more.
         self._was_full = status == "409"
         self._answer()
