@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -33,7 +34,7 @@ class _Source(msgspec.Struct, gc=False):
     row: int
     txn_pos: int
     gtid: str | None
-    json_null: list[str] = []
+    json_null: list[str] | None = None
 
 
 class _Transaction(msgspec.Struct, gc=False):
@@ -55,13 +56,16 @@ class _Codec:
         full: insists on every column; None where it cannot be had.
         partial: lets columns be absent.
         values: an image's values in the order of the columns, UNSET where absent.
-        null_image: stands for an image that is null.
+        getters: the same of each column alone, for images that `full` reads; a column at a time makes no tuple for
+            each row, whose number the garbage collector would notice.
+        null_image: stands for an image that is null, where `full` reads.
     """
 
     full: msgspec.json.Decoder[Any] | None
     partial: msgspec.json.Decoder[Any]
     values: Callable[[Any], tuple[Any, ...]]
     null_image: Any
+    getters: tuple[Callable[[Any], Any], ...] = ()
 
 
 @lru_cache(maxsize=1024)
@@ -73,7 +77,8 @@ def _codec(schema: TableSchema) -> _Codec:
     full = msgspec.defstruct("Image", shapes, rename=names, gc=False)
     optional = [(name, shape | msgspec.UnsetType, msgspec.UNSET) for name, shape in shapes]
     partial = msgspec.defstruct("PartialImage", optional, rename=names, gc=False)
-    return _Codec(_decoder(full), _decoder(partial), attrgetter(*names), full(*[None] * len(names)))
+    getters = tuple(attrgetter(name) for name in names)
+    return _Codec(_decoder(full), _decoder(partial), attrgetter(*names), full(*[None] * len(names)), getters)
 
 
 def _codec_by_name(schema: TableSchema) -> _Codec:
@@ -85,8 +90,7 @@ def _codec_by_name(schema: TableSchema) -> _Codec:
     def values(image: dict[str, msgspec.Raw]) -> tuple[Any, ...]:
         return tuple(read(image[name]) if name in image else msgspec.UNSET for name, read in readers)
 
-    nothing = {column.name: msgspec.Raw(b"null") for column in schema.columns}
-    return _Codec(None, _decoder(dict[str, msgspec.Raw]), values, nothing)
+    return _Codec(None, _decoder(dict[str, msgspec.Raw]), values, None)
 
 
 def _json_type(column: Column) -> Any:
@@ -114,23 +118,33 @@ def parse(messages: Sequence[bytes], schema: TableSchema) -> list[ChangeBatch]:
     """
     codec = _codec(schema)
     envelopes = _decode_full(codec, messages)
-    is_full = envelopes is not None
-    if envelopes is None:
+    if envelopes is not None:
+        starts = _server_starts(envelopes)
+        images = [[codec.null_image if e.before is None else e.before for e in envelopes]]
+        images.append([codec.null_image if e.after is None else e.after for e in envelopes])
+        columns = [[list(map(get, image)) for get in codec.getters] for image in images]
+    else:
         envelopes = [e for i, message in enumerate(messages) for e in _decode_partial(codec, message, i, schema)]
-    images = [
-        [codec.null_image if envelope.before is None else envelope.before for envelope in envelopes],
-        [codec.null_image if envelope.after is None else envelope.after for envelope in envelopes],
-    ]
-    try:
-        rows = [list(map(codec.values, image)) for image in images]
-    except msgspec.DecodeError as error:
-        raise WireError(f"{schema.name}: a value is not of its column's type: {error}") from error
-    starts = _starts(envelopes, None if is_full else rows)
+        rows = _rows(codec, envelopes, schema)
+        starts = _starts(envelopes, rows)
+        columns = [list(map(list, zip(*image, strict=True))) for image in rows]
     return [
-        _batch(schema, envelopes[start:stop], [image[start:stop] for image in rows], start)
+        _batch(schema, envelopes[start:stop], [[column[start:stop] for column in image] for image in columns], start)
         for start, stop in zip(starts, [*starts[1:], len(envelopes)], strict=True)
         if stop > start
     ]
+
+
+def _rows(codec: _Codec, envelopes: Sequence[Any], schema: TableSchema) -> list[list[tuple[Any, ...]]]:
+    """The values of each row before, and of each row after."""
+    none = (None,) * len(schema.columns)
+    try:
+        return [
+            [none if image is None else codec.values(image) for image in (getattr(e, name) for e in envelopes)]
+            for name in ("before", "after")
+        ]
+    except msgspec.DecodeError as error:
+        raise WireError(f"{schema.name}: a value is not of its column's type: {error}") from error
 
 
 def _decode_full(codec: _Codec, messages: Sequence[bytes]) -> list[Any] | None:
@@ -152,7 +166,13 @@ def _decode_partial(codec: _Codec, message: bytes, number: int, schema: TableSch
         ) from error
 
 
-def _starts(envelopes: Sequence[Any], rows: Sequence[Sequence[tuple[Any, ...]]] | None) -> list[int]:
+def _server_starts(envelopes: Sequence[Any]) -> list[int]:
+    """Where batches begin: at another server."""
+    servers = [(envelope.source.server_uuid, envelope.source.server_id) for envelope in envelopes]
+    return [0, *(i for i, (one, two) in enumerate(pairwise(servers), 1) if one != two)]
+
+
+def _starts(envelopes: Sequence[Any], rows: Sequence[Sequence[tuple[Any, ...]]]) -> list[int]:
     """Where batches begin: at another server, and at another set of columns (a NULL image goes with any set)."""
     starts = [0]
     server: tuple[str, int] | None = None
@@ -160,10 +180,9 @@ def _starts(envelopes: Sequence[Any], rows: Sequence[Sequence[tuple[Any, ...]]] 
     for i, envelope in enumerate(envelopes):
         here = (envelope.source.server_uuid, envelope.source.server_id)
         own: list[tuple[bool, ...] | None] = [None, None]
-        if rows is not None:
-            for k, image in enumerate((envelope.before, envelope.after)):
-                if image is not None:
-                    own[k] = tuple(value is msgspec.UNSET for value in rows[k][i])
+        for k, image in enumerate((envelope.before, envelope.after)):
+            if image is not None:
+                own[k] = tuple(value is msgspec.UNSET for value in rows[k][i])
         fits = all(a is None or b is None or a == b for a, b in zip(own, present, strict=True))
         if i and (here != server or not fits):
             starts.append(i)
@@ -174,12 +193,12 @@ def _starts(envelopes: Sequence[Any], rows: Sequence[Sequence[tuple[Any, ...]]] 
 
 
 def _batch(
-    schema: TableSchema, envelopes: Sequence[Any], rows: Sequence[Sequence[tuple[Any, ...]]], first: int
+    schema: TableSchema, envelopes: Sequence[Any], image_columns: Sequence[Sequence[list[Any]]], first: int
 ) -> ChangeBatch:
     sources = [envelope.source for envelope in envelopes]
     impossible: dict[tuple[Literal["before", "after"], str], pa.StringArray] = {}
     images = []
-    for name, values in zip(("before", "after"), rows, strict=True):
+    for name, values in zip(("before", "after"), image_columns, strict=True):
         is_null = [getattr(envelope, name) is None for envelope in envelopes]
         images.append(_image(schema, (name, sources), values, is_null, impossible))
     columns: dict[str, Any] = {
@@ -195,27 +214,27 @@ def _batch(
 
 
 def _is_json_null(source: _Source, name: str) -> bool:
-    return bool(source.json_null) and name in source.json_null
+    return source.json_null is not None and name in source.json_null
 
 
 def _image(
     schema: TableSchema,
     where: tuple[Any, Sequence[_Source]],
-    rows: Sequence[tuple[Any, ...]],
+    image_columns: Sequence[list[Any]],
     is_null: Sequence[bool],
     impossible: dict[tuple[Literal["before", "after"], str], pa.StringArray],
 ) -> pa.StructArray:
     """One image of all rows; `where` is its name, and the sources, which say what of it is a JSON null."""
     name, sources = where
-    sample = next((row for row, null in zip(rows, is_null, strict=True) if not null), None)
-    columns = zip(schema.columns, zip(*rows, strict=True), strict=True) if rows else ()
+    sample = is_null.index(False) if False in is_null else None
+    columns = zip(schema.columns, image_columns, strict=True) if image_columns else ()
     arrays, fields = [], []
-    for i, (column, values) in enumerate(columns):
-        if sample is not None and sample[i] is msgspec.UNSET:
+    for column, values in columns:
+        if sample is not None and values[sample] is msgspec.UNSET:
             continue
-        own = [None if null else value for value, null in zip(values, is_null, strict=True)]
+        own: list[Any] = values
         if column.type in RAW_TYPES:
-            own = [None if value is None else bytes(value) for value in own]
+            own = [None if value is None else bytes(value) for value in values]
         if column.type == "json":
             place = f"{name}.{column.name}"
             own = [
