@@ -284,7 +284,8 @@ class StreamReader:
         """The durable anew, behind what was handed out."""
         js = client.jetstream()
         await self._drop_subscription(follow.name)
-        follow.subscription, follow.is_broken = None, False
+        # Broken until the new one stands: a connection lost in between leaves no durable at all.
+        follow.subscription, follow.is_broken = None, True
         await _delete_consumer(js, self.stream, follow.name)
         config = ConsumerConfig(
             durable_name=follow.name,
@@ -296,6 +297,7 @@ class StreamReader:
             filter_subject=follow.subject,
         )
         await js.add_consumer(self.stream, config)
+        follow.is_broken = False
 
     async def _drop_subscription(self, durable: str) -> None:
         follow = self._durables.get(durable)
