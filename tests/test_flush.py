@@ -112,6 +112,7 @@ def test_a_sink_that_has_any_checkpoint_gets_each_change_once(
     assert keys(flush.after(flush.checkpoint)) == []
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(sources(), st.integers(1, 4))
 def test_flushes_cut_inside_a_transaction_go_on_where_they_stopped(

@@ -27,6 +27,7 @@ _CASES = 150
 FOUND: tuple[int, ...] = (1354, 3679)
 
 
+@pytest.mark.slow
 def test_generated_damage_in_a_process_of_its_own() -> None:
     command = [sys.executable, "-m", "tests.binlog.damage", "--count", str(_CASES), "--seed", "0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

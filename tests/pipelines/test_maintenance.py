@@ -50,6 +50,7 @@ def test_a_deleted_run_takes_its_files_along(instance: dg.DagsterInstance, tmp_p
     assert run_id not in ids(instance)
 
 
+@pytest.mark.slow
 def test_the_job_deletes(instance: dg.DagsterInstance) -> None:
     old = [other.execute_in_process(instance=instance).run_id for _ in range(2)]
     config = dg.RunConfig(ops={"delete_old_runs": PruneConfig(keep_days=0, keep_last=1)})
