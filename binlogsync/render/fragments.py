@@ -15,10 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from numba import njit, types
 
+from binlogsync.binlog.memory import KERNEL as KERNEL
+
 Bytes = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
 
-KERNEL: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
 R8 = types.Array(types.uint8, 1, "C", readonly=True)
 R32 = types.Array(types.uint32, 1, "C", readonly=True)
 R64 = types.Array(types.int64, 1, "C", readonly=True)
