@@ -1,14 +1,17 @@
 """Where checkpoints are kept. A new store is one file that fulfils `PositionStore` and passes tests/stores/contract.py.
 
 A store mirrors what the sinks have, never ahead of them, and holds the lease of the one tail that may save. A lease has
-an epoch that only grows: claiming raises it, and a save or heartbeat under an older epoch is refused.
+an epoch that only grows: claiming raises it, and a save or heartbeat under an older epoch is refused. Beside them it
+keeps bookmarks, which need no lease: each is a place that was right for good, whoever wrote it down.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from binlogsync.bookmarks import Bookmark
 from binlogsync.position import Checkpoint
 
 
@@ -32,7 +35,10 @@ class Lease:
 
 
 class PositionStore(Protocol):
-    """Checkpoints and leases by source name. Every method may raise StoreError, and is safe to call from any thread."""
+    """Checkpoints, leases and bookmarks by source name.
+
+    Every method may raise StoreError, and is safe to call from any thread.
+    """
 
     name: str
 
@@ -57,6 +63,15 @@ class PositionStore(Protocol):
 
     def lease(self, source: str) -> Lease | None:
         """Who holds it, and since when it was not heard of; None when it was never claimed."""
+
+    def bookmarks(self, source: str) -> Sequence[Bookmark]:
+        """All that are kept, in the order of their keys."""
+
+    def put_bookmark(self, source: str, bookmark: Bookmark) -> None:
+        """Keep it, durably; one with the same key is replaced."""
+
+    def delete_bookmark(self, source: str, key: str) -> bool:
+        """Keep it no longer; False when there was none with that key."""
 
     def close(self) -> None:
         """Let go of connections and files; never raises."""

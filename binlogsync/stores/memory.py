@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from binlogsync.bookmarks import Bookmark
 from binlogsync.position import Checkpoint
 from binlogsync.stores import Lease
 from binlogsync.stores.lease import Claim, Terms, check_held, next_claim
@@ -22,6 +23,7 @@ class MemoryPositions:
         self._lock = threading.Lock()
         self._checkpoints: dict[str, Checkpoint] = {}
         self._claims: dict[str, Claim] = {}
+        self._bookmarks: dict[str, dict[str, Bookmark]] = {}
 
     def load(self, source: str) -> Checkpoint | None:
         with self._lock:
@@ -54,6 +56,18 @@ class MemoryPositions:
             now_s = self._clock()
             held = self._seen(source, now_s)
             return None if held is None else held.lease(source, now_s)
+
+    def bookmarks(self, source: str) -> Sequence[Bookmark]:
+        with self._lock:
+            return [each for _, each in sorted(self._bookmarks.get(source, {}).items())]
+
+    def put_bookmark(self, source: str, bookmark: Bookmark) -> None:
+        with self._lock:
+            self._bookmarks.setdefault(source, {})[bookmark.key] = bookmark
+
+    def delete_bookmark(self, source: str, key: str) -> bool:
+        with self._lock:
+            return self._bookmarks.get(source, {}).pop(key, None) is not None
 
     def close(self) -> None:
         """Keeps what it holds, so that a test can open the same store again."""

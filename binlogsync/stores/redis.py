@@ -1,16 +1,17 @@
 """Checkpoints in Redis: the store for tails that may start on any machine.
 
 One hash a source, `<prefix>:position:<source>`, with the fields `checkpoint` (Checkpoint.to_text), `owner`, `epoch`,
-`heard_us` (time of the last save or heartbeat, microseconds by the server's TIME) and `released` (0 or 1). Every method
-is one Lua script, or one read, on that key: atomic, also in a cluster. A save is as durable as the server's own
-settings make it (`appendonly yes`; `appendfsync always` for the strictest); lost positions are found in the sinks.
-Redis 5 or newer, Valkey. Nothing connects before the first call.
+`heard_us` (time of the last save or heartbeat, microseconds by the server's TIME) and `released` (0 or 1); and one of
+its bookmarks, `<prefix>:bookmarks:<source>`, as JSON by key. Every method is one Lua script, or one command, on one
+key: atomic, also in a cluster. A save is as durable as the server's own settings make it (`appendonly yes`;
+`appendfsync always` for the strictest); lost positions are found in the sinks. Redis 5 or newer, Valkey. Nothing
+connects before the first call.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from binlogsync.bookmarks import Bookmark
 from binlogsync.errors import PositionError, StoreError
 from binlogsync.position import Checkpoint
 from binlogsync.stores import Lease
@@ -117,6 +119,10 @@ class RedisPositions:
         """The key of a source's hash."""
         return f"{self.options.prefix}:position:{source}"
 
+    def bookmarks_key(self, source: str) -> str:
+        """The key of the hash of a source's bookmarks."""
+        return f"{self.options.prefix}:bookmarks:{source}"
+
     def load(self, source: str) -> Checkpoint | None:
         text = self._call(lambda: self._client.hget(self.key(source), "checkpoint"))
         if text is None:
@@ -150,6 +156,23 @@ class RedisPositions:
         owner, epoch, age_us, released = self._run("lease", source)
         return None if owner is None else Lease(source, owner, int(epoch), int(age_us) / 1_000_000, released == "1")
 
+    def bookmarks(self, source: str) -> Sequence[Bookmark]:
+        key = self.bookmarks_key(source)
+        texts = self._call(lambda: self._client.hgetall(key))
+        try:
+            return [Bookmark.from_text(text) for _, text in sorted(texts.items())]
+        except PositionError as error:
+            raise StoreError(
+                f"{self.options.place}: a bookmark in {key!r} cannot be read ({error}); remove it with HDEL"
+            ) from error
+
+    def put_bookmark(self, source: str, bookmark: Bookmark) -> None:
+        key = self.bookmarks_key(source)
+        self._call(lambda: self._client.hset(key, bookmark.key, bookmark.to_text()))
+
+    def delete_bookmark(self, source: str, key: str) -> bool:
+        return bool(self._call(lambda: self._client.hdel(self.bookmarks_key(source), key)))
+
     def close(self) -> None:
         self._closed = True
         self._client.close()
@@ -177,7 +200,10 @@ _AUTH = "check user name and password"
 _REPLICA = "that is a replica; give the address of the primary"
 _FULL = "its memory is full; raise maxmemory or remove other keys"
 _TLS = "check tls_ca_file, tls_cert_file, tls_key_file and the host name"
-_RIGHTS = "the ACL of that user must allow EVAL, EVALSHA, SCRIPT LOAD, TIME, HGET, HMGET, HSET, HINCRBY on the keys"
+_RIGHTS = (
+    "the ACL of that user must allow EVAL, EVALSHA, SCRIPT LOAD, TIME, HGET, HMGET, HGETALL, HSET, HDEL, "
+    "HINCRBY on the keys"
+)
 _ADVICE: tuple[tuple[type[Exception] | str, str], ...] = (
     (redis.exceptions.AuthenticationError, _AUTH),
     ("NOAUTH", _AUTH),

@@ -1,10 +1,10 @@
 """Checkpoints in one SQLite file: the embedded store, for tails of one machine.
 
-One table, one row a source: checkpoint, and the lease (owner, epoch, time of the last save or heartbeat by the
-machine's wall clock, released). The file is opened at the first use, in WAL mode with synchronous=FULL: a save is on
-the disk when it returns, and a kill at any moment leaves the old row or the new one. Many threads and processes may
-share the file; it must lie on a local disk, as SQLite's locks do not hold on network file systems. PRAGMA user_version
-is the schema's.
+The table `positions` has a row a source: checkpoint, and the lease (owner, epoch, time of the last save or heartbeat by
+the machine's wall clock, released); `bookmarks` has a row for each of these, as JSON under its key. The file is opened
+at the first use, in WAL mode with synchronous=FULL: a save is on the disk when it returns, and a kill at any moment
+leaves the old row or the new one. Many threads and processes may share the file; it must lie on a local disk, as
+SQLite's locks do not hold on network file systems. PRAGMA user_version is the schema's.
 """
 
 from __future__ import annotations
@@ -13,24 +13,33 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from binlogsync.bookmarks import Bookmark
 from binlogsync.errors import PositionError, StoreError
 from binlogsync.position import Checkpoint
 from binlogsync.stores import Lease
 from binlogsync.stores.lease import Claim, Terms, check_held, next_claim
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 10.0
-_CREATE = """
-create table positions (
+_CREATE = (
+    """
+create table if not exists positions (
     source text primary key, checkpoint text,
     owner text not null, epoch integer not null, heard_s real not null, released integer not null
 ) without rowid
-"""
+""",
+    """
+create table if not exists bookmarks (
+    source text not null, key text not null, bookmark text not null, primary key (source, key)
+) without rowid
+""",
+)
+"""What is missing is made, so that a file of an older version becomes one of this."""
 _KEEP = """
 insert into positions (source, owner, epoch, heard_s, released) values (?, ?, ?, ?, ?)
 on conflict (source) do update
@@ -105,6 +114,28 @@ class SQLitePositions:
             held = self._put_back(source)
         return None if held is None else held.lease(source, now_s)
 
+    def bookmarks(self, source: str) -> Sequence[Bookmark]:
+        select = "select key, bookmark from bookmarks where source = ? order by key"
+        with self._use() as connection:
+            rows = connection.execute(select, (source,)).fetchall()
+        try:
+            return sorted((Bookmark.from_text(text) for _, text in rows), key=lambda each: each.key)
+        except PositionError as error:
+            raise StoreError(
+                f"{self.path}: a bookmark of source {source!r} cannot be read ({error}); delete that row of the table "
+                "bookmarks by hand"
+            ) from error
+
+    def put_bookmark(self, source: str, bookmark: Bookmark) -> None:
+        insert = "insert or replace into bookmarks values (?, ?, ?)"
+        with self._transaction() as connection:
+            connection.execute(insert, (source, bookmark.key, bookmark.to_text()))
+
+    def delete_bookmark(self, source: str, key: str) -> bool:
+        delete = "delete from bookmarks where source = ? and key = ?"
+        with self._transaction() as connection:
+            return connection.execute(delete, (source, key)).rowcount > 0
+
     def close(self) -> None:
         with self._lock:
             self._closed = True
@@ -164,7 +195,7 @@ class SQLitePositions:
         return self._connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Checks whose file it is before anything in it is changed, then makes the table if it is new."""
+        """Checks whose file it is before anything in it is changed, then makes the tables that are missing."""
         connection.execute("begin")
         is_new = self._is_new(connection)
         connection.execute("commit")
@@ -174,12 +205,13 @@ class SQLitePositions:
             return
         connection.execute("begin immediate")
         if self._is_new(connection):
-            connection.execute(_CREATE)
+            for statement in _CREATE:
+                connection.execute(statement)
             connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
         connection.execute("commit")
 
     def _is_new(self, connection: sqlite3.Connection) -> bool:
-        """True when nobody has written to it yet. In a transaction: version and tables must be of one moment."""
+        """True when tables have to be made. In a transaction: version and tables must be of one moment."""
         version = connection.execute("pragma user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             raise StoreError(
@@ -188,7 +220,7 @@ class SQLitePositions:
             )
         if version == 0 and connection.execute("select count(*) from sqlite_master").fetchone()[0]:
             raise StoreError(f"{self.path}: an SQLite database of another program; choose another path")
-        return bool(version == 0)
+        return bool(version < SCHEMA_VERSION)
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None

@@ -8,9 +8,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
+from binlogsync.bookmarks import Bookmark
 from binlogsync.errors import LeaseLostError
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.stores import Lease, PositionStore
@@ -23,6 +25,8 @@ AT = Checkpoint(
     BinlogPosition("binlog.000042", 1187), UUID, GtidSet.parse(f"{UUID}:1-5:7,{UUID}:blue:1-3"), 3, 1_700_000
 )
 LATER = Checkpoint(BinlogPosition("binlog.000043", 4), UUID, GtidSet.parse(f"{UUID}:1-9"), 0, 1_800_000)
+
+BOOKMARK = Bookmark(replace(AT, skip=0), "interval", 1_764_000_000_123_456, 1_764_000_001_000_000, sequence=77)
 
 
 def large_gtid_set() -> GtidSet:
@@ -100,6 +104,53 @@ class PositionStoreContract:
         store.release(lease)
         store.claim("shop", "b")
         assert store.load("shop") == AT
+
+    # bookmarks
+
+    def test_a_new_source_has_no_bookmarks(self, store: PositionStore) -> None:
+        assert store.bookmarks("shop") == []
+        assert not store.delete_bookmark("shop", BOOKMARK.key)
+
+    @pytest.mark.parametrize(
+        "bookmark",
+        [
+            BOOKMARK,
+            replace(BOOKMARK, name="before höhe 树洞; drop", pinned=True, reason="person"),
+            replace(BOOKMARK, checkpoint=Checkpoint(BinlogPosition("binlog.000001", 4), UUID, large_gtid_set())),
+            replace(BOOKMARK, checkpoint=Checkpoint(BinlogPosition("a-bin.1000000", 4), "mariadb:1"), sequence=None),
+        ],
+        ids=["tail's", "named", "large GTID set", "no GTIDs"],
+    )
+    def test_a_bookmark_is_kept_equal(self, opener: Opener, store: PositionStore, bookmark: Bookmark) -> None:
+        store.put_bookmark("shop", bookmark)
+        assert opener().bookmarks("shop") == [bookmark]
+
+    def test_bookmarks_come_in_the_order_of_their_keys(self, store: PositionStore) -> None:
+        minutes = [replace(BOOKMARK, at_us=BOOKMARK.at_us + minute * 60_000_000) for minute in range(30)]
+        for bookmark in [*minutes[20:], *minutes[:20]]:
+            store.put_bookmark("shop", bookmark)
+        assert store.bookmarks("shop") == minutes
+        assert store.bookmarks("other") == []
+
+    def test_a_bookmark_of_the_same_key_is_replaced(self, store: PositionStore) -> None:
+        store.put_bookmark("shop", BOOKMARK)
+        store.put_bookmark("shop", replace(BOOKMARK, pinned=True))
+        assert store.bookmarks("shop") == [replace(BOOKMARK, pinned=True)]
+
+    def test_a_deleted_bookmark_is_gone(self, opener: Opener, store: PositionStore) -> None:
+        later = replace(BOOKMARK, at_us=BOOKMARK.at_us + 1_000_000)
+        for bookmark in (BOOKMARK, later):
+            store.put_bookmark("shop", bookmark)
+        assert opener().delete_bookmark("shop", BOOKMARK.key)
+        assert not store.delete_bookmark("shop", BOOKMARK.key)
+        assert store.bookmarks("shop") == [later]
+
+    def test_bookmarks_and_checkpoints_do_not_touch_each_other(self, store: PositionStore) -> None:
+        store.put_bookmark("shop", BOOKMARK)
+        assert store.load("shop") is None
+        assert store.lease("shop") is None
+        store.save(store.claim("shop", "a"), AT)
+        assert store.bookmarks("shop") == [BOOKMARK]
 
     # leases
 

@@ -16,7 +16,7 @@ import redis
 from binlogsync import embedded
 from binlogsync.errors import LeaseLostError, StoreError
 from binlogsync.stores.redis import RedisOptions, RedisPositions
-from tests.stores.contract import AT, LATER, Opener, PositionStoreContract, large_gtid_set
+from tests.stores.contract import AT, BOOKMARK, LATER, Opener, PositionStoreContract, large_gtid_set
 from tests.waiting import wait_until
 
 _PREFIXES = (f"test-{os.getpid()}-{number}" for number in itertools.count())
@@ -52,6 +52,15 @@ def test_a_source_is_one_hash(options: RedisOptions, client: redis.Redis) -> Non
     found = client.hgetall(store.key("shop"))
     assert int(found.pop("heard_us")) > 0
     assert found == {"checkpoint": AT.to_text(), "owner": "run 1", "epoch": "1", "released": "0"}
+
+
+def test_bookmarks_are_one_hash(options: RedisOptions, client: redis.Redis) -> None:
+    store = RedisPositions(options)
+    store.put_bookmark("shop", BOOKMARK)
+    assert list(client.scan_iter(f"{options.prefix}:*")) == [f"{options.prefix}:bookmarks:shop"]
+    client.hset(store.bookmarks_key("shop"), "damaged", "{}")
+    with pytest.raises(StoreError, match="a bookmark in .* cannot be read"):
+        store.bookmarks("shop")
 
 
 def test_a_clock_that_goes_back_neither_keeps_nor_kills_a_lease(options: RedisOptions, client: redis.Redis) -> None:

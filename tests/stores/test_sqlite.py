@@ -14,7 +14,7 @@ import pytest
 
 from binlogsync.errors import LeaseLostError, StoreError
 from binlogsync.stores.sqlite import SQLitePositions
-from tests.stores.contract import AT, LATER, Opener, PositionStoreContract
+from tests.stores.contract import AT, BOOKMARK, LATER, Opener, PositionStoreContract
 
 ROOT = Path(__file__).parents[2]
 KILLS = 10
@@ -79,7 +79,7 @@ def test_the_file_is_in_wal_mode_with_its_version(path: Path) -> None:
     SQLitePositions(path).claim("shop", "a")
     connection = sqlite3.connect(path)
     assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
-    assert connection.execute("pragma user_version").fetchone() == (1,)
+    assert connection.execute("pragma user_version").fetchone() == (2,)
     connection.close()
 
 
@@ -146,7 +146,7 @@ def test_a_file_that_is_not_sqlite_is_named_and_left_alone(path: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("pragma user_version = 2", "newer release .schema version 2, this one knows 1"),
+        ("pragma user_version = 3", "newer release .schema version 3, this one knows 2"),
         ("create table notes (text)", "another program"),
     ],
 )
@@ -161,6 +161,28 @@ def test_a_database_of_another_release_or_program_is_left_alone(path: Path, scri
         with pytest.raises(StoreError, match=message):
             store.claim("shop", "a")
     assert path.read_bytes() == before
+
+
+def test_a_file_of_the_first_release_gets_what_it_lacks(path: Path) -> None:
+    store = SQLitePositions(path)
+    store.save(store.claim("shop", "a"), AT)
+    store.close()
+    connection = sqlite3.connect(path)
+    connection.executescript("drop table bookmarks; pragma user_version = 1")
+    connection.close()
+    store = SQLitePositions(path)
+    store.put_bookmark("shop", BOOKMARK)
+    assert (store.load("shop"), store.bookmarks("shop")) == (AT, [BOOKMARK])
+
+
+def test_a_damaged_bookmark_is_named(path: Path) -> None:
+    SQLitePositions(path).put_bookmark("shop", BOOKMARK)
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("update bookmarks set bookmark = '{}'")
+    connection.close()
+    with pytest.raises(StoreError, match="bookmark of source 'shop' cannot be read"):
+        SQLitePositions(path).bookmarks("shop")
 
 
 def test_a_damaged_checkpoint_is_named(path: Path) -> None:

@@ -1,0 +1,154 @@
+"""Bookmarks: checkpoints that are kept, so that a backfill or a rewind can name them. Pure values and rules.
+
+The tail records them as it goes (see tail_bookmarks.py), a person adds more; the position store keeps them. `key` names
+one among those of its source, and is what a partition in Dagster is called: it sorts by time, and it never changes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, get_args
+
+from binlogsync.errors import ConfigError, PositionError
+from binlogsync.position import Checkpoint
+
+BookmarkReason = Literal["start", "interval", "rotation", "schema", "person", "import"]
+
+_REASONS = get_args(BookmarkReason)
+_UNFIT = re.compile(r"[^\w.-]+|\.{2,}")
+_LONGEST_NAME = 60
+_DAY_US = 86_400_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Bookmark:
+    """A transaction boundary that is kept.
+
+    Attributes:
+        checkpoint: the place; nothing of the transaction behind it is before it, so `skip` is 0.
+        reason: why it was made: by the tail at its first start, after an interval, at a rotation or a schema change;
+            by a person; or imported from another tool.
+        at_us: time of the place, microseconds since 1970 UTC: the commit of the last change before it, or where that
+            is not known, when the bookmark was made.
+        made_us: when it was made.
+        name: given by a person, "" without.
+        sequence: stream sequence of the last message before the place; None where nobody knows.
+        pinned: kept until a person deletes it.
+    """
+
+    checkpoint: Checkpoint
+    reason: BookmarkReason
+    at_us: int
+    made_us: int
+    name: str = ""
+    sequence: int | None = None
+    pinned: bool = False
+
+    def __post_init__(self) -> None:
+        if self.checkpoint.skip:
+            raise PositionError(f"{self.checkpoint} lies inside a transaction, and a bookmark lies between two")
+
+    @property
+    def key(self) -> str:
+        """As "20261123T160000.000Z_binlog.000012@4567", and "_name" behind it; sorts by time."""
+        place = self.checkpoint.position
+        moment = datetime.fromtimestamp(self.at_us // 1000 / 1000, UTC)
+        stamp = f"{moment:%Y%m%dT%H%M%S}.{self.at_us // 1000 % 1000:03d}Z"
+        return f"{stamp}_{plain(place.file)}@{place.pos}{f'_{plain(self.name)}' if self.name else ''}"
+
+    @property
+    def at(self) -> datetime:
+        """Time of the place."""
+        return datetime.fromtimestamp(self.at_us / 1e6, UTC)
+
+    def to_text(self) -> str:
+        """One line of JSON, the form kept in stores."""
+        record = {
+            "checkpoint": json.loads(self.checkpoint.to_text()),
+            "reason": self.reason,
+            "at_us": self.at_us,
+            "made_us": self.made_us,
+            "name": self.name,
+            "sequence": self.sequence,
+            "pinned": self.pinned,
+        }
+        return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
+
+    @classmethod
+    def from_text(cls, text: str | bytes) -> Bookmark:
+        """Read what to_text wrote; raises PositionError."""
+        try:
+            record = json.loads(text)
+            if record["reason"] not in _REASONS:
+                raise ValueError(f"reason {record['reason']!r}")
+            sequence = record["sequence"]
+            return cls(
+                Checkpoint.from_text(json.dumps(record["checkpoint"])),
+                record["reason"],
+                int(record["at_us"]),
+                int(record["made_us"]),
+                str(record["name"]),
+                None if sequence is None else int(sequence),
+                bool(record["pinned"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise PositionError(f"not a bookmark: {text!r} ({error!r})") from error
+
+    def __str__(self) -> str:
+        return f"{self.name or self.key} ({self.checkpoint})"
+
+
+def plain(name: str) -> str:
+    """The name as a part of a key: letters, digits, _ - and single dots."""
+    return _UNFIT.sub("-", name)[:_LONGEST_NAME]
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Which bookmarks a tail keeps of those that are not pinned: the newest `count`, none made over `age_s` ago."""
+
+    count: int = 1000
+    age_s: float = 30 * 86400.0
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.age_s <= 0:
+            raise ConfigError(f"at least 1 bookmark is kept, for more than 0 s; not {self.count}, for {self.age_s} s")
+
+    def expired(self, bookmarks: Sequence[Bookmark], now_us: int) -> list[Bookmark]:
+        """Those to delete."""
+        loose = sorted((each for each in bookmarks if not each.pinned), key=lambda each: (each.made_us, each.key))
+        kept = {each.key for each in loose[-self.count :] if now_us - each.made_us <= self.age_s * 1e6}
+        return [each for each in loose if each.key not in kept]
+
+
+def find_bookmark(bookmarks: Iterable[Bookmark], text: str) -> Bookmark | None:
+    """The one with that key, else the newest with that name; None without."""
+    found = None
+    for each in sorted(bookmarks, key=lambda each: (each.made_us, each.key)):
+        if each.key == text:
+            return each
+        found = each if each.name and each.name == text else found
+    return found
+
+
+def next_bookmark(bookmarks: Iterable[Bookmark], bookmark: Bookmark) -> Bookmark | None:
+    """The first place behind this one; None when it is the last. Places that cannot be compared are none."""
+    following: Bookmark | None = None
+    for other in bookmarks:
+        if _is_before(bookmark.checkpoint, other.checkpoint) and (
+            following is None or _is_before(other.checkpoint, following.checkpoint)
+        ):
+            following = other
+    return following
+
+
+def _is_before(left: Checkpoint, right: Checkpoint) -> bool:
+    """True when the left place is before the right one and not the other way round."""
+    try:
+        return left.precedes(right) and not right.precedes(left)
+    except PositionError:
+        return False
