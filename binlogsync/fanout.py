@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from binlogsync.errors import BinlogSyncError
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
-from binlogsync.sinks import Preparing, Sink
+from binlogsync.sinks import Numbering, Preparing, Sink
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class Fanout:
         self._queues: dict[Sink, deque[Flush]] = {sink: deque() for sink in sinks}
         self._unstored: deque[Flush] = deque()
         self._left: dict[int, int] = {}
+        self._sequences: dict[int, int] = {}
         self._finished: list[tuple[Flush, Checkpoint]] = []
         self._had_all = _oldest(self._stored.values())
         self._bytes = 0
@@ -89,6 +90,11 @@ class Fanout:
         with self._changed:
             finished, self._finished = self._finished, []
             return finished
+
+    def take_sequence(self, flush: Flush) -> int | None:
+        """Stream sequence of the last message of a finished flush; None where no sink numbers, or it had it before."""
+        with self._changed:
+            return self._sequences.pop(flush.number, None)
 
     @property
     def waiting(self) -> int:
@@ -152,6 +158,9 @@ class Fanout:
             return
         sink.write(_rest(flush, stored))
         self._stored[sink] = flush.checkpoint
+        if isinstance(sink, Numbering):
+            with self._changed:
+                self._sequences[flush.number] = sink.last_sequence
 
     def _count_off(self, flush: Flush) -> None:
         """One sink more has it; the last one saves what all of them have."""

@@ -124,6 +124,9 @@ class Settings:
             include=self._tables("BINLOGSYNC_INCLUDE"),
             exclude=self._tables("BINLOGSYNC_EXCLUDE"),
             start=start,
+            bookmark_s=self._number("BINLOGSYNC_BOOKMARK_MINUTES", float, 10.0, (1e-3, None)) * 60,
+            bookmark_keep=self._number("BINLOGSYNC_BOOKMARK_KEEP", int, 1000, (1, None)),
+            bookmark_keep_s=self._number("BINLOGSYNC_BOOKMARK_KEEP_DAYS", float, 30.0, (1e-3, None)) * _DAY_S,
         )
 
     def positions(self) -> PositionStore:

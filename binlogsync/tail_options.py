@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from binlogsync.accumulate import FlushRules
+from binlogsync.bookmarks import Retention
 from binlogsync.errors import ConfigError
 from binlogsync.subjects import check_source
+from binlogsync.tail_bookmarks import BookmarkRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,8 @@ class TailOptions:
         retry_s: how long a lost server is retried before `run` raises.
         preflight: check the server's settings at the start.
         stop_s: how long a stop waits for sinks that store nothing; then `run` raises.
+        bookmark_s: seconds between two bookmarks; rotations and schema changes have one each besides.
+        bookmark_keep, bookmark_keep_s: how many are kept that are not pinned, and for how long.
     """
 
     source: str
@@ -35,14 +39,22 @@ class TailOptions:
     retry_s: float = 60.0
     preflight: bool = True
     stop_s: float = 30.0
+    bookmark_s: float = 600.0
+    bookmark_keep: int = 1000
+    bookmark_keep_s: float = 30 * 86400.0
 
     def __post_init__(self) -> None:
         check_source(self.source)
         self.rules()
+        self.bookmarks()
         if self.retry_s < 0 or self.stop_s < 0:
             raise ConfigError(
                 f"retry_s ({self.retry_s}) and stop_s ({self.stop_s}) cannot be below 0, which gives up at once"
             )
+
+    def bookmarks(self) -> BookmarkRules:
+        """The rules of bookmarks among the options; raises ConfigError."""
+        return BookmarkRules(self.bookmark_s, Retention(self.bookmark_keep, self.bookmark_keep_s))
 
     def rules(self) -> FlushRules:
         """The flush rules among the options; raises ConfigError."""

@@ -30,8 +30,9 @@ from binlogsync.mysql import (
 from binlogsync.mysql.preflight import check, preflight
 from binlogsync.origin import Origin, find_origin
 from binlogsync.position import Checkpoint
-from binlogsync.sinks import Sink
+from binlogsync.sinks import Numbering, Sink
 from binlogsync.stores import PositionStore
+from binlogsync.tail_bookmarks import Bookmarker
 from binlogsync.tail_options import TailOptions
 from binlogsync.tail_progress import Meter
 
@@ -78,6 +79,8 @@ class Session:
         self._ends = ends
         self._calls = calls
         self._meter = meter
+        options = ends.options
+        self._bookmarker = Bookmarker(options.source, ends.store, options.bookmarks())
         self._patience_ends_s: float | None = None
         self._wall_s = time.time() - time.monotonic()
 
@@ -93,6 +96,7 @@ class Session:
         self._calls.tick(False)
         validate(config, origin.start)
         self._meter.begins(origin.start)
+        self._bookmarker.begins(origin.start, _sequence_at(origin))
         log.info("%s: tailing %s from %s", options.source, config.address, origin.start)
         fanout = Fanout(origin.sinks, self._calls.save, _WAITING_BYTES)
         try:
@@ -186,9 +190,19 @@ class Session:
         """Count what was stored; True when something was."""
         stored = fanout.finished()
         self._meter.stored(stored)
+        for flush, _ in stored:
+            self._bookmarker.stored(flush, fanout.take_sequence(flush))
         self.went_well = self.went_well or bool(stored)
         return bool(stored)
 
     def _now_s(self) -> float:
         """Seconds since 1970 that never go back, so that a clock set back delays no flush."""
         return self._wall_s + time.monotonic()
+
+
+def _sequence_at(origin: Origin) -> int | None:
+    """Stream sequence of the last message before the start; None where no stream ends there."""
+    for sink, held in origin.sinks.items():
+        if isinstance(sink, Numbering) and held in (None, origin.start):
+            return sink.last_sequence
+    return None

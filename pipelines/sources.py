@@ -2,7 +2,8 @@
 
     BINLOGSYNC_SOURCE        name of the source, "main" when not set; several are separated by commas
     BINLOGSYNC_SENSORS       "running" switches the sensors on by themselves; else a person switches them on in the UI
-    BINLOGSYNC_START, _INCLUDE, _EXCLUDE, _FLUSH_INTERVAL_S, _FLUSH_ROWS, _SHIFT_S, _REPORT_S
+    BINLOGSYNC_START, _INCLUDE, _EXCLUDE, _FLUSH_INTERVAL_S, _FLUSH_ROWS, _SHIFT_S, _REPORT_S,
+    BINLOGSYNC_BOOKMARK_MINUTES, _BOOKMARK_KEEP, _BOOKMARK_KEEP_DAYS
                              defaults of the tail's options, for all sources; the Launchpad shows and overrides them
 
 The first source is MySQL at BINLOGSYNC_MYSQL_HOST and so on; a further one, say "eu", at BINLOGSYNC_EU_MYSQL_HOST and
@@ -53,6 +54,17 @@ def configured_sources(environment: Mapping[str, str] = os.environ) -> tuple[Sou
     )
 
 
+_NUMBERS: tuple[tuple[str, type[int] | type[float]], ...] = (
+    ("flush_interval_s", float),
+    ("flush_rows", int),
+    ("shift_s", float),
+    ("report_s", float),
+    ("bookmark_minutes", float),
+    ("bookmark_keep", int),
+    ("bookmark_keep_days", float),
+)
+
+
 def default_source() -> str:
     """The source of a consumer that names none: the first."""
     return configured_sources()[0].name
@@ -66,7 +78,7 @@ def tail_config(environment: Mapping[str, str] = os.environ) -> TailConfig:
     for name in ("include", "exclude"):
         if tables := environment.get(f"BINLOGSYNC_{name.upper()}"):
             values[name] = [table.strip() for table in tables.split(",") if table.strip()]
-    for name, kind in (("flush_interval_s", float), ("flush_rows", int), ("shift_s", float), ("report_s", float)):
+    for name, kind in _NUMBERS:
         variable = f"BINLOGSYNC_{name.upper()}"
         if text := environment.get(variable):
             try:

@@ -71,6 +71,11 @@ class TailConfig(dg.Config):
         default=60.0, gt=0, description="Seconds between checkpoints while nothing changes."
     )
     retry_s: float = Field(default=60.0, gt=0, description="How long a lost MySQL is tried again before the run fails.")
+    bookmark_minutes: float = Field(
+        default=10.0, gt=0, description="Minutes between two bookmarks; rotations and schema changes have one besides."
+    )
+    bookmark_keep: int = Field(default=1000, gt=0, description="Bookmarks that are kept, pinned ones not counted.")
+    bookmark_keep_days: float = Field(default=30.0, gt=0, description="Days that a bookmark is kept.")
 
     def options(self, source: str) -> TailOptions:
         """The same for the library."""
@@ -84,6 +89,9 @@ class TailConfig(dg.Config):
             start=self.start,
             idle_checkpoint_s=self.idle_checkpoint_s,
             retry_s=self.retry_s,
+            bookmark_s=self.bookmark_minutes * 60,
+            bookmark_keep=self.bookmark_keep,
+            bookmark_keep_s=self.bookmark_keep_days * 86400,
         )
 
 

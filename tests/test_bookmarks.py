@@ -52,10 +52,8 @@ def test_keys_sort_by_time_and_then_by_file() -> None:
 def test_it_is_written_and_read_back() -> None:
     made = replace(bookmark("binlog.000012:4567", name="höhe", gtids=f"{UUID}:1-5"), sequence=12, pinned=True)
     assert Bookmark.from_text(made.to_text()) == made
-    for text in ("", "{}", made.to_text().replace("interval", "whim"), made.to_text().replace("binlog.000012", "x")):
-        if "x" in text and "whim" not in text and text != "{}":
-            continue  # a file name is read wherever it comes from; only its number is asked for later
-        with pytest.raises(PositionError, match="not a bookmark"):
+    for text in ("", "{}", made.to_text().replace("interval", "whim"), made.to_text().replace("4567", '"x"')):
+        with pytest.raises(PositionError, match="not a (bookmark|checkpoint)"):
             Bookmark.from_text(text)
 
 

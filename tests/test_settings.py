@@ -72,6 +72,9 @@ SAMPLES = {
     "BINLOGSYNC_EXCLUDE": "shop.secret",
     "BINLOGSYNC_FLUSH_INTERVAL_S": "0.5",
     "BINLOGSYNC_FLUSH_ROWS": "10",
+    "BINLOGSYNC_BOOKMARK_MINUTES": "0.5",
+    "BINLOGSYNC_BOOKMARK_KEEP": "7",
+    "BINLOGSYNC_BOOKMARK_KEEP_DAYS": "2",
 }
 # What has to be set for a variable to be looked at.
 NEEDS = [

@@ -32,6 +32,15 @@ class Sink(Protocol):
 
 
 @runtime_checkable
+class Numbering(Protocol):
+    """A sink that numbers what it stores, for ever."""
+
+    @property
+    def last_sequence(self) -> int:
+        """Of the last message that is stored; right between `open` and the next write, and between two writes."""
+
+
+@runtime_checkable
 class Preparing(Protocol):
     """A sink that can make a flush ready while the one before it is being stored."""
 

@@ -1,0 +1,110 @@
+"""The bookmarks that a tail records: where it began, at every rotation and schema change, and every so often.
+
+Each is behind what every sink has stored. A bookmark that cannot be kept now is logged, and costs nothing but itself:
+the next one is tried as if nothing had been. What retention no longer covers goes with each new one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from binlogsync.bookmarks import Bookmark, BookmarkReason, Retention
+from binlogsync.errors import ConfigError, StoreError
+from binlogsync.flush import Flush
+from binlogsync.position import Checkpoint
+from binlogsync.stores import PositionStore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BookmarkRules:
+    """When a bookmark is due, and how long it is kept.
+
+    Attributes:
+        every_s: seconds between two, where nothing else asks for one and something was stored meanwhile.
+        keep: of those that are not pinned.
+    """
+
+    every_s: float = 600.0
+    keep: Retention = Retention()
+
+    def __post_init__(self) -> None:
+        if self.every_s <= 0:
+            raise ConfigError(f"bookmarks are more than 0 s apart, not {self.every_s}")
+
+
+class Bookmarker:
+    """Records the bookmarks of one source; used by the tail's thread alone. `clock` gives seconds since 1970."""
+
+    def __init__(
+        self, source: str, store: PositionStore, rules: BookmarkRules, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._source = source
+        self._store = store
+        self._rules = rules
+        self._clock = clock
+        self._last_us: int | None = None
+        self._last_place: Checkpoint | None = None
+        self._start: tuple[Checkpoint, int | None] | None = None
+
+    def begins(self, start: Checkpoint, sequence: int | None) -> None:
+        """The tail goes on from here; `sequence` is that of the stream's last message before, where it is known."""
+        self._start = (start, sequence)
+
+    def stored(self, flush: Flush, sequence: int | None) -> None:
+        """Every sink has the flush; `sequence` is that of its last message in the stream, where it is known."""
+        if flush.checkpoint.skip:
+            return
+        try:
+            if self._last_us is None:
+                self._look_back(flush)
+            reason = self._due(flush)
+            if reason is not None and not self._is_at(flush.checkpoint):
+                self._keep(flush.checkpoint, reason, flush.checkpoint.ts_us, sequence)
+        except StoreError as error:
+            log.warning("%s: no bookmark at %s: %s", self._source, flush.checkpoint, error)
+
+    def _look_back(self, flush: Flush) -> None:
+        """What is kept already; a source without any gets one where its tail began."""
+        kept = self._store.bookmarks(self._source)
+        own = [each for each in kept if each.reason not in ("person", "import")]
+        if not own and self._start is not None and not self._start[0].skip:
+            start, sequence = self._start
+            self._keep(start, "start", start.ts_us or _first_ts_us(flush), sequence)
+        self._last_us = max((each.made_us for each in own), default=self._now_us())
+
+    def _due(self, flush: Flush) -> BookmarkReason | None:
+        assert self._last_us is not None
+        if flush.reason == "rotation":
+            return "rotation"
+        if flush.schema_changes:
+            return "schema"
+        return "interval" if self._now_us() - self._last_us >= self._rules.every_s * 1e6 else None
+
+    def _is_at(self, checkpoint: Checkpoint) -> bool:
+        last = self._last_place
+        return last is not None and (last.position, last.server_uuid) == (checkpoint.position, checkpoint.server_uuid)
+
+    def _keep(self, place: Checkpoint, reason: BookmarkReason, at_us: int, sequence: int | None) -> None:
+        now_us = self._now_us()
+        bookmark = Bookmark(place, reason, at_us or now_us, now_us, sequence=sequence)
+        self._store.put_bookmark(self._source, bookmark)
+        self._last_us, self._last_place = now_us, place
+        for old in self._rules.keep.expired(self._store.bookmarks(self._source), now_us):
+            self._store.delete_bookmark(self._source, old.key)
+            log.info("%s: bookmark %s is older than what is kept", self._source, old.key)
+
+    def _now_us(self) -> int:
+        return int(self._clock() * 1e6)
+
+
+def _first_ts_us(flush: Flush) -> int:
+    """Commit time of the first change, that of the checkpoint where there is none."""
+    times = [batch.data.column("ts_us")[0].cast(pa.int64()).as_py() for batch in flush.batches if len(batch)]
+    return min(times, default=flush.checkpoint.ts_us)
