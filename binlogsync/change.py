@@ -15,14 +15,17 @@ A ChangeBatch holds changes of one table under one schema, in binlog order, as a
     seq      int64                      number of the change in the run of its reader: merges the tables in order
 
 On one server (file, pos, row) and (file, txn_pos, order) both put all changes in the same order, and neither repeats.
+
+A schema change flows among the changes, in its place, as a batch of its own for each table that it touches: `ddl` says
+what it is, its op is "s", and its images have no columns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pyarrow as pa
 
@@ -48,6 +51,34 @@ SOURCE_FIELDS: tuple[pa.Field, ...] = (
 )
 
 Row = dict[str, Any]
+
+SCHEMA_OP = "s"
+"""Op of the one row of a batch that is a schema change; no `Change` has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChange:
+    """A DDL statement that touches a captured table, at its place in the flow.
+
+    Attributes:
+        kind: "create", "alter", "rename", "drop", "truncate" or "other".
+        tables: (database, table) touched; for a rename old and new names in turn.
+        sql: the statement as logged; "" when it was too long to be kept.
+        seq: `seq` of the next change behind it.
+        position: the place after it.
+        gtid: of it, or None.
+        ts_us: when it was executed, microseconds since 1970 UTC.
+        database: where names in `sql` without a database belong.
+    """
+
+    kind: Literal["create", "alter", "rename", "drop", "truncate", "other"]
+    tables: tuple[tuple[str, str], ...]
+    sql: str
+    seq: int
+    position: BinlogPosition
+    gtid: str | None
+    ts_us: int
+    database: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +146,8 @@ class ChangeBatch:
         server_uuid, server_id: of the server that wrote the binlog.
         impossible: values that Arrow cannot hold (zero and impossible dates), as MySQL prints them: (image, column) ->
             string array as long as the batch, NULL except at those values, which are NULL in `data`.
+        ddl: the statement, when the batch is a schema change instead of changes of rows: it then has one row, and no
+            row views.
     """
 
     schema: TableSchema
@@ -122,6 +155,7 @@ class ChangeBatch:
     server_uuid: str
     server_id: int
     impossible: Mapping[tuple[Literal["before", "after"], str], pa.StringArray] = field(default_factory=dict)
+    ddl: SchemaChange | None = None
 
     def __len__(self) -> int:
         return int(self.data.num_rows)
@@ -135,15 +169,20 @@ class ChangeBatch:
         """The changes start..stop-1, sharing memory."""
         impossible = {key: texts.slice(start, stop - start) for key, texts in self.impossible.items()}
         data = self.data.slice(start, stop - start)
-        return ChangeBatch(self.schema, data, self.server_uuid, self.server_id, impossible)
+        return ChangeBatch(self.schema, data, self.server_uuid, self.server_id, impossible, self.ddl)
 
     def select(self, mask: pa.BooleanArray) -> ChangeBatch:
         """The changes where `mask` is true."""
         impossible = {key: texts.filter(mask) for key, texts in self.impossible.items()}
-        return ChangeBatch(self.schema, self.data.filter(mask), self.server_uuid, self.server_id, impossible)
+        return ChangeBatch(self.schema, self.data.filter(mask), self.server_uuid, self.server_id, impossible, self.ddl)
 
     def changes(self) -> Iterator[Change]:
-        """Row views, in order: Arrow's own Python values (BIT(1) bool, TIME timedelta), impossible dates as text."""
+        """Row views, in order: Arrow's own Python values (BIT(1) bool, TIME timedelta), impossible dates as text.
+
+        None of a schema change.
+        """
+        if self.ddl is not None:
+            return
         columns = {name: self.data.column(name).to_pylist() for name in self.data.schema.names}
         for (image, column), texts in self.impossible.items():
             for row, text in enumerate(texts.to_pylist()):
@@ -164,6 +203,16 @@ class ChangeBatch:
                 snapshot=columns["op"][i] == "r",
             )
             yield Change(columns["op"][i], columns["before"][i], columns["after"][i], source)
+
+
+def build_schema_batch(
+    ddl: SchemaChange, table: tuple[str, str], source: Mapping[str, Any], server: tuple[str, int]
+) -> ChangeBatch:
+    """The batch that tells (database, table) of a schema change; `source` holds a value for each of SOURCE_FIELDS."""
+    nothing = pa.nulls(1, pa.struct([]))
+    columns = {name: [value] for name, value in source.items()}
+    batch = build_batch(TableSchema(*table, ()), [cast(Op, SCHEMA_OP)], (nothing, nothing), columns, server)
+    return replace(batch, ddl=ddl)
 
 
 def build_batch(

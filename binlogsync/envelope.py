@@ -1,5 +1,5 @@
-"""ChangeBatch <-> messages of the stream: headers, and the writing of envelopes. With envelope_reading.py and
-envelope_arrow.py, its other halves, the only place that knows the names on the wire.
+"""ChangeBatch <-> messages of the stream: headers, and the writing of envelopes. With envelope_reading.py,
+envelope_arrow.py and envelope_schema.py, its other parts, the only place that knows the names on the wire.
 
 `render` writes Debezium's envelope, one a change:
 
@@ -28,6 +28,7 @@ import pyarrow.compute as pc
 from binlogsync.change import ChangeBatch
 from binlogsync.envelope_arrow import decode_arrow, encode_arrow
 from binlogsync.envelope_reading import parse
+from binlogsync.envelope_schema import decode_schema_change, encode_schema_change
 from binlogsync.render import Fragments, render_column
 from binlogsync.render.assemble import AFTER, BEFORE, Part, assemble
 from binlogsync.render.fragments import validity
@@ -43,11 +44,14 @@ __all__ = [
     "JSON_LINES",
     "LARGE_OBJECT",
     "SCHEMA",
+    "SCHEMA_CHANGE",
     "WRITE_ID",
     "EnvelopeContext",
     "changes_in",
     "decode_arrow",
+    "decode_schema_change",
     "encode_arrow",
+    "encode_schema_change",
     "parse",
     "render",
 ]
@@ -55,6 +59,8 @@ __all__ = [
 CONTENT_TYPE = "Content-Type"
 SCHEMA = "Cdc-Schema"
 """Fingerprint of the table's schema; the document is in the source's schema bucket under it."""
+SCHEMA_CHANGE = "Cdc-Schema-Change"
+"""A message with this header is no change of a row but of the table's schema: envelope_schema.py has its document."""
 CHECKPOINT = "Cdc-Checkpoint"
 """Checkpoint.to_text() behind this message; in the last message of each atomic batch."""
 WRITE_ID = "Cdc-Write"

@@ -16,8 +16,10 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from binlogsync.change import ChangeBatch
+from binlogsync.change import ChangeBatch, SchemaChange
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+
+__all__ = ["Flush", "FlushReason", "Run", "SchemaChange", "changes_after"]
 
 FlushReason = Literal["interval", "rows", "bytes", "rotation", "schema", "idle", "stop"]
 
@@ -42,29 +44,6 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class SchemaChange:
-    """A DDL statement that touches a captured table, at its place in the flow.
-
-    Attributes:
-        kind: "create", "alter", "rename", "drop", "truncate" or "other".
-        tables: (database, table) touched; for a rename old and new names in turn.
-        sql: the statement as logged.
-        seq: `seq` of the next change behind it.
-        position: the place after it.
-        gtid: of it, or None.
-        ts_us: when it was executed, microseconds since 1970 UTC.
-    """
-
-    kind: Literal["create", "alter", "rename", "drop", "truncate", "other"]
-    tables: tuple[tuple[str, str], ...]
-    sql: str
-    seq: int
-    position: BinlogPosition
-    gtid: str | None
-    ts_us: int
-
-
-@dataclass(frozen=True, slots=True)
 class Flush:
     """Changes in binlog order (merge the batches by `seq`) and the checkpoint after the last of them.
 
@@ -72,11 +51,11 @@ class Flush:
         source: name of the source.
         number: of this flush in the run of its tail, from 1.
         reason: which rule asked for it.
-        batches: of every table, each in order; none when only the checkpoint moved.
+        batches: of every table, each in order, schema changes among them; none when only the checkpoint moved.
         start: where the changes begin.
         checkpoint: where a restart begins when all of it is stored.
         runs: the transactions of the changes, in order.
-        schema_changes: DDL between the changes.
+        schema_changes: DDL between the changes, each once, whatever tables it touches.
         dropped: changes left out by the table filter since the last flush.
         opened_us: when the first change arrived, microseconds since 1970 UTC.
         closed_us: when the flush was cut.
@@ -101,8 +80,8 @@ class Flush:
 
     @property
     def changes(self) -> int:
-        """Number of changes."""
-        return sum(len(batch) for batch in self.batches)
+        """Number of changes of rows."""
+        return sum(len(batch) for batch in self.batches if batch.ddl is None)
 
     @property
     def nbytes(self) -> int:
@@ -127,7 +106,7 @@ class Flush:
         """
         if stored is None or stored.precedes(self.start):
             return self
-        kept = tuple(part for batch in self.batches if len(part := _after(batch, stored)))
+        kept = tuple(part for batch in self.batches if len(part := changes_after(batch, stored)))
         statements = tuple(each for each in self.schema_changes if not self._is_stored(each, stored))
         return replace(self, batches=kept, schema_changes=statements)
 
@@ -150,7 +129,7 @@ def _has(gtids: GtidSet | None, gtid: str | None) -> bool:
     return gtids is not None and gtid is not None and gtids.contains(GtidSet(gtids.flavor).with_gtid(gtid))
 
 
-def _after(batch: ChangeBatch, stored: Checkpoint) -> ChangeBatch:
+def changes_after(batch: ChangeBatch, stored: Checkpoint) -> ChangeBatch:
     """The changes of one batch that are not stored at that checkpoint."""
     if batch.server_uuid != stored.server_uuid:
         # Places of two servers say nothing of each other; a transaction stored in part comes again as a whole.

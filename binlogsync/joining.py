@@ -36,6 +36,7 @@ def _fits(group: Sequence[ChangeBatch], batch: ChangeBatch) -> bool:
     first = group[0]
     return (
         len(first) < SMALL
+        and first.ddl is batch.ddl is None
         and first.schema == batch.schema
         and (first.server_uuid, first.server_id) == (batch.server_uuid, batch.server_id)
         and first.data.schema.equals(batch.data.schema)

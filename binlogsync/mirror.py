@@ -57,7 +57,8 @@ def apply(connection: duckdb.DuckDBPyConnection, batches: Sequence[ChangeBatch])
     Raises ConsumeError for partial row images, and for a zero or impossible date in a primary key.
     """
     ensure_meta(connection)
-    for schema, group in groupby(batches, key=lambda batch: batch.schema):
+    rows = (batch for batch in batches if batch.ddl is None)
+    for schema, group in groupby(rows, key=lambda batch: batch.schema):
         ensure_table(connection, schema)
         parts: list[_Part] = []
         for batch in group:

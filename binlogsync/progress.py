@@ -55,8 +55,9 @@ class Progress:
 
     def after(self, batch: ChangeBatch, sequence: int, seen: int) -> Progress:
         """This progress when the last change of `batch`, of that stream sequence, is done."""
+        rows = len(batch) if batch.ddl is None else 0
         return replace(
-            progress_at(batch, len(batch) - 1, sequence, seen), changes=self.changes + len(batch), epoch=self.epoch
+            progress_at(batch, len(batch) - 1, sequence, seen), changes=self.changes + rows, epoch=self.epoch
         )
 
     def __str__(self) -> str:
@@ -146,6 +147,8 @@ class Tracker:
         """The transaction of `move` is committed."""
         self.progress = moved
         for batch in batches:
+            if batch.ddl is not None:
+                continue
             if self.first is None:
                 self.first = progress_at(batch, 0, 0, 0)
             for item in pc.value_counts(batch.data.column("op").cast(pa.string())).to_pylist():

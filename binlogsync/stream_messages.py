@@ -17,8 +17,10 @@ from binlogsync.envelope import (
     JSON_LINES,
     LARGE_OBJECT,
     SCHEMA,
+    SCHEMA_CHANGE,
     changes_in,
     decode_arrow,
+    decode_schema_change,
     parse,
 )
 from binlogsync.errors import WireError
@@ -27,7 +29,7 @@ from binlogsync.schema import TableSchema
 
 @dataclass(frozen=True, slots=True)
 class StreamBatch:
-    """Changes of one table under one schema and one set of columns, in stream order.
+    """Changes of one table under one schema and one set of columns, in stream order; or a schema change (`batch.ddl`).
 
     Attributes:
         batch: the changes. Its `seq` column holds the stream sequence as well (the reader's own numbers are not on the
@@ -73,11 +75,13 @@ def decode(messages: Sequence[Delivered], lookups: Lookups) -> list[StreamBatch]
     """The changes, in order; raises WireError naming the message's sequence."""
     done: list[StreamBatch] = []
     reply: str | None = None
-    for (kind, fingerprint), group in groupby(messages, lambda m: (m.headers.get(CONTENT_TYPE), m.headers.get(SCHEMA))):
+    for (kind, fingerprint, statement), group in groupby(messages, _what):
         part = list(group)
-        bodies = [_body(message, lookups) for message in part]
         try:
-            counted = _batches(kind, fingerprint, bodies, lookups)
+            if statement is not None:
+                counted = [decode_schema_change(statement) for _ in part], [1] * len(part)
+            else:
+                counted = _batches(kind, fingerprint, [_body(message, lookups) for message in part], lookups)
             for batch in _located(counted[0], counted[1], part, reply):
                 done.append(batch)
                 reply = batch.reply
@@ -85,6 +89,12 @@ def decode(messages: Sequence[Delivered], lookups: Lookups) -> list[StreamBatch]
             span = f"{part[0].sequence}..{part[-1].sequence}" if len(part) > 1 else str(part[0].sequence)
             raise WireError(f"stream sequence {span}: {error}") from error
     return done
+
+
+def _what(message: Delivered) -> tuple[str | None, str | None, str | None]:
+    """What messages have in common that are decoded at once."""
+    headers = message.headers
+    return headers.get(CONTENT_TYPE), headers.get(SCHEMA), headers.get(SCHEMA_CHANGE)
 
 
 def _body(message: Delivered, lookups: Lookups) -> bytes:

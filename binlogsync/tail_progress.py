@@ -74,7 +74,8 @@ class Meter:
         """Every sink has these, each without what all of them had before, and the checkpoint saved behind it."""
         for flush, checkpoint in flushes:
             for batch in flush.batches:
-                self._tables[batch.schema.database, batch.schema.table] += len(batch)
+                if batch.ddl is None:
+                    self._tables[batch.schema.database, batch.schema.table] += len(batch)
             done = self._progress
             self._progress = replace(
                 done,

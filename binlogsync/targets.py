@@ -98,6 +98,8 @@ class Handler(Generic[M]):
     def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
         """One change after the other; progress is stored behind each batch, and before a change that fails."""
         for item in batches:
+            if item.batch.ddl is not None:
+                continue
             if self._checked != item.batch.schema.fingerprint:
                 self._model.check(item.batch.schema)
                 self._checked = item.batch.schema.fingerprint

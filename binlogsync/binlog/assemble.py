@@ -17,9 +17,9 @@ from binlogsync.binlog.frames import EventIndex
 from binlogsync.binlog.layout import ColumnError, Decoded, Layout
 from binlogsync.binlog.plan import Field, Halt, RowEvents, Transactions
 from binlogsync.binlog.sources import Sources
-from binlogsync.change import OP_TYPE, OPS, ChangeBatch, build_batch
+from binlogsync.change import OP_TYPE, OPS, ChangeBatch, SchemaChange, build_batch, build_schema_batch
 from binlogsync.errors import DecodeError
-from binlogsync.flush import Run, SchemaChange
+from binlogsync.flush import Run
 from binlogsync.position import BinlogPosition, Checkpoint
 
 Longs = npt.NDArray[np.int64]
@@ -173,7 +173,7 @@ class Assembler:
         batches = [
             self._batch(layout, part, sources.columns(self.rows, events, gtids)) for layout, events, part in decoded
         ]
-        batches += self._truncations(statements)
+        batches += self._statements(statements, int(first_seq[total - 1]) if total else self.seq)
         runs = sources.runs()
         stretch = Stretch(
             batches=tuple(batch for batch in batches if batch is not None),
@@ -219,25 +219,33 @@ class Assembler:
         ops = pa.DictionaryArray.from_arrays(pa.array(part.ops), _OP_NAMES).cast(OP_TYPE)
         return build_batch(layout.schema, ops, part.images, source, self._server, part.impossible)
 
-    def _truncations(self, statements: tuple[SchemaChange, ...]) -> list[ChangeBatch]:
-        """A TRUNCATE is a change of its own, op t, in the transaction that its statement is."""
+    def _statements(self, statements: tuple[SchemaChange, ...], first_seq: int) -> list[ChangeBatch]:
+        """Each table that a statement touches is told of it by a change of its own; a TRUNCATE is op t.
+
+        They count as changes of the transaction that the statement is (or is part of), which begins at `first_seq`.
+        """
         batches = []
         for statement in statements:
-            for database, table in statement.tables if statement.kind == "truncate" else ():
-                schema = self._catalog.latest(database, table)
-                nothing = pa.nulls(1, schema.image_type())
-                last = int(self.state[Field.TRANSACTIONS]) - 1
+            last = int(self.state[Field.TRANSACTIONS]) - 1
+            told = [table for table in dict.fromkeys(statement.tables) if self._catalog.captures(*table)]
+            for number, (database, table) in enumerate(told):
                 source = {
-                    "ts_us": [int(self.transactions.ts_us[last])],
-                    "gtid": [statement.gtid],
-                    "file": [statement.position.file],
-                    "pos": [statement.position.pos],
-                    "row": [0],
-                    "txn_pos": [int(self.transactions.begin[last])],
-                    "order": [0],
-                    "seq": [self.seq],
+                    "ts_us": int(self.transactions.ts_us[last]),
+                    "gtid": statement.gtid,
+                    "file": statement.position.file,
+                    "pos": statement.position.pos,
+                    "row": number,
+                    "txn_pos": int(self.transactions.begin[last]),
+                    "order": self.seq - first_seq,
+                    "seq": self.seq,
                 }
-                batches.append(build_batch(schema, ["t"], (nothing, nothing), source, self._server))
+                if statement.kind == "truncate":
+                    schema = self._catalog.latest(database, table)
+                    nothing = pa.nulls(1, schema.image_type())
+                    columns = {name: [value] for name, value in source.items()}
+                    batches.append(build_batch(schema, ["t"], (nothing, nothing), columns, self._server))
+                else:
+                    batches.append(build_schema_batch(statement, (database, table), source, self._server))
                 self.seq += 1
         return batches
 

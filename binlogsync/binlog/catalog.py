@@ -19,7 +19,7 @@ class Catalog:
     def __init__(self, captures: Callable[[str, str], bool], *, mariadb: bool) -> None:
         self.tables = Tables.empty()
         self.layouts: list[Layout] = []
-        self._captures = captures
+        self.captures = captures
         self._mariadb = mariadb
         self._maps: list[TableMap] = []
         self._partial: dict[tuple[int, bytes], int] = {}
@@ -35,7 +35,7 @@ class Catalog:
             schema = self._maps[int(self.tables.layout[known])].schema
             self._latest[schema.database, schema.table] = schema
             return
-        captured = self._captures(*parse_name(data))
+        captured = self.captures(*parse_name(data))
         table = parse_table_map(data, mariadb=self._mariadb, captured=captured)
         if captured and not table.named:
             raise ValueError("the event has no column names; run: SET GLOBAL binlog_row_metadata = 'FULL'")

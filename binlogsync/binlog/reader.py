@@ -27,8 +27,8 @@ from binlogsync.binlog.frames import CHECKSUM_SIZE, HEADER_SIZE, Stop, index_eve
 from binlogsync.binlog.layout import UPDATE, ColumnError
 from binlogsync.binlog.plan import ARTIFICIAL, Field, Halt, full_position
 from binlogsync.binlog.spill import Spill, join_packets
+from binlogsync.change import SchemaChange
 from binlogsync.errors import DecodeError
-from binlogsync.flush import SchemaChange
 from binlogsync.position import BinlogPosition, Checkpoint
 
 __all__ = ["BinlogReader", "ReaderOptions", "Stretch"]
@@ -268,8 +268,10 @@ class BinlogReader:
         if not tables:
             return None
         kind = cast(DDL, statement.kind)
+        if kind == "rename":  # names in pairs, so that who knows one of them learns the other
+            tables = statement.tables
         gtid, ts_us = assembler.last_gtid(), assembler.last_ts_us()
-        change = SchemaChange(kind, tables, query.sql, 0, assembler.position, gtid, ts_us)
+        change = SchemaChange(kind, tables, query.sql, 0, assembler.position, gtid, ts_us, query.database)
         return assembler.finish(base, "schema", count, (change,))
 
     def _read_format(self, buffer: Bytes, at: int) -> int:

@@ -23,7 +23,7 @@ def write_envelopes(batches: Sequence[ChangeBatch], source: str) -> None:
     """
     context = EnvelopeContext(source, time.time_ns() // 1000)
     lines: list[tuple[int, bytes]] = []
-    for batch in batches:
+    for batch in (batch for batch in batches if batch.ddl is None):
         lines += zip(batch.data.column("seq").to_pylist(), render(batch, context).texts(), strict=True)
     lines.sort(key=lambda line: line[0])
     sys.stdout.buffer.write(b"".join(line + b"\n" for _, line in lines))

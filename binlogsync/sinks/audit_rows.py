@@ -19,7 +19,7 @@ Image = Literal["before", "after"]
 
 def audit_rows(batches: Sequence[ChangeBatch]) -> pa.Table | None:
     """One row a change, with `seq` to order them by; None when there is no change."""
-    tables = [_rows(batch) for batch in batches if len(batch)]
+    tables = [_rows(batch) for batch in batches if len(batch) and batch.ddl is None]
     return pa.concat_tables(tables) if tables else None
 
 

@@ -209,7 +209,7 @@ class JetStreamSink:
         """Put the documents of new schemas where a reader finds them, before the first message that needs them."""
         shape = self._shape
         assert shape is not None
-        new = {batch.schema.fingerprint: batch.schema for batch in batches}
+        new = {batch.schema.fingerprint: batch.schema for batch in batches if batch.ddl is None}
         new = {key: schema for key, schema in new.items() if key not in self._known_schemas}
         if not new:
             return

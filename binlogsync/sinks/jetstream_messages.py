@@ -27,13 +27,16 @@ from binlogsync.envelope import (
     JSON_LINES,
     LARGE_OBJECT,
     SCHEMA,
+    SCHEMA_CHANGE,
     EnvelopeContext,
     encode_arrow,
+    encode_schema_change,
     render,
 )
 from binlogsync.flush import Flush
 from binlogsync.joining import join_batches
 from binlogsync.position import Checkpoint
+from binlogsync.render import Fragments
 from binlogsync.sinks.jetstream_frames import Batch, Head
 
 Format = Literal["json", "arrow"]
@@ -43,6 +46,7 @@ MAX_MESSAGES = 1000
 _STRETCH = {"json": 4 * MAX_MESSAGES, "arrow": 16 * MAX_MESSAGES}
 """Changes of a table that are rendered at once, about."""
 _STRETCH_BYTES = 8 << 20
+_NO_BODY = Fragments.of([b"\n"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +214,8 @@ class _Packer:
         which, rows = self._which[start:stop], self._rows[start:stop]
         for k in np.unique(which).tolist():
             own = rows[which == k]
-            text = render(self._batches[k].slice(int(own[0]), int(own[-1]) + 1), self._context, b"\n")
+            part = self._batches[k].slice(int(own[0]), int(own[-1]) + 1)
+            text = _NO_BODY if part.ddl is not None else render(part, self._context, b"\n")
             found[k] = (text.data.ctypes.data, text.offsets, text)
         return found
 
@@ -225,7 +230,8 @@ class _Packer:
             while low < high:
                 made = _Messages()
                 for k, one, end in _table_runs([head.subject for head in self._heads], which, rows, low, middle):
-                    for body in _arrow_bodies(self._batches[k].slice(one, end), int(each[k]), limit):
+                    part = self._batches[k].slice(one, end)
+                    for body in (b"",) if part.ddl is not None else _arrow_bodies(part, int(each[k]), limit):
                         made.add(k, [np.frombuffer(body, np.uint8).ctypes.data], [len(body)], body)
                 if len(made) > MAX_MESSAGES:
                     middle = low + (middle - low) // 2
@@ -255,6 +261,8 @@ class _Packer:
 
 def _head(source: str, batch: ChangeBatch, packing: Packing) -> Head:
     subject = subjects.table_subject(source, batch.schema.database, batch.schema.table)
+    if batch.ddl is not None:
+        return Head(subject, {SCHEMA_CHANGE: encode_schema_change(batch)})
     json = JSON if packing.changes_per_message == 1 else JSON_LINES
     kind = ARROW if packing.format == "arrow" else json
     return Head(subject, {SCHEMA: batch.schema.fingerprint, CONTENT_TYPE: kind})

@@ -65,7 +65,7 @@ def changes_of(stretches: Iterable[Stretch]) -> list[Change]:
     """All changes in the order of `seq`."""
     numbered: list[tuple[int, Change]] = []
     for stretch in stretches:
-        for batch in stretch.batches:
+        for batch in (batch for batch in stretch.batches if batch.ddl is None):
             numbered += zip(batch.data.column("seq").to_pylist(), batch.changes(), strict=True)
     return [change for _, change in sorted(numbered, key=lambda pair: pair[0])]
 

@@ -81,7 +81,9 @@ def test_positions_end_where_the_file_says(golden: Golden) -> None:
 
 def test_counts_of_a_stretch_add_up(golden: Golden) -> None:
     stretches = golden.recording.decoded().stretches
-    assert sum(len(batch) for stretch in stretches for batch in stretch.batches) == len(golden.expected)
+    batches = [batch for stretch in stretches for batch in stretch.batches]
+    assert sum(len(batch) for batch in batches if batch.ddl is None) == len(golden.expected)
+    assert [batch.ddl.kind for batch in batches if batch.ddl is not None] == ["create", "alter"]
     assert sum(stretch.dropped for stretch in stretches) == 3  # two rows and an update of `other`
     runs = [run for stretch in stretches for run in stretch.runs]
     assert sum(stretch.transactions for stretch in stretches) == sum(len(run.begin) for run in runs)
@@ -189,19 +191,21 @@ def _flush_of(stretches: list[Stretch], start: Checkpoint) -> Flush:
     return Flush("tests", 1, "rows", batches, start, stretches[-1].checkpoint, tuple(runs))
 
 
-def _delivered(recording: Recording, checkpoint: Checkpoint) -> list[Change]:
-    """The changes behind a checkpoint, as a restart there finds them."""
+def _delivered(recording: Recording, checkpoint: Checkpoint) -> tuple[list[Change], int]:
+    """The changes of rows behind a checkpoint, as a restart there finds them, and the number of schema changes."""
     done = _rest(recording, checkpoint).decoded()
     assert done.error is None, done.error
     if not done.stretches:
-        return []
+        return [], 0
     flush = _flush_of(done.stretches, replace(checkpoint, skip=0)).after(checkpoint)
     numbered = [
         pair
         for batch in flush.batches
+        if batch.ddl is None
         for pair in zip(batch.data.column("seq").to_pylist(), batch.changes(), strict=True)
     ]
-    return [change for _, change in sorted(numbered, key=lambda pair: pair[0])]
+    statements = sum(batch.ddl is not None for batch in flush.batches)
+    return [change for _, change in sorted(numbered, key=lambda pair: pair[0])], statements
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -210,11 +214,13 @@ def test_a_restart_at_the_end_of_any_stretch_gives_the_rest(golden: Golden, seed
     chance = random.Random(seed)
     cuts = sorted(chance.randrange(size) for _ in range(12))
     stretches = golden.recording.decoded(cuts).stretches
-    seen = 0
+    seen, statements = 0, 2
     for stretch in stretches:
-        seen += sum(len(batch) for batch in stretch.batches)
-        rest = [summary(change) for change in _delivered(golden.recording, stretch.checkpoint)]
-        assert rest == golden.expected[seen:], stretch.checkpoint
+        seen += sum(len(batch) for batch in stretch.batches if batch.ddl is None)
+        statements -= sum(batch.ddl is not None for batch in stretch.batches)
+        rest, left = _delivered(golden.recording, stretch.checkpoint)
+        assert [summary(change) for change in rest] == golden.expected[seen:], stretch.checkpoint
+        assert left == statements, stretch.checkpoint
 
 
 def test_a_restart_behind_any_change_gives_the_rest(golden: Golden) -> None:
@@ -222,14 +228,17 @@ def test_a_restart_behind_any_change_gives_the_rest(golden: Golden) -> None:
     stretches = recording.decoded().stretches
     flush = _flush_of(stretches, recording.start)
     places = sorted(
-        (row["seq"], row["order"], row["ts_us"])
+        (row["seq"], row["order"], row["ts_us"], batch.ddl is not None)
         for batch in flush.batches
         for row in batch.data.select(["seq", "order", "ts_us"]).to_pylist()
     )
-    for number, (seq, order, ts) in enumerate(places, 1):
+    seen, statements = 0, 2
+    for seq, order, ts, is_statement in places:
+        seen, statements = seen + (not is_statement), statements - is_statement
         checkpoint = flush.checkpoint_at(seq, order, int(ts.timestamp() * 1_000_000))
-        rest = [summary(change) for change in _delivered(recording, checkpoint)]
-        assert rest == golden.expected[number:], checkpoint
+        rest, left = _delivered(recording, checkpoint)
+        assert [summary(change) for change in rest] == golden.expected[seen:], checkpoint
+        assert left == statements, checkpoint
 
 
 def test_an_open_transaction_goes_on_over_stretches(golden: Golden) -> None:

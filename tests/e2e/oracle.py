@@ -37,7 +37,7 @@ def binlog_changes(config: MySQLConfig, database: str) -> list[Change]:
     with BinlogDump(config, start, blocking=False) as dump, ReadAhead(dump) as ahead:
         while not reader.ended and (chunk := ahead.next(20.0)) is not None:
             for stretch in reader.feed(chunk.buffer, chunk.start, chunk.end):
-                for batch in stretch.batches:
+                for batch in (batch for batch in stretch.batches if batch.ddl is None):
                     found += zip(batch.data.column("seq").to_pylist(), batch.changes(), strict=True)
             ahead.recycle(chunk)
     assert reader.ended

@@ -1,0 +1,61 @@
+"""A schema change as a message of the table's own subject: a header with a JSON document, and an empty body.
+
+    {"kind", "database", "sql", "tables": [[database, table], ...], "table": [database, table], "gtid", "ts_us",
+     "server_uuid", "server_id", "file", "pos", "row", "txn_pos", "order"}
+
+The place (`file` to `order`) is numbered among the changes, so it is delivered in its order and once, as they are. A
+reader of Debezium's JSON takes an empty body for a tombstone and steps over it. `sql` is "" when the statement is
+longer than a header may be.
+"""
+
+from __future__ import annotations
+
+import json
+
+from binlogsync.change import ChangeBatch, SchemaChange, build_schema_batch
+from binlogsync.errors import WireError
+from binlogsync.position import BinlogPosition
+
+_LONGEST_SQL = 64 << 10
+_PLACE = ("gtid", "file", "pos", "row", "txn_pos", "order")
+
+
+def encode_schema_change(batch: ChangeBatch) -> str:
+    """The header's text: one line of ASCII. `batch` is one with `ddl`."""
+    ddl, data = batch.ddl, batch.data
+    assert ddl is not None
+    document = {
+        "kind": ddl.kind,
+        "database": ddl.database,
+        "sql": ddl.sql if len(ddl.sql) <= _LONGEST_SQL else "",
+        "tables": ddl.tables,
+        "table": (batch.schema.database, batch.schema.table),
+        "ts_us": ddl.ts_us,
+        "server_uuid": batch.server_uuid,
+        "server_id": batch.server_id,
+        **{name: data.column(name)[0].as_py() for name in _PLACE},
+    }
+    return json.dumps(document, separators=(",", ":"))
+
+
+def decode_schema_change(text: str) -> ChangeBatch:
+    """The batch that encode_schema_change wrote, `seq` and so `ddl.seq` being 0; raises WireError."""
+    try:
+        document = json.loads(text)
+        tables = tuple((str(database), str(table)) for database, table in document["tables"])
+        place = {name: document[name] for name in _PLACE}
+        ddl = SchemaChange(
+            document["kind"],
+            tables,
+            document["sql"],
+            0,
+            BinlogPosition(document["file"], document["pos"]),
+            document["gtid"],
+            document["ts_us"],
+            document["database"],
+        )
+        server = (document["server_uuid"], document["server_id"])
+        database, table = document["table"]
+        return build_schema_batch(ddl, (database, table), {**place, "ts_us": document["ts_us"], "seq": 0}, server)
+    except (ValueError, KeyError, TypeError) as error:
+        raise WireError(f"not a schema change: {text!r} ({error!r})") from error
