@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import msgspec
 import pyarrow as pa
@@ -20,7 +20,7 @@ import pyarrow as pa
 from binlogsync.change import ChangeBatch, Op, build_batch
 from binlogsync.errors import WireError
 from binlogsync.render.reading import RAW_TYPES, read_column
-from binlogsync.schema import INTEGER_BITS, Column, TableSchema
+from binlogsync.schema import GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema
 
 _UNFIT = re.compile(r'["\\\x00-\x1f]')
 
@@ -41,9 +41,15 @@ class _Transaction(msgspec.Struct, gc=False):
     total_order: int
 
 
+class _Geometry(TypedDict):
+    srid: int
+    wkb: str
+
+
 _JSON_TYPES: dict[str, Any] = {
     **dict.fromkeys((*INTEGER_BITS, "year"), int | None),
     **dict.fromkeys(RAW_TYPES, msgspec.Raw),
+    **dict.fromkeys(GEOMETRY_TYPES, _Geometry | None),
     "set": list[str] | None,
 }
 

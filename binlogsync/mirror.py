@@ -24,7 +24,7 @@ from binlogsync.change import ChangeBatch
 from binlogsync.duckfile import first_row, quote
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror_schema import ensure_meta, ensure_table
-from binlogsync.schema import TableSchema
+from binlogsync.schema import Column, TableSchema
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ def _apply_keyless(connection: duckdb.DuckDBPyConnection, schema: TableSchema, p
             columns = part.image(image, names, letters)
             chunks.append([*columns, pa.array(np.full(len(columns[0]), sign, dtype=np.int64))])
     connection.register(_VIEW, _stack(chunks, [*places, "delta"]))
-    signs = [f"signbit({p})" for p, c in zip(places, schema.columns, strict=True) if c.type in ("float", "double")]
+    signs = [sign for place, c in zip(places, schema.columns, strict=True) for sign in _signs(place, c)]
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE binlogsync_net AS SELECT {', '.join(places)}, sum(delta)::BIGINT AS delta "
         f"FROM {_VIEW} GROUP BY {', '.join([*places, *signs])} HAVING sum(delta) <> 0"
@@ -186,14 +186,21 @@ def _apply_keyless(connection: duckdb.DuckDBPyConnection, schema: TableSchema, p
     )
 
 
+def _signs(value: str, column: Column) -> list[str]:
+    """What besides the value itself tells numbers apart: DuckDB takes 0.0 and -0.0 for equal."""
+    if column.type == "vector":
+        return [f"list_transform({value}, lambda x: signbit(x))"]
+    return [f"signbit({value})"] if column.type in ("float", "double") else []
+
+
 def _remove(connection: duckdb.DuckDBPyConnection, schema: TableSchema, target: str) -> None:
     """Delete as many equal rows as `binlogsync_net` says; floats are equal when their bits are (0.0 is not -0.0)."""
     same: list[str] = []
     for place, column in zip(_places(schema), schema.columns, strict=True):
         name = f"t.{quote(column.name)}"
         same.append(f"{name} IS NOT DISTINCT FROM n.{place}")
-        if column.type in ("float", "double"):
-            same.append(f"signbit({name}) IS NOT DISTINCT FROM signbit(n.{place})")
+        there, here = _signs(name, column), _signs(f"n.{place}", column)
+        same += [f"{a} IS NOT DISTINCT FROM {b}" for a, b in zip(there, here, strict=True)]
     found = first_row(
         connection,
         f"DELETE FROM {target} WHERE rowid IN (SELECT id FROM (SELECT t.rowid AS id, n.delta AS delta, "

@@ -3,7 +3,8 @@
 DuckDB types: integers keep width and sign (MEDIUMINT as INTEGER); DECIMAL up to 38 digits stays DECIMAL, above it is
 VARCHAR of MySQL's text; DATETIME is TIMESTAMP, TIMESTAMP is TIMESTAMP WITH TIME ZONE, TIME is INTERVAL (of microseconds
 alone, up to 838 hours and negative); ENUM is VARCHAR, SET is VARCHAR[], JSON is JSON with MySQL's text, BIT(1) BOOLEAN,
-BIT(n) UBIGINT, YEAR USMALLINT, BINARY and BLOB are BLOB. No constraint and no index is made: they cost four fifths of
+BIT(n) UBIGINT, YEAR USMALLINT, BINARY and BLOB are BLOB, GEOMETRY is STRUCT(srid UINTEGER, wkb BLOB), VECTOR is
+FLOAT[], MariaDB's UUID, INET4 and INET6 are VARCHAR. No constraint and no index is made: they cost four fifths of
 the speed.
 
 A new schema is matched to the old one by column name, then by position where nothing but the name changed (a rename).
@@ -18,7 +19,7 @@ import duckdb
 
 from binlogsync.duckfile import META_SCHEMA, first_row, quote
 from binlogsync.errors import ConsumeError
-from binlogsync.schema import BINARY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, TableSchema
+from binlogsync.schema import ADDRESS_TYPES, BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, TableSchema
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ _SIMPLE = {
     "enum": "VARCHAR",
     "set": "VARCHAR[]",
     "json": "JSON",
+    "vector": "FLOAT[]",
 }
 _MIRRORS = f"{META_SCHEMA}.mirrors"
 
@@ -43,10 +45,12 @@ def duck_type(column: Column) -> str:
     kind = column.type
     if kind in INTEGER_BITS:
         return ("U" if column.unsigned else "") + _INTEGERS[INTEGER_BITS[kind]]
-    if kind in TEXT_TYPES:
+    if kind in TEXT_TYPES or kind in ADDRESS_TYPES:
         return "VARCHAR"
     if kind in BINARY_TYPES:
         return "BLOB"
+    if kind in GEOMETRY_TYPES:
+        return "STRUCT(srid UINTEGER, wkb BLOB)"
     if kind == "decimal":
         precision, scale = column.precision or 10, column.scale or 0
         return f"DECIMAL({precision},{scale})" if precision <= 38 else "VARCHAR"
@@ -159,6 +163,10 @@ def _convert(value: str, old: Column, new: Column) -> str:
         return f"CASE WHEN {value} = '' THEN [] ELSE string_split({value}::VARCHAR, ',') END"
     if old.type == "set" and wanted == "VARCHAR":
         return f"array_to_string({value}, ',')"
+    if new.type == "uuid" and had == "BLOB":
+        return f"CAST(CAST(hex({value}) AS UUID) AS VARCHAR)"
+    if old.type == "uuid" and wanted == "BLOB":
+        return f"unhex(replace({value}, '-', ''))"
     if had == "BLOB" and wanted == "VARCHAR":
         return f"decode({value})"
     if had == "VARCHAR" and wanted == "BLOB":

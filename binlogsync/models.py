@@ -8,7 +8,8 @@ A class is compiled into a `Model` once, and a Model is checked against a TableS
 what does not fit is one error that names field, column, both types and the fix, and never a wrong value in row 4711. A
 column without a field is ignored. Values are Python's: int, float, Decimal, str, bytes, date, datetime (aware UTC for
 TIMESTAMP, naive for DATETIME), timedelta for TIME, list, set or frozenset for SET, bool for BIT(1), parsed JSON for a
-JSON column unless the field is `str`.
+JSON column unless the field is `str`, {"srid": int, "wkb": bytes} for GEOMETRY, list of float for VECTOR, str or
+ipaddress's and uuid's own classes for MariaDB's INET4, INET6 and UUID.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
+from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from uuid import UUID
 
 import msgspec
 
 from binlogsync.change import Change, Op, Source
 from binlogsync.errors import ModelError
-from binlogsync.schema import BINARY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, TableSchema
+from binlogsync.schema import ADDRESS_TYPES, BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, TableSchema
 
 M = TypeVar("M")
 
@@ -183,6 +186,8 @@ def python_types(column: Column) -> tuple[Any, ...]:
         return (int, bool) if is_flag else (int,)
     if kind in TEXT_TYPES:
         return (str,)
+    if kind in GEOMETRY_TYPES:
+        return (dict,)
     if kind in BINARY_TYPES:
         return (bytes,)
     if kind == "bit":
@@ -202,6 +207,10 @@ _PYTHON: dict[str, tuple[Any, ...]] = {
     "enum": (str,),
     "set": (list, frozenset, set, tuple),
     "json": (dict, list, str, object),
+    "vector": (list, tuple),
+    "uuid": (str, UUID),
+    "inet4": (str, IPv4Address),
+    "inet6": (str, IPv6Address),
 }
 
 
@@ -235,8 +244,10 @@ def _maker(item: ModelField, column: Column) -> Callable[[Any], Any]:
     kinds = [get_origin(kind) or kind for kind in _split(item.hint)[0]]
     if column.type == "json":
         return _json_maker(item.hint, kinds)
-    if column.type == "set":
+    if column.type in ("set", "vector"):
         return next((kind for kind in kinds if kind in (frozenset, set, tuple)), _same)
+    if column.type in ADDRESS_TYPES:
+        return next((kind for kind in kinds if kind in (UUID, IPv4Address, IPv6Address)), _same)
     if column.type == "tinyint" and kinds == [bool]:
         return _flag
     if column.type in ("date", "datetime", "timestamp") and not {str, object, Any} & set(kinds):

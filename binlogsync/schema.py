@@ -19,6 +19,23 @@ from binlogsync.errors import DecodeError, WireError
 INTEGER_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 32, "int": 32, "bigint": 64}
 TEXT_TYPES = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
 BINARY_TYPES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
+GEOMETRY_TYPES = frozenset(
+    {
+        "geometry",
+        "point",
+        "linestring",
+        "polygon",
+        "multipoint",
+        "multilinestring",
+        "multipolygon",
+        "geometrycollection",
+    }
+)
+"""All alike in Arrow: a struct of SRID and WKB, because each value has an SRID of its own."""
+ADDRESS_TYPES = frozenset({"uuid", "inet4", "inet6"})
+"""MariaDB's types that are bytes in it and text for everyone else."""
+MANY_LABELS = 32767
+"""What a dictionary<int16> can number; an ENUM of more labels is a dictionary<int32>."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +46,8 @@ class Column:
         name: as in MySQL.
         type: MySQL's name of the type, lower case, without length or sign: "int", "varchar", "enum", ...
         nullable, unsigned: as declared.
-        length: characters of CHAR/VARCHAR, bytes of BINARY/VARBINARY, bits of BIT; else None.
+        length: characters of CHAR/VARCHAR, bytes of BINARY/VARBINARY, bits of BIT, numbers of VECTOR;
+            else None.
         precision, scale: of DECIMAL; else None.
         fsp: fractional second digits 0-6 of TIME, DATETIME, TIMESTAMP; else None.
         charset: MySQL's name of the character set of a text, ENUM or SET column; else None.
@@ -121,13 +139,14 @@ def arrow_type(column: Column) -> pa.DataType:
     """The Arrow type of a column's values; raises DecodeError for a type that has none.
 
     TIMESTAMP is timestamp[us, UTC], DATETIME timestamp[us], TIME duration[us], YEAR uint16, ENUM dictionary<int16,
-    string>, SET list<string>, BIT(1) bool, other BIT uint64, JSON string (of JSON text), DECIMAL decimal128 up to 38
-    digits, else decimal256.
+    string> (int32 above 32,767 labels), SET list<string>, BIT(1) bool, other BIT uint64, JSON string (of JSON text),
+    DECIMAL decimal128 up to 38 digits, else decimal256, GEOMETRY struct<srid: uint32, wkb: binary>, VECTOR list<float>,
+    MariaDB's UUID, INET4 and INET6 string.
     """
     kind = column.type
     if kind in INTEGER_BITS:
         return pa.type_for_alias(f"{'u' if column.unsigned else ''}int{INTEGER_BITS[kind]}")
-    if kind in TEXT_TYPES or kind == "json":
+    if kind in TEXT_TYPES or kind in ADDRESS_TYPES or kind == "json":
         return pa.string()
     if kind in BINARY_TYPES:
         return pa.binary()
@@ -136,12 +155,17 @@ def arrow_type(column: Column) -> pa.DataType:
         return pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(precision, scale)
     if kind == "bit":
         return pa.bool_() if column.length == 1 else pa.uint64()
+    if kind in GEOMETRY_TYPES:
+        return _GEOMETRY
+    if kind == "enum" and len(column.labels) > MANY_LABELS:
+        return pa.dictionary(pa.int32(), pa.string())
     simple = _SIMPLE.get(kind)
     if simple is None:
         raise DecodeError(f"columns of type {column.declaration} are not supported", column=column.name)
     return simple
 
 
+_GEOMETRY = pa.struct([("srid", pa.uint32()), ("wkb", pa.binary())])
 _SIMPLE: dict[str, pa.DataType] = {
     "float": pa.float32(),
     "double": pa.float64(),
@@ -152,4 +176,5 @@ _SIMPLE: dict[str, pa.DataType] = {
     "year": pa.uint16(),
     "enum": pa.dictionary(pa.int16(), pa.string()),
     "set": pa.list_(pa.string()),
+    "vector": pa.list_(pa.float32()),
 }

@@ -23,6 +23,7 @@ from binlogsync.mysql import (
     MySQLConfig,
     ReadAhead,
     ServerInfo,
+    declared_by,
     inspect_server,
     raise_server_error,
     validate,
@@ -114,7 +115,11 @@ class Session:
     def _read(self, info: ServerInfo, start: Checkpoint, fanout: Fanout) -> None:
         """Chunks to stretches to flushes; what was read is stored also where reading ends with an error."""
         reader_options = ReaderOptions(
-            info.server_uuid, info.server_id, mariadb=info.flavor == "mariadb", captures=self._ends.filter.captures
+            info.server_uuid,
+            info.server_id,
+            mariadb=info.flavor == "mariadb",
+            captures=self._ends.filter.captures,
+            declared=declared_by(self._ends.config),
         )
         reader = BinlogReader(reader_options, replace(start, server_uuid=info.server_uuid))
         options = self._ends.options

@@ -73,6 +73,11 @@ _COLUMNS: tuple[tuple[Column, Callable[[int], Any]], ...] = (
     (Column("c_set", "set", charset="utf8mb4", labels=_LABELS), lambda i: list(_LABELS[: i % 4])),
     (Column("c_bit1", "bit", length=1), lambda i: i % 2 == 0),
     (Column("c_bit64", "bit", length=64), lambda i: 2**64 - 1 - i),
+    (Column("c_geometry", "geometry"), lambda i: {"srid": i % 3 * 4326, "wkb": b"\x01\x01" + bytes(i % 20)}),
+    (Column("c_vector", "vector", length=8), lambda i: [i / 4, -0.0, 1.5][: i % 4]),
+    (Column("c_uuid", "uuid"), lambda i: f"{i:08x}-0000-4000-8000-000000000000"),
+    (Column("c_inet4", "inet4"), lambda i: f"10.0.{i % 256}.1"),
+    (Column("c_inet6", "inet6"), lambda i: f"2001:db8::{i % 65536:x}"),
     (Column("c_json", "json"), lambda i: f'{{"i": {i}, "list": [null, true, 1.5, "ü"]}}'),
 )
 _VALUES = {column.name: value for column, value in _COLUMNS}

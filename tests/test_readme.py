@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 
 from binlogsync.mirror_schema import duck_type
-from binlogsync.schema import BINARY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, arrow_type
+from binlogsync.schema import ADDRESS_TYPES, BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, arrow_type
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 TYPES = README.split("| --- | --- | --- | --- |")[1].split("## Limits")[0]
 SAMPLES = [
     *(Column("x", kind) for kind in (*INTEGER_BITS, *TEXT_TYPES, *BINARY_TYPES)),
-    *(Column("x", kind) for kind in ("float", "double", "date", "year", "json")),
+    *(Column("x", kind) for kind in ("float", "double", "date", "year", "json", "vector")),
+    *(Column("x", kind) for kind in (*GEOMETRY_TYPES, *ADDRESS_TYPES)),
     *(Column("x", kind, fsp=6) for kind in ("datetime", "timestamp", "time")),
     *(Column("x", kind, labels=("a",)) for kind in ("enum", "set")),
     Column("x", "bit", length=1),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from binlogsync.errors import DecodeError, WireError
-from binlogsync.schema import BINARY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, TableSchema, arrow_type
+from binlogsync.schema import ADDRESS_TYPES, BINARY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, TableSchema, arrow_type
 from tests.samples import sample_row, sample_schema
 
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=64)
@@ -117,8 +117,10 @@ def test_the_samples_have_every_type() -> None:
         "year",
         "enum",
         "set",
+        "vector",
+        "geometry",  # of GEOMETRY_TYPES, which are alike
     }
-    assert types == {*INTEGER_BITS, *TEXT_TYPES, *BINARY_TYPES, *others}
+    assert types == {*INTEGER_BITS, *TEXT_TYPES, *BINARY_TYPES, *ADDRESS_TYPES, *others}
 
 
 @pytest.mark.parametrize("number", [0, 1, 7, 100, 5000])
@@ -147,15 +149,23 @@ def test_arrow_gives_the_sample_values_back(number: int) -> None:
         (Column("c", "year"), pa.uint16(), "year"),
         (Column("c", "enum", labels=("a", "b'c")), pa.dictionary(pa.int16(), pa.string()), "enum('a','b''c')"),
         (Column("c", "set", labels=("a",)), pa.list_(pa.string()), "set('a')"),
+        (Column("c", "vector", length=3), pa.list_(pa.float32()), "vector(3)"),
+        (Column("c", "polygon"), pa.struct([("srid", pa.uint32()), ("wkb", pa.binary())]), "polygon"),
+        (Column("c", "inet6"), pa.string(), "inet6"),
     ],
 )
 def test_the_arrow_type_of_each_mysql_type(column: Column, expected: pa.DataType, declaration: str) -> None:
     assert (arrow_type(column), column.declaration) == (expected, declaration)
 
 
+def test_an_enum_of_many_labels_has_wider_numbers() -> None:
+    assert arrow_type(Column("c", "enum", labels=tuple(map(str, range(32768))))).index_type == pa.int32()
+    assert arrow_type(Column("c", "enum", labels=tuple(map(str, range(32767))))).index_type == pa.int16()
+
+
 def test_a_type_without_an_arrow_type_is_named() -> None:
-    with pytest.raises(DecodeError, match="place: columns of type geometry are not supported"):
-        arrow_type(Column("place", "geometry"))
+    with pytest.raises(DecodeError, match="place: columns of type type 99 are not supported"):
+        arrow_type(Column("place", "type 99"))
 
 
 def test_an_image_holds_all_columns_or_the_named_ones_in_table_order() -> None:

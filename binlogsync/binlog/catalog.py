@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from binlogsync.binlog.declared import Declared, nothing_declared, settle
 from binlogsync.binlog.layout import UPDATE, ColumnError, Layout
 from binlogsync.binlog.plan import Tables
 from binlogsync.binlog.tablemap import TableMap, parse_name, parse_table_map
@@ -16,11 +17,14 @@ from binlogsync.schema import TableSchema
 class Catalog:
     """Grows with each TABLE_MAP that differs from those before."""
 
-    def __init__(self, captures: Callable[[str, str], bool], *, mariadb: bool) -> None:
+    def __init__(
+        self, captures: Callable[[str, str], bool], *, mariadb: bool, declared: Declared = nothing_declared
+    ) -> None:
         self.tables = Tables.empty()
         self.layouts: list[Layout] = []
         self.captures = captures
         self._mariadb = mariadb
+        self._declared = declared
         self._maps: list[TableMap] = []
         self._partial: dict[tuple[int, bytes], int] = {}
         self._latest: dict[tuple[str, str], TableSchema] = {}
@@ -30,21 +34,32 @@ class Catalog:
         """Take in a TABLE_MAP's body. Raises ValueError, or ColumnError for a captured type that cannot be decoded."""
         data = body.tobytes()
         known = self._slots.get(data[6:])
-        if known is not None:
-            self.tables.rename(known, body, int.from_bytes(data[:6], "little"))
-            schema = self._maps[int(self.tables.layout[known])].schema
-            self._latest[schema.database, schema.table] = schema
+        if known is not None and not self._of(known).asked:
+            self._rename(known, body)
             return
         captured = self.captures(*parse_name(data))
         table = parse_table_map(data, mariadb=self._mariadb, captured=captured)
         if captured and not table.named:
             raise ValueError("the event has no column names; run: SET GLOBAL binlog_row_metadata = 'FULL'")
+        table = settle(table, self._declared, mariadb=self._mariadb, captured=captured)
+        if known is not None and self._of(known).schema == table.schema:
+            self._rename(known, body)
+            return
         everything = tuple(range(len(table.raw)))
         layout = Layout.of(table, (everything, everything), captured=captured)
         self._slots[data[6:]] = self.tables.add(body, table.table_id, len(self.layouts), len(table.raw))
         self.layouts.append(layout)
         self._maps.append(table)
         self._latest[table.schema.database, table.schema.table] = table.schema
+
+    def _of(self, slot: int) -> TableMap:
+        return self._maps[int(self.tables.layout[slot])]
+
+    def _rename(self, slot: int, body: npt.NDArray[np.uint8]) -> None:
+        """A TABLE_MAP that was seen before under another table id."""
+        self.tables.rename(slot, body, int.from_bytes(body[:6].tobytes(), "little"))
+        schema = self._of(slot).schema
+        self._latest[schema.database, schema.table] = schema
 
     def latest(self, database: str, table: str) -> TableSchema:
         """The schema that the table had last; one without columns when it was not seen yet."""

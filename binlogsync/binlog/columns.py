@@ -10,30 +10,50 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from binlogsync.binlog import rows
 from binlogsync.binlog.arena import Arena
-from binlogsync.binlog.tablemap import RawColumn
+from binlogsync.binlog.tablemap import (
+    BLOB_COMPRESSED,
+    DATETIME_OLD,
+    TIME_OLD,
+    TIMESTAMP_OLD,
+    VARCHAR_COMPRESSED,
+    RawColumn,
+)
+from binlogsync.binlog.types.addresses import ADDRESS_BYTES, ADDRESS_TEXTS
+from binlogsync.binlog.types.compressed import inflated
 from binlogsync.binlog.types.decimals import decimal_size
+from binlogsync.binlog.types.geometry import geometry_array
 from binlogsync.binlog.types.jsonb import json_text
-from binlogsync.binlog.types.labels import enum_array, set_array
+from binlogsync.binlog.types.labels import INVALID, enum_array, set_array
+from binlogsync.binlog.types.old_temporal import old_size
 from binlogsync.binlog.types.recoding import MULTI_BYTE, multi_byte_decoder
-from binlogsync.binlog.types.text import RECODED_CHARSETS, UTF8_CHARSETS
-from binlogsync.schema import BINARY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, arrow_type
+from binlogsync.binlog.types.text import RECODED_CHARSETS, UTF8_CHARSETS, decode_text
+from binlogsync.binlog.types.vectors import vector_array
+from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, arrow_type
 
+_NULL_TYPE = 6
 _PREFIXED = frozenset({140, 242, 245, 252, 255})  # BLOBs and their like: the metadata is the size of the length
-_LABEL_LIMIT = 32767  # what Arrow's dictionary<int16> numbers
+_COMPRESSED = frozenset({BLOB_COMPRESSED, VARCHAR_COMPRESSED})
+_OLD_TEMPORAL = {TIME_OLD: rows.OLD_TIME, DATETIME_OLD: rows.OLD_DATETIME, TIMESTAMP_OLD: rows.OLD_TIMESTAMP}
+_LABEL_LIMIT = INVALID - 1
 _COPIES = {8: rows.COPY1, 16: rows.COPY2, 32: rows.COPY4, 64: rows.COPY8}
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What the kernel wrote of one column: `length` rows, in the memory of `arena`, at the places in `target`."""
+    """What the kernel wrote of one column: `length` rows, in the memory of `arena`, at the places in `target`.
+
+    `compressed` strings are still so.
+    """
 
     arena: Arena
     target: np.ndarray
     length: int
+    compressed: bool = False
 
     @property
     def nulls(self) -> int:
@@ -60,6 +80,15 @@ class Written:
         offsets = self.arena.buffer(int(self.target[rows.OFFSETS]), 4 * (self.length + 1))
         return [self.validity(), offsets, self.arena.buffer(int(self.target[rows.VALUES]), int(self.target[rows.USED]))]
 
+    def bytes(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
+        """Offsets and data of a column of strings or binaries."""
+        data = self.arena.view(int(self.target[rows.VALUES]), int(self.target[rows.USED]), np.uint8)
+        return self.arena.view(int(self.target[rows.OFFSETS]), self.length + 1, np.int32), data
+
+    def binary(self) -> pa.BinaryArray:
+        """A column of strings or binaries as its bytes."""
+        return pa.Array.from_buffers(pa.binary(), self.length, self.strings(), self.nulls)
+
 
 def reading(column: Column, raw: RawColumn) -> tuple[int, int, int, int]:
     """Code, A, B and size of a captured column; raises ValueError with the reason when its type cannot be decoded."""
@@ -69,13 +98,18 @@ def reading(column: Column, raw: RawColumn) -> tuple[int, int, int, int]:
         if kind == "mediumint":
             return rows.INT24, int(column.unsigned), 0, 3
         return _COPIES[INTEGER_BITS[kind]], 0, 0, INTEGER_BITS[kind] // 8
+    if raw.code in _OLD_TEMPORAL:
+        fsp = column.fsp or 0
+        return _OLD_TEMPORAL[raw.code], fsp, 0, old_size(kind, fsp)
+    if kind in ADDRESS_BYTES:
+        return rows.PADDED, 0, ADDRESS_BYTES[kind], length_prefix(raw)
+    if kind in GEOMETRY_TYPES or kind == "vector":
+        return rows.BYTES, 0, 0, length_prefix(raw)
     if kind in TEXT_TYPES or kind in BINARY_TYPES or kind == "json":
         return _reading_string(column, raw)
     reader = READINGS.get(kind)
     if reader is None:
-        raise ValueError(
-            f"columns of type {column.declaration} are not supported yet; leave the table out with a filter"
-        )
+        raise ValueError(f"columns of type {column.declaration} are not supported; leave the table out with a filter")
     return reader(column, raw)
 
 
@@ -101,6 +135,8 @@ def _check_metadata(column: Column, raw: RawColumn) -> None:
 
 def _reading_string(column: Column, raw: RawColumn) -> tuple[int, int, int, int]:
     prefix = length_prefix(raw)
+    if raw.code in _COMPRESSED:
+        return rows.BYTES, 1, 0, prefix
     if column.type == "binary":
         return rows.PADDED, 0, column.length or 0, prefix
     if column.charset is None:
@@ -144,17 +180,14 @@ READINGS: dict[str, Callable[[Column, RawColumn], tuple[int, int, int, int]]] = 
     ),
 }
 
-# Sizes of the types that a skipped column may have and a captured one may not (yet): old temporal types, by code.
-_OLD_SIZES = {7: 4, 11: 3, 12: 8, 6: 0}
-
 
 def skipping(column: Column, raw: RawColumn) -> tuple[int, int, int, int]:
     """Code and size that step over a column without looking at it; raises ValueError for a type of unknown size."""
     if raw.code in _PREFIXED or raw.code in (15, 141, 253, 254):
         _check_metadata(column, raw)
         return rows.SKIP_BYTES, 0, 0, length_prefix(raw)
-    if raw.code in _OLD_SIZES:
-        return rows.SKIP, 0, 0, _OLD_SIZES[raw.code]
+    if raw.code == _NULL_TYPE:
+        return rows.SKIP, 0, 0, 0
     return rows.SKIP, 0, 0, reading(column, raw)[rows.SIZE]
 
 
@@ -170,10 +203,18 @@ def build_array(column: Column, written: Written) -> pa.Array:
     be.
     """
     kind, target = column.type, arrow_type(column)
+    if written.compressed:
+        return _inflated(column, written.binary())
     if kind == "json" and column.charset is None:
         return _decoded(written, json_text)
     if column.charset in MULTI_BYTE and kind in TEXT_TYPES:
         return _decoded(written, multi_byte_decoder(column.charset))
+    if kind in GEOMETRY_TYPES:
+        return geometry_array(*written.bytes())
+    if kind == "vector":
+        return vector_array(*written.bytes(), written.validity(), written.nulls)
+    if kind in ADDRESS_TEXTS:
+        return _decoded(written, lambda data: ADDRESS_TEXTS[kind](data) if data else "")
     if kind == "enum":
         return enum_array(written.values(np.uint16), column.labels, written.validity(), written.nulls)
     if kind == "set":
@@ -192,5 +233,23 @@ def build_array(column: Column, written: Written) -> pa.Array:
 
 def _decoded(written: Written, decode: Callable[[bytes], str]) -> pa.Array:
     """Binary values made text one by one. Raises ValueError."""
-    binary = pa.Array.from_buffers(pa.binary(), written.length, written.strings(), written.nulls)
-    return pa.array([None if value is None else decode(value) for value in binary.to_pylist()], pa.string())
+    values = written.binary().to_pylist()
+    return pa.array([None if value is None else decode(value) for value in values], pa.string())
+
+
+def is_compressed(how: npt.NDArray[np.int64]) -> bool:
+    """True when the values of a column read in this way are MariaDB's COMPRESSED."""
+    return bool(how[rows.CODE] == rows.BYTES and how[rows.A])
+
+
+def _inflated(column: Column, binary: pa.BinaryArray) -> pa.Array:
+    """COMPRESSED values as they were before; raises ValueError."""
+    values: list[bytes | str | None] = []
+    total = 0
+    for data in binary.to_pylist():
+        value = None if data is None else inflated(data)
+        total += len(value or b"")
+        if total > rows.STRING_LIMIT:
+            raise ValueError("more than 2 GiB of text in one event are not supported")
+        values.append(value if value is None or column.charset is None else decode_text(value, column.charset))
+    return pa.array(values, arrow_type(column))

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from binlogsync.binlog import rows
 from binlogsync.binlog.arena import Arena, piece
-from binlogsync.binlog.columns import Written, build_array, reading, skipping, value_width
+from binlogsync.binlog.columns import Written, build_array, is_compressed, reading, skipping, value_width
 from binlogsync.binlog.tablemap import TableMap
 from binlogsync.binlog.types.temporal import impossible_text
 from binlogsync.schema import Column, TableSchema
@@ -20,7 +20,6 @@ Image = Literal["before", "after"]
 IMAGES: tuple[Image, Image] = ("before", "after")
 Impossible = dict[tuple[Image, str], pa.StringArray]
 CREATE, UPDATE, DELETE = 0, 1, 2
-_OFFSET_LIMIT = 2**31 - 1  # of Arrow's strings
 
 
 class ColumnError(ValueError):
@@ -103,11 +102,11 @@ class Side:
         """The struct array of this image; NULL where the operation has none."""
         count = len(missing)
         children = []
-        for column, target in zip(self.columns, targets, strict=True):
-            if target[rows.USED] > _OFFSET_LIMIT:
+        for column, how, target in zip(self.columns, self.reading, targets, strict=True):
+            if target[rows.USED] > rows.STRING_LIMIT:
                 raise ColumnError("more than 2 GiB of text in one event are not supported", column.name, 0)
             try:
-                children.append(build_array(column, Written(arena, target, count)))
+                children.append(build_array(column, Written(arena, target, count, compressed=is_compressed(how))))
             except (ValueError, pa.ArrowInvalid) as error:
                 raise ColumnError(str(error), column.name, 0) from error
         kind = pa.struct([pa.field(c.name, child.type) for c, child in zip(self.columns, children, strict=True)])
@@ -171,10 +170,7 @@ class Layout:
 
     def _notes(self, count: int) -> int:
         """Bytes for the impossible dates that `count` rows may hold."""
-        dates = sum(
-            int(np.isin(side.reading[:, rows.CODE], (rows.DATE, rows.DATETIME, rows.TIMESTAMP)).sum())
-            for side in self.sides
-        )
+        dates = sum(int(np.isin(side.reading[:, rows.CODE], rows.DATES).sum()) for side in self.sides)
         return piece(32 * count * dates + 8)
 
     def _texts(self, impossible: npt.NDArray[np.int64], count: int) -> Impossible:

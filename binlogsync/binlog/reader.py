@@ -23,6 +23,7 @@ from binlogsync.binlog import events
 from binlogsync.binlog.assemble import Assembler, Stretch
 from binlogsync.binlog.catalog import Catalog, table_name
 from binlogsync.binlog.ddl import DDL, read_statement
+from binlogsync.binlog.declared import Declared, nothing_declared
 from binlogsync.binlog.frames import CHECKSUM_SIZE, HEADER_SIZE, Stop, index_event, index_events
 from binlogsync.binlog.layout import UPDATE, ColumnError
 from binlogsync.binlog.plan import ARTIFICIAL, Field, Halt, full_position
@@ -57,12 +58,14 @@ class ReaderOptions:
         server_uuid, server_id: of the server that sends.
         mariadb: True for MariaDB.
         captures: whether changes of (database, table) are wanted; the others are counted and stepped over.
+        declared: how the server declares a table now; asked only for what a TABLE_MAP leaves open.
     """
 
     server_uuid: str
     server_id: int
     mariadb: bool = False
     captures: Callable[[str, str], bool] = lambda database, table: True
+    declared: Declared = nothing_declared
 
 
 class BinlogReader:
@@ -72,7 +75,7 @@ class BinlogReader:
         self.server_error: bytes | None = None
         self.ended = False
         self._options = options
-        self._catalog = Catalog(options.captures, mariadb=options.mariadb)
+        self._catalog = Catalog(options.captures, mariadb=options.mariadb, declared=options.declared)
         server = (options.server_uuid, options.server_id)
         self._assembler = Assembler(self._catalog, checkpoint, server, mariadb=options.mariadb)
         self._spill = Spill()

@@ -32,15 +32,16 @@ from binlogsync.binlog.memory import (
     store_u32,
     store_u64,
 )
-from binlogsync.binlog.types import decimals, labels, numbers, temporal, text
+from binlogsync.binlog.types import decimals, labels, numbers, old_temporal, temporal, text
 
 # How a column's bytes are read. Fixed widths first, then those with a length in front.
-COPY1, COPY2, COPY4, COPY8, INT24, YEAR, BIT, ENUM, SET, DATE, TIME, DATETIME, TIMESTAMP, DECIMAL, SKIP = range(15)
+COPY1, COPY2, COPY4, COPY8, INT24, YEAR, BIT, ENUM, SET, DECIMAL, SKIP = range(11)
+DATE, TIME, DATETIME, TIMESTAMP, OLD_TIME, OLD_DATETIME, OLD_TIMESTAMP = range(11, 18)
 BYTES, TEXT, PADDED, RECODED, SKIP_BYTES = range(20, 25)
 
 # Columns of a Reading: the code above, its parameters, and the bytes to read (of the length prefix for the second
-# group). A and B are: INT24 1 when unsigned; TIME, DATETIME, TIMESTAMP fsp; DECIMAL precision and scale; PADDED the
-# width of BINARY; RECODED the row of the recoding tables.
+# group). A and B are: INT24 1 when unsigned; TIME, DATETIME, TIMESTAMP, old or not, fsp; DECIMAL precision and scale;
+# BYTES 1 when they are compressed; PADDED the width of BINARY; RECODED the row of the recoding tables.
 CODE, A, B, SIZE = range(4)
 
 # Columns of a target table: address of the values (or bytes of strings), address of the int32 offsets, address of a
@@ -48,7 +49,10 @@ CODE, A, B, SIZE = range(4)
 VALUES, OFFSETS, NULL_FLAGS, USED, NULLS, HIGH = range(6)
 
 WIDTHS = {COPY1: 1, COPY2: 2, COPY4: 4, COPY8: 8, INT24: 4, YEAR: 2, BIT: 8, ENUM: 2, SET: 8}
-WIDTHS |= {DATE: 4, TIME: 8, DATETIME: 8, TIMESTAMP: 8}
+WIDTHS |= {DATE: 4, TIME: 8, DATETIME: 8, TIMESTAMP: 8, OLD_TIME: 8, OLD_DATETIME: 8, OLD_TIMESTAMP: 8}
+
+STRING_LIMIT = 2**31 - 1  # bytes of one Arrow array of strings
+DATES = (DATE, DATETIME, TIMESTAMP, OLD_DATETIME, OLD_TIMESTAMP)  # those that may be impossible
 
 Table = npt.NDArray[np.int64]
 
@@ -132,8 +136,8 @@ def _set(target, at, size):  # type: ignore[no-untyped-def]
     store_u64(target, value)
 
 
-@njit("int64(int64, intp, intp, int64)", **KERNEL)
-def _temporal(code, target, at, fsp):  # type: ignore[no-untyped-def]
+@njit("int64(int64, intp, intp, int64, int64)", **KERNEL)
+def _temporal(code, target, at, fsp, size):  # type: ignore[no-untyped-def]
     """A date or time; returns -1, or the packed value that no calendar has."""
     if code == DATETIME:
         return temporal.datetime(target, at, fsp)
@@ -141,7 +145,14 @@ def _temporal(code, target, at, fsp):  # type: ignore[no-untyped-def]
         return temporal.timestamp(target, at, fsp)
     if code == DATE:
         return temporal.date(target, at)
-    temporal.time(target, at, fsp)
+    if code == OLD_DATETIME:
+        return old_temporal.old_datetime(target, at, fsp, size)
+    if code == OLD_TIMESTAMP:
+        return old_temporal.old_timestamp(target, at, fsp, size)
+    if code == OLD_TIME:
+        old_temporal.old_time(target, at, fsp, size)
+    else:
+        temporal.time(target, at, fsp)
     return types.int64(-1)
 
 
@@ -204,9 +215,9 @@ def _image(at, end, row, columns, reading, out, recoding, notes, side):  # type:
             store_u8(values + row, load_u8(at))
         elif code == COPY2:
             store_u16(values + 2 * row, load_u16(at))
-        elif DATE <= code <= TIMESTAMP:
+        elif DATE <= code <= OLD_TIMESTAMP:
             target = values + (4 if code == DATE else 8) * row
-            packed = _temporal(code, target, at, load_i64(how + 8 * A))
+            packed = _temporal(code, target, at, load_i64(how + 8 * A), size)
             if packed != -1:
                 _null(to, row)
                 _note(notes, side, k, row, packed)

@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 
 from binlogsync.binlog.bytes import ByteReader
 from binlogsync.binlog.charsets import BINARY, bytes_per_character, charset_of
+from binlogsync.binlog.types.geometry import GEOMETRY_KINDS
 from binlogsync.binlog.types.text import decode_text
 from binlogsync.schema import Column, TableSchema
 
 # Type codes of the server, enum_field_types in include/field_types.h.
 TINY, SHORT, LONG, FLOAT, DOUBLE, LONGLONG, INT24, DATE_OLD, YEAR = 1, 2, 3, 4, 5, 8, 9, 10, 13
+TIMESTAMP_OLD, TIME_OLD, DATETIME_OLD = 7, 11, 12  # with fractions of a second MariaDB's only
 BLOB_COMPRESSED, VARCHAR_COMPRESSED = 140, 141  # MariaDB's
 VARCHAR, BIT, TIMESTAMP2, DATETIME2, TIME2, VECTOR = 15, 16, 17, 18, 19, 242
 JSON, NEWDECIMAL, ENUM, SET, BLOB, VAR_STRING, STRING, GEOMETRY = 245, 246, 247, 248, 252, 253, 254, 255
@@ -26,8 +28,10 @@ _TWO_BYTES_OF_METADATA = frozenset({VARCHAR, BIT, NEWDECIMAL, ENUM, SET, VAR_STR
 _ONE_BYTE_OF_METADATA = frozenset(
     {FLOAT, DOUBLE, BLOB, GEOMETRY, JSON, VECTOR, TIMESTAMP2, DATETIME2, TIME2, BLOB_COMPRESSED}
 )
+_STRINGS = _CHARACTER | {BLOB_COMPRESSED, VARCHAR_COMPRESSED}
 _BLOB_SIZES = {1: "tiny", 2: "", 3: "medium", 4: "long"}
 _PLAIN = {
+    0: "decimal of before MySQL 5.0",
     TINY: "tinyint",
     SHORT: "smallint",
     INT24: "mediumint",
@@ -39,10 +43,9 @@ _PLAIN = {
     14: "date",
     YEAR: "year",
     JSON: "json",
-    GEOMETRY: "geometry",
-    VECTOR: "vector",
-    BLOB_COMPRESSED: "compressed blob",
-    VARCHAR_COMPRESSED: "compressed varchar",
+    TIMESTAMP_OLD: "timestamp",
+    DATETIME_OLD: "datetime",
+    TIME_OLD: "time",
     TIMESTAMP2: "timestamp",
     DATETIME2: "datetime",
     TIME2: "time",
@@ -68,12 +71,19 @@ class RawColumn:
 
 @dataclass(frozen=True, slots=True)
 class TableMap:
-    """What one TABLE_MAP event says. `named` is False when the server logs binlog_row_metadata=MINIMAL."""
+    """What one TABLE_MAP event says.
+
+    Attributes:
+        table_id, schema, raw: the table, its columns, and how their bytes look.
+        named: False when the server logs binlog_row_metadata=MINIMAL.
+        asked: True when a part of `schema` is what the server declares now; the next event may mean another.
+    """
 
     table_id: int
     schema: TableSchema
     raw: tuple[RawColumn, ...]
     named: bool
+    asked: bool = False
 
 
 def parse_name(body: bytes) -> tuple[str, str]:
@@ -106,7 +116,7 @@ def parse_table_map(body: bytes, *, mariadb: bool, captured: bool = True) -> Tab
     null_bits = reader.string((count + 7) // 8)
     nullable = [bool(null_bits[i // 8] >> i % 8 & 1) for i in range(count)]
     if not captured:
-        nothing = _OptionalMetadata((), frozenset(), {}, {}, (), frozenset())
+        nothing = _OptionalMetadata((), frozenset(), {}, {}, (), frozenset(), {}, {})
         plain = tuple(nothing.column(i, raw[i], nullable[i]) for i in range(count))
         return TableMap(table_id, TableSchema(database, table, plain), raw, named=False)
     optional = _OptionalMetadata.parse(reader, raw, mariadb=mariadb)
@@ -147,6 +157,8 @@ class _OptionalMetadata:
     labels: dict[int, tuple[bytes, ...]]
     primary_key: tuple[int, ...]
     hidden: frozenset[int]
+    geometries: dict[int, int]
+    dimensions: dict[int, int]
 
     @classmethod
     def parse(cls, reader: ByteReader, raw: tuple[RawColumn, ...], *, mariadb: bool) -> _OptionalMetadata:
@@ -173,6 +185,8 @@ class _OptionalMetadata:
             labels,
             key,
             frozenset(hidden),
+            _by_column(fields.get(7, b""), _numbers(raw, lambda code: code == GEOMETRY)),
+            _by_column(fields.get(13, b""), _numbers(raw, lambda code: code == VECTOR)),
         )
 
     def column(self, i: int, raw: RawColumn, nullable: bool) -> Column:
@@ -180,7 +194,7 @@ class _OptionalMetadata:
         name = self.names[i] if self.names else f"@{i + 1}"
         plain = Column(name, "", nullable, i in self.unsigned, visible=i not in self.hidden)
         code = raw.code
-        if code in (STRING, VAR_STRING, VARCHAR, BLOB):
+        if code in _STRINGS:
             return self._character(plain, raw, charset_of(self.collations.get(i, 63)))
         if code in (ENUM, SET):
             charset = charset_of(self.collations.get(i, 63))
@@ -192,18 +206,24 @@ class _OptionalMetadata:
             return replace(plain, type="bit", length=raw.bits)
         if code in (TIMESTAMP2, DATETIME2, TIME2):
             return replace(plain, type=_PLAIN[code], fsp=raw.meta)
+        if code == GEOMETRY:
+            kind = self.geometries.get(i, 0)
+            return replace(plain, type=GEOMETRY_KINDS[kind if kind < len(GEOMETRY_KINDS) else 0])
+        if code == VECTOR:
+            return replace(plain, type="vector", length=self.dimensions.get(i))
         return replace(plain, type=_PLAIN.get(code, f"type {code}"))
 
     def _character(self, plain: Column, raw: RawColumn, charset: str) -> Column:
         """CHAR, VARCHAR, TEXT, or their binary twins."""
         binary = charset == BINARY
-        if raw.code == BLOB:
+        if raw.code in (BLOB, BLOB_COMPRESSED):
             if raw.meta not in _BLOB_SIZES:
                 raise ValueError(f"a BLOB with a length of {raw.meta} bytes")
             kind = _BLOB_SIZES[raw.meta] + ("blob" if binary else "text")
             return replace(plain, type=kind, charset=None if binary else charset)
         kind = ("binary" if binary else "char") if raw.code == STRING else ("varbinary" if binary else "varchar")
-        length = raw.meta // bytes_per_character(charset)
+        size = raw.meta - 1 if raw.code == VARCHAR_COMPRESSED else raw.meta  # how it is compressed takes a byte
+        length = size // bytes_per_character(charset)
         return replace(plain, type=kind, length=length, charset=None if binary else charset)
 
 
@@ -245,6 +265,11 @@ def _collations(fields: dict[int, bytes], default: int, each: int, columns: list
             raise ValueError(f"a character set of text column {k + 1} of {len(columns)}")
         found[columns[k]] = other
     return found
+
+
+def _by_column(field: bytes, columns: list[int]) -> dict[int, int]:
+    """A number for each of the columns; columns beyond the field have none."""
+    return dict(zip(columns, _packed_numbers(field), strict=False))
 
 
 def _labels(field: bytes, columns: list[int]) -> dict[int, tuple[bytes, ...]]:

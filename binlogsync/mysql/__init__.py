@@ -10,6 +10,7 @@ Bytes are not looked into here, but for event headers where a position is search
 """
 
 from binlogsync.mysql.config import TLS, MySQLConfig, connect
+from binlogsync.mysql.declared import declared_by
 from binlogsync.mysql.dump import BinlogDump
 from binlogsync.mysql.preflight import Finding, check, preflight
 from binlogsync.mysql.readahead import Chunk, ReadAhead
@@ -30,6 +31,7 @@ __all__ = [
     "StartAt",
     "check",
     "connect",
+    "declared_by",
     "inspect_server",
     "parse_start",
     "preflight",

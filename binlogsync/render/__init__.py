@@ -14,12 +14,12 @@ from binlogsync.errors import WireError
 from binlogsync.render.binary import render_base64
 from binlogsync.render.decimals import render_decimals
 from binlogsync.render.fragments import Fragments, overlay, validity
-from binlogsync.render.labels import render_label_arrays, render_labels
+from binlogsync.render.labels import render_arrays, render_label_arrays, render_labels
 from binlogsync.render.numbers import render_booleans, render_floats, render_integers
-from binlogsync.render.structured import render_json
+from binlogsync.render.structured import render_geometries, render_json
 from binlogsync.render.text import render_strings
 from binlogsync.render.times import render_dates, render_datetimes, render_durations
-from binlogsync.schema import BINARY_TYPES, INTEGER_BITS, TEXT_TYPES, Column
+from binlogsync.schema import ADDRESS_TYPES, BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, TEXT_TYPES, Column
 
 Renderer = Callable[[Column, pa.Array], Fragments]
 
@@ -30,8 +30,9 @@ def _bits(column: Column, array: pa.Array) -> Fragments:
 
 RENDERERS: dict[str, Renderer] = {
     **dict.fromkeys((*INTEGER_BITS, "year"), lambda column, array: render_integers(array)),
-    **dict.fromkeys(TEXT_TYPES, lambda column, array: render_strings(array)),
+    **dict.fromkeys((*TEXT_TYPES, *ADDRESS_TYPES), lambda column, array: render_strings(array)),
     **dict.fromkeys(BINARY_TYPES, lambda column, array: render_base64(array)),
+    **dict.fromkeys(GEOMETRY_TYPES, lambda column, array: render_geometries(array)),
     **dict.fromkeys(("float", "double"), lambda column, array: render_floats(array)),
     **dict.fromkeys(("datetime", "timestamp"), lambda column, array: render_datetimes(array, column.fsp or 0)),
     "decimal": lambda column, array: render_decimals(array),
@@ -40,6 +41,7 @@ RENDERERS: dict[str, Renderer] = {
     "bit": _bits,
     "enum": lambda column, array: render_labels(array),
     "set": lambda column, array: render_label_arrays(array),
+    "vector": lambda column, array: render_arrays(array, render_floats),
     "json": lambda column, array: render_json(array),
 }
 

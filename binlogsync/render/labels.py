@@ -1,6 +1,8 @@
-"""Columns of few different texts (ENUM, operations, GTIDs, file names) and SET, an array of them."""
+"""Columns of few different texts (ENUM, operations, GTIDs, file names) and SET, an array of them; other arrays."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -52,8 +54,13 @@ def _arrays(lists, data, offsets, valid):  # type: ignore[no-untyped-def]
 
 def render_label_arrays(array: pa.ListArray) -> Fragments:
     """list of strings."""
+    return render_arrays(array, render_strings)
+
+
+def render_arrays(array: pa.ListArray, render_items: Callable[[pa.Array], Fragments]) -> Fragments:
+    """Lists whose items `render_items` renders."""
     if len(array) == 0:
         return Fragments.of([])
     lists = np.frombuffer(array.buffers()[1], np.int32, len(array) + 1, array.offset * 4)
-    items = render_strings(array.values.slice(lists[0], lists[-1] - lists[0]))
+    items = render_items(array.values.slice(lists[0], lists[-1] - lists[0]))
     return Fragments(*_arrays(lists, items.data, items.offsets, validity(array)))

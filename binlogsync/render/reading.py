@@ -17,12 +17,12 @@ from numba import njit, types
 
 from binlogsync.errors import WireError
 from binlogsync.render.fragments import KERNEL, R8, RI32, W8, W64, text_values, validity
-from binlogsync.schema import BINARY_TYPES, Column, arrow_type
+from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, Column, arrow_type
 
 Values = Sequence[Any]
 TEMPORAL_TYPES = frozenset({"date", "datetime", "timestamp", "time"})
-RAW_TYPES = frozenset({"float", "double", "json"})
-"""Types whose JSON text is read as it is: a number's own digits, a document's own blanks."""
+RAW_TYPES = frozenset({"float", "double", "vector", "json"})
+"""Types whose JSON text is read as it is: numbers' own digits, a document's own blanks."""
 
 
 @njit(types.int64(R8, types.int64, types.int64), **KERNEL)
@@ -140,7 +140,7 @@ def _read_labels(column: Column, values: Values) -> pa.Array:
     for value in set(values):
         if value is not None:
             numbers.setdefault(value, len(numbers))
-    indices = pa.array([None if value is None else numbers[value] for value in values], pa.int16())
+    indices = pa.array([None if value is None else numbers[value] for value in values], arrow_type(column).index_type)
     return pa.DictionaryArray.from_arrays(indices, pa.array(list(numbers), pa.string()))
 
 
@@ -152,15 +152,41 @@ def _read_raw_numbers(column: Column, values: Values) -> pa.Array:
     )
 
 
+def _read_vectors(column: Column, values: Values) -> pa.Array:
+    """Each number goes from its own digits to float32: by way of float64 it would be rounded twice."""
+    numbers: list[bytes] = []
+    offsets: list[int | None] = []
+    for value in values:
+        is_null = value is None or value == b"null"
+        offsets.append(None if is_null else len(numbers))
+        if is_null:
+            continue
+        if not value.startswith(b"[") or not value.endswith(b"]"):
+            raise ValueError(f"{value[:40]!r} is no array")
+        numbers += value[1:-1].split(b",") if len(value) > 2 else ()
+    items = pa.array(numbers, pa.binary()).cast(pa.string()).cast(pa.float32())
+    return pa.ListArray.from_arrays(pa.array([*offsets, len(numbers)], pa.int32()), items)
+
+
+def _read_geometries(column: Column, values: Values) -> pa.Array:
+    parts = [
+        None if value is None else {"srid": value["srid"], "wkb": binascii.a2b_base64(value["wkb"], strict_mode=True)}
+        for value in values
+    ]
+    return pa.array(parts, arrow_type(column))
+
+
 def _read_documents(column: Column, values: Values) -> pa.Array:
     return pa.array(values, pa.binary()).cast(pa.string())
 
 
 _READERS: dict[str, Callable[[Column, Values], pa.Array]] = {
     **dict.fromkeys(BINARY_TYPES, _read_base64),
+    **dict.fromkeys(GEOMETRY_TYPES, _read_geometries),
     **dict.fromkeys(("float", "double"), _read_raw_numbers),
     "decimal": _read_decimals,
     "enum": _read_labels,
+    "vector": _read_vectors,
     "json": _read_documents,
 }
 
@@ -168,8 +194,8 @@ _READERS: dict[str, Callable[[Column, Values], pa.Array]] = {
 def read_column(column: Column, values: Values) -> tuple[pa.Array, pa.StringArray | None]:
     """(array of schema.arrow_type(column), texts of impossible dates or None).
 
-    Values are str, int, bool, list[str] or None as JSON has them; for RAW_TYPES bytes of the JSON text itself, and
-    there a JSON null is b"null" (a number that is NULL) or None (a document that is NULL).
+    Values are str, int, bool, list[str], a geometry's dict or None as JSON has them; for RAW_TYPES bytes of the JSON
+    text itself, and there a JSON null is b"null" (a number that is NULL) or None (a document that is NULL).
     """
     try:
         if column.type in TEMPORAL_TYPES:

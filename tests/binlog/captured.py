@@ -1,7 +1,7 @@
 """Golden bytes: dumps of real servers, the SQL that made them beside, and what they hold.
 
 `python -m tests.binlog.captured` makes golden/*.bin and *.json anew from golden/*.sql; look at the difference before
-it is committed. The tables named `other` have types that are not supported, and are left out by the filter.
+it is committed. The tables named `other` are left out by the filter.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from binlogsync.binlog.reader import BinlogReader, ReaderOptions, Stretch
 from binlogsync.change import Change
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.errors import DecodeError
-from binlogsync.mysql import TLS, BinlogDump, MySQLConfig, inspect_server
+from binlogsync.mysql import TLS, BinlogDump, MySQLConfig, declared_by, inspect_server
 from binlogsync.position import Checkpoint
 
 Captures = Callable[[str, str], bool]
@@ -77,8 +77,15 @@ def everything(database: str, table: str) -> bool:
 
 def options_of(server: DatabaseServer, captures: Captures = everything) -> ReaderOptions:
     """For a reader of this server's binlog."""
-    info = inspect_server(config_of(server))
-    return ReaderOptions(info.server_uuid, info.server_id, mariadb=info.flavor == "mariadb", captures=captures)
+    config = config_of(server)
+    info = inspect_server(config)
+    return ReaderOptions(
+        info.server_uuid,
+        info.server_id,
+        mariadb=info.flavor == "mariadb",
+        captures=captures,
+        declared=declared_by(config),
+    )
 
 
 def decode(raw: bytes, options: ReaderOptions, start: Checkpoint, cuts: Iterable[int] = ()) -> Decoded:

@@ -43,13 +43,13 @@ def _error(done: Decoded) -> DecodeError:
 
 _TYPES = {
     "mysql": [
-        ("VECTOR(2)", "TO_VECTOR('[1,2]')", "vector"),
-        ("GEOMETRY", "POINT(1,2)", "geometry"),
+        ("VECTOR(2)", "TO_VECTOR('[1,2]')"),
+        ("GEOMETRY", "POINT(1,2)"),
     ],
     "mariadb": [
-        ("GEOMETRY", "POINT(1,2)", "geometry"),
-        ("VARCHAR(50) COMPRESSED", "'x'", "compressed varchar"),
-        ("TEXT COMPRESSED", "repeat('x', 500)", "compressed blob"),
+        ("GEOMETRY", "POINT(1,2)"),
+        ("VARCHAR(50) COMPRESSED", "'x'"),
+        ("TEXT COMPRESSED", "repeat('x', 500)"),
     ],
 }
 _CASES = [(flavor, *case) for flavor, cases in _TYPES.items() for case in cases]
@@ -62,22 +62,8 @@ def database(request: pytest.FixtureRequest, flavor: str) -> FreshDatabase:
 
 
 @pytest.mark.server
-@pytest.mark.parametrize(("flavor", "ddl", "value", "name"), _CASES)
-def test_a_type_that_is_not_supported_is_named_with_its_column(
-    database: FreshDatabase, ddl: str, value: str, name: str
-) -> None:
-    statements = (*_FIRST, f"CREATE TABLE odd (id INT, v {ddl})", f"INSERT INTO odd VALUES (1, {value})")
-    error = _error(_run(database, statements))
-    assert (error.table, error.column) == (f"{database.name}.odd", "v")
-    assert name in str(error)
-    assert "filter" in str(error)
-
-
-@pytest.mark.server
-@pytest.mark.parametrize(("flavor", "ddl", "value", "name"), _CASES)
-def test_such_a_table_that_is_left_out_does_not_disturb(
-    database: FreshDatabase, ddl: str, value: str, name: str
-) -> None:
+@pytest.mark.parametrize(("flavor", "ddl", "value"), _CASES)
+def test_a_table_of_rare_types_that_is_left_out_does_not_disturb(database: FreshDatabase, ddl: str, value: str) -> None:
     statements = (
         *_FIRST,
         f"CREATE TABLE odd (t TEXT CHARACTER SET latin1, v {ddl}, e ENUM('a') CHARACTER SET cp1251, n INT)",

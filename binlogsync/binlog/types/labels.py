@@ -1,7 +1,7 @@
 """ENUM and SET: numbers in the row, labels in the TABLE_MAP.
 
-ENUM becomes dictionary<int16, string>; number 0 is the empty string that MySQL stores for an invalid value. SET becomes
-list<string>, members in the order of their declaration.
+ENUM becomes dictionary<int16, string>, with numbers of int32 when its labels are many; number 0 is the empty string
+that MySQL stores for an invalid value. SET becomes list<string>, members in the order of their declaration.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import pyarrow as pa
 from numba import njit, types
 
 from binlogsync.binlog.memory import KERNEL
+from binlogsync.schema import MANY_LABELS
 
 INVALID = 0xFFFF
 
@@ -32,8 +33,11 @@ def enum_array(
         codes[invalid] = names.index("")
     if len(codes) and int(codes.max()) >= max(len(names), 1):
         raise ValueError(f"number {int(codes.max()) + 1} has no label, the type has {len(labels)}")
-    codes = codes.astype(np.int16)
-    indices = pa.Array.from_buffers(pa.int16(), len(codes), [validity, pa.py_buffer(codes)], nulls)
+    if len(labels) <= MANY_LABELS:
+        codes = codes.astype(np.int16)
+    indices = pa.Array.from_buffers(
+        pa.from_numpy_dtype(codes.dtype), len(codes), [validity, pa.py_buffer(codes)], nulls
+    )
     return pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string()))
 
 

@@ -1,0 +1,118 @@
+"""What a TABLE_MAP leaves open, and the server's own declaration of the table settles.
+
+MariaDB logs UUID and INET6 as BINARY(16), INET4 as BINARY(4) and VECTOR(n) as VARBINARY(4n); of a temporal column in
+the format of before MariaDB 10.1 (mysql56_temporal_format=OFF) it does not log how many digits its fraction has, and
+so not how many bytes it takes. For such columns, and only for them, the server is asked how it declares the table now.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from binlogsync.binlog.layout import ColumnError
+from binlogsync.binlog.tablemap import DATETIME_OLD, TIME_OLD, TIMESTAMP_OLD, RawColumn, TableMap
+from binlogsync.schema import Column, TableSchema
+
+log = logging.getLogger(__name__)
+
+_OLD_TEMPORAL = frozenset({TIMESTAMP_OLD, TIME_OLD, DATETIME_OLD})
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A table as the server declares it now.
+
+    Attributes:
+        schema: its columns, hidden ones included, in order; no primary key.
+        old_temporal: names of the columns that are still in the format of before MariaDB 10.1.
+    """
+
+    schema: TableSchema
+    old_temporal: frozenset[str] = frozenset()
+
+
+Declared = Callable[[str, str], Declaration | None]
+
+
+def nothing_declared(database: str, table: str) -> Declaration | None:
+    """For dumps without a server to ask."""
+    return None
+
+
+def settle(table: TableMap, declared: Declared, *, mariadb: bool, captured: bool) -> TableMap:
+    """The table with its open columns settled; of one that is not captured only what its columns' sizes depend on.
+
+    Raises ColumnError for a temporal column whose size cannot be known. Bytes that may be a UUID, an address or a
+    vector stay bytes, with a warning, when the server no longer has their column.
+    """
+    columns = table.schema.columns
+    if not mariadb:  # MySQL never had fractions in the old format
+        plain = tuple(_old(c, 0) if r.code in _OLD_TEMPORAL else c for c, r in zip(columns, table.raw, strict=True))
+        return replace(table, schema=replace(table.schema, columns=plain))
+    open_ = [i for i, column in enumerate(columns) if _is_open(column, table.raw[i], captured)]
+    if not open_:
+        return table
+    declaration = declared(table.schema.database, table.schema.table)
+    settled = list(columns)
+    for i in open_:
+        settled[i] = _settled(table, i, declaration)
+    return replace(table, schema=replace(table.schema, columns=tuple(settled)), asked=True)
+
+
+def _old(column: Column, fsp: int) -> Column:
+    return replace(column, fsp=fsp)
+
+
+def _is_open(column: Column, raw: RawColumn, captured: bool) -> bool:
+    if raw.code in _OLD_TEMPORAL or not captured:
+        return raw.code in _OLD_TEMPORAL
+    if column.type == "binary":
+        return column.length in (4, 16)
+    return column.type == "varbinary" and bool(column.length) and (column.length or 0) % 4 == 0
+
+
+def _candidates(column: Column) -> tuple[str, ...]:
+    """The types that a column of these bytes may have."""
+    if column.type == "varbinary":
+        return ("vector",)
+    return ("inet4",) if column.length == 4 else ("uuid", "inet6")
+
+
+def _settled(table: TableMap, i: int, declaration: Declaration | None) -> Column:
+    column = table.schema.columns[i]
+    now = _now(table, i, declaration)
+    if table.raw[i].code in _OLD_TEMPORAL:
+        if now is None or declaration is None or now.name not in declaration.old_temporal or now.type != column.type:
+            raise ColumnError(
+                f"a {column.type} in the format of before MariaDB 10.1, of which the binlog does not say how many "
+                "digits its fraction has, and the server has no such column any more; start behind these rows, or "
+                "with a new copy of the table",
+                column.name,
+                0,
+            )
+        return _old(column, now.fsp or 0)
+    if now is not None and now.type in _candidates(column):
+        if now.type != "vector" or now.length == (column.length or 0) // 4:
+            return replace(column, type=now.type, length=now.length, charset=None)
+    elif now is None or (now.type, now.length) != (column.type, column.length):
+        log.warning(
+            "%s.%s: delivered as %s, which is how MariaDB logs a column of type %s too; the server has no such column "
+            "any more that tells which it was",
+            table.schema.name,
+            column.name,
+            column.declaration,
+            " or ".join(_candidates(column)),
+        )
+    return column
+
+
+def _now(table: TableMap, i: int, declaration: Declaration | None) -> Column | None:
+    """The column as it is declared now: by its name, or by its place where names were not logged."""
+    if declaration is None:
+        return None
+    columns = declaration.schema.columns
+    if table.named:
+        return next((column for column in columns if column.name == table.schema.columns[i].name), None)
+    return columns[i] if len(columns) == len(table.raw) else None

@@ -1,0 +1,33 @@
+"""MariaDB's COMPRESSED columns: a byte that says how, the length before compression, then the compressed bytes.
+
+The value of no bytes is the empty string. Source: sql/field_comp.cc of MariaDB.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+_PLAIN, _ZLIB = 0, 8
+_NO_ZLIB_HEADER = 0x08
+_LENGTH_BYTES = 0x07
+
+
+def inflated(data: bytes) -> bytes:
+    """The value as it was before compression; raises ValueError when the bytes are not of that form."""
+    if not data:
+        return b""
+    method = data[0] >> 4
+    if method == _PLAIN:
+        return data[1:]
+    if method != _ZLIB:
+        raise ValueError(f"a COMPRESSED value of method {method}, which is not zlib")
+    size = data[0] & _LENGTH_BYTES
+    length = int.from_bytes(data[1 : 1 + size], "big")
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS if data[0] & _NO_ZLIB_HEADER else zlib.MAX_WBITS)
+    try:
+        value = inflater.decompress(data[1 + size :], length + 1)
+    except zlib.error as error:
+        raise ValueError(f"a COMPRESSED value that cannot be inflated: {error}") from error
+    if len(value) != length:
+        raise ValueError(f"a COMPRESSED value of {length} bytes inflates to {len(value)}")
+    return value
