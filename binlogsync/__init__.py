@@ -1,1 +1,41 @@
-"""binlogsync: change data capture from MySQL's binary log, exactly once into NATS JetStream and DuckDB."""
+"""binlogsync: change data capture from MySQL's binary log, exactly once into NATS JetStream and DuckDB.
+
+What a consumer needs is here: `from binlogsync import Change, Consumer`. Each name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from binlogsync.change import Change as Change
+    from binlogsync.change import Op as Op
+    from binlogsync.change import Source as Source
+    from binlogsync.errors import BinlogSyncError as BinlogSyncError
+    from binlogsync.errors import ConsumeError as ConsumeError
+    from binlogsync.errors import HandlerError as HandlerError
+    from binlogsync.errors import ModelError as ModelError
+    from binlogsync.handling import Retry as Retry
+
+_HOMES = {
+    "Change": "change",
+    "Op": "change",
+    "Source": "change",
+    "BinlogSyncError": "errors",
+    "ConsumeError": "errors",
+    "HandlerError": "errors",
+    "ModelError": "errors",
+    "Retry": "handling",
+}
+__all__ = [*_HOMES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -25,9 +25,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal, cast
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from binlogsync.position import BinlogPosition
 from binlogsync.schema import TableSchema
@@ -51,6 +52,7 @@ SOURCE_FIELDS: tuple[pa.Field, ...] = (
 )
 
 Row = dict[str, Any]
+Image = TypeVar("Image")
 
 SCHEMA_OP = "s"
 """Op of the one row of a batch that is a schema change; no `Change` has it."""
@@ -109,31 +111,53 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Change(Generic[Image]):
     """One row changed once. `before` is None for c and r, `after` is None for d, both for t.
 
-    In an image None means NULL; a column absent from a partial image is an absent key.
+    `Change[Hole]` has images that are instances of the model Hole; a `RowChange` has dicts of all columns, in which
+    None means NULL and a column absent from a partial image is an absent key.
+
+    Attributes:
+        op: c create, u update, d delete, r read by snapshot, t truncate.
+        before, after: the row on either side of the change.
+        source: where it comes from.
+        raw: the same change with dicts, columns that the model leaves out included; None where it has them itself.
     """
 
     op: Op
-    before: Row | None
-    after: Row | None
+    before: Image | None
+    after: Image | None
     source: Source
+    raw: Change[Row] | None = field(default=None, repr=False)
 
     @property
     def id(self) -> str:
-        """Stable name of this change, the same at every delivery: the transaction, and the row in it."""
+        """Stable name of this change, the same at every delivery: the transaction, and the row in it.
+
+        What a handler with effects elsewhere dedupes on.
+        """
         source = self.source
         if source.gtid is not None:
             return f"{source.gtid}:{source.order}"
         return f"{source.server_uuid}:{source.file}:{source.pos}:{source.row}"
 
+    @property
+    def rows(self) -> tuple[Row | None, Row | None]:
+        """The images before and after as dicts of all columns."""
+        rows: Change[Any] = self.raw or self
+        return rows.before, rows.after
+
     def changed(self) -> tuple[str, ...]:
         """Names of the columns whose value differs between the images; for c, r and d all columns of the one image."""
-        if self.before is None or self.after is None:
-            return tuple(self.after or self.before or ())
+        before, after = self.rows
+        if before is None or after is None:
+            return tuple(after or before or ())
         missing = object()
-        return tuple(name for name, value in self.after.items() if self.before.get(name, missing) != value)
+        return tuple(name for name, value in after.items() if before.get(name, missing) != value)
+
+
+RowChange: TypeAlias = Change[Row]
+"""A change whose images are dicts of all columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +200,14 @@ class ChangeBatch:
         impossible = {key: texts.filter(mask) for key, texts in self.impossible.items()}
         return ChangeBatch(self.schema, self.data.filter(mask), self.server_uuid, self.server_id, impossible, self.ddl)
 
-    def changes(self) -> Iterator[Change]:
+    def ids(self) -> pa.StringArray:
+        """`Change.id` of each change."""
+        text = {name: self.data.column(name).cast(pa.string()) for name in ("gtid", "order", "file", "pos", "row")}
+        by_gtid = pc.binary_join_element_wise(text["gtid"], text["order"], ":")
+        by_place = pc.binary_join_element_wise(self.server_uuid, text["file"], text["pos"], text["row"], ":")
+        return pc.coalesce(by_gtid, by_place)
+
+    def changes(self) -> Iterator[RowChange]:
         """Row views, in order: Arrow's own Python values (BIT(1) bool, TIME timedelta), impossible dates as text.
 
         None of a schema change.

@@ -101,7 +101,7 @@ def consume(
     try:
         return run.drain()
     finally:
-        target.file.release()
+        target.store.release()
 
 
 @dataclass(slots=True)
@@ -127,20 +127,19 @@ class _Run:
         started = last_change = time.monotonic()
         key = ProgressKey(self.options.client_id, self.reader.source, *self.table)
         self.durable = durable_name(self.options.client_id, *self.table)
-        with self.target.file.transaction() as connection:
-            self.tracker = Tracker(key, key.load(connection))
+        self.tracker = Tracker(key, self.target.store.load(key))
         self._begin()
         ends_at = started + self.options.max_s if self.options.max_s is not None else float("inf")
         is_drained = False
         while not self.stop.is_set() and time.monotonic() < ends_at:
-            seen = self.reader.last_sequence() if not self.target.file.is_open else 0
+            seen = self.reader.last_sequence() if not self.target.store.is_held else 0
             work = self._gather(min(self.options.idle_s, ends_at - time.monotonic()))
             if work and self._is_same_stream(work):
                 self._do(work)
                 last_change = time.monotonic()
             elif not work and time.monotonic() - last_change >= self.options.idle_s:
                 is_drained = True
-                self.tracker.see(self.target.file, seen)
+                self.tracker.see(self.target.store, seen)
                 break
         return Consumed(
             counts=dict(self.tracker.counts),
@@ -176,7 +175,7 @@ class _Run:
         """Changes for one transaction; none when none came within the timeout."""
         work: list[StreamBatch] = []
         gather_until = time.monotonic() + self.options.gather_s
-        wait_s = _SHORT_S if self.target.file.is_open else min(max(timeout_s, _SHORT_S), _LOOK_UP_S)
+        wait_s = _SHORT_S if self.target.store.is_held else min(max(timeout_s, _SHORT_S), _LOOK_UP_S)
         count = 0
         while not self.stop.is_set():
             fetched = self.reader.fetch(self.durable, self.options.max_changes - count, wait_s)
@@ -186,7 +185,7 @@ class _Run:
                 break
             wait_s = _SHORT_S
         if not work:
-            self.target.file.release()
+            self.target.store.release()
         return work
 
     def _is_same_stream(self, work: Sequence[StreamBatch]) -> bool:

@@ -29,35 +29,11 @@ from uuid import UUID
 
 import msgspec
 
-from binlogsync.change import Change, Op, Source
+from binlogsync.change import Change, RowChange
 from binlogsync.errors import ModelError
 from binlogsync.schema import ADDRESS_TYPES, BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, TableSchema
 
 M = TypeVar("M")
-
-
-@dataclass(frozen=True, slots=True)
-class TypedChange(Generic[M]):
-    """A change whose images are model instances; `raw` is the same with dicts, columns without a field included."""
-
-    op: Op
-    before: M | None
-    after: M | None
-    raw: Change
-
-    @property
-    def source(self) -> Source:
-        """Where it comes from."""
-        return self.raw.source
-
-    @property
-    def id(self) -> str:
-        """Stable name of this change, the same at every delivery; what a handler with effects elsewhere dedupes on."""
-        return self.raw.id
-
-    def changed(self) -> tuple[str, ...]:
-        """Names of the columns whose value differs between the images; for c, r and d all columns of the one image."""
-        return self.raw.changed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +100,9 @@ class Model(Generic[M]):
         except (TypeError, ValueError) as error:
             raise ModelError(f"{self.cls.__name__} cannot be made from a row of its table: {error}") from error
 
-    def change(self, change: Change) -> TypedChange[M]:
-        """The typed view of a change."""
-        return TypedChange(change.op, self.row(change.before), self.row(change.after), change)
+    def change(self, change: RowChange) -> Change[M]:
+        """The change with instances of the class as its images; raises ModelError for a value that it refuses."""
+        return Change(change.op, self.row(change.before), self.row(change.after), change.source, change)
 
 
 def _fields(cls: type) -> tuple[ModelField, ...]:

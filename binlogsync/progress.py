@@ -1,9 +1,9 @@
 """How far a consumer is with a table: kept in the DuckDB file of its rows, and moved in the transaction of those rows.
 
-Progress is the source coordinates of the last change done; the stream's sequence is the way to seek there. Coordinates
-decide where the two disagree, because sequences repeat when a stream is lost and filled anew. A move is conditional on
-what was last seen, so two consumers of one name cannot both move it: the one that comes second raises, and its rows are
-rolled back.
+A consumer that writes no DuckDB file keeps it elsewhere (ProgressStore), behind what it did. Progress is the source
+coordinates of the last change done; the stream's sequence is the way to seek there. Coordinates decide where the two
+disagree, because sequences repeat when a stream is lost and filled anew. A move is conditional on what was last seen,
+so two consumers of one name cannot both move it: the one that comes second raises, and its rows are rolled back.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Protocol
 
 import duckdb
 import pyarrow as pa
@@ -126,6 +127,49 @@ class ProgressKey:
         return [self.client, self.source, self.database, self.table]
 
 
+class ProgressStore(Protocol):
+    """Where the progress of consumers is kept."""
+
+    @property
+    def is_held(self) -> bool:
+        """True while something is held open that others wait for."""
+
+    def release(self) -> None:
+        """Let go of what is held."""
+
+    def load(self, key: ProgressKey) -> Progress:
+        """What is kept; NOTHING for a new consumer."""
+
+    def move(self, key: ProgressKey, before: Progress, after: Progress) -> Progress:
+        """Keep `after` if `before` is what is kept still; returns it as kept. Raises ConsumeError when it is not."""
+
+
+class DuckProgress:
+    """Progress in a DuckDB file; a target that writes its rows there moves it in their transaction instead."""
+
+    def __init__(self, file: DuckFile) -> None:
+        self.file = file
+
+    @property
+    def is_held(self) -> bool:
+        """True while the file is open."""
+        return self.file.is_open
+
+    def release(self) -> None:
+        """Close the file."""
+        self.file.release()
+
+    def load(self, key: ProgressKey) -> Progress:
+        """See ProgressStore."""
+        with self.file.transaction() as connection:
+            return key.load(connection)
+
+    def move(self, key: ProgressKey, before: Progress, after: Progress) -> Progress:
+        """See ProgressStore."""
+        with self.file.transaction() as connection:
+            return key.move(connection, before, after)
+
+
 class Tracker:
     """Progress as the consumer at work knows it; moved in a transaction, confirmed when that is committed."""
 
@@ -137,11 +181,19 @@ class Tracker:
         self.lag_s: float | None = None
 
     def move(self, connection: duckdb.DuckDBPyConnection, done: Sequence[tuple[ChangeBatch, int]]) -> Progress:
-        """Store that these batches are done, each with the stream sequence of its last change."""
+        """Store in the open transaction that these batches are done, each with the sequence of its last change."""
+        return self.key.move(connection, self.progress, self._after(done))
+
+    def advance(self, store: ProgressStore, done: Sequence[tuple[ChangeBatch, int]]) -> None:
+        """Store the same by itself, and confirm it."""
+        moved = store.move(self.key, self.progress, self._after(done))
+        self.confirm(moved, [batch for batch, _ in done])
+
+    def _after(self, done: Sequence[tuple[ChangeBatch, int]]) -> Progress:
         moved = self.progress
         for batch, sequence in done:
             moved = moved.after(batch, sequence, moved.seen)
-        return self.key.move(connection, self.progress, moved)
+        return moved
 
     def confirm(self, moved: Progress, batches: Sequence[ChangeBatch]) -> None:
         """The transaction of `move` is committed."""
@@ -156,8 +208,7 @@ class Tracker:
         committed = batches[-1].data.column("ts_us")[-1].as_py()
         self.lag_s = (datetime.now(UTC) - committed).total_seconds()
 
-    def see(self, file: DuckFile, sequence: int) -> None:
+    def see(self, store: ProgressStore, sequence: int) -> None:
         """Store that the stream holds nothing else of this table up to `sequence`."""
         if self.progress.epoch and sequence > self.progress.seen:
-            with file.transaction() as connection:
-                self.progress = self.key.move(connection, self.progress, replace(self.progress, seen=sequence))
+            self.progress = store.move(self.key, self.progress, replace(self.progress, seen=sequence))

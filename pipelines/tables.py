@@ -12,18 +12,22 @@ a time instead, and by waiting for each other there (binlogsync/duckfile.py).
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import dagster as dg
 
+from binlogsync.errors import ConfigError
+from binlogsync.handlers import HandlerFunction
+from binlogsync.handling import Handler, Retry
 from binlogsync.models import table_name
 from binlogsync.subjects import durable_name
-from binlogsync.targets import Handler, Mirror, Retry, Target
+from binlogsync.targets import Mirror, Target
 from pipelines.consuming import ConsumeConfig, Consumption, run_consumer
 from pipelines.keys import TableName, binlog_key
 from pipelines.sources import default_source
 
 CLIENT_ID = "dagster"
+M = TypeVar("M")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,41 +109,85 @@ def mirror(
     return TableAsset(name, _asset(consumption, options), client_id, is_mirror=True)
 
 
+@overload
 def table_consumer(
-    model: type,
+    model: type[M],
+    handler: HandlerFunction[M],
+    *,
+    table: str | None = ...,
+    source: str | None = ...,
+    client_id: str = ...,
+    retry: Retry | None = ...,
+    options: AssetOptions | None = ...,
+) -> TableAsset: ...
+@overload
+def table_consumer(
+    model: type[M],
+    *,
+    table: str | None = ...,
+    source: str | None = ...,
+    client_id: str = ...,
+    retry: Retry | None = ...,
+    options: AssetOptions | None = ...,
+) -> Callable[[HandlerFunction[M]], TableAsset]: ...
+@overload
+def table_consumer(
+    model: None,
     handler: Callable[..., object],
+    *,
+    table: str,
+    source: str | None = ...,
+    client_id: str = ...,
+    retry: Retry | None = ...,
+    options: AssetOptions | None = ...,
+) -> TableAsset: ...
+
+
+def table_consumer(
+    model: type | None,
+    handler: Callable[..., object] | None = None,
     *,
     table: str | None = None,
     source: str | None = None,
     client_id: str = CLIENT_ID,
     retry: Retry | None = None,
     options: AssetOptions | None = None,
-) -> TableAsset:
-    """Calls `handler(change)` for every change of the table, in order, with before and after as instances of `model`.
+) -> TableAsset | Callable[[Callable[..., object]], TableAsset]:
+    """Calls `handler` for the changes of the table, in order: one by one, or a batch at a time, as its signature says.
 
-    A handler with a second parameter gets the DuckDB connection of the warehouse, in the transaction that stores
-    progress: what it writes there happens exactly once. Everything else it does happens at least once, under the same
-    `change.id`.
+        @table_consumer(Hole, table="treehole.holes")
+        def holes(change: Change[Hole]) -> None: ...
+
+    The shapes of a handler are in binlogsync/handlers.py. One with a second parameter gets the DuckDB connection of the
+    warehouse, in the transaction that stores progress: what it writes there happens exactly once. Everything else it
+    does happens at least once, under the same `change.id`.
 
     Args:
         model: a dataclass, msgspec.Struct or pydantic model; what does not fit the table fails before any row is
-        handled. handler: of one change; what it raises is tried again, then fails the run, and nothing later is
-        handled meanwhile. table: "database.table"; by default what the model says in `__tablename__`. source: name of
-        the source; by default the first. client_id: whose progress; two consumers of one table need two names. retry:
-        how often a failing handler is called for one change. options: how the asset looks.
+        handled. None for a handler of frames or record batches with all columns. handler: what it raises is tried
+        again, then fails the run, and nothing later of this table is handled meanwhile; left out, this is a decorator.
+        table: "database.table"; by default what the model says in `__tablename__`. source: name of the source; by
+        default the first. client_id: whose progress; two consumers of one table need two names. retry: how often a
+        failing handler is called for one change. options: how the asset looks.
 
     Raises ConfigError, and ModelError for a class that is no model.
     """
-    name = TableName.parse(table or table_name(model), source or default_source())
-    options = options or AssetOptions(description=(handler.__doc__ or "").strip() or None)
-    Handler(model, handler, "unused")  # a model or handler that cannot work is an error now, not in the first run
 
-    def target(path: str) -> Target:
-        return Handler(model, handler, path, retry)
+    def make(handler: Callable[..., object]) -> TableAsset:
+        if table is None and model is None:
+            raise ConfigError('without a model the table has to be given: table="database.table"')
+        name = TableName.parse(table or table_name(model), source or default_source())  # type: ignore[arg-type]
+        shown = options or AssetOptions(description=(handler.__doc__ or "").strip() or None)
+        Handler(model, handler, "unused")  # a model or handler that cannot work is an error now, not in the first run
 
-    return TableAsset(
-        name, _asset(Consumption(name, client_id, target, options.shows), options), client_id, is_mirror=False
-    )
+        def target(path: str) -> Target:
+            return Handler(model, handler, path, retry)
+
+        return TableAsset(
+            name, _asset(Consumption(name, client_id, target, shown.shows), shown), client_id, is_mirror=False
+        )
+
+    return make if handler is None else make(handler)
 
 
 def _asset(consumption: Consumption, options: AssetOptions) -> dg.AssetsDefinition:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from binlogsync.change import NAME_TYPE, OP_TYPE, SOURCE_FIELDS, Change, ChangeBatch, build_batch
+from binlogsync.change import NAME_TYPE, OP_TYPE, SOURCE_FIELDS, ChangeBatch, RowChange, build_batch
 from binlogsync.schema import Column, TableSchema
 from tests.samples import (
     FIRST_TS_US,
@@ -37,7 +37,7 @@ ONE_PLACE = {
 }
 
 
-def one(op: str, before: dict[str, object] | None, after: dict[str, object] | None) -> Change:
+def one(op: str, before: dict[str, object] | None, after: dict[str, object] | None) -> RowChange:
     """One change of SMALL; a column absent from an image is absent from its type."""
     images = []
     for image in (before, after):

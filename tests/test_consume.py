@@ -15,17 +15,18 @@ from typing import Any
 import duckdb
 import pytest
 
+from binlogsync.change import Change
 from binlogsync.consume import Consumed, ConsumeOptions, consume
 from binlogsync.duckfile import DuckFile
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
-from binlogsync.models import TypedChange
+from binlogsync.handling import Handler, Retry
 from binlogsync.nats_client import NatsOptions
 from binlogsync.progress import ProgressKey, Tracker
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stream import StreamReader
 from binlogsync.subjects import stream_name
-from binlogsync.targets import Handler, Mirror, Retry, Target
+from binlogsync.targets import Mirror, Target
 from tests.duck import mirror_rows, query
 from tests.nats_commands import delete_stream, purge_stream
 from tests.samples import SampleOptions, SampleSource, SampleTransaction
@@ -82,7 +83,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "tables.duckdb"
 
 
-def record(change: TypedChange[Sample], connection: duckdb.DuckDBPyConnection) -> None:
+def record(change: Change[Sample], connection: duckdb.DuckDBPyConnection) -> None:
     """A handler that writes what it sees into the transaction."""
     connection.execute("CREATE TABLE IF NOT EXISTS seen (n INT, id VARCHAR, op VARCHAR)")
     connection.execute("INSERT INTO seen SELECT count(*), ?, ? FROM seen", [change.id, change.op])
@@ -146,7 +147,7 @@ def test_two_clients_get_everything_each(stream: Stream, path: Path) -> None:
 
 
 def test_a_handler_gets_models(stream: Stream, path: Path) -> None:
-    found: list[TypedChange[Sample]] = []
+    found: list[Change[Sample]] = []
     stream.write(8)
     stream.consume(Handler(Sample, found.append, path))
     assert [change.id for change in found] == ids("samples", 8)
@@ -222,13 +223,13 @@ class Flaky:
         self.change_id, self.times = change_id, times
         self.calls: list[str] = []
 
-    def plain(self, change: TypedChange[Sample]) -> None:
+    def plain(self, change: Change[Sample]) -> None:
         self.calls.append(change.id)
         if change.id == self.change_id and self.times:
             self.times -= 1
             raise RuntimeError("not today")
 
-    def stored(self, change: TypedChange[Sample], connection: duckdb.DuckDBPyConnection) -> None:
+    def stored(self, change: Change[Sample], connection: duckdb.DuckDBPyConnection) -> None:
         record(change, connection)
         self.plain(change)
 
@@ -316,7 +317,8 @@ import sys, threading
 from binlogsync.consume import ConsumeOptions, consume
 from binlogsync.nats_client import NatsOptions
 from binlogsync.stream import StreamReader
-from binlogsync.targets import Handler, Mirror
+from binlogsync.handling import Handler
+from binlogsync.targets import Mirror
 from tests.test_consume import Sample, record
 url, source, path = sys.argv[1:]
 print("begun", flush=True)

@@ -12,8 +12,9 @@ import msgspec
 import pydantic
 import pytest
 
+from binlogsync.change import Change
 from binlogsync.errors import ModelError
-from binlogsync.models import Model, TypedChange, python_types, table_name
+from binlogsync.models import Model, python_types, table_name
 from binlogsync.schema import Column, TableSchema
 from tests.duck import make_batch
 from tests.samples import sample_batch, sample_schema
@@ -89,7 +90,7 @@ def test_a_change_has_both_images_and_its_id() -> None:
     [change] = make_batch(HOLES, [("u", ROW, ROW | {"content": "x"})]).changes()
     typed = model.change(change)
     at = datetime(2024, 1, 2)
-    assert typed == TypedChange("u", HoleData(1, None, at), HoleData(1, "x", at), change)
+    assert typed == Change("u", HoleData(1, None, at), HoleData(1, "x", at), change.source, change)
     assert (typed.id, typed.changed(), typed.source) == (change.id, ("content",), change.source)
 
 

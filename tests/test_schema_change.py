@@ -12,20 +12,19 @@ import nats
 import pytest
 from nats.js.api import RawStreamMsg
 
-from binlogsync.change import ChangeBatch, SchemaChange, build_schema_batch
+from binlogsync.change import Change, ChangeBatch, SchemaChange, build_schema_batch
 from binlogsync.consume import ConsumeOptions, consume
 from binlogsync.embedded import NATSServer
 from binlogsync.envelope import SCHEMA_CHANGE, decode_schema_change, encode_schema_change
 from binlogsync.errors import WireError
 from binlogsync.flush import Flush
-from binlogsync.models import TypedChange
+from binlogsync.handling import Handler
 from binlogsync.nats_client import NatsOptions
 from binlogsync.position import BinlogPosition
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stream import StreamReader
 from binlogsync.subjects import stream_name, table_subject
-from binlogsync.targets import Handler
 from tests.duck import query
 from tests.samples import SERVER_ID, SERVER_UUID, SampleOptions, SampleSource
 from tests.test_consume import Sample
@@ -74,7 +73,7 @@ def test_it_arrives_in_its_place(nats_server: NATSServer, tmp_path: Path, option
         assert again is not None
         assert again.ddl == ddl
 
-        seen: list[TypedChange[Sample]] = []
+        seen: list[Change[Sample]] = []
         handler = Handler(Sample, seen.append, tmp_path / "progress.duckdb")
         done = consume(reader, SAMPLES, handler, ConsumeOptions(idle_s=0.1), threading.Event())
         assert done.changes == len(seen) == flush.changes == sum(len(b) for b in flush.batches) - 1

@@ -43,17 +43,9 @@ def _rows(batch: ChangeBatch) -> pa.Table:
             **place,
             "txn_order": batch.data.column("order"),
             "committed_at": batch.data.column("ts_us"),
-            "id": change_ids(batch),
+            "id": batch.ids(),
         }
     )
-
-
-def change_ids(batch: ChangeBatch) -> pa.StringArray:
-    """`Change.id` of each change."""
-    text = {name: batch.data.column(name).cast(pa.string()) for name in ("gtid", "order", "file", "pos", "row")}
-    by_gtid = pc.binary_join_element_wise(text["gtid"], text["order"], ":")
-    by_place = pc.binary_join_element_wise(batch.server_uuid, text["file"], text["pos"], text["row"], ":")
-    return pc.coalesce(by_gtid, by_place)
 
 
 def _keys(batch: ChangeBatch) -> pa.StringArray:

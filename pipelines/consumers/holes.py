@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from duckdb import DuckDBPyConnection
 
-from binlogsync.models import TypedChange
+from binlogsync.change import Change
 from pipelines.tables import AssetOptions, table_consumer
 
 
@@ -21,7 +21,7 @@ class Hole:
     content: str | None
 
 
-def on_hole(change: TypedChange[Hole], connection: DuckDBPyConnection) -> None:
+def on_hole(change: Change[Hole], connection: DuckDBPyConnection) -> None:
     """The history of every hole: what it said before and after each change, exactly once."""
     hole = change.after or change.before
     connection.execute("CREATE SCHEMA IF NOT EXISTS treehole")

@@ -13,7 +13,7 @@ from typing import Any
 
 from binlogsync import embedded
 from binlogsync.binlog.reader import ReaderOptions
-from binlogsync.change import Change
+from binlogsync.change import RowChange
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.position import Checkpoint
 from tests.binlog.dump import Recording, end_of_log, record
@@ -43,7 +43,7 @@ def load(name: str) -> Golden:
     return Golden(Recording((FOLDER / f"{name}.bin").read_bytes(), start, options), record["changes"])
 
 
-def summary(change: Change) -> list[Any]:
+def summary(change: RowChange) -> list[Any]:
     """A change as JSON can hold it: values by their Python text, so that types count."""
     images = [None if i is None else {k: repr(v) for k, v in i.items()} for i in (change.before, change.after)]
     source = change.source

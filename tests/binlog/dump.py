@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from binlogsync.binlog.reader import BinlogReader, ReaderOptions, Stretch
-from binlogsync.change import Change
+from binlogsync.change import RowChange
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.errors import DecodeError
 from binlogsync.mysql import TLS, BinlogDump, MySQLConfig, declared_by, inspect_server
@@ -56,14 +56,14 @@ class Decoded:
     error: DecodeError | None = None
 
     @property
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[RowChange]:
         """All changes in the order of the log."""
         return changes_of(self.stretches)
 
 
-def changes_of(stretches: Iterable[Stretch]) -> list[Change]:
+def changes_of(stretches: Iterable[Stretch]) -> list[RowChange]:
     """All changes in the order of `seq`."""
-    numbered: list[tuple[int, Change]] = []
+    numbered: list[tuple[int, RowChange]] = []
     for stretch in stretches:
         for batch in (batch for batch in stretch.batches if batch.ddl is None):
             numbered += zip(batch.data.column("seq").to_pylist(), batch.changes(), strict=True)
@@ -121,7 +121,7 @@ class Recording:
         """Everything; a DecodeError is kept in it."""
         return decode(self.raw, self.options, self.start, cuts)
 
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[RowChange]:
         """All changes; raises the DecodeError."""
         done = self.decoded()
         if done.error is not None:

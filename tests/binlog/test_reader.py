@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from binlogsync.binlog.reader import BinlogReader, Stretch
-from binlogsync.change import Change
+from binlogsync.change import RowChange
 from binlogsync.flush import Flush
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from tests.binlog.captured import NAMES, Golden, load, summary
@@ -197,7 +197,7 @@ def _flush_of(stretches: list[Stretch], start: Checkpoint) -> Flush:
     return Flush("tests", 1, "rows", batches, start, stretches[-1].checkpoint, tuple(runs))
 
 
-def _delivered(recording: Recording, checkpoint: Checkpoint) -> tuple[list[Change], int]:
+def _delivered(recording: Recording, checkpoint: Checkpoint) -> tuple[list[RowChange], int]:
     """The changes of rows behind a checkpoint, as a restart there finds them, and the number of schema changes."""
     done = _rest(recording, checkpoint).decoded()
     assert done.error is None, done.error

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from binlogsync.change import Change
+from binlogsync.change import RowChange
 from binlogsync.envelope import EnvelopeContext, render
 from tests.binlog.dump import Recording, changes_of, end_of_log, record
 from tests.binlog.type_samples import TYPE_SAMPLES, Sample, kind_of, time_text
@@ -96,7 +96,7 @@ def _canonical(sample: Sample, value: Any, *, wire: bool) -> str | None:
     return (kind.wire if wire else kind.delivered)(value)
 
 
-def compare(tally: Tally, table: Written, changes: Sequence[Change], envelopes: Sequence[Mapping[str, Any]]) -> None:
+def compare(tally: Tally, table: Written, changes: Sequence[RowChange], envelopes: Sequence[Mapping[str, Any]]) -> None:
     """All images of one table, as changes and as envelopes."""
     wanted = len(table.first)
     assert [change.op for change in changes] == ["c"] * wanted + ["u"] * wanted + ["d"] * wanted, table.sample
@@ -159,12 +159,12 @@ def _compare_all(database: FreshDatabase, flavor: str) -> Tally:
     return tally
 
 
-def changes_by_table(recording: Recording) -> dict[str, list[Change]]:
+def changes_by_table(recording: Recording) -> dict[str, list[RowChange]]:
     """All changes, in order, by table; raises what the reader raised."""
     done = recording.decoded()
     if done.error is not None:
         raise done.error
-    found: dict[str, list[Change]] = {}
+    found: dict[str, list[RowChange]] = {}
     for change in changes_of(done.stretches):
         found.setdefault(change.source.table, []).append(change)
     return found

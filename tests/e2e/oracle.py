@@ -16,7 +16,7 @@ from pymysqlreplication.row_event import DeleteRowsEvent, RowsEvent, UpdateRowsE
 
 from binlogsync import subjects
 from binlogsync.binlog.reader import BinlogReader, ReaderOptions
-from binlogsync.change import Change
+from binlogsync.change import RowChange
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.mysql import BinlogDump, MySQLConfig, ReadAhead, inspect_server, resolve_start
 from binlogsync.nats_client import NatsOptions
@@ -27,13 +27,13 @@ Place = tuple[str, int, int, str, str, str]
 """file, pos, row, op, database, table: what a change is, wherever it is kept."""
 
 
-def binlog_changes(config: MySQLConfig, database: str) -> list[Change]:
+def binlog_changes(config: MySQLConfig, database: str) -> list[RowChange]:
     """Every change of a database that the server's binlogs hold, in order, by a fresh reader over a dump that ends."""
     info = inspect_server(config)
     start = resolve_start(config, "oldest")
     options = ReaderOptions(info.server_uuid, info.server_id, captures=lambda name, table: name == database)
     reader = BinlogReader(options, start)
-    found: list[tuple[int, Change]] = []
+    found: list[tuple[int, RowChange]] = []
     with BinlogDump(config, start, blocking=False) as dump, ReadAhead(dump) as ahead:
         while not reader.ended and (chunk := ahead.next(20.0)) is not None:
             for stretch in reader.feed(chunk.buffer, chunk.start, chunk.end):
@@ -44,7 +44,7 @@ def binlog_changes(config: MySQLConfig, database: str) -> list[Change]:
     return [change for _, change in sorted(found, key=lambda pair: pair[0])]
 
 
-def place(change: Change) -> Place:
+def place(change: RowChange) -> Place:
     source = change.source
     return (source.file, source.pos, source.row, change.op, source.database, source.table)
 
@@ -78,9 +78,9 @@ def _envelope_place(envelope: dict[str, Any]) -> Place:
     return (source["file"], source["pos"], source["row"], envelope["op"], source["db"], source["table"])
 
 
-def stream_changes(url: str, source: str, database: str, table: str) -> list[Change]:
+def stream_changes(url: str, source: str, database: str, table: str) -> list[RowChange]:
     """The changes of one table, with their values, as a consumer gets them."""
-    found: list[Change] = []
+    found: list[RowChange] = []
     with StreamReader(NatsOptions(url=url), source) as reader:
         if (database, table) not in reader.tables():
             return []
@@ -151,7 +151,7 @@ def assert_same(found: list[Place], wanted: list[Place], what: str) -> None:
     )
 
 
-def assert_exact(world: tuple[MySQLConfig, str], url: str, source: str) -> list[Change]:
+def assert_exact(world: tuple[MySQLConfig, str], url: str, source: str) -> list[RowChange]:
     """The stream holds each change once, in order and with its values; `world` is (config, database)."""
     config, database = world
     wanted = binlog_changes(config, database)

@@ -15,8 +15,8 @@ import pytest
 from duckdb import DuckDBPyConnection
 
 from binlogsync import embedded
+from binlogsync.change import Change
 from binlogsync.duckfile import DuckFile
-from binlogsync.models import TypedChange
 from binlogsync.stores import Lease
 from binlogsync.stores.sqlite import SQLitePositions
 from pipelines.consuming import ConsumeConfig
@@ -39,14 +39,14 @@ class Note:
     text: str | None
 
 
-def on_note(change: TypedChange[Note], connection: DuckDBPyConnection) -> None:
+def on_note(change: Change[Note], connection: DuckDBPyConnection) -> None:
     """Keeps each version of each note."""
     connection.execute("CREATE TABLE IF NOT EXISTS versions (op VARCHAR, before VARCHAR, after VARCHAR)")
     before, after = (image.text if image else None for image in (change.before, change.after))
     connection.execute("INSERT INTO versions VALUES (?, ?, ?)", [change.op, before, after])
 
 
-def refuse(change: TypedChange[Note]) -> None:
+def refuse(change: Change[Note]) -> None:
     """Never works."""
     raise ValueError("not today")
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from types import ModuleType
 
 import dagster as dg
+import pandas as pd
 import pytest
 
+from binlogsync.change import Change
 from binlogsync.errors import ConfigError, HandlerError, ModelError
-from binlogsync.models import TypedChange
 from pipelines.consuming import failure
 from pipelines.discovery import find
 from pipelines.keys import TableName, binlog_key
@@ -26,8 +27,19 @@ class Hole:
     content: str | None
 
 
-def on_hole(change: TypedChange[Hole]) -> None:
+@dataclass
+class Other:
+    """Another model."""
+
+    id: int
+
+
+def on_hole(change: Change[Hole]) -> None:
     """Sees every hole."""
+
+
+def on_frame(frame: pd.DataFrame) -> None:
+    """Sees many holes at once."""
 
 
 def test_the_lineage_leads_from_the_table_over_the_stream_to_the_consumer() -> None:
@@ -52,6 +64,19 @@ def test_the_table_comes_from_the_model_or_is_given() -> None:
     assert table_consumer(Hole, on_hole, table="other.t", source="main").name == TableName("main", "other", "t")
 
 
+def test_it_is_a_decorator_too() -> None:
+    @table_consumer(Hole, source="main")
+    def holes(change: Change[Hole]) -> None:
+        """Sees every hole."""
+
+    assert holes.name == TableName("main", "treehole", "holes")
+    assert next(iter(holes.definition.specs)).description == "Sees every hole."
+
+
+def test_a_handler_of_frames_needs_no_model() -> None:
+    assert str(table_consumer(None, on_frame, table="shop.orders", source="main").name) == "shop.orders"
+
+
 def test_the_description_comes_from_the_handler() -> None:
     made = table_consumer(Hole, on_hole, source="main")
     assert next(iter(made.definition.specs)).description == "Sees every hole."
@@ -59,9 +84,13 @@ def test_the_description_comes_from_the_handler() -> None:
 
 def test_what_cannot_work_is_refused_when_it_is_defined() -> None:
     with pytest.raises(ModelError, match="not a model"):
-        table_consumer(int, on_hole, table="a.b", source="main")
+        table_consumer(int, print, table="a.b", source="main")
     with pytest.raises(ConfigError, match="arguments"):
-        table_consumer(Hole, lambda: None, source="main")
+        table_consumer(Hole, lambda: None, source="main")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"asks for Change\[Hole\], and the model given is Other"):
+        table_consumer(Other, on_hole, table="a.b", source="main")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="the table has to be given"):
+        table_consumer(None, on_frame)  # type: ignore[call-overload]
     with pytest.raises(ConfigError, match=r'write "database\.table"'):
         mirror("orders", source="main")
 

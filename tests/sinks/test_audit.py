@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from binlogsync.change import Change
+from binlogsync.change import RowChange
 from binlogsync.errors import FencedError, SinkError
 from binlogsync.flush import Flush, SchemaChange
 from binlogsync.sinks.audit import AuditSink
@@ -19,7 +19,7 @@ from tests.samples import SampleOptions, SampleSource, sample_schema
 from tests.sinks.contract import SinkContract, Stored
 
 
-def changes_of(*flushes: Flush) -> list[Change]:
+def changes_of(*flushes: Flush) -> list[RowChange]:
     """Their changes in binlog order."""
     found = [
         (seq, change)
