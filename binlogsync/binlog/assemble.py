@@ -4,6 +4,7 @@ begins.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 
 from binlogsync.binlog import plan
 from binlogsync.binlog.catalog import Catalog
-from binlogsync.binlog.frames import EventIndex
+from binlogsync.binlog.frames import EventIndex, Part
 from binlogsync.binlog.layout import ColumnError, Decoded, Layout
 from binlogsync.binlog.plan import Field, Halt, RowEvents, Transactions
 from binlogsync.binlog.sources import Sources
@@ -23,7 +24,8 @@ from binlogsync.flush import Run
 from binlogsync.position import BinlogPosition, Checkpoint
 
 Longs = npt.NDArray[np.int64]
-CAPACITY = 1 << 17  # events in one stretch
+CAPACITY = 1 << 17  # events of one index; a stretch has room for twice as many
+KEPT_LIMIT = 32 << 20  # bytes of buffers of its own, behind which a stretch ends
 _OP_NAMES = pa.array(OPS, pa.string())
 
 
@@ -59,12 +61,17 @@ class Assembler:
 
     def __init__(self, catalog: Catalog, checkpoint: Checkpoint, server: tuple[str, int], *, mariadb: bool) -> None:
         self.index = EventIndex.room_for(CAPACITY)
-        self.rows = RowEvents.room_for(CAPACITY)
-        self.transactions = Transactions.room_for(CAPACITY + 1)
+        self.inner_index = EventIndex.room_for(CAPACITY)  # of the events of a payload
+        self.rows = RowEvents.room_for(2 * CAPACITY)
+        self.transactions = Transactions.room_for(2 * CAPACITY)
         self.state = np.zeros(len(Field), np.int64)
         self.state[Field.POS] = checkpoint.position.pos
         self.file = checkpoint.position.file
         self.seq = 0
+        self.events = 0
+        """Events of the stretch so far."""
+        self._kept: list[npt.NDArray[np.uint8]] = []  # what rows were planned of besides the buffer that is fed
+        self._undecodable: int | None = None  # the row event at which the last finish failed
         self._catalog = catalog
         self._server = server
         self._mariadb = mariadb
@@ -74,6 +81,7 @@ class Assembler:
         self._names: list[str] = []
         self._carried = False
         self._first_seq = 0  # of the carried transaction
+        self._last_place = (-1, 0)  # of the last row event: its offset, and the changes that have it
 
     @property
     def position(self) -> BinlogPosition:
@@ -102,7 +110,7 @@ class Assembler:
     def advance(self, header: bytes) -> None:
         """Move behind an event that Python handles."""
         end, flags = int.from_bytes(header[13:17], "little"), int.from_bytes(header[17:19], "little")
-        if flags & plan.ARTIFICIAL:
+        if flags & plan.ARTIFICIAL or self.state[Field.INSIDE]:
             return
         if end:
             self.state[Field.POS] = plan.full_position(int(self.state[Field.POS]), end)
@@ -112,21 +120,32 @@ class Assembler:
     def rotate(self, file: str, pos: int) -> None:
         """Go on in another file."""
         self.file = file
+        self._last_place = (-1, 0)
         self.state[Field.POS] = pos
 
-    def walk(self, base: int, first: int, count: int, trailer: int) -> tuple[int, Halt]:
-        """Plan the events first..count-1; see plan.walk."""
-        return plan.walk(
-            base,
-            self.index,
-            (first, count),
-            trailer,
-            self.transactions,
-            self.rows,
-            self._catalog.tables,
-            self._keys,
-            self.state,
-        )
+    def walk(self, part: Part, first: int) -> tuple[int, Halt]:
+        """Plan the events of the part from `first` on; see plan.walk."""
+        left = part.count - first
+        if max(self.state[Field.ROWS], self.state[Field.TRANSACTIONS]) + left > 2 * CAPACITY:
+            return first, Halt.FULL
+        tables, keys = self._catalog.tables, self._keys
+        at, halt = plan.walk(part, first, self.transactions, self.rows, tables, keys, self.state)
+        self.events += at - first
+        return at, halt
+
+    def keep(self, data: bytes | memoryview) -> tuple[int, int]:
+        """Rows of these bytes are planned: they are needed until they are decoded. Returns their addresses, begin and
+        end.
+        """
+        buffer = np.frombuffer(data, np.uint8)
+        self._kept.append(buffer)
+        begin = int(buffer.ctypes.data)
+        return begin, begin + len(buffer)
+
+    @property
+    def is_heavy(self) -> bool:
+        """True when the buffers that are kept ask for an end of the stretch."""
+        return sum(len(buffer) for buffer in self._kept) > KEPT_LIMIT
 
     def add_key(self, key: bytes, name: str) -> int:
         """Make a GTID key known: 16 bytes as the walk compares them, and the key of a GtidSet; returns its number."""
@@ -153,22 +172,21 @@ class Assembler:
         self.state[Field.POS] = self.transactions.begin[last]
 
     def finish(
-        self,
-        base: int,
-        end: Literal["more", "rotation", "schema"],
-        count: int,
-        statements: tuple[SchemaChange, ...] = (),
+        self, end: Literal["more", "rotation", "schema"] = "more", statements: tuple[SchemaChange, ...] = ()
     ) -> Stretch:
         """Decode what is planned and start the next stretch; `statements` are DDL at its end. Raises DecodeError."""
         planned, total = int(self.state[Field.ROWS]), int(self.state[Field.TRANSACTIONS])
-        decoded, counts = self._decode(base, planned)
+        decoded, counts = self._decode(planned)
         seqs = self.seq + np.cumsum(counts) - counts
         weights = np.bincount(self.rows.transaction[:planned], counts, total).astype(np.int64)
         first_seq = self.seq + np.cumsum(weights) - weights
         if self._carried:
             first_seq[0] = self._first_seq
         self.seq += int(counts.sum())
-        sources = Sources(self.file, self.transactions, total, first_seq, counts, seqs, self._names, self._mariadb)
+        first_row = self._first_rows(seqs, counts)
+        sources = Sources(
+            self.file, self.transactions, total, first_seq, counts, first_row, seqs, self._names, self._mariadb
+        )
         gtids = sources.gtid_texts()
         batches = [
             self._batch(layout, part, sources.columns(self.rows, events, gtids)) for layout, events, part in decoded
@@ -182,14 +200,14 @@ class Assembler:
             schema_changes=tuple(replace(statement, seq=self.seq) for statement in statements),
             checkpoint=self._checkpoint(runs, first_seq, total),
             end=end,
-            events=count,
+            events=self.events,
             transactions=total - self._carried,
             dropped=sum(int(part.counts.sum()) for layout, _, part in decoded if not layout.captured),
         )
         self._start_next(first_seq, total)
         return stretch
 
-    def _decode(self, base: int, planned: int) -> tuple[list[tuple[Layout, Longs, Decoded]], Longs]:
+    def _decode(self, planned: int) -> tuple[list[tuple[Layout, Longs, Decoded]], Longs]:
         """The row events by layout, decoded, and the changes of each event."""
         counts = np.zeros(planned, np.int64)
         numbers = self.rows.layout[:planned]
@@ -198,8 +216,9 @@ class Assembler:
             chosen = np.flatnonzero(numbers == number)
             layout = self._catalog.layouts[number]
             try:
-                part = layout.decode(base, self.rows.at[chosen], self.rows.end[chosen], self.rows.op[chosen])
+                part = layout.decode(0, self.rows.at[chosen], self.rows.end[chosen], self.rows.op[chosen])
             except ColumnError as error:
+                self._undecodable = int(chosen[error.event])
                 pos = int(self.transactions.begin[self.rows.transaction[chosen[error.event]]])
                 end = int(self.rows.pos[chosen[error.event]])
                 raise DecodeError(
@@ -212,6 +231,19 @@ class Assembler:
             counts[chosen] = part.counts
             decoded.append((layout, chosen, part))
         return decoded, counts
+
+    def _first_rows(self, seqs: Longs, counts: Longs) -> Longs:
+        """The number of each event's first change among those that have the same offset: a payload has one for all."""
+        places = self.rows.pos[: len(counts)]
+        if not len(places):
+            return places
+        place, before = self._last_place
+        starts = np.flatnonzero(np.diff(places, prepend=-1))
+        first_row = seqs - np.repeat(seqs[starts], np.diff(starts, append=len(places)))
+        if places[0] == place:
+            first_row[: starts[1] if len(starts) > 1 else None] += before
+        self._last_place = int(places[-1]), int(first_row[-1] + counts[-1])
+        return first_row
 
     def _batch(self, layout: Layout, part: Decoded, source: dict[str, pa.Array]) -> ChangeBatch | None:
         if not layout.captured or not len(part.ops):
@@ -277,8 +309,27 @@ class Assembler:
         begin = BinlogPosition(self.file, int(self.transactions.begin[total - 1]))
         return Checkpoint(begin, self._server[0], gtids, self.seq - int(first_seq[total - 1]), self._ts_us)
 
+    def what_precedes(self) -> Stretch | None:
+        """The stretch that ends before what could not be decoded; None when nothing lies before it."""
+        while True:
+            if self._undecodable is not None:
+                self._cut(self._undecodable)
+            if not self.events:
+                return None
+            with suppress(DecodeError):
+                return self.finish()
+
+    def _cut(self, event: int) -> None:
+        """Forget the row event of that number and all behind it; its transaction is open again."""
+        self._undecodable = None
+        transaction = int(self.rows.transaction[event])
+        self.state[Field.ROWS], self.state[Field.TRANSACTIONS] = event, transaction + 1
+        self.state[Field.OPEN] = 1
+
     def _start_next(self, first_seq: Longs, total: int) -> None:
         """An open transaction becomes the first of the next stretch."""
+        self.events = 0
+        self._kept.clear()
         self._carried = self.is_open
         self.state[Field.ROWS] = 0
         self.state[Field.TRANSACTIONS] = int(self._carried)

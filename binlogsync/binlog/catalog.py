@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from binlogsync.binlog.declared import Declared, nothing_declared, settle
 from binlogsync.binlog.layout import UPDATE, ColumnError, Layout
+from binlogsync.binlog.partial import PartialRows
 from binlogsync.binlog.plan import Tables
 from binlogsync.binlog.tablemap import TableMap, parse_name, parse_table_map
 from binlogsync.schema import TableSchema
@@ -76,6 +77,8 @@ class Catalog:
             table = self._maps[full]
             width = len(bitmaps) // (2 if op == UPDATE else 1)
             first, last = _columns(bitmaps[:width], len(table.raw)), _columns(bitmaps[-width:], len(table.raw))
+            if len(first) == len(last) == len(table.raw):
+                return full
             if not first and not last:
                 raise ColumnError(
                     "rows that hold no column cannot be counted; run: SET GLOBAL binlog_row_image = 'FULL'", "", 0
@@ -84,6 +87,10 @@ class Catalog:
             self.layouts.append(Layout.of(table, (first, last), captured=self.layouts[full].captured))
             self._maps.append(table)
         return self._partial[key]
+
+    def partial_json(self, number: int) -> PartialRows:
+        """How to read updates of that layout that hold partial JSON."""
+        return PartialRows(self.layouts[number], self._maps[number])
 
 
 def _columns(bitmap: bytes, count: int) -> tuple[int, ...]:

@@ -60,6 +60,21 @@ class EventIndex:
         return len(self.offset)
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The first `count` events of an index of one buffer; behind each lie `trailer` bytes of checksum."""
+
+    buffer: npt.NDArray[np.uint8]
+    index: EventIndex
+    count: int
+    trailer: int
+
+    def event(self, i: int) -> npt.NDArray[np.uint8]:
+        """Header and body of the i-th event, in place."""
+        start = int(self.index.offset[i])
+        return self.buffer[start : start + int(self.index.size[i])]
+
+
 @njit("UniTuple(int64, 3)(intp, int64, int64, int64[::1], int64[::1], uint8[::1], boolean, uint32[:,::1])", **KERNEL)
 def _index(base, start, end, offset, size, kind, checksum, tables):  # type: ignore[no-untyped-def]
     """Returns (events found, offset of the first byte not indexed, Stop)."""
@@ -105,6 +120,34 @@ def index_events(
     """
     address: Any = buffer.ctypes.data
     count, at, stop = _index(address, start, end, into.offset, into.size, into.kind, checksum, TABLES)
+    return count, at, Stop(stop)
+
+
+@njit("UniTuple(int64, 3)(intp, int64, int64, int64[::1], int64[::1], uint8[::1])", **KERNEL)
+def _index_bare(base, start, end, offset, size, kind):  # type: ignore[no-untyped-def]
+    """Returns (events found, offset of the first byte not indexed, Stop)."""
+    count = 0
+    at = start
+    while at + 19 <= end:
+        total = types.int64(load_u32(base + at + 9))
+        if total < 19:
+            return count, at, 5
+        if at + total > end:
+            break
+        if count == len(offset):
+            return count, at, 1
+        offset[count] = at
+        size[count] = total
+        kind[count] = load_u8(base + at + 4)
+        count += 1
+        at += total
+    return count, at, 0
+
+
+def index_bare_events(buffer: npt.NDArray[np.uint8], start: int, end: int, into: EventIndex) -> tuple[int, int, Stop]:
+    """The same for events that lie one behind the other, with neither packets nor checksums."""
+    address: Any = buffer.ctypes.data
+    count, at, stop = _index_bare(address, start, end, into.offset, into.size, into.kind)
     return count, at, Stop(stop)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit, types
 
-from binlogsync.binlog.frames import EventIndex
+from binlogsync.binlog.frames import Part
 from binlogsync.binlog.memory import KERNEL, copy, load_i64, load_u8, load_u16, load_u32, load_u48, same
 
 TABLE_IDS = 1 << 16  # table ids count up, so that their low bits tell apart the last 65,536
@@ -33,9 +33,10 @@ class Halt(IntEnum):
     NEW_TABLE = 2  # a TABLE_MAP not seen before
     NEW_KEY = 3  # a GTID of a server, or domain, not seen before
     NO_TABLE_MAP = 4  # rows whose table id has no TABLE_MAP in this binlog
-    PARTIAL = 5  # rows that lack columns: their layout is looked up by Python
+    LOOK = 5  # rows that Python makes ready: they lack columns, are compressed, or hold partial JSON
     MALFORMED = 6  # an event too short for what it says it holds
     NO_TRANSACTION = 7  # rows outside a transaction
+    FULL = 8  # no room for what the events may hold
 
 
 class Field(IntEnum):
@@ -48,6 +49,7 @@ class Field(IntEnum):
     KEYS = 4  # rows in use of `keys`
     LAST_KEY = 5  # of the last GTID
     ALONE = 6  # 1 when the open transaction is a single statement, without BEGIN
+    INSIDE = 7  # 1 while the events of a payload are walked: they stand where the payload does
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,8 @@ class Transactions:
 
 @dataclass(frozen=True, slots=True)
 class RowEvents:
-    """Row events in order: offsets of first row and end in the buffer, layout, transaction, offset behind it in the
-    file, op (0 c, 1 u, 2 d).
+    """Row events in order: addresses of first row and end, layout, transaction, offset behind it in the file, op (0 c,
+    1 u, 2 d).
     """
 
     at: npt.NDArray[np.int64]
@@ -150,6 +152,16 @@ def full_position(previous, low):  # type: ignore[no-untyped-def]
     return pos if pos >= previous else pos + 0x100000000
 
 
+@njit("int64(uint8)", **KERNEL)
+def _operation(code):  # type: ignore[no-untyped-def]
+    """What a row event does: 0 create, 1 update, 2 delete."""
+    if code == 39:
+        return 1
+    if code >= 166:
+        return (code - 166) % 3
+    return code - 30 if code >= 30 else code - 23
+
+
 _EVENTS = "int64[::1], int64[::1], uint8[::1]"
 _TRANSACTIONS = "int64[::1], int32[::1], int64[::1], int64[::1]"
 _ROWS = "int64[::1], int64[::1], int32[::1], int64[::1], int64[::1], int8[::1]"
@@ -187,13 +199,14 @@ def _walk(  # type: ignore[no-untyped-def]  # noqa: PLR0915
         low = types.int64(load_u32(event + 13))
         flags = load_u16(event + 17)
         before = state[0]
-        if low != 0 and not flags & 0x20 and code != 27 and code != 41:
-            state[0] = full_position(state[0], low)
-        elif low == 0 and state[1] == 1 and not flags & 0x20 and code != 27 and code != 41:
-            state[0] += size[i] + trailer  # MariaDB 11 and newer log no offsets inside a transaction
+        if state[7] == 0 and not flags & 0x20 and code != 27 and code != 41:
+            if low != 0:
+                state[0] = full_position(state[0], low)
+            elif state[1] == 1:
+                state[0] += size[i] + trailer  # MariaDB 11 and newer log no offsets inside a transaction
         begin = state[0] - size[i] - trailer
         if code == 33 or code == 34 or code == 162:  # GTID, anonymous GTID, MariaDB's GTID
-            if end - body < (13 if code == 162 else 25):
+            if state[7] == 1 or end - body < (13 if code == 162 else 25):
                 state[0] = before
                 return i, 6
             if code == 162 and load_u8(body + 12) & 0x40:  # the changes of an XA transaction that is only prepared
@@ -231,7 +244,8 @@ def _walk(  # type: ignore[no-untyped-def]  # noqa: PLR0915
             if slot < 0 or known_size[slot] != end - body or not same(known + known_at[slot], body, end - body):
                 state[0] = before
                 return i, 2
-        elif 30 <= code <= 32 or 23 <= code <= 25:  # rows, version 2 and 1
+        elif 30 <= code <= 32 or 23 <= code <= 25 or 166 <= code <= 171 or code == 39:
+            # rows: version 2 and 1, MariaDB's compressed ones of version 1 and 2, update of partial JSON
             at = body + 8
             if at + 2 > end:
                 state[0] = before
@@ -246,12 +260,12 @@ def _walk(  # type: ignore[no-untyped-def]  # noqa: PLR0915
             if slot < 0 or load_u48(known + known_at[slot]) != table_id:
                 state[0] = before
                 return i, 4
-            if code >= 30:
+            if 30 <= code <= 39 or code >= 169:  # version 2
                 at += load_u16(at)
             if at + 1 > end:
                 state[0] = before
                 return i, 6
-            op = code - 30 if code >= 30 else code - 23
+            op = _operation(code)
             columns = types.int64(load_u8(at))
             at += 1
             if columns == 252 and at + 2 <= end:
@@ -269,9 +283,11 @@ def _walk(  # type: ignore[no-untyped-def]  # noqa: PLR0915
                 state[0] = before
                 return i, 6
             r = state[3]
-            r_at[r], r_end[r], r_layout[r], r_op[r] = at + images * width - base, end - base, known_layout[slot], op
+            r_at[r], r_end[r], r_layout[r], r_op[r] = at + images * width, end, known_layout[slot], op
             r_transaction[r], r_pos[r] = state[2] - 1, state[0]
             state[3] = r + 1
+            if code >= 166 or code == 39:
+                return i, 5
             for k in range(images):
                 if not all_bits(at + k * width, columns):
                     return i, 5
@@ -307,20 +323,19 @@ def _walk(  # type: ignore[no-untyped-def]  # noqa: PLR0915
 
 
 def walk(
-    base: int,
-    index: EventIndex,
-    span: tuple[int, int],
-    trailer: int,
+    part: Part,
+    first: int,
     transactions: Transactions,
     rows: RowEvents,
     tables: Tables,
     keys: npt.NDArray[np.uint8],
     state: npt.NDArray[np.int64],
 ) -> tuple[int, Halt]:
-    """Walk the events first..count-1 of `span`; see _walk. `trailer` is the size of the checksum."""
+    """Walk the events of the part from number `first` on; see _walk."""
     scratch = np.zeros(16, np.uint8)
+    index = part.index
     at, halt = _walk(
-        base, index.offset, index.size, index.kind, *span, trailer,
+        int(part.buffer.ctypes.data), index.offset, index.size, index.kind, first, part.count, part.trailer,
         transactions.begin, transactions.key, transactions.number, transactions.ts_us,
         rows.at, rows.end, rows.layout, rows.transaction, rows.pos, rows.op,
         tables.slots, tables.known.ctypes.data, tables.at, tables.size, tables.layout, tables.columns,

@@ -23,11 +23,11 @@ Longs = npt.NDArray[np.int64]
 
 @njit(
     "void(int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], "
-    "int64[::1], int32[::1], int64[::1], int32[::1], int64[::1], int64[::1], int64[::1])",
+    "int64[::1], int64[::1], int32[::1], int64[::1], int32[::1], int64[::1], int64[::1], int64[::1])",
     **KERNEL,
 )
 def _spread(  # type: ignore[no-untyped-def]
-    events, counts, transaction, event_pos, first_seq, seqs, begin, ts_us,
+    events, counts, first_row, transaction, event_pos, first_seq, seqs, begin, ts_us,
     o_ts, o_gtid, o_pos, o_row, o_begin, o_order, o_seq,
 ):  # fmt: skip
     """One line a change out of one line an event."""
@@ -40,7 +40,7 @@ def _spread(  # type: ignore[no-untyped-def]
             o_ts[at] = ts_us[t]
             o_gtid[at] = t
             o_pos[at] = event_pos[e]
-            o_row[at] = row
+            o_row[at] = first_row[e] + row
             o_begin[at] = begin[t]
             o_order[at] = seq - first_seq[t]
             o_seq[at] = seq
@@ -56,6 +56,7 @@ class Sources:
         transactions: of them the first `count` are in use; the first may go on from the stretch before.
         first_seq: `seq` of the first change of each.
         counts: changes of each row event.
+        first_row: number of the first of them among the changes that have the event's offset.
         seqs: `seq` of the first change of each row event.
         names: GTID keys as GtidSet writes them, by key number.
         mariadb: how a GTID is put together.
@@ -66,6 +67,7 @@ class Sources:
     count: int
     first_seq: Longs
     counts: Longs
+    first_row: Longs
     seqs: Longs
     names: Sequence[str]
     mariadb: bool
@@ -80,8 +82,8 @@ class Sources:
         ts_us, pos, begin, order, seq = wide
         chosen = self.transactions
         _spread(
-            events, self.counts, rows.transaction, rows.pos, self.first_seq, self.seqs, chosen.begin, chosen.ts_us,
-            ts_us, gtid, pos, row, begin, order, seq,
+            events, self.counts, self.first_row, rows.transaction, rows.pos, self.first_seq, self.seqs, chosen.begin,
+            chosen.ts_us, ts_us, gtid, pos, row, begin, order, seq,
         )  # fmt: skip
         files = pa.DictionaryArray.from_arrays(pa.array(np.zeros(total, np.int32)), pa.array([self.file]))
         return {

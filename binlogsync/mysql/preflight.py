@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from binlogsync.errors import PreflightError, SourceError
@@ -39,34 +39,15 @@ class Finding:
     fix_sql: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Decodes:
-    """What the decoder that is going to read this server can do beyond plain full row images."""
-
-    partial_images: bool = False
-    compressed: bool = False
-    partial_json: bool = False
-
-
-def preflight(
-    config: MySQLConfig,
-    *,
-    allow_partial_images: bool = False,
-    allow_compression: bool = False,
-    allow_partial_json: bool = False,
-) -> list[Finding]:
+def preflight(config: MySQLConfig) -> list[Finding]:
     """All findings, good ones too, in the order in which to mend them. Raises SourceError when the server cannot be
     asked.
-
-    Each `allow_` says that the caller copes with row images without all columns, with compressed transactions or
-    events, and with partial JSON updates.
     """
-    decodes = Decodes(allow_partial_images, allow_compression, allow_partial_json)
     connection = connect(config)
     try:
         info = inspect(config, connection)
         findings = [
-            *_settings(info, decodes),
+            *_settings(info),
             *_grants(config, connection, info),
             *_server_ids(config, connection, info),
             *_advice(info),
@@ -89,7 +70,7 @@ def check(findings: Iterable[Finding]) -> None:
     raise PreflightError(f"the server is not ready for change data capture, {count} to mend:\n" + "\n".join(lines))
 
 
-def _settings(info: ServerInfo, decodes: Decodes) -> list[Finding]:
+def _settings(info: ServerInfo) -> list[Finding]:
     """What has to be set on the server itself."""
     findings = [
         _finding(
@@ -104,18 +85,16 @@ def _settings(info: ServerInfo, decodes: Decodes) -> list[Finding]:
     findings.append(
         _setting(info, "binlog_format", info.binlog_format, ("ROW",), "the binlog holds statements, not rows.")
     )
-    if not decodes.partial_images:
-        reason = "images lack columns, so before and after would not be whole."
-        findings.append(_setting(info, "binlog_row_image", info.binlog_row_image, ("FULL",), reason))
+    image = info.binlog_row_image
+    reason = (
+        "images lack columns, so before and after are not whole: handlers see absent keys, and mirrors refuse them."
+    )
+    findings.append(replace(_setting(info, "binlog_row_image", image, ("FULL",), reason), severity="warning"))
     findings.append(_row_metadata(info))
     value = info.variables.get("binlog_row_value_options", "")
-    if not decodes.partial_json and "binlog_row_value_options" in info.variables:
-        reason = "JSON updates are logged as differences."
+    if value and image == "MINIMAL":
+        reason = "JSON updates are logged as differences from values that MINIMAL images lack."
         findings.append(_setting(info, "binlog_row_value_options", value, ("",), reason))
-    for name in ("binlog_transaction_compression", "log_bin_compress"):
-        if not decodes.compressed and name in info.variables:
-            reason = "the binlog is compressed, which this release does not read."
-            findings.append(_setting(info, name, info.variables[name].upper(), ("OFF", "0"), reason))
     return findings
 
 
@@ -132,8 +111,8 @@ def _setting(info: ServerInfo, name: str, value: str, good: tuple[str, ...], rea
     """A global variable that has to have one of the values `good`; the first is what the SQL sets."""
     if value in good:
         return Finding(name, True, "error", f"{name} is {value or 'empty'}")
-    per_session = name not in ("binlog_row_metadata", "log_bin_compress")
-    wanted = good[0] if good[0] in ("OFF", "ROW", "FULL") else f"'{good[0]}'"
+    per_session = name != "binlog_row_metadata"
+    wanted = good[0] if good[0] in ("ROW", "FULL") else f"'{good[0]}'"
     # PERSIST outlives a restart; a deprecated variable such as binlog_format takes it too.
     fix = f"{_PERSIST[info.flavor]} {name} = {wanted};"
     advice = _OLD_SESSIONS if per_session else ""

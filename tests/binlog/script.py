@@ -5,6 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 
+import zstandard
+
 from binlogsync.binlog.reader import ReaderOptions
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from tests.binlog.dump import Decoded, decode
@@ -18,6 +20,35 @@ def event_of(kind: int, body: bytes, end: int, *, flags: int = 0, timestamp: int
     header = timestamp.to_bytes(4, "little") + bytes([kind]) + (1).to_bytes(4, "little") + size.to_bytes(4, "little")
     event = header + (end & 0xFFFFFFFF).to_bytes(4, "little") + flags.to_bytes(2, "little") + body
     return event + zlib.crc32(event).to_bytes(4, "little")
+
+
+def bare_event(kind: int, body: bytes) -> bytes:
+    """An event as it lies in a payload: without checksum, its place unknown."""
+    return bytes(4) + bytes([kind]) + bytes(4) + (19 + len(body)).to_bytes(4, "little") + bytes(6) + body
+
+
+def table_body(table_id: int = 7, name: str = "t") -> bytes:
+    """Body of a TABLE_MAP: one nullable LONGBLOB column named b."""
+    head = table_id.to_bytes(6, "little") + b"\1\0\1d\0" + bytes([len(name)]) + name.encode() + b"\0"
+    return head + b"\x01\xfc\x01\x04\x01" + b"\x04\x02\x01b" + b"\x02\x01\x3f"
+
+
+def rows_body(values: Iterable[bytes], table_id: int = 7) -> bytes:
+    """Body of a WRITE_ROWS for such a table."""
+    head = table_id.to_bytes(6, "little") + b"\1\0\2\0\1\xff"
+    return head + b"".join(b"\0" + len(value).to_bytes(4, "little") + value for value in values)
+
+
+def payload(data: bytes, *, algorithm: int = 0, size: int | None = None, cut: int = 0, flip: int = 0) -> bytes:
+    """Body of a TRANSACTION_PAYLOAD; `size` is what it says it unfolds to, `cut` bytes are taken off its end, a bit of
+    byte `flip` is wrong.
+    """
+    packed = bytearray(zstandard.compress(data) if algorithm == 0 else data)
+    packed = packed[: len(packed) - cut]
+    if flip:
+        packed[flip] ^= 1
+    fields = ((2, algorithm), (3, len(data) if size is None else size), (1, len(packed)))
+    return b"".join(bytes([field, 9, 254]) + value.to_bytes(8, "little") for field, value in fields) + b"\0" + packed
 
 
 def rotate(file: str, pos: int) -> bytes:
@@ -40,21 +71,20 @@ class Script:
         self.payloads.append(b"\0" + event_of(kind, body, self.pos))
         return self
 
+    def gtid(self, number: int) -> Script:
+        return self.add(GTID, b"\0" + bytes(16) + number.to_bytes(8, "little") + b"\0" * 17)
+
     def begin(self, number: int) -> Script:
-        self.add(GTID, b"\0" + bytes(16) + number.to_bytes(8, "little") + b"\0" * 17)
-        return self.query("BEGIN")
+        return self.gtid(number).query("BEGIN")
 
     def query(self, sql: str, database: str = "d") -> Script:
         return self.add(QUERY, bytes(8) + bytes([len(database)]) + bytes(4) + database.encode() + b"\0" + sql.encode())
 
     def table(self, table_id: int = 7, name: str = "t") -> Script:
-        """One nullable LONGBLOB column named b."""
-        head = table_id.to_bytes(6, "little") + b"\1\0\1d\0" + bytes([len(name)]) + name.encode() + b"\0"
-        return self.add(TABLE_MAP, head + b"\x01\xfc\x01\x04\x01" + b"\x04\x02\x01b" + b"\x02\x01\x3f")
+        return self.add(TABLE_MAP, table_body(table_id, name))
 
     def row(self, value: bytes, table_id: int = 7) -> Script:
-        head = table_id.to_bytes(6, "little") + b"\1\0\2\0\1\xff"
-        return self.add(ROWS, head + b"\0" + len(value).to_bytes(4, "little") + value)
+        return self.add(ROWS, rows_body([value], table_id))
 
     def commit(self) -> Script:
         return self.add(XID, bytes(8))

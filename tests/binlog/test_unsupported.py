@@ -83,19 +83,6 @@ def test_a_table_of_rare_types_that_is_left_out_does_not_disturb(database: Fresh
 @pytest.mark.parametrize(
     ("statements", "words"),
     [
-        (["SET binlog_transaction_compression = ON", "INSERT INTO first VALUES (2)"], "binlog_transaction_compression"),
-        (
-            [
-                "CREATE TABLE j (id INT PRIMARY KEY, v JSON)",
-                "SET SESSION binlog_row_value_options = PARTIAL_JSON",
-                "UPDATE j SET v = JSON_SET(v, '$.a', 1)",
-                "SET sql_log_bin = OFF",
-                "INSERT INTO j VALUES (1, '{\"a\": 0}')",
-                "SET sql_log_bin = ON",
-                "UPDATE j SET v = JSON_SET(v, '$.a', 1)",
-            ],
-            "binlog_row_value_options",
-        ),
         (["XA START 'x'", "INSERT INTO first VALUES (2)", "XA END 'x'", "XA PREPARE 'x'", "XA COMMIT 'x'"], "XA"),
         (["XA START 'y'", "INSERT INTO first VALUES (2)", "XA END 'y'", "XA COMMIT 'y' ONE PHASE"], "XA"),
         (["SET binlog_row_image = MINIMAL", "CREATE TABLE n (a INT)", "INSERT INTO n VALUES ()"], "binlog_row_image"),
@@ -137,17 +124,6 @@ def test_events_of_mysql_that_are_not_supported(mysql: FreshDatabase, statements
 def test_events_of_mariadb_that_are_not_supported(mariadb: FreshDatabase, statements: list[str], words: str) -> None:
     done = _run(mariadb, (*_FIRST, *statements), left_out="m")
     assert words in str(_error(done))
-
-
-def test_compressed_events_of_mariadb_are_named(mariadb: FreshDatabase) -> None:
-    mariadb.execute("SET GLOBAL log_bin_compress = ON")
-    try:
-        done = _run(mariadb, (*_FIRST, "CREATE TABLE t (v TEXT)", "INSERT INTO t VALUES (repeat('x', 1000))"))
-    finally:
-        mariadb.execute("SET GLOBAL log_bin_compress = OFF")
-    error = _error(done)
-    assert "WRITE_ROWS_COMPRESSED" in str(error)
-    assert "log_bin_compress" in str(error)
 
 
 def test_statements_on_a_table_that_is_left_out_do_not_disturb(mariadb: FreshDatabase) -> None:

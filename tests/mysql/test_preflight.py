@@ -16,19 +16,13 @@ from tests.mysql.sources import run, source_of
 MYSQL_SETTINGS = [
     ("binlog_format", "'STATEMENT'"),
     ("binlog_format", "'MIXED'"),
-    ("binlog_row_image", "'MINIMAL'"),
-    ("binlog_row_image", "'NOBLOB'"),
     ("binlog_row_metadata", "'MINIMAL'"),
-    ("binlog_row_value_options", "'PARTIAL_JSON'"),
-    ("binlog_transaction_compression", "ON"),
     ("server_id", "0"),
 ]
 MARIADB_SETTINGS = [
     ("binlog_format", "'STATEMENT'"),
-    ("binlog_row_image", "'MINIMAL'"),
     ("binlog_row_metadata", "'NO_LOG'"),
     ("binlog_row_metadata", "'MINIMAL'"),
-    ("log_bin_compress", "ON"),
 ]
 
 
@@ -63,22 +57,43 @@ def test_mariadb_settings(own_mariadb: embedded.MariaDBServer, name: str, value:
     spoil_and_mend(own_mariadb, name, value)
 
 
+@pytest.mark.parametrize("value", ["MINIMAL", "NOBLOB"])
+def test_partial_images_are_a_warning(own_mysql: embedded.MySQLServer, value: str) -> None:
+    config = source_of(own_mysql)
+    run(own_mysql, f"SET GLOBAL binlog_row_image = '{value}'")
+    found = finding("binlog_row_image", config)
+    assert (found.ok, found.severity) == (False, "warning")
+    check(preflight(config))
+    run(own_mysql, found.fix_sql)
+    assert finding("binlog_row_image", config).ok
+
+
 @pytest.mark.parametrize(
-    ("name", "value", "allowed"),
+    ("server", "name", "value"),
     [
-        ("binlog_row_image", "'MINIMAL'", "allow_partial_images"),
-        ("binlog_transaction_compression", "ON", "allow_compression"),
-        ("binlog_row_value_options", "'PARTIAL_JSON'", "allow_partial_json"),
+        ("own_mysql", "binlog_transaction_compression", "ON"),
+        ("own_mysql", "binlog_row_value_options", "'PARTIAL_JSON'"),
+        ("own_mariadb", "log_bin_compress", "ON"),
     ],
 )
-def test_what_the_caller_copes_with_passes(
-    own_mysql: embedded.MySQLServer, name: str, value: str, allowed: str
-) -> None:
-    run(own_mysql, f"SET GLOBAL {name} = {value}")
+def test_what_is_decoded_passes(server: str, name: str, value: str, request: pytest.FixtureRequest) -> None:
+    running: DatabaseServer = request.getfixturevalue(server)
+    run(running, f"SET GLOBAL {name} = {value}")
     try:
-        check(preflight(source_of(own_mysql), **{allowed: True}))
+        check(preflight(source_of(running)))
     finally:
-        run(own_mysql, f"SET GLOBAL {name} = DEFAULT")
+        run(running, f"SET GLOBAL {name} = DEFAULT")
+
+
+def test_differences_of_values_that_are_not_logged_are_an_error(own_mysql: embedded.MySQLServer) -> None:
+    run(own_mysql, "SET GLOBAL binlog_row_image = 'MINIMAL'", "SET GLOBAL binlog_row_value_options = 'PARTIAL_JSON'")
+    config = source_of(own_mysql)
+    try:
+        assert failed(config) == ["binlog_row_value_options"]
+        run(own_mysql, finding("binlog_row_value_options", config).fix_sql)
+        assert failed(config) == []
+    finally:
+        run(own_mysql, "SET GLOBAL binlog_row_image = DEFAULT", "SET GLOBAL binlog_row_value_options = DEFAULT")
 
 
 @pytest.mark.parametrize("server", ["own_mysql", "own_mariadb"])
