@@ -12,7 +12,7 @@ import zstandard
 
 from binlogsync.binlog.payloads import PIECE
 from binlogsync.binlog.zipped import unzip
-from binlogsync.change import Change
+from binlogsync.change import Change, Row
 from tests.binlog.damage import packets
 from tests.binlog.dump import Decoded, end_of_log, record
 from tests.binlog.script import ROWS, TABLE_MAP, XID, Script, bare_event, payload, rows_body, table_body
@@ -105,7 +105,7 @@ def test_damaged_compressed_bytes_are_errors(data: bytes) -> None:
         unzip(data)
 
 
-def _what(change: Change) -> tuple[object, ...]:
+def _what(change: Change[Row]) -> tuple[object, ...]:
     return change.op, change.source.table, change.before, change.after, change.source.order
 
 
