@@ -14,12 +14,14 @@ from binlogsync.binlog.arena import Arena, piece
 from binlogsync.binlog.columns import Written, build_array, is_compressed, reading, skipping, value_width
 from binlogsync.binlog.tablemap import TableMap
 from binlogsync.binlog.types.temporal import impossible_text
+from binlogsync.binlog.types.text import OVERRUN
 from binlogsync.schema import Column, TableSchema
 
 Image = Literal["before", "after"]
 IMAGES: tuple[Image, Image] = ("before", "after")
 Impossible = dict[tuple[Image, str], pa.StringArray]
 CREATE, UPDATE, DELETE = 0, 1, 2
+_PAGE = 4096
 
 
 class ColumnError(ValueError):
@@ -29,6 +31,12 @@ class ColumnError(ValueError):
         super().__init__(reason)
         self.column = column
         self.event = event
+
+
+def _rounded(size: int) -> int:
+    """A little more, so that sizes repeat and memory is found again."""
+    unit = max(1 << 14, 1 << max(size.bit_length() - 4, 0))
+    return -(-size // unit) * unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +57,13 @@ class Side:
     reading: rows.Table
     least: int = field(init=False)
     widths: tuple[int, ...] = field(init=False)
+    kernel: rows.ImageReading = field(init=False)
 
     def __post_init__(self) -> None:
         sizes = [int(how[rows.SIZE]) for how, c in zip(self.reading, self.columns, strict=True) if not c.nullable]
         object.__setattr__(self, "least", max(1, (len(self.columns) + 7) // 8 + sum(sizes)))
         object.__setattr__(self, "widths", tuple(value_width(tuple(how)) for how in self.reading.tolist()))
+        object.__setattr__(self, "kernel", rows.ImageReading(self.reading, np.array(self.widths, np.int64)))
 
     @classmethod
     def of(cls, table: TableMap, present: tuple[int, ...], *, captured: bool) -> Side:
@@ -81,7 +91,8 @@ class Side:
             if width:
                 total += piece(count * width) + piece(count)
             elif rows.BYTES <= how[rows.CODE] < rows.SKIP_BYTES:
-                total += piece(self.string_bytes(how, event_bytes, count)) + piece(4 * (count + 1)) + piece(count)
+                text_bytes = self.string_bytes(how, event_bytes, count) + OVERRUN
+                total += piece(text_bytes) + piece(4 * (count + 1)) + piece(count)
         return total
 
     def targets(self, arena: Arena, count: int, event_bytes: int) -> rows.Table:
@@ -91,12 +102,18 @@ class Side:
             if width:
                 target[rows.VALUES] = arena.take(count * width)
             elif rows.BYTES <= how[rows.CODE] < rows.SKIP_BYTES:
-                target[rows.VALUES] = arena.take(self.string_bytes(how, event_bytes, count))
+                target[rows.VALUES] = arena.take(self.string_bytes(how, event_bytes, count) + OVERRUN)
                 target[rows.OFFSETS] = arena.take(4 * (count + 1))
+                arena.view(int(target[rows.OFFSETS]), 1, np.int32)[0] = 0
             else:
                 continue
             target[rows.NULL_FLAGS] = arena.take(count)
         return targets
+
+    def written(self, targets: rows.Table, count: int) -> int:
+        """Bytes that `count` rows took, in whole pages."""
+        fixed = sum(self.widths) * count + int(targets[:, rows.USED].sum())
+        return fixed + (5 * count + 3 * _PAGE) * len(self.columns)
 
     def array(self, arena: Arena, targets: rows.Table, missing: npt.NDArray[np.bool_]) -> pa.StructArray:
         """The struct array of this image; NULL where the operation has none."""
@@ -147,18 +164,21 @@ class Layout:
     def _decode(
         self, base: int, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], ops: npt.NDArray[np.int8]
     ) -> Decoded:
-        event_bytes = int((ends - starts).sum())
+        event_bytes = _rounded(int((ends - starts).sum()))
         most = event_bytes // min(side.least for side in self.sides) + 1
-        arena = Arena(sum(side.reserve(most, event_bytes) for side in self.sides) + self._notes(most))
+        size = sum(side.reserve(most, event_bytes) for side in self.sides) + self._notes(most)
+        arena = Arena(size, (self.sides[0].widths, self.sides[1].widths))
         targets = tuple(side.targets(arena, most, event_bytes) for side in self.sides)
         notes = arena.take(self._notes(most))
-        readings = (self.sides[0].reading, self.sides[1].reading)
+        arena.view(notes, 1, np.int64)[0] = 0
+        readings = (self.sides[0].kernel, self.sides[1].kernel)
         counts = rows.decode_rows(base, (starts, ends, ops), readings, (targets[0], targets[1]), notes, most)
         if isinstance(counts, rows.Fault):
             columns = self.sides[counts.image].columns
             column = columns[counts.column].name if columns and counts.status != rows.Status.TOO_MANY else ""
             raise ColumnError(rows.REASONS[counts.status], column, counts.event)
         row_ops = np.repeat(ops, counts)
+        arena.written(sum(side.written(target, len(row_ops)) for side, target in zip(self.sides, targets, strict=True)))
         if not self.captured:
             nothing = pa.array([], pa.struct([]))
             return Decoded(counts, row_ops, (nothing, nothing), {})

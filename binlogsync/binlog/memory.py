@@ -47,6 +47,37 @@ def _store(numba_type: types.Type, bits: int) -> Callable[..., Any]:
     return store
 
 
+def _swap(numba_type: types.Type) -> Callable[..., Any]:
+    @intrinsic
+    def swap(typing_context: object, value: types.Type) -> tuple[Signature, Callable[..., Any]]:
+        def generate(
+            context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: list[ir.Value]
+        ) -> ir.Value:
+            return builder.bswap(arguments[0])
+
+        return numba_type(numba_type), generate
+
+    return swap
+
+
+def _copy64_code(
+    typing_context: object, target: types.Type, source: types.Type
+) -> tuple[Signature, Callable[..., Any]]:
+    """64 bytes at once, whatever of them is wanted."""
+
+    def generate(
+        context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: list[ir.Value]
+    ) -> ir.Value:
+        pointer = ir.VectorType(ir.IntType(8), 64).as_pointer()
+        value = builder.load(builder.inttoptr(arguments[1], pointer), align=1)
+        builder.store(value, builder.inttoptr(arguments[0], pointer), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), generate
+
+
+copy64: Any = intrinsic(_copy64_code)
+_swap16, _swap32 = _swap(types.uint16), _swap(types.uint32)
 load_u8 = _load(types.uint8, 8)
 load_u16 = _load(types.uint16, 16)
 load_u32 = _load(types.uint32, 32)
@@ -82,13 +113,21 @@ def load_be(address, size):  # type: ignore[no-untyped-def]
 
 
 @njit("uint64(intp)", **KERNEL)
+def load_be16(address):  # type: ignore[no-untyped-def]
+    """Two bytes, most significant first."""
+    return types.uint64(_swap16(load_u16(address)))
+
+
+@njit("uint64(intp)", **KERNEL)
+def load_be24(address):  # type: ignore[no-untyped-def]
+    """Three bytes, most significant first."""
+    return (load_be16(address) << types.uint64(8)) | types.uint64(load_u8(address + 2))
+
+
+@njit("uint64(intp)", **KERNEL)
 def load_be32(address):  # type: ignore[no-untyped-def]
     """Four bytes, most significant first."""
-    value = types.uint64(load_u32(address))
-    value = ((value & types.uint64(0x00FF00FF)) << types.uint64(8)) | (
-        (value >> types.uint64(8)) & types.uint64(0x00FF00FF)
-    )
-    return ((value & types.uint64(0xFFFF)) << types.uint64(16)) | (value >> types.uint64(16))
+    return types.uint64(_swap32(load_u32(address)))
 
 
 @njit("uint64(intp)", **KERNEL)

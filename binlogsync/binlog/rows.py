@@ -1,16 +1,16 @@
 """Row events of one layout -> column buffers, in one kernel call.
 
-The kernel walks every row of the events it is given, column by column, and writes values where Arrow wants them. Each
-read is checked against the end of its event; what does not fit ends the call with a `Fault` that names event, image
-and column.
-
-Source: Rows_event in libs/mysql/binlog/event/rows_event.h: null bits of the columns present, then their values.
+The kernel takes the rows in blocks that stay in the processor's cache: it finds the place of each value, and then reads
+the block a column at a time, in a loop made for that type, and writes values where Arrow wants them. Each value is
+checked against the end of its event before it is read; what does not fit ends the call with a `Fault` that names event,
+image and column.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,20 +18,12 @@ from numba import njit, types
 
 from binlogsync.binlog.memory import (
     KERNEL,
-    copy,
     load_i64,
-    load_u8,
-    load_u16,
-    load_u24,
-    load_u32,
-    load_u64,
     store_i32,
     store_i64,
     store_u8,
-    store_u16,
-    store_u32,
-    store_u64,
 )
+from binlogsync.binlog.places import NOTHING, locate, locate_absent
 from binlogsync.binlog.types import decimals, labels, numbers, old_temporal, temporal, text
 
 # How a column's bytes are read. Fixed widths first, then those with a length in front.
@@ -45,7 +37,8 @@ BYTES, TEXT, PADDED, RECODED, SKIP_BYTES = range(20, 25)
 CODE, A, B, SIZE = range(4)
 
 # Columns of a target table: address of the values (or bytes of strings), address of the int32 offsets, address of a
-# byte a row that is 1 for NULL, bytes of strings used so far, NULLs so far, 1 when a TEXT had a byte above 0x7f.
+# byte a row that is 1 for NULL, bytes of strings used so far, NULLs so far, 1 when a TEXT had a byte above 0x7f. The
+# memory may hold anything: of each row everything is written.
 VALUES, OFFSETS, NULL_FLAGS, USED, NULLS, HIGH = range(6)
 
 WIDTHS = {COPY1: 1, COPY2: 2, COPY4: 4, COPY8: 8, INT24: 4, YEAR: 2, BIT: 8, ENUM: 2, SET: 8}
@@ -55,6 +48,9 @@ STRING_LIMIT = 2**31 - 1  # bytes of one Arrow array of strings
 DATES = (DATE, DATETIME, TIMESTAMP, OLD_DATETIME, OLD_TIMESTAMP)  # those that may be impossible
 
 Table = npt.NDArray[np.int64]
+
+_BLOCK_ROWS = 128
+_BLOCK_PLACES = 1 << 14  # of both images together
 
 
 class Status(IntEnum):
@@ -85,216 +81,264 @@ class Fault:
     column: int
 
 
-@njit("int64(intp, int64)", **KERNEL)
-def _length(address, size):  # type: ignore[no-untyped-def]
-    """A length prefix of 1 to 4 bytes."""
-    if size == 1:
-        return types.int64(load_u8(address))
-    if size == 2:
-        return types.int64(load_u16(address))
-    if size == 3:
-        return types.int64(load_u24(address))
-    return types.int64(load_u32(address))
+# Fields of an image as the kernel knows it: addresses of its reading and target tables, of its columns' steps and
+# places, and how many columns it has.
+_READING, _TARGET, _STEPS, _PLACES, _COLUMNS = range(5)
+# Fields of what all blocks share: bytes from one column's places to the next column's, the end of what may be read, and
+# addresses of nothing, of the months, of the recoding tables, of the rows of a block with impossible dates, of the list
+# of all such.
+_STRIDE, _LIMIT, _NOTHING, _MONTHS, _RECODING, _WRONG, _NOTES = range(7)
 
 
-@njit("int64(int64, intp, int64, intp, intp, intp)", **KERNEL)
-def _string(code, at, size, how, out, recoding):  # type: ignore[no-untyped-def]
-    """Append one string to its column, `how` and `out` being its rows of the tables; returns a Status."""
-    used = load_i64(out + 8 * USED)
-    target = load_i64(out) + used
-    written = size
-    if code == TEXT:
-        copy(target, at, size)
-        if not text.is_ascii(at, size):
-            store_i64(out + 8 * HIGH, 1)
-    elif code == BYTES:
-        copy(target, at, size)
-    elif code == PADDED:
-        written = load_i64(how + 8 * B)
-        if size > written:
-            return 4
-        text.padded(target, at, size, written)
-    else:
-        written = text.through_table(target, at, size, recoding + 1024 * load_i64(how + 8 * B))
-    store_i64(out + 8 * USED, used + written)
-    return 0
+@njit("int64(intp, int64, intp, intp, intp)", **KERNEL)
+def _flag_nulls(places, count, nothing, flags, target):  # type: ignore[no-untyped-def]
+    """A byte a row that is 1 for NULL; returns how many are."""
+    found = types.int64(0)
+    for r in range(count):
+        is_null = load_i64(places + 8 * r) == nothing
+        store_u8(flags + r, types.uint8(is_null))
+        found += types.int64(is_null)
+    store_i64(target + 8 * NULLS, load_i64(target + 8 * NULLS) + found)
+    return found
 
 
-@njit("void(intp, intp, int64)", **KERNEL)
-def _enum(target, at, size):  # type: ignore[no-untyped-def]
-    """ENUM: a number of one or two bytes; 0 is written as INVALID, so that 0 remains what an absent image holds."""
-    number = types.uint16(load_u8(at)) if size == 1 else load_u16(at)
-    store_u16(target, number if number > 0 else types.uint16(labels.INVALID))
-
-
-@njit("void(intp, intp, int64)", **KERNEL)
-def _set(target, at, size):  # type: ignore[no-untyped-def]
-    """SET: a bit mask of one to eight bytes."""
-    value = types.uint64(0)
-    for i in range(size):
-        value |= types.uint64(load_u8(at + i)) << types.uint64(8 * i)
-    store_u64(target, value)
-
-
-@njit("int64(int64, intp, intp, int64, int64)", **KERNEL)
-def _temporal(code, target, at, fsp, size):  # type: ignore[no-untyped-def]
-    """A date or time; returns -1, or the packed value that no calendar has."""
+@njit("int64(int64, intp, int64, int64, intp, intp, intp)", **KERNEL)
+def _temporal(code, places, count, row, how, out, shared):  # type: ignore[no-untyped-def]
+    """A column of dates or times; returns how many are impossible."""
+    values, fsp = load_i64(out), load_i64(how + 8 * A)
+    nothing, months = load_i64(shared + 8 * _NOTHING), load_i64(shared + 8 * _MONTHS)
+    wrong = load_i64(shared + 8 * _WRONG)
     if code == DATETIME:
-        return temporal.datetime(target, at, fsp)
+        return temporal.datetimes(places, count, nothing, months, values + 8 * row, wrong, fsp)
     if code == TIMESTAMP:
-        return temporal.timestamp(target, at, fsp)
+        return temporal.timestamps(places, count, nothing, values + 8 * row, wrong, fsp)
     if code == DATE:
-        return temporal.date(target, at)
+        return temporal.dates(places, count, nothing, months, values + 4 * row, wrong)
+    if code == TIME:
+        temporal.times(places, count, nothing, values + 8 * row, fsp)
+        return types.int64(0)
+    size = load_i64(how + 8 * SIZE)
     if code == OLD_DATETIME:
-        return old_temporal.old_datetime(target, at, fsp, size)
+        return old_temporal.old_datetimes(places, count, nothing, months, values + 8 * row, wrong, fsp, size)
     if code == OLD_TIMESTAMP:
-        return old_temporal.old_timestamp(target, at, fsp, size)
-    if code == OLD_TIME:
-        old_temporal.old_time(target, at, fsp, size)
+        return old_temporal.old_timestamps(places, count, nothing, values + 8 * row, wrong, fsp, size)
+    old_temporal.old_times(places, count, nothing, values + 8 * row, fsp, size)
+    return types.int64(0)
+
+
+@njit("void(int64, int64, intp, int64, int64, int64, intp, intp, intp)", **KERNEL)
+def _note_impossible(side, k, places, row, found, code, how, out, shared):  # type: ignore[no-untyped-def]
+    """Make impossible dates NULL, and add them to the list whose length stands in front of it."""
+    wrong, notes = load_i64(shared + 8 * _WRONG), load_i64(shared + 8 * _NOTES)
+    noted = load_i64(notes)
+    for i in range(found):
+        r = load_i64(wrong + 8 * i)
+        at = load_i64(places + 8 * r)
+        packed = types.int64(0)
+        if code == DATE:
+            packed = temporal.packed_date(at)
+        elif code == DATETIME:
+            packed = temporal.packed_datetime(at, load_i64(how + 8 * A))
+        elif code == OLD_DATETIME:
+            packed = old_temporal.packed_old_datetime(at, load_i64(how + 8 * A), load_i64(how + 8 * SIZE))
+        entry = notes + 8 + 32 * (noted + i)
+        store_i64(entry, side)
+        store_i64(entry + 8, k)
+        store_i64(entry + 16, row + r)
+        store_i64(entry + 24, packed)
+        store_u8(load_i64(out + 8 * NULL_FLAGS) + row + r, types.uint8(1))
+    store_i64(notes, noted + found)
+    store_i64(out + 8 * NULLS, load_i64(out + 8 * NULLS) + found)
+
+
+@njit("int64(int64, intp, int64, int64, intp, intp, intp)", **KERNEL)
+def _strings(code, places, count, row, how, out, shared):  # type: ignore[no-untyped-def]
+    """A column of strings; returns -1, or the row with a value longer than its column."""
+    target, used, prefix = load_i64(out), load_i64(out + 8 * USED), load_i64(how + 8 * SIZE)
+    ends = load_i64(out + 8 * OFFSETS) + 4 * (row + 1)
+    limit, nothing = load_i64(shared + 8 * _LIMIT), load_i64(shared + 8 * _NOTHING)
+    if code == PADDED:
+        done = text.padded_strings(places, count, prefix, limit, target, ends, used, nothing, load_i64(how + 8 * B))
+        if done < 0:
+            return -1 - done
+    elif code == RECODED:
+        table = load_i64(shared + 8 * _RECODING) + 1024 * load_i64(how + 8 * B)
+        done = text.recoded_strings(places, count, prefix, limit, target, ends, used, table)
     else:
-        temporal.time(target, at, fsp)
+        done = text.strings(places, count, prefix, limit, target, ends, used)
+        if code == TEXT and not text.is_ascii(target + used, done - used):
+            store_i64(out + 8 * HIGH, 1)
+    store_i64(out + 8 * USED, done)
     return types.int64(-1)
 
 
-@njit("void(intp, int64)", **KERNEL)
-def _null(out, row):  # type: ignore[no-untyped-def]
-    """Mark a row of a column as NULL."""
-    store_u8(load_i64(out + 8 * NULL_FLAGS) + row, types.uint8(1))
-    store_i64(out + 8 * NULLS, load_i64(out + 8 * NULLS) + 1)
+@njit("void(int64, intp, int64, int64, intp, intp, intp)", **KERNEL)
+def _fixed(code, places, count, row, how, out, shared):  # type: ignore[no-untyped-def]
+    """A column of numbers of fixed width, none of which can be wrong."""
+    values, size = load_i64(out), load_i64(how + 8 * SIZE)
+    if code <= COPY8:
+        numbers.copied(places, count, values + size * row, size)
+    elif code == INT24:
+        numbers.widened_24(places, count, values + 4 * row, load_i64(how + 8 * A) == 1)
+    elif code == YEAR:
+        numbers.years(places, count, values + 2 * row)
+    elif code == BIT:
+        numbers.bits(places, count, values + 8 * row, size)
+    elif code == ENUM:
+        labels.enums(places, count, load_i64(shared + 8 * _NOTHING), values + 2 * row, size)
+    elif code == SET:
+        labels.sets(places, count, values + 8 * row, size)
 
 
-@njit("void(intp, int64, int64, int64, int64)", **KERNEL)
-def _note(notes, side, column, row, packed):  # type: ignore[no-untyped-def]
-    """Add an impossible date to the list whose length stands in front of it."""
-    count = load_i64(notes)
-    entry = notes + 8 + 32 * count
-    store_i64(entry, side)
-    store_i64(entry + 8, column)
-    store_i64(entry + 16, row)
-    store_i64(entry + 24, packed)
-    store_i64(notes, count + 1)
+@njit("UniTuple(int64, 3)(int64, intp, int64, int64, intp)", **KERNEL)
+def _read_block(side, image, count, row, shared):  # type: ignore[no-untyped-def]
+    """Read the `count` values of each column whose places are known, to the rows from `row` on.
 
-
-@njit("UniTuple(int64, 3)(intp, intp, int64, int64, intp, intp, intp, intp, int64)", **KERNEL)
-def _image(at, end, row, columns, reading, out, recoding, notes, side):  # type: ignore[no-untyped-def]
-    """Read one row image; `reading` and `out` are the tables' addresses. Returns (end, Status, column)."""
-    bits = at
-    at += (columns + 7) >> 3
-    if at > end:
-        return at, 1, 0
-    for k in range(columns):
-        how = reading + 32 * k
-        to = out + 48 * k
+    Returns (Status, row in the block, column).
+    """
+    stride, nothing = load_i64(shared + 8 * _STRIDE), load_i64(shared + 8 * _NOTHING)
+    for k in range(load_i64(image + 8 * _COLUMNS)):
+        how = load_i64(image + 8 * _READING) + 32 * k
+        out = load_i64(image + 8 * _TARGET) + 48 * k
+        places = load_i64(image + 8 * _PLACES) + stride * k
         code = load_i64(how)
-        if (load_u8(bits + (k >> 3)) >> (k & 7)) & 1:
-            if code != SKIP and code != SKIP_BYTES:
-                _null(to, row)
-                if code >= BYTES:
-                    store_i32(load_i64(to + 8 * OFFSETS) + 4 * (row + 1), types.int32(load_i64(to + 8 * USED)))
+        if code in (SKIP, SKIP_BYTES):
             continue
-        size = load_i64(how + 8 * SIZE)
-        if size > end - at:
-            return at, 1, k
-        values = load_i64(to)
+        _flag_nulls(places, count, nothing, load_i64(out + 8 * NULL_FLAGS) + row, out)
         if code >= BYTES:
-            length = _length(at, size)
-            at += size
-            if length > end - at:
-                return at, 1, k
-            if code != SKIP_BYTES:
-                status = _string(code, at, length, how, to, recoding)
-                if status != 0:
-                    return at, status, k
-                store_i32(load_i64(to + 8 * OFFSETS) + 4 * (row + 1), types.int32(load_i64(to + 8 * USED)))
-            size = length
-        elif code == COPY8:
-            store_u64(values + 8 * row, load_u64(at))
-        elif code == COPY4:
-            store_u32(values + 4 * row, load_u32(at))
-        elif code == COPY1:
-            store_u8(values + row, load_u8(at))
-        elif code == COPY2:
-            store_u16(values + 2 * row, load_u16(at))
-        elif DATE <= code <= OLD_TIMESTAMP:
-            target = values + (4 if code == DATE else 8) * row
-            packed = _temporal(code, target, at, load_i64(how + 8 * A), size)
-            if packed != -1:
-                _null(to, row)
-                _note(notes, side, k, row, packed)
+            bad = _strings(code, places, count, row, how, out, shared)
+            if bad >= 0:
+                return types.int64(4), bad, k
         elif code == DECIMAL:
             precision = load_i64(how + 8 * A)
             width = 16 if precision <= 38 else 32
-            if not decimals.decimal(values + width * row, width, at, precision, load_i64(how + 8 * B)):
-                return at, 2, k
-        elif code == INT24:
-            numbers.widen_24(values + 4 * row, at, load_i64(how + 8 * A) == 1)
-        elif code == YEAR:
-            numbers.year(values + 2 * row, at)
-        elif code == BIT:
-            numbers.bit(values + 8 * row, at, size)
-        elif code == ENUM:
-            _enum(values + 2 * row, at, size)
-        elif code == SET:
-            _set(values + 8 * row, at, size)
-        at += size
-    return at, 0, 0
+            target = load_i64(out) + width * row
+            bad = decimals.decimals(places, count, nothing, target, precision, load_i64(how + 8 * B))
+            if bad >= 0:
+                return types.int64(2), bad, k
+        elif DATE <= code <= OLD_TIMESTAMP:
+            found = _temporal(code, places, count, row, how, out, shared)
+            if found > 0:
+                _note_impossible(side, k, places, row, found, code, how, out, shared)
+        else:
+            _fixed(code, places, count, row, how, out, shared)
+    return types.int64(0), types.int64(0), types.int64(0)
 
 
-@njit("void(int64, int64, intp, intp)", **KERNEL)
-def _absent(row, columns, reading, out):  # type: ignore[no-untyped-def]
-    """An image that the operation has not: strings of no bytes; all else stays zero."""
-    for k in range(columns):
-        code = load_i64(reading + 32 * k)
-        if BYTES <= code < SKIP_BYTES:
-            to = out + 48 * k
-            store_i32(load_i64(to + 8 * OFFSETS) + 4 * (row + 1), types.int32(load_i64(to + 8 * USED)))
+@njit("void(intp, int64, int64, intp)", **KERNEL)
+def _fill_absent(image, count, row, widths):  # type: ignore[no-untyped-def]
+    """Rows whose operation has not this image: zeros, strings of no bytes, and no NULL."""
+    for k in range(load_i64(image + 8 * _COLUMNS)):
+        out = load_i64(image + 8 * _TARGET) + 48 * k
+        flags = load_i64(out + 8 * NULL_FLAGS)
+        if flags == 0:
+            continue
+        for r in range(row, row + count):
+            store_u8(flags + r, types.uint8(0))
+        width = load_i64(widths + 8 * k)
+        values = load_i64(out) + width * row
+        for i in range(width * count):
+            store_u8(values + i, types.uint8(0))
+        if width == 0:
+            used = types.int32(load_i64(out + 8 * USED))
+            for r in range(row + 1, row + count + 1):
+                store_i32(load_i64(out + 8 * OFFSETS) + 4 * r, used)
 
 
-_TABLES = "int64[:,::1], int64[:,::1]"
+@njit("void(intp, intp, int64, int64, intp)", **KERNEL)
+def _locate_missing(image, ops, lacking, count, shared):  # type: ignore[no-untyped-def]
+    """Places for the rows of a block whose operation, `lacking`, has not this image."""
+    stride, nothing = load_i64(shared + 8 * _STRIDE), load_i64(shared + 8 * _NOTHING)
+    for r in range(count):
+        if load_i64(ops + 8 * r) == lacking:
+            places = load_i64(image + 8 * _PLACES) + 8 * r
+            locate_absent(load_i64(image + 8 * _COLUMNS), places, stride, nothing)
+
+
+@njit("UniTuple(int64, 4)(intp, intp, intp, int64, int64, intp)", **KERNEL)
+def _finish_block(images, ops, widths, count, row, shared):  # type: ignore[no-untyped-def]
+    """Read both images of the rows of a block; returns (Status, row in the block, image, column)."""
+    for side in range(2):
+        image = images + 40 * side
+        lacking = types.int64(0 if side == 0 else 2)
+        present = types.int64(0)
+        for r in range(count):
+            present += types.int64(load_i64(ops + 8 * r) != lacking)
+        if present == 0:
+            _fill_absent(image, count, row, load_i64(widths + 8 * side))
+            continue
+        if present < count:
+            _locate_missing(image, ops, lacking, count, shared)
+        status, bad, column = _read_block(side, image, count, row, shared)
+        if status != 0:
+            return status, bad, types.int64(side), column
+    return types.int64(0), types.int64(0), types.int64(0), types.int64(0)
 
 
 @njit(
-    f"UniTuple(int64, 4)(intp, int64[::1], int64[::1], int8[::1], int64[::1], {_TABLES}, {_TABLES}, "
-    "uint32[:,::1], intp, int64)",
+    "UniTuple(int64, 4)(intp, int64[::1], int64[::1], int8[::1], int64[::1], intp, intp, intp, int64[:,::1], int64)",
     **KERNEL,
 )
-def _decode(  # type: ignore[no-untyped-def]
-    base, starts, ends, ops, counts, b_reading, a_reading, b_out, a_out, recoding, notes, most
-):  # fmt: skip
-    """Returns (rows, Status, event, image << 32 | column); writes no more than `most` rows."""
-    b_how, b_to, b_columns = types.intp(b_reading.ctypes.data), types.intp(b_out.ctypes.data), len(b_reading)
-    a_how, a_to, a_columns = types.intp(a_reading.ctypes.data), types.intp(a_out.ctypes.data), len(a_reading)
-    recode = types.intp(recoding.ctypes.data)
-    row = types.int64(0)
+def _decode(base, starts, ends, ops, counts, images, widths, shared, block, most):  # type: ignore[no-untyped-def]
+    """Returns (Status, event, image, column); writes no more than `most` rows. `block` has a column for each of its
+    rows.
+    """
+    before, after = images, images + 40
+    stride, nothing = load_i64(shared + 8 * _STRIDE), load_i64(shared + 8 * _NOTHING)
+    block_ops, block_events = block[0], block[1]
+    row = types.int64(0)  # of the first of the block
+    count = types.int64(0)
     for e in range(len(starts)):
         at = base + starts[e]
         end = base + ends[e]
-        op = ops[e]
-        first = row
+        op = types.int64(ops[e])
+        first = row + count
         while at < end:
-            if row == most:
-                return row, types.int64(5), e, types.int64(0)
-            if op == 0:
-                _absent(row, b_columns, b_how, b_to)
-            else:
-                at, status, column = _image(at, end, row, b_columns, b_how, b_to, recode, notes, 0)
+            if count == len(block_ops):
+                status, bad, side, column = _finish_block(images, block_ops.ctypes.data, widths, count, row, shared)
                 if status != 0:
-                    return row, status, e, column
-            if op == 2:
-                _absent(row, a_columns, a_how, a_to)
-            else:
-                at, status, column = _image(at, end, row, a_columns, a_how, a_to, recode, notes, 1)
-                if status != 0:
-                    return row, status, e, (types.int64(1) << 32) | column
-            row += 1
-        counts[e] = row - first
-    return row, types.int64(0), types.int64(0), types.int64(0)
+                    return status, block_events[bad], side, column
+                row += count
+                count = types.int64(0)
+            if row + count == most:
+                return types.int64(5), e, types.int64(0), types.int64(0)
+            for side in range(2):
+                if op == 2 * side:
+                    continue
+                image = after if side == 1 else before
+                at = locate(
+                    at, end, load_i64(image + 8 * _COLUMNS), load_i64(image + 8 * _STEPS),
+                    load_i64(image + 8 * _PLACES) + 8 * count, stride, nothing,
+                )  # fmt: skip
+                if at < 0:
+                    return types.int64(1), e, types.int64(side), -1 - at
+            block_ops[count] = op
+            block_events[count] = e
+            count += 1
+        counts[e] = row + count - first
+    status, bad, side, column = _finish_block(images, block_ops.ctypes.data, widths, count, row, shared)
+    return status, block_events[bad], side, column
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReading:
+    """How an image is read: a row of `reading` for each column, and the bytes that its values take in memory, 0 for
+    strings.
+    """
+
+    reading: Table
+    widths: npt.NDArray[np.int64]
+    steps: npt.NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        sizes = self.reading[:, SIZE]
+        object.__setattr__(self, "steps", np.where(self.reading[:, CODE] >= BYTES, -sizes, sizes))
 
 
 def decode_rows(
     base: int,
     events: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int8]],
-    readings: tuple[Table, Table],
+    readings: tuple[ImageReading, ImageReading],
     targets: tuple[Table, Table],
     notes: int,
     most: int,
@@ -302,12 +346,32 @@ def decode_rows(
     """Decode all rows of `events` (offsets of first row and end from `base`, op), before and after images into
     `targets`.
 
-    There is memory for `most` rows. `notes` is the address of a list of impossible dates: their number, then (image,
-    column, row, packed value) of each.
+    There is memory for `most` rows. `notes` is the address of a list of impossible dates: their number, 0 at first,
+    then (image, column, row, packed value) of each.
     Returns the rows of each event, or the Fault that ended it.
     """
+    columns = max(len(reading.reading) for reading in readings)
+    size = max(1, min(_BLOCK_ROWS, _BLOCK_PLACES // max(2 * columns, 1)))
+    # Columns are not a power of two apart, which would put them all in one place of the cache.
+    places = np.empty((2, columns, size + 8), np.int64)
+    images = np.array(
+        [
+            [_address(reading.reading), _address(target), _address(reading.steps), _address(own), len(reading.reading)]
+            for reading, target, own in zip(readings, targets, places, strict=True)
+        ],
+        np.int64,
+    )
+    widths = np.array([_address(reading.widths) for reading in readings])
+    block, wrong = np.zeros((2, size), np.int64), np.empty(size + 1, np.int64)
+    limit = base + int(events[1].max(initial=0))
+    constants = [_address(array) for array in (NOTHING, temporal.MONTHS, text.RECODING_TABLES, wrong)]
+    shared = np.array([8 * (size + 8), limit, *constants, notes])
     counts = np.zeros(len(events[0]), np.int64)
-    _, status, event, place = _decode(base, *events, counts, *readings, *targets, text.RECODING_TABLES, notes, most)
-    if status:
-        return Fault(Status(status), event, place >> 32, place & 0xFFFFFFFF)
-    return counts
+    status, event, image, column = _decode(
+        base, *events, counts, _address(images), _address(widths), _address(shared), block, most
+    )
+    return Fault(Status(status), event, image, column) if status else counts
+
+
+def _address(array: npt.NDArray[Any]) -> int:
+    return int(array.ctypes.data)

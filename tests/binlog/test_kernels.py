@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from calendar import monthrange
 from datetime import date, datetime, timedelta
 from decimal import Decimal, localcontext
 
@@ -12,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from binlogsync.binlog.crc import TABLES, crc32
+from binlogsync.binlog.places import NOTHING
 from binlogsync.binlog.types import temporal, text
 from binlogsync.binlog.types.decimals import decimal, decimal_size, decimal_text
+from binlogsync.binlog.types.decimals import decimals as decimals_
 from binlogsync.binlog.types.jsonb import double_text
 
 EPOCH = date(1970, 1, 1)
@@ -65,6 +68,10 @@ def test_decimals_of_every_shape(case: tuple[Decimal, int, int]) -> None:
         assert decimal(address(target), width, address(source), precision, scale)
         got = int.from_bytes(target.tobytes(), "little", signed=True)
         assert Decimal(got).scaleb(-scale) == value
+        places, _data = places_of(source.tobytes(), None, source.tobytes())
+        column = np.full(3 * width, 0xAB, np.uint8)
+        assert decimals_(address(places), 3, address(NOTHING), address(column), precision, scale) == -1
+        assert column.tobytes() == target.tobytes() + bytes(width) + target.tobytes()
         assert Decimal(decimal_text(precision, scale, source.tobytes())) == value
 
 
@@ -73,34 +80,75 @@ def test_a_group_with_too_many_digits_is_refused(precision: int, scale: int) -> 
     source = as_array(b"\xff" * decimal_size(precision, scale))
     target = np.zeros(32, np.uint8)
     assert not decimal(address(target), 32 if precision > 38 else 16, address(source), precision, scale)
+    places, _data = places_of(None, source.tobytes())
+    column = np.zeros(64, np.uint8)
+    assert decimals_(address(places), 2, address(NOTHING), address(column), precision, scale) == 1
 
 
-def test_every_year_from_1_to_9999() -> None:
-    for year in range(1, 10000):
-        first = (date(year, 1, 1) - EPOCH).days
-        leap = (date(year, 3, 1) - date(year, 2, 28)).days - 1
-        for month, day, number in ((1, 1, 0), (2, 28, 58), (3, 1, 59 + leap), (12, 31, 364 + leap)):
-            assert temporal.days_since_epoch(year, month, day) == first + number
-            assert temporal.possible(year, month, day)
-        assert temporal.possible(year, 2, 29) == bool(leap)
+def places_of(*values: bytes | None) -> tuple[np.ndarray, np.ndarray]:
+    """The places of values that lie one behind the other, None a NULL; and the bytes, to be kept."""
+    data = as_array(b"".join(value or b"" for value in values) + bytes(8))
+    places, at = [], address(data)
+    for value in values:
+        places.append(address(NOTHING) if value is None else at)
+        at += len(value or b"")
+    return np.array(places), data
+
+
+def packed_date(year: int, month: int, day: int) -> bytes:
+    return (year << 9 | month << 5 | day).to_bytes(3, "little")
+
+
+def days_of(*values: bytes | None) -> tuple[list[int], list[int]]:
+    """DATEs as days, and the rows with impossible ones."""
+    places, _data = places_of(*values)
+    target, wrong = np.full(len(values), 77, np.int32), np.zeros(len(values) + 1, np.int64)
+    found = temporal.dates(
+        address(places), len(values), address(NOTHING), address(temporal.MONTHS), address(target), address(wrong)
+    )
+    return target.tolist(), wrong[:found].tolist()
+
+
+def micros_of(*values: bytes | None, fsp: int) -> tuple[list[int], list[int]]:
+    """DATETIMEs as microseconds, and the rows with impossible ones."""
+    places, _data = places_of(*values)
+    target, wrong = np.full(len(values), 77, np.int64), np.zeros(len(values) + 1, np.int64)
+    found = temporal.datetimes(
+        address(places), len(values), address(NOTHING), address(temporal.MONTHS), address(target), address(wrong), fsp
+    )
+    return target.tolist(), wrong[:found].tolist()
+
+
+def test_every_day_from_the_year_1_to_9999() -> None:
+    days = [EPOCH.toordinal() + int(n) for n in range(-719162, 2932897, 13)]
+    dates = [date.fromordinal(day) for day in [*days, 1, date(9999, 12, 31).toordinal()]]
+    found, wrong = days_of(*(packed_date(day.year, day.month, day.day) for day in dates))
+    assert found == [(day - EPOCH).days for day in dates]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("year", [1, 4, 100, 400, 1582, 1900, 1970, 2000, 2023, 2024, 9999])
+def test_the_first_and_last_day_of_every_month(year: int) -> None:
+    for month in range(1, 13):
+        last = monthrange(year, month)[1]
+        found, wrong = days_of(*(packed_date(year, month, day) for day in (0, 1, last, min(last + 1, 31))))
+        assert found[1:3] == [(date(year, month, day) - EPOCH).days for day in (1, last)]
+        assert wrong == ([0, 3] if last < 31 else [0, 3][:1])
 
 
 @given(st.dates())
 def test_dates(day: date) -> None:
-    source = as_array(((day.year << 9) | (day.month << 5) | day.day).to_bytes(3, "little") + b"\0")
-    target = np.zeros(1, np.int32)
-    assert temporal.date(address(target), address(source)) == -1
-    assert int(target[0]) == (day - EPOCH).days
+    assert days_of(None, packed_date(day.year, day.month, day.day)) == ([0, (day - EPOCH).days], [])
 
 
-@given(st.integers(0, 10000), st.integers(0, 13), st.integers(0, 31))
+@given(st.integers(0, 10000), st.integers(0, 15), st.integers(0, 31))
 def test_dates_that_no_calendar_has_are_told_apart(year: int, month: int, day: int) -> None:
     try:
         date(year, month, day)
         exists = True
     except ValueError:
         exists = False
-    assert temporal.possible(year, month, day) == exists
+    assert days_of(packed_date(year, month, day))[1] == ([] if exists else [0])
 
 
 def fraction_bytes(micros: int, fsp: int) -> bytes:
@@ -118,28 +166,29 @@ def test_datetimes(value: datetime, fsp: int) -> None:
     value = value.replace(microsecond=cut(value.microsecond, fsp))
     day = (value.year * 13 + value.month) << 5 | value.day
     packed = (day << 17 | value.hour << 12 | value.minute << 6 | value.second) + 0x8000000000
-    source = as_array(packed.to_bytes(5, "big") + fraction_bytes(value.microsecond, fsp) + bytes(4))
-    target = np.zeros(1, np.int64)
-    assert temporal.datetime(address(target), address(source), fsp) == -1
-    assert datetime(1970, 1, 1) + timedelta(microseconds=int(target[0])) == value
+    (nothing, micros), wrong = micros_of(
+        None, packed.to_bytes(5, "big") + fraction_bytes(value.microsecond, fsp), fsp=fsp
+    )
+    assert (nothing, wrong) == (0, [])
+    assert datetime(1970, 1, 1) + timedelta(microseconds=micros) == value
 
 
 @pytest.mark.parametrize(("hour", "micros"), [(24, 0), (31, 0), (23, 16777215)])
 def test_a_time_of_day_that_no_clock_has_is_not_added_to_the_date(hour: int, micros: int) -> None:
     day = (9999 * 13 + 12) << 5 | 31
     packed = (day << 17 | hour << 12 | 59 << 6 | 59) + 0x8000000000
-    source = as_array(packed.to_bytes(5, "big") + micros.to_bytes(3, "big") + bytes(4))
-    target = np.zeros(1, np.int64)
-    assert temporal.datetime(address(target), address(source), 6) != -1
+    assert micros_of(packed.to_bytes(5, "big") + micros.to_bytes(3, "big"), fsp=6) == ([0], [0])
 
 
 @given(st.integers(1, 2**32 - 1), st.integers(0, 999999), st.integers(0, 6))
 def test_timestamps(seconds: int, micros: int, fsp: int) -> None:
     micros = cut(micros, fsp)
-    source = as_array(seconds.to_bytes(4, "big") + fraction_bytes(micros, fsp) + bytes(4))
-    target = np.zeros(1, np.int64)
-    assert temporal.timestamp(address(target), address(source), fsp) == -1
-    assert int(target[0]) == seconds * 1_000_000 + micros
+    zero = bytes(4 + (fsp + 1) // 2)
+    places, _data = places_of(seconds.to_bytes(4, "big") + fraction_bytes(micros, fsp), None, zero)
+    target, wrong = np.full(3, 77, np.int64), np.zeros(4, np.int64)
+    found = temporal.timestamps(address(places), 3, address(NOTHING), address(target), address(wrong), fsp)
+    assert target.tolist() == [seconds * 1_000_000 + micros, 0, 0]
+    assert wrong[:found].tolist() == [2]
 
 
 _LONGEST = (838 * 3600 + 59 * 60 + 59) * 1_000_000 + 999_999
@@ -153,10 +202,10 @@ def test_times(value: int, fsp: int) -> None:
     size = 3 + (fsp + 1) // 2
     number = clock << 8 * (size - 3) | int.from_bytes(fraction_bytes(micros, fsp), "big")
     packed = (1 << 8 * size - 1) + (-number if value < 0 else number)
-    source = as_array(packed.to_bytes(size, "big") + bytes(8))
-    target = np.zeros(1, np.int64)
-    temporal.time(address(target), address(source), fsp)
-    assert int(target[0]) == value
+    places, _data = places_of(packed.to_bytes(size, "big"), None)
+    target = np.full(2, 77, np.int64)
+    temporal.times(address(places), 2, address(NOTHING), address(target), fsp)
+    assert target.tolist() == [value, 0]
 
 
 @given(st.binary(max_size=400) | st.binary(min_size=60, max_size=70), st.integers(0, 15))
@@ -194,3 +243,31 @@ def test_binary_is_padded_with_zeros(data: bytes, more: int) -> None:
     source, target = as_array(data), np.full(64, 0xCC, np.uint8)
     text.padded(address(target), address(source), len(data), len(data) + more)
     assert target.tobytes() == data + bytes(more) + b"\xcc" * (64 - len(data) - more)
+
+
+@given(st.lists(st.none() | st.text(max_size=20) | st.text("abc", min_size=50, max_size=140), max_size=6))
+def test_strings_are_appended_whatever_their_lengths(values: list[str | None]) -> None:
+    encoded = [None if value is None else value.encode() for value in values]
+    places, data = places_of(
+        *(None if value is None else len(value).to_bytes(2, "little") + value for value in encoded)
+    )
+    target, ends = np.full(2000, 0xCC, np.uint8), np.zeros(len(values), np.int32)
+    limit = address(data) + len(data)
+    used = text.strings(address(places), len(values), 2, limit, address(target), address(ends), 0)
+    assert target[:used].tobytes() == b"".join(value or b"" for value in encoded)
+    assert set(target[used + text.OVERRUN :].tolist()) <= {0xCC}
+    assert ends.tolist() == np.cumsum([len(value or b"") for value in encoded]).tolist()
+
+
+@pytest.mark.parametrize("charset", ["latin1", "swe7", "cp1251"])
+def test_a_column_is_recoded_as_its_values_are(charset: str) -> None:
+    values = [b"plain", None, bytes(range(0x20, 0x7F)), b"", bytes(range(0xC0, 0xE0)), b"@[]"]
+    for chosen in (values, [value for value in values if value is None or value.isascii()]):
+        places, data = places_of(*(None if value is None else bytes([len(value)]) + value for value in chosen))
+        target, ends = np.zeros(2000, np.uint8), np.zeros(len(chosen), np.int32)
+        table = address(text.RECODING_TABLES[text.RECODED_CHARSETS.index(charset)])
+        limit = address(data) + len(data)
+        used = text.recoded_strings(address(places), len(chosen), 1, limit, address(target), address(ends), 0, table)
+        expected = ["" if value is None else text.decode_text(value, charset) for value in chosen]
+        assert target[:used].tobytes() == "".join(expected).encode()
+        assert ends.tolist() == np.cumsum([len(value.encode()) for value in expected]).tolist()

@@ -9,7 +9,18 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
-from binlogsync.binlog.memory import KERNEL, load_u8, load_u32, load_u64, store_u32, store_u64
+from binlogsync.binlog.memory import (
+    KERNEL,
+    load_be16,
+    load_be24,
+    load_be32,
+    load_i64,
+    load_u8,
+    load_u32,
+    load_u64,
+    store_u32,
+    store_u64,
+)
 
 _GROUP_BYTES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)
 
@@ -113,6 +124,79 @@ def decimal(target, width, source, precision, scale):  # type: ignore[no-untyped
     for k in range(8, width, 8):
         store_u64(target + k, high)
     return True
+
+
+@njit("uint64(intp, int64, uint64)", **KERNEL)
+def _digits(source, size, flip):  # type: ignore[no-untyped-def]
+    """A group of 0 to 4 bytes, most significant first, with the bits of `flip` inverted."""
+    if size == 4:
+        value = load_be32(source)
+    elif size == 1:
+        value = types.uint64(load_u8(source))
+    elif size == 2:
+        value = load_be16(source)
+    elif size == 3:
+        value = load_be24(source)
+    else:
+        return types.uint64(0)
+    return value ^ (flip >> types.uint64(64 - 8 * size))
+
+
+@njit("Tuple((int64, int64))(int64, int64, int64)", **KERNEL)
+def _shape(precision, scale, number):  # type: ignore[no-untyped-def]
+    """Bytes and digits of the group `number`, 0 to 2, of a DECIMAL of 18 digits at most; (0, 0) for one that is not."""
+    whole, part = precision - scale, scale
+    for _ in range(number + 1):
+        if whole > 0:
+            digits = types.int64(whole % 9 if whole % 9 else 9)
+            whole -= digits
+        else:
+            digits = types.int64(min(part, 9))
+            part -= digits
+    return (_group_size(digits) if digits < 9 else types.int64(4)), digits
+
+
+@njit("int64(intp, int64, intp, intp, int64, int64)", **KERNEL)
+def _short_decimals(places, count, nothing, target, precision, scale):  # type: ignore[no-untyped-def]
+    """Decimals of 18 digits at most: three groups; see `decimals`."""
+    size_a, digits_a = _shape(precision, scale, 0)
+    size_b, digits_b = _shape(precision, scale, 1)
+    size_c, digits_c = _shape(precision, scale, 2)
+    power_a, power_b, power_c = _power(digits_a), _power(digits_b), _power(digits_c)
+    bad = types.int64(-1)
+    for r in range(count):
+        at = load_i64(places + 8 * r)
+        flip = types.uint64(0) if load_u8(at) & 0x80 else types.uint64(0xFFFFFFFFFFFFFFFF)
+        a = _digits(at, size_a, flip ^ types.uint64(1 << 63))
+        b = _digits(at + size_a, size_b, flip)
+        c = _digits(at + size_a + size_b, size_c, flip)
+        is_nothing = types.uint64(at - nothing) <= 1
+        if (a >= power_a or b >= power_b or c >= power_c) and not is_nothing and bad < 0:
+            bad = types.int64(r)
+        value = (((a * power_b + b) * power_c + c) ^ flip) - flip
+        value = types.uint64(0) if is_nothing else value
+        store_u64(target + 16 * r, value)
+        store_u64(target + 16 * r + 8, types.uint64(types.int64(value) >> 63))
+    return bad
+
+
+@njit("int64(intp, int64, intp, intp, int64, int64)", **KERNEL)
+def decimals(places, count, nothing, target, precision, scale):  # type: ignore[no-untyped-def]
+    """DECIMAL, 16 bytes a row up to 38 digits, else 32; 0 where there is none.
+
+    Returns -1, or a row with a group of more digits than it may have.
+    """
+    if precision <= 18:
+        return _short_decimals(places, count, nothing, target, precision, scale)
+    width = 16 if precision <= 38 else 32
+    for r in range(count):
+        at = load_i64(places + 8 * r)
+        if types.uint64(at - nothing) <= 1:
+            for k in range(0, width, 8):
+                store_u64(target + width * r + k, types.uint64(0))
+        elif not decimal(target + width * r, width, at, precision, scale):
+            return r
+    return types.int64(-1)
 
 
 def decimal_text(precision: int, scale: int, data: bytes) -> str:

@@ -11,10 +11,31 @@ import numpy.typing as npt
 import pyarrow as pa
 from numba import njit, types
 
-from binlogsync.binlog.memory import KERNEL
+from binlogsync.binlog.memory import KERNEL, load_i64, load_u8, load_u16, store_u16, store_u64
 from binlogsync.schema import MANY_LABELS
 
 INVALID = 0xFFFF
+
+
+@njit("void(intp, int64, intp, intp, int64)", **KERNEL)
+def enums(places, count, nothing, target, size):  # type: ignore[no-untyped-def]
+    """ENUM: numbers of one or two bytes; 0 is written as INVALID, so that 0 remains what no value holds."""
+    for r in range(count):
+        at = load_i64(places + 8 * r)
+        number = types.uint16(load_u8(at)) if size == 1 else load_u16(at)
+        is_invalid = number == 0 and types.uint64(at - nothing) > 1
+        store_u16(target + 2 * r, types.uint16(INVALID) if is_invalid else number)
+
+
+@njit("void(intp, int64, intp, int64)", **KERNEL)
+def sets(places, count, target, size):  # type: ignore[no-untyped-def]
+    """SET: a bit mask of one to eight bytes."""
+    for r in range(count):
+        at = load_i64(places + 8 * r)
+        value = types.uint64(load_u8(at))
+        for i in range(1, size):
+            value |= types.uint64(load_u8(at + i)) << types.uint64(8 * i)
+        store_u64(target + 8 * r, value)
 
 
 def enum_array(

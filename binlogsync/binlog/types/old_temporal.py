@@ -11,7 +11,6 @@ from __future__ import annotations
 from numba import njit, types
 
 from binlogsync.binlog.memory import KERNEL, load_be, load_i64, load_u24, load_u32, store_i64
-from binlogsync.binlog.types.temporal import days_since_epoch, possible
 
 _TIME_BYTES = (3, 4, 4, 5, 5, 5, 6)
 _DATETIME_BYTES = (8, 6, 6, 7, 7, 7, 8)
@@ -34,48 +33,75 @@ def _step(fsp):  # type: ignore[no-untyped-def]
     return step
 
 
-@njit("void(intp, intp, int64, int64)", **KERNEL)
-def old_time(target, source, fsp, size):  # type: ignore[no-untyped-def]
-    """TIME to int64 microseconds."""
+@njit("int64(intp, int64, int64)", **KERNEL)
+def _old_time(source, fsp, size):  # type: ignore[no-untyped-def]
+    """TIME as microseconds."""
     if fsp > 0:
-        store_i64(target, types.int64(load_be(source, size)) * _step(fsp) - 3_020_400_000_000)
-        return
+        return types.int64(load_be(source, size)) * _step(fsp) - 3_020_400_000_000
     value = types.int64(load_u24(source))
     negative = value >= 0x800000
     if negative:
         value = 0x1000000 - value
     micros = (value // 10000 * 3600 + value // 100 % 100 * 60 + value % 100) * 1_000_000
-    store_i64(target, -micros if negative else micros)
+    return -micros if negative else micros
 
 
-@njit("int64(intp, intp, int64, int64)", **KERNEL)
-def old_datetime(target, source, fsp, size):  # type: ignore[no-untyped-def]
-    """DATETIME to int64 microseconds; returns -1, or the impossible value packed as temporal.datetime packs it."""
+@njit("UniTuple(int64, 4)(intp, int64, int64)", **KERNEL)
+def _old_datetime(source, fsp, size):  # type: ignore[no-untyped-def]
+    """DATETIME as year, month, day and microseconds."""
     if fsp > 0:
         value = types.int64(load_be(source, size)) * _step(fsp)
-        micros = value % _DAY
         date = value // _DAY
-        day, month, year = date % 32, date // 32 % 13, date // 32 // 13
-    else:
-        value = load_i64(source)
-        clock, date = value % 1_000_000, value // 1_000_000
-        micros = (clock // 10000 * 3600 + clock // 100 % 100 * 60 + clock % 100) * 1_000_000
-        day, month, year = date % 100, date // 100 % 100, date // 10000
-    if possible(year, month, day) and micros < _DAY:
-        store_i64(target, days_since_epoch(year, month, day) * _DAY + micros)
-        return types.int64(-1)
+        return date // 32 // 13, date // 32 % 13, date % 32, value % _DAY
+    value = load_i64(source)
+    clock, date = value % 1_000_000, value // 1_000_000
+    micros = (clock // 10000 * 3600 + clock // 100 % 100 * 60 + clock % 100) * 1_000_000
+    return date // 10000, date // 100 % 100, date % 100, micros
+
+
+@njit("void(intp, int64, intp, intp, int64, int64)", **KERNEL)
+def old_times(places, count, nothing, target, fsp, size):  # type: ignore[no-untyped-def]
+    """TIME to int64 microseconds, 0 where there is none."""
+    for r in range(count):
+        at = load_i64(places + 8 * r)
+        store_i64(target + 8 * r, types.int64(0) if types.uint64(at - nothing) <= 1 else _old_time(at, fsp, size))
+
+
+@njit("int64(intp, int64, intp, intp, intp, intp, int64, int64)", **KERNEL)
+def old_datetimes(places, count, nothing, months, target, wrong, fsp, size):  # type: ignore[no-untyped-def]
+    """DATETIME to int64 microseconds, 0 where there is none; impossible ones as temporal.dates does."""
+    found = types.int64(0)
+    for r in range(count):
+        at = load_i64(places + 8 * r)
+        year, month, day, micros = _old_datetime(at, fsp, size)
+        entry = types.int64(0)
+        if 0 <= year <= 9999 and 0 <= month <= 12:
+            entry = types.int64(types.int32(load_u32(months + 4 * (year * 13 + month))))
+        right = day > 0 and day <= (entry & 31) and micros < _DAY
+        store_i64(target + 8 * r, ((entry >> 5) + day - 1) * _DAY + micros if right else types.int64(0))
+        store_i64(wrong + 8 * found, r)
+        found += types.int64(not right and types.uint64(at - nothing) > 1)
+    return found
+
+
+@njit("int64(intp, int64, int64)", **KERNEL)
+def packed_old_datetime(source, fsp, size):  # type: ignore[no-untyped-def]
+    """DATETIME as temporal.packed_datetime packs it."""
+    year, month, day, micros = _old_datetime(source, fsp, size)
     return (((year << 9) | (month << 5) | day) << 40) | micros
 
 
-@njit("int64(intp, intp, int64, int64)", **KERNEL)
-def old_timestamp(target, source, fsp, size):  # type: ignore[no-untyped-def]
-    """TIMESTAMP to int64 microseconds since 1970 UTC; zero is the zero date; returns -1, or that packed."""
-    if fsp > 0:
-        seconds = types.int64(load_be(source, 4))
-        micros = types.int64(load_be(source + 4, size - 4)) * _step(fsp)
-    else:
-        seconds, micros = types.int64(load_u32(source)), types.int64(0)
-    if seconds == 0 and micros == 0:
-        return types.int64(0)
-    store_i64(target, seconds * 1_000_000 + micros)
-    return types.int64(-1)
+@njit("int64(intp, int64, intp, intp, intp, int64, int64)", **KERNEL)
+def old_timestamps(places, count, nothing, target, wrong, fsp, size):  # type: ignore[no-untyped-def]
+    """TIMESTAMP to int64 microseconds since 1970 UTC; zero is the zero date; impossible ones as temporal.dates does."""
+    found = types.int64(0)
+    for r in range(count):
+        at = load_i64(places + 8 * r)
+        if fsp > 0:
+            micros = types.int64(load_be(at, 4)) * 1_000_000 + types.int64(load_be(at + 4, size - 4)) * _step(fsp)
+        else:
+            micros = types.int64(load_u32(at)) * 1_000_000
+        store_i64(target + 8 * r, micros)
+        store_i64(wrong + 8 * found, r)
+        found += types.int64(micros == 0 and types.uint64(at - nothing) > 1)
+    return found

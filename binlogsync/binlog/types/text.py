@@ -10,7 +10,19 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit, types
 
-from binlogsync.binlog.memory import KERNEL, copy, load_u8, load_u32, load_u64, store_u8, store_u32
+from binlogsync.binlog.memory import (
+    KERNEL,
+    copy,
+    copy64,
+    load_i64,
+    load_u8,
+    load_u32,
+    load_u64,
+    store_i32,
+    store_u8,
+    store_u32,
+)
+from binlogsync.binlog.places import length
 from binlogsync.binlog.types.recoding import MULTI_BYTE, SINGLE_BYTE, characters_of, multi_byte_decoder
 
 UTF8_CHARSETS = frozenset({"utf8mb4", "utf8mb3", "ascii"})
@@ -51,6 +63,69 @@ def through_table(target, source, size, table):  # type: ignore[no-untyped-def]
         store_u32(at, entry)
         at += types.int64(entry >> types.uint32(24))
     return types.int64(at - target)
+
+
+# A column at a time. `strings`, `padded_strings` and `recoded_strings` append to `target` behind the `used` bytes that
+# are there, write an end for each row, and return the bytes used then. They read no byte at or behind `limit`, the end
+# of the last event, and may write OVERRUN bytes behind the last string.
+
+OVERRUN = 64
+
+
+@njit("void(intp, intp, int64, int64)", **KERNEL)
+def _append(target, source, size, limit):  # type: ignore[no-untyped-def]
+    """Copy `size` bytes, in steps of 64 where the bytes behind them may be read."""
+    if source + size + 64 > limit:
+        copy(target, source, size)
+        return
+    copy64(target, source)
+    for i in range(64, size, 64):
+        copy64(target + i, source + i)
+
+
+@njit("int64(intp, int64, int64, int64, intp, intp, int64)", **KERNEL)
+def strings(places, count, prefix, limit, target, ends, used):  # type: ignore[no-untyped-def]
+    """The bytes as they are."""
+    for r in range(count):
+        at = load_i64(places + 8 * r)
+        size = length(at, prefix)
+        _append(target + used, at + prefix, size, limit)
+        used += size
+        store_i32(ends + 4 * r, types.int32(used))
+    return used
+
+
+@njit("int64(intp, int64, int64, int64, intp, intp, int64, intp, int64)", **KERNEL)
+def padded_strings(places, count, prefix, limit, target, ends, used, nothing, width):  # type: ignore[no-untyped-def]
+    """BINARY(width), padded with zeros; returns -1 - row when a value is longer than that."""
+    for r in range(count):
+        at = load_i64(places + 8 * r)
+        if types.uint64(at - nothing) > 1:
+            size = length(at, prefix)
+            if size == width:
+                _append(target + used, at + prefix, size, limit)
+            elif size > width:
+                return types.int64(-1 - r)
+            else:
+                padded(target + used, at + prefix, size, width)
+            used += width
+        store_i32(ends + 4 * r, types.int32(used))
+    return used
+
+
+@njit("int64(intp, int64, int64, int64, intp, intp, int64, intp)", **KERNEL)
+def recoded_strings(places, count, prefix, limit, target, ends, used, table):  # type: ignore[no-untyped-def]
+    """Recoded through the 256 entries at `table`."""
+    # Most text is ASCII, which all sets but swe7 hold, "@" at 0x40 among it: copy, and look at all of it at once.
+    if load_u32(table + 4 * 0x40) == 0x01000040:
+        done = strings(places, count, prefix, limit, target, ends, used)
+        if is_ascii(target + used, done - used):
+            return done
+    for r in range(count):
+        at = load_i64(places + 8 * r)
+        used += through_table(target + used, at + prefix, length(at, prefix), table)
+        store_i32(ends + 4 * r, types.int32(used))
+    return used
 
 
 def recoding_table(characters: str) -> npt.NDArray[np.uint32]:
