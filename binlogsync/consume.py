@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -90,14 +90,21 @@ class Consumed:
 
 
 def consume(
-    reader: StreamReader, table: tuple[str, str], target: Target, options: ConsumeOptions, stop: threading.Event
+    reader: StreamReader,
+    table: tuple[str, str],
+    target: Target,
+    options: ConsumeOptions,
+    stop: threading.Event,
+    pulse: Callable[[bool], None] = lambda is_busy: None,
 ) -> Consumed:
     """Drain (database, table) into the target, until nothing came for idle_s, or max_s is over, or `stop` is set.
+
+    `pulse` is told True when changes are about to be handled, False when none wait.
 
     Raises ConsumeError (its children for a model that does not fit and a handler that fails), SinkError when the stream
     cannot be reached. What was done before an error is stored.
     """
-    run = _Run(reader, table, target, options, stop)
+    run = _Run(reader, table, target, options, stop, pulse)
     try:
         return run.drain()
     finally:
@@ -113,6 +120,7 @@ class _Run:
     target: Target
     options: ConsumeOptions
     stop: threading.Event
+    pulse: Callable[[bool], None]
     batches: int = 0
     skipped: int = 0
     gap: tuple[int, int] | None = None
@@ -130,17 +138,19 @@ class _Run:
         self.tracker = Tracker(key, self.target.store.load(key))
         self._begin()
         ends_at = started + self.options.max_s if self.options.max_s is not None else float("inf")
-        is_drained = False
-        while not self.stop.is_set() and time.monotonic() < ends_at:
-            seen = self.reader.last_sequence() if not self.target.store.is_held else 0
+        is_drained, seen = False, 0
+        while not is_drained and not self.stop.is_set() and time.monotonic() < ends_at:
+            look = self.reader.last_sequence() if not self.target.store.is_held else 0
             work = self._gather(min(self.options.idle_s, ends_at - time.monotonic()))
+            self.pulse(bool(work))
+            seen = 0 if work else look
             if work and self._is_same_stream(work):
                 self._do(work)
                 last_change = time.monotonic()
-            elif not work and time.monotonic() - last_change >= self.options.idle_s:
-                is_drained = True
-                self.tracker.see(self.target.store, seen)
-                break
+            elif not work:
+                is_drained = time.monotonic() - last_change >= self.options.idle_s
+        if seen and self._is_all_done():
+            self.tracker.see(self.target.store, seen)
         return Consumed(
             counts=dict(self.tracker.counts),
             first=self.tracker.first,
@@ -153,6 +163,11 @@ class _Run:
             gap=self.gap,
             is_drained=is_drained,
         )
+
+    def _is_all_done(self) -> bool:
+        """True when the server has nothing left for the durable: neither to deliver nor to be acked."""
+        left = self.reader.pending(self.durable)
+        return left is not None and not left.num_pending and not left.num_ack_pending
 
     def _begin(self) -> None:
         """Find where delivery begins, and make the durable begin there."""

@@ -1,51 +1,50 @@
-"""One run of one table's consumer: open, let `binlogsync.consume` work in rounds, and say what was done.
+"""One run of the consumers of a source: a thread for each table that was asked for, until nothing comes any more.
 
-The first round is short and the others end after `report_s`, so that a run of an hour shows what it did soon, and then
-every minute. What the library raises
-becomes a Failure that names the change and says what to do; nothing is retried by Dagster, the handler was tried
-already.
+A table that has done something is materialised after a few seconds, then every `report_s`, and at the end. One whose
+handler or model fails is observed at once, with the change at fault, and is tried again as long as the run stays; the
+others go on beside it. When they are done the run ends, and fails if a table is held up still: those that are not are
+materialised before. Nothing is retried by Dagster.
 """
 
 import time
-import traceback
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
-from binlogsync.consume import Consumed, ConsumeOptions, consume
-from binlogsync.errors import BinlogSyncError, ConsumeError, HandlerError, ModelError, SinkError, WireError
-from binlogsync.progress import Progress
+from binlogsync.consume import ConsumeOptions
+from binlogsync.crew import Crew, CrewOptions, Report, Work
+from binlogsync.errors import BinlogSyncError, HandlerError
 from binlogsync.stream import StreamReader
 from binlogsync.subjects import durable_name
 from binlogsync.targets import Target
 from pipelines.keys import TableName
-from pipelines.preview import count_rows, first_rows
+from pipelines.shown import ShownTable, Total, failure, metadata, trouble
 from pipelines.stopping import StopFlag, stop_on_signals
-from resources.warehouse import Warehouse
+from sensors.backlog import FAILED_TAG
 
 SMALL_BACKLOG = 1000
 FIRST_ROUND_S = 5.0
-OPS = {"c": "created", "u": "updated", "d": "deleted", "r": "read_by_snapshot", "t": "truncated"}
-ADVICE: tuple[tuple[type[BinlogSyncError], str], ...] = (
-    (ModelError, "Mend the model as the message says, and reload. Nothing was skipped: the next run goes on there."),
-    (HandlerError, "Mend the handler or what it depends on. The next run goes on with this very change."),
-    (SinkError, "Check that NATS is up and that the credentials are right; the sensor asks for another run."),
-    (WireError, "Start the tail of this source first; it makes the stream."),
-)
+LOOK_S = 0.25
+Made = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
 
 class ConsumeConfig(dg.Config):
     """How long a run stays, and what it shows."""
 
-    idle_s: float = Field(default=60.0, ge=0, description="The run ends when no change has come for this many seconds.")
+    idle_s: float = Field(
+        default=60.0, ge=0, description="The run ends when no table had a change for this many seconds."
+    )
     max_s: float = Field(
         default=3600.0, gt=0, description="The run ends after this many seconds; the sensor asks for the next."
     )
     report_s: float = Field(default=60.0, gt=0, description="Seconds between two materializations of a long run.")
+    retry_s: float = Field(
+        default=5.0, gt=0, description="Seconds until a table that failed is tried again; doubles up to a minute."
+    )
     max_changes: int = Field(default=50_000, ge=1, description="Changes in one transaction, about.")
     preview_rows: int = Field(default=5, ge=0, description="Rows of the table that the page shows; 0 shows none.")
 
@@ -77,28 +76,29 @@ class Consumption:
         return durable_name(self.client_id, *self.table)
 
 
-def run_consumer(
-    context: dg.AssetExecutionContext, config: ConsumeConfig, consumption: Consumption
-) -> dg.MaterializeResult[Any]:
-    """Drain the table, and stay while changes come; the result of the run, with its checks."""
-    warehouse: Warehouse = context.resources.warehouse
+def run_consumers(
+    context: dg.AssetExecutionContext, config: ConsumeConfig, consumptions: Sequence[Consumption]
+) -> Iterator[Made]:
+    """Drain the tables of one source, and stay while changes come; the results, with their checks.
+
+    Raises dg.Failure when a table is held up at the end, DagsterExecutionInterruptedError when a person ended the run.
+    """
+    run = _Run(context, config, {item.table: _Table(item) for item in consumptions})
+    with stop_on_signals() as stop:
+        run.work(stop)
+        if stop.reason is not None:
+            context.log.info(f"stopped ({stop.reason}) after {run.changes} change(s)")
+            if _is_over(context):
+                raise dg.DagsterExecutionInterruptedError
     try:
-        with stop_on_signals() as stop, context.resources.jetstream.reader(consumption.name.source) as reader:
-            total = _rounds(context, config, consumption, reader, stop)
-            waiting = reader.pending(consumption.durable)
+        yield from run.results()
     except BinlogSyncError as error:
-        raise failure(error, consumption.name) from error
-    if stop.reason is not None:
-        context.log.info(f"stopped ({stop.reason}) after {total.changes} change(s), at {total.last}")
-        if _is_over(context):
-            raise dg.DagsterExecutionInterruptedError
-    left = waiting.num_pending + waiting.num_ack_pending if waiting is not None else 0
-    key = consumption.name.consumer_key
-    return dg.MaterializeResult(
-        asset_key=key,
-        metadata=metadata(total, config, consumption, warehouse),
-        check_results=[_backlog(key, left), _no_gap(key, total.gap)],
-    )
+        raise failure({next(iter(run.tables.values())).of.name: (error, 0)}) from error
+    failed = {table.of.name: (table.error, table.tries) for table in run.tables.values() if table.error is not None}
+    if failed:
+        tag = " ".join(name.consumer_key.to_user_string() for name in failed)
+        context.instance.add_run_tags(context.run.run_id, {FAILED_TAG: tag})
+        raise failure(failed) from next(iter(failed.values()))[0]
 
 
 def _is_over(context: dg.AssetExecutionContext) -> bool:
@@ -110,128 +110,113 @@ def _is_over(context: dg.AssetExecutionContext) -> bool:
     return run is None or run.status != dg.DagsterRunStatus.STARTED
 
 
-class Total:
-    """The rounds of a run, added up."""
+@dataclass(slots=True)
+class _Table:
+    """A table in this run: all that it did, and the error that holds it up."""
 
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.seconds = 0.0
-        self.batches = self.skipped = 0
-        self.first: Progress | None = None
-        self.last: Progress | None = None
-        self.lag_s: float | None = None
-        self.gap: tuple[int, int] | None = None
+    of: Consumption
+    total: Total = field(default_factory=Total)
+    error: BinlogSyncError | None = None
+    tries: int = 0
+
+
+@dataclass(slots=True)
+class _Run:
+    context: dg.AssetExecutionContext
+    config: ConsumeConfig
+    tables: Mapping[tuple[str, str], _Table]
 
     @property
     def changes(self) -> int:
-        """Changes done."""
-        return self.counts.total()
+        """Done in this run."""
+        return sum(table.total.changes for table in self.tables.values())
 
-    def add(self, done: Consumed) -> None:
-        """One round more."""
-        self.counts.update(done.counts)
-        self.seconds += done.seconds
-        self.batches += done.batches
-        self.skipped += done.skipped
-        self.first = self.first or done.first
-        self.last = done.last or self.last or done.progress
-        self.lag_s = done.lag_s if done.lag_s is not None else self.lag_s
-        self.gap = self.gap or done.gap
+    def work(self, stop: StopFlag) -> None:
+        """Until nothing comes for idle_s, max_s is over, or somebody asks for a stop."""
+        config = self.config
+        options = CrewOptions(
+            first_round_s=FIRST_ROUND_S, round_s=config.report_s, first_wait_s=config.retry_s,
+            longest_wait_s=max(60.0, config.retry_s),
+        )  # fmt: skip
+        ends_at, look_at = time.monotonic() + config.max_s, 0.0
+        with Crew(self._works(), self._reader, options, stop) as crew:
+            while not stop.is_set() and time.monotonic() < ends_at and crew.quiet_s() <= config.idle_s:
+                self._take(crew.reports(LOOK_S), is_last=False)
+                if time.monotonic() > look_at:
+                    look_at = time.monotonic() + FIRST_ROUND_S
+                    if _is_over(self.context):
+                        stop.ask("the run was ended")
+            crew.end()
+            self._take(crew.reports(0), is_last=True)
 
+    def results(self) -> Iterator[Made]:
+        """A materialization of each table that is not held up, and the checks of all."""
+        with ExitStack() as stack:
+            reader: StreamReader | None = None
+            for table in self.tables.values():
+                key = table.of.name.consumer_key
+                checks = [_handled(key, table.error)]
+                if table.error is not None:
+                    yield from checks
+                    continue
+                reader = reader or stack.enter_context(self._reader())
+                waiting = reader.pending(table.of.durable)
+                left = waiting.num_pending + waiting.num_ack_pending if waiting is not None else 0
+                checks += [_backlog(key, left), _no_gap(key, table.total.gap)]
+                yield dg.MaterializeResult(
+                    asset_key=key, metadata=self._metadata(table, table.total), check_results=checks
+                )
 
-def _rounds(
-    context: dg.AssetExecutionContext,
-    config: ConsumeConfig,
-    consumption: Consumption,
-    reader: StreamReader,
-    stop: StopFlag,
-) -> Total:
-    """Consume until nothing comes for idle_s, max_s is over or a signal comes; a materialization after each round."""
-    warehouse: Warehouse = context.resources.warehouse
-    target = consumption.target(warehouse.path)
-    total, ends_at = Total(), time.monotonic() + config.max_s
-    round_s = min(FIRST_ROUND_S, config.report_s)
-    while not stop.is_set() and (left_s := ends_at - time.monotonic()) > 0:
-        options = ConsumeOptions(
-            client_id=consumption.client_id,
-            max_changes=config.max_changes,
-            idle_s=config.idle_s,
-            max_s=min(left_s, round_s),
-        )
-        # Longer than idle_s, or no round would ever find that nothing comes.
-        round_s = max(config.report_s, config.idle_s + 1.0)
-        done = consume(reader, consumption.table, target, options, stop)
-        total.add(done)
-        if done.is_drained:
-            break
-        if _is_over(context):
-            stop.ask("the run was ended")
-        if done.changes and not stop.is_set() and time.monotonic() < ends_at:
-            part = Total()
-            part.add(done)
-            shown = metadata(part, config, consumption, warehouse)
-            context.log_event(dg.AssetMaterialization(consumption.name.consumer_key, metadata=shown))
-    return total
+    def _works(self) -> list[Work]:
+        path = self.context.resources.warehouse.path
+        return [
+            Work(
+                table.of.table,
+                table.of.target(path),
+                ConsumeOptions(client_id=table.of.client_id, max_changes=self.config.max_changes),
+            )
+            for table in self.tables.values()
+        ]
 
+    def _reader(self) -> Any:
+        source = next(iter(self.tables.values())).of.name.source
+        return self.context.resources.jetstream.reader(source)
 
-def metadata(
-    total: Total, config: ConsumeConfig, consumption: Consumption, warehouse: Warehouse
-) -> Mapping[str, dg.MetadataValue]:
-    """What the asset page shows of a run or a round."""
-    # Snapshots and truncations are rare: shown when there was one, so that no plot of noughts stands in the way.
-    counts = {op: total.counts.get(op, 0) for op in OPS}
-    shown: dict[str, dg.MetadataValue] = {
-        "changes": dg.MetadataValue.int(total.changes),
-        **{OPS[op]: dg.MetadataValue.int(count) for op, count in counts.items() if count or op in "cud"},
-        "changes_per_s": dg.MetadataValue.float(round(total.changes / max(total.seconds, 1e-3), 1)),
-        "seconds": dg.MetadataValue.float(round(total.seconds, 1)),
-        "transactions": dg.MetadataValue.int(total.batches),
-        "done_before": dg.MetadataValue.int(total.skipped),
-    }
-    if total.lag_s is not None:
-        shown["lag_s"] = dg.MetadataValue.float(round(total.lag_s, 3))
-    if total.first is not None:
-        shown["first_position"] = dg.MetadataValue.text(f"{total.first.file}:{total.first.pos} row {total.first.row}")
-    if total.last is not None:
-        shown["last_position"] = dg.MetadataValue.text(f"{total.last.file}:{total.last.pos} row {total.last.row}")
-        shown["stream_sequence"] = dg.MetadataValue.int(total.last.sequence)
-        shown["changes_ever"] = dg.MetadataValue.int(total.last.changes)
-    if consumption.shows is not None:
-        shown |= _table(warehouse, consumption.shows, config.preview_rows)
-    return shown
+    def _take(self, reports: Iterable[Report], *, is_last: bool) -> None:
+        """Note what was done and what failed, and say it on the table's page."""
+        for report in reports:
+            table = self.tables[report.table]
+            name = table.of.name
+            if report.error is not None:
+                is_new = _fault(report.error) != _fault(table.error)
+                table.error, table.tries = report.error, report.tries
+                if is_new:
+                    shown = trouble(report.error, name, report.tries)
+                    self.context.log_event(dg.AssetObservation(name.consumer_key, metadata=shown))
+                    self.context.log.error(f"{name} is held up: {report.error}")
+            elif report.done is not None:
+                table.error = None
+                table.total.add(report.done)
+                if report.done.changes and not is_last:
+                    part = Total()
+                    part.add(report.done)
+                    shown = dict(self._metadata(table, part))
+                    self.context.log_event(dg.AssetMaterialization(name.consumer_key, metadata=shown))
 
-
-def _table(warehouse: Warehouse, table: tuple[str, str], limit: int) -> dict[str, dg.MetadataValue]:
-    """Row count and first rows; why not, when the file is held by somebody: the changes themselves are stored."""
-    try:
-        rows = count_rows(warehouse.file(), *table)
-        if rows is None:
-            return {}
-        shown: dict[str, dg.MetadataValue] = {"dagster/row_count": dg.MetadataValue.int(rows)}
-        if rows and limit:
-            shown["preview"] = dg.MetadataValue.md(first_rows(warehouse.file(), *table, limit))
-    except ConsumeError as error:
-        return {"preview": dg.MetadataValue.text(f"not shown: {error}")}
-    return shown
+    def _metadata(self, table: _Table, total: Total) -> Mapping[str, dg.MetadataValue]:
+        shows = table.of.shows
+        shown = ShownTable(shows, self.config.preview_rows) if shows else None
+        return metadata(total, shown, self.context.resources.warehouse)
 
 
-def failure(error: BinlogSyncError, name: TableName) -> dg.Failure:
-    """The Failure that the run page shows: which change, where, what was raised and what to do."""
-    shown: dict[str, dg.MetadataValue] = {
-        "error": dg.MetadataValue.text(type(error).__name__),
-        "table": dg.MetadataValue.text(str(name)),
-        "what_to_do": dg.MetadataValue.text(
-            next((text for kind, text in ADVICE if isinstance(error, kind)), "See the message.")
-        ),
-    }
-    if isinstance(error, HandlerError):
-        shown["change_id"] = dg.MetadataValue.text(error.change_id)
-        shown["position"] = dg.MetadataValue.text(error.position)
-        shown["tries"] = dg.MetadataValue.int(error.tries)
-    if error.__cause__ is not None:
-        lines = "".join(traceback.format_exception(error.__cause__))
-        shown["traceback"] = dg.MetadataValue.md(f"```\n{lines}```")
-    return dg.Failure(description=f"{type(error).__name__}: {error}", metadata=shown, allow_retries=False)
+def _fault(error: BinlogSyncError | None) -> str:
+    """What holds a table up, the same for each try of one change."""
+    return error.change_id if isinstance(error, HandlerError) else str(error or "")
+
+
+def _handled(key: dg.AssetKey, error: BinlogSyncError | None) -> dg.AssetCheckResult:
+    said = "No change is held up." if error is None else f"Held up: {error}"
+    return dg.AssetCheckResult(passed=error is None, check_name="handled", asset_key=key, description=said)
 
 
 def _backlog(key: dg.AssetKey, waiting: int) -> dg.AssetCheckResult:

@@ -17,7 +17,7 @@ from pipelines.discovery import Found, find
 from pipelines.keys import binlog_key, safe_part
 from pipelines.maintenance import prune_job, prune_schedule
 from pipelines.sources import SourceSettings, configured_sources, tail_config
-from pipelines.tables import TableAsset
+from pipelines.tables import TableAsset, consumers_asset
 from pipelines.tail import TailConfig, tail_job, tail_job_name
 from resources import environment
 from resources.audit import AuditLog
@@ -45,14 +45,15 @@ def build(sources: Sequence[SourceSettings], found: Found, options: TailConfig, 
         tables = found.of(source.name)
         assets += [
             binlog_spec(source.name),
-            *(part for table in tables for part in (*table.upstream, table.definition)),
+            *(spec for table in tables for spec in table.upstream),
         ]
         checks += [*binlog_checks(source.name), *parity_checks(tables, source.mysql_key)]
         jobs.append(tail_job(source.name, options, source.mysql_key))
         sensors.append(tail_sensor(source.name, tail_job_name(source.name), running=running))
         if tables:
+            assets.append(consumers_asset(source.name, tables))
             job = consume_job(source.name, tables)
-            jobs.append(job)
+            jobs += [job, *(table_job(table) for table in tables)]
             sensors.append(backlog_sensor(source.name, job.name, [watched(table) for table in tables], running=running))
     return dg.Definitions(
         assets=assets,
@@ -88,7 +89,7 @@ def binlog_spec(source: str) -> dg.AssetSpec:
 
 
 def consume_job(source: str, tables: Sequence[TableAsset]) -> Any:
-    """The job `consume_<source>` whose runs the backlog sensor asks for, each for one table."""
+    """The job `consume_<source>` whose runs the backlog sensor asks for: all tables of the source, or some."""
     return dg.define_asset_job(
         f"consume_{safe_part(source)}",
         selection=dg.AssetSelection.assets(*(table.key for table in tables)),
@@ -97,10 +98,20 @@ def consume_job(source: str, tables: Sequence[TableAsset]) -> Any:
     )
 
 
+def table_job(table: TableAsset) -> Any:
+    """The job of one table alone, for a person."""
+    return dg.define_asset_job(
+        table.name.job_name,
+        selection=dg.AssetSelection.assets(table.key),
+        executor_def=dg.in_process_executor,
+        description=f"Consumes {table.name} alone: drains what waits, and stays while changes come.",
+    )
+
+
 def watched(table: TableAsset) -> WatchedTable:
     """What the backlog sensor has to know of a table."""
     name = table.name
-    checks = tuple(table.definition.check_keys)
+    checks = tuple(spec.key for spec in table.check_specs)
     return WatchedTable(name.database, name.table, name.consumer_key, table.durable, name.run_tag, checks)
 
 

@@ -6,8 +6,8 @@ A table has one asset key in each of three groups, so that the lineage reads fro
     nats/<source>/<database>/<table>      its subject           (external, materialised by the tail)
     tables/<source>/<database>/<table>    its consumer          (materialised by consumer runs)
 
-Dagster allows letters, digits and _ in names of ops; MySQL allows nearly anything. So key parts are sanitised, the
-real names are kept in metadata, and two tables that fall on one key are refused.
+Dagster allows letters, digits and _ in names of ops and jobs; MySQL allows nearly anything. So key parts are sanitised,
+the real names are kept in metadata, and two tables that fall on one key are refused.
 """
 
 import re
@@ -65,13 +65,13 @@ class TableName:
         return dg.AssetKey(["tables", *self.parts])
 
     @property
-    def op_name(self) -> str:
-        """Of the consumer's op; also unique where the parts hold _ themselves, save for two in a row."""
+    def job_name(self) -> str:
+        """Of the job for this table alone; also unique where the parts hold _ themselves, save for two in a row."""
         return "consume__" + "__".join(self.parts)
 
     @property
     def run_tag(self) -> str:
-        """Value of the tag binlogsync/consumer: one run at a time for each."""
+        """Its name in the tag binlogsync/consumer."""
         return f"{self.source}.{self}"
 
 
@@ -81,14 +81,14 @@ def binlog_key(source: str) -> dg.AssetKey:
 
 
 def refuse_collisions(names: list[TableName]) -> None:
-    """Raise ConfigError when two tables would get one key or one op name, naming both."""
-    for what in ("consumer_key", "op_name"):
+    """Raise ConfigError when two tables would get one key or one job name, naming both."""
+    for what in ("consumer_key", "job_name"):
         seen: dict[object, TableName] = {}
         for name in names:
             other = seen.setdefault(getattr(name, what), name)
             if other is not name:
                 raise ConfigError(
-                    f"{other} and {name} of source {name.source} both become {name.op_name} in Dagster; "
+                    f"{other} and {name} of source {name.source} both become {name.job_name} in Dagster; "
                     "keep one of them, or consume the other outside of Dagster with binlogsync.Consumer"
                     if other != name
                     else f"{name} of source {name.source} has two consumers; remove one from pipelines/consumers"

@@ -1,18 +1,19 @@
 """Assets made from tables: `mirror` needs no code, `table_consumer` a model and a handler.
 
 Each is a `TableAsset`: the consumer's asset with its checks, and the table and its stream as upstream assets, so that
-the lineage is complete. A run drains what waits and stays while changes come (`idle_s`, `max_s`), because a run costs
-seconds to start. Progress lies in the DuckDB file beside the rows, so a run may be killed at any moment.
+the lineage is complete. All tables of a source are assets of one step (`consumers_asset`), any of which a run may ask
+for. A run drains what waits and stays while changes come (`idle_s`, `max_s`), because a run costs seconds to start.
+Progress lies in the DuckDB file beside the rows, so a run may be killed at any moment.
 
 The DuckDB file has no Dagster pool, on purpose: a slot is held for as long as a run is at work, and runs of several
 tables that stay for an hour would shut each other out. They share the file by holding it for one short transaction at
 a time instead, and by waiting for each other there (binlogsync/duckfile.py).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar, overload
+from typing import TypeVar, overload
 
 import dagster as dg
 
@@ -20,13 +21,17 @@ from binlogsync.errors import ConfigError
 from binlogsync.handlers import HandlerFunction
 from binlogsync.handling import Handler, Retry
 from binlogsync.models import table_name
-from binlogsync.subjects import durable_name
 from binlogsync.targets import Mirror, Target
-from pipelines.consuming import ConsumeConfig, Consumption, run_consumer
-from pipelines.keys import TableName, binlog_key
+from pipelines.consuming import ConsumeConfig, Consumption, Made, run_consumers
+from pipelines.keys import TableName, binlog_key, safe_part
 from pipelines.sources import default_source
 
 CLIENT_ID = "dagster"
+CHECKS = (
+    ("handled", "No change is held up by a handler that fails or a model that does not fit."),
+    ("backlog", "Little or nothing waits in the stream after the run."),
+    ("no_gap", "The stream dropped nothing before it was consumed."),
+)
 M = TypeVar("M")
 
 
@@ -35,16 +40,19 @@ class TableAsset:
     """A table of a source and its consumer in Dagster.
 
     Attributes:
-        name: of the table.
-        definition: the consumer's asset.
-        client_id: whose progress it is.
+        consumption: what is consumed, and into what.
+        options: how the asset looks.
         is_mirror: True when it keeps a DuckDB table equal to MySQL's.
     """
 
-    name: TableName
-    definition: dg.AssetsDefinition
-    client_id: str
+    consumption: Consumption
+    options: "AssetOptions"
     is_mirror: bool
+
+    @property
+    def name(self) -> TableName:
+        """Of the table."""
+        return self.consumption.name
 
     @property
     def key(self) -> dg.AssetKey:
@@ -54,7 +62,28 @@ class TableAsset:
     @property
     def durable(self) -> str:
         """Of the consumer in JetStream."""
-        return durable_name(self.client_id, self.name.database, self.name.table)
+        return self.consumption.durable
+
+    @property
+    def spec(self) -> dg.AssetSpec:
+        """The consumer's asset."""
+        name, options = self.name, self.options
+        within = options.fresh_within
+        return dg.AssetSpec(
+            name.consumer_key,
+            deps=[name.stream_key],
+            group_name=options.group,
+            kinds={"duckdb"},
+            description=options.description,
+            metadata=_names(name),
+            tags=dict(options.tags),
+            freshness_policy=None if within is None else dg.FreshnessPolicy.time_window(fail_window=within),
+        )
+
+    @property
+    def check_specs(self) -> list[dg.AssetCheckSpec]:
+        """The checks that are made in the consumer's own step."""
+        return [dg.AssetCheckSpec(name, asset=self.key, description=text) for name, text in CHECKS]
 
     @property
     def upstream(self) -> tuple[dg.AssetSpec, dg.AssetSpec]:
@@ -106,7 +135,7 @@ def mirror(
     consumption = Consumption(
         name, client_id, lambda path: Mirror(path, name.database, name.table), (name.database, name.table)
     )
-    return TableAsset(name, _asset(consumption, options), client_id, is_mirror=True)
+    return TableAsset(consumption, options, is_mirror=True)
 
 
 @overload
@@ -183,43 +212,25 @@ def table_consumer(
         def target(path: str) -> Target:
             return Handler(model, handler, path, retry)
 
-        return TableAsset(
-            name, _asset(Consumption(name, client_id, target, shown.shows), shown), client_id, is_mirror=False
-        )
+        return TableAsset(Consumption(name, client_id, target, shown.shows), shown, is_mirror=False)
 
     return make if handler is None else make(handler)
 
 
-def _asset(consumption: Consumption, options: AssetOptions) -> dg.AssetsDefinition:
-    """One step with one asset and its checks."""
-    name = consumption.name
-    within = options.fresh_within
-    spec = dg.AssetSpec(
-        name.consumer_key,
-        deps=[name.stream_key],
-        group_name=options.group,
-        kinds={"duckdb"},
-        description=options.description,
-        metadata=_names(name),
-        tags=dict(options.tags),
-        freshness_policy=None if within is None else dg.FreshnessPolicy.time_window(fail_window=within),
-    )
+def consumers_asset(source: str, tables: Sequence[TableAsset]) -> dg.AssetsDefinition:
+    """The step that consumes tables of a source: any of them, each in a thread of its own."""
+    by_key = {table.key: table.consumption for table in tables}
 
     @dg.multi_asset(
-        name=name.op_name,
-        specs=[spec],
-        check_specs=[
-            dg.AssetCheckSpec(
-                "backlog", asset=spec.key, description="Little or nothing waits in the stream after the run."
-            ),
-            dg.AssetCheckSpec(
-                "no_gap", asset=spec.key, description="The stream dropped nothing before it was consumed."
-            ),
-        ],
+        name=f"consumers_{safe_part(source)}",
+        specs=[table.spec for table in tables],
+        check_specs=[check for table in tables for check in table.check_specs],
+        can_subset=True,
         required_resource_keys={"jetstream", "warehouse"},
     )
-    def _consume(context: dg.AssetExecutionContext, config: ConsumeConfig) -> Iterator[dg.MaterializeResult[Any]]:
-        yield run_consumer(context, config, consumption)
+    def _consume(context: dg.AssetExecutionContext, config: ConsumeConfig) -> Iterator[Made]:
+        asked = [by_key[key] for key in by_key if key in context.selected_asset_keys]
+        yield from run_consumers(context, config, asked)
 
     return _consume
 

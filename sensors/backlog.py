@@ -1,9 +1,9 @@
-"""Sees which tables have changes that their consumer has not handled, and asks for a run of each.
+"""Sees which tables have changes that their consumer has not handled, and asks for one run of all that may go on.
 
-One sensor for all tables of a source, one short connection a tick, two questions a table at most. A table whose
-consumer is at work is left alone: a run stays while changes come, so few and long runs do the work. A consumer that
-failed is asked for again after a while that doubles with each failure in a row. A broker that cannot be reached fails
-the tick.
+One sensor for all tables of a source, one short connection a tick, two questions a table at most. The run watches the
+tables without a backlog as well, and stays while changes come, so few and long runs do the work. A table that a run is
+at work on is left alone. One that failed is asked for again after a while that doubles with each failure in a row; the
+others do not wait for it. A broker that cannot be reached fails the tick.
 """
 
 import time
@@ -17,7 +17,9 @@ from binlogsync.stream import StreamReader
 from resources.jetstream import JetStream
 
 CONSUMER_TAG = "binlogsync/consumer"
-RUNS_LOOKED_AT = 12
+FAILED_TAG = "binlogsync/failed"
+"""Tag of a run that failed: the keys of the assets that were held up, joined by blanks. The others were done."""
+RUNS_LOOKED_AT = 40
 PATIENCE_S = 5.0
 
 UNFINISHED = [
@@ -27,6 +29,7 @@ UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class WatchedTable:
         database, table: real names.
         key: of the consumer's asset.
         durable: in JetStream.
-        run_tag: value of the tag binlogsync/consumer, "<source>.<database>.<table>".
+        run_tag: what names it in the tag binlogsync/consumer, "<source>.<database>.<table>".
         checks: of the asset, those of the consumer's own step; others may be costly and are not asked for.
     """
 
@@ -91,7 +94,7 @@ def backlog_sensor(
                 backlog = pending(reader, tables)
         except WireError as error:
             return dg.SkipReason(str(error))
-        return requests(context.instance, tables, backlog, rules or RetryRules())
+        return requests(context.instance, job_name, backlog, rules or RetryRules())
 
     return _consume
 
@@ -111,45 +114,61 @@ def pending(reader: StreamReader, tables: Iterable[WatchedTable]) -> Mapping[Wat
 
 def requests(
     instance: dg.DagsterInstance,
-    tables: Sequence[WatchedTable],
+    job_name: str,
     backlog: Mapping[WatchedTable, int],
     rules: RetryRules,
     clock: Callable[[], float] = time.time,
 ) -> dg.SensorResult | dg.SkipReason:
-    """A run for each table with a backlog that is neither at work nor backing off; else a sentence on each."""
-    busy_tags, busy_keys = _at_work(instance)
-    asked: list[dg.RunRequest] = []
+    """One run of the job, when there is a backlog, for all tables that are neither at work nor backing off.
+
+    Else a sentence on each.
+    """
+    busy = _at_work(instance, job_name, backlog)
+    ended = instance.get_run_records(dg.RunsFilter(job_name=job_name, statuses=ENDED), limit=RUNS_LOOKED_AT)
+    free: list[WatchedTable] = []
     said: list[str] = []
-    for table in tables:
-        name, waiting = f"{table.database}.{table.table}", backlog[table]
-        if table.run_tag in busy_tags or table.key in busy_keys:
+    for table, waiting in backlog.items():
+        name = f"{table.database}.{table.table}"
+        if table.key in busy:
             said.append(f"{name}: its consumer is at work")
-        elif not waiting:
-            said.append(f"{name}: nothing waits")
-        elif (wait := _wait_s(instance, table, rules, clock())) > 0:
-            said.append(f"{name}: {waiting} message(s) wait; its last run failed, next try in {wait:.0f} s")
+        elif (wait := _wait_s(ended, table, rules, clock())) > 0:
+            said.append(f"{name}: {waiting} message(s) wait; it was held up, next try in {wait:.0f} s")
         else:
-            tags = {CONSUMER_TAG: table.run_tag, "dagster/max_retries": "0"}
-            asked.append(dg.RunRequest(asset_selection=[table.key], asset_check_keys=[*table.checks], tags=tags))
-    return dg.SensorResult(run_requests=asked) if asked else dg.SkipReason("; ".join(said) or "no table has a consumer")
+            free.append(table)
+            said.append(f"{name}: {f'{waiting} message(s) wait' if waiting else 'nothing waits'}")
+    if not any(backlog[table] for table in free):
+        return dg.SkipReason("; ".join(said) or "no table has a consumer")
+    # The tables of two runs are never the same, so neither is the first of them.
+    tags = {CONSUMER_TAG: free[0].run_tag, "dagster/max_retries": "0"}
+    checks = [check for table in free for check in table.checks]
+    keys = [table.key for table in free]
+    return dg.SensorResult(run_requests=[dg.RunRequest(asset_selection=keys, asset_check_keys=checks, tags=tags)])
 
 
-def _at_work(instance: dg.DagsterInstance) -> tuple[set[str], set[dg.AssetKey]]:
-    """Consumer tags and asset keys of the runs that have not ended: a person may have launched one without the tag."""
-    runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
-    tags = {run.tags[CONSUMER_TAG] for run in runs if CONSUMER_TAG in run.tags}
-    keys = {key for run in runs for key in (run.asset_selection or ())}
-    return tags, keys
+def _at_work(instance: dg.DagsterInstance, job_name: str, tables: Iterable[WatchedTable]) -> set[dg.AssetKey]:
+    """Assets of the runs that have not ended, those that a person launched too."""
+    busy: set[dg.AssetKey] = set()
+    for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
+        if run.asset_selection is not None:
+            busy |= run.asset_selection
+        elif run.job_name == job_name:
+            busy |= {table.key for table in tables}
+    return busy
 
 
-def _wait_s(instance: dg.DagsterInstance, table: WatchedTable, rules: RetryRules, now: float) -> float:
-    """Seconds until a consumer whose last runs failed is tried again."""
-    records = instance.get_run_records(dg.RunsFilter(tags={CONSUMER_TAG: table.run_tag}), limit=RUNS_LOOKED_AT)
-    failures = 0
-    for record in records:
-        if record.dagster_run.status != dg.DagsterRunStatus.FAILURE:
+def _wait_s(ended: Sequence[dg.RunRecord], table: WatchedTable, rules: RetryRules, now: float) -> float:
+    """Seconds until a table that held up its last runs is tried again."""
+    failed: list[dg.RunRecord] = []
+    for record in ended:
+        run = record.dagster_run
+        if run.asset_selection is not None and table.key not in run.asset_selection:
+            continue
+        held_up = run.tags.get(FAILED_TAG)
+        if run.status != dg.DagsterRunStatus.FAILURE or (
+            held_up is not None and table.key.to_user_string() not in held_up.split()
+        ):
             break
-        failures += 1
-    if not failures:
+        failed.append(record)
+    if not failed:
         return 0.0
-    return rules.wait_s(failures, now - (records[0].end_time or records[0].create_timestamp.timestamp()))
+    return rules.wait_s(len(failed), now - (failed[0].end_time or failed[0].create_timestamp.timestamp()))

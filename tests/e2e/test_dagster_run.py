@@ -17,6 +17,7 @@ from duckdb import DuckDBPyConnection
 from binlogsync import embedded
 from binlogsync.change import Change
 from binlogsync.duckfile import DuckFile
+from binlogsync.handling import Retry
 from binlogsync.stores import Lease
 from binlogsync.stores.sqlite import SQLitePositions
 from pipelines.consuming import ConsumeConfig
@@ -80,11 +81,12 @@ class World:
             found = made.evaluate_tick(context)
         return list(found.run_requests or []), found.skip_message or ""
 
-    def consume(self, built: dg.Definitions, table: TableAsset, idle_s: float = 0.5) -> dg.ExecuteInProcessResult:
+    def consume(self, built: dg.Definitions, *tables: TableAsset, idle_s: float = 0.5) -> dg.ExecuteInProcessResult:
         job = built.resolve_implicit_global_asset_job_def()
-        config = dg.RunConfig(ops={table.name.op_name: ConsumeConfig(idle_s=idle_s, max_s=150)})
+        config = dg.RunConfig(ops={f"consumers_{self.source}": ConsumeConfig(idle_s=idle_s, max_s=150)})
+        keys = [table.key for table in tables]
         return job.execute_in_process(
-            instance=self.instance, run_config=config, asset_selection=[table.key], raise_on_error=False
+            instance=self.instance, run_config=config, asset_selection=keys, raise_on_error=False
         )
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
@@ -150,8 +152,8 @@ def test_from_the_binlog_to_the_mirror_and_the_handler(world: World) -> None:
     world.mysql.execute("INSERT INTO notes VALUES (1, 'first')")
     assert world.tail(built).success
     asked, _ = world.tick(built, f"consume_{world.source}")
-    assert {key for request in asked for key in request.asset_selection or ()} == {orders.key, notes.key}
-    assert all(world.consume(built, table).success for table in (orders, notes))
+    assert [request.asset_selection for request in asked] == [[orders.key, notes.key]]
+    assert world.consume(built, orders, notes).success
     world.assert_mirrored("orders")
 
     world.mysql.execute("UPDATE orders SET total = total + 1, id = id + 10 WHERE id = 1")
@@ -159,9 +161,8 @@ def test_from_the_binlog_to_the_mirror_and_the_handler(world: World) -> None:
     world.mysql.execute("UPDATE notes SET text = 'second' WHERE id = 1")
     world.mysql.execute("DELETE FROM notes")
     assert world.tail(built).success
-    done, noted = world.consume(built, orders), world.consume(built, notes)
+    done = world.consume(built, orders, notes)
     assert done.success
-    assert noted.success
     world.assert_mirrored("orders")
     expected = [("c", None, "first"), ("u", "first", "second"), ("d", "second", None)]
     assert world.rows("SELECT * FROM versions") == expected
@@ -170,7 +171,9 @@ def test_from_the_binlog_to_the_mirror_and_the_handler(world: World) -> None:
     shown = materialization(done, orders.key)
     assert (shown["updated"], shown["deleted"], shown["created"], shown["dagster/row_count"]) == (1, 1, 0, 1)
     assert "13.50" in shown["preview"]
-    assert {check.check_name: check.passed for check in done.get_asset_check_evaluations()} == {
+    checks = [check for check in done.get_asset_check_evaluations() if check.asset_key == orders.key]
+    assert {check.check_name: check.passed for check in checks} == {
+        "handled": True,
         "backlog": True,
         "no_gap": True,
         "row_count": True,
@@ -198,20 +201,31 @@ def test_the_tail_reports_what_it_did(world: World) -> None:
 
 def test_a_failing_handler_holds_its_own_table_only(world: World) -> None:
     orders = mirror(f"{world.source}.orders")
-    notes = table_consumer(Note, refuse, table=f"{world.source}.notes")
+    notes = table_consumer(Note, refuse, table=f"{world.source}.notes", retry=Retry(tries=5, first_wait_s=0.01))
     built = world.definitions(orders, notes)
     world.mysql.execute("INSERT INTO notes VALUES (1, 'first')")
     world.mysql.execute("INSERT INTO orders VALUES (1, 'Ada', 1, NULL)")
     assert world.tail(built).success
-    failed = world.consume(built, notes)
-    assert not failed.success
-    data: Any = next(event.step_failure_data for event in failed.all_events if event.is_step_failure)
+    done = world.consume(built, orders, notes)
+    assert not done.success
+    data: Any = next(event.step_failure_data for event in done.all_events if event.is_step_failure)
     assert "not today" in data.user_failure_data.description
     assert data.user_failure_data.metadata["tries"].value == 5
-    assert world.consume(built, orders).success
+    assert "refuse" in data.user_failure_data.metadata["traceback"].value
     world.assert_mirrored("orders")
-    asked, _ = world.tick(built, f"consume_{world.source}")
-    assert [key for request in asked for key in request.asset_selection or ()] == [notes.key]
+    assert materialization(done, orders.key)["changes"] == 1
+    assert {event.asset_key for event in done.get_asset_materialization_events()} == {orders.key}
+    checks = {
+        (check.asset_key, check.check_name): check.passed
+        for check in done.get_asset_check_evaluations()
+        if check.check_name == "handled"
+    }
+    assert checks == {(orders.key, "handled"): True, (notes.key, "handled"): False}
+    [seen] = world.instance.fetch_observations(notes.key, limit=10).records
+    assert seen.asset_observation is not None
+    assert str(seen.asset_observation.metadata["change_id"].value).endswith(":0")
+    asked, said = world.tick(built, f"consume_{world.source}")
+    assert [key for request in asked for key in request.asset_selection or ()] == [orders.key, notes.key], said
 
 
 def test_a_signal_ends_a_consumer_in_good_order(world: World) -> None:

@@ -33,7 +33,7 @@ def test_parts_hold_only_what_dagster_allows(text: str, source: str, parts: tupl
 @given(st.text(min_size=1), st.text(min_size=1))
 def test_any_name_of_mysql_becomes_a_name_of_dagster(database: str, table: str) -> None:
     name = TableName("main", database, table)
-    assert DAGSTER_NAME.match(name.op_name)
+    assert DAGSTER_NAME.match(name.job_name)
     assert all(DAGSTER_NAME.match(part) for part in name.consumer_key.path)
 
 

@@ -12,10 +12,10 @@ import pytest
 
 from binlogsync.change import Change
 from binlogsync.errors import ConfigError, HandlerError, ModelError
-from pipelines.consuming import failure
 from pipelines.discovery import find
 from pipelines.keys import TableName, binlog_key
-from pipelines.tables import mirror, table_consumer
+from pipelines.shown import failure
+from pipelines.tables import consumers_asset, mirror, table_consumer
 
 
 @dataclass
@@ -44,19 +44,18 @@ def on_frame(frame: pd.DataFrame) -> None:
 
 def test_the_lineage_leads_from_the_table_over_the_stream_to_the_consumer() -> None:
     made = mirror("shop.order-items", source="main")
-    spec = next(iter(made.definition.specs))
+    spec = made.spec
     table, stream = made.upstream
     assert spec.key == made.key == dg.AssetKey(["tables", "main", "shop", "order_items"])
     assert [dep.asset_key for dep in spec.deps] == [stream.key]
     assert {dep.asset_key for dep in stream.deps} == {table.key, binlog_key("main")}
     assert (spec.metadata["mysql/database"], spec.metadata["mysql/table"]) == ("shop", "order-items")
-    assert made.definition.op.name == "consume__main__shop__order_items"
     assert made.durable == "dagster=shop=order-items"
 
 
 def test_every_consumer_has_its_checks() -> None:
-    names = {spec.name for spec in mirror("shop.orders", source="main").definition.check_specs}
-    assert names == {"backlog", "no_gap"}
+    names = {spec.name for spec in mirror("shop.orders", source="main").check_specs}
+    assert names == {"handled", "backlog", "no_gap"}
 
 
 def test_the_table_comes_from_the_model_or_is_given() -> None:
@@ -70,7 +69,7 @@ def test_it_is_a_decorator_too() -> None:
         """Sees every hole."""
 
     assert holes.name == TableName("main", "treehole", "holes")
-    assert next(iter(holes.definition.specs)).description == "Sees every hole."
+    assert holes.spec.description == "Sees every hole."
 
 
 def test_a_handler_of_frames_needs_no_model() -> None:
@@ -79,7 +78,7 @@ def test_a_handler_of_frames_needs_no_model() -> None:
 
 def test_the_description_comes_from_the_handler() -> None:
     made = table_consumer(Hole, on_hole, source="main")
-    assert next(iter(made.definition.specs)).description == "Sees every hole."
+    assert made.spec.description == "Sees every hole."
 
 
 def test_what_cannot_work_is_refused_when_it_is_defined() -> None:
@@ -95,22 +94,35 @@ def test_what_cannot_work_is_refused_when_it_is_defined() -> None:
         mirror("orders", source="main")
 
 
-def test_no_consumer_has_a_retry_policy_or_a_pool() -> None:
-    op = mirror("shop.orders", source="main").definition.op
-    assert getattr(op, "retry_policy", None) is None
-    assert getattr(op, "pool", None) is None
+def test_the_tables_of_a_source_are_one_step_without_a_retry_policy_or_a_pool() -> None:
+    tables = [mirror("shop.orders", source="main"), table_consumer(Hole, on_hole, source="main")]
+    made = consumers_asset("main", tables)
+    assert made.keys == {table.key for table in tables}
+    assert made.can_subset
+    assert getattr(made.op, "retry_policy", None) is None
+    assert getattr(made.op, "pool", None) is None
+
+
+def handler_error(table: str) -> HandlerError:
+    error = HandlerError(f"{table}: it failed", table=table, change_id="g:7", position="b.1:4", tries=5)
+    error.__cause__ = ValueError("no such customer")
+    return error
 
 
 def test_a_failing_handler_shows_its_change_and_the_traceback() -> None:
-    error = HandlerError(
-        "shop.orders: the handler failed", table="shop.orders", change_id="g:7", position="b.1:4", tries=5
-    )
-    error.__cause__ = ValueError("no such customer")
-    made = failure(error, TableName("main", "shop", "orders"))
+    made = failure({TableName("main", "shop", "orders"): (handler_error("shop.orders"), 15)})
     assert made.allow_retries is False
     assert made.metadata["change_id"].value == "g:7"
-    assert made.metadata["tries"].value == 5
+    assert made.metadata["tries"].value == 15
     assert "no such customer" in str(made.metadata["traceback"].value)
+
+
+def test_several_failing_tables_are_told_apart() -> None:
+    names = [TableName("main", "shop", table) for table in ("orders", "items")]
+    made = failure({name: (handler_error(str(name)), 5) for name in names})
+    assert made.metadata["tables"].value == "shop.orders, shop.items"
+    assert made.metadata["shop.items: change_id"].value == "g:7"
+    assert "shop.orders: HandlerError: shop.orders: it failed" in str(made.description)
 
 
 @pytest.fixture

@@ -1,9 +1,12 @@
 """Which tables the backlog sensor asks runs for, against a real (ephemeral) instance."""
 
+import time
+from collections.abc import Iterator
+
 import dagster as dg
 import pytest
 
-from sensors.backlog import CONSUMER_TAG, RetryRules, WatchedTable, requests
+from sensors.backlog import CONSUMER_TAG, FAILED_TAG, UNFINISHED, RetryRules, WatchedTable, requests
 
 ORDERS = WatchedTable("shop", "orders", dg.AssetKey(["tables", "main", "shop", "orders"]), "orders", "main.shop.orders")
 HOLES = WatchedTable(
@@ -23,63 +26,94 @@ JOB = dg.define_asset_job("consume", selection=[orders, holes])
 CONSUME = dg.Definitions([orders, holes], jobs=[JOB]).resolve_job_def("consume")
 
 
-def asked(found: dg.SensorResult | dg.SkipReason) -> list[dg.AssetKey]:
+def ask(instance: dg.DagsterInstance, orders: int, holes: int, now: float | None = None) -> list[list[dg.AssetKey]]:
+    """The assets of each run that is asked for, with so many messages waiting."""
+    found = look(instance, orders, holes, now)
     if isinstance(found, dg.SkipReason):
         return []
-    return [key for request in found.run_requests or [] for key in request.asset_selection or []]
+    return [list(request.asset_selection or []) for request in found.run_requests or []]
 
 
-def add_run(instance: dg.DagsterInstance, table: WatchedTable, status: dg.DagsterRunStatus) -> None:
-    instance.create_run_for_job(CONSUME, status=status, tags={CONSUMER_TAG: table.run_tag}, asset_selection={table.key})
+def look(
+    instance: dg.DagsterInstance, orders: int, holes: int, now: float | None = None
+) -> dg.SensorResult | dg.SkipReason:
+    clock = time.time if now is None else lambda: now
+    return requests(instance, "consume", {ORDERS: orders, HOLES: holes}, RetryRules(first_s=30, max_s=900), clock)
 
 
-def test_only_tables_with_a_backlog_are_asked_for() -> None:
+def add_run(
+    instance: dg.DagsterInstance,
+    status: dg.DagsterRunStatus,
+    *tables: WatchedTable,
+    held_up: WatchedTable | None = None,
+) -> float:
+    """When it was created."""
+    tags = {FAILED_TAG: held_up.key.to_user_string()} if held_up else {}
+    selection = {table.key for table in tables} or None
+    instance.create_run_for_job(CONSUME, status=status, tags=tags, asset_selection=selection)
+    return instance.get_run_records(limit=1)[0].create_timestamp.timestamp()
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.ephemeral() as instance:
-        found = requests(instance, [ORDERS, HOLES], {ORDERS: 7, HOLES: 0}, RetryRules())
-        assert asked(found) == [ORDERS.key]
-        assert isinstance(found, dg.SensorResult)
-        assert found.run_requests
-        assert found.run_requests[0].tags[CONSUMER_TAG] == "main.shop.orders"
+        yield instance
 
 
-def test_nothing_waits() -> None:
-    with dg.DagsterInstance.ephemeral() as instance:
-        found = requests(instance, [ORDERS, HOLES], {ORDERS: 0, HOLES: 0}, RetryRules())
-        assert isinstance(found, dg.SkipReason)
-        assert "shop.orders: nothing waits" in (found.skip_message or "")
+def test_one_run_is_asked_for_and_it_watches_the_quiet_tables_too(instance: dg.DagsterInstance) -> None:
+    assert ask(instance, 7, 3) == ask(instance, 7, 0) == [[ORDERS.key, HOLES.key]]
+    found = look(instance, 7, 0)
+    assert isinstance(found, dg.SensorResult)
+    assert found.run_requests
+    assert found.run_requests[0].tags[CONSUMER_TAG] == "main.shop.orders"
 
 
-@pytest.mark.parametrize(
-    "status", [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
-)
-def test_a_consumer_at_work_is_left_alone(status: dg.DagsterRunStatus) -> None:
-    with dg.DagsterInstance.ephemeral() as instance:
-        add_run(instance, ORDERS, status)
-        assert asked(requests(instance, [ORDERS, HOLES], {ORDERS: 7, HOLES: 2}, RetryRules())) == [HOLES.key]
+def test_nothing_waits(instance: dg.DagsterInstance) -> None:
+    found = look(instance, 0, 0)
+    assert isinstance(found, dg.SkipReason)
+    assert "shop.orders: nothing waits" in (found.skip_message or "")
 
 
-def test_a_run_launched_by_a_person_counts_too() -> None:
-    with dg.DagsterInstance.ephemeral() as instance:
-        instance.create_run_for_job(CONSUME, status=dg.DagsterRunStatus.STARTED, asset_selection={ORDERS.key})
-        assert asked(requests(instance, [ORDERS], {ORDERS: 7}, RetryRules())) == []
+@pytest.mark.parametrize("status", [status for status in UNFINISHED if status.value != "QUEUED"])
+def test_a_table_at_work_is_left_alone(instance: dg.DagsterInstance, status: dg.DagsterRunStatus) -> None:
+    add_run(instance, status, ORDERS)
+    assert ask(instance, 7, 2) == [[HOLES.key]]
+    assert ask(instance, 7, 0) == []
 
 
-def test_a_finished_run_does_not_count() -> None:
-    with dg.DagsterInstance.ephemeral() as instance:
-        add_run(instance, ORDERS, dg.DagsterRunStatus.SUCCESS)
-        assert asked(requests(instance, [ORDERS], {ORDERS: 7}, RetryRules())) == [ORDERS.key]
+def test_a_run_of_the_whole_job_is_at_work_on_all_tables(instance: dg.DagsterInstance) -> None:
+    add_run(instance, dg.DagsterRunStatus.STARTED)
+    assert ask(instance, 7, 7) == []
 
 
-def test_failures_in_a_row_back_off_and_then_it_is_tried_again() -> None:
-    with dg.DagsterInstance.ephemeral() as instance:
-        for _ in range(3):
-            add_run(instance, ORDERS, dg.DagsterRunStatus.FAILURE)
-        created = instance.get_run_records(limit=1)[0].create_timestamp.timestamp()
-        rules = RetryRules(first_s=30, max_s=900)
-        early = requests(instance, [ORDERS], {ORDERS: 7}, rules, clock=lambda: created + 100)
-        assert isinstance(early, dg.SkipReason)
-        assert "next try in 20 s" in (early.skip_message or "")
-        assert asked(requests(instance, [ORDERS], {ORDERS: 7}, rules, clock=lambda: created + 121)) == [ORDERS.key]
+def test_a_finished_run_does_not_count(instance: dg.DagsterInstance) -> None:
+    add_run(instance, dg.DagsterRunStatus.SUCCESS, ORDERS, HOLES)
+    assert ask(instance, 7, 0) == [[ORDERS.key, HOLES.key]]
+
+
+def test_a_table_that_was_held_up_backs_off_and_the_others_do_not(instance: dg.DagsterInstance) -> None:
+    for _ in range(3):
+        at = add_run(instance, dg.DagsterRunStatus.FAILURE, ORDERS, HOLES, held_up=HOLES)
+    assert ask(instance, 7, 7, at + 100) == [[ORDERS.key]]
+    assert ask(instance, 0, 7, at + 100) == []
+    early = look(instance, 0, 7, at + 100)
+    assert isinstance(early, dg.SkipReason)
+    assert "treehole.holes: 7 message(s) wait; it was held up, next try in 20 s" in (early.skip_message or "")
+    assert ask(instance, 0, 7, at + 121) == [[ORDERS.key, HOLES.key]]
+
+
+def test_runs_of_other_tables_between_do_not_end_its_row_of_failures(instance: dg.DagsterInstance) -> None:
+    add_run(instance, dg.DagsterRunStatus.FAILURE, HOLES, held_up=HOLES)
+    at = add_run(instance, dg.DagsterRunStatus.FAILURE, HOLES, held_up=HOLES)
+    add_run(instance, dg.DagsterRunStatus.SUCCESS, ORDERS)
+    assert ask(instance, 0, 7, at + 50) == []
+    assert ask(instance, 0, 7, at + 61) == [[ORDERS.key, HOLES.key]]
+
+
+def test_a_run_that_died_counts_against_all_its_tables(instance: dg.DagsterInstance) -> None:
+    at = add_run(instance, dg.DagsterRunStatus.FAILURE, ORDERS, HOLES)
+    assert ask(instance, 7, 7, at + 10) == []
+    assert ask(instance, 7, 7, at + 31) == [[ORDERS.key, HOLES.key]]
 
 
 def test_back_off_ends_at_its_limit() -> None:
