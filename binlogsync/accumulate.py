@@ -12,7 +12,7 @@ from binlogsync.binlog.reader import Stretch
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError
 from binlogsync.flush import Flush, FlushReason, Run, SchemaChange
-from binlogsync.position import Checkpoint
+from binlogsync.position import Checkpoint, Resume
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ class Accumulator:
         self._batches: list[ChangeBatch] = []
         self._runs: list[Run] = []
         self._schema_changes: list[SchemaChange] = []
+        self._resume: Resume | None = None
         self._dropped = 0
         self._rows = self._bytes = 0
         self._opened_s: float | None = None
@@ -75,6 +76,7 @@ class Accumulator:
         self._batches += stretch.batches
         self._schema_changes += stretch.schema_changes
         self._dropped += stretch.dropped
+        self._resume = self._resume or stretch.resume
         self._rows += sum(len(batch) for batch in stretch.batches)
         self._bytes += sum(batch.nbytes for batch in stretch.batches)
         # A GTID dump begins with files that it skips: their positions lie behind what is reached already.
@@ -125,11 +127,13 @@ class Accumulator:
             dropped=self._dropped,
             opened_us=int(opened_s * 1e6),
             closed_us=int(now_s * 1e6),
+            resume=self._resume,
         )
         self._number += 1
         self._start = self._reached
         self._batches, self._runs, self._schema_changes = [], [], []
-        self._dropped = self._rows = self._bytes = 0
+        self._resume, self._dropped = None, 0
+        self._rows = self._bytes = 0
         self._opened_s, self._forced, self._last_cut_s = None, None, now_s
         return flush
 

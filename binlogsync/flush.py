@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from binlogsync.change import ChangeBatch, SchemaChange
-from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+from binlogsync.position import BinlogPosition, Checkpoint, GtidSet, Resume
 
 __all__ = ["Flush", "FlushReason", "Run", "SchemaChange", "changes_after"]
 
@@ -57,6 +57,7 @@ class Flush:
         runs: the transactions of the changes, in order.
         schema_changes: DDL between the changes, each once, whatever tables it touches.
         dropped: changes left out by the table filter since the last flush.
+        resume: a place before the XA transactions that were prepared, and not committed, at some time of the flush.
         opened_us: when the first change arrived, microseconds since 1970 UTC.
         closed_us: when the flush was cut.
     """
@@ -72,6 +73,7 @@ class Flush:
     dropped: int = 0
     opened_us: int = 0
     closed_us: int = 0
+    resume: Resume | None = None
     tables: tuple[tuple[str, str], ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:
@@ -95,7 +97,8 @@ class Flush:
             if number == len(self.runs) or self.runs[number].first_seq[0] > seq:
                 index = bisect_right(run.first_seq, seq) - 1
                 position = BinlogPosition(run.file, int(run.begin[index]))
-                return Checkpoint(position, self.start.server_uuid, _with(gtids, run, index), order + 1, ts_us)
+                resume = self.resume if self.resume is not None and self.resume.position < position else None
+                return Checkpoint(position, self.start.server_uuid, _with(gtids, run, index), order + 1, ts_us, resume)
             gtids = _with(gtids, run, len(run.begin))
         raise AssertionError(f"change {seq} belongs to no transaction of flush {self.number}")
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import total_ordering
-from typing import Literal
+from typing import Any, Literal
 
 from binlogsync.errors import PositionError
 
@@ -198,6 +198,14 @@ def _parse_mysql_part(text: str, part: str) -> Iterator[tuple[str, Interval]]:
 
 
 @dataclass(frozen=True, slots=True)
+class Resume:
+    """A transaction boundary before an XA transaction that is prepared and not committed; `gtids` as in Checkpoint."""
+
+    position: BinlogPosition
+    gtids: GtidSet | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """Where a restart begins: a transaction boundary, or (the start of a transaction, changes of it already stored).
 
@@ -208,6 +216,8 @@ class Checkpoint:
         skip: changes of the transaction at the boundary that are stored already (all its row changes count, filtered
             tables too, in binlog order).
         ts_us: commit time of the last stored change, microseconds since 1970 UTC; 0 when there is none.
+        resume: where reading has to begin, when that is before the boundary: changes of an XA transaction are logged
+            when it is prepared, and are changes only when it is committed. What lies between is stored already.
     """
 
     position: BinlogPosition
@@ -215,6 +225,7 @@ class Checkpoint:
     gtids: GtidSet | None = None
     skip: int = 0
     ts_us: int = 0
+    resume: Resume | None = None
 
     def to_text(self) -> str:
         """One line of JSON, the form kept in stores, headers and audit logs."""
@@ -222,6 +233,9 @@ class Checkpoint:
         if self.gtids is not None:
             record |= {"flavor": self.gtids.flavor, "gtids": str(self.gtids)}
         record |= {"skip": self.skip, "ts_us": self.ts_us}
+        if self.resume is not None:
+            place = {"file": self.resume.position.file, "pos": self.resume.position.pos}
+            record["resume"] = place if self.resume.gtids is None else {**place, "gtids": str(self.resume.gtids)}
         return json.dumps(record, separators=(",", ":"))
 
     @classmethod
@@ -231,7 +245,8 @@ class Checkpoint:
             record = json.loads(text)
             gtids = GtidSet.parse(record["gtids"], _FLAVORS[record["flavor"]]) if "gtids" in record else None
             position = BinlogPosition(str(record["file"]), int(record["pos"]))
-            return cls(position, str(record["server"]), gtids, int(record["skip"]), int(record["ts_us"]))
+            resume = _resume(record["resume"], gtids) if "resume" in record else None
+            return cls(position, str(record["server"]), gtids, int(record["skip"]), int(record["ts_us"]), resume)
         except (ValueError, KeyError, TypeError) as error:
             raise PositionError(f"not a checkpoint: {text!r} ({error!r})") from error
 
@@ -254,9 +269,21 @@ class Checkpoint:
             return True
         return other.gtids.contains(self.gtids) and self.skip < other.skip
 
+    def to_read(self) -> Checkpoint:
+        """Where reading begins for a restart here: sinks drop what lies between."""
+        if self.resume is None:
+            return self
+        return replace(self, position=self.resume.position, gtids=self.resume.gtids, skip=0, resume=None)
+
     def at_boundary(self) -> Checkpoint:
         """The same boundary with nothing of its transaction stored."""
         return replace(self, skip=0)
 
     def __str__(self) -> str:
         return f"{self.position}{f'+{self.skip}' if self.skip else ''}"
+
+
+def _resume(record: Mapping[str, Any], gtids: GtidSet | None) -> Resume:
+    """As to_text wrote it."""
+    position = BinlogPosition(str(record["file"]), int(record["pos"]))
+    return Resume(position, GtidSet.parse(record["gtids"], gtids.flavor) if gtids is not None else None)

@@ -96,12 +96,17 @@ class Session:
         self._announce(origin)
         self._calls.tick(False)
         validate(config, origin.start)
+        if origin.start.resume is not None:
+            validate(config, origin.start.to_read())
         self._meter.begins(origin.start)
         self._bookmarker.begins(origin.start, _sequence_at(origin))
         log.info("%s: tailing %s from %s", options.source, config.address, origin.start)
+        if origin.start.resume is not None:
+            place = origin.start.resume.position
+            log.info("%s: reading from %s on, because an XA transaction was prepared behind it", options.source, place)
         fanout = Fanout(origin.sinks, self._calls.save, _WAITING_BYTES)
         try:
-            self._read(info, origin.start, fanout)
+            self._read(info, origin.start.to_read(), fanout)
         finally:
             self._patience_ends_s = None
             fanout.close(lambda: self._wait_for(fanout))

@@ -18,10 +18,11 @@ from binlogsync.binlog.frames import EventIndex, Part
 from binlogsync.binlog.layout import ColumnError, Decoded, Layout
 from binlogsync.binlog.plan import Field, Halt, RowEvents, Transactions
 from binlogsync.binlog.sources import Sources
+from binlogsync.binlog.xa import HeldRows, Prepared
 from binlogsync.change import OP_TYPE, OPS, ChangeBatch, SchemaChange, build_batch, build_schema_batch
 from binlogsync.errors import DecodeError
 from binlogsync.flush import Run
-from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.position import BinlogPosition, Checkpoint, Resume
 
 Longs = npt.NDArray[np.int64]
 CAPACITY = 1 << 17  # events of one index; a stretch has room for twice as many
@@ -42,7 +43,8 @@ class Stretch:
             begin of the open one and its changes so far.
         end: why it ends here.
         events, transactions: how many of them.
-        dropped: changes of tables that are not captured.
+        dropped: changes of tables that are not captured; a statement that was logged as text counts as one.
+        resume: a place before the XA transactions that were prepared, and not committed, at some time of the stretch.
     """
 
     batches: tuple[ChangeBatch, ...]
@@ -54,6 +56,7 @@ class Stretch:
     events: int
     transactions: int
     dropped: int
+    resume: Resume | None = None
 
 
 class Assembler:
@@ -70,6 +73,8 @@ class Assembler:
         self.seq = 0
         self.events = 0
         """Events of the stretch so far."""
+        self.left_out = 0
+        """Statements of the stretch that change rows of tables that are not captured."""
         self._kept: list[npt.NDArray[np.uint8]] = []  # what rows were planned of besides the buffer that is fed
         self._undecodable: int | None = None  # the row event at which the last finish failed
         self._catalog = catalog
@@ -81,6 +86,8 @@ class Assembler:
         self._names: list[str] = []
         self._carried = False
         self._first_seq = 0  # of the carried transaction
+        self.prepared = Prepared()
+        self._boundary = Resume(checkpoint.position, checkpoint.gtids)  # of the last checkpoint
         self._last_place = (-1, 0)  # of the last row event: its offset, and the changes that have it
 
     @property
@@ -122,6 +129,7 @@ class Assembler:
         self.file = file
         self._last_place = (-1, 0)
         self.state[Field.POS] = pos
+        self._boundary = Resume(self.position, self._gtids)
 
     def walk(self, part: Part, first: int) -> tuple[int, Halt]:
         """Plan the events of the part from `first` on; see plan.walk."""
@@ -142,6 +150,36 @@ class Assembler:
         begin = int(buffer.ctypes.data)
         return begin, begin + len(buffer)
 
+    def begin_xa(self) -> None:
+        """The open transaction is one whose changes do not count before XA COMMIT."""
+        self.prepared.begin(self._boundary)
+        self.state[Field.XA], self.state[Field.ALONE] = 1, 0
+
+    def hold(self) -> None:
+        """Take the rows of the open XA transaction out of the plan. Raises DecodeError when they are too many."""
+        planned = int(self.state[Field.ROWS])
+        last = int(self.state[Field.TRANSACTIONS]) - 1
+        first = int(np.searchsorted(self.rows.transaction[:planned], last))
+        self.state[Field.ROWS] = first
+        try:
+            self.prepared.hold(self.rows, first, planned)
+        except ValueError as error:
+            raise DecodeError(str(error), file=self.file, pos=int(self.transactions.begin[last])) from error
+
+    def release(self, held: HeldRows) -> None:
+        """Plan held rows as changes of the open transaction, at the place of the event that commits them."""
+        r = int(self.state[Field.ROWS])
+        rows = self.rows
+        rows.at[r], rows.end[r] = self.keep(held.data)
+        rows.layout[r], rows.op[r] = held.layout, held.op
+        rows.transaction[r], rows.pos[r] = self.state[Field.TRANSACTIONS] - 1, self.state[Field.POS]
+        self.state[Field.ROWS] = r + 1
+
+    @property
+    def is_full(self) -> bool:
+        """True when there is no room for one more row event."""
+        return bool(self.state[Field.ROWS] == 2 * CAPACITY)
+
     @property
     def is_heavy(self) -> bool:
         """True when the buffers that are kept ask for an end of the stretch."""
@@ -153,6 +191,10 @@ class Assembler:
         self._names.append(name)
         self.state[Field.KEYS] = len(self._names)
         return len(self._names) - 1
+
+    def key_of(self, key: bytes, name: str) -> int:
+        """The number of a GTID key, made known when it is not yet."""
+        return self._names.index(name) if name in self._names else self.add_key(key, name)
 
     def begin(self, key: int, number: int, ts_us: int, begin: int) -> None:
         """Open a transaction that Python has read; `key` is its number in the order of add_key."""
@@ -175,6 +217,8 @@ class Assembler:
         self, end: Literal["more", "rotation", "schema"] = "more", statements: tuple[SchemaChange, ...] = ()
     ) -> Stretch:
         """Decode what is planned and start the next stretch; `statements` are DDL at its end. Raises DecodeError."""
+        if self.state[Field.XA]:
+            self.hold()
         planned, total = int(self.state[Field.ROWS]), int(self.state[Field.TRANSACTIONS])
         decoded, counts = self._decode(planned)
         seqs = self.seq + np.cumsum(counts) - counts
@@ -198,12 +242,15 @@ class Assembler:
             runs=runs,
             carried=self._carried,
             schema_changes=tuple(replace(statement, seq=self.seq) for statement in statements),
-            checkpoint=self._checkpoint(runs, first_seq, total),
+            checkpoint=self._checkpoint(runs, first_seq, total, self.prepared.settle()),
             end=end,
             events=self.events,
             transactions=total - self._carried,
-            dropped=sum(int(part.counts.sum()) for layout, _, part in decoded if not layout.captured),
+            dropped=self.left_out + sum(int(p.counts.sum()) for layout, _, p in decoded if not layout.captured),
+            resume=self.prepared.needed,
         )
+        self._boundary = Resume(stretch.checkpoint.position, stretch.checkpoint.gtids)
+        self.prepared.needed = stretch.checkpoint.resume
         self._start_next(first_seq, total)
         return stretch
 
@@ -294,7 +341,7 @@ class Assembler:
             return None
         return f"{self._names[key]}{'-' if self._mariadb else ':'}{int(self.transactions.number[last])}"
 
-    def _checkpoint(self, runs: tuple[Run, ...], first_seq: Longs, total: int) -> Checkpoint:
+    def _checkpoint(self, runs: tuple[Run, ...], first_seq: Longs, total: int, resume: Resume | None) -> Checkpoint:
         """Behind the last transaction that has ended, or inside the open one."""
         gtids = self._gtids
         for number, run in enumerate(runs, 1):
@@ -305,9 +352,10 @@ class Assembler:
         if total:
             self._ts_us = int(self.transactions.ts_us[total - 1])
         if not self.is_open:
-            return Checkpoint(self.position, self._server[0], gtids, 0, self._ts_us)
+            return Checkpoint(self.position, self._server[0], gtids, 0, self._ts_us, resume)
         begin = BinlogPosition(self.file, int(self.transactions.begin[total - 1]))
-        return Checkpoint(begin, self._server[0], gtids, self.seq - int(first_seq[total - 1]), self._ts_us)
+        skip = self.seq - int(first_seq[total - 1])
+        return Checkpoint(begin, self._server[0], gtids, skip, self._ts_us, resume)
 
     def what_precedes(self) -> Stretch | None:
         """The stretch that ends before what could not be decoded; None when nothing lies before it."""
@@ -322,13 +370,14 @@ class Assembler:
     def _cut(self, event: int) -> None:
         """Forget the row event of that number and all behind it; its transaction is open again."""
         self._undecodable = None
+        self.prepared.unsettle()
         transaction = int(self.rows.transaction[event])
         self.state[Field.ROWS], self.state[Field.TRANSACTIONS] = event, transaction + 1
         self.state[Field.OPEN] = 1
 
     def _start_next(self, first_seq: Longs, total: int) -> None:
         """An open transaction becomes the first of the next stretch."""
-        self.events = 0
+        self.events = self.left_out = 0
         self._kept.clear()
         self._carried = self.is_open
         self.state[Field.ROWS] = 0

@@ -114,9 +114,7 @@ def read_statement(sql: str, database: str) -> Statement:
         tokens.skip(frozenset({"WORK"}))
         return Statement("partial rollback" if tokens.word == "TO" else "rollback")
     if verb == "XA":
-        tokens.next()
-        # XA ROLLBACK undoes what was never delivered.
-        return Statement("other" if tokens.word == "ROLLBACK" else "xa")
+        return Statement("xa")
     if verb in _CHANGES_ROWS:
         return Statement("rows", _tables_of(sql, tokens, database))
     return _table_statement(verb, tokens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
@@ -32,11 +33,15 @@ _FILE_NAME = re.compile(r"[^\x00-\x1f/\\]*\.[0-9]{6,}")
 
 # What a user can do about events that carry data and are not decoded.
 REMEDIES = {
-    XA_PREPARE: "XA transactions are not supported yet",
     INCIDENT: "the server says that changes are missing from its binlog: take a new copy of the tables",
     17: "LOAD DATA in statement format: run: SET GLOBAL binlog_format = 'ROW'",
     18: "LOAD DATA in statement format: run: SET GLOBAL binlog_format = 'ROW'",
 }
+
+
+def has_checksum(event: bytes) -> bool:
+    """True when the event ends with the CRC-32 of what is in front."""
+    return zlib.crc32(event[:-4]) == int.from_bytes(event[-4:], "little")
 
 
 def name_of(kind: int) -> str:

@@ -50,6 +50,7 @@ class Field(IntEnum):
     LAST_KEY = 5  # of the last GTID
     ALONE = 6  # 1 when the open transaction is a single statement, without BEGIN
     INSIDE = 7  # 1 while the events of a payload are walked: they stand where the payload does
+    XA = 8  # 1 while the open transaction is prepared when it ends, and not committed
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +207,7 @@ def _walk(  # type: ignore[no-untyped-def]  # noqa: PLR0915
                 state[0] += size[i] + trailer  # MariaDB 11 and newer log no offsets inside a transaction
         begin = state[0] - size[i] - trailer
         if code == 33 or code == 34 or code == 162:  # GTID, anonymous GTID, MariaDB's GTID
-            if state[7] == 1 or end - body < (13 if code == 162 else 25):
+            if state[7] == 1 or state[8] == 1 or end - body < (13 if code == 162 else 25):
                 state[0] = before
                 return i, 6
             if code == 162 and load_u8(body + 12) & 0x40:  # the changes of an XA transaction that is only prepared

@@ -10,11 +10,8 @@ decoded exactly raises DecodeError, and the reader is of no use any more.
 
 from __future__ import annotations
 
-import hashlib
-import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import NoReturn, cast
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -22,32 +19,25 @@ import numpy.typing as npt
 from binlogsync.binlog import events
 from binlogsync.binlog.assemble import Assembler, Stretch
 from binlogsync.binlog.catalog import Catalog, table_name
-from binlogsync.binlog.ddl import DDL, read_statement
 from binlogsync.binlog.declared import Declared, nothing_declared
 from binlogsync.binlog.frames import CHECKSUM_SIZE, HEADER_SIZE, Part, Stop, index_event, index_events
 from binlogsync.binlog.layout import UPDATE, ColumnError
 from binlogsync.binlog.payloads import parse_payload, parts
 from binlogsync.binlog.plan import ARTIFICIAL, Field, Halt, full_position
+from binlogsync.binlog.rare import RareEvents, refuse
 from binlogsync.binlog.spill import Spill, join_packets
 from binlogsync.binlog.zipped import unzip
-from binlogsync.change import SchemaChange
 from binlogsync.errors import DecodeError
 from binlogsync.position import BinlogPosition, Checkpoint
 
 __all__ = ["BinlogReader", "ReaderOptions", "Stretch"]
 
 Bytes = npt.NDArray[np.uint8]
-_HANDLED = frozenset(
-    {events.ROTATE, events.QUERY, events.QUERY_COMPRESSED, events.GTID_TAGGED, events.TRANSACTION_PAYLOAD}
-)
-_IGNORABLE = 0x80  # header flag: who does not know the event may step over it
-
 _STOP_REASONS = {
     Stop.BAD_LENGTH: "the event's length is not the length of its packet",
     Stop.BAD_CHECKSUM: "the event's checksum is wrong: the binlog is damaged, or the bytes were on their way",
     Stop.BAD_PACKET: "a packet that is no event, no error and no end",
 }
-_XA = "XA transactions are not supported yet: their changes are logged before it is known whether they commit"
 _HALT_REASONS = {
     Halt.NO_TABLE_MAP: "rows whose TABLE_MAP was not seen; start at the beginning of a transaction",
     Halt.MALFORMED: "the event is shorter than what it says it holds",
@@ -79,16 +69,14 @@ class BinlogReader:
     def __init__(self, options: ReaderOptions, checkpoint: Checkpoint) -> None:
         self.server_error: bytes | None = None
         self.ended = False
-        self._options = options
         self._catalog = Catalog(options.captures, mariadb=options.mariadb, declared=options.declared)
         server = (options.server_uuid, options.server_id)
         self._assembler = Assembler(self._catalog, checkpoint, server, mariadb=options.mariadb)
         self._spill = Spill()
         self._checksum = False
-        self._tagged: dict[str, int] = {}  # tagged GTID keys, by their number
+        self._rare_events = RareEvents(self._assembler, self._catalog)
         self._payload_place = checkpoint.position  # where the payload begins whose events are walked
         self._place_before = checkpoint.position.pos  # behind the last event that could be read
-        self._started = False  # a format description was seen: the position is that of this dump
 
     @property
     def position(self) -> BinlogPosition:
@@ -116,7 +104,7 @@ class BinlogReader:
                 event, at = joined
                 bad = index_event(event, index, checksum=self._checksum)
                 if bad != Stop.MORE:
-                    self._refuse(_STOP_REASONS[bad])
+                    refuse(_STOP_REASONS[bad], self.position)
                 yield from self._stretches(Part(event, index, 1, self._trailer))
             elif stop == Stop.SERVER_ERROR:
                 self.server_error = _payload(buffer, at)
@@ -127,7 +115,7 @@ class BinlogReader:
             elif stop == Stop.MORE:
                 break
             elif stop != Stop.FULL:
-                self._refuse(_STOP_REASONS[stop])
+                refuse(_STOP_REASONS[stop], self.position)
         self._spill.keep(buffer, at, end)
 
     @property
@@ -183,15 +171,15 @@ class BinlogReader:
             self._look_at_rows(event, header)
             self._assembler.events += 1
             return i + 1
-        return self._refuse(f"{events.name_of(kind)}: {_HALT_REASONS[halt]}", self._place(header))
+        return refuse(f"{events.name_of(kind)}: {_HALT_REASONS[halt]}", self._place(header))
 
     def _add_table(self, header: bytes, body: bytes) -> None:
         try:
             self._catalog.add(np.frombuffer(body, np.uint8))
         except ColumnError as error:
-            self._refuse(str(error), self._place(header), table_name(body), error.column)
+            refuse(str(error), self._place(header), table_name(body), error.column)
         except ValueError as error:
-            self._refuse(f"TABLE_MAP: {error}", self._place(header), table_name(body))
+            refuse(f"TABLE_MAP: {error}", self._place(header), table_name(body))
 
     def _look_at_rows(self, event: Bytes, header: bytes) -> None:
         """The row event planned last lacks columns, is compressed, or holds partial JSON: make it one that does not."""
@@ -201,10 +189,10 @@ class BinlogReader:
             self._ready_rows(event, header[4], last)
         except ColumnError as error:
             self._assembler.state[Field.ROWS] = last
-            self._refuse(str(error), self._place(header), layout.schema.name, error.column or None)
+            refuse(str(error), self._place(header), layout.schema.name, error.column or None)
         except ValueError as error:
             self._assembler.state[Field.ROWS] = last
-            self._refuse(f"{events.name_of(header[4])}: {error}", self._place(header), layout.schema.name)
+            refuse(f"{events.name_of(header[4])}: {error}", self._place(header), layout.schema.name)
 
     def _ready_rows(self, event: Bytes, kind: int, last: int) -> None:
         rows = self._assembler.rows
@@ -222,38 +210,14 @@ class BinlogReader:
     def _rare(self, event: Bytes) -> Iterator[Stretch]:
         """Handle an event that comes seldom; gives the stretches that end with it."""
         header = event[:HEADER_SIZE].tobytes()
-        kind, flags = header[4], int.from_bytes(header[17:19], "little")
         place = self._place(header)
         try:
-            if kind == events.TRANSACTION_PAYLOAD:
+            if header[4] == events.TRANSACTION_PAYLOAD:
                 yield from self._payload(event, header, place)
             else:
-                yield from self._rare_alone(kind, header, event[HEADER_SIZE:].tobytes(), place)
+                yield from self._rare_events.handle(header, event[HEADER_SIZE:].tobytes(), place)
         except ValueError as error:
-            self._refuse(f"{events.name_of(kind)}: {error}", place)
-        if kind in _HANDLED:
-            return
-        self._assembler.advance(header)
-        if kind == events.MARIADB_GTID:  # the one kind that is left to Python
-            self._refuse(_XA, place)
-        if kind in events.REMEDIES:
-            self._refuse(f"{events.name_of(kind)} events are not decoded: {events.REMEDIES[kind]}", place)
-        if not flags & _IGNORABLE:
-            self._refuse(f"{events.name_of(kind)} events are not decoded, and may carry changes", place)
-
-    def _rare_alone(self, kind: int, header: bytes, body: bytes, place: BinlogPosition) -> Iterator[Stretch]:
-        """A rotation, a statement or a GTID with a tag."""
-        if kind == events.ROTATE:
-            # The first rotate of a dump comes before the format description that says whether it has a checksum.
-            if not self._started and _has_checksum(header + body):
-                body = body[:-CHECKSUM_SIZE]
-            yield from self._rotate(*events.parse_rotate(body))
-        elif kind in (events.QUERY, events.QUERY_COMPRESSED):
-            query = events.parse_query(body, is_compressed=kind == events.QUERY_COMPRESSED)
-            self._assembler.advance(header)
-            yield from self._query(query, place)
-        elif kind == events.GTID_TAGGED:
-            self._begin_tagged(header, events.parse_tagged_gtid(body), place)
+            refuse(f"{events.name_of(header[4])}: {error}", place)
 
     def _payload(self, event: Bytes, header: bytes, place: BinlogPosition) -> Iterator[Stretch]:
         """A compressed transaction: its events are walked as if they stood here, at the place of the payload."""
@@ -269,66 +233,6 @@ class BinlogReader:
             yield from self._walk(part)
         assembler.state[Field.INSIDE] = 0
 
-    def _begin_tagged(self, header: bytes, gtid: events.TaggedGtid, place: BinlogPosition) -> None:
-        """A transaction whose GTID has a tag; the walk knows only those without."""
-        if gtid.key not in self._tagged:
-            # Stands among the UUIDs that the walk compares with, and is none that a server has.
-            digest = hashlib.blake2b(gtid.key.encode(), digest_size=16).digest()
-            self._tagged[gtid.key] = self._assembler.add_key(digest, gtid.key)
-        self._assembler.advance(header)
-        self._assembler.begin(self._tagged[gtid.key], gtid.number, gtid.ts_us, place.pos)
-
-    def _rotate(self, file: str, pos: int) -> Iterator[Stretch]:
-        """The next file begins. The first of a dump only says where it begins, and each comes twice."""
-        assembler = self._assembler
-        if file == assembler.file and self._started:
-            return
-        if assembler.is_open:
-            self._refuse(
-                "the file ends inside a transaction, which the server will have rolled back", assembler.position
-            )
-        stretch = assembler.finish("rotation")
-        assembler.rotate(file, pos)
-        if not self._started:
-            return
-        self._catalog.tables.forget_ids()
-        yield replace(stretch, checkpoint=replace(stretch.checkpoint, position=assembler.position))
-
-    def _query(self, query: events.Query, place: BinlogPosition) -> Iterator[Stretch]:
-        """A statement: part of a transaction, DDL, or something that touches no captured table."""
-        statement = read_statement(query.sql, query.database)
-        tables = tuple(table for table in statement.tables if self._options.captures(*table))
-        if statement.kind == "transaction":
-            return
-        assembler = self._assembler
-        if statement.kind in ("rollback", "partial rollback") and assembler.has_changes:
-            assembler.take_back()
-            self._refuse(
-                "changes were rolled back after they were logged: the transaction mixes storage engines", place
-            )
-        if statement.kind == "partial rollback":
-            return
-        if statement.kind == "xa":
-            self._refuse(_XA, place)
-        if statement.kind == "other" and assembler.is_open and not assembler.is_alone:
-            self._refuse(
-                "a statement inside a transaction is logged as text, and may change rows: set binlog_format to ROW",
-                place,
-            )
-        if statement.kind == "rows" and (tables or not statement.tables):
-            name = ".".join(tables[0]) if tables else None
-            self._refuse("a statement that changes rows is logged as text: set binlog_format to ROW", place, name)
-        if assembler.is_alone or statement.kind == "rollback":
-            assembler.state[Field.OPEN] = 0
-        if not tables:
-            return
-        kind = cast(DDL, statement.kind)
-        if kind == "rename":  # names in pairs, so that who knows one of them learns the other
-            tables = statement.tables
-        gtid, ts_us = assembler.last_gtid(), assembler.last_ts_us()
-        change = SchemaChange(kind, tables, query.sql, 0, assembler.position, gtid, ts_us, query.database)
-        yield assembler.finish("schema", (change,))
-
     def _read_format(self, buffer: Bytes, at: int) -> int:
         """A format description: whether the events behind it carry checksums; returns the offset behind it."""
         payload = _payload(buffer, at)
@@ -336,11 +240,11 @@ class BinlogReader:
         try:
             description = events.parse_format_description(body)
         except (ValueError, IndexError) as error:
-            self._refuse(f"FORMAT_DESCRIPTION: {error}", self._place(header))
-        if not _has_checksum(payload[1:]):  # it has one even where the events behind it have none
-            self._refuse(_STOP_REASONS[Stop.BAD_CHECKSUM], self._place(header))
+            refuse(f"FORMAT_DESCRIPTION: {error}", self._place(header))
+        if not events.has_checksum(payload[1:]):  # it has one even where the events behind it have none
+            refuse(_STOP_REASONS[Stop.BAD_CHECKSUM], self._place(header))
         self._checksum = description.checksum
-        self._started = True
+        self._rare_events.has_started = True
         self._assembler.advance(header)
         return at + 4 + len(payload)
 
@@ -355,18 +259,6 @@ class BinlogReader:
         if not end or int.from_bytes(header[17:19], "little") & ARTIFICIAL:
             return here
         return BinlogPosition(here.file, max(full_position(here.pos, end) - size, 0))
-
-    def _refuse(
-        self, reason: str, place: BinlogPosition | None = None, table: str | None = None, column: str | None = None
-    ) -> NoReturn:
-        place = place or self._assembler.position
-        raise DecodeError(reason, file=place.file, pos=place.pos, table=table, column=column)
-
-
-def _has_checksum(event: bytes) -> bool:
-    """True when the event ends with the CRC-32 of what is in front."""
-    body = event[:-CHECKSUM_SIZE]
-    return zlib.crc32(body) == int.from_bytes(event[-CHECKSUM_SIZE:], "little")
 
 
 def _payload(buffer: Bytes, at: int) -> bytes:

@@ -11,6 +11,7 @@ from binlogsync.binlog.reader import BinlogReader, ReaderOptions, Stretch
 from binlogsync.change import RowChange
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.errors import DecodeError
+from binlogsync.flush import Flush
 from binlogsync.mysql import TLS, BinlogDump, MySQLConfig, declared_by, inspect_server
 from binlogsync.position import Checkpoint
 
@@ -61,7 +62,7 @@ class Decoded:
         return changes_of(self.stretches)
 
 
-def changes_of(stretches: Iterable[Stretch]) -> list[RowChange]:
+def changes_of(stretches: Iterable[Stretch | Flush]) -> list[RowChange]:
     """All changes in the order of `seq`."""
     numbered: list[tuple[int, RowChange]] = []
     for stretch in stretches:

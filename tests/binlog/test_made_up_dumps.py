@@ -111,7 +111,6 @@ def test_a_table_that_is_opened_anew_a_thousand_times_takes_no_more_memory() -> 
         ("INSERT INTO t VALUES (1)", "binlog_format"),
         ("UPDATE t SET b = 1", "binlog_format"),
         ("SELECT `d`.`f`()", "binlog_format"),
-        ("XA START X'61',X'',1", "XA"),
         ("ROLLBACK", "rolled back"),
         ("ROLLBACK TO `s`", "rolled back"),
     ],

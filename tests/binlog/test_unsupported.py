@@ -83,8 +83,6 @@ def test_a_table_of_rare_types_that_is_left_out_does_not_disturb(database: Fresh
 @pytest.mark.parametrize(
     ("statements", "words"),
     [
-        (["XA START 'x'", "INSERT INTO first VALUES (2)", "XA END 'x'", "XA PREPARE 'x'", "XA COMMIT 'x'"], "XA"),
-        (["XA START 'y'", "INSERT INTO first VALUES (2)", "XA END 'y'", "XA COMMIT 'y' ONE PHASE"], "XA"),
         (["SET binlog_row_image = MINIMAL", "CREATE TABLE n (a INT)", "INSERT INTO n VALUES ()"], "binlog_row_image"),
     ],
 )
@@ -104,7 +102,6 @@ def test_events_of_mysql_that_are_not_supported(mysql: FreshDatabase, statements
             ],
             "binlog_format",
         ),
-        (["XA START 'x'", "INSERT INTO first VALUES (2)", "XA END 'x'", "XA PREPARE 'x'", "XA COMMIT 'x'"], "XA"),
         (
             [
                 "CREATE TABLE m (id INT) ENGINE = MyISAM",

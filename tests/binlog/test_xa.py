@@ -1,0 +1,234 @@
+"""XA transactions: changes come with XA COMMIT, in its place; those rolled back never come; restarts are right."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from binlogsync.binlog import xa
+from binlogsync.position import BinlogPosition, Checkpoint, GtidSet, Resume
+from tests.binlog.dump import Decoded, Recording, end_of_log, record
+from tests.binlog.restarting import checkpoints, delivered, flush_of
+from tests.binlog.script import ROWS, Script, rows_body
+from tests.databases import FreshDatabase
+
+# Who says what; every session is a connection of its own.
+_DIALOGUE = """
+a: XA START 'a', 'branch', 7
+a: INSERT INTO t VALUES (1, 'a'), (2, 'a')
+a: INSERT INTO left_out VALUES (1)
+a: UPDATE t SET v = 'A' WHERE id = 2
+b: INSERT INTO t VALUES (3, 'plain')
+a: XA END 'a', 'branch', 7
+a: XA PREPARE 'a', 'branch', 7
+b: INSERT INTO t VALUES (4, 'plain')
+c: XA START 'c'
+c: INSERT INTO t VALUES (5, 'c')
+c: XA END 'c'
+c: XA PREPARE 'c'
+b: FLUSH BINARY LOGS
+d: XA START 'd'
+d: INSERT INTO t VALUES (6, 'rolled back')
+d: XA END 'd'
+d: XA PREPARE 'd'
+b: INSERT INTO t VALUES (7, 'plain')
+c: XA COMMIT 'c'
+d: XA ROLLBACK 'd'
+b: INSERT INTO t VALUES (8, 'plain')
+b: FLUSH BINARY LOGS
+a: XA COMMIT 'a', 'branch', 7
+b: DELETE FROM t WHERE id = 1
+e: XA START 'e'
+e: INSERT INTO t VALUES (9, 'e')
+e: XA END 'e'
+e: XA COMMIT 'e' ONE PHASE
+b: INSERT INTO t VALUES (10, 'plain')
+"""
+_EXPECTED = [
+    ("c", 3),
+    ("c", 4),
+    ("c", 7),
+    ("c", 5),
+    ("c", 8),
+    ("c", 1),
+    ("c", 2),
+    ("u", 2),
+    ("d", 1),
+    ("c", 9),
+    ("c", 10),
+]
+
+
+def _perform(database: FreshDatabase, dialogue: str) -> Recording:
+    """Each line in the session that it names."""
+    database.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
+    database.execute("CREATE TABLE left_out (id INT PRIMARY KEY)")
+    start = end_of_log(database.server)
+    with ExitStack() as stack:
+        sessions: dict[str, Any] = {}
+        for line in dialogue.strip().splitlines():
+            name, _, sql = line.partition(": ")
+            if name not in sessions:
+                connection = stack.enter_context(database.server.connect(database=database.name))
+                sessions[name] = connection.cursor()
+            sessions[name].execute(sql)
+    return record(database.server, start, lambda name, table: (name, table) == (database.name, "t"))
+
+
+@pytest.fixture(params=["mysql", "mariadb"])
+def database(request: pytest.FixtureRequest) -> FreshDatabase:
+    found: FreshDatabase = request.getfixturevalue(request.param)
+    return found
+
+
+def _brief(done: Decoded) -> list[tuple[str, int]]:
+    return [(change.op, (change.after or change.before or {})["id"]) for change in done.changes]
+
+
+@pytest.mark.server
+def test_changes_come_when_they_are_committed_and_every_restart_is_right(database: FreshDatabase) -> None:
+    recording = _perform(database, _DIALOGUE)
+    done = recording.decoded()
+    assert done.error is None
+    assert _brief(done) == _EXPECTED
+    assert sum(stretch.dropped for stretch in done.stretches) == 1
+    places = [change.source.coordinates for change in done.changes]
+    assert places == sorted(set(places))
+    assert len({change.id for change in done.changes}) == len(_EXPECTED)
+    # Those of one XA COMMIT are one transaction: its GTID, its place, in order; the filter's row counts.
+    of_a = [change.source for change in done.changes[5:8]]
+    assert [source.order for source in of_a] == [0, 1, 3]
+    assert len({(source.gtid, source.pos) for source in of_a}) == 1
+    flush = flush_of(done.stretches, recording.start)
+    resumed = 0
+    for number, checkpoint in enumerate(checkpoints(flush), 1):
+        rest = delivered(database.server, recording, checkpoint)
+        assert [(c.op, c.id) for c in rest] == [(c.op, c.id) for c in done.changes[number:]], checkpoint
+        resumed += checkpoint.resume is not None
+    assert resumed >= 6
+    assert flush.checkpoint.resume is None
+
+
+@pytest.mark.server
+def test_cuts_anywhere_give_the_same(database: FreshDatabase) -> None:
+    recording = _perform(database, _DIALOGUE)
+    expected = [change.id for change in recording.changes()]
+    done = recording.decoded(range(1, len(recording.raw), 13))
+    assert [change.id for change in done.changes] == expected
+    for stretch in done.stretches[::5]:
+        stored = Checkpoint.from_text(stretch.checkpoint.to_text())
+        rest = delivered(database.server, recording, stored)
+        assert [change.id for change in rest] == expected[len(expected) - len(rest) :]
+        so_far = done.stretches[: done.stretches.index(stretch) + 1]
+        assert len(rest) + sum(len(b) for s in so_far for b in s.batches if b.ddl is None) == len(expected)
+
+
+@pytest.mark.server
+def test_a_transaction_still_prepared_is_not_delivered_and_holds_the_place_to_read_from(
+    database: FreshDatabase,
+) -> None:
+    lines = "a: XA START 'x'\na: INSERT INTO t VALUES (1, 'x')\na: XA END 'x'\na: XA PREPARE 'x'"
+    recording = _perform(database, f"{lines}\nb: INSERT INTO t VALUES (2, 'plain')")
+    try:
+        done = recording.decoded()
+        assert _brief(done) == [("c", 2)]
+        last = done.stretches[-1].checkpoint
+        assert last.resume is not None
+        assert last.to_read().position <= recording.start.position < last.position
+        late = end_of_log(database.server)
+    finally:
+        database.execute("XA COMMIT 'x'")
+    assert [change.after for change in delivered(database.server, recording, last)] == [{"id": 1, "v": "x"}]
+    unknown = record(database.server, late, recording.options.captures).decoded()
+    assert unknown.error is not None
+    assert "XA COMMIT X'78'" in str(unknown.error)
+    assert unknown.error.pos >= late.position.pos
+
+
+# Made-up dumps
+
+
+def _xa(script: Script, number: int, name: bytes, rows: list[bytes], *, one_phase: int = 0) -> Script:
+    text = f"X'{name.hex()}',X'',1"
+    script.gtid(number).query(f"XA START {text}").table()
+    for row in rows:
+        script.add(ROWS, rows_body([row, row]))
+    body = bytes([one_phase]) + b"".join(n.to_bytes(4, "little") for n in (1, len(name), 0)) + name
+    return script.query(f"XA END {text}").add(38, body)
+
+
+def _values(done: Decoded) -> list[object]:
+    return [change.after and change.after["b"] for change in done.changes]
+
+
+def test_rows_are_decoded_under_the_schema_they_were_prepared_with() -> None:
+    script = _xa(Script(), 1, b"q", [b"a", b"b"])
+    script.gtid(2).query("ALTER TABLE t ADD c INT").gtid(3).query("XA COMMIT X'71',X'',1")
+    done = script.decoded()
+    assert _values(done) == [b"a", b"a", b"b", b"b"]
+    assert [change.source.row for change in done.changes] == [0, 1, 2, 3]
+    assert {change.source.pos for change in done.changes} == {script.pos}
+
+
+def test_one_phase_is_a_transaction_like_any_other() -> None:
+    script = _xa(Script(), 1, b"q", [b"a"], one_phase=1).begin(2).table().row(b"z").commit()
+    done = script.decoded(range(1, len(script.raw()), 7))
+    assert _values(done) == [b"a", b"a", b"z"]
+    assert all(stretch.checkpoint.resume is None for stretch in done.stretches)
+
+
+def test_a_commit_larger_than_a_stretch_can_be_resumed_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("binlogsync.binlog.assemble.KEPT_LIMIT", 50)
+    script = _xa(Script(), 1, b"q", [bytes(20)] * 9).gtid(2).query("XA COMMIT X'71',X'',1")
+    done = script.decoded()
+    assert len(_values(done)) == 18
+    inside = [s.checkpoint for s in done.stretches if s.checkpoint.skip]
+    assert len(inside) > 2
+    assert all(c.resume is not None and c.resume.position.pos == 4 for c in inside)
+    assert done.stretches[-1].checkpoint.resume is None
+
+
+def test_too_much_that_is_prepared_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xa, "HELD_LIMIT", 100)
+    script = Script().begin(1).table().row(b"a").commit()
+    _xa(script, 2, b"q", [bytes(20)] * 9)
+    done = script.decoded()
+    assert done.error is not None
+    assert "XA transactions" in str(done.error)
+    assert _values(done) == [b"a"]
+
+
+@pytest.mark.parametrize(
+    "break_off",
+    [
+        lambda script: script.gtid(2).query("BEGIN"),  # the next transaction before XA PREPARE
+        lambda script: script.add(38, b"\0\1\0"),
+        lambda script: script.query("XA COMMIT 'x'"),
+    ],
+)
+def test_an_xa_transaction_in_disorder_is_an_error(break_off: Any) -> None:
+    script = Script().gtid(1).query("XA START X'71',X'',1").table().row(b"a")
+    break_off(script)
+    done = script.decoded()
+    assert done.error is not None
+    assert not done.changes
+
+
+def test_a_prepare_without_a_start_is_an_error() -> None:
+    done = Script().begin(1).table().row(b"a").add(38, bytes(13)).decoded()
+    assert done.error is not None
+    assert "XA" in str(done.error)
+
+
+def test_checkpoints_keep_where_to_read_from() -> None:
+    gtids = GtidSet.parse("d098c693-e779-11f1-9d1d-02fc00000001:1-4")
+    place = Resume(BinlogPosition("binlog.000001", 200), gtids)
+    for resume in (None, place, Resume(BinlogPosition("binlog.000001", 200))):
+        checkpoint = Checkpoint(
+            BinlogPosition("binlog.000002", 9), "u", gtids if resume is None or resume.gtids else None, 3, 5, resume
+        )
+        assert Checkpoint.from_text(checkpoint.to_text()) == checkpoint
+    read = Checkpoint(BinlogPosition("binlog.000002", 9), "u", gtids, 3, 5, place).to_read()
+    assert read == Checkpoint(place.position, "u", gtids, 0, 5)
