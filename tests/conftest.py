@@ -14,7 +14,7 @@ import pytest
 from binlogsync import embedded
 from tests.databases import FreshDatabase, fresh_database
 
-_SERVER_FIXTURES = {"mysql_server", "mariadb_server", "nats_server", "redis_server"}
+_SERVER_FIXTURES = {"mysql_server", "mariadb_server", "mariadb_10_server", "nats_server", "redis_server"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

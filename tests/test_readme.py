@@ -2,24 +2,25 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from binlogsync.mirror_schema import duck_type
-from binlogsync.schema import ADDRESS_TYPES, BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, arrow_type
+from binlogsync.schema import INTEGER_BITS, Column, arrow_type
+from tests.binlog.exact.samples import TYPE_SAMPLES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 TYPES = README.split("| --- | --- | --- | --- |")[1].split("## Limits")[0]
-SAMPLES = [
-    *(Column("x", kind) for kind in (*INTEGER_BITS, *TEXT_TYPES, *BINARY_TYPES)),
-    *(Column("x", kind) for kind in ("float", "double", "date", "year", "json", "vector")),
-    *(Column("x", kind) for kind in (*GEOMETRY_TYPES, *ADDRESS_TYPES)),
-    *(Column("x", kind, fsp=6) for kind in ("datetime", "timestamp", "time")),
-    *(Column("x", kind, labels=("a",)) for kind in ("enum", "set")),
-    Column("x", "bit", length=1),
-    Column("x", "decimal", precision=10, scale=2),
-]
+_DETAILS: dict[str, dict[str, Any]] = {
+    "decimal": {"precision": 10, "scale": 2},
+    "bit": {"length": 1},
+    **dict.fromkeys(("enum", "set"), {"labels": ("a",)}),
+    **dict.fromkeys(("datetime", "timestamp", "time"), {"fsp": 6}),
+}
+SAMPLED = sorted({sample.type for sample in TYPE_SAMPLES})
+SAMPLES = [Column("x", kind, **_DETAILS.get(kind, {})) for kind in SAMPLED]
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,15 @@ def test_variables_it_names_are_in_the_example() -> None:
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
 def test_its_python_compiles(block: str) -> None:
     compile(block, "README.md", "exec")
+
+
+def test_the_table_has_the_types_that_are_compared_with_select() -> None:
+    named = {
+        name
+        for line in TYPES.splitlines()
+        for name in re.findall(r"`(\w+)(?:\([\w,]+\))?`", line.partition("|")[2].partition("|")[0])
+    }
+    assert sorted(named) == SAMPLED
 
 
 @pytest.mark.parametrize("column", SAMPLES, ids=lambda column: column.type)

@@ -14,7 +14,7 @@ from binlogsync.errors import EmbeddedServerError
 def main() -> int:
     """0 when all servers are there, 1 when one cannot be had; the others are still fetched."""
     missing = 0
-    for fetch in (_mysql, _mariadb, _redis, _nats):
+    for fetch in (_mysql, _mariadb, _mariadb_10, _redis, _nats):
         try:
             sys.stdout.write(fetch() + "\n")
         except EmbeddedServerError as error:
@@ -30,6 +30,11 @@ def _mysql() -> str:
 
 def _mariadb() -> str:
     found = mariadb_flavour()
+    return f"MariaDB {found.version:8} {_program(found.command)}"
+
+
+def _mariadb_10() -> str:
+    found = mariadb_flavour("10.11")
     return f"MariaDB {found.version:8} {_program(found.command)}"
 
 

@@ -1,9 +1,10 @@
 """Debian packages, unpacked into a folder of their own and run from there: no root, no Docker, nothing installed.
 
 apt-get gets a state, a cache and a source list of its own (Debian's unstable suite, where the current database
-servers are), with an empty list of installed packages, so it fetches everything down to the C library and verifies it
-against Debian's keyring. The archive's address comes from this machine's own apt sources. A program is run by the
-unpacked dynamic loader with the unpacked libraries, so the machine's own C library does not matter.
+servers are, unless a package set names another), with an empty list of installed packages, so it fetches everything
+down to the C library and verifies it against Debian's keyring. The archive's address comes from this machine's own apt
+sources. A program is run by the unpacked dynamic loader with the unpacked libraries, so the machine's own C library
+does not matter.
 """
 
 from __future__ import annotations
@@ -37,11 +38,13 @@ class PackageSet:
         name: the cache entry they are unpacked into.
         packages: Debian's names; what they depend on comes with them.
         instead: what a person can do when they cannot be had, as the end of a sentence.
+        suite: of Debian's archive.
     """
 
     name: str
     packages: tuple[str, ...]
     instead: str
+    suite: str = SUITE
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +58,15 @@ class Unpacked:
 
         `libraries` are further library folders below the root.
         """
-        loader = next(iter(sorted(self.root.glob("usr/lib*/ld-linux*.so.*"))), None)
+        # The second is where suites before the merge of /lib into /usr/lib have it.
+        patterns = ("usr/lib*/ld-linux*.so.*", "lib/*-linux-gnu/ld-linux*.so.*")
+        loader = next((found for pattern in patterns for found in sorted(self.root.glob(pattern))), None)
         if loader is None or not (self.root / program).exists():
             raise EmbeddedServerError(
                 f"{self.root} holds no loader or no {program}; delete that folder, it is then downloaded again"
             )
-        folders = [*sorted(self.root.glob("usr/lib/*-linux-gnu")), *(self.root / library for library in libraries)]
+        own = (*sorted(self.root.glob("usr/lib/*-linux-gnu")), *sorted(self.root.glob("lib/*-linux-gnu")))
+        folders = [*own, *(self.root / library for library in libraries)]
         path = ":".join(str(folder) for folder in folders)
         return str(loader), "--library-path", path, str(self.root / program)
 
@@ -96,11 +102,11 @@ class _Apt:
             raise _unavailable(wanted, f"this machine has no {' and no '.join(missing)}")
         if not KEYRING.exists():
             raise _unavailable(wanted, f"{KEYRING} is missing (package debian-archive-keyring)")
-        self._folder = cache_dir() / "apt"
+        self._folder = cache_dir() / ("apt" if wanted.suite == SUITE else f"apt-{wanted.suite}")
         for part in ("lists/partial", "archives/partial", "empty/partial"):
             (self._folder / part).mkdir(parents=True, exist_ok=True)
         (self._folder / "status").write_text("")
-        (self._folder / "sources.list").write_text(f"deb [signed-by={KEYRING}] {self._archive()} {SUITE} main\n")
+        (self._folder / "sources.list").write_text(f"deb [signed-by={KEYRING}] {self._archive()} {wanted.suite} main\n")
 
     def download(self, progress: Progress) -> list[Path]:
         """The .deb files of the packages and of all that they depend on."""

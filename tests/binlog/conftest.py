@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from binlogsync import embedded
+from tests.databases import FreshDatabase, fresh_database
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +20,17 @@ def mariadb_server() -> Iterator[embedded.MariaDBServer]:
     """In place of the one that all other tests share."""
     with embedded.mariadb() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb_10_server() -> Iterator[embedded.MariaDBServer]:
+    """The oldest MariaDB that is supported."""
+    with embedded.mariadb(release="10.11") as server:
+        yield server
+
+
+@pytest.fixture
+def mariadb_10(mariadb_10_server: embedded.MariaDBServer) -> Iterator[FreshDatabase]:
+    """An empty database on it."""
+    with fresh_database(mariadb_10_server) as database:
+        yield database

@@ -1,0 +1,239 @@
+"""The oracle is the server: tables are written, read with SELECT, and what was delivered of them is compared with that.
+
+A table's rows are inserted, each is updated to the values of the next, and all are deleted; so every value is seen as
+`after` of an insert, as `before` and `after` of an update, and as `before` of a delete. It is looked at in four forms:
+
+    json            the envelope, as any JSON parser reads it
+    arrow           the row view of a batch that was an Arrow IPC message in between
+    mirror          DuckDB's table, with its key, from those batches
+    keyless mirror  the same without a primary key, from batches that were envelopes in between
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from binlogsync import mirror
+from binlogsync.change import ChangeBatch
+from binlogsync.duckfile import quote
+from binlogsync.envelope import EnvelopeContext, decode_arrow, encode_arrow, parse, render
+from tests.binlog.dump import end_of_log, record
+from tests.binlog.exact.kinds import KINDS, parse_json
+from tests.binlog.exact.sample import Sample
+from tests.databases import FreshDatabase
+
+SETTINGS = (
+    "SET SESSION sql_mode = 'ALLOW_INVALID_DATES'",
+    "SET SESSION time_zone = '+00:00'",
+    "SET NAMES utf8mb4",
+)
+OLD_FORMAT = ("SET GLOBAL mysql56_temporal_format = OFF", "SET GLOBAL mysql56_temporal_format = ON")
+IMAGES: tuple[Literal["before", "after"], ...] = ("before", "after")
+Texts = tuple[str | None, ...]
+
+
+@dataclass(slots=True)
+class Tally:
+    """Values compared, by form, and those that differ."""
+
+    compared: Counter[str] = field(default_factory=Counter)
+    samples: int = 0
+    differences: list[str] = field(default_factory=list)
+
+    def check(self, form: str, where: str, expected: object, got: object) -> None:
+        """Compare one value."""
+        self.compared[form] += 1
+        if expected != got:
+            said, came = (str(value)[:200] for value in (expected, got))
+            self.differences.append(f"{where} as {form}: SELECT {said!r}, delivered {came!r}")
+
+    def line(self, what: str) -> str:
+        """One line for the report."""
+        forms = ", ".join(f"{form} {count:,}" for form, count in self.compared.items())
+        return (
+            f"{what}: {self.samples:,} samples x images = {self.compared.total():,} values compared with SELECT "
+            f"({forms}), {len(self.differences)} differ"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A table that was filled, changed and emptied, and what SELECT said of it in between, by id."""
+
+    name: str
+    columns: tuple[Sample, ...]
+    first: Mapping[int, Texts]
+    second: Mapping[int, Texts]
+
+    def expected(self, op: str, image: str) -> Mapping[int, Texts]:
+        """What that image of these changes must hold."""
+        return self.first if (op, image) in (("c", "after"), ("u", "before")) else self.second
+
+
+@contextmanager
+def settings(database: FreshDatabase) -> Iterator[None]:
+    """The session's settings for samples."""
+    for statement in SETTINGS:
+        database.execute(statement)
+    yield
+
+
+def sample_rows(columns: Sequence[Sample]) -> list[list[str]]:
+    """Literals of a table that holds every value of each sample, and NULL."""
+    most = max(len(sample.literals) for sample in columns) + 1
+    return [[sample.literal(row) for sample in columns] for row in range(most)]
+
+
+def fill(database: FreshDatabase, name: str, columns: tuple[Sample, ...], rows: Sequence[Sequence[str]]) -> Filled:
+    """INSERT the rows, update each to the next, DELETE all."""
+    declared = ", ".join(f"c{k} {sample.ddl} NULL" for k, sample in enumerate(columns))
+    before, after = OLD_FORMAT if columns[0].old else ("DO 0", "DO 0")
+    database.execute(before)
+    database.execute(f"CREATE TABLE {name} (id INT PRIMARY KEY, n INT NOT NULL, {declared}) CHARACTER SET utf8mb4")
+    database.execute(after)
+    database.execute(f"INSERT INTO {name} VALUES {_values(rows, 0)}")
+    first = _select(database, name, columns)
+    assigned = ", ".join(f"c{k} = VALUES(c{k})" for k in range(len(columns)))
+    database.execute(
+        f"INSERT INTO {name} VALUES {_values([*rows[1:], rows[0]], 1)} "
+        f"ON DUPLICATE KEY UPDATE n = VALUES(n), {assigned}"
+    )
+    second = _select(database, name, columns)
+    database.execute(f"DELETE FROM {name}")
+    assert len(first) == len(second) == len(rows)
+    return Filled(name, columns, first, second)
+
+
+def _values(rows: Sequence[Sequence[str]], n: int) -> str:
+    return ",".join(f"({i},{n},{','.join(row)})" for i, row in enumerate(rows))
+
+
+def _select(database: FreshDatabase, name: str, columns: Sequence[Sample]) -> dict[int, Texts]:
+    kinds = [KINDS[sample.kind] for sample in columns]
+    selected = ", ".join(kind.select.format(v=f"c{k}") for k, kind in enumerate(kinds))
+    return {
+        int(number): tuple(
+            None if value is None else kind.expected(_as_text(value)) for kind, value in zip(kinds, values, strict=True)
+        )
+        for number, *values in database.execute(f"SELECT id, {selected} FROM {name} ORDER BY id")
+    }
+
+
+def _as_text(value: object) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+def compare_filled(database: FreshDatabase, tally: Tally, work: Sequence[tuple[str, tuple[Sample, ...], Any]]) -> None:
+    """Fill tables of these (name, columns, rows), read the binlog, and compare every form of every value."""
+    start = end_of_log(database.server)
+    with settings(database):
+        filled = [fill(database, name, columns, rows) for name, columns, rows in work]
+    done = record(database.server, start, lambda name, table: name == database.name).decoded()
+    if done.error is not None:
+        raise done.error
+    batches: dict[str, list[ChangeBatch]] = {}
+    for stretch in done.stretches:
+        for batch in stretch.batches:
+            if batch.schema.columns:  # a schema change has none
+                batches.setdefault(batch.schema.table, []).append(batch)
+    with duckdb.connect() as keyed, duckdb.connect() as keyless:
+        for table in filled:
+            compare(tally, table, batches[table.name], keyed, keyless)
+
+
+def compare(
+    tally: Tally,
+    table: Filled,
+    batches: Sequence[ChangeBatch],
+    keyed: duckdb.DuckDBPyConnection,
+    keyless: duckdb.DuckDBPyConnection,
+) -> None:
+    """All images of one table in all forms."""
+    tally.samples += sum(len(sample.literals) + 1 if sample.literals else len(table.first) for sample in table.columns)
+    schema = batches[0].schema
+    types = [column.type for column in schema.columns[2:]]
+    assert types == [sample.type for sample in table.columns], types
+    messages = [render(batch, EnvelopeContext("tests", 0)).texts() for batch in batches]
+    compare_envelopes(tally, table, [parse_json(text) for texts in messages for text in texts])
+    arrows = [decode_arrow(encode_arrow(batch)) for batch in batches]
+    _compare_rows(tally, table, arrows)
+    compare_mirror(tally, table, "mirror", keyed, arrows)
+    without_key = replace(schema, primary_key=())
+    back = [replace(b, schema=without_key) for texts in messages for b in parse(texts, schema)]
+    compare_mirror(tally, table, "keyless mirror", keyless, back)
+
+
+def compare_envelopes(tally: Tally, table: Filled, envelopes: Sequence[Mapping[str, Any]]) -> None:
+    """The JSON form; a NULL and the JSON value null are told apart by `json_null`."""
+    assert [envelope["op"] for envelope in envelopes] == _ops(table)
+    for envelope in envelopes:
+        named = envelope["source"].get("json_null", [])
+        for where, sample, text, value, place in _cells(table, envelope["op"], envelope):
+            kind = KINDS[sample.kind]
+            tally.check(
+                "json",
+                where,
+                None if text is None else kind.wired(text),
+                None if value is None else kind.wire(value, sample.fsp),
+            )
+            if sample.kind == "json":
+                assert (place in named) == (text == "null"), where
+
+
+def _compare_rows(tally: Tally, table: Filled, batches: Sequence[ChangeBatch]) -> None:
+    """The Arrow form."""
+    changes = [change for batch in batches for change in batch.changes()]
+    assert [change.op for change in changes] == _ops(table)
+    for change in changes:
+        images = {"before": change.before, "after": change.after}
+        for where, sample, text, value, _ in _cells(table, change.op, images):
+            got = None if value is None else KINDS[sample.kind].row(value, sample.fsp)
+            tally.check("arrow", where, text, got)
+
+
+def _ops(table: Filled) -> list[str]:
+    return [op for op in "cud" for _ in table.first]
+
+
+def _cells(table: Filled, op: str, images: Mapping[str, Any]) -> Iterator[tuple[str, Sample, str | None, Any, str]]:
+    """Of each value of both images: where it is, its sample, what SELECT said, the value, "image.column"."""
+    for image in IMAGES:
+        row = images[image]
+        assert (row is None) == ((op, image) in (("c", "before"), ("d", "after")))
+        if row is None:
+            continue
+        expected = table.expected(op, image)[row["id"]]
+        for k, (sample, text) in enumerate(zip(table.columns, expected, strict=True)):
+            where = f"{sample.ddl[:60]} {op} {image} row {row['id']}"
+            yield where, sample, text, row[f"c{k}"], f"{image}.c{k}"
+
+
+def compare_mirror(
+    tally: Tally, table: Filled, form: str, connection: duckdb.DuckDBPyConnection, batches: Sequence[ChangeBatch]
+) -> None:
+    """DuckDB's table after the inserts, after the updates, and empty after the deletes."""
+    connection.execute("SET TimeZone = 'UTC'")
+    name = quote(batches[0].schema.database, table.name)
+    for op, expected in (("c", table.first), ("u", table.second), ("d", {})):
+        mirror.apply(connection, [batch.select(_has_op(batch, op)) for batch in batches])
+        rows = {row[0]: row[2:] for row in connection.execute(f"SELECT * FROM {name} ORDER BY id").fetchall()}
+        if not expected:
+            tally.check(form, f"{table.name} after its deletes", 0, len(rows))
+        for number, texts in expected.items():
+            for sample, text, value in zip(table.columns, texts, rows.get(number, ()), strict=True):
+                kind = KINDS[sample.kind]
+                got = None if value is None else (kind.mirror or kind.row)(value, sample.fsp)
+                said = None if text is None else kind.mirrored(text)
+                tally.check(form, f"{sample.ddl[:60]} {op} row {number}", said, got)
+
+
+def _has_op(batch: ChangeBatch, op: str) -> pa.BooleanArray:
+    return pc.equal(batch.data.column("op").cast(pa.string()), op)

@@ -1,0 +1,21 @@
+"""The report of what was compared, at the end of the run."""
+
+from __future__ import annotations
+
+import pytest
+
+REPORT = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> list[str]:
+    """Lines that the end of the run prints."""
+    return request.config.stash.setdefault(REPORT, [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    lines = config.stash.get(REPORT, [])
+    if lines:
+        terminalreporter.section("values compared with SELECT")
+        for line in lines:
+            terminalreporter.write_line(line)
