@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from binlogsync.change import Change as Change
     from binlogsync.change import Op as Op
     from binlogsync.change import Source as Source
+    from binlogsync.consumer import Consumer as Consumer
     from binlogsync.errors import BinlogSyncError as BinlogSyncError
+    from binlogsync.errors import ClientTakenError as ClientTakenError
     from binlogsync.errors import ConsumeError as ConsumeError
     from binlogsync.errors import HandlerError as HandlerError
     from binlogsync.errors import ModelError as ModelError
@@ -22,7 +24,9 @@ _HOMES = {
     "Change": "change",
     "Op": "change",
     "Source": "change",
+    "Consumer": "consumer",
     "BinlogSyncError": "errors",
+    "ClientTakenError": "errors",
     "ConsumeError": "errors",
     "HandlerError": "errors",
     "ModelError": "errors",

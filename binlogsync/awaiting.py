@@ -7,9 +7,13 @@ connections) stays usable from call to call.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
 import threading
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 Await = Callable[[Coroutine[Any, Any, object]], object]
 """Runs a coroutine to its end and gives its result; called from the thread that handles a table."""
@@ -35,3 +39,36 @@ def in_loop(loop: asyncio.AbstractEventLoop) -> Await:
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
 
     return wait
+
+
+async def beside_this_loop(work: Callable[[Await], Result], stop: Callable[[], None]) -> Result:
+    """Do blocking work in a thread, while coroutines that it meets are awaited in the loop that runs here.
+
+    When this is cancelled, or SIGTERM or SIGINT come (to a loop of the main thread), `stop` is called, and the work is
+    waited for.
+    """
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(asyncio.to_thread(work, in_loop(loop)))
+    with _on_signals(loop, stop):
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            stop()
+            await task
+            raise
+
+
+@contextlib.contextmanager
+def _on_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from binlogsync.errors import ConfigError, ConsumeError
-from binlogsync.progress import Progress, ProgressKey, Tracker
+from binlogsync.progress import NOTHING, Progress, ProgressKey, Tracker
 from binlogsync.seek import Seek, find_start, holds, skip_done
+from binlogsync.starts import Start, check_start, first_sequence
 from binlogsync.stream import StreamBatch, StreamReader
 from binlogsync.subjects import durable_name
 from binlogsync.targets import Target
@@ -42,6 +43,7 @@ class ConsumeOptions:
         max_s: the run ends after that long; None for no limit.
         on_gap: what happens when the stream has dropped messages (its retention) that this consumer may not have had:
             "warn" says so and goes on, "fail" raises.
+        start: where a client that is new to the table begins; one that is known goes on where it was.
     """
 
     client_id: str = "binlogsync"
@@ -50,10 +52,12 @@ class ConsumeOptions:
     idle_s: float = 2.0
     max_s: float | None = None
     on_gap: Literal["warn", "fail"] = "warn"
+    start: Start = "all"
 
     def __post_init__(self) -> None:
         if self.max_changes < 1 or self.idle_s < 0 or not self.client_id:
             raise ConfigError(f"max_changes is at least 1, idle_s at least 0, client_id not empty; got {self}")
+        check_start(self.start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +175,9 @@ class _Run:
 
     def _begin(self) -> None:
         """Find where delivery begins, and make the durable begin there."""
+        if self.tracker.progress == NOTHING and self.options.start != "all":
+            first = first_sequence(self.reader, self.table, self.options.start)
+            self.tracker.begin(self.target.store, first)
         self.seek = find_start(self.reader, self.tracker.key, self.tracker.progress)
         if self.seek.gap is not None:
             self.gap = self.seek.gap

@@ -12,6 +12,7 @@
     ├── StoreError             a position store cannot be read or written
     │   └── LeaseLostError     another tail holds the lease now
     ├── ConsumeError           a consumer cannot go on
+    │   ├── ClientTakenError   another live consumer has this client id
     │   ├── ModelError         a model does not fit the table
     │   └── HandlerError       the user's handler raised
     └── EmbeddedServerError    a private server cannot be had or does not start
@@ -87,6 +88,10 @@ class LeaseLostError(StoreError):
 
 class ConsumeError(BinlogSyncError):
     """A consumer cannot go on."""
+
+
+class ClientTakenError(ConsumeError):
+    """Another live consumer has this client id."""
 
 
 class ModelError(ConsumeError):

@@ -54,6 +54,11 @@ class Progress:
         """(file number, pos, row): ordered as the changes of one server are."""
         return (BinlogPosition(self.file, 0).file_number, self.pos, self.row)
 
+    @property
+    def has_done_nothing(self) -> bool:
+        """True for a consumer that is new, or has only been told where to begin."""
+        return not self.sequence
+
     def after(self, batch: ChangeBatch, sequence: int, seen: int) -> Progress:
         """This progress when the last change of `batch`, of that stream sequence, is done."""
         rows = len(batch) if batch.ddl is None else 0
@@ -207,6 +212,10 @@ class Tracker:
                 self.counts[item["values"]] = self.counts.get(item["values"], 0) + item["counts"]
         committed = batches[-1].data.column("ts_us")[-1].as_py()
         self.lag_s = (datetime.now(UTC) - committed).total_seconds()
+
+    def begin(self, store: ProgressStore, sequence: int) -> None:
+        """Store that nothing is done yet, and that what comes before that stream sequence is not wanted."""
+        self.progress = store.move(self.key, self.progress, replace(self.progress, seen=sequence - 1))
 
     def see(self, store: ProgressStore, sequence: int) -> None:
         """Store that the stream holds nothing else of this table up to `sequence`."""

@@ -17,7 +17,7 @@ import numpy as np
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConsumeError
 from binlogsync.position import BinlogPosition
-from binlogsync.progress import NOTHING, Progress, ProgressKey, Tracker, progress_at
+from binlogsync.progress import Progress, ProgressKey, Tracker, progress_at
 from binlogsync.stream import StreamBatch, StreamReader
 
 log = logging.getLogger(__name__)
@@ -43,8 +43,8 @@ class Seek:
 def find_start(reader: StreamReader, key: ProgressKey, progress: Progress) -> Seek:
     """Where to go on; a stream that was filled anew, or has dropped what was not seen, is logged."""
     first = reader.first_sequence()
-    if progress == NOTHING:
-        return Seek(first)
+    if progress.has_done_nothing:
+        return _begin(reader, progress, first)
     index = _find(reader, key, progress)
     if index is not None:
         is_last = index[0] + 1 == index[1]
@@ -58,6 +58,17 @@ def find_start(reader: StreamReader, key: ProgressKey, progress: Progress) -> Se
         key, progress.sequence, progress, first,
     )  # fmt: skip
     return Seek(first, drops_done=True)
+
+
+def _begin(reader: StreamReader, progress: Progress, first: int) -> Seek:
+    """Where a consumer begins that has done nothing; behind `seen`, unless the stream was filled anew since."""
+    if not progress.seen:
+        return Seek(first)
+    if reader.last_sequence() < progress.seen:
+        log.warning("the stream ends before sequence %d: it was filled anew; beginning with it", progress.seen)
+        return Seek(first)
+    gap = (progress.seen + 1, first - 1) if first > progress.seen + 1 else None
+    return Seek(max(progress.seen + 1, first), gap=gap)
 
 
 def holds(reader: StreamReader, key: ProgressKey, progress: Progress) -> bool:

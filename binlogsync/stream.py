@@ -24,8 +24,10 @@ from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy, 
 
 from binlogsync import subjects
 from binlogsync.change import ChangeBatch
+from binlogsync.envelope import CHECKPOINT
 from binlogsync.errors import ConfigError, SinkError, WireError
 from binlogsync.nats_client import NatsConnection, NatsOptions
+from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
 from binlogsync.stream_messages import Delivered, Lookups, StreamBatch, decode
 from binlogsync.stream_pull import Pull
@@ -60,6 +62,7 @@ class _Durable:
     name: str
     subject: str
     given: int
+    inactive_s: float | None = None
     subscription: Pull | None = None
     deliveries: int = 0
     is_broken: bool = False
@@ -102,13 +105,16 @@ class StreamReader:
     ) -> None:
         self.close()
 
-    def ensure_durable(self, durable: str, database: str, table: str, start_sequence: int) -> None:
+    def ensure_durable(
+        self, durable: str, database: str, table: str, start_sequence: int, inactive_s: float | None = None
+    ) -> None:
         """Make the durable of that table deliver from `start_sequence` on (the first message at or after it).
 
-        Kept as it is when that is where it stands, with nothing unacked; else deleted and made anew.
+        Kept as it is when that is where it stands, with nothing unacked; else deleted and made anew. The server removes
+        one that nobody has asked for `inactive_s`; None keeps it for ever.
         """
         subject = subjects.table_subject(self.source, database, table)
-        follow = _Durable(durable, subject, max(start_sequence, 1) - 1)
+        follow = _Durable(durable, subject, max(start_sequence, 1) - 1, inactive_s)
 
         async def ensure(client: Client) -> None:
             await self._drop_subscription(durable)
@@ -184,17 +190,35 @@ class StreamReader:
         """The change (or changes) of the message with that sequence; None when the stream does not hold it, or it holds
         only a checkpoint."""
 
-        async def get(client: Client) -> Delivered | None:
+        message = self._get(sequence) if sequence > 0 else None
+        if message is None or message[0] is None:
+            return None
+        return decode([message[1]], Lookups(self.schema, self._large_object))[0].batch
+
+    def changes_from(self, database: str, table: str, sequence: int) -> Sequence[StreamBatch]:
+        """The changes of the first message of that table at or after the sequence; none when there is no such
+        message."""
+        message = self._get(max(sequence, 1), subjects.table_subject(self.source, database, table))
+        return [] if message is None else decode([message[1]], Lookups(self.schema, self._large_object))
+
+    def checkpoint_at(self, sequence: int) -> Checkpoint | None:
+        """The checkpoint that the message with that sequence carries; None where it carries none, or is not there."""
+        message = self._get(sequence)
+        text = None if message is None else message[1].headers.get(CHECKPOINT)
+        return None if text is None else Checkpoint.from_text(text)
+
+    def _get(self, sequence: int, subject: str | None = None) -> tuple[tuple[str, str, str] | None, Delivered] | None:
+        """The message of that sequence, or the first of a subject at or after it, and the names in its subject."""
+
+        async def get(client: Client) -> tuple[tuple[str, str, str] | None, Delivered] | None:
             try:
-                raw = await client.jetstream().get_msg(self.stream, sequence)
+                raw = await client.jetstream().get_msg(self.stream, sequence, subject, next=subject is not None)
             except nats.js.errors.NotFoundError:
                 return None
-            if subjects.parse_table_subject(raw.subject or "") is None:
-                return None
-            return Delivered(sequence, raw.headers or {}, raw.data or b"")
+            message = Delivered(int(raw.seq or sequence), raw.headers or {}, raw.data or b"")
+            return subjects.parse_table_subject(raw.subject or ""), message
 
-        message = self._retry(get) if sequence > 0 else None
-        return None if message is None else decode([message], Lookups(self.schema, self._large_object))[0].batch
+        return self._retry(get)
 
     def tables(self) -> Mapping[tuple[str, str], int]:
         """(database, table) -> messages held, for every table that the stream holds changes of."""
@@ -295,6 +319,7 @@ class StreamReader:
             ack_wait=_ACK_WAIT_S,
             max_ack_pending=-1,
             filter_subject=follow.subject,
+            inactive_threshold=follow.inactive_s,
         )
         await js.add_consumer(self.stream, config)
         follow.is_broken = False

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from binlogsync.commands.output import say, write_envelopes
-from binlogsync.commands.stopping import stop_on_signals
 from binlogsync.errors import BinlogSyncError, ConfigError
 from binlogsync.settings import Settings
+from binlogsync.signals import stop_on_signals
 from binlogsync.stream import StreamReader
 from binlogsync.subjects import durable_name
 

@@ -17,11 +17,11 @@ from contextlib import closing
 from dataclasses import replace
 
 from binlogsync.commands.output import say, write_envelopes
-from binlogsync.commands.stopping import stop_on_signals
 from binlogsync.flush import Flush
 from binlogsync.mysql import MySQLConfig
 from binlogsync.position import Checkpoint
 from binlogsync.settings import Settings
+from binlogsync.signals import stop_on_signals
 from binlogsync.sinks import Sink
 from binlogsync.sinks.jetstream import JetStreamSink
 from binlogsync.stores.memory import MemoryPositions

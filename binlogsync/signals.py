@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a flag, so that a command ends in good order; a second Ctrl-C ends it at once."""
+"""Ctrl-C and SIGTERM as a flag, so that a program ends in good order; a second one ends it at once."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ from types import FrameType
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets. In the main thread; handlers are put back."""
-    stop = threading.Event()
+def stop_on_signals(stop: threading.Event | None = None) -> Iterator[threading.Event]:
+    """An event (that one, or a new one) that the first SIGINT or SIGTERM sets; handlers are put back.
+
+    Outside of the main thread, which alone hears of signals, nobody sets it.
+    """
+    stop = stop or threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in numbers}
 

@@ -1,0 +1,135 @@
+"""Progress kept in NATS itself, in a key-value bucket beside the stream: for consumers that need nothing else.
+
+It is written behind what a handler did, never before: a kill in between repeats a change or a few, and loses none. A
+move is conditional on the revision that was last seen, so two consumers of one name cannot both move it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, replace
+from typing import TypeVar
+
+import nats.js.errors
+from nats.aio.client import Client
+from nats.js.api import KeyValueConfig
+from nats.js.kv import KeyValue
+
+from binlogsync.errors import ConsumeError, SinkError
+from binlogsync.nats_client import NatsConnection
+from binlogsync.progress import NOTHING, Progress, ProgressKey
+from binlogsync.subjects import durable_name, stream_name
+
+Result = TypeVar("Result")
+
+
+class Bucket:
+    """A key-value bucket over one connection that several threads share; made when it is missing.
+
+    Args:
+        connection: open, and closed by whoever opened it.
+        name: of the bucket.
+        ttl_s: how long a value lives that is not renewed; None for ever.
+    """
+
+    def __init__(self, connection: NatsConnection, name: str, ttl_s: float | None = None) -> None:
+        self.name = name
+        self._connection = connection
+        self._ttl_s = ttl_s
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> tuple[bytes, int] | None:
+        """(value, revision); None when there is none."""
+        return self._run(lambda bucket: _get(bucket, key))
+
+    def put(self, key: str, value: bytes, revision: int) -> int | None:
+        """Write the value if that is the revision still (0: if there is none), and give the new revision; None when it
+        is not.
+
+        A value of ours whose acknowledgement was lost counts as written.
+        """
+
+        async def put(bucket: KeyValue) -> int | None:
+            try:
+                if revision:
+                    return int(await bucket.update(key, value, last=revision))
+                return int(await bucket.create(key, value))
+            except nats.js.errors.KeyWrongLastSequenceError:
+                there = await _get(bucket, key)
+                return there[1] if there is not None and there[0] == value else None
+
+        return self._run(put)
+
+    def delete(self, key: str) -> None:
+        """Remove it."""
+
+        async def delete(bucket: KeyValue) -> None:
+            await bucket.delete(key)
+
+        self._run(delete)
+
+    def _run(self, work: Callable[[KeyValue], Awaitable[Result]]) -> Result:
+        async def on_bucket(client: Client) -> Result:
+            js = client.jetstream()
+            try:
+                bucket = await js.key_value(self.name)
+            except nats.js.errors.NotFoundError:
+                bucket = await js.create_key_value(KeyValueConfig(bucket=self.name, ttl=self._ttl_s))
+            return await work(bucket)
+
+        try:
+            with self._lock:
+                return self._connection.retry(on_bucket)
+        except nats.js.errors.APIError as error:
+            raise SinkError(
+                f"NATS at {self._connection.options.place} refuses to serve the key-value bucket {self.name}: "
+                f"{error.description} (code {error.err_code}); allow this account to make and use it"
+            ) from error
+
+
+async def _get(bucket: KeyValue, key: str) -> tuple[bytes, int] | None:
+    try:
+        entry = await bucket.get(key)
+    except nats.js.errors.KeyNotFoundError:
+        return None
+    return entry.value or b"", int(entry.revision or 0)
+
+
+class NatsProgress:
+    """A ProgressStore in the bucket CDC_<SOURCE>_progress."""
+
+    is_held = False
+
+    def __init__(self, connection: NatsConnection, source: str) -> None:
+        self._bucket = Bucket(connection, f"{stream_name(source)}_progress")
+        self._revisions: dict[str, int] = {}
+
+    def release(self) -> None:
+        """Nothing is held."""
+
+    def load(self, key: ProgressKey) -> Progress:
+        """See ProgressStore."""
+        name = _name(key)
+        found = self._bucket.get(name)
+        self._revisions[name] = 0 if found is None else found[1]
+        return NOTHING if found is None else Progress(**json.loads(found[0]))
+
+    def move(self, key: ProgressKey, before: Progress, after: Progress) -> Progress:
+        """See ProgressStore."""
+        name = _name(key)
+        moved = replace(after, epoch=before.epoch + 1)
+        revision = self._bucket.put(name, json.dumps(asdict(moved)).encode(), self._revisions.get(name, 0))
+        if revision is None:
+            raise ConsumeError(
+                f"{key}: another consumer of the same name is at work: progress in {self._bucket.name} is not "
+                f"{before} any more; stop one of the two, or give it a client id of its own"
+            )
+        self._revisions[name] = revision
+        return moved
+
+
+def _name(key: ProgressKey) -> str:
+    """A key may not hold %, and no name of a durable holds a slash."""
+    return durable_name(key.client, key.database, key.table).replace("%", "/")
