@@ -79,8 +79,7 @@ class Accumulator:
         self._resume = self._resume or stretch.resume
         self._rows += sum(len(batch) for batch in stretch.batches)
         self._bytes += sum(batch.nbytes for batch in stretch.batches)
-        # A GTID dump begins with files that it skips: their positions lie behind what is reached already.
-        if stretch.transactions or not stretch.checkpoint.precedes(self._reached):
+        if stretch.transactions or self._is_further(stretch.checkpoint):
             self._reached = stretch.checkpoint
         if self._opened_s is None and (self._batches or self._schema_changes):
             self._opened_s = now_s
@@ -88,6 +87,14 @@ class Accumulator:
             self._forced = "rotation"
         elif stretch.end == "schema":
             self._forced = self._forced or "schema"
+
+    def _is_further(self, place: Checkpoint) -> bool:
+        """Whether a place without new transactions is one to begin at.
+
+        A dump by GTID begins with files that it skips, whose places lie before what is known already; on a server of
+        which no transaction was seen yet nothing tells them apart.
+        """
+        return place.server_uuid == self._reached.server_uuid and not place.precedes(self._reached)
 
     def due(self, now_s: float) -> FlushReason | None:
         """Which rule asks for a flush now, or None."""

@@ -3,6 +3,7 @@
     BinlogSyncError
     ├── ConfigError            an option or environment variable that cannot be right
     ├── SourceError            MySQL or MariaDB cannot be reached, or refuses what is needed
+    │   ├── BehindError        another server lacks, so far, what was read already
     │   ├── PreflightError     the server is reachable, but not set up for change data capture
     │   └── PositionError      the asked position is purged, foreign or does not exist
     ├── DecodeError            bytes of the binlog that cannot be turned into exact values
@@ -37,6 +38,10 @@ class SourceError(BinlogSyncError):
 
 class PreflightError(SourceError):
     """The server is not set up for change data capture; the message holds the SQL that mends it."""
+
+
+class BehindError(SourceError):
+    """Another server than the one read before lacks, so far, transactions that are stored; a retry may help."""
 
 
 class PositionError(SourceError):

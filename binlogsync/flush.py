@@ -17,9 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from binlogsync.change import ChangeBatch, SchemaChange
+from binlogsync.errors import PositionError
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet, Resume
 
 __all__ = ["Flush", "FlushReason", "Run", "SchemaChange", "changes_after"]
+
+_UUID_LENGTH = 36
 
 FlushReason = Literal["interval", "rows", "bytes", "rotation", "schema", "idle", "stop"]
 
@@ -41,6 +44,13 @@ class Run:
     file: str
     begin: Sequence[int]
     first_seq: Sequence[int]
+
+    def gtid(self, index: int) -> str | None:
+        """GTID of one of the transactions, as the server writes it."""
+        if self.key is None:
+            return None
+        is_mysql = len(self.key) >= _UUID_LENGTH
+        return f"{self.key}{':' if is_mysql else '-'}{self.first + index}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +108,10 @@ class Flush:
                 index = bisect_right(run.first_seq, seq) - 1
                 position = BinlogPosition(run.file, int(run.begin[index]))
                 resume = self.resume if self.resume is not None and self.resume.position < position else None
-                return Checkpoint(position, self.start.server_uuid, _with(gtids, run, index), order + 1, ts_us, resume)
+                before, inside = _with(gtids, run, index), run.gtid(index)
+                # The start may be of the server before a failover; what was read is of one server.
+                server = self.checkpoint.server_uuid
+                return Checkpoint(position, server, before, order + 1, ts_us, resume, inside)
             gtids = _with(gtids, run, len(run.begin))
         raise AssertionError(f"change {seq} belongs to no transaction of flush {self.number}")
 
@@ -115,7 +128,7 @@ class Flush:
 
     def _is_stored(self, statement: SchemaChange, stored: Checkpoint) -> bool:
         """True when the checkpoint lies behind the statement."""
-        if self.start.server_uuid == stored.server_uuid:
+        if self.checkpoint.server_uuid == stored.server_uuid:
             return statement.position <= stored.position
         return _has(stored.gtids, statement.gtid)
 
@@ -129,14 +142,13 @@ def _with(gtids: GtidSet | None, run: Run, count: int) -> GtidSet | None:
 
 def _has(gtids: GtidSet | None, gtid: str | None) -> bool:
     """True when the transaction is known to be in the set."""
-    return gtids is not None and gtid is not None and gtids.contains(GtidSet(gtids.flavor).with_gtid(gtid))
+    return gtids is not None and gtid is not None and gtids.has(gtid)
 
 
 def changes_after(batch: ChangeBatch, stored: Checkpoint) -> ChangeBatch:
     """The changes of one batch that are not stored at that checkpoint."""
     if batch.server_uuid != stored.server_uuid:
-        # Places of two servers say nothing of each other; a transaction stored in part comes again as a whole.
-        mask = pc.invert(_of_names(batch, "gtid", lambda gtid: _has(stored.gtids, gtid)).fill_null(False))
+        mask = _not_stored_elsewhere(batch, stored)
     else:
         number = stored.position.file_number
         later = _of_names(batch, "file", lambda name: BinlogPosition(name, 0).file_number > number)
@@ -148,6 +160,41 @@ def changes_after(batch: ChangeBatch, stored: Checkpoint) -> ChangeBatch:
         )
         mask = pc.or_(later, pc.and_(same, here))
     return batch if mask.false_count == 0 else batch.select(mask)
+
+
+def _not_stored_elsewhere(batch: ChangeBatch, stored: Checkpoint) -> pa.BooleanArray:
+    """Which changes are not stored at a checkpoint of another server, by GTID: places say nothing there.
+
+    A replica logs the rows of a transaction in the order in which its source did, so the changes at its head are the
+    ones that are stored already.
+    """
+    later = pc.invert(_of_names(batch, "gtid", lambda gtid: _has(stored.gtids, gtid)).fill_null(False))
+    if stored.inside is None:
+        return later
+    within = _of_names(batch, "gtid", lambda gtid: gtid == stored.inside).fill_null(False)
+    done = pc.and_(within, pc.less(batch.data.column("order"), stored.skip))
+    if pc.any(done).as_py():
+        _refuse_unordered(batch.select(within), stored)
+    return pc.and_(later, pc.invert(done))
+
+
+def _refuse_unordered(part: ChangeBatch, stored: Checkpoint) -> None:
+    """Raise PositionError when the cut lies between rows whose order may differ on another server.
+
+    A replica finds the rows of an UPDATE or DELETE event in the order of the table when that has no key (HASH_SCAN).
+    """
+    at = [pc.index(part.data.column("order"), pa.scalar(stored.skip + d, pa.uint64())).as_py() for d in (-1, 0)]
+    is_mysql = stored.gtids is not None and stored.gtids.flavor == "mysql"
+    if not is_mysql or part.schema.primary_key or -1 in at:
+        return
+    last, following = (part.data.slice(index, 1).to_pylist()[0] for index in at)
+    if last["pos"] == following["pos"] and last["op"] in ("u", "d"):
+        raise PositionError(
+            f"{stored.inside}: {stored.skip} of its changes are stored, and the next lies within one event of "
+            f"{part.schema.name}, which has no primary key: another server may have logged these rows in another "
+            f"order. Choose: go on with server {stored.server_uuid}, or begin anew behind this transaction; give the "
+            "table a primary key"
+        )
 
 
 def _of_names(batch: ChangeBatch, column: str, is_so: Callable[[str], bool]) -> pa.BooleanArray:

@@ -24,11 +24,13 @@ class Origin:
         start: the oldest checkpoint that counts.
         sinks: what each sink holds already, None for nothing.
         recoveries: what was found lost, a sentence each.
+        moved: a sentence when the server is another than the one that was read last.
     """
 
     start: Checkpoint
     sinks: Mapping[Sink, Checkpoint | None]
     recoveries: tuple[str, ...]
+    moved: str = ""
 
 
 def find_origin(
@@ -43,12 +45,10 @@ def find_origin(
     if not known:
         return Origin(resolve_start(config, parse_start(start)), held, ())
     oldest = _oldest(known, source)
-    if oldest.skip and oldest.server_uuid != info.server_uuid:
-        raise PositionError(
-            f"{source}: the checkpoint {oldest} lies inside a transaction of server {oldest.server_uuid}, and this is "
-            f"{info.server_uuid}; tail the first server until it is quiet, or begin anew"
-        )
-    return Origin(oldest, held, tuple(_losses(held, saved, oldest, source)))
+    moved = ""
+    if oldest.server_uuid != info.server_uuid:
+        moved = f"the server is {info.server_uuid} now, it was {oldest.server_uuid}; going on by GTID from {oldest}"
+    return Origin(oldest, held, tuple(_losses(held, saved, oldest, source)), moved)
 
 
 def _oldest(known: Sequence[Checkpoint], source: str) -> Checkpoint:

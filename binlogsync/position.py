@@ -167,6 +167,10 @@ class GtidSet:
                     result = result.with_run(key, first, last)
         return result
 
+    def has(self, gtid: str) -> bool:
+        """True when this one transaction, written as the server writes it, is in the set."""
+        return self.contains(GtidSet(self.flavor).with_gtid(gtid))
+
     def contains(self, other: GtidSet) -> bool:
         """True when every transaction of `other` is in this set."""
         if self.flavor == "mariadb":
@@ -218,6 +222,8 @@ class Checkpoint:
         ts_us: commit time of the last stored change, microseconds since 1970 UTC; 0 when there is none.
         resume: where reading has to begin, when that is before the boundary: changes of an XA transaction are logged
             when it is prepared, and are changes only when it is committed. What lies between is stored already.
+        inside: GTID of the transaction that `skip` counts in, by which another server that has it goes on inside it;
+            None at a boundary, and without GTIDs.
     """
 
     position: BinlogPosition
@@ -226,6 +232,7 @@ class Checkpoint:
     skip: int = 0
     ts_us: int = 0
     resume: Resume | None = None
+    inside: str | None = None
 
     def to_text(self) -> str:
         """One line of JSON, the form kept in stores, headers and audit logs."""
@@ -236,6 +243,8 @@ class Checkpoint:
         if self.resume is not None:
             place = {"file": self.resume.position.file, "pos": self.resume.position.pos}
             record["resume"] = place if self.resume.gtids is None else {**place, "gtids": str(self.resume.gtids)}
+        if self.inside is not None:
+            record["inside"] = self.inside
         return json.dumps(record, separators=(",", ":"))
 
     @classmethod
@@ -246,7 +255,9 @@ class Checkpoint:
             gtids = GtidSet.parse(record["gtids"], _FLAVORS[record["flavor"]]) if "gtids" in record else None
             position = BinlogPosition(str(record["file"]), int(record["pos"]))
             resume = _resume(record["resume"], gtids) if "resume" in record else None
-            return cls(position, str(record["server"]), gtids, int(record["skip"]), int(record["ts_us"]), resume)
+            inside = str(record["inside"]) if "inside" in record else None
+            skip, ts_us = int(record["skip"]), int(record["ts_us"])
+            return cls(position, str(record["server"]), gtids, skip, ts_us, resume, inside)
         except (ValueError, KeyError, TypeError) as error:
             raise PositionError(f"not a checkpoint: {text!r} ({error!r})") from error
 
@@ -273,11 +284,11 @@ class Checkpoint:
         """Where reading begins for a restart here: sinks drop what lies between."""
         if self.resume is None:
             return self
-        return replace(self, position=self.resume.position, gtids=self.resume.gtids, skip=0, resume=None)
+        return replace(self, position=self.resume.position, gtids=self.resume.gtids, skip=0, resume=None, inside=None)
 
     def at_boundary(self) -> Checkpoint:
         """The same boundary with nothing of its transaction stored."""
-        return replace(self, skip=0)
+        return replace(self, skip=0, inside=None)
 
     def __str__(self) -> str:
         return f"{self.position}{f'+{self.skip}' if self.skip else ''}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from binlogsync.accumulate import Accumulator
@@ -28,6 +28,7 @@ from binlogsync.mysql import (
     raise_server_error,
     validate,
 )
+from binlogsync.mysql.failover import check_order
 from binlogsync.mysql.preflight import check, preflight
 from binlogsync.origin import Origin, find_origin
 from binlogsync.position import Checkpoint
@@ -93,11 +94,13 @@ class Session:
             check(preflight(config))
         self._calls.tick(False)
         origin = find_origin(config, info, self._ends.sinks, self._ends.store, options.source, options.start)
-        self._announce(origin)
+        self._announce(origin.recoveries)
         self._calls.tick(False)
         validate(config, origin.start)
         if origin.start.resume is not None:
             validate(config, origin.start.to_read())
+        check_order(config, info, origin.start.to_read(), filter(None, origin.sinks.values()))
+        self._announce(filter(None, [origin.moved]))
         self._meter.begins(origin.start)
         self._bookmarker.begins(origin.start, _sequence_at(origin))
         log.info("%s: tailing %s from %s", options.source, config.address, origin.start)
@@ -112,8 +115,8 @@ class Session:
             fanout.close(lambda: self._wait_for(fanout))
             self._count(fanout)
 
-    def _announce(self, origin: Origin) -> None:
-        for sentence in origin.recoveries:
+    def _announce(self, sentences: Iterable[str]) -> None:
+        for sentence in sentences:
             log.warning("%s: %s", self._ends.options.source, sentence)
             self._meter.recovered(sentence)
 

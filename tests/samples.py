@@ -231,7 +231,8 @@ class SampleSource:
         else:
             self._open = transaction, run
             at = BinlogPosition(run.file, run.begin[0])
-            self.checkpoint = replace(self.checkpoint, position=at, skip=transaction.take, ts_us=self._at.ts_us)
+            cut = replace(self.checkpoint, position=at, skip=transaction.take, ts_us=self._at.ts_us)
+            self.checkpoint = replace(cut, inside=gtid if transaction.take else None)
         return run
 
     def _begin(self, transaction: SampleTransaction) -> Run:

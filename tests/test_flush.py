@@ -89,6 +89,9 @@ def test_behind_any_cut_is_what_was_not_stored(source: tuple[SampleOptions, list
         assert (cut.position.file_number, cut.position.pos, cut.skip) == (*key[:2], key[2] + 1)
         assert (cut.ts_us, cut.server_uuid, cut.gtids) == (ts_us, flush.start.server_uuid, executed(flush, seq))
         assert keys(flush.after(cut)) == changes[number:]
+        if cut.gtids is not None:
+            elsewhere = replace(cut, position=BinlogPosition("binlog.000077", 999_999), server_uuid=OTHER_UUID)
+            assert keys(flush.after(elsewhere)) == changes[number:]
         assert flush.start.precedes(cut)
         assert cut.precedes(flush.checkpoint)
 
@@ -216,6 +219,47 @@ def test_after_a_failover_transactions_that_are_stored_are_dropped_by_gtid() -> 
     assert keys(left) == keys(flush)[3:]
     assert left.schema_changes == ()
     assert flush.after(elsewhere(flush, GtidSet())).changes == flush.changes
+
+
+def events_of(ops: str, *, has_key: bool, flavor: Flavor = "mysql") -> Flush:
+    """One transaction of one event with a change for each letter."""
+    schema = TableSchema("shop", "t", (Column("id", "int"),), ("id",) if has_key else ())
+    options = SampleOptions(tables=(schema,), rows_per_event=9, flavor=flavor)
+    flush = sample_flush([SampleTransaction((0,) * len(ops))], options)
+    op = pa.array(list(ops)).cast(flush.batches[0].data.schema.field("op").type)
+    batch = flush.batches[0]
+    return replace(flush, batches=(replace(batch, data=batch.data.set_column(0, "op", op)),))
+
+
+@pytest.mark.parametrize(
+    ("flush", "is_refused"),
+    [
+        (events_of("uuuu", has_key=False), True),
+        (events_of("dddd", has_key=False), True),
+        (events_of("cccc", has_key=False), False),
+        (events_of("uuuu", has_key=True), False),
+        (events_of("uuuu", has_key=False, flavor="mariadb"), False),
+    ],
+    ids=["update", "delete", "insert", "with a key", "MariaDB"],
+)
+def test_rows_that_a_replica_may_log_in_another_order_are_not_cut_apart(flush: Flush, is_refused: bool) -> None:
+    cuts = [flush.checkpoint_at(seq, key[2], ts_us) for seq, key, ts_us in keys(flush)]
+    for cut in cuts:
+        there = replace(cut, server_uuid=OTHER_UUID)
+        if is_refused and cut is not cuts[-1]:
+            with pytest.raises(PositionError, match="shop.t, which has no primary key"):
+                flush.after(there)
+        else:
+            assert keys(flush.after(there)) == keys(flush)[cut.skip :]
+
+
+def test_the_first_flush_of_another_server_speaks_of_that_server() -> None:
+    flush = sample_flush(2)
+    moved = replace(flush, start=replace(elsewhere(flush, GtidSet()), ts_us=1))
+    seq, key, ts_us = keys(moved)[-1]
+    assert moved.checkpoint_at(seq, key[2], ts_us) == flush.checkpoint_at(seq, key[2], ts_us)
+    statement = truncated(flush)
+    assert replace(moved, schema_changes=(statement,)).after(moved.start).schema_changes == (statement,)
 
 
 def test_after_a_failover_without_gtids_nothing_can_be_said() -> None:

@@ -354,8 +354,8 @@ class Assembler:
         if not self.is_open:
             return Checkpoint(self.position, self._server[0], gtids, 0, self._ts_us, resume)
         begin = BinlogPosition(self.file, int(self.transactions.begin[total - 1]))
-        skip = self.seq - int(first_seq[total - 1])
-        return Checkpoint(begin, self._server[0], gtids, skip, self._ts_us, resume)
+        skip, inside = self.seq - int(first_seq[total - 1]), self.last_gtid()
+        return Checkpoint(begin, self._server[0], gtids, skip, self._ts_us, resume, inside if skip else None)
 
     def what_precedes(self) -> Stretch | None:
         """The stretch that ends before what could not be decoded; None when nothing lies before it."""

@@ -22,6 +22,9 @@ STREAM_CONNECTION: Final = "_stream_connection"
 SOCKET: Final = "_sock"
 WRITE: Final = "_write_bytes"
 FORCE_CLOSE: Final = "_force_close"
+_DUMP_GTID = 0x1E
+_SET_AT = 4 + 1 + 2 + 4 + 4 + 3 + 8  # behind header, command, flags, server id, and an empty file name and its position
+_NO_SET = "00000000-0000-0000-0000-000000000000:1"  # has its place taken by `encoded_gtids`
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class DumpRequest:
     Attributes:
         file, pos: where to start, when `gtids` is "".
         gtids: the transactions not to send; "" starts at file and position.
+        encoded_gtids: the same as MySQL takes them (encode_gtids); None for MariaDB.
         mariadb: True for MariaDB's way of asking by GTID.
         server_id: what we call ourselves.
         name, uuid: how SHOW REPLICAS lists us; None does not register.
@@ -41,6 +45,7 @@ class DumpRequest:
     file: str
     pos: int
     gtids: str
+    encoded_gtids: bytes | None
     mariadb: bool
     server_id: int
     name: str | None
@@ -85,14 +90,21 @@ class RawStream:
         self._socket.close()
 
 
-def _exact(connection: Any) -> Any:
-    """The connection, sending of each packet what its length says.
+def _exact(connection: Any, encoded_gtids: bytes | None) -> Any:
+    """The connection, sending of each packet what its length says, and our own set in MySQL's request by GTID.
 
     The request by MariaDB's GTIDs has one byte more. The server never reads it, and so resets the connection when
-    the dump ends, which can cost the last packet.
+    the dump ends, which can cost the last packet. mysql-replication knows no tags in sets.
     """
     write = getattr(connection, WRITE)
-    setattr(connection, WRITE, lambda data: write(data[: 4 + int.from_bytes(data[:3], "little")]))
+
+    def send(data: bytes) -> None:
+        if encoded_gtids is not None and data[4] == _DUMP_GTID:
+            data = data[4:_SET_AT] + len(encoded_gtids).to_bytes(4, "little") + encoded_gtids
+            data = len(data).to_bytes(4, "little") + data
+        write(data[: 4 + int.from_bytes(data[:3], "little")])
+
+    setattr(connection, WRITE, send)
     return connection
 
 
@@ -108,14 +120,14 @@ def open_stream(request: DumpRequest, connect: Callable[[], Any]) -> RawStream:
         resume_stream=True,
         log_file=request.file,
         log_pos=request.pos,
-        auto_position=request.gtids or None,
+        auto_position=_NO_SET if request.encoded_gtids is not None else request.gtids or None,
         is_mariadb=request.mariadb and bool(request.gtids),
         report_slave=request.name,
         slave_uuid=request.uuid,
         slave_heartbeat=request.heartbeat_s,
         enable_logging=False,
         # Ours, so that the password stays with us and TLS is ours to set.
-        pymysql_wrapper=lambda **_settings: _exact(connect()),
+        pymysql_wrapper=lambda **_settings: _exact(connect(), request.encoded_gtids),
     )
     try:
         getattr(reader, CONNECT_STEP)()

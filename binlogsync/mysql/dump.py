@@ -20,6 +20,7 @@ from pymysql.constants import ER
 from binlogsync.errors import PositionError, SourceError
 from binlogsync.mysql.adapter import DumpRequest, RawStream, open_stream
 from binlogsync.mysql.config import Connection, MySQLConfig, connect, error_code, fetch, translated
+from binlogsync.mysql.gtid_sets import encode_gtids
 from binlogsync.mysql.server import ServerInfo, inspect_server
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 
@@ -35,43 +36,31 @@ _UUID_SPACE = uuid.UUID("7b1c6d5e-55a4-4b0d-9a55-0d8f5c1f7a11")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a dump begins: by `gtids` when it is not empty, else by file and position."""
+    """Where a dump begins: behind `gtids` when there are some, else at file and position."""
 
     position: BinlogPosition
-    gtids: str = ""
+    gtids: GtidSet | None = None
 
 
 def place_of(checkpoint: Checkpoint, info: ServerInfo) -> Place:
     """How to ask this server for what lies behind the checkpoint. Raises PositionError when it cannot be asked for."""
     known = checkpoint.gtids
-    tagged = known is not None and is_tagged(known)
-    if known and info.gtids and not tagged:
+    if known and info.gtids:
         if known.flavor != info.flavor:
             raise PositionError(
                 f"the position is of {known.flavor} ({known}), the server is {info.flavor}; start at 'now' or 'oldest'"
             )
-        return Place(checkpoint.position, str(known))
+        return Place(checkpoint.position, known)
     if checkpoint.server_uuid == info.server_uuid:
         return Place(_within_limit(checkpoint.position, info))
     if known is not None and not known and info.gtids and not info.purged and info.files:
         # To ask for the empty set would mean "from now"; with nothing purged the first file is what it means.
         return Place(BinlogPosition(info.files[0].name, 4))
-    if tagged:
-        raise PositionError(
-            f"the position of server {checkpoint.server_uuid} holds tagged GTIDs, which can only be continued "
-            "on the same "
-            f"server; this is {info.server_uuid}"
-        )
     raise PositionError(
         f"{checkpoint.position} belongs to server {checkpoint.server_uuid}, and {info.server_uuid} cannot know "
         "it without "
         "GTIDs; connect to that server, or choose a new start ('now', 'oldest', a time) and accept the hole"
     )
-
-
-def is_tagged(gtids: GtidSet) -> bool:
-    """True when one of the GTIDs has a tag (MySQL 8.3 and newer)."""
-    return gtids.flavor == "mysql" and any(":" in key for key in gtids.members)
 
 
 def _within_limit(position: BinlogPosition, info: ServerInfo) -> BinlogPosition:
@@ -209,7 +198,8 @@ class BinlogDump:
         return DumpRequest(
             file=place.position.file,
             pos=place.position.pos,
-            gtids=place.gtids,
+            gtids=str(place.gtids or ""),
+            encoded_gtids=encode_gtids(place.gtids) if place.gtids and place.gtids.flavor == "mysql" else None,
             mariadb=info.flavor == "mariadb",
             # A look at the log must not push the running tail of the same source off the server.
             server_id=config.replica_id if self.blocking else 2**29 + secrets.randbelow(2**29),

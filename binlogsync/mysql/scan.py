@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
+from binlogsync.binlog.events import TaggedGtid, parse_tagged_gtid
 from binlogsync.errors import SourceError
 from binlogsync.mysql.dump import BinlogDump
 from binlogsync.mysql.server_errors import raise_server_error
-from binlogsync.position import BinlogPosition, GtidSet
+from binlogsync.position import BinlogPosition
 
 
 class Kind(IntEnum):
@@ -66,6 +67,7 @@ class ScannedEvent:
         sequential: False when its end_log_pos says that it does not follow the event before it.
         seconds: time of its header, seconds since 1970 UTC.
         body: what follows the header, the checksum included.
+        server_id: of the server that it was first logged by.
     """
 
     kind: int
@@ -73,10 +75,13 @@ class ScannedEvent:
     sequential: bool
     seconds: int
     body: bytes
+    server_id: int = 0
 
     @property
     def committed_us(self) -> int:
         """Commit time in microseconds since 1970 UTC, where the event says it; else that of the header."""
+        if self.kind == Kind.TAGGED_GTID:
+            return self._tagged().ts_us
         exact = self.kind in (Kind.GTID, Kind.ANONYMOUS_GTID) and len(self.body) >= _COMMIT_TIME_AT + 7
         if exact and (
             value := int.from_bytes(self.body[_COMMIT_TIME_AT : _COMMIT_TIME_AT + 7], "little") & (2**55 - 1)
@@ -85,9 +90,26 @@ class ScannedEvent:
         return self.seconds * 1_000_000
 
     @property
-    def gtid(self) -> tuple[str, int]:
-        """(server uuid, number) of a GTID event."""
-        return str(uuid.UUID(bytes=self.body[1:17])), int.from_bytes(self.body[17:25], "little")
+    def gtid(self) -> tuple[str, int] | None:
+        """(key as GtidSet.with_run takes it, number) where a transaction with a GTID begins; None elsewhere."""
+        if self.kind == Kind.GTID:
+            return str(uuid.UUID(bytes=self.body[1:17])), int.from_bytes(self.body[17:25], "little")
+        if self.kind == Kind.TAGGED_GTID:
+            tagged = self._tagged()
+            return tagged.key, tagged.number
+        if self.kind == Kind.MARIADB_GTID:
+            number, domain = struct.unpack_from("<QI", self.body)
+            return f"{domain}-{self.server_id}", number
+        return None
+
+    def _tagged(self) -> TaggedGtid:
+        try:
+            return parse_tagged_gtid(self.body)
+        except ValueError as error:
+            raise SourceError(
+                f"the GTID event at {self.start} cannot be read ({error}); look at it with: mysqlbinlog "
+                f"--start-position={self.start.pos} {self.start.file}"
+            ) from error
 
 
 def scan(dump: BinlogDump) -> Iterator[ScannedEvent]:
@@ -105,7 +127,7 @@ def scan(dump: BinlogDump) -> Iterator[ScannedEvent]:
             raise SourceError(
                 f"behind {file}:{at} the server sent a packet of {len(payload)} bytes, too short for an event"
             )
-        seconds, kind, _, size, end, flags = _HEADER.unpack_from(payload, 1)
+        seconds, kind, server_id, size, end, flags = _HEADER.unpack_from(payload, 1)
         body = payload[1 + _HEADER.size :]
         if kind in (Kind.HEARTBEAT, Kind.HEARTBEAT_V2):
             continue
@@ -115,7 +137,7 @@ def scan(dump: BinlogDump) -> Iterator[ScannedEvent]:
             continue
         skipped = (end - size - at) % 2**32 if end else 0
         at += skipped
-        yield ScannedEvent(kind, BinlogPosition(file, at), not skipped, seconds, bytes(body))
+        yield ScannedEvent(kind, BinlogPosition(file, at), not skipped, seconds, bytes(body), server_id)
         at += size
         if kind == Kind.ROTATE:
             file, at = _next_file(payload)
@@ -154,26 +176,3 @@ def _next_file(payload: memoryview) -> tuple[str, int]:
         event = event[:-4]
     position = int.from_bytes(event[_HEADER.size : _HEADER.size + 8], "little")
     return event[_HEADER.size + 8 :].decode(), position
-
-
-def parse_previous_gtids(body: bytes) -> GtidSet:
-    """The set in a PREVIOUS_GTIDS event, tagged or not. Raises SourceError when the event is damaged."""
-    try:
-        (count,) = struct.unpack_from("<Q", body)
-        tagged = count >> 56 == 1
-        if tagged:
-            count = (count >> 8) & (2**48 - 1)
-        parts, at = [], 8
-        for _ in range(count):
-            key, at = str(uuid.UUID(bytes=body[at : at + 16])), at + 16
-            if tagged:
-                length = body[at] >> 1
-                tag, at = body[at + 1 : at + 1 + length].decode(), at + 1 + length
-                key += f":{tag}" if tag else ""
-            (intervals,) = struct.unpack_from("<Q", body, at)
-            bounds = struct.unpack_from(f"<{2 * intervals}Q", body, at + 8)
-            parts += [f"{key}:{first}-{after - 1}" for first, after in zip(bounds[::2], bounds[1::2], strict=True)]
-            at += 8 + 16 * intervals
-        return GtidSet.parse(",".join(parts), "mysql")
-    except (struct.error, ValueError, IndexError) as error:
-        raise SourceError(f"a PREVIOUS_GTIDS event cannot be read ({error}); the binlog file looks damaged") from error

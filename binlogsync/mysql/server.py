@@ -32,6 +32,10 @@ VARIABLES = (
     "binlog_expire_logs_seconds",
     "expire_logs_days",
     "max_binlog_total_size",
+    "binlog_space_limit",
+    "binlog_expire_logs_auto_purge",
+    "max_binlog_size",
+    "read_only",
 )
 _NO_BINLOG = 1381
 _DENIED = frozenset({ER.SPECIFIC_ACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR, ER.ACCESS_DENIED_ERROR})
@@ -88,6 +92,11 @@ class ServerInfo:
     def log_bin(self) -> bool:
         """True when the server writes a binlog."""
         return self.variables.get("log_bin", "OFF") in ("ON", "1")
+
+    @property
+    def is_read_only(self) -> bool:
+        """True when applications may not write, as on a replica that was not promoted."""
+        return self.variables.get("read_only", "OFF").upper() not in ("OFF", "0")
 
     @property
     def binlog_format(self) -> str:
@@ -210,6 +219,21 @@ def mariadb_gtids_at(config: MySQLConfig, connection: Connection, position: Binl
     sql = "SELECT BINLOG_GTID_POS(%s, %s) AS gtids"
     text = fetch(config, connection, sql, (position.file, position.pos))[0]["gtids"]
     return None if text is None else GtidSet.parse(text, "mariadb")
+
+
+def mariadb_lacks(config: MySQLConfig, connection: Connection, gtids: GtidSet) -> list[str]:
+    """The GTIDs of a MariaDB position that its binlog never held, each as the server writes it.
+
+    @@gtid_binlog_state tells for every domain and server how far they got, so that a sequence number that two servers
+    have given out is told apart.
+    """
+    text = fetch(config, connection, "SELECT @@GLOBAL.gtid_binlog_state AS gtids")[0]["gtids"]
+    reached = {tuple(each.split("-")[:2]): int(each.split("-")[2]) for each in str(text).split(",") if each}
+    return [
+        f"{domain}-{server}-{number}"
+        for domain, ((server, number),) in gtids.members.items()
+        if reached.get((domain, str(server)), 0) < number
+    ]
 
 
 def gtid_subtract(config: MySQLConfig, connection: Connection, minuend: GtidSet, subtrahend: GtidSet) -> GtidSet:

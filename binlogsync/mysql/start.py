@@ -14,14 +14,9 @@ from typing import Literal
 
 from binlogsync.errors import ConfigError, PositionError, SourceError
 from binlogsync.mysql.config import MySQLConfig, connect, fetch
-from binlogsync.mysql.dump import BinlogDump, is_tagged
-from binlogsync.mysql.scan import (
-    BEGINS_TRANSACTION,
-    Kind,
-    ScannedEvent,
-    parse_previous_gtids,
-    scan,
-)
+from binlogsync.mysql.dump import BinlogDump
+from binlogsync.mysql.gtid_sets import parse_previous_gtids
+from binlogsync.mysql.scan import BEGINS_TRANSACTION, Kind, ScannedEvent, scan
 from binlogsync.mysql.server import ServerInfo, inspect_server, mariadb_gtids_at
 from binlogsync.mysql.validate import check_gtids, check_place
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
@@ -123,12 +118,7 @@ class _Executed:
         """Count the transaction that begins here, or take over what came before the file."""
         if event.kind == Kind.PREVIOUS_GTIDS:
             self._set = parse_previous_gtids(event.body)
-        elif event.kind == Kind.TAGGED_GTID:
-            raise PositionError(
-                f"the binlog holds a tagged GTID at {event.start}, which a start by position or time cannot count yet; "
-                "start at 'now', 'oldest', or behind a GTID set"
-            )
-        elif event.kind == Kind.GTID:
+        elif event.gtid is not None:
             key, number = event.gtid
             if key != self._key or number != self._last + 1:
                 self._flush()
@@ -171,14 +161,6 @@ def _behind(config: MySQLConfig, info: ServerInfo, gtids: GtidSet) -> Checkpoint
     if gtids.flavor != info.flavor:
         raise PositionError(f"{gtids} is a GTID set of {gtids.flavor}, the server is {info.flavor}")
     check_gtids(config, info, gtids)
-    if is_tagged(gtids):
-        # A dump for such a set goes by file, so that its first transaction is no answer.
-        if gtids == info.executed:
-            return Checkpoint(info.end(), info.server_uuid, gtids)
-        raise PositionError(
-            f"{gtids} holds tagged GTIDs, and the place behind a part of the log cannot be found by them; "
-            "start at 'now', 'oldest' or binlog.000042:1187"
-        )
     anywhere = Checkpoint(BinlogPosition(info.files[0].name, FIRST_EVENT), info.server_uuid, gtids)
     with BinlogDump(config, anywhere, blocking=False, info=info) as dump:
         for event in scan(dump):

@@ -1,25 +1,31 @@
 """Is a checkpoint still good on this server? If not: what is missing, and the choices. Never a silent restart.
 
 A position is purged (the server has deleted what comes next), foreign (another server's, and no GTIDs to translate it),
-or beyond the end (this server has lost or reset what was read from it).
+or beyond the end (this server has lost or reset what was read from it). A replica that lacks what was read from another
+server may still get it: that is a BehindError, which is worth another try.
 """
 
 from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from typing import NoReturn
 
-from binlogsync.errors import PositionError
+from binlogsync.errors import BehindError, PositionError
 from binlogsync.mysql.config import MySQLConfig, connect
 from binlogsync.mysql.dump import BinlogDump, place_of
 from binlogsync.mysql.scan import BETWEEN_TRANSACTIONS, Kind, ScannedEvent, scan
-from binlogsync.mysql.server import ServerInfo, gtid_subtract, inspect, inspect_server
+from binlogsync.mysql.server import ServerInfo, gtid_subtract, inspect, inspect_server, mariadb_lacks
 from binlogsync.mysql.server_errors import FATAL_READING_BINLOG, DumpEndedError
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 
 _GONE = (
     "choose: start at 'oldest' and accept the hole, take a new snapshot, or continue on another server that still has "
     "them"
+)
+_NEVER_HAD = (
+    "it was promoted without them, so what is stored differs from its tables; choose: go on with a server that has "
+    "them, bring them back into this one, or fill stream and mirrors anew from it"
 )
 _LOST = (
     "the server was restored, reset (RESET BINARY LOGS AND GTIDS) or lost data in a crash; choose: start at "
@@ -38,14 +44,29 @@ def validate(config: MySQLConfig, checkpoint: Checkpoint) -> None:
     info = inspect_server(config)
     info.end()
     place_of(checkpoint, info)
+    is_foreign = checkpoint.server_uuid != info.server_uuid
     by_gtid = checkpoint.gtids is not None and info.gtids
     if checkpoint.gtids is not None and info.gtids:
         check_gtids(config, info, checkpoint.gtids, checkpoint)
-    if checkpoint.server_uuid != info.server_uuid:
+        if is_foreign and checkpoint.skip:
+            _check_inside(config, info, checkpoint)
+    if is_foreign:
         return
     if by_gtid and checkpoint.position.file_number < info.files[0].number:
         return  # its file is purged, the transactions behind it are not
     check_place(config, info, checkpoint)
+
+
+def _check_inside(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint) -> None:
+    """Raises PositionError when this other server cannot be gone on with inside the checkpoint's transaction."""
+    if checkpoint.inside is None or checkpoint.gtids is None:
+        raise PositionError(
+            f"{checkpoint} of server {checkpoint.server_uuid} lies inside a transaction whose GTID is not known (it "
+            f"was stored by an older release), so {info.server_uuid} cannot be asked for the rest of it; tail the "
+            "first server until it is quiet, or begin anew"
+        )
+    needed = checkpoint.gtids.with_gtid(checkpoint.inside)
+    check_gtids(config, info, needed, checkpoint)
 
 
 def check_gtids(config: MySQLConfig, info: ServerInfo, gtids: GtidSet, checkpoint: Checkpoint | None = None) -> None:
@@ -61,10 +82,17 @@ def check_gtids(config: MySQLConfig, info: ServerInfo, gtids: GtidSet, checkpoin
     # A transaction can be read from the binlog a moment before the server counts it as executed.
     while lost := _unknown(config, gtids):
         if time.monotonic() > deadline:
-            raise PositionError(
-                f"{what}: the server does not know transactions that were read already: {lost}; {_LOST}"
-            )
+            _raise_lost(info, what, lost, checkpoint)
         time.sleep(0.1)
+
+
+def _raise_lost(info: ServerInfo, what: str, lost: str, checkpoint: Checkpoint | None) -> NoReturn:
+    if checkpoint is None or checkpoint.server_uuid == info.server_uuid:
+        raise PositionError(f"{what}: the server does not know transactions that were read already: {lost}; {_LOST}")
+    said = f"{what} of server {checkpoint.server_uuid}: {info.server_uuid} lacks transactions that are stored: {lost}"
+    if info.is_read_only:
+        raise BehindError(f"{said}; it is read-only: a replica that is behind gets them yet, and is tried again")
+    raise PositionError(f"{said}; {_NEVER_HAD}")
 
 
 def _missing(config: MySQLConfig, info: ServerInfo, gtids: GtidSet) -> str:
@@ -88,11 +116,11 @@ def _unknown(config: MySQLConfig, gtids: GtidSet) -> str:
     connection = connect(config)
     try:
         info = inspect(config, connection)
-        if info.executed is None or info.executed.contains(gtids):
+        if info.executed is None:
             return ""
         if info.flavor == "mariadb":
-            return f"{gtids}, it is at {info.executed or 'the very beginning'}"
-        return str(gtid_subtract(config, connection, gtids, info.executed))
+            return ", ".join(mariadb_lacks(config, connection, gtids))
+        return "" if info.executed.contains(gtids) else str(gtid_subtract(config, connection, gtids, info.executed))
     finally:
         connection.close()
 
@@ -134,8 +162,8 @@ def check_place(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint) -
     known = checkpoint.gtids
     if (
         known
-        and event.kind == Kind.GTID
-        and known.contains(GtidSet("mysql").with_run(event.gtid[0], event.gtid[1], event.gtid[1]))
+        and event.gtid is not None
+        and known.contains(GtidSet(known.flavor).with_run(event.gtid[0], event.gtid[1], event.gtid[1]))
     ):
         raise PositionError(
             f"{position}: the transaction there was read before ({event.gtid[0]}:{event.gtid[1]}); {_LOST}"

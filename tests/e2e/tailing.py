@@ -96,6 +96,10 @@ class TailThread:
         error, self.error = self.error, None
         return error
 
+    def wait_begun(self, timeout_s: float = 30.0) -> None:
+        """Until the binlog is read."""
+        wait_until(lambda: self.error or self.progress.bytes_read, timeout_s, "the dump to be read")
+
     def wait_stored(self, changes: int, timeout_s: float = 30.0) -> None:
         """Until so many changes are stored since it began."""
         wait_until(lambda: self.error or self.progress.changes >= changes, timeout_s, f"{changes} changes")

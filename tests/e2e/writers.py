@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pymysql
@@ -22,10 +22,25 @@ BIG = 1500
 
 
 class Writers:
-    """`threads` of them; `pause_s` is the longest wait between two transactions of one."""
+    """`threads` of them; `pause_s` is the longest wait between two transactions of one.
 
-    def __init__(self, database: FreshDatabase, seed: int, threads: int = 3, pause_s: float = 0.05) -> None:
+    `sessions` are statements, the n-th of which the n-th writer begins its connection with. With `may_lose` they end in
+    good order when their server is killed, and the tables may be there already.
+    """
+
+    def __init__(
+        self,
+        database: FreshDatabase,
+        seed: int,
+        threads: int = 3,
+        pause_s: float = 0.05,
+        *,
+        sessions: Sequence[str] = (),
+        may_lose: bool = False,
+    ) -> None:
         self.transactions = 0
+        self._sessions = sessions
+        self._may_lose = may_lose
         self._database = database
         self._pause_s = pause_s
         self._stop = threading.Event()
@@ -35,7 +50,7 @@ class Writers:
             for n in range(threads)
         ]
         for statement in SCHEMA:
-            database.execute(statement)
+            database.execute(statement.replace("TABLE", "TABLE IF NOT EXISTS") if may_lose else statement)
 
     @contextmanager
     def running(self) -> Iterator[Writers]:
@@ -72,12 +87,15 @@ class Writers:
     def _work(self, chance: random.Random, number: int) -> None:
         try:
             with self._connect() as connection:
+                if number < len(self._sessions):
+                    connection.query(self._sessions[number])
                 while not self._stop.is_set():
                     self._transaction(connection, chance, number)
                     self.transactions += 1
                     self._stop.wait(chance.random() * self._pause_s)
         except pymysql.MySQLError as error:
-            self._failures.append(error)
+            if not self._may_lose:
+                self._failures.append(error)
 
     def _transaction(self, connection: pymysql.Connection[Cursor], chance: random.Random, number: int) -> None:
         try:

@@ -12,7 +12,8 @@ from binlogsync import embedded
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.errors import ConfigError, PositionError
 from binlogsync.mysql import BinlogDump, StartAt, inspect_server, parse_start, resolve_start, validate
-from binlogsync.mysql.scan import BEGINS_TRANSACTION, Kind, parse_previous_gtids, scan
+from binlogsync.mysql.gtid_sets import encode_gtids, parse_previous_gtids
+from binlogsync.mysql.scan import BEGINS_TRANSACTION, Kind, scan
 from binlogsync.position import BinlogPosition, GtidSet
 from tests.mysql.sources import run, source_of, transactions
 
@@ -49,6 +50,11 @@ def test_previous_gtids_of_both_formats() -> None:
     assert str(parse_previous_gtids((1).to_bytes(8, "little") + sid + intervals)) == f"{UUID}:1-5:8"
     head = (1 << 56 | 1 << 8 | 1).to_bytes(8, "little")
     assert str(parse_previous_gtids(head + sid + b"\x06tag" + intervals)) == f"{UUID}:tag:1-5:8"
+
+
+@pytest.mark.parametrize("text", ["", f"{UUID}:1-5:8", f"{UUID}:1-3,{UUID}:a_1:7:9-12,{UUID}:tag:1-5"])
+def test_a_set_is_asked_for_as_binlogs_write_it(text: str) -> None:
+    assert str(parse_previous_gtids(encode_gtids(GtidSet.parse(text)))) == text
 
 
 @pytest.fixture(params=SERVERS)
@@ -169,15 +175,19 @@ def test_a_new_server_starts_now_before_any_transaction(own_mysql: embedded.MySQ
     validate(config, now)
 
 
-def test_now_is_the_end_behind_tagged_transactions_too(own_mysql: embedded.MySQLServer) -> None:
+def test_tagged_transactions_count_as_others_do(own_mysql: embedded.MySQLServer) -> None:
     run(own_mysql, "RESET BINARY LOGS AND GTIDS", "CREATE DATABASE IF NOT EXISTS start")
     run(own_mysql, "SET gtid_next = 'AUTOMATIC:tag'", "CREATE TABLE IF NOT EXISTS start.tagged (a INT)")
     config = source_of(own_mysql)
     now = resolve_start(config)
     assert transactions(config, now) == []
-    run(own_mysql, "INSERT INTO start.tagged VALUES (1)")
-    assert len(transactions(config, now)) == 1
-    assert now.gtids is not None
-    with pytest.raises(PositionError, match="holds tagged GTIDs"):
-        resolve_start(config, GtidSet.parse(str(now.gtids).partition(":")[0] + ":tag:1"))
+    run(own_mysql, "INSERT INTO start.tagged VALUES (1)", "FLUSH BINARY LOGS")
+    run(own_mysql, "SET gtid_next = 'AUTOMATIC:other'", "INSERT INTO start.tagged VALUES (2)")
+    later = [each.gtid for each in transactions(config, now)]
+    uuid = inspect_server(config).server_uuid
+    assert later == [(uuid, 2), (f"{uuid}:other", 1)]
+    behind = resolve_start(config, GtidSet.parse(f"{uuid}:1-2,{uuid}:tag:1"))
+    assert [each.gtid for each in transactions(config, behind)] == later[1:]
+    by_place = resolve_start(config, behind.position)
+    assert by_place.gtids == behind.gtids == GtidSet.parse(f"{uuid}:1-2,{uuid}:tag:1")
     run(own_mysql, "DROP TABLE start.tagged", "RESET BINARY LOGS AND GTIDS")

@@ -1,0 +1,203 @@
+"""The server that is tailed is killed ten times while writers write, and a replica of it takes its place.
+
+The tail goes on with that replica: the stream, the audit log and a mirror hold each change of the last server's history
+once, in order, with transactions that were stored in part when the server died among them. A replica that lacks what
+was stored is refused, with the names of what it lacks.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from binlogsync import embedded
+from binlogsync.embedded import NATSServer
+from binlogsync.embedded.database import DatabaseServer
+from binlogsync.errors import PositionError
+from binlogsync.mysql import MySQLConfig, inspect_server
+from binlogsync.sinks import Sink
+from binlogsync.sinks.audit import AuditSink
+from binlogsync.stores.memory import MemoryPositions
+from tests.duck import query
+from tests.e2e.oracle import assert_mirrored, assert_same, assert_same_history
+from tests.e2e.replicas import NAME, Address, database_on, promote, replicate, stop_replicating, wait_for_all
+from tests.e2e.tailing import TailThread, config_of, mirror, options_of, stream_sink
+from tests.e2e.writers import TABLES, Writers
+from tests.mysql.sources import run
+
+KILLS = {"mysql": 6, "mariadb": 4}
+SESSIONS = {
+    "mysql": ("SET gtid_next = 'AUTOMATIC'", "SET gtid_next = 'AUTOMATIC:blue'", "SET gtid_next = 'AUTOMATIC:red'"),
+    "mariadb": ("SET gtid_domain_id = 0", "SET gtid_domain_id = 1", "SET gtid_domain_id = 0"),
+}
+PASSWORD = "the same on all of them"
+
+
+@dataclass
+class Cluster:
+    """A server, its replica, and an address that clients know, where the one in charge is."""
+
+    kind: str
+    servers: ExitStack
+    primary: DatabaseServer = field(init=False)
+    replica: DatabaseServer = field(init=False)
+    address: Address = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.primary = self._server()
+        self.address = Address(self.primary)
+        self.servers.callback(self.address.close)
+
+    def add_replica(self) -> None:
+        """A new one, which gets all from the first transaction on."""
+        self.replica = self._server()
+        replicate(self.replica, self.primary)
+
+    def kill(self) -> None:
+        """The server dies when its replica has what the tail, which is cut off, may have read."""
+        wait_for_all(self.replica, self.primary)
+        self.primary.kill()
+
+    def move(self) -> None:
+        """The replica takes its place."""
+        promote(self.replica)
+        self.primary = self.replica
+        self.address.move_to(self.primary)
+
+    def config(self, source: str) -> MySQLConfig:
+        """Of a tail: the address."""
+        return replace(config_of(self.primary, source), port=self.address.port)
+
+    def _server(self) -> DatabaseServer:
+        options = {"log_slave_updates": "ON"}
+        server: DatabaseServer
+        if self.kind == "mysql":
+            server = self.servers.enter_context(embedded.mysql(options=options))
+        else:
+            server = self.servers.enter_context(embedded.mariadb(options=options))
+        server.cdc_password = PASSWORD
+        run(server, "SET sql_log_bin = 0", f"ALTER USER '{server.cdc_user}'@'%' IDENTIFIED BY '{PASSWORD}'")
+        return server
+
+
+@pytest.fixture(scope="module", params=list(KILLS))
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    with ExitStack() as servers:
+        yield Cluster(request.param, servers)
+
+
+class Tails:
+    """One tail after the other, of one source and with one store."""
+
+    def __init__(self, cluster: Cluster, source: str, url: str, audit: Path) -> None:
+        self._cluster = cluster
+        self._source = source
+        self._url = url
+        self._audit = audit
+        self._ended: list[str] = []
+        self._store = MemoryPositions()
+        self.tail = self._start()
+
+    def go_on(self) -> None:
+        """The tail looks for its server by itself; one that was stopped is started."""
+        if self.tail.has_ended:
+            self._ended += self.tail.progress.recoveries
+            self.tail = self._start()
+
+    def moves(self) -> list[str]:
+        """What they said of each server that they went on with."""
+        said = [*self._ended, *self.tail.progress.recoveries]
+        return [each for each in said if "going on by GTID from" in each]
+
+    def _start(self) -> TailThread:
+        sinks: list[Sink] = [stream_sink(self._url), AuditSink(self._audit)]
+        options = options_of(self._source, NAME, retry_s=60.0)
+        return TailThread(self._cluster.config(self._source), sinks, self._store, options, take_over=True).__enter__()
+
+
+def write_big(server: DatabaseServer) -> None:
+    """One transaction of many rows, more than a flush holds."""
+    database = database_on(server)
+    database.execute("CREATE TABLE IF NOT EXISTS loads (id INT PRIMARY KEY AUTO_INCREMENT, n INT, note VARCHAR(60))")
+    database.execute("BEGIN")
+    with database.connection.cursor() as cursor:
+        rows = [(number, f"number {number} of three thousand, a bit longer") for number in range(3000)]
+        cursor.executemany("INSERT INTO loads (n, note) VALUES (%s, %s)", rows)
+        cursor.execute("UPDATE loads SET n = n + 1 ORDER BY id DESC LIMIT 300")
+    database.execute("COMMIT")
+    database.connection.close()
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_exactly_once_though_the_server_is_killed(cluster: Cluster, nats_server: NATSServer, tmp_path: Path) -> None:
+    chance, source, audit = random.Random(8), f"moving-{cluster.kind}", tmp_path / "audit.duckdb"
+    tails = Tails(cluster, source, nats_server.url, audit)
+    for number in range(KILLS[cluster.kind]):
+        writers = Writers(
+            database_on(cluster.primary), number, pause_s=0.2, sessions=SESSIONS[cluster.kind], may_lose=True
+        )
+        with writers.running():
+            cluster.add_replica()
+            mirror(nats_server.url, source, tmp_path / "orders.db", (NAME, "orders"), max_s=1.0)
+            if number % 2 == 0:  # in the middle of a large transaction, else anywhere
+                tails.tail.catch_up()
+            cluster.address.cut_after(chance.randrange(1, 60_000) if number % 2 else chance.randrange(30_000, 120_000))
+            while not cluster.address.is_cut:
+                write_big(cluster.primary)
+            cluster.kill()
+        if number % 3 == 1:
+            tails.tail.stop()
+        cluster.move()
+        tails.go_on()
+    tails.tail.catch_up()
+    tails.tail.stop()
+    assert len(tails.moves()) > KILLS[cluster.kind] // 2
+    assert [each for each in tails.moves() if "+" in each], "no server died with a transaction stored in part"
+
+    last = (config_of(cluster.primary, source), NAME)
+    wanted = assert_same_history(last, nats_server.url, source, keyless=["visits"])
+    ids = [change.id for change in wanted]
+    assert_same([row[0] for row in query(audit, "SELECT id FROM changes WHERE op <> 's' ORDER BY rowid")], ids, "audit")
+    for table in (*TABLES, "loads"):
+        path = tmp_path / ("orders.db" if table == "orders" else "others.db")
+        mirror(nats_server.url, source, path, (NAME, table))
+        assert_mirrored(cluster.primary, path, NAME, table)
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_a_replica_that_lacks_what_is_stored_is_refused_by_name(cluster: Cluster, nats_server: NATSServer) -> None:
+    source = f"lacking-{cluster.kind}"
+    cluster.add_replica()
+    database = database_on(cluster.primary)
+    database.execute("CREATE TABLE IF NOT EXISTS late (id INT PRIMARY KEY)")
+    wait_for_all(cluster.replica, cluster.primary)
+    stop_replicating(cluster.replica)
+    options = options_of(source, NAME, start="now", retry_s=3.0)
+    with TailThread(cluster.config(source), [stream_sink(nats_server.url)], MemoryPositions(), options) as tail:
+        tail.wait_begun()
+        database.execute("INSERT INTO late VALUES (1)")
+        tail.catch_up()
+        lost = _last_gtid(cluster)
+        cluster.primary.kill()
+        cluster.move()
+        error = tail.end()
+    assert isinstance(error, PositionError)
+    assert f"lacks transactions that are stored: {lost}; it was promoted without them" in str(error)
+    assert "choose: go on with a server that has them, bring them back into this one, or fill" in str(error)
+
+
+def _last_gtid(cluster: Cluster) -> str:
+    """Of the last transaction in the default domain, without a tag."""
+    executed = inspect_server(config_of(cluster.primary, "look")).executed
+    assert executed is not None
+    if cluster.kind == "mariadb":
+        return str(executed).split(",")[0]
+    uuid = run(cluster.primary, "SELECT @@server_uuid")[0][0]
+    return f"{uuid}:{executed.members[str(uuid)][-1][1]}"
