@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
@@ -23,7 +22,9 @@ import pyarrow.compute as pc
 from binlogsync.change import ChangeBatch
 from binlogsync.duckfile import first_row, quote
 from binlogsync.errors import ConsumeError
-from binlogsync.mirror_schema import ensure_meta, ensure_table
+from binlogsync.flush import changes_after
+from binlogsync.mirror_ddl import MustReadError, adopt, apply_statement
+from binlogsync.mirror_state import MirrorState, ensure_meta, load_state, store_state
 from binlogsync.schema import Column, TableSchema
 
 log = logging.getLogger(__name__)
@@ -51,28 +52,110 @@ class _Part:
         return array if mask.all() else array.filter(pa.array(mask))
 
 
-def apply(connection: duckdb.DuckDBPyConnection, batches: Sequence[ChangeBatch]) -> None:
-    """Apply the batches, in order, inside the open transaction; makes or alters tables where the schema asks for it.
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Why a mirror cannot go on by itself.
 
-    Raises ConsumeError for partial row images, and for a zero or impossible date in a primary key.
+    Attributes:
+        done: batches that were applied.
+        state: of the mirror that the next one is for.
+        reason: why it has to be read from the server.
+        is_must: False where it can also begin empty, or go on with what it has.
+    """
+
+    done: int
+    state: MirrorState
+    reason: str
+    is_must: bool
+
+
+def apply(
+    connection: duckdb.DuckDBPyConnection, batches: Sequence[ChangeBatch], *, can_read: bool = False
+) -> Halt | None:
+    """Apply the batches, in order, inside the open transaction; makes, alters and drops tables as schema changes say.
+
+    Returns None when all are applied, else where a mirror has to be read from the server first; with `can_read` also
+    where it could begin without. Raises ConsumeError for partial row images, and for a zero or impossible date in a
+    primary key.
     """
     ensure_meta(connection)
-    rows = (batch for batch in batches if batch.ddl is None)
-    for schema, group in groupby(rows, key=lambda batch: batch.schema):
-        ensure_table(connection, schema)
-        parts: list[_Part] = []
-        for batch in group:
-            _check(batch)
-            ops = _ops(batch)
-            truncated = np.flatnonzero(ops == "t")
-            if len(truncated):
-                connection.execute(f"DELETE FROM {quote(schema.database, schema.table)}")
-                parts = []
-                start = int(truncated[-1]) + 1
-                batch, ops = batch.slice(start, len(batch)), ops[start:]
-            parts.append(_Part(batch, ops))
-        if any(len(part.ops) for part in parts):
-            (_apply_keyed if schema.primary_key else _apply_keyless)(connection, schema, parts)
+    work = _Work(connection, can_read)
+    for number, batch in enumerate(batches):
+        try:
+            work.take(batch)
+        except MustReadError as need:
+            work.flush()
+            state = work.state(batch.schema.database, batch.schema.table)
+            return Halt(number, state, need.reason, need.is_must)
+    work.flush()
+    return None
+
+
+class _Work:
+    """One call of `apply`: batches of one table under one schema are gathered, and applied together."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, can_read: bool) -> None:
+        self._connection = connection
+        self._can_read = can_read
+        self._states: dict[tuple[str, str], MirrorState] = {}
+        self._schema: TableSchema | None = None
+        self._parts: list[_Part] = []
+
+    def state(self, database: str, table: str) -> MirrorState:
+        """Of a mirror."""
+        key = (database, table)
+        if key not in self._states:
+            self._states[key] = load_state(self._connection, database, table)
+        return self._states[key]
+
+    def take(self, batch: ChangeBatch) -> None:
+        """The next batch; raises MustReadError, with what came before still gathered or applied."""
+        state = self.state(batch.schema.database, batch.schema.table)
+        if state.read_at is not None:
+            batch = changes_after(batch, state.read_at)
+            if not len(batch):
+                return
+            self._keep(store_state(self._connection, replace(state, read_at=None)))
+        if batch.ddl is not None:
+            self.flush()
+            state = self.state(batch.schema.database, batch.schema.table)
+            self._keep(apply_statement(self._connection, state, batch, can_read=self._can_read))
+        else:
+            self._take_rows(batch)
+
+    def flush(self) -> None:
+        """Apply what is gathered."""
+        schema, parts, self._schema, self._parts = self._schema, self._parts, None, []
+        if schema is not None and any(len(part.ops) for part in parts):
+            (_apply_keyed if schema.primary_key else _apply_keyless)(self._connection, schema, parts)
+
+    def _keep(self, state: MirrorState) -> None:
+        self._states[state.database, state.table] = state
+
+    def _take_rows(self, batch: ChangeBatch) -> None:
+        if batch.schema != self._schema:
+            self.flush()
+        ops = _ops(batch)
+        truncated = np.flatnonzero(ops == "t")
+        if len(truncated):
+            self._parts = []
+            self._truncate(batch.schema)
+            start = int(truncated[-1]) + 1
+            batch, ops = batch.slice(start, len(batch)), ops[start:]
+            if not len(batch):
+                return  # it may have the schema of before an ALTER: a TRUNCATE is logged without one
+        if batch.schema != self._schema:
+            state = self.state(batch.schema.database, batch.schema.table)
+            if state.schema != batch.schema:
+                self._keep(adopt(self._connection, state, batch.schema, can_read=self._can_read))
+            self._schema = batch.schema
+        _check(batch)
+        self._parts.append(_Part(batch, ops))
+
+    def _truncate(self, schema: TableSchema) -> None:
+        state = self.state(schema.database, schema.table)
+        if state.schema is not None:
+            self._connection.execute(f"DELETE FROM {state.target}")
 
 
 def _ops(batch: ChangeBatch) -> Letters:
@@ -90,7 +173,13 @@ def _check(batch: ChangeBatch) -> None:
         if [there.field(i).name for i in range(there.num_fields)] != names:
             raise ConsumeError(
                 f"{batch.schema.name}: a mirror needs full row images, and an image holds {there.num_fields} of "
-                f"{len(names)} columns; SET PERSIST binlog_row_image = 'FULL' on the server, then fill this mirror anew"
+                f"{len(names)} columns; "
+                + (
+                    "MariaDB leaves generated columns out of updates and deletes whatever its settings: use a handler "
+                    "for a table that has some, else SET GLOBAL binlog_row_image = 'FULL', and fill this mirror anew"
+                    if batch.server_uuid.startswith("mariadb:")
+                    else "SET PERSIST binlog_row_image = 'FULL' on the server, then fill this mirror anew"
+                )
             )
     for (_, column), texts in batch.impossible.items():
         if texts.null_count == len(texts):
@@ -159,6 +248,15 @@ def _apply_keyed(connection: duckdb.DuckDBPyConnection, schema: TableSchema, par
         f"INSERT INTO {target} SELECT {', '.join(_places(schema))} FROM {_VIEW} "
         "WHERE step IN (SELECT step FROM binlogsync_touched)"
     )
+    connection.unregister(_VIEW)
+
+
+def insert_rows(connection: duckdb.DuckDBPyConnection, target: str, batch: ChangeBatch) -> None:
+    """Add the rows of a reading (op "r") to a table of their schema, given as SQL."""
+    _check(batch)
+    images = _Part(batch, _ops(batch)).image("after", [column.name for column in batch.schema.columns], "r")
+    connection.register(_VIEW, _stack([images], _places(batch.schema)))
+    connection.execute(f"INSERT INTO {target} FROM {_VIEW}")
     connection.unregister(_VIEW)
 
 

@@ -18,6 +18,7 @@ from pydantic import Field
 from binlogsync.consume import ConsumeOptions
 from binlogsync.crew import Crew, CrewOptions, Report, Work
 from binlogsync.errors import BinlogSyncError, HandlerError
+from binlogsync.mysql.config import MySQLConfig
 from binlogsync.stream import StreamReader
 from binlogsync.subjects import durable_name
 from binlogsync.targets import Target
@@ -56,13 +57,13 @@ class Consumption:
     Attributes:
         name: of the table.
         client_id: whose progress.
-        target: makes the target, given the path of the warehouse.
+        target: makes the target, given the path of the warehouse, and where the source is.
         shows: (schema, table) in the warehouse to count and preview; None for nothing.
     """
 
     name: TableName
     client_id: str
-    target: Callable[[str], Target]
+    target: Callable[[str, MySQLConfig], Target]
     shows: tuple[str, str] | None
 
     @property
@@ -77,13 +78,13 @@ class Consumption:
 
 
 def run_consumers(
-    context: dg.AssetExecutionContext, config: ConsumeConfig, consumptions: Sequence[Consumption]
+    context: dg.AssetExecutionContext, config: ConsumeConfig, consumptions: Sequence[Consumption], mysql: MySQLConfig
 ) -> Iterator[Made]:
     """Drain the tables of one source, and stay while changes come; the results, with their checks.
 
     Raises dg.Failure when a table is held up at the end, DagsterExecutionInterruptedError when a person ended the run.
     """
-    run = _Run(context, config, {item.table: _Table(item) for item in consumptions})
+    run = _Run(context, config, mysql, {item.table: _Table(item) for item in consumptions})
     with stop_on_signals() as stop:
         run.work(stop)
         if stop.reason is not None:
@@ -124,6 +125,7 @@ class _Table:
 class _Run:
     context: dg.AssetExecutionContext
     config: ConsumeConfig
+    mysql: MySQLConfig
     tables: Mapping[tuple[str, str], _Table]
 
     @property
@@ -172,7 +174,7 @@ class _Run:
         return [
             Work(
                 table.of.table,
-                table.of.target(path),
+                table.of.target(path, self.mysql),
                 ConsumeOptions(client_id=table.of.client_id, max_changes=self.config.max_changes),
             )
             for table in self.tables.values()

@@ -51,7 +51,7 @@ def build(sources: Sequence[SourceSettings], found: Found, options: TailConfig, 
         jobs.append(tail_job(source.name, options, source.mysql_key))
         sensors.append(tail_sensor(source.name, tail_job_name(source.name), running=running))
         if tables:
-            assets.append(consumers_asset(source.name, tables))
+            assets.append(consumers_asset(source.name, source.mysql_key, tables))
             job = consume_job(source.name, tables)
             jobs += [job, *(table_job(table) for table in tables)]
             sensors.append(backlog_sensor(source.name, job.name, [watched(table) for table in tables], running=running))

@@ -21,6 +21,7 @@ from binlogsync.errors import ConfigError
 from binlogsync.handlers import HandlerFunction
 from binlogsync.handling import Handler, Retry
 from binlogsync.models import table_name
+from binlogsync.mysql.config import MySQLConfig
 from binlogsync.targets import Mirror, Target
 from pipelines.consuming import ConsumeConfig, Consumption, Made, run_consumers
 from pipelines.keys import TableName, binlog_key, safe_part
@@ -133,7 +134,7 @@ def mirror(
     name = TableName.parse(table, source or default_source())
     options = options or AssetOptions(description=f"Mirror of {table}: a DuckDB table that stays equal to MySQL's.")
     consumption = Consumption(
-        name, client_id, lambda path: Mirror(path, name.database, name.table), (name.database, name.table)
+        name, client_id, lambda path, mysql: Mirror(path, name.database, name.table, mysql), (name.database, name.table)
     )
     return TableAsset(consumption, options, is_mirror=True)
 
@@ -209,7 +210,7 @@ def table_consumer(
         shown = options or AssetOptions(description=(handler.__doc__ or "").strip() or None)
         Handler(model, handler, "unused")  # a model or handler that cannot work is an error now, not in the first run
 
-        def target(path: str) -> Target:
+        def target(path: str, mysql: MySQLConfig) -> Target:
             return Handler(model, handler, path, retry)
 
         return TableAsset(Consumption(name, client_id, target, shown.shows), shown, is_mirror=False)
@@ -217,8 +218,11 @@ def table_consumer(
     return make if handler is None else make(handler)
 
 
-def consumers_asset(source: str, tables: Sequence[TableAsset]) -> dg.AssetsDefinition:
-    """The step that consumes tables of a source: any of them, each in a thread of its own."""
+def consumers_asset(source: str, mysql_key: str, tables: Sequence[TableAsset]) -> dg.AssetsDefinition:
+    """The step that consumes tables of a source: any of them, each in a thread of its own.
+
+    A mirror may read its table from the server, whose resource is `mysql_key`; nothing else here connects to it.
+    """
     by_key = {table.key: table.consumption for table in tables}
 
     @dg.multi_asset(
@@ -226,11 +230,11 @@ def consumers_asset(source: str, tables: Sequence[TableAsset]) -> dg.AssetsDefin
         specs=[table.spec for table in tables],
         check_specs=[check for table in tables for check in table.check_specs],
         can_subset=True,
-        required_resource_keys={"jetstream", "warehouse"},
+        required_resource_keys={"jetstream", "warehouse", mysql_key},
     )
     def _consume(context: dg.AssetExecutionContext, config: ConsumeConfig) -> Iterator[Made]:
         asked = [by_key[key] for key in by_key if key in context.selected_asset_keys]
-        yield from run_consumers(context, config, asked)
+        yield from run_consumers(context, config, asked, getattr(context.resources, mysql_key).config(source))
 
     return _consume
 

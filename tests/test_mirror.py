@@ -1,12 +1,11 @@
-"""The mirror against a model in plain Python: random operations, every type, every kind of ALTER."""
+"""The mirror against a model in plain Python: random operations, every type, and what is refused."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from hypothesis import strategies as st
 from binlogsync import mirror
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConsumeError
-from binlogsync.mirror_schema import duck_type, match_columns
 from binlogsync.schema import Column, TableSchema
 from tests.duck import Change, make_batch, mirror_rows, query
 from tests.samples import sample_batch, sample_schema
@@ -35,6 +33,7 @@ TWO_KEYS = TableSchema("shop", "things", COLUMNS, ('we"ird name', "id"))
 KEYLESS = TableSchema("shop", "things", COLUMNS)
 
 Row = dict[str, Any]
+ROW: Row = {"id": 1, 'we"ird name': "a", "f": None, "s": [], "t": None}
 
 
 def rows() -> st.SearchStrategy[Row]:
@@ -118,7 +117,9 @@ def test_random_changes_leave_what_the_server_has(schema: TableSchema, steps: li
         mirror.apply(connection, part)
     if not batches:
         return
-    found = connection.execute("FROM shop.things").fetchall()
+    # A table of which only a TRUNCATE was heard is not made.
+    is_there = any(op != "t" for batch in batches for op in batch.data.column("op").to_pylist())
+    found = connection.execute("FROM shop.things").fetchall() if is_there else []
     connection.close()
     assert repr(sorted(found, key=repr)) == repr(table.values())
 
@@ -171,10 +172,9 @@ def test_zero_dates_are_null_and_counted(file: DuckFile, caplog: pytest.LogCaptu
 
 
 def test_a_delete_of_a_row_that_is_not_there_is_counted(file: DuckFile, caplog: pytest.LogCaptureFixture) -> None:
-    row = {"id": 1, 'we"ird name': "a", "f": None, "s": [], "t": None}
-    put(file, KEYLESS, ("c", None, row), ("c", None, row))
+    put(file, KEYLESS, ("c", None, ROW), ("c", None, ROW))
     with caplog.at_level(logging.WARNING):
-        put(file, KEYLESS, ("d", row, None), ("d", row, None), ("d", row, None))
+        put(file, KEYLESS, ("d", ROW, None), ("d", ROW, None), ("d", ROW, None))
     assert "1 rows to delete were not in the mirror" in caplog.text
     assert mirror_rows(file.path, "shop", "things") == []
 
@@ -187,94 +187,13 @@ def test_partial_images_are_refused(file: DuckFile) -> None:
 
 
 def test_names_that_differ_in_case_only_are_refused(file: DuckFile) -> None:
-    put(file, KEYED, ("t", None, None))
+    put(file, KEYED, ("c", None, ROW))
     with pytest.raises(ConsumeError, match="does not tell their names apart"):
-        put(file, replace(KEYED, table="Things"), ("t", None, None))
+        put(file, replace(KEYED, table="Things"), ("c", None, ROW))
 
 
 def test_a_table_of_someone_else_is_left_alone(file: DuckFile) -> None:
     with file.transaction() as connection:
         connection.execute("CREATE SCHEMA shop; CREATE TABLE shop.things (a INT)")
     with pytest.raises(ConsumeError, match="not a mirror"):
-        put(file, KEYED, ("t", None, None))
-
-
-ID = Column("id", "int", nullable=False)
-A, B = Column("a", "varchar", length=5, charset="utf8mb4"), Column("b", "decimal", precision=5, scale=2)
-BEFORE = TableSchema("shop", "things", (ID, A, B), ("id",))
-ALTERS = {
-    "add": ((ID, A, B, Column("c", "int")), (1, "x", Decimal("1.50"), None)),
-    "add-first": ((Column("c", "int"), ID, A, B), (None, 1, "x", Decimal("1.50"))),
-    "drop": ((ID, B), (1, Decimal("1.50"))),
-    "reorder": ((B, A, ID), (Decimal("1.50"), "x", 1)),
-    "rename": ((ID, replace(A, name="z"), B), (1, "x", Decimal("1.50"))),
-    "widen": (
-        (replace(ID, type="bigint"), replace(A, type="text", length=None), replace(B, precision=65)),
-        (1, "x", "1.50"),
-    ),
-    "to-text": ((ID, A, replace(A, name="b")), (1, "x", "1.50")),
-    "drop-and-add": ((ID, B, Column("c", "int")), (1, Decimal("1.50"), None)),
-}
-
-
-@pytest.mark.parametrize("name", ALTERS)
-def test_alter_keeps_the_rows(file: DuckFile, name: str) -> None:
-    columns, expected = ALTERS[name]
-    put(file, BEFORE, ("c", None, {"id": 1, "a": "x", "b": Decimal("1.50")}))
-    after = TableSchema("shop", "things", columns, ("id",))
-    put(file, after, ("c", None, {"id": 2}))
-    assert [row for row in mirror_rows(file.path, "shop", "things") if 1 in row] == [expected]
-    found = query(
-        file.path,
-        "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = 'things' ORDER BY column_index",
-    )
-    assert found == [(column.name, duck_type(column)) for column in columns]
-
-
-def test_alter_within_one_run_of_batches(file: DuckFile) -> None:
-    with file.transaction() as connection:
-        old = make_batch(BEFORE, [("c", None, {"id": 1, "a": "x", "b": Decimal(1)})])
-        wider = replace(BEFORE, columns=(*BEFORE.columns, Column("c", "int")))
-        new = make_batch(wider, [("u", {"id": 1, "a": "x", "b": Decimal(1)}, {"id": 1, "a": "y", "b": None, "c": 3})])
-        mirror.apply(connection, [old, new])
-    assert mirror_rows(file.path, "shop", "things") == [(1, "y", None, 3)]
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "value", "expected"),
-    [
-        (
-            Column("v", "datetime", fsp=6),
-            Column("v", "datetime"),
-            datetime(2020, 12, 31, 23, 59, 59, 500_000),
-            datetime(2021, 1, 1),
-        ),
-        (
-            Column("v", "timestamp", fsp=3),
-            Column("v", "timestamp", fsp=1),
-            datetime(2020, 1, 1, 0, 0, 0, 449_000, UTC),
-            datetime(2020, 1, 1, 0, 0, 0, 400_000, UTC),
-        ),
-        (Column("v", "time", fsp=6), Column("v", "time"), timedelta(seconds=-1.5), timedelta(seconds=-2)),
-        (Column("v", "set", labels=("a", "b")), Column("v", "varchar", length=9), ["a", "b"], "a,b"),
-        (Column("v", "varchar", length=9), Column("v", "set", labels=("a", "b")), "", []),
-        (Column("v", "varchar", length=9), Column("v", "blob"), "ü", "ü".encode()),
-        (Column("v", "bit", length=1), Column("v", "tinyint"), True, 1),
-        (
-            Column("v", "decimal", precision=5, scale=2),
-            Column("v", "decimal", precision=5, scale=1),
-            Decimal("-0.25"),
-            Decimal("-0.3"),
-        ),
-    ],
-)  # fmt: skip
-def test_alter_converts_as_the_server_does(file: DuckFile, old: Column, new: Column, value: Any, expected: Any) -> None:
-    put(file, TableSchema("shop", "v", (ID, old), ("id",)), ("c", None, {"id": 1, "v": value}))
-    put(file, TableSchema("shop", "v", (ID, new), ("id",)), ("c", None, {"id": 2}))
-    assert query(file.path, "SELECT v FROM shop.v WHERE id = 1") == [(expected,)]
-
-
-def test_columns_that_swap_names_are_matched_by_name() -> None:
-    old = TableSchema("d", "t", (ID, A, replace(A, name="z")))
-    new = TableSchema("d", "t", (ID, replace(A, name="z"), A))
-    assert match_columns(old, new) == [ID, replace(A, name="z"), A]
+        put(file, KEYED, ("c", None, ROW))

@@ -24,7 +24,7 @@ Kind = DDL | Literal["rows", "rollback", "partial rollback", "xa", "transaction"
 Tables = tuple[tuple[str, str], ...]
 
 # Comments are left out, but what stands in /*! */ is executed.
-_TOKEN = re.compile(
+TOKEN = re.compile(
     r"""(?P<skip>/\*M?!\d*|\*/|/\*.*?\*/|--(?=\s)[^\n]*|\#[^\n]*)"""
     r"""|`(?:[^`]|``)*`|"(?:[^"\\]|\\.|"")*"|'(?:[^'\\]|\\.|'')*'|[\w$\u0080-\U0010ffff]+|\S""",
     re.DOTALL,
@@ -56,7 +56,7 @@ class _Tokens:
     """The words and signs of a statement, one after the other."""
 
     def __init__(self, sql: str, database: str) -> None:
-        found = (match[0] for match in _TOKEN.finditer(sql) if match["skip"] is None)
+        found = (match[0] for match in TOKEN.finditer(sql) if match["skip"] is None)
         self._rest: Iterator[str] = found
         self._database = database
         self.token = ""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from binlogsync.binlog.declared import Declaration, Declared
-from binlogsync.mysql.config import MySQLConfig, connect, fetch
+from binlogsync.mysql.config import Connection, MySQLConfig, connect, fetch
 from binlogsync.schema import TEXT_TYPES, Column, TableSchema
 
 _COLUMNS = (
@@ -15,6 +15,10 @@ _COLUMNS = (
     "CHARACTER_MAXIMUM_LENGTH AS length, CHARACTER_SET_NAME AS charset, NUMERIC_PRECISION AS digits, "
     "NUMERIC_SCALE AS scale, DATETIME_PRECISION AS fsp FROM INFORMATION_SCHEMA.COLUMNS "
     "WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s ORDER BY ORDINAL_POSITION"
+)
+_KEY = (
+    "SELECT COLUMN_NAME AS name FROM INFORMATION_SCHEMA.STATISTICS WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s "
+    "AND INDEX_NAME = 'PRIMARY' ORDER BY SEQ_IN_INDEX"
 )
 _LABEL = re.compile(r"'((?:[^']|'')*)'")
 _FIXED = frozenset({"char", "varchar", "binary", "varbinary"})
@@ -27,7 +31,7 @@ def declared_by(config: MySQLConfig) -> Declared:
     def ask(database: str, table: str) -> Declaration | None:
         connection = connect(config)
         try:
-            rows = fetch(config, connection, _COLUMNS, (database, table))
+            rows = _fetch_rows(config, connection, database, table)
         finally:
             connection.close()
         if not rows:
@@ -37,6 +41,20 @@ def declared_by(config: MySQLConfig) -> Declared:
         return Declaration(TableSchema(database, table, columns), old)
 
     return ask
+
+
+def describe_table(config: MySQLConfig, connection: Connection, database: str, table: str) -> TableSchema:
+    """The schema of a table as a TABLE_MAP of now would say it; without columns when there is no such table.
+
+    Raises SourceError.
+    """
+    columns = tuple(_column(row) for row in _fetch_rows(config, connection, database, table))
+    key = tuple(str(row["name"]) for row in fetch(config, connection, _KEY, (database, table)))
+    return TableSchema(database, table, columns, key)
+
+
+def _fetch_rows(config: MySQLConfig, connection: Connection, database: str, table: str) -> list[dict[str, Any]]:
+    return fetch(config, connection, _COLUMNS, (database, table))
 
 
 def _text(value: Any) -> str:

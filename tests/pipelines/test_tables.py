@@ -96,7 +96,7 @@ def test_what_cannot_work_is_refused_when_it_is_defined() -> None:
 
 def test_the_tables_of_a_source_are_one_step_without_a_retry_policy_or_a_pool() -> None:
     tables = [mirror("shop.orders", source="main"), table_consumer(Hole, on_hole, source="main")]
-    made = consumers_asset("main", tables)
+    made = consumers_asset("main", "mysql", tables)
     assert made.keys == {table.key for table in tables}
     assert made.can_subset
     assert getattr(made.op, "retry_policy", None) is None

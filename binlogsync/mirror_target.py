@@ -1,0 +1,109 @@
+"""The target that keeps a mirror: applies what comes, and reads the table from its source where the stream cannot say.
+
+A reading goes into a spare table, some thousand rows in a transaction, so that the file is never held for long; the
+last transaction puts it in the mirror's place together with the place in the binlog that it was read at. Changes up to
+that place, which the stream brings still, are then stepped over.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from binlogsync import mirror
+from binlogsync.change import ChangeBatch
+from binlogsync.duckfile import DuckFile, quote
+from binlogsync.errors import ConfigError, ConsumeError
+from binlogsync.flush import changes_after
+from binlogsync.mirror_state import column_list, drop_table, ensure_meta, load_state, store_state
+from binlogsync.mysql.config import MySQLConfig
+from binlogsync.position import Checkpoint
+from binlogsync.progress import DuckProgress, ProgressStore, Tracker
+from binlogsync.snapshot import TableSnapshot, read_table
+from binlogsync.stream_messages import StreamBatch
+
+log = logging.getLogger(__name__)
+
+
+class Mirror:
+    """A DuckDB table `database.table` in the file `path` that stays equal to MySQL's (see mirror.py).
+
+    With `source` a table that the stream does not tell from its beginning is read from the server first, and one that a
+    schema change leaves in doubt is read again. Without it such a schema change is a ConsumeError, and the mirror
+    begins empty.
+    """
+
+    def __init__(self, path: str | Path, database: str, table: str, source: MySQLConfig | None = None) -> None:
+        self.file = DuckFile(path, error=ConsumeError)
+        self.store: ProgressStore = DuckProgress(self.file)
+        self.database = database
+        self.table = table
+        self.source = source
+
+    def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
+        """All of them in one transaction, or in several where the table is read in between."""
+        for item in batches:
+            if (item.batch.schema.database, item.batch.schema.table) != (self.database, self.table):
+                raise ConfigError(
+                    f"the mirror of {self.database}.{self.table} was given changes of {item.batch.schema.name}"
+                )
+        todo = list(batches)
+        while todo and not stop.is_set():
+            with self.file.transaction(keep_open=True) as connection:
+                halt = mirror.apply(connection, [item.batch for item in todo], can_read=self.source is not None)
+                done = todo if halt is None else todo[: halt.done]
+                moved = tracker.move(connection, [(item.batch, item.last_sequence) for item in done]) if done else None
+            if moved is not None:
+                tracker.confirm(moved, [item.batch for item in done])
+            todo = todo[len(done) :]
+            if halt is not None:
+                self._read_again(halt, todo[0].batch)
+
+    def _read_again(self, halt: mirror.Halt, following: ChangeBatch) -> None:
+        """Read the table, so that the batch that could not be applied is in it."""
+        if self.source is None:
+            raise ConsumeError(
+                f"{halt.state.name}: {halt.reason}; give the mirror a connection to its source (in Dagster: the MySQL "
+                "resource), and it reads the table again at a known place, or use a handler for this table"
+            )
+        log.warning("%s is read from %s: %s", halt.state.name, self.source.address, halt.reason)
+        self.file.release()
+        at = self.read()
+        if len(changes_after(following, at)):
+            raise ConsumeError(
+                f"{halt.state.name} was read from {self.source.address} at {at}, which lies before the change that the "
+                "stream brings next: that server is not the one that the stream is filled from, or lags behind it"
+            )
+
+    def read(self) -> Checkpoint:
+        """Read the table from the source in place of what the mirror holds; returns the place it was read at."""
+        assert self.source is not None
+        spare = quote(self.database, self.table + "__reading")
+        with read_table(self.source, self.database, self.table) as snapshot:
+            rows = self._read_into(spare, snapshot)
+            with self.file.transaction() as connection:
+                state = drop_table(connection, load_state(connection, self.database, self.table))
+                if snapshot.schema is not None:
+                    connection.execute(f"ALTER TABLE {spare} RENAME TO {quote(self.table)}")
+                store_state(connection, replace(state, schema=snapshot.schema, read_at=snapshot.at))
+        log.info("%s.%s: read %d rows at %s", self.database, self.table, rows, snapshot.at)
+        return snapshot.at
+
+    def _read_into(self, spare: str, snapshot: TableSnapshot) -> int:
+        """Fill the spare table; returns the number of rows."""
+        with self.file.transaction() as connection:
+            ensure_meta(connection)
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(self.database)}")
+            connection.execute(f"DROP TABLE IF EXISTS {spare}")
+            if snapshot.schema is not None:
+                connection.execute(f"CREATE TABLE {spare} ({column_list(snapshot.schema)})")
+        rows = 0
+        for batch in snapshot.batches():
+            with self.file.transaction(keep_open=True) as connection:
+                mirror.insert_rows(connection, spare, batch)
+            rows += len(batch)
+        self.file.release()
+        return rows

@@ -1,0 +1,207 @@
+"""A consistent read of one table from the server itself, at a known place in its binlog, through the same types.
+
+    with read_table(config, "shop", "orders") as snapshot:
+        snapshot.at, snapshot.schema
+        for batch in snapshot.batches(): ...
+
+The table is locked against writes (LOCK TABLES ... READ) only while the place is looked up and an InnoDB snapshot is
+begun, a few milliseconds; a table of an engine without transactions stays locked while it is read. Every change of the
+table up to `at` is in the rows, and none behind it. The account needs SELECT and LOCK TABLES.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pymysql
+from pymysql.constants import ER
+
+from binlogsync.change import ChangeBatch, build_batch
+from binlogsync.errors import SourceError
+from binlogsync.mysql.config import Connection, MySQLConfig, connect, error_code, fetch, translated
+from binlogsync.mysql.declared import describe_table
+from binlogsync.mysql.server import ServerInfo, inspect
+from binlogsync.position import Checkpoint
+from binlogsync.render.reading import TEMPORAL_TYPES, read_column
+from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema, arrow_type
+
+_LOCK_WAIT_S = 10
+_TRIES = 6
+_READ_TIMEOUT_S = 3600.0
+_TRANSACTIONAL = frozenset({"innodb", "rocksdb"})
+_DENIED = frozenset({ER.TABLEACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR, ER.SPECIFIC_ACCESS_DENIED_ERROR})
+_LOCK_TIMEOUTS = frozenset({ER.LOCK_WAIT_TIMEOUT, ER.LOCK_DEADLOCK, ER.TABLE_DEF_CHANGED})
+
+
+@dataclass(frozen=True, slots=True)
+class TableSnapshot:
+    """A table as it was at `at`.
+
+    Attributes:
+        at: the place in the binlog; its `ts_us` is the server's clock.
+        schema: of the table; None when there was none.
+        server: (server_uuid, server_id).
+        names: of the columns, as SQL that selects their values.
+    """
+
+    at: Checkpoint
+    schema: TableSchema | None
+    server: tuple[str, int]
+    _select: Callable[[str], Iterator[tuple[Any, ...]]]
+
+    def batches(self, size: int = 20_000) -> Iterator[ChangeBatch]:
+        """The rows, `size` at a time, as changes with op "r" at `at`. Only within the block of `read_table`."""
+        if self.schema is None:
+            return
+        first, rows = 0, list[tuple[Any, ...]]()
+        for row in self._select(select_list(self.schema)):
+            rows.append(row)
+            if len(rows) == size:
+                yield self._batch(rows, first)
+                first, rows = first + size, []
+        if rows:
+            yield self._batch(rows, first)
+
+    def _batch(self, rows: Sequence[tuple[Any, ...]], first: int) -> ChangeBatch:
+        assert self.schema is not None
+        count = len(rows)
+        arrays: list[pa.Array] = []
+        impossible: dict[tuple[Literal["before", "after"], str], pa.StringArray] = {}
+        for column, values in zip(self.schema.columns, zip(*rows, strict=True), strict=True):
+            array, texts = column_values(column, values)
+            arrays.append(array)
+            if texts is not None:
+                impossible["after", column.name] = texts
+        after = pa.StructArray.from_arrays(arrays, names=[column.name for column in self.schema.columns])
+        numbers = pa.array(range(first, first + count))
+        place = self.at.position
+        source = {
+            "ts_us": pa.array([self.at.ts_us] * count, pa.int64()),
+            "gtid": pa.nulls(count, pa.string()),
+            "file": pa.repeat(pa.scalar(place.file), count),
+            "pos": pa.repeat(pa.scalar(place.pos, pa.uint64()), count),
+            "row": numbers,
+            "txn_pos": pa.repeat(pa.scalar(place.pos, pa.uint64()), count),
+            "order": numbers,
+            "seq": numbers,
+        }
+        none = pa.nulls(count, self.schema.image_type())
+        return build_batch(self.schema, ["r"] * count, (none, after), source, self.server, impossible)
+
+
+@contextmanager
+def read_table(config: MySQLConfig, database: str, table: str) -> Iterator[TableSnapshot]:
+    """The table as it is now; a table that is not there has no schema and no rows.
+
+    Raises SourceError when the server cannot be reached, or the account may not read or lock the table.
+    """
+    locking = connect(config, read_timeout_s=_READ_TIMEOUT_S)
+    try:
+        reading = connect(config, read_timeout_s=_READ_TIMEOUT_S)
+        try:
+            yield _begin(config, (locking, reading), (database, table))
+        finally:
+            reading.close()
+    finally:
+        locking.close()
+
+
+def _begin(config: MySQLConfig, connections: tuple[Connection, Connection], name: tuple[str, str]) -> TableSnapshot:
+    """Lock, look up the place, begin to read, and unlock."""
+    locking, reading = connections
+    quoted = ".".join("`" + part.replace("`", "``") + "`" for part in name)
+    fetch(config, reading, "SET SESSION time_zone = '+00:00', sql_mode = ''")
+    fetch(config, locking, f"SET SESSION lock_wait_timeout = {_LOCK_WAIT_S}")
+    for attempt in range(1, _TRIES + 1):
+        before = _place(inspect(config, reading), _clock_us(config, reading))
+        try:
+            fetch(config, locking, f"LOCK TABLES {quoted} READ")
+            at = _place(inspect(config, reading), _clock_us(config, reading))
+            engine = _engine(config, reading, name)
+            is_kept = engine not in _TRANSACTIONAL
+            if not is_kept:
+                fetch(config, reading, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                fetch(config, reading, "START TRANSACTION WITH CONSISTENT SNAPSHOT")
+            fetch(config, reading, f"SELECT 1 FROM {quoted} LIMIT 0")  # holds off DDL until the end
+            schema = describe_table(config, reading, *name)
+            if not is_kept:
+                fetch(config, locking, "UNLOCK TABLES")
+            break
+        except SourceError as error:
+            fetch(config, locking, "UNLOCK TABLES")
+            fetch(config, reading, "ROLLBACK")
+            if error_code(error) in (ER.NO_SUCH_TABLE, ER.BAD_DB_ERROR):
+                return TableSnapshot(before[0], None, before[1], lambda _: iter(()))
+            if error_code(error) in _DENIED:
+                raise SourceError(
+                    f"{name[0]}.{name[1]} cannot be read at a known place: {error}; run: GRANT SELECT, LOCK TABLES ON "
+                    f"`{name[0]}`.* TO the account {config.user}"
+                ) from error
+            if error_code(error) not in _LOCK_TIMEOUTS or attempt == _TRIES:
+                raise
+    return TableSnapshot(
+        at[0], schema, at[1], lambda columns: _rows(config, reading, f"SELECT {columns} FROM {quoted}")
+    )
+
+
+def _place(info: ServerInfo, now_us: int) -> tuple[Checkpoint, tuple[str, int]]:
+    at = Checkpoint(info.end(), info.server_uuid, info.executed, 0, now_us)
+    return at, (info.server_uuid, info.server_id)
+
+
+def _clock_us(config: MySQLConfig, connection: Connection) -> int:
+    rows = fetch(config, connection, "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED) AS now_us")
+    return int(rows[0]["now_us"])
+
+
+def _engine(config: MySQLConfig, connection: Connection, name: tuple[str, str]) -> str:
+    sql = "SELECT ENGINE AS engine FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s"
+    rows = fetch(config, connection, sql, name)
+    return str(rows[0]["engine"]).lower() if rows else ""
+
+
+def select_list(schema: TableSchema) -> str:
+    """SQL of the columns' values, in forms that lose nothing: FLOAT is printed with six digits unless it is widened."""
+    parts = []
+    for column in schema.columns:
+        name = "`" + column.name.replace("`", "``") + "`"
+        parts.append({"float": f"{name} + 0e0", "bit": f"{name} + 0", "year": f"{name} + 0"}.get(column.type, name))
+    return ", ".join(parts)
+
+
+def _rows(config: MySQLConfig, connection: Connection, sql: str) -> Iterator[tuple[Any, ...]]:
+    """The rows as the server prints them, str or bytes, as they come."""
+    connection.decoders = {}
+    with translated(config), connection.cursor(pymysql.cursors.SSCursor) as cursor:
+        cursor.execute(sql)
+        yield from cursor
+
+
+def column_values(column: Column, values: Sequence[Any]) -> tuple[pa.Array, pa.StringArray | None]:
+    """(array of schema.arrow_type(column), texts of impossible dates or None) from values as the server prints them."""
+    kind = column.type
+    if kind in TEMPORAL_TYPES:
+        zone = "Z" if kind == "timestamp" else ""
+        return read_column(column, [None if v is None else v.replace(" ", "T") + zone for v in values])
+    if kind in BINARY_TYPES:
+        return pa.array(values, pa.binary()), None
+    if kind in INTEGER_BITS or kind in ("year", "float", "double", "decimal"):
+        return pa.array(values, pa.string()).cast(arrow_type(column)), None
+    if kind == "bit":
+        numbers = pa.array(values, pa.string()).cast(pa.uint64())
+        return numbers.cast(arrow_type(column)), None
+    if kind == "set":
+        return pa.array([None if v is None else v.split(",") if v else [] for v in values], pa.list_(pa.string())), None
+    if kind == "json":
+        return pa.array(values, pa.string()), None
+    if kind in GEOMETRY_TYPES:
+        parts = [None if v is None else {"srid": int.from_bytes(v[:4], "little"), "wkb": v[4:]} for v in values]
+        return pa.array(parts, arrow_type(column)), None
+    if kind == "vector":
+        return pa.array([None if v is None else np.frombuffer(v, "<f4") for v in values], arrow_type(column)), None
+    return read_column(column, values)

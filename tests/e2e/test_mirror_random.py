@@ -1,0 +1,130 @@
+"""Mirrors survive 2,000 random statements, DML and DDL, and equal SELECT at ten points between and at the end."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from binlogsync.consume import ConsumeOptions, consume
+from binlogsync.duckfile import quote
+from binlogsync.embedded import NATSServer
+from binlogsync.mysql import MySQLConfig, resolve_start
+from binlogsync.nats_client import NatsOptions
+from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stream import StreamReader
+from binlogsync.targets import Mirror
+from tests.databases import FreshDatabase
+from tests.duck import query
+from tests.e2e.statements import MIRRORED, Field, Statements
+from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
+
+STATEMENTS = int(os.environ.get("BINLOGSYNC_RANDOM_STATEMENTS", "2000"))
+SEED = int(os.environ.get("BINLOGSYNC_RANDOM_SEED", "1"))
+STOPS = 11
+
+
+@pytest.fixture(params=["mysql", "mariadb"])
+def database(request: pytest.FixtureRequest) -> FreshDatabase:
+    found: FreshDatabase = request.getfixturevalue(request.param)
+    return found
+
+
+class Mirrors:
+    """A mirror of each table, in one file."""
+
+    def __init__(self, nats: NATSServer, config: MySQLConfig, database: str, path: Path) -> None:
+        self.path = path
+        self._stack = ExitStack()
+        self._reader = self._stack.enter_context(StreamReader(NatsOptions(url=nats.url), config.source))
+        self._targets = {name: Mirror(path, database, name, config) for name in MIRRORED}
+        self._database = database
+
+    def drain(self) -> None:
+        options = ConsumeOptions(idle_s=0.02, gather_s=0.02)
+        for name, target in self._targets.items():
+            consume(self._reader, (self._database, name), target, options, threading.Event())
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+def plain(field: Field, value: Any) -> Any:
+    """A value that pymysql gives as the mirror has it."""
+    if value is None:
+        return None
+    if field.kind == "set":
+        return value.split(",") if value else []
+    if field.kind == "bit":
+        number = int.from_bytes(value, "big")
+        return bool(number) if field.declared == "bit(1)" else number
+    if field.kind == "decimal" and int(field.declared.partition("(")[2].partition(",")[0]) > 38:
+        return f"{value:f}"
+    return value
+
+
+def server_rows(statements: Statements, table: str) -> list[str] | None:
+    """What SELECT gives, None without the table."""
+    fields = statements.fields(table)
+    if not fields:
+        return None
+    wanted = ", ".join(f"`{f.name}`" + (" + 0e0" if f.kind == "float" else "") for f in fields)
+    rows = statements.database.execute(f"SELECT {wanted} FROM {table}")
+    names = [field.name for field in fields]
+    return [repr(names), *sorted(repr([plain(f, v) for f, v in zip(fields, row, strict=True)]) for row in rows)]
+
+
+def mirrored_rows(path: Path, database: str, table: str) -> list[str] | None:
+    """The same of the mirror."""
+    columns = query(
+        path,
+        "SELECT column_name FROM duckdb_columns() "
+        f"WHERE schema_name = '{database}' AND table_name = '{table}' ORDER BY column_index",
+    )
+    if not columns:
+        return None
+    rows = query(path, f"SELECT * FROM {quote(database, table)}")
+    return [repr([name for (name,) in columns]), *sorted(repr([_naive(value) for value in row]) for row in rows)]
+
+
+def _naive(value: Any) -> Any:
+    """TIMESTAMP without its zone, which is UTC, as SELECT gives it."""
+    return value.replace(tzinfo=None) if isinstance(value, datetime) else value
+
+
+@pytest.mark.slow
+def test_random_statements(database: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> None:
+    run_random(database, nats_server, tmp_path, SEED)
+
+
+def run_random(database: FreshDatabase, nats_server: NATSServer, tmp_path: Path, seed: int) -> Statements:
+    config = config_of(database.server, f"random-{database.name}")
+    start = str(resolve_start(config, "now").position)
+    path = tmp_path / "mirrors.duckdb"
+    options = options_of(config.source, database.name, start=start)
+    with TailThread(config, [stream_sink(nats_server.url)], MemoryPositions(), options) as tail:
+        statements = Statements(database, seed)
+        tail.catch_up()
+        mirrors = Mirrors(nats_server, config, database.name, path)
+        for stop in range(1, STOPS + 1):
+            while statements.done < STATEMENTS * stop // STOPS:
+                statements.step()
+            tail.catch_up()
+            mirrors.drain()
+            for table in MIRRORED:
+                wanted, found = server_rows(statements, table), mirrored_rows(path, database.name, table)
+                assert found == wanted, _story(statements, table)
+        mirrors.close()
+    assert statements.refused < statements.done / 2
+    return statements
+
+
+def _story(statements: Statements, table: str) -> str:
+    """The statements that speak of the table, for a failure."""
+    said = [sql for sql in statements.log if table in sql]
+    return f"{table}, {statements.done} statements; the last of it:\n" + "\n".join(said[-40:])
