@@ -77,6 +77,14 @@ def _add_tail(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--take-over", action="store_true", help="claim the source also from a tail that still seems to live"
     )
+    parser.add_argument(
+        "--accept-gap",
+        metavar="REASON",
+        help="where the server no longer has what comes next: give it up for this reason, which is recorded",
+    )
+    parser.add_argument(
+        "--gap-start", metavar="WHERE", default="oldest", help="where to begin behind the gap; by default oldest"
+    )
     stdout = parser.add_argument_group("without NATS")
     stdout.add_argument(
         "--stdout", action="store_true", help="print the changes, a JSON envelope a line; nothing is stored"
@@ -98,6 +106,8 @@ def _add_tail(parser: argparse.ArgumentParser) -> None:
 
 def _check_tail(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> None:
     """The options of the two kinds of tail do not mix."""
+    if parsed.stdout and parsed.accept_gap:
+        parser.error("--accept-gap: tail --stdout stores nothing, so it has no position that could be gone")
     if parsed.stdout and parsed.take_over:
         parser.error("--take-over: tail --stdout stores nothing, so there is nothing to take over")
     if not parsed.stdout and (parsed.start or parsed.include or parsed.exclude):

@@ -40,6 +40,7 @@ __all__ = [
     "ARROW",
     "CHECKPOINT",
     "CONTENT_TYPE",
+    "GAP",
     "JSON",
     "JSON_LINES",
     "LARGE_OBJECT",
@@ -65,6 +66,8 @@ CHECKPOINT = "Cdc-Checkpoint"
 """Checkpoint.to_text() behind this message; in the last message of each atomic batch."""
 WRITE_ID = "Cdc-Write"
 """Names one attempt of one writer to store one atomic batch; in its last message."""
+GAP = "Cdc-Gap"
+"""A message with this header, on the checkpoint subject, marks a hole that a person accepted: a JSON document."""
 LARGE_OBJECT = "Cdc-Object"
 """The body is in the source's object store bucket under this name."""
 JSON = "application/json"

@@ -24,7 +24,7 @@ __all__ = ["Flush", "FlushReason", "Run", "SchemaChange", "changes_after"]
 
 _UUID_LENGTH = 36
 
-FlushReason = Literal["interval", "rows", "bytes", "rotation", "schema", "idle", "stop"]
+FlushReason = Literal["interval", "rows", "bytes", "rotation", "schema", "idle", "stop", "gap"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,7 @@ class Flush:
         resume: a place before the XA transactions that were prepared, and not committed, at some time of the flush.
         opened_us: when the first change arrived, microseconds since 1970 UTC.
         closed_us: when the flush was cut.
+        note: what a person should know of it: a JSON document of the hole where the reason is "gap", else "".
     """
 
     source: str
@@ -84,6 +85,7 @@ class Flush:
     opened_us: int = 0
     closed_us: int = 0
     resume: Resume | None = None
+    note: str = ""
     tables: tuple[tuple[str, str], ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:

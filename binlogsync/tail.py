@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from binlogsync.errors import (
     BinlogSyncError,
@@ -114,6 +115,8 @@ class Tail:
                 if isinstance(error, FencedError) and not self._is_overtaking(error):
                     raise
                 next_flush = session.next_number
+                if session.has_begun:  # what a person accepted was of that start
+                    self._ends = replace(self._ends, options=replace(options, accept_gap=""))
                 if session.went_well or failing_since is None:
                     failing_since, backoff = time.monotonic(), _FIRST_BACKOFF_S
                 if stop.is_set():

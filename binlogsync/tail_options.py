@@ -23,6 +23,9 @@ class TailOptions:
         idle_checkpoint_s: how often a checkpoint that moves without changes is stored.
         retry_s: how long a lost server is retried before `run` raises.
         preflight: check the server's settings at the start.
+        accept_gap: why a person accepts that what the server no longer has is missing for ever; "" accepts nothing, so
+            that a position that is gone is an error. It counts for the first start of a tail only.
+        gap_start: where to begin behind the hole: oldest, now, a position, a GTID set or a time.
         stop_s: how long a stop waits for sinks that store nothing; then `run` raises.
         bookmark_s: seconds between two bookmarks; rotations and schema changes have one each besides.
         bookmark_keep, bookmark_keep_s: how many are kept that are not pinned, and for how long.
@@ -39,6 +42,8 @@ class TailOptions:
     retry_s: float = 60.0
     preflight: bool = True
     stop_s: float = 30.0
+    accept_gap: str = ""
+    gap_start: str = "oldest"
     bookmark_s: float = 600.0
     bookmark_keep: int = 1000
     bookmark_keep_s: float = 30 * 86400.0

@@ -18,6 +18,7 @@ from binlogsync.errors import DecodeError, SinkError, SourceError
 from binlogsync.fanout import Fanout
 from binlogsync.filters import TableFilter
 from binlogsync.flush import FlushReason
+from binlogsync.gap import accept_gap
 from binlogsync.mysql import (
     BinlogDump,
     MySQLConfig,
@@ -75,6 +76,8 @@ class Session:
 
     def __init__(self, ends: Ends, calls: Calls, meter: Meter, first_number: int = 1) -> None:
         """`first_number` is that of the first flush; `next_number` then tells where the next session goes on."""
+        self.has_begun = False
+        """True once it was known where to begin, and that the server has what comes next."""
         self.went_well = False
         """True once everything that was there to read had been stored, or a flush had been."""
         self.next_number = first_number
@@ -96,10 +99,17 @@ class Session:
         origin = find_origin(config, info, self._ends.sinks, self._ends.store, options.source, options.start)
         self._announce(origin.recoveries)
         self._calls.tick(False)
+        if options.accept_gap:
+            terms = (options.accept_gap, options.gap_start)
+            gaps = accept_gap(config, info, options.source, origin, terms, self._calls.save)
+            self._announce(str(gap) for gap in gaps)
+            if gaps:
+                origin = find_origin(config, info, self._ends.sinks, self._ends.store, options.source, options.start)
         validate(config, origin.start)
         if origin.start.resume is not None:
             validate(config, origin.start.to_read())
         check_order(config, info, origin.start.to_read(), filter(None, origin.sinks.values()))
+        self.has_begun = True
         self._announce(filter(None, [origin.moved]))
         self._meter.begins(origin.start)
         self._bookmarker.begins(origin.start, _sequence_at(origin))

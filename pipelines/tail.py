@@ -71,6 +71,11 @@ class TailConfig(dg.Config):
         default=60.0, gt=0, description="Seconds between checkpoints while nothing changes."
     )
     retry_s: float = Field(default=60.0, gt=0, description="How long a lost MySQL is tried again before the run fails.")
+    accept_gap: str = Field(
+        default="",
+        description="For one run from the Launchpad: why it is accepted that what the server no longer has is missing.",
+    )
+    gap_start: str = Field(default="oldest", description="Where to begin behind that gap; as `start`.")
     bookmark_minutes: float = Field(
         default=10.0, gt=0, description="Minutes between two bookmarks; rotations and schema changes have one besides."
     )
@@ -89,6 +94,8 @@ class TailConfig(dg.Config):
             start=self.start,
             idle_checkpoint_s=self.idle_checkpoint_s,
             retry_s=self.retry_s,
+            accept_gap=self.accept_gap,
+            gap_start=self.gap_start,
             bookmark_s=self.bookmark_minutes * 60,
             bookmark_keep=self.bookmark_keep,
             bookmark_keep_s=self.bookmark_keep_days * 86400,

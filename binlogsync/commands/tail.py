@@ -90,18 +90,17 @@ class ProgressLine:
 def run(settings: Settings, arguments: Namespace) -> int:
     """Tail until Ctrl-C. Raises BinlogSyncError."""
     source = settings.source(arguments.source)
-    return (
-        _to_stdout(settings, source, arguments) if arguments.stdout else _store(settings, source, arguments.take_over)
-    )
+    return _to_stdout(settings, source, arguments) if arguments.stdout else _store(settings, source, arguments)
 
 
-def _store(settings: Settings, source: str, take_over: bool) -> int:
+def _store(settings: Settings, source: str, arguments: Namespace) -> int:
     config, audit = settings.mysql(source), settings.audit()
     stream = settings.jetstream()
     sinks: Sequence[Sink] = [JetStreamSink(stream), *([audit] if audit is not None else [])]
     owner = f"{socket.gethostname()}:{os.getpid()}"
     with stop_on_signals() as stop, closing(settings.positions()) as store:
-        tail = Tail(config, sinks, store, settings.tail(source), owner=owner, take_over=take_over)
+        options = replace(settings.tail(source), accept_gap=arguments.accept_gap or "", gap_start=arguments.gap_start)
+        tail = Tail(config, sinks, store, options, owner=owner, take_over=arguments.take_over)
         say(f"{source}: {config.address} to {stream.place}; Ctrl-C ends it after a last flush")
         line = ProgressLine(source)
         line.say(tail.run(stop, line))

@@ -227,13 +227,30 @@ def mariadb_lacks(config: MySQLConfig, connection: Connection, gtids: GtidSet) -
     @@gtid_binlog_state tells for every domain and server how far they got, so that a sequence number that two servers
     have given out is told apart.
     """
-    text = fetch(config, connection, "SELECT @@GLOBAL.gtid_binlog_state AS gtids")[0]["gtids"]
-    reached = {tuple(each.split("-")[:2]): int(each.split("-")[2]) for each in str(text).split(",") if each}
+    reached = _mariadb_state(config, connection)
     return [
         f"{domain}-{server}-{number}"
         for domain, ((server, number),) in gtids.members.items()
-        if reached.get((domain, str(server)), 0) < number
+        if reached.get((domain, server), 0) < number
     ]
+
+
+def mariadb_known(config: MySQLConfig, connection: Connection, gtids: GtidSet) -> GtidSet:
+    """The position as far as its binlog ever held it."""
+    reached = _mariadb_state(config, connection)
+    members = {
+        domain: ((server, min(number, reached[domain, server])),)
+        for domain, ((server, number),) in gtids.members.items()
+        if (domain, server) in reached
+    }
+    return GtidSet("mariadb", members)
+
+
+def _mariadb_state(config: MySQLConfig, connection: Connection) -> dict[tuple[str, int], int]:
+    """(domain, server id) -> last sequence number in the binlog."""
+    text = fetch(config, connection, "SELECT @@GLOBAL.gtid_binlog_state AS gtids")[0]["gtids"]
+    parts = [each.strip().split("-") for each in str(text).split(",") if each.strip()]
+    return {(domain, int(server)): int(number) for domain, server, number in parts}
 
 
 def gtid_subtract(config: MySQLConfig, connection: Connection, minuend: GtidSet, subtrahend: GtidSet) -> GtidSet:

@@ -15,22 +15,27 @@ from binlogsync.errors import BehindError, PositionError
 from binlogsync.mysql.config import MySQLConfig, connect
 from binlogsync.mysql.dump import BinlogDump, place_of
 from binlogsync.mysql.scan import BETWEEN_TRANSACTIONS, Kind, ScannedEvent, scan
-from binlogsync.mysql.server import ServerInfo, gtid_subtract, inspect, inspect_server, mariadb_lacks
+from binlogsync.mysql.server import ServerInfo, gtid_subtract, inspect, inspect_server, mariadb_known, mariadb_lacks
 from binlogsync.mysql.server_errors import FATAL_READING_BINLOG, DumpEndedError
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 
+_ACCEPT = (
+    "A hole is accepted, and written down, by starting the tail once with --accept-gap REASON (in Dagster: accept_gap "
+    "in the Launchpad of its job)"
+)
 _GONE = (
     "choose: start at 'oldest' and accept the hole, take a new snapshot, or continue on another server that still has "
-    "them"
+    f"them. {_ACCEPT}"
 )
 _NEVER_HAD = (
     "it was promoted without them, so what is stored differs from its tables; choose: go on with a server that has "
-    "them, bring them back into this one, or fill stream and mirrors anew from it"
+    "them, bring them back into this one, or fill stream and mirrors anew from it. "
+    f"{_ACCEPT}"
 )
 _LOST = (
     "the server was restored, reset (RESET BINARY LOGS AND GTIDS) or lost data in a crash; choose: start at "
     "'oldest' or 'now' "
-    "and check what is stored against the tables, or take a new snapshot"
+    f"and check what is stored against the tables, or take a new snapshot. {_ACCEPT}"
 )
 _COMMIT_DELAY_S = 2.0
 _FIRST_EVENT = 4
@@ -93,6 +98,24 @@ def _raise_lost(info: ServerInfo, what: str, lost: str, checkpoint: Checkpoint |
     if info.is_read_only:
         raise BehindError(f"{said}; it is read-only: a replica that is behind gets them yet, and is tried again")
     raise PositionError(f"{said}; {_NEVER_HAD}")
+
+
+def lacking(config: MySQLConfig, gtids: GtidSet) -> str:
+    """Transactions of the set that the server has never had, "" without."""
+    return _unknown(config, gtids)
+
+
+def known_here(config: MySQLConfig, gtids: GtidSet) -> GtidSet:
+    """Those transactions of the set that the server has, or had."""
+    connection = connect(config)
+    try:
+        info = inspect(config, connection)
+        if info.flavor == "mariadb":
+            return mariadb_known(config, connection, gtids)
+        assert info.executed is not None
+        return gtid_subtract(config, connection, gtids, gtid_subtract(config, connection, gtids, info.executed))
+    finally:
+        connection.close()
 
 
 def _missing(config: MySQLConfig, info: ServerInfo, gtids: GtidSet) -> str:

@@ -1,7 +1,8 @@
 """The audit log: a DuckDB file that holds every change, every flush and every DDL statement that the tail stored.
 
     changes          one row a change: op, key, before and after as JSON, where it comes from, when it was committed
-    flushes          one row a flush: why and when it was cut, where the binlog was, what the filters left out
+    flushes          one row a flush: why and when it was cut, where the binlog was, what the filters left out; a hole
+                     that was accepted is one too, with the reason in `note`
     flush_counts     changes of each flush by table and op
     schema_changes   DDL on captured tables
 
@@ -34,6 +35,7 @@ CREATE TABLE IF NOT EXISTS changes (
 CREATE TABLE IF NOT EXISTS flushes (
     source VARCHAR, flush BIGINT, number BIGINT, reason VARCHAR, changes BIGINT, dropped BIGINT, opened_at TIMESTAMPTZ,
     closed_at TIMESTAMPTZ, stored_at TIMESTAMPTZ, start_checkpoint JSON, end_checkpoint JSON);
+ALTER TABLE flushes ADD COLUMN IF NOT EXISTS note VARCHAR;
 CREATE TABLE IF NOT EXISTS flush_counts (
     source VARCHAR, flush BIGINT, database VARCHAR, table_name VARCHAR, op VARCHAR, changes BIGINT);
 CREATE TABLE IF NOT EXISTS schema_changes (
@@ -115,7 +117,7 @@ def _insert_changes(connection: duckdb.DuckDBPyConnection, flush: tuple[str, int
 def _insert_flush(connection: duckdb.DuckDBPyConnection, number: int, flush: Flush) -> None:
     times = "make_timestamptz(?), make_timestamptz(?), now()"
     connection.execute(
-        f"INSERT INTO flushes VALUES (?, ?, ?, ?, ?, ?, {times}, ?, ?)",
+        f"INSERT INTO flushes VALUES (?, ?, ?, ?, ?, ?, {times}, ?, ?, ?)",
         [
             flush.source,
             number,
@@ -127,6 +129,7 @@ def _insert_flush(connection: duckdb.DuckDBPyConnection, number: int, flush: Flu
             flush.closed_us,
             flush.start.to_text(),
             flush.checkpoint.to_text(),
+            flush.note or None,
         ],
     )
     for change in flush.schema_changes:

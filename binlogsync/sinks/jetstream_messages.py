@@ -23,6 +23,7 @@ from binlogsync.change import ChangeBatch
 from binlogsync.envelope import (
     ARROW,
     CONTENT_TYPE,
+    GAP,
     JSON,
     JSON_LINES,
     LARGE_OBJECT,
@@ -132,7 +133,8 @@ def pieces(flush: Flush, packing: Packing, processed_us: int) -> Iterator[Piece]
     """The flush in pieces, in order; a flush without changes is one message that carries only the checkpoint."""
     batches = join_batches(flush.batches)
     if not batches:
-        head, none = Head(subjects.checkpoint_subject(flush.source), {}), np.zeros(1, np.int64)
+        headers = {GAP: flush.note} if flush.note else {}
+        head, none = Head(subjects.checkpoint_subject(flush.source), headers), np.zeros(1, np.int64)
         yield Piece(Batch([head], none, none, none), (), flush.checkpoint)
         return
     yield from _Packer(flush, batches, packing, processed_us).pieces()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -10,20 +12,24 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import nats
 import pytest
 
-from binlogsync import embedded
+from binlogsync import embedded, subjects
 from binlogsync.embedded import NATSServer
 from binlogsync.embedded.process import bound_to_this_process
+from binlogsync.envelope import GAP
 from binlogsync.errors import PositionError, SinkError
 from binlogsync.sinks import Sink
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.memory import MemoryPositions
 from binlogsync.stores.redis import RedisOptions, RedisPositions
 from tests.databases import FreshDatabase, fresh_database
-from tests.e2e.oracle import assert_exact, assert_same, audit_places, place, stream_places
+from tests.duck import query
+from tests.e2e.oracle import assert_exact, assert_same, audit_places, place, stream_changes, stream_places
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
 from tests.e2e.writers import Writers
 from tests.waiting import wait_until
@@ -178,6 +184,54 @@ def test_a_purged_position_is_an_error_with_the_choices(own_mysql: FreshDatabase
     assert "the server has purged transactions that were not read yet" in str(error)
     assert "choose: start at 'oldest' and accept the hole, take a new snapshot, or continue on another" in str(error)
     assert stream_places(nats_server.url, source) == before
+
+
+def test_a_hole_is_accepted_for_a_reason_and_written_down(
+    own_mysql: FreshDatabase, own_nats: NATSServer, tmp_path: Path
+) -> None:
+    source, audit = f"hole-{own_mysql.name}", tmp_path / "audit.duckdb"
+    config, options = config_of(own_mysql.server, source), options_of(source, own_mysql.name)
+    sinks: list[Sink] = [stream_sink(own_nats.url), AuditSink(audit)]
+    own_mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    own_mysql.execute("INSERT INTO t VALUES (1)")
+    with TailThread(config, sinks, MemoryPositions(), options) as tail:
+        tail.catch_up()
+    own_mysql.execute("INSERT INTO t VALUES (2)")
+    own_mysql.execute("FLUSH BINARY LOGS")
+    own_mysql.execute(f"PURGE BINARY LOGS TO '{own_mysql.execute('SHOW BINARY LOGS')[-1][0]}'")
+    own_mysql.execute("INSERT INTO t VALUES (3)")
+    accepting = replace(options, accept_gap="2 is in the backup of Monday")
+    with TailThread(config, sinks, MemoryPositions(), accepting) as again:
+        again.catch_up()
+        said = again.stop().recoveries
+    assert "a HOLE was accepted from" in said[0]
+    assert "purged transactions that were not read yet" in said[0]
+    there = stream_changes(own_nats.url, source, own_mysql.name, "t")
+    assert [change.after for change in there] == [{"id": 1}, {"id": 3}]
+    ((reason, note),) = query(audit, "SELECT reason, note FROM flushes WHERE note IS NOT NULL")
+    assert (reason, json.loads(note)["reason"]) == ("gap", "2 is in the backup of Monday")
+    assert query(audit, "SELECT after->>'id' FROM changes WHERE op = 'c' ORDER BY rowid") == [("1",), ("3",)]
+    message = stream_message(own_nats.url, source, subjects.checkpoint_subject(source), GAP)
+    assert json.loads(message) == json.loads(note)
+    with TailThread(config, sinks, MemoryPositions(), options) as afterwards:
+        afterwards.catch_up()
+
+
+def stream_message(url: str, source: str, subject: str, header: str) -> str:
+    """That header of the message of that subject that has it."""
+
+    async def read() -> str:
+        client = await nats.connect(url)
+        try:
+            reader = await client.jetstream().pull_subscribe(subject, stream=subjects.stream_name(source))
+            for message in await reader.fetch(100, timeout=5):
+                if header in (message.headers or {}):
+                    return str((message.headers or {})[header])
+            raise AssertionError(f"no {header} on {subject}")
+        finally:
+            await client.close()
+
+    return asyncio.run(read())
 
 
 def test_a_filter_drops_and_counts(mysql: FreshDatabase, nats_server: NATSServer) -> None:
