@@ -121,13 +121,14 @@ def _select(database: FreshDatabase, name: str, columns: Sequence[Sample]) -> di
     selected = ", ".join(kind.select.format(v=f"c{k}") for k, kind in enumerate(kinds))
     return {
         int(number): tuple(
-            None if value is None else kind.expected(_as_text(value)) for kind, value in zip(kinds, values, strict=True)
+            None if value is None else kind.expected(as_text(value)) for kind, value in zip(kinds, values, strict=True)
         )
         for number, *values in database.execute(f"SELECT id, {selected} FROM {name} ORDER BY id")
     }
 
 
-def _as_text(value: object) -> str:
+def as_text(value: object) -> str:
+    """A value that a text protocol gave."""
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
@@ -212,7 +213,7 @@ def _cells(table: Filled, op: str, images: Mapping[str, Any]) -> Iterator[tuple[
             continue
         expected = table.expected(op, image)[row["id"]]
         for k, (sample, text) in enumerate(zip(table.columns, expected, strict=True)):
-            where = f"{sample.ddl[:60]} {op} {image} row {row['id']}"
+            where = f"{sample.name} {op} {image} row {row['id']}"
             yield where, sample, text, row[f"c{k}"], f"{image}.c{k}"
 
 
@@ -232,7 +233,7 @@ def compare_mirror(
                 kind = KINDS[sample.kind]
                 got = None if value is None else (kind.mirror or kind.row)(value, sample.fsp)
                 said = None if text is None else kind.mirrored(text)
-                tally.check(form, f"{sample.ddl[:60]} {op} row {number}", said, got)
+                tally.check(form, f"{sample.name} {op} row {number}", said, got)
 
 
 def _has_op(batch: ChangeBatch, op: str) -> pa.BooleanArray:

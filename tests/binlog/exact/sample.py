@@ -37,6 +37,14 @@ class Sample:
         return "longtext" if name == "json" and self.kind == "json text" else _SYNONYMS.get(name, name)
 
     @property
+    def name(self) -> str:
+        """The DDL, or what of it fits into a line."""
+        name = self.ddl if len(self.ddl) < 60 else f"{self.type.upper()} of {self.ddl.count(',') + 1} labels"
+        if self.kind == "json text":  # MariaDB's, which is no type of its own
+            return "JSON as text"
+        return f"old {name}" if self.old else name
+
+    @property
     def fsp(self) -> int:
         """Digits of a second's fraction, of a temporal type."""
         digits = re.search(r"\((\d)\)", self.ddl)

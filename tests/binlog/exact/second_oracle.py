@@ -1,0 +1,139 @@
+"""mysql-replication as a second oracle: its values of the same rows, brought to the same texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from pymysqlreplication import BinLogStreamReader
+from pymysqlreplication.row_event import WriteRowsEvent
+
+from binlogsync.embedded.database import DatabaseServer
+from binlogsync.position import BinlogPosition
+from tests.binlog.exact.kinds import KINDS
+from tests.binlog.exact.sample import Sample
+
+Values = dict[int, Any]
+"""The column `v` of a table's rows, by id."""
+
+
+def inserts(server: DatabaseServer, start: BinlogPosition, database: str, *, mariadb: bool) -> dict[str, Values | str]:
+    """By table what was inserted, or the name of the exception that it raised."""
+    stream = BinLogStreamReader(
+        connection_settings={
+            "host": server.host,
+            "port": server.port,
+            "user": server.cdc_user,
+            "password": server.cdc_password,
+            "ssl_disabled": True,
+        },
+        server_id=4_000_000_001,
+        log_file=start.file,
+        log_pos=start.pos,
+        resume_stream=True,
+        blocking=False,
+        only_events=[WriteRowsEvent],
+        only_schemas=[database],
+        is_mariadb=mariadb,
+        enable_logging=False,
+    )
+    try:
+        found: dict[str, Values | str] = {}
+        for table, rows in _tables(stream):
+            known = found.setdefault(table, {})
+            if isinstance(rows, str) or isinstance(known, str):
+                found[table] = rows if isinstance(rows, str) else known
+            else:
+                known.update(rows)  # by id: it reads some events twice where it connects anew
+        return found
+    finally:
+        stream.close()
+
+
+def _tables(stream: BinLogStreamReader) -> Iterator[tuple[str, Values | str]]:
+    while True:
+        try:
+            event = stream.fetchone()
+        except (ValueError, TypeError, LookupError, NotImplementedError):
+            continue  # a TABLE_MAP that it cannot read; its rows are dropped in silence then
+        if event is None:
+            return
+        try:
+            yield event.table, {row["values"]["id"]: row["values"]["v"] for row in event.rows}
+        except Exception as error:  # noqa: BLE001 - whatever it raises
+            yield event.table, type(error).__name__
+
+
+def texts(sample: Sample, values: Values | str) -> list[str | None] | str:
+    """The canonical texts, by id; the name of an exception instead when the values are of no use."""
+    if isinstance(values, str):
+        return values
+    read = _READERS.get(sample.kind, KINDS[sample.kind].row)
+    try:
+        return [None if value is None else read(value, sample.fsp) for _, value in sorted(values.items())]
+    except Exception as error:  # noqa: BLE001 - a value of another type than the column's
+        return type(error).__name__
+
+
+def _members(value: Any, fsp: int) -> str:
+    return ",".join(sorted(value))
+
+
+_READERS: Mapping[str, Callable[[Any, int], str]] = {
+    "bit": lambda value, fsp: str(int(value, 2)),
+    "set": _members,
+    "geometry": lambda value, fsp: value.hex().upper(),
+    "json": lambda value, fsp: json.dumps(value, sort_keys=True),
+}
+
+
+def expected(sample: Sample, said: Sequence[str | None]) -> list[str | None]:
+    """What SELECT said, in the same form: sets sorted, documents as Python reads them."""
+    if sample.kind == "set":
+        return [None if text is None else ",".join(sorted(text.split(","))) for text in said]
+    return [
+        None if text is None else KINDS[sample.kind].wired(text) if sample.kind == "json" else text for text in said
+    ]
+
+
+WRONG: Mapping[str, tuple[str, ...]] = {
+    "an empty string is str, not bytes; BINARY lacks its zeros": (
+        "BINARY*", "VARBINARY(*)", "TINYBLOB", "BLOB", "MEDIUMBLOB", "LONGBLOB", "VARCHAR(30) CHARACTER SET binary",
+    ),
+    "the empty SET is None": ("SET(*", "SET of*"),
+    "the year 0000 is 1900": ("YEAR",),
+    "zero and impossible dates raise, or are None": ("DATE", "DATETIME(*)"),
+    "the zero TIMESTAMP is 1970": ("TIMESTAMP(*)",),
+    "negative fractions of TIME are counted from the wrong end": tuple(f"TIME({fsp})" for fsp in range(1, 7)),
+    "an opaque value of JSON raises": ("JSON",),
+    "VECTOR raises, or its bytes are taken for text": ("VECTOR*",),
+    "labels are read as UTF-8": ("ENUM('ä','ü','e') CHARACTER SET latin1",),
+    "latin1 is taken for Python's cp1252, which lacks five characters": (
+        "*CHAR(*) CHARACTER SET latin1", "*TEXT CHARACTER SET latin1",
+    ),
+    "a byte without a character raises": tuple(
+        f"VARCHAR(4) CHARACTER SET {charset}" for charset in ("cp1250", "cp1251", "cp1257", "greek", "hebrew", "tis620")
+    )
+    + tuple(f"CHAR(60) CHARACTER SET {charset}" for charset in ("greek", "hebrew", "tis620")),
+    "some characters are others": (
+        "* CHARACTER SET cp1256", "VARCHAR(4) CHARACTER SET cp866", "VARCHAR(4) CHARACTER SET koi8u",
+        "* CHARACTER SET sjis", "* CHARACTER SET gb18030",
+    ),
+    "some characters raise": tuple(f"* CHARACTER SET {charset}" for charset in ("big5", "gbk", "euckr", "ujis")),
+    "the bytes are in the wrong order": ("* CHARACTER SET utf16", "* CHARACTER SET utf32"),
+    "Python has no such character set, and the bytes are left as they are": tuple(
+        f"* CHARACTER SET {charset}"
+        for charset in ("armscii8", "dec8", "geostd8", "hp8", "keybcs2", "macce", "swe7", "eucjpms", "ucs2", "utf16le")
+    ),
+    "temporal columns of before MariaDB 10.1 have other bytes": ("old *",),
+    "they are bytes without their zeros": ("UUID", "INET4", "INET6"),
+    "compressed columns raise": ("* COMPRESSED*",),
+}  # fmt: skip
+"""What it gets wrong, and the samples that show it; of all other samples every value is right."""
+
+
+def is_wrong(sample: Sample) -> bool:
+    """True when WRONG names it."""
+    return any(fnmatchcase(sample.name, pattern) for patterns in WRONG.values() for pattern in patterns)
