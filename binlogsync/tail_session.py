@@ -21,6 +21,7 @@ from binlogsync.flush import FlushReason
 from binlogsync.gap import accept_gap
 from binlogsync.mysql import (
     BinlogDump,
+    LogAhead,
     MySQLConfig,
     ReadAhead,
     ServerInfo,
@@ -138,6 +139,7 @@ class Session:
             mariadb=info.flavor == "mariadb",
             captures=self._ends.filter.captures,
             declared=declared_by(self._ends.config),
+            altered=LogAhead(self._ends.config, info.server_uuid),
         )
         reader = BinlogReader(reader_options, replace(start, server_uuid=info.server_uuid))
         options = self._ends.options

@@ -328,15 +328,15 @@ def test_doctor_finds_a_setting_of_the_server_and_prints_its_sql(
     deployment: Deployment, mysql_server: MySQLServer
 ) -> None:
     with mysql_server.connect() as connection, connection.cursor() as cursor:
-        cursor.execute("SET GLOBAL binlog_row_metadata = 'MINIMAL'")
+        cursor.execute("SET GLOBAL binlog_format = 'MIXED'")
         try:
             done = deployment.run("doctor")
         finally:
-            cursor.execute("SET GLOBAL binlog_row_metadata = 'FULL'")
-    line = status_of(done)["binlog_row_metadata"]
+            cursor.execute("SET GLOBAL binlog_format = 'ROW'")
+    line = status_of(done)["binlog_format"]
     assert done.returncode == 1
     assert line.startswith("error ")
-    assert line.endswith("fix: SET PERSIST binlog_row_metadata = FULL;")
+    assert line.endswith("fix: SET PERSIST binlog_format = ROW;")
 
 
 def test_a_wrong_setting_is_one_line(deployment: Deployment) -> None:

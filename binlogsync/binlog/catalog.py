@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
 
-from binlogsync.binlog.declared import Declared, nothing_declared, settle
+from binlogsync.binlog.ddl import ALL_TABLES
+from binlogsync.binlog.declared import Altered, Declared, name_columns, never_altered, nothing_declared, settle
 from binlogsync.binlog.layout import UPDATE, ColumnError, Layout
 from binlogsync.binlog.partial import PartialRows
 from binlogsync.binlog.plan import Tables
 from binlogsync.binlog.tablemap import TableMap, parse_name, parse_table_map
+from binlogsync.position import BinlogPosition
 from binlogsync.schema import TableSchema
 
 
@@ -19,30 +21,43 @@ class Catalog:
     """Grows with each TABLE_MAP that differs from those before."""
 
     def __init__(
-        self, captures: Callable[[str, str], bool], *, mariadb: bool, declared: Declared = nothing_declared
+        self,
+        captures: Callable[[str, str], bool],
+        *,
+        mariadb: bool,
+        declared: Declared = nothing_declared,
+        altered: Altered = never_altered,
     ) -> None:
         self.tables = Tables.empty()
         self.layouts: list[Layout] = []
         self.captures = captures
         self._mariadb = mariadb
         self._declared = declared
+        self._altered = altered
+        self._stale: set[tuple[str, str]] = set()  # altered since they were asked for
         self._maps: list[TableMap] = []
         self._partial: dict[tuple[int, bytes], int] = {}
         self._latest: dict[tuple[str, str], TableSchema] = {}
         self._slots: dict[bytes, int] = {}  # by the body without its table id
 
-    def add(self, body: npt.NDArray[np.uint8]) -> None:
-        """Take in a TABLE_MAP's body. Raises ValueError, or ColumnError for a captured type that cannot be decoded."""
+    def add(self, body: npt.NDArray[np.uint8], place: BinlogPosition) -> None:
+        """Take in a TABLE_MAP's body, of the event at `place`.
+
+        Raises ValueError, or ColumnError for a captured type that cannot be decoded.
+        """
         data = body.tobytes()
+        name = parse_name(data)
         known = self._slots.get(data[6:])
-        if known is not None and not self._of(known).asked:
+        if known is not None and not self._is_doubtful(known, name, data):
             self._rename(known, body)
             return
-        captured = self.captures(*parse_name(data))
+        captured = self.captures(*name)
         table = parse_table_map(data, mariadb=self._mariadb, captured=captured)
         if captured and not table.named:
-            raise ValueError("the event has no column names; run: SET GLOBAL binlog_row_metadata = 'FULL'")
-        table = settle(table, self._declared, mariadb=self._mariadb, captured=captured)
+            table = name_columns(data, place, (self._declared, self._altered), mariadb=self._mariadb)
+        else:
+            table = settle(table, self._declared, mariadb=self._mariadb, captured=captured)
+        self._stale.discard(name)
         if known is not None and self._of(known).schema == table.schema:
             self._rename(known, body)
             return
@@ -52,6 +67,16 @@ class Catalog:
         self.layouts.append(layout)
         self._maps.append(table)
         self._latest[table.schema.database, table.schema.table] = table.schema
+
+    def altered(self, tables: Iterable[tuple[str, str]]) -> None:
+        """A statement may have given these tables another shape."""
+        self._stale.update(tables)
+
+    def _is_doubtful(self, slot: int, name: tuple[str, str], data: bytes) -> bool:
+        """True when what the server was asked may no longer hold: the table was opened anew, or altered."""
+        at = int(self.tables.at[slot])
+        is_same = self.tables.known[at : at + 6].tobytes() == data[:6]
+        return self._of(slot).asked and (not is_same or name in self._stale or (name[0], ALL_TABLES) in self._stale)
 
     def _of(self, slot: int) -> TableMap:
         return self._maps[int(self.tables.layout[slot])]

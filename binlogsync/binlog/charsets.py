@@ -5,6 +5,8 @@ The numbers are those that INFORMATION_SCHEMA.COLLATIONS of MySQL 9.7 and MariaD
 
 from __future__ import annotations
 
+import re
+
 BINARY = "binary"
 
 # Character set: bytes of its longest character, collation numbers.
@@ -78,3 +80,11 @@ def charset_of(collation: int) -> str:
 def bytes_per_character(charset: str) -> int:
     """Bytes of the longest character: CHAR(n) is logged with n times that many bytes."""
     return _COLLATIONS[charset][0]
+
+
+def collation_of(charset: str) -> int:
+    """A collation number of the character set; raises ValueError for a name that no server lists."""
+    name = "utf8mb3" if charset == "utf8" else charset
+    if name not in _COLLATIONS:
+        raise ValueError(f"character set {charset} is not known")
+    return int(re.split("[,-]", _COLLATIONS[name][1])[0])

@@ -22,6 +22,8 @@ DDL = Literal["create", "alter", "rename", "drop", "truncate", "other"]
 """Of statements that change tables, as SchemaChange has them."""
 Kind = DDL | Literal["rows", "rollback", "partial rollback", "xa", "transaction"]
 Tables = tuple[tuple[str, str], ...]
+ALL_TABLES = "*"
+"""In place of a table's name: every table of the database."""
 
 # Comments are left out, but what stands in /*! */ is executed.
 TOKEN = re.compile(
@@ -35,6 +37,7 @@ _MODIFIERS = frozenset(
 )
 _NO_NEW_NAME = frozenset(["COLUMN", "INDEX", "KEY", "CONSTRAINT"])
 _CHANGES_ROWS = frozenset(["INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD", "WITH"])
+_DROP_DATABASE = re.compile(r"\s*DROP\s+(?:DATABASE|SCHEMA)\s+(?:IF\s+EXISTS\s+)?(`(?:[^`]|``)+`|\S+)", re.IGNORECASE)
 _SQLGLOT_LIMIT = 100_000  # characters; it is slow, and a longer statement is an error anyway
 
 # sqlglot warns of every statement that it takes as a plain command; here that is expected.
@@ -97,8 +100,13 @@ class _Tokens:
     def _identifier(self) -> str:
         token = self.token
         self.next()
-        quote = token[:1]
-        return token[1:-1].replace(quote * 2, quote) if quote in ("`", '"') else token
+        return _unquoted(token)
+
+
+def _unquoted(token: str) -> str:
+    """A name without its quotes."""
+    quote = token[:1]
+    return token[1:-1].replace(quote * 2, quote) if quote in ("`", '"') else token
 
 
 def read_statement(sql: str, database: str) -> Statement:
@@ -118,6 +126,14 @@ def read_statement(sql: str, database: str) -> Statement:
     if verb in _CHANGES_ROWS:
         return Statement("rows", _tables_of(sql, tokens, database))
     return _table_statement(verb, tokens)
+
+
+def altered_tables(sql: str, database: str) -> Tables:
+    """The tables whose shape a logged statement may change; ALL_TABLES of a database that it drops."""
+    if dropped := _DROP_DATABASE.match(sql):
+        return ((_unquoted(dropped[1]), ALL_TABLES),)
+    statement = read_statement(sql, database)
+    return statement.tables if statement.kind in ("alter", "rename", "drop") else ()
 
 
 def _table_statement(verb: str, tokens: _Tokens) -> Statement:

@@ -1,5 +1,9 @@
 """What a TABLE_MAP leaves open, and the server's own declaration of the table settles.
 
+With binlog_row_metadata other than FULL, or a server older than it, that is most of it: the names of the columns, the
+labels of ENUM and SET, the primary key, and on MariaDB signs and character sets. The declaration is taken only while
+the table's shape is the one of the event and no statement is logged behind it that may have altered the table.
+
 MariaDB logs UUID and INET6 as BINARY(16), INET4 as BINARY(4) and VECTOR(n) as VARBINARY(4n); of a temporal column in
 the format of before MariaDB 10.1 (mysql56_temporal_format=OFF) it does not log how many digits its fraction has, and
 so not how many bytes it takes. For such columns, and only for them, the server is asked how it declares the table now.
@@ -12,11 +16,26 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from binlogsync.binlog.layout import ColumnError
-from binlogsync.binlog.tablemap import DATETIME_OLD, TIME_OLD, TIMESTAMP_OLD, RawColumn, TableMap
-from binlogsync.schema import Column, TableSchema
+from binlogsync.binlog.tablemap import (
+    DATETIME_OLD,
+    TIME_OLD,
+    TIMESTAMP_OLD,
+    RawColumn,
+    TableMap,
+    parse_name,
+    parse_table_map,
+)
+from binlogsync.position import BinlogPosition
+from binlogsync.schema import INTEGER_BITS, Column, TableSchema
 
 log = logging.getLogger(__name__)
 
+_UNNAMED = (
+    "the event has no column names; run: SET GLOBAL binlog_row_metadata = 'FULL' and begin behind these rows, or "
+    "leave the table out with a filter. The names were asked of the server"
+)
+_BEYOND_UTF8MB3 = frozenset({"utf8mb4", "utf16", "utf16le", "utf32", "gb18030"})  # INFORMATION_SCHEMA is in utf8mb3
+_CHARSET_NAMES: dict[str | None, str | None] = {"utf8": "utf8mb3"}
 _OLD_TEMPORAL = frozenset({TIMESTAMP_OLD, TIME_OLD, DATETIME_OLD})
 
 
@@ -25,7 +44,7 @@ class Declaration:
     """A table as the server declares it now.
 
     Attributes:
-        schema: its columns, hidden ones included, in order; no primary key.
+        schema: its columns, hidden ones included, in order, and its primary key.
         old_temporal: names of the columns that are still in the format of before MariaDB 10.1.
     """
 
@@ -34,11 +53,66 @@ class Declaration:
 
 
 Declared = Callable[[str, str], Declaration | None]
+Altered = Callable[[str, str, BinlogPosition], BinlogPosition | None]
+"""The place behind the first statement after a place that may have altered the table; None when none is logged."""
 
 
 def nothing_declared(database: str, table: str) -> Declaration | None:
     """For dumps without a server to ask."""
     return None
+
+
+def never_altered(database: str, table: str, place: BinlogPosition) -> BinlogPosition | None:
+    """For dumps without a server to ask."""
+    return None
+
+
+def name_columns(body: bytes, place: BinlogPosition, asking: tuple[Declared, Altered], *, mariadb: bool) -> TableMap:
+    """A TABLE_MAP without names (binlog_row_metadata is not FULL), at `place`, with those that the server declares.
+
+    Raises ValueError when the declaration is, or may be, of another shape of the table than that of the event.
+    """
+    database, name = parse_name(body)
+    declared, altered = asking
+    declaration = declared(database, name)
+    if declaration is None:
+        raise ValueError(f"{_UNNAMED}, and the server shows no such table any more (or not to this account)")
+    for column in declaration.schema.columns:
+        if column.charset in _BEYOND_UTF8MB3 and any("?" in label for label in column.labels):
+            reason = "shows a character beyond the basic plane, or a question mark, as ?"
+            raise ValueError(f"{_UNNAMED}, and of the labels of {column.name} it {reason}")
+    behind = altered(database, name, place)
+    if behind is not None:
+        raise ValueError(f"{_UNNAMED}, and the table was altered before {behind}, so that its names then are not known")
+    try:
+        table = parse_table_map(body, mariadb=mariadb, declared=declaration.schema)
+        table = settle(table, declared, mariadb=mariadb, captured=True)
+    except ValueError as error:
+        raise ValueError(f"{_UNNAMED}, and the table now has another shape than the rows: {error}") from error
+    for logged, now in zip(table.schema.columns, declaration.schema.columns, strict=True):
+        if _shape(logged) != _shape(now):
+            raise ValueError(
+                f"{_UNNAMED}, and the table now has another shape than the rows: {logged.name} is "
+                f"{now.declaration} now, {logged.declaration} in the rows"
+            )
+    return replace(table, named=True, asked=True)
+
+
+def _shape(column: Column) -> tuple[object, ...]:
+    """What has to be equal; of strings that is all, of others the event says less."""
+    numeric = column.type in INTEGER_BITS or column.type in ("decimal", "float", "double")
+    return (
+        column.type,
+        column.nullable,
+        column.unsigned and numeric,
+        *(
+            column.length,
+            column.precision,
+            column.scale,
+            column.fsp,
+            _CHARSET_NAMES.get(column.charset, column.charset),
+        ),
+    )
 
 
 def settle(table: TableMap, declared: Declared, *, mariadb: bool, captured: bool) -> TableMap:

@@ -14,7 +14,7 @@ from typing import NoReturn, cast
 from binlogsync.binlog import events, xa
 from binlogsync.binlog.assemble import Assembler, Stretch
 from binlogsync.binlog.catalog import Catalog
-from binlogsync.binlog.ddl import DDL, Statement, Tables, read_statement
+from binlogsync.binlog.ddl import DDL, Statement, Tables, altered_tables, read_statement
 from binlogsync.binlog.frames import CHECKSUM_SIZE
 from binlogsync.binlog.plan import Field
 from binlogsync.change import SchemaChange
@@ -162,6 +162,7 @@ class RareEvents:
             return
         if assembler.is_alone or statement.kind == "rollback":
             assembler.state[Field.OPEN] = 0
+        self._catalog.altered(altered_tables(query.sql, query.database))
         if not tables:
             return
         kind = cast(DDL, statement.kind)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from binlogsync.binlog import events
 from binlogsync.binlog.assemble import Assembler, Stretch
 from binlogsync.binlog.catalog import Catalog, table_name
-from binlogsync.binlog.declared import Declared, nothing_declared
+from binlogsync.binlog.declared import Altered, Declared, never_altered, nothing_declared
 from binlogsync.binlog.frames import CHECKSUM_SIZE, HEADER_SIZE, Part, Stop, index_event, index_events
 from binlogsync.binlog.layout import UPDATE, ColumnError
 from binlogsync.binlog.payloads import parse_payload, parts
@@ -54,6 +54,7 @@ class ReaderOptions:
         mariadb: True for MariaDB.
         captures: whether changes of (database, table) are wanted; the others are counted and stepped over.
         declared: how the server declares a table now; asked only for what a TABLE_MAP leaves open.
+        altered: whether the table was altered since; asked only for a TABLE_MAP without names.
     """
 
     server_uuid: str
@@ -61,6 +62,7 @@ class ReaderOptions:
     mariadb: bool = False
     captures: Callable[[str, str], bool] = lambda database, table: True
     declared: Declared = nothing_declared
+    altered: Altered = never_altered
 
 
 class BinlogReader:
@@ -69,7 +71,9 @@ class BinlogReader:
     def __init__(self, options: ReaderOptions, checkpoint: Checkpoint) -> None:
         self.server_error: bytes | None = None
         self.ended = False
-        self._catalog = Catalog(options.captures, mariadb=options.mariadb, declared=options.declared)
+        self._catalog = Catalog(
+            options.captures, mariadb=options.mariadb, declared=options.declared, altered=options.altered
+        )
         server = (options.server_uuid, options.server_id)
         self._assembler = Assembler(self._catalog, checkpoint, server, mariadb=options.mariadb)
         self._spill = Spill()
@@ -175,7 +179,7 @@ class BinlogReader:
 
     def _add_table(self, header: bytes, body: bytes) -> None:
         try:
-            self._catalog.add(np.frombuffer(body, np.uint8))
+            self._catalog.add(np.frombuffer(body, np.uint8), self._place(header))
         except ColumnError as error:
             refuse(str(error), self._place(header), table_name(body), error.column)
         except ValueError as error:

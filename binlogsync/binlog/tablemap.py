@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from binlogsync.binlog.bytes import ByteReader
-from binlogsync.binlog.charsets import BINARY, bytes_per_character, charset_of
+from binlogsync.binlog.charsets import BINARY, bytes_per_character, charset_of, collation_of
 from binlogsync.binlog.types.geometry import GEOMETRY_KINDS
 from binlogsync.binlog.types.text import decode_text
 from binlogsync.schema import Column, TableSchema
@@ -101,10 +101,13 @@ def _read_name(reader: ByteReader) -> tuple[str, str]:
     return database, table
 
 
-def parse_table_map(body: bytes, *, mariadb: bool, captured: bool = True) -> TableMap:
+def parse_table_map(
+    body: bytes, *, mariadb: bool, captured: bool = True, declared: TableSchema | None = None
+) -> TableMap:
     """Read the event's body (no header, no checksum). Raises ValueError when it is not a TABLE_MAP.
 
     Of a table that is not captured only the sizes of its columns are read, whatever its character sets and labels.
+    What an event without names does not say is taken from `declared`.
     """
     reader = ByteReader(body)
     database, table = _read_name(reader)
@@ -124,7 +127,13 @@ def parse_table_map(body: bytes, *, mariadb: bool, captured: bool = True) -> Tab
         raise ValueError(f"{len(optional.names)} names for {count} columns")
     if len(set(optional.names)) != len(optional.names):
         raise ValueError("two columns have the same name")
+    if declared is not None and not optional.names:
+        if len(declared.columns) != count:
+            raise ValueError(f"{count} columns, and the server declares {len(declared.columns)}")
+        optional = optional.completed(declared, mariadb=mariadb)
     columns = tuple(optional.column(i, raw[i], nullable[i]) for i in range(count))
+    if declared is not None:
+        columns = tuple(replace(c, labels=d.labels) for c, d in zip(columns, declared.columns, strict=True))
     key = tuple(columns[i].name for i in optional.primary_key)
     return TableMap(table_id, TableSchema(database, table, columns, key), raw, bool(optional.names))
 
@@ -159,6 +168,7 @@ class _OptionalMetadata:
     hidden: frozenset[int]
     geometries: dict[int, int]
     dimensions: dict[int, int]
+    signed: bool = False  # the event says which numbers are unsigned
 
     @classmethod
     def parse(cls, reader: ByteReader, raw: tuple[RawColumn, ...], *, mariadb: bool) -> _OptionalMetadata:
@@ -187,6 +197,25 @@ class _OptionalMetadata:
             frozenset(hidden),
             _by_column(fields.get(7, b""), _numbers(raw, lambda code: code == GEOMETRY)),
             _by_column(fields.get(13, b""), _numbers(raw, lambda code: code == VECTOR)),
+            signed=1 in fields,
+        )
+
+    def completed(self, declared: TableSchema, *, mariadb: bool) -> _OptionalMetadata:
+        """With what the server declares where the event is silent."""
+        columns = dict(enumerate(declared.columns))
+        names = tuple(column.name for column in declared.columns)
+        unsigned = frozenset(i for i, c in columns.items() if c.unsigned or (mariadb and c.type == "year"))
+        collations = {i: collation_of(column.charset) for i, column in columns.items() if column.charset}
+        kinds = {i: GEOMETRY_KINDS.index(c.type) for i, c in columns.items() if c.type in GEOMETRY_KINDS}
+        return replace(
+            self,
+            names=names,
+            unsigned=self.unsigned if self.signed else unsigned,
+            collations=collations | self.collations,
+            primary_key=tuple(names.index(name) for name in declared.primary_key),
+            hidden=frozenset(i for i, column in columns.items() if not column.visible),
+            geometries=kinds | self.geometries,
+            dimensions={i: c.length or 0 for i, c in columns.items() if c.type == "vector"} | self.dimensions,
         )
 
     def column(self, i: int, raw: RawColumn, nullable: bool) -> Column:

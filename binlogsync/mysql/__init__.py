@@ -9,6 +9,7 @@
 Bytes are not looked into here, but for event headers where a position is searched.
 """
 
+from binlogsync.mysql.altered import LogAhead
 from binlogsync.mysql.config import TLS, MySQLConfig, connect
 from binlogsync.mysql.declared import declared_by
 from binlogsync.mysql.dump import BinlogDump
@@ -25,6 +26,7 @@ __all__ = [
     "BinlogFile",
     "Chunk",
     "Finding",
+    "LogAhead",
     "MySQLConfig",
     "ReadAhead",
     "ServerInfo",

@@ -32,13 +32,14 @@ def declared_by(config: MySQLConfig) -> Declared:
         connection = connect(config)
         try:
             rows = _fetch_rows(config, connection, database, table)
+            key = tuple(str(row["name"]) for row in fetch(config, connection, _KEY, (database, table)))
         finally:
             connection.close()
         if not rows:
             return None
         columns = tuple(_column(row) for row in rows)
         old = frozenset(str(row["name"]) for row in rows if "mariadb-5.3" in _text(row["declared"]))
-        return Declaration(TableSchema(database, table, columns), old)
+        return Declaration(TableSchema(database, table, columns, key), old)
 
     return ask
 

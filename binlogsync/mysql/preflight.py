@@ -100,11 +100,16 @@ def _settings(info: ServerInfo) -> list[Finding]:
 
 def _row_metadata(info: ServerInfo) -> Finding:
     name, value = "binlog_row_metadata", info.binlog_row_metadata
+    from_now = (
+        "names, labels and keys are taken from information_schema as it is now, and rows of a table that was altered "
+        "since stop the tail."
+    )
     if not value:
         needed = "MariaDB 10.5" if info.flavor == "mariadb" else "MySQL 8.0.1"
-        return Finding(name, False, "error", f"{info.version} cannot log column names; {needed} is the first that can")
-    reason = "table maps lack column names, signs and keys; rows written before the change stay without."
-    return _setting(info, name, value, ("FULL",), reason)
+        bad = f"{info.version} cannot log column names ({needed} is the first that can): {from_now}"
+        return Finding(name, False, "warning", bad)
+    reason = f"table maps lack column names: {from_now}"
+    return replace(_setting(info, name, value, ("FULL",), reason), severity="warning")
 
 
 def _setting(info: ServerInfo, name: str, value: str, good: tuple[str, ...], reason: str) -> Finding:
@@ -128,7 +133,7 @@ def _grants(config: MySQLConfig, connection: Connection, info: ServerInfo) -> li
     wanted: list[tuple[str, Literal["error", "warning"], str]] = [
         ("REPLICATION SLAVE", "error", "the binlog cannot be read"),
         (monitor, "error", "binlog files and positions cannot be seen"),
-        ("SELECT", "warning", "snapshots and checks of mirrors cannot read the tables"),
+        ("SELECT", *_without_select(info)),
     ]
     findings = []
     for privilege, severity, reason in wanted:
@@ -137,6 +142,13 @@ def _grants(config: MySQLConfig, connection: Connection, info: ServerInfo) -> li
         fix = f"GRANT {privilege} ON *.* TO {account};"
         findings.append(_finding(f"grant {privilege}", ok, f"{account} has {privilege}", bad, fix, severity))
     return findings
+
+
+def _without_select(info: ServerInfo) -> tuple[Literal["error", "warning"], str]:
+    """How bad it is when tables cannot be read."""
+    if info.binlog_row_metadata == "FULL":
+        return "warning", "snapshots and checks of mirrors cannot read the tables"
+    return "error", "information_schema hides the tables, whose columns the binlog does not name"
 
 
 def _account(config: MySQLConfig, connection: Connection) -> str:

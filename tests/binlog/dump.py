@@ -12,7 +12,7 @@ from binlogsync.change import RowChange
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.errors import DecodeError
 from binlogsync.flush import Flush
-from binlogsync.mysql import TLS, BinlogDump, MySQLConfig, declared_by, inspect_server
+from binlogsync.mysql import TLS, BinlogDump, LogAhead, MySQLConfig, declared_by, inspect_server
 from binlogsync.position import Checkpoint
 
 Captures = Callable[[str, str], bool]
@@ -86,6 +86,7 @@ def options_of(server: DatabaseServer, captures: Captures = everything) -> Reade
         mariadb=info.flavor == "mariadb",
         captures=captures,
         declared=declared_by(config),
+        altered=LogAhead(config, info.server_uuid),
     )
 
 

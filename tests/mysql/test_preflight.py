@@ -16,13 +16,10 @@ from tests.mysql.sources import run, source_of
 MYSQL_SETTINGS = [
     ("binlog_format", "'STATEMENT'"),
     ("binlog_format", "'MIXED'"),
-    ("binlog_row_metadata", "'MINIMAL'"),
     ("server_id", "0"),
 ]
 MARIADB_SETTINGS = [
     ("binlog_format", "'STATEMENT'"),
-    ("binlog_row_metadata", "'NO_LOG'"),
-    ("binlog_row_metadata", "'MINIMAL'"),
 ]
 
 
@@ -66,6 +63,35 @@ def test_partial_images_are_a_warning(own_mysql: embedded.MySQLServer, value: st
     check(preflight(config))
     run(own_mysql, found.fix_sql)
     assert finding("binlog_row_image", config).ok
+
+
+@pytest.mark.parametrize(
+    ("server", "value"), [("own_mysql", "MINIMAL"), ("own_mariadb", "MINIMAL"), ("own_mariadb", "NO_LOG")]
+)
+def test_column_names_that_are_not_logged_are_a_warning(
+    server: str, value: str, request: pytest.FixtureRequest
+) -> None:
+    running: DatabaseServer = request.getfixturevalue(server)
+    config = source_of(running)
+    run(running, f"SET GLOBAL binlog_row_metadata = '{value}'")
+    found = finding("binlog_row_metadata", config)
+    assert (found.ok, found.severity) == (False, "warning")
+    assert "information_schema" in found.message
+    check(preflight(config))
+    run(running, found.fix_sql)
+    assert finding("binlog_row_metadata", config).ok
+
+
+def test_without_names_in_the_log_the_tables_have_to_be_seen(
+    own_mysql: embedded.MySQLServer, stranger: MySQLConfig
+) -> None:
+    run(own_mysql, "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO stranger")
+    assert failed(stranger) == []
+    run(own_mysql, "SET GLOBAL binlog_row_metadata = 'MINIMAL'")
+    try:
+        assert failed(stranger) == ["grant SELECT"]
+    finally:
+        run(own_mysql, "SET GLOBAL binlog_row_metadata = 'FULL'")
 
 
 @pytest.mark.parametrize(
