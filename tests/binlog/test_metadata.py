@@ -10,13 +10,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from tests.binlog.test_types_exact import SETTINGS
+from tests.binlog.type_samples import TYPE_SAMPLES
 
 from binlogsync.binlog.reader import BinlogReader
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
 from tests.binlog.dump import Decoded, Recording, changes_of, end_of_log, options_of, raw_dump, record
-from tests.binlog.test_types_exact import SETTINGS
-from tests.binlog.type_samples import TYPE_SAMPLES
 from tests.databases import FreshDatabase
 
 _ASTRAL_LABEL = re.compile("[\U00010000-\U0010ffff]")
