@@ -32,14 +32,13 @@ def declared_by(config: MySQLConfig) -> Declared:
         connection = connect(config)
         try:
             rows = _fetch_rows(config, connection, database, table)
-            key = tuple(str(row["name"]) for row in fetch(config, connection, _KEY, (database, table)))
+            key = _fetch_key(config, connection, database, table)
         finally:
             connection.close()
         if not rows:
             return None
-        columns = tuple(_column(row) for row in rows)
         old = frozenset(str(row["name"]) for row in rows if "mariadb-5.3" in _text(row["declared"]))
-        return Declaration(TableSchema(database, table, columns, key), old)
+        return Declaration(TableSchema(database, table, tuple(map(_column, rows)), key), old)
 
     return ask
 
@@ -49,13 +48,16 @@ def describe_table(config: MySQLConfig, connection: Connection, database: str, t
 
     Raises SourceError.
     """
-    columns = tuple(_column(row) for row in _fetch_rows(config, connection, database, table))
-    key = tuple(str(row["name"]) for row in fetch(config, connection, _KEY, (database, table)))
-    return TableSchema(database, table, columns, key)
+    rows = _fetch_rows(config, connection, database, table)
+    return TableSchema(database, table, tuple(map(_column, rows)), _fetch_key(config, connection, database, table))
 
 
 def _fetch_rows(config: MySQLConfig, connection: Connection, database: str, table: str) -> list[dict[str, Any]]:
     return fetch(config, connection, _COLUMNS, (database, table))
+
+
+def _fetch_key(config: MySQLConfig, connection: Connection, database: str, table: str) -> tuple[str, ...]:
+    return tuple(str(row["name"]) for row in fetch(config, connection, _KEY, (database, table)))
 
 
 def _text(value: Any) -> str:
