@@ -107,11 +107,13 @@ class Assembler:
 
     @property
     def has_changes(self) -> bool:
-        """True when the open transaction holds rows."""
-        last = int(self.state[Field.TRANSACTIONS]) - 1
-        planned = self.rows.transaction[: int(self.state[Field.ROWS])]
-        return self.is_open and (
-            bool((planned == last).any()) or (self._carried and last == 0 and self.seq > self._first_seq)
+        """True when the open transaction holds rows of captured tables, or may have held some in stretches before."""
+        if not self.is_open:
+            return False
+        planned, last = int(self.state[Field.ROWS]), int(self.state[Field.TRANSACTIONS]) - 1
+        numbers = np.unique(self.rows.layout[:planned][self.rows.transaction[:planned] == last])
+        return any(self._catalog.layouts[number].captured for number in numbers.tolist()) or (
+            self._carried and last == 0 and self.seq > self._first_seq
         )
 
     def advance(self, header: bytes) -> None:

@@ -91,9 +91,9 @@ class Catalog:
         """The schema that the table had last; one without columns when it was not seen yet."""
         return self._latest.get((database, table)) or TableSchema(database, table, ())
 
-    def partial(self, full: int, bitmaps: bytes, op: int) -> int:
+    def partial(self, full: int, bitmaps: bytes, op: int) -> int | None:
         """Number of the layout of rows that hold just the columns whose bits are set, in one bitmap or, of an update,
-        two.
+        two; None for rows that hold no column and belong to a table that is left out: they cannot be counted.
 
         `full` is the number of the layout of the table's full rows. Raises ColumnError.
         """
@@ -105,6 +105,8 @@ class Catalog:
             if len(first) == len(last) == len(table.raw):
                 return full
             if not first and not last:
+                if not self.layouts[full].captured:
+                    return None
                 raise ColumnError(
                     "rows that hold no column cannot be counted; run: SET GLOBAL binlog_row_image = 'FULL'", "", 0
                 )

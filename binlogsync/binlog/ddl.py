@@ -197,6 +197,12 @@ def _tables_of(sql: str, tokens: _Tokens, database: str) -> Tables:
         tokens.next()
         tokens.skip(_MODIFIERS)
         return (tokens.name(),)
+    if tokens.word == "LOAD":
+        while tokens.token and tokens.word != "INTO":
+            tokens.next()
+        tokens.next()
+        tokens.skip(frozenset({"TABLE"}))
+        return (tokens.name(),) if tokens.token else ()
     if len(sql) > _SQLGLOT_LIMIT:
         return ()
     try:

@@ -17,6 +17,9 @@ from binlogsync.binlog.zipped import unzip
 QUERY, ROTATE, FORMAT_DESCRIPTION, INCIDENT, GTID, XA_PREPARE, PARTIAL_UPDATE = 2, 4, 15, 26, 33, 38, 39
 TRANSACTION_PAYLOAD, GTID_TAGGED, MARIADB_GTID, QUERY_COMPRESSED = 40, 42, 162, 165
 COMPRESSED_ROWS = range(166, 172)
+START_ENCRYPTION = 164
+# A file that is loaded in statement format, in pieces, and then the statement that loads it.
+APPEND_BLOCK, DELETE_FILE, BEGIN_LOAD_QUERY, EXECUTE_LOAD_QUERY = 9, 11, 17, 18
 
 NAMES = {
     1: "START_V3", 2: "QUERY", 4: "ROTATE", 6: "LOAD", 8: "CREATE_FILE", 9: "APPEND_BLOCK", 10: "EXEC_LOAD",
@@ -34,8 +37,7 @@ _FILE_NAME = re.compile(r"[^\x00-\x1f/\\]*\.[0-9]{6,}")
 # What a user can do about events that carry data and are not decoded.
 REMEDIES = {
     INCIDENT: "the server says that changes are missing from its binlog: take a new copy of the tables",
-    17: "LOAD DATA in statement format: run: SET GLOBAL binlog_format = 'ROW'",
-    18: "LOAD DATA in statement format: run: SET GLOBAL binlog_format = 'ROW'",
+    START_ENCRYPTION: "the binlog is encrypted, and what comes without its server cannot be decrypted",
 }
 
 
@@ -58,6 +60,10 @@ class FormatDescription:
     checksum: bool
 
 
+# Bytes in front of the body proper, by type: TABLE_MAP, and rows of version 1 and 2.
+_POST_HEADERS = {19: 8, 23: 8, 24: 8, 25: 8, 30: 10, 31: 10, 32: 10}
+
+
 def parse_format_description(body: bytes) -> FormatDescription:
     """Read the body; the last five bytes are the checksum algorithm and the event's own checksum. Raises ValueError."""
     reader = ByteReader(body)
@@ -65,6 +71,11 @@ def parse_format_description(body: bytes) -> FormatDescription:
     server = reader.string(50).rstrip(b"\0").decode("ascii", "replace")
     if version != 4:
         raise ValueError(f"binlog version {version} of server {server}; only version 4 (MySQL 5.0 and newer) is read")
+    lengths = body[57:-5]
+    if body[56] != 19 or any(
+        lengths[kind - 1 : kind] not in (b"", b"\0", bytes([n])) for kind, n in _POST_HEADERS.items()
+    ):
+        raise ValueError(f"the events of server {server} have other headers than those of MySQL 5.1.16 and newer")
     algorithm = body[-5]
     if algorithm not in (0, 1):
         raise ValueError(f"checksum algorithm {algorithm} of server {server} is not known")
@@ -91,8 +102,8 @@ class Query:
     sql: str
 
 
-def parse_query(body: bytes, *, is_compressed: bool = False) -> Query:
-    """Read the body, or that of MariaDB's compressed kind; of the status variables only the client's character set.
+def parse_query(body: bytes, kind: int = QUERY) -> Query:
+    """Read the body of a statement of that kind; of the status variables only the client's character set.
 
     Raises ValueError.
     """
@@ -100,10 +111,13 @@ def parse_query(body: bytes, *, is_compressed: bool = False) -> Query:
     reader.string(8)
     database_size = reader.integer(1)
     reader.integer(2)
-    charset = _client_charset(reader.string(reader.integer(2)))
+    status_size = reader.integer(2)
+    if kind == EXECUTE_LOAD_QUERY:
+        reader.string(13)  # which file, where its name stands, what is done with duplicates
+    charset = _client_charset(reader.string(status_size))
     database = reader.string(database_size).decode()
     reader.integer(1)
-    sql = unzip(reader.rest()) if is_compressed else reader.rest()
+    sql = unzip(reader.rest()) if kind == QUERY_COMPRESSED else reader.rest()
     try:
         return Query(database, decode_text(sql, charset))
     except ValueError:  # of another set, or with literals that are no text: the names in it are nearly always ASCII

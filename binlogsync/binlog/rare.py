@@ -22,6 +22,7 @@ from binlogsync.errors import DecodeError
 from binlogsync.position import BinlogPosition
 
 _IGNORABLE = 0x80  # header flag: who does not know the event may step over it
+_OF_A_LOAD = frozenset({events.APPEND_BLOCK, events.DELETE_FILE, events.BEGIN_LOAD_QUERY})
 _UNKNOWN_XA = (
     "commits changes that were logged when they were prepared, before the place where this tail began; begin at a "
     "place before that, or behind this one with new copies of the tables"
@@ -46,6 +47,7 @@ class RareEvents:
             events.ROTATE: self._rotate,
             events.QUERY: self._query,
             events.QUERY_COMPRESSED: self._query,
+            events.EXECUTE_LOAD_QUERY: self._query,
             events.GTID_TAGGED: self._begin_tagged,
             events.MARIADB_GTID: self._begin_prepared,
             events.XA_PREPARE: self._prepare,
@@ -62,6 +64,8 @@ class RareEvents:
             yield from handler(header, body, place)
             return
         self._assembler.advance(header)
+        if kind in _OF_A_LOAD or (kind == events.START_ENCRYPTION and flags & _IGNORABLE):
+            return  # the statement behind tells of it; the server sends what it has decrypted
         if kind in events.REMEDIES:
             refuse(f"{events.name_of(kind)} events are not decoded: {events.REMEDIES[kind]}", place)
         if not flags & _IGNORABLE:
@@ -149,7 +153,7 @@ class RareEvents:
 
     def _query(self, header: bytes, body: bytes, place: BinlogPosition) -> Iterator[Stretch]:
         """A statement: part of a transaction, DDL, or something that touches no captured table."""
-        query = events.parse_query(body, is_compressed=header[4] == events.QUERY_COMPRESSED)
+        query = events.parse_query(body, header[4])
         self._assembler.advance(header)
         statement = read_statement(query.sql, query.database)
         tables = tuple(table for table in statement.tables if self._catalog.captures(*table))

@@ -88,7 +88,7 @@ class BinlogReader:
         return self._assembler.position
 
     def feed(self, buffer: Bytes, start: int, end: int) -> Iterator[Stretch]:
-        """Decode buffer[start:end]; bytes in front of `start` may be overwritten. Raises DecodeError.
+        """Decode buffer[start:end]; these bytes, and those in front of them, may be overwritten. Raises DecodeError.
 
         After it `server_error` holds an error packet's payload when the server sent one, and `ended` is True when it
         has no more to send. Nothing of the buffer is kept.
@@ -204,6 +204,10 @@ class BinlogReader:
         full = int(rows.layout[last])
         width = (len(self._catalog.layouts[full].schema.columns) + 7) // 8 * (2 if op == UPDATE else 1)
         number = self._catalog.partial(full, event[begin - width : begin].tobytes(), op)
+        if number is None:
+            self._assembler.left_out += 1
+            self._assembler.state[Field.ROWS] = last
+            return
         rows.layout[last] = number
         if kind in events.COMPRESSED_ROWS:
             rows.at[last], rows.end[last] = self._assembler.keep(unzip(event[begin:].tobytes()))

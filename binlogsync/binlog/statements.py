@@ -90,7 +90,7 @@ class StatementReader:
                     body = event[HEADER_SIZE:-CHECKSUM_SIZE]
                 self.position = BinlogPosition(*events.parse_rotate(body))
             elif not body.endswith(b"\0BEGIN"):
-                query = events.parse_query(body, is_compressed=header[4] == events.QUERY_COMPRESSED)
+                query = events.parse_query(body, header[4])
                 tables = altered_tables(query.sql, query.database)
                 if tables:
                     yield Alteration(self._behind(header), tables)

@@ -57,14 +57,25 @@ def rotate(file: str, pos: int) -> bytes:
     return b"\0" + event_of(ROTATE, body, 0, flags=0x20)
 
 
+# Bytes of the heads of the events' bodies, by type from 1 on, as servers of that age say them.
+_HEADS_57 = bytes.fromhex("380d0008001200040404041200005f00041a08000000080808020000000a0a0a2a2a001234")
+_HEADS = {"5.7": _HEADS_57 + b"\0", "8.0": _HEADS_57 + b"\0\x0a\x28\0", "8.4": _HEADS_57 + b"\0\x0a\x28\0\0"}
+_HEADS["9.7"] = _HEADS["8.4"]
+
+
+def description(version: str = "9.7.0", *, heads: bytes | None = None, header: int = 19, binlog: int = 4) -> bytes:
+    """Body of a format description with checksums."""
+    heads = _HEADS[version[:3]] if heads is None else heads
+    return binlog.to_bytes(2, "little") + version.encode().ljust(50, b"\0") + bytes(4) + bytes([header]) + heads + b"\1"
+
+
 class Script:
     """Events of a made-up MySQL binlog, one behind the other."""
 
     def __init__(self, pos: int = 4) -> None:
         self.pos = pos
         self.payloads = [rotate("binlog.000001", pos)]
-        description = (4).to_bytes(2, "little") + b"9.7.0".ljust(50, b"\0") + bytes(4) + b"\x13" + bytes(41) + b"\x01"
-        self.payloads.append(b"\0" + event_of(FORMAT, description, 0))
+        self.payloads.append(b"\0" + event_of(FORMAT, description(), 0))
 
     def add(self, kind: int, body: bytes) -> Script:
         self.pos += 19 + len(body) + 4

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from tests.binlog.script import Script, rotate
+from tests.binlog.script import FORMAT, ROWS, TABLE_MAP, Script, description, event_of, rotate, rows_body, table_body
 
 
 @pytest.mark.parametrize("size", [0xFFFFFF, 2 * 0xFFFFFF - 60])
@@ -133,3 +135,78 @@ def test_a_file_that_ends_inside_a_transaction_is_an_error() -> None:
     done = script.decoded()
     assert done.error is not None
     assert "inside a transaction" in str(done.error)
+
+
+# Format descriptions, and events that are for others
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"binlog": 3}, "binlog version 3"),
+        ({"version": "5.0.96", "heads": b"\x38\x0d", "header": 13}, "other headers"),
+        ({"version": "5.1.5-beta", "heads": bytes(18) + b"\6"}, "other headers"),
+    ],
+)
+def test_binlogs_of_servers_too_old_are_refused(options: dict[str, Any], word: str) -> None:
+    script = Script().begin(1).table().row(b"a").commit()
+    script.payloads[1] = b"\0" + event_of(FORMAT, description(**options), 0)
+    done = script.decoded()
+    assert done.error is not None
+    assert word in str(done.error)
+
+
+@pytest.mark.parametrize("version", ["5.7.44-log", "8.0.40", "8.4.3", "9.7.0"])
+@pytest.mark.parametrize("code", [23, 30])
+def test_rows_of_both_versions_from_servers_of_every_age(version: str, code: int) -> None:
+    body = rows_body([b"a", b"b"])
+    script = Script()
+    script.payloads[1] = b"\0" + event_of(FORMAT, description(version), 0)
+    script.begin(1).table().add(code, body if code == 30 else body[:8] + body[10:]).commit()
+    script.add(27, b"binlog.000001").add(41, b"\1\x0dbinlog.000001\2\x08" + (2**33).to_bytes(8, "little") + b"\0")
+    done = script.begin(2).table().row(b"c").commit().decoded()
+    assert done.error is None
+    assert [change.after for change in done.changes] == [{"b": b"a"}, {"b": b"b"}, {"b": b"c"}]
+
+
+@pytest.mark.parametrize("kind", [3, 5, 13, 14, 29, 35, 36, 37, 160, 161, 163, 200])
+def test_events_that_carry_no_rows_are_stepped_over(kind: int) -> None:
+    """Those that are known, and one that says that it may be ignored."""
+    script = Script().begin(1).table().row(b"a")
+    body = bytes(30)
+    script.pos += 19 + len(body) + 4
+    script.payloads.append(b"\0" + event_of(kind, body, script.pos, flags=0x80 if kind == 200 else 0))
+    done = script.row(b"b").commit().decoded()
+    assert done.error is None
+    assert [change.after for change in done.changes] == [{"b": b"a"}, {"b": b"b"}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [(26, "take a new copy"), (164, "encrypted"), (200, "may carry changes"), (20, "PRE_GA"), (6, "LOAD")],
+)
+def test_events_that_may_carry_rows_are_errors_with_their_place(kind: int, word: str) -> None:
+    script = Script().begin(1).table().row(b"a").commit()
+    place = script.pos
+    done = script.add(kind, bytes(30)).begin(2).table().row(b"b").commit().decoded()
+    assert done.error is not None
+    assert word in str(done.error)
+    assert (done.error.file, done.error.pos) == ("binlog.000001", place)
+    assert [change.after for change in done.changes] == [{"b": b"a"}]
+    assert done.stretches[-1].checkpoint.position.pos == place
+
+
+def test_a_value_that_cannot_be_decoded_costs_nothing_that_precedes_it() -> None:
+    """Text that is no UTF-8, in the middle of a transaction."""
+    text = table_body(9, "x").replace(b"\x02\x01\x3f", b"\x02\x01\x2d")  # utf8mb4, so a LONGTEXT
+    script = Script().begin(1).table().row(b"a").add(TABLE_MAP, text).add(ROWS, rows_body([b"b"], 9)).commit()
+    script.begin(2).table().row(b"c").add(TABLE_MAP, text).add(ROWS, rows_body([b"d"], 9))
+    script.add(ROWS, rows_body([b"\xff"], 9)).row(b"not any more").commit()
+    done = script.decoded()
+    assert done.error is not None
+    assert (done.error.table, done.error.column) == ("d.x", "b")
+    assert [change.after and change.after["b"] for change in done.changes] == [b"a", "b", b"c", "d"]
+    last = done.stretches[-1].checkpoint
+    assert last.skip == 2
+    assert last.gtids is not None
+    assert str(last.gtids).endswith(":1")

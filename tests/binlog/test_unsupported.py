@@ -6,6 +6,7 @@ Everything before it is delivered, and a table that the filter leaves out does n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -123,13 +124,64 @@ def test_events_of_mariadb_that_are_not_supported(mariadb: FreshDatabase, statem
     assert words in str(_error(done))
 
 
-def test_statements_on_a_table_that_is_left_out_do_not_disturb(mariadb: FreshDatabase) -> None:
-    statements = ("CREATE TABLE out_ (id INT)", "SET binlog_format = STATEMENT", "INSERT INTO out_ VALUES (1)")
-    done = _run(
-        mariadb, (*_FIRST, *statements, "SET binlog_format = ROW", "INSERT INTO first VALUES (2)"), left_out="out_"
+_STATEMENT_FORMAT = "SET binlog_format = STATEMENT"
+
+
+def test_statements_on_a_table_that_is_left_out_are_counted(mariadb: FreshDatabase, tmp_path: Path) -> None:
+    statements = (
+        "CREATE TABLE out_ (id INT)",
+        _STATEMENT_FORMAT,
+        "INSERT INTO out_ VALUES (1)",
+        "SET @n = 5",
+        "INSERT INTO out_ VALUES (LAST_INSERT_ID()), (@n), (RAND())",
+        "UPDATE out_ SET id = 2",
+        _load(tmp_path, "out_"),
+        "SET binlog_format = ROW",
+        "INSERT INTO first VALUES (2)",
     )
+    done = _run(mariadb, (*_FIRST, *statements), left_out="out_")
     assert done.error is None
     assert [change.after for change in done.changes] == [{"id": 1}, {"id": 2}]
+    assert sum(stretch.dropped for stretch in done.stretches) == 4
+
+
+def _load(folder: Path, table: str) -> str:
+    """Loads a small file from the server's own machine."""
+    file = folder / "rows.txt"
+    file.write_text("5\n6\n")
+    for place in (file, folder, *folder.parents[:3]):
+        place.chmod(place.stat().st_mode | (0o044 if place == file else 0o055))
+    return f"LOAD DATA INFILE '{file}' INTO TABLE {table} (id)"
+
+
+def test_a_file_loaded_as_a_statement_names_its_table(mariadb: FreshDatabase, tmp_path: Path) -> None:
+    error = _error(_run(mariadb, (*_FIRST, _STATEMENT_FORMAT, _load(tmp_path, "first"))))
+    assert error.table == f"{mariadb.name}.first"
+    assert "binlog_format" in str(error)
+
+
+def test_what_is_rolled_back_on_tables_that_are_left_out_does_not_disturb(mariadb: FreshDatabase) -> None:
+    statements = (
+        "CREATE TABLE m (id INT) ENGINE = MyISAM",
+        "BEGIN",
+        "SAVEPOINT s",
+        "CREATE TEMPORARY TABLE x (id INT) ENGINE = MyISAM",
+        "INSERT INTO m VALUES (1)",
+        "ROLLBACK TO s",
+        "COMMIT",
+        "INSERT INTO first VALUES (2)",
+    )
+    done = _run(mariadb, (*_FIRST, *statements), left_out="m")
+    assert done.error is None
+    assert [change.after for change in done.changes] == [{"id": 1}, {"id": 2}]
+
+
+def test_rows_of_no_column_of_a_table_that_is_left_out_do_not_disturb(mysql: FreshDatabase) -> None:
+    statements = ("SET binlog_row_image = MINIMAL", "CREATE TABLE n (a INT)", "INSERT INTO n VALUES ()")
+    done = _run(mysql, (*_FIRST, *statements, "INSERT INTO first VALUES (2)"), left_out="n")
+    assert done.error is None
+    assert [change.after for change in done.changes] == [{"id": 1}, {"id": 2}]
+    assert sum(stretch.dropped for stretch in done.stretches) == 1
 
 
 def test_tagged_gtids_are_read(mysql_server: object, mysql: FreshDatabase) -> None:
