@@ -149,19 +149,25 @@ def _has(gtids: GtidSet | None, gtid: str | None) -> bool:
 
 def changes_after(batch: ChangeBatch, stored: Checkpoint) -> ChangeBatch:
     """The changes of one batch that are not stored at that checkpoint."""
-    if batch.server_uuid != stored.server_uuid:
-        mask = _not_stored_elsewhere(batch, stored)
-    else:
-        number = stored.position.file_number
-        later = _of_names(batch, "file", lambda name: BinlogPosition(name, 0).file_number > number)
-        same = _of_names(batch, "file", lambda name: BinlogPosition(name, 0).file_number == number)
-        txn_pos, order = batch.data.column("txn_pos"), batch.data.column("order")
-        here = pc.or_(
-            pc.greater(txn_pos, stored.position.pos),
-            pc.and_(pc.equal(txn_pos, stored.position.pos), pc.greater_equal(order, stored.skip)),
-        )
-        mask = pc.or_(later, pc.and_(same, here))
+    mask = behind(batch, stored)
     return batch if mask.false_count == 0 else batch.select(mask)
+
+
+def behind(batch: ChangeBatch, stored: Checkpoint) -> pa.BooleanArray:
+    """Which changes a restart at that checkpoint reads. On its own server the place decides, elsewhere the GTID; a
+    change without one counts as behind.
+    """
+    if batch.server_uuid != stored.server_uuid:
+        return _not_stored_elsewhere(batch, stored)
+    number = stored.position.file_number
+    later = _of_names(batch, "file", lambda name: BinlogPosition(name, 0).file_number > number)
+    same = _of_names(batch, "file", lambda name: BinlogPosition(name, 0).file_number == number)
+    txn_pos, order = batch.data.column("txn_pos"), batch.data.column("order")
+    here = pc.or_(
+        pc.greater(txn_pos, stored.position.pos),
+        pc.and_(pc.equal(txn_pos, stored.position.pos), pc.greater_equal(order, stored.skip)),
+    )
+    return pc.or_(later, pc.and_(same, here))
 
 
 def _not_stored_elsewhere(batch: ChangeBatch, stored: Checkpoint) -> pa.BooleanArray:

@@ -174,11 +174,12 @@ def _from_time(config: MySQLConfig, info: ServerInfo, moment: datetime) -> Check
         raise ConfigError(f"start {moment.isoformat()} has no time zone; give an aware datetime")
     wanted_us = round(moment.timestamp() * 1_000_000)
     _refuse_future(config, moment)
-    number = _last_file_begun_by(config, info, wanted_us)
+    # The head of a file says the second in which it was begun.
+    number = _last_file_begun_by(config, info, wanted_us - 1_000_000)
     if number < 0:
         oldest = info.files[0]
-        if oldest.number > 1:
-            begun = datetime.fromtimestamp(_begun_us(config, info, oldest.name) / 1e6, UTC)
+        if oldest.number > 1 and _begun_us(config, info, oldest.name) >= wanted_us:
+            begun = begun_at(config, info, oldest.name)
             raise PositionError(
                 f"the binlogs reach back to {begun.isoformat()} ({oldest.name}) only, not to "
                 f"{moment.isoformat()}; choose "
@@ -215,6 +216,11 @@ def _last_file_begun_by(config: MySQLConfig, info: ServerInfo, wanted_us: int) -
         else:
             high = middle
     return low - 1
+
+
+def begun_at(config: MySQLConfig, info: ServerInfo, file: str) -> datetime:
+    """When a binlog file was begun. Raises SourceError."""
+    return datetime.fromtimestamp(_begun_us(config, info, file) / 1e6, UTC)
 
 
 def _begun_us(config: MySQLConfig, info: ServerInfo, file: str) -> int:

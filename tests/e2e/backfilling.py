@@ -1,0 +1,119 @@
+"""A workload with rotations, DDL and large transactions, tailed into a stream and an audit log, to backfill from."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from binlogsync.backfill.from_stream import StreamRange
+from binlogsync.backfill.places import Holders
+from binlogsync.backfill.ranges import Plan, Span
+from binlogsync.change import ChangeBatch
+from binlogsync.embedded import NATSServer
+from binlogsync.mysql import MySQLConfig
+from binlogsync.nats_client import NatsOptions
+from binlogsync.sinks.audit import AuditSink
+from binlogsync.sinks.audit_rows import audit_rows
+from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stream import StreamReader
+from tests.databases import FreshDatabase
+from tests.duck import query
+from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
+from tests.e2e.writers import Writers
+
+Row = tuple[str, str, str | None, str | None]  # id, op, before, after
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """A change as the audit log has it, for one table, in order."""
+
+    row: Row
+    file: int
+    txn_pos: int
+    gtid: int
+    committed: datetime
+
+
+@dataclass(frozen=True)
+class Tailed:
+    """What the tail of the workload left."""
+
+    config: MySQLConfig
+    database: str
+    nats: NATSServer
+    audit: Path
+    store: MemoryPositions
+
+    @property
+    def source(self) -> str:
+        return self.config.source
+
+    def rows(self, table: str) -> list[AuditRow]:
+        found = query(
+            self.audit,
+            "SELECT id, op, before, after, file, txn_pos, gtid, epoch_us(committed_at) FROM changes "
+            f"WHERE database = '{self.database}' AND table_name = '{table}' ORDER BY rowid",
+        )
+        return [
+            AuditRow(
+                row[:4],
+                int(row[4].rpartition(".")[2]),
+                row[5],
+                int(row[6].rpartition(":")[2]),
+                datetime.fromtimestamp(row[7] // 1_000_000, UTC).replace(microsecond=row[7] % 1_000_000),
+            )
+            for row in found
+        ]
+
+    @contextmanager
+    def holders(self, table: str) -> Iterator[Holders]:
+        with StreamReader(NatsOptions(url=self.nats.url), self.source) as reader:
+            stream = StreamRange(reader, self.database, table)
+            yield Holders(self.source, self.config, stream, self.store)
+
+    def plan(self, table: str, *spans: Span, words: str = "words") -> Plan:
+        return Plan(self.source, self.database, table, words, spans, "1")
+
+
+def tail_workload(mysql: FreshDatabase, nats: NATSServer, folder: Path, seconds: float = 3.0) -> Tailed:
+    """Writers write, files rotate, tables change and are emptied, large transactions commit; then all is stored."""
+    source = f"back-{mysql.name}"
+    config, audit, store = config_of(mysql.server, source), folder / "audit.duckdb", MemoryPositions()
+    writers, chance = Writers(mysql, seed=11, pause_s=0.02), random.Random(4)
+    options = options_of(source, mysql.name, bookmark_s=0.4)
+    ddl = [
+        "ALTER TABLE orders ADD COLUMN colour VARCHAR(10) DEFAULT 'blue' AFTER total",
+        "TRUNCATE TABLE visits",
+        "ALTER TABLE orders MODIFY total DECIMAL(14, 3)",
+        "ALTER TABLE orders DROP COLUMN colour",
+    ]
+    with TailThread(config, [stream_sink(nats.url), AuditSink(audit)], store, options) as tail:
+        with writers.running():
+            for statement in ddl:
+                time.sleep(seconds / len(ddl) * (0.5 + chance.random()))
+                writers.write_big()
+                writers.rotate()
+                mysql.execute(statement)
+                with mysql.server.connect(database=mysql.name, autocommit=False) as connection:
+                    with connection.cursor() as cursor:  # a transaction of one table that many flushes share
+                        sql = "INSERT INTO orders (customer, total, note) VALUES (%s, %s, %s)"
+                        cursor.executemany(sql, [(n, n, "big") for n in range(700)])
+                    connection.commit()
+        tail.catch_up()
+    return Tailed(config, mysql.name, nats, audit, store)
+
+
+def rows_of(batches: Sequence[ChangeBatch]) -> list[Row]:
+    """As the audit log would have them."""
+    found: list[Row] = []
+    for batch in batches:
+        table: Any = audit_rows([batch])
+        found += zip(*(table.column(name).to_pylist() for name in ("id", "op", "before", "after")), strict=True)
+    return found

@@ -1,0 +1,120 @@
+"""Random ranges, each end written in one of the ways there are: the rows of the backfill are those that the audit log
+has for the range, whether they come from the stream or from the binlogs.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+
+import pytest
+
+from binlogsync.backfill.choosing import Origin
+from binlogsync.backfill.places import Holders
+from binlogsync.backfill.ranges import Span
+from binlogsync.backfill.run import Backfilled, Work, run_backfill
+from binlogsync.backfill.targets import Collected
+from binlogsync.bookmarks import Bookmark
+from binlogsync.embedded import MySQLServer, NATSServer
+from binlogsync.position import Checkpoint
+from tests.databases import fresh_database
+from tests.e2e.backfilling import AuditRow, Tailed, rows_of, tail_workload
+
+RANGES = 20
+KINDS = ("bookmark", "time", "gtid", "position", "sequence", "edge")
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def tailed(
+    mysql_server: MySQLServer, nats_server: NATSServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Tailed]:
+    with fresh_database(mysql_server) as database:
+        yield tail_workload(database, nats_server, tmp_path_factory.mktemp("backfill"))
+
+
+class Ends:
+    """Random ends of ranges of one table: how a person writes each, and how many changes lie before it."""
+
+    def __init__(self, tailed: Tailed, holders: Holders, table: str, chance: random.Random) -> None:
+        self.rows = tailed.rows(table)
+        self.bookmarks = list(tailed.store.bookmarks(tailed.source))
+        self._chance = chance
+        self._uuid = self.rows[0].row[0].split(":")[0]
+        assert holders.stream is not None
+        self._stream = holders.stream
+        self._held = self._stream.bounds()
+
+    def pick(self, kind: str) -> tuple[str, int]:
+        if kind == "edge":
+            return self._chance.choice(((f"seq:{self._held[0]}", 0), ("head", len(self.rows))))
+        if kind == "bookmark":
+            bookmark = self._chance.choice(self.bookmarks[1:])  # the first lies before all that the stream holds
+            return bookmark.key, self.before_bookmark(bookmark)
+        if kind == "sequence":
+            number = self._chance.randrange(*self._held)
+            place = self._stream.place_of_sequence(number)
+            return f"seq:{number}", len(self.rows) if place is None else self._before(place)
+        row = self._chance.choice(self.rows)
+        if kind == "time":
+            moment = row.committed - timedelta(microseconds=self._chance.choice((0, 1, 700)))
+            first = next(n for n, other in enumerate(self.rows) if other.committed >= moment)
+            return moment.isoformat(), first
+        if kind == "gtid":
+            return f"{self._uuid}:1-{row.gtid}", self._count(lambda other: other.gtid <= row.gtid)
+        place_text = f"binlog.{row.file:06d}:{row.txn_pos}"
+        return place_text, self._count(lambda other: (other.file, other.txn_pos) < (row.file, row.txn_pos))
+
+    def before_bookmark(self, bookmark: Bookmark) -> int:
+        return self._before(bookmark.checkpoint)
+
+    def _before(self, place: Checkpoint) -> int:
+        """Changes before a place; the number at the end of an id is that of the change in its transaction."""
+        wanted = (place.position.file_number, place.position.pos, place.skip)
+        return self._count(lambda row: (row.file, row.txn_pos, int(row.row[0].rpartition(":")[2])) < wanted)
+
+    def _count(self, is_before: Callable[[AuditRow], bool]) -> int:
+        return sum(map(is_before, self.rows))
+
+
+def backfill(tailed: Tailed, holders: Holders, table: str, span: Span, origin: Origin) -> tuple[Backfilled, Collected]:
+    target = Collected()
+    done = run_backfill(Work(holders, tailed.plan(table, span), target, origin), threading.Event())
+    assert done.is_finished
+    return done, target
+
+
+def test_twenty_random_ranges_equal_the_audit_log_from_the_stream_and_from_the_binlog(tailed: Tailed) -> None:
+    chance = random.Random(7)
+    sizes, used = [], set()
+    for number in range(RANGES):
+        table = ("orders", "visits", "customers")[number % 3]
+        with tailed.holders(table) as holders:
+            ends = Ends(tailed, holders, table, chance)
+            first = last = 0
+            while first == last:  # between two ends with nothing between them nobody knows which is the first
+                kinds = (KINDS[number % len(KINDS)], chance.choice(KINDS))
+                (start, first), (until, last) = sorted((ends.pick(kind) for kind in kinds), key=lambda end: end[1])
+            used |= set(kinds)
+            said = f"range {number} of {table}: from {start} until {until}"
+            span = holders.span(start, until)
+            expected = [row.row for row in ends.rows[first:last]]
+            origins: tuple[Origin, ...] = ("stream", "binlog")
+            for origin in origins:
+                done, target = backfill(tailed, holders, table, span, origin)
+                assert_rows(rows_of(target.batches), expected, f"{said}, from the {origin}")
+                assert done.changes == len(expected)
+                assert done.spans[0].origin == origin
+            sizes.append(len(expected))
+    assert used == set(KINDS)
+    assert max(sizes) > 1000
+
+
+def assert_rows(found: Sequence[object], expected: Sequence[object], what: str) -> None:
+    """Equal, and where they are not, where they part."""
+    for number, (one, other) in enumerate(zip(found, expected, strict=False)):
+        assert one == other, f"{what}: change {number}"
+    assert len(found) == len(expected), what
