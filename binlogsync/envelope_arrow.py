@@ -15,7 +15,16 @@ _DOCUMENT, _SERVER_UUID, _SERVER_ID, _IMPOSSIBLE = b"cdc.schema", b"cdc.server_u
 
 
 def encode_arrow(batch: ChangeBatch) -> bytes:
-    """The batch as an Arrow IPC stream that needs nothing else to be read: table schema and server are in its metadata.
+    """The batch as an Arrow IPC stream that needs nothing else to be read."""
+    data = to_arrow(batch)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, data.schema) as writer:
+        writer.write_batch(data)
+    return bytes(sink.getvalue())
+
+
+def to_arrow(batch: ChangeBatch) -> pa.RecordBatch:
+    """The batch as one that needs nothing else to be read: table schema and server are in its metadata.
 
     Texts of impossible dates are further columns, "impossible.before.<column>".
     """
@@ -27,11 +36,7 @@ def encode_arrow(batch: ChangeBatch) -> bytes:
         _SERVER_UUID: batch.server_uuid.encode(),
         _SERVER_ID: str(batch.server_id).encode(),
     }
-    data = data.replace_schema_metadata(metadata)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, data.schema) as writer:
-        writer.write_batch(data)
-    return bytes(sink.getvalue())
+    return data.replace_schema_metadata(metadata)
 
 
 def _compact(data: pa.RecordBatch) -> pa.RecordBatch:
@@ -60,14 +65,21 @@ def decode_arrow(message: bytes) -> ChangeBatch:
     """The batch that encode_arrow wrote; raises WireError."""
     try:
         with pa.ipc.open_stream(message) as reader:
-            data = reader.read_next_batch()
-        metadata = data.schema.metadata or {}
-        schema = TableSchema.from_json(metadata[_DOCUMENT])
-        server_uuid, server_id = metadata[_SERVER_UUID].decode(), int(metadata[_SERVER_ID])
-    except (pa.ArrowException, OSError, StopIteration, KeyError, ValueError) as error:
+            return from_arrow(reader.read_next_batch())
+    except (pa.ArrowException, OSError, StopIteration) as error:
         raise WireError(
             f"a message of {len(message)} bytes is no Arrow stream that binlogsync writes: {error!r}"
         ) from error
+
+
+def from_arrow(data: pa.RecordBatch) -> ChangeBatch:
+    """The batch that to_arrow wrote; raises WireError."""
+    try:
+        metadata = data.schema.metadata or {}
+        schema = TableSchema.from_json(metadata[_DOCUMENT])
+        server_uuid, server_id = metadata[_SERVER_UUID].decode(), int(metadata[_SERVER_ID])
+    except (KeyError, ValueError) as error:
+        raise WireError(f"{len(data)} rows are no changes that binlogsync writes: {error!r}") from error
     impossible: dict[Any, pa.StringArray] = {}
     for name in data.schema.names:
         if name.startswith(_IMPOSSIBLE):
