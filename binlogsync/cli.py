@@ -1,4 +1,5 @@
-"""The command line: `binlogsync doctor`, `tail` and `consume`, with the settings of BINLOGSYNC_* and `.env`.
+"""The command line: `binlogsync doctor`, `tail`, `consume` and the commands of cli_backfill.py, with the settings of
+BINLOGSYNC_* and `.env`.
 
 Exit code 0 when all went well, also when the reader of the output went away; 1 for an error, a message on stderr and no
 traceback; 2 for a wrong command line; 130 for a second Ctrl-C. No password is ever shown.
@@ -13,6 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from binlogsync.cli_backfill import add_parsers
 from binlogsync.errors import BinlogSyncError
 
 _EPILOG = "Settings: BINLOGSYNC_* environment variables, and a .env file in the current folder; see .env.example."
@@ -48,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--source", metavar="NAME", help="one of BINLOGSYNC_SOURCE; by default the first")
     common.add_argument("-v", "--verbose", action="store_true", help="log to stderr what is done")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="doctor|tail|consume")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="doctor|tail|consume|bookmarks|replay|rewind"
+    )
     commands.add_parser(
         "doctor",
         parents=[common],
@@ -70,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Print the changes of a table from the stream, a JSON envelope a line, until Ctrl-C.",
         epilog=_EPILOG,
     ))  # fmt: skip
+    add_parsers(commands, common, _EPILOG)
     return parser
 
 

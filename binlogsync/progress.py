@@ -114,7 +114,7 @@ class ProgressKey:
         if kept != before:
             raise ConsumeError(
                 f"{self}: another consumer of the same name is at work: progress was {before}, and is {kept} now; "
-                "stop one of the two, or give it a client id of its own"
+                "stop one of the two, or give it a client id of its own; or somebody has rewound it; run it again"
             )
         moved = replace(after, epoch=before.epoch + 1)
         connection.execute(f"DELETE FROM {_TABLE} WHERE {self._where()}", self._values())
@@ -124,6 +124,10 @@ class ProgressKey:
             [*self._values(), *values, moved.seen, moved.changes, moved.epoch],
         )
         return moved
+
+    def forget(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Keep it no longer: the consumer is new again."""
+        connection.execute(f"DELETE FROM {_TABLE} WHERE {self._where()}", self._values())
 
     def _where(self) -> str:
         return "client = ? AND source = ? AND database = ? AND table_name = ?"

@@ -162,6 +162,10 @@ class Settings:
         """The DuckDB file of mirrors and of what handlers write."""
         return Path(self._text("BINLOGSYNC_WAREHOUSE_PATH", ".binlogsync/warehouse.duckdb"))
 
+    def consumers(self) -> str:
+        """The package that holds the consumers of this project."""
+        return self._text("BINLOGSYNC_CONSUMERS", "pipelines.consumers")
+
     def _nats(self) -> dict[str, Any]:
         prefix = "BINLOGSYNC_NATS"
         names = ("user", "password", "token", "credentials_file", "tls_ca_file", "tls_cert_file", "tls_key_file")

@@ -30,6 +30,8 @@ EXAMPLE = (ROOT / ".env.example").read_text()
 VARIABLES = re.findall(r"^#?(BINLOGSYNC_[A-Z_]+)=", EXAMPLE, re.MULTILINE)
 # Runs, their reports and the sensors are Dagster's; a program without it has none.
 DAGSTERS_OWN = {"BINLOGSYNC_SHIFT_S", "BINLOGSYNC_REPORT_S", "BINLOGSYNC_SENSORS"}
+# Dagster imports its consumers; a program without it has to be told where they are.
+PROGRAMS_OWN = {"BINLOGSYNC_CONSUMERS"}
 SAMPLES = {
     "BINLOGSYNC_SOURCE": "eu, main",
     "BINLOGSYNC_MYSQL_HOST": "db.example",

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError, PositionError
 from binlogsync.flush import behind
-from binlogsync.position import Checkpoint
+from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.stream import StreamBatch
 
 
@@ -120,6 +120,19 @@ def is_behind(batch: ChangeBatch, place: Checkpoint) -> pa.BooleanArray:
             f"{place.server_uuid} without GTIDs; choose ends on one side of the move to another server"
         )
     return behind(batch, place)
+
+
+def place_of(batch: ChangeBatch, row: int) -> Checkpoint:
+    """The place right before a change."""
+    file, txn_pos, order = (batch.data.column(name)[row].as_py() for name in ("file", "txn_pos", "order"))
+    ts_us = batch.data.column("ts_us")[row].cast(pa.int64()).as_py()
+    return Checkpoint(BinlogPosition(file, txn_pos), batch.server_uuid, None, order, ts_us)
+
+
+def place_behind(batch: ChangeBatch) -> Checkpoint:
+    """The place right behind the last change of a batch."""
+    last = place_of(batch, len(batch) - 1)
+    return replace(last, skip=last.skip + 1)
 
 
 def select(item: StreamBatch, mask: pa.BooleanArray) -> StreamBatch:

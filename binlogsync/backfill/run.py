@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from binlogsync.backfill.choosing import Origin, choose
@@ -177,22 +177,21 @@ class _Run:
             for item in part.items:
                 counts.update(count_ops(item.batch))
                 rest = self.dropper.rest(item)
-                self.before += len(item) - (len(rest) if rest is not None else 0)
-                if rest is not None:
-                    waiting.append(rest)
-            if sum(map(len, waiting)) >= self.work.batch_changes:
-                self.write(waiting)
+                self.before += _changes(item) - (_changes(rest) if rest is not None else 0)
+                for piece in _pieces(rest, self.work.batch_changes):
+                    waiting.append(piece)
+                    if sum(map(len, waiting)) >= self.work.batch_changes:
+                        self.write(waiting)
             self.report(index + part.share, counts.total(), reading)
-        if not self.stop.is_set():
-            self.write(waiting)
+        self.write(waiting)
         self.done.append(SpanDone(span, reading.name, dict(counts)))
         self.report(index + 1.0, 0, reading, is_last=True)
 
     def write(self, waiting: list[StreamBatch]) -> None:
         """Hand over what waits."""
-        if waiting:
+        if waiting and not self.stop.is_set():
             self.work.target.write(waiting, self.stop)
-            waiting.clear()
+        waiting.clear()
 
     def report(self, spans: float, changes: int, reading: Reading, *, is_last: bool = False) -> None:
         """Say how far it is, now and then; `changes` are those of the range at work."""
@@ -212,3 +211,22 @@ class _Run:
         """What was done."""
         seconds = time.monotonic() - self.begun_s
         return Backfilled(self.plan, tuple(self.done), self.before, seconds, not self.stop.is_set())
+
+
+def _pieces(item: StreamBatch | None, size: int) -> Iterator[StreamBatch]:
+    """The batch in pieces of at most so many changes."""
+    count = 0 if item is None else len(item)
+    for start in range(0, count, size):
+        assert item is not None
+        stop = min(start + size, count)
+        whole = count <= size
+        yield (
+            item
+            if whole
+            else StreamBatch(item.batch.slice(start, stop), item.sequences.slice(start, stop - start), None)
+        )
+
+
+def _changes(item: StreamBatch) -> int:
+    """Changes of rows in a batch."""
+    return len(item) if item.batch.ddl is None else 0

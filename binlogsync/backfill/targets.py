@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from binlogsync.backfill.ranges import Plan, is_behind, select
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import PositionError
-from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.position import Checkpoint
 from binlogsync.stream import StreamBatch
 
 
@@ -81,7 +81,8 @@ class Collected:
 
         Columns that only some of the changes have are NULL in the others.
         """
-        tables = [pa.Table.from_batches([batch.data.drop_columns(["seq"])]) for batch in self.batches]
+        rows = [batch.data for batch in self.batches if batch.ddl is None]
+        tables = [pa.Table.from_batches([data.drop_columns(["seq"])]) for data in rows]
         return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
 
 
@@ -112,14 +113,9 @@ class Dropper:
             )
 
 
-def place_behind(batch: ChangeBatch) -> Checkpoint:
-    """The place right behind the last change of a batch."""
-    file, txn_pos, order = (batch.data.column(name)[-1].as_py() for name in ("file", "txn_pos", "order"))
-    ts_us = batch.data.column("ts_us")[-1].cast(pa.int64()).as_py()
-    return Checkpoint(BinlogPosition(file, txn_pos), batch.server_uuid, None, order + 1, ts_us)
-
-
 def count_ops(batch: ChangeBatch) -> dict[str, int]:
-    """Changes by op."""
+    """Changes by op; a schema change is none."""
+    if batch.ddl is not None:
+        return {}
     counted = pc.value_counts(batch.data.column("op").cast(pa.string())).to_pylist()
     return {item["values"]: item["counts"] for item in counted}

@@ -2,7 +2,7 @@
 
     part-00001.parquet ...   op, before and after as structs of the table's columns, and where each change comes from;
                              texts of impossible dates in columns "impossible.before.<column>"; the table's schema as
-                             JSON in the file's metadata
+                             JSON in the file's metadata; schema changes are not in them
     _manifest.json           plan, parts with their numbers of changes, how far it is, whether it is finished
 
 A part counts when the manifest names it. The part is on the disk before the manifest is, and both are put in place by
@@ -13,6 +13,7 @@ union_by_name = true)` read it as it is.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import threading
@@ -24,8 +25,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from binlogsync.backfill.ranges import Plan
-from binlogsync.backfill.targets import Begun, place_behind
+from binlogsync.backfill.ranges import Plan, place_behind
+from binlogsync.backfill.targets import Begun
 from binlogsync.change import ChangeBatch
 from binlogsync.envelope_arrow import from_arrow, to_arrow
 from binlogsync.errors import ConfigError, PositionError, SinkError
@@ -47,22 +48,25 @@ class ParquetTarget:
         self._parts: list[dict[str, Any]] = []
         self._done: Checkpoint | None = None
         self._number = 0
+        self._locked: int | None = None
 
     def begin(self, plan: Plan) -> Begun:
         """See BackfillTarget. Refuses a folder that holds anything else."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._lock()
             kept = self._read()
             if kept is not None and kept["finished"]:
+                self._same(Plan.from_text(kept["plan"]), plan)
                 kept = None
-                self._clear()
             if kept is not None:
                 self._go_on(kept)
-                plan = self._plan = Plan.from_text(kept["plan"])
+                plan = self._plan = self._same(Plan.from_text(kept["plan"]), plan)
                 self._clear(keep={part["file"] for part in self._parts})
             else:
                 self._plan, self._parts, self._done, self._number = plan, [], None, 0
                 self._write_manifest(finished=False)
+                self._clear()
         except OSError as error:
             raise self._failed(error) from error
         return Begun(plan, self._done)
@@ -71,7 +75,7 @@ class ParquetTarget:
         """One part for each schema among the changes, then the manifest that counts them all."""
         parts = []
         try:
-            for batch in join_batches([item.batch for item in items]):
+            for batch in join_batches([item.batch for item in items if item.batch.ddl is None]):
                 self._number += 1
                 name = _PART.format(self._number)
                 self._write_part(name, batch)
@@ -90,7 +94,21 @@ class ParquetTarget:
             raise self._failed(error) from error
 
     def close(self) -> None:
-        """Nothing is open between two writes."""
+        """Let go of the folder."""
+        if self._locked is not None:
+            os.close(self._locked)
+        self._locked = None
+
+    def _lock(self) -> None:
+        """One backfill at a time; the lock ends with the process, however that ends."""
+        self.close()
+        self._locked = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"{self.path}: another backfill writes there now; wait, or choose a new folder"
+            ) from error
 
     def _read(self) -> Any:
         """The manifest, checked against what is asked; None for a folder with nothing in it."""
@@ -106,6 +124,14 @@ class ParquetTarget:
             return json.loads(path.read_text())
         except ValueError as error:
             raise ConfigError(f"{path} is not a manifest ({error}); choose a new folder") from error
+
+    def _same(self, kept: Plan, plan: Plan) -> Plan:
+        if not kept.is_same(plan):
+            raise ConfigError(
+                f"{self.path} holds another backfill ({kept.name}: {kept.words}); remove the folder, or "
+                "choose a new one"
+            )
+        return kept
 
     def _go_on(self, kept: dict[str, Any]) -> None:
         self._parts = kept["parts"]

@@ -11,8 +11,8 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from binlogsync.commands.output import say, write_envelopes
-from binlogsync.errors import BinlogSyncError, ConfigError
+from binlogsync.commands.output import parse_table, say, write_envelopes
+from binlogsync.errors import BinlogSyncError
 from binlogsync.settings import Settings
 from binlogsync.signals import stop_on_signals
 from binlogsync.stream import StreamReader
@@ -26,7 +26,7 @@ _SHOWN = 10
 def run(settings: Settings, arguments: Namespace) -> int:
     """Print until the limit or Ctrl-C. Raises BinlogSyncError."""
     source = settings.source(arguments.source)
-    database, table = _parse_table(arguments.table)
+    database, table = parse_table(arguments.table)
     left: int | None = arguments.limit
     with stop_on_signals() as stop, StreamReader(settings.nats(_PATIENCE_S), source) as reader:
         _say_when_missing(reader, database, table)
@@ -52,13 +52,6 @@ def _durable(reader: StreamReader, table: tuple[str, str], first: int) -> Iterat
             reader.delete_durable(name)
         except BinlogSyncError as error:
             say(f"a temporary durable is left ({error}); delete it with: nats consumer rm {reader.stream} '{name}'")
-
-
-def _parse_table(text: str) -> tuple[str, str]:
-    database, _, table = text.partition(".")
-    if not database or not table:
-        raise ConfigError(f'{text!r} names no table; write "database.table", for instance "shop.orders"')
-    return database, table
 
 
 def _first(reader: StreamReader, begin: str | int) -> int:

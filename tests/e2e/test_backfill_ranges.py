@@ -1,12 +1,12 @@
-"""Random ranges, each end written in one of the ways there are: the rows of the backfill are those that the audit log
-has for the range, whether they come from the stream or from the binlogs.
+"""Random ranges of a real workload, each end written in one of the ways there are: the rows of the backfill are those
+that the audit log has for the range, whether they come from the stream or from the binlogs.
 """
 
 from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -17,23 +17,13 @@ from binlogsync.backfill.ranges import Span
 from binlogsync.backfill.run import Backfilled, Work, run_backfill
 from binlogsync.backfill.targets import Collected
 from binlogsync.bookmarks import Bookmark
-from binlogsync.embedded import MySQLServer, NATSServer
 from binlogsync.position import Checkpoint
-from tests.databases import fresh_database
-from tests.e2e.backfilling import AuditRow, Tailed, rows_of, tail_workload
+from tests.e2e.backfilling import AuditRow, Tailed, assert_rows, rows_of
 
 RANGES = 20
 KINDS = ("bookmark", "time", "gtid", "position", "sequence", "edge")
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def tailed(
-    mysql_server: MySQLServer, nats_server: NATSServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Tailed]:
-    with fresh_database(mysql_server) as database:
-        yield tail_workload(database, nats_server, tmp_path_factory.mktemp("backfill"))
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 class Ends:
@@ -111,10 +101,3 @@ def test_twenty_random_ranges_equal_the_audit_log_from_the_stream_and_from_the_b
             sizes.append(len(expected))
     assert used == set(KINDS)
     assert max(sizes) > 1000
-
-
-def assert_rows(found: Sequence[object], expected: Sequence[object], what: str) -> None:
-    """Equal, and where they are not, where they part."""
-    for number, (one, other) in enumerate(zip(found, expected, strict=False)):
-        assert one == other, f"{what}: change {number}"
-    assert len(found) == len(expected), what

@@ -1,0 +1,72 @@
+"""`binlogsync bookmarks`: list, add, pin, unpin and delete the places that backfills and rewinds can name."""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import replace
+
+from binlogsync.bookmarks import Bookmark, find_bookmark
+from binlogsync.commands.output import say
+from binlogsync.errors import ConfigError
+from binlogsync.marking import add_bookmark
+from binlogsync.settings import Settings
+from binlogsync.stores import PositionStore
+
+
+def run(settings: Settings, arguments: Namespace) -> int:
+    """Do it. Raises BinlogSyncError."""
+    source = settings.source(arguments.source)
+    with closing(settings.positions()) as store:
+        if arguments.action == "list":
+            for bookmark in store.bookmarks(source):
+                print_bookmark(bookmark)
+        elif arguments.action == "add":
+            added = add_bookmark(
+                (settings.mysql(source), settings.nats(10.0)), store, source, (arguments.name, arguments.at)
+            )
+            say(f"added {added.key}")
+        else:
+            _ACTIONS[arguments.action](store, source, _find(store, source, arguments.bookmark))
+    return 0
+
+
+def print_bookmark(bookmark: Bookmark) -> None:
+    """One line on stdout."""
+    pinned = "pinned" if bookmark.pinned else ""
+    sequence = "" if bookmark.sequence is None else f"seq:{bookmark.sequence}"
+    gtids = "" if bookmark.checkpoint.gtids is None else str(bookmark.checkpoint.gtids)
+    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(bookmark.made_us / 1e6))
+    fields = (bookmark.key, bookmark.reason, made, sequence or "-", pinned or "-", gtids or "-")
+    print("\t".join(fields))  # noqa: T201 - it is what the command is for
+
+
+def _find(store: PositionStore, source: str, text: str) -> Bookmark:
+    bookmark = find_bookmark(store.bookmarks(source), text)
+    if bookmark is None:
+        raise ConfigError(f"{text!r} is no bookmark of source {source}; binlogsync bookmarks list shows them")
+    return bookmark
+
+
+def _pin(store: PositionStore, source: str, bookmark: Bookmark) -> None:
+    store.put_bookmark(source, replace(bookmark, pinned=True))
+    say(f"pinned {bookmark.key}: it is kept until somebody deletes it")
+
+
+def _unpin(store: PositionStore, source: str, bookmark: Bookmark) -> None:
+    store.put_bookmark(source, replace(bookmark, pinned=False))
+    say(f"unpinned {bookmark.key}: it goes as others do")
+
+
+def _delete(store: PositionStore, source: str, bookmark: Bookmark) -> None:
+    store.delete_bookmark(source, bookmark.key)
+    say(f"deleted {bookmark.key}")
+
+
+_ACTIONS: Mapping[str, Callable[[PositionStore, str, Bookmark], None]] = {
+    "pin": _pin,
+    "unpin": _unpin,
+    "delete": _delete,
+}

@@ -1,0 +1,64 @@
+"""Finds the consumer of a table among modules of the user's, as Dagster does: by looking at what is at their top."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+from binlogsync.backfill.opening import Asked
+from binlogsync.errors import ConfigError
+from binlogsync.targets import Target
+
+
+class Consumption(Protocol):
+    """What is consumed, and into what."""
+
+    client_id: str
+    target: Callable[[str], Target]
+    """Makes it, given the path of the warehouse."""
+
+
+class Found(Protocol):
+    """What `mirror` and `table_consumer` of a Dagster project give, as far as it is of use here."""
+
+    consumption: Consumption
+    is_mirror: bool
+
+
+def find_consumer(package: str, asked: Asked) -> Found:
+    """The table's consumer in the package. Raises ConfigError where there is none, or no such package."""
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        modules = list(_modules(importlib.import_module(package)))
+    except ImportError as error:
+        raise ConfigError(
+            f"the consumers of this project cannot be imported from {package} ({error}); run this in the project's "
+            "folder, or name their package in BINLOGSYNC_CONSUMERS"
+        ) from error
+    for module in modules:
+        for value in vars(module).values():
+            if hasattr(value, "consumption") and _name(value) == (asked.source, asked.database, asked.table):
+                found: Found = value
+                return found
+    raise ConfigError(
+        f"{package} has no consumer of {asked.database}.{asked.table} of source {asked.source}; add one there, or "
+        "choose another target"
+    )
+
+
+def _name(value: Any) -> tuple[Any, ...]:
+    name = getattr(value, "name", None)
+    return tuple(getattr(name, part, None) for part in ("source", "database", "table"))
+
+
+def _modules(package: ModuleType) -> Iterator[ModuleType]:
+    yield package
+    for info in pkgutil.walk_packages(getattr(package, "__path__", []), package.__name__ + "."):
+        yield importlib.import_module(info.name)

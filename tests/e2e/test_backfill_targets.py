@@ -1,0 +1,238 @@
+"""Each target of a backfill, through deaths in the middle: what it holds in the end is what the audit log has, once and
+in order, and no live consumer has moved.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from binlogsync.backfill.choosing import Origin
+from binlogsync.backfill.ranges import Plan
+from binlogsync.backfill.run import Backfilled, Work, run_backfill
+from binlogsync.backfill.targets import BackfillTarget, Begun
+from binlogsync.backfill.to_duckdb import HandlerTarget, TableTarget
+from binlogsync.backfill.to_parquet import ParquetTarget, read_parquet
+from binlogsync.backfill.to_stream import SubjectTarget
+from binlogsync.change import Change, ChangeBatch
+from binlogsync.errors import ConfigError, HandlerError
+from binlogsync.handling import Handler, Retry
+from binlogsync.nats_client import NatsOptions
+from binlogsync.sinks.jetstream import JetStreamOptions
+from binlogsync.stream import StreamBatch, StreamReader
+from tests.duck import mirror_rows, query
+from tests.e2e.backfilling import Tailed, assert_rows, rows_of
+from tests.e2e.tailing import mirror
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+
+class DiedError(Exception):
+    """In place of a kill."""
+
+
+class Mortal:
+    """A target that dies at its n-th write, in the middle of it or behind it, and leaves what it has as it is."""
+
+    def __init__(self, target: BackfillTarget, at: int) -> None:
+        self.name, self._target, self._left = target.name, target, at
+
+    def begin(self, plan: Plan) -> Begun:
+        return self._target.begin(plan)
+
+    def write(self, items: Sequence[StreamBatch], stop: threading.Event) -> None:
+        self._target.write(items, stop)
+        self._left -= 1
+        if not self._left:
+            raise DiedError
+
+    def finish(self) -> None:
+        self._target.finish()
+
+    def close(self) -> None:
+        self._target.close()
+
+
+def through_deaths(
+    tailed: Tailed, table: str, make: Callable[[], BackfillTarget], deaths: Sequence[int] = (3, 1, 4), batch: int = 300
+) -> Backfilled:
+    """All of the table in as many tries as it takes; each try has a plan of its own, of the same words."""
+    with tailed.holders(table) as holders:
+        span = holders.span(f"seq:{holders.stream.bounds()[0]}" if holders.stream else "oldest", "head")
+        for number, at in enumerate((*deaths, 10**9)):
+            target = make()
+            plan = Plan(tailed.source, tailed.database, table, "everything", (span,), f"try {number}")
+            origin: Origin = "binlog" if number % 2 else "auto"
+            try:
+                return run_backfill(Work(holders, plan, Mortal(target, at), origin, batch), threading.Event())
+            except DiedError:
+                assert at < 10**9
+            finally:
+                target.close()
+    raise AssertionError("unreachable")
+
+
+def test_parquet_files_hold_each_change_once_through_deaths(tailed: Tailed, tmp_path: Path) -> None:
+    folder = tmp_path / "orders"
+    done = through_deaths(tailed, "orders", lambda: ParquetTarget(folder))
+    expected = [row.row for row in tailed.rows("orders")]
+    assert_rows(rows_of(list(read_parquet(folder))), expected, "Parquet")
+    assert (done.changes, done.plan.number) == (len(expected), "try 0")
+    assert done.counts == Counter(row[1] for row in expected)
+    assert done.before >= 300
+    frame = pandas.read_parquet(folder)
+    assert len(frame) == len(expected)
+    assert pq.read_table(folder / "part-00001.parquet").schema.field("ts_us").type == pa.timestamp("us", "UTC")
+    assert json.loads((folder / "_manifest.json").read_text())["finished"]
+
+
+def test_a_part_that_the_manifest_does_not_name_counts_for_nothing(
+    tailed: Tailed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "visits"
+    write_manifest, calls = ParquetTarget._write_manifest, []  # noqa: SLF001 - the moment between part and manifest
+
+    def dies(self: ParquetTarget, *, finished: bool) -> None:
+        calls.append(finished)
+        if len(calls) == 4:
+            raise DiedError
+        write_manifest(self, finished=finished)
+
+    monkeypatch.setattr(ParquetTarget, "_write_manifest", dies)
+    through_deaths(tailed, "visits", lambda: ParquetTarget(folder), deaths=(10**8,))
+    assert_rows(rows_of(list(read_parquet(folder))), [row.row for row in tailed.rows("visits")], "Parquet")
+
+
+def test_a_folder_of_something_else_is_left_alone(tailed: Tailed, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("do not touch")
+    with pytest.raises(ConfigError, match=r"holds thesis\.txt and no _manifest\.json.*choose a new folder"):
+        through_deaths(tailed, "visits", lambda: ParquetTarget(tmp_path))
+    first = ParquetTarget(tmp_path / "new")
+    first.begin(tailed.plan("visits", words="this"))
+    with pytest.raises(ConfigError, match="another backfill writes there now"):
+        ParquetTarget(tmp_path / "new").begin(tailed.plan("visits", words="this"))
+    first.close()
+    with pytest.raises(ConfigError, match="holds another backfill .*: this"):
+        ParquetTarget(tmp_path / "new").begin(tailed.plan("visits", words="that"))
+
+
+@pytest.mark.parametrize("table", ["orders", "visits"])
+def test_a_table_is_built_beside_the_mirror_and_the_consumer_stands_still(
+    tailed: Tailed, tmp_path: Path, table: str
+) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    mirror(tailed.nats.url, tailed.source, path, (tailed.database, table))
+    progress = "SELECT * FROM binlogsync.progress"
+    before = query(path, progress)
+    for _ in range(2):  # a finished one begins anew
+        done = through_deaths(tailed, table, lambda: TableTarget(path, tailed.database, table))
+        assert done.changes == len(tailed.rows(table))
+        assert mirror_rows(path, f"replay_{tailed.database}", table) == mirror_rows(path, tailed.database, table)
+        assert query(path, progress) == before
+    assert query(path, "SELECT count(*), count(finished_at) FROM binlogsync.backfills") == [(2, 2)]
+
+
+@dataclass(frozen=True)
+class Customer:
+    id: int
+    name: str | None
+    born: datetime | None
+
+
+def test_a_handler_writes_once_through_deaths_of_its_own(tailed: Tailed, tmp_path: Path) -> None:
+    path, failures = tmp_path / "warehouse.duckdb", iter((150, 400))
+    fails_at, seen = next(failures), 0
+
+    def handler(change: Change[Customer], connection: duckdb.DuckDBPyConnection) -> None:
+        nonlocal fails_at, seen
+        seen += 1
+        if seen == fails_at:
+            fails_at = next(failures, 10**9)
+            raise DiedError
+        connection.execute("CREATE TABLE IF NOT EXISTS ids (id VARCHAR)")
+        connection.execute("INSERT INTO ids VALUES (?)", [change.id])
+
+    def make() -> HandlerTarget:
+        return HandlerTarget(lambda: Handler(Customer, handler, path, Retry(tries=1)))
+
+    for _ in range(2):
+        with pytest.raises(HandlerError, match="DiedError"):
+            through_deaths(tailed, "customers", make, deaths=(), batch=100)
+    through_deaths(tailed, "customers", make, deaths=(2,), batch=100)
+    expected = [row.row[0] for row in tailed.rows("customers")]
+    assert len(expected) > 400
+    assert [row[0] for row in query(path, "SELECT id FROM ids ORDER BY rowid")] == expected
+    assert query(path, "SELECT client FROM binlogsync.progress") == [], "the live consumer has none yet"
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"format": "arrow"}, {"changes_per_message": 7}], ids=["json", "arrow", "lines"]
+)
+def test_a_subject_holds_each_change_once_and_in_order_through_deaths(tailed: Tailed, options: dict[str, Any]) -> None:
+    name = f"replay-{next(iter(options), 'json').replace('_', '-')}-{tailed.database.replace('_', '-')}"
+    nats = JetStreamOptions(url=tailed.nats.url, **options)
+    through_deaths(tailed, "orders", lambda: SubjectTarget(nats, name))
+    expected = [row.row for row in tailed.rows("orders")]
+    with StreamReader(NatsOptions(url=tailed.nats.url), name) as reader:
+        assert set(reader.tables()) == {(tailed.database, "orders")}
+        reader.ensure_durable("look", tailed.database, "orders", 1)
+        found: list[ChangeBatch] = []
+        while batches := reader.fetch("look", 5000, 0.5):
+            found += [item.batch for item in batches]
+        assert_rows(rows_of(found), expected, "subject")
+    if not options:
+        other = tailed.plan("visits", words="something else")
+        with pytest.raises(ConfigError, match="is the stream of the tail itself"):
+            SubjectTarget(nats, tailed.source).begin(other)
+
+
+def test_the_command_is_killed_and_goes_on(tailed: Tailed, tmp_path: Path) -> None:
+    config, folder = tailed.config, tmp_path / "files"
+    settings = {
+        "SOURCE": tailed.source,
+        "MYSQL_HOST": config.host,
+        "MYSQL_PORT": str(config.port),
+        "MYSQL_USER": config.user,
+        "MYSQL_PASSWORD": config.password,
+        "NATS_URL": tailed.nats.url,
+        "POSITIONS_PATH": str(tailed.positions),
+    }
+    (tmp_path / ".env").write_text("".join(f"BINLOGSYNC_{name}='{value}'\n" for name, value in settings.items()))
+    table = f"{tailed.database}.visits"
+    command = [sys.executable, "-m", "binlogsync.cli", "replay", table, "--from", "seq:1", "--to", f"parquet:{folder}"]
+    command += ["--batch", "100"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for parts in (3, 20):
+        with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE) as process:
+            wait_until(lambda n=parts: len(list(folder.glob("part-*"))) >= n, 60, f"{parts} parts")  # type: ignore[misc]
+            process.kill()
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=90
+    )
+    assert done.returncode == 0, done.stderr
+    expected = [row.row for row in tailed.rows("visits")]
+    assert_rows(rows_of(list(read_parquet(folder))), expected, "files of the command")
+    said = re.search(r"([\d,]+) changes \((.*)\) from the stream, ([\d,]+) of them by an earlier try", done.stderr)
+    assert said is not None, done.stderr
+    assert said[1] == f"{len(expected):,}"
+    assert int(said[3].replace(",", "")) >= 2000
+    assert "100%" in done.stderr

@@ -1,0 +1,187 @@
+"""A consumer that is set back gets exactly the changes from the place on again, and one that is set forward never gets
+those between; who did it, and why, is on record.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from binlogsync.backfill.from_stream import StreamRange
+from binlogsync.backfill.places import Holders
+from binlogsync.change import Change
+from binlogsync.consume import Consumed, ConsumeOptions, consume
+from binlogsync.duckfile import DuckFile
+from binlogsync.errors import ConfigError, ConsumeError, PositionError
+from binlogsync.handling import Handler
+from binlogsync.progress import DuckProgress, ProgressKey
+from binlogsync.rewind import Move, Moved, rewind
+from binlogsync.stores.memory import MemoryPositions
+from binlogsync.targets import Mirror, Target
+from tests.duck import mirror_rows, query
+from tests.e2e.backfilling import Tailed
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+
+@dataclass(frozen=True)
+class Customer:
+    id: int
+    name: str | None
+    born: datetime | None
+
+
+def note_ids(change: Change[Customer], connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("CREATE TABLE IF NOT EXISTS ids (id VARCHAR)")
+    connection.execute("INSERT INTO ids VALUES (?)", [change.id])
+
+
+class Consuming:
+    """A consumer of one table, and moves of its progress."""
+
+    def __init__(self, tailed: Tailed, path: Path, table: str, make: Callable[[], Target]) -> None:
+        self.tailed, self.path, self.table, self.make = tailed, path, table, make
+        self.key = ProgressKey("binlogsync", tailed.source, tailed.database, table)
+        self.audit = path.with_name("audit.duckdb")
+
+    def drain(self, stop: threading.Event | None = None) -> Consumed:
+        options = ConsumeOptions(idle_s=0.3, gather_s=0.05, max_changes=200)
+        with self.tailed.holders(self.table) as holders:
+            assert holders.stream is not None
+            table = (self.tailed.database, self.table)
+            return consume(holders.stream.reader, table, self.make(), options, stop or threading.Event())
+
+    def move(self, to: str, reason: str = "", *, rebuild: bool = False) -> Moved:
+        store = DuckProgress(DuckFile(self.path, error=ConsumeError))
+        wanted = Move(key=self.key, to=to, reason=reason, who="test", rebuild=rebuild)
+        with self.tailed.holders(self.table) as holders:
+            return rewind(holders, store, wanted, self.audit)
+
+    def ids(self) -> list[str]:
+        return [row[0] for row in query(self.path, "SELECT id FROM ids ORDER BY rowid")]
+
+
+@pytest.fixture
+def customers(tailed: Tailed, tmp_path: Path) -> Consuming:
+    path = tmp_path / "warehouse.duckdb"
+    return Consuming(tailed, path, "customers", lambda: Handler(Customer, note_ids, path))
+
+
+def ids_of(tailed: Tailed, table: str) -> list[str]:
+    return [row.row[0] for row in tailed.rows(table)]
+
+
+def test_exactly_the_changes_from_the_place_on_come_again(tailed: Tailed, customers: Consuming) -> None:
+    rows = tailed.rows("customers")
+    expected = ids_of(tailed, "customers")
+    bookmarks = tailed.store.bookmarks(tailed.source)
+    place = bookmarks[len(bookmarks) // 2].checkpoint.position
+    behind = [row.row[0] for row in rows if (row.file, row.txn_pos) >= (place.file_number, place.pos)]
+    assert 10 < len(behind) < len(expected) - 10
+    customers.drain()
+    assert customers.ids() == expected
+
+    moved = customers.move(bookmarks[len(bookmarks) // 2].key, "a bug in the handler")
+    assert (moved.direction, moved.messages) == ("back", len(behind))
+    assert customers.drain().changes == len(behind)
+    assert customers.ids() == expected + behind
+    assert customers.drain().changes == 0
+
+    middle = rows[len(rows) // 2]
+    again = [row.row[0] for row in rows if row.gtid > middle.gtid]
+    gtids = f"{middle.row[0].split(':')[0]}:1-{middle.gtid}"
+    assert customers.move(gtids).messages == len(again)
+    assert customers.drain().changes == len(again)
+    record = "SELECT direction, reason, who, messages FROM {} ORDER BY moved_at"
+    kept = [("back", "a bug in the handler", "test", len(behind)), ("back", "", "test", len(again))]
+    assert query(customers.path, record.format("binlogsync.rewinds")) == kept
+    assert query(customers.audit, record.format("rewinds")) == kept
+
+
+def test_forward_needs_a_reason_and_leaves_out_what_lies_between(tailed: Tailed, customers: Consuming) -> None:
+    expected = ids_of(tailed, "customers")
+    customers.drain()
+    first = f"seq:{first_sequence(tailed)}"
+    assert customers.move(first).messages == len(expected) + 1, "the CREATE TABLE has one too"
+    row = tailed.rows("customers")[len(expected) // 3]
+    to = row.committed.isoformat()
+    left = next(n for n, other in enumerate(tailed.rows("customers")) if other.committed >= row.committed)
+    with pytest.raises(ConfigError, match="say why, as `reason`"):
+        customers.move(to)
+    moved = customers.move(to, "these were test data")
+    assert (moved.direction, moved.messages) == ("forward", left + 1)
+    assert customers.drain().changes == len(expected) - left
+    assert customers.ids() == expected + expected[left:]
+    assert customers.move("head").direction == "nowhere"
+
+
+def test_a_consumer_at_work_is_refused_its_next_transaction(tailed: Tailed, tmp_path: Path) -> None:
+    path, calls = tmp_path / "warehouse.duckdb", 0
+
+    def handler(change: Change[Customer], connection: duckdb.DuckDBPyConnection) -> None:
+        nonlocal calls
+        calls += 1
+        note_ids(change, connection)
+
+    class MovedMeanwhile(Handler[Customer]):
+        """Somebody rewinds between two transactions of it."""
+
+        def take(self, *arguments: object) -> None:  # type: ignore[override]
+            super().take(*arguments)  # type: ignore[arg-type]
+            if calls < 10**6:
+                consuming.move(f"seq:{first_sequence(tailed)}")
+
+    consuming = Consuming(tailed, path, "customers", lambda: MovedMeanwhile(Customer, handler, path))
+    with pytest.raises(ConsumeError, match="or somebody has rewound it; run it again"):
+        consuming.drain()
+    done_first = consuming.ids()
+    expected = ids_of(tailed, "customers")
+    assert done_first == expected[: len(done_first)]
+    consuming.make = lambda: Handler(Customer, handler, path)
+    consuming.drain()
+    assert consuming.ids() == done_first + expected
+
+
+def test_a_mirror_goes_back_with_a_key_and_is_rebuilt_without(tailed: Tailed, tmp_path: Path) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    first = f"seq:{first_sequence(tailed)}"
+    for table, refused in (("customers", None), ("visits", "has no key"), ("orders", "columns have changed")):
+        mirror = Consuming(tailed, path, table, lambda table=table: Mirror(path, tailed.database, table))
+        mirror.drain()
+        expected = mirror_rows(path, tailed.database, table)
+        if refused is not None:
+            with pytest.raises(ConsumeError, match=refused):
+                mirror.move(first)
+            assert mirror.drain().changes == 0, "nothing was moved"
+        else:
+            mirror.move(first)
+            assert mirror.drain().changes == len(tailed.rows(table))
+            assert mirror_rows(path, tailed.database, table) == expected
+        mirror.move(first, rebuild=True)
+        assert mirror.drain().changes == len(tailed.rows(table))
+        assert mirror_rows(path, tailed.database, table) == expected
+
+
+def test_a_place_that_the_stream_does_not_hold_is_refused(tailed: Tailed, customers: Consuming) -> None:
+    with pytest.raises(PositionError, match=r"dropped what lies behind oldest.*this table from 20.*binlogs begin"):
+        customers.move("oldest")
+    with pytest.raises(PositionError, match=r"seq:9999999: the stream of .* holds sequences 1 to \d+ now"):
+        customers.move("seq:9999999")
+    with pytest.raises(ConfigError, match="'nonsense' is no bookmark"):
+        customers.move("nonsense")
+    holders = Holders(tailed.source, tailed.config, None, MemoryPositions())
+    with pytest.raises(PositionError, match="there is no stream"):
+        rewind(holders, DuckProgress(DuckFile(customers.path)), Move(key=customers.key, to="head"))
+
+
+def first_sequence(tailed: Tailed) -> int:
+    with tailed.holders("customers") as holders:
+        stream = holders.stream
+        assert isinstance(stream, StreamRange)
+        return stream.bounds()[0]
