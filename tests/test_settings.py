@@ -163,7 +163,7 @@ def needs_of(variable: str) -> dict[str, str]:
 
 
 def test_every_variable_of_the_example_is_known() -> None:
-    assert set(VARIABLES) == set(SAMPLES) | DAGSTERS_OWN
+    assert set(VARIABLES) == set(SAMPLES) | DAGSTERS_OWN | PROGRAMS_OWN
 
 
 def test_nothing_set_means_the_same_to_both() -> None:

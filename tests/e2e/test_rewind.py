@@ -5,9 +5,10 @@ those between; who did it, and why, is on record.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -20,9 +21,10 @@ from binlogsync.consume import Consumed, ConsumeOptions, consume
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, PositionError
 from binlogsync.handling import Handler
-from binlogsync.progress import DuckProgress, ProgressKey
+from binlogsync.progress import DuckProgress, ProgressKey, Tracker
 from binlogsync.rewind import Move, Moved, rewind
 from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stream import StreamBatch
 from binlogsync.targets import Mirror, Target
 from tests.duck import mirror_rows, query
 from tests.e2e.backfilling import Tailed
@@ -132,8 +134,8 @@ def test_a_consumer_at_work_is_refused_its_next_transaction(tailed: Tailed, tmp_
     class MovedMeanwhile(Handler[Customer]):
         """Somebody rewinds between two transactions of it."""
 
-        def take(self, *arguments: object) -> None:  # type: ignore[override]
-            super().take(*arguments)  # type: ignore[arg-type]
+        def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
+            super().take(batches, tracker, stop)
             if calls < 10**6:
                 consuming.move(f"seq:{first_sequence(tailed)}")
 
@@ -152,7 +154,7 @@ def test_a_mirror_goes_back_with_a_key_and_is_rebuilt_without(tailed: Tailed, tm
     path = tmp_path / "warehouse.duckdb"
     first = f"seq:{first_sequence(tailed)}"
     for table, refused in (("customers", None), ("visits", "has no key"), ("orders", "columns have changed")):
-        mirror = Consuming(tailed, path, table, lambda table=table: Mirror(path, tailed.database, table))
+        mirror = Consuming(tailed, path, table, partial(Mirror, path, tailed.database, table))
         mirror.drain()
         expected = mirror_rows(path, tailed.database, table)
         if refused is not None:
