@@ -117,6 +117,13 @@ def drop_table(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> Mir
     return store_state(connection, replace(state, schema=None))
 
 
+def forget(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> None:
+    """No table any more, and nothing known of it: as if nothing had been heard of it yet."""
+    ensure_meta(connection)
+    drop_table(connection, load_state(connection, database, table))
+    connection.execute(f"DELETE FROM {_MIRRORS} WHERE database = ? AND table_name = ?", [database, table])
+
+
 def is_empty(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> bool:
     """True when the mirror has no row, or is not there."""
     return state.schema is None or first_row(connection, f"SELECT 1 FROM {state.target} LIMIT 1") is None

@@ -18,12 +18,11 @@ import duckdb
 
 from binlogsync.backfill.from_stream import StreamRange
 from binlogsync.backfill.places import Holders
-from binlogsync.duckfile import META_SCHEMA, DuckFile, first_row
+from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, PositionError, SinkError
-from binlogsync.mirror_schema import ensure_meta, forget_table
+from binlogsync.mirror_state import ensure_meta, forget, load_state
 from binlogsync.position import Checkpoint
 from binlogsync.progress import NOTHING, DuckProgress, Progress, ProgressKey, ProgressStore, progress_at
-from binlogsync.schema import TableSchema
 
 _COLUMNS = (
     "(moved_at TIMESTAMPTZ, client VARCHAR, source VARCHAR, database VARCHAR, table_name VARCHAR, direction VARCHAR, "
@@ -159,16 +158,12 @@ def _check_mirror(connection: duckdb.DuckDBPyConnection, stream: StreamRange, mo
     """A mirror can go back through older images to newer ones where it has a key and its columns were the same."""
     ensure_meta(connection)
     key = move.key
-    names = [key.database, key.table]
-    row = first_row(
-        connection, f"SELECT schema_json FROM {META_SCHEMA}.mirrors WHERE database = ? AND table_name = ?", names
-    )
-    if move.is_mirror is False or row is None:
+    schema = load_state(connection, key.database, key.table).schema
+    if move.is_mirror is False or schema is None:
         return
     if move.rebuild:
-        forget_table(connection, *names)
+        forget(connection, key.database, key.table)
         return
-    schema = TableSchema.from_json(row[0])
     advice = (
         "rewind it with rebuild, which drops the table first; that is right when the place lies before all its rows"
     )

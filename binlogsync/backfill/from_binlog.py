@@ -39,7 +39,7 @@ class BinlogRange:
             self.expected = 0
             return
         info = inspect_server(self._config)
-        start = replace(span.start.at_boundary(), server_uuid=span.start.server_uuid)
+        start = span.start.at_boundary().to_read()
         options = ReaderOptions(
             info.server_uuid, info.server_id, mariadb=info.flavor == "mariadb", captures=self._captures
         )

@@ -124,9 +124,9 @@ def is_behind(batch: ChangeBatch, place: Checkpoint) -> pa.BooleanArray:
 
 def place_of(batch: ChangeBatch, row: int) -> Checkpoint:
     """The place right before a change."""
-    file, txn_pos, order = (batch.data.column(name)[row].as_py() for name in ("file", "txn_pos", "order"))
+    file, begin, order, gtid = (batch.data.column(name)[row].as_py() for name in ("file", "txn_pos", "order", "gtid"))
     ts_us = batch.data.column("ts_us")[row].cast(pa.int64()).as_py()
-    return Checkpoint(BinlogPosition(file, txn_pos), batch.server_uuid, None, order, ts_us)
+    return Checkpoint(BinlogPosition(file, begin), batch.server_uuid, None, order, ts_us, inside=gtid)
 
 
 def place_behind(batch: ChangeBatch) -> Checkpoint:

@@ -24,7 +24,7 @@ from binlogsync.backfill.targets import Begun
 from binlogsync.change import ChangeBatch
 from binlogsync.duckfile import META_SCHEMA, DuckFile, first_row
 from binlogsync.errors import ConfigError, ConsumeError
-from binlogsync.mirror_schema import ensure_meta, forget_table
+from binlogsync.mirror_state import forget
 from binlogsync.position import Checkpoint
 from binlogsync.progress import DuckProgress, Progress, ProgressKey, ProgressStore, Tracker
 from binlogsync.stream import StreamBatch
@@ -110,8 +110,7 @@ class TableTarget(HandlerTarget):
         return replace(batch, schema=replace(batch.schema, database=self.database), ddl=ddl)
 
     def _prepare(self, connection: duckdb.DuckDBPyConnection, plan: Plan) -> None:
-        ensure_meta(connection)
-        forget_table(connection, self.database, plan.table)
+        forget(connection, self.database, plan.table)
 
 
 class _Tracker(Tracker):

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from binlogsync.backfill.opening import Asked
 from binlogsync.errors import ConfigError
+from binlogsync.mysql import MySQLConfig
 from binlogsync.targets import Target
 
 
@@ -19,8 +20,8 @@ class Consumption(Protocol):
     """What is consumed, and into what."""
 
     client_id: str
-    target: Callable[[str], Target]
-    """Makes it, given the path of the warehouse."""
+    target: Callable[[str, MySQLConfig], Target]
+    """Makes it, given the path of the warehouse, and how to reach the source."""
 
 
 class Found(Protocol):

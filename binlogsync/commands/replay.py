@@ -79,4 +79,8 @@ def _say_done(done: Backfilled, table: str) -> None:
 
 
 def _handler(settings: Settings, asked: Asked) -> Callable[[], Target]:
-    return lambda: find_consumer(settings.consumers(), asked).consumption.target(str(settings.warehouse_path()))
+    def make() -> Target:
+        consumption = find_consumer(settings.consumers(), asked).consumption
+        return consumption.target(str(settings.warehouse_path()), settings.mysql(asked.source))
+
+    return make
