@@ -13,11 +13,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
+
 from binlogsync import mirror
 from binlogsync.change import ChangeBatch
 from binlogsync.duckfile import DuckFile, quote
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.flush import changes_after
+from binlogsync.mirror_copies import CopyRequest, answer, count, ensure_requests, open_requests, rest_of, up_to
 from binlogsync.mirror_state import column_list, drop_table, ensure_meta, load_state, store_state
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.position import Checkpoint
@@ -53,14 +56,30 @@ class Mirror:
         todo = list(batches)
         while todo and not stop.is_set():
             with self.file.transaction(keep_open=True) as connection:
-                halt = mirror.apply(connection, [item.batch for item in todo], can_read=self.source is not None)
-                done = todo if halt is None else todo[: halt.done]
+                part, request = self._until_asked(connection, todo)
+                halt = mirror.apply(connection, [item.batch for item in part], can_read=self.source is not None)
+                done = part if halt is None else part[: halt.done]
+                if request is not None and halt is None:
+                    answer(connection, load_state(connection, self.database, self.table), request)
                 moved = tracker.move(connection, [(item.batch, item.last_sequence) for item in done]) if done else None
             if moved is not None:
                 tracker.confirm(moved, [item.batch for item in done])
-            todo = todo[len(done) :]
+            todo = rest_of(todo, count(done))
             if halt is not None:
                 self._read_again(halt, todo[0].batch)
+
+    def _until_asked(
+        self, connection: duckdb.DuckDBPyConnection, todo: Sequence[StreamBatch]
+    ) -> tuple[Sequence[StreamBatch], CopyRequest | None]:
+        """Changes up to the first place in them at which somebody wants the mirror's fingerprint, and who does."""
+        ensure_meta(connection)
+        ensure_requests(connection)
+        found: tuple[Sequence[StreamBatch], CopyRequest | None] = todo, None
+        for request in open_requests(connection, self.database, self.table):
+            part = up_to(todo, request.at)
+            if count(part) < count(found[0]):
+                found = part, request
+        return found
 
     def _read_again(self, halt: mirror.Halt, following: ChangeBatch) -> None:
         """Read the table, so that the batch that could not be applied is in it."""

@@ -16,6 +16,7 @@ from pipelines.checks import binlog_checks, parity_checks
 from pipelines.discovery import Found, find
 from pipelines.keys import binlog_key, safe_part
 from pipelines.maintenance import prune_job, prune_schedule
+from pipelines.mirror_checks import mirror_checks, verify_job
 from pipelines.sources import SourceSettings, configured_sources, tail_config
 from pipelines.tables import TableAsset, consumers_asset
 from pipelines.tail import TailConfig, tail_job, tail_job_name
@@ -47,7 +48,9 @@ def build(sources: Sequence[SourceSettings], found: Found, options: TailConfig, 
             binlog_spec(source.name),
             *(spec for table in tables for spec in table.upstream),
         ]
-        checks += [*binlog_checks(source.name), *parity_checks(tables, source.mysql_key)]
+        verifying = mirror_checks(tables, source.mysql_key)
+        checks += [*binlog_checks(source.name), *parity_checks(tables, source.mysql_key), *verifying]
+        jobs += [verify_job(source.name, verifying)] if verifying else []
         jobs.append(tail_job(source.name, options, source.mysql_key))
         sensors.append(tail_sensor(source.name, tail_job_name(source.name), running=running))
         if tables:
@@ -92,7 +95,7 @@ def consume_job(source: str, tables: Sequence[TableAsset]) -> Any:
     """The job `consume_<source>` whose runs the backlog sensor asks for: all tables of the source, or some."""
     return dg.define_asset_job(
         f"consume_{safe_part(source)}",
-        selection=dg.AssetSelection.assets(*(table.key for table in tables)),
+        selection=own_step(tables),
         executor_def=dg.in_process_executor,
         description=f"Consumes tables of {source}: drains what waits, and stays while changes come.",
     )
@@ -102,10 +105,17 @@ def table_job(table: TableAsset) -> Any:
     """The job of one table alone, for a person."""
     return dg.define_asset_job(
         table.name.job_name,
-        selection=dg.AssetSelection.assets(table.key),
+        selection=own_step([table]),
         executor_def=dg.in_process_executor,
         description=f"Consumes {table.name} alone: drains what waits, and stays while changes come.",
     )
+
+
+def own_step(tables: Sequence[TableAsset]) -> dg.AssetSelection:
+    """The assets of consumers with the checks of their own step; the costly ones have a job of their own."""
+    keys = [table.key for table in tables]
+    own = [check.key for table in tables for check in table.check_specs]
+    return dg.AssetSelection.assets(*keys).without_checks() | dg.AssetSelection.checks(*own)
 
 
 def watched(table: TableAsset) -> WatchedTable:

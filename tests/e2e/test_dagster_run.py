@@ -177,7 +177,11 @@ def test_from_the_binlog_to_the_mirror_and_the_handler(world: World) -> None:
         "backlog": True,
         "no_gap": True,
         "row_count": True,
+        "equals_source": True,
+        "fresh": True,
     }
+    equal = next(check for check in checks if check.check_name == "equals_source")
+    assert equal.metadata["mysql_rows"].value == 1
     with DuckFile(world.folder / "audit.duckdb").transaction() as connection:
         assert connection.execute("SELECT count(*) FROM changes").fetchone() == (7,)
 

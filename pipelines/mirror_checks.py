@@ -1,0 +1,122 @@
+"""Asset checks of mirrors, each run by itself, on a schedule or by a person: is it equal to its table, is it fresh.
+
+`equals_source` reads the whole table in MySQL, so it is no part of a consumer's run, and of the job `verify_<source>`
+instead. It compares at one place in the binlog (binlogsync/verify.py), so it is exact while both are written to; what
+differs is an error, a mirror that did not get there in time is a warning.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from binlogsync.errors import BinlogSyncError, ConsumeError
+from binlogsync.progress import DuckProgress, ProgressKey
+from binlogsync.stream import StreamReader
+from binlogsync.verify import Verification, Verifier, VerifyOptions
+from pipelines.keys import safe_part
+from pipelines.tables import TableAsset
+
+TIMEOUT_S = 90.0
+FRESH_S = 300.0
+_SHOWN = 20
+
+
+def mirror_checks(tables: Sequence[TableAsset], mysql_key: str) -> list[dg.AssetChecksDefinition]:
+    """`equals_source` and `fresh` of each mirror among the tables."""
+    return [made for table in tables if table.is_mirror for made in (_equals_source(table, mysql_key), _fresh(table))]
+
+
+def verify_job(source: str, checks: Sequence[dg.AssetChecksDefinition]) -> Any:
+    """The job `verify_<source>`: these checks, and nothing else."""
+    return dg.define_asset_job(
+        f"verify_{safe_part(source)}",
+        selection=dg.AssetSelection.checks(*checks),
+        executor_def=dg.in_process_executor,
+        description=f"Compares the mirrors of {source} with their tables, row by row; reads the tables in full.",
+    )
+
+
+def _equals_source(table: TableAsset, mysql_key: str) -> dg.AssetChecksDefinition:
+    name = table.name
+
+    @dg.asset_check(
+        asset=name.consumer_key,
+        name="equals_source",
+        required_resource_keys={mysql_key, "warehouse", "jetstream"},
+        description=f"Every row of {name} is in the mirror, and no other. Reads the whole table in MySQL.",
+    )
+    def _check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        mysql = getattr(context.resources, mysql_key).config(name.source)
+        options = VerifyOptions(client_id=table.consumption.client_id, timeout_s=TIMEOUT_S)
+        try:
+            with context.resources.jetstream.reader(name.source) as reader:
+                verifier = Verifier(reader, mysql, context.resources.warehouse.file(), options)
+                return result(verifier.verify(name.database, name.table))
+        except ConsumeError as error:
+            return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.WARN, description=str(error))
+        except BinlogSyncError as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+
+    return _check
+
+
+def result(found: Verification) -> dg.AssetCheckResult:
+    """What the page of the check shows of a verification."""
+    shown: dict[str, dg.MetadataValue] = {
+        "position": dg.MetadataValue.text(str(found.at)),
+        "seconds": dg.MetadataValue.float(round(found.seconds, 2)),
+    }
+    if found.rows is not None:
+        shown |= {
+            "mysql_rows": dg.MetadataValue.int(found.rows.there),
+            "mirror_rows": dg.MetadataValue.int(found.rows.here),
+            "chunks": dg.MetadataValue.int(found.rows.chunks),
+            "chunks_that_differ": dg.MetadataValue.int(len(found.rows.differing)),
+        }
+        if found.rows.differing:
+            lines = [f"- {chunk}" for chunk in found.rows.differing[:_SHOWN]]
+            shown["differences"] = dg.MetadataValue.md("\n".join(lines))
+    return dg.AssetCheckResult(
+        passed=found.is_equal, severity=dg.AssetCheckSeverity.ERROR, description=str(found), metadata=shown
+    )
+
+
+def _fresh(table: TableAsset) -> dg.AssetChecksDefinition:
+    name = table.name
+
+    @dg.asset_check(
+        asset=name.consumer_key,
+        name="fresh",
+        required_resource_keys={"warehouse", "jetstream"},
+        description=f"No change of {name} has waited in the stream for more than {FRESH_S / 60:.0f} minutes.",
+    )
+    def _check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        key = ProgressKey(table.consumption.client_id, name.source, name.database, name.table)
+        progress = DuckProgress(context.resources.warehouse.file()).load(key)
+        with context.resources.jetstream.reader(name.source) as reader:
+            return freshness(oldest_waiting(reader, key, progress.sequence))
+
+    return _check
+
+
+def oldest_waiting(reader: StreamReader, key: ProgressKey, sequence: int) -> float | None:
+    """Seconds since the commit of the first change behind that sequence; None when there is none."""
+    waiting = reader.changes_from(key.database, key.table, sequence + 1)
+    if not waiting:
+        return None
+    committed: datetime = waiting[0].batch.data.column("ts_us")[0].as_py()
+    return (datetime.now(UTC) - committed).total_seconds()
+
+
+def freshness(waited_s: float | None) -> dg.AssetCheckResult:
+    """Passed when nothing waits, or not for long."""
+    if waited_s is None:
+        return dg.AssetCheckResult(passed=True, description="Nothing waits in the stream.", metadata={"waited_s": 0.0})
+    return dg.AssetCheckResult(
+        passed=waited_s <= FRESH_S,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"A change was committed {waited_s:.0f} s ago and is not in the mirror yet.",
+        metadata={"waited_s": round(waited_s, 1)},
+    )

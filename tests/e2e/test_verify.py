@@ -1,0 +1,133 @@
+"""A mirror compared with its table at one place in the binlog, while both are written to; what differs is named."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from binlogsync.consume import ConsumeOptions, consume
+from binlogsync.duckfile import DuckFile
+from binlogsync.embedded import NATSServer
+from binlogsync.errors import ConsumeError
+from binlogsync.nats_client import NatsOptions
+from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stream import StreamReader
+from binlogsync.targets import Mirror
+from binlogsync.verify import Verification, Verifier, VerifyOptions
+from tests.databases import FreshDatabase
+from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
+from tests.e2e.writers import TABLES, Writers
+
+
+class Site:
+    """A source with writers, mirrors of its tables that are kept up in a thread, and a verifier."""
+
+    def __init__(self, mysql: FreshDatabase, nats: NATSServer, path: Path) -> None:
+        self.mysql, self.url, self.path = mysql, nats.url, path
+        self.config = config_of(mysql.server, f"verify-{mysql.name}")
+        self.writers = Writers(mysql, seed=5)
+        self.stop = threading.Event()
+        self._thread = threading.Thread(target=self._mirror, daemon=True)
+
+    def tail(self) -> TailThread:
+        options = options_of(self.config.source, self.mysql.name)
+        return TailThread(self.config, [stream_sink(self.url)], MemoryPositions(), options)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def end(self) -> None:
+        self.stop.set()
+        self._thread.join()
+
+    def verify(self, table: str, timeout_s: float = 60.0) -> Verification:
+        options = VerifyOptions(timeout_s=timeout_s, chunk_rows=50, examples=2)
+        with StreamReader(NatsOptions(url=self.url), self.config.source) as reader:
+            return Verifier(reader, self.config, DuckFile(self.path, error=ConsumeError), options).verify(
+                self.mysql.name, table
+            )
+
+    def tamper(self, sql: str) -> None:
+        with DuckFile(self.path).transaction() as connection:
+            connection.execute(f'USE "{self.mysql.name}"')
+            connection.execute(sql)
+
+    def _mirror(self) -> None:
+        with StreamReader(NatsOptions(url=self.url), self.config.source) as reader:
+            while not self.stop.is_set():
+                for table in TABLES:
+                    target = Mirror(self.path, self.mysql.name, table, self.config)
+                    options = ConsumeOptions(idle_s=0.1, max_s=1.0, gather_s=0.05)
+                    consume(reader, (self.mysql.name, table), target, options, self.stop)
+
+
+@pytest.fixture
+def site(mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> Iterator[Site]:
+    site = Site(mysql, nats_server, tmp_path / "mirrors.duckdb")
+    yield site
+    site.stop.set()
+
+
+def test_mirrors_are_verified_while_they_are_written_to(site: Site) -> None:
+    with site.writers.running(), site.tail() as tail:
+        tail.wait_stored(100)
+        site.start()
+        for table in TABLES:
+            found = site.verify(table)
+            assert found.is_equal, found
+            assert found.rows is not None
+            assert found.rows.there == found.rows.here > 0
+        site.writers.stop()
+        site.mysql.execute("INSERT INTO customers (id, name) VALUES (1000001, 'a'), (1000002, 'b'), (1000003, 'c')")
+        site.mysql.execute("INSERT INTO visits VALUES ('z', 1), ('z', 1)")
+        assert site.verify("customers").is_equal
+        assert site.verify("visits").is_equal
+        site.end()
+
+        site.tamper("DELETE FROM customers WHERE id = 1000001")
+        site.tamper("UPDATE customers SET name = 'B' WHERE id = 1000002")
+        site.tamper("INSERT INTO customers VALUES (1000009, 'x', NULL)")
+        found = site.verify("customers")
+        assert not found.is_equal
+        assert found.rows is not None
+        differing = found.rows.differing
+        assert [sum(getattr(chunk, name) for chunk in differing) for name in ("missing", "different", "extra")] == [
+            1,
+            1,
+            1,
+        ]
+        assert "1000001 missing" in str(found)
+        assert "1000002 differs" in str(found)
+
+        site.tamper("DELETE FROM visits WHERE rowid = (SELECT max(rowid) FROM visits WHERE place = 'z')")
+        found = site.verify("visits")
+        assert not found.is_equal
+        assert found.rows is not None
+        assert found.rows.there == found.rows.here + 1
+
+        site.tamper("ALTER TABLE orders RENAME COLUMN note TO remark")
+        site.mysql.execute("ALTER TABLE orders ADD COLUMN c INT")
+        with pytest.raises(ConsumeError, match="did not reach"):
+            site.verify("orders", timeout_s=1.0)
+
+
+def test_what_is_on_one_side_only(site: Site) -> None:
+    site.mysql.execute("CREATE TABLE quiet (id INT PRIMARY KEY)")
+    with site.tail() as tail:
+        tail.catch_up()
+        found = site.verify("nowhere")
+        assert found.is_equal
+        assert "no such table" in str(found)
+        with StreamReader(NatsOptions(url=site.url), site.config.source) as reader:
+            for source in (None, site.config):
+                target = Mirror(site.path, site.mysql.name, "quiet", source)
+                consume(reader, (site.mysql.name, "quiet"), target, ConsumeOptions(idle_s=0.1), threading.Event())
+        assert site.verify("quiet").is_equal
+        site.tamper("DROP TABLE quiet")
+        site.tamper("UPDATE binlogsync.mirrors SET schema_json = NULL")
+        found = site.verify("quiet")
+        assert not found.is_equal
+        assert "no mirror of it yet" in str(found)
