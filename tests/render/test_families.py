@@ -166,6 +166,16 @@ def test_doubles_are_shortest_json(value: float) -> None:
     assert (back, math.copysign(1, back)) == (value, math.copysign(1, value))
 
 
+@given(FLOATS)
+def test_floats_are_shortest_json(value: float) -> None:
+    """No more digits than numpy's shortest form of the same float32 has."""
+    [text] = render_column(Column("c", "float"), pa.array([value], pa.float32())).texts()
+    json.loads(text)
+    assert np.float32(text.decode()) == np.float32(value)
+    digits = Decimal(text.decode()).normalize().as_tuple().digits
+    assert len(digits) <= len(Decimal(str(np.float32(value))).normalize().as_tuple().digits)
+
+
 @given(TEXT)
 def test_escapes_are_what_json_says(text: str) -> None:
     [rendered] = render_column(Column("c", "text"), pa.array([text])).texts()

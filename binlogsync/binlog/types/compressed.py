@@ -30,4 +30,6 @@ def inflated(data: bytes) -> bytes:
         raise ValueError(f"a COMPRESSED value that cannot be inflated: {error}") from error
     if len(value) != length:
         raise ValueError(f"a COMPRESSED value of {length} bytes inflates to {len(value)}")
+    if not inflater.eof or inflater.unused_data:
+        raise ValueError("a COMPRESSED value that does not end where its compressed bytes do")
     return value

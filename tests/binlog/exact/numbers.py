@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.binlog.exact.sample import Sample
+from tests.binlog.exact.sample import MARIADB, MARIADB_10, Sample
 
 
 def _int_edges(bits: int, *, unsigned: bool) -> tuple[str, ...]:
@@ -76,10 +76,15 @@ def _bits() -> list[Sample]:
     return found
 
 
+_MOST_SCALE = ("0." + "9" * 38, "-0." + "0" * 37 + "1", "0")
+
 NUMBERS = (
     *_integers(),
     *_floats(),
     *_decimals(),
     *_bits(),
+    # MariaDB's scale goes to 38, MySQL's to 30.
+    Sample("DECIMAL(65,38)", "decimal", (*_MOST_SCALE, "-" + "9" * 27 + ".5"), (MARIADB, MARIADB_10)),
+    Sample("DECIMAL(38,38)", "decimal", _MOST_SCALE, (MARIADB, MARIADB_10)),
     Sample("YEAR", "year", ("0", "1901", "2155", "2000", "1999", "'0000'")),
 )

@@ -50,4 +50,10 @@ def _old(samples: list[Sample]) -> list[Sample]:
     return [replace(sample, servers=(MARIADB, MARIADB_10), old=True) for sample in samples if sample.type != "date"]
 
 
-TEMPORAL = (*_temporals(), *_old(_temporals()))
+_LATE = ("'2106-02-07 06:28:15.999999'", "'2038-01-19 03:14:08'")  # MariaDB 11.5 took a bit more for its seconds
+
+TEMPORAL = (
+    *_temporals(),
+    *_old(_temporals()),
+    Sample("TIMESTAMP(6)", "timestamp", _LATE, (MARIADB,)),
+)
