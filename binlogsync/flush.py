@@ -109,8 +109,8 @@ class Flush:
             if number == len(self.runs) or self.runs[number].first_seq[0] > seq:
                 index = bisect_right(run.first_seq, seq) - 1
                 position = BinlogPosition(run.file, int(run.begin[index]))
-                resume = self.resume if self.resume is not None and self.resume.position < position else None
                 before, inside = _with(gtids, run, index), run.gtid(index)
+                resume = self.resume if self.resume is not None and self.resume.precedes(position, before) else None
                 # The start may be of the server before a failover; what was read is of one server.
                 server = self.checkpoint.server_uuid
                 return Checkpoint(position, server, before, order + 1, ts_us, resume, inside)

@@ -208,6 +208,12 @@ class Resume:
     position: BinlogPosition
     gtids: GtidSet | None = None
 
+    def precedes(self, position: BinlogPosition, gtids: GtidSet | None) -> bool:
+        """True when it lies before a boundary of the same log; by GTID, where places may be of an earlier server."""
+        if self.gtids is not None and gtids is not None:
+            return gtids.contains(self.gtids)
+        return self.position < position
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
