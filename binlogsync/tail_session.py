@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from binlogsync.accumulate import Accumulator
-from binlogsync.binlog.reader import BinlogReader, ReaderOptions, Stretch
+from binlogsync.binlog.reader import BinlogReader, Stretch
 from binlogsync.errors import DecodeError, SinkError, SourceError
 from binlogsync.fanout import Fanout
 from binlogsync.filters import TableFilter
@@ -21,13 +21,12 @@ from binlogsync.flush import FlushReason
 from binlogsync.gap import accept_gap
 from binlogsync.mysql import (
     BinlogDump,
-    LogAhead,
     MySQLConfig,
     ReadAhead,
     ServerInfo,
-    declared_by,
     inspect_server,
     raise_server_error,
+    reader_options,
     validate,
 )
 from binlogsync.mysql.failover import check_order
@@ -133,15 +132,8 @@ class Session:
 
     def _read(self, info: ServerInfo, start: Checkpoint, fanout: Fanout) -> None:
         """Chunks to stretches to flushes; what was read is stored also where reading ends with an error."""
-        reader_options = ReaderOptions(
-            info.server_uuid,
-            info.server_id,
-            mariadb=info.flavor == "mariadb",
-            captures=self._ends.filter.captures,
-            declared=declared_by(self._ends.config),
-            altered=LogAhead(self._ends.config, info.server_uuid),
-        )
-        reader = BinlogReader(reader_options, replace(start, server_uuid=info.server_uuid))
+        decoding = reader_options(self._ends.config, info, self._ends.filter.captures)
+        reader = BinlogReader(decoding, replace(start, server_uuid=info.server_uuid))
         options = self._ends.options
         pending = Accumulator(options.source, options.rules(), start, self._now_s(), self.next_number)
         try:

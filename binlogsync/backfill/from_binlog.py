@@ -14,9 +14,17 @@ import pyarrow as pa
 
 from binlogsync.backfill.ranges import Span
 from binlogsync.backfill.reading import Part
-from binlogsync.binlog.reader import BinlogReader, ReaderOptions, Stretch
+from binlogsync.binlog.reader import BinlogReader, Stretch
 from binlogsync.errors import SourceError
-from binlogsync.mysql import BinlogDump, MySQLConfig, ReadAhead, ServerInfo, inspect_server, raise_server_error
+from binlogsync.mysql import (
+    BinlogDump,
+    MySQLConfig,
+    ReadAhead,
+    ServerInfo,
+    inspect_server,
+    raise_server_error,
+    reader_options,
+)
 from binlogsync.position import BinlogPosition
 from binlogsync.stream import StreamBatch
 
@@ -40,9 +48,7 @@ class BinlogRange:
             return
         info = inspect_server(self._config)
         start = span.start.at_boundary().to_read()
-        options = ReaderOptions(
-            info.server_uuid, info.server_id, mariadb=info.flavor == "mariadb", captures=self._captures
-        )
+        options = reader_options(self._config, info, self._captures)
         reader = BinlogReader(options, replace(start, server_uuid=info.server_uuid))
         way = _Way(info, span)
         with BinlogDump(self._config, start, blocking=False, info=info) as dump, ReadAhead(dump) as ahead:

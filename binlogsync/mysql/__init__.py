@@ -9,9 +9,9 @@
 Bytes are not looked into here, but for event headers where a position is searched.
 """
 
-from binlogsync.mysql.altered import LogAhead
 from binlogsync.mysql.config import TLS, MySQLConfig, connect
 from binlogsync.mysql.declared import declared_by
+from binlogsync.mysql.decoding import reader_options
 from binlogsync.mysql.dump import BinlogDump
 from binlogsync.mysql.preflight import Finding, check, preflight
 from binlogsync.mysql.readahead import Chunk, ReadAhead
@@ -26,7 +26,6 @@ __all__ = [
     "BinlogFile",
     "Chunk",
     "Finding",
-    "LogAhead",
     "MySQLConfig",
     "ReadAhead",
     "ServerInfo",
@@ -38,6 +37,7 @@ __all__ = [
     "parse_start",
     "preflight",
     "raise_server_error",
+    "reader_options",
     "resolve_start",
     "validate",
 ]

@@ -12,7 +12,7 @@ from binlogsync.change import RowChange
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.errors import DecodeError
 from binlogsync.flush import Flush
-from binlogsync.mysql import TLS, BinlogDump, LogAhead, MySQLConfig, declared_by, inspect_server
+from binlogsync.mysql import TLS, BinlogDump, MySQLConfig, inspect_server, reader_options
 from binlogsync.position import Checkpoint
 
 Captures = Callable[[str, str], bool]
@@ -79,15 +79,7 @@ def everything(database: str, table: str) -> bool:
 def options_of(server: DatabaseServer, captures: Captures = everything) -> ReaderOptions:
     """For a reader of this server's binlog."""
     config = config_of(server)
-    info = inspect_server(config)
-    return ReaderOptions(
-        info.server_uuid,
-        info.server_id,
-        mariadb=info.flavor == "mariadb",
-        captures=captures,
-        declared=declared_by(config),
-        altered=LogAhead(config, info.server_uuid),
-    )
+    return reader_options(config, inspect_server(config), captures)
 
 
 def decode(raw: bytes, options: ReaderOptions, start: Checkpoint, cuts: Iterable[int] = ()) -> Decoded:
