@@ -248,7 +248,7 @@ def build_schema_batch(
 
 def build_batch(
     schema: TableSchema,
-    ops: Sequence[Op],
+    ops: Sequence[Op] | pa.DictionaryArray,
     images: tuple[pa.StructArray, pa.StructArray],
     source: Mapping[str, pa.Array | Sequence[object]],
     server: tuple[str, int],
@@ -258,7 +258,9 @@ def build_batch(
 
     Sequences are converted; Arrow arrays of the right type are taken as they are.
     """
-    arrays: list[pa.Array] = [pa.array(ops, pa.string()).dictionary_encode().cast(OP_TYPE), *images]
+    if not isinstance(ops, pa.DictionaryArray):
+        ops = pa.array(ops, pa.string()).dictionary_encode().cast(OP_TYPE)
+    arrays: list[pa.Array] = [ops, *images]
     for item in SOURCE_FIELDS:
         values = source[item.name]
         if not isinstance(values, pa.Array):

@@ -43,7 +43,7 @@ def one(op: str, before: dict[str, object] | None, after: dict[str, object] | No
     for image in (before, after):
         names = tuple(image) if image is not None else None
         images.append(pa.array([image], SMALL.image_type(names)))
-    batch = build_batch(SMALL, [op], (images[0], images[1]), ONE_PLACE, (SERVER_UUID, SERVER_ID))  # type: ignore[list-item]
+    batch = build_batch(SMALL, [op], (images[0], images[1]), ONE_PLACE, (SERVER_UUID, SERVER_ID))
     return next(batch.changes())
 
 

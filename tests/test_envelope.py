@@ -48,7 +48,7 @@ def _batch(changes: list[tuple[str, Any, Any]], schema: TableSchema = SCHEMA, **
         "seq": list(range(count)),
     }
     server = more.get("server", ("mariadb:7", 7))
-    return build_batch(schema, [c[0] for c in changes], (images[0], images[1]), source, server)  # type: ignore[misc]
+    return build_batch(schema, [c[0] for c in changes], (images[0], images[1]), source, server)
 
 
 def _same(one: ChangeBatch, other: ChangeBatch) -> None:

@@ -297,7 +297,7 @@ class Assembler:
     def _batch(self, layout: Layout, part: Decoded, source: dict[str, pa.Array]) -> ChangeBatch | None:
         if not layout.captured or not len(part.ops):
             return None
-        ops = pa.DictionaryArray.from_arrays(pa.array(part.ops), _OP_NAMES).cast(OP_TYPE)
+        ops = pa.DictionaryArray.from_arrays(pa.array(part.ops, OP_TYPE.index_type), _OP_NAMES, safe=False)
         return build_batch(layout.schema, ops, part.images, source, self._server, part.impossible)
 
     def _statements(self, statements: tuple[SchemaChange, ...], first_seq: int) -> list[ChangeBatch]:

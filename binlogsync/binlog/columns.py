@@ -224,7 +224,7 @@ def build_array(column: Column, written: Written) -> pa.Array:
         return pa.Array.from_buffers(target, written.length, [written.validity(), bits], written.nulls)
     if pa.types.is_string(target) or pa.types.is_binary(target):
         array = pa.Array.from_buffers(target, written.length, written.strings(), written.nulls)
-        if written.target[rows.HIGH]:
+        if written.target[rows.DOUBTFUL]:
             array.validate(full=True)
         return array
     buffers = written.buffers(target.bit_width // 8)

@@ -20,7 +20,7 @@ from numba.core.base import BaseContext
 from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 
-from binlogsync.binlog.memory import KERNEL, load_u8, load_u64
+from binlogsync.binlog.memory import INNER, KERNEL, load_u8, load_u64
 
 _POLYNOMIAL = 0xEDB88320
 _PAIR = types.UniTuple(types.uint64, 2)
@@ -104,7 +104,7 @@ _multiply: Any = intrinsic(_multiply_code)
 _fold: Any = intrinsic(_fold_code)
 
 
-@njit("uint64(uint64, intp, intp, uint32[:,::1])", **KERNEL)
+@njit("uint64(uint64, intp, intp, uint32[:,::1])", **INNER)
 def _by_table(crc, address, size, tables):  # type: ignore[no-untyped-def]
     """Go on from an inverted CRC over `size` bytes."""
     mask = types.uint64(0xFF)
@@ -164,7 +164,7 @@ def _with_instruction(crc, address, size):  # type: ignore[no-untyped-def]
 
 
 HAS_INSTRUCTION = bool(binding.get_host_cpu_features().get("pclmul"))
-_folded = njit("Tuple((uint64, int64))(uint64, intp, intp)", **KERNEL)(
+_folded = njit("Tuple((uint64, int64))(uint64, intp, intp)", **INNER)(
     _with_instruction if HAS_INSTRUCTION else _without_instruction
 )
 

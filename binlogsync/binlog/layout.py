@@ -58,10 +58,12 @@ class Side:
     least: int = field(init=False)
     widths: tuple[int, ...] = field(init=False)
     kernel: rows.ImageReading = field(init=False)
+    dates: int = field(init=False)
 
     def __post_init__(self) -> None:
         sizes = [int(how[rows.SIZE]) for how, c in zip(self.reading, self.columns, strict=True) if not c.nullable]
         object.__setattr__(self, "least", max(1, (len(self.columns) + 7) // 8 + sum(sizes)))
+        object.__setattr__(self, "dates", int(np.isin(self.reading[:, rows.CODE], rows.DATES).sum()))
         object.__setattr__(self, "widths", tuple(value_width(tuple(how)) for how in self.reading.tolist()))
         object.__setattr__(self, "kernel", rows.ImageReading(self.reading, np.array(self.widths, np.int64)))
 
@@ -190,8 +192,7 @@ class Layout:
 
     def _notes(self, count: int) -> int:
         """Bytes for the impossible dates that `count` rows may hold."""
-        dates = sum(int(np.isin(side.reading[:, rows.CODE], rows.DATES).sum()) for side in self.sides)
-        return piece(32 * count * dates + 8)
+        return piece(32 * count * (self.sides[0].dates + self.sides[1].dates) + 8)
 
     def _texts(self, impossible: npt.NDArray[np.int64], count: int) -> Impossible:
         """Impossible dates as MySQL prints them, by image and column."""

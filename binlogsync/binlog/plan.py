@@ -18,7 +18,7 @@ import numpy.typing as npt
 from numba import njit, types
 
 from binlogsync.binlog.frames import Part
-from binlogsync.binlog.memory import KERNEL, copy, load_i64, load_u8, load_u16, load_u32, load_u48, same
+from binlogsync.binlog.memory import INNER, KERNEL, copy, load_i64, load_u8, load_u16, load_u32, load_u48, same
 
 TABLE_IDS = 1 << 16  # table ids count up, so that their low bits tell apart the last 65,536
 NO_TABLE = 0xFFFFFF  # the row event that only ends a statement
@@ -135,7 +135,7 @@ class Tables:
         self.slots.fill(-1)
 
 
-@njit("boolean(intp, intp)", **KERNEL)
+@njit("boolean(intp, intp)", **INNER)
 def all_bits(address, count):  # type: ignore[no-untyped-def]
     """True when the first `count` bits, lowest first, are set."""
     for i in range(count // 8):
@@ -153,7 +153,7 @@ def full_position(previous, low):  # type: ignore[no-untyped-def]
     return pos if pos >= previous else pos + 0x100000000
 
 
-@njit("int64(uint8)", **KERNEL)
+@njit("int64(uint8)", **INNER)
 def _operation(code):  # type: ignore[no-untyped-def]
     """What a row event does: 0 create, 1 update, 2 delete."""
     if code == 39:
@@ -169,7 +169,7 @@ _ROWS = "int64[::1], int64[::1], int32[::1], int64[::1], int64[::1], int8[::1]"
 _TABLES = "int32[::1], intp, int64[::1], int64[::1], int32[::1], int64[::1]"
 
 
-@njit("int64(intp, int64, uint8[:,::1], int64, int64)", **KERNEL)
+@njit("int64(intp, int64, uint8[:,::1], int64, int64)", **INNER)
 def _find_key(address, size, keys, count, last):  # type: ignore[no-untyped-def]
     """Number of the key whose bytes these are, or -1; most events carry the key of the event before."""
     if last < count and same(address, keys[last:].ctypes.data, size):

@@ -17,6 +17,8 @@ import numpy.typing as npt
 from numba import njit, types
 
 from binlogsync.binlog.memory import (
+    INLINED,
+    INNER,
     KERNEL,
     load_i64,
     store_i32,
@@ -37,9 +39,9 @@ BYTES, TEXT, PADDED, RECODED, SKIP_BYTES = range(20, 25)
 CODE, A, B, SIZE = range(4)
 
 # Columns of a target table: address of the values (or bytes of strings), address of the int32 offsets, address of a
-# byte a row that is 1 for NULL, bytes of strings used so far, NULLs so far, 1 when a TEXT had a byte above 0x7f. The
+# byte a row that is 1 for NULL, bytes of strings used so far, NULLs so far, 1 when a TEXT may be no UTF-8. The
 # memory may hold anything: of each row everything is written.
-VALUES, OFFSETS, NULL_FLAGS, USED, NULLS, HIGH = range(6)
+VALUES, OFFSETS, NULL_FLAGS, USED, NULLS, DOUBTFUL = range(6)
 
 WIDTHS = {COPY1: 1, COPY2: 2, COPY4: 4, COPY8: 8, INT24: 4, YEAR: 2, BIT: 8, ENUM: 2, SET: 8}
 WIDTHS |= {DATE: 4, TIME: 8, DATETIME: 8, TIMESTAMP: 8, OLD_TIME: 8, OLD_DATETIME: 8, OLD_TIMESTAMP: 8}
@@ -90,7 +92,7 @@ _READING, _TARGET, _STEPS, _PLACES, _COLUMNS = range(5)
 _STRIDE, _LIMIT, _NOTHING, _MONTHS, _RECODING, _WRONG, _NOTES = range(7)
 
 
-@njit("int64(intp, int64, intp, intp, intp)", **KERNEL)
+@njit("int64(intp, int64, intp, intp, intp)", **INNER)
 def _flag_nulls(places, count, nothing, flags, target):  # type: ignore[no-untyped-def]
     """A byte a row that is 1 for NULL; returns how many are."""
     found = types.int64(0)
@@ -102,7 +104,7 @@ def _flag_nulls(places, count, nothing, flags, target):  # type: ignore[no-untyp
     return found
 
 
-@njit("int64(int64, intp, int64, int64, intp, intp, intp)", **KERNEL)
+@njit("int64(int64, intp, int64, int64, intp, intp, intp)", **INNER)
 def _temporal(code, places, count, row, how, out, shared):  # type: ignore[no-untyped-def]
     """A column of dates or times; returns how many are impossible."""
     values, fsp = load_i64(out), load_i64(how + 8 * A)
@@ -126,7 +128,7 @@ def _temporal(code, places, count, row, how, out, shared):  # type: ignore[no-un
     return types.int64(0)
 
 
-@njit("void(int64, int64, intp, int64, int64, int64, intp, intp, intp)", **KERNEL)
+@njit("void(int64, int64, intp, int64, int64, int64, intp, intp, intp)", **INNER)
 def _note_impossible(side, k, places, row, found, code, how, out, shared):  # type: ignore[no-untyped-def]
     """Make impossible dates NULL, and add them to the list whose length stands in front of it."""
     wrong, notes = load_i64(shared + 8 * _WRONG), load_i64(shared + 8 * _NOTES)
@@ -151,7 +153,7 @@ def _note_impossible(side, k, places, row, found, code, how, out, shared):  # ty
     store_i64(out + 8 * NULLS, load_i64(out + 8 * NULLS) + found)
 
 
-@njit("int64(int64, intp, int64, int64, intp, intp, intp)", **KERNEL)
+@njit("int64(int64, intp, int64, int64, intp, intp, intp)", **INNER)
 def _strings(code, places, count, row, how, out, shared):  # type: ignore[no-untyped-def]
     """A column of strings; returns -1, or the row with a value longer than its column."""
     target, used, prefix = load_i64(out), load_i64(out + 8 * USED), load_i64(how + 8 * SIZE)
@@ -166,13 +168,13 @@ def _strings(code, places, count, row, how, out, shared):  # type: ignore[no-unt
         done = text.recoded_strings(places, count, prefix, limit, target, ends, used, table)
     else:
         done = text.strings(places, count, prefix, limit, target, ends, used)
-        if code == TEXT and not text.is_ascii(target + used, done - used):
-            store_i64(out + 8 * HIGH, 1)
+        if code == TEXT and not text.are_utf8(target, used, done, ends, count):
+            store_i64(out + 8 * DOUBTFUL, 1)
     store_i64(out + 8 * USED, done)
     return types.int64(-1)
 
 
-@njit("void(int64, intp, int64, int64, intp, intp, intp)", **KERNEL)
+@njit("void(int64, intp, int64, int64, intp, intp, intp)", **INNER)
 def _fixed(code, places, count, row, how, out, shared):  # type: ignore[no-untyped-def]
     """A column of numbers of fixed width, none of which can be wrong."""
     values, size = load_i64(out), load_i64(how + 8 * SIZE)
@@ -190,7 +192,7 @@ def _fixed(code, places, count, row, how, out, shared):  # type: ignore[no-untyp
         labels.sets(places, count, values + 8 * row, size)
 
 
-@njit("UniTuple(int64, 3)(int64, intp, int64, int64, intp)", **KERNEL)
+@njit("UniTuple(int64, 3)(int64, intp, int64, int64, intp)", **INNER)
 def _read_block(side, image, count, row, shared):  # type: ignore[no-untyped-def]
     """Read the `count` values of each column whose places are known, to the rows from `row` on.
 
@@ -225,7 +227,7 @@ def _read_block(side, image, count, row, shared):  # type: ignore[no-untyped-def
     return types.int64(0), types.int64(0), types.int64(0)
 
 
-@njit("void(intp, int64, int64, intp)", **KERNEL)
+@njit("void(intp, int64, int64, intp)", **INNER)
 def _fill_absent(image, count, row, widths):  # type: ignore[no-untyped-def]
     """Rows whose operation has not this image: zeros, strings of no bytes, and no NULL."""
     for k in range(load_i64(image + 8 * _COLUMNS)):
@@ -245,7 +247,7 @@ def _fill_absent(image, count, row, widths):  # type: ignore[no-untyped-def]
                 store_i32(load_i64(out + 8 * OFFSETS) + 4 * r, used)
 
 
-@njit("void(intp, intp, int64, int64, intp)", **KERNEL)
+@njit("void(intp, intp, int64, int64, intp)", **INNER)
 def _locate_missing(image, ops, lacking, count, shared):  # type: ignore[no-untyped-def]
     """Places for the rows of a block whose operation, `lacking`, has not this image."""
     stride, nothing = load_i64(shared + 8 * _STRIDE), load_i64(shared + 8 * _NOTHING)
@@ -255,7 +257,7 @@ def _locate_missing(image, ops, lacking, count, shared):  # type: ignore[no-unty
             locate_absent(load_i64(image + 8 * _COLUMNS), places, stride, nothing)
 
 
-@njit("UniTuple(int64, 4)(intp, intp, intp, int64, int64, intp)", **KERNEL)
+@njit(**INLINED)
 def _finish_block(images, ops, widths, count, row, shared):  # type: ignore[no-untyped-def]
     """Read both images of the rows of a block; returns (Status, row in the block, image, column)."""
     for side in range(2):

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-from numba import njit
+from numba import njit, types
 
-from binlogsync.binlog.memory import KERNEL
+from binlogsync.binlog.memory import KERNEL, copy
 from binlogsync.binlog.plan import RowEvents, Transactions
 from binlogsync.change import TIME_TYPE
 from binlogsync.flush import Run
 
 Longs = npt.NDArray[np.int64]
+_MOST_DIGITS = 20
 
 
 @njit(
@@ -45,6 +45,38 @@ def _spread(  # type: ignore[no-untyped-def]
             o_order[at] = seq - first_seq[t]
             o_seq[at] = seq
             at += 1
+
+
+@njit(
+    types.void(
+        types.int32[::1],
+        types.int64[::1],
+        types.Array(types.uint8, 1, "C", readonly=True),
+        types.int64[::1],
+        types.int32[::1],
+        types.uint8[::1],
+    ),
+    **KERNEL,
+)
+def _write_gtids(keys, numbers, prefixes, sizes, ends, data):  # type: ignore[no-untyped-def]
+    """Each key's prefix and the number; nothing where the key is below 0."""
+    at = types.int64(0)
+    for t in range(len(keys)):
+        key = keys[t]
+        if key >= 0:
+            copy(data.ctypes.data + at, prefixes.ctypes.data + sizes[:key].sum(), sizes[key])
+            at += sizes[key]
+            left = numbers[t]
+            digits = 1
+            while left >= 10:
+                left //= 10
+                digits += 1
+            left = numbers[t]
+            for d in range(at + digits - 1, at - 1, -1):
+                data[d] = 48 + left % 10
+                left //= 10
+            at += digits
+        ends[t + 1] = at
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +117,10 @@ class Sources:
             events, self.counts, self.first_row, rows.transaction, rows.pos, self.first_seq, self.seqs, chosen.begin,
             chosen.ts_us, ts_us, gtid, pos, row, begin, order, seq,
         )  # fmt: skip
-        files = pa.DictionaryArray.from_arrays(pa.array(np.zeros(total, np.int32)), pa.array([self.file]))
+        files = pa.DictionaryArray.from_arrays(pa.array(np.zeros(total, np.int32)), pa.array([self.file]), safe=False)
         return {
             "ts_us": _fixed(ts_us, TIME_TYPE),
-            "gtid": pa.DictionaryArray.from_arrays(_fixed(gtid, pa.int32()), gtids),
+            "gtid": pa.DictionaryArray.from_arrays(_fixed(gtid, pa.int32()), gtids, safe=False),
             "file": files,
             "pos": _fixed(pos, pa.uint64()),
             "row": _fixed(row, pa.uint32()),
@@ -99,10 +131,16 @@ class Sources:
 
     def gtid_texts(self) -> pa.Array:
         """The GTID of each transaction as the server writes it; NULL for one that has none."""
-        keys = self.transactions.key[: self.count]
-        prefixes = pa.array([*self.names, None], pa.string()).take(pa.array(np.where(keys < 0, len(self.names), keys)))
-        numbers = pa.array(self.transactions.number[: self.count]).cast(pa.string())
-        return pc.binary_join_element_wise(prefixes, numbers, "-" if self.mariadb else ":")
+        keys, numbers = self.transactions.key[: self.count], self.transactions.number[: self.count]
+        encoded = [f"{name}{'-' if self.mariadb else ':'}".encode() for name in self.names]
+        sizes = np.array([len(prefix) for prefix in encoded], np.int64)
+        prefixes = np.frombuffer(b"".join(encoded) + bytes(8), np.uint8)
+        data = np.empty(self.count * (int(sizes.max(initial=0)) + _MOST_DIGITS), np.uint8)
+        ends = np.zeros(self.count + 1, np.int32)
+        _write_gtids(keys, numbers, prefixes, sizes, ends, data)
+        missing = int((keys < 0).sum())
+        validity = pa.py_buffer(np.packbits(keys >= 0, bitorder="little")) if missing else None
+        return pa.StringArray.from_buffers(self.count, pa.py_buffer(ends), pa.py_buffer(data), validity, missing)
 
     def runs(self) -> tuple[Run, ...]:
         """The transactions in runs of consecutive GTIDs."""

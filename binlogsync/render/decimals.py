@@ -6,13 +6,24 @@ import numpy as np
 import pyarrow as pa
 from numba import njit, types
 
-from binlogsync.render.fragments import KERNEL, MADE, R8, R32, Fragments, fixed_values, put_digits, put_null, validity
+from binlogsync.render.fragments import (
+    INNER,
+    KERNEL,
+    MADE,
+    R8,
+    R32,
+    Fragments,
+    fixed_values,
+    put_digits,
+    put_null,
+    validity,
+)
 
 _CHUNK = 1_000_000_000
 _ROOM = 84
 
 
-@njit("int64(uint32[::1], uint8[::1])", **KERNEL)
+@njit("int64(uint32[::1], uint8[::1])", **INNER)
 def _digits(limbs, digits):  # type: ignore[no-untyped-def]
     """Divides the number away, nine digits at a time, written from the end of `digits`; gives the place of the
     first.

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from numba import njit, types
 
+from binlogsync.binlog.memory import INNER as INNER
 from binlogsync.binlog.memory import KERNEL as KERNEL
 
 Bytes = npt.NDArray[np.uint8]
@@ -78,7 +79,7 @@ def text_values(array: pa.Array) -> tuple[Bytes, npt.NDArray[np.int32]]:
     return (np.frombuffer(data, np.uint8) if data is not None and data.size else np.empty(0, np.uint8)), own
 
 
-@njit("int64(uint8[::1], int64)", **KERNEL)
+@njit("int64(uint8[::1], int64)", **INNER)
 def put_null(out, at):  # type: ignore[no-untyped-def]
     """Writes null; gives the place behind it."""
     out[at] = 110
@@ -88,7 +89,7 @@ def put_null(out, at):  # type: ignore[no-untyped-def]
     return at + 4
 
 
-@njit("int64(uint8[::1], int64, int64, int64)", **KERNEL)
+@njit("int64(uint8[::1], int64, int64, int64)", **INNER)
 def put_digits(out, at, number, count):  # type: ignore[no-untyped-def]
     """Writes a number that is not negative with exactly `count` digits; gives the place behind it."""
     for place in range(count - 1, -1, -1):

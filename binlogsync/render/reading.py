@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numba import njit, types
 
 from binlogsync.errors import WireError
-from binlogsync.render.fragments import KERNEL, R8, RI32, W8, W64, text_values, validity
+from binlogsync.render.fragments import INNER, KERNEL, R8, RI32, W8, W64, text_values, validity
 from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, Column, arrow_type
 
 Values = Sequence[Any]
@@ -25,7 +25,7 @@ RAW_TYPES = frozenset({"float", "double", "vector", "json"})
 """Types whose JSON text is read as it is: numbers' own digits, a document's own blanks."""
 
 
-@njit(types.int64(R8, types.int64, types.int64), **KERNEL)
+@njit(types.int64(R8, types.int64, types.int64), **INNER)
 def _number(data, start, stop):  # type: ignore[no-untyped-def]
     """Digits only; -1 for anything else."""
     value = 0
@@ -36,7 +36,7 @@ def _number(data, start, stop):  # type: ignore[no-untyped-def]
     return value if stop > start else -1
 
 
-@njit(types.int64(R8, types.int64), **KERNEL)
+@njit(types.int64(R8, types.int64), **INNER)
 def _day(data, at):  # type: ignore[no-untyped-def]
     """Days since 1970 of the ten bytes YYYY-MM-DD, or a value below any date when they are no day of the calendar."""
     none = -(2**62)
@@ -54,7 +54,7 @@ def _day(data, at):  # type: ignore[no-untyped-def]
     return era * 146097 + year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year - 719468
 
 
-@njit(types.int64(R8, types.int64, types.int64, types.int64), **KERNEL)
+@njit(types.int64(R8, types.int64, types.int64, types.int64), **INNER)
 def _clock(data, at, stop, hour_digits):  # type: ignore[no-untyped-def]
     """Microseconds of HH:MM:SS with a fraction of 0 to 6 digits, or -1."""
     colon = at + hour_digits

@@ -8,13 +8,24 @@ import numpy as np
 import pyarrow as pa
 from numba import njit, types
 
-from binlogsync.render.fragments import KERNEL, MADE, R8, R64, Fragments, fixed_values, put_digits, put_null, validity
+from binlogsync.render.fragments import (
+    INNER,
+    KERNEL,
+    MADE,
+    R8,
+    R64,
+    Fragments,
+    fixed_values,
+    put_digits,
+    put_null,
+    validity,
+)
 
 _DAY_US = 86_400_000_000
 _ROOM = 32
 
 
-@njit("int64(uint8[::1], int64, int64)", **KERNEL)
+@njit("int64(uint8[::1], int64, int64)", **INNER)
 def _put_date(out, at, days):  # type: ignore[no-untyped-def]
     """YYYY-MM-DD of a day since 1970, in the calendar that MySQL extends backwards; years begin in March inside."""
     shifted = days + 719468
@@ -33,7 +44,7 @@ def _put_date(out, at, days):  # type: ignore[no-untyped-def]
     return put_digits(out, at + 1, day, 2)
 
 
-@njit("int64(uint8[::1], int64, int64, int64, int64)", **KERNEL)
+@njit("int64(uint8[::1], int64, int64, int64, int64)", **INNER)
 def _put_time(out, at, hours, rest_us, fsp):  # type: ignore[no-untyped-def]
     """HH:MM:SS and the fraction; `rest_us` is what is left of the hour."""
     at = put_digits(out, at, hours, 3 if hours > 99 else 2)

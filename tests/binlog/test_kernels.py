@@ -6,15 +6,17 @@ import zlib
 from calendar import monthrange
 from datetime import date, datetime, timedelta
 from decimal import Decimal, localcontext
+from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from binlogsync.binlog.crc import TABLES, crc32
 from binlogsync.binlog.places import NOTHING
-from binlogsync.binlog.types import temporal, text
+from binlogsync.binlog.types import labels, temporal, text
 from binlogsync.binlog.types.decimals import decimal, decimal_size, decimal_text
 from binlogsync.binlog.types.decimals import decimals as decimals_
 from binlogsync.binlog.types.jsonb import double_text
@@ -271,3 +273,62 @@ def test_a_column_is_recoded_as_its_values_are(charset: str) -> None:
         expected = ["" if value is None else text.decode_text(value, charset) for value in chosen]
         assert target[:used].tobytes() == "".join(expected).encode()
         assert ends.tolist() == np.cumsum([len(value.encode()) for value in expected]).tolist()
+
+
+@given(
+    st.lists(st.text(max_size=12) | st.text("aé€🐳", max_size=12), max_size=8),
+    st.integers(0, 200),
+    st.integers(0, 255) | st.none(),
+)
+def test_what_is_no_utf8_is_told(values: list[str], at: int, byte: int | None) -> None:
+    encoded = [value.encode() for value in values]
+    data = as_array(b"".join(encoded) + bytes(8))
+    used = len(data) - 8
+    if byte is not None and used:
+        data[at % used] = byte
+    ends = np.cumsum([len(value) for value in encoded]).astype(np.int32)
+    got = text.are_utf8(address(data), 0, used, address(ends), len(values))
+    bounds = [0, *ends.tolist()]
+    assert got == all(is_utf8(data[a:b].tobytes()) for a, b in pairwise(bounds))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\xc0\x80", b"\xe0\x9f\xbf", b"\xed\xa0\x80", b"\xf0\x8f\xbf\xbf", b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80"]
+    + [b"\xed\x9f\xbf", b"\xf4\x8f\xbf\xbf", b"\xe2\x82", b"\xf0\x9f\x90", b"\x80", b"a\xc3\xa9b" * 9],
+)
+def test_utf8_at_its_limits(data: bytes) -> None:
+    ends = np.array([len(data)], np.int32)
+    assert text.are_utf8(address(as_array(data)), 0, len(data), address(ends), 1) == is_utf8(data)
+
+
+def is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@given(st.integers(1, 64), st.data())
+def test_sets_are_their_labels_in_order(count: int, data: st.DataObject) -> None:
+    names = tuple(f"label {k}"[: k % 9] + f"{k}" * (1 + 40 * (k % 5 == 4)) for k in range(count))
+    masks = data.draw(st.lists(st.integers(0, 2**count - 1), max_size=600 if count < 9 else 20))
+    array = labels.set_array(np.array(masks, np.uint64), names, None, 0)
+    array.validate(full=True)
+    assert array.to_pylist() == [[names[k] for k in range(count) if mask >> k & 1] for mask in masks]
+
+
+def test_a_set_member_without_a_label_is_refused() -> None:
+    with pytest.raises(ValueError, match="no label"):
+        labels.set_array(np.array([0, 4], np.uint64), ("a", "b"), None, 0)
+
+
+@pytest.mark.parametrize("names", [("a", "b", "c"), ("a", "", "c"), tuple(f"n{k}" for k in range(40000))])
+def test_enums_are_their_labels(names: tuple[str, ...]) -> None:
+    numbers = np.array([1, 3, labels.INVALID, 0, 2, len(names)], np.uint16)
+    array = labels.enum_array(numbers, names, pa.py_buffer(b"\x37"), 1)
+    array.validate(full=True)
+    assert array.to_pylist() == [names[0], names[2], "", None, names[1], names[-1]]
+    with pytest.raises(ValueError, match="no label"):
+        labels.enum_array(np.array([len(names) + 1], np.uint16), names, None, 0)

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit, types
 
 from binlogsync.binlog.memory import (
+    INNER,
     KERNEL,
     load_be16,
     load_be24,
@@ -33,7 +34,7 @@ def decimal_size(precision: int, scale: int) -> int:
     )  # 4 bytes for nine digits
 
 
-@njit("uint64(intp, intp, boolean, boolean)", **KERNEL)
+@njit("uint64(intp, intp, boolean, boolean)", **INNER)
 def _group(source, size, first, negative):  # type: ignore[no-untyped-def]
     """One group of digits, most significant byte first; `first` marks the group that holds the sign bit."""
     value = types.uint64(0)
@@ -47,7 +48,7 @@ def _group(source, size, first, negative):  # type: ignore[no-untyped-def]
     return value
 
 
-@njit("void(intp, intp, uint64, uint64)", **KERNEL)
+@njit("void(intp, intp, uint64, uint64)", **INNER)
 def _multiply_add(target, width, factor, summand):  # type: ignore[no-untyped-def]
     """The number of `width` bytes at `target` times `factor` plus `summand`, both below 2^32."""
     carry = summand
@@ -57,7 +58,7 @@ def _multiply_add(target, width, factor, summand):  # type: ignore[no-untyped-de
         carry = product >> types.uint64(32)
 
 
-@njit("void(intp, intp)", **KERNEL)
+@njit("void(intp, intp)", **INNER)
 def _negate(target, width):  # type: ignore[no-untyped-def]
     """The two's complement of the number of `width` bytes at `target`."""
     carry = types.uint64(1)
@@ -67,13 +68,13 @@ def _negate(target, width):  # type: ignore[no-untyped-def]
         carry = types.uint64(1) if carry == 1 and value == 0 else types.uint64(0)
 
 
-@njit("int64(int64)", **KERNEL)
+@njit("int64(int64)", **INNER)
 def _group_size(digits):  # type: ignore[no-untyped-def]
     """Bytes of a group of 1 to 9 digits."""
     return (digits + 1) >> 1 if digits < 7 else 4
 
 
-@njit("uint64(int64)", **KERNEL)
+@njit("uint64(int64)", **INNER)
 def _power(digits):  # type: ignore[no-untyped-def]
     """10 to the power of 0 to 9."""
     power = types.uint64(1)
@@ -126,7 +127,7 @@ def decimal(target, width, source, precision, scale):  # type: ignore[no-untyped
     return True
 
 
-@njit("uint64(intp, int64, uint64)", **KERNEL)
+@njit("uint64(intp, int64, uint64)", **INNER)
 def _digits(source, size, flip):  # type: ignore[no-untyped-def]
     """A group of 0 to 4 bytes, most significant first, with the bits of `flip` inverted."""
     if size == 4:
@@ -142,7 +143,7 @@ def _digits(source, size, flip):  # type: ignore[no-untyped-def]
     return value ^ (flip >> types.uint64(64 - 8 * size))
 
 
-@njit("Tuple((int64, int64))(int64, int64, int64)", **KERNEL)
+@njit("Tuple((int64, int64))(int64, int64, int64)", **INNER)
 def _shape(precision, scale, number):  # type: ignore[no-untyped-def]
     """Bytes and digits of the group `number`, 0 to 2, of a DECIMAL of 18 digits at most; (0, 0) for one that is not."""
     whole, part = precision - scale, scale
@@ -156,7 +157,7 @@ def _shape(precision, scale, number):  # type: ignore[no-untyped-def]
     return (_group_size(digits) if digits < 9 else types.int64(4)), digits
 
 
-@njit("int64(intp, int64, intp, intp, int64, int64)", **KERNEL)
+@njit("int64(intp, int64, intp, intp, int64, int64)", **INNER)
 def _short_decimals(places, count, nothing, target, precision, scale):  # type: ignore[no-untyped-def]
     """Decimals of 18 digits at most: three groups; see `decimals`."""
     size_a, digits_a = _shape(precision, scale, 0)

@@ -11,13 +11,27 @@ import numpy.typing as npt
 import pyarrow as pa
 from numba import njit, types
 
-from binlogsync.binlog.memory import KERNEL, load_i64, load_u8, load_u16, store_u16, store_u64
+from binlogsync.binlog.memory import (
+    INNER,
+    KERNEL,
+    copy,
+    copy64,
+    load_i32,
+    load_i64,
+    load_u8,
+    load_u16,
+    lowest_bit,
+    store_i32,
+    store_u16,
+    store_u64,
+)
 from binlogsync.schema import MANY_LABELS
 
 INVALID = 0xFFFF
+_FEW_LABELS = 8
 
 
-@njit("void(intp, int64, intp, intp, int64)", **KERNEL)
+@njit("void(intp, int64, intp, intp, int64)", **INNER)
 def enums(places, count, nothing, target, size):  # type: ignore[no-untyped-def]
     """ENUM: numbers of one or two bytes; 0 is written as INVALID, so that 0 remains what no value holds."""
     for r in range(count):
@@ -27,7 +41,7 @@ def enums(places, count, nothing, target, size):  # type: ignore[no-untyped-def]
         store_u16(target + 2 * r, types.uint16(INVALID) if is_invalid else number)
 
 
-@njit("void(intp, int64, intp, int64)", **KERNEL)
+@njit("void(intp, int64, intp, int64)", **INNER)
 def sets(places, count, target, size):  # type: ignore[no-untyped-def]
     """SET: a bit mask of one to eight bytes."""
     for r in range(count):
@@ -45,64 +59,120 @@ def enum_array(
 
     Raises ValueError for a number without a label.
     """
-    invalid = numbers == INVALID
-    codes = np.maximum(numbers.astype(np.int32) - 1, 0)
     names = list(labels)
-    if invalid.any():
+    most = int(numbers.max(initial=0))
+    if most == INVALID:
+        invalid = numbers == INVALID
+        most = int(numbers[~invalid].max(initial=0))
         if "" not in names:
             names.append("")
-        codes[invalid] = names.index("")
-    if len(codes) and int(codes.max()) >= max(len(names), 1):
-        raise ValueError(f"number {int(codes.max()) + 1} has no label, the type has {len(labels)}")
-    if len(labels) <= MANY_LABELS:
-        codes = codes.astype(np.int16)
-    indices = pa.Array.from_buffers(
-        pa.from_numpy_dtype(codes.dtype), len(codes), [validity, pa.py_buffer(codes)], nulls
+        numbers = np.where(invalid, np.uint16(names.index("") + 1), numbers)
+    if most > max(len(labels), 1):
+        raise ValueError(f"number {most} has no label, the type has {len(labels)}")
+    codes = numbers - (numbers > 0)
+    indices = codes.view(np.int16) if len(labels) <= MANY_LABELS else codes.astype(np.int32)
+    array = pa.Array.from_buffers(
+        pa.from_numpy_dtype(indices.dtype), len(indices), [validity, pa.py_buffer(indices)], nulls
     )
-    return pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string()))
+    return pa.DictionaryArray.from_arrays(array, pa.array(names, pa.string()), safe=False)
 
 
 def set_array(
     masks: npt.NDArray[np.uint64], labels: tuple[str, ...], validity: pa.Buffer | None, nulls: int
 ) -> pa.ListArray:
     """Bit masks (NULLs zero) to lists of labels; raises ValueError for a bit without a label."""
-    offsets = np.empty(len(masks) + 1, np.int32)
-    members = np.empty(int(_count(masks)), np.int32)
-    if not _spread(masks, len(labels), offsets, members):
+    if int(np.bitwise_or.reduce(masks)) >> len(labels):
         raise ValueError(f"a member number above {len(labels)} has no label")
-    values = pa.array(labels, pa.string()).take(pa.array(members))
-    return pa.Array.from_buffers(
-        pa.list_(pa.string()), len(masks), [validity, pa.py_buffer(offsets)], nulls, children=[values]
-    )
+    encoded = [label.encode() for label in labels]
+    sizes = np.array([len(label) for label in encoded], np.int64)
+    texts = np.frombuffer(b"".join(encoded) + bytes(8), np.uint8)
+    if len(labels) > _FEW_LABELS or len(masks) < 1 << len(labels):
+        offsets, ends, data = _spread(masks, sizes, texts)
+    else:
+        # Of a few labels every set there can be is put together once, and then copied.
+        offsets, ends, data = _repeat(masks, *_spread(np.arange(1 << len(labels), dtype=np.uint64), sizes, texts))
+    members = pa.StringArray.from_buffers(int(offsets[-1]), pa.py_buffer(ends), pa.py_buffer(data))
+    places = [validity, pa.py_buffer(offsets)]
+    return pa.Array.from_buffers(pa.list_(pa.string()), len(masks), places, nulls, children=[members])
 
 
-@njit("int64(uint64[::1])", **KERNEL)
-def _count(masks):  # type: ignore[no-untyped-def]
-    """Members of all sets together."""
-    total = types.int64(0)
+_BYTES = types.Array(types.uint8, 1, "C", readonly=True)
+_MASKS, _NUMBERS = types.uint64[::1], types.int64[::1]
+_LISTS = types.Tuple((types.int32[::1], types.int32[::1], types.uint8[::1]))
+
+
+@njit(_LISTS(_MASKS, _NUMBERS, _BYTES), **KERNEL)
+def _spread(masks, sizes, texts):  # type: ignore[no-untyped-def]
+    """(where each set's members begin, where each member's label ends, the labels); `texts` are all labels, end to end.
+
+    `ends` has eight numbers and the labels 64 bytes more than are used, for _repeat.
+    """
+    begins = np.cumsum(sizes) - sizes
+    count, size = types.int64(0), types.int64(0)
     for mask in masks:
         left = mask
         while left:
+            size += sizes[lowest_bit(left)]
             left &= left - types.uint64(1)
-            total += 1
-    return total
-
-
-@njit("boolean(uint64[::1], int64, int32[::1], int32[::1])", **KERNEL)
-def _spread(masks, count, offsets, members):  # type: ignore[no-untyped-def]
-    """Write the numbers of each set's members, from 0; False at a bit that has no label."""
-    at = 0
+            count += 1
+    offsets, ends = np.empty(len(masks) + 1, np.int32), np.zeros(count + 9, np.int32)
+    data = np.zeros(size + 64, np.uint8)
+    member, at = types.int64(0), types.int64(0)
     for row in range(len(masks)):
-        offsets[row] = at
+        offsets[row] = member
         left = masks[row]
-        member = 0
         while left:
-            if left & types.uint64(1):
-                if member >= count:
-                    return False
-                members[at] = member
-                at += 1
-            left >>= types.uint64(1)
+            number = lowest_bit(left)
+            copy(data.ctypes.data + at, texts.ctypes.data + begins[number], sizes[number])
+            at += sizes[number]
             member += 1
-    offsets[len(masks)] = at
-    return True
+            ends[member] = at
+            left &= left - types.uint64(1)
+    offsets[len(masks)] = member
+    return offsets, ends, data
+
+
+@njit(_LISTS(_MASKS, types.int32[::1], types.int32[::1], types.uint8[::1]), **KERNEL)
+def _repeat(masks, offsets, ends, data):  # type: ignore[no-untyped-def]
+    """As _spread, out of what _spread made of every mask of up to eight bits."""
+    count, size = types.int64(0), types.int64(0)
+    for mask in masks:
+        count += offsets[mask + 1] - offsets[mask]
+        size += ends[offsets[mask + 1]] - ends[offsets[mask]]
+    o_offsets, o_ends = np.empty(len(masks) + 1, np.int32), np.empty(count + 9, np.int32)
+    o_data = np.empty(size + 64, np.uint8)
+    # All by address, and all loads before the stores: the compiler then does four at once.
+    source, target, texts, out = offsets.ctypes.data, o_ends.ctypes.data, data.ctypes.data, o_data.ctypes.data
+    member, at = types.int64(0), types.int64(0)
+    o_ends[0] = 0
+    for row in range(len(masks)):
+        o_offsets[row] = member
+        place = source + 4 * types.intp(masks[row])
+        first, last = types.int64(load_i32(place)), types.int64(load_i32(place + 4))
+        entry = ends.ctypes.data + 4 * first
+        begin = load_i32(entry)
+        size = types.int64(load_i32(entry + 4 * (last - first)) - begin)
+        moved = types.int32(at) - begin
+        k = types.int64(4)
+        while True:
+            e = (
+                load_i32(entry + 4 * k - 12),
+                load_i32(entry + 4 * k - 8),
+                load_i32(entry + 4 * k - 4),
+                load_i32(entry + 4 * k),
+            )
+            to = target + 4 * (member + k)
+            store_i32(to - 12, e[0] + moved)
+            store_i32(to - 8, e[1] + moved)
+            store_i32(to - 4, e[2] + moved)
+            store_i32(to, e[3] + moved)
+            if k >= last - first:
+                break
+            k += 4
+        copy64(out + at, texts + types.int64(begin))
+        for i in range(64, size, 64):
+            copy64(out + at + i, texts + types.int64(begin) + i)
+        member += last - first
+        at += size
+    o_offsets[len(masks)] = member
+    return o_offsets, o_ends, o_data

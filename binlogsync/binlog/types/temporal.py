@@ -12,6 +12,7 @@ import numpy.typing as npt
 from numba import njit, types
 
 from binlogsync.binlog.memory import (
+    INNER,
     KERNEL,
     load_be,
     load_be16,
@@ -48,7 +49,7 @@ def _month_table() -> npt.NDArray[np.int32]:
 MONTHS = _month_table()
 
 
-@njit("int64(intp, intp)", **KERNEL)
+@njit("int64(intp, intp)", **INNER)
 def fraction(source, fsp):  # type: ignore[no-untyped-def]
     """Microseconds from the (fsp + 1) // 2 bytes behind the whole seconds."""
     if fsp == 0:
@@ -108,13 +109,13 @@ def timestamps(places, count, nothing, target, wrong, fsp):  # type: ignore[no-u
     return found
 
 
-@njit("int64(intp)", **KERNEL)
+@njit("int64(intp)", **INNER)
 def packed_date(source):  # type: ignore[no-untyped-def]
     """DATE as `impossible_text` wants it."""
     return types.int64(load_u24(source)) << 40
 
 
-@njit("int64(intp, int64)", **KERNEL)
+@njit("int64(intp, int64)", **INNER)
 def packed_datetime(source, fsp):  # type: ignore[no-untyped-def]
     """DATETIME as `impossible_text` wants it: year, month and day, above 40 bits of microseconds."""
     packed = types.int64(load_be40(source)) - 0x8000000000
@@ -124,7 +125,7 @@ def packed_datetime(source, fsp):  # type: ignore[no-untyped-def]
     return ((((months // 13) << 9) | ((months % 13) << 5) | ((packed >> 17) & 31)) << 40) | micros
 
 
-@njit("int64(intp, intp)", **KERNEL)
+@njit("int64(intp, intp)", **INNER)
 def time(source, fsp):  # type: ignore[no-untyped-def]
     """TIME to microseconds, -838:59:59.999999 to 838:59:59.999999.
 

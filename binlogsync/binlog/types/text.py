@@ -11,9 +11,11 @@ import numpy.typing as npt
 from numba import njit, types
 
 from binlogsync.binlog.memory import (
+    INNER,
     KERNEL,
     copy,
     copy64,
+    load_i32,
     load_i64,
     load_u8,
     load_u32,
@@ -40,6 +42,50 @@ def is_ascii(source, size):  # type: ignore[no-untyped-def]
     return (seen & types.uint64(0x8080808080808080)) == 0
 
 
+@njit("int64(intp, int64)", **INNER)
+def _sequence(source, left):  # type: ignore[no-untyped-def]
+    """Bytes of the UTF-8 character of more than one byte at `source`, of `left` bytes; 0 when it is none."""
+    lead, second = load_u8(source), load_u8(source + 1) if left > 1 else types.uint8(0)
+    if lead < 0xC2 or lead > 0xF4 or second & 0xC0 != 0x80:
+        return types.int64(0)
+    if lead < 0xE0:
+        return types.int64(2)
+    if left < 3 or load_u8(source + 2) & 0xC0 != 0x80:
+        return types.int64(0)
+    if lead < 0xF0:
+        # Neither what fits into less bytes nor half of a surrogate pair.
+        bad = (lead == 0xE0 and second < 0xA0) or (lead == 0xED and second > 0x9F)
+        return types.int64(0 if bad else 3)
+    if left < 4 or load_u8(source + 3) & 0xC0 != 0x80:
+        return types.int64(0)
+    bad = (lead == 0xF0 and second < 0x90) or (lead == 0xF4 and second > 0x8F)
+    return types.int64(0 if bad else 4)
+
+
+@njit("boolean(intp, int64, int64, intp, int64)", **KERNEL)
+def are_utf8(target, first, last, ends, count):  # type: ignore[no-untyped-def]
+    """True when the bytes first..last-1 of `target` are UTF-8, and no string ends inside a character."""
+    if is_ascii(target + first, last - first):
+        return True
+    at = target + first
+    end = target + last
+    while at < end:
+        if at + 8 <= end and load_u64(at) & types.uint64(0x8080808080808080) == 0:
+            at += 8
+        elif load_u8(at) < 0x80:
+            at += 1
+        else:
+            size = _sequence(at, end - at)
+            if size == 0:
+                return False
+            at += size
+    for r in range(count - 1):
+        here = target + types.int64(load_i32(ends + 4 * r))
+        if here < end and load_u8(here) & 0xC0 == 0x80:
+            return False
+    return True
+
+
 @njit("void(intp, intp, intp, intp)", **KERNEL)
 def padded(target, source, size, width):  # type: ignore[no-untyped-def]
     """BINARY(width): the bytes, then zeros."""
@@ -48,7 +94,7 @@ def padded(target, source, size, width):  # type: ignore[no-untyped-def]
         store_u8(target + i, types.uint8(0))
 
 
-@njit("int64(intp, intp, intp, intp)", **KERNEL)
+@njit("int64(intp, intp, intp, intp)", **INNER)
 def through_table(target, source, size, table):  # type: ignore[no-untyped-def]
     """Recode through the 256 entries at `table`; returns bytes written: at most three a character, and it writes up to
     one behind them.
@@ -72,7 +118,7 @@ def through_table(target, source, size, table):  # type: ignore[no-untyped-def]
 OVERRUN = 64
 
 
-@njit("void(intp, intp, int64, int64)", **KERNEL)
+@njit("void(intp, intp, int64, int64)", **INNER)
 def _append(target, source, size, limit):  # type: ignore[no-untyped-def]
     """Copy `size` bytes, in steps of 64 where the bytes behind them may be read."""
     if source + size + 64 > limit:
@@ -95,7 +141,7 @@ def strings(places, count, prefix, limit, target, ends, used):  # type: ignore[n
     return used
 
 
-@njit("int64(intp, int64, int64, int64, intp, intp, int64, intp, int64)", **KERNEL)
+@njit("int64(intp, int64, int64, int64, intp, intp, int64, intp, int64)", **INNER)
 def padded_strings(places, count, prefix, limit, target, ends, used, nothing, width):  # type: ignore[no-untyped-def]
     """BINARY(width), padded with zeros; returns -1 - row when a value is longer than that."""
     for r in range(count):
