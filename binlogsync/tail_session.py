@@ -33,6 +33,7 @@ from binlogsync.mysql.failover import check_order
 from binlogsync.mysql.preflight import check, preflight
 from binlogsync.origin import Origin, find_origin
 from binlogsync.position import Checkpoint
+from binlogsync.server_facts import ServerFacts
 from binlogsync.sinks import Numbering, Sink
 from binlogsync.stores import PositionStore
 from binlogsync.tail_bookmarks import Bookmarker
@@ -110,6 +111,7 @@ class Session:
             validate(config, origin.start.to_read())
         check_order(config, info, origin.start.to_read(), filter(None, origin.sinks.values()))
         self.has_begun = True
+        self._announce(self._changed_facts(info))
         self._announce(filter(None, [origin.moved]))
         self._meter.begins(origin.start)
         self._bookmarker.begins(origin.start, _sequence_at(origin))
@@ -129,6 +131,15 @@ class Session:
         for sentence in sentences:
             log.warning("%s: %s", self._ends.options.source, sentence)
             self._meter.recovered(sentence)
+
+    def _changed_facts(self, info: ServerInfo) -> list[str]:
+        """What is different about the server since the source was tailed last, which is noted for the next time."""
+        store, source = self._ends.store, self._ends.options.source
+        now, before = ServerFacts.of(info, time.time()), ServerFacts.from_text(store.facts(source))
+        changes = now.changes_since(before) if before is not None else []
+        if before is None or changes:
+            store.put_facts(source, now.to_text())
+        return [] if before is None else [f"{each} at {before.at:%Y-%m-%d %H:%M} UTC" for each in changes]
 
     def _read(self, info: ServerInfo, start: Checkpoint, fanout: Fanout) -> None:
         """Chunks to stretches to flushes; what was read is stored also where reading ends with an error."""

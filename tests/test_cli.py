@@ -307,6 +307,10 @@ def test_doctor_behind_a_tail(filled: Deployment) -> None:
     assert "free; last held by" in lines["lease"]
     assert "still good" in lines["saved checkpoint"]
     assert "still good" in lines["stream's checkpoint"]
+    assert "the tail at binlog." in lines["worth"]
+    assert "hours at least" in lines["worth"]
+    assert "as it was" in lines["server"]
+    assert "clock is 0." in lines["clock"]
 
 
 def test_doctor_says_what_is_wrong_and_goes_on(deployment: Deployment) -> None:

@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from binlogsync.bookmarks import Bookmark
 from binlogsync.commands.stream_look import StreamLook, look_at_stream
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import BinlogSyncError, SinkError
 from binlogsync.mysql import Finding, inspect_server, parse_start, preflight, resolve_start, validate
+from binlogsync.mysql.retention import Retention, clock_ahead_s
 from binlogsync.position import Checkpoint
+from binlogsync.server_facts import ServerFacts
 from binlogsync.settings import Settings
 from binlogsync.stores import Lease, PositionStore
 from binlogsync.stores.redis import RedisPositions
 from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.worth import CLOCK_S, Need, assess, bookmark_needs, consumer_needs, rate_text, tail_need
 
 _LOCK_TIMEOUT_S = 5.0
 _ALIVE_S = 45.0
@@ -62,6 +67,9 @@ class Examination:
         self._source = source
         self._has_mysql = False
         self._stream: Checkpoint | None = None
+        self._first_sequence = 0
+        self._facts: ServerFacts | None = None
+        self._bookmarks: Sequence[Bookmark] = ()
         self._saved: Checkpoint | None = None
 
     def lines(self) -> Iterator[Line]:
@@ -71,6 +79,8 @@ class Examination:
             ("nats", self._nats),
             ("positions", self._positions),
             ("checkpoint", self._checkpoint),
+            ("server", self._server),
+            ("worth", self._worth),
             ("audit log", self._audit),
             ("warehouse", self._warehouse),
         )
@@ -95,6 +105,7 @@ class Examination:
         yield _line_of_stream(look)
         if not look.wrong:
             self._stream = look.checkpoint
+            self._first_sequence = look.first
 
     def _positions(self) -> Iterator[Line]:
         with closing(self._settings.positions()) as store:
@@ -103,6 +114,8 @@ class Examination:
                 return
             lease = store.lease(self._source)
             self._saved = store.load(self._source)
+            self._facts = ServerFacts.from_text(store.facts(self._source))
+            self._bookmarks = store.bookmarks(self._source)
             yield Line("ok", "positions", _place(store))
             yield _line_of_lease(lease)
 
@@ -125,6 +138,43 @@ class Examination:
         if not any(checkpoint for _, checkpoint in known):
             begin = resolve_start(config, parse_start(start)).position
             yield Line("ok", "checkpoint", f"none yet; BINLOGSYNC_START={start} begins at {begin}")
+
+    def _server(self) -> Iterator[Line]:
+        """Is it what it was when the source was tailed last, and does its clock agree with this machine's?"""
+        if not self._has_mysql:
+            return
+        config = self._settings.mysql(self._source)
+        now = ServerFacts.of(inspect_server(config), time.time())
+        changes = now.changes_since(self._facts) if self._facts is not None else []
+        for change in changes:
+            yield Line("warning", "server", f"{change} when the source was tailed last")
+        if not changes:
+            yield Line("ok", "server", "as it was" if self._facts is not None else "not tailed yet: nothing to compare")
+        ahead_s = clock_ahead_s(config)
+        said = f"the server's clock is {abs(ahead_s):.1f} s {'ahead of' if ahead_s >= 0 else 'behind'} this machine's"
+        if abs(ahead_s) <= CLOCK_S:
+            yield Line("ok", "clock", said)
+        else:
+            yield Line("warning", "clock", f"{said}: lag and times of commits are off by that; set both by NTP")
+
+    def _worth(self) -> Iterator[Line]:
+        """How long the server has what is needed of it."""
+        if not self._has_mysql:
+            return
+        config = self._settings.mysql(self._source)
+        info = inspect_server(config)
+        retention = Retention(config, info)
+        yield Line("ok", "retention", rate_text(retention))
+        needs = [*tail_need([self._stream, self._saved]), *bookmark_needs(self._bookmarks), *self._consumers()]
+        for worth in assess(retention, info, needs):
+            is_lost = worth.left is None and worth.need.is_essential
+            yield Line("error" if is_lost else "warning" if worth.is_short else "ok", "worth", str(worth))
+
+    def _consumers(self) -> list[Need]:
+        path = self._settings.warehouse_path()
+        if not path.exists() or not self._first_sequence:
+            return []
+        return consumer_needs(DuckFile(path, _LOCK_TIMEOUT_S, SinkError), self._source, self._first_sequence)
 
     def _audit(self) -> Iterator[Line]:
         path = self._settings.audit_path()

@@ -24,6 +24,7 @@ class StreamLook:
         name: of the stream.
         messages: in it, None when there is no stream yet.
         end: of the stream, None when there is none.
+        first: sequence of its first message.
         wrong: why the tail could not use it, "" when it could.
     """
 
@@ -32,6 +33,7 @@ class StreamLook:
     messages: int | None = None
     end: StreamEnd | None = None
     wrong: str = ""
+    first: int = 0
 
     @property
     def checkpoint(self) -> Checkpoint | None:
@@ -58,7 +60,7 @@ def look_at_stream(options: JetStreamOptions, source: str) -> StreamLook:
                 end.require_checkpoint(name)
         except SinkError as error:
             return StreamLook(version, name, info.state.messages, end, str(error))
-        return StreamLook(version, name, info.state.messages, end)
+        return StreamLook(version, name, info.state.messages, end, first=info.state.first_seq)
 
     with NatsConnection(options, f"binlogsync doctor {source}") as connection:
         try:

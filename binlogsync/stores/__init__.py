@@ -73,5 +73,11 @@ class PositionStore(Protocol):
     def delete_bookmark(self, source: str, key: str) -> bool:
         """Keep it no longer; False when there was none with that key."""
 
+    def facts(self, source: str) -> str | None:
+        """What was noted of the source's server (server_facts.py); None when nothing was."""
+
+    def put_facts(self, source: str, text: str) -> None:
+        """Note it in place of what was noted before. It is a note for people, and needs no lease."""
+
     def close(self) -> None:
         """Let go of connections and files; never raises."""

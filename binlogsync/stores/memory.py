@@ -24,6 +24,7 @@ class MemoryPositions:
         self._checkpoints: dict[str, Checkpoint] = {}
         self._claims: dict[str, Claim] = {}
         self._bookmarks: dict[str, dict[str, Bookmark]] = {}
+        self._facts: dict[str, str] = {}
 
     def load(self, source: str) -> Checkpoint | None:
         with self._lock:
@@ -68,6 +69,14 @@ class MemoryPositions:
     def delete_bookmark(self, source: str, key: str) -> bool:
         with self._lock:
             return self._bookmarks.get(source, {}).pop(key, None) is not None
+
+    def facts(self, source: str) -> str | None:
+        with self._lock:
+            return self._facts.get(source)
+
+    def put_facts(self, source: str, text: str) -> None:
+        with self._lock:
+            self._facts[source] = text
 
     def close(self) -> None:
         """Keeps what it holds, so that a test can open the same store again."""

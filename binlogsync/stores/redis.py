@@ -123,6 +123,10 @@ class RedisPositions:
         """The key of the hash of a source's bookmarks."""
         return f"{self.options.prefix}:bookmarks:{source}"
 
+    def facts_key(self, source: str) -> str:
+        """The key of what is noted of a source's server."""
+        return f"{self.options.prefix}:facts:{source}"
+
     def load(self, source: str) -> Checkpoint | None:
         text = self._call(lambda: self._client.hget(self.key(source), "checkpoint"))
         if text is None:
@@ -173,6 +177,13 @@ class RedisPositions:
     def delete_bookmark(self, source: str, key: str) -> bool:
         return bool(self._call(lambda: self._client.hdel(self.bookmarks_key(source), key)))
 
+    def facts(self, source: str) -> str | None:
+        text: str | None = self._call(lambda: self._client.get(self.facts_key(source)))
+        return text
+
+    def put_facts(self, source: str, text: str) -> None:
+        self._call(lambda: self._client.set(self.facts_key(source), text))
+
     def close(self) -> None:
         self._closed = True
         self._client.close()
@@ -201,7 +212,7 @@ _REPLICA = "that is a replica; give the address of the primary"
 _FULL = "its memory is full; raise maxmemory or remove other keys"
 _TLS = "check tls_ca_file, tls_cert_file, tls_key_file and the host name"
 _RIGHTS = (
-    "the ACL of that user must allow EVAL, EVALSHA, SCRIPT LOAD, TIME, HGET, HMGET, HGETALL, HSET, HDEL, "
+    "the ACL of that user must allow EVAL, EVALSHA, SCRIPT LOAD, TIME, GET, SET, HGET, HMGET, HGETALL, HSET, HDEL, "
     "HINCRBY on the keys"
 )
 _ADVICE: tuple[tuple[type[Exception] | str, str], ...] = (

@@ -1,10 +1,11 @@
 """Checkpoints in one SQLite file: the embedded store, for tails of one machine.
 
 The table `positions` has a row a source: checkpoint, and the lease (owner, epoch, time of the last save or heartbeat by
-the machine's wall clock, released); `bookmarks` has a row for each of these, as JSON under its key. The file is opened
-at the first use, in WAL mode with synchronous=FULL: a save is on the disk when it returns, and a kill at any moment
-leaves the old row or the new one. Many threads and processes may share the file; it must lie on a local disk, as
-SQLite's locks do not hold on network file systems. PRAGMA user_version is the schema's.
+the machine's wall clock, released); `bookmarks` has a row for each of these, as JSON under its key; `facts`
+what was noted of each source's server. The file is opened at the first use, in WAL mode with synchronous=FULL: a save
+is on the disk when it returns, and a kill at any moment leaves the old row or the new one. Many threads and processes
+may share the file; it must lie on a local disk, as SQLite's locks do not hold on network file systems. PRAGMA
+user_version is the schema's.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from binlogsync.position import Checkpoint
 from binlogsync.stores import Lease
 from binlogsync.stores.lease import Claim, Terms, check_held, next_claim
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_TIMEOUT_S = 10.0
 _CREATE = (
     """
@@ -38,6 +39,7 @@ create table if not exists bookmarks (
     source text not null, key text not null, bookmark text not null, primary key (source, key)
 ) without rowid
 """,
+    "create table if not exists facts (source text primary key, facts text not null) without rowid",
 )
 """What is missing is made, so that a file of an older version becomes one of this."""
 _KEEP = """
@@ -135,6 +137,15 @@ class SQLitePositions:
         delete = "delete from bookmarks where source = ? and key = ?"
         with self._transaction() as connection:
             return connection.execute(delete, (source, key)).rowcount > 0
+
+    def facts(self, source: str) -> str | None:
+        with self._use() as connection:
+            row = connection.execute("select facts from facts where source = ?", (source,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def put_facts(self, source: str, text: str) -> None:
+        with self._transaction() as connection:
+            connection.execute("insert or replace into facts values (?, ?)", (source, text))
 
     def close(self) -> None:
         with self._lock:

@@ -152,6 +152,14 @@ class PositionStoreContract:
         store.save(store.claim("shop", "a"), AT)
         assert store.bookmarks("shop") == [BOOKMARK]
 
+    def test_what_is_noted_of_a_server_is_replaced(self, opener: Opener, store: PositionStore) -> None:
+        assert store.facts("shop") is None
+        for text in ('{"server":"höhe"}', "{}"):
+            store.put_facts("shop", text)
+            assert opener().facts("shop") == text
+        assert store.facts("other") is None
+        assert store.lease("shop") is None
+
     # leases
 
     def test_a_claim_is_seen_by_others(self, opener: Opener, store: PositionStore) -> None:

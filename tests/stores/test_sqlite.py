@@ -79,7 +79,7 @@ def test_the_file_is_in_wal_mode_with_its_version(path: Path) -> None:
     SQLitePositions(path).claim("shop", "a")
     connection = sqlite3.connect(path)
     assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
-    assert connection.execute("pragma user_version").fetchone() == (2,)
+    assert connection.execute("pragma user_version").fetchone() == (3,)
     connection.close()
 
 
@@ -146,7 +146,7 @@ def test_a_file_that_is_not_sqlite_is_named_and_left_alone(path: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("pragma user_version = 3", "newer release .schema version 3, this one knows 2"),
+        ("pragma user_version = 4", "newer release .schema version 4, this one knows 3"),
         ("create table notes (text)", "another program"),
     ],
 )

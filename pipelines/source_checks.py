@@ -1,0 +1,85 @@
+"""Asset checks of a source's binary log that ask MySQL: how long positions are kept, and is the server as it was.
+
+A person runs them, or a schedule of their own; each reads a few heads of binlogs at most.
+"""
+
+import time
+
+import dagster as dg
+
+from binlogsync.mysql import MySQLConfig, inspect_server
+from binlogsync.mysql.preflight import preflight
+from binlogsync.mysql.retention import Retention, clock_ahead_s
+from binlogsync.server_facts import ServerFacts
+from binlogsync.stores import PositionStore
+from binlogsync.worth import CLOCK_S, Worth, assess, bookmark_needs, rate_text, tail_need
+from pipelines.keys import binlog_key
+
+
+def source_checks(source: str, mysql_key: str) -> list[dg.AssetChecksDefinition]:
+    """`positions_kept` and `server_unchanged` of the source's binary log."""
+    keys = {mysql_key, "positions"}
+
+    @dg.asset_check(
+        asset=binlog_key(source),
+        name="positions_kept",
+        required_resource_keys=keys,
+        description="MySQL still has the tail's position and the bookmarks of people, and for longer than half a day.",
+    )
+    def _kept(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        with context.resources.positions.store() as store:
+            return positions_kept(getattr(context.resources, mysql_key).config(source), store, source)
+
+    @dg.asset_check(
+        asset=binlog_key(source),
+        name="server_unchanged",
+        required_resource_keys=keys,
+        description="Server, version and binlog settings are those of the tail's last start; ids and clock are right.",
+    )
+    def _unchanged(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        with context.resources.positions.store() as store:
+            return server_unchanged(getattr(context.resources, mysql_key).config(source), store, source)
+
+    return [_kept, _unchanged]
+
+
+def positions_kept(mysql: MySQLConfig, store: PositionStore, source: str) -> dg.AssetCheckResult:
+    """The oldest position that somebody needs, in hours until MySQL may purge it."""
+    info = inspect_server(mysql)
+    retention = Retention(mysql, info)
+    needs = [*tail_need([store.load(source)]), *bookmark_needs(store.bookmarks(source))]
+    found = assess(retention, info, needs)
+    is_lost = any(worth.left is None and worth.need.is_essential for worth in found)
+    said = "; ".join(str(worth) for worth in found if worth.is_short) or _best(found)
+    return dg.AssetCheckResult(
+        passed=not any(worth.is_short for worth in found),
+        severity=dg.AssetCheckSeverity.ERROR if is_lost else dg.AssetCheckSeverity.WARN,
+        description=f"{said}. {rate_text(retention).capitalize()}.",
+        metadata={
+            **({"hours_left": found[0].hours} if found and found[0].hours is not None else {}),
+            "positions": len(found),
+            "oldest_binlog": info.files[0].name if info.files else "none",
+        },
+    )
+
+
+def _best(found: list[Worth]) -> str:
+    return str(found[0]) if found else "Nobody needs a position yet"
+
+
+def server_unchanged(mysql: MySQLConfig, store: PositionStore, source: str) -> dg.AssetCheckResult:
+    """What is different from when the source was tailed last, ids given out twice, and clocks that disagree."""
+    now = ServerFacts.of(inspect_server(mysql), time.time())
+    before = ServerFacts.from_text(store.facts(source))
+    wrong = now.changes_since(before) if before is not None else []
+    wrong += [each.message for each in preflight(mysql) if "server_id" in each.name and not each.ok]
+    ahead_s = clock_ahead_s(mysql)
+    if abs(ahead_s) > CLOCK_S:
+        wrong.append(f"the server's clock is {ahead_s:+.1f} s off this machine's")
+    since = "never tailed yet" if before is None else f"as at {before.at:%Y-%m-%d %H:%M} UTC"
+    return dg.AssetCheckResult(
+        passed=not wrong,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(wrong) or f"The server is {since}.",
+        metadata={"server": now.server_uuid, "version": now.version, "clock_ahead_s": round(ahead_s, 3)},
+    )

@@ -1,0 +1,120 @@
+"""How long a position is still there: by age, by size, for the file that is written to, and on another server."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from binlogsync import embedded
+from binlogsync.bookmarks import Bookmark
+from binlogsync.duckfile import DuckFile
+from binlogsync.embedded.database import DatabaseServer
+from binlogsync.errors import ConsumeError, PositionError
+from binlogsync.mysql import ServerInfo, inspect_server, resolve_start
+from binlogsync.mysql.retention import Retention, clock_ahead_s
+from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.progress import NOTHING, ProgressKey
+from binlogsync.server_facts import ServerFacts
+from binlogsync.worth import Need, assess, bookmark_needs, consumer_needs, rate_text, tail_need
+from tests.mysql.sources import run, source_of
+
+OTHER = "11111111-2222-3333-4444-555555555555"
+
+
+@pytest.fixture(params=["own_mysql", "plain_mysql", "own_mariadb"])
+def server(request: pytest.FixtureRequest) -> DatabaseServer:
+    """A server with a table, that keeps its binlogs for two hours."""
+    running: DatabaseServer = request.getfixturevalue(request.param)
+    run(running, "SET GLOBAL binlog_expire_logs_seconds = 7200", "DROP DATABASE IF EXISTS kept", "CREATE DATABASE kept")
+    run(running, "CREATE TABLE kept.t (a INT)")
+    return running
+
+
+def test_hours_of_each_place(server: DatabaseServer) -> None:
+    config = source_of(server)
+    early = resolve_start(config)
+    run(server, "INSERT INTO kept.t VALUES (1)", "FLUSH BINARY LOGS", "INSERT INTO kept.t VALUES (2)")
+    late, info = resolve_start(config), inspect_server(config)
+    retention = Retention(config, info)
+    first, last = retention.left(early), retention.left(late)
+    assert (first.file, last.file) == (info.files[-2].name, info.files[-1].name)
+    assert last.seconds == 7200
+    assert first.seconds is not None
+    assert 7000 < first.seconds <= 7200
+    assert first.bytes_behind == info.files[-2].size + info.files[-1].size
+    assert "kept for 2.0 hours" in rate_text(retention)
+    server.restart()  # MariaDB does not purge what a crash might still need
+    newest = inspect_server(config)
+    run(server, f"PURGE BINARY LOGS TO '{newest.files[-1].name}'")
+    after = Retention(config, inspect_server(config))
+    tail, bookmark = Need("the tail", early, is_essential=True), Need("bookmark a", resolve_start(config))
+    gone, kept = assess(after, inspect_server(config), [bookmark, tail])
+    assert (gone.need, gone.hours, kept.need) == (tail, 0.0, bookmark)
+    assert f"the tail at {early}: GONE: {early}: no binlog of" in str(gone)
+    assert re.search(r"kept (for [\d.]+ hours at least|as long as nobody purges it) \(0.0 MB from", str(kept))
+
+
+def test_the_same_transactions_on_another_server(server: DatabaseServer) -> None:
+    config = source_of(server)
+    run(server, "INSERT INTO kept.t VALUES (1)", "FLUSH BINARY LOGS")
+    here = resolve_start(config)
+    info = inspect_server(config)
+    elsewhere = replace(here, server_uuid=OTHER, position=BinlogPosition("binlog.000999", 4))
+    retention = Retention(config, info)
+    if here.gtids is None:
+        with pytest.raises(PositionError, match="no binlog of"):
+            retention.left(elsewhere)
+        return
+    assert retention.left(elsewhere).file == info.files[-1].name
+    (worth,) = assess(retention, info, tail_need([elsewhere, None]))
+    assert f"the tail at binlog.000999:4 of server {OTHER}: kept for" in str(worth)
+
+
+def test_a_limit_of_size_counts_too(own_mysql: embedded.MySQLServer) -> None:
+    config = source_of(own_mysql)
+    here, info = resolve_start(config), inspect_server(config)
+
+    def left(**variables: str) -> float | None:
+        with_them = replace(info, variables={**info.variables, **variables})
+        return Retention(config, with_them).left(here).seconds
+
+    assert left(max_binlog_total_size="10") == 0
+    assert left(binlog_expire_logs_auto_purge="OFF") is None
+    rated = replace(info, variables={**info.variables, "binlog_space_limit": str(10**12)})
+    rate = Retention(config, rated).bytes_per_s()
+    assert rate is None or rate > 0
+
+
+def test_the_clock(own_mysql: embedded.MySQLServer) -> None:
+    assert abs(clock_ahead_s(source_of(own_mysql))) < 5
+
+
+def test_what_changed_about_a_server(own_mysql: embedded.MySQLServer) -> None:
+    info: ServerInfo = inspect_server(source_of(own_mysql))
+    then = ServerFacts.of(info, 1_700_000_000.0)
+    assert ServerFacts.from_text(then.to_text()) == then
+    assert ServerFacts.from_text("{}") is None
+    now = ServerFacts.of(replace(info, variables={**info.variables, "binlog_row_image": "MINIMAL"}), 1_800_000_000.0)
+    assert now.changes_since(then) == ["binlog_row_image is MINIMAL, it was FULL"]
+    assert now.changes_since(now) == []
+    moved = replace(then, server_uuid=OTHER, settings={**then.settings, "server_id": "77"})
+    assert moved.changes_since(then) == [f"the server is {OTHER}, it was {then.server_uuid}"]
+
+
+def test_who_needs_a_position(tmp_path: Path) -> None:
+    early, late = (Checkpoint(BinlogPosition("binlog.000001", pos), OTHER) for pos in (100, 200))
+    assert tail_need([None, late, early]) == [Need("the tail", early, is_essential=True)]
+    assert tail_need([None]) == []
+    marks = [Bookmark(early, "interval", 1, 1), Bookmark(late, "person", 1, 1, "monday")]
+    assert [need.who for need in bookmark_needs(marks)] == ["bookmark monday"]
+    file = DuckFile(tmp_path / "warehouse.duckdb", 5.0, ConsumeError)
+    assert consumer_needs(file, "main", 50) == []
+    with file.transaction() as connection:
+        for client, seen in (("slow", 7), ("quick", 60)):
+            key = ProgressKey(client, "main", "shop", "orders")
+            done = replace(NOTHING, server_uuid=OTHER, file="binlog.000001", pos=100, sequence=5, seen=seen)
+            key.move(connection, key.load(connection), done)
+    assert consumer_needs(file, "main", 50) == [Need("consumer slow of shop.orders", early)]
