@@ -1,5 +1,5 @@
-"""The command line: `binlogsync doctor`, `tail`, `consume` and the commands of cli_backfill.py, with the settings of
-BINLOGSYNC_* and `.env`.
+"""The command line: `binlogsync doctor`, `tail`, `consume`, and the commands of cli_backfill.py and cli_consumers.py,
+with the settings of BINLOGSYNC_* and `.env`.
 
 Exit code 0 when all went well, also when the reader of the output went away; 1 for an error, a message on stderr and no
 traceback; 2 for a wrong command line; 130 for a second Ctrl-C. No password is ever shown.
@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from binlogsync.cli_backfill import add_parsers
+from binlogsync import cli_backfill, cli_consumers
 from binlogsync.errors import BinlogSyncError
 
 _EPILOG = "Settings: BINLOGSYNC_* environment variables, and a .env file in the current folder; see .env.example."
@@ -50,9 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--source", metavar="NAME", help="one of BINLOGSYNC_SOURCE; by default the first")
     common.add_argument("-v", "--verbose", action="store_true", help="log to stderr what is done")
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="doctor|tail|consume|bookmarks|replay|rewind"
-    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser(
         "doctor",
         parents=[common],
@@ -74,7 +72,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Print the changes of a table from the stream, a JSON envelope a line, until Ctrl-C.",
         epilog=_EPILOG,
     ))  # fmt: skip
-    add_parsers(commands, common, _EPILOG)
+    cli_consumers.add_parsers(commands, common, _EPILOG)
+    cli_backfill.add_parsers(commands, common, _EPILOG)
     return parser
 
 
@@ -132,6 +131,7 @@ def _add_consume(parser: argparse.ArgumentParser) -> None:
         help="first (default), new, or a sequence of the stream",
     )
     parser.add_argument("--limit", type=_count, metavar="N", help="end after so many changes")
+    parser.add_argument("--format", choices=("json",), default="json", help="of a line: the envelope")
 
 
 def _begin(text: str) -> str | int:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.progress import NOTHING, Progress, ProgressKey, Tracker
@@ -22,7 +22,9 @@ from binlogsync.seek import Seek, find_start, holds, skip_done
 from binlogsync.starts import Start, check_start, first_sequence
 from binlogsync.stream import StreamBatch, StreamReader
 from binlogsync.subjects import durable_name
-from binlogsync.targets import Target
+
+if TYPE_CHECKING:
+    from binlogsync.targets import Target
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class ConsumeOptions:
         max_s: the run ends after that long; None for no limit.
         on_gap: what happens when the stream has dropped messages (its retention) that this consumer may not have had:
             "warn" says so and goes on, "fail" raises.
+        durable: name of the durable in JetStream; None for the client's own.
         start: where a client that is new to the table begins; one that is known goes on where it was.
     """
 
@@ -52,6 +55,7 @@ class ConsumeOptions:
     idle_s: float = 2.0
     max_s: float | None = None
     on_gap: Literal["warn", "fail"] = "warn"
+    durable: str | None = None
     start: Start = "all"
 
     def __post_init__(self) -> None:
@@ -138,7 +142,7 @@ class _Run:
         """See `consume`."""
         started = last_change = time.monotonic()
         key = ProgressKey(self.options.client_id, self.reader.source, *self.table)
-        self.durable = durable_name(self.options.client_id, *self.table)
+        self.durable = self.options.durable or durable_name(self.options.client_id, *self.table)
         self.tracker = Tracker(key, self.target.store.load(key))
         self._begin()
         ends_at = started + self.options.max_s if self.options.max_s is not None else float("inf")

@@ -19,11 +19,14 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from binlogsync.consume import Consumed, ConsumeOptions, consume
 from binlogsync.errors import BinlogSyncError, ConfigError, HandlerError
 from binlogsync.stream import StreamReader
-from binlogsync.targets import Target
+
+if TYPE_CHECKING:
+    from binlogsync.targets import Target
 
 log = logging.getLogger(__name__)
 Table = tuple[str, str]

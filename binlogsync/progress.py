@@ -191,14 +191,15 @@ class Tracker:
 
     def move(self, connection: duckdb.DuckDBPyConnection, done: Sequence[tuple[ChangeBatch, int]]) -> Progress:
         """Store in the open transaction that these batches are done, each with the sequence of its last change."""
-        return self.key.move(connection, self.progress, self._after(done))
+        return self.key.move(connection, self.progress, self.after(done))
 
     def advance(self, store: ProgressStore, done: Sequence[tuple[ChangeBatch, int]]) -> None:
         """Store the same by itself, and confirm it."""
-        moved = store.move(self.key, self.progress, self._after(done))
+        moved = store.move(self.key, self.progress, self.after(done))
         self.confirm(moved, [batch for batch, _ in done])
 
-    def _after(self, done: Sequence[tuple[ChangeBatch, int]]) -> Progress:
+    def after(self, done: Sequence[tuple[ChangeBatch, int]]) -> Progress:
+        """Progress when these batches are done."""
         moved = self.progress
         for batch, sequence in done:
             moved = moved.after(batch, sequence, moved.seen)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
 from typing import TypeVar
 
@@ -17,12 +17,15 @@ from nats.aio.client import Client
 from nats.js.api import KeyValueConfig
 from nats.js.kv import KeyValue
 
+from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConsumeError, SinkError
 from binlogsync.nats_client import NatsConnection
-from binlogsync.progress import NOTHING, Progress, ProgressKey
+from binlogsync.progress import NOTHING, Progress, ProgressKey, Tracker
+from binlogsync.skips import Skip
 from binlogsync.subjects import durable_name, stream_name
 
 Result = TypeVar("Result")
+_SKIPS = "/skips"
 
 
 class Bucket:
@@ -128,6 +131,25 @@ class NatsProgress:
             )
         self._revisions[name] = revision
         return moved
+
+    def skips(self, key: ProgressKey) -> Sequence[Skip]:
+        """See RecordsSkips."""
+        found = self._bucket.get(_name(key) + _SKIPS)
+        return [] if found is None else [Skip.from_json(line) for line in found[0].splitlines()]
+
+    def skip(self, key: ProgressKey, tracker: Tracker, done: tuple[ChangeBatch, int], skip: Skip) -> Progress:
+        """See RecordsSkips. The record comes first, and is taken back when progress was moved by another."""
+        name = _name(key) + _SKIPS
+        found = self._bucket.get(name)
+        before, revision = (b"", 0) if found is None else found
+        put = self._bucket.put(name, before + skip.to_json().encode() + b"\n", revision)
+        if put is None:
+            raise ConsumeError(f"{key}: somebody else skips a change of it right now; look, and try again")
+        try:
+            return self.move(key, tracker.progress, tracker.after([done]))
+        except ConsumeError:
+            self._bucket.put(name, before, put)
+            raise
 
 
 def _name(key: ProgressKey) -> str:

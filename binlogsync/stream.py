@@ -19,8 +19,7 @@ from typing import TypeVar
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
-from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy, StreamState
+from nats.js.api import StreamState
 
 from binlogsync import subjects
 from binlogsync.change import ChangeBatch
@@ -29,6 +28,7 @@ from binlogsync.errors import ConfigError, SinkError, WireError
 from binlogsync.nats_client import NatsConnection, NatsOptions
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
+from binlogsync.stream_durable import Durable, consumer_info, delete_consumer, place_of_reply
 from binlogsync.stream_messages import Delivered, Lookups, StreamBatch, decode
 from binlogsync.stream_pull import Pull
 
@@ -36,8 +36,8 @@ __all__ = ["Pending", "StreamBatch", "StreamReader"]
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-_ACK_WAIT_S = 3600.0
 _LARGE_TIMEOUT_S = 120.0
+_SCHEMA_LOOKED_FOR = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +55,6 @@ class Pending:
     last_delivered_stream_seq: int
 
 
-@dataclass(slots=True)
-class _Durable:
-    """A durable as this reader follows it: `given` is the sequence of the last message handed out."""
-
-    name: str
-    subject: str
-    given: int
-    inactive_s: float | None = None
-    subscription: Pull | None = None
-    deliveries: int = 0
-    is_broken: bool = False
-
-
 class StreamReader:
     """One connection that reads the stream of one source. Not for use by several threads at once."""
 
@@ -75,7 +62,7 @@ class StreamReader:
         self.source = source
         self.stream = subjects.stream_name(source)
         self._connection = NatsConnection(options, f"binlogsync reader {source}")
-        self._durables: dict[str, _Durable] = {}
+        self._durables: dict[str, Durable] = {}
         self._schemas: dict[str, TableSchema] = {}
         self._client: Client | None = None
 
@@ -114,12 +101,12 @@ class StreamReader:
         one that nobody has asked for `inactive_s`; None keeps it for ever.
         """
         subject = subjects.table_subject(self.source, database, table)
-        follow = _Durable(durable, subject, max(start_sequence, 1) - 1, inactive_s)
+        follow = Durable(durable, subject, max(start_sequence, 1) - 1, inactive_s)
 
         async def ensure(client: Client) -> None:
             await self._drop_subscription(durable)
-            info = await _consumer_info(client.jetstream(), self.stream, durable)
-            if info is None or not _stands_at(info, follow):
+            info = await consumer_info(client.jetstream(), self.stream, durable)
+            if info is None or not follow.stands(info):
                 await self._recreate(client, follow)
 
         self._retry(ensure)
@@ -159,7 +146,7 @@ class StreamReader:
 
     def pending(self, durable: str) -> Pending | None:
         """How far the durable is; None when there is no such durable."""
-        info = self._retry(lambda client: _consumer_info(client.jetstream(), self.stream, durable))
+        info = self._retry(lambda client: consumer_info(client.jetstream(), self.stream, durable))
         if info is None:
             return None
         delivered = info.delivered.stream_seq if info.delivered else 0
@@ -172,7 +159,7 @@ class StreamReader:
 
         async def delete(client: Client) -> None:
             await self._drop_subscription(durable)
-            await _delete_consumer(client.jetstream(), self.stream, durable)
+            await delete_consumer(client.jetstream(), self.stream, durable)
 
         self._retry(delete)
         self._durables.pop(durable, None)
@@ -250,6 +237,24 @@ class StreamReader:
             self._schemas[fingerprint] = TableSchema.from_json(document)
         return self._schemas[fingerprint]
 
+    def newest_schema(self, database: str, table: str) -> TableSchema | None:
+        """The schema of the table's newest changes of rows that the stream holds; None when it holds none, or none near
+        a schema change that came last."""
+        subject = subjects.table_subject(self.source, database, table)
+
+        async def last(client: Client) -> int | None:
+            try:
+                return (await client.jetstream().get_msg(self.stream, subject=subject)).seq
+            except nats.js.errors.NotFoundError:
+                return None
+
+        newest = self._retry(last) or 0
+        for sequence in range(newest, max(0, newest - _SCHEMA_LOOKED_FOR), -1):
+            batch = self.change_at(sequence)
+            if batch is not None and (batch.schema.database, batch.schema.table) == (database, table) and not batch.ddl:
+                return batch.schema
+        return None
+
     def _large_object(self, name: str) -> bytes:
         bucket = subjects.large_bucket(self.source)
 
@@ -278,7 +283,7 @@ class StreamReader:
             raise WireError(f"source {self.source} has no stream {self.stream} yet; start its tail, which makes it")
         return state
 
-    async def _fetch(self, client: Client, follow: _Durable, limits: tuple[int, float]) -> list[Delivered]:
+    async def _fetch(self, client: Client, follow: Durable, limits: tuple[int, float]) -> list[Delivered]:
         if follow.is_broken:
             await self._recreate(client, follow)
         if follow.subscription is None:
@@ -289,7 +294,7 @@ class StreamReader:
         found = await follow.subscription.take(*limits)
         follow.is_broken = False
         for message in found:
-            sequence, number = _place(message.reply)
+            sequence, number = place_of_reply(message.reply)
             if follow.deliveries and number != follow.deliveries + 1:
                 log.warning(
                     "durable %s: deliveries %d..%d did not arrive; starting it anew",
@@ -304,24 +309,14 @@ class StreamReader:
                 messages.append(Delivered(sequence, message.headers, message.data, message.reply))
         return messages
 
-    async def _recreate(self, client: Client, follow: _Durable) -> None:
+    async def _recreate(self, client: Client, follow: Durable) -> None:
         """The durable anew, behind what was handed out."""
         js = client.jetstream()
         await self._drop_subscription(follow.name)
         # Broken until the new one stands: a connection lost in between leaves no durable at all.
         follow.subscription, follow.is_broken = None, True
-        await _delete_consumer(js, self.stream, follow.name)
-        config = ConsumerConfig(
-            durable_name=follow.name,
-            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-            opt_start_seq=follow.given + 1,
-            ack_policy=AckPolicy.ALL,
-            ack_wait=_ACK_WAIT_S,
-            max_ack_pending=-1,
-            filter_subject=follow.subject,
-            inactive_threshold=follow.inactive_s,
-        )
-        await js.add_consumer(self.stream, config)
+        await delete_consumer(js, self.stream, follow.name)
+        await js.add_consumer(self.stream, follow.config())
         follow.is_broken = False
 
     async def _drop_subscription(self, durable: str) -> None:
@@ -355,34 +350,3 @@ class StreamReader:
                 follow.is_broken = follow.is_broken or follow.subscription is not None
                 follow.subscription = None
             self._client = client
-
-
-def _place(reply: str) -> tuple[int, int]:
-    """(stream sequence, consumer sequence) in the reply subject of a delivered message."""
-    tokens = reply.split(".")
-    first = 5 if len(tokens) == 9 else 7
-    return int(tokens[first]), int(tokens[first + 1])
-
-
-def _stands_at(info: ConsumerInfo, follow: _Durable) -> bool:
-    """True when the durable has nothing unacked and delivers next what `follow` wants next."""
-    if info.config.filter_subject != follow.subject or info.config.ack_policy != AckPolicy.ALL or info.num_ack_pending:
-        return False
-    if info.delivered is not None and info.delivered.consumer_seq:
-        return info.delivered.stream_seq == follow.given
-    return info.config.opt_start_seq == follow.given + 1
-
-
-async def _consumer_info(js: JetStreamContext, stream: str, durable: str) -> ConsumerInfo | None:
-    try:
-        info: ConsumerInfo = await js.consumer_info(stream, durable)
-    except nats.js.errors.NotFoundError:
-        return None
-    return info
-
-
-async def _delete_consumer(js: JetStreamContext, stream: str, durable: str) -> None:
-    try:
-        await js.delete_consumer(stream, durable)
-    except nats.js.errors.NotFoundError:
-        return

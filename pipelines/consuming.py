@@ -19,6 +19,7 @@ from binlogsync.consume import ConsumeOptions
 from binlogsync.crew import Crew, CrewOptions, Report, Work
 from binlogsync.errors import BinlogSyncError, HandlerError
 from binlogsync.mysql.config import MySQLConfig
+from binlogsync.progress import ProgressKey
 from binlogsync.stream import StreamReader
 from binlogsync.subjects import durable_name
 from binlogsync.targets import Target
@@ -75,6 +76,11 @@ class Consumption:
     def durable(self) -> str:
         """Its name in JetStream."""
         return durable_name(self.client_id, *self.table)
+
+    @property
+    def progress_key(self) -> ProgressKey:
+        """Whose progress it is, in the warehouse."""
+        return ProgressKey(self.client_id, self.name.source, *self.table)
 
 
 def run_consumers(
@@ -208,7 +214,7 @@ class _Run:
     def _metadata(self, table: _Table, total: Total) -> Mapping[str, dg.MetadataValue]:
         shows = table.of.shows
         shown = ShownTable(shows, self.config.preview_rows) if shows else None
-        return metadata(total, shown, self.context.resources.warehouse)
+        return metadata(total, table.of.progress_key, shown, self.context.resources.warehouse)
 
 
 def _fault(error: BinlogSyncError | None) -> str:

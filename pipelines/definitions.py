@@ -17,6 +17,7 @@ from pipelines.discovery import Found, find
 from pipelines.keys import binlog_key, safe_part
 from pipelines.maintenance import prune_job, prune_schedule
 from pipelines.mirror_checks import mirror_checks, verify_job
+from pipelines.skipping import skip_job
 from pipelines.source_checks import source_checks
 from pipelines.sources import SourceSettings, configured_sources, tail_config
 from pipelines.tables import TableAsset, consumers_asset
@@ -41,7 +42,7 @@ def build(sources: Sequence[SourceSettings], found: Found, options: TailConfig, 
             )
     assets: list[Any] = [*found.assets]
     checks: list[Any] = [*found.checks]
-    jobs: list[Any] = [prune_job]
+    jobs: list[Any] = [prune_job, *([skip_job(found.tables)] if found.tables else [])]
     sensors: list[Any] = []
     for source in sources:
         tables = found.of(source.name)

@@ -9,7 +9,8 @@ import dagster as dg
 
 from binlogsync.consume import Consumed
 from binlogsync.errors import BinlogSyncError, ConsumeError, HandlerError, ModelError, SinkError, WireError
-from binlogsync.progress import Progress
+from binlogsync.progress import DuckProgress, Progress, ProgressKey
+from binlogsync.skips import Skip, skips_of
 from pipelines.keys import TableName
 from pipelines.preview import count_rows, first_rows
 from resources.warehouse import Warehouse
@@ -64,7 +65,9 @@ class Total:
         self.gap = self.gap or done.gap
 
 
-def metadata(total: Total, shown_table: ShownTable | None, warehouse: Warehouse) -> Mapping[str, dg.MetadataValue]:
+def metadata(
+    total: Total, key: ProgressKey, shown_table: ShownTable | None, warehouse: Warehouse
+) -> Mapping[str, dg.MetadataValue]:
     """What the asset page shows of a run or a round."""
     # Snapshots and truncations are rare: shown when there was one, so that no plot of noughts stands in the way.
     counts = {op: total.counts.get(op, 0) for op in OPS}
@@ -84,9 +87,30 @@ def metadata(total: Total, shown_table: ShownTable | None, warehouse: Warehouse)
         shown["last_position"] = dg.MetadataValue.text(f"{total.last.file}:{total.last.pos} row {total.last.row}")
         shown["stream_sequence"] = dg.MetadataValue.int(total.last.sequence)
         shown["changes_ever"] = dg.MetadataValue.int(total.last.changes)
+    shown |= _skips(warehouse, key)
     if shown_table is not None:
         shown |= _table(warehouse, shown_table)
     return shown
+
+
+def _skips(warehouse: Warehouse, key: ProgressKey) -> dict[str, dg.MetadataValue]:
+    """The changes that a person skipped, when there are any: how many ever, and the last."""
+    try:
+        skips = skips_of(DuckProgress(warehouse.file()), key)
+    except ConsumeError as error:
+        return {"skipped_ever": dg.MetadataValue.text(f"not shown: {error}")}
+    if not skips:
+        return {}
+    return {"skipped_ever": dg.MetadataValue.int(len(skips)), **skip_metadata(skips[-1])}
+
+
+def skip_metadata(skip: Skip) -> dict[str, dg.MetadataValue]:
+    """A skip, as pages show it."""
+    return {
+        "skipped_change": dg.MetadataValue.text(f"{skip.change_id} (op {skip.op}, {skip.position})"),
+        "skipped_because": dg.MetadataValue.text(skip.reason),
+        "skipped_by": dg.MetadataValue.text(f"{skip.by}, {skip.at:%Y-%m-%d %H:%M:%SZ}"),
+    }
 
 
 def _table(warehouse: Warehouse, table: ShownTable) -> dict[str, dg.MetadataValue]:

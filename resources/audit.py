@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import dagster as dg
 from pydantic import Field
@@ -15,13 +16,18 @@ class AuditLog(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     path: str = Field(default="off", description='The DuckDB file; made when missing. "off" keeps no audit log.')
 
+    def file(self) -> Path | None:
+        """Where it is; None when it is off."""
+        return None if self.path in ("", "off") else Path(self.path)
+
     @contextmanager
     def sinks(self) -> Iterator[Sequence[AuditSink]]:
         """The sink, which the tail opens; none when it is off. Closed with the block."""
-        if self.path in ("", "off"):
+        path = self.file()
+        if path is None:
             yield ()
             return
-        with closing(AuditSink(self.path)) as sink:
+        with closing(AuditSink(path)) as sink:
             yield (sink,)
 
     @classmethod

@@ -7,22 +7,23 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
 from duckdb import DuckDBPyConnection
 
-from binlogsync import embedded
-from binlogsync.change import Change
+from binlogsync import Change, Consumer, Retry, embedded
 from binlogsync.duckfile import DuckFile
-from binlogsync.handling import Retry
 from binlogsync.stores import Lease
 from binlogsync.stores.sqlite import SQLitePositions
 from pipelines.consuming import ConsumeConfig
 from pipelines.definitions import build, connections
 from pipelines.discovery import Found
+from pipelines.skipping import SkipConfig
 from pipelines.sources import configured_sources, tail_config
 from pipelines.tables import AssetOptions, TableAsset, mirror, table_consumer
 from pipelines.tail import TailConfig
@@ -50,6 +51,36 @@ def on_note(change: Change[Note], connection: DuckDBPyConnection) -> None:
 def refuse(change: Change[Note]) -> None:
     """Never works."""
     raise ValueError("not today")
+
+
+class RefuseOne:
+    """Handles every note but one."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.handled = number, list[int]()
+
+    def __call__(self, change: Change[Note]) -> None:
+        assert change.after is not None
+        if change.after.id == self.number:
+            raise ValueError("not this one")
+        self.handled.append(change.after.id)
+
+
+@dataclass(frozen=True)
+class Hole:
+    """The original's example."""
+
+    id: int
+    user_id: int
+    content: str | None
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+
+
+def print_hole(change: Change[Hole]) -> None:
+    """Prints before and after."""
+    print(change.op, change.before, "->", change.after)  # noqa: T201
 
 
 @dataclass(frozen=True)
@@ -230,6 +261,68 @@ def test_a_failing_handler_holds_its_own_table_only(world: World) -> None:
     assert str(seen.asset_observation.metadata["change_id"].value).endswith(":0")
     asked, said = world.tick(built, f"consume_{world.source}")
     assert [key for request in asked for key in request.asset_selection or ()] == [orders.key, notes.key], said
+
+
+def test_a_person_skips_the_change_that_holds_a_table_up(world: World) -> None:
+    refused = RefuseOne(2)
+    notes = table_consumer(Note, refused, table=f"{world.source}.notes", retry=Retry(tries=2, first_wait_s=0.01))
+    built = world.definitions(notes)
+    world.mysql.execute("INSERT INTO notes VALUES (1, 'good'), (2, 'bad'), (3, 'good')")
+    assert world.tail(built).success
+    assert not world.consume(built, notes).success
+    [seen] = world.instance.fetch_observations(notes.key, limit=10).records
+    assert seen.asset_observation is not None
+    change_id = str(seen.asset_observation.metadata["change_id"].value)
+
+    def skip(change: str) -> dg.ExecuteInProcessResult:
+        config = SkipConfig(table=f"{world.source}.notes", change_id=change, reason="a test row", by="Ada")
+        return built.resolve_job_def("skip_change").execute_in_process(
+            instance=world.instance, run_config=dg.RunConfig(ops={"skip_one_change": config}), raise_on_error=False
+        )
+
+    assert not skip(change_id[:-1] + "7").success
+    assert skip(change_id).success
+    done = world.consume(built, notes)
+    assert done.success
+    assert refused.handled == [1, 3]
+    shown = materialization(done, notes.key)
+    assert (shown["skipped_ever"], shown["skipped_because"], shown["changes"]) == (1, "a test row", 1)
+    assert "Ada (run " in shown["skipped_by"]
+    observed = world.instance.fetch_observations(notes.key, limit=10).records[0].asset_observation
+    assert observed is not None
+    assert change_id in str(observed.metadata["skipped_change"].value)
+    with DuckFile(world.folder / "audit.duckdb").transaction() as connection:
+        assert connection.execute("SELECT change_id, reason FROM skips").fetchall() == [(change_id, "a test row")]
+
+
+def test_holes_print_before_and_after_in_dagster_and_outside(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.mysql.execute(
+        "CREATE TABLE holes (id INT UNSIGNED PRIMARY KEY, user_id BIGINT UNSIGNED NOT NULL, content TEXT, "
+        "created_at TIMESTAMP(6) NOT NULL, updated_at DATETIME NOT NULL, deleted_at DATETIME)"
+    )
+    world.mysql.execute("SET time_zone = '+02:00'")
+    world.mysql.execute(
+        "INSERT INTO holes VALUES (1, 42, 'Found a coin.', '2026-01-02 05:04:05.5', '2026-01-02 03:04:05', NULL)"
+    )
+    world.mysql.execute("UPDATE holes SET content = NULL, deleted_at = '2026-02-03 04:05:06' WHERE id = 1")
+    world.mysql.execute("DELETE FROM holes")
+    table = f"{world.source}.holes"
+    holes = table_consumer(Hole, print_hole, table=table)
+    built = world.definitions(holes)
+    assert world.tail(built).success
+    capsys.readouterr()
+    assert world.consume(built, holes).success
+    inside = [line for line in capsys.readouterr().out.splitlines() if "->" in line]
+
+    consumer = Consumer("client1", url=world.environment["BINLOGSYNC_NATS_URL"], source=world.source)
+    consumer.register(Hole, print_hole, table=table)
+    consumer.run(idle_s=0.2)
+    outside = [line for line in capsys.readouterr().out.splitlines() if "->" in line]
+
+    created = datetime(2026, 1, 2, 3, 4, 5, 500_000, tzinfo=ZoneInfo("UTC"))
+    first = Hole(1, 42, "Found a coin.", created, datetime(2026, 1, 2, 3, 4, 5), None)
+    second = Hole(1, 42, None, created, datetime(2026, 1, 2, 3, 4, 5), datetime(2026, 2, 3, 4, 5, 6))
+    assert inside == outside == [f"c None -> {first}", f"u {first} -> {second}", f"d {second} -> None"]
 
 
 def test_a_signal_ends_a_consumer_in_good_order(world: World) -> None:

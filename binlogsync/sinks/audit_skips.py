@@ -1,0 +1,29 @@
+"""Skips in the audit log: the table `skips`, beside the changes that it speaks of (`changes.id` is `skips.change_id`).
+
+The skip itself is stored with the consumer's progress; this is the copy for whoever reads the audit log. It may be
+written again: a skip is there once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from binlogsync.duckfile import DuckFile
+from binlogsync.errors import SinkError
+from binlogsync.skips import Skip
+
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS skips (client VARCHAR, source VARCHAR, database VARCHAR, table_name VARCHAR, "
+    "change_id VARCHAR, op VARCHAR, position VARCHAR, change JSON, reason VARCHAR, skipped_by VARCHAR, "
+    "skipped_at TIMESTAMPTZ)"
+)
+
+
+def record_skip(path: Path, skip: Skip, timeout_s: float = 30.0) -> None:
+    """Write it into the audit log, if it is not there yet. Raises SinkError."""
+    values = list(asdict(skip).values())
+    with DuckFile(path, timeout_s, SinkError).transaction() as connection:
+        connection.execute(_TABLE)
+        connection.execute("DELETE FROM skips WHERE client = ? AND change_id = ?", [skip.client, skip.change_id])
+        connection.execute(f"INSERT INTO skips VALUES ({', '.join('?' * len(values))})", values)
