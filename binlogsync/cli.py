@@ -74,6 +74,13 @@ def _parser() -> argparse.ArgumentParser:
     ))  # fmt: skip
     cli_consumers.add_parsers(commands, common, _EPILOG)
     cli_backfill.add_parsers(commands, common, _EPILOG)
+    _add_config(commands.add_parser(
+        "config",
+        parents=[common],
+        help="read the configuration of the Go tool",
+        description="Write the .env that says what the JSON configuration of the Go tool says.",
+        epilog=_EPILOG,
+    ))  # fmt: skip
     return parser
 
 
@@ -106,6 +113,13 @@ def _add_tail(parser: argparse.ArgumentParser) -> None:
             metavar="DB.TABLE",
             help=f"tables to {meaning}, * allowed; may be repeated; by default BINLOGSYNC_{name.upper()}",
         )
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="import")
+    action = actions.add_parser("import", help="each key is mapped, or told why not; no secret is shown")
+    action.add_argument("file", help="the JSON file; - reads stdin")
+    action.add_argument("--output", metavar="FILE", default=".env", help="what to write; by default .env")
 
 
 def _check_tail(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> None:

@@ -46,11 +46,14 @@ def add_parsers(commands: Any, common: argparse.ArgumentParser, epilog: str) -> 
 
 
 def _add_bookmarks(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|add|pin|unpin|delete")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|add|import|pin|unpin|delete")
     actions.add_parser("list", parents=[common], help="key, reason, when it was made, sequence, pinned, GTID set")
     add = actions.add_parser("add", parents=[common], help="keep a place under a name, until somebody deletes it")
     add.add_argument("name", help="what people call it; part of its key")
     add.add_argument("--at", default="head", metavar="END", help="the place; by default where MySQL's binlog ends now")
+    foreign = actions.add_parser("import", parents=[common], help="keep the place of another tool, to go on there")
+    foreign.add_argument("file", help="Maxwell's or Debezium's position as JSON, or the Go tool's; - reads stdin")
+    foreign.add_argument("--name", default="", help="what people call it; by default the tool's name")
     for name, meaning in (("pin", "keep it"), ("unpin", "let it go as others do"), ("delete", "remove it")):
         action = actions.add_parser(name, parents=[common], help=meaning)
         action.add_argument("bookmark", help="its key, or its name")

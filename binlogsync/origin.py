@@ -6,11 +6,12 @@ has lost what it had acknowledged: the tail goes on from where the sink ends, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from binlogsync.errors import PositionError
-from binlogsync.mysql import MySQLConfig, ServerInfo, parse_start, resolve_start
+from binlogsync.bookmarks import Bookmark, find_bookmark
+from binlogsync.errors import ConfigError, PositionError
+from binlogsync.mysql import AtBookmark, MySQLConfig, ServerInfo, parse_start, resolve_start
 from binlogsync.position import Checkpoint
 from binlogsync.sinks import Sink
 from binlogsync.stores import PositionStore
@@ -43,12 +44,26 @@ def find_origin(
     if saved is not None and None in held.values():
         known.append(saved)
     if not known:
-        return Origin(resolve_start(config, parse_start(start)), held, ())
+        return Origin(first_start(config, lambda: store.bookmarks(source), start), held, ())
     oldest = _oldest(known, source)
     moved = ""
     if oldest.server_uuid != info.server_uuid:
         moved = f"the server is {info.server_uuid} now, it was {oldest.server_uuid}; going on by GTID from {oldest}"
     return Origin(oldest, held, tuple(_losses(held, saved, oldest, source)), moved)
+
+
+def first_start(config: MySQLConfig, bookmarks: Callable[[], Sequence[Bookmark]], start: str) -> Checkpoint:
+    """Where a tail begins the first time, as it is configured; `bookmarks` are those of its source.
+
+    Raises ConfigError, SourceError, PositionError.
+    """
+    wanted = parse_start(start)
+    if not isinstance(wanted, AtBookmark):
+        return resolve_start(config, wanted)
+    bookmark = find_bookmark(bookmarks(), wanted.name)
+    if bookmark is None:
+        raise ConfigError(f"{start}: there is no such bookmark; binlogsync bookmarks list shows those that are")
+    return bookmark.checkpoint
 
 
 def _oldest(known: Sequence[Checkpoint], source: str) -> Checkpoint:

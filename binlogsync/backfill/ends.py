@@ -17,12 +17,11 @@ from datetime import datetime
 from typing import Literal
 
 from binlogsync.errors import ConfigError
-from binlogsync.mysql import parse_start
+from binlogsync.mysql import AtBookmark, parse_start
 from binlogsync.position import BinlogPosition, GtidSet
 
 FORMS = "a bookmark, oldest, head, a time such as 2026-01-31T12:00:00Z, a GTID set, binlog.000042:1187 or seq:12345"
 _SEQUENCE = re.compile(r"seq:([0-9]{1,19})\Z")
-_BOOKMARK = "bookmark:"
 _KEY = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{3}Z_")
 
 
@@ -48,8 +47,6 @@ def parse_end(text: str) -> End:
     word = text.strip()
     if not word:
         raise ConfigError(f"an end of a range is empty; write {FORMS}")
-    if word.startswith(_BOOKMARK):
-        return Named(word.removeprefix(_BOOKMARK))
     if _KEY.match(word):
         return Named(word)
     if word.lower() in ("oldest", "head", "now"):
@@ -62,4 +59,6 @@ def parse_end(text: str) -> End:
         if "time zone" in str(error):
             raise
         return Named(word)
+    if isinstance(start, AtBookmark):
+        return Named(start.name)
     return "oldest" if start == "oldest" else "head" if start == "now" else start

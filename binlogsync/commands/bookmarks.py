@@ -1,4 +1,4 @@
-"""`binlogsync bookmarks`: list, add, pin, unpin and delete the places that backfills and rewinds can name."""
+"""`binlogsync bookmarks`: list, add, import, pin, unpin and delete the places that backfills and rewinds can name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from contextlib import closing
 from dataclasses import replace
 
 from binlogsync.bookmarks import Bookmark, find_bookmark
+from binlogsync.commands.config import read_text
 from binlogsync.commands.output import say
 from binlogsync.errors import ConfigError
+from binlogsync.importing import describe, import_bookmark
 from binlogsync.marking import add_bookmark
 from binlogsync.settings import Settings
 from binlogsync.stores import PositionStore
@@ -28,6 +30,9 @@ def run(settings: Settings, arguments: Namespace) -> int:
                 (settings.mysql(source), settings.nats(10.0)), store, source, (arguments.name, arguments.at)
             )
             say(f"added {added.key}")
+        elif arguments.action == "import":
+            text = read_text(arguments.file)
+            say(describe(*import_bookmark(settings.mysql(source), store, source, text, arguments.name)))
         else:
             _ACTIONS[arguments.action](store, source, _find(store, source, arguments.bookmark))
     return 0

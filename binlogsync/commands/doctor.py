@@ -19,8 +19,9 @@ from binlogsync.bookmarks import Bookmark
 from binlogsync.commands.stream_look import StreamLook, look_at_stream
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import BinlogSyncError, SinkError
-from binlogsync.mysql import Finding, inspect_server, parse_start, preflight, resolve_start, validate
+from binlogsync.mysql import Finding, inspect_server, preflight, validate
 from binlogsync.mysql.retention import Retention, clock_ahead_s
+from binlogsync.origin import first_start
 from binlogsync.position import Checkpoint
 from binlogsync.server_facts import ServerFacts
 from binlogsync.settings import Settings
@@ -136,7 +137,7 @@ class Examination:
             except BinlogSyncError as error:
                 yield Line("error", name, str(error))
         if not any(checkpoint for _, checkpoint in known):
-            begin = resolve_start(config, parse_start(start)).position
+            begin = first_start(config, lambda: self._bookmarks, start).position
             yield Line("ok", "checkpoint", f"none yet; BINLOGSYNC_START={start} begins at {begin}")
 
     def _server(self) -> Iterator[Line]:

@@ -17,11 +17,12 @@ from binlogsync.mysql.preflight import Finding, check, preflight
 from binlogsync.mysql.readahead import Chunk, ReadAhead
 from binlogsync.mysql.server import BinlogFile, ServerInfo, inspect_server
 from binlogsync.mysql.server_errors import raise_server_error
-from binlogsync.mysql.start import StartAt, parse_start, resolve_start
+from binlogsync.mysql.start import AtBookmark, StartAt, parse_start, resolve_start
 from binlogsync.mysql.validate import validate
 
 __all__ = [
     "TLS",
+    "AtBookmark",
     "BinlogDump",
     "BinlogFile",
     "Chunk",

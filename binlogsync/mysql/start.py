@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -21,15 +22,29 @@ from binlogsync.mysql.server import ServerInfo, inspect_server, mariadb_gtids_at
 from binlogsync.mysql.validate import check_gtids, check_place
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 
-StartAt = Literal["now", "oldest"] | BinlogPosition | GtidSet | datetime
+
+@dataclass(frozen=True, slots=True)
+class AtBookmark:
+    """A bookmark, by its key or name; the position store knows its place."""
+
+    name: str
+
+
+StartAt = Literal["now", "oldest"] | BinlogPosition | GtidSet | datetime | AtBookmark
 
 FIRST_EVENT = 4
-_FORMS = "'now', 'oldest', binlog.000042:1187, a GTID set, or a time such as 2026-01-31T12:00:00Z"
+_FORMS = "'now', 'oldest', bookmark:NAME, binlog.000042:1187, a GTID set, or a time such as 2026-01-31T12:00:00Z"
+_BOOKMARK = "bookmark:"
 
 
 def parse_start(text: str) -> StartAt:
-    """Read "now", "oldest", "binlog.000042:1187", a GTID set, or an ISO time with its zone. Raises ConfigError."""
+    """Read "now", "oldest", "bookmark:NAME", "binlog.000042:1187", a GTID set, or an ISO time with its zone.
+
+    Raises ConfigError.
+    """
     word = text.strip()
+    if word.startswith(_BOOKMARK) and word != _BOOKMARK:
+        return AtBookmark(word.removeprefix(_BOOKMARK))
     if word.lower() in ("now", "oldest"):
         return "now" if word.lower() == "now" else "oldest"
     try:
@@ -59,6 +74,8 @@ def resolve_start(config: MySQLConfig, start: StartAt = "now") -> Checkpoint:
     when there is none yet. Raises PositionError when the log does not reach back that far or the place does not exist,
     SourceError when the server cannot be asked.
     """
+    if isinstance(start, AtBookmark):
+        raise ConfigError(f"{_BOOKMARK}{start.name}: only the tail, which has a position store, begins at a bookmark")
     info = inspect_server(config)
     info.end()
     if isinstance(start, GtidSet):
@@ -139,8 +156,12 @@ class _Executed:
 def _gtids_before(config: MySQLConfig, info: ServerInfo, position: BinlogPosition) -> GtidSet:
     """All transactions of MySQL's log before a place. Raises PositionError when no transaction can begin there."""
     executed = _Executed()
+    begun: ScannedEvent | None = None
     with _file_dump(config, info, position.file) as dump:
         for event in scan(dump):
+            if event.start == position and event.kind == Kind.QUERY and begun is not None:
+                raise PositionError(f"{position} lies inside the transaction that begins at {begun.start}; start there")
+            begun = event if event.kind in BEGINS_TRANSACTION else None
             reached = event.start >= position and event.kind != Kind.FORMAT_DESCRIPTION
             if reached and (position.pos > FIRST_EVENT or event.kind in BEGINS_TRANSACTION):
                 if event.start.file == position.file and position.pos > FIRST_EVENT and event.start != position:
