@@ -17,6 +17,7 @@ from binlogsync.binlog.types.addresses import inet6_text, uuid_text
 from binlogsync.binlog.types.compressed import inflated
 from binlogsync.binlog.types.geometry import geometry_array
 from binlogsync.binlog.types.vectors import vector_array
+from tests.binlog.exact.kinds import KINDS
 from tests.binlog.script import ROWS, TABLE_MAP, Script
 
 
@@ -130,3 +131,74 @@ def test_a_type_that_is_not_known_is_named_with_its_column(code: int, name: str)
     assert done.error is not None
     assert (done.error.table, done.error.column) == ("d.t", "v")
     assert f"columns of type {name} are not supported; leave the table out with a filter" in str(done.error)
+
+
+def test_old_temporal_columns_of_a_mysql_that_was_upgraded() -> None:
+    """They have no fraction there, and no server is asked."""
+    head = (7).to_bytes(6, "little") + b"\1\0\1d\0\1t\0"
+    names = b"\x04\x06" + b"\x01a\x01b\x01c"
+    table = head + b"\x03\x0b\x0c\x07" + b"\0" + b"\x07" + names
+    row = (7).to_bytes(6, "little") + b"\1\0\2\0\3\xff"
+    values = [
+        (-123456 & 0xFFFFFF, 20240229123456, 1709210096),
+        (8385959, 99991231235959, 2**31 - 1),
+        (0, 20240231000000, 0),
+    ]
+    script = Script().begin(1).add(TABLE_MAP, table)
+    for time, moment, stamp in values:
+        packed = time.to_bytes(3, "little") + moment.to_bytes(8, "little") + stamp.to_bytes(4, "little")
+        script.add(ROWS, row + b"\0" + packed)
+    done = script.commit().decoded()
+    assert done.error is None
+    kinds = {name: KINDS[kind] for name, kind in (("a", "time"), ("b", "datetime"), ("c", "timestamp"))}
+    assert [[kinds[k].row(v, 0) for k, v in (change.after or {}).items()] for change in done.changes] == [
+        ["-12:34:56", "2024-02-29 12:34:56", "2024-02-29 12:34:56"],
+        ["838:59:59", "9999-12-31 23:59:59", "2038-01-19 03:14:07"],
+        ["00:00:00", "2024-02-31 00:00:00", "0000-00-00 00:00:00"],
+    ]
+
+
+def _one_column(code: int, meta: bytes, optional: bytes) -> bytes:
+    head = (7).to_bytes(6, "little") + b"\1\0\1d\0\1t\0"
+    return head + b"\x01" + bytes([code, len(meta)]) + meta + b"\x01" + optional
+
+
+@pytest.mark.parametrize(
+    ("optional", "declared"),
+    [
+        (b"\x04\x02\x01v", "int"),
+        (b"\x04\x02\x01v\x01\x01\x80", "int unsigned"),
+        (b"\x01\x00\x04\x02\x01v", "int"),  # signs of no column: those that are not said are signed
+        (b"\x63\x03abc\x04\x02\x01v\x01\x01\x80", "int unsigned"),  # a field that a later MySQL may have
+        (b"\x0c\x01\x00\x04\x02\x01v", "int"),
+    ],
+)
+def test_fields_of_a_table_map_may_be_missing_or_new(optional: bytes, declared: str) -> None:
+    [column] = parse_table_map(_one_column(3, b"", optional), mariadb=False).schema.columns
+    assert (column.name, column.declaration) == ("v", declared)
+    assert column.visible == (b"\x0c" not in optional)
+
+
+@pytest.mark.parametrize(
+    ("code", "meta", "optional", "words"),
+    [
+        (3, b"", b"\x04\x05\x01v", "5 bytes expected, 2 left"),
+        (3, b"", b"\x04\x04\x01v\x01w", "2 names for 1 columns"),
+        (3, b"", b"\x04\x02\x01v\x08\x01\x05", "a primary key of column number 6 in a table of 1 columns"),
+        (15, b"\x0a\x00", b"\x04\x02\x01v\x02\x03\xfc\xff\xff", "collation number 65535 is not known"),
+        (15, b"\x0a\x00", b"\x04\x02\x01v\x02\x03\x2d\x05\x2d", "a character set of text column 6 of 1"),
+        (252, b"\x05", b"\x04\x02\x01v", "a BLOB with a length of 5 bytes"),
+        (247, b"", b"\x04\x02\x01v", "2 bytes expected|1 bytes expected, 0 left"),
+    ],
+)
+def test_a_table_map_that_cannot_be(code: int, meta: bytes, optional: bytes, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        parse_table_map(_one_column(code, meta, optional), mariadb=False)
+
+
+@pytest.mark.parametrize(
+    ("field", "kind"), [(b"", "geometry"), (b"\x07\x01\x03", "polygon"), (b"\x07\x01\x09", "geometry")]
+)
+def test_a_kind_of_geometry_that_is_not_said_is_any(field: bytes, kind: str) -> None:
+    [column] = parse_table_map(_one_column(255, b"\x04", b"\x04\x02\x01v" + field), mariadb=False).schema.columns
+    assert column.type == kind
