@@ -68,7 +68,9 @@ def answer(connection: duckdb.DuckDBPyConnection, state: MirrorState, request: C
         forget(connection, request)
         return
     if state.schema is not None:
-        connection.execute(f"CREATE TABLE {_copy(request.id)} AS {fingerprint_query(state.target, state.schema)}")
+        connection.execute(
+            f"CREATE TABLE {_copy(request.id)} AS {fingerprint_query(state.target, state.schema)} WHERE {state.alive}"
+        )
     text = None if state.schema is None else state.schema.to_json()
     connection.execute(f"UPDATE {_REQUESTS} SET is_done = true, schema_json = ? WHERE id = ?", [text, request.id])
 

@@ -19,7 +19,7 @@ from binlogsync.ddl_clauses import parse_alter, parse_create
 from binlogsync.duckfile import first_row
 from binlogsync.mirror_alter import Evolution, evolve
 from binlogsync.mirror_schema import has_same_shape
-from binlogsync.mirror_state import MirrorState, create_table, drop_table, is_empty, reshape, store_state
+from binlogsync.mirror_state import MirrorState, create_table, drop_table, is_empty, leave_table, reshape, store_state
 from binlogsync.schema import TableSchema
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def apply_statement(
     if ddl.kind == "create":
         return _create(connection, state, ddl, (is_mariadb, can_read))
     if ddl.kind == "drop":
-        return drop_table(connection, state)
+        return leave_table(connection, state, ddl.ts_us)
     if ddl.kind == "rename":
         return _rename(connection, state, ddl)
     if ddl.kind == "alter" and state.schema is not None:
@@ -87,7 +87,7 @@ def _create(
     created = parse_create(ddl.sql, mariadb=is_mariadb)
     if created is None and can_read:
         raise MustReadError("it was created in a way that does not say which columns it has", is_must=False)
-    state = drop_table(connection, state)
+    state = leave_table(connection, state, ddl.ts_us)
     if created is None:
         return state  # the first row will say
     return create_table(
@@ -103,7 +103,7 @@ def _rename(connection: duckdb.DuckDBPyConnection, state: MirrorState, ddl: Sche
             content[new], content[old] = content[old], ("", "")
     here = content[state.database, state.table]
     if here == ("", ""):
-        return drop_table(connection, state)
+        return leave_table(connection, state, ddl.ts_us)
     if here == (state.database, state.table) and len(ddl.tables) > 2:
         return state
     raise MustReadError(f"{'.'.join(here)} was renamed into its name: {ddl.sql[:200]}")

@@ -21,7 +21,19 @@ from binlogsync.duckfile import DuckFile, quote
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.flush import changes_after
 from binlogsync.mirror_copies import CopyRequest, answer, count, ensure_requests, open_requests, rest_of, up_to
-from binlogsync.mirror_state import column_list, drop_table, ensure_meta, load_state, store_state
+from binlogsync.mirror_history import Moment, begin_all, end_all
+from binlogsync.mirror_state import (
+    MirrorOptions,
+    MirrorState,
+    column_list,
+    drop_table,
+    ensure_meta,
+    keep_deleted,
+    leave_table,
+    load_state,
+    store_state,
+    with_deleted_at,
+)
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.position import Checkpoint
 from binlogsync.progress import DuckProgress, ProgressStore, Tracker
@@ -39,12 +51,20 @@ class Mirror:
     begins empty.
     """
 
-    def __init__(self, path: str | Path, database: str, table: str, source: MySQLConfig | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        database: str,
+        table: str,
+        source: MySQLConfig | None = None,
+        options: MirrorOptions = mirror.PLAIN,
+    ) -> None:
         self.file = DuckFile(path, error=ConsumeError)
         self.store: ProgressStore = DuckProgress(self.file)
         self.database = database
         self.table = table
         self.source = source
+        self.options = options
 
     def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
         """All of them in one transaction, or in several where the table is read in between."""
@@ -57,7 +77,9 @@ class Mirror:
         while todo and not stop.is_set():
             with self.file.transaction(keep_open=True) as connection:
                 part, request = self._until_asked(connection, todo)
-                halt = mirror.apply(connection, [item.batch for item in part], can_read=self.source is not None)
+                halt = mirror.apply(
+                    connection, [item.batch for item in part], self.options, can_read=self.source is not None
+                )
                 done = part if halt is None else part[: halt.done]
                 if request is not None and halt is None:
                     answer(connection, load_state(connection, self.database, self.table), request)
@@ -104,12 +126,28 @@ class Mirror:
         with read_table(self.source, self.database, self.table) as snapshot:
             rows = self._read_into(spare, snapshot)
             with self.file.transaction() as connection:
-                state = drop_table(connection, load_state(connection, self.database, self.table))
-                if snapshot.schema is not None:
-                    connection.execute(f"ALTER TABLE {spare} RENAME TO {quote(self.table)}")
-                store_state(connection, replace(state, schema=snapshot.schema, read_at=snapshot.at))
+                state = load_state(connection, self.database, self.table)
+                state = with_deleted_at(connection, state, self.options.deleted_at)
+                self._put_in_place(connection, state, spare, snapshot)
         log.info("%s.%s: read %d rows at %s", self.database, self.table, rows, snapshot.at)
         return snapshot.at
+
+    def _put_in_place(
+        self, connection: duckdb.DuckDBPyConnection, state: MirrorState, spare: str, snapshot: TableSnapshot
+    ) -> None:
+        """The spare table becomes the mirror; with soft deletes, rows that it has not become deleted ones."""
+        at = snapshot.at
+        if snapshot.schema is None:
+            state = leave_table(connection, state, at.ts_us)
+        else:
+            keep_deleted(connection, state, (spare, snapshot.schema), at.ts_us)
+            state = drop_table(connection, state)
+            connection.execute(f"ALTER TABLE {spare} RENAME TO {quote(self.table)}")
+        state = store_state(connection, replace(state, schema=snapshot.schema, read_at=at))
+        if self.options.history:
+            moment = Moment(at.ts_us, at.position.file, at.position.pos)
+            end_all(connection, state, moment)
+            begin_all(connection, state, moment)
 
     def _read_into(self, spare: str, snapshot: TableSnapshot) -> int:
         """Fill the spare table; returns the number of rows."""
@@ -118,7 +156,7 @@ class Mirror:
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(self.database)}")
             connection.execute(f"DROP TABLE IF EXISTS {spare}")
             if snapshot.schema is not None:
-                connection.execute(f"CREATE TABLE {spare} ({column_list(snapshot.schema)})")
+                connection.execute(f"CREATE TABLE {spare} ({column_list(snapshot.schema, self.options.deleted_at)})")
         rows = 0
         for batch in snapshot.batches():
             with self.file.transaction(keep_open=True) as connection:

@@ -20,6 +20,7 @@ import dagster as dg
 from binlogsync.errors import ConfigError
 from binlogsync.handlers import HandlerFunction
 from binlogsync.handling import Handler, Retry
+from binlogsync.mirror_state import MirrorOptions
 from binlogsync.models import table_name
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.targets import Mirror, Target
@@ -128,13 +129,31 @@ class AssetOptions:
 
 
 def mirror(
-    table: str, *, source: str | None = None, client_id: str = CLIENT_ID, options: AssetOptions | None = None
+    table: str,
+    *,
+    deleted_at: str | None = None,
+    history: bool = False,
+    source: str | None = None,
+    client_id: str = CLIENT_ID,
+    options: AssetOptions | None = None,
 ) -> TableAsset:
-    """A table of the warehouse that stays equal to `table` ("shop.orders") of MySQL. Raises ConfigError."""
+    """A table of the warehouse that stays equal to `table` ("shop.orders") of MySQL.
+
+    Args:
+        deleted_at: name of a further column; rows that MySQL deletes stay, with the time of the commit in it.
+        history: True keeps every version of every row, from commit to commit, in the table `<table>__history`.
+        source: name of the source; by default the first. client_id: whose progress. options: how the asset looks.
+
+    Raises ConfigError.
+    """
     name = TableName.parse(table, source or default_source())
     options = options or AssetOptions(description=f"Mirror of {table}: a DuckDB table that stays equal to MySQL's.")
+    keeps = MirrorOptions(deleted_at, history)
     consumption = Consumption(
-        name, client_id, lambda path, mysql: Mirror(path, name.database, name.table, mysql), (name.database, name.table)
+        name,
+        client_id,
+        lambda path, mysql: Mirror(path, name.database, name.table, mysql, keeps),
+        (name.database, name.table),
     )
     return TableAsset(consumption, options, is_mirror=True)
 
