@@ -136,12 +136,17 @@ def find_bookmark(bookmarks: Iterable[Bookmark], text: str) -> Bookmark | None:
 
 
 def next_bookmark(bookmarks: Iterable[Bookmark], bookmark: Bookmark) -> Bookmark | None:
-    """The first place behind this one; None when it is the last. Places that cannot be compared are none."""
-    following: Bookmark | None = None
-    for other in bookmarks:
-        if _is_before(bookmark.checkpoint, other.checkpoint) and (
-            following is None or _is_before(other.checkpoint, following.checkpoint)
-        ):
+    """The bookmark at the first place behind this one; None when it is the last."""
+    kept = list(bookmarks)
+    place = next_place((other.checkpoint for other in kept), bookmark.checkpoint)
+    return next((other for other in kept if other.checkpoint is place), None)
+
+
+def next_place(places: Iterable[Checkpoint], place: Checkpoint) -> Checkpoint | None:
+    """The nearest behind this one; None when there is none. Places that cannot be compared with it are none."""
+    following: Checkpoint | None = None
+    for other in places:
+        if _is_before(place, other) and (following is None or _is_before(other, following)):
             following = other
     return following
 

@@ -12,6 +12,8 @@ import dagster as dg
 
 from binlogsync.errors import ConfigError
 from pipelines import consumers
+from pipelines.backfill import Source, replay_asset, replay_job
+from pipelines.bookmarks import bookmark_job, rewind_job
 from pipelines.checks import binlog_checks, parity_checks
 from pipelines.discovery import Found, find
 from pipelines.keys import binlog_key, safe_part
@@ -29,6 +31,7 @@ from resources.mysql import MySQLSource
 from resources.positions import Positions
 from resources.warehouse import Warehouse
 from sensors.backlog import WatchedTable, backlog_sensor
+from sensors.bookmarks import bookmark_sensor
 from sensors.tail import tail_sensor
 
 
@@ -61,6 +64,10 @@ def build(sources: Sequence[SourceSettings], found: Found, options: TailConfig, 
             job = consume_job(source.name, tables)
             jobs += [job, *(table_job(table) for table in tables)]
             sensors.append(backlog_sensor(source.name, job.name, [watched(table) for table in tables], running=running))
+        past = Source(source.name, source.mysql_key, tables, options)
+        assets += [replay_asset(past, table) for table in tables]
+        jobs += [replay_job(past), bookmark_job(past), rewind_job(past)]
+        sensors.append(bookmark_sensor(source.name, running=running))
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,

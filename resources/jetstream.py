@@ -41,7 +41,12 @@ class JetStream(dg.ConfigurableResource):  # type: ignore[type-arg]
     @contextmanager
     def sink(self) -> Iterator[JetStreamSink]:
         """The writing side, for the tail, which opens it; closed with the block."""
-        options = JetStreamOptions(
+        with closing(JetStreamSink(self.options())) as sink:
+            yield sink
+
+    def options(self) -> JetStreamOptions:
+        """The same for the library."""
+        return JetStreamOptions(
             **self._connection(),
             reconnect_timeout_s=self.reconnect_timeout_s,
             replicas=self.replicas,
@@ -50,8 +55,6 @@ class JetStream(dg.ConfigurableResource):  # type: ignore[type-arg]
             format=cast(Format, self.format),
             changes_per_message=self.changes_per_message,
         )
-        with closing(JetStreamSink(options)) as sink:
-            yield sink
 
     @contextmanager
     def reader(self, source: str, *, patience_s: float | None = None) -> Iterator[StreamReader]:

@@ -54,7 +54,7 @@ def test_several_sources_stand_side_by_side() -> None:
 
 def test_a_source_without_tables_has_no_backlog_to_watch() -> None:
     built = build(configured_sources({}), NOTHING, TailConfig(), running=False)
-    assert [sensor.name for sensor in built.sensors or []] == ["keep_main_tailed"]
+    assert [sensor.name for sensor in built.sensors or []] == ["keep_main_tailed", "bookmarks_main"]
 
 
 def test_a_table_of_an_unknown_source_is_refused() -> None:

@@ -1,0 +1,225 @@
+"""Backfills in Dagster: a replay asset for each table, whose partitions are bookmarks, and an ad hoc job.
+
+Partition K means the changes from bookmark K to the bookmark behind it; several at once are one run. The changes go to
+a target beside the live consumer, whose progress does not move. A run that was ended is re-executed in the UI, and goes
+on where it stopped.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from binlogsync.backfill.choosing import Origin
+from binlogsync.backfill.opening import TARGETS, Asked, Ways, make_plan, make_target, open_holders
+from binlogsync.backfill.partitions import partition_spans
+from binlogsync.backfill.places import Holders
+from binlogsync.backfill.ranges import Span
+from binlogsync.backfill.run import Backfilled, Work, run_backfill
+from binlogsync.errors import BinlogSyncError, ConfigError
+from binlogsync.filters import TableFilter
+from binlogsync.targets import Target
+from pipelines.backfill_shown import ReplayReporter, failure, metadata
+from pipelines.keys import TableName, safe_part
+from pipelines.stopping import stop_on_signals
+from pipelines.tables import TableAsset
+from pipelines.tail import TailConfig
+from sensors.bookmarks import bookmark_partitions
+
+ORIGINS: Mapping[str, Origin] = {"auto": "auto", "stream": "stream", "binlog": "binlog"}
+RESOURCES = ("positions", "jetstream", "warehouse")
+
+
+class ReplayConfig(dg.Config):
+    """Where the changes of the chosen bookmarks go."""
+
+    until: str = Field(
+        default="next",
+        description="next: the last chosen bookmark ends where the one behind it begins. head: it reaches to the end "
+        "of MySQL's binlog.",
+    )
+    to: str = Field(
+        default="",
+        description=f"{TARGETS}. Empty: table for a mirror (replay_<database>.<table> in the warehouse, made anew; the "
+        "mirror is left alone), handler for the others (called once more for each change).",
+    )
+    origin: str = Field(default="auto", description="auto, stream or binlog: where the changes are read.")
+    report_s: float = Field(default=10.0, gt=0, description="Seconds between two observations of the progress.")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a replay has to know of a source in Dagster.
+
+    Attributes:
+        name: of the source.
+        mysql_key: of its MySQLSource among the resources.
+        tables: its consumers.
+        options: which tables its tail captures.
+    """
+
+    name: str
+    mysql_key: str
+    tables: Sequence[TableAsset]
+    options: TailConfig
+
+    def find(self, text: str) -> tuple[TableName, TableAsset | None]:
+        """The table that a person names, and its consumer, if it has one. Raises ConfigError."""
+        name = TableName.parse(text, self.name)
+        return name, next((table for table in self.tables if str(table.name) == str(name)), None)
+
+    @contextmanager
+    def holders(self, resources: Any, name: TableName) -> Iterator[Holders]:
+        """Who may hold the table's past."""
+        asked = Asked(self.name, name.database, name.table)
+        captured = TableFilter(tuple(self.options.include), tuple(self.options.exclude))
+        config = getattr(resources, self.mysql_key).config(self.name)
+        with (
+            resources.positions.store() as store,
+            open_holders(asked, config, resources.jetstream.options(), store, captured) as holders,
+        ):
+            yield holders
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """One replay as it was asked for."""
+
+    name: TableName
+    table: TableAsset | None
+    words: str
+    to: str
+    origin: str
+    report_s: float = 10.0
+
+    @property
+    def target(self) -> str:
+        """Of the changes, as make_target takes it."""
+        if self.to.strip():
+            return self.to.strip()
+        return "handler" if self.table is not None and not self.table.is_mirror else "table"
+
+
+def replay_asset(source: Source, table: TableAsset) -> dg.AssetsDefinition:
+    """The asset `replay/<source>/<database>/<table>`."""
+    name = table.name
+    spec = dg.AssetSpec(
+        replay_key(name),
+        deps=[name.stream_key],
+        group_name="replay",
+        kinds={"duckdb" if table.is_mirror else "python"},
+        description=f"The past of {name}, once more: choose bookmarks, and their changes are replayed beside the live "
+        f"consumer. Materialize, tick bookmarks, launch. {'' if table.is_mirror else 'The handler is called again.'}",
+        metadata={"mysql/database": name.database, "mysql/table": name.table, "binlogsync/source": name.source},
+    )
+
+    @dg.multi_asset(
+        name=f"replay__{'__'.join(name.parts)}",
+        specs=[spec],
+        partitions_def=bookmark_partitions(name.source),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        required_resource_keys={source.mysql_key, *RESOURCES},
+    )
+    def _replay(context: dg.AssetExecutionContext, config: ReplayConfig) -> Iterator[dg.MaterializeResult[Any]]:
+        keys = sorted(context.partition_keys)
+        words = f"bookmarks {', '.join(keys)} until {config.until}"
+        replay = Replay(name, table, words, config.to, config.origin, config.report_s)
+        done = run_replay(context, source, replay, lambda holders: partition_spans(holders, keys, config.until))
+        for each in done.spans:
+            if each.span.label in keys:
+                context.add_asset_metadata(metadata(done, each), replay_key(name), each.span.label)
+        yield dg.MaterializeResult(asset_key=replay_key(name), metadata=metadata(done))
+
+    return _replay
+
+
+def replay_key(name: TableName) -> dg.AssetKey:
+    """Of the table's replay."""
+    return dg.AssetKey(["replay", *name.parts])
+
+
+def replay_job(source: Source) -> dg.JobDefinition:
+    """The job `replay_<source>` for the Launchpad: any table, any two ends, any target."""
+
+    @dg.op(
+        name=f"replay_{safe_part(source.name)}_range",
+        required_resource_keys={source.mysql_key, *RESOURCES},
+        config_schema={
+            "table": dg.Field(str, description='"database.table"'),
+            "from": dg.Field(
+                str,
+                description="Where the range begins: a bookmark, oldest, a time (2026-01-31T12:00:00Z), a GTID set, "
+                "binlog.000042:1187, or seq:12345 for a message of the stream.",
+            ),
+            "until": dg.Field(str, default_value="head", description="Where it ends, written the same way; or head."),
+            "to": dg.Field(str, default_value="", description=ReplayConfig.model_fields["to"].description),
+            "origin": dg.Field(str, default_value="auto", description="auto, stream or binlog."),
+        },
+    )
+    def _replay(context: dg.OpExecutionContext) -> dg.Output[None]:
+        asked = context.op_config
+        name, table = source.find(asked["table"])
+        words = f"{asked['from']} .. {asked['until']}"
+        replay = Replay(name, table, words, asked["to"], asked["origin"])
+        done = run_replay(context, source, replay, lambda holders: [holders.span(asked["from"], asked["until"], words)])
+        context.log_event(dg.AssetObservation(replay_key(name), metadata=metadata(done)))
+        return dg.Output(None, metadata=metadata(done))
+
+    @dg.job(
+        name=f"replay_{safe_part(source.name)}",
+        executor_def=dg.in_process_executor,
+        tags={"dagster/max_retries": "0"},
+        description=f"Backfills a range of one table of {source.name}, exactly, into a target. Fill in table and from.",
+    )
+    def _job() -> None:
+        _replay()
+
+    return _job
+
+
+def run_replay(context: Any, source: Source, replay: Replay, spans: Any) -> Backfilled:
+    """Do it, with observations of its progress.
+
+    Raises dg.Failure for an error, DagsterExecutionInterruptedError when it was stopped; both can be re-executed.
+    """
+    resources = context.resources
+    name = replay.name
+    asked = Asked(name.source, name.database, name.table)
+    ways = Ways(
+        Path(resources.warehouse.path), resources.jetstream.options(), lambda: _handler(resources, source, replay)
+    )
+    try:
+        if replay.origin not in ORIGINS:
+            raise ConfigError(f"origin {replay.origin!r} is none of {', '.join(ORIGINS)}")
+        with (
+            stop_on_signals() as stop,
+            source.holders(resources, name) as holders,
+            closing(make_target(replay.target, asked, ways)) as target,
+        ):
+            found: Sequence[Span] = spans(holders)
+            plan = make_plan(asked, replay.words, found)
+            context.log.info(f"{name}: {len(plan.spans)} range(s) into {target.name}")
+            reporter = ReplayReporter(context, replay_key(name), stop, replay.report_s)
+            done = run_backfill(Work(holders, plan, target, ORIGINS[replay.origin]), stop, reporter)
+    except BinlogSyncError as error:
+        raise failure(error, name) from error
+    if not done.is_finished:
+        context.log.info(f"stopped ({stop.reason}); re-execute this run, and it goes on where it ended")
+        raise dg.DagsterExecutionInterruptedError
+    return done
+
+
+def _handler(resources: Any, source: Source, replay: Replay) -> Target:
+    if replay.table is None:
+        raise ConfigError(f"{replay.name} has no consumer in pipelines/consumers, so no handler; choose another target")
+    if replay.table.is_mirror:
+        raise ConfigError(
+            f"the consumer of {replay.name} keeps a mirror, which a replay would fill with older rows; choose the "
+            "target table, or have the mirror made anew by rewinding its consumer with rebuild"
+        )
+    mysql = getattr(resources, source.mysql_key).config(source.name)
+    return replay.table.consumption.target(resources.warehouse.path, mysql)

@@ -1,0 +1,83 @@
+"""What the pages in Dagster show of a backfill: how far it is, what it did, and what stopped it."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from binlogsync.backfill.run import Backfilled, BackfillProgress, SpanDone
+from binlogsync.errors import BinlogSyncError, HandlerError, PositionError, SinkError, SourceError
+from pipelines.keys import TableName
+from pipelines.shown import OPS
+from pipelines.stopping import StopFlag
+
+ADVICE: tuple[tuple[type[BinlogSyncError], str], ...] = (
+    (
+        HandlerError,
+        "Mend the handler or what it depends on, and re-execute this run: it goes on with this change.",
+    ),
+    (PositionError, "Choose ends that somebody still holds; the message says from when on data exists."),
+    (SourceError, "Check that MySQL is up and that the account may replicate, and re-execute this run: it goes on."),
+    (SinkError, "Check that NATS, or the disk, is up and has room, and re-execute this run: it goes on."),
+)
+
+
+class ReplayReporter:
+    """Called about twice a second: an observation every `report_s`, and a look whether the run was ended."""
+
+    def __init__(self, context: Any, key: dg.AssetKey, stop: StopFlag, report_s: float) -> None:
+        self._context, self._key, self._stop, self._report_s = context, key, stop, report_s
+        self._reported_s = time.monotonic()
+
+    def __call__(self, progress: BackfillProgress) -> None:
+        """Take note, and report when it is time."""
+        now = time.monotonic()
+        if now - self._reported_s < self._report_s:
+            return
+        self._reported_s = now
+        self._context.log.info(str(progress))
+        shown: dict[str, Any] = {
+            "progress_percent": round(100 * progress.share, 1),
+            "changes_so_far": progress.changes,
+            "changes_per_s": round(progress.rate, 1),
+        }
+        if progress.total is not None:
+            shown["changes_expected" if progress.is_exact else "changes_expected_about"] = progress.total
+        if progress.left_s is not None:
+            shown["seconds_left"] = round(progress.left_s, 1)
+        self._context.log_event(dg.AssetObservation(self._key, metadata=shown))
+        run = self._context.instance.get_run_by_id(self._context.run.run_id)
+        if run is None or run.status != dg.DagsterRunStatus.STARTED:
+            self._stop.ask("the run was ended")
+
+
+def metadata(done: Backfilled, span: SpanDone | None = None) -> Mapping[str, dg.MetadataValue]:
+    """Of the whole backfill, or of one of its ranges."""
+    spans = done.spans if span is None else (span,)
+    counts = done.counts if span is None else span.counts
+    shown: dict[str, dg.MetadataValue] = {
+        "changes": dg.MetadataValue.int(sum(counts.values())),
+        **{OPS[op]: dg.MetadataValue.int(counts.get(op, 0)) for op in OPS if counts.get(op) or op in "cud"},
+    }
+    if spans:
+        shown["from"] = dg.MetadataValue.text(str(spans[0].span.start))
+        shown["until"] = dg.MetadataValue.text(str(spans[-1].span.until))
+        shown["read_from"] = dg.MetadataValue.text(", ".join(dict.fromkeys(each.origin for each in spans)))
+    if span is None:
+        shown["ranges"] = dg.MetadataValue.int(len(spans))
+        shown["done_before"] = dg.MetadataValue.int(done.before)
+        shown["seconds"] = dg.MetadataValue.float(round(done.seconds, 1))
+        shown["changes_per_s"] = dg.MetadataValue.float(round(done.rate, 1))
+    return shown
+
+
+def failure(error: BinlogSyncError, name: TableName) -> dg.Failure:
+    """The Failure that the run page shows."""
+    advice = next((text for kind, text in ADVICE if isinstance(error, kind)), "See the message.")
+    shown = {
+        "error": dg.MetadataValue.text(type(error).__name__),
+        "table": dg.MetadataValue.text(str(name)),
+        "what_to_do": dg.MetadataValue.text(advice),
+    }
+    return dg.Failure(f"{type(error).__name__}: {error}", metadata=shown, allow_retries=False)

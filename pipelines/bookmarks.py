@@ -1,0 +1,160 @@
+"""Jobs for people: bookmarks added, pinned, deleted and listed; a consumer set back, or forward."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from binlogsync.bookmarks import Bookmark, find_bookmark
+from binlogsync.errors import BinlogSyncError, ConfigError
+from binlogsync.marking import add_bookmark
+from binlogsync.progress import DuckProgress, ProgressKey
+from binlogsync.rewind import Move, rewind
+from binlogsync.stores import PositionStore
+from pipelines.backfill import RESOURCES, Source
+from pipelines.backfill_shown import failure
+from pipelines.keys import TableName, binlog_key, safe_part
+from sensors.bookmarks import bookmark_partitions
+
+LISTED = 200
+
+
+class BookmarkConfig(dg.Config):
+    """What to do with the bookmarks."""
+
+    action: str = Field(default="add", description="add, pin, unpin, delete or list.")
+    bookmark: str = Field(
+        default="", description="add: the name to give; pin, unpin, delete: key or name of the bookmark."
+    )
+    at: str = Field(
+        default="head",
+        description="add: the place; head (where MySQL's binlog ends now), a time, a GTID set, binlog.000042:1187, or "
+        "seq:12345 for a message of the stream.",
+    )
+
+
+class RewindConfig(dg.Config):
+    """Which consumer to move, where to, and why."""
+
+    table: str = Field(description='"database.table" of a consumer of this source.')
+    to: str = Field(
+        description="The place: a bookmark, a time (2026-01-31T12:00:00Z), a GTID set, binlog.000042:1187, or "
+        "seq:12345 for a message of the stream. Exactly the changes from there on come again."
+    )
+    reason: str = Field(default="", description="For the record; needed to go forward, over changes that never come.")
+    rebuild: bool = Field(
+        default=False, description="Of a mirror: drop its table first, so that it is made anew from the place on."
+    )
+
+
+def bookmark_job(source: Source) -> dg.JobDefinition:
+    """The job `bookmark_<source>`; the list is shown on the page of the binlog's asset."""
+    name = safe_part(source.name)
+
+    @dg.op(name=f"bookmark_{name}_now", required_resource_keys={source.mysql_key, *RESOURCES})
+    def _bookmark(context: dg.OpExecutionContext, config: BookmarkConfig) -> None:
+        resources = context.resources
+        try:
+            with resources.positions.store() as store:
+                servers = (getattr(resources, source.mysql_key).config(source.name), resources.jetstream.options())
+                if config.action == "add":
+                    added = add_bookmark(servers, store, source.name, (config.bookmark, config.at))
+                    context.log.info(f"added {added.key}")
+                else:
+                    context.log.info(_change(store, source.name, config))
+                bookmarks = store.bookmarks(source.name)
+        except BinlogSyncError as error:
+            raise failure(error, TableName(source.name, "bookmarks", config.action)) from error
+        partitions = str(bookmark_partitions(source.name).name)
+        context.instance.add_dynamic_partitions(partitions, [bookmark.key for bookmark in bookmarks])
+        shown: dict[str, Any] = {"bookmarks": len(bookmarks), "list": dg.MetadataValue.md(_listed(bookmarks))}
+        context.log_event(dg.AssetObservation(binlog_key(source.name), metadata=shown))
+
+    @dg.job(
+        name=f"bookmark_{name}",
+        executor_def=dg.in_process_executor,
+        description=f"Keeps a place of {source.name} under a name, or pins, unpins, deletes and lists bookmarks.",
+    )
+    def _job() -> None:
+        _bookmark()
+
+    return _job
+
+
+def _change(store: PositionStore, source: str, config: BookmarkConfig) -> str:
+    """Pin, unpin or delete; returns what was done. Raises ConfigError."""
+    if config.action == "list":
+        return "the list is in the observation of the binlog's asset"
+    if config.action not in ("pin", "unpin", "delete"):
+        raise ConfigError(f"action {config.action!r} is none of add, pin, unpin, delete and list")
+    bookmark = find_bookmark(store.bookmarks(source), config.bookmark)
+    if bookmark is None:
+        raise ConfigError(f"{config.bookmark!r} is no bookmark of source {source}; the action list shows them")
+    if config.action == "delete":
+        store.delete_bookmark(source, bookmark.key)
+    else:
+        store.put_bookmark(source, replace(bookmark, pinned=config.action == "pin"))
+    return f"{config.action}: {bookmark.key}"
+
+
+def _listed(bookmarks: Sequence[Bookmark]) -> str:
+    """The newest, as a table."""
+    lines = ["| bookmark | reason | stream sequence | pinned |", "| --- | --- | --- | --- |"]
+    for each in sorted(bookmarks, key=lambda each: each.key, reverse=True)[:LISTED]:
+        sequence = "" if each.sequence is None else str(each.sequence)
+        lines.append(f"| {each.key} | {each.reason} | {sequence} | {'yes' if each.pinned else ''} |")
+    return "\n".join(lines)
+
+
+def rewind_job(source: Source) -> dg.JobDefinition:
+    """The job `rewind_<source>`; what it did is shown on the page of the table, and kept in the audit log."""
+    name = safe_part(source.name)
+
+    @dg.op(name=f"rewind_{name}_consumer", required_resource_keys={source.mysql_key, "audit", *RESOURCES})
+    def _rewind(context: dg.OpExecutionContext, config: RewindConfig) -> None:
+        table, consumer = source.find(config.table)
+        resources = context.resources
+        try:
+            if consumer is None:
+                raise ConfigError(f"{table} has no consumer in pipelines/consumers, so there is none to rewind")
+            key = ProgressKey(consumer.consumption.client_id, source.name, table.database, table.table)
+            who = f"run {context.run_id}"
+            move = Move(
+                key=key,
+                to=config.to,
+                reason=config.reason,
+                who=who,
+                is_mirror=consumer.is_mirror,
+                rebuild=config.rebuild,
+            )
+            audit = None if resources.audit.path in ("", "off") else Path(resources.audit.path)
+            with source.holders(resources, table) as holders:
+                moved = rewind(holders, DuckProgress(resources.warehouse.file()), move, audit)
+        except BinlogSyncError as error:
+            raise failure(error, table) from error
+        context.log.info(
+            f"{key}: {moved}; a run that is at work meets it within a minute, else the next run begins there"
+        )
+        shown: dict[str, Any] = {
+            "rewound": moved.direction,
+            "to": config.to,
+            "reason": config.reason or "none given",
+            "messages": moved.messages,
+            "was_at": str(moved.before),
+            "is_at": str(moved.after),
+        }
+        context.log_event(dg.AssetObservation(table.consumer_key, metadata=shown))
+
+    @dg.job(
+        name=f"rewind_{name}",
+        executor_def=dg.in_process_executor,
+        tags={"dagster/max_retries": "0"},
+        description=f"Sets a consumer of {source.name} back to a place, or forward with a reason.",
+    )
+    def _job() -> None:
+        _rewind()
+
+    return _job

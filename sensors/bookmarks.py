@@ -1,0 +1,62 @@
+"""Makes each bookmark of a source a partition of its replay assets, and takes away those that are gone.
+
+The bookmarks are the position store's: the tail records them, people add some. A partition that a person typed in the
+UI (a time, a position, any end of a range) is left alone, since it is none of these.
+"""
+
+import re
+from collections.abc import Sequence
+
+import dagster as dg
+
+from binlogsync.bookmarks import Bookmark
+from resources.positions import Positions
+
+_KEY = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{3}Z_")
+SHOWN = 5
+
+
+def bookmark_partitions(source: str) -> dg.DynamicPartitionsDefinition:
+    """Partition K of a table of this source means the changes from bookmark K to the one behind it."""
+    return dg.DynamicPartitionsDefinition(name=f"bookmarks_{re.sub(r'[^A-Za-z0-9_]', '_', source)}")
+
+
+def bookmark_sensor(
+    source: str, *, running: bool = False, interval_s: int = 15, positions_key: str = "positions"
+) -> dg.SensorDefinition:
+    """The sensor `bookmarks_<source>`; `running` says whether it is on before anybody switched it on."""
+    partitions = bookmark_partitions(source)
+    assert partitions.name is not None
+
+    @dg.sensor(
+        name=partitions.name,
+        minimum_interval_seconds=interval_s,
+        default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
+        description=f"Makes each bookmark of {source} a partition of its replay assets; removes those that are gone.",
+        required_resource_keys={positions_key},
+    )
+    def _register(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        positions: Positions = getattr(context.resources, positions_key)
+        with positions.store() as store:
+            bookmarks = store.bookmarks(source)
+        known = context.instance.get_dynamic_partitions(str(partitions.name))
+        return changes(partitions, known, bookmarks)
+
+    return _register
+
+
+def changes(
+    partitions: dg.DynamicPartitionsDefinition, known: Sequence[str], bookmarks: Sequence[Bookmark]
+) -> dg.SensorResult | dg.SkipReason:
+    """What has to be added and removed, so that the bookmarks are partitions."""
+    keys = [bookmark.key for bookmark in bookmarks]
+    new = sorted(set(keys) - set(known))
+    gone = sorted(key for key in set(known) - set(keys) if _KEY.match(key))
+    requests: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = []
+    if new:
+        requests.append(partitions.build_add_request(new))
+    if gone:
+        requests.append(partitions.build_delete_request(gone))
+    if not requests:
+        return dg.SkipReason(f"{len(keys)} bookmark(s), each is a partition")
+    return dg.SensorResult(dynamic_partitions_requests=requests)
