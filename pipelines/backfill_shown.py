@@ -53,7 +53,7 @@ class ReplayReporter:
 
 
 def metadata(done: Backfilled, span: SpanDone | None = None) -> Mapping[str, dg.MetadataValue]:
-    """Of the whole backfill, or of one of its ranges."""
+    """Of one of its ranges; without one of all of them, whose totals the ranges show beside their own counts."""
     spans = done.spans if span is None else (span,)
     counts = done.counts if span is None else span.counts
     shown: dict[str, dg.MetadataValue] = {
@@ -65,10 +65,11 @@ def metadata(done: Backfilled, span: SpanDone | None = None) -> Mapping[str, dg.
         shown["until"] = dg.MetadataValue.text(str(spans[-1].span.until))
         shown["read_from"] = dg.MetadataValue.text(", ".join(dict.fromkeys(each.origin for each in spans)))
     if span is None:
-        shown["ranges"] = dg.MetadataValue.int(len(spans))
-        shown["done_before"] = dg.MetadataValue.int(done.before)
-        shown["seconds"] = dg.MetadataValue.float(round(done.seconds, 1))
-        shown["changes_per_s"] = dg.MetadataValue.float(round(done.rate, 1))
+        shown["run_ranges"] = dg.MetadataValue.int(len(spans))
+        shown["run_changes"] = dg.MetadataValue.int(done.changes)
+        shown["run_done_before"] = dg.MetadataValue.int(done.before)
+        shown["run_seconds"] = dg.MetadataValue.float(round(done.seconds, 1))
+        shown["run_changes_per_s"] = dg.MetadataValue.float(round(done.rate, 1))
     return shown
 
 

@@ -50,6 +50,11 @@ class Stack:
         return self.folder / "audit.duckdb"
 
     @property
+    def positions(self) -> Path:
+        """The position store."""
+        return self.folder / "positions.db"
+
+    @property
     def dagster_home(self) -> Path:
         """Dagster's storage."""
         return self.folder / "dagster_home"

@@ -185,7 +185,10 @@ def chromium(path: str) -> Iterator[Page]:
             address = wait_until(
                 lambda: _address(Path(profile, "DevToolsActivePort"), process), _START_S, f"{path} to open its port"
             )
-            with connect(address, max_size=None, compression=None, proxy=None, open_timeout=_START_S) as socket:
+            # No pings: while a test waits for something else nobody reads, and the page's events hold the answers up.
+            with connect(
+                address, max_size=None, compression=None, proxy=None, open_timeout=_START_S, ping_interval=None
+            ) as socket:
                 yield Page(socket)
                 with suppress(ConnectionClosed):
                     socket.send(json.dumps({"id": 0, "method": "Browser.close"}))

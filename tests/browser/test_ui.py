@@ -1,17 +1,24 @@
-"""What a person sees of a running tail in Dagster's UI: lineage, plots, the run with Terminate, a mirror, the sensors.
+"""What a person sees in Dagster's UI: lineage, plots, the run with Terminate, a mirror, the sensors, a replay.
 
 One demo for all tests, and pictures of every page in .screenshots/. The last test presses Terminate, so it stays last.
 """
 
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
 import dagster as dg
 import pytest
 
+from binlogsync.bookmarks import Bookmark
+from binlogsync.duckfile import DuckFile
+from binlogsync.stores.sqlite import SQLitePositions
+from pipelines.backfill import replay_key
 from pipelines.demo.stack import SOURCE, Stack, dagster, servers
 from pipelines.demo.workload import Workload, create
 from pipelines.keys import TableName, binlog_key
@@ -104,6 +111,43 @@ def test_the_sensors_are_on(page: Page, stack: Stack) -> None:
     kept(page, "automation")
 
 
+def test_three_bookmarks_are_replayed_with_a_few_clicks(page: Page, stack: Stack) -> None:
+    name = TABLES[1]
+    with closing(SQLitePositions(stack.positions)) as store:
+        wait_until(lambda: len(of_intervals(store)) >= 4, 120, "four bookmarks with changes between them")
+        bookmarks = of_intervals(store)[:4]
+    keys, key = [bookmark.key for bookmark in bookmarks[:3]], replay_key(name)
+    look(stack, 60, "partitions", lambda instance: {*keys} <= {*instance.get_dynamic_partitions("bookmarks_main")})
+
+    page.open(f"{stack.ui}/assets/{'/'.join(key.path)}")
+    page.wait_for("The past of shop.orders", "Never materialized")
+    page.click("Materialize…")
+    page.wait_for("Launch runs to materialize", "Backfills all partitions in a single run.")
+    page.click("Select a partition or create one", role="div, span")
+    for chosen in keys:
+        page.click(chosen, role=f"[title='{chosen}'] span")
+    page.wait_for("3 partitions")
+    kept(page, "replay_chosen")
+    page.press("Escape", "Escape")
+    page.click("Launch backfill")
+    look(stack, 120, "a replay", lambda instance: {*keys} <= instance.get_materialized_partitions(key))
+
+    expected = [audit_counts(stack, name, *ends) for ends in pairwise(bookmarks)]
+    assert min(sum(counts.values()) for counts in expected) > 0
+    for chosen, counts in zip(keys, expected, strict=True):
+        page.open(f"{stack.ui}/assets/{'/'.join(key.path)}?view=partitions&partition={chosen}")
+        text = page.wait_for("Materialized (3)", "run_changes_per_s", "read_from")
+        shown = {what: shown_number(text, what) for what in ("changes", *counts, "run_changes")}
+        assert shown == {"changes": sum(counts.values()), **counts, "run_changes": sum_of(expected)}
+    kept(page, "replay_partition")
+    with instance_of(stack) as instance:
+        (run,) = instance.get_runs(dg.RunsFilter(tags={"dagster/asset_partition_range_start": keys[0]}))
+        assert run.status == dg.DagsterRunStatus.SUCCESS
+    page.open(f"{stack.ui}/runs/{run.run_id}")
+    page.wait_for("Success", "ASSET_MATERIALIZATION")
+    kept(page, "replay_run")
+
+
 def test_terminate_stops_the_tail_and_the_keeper_respects_it(page: Page, stack: Stack) -> None:
     with instance_of(stack) as instance:
         run = newest_tail(instance)
@@ -146,6 +190,37 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def of_intervals(store: SQLitePositions) -> list[Bookmark]:
+    """The bookmarks that lie minutes apart, the newest left out, which has no end yet."""
+    return [bookmark for bookmark in store.bookmarks(SOURCE) if bookmark.reason == "interval"][:-1]
+
+
+def audit_counts(stack: Stack, name: TableName, start: Bookmark, until: Bookmark) -> dict[str, int]:
+    """Changes of the table between two places, by op, as the audit log has them; all of this is in one binlog file."""
+    first, last = start.checkpoint.position, until.checkpoint.position
+    assert first.file == last.file
+    counts = {"created": "c", "updated": "u", "deleted": "d"}
+    with DuckFile(stack.audit).transaction() as connection:
+        rows = connection.execute(
+            "SELECT op, count(*) FROM changes WHERE database = ? AND table_name = ? AND file = ? AND txn_pos >= ? "
+            "AND txn_pos < ? GROUP BY op",
+            [name.database, name.table, first.file, first.pos, last.pos],
+        ).fetchall()
+    return {what: dict(rows).get(op, 0) for what, op in counts.items()}
+
+
+def sum_of(counts: list[dict[str, int]]) -> int:
+    """All changes."""
+    return sum(sum(each.values()) for each in counts)
+
+
+def shown_number(text: str, what: str) -> int:
+    """The number in the row of the metadata table that begins with `what`."""
+    match = re.search(rf"^{what}\s+([0-9,]+)\s*$", text, re.MULTILINE)
+    assert match is not None, f"no {what} in:\n{text}"
+    return int(match[1].replace(",", ""))
 
 
 def instance_of(stack: Stack) -> dg.DagsterInstance:
