@@ -111,9 +111,9 @@ class RareEvents:
         """XA START, END, COMMIT or ROLLBACK."""
         assembler = self._assembler
         verb, xid = xa.parse_statement(sql)
+        if not assembler.is_open:
+            raise ValueError(f"XA {verb} outside a transaction")
         if verb == "START":
-            if not assembler.is_open:
-                raise ValueError("XA START outside a transaction")
             assembler.begin_xa()
         elif verb == "COMMIT":
             rows = assembler.prepared.rows(xid)

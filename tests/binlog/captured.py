@@ -1,12 +1,13 @@
 """Golden bytes: dumps of real servers, the SQL that made them beside, and what they hold.
 
-`python -m tests.binlog.captured` makes golden/*.bin and *.json anew from golden/*.sql; look at the difference before
-it is committed. The tables named `other` are left out by the filter.
+`python -m tests.binlog.captured mysql mariadb_events` makes golden/*.bin and *.json of these anew from golden/*.sql;
+look at the difference before it is committed. The tables named `other` are left out by the filter.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from tests.binlog.dump import Recording, end_of_log, record
 
 FOLDER = Path(__file__).parent / "golden"
 NAMES = ("mysql", "mariadb")
+EVENTS = ("mysql_events", "mariadb_events")
+"""With the kinds of events that settings bring: compressed ones, differences of JSON, XA."""
 
 
 def is_captured(database: str, table: str) -> bool:
@@ -36,9 +39,11 @@ class Golden:
 
 
 def load(name: str) -> Golden:
-    """The dump of "mysql" or "mariadb"."""
+    """One of NAMES or EVENTS."""
     record = json.loads((FOLDER / f"{name}.json").read_text())
-    options = ReaderOptions(record["server_uuid"], record["server_id"], mariadb=name == "mariadb", captures=is_captured)
+    options = ReaderOptions(
+        record["server_uuid"], record["server_id"], mariadb=name.startswith("mariadb"), captures=is_captured
+    )
     start = Checkpoint.from_text(json.dumps(record["start"]))
     return Golden(Recording((FOLDER / f"{name}.bin").read_bytes(), start, options), record["changes"])
 
@@ -68,11 +73,10 @@ def _capture(name: str, server: DatabaseServer) -> None:
 
 
 def main() -> None:
-    """Capture from new servers."""
-    with embedded.mysql() as mysql:
-        _capture("mysql", mysql)
-    with embedded.mariadb() as mariadb:
-        _capture("mariadb", mariadb)
+    """Capture those named, all when none is, each from a new server."""
+    for name in sys.argv[1:] or (*NAMES, *EVENTS):
+        with embedded.mariadb() if name.startswith("mariadb") else embedded.mysql() as server:
+            _capture(name, server)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Damaged dumps, decoded: `python -m tests.binlog.damage --count 100000 --seed 1`.
+"""Damaged dumps, decoded: `python -m tests.binlog.damage --dumps events --count 100000 --seed 1`.
 
 Each case takes a golden dump, with or without its checksums, and truncates it, flips bits, overwrites or removes bytes,
 or changes one event. It passes when the reader raises DecodeError with a file and a position, or says that it has ended
@@ -14,13 +14,17 @@ import argparse
 import faulthandler
 import json
 import random
+import sys
+import traceback
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache
 
 from binlogsync.envelope import EnvelopeContext, render
-from tests.binlog.captured import NAMES, Golden, load, summary
+from tests.binlog.captured import EVENTS, NAMES, Golden, load, summary
+from tests.binlog.damage_inside import inside
 from tests.binlog.dump import Decoded, Recording
 
 _FORMAT = 15
@@ -136,6 +140,11 @@ IN_BYTES: tuple[Damage, ...] = (_truncate, _flip, _overwrite, _remove, _noise, _
 DAMAGES: tuple[Damage, ...] = (*IN_BYTES, _shuffled)
 
 
+def _inside(raw: bytes, chance: random.Random) -> bytes:
+    """Damage behind a compression that is right."""
+    return dump_of(inside(packets(raw), chance))
+
+
 def outcome(done: Decoded) -> str:
     """What ended the reading; raises AssertionError for an end that is none."""
     if done.error is not None:
@@ -160,22 +169,38 @@ def check(done: Decoded, golden: Golden, *, exact: bool) -> str:
     return found
 
 
-def run_case(seed: int, goldens: list[tuple[Golden, bool]]) -> str:
+def run_case(seed: int, goldens: list[tuple[Golden, bool]], damages: tuple[Damage, ...] = DAMAGES) -> str:
     """Damage one dump and decode it."""
     chance = random.Random(seed)
     golden, checksums = chance.choice(goldens)
     # Whole events that are missing or in disorder have right checksums.
-    damage = chance.choice(IN_BYTES if checksums else DAMAGES)
+    damage = chance.choice(IN_BYTES if checksums else damages)
     raw = damage(golden.recording.raw, chance)
     recording = Recording(raw, golden.recording.start, golden.recording.options)
     cuts = sorted(chance.randrange(len(raw) + 1) for _ in range(chance.choice((0, 0, 1, 5))))
     return check(recording.decoded(cuts), golden, exact=checksums)
 
 
-def load_all() -> list[tuple[Golden, bool]]:
-    """Every golden dump, with and without checksums."""
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Dumps, and the ways in which those without checksums are damaged."""
+
+    names: tuple[str, ...]
+    damages: tuple[Damage, ...]
+
+    def run(self, seed: int) -> str:
+        """One case."""
+        return run_case(seed, load_all(self.names), self.damages)
+
+
+FAMILIES = {"golden": Family(NAMES, DAMAGES), "events": Family(EVENTS, (*DAMAGES, _inside, _inside, _inside, _inside))}
+
+
+@cache
+def load_all(names: tuple[str, ...] = NAMES) -> list[tuple[Golden, bool]]:
+    """Golden dumps, with and without checksums."""
     found = []
-    for name in NAMES:
+    for name in names:
         golden = load(name)
         plain = replace(golden, recording=replace(golden.recording, raw=without_checksums(golden.recording.raw)))
         found += [(golden, True), (plain, False), (plain, False)]
@@ -183,23 +208,26 @@ def load_all() -> list[tuple[Golden, bool]]:
 
 
 def main() -> None:
-    """The cases seed..seed+count-1; ends with an exception at the first that fails."""
+    """The cases seed..seed+count-1; prints how many there were, how they ended, and what was found wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dumps", choices=FAMILIES, default="golden")
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--case-timeout", type=float, default=20.0)
     arguments = parser.parse_args()
     faulthandler.enable()
-    goldens = load_all()
+    family = FAMILIES[arguments.dumps]
     ends: Counter[str] = Counter()
+    finds: dict[int, str] = {}
     for seed in range(arguments.seed, arguments.seed + arguments.count):
         faulthandler.dump_traceback_later(arguments.case_timeout, exit=True)
         try:
-            ends[run_case(seed, goldens)] += 1
-        except BaseException as error:
-            error.add_note(f"case --seed {seed} --count 1")
-            raise
-    print(json.dumps({"cases": arguments.count, **ends}))  # noqa: T201
+            ends[family.run(seed)] += 1
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is a find
+            finds[seed] = traceback.format_exc()[-1500:]
+            print(f"seed {seed}: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+    print(json.dumps({"executions": arguments.count, "finds": finds, **ends}))  # noqa: T201
+    sys.exit(bool(finds))
 
 
 if __name__ == "__main__":

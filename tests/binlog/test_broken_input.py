@@ -16,32 +16,33 @@ from typing import Any
 
 import pytest
 
-from tests.binlog.captured import NAMES, Golden, load, summary
-from tests.binlog.damage import check, dump_of, load_all, packets, run_case, signed, without_checksums
+from tests.binlog.captured import EVENTS, NAMES, Golden, load, summary
+from tests.binlog.damage import FAMILIES, check, dump_of, packets, signed, without_checksums
 from tests.binlog.dump import Decoded, Recording, decode
 
 ROOT = Path(__file__).parents[2]
-_CASES = 150
+_CASES = {"golden": 150, "events": 200}
 
-# Seeds of damage.run_case that once failed.
-FOUND: tuple[int, ...] = (1354, 3679)
+# Cases of damage.Family.run that once failed.
+FOUND = (("golden", 1354), ("golden", 3679), ("events", 1403))
 
 
 @pytest.mark.slow
-def test_generated_damage_in_a_process_of_its_own() -> None:
-    command = [sys.executable, "-m", "tests.binlog.damage", "--count", str(_CASES), "--seed", "0"]
+@pytest.mark.parametrize("dumps", FAMILIES)
+def test_generated_damage_in_a_process_of_its_own(dumps: str) -> None:
+    command = [sys.executable, "-m", "tests.binlog.damage", "--dumps", dumps, "--count", str(_CASES[dumps])]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads(done.stdout)["cases"] == _CASES
+    assert json.loads(done.stdout)["executions"] == _CASES[dumps]
 
 
-@pytest.mark.parametrize("seed", FOUND)
-def test_damage_that_once_failed(seed: int) -> None:
-    run_case(seed, load_all())
+@pytest.mark.parametrize(("dumps", "seed"), FOUND)
+def test_damage_that_once_failed(dumps: str, seed: int) -> None:
+    FAMILIES[dumps].run(seed)
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=(*NAMES, *EVENTS))
 def golden(request: pytest.FixtureRequest) -> Golden:
     return load(request.param)
 
