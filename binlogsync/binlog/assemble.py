@@ -76,6 +76,7 @@ class Assembler:
         self.left_out = 0
         """Statements of the stretch that change rows of tables that are not captured."""
         self._kept: list[npt.NDArray[np.uint8]] = []  # what rows were planned of besides the buffer that is fed
+        self._kept_bytes = 0
         self._undecodable: int | None = None  # the row event at which the last finish failed
         self._catalog = catalog
         self._server = server
@@ -149,6 +150,7 @@ class Assembler:
         """
         buffer = np.frombuffer(data, np.uint8)
         self._kept.append(buffer)
+        self._kept_bytes += len(buffer)
         begin = int(buffer.ctypes.data)
         return begin, begin + len(buffer)
 
@@ -185,7 +187,7 @@ class Assembler:
     @property
     def is_heavy(self) -> bool:
         """True when the buffers that are kept ask for an end of the stretch."""
-        return sum(len(buffer) for buffer in self._kept) > KEPT_LIMIT
+        return self._kept_bytes > KEPT_LIMIT
 
     def add_key(self, key: bytes, name: str) -> int:
         """Make a GTID key known: 16 bytes as the walk compares them, and the key of a GtidSet; returns its number."""
@@ -199,7 +201,9 @@ class Assembler:
         return self._names.index(name) if name in self._names else self.add_key(key, name)
 
     def begin(self, key: int, number: int, ts_us: int, begin: int) -> None:
-        """Open a transaction that Python has read; `key` is its number in the order of add_key."""
+        """Open a transaction that Python has read; `key` is its number in the order of add_key. Raises ValueError."""
+        if not (0 <= number < 2**63 and 0 <= ts_us < 2**63):
+            raise ValueError(f"number {number} or time {ts_us} of a transaction is none that a server logs")
         at = int(self.state[Field.TRANSACTIONS])
         self.transactions.begin[at], self.transactions.key[at] = begin, key
         self.transactions.number[at], self.transactions.ts_us[at] = number, ts_us
@@ -381,6 +385,7 @@ class Assembler:
         """An open transaction becomes the first of the next stretch."""
         self.events = self.left_out = 0
         self._kept.clear()
+        self._kept_bytes = 0
         self._carried = self.is_open
         self.state[Field.ROWS] = 0
         self.state[Field.TRANSACTIONS] = int(self._carried)

@@ -24,6 +24,7 @@ PIECE = 8 << 20
 _EVENT_LIMIT = 1 << 31  # twice the most that max_allowed_packet can be
 _END, _SIZE, _ALGORITHM, _UNFOLDED = range(4)
 _ZSTD, _NONE = 0, 255
+_UNSAID = -1  # a frame does not say how many bytes it unfolds to
 _FIELDS_LIMIT = 256  # bytes; four fields of at most nine bytes each, and room for those of a newer server
 
 
@@ -65,12 +66,28 @@ def parts(payload: Payload, index: EventIndex) -> Iterator[Part]:
             raise ValueError("the payload ends inside an event")
         return
     try:
+        if payload.size <= PIECE:
+            yield from _whole(payload, index)
+            return
         with zstandard.ZstdDecompressor().stream_reader(payload.data.data, read_across_frames=True) as stream:
             yield from _unfolded(stream, payload.size, index)
             if stream.read(1):
                 raise ValueError(f"the payload holds more than the {payload.size} bytes that it says")
     except zstandard.ZstdError as error:
         raise ValueError(f"the payload cannot be decompressed: {error}") from error
+
+
+def _whole(payload: Payload, index: EventIndex) -> Iterator[Part]:
+    """All events of a small payload at once."""
+    said = zstandard.frame_content_size(payload.data[:_FIELDS_LIMIT].tobytes())
+    if said not in (_UNSAID, payload.size):
+        raise ValueError(f"a payload of {payload.size} bytes whose first frame has {said}")
+    unzipper = zstandard.ZstdDecompressor()
+    data = unzipper.decompress(payload.data.data, max_output_size=payload.size, allow_extra_data=False)
+    if len(data) != payload.size:
+        raise ValueError(f"the payload ends after {len(data)} of {payload.size} bytes")
+    if (yield from _indexed(np.frombuffer(data, np.uint8), index)) != payload.size:
+        raise ValueError("the payload ends inside an event")
 
 
 def _unfolded(stream: zstandard.ZstdDecompressionReader, size: int, index: EventIndex) -> Iterator[Part]:

@@ -164,8 +164,10 @@ def test_a_payload_of_many_pieces_and_stretches() -> None:
     ("options", "word"),
     [
         ({"cut": 5}, "payload"),
-        ({"size": 10_000}, "payload ends after"),
-        ({"size": 30}, "ends inside an event"),
+        ({"size": PIECE + 1}, "payload ends after"),
+        ({"size": 10_000}, "payload of 10000 bytes"),
+        ({"size": 30}, "payload of 30 bytes"),
+        ({"size": 30, "algorithm": 255}, "payload of 30 bytes"),
         ({"algorithm": 3}, "compression 3"),
         ({"flip": 2}, "payload"),
     ],
