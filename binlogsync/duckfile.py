@@ -2,9 +2,9 @@
 
 DuckDB lets one process hold a file for writing, and then no other may even read it. So a file is opened, one
 transaction runs, and it is closed; a lock held by another process is waited for until a deadline, then it is an error
-that names the file and, where DuckDB says so, the process. Threads of this process queue up for the file under the same
-deadline. Opening costs about 12 ms however large the file. Arrow goes in by `register`, and never leaves a reference
-behind.
+that names the file and, where DuckDB says so, the process. Threads of this process share one opening of the file: they
+take turns at transactions, under the same deadline, and whoever comes while it is open finds it open. Opening costs
+about 12 ms however large the file. Arrow goes in by `register`, and never leaves a reference behind.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ META_SCHEMA = "binlogsync"
 
 _PID = re.compile(r"\(PID (\d+)\)")
 _RETRY_S = 0.02
-_FILE_LOCKS: dict[str, threading.Lock] = {}
-_FILE_LOCKS_GUARD = threading.Lock()
 
 
 def quote(*names: str) -> str:
@@ -41,8 +39,46 @@ def first_row(connection: duckdb.DuckDBPyConnection, sql: str, values: Sequence[
     return rows[0] if rows else None
 
 
+class _Shared:
+    """What the threads of this process have of one file: whose turn it is, and the opening that they share.
+
+    Attributes:
+        turn: held for one transaction.
+        connection: open, or None.
+        keepers: who wants it to stay open.
+        waiting: how many threads want a turn.
+        since: when it was opened. close_s: how long the last closing took. not_before: when it may be opened again, so
+            that other processes have it in between.
+    """
+
+    def __init__(self) -> None:
+        self.turn = threading.Lock()
+        self.connection: duckdb.DuckDBPyConnection | None = None
+        self.keepers: set[int] = set()
+        self.waiting = 0
+        self.since = self.close_s = self.not_before = 0.0
+
+    def close(self) -> None:
+        """Let other processes have the file; in a turn."""
+        if self.connection is None:
+            return
+        connection, self.connection = self.connection, None
+        begun = time.monotonic()
+        try:
+            connection.close()
+        finally:
+            ended = time.monotonic()
+            self.close_s = ended - begun
+            was_long = begun - self.since > DuckFile.hold_s / 2
+            self.not_before = ended + 2 * _RETRY_S if was_long else 0.0  # those who poll for the file have it then
+
+
+_SHARED: dict[str, _Shared] = {}
+_SHARED_GUARD = threading.Lock()
+
+
 class DuckFile:
-    """A DuckDB file, opened anew for each transaction. One object a thread; several objects may name one file.
+    """A DuckDB file, opened for a transaction. One object a thread; several objects may name one file.
 
     Args:
         path: of the file; its folder is made when it is missing.
@@ -57,11 +93,8 @@ class DuckFile:
         self.path = Path(path).absolute()
         self.timeout_s = timeout_s
         self._error = error
-        with _FILE_LOCKS_GUARD:
-            self._lock = _FILE_LOCKS.setdefault(str(self.path), threading.Lock())
-        self._connection: duckdb.DuckDBPyConnection | None = None
-        self._since = 0.0
-        self._close_s = 0.0
+        with _SHARED_GUARD:
+            self._shared = _SHARED.setdefault(str(self.path), _Shared())
 
     @contextmanager
     def transaction(self, *, keep_open: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -72,58 +105,66 @@ class DuckFile:
         long, the file is held up to `longest_hold_s`, so that closing takes a fifth of the time at most. The caller
         owes a `release`. Whatever DuckDB raises becomes `error`.
         """
-        connection = self._acquire()
-        stays_open = False
+        shared = self._take_turn()
+        is_done = False
         try:
-            connection.begin()
-            yield connection
-            connection.commit()
-            stays_open = keep_open and time.monotonic() - self._since < self._hold()
+            with self._open().cursor() as connection:
+                connection.begin()
+                yield connection
+                connection.commit()
+            is_done = True
         except duckdb.Error as error:
             raise self._error(
                 f"{self.path}: DuckDB refused the transaction, nothing of it is stored: {error}"
             ) from error
         finally:
-            if not stays_open:
-                self.release()
+            (shared.keepers.add if keep_open and is_done else shared.keepers.discard)(id(self))
+            if not self._stays_open():
+                shared.close()
+            shared.turn.release()
 
     def release(self) -> None:
-        """Close the file if a transaction left it open; nothing otherwise."""
-        if self._connection is None:
+        """Close the file if a transaction left it open, and nobody else wants it; nothing otherwise."""
+        shared = self._shared
+        if id(self) not in shared.keepers:
             return
-        connection, self._connection = self._connection, None
-        begun = time.monotonic()
-        was_long = begun - self._since > self.hold_s / 2
-        try:
-            connection.close()
-        finally:
-            self._close_s = time.monotonic() - begun
-            self._lock.release()
-        if was_long:
-            time.sleep(2 * _RETRY_S)  # lets those who poll for the file have it
-
-    def _hold(self) -> float:
-        """How long transactions may share one opening of the file, from what the last closing took."""
-        return max(self.hold_s, min(4 * self._close_s, self.longest_hold_s))
+        with shared.turn:
+            shared.keepers.discard(id(self))
+            if not self._stays_open():
+                shared.close()
 
     @property
     def is_open(self) -> bool:
-        """True while this object holds the file."""
-        return self._connection is not None
+        """True while this object keeps the file open."""
+        return id(self) in self._shared.keepers and self._shared.connection is not None
 
-    def _acquire(self) -> duckdb.DuckDBPyConnection:
-        if self._connection is not None:
-            return self._connection
-        deadline = time.monotonic() + self.timeout_s
-        if not self._lock.acquire(timeout=self.timeout_s):
-            raise self._error(f"{self.path} was held by another thread for {self.timeout_s:g} s; give it more time")
+    def _stays_open(self) -> bool:
+        """Whether the file is left open at the end of a turn: for keepers and threads that wait, but not for ever."""
+        shared = self._shared
+        hold_s = max(self.hold_s, min(4 * shared.close_s, self.longest_hold_s))
+        return (bool(shared.keepers) or shared.waiting > 0) and time.monotonic() - shared.since < hold_s
+
+    def _take_turn(self) -> _Shared:
+        shared = self._shared
+        with _SHARED_GUARD:
+            shared.waiting += 1
         try:
-            self._connection = self._connect(deadline)
+            if not shared.turn.acquire(timeout=self.timeout_s):
+                raise self._error(f"{self.path} was held by another thread for {self.timeout_s:g} s; give it more time")
         finally:
-            if self._connection is None:
-                self._lock.release()
-        self._since = time.monotonic()
-        return self._connection
+            with _SHARED_GUARD:
+                shared.waiting -= 1
+        return shared
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        """The opening that is there, or a new one, waiting for the lock of another process until the deadline."""
+        shared = self._shared
+        if shared.connection is None:
+            deadline = time.monotonic() + self.timeout_s
+            time.sleep(max(0.0, shared.not_before - time.monotonic()))
+            shared.connection = self._connect(deadline)
+            shared.since = time.monotonic()
+        return shared.connection
 
     def _connect(self, deadline: float) -> duckdb.DuckDBPyConnection:
         """Open it, waiting for a lock until the deadline."""

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -315,17 +316,23 @@ def test_max_s_ends_a_run_that_would_stay(stream: Stream, path: Path) -> None:
 _CONSUMER = """
 import sys, threading
 from binlogsync.consume import ConsumeOptions, consume
+from binlogsync.handling import Handler
 from binlogsync.nats_client import NatsOptions
 from binlogsync.stream import StreamReader
-from binlogsync.handling import Handler
 from binlogsync.targets import Mirror
 from tests.test_consume import Sample, record
 url, source, path = sys.argv[1:]
-print("begun", flush=True)
+class Told:
+    "A target that prints a line for each time that it has stored something."
+    def __init__(self, target):
+        self.target, self.store = target, target.store
+    def take(self, *arguments):
+        self.target.take(*arguments)
+        print("stored", flush=True)
 with StreamReader(NatsOptions(url=url), source) as reader:
     for table, target in (("samples", Handler(Sample, record, path)), ("notes", Mirror(path, "shop", "notes"))):
         options = ConsumeOptions(max_changes=7, gather_s=0, idle_s=0.2)
-        consume(reader, ("shop", table), target, options, threading.Event())
+        consume(reader, ("shop", table), Told(target), options, threading.Event())
 """
 
 
@@ -334,14 +341,14 @@ def test_killed_consumers_leave_each_change_once(stream: Stream, path: Path) -> 
     stream.write(*[8] * 40)
     command = [sys.executable, "-c", _CONSUMER, stream.url, stream.name, str(path)]
     dice, stored = random.Random(7), set[tuple[Any, ...]]()
-    for kill_after_s in [*(dice.uniform(0.1, 0.7) for _ in range(10)), None]:
+    for kill_after in [*(dice.randint(2, 15) for _ in range(8)), None]:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]) as consumer:
             assert consumer.stdout is not None
-            consumer.stdout.readline()
-            try:
-                code = consumer.wait(kill_after_s)
-            except subprocess.TimeoutExpired:
-                consumer.kill()
+            for count, _ in enumerate(consumer.stdout, 1):
+                if count == kill_after:
+                    time.sleep(dice.uniform(0, 0.02))
+                    consumer.kill()
+            code = consumer.wait(60)
         if path.exists():
             stored.add(tuple(query(path, "SELECT table_name, changes FROM binlogsync.progress ORDER BY ALL")))
     assert code == 0

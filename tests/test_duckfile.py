@@ -91,15 +91,49 @@ def test_threads_queue_up(tmp_path: Path) -> None:
 
 
 def test_kept_open_until_released(tmp_path: Path) -> None:
-    file, other = DuckFile(tmp_path / "a.duckdb"), DuckFile(tmp_path / "a.duckdb", timeout_s=0.05)
+    file, other = DuckFile(tmp_path / "a.duckdb"), DuckFile(tmp_path / "a.duckdb")
     with file.transaction(keep_open=True) as connection:
         connection.execute("CREATE TABLE t (a INT)")
-    assert file.is_open
-    with pytest.raises(SinkError, match="another thread"), other.transaction():
+    assert (file.is_open, other.is_open) == (True, False)
+    with pytest.raises(AssertionError), held_by_another(file.path):
         pass
-    file.release()
     with other.transaction() as connection:
         connection.execute("INSERT INTO t VALUES (1)")
+    assert file.is_open, "another thread's transaction leaves it to whoever keeps it open"
+    file.release()
+    with held_by_another(file.path):
+        pass
+
+
+def test_it_is_not_kept_open_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DuckFile, "hold_s", 0.0)
+    monkeypatch.setattr(DuckFile, "longest_hold_s", 0.0)
+    file = DuckFile(tmp_path / "a.duckdb")
+    with file.transaction(keep_open=True):
+        pass
+    assert not file.is_open
+    with held_by_another(file.path):
+        pass
+
+
+def test_a_turn_is_waited_for_until_the_deadline(tmp_path: Path) -> None:
+    file, other = DuckFile(tmp_path / "a.duckdb"), DuckFile(tmp_path / "a.duckdb", timeout_s=0.05)
+    with (
+        file.transaction(),
+        pytest.raises(SinkError, match=r"held by another thread for 0\.05 s"),
+        other.transaction(),
+    ):
+        pass
+
+
+def test_one_failing_transaction_does_not_touch_the_others(tmp_path: Path) -> None:
+    file, other = DuckFile(tmp_path / "a.duckdb"), DuckFile(tmp_path / "a.duckdb")
+    with file.transaction(keep_open=True) as connection:
+        connection.execute("CREATE TABLE t (a INT)")
+    with pytest.raises(SinkError), other.transaction() as connection:
+        connection.execute("INSERT INTO t VALUES (1); SELECT error('no')")
+    with file.transaction() as connection:
+        assert connection.execute("SELECT count(*) FROM t").fetchall() == [(0,)]
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
