@@ -64,8 +64,7 @@ class Written:
         """Arrow's bitmap; None when nothing is NULL."""
         if not self.nulls:
             return None
-        flags = self.arena.view(int(self.target[rows.NULL_FLAGS]), self.length, np.uint8)
-        return pa.py_buffer(np.packbits(flags == 0, bitorder="little"))
+        return self.arena.buffer(int(self.target[rows.VALID]), (self.length + 7) // 8)
 
     def values(self, dtype: type[np.generic]) -> np.ndarray:
         """The fixed-width values."""

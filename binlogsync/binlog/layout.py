@@ -15,7 +15,7 @@ from binlogsync.binlog.columns import Written, build_array, is_compressed, readi
 from binlogsync.binlog.tablemap import TableMap
 from binlogsync.binlog.types.temporal import impossible_text
 from binlogsync.binlog.types.text import OVERRUN
-from binlogsync.schema import Column, TableSchema
+from binlogsync.schema import Column, TableSchema, arrow_type
 
 Image = Literal["before", "after"]
 IMAGES: tuple[Image, Image] = ("before", "after")
@@ -59,10 +59,14 @@ class Side:
     widths: tuple[int, ...] = field(init=False)
     kernel: rows.ImageReading = field(init=False)
     dates: int = field(init=False)
+    kind: pa.StructType | None = field(init=False)
 
     def __post_init__(self) -> None:
         sizes = [int(how[rows.SIZE]) for how, c in zip(self.reading, self.columns, strict=True) if not c.nullable]
         object.__setattr__(self, "least", max(1, (len(self.columns) + 7) // 8 + sum(sizes)))
+        skipped = np.isin(self.reading[:, rows.CODE], (rows.SKIP, rows.SKIP_BYTES)).any()
+        kind = None if skipped else pa.struct([pa.field(c.name, arrow_type(c)) for c in self.columns])
+        object.__setattr__(self, "kind", kind)
         object.__setattr__(self, "dates", int(np.isin(self.reading[:, rows.CODE], rows.DATES).sum()))
         object.__setattr__(self, "widths", tuple(value_width(tuple(how)) for how in self.reading.tolist()))
         object.__setattr__(self, "kernel", rows.ImageReading(self.reading, np.array(self.widths, np.int64)))
@@ -91,10 +95,10 @@ class Side:
         total = 0
         for how, width in zip(self.reading, self.widths, strict=True):
             if width:
-                total += piece(count * width) + piece(count)
+                total += piece(count * width) + piece((count + 7) // 8)
             elif rows.BYTES <= how[rows.CODE] < rows.SKIP_BYTES:
                 text_bytes = self.string_bytes(how, event_bytes, count) + OVERRUN
-                total += piece(text_bytes) + piece(4 * (count + 1)) + piece(count)
+                total += piece(text_bytes) + piece(4 * (count + 1)) + piece((count + 7) // 8)
         return total
 
     def targets(self, arena: Arena, count: int, event_bytes: int) -> rows.Table:
@@ -109,7 +113,7 @@ class Side:
                 arena.view(int(target[rows.OFFSETS]), 1, np.int32)[0] = 0
             else:
                 continue
-            target[rows.NULL_FLAGS] = arena.take(count)
+            target[rows.VALID] = arena.take((count + 7) // 8)
         return targets
 
     def written(self, targets: rows.Table, count: int) -> int:
@@ -128,10 +132,9 @@ class Side:
                 children.append(build_array(column, Written(arena, target, count, compressed=is_compressed(how))))
             except (ValueError, pa.ArrowInvalid) as error:
                 raise ColumnError(str(error), column.name, 0) from error
-        kind = pa.struct([pa.field(c.name, child.type) for c, child in zip(self.columns, children, strict=True)])
         nulls = int(missing.sum())
         validity = pa.py_buffer(np.packbits(~missing, bitorder="little")) if nulls else None
-        return pa.Array.from_buffers(kind, count, [validity], nulls, children=children)
+        return pa.Array.from_buffers(self.kind, count, [validity], nulls, children=children)
 
 
 @dataclass(frozen=True, slots=True)

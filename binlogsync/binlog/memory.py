@@ -11,6 +11,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.core.base import BaseContext
 from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
@@ -92,6 +93,71 @@ def _lowest_bit_code(typing_context: object, value: types.Type) -> tuple[Signatu
     return types.uint64(types.uint64), generate
 
 
+def _fill_code(
+    typing_context: object, target: types.Type, size: types.Type, byte: types.Type
+) -> tuple[Signature, Callable[..., Any]]:
+    """`size` bytes of `byte`."""
+
+    def generate(
+        context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: list[ir.Value]
+    ) -> ir.Value:
+        pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(
+            ir.VoidType(), [ir.IntType(8).as_pointer(), ir.IntType(8), ir.IntType(64), ir.IntType(1)]
+        )
+        memset = cgutils.get_or_insert_function(builder.module, kind, "llvm.memset.p0i8.i64")
+        builder.call(memset, [pointer, arguments[2], arguments[1], ir.IntType(1)(0)])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.int64, types.uint8), generate
+
+
+def _equal8_code(
+    typing_context: object, address: types.Type, value: types.Type
+) -> tuple[Signature, Callable[..., Any]]:
+    """Which of eight 64-bit numbers are `value`, a bit each, the first the lowest."""
+
+    def generate(
+        context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: list[ir.Value]
+    ) -> ir.Value:
+        kind = ir.VectorType(ir.IntType(64), 8)
+        numbers = builder.load(builder.inttoptr(arguments[0], kind.as_pointer()), align=1)
+        first = builder.insert_element(ir.Constant(kind, ir.Undefined), arguments[1], ir.IntType(32)(0))
+        places = ir.Constant(ir.VectorType(ir.IntType(32), 8), [ir.IntType(32)(0)] * 8)
+        same = builder.icmp_signed("==", numbers, builder.shuffle_vector(first, first, places))
+        return builder.bitcast(same, ir.IntType(8))
+
+    return types.uint8(types.intp, types.int64), generate
+
+
+def _high64_code(typing_context: object, address: types.Type) -> tuple[Signature, Callable[..., Any]]:
+    """Which of 64 bytes are above 0x7f, a bit each, the first the lowest."""
+
+    def generate(
+        context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: list[ir.Value]
+    ) -> ir.Value:
+        kind = ir.VectorType(ir.IntType(8), 64)
+        found = builder.load(builder.inttoptr(arguments[0], kind.as_pointer()), align=1)
+        return builder.bitcast(builder.icmp_signed("<", found, ir.Constant(kind, None)), ir.IntType(64))
+
+    return types.uint64(types.intp), generate
+
+
+def _ones_code(typing_context: object, value: types.Type) -> tuple[Signature, Callable[..., Any]]:
+    """How many bits of a byte are set."""
+
+    def generate(
+        context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: list[ir.Value]
+    ) -> ir.Value:
+        return builder.zext(builder.ctpop(arguments[0]), ir.IntType(64))
+
+    return types.int64(types.uint8), generate
+
+
+fill: Any = intrinsic(_fill_code)
+equal8: Any = intrinsic(_equal8_code)
+high64: Any = intrinsic(_high64_code)
+ones: Any = intrinsic(_ones_code)
 lowest_bit: Any = intrinsic(_lowest_bit_code)
 copy64: Any = intrinsic(_copy64_code)
 _swap16, _swap32 = _swap(types.uint16), _swap(types.uint32)

@@ -20,7 +20,11 @@ from binlogsync.binlog.memory import (
     INLINED,
     INNER,
     KERNEL,
+    equal8,
+    fill,
     load_i64,
+    load_u8,
+    ones,
     store_i32,
     store_i64,
     store_u8,
@@ -38,10 +42,10 @@ BYTES, TEXT, PADDED, RECODED, SKIP_BYTES = range(20, 25)
 # BYTES 1 when they are compressed; PADDED the width of BINARY; RECODED the row of the recoding tables.
 CODE, A, B, SIZE = range(4)
 
-# Columns of a target table: address of the values (or bytes of strings), address of the int32 offsets, address of a
-# byte a row that is 1 for NULL, bytes of strings used so far, NULLs so far, 1 when a TEXT may be no UTF-8. The
-# memory may hold anything: of each row everything is written.
-VALUES, OFFSETS, NULL_FLAGS, USED, NULLS, DOUBTFUL = range(6)
+# Columns of a target table: address of the values (or bytes of strings), address of the int32 offsets, address of
+# Arrow's bitmap of the rows that are not NULL, bytes of strings used so far, NULLs so far, 1 when a TEXT may be no
+# UTF-8. The memory may hold anything: of each row everything is written.
+VALUES, OFFSETS, VALID, USED, NULLS, DOUBTFUL = range(6)
 
 WIDTHS = {COPY1: 1, COPY2: 2, COPY4: 4, COPY8: 8, INT24: 4, YEAR: 2, BIT: 8, ENUM: 2, SET: 8}
 WIDTHS |= {DATE: 4, TIME: 8, DATETIME: 8, TIMESTAMP: 8, OLD_TIME: 8, OLD_DATETIME: 8, OLD_TIMESTAMP: 8}
@@ -51,7 +55,7 @@ DATES = (DATE, DATETIME, TIMESTAMP, OLD_DATETIME, OLD_TIMESTAMP)  # those that m
 
 Table = npt.NDArray[np.int64]
 
-_BLOCK_ROWS = 128
+_BLOCK_ROWS = 128  # a multiple of 8, so that a block begins at a byte of the bitmap
 _BLOCK_PLACES = 1 << 14  # of both images together
 
 
@@ -92,16 +96,18 @@ _READING, _TARGET, _STEPS, _PLACES, _COLUMNS = range(5)
 _STRIDE, _LIMIT, _NOTHING, _MONTHS, _RECODING, _WRONG, _NOTES = range(7)
 
 
-@njit("int64(intp, int64, intp, intp, intp)", **INNER)
-def _flag_nulls(places, count, nothing, flags, target):  # type: ignore[no-untyped-def]
-    """A byte a row that is 1 for NULL; returns how many are."""
+@njit("void(intp, int64, intp, int64, intp)", **INNER)
+def _mark_nulls(places, count, nothing, row, out):  # type: ignore[no-untyped-def]
+    """Write the bitmap, and count the NULLs; eight rows at a time, of the last eight some may be none."""
+    valid = load_i64(out + 8 * VALID) + (row >> 3)
     found = types.int64(0)
-    for r in range(count):
-        is_null = load_i64(places + 8 * r) == nothing
-        store_u8(flags + r, types.uint8(is_null))
-        found += types.int64(is_null)
-    store_i64(target + 8 * NULLS, load_i64(target + 8 * NULLS) + found)
-    return found
+    for r in range(0, count, 8):
+        nulls = equal8(places + 8 * r, nothing)
+        if count - r < 8:
+            nulls = types.uint8(nulls & ((1 << (count - r)) - 1))
+        store_u8(valid + (r >> 3), types.uint8(~nulls))
+        found += ones(nulls)
+    store_i64(out + 8 * NULLS, load_i64(out + 8 * NULLS) + found)
 
 
 @njit("int64(int64, intp, int64, int64, intp, intp, intp)", **INNER)
@@ -148,7 +154,8 @@ def _note_impossible(side, k, places, row, found, code, how, out, shared):  # ty
         store_i64(entry + 8, k)
         store_i64(entry + 16, row + r)
         store_i64(entry + 24, packed)
-        store_u8(load_i64(out + 8 * NULL_FLAGS) + row + r, types.uint8(1))
+        valid = load_i64(out + 8 * VALID) + ((row + r) >> 3)
+        store_u8(valid, types.uint8(load_u8(valid) & ~(1 << ((row + r) & 7))))
     store_i64(notes, noted + found)
     store_i64(out + 8 * NULLS, load_i64(out + 8 * NULLS) + found)
 
@@ -206,7 +213,7 @@ def _read_block(side, image, count, row, shared):  # type: ignore[no-untyped-def
         code = load_i64(how)
         if code in (SKIP, SKIP_BYTES):
             continue
-        _flag_nulls(places, count, nothing, load_i64(out + 8 * NULL_FLAGS) + row, out)
+        _mark_nulls(places, count, nothing, row, out)
         if code >= BYTES:
             bad = _strings(code, places, count, row, how, out, shared)
             if bad >= 0:
@@ -232,15 +239,12 @@ def _fill_absent(image, count, row, widths):  # type: ignore[no-untyped-def]
     """Rows whose operation has not this image: zeros, strings of no bytes, and no NULL."""
     for k in range(load_i64(image + 8 * _COLUMNS)):
         out = load_i64(image + 8 * _TARGET) + 48 * k
-        flags = load_i64(out + 8 * NULL_FLAGS)
-        if flags == 0:
+        valid = load_i64(out + 8 * VALID)
+        if valid == 0:
             continue
-        for r in range(row, row + count):
-            store_u8(flags + r, types.uint8(0))
+        fill(valid + (row >> 3), (count + 7) >> 3, types.uint8(255))
         width = load_i64(widths + 8 * k)
-        values = load_i64(out) + width * row
-        for i in range(width * count):
-            store_u8(values + i, types.uint8(0))
+        fill(load_i64(out) + width * row, width * count, types.uint8(0))
         if width == 0:
             used = types.int32(load_i64(out + 8 * USED))
             for r in range(row + 1, row + count + 1):
@@ -353,7 +357,7 @@ def decode_rows(
     Returns the rows of each event, or the Fault that ended it.
     """
     columns = max(len(reading.reading) for reading in readings)
-    size = max(1, min(_BLOCK_ROWS, _BLOCK_PLACES // max(2 * columns, 1)))
+    size = max(8, min(_BLOCK_ROWS, _BLOCK_PLACES // max(2 * columns, 1) & ~7))
     # Columns are not a power of two apart, which would put them all in one place of the cache.
     places = np.empty((2, columns, size + 8), np.int64)
     images = np.array(

@@ -31,20 +31,24 @@ def _spread(  # type: ignore[no-untyped-def]
     o_ts, o_gtid, o_pos, o_row, o_begin, o_order, o_seq,
 ):  # fmt: skip
     """One line a change out of one line an event."""
-    at = 0
+    at = types.uint64(0)  # unsigned, so that no index can mean one from the end
     for k in range(len(events)):
-        e = events[k]
-        t = transaction[e]
-        for row in range(counts[e]):
-            seq = seqs[e] + row
-            o_ts[at] = ts_us[t]
-            o_gtid[at] = t
-            o_pos[at] = event_pos[e]
-            o_row[at] = first_row[e] + row
-            o_begin[at] = begin[t]
-            o_order[at] = seq - first_seq[t]
-            o_seq[at] = seq
-            at += 1
+        e = types.uint64(events[k])
+        t = types.uint64(transaction[e])
+        count = types.uint64(counts[e])
+        ts, pos, begins, seq, first = ts_us[t], event_pos[e], begin[t], seqs[e], first_row[e]
+        order = seq - first_seq[t]
+        for row in range(count):
+            o_ts[at + row] = ts
+            o_gtid[at + row] = t
+        for row in range(count):
+            o_pos[at + row] = pos
+            o_begin[at + row] = begins
+        for row in range(count):
+            o_row[at + row] = first + types.int64(row)
+            o_order[at + row] = order + types.int64(row)
+            o_seq[at + row] = seq + types.int64(row)
+        at += count
 
 
 @njit(

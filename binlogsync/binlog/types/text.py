@@ -15,11 +15,13 @@ from binlogsync.binlog.memory import (
     KERNEL,
     copy,
     copy64,
+    high64,
     load_i32,
     load_i64,
     load_u8,
     load_u32,
     load_u64,
+    lowest_bit,
     store_i32,
     store_u8,
     store_u32,
@@ -33,9 +35,13 @@ UTF8_CHARSETS = frozenset({"utf8mb4", "utf8mb3", "ascii"})
 @njit("boolean(intp, intp)", **KERNEL)
 def is_ascii(source, size):  # type: ignore[no-untyped-def]
     """True when no byte is above 0x7f."""
+    wide = size & ~63
+    for i in range(0, wide, 64):
+        if high64(source + i) != 0:
+            return False
     seen = types.uint64(0)
     whole = size & ~7
-    for i in range(0, whole, 8):
+    for i in range(wide, whole, 8):
         seen |= load_u64(source + i)
     for i in range(whole, size):
         seen |= types.uint64(load_u8(source + i))
@@ -70,9 +76,12 @@ def are_utf8(target, first, last, ends, count):  # type: ignore[no-untyped-def]
     at = target + first
     end = target + last
     while at < end:
-        if at + 8 <= end and load_u64(at) & types.uint64(0x8080808080808080) == 0:
-            at += 8
-        elif load_u8(at) < 0x80:
+        if at + 64 <= end:
+            high = high64(at)
+            at += 64 if high == 0 else types.int64(lowest_bit(high))
+            if high == 0:
+                continue
+        if load_u8(at) < 0x80:
             at += 1
         else:
             size = _sequence(at, end - at)
