@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pymysql
 from pymysql.constants import ER
 
@@ -166,11 +167,16 @@ def _engine(config: MySQLConfig, connection: Connection, name: tuple[str, str]) 
 
 
 def select_list(schema: TableSchema) -> str:
-    """SQL of the columns' values, in forms that lose nothing: FLOAT is printed with six digits unless it is widened."""
+    """SQL of the columns' values, in forms that lose nothing: FLOAT is printed with six digits unless it is widened
+    (by a product: a sum would make 0 of -0).
+
+    pymysql takes a VECTOR for ASCII unless it comes as bytes.
+    """
+    forms = {"float": "{} * 1e0", "bit": "{} + 0", "year": "{} + 0", "vector": "CAST({} AS BINARY)"}
     parts = []
     for column in schema.columns:
         name = "`" + column.name.replace("`", "``") + "`"
-        parts.append({"float": f"{name} + 0e0", "bit": f"{name} + 0", "year": f"{name} + 0"}.get(column.type, name))
+        parts.append(forms.get(column.type, "{}").format(name))
     return ", ".join(parts)
 
 
@@ -187,7 +193,9 @@ def column_values(column: Column, values: Sequence[Any]) -> tuple[pa.Array, pa.S
     kind = column.type
     if kind in TEMPORAL_TYPES:
         zone = "Z" if kind == "timestamp" else ""
-        return read_column(column, [None if v is None else v.replace(" ", "T") + zone for v in values])
+        array, texts = read_column(column, [None if v is None else v.replace(" ", "T") + zone for v in values])
+        # What no calendar has stays as it was printed.
+        return array, texts and pc.if_else(texts.is_valid(), pa.array(values, pa.string()), texts)
     if kind in BINARY_TYPES:
         return pa.array(values, pa.binary()), None
     if kind in INTEGER_BITS or kind in ("year", "float", "double", "decimal"):

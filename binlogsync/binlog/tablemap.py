@@ -235,6 +235,8 @@ class _OptionalMetadata:
             return replace(plain, type="bit", length=raw.bits)
         if code in (TIMESTAMP2, DATETIME2, TIME2):
             return replace(plain, type=_PLAIN[code], fsp=raw.meta)
+        if code == YEAR:  # MariaDB logs it as unsigned, which is said of no type that has no signs
+            return replace(plain, type="year", unsigned=False)
         if code == GEOMETRY:
             kind = self.geometries.get(i, 0)
             return replace(plain, type=GEOMETRY_KINDS[kind if kind < len(GEOMETRY_KINDS) else 0])

@@ -1,12 +1,13 @@
 """The oracle is the server: tables are written, read with SELECT, and what was delivered of them is compared with that.
 
 A table's rows are inserted, each is updated to the values of the next, and all are deleted; so every value is seen as
-`after` of an insert, as `before` and `after` of an update, and as `before` of a delete. It is looked at in four forms:
+`after` of an insert, as `before` and `after` of an update, and as `before` of a delete. It is looked at in five forms:
 
     json            the envelope, as any JSON parser reads it
     arrow           the row view of a batch that was an Arrow IPC message in between
     mirror          DuckDB's table, with its key, from those batches
     keyless mirror  the same without a primary key, from batches that were envelopes in between
+    snapshot        what a consistent read of the table gives after the inserts
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from binlogsync import mirror
 from binlogsync.change import ChangeBatch
 from binlogsync.duckfile import quote
 from binlogsync.envelope import EnvelopeContext, decode_arrow, encode_arrow, parse, render
-from tests.binlog.dump import end_of_log, record
+from binlogsync.schema import TableSchema
+from binlogsync.snapshot import read_table
+from tests.binlog.dump import config_of, end_of_log, record
 from tests.binlog.exact.kinds import KINDS, parse_json
 from tests.binlog.exact.sample import Sample
 from tests.databases import FreshDatabase
@@ -72,6 +75,7 @@ class Filled:
     columns: tuple[Sample, ...]
     first: Mapping[int, Texts]
     second: Mapping[int, Texts]
+    snapshot: Sequence[ChangeBatch]
 
     def expected(self, op: str, image: str) -> Mapping[int, Texts]:
         """What that image of these changes must hold."""
@@ -101,6 +105,8 @@ def fill(database: FreshDatabase, name: str, columns: tuple[Sample, ...], rows: 
     database.execute(after)
     database.execute(f"INSERT INTO {name} VALUES {_values(rows, 0)}")
     first = _select(database, name, columns)
+    with read_table(config_of(database.server), database.name, name) as reading:
+        snapshot = tuple(reading.batches())
     assigned = ", ".join(f"c{k} = VALUES(c{k})" for k in range(len(columns)))
     database.execute(
         f"INSERT INTO {name} VALUES {_values([*rows[1:], rows[0]], 1)} "
@@ -109,7 +115,7 @@ def fill(database: FreshDatabase, name: str, columns: tuple[Sample, ...], rows: 
     second = _select(database, name, columns)
     database.execute(f"DELETE FROM {name}")
     assert len(first) == len(second) == len(rows)
-    return Filled(name, columns, first, second)
+    return Filled(name, columns, first, second, snapshot)
 
 
 def _values(rows: Sequence[Sequence[str]], n: int) -> str:
@@ -164,6 +170,7 @@ def compare(
     assert types == [sample.type for sample in table.columns], types
     messages = [render(batch, EnvelopeContext("tests", 0)).texts() for batch in batches]
     compare_envelopes(tally, table, [parse_json(text) for texts in messages for text in texts])
+    _compare_snapshot(tally, table, schema)
     arrows = [decode_arrow(encode_arrow(batch)) for batch in batches]
     _compare_rows(tally, table, arrows)
     compare_mirror(tally, table, "mirror", keyed, arrows)
@@ -198,6 +205,25 @@ def _compare_rows(tally: Tally, table: Filled, batches: Sequence[ChangeBatch]) -
         for where, sample, text, value, _ in _cells(table, change.op, images):
             got = None if value is None else KINDS[sample.kind].row(value, sample.fsp)
             tally.check("arrow", where, text, got)
+
+
+def _compare_snapshot(tally: Tally, table: Filled, schema: TableSchema) -> None:
+    """The rows that were read, under the very schema that the TABLE_MAPs say."""
+    [batch] = table.snapshot
+    for read, logged in zip(batch.schema.columns, schema.columns, strict=True):
+        assert read == replace(logged, labels=tuple(map(_as_declared, logged.labels)))
+    assert batch.schema.primary_key == schema.primary_key
+    for change in batch.changes():
+        assert (change.op, change.before) == ("r", None)
+        row = change.after or {}
+        for k, (sample, text) in enumerate(zip(table.columns, table.first[row["id"]], strict=True)):
+            got = None if row[f"c{k}"] is None else KINDS[sample.kind].row(row[f"c{k}"], sample.fsp)
+            tally.check("snapshot", f"{sample.name} row {row['id']}", text, got)
+
+
+def _as_declared(label: str) -> str:
+    """As the server declares it: what lies beyond the basic plane is a question mark."""
+    return "".join(character if character <= "\uffff" else "?" for character in label)
 
 
 def _ops(table: Filled) -> list[str]:
