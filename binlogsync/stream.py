@@ -329,6 +329,10 @@ class StreamReader:
         except (nats.errors.Error, ValueError) as error:
             log.debug("durable %s: unsubscribing: %r", durable, error)
 
+    def ask(self, work: Callable[[Client], Awaitable[Result]], timeout_s: float) -> Result:
+        """Anything else of the server that may be asked twice. Raises SinkError."""
+        return self._retry(work, timeout_s)
+
     def _retry(self, work: Callable[[Client], Awaitable[Result]], extra_s: float = 0.0) -> Result:
         """The work, also over a lost connection, behind which every subscription and delivery is made anew."""
 

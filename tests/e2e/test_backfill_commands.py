@@ -1,0 +1,90 @@
+"""`binlogsync bookmarks` and `binlogsync rewind`, in this process, with settings in a .env file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from binlogsync import cli
+from tests.duck import query
+from tests.e2e.backfilling import Tailed
+from tests.e2e.tailing import mirror
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+
+@pytest.fixture
+def folder(tailed: Tailed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    config = tailed.config
+    settings = {
+        "SOURCE": tailed.source,
+        "MYSQL_HOST": config.host,
+        "MYSQL_PORT": str(config.port),
+        "MYSQL_USER": config.user,
+        "MYSQL_PASSWORD": config.password,
+        "NATS_URL": tailed.nats.url,
+        "POSITIONS_PATH": str(tailed.positions),
+        "WAREHOUSE_PATH": str(tmp_path / "w.duckdb"),
+        "AUDIT_PATH": str(tmp_path / "audit.duckdb"),
+    }
+    (tmp_path / ".env").write_text("".join(f"BINLOGSYNC_{name}='{value}'\n" for name, value in settings.items()))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_bookmarks_are_listed_added_pinned_and_deleted(
+    tailed: Tailed, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tailed.store.bookmarks(tailed.source)
+    row = tailed.rows("orders")[50]
+    assert cli.main(["bookmarks", "add", "v3", "--at", row.committed.isoformat()]) == 0
+    assert cli.main(["bookmarks", "unpin", "v3"]) == 0
+    assert cli.main(["bookmarks", "pin", kept[0].key]) == 0
+    capsys.readouterr()
+    assert cli.main(["bookmarks", "list"]) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == len(kept) + 1
+    assert [line[0] for line in lines] == sorted(line[0] for line in lines)
+    by_key = {line[0]: line for line in lines}
+    assert by_key[kept[0].key][4] == "pinned"
+    (added,) = [line for line in lines if line[1] == "person"]
+    assert added[0].endswith("_v3")
+    assert added[4] == "-"
+    assert cli.main(["bookmarks", "delete", "v3"]) == 0
+    assert cli.main(["bookmarks", "unpin", kept[0].key]) == 0
+    assert cli.main(["bookmarks", "delete", "v3"]) == 1
+    assert "'v3' is no bookmark of source" in capsys.readouterr().err
+    assert tailed.store.bookmarks(tailed.source) == kept
+
+
+def test_a_consumer_is_rewound_from_the_command_line(
+    tailed: Tailed, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = (tailed.database, "customers")
+    path, name = folder / "w.duckdb", f"{tailed.database}.customers"
+    assert mirror(tailed.nats.url, tailed.source, path, table).changes == len(tailed.rows("customers"))
+    assert cli.main(["rewind", name, "--to", "seq:1", "--client", "binlogsync", "--reason", "just to see"]) == 0
+    assert "set back to behind" in capsys.readouterr().err
+    assert mirror(tailed.nats.url, tailed.source, path, table).changes == len(tailed.rows("customers"))
+    for file, where in ((path, "binlogsync.rewinds"), (folder / "audit.duckdb", "rewinds")):
+        assert query(file, f"SELECT direction, place, reason FROM {where}") == [("back", "seq:1", "just to see")]
+    assert cli.main(["rewind", name, "--to", "oldest", "--client", "binlogsync"]) == 1
+    assert "may have dropped what lies behind oldest" in capsys.readouterr().err
+
+
+def test_a_table_without_a_handler_is_refused(
+    tailed: Tailed, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{tailed.database}.visits"
+    assert cli.main(["replay", name, "--from", "seq:1", "--to", "handler"]) == 1
+    assert f"pipelines.consumers has no consumer of {name}" in capsys.readouterr().err
+    monkeypatch.setenv("BINLOGSYNC_CONSUMERS", "nowhere.at_all")
+    assert cli.main(["replay", name, "--from", "seq:1", "--to", "handler"]) == 1
+    assert "cannot be imported from nowhere.at_all" in capsys.readouterr().err
+    assert cli.main(["replay", name, "--from", "seq:1", "--to", "elsewhere"]) == 1
+    assert "no target of a backfill; write table, handler" in capsys.readouterr().err
+    assert cli.main(["replay", name, "--from", "seq:1"]) == 0
+    said = capsys.readouterr().err
+    assert "into table replay_" in said
+    assert f"{len(tailed.rows('visits')):,} changes" in said
