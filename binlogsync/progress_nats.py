@@ -10,7 +10,7 @@ import json
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import nats.js.errors
 from nats.aio.client import Client
@@ -64,6 +64,21 @@ class Bucket:
                 return there[1] if there is not None and there[0] == value else None
 
         return self._run(put)
+
+    def values(self, pattern: str) -> list[bytes]:
+        """Of all keys that fit: `*` stands for a part between dots."""
+
+        async def values(bucket: KeyValue) -> list[bytes]:
+            found: list[bytes] = []
+            watcher: Any = await bucket.watch(pattern, ignore_deletes=True)
+            try:
+                while (entry := await watcher.updates(self._connection.options.request_timeout_s)) is not None:
+                    found.append(entry.value or b"")
+            finally:
+                await watcher.stop()
+            return found
+
+        return self._run(values)
 
     def delete(self, key: str) -> None:
         """Remove it."""

@@ -30,6 +30,7 @@ from binlogsync.sinks.audit import AuditSink
 from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.sinks.jetstream_messages import Format
 from binlogsync.stores import PositionStore
+from binlogsync.stores.nats import NatsPositions
 from binlogsync.stores.redis import RedisOptions, RedisPositions
 from binlogsync.stores.sqlite import SQLitePositions
 from binlogsync.subjects import check_source
@@ -39,6 +40,7 @@ Number = TypeVar("Number", int, float)
 _YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 _TLS_MODES = ("preferred", "required", "verify_ca", "verify_identity", "disabled")
 _DAY_S = 86400.0
+_STORE_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,10 @@ class Settings:
 
     def positions(self) -> PositionStore:
         """The position store; it connects at its first use."""
-        if self._choice("BINLOGSYNC_POSITIONS", ("sqlite", "redis")) == "sqlite":
+        kind = self._choice("BINLOGSYNC_POSITIONS", ("sqlite", "redis", "nats"))
+        if kind == "nats":
+            return NatsPositions(self.nats(_STORE_PATIENCE_S))
+        if kind == "sqlite":
             return SQLitePositions(Path(self._text("BINLOGSYNC_POSITIONS_PATH", ".binlogsync/positions.db")))
         prefix = "BINLOGSYNC_REDIS"
         options = RedisOptions(

@@ -86,16 +86,23 @@ class JetStream(dg.ConfigurableResource):  # type: ignore[type-arg]
         And BINLOGSYNC_STREAM_REPLICAS, _MAX_AGE_DAYS, _FORMAT, _CHANGES_PER_MESSAGE.
         """
         return cls(
-            url=environment.text("BINLOGSYNC_NATS_URL", "nats://127.0.0.1:4222"),
-            user=environment.optional_text("BINLOGSYNC_NATS_USER"),
-            password=environment.optional_text("BINLOGSYNC_NATS_PASSWORD"),
-            token=environment.optional_text("BINLOGSYNC_NATS_TOKEN"),
-            credentials_file=environment.optional_text("BINLOGSYNC_NATS_CREDENTIALS_FILE"),
-            tls_ca_file=environment.optional_text("BINLOGSYNC_NATS_TLS_CA_FILE"),
-            tls_cert_file=environment.optional_text("BINLOGSYNC_NATS_TLS_CERT_FILE"),
-            tls_key_file=environment.optional_text("BINLOGSYNC_NATS_TLS_KEY_FILE"),
+            **nats_environment(),
             replicas=environment.integer("BINLOGSYNC_STREAM_REPLICAS", 1),
             max_age_days=environment.integer("BINLOGSYNC_STREAM_MAX_AGE_DAYS", 7),
             format=environment.text("BINLOGSYNC_STREAM_FORMAT", "json"),
             changes_per_message=environment.integer("BINLOGSYNC_STREAM_CHANGES_PER_MESSAGE", 1),
         )
+
+
+def nats_environment() -> dict[str, Any]:
+    """How to reach NATS, from BINLOGSYNC_NATS_*: fields of JetStream, and of the position store in NATS."""
+    return {
+        "url": environment.text("BINLOGSYNC_NATS_URL", "nats://127.0.0.1:4222"),
+        "user": environment.optional_text("BINLOGSYNC_NATS_USER"),
+        "password": environment.optional_text("BINLOGSYNC_NATS_PASSWORD"),
+        "token": environment.optional_text("BINLOGSYNC_NATS_TOKEN"),
+        "credentials_file": environment.optional_text("BINLOGSYNC_NATS_CREDENTIALS_FILE"),
+        "tls_ca_file": environment.optional_text("BINLOGSYNC_NATS_TLS_CA_FILE"),
+        "tls_cert_file": environment.optional_text("BINLOGSYNC_NATS_TLS_CERT_FILE"),
+        "tls_key_file": environment.optional_text("BINLOGSYNC_NATS_TLS_KEY_FILE"),
+    }

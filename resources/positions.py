@@ -13,8 +13,10 @@ import dagster as dg
 from pydantic import Field
 
 from binlogsync.errors import ConfigError
-from binlogsync.stores import PositionStore, redis, sqlite
+from binlogsync.nats_client import NatsOptions
+from binlogsync.stores import PositionStore, nats, redis, sqlite
 from resources import environment
+from resources.jetstream import nats_environment
 
 
 class SQLitePositions(dg.Config):
@@ -44,10 +46,25 @@ class RedisPositions(dg.Config):
     tls_key_file: str | None = Field(default=None, description="Its key.")
 
 
+class NatsPositions(dg.Config):
+    """A key-value bucket of NATS; for tails that may start anywhere, without another server."""
+
+    kind: Literal["nats"] = "nats"
+    url: str = Field(default="nats://127.0.0.1:4222", description="One address, or several of one cluster.")
+    user: str | None = Field(default=None, description="User, for password authentication.")
+    password: str | None = Field(default=None, description="Give it as an environment variable.")
+    token: str | None = Field(default=None, description="Token; give it as an environment variable.")
+    credentials_file: str | None = Field(default=None, description="Path of a .creds file (JWT and seed).")
+    tls_ca_file: str | None = Field(default=None, description="Certificate authority; any TLS file turns TLS on.")
+    tls_cert_file: str | None = Field(default=None, description="Certificate of this client.")
+    tls_key_file: str | None = Field(default=None, description="Its key.")
+    reconnect_timeout_s: float = Field(default=10.0, ge=0, description="How long a lost connection is tried again.")
+
+
 class Positions(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The position store: checkpoints of the tails, and the lease of each."""
 
-    backend: SQLitePositions | RedisPositions = Field(
+    backend: SQLitePositions | RedisPositions | NatsPositions = Field(
         default=SQLitePositions(), discriminator="kind", description="Which store, and where it is."
     )
 
@@ -61,18 +78,22 @@ class Positions(dg.ConfigurableResource):  # type: ignore[type-arg]
         backend = self.backend
         if isinstance(backend, SQLitePositions):
             return sqlite.SQLitePositions(Path(backend.path))
+        if isinstance(backend, NatsPositions):
+            return nats.NatsPositions(NatsOptions(**backend.model_dump(exclude={"kind"})))
         return redis.RedisPositions(redis.RedisOptions(**backend.model_dump(exclude={"kind"})))
 
     @classmethod
     def from_environment(cls) -> "Positions":
-        """BINLOGSYNC_POSITIONS says sqlite (default) or redis; raises ConfigError for anything else."""
+        """BINLOGSYNC_POSITIONS says sqlite (default), redis or nats; raises ConfigError for anything else."""
         kind = os.environ.get("BINLOGSYNC_POSITIONS") or "sqlite"
         if kind == "sqlite":
             return cls(
                 backend=SQLitePositions(path=environment.text("BINLOGSYNC_POSITIONS_PATH", ".binlogsync/positions.db"))
             )
+        if kind == "nats":
+            return cls(backend=NatsPositions(**nats_environment()))
         if kind != "redis":
-            raise ConfigError(f"BINLOGSYNC_POSITIONS={kind!r}: it is sqlite or redis")
+            raise ConfigError(f"BINLOGSYNC_POSITIONS={kind!r}: it is sqlite, redis or nats")
         return cls(
             backend=RedisPositions(
                 host=environment.text("BINLOGSYNC_REDIS_HOST", "127.0.0.1"),

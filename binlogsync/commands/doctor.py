@@ -26,6 +26,7 @@ from binlogsync.position import Checkpoint
 from binlogsync.server_facts import ServerFacts
 from binlogsync.settings import Settings
 from binlogsync.stores import Lease, PositionStore
+from binlogsync.stores.nats import NatsPositions
 from binlogsync.stores.redis import RedisPositions
 from binlogsync.stores.sqlite import SQLitePositions
 from binlogsync.worth import CLOCK_S, Need, assess, bookmark_needs, consumer_needs, rate_text, tail_need
@@ -230,4 +231,6 @@ def _place(store: PositionStore) -> str:
     """Where a store is."""
     if isinstance(store, SQLitePositions):
         return f"SQLite file {store.path}"
+    if isinstance(store, NatsPositions):
+        return f"key-value bucket of NATS at {store.options.place}"
     return store.options.place if isinstance(store, RedisPositions) else store.name

@@ -50,6 +50,12 @@ def test_redis(redis_server: embedded.RedisServer) -> None:
     )
 
 
+def test_nats_from_the_environment(nats_server: embedded.NATSServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BINLOGSYNC_POSITIONS", "nats")
+    monkeypatch.setenv("BINLOGSYNC_NATS_URL", nats_server.url)
+    keep_and_load(Positions.from_environment())
+
+
 def test_redis_from_the_environment(redis_server: embedded.RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BINLOGSYNC_POSITIONS", "redis")
     monkeypatch.setenv("BINLOGSYNC_REDIS_HOST", redis_server.host)
@@ -60,7 +66,7 @@ def test_redis_from_the_environment(redis_server: embedded.RedisServer, monkeypa
 
 def test_a_store_nobody_knows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BINLOGSYNC_POSITIONS", "bolt")
-    with pytest.raises(ConfigError, match="sqlite or redis"):
+    with pytest.raises(ConfigError, match="sqlite, redis or nats"):
         Positions.from_environment()
 
 

@@ -1,8 +1,7 @@
-"""SQLitePositions keeps the contract; survives SIGKILL in the middle of saves; says what is wrong with its file."""
+"""SQLitePositions keeps the contract, and says what is wrong with its file."""
 
 from __future__ import annotations
 
-import random
 import sqlite3
 import subprocess
 import sys
@@ -17,7 +16,6 @@ from binlogsync.stores.sqlite import SQLitePositions
 from tests.stores.contract import AT, BOOKMARK, LATER, Opener, PositionStoreContract
 
 ROOT = Path(__file__).parents[2]
-KILLS = 10
 
 
 @pytest.fixture
@@ -32,47 +30,6 @@ class TestSQLitePositions(PositionStoreContract):
 
 
 # what is in the file
-
-SAVE_FOR_EVER = """
-import sys
-from pathlib import Path
-from binlogsync.position import BinlogPosition, Checkpoint
-from binlogsync.stores.sqlite import SQLitePositions
-from tests.stores.contract import UUID, large_gtid_set
-
-store, number, gtids = SQLitePositions(Path(sys.argv[1])), int(sys.argv[2]), large_gtid_set()
-lease = store.claim("shop", "child", take_over=True)
-while True:
-    number += 1
-    store.save(lease, Checkpoint(BinlogPosition("binlog.000001", number), UUID, gtids, number, number))
-    print(number, flush=True)
-"""
-
-
-@pytest.mark.slow
-def test_sigkill_during_a_save_leaves_the_old_checkpoint_or_the_new_one(path: Path) -> None:
-    acknowledged = 0
-    for _ in range(KILLS):
-        acknowledged = _kill_while_saving(path, acknowledged)
-        store = SQLitePositions(path)
-        loaded = store.load("shop")
-        store.close()
-        assert loaded is not None
-        assert loaded.position.pos == loaded.skip == loaded.ts_us
-        assert loaded.position.pos in (acknowledged, acknowledged + 1)
-        acknowledged = loaded.position.pos
-
-
-def _kill_while_saving(path: Path, number: int) -> int:
-    """Lets a child save some times, kills it, and returns the last number it was told is saved."""
-    command = [sys.executable, "-c", SAVE_FOR_EVER, str(path), str(number)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        last = [int(child.stdout.readline()) for _ in range(random.randint(1, 20))][-1]
-        threading.Event().wait(random.random() / 100)  # anywhere in a save; the loop above is in step with them
-        child.kill()
-        rest = child.stdout.read().split("\n")[:-1]
-    return int(rest[-1]) if rest else last
 
 
 def test_the_file_is_in_wal_mode_with_its_version(path: Path) -> None:

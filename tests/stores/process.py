@@ -1,0 +1,62 @@
+"""A process that uses a position store, to be killed or to compete: `python -m tests.stores.process '{...}'`.
+
+{"store": {...}, "work": "save", "from": 7}     saves numbered checkpoints for ever, and prints each that is saved
+{"store": {...}, "work": "claim", "owner": "a"} takes the lease over again and again, and saves under it
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from binlogsync.errors import LeaseLostError
+from binlogsync.nats_client import NatsOptions
+from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.stores import PositionStore
+from binlogsync.stores.nats import NatsPositions
+from binlogsync.stores.redis import RedisOptions, RedisPositions
+from binlogsync.stores.sqlite import SQLitePositions
+from tests.stores.contract import UUID, large_gtid_set
+
+CLAIMS, SAVES = 5, 3
+
+
+def open_store(given: Mapping[str, Any]) -> PositionStore:
+    """The store that is described."""
+    if given["kind"] == "sqlite":
+        return SQLitePositions(Path(given["path"]))
+    if given["kind"] == "redis":
+        return RedisPositions(RedisOptions(port=given["port"], password=given["password"], prefix=given["name"]))
+    return NatsPositions(NatsOptions(url=given["url"]), given["name"])
+
+
+def save(store: PositionStore, number: int) -> None:
+    """Numbers that count up, until it is killed."""
+    gtids, lease = large_gtid_set(), store.claim("shop", "child", take_over=True)
+    while True:
+        number += 1
+        store.save(lease, Checkpoint(BinlogPosition("binlog.000001", number), UUID, gtids, number, number))
+        print(number, flush=True)  # noqa: T201
+
+
+def claim(store: PositionStore, owner: str) -> None:
+    """Each claim's saves are of the file with the number of its epoch; prints what was saved."""
+    for _ in range(CLAIMS):
+        lease = store.claim("shop", owner, take_over=True)
+        try:
+            for number in range(SAVES):
+                store.save(lease, Checkpoint(BinlogPosition(f"binlog.{lease.epoch:06d}", 4 + number), UUID))
+                print(lease.epoch, number, flush=True)  # noqa: T201
+        except LeaseLostError:
+            continue
+
+
+if __name__ == "__main__":
+    told = json.loads(sys.argv[1])
+    if told["work"] == "save":
+        save(open_store(told["store"]), told["from"])
+    else:
+        claim(open_store(told["store"]), told["owner"])
