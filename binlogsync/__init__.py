@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from binlogsync.errors import HandlerError as HandlerError
     from binlogsync.errors import ModelError as ModelError
     from binlogsync.handling import Retry as Retry
+    from binlogsync.once import RedisSeenIds as RedisSeenIds
+    from binlogsync.once import SeenIds as SeenIds
 
 _HOMES = {
     "Change": "change",
@@ -31,6 +33,8 @@ _HOMES = {
     "HandlerError": "errors",
     "ModelError": "errors",
     "Retry": "handling",
+    "RedisSeenIds": "once",
+    "SeenIds": "once",
 }
 __all__ = [*_HOMES]  # noqa: PLE0604
 

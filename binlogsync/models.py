@@ -31,6 +31,7 @@ import msgspec
 
 from binlogsync.change import Change, RowChange
 from binlogsync.errors import ModelError
+from binlogsync.model_bounds import too_narrow
 from binlogsync.schema import ADDRESS_TYPES, BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, TableSchema
 
 M = TypeVar("M")
@@ -38,12 +39,13 @@ M = TypeVar("M")
 
 @dataclass(frozen=True, slots=True)
 class ModelField:
-    """One field of a model: its column, what it may hold, and whether it may be left out."""
+    """One field of a model: its column, what it may hold, whether it may be left out, and bounds beside the hint."""
 
     name: str
     column: str
     hint: Any
     required: bool
+    bounds: tuple[Any, ...] = ()
 
 
 def table_name(model: type) -> str:
@@ -125,7 +127,7 @@ def _fields(cls: type) -> tuple[ModelField, ...]:
     pydantic_fields = getattr(cls, "model_fields", None)
     if isinstance(pydantic_fields, dict):
         return tuple(
-            ModelField(f.alias or name, f.alias or name, hints[name], f.is_required())
+            ModelField(f.alias or name, f.alias or name, hints[name], f.is_required(), tuple(f.metadata))
             for name, f in pydantic_fields.items()
         )
     raise ModelError(f"{cls.__name__} is not a model: make it a dataclass, a msgspec.Struct or a pydantic model")
@@ -197,7 +199,7 @@ def _misfit(item: ModelField, column: Column) -> str | None:
     if column.nullable and not optional and Any not in kinds and object not in kinds:
         return f"the column may be NULL, and the field is {show(item.hint)}; write {show(item.hint)} | None"
     if any(_holds(kind, column, fitting) for kind in kinds):
-        return None
+        return too_narrow(item.hint, item.bounds, column)
     wanted = fitting[0].__name__ + (" | None" if column.nullable else "")
     return f"the column is {column.declaration}, and the field is {show(item.hint)}; write {wanted}"
 
