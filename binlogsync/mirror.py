@@ -136,17 +136,17 @@ class _Work:
         ops = ops_of(batch)
         truncated = np.flatnonzero(ops == "t")
         if len(truncated):
-            at = int(truncated[-1])
+            at = int(truncated[-1 if self._options == PLAIN else 0])
+            if (ops[:at] != "t").any():  # else its schema may be that of before an ALTER: TRUNCATE is logged without
+                self._gather(batch.slice(0, at), ops[:at])
             if self._options == PLAIN:
                 self._parts = []  # nothing is left of it
-            elif at:
-                self._gather(batch.slice(0, at), ops[:at])
             self.flush()
             self._truncate(batch, at)
-            batch, ops = batch.slice(at + 1, len(batch)), ops[at + 1 :]
-            if not len(batch):
-                return  # it may have the schema of before an ALTER: a TRUNCATE is logged without one
-        self._gather(batch, ops)
+            if at + 1 < len(batch):
+                self._take_rows(batch.slice(at + 1, len(batch)))
+        else:
+            self._gather(batch, ops)
 
     def _gather(self, batch: ChangeBatch, ops: Letters) -> None:
         if batch.schema != self._schema:
