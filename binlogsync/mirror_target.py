@@ -88,7 +88,7 @@ class Mirror:
                 tracker.confirm(moved, [item.batch for item in done])
             todo = rest_of(todo, count(done))
             if halt is not None:
-                self._read_again(halt, todo[0].batch)
+                self.read_again(halt, todo[0].batch)
 
     def _until_asked(
         self, connection: duckdb.DuckDBPyConnection, todo: Sequence[StreamBatch]
@@ -103,8 +103,8 @@ class Mirror:
                 found = part, request
         return found
 
-    def _read_again(self, halt: mirror.Halt, following: ChangeBatch) -> None:
-        """Read the table, so that the batch that could not be applied is in it."""
+    def read_again(self, halt: mirror.Halt, following: ChangeBatch) -> None:
+        """Read the table, so that the batch that could not be applied is in it. Raises ConsumeError."""
         if self.source is None:
             raise ConsumeError(
                 f"{halt.state.name}: {halt.reason}; give the mirror a connection to its source (in Dagster: the MySQL "

@@ -1,0 +1,107 @@
+"""Mirrors that change together: at no moment does the file show a part of a transaction."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from binlogsync.consume import ConsumeOptions
+from binlogsync.duckfile import DuckFile
+from binlogsync.embedded import NATSServer
+from binlogsync.errors import ConfigError
+from binlogsync.mirror_group import MirrorGroup
+from binlogsync.nats_client import NatsOptions
+from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stream import StreamReader
+from binlogsync.targets import Mirror
+from tests.databases import FreshDatabase
+from tests.duck import mirror_rows, query
+from tests.e2e.oracle import table_rows
+from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
+
+ACCOUNTS, TOTAL = 20, 2000
+
+
+def transfer_all(mysql: FreshDatabase) -> None:
+    for number in range(30):
+        transfer(mysql, number)
+
+
+def transfer(mysql: FreshDatabase, number: int) -> None:
+    """Money moves from a table to another; their sum is the same behind every transaction."""
+    mysql.execute("BEGIN")
+    mysql.execute(f"UPDATE giro SET amount = amount - {number} WHERE id = {number % ACCOUNTS}")
+    if number % 7 == 0:
+        for _ in range(30):  # more than a flush, and more than a round of the group
+            mysql.execute("UPDATE giro SET amount = amount - 1")
+            mysql.execute("UPDATE savings SET amount = amount + 1")
+    mysql.execute(f"UPDATE savings SET amount = amount + {number} WHERE id = {number % ACCOUNTS}")
+    mysql.execute("COMMIT")
+
+
+class Watcher(threading.Thread):
+    """Looks at the file whenever it is free."""
+
+    def __init__(self, path: Path, database: str) -> None:
+        super().__init__(daemon=True)
+        self.path, self.database = path, database
+        self.sums: list[int | None] = []
+        self.stop = threading.Event()
+
+    def run(self) -> None:
+        tables = " UNION ALL ".join(f'SELECT amount FROM "{self.database}".{name}' for name in ("giro", "savings"))
+        while not self.stop.wait(0.03):
+            with DuckFile(self.path).transaction() as connection:
+                self.sums.append(connection.execute(f"SELECT sum(amount)::INT FROM ({tables})").fetchall()[0][0])
+
+
+@pytest.mark.parametrize("stream", [{}, {"format": "arrow"}], ids=["json", "arrow"])
+def test_no_part_of_a_transaction_is_seen(
+    mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path, stream: dict[str, str]
+) -> None:
+    config, path = config_of(mysql.server, f"group-{mysql.name}"), tmp_path / "mirrors.duckdb"
+    for name in ("giro", "savings"):
+        mysql.execute(f"CREATE TABLE {name} (id INT PRIMARY KEY, amount INT)")
+    mysql.execute("BEGIN")
+    for name in ("giro", "savings"):
+        mysql.execute(f"INSERT INTO {name} VALUES " + ", ".join(f"({n}, {TOTAL // 40})" for n in range(ACCOUNTS)))
+    mysql.execute("COMMIT")
+    tail_options = options_of(config.source, mysql.name, flush_rows=50, flush_interval_s=0.05)
+    options = ConsumeOptions(idle_s=0.3, max_changes=60)
+    sink = stream_sink(nats_server.url, **stream)
+    with TailThread(config, [sink], MemoryPositions(), tail_options) as tail:
+        tail.catch_up()
+        with StreamReader(NatsOptions(url=nats_server.url), config.source) as reader:
+            mirrors = [Mirror(path, mysql.name, name, config) for name in ("giro", "savings")]
+            MirrorGroup(reader, mirrors, options).drain(threading.Event())
+            watcher = Watcher(path, mysql.name)
+            watcher.start()
+            writer = threading.Thread(target=transfer_all, args=(mysql,))
+            writer.start()
+            while writer.is_alive():
+                MirrorGroup(reader, mirrors, options).drain(threading.Event())
+            tail.catch_up()
+            mysql.execute("ALTER TABLE savings ADD COLUMN note VARCHAR(9) DEFAULT 'n', RENAME COLUMN id TO nr")
+            mysql.execute("INSERT INTO savings VALUES (100, 0, 'x')")
+            tail.catch_up()
+            done = MirrorGroup(reader, mirrors, options).drain(threading.Event())
+            watcher.stop.set()
+            watcher.join()
+    assert set(watcher.sums) == {TOTAL}
+    assert len(watcher.sums) > 5
+    assert all(one.is_drained for one in done.values())
+    for name in ("giro", "savings"):
+        assert mirror_rows(path, mysql.name, name) == table_rows(mysql.server, mysql.name, name)
+    assert query(path, "SELECT count(*) FROM binlogsync.progress") == [(2,)]
+
+
+def test_a_group_is_in_one_file(tmp_path: Path, nats_server: NATSServer) -> None:
+    reader = StreamReader(NatsOptions(url=nats_server.url), "nowhere")
+    for mirrors in (
+        [Mirror(tmp_path / "a", "d", "t"), Mirror(tmp_path / "b", "d", "u")],
+        [Mirror(tmp_path / "a", "d", "t"), Mirror(tmp_path / "a", "d", "t")],
+    ):
+        with pytest.raises(ConfigError, match="one file"):
+            MirrorGroup(reader, mirrors, ConsumeOptions())
