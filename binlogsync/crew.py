@@ -15,7 +15,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 
 from binlogsync.consume import Consumed, ConsumeOptions, consume
 from binlogsync.errors import BinlogSyncError, ConfigError, HandlerError
+from binlogsync.mirror_group import MirrorGroup
+from binlogsync.mirror_target import Mirror
 from binlogsync.stream import StreamReader
 
 if TYPE_CHECKING:
@@ -36,11 +38,20 @@ _JOIN_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """(database, table), what takes its changes, and how; `max_s` and `idle_s` of the options are the crew's own."""
+    """(database, table), what takes its changes, and how; `max_s` and `idle_s` of the options are the crew's own.
+
+    `together` are others that change with it in one transaction (mirror_group.py); all of them are mirrors in one file.
+    """
 
     table: Table
     target: Target
     options: ConsumeOptions
+    together: tuple[Work, ...] = ()
+
+    @property
+    def works(self) -> tuple[Work, ...]:
+        """This one and those that change with it."""
+        return (self, *self.together)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +117,8 @@ class Crew:
     def __init__(
         self, works: Sequence[Work], open_reader: OpenReader, options: CrewOptions, stop: threading.Event
     ) -> None:
-        if len({work.table for work in works}) != len(works):
+        tables = [each.table for work in works for each in work.works]
+        if len(set(tables)) != len(tables):
             raise ConfigError("a table is consumed twice by one crew; give each once, or a client id of its own")
         self._members = [_Member(work) for work in works]
         self._open = open_reader
@@ -167,7 +179,8 @@ class Crew:
                     while not self._stop.is_set():
                         done = self._round(member, reader, round_s)
                         failures, tries, round_s = 0, 0, self._options.round_s
-                        self._reports.put(Report(member.work.table, done))
+                        for table, one in done.items():
+                            self._reports.put(Report(table, one))
             except BinlogSyncError as error:
                 failures += 1
                 tries += error.tries if isinstance(error, HandlerError) else 0
@@ -175,13 +188,20 @@ class Crew:
                 wait_s = self._options.wait_s(failures)
                 name = ".".join(member.work.table)
                 log.warning("%s: %s; nothing later of this table is handled, again in %.0f s", name, error, wait_s)
-                self._reports.put(Report(member.work.table, None, error, failures, tries))
+                for work in member.work.works:
+                    self._reports.put(Report(work.table, None, error, failures, tries))
                 self._stop.wait(wait_s)
             except BaseException as error:  # noqa: BLE001 - it is raised again by `reports`
                 member.pulse(False)
                 self._reports.put(error)
                 return
 
-    def _round(self, member: _Member, reader: StreamReader, round_s: float) -> Consumed:
-        options = replace(member.work.options, idle_s=round_s + 1.0, max_s=round_s)
-        return consume(reader, member.work.table, member.work.target, options, self._stop, member.pulse)
+    def _round(self, member: _Member, reader: StreamReader, round_s: float) -> Mapping[Table, Consumed]:
+        work = member.work
+        options = replace(work.options, idle_s=round_s + 1.0, max_s=round_s)
+        if work.together:
+            mirrors = [each.target for each in work.works if isinstance(each.target, Mirror)]
+            if len(mirrors) != len(work.works):
+                raise ConfigError(f"{'.'.join(work.table)}: only mirrors can change together")
+            return MirrorGroup(reader, mirrors, options).drain(self._stop, member.pulse)
+        return {work.table: consume(reader, work.table, work.target, options, self._stop, member.pulse)}

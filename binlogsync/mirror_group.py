@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import duckdb
@@ -124,8 +124,12 @@ class MirrorGroup:
         self._rounds = 0
         self._looked_at = 0.0
 
-    def drain(self, stop: threading.Event) -> Mapping[tuple[str, str], Consumed]:
+    def drain(
+        self, stop: threading.Event, pulse: Callable[[bool], None] = lambda is_busy: None
+    ) -> Mapping[tuple[str, str], Consumed]:
         """Apply until nothing came for idle_s, max_s is over, or `stop` is set; what was done, by table.
+
+        `pulse` is told True when something came, False when nothing waits.
 
         Raises ConsumeError and SinkError as `consume` does.
         """
@@ -135,7 +139,9 @@ class MirrorGroup:
         try:
             self._begin()
             while not is_drained and not stop.is_set() and time.monotonic() < ends_at:
-                if self._round(stop):
+                has_come = self._round(stop)
+                pulse(has_come)
+                if has_come:
                     last_change = time.monotonic()
                     continue
                 self._file.release()

@@ -9,7 +9,7 @@ materialised before. Nothing is retried by Dagster.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dagster as dg
@@ -60,12 +60,14 @@ class Consumption:
         client_id: whose progress.
         target: makes the target, given the path of the warehouse, and where the source is.
         shows: (schema, table) in the warehouse to count and preview; None for nothing.
+        together: name of the group of mirrors that change in one transaction; None for none.
     """
 
     name: TableName
     client_id: str
     target: Callable[[str, MySQLConfig], Target]
     shows: tuple[str, str] | None
+    together: str | None = None
 
     @property
     def table(self) -> tuple[str, str]:
@@ -177,14 +179,14 @@ class _Run:
 
     def _works(self) -> list[Work]:
         path = self.context.resources.warehouse.path
-        return [
-            Work(
-                table.of.table,
-                table.of.target(path, self.mysql),
-                ConsumeOptions(client_id=table.of.client_id, max_changes=self.config.max_changes),
-            )
-            for table in self.tables.values()
-        ]
+        works: dict[object, Work] = {}
+        for table in self.tables.values():
+            options = ConsumeOptions(client_id=table.of.client_id, max_changes=self.config.max_changes)
+            work = Work(table.of.table, table.of.target(path, self.mysql), options)
+            group = table.of.together or table.of.table
+            first = works.get(group)
+            works[group] = work if first is None else replace(first, together=(*first.together, work))
+        return list(works.values())
 
     def _reader(self) -> Any:
         source = next(iter(self.tables.values())).of.name.source

@@ -10,7 +10,7 @@ tables that stay for an hour would shut each other out. They share the file by h
 a time instead, and by waiting for each other there (binlogsync/duckfile.py).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar, overload
@@ -133,6 +133,7 @@ def mirror(
     *,
     deleted_at: str | None = None,
     history: bool = False,
+    together: str | None = None,
     source: str | None = None,
     client_id: str = CLIENT_ID,
     options: AssetOptions | None = None,
@@ -142,7 +143,9 @@ def mirror(
     Args:
         deleted_at: name of a further column; rows that MySQL deletes stay, with the time of the commit in it.
         history: True keeps every version of every row, from commit to commit, in the table `<table>__history`.
-        source: name of the source; by default the first. client_id: whose progress. options: how the asset looks.
+        together: name of a group of mirrors: a transaction of MySQL that touches several of them is seen in all of them
+        or in none. A run has to consume them all. source: name of the source; by default the first. client_id: whose
+        progress. options: how the asset looks.
 
     Raises ConfigError.
     """
@@ -154,6 +157,7 @@ def mirror(
         client_id,
         lambda path, mysql: Mirror(path, name.database, name.table, mysql, keeps),
         (name.database, name.table),
+        together,
     )
     return TableAsset(consumption, options, is_mirror=True)
 
@@ -253,9 +257,22 @@ def consumers_asset(source: str, mysql_key: str, tables: Sequence[TableAsset]) -
     )
     def _consume(context: dg.AssetExecutionContext, config: ConsumeConfig) -> Iterator[Made]:
         asked = [by_key[key] for key in by_key if key in context.selected_asset_keys]
+        _refuse_parts(asked, by_key.values())
         yield from run_consumers(context, config, asked, getattr(context.resources, mysql_key).config(source))
 
     return _consume
+
+
+def _refuse_parts(asked: Sequence[Consumption], known: Iterable[Consumption]) -> None:
+    """Mirrors that change together are consumed together; raises dg.Failure."""
+    groups = {one.together for one in asked if one.together is not None}
+    missing = [str(one.name) for one in known if one.together in groups and one not in asked]
+    if missing:
+        raise dg.Failure(
+            description=f"Mirrors of the group {', '.join(sorted(map(str, groups)))} change together: select "
+            f"{', '.join(missing)} too, or run the job of all tables.",
+            allow_retries=False,
+        )
 
 
 def _names(name: TableName) -> dict[str, str]:
