@@ -13,16 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from binlogsync import embedded
+from binlogsync.binlog.declared import Declaration, Declared
 from binlogsync.binlog.reader import ReaderOptions
 from binlogsync.change import RowChange
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.position import Checkpoint
+from binlogsync.schema import TableSchema
 from tests.binlog.dump import Recording, end_of_log, record
 
 FOLDER = Path(__file__).parent / "golden"
 NAMES = ("mysql", "mariadb")
 EVENTS = ("mysql_events", "mariadb_events")
 """With the kinds of events that settings bring: compressed ones, differences of JSON, XA."""
+TYPES = ("mysql_types", "mariadb_types")
+"""With the rare types; of MariaDB's the server's declarations are captured too."""
 
 
 def is_captured(database: str, table: str) -> bool:
@@ -39,13 +43,39 @@ class Golden:
 
 
 def load(name: str) -> Golden:
-    """One of NAMES or EVENTS."""
+    """One of NAMES, EVENTS or TYPES."""
     record = json.loads((FOLDER / f"{name}.json").read_text())
     options = ReaderOptions(
-        record["server_uuid"], record["server_id"], mariadb=name.startswith("mariadb"), captures=is_captured
+        record["server_uuid"],
+        record["server_id"],
+        mariadb=name.startswith("mariadb"),
+        captures=is_captured,
+        declared=_declared(record.get("declared", {})),
     )
     start = Checkpoint.from_text(json.dumps(record["start"]))
     return Golden(Recording((FOLDER / f"{name}.bin").read_bytes(), start, options), record["changes"])
+
+
+def _declared(captured: dict[str, Any]) -> Declared:
+    """What the server declared, by table."""
+
+    def answer(database: str, table: str) -> Declaration | None:
+        found = captured.get(table)
+        if found is None:
+            return None
+        schema = TableSchema.from_json(json.dumps(found["schema"]))
+        return Declaration(schema, frozenset(found["old_temporal"]))
+
+    return answer
+
+
+def _declarations(options: ReaderOptions, tables: set[str]) -> dict[str, Any]:
+    found = {table: options.declared("golden", table) for table in sorted(tables)}
+    return {
+        table: {"schema": json.loads(one.schema.to_json()), "old_temporal": sorted(one.old_temporal)}
+        for table, one in found.items()
+        if one is not None
+    }
 
 
 def summary(change: RowChange) -> list[Any]:
@@ -67,6 +97,8 @@ def _capture(name: str, server: DatabaseServer) -> None:
     (FOLDER / f"{name}.bin").write_bytes(recording.raw)
     options = recording.options
     about = {"server_uuid": options.server_uuid, "server_id": options.server_id, "start": json.loads(start.to_text())}
+    if name in TYPES and options.mariadb:
+        about["declared"] = _declarations(options, {change[1] for change in changes})
     lines = ",\n".join(json.dumps(change, ensure_ascii=False) for change in changes)
     text = json.dumps(about, indent=1).removesuffix("\n}") + f',\n "changes": [\n{lines}\n]}}\n'
     (FOLDER / f"{name}.json").write_text(text)
@@ -74,7 +106,7 @@ def _capture(name: str, server: DatabaseServer) -> None:
 
 def main() -> None:
     """Capture those named, all when none is, each from a new server."""
-    for name in sys.argv[1:] or (*NAMES, *EVENTS):
+    for name in sys.argv[1:] or (*NAMES, *EVENTS, *TYPES):
         with embedded.mariadb() if name.startswith("mariadb") else embedded.mysql() as server:
             _capture(name, server)
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from binlogsync.envelope import EnvelopeContext, render
-from tests.binlog.captured import EVENTS, NAMES, Golden, load, summary
+from tests.binlog.captured import EVENTS, NAMES, TYPES, Golden, load, summary
 from tests.binlog.damage_inside import inside
 from tests.binlog.dump import Decoded, Recording
 
@@ -193,7 +193,11 @@ class Family:
         return run_case(seed, load_all(self.names), self.damages)
 
 
-FAMILIES = {"golden": Family(NAMES, DAMAGES), "events": Family(EVENTS, (*DAMAGES, _inside, _inside, _inside, _inside))}
+FAMILIES = {
+    "golden": Family(NAMES, DAMAGES),
+    "events": Family(EVENTS, (*DAMAGES, _inside, _inside, _inside, _inside)),
+    "types": Family(TYPES, DAMAGES),
+}
 
 
 @cache

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from tests.binlog.captured import EVENTS, NAMES, Golden, load, summary
+from tests.binlog.captured import EVENTS, NAMES, TYPES, Golden, load, summary
 from tests.binlog.damage import FAMILIES, check, dump_of, packets, signed, without_checksums
 from tests.binlog.dump import Decoded, Recording, decode
 
 ROOT = Path(__file__).parents[2]
-_CASES = {"golden": 150, "events": 200}
+_CASES = {"golden": 150, "events": 200, "types": 150}
 
 # Cases of damage.Family.run that once failed.
 FOUND = (("golden", 1354), ("golden", 3679), ("events", 1403), ("events", 12438))
@@ -42,7 +42,7 @@ def test_damage_that_once_failed(dumps: str, seed: int) -> None:
     FAMILIES[dumps].run(seed)
 
 
-@pytest.fixture(params=(*NAMES, *EVENTS))
+@pytest.fixture(params=(*NAMES, *EVENTS, *TYPES))
 def golden(request: pytest.FixtureRequest) -> Golden:
     return load(request.param)
 

@@ -1,0 +1,12 @@
+-- MySQL's rare types; one statement a line.
+SET SESSION sql_mode = 'ALLOW_INVALID_DATES', time_zone = '+00:00', timestamp = 1767225600;
+CREATE DATABASE golden;
+USE golden;
+CREATE TABLE places (id INT PRIMARY KEY, g GEOMETRY, p POINT NOT NULL SRID 4326, v VECTOR(3), t VARCHAR(20) CHARACTER SET gb18030, u TEXT CHARACTER SET utf16, e ENUM('ä','日') CHARACTER SET sjis);
+INSERT INTO places VALUES (1, ST_GeomFromText('LINESTRING(0 0,1 2)'), ST_GeomFromText('POINT(52.5 13.4)', 4326), TO_VECTOR('[1,-2.5,0.1]'), '日本', '😀', 'ä');
+INSERT INTO places VALUES (2, NULL, ST_GeomFromText('POINT(0 0)', 4326), NULL, NULL, NULL, NULL), (3, ST_GeomFromText('GEOMETRYCOLLECTION EMPTY'), ST_GeomFromText('POINT(1 1)', 4326), TO_VECTOR('[7]'), '', '', 2);
+UPDATE places SET v = TO_VECTOR('[4]'), g = ST_GeomFromText('MULTIPOINT(0 0,1 1)', 3857) WHERE id < 3;
+DELETE FROM places WHERE id = 3;
+CREATE TABLE documents (id INT PRIMARY KEY, j JSON);
+INSERT INTO documents VALUES (1, JSON_ARRAY(CAST(1.50 AS DECIMAL(10,2)), DATE'2024-02-29', TIME'-12:34:56.5', TIMESTAMP'2024-02-29 12:00:00', x'00ff', b'101', 1.5, -70000, 18446744073709551615, JSON_OBJECT('k', NULL, 'ä', JSON_ARRAY())));
+UPDATE documents SET j = JSON_ARRAY(REPEAT('long', 200));
