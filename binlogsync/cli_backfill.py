@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 _ENDS = (
@@ -82,6 +83,12 @@ def _add_rewind(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", metavar="DB.TABLE", help="for instance shop.orders")
     parser.add_argument("--to", required=True, metavar="END", help="the place")
     parser.add_argument("--client", default="dagster", metavar="NAME", help="whose progress (dagster)")
+    parser.add_argument(
+        "--progress",
+        type=Path,
+        metavar="FILE",
+        help="the DuckDB file it is kept in; by default the warehouse for the client dagster, NATS for any other",
+    )
     parser.add_argument("--reason", default="", metavar="TEXT", help="for the record; needed to go forward")
     parser.add_argument(
         "--rebuild", action="store_true", help="drop the mirror's table, to be made anew from the place on"

@@ -26,6 +26,7 @@ from binlogsync.subjects import durable_name, stream_name
 
 Result = TypeVar("Result")
 _SKIPS = "/skips"
+_MOVES = "/moves"
 
 
 class Bucket:
@@ -146,6 +147,18 @@ class NatsProgress:
             )
         self._revisions[name] = revision
         return moved
+
+    def record_move(self, key: ProgressKey, line: str) -> None:
+        """Keep a line on a move that a person has made, behind those before it. Raises ConsumeError."""
+        name = _name(key) + _MOVES
+        before, revision = self._bucket.get(name) or (b"", 0)
+        if self._bucket.put(name, before + line.encode() + b"\n", revision) is None:
+            raise ConsumeError(f"{key}: it was moved ({line}), and somebody else moves it right now; look where it is")
+
+    def moves(self, key: ProgressKey) -> Sequence[str]:
+        """What record_move kept, oldest first."""
+        found = self._bucket.get(_name(key) + _MOVES)
+        return [] if found is None else found[0].decode().splitlines()
 
     def skips(self, key: ProgressKey) -> Sequence[Skip]:
         """See RecordsSkips."""

@@ -4,15 +4,16 @@ then never gets.
 Its progress is moved to the last change before the place, as if that were the one done last, so everything that seeks
 by progress is right afterwards too. The move is conditional like any other: a consumer that is at work finds its next
 transaction refused, with nothing of it stored, and the one that comes after it begins at the new place. Who moved what,
-where to and why is kept in `binlogsync.rewinds` beside the progress, in the transaction of the move, and in the audit
-log where there is one.
+where to and why is kept beside the progress (in DuckDB as `binlogsync.rewinds`, in the transaction of the move), and in
+the audit log where there is one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import duckdb
 
@@ -72,6 +73,14 @@ class Moved:
             return f"it stands there already, behind {self.before}"
         meaning = "come again" if self.direction == "back" else "are left out for good"
         return f"set {self.direction} to behind {self.after}; {self.messages:,} message(s) of the stream {meaning}"
+
+
+@runtime_checkable
+class RecordsMoves(Protocol):
+    """A ProgressStore that keeps a line on each move that a person has made."""
+
+    def record_move(self, key: ProgressKey, line: str) -> None:
+        """Keep it."""
 
 
 def rewind(holders: Holders, store: ProgressStore, move: Move, audit: Path | None = None) -> Moved:
@@ -146,7 +155,10 @@ def _direction(kept: Progress, wanted: Progress) -> Literal["back", "forward", "
 def _store(store: ProgressStore, stream: StreamRange, move: Move, moved: Moved) -> Progress:
     """Move it; in a DuckDB file with its record, and with the mirror that is to be made anew."""
     if not isinstance(store, DuckProgress):
-        return store.move(move.key, moved.before, moved.after)
+        after = store.move(move.key, moved.before, moved.after)
+        if isinstance(store, RecordsMoves):
+            store.record_move(move.key, f"{datetime.now(UTC).isoformat()} {move.who}: {moved}; {move.reason}")
+        return after
     with store.file.transaction() as connection:
         _check_mirror(connection, stream, move, moved)
         after = move.key.move(connection, moved.before, moved.after)

@@ -68,6 +68,8 @@ def metadata(done: Backfilled, span: SpanDone | None = None) -> Mapping[str, dg.
         shown["run_ranges"] = dg.MetadataValue.int(len(spans))
         shown["run_changes"] = dg.MetadataValue.int(done.changes)
         shown["run_done_before"] = dg.MetadataValue.int(done.before)
+        if done.is_resumed:
+            shown["run_went_on"] = dg.MetadataValue.text("with a try that was not finished, up to its end")
         shown["run_seconds"] = dg.MetadataValue.float(round(done.seconds, 1))
         shown["run_changes_per_s"] = dg.MetadataValue.float(round(done.rate, 1))
     return shown

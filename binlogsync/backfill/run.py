@@ -107,6 +107,7 @@ class Backfilled:
         before: changes that an earlier try had done.
         seconds: this try took.
         is_finished: False when it was stopped.
+        is_resumed: True when it went on with an earlier try, whose ends count: "head" is where it was then.
     """
 
     plan: Plan
@@ -114,6 +115,7 @@ class Backfilled:
     before: int
     seconds: float
     is_finished: bool
+    is_resumed: bool = False
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -210,7 +212,8 @@ class _Run:
     def result(self) -> Backfilled:
         """What was done."""
         seconds = time.monotonic() - self.begun_s
-        return Backfilled(self.plan, tuple(self.done), self.before, seconds, not self.stop.is_set())
+        is_resumed = self.plan.number != self.work.plan.number
+        return Backfilled(self.plan, tuple(self.done), self.before, seconds, not self.stop.is_set(), is_resumed)
 
 
 def _pieces(item: StreamBatch | None, size: int) -> Iterator[StreamBatch]:

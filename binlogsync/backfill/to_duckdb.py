@@ -23,7 +23,7 @@ from binlogsync.backfill.ranges import Plan, place_behind
 from binlogsync.backfill.targets import Begun
 from binlogsync.change import ChangeBatch
 from binlogsync.duckfile import META_SCHEMA, DuckFile, first_row
-from binlogsync.errors import ConfigError, ConsumeError
+from binlogsync.errors import ConfigError
 from binlogsync.mirror_state import forget
 from binlogsync.position import Checkpoint
 from binlogsync.progress import DuckProgress, Progress, ProgressKey, ProgressStore, Tracker
@@ -131,15 +131,3 @@ class _Tracker(Tracker):
         with self._file.transaction() as connection:
             moved = self.move(connection, done)
         self.confirm(moved, [batch for batch, _ in done])
-
-
-def unfinished(path: str | Path) -> list[str]:
-    """Words of the backfills into that file that were begun and not finished, for people."""
-    if not Path(path).exists():
-        return []
-    with DuckFile(path, error=ConsumeError).transaction() as connection:
-        connection.execute(_CREATE)
-        rows = connection.execute(
-            f"SELECT database, table_name, words FROM {_TABLE} WHERE finished_at IS NULL ORDER BY begun_at"
-        ).fetchall()
-    return [f"{row[0]}.{row[1]}: {row[2]}" for row in rows]

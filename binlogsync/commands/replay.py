@@ -72,6 +72,8 @@ def _say_done(done: Backfilled, table: str) -> None:
     counts = ", ".join(f"{count:,} {op}" for op, count in sorted(done.counts.items())) or "none"
     origins = ", ".join(dict.fromkeys(each.origin for each in done.spans))
     before = f", {done.before:,} of them by an earlier try" if done.before else ""
+    if done.is_resumed:
+        say(f"{table}: went on with a try that was not finished, up to its end at {done.plan.spans[-1].until}")
     if done.is_finished:
         say(f"{table}: {done.changes:,} changes ({counts}) from the {origins}{before}, {done.rate:,.0f}/s")
     else:

@@ -5,30 +5,20 @@ from __future__ import annotations
 import getpass
 import socket
 from argparse import Namespace
-from pathlib import Path
 
-from binlogsync.commands.output import say
-from binlogsync.duckfile import DuckFile
-from binlogsync.errors import ConfigError, ConsumeError
-from binlogsync.nats_client import NatsConnection
-from binlogsync.progress import DuckProgress, ProgressKey
-from binlogsync.progress_nats import NatsProgress
+from binlogsync.commands.output import parse_table, say
+from binlogsync.commands.progress import PATIENCE_S, open_progress
+from binlogsync.progress import ProgressKey
 from binlogsync.settings import Settings
 from binlogsync.sinks.audit_skips import record_skip
 from binlogsync.skips import Skip, skip_change
 from binlogsync.stream import StreamReader
 
-DAGSTER = "dagster"
-_PATIENCE_S = 10.0
-
 
 def run(settings: Settings, arguments: Namespace) -> int:
     """Skip it, and say so. Raises BinlogSyncError."""
-    database, dot, table = arguments.table.partition(".")
-    if not dot or not database or not table:
-        raise ConfigError(f'{arguments.table!r} names no table; write "database.table", for instance "shop.orders"')
     source = settings.source(arguments.source)
-    key = ProgressKey(arguments.client_id, source, database, table)
+    key = ProgressKey(arguments.client_id, source, *parse_table(arguments.table))
     skip = _skip(settings, key, arguments)
     if (audit := settings.audit_path()) is not None:
         record_skip(audit, skip)
@@ -37,15 +27,10 @@ def run(settings: Settings, arguments: Namespace) -> int:
 
 
 def _skip(settings: Settings, key: ProgressKey, arguments: Namespace) -> Skip:
-    """Where its progress is: in the file that was named, in the warehouse for Dagster's consumers, else in NATS."""
-    path: Path | None = arguments.progress or (settings.warehouse_path() if key.client == DAGSTER else None)
-    if path is not None and not path.exists():
-        raise ConfigError(f"{path} does not exist, so it holds no progress; name the file with --progress")
-    options = settings.nats(_PATIENCE_S)
     by = arguments.by or f"{getpass.getuser()} on {socket.gethostname()}"
     change = (arguments.change_id, arguments.reason, by)
-    with StreamReader(options, key.source) as reader:
-        if path is not None:
-            return skip_change(reader, key, DuckProgress(DuckFile(path, error=ConsumeError)), *change)
-        with NatsConnection(options, "binlogsync skip") as connection:
-            return skip_change(reader, key, NatsProgress(connection, key.source), *change)
+    with (
+        open_progress(settings, key, arguments.progress) as store,
+        StreamReader(settings.nats(PATIENCE_S), key.source) as reader,
+    ):
+        return skip_change(reader, key, store, *change)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -73,7 +74,7 @@ class Tailed:
                 row[:4],
                 int(row[4].rpartition(".")[2]),
                 row[5],
-                int(row[6].rpartition(":")[2]),
+                int(re.split("[:-]", row[6])[-1]),
                 datetime.fromtimestamp(row[7] // 1_000_000, UTC).replace(microsecond=row[7] % 1_000_000),
             )
             for row in found
@@ -84,6 +85,21 @@ class Tailed:
         with StreamReader(NatsOptions(url=self.nats.url), self.source) as reader:
             stream = StreamRange(reader, self.database, table)
             yield Holders(self.source, self.config, stream, self.store)
+
+    def write_settings(self, folder: Path, **more: str) -> None:
+        """A .env file for the command line."""
+        settings = {
+            "SOURCE": self.source,
+            "MYSQL_HOST": self.config.host,
+            "MYSQL_PORT": str(self.config.port),
+            "MYSQL_USER": self.config.user,
+            "MYSQL_PASSWORD": self.config.password,
+            "NATS_URL": self.nats.url,
+            "POSITIONS_PATH": str(self.positions),
+            **more,
+        }
+        lines = (f"BINLOGSYNC_{name}='{value}'\n" for name, value in settings.items())
+        (folder / ".env").write_text("".join(lines))
 
     def plan(self, table: str, *spans: Span, words: str = "words") -> Plan:
         return Plan(self.source, self.database, table, words, spans, "1")

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from binlogsync import cli
+from binlogsync import Consumer, cli
+from binlogsync.nats_client import NatsConnection, NatsOptions
+from binlogsync.progress import ProgressKey
+from binlogsync.progress_nats import NatsProgress
 from tests.duck import query
 from tests.e2e.backfilling import Tailed
 from tests.e2e.tailing import mirror
@@ -16,19 +20,9 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 @pytest.fixture
 def folder(tailed: Tailed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    config = tailed.config
-    settings = {
-        "SOURCE": tailed.source,
-        "MYSQL_HOST": config.host,
-        "MYSQL_PORT": str(config.port),
-        "MYSQL_USER": config.user,
-        "MYSQL_PASSWORD": config.password,
-        "NATS_URL": tailed.nats.url,
-        "POSITIONS_PATH": str(tailed.positions),
-        "WAREHOUSE_PATH": str(tmp_path / "w.duckdb"),
-        "AUDIT_PATH": str(tmp_path / "audit.duckdb"),
-    }
-    (tmp_path / ".env").write_text("".join(f"BINLOGSYNC_{name}='{value}'\n" for name, value in settings.items()))
+    tailed.write_settings(
+        tmp_path, WAREHOUSE_PATH=str(tmp_path / "w.duckdb"), AUDIT_PATH=str(tmp_path / "audit.duckdb")
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -63,14 +57,41 @@ def test_a_consumer_is_rewound_from_the_command_line(
 ) -> None:
     table = (tailed.database, "customers")
     path, name = folder / "w.duckdb", f"{tailed.database}.customers"
+    whose = ["--client", "binlogsync", "--progress", str(path)]
     assert mirror(tailed.nats.url, tailed.source, path, table).changes == len(tailed.rows("customers"))
-    assert cli.main(["rewind", name, "--to", "seq:1", "--client", "binlogsync", "--reason", "just to see"]) == 0
+    assert cli.main(["rewind", name, "--to", "seq:1", "--reason", "just to see", *whose]) == 0
     assert "set back to behind" in capsys.readouterr().err
     assert mirror(tailed.nats.url, tailed.source, path, table).changes == len(tailed.rows("customers"))
     for file, where in ((path, "binlogsync.rewinds"), (folder / "audit.duckdb", "rewinds")):
         assert query(file, f"SELECT direction, place, reason FROM {where}") == [("back", "seq:1", "just to see")]
-    assert cli.main(["rewind", name, "--to", "oldest", "--client", "binlogsync"]) == 1
+    assert cli.main(["rewind", name, "--to", "oldest", *whose]) == 1
     assert "may have dropped what lies behind oldest" in capsys.readouterr().err
+
+
+def test_a_consumer_that_keeps_its_progress_in_nats_is_rewound_too(
+    tailed: Tailed, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, seen = f"{tailed.database}.visits", []
+    consumer = Consumer("rewound", url=tailed.nats.url, source=tailed.source)
+
+    def on_visits(batch: pa.RecordBatch) -> None:
+        seen.extend(batch.column("id").to_pylist())
+
+    consumer.register(None, on_visits, table=name)
+    consumer.run(idle_s=1.0)
+    expected = [row.row[0] for row in tailed.rows("visits")]
+    assert seen == expected
+    half = tailed.rows("visits")[len(expected) // 2]
+    at = half.committed.isoformat()
+    assert cli.main(["rewind", name, "--to", at, "--client", "rewound", "--reason", "again"]) == 0
+    consumer.run(idle_s=1.0)
+    first = next(n for n, row in enumerate(tailed.rows("visits")) if row.committed >= half.committed)
+    assert seen == expected + expected[first:]
+    with NatsConnection(NatsOptions(url=tailed.nats.url), "test") as connection:
+        key = ProgressKey("rewound", tailed.source, tailed.database, "visits")
+        (line,) = NatsProgress(connection, tailed.source).moves(key)
+        assert "set back to behind" in line
+        assert line.endswith("; again")
 
 
 def test_a_table_without_a_handler_is_refused(

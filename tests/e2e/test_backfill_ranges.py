@@ -101,3 +101,16 @@ def test_twenty_random_ranges_equal_the_audit_log_from_the_stream_and_from_the_b
             sizes.append(len(expected))
     assert used == set(KINDS)
     assert max(sizes) > 1000
+
+
+def test_each_bookmark_names_its_place_in_the_stream(tailed: Tailed) -> None:
+    bookmarks = tailed.store.bookmarks(tailed.source)
+    reasons = {bookmark.reason for bookmark in bookmarks}
+    assert {"start", "interval", "rotation", "schema"} <= reasons
+    assert (bookmarks[0].reason, bookmarks[0].sequence) == ("start", 0)
+    with tailed.holders("orders") as holders:
+        assert holders.stream is not None
+        for bookmark in bookmarks[1:]:
+            assert bookmark.sequence is not None
+            there = holders.stream.reader.checkpoint_at(bookmark.sequence)
+            assert there == bookmark.checkpoint, bookmark

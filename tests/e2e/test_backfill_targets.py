@@ -206,17 +206,8 @@ def test_a_subject_holds_each_change_once_and_in_order_through_deaths(tailed: Ta
 
 
 def test_the_command_is_killed_and_goes_on(tailed: Tailed, tmp_path: Path) -> None:
-    config, folder = tailed.config, tmp_path / "files"
-    settings = {
-        "SOURCE": tailed.source,
-        "MYSQL_HOST": config.host,
-        "MYSQL_PORT": str(config.port),
-        "MYSQL_USER": config.user,
-        "MYSQL_PASSWORD": config.password,
-        "NATS_URL": tailed.nats.url,
-        "POSITIONS_PATH": str(tailed.positions),
-    }
-    (tmp_path / ".env").write_text("".join(f"BINLOGSYNC_{name}='{value}'\n" for name, value in settings.items()))
+    folder = tmp_path / "files"
+    tailed.write_settings(tmp_path)
     table = f"{tailed.database}.visits"
     command = [sys.executable, "-m", "binlogsync.cli", "replay", table, "--from", "seq:1", "--to", f"parquet:{folder}"]
     command += ["--batch", "100"]

@@ -1,0 +1,57 @@
+"""Backfills from MariaDB: its GTIDs have domains, its binlogs other events."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from binlogsync.backfill.choosing import Origin
+from binlogsync.backfill.run import Work, run_backfill
+from binlogsync.backfill.targets import Collected
+from binlogsync.embedded import NATSServer
+from binlogsync.mysql import inspect_server
+from binlogsync.sinks.audit import AuditSink
+from binlogsync.stores.sqlite import SQLitePositions
+from tests.databases import FreshDatabase
+from tests.e2e.backfilling import Tailed, assert_rows, rows_of
+from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+
+def test_ranges_equal_the_audit_log_from_the_stream_and_from_the_binlog(
+    mariadb: FreshDatabase, nats_server: NATSServer, tmp_path: Path
+) -> None:
+    source, audit = f"back-{mariadb.name}", tmp_path / "audit.duckdb"
+    config, store = config_of(mariadb.server, source), SQLitePositions(tmp_path / "positions.db")
+    tailed = Tailed(config, mariadb.name, nats_server, audit, tmp_path / "positions.db", store)
+    places: list[str] = []
+
+    def write(first: int) -> None:
+        for n in range(first, first + 30):
+            mariadb.execute(f"SET SESSION gtid_domain_id = {n % 2}")
+            mariadb.execute(f"INSERT INTO t VALUES ({n}, 'x'), ({n + 1000}, 'y')")
+        info = inspect_server(config)
+        places.extend((str(info.position), str(info.executed)))
+
+    mariadb.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(9))")
+    options = options_of(source, mariadb.name, bookmark_s=0.01, start=str(inspect_server(config).position))
+    with TailThread(config, [stream_sink(nats_server.url), AuditSink(audit)], store, options) as tail:
+        write(0)
+        mariadb.execute("FLUSH BINARY LOGS")
+        write(100)
+        write(200)
+        tail.catch_up()
+    rows = [row.row for row in tailed.rows("t")]
+    assert len(rows) == 180
+    origins: tuple[Origin, ...] = ("stream", "binlog")
+    with tailed.holders("t") as holders:
+        for start in places[:2]:
+            for until, last in ((places[2], 120), (places[3], 120), ("head", 180)):
+                span = holders.span(start, until)
+                for origin in origins:
+                    target = Collected()
+                    run_backfill(Work(holders, tailed.plan("t", span), target, origin), threading.Event())
+                    assert_rows(rows_of(target.batches), rows[60:last], f"{start} .. {until} from the {origin}")
