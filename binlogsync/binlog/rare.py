@@ -37,7 +37,7 @@ def refuse(reason: str, place: BinlogPosition, table: str | None = None, column:
 class RareEvents:
     """Handles one event after the other; see the module."""
 
-    def __init__(self, assembler: Assembler, catalog: Catalog) -> None:
+    def __init__(self, assembler: Assembler, catalog: Catalog, *, mariadb: bool) -> None:
         self.has_started = False
         """A format description was seen: the position is that of this dump."""
         self._assembler = assembler
@@ -48,9 +48,8 @@ class RareEvents:
             events.QUERY: self._query,
             events.QUERY_COMPRESSED: self._query,
             events.EXECUTE_LOAD_QUERY: self._query,
-            events.GTID_TAGGED: self._begin_tagged,
-            events.MARIADB_GTID: self._begin_prepared,
             events.XA_PREPARE: self._prepare,
+            **({events.MARIADB_GTID: self._begin_prepared} if mariadb else {events.GTID_TAGGED: self._begin_tagged}),
         }
 
     def handle(self, header: bytes, body: bytes, place: BinlogPosition) -> Iterator[Stretch]:

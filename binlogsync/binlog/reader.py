@@ -39,6 +39,7 @@ _STOP_REASONS = {
     Stop.BAD_PACKET: "a packet that is no event, no error and no end",
 }
 _HALT_REASONS = {
+    Halt.NEW_KEY: "a GTID of the other family of servers",
     Halt.NO_TABLE_MAP: "rows whose TABLE_MAP was not seen; start at the beginning of a transaction",
     Halt.MALFORMED: "the event is shorter than what it says it holds",
     Halt.NO_TRANSACTION: "rows outside a transaction; start at the beginning of one",
@@ -76,9 +77,10 @@ class BinlogReader:
         )
         server = (options.server_uuid, options.server_id)
         self._assembler = Assembler(self._catalog, checkpoint, server, mariadb=options.mariadb)
+        self._is_mariadb = options.mariadb
         self._spill = Spill()
         self._checksum = False
-        self._rare_events = RareEvents(self._assembler, self._catalog)
+        self._rare_events = RareEvents(self._assembler, self._catalog, mariadb=options.mariadb)
         self._payload_place = checkpoint.position  # where the payload begins whose events are walked
         self._place_before = checkpoint.position.pos  # behind the last event that could be read
 
@@ -168,7 +170,7 @@ class BinlogReader:
         if halt == Halt.NEW_TABLE:
             self._add_table(header, event[HEADER_SIZE:].tobytes())
             return i
-        if halt == Halt.NEW_KEY:
+        if halt == Halt.NEW_KEY and self._is_mariadb == (kind == events.MARIADB_GTID):
             self._assembler.add_key(*events.gtid_key(kind, header, event[HEADER_SIZE:].tobytes()))
             return i
         if halt == Halt.LOOK:
