@@ -10,7 +10,8 @@ import sys
 import time
 from dataclasses import dataclass
 
-from bench import readers, report, streaming
+from bench import handling, readers, report, streaming
+from bench.compiling import compile_kernels
 from bench.readers import Reading
 from bench.report import Line
 from bench.streaming import Ends
@@ -19,6 +20,8 @@ from binlogsync import embedded
 from binlogsync.embedded.mysql import MySQLServer
 from binlogsync.embedded.nats import NATSServer
 from binlogsync.mysql import TLS, MySQLConfig
+
+_SHORT_FLUSH_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ def main() -> None:
         servers = Servers(mysql, nats)
         for workload, changes in ((BULK, options.bulk), (OLTP, options.oltp)):
             results |= _measure(servers, workload, changes, options.repetitions)
+        results |= _delays(servers)
+    results |= _compile()
     results |= report.overall(results, (BULK.name, OLTP.name))
     report.write(results)
     _say(f"written to {report.RESULTS.name}")
@@ -84,8 +89,28 @@ def _measure(servers: Servers, workload: Workload, wanted: int, repetitions: int
         report.bare_table(
             "from the stream into DuckDB", [(sent[f"mirror_{n}"], sent[f"fetch_{n}"]) for n in streaming.MIRRORED]
         ),
+        report.rate_table("from arrow into a handler with a model", [sent["handler_change"], sent["handler_frame"]]),
     )
     return report.numbers(workload.name, read, sent)
+
+
+def _delays(servers: Servers) -> dict[str, object]:
+    """From commit to handler, with the default flush interval and with a short one."""
+    found: dict[str, object] = {}
+    for interval_s, name in ((3.0, "default"), (_SHORT_FLUSH_S, "short")):
+        middle, most = handling.delays(servers.config, servers.nats.url, interval_s)
+        found |= {f"delay_{name}_median_s": round(middle, 3), f"delay_{name}_p99_s": round(most, 3)}
+        _print(
+            f"commit to handler at {handling.RATE} changes/s, a flush every {interval_s:g} s: "
+            f"median {middle:.3f} s, p99 {most:.3f} s"
+        )
+    return found
+
+
+def _compile() -> dict[str, object]:
+    first, cached = compile_kernels()
+    _print(f"kernels: {first:.1f} s to compile in a first run, {cached:.2f} s to load when cached")
+    return {"kernel_compile_s": round(first, 2), "kernel_cached_s": round(cached, 2)}
 
 
 def _say(text: str) -> None:

@@ -20,6 +20,8 @@ from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stores.memory import MemoryPositions
 from binlogsync.tail import Tail, TailOptions
 
+_LAST_WAIT_S = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -160,5 +162,8 @@ def tail_into_jetstream(config: MySQLConfig, options: JetStreamOptions, source: 
 
 def _tail(config: MySQLConfig, sink: Sink, source: str, stop: threading.Event) -> int:
     """Run a tail until `stop`; returns the bytes read."""
-    settings = TailOptions(source, start="oldest", include=(f"{DATABASE}.*",), preflight=False)
+    # The interval only says how long the last changes wait, fewer than a flush, when the log has no more.
+    settings = TailOptions(
+        source, start="oldest", include=(f"{DATABASE}.*",), preflight=False, flush_interval_s=_LAST_WAIT_S
+    )
     return Tail(config, [sink], MemoryPositions(), settings, owner="bench").run(stop).bytes_read

@@ -22,7 +22,15 @@ WAYS = {
     "arrow": "arrow",
     "mirror_json": "json, one change a message",
     "mirror_arrow": "arrow",
+    "handler_change": "a handler called for each change",
+    "handler_frame": "a handler of DataFrames",
 }
+_OF_MIXED = (
+    "mirror_arrow_changes_per_s",
+    "mirror_json_vs_fetch",
+    "handler_change_changes_per_s",
+    "handler_frame_changes_per_s",
+)
 RESULTS = Path(__file__).with_name("results.json")
 
 
@@ -65,6 +73,13 @@ def bare_table(title: str, pairs: Sequence[tuple[Line, Line]]) -> str:
     return "\n".join(rows)
 
 
+def rate_table(title: str, lines: Sequence[Line]) -> str:
+    """Rates alone."""
+    rows = [f"  {title:40}{'seconds':>9}{'changes/s':>13}"]
+    rows += [f"  {line.way:40}{line.seconds:9.3f}{line.per_second:13,.0f}" for line in lines]
+    return "\n".join(rows)
+
+
 def ratio(ours: Line, bare: Line) -> float:
     """The rates of two lines compared: the median over repetitions that ran side by side."""
     pairs = zip(ours.readings, bare.readings, strict=True)
@@ -91,10 +106,10 @@ def numbers(workload: str, read: Mapping[str, Line], sent: Mapping[str, Line]) -
 
 
 def overall(results: Mapping[str, Any], workloads: Sequence[str]) -> dict[str, object]:
-    """The numbers with targets: where both workloads have one, the lower; mirrors by the workload of mixed changes."""
+    """The numbers with targets: where both workloads have one, the lower; some by the workload of mixed changes."""
     lowest = ("json_vs_bare_publish", "json_batched_changes_per_s", "arrow_changes_per_s", "arrow_vs_bare_publish")
     found: dict[str, object] = {key: min(results[f"{name}_{key}"] for name in workloads) for key in lowest}
-    for key in ("mirror_arrow_changes_per_s", "mirror_json_vs_fetch"):
+    for key in _OF_MIXED:
         found[key] = results[f"{workloads[0]}_{key}"]
     return found
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import nats
 
-from bench import mirroring, publishing
+from bench import handling, mirroring, publishing
 from bench.publishing import ReadyMade
 from bench.readers import Reading, tail_into_jetstream
 from binlogsync import subjects
@@ -25,6 +25,7 @@ FORMATS: Mapping[str, Mapping[str, Any]] = {
     "arrow": {"format": "arrow"},
 }
 MIRRORED = ("json", "arrow")
+HANDLED = "arrow"
 _MOST_SINGLE = 100_000
 _NUMBERS = itertools.count()
 
@@ -61,6 +62,9 @@ def run(ends: Ends, ready: Mapping[str, ReadyMade]) -> Iterator[tuple[str, Readi
         if name in MIRRORED:
             yield f"mirror_{name}", mirroring.mirror(ends.url, source, ends.table, ends.changes)
             yield f"fetch_{name}", mirroring.fetch_bare(ends.url, source, ends.table, ends.changes)
+        if name == HANDLED:
+            for shape in ("change", "frame"):
+                yield f"handler_{shape}", handling.handle(ends.url, source, ends.table, shape)
         asyncio.run(_remove(ends.url, subjects.stream_name(source)))
 
 

@@ -1,0 +1,166 @@
+"""A user's handler: how many changes a second it gets, and how long after the commit it gets one.
+
+The handlers do next to nothing, so what is measured is ours: the way from the stream through model instances or
+DataFrames into the call.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from statistics import median, quantiles
+
+import pandas as pd
+
+from bench.readers import Reading
+from bench.workload import DATABASE
+from binlogsync.change import Change
+from binlogsync.consume import ConsumeOptions, consume
+from binlogsync.handling import Handler
+from binlogsync.mysql import MySQLConfig
+from binlogsync.mysql.config import connect
+from binlogsync.nats_client import NatsOptions
+from binlogsync.position import Checkpoint
+from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
+from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stream import StreamReader
+from binlogsync.tail import Tail, TailOptions
+
+RATE = 100
+SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """A row of bench.bulk."""
+
+    id: int
+    customer: int
+    kind: int
+    quantity: int | None
+    balance: Decimal
+    rate: float | None
+    weight: float | None
+    name: str
+    email: str | None
+    note: str | None
+    token: bytes
+    born: date | None
+    created: datetime
+    updated: datetime | None
+    opens: timedelta | None
+    state: str
+    flags: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Oltp:
+    """A row of bench.oltp."""
+
+    id: int
+    account: int
+    amount: Decimal
+    memo: str
+    at: datetime
+
+
+class _Counter:
+    """Counts changes, and knows when the last one came."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.at = 0.0
+
+    def on_bulk(self, change: Change[Bulk]) -> None:
+        """One change."""
+        self._add(1)
+
+    def on_oltp(self, change: Change[Oltp]) -> None:
+        """One change."""
+        self._add(1)
+
+    def on_frame(self, frame: pd.DataFrame) -> None:
+        """A batch."""
+        self._add(len(frame))
+
+    def _add(self, count: int) -> None:
+        self.count += count
+        self.at = time.perf_counter()
+
+
+def handle(url: str, source: str, table: str, shape: str) -> Reading:
+    """Consume the table's whole backlog with a handler of "change"s or "frame"s; the wait at the end is not counted."""
+    counter = _Counter()
+    model: type[Bulk] | type[Oltp] = Bulk if table == "bulk" else Oltp
+    each: Callable[..., object] = counter.on_bulk if table == "bulk" else counter.on_oltp
+    with tempfile.TemporaryDirectory(prefix="bench-handler-") as folder:
+        target = Handler[Bulk | Oltp](model, each if shape == "change" else counter.on_frame, Path(folder) / "p.duckdb")
+        with StreamReader(NatsOptions(url=url), source) as reader:
+            begun = time.perf_counter()
+            options = ConsumeOptions(client_id=f"bench-{shape}", idle_s=1.0)
+            consume(reader, (DATABASE, table), target, options, threading.Event())
+    return Reading(counter.at - begun, 0, counter.count)
+
+
+def delays(config: MySQLConfig, url: str, flush_interval_s: float) -> tuple[float, float]:
+    """Seconds from commit to handler, (median, 99th percentile), of RATE one-row transactions a second.
+
+    MySQL, tail, nats-server and consumer are on this machine, so one clock tells both ends.
+    """
+    source, stop, found = f"delay{int(flush_interval_s * 1000)}", threading.Event(), list[float]()
+
+    def on_change(change: Change[Oltp]) -> None:
+        found.append((datetime.now(UTC) - change.source.ts).total_seconds())
+        if len(found) == RATE * SECONDS:
+            stop.set()
+
+    options = TailOptions(source, flush_interval_s=flush_interval_s, include=(f"{DATABASE}.oltp",), preflight=False)
+    sink = _Opened(JetStreamOptions(url=url))
+    tail = Tail(config, [sink], MemoryPositions(), options, owner="bench")
+    threads = [threading.Thread(target=tail.run, args=(stop,)), threading.Thread(target=_write, args=(config, stop))]
+    threads[0].start()
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-delay-") as folder:
+            handler = Handler[Oltp](Oltp, on_change, Path(folder) / "p.duckdb")
+            sink.opened.wait(60)
+            with StreamReader(NatsOptions(url=url), source) as reader:
+                threads[1].start()
+                most = ConsumeOptions(client_id="delay", gather_s=0.02, idle_s=20.0)
+                consume(reader, (DATABASE, "oltp"), handler, most, stop)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    return median(found), quantiles(found, n=100)[98]
+
+
+class _Opened(JetStreamSink):
+    """Tells when its stream is there."""
+
+    def __init__(self, options: JetStreamOptions) -> None:
+        super().__init__(options)
+        self.opened = threading.Event()
+
+    def open(self, source: str) -> Checkpoint | None:
+        """As the sink, and tell."""
+        checkpoint = super().open(source)
+        self.opened.set()
+        return checkpoint
+
+
+def _write(config: MySQLConfig, stop: threading.Event) -> None:
+    """RATE transactions a second, each at its time, until the handler has seen enough of them."""
+    connection = connect(config)
+    connection.autocommit(True)
+    begun, number = time.monotonic(), 0
+    with connection.cursor() as cursor:
+        while not stop.wait(max(0.0, begun + number / RATE - time.monotonic())):
+            cursor.execute(f"INSERT INTO {DATABASE}.oltp (account, amount, memo) VALUES (1, {number}, 'delay')")
+            number += 1
+    connection.close()
