@@ -72,6 +72,14 @@ def _parser() -> argparse.ArgumentParser:
         description="Print the changes of a table from the stream, a JSON envelope a line, until Ctrl-C.",
         epilog=_EPILOG,
     ))  # fmt: skip
+    _add_verify(commands.add_parser(
+        "verify",
+        parents=[common],
+        help="compare mirrors with their tables, row by row",
+        description="Compare mirrors in the warehouse with their tables, row by row, at one place in the binlog, while "
+        "both are written to. Exit code 1 when one differs.",
+        epilog=_EPILOG,
+    ))  # fmt: skip
     cli_consumers.add_parsers(commands, common, _EPILOG)
     cli_backfill.add_parsers(commands, common, _EPILOG)
     _add_config(commands.add_parser(
@@ -113,6 +121,14 @@ def _add_tail(parser: argparse.ArgumentParser) -> None:
             metavar="DB.TABLE",
             help=f"tables to {meaning}, * allowed; may be repeated; by default BINLOGSYNC_{name.upper()}",
         )
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tables", metavar="DB.TABLE", nargs="+", help="for instance shop.orders")
+    parser.add_argument("--client-id", metavar="NAME", default="dagster", help="of the mirror; by default dagster")
+    parser.add_argument(
+        "--timeout", type=float, metavar="S", default=120.0, help="how long the mirror may take to get there (120)"
+    )
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:

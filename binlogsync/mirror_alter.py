@@ -24,6 +24,8 @@ from binlogsync.duckfile import quote
 from binlogsync.mirror_convert import Conversion, convert, filled
 from binlogsync.schema import TEXT_TYPES, Column, TableSchema
 
+_WIDE = {"ucs2", "utf16", "utf16le", "utf32"}
+
 
 @dataclass(frozen=True, slots=True)
 class Altered:
@@ -132,6 +134,12 @@ def _sorted(
 def _kept(column: Column, name: str, charset: str | None) -> Altered:
     """A column that no clause speaks of, but perhaps of its name, or of the character set of all."""
     kept = replace(column, name=name)
+    if charset is not None and column.labels:
+        # Servers keep the bytes of the labels as they are, so that other labels come out of them.
+        is_plain = all(map(str.isascii, column.labels)) and not {charset, column.charset} & _WIDE
+        return Altered(
+            replace(kept, charset=charset), column.name, Conversion(quote(column.name)) if is_plain else None
+        )
     if charset is None or column.type not in TEXT_TYPES:
         return Altered(kept, column.name, Conversion(quote(column.name)))
     kept = replace(kept, charset=charset, type=_grown(kept.type))

@@ -146,6 +146,17 @@ def test_values_decide_whether_a_conversion_is_proven(file: DuckFile) -> None:
     assert apply(file, rows(SCHEMA, ("c", None, long)), narrow) is not None
 
 
+@pytest.mark.parametrize(
+    ("labels", "charset", "is_known"), [("a", "latin1", True), ("ä", "latin1", False), ("a", "utf16", False)]
+)
+def test_labels_are_not_recoded_with_their_column(file: DuckFile, labels: str, charset: str, is_known: bool) -> None:
+    column = Column("e", "enum", charset="utf8mb4", labels=(labels,))
+    schema = TableSchema(*THINGS, (Column("id", "int"), column), ("id",))
+    batch = make_batch(schema, [("c", None, {"id": 1, "e": labels})])
+    halt = apply(file, batch, ddl(f"ALTER TABLE things CONVERT TO CHARACTER SET {charset}"))
+    assert (halt is None) == is_known
+
+
 def test_an_empty_mirror_needs_no_proof(file: DuckFile) -> None:
     delete = rows(SCHEMA, ("c", None, ROW), ("d", ROW, None))
     assert apply(file, delete, ddl("ALTER TABLE things MODIFY a INT, ADD c INT AS (id) STORED")) is None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from binlogsync.cli import main
 from binlogsync.consume import ConsumeOptions, consume
 from binlogsync.duckfile import DuckFile
 from binlogsync.embedded import NATSServer
@@ -114,7 +115,9 @@ def test_mirrors_are_verified_while_they_are_written_to(site: Site) -> None:
             site.verify("orders", timeout_s=1.0)
 
 
-def test_what_is_on_one_side_only(site: Site) -> None:
+def test_what_is_on_one_side_only(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     site.mysql.execute("CREATE TABLE quiet (id INT PRIMARY KEY)")
     with site.tail() as tail:
         tail.catch_up()
@@ -131,3 +134,22 @@ def test_what_is_on_one_side_only(site: Site) -> None:
         found = site.verify("quiet")
         assert not found.is_equal
         assert "no mirror of it yet" in str(found)
+        given = {
+            "SOURCE": site.config.source,
+            "MYSQL_HOST": site.config.host,
+            "MYSQL_PORT": str(site.config.port),
+            "MYSQL_USER": site.config.user,
+            "MYSQL_PASSWORD": site.config.password,
+            "NATS_URL": site.url,
+            "WAREHOUSE_PATH": str(site.path),
+        }
+        for name, value in given.items():
+            monkeypatch.setenv(f"BINLOGSYNC_{name}", value)
+        tables = [f"{site.mysql.name}.{table}" for table in ("nowhere", "quiet")]
+        assert main(["verify", "--client-id", "binlogsync", tables[0]]) == 0
+        assert main(["verify", "--client-id", "binlogsync", *tables]) == 1
+        assert [line.split(" at ")[0] for line in capsys.readouterr().out.splitlines()] == [
+            f"{tables[0]}: equal",
+            f"{tables[0]}: equal",
+            f"{tables[1]}: differs",
+        ]
