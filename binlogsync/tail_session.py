@@ -24,6 +24,7 @@ from binlogsync.mysql import (
     MySQLConfig,
     ReadAhead,
     ServerInfo,
+    in_charge,
     inspect_server,
     raise_server_error,
     reader_options,
@@ -92,6 +93,7 @@ class Session:
 
     def run(self) -> None:
         """Read until the stop; raises what ends it before that."""
+        self._ends = replace(self._ends, config=in_charge(self._ends.config))  # all that follows is of one server
         config, options = self._ends.config, self._ends.options
         info = inspect_server(config)
         if options.preflight:

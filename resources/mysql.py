@@ -12,7 +12,10 @@ from resources import environment
 class MySQLSource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Where the server is and how to log in. The library opens connections, and closes them; this is data."""
 
-    host: str = Field(default="127.0.0.1", description="Host name or address.")
+    host: str = Field(
+        default="127.0.0.1",
+        description="Host; or several that replicate from each other, as db1,db2:3307.",
+    )
     port: int = Field(default=3306, description="TCP port.")
     user: str = Field(
         default="binlogsync", description="Account with REPLICATION SLAVE, REPLICATION CLIENT and SELECT."

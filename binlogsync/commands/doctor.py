@@ -19,7 +19,7 @@ from binlogsync.bookmarks import Bookmark
 from binlogsync.commands.stream_look import StreamLook, look_at_stream
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import BinlogSyncError, SinkError
-from binlogsync.mysql import Finding, inspect_server, preflight, validate
+from binlogsync.mysql import Finding, MySQLConfig, inspect_server, preflight, validate
 from binlogsync.mysql.retention import Retention, clock_ahead_s
 from binlogsync.origin import first_start
 from binlogsync.position import Checkpoint
@@ -98,6 +98,7 @@ class Examination:
         self._has_mysql = True
         name = "MariaDB" if info.flavor == "mariadb" else "MySQL"
         yield Line("ok", "mysql", f"{name} {info.version} at {config.address}, as {config.user}")
+        yield from _line_of_hosts(config)
         yield from map(_line_of, preflight(config))
 
     def _nats(self) -> Iterator[Line]:
@@ -184,6 +185,31 @@ class Examination:
 
     def _warehouse(self) -> Iterator[Line]:
         yield _line_of_duckdb("warehouse", self._settings.warehouse_path())
+
+
+def _line_of_hosts(config: MySQLConfig) -> Iterator[Line]:
+    """Of several hosts: who answers, and whether they can be told apart."""
+    if len(config.candidates) == 1:
+        return
+    seen: dict[str, str] = {}
+    for each in config.candidates:
+        try:
+            info = inspect_server(each)
+        except BinlogSyncError as error:
+            yield Line("warning", "host", str(error))
+            continue
+        role = "read-only" if info.is_read_only else "takes writes"
+        for identity in {info.server_uuid, f"server_id {info.server_id}"}:
+            if identity in seen:
+                yield Line(
+                    "error",
+                    "host",
+                    f"{each.address} and {seen[identity]} are both {identity}: positions of the two cannot be told "
+                    "apart, and neither replicates from the other; give each an id of its own",
+                )
+                break
+            seen[identity] = each.address
+        yield Line("ok", "host", f"{each.address} is {info.server_uuid}, {role}")
 
 
 def _line_of(finding: Finding) -> Line:

@@ -9,7 +9,7 @@
 Bytes are not looked into here, but for event headers where a position is searched.
 """
 
-from binlogsync.mysql.config import TLS, MySQLConfig, connect
+from binlogsync.mysql.config import TLS, MySQLConfig, connect, in_charge
 from binlogsync.mysql.declared import declared_by
 from binlogsync.mysql.decoding import reader_options
 from binlogsync.mysql.dump import BinlogDump
@@ -33,6 +33,7 @@ __all__ = [
     "StartAt",
     "check",
     "connect",
+    "in_charge",
     "declared_by",
     "inspect_server",
     "parse_start",

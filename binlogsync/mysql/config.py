@@ -12,8 +12,8 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import pymysql
@@ -65,7 +65,9 @@ class MySQLConfig:
     """One source.
 
     Attributes:
-        host, port: where the server is; `unix_socket` wins over both.
+        host, port: where the server is; `unix_socket` wins over both. Several hosts, separated by commas and each with
+            a port of its own if it has another (db1,db2:3307), are servers that replicate from each other: the one in
+            charge is found at every connection (`in_charge`).
         user, password: the account.
         tls: how to encrypt.
         server_id: what this reader calls itself towards the server, unique among its replicas; None derives a stable
@@ -87,17 +89,36 @@ class MySQLConfig:
     heartbeat_s: float = 10.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.port < 65536:
-            raise ConfigError(f"port {self.port} does not exist; MySQL's is 3306")
+        for port in (self.port, *(port for _, port in self._hosts())):
+            if not 0 < port < 65536:
+                raise ConfigError(f"port {port} does not exist; MySQL's is 3306")
         if self.server_id is not None and not 0 < self.server_id < 2**32:
             raise ConfigError(f"server_id {self.server_id} is not between 1 and 4294967295")
         if self.connect_timeout_s <= 0 or not 0.001 <= self.heartbeat_s <= 3600:
             raise ConfigError("connect_timeout_s has to be above 0, and heartbeat_s between 0.001 and 3600")
+        if not self._hosts():
+            raise ConfigError("no host is named; write one, or several separated by commas: db1,db2:3307")
 
     @property
     def address(self) -> str:
         """Where the server is, for messages."""
-        return self.unix_socket or f"{self.host}:{self.port}"
+        return self.unix_socket or ", ".join(f"{host}:{port}" for host, port in self._hosts())
+
+    @property
+    def candidates(self) -> tuple[MySQLConfig, ...]:
+        """One for each host, in their order; itself when there is one."""
+        hosts = self._hosts()
+        if self.unix_socket or (len(hosts) == 1 and hosts[0] == (self.host, self.port)):
+            return (self,)
+        return tuple(replace(self, host=host, port=port) for host, port in hosts)
+
+    def _hosts(self) -> list[tuple[str, int]]:
+        found = []
+        for part in (each.strip() for each in self.host.split(",") if each.strip()):
+            host, colon, port = part.partition(":")
+            is_pair = colon and port.isascii() and port.isdigit()  # and no address of IPv6
+            found.append((host, int(port)) if is_pair else (part, self.port))
+        return found
 
     @property
     def replica_id(self) -> int:
@@ -113,8 +134,35 @@ class MySQLConfig:
         return f"binlogsync/{self.source}@{socket.gethostname()}"[:_HOST_NAME_LIMIT]
 
 
+def in_charge(config: MySQLConfig) -> MySQLConfig:
+    """Of several hosts the first that answers and takes writes, else the first that answers; of one host, that one.
+
+    Raises SourceError when none answers, with what each says.
+    """
+    if len(config.candidates) == 1:
+        return config.candidates[0]
+    answering, refusals = None, []
+    for each in config.candidates:
+        try:
+            with closing(connect(each)) as connection:
+                row = fetch(each, connection, "SELECT @@GLOBAL.read_only AS read_only")[0]
+        except SourceError as error:
+            refusals.append(str(error))
+            continue
+        if not int(row["read_only"]):
+            return each
+        answering = answering or each
+    if answering is None:
+        raise SourceError("none of the hosts answers: " + "; ".join(refusals))
+    return answering
+
+
 def connect(config: MySQLConfig, *, read_timeout_s: float = 60.0) -> Connection:
-    """An autocommit connection, utf8mb4. Raises SourceError when the server refuses, ConfigError for bad TLS files."""
+    """An autocommit connection, utf8mb4, to the server in charge.
+
+    Raises SourceError when the server refuses, ConfigError for bad TLS files.
+    """
+    config = in_charge(config)
     place: dict[str, Any] = {"host": config.host, "port": config.port}
     if config.unix_socket:
         place["unix_socket"] = config.unix_socket

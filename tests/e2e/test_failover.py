@@ -29,6 +29,7 @@ from tests.e2e.replicas import NAME, Address, database_on, promote, replicate, s
 from tests.e2e.tailing import TailThread, config_of, mirror, options_of, stream_sink
 from tests.e2e.writers import TABLES, Writers
 from tests.mysql.sources import run
+from tests.waiting import wait_until
 
 KILLS = {"mysql": 6, "mariadb": 4}
 SESSIONS = {
@@ -179,13 +180,16 @@ def test_a_replica_that_lacks_what_is_stored_is_refused_by_name(cluster: Cluster
     database.execute("CREATE TABLE IF NOT EXISTS late (id INT PRIMARY KEY)")
     wait_for_all(cluster.replica, cluster.primary)
     stop_replicating(cluster.replica)
-    options = options_of(source, NAME, start="now", retry_s=3.0)
-    with TailThread(cluster.config(source), [stream_sink(nats_server.url)], MemoryPositions(), options) as tail:
+    options = options_of(source, NAME, start="now", retry_s=60.0)
+    hosts = ",".join(f"{each.host}:{each.port}" for each in (cluster.replica, cluster.primary))
+    config = replace(config_of(cluster.primary, source), host=hosts)
+    with TailThread(config, [stream_sink(nats_server.url)], MemoryPositions(), options) as tail:
         tail.wait_begun()
         database.execute("INSERT INTO late VALUES (1)")
         tail.catch_up()
         lost = _last_gtid(cluster)
         cluster.primary.kill()
+        wait_until(lambda: "BehindError" in str(tail.progress.recoveries), 30, "the replica to be found behind")
         cluster.move()
         error = tail.end()
     assert isinstance(error, PositionError)

@@ -9,7 +9,8 @@ import pytest
 
 from binlogsync import embedded
 from binlogsync.errors import ConfigError, SourceError
-from binlogsync.mysql import TLS, MySQLConfig, connect
+from binlogsync.mysql import TLS, MySQLConfig, connect, in_charge
+from binlogsync.mysql.config import fetch
 from tests.mysql.sources import source_of
 
 
@@ -50,6 +51,36 @@ def test_the_derived_server_id_is_stable_and_differs_by_source() -> None:
 def test_a_missing_tls_file_names_the_file() -> None:
     with pytest.raises(ConfigError, match="nowhere.pem"):
         connect(MySQLConfig(tls=TLS("verify_ca", ca="nowhere.pem")))
+
+
+@pytest.mark.parametrize(
+    ("host", "addresses"),
+    [
+        ("db1", ["db1:3306"]),
+        ("db1, db2:3307 ,", ["db1:3306", "db2:3307"]),
+        ("::1", ["::1:3306"]),
+        ("db1:3310", ["db1:3310"]),
+    ],
+)
+def test_several_hosts(host: str, addresses: list[str]) -> None:
+    config = MySQLConfig(host=host)
+    assert [each.address for each in config.candidates] == addresses
+    assert config.address == ", ".join(addresses)
+    assert [each.candidates for each in config.candidates] == [(each,) for each in config.candidates]
+
+
+@pytest.mark.parametrize("host", ["", " , ", "db1,db2:0", "db1,db2:99999"])
+def test_hosts_that_cannot_be_right(host: str) -> None:
+    with pytest.raises(ConfigError):
+        MySQLConfig(host=host)
+
+
+def test_the_host_that_answers_is_taken(mysql_server: embedded.MySQLServer) -> None:
+    config = source_of(mysql_server, host=f"127.0.0.1:1,127.0.0.1:{mysql_server.port}")
+    assert in_charge(config).address == f"127.0.0.1:{mysql_server.port}"
+    assert fetch(config, connect(config), "SELECT 1 AS one") == [{"one": 1}]
+    with pytest.raises(SourceError, match="none of the hosts answers: .*127.0.0.1:1: .*nothing listens.*127.0.0.1:2: "):
+        in_charge(source_of(mysql_server, host="127.0.0.1:1,127.0.0.1:2"))
 
 
 def test_nothing_listens() -> None:
