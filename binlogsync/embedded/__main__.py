@@ -12,14 +12,17 @@ from binlogsync.errors import EmbeddedServerError
 
 
 def main() -> int:
-    """0 when all servers are there, 1 when one cannot be had; the others are still fetched."""
+    """0 when all servers are there, 1 when one cannot be had; the others are still fetched.
+
+    MariaDB 10.11 may be missing: the tests on it are skipped then.
+    """
     missing = 0
     for fetch in (_mysql, _mariadb, _mariadb_10, _redis, _nats):
         try:
             sys.stdout.write(fetch() + "\n")
         except EmbeddedServerError as error:
             sys.stderr.write(f"{error}\n")
-            missing += 1
+            missing += fetch is not _mariadb_10
     return min(missing, 1)
 
 

@@ -22,7 +22,7 @@ PACKAGES = debian.PackageSet(
     "mariadb", ("mariadb-server-core",), "install MariaDB 10.11 or newer so that `mariadbd` is on PATH"
 )
 PACKAGES_10_11 = debian.PackageSet(
-    "mariadb-10.11", ("mariadb-server-core",), "leave out the tests on MariaDB 10.11", suite="bookworm"
+    "mariadb-10.11", ("mariadb-server-core",), "do without it: the tests on MariaDB 10.11 are skipped", suite="bookworm"
 )
 _AT_LEAST = (10, 11)
 Release = Literal["10.11"]

@@ -13,7 +13,7 @@ from tests.binlog.exact.generated import Generated, groups, rows_of
 from tests.binlog.exact.sample import MARIADB, MYSQL, Sample
 from tests.databases import FreshDatabase
 
-_ROWS, _EXAMPLES = 12, 6
+_ROWS, _EXAMPLES = 12, 5
 
 
 def _check(database: FreshDatabase, server: str, report: list[str]) -> None:
