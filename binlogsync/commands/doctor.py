@@ -135,6 +135,8 @@ class Examination:
                 continue
             try:
                 validate(config, checkpoint)
+                if checkpoint.resume is not None:
+                    validate(config, checkpoint.to_read())
                 yield Line("ok", name, f"{checkpoint.position} is still good on this server")
             except BinlogSyncError as error:
                 yield Line("error", name, str(error))

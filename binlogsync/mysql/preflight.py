@@ -51,6 +51,7 @@ def preflight(config: MySQLConfig) -> list[Finding]:
             *_grants(config, connection, info),
             *_server_ids(config, connection, info),
             *_advice(info),
+            *_prepared(config, connection),
         ]
     finally:
         connection.close()
@@ -223,6 +224,22 @@ def _advice(info: ServerInfo) -> list[Finding]:
             severity="warning",
         ),
     ]
+
+
+def _prepared(config: MySQLConfig, connection: Connection) -> list[Finding]:
+    """XA transactions that wait for their XA COMMIT; nothing when the account may not ask."""
+    try:
+        waiting = len(fetch(config, connection, "XA RECOVER"))
+    except SourceError as error:
+        if not error_code(error):
+            raise
+        return []
+    bad = (
+        f"{waiting} XA transactions are prepared: a tail that has seen their changes reads from before them when it "
+        "starts again, and one that has not stops at their XA COMMIT. Commit them, or roll them back, before its "
+        "first start"
+    )
+    return [_finding("prepared XA", not waiting, "no XA transaction is prepared", bad, severity="warning")]
 
 
 def _finding(

@@ -210,3 +210,19 @@ def test_privileges_on_everything_only() -> None:
         "GRANT ALL PRIVILEGES ON *.* TO `root`@`%` WITH GRANT OPTION",
     ]
     assert global_privileges(lines) == {"SELECT", "REPLICATION SLAVE", "ALL PRIVILEGES"}
+
+
+@pytest.mark.parametrize("server", ["own_mysql", "own_mariadb"])
+def test_a_prepared_xa_transaction_is_a_warning(server: str, request: pytest.FixtureRequest) -> None:
+    running: DatabaseServer = request.getfixturevalue(server)
+    config = source_of(running, user="root", password=running.password)
+    assert finding("prepared XA", config).ok
+    create = ("CREATE DATABASE IF NOT EXISTS xa", "CREATE TABLE xa.t (id INT PRIMARY KEY)")
+    run(running, *create, "XA START 'x'", "INSERT INTO xa.t VALUES (1)", "XA END 'x'", "XA PREPARE 'x'")
+    try:
+        found = finding("prepared XA", config)
+        assert (found.ok, found.severity) == (False, "warning")
+        assert "1 XA" in found.message
+    finally:
+        run(running, "XA ROLLBACK 'x'", "DROP DATABASE xa")
+    assert finding("prepared XA", config).ok
