@@ -32,6 +32,7 @@ import pyarrow.compute as pc
 
 from binlogsync.position import BinlogPosition
 from binlogsync.schema import TableSchema
+from binlogsync.values import python_values
 
 Op = Literal["c", "u", "d", "r", "t"]
 OPS: tuple[Op, ...] = ("c", "u", "d", "r", "t")
@@ -214,7 +215,7 @@ class ChangeBatch:
         """
         if self.ddl is not None:
             return
-        columns = {name: self.data.column(name).to_pylist() for name in self.data.schema.names}
+        columns = {name: python_values(self.data.column(name)) for name in self.data.schema.names}
         for (image, column), texts in self.impossible.items():
             for row, text in enumerate(texts.to_pylist()):
                 if text is not None and columns[image][row] is not None:

@@ -17,7 +17,14 @@ ROOT = Path(__file__).resolve().parent.parent
 OURS = ("binlogsync", "pipelines", "resources", "sensors")
 FILES = sorted(path.relative_to(ROOT).as_posix() for folder in OURS for path in (ROOT / folder).rglob("*.py"))
 
-CORE = ("binlogsync.errors", "binlogsync.position", "binlogsync.schema", "binlogsync.change", "binlogsync.flush")
+CORE = (
+    "binlogsync.errors",
+    "binlogsync.position",
+    "binlogsync.schema",
+    "binlogsync.change",
+    "binlogsync.values",
+    "binlogsync.flush",
+)
 KERNELS = ("numba", "numpy", "llvmlite", "zstandard")
 ANYTHING = ("*",)
 DAGSTER = ("dagster", "dagster_shared", "dagster_webserver")
