@@ -43,7 +43,7 @@ def _add_skip(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("change_id", metavar="CHANGE", help="id of the change, as the handler's error names it")
     parser.add_argument("--reason", required=True, help="why it may be left out; kept for good")
     parser.add_argument("--by", metavar="NAME", help="who says so; by default this account")
-    parser.add_argument("--client-id", default="dagster", metavar="ID", help="whose change; by default Dagster's")
+    parser.add_argument("--client", default="dagster", metavar="NAME", help="whose change; by default Dagster's")
     parser.add_argument(
         "--progress",
         type=Path,

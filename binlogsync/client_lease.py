@@ -38,7 +38,8 @@ class ClientLease:
 
     def __init__(self, connection: NatsConnection, source: str, client_id: str) -> None:
         self.lost = threading.Event()
-        self._bucket = Bucket(connection, f"{stream_name(source)}_clients", LEASE_S)
+        stream = stream_name(source)
+        self._bucket = Bucket(connection, f"{stream}_clients", LEASE_S, stream)
         self._client_id = client_id
         self._source = source
         self._key = escape(client_id).replace("%", "/")

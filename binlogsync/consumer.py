@@ -38,7 +38,7 @@ from binlogsync.progress_nats import NatsProgress
 from binlogsync.signals import stop_on_signals
 from binlogsync.starts import Start, check_start
 from binlogsync.stream import StreamReader
-from binlogsync.subjects import check_source
+from binlogsync.subjects import check_source, parse_table
 
 log = logging.getLogger(__name__)
 M = TypeVar("M")
@@ -226,11 +226,8 @@ class Consumer:
 
 def _whole_name(name: str, held: list[tuple[str, str]]) -> tuple[str, str]:
     """(database, table) of "database.table", or of a table that is in the stream under one database."""
-    database, dot, table = name.partition(".")
-    if dot:
-        if not database or not table:
-            raise ConfigError(f'{name!r} names no table; write "database.table", for instance "shop.orders"')
-        return database, table
+    if "." in name:
+        return parse_table(name)
     found = [names for names in held if names[1] == name]
     if len(found) != 1:
         there = "in several databases: " + ", ".join(f"{d}.{t}" for d, t in found) if found else "in none so far"

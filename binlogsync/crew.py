@@ -23,8 +23,6 @@ from typing import TYPE_CHECKING
 
 from binlogsync.consume import Consumed, ConsumeOptions, consume
 from binlogsync.errors import BinlogSyncError, ConfigError, HandlerError
-from binlogsync.mirror_group import MirrorGroup
-from binlogsync.mirror_target import Mirror
 from binlogsync.stream import StreamReader
 
 if TYPE_CHECKING:
@@ -200,6 +198,10 @@ class Crew:
         work = member.work
         options = replace(work.options, idle_s=round_s + 1.0, max_s=round_s)
         if work.together:
+            # Mirrors read tables from MySQL; a program without mirrors does without all that.
+            from binlogsync.mirror_group import MirrorGroup
+            from binlogsync.mirror_target import Mirror
+
             mirrors = [each.target for each in work.works if isinstance(each.target, Mirror)]
             if len(mirrors) != len(work.works):
                 raise ConfigError(f"{'.'.join(work.table)}: only mirrors can change together")

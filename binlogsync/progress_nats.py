@@ -36,10 +36,14 @@ class Bucket:
         connection: open, and closed by whoever opened it.
         name: of the bucket.
         ttl_s: how long a value lives that is not renewed; None for ever.
+        stream: which has as many replicas as the bucket shall have; None for one.
     """
 
-    def __init__(self, connection: NatsConnection, name: str, ttl_s: float | None = None) -> None:
+    def __init__(
+        self, connection: NatsConnection, name: str, ttl_s: float | None = None, stream: str | None = None
+    ) -> None:
         self.name = name
+        self._stream = stream
         self._connection = connection
         self._ttl_s = ttl_s
         self._lock = threading.Lock()
@@ -95,7 +99,10 @@ class Bucket:
             try:
                 bucket = await js.key_value(self.name)
             except nats.js.errors.NotFoundError:
-                bucket = await js.create_key_value(KeyValueConfig(bucket=self.name, ttl=self._ttl_s))
+                config = KeyValueConfig(bucket=self.name, ttl=self._ttl_s)
+                if self._stream is not None:
+                    config.replicas = (await js.stream_info(self._stream)).config.num_replicas or 1
+                bucket = await js.create_key_value(config)
             return await work(bucket)
 
         try:
@@ -122,7 +129,7 @@ class NatsProgress:
     is_held = False
 
     def __init__(self, connection: NatsConnection, source: str) -> None:
-        self._bucket = Bucket(connection, f"{stream_name(source)}_progress")
+        self._bucket = Bucket(connection, f"{stream_name(source)}_progress", stream=stream_name(source))
         self._revisions: dict[str, int] = {}
 
     def release(self) -> None:

@@ -30,6 +30,14 @@ def check_source(source: str) -> str:
     return source
 
 
+def parse_table(text: str) -> tuple[str, str]:
+    """(database, table) of "database.table", where the table may hold further dots. Raises ConfigError."""
+    database, _, table = text.partition(".")
+    if not database or not table:
+        raise ConfigError(f'{text!r} names no table; write "database.table", for instance "shop.orders"')
+    return database, table
+
+
 def escape(name: str) -> str:
     """The name as one token of a subject."""
     return quote(name, safe="").replace(".", "%2E").replace("~", "%7E") or _EMPTY

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from binlogsync.errors import ConfigError
+from binlogsync.subjects import parse_table
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_]")
 
@@ -36,10 +37,7 @@ class TableName:
     @classmethod
     def parse(cls, text: str, source: str) -> "TableName":
         """Read "database.table"; the table may hold further dots. Raises ConfigError."""
-        database, dot, table = text.partition(".")
-        if not dot or not database or not table:
-            raise ConfigError(f'{text!r} names no table; write "database.table", for instance "shop.orders"')
-        return cls(source, database, table)
+        return cls(source, *parse_table(text))
 
     def __str__(self) -> str:
         return f"{self.database}.{self.table}"

@@ -75,12 +75,10 @@ def test_from_the_stream_when_mysql_is_away_and_a_skip(deployment: Deployment) -
     with pytest.raises(HandlerError):
         consumer.run(idle_s=0.2)
     deployment.settings["AUDIT_PATH"] = "audit.duckdb"
-    options = ("--client-id", "client1", "--reason", "a test row", "--by", "Ada")
+    options = ("--client", "client1", "--reason", "a test row", "--by", "Ada")
     wrong = deployment.run("skip", name, f"{ids[0]}:0", *options)
     assert (wrong.returncode, "does not stand before change" in wrong.stderr) == (1, True)
-    done = deployment.run(
-        "skip", name, f"{ids[0]}:1", "--client-id", "client1", "--reason", "a test row", "--by", "Ada"
-    )
+    done = deployment.run("skip", name, f"{ids[0]}:1", "--client", "client1", "--reason", "a test row", "--by", "Ada")
     assert done.returncode == 0, done.stderr
     consumer.run(idle_s=0.2)
     assert handled == [1, 3]

@@ -11,12 +11,12 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from binlogsync.commands.output import parse_table, say, write_envelopes
+from binlogsync.commands.output import say, write_envelopes
 from binlogsync.errors import BinlogSyncError
 from binlogsync.settings import Settings
 from binlogsync.signals import stop_on_signals
 from binlogsync.stream import StreamReader
-from binlogsync.subjects import durable_name
+from binlogsync.subjects import durable_name, parse_table
 
 _PATIENCE_S = 10.0
 _FETCH = 1000

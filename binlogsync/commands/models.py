@@ -16,17 +16,15 @@ from binlogsync.mysql import declared_by
 from binlogsync.schema import TableSchema
 from binlogsync.settings import Settings
 from binlogsync.stream import StreamReader
+from binlogsync.subjects import parse_table
 
 _PATIENCE_S = 10.0
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
     """Print it. Raises BinlogSyncError."""
-    database, dot, table = arguments.table.partition(".")
-    if not dot or not database or not table:
-        raise ConfigError(f'{arguments.table!r} names no table; write "database.table", for instance "shop.orders"')
     source = settings.source(arguments.source)
-    schema = _schema(settings, source, (database, table), arguments.origin)
+    schema = _schema(settings, source, parse_table(arguments.table), arguments.origin)
     sys.stdout.write(model_source(schema, arguments.kind))
     return 0
 

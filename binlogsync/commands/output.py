@@ -8,15 +8,6 @@ from collections.abc import Sequence
 
 from binlogsync.change import ChangeBatch
 from binlogsync.envelope import EnvelopeContext, render
-from binlogsync.errors import ConfigError
-
-
-def parse_table(text: str) -> tuple[str, str]:
-    """(database, table) of "database.table". Raises ConfigError."""
-    database, _, table = text.partition(".")
-    if not database or not table:
-        raise ConfigError(f'{text!r} names no table; write "database.table", for instance "shop.orders"')
-    return database, table
 
 
 def say(text: str) -> None:

@@ -12,10 +12,11 @@ from contextlib import closing
 from binlogsync.backfill.opening import Asked, Ways, make_plan, make_target, open_holders
 from binlogsync.backfill.run import Backfilled, BackfillProgress, Work, run_backfill
 from binlogsync.commands.finding import find_consumer
-from binlogsync.commands.output import parse_table, say
+from binlogsync.commands.output import say
 from binlogsync.filters import TableFilter
 from binlogsync.settings import Settings
 from binlogsync.signals import stop_on_signals
+from binlogsync.subjects import parse_table
 from binlogsync.targets import Target
 
 _PATIENCE_S = 10.0

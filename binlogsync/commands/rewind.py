@@ -7,11 +7,12 @@ from argparse import Namespace
 from contextlib import closing
 
 from binlogsync.backfill.opening import Asked, open_holders
-from binlogsync.commands.output import parse_table, say
+from binlogsync.commands.output import say
 from binlogsync.commands.progress import PATIENCE_S, open_progress
 from binlogsync.progress import ProgressKey
 from binlogsync.rewind import Move, rewind
 from binlogsync.settings import Settings
+from binlogsync.subjects import parse_table
 
 
 def run(settings: Settings, arguments: Namespace) -> int:

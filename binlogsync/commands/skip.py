@@ -6,19 +6,20 @@ import getpass
 import socket
 from argparse import Namespace
 
-from binlogsync.commands.output import parse_table, say
+from binlogsync.commands.output import say
 from binlogsync.commands.progress import PATIENCE_S, open_progress
 from binlogsync.progress import ProgressKey
 from binlogsync.settings import Settings
 from binlogsync.sinks.audit_skips import record_skip
 from binlogsync.skips import Skip, skip_change
 from binlogsync.stream import StreamReader
+from binlogsync.subjects import parse_table
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
     """Skip it, and say so. Raises BinlogSyncError."""
     source = settings.source(arguments.source)
-    key = ProgressKey(arguments.client_id, source, *parse_table(arguments.table))
+    key = ProgressKey(arguments.client, source, *parse_table(arguments.table))
     skip = _skip(settings, key, arguments)
     if (audit := settings.audit_path()) is not None:
         record_skip(audit, skip)
