@@ -67,8 +67,10 @@ def enum_array(
         if "" not in names:
             names.append("")
         numbers = np.where(invalid, np.uint16(names.index("") + 1), numbers)
-    if most > max(len(labels), 1):
+    if most > len(labels):
         raise ValueError(f"number {most} has no label, the type has {len(labels)}")
+    if not names:
+        names.append("")  # for rows without a value
     codes = numbers - (numbers > 0)
     indices = codes.view(np.int16) if len(labels) <= MANY_LABELS else codes.astype(np.int32)
     array = pa.Array.from_buffers(
