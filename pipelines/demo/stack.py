@@ -130,7 +130,7 @@ def _environment(mysql: MySQLServer, nats: NATSServer, folder: Path) -> dict[str
         "BINLOGSYNC_START": "oldest",
         "BINLOGSYNC_INCLUDE": "treehole.*,shop.*",
         "BINLOGSYNC_REPORT_S": "10",
-        "BINLOGSYNC_BOOKMARK_MINUTES": "0.25",
+        "BINLOGSYNC_BOOKMARK_MINUTES": "0.15",
         "BINLOGSYNC_SENSORS": "running",
         "PYTHONUNBUFFERED": "1",
     }

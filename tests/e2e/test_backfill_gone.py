@@ -19,8 +19,8 @@ from binlogsync.nats_client import NatsOptions
 from binlogsync.stores.sqlite import SQLitePositions
 from binlogsync.stream import StreamReader
 from tests.databases import FreshDatabase, fresh_database
-from tests.e2e.backfilling import Tailed, rows_of
-from tests.e2e.tailing import TailThread, config_of, mirror, options_of, stream_sink
+from tests.e2e.backfilling import Tailed, plain_config, rows_of
+from tests.e2e.tailing import TailThread, mirror, options_of, stream_sink
 from tests.nats_commands import purge_stream
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -46,7 +46,7 @@ def test_the_stream_then_the_binlogs_then_an_error_that_says_from_when_on(
 ) -> None:
     with embedded.mysql() as server, fresh_database(server) as database:
         source = f"gone-{database.name}"
-        config, store = config_of(server, source), SQLitePositions(tmp_path / "positions.db")
+        config, store = plain_config(server, source), SQLitePositions(tmp_path / "positions.db")
         tailed = Tailed(config, database.name, nats_server, tmp_path / "none", tmp_path / "positions.db", store)
         database.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(9))")
         options = options_of(source, database.name, bookmark_s=0.01)
@@ -105,7 +105,7 @@ def test_the_stream_then_the_binlogs_then_an_error_that_says_from_when_on(
 def test_a_hole_that_was_accepted_is_not_passed_over_in_silence(nats_server: NATSServer, tmp_path: Path) -> None:
     with embedded.mysql() as server, fresh_database(server) as database:
         source = f"hole-{database.name}"
-        config, store = config_of(server, source), SQLitePositions(tmp_path / "positions.db")
+        config, store = plain_config(server, source), SQLitePositions(tmp_path / "positions.db")
         tailed = Tailed(config, database.name, nats_server, tmp_path / "none", tmp_path / "positions.db", store)
         database.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(9))")
         options = options_of(source, database.name)

@@ -143,8 +143,8 @@ def test_a_table_is_built_beside_the_mirror_and_the_consumer_stands_still(
     mirror(tailed.nats.url, tailed.source, path, (tailed.database, table))
     progress = "SELECT * FROM binlogsync.progress"
     before = query(path, progress)
-    for _ in range(2):  # a finished one begins anew
-        done = through_deaths(tailed, table, lambda: TableTarget(path, tailed.database, table))
+    for deaths in ((3, 1), ()):  # a finished one begins anew
+        done = through_deaths(tailed, table, lambda: TableTarget(path, tailed.database, table), deaths)
         assert done.changes == len(tailed.rows(table))
         assert mirror_rows(path, f"replay_{tailed.database}", table) == mirror_rows(path, tailed.database, table)
         assert query(path, progress) == before
@@ -210,12 +210,11 @@ def test_the_command_is_killed_and_goes_on(tailed: Tailed, tmp_path: Path) -> No
     tailed.write_settings(tmp_path)
     table = f"{tailed.database}.visits"
     command = [sys.executable, "-m", "binlogsync.cli", "replay", table, "--from", "seq:1", "--to", f"parquet:{folder}"]
-    command += ["--batch", "100"]
+    command += ["--batch", "30"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for parts in (3, 20):
-        with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE) as process:
-            wait_until(lambda n=parts: len(list(folder.glob("part-*"))) >= n, 60, f"{parts} parts")  # type: ignore[misc]
-            process.kill()
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE) as process:
+        wait_until(lambda: len(list(folder.glob("part-*"))) >= 10, 60, "ten parts")
+        process.kill()
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=90
     )
@@ -225,5 +224,5 @@ def test_the_command_is_killed_and_goes_on(tailed: Tailed, tmp_path: Path) -> No
     said = re.search(r"([\d,]+) changes \((.*)\) from the stream, ([\d,]+) of them by an earlier try", done.stderr)
     assert said is not None, done.stderr
     assert said[1] == f"{len(expected):,}"
-    assert int(said[3].replace(",", "")) >= 1500
+    assert int(said[3].replace(",", "")) >= 200
     assert "100%" in done.stderr
