@@ -24,7 +24,17 @@ ROOT = Path(__file__).parents[2]
 _CASES = {"golden": 150, "events": 200, "types": 150}
 
 # Cases of damage.Family.run that once failed.
-FOUND = (("golden", 1354), ("golden", 3679), ("events", 1403), ("events", 12438), ("events", 35364), ("types", 12769))
+FOUND = (
+    ("golden", 1354),
+    ("golden", 3679),
+    ("golden", 50746),
+    ("golden", 51819),
+    ("golden", 52780),
+    ("events", 1403),
+    ("events", 12438),
+    ("events", 35364),
+    ("types", 12769),
+)
 
 
 @pytest.mark.slow
