@@ -57,18 +57,19 @@ def _spread(  # type: ignore[no-untyped-def]
         types.int64[::1],
         types.Array(types.uint8, 1, "C", readonly=True),
         types.int64[::1],
+        types.int64[::1],
         types.int32[::1],
         types.uint8[::1],
     ),
     **KERNEL,
 )
-def _write_gtids(keys, numbers, prefixes, sizes, ends, data):  # type: ignore[no-untyped-def]
+def _write_gtids(keys, numbers, prefixes, begins, sizes, ends, data):  # type: ignore[no-untyped-def]
     """Each key's prefix and the number; nothing where the key is below 0."""
     at = types.int64(0)
     for t in range(len(keys)):
         key = keys[t]
         if key >= 0:
-            copy(data.ctypes.data + at, prefixes.ctypes.data + sizes[:key].sum(), sizes[key])
+            copy(data.ctypes.data + at, prefixes.ctypes.data + begins[key], sizes[key])
             at += sizes[key]
             left = numbers[t]
             digits = 1
@@ -141,7 +142,7 @@ class Sources:
         prefixes = np.frombuffer(b"".join(encoded) + bytes(8), np.uint8)
         data = np.empty(self.count * (int(sizes.max(initial=0)) + _MOST_DIGITS), np.uint8)
         ends = np.zeros(self.count + 1, np.int32)
-        _write_gtids(keys, numbers, prefixes, sizes, ends, data)
+        _write_gtids(keys, numbers, prefixes, np.cumsum(sizes) - sizes, sizes, ends, data)
         missing = int((keys < 0).sum())
         validity = pa.py_buffer(np.packbits(keys >= 0, bitorder="little")) if missing else None
         return pa.StringArray.from_buffers(self.count, pa.py_buffer(ends), pa.py_buffer(data), validity, missing)

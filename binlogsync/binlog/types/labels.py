@@ -87,12 +87,15 @@ def set_array(
         raise ValueError(f"a member number above {len(labels)} has no label")
     encoded = [label.encode() for label in labels]
     sizes = np.array([len(label) for label in encoded], np.int64)
+    begins = np.cumsum(sizes) - sizes
     texts = np.frombuffer(b"".join(encoded) + bytes(8), np.uint8)
     if len(labels) > _FEW_LABELS or len(masks) < 1 << len(labels):
-        offsets, ends, data = _spread(masks, sizes, texts)
+        offsets, ends, data = _spread(masks, sizes, begins, texts)
     else:
         # Of a few labels every set there can be is put together once, and then copied.
-        offsets, ends, data = _repeat(masks, *_spread(np.arange(1 << len(labels), dtype=np.uint64), sizes, texts))
+        offsets, ends, data = _repeat(
+            masks, *_spread(np.arange(1 << len(labels), dtype=np.uint64), sizes, begins, texts)
+        )
     members = pa.StringArray.from_buffers(int(offsets[-1]), pa.py_buffer(ends), pa.py_buffer(data))
     places = [validity, pa.py_buffer(offsets)]
     return pa.Array.from_buffers(pa.list_(pa.string()), len(masks), places, nulls, children=[members])
@@ -103,13 +106,12 @@ _MASKS, _NUMBERS = types.uint64[::1], types.int64[::1]
 _LISTS = types.Tuple((types.int32[::1], types.int32[::1], types.uint8[::1]))
 
 
-@njit(_LISTS(_MASKS, _NUMBERS, _BYTES), **KERNEL)
-def _spread(masks, sizes, texts):  # type: ignore[no-untyped-def]
+@njit(_LISTS(_MASKS, _NUMBERS, _NUMBERS, _BYTES), **KERNEL)
+def _spread(masks, sizes, begins, texts):  # type: ignore[no-untyped-def]
     """(where each set's members begin, where each member's label ends, the labels); `texts` are all labels, end to end.
 
     `ends` has eight numbers and the labels 64 bytes more than are used, for _repeat.
     """
-    begins = np.cumsum(sizes) - sizes
     count, size = types.int64(0), types.int64(0)
     for mask in masks:
         left = mask
@@ -117,9 +119,10 @@ def _spread(masks, sizes, texts):  # type: ignore[no-untyped-def]
             size += sizes[lowest_bit(left)]
             left &= left - types.uint64(1)
             count += 1
-    offsets, ends = np.empty(len(masks) + 1, np.int32), np.zeros(count + 9, np.int32)
-    data = np.zeros(size + 64, np.uint8)
+    offsets, ends = np.empty(len(masks) + 1, np.int32), np.empty(count + 9, np.int32)
+    data = np.empty(size + 64, np.uint8)
     member, at = types.int64(0), types.int64(0)
+    ends[0] = 0
     for row in range(len(masks)):
         offsets[row] = member
         left = masks[row]
