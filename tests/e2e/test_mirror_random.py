@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from binlogsync import mirror
 from binlogsync.consume import ConsumeOptions, consume
 from binlogsync.duckfile import quote
 from binlogsync.embedded import NATSServer
+from binlogsync.mirror_state import MirrorOptions
 from binlogsync.mysql import MySQLConfig, resolve_start
 from binlogsync.nats_client import NatsOptions
 from binlogsync.stores.memory import MemoryPositions
@@ -27,6 +29,7 @@ from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
 STATEMENTS = int(os.environ.get("BINLOGSYNC_RANDOM_STATEMENTS", "2000"))
 SEED = int(os.environ.get("BINLOGSYNC_RANDOM_SEED", "1"))
 STOPS = 11
+GONE = "gone at"
 
 
 @pytest.fixture(params=["mysql", "mariadb"])
@@ -38,15 +41,17 @@ def database(request: pytest.FixtureRequest) -> FreshDatabase:
 class Mirrors:
     """A mirror of each table, in one file."""
 
-    def __init__(self, nats: NATSServer, config: MySQLConfig, database: str, path: Path) -> None:
+    def __init__(
+        self, nats: NATSServer, config: MySQLConfig, database: str, path: Path, options: MirrorOptions = mirror.PLAIN
+    ) -> None:
         self.path = path
         self._stack = ExitStack()
         self._reader = self._stack.enter_context(StreamReader(NatsOptions(url=nats.url), config.source))
-        self._targets = {name: Mirror(path, database, name, config) for name in MIRRORED}
+        self._targets = {name: Mirror(path, database, name, config, options) for name in MIRRORED}
         self._database = database
 
     def drain(self) -> None:
-        options = ConsumeOptions(idle_s=0.02, gather_s=0.02)
+        options = ConsumeOptions(client_id=self.path.stem, idle_s=0.02, gather_s=0.02)
         for name, target in self._targets.items():
             consume(self._reader, (self._database, name), target, options, threading.Event())
 
@@ -81,17 +86,35 @@ def server_rows(statements: Statements, table: str) -> list[str] | None:
     return [repr(names), *sorted(repr([plain(f, v) for f, v in zip(fields, row, strict=True)]) for row in rows)]
 
 
-def mirrored_rows(path: Path, database: str, table: str) -> list[str] | None:
-    """The same of the mirror."""
+def mirrored_rows(path: Path, database: str, table: str, where: str = "true") -> list[str] | None:
+    """The same of the mirror, without the columns that it has of its own."""
     columns = query(
         path,
         "SELECT column_name FROM duckdb_columns() "
-        f"WHERE schema_name = '{database}' AND table_name = '{table}' ORDER BY column_index",
+        f"WHERE schema_name = '{database}' AND table_name = '{table}' AND column_name <> '{GONE}' "
+        "ORDER BY column_index",
     )
     if not columns:
         return None
-    rows = query(path, f"SELECT * FROM {quote(database, table)}")
+    names = ", ".join(quote(name) for (name,) in columns)
+    rows = query(path, f"SELECT {names} FROM {quote(database, table)} WHERE {where}")
     return [repr([name for (name,) in columns]), *sorted(repr([_naive(value) for value in row]) for row in rows)]
+
+
+def check_kept(statements: Statements, path: Path) -> None:
+    """What lives in mirrors that keep the past, and the open versions of their histories, are the rows of now."""
+    for table in MIRRORED:
+        wanted = server_rows(statements, table)
+        found = mirrored_rows(path, statements.database.name, table, f"{quote(GONE)} IS NULL")
+        assert found == wanted, _story(statements, table, found, wanted)
+        if wanted is None:
+            continue
+        history = quote(statements.database.name, f"{table}__history")
+        names = ", ".join(quote(field.name) for field in statements.fields(table))
+        if len(wanted) > 1:
+            rows = query(path, f"SELECT {names} FROM {history} WHERE valid_to IS NULL")
+            open_versions = sorted(repr([_naive(value) for value in row]) for row in rows)
+            assert open_versions == wanted[1:], f"history of {table}"
 
 
 def _naive(value: Any) -> Any:
@@ -113,6 +136,7 @@ def run_random(database: FreshDatabase, nats_server: NATSServer, tmp_path: Path,
         statements = Statements(database, seed)
         tail.catch_up()
         mirrors = Mirrors(nats_server, config, database.name, path)
+        keeping = Mirrors(nats_server, config, database.name, tmp_path / "kept.duckdb", MirrorOptions(GONE, True))
         for stop in range(1, STOPS + 1):
             while statements.done < STATEMENTS * stop // STOPS:
                 statements.step()
@@ -121,7 +145,11 @@ def run_random(database: FreshDatabase, nats_server: NATSServer, tmp_path: Path,
             for table in MIRRORED:
                 wanted, found = server_rows(statements, table), mirrored_rows(path, database.name, table)
                 assert found == wanted, _story(statements, table, found, wanted)
+            if stop in (STOPS // 2, STOPS):
+                keeping.drain()
+                check_kept(statements, keeping.path)
         mirrors.close()
+        keeping.close()
     assert statements.refused < statements.done / 2
     return statements
 
