@@ -128,9 +128,16 @@ def _not_after(batch: ChangeBatch, coordinates: tuple[int, int, int]) -> np.ndar
 
 
 def _done_by_gtid(batch: ChangeBatch, progress: Progress) -> tuple[int, bool]:
-    """The same for changes of another server: numbers of GTIDs of one origin count up."""
-    done, found = 0, False
-    for gtid, order in zip(batch.data.column("gtid").to_pylist(), batch.data.column("order").to_pylist(), strict=True):
+    """The same for changes of another server.
+
+    Where the change done last is in the batch it decides: what a replica logs comes in the order of its source,
+    whatever server wrote it first. Else numbers of GTIDs decide, which count up where they are of one origin.
+    """
+    places = list(zip(batch.data.column("gtid").to_pylist(), batch.data.column("order").to_pylist(), strict=True))
+    if progress.gtid is not None and (progress.gtid, progress.order) in places:
+        return places.index((progress.gtid, progress.order)) + 1, True
+    done = 0
+    for gtid, order in places:
         here, last = _gtid(gtid), _gtid(progress.gtid)
         if here is None or last is None or here[0] != last[0]:
             raise ConsumeError(
@@ -140,8 +147,8 @@ def _done_by_gtid(batch: ChangeBatch, progress: Progress) -> tuple[int, bool]:
             )
         if (here[1], order) > (last[1], progress.order):
             break
-        done, found = done + 1, found or (here[1], order) == (last[1], progress.order)
-    return done, found
+        done += 1
+    return done, False
 
 
 def _gtid(text: str | None) -> tuple[str, int] | None:

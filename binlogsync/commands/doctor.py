@@ -129,6 +129,7 @@ class Examination:
             yield Line("warning", "checkpoint", "not looked at, because MySQL cannot be asked")
             return
         config = self._settings.mysql(self._source)
+        info = inspect_server(config)
         known = (("stream's checkpoint", self._stream), ("saved checkpoint", self._saved))
         for name, checkpoint in known:
             if checkpoint is None:
@@ -137,7 +138,9 @@ class Examination:
                 validate(config, checkpoint)
                 if checkpoint.resume is not None:
                     validate(config, checkpoint.to_read())
-                yield Line("ok", name, f"{checkpoint.position} is still good on this server")
+                moved = checkpoint.server_uuid != info.server_uuid
+                of = f"of server {checkpoint.server_uuid} is gone on with by GTID" if moved else "is still good"
+                yield Line("ok", name, f"{checkpoint.position} {of} on this server")
             except BinlogSyncError as error:
                 yield Line("error", name, str(error))
         if not any(checkpoint for _, checkpoint in known):
