@@ -1,4 +1,4 @@
-"""A tailed workload that several files backfill from, made once."""
+"""What several files use: a tailed workload to backfill from, made once; a Dagster project of its own for a test."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from binlogsync import embedded
 from binlogsync.embedded import NATSServer
 from tests.databases import fresh_database
 from tests.e2e.backfilling import Tailed, tail_workload
+from tests.e2e.dagster_world import world as world
 
 
 @pytest.fixture(scope="session")

@@ -4,30 +4,20 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import dagster as dg
-import pytest
 from duckdb import DuckDBPyConnection
 
-from binlogsync import Change, Consumer, Retry, embedded
+from binlogsync import Change, Retry
 from binlogsync.duckfile import DuckFile
-from binlogsync.stores import Lease
-from binlogsync.stores.sqlite import SQLitePositions
-from pipelines.consuming import ConsumeConfig
-from pipelines.definitions import build, connections
-from pipelines.discovery import Found
 from pipelines.skipping import SkipConfig
-from pipelines.sources import configured_sources, tail_config
-from pipelines.tables import AssetOptions, TableAsset, mirror, table_consumer
-from pipelines.tail import TailConfig
-from tests.databases import FreshDatabase
+from pipelines.tables import AssetOptions, mirror, table_consumer
+from tests.e2e.dagster_world import World
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -64,104 +54,6 @@ class RefuseOne:
         if change.after.id == self.number:
             raise ValueError("not this one")
         self.handled.append(change.after.id)
-
-
-@dataclass(frozen=True)
-class Hole:
-    """The original's example."""
-
-    id: int
-    user_id: int
-    content: str | None
-    created_at: datetime
-    updated_at: datetime
-    deleted_at: datetime | None
-
-
-def print_hole(change: Change[Hole]) -> None:
-    """Prints before and after."""
-    print(change.op, change.before, "->", change.after)  # noqa: T201
-
-
-@dataclass(frozen=True)
-class World:
-    """A database with two tables, an empty stream, and the environment that names both."""
-
-    mysql: FreshDatabase
-    source: str
-    folder: Path
-    environment: Mapping[str, str]
-    instance: dg.DagsterInstance
-
-    def definitions(self, *tables: TableAsset, **options: Any) -> dg.Definitions:
-        config = TailConfig(**{**tail_config().model_dump(), "shift_s": 3.0, "flush_interval_s": 0.2, **options})
-        return build(configured_sources(), Found(tables, (), ()), config, running=False)
-
-    def tail(self, built: dg.Definitions) -> dg.ExecuteInProcessResult:
-        return built.resolve_job_def(f"tail_{self.source}").execute_in_process(instance=self.instance)
-
-    def tick(self, built: dg.Definitions, sensor: str) -> tuple[list[dg.RunRequest], str]:
-        """(runs asked for, what the sensor says)."""
-        made = built.resolve_sensor_def(sensor)
-        with dg.build_sensor_context(
-            instance=self.instance,
-            resources=connections(configured_sources()),
-            sensor_name=sensor,
-            last_sensor_start_time=1.0,
-        ) as context:
-            found = made.evaluate_tick(context)
-        return list(found.run_requests or []), found.skip_message or ""
-
-    def consume(self, built: dg.Definitions, *tables: TableAsset, idle_s: float = 0.5) -> dg.ExecuteInProcessResult:
-        job = built.resolve_implicit_global_asset_job_def()
-        config = dg.RunConfig(ops={f"consumers_{self.source}": ConsumeConfig(idle_s=idle_s, max_s=150)})
-        keys = [table.key for table in tables]
-        return job.execute_in_process(
-            instance=self.instance, run_config=config, asset_selection=keys, raise_on_error=False
-        )
-
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        """Of the warehouse."""
-        with DuckFile(self.folder / "warehouse.duckdb").transaction() as connection:
-            return connection.execute(sql).fetchall()
-
-    def lease(self) -> Lease | None:
-        store = SQLitePositions(self.folder / "positions.db")
-        try:
-            return store.lease(self.source)
-        finally:
-            store.close()
-
-    def assert_mirrored(self, table: str) -> None:
-        here = self.rows(f'SELECT * FROM "{self.mysql.name}"."{table}" ORDER BY 1')
-        assert here == self.mysql.execute(f"SELECT * FROM {table} ORDER BY 1")
-
-
-@pytest.fixture
-def world(
-    mysql: FreshDatabase, nats_server: embedded.NATSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[World]:
-    status = mysql.execute("SHOW BINARY LOG STATUS")[0]
-    environment = {
-        "BINLOGSYNC_SOURCE": mysql.name,
-        "BINLOGSYNC_MYSQL_HOST": mysql.server.host,
-        "BINLOGSYNC_MYSQL_PORT": str(mysql.server.port),
-        "BINLOGSYNC_MYSQL_USER": mysql.server.cdc_user,
-        "BINLOGSYNC_MYSQL_PASSWORD": mysql.server.cdc_password,
-        "BINLOGSYNC_NATS_URL": nats_server.url,
-        "BINLOGSYNC_POSITIONS_PATH": str(tmp_path / "positions.db"),
-        "BINLOGSYNC_WAREHOUSE_PATH": str(tmp_path / "warehouse.duckdb"),
-        "BINLOGSYNC_AUDIT_PATH": str(tmp_path / "audit.duckdb"),
-        "BINLOGSYNC_START": f"{status[0]}:{status[1]}",
-        "BINLOGSYNC_INCLUDE": f"{mysql.name}.*",
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    mysql.execute("CREATE TABLE orders (id INT PRIMARY KEY, customer VARCHAR(40), total DECIMAL(10,2), at DATETIME(3))")
-    mysql.execute("CREATE TABLE notes (id INT PRIMARY KEY, text TEXT)")
-    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        yield World(mysql, mysql.name, tmp_path, environment, instance)
 
 
 def materialization(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> Mapping[str, Any]:
@@ -293,36 +185,6 @@ def test_a_person_skips_the_change_that_holds_a_table_up(world: World) -> None:
     assert change_id in str(observed.metadata["skipped_change"].value)
     with DuckFile(world.folder / "audit.duckdb").transaction() as connection:
         assert connection.execute("SELECT change_id, reason FROM skips").fetchall() == [(change_id, "a test row")]
-
-
-def test_holes_print_before_and_after_in_dagster_and_outside(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    world.mysql.execute(
-        "CREATE TABLE holes (id INT UNSIGNED PRIMARY KEY, user_id BIGINT UNSIGNED NOT NULL, content TEXT, "
-        "created_at TIMESTAMP(6) NOT NULL, updated_at DATETIME NOT NULL, deleted_at DATETIME)"
-    )
-    world.mysql.execute("SET time_zone = '+02:00'")
-    world.mysql.execute(
-        "INSERT INTO holes VALUES (1, 42, 'Found a coin.', '2026-01-02 05:04:05.5', '2026-01-02 03:04:05', NULL)"
-    )
-    world.mysql.execute("UPDATE holes SET content = NULL, deleted_at = '2026-02-03 04:05:06' WHERE id = 1")
-    world.mysql.execute("DELETE FROM holes")
-    table = f"{world.source}.holes"
-    holes = table_consumer(Hole, print_hole, table=table)
-    built = world.definitions(holes)
-    assert world.tail(built).success
-    capsys.readouterr()
-    assert world.consume(built, holes).success
-    inside = [line for line in capsys.readouterr().out.splitlines() if "->" in line]
-
-    consumer = Consumer("client1", url=world.environment["BINLOGSYNC_NATS_URL"], source=world.source)
-    consumer.register(Hole, print_hole, table=table)
-    consumer.run(idle_s=0.2)
-    outside = [line for line in capsys.readouterr().out.splitlines() if "->" in line]
-
-    created = datetime(2026, 1, 2, 3, 4, 5, 500_000, tzinfo=ZoneInfo("UTC"))
-    first = Hole(1, 42, "Found a coin.", created, datetime(2026, 1, 2, 3, 4, 5), None)
-    second = Hole(1, 42, None, created, datetime(2026, 1, 2, 3, 4, 5), datetime(2026, 2, 3, 4, 5, 6))
-    assert inside == outside == [f"c None -> {first}", f"u {first} -> {second}", f"d {second} -> None"]
 
 
 def test_a_signal_ends_a_consumer_in_good_order(world: World) -> None:

@@ -1,0 +1,102 @@
+"""The Dagster project on real servers of its own: a database, an empty stream, an instance. For the fixture `world`."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from binlogsync import embedded
+from binlogsync.duckfile import DuckFile
+from binlogsync.stores import Lease
+from binlogsync.stores.sqlite import SQLitePositions
+from pipelines.consuming import ConsumeConfig
+from pipelines.definitions import build, connections
+from pipelines.discovery import Found
+from pipelines.sources import configured_sources, tail_config
+from pipelines.tables import TableAsset
+from pipelines.tail import TailConfig
+from tests.databases import FreshDatabase
+
+
+@dataclass(frozen=True)
+class World:
+    """A database with two tables, an empty stream, and the environment that names both."""
+
+    mysql: FreshDatabase
+    source: str
+    folder: Path
+    environment: Mapping[str, str]
+    instance: dg.DagsterInstance
+
+    def definitions(self, *tables: TableAsset, **options: Any) -> dg.Definitions:
+        config = TailConfig(**{**tail_config().model_dump(), "shift_s": 3.0, "flush_interval_s": 0.2, **options})
+        return build(configured_sources(), Found(tables, (), ()), config, running=False)
+
+    def tail(self, built: dg.Definitions) -> dg.ExecuteInProcessResult:
+        return built.resolve_job_def(f"tail_{self.source}").execute_in_process(instance=self.instance)
+
+    def tick(self, built: dg.Definitions, sensor: str) -> tuple[list[dg.RunRequest], str]:
+        """(runs asked for, what the sensor says)."""
+        made = built.resolve_sensor_def(sensor)
+        with dg.build_sensor_context(
+            instance=self.instance,
+            resources=connections(configured_sources()),
+            sensor_name=sensor,
+            last_sensor_start_time=1.0,
+        ) as context:
+            found = made.evaluate_tick(context)
+        return list(found.run_requests or []), found.skip_message or ""
+
+    def consume(self, built: dg.Definitions, *tables: TableAsset, idle_s: float = 0.5) -> dg.ExecuteInProcessResult:
+        job = built.resolve_implicit_global_asset_job_def()
+        config = dg.RunConfig(ops={f"consumers_{self.source}": ConsumeConfig(idle_s=idle_s, max_s=150)})
+        keys = [table.key for table in tables]
+        return job.execute_in_process(
+            instance=self.instance, run_config=config, asset_selection=keys, raise_on_error=False
+        )
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Of the warehouse."""
+        with DuckFile(self.folder / "warehouse.duckdb").transaction() as connection:
+            return connection.execute(sql).fetchall()
+
+    def lease(self) -> Lease | None:
+        store = SQLitePositions(self.folder / "positions.db")
+        try:
+            return store.lease(self.source)
+        finally:
+            store.close()
+
+    def assert_mirrored(self, table: str) -> None:
+        here = self.rows(f'SELECT * FROM "{self.mysql.name}"."{table}" ORDER BY 1')
+        assert here == self.mysql.execute(f"SELECT * FROM {table} ORDER BY 1")
+
+
+@pytest.fixture
+def world(
+    mysql: FreshDatabase, nats_server: embedded.NATSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
+    status = mysql.execute("SHOW BINARY LOG STATUS")[0]
+    environment = {
+        "BINLOGSYNC_SOURCE": mysql.name,
+        "BINLOGSYNC_MYSQL_HOST": mysql.server.host,
+        "BINLOGSYNC_MYSQL_PORT": str(mysql.server.port),
+        "BINLOGSYNC_MYSQL_USER": mysql.server.cdc_user,
+        "BINLOGSYNC_MYSQL_PASSWORD": mysql.server.cdc_password,
+        "BINLOGSYNC_NATS_URL": nats_server.url,
+        "BINLOGSYNC_POSITIONS_PATH": str(tmp_path / "positions.db"),
+        "BINLOGSYNC_WAREHOUSE_PATH": str(tmp_path / "warehouse.duckdb"),
+        "BINLOGSYNC_AUDIT_PATH": str(tmp_path / "audit.duckdb"),
+        "BINLOGSYNC_START": f"{status[0]}:{status[1]}",
+        "BINLOGSYNC_INCLUDE": f"{mysql.name}.*",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    mysql.execute("CREATE TABLE orders (id INT PRIMARY KEY, customer VARCHAR(40), total DECIMAL(10,2), at DATETIME(3))")
+    mysql.execute("CREATE TABLE notes (id INT PRIMARY KEY, text TEXT)")
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        yield World(mysql, mysql.name, tmp_path, environment, instance)
