@@ -10,12 +10,12 @@ from contextlib import closing
 
 import dagster as dg
 
-from binlogsync.duckfile import DuckFile
+from binlogsync.duckfile import DuckFile, first_row
 from binlogsync.keeper import KeeperRules
+from binlogsync.mirror_state import ensure_meta, load_state
 from binlogsync.mysql.config import MySQLConfig, connect, fetch
 from binlogsync.stores import Lease
 from pipelines.keys import TableName, binlog_key
-from pipelines.preview import count_rows
 from pipelines.tables import TableAsset
 
 ATTEMPTS = 10
@@ -78,7 +78,7 @@ def row_count(name: TableName, mysql: MySQLConfig, file: DuckFile) -> dg.AssetCh
         if attempt:
             pause.wait(WAIT_S)
         there = _count_in_mysql(name, mysql)
-        here = count_rows(file, name.database, name.table)
+        here = _count_in_mirror(name, file)
         if there == here:
             break
     return dg.AssetCheckResult(
@@ -88,6 +88,17 @@ def row_count(name: TableName, mysql: MySQLConfig, file: DuckFile) -> dg.AssetCh
         + ("." if there == here else "; changes may be on their way, else fill this mirror anew."),
         metadata={"mysql": there, "mirror": here or 0, "attempts": attempt + 1},
     )
+
+
+def _count_in_mirror(name: TableName, file: DuckFile) -> int | None:
+    """Rows that are not deleted; None without a mirror."""
+    with file.transaction() as connection:
+        ensure_meta(connection)
+        state = load_state(connection, name.database, name.table)
+        if state.schema is None:
+            return None
+        row = first_row(connection, f"SELECT count(*) FROM {state.target} WHERE {state.alive}")
+    return int(row[0]) if row else None
 
 
 def _count_in_mysql(name: TableName, mysql: MySQLConfig) -> int:
