@@ -6,7 +6,7 @@ written.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,38 +51,38 @@ class Written:
     """
 
     arena: Arena
-    target: np.ndarray
+    target: Sequence[int]
     length: int
     compressed: bool = False
 
     @property
     def nulls(self) -> int:
         """Number of NULLs, impossible dates among them."""
-        return int(self.target[rows.NULLS])
+        return self.target[rows.NULLS]
 
     def validity(self) -> pa.Buffer | None:
         """Arrow's bitmap; None when nothing is NULL."""
         if not self.nulls:
             return None
-        return self.arena.buffer(int(self.target[rows.VALID]), (self.length + 7) // 8)
+        return self.arena.buffer(self.target[rows.VALID], (self.length + 7) // 8)
 
     def values(self, dtype: type[np.generic]) -> np.ndarray:
         """The fixed-width values."""
-        return self.arena.view(int(self.target[rows.VALUES]), self.length, dtype)
+        return self.arena.view(self.target[rows.VALUES], self.length, dtype)
 
     def buffers(self, width: int) -> list[pa.Buffer | None]:
         """Arrow's buffers of a column whose values are `width` bytes each."""
-        return [self.validity(), self.arena.buffer(int(self.target[rows.VALUES]), self.length * width)]
+        return [self.validity(), self.arena.buffer(self.target[rows.VALUES], self.length * width)]
 
     def strings(self) -> list[pa.Buffer | None]:
         """Arrow's buffers of a column of strings or binaries."""
-        offsets = self.arena.buffer(int(self.target[rows.OFFSETS]), 4 * (self.length + 1))
-        return [self.validity(), offsets, self.arena.buffer(int(self.target[rows.VALUES]), int(self.target[rows.USED]))]
+        offsets = self.arena.buffer(self.target[rows.OFFSETS], 4 * (self.length + 1))
+        return [self.validity(), offsets, self.arena.buffer(self.target[rows.VALUES], self.target[rows.USED])]
 
     def bytes(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
         """Offsets and data of a column of strings or binaries."""
-        data = self.arena.view(int(self.target[rows.VALUES]), int(self.target[rows.USED]), np.uint8)
-        return self.arena.view(int(self.target[rows.OFFSETS]), self.length + 1, np.int32), data
+        data = self.arena.view(self.target[rows.VALUES], self.target[rows.USED], np.uint8)
+        return self.arena.view(self.target[rows.OFFSETS], self.length + 1, np.int32), data
 
     def binary(self) -> pa.BinaryArray:
         """A column of strings or binaries as its bytes."""
@@ -236,7 +236,7 @@ def _decoded(written: Written, decode: Callable[[bytes], str]) -> pa.Array:
     return pa.array([None if value is None else decode(value) for value in values], pa.string())
 
 
-def is_compressed(how: npt.NDArray[np.int64]) -> bool:
+def is_compressed(how: Sequence[int]) -> bool:
     """True when the values of a column read in this way are MariaDB's COMPRESSED."""
     return bool(how[rows.CODE] == rows.BYTES and how[rows.A])
 

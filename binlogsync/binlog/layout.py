@@ -125,7 +125,7 @@ class Side:
         """The struct array of this image; NULL where the operation has none."""
         count = len(missing)
         children = []
-        for column, how, target in zip(self.columns, self.reading, targets, strict=True):
+        for column, how, target in zip(self.columns, self.reading.tolist(), targets.tolist(), strict=True):
             if target[rows.USED] > rows.STRING_LIMIT:
                 raise ColumnError("more than 2 GiB of text in one event are not supported", column.name, 0)
             try:
