@@ -16,9 +16,15 @@ from numba.core.base import BaseContext
 from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 
-KERNEL: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
+KERNEL: dict[str, Any] = {
+    "nogil": True,
+    "cache": True,
+    "boundscheck": False,
+    "error_model": "numpy",
+    "no_cfunc_wrapper": True,  # nobody calls one through a C pointer, and it takes time to compile
+}
 """Options of a kernel that Python calls, if only a test."""
-INNER: dict[str, Any] = KERNEL | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+INNER: dict[str, Any] = KERNEL | {"no_cpython_wrapper": True}
 """Options of one that only kernels call: it takes less time to compile, and Python cannot call it."""
 INLINED: dict[str, Any] = {"inline": "always", "error_model": "numpy"}
 """Options, without a signature, of a part of one kernel: it is compiled with that kernel."""
