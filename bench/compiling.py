@@ -16,7 +16,7 @@ _IMPORT = """
 import time
 import msgspec, numba, numpy, orjson, pandas, pyarrow, pyarrow.compute, sqlglot, zstandard
 begun = time.process_time()
-import binlogsync.binlog.reader, binlogsync.envelope
+import binlogsync.binlog.reader, binlogsync.wire.envelope
 print(time.process_time() - begun)
 """
 

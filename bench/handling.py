@@ -21,16 +21,16 @@ import pandas as pd
 from bench.readers import Reading
 from bench.workload import DATABASE
 from binlogsync.change import Change
-from binlogsync.consume import ConsumeOptions, consume
-from binlogsync.handling import Handler
+from binlogsync.consume.engine import ConsumeOptions, consume
+from binlogsync.consume.handling import Handler
 from binlogsync.mysql import MySQLConfig
 from binlogsync.mysql.config import connect
-from binlogsync.nats_client import NatsOptions
 from binlogsync.position import Checkpoint
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stores.memory import MemoryPositions
-from binlogsync.stream import StreamReader
-from binlogsync.tail import Tail, TailOptions
+from binlogsync.stream.client import NatsOptions
+from binlogsync.stream.reader import StreamReader
+from binlogsync.tail.run import Tail, TailOptions
 
 RATE = 100
 SECONDS = 10

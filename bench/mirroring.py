@@ -15,12 +15,12 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from bench.readers import Reading
 from bench.workload import DATABASE
-from binlogsync import subjects
-from binlogsync.consume import ConsumeOptions, consume
-from binlogsync.nats_client import NatsOptions
-from binlogsync.progress import Tracker
-from binlogsync.stream import StreamBatch, StreamReader
-from binlogsync.targets import Mirror
+from binlogsync.consume.engine import ConsumeOptions, consume
+from binlogsync.consume.progress import Tracker
+from binlogsync.consume.targets import Mirror
+from binlogsync.stream.client import NatsOptions
+from binlogsync.stream.reader import StreamBatch, StreamReader
+from binlogsync.wire import subjects
 
 _FETCH_BYTES = 16 << 20
 

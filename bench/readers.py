@@ -18,7 +18,7 @@ from binlogsync.position import Checkpoint
 from binlogsync.sinks import Preparing, Sink
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stores.memory import MemoryPositions
-from binlogsync.tail import Tail, TailOptions
+from binlogsync.tail.run import Tail, TailOptions
 
 _LAST_WAIT_S = 0.1
 

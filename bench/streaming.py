@@ -15,9 +15,9 @@ import nats
 from bench import handling, mirroring, publishing
 from bench.publishing import ReadyMade
 from bench.readers import Reading, tail_into_jetstream
-from binlogsync import subjects
 from binlogsync.mysql import MySQLConfig
 from binlogsync.sinks.jetstream import JetStreamOptions
+from binlogsync.wire import subjects
 
 FORMATS: Mapping[str, Mapping[str, Any]] = {
     "json": {},

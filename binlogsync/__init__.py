@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from binlogsync.change import Change as Change
     from binlogsync.change import Op as Op
     from binlogsync.change import Source as Source
+    from binlogsync.consume.handling import Retry as Retry
+    from binlogsync.consume.once import RedisSeenIds as RedisSeenIds
+    from binlogsync.consume.once import SeenIds as SeenIds
     from binlogsync.consumer import Consumer as Consumer
     from binlogsync.errors import BinlogSyncError as BinlogSyncError
     from binlogsync.errors import ClientTakenError as ClientTakenError
     from binlogsync.errors import ConsumeError as ConsumeError
     from binlogsync.errors import HandlerError as HandlerError
     from binlogsync.errors import ModelError as ModelError
-    from binlogsync.handling import Retry as Retry
-    from binlogsync.once import RedisSeenIds as RedisSeenIds
-    from binlogsync.once import SeenIds as SeenIds
 
 _HOMES = {
     "Change": "change",
@@ -32,9 +32,9 @@ _HOMES = {
     "ConsumeError": "errors",
     "HandlerError": "errors",
     "ModelError": "errors",
-    "Retry": "handling",
-    "RedisSeenIds": "once",
-    "SeenIds": "once",
+    "Retry": "consume.handling",
+    "RedisSeenIds": "consume.once",
+    "SeenIds": "consume.once",
 }
 __all__ = [*_HOMES]  # noqa: PLE0604
 

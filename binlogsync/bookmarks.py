@@ -1,6 +1,6 @@
 """Bookmarks: checkpoints that are kept, so that a backfill or a rewind can name them. Pure values and rules.
 
-The tail records them as it goes (see tail_bookmarks.py), a person adds more; the position store keeps them. `key` names
+The tail records them as it goes (see tail/bookmarks.py), a person adds more; the position store keeps them. `key` names
 one among those of its source, and is what a partition in Dagster is called: it sorts by time, and it never changes.
 """
 

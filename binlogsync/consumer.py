@@ -25,20 +25,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from binlogsync.awaiting import Await, beside_this_loop, in_shared_loop
-from binlogsync.client_lease import ClientLease
-from binlogsync.consume import ConsumeOptions
-from binlogsync.crew import Crew, CrewOptions, Report, Work
+from binlogsync.consume.awaiting import Await, beside_this_loop, in_shared_loop
+from binlogsync.consume.client_lease import ClientLease
+from binlogsync.consume.crew import Crew, CrewOptions, Report, Work
+from binlogsync.consume.engine import ConsumeOptions
+from binlogsync.consume.handlers import HandlerFunction
+from binlogsync.consume.handling import Handler, Retry
+from binlogsync.consume.progress_nats import NatsProgress
+from binlogsync.consume.starts import Start, check_start
 from binlogsync.errors import BinlogSyncError, ClientTakenError, ConfigError
-from binlogsync.handlers import HandlerFunction
-from binlogsync.handling import Handler, Retry
-from binlogsync.models import table_name
-from binlogsync.nats_client import NatsConnection, NatsOptions
-from binlogsync.progress_nats import NatsProgress
+from binlogsync.models.model import table_name
 from binlogsync.signals import stop_on_signals
-from binlogsync.starts import Start, check_start
-from binlogsync.stream import StreamReader
-from binlogsync.subjects import check_source, parse_table
+from binlogsync.stream.client import NatsConnection, NatsOptions
+from binlogsync.stream.reader import StreamReader
+from binlogsync.wire.subjects import check_source, parse_table
 
 log = logging.getLogger(__name__)
 M = TypeVar("M")
@@ -122,7 +122,7 @@ class Consumer:
 
         Args:
             model: a dataclass, msgspec.Struct or pydantic model. None for a handler of frames or record batches with
-                all columns. handler: its signature says what it gets, see binlogsync/handlers.py. table:
+                all columns. handler: its signature says what it gets, see binlogsync/consume/handlers.py. table:
                 "database.table"; by default what the model says, or the table of its name that the stream has.
 
         Raises ConfigError for a signature that cannot be served, ModelError for a class that is no model.

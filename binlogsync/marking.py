@@ -12,9 +12,9 @@ from binlogsync.bookmarks import Bookmark
 from binlogsync.errors import ConfigError, PositionError, SourceError
 from binlogsync.mysql import BinlogDump, MySQLConfig, resolve_start
 from binlogsync.mysql.scan import BEGINS_TRANSACTION, scan
-from binlogsync.nats_client import NatsOptions
 from binlogsync.position import Checkpoint, GtidSet
 from binlogsync.stores import PositionStore
+from binlogsync.stream.client import NatsOptions
 
 
 def add_bookmark(

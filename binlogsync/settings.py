@@ -25,7 +25,6 @@ from binlogsync.errors import ConfigError
 from binlogsync.filters import TableFilter
 from binlogsync.mysql import TLS, MySQLConfig, parse_start
 from binlogsync.mysql.config import TLSMode
-from binlogsync.nats_client import NatsOptions
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.sinks.jetstream_messages import Format
@@ -33,8 +32,9 @@ from binlogsync.stores import PositionStore
 from binlogsync.stores.nats import NatsPositions
 from binlogsync.stores.redis import RedisOptions, RedisPositions
 from binlogsync.stores.sqlite import SQLitePositions
-from binlogsync.subjects import check_source
-from binlogsync.tail_options import TailOptions
+from binlogsync.stream.client import NatsOptions
+from binlogsync.tail.options import TailOptions
+from binlogsync.wire.subjects import check_source
 
 Number = TypeVar("Number", int, float)
 _YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})

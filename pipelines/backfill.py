@@ -20,9 +20,9 @@ from binlogsync.backfill.partitions import partition_spans
 from binlogsync.backfill.places import Holders
 from binlogsync.backfill.ranges import Span
 from binlogsync.backfill.run import Backfilled, Work, run_backfill
+from binlogsync.consume.targets import Target
 from binlogsync.errors import BinlogSyncError, ConfigError
 from binlogsync.filters import TableFilter
-from binlogsync.targets import Target
 from pipelines.backfill_shown import ReplayReporter, failure, metadata
 from pipelines.keys import TableName, safe_part
 from pipelines.stopping import stop_on_signals

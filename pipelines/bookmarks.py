@@ -9,10 +9,10 @@ import dagster as dg
 from pydantic import Field
 
 from binlogsync.bookmarks import Bookmark, find_bookmark
+from binlogsync.consume.progress import DuckProgress, ProgressKey
+from binlogsync.consume.rewind import Move, rewind
 from binlogsync.errors import BinlogSyncError, ConfigError
 from binlogsync.marking import add_bookmark
-from binlogsync.progress import DuckProgress, ProgressKey
-from binlogsync.rewind import Move, rewind
 from binlogsync.stores import PositionStore
 from pipelines.backfill import RESOURCES, Source
 from pipelines.backfill_shown import failure

@@ -11,10 +11,10 @@ from contextlib import closing
 import dagster as dg
 
 from binlogsync.duckfile import DuckFile, first_row
-from binlogsync.keeper import KeeperRules
-from binlogsync.mirror_state import ensure_meta, load_state
+from binlogsync.mirror.state import ensure_meta, load_state
 from binlogsync.mysql.config import MySQLConfig, connect, fetch
 from binlogsync.stores import Lease
+from binlogsync.tail.keeper import KeeperRules
 from pipelines.keys import TableName, binlog_key
 from pipelines.tables import TableAsset
 

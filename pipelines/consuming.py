@@ -15,14 +15,14 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from binlogsync.consume import ConsumeOptions
-from binlogsync.crew import Crew, CrewOptions, Report, Work
+from binlogsync.consume.crew import Crew, CrewOptions, Report, Work
+from binlogsync.consume.engine import ConsumeOptions
+from binlogsync.consume.progress import ProgressKey
+from binlogsync.consume.targets import Target
 from binlogsync.errors import BinlogSyncError, HandlerError
 from binlogsync.mysql.config import MySQLConfig
-from binlogsync.progress import ProgressKey
-from binlogsync.stream import StreamReader
-from binlogsync.subjects import durable_name
-from binlogsync.targets import Target
+from binlogsync.stream.reader import StreamReader
+from binlogsync.wire.subjects import durable_name
 from pipelines.keys import TableName
 from pipelines.shown import ShownTable, Total, failure, metadata, trouble
 from pipelines.stopping import StopFlag, stop_on_signals

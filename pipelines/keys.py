@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from binlogsync.errors import ConfigError
-from binlogsync.subjects import parse_table
+from binlogsync.wire.subjects import parse_table
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_]")
 

@@ -1,8 +1,8 @@
 """Asset checks of mirrors, each run by itself, on a schedule or by a person: is it equal to its table, is it fresh.
 
 `equals_source` reads the whole table in MySQL, so it is no part of a consumer's run, and of the job `verify_<source>`
-instead. It compares at one place in the binlog (binlogsync/verify.py), so it is exact while both are written to; what
-differs is an error, a mirror that did not get there in time is a warning.
+instead. It compares at one place in the binlog (binlogsync/mirror/verify.py), so it is exact while both are written to;
+what differs is an error, a mirror that did not get there in time is a warning.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from typing import Any
 
 import dagster as dg
 
+from binlogsync.consume.progress import DuckProgress, ProgressKey
 from binlogsync.errors import BinlogSyncError, ConsumeError
-from binlogsync.progress import DuckProgress, ProgressKey
-from binlogsync.stream import StreamReader
-from binlogsync.verify import Verification, Verifier, VerifyOptions
+from binlogsync.mirror.verify import Verification, Verifier, VerifyOptions
+from binlogsync.stream.reader import StreamReader
 from pipelines.keys import safe_part
 from pipelines.tables import TableAsset
 

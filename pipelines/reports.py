@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from binlogsync.tail import TailProgress
+from binlogsync.tail.run import TailProgress
 from pipelines.keys import TableName, binlog_key
 from pipelines.stopping import StopFlag
 

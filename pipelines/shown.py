@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from binlogsync.consume import Consumed
+from binlogsync.consume.engine import Consumed
+from binlogsync.consume.progress import DuckProgress, Progress, ProgressKey
+from binlogsync.consume.skips import Skip, skips_of
 from binlogsync.errors import BinlogSyncError, ConsumeError, HandlerError, ModelError, SinkError, WireError
-from binlogsync.progress import DuckProgress, Progress, ProgressKey
-from binlogsync.skips import Skip, skips_of
 from pipelines.keys import TableName
 from pipelines.preview import count_rows, first_rows
 from resources.warehouse import Warehouse

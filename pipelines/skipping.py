@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import dagster as dg
 from pydantic import Field
 
+from binlogsync.consume.progress import DuckProgress
+from binlogsync.consume.skips import Skip, skip_change
 from binlogsync.errors import BinlogSyncError, ConfigError
-from binlogsync.progress import DuckProgress
 from binlogsync.sinks.audit_skips import record_skip
-from binlogsync.skips import Skip, skip_change
 from pipelines.shown import skip_metadata
 from pipelines.tables import TableAsset
 from resources.audit import AuditLog

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from binlogsync.errors import ConfigError
-from binlogsync.subjects import check_source
+from binlogsync.wire.subjects import check_source
 from pipelines.keys import safe_part
 from pipelines.tail import TailConfig
 

@@ -17,13 +17,13 @@ from typing import TypeVar, overload
 
 import dagster as dg
 
+from binlogsync.consume.handlers import HandlerFunction
+from binlogsync.consume.handling import Handler, Retry
+from binlogsync.consume.targets import Mirror, Target
 from binlogsync.errors import ConfigError
-from binlogsync.handlers import HandlerFunction
-from binlogsync.handling import Handler, Retry
-from binlogsync.mirror_state import MirrorOptions
-from binlogsync.models import table_name
+from binlogsync.mirror.state import MirrorOptions
+from binlogsync.models.model import table_name
 from binlogsync.mysql.config import MySQLConfig
-from binlogsync.targets import Mirror, Target
 from pipelines.consuming import ConsumeConfig, Consumption, Made, run_consumers
 from pipelines.keys import TableName, binlog_key, safe_part
 from pipelines.sources import default_source
@@ -211,9 +211,9 @@ def table_consumer(
         @table_consumer(Hole, table="treehole.holes")
         def holes(change: Change[Hole]) -> None: ...
 
-    The shapes of a handler are in binlogsync/handlers.py. One with a second parameter gets the DuckDB connection of the
-    warehouse, in the transaction that stores progress: what it writes there happens exactly once. Everything else it
-    does happens at least once, under the same `change.id`.
+    The shapes of a handler are in binlogsync/consume/handlers.py. One with a second parameter gets the DuckDB
+    connection of the warehouse, in the transaction that stores progress: what it writes there happens exactly once.
+    Everything else it does happens at least once, under the same `change.id`.
 
     Args:
         model: a dataclass, msgspec.Struct or pydantic model; what does not fit the table fails before any row is

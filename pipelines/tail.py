@@ -20,8 +20,8 @@ from binlogsync.errors import (
     SourceError,
     StoreError,
 )
-from binlogsync.subjects import check_source
-from binlogsync.tail import Tail, TailOptions, TailProgress
+from binlogsync.tail.run import Tail, TailOptions, TailProgress
+from binlogsync.wire.subjects import check_source
 from pipelines.keys import safe_part
 from pipelines.reports import TailReporter, binlog_metadata
 from pipelines.stopping import StopFlag, stop_on_signals

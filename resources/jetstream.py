@@ -7,10 +7,10 @@ from typing import Any, cast
 import dagster as dg
 from pydantic import Field
 
-from binlogsync.nats_client import NatsOptions
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.sinks.jetstream_messages import Format
-from binlogsync.stream import StreamReader
+from binlogsync.stream.client import NatsOptions
+from binlogsync.stream.reader import StreamReader
 from resources import environment
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from binlogsync.errors import WireError
-from binlogsync.stream import StreamReader
+from binlogsync.stream.reader import StreamReader
 from resources.jetstream import JetStream
 
 CONSUMER_TAG = "binlogsync/consumer"

@@ -1,7 +1,7 @@
 """The keeper: every ten seconds it looks whether the tail of a source is alive, and starts it where it is not.
 
 The sensor gathers (last runs by tag, lease, time of its own switching-on) and carries out; the decision is the pure
-function `binlogsync.keeper.decide`. A store that cannot be reached fails the tick, and nothing is started: without
+function `binlogsync.tail.keeper.decide`. A store that cannot be reached fails the tick, and nothing is started: without
 the lease nobody knows whether a tail is alive. Terminate on the tail's run is respected: switch the sensor off and on
 to start again.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from binlogsync.keeper import Decision, Evidence, KeeperRules, RunState, TailRun, decide
+from binlogsync.tail.keeper import Decision, Evidence, KeeperRules, RunState, TailRun, decide
 from resources.positions import Positions
 
 SOURCE_TAG = "binlogsync/source"

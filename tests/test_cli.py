@@ -18,8 +18,8 @@ import pytest
 from binlogsync import cli
 from binlogsync.embedded import MySQLServer, NATSServer
 from binlogsync.mysql import MySQLConfig, inspect_server
-from binlogsync.nats_client import NatsConnection, NatsOptions
 from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.stream.client import NatsConnection, NatsOptions
 from tests.databases import FreshDatabase
 from tests.nats_commands import delete_stream
 from tests.waiting import wait_until

@@ -9,13 +9,13 @@ import pytest
 
 from binlogsync import Change, Consumer, HandlerError, Retry
 from binlogsync.embedded import NATSServer
-from binlogsync.models import Model
+from binlogsync.models.model import Model
 from binlogsync.mysql import MySQLConfig, declared_by
 from tests.databases import FreshDatabase
 from tests.duck import query
+from tests.models.test_model_code import load
 from tests.nats_commands import delete_stream
 from tests.test_cli import Deployment
-from tests.test_model_code import load
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ RULES = (
 CLIENTS = {"nats": "NATS", "duckdb": "DuckDB", "redis": "Redis", "pymysql": "MySQL", "pymysqlreplication": "MySQL"}
 # Loops and tasks stay behind the plain calls of the files that speak NATS; users' coroutines in one more.
 ASYNC = ("asyncio",)
-AWAITS_FOR_USERS = ("binlogsync/awaiting.py",)
+AWAITS_FOR_USERS = ("binlogsync/consume/awaiting.py",)
 NO_POSTPONED_ANNOTATIONS = ("pipelines/", "resources/", "sensors/")
 
 
@@ -131,10 +131,10 @@ def test_pipelines_is_imported_by_nothing(file: str) -> None:
         ("binlogsync/change.py", "numpy", False),
         ("binlogsync/binlog/rows.py", "numba.njit", True),
         ("binlogsync/binlog/rows.py", "binlogsync.schema.Column", True),
-        ("binlogsync/binlog/rows.py", "binlogsync.tail", False),
+        ("binlogsync/binlog/rows.py", "binlogsync.tail.run", False),
         ("binlogsync/binlog/rows.py", "socket", False),
-        ("binlogsync/tail.py", "numpy", True),
-        ("binlogsync/tail.py", "dagster", False),
+        ("binlogsync/tail/run.py", "numpy", True),
+        ("binlogsync/tail/run.py", "dagster", False),
         ("resources/redis.py", "pipelines.tail", False),
         ("sensors/tail.py", "pipelines.tail", False),
         ("sensors/tail.py", "resources.redis", True),

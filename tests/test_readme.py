@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from binlogsync.mirror_schema import duck_type
+from binlogsync.mirror.schema import duck_type
 from binlogsync.schema import INTEGER_BITS, Column, arrow_type
 from tests.binlog.exact.samples import TYPE_SAMPLES
 

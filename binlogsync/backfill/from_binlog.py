@@ -26,7 +26,7 @@ from binlogsync.mysql import (
     reader_options,
 )
 from binlogsync.position import BinlogPosition
-from binlogsync.stream import StreamBatch
+from binlogsync.stream.reader import StreamBatch
 
 _WAIT_S = 0.5
 

@@ -14,8 +14,8 @@ from binlogsync.backfill.in_stream import StreamTable
 from binlogsync.backfill.ranges import Span, is_behind
 from binlogsync.backfill.reading import Part
 from binlogsync.errors import BinlogSyncError, SinkError
-from binlogsync.stream import StreamReader
-from binlogsync.subjects import durable_name
+from binlogsync.stream.reader import StreamReader
+from binlogsync.wire.subjects import durable_name
 
 log = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ import nats.errors
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from binlogsync import subjects
 from binlogsync.backfill.ranges import Span
-from binlogsync.envelope import GAP
 from binlogsync.errors import PositionError
 from binlogsync.position import Checkpoint
-from binlogsync.stream import StreamReader
+from binlogsync.stream.reader import StreamReader
+from binlogsync.wire import subjects
+from binlogsync.wire.envelope import GAP
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from binlogsync.change import ChangeBatch
 from binlogsync.errors import PositionError
 from binlogsync.position import Checkpoint
 from binlogsync.sinks.jetstream_messages import MAX_MESSAGES
-from binlogsync.stream import StreamBatch, StreamReader
+from binlogsync.stream.reader import StreamBatch, StreamReader
 
 Mask = Callable[[ChangeBatch], pa.BooleanArray]
 _WAIT_S = 0.25

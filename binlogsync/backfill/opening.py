@@ -16,14 +16,14 @@ from binlogsync.backfill.targets import BackfillTarget
 from binlogsync.backfill.to_duckdb import HandlerTarget, TableTarget
 from binlogsync.backfill.to_parquet import ParquetTarget
 from binlogsync.backfill.to_stream import SubjectTarget
+from binlogsync.consume.targets import Target
 from binlogsync.errors import ConfigError, SinkError, WireError
 from binlogsync.filters import TableFilter
 from binlogsync.mysql import MySQLConfig
-from binlogsync.nats_client import NatsOptions
 from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.stores import PositionStore
-from binlogsync.stream import StreamReader
-from binlogsync.targets import Target
+from binlogsync.stream.client import NatsOptions
+from binlogsync.stream.reader import StreamReader
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError, PositionError
 from binlogsync.flush import behind
 from binlogsync.position import BinlogPosition, Checkpoint
-from binlogsync.stream import StreamBatch
+from binlogsync.stream.reader import StreamBatch
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from binlogsync.backfill.ranges import Span
-from binlogsync.stream import StreamBatch
+from binlogsync.stream.reader import StreamBatch
 
 
 @dataclass(frozen=True, slots=True)

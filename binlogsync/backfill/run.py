@@ -19,7 +19,7 @@ from binlogsync.backfill.places import Holders
 from binlogsync.backfill.ranges import Plan, Span
 from binlogsync.backfill.reading import Reading
 from binlogsync.backfill.targets import BackfillTarget, Dropper, count_ops
-from binlogsync.stream import StreamBatch
+from binlogsync.stream.reader import StreamBatch
 
 _REPORT_S = 0.5
 

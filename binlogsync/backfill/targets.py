@@ -18,7 +18,7 @@ from binlogsync.backfill.ranges import Plan, is_behind, select
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import PositionError
 from binlogsync.position import Checkpoint
-from binlogsync.stream import StreamBatch
+from binlogsync.stream.reader import StreamBatch
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,13 +22,13 @@ import duckdb
 from binlogsync.backfill.ranges import Plan, place_behind
 from binlogsync.backfill.targets import Begun
 from binlogsync.change import ChangeBatch
+from binlogsync.consume.progress import DuckProgress, Progress, ProgressKey, ProgressStore, Tracker
+from binlogsync.consume.targets import Mirror, Target
 from binlogsync.duckfile import META_SCHEMA, DuckFile, first_row
 from binlogsync.errors import ConfigError
-from binlogsync.mirror_state import forget
+from binlogsync.mirror.state import forget
 from binlogsync.position import Checkpoint
-from binlogsync.progress import DuckProgress, Progress, ProgressKey, ProgressStore, Tracker
-from binlogsync.stream import StreamBatch
-from binlogsync.targets import Mirror, Target
+from binlogsync.stream.reader import StreamBatch
 
 _TABLE = f"{META_SCHEMA}.backfills"
 _CREATE = (

@@ -28,11 +28,11 @@ import pyarrow.parquet as pq
 from binlogsync.backfill.ranges import Plan, place_behind
 from binlogsync.backfill.targets import Begun
 from binlogsync.change import ChangeBatch
-from binlogsync.envelope_arrow import from_arrow, to_arrow
 from binlogsync.errors import ConfigError, PositionError, SinkError
-from binlogsync.joining import join_batches
 from binlogsync.position import Checkpoint
-from binlogsync.stream import StreamBatch
+from binlogsync.stream.reader import StreamBatch
+from binlogsync.wire.arrow import from_arrow, to_arrow
+from binlogsync.wire.joining import join_batches
 
 MANIFEST = "_manifest.json"
 _PART = "part-{:05d}.parquet"

@@ -21,17 +21,17 @@ import numpy as np
 import pyarrow as pa
 from nats.aio.client import Client
 
-from binlogsync import subjects
 from binlogsync.backfill.ranges import Plan, place_behind, place_of
 from binlogsync.backfill.targets import Begun
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError
 from binlogsync.flush import Flush, Run
-from binlogsync.nats_client import NatsConnection
 from binlogsync.position import Checkpoint
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.sinks.jetstream_stream import StreamShape, ensure_schemas
-from binlogsync.stream import StreamBatch
+from binlogsync.stream.client import NatsConnection
+from binlogsync.stream.reader import StreamBatch
+from binlogsync.wire import subjects
 
 _PLAN = "backfill"
 

@@ -12,7 +12,7 @@ from binlogsync.bookmarks import Bookmark, find_bookmark
 from binlogsync.commands.config import read_text
 from binlogsync.commands.output import say
 from binlogsync.errors import ConfigError
-from binlogsync.importing import describe, import_bookmark
+from binlogsync.foreign.importing import describe, import_bookmark
 from binlogsync.marking import add_bookmark
 from binlogsync.settings import Settings
 from binlogsync.stores import PositionStore

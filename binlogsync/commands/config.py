@@ -9,7 +9,7 @@ from pathlib import Path
 
 from binlogsync.commands.output import say
 from binlogsync.errors import ConfigError
-from binlogsync.foreign_config import read_config, to_dotenv
+from binlogsync.foreign.config import read_config, to_dotenv
 from binlogsync.settings import Settings
 
 

@@ -15,8 +15,8 @@ from binlogsync.commands.output import say, write_envelopes
 from binlogsync.errors import BinlogSyncError
 from binlogsync.settings import Settings
 from binlogsync.signals import stop_on_signals
-from binlogsync.stream import StreamReader
-from binlogsync.subjects import durable_name, parse_table
+from binlogsync.stream.reader import StreamReader
+from binlogsync.wire.subjects import durable_name, parse_table
 
 _PATIENCE_S = 10.0
 _FETCH = 1000

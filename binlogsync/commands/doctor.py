@@ -21,7 +21,6 @@ from binlogsync.duckfile import DuckFile
 from binlogsync.errors import BinlogSyncError, SinkError
 from binlogsync.mysql import Finding, MySQLConfig, inspect_server, preflight, validate
 from binlogsync.mysql.retention import Retention, clock_ahead_s
-from binlogsync.origin import first_start
 from binlogsync.position import Checkpoint
 from binlogsync.server_facts import ServerFacts
 from binlogsync.settings import Settings
@@ -29,6 +28,7 @@ from binlogsync.stores import Lease, PositionStore
 from binlogsync.stores.nats import NatsPositions
 from binlogsync.stores.redis import RedisPositions
 from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.tail.origin import first_start
 from binlogsync.worth import CLOCK_S, Need, assess, bookmark_needs, consumer_needs, rate_text, tail_need
 
 _LOCK_TIMEOUT_S = 5.0

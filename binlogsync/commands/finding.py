@@ -11,9 +11,9 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from binlogsync.backfill.opening import Asked
+from binlogsync.consume.targets import Target
 from binlogsync.errors import ConfigError
 from binlogsync.mysql import MySQLConfig
-from binlogsync.targets import Target
 
 
 class Consumption(Protocol):

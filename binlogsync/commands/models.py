@@ -11,12 +11,12 @@ from argparse import Namespace
 
 from binlogsync.commands.output import say
 from binlogsync.errors import BinlogSyncError, ConfigError, SourceError
-from binlogsync.model_code import model_source
+from binlogsync.models.source import model_source
 from binlogsync.mysql import declared_by
 from binlogsync.schema import TableSchema
 from binlogsync.settings import Settings
-from binlogsync.stream import StreamReader
-from binlogsync.subjects import parse_table
+from binlogsync.stream.reader import StreamReader
+from binlogsync.wire.subjects import parse_table
 
 _PATIENCE_S = 10.0
 

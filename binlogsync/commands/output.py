@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from binlogsync.change import ChangeBatch
-from binlogsync.envelope import EnvelopeContext, render
+from binlogsync.wire.envelope import EnvelopeContext, render
 
 
 def say(text: str) -> None:

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from binlogsync.consume.progress import DuckProgress, ProgressKey
+from binlogsync.consume.progress_nats import NatsProgress
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError
-from binlogsync.nats_client import NatsConnection
-from binlogsync.progress import DuckProgress, ProgressKey
-from binlogsync.progress_nats import NatsProgress
 from binlogsync.settings import Settings
+from binlogsync.stream.client import NatsConnection
 
 DAGSTER = "dagster"
 PATIENCE_S = 10.0

@@ -13,11 +13,11 @@ from binlogsync.backfill.opening import Asked, Ways, make_plan, make_target, ope
 from binlogsync.backfill.run import Backfilled, BackfillProgress, Work, run_backfill
 from binlogsync.commands.finding import find_consumer
 from binlogsync.commands.output import say
+from binlogsync.consume.targets import Target
 from binlogsync.filters import TableFilter
 from binlogsync.settings import Settings
 from binlogsync.signals import stop_on_signals
-from binlogsync.subjects import parse_table
-from binlogsync.targets import Target
+from binlogsync.wire.subjects import parse_table
 
 _PATIENCE_S = 10.0
 _BAR = 30

@@ -9,10 +9,10 @@ from contextlib import closing
 from binlogsync.backfill.opening import Asked, open_holders
 from binlogsync.commands.output import say
 from binlogsync.commands.progress import PATIENCE_S, open_progress
-from binlogsync.progress import ProgressKey
-from binlogsync.rewind import Move, rewind
+from binlogsync.consume.progress import ProgressKey
+from binlogsync.consume.rewind import Move, rewind
 from binlogsync.settings import Settings
-from binlogsync.subjects import parse_table
+from binlogsync.wire.subjects import parse_table
 
 
 def run(settings: Settings, arguments: Namespace) -> int:

@@ -8,12 +8,12 @@ from argparse import Namespace
 
 from binlogsync.commands.output import say
 from binlogsync.commands.progress import PATIENCE_S, open_progress
-from binlogsync.progress import ProgressKey
+from binlogsync.consume.progress import ProgressKey
+from binlogsync.consume.skips import Skip, skip_change
 from binlogsync.settings import Settings
 from binlogsync.sinks.audit_skips import record_skip
-from binlogsync.skips import Skip, skip_change
-from binlogsync.stream import StreamReader
-from binlogsync.subjects import parse_table
+from binlogsync.stream.reader import StreamReader
+from binlogsync.wire.subjects import parse_table
 
 
 def run(settings: Settings, arguments: Namespace) -> int:

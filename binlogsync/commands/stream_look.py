@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import nats.js.errors
 from nats.aio.client import Client
 
-from binlogsync import subjects
 from binlogsync.errors import SinkError
-from binlogsync.nats_client import NatsConnection
 from binlogsync.position import Checkpoint
 from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.sinks.jetstream_stream import StreamEnd, StreamShape, ensure_stream, stream_end
+from binlogsync.stream.client import NatsConnection
+from binlogsync.wire import subjects
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from binlogsync.signals import stop_on_signals
 from binlogsync.sinks import Sink
 from binlogsync.sinks.jetstream import JetStreamSink
 from binlogsync.stores.memory import MemoryPositions
-from binlogsync.tail import Tail, TailProgress
+from binlogsync.tail.run import Tail, TailProgress
 
 _PROGRESS_S = 5.0
 _STDOUT_FLUSH_S = 0.3

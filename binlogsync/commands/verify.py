@@ -7,9 +7,9 @@ from argparse import Namespace
 
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError
+from binlogsync.mirror.verify import Verifier, VerifyOptions
 from binlogsync.settings import Settings
-from binlogsync.stream import StreamReader
-from binlogsync.verify import Verifier, VerifyOptions
+from binlogsync.stream.reader import StreamReader
 
 _PATIENCE_S = 10.0
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from binlogsync.consume.skips import Skip
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import SinkError
-from binlogsync.skips import Skip
 
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS skips (client VARCHAR, source VARCHAR, database VARCHAR, table_name VARCHAR, "

@@ -17,11 +17,9 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 
-from binlogsync import subjects
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError, FencedError, SinkError
 from binlogsync.flush import Flush
-from binlogsync.nats_client import ConnectionLostError, NatsConnection, NatsOptions
 from binlogsync.position import Checkpoint
 from binlogsync.sinks.jetstream_messages import Format, Packing, Piece, pieces
 from binlogsync.sinks.jetstream_publish import Progress, Sending, Upcoming, publish_pieces
@@ -33,6 +31,8 @@ from binlogsync.sinks.jetstream_stream import (
     ensure_stream,
     mended_end,
 )
+from binlogsync.stream.client import ConnectionLostError, NatsConnection, NatsOptions
+from binlogsync.wire import subjects
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from binlogsync import subjects
 from binlogsync.change import ChangeBatch
-from binlogsync.envelope import (
+from binlogsync.flush import Flush
+from binlogsync.position import Checkpoint
+from binlogsync.render import Fragments
+from binlogsync.sinks.jetstream_frames import Batch, Head
+from binlogsync.wire import subjects
+from binlogsync.wire.envelope import (
     ARROW,
     CONTENT_TYPE,
     GAP,
@@ -34,11 +38,7 @@ from binlogsync.envelope import (
     encode_schema_change,
     render,
 )
-from binlogsync.flush import Flush
-from binlogsync.joining import join_batches
-from binlogsync.position import Checkpoint
-from binlogsync.render import Fragments
-from binlogsync.sinks.jetstream_frames import Batch, Head
+from binlogsync.wire.joining import join_batches
 
 Format = Literal["json", "arrow"]
 Numbers = npt.NDArray[np.int64]

@@ -22,10 +22,10 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import Header
 
-from binlogsync.envelope import CHECKPOINT, WRITE_ID
-from binlogsync.nats_adapter import send_framed
 from binlogsync.sinks.jetstream_frames import Batch, frame
 from binlogsync.sinks.jetstream_messages import Piece
+from binlogsync.stream.adapter import send_framed
+from binlogsync.wire.envelope import CHECKPOINT, WRITE_ID
 
 _ID, _SEQUENCE, _COMMIT = Header.BATCH_ID, Header.BATCH_SEQUENCE, Header.BATCH_COMMIT
 _FENCE = Header.EXPECTED_LAST_SEQUENCE

@@ -22,10 +22,10 @@ from nats.js.api import (
 from nats.js.kv import KeyValue
 from nats.js.object_store import ObjectStore
 
-from binlogsync import subjects
-from binlogsync.envelope import CHECKPOINT, WRITE_ID
 from binlogsync.errors import SinkError
 from binlogsync.position import Checkpoint
+from binlogsync.wire import subjects
+from binlogsync.wire.envelope import CHECKPOINT, WRITE_ID
 
 log = logging.getLogger(__name__)
 _DUPLICATE_WINDOW_S = 120.0

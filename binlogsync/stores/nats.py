@@ -15,12 +15,12 @@ from functools import partial
 from typing import TypeVar
 
 from binlogsync.bookmarks import Bookmark
+from binlogsync.consume.progress_nats import Bucket
 from binlogsync.errors import PositionError, SinkError, StoreError
-from binlogsync.nats_client import NatsConnection, NatsOptions
 from binlogsync.position import Checkpoint
-from binlogsync.progress_nats import Bucket
 from binlogsync.stores import Lease
 from binlogsync.stores.lease import Claim, Terms, check_held, next_claim
+from binlogsync.stream.client import NatsConnection, NatsOptions
 
 Result = TypeVar("Result")
 Kept = tuple[Claim | None, str | None]  # the lease, and the checkpoint's text

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     begun = time.monotonic()
     try:
         _say("compiling the decoder's kernels, if this is the first time ...")
-        for module in ("binlogsync.tail", "binlogsync.sinks.jetstream", "binlogsync.consume"):
+        for module in ("binlogsync.tail.run", "binlogsync.sinks.jetstream", "binlogsync.consume.engine"):
             import_module(module)
         _say("starting MySQL and NATS ...")
         with servers(options.dir) as (mysql, nats):

@@ -22,7 +22,7 @@ from typing import Any
 
 from binlogsync import embedded
 from binlogsync.embedded.database import DatabaseServer
-from binlogsync.envelope import EnvelopeContext, render
+from binlogsync.wire.envelope import EnvelopeContext, render
 from tests.binlog.dump import end_of_log, record
 from tests.databases import FreshDatabase, fresh_database
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from binlogsync.accumulate import Accumulator, FlushRules
 from binlogsync.binlog.reader import Stretch
 from binlogsync.change import RowChange
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
+from binlogsync.tail.accumulate import Accumulator, FlushRules
 from tests.binlog.dump import Recording, changes_of, raw_dump
 
 

@@ -19,11 +19,11 @@ from binlogsync.change import ChangeBatch
 from binlogsync.embedded import NATSServer
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.mysql import TLS, MySQLConfig
-from binlogsync.nats_client import NatsOptions
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.sinks.audit_rows import audit_rows
 from binlogsync.stores.sqlite import SQLitePositions
-from binlogsync.stream import StreamReader
+from binlogsync.stream.client import NatsOptions
+from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink

@@ -15,13 +15,13 @@ import nats.errors
 from pymysqlreplication import BinLogStreamReader
 from pymysqlreplication.row_event import DeleteRowsEvent, RowsEvent, UpdateRowsEvent, WriteRowsEvent
 
-from binlogsync import subjects
 from binlogsync.binlog.reader import BinlogReader, ReaderOptions
 from binlogsync.change import RowChange
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.mysql import BinlogDump, MySQLConfig, ReadAhead, inspect_server, resolve_start
-from binlogsync.nats_client import NatsOptions
-from binlogsync.stream import StreamReader
+from binlogsync.stream.client import NatsOptions
+from binlogsync.stream.reader import StreamReader
+from binlogsync.wire import subjects
 from tests.duck import mirror_rows, query
 
 Place = tuple[str, int, int, str, str, str]

@@ -16,7 +16,7 @@ from binlogsync.sinks import Sink
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stores.sqlite import SQLitePositions
-from binlogsync.tail import Tail, TailOptions
+from binlogsync.tail.run import Tail, TailOptions
 
 
 def main(text: str) -> None:

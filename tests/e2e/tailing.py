@@ -8,16 +8,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from binlogsync.consume import Consumed, ConsumeOptions, consume
+from binlogsync.consume.engine import Consumed, ConsumeOptions, consume
+from binlogsync.consume.targets import Mirror
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.mysql import MySQLConfig, inspect_server
-from binlogsync.nats_client import NatsOptions
 from binlogsync.sinks import Sink
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stores import PositionStore
-from binlogsync.stream import StreamReader
-from binlogsync.tail import Tail, TailOptions, TailProgress
-from binlogsync.targets import Mirror
+from binlogsync.stream.client import NatsOptions
+from binlogsync.stream.reader import StreamReader
+from binlogsync.tail.run import Tail, TailOptions, TailProgress
 from tests.waiting import wait_until
 
 QUICK = {"flush_interval_s": 0.2, "flush_rows": 200, "idle_checkpoint_s": 0.5, "start": "oldest"}

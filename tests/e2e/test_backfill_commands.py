@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 
 from binlogsync import Consumer, cli
-from binlogsync.nats_client import NatsConnection, NatsOptions
-from binlogsync.progress import ProgressKey
-from binlogsync.progress_nats import NatsProgress
+from binlogsync.consume.progress import ProgressKey
+from binlogsync.consume.progress_nats import NatsProgress
+from binlogsync.stream.client import NatsConnection, NatsOptions
 from tests.duck import query
 from tests.e2e.backfilling import Tailed
 from tests.e2e.tailing import mirror

@@ -15,9 +15,9 @@ from binlogsync.backfill.run import Backfilled, Work, run_backfill
 from binlogsync.backfill.targets import Collected
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import PositionError
-from binlogsync.nats_client import NatsOptions
 from binlogsync.stores.sqlite import SQLitePositions
-from binlogsync.stream import StreamReader
+from binlogsync.stream.client import NatsOptions
+from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase, fresh_database
 from tests.e2e.backfilling import Tailed, plain_config, rows_of
 from tests.e2e.tailing import TailThread, mirror, options_of, stream_sink

@@ -31,11 +31,11 @@ from binlogsync.backfill.to_duckdb import HandlerTarget, TableTarget
 from binlogsync.backfill.to_parquet import ParquetTarget, read_parquet
 from binlogsync.backfill.to_stream import SubjectTarget
 from binlogsync.change import Change, ChangeBatch
+from binlogsync.consume.handling import Handler, Retry
 from binlogsync.errors import ConfigError, HandlerError
-from binlogsync.handling import Handler, Retry
-from binlogsync.nats_client import NatsOptions
 from binlogsync.sinks.jetstream import JetStreamOptions
-from binlogsync.stream import StreamBatch, StreamReader
+from binlogsync.stream.client import NatsOptions
+from binlogsync.stream.reader import StreamBatch, StreamReader
 from tests.duck import mirror_rows, query
 from tests.e2e.backfilling import Tailed, assert_rows, rows_of
 from tests.e2e.tailing import mirror
@@ -141,7 +141,7 @@ def test_a_table_is_built_beside_the_mirror_and_the_consumer_stands_still(
 ) -> None:
     path = tmp_path / "warehouse.duckdb"
     mirror(tailed.nats.url, tailed.source, path, (tailed.database, table))
-    progress = "SELECT * FROM binlogsync.progress"
+    progress = "SELECT * FROM binlogsync.consume.progress"
     before = query(path, progress)
     for deaths in ((3, 1), ()):  # a finished one begins anew
         done = through_deaths(tailed, table, lambda: TableTarget(path, tailed.database, table), deaths)
@@ -181,7 +181,7 @@ def test_a_handler_writes_once_through_deaths_of_its_own(tailed: Tailed, tmp_pat
     expected = [row.row[0] for row in tailed.rows("customers")]
     assert len(expected) > 400
     assert [row[0] for row in query(path, "SELECT id FROM ids ORDER BY rowid")] == expected
-    assert query(path, "SELECT client FROM binlogsync.progress") == [], "the live consumer has none yet"
+    assert query(path, "SELECT client FROM binlogsync.consume.progress") == [], "the live consumer has none yet"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from binlogsync.embedded import NATSServer
 from binlogsync.sinks import Sink
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.memory import MemoryPositions
-from binlogsync.subjects import stream_name
+from binlogsync.wire.subjects import stream_name
 from tests.databases import FreshDatabase
 from tests.e2e.oracle import (
     Place,

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync.consume import ConsumeOptions
-from binlogsync.crew import Crew, CrewOptions, Work
+from binlogsync.consume.crew import Crew, CrewOptions, Work
+from binlogsync.consume.engine import ConsumeOptions
+from binlogsync.consume.targets import Mirror
 from binlogsync.duckfile import DuckFile
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError
-from binlogsync.mirror_group import MirrorGroup
-from binlogsync.nats_client import NatsOptions
+from binlogsync.mirror.group import MirrorGroup
 from binlogsync.stores.memory import MemoryPositions
-from binlogsync.stream import StreamReader
-from binlogsync.targets import Mirror
+from binlogsync.stream.client import NatsOptions
+from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase
 from tests.duck import mirror_rows, query
 from tests.e2e.oracle import table_rows
@@ -108,7 +108,7 @@ def test_no_part_of_a_transaction_is_seen(
     assert done[mysql.name, "savings"] >= 1
     for name in ("giro", "savings"):
         assert mirror_rows(path, mysql.name, name) == table_rows(mysql.server, mysql.name, name)
-    assert query(path, "SELECT count(*) FROM binlogsync.progress") == [(2,)]
+    assert query(path, "SELECT count(*) FROM binlogsync.consume.progress") == [(2,)]
 
 
 def test_a_group_is_in_one_file(tmp_path: Path, nats_server: NATSServer) -> None:

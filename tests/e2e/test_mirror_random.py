@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from binlogsync import mirror
-from binlogsync.consume import ConsumeOptions, consume
+from binlogsync.consume.engine import ConsumeOptions, consume
+from binlogsync.consume.targets import Mirror
 from binlogsync.duckfile import quote
 from binlogsync.embedded import NATSServer
-from binlogsync.mirror_state import MirrorOptions
+from binlogsync.mirror import apply as mirror
+from binlogsync.mirror.state import MirrorOptions
 from binlogsync.mysql import MySQLConfig, resolve_start
-from binlogsync.nats_client import NatsOptions
 from binlogsync.stores.memory import MemoryPositions
-from binlogsync.stream import StreamReader
-from binlogsync.targets import Mirror
+from binlogsync.stream.client import NatsOptions
+from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase
 from tests.duck import query
 from tests.e2e.statements import MIRRORED, Field, Statements

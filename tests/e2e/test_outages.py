@@ -18,15 +18,16 @@ from pathlib import Path
 import nats
 import pytest
 
-from binlogsync import embedded, subjects
+from binlogsync import embedded
 from binlogsync.embedded import NATSServer
 from binlogsync.embedded.process import bound_to_this_process
-from binlogsync.envelope import GAP
 from binlogsync.errors import PositionError, SinkError
 from binlogsync.sinks import Sink
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.memory import MemoryPositions
 from binlogsync.stores.redis import RedisOptions, RedisPositions
+from binlogsync.wire import subjects
+from binlogsync.wire.envelope import GAP
 from tests.databases import FreshDatabase, fresh_database
 from tests.duck import query
 from tests.e2e.oracle import assert_exact, assert_same, audit_places, place, stream_changes, stream_places

@@ -17,15 +17,15 @@ import pytest
 from binlogsync.backfill.from_stream import StreamRange
 from binlogsync.backfill.places import Holders
 from binlogsync.change import Change
-from binlogsync.consume import Consumed, ConsumeOptions, consume
+from binlogsync.consume.engine import Consumed, ConsumeOptions, consume
+from binlogsync.consume.handling import Handler
+from binlogsync.consume.progress import DuckProgress, ProgressKey, Tracker
+from binlogsync.consume.rewind import Move, Moved, rewind
+from binlogsync.consume.targets import Mirror, Target
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, PositionError
-from binlogsync.handling import Handler
-from binlogsync.progress import DuckProgress, ProgressKey, Tracker
-from binlogsync.rewind import Move, Moved, rewind
 from binlogsync.stores.memory import MemoryPositions
-from binlogsync.stream import StreamBatch
-from binlogsync.targets import Mirror, Target
+from binlogsync.stream.reader import StreamBatch
 from tests.duck import mirror_rows, query
 from tests.e2e.backfilling import Tailed
 

@@ -21,10 +21,10 @@ import pytest
 
 from binlogsync.embedded import NATSServer
 from binlogsync.embedded.process import bound_to_this_process
-from binlogsync.keeper import Decision, Evidence, TailRun, decide
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores import Lease
 from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.tail.keeper import Decision, Evidence, TailRun, decide
 from tests.databases import FreshDatabase
 from tests.duck import query
 from tests.e2e.oracle import (

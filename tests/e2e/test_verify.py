@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from binlogsync.cli import main
-from binlogsync.consume import ConsumeOptions, consume
+from binlogsync.consume.engine import ConsumeOptions, consume
+from binlogsync.consume.targets import Mirror
 from binlogsync.duckfile import DuckFile
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConsumeError
-from binlogsync.nats_client import NatsOptions
+from binlogsync.mirror.verify import Verification, Verifier, VerifyOptions
 from binlogsync.stores.memory import MemoryPositions
-from binlogsync.stream import StreamReader
-from binlogsync.targets import Mirror
-from binlogsync.verify import Verification, Verifier, VerifyOptions
+from binlogsync.stream.client import NatsOptions
+from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
 from tests.e2e.writers import TABLES, Writers

@@ -10,13 +10,13 @@ import pytest
 
 from binlogsync import embedded
 from binlogsync.bookmarks import Bookmark
+from binlogsync.consume.progress import NOTHING, ProgressKey
 from binlogsync.duckfile import DuckFile
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.errors import ConsumeError, PositionError
 from binlogsync.mysql import ServerInfo, inspect_server, resolve_start
 from binlogsync.mysql.retention import Retention, clock_ahead_s
 from binlogsync.position import BinlogPosition, Checkpoint
-from binlogsync.progress import NOTHING, ProgressKey
 from binlogsync.server_facts import ServerFacts
 from binlogsync.worth import Need, assess, bookmark_needs, consumer_needs, rate_text, tail_need
 from tests.mysql.sources import run, source_of

@@ -15,7 +15,7 @@ import pytest
 
 from binlogsync.errors import BinlogSyncError, DecodeError, FencedError, LeaseLostError, PositionError
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
-from binlogsync.tail import TailProgress
+from binlogsync.tail.run import TailProgress
 from pipelines.reports import TailReporter, binlog_metadata
 from pipelines.stopping import StopFlag, stop_on_signals
 from pipelines.tail import failure, run_shift, tail_job

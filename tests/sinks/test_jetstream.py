@@ -19,12 +19,13 @@ import pyarrow as pa
 import pytest
 from nats.js.api import StreamConfig
 
-from binlogsync import embedded, subjects
+from binlogsync import embedded
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError, FencedError, SinkError
 from binlogsync.schema import Column, TableSchema
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from binlogsync.stream import StreamReader
+from binlogsync.stream.reader import StreamReader
+from binlogsync.wire import subjects
 from tests.samples import SampleOptions, SampleSource, SampleTransaction, sample_schema
 from tests.sinks.contract import SinkContract, Stored, coordinates
 from tests.sinks.nats_proxy import NatsProxy

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from binlogsync.errors import LeaseLostError
-from binlogsync.nats_client import NatsOptions
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.stores import PositionStore
 from binlogsync.stores.nats import NatsPositions
 from binlogsync.stores.redis import RedisOptions, RedisPositions
 from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.stream.client import NatsOptions
 from tests.stores.contract import UUID, large_gtid_set
 
 CLAIMS, SAVES = 5, 3

@@ -8,8 +8,8 @@ import pytest
 
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import StoreError
-from binlogsync.nats_client import NatsOptions
 from binlogsync.stores.nats import NatsPositions
+from binlogsync.stream.client import NatsOptions
 from tests.stores.contract import Opener, PositionStoreContract
 
 

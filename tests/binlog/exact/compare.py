@@ -22,12 +22,12 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from binlogsync import mirror
 from binlogsync.change import ChangeBatch
 from binlogsync.duckfile import quote
-from binlogsync.envelope import EnvelopeContext, decode_arrow, encode_arrow, parse, render
+from binlogsync.mirror import apply as mirror
 from binlogsync.schema import TableSchema
 from binlogsync.snapshot import read_table
+from binlogsync.wire.envelope import EnvelopeContext, decode_arrow, encode_arrow, parse, render
 from tests.binlog.dump import config_of, end_of_log, record
 from tests.binlog.exact.kinds import KINDS, parse_json
 from tests.binlog.exact.sample import Sample

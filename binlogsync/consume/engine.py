@@ -1,0 +1,242 @@
+"""The consumer engine: fetch from the stream, hand to a target, ack. Knows nothing of Dagster.
+
+`consume` drains one table until nothing has come for a while. What was done is what the target has stored with its
+rows; an ack only spares the server a redelivery. On start the stream is asked for the message that progress speaks of:
+when it still carries the same change, delivery goes on behind it; when it does not, the stream was lost or filled anew,
+and delivery starts at its first message, dropping by coordinates what is done already. That is asked again while it
+runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from binlogsync.consume.progress import NOTHING, Progress, ProgressKey, Tracker
+from binlogsync.consume.seek import Seek, find_start, holds, skip_done
+from binlogsync.consume.starts import Start, check_start, first_sequence
+from binlogsync.errors import ConfigError, ConsumeError
+from binlogsync.stream.reader import StreamBatch, StreamReader
+from binlogsync.wire.subjects import durable_name
+
+if TYPE_CHECKING:
+    from binlogsync.consume.targets import Target
+
+log = logging.getLogger(__name__)
+
+_VERIFY_EVERY_S = 1.0
+_SHORT_S = 0.02
+_LOOK_UP_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumeOptions:
+    """How one table is consumed.
+
+    Attributes:
+        client_id: whose progress; every client gets every change, two live ones of the same name are an error.
+        max_changes: done in one transaction, about.
+        gather_s: how long changes are gathered for one transaction once the first has come.
+        idle_s: the run ends when nothing has come for that long.
+        max_s: the run ends after that long; None for no limit.
+        on_gap: what happens when the stream has dropped messages (its retention) that this consumer may not have had:
+            "warn" says so and goes on, "fail" raises.
+        durable: name of the durable in JetStream; None for the client's own.
+        start: where a client that is new to the table begins; one that is known goes on where it was.
+    """
+
+    client_id: str = "binlogsync"
+    max_changes: int = 50_000
+    gather_s: float = 0.5
+    idle_s: float = 2.0
+    max_s: float | None = None
+    on_gap: Literal["warn", "fail"] = "warn"
+    durable: str | None = None
+    start: Start = "all"
+
+    def __post_init__(self) -> None:
+        if self.max_changes < 1 or self.idle_s < 0 or not self.client_id:
+            raise ConfigError(f"max_changes is at least 1, idle_s at least 0, client_id not empty; got {self}")
+        check_start(self.start)
+
+
+@dataclass(frozen=True, slots=True)
+class Consumed:
+    """What one run did.
+
+    Attributes:
+        counts: changes by op.
+        first, last: progress at the first and last change (coordinates, stream sequence); None without changes.
+        progress: how far the consumer is now.
+        lag_s: seconds from the commit at the source to the commit here, of the last change; None without changes.
+        seconds: the run took.
+        batches: transactions.
+        skipped: changes dropped by coordinates because they were done already.
+        gap: (first, last) stream sequence that the stream had dropped before this consumer saw them; None without.
+        is_drained: False when it ended by max_s or stop.
+    """
+
+    counts: Mapping[str, int]
+    first: Progress | None
+    last: Progress | None
+    progress: Progress
+    lag_s: float | None
+    seconds: float
+    batches: int
+    skipped: int = 0
+    gap: tuple[int, int] | None = None
+    is_drained: bool = True
+
+    @property
+    def changes(self) -> int:
+        """Number of changes."""
+        return sum(self.counts.values())
+
+
+def consume(
+    reader: StreamReader,
+    table: tuple[str, str],
+    target: Target,
+    options: ConsumeOptions,
+    stop: threading.Event,
+    pulse: Callable[[bool], None] = lambda is_busy: None,
+) -> Consumed:
+    """Drain (database, table) into the target, until nothing came for idle_s, or max_s is over, or `stop` is set.
+
+    `pulse` is told True when changes are about to be handled, False when none wait.
+
+    Raises ConsumeError (its children for a model that does not fit and a handler that fails), SinkError when the stream
+    cannot be reached. What was done before an error is stored.
+    """
+    run = _Run(reader, table, target, options, stop, pulse)
+    try:
+        return run.drain()
+    finally:
+        target.store.release()
+
+
+@dataclass(slots=True)
+class _Run:
+    """One call of `consume`."""
+
+    reader: StreamReader
+    table: tuple[str, str]
+    target: Target
+    options: ConsumeOptions
+    stop: threading.Event
+    pulse: Callable[[bool], None]
+    batches: int = 0
+    skipped: int = 0
+    gap: tuple[int, int] | None = None
+    durable: str = field(init=False)
+    tracker: Tracker = field(init=False)
+    seek: Seek = field(init=False)
+    newest: int = 0
+    verified_at: float = 0.0
+
+    def drain(self) -> Consumed:
+        """See `consume`."""
+        started = last_change = time.monotonic()
+        key = ProgressKey(self.options.client_id, self.reader.source, *self.table)
+        self.durable = self.options.durable or durable_name(self.options.client_id, *self.table)
+        self.tracker = Tracker(key, self.target.store.load(key))
+        self._begin()
+        ends_at = started + self.options.max_s if self.options.max_s is not None else float("inf")
+        is_drained, seen = False, 0
+        while not is_drained and not self.stop.is_set() and time.monotonic() < ends_at:
+            look = self.reader.last_sequence() if not self.target.store.is_held else 0
+            work = self._gather(min(self.options.idle_s, ends_at - time.monotonic()))
+            self.pulse(bool(work))
+            seen = 0 if work else look
+            if work and self._is_same_stream(work):
+                self._do(work)
+                last_change = time.monotonic()
+            elif not work:
+                is_drained = time.monotonic() - last_change >= self.options.idle_s
+        if seen and self._is_all_done():
+            self.tracker.see(self.target.store, seen)
+        return Consumed(
+            counts=dict(self.tracker.counts),
+            first=self.tracker.first,
+            last=self.tracker.progress if self.tracker.first else None,
+            progress=self.tracker.progress,
+            lag_s=self.tracker.lag_s,
+            seconds=time.monotonic() - started,
+            batches=self.batches,
+            skipped=self.skipped,
+            gap=self.gap,
+            is_drained=is_drained,
+        )
+
+    def _is_all_done(self) -> bool:
+        """True when the server has nothing left for the durable: neither to deliver nor to be acked."""
+        left = self.reader.pending(self.durable)
+        return left is not None and not left.num_pending and not left.num_ack_pending
+
+    def _begin(self) -> None:
+        """Find where delivery begins, and make the durable begin there."""
+        if self.tracker.progress == NOTHING and self.options.start != "all":
+            first = first_sequence(self.reader, self.table, self.options.start)
+            self.tracker.begin(self.target.store, first)
+        self.seek = find_start(self.reader, self.tracker.key, self.tracker.progress)
+        if self.seek.gap is not None:
+            self.gap = self.seek.gap
+            message = (
+                f"{self.tracker.key}: the stream has dropped sequences {self.gap[0]} to {self.gap[1]} (its "
+                "retention), and this consumer has not seen that they held nothing of its table; if changes are "
+                "missing, fill it anew"
+            )
+            if self.options.on_gap == "fail":
+                raise ConsumeError(message + ", or go on with on_gap='warn'")
+            log.error("%s", message)
+        self.newest = self.seek.sequence - 1
+        self.verified_at = time.monotonic()
+        self.reader.ensure_durable(self.durable, *self.table, self.seek.sequence)
+
+    def _gather(self, timeout_s: float) -> list[StreamBatch]:
+        """Changes for one transaction; none when none came within the timeout."""
+        work: list[StreamBatch] = []
+        gather_until = time.monotonic() + self.options.gather_s
+        wait_s = _SHORT_S if self.target.store.is_held else min(max(timeout_s, _SHORT_S), _LOOK_UP_S)
+        count = 0
+        while not self.stop.is_set():
+            fetched = self.reader.fetch(self.durable, self.options.max_changes - count, wait_s)
+            work.extend(fetched)
+            count += sum(len(item) for item in fetched)
+            if not fetched or count >= self.options.max_changes or time.monotonic() > gather_until:
+                break
+            wait_s = _SHORT_S
+        if not work:
+            self.target.store.release()
+        return work
+
+    def _is_same_stream(self, work: Sequence[StreamBatch]) -> bool:
+        """False when the stream was filled anew under us: then what was fetched is void, and delivery begins again."""
+        goes_on = int(work[0].sequences[0].as_py()) > self.newest
+        progress = self.tracker.progress
+        if goes_on and progress.epoch and time.monotonic() - self.verified_at > _VERIFY_EVERY_S:
+            self.verified_at = time.monotonic()
+            goes_on = holds(self.reader, self.tracker.key, progress) or self.reader.first_sequence() > progress.sequence
+        if not goes_on:
+            log.warning(
+                "%s: the stream went back or was filled anew while it was read; seeking again", self.tracker.key
+            )
+            self._begin()
+        return goes_on
+
+    def _do(self, work: Sequence[StreamBatch]) -> None:
+        """Hand over what is not done yet, and ack."""
+        todo = list(work)
+        if self.seek.drops_done:
+            todo, self.seek, dropped = skip_done(todo, self.seek, self.tracker)
+            self.skipped += dropped
+        if todo:
+            self.target.take(todo, self.tracker, self.stop)
+            self.batches += 1
+        if not self.stop.is_set():
+            self.newest = work[-1].last_sequence
+            self.reader.ack(work[-1])

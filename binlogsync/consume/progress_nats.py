@@ -1,0 +1,192 @@
+"""Progress kept in NATS itself, in a key-value bucket beside the stream: for consumers that need nothing else.
+
+It is written behind what a handler did, never before: a kill in between repeats a change or a few, and loses none. A
+move is conditional on the revision that was last seen, so two consumers of one name cannot both move it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any, TypeVar
+
+import nats.js.errors
+from nats.aio.client import Client
+from nats.js.api import KeyValueConfig
+from nats.js.kv import KeyValue
+
+from binlogsync.change import ChangeBatch
+from binlogsync.consume.progress import NOTHING, Progress, ProgressKey, Tracker
+from binlogsync.consume.skips import Skip
+from binlogsync.errors import ConsumeError, SinkError
+from binlogsync.stream.client import NatsConnection
+from binlogsync.wire.subjects import durable_name, stream_name
+
+Result = TypeVar("Result")
+_SKIPS = "/skips"
+_MOVES = "/moves"
+
+
+class Bucket:
+    """A key-value bucket over one connection that several threads share; made when it is missing.
+
+    Args:
+        connection: open, and closed by whoever opened it.
+        name: of the bucket.
+        ttl_s: how long a value lives that is not renewed; None for ever.
+        stream: which has as many replicas as the bucket shall have; None for one.
+    """
+
+    def __init__(
+        self, connection: NatsConnection, name: str, ttl_s: float | None = None, stream: str | None = None
+    ) -> None:
+        self.name = name
+        self._stream = stream
+        self._connection = connection
+        self._ttl_s = ttl_s
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> tuple[bytes, int] | None:
+        """(value, revision); None when there is none."""
+        return self._run(lambda bucket: _get(bucket, key))
+
+    def put(self, key: str, value: bytes, revision: int) -> int | None:
+        """Write the value if that is the revision still (0: if there is none), and give the new revision; None when it
+        is not.
+
+        A value of ours whose acknowledgement was lost counts as written.
+        """
+
+        async def put(bucket: KeyValue) -> int | None:
+            try:
+                if revision:
+                    return int(await bucket.update(key, value, last=revision))
+                return int(await bucket.create(key, value))
+            except nats.js.errors.KeyWrongLastSequenceError:
+                there = await _get(bucket, key)
+                return there[1] if there is not None and there[0] == value else None
+
+        return self._run(put)
+
+    def values(self, pattern: str) -> list[bytes]:
+        """Of all keys that fit: `*` stands for a part between dots."""
+
+        async def values(bucket: KeyValue) -> list[bytes]:
+            found: list[bytes] = []
+            watcher: Any = await bucket.watch(pattern, ignore_deletes=True)
+            try:
+                while (entry := await watcher.updates(self._connection.options.request_timeout_s)) is not None:
+                    found.append(entry.value or b"")
+            finally:
+                await watcher.stop()
+            return found
+
+        return self._run(values)
+
+    def delete(self, key: str) -> None:
+        """Remove it."""
+
+        async def delete(bucket: KeyValue) -> None:
+            await bucket.delete(key)
+
+        self._run(delete)
+
+    def _run(self, work: Callable[[KeyValue], Awaitable[Result]]) -> Result:
+        async def on_bucket(client: Client) -> Result:
+            js = client.jetstream()
+            try:
+                bucket = await js.key_value(self.name)
+            except nats.js.errors.NotFoundError:
+                config = KeyValueConfig(bucket=self.name, ttl=self._ttl_s)
+                if self._stream is not None:
+                    config.replicas = (await js.stream_info(self._stream)).config.num_replicas or 1
+                bucket = await js.create_key_value(config)
+            return await work(bucket)
+
+        try:
+            with self._lock:
+                return self._connection.retry(on_bucket)
+        except nats.js.errors.APIError as error:
+            raise SinkError(
+                f"NATS at {self._connection.options.place} refuses to serve the key-value bucket {self.name}: "
+                f"{error.description} (code {error.err_code}); allow this account to make and use it"
+            ) from error
+
+
+async def _get(bucket: KeyValue, key: str) -> tuple[bytes, int] | None:
+    try:
+        entry = await bucket.get(key)
+    except nats.js.errors.KeyNotFoundError:
+        return None
+    return entry.value or b"", int(entry.revision or 0)
+
+
+class NatsProgress:
+    """A ProgressStore in the bucket CDC_<SOURCE>_progress."""
+
+    is_held = False
+
+    def __init__(self, connection: NatsConnection, source: str) -> None:
+        self._bucket = Bucket(connection, f"{stream_name(source)}_progress", stream=stream_name(source))
+        self._revisions: dict[str, int] = {}
+
+    def release(self) -> None:
+        """Nothing is held."""
+
+    def load(self, key: ProgressKey) -> Progress:
+        """See ProgressStore."""
+        name = _name(key)
+        found = self._bucket.get(name)
+        self._revisions[name] = 0 if found is None else found[1]
+        return NOTHING if found is None else Progress(**json.loads(found[0]))
+
+    def move(self, key: ProgressKey, before: Progress, after: Progress) -> Progress:
+        """See ProgressStore."""
+        name = _name(key)
+        moved = replace(after, epoch=before.epoch + 1)
+        revision = self._bucket.put(name, json.dumps(asdict(moved)).encode(), self._revisions.get(name, 0))
+        if revision is None:
+            raise ConsumeError(
+                f"{key}: another consumer of the same name is at work: progress in {self._bucket.name} is not "
+                f"{before} any more; stop one of the two, or give it a client id of its own"
+            )
+        self._revisions[name] = revision
+        return moved
+
+    def record_move(self, key: ProgressKey, line: str) -> None:
+        """Keep a line on a move that a person has made, behind those before it. Raises ConsumeError."""
+        name = _name(key) + _MOVES
+        before, revision = self._bucket.get(name) or (b"", 0)
+        if self._bucket.put(name, before + line.encode() + b"\n", revision) is None:
+            raise ConsumeError(f"{key}: it was moved ({line}), and somebody else moves it right now; look where it is")
+
+    def moves(self, key: ProgressKey) -> Sequence[str]:
+        """What record_move kept, oldest first."""
+        found = self._bucket.get(_name(key) + _MOVES)
+        return [] if found is None else found[0].decode().splitlines()
+
+    def skips(self, key: ProgressKey) -> Sequence[Skip]:
+        """See RecordsSkips."""
+        found = self._bucket.get(_name(key) + _SKIPS)
+        return [] if found is None else [Skip.from_json(line) for line in found[0].splitlines()]
+
+    def skip(self, key: ProgressKey, tracker: Tracker, done: tuple[ChangeBatch, int], skip: Skip) -> Progress:
+        """See RecordsSkips. The record comes first, and is taken back when progress was moved by another."""
+        name = _name(key) + _SKIPS
+        found = self._bucket.get(name)
+        before, revision = (b"", 0) if found is None else found
+        put = self._bucket.put(name, before + skip.to_json().encode() + b"\n", revision)
+        if put is None:
+            raise ConsumeError(f"{key}: somebody else skips a change of it right now; look, and try again")
+        try:
+            return self.move(key, tracker.progress, tracker.after([done]))
+        except ConsumeError:
+            self._bucket.put(name, before, put)
+            raise
+
+
+def _name(key: ProgressKey) -> str:
+    """A key may not hold %, and no name of a durable holds a slash."""
+    return durable_name(key.client, key.database, key.table).replace("%", "/")

@@ -1,0 +1,193 @@
+"""Setting a consumer back, so that exactly the changes from a place on come again; or forward, over changes that it
+then never gets.
+
+Its progress is moved to the last change before the place, as if that were the one done last, so everything that seeks
+by progress is right afterwards too. The move is conditional like any other: a consumer that is at work finds its next
+transaction refused, with nothing of it stored, and the one that comes after it begins at the new place. Who moved what,
+where to and why is kept beside the progress (in DuckDB as `binlogsync.rewinds`, in the transaction of the move), and in
+the audit log where there is one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import duckdb
+
+from binlogsync.backfill.from_stream import StreamRange
+from binlogsync.backfill.places import Holders
+from binlogsync.consume.progress import NOTHING, DuckProgress, Progress, ProgressKey, ProgressStore, progress_at
+from binlogsync.duckfile import META_SCHEMA, DuckFile
+from binlogsync.errors import ConfigError, ConsumeError, PositionError, SinkError
+from binlogsync.mirror.state import ensure_meta, forget, load_state
+from binlogsync.position import Checkpoint
+
+_COLUMNS = (
+    "(moved_at TIMESTAMPTZ, client VARCHAR, source VARCHAR, database VARCHAR, table_name VARCHAR, direction VARCHAR, "
+    "place VARCHAR, reason VARCHAR, who VARCHAR, messages BIGINT, before VARCHAR, after VARCHAR, rebuilt BOOLEAN)"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """What a person wants.
+
+    Attributes:
+        key: whose progress.
+        to: an end of a range, as it is written (backfill/ends.py).
+        reason: why; needed to go forward.
+        who: for the record: a user, or the id of a run.
+        is_mirror: whether the consumer keeps a mirror; None looks whether the file has one of the table.
+        rebuild: of a mirror: drop its table, to be made anew from the place on. Rows that no change has touched since
+            the place are gone then.
+    """
+
+    key: ProgressKey
+    to: str
+    reason: str = ""
+    who: str = ""
+    is_mirror: bool | None = None
+    rebuild: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What was done.
+
+    Attributes:
+        direction: "back", "forward", or "nowhere" when it stood there already.
+        messages: of the stream that come again, or that never come.
+        before, after: its progress.
+    """
+
+    direction: Literal["back", "forward", "nowhere"]
+    messages: int
+    before: Progress
+    after: Progress
+
+    def __str__(self) -> str:
+        if self.direction == "nowhere":
+            return f"it stands there already, behind {self.before}"
+        meaning = "come again" if self.direction == "back" else "are left out for good"
+        return f"set {self.direction} to behind {self.after}; {self.messages:,} message(s) of the stream {meaning}"
+
+
+@runtime_checkable
+class RecordsMoves(Protocol):
+    """A ProgressStore that keeps a line on each move that a person has made."""
+
+    def record_move(self, key: ProgressKey, line: str) -> None:
+        """Keep it."""
+
+
+def rewind(holders: Holders, store: ProgressStore, move: Move, audit: Path | None = None) -> Moved:
+    """Move a consumer's progress, and record it; `audit` is the audit log's file, if there is one.
+
+    Raises ConfigError for a move that lacks its reason, PositionError for a place that the stream does not hold,
+    ConsumeError where a mirror would come out wrong, or the consumer moved at the same moment.
+    """
+    stream = holders.stream
+    if stream is None:
+        raise PositionError(f"{move.key}: there is no stream to consume from; start the tail of {move.key.source}")
+    place = holders.place(move.to)
+    _check_held(holders, stream, move, place)
+    kept = store.load(move.key)
+    wanted = replace(_progress_before(stream, place), changes=kept.changes, epoch=kept.epoch)
+    first, last = sorted((kept.sequence, wanted.sequence))
+    direction = _direction(kept, wanted)
+    if direction == "forward" and not move.reason.strip():
+        raise ConfigError(f"{move.key}: to go forward to {move.to} leaves changes out for good; say why, as `reason`")
+    messages = stream.messages(first + 1, last) if direction != "nowhere" else 0
+    moved = Moved(direction, messages, kept, wanted)
+    if direction == "nowhere" and not move.rebuild:
+        return moved
+    moved = replace(moved, after=_store(store, stream, move, moved))
+    if audit is not None:
+        with DuckFile(audit, error=SinkError).transaction() as connection:
+            _record(connection, "rewinds", move, moved)
+    return moved
+
+
+def _check_held(holders: Holders, stream: StreamRange, move: Move, place: Checkpoint) -> None:
+    if not stream.holds_from(place):
+        raise PositionError(
+            f"{move.key}: the stream may have dropped what lies behind {move.to} ({place}), so a consumer cannot "
+            f"get it again; {holders.data_exists()}; use a backfill, which reads the binlogs too"
+        )
+    if not stream.reaches(place):
+        raise PositionError(f"{move.key}: the stream has not come to {move.to} ({place}) yet; wait for the tail")
+
+
+def _progress_before(stream: StreamRange, place: Checkpoint) -> Progress:
+    """Progress of a consumer that has done everything before the place and nothing behind it."""
+    found = stream.last_before(place)
+    if found is not None:
+        item, row = found
+        sequence = int(item.sequences[row].as_py())
+        return progress_at(item.batch, row, sequence, sequence)
+    first = stream.bounds()[0]
+    begin = stream.oldest()
+    if begin is None:
+        return replace(NOTHING, sequence=first - 1, seen=first - 1)
+    here, _ = begin
+    # Nothing of the table is left before its first message: as if all in front of that transaction were done.
+    return replace(
+        NOTHING,
+        server_uuid=here.server_uuid,
+        file=here.position.file,
+        pos=here.position.pos,
+        sequence=first - 1,
+        seen=first - 1,
+    )
+
+
+def _direction(kept: Progress, wanted: Progress) -> Literal["back", "forward", "nowhere"]:
+    if (kept.sequence, kept.coordinates) == (wanted.sequence, wanted.coordinates):
+        return "nowhere"
+    if kept.server_uuid == wanted.server_uuid:
+        return "back" if wanted.coordinates < kept.coordinates else "forward"
+    return "back" if wanted.sequence < kept.sequence else "forward"
+
+
+def _store(store: ProgressStore, stream: StreamRange, move: Move, moved: Moved) -> Progress:
+    """Move it; in a DuckDB file with its record, and with the mirror that is to be made anew."""
+    if not isinstance(store, DuckProgress):
+        after = store.move(move.key, moved.before, moved.after)
+        if isinstance(store, RecordsMoves):
+            store.record_move(move.key, f"{datetime.now(UTC).isoformat()} {move.who}: {moved}; {move.reason}")
+        return after
+    with store.file.transaction() as connection:
+        _check_mirror(connection, stream, move, moved)
+        after = move.key.move(connection, moved.before, moved.after)
+        _record(connection, f"{META_SCHEMA}.rewinds", move, moved)
+    return after
+
+
+def _check_mirror(connection: duckdb.DuckDBPyConnection, stream: StreamRange, move: Move, moved: Moved) -> None:
+    """A mirror can go back through older images to newer ones where it has a key and its columns were the same."""
+    ensure_meta(connection)
+    key = move.key
+    schema = load_state(connection, key.database, key.table).schema
+    if move.is_mirror is False or schema is None:
+        return
+    if move.rebuild:
+        forget(connection, key.database, key.table)
+        return
+    advice = (
+        "rewind it with rebuild, which drops the table first; that is right when the place lies before all its rows"
+    )
+    if moved.direction == "back" and not schema.primary_key:
+        raise ConsumeError(f"{key}: the mirror has no key, so rows that come again would be there twice; {advice}")
+    if moved.direction == "back" and stream.fingerprint(moved.after.sequence + 1) != schema.fingerprint:
+        raise ConsumeError(f"{key}: the table's columns have changed since {move.to}; {advice}")
+
+
+def _record(connection: duckdb.DuckDBPyConnection, table: str, move: Move, moved: Moved) -> None:
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {table} {_COLUMNS}")
+    key = move.key
+    values = [key.client, key.source, key.database, key.table, moved.direction, move.to, move.reason, move.who]
+    places = [moved.messages, str(moved.before), str(moved.after), move.rebuild]
+    connection.execute(f"INSERT INTO {table} VALUES (now(), {', '.join('?' * 12)})", [*values, *places])

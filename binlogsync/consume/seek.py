@@ -1,0 +1,159 @@
+"""Where a consumer goes on in a stream, when sequences may have been given out anew.
+
+A sequence alone proves nothing: a stream that is lost and filled again counts from where it likes. So the message that
+progress speaks of is read, and believed only when it holds the very change. Otherwise everything is delivered from the
+first message on, and dropped up to the change that was done last, by its coordinates on one server and by GTID across
+servers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from binlogsync.change import ChangeBatch
+from binlogsync.consume.progress import Progress, ProgressKey, Tracker, progress_at
+from binlogsync.errors import ConsumeError
+from binlogsync.position import BinlogPosition
+from binlogsync.stream.reader import StreamBatch, StreamReader
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Seek:
+    """Where delivery begins.
+
+    Attributes:
+        sequence: stream sequence of the first message wanted.
+        drops_done: whether what comes first may be done already.
+        found: whether the change done last has come by.
+        gap: (first, last) sequence that the stream has dropped unseen; None without.
+    """
+
+    sequence: int
+    drops_done: bool = False
+    found: bool = False
+    gap: tuple[int, int] | None = None
+
+
+def find_start(reader: StreamReader, key: ProgressKey, progress: Progress) -> Seek:
+    """Where to go on; a stream that was filled anew, or has dropped what was not seen, is logged."""
+    first = reader.first_sequence()
+    if progress.has_done_nothing:
+        return _begin(reader, progress, first)
+    index = _find(reader, key, progress)
+    if index is not None:
+        is_last = index[0] + 1 == index[1]
+        return Seek(progress.sequence + 1) if is_last else Seek(progress.sequence, drops_done=True)
+    if progress.sequence < first and reader.last_sequence() >= progress.seen:
+        gap = None if first <= progress.seen + 1 else (progress.seen + 1, first - 1)
+        return Seek(first, drops_done=gap is not None, gap=gap)
+    log.warning(
+        "%s: stream sequence %d does not hold the change done last (%s): the stream was lost and filled anew; reading "
+        "it from its first message %d, and dropping by coordinates what is done",
+        key, progress.sequence, progress, first,
+    )  # fmt: skip
+    return Seek(first, drops_done=True)
+
+
+def _begin(reader: StreamReader, progress: Progress, first: int) -> Seek:
+    """Where a consumer begins that has done nothing; behind `seen`, unless the stream was filled anew since."""
+    if not progress.seen:
+        return Seek(first)
+    if reader.last_sequence() < progress.seen:
+        log.warning("the stream ends before sequence %d: it was filled anew; beginning with it", progress.seen)
+        return Seek(first)
+    gap = (progress.seen + 1, first - 1) if first > progress.seen + 1 else None
+    return Seek(max(progress.seen + 1, first), gap=gap)
+
+
+def holds(reader: StreamReader, key: ProgressKey, progress: Progress) -> bool:
+    """True while the message of progress holds the change done last."""
+    return _find(reader, key, progress) is not None
+
+
+def _find(reader: StreamReader, key: ProgressKey, progress: Progress) -> tuple[int, int] | None:
+    """(index of the change in the message of that sequence, changes of the message); None when it is not there."""
+    batch = reader.change_at(progress.sequence)
+    if batch is None or (batch.schema.database, batch.schema.table) != (key.database, key.table):
+        return None
+    for index in range(len(batch) - 1, -1, -1):
+        there = progress_at(batch, index, 0, 0)
+        if (there.server_uuid, there.coordinates) == (progress.server_uuid, progress.coordinates):
+            return index, len(batch)
+        if there.server_uuid == progress.server_uuid and there.coordinates < progress.coordinates:
+            return None
+    return None
+
+
+def skip_done(work: Sequence[StreamBatch], seek: Seek, tracker: Tracker) -> tuple[list[StreamBatch], Seek, int]:
+    """(what is not done yet, the seek from here on, changes dropped)."""
+    dropped = 0
+    for number, item in enumerate(work):
+        done, found = _done(item.batch, tracker.progress, seek.found)
+        seek = replace(seek, found=seek.found or found)
+        dropped += done
+        if done < len(item):
+            log.info("%s: %d changes dropped that were done; going on", tracker.key, dropped)
+            rest = StreamBatch(item.batch.slice(done, len(item)), item.sequences.slice(done), item.reply)
+            return [rest, *work[number + 1 :]], replace(seek, drops_done=False), dropped
+    return [], seek, dropped
+
+
+def _done(batch: ChangeBatch, progress: Progress, found: bool) -> tuple[int, bool]:
+    """(changes at the head of the batch that are done, whether the one done last is among them)."""
+    if batch.server_uuid == progress.server_uuid:
+        done = int(np.count_nonzero(_not_after(batch, progress.coordinates)))
+        return done, done > 0 and progress_at(batch, done - 1, 0, 0).coordinates == progress.coordinates
+    if found:
+        return 0, True
+    return _done_by_gtid(batch, progress)
+
+
+def _not_after(batch: ChangeBatch, coordinates: tuple[int, int, int]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Where (file number, pos, row) is not above the coordinates."""
+    files = batch.data.column("file")
+    numbers = np.array([BinlogPosition(name, 0).file_number for name in files.dictionary.to_pylist()], np.int64)
+    file = numbers[files.indices.to_numpy(zero_copy_only=False)]
+    pos, row = (batch.data.column(name).to_numpy(zero_copy_only=False) for name in ("pos", "row"))
+    number, offset, place = coordinates
+    mask: np.ndarray[tuple[int], np.dtype[np.bool_]] = (file < number) | (
+        (file == number) & ((pos < offset) | ((pos == offset) & (row <= place)))
+    )
+    return mask
+
+
+def _done_by_gtid(batch: ChangeBatch, progress: Progress) -> tuple[int, bool]:
+    """The same for changes of another server.
+
+    Where the change done last is in the batch it decides: what a replica logs comes in the order of its source,
+    whatever server wrote it first. Else numbers of GTIDs decide, which count up where they are of one origin.
+    """
+    places = list(zip(batch.data.column("gtid").to_pylist(), batch.data.column("order").to_pylist(), strict=True))
+    if progress.gtid is not None and (progress.gtid, progress.order) in places:
+        return places.index((progress.gtid, progress.order)) + 1, True
+    done = 0
+    for gtid, order in places:
+        here, last = _gtid(gtid), _gtid(progress.gtid)
+        if here is None or last is None or here[0] != last[0]:
+            raise ConsumeError(
+                f"{batch.schema.name}: progress {progress} belongs to server {progress.server_uuid}, the stream was "
+                f"filled anew from server {batch.server_uuid}, and no GTID tells which changes are done; fill this "
+                "table anew under another client id"
+            )
+        if (here[1], order) > (last[1], progress.order):
+            break
+        done += 1
+    return done, False
+
+
+def _gtid(text: str | None) -> tuple[str, int] | None:
+    """(origin, number) of "uuid:7", "uuid:tag:7" or MariaDB's "0-1-7"; None without a GTID."""
+    if text is None:
+        return None
+    origin, _, number = text.rpartition(":" if ":" in text else "-")
+    return origin, int(number)

@@ -1,0 +1,190 @@
+"""Skipping one change, by a person, with a reason: the only way past a change that a handler cannot handle.
+
+`skip_change` moves a consumer's progress over the very change it stands before, and records who skipped what and why in
+the same transaction. It does nothing where the consumer does not stand before that change. Called again for a change
+that was skipped it says so, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol, runtime_checkable
+
+import duckdb
+
+from binlogsync.change import ChangeBatch
+from binlogsync.consume.engine import ConsumeOptions, consume
+from binlogsync.consume.progress import DuckProgress, Progress, ProgressKey, ProgressStore, Tracker
+from binlogsync.duckfile import META_SCHEMA
+from binlogsync.errors import BinlogSyncError, ConfigError, ConsumeError
+from binlogsync.stream.reader import StreamBatch, StreamReader
+from binlogsync.wire.envelope import EnvelopeContext, render
+from binlogsync.wire.subjects import durable_name
+
+_TABLE = f"{META_SCHEMA}.skips"
+_IDLE_S = 2.0
+_MAX_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A change that was skipped.
+
+    Attributes:
+        client, source, database, table: whose change.
+        change_id, op, position: which one.
+        change: its envelope, as it is in the stream.
+        reason, by: why, and who said so.
+        at: when, UTC.
+    """
+
+    client: str
+    source: str
+    database: str
+    table: str
+    change_id: str
+    op: str
+    position: str
+    change: str
+    reason: str
+    by: str
+    at: datetime
+
+    def to_json(self) -> str:
+        """One line; from_json reads it back."""
+        return json.dumps({**asdict(self), "at": self.at.isoformat()}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Skip:
+        """Read what to_json wrote."""
+        record: dict[str, Any] = json.loads(text)
+        return cls(**{**record, "at": datetime.fromisoformat(record["at"])})
+
+
+@runtime_checkable
+class RecordsSkips(Protocol):
+    """A ProgressStore that keeps skips with progress, other than DuckDB."""
+
+    def skips(self, key: ProgressKey) -> Sequence[Skip]:
+        """Those of a consumer, in order."""
+
+    def skip(self, key: ProgressKey, tracker: Tracker, done: tuple[ChangeBatch, int], skip: Skip) -> Progress:
+        """Keep the skip, and move progress over its change; returns progress as kept."""
+
+
+def skips_of(store: ProgressStore, key: ProgressKey) -> Sequence[Skip]:
+    """The changes of a consumer that were skipped, in order."""
+    if isinstance(store, DuckProgress):
+        with store.file.transaction() as connection:
+            return _load(connection, key)
+    return store.skips(key) if isinstance(store, RecordsSkips) else ()
+
+
+def skip_change(
+    reader: StreamReader, key: ProgressKey, store: ProgressStore, change_id: str, reason: str, by: str
+) -> Skip:
+    """Move the consumer over the change that it stands before, and record it; what was recorded.
+
+    Raises ConfigError without a reason, ConsumeError when it does not stand before that change, naming the one it does
+    stand before, or when it moved meanwhile.
+    """
+    if not reason.strip():
+        raise ConfigError("a change is skipped for a reason; say which")
+    for skip in skips_of(store, key):
+        if skip.change_id == change_id:
+            return skip
+    stop = threading.Event()
+    target = _Skipping(store, change_id, (reason.strip(), by), stop)
+    durable = durable_name(f"skip-{secrets.token_hex(4)}", key.database, key.table)
+    options = ConsumeOptions(
+        client_id=key.client, durable=durable, max_changes=1, gather_s=0, idle_s=_IDLE_S, max_s=_MAX_S
+    )
+    try:
+        consume(reader, (key.database, key.table), target, options, stop)
+    finally:
+        with suppress(BinlogSyncError):
+            reader.delete_durable(durable)
+    if target.skipped is None:
+        raise ConsumeError(f"{key}: nothing waits in the stream, so there is nothing to skip; was {change_id} handled?")
+    return target.skipped
+
+
+class _Skipping:
+    """A Target that skips the first change it is given, if it is the one."""
+
+    def __init__(self, store: ProgressStore, change_id: str, why: tuple[str, str], stop: threading.Event) -> None:
+        self.store = store
+        self.skipped: Skip | None = None
+        self._change_id = change_id
+        self._why = why
+        self._stop = stop
+
+    def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
+        """Skip it, and stop."""
+        for item in batches:
+            if item.batch.ddl is not None:
+                tracker.advance(self.store, [(item.batch, item.last_sequence)])
+                continue
+            part = item.batch.slice(0, 1)
+            skip = self._describe(tracker.key, part)
+            moved = _store(self.store, tracker, (part, int(item.sequences[0].as_py())), skip)
+            tracker.confirm(moved, [part])
+            self.skipped = skip
+            self._stop.set()
+            return
+
+    def _describe(self, key: ProgressKey, part: ChangeBatch) -> Skip:
+        [change] = part.changes()
+        if change.id != self._change_id:
+            raise ConsumeError(
+                f"{key} does not stand before change {self._change_id} but before {change.id} (op {change.op}, "
+                f"{change.source.position} row {change.source.row}); nothing was skipped"
+            )
+        context = EnvelopeContext(key.source, time.time_ns() // 1000)
+        text = render(part, context).texts()[0].decode()
+        position = f"{change.source.position} row {change.source.row}"
+        place = (key.client, key.source, key.database, key.table, change.id, change.op, position)
+        return Skip(*place, text, *self._why, datetime.now(UTC))
+
+
+def _store(store: ProgressStore, tracker: Tracker, done: tuple[ChangeBatch, int], skip: Skip) -> Progress:
+    if isinstance(store, DuckProgress):
+        with store.file.transaction() as connection:
+            _save(connection, skip)
+            return tracker.move(connection, [done])
+    if not isinstance(store, RecordsSkips):
+        raise ConfigError(f"{tracker.key}: its progress is kept where no skip can be recorded")
+    return store.skip(tracker.key, tracker, done, skip)
+
+
+def _save(connection: duckdb.DuckDBPyConnection, skip: Skip) -> None:
+    _make(connection)
+    values = list(asdict(skip).values())
+    connection.execute(f"INSERT INTO {_TABLE} VALUES ({', '.join('?' * len(values))})", values)
+
+
+def _load(connection: duckdb.DuckDBPyConnection, key: ProgressKey) -> list[Skip]:
+    _make(connection)
+    rows = connection.execute(
+        f"SELECT client, source, database, table_name, change_id, op, position, change, reason, skipped_by, "
+        f"epoch_us(skipped_at) FROM {_TABLE} WHERE client = ? AND source = ? AND database = ? AND table_name = ? "
+        "ORDER BY skipped_at",
+        [key.client, key.source, key.database, key.table],
+    ).fetchall()
+    return [Skip(*[*row[:-1], datetime.fromtimestamp(row[-1] / 1e6, UTC)]) for row in rows]
+
+
+def _make(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}")
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {_TABLE} (client VARCHAR, source VARCHAR, database VARCHAR, table_name VARCHAR, "
+        "change_id VARCHAR, op VARCHAR, position VARCHAR, change JSON, reason VARCHAR, skipped_by VARCHAR, "
+        "skipped_at TIMESTAMPTZ)"
+    )

@@ -1,0 +1,198 @@
+"""An ALTER TABLE applied to a schema: the schema behind it, and what becomes of each column's values.
+
+As the server does it (mysql_prepare_alter_table in sql/sql_table.cc): every clause speaks of the table as it was; first
+the old columns, without the dropped and with the changed ones in their place, then those that are added or moved, in
+the order of the clauses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from binlogsync.duckfile import quote
+from binlogsync.mirror.clauses import (
+    AddColumn,
+    ChangeColumn,
+    Clause,
+    ConvertCharset,
+    DropColumn,
+    RenameColumn,
+    SetKey,
+)
+from binlogsync.mirror.convert import Conversion, convert, filled
+from binlogsync.mirror.definitions import Definition, Place
+from binlogsync.schema import TEXT_TYPES, Column, TableSchema
+
+_WIDE = {"ucs2", "utf16", "utf16le", "utf32"}
+
+
+@dataclass(frozen=True, slots=True)
+class Altered:
+    """A column behind the statement.
+
+    Attributes:
+        column: its shape.
+        old: name of the column that its values come from; None for an added one.
+        values: what they become; None where only the server knows.
+    """
+
+    column: Column
+    old: str | None
+    values: Conversion | None
+
+    @property
+    def is_as_it_was(self) -> bool:
+        """True when nothing becomes of its name and values."""
+        return self.values is not None and self.values.value == quote(self.column.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Evolution:
+    """A schema behind a statement, and where the values of its columns come from, in the same order."""
+
+    schema: TableSchema
+    columns: tuple[Altered, ...]
+
+    @property
+    def unknown(self) -> list[str]:
+        """Names of the columns whose values only the server knows."""
+        return [one.column.name for one in self.columns if one.values is None]
+
+    @property
+    def guard(self) -> str:
+        """SQL that is true for rows in which a conversion is not proven; "" when there can be none."""
+        guards = [one.values.guard for one in self.columns if one.values is not None and one.values.guard]
+        return " OR ".join(f"({guard})" for guard in guards)
+
+
+class _MissingError(Exception):
+    """A clause names a column that is not there: the schema is not what the statement was written for."""
+
+
+def evolve(old: TableSchema, clauses: Sequence[Clause]) -> Evolution | None:
+    """The schema behind the clauses; None when they do not fit the old one."""
+    try:
+        return _evolve(old, clauses)
+    except _MissingError:
+        return None
+
+
+def _evolve(old: TableSchema, clauses: Sequence[Clause]) -> Evolution:
+    known = {column.name.lower(): column for column in old.columns}
+    dropped, changed, renamed = _sorted(clauses, known)
+    charset = next((clause.charset for clause in clauses if isinstance(clause, ConvertCharset)), None)
+    columns: list[Altered] = []
+    for column in old.columns:
+        key = column.name.lower()
+        if key in dropped:
+            continue
+        if key in changed:
+            columns.append(_changed(column, changed[key].definition))
+        else:
+            columns.append(_kept(column, renamed.get(key, column.name), charset))
+    for clause in clauses:
+        if isinstance(clause, AddColumn) and not (
+            clause.unless_there and clause.definition.column.name.lower() in known
+        ):
+            _place(columns, _added(clause.definition), clause.place)
+        elif isinstance(clause, ChangeColumn) and clause.place != Place() and clause.old.lower() in changed:
+            name = clause.definition.column.name.lower()
+            moved = next(one for one in columns if one.column.name.lower() == name)
+            columns.remove(moved)
+            _place(columns, moved, clause.place)
+    key_columns = _key(old, clauses, columns)
+    made = tuple(_in_key(one) if one.column.name in key_columns else one for one in columns)
+    return Evolution(replace(old, columns=tuple(one.column for one in made), primary_key=key_columns), made)
+
+
+def _sorted(
+    clauses: Sequence[Clause], known: dict[str, Column]
+) -> tuple[set[str], dict[str, ChangeColumn], dict[str, str]]:
+    """(dropped, changed by old name, new names by old name); raises _MissingError."""
+    dropped: set[str] = set()
+    changed: dict[str, ChangeColumn] = {}
+    renamed: dict[str, str] = {}
+    for clause in clauses:
+        if isinstance(clause, DropColumn):
+            if clause.name.lower() in known:
+                dropped.add(clause.name.lower())
+            elif not clause.if_there:
+                raise _MissingError
+        elif isinstance(clause, ChangeColumn):
+            if clause.old.lower() in known:
+                changed[clause.old.lower()] = clause
+            elif not clause.if_there:
+                raise _MissingError
+        elif isinstance(clause, RenameColumn):
+            if clause.old.lower() not in known:
+                raise _MissingError
+            renamed[clause.old.lower()] = clause.new
+    return dropped, changed, renamed
+
+
+def _kept(column: Column, name: str, charset: str | None) -> Altered:
+    """A column that no clause speaks of, but perhaps of its name, or of the character set of all."""
+    kept = replace(column, name=name)
+    if charset is not None and column.labels:
+        # Servers keep the bytes of the labels as they are, so that other labels come out of them.
+        is_plain = all(map(str.isascii, column.labels)) and not {charset, column.charset} & _WIDE
+        return Altered(
+            replace(kept, charset=charset), column.name, Conversion(quote(column.name)) if is_plain else None
+        )
+    if charset is None or column.type not in TEXT_TYPES:
+        return Altered(kept, column.name, Conversion(quote(column.name)))
+    kept = replace(kept, charset=charset, type=_grown(kept.type))
+    return Altered(kept, column.name, convert(column, kept))
+
+
+def _in_key(one: Altered) -> Altered:
+    """The primary key makes its columns NOT NULL, and what that makes of a NULL depends on the SQL mode."""
+    column, values = replace(one.column, nullable=False), one.values
+    if one.column.nullable and one.old is not None and values is not None:
+        guards = [guard for guard in (values.guard, f"{quote(one.old)} IS NULL") if guard]
+        values = replace(values, guard=" OR ".join(f"({guard})" for guard in guards))
+    return replace(one, column=column, values=values)
+
+
+def _changed(old: Column, definition: Definition) -> Altered:
+    values = None if definition.is_generated else convert(old, definition.column, counts_up=definition.counts_up)
+    return Altered(definition.column, old.name, values)
+
+
+def _added(definition: Definition) -> Altered:
+    value = filled(definition)
+    return Altered(definition.column, None, None if value is None else Conversion(value))
+
+
+def _grown(kind: str) -> str:
+    """A text may get a larger type with another character set; which one does not matter to a mirror."""
+    return {"tinytext": "longtext", "text": "longtext", "mediumtext": "longtext", "varchar": "varchar"}.get(kind, kind)
+
+
+def _place(columns: list[Altered], column: Altered, place: Place) -> None:
+    """Insert it; raises _MissingError."""
+    if place.is_first:
+        columns.insert(0, column)
+    elif place.after is None:
+        columns.append(column)
+    else:
+        names = [one.column.name.lower() for one in columns]
+        if place.after.lower() not in names:
+            raise _MissingError
+        columns.insert(names.index(place.after.lower()) + 1, column)
+
+
+def _key(old: TableSchema, clauses: Sequence[Clause], columns: Sequence[Altered]) -> tuple[str, ...]:
+    """The primary key behind the clauses: renamed columns under their new names, dropped ones gone."""
+    by_old = {one.old.lower(): one.column.name for one in columns if one.old is not None}
+    key = tuple(by_old[name.lower()] for name in old.primary_key if name.lower() in by_old)
+    for clause in clauses:
+        if isinstance(clause, SetKey):
+            by_name = {one.column.name.lower(): one.column.name for one in columns}
+            if any(name.lower() not in by_name for name in clause.columns):
+                raise _MissingError
+            key = tuple(by_name[name.lower()] for name in clause.columns)
+        elif isinstance(clause, ChangeColumn) and clause.definition.is_key:
+            key = (clause.definition.column.name,)
+    return key

@@ -1,0 +1,193 @@
+"""What ALTER TABLE makes of a value, as DuckDB's SQL: only where it is provably what the server makes of it.
+
+A `Conversion` has a guard: a condition on the old value under which it is not proven (out of range, a fraction that is
+rounded by the SQL mode, a character that the new character set may lack). `None` instead of a conversion: never proven.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from binlogsync.duckfile import quote
+from binlogsync.mirror.definitions import Default, Definition
+from binlogsync.mirror.schema import duck_type
+from binlogsync.schema import BINARY_TYPES, INTEGER_BITS, TEXT_TYPES, Column
+
+_UNICODE = frozenset({"utf8mb4", "utf16", "utf16le", "utf32"})
+_BYTES = {"tinytext": 255, "text": 65535, "mediumtext": 2**24 - 1, "longtext": 2**32 - 1}
+_BYTES |= {name.replace("text", "blob"): size for name, size in _BYTES.items()}
+_DATE = re.compile(r"[1-9]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])\Z")
+_DATETIME = re.compile(r"[1-9]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d\Z")
+_INTEGER = re.compile(r"-?\d{1,18}\Z")
+_DECIMAL = re.compile(r"-?\d{1,18}(\.\d{1,18})?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """`value` is what becomes of a column's value; where `guard` is true, it is not proven. Both are SQL."""
+
+    value: str
+    guard: str | None = None
+
+
+def literal(text: str) -> str:
+    """A string of DuckDB's SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def convert(old: Column, new: Column, *, counts_up: bool = False) -> Conversion | None:
+    """A value of the column as MODIFY or CHANGE leaves it."""
+    name = quote(old.name)
+    found = _convert(name, old, new)
+    if found is None:
+        return None
+    guards = [found.guard] if found.guard else []
+    if not new.nullable and old.nullable:
+        guards.append(f"{name} IS NULL")
+    if counts_up:
+        guards.append(f"{name} IS NULL OR {name} = 0")
+    return Conversion(found.value, " OR ".join(f"({guard})" for guard in guards) or None)
+
+
+def _convert(name: str, old: Column, new: Column) -> Conversion | None:
+    if old.type in INTEGER_BITS:
+        return _of_integer(name, old, new)
+    if old.type in TEXT_TYPES or old.type == "enum":
+        return _of_text(name, old, new)
+    if old.type == new.type == "decimal":
+        return _of_decimal(name, old, new)
+    if old.type in BINARY_TYPES and new.type in BINARY_TYPES:
+        return _of_bytes(name, old, new)
+    if old.type == new.type == "set":
+        return Conversion(name) if new.labels[: len(old.labels)] == old.labels else None
+    if old.type == new.type and old.type in ("time", "datetime", "timestamp"):
+        is_finer = (new.fsp or 0) >= (old.fsp or 0)
+        step = 10 ** (6 - (new.fsp or 0))
+        return Conversion(name, None if is_finer else f"epoch_us({name}) % {step} <> 0")
+    if old.type == new.type == "bit":
+        return Conversion(name) if old.length == new.length else None
+    if old.type == "date" and new.type == "datetime":
+        return Conversion(f"CAST({name} AS TIMESTAMP)")
+    if old.type == "float" and new.type == "double":
+        return Conversion(f"CAST({name} AS DOUBLE)")
+    if old.type == new.type and old.type in ("float", "double") and not new.unsigned:
+        return Conversion(name)
+    return Conversion(name) if old.type == new.type and old.type in ("date", "year", "json") else None
+
+
+def integer_range(column: Column) -> tuple[int, int]:
+    """The least and the greatest value of an integer column."""
+    bits = 24 if column.type == "mediumint" else INTEGER_BITS[column.type]
+    return (0, 2**bits - 1) if column.unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+def _of_integer(name: str, old: Column, new: Column) -> Conversion | None:
+    if new.type in INTEGER_BITS:
+        low, high = integer_range(new)
+        return Conversion(
+            f"CAST({name} AS {duck_type(new)})", f"{name}::HUGEINT < {low} OR {name}::HUGEINT > {high}::HUGEINT"
+        )
+    if new.type == "decimal" and (new.precision or 0) <= 38:
+        limit = 10 ** ((new.precision or 0) - (new.scale or 0))
+        guard = f"abs({name}::HUGEINT) >= {limit}::HUGEINT" + (f" OR {name} < 0" if new.unsigned else "")
+        return Conversion(f"CAST({name} AS {duck_type(new)})", guard)
+    if old.unsigned and new.type in TEXT_TYPES:
+        return None  # ZEROFILL, which nothing here tells of, would show in the text
+    if new.type in ("varchar", "char"):
+        return Conversion(f"CAST({name} AS VARCHAR)", f"length(CAST({name} AS VARCHAR)) > {new.length}")
+    if new.type in ("text", "mediumtext", "longtext"):
+        return Conversion(f"CAST({name} AS VARCHAR)")
+    if new.type == "double" and not new.unsigned:
+        return Conversion(f"CAST({name} AS DOUBLE)", f"abs({name}::HUGEINT) > {2**53}")
+    return None
+
+
+def _of_text(name: str, old: Column, new: Column) -> Conversion | None:
+    if new.type == "enum":
+        labels = ", ".join(literal(label) for label in new.labels)
+        return Conversion(name, f"{name} NOT IN ({labels})")
+    if new.type not in TEXT_TYPES:
+        return None
+    guards = [] if new.charset in _UNICODE or new.charset == old.charset else [_not_ascii(name)]
+    if new.type in ("varchar", "char"):
+        guards.append(f"length({name}) > {new.length}")
+    else:
+        guards.append(f"strlen({name}) * 4 > {_BYTES[new.type]}")
+    if new.type == "char":
+        guards.append(f"{name} LIKE '% '")
+    return Conversion(name, " OR ".join(guards))
+
+
+def _not_ascii(name: str) -> str:
+    return f"strlen({name}) <> length({name})"
+
+
+def _of_decimal(name: str, old: Column, new: Column) -> Conversion | None:
+    precision, scale = new.precision or 10, new.scale or 0
+    if precision > 38 or (old.precision or 10) > 38:
+        return Conversion(name) if (precision, scale) == (old.precision, old.scale) else None
+    guards = [f"{name} < 0"] if new.unsigned else []
+    if precision - scale < (old.precision or 10) - (old.scale or 0) or scale < (old.scale or 0):
+        guards.append(f"abs({name}) >= {10 ** (precision - scale)}::HUGEINT - 1")
+    return Conversion(f"CAST({name} AS {duck_type(new)})", " OR ".join(guards) or None)
+
+
+def _of_bytes(name: str, old: Column, new: Column) -> Conversion | None:
+    if new.type == "binary" and (old.type, old.length) != ("binary", new.length):
+        return None
+    limit = new.length if new.length is not None else _BYTES[new.type]
+    return Conversion(name, f"octet_length({name}) > {limit}")
+
+
+def filled(definition: Definition) -> str | None:
+    """What rows that are there get in a column that is added, as SQL; None where only the server knows."""
+    column, default = definition.column, definition.default
+    wanted = duck_type(column)
+    if definition.counts_up or definition.is_generated or default.kind == "other":
+        return None
+    is_null = default.kind == "null" or (default.kind == "implicit" and column.nullable)
+    if is_null:
+        # A TIMESTAMP that does not say NULL is NOT NULL under explicit_defaults_for_timestamp=OFF.
+        return None if column.type == "timestamp" and not definition.says_null else f"CAST(NULL AS {wanted})"
+    value = _implicit(column) if default.kind == "implicit" else _constant(column, default)
+    return None if value is None else f"CAST({value} AS {wanted})"
+
+
+def _implicit(column: Column) -> str | None:
+    """Of a NOT NULL column without a default; a date's would be a zero date."""
+    if column.type in INTEGER_BITS or column.type in ("decimal", "float", "double", "year", "bit"):
+        return "0"
+    if column.type in TEXT_TYPES:
+        return "''"
+    if column.type == "enum":
+        return literal(column.labels[0])
+    return {"set": "[]", "blob": "''::BLOB", "varbinary": "''::BLOB"}.get(column.type)
+
+
+def _constant(column: Column, default: Default) -> str | None:
+    """A default that is written out, where what it means does not depend on anything else."""
+    text = default.text
+    if column.type in INTEGER_BITS:
+        low, high = integer_range(column)
+        return text if _INTEGER.match(text) and low <= int(text) <= high else None
+    if column.type == "decimal":
+        whole, _, fraction = text.lstrip("-").partition(".")
+        digits = (column.precision or 10) - (column.scale or 0)
+        fits = len(whole.lstrip("0")) <= digits and len(fraction) <= (column.scale or 0) and column.precision != 0
+        is_signed = text.startswith("-") and column.unsigned
+        return literal(text) if _DECIMAL.match(text) and fits and not is_signed else None
+    if column.type == "double":
+        return literal(text) if _DECIMAL.match(text) and not column.unsigned else None
+    if default.kind != "string":
+        return None
+    if column.type in ("varchar", "char"):
+        is_plain = text.isascii() and len(text) <= (column.length or 0) and not text.endswith(" ")
+        return literal(text) if is_plain else None
+    if column.type == "enum":
+        return literal(text) if text in column.labels else None
+    if column.type == "date":
+        return literal(text) if _DATE.match(text) and text[8:] <= "28" else None
+    if column.type == "datetime":
+        return literal(text) if _DATETIME.match(text) and text[8:10] <= "28" else None
+    return None

@@ -1,0 +1,142 @@
+"""What a schema change does to a mirror: applied where it is provable from the statement, else a reason to read anew.
+
+A row image brings the schema of its moment, so columns are checked twice: as the statement says, and as the first row
+behind it says. Where the two differ, or a statement is not understood, or what it makes of the rows that are there is
+only known to the server (a computed default, a lossy conversion, a table renamed into this one's name), the mirror must
+be read from the server again; a wrong table is never left standing.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import replace
+
+import duckdb
+
+from binlogsync.change import ChangeBatch, SchemaChange
+from binlogsync.duckfile import first_row
+from binlogsync.mirror.alter import Evolution, evolve
+from binlogsync.mirror.clauses import parse_alter, parse_create
+from binlogsync.mirror.schema import has_same_shape
+from binlogsync.mirror.state import MirrorState, create_table, drop_table, is_empty, leave_table, reshape, store_state
+from binlogsync.schema import TableSchema
+
+log = logging.getLogger(__name__)
+_IF_NOT_EXISTS = re.compile(r"\s*CREATE\s+TABLE\s+IF\s+NOT\s+EXISTS\b", re.IGNORECASE)
+
+
+class MustReadError(Exception):
+    """The mirror has to be read from the server; `is_must` is False where it can also begin empty."""
+
+    def __init__(self, reason: str, *, is_must: bool = True) -> None:
+        self.reason = reason
+        self.is_must = is_must
+        super().__init__(reason)
+
+
+def apply_statement(
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, batch: ChangeBatch, *, can_read: bool
+) -> MirrorState:
+    """The mirror behind the statement; raises MustReadError, with nothing done."""
+    ddl = batch.ddl
+    assert ddl is not None
+    is_mariadb = batch.server_uuid.startswith("mariadb:")
+    if ddl.kind == "create":
+        return _create(connection, state, ddl, (is_mariadb, can_read))
+    if ddl.kind == "drop":
+        return leave_table(connection, state, ddl.ts_us)
+    if ddl.kind == "rename":
+        return _rename(connection, state, ddl)
+    if ddl.kind == "alter" and state.schema is not None:
+        return _alter(connection, state, ddl, is_mariadb)
+    return state
+
+
+def adopt(
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, *, can_read: bool
+) -> MirrorState:
+    """Ready for rows of this schema, which is the truth; raises MustReadError where the mirror's rows do not fit it."""
+    if state.schema is None:
+        if can_read:
+            raise MustReadError("nothing is known of the rows that it had before", is_must=False)
+        return create_table(connection, state, schema)
+    if has_same_shape(state.schema, schema):
+        return store_state(connection, replace(state, schema=schema))
+    if is_empty(connection, state):
+        return create_table(connection, drop_table(connection, state), schema)
+    raise MustReadError(
+        f"its columns are not what the schema changes in the stream made of them: "
+        f"{_columns(state.schema)} became {_columns(schema)}"
+    )
+
+
+def _columns(schema: TableSchema) -> str:
+    return ", ".join(f"{column.name} {column.declaration}" for column in schema.columns)
+
+
+def _create(
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, ddl: SchemaChange, given: tuple[bool, bool]
+) -> MirrorState:
+    is_mariadb, can_read = given
+    if _IF_NOT_EXISTS.match(ddl.sql):
+        if state.schema is not None:
+            return state  # logged, though it did nothing
+        if not state.is_known and can_read:
+            raise MustReadError("it may have been there before CREATE TABLE IF NOT EXISTS", is_must=False)
+    created = parse_create(ddl.sql, mariadb=is_mariadb)
+    if created is None and can_read:
+        raise MustReadError("it was created in a way that does not say which columns it has", is_must=False)
+    state = leave_table(connection, state, ddl.ts_us)
+    if created is None:
+        return state  # the first row will say
+    return create_table(
+        connection, state, TableSchema(state.database, state.table, created.columns, created.primary_key)
+    )
+
+
+def _rename(connection: duckdb.DuckDBPyConnection, state: MirrorState, ddl: SchemaChange) -> MirrorState:
+    """Which table has this name now: still the same, none, or another one."""
+    content = {name: name for name in ddl.tables}
+    for old, new in zip(ddl.tables[::2], ddl.tables[1::2], strict=True):
+        if old != new:
+            content[new], content[old] = content[old], ("", "")
+    here = content[state.database, state.table]
+    if here == ("", ""):
+        return leave_table(connection, state, ddl.ts_us)
+    if here == (state.database, state.table) and len(ddl.tables) > 2:
+        return state
+    raise MustReadError(f"{'.'.join(here)} was renamed into its name: {ddl.sql[:200]}")
+
+
+def _alter(
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, ddl: SchemaChange, is_mariadb: bool
+) -> MirrorState:
+    assert state.schema is not None
+    clauses = parse_alter(ddl.sql, mariadb=is_mariadb) if ddl.sql else None
+    if clauses == []:
+        return state
+    evolution = None if clauses is None else evolve(state.schema, clauses)
+    if evolution is None:
+        raise MustReadError(f"what a statement made of it is not known here: {ddl.sql[:200]}")
+    if is_empty(connection, state):
+        return create_table(connection, drop_table(connection, state), evolution.schema)
+    unproven = _unproven(connection, state, evolution)
+    if unproven:
+        raise MustReadError(f"only the server knows what a statement made of {unproven}: {ddl.sql[:200]}")
+    if has_same_shape(state.schema, evolution.schema) and all(one.is_as_it_was for one in evolution.columns):
+        return store_state(connection, replace(state, schema=evolution.schema))
+    values = [one.values.value for one in evolution.columns if one.values is not None]
+    log.info("%s: applied %s", state.name, ddl.sql[:200])
+    return reshape(connection, state, evolution.schema, values)
+
+
+def _unproven(connection: duckdb.DuckDBPyConnection, state: MirrorState, evolution: Evolution) -> str:
+    """What of the rows that are there cannot be told; "" when all can."""
+    if evolution.unknown:
+        return f"column {', '.join(evolution.unknown)}"
+    if not evolution.guard:
+        return ""
+    connection.execute("SET TimeZone = 'UTC'")
+    row = first_row(connection, f"SELECT 1 FROM {state.target} WHERE {evolution.guard} LIMIT 1")
+    return "" if row is None else "values that it converts"

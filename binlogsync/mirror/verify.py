@@ -1,0 +1,184 @@
+"""Is a mirror equal to its table? Both at one and the same place in the binlog, row by row, while both are written to.
+
+The table is read from the server in a consistent snapshot (snapshot.py), whose place the mirror is asked about
+(mirror/copies.py). Rows are compared by key and hash, in chunks of neighbouring keys; a table without a key as a
+multiset of rows. Nothing is stopped, and nothing is changed but for the request in the mirror's file.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+from binlogsync.consume.progress import NOTHING, Progress, ProgressKey
+from binlogsync.duckfile import DuckFile
+from binlogsync.errors import ConsumeError
+from binlogsync.flush import changes_after
+from binlogsync.mirror.copies import Answer, CopyRequest, answer, ask_copy, ensure_requests, forget, take_answer
+from binlogsync.mirror.schema import has_same_shape
+from binlogsync.mirror.state import ensure_meta, load_state
+from binlogsync.mirror.verify_rows import Comparison, RowStore
+from binlogsync.mysql.config import MySQLConfig
+from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.snapshot import TableSnapshot, read_table
+from binlogsync.stream.reader import StreamReader
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 0.3
+_TRIES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was found.
+
+    Attributes:
+        at: the place in the binlog at which both were looked at.
+        is_equal: True when columns and rows are the same.
+        columns: what differs between the columns; "" when nothing does.
+        rows: how the rows compare; None when the columns differ, or one of the two is not there.
+        seconds: it took.
+    """
+
+    at: Checkpoint
+    is_equal: bool
+    columns: str = ""
+    rows: Comparison | None = None
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        if self.is_equal and self.rows is None:
+            return f"equal at {self.at}: no such table on either side"
+        if self.rows is None:
+            return f"differs at {self.at}: {self.columns}"
+        return f"{'equal' if self.is_equal else 'differs'} at {self.at}: {self.rows}"
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """How to verify.
+
+    Attributes:
+        client_id: of the mirror's consumer.
+        timeout_s: how long the mirror may take to reach the place.
+        chunk_rows: rows in a chunk.
+        examples: keys shown of what differs in a chunk.
+    """
+
+    client_id: str = "binlogsync"
+    timeout_s: float = 120.0
+    chunk_rows: int = 10_000
+    examples: int = 5
+
+
+@dataclass(slots=True)
+class Verifier:
+    """Compares mirrors in one file with their tables on one source."""
+
+    reader: StreamReader
+    config: MySQLConfig
+    file: DuckFile
+    options: VerifyOptions = field(default_factory=VerifyOptions)
+
+    def verify(self, database: str, table: str) -> Verification:
+        """Compare one table. Raises ConsumeError when the mirror does not reach the place in time, SourceError."""
+        started = time.monotonic()
+        for _ in range(_TRIES):
+            with read_table(self.config, database, table) as snapshot:
+                request = CopyRequest(uuid4().hex, snapshot.at)
+                if not self._ask(database, table, request):
+                    continue  # the mirror has passed that place already
+                try:
+                    with TemporaryDirectory(prefix="binlogsync-verify-") as folder:
+                        store = RowStore(Path(folder), self.options.chunk_rows, self.options.examples)
+                        store.fill(snapshot)
+                        found = self._wait((database, table), request)
+                        return _compared(snapshot, found, store, time.monotonic() - started)
+                except LookupError:
+                    continue
+                finally:
+                    self._forget(request)
+        raise ConsumeError(
+            f"{database}.{table}: the mirror was ahead of each of {_TRIES} readings of the table; verify it again"
+        )
+
+    def _key(self, database: str, table: str) -> ProgressKey:
+        return ProgressKey(self.options.client_id, self.reader.source, database, table)
+
+    def _ask(self, database: str, table: str, request: CopyRequest) -> bool:
+        """Leave the request; False when the mirror is behind the place already."""
+        with self.file.transaction() as connection:
+            ensure_meta(connection)
+            ensure_requests(connection)
+            state = load_state(connection, database, table)
+            progress = self._key(database, table).load(connection)
+            is_late = state.read_at is not None and request.at.precedes(state.read_at)
+            if is_late or _is_behind(progress, request.at):
+                return False
+            ask_copy(connection, state, request)
+        return True
+
+    def _wait(self, name: tuple[str, str], request: CopyRequest) -> Answer:
+        """Until the mirror has answered, or the stream proves that it is at that place, and it can be done here."""
+        ends_at = time.monotonic() + self.options.timeout_s
+        while True:
+            with self.file.transaction() as connection:
+                progress = self._key(*name).load(connection)
+                found = take_answer(connection, request)
+            if found is not None:
+                return found
+            if self._is_there(name, progress, request.at):
+                with self.file.transaction() as connection:
+                    if self._key(*name).load(connection) == progress:
+                        answer(connection, load_state(connection, *name), request)
+                continue
+            if time.monotonic() > ends_at:
+                raise ConsumeError(
+                    f"{name[0]}.{name[1]}: the mirror did not reach {request.at} within {self.options.timeout_s:g} s "
+                    f"(it is at {progress}); see that the tail of {self.reader.source} runs, and the mirror's consumer"
+                )
+            time.sleep(_LOOK_S)
+
+    def _is_there(self, name: tuple[str, str], progress: Progress, at: Checkpoint) -> bool:
+        """True when the stream has all changes up to the place, and none of this table that is not done."""
+        checkpoint = self.reader.checkpoint_at(self.reader.last_sequence())
+        if checkpoint is None or checkpoint.precedes(at):
+            return False
+        following = self.reader.changes_from(*name, progress.sequence + 1)
+        return not following or len(changes_after(following[0].batch, at)) == len(following[0].batch)
+
+    def _forget(self, request: CopyRequest) -> None:
+        with self.file.transaction() as connection:
+            ensure_requests(connection)
+            forget(connection, request)
+
+
+def _is_behind(progress: Progress, at: Checkpoint) -> bool:
+    """True when the change done last lies behind the place."""
+    if progress == NOTHING:
+        return False
+    if progress.server_uuid != at.server_uuid:
+        return False  # of a server before a failover
+    return BinlogPosition(progress.file, progress.pos) > at.position
+
+
+def _compared(snapshot: TableSnapshot, found: Answer, store: RowStore, seconds: float) -> Verification:
+    there, here = snapshot.schema, found.schema
+    if there is None and here is None:
+        return Verification(snapshot.at, True, seconds=seconds)
+    if there is None or here is None:
+        missing = "the server has no such table" if there is None else "there is no mirror of it yet"
+        return Verification(snapshot.at, False, missing, seconds=seconds)
+    if not has_same_shape(there, here) or there.primary_key != here.primary_key:
+        texts = [
+            ", ".join(f"{c.name} {c.declaration}" for c in schema.columns) + f" key {schema.primary_key}"
+            for schema in (there, here)
+        ]
+        return Verification(snapshot.at, False, f"columns are {texts[0]}; the mirror has {texts[1]}", seconds=seconds)
+    rows = store.compare(found.rows)
+    return Verification(snapshot.at, rows.is_equal, "", rows, seconds)

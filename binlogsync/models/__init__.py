@@ -1,0 +1,1 @@
+"""Rows as instances of the user's classes, checked against the table first."""

@@ -1,0 +1,1 @@
+"""NATS JetStream behind plain calls: a connection, durables, messages as ChangeBatches."""

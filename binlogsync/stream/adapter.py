@@ -1,0 +1,119 @@
+"""The one file that knows private names of nats-py: whole protocol text to the connection, raw messages from it.
+
+nats-py makes and takes each message in Python, with a pattern, a queue and a task, which costs more than nats-server
+needs to store or to read it. What is sent here is framed already; what is received for a subscription is cut from the
+read buffer and handed over as it is. The connection, its requests, answers and errors stay nats-py's.
+tests/stream/test_nats_adapter.py fails when a name that is used here changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription
+from nats.protocol.parser import AWAITING_CONTROL_LINE
+
+SEND_COMMAND: Final = "_send_command"
+FLUSH_PENDING: Final = "_flush_pending"
+PARSER: Final = "_ps"
+SUBSCRIPTION_ID: Final = "_id"
+
+_VERSION = len("NATS/1.0")
+
+
+class Received(NamedTuple):
+    """One message; the header "Status" is the server's word on a request."""
+
+    subject: str
+    reply: str
+    headers: dict[str, str]
+    data: bytes
+
+
+async def send_framed(client: Client, frames: memoryview) -> None:
+    """Write protocol text behind all that was published before; returns when the socket has taken nearly all of it.
+
+    Raises nats.errors.ConnectionClosedError on a closed connection. One that breaks later is noticed by who waits for
+    an answer.
+    """
+    if client.is_closed or not client.is_connected:
+        raise nats.errors.ConnectionClosedError
+    await getattr(client, SEND_COMMAND)(frames)
+    await getattr(client, FLUSH_PENDING)(force_flush=True)
+
+
+def receive_raw(client: Client, subscription: Subscription, take: Callable[[Received], None]) -> None:
+    """Give every message of the subscription to `take`, in order, in the event loop; its own callback gets none."""
+    splitter = _SPLITTERS.get(client)
+    if splitter is None:
+        splitter = _SPLITTERS[client] = _Splitter(getattr(client, PARSER))
+    splitter.takers[str(getattr(subscription, SUBSCRIPTION_ID)).encode()] = take
+
+
+def stop_receiving(client: Client, subscription: Subscription) -> None:
+    """What still comes for the subscription is dropped by nats-py, as is usual."""
+    if (splitter := _SPLITTERS.get(client)) is not None:
+        splitter.takers.pop(str(getattr(subscription, SUBSCRIPTION_ID)).encode(), None)
+
+
+class _Splitter:
+    """Stands before a connection's parser: takes out what is received raw, and gives it the rest one operation a call.
+
+    So no message of one subscription goes both ways, and none overtakes another.
+    """
+
+    def __init__(self, parser: Any) -> None:
+        self.takers: dict[bytes, Callable[[Received], None]] = {}
+        self._parser = parser
+        self._parse: Callable[[bytes], Awaitable[None]] = parser.parse
+        self._kept = bytearray()
+        parser.parse = self.parse
+
+    async def parse(self, data: bytes = b"") -> None:
+        """As the parser's own, which finishes first what it has begun."""
+        if self._parser.buf or self._parser.state != AWAITING_CONTROL_LINE:
+            await self._parse(data)
+            return
+        self._kept += data
+        at = 0
+        try:
+            while (end := self._kept.find(b"\r\n", at)) >= 0:
+                words = self._kept[at:end].split() if self._kept.startswith((b"MSG ", b"HMSG "), at) else None
+                stop = end + 2 if words is None else end + 4 + int(words[-1])
+                if stop > len(self._kept):
+                    break
+                begun, at = at, stop
+                take = None if words is None else self.takers.get(bytes(words[2]))
+                if words is None or take is None:
+                    await self._parse(bytes(self._kept[begun:stop]))
+                else:
+                    take(_received(words, self._kept, end + 2))
+        finally:
+            del self._kept[:at]
+
+
+def _received(words: list[bytearray], buffer: bytearray, start: int) -> Received:
+    """The message whose first line has these words, and whose headers begin at `start`."""
+    reply = words[3].decode() if len(words) == (6 if words[0] == b"HMSG" else 5) else ""
+    size = int(words[-1])
+    header = int(words[-2]) if words[0] == b"HMSG" else 0
+    with memoryview(buffer) as view:
+        data = bytes(view[start + header : start + size])
+    headers = {}
+    if header:
+        first, *lines = buffer[start : start + header].decode().split("\r\n")
+        if status := first[_VERSION:].strip():
+            headers["Status"] = status.partition(" ")[0]
+            headers["Description"] = status.partition(" ")[2]
+        for line in lines:
+            name, colon, value = line.partition(":")
+            if colon:
+                headers[name] = value.strip()
+    return Received(words[1].decode(), reply, headers, data)
+
+
+_SPLITTERS: WeakKeyDictionary[Client, _Splitter] = WeakKeyDictionary()

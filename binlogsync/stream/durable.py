@@ -1,0 +1,75 @@
+"""A durable as a reader follows it: how it is made, where it stands, and the look-ups and removal that go with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import nats.js.errors
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
+
+from binlogsync.stream.pull import Pull
+
+_ACK_WAIT_S = 3600.0
+
+
+@dataclass(slots=True)
+class Durable:
+    """A durable: `given` is the sequence of the last message handed out."""
+
+    name: str
+    subject: str
+    given: int
+    inactive_s: float | None = None
+    subscription: Pull | None = None
+    deliveries: int = 0
+    is_broken: bool = False
+
+    def config(self) -> ConsumerConfig:
+        """What makes it anew, behind what was handed out."""
+        return ConsumerConfig(
+            durable_name=self.name,
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=self.given + 1,
+            ack_policy=AckPolicy.ALL,
+            ack_wait=_ACK_WAIT_S,
+            max_ack_pending=-1,
+            filter_subject=self.subject,
+            inactive_threshold=self.inactive_s,
+        )
+
+    def stands(self, info: ConsumerInfo) -> bool:
+        """True when the server's has nothing unacked and delivers next what is wanted next."""
+        if (
+            info.config.filter_subject != self.subject
+            or info.config.ack_policy != AckPolicy.ALL
+            or info.num_ack_pending
+        ):
+            return False
+        if info.delivered is not None and info.delivered.consumer_seq:
+            return info.delivered.stream_seq == self.given
+        return info.config.opt_start_seq == self.given + 1
+
+
+def place_of_reply(reply: str) -> tuple[int, int]:
+    """(stream sequence, consumer sequence) in the reply subject of a delivered message."""
+    tokens = reply.split(".")
+    first = 5 if len(tokens) == 9 else 7
+    return int(tokens[first]), int(tokens[first + 1])
+
+
+async def consumer_info(js: JetStreamContext, stream: str, durable: str) -> ConsumerInfo | None:
+    """What the server says of it; None when there is none."""
+    try:
+        info: ConsumerInfo = await js.consumer_info(stream, durable)
+    except nats.js.errors.NotFoundError:
+        return None
+    return info
+
+
+async def delete_consumer(js: JetStreamContext, stream: str, durable: str) -> None:
+    """Remove it; nothing when there is none."""
+    try:
+        await js.delete_consumer(stream, durable)
+    except nats.js.errors.NotFoundError:
+        return

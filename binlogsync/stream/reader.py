@@ -1,0 +1,356 @@
+"""The reading side of a source's stream: messages out of JetStream, decoded into ChangeBatches with their stream
+sequences.
+
+Every call blocks and has a deadline. A durable belongs to one table of one client, delivers in stream order, and is
+acked as a whole (AckPolicy.ALL): an ack says that everything up to it is done. Progress is the caller's own business:
+what it says to `ensure_durable` is where delivery begins, whatever the durable said before. A reader gives each message
+once: what the server delivers again is left out, and a gap (a broken connection) starts the durable anew where the gap
+began.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TypeVar
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.js.api import StreamState
+
+from binlogsync.change import ChangeBatch
+from binlogsync.errors import ConfigError, SinkError, WireError
+from binlogsync.position import Checkpoint
+from binlogsync.schema import TableSchema
+from binlogsync.stream.client import NatsConnection, NatsOptions
+from binlogsync.stream.durable import Durable, consumer_info, delete_consumer, place_of_reply
+from binlogsync.stream.messages import Delivered, Lookups, StreamBatch, decode
+from binlogsync.stream.pull import Pull
+from binlogsync.wire import subjects
+from binlogsync.wire.envelope import CHECKPOINT
+
+__all__ = ["Pending", "StreamBatch", "StreamReader"]
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+_LARGE_TIMEOUT_S = 120.0
+_SCHEMA_LOOKED_FOR = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """How far a durable is.
+
+    Attributes:
+        num_pending: messages of its table in the stream not yet delivered.
+        num_ack_pending: delivered, not acked.
+        last_delivered_stream_seq: of the last message delivered; one less than the start before the first.
+    """
+
+    num_pending: int
+    num_ack_pending: int
+    last_delivered_stream_seq: int
+
+
+class StreamReader:
+    """One connection that reads the stream of one source. Not for use by several threads at once."""
+
+    def __init__(self, options: NatsOptions, source: str) -> None:
+        self.source = source
+        self.stream = subjects.stream_name(source)
+        self._connection = NatsConnection(options, f"binlogsync reader {source}")
+        self._durables: dict[str, Durable] = {}
+        self._schemas: dict[str, TableSchema] = {}
+        self._client: Client | None = None
+
+    def open(self) -> StreamReader:
+        """Connect and look at the stream; returns itself.
+
+        Raises SinkError when NATS cannot be reached or refuses, WireError when the source has no stream yet.
+        """
+        self._connection.open()
+        try:
+            self._state()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """Let go of the connection; never raises."""
+        self._durables.clear()
+        self._connection.close()
+
+    def __enter__(self) -> StreamReader:
+        return self.open()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def ensure_durable(
+        self, durable: str, database: str, table: str, start_sequence: int, inactive_s: float | None = None
+    ) -> None:
+        """Make the durable of that table deliver from `start_sequence` on (the first message at or after it).
+
+        Kept as it is when that is where it stands, with nothing unacked; else deleted and made anew. The server removes
+        one that nobody has asked for `inactive_s`; None keeps it for ever.
+        """
+        subject = subjects.table_subject(self.source, database, table)
+        follow = Durable(durable, subject, max(start_sequence, 1) - 1, inactive_s)
+
+        async def ensure(client: Client) -> None:
+            await self._drop_subscription(durable)
+            info = await consumer_info(client.jetstream(), self.stream, durable)
+            if info is None or not follow.stands(info):
+                await self._recreate(client, follow)
+
+        self._retry(ensure)
+        self._durables[durable] = follow
+
+    def fetch(self, durable: str, max_messages: int = 1000, timeout_s: float = 1.0) -> Sequence[StreamBatch]:
+        """The next messages, in order, at least one when there is one within `timeout_s`; an empty list otherwise.
+
+        Raises WireError for a message that cannot be read, SinkError when the connection is lost for too long.
+        """
+        follow = self._durables.get(durable)
+        if follow is None:
+            raise ConfigError(f"durable {durable} is not followed by this reader; call ensure_durable first")
+        messages = self._retry(lambda client: self._fetch(client, follow, (max_messages, timeout_s)), extra_s=timeout_s)
+        follow.is_broken, was_broken = True, follow.is_broken
+        batches = decode(messages, Lookups(self.schema, self._large_object))
+        follow.is_broken = was_broken
+        if messages:
+            follow.given = messages[-1].sequence
+        return batches
+
+    def ack(self, batch: StreamBatch) -> None:
+        """Everything of the durable up to the end of `batch` is done; waits until the server has it. Nothing when reply
+        is None.
+        """
+        reply = batch.reply
+        if reply is None:
+            return
+
+        async def ack(client: Client) -> None:
+            try:
+                await client.request(reply, b"+ACK", timeout=self._connection.options.request_timeout_s)
+            except nats.errors.NoRespondersError:
+                log.debug("the durable of %s is gone; nothing to ack", reply)
+
+        self._retry(ack)
+
+    def pending(self, durable: str) -> Pending | None:
+        """How far the durable is; None when there is no such durable."""
+        info = self._retry(lambda client: consumer_info(client.jetstream(), self.stream, durable))
+        if info is None:
+            return None
+        delivered = info.delivered.stream_seq if info.delivered else 0
+        if info.delivered is None or not info.delivered.consumer_seq:
+            delivered = (info.config.opt_start_seq or 1) - 1
+        return Pending(info.num_pending or 0, info.num_ack_pending or 0, delivered)
+
+    def delete_durable(self, durable: str) -> None:
+        """Remove it; nothing when there is none."""
+
+        async def delete(client: Client) -> None:
+            await self._drop_subscription(durable)
+            await delete_consumer(client.jetstream(), self.stream, durable)
+
+        self._retry(delete)
+        self._durables.pop(durable, None)
+
+    def first_sequence(self) -> int:
+        """Of the oldest message that the stream still holds; last_sequence() + 1 when it holds none."""
+        state = self._state()
+        return state.first_seq if state.messages else state.last_seq + 1
+
+    def last_sequence(self) -> int:
+        """Of the newest message, checkpoint messages counted; 0 when there was none ever."""
+        return self._state().last_seq
+
+    def change_at(self, sequence: int) -> ChangeBatch | None:
+        """The change (or changes) of the message with that sequence; None when the stream does not hold it, or it holds
+        only a checkpoint."""
+
+        message = self._get(sequence) if sequence > 0 else None
+        if message is None or message[0] is None:
+            return None
+        return decode([message[1]], Lookups(self.schema, self._large_object))[0].batch
+
+    def changes_from(self, database: str, table: str, sequence: int) -> Sequence[StreamBatch]:
+        """The changes of the first message of that table at or after the sequence; none when there is no such
+        message."""
+        message = self._get(max(sequence, 1), subjects.table_subject(self.source, database, table))
+        return [] if message is None else decode([message[1]], Lookups(self.schema, self._large_object))
+
+    def checkpoint_at(self, sequence: int) -> Checkpoint | None:
+        """The checkpoint that the message with that sequence carries; None where it carries none, or is not there."""
+        message = self._get(sequence)
+        text = None if message is None else message[1].headers.get(CHECKPOINT)
+        return None if text is None else Checkpoint.from_text(text)
+
+    def _get(self, sequence: int, subject: str | None = None) -> tuple[tuple[str, str, str] | None, Delivered] | None:
+        """The message of that sequence, or the first of a subject at or after it, and the names in its subject."""
+
+        async def get(client: Client) -> tuple[tuple[str, str, str] | None, Delivered] | None:
+            try:
+                raw = await client.jetstream().get_msg(self.stream, sequence, subject, next=subject is not None)
+            except nats.js.errors.NotFoundError:
+                return None
+            message = Delivered(int(raw.seq or sequence), raw.headers or {}, raw.data or b"")
+            return subjects.parse_table_subject(raw.subject or ""), message
+
+        return self._retry(get)
+
+    def tables(self) -> Mapping[tuple[str, str], int]:
+        """(database, table) -> messages held, for every table that the stream holds changes of."""
+        wanted = subjects.table_subjects(self.source)
+        held: dict[tuple[str, str], int] = {}
+        for subject, count in (self._state(wanted).subjects or {}).items():
+            if (names := subjects.parse_table_subject(subject)) is not None:
+                held[names[1:]] = count
+        return held
+
+    def schema(self, fingerprint: str) -> TableSchema:
+        """The table schema with that fingerprint; raises WireError when the source's bucket does not hold it."""
+        if fingerprint not in self._schemas:
+            bucket = subjects.schema_bucket(self.source)
+
+            async def get(client: Client) -> bytes | None:
+                try:
+                    return (await (await client.jetstream().key_value(bucket)).get(fingerprint)).value
+                except nats.js.errors.NotFoundError:
+                    return None
+
+            document = self._retry(get)
+            if document is None:
+                raise WireError(
+                    f"key-value bucket {bucket} has no table schema {fingerprint}, which messages of stream "
+                    f"{self.stream} need: restore the bucket, or start the tail again (it puts the schemas of the "
+                    f"changes it writes)"
+                )
+            self._schemas[fingerprint] = TableSchema.from_json(document)
+        return self._schemas[fingerprint]
+
+    def newest_schema(self, database: str, table: str) -> TableSchema | None:
+        """The schema of the table's newest changes of rows that the stream holds; None when it holds none, or none near
+        a schema change that came last."""
+        subject = subjects.table_subject(self.source, database, table)
+
+        async def last(client: Client) -> int | None:
+            try:
+                return (await client.jetstream().get_msg(self.stream, subject=subject)).seq
+            except nats.js.errors.NotFoundError:
+                return None
+
+        newest = self._retry(last) or 0
+        for sequence in range(newest, max(0, newest - _SCHEMA_LOOKED_FOR), -1):
+            batch = self.change_at(sequence)
+            if batch is not None and (batch.schema.database, batch.schema.table) == (database, table) and not batch.ddl:
+                return batch.schema
+        return None
+
+    def _large_object(self, name: str) -> bytes:
+        bucket = subjects.large_bucket(self.source)
+
+        async def get(client: Client) -> bytes | None:
+            try:
+                return (await (await client.jetstream().object_store(bucket)).get(name)).data
+            except nats.js.errors.NotFoundError:
+                return None
+
+        body = self._retry(get, extra_s=_LARGE_TIMEOUT_S)
+        if body is None:
+            raise WireError(
+                f"object store bucket {bucket} has no object {name}, which holds the body of this message: restore it"
+            )
+        return body
+
+    def _state(self, subjects_filter: str | None = None) -> StreamState:
+        async def look(client: Client) -> StreamState | None:
+            try:
+                return (await client.jetstream().stream_info(self.stream, subjects_filter)).state
+            except nats.js.errors.NotFoundError:
+                return None
+
+        state = self._retry(look)
+        if state is None:
+            raise WireError(f"source {self.source} has no stream {self.stream} yet; start its tail, which makes it")
+        return state
+
+    async def _fetch(self, client: Client, follow: Durable, limits: tuple[int, float]) -> list[Delivered]:
+        if follow.is_broken:
+            await self._recreate(client, follow)
+        if follow.subscription is None:
+            follow.subscription = await Pull(client, self.stream, follow.name).open()
+            follow.deliveries = 0
+        follow.is_broken = True
+        messages: list[Delivered] = []
+        found = await follow.subscription.take(*limits)
+        follow.is_broken = False
+        for message in found:
+            sequence, number = place_of_reply(message.reply)
+            if follow.deliveries and number != follow.deliveries + 1:
+                log.warning(
+                    "durable %s: deliveries %d..%d did not arrive; starting it anew",
+                    follow.name,
+                    follow.deliveries + 1,
+                    number,
+                )
+                follow.is_broken = True
+                break
+            follow.deliveries = number
+            if sequence > follow.given:
+                messages.append(Delivered(sequence, message.headers, message.data, message.reply))
+        return messages
+
+    async def _recreate(self, client: Client, follow: Durable) -> None:
+        """The durable anew, behind what was handed out."""
+        js = client.jetstream()
+        await self._drop_subscription(follow.name)
+        # Broken until the new one stands: a connection lost in between leaves no durable at all.
+        follow.subscription, follow.is_broken = None, True
+        await delete_consumer(js, self.stream, follow.name)
+        await js.add_consumer(self.stream, follow.config())
+        follow.is_broken = False
+
+    async def _drop_subscription(self, durable: str) -> None:
+        follow = self._durables.get(durable)
+        if follow is None or follow.subscription is None:
+            return
+        subscription, follow.subscription = follow.subscription, None
+        try:
+            await subscription.close()
+        except (nats.errors.Error, ValueError) as error:
+            log.debug("durable %s: unsubscribing: %r", durable, error)
+
+    def ask(self, work: Callable[[Client], Awaitable[Result]], timeout_s: float) -> Result:
+        """Anything else of the server that may be asked twice. Raises SinkError."""
+        return self._retry(work, timeout_s)
+
+    def _retry(self, work: Callable[[Client], Awaitable[Result]], extra_s: float = 0.0) -> Result:
+        """The work, also over a lost connection, behind which every subscription and delivery is made anew."""
+
+        async def attempt(client: Client) -> Result:
+            self._forget_lost(client)
+            return await work(client)
+
+        try:
+            return self._connection.retry(attempt, self._connection.options.request_timeout_s + extra_s)
+        except nats.js.errors.APIError as error:
+            raise SinkError(
+                f"NATS at {self._connection.options.place} refuses to serve stream {self.stream}: {error.description} "
+                f"(code {error.err_code}); look at its log and at: nats stream info {self.stream}"
+            ) from error
+
+    def _forget_lost(self, client: Client) -> None:
+        if client is not self._client:
+            for follow in self._durables.values():
+                follow.is_broken = follow.is_broken or follow.subscription is not None
+                follow.subscription = None
+            self._client = client

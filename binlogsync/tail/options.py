@@ -1,0 +1,66 @@
+"""What to tail, and how: the options of a `Tail`, checked when they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from binlogsync.bookmarks import Retention
+from binlogsync.errors import ConfigError
+from binlogsync.tail.accumulate import FlushRules
+from binlogsync.tail.bookmarks import BookmarkRules
+from binlogsync.wire.subjects import check_source
+
+
+@dataclass(frozen=True, slots=True)
+class TailOptions:
+    """What to tail, and how.
+
+    Attributes:
+        source: name of the source: letters, digits, _ and -.
+        flush_interval_s, flush_rows, flush_bytes: a flush is due after so many seconds, changes or bytes.
+        include, exclude: "database.table" with * and ?; empty `include` means all. What is left out is counted.
+        start: where to begin when neither sinks nor store know: now, oldest, file:pos, a GTID set, or an ISO time.
+        idle_checkpoint_s: how often a checkpoint that moves without changes is stored.
+        retry_s: how long a lost server is retried before `run` raises.
+        preflight: check the server's settings at the start.
+        accept_gap: why a person accepts that what the server no longer has is missing for ever; "" accepts nothing, so
+            that a position that is gone is an error. It counts for the first start of a tail only.
+        gap_start: where to begin behind the hole: oldest, now, a position, a GTID set or a time.
+        stop_s: how long a stop waits for sinks that store nothing; then `run` raises.
+        bookmark_s: seconds between two bookmarks; rotations and schema changes have one each besides.
+        bookmark_keep, bookmark_keep_s: how many are kept that are not pinned, and for how long.
+    """
+
+    source: str
+    flush_interval_s: float = 3.0
+    flush_rows: int = 1024
+    flush_bytes: int = 64 << 20
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    start: str = "now"
+    idle_checkpoint_s: float = 60.0
+    retry_s: float = 60.0
+    preflight: bool = True
+    stop_s: float = 30.0
+    accept_gap: str = ""
+    gap_start: str = "oldest"
+    bookmark_s: float = 600.0
+    bookmark_keep: int = 1000
+    bookmark_keep_s: float = 30 * 86400.0
+
+    def __post_init__(self) -> None:
+        check_source(self.source)
+        self.rules()
+        self.bookmarks()
+        if self.retry_s < 0 or self.stop_s < 0:
+            raise ConfigError(
+                f"retry_s ({self.retry_s}) and stop_s ({self.stop_s}) cannot be below 0, which gives up at once"
+            )
+
+    def bookmarks(self) -> BookmarkRules:
+        """The rules of bookmarks among the options; raises ConfigError."""
+        return BookmarkRules(self.bookmark_s, Retention(self.bookmark_keep, self.bookmark_keep_s))
+
+    def rules(self) -> FlushRules:
+        """The flush rules among the options; raises ConfigError."""
+        return FlushRules(self.flush_rows, self.flush_bytes, self.flush_interval_s, self.idle_checkpoint_s)

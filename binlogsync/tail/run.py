@@ -1,0 +1,191 @@
+"""The tail of one source: read the binlog, flush to the sinks, keep the checkpoint.
+
+    tail = Tail(config, [JetStreamSink(...)], store, TailOptions("main"), owner="me")
+    tail.run(stop)
+
+It claims the source's lease, starts at the oldest checkpoint among its sinks, and runs until `stop` is set; then it
+flushes what it has and lets go. A lost server, broker or store is retried from what the sinks say they hold; what a
+retry cannot mend is raised, and nothing is lost: the next start goes on from the same place.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from binlogsync.errors import (
+    BinlogSyncError,
+    ConfigError,
+    FencedError,
+    LeaseLostError,
+    PositionError,
+    PreflightError,
+    SinkError,
+    SourceError,
+    StoreError,
+)
+from binlogsync.filters import TableFilter
+from binlogsync.mysql import MySQLConfig
+from binlogsync.position import Checkpoint
+from binlogsync.sinks import Sink
+from binlogsync.stores import Lease, PositionStore
+from binlogsync.tail.heart import Heart
+from binlogsync.tail.options import TailOptions
+from binlogsync.tail.progress import Meter, TailProgress
+from binlogsync.tail.session import Calls, Ends, Session
+
+__all__ = ["Tail", "TailOptions", "TailProgress"]
+
+log = logging.getLogger(__name__)
+
+_REPORT_S = 1.0
+_FIRST_BACKOFF_S = 0.5
+_LONGEST_BACKOFF_S = 10.0
+
+
+class Tail:
+    """One source into its sinks; see the module. `run` may be called once."""
+
+    def __init__(
+        self,
+        config: MySQLConfig,
+        sinks: Sequence[Sink],
+        store: PositionStore,
+        options: TailOptions,
+        *,
+        owner: str,
+        take_over: bool = False,
+    ) -> None:
+        """`owner` names this tail in the lease; with `take_over` it claims the lease from a live owner too."""
+        if not sinks:
+            raise ConfigError("a tail needs at least one sink; give it a JetStreamSink or an AuditSink")
+        self._ends = Ends(config, tuple(sinks), store, options, TableFilter(options.include, options.exclude))
+        self._owner = owner
+        self._take_over = take_over
+        self._meter = Meter()
+        self._reported_s = 0.0
+        self._lease: Lease | None = None
+        self._heart: Heart | None = None
+        self._may_overtake = False
+        self._report: Callable[[TailProgress], None] | None = None
+
+    def run(self, stop: threading.Event, on_progress: Callable[[TailProgress], None] | None = None) -> TailProgress:
+        """Tail until `stop` is set, and return what was done.
+
+        `on_progress` is called about once a second in the calling thread, also when nothing happens.
+
+        Raises:
+            LeaseLostError: another tail holds the source.
+            FencedError: another writer has written to a sink.
+            PositionError: the checkpoint is purged or foreign.
+            PreflightError: the server is not set up for change data capture.
+            DecodeError: an event cannot be decoded exactly.
+            SourceError, SinkError, StoreError: a server stayed away for longer than `retry_s`, or a sink for longer
+                than `stop_s` after the stop.
+        """
+        self._report = on_progress
+        self._meter = Meter()
+        try:
+            self._keep_trying(stop)
+        finally:
+            if self._heart is not None:
+                self._heart.stop()
+            for sink in self._ends.sinks:
+                sink.close()
+            self._release()
+        return self._meter.snapshot(idle=True)
+
+    def _keep_trying(self, stop: threading.Event) -> None:
+        """Sessions until one ends because of `stop`; the time without success is bounded."""
+        options = self._ends.options
+        failing_since: float | None = None
+        backoff, next_flush = _FIRST_BACKOFF_S, 1
+        while True:
+            session = Session(self._ends, Calls(stop, self._tick, self._save), self._meter, next_flush)
+            try:
+                self._claim()
+                session.run()
+                return
+            except (LeaseLostError, PositionError, PreflightError):
+                raise
+            except (SourceError, SinkError, StoreError) as error:
+                if isinstance(error, FencedError) and not self._is_overtaking(error):
+                    raise
+                next_flush = session.next_number
+                if session.has_begun:  # what a person accepted was of that start
+                    self._ends = replace(self._ends, options=replace(options, accept_gap=""))
+                if session.went_well or failing_since is None:
+                    failing_since, backoff = time.monotonic(), _FIRST_BACKOFF_S
+                if stop.is_set():
+                    self._stopped_in_outage(error)
+                    return
+                if time.monotonic() - failing_since >= options.retry_s:
+                    raise
+                log.warning("%s: %s; trying again in %.1f s", options.source, error, backoff)
+                self._meter.recovered(f"{type(error).__name__}: {error}")
+                self._pause(stop, backoff)
+                if stop.is_set():
+                    self._stopped_in_outage(error)
+                    return
+                backoff = min(2 * backoff, _LONGEST_BACKOFF_S)
+
+    def _stopped_in_outage(self, error: BinlogSyncError) -> None:
+        """Without its server a tail has nothing left to store, so it may end in good order; else the error stands."""
+        if not isinstance(error, SourceError):
+            raise error
+        log.info("%s: stopped while its server was away (%s)", self._ends.options.source, error)
+
+    def _is_overtaking(self, error: FencedError) -> bool:
+        """True, once, when a predecessor's last words reached a sink after this tail had looked at its end.
+
+        The lease says that the predecessor has to stop; whoever holds the lease still looks again.
+        """
+        assert self._lease is not None
+        if not self._may_overtake:
+            return False
+        self._may_overtake = False
+        self._ends.store.heartbeat(self._lease)
+        log.warning("%s: %s; this tail holds the lease, so it looks again once", self._ends.options.source, error)
+        return True
+
+    def _claim(self) -> None:
+        """Take the lease, once."""
+        if self._lease is not None:
+            return
+        options = self._ends.options
+        self._lease = self._ends.store.claim(options.source, self._owner, take_over=self._take_over)
+        self._may_overtake = self._lease.epoch > 1
+        self._heart = Heart(self._ends.store, self._lease)
+        self._heart.start()
+
+    def _release(self) -> None:
+        """Let go of the lease; a store that is away forgets it in time."""
+        if self._lease is None:
+            return
+        try:
+            self._ends.store.release(self._lease)
+        except StoreError as error:
+            log.warning("%s: the lease could not be released: %s", self._ends.options.source, error)
+
+    def _pause(self, stop: threading.Event, seconds: float) -> None:
+        """Wait, and go on reporting."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not stop.wait(0.2):
+            self._tick(False)
+
+    def _save(self, checkpoint: Checkpoint) -> None:
+        """Called by the sinks' threads, one after the other, when all have it."""
+        assert self._lease is not None
+        self._ends.store.save(self._lease, checkpoint)
+
+    def _tick(self, is_idle: bool) -> None:
+        """Show that this thread moves, and report once a second."""
+        if self._heart is not None:
+            self._heart.show()
+        now = time.monotonic()
+        if self._report is not None and now - self._reported_s >= _REPORT_S:
+            self._reported_s = now
+            self._report(self._meter.snapshot(idle=is_idle))

@@ -1,0 +1,238 @@
+"""One attempt at tailing: open everything, read until the stop or an error, store what was read, let go of it all.
+
+What is read lies before the error that ends a session, and is good: it is stored before the error is raised. A session
+decides nothing about trying again; the next one begins at what the sinks say they hold.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from binlogsync.binlog.reader import BinlogReader, Stretch
+from binlogsync.errors import DecodeError, SinkError, SourceError
+from binlogsync.filters import TableFilter
+from binlogsync.flush import FlushReason
+from binlogsync.mysql import (
+    BinlogDump,
+    MySQLConfig,
+    ReadAhead,
+    ServerInfo,
+    in_charge,
+    inspect_server,
+    raise_server_error,
+    reader_options,
+    validate,
+)
+from binlogsync.mysql.failover import check_order
+from binlogsync.mysql.preflight import check, preflight
+from binlogsync.position import Checkpoint
+from binlogsync.server_facts import ServerFacts
+from binlogsync.sinks import Numbering, Sink
+from binlogsync.stores import PositionStore
+from binlogsync.tail.accumulate import Accumulator
+from binlogsync.tail.bookmarks import Bookmarker
+from binlogsync.tail.fanout import Fanout
+from binlogsync.tail.gap import accept_gap
+from binlogsync.tail.options import TailOptions
+from binlogsync.tail.origin import Origin, find_origin
+from binlogsync.tail.progress import Meter
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 1.0
+_WAITING_BYTES = 128 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Where the changes come from, where they go, and which."""
+
+    config: MySQLConfig
+    sinks: tuple[Sink, ...]
+    store: PositionStore
+    options: TailOptions
+    filter: TableFilter
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """What a session asks of the tail that runs it.
+
+    Attributes:
+        stop: set when the tail has to end.
+        tick: called about once a second, with True when all there is has been stored; may raise LeaseLostError.
+        save: keeps a checkpoint; called from other threads.
+    """
+
+    stop: threading.Event
+    tick: Callable[[bool], None]
+    save: Callable[[Checkpoint], None]
+
+
+class Session:
+    """See the module. `run` may be called once."""
+
+    def __init__(self, ends: Ends, calls: Calls, meter: Meter, first_number: int = 1) -> None:
+        """`first_number` is that of the first flush; `next_number` then tells where the next session goes on."""
+        self.has_begun = False
+        """True once it was known where to begin, and that the server has what comes next."""
+        self.went_well = False
+        """True once everything that was there to read had been stored, or a flush had been."""
+        self.next_number = first_number
+        self._ends = ends
+        self._calls = calls
+        self._meter = meter
+        options = ends.options
+        self._bookmarker = Bookmarker(options.source, ends.store, options.bookmarks())
+        self._patience_ends_s: float | None = None
+        self._wall_s = time.time() - time.monotonic()
+
+    def run(self) -> None:
+        """Read until the stop; raises what ends it before that."""
+        self._ends = replace(self._ends, config=in_charge(self._ends.config))  # all that follows is of one server
+        config, options = self._ends.config, self._ends.options
+        info = inspect_server(config)
+        if options.preflight:
+            check(preflight(config))
+        self._calls.tick(False)
+        origin = find_origin(config, info, self._ends.sinks, self._ends.store, options.source, options.start)
+        self._announce(origin.recoveries)
+        self._calls.tick(False)
+        if options.accept_gap:
+            terms = (options.accept_gap, options.gap_start)
+            gaps = accept_gap(config, info, options.source, origin, terms, self._calls.save)
+            self._announce(str(gap) for gap in gaps)
+            if gaps:
+                origin = find_origin(config, info, self._ends.sinks, self._ends.store, options.source, options.start)
+        validate(config, origin.start)
+        if origin.start.resume is not None:
+            validate(config, origin.start.to_read())
+        check_order(config, info, origin.start.to_read(), filter(None, origin.sinks.values()))
+        self.has_begun = True
+        self._announce(self._changed_facts(info))
+        self._announce(filter(None, [origin.moved]))
+        self._meter.begins(origin.start)
+        self._bookmarker.begins(origin.start, _sequence_at(origin))
+        log.info("%s: tailing %s from %s", options.source, config.address, origin.start)
+        if origin.start.resume is not None:
+            place = origin.start.resume.position
+            log.info("%s: reading from %s on, because an XA transaction was prepared behind it", options.source, place)
+        fanout = Fanout(origin.sinks, self._calls.save, _WAITING_BYTES)
+        try:
+            self._read(info, origin.start.to_read(), fanout)
+        finally:
+            self._patience_ends_s = None
+            fanout.close(lambda: self._wait_for(fanout))
+            self._count(fanout)
+
+    def _announce(self, sentences: Iterable[str]) -> None:
+        for sentence in sentences:
+            log.warning("%s: %s", self._ends.options.source, sentence)
+            self._meter.recovered(sentence)
+
+    def _changed_facts(self, info: ServerInfo) -> list[str]:
+        """What is different about the server since the source was tailed last, which is noted for the next time."""
+        store, source = self._ends.store, self._ends.options.source
+        now, before = ServerFacts.of(info, time.time()), ServerFacts.from_text(store.facts(source))
+        changes = now.changes_since(before) if before is not None else []
+        if before is None or changes:
+            store.put_facts(source, now.to_text())
+        return [] if before is None else [f"{each} at {before.at:%Y-%m-%d %H:%M} UTC" for each in changes]
+
+    def _read(self, info: ServerInfo, start: Checkpoint, fanout: Fanout) -> None:
+        """Chunks to stretches to flushes; what was read is stored also where reading ends with an error."""
+        decoding = reader_options(self._ends.config, info, self._ends.filter.captures)
+        reader = BinlogReader(decoding, replace(start, server_uuid=info.server_uuid))
+        options = self._ends.options
+        pending = Accumulator(options.source, options.rules(), start, self._now_s(), self.next_number)
+        try:
+            with BinlogDump(self._ends.config, start) as dump, ReadAhead(dump) as ahead:
+                self._follow(ahead, reader, pending, fanout)
+        except (DecodeError, SourceError):
+            self._finish(pending, fanout)
+            raise
+        self._finish(pending, fanout)
+
+    def _follow(self, ahead: ReadAhead, reader: BinlogReader, pending: Accumulator, fanout: Fanout) -> None:
+        """Read until the stop."""
+        while not self._calls.stop.is_set():
+            chunk = ahead.next(min(_TICK_S, pending.wait_s(self._now_s())))
+            if chunk is not None:
+                self._meter.read(len(chunk))
+                for stretch in reader.feed(chunk.buffer, chunk.start, chunk.end):
+                    self._take(pending, stretch, fanout)
+                ahead.recycle(chunk)
+                if reader.server_error is not None:
+                    raise_server_error(reader.server_error)
+                if reader.ended:
+                    raise SourceError(f"{self._ends.config.address} ended the dump at {reader.position}; reconnect")
+            self._flush_due(pending, fanout)
+            fanout.check()
+            self._count(fanout)
+            is_idle = chunk is None and not pending.rows and not fanout.waiting
+            self.went_well = self.went_well or is_idle
+            self._calls.tick(is_idle)
+
+    def _take(self, pending: Accumulator, stretch: Stretch, fanout: Fanout) -> None:
+        if stretch.transactions:
+            self._meter.seen(stretch.checkpoint.ts_us)
+        pending.add(stretch, self._now_s())
+        self._flush_due(pending, fanout)
+
+    def _flush_due(self, pending: Accumulator, fanout: Fanout) -> None:
+        reason = pending.due(self._now_s())
+        if reason is not None:
+            self._cut(pending, reason, fanout)
+
+    def _cut(self, pending: Accumulator, reason: FlushReason, fanout: Fanout) -> None:
+        flush = pending.cut(reason, self._now_s())
+        if flush is not None:
+            self.next_number = pending.next_number
+            fanout.put(flush, lambda: self._wait_for(fanout))
+
+    def _finish(self, pending: Accumulator, fanout: Fanout) -> None:
+        """Store what is left."""
+        self._cut(pending, "stop", fanout)
+        fanout.wait(lambda: self._wait_for(fanout))
+        self._count(fanout)
+
+    def _wait_for(self, fanout: Fanout) -> None:
+        """While sinks are waited for: the tail ticks, and a stop has patience with sinks for so long only."""
+        has_moved = self._count(fanout)
+        self._calls.tick(False)
+        if not self._calls.stop.is_set():
+            return
+        now = time.monotonic()
+        if self._patience_ends_s is None or has_moved:
+            self._patience_ends_s = now + self._ends.options.stop_s
+        if now > self._patience_ends_s:
+            raise SinkError(
+                f"{self._ends.options.source}: stopped, but {fanout.waiting} flushes could not be stored for "
+                f"{self._ends.options.stop_s:g} s ({', '.join(fanout.behind)} does not answer); nothing is lost, the "
+                "next start reads them again"
+            )
+
+    def _count(self, fanout: Fanout) -> bool:
+        """Count what was stored; True when something was."""
+        stored = fanout.finished()
+        self._meter.stored(stored)
+        for flush, _ in stored:
+            self._bookmarker.stored(flush, fanout.take_sequence(flush))
+        self.went_well = self.went_well or bool(stored)
+        return bool(stored)
+
+    def _now_s(self) -> float:
+        """Seconds since 1970 that never go back, so that a clock set back delays no flush."""
+        return self._wall_s + time.monotonic()
+
+
+def _sequence_at(origin: Origin) -> int | None:
+    """Stream sequence of the last message before the start; None where no stream ends there."""
+    for sink, held in origin.sinks.items():
+        if isinstance(sink, Numbering) and held in (None, origin.start):
+            return sink.last_sequence
+    return None

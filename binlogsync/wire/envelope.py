@@ -1,0 +1,172 @@
+"""ChangeBatch <-> messages of the stream: headers, and the writing of envelopes. With wire/reading.py,
+wire/arrow.py and wire/schema_change.py, its other parts, the only place that knows the names on the wire.
+
+`render` writes Debezium's envelope, one a change:
+
+    before, after, op, ts_ms, ts_us (when it was processed), transaction {id, total_order (from 1)},
+    source {version, connector, name, ts_ms, ts_us (of the commit), snapshot, db, table, server_id, server_uuid, gtid,
+            file, pos, row, txn_pos}
+
+`server_uuid` and `txn_pos` are additions, and so is `json_null` of `source`, which names the images' columns that hold
+the JSON value null (such a column and a NULL look the same); it is there only where it is needed.
+`data_collection_order` is left out: it would need all changes of a transaction at hand, and a transaction may be cut.
+`parse` reads envelopes back to equal batches, except for `seq`, which is not on the wire. `encode_arrow` and
+`decode_arrow` do the same for the other format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from binlogsync.change import ChangeBatch
+from binlogsync.render import Fragments, render_column
+from binlogsync.render.assemble import AFTER, BEFORE, Part, assemble
+from binlogsync.render.fragments import validity
+from binlogsync.render.labels import render_labels
+from binlogsync.render.numbers import render_integers
+from binlogsync.render.text import render_strings
+from binlogsync.wire.arrow import decode_arrow, encode_arrow
+from binlogsync.wire.reading import parse
+from binlogsync.wire.schema_change import decode_schema_change, encode_schema_change
+
+__all__ = [
+    "ARROW",
+    "CHECKPOINT",
+    "CONTENT_TYPE",
+    "GAP",
+    "JSON",
+    "JSON_LINES",
+    "LARGE_OBJECT",
+    "SCHEMA",
+    "SCHEMA_CHANGE",
+    "WRITE_ID",
+    "EnvelopeContext",
+    "changes_in",
+    "decode_arrow",
+    "decode_schema_change",
+    "encode_arrow",
+    "encode_schema_change",
+    "parse",
+    "render",
+]
+
+CONTENT_TYPE = "Content-Type"
+SCHEMA = "Cdc-Schema"
+"""Fingerprint of the table's schema; the document is in the source's schema bucket under it."""
+SCHEMA_CHANGE = "Cdc-Schema-Change"
+"""A message with this header is a change of the table's schema, not of a row: schema_change.py has its document."""
+CHECKPOINT = "Cdc-Checkpoint"
+"""Checkpoint.to_text() behind this message; in the last message of each atomic batch."""
+WRITE_ID = "Cdc-Write"
+"""Names one attempt of one writer to store one atomic batch; in its last message."""
+GAP = "Cdc-Gap"
+"""A message with this header, on the checkpoint subject, marks a hole that a person accepted: a JSON document."""
+LARGE_OBJECT = "Cdc-Object"
+"""The body is in the source's object store bucket under this name."""
+JSON = "application/json"
+JSON_LINES = "application/x-ndjson"
+ARROW = "application/vnd.apache.arrow.stream"
+
+VERSION = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeContext:
+    """What an envelope says besides the change: name of the source, and when it was processed (microseconds, 1970
+    UTC).
+    """
+
+    source: str
+    processed_us: int
+
+
+def render(batch: ChangeBatch, context: EnvelopeContext, end: bytes = b"") -> Fragments:
+    """The envelope of each change, and `end` behind it, in one buffer.
+
+    Raises WireError for a column type that has no form in JSON.
+    """
+    data = batch.data
+    gtid, file = data.column("gtid"), data.column("file")
+    ts_us = data.column("ts_us").cast(pa.int64()).to_numpy()
+    op = data.column("op")
+    order = data.column("order").to_numpy() + np.uint64(1)
+    connector = "mariadb" if batch.server_uuid.startswith("mariadb:") else "mysql"
+    head = {"version": VERSION, "connector": connector, "name": context.source}
+    table = {"db": batch.schema.database, "table": batch.schema.table}
+    server = {"server_id": batch.server_id, "server_uuid": batch.server_uuid}
+    processed = {"ts_ms": context.processed_us // 1000, "ts_us": context.processed_us}
+    parts = [
+        Part(b'{"before":'),
+        *_image_parts(batch, "before"),
+        Part(b',"after":'),
+        *_image_parts(batch, "after"),
+        Part(b',"source":{' + _members(head) + b',"ts_ms":', render_integers(pa.array(ts_us // 1000))),
+        Part(b',"ts_us":', render_integers(pa.array(ts_us))),
+        Part(b',"snapshot":', render_strings(pc.if_else(pc.equal(op.cast(pa.string()), "r"), "true", "false"))),
+        Part(b"," + _members(table) + b"," + _members(server) + b',"gtid":', render_labels(gtid)),
+        Part(b',"file":', render_labels(file)),
+        *(Part(f',"{name}":'.encode(), render_integers(data.column(name))) for name in ("pos", "row", "txn_pos")),
+        *_json_null_parts(batch),
+        Part(b'},"op":', render_labels(op)),
+        Part(b"," + _members(processed) + b',"transaction":{"id":', _transaction_ids(batch)),
+        Part(b',"total_order":', render_integers(pa.array(order))),
+        Part(b"}}" + end),
+    ]
+    return assemble(len(batch), parts, validity(data.column("before")), validity(data.column("after")))
+
+
+def _members(values: dict[str, Any]) -> bytes:
+    """A JSON object without its braces."""
+    return msgspec.json.encode(values)[1:-1]
+
+
+def _image_parts(batch: ChangeBatch, image: Literal["before", "after"]) -> Iterator[Part]:
+    struct = batch.data.column(image)
+    group = BEFORE if image == "before" else AFTER
+    opening = b"{"
+    for field, array in zip(struct.type, struct.flatten(), strict=True):
+        fragments = render_column(batch.schema.column(field.name), array, batch.impossible.get((image, field.name)))
+        yield Part(opening + msgspec.json.encode(field.name) + b":", fragments, group)
+        opening = b","
+    yield Part(b"}" if opening == b"," else b"{}", None, group)
+
+
+def _transaction_ids(batch: ChangeBatch) -> Fragments:
+    """The GTID, else "file:offset where the transaction begins"."""
+    gtid = batch.data.column("gtid")
+    if gtid.null_count == 0:
+        return render_labels(gtid)
+    place = pc.binary_join_element_wise(
+        batch.data.column("file").cast(pa.string()), batch.data.column("txn_pos").cast(pa.string()), ":"
+    )
+    return render_strings(pc.coalesce(gtid.cast(pa.string()), place))
+
+
+def _json_null_parts(batch: ChangeBatch) -> Iterator[Part]:
+    """The rare part that names columns with the JSON value null."""
+    named: dict[int, list[str]] = {}
+    for image in ("before", "after"):
+        struct = batch.data.column(image)
+        for field, array in zip(struct.type, struct.flatten(), strict=True):
+            if batch.schema.column(field.name).type == "json":
+                for row in pc.indices_nonzero(
+                    pc.equal(pc.utf8_trim_whitespace(array), "null").fill_null(False)
+                ).to_pylist():
+                    named.setdefault(row, []).append(f"{image}.{field.name}")
+    if named:
+        texts = (
+            b',"json_null":' + msgspec.json.encode(named[row]) if row in named else b"" for row in range(len(batch))
+        )
+        yield Part(b"", Fragments.of(list(texts)))
+
+
+def changes_in(message: bytes, content_type: str | None) -> int:
+    """How many changes a JSON message holds."""
+    return message.rstrip(b"\n").count(b"\n") + 1 if content_type == JSON_LINES else 1

@@ -1,0 +1,340 @@
+"""binlogsync.Consumer against a real nats-server: where it begins, resumes and stops; one id has one live client."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from binlogsync import Change, ClientTakenError, Consumer, HandlerError, Retry
+from binlogsync.bookmarks import Bookmark
+from binlogsync.consume.starts import Start
+from binlogsync.embedded import NATSServer
+from binlogsync.errors import ConfigError, ModelError, WireError
+from binlogsync.stream.client import NatsOptions
+from binlogsync.stream.reader import StreamReader
+from binlogsync.wire.subjects import stream_name
+from tests.consume.test_consume import RETRY, Flaky, Sample, Stream, ids, record
+from tests.duck import query
+from tests.nats_commands import delete_stream
+from tests.samples import SampleTransaction
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+TABLE = "shop.samples"
+ONE = [SampleTransaction((0,))]
+"""A flush of one change."""
+
+
+@dataclass
+class Note:
+    id: int
+    c_text: str | None
+
+
+@pytest.fixture
+def stream(nats_server: NATSServer, request: pytest.FixtureRequest) -> Iterator[Stream]:
+    name = f"k{abs(hash(request.node.name)) % 10**9}"
+    yield Stream(nats_server.url, name)
+    delete_stream(nats_server.url, stream_name(name))
+
+
+def client(stream: Stream, client_id: str = "client1", **options: Any) -> Consumer:
+    return Consumer(client_id, url=stream.url, source=stream.name, **options)
+
+
+def seen_by(consumer: Consumer) -> list[str]:
+    """Ids of the changes that it handles until it is drained."""
+    found: list[Change[Sample]] = []
+    consumer.register(Sample, found.append, table=TABLE)
+    consumer.run(idle_s=0.2)
+    return [change.id for change in found]
+
+
+def test_it_goes_on_where_it_was(stream: Stream) -> None:
+    stream.write(6)
+    assert seen_by(client(stream)) == ids("samples", 6)
+    assert seen_by(client(stream)) == []
+    stream.write(4)
+    assert seen_by(client(stream)) == ids("samples", 6, 4)[len(ids("samples", 6)) :]
+
+
+def test_every_client_id_gets_every_change(stream: Stream) -> None:
+    stream.write(6)
+    assert seen_by(client(stream, "a")) == seen_by(client(stream, "b")) == ids("samples", 6)
+
+
+def test_several_tables_and_shapes_in_one_client(stream: Stream) -> None:
+    stream.write(6)
+    consumer, notes, samples = client(stream), list[str](), list[str]()
+
+    @consumer.register(Note, table="shop.notes")
+    def on_note(frame: pd.DataFrame) -> None:
+        notes.extend(frame["id"])
+
+    @consumer.register(Sample, table=TABLE)
+    async def on_sample(change: Change[Sample]) -> None:
+        await asyncio.sleep(0)
+        samples.append(change.id)
+
+    consumer.run(idle_s=0.2)
+    assert (notes, samples) == (ids("notes", 6), ids("samples", 6))
+    status = consumer.status()[TABLE]
+    assert (status.changes, status.error) == (len(samples), None)
+    assert status.lag_s is not None
+
+
+def test_the_table_is_known_from_the_model(stream: Stream) -> None:
+    stream.write(3)
+    found: list[Change[Sample]] = []
+    consumer = client(stream)
+    consumer.register(Sample, found.append)
+    consumer.run(idle_s=0.2)
+    assert [change.id for change in found] == ids("samples", 3)
+
+
+def test_async_handlers_run_in_the_loop_of_the_caller(stream: Stream) -> None:
+    stream.write(3)
+    loops = []
+
+    async def main() -> asyncio.AbstractEventLoop:
+        consumer = client(stream)
+
+        @consumer.register(Sample, table=TABLE)
+        async def on_sample(change: Change[Sample]) -> None:
+            loops.append(asyncio.get_running_loop())
+
+        await consumer.run_async(idle_s=0.2)
+        return asyncio.get_running_loop()
+
+    loop = asyncio.run(main())
+    assert loops == [loop] * len(ids("samples", 3))
+
+
+def test_cancelling_an_async_client_stops_it_in_good_order(stream: Stream) -> None:
+    stream.write(3)
+    found: list[Change[Sample]] = []
+
+    async def main() -> None:
+        consumer = client(stream)
+        consumer.register(Sample, found.append, table=TABLE)
+        task = asyncio.ensure_future(consumer.run_async())
+        while len(found) < len(ids("samples", 3)):
+            await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert seen_by(client(stream)) == []
+
+
+def starts(stream: Stream) -> dict[str, tuple[Start, int]]:
+    """Ways to begin at the 7th of ten transactions of one change each, by name, and the number of the first wanted."""
+    stream.write(*[ONE] * 10)
+    with StreamReader(NatsOptions(url=stream.url), stream.name) as reader:
+        found = reader.changes_from("shop", "samples", 1)
+        sequences = [found[0].last_sequence]
+        while found := reader.changes_from("shop", "samples", sequences[-1] + 1):
+            sequences.append(found[0].last_sequence)
+        seventh = next(reader.changes_from("shop", "samples", sequences[6])[0].batch.changes())
+        checkpoint = reader.checkpoint_at(sequences[5])
+    assert checkpoint is not None
+    mark = Bookmark(checkpoint, "person", checkpoint.ts_us, checkpoint.ts_us, "here")
+    return {
+        "all": ("all", 0),
+        "new": ("new", 10),
+        "sequence": (sequences[6], 6),
+        "beyond": (sequences[-1] + 1000, 10),
+        "time": (seventh.source.ts, 6),
+        "later": (seventh.source.ts + timedelta(days=999), 10),
+        "long-ago": (datetime(2001, 1, 1, tzinfo=UTC), 0),
+        "bookmark": (mark, 6),
+    }
+
+
+def test_where_a_new_client_begins(stream: Stream) -> None:
+    cases = starts(stream)
+    everything = ids("samples", *[ONE] * 10)
+    for name, (start, first) in cases.items():
+        assert (name, seen_by(client(stream, name, start=start))) == (name, everything[first:])
+    stream.write(ONE)
+    more = ids("samples", *[ONE] * 11)[-1:]
+    for name, (start, _) in cases.items():
+        assert (name, seen_by(client(stream, name, start=start))) == (name, more)
+
+
+@pytest.mark.parametrize("start", ["yesterday", 0, datetime(2026, 1, 1)])
+def test_a_start_that_cannot_be_is_refused(start: Any) -> None:
+    with pytest.raises(ConfigError, match="start"):
+        Consumer("a", start=start)
+
+
+def test_what_cannot_work_is_refused_when_it_is_registered() -> None:
+    consumer = Consumer("a")
+    with pytest.raises(ConfigError, match="takes 0 arguments"):
+        consumer.register(Sample, lambda: None, table=TABLE)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="not a model"):
+        consumer.register(int, print, table=TABLE)
+    with pytest.raises(ConfigError, match="progress is not kept in DuckDB"):
+        consumer.register(Sample, record, table=TABLE)
+    consumer.register(Sample, print, table=TABLE)
+    with pytest.raises(ConfigError, match="has a handler already"):
+        consumer.register(Sample, print, table=TABLE)
+    with pytest.raises(ConfigError, match="no handler is registered"):
+        Consumer("b").run()
+
+
+def test_a_source_without_a_stream_is_said(nats_server: NATSServer) -> None:
+    consumer = Consumer("a", url=nats_server.url, source="nobody")
+    consumer.register(Sample, print, table=TABLE)
+    with pytest.raises(WireError, match="source nobody has no stream"):
+        consumer.run()
+
+
+def test_with_a_duckdb_file_what_a_handler_writes_is_there_once(stream: Stream, tmp_path: Path) -> None:
+    stream.write(6)
+    path = tmp_path / "mine.duckdb"
+    for transactions in (0, 3):
+        stream.write(*[transactions] if transactions else [])
+        consumer = client(stream, progress=path)
+        consumer.register(Sample, record, table=TABLE)
+        consumer.run(idle_s=0.2)
+    assert [row[0] for row in query(path, "SELECT id FROM seen ORDER BY n")] == ids("samples", 6, 3)
+
+
+def test_a_handler_that_fails_holds_its_own_table_only(stream: Stream) -> None:
+    stream.write(12)
+    wanted = ids("samples", 12)
+    bad, notes = Flaky(wanted[6], times=100), list[Any]()
+    consumer = client(stream, retry=Retry(tries=2, first_wait_s=0.01))
+    consumer.register(Sample, bad.plain, table=TABLE)
+    consumer.register(Note, notes.append, table="shop.notes")
+    with pytest.raises(HandlerError, match="not today"):
+        consumer.run(idle_s=0.5)
+    assert isinstance(consumer.status()[TABLE].error, HandlerError)
+    assert consumer.status()["shop.notes"].error is None
+    assert [change.id for change in notes] == ids("notes", 12)
+    assert set(bad.calls[6:]) == {wanted[6]}
+    bad.times = 0
+    bad.calls.clear()
+    consumer.run(idle_s=0.2)
+    assert bad.calls == wanted[6:]
+    assert consumer.status()[TABLE].error is None
+
+
+def test_it_is_called_again_while_the_client_runs(stream: Stream) -> None:
+    stream.write(6)
+    wanted = ids("samples", 6)
+    bad = Flaky(wanted[3], times=5)
+    consumer = client(stream, retry=RETRY)
+
+    def until_the_last(change: Change[Sample]) -> None:
+        bad.plain(change)
+        if change.id == wanted[-1]:
+            consumer.stop()
+
+    consumer.register(Sample, until_the_last, table=TABLE)
+    consumer.run()
+    assert bad.calls == wanted[:3] + [wanted[3]] * 5 + wanted[3:]
+
+
+_PROGRAM = """
+import sys, time
+from binlogsync import Change, Consumer
+from tests.consume.test_consume import Sample
+url, source, client_id = sys.argv[1:]
+consumer = Consumer(client_id, url=url, source=source)
+@consumer.register(Sample, table="shop.samples")
+def on_sample(change: Change[Sample]) -> None:
+    print(change.id, flush=True)
+    time.sleep(0.02)
+try:
+    consumer.run()
+except Exception as error:
+    print(type(error).__name__, error, flush=True)
+    raise SystemExit(3)
+print("ended", flush=True)
+"""
+
+
+@dataclass
+class Program:
+    """A client in a process of its own, and what it prints."""
+
+    process: subprocess.Popen[str]
+    lines: list[str]
+
+    def ids(self) -> list[str]:
+        return [line for line in self.lines if ":" in line and " " not in line]
+
+
+@pytest.fixture
+def start_program(stream: Stream) -> Iterator[Callable[[], Program]]:
+    started: list[Program] = []
+
+    def start() -> Program:
+        command = [sys.executable, "-c", _PROGRAM, stream.url, stream.name, "client1"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        program = Program(process, [])
+        threading.Thread(target=_read, args=(program,), daemon=True).start()
+        started.append(program)
+        return program
+
+    yield start
+    for program in started:
+        program.process.kill()
+        program.process.wait()
+        assert program.process.stdout is not None
+        program.process.stdout.close()
+
+
+def _read(program: Program) -> None:
+    assert program.process.stdout is not None
+    for line in program.process.stdout:
+        program.lines.append(line.strip())
+
+
+def test_one_id_has_one_live_client(stream: Stream, start_program: Callable[[], Program]) -> None:
+    stream.write(200)
+    wanted = ids("samples", 200)
+    first = start_program()
+    wait_until(lambda: first.ids(), 60, "the first client to handle a change")
+    with pytest.raises(ClientTakenError, match=rf"'client1' .* is at work already: process {first.process.pid} on"):
+        seen_by(client(stream))
+    first.process.kill()
+    first.process.wait()
+    second = start_program()
+    wait_until(lambda: second.ids(), 60, "the second client to take over")
+    assert first.ids() == wanted[: len(first.ids())]
+    assert second.ids()[0] in wanted[max(0, len(first.ids()) - 60) : len(first.ids()) + 1]
+    second.process.send_signal(signal.SIGTERM)
+    assert second.process.wait(30) == 0
+    wait_until(lambda: "ended" in second.lines, 10, "the client to say that it ended")
+    done = second.ids()[-1]
+    rest = seen_by(client(stream))
+    assert rest == wanted[wanted.index(done) + 1 :], "SIGTERM stores the last change, and nothing comes twice"
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("import binlogsync", ("pyarrow", "numba", "nats", "dagster")),
+        ("from binlogsync import Change", ("numba", "nats", "duckdb", "pandas", "dagster")),
+        ("from binlogsync import Consumer", ("dagster", "pandas", "pymysql", "redis", "pydantic")),
+    ],
+)
+def test_importing_is_cheap(code: str, absent: tuple[str, ...]) -> None:
+    program = f"{code}\nimport sys\nprint([name for name in {absent!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

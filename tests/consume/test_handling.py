@@ -1,0 +1,223 @@
+"""What a handler does and does not get when it, or a change, fails; on batches made by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from binlogsync.change import Change
+from binlogsync.consume.handling import Handler, Retry
+from binlogsync.consume.progress import NOTHING, Progress, ProgressKey, Tracker
+from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
+from binlogsync.schema import Column, TableSchema
+from binlogsync.stream.reader import StreamBatch
+from tests.duck import make_batch, query
+
+KEY = ProgressKey("me", "main", "treehole", "holes")
+RETRY = Retry(tries=3, first_wait_s=0.001)
+BAD = 7
+
+
+def holes(*columns: Column) -> TableSchema:
+    return TableSchema("treehole", "holes", (Column("id", "int", nullable=False), *columns), ("id",))
+
+
+def batch(first: int, last: int, schema: TableSchema | None = None) -> StreamBatch:
+    """Inserts of the ids first..last, a message each, with the id as its sequence in the stream."""
+    made = make_batch(schema or holes(), [("c", None, {"id": n}) for n in range(first, last + 1)], first)
+    return StreamBatch(made, pa.array(range(first, last + 1), pa.uint64()), None)
+
+
+@dataclass
+class Hole:
+    id: int
+
+
+class Seen:
+    """Handlers of every shape that note what they handled, and fail at the id BAD as often as they are told."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.calls: list[list[int]] = []
+        self.failures = failures
+
+    def note(self, ids: list[int]) -> None:
+        self.calls.append(ids)
+        if BAD in ids and self.failures:
+            self.failures -= 1
+            raise RuntimeError("not today")
+
+    def one(self, change: Change[Hole]) -> None:
+        assert change.after is not None
+        self.note([change.after.id])
+
+    def one_stored(self, change: Change[Hole], connection: duckdb.DuckDBPyConnection) -> None:
+        assert change.after is not None
+        connection.execute("CREATE TABLE IF NOT EXISTS stored (id INT)")
+        connection.execute("INSERT INTO stored VALUES (?)", [change.after.id])
+        self.one(change)
+
+    async def one_async(self, change: Change[Hole]) -> None:
+        await asyncio.sleep(0)
+        self.one(change)
+
+    def many(self, changes: list[Change[Hole]]) -> None:
+        self.note([change.after.id for change in changes if change.after])
+
+    def frame(self, frame: pd.DataFrame) -> None:
+        self.note(frame["after.id"].tolist())
+
+    def arrow(self, batch: pa.RecordBatch) -> None:
+        self.note([row["id"] for row in batch.column("after").to_pylist()])
+
+    def frame_stored(self, frame: pd.DataFrame, connection: duckdb.DuckDBPyConnection) -> None:
+        connection.execute("CREATE TABLE IF NOT EXISTS stored (id INT)")
+        connection.execute('INSERT INTO stored SELECT "after.id" FROM frame')
+        self.frame(frame)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "progress.duckdb"
+
+
+def take(handler: Handler[Any], *items: StreamBatch, stop: threading.Event | None = None) -> Progress:
+    """Hand the batches over; how far progress is then, in the file as in memory, also when it raises."""
+    tracker = Tracker(KEY, handler.store.load(KEY))
+    try:
+        handler.take(items, tracker, stop or threading.Event())
+    finally:
+        assert handler.store.load(KEY) == tracker.progress
+    return tracker.progress
+
+
+SHAPES = ("one", "one_stored", "one_async", "many", "frame", "arrow", "frame_stored")
+BATCHES = ("many", "frame", "arrow", "frame_stored")
+
+
+def handler(seen: Seen, shape: str, path: Path) -> Handler[Any]:
+    return Handler(Hole, getattr(seen, shape), path, RETRY)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_all_changes_are_handled_in_order(shape: str, path: Path) -> None:
+    seen = Seen()
+    assert take(handler(seen, shape, path), batch(1, 5), batch(6, 9)).sequence == 9
+    assert sum(seen.calls, []) == list(range(1, 10))
+    assert len(seen.calls) == (2 if shape in BATCHES else 9)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_failing_change_stands_alone_and_nothing_later_is_handled(shape: str, path: Path) -> None:
+    seen = Seen(failures=100)
+    with pytest.raises(HandlerError, match="the handler failed 3 times") as caught:
+        take(handler(seen, shape, path), batch(1, 40))
+    [bad] = list(batch(BAD, BAD).batch.changes())
+    assert (caught.value.change_id, caught.value.tries) == (bad.id, 3)
+    assert caught.value.position == str(bad.source.position)
+    assert "test_handling.py:" in str(caught.value)
+    assert Tracker(KEY, handler(seen, shape, path).store.load(KEY)).progress.sequence == BAD - 1
+    assert seen.calls[-2:] == [[BAD]] * 2
+    assert seen.calls.count([BAD]) == 3
+    done_alone = [call for call in seen.calls if BAD not in call]
+    assert max(sum(done_alone, [])) == BAD - 1
+    seen.failures = 0
+    seen.calls.clear()
+    assert take(handler(seen, shape, path), batch(BAD, 40)).changes == 40
+    assert sum(seen.calls, []) == list(range(BAD, 41))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_failure_that_passes_costs_tries_only(shape: str, path: Path) -> None:
+    seen = Seen(failures=2)
+    assert take(handler(seen, shape, path), batch(1, 12)).changes == 12
+    if shape.endswith("_stored"):
+        assert query(path, "SELECT id FROM stored") == [(n,) for n in range(1, 13)]
+
+
+def test_a_batch_is_halved_until_the_change_at_fault_is_found(path: Path) -> None:
+    seen = Seen(failures=100)
+    with pytest.raises(HandlerError):
+        take(handler(seen, "many", path), batch(1, 1000))
+    assert len(seen.calls) < 30
+
+
+def test_a_row_that_the_model_refuses_is_not_tried_again(path: Path) -> None:
+    @dataclass
+    class Even:
+        id: int
+
+        def __post_init__(self) -> None:
+            if self.id % 2:
+                raise ValueError(f"{self.id} is odd")
+
+    for shape in ("change", "list[Change]"):
+        calls: list[Any] = []
+
+        def each(change: Change[Even], calls: list[Any] = calls) -> None:
+            calls.append(change)
+
+        def many(changes: list[Change[Even]], calls: list[Any] = calls) -> None:
+            calls.extend(changes)
+
+        fn: Callable[..., object] = each if shape == "change" else many
+        file = path.with_name(shape)
+        with pytest.raises(HandlerError, match="the model refused it .* 3 is odd"):
+            take(Handler(Even, fn, file, RETRY), batch(2, 2), batch(3, 9))
+        assert len(calls) == 1
+
+
+def test_the_model_is_checked_again_when_the_schema_changes(path: Path) -> None:
+    seen = Seen()
+    wider = TableSchema("treehole", "holes", (Column("id", "varchar", nullable=False, length=20),), ("id",))
+    changed = StreamBatch(make_batch(wider, [("c", None, {"id": "5"})], 5), pa.array([5], pa.uint64()), None)
+    with pytest.raises(ModelError, match=r"Hole\.id does not fit .* the column is varchar\(20\), and the field is int"):
+        take(handler(seen, "one", path), batch(1, 4), changed)
+    assert seen.calls == [[1], [2], [3], [4]]
+    more = holes(Column("mood", "varchar", length=9))
+    assert take(handler(seen, "one", path), batch(5, 6, more)).sequence == 6
+
+
+def test_stop_ends_between_two_changes_of_a_batch(path: Path) -> None:
+    stop = threading.Event()
+
+    def until_three(change: Change[Hole]) -> None:
+        if change.after and change.after.id == 3:
+            stop.set()
+
+    assert take(Handler(Hole, until_three, path), batch(1, 9), stop=stop).sequence == 3
+
+
+class Remembered:
+    """Progress in memory."""
+
+    is_held = False
+
+    def __init__(self) -> None:
+        self.kept: Progress = NOTHING
+
+    def release(self) -> None: ...
+
+    def load(self, key: ProgressKey) -> Progress:
+        return self.kept
+
+    def move(self, key: ProgressKey, before: Progress, after: Progress) -> Progress:
+        if self.kept != before:
+            raise ConsumeError("moved by another")
+        self.kept = after
+        return after
+
+
+def test_progress_may_be_kept_anywhere() -> None:
+    seen, store = Seen(), Remembered()
+    assert take(Handler(Hole, seen.many, store), batch(1, 5)).sequence == 5
+    with pytest.raises(ConfigError, match="progress is not kept in DuckDB"):
+        Handler(Hole, seen.one_stored, store)

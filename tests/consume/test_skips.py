@@ -1,0 +1,91 @@
+"""Skipping the one change that holds a consumer up: that one, no other, once, and recorded with progress."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from binlogsync.consume.handling import Handler
+from binlogsync.consume.progress import DuckProgress, ProgressKey, ProgressStore
+from binlogsync.consume.progress_nats import NatsProgress
+from binlogsync.consume.skips import Skip, skip_change, skips_of
+from binlogsync.duckfile import DuckFile
+from binlogsync.embedded import NATSServer
+from binlogsync.errors import ConfigError, ConsumeError, HandlerError
+from binlogsync.sinks.audit_skips import record_skip
+from binlogsync.stream.client import NatsConnection, NatsOptions
+from binlogsync.stream.reader import StreamReader
+from binlogsync.wire.subjects import stream_name
+from tests.consume.test_consume import RETRY, SAMPLES, Flaky, Sample, Stream, ids
+from tests.duck import query
+from tests.nats_commands import delete_stream
+
+
+@pytest.fixture
+def stream(nats_server: NATSServer, request: pytest.FixtureRequest) -> Iterator[Stream]:
+    name = f"s{abs(hash(request.node.name)) % 10**9}"
+    yield Stream(nats_server.url, name)
+    delete_stream(nats_server.url, stream_name(name))
+
+
+@pytest.fixture(params=["duckdb", "nats"])
+def store(request: pytest.FixtureRequest, nats_server: NATSServer, stream: Stream, tmp_path: Path) -> Iterator[object]:
+    if request.param == "duckdb":
+        yield DuckProgress(DuckFile(tmp_path / "progress.duckdb", error=ConsumeError))
+        return
+    with NatsConnection(NatsOptions(url=nats_server.url), "test") as connection:
+        yield NatsProgress(connection, stream.name)
+
+
+def key(stream: Stream) -> ProgressKey:
+    return ProgressKey("binlogsync", stream.name, *SAMPLES)
+
+
+def skip(stream: Stream, store: ProgressStore, change_id: str, reason: str = "a test row") -> Skip:
+    with StreamReader(NatsOptions(url=stream.url), stream.name) as reader:
+        return skip_change(reader, key(stream), store, change_id, reason, "Ada")
+
+
+@pytest.mark.parametrize("per_message", [1, 4])
+def test_the_change_that_holds_a_table_up_is_skipped_and_no_other(
+    stream: Stream, store: ProgressStore, per_message: int
+) -> None:
+    stream.options = type(stream.options)(url=stream.url, changes_per_message=per_message)
+    stream.write(12)
+    wanted = ids("samples", 12)
+    bad = Flaky(wanted[6], times=100)
+    with pytest.raises(HandlerError):
+        stream.consume(Handler(Sample, bad.plain, store, RETRY))
+    with pytest.raises(ConsumeError, match=rf"does not stand before change {wanted[7]} but before {wanted[6]}"):
+        skip(stream, store, wanted[7])
+    assert skips_of(store, key(stream)) == []
+
+    done = skip(stream, store, wanted[6])
+    assert (done.change_id, done.reason, done.by, done.table) == (wanted[6], "a test row", "Ada", "samples")
+    assert json.loads(done.change)["op"] == done.op
+    assert list(skips_of(store, key(stream))) == [done]
+    assert skip(stream, store, wanted[6], "again") == done, "what is skipped is not skipped twice"
+
+    bad.calls.clear()
+    stream.consume(Handler(Sample, bad.plain, store, RETRY))
+    assert bad.calls == wanted[7:]
+    with pytest.raises(ConsumeError, match="nothing waits in the stream"):
+        skip(stream, store, wanted[3])
+
+
+def test_a_reason_is_asked_for(stream: Stream, store: ProgressStore) -> None:
+    stream.write(1)
+    with pytest.raises(ConfigError, match="skipped for a reason"):
+        skip(stream, store, "x:1", "  ")
+
+
+def test_the_audit_log_has_each_skip_once(stream: Stream, store: ProgressStore, tmp_path: Path) -> None:
+    stream.write(3)
+    done = skip(stream, store, ids("samples", 3)[0])
+    for _ in range(2):
+        record_skip(tmp_path / "audit.duckdb", done)
+    found = query(tmp_path / "audit.duckdb", "SELECT client, table_name, change_id, reason, skipped_by FROM skips")
+    assert found == [("binlogsync", "samples", done.change_id, "a test row", "Ada")]

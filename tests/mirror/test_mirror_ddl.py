@@ -1,0 +1,277 @@
+"""Schema changes applied to a mirror from their text: what is provable is done, all else asks for a reading."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from binlogsync.change import ChangeBatch, SchemaChange, build_schema_batch
+from binlogsync.duckfile import DuckFile
+from binlogsync.errors import ConsumeError
+from binlogsync.mirror import apply as mirror
+from binlogsync.mirror.clauses import parse_alter, parse_create
+from binlogsync.mirror.state import load_state
+from binlogsync.position import BinlogPosition
+from binlogsync.schema import Column, TableSchema
+from tests.duck import SERVER_UUID, Change, make_batch, mirror_rows, query
+
+THINGS = ("shop", "things")
+SCHEMA = TableSchema(
+    *THINGS,
+    (
+        Column("id", "int", nullable=False),
+        Column("a", "varchar", length=5, charset="utf8mb4"),
+        Column("b", "decimal", precision=5, scale=2),
+        Column("t", "datetime", fsp=3),
+    ),
+    ("id",),
+)
+AT = datetime(2020, 12, 31, 23, 59, 59, 500_000)
+ROW = {"id": 1, "a": "x", "b": Decimal("1.50"), "t": AT}
+VALUES = (1, "x", Decimal("1.50"), AT)
+
+
+def ddl(sql: str, kind: Any = "alter", tables: tuple[tuple[str, str], ...] = (THINGS,), pos: int = 5000) -> ChangeBatch:
+    """The statement as shop.things is told of it."""
+    change = SchemaChange(kind, tables, sql, 0, BinlogPosition("binlog.000001", pos), None, 5, "shop")
+    place = {"file": "binlog.000001", "pos": pos, "row": 0, "txn_pos": pos - 50, "order": 0, "seq": 0}
+    return build_schema_batch(change, THINGS, {**place, "ts_us": 5, "gtid": None}, (SERVER_UUID, 7))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[DuckFile]:
+    file = DuckFile(tmp_path / "mirror.duckdb", error=ConsumeError)
+    yield file
+    file.release()
+
+
+def apply(file: DuckFile, *batches: ChangeBatch, can_read: bool = False) -> mirror.Halt | None:
+    with file.transaction() as connection:
+        return mirror.apply(connection, batches, can_read=can_read)
+
+
+def rows(schema: TableSchema, *changes: Change) -> ChangeBatch:
+    return make_batch(schema, changes)
+
+
+def shape(file: DuckFile) -> list[tuple[str, str]]:
+    return query(
+        file.path,
+        "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = 'things' ORDER BY column_index",
+    )
+
+
+DONE: dict[str, tuple[Any, ...]] = {
+    "ADD c INT": (*VALUES, None),
+    "ADD COLUMN c INT NOT NULL DEFAULT 7 FIRST": (7, *VALUES),
+    "ADD c INT NOT NULL AFTER a, ADD (d CHAR(5) DEFAULT 'it''s'), COMMENT = 'x'": (
+        1,
+        "x",
+        0,
+        *VALUES[2:],
+        "it's",
+    ),
+    "ADD c ENUM('u','v') NOT NULL, ADD d SET('a') NOT NULL": (*VALUES, "u", []),
+    "ADD c DECIMAL(6,3) DEFAULT -1.5, ADD d DATETIME DEFAULT '2020-01-02 03:04:05'": (
+        *VALUES,
+        Decimal("-1.500"),
+        datetime(2020, 1, 2, 3, 4, 5),
+    ),
+    "DROP COLUMN b": (1, "x", AT),
+    "DROP a, ADD a INT DEFAULT 3": (1, Decimal("1.50"), AT, 3),
+    "RENAME COLUMN a TO z": VALUES,
+    "RENAME COLUMN a TO t, RENAME COLUMN t TO a": VALUES,
+    "CHANGE a z TEXT, MODIFY id BIGINT NOT NULL AFTER t": ("x", Decimal("1.50"), AT, 1),
+    "MODIFY t DATETIME(6) FIRST": (AT, *VALUES[:3]),
+    "MODIFY b DECIMAL(5,1)": (1, "x", Decimal("1.5"), AT),
+    "MODIFY a ENUM('x','y')": VALUES,
+    "MODIFY id VARCHAR(10), DROP PRIMARY KEY": ("1", *VALUES[1:]),
+    "CONVERT TO CHARACTER SET latin1": VALUES,
+    "ADD INDEX i (a), DROP INDEX j, ALGORITHM=INPLACE, LOCK=NONE": VALUES,
+    "ENGINE=InnoDB, ROW_FORMAT=DYNAMIC": VALUES,
+    "ALTER COLUMN a SET DEFAULT 'q'": VALUES,
+    "DROP PRIMARY KEY, ADD PRIMARY KEY (id, a)": VALUES,
+}
+
+
+@pytest.mark.parametrize("clauses", DONE)
+def test_what_is_provable_is_done(file: DuckFile, clauses: str) -> None:
+    assert apply(file, rows(SCHEMA, ("c", None, ROW)), ddl(f"ALTER TABLE things {clauses}")) is None
+    assert mirror_rows(file.path, *THINGS) == [DONE[clauses]]
+    with file.transaction() as connection:
+        schema = load_state(connection, *THINGS).schema
+    assert schema is not None
+    assert [column.name for column in schema.columns] == [name for name, _ in shape(file)]
+
+
+UNPROVEN = [
+    "ADD c INT AUTO_INCREMENT UNIQUE",
+    "ADD c INT DEFAULT (1 + 1)",
+    "ADD c DATETIME DEFAULT CURRENT_TIMESTAMP",
+    "ADD c INT GENERATED ALWAYS AS (id + 1) STORED",
+    "ADD c DATE NOT NULL",
+    "ADD c TIMESTAMP",
+    "MODIFY t DATETIME",
+    "MODIFY a INT",
+    "MODIFY a VARCHAR(0)",
+    "MODIFY a ENUM('X','y')",
+    "MODIFY id TINYINT UNSIGNED, MODIFY b DECIMAL(2,2)",
+    "MODIFY n INT NOT NULL",
+    "DROP PARTITION p1",
+    "ADD c POLYGON, SOMETHING new",
+    "/*!80000 ADD c INT */",
+    "RENAME TO things",
+]
+
+
+@pytest.mark.parametrize("clauses", UNPROVEN)
+def test_what_is_not_asks_for_a_reading(file: DuckFile, clauses: str) -> None:
+    halt = apply(file, rows(SCHEMA, ("c", None, ROW)), ddl(f"ALTER TABLE things {clauses}"), rows(SCHEMA))
+    assert halt is not None
+    assert (halt.done, halt.is_must) == (1, True)
+    assert clauses in halt.reason
+    assert mirror_rows(file.path, *THINGS) == [VALUES]
+
+
+def test_values_decide_whether_a_conversion_is_proven(file: DuckFile) -> None:
+    long = ROW | {"id": 2, "a": "zü"}
+    narrow = ddl("ALTER TABLE things MODIFY a VARCHAR(5) CHARACTER SET latin1")
+    assert apply(file, rows(SCHEMA, ("c", None, ROW)), narrow) is None
+    assert apply(file, rows(SCHEMA, ("c", None, long)), narrow) is not None
+
+
+@pytest.mark.parametrize(
+    ("labels", "charset", "is_known"), [("a", "latin1", True), ("ä", "latin1", False), ("a", "utf16", False)]
+)
+def test_labels_are_not_recoded_with_their_column(file: DuckFile, labels: str, charset: str, is_known: bool) -> None:
+    column = Column("e", "enum", charset="utf8mb4", labels=(labels,))
+    schema = TableSchema(*THINGS, (Column("id", "int"), column), ("id",))
+    batch = make_batch(schema, [("c", None, {"id": 1, "e": labels})])
+    halt = apply(file, batch, ddl(f"ALTER TABLE things CONVERT TO CHARACTER SET {charset}"))
+    assert (halt is None) == is_known
+
+
+def test_an_empty_mirror_needs_no_proof(file: DuckFile) -> None:
+    delete = rows(SCHEMA, ("c", None, ROW), ("d", ROW, None))
+    assert apply(file, delete, ddl("ALTER TABLE things MODIFY a INT, ADD c INT AS (id) STORED")) is None
+    assert shape(file)[:2] == [("id", "INTEGER"), ("a", "INTEGER")]
+    assert shape(file)[-1] == ("c", "INTEGER")
+
+
+def test_rows_that_do_not_fit_what_the_statements_made(file: DuckFile) -> None:
+    wider = replace(SCHEMA, columns=(*SCHEMA.columns, Column("c", "int")))
+    halt = apply(file, rows(SCHEMA, ("c", None, ROW)), rows(wider, ("c", None, ROW | {"id": 2, "c": 3})))
+    assert halt is not None
+    assert "not what the schema changes in the stream made of them" in halt.reason
+    assert mirror_rows(file.path, *THINGS) == [VALUES]
+
+
+def test_what_a_statement_leaves_open_the_next_row_says(file: DuckFile) -> None:
+    recoded = replace(SCHEMA.columns[1], charset="latin1")
+    schema = replace(SCHEMA, columns=(SCHEMA.columns[0], recoded, *SCHEMA.columns[2:]))
+    assert apply(file, rows(SCHEMA, ("c", None, ROW)), ddl("ALTER TABLE things MODIFY a VARCHAR(5)")) is None
+    assert apply(file, rows(schema, ("u", ROW, ROW | {"a": "y"}))) is None
+    assert mirror_rows(file.path, *THINGS) == [(1, "y", *VALUES[2:])]
+
+
+def test_a_truncate_with_the_schema_of_before_an_alter(file: DuckFile) -> None:
+    altered = ddl("ALTER TABLE things ADD c INT")
+    assert apply(file, rows(SCHEMA, ("c", None, ROW)), altered, rows(SCHEMA, ("t", None, None))) is None
+    assert mirror_rows(file.path, *THINGS) == []
+    assert shape(file)[-1] == ("c", "INTEGER")
+
+
+def test_drop_and_create_with_another_shape(file: DuckFile) -> None:
+    create = ddl("CREATE TABLE things (k CHAR(2) PRIMARY KEY, v JSON) ENGINE=InnoDB", "create")
+    assert apply(file, rows(SCHEMA, ("c", None, ROW)), ddl("DROP TABLE `things`", "drop")) is None
+    assert shape(file) == []
+    assert apply(file, create) is None
+    assert shape(file) == [("k", "VARCHAR"), ("v", "JSON")]
+    again = ddl("CREATE TABLE IF NOT EXISTS things (z INT)", "create")
+    assert apply(file, again) is None
+    assert shape(file) == [("k", "VARCHAR"), ("v", "JSON")]
+    assert apply(file, ddl("CREATE OR REPLACE TABLE things (z INT)", "create")) is None
+    assert shape(file) == [("z", "INTEGER")]
+
+
+@pytest.mark.parametrize(
+    ("tables", "left"),
+    [
+        ((("shop", "things"), ("shop", "old")), []),
+        ((("shop", "things"), ("shop", "old"), ("shop", "old"), ("shop", "things")), [VALUES]),
+        ((("shop", "things"), ("shop", "old"), ("shop", "new"), ("shop", "things")), None),
+        ((("shop", "new"), ("shop", "things")), None),
+        ((("shop", "a"), ("shop", "things"), ("shop", "things"), ("shop", "b")), []),
+    ],
+    ids=["away", "there-and-back", "another-in", "in", "through"],
+)
+def test_renames(file: DuckFile, tables: tuple[tuple[str, str], ...], left: list[Any] | None) -> None:
+    halt = apply(file, rows(SCHEMA, ("c", None, ROW)), ddl("RENAME TABLE ...", "rename", tables))
+    assert (halt is not None) == (left is None)
+    assert (shape(file) == []) == (left == [])
+    if left:
+        assert mirror_rows(file.path, *THINGS) == left
+
+
+def test_a_table_of_which_nothing_is_known_is_read_where_that_can_be(file: DuckFile) -> None:
+    for batch in (rows(SCHEMA, ("c", None, ROW)), ddl("CREATE TABLE IF NOT EXISTS things (z INT)", "create")):
+        halt = apply(file, batch, can_read=True)
+        assert halt is not None
+        assert (halt.done, halt.is_must) == (0, False)
+    assert apply(file, rows(SCHEMA, ("c", None, ROW))) is None
+
+
+def test_a_create_without_columns_waits_for_the_first_row(file: DuckFile) -> None:
+    like = ddl("CREATE TABLE things LIKE others", "create")
+    assert apply(file, like, rows(SCHEMA, ("c", None, ROW))) is None
+    assert mirror_rows(file.path, *THINGS) == [VALUES]
+    halt = apply(file, like, can_read=True)
+    assert halt is not None
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "ALTER IGNORE TABLE t ADD UNIQUE (a)",
+        "ALTER TABLE t ADD COLUMN c SERIAL",
+        "ALTER TABLE t EXCHANGE PARTITION p WITH TABLE x",
+        "ALTER TABLE t ENGINE=BLACKHOLE",
+        "ALTER TABLE t TRUNCATE PARTITION ALL",
+        "SET STATEMENT max_statement_time=1 FOR ALTER TABLE t ADD c INT",
+        "",
+    ],
+)
+def test_nothing_is_understood_by_half(sql: str) -> None:
+    assert parse_alter(sql, mariadb=True) is None
+
+
+def test_a_create_table_is_read_as_the_server_reads_it() -> None:
+    created = parse_create(
+        "CREATE TABLE IF NOT EXISTS `d b`.`t``x` (\n  id int unsigned NOT NULL AUTO_INCREMENT, -- the key\n"
+        "  v VARCHAR(20) COLLATE latin1_bin DEFAULT 'a,(b', d DOUBLE PRECISION, n NUMERIC(7), f FLOAT(30),\n"
+        "  e ENUM('it''s','b ') CHARACTER SET utf8, x TEXT CHARSET binary, at TIMESTAMP(3) NULL DEFAULT "
+        "CURRENT_TIMESTAMP(3) ON UPDATE CURRENT_TIMESTAMP(3), j JSON, g INT AS (id * 2) VIRTUAL INVISIBLE,\n"
+        "  UNIQUE KEY k (v(3)), CONSTRAINT pk PRIMARY KEY USING BTREE (id, v DESC), CHECK (d > 1)\n"
+        ") ENGINE=InnoDB AUTO_INCREMENT=7 DEFAULT CHARSET=utf8mb4 COMMENT='(x)'",
+        mariadb=False,
+    )
+    assert created is not None
+    assert created.primary_key == ("id", "v")
+    assert created.columns == (
+        Column("id", "int", nullable=False, unsigned=True),
+        Column("v", "varchar", nullable=False, length=20, charset="latin1"),
+        Column("d", "double"),
+        Column("n", "decimal", precision=7, scale=0),
+        Column("f", "double"),
+        Column("e", "enum", charset="utf8mb3", labels=("it's", "b")),
+        Column("x", "blob"),
+        Column("at", "timestamp", fsp=3),
+        Column("j", "json"),
+        Column("g", "int", visible=False),
+    )

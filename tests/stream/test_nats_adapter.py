@@ -1,0 +1,119 @@
+"""The private names of nats-py that one file relies on. A failure here means: read stream/adapter.py."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+from pathlib import Path
+
+import nats
+import nats.errors
+import pytest
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription
+from nats.protocol.parser import AWAITING_CONTROL_LINE
+
+import binlogsync
+from binlogsync.embedded import NATSServer
+from binlogsync.stream import adapter as nats_adapter
+
+
+def test_the_names_are_there_and_take_what_is_given() -> None:
+    send, flush = getattr(Client, nats_adapter.SEND_COMMAND), getattr(Client, nats_adapter.FLUSH_PENDING)
+    assert inspect.iscoroutinefunction(send)
+    assert inspect.iscoroutinefunction(flush)
+    assert list(inspect.signature(send).parameters)[:2] == ["self", "cmd"]
+    assert "force_flush" in inspect.signature(flush).parameters
+
+
+@pytest.mark.server
+def test_framed_text_arrives_in_order_with_what_is_published(nats_server: NATSServer) -> None:
+    large = b"x" * 700_000
+
+    async def exchange() -> list[bytes]:
+        client = await nats.connect(nats_server.url)
+        subscription = await client.subscribe("adapter.>")
+        await client.publish("adapter.a", b"first")
+        text = b"".join(b"PUB adapter.b %d\r\n%b\r\n" % (len(body), body) for body in [b"second", *[large] * 8])
+        await nats_adapter.send_framed(client, memoryview(text))
+        await client.publish("adapter.a", b"last")
+        received = [(await subscription.next_msg(20)).data for _ in range(11)]
+        await client.close()
+        return received
+
+    assert asyncio.run(exchange()) == [b"first", b"second", *[large] * 8, b"last"]
+
+
+def test_the_parser_is_what_the_splitter_stands_before() -> None:
+    client = Client()
+    parser = getattr(client, nats_adapter.PARSER)
+    assert (parser.buf, parser.state) == (bytearray(), AWAITING_CONTROL_LINE)
+    assert inspect.iscoroutinefunction(parser.parse)
+    assert getattr(Subscription(client, 7), nats_adapter.SUBSCRIPTION_ID) == 7
+    # The client finds `parse` on the parser at each call, so that one put there takes effect.
+    assert f"self.{nats_adapter.PARSER}.parse(" in inspect.getsource(Client)
+
+
+@pytest.mark.server
+def test_raw_messages_come_in_order_and_others_as_ever(nats_server: NATSServer) -> None:
+    sizes = [0, 3, 70_000, 1, 400_000, 5]
+
+    async def exchange() -> tuple[list[nats_adapter.Received], list[bytes]]:
+        client = await nats.connect(nats_server.url)
+        raw, usual = await client.subscribe("raw.>"), await client.subscribe("usual.>")
+        found: list[nats_adapter.Received] = []
+        nats_adapter.receive_raw(client, raw, found.append)
+        for number, size in enumerate(sizes):
+            await client.publish(f"raw.{number}", b"\r\n" * size, reply="answer", headers={"One": "1", "Two": "a: b"})
+            await client.publish("usual.a", b"MSG %d" % number)
+            await client.publish("raw.plain", b"MSG x 1 3\r\nabc")
+        received = [(await usual.next_msg(20)).data for _ in sizes]
+        await client.flush()
+        nats_adapter.stop_receiving(client, raw)
+        await client.publish("raw.late", b"")
+        await client.flush()
+        await client.close()
+        return found, received
+
+    found, received = asyncio.run(exchange())
+    assert received == [b"MSG %d" % number for number in range(len(sizes))]
+    expected = []
+    for number, size in enumerate(sizes):
+        expected.append((f"raw.{number}", "answer", {"One": "1", "Two": "a: b"}, b"\r\n" * size))
+        expected.append(("raw.plain", "", {}, b"MSG x 1 3\r\nabc"))
+    assert found == expected
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, 64, 10_000])
+def test_text_in_any_chunks(step: int) -> None:
+    text = b"+OK\r\nMSG a 7 2\r\nhi\r\nPONG\r\nHMSG b 7 r.1 12 14\r\nNATS/1.0\r\n\r\nho\r\n"
+    text += b"HMSG c 7 16 16\r\nNATS/1.0 404\r\n\r\n\r\n"
+    found: list[nats_adapter.Received] = []
+
+    async def feed() -> None:
+        client = Client()
+        nats_adapter.receive_raw(client, Subscription(client, 7), found.append)
+        for start in range(0, len(text), step):
+            await getattr(client, nats_adapter.PARSER).parse(text[start : start + step])
+
+    asyncio.run(feed())
+    status = {"Status": "404", "Description": ""}
+    assert found == [("a", "", {}, b"hi"), ("b", "r.1", {}, b"ho"), ("c", "", status, b"")]
+
+
+@pytest.mark.server
+def test_a_closed_connection_says_so(nats_server: NATSServer) -> None:
+    async def send() -> None:
+        client = await nats.connect(nats_server.url)
+        await client.close()
+        await nats_adapter.send_framed(client, memoryview(b"PUB a 0\r\n\r\n"))
+
+    with pytest.raises(nats.errors.ConnectionClosedError):
+        asyncio.run(send())
+
+
+def test_no_other_file_touches_private_names_of_the_client() -> None:
+    for file in Path(inspect.getfile(binlogsync)).parent.rglob("*.py"):
+        if file.name != "stream/adapter.py":
+            assert not re.search(r"\b(client|nc|subscription)\._[a-z]", file.read_text()), file

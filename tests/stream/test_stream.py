@@ -1,0 +1,238 @@
+"""The reading side against a real nats-server: order, durables, gaps, acks, and what cannot be read."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import nats
+import pytest
+
+from binlogsync.embedded import NATSServer
+from binlogsync.errors import ConfigError, SinkError, WireError
+from binlogsync.schema import Column, TableSchema
+from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
+from binlogsync.stream.client import NatsOptions
+from binlogsync.stream.reader import Pending, StreamBatch, StreamReader
+from binlogsync.wire import subjects
+from tests.samples import SampleOptions, SampleSource, SampleTransaction
+from tests.sinks.nats_proxy import NatsProxy
+
+_NUMBERS = itertools.count(1)
+_COLUMNS = (Column("id", "bigint", False, True), Column("c_varchar", "varchar"))
+TABLES = (TableSchema("shop", "small", _COLUMNS, ("id",)), TableSchema("höhe.*", "odd > name", _COLUMNS, ("id",)))
+FORMATS: list[dict[str, Any]] = [{}, {"changes_per_message": 4}, {"format": "arrow"}]
+
+
+class Filled:
+    """A stream with flushes of two tables."""
+
+    def __init__(self, server: NATSServer, **options: Any) -> None:
+        self.source = f"stream{next(_NUMBERS)}"
+        self.server = server
+        self.samples = SampleSource(SampleOptions(source=self.source, tables=TABLES))
+        self.sink = JetStreamSink(JetStreamOptions(url=server.url, **options))
+        self.sink.open(self.source)
+        self.rows: list[dict[str, Any]] = []
+
+    def write(self, transactions: int) -> None:
+        """Write so many transactions; `rows` collects the changes of the first table."""
+        flush = self.samples.flush(transactions)
+        self.sink.write(flush)
+        for batch in flush.batches:
+            if batch.schema == TABLES[0]:
+                self.rows += without_seq(batch.data)
+
+    def reader(self, url: str | None = None) -> StreamReader:
+        return StreamReader(NatsOptions(url=url or self.server.url), self.source)
+
+
+def without_seq(data: Any) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = data.drop_columns(["seq"]).to_pylist()
+    return rows
+
+
+def drain(reader: StreamReader, durable: str = "d", size: int = 7) -> list[StreamBatch]:
+    found: list[StreamBatch] = []
+    while batches := reader.fetch(durable, size, 0.3):
+        found += batches
+    return found
+
+
+def rows_of(batches: list[StreamBatch]) -> list[dict[str, Any]]:
+    return [row for item in batches for row in without_seq(item.batch.data)]
+
+
+@pytest.fixture
+def fill(nats_server: NATSServer) -> Iterator[Callable[..., Filled]]:
+    made: list[Filled] = []
+
+    def make(**options: Any) -> Filled:
+        made.append(Filled(nats_server, **options))
+        return made[-1]
+
+    yield make
+    for filled in made:
+        filled.sink.close()
+
+
+@pytest.mark.parametrize("options", FORMATS, ids=["json", "lines", "arrow"])
+def test_a_table_reads_back_in_order(options: dict[str, Any], fill: Callable[..., Filled]) -> None:
+    filled = fill(**options)
+    for _ in range(3):
+        filled.write(9)
+    with filled.reader() as reader:
+        reader.ensure_durable("d", "shop", "small", 1)
+        batches = drain(reader)
+        assert rows_of(batches) == filled.rows
+        sequences = [s for item in batches for s in item.sequences.to_pylist()]
+        assert sequences == sorted(sequences)
+        assert [s for item in batches for s in item.batch.data.column("seq").to_pylist()] == sequences
+        assert set(reader.tables()) == {("shop", "small"), ("höhe.*", "odd > name")}
+
+
+def test_a_durable_begins_where_it_is_told(fill: Callable[..., Filled]) -> None:
+    filled = fill()
+    filled.write(12)
+    with filled.reader() as reader:
+        reader.ensure_durable("d", "shop", "small", 1)
+        batches = drain(reader)
+        sequences = [s for item in batches for s in item.sequences.to_pylist()]
+        assert reader.pending("d") == Pending(0, len(sequences), sequences[-1])
+        for start in (sequences[5], sequences[5] + 1, 1, sequences[-1]):
+            reader.ensure_durable("d", "shop", "small", start)
+            again = drain(reader)
+            assert [s for item in again for s in item.sequences.to_pylist()] == [s for s in sequences if s >= start]
+        reader.ensure_durable("d", "shop", "small", 4)
+        assert reader.pending("d") == Pending(len([s for s in sequences if s >= 4]), 0, 3)
+        reader.delete_durable("d")
+        assert reader.pending("d") is None
+        reader.delete_durable("d")
+
+
+def test_an_ack_clears_what_lies_before_it_and_a_restart_goes_on(fill: Callable[..., Filled]) -> None:
+    filled = fill()
+    filled.write(12)
+    with filled.reader() as reader:
+        reader.ensure_durable("d", "shop", "small", 1)
+        first = reader.fetch("d", 4, 1.0)
+        rest = drain(reader)
+        reader.ack(first[-1])
+        pending = reader.pending("d")
+        assert pending is not None
+        assert pending.num_ack_pending == len(rows_of(rest))
+        reader.ack(rest[-1])
+        assert reader.pending("d") == Pending(0, 0, rest[-1].last_sequence)
+    filled.write(2)
+    with filled.reader() as reader:
+        reader.ensure_durable("d", "shop", "small", rest[-1].last_sequence + 1)
+        assert rows_of([*first, *rest, *drain(reader)]) == filled.rows
+
+
+def test_what_was_not_acked_comes_first_after_a_crash(fill: Callable[..., Filled]) -> None:
+    filled = fill()
+    filled.write(12)
+    with filled.reader() as reader:
+        reader.ensure_durable("d", "shop", "small", 1)
+        first = reader.fetch("d", 3, 1.0)
+        reader.ack(first[-1])
+        reader.fetch("d", 3, 1.0)
+    with filled.reader() as reader:
+        reader.ensure_durable("d", "shop", "small", first[-1].last_sequence + 1)
+        assert rows_of([*first, *drain(reader)]) == filled.rows
+
+
+def test_nothing_is_missed_over_broken_connections(fill: Callable[..., Filled], nats_server: NATSServer) -> None:
+    filled = fill()
+    filled.write(30)
+    with NatsProxy(nats_server.host, nats_server.port) as proxy, filled.reader(proxy.url) as reader:
+        reader.ensure_durable("d", "shop", "small", 1)
+        batches: list[StreamBatch] = []
+        for number in range(4):
+            if number % 2:
+                proxy.cut()
+            else:
+                proxy.lose_next(b"MSG")
+            batches += reader.fetch("d", 3, 1.0)
+        assert proxy.cuts >= 1
+        batches += drain(reader)
+        assert rows_of(batches) == filled.rows
+        reader.ack(batches[-1])
+
+
+def test_looking_at_single_messages(fill: Callable[..., Filled]) -> None:
+    filled = fill()
+    with filled.reader() as reader:
+        assert (reader.first_sequence(), reader.last_sequence()) == (1, 0)
+        filled.write(3)
+        filled.sink.write(filled.samples.flush([SampleTransaction((None,))]))
+        last = reader.last_sequence()
+        assert reader.first_sequence() == 1
+        assert reader.change_at(last) is None
+        assert reader.change_at(0) is None
+        assert reader.change_at(last + 1) is None
+        change = reader.change_at(1)
+        assert change is not None
+        assert without_seq(change.data) == filled.rows[:1]
+
+
+def test_nothing_comes_in_time(fill: Callable[..., Filled]) -> None:
+    filled = fill()
+    with filled.reader() as reader:
+        reader.ensure_durable("d", "shop", "small", 1)
+        assert reader.fetch("d", 10, 0.2) == []
+        filled.write(1)
+        assert rows_of(list(reader.fetch("d", 10, 2.0))) == filled.rows
+
+
+def test_a_foreign_message_stops_the_table_until_it_is_gone(
+    fill: Callable[..., Filled], nats_server: NATSServer
+) -> None:
+    filled = fill()
+    filled.write(1)
+    _ask(nats_server.url, lambda js: js.publish(subjects.table_subject(filled.source, "shop", "small"), b"x"))
+    with filled.reader() as reader:
+        reader.ensure_durable("d", "shop", "small", 1)
+        for _ in range(2):
+            with pytest.raises(WireError, match=r"stream sequence 2: content type None"):
+                reader.fetch("d", 10, 1.0)
+        _ask(nats_server.url, lambda js: js.delete_msg(subjects.stream_name(filled.source), 2))
+        assert rows_of(drain(reader)) == filled.rows
+
+
+def test_a_missing_schema_says_what_to_do(fill: Callable[..., Filled], nats_server: NATSServer) -> None:
+    filled = fill()
+    filled.write(1)
+    _ask(nats_server.url, lambda js: js.delete_key_value(subjects.schema_bucket(filled.source)))
+    with filled.reader() as reader:
+        reader.ensure_durable("d", "shop", "small", 1)
+        with pytest.raises(WireError, match=r"has no table schema [0-9a-f]{16}.*restore the bucket"):
+            reader.fetch("d", 10, 1.0)
+
+
+def test_no_stream_yet(nats_server: NATSServer) -> None:
+    with pytest.raises(WireError, match=r"has no stream CDC_NOBODY yet; start its tail"):
+        StreamReader(NatsOptions(url=nats_server.url), "nobody").open()
+
+
+def test_no_server() -> None:
+    with pytest.raises(SinkError, match="cannot be reached"):
+        StreamReader(NatsOptions(url="nats://127.0.0.1:1", connect_timeout_s=1), "nobody").open()
+
+
+def test_an_unknown_durable(fill: Callable[..., Filled]) -> None:
+    with fill().reader() as reader, pytest.raises(ConfigError, match="call ensure_durable first"):
+        reader.fetch("x")
+
+
+def _ask(url: str, question: Callable[[Any], Any]) -> Any:
+    async def ask() -> Any:
+        client = await nats.connect(url)
+        try:
+            return await question(client.jetstream())
+        finally:
+            await client.close()
+
+    return asyncio.run(ask())

@@ -1,0 +1,165 @@
+"""Every rule of the keeper as a row: what is known -> what is decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from binlogsync.stores import Lease
+from binlogsync.tail.keeper import Action, Decision, Evidence, KeeperRules, RunState, TailRun, decide
+
+NOW = 1_000_000.0
+
+
+def run(run_id: str, state: RunState, *, started: float | None = None, ended: float | None = None) -> TailRun:
+    """A run, times in seconds ago."""
+    return TailRun(
+        run_id,
+        state,
+        created=NOW - (started or ended or 1.0) - 3,
+        started=None if started is None else NOW - started,
+        ended=None if ended is None else NOW - ended,
+    )
+
+
+def lease(owner: str, age_s: float = 2.0, *, released: bool = False) -> Lease:
+    return Lease("main", owner, 7, age_s, released)
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    runs: tuple[TailRun, ...]
+    lease: Lease | None
+    action: Action
+    run_key: str | None = None
+    failed: tuple[str, ...] = ()
+    says: str = ""
+    watched_since: float | None = 100_000.0  # seconds ago
+
+
+QUICK = run("f1", "failure", started=8, ended=5)
+CASES = [
+    Case("first start ever", (), None, "start", "main:after:none"),
+    Case("queued", (run("a", "queued"),), None, "skip", says="queued"),
+    Case("starting", (run("a", "starting"),), None, "skip", says="starting"),
+    Case("canceling", (run("a", "canceling", started=500),), lease("a", 300), "skip", says="canceling"),
+    Case("alive", (run("a", "started", started=500),), lease("a"), "skip", says="alive"),
+    Case("alive though the shift before failed", (run("b", "started", started=9), QUICK), lease("b"), "skip"),
+    Case("not yet claimed", (run("a", "started", started=20),), None, "skip", says="has not claimed"),
+    Case("predecessor's old lease", (run("b", "started", started=20),), lease("a", 300), "skip"),
+    Case("at the limit", (run("a", "started", started=500),), lease("a", 45.0), "skip"),
+    Case("stale", (run("a", "started", started=500),), lease("a", 45.1), "fail_then_start", "main:after:a", ("a",)),
+    Case("never claimed", (run("a", "started", started=91),), None, "fail_then_start", "main:after:a", ("a",)),
+    Case(
+        "taken over long ago",
+        (run("b", "started", started=500),),
+        lease("z"),
+        "fail_then_start",
+        "main:after:b",
+        ("b",),
+    ),
+    Case(
+        "stale with a successor queued behind it",
+        (run("b", "queued"), run("a", "started", started=500)),
+        lease("a", 300),
+        "fail_then_start",
+        None,
+        ("a",),
+        "waits behind",
+    ),
+    Case(
+        "end of a shift",
+        (run("a", "success", started=900, ended=1),),
+        lease("a", released=True),
+        "start",
+        "main:after:a",
+    ),
+    Case("long run killed", (run("a", "failure", started=900, ended=1),), lease("a", 300), "start", "main:after:a"),
+    Case(
+        "failed run whose process lives on",
+        (run("a", "failure", started=900, ended=1),),
+        lease("a"),
+        "start",
+        "main:after:a",
+    ),
+    Case(
+        "stopped by a user",
+        (run("a", "canceled", started=900, ended=1),),
+        lease("a", released=True),
+        "hold",
+        says="off and on",
+    ),
+    Case(
+        "stopped, then the sensor switched off and on",
+        (run("a", "canceled", started=900, ended=60),),
+        lease("a", released=True),
+        "start",
+        "main:after:a",
+        watched_since=30,
+    ),
+    Case("stopped, nothing known of the sensor", (run("a", "canceled", ended=60),), None, "hold", watched_since=None),
+    Case("stranger", (), lease("otherhost:42"), "skip", says="otherhost:42"),
+    Case("stranger after a shift of ours", (run("a", "success", ended=5),), lease("cli:1"), "skip", says="outside"),
+    Case("stranger long gone", (), lease("otherhost:42", 300), "start", "main:after:none"),
+    Case("stranger left in order", (), lease("otherhost:42", released=True), "start", "main:after:none"),
+    Case("quick failure", (QUICK,), None, "back_off", says="next try in 5 s"),
+    Case("quick failure waited for", (run("f", "failure", started=20, ended=11),), None, "start", "main:after:f"),
+    Case(
+        "three quick failures: 40 s",
+        (run("f3", "failure", ended=30), run("f2", "failure", ended=60), run("f1", "failure", ended=90)),
+        None,
+        "back_off",
+        says="3 quick failure(s)",
+    ),
+    Case(
+        "a good shift between resets the count",
+        (run("f3", "failure", ended=11), run("s", "success", started=900, ended=60), run("f1", "failure", ended=90)),
+        None,
+        "start",
+        "main:after:f3",
+    ),
+    Case(
+        "failures before the sensor was switched on do not count",
+        (QUICK, run("f0", "failure", ended=90)),
+        None,
+        "start",
+        "main:after:f1",
+        watched_since=3,
+    ),
+]
+
+
+def decision(case: Case) -> Decision:
+    since = None if case.watched_since is None else NOW - case.watched_since
+    return decide(Evidence("main", case.runs, case.lease, NOW, since))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_rule(case: Case) -> None:
+    found = decision(case)
+    assert (found.action, found.run_key, found.failed) == (case.action, case.run_key, case.failed)
+    assert case.says in found.reason
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_run_is_requested_only_by_the_starting_actions(case: Case) -> None:
+    found = decision(case)
+    assert (found.run_key is None) or found.action in {"start", "fail_then_start"}
+    assert bool(found.failed) == (found.action == "fail_then_start")
+
+
+def test_back_off_doubles_up_to_its_limit() -> None:
+    rules = KeeperRules(first_s=10, max_s=600)
+    waits = []
+    for count in range(1, 9):
+        runs = tuple(run(f"f{i}", "failure", ended=0) for i in range(count))
+        reason = decide(Evidence("main", runs, None, NOW), rules).reason
+        waits.append(int(reason.split("next try in ")[1].split(" ")[0]))
+    assert waits == [10, 20, 40, 80, 160, 320, 600, 600]
+
+
+def test_a_repeated_tick_asks_for_the_same_run() -> None:
+    evidence = Evidence("main", (run("a", "success", ended=5),), None, NOW)
+    assert decide(evidence).run_key == decide(evidence).run_key == "main:after:a"

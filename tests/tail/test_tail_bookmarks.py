@@ -1,0 +1,133 @@
+"""When a tail records a bookmark, what it says, and which ones go. A memory store and made-up flushes, no server."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from binlogsync.bookmarks import Bookmark, Retention
+from binlogsync.errors import ConfigError, StoreError
+from binlogsync.flush import Flush, FlushReason, SchemaChange
+from binlogsync.stores.memory import MemoryPositions
+from binlogsync.tail.bookmarks import Bookmarker, BookmarkRules
+from binlogsync.tail.run import TailOptions
+from tests.samples import FIRST_TS_US, SampleSource
+
+START_S = FIRST_TS_US / 1e6 + 1000
+
+
+class Desk:
+    """A bookmarker with a clock of its own, and the flushes of a source."""
+
+    def __init__(self, store: MemoryPositions | None = None, keep: Retention | None = None) -> None:
+        self.now_s = START_S
+        self.store = store or MemoryPositions()
+        self.source = SampleSource()
+        self.bookmarker = Bookmarker(
+            "shop", self.store, BookmarkRules(600.0, keep or Retention()), clock=lambda: self.now_s
+        )
+
+    def stored(self, reason: FlushReason = "interval", sequence: int | None = None, after_s: float = 0) -> Flush:
+        self.now_s += after_s
+        flush = replace(self.source.flush(2), reason=reason)
+        if reason == "schema":
+            place = flush.checkpoint.position
+            change = SchemaChange("alter", (("shop", "orders"),), "ALTER TABLE orders ...", 9, place, None, 0)
+            flush = replace(flush, schema_changes=(change,))
+        self.bookmarker.stored(flush, sequence)
+        return flush
+
+    @property
+    def kept(self) -> list[Bookmark]:
+        return list(self.store.bookmarks("shop"))
+
+
+def test_the_first_bookmark_is_where_the_tail_began() -> None:
+    desk = Desk()
+    start = desk.source.flush(1).start
+    desk.bookmarker.begins(replace(start, ts_us=0), 41)
+    flush = desk.stored()
+    assert [(each.reason, each.checkpoint.position, each.sequence) for each in desk.kept] == [
+        ("start", start.position, 41)
+    ]
+    assert desk.kept[0].at_us <= flush.checkpoint.ts_us, "not later than what lies behind it"
+
+
+def test_a_source_with_bookmarks_gets_none_for_a_restart() -> None:
+    first = Desk()
+    first.stored("rotation")
+    again = Desk(first.store)
+    again.bookmarker.begins(again.source.flush(1).start, None)
+    again.stored()
+    assert [each.reason for each in again.kept] == ["rotation"]
+
+
+def test_one_is_due_after_the_interval_and_at_every_rotation_and_schema_change() -> None:
+    desk = Desk()
+    due = {}
+    for after_s, reason, sequence in [
+        (0, "interval", 1),
+        (300, "rows", 2),
+        (301, "rows", 3),
+        (1, "rotation", 4),
+        (1, "schema", 5),
+        (599, "rows", 6),
+        (2, "idle", None),
+    ]:
+        flush = desk.stored(reason, sequence, after_s)  # type: ignore[arg-type]
+        due[flush.checkpoint.position] = (flush, desk.now_s)
+    assert [(each.reason, each.sequence) for each in desk.kept] == [
+        ("interval", 3),
+        ("rotation", 4),
+        ("schema", 5),
+        ("interval", None),
+    ]
+    for each in desk.kept:
+        flush, now_s = due[each.checkpoint.position]
+        assert each.checkpoint == flush.checkpoint
+        assert (each.at_us, each.made_us) == (flush.checkpoint.ts_us, int(now_s * 1e6))
+
+
+def test_inside_a_transaction_there_is_none_and_the_next_place_has_it() -> None:
+    desk = Desk()
+    desk.stored()
+    desk.now_s += 601
+    cut = desk.source.flush(2)
+    desk.bookmarker.stored(replace(cut, checkpoint=replace(cut.checkpoint, skip=5)), 1)
+    assert desk.kept == []
+    desk.stored(sequence=2)
+    assert [each.sequence for each in desk.kept] == [2]
+
+
+def test_what_retention_leaves_out_goes_and_what_is_pinned_stays() -> None:
+    desk = Desk(keep=Retention(3))
+    desk.stored("rotation", 0)
+    desk.store.put_bookmark("shop", replace(desk.kept[0], pinned=True))
+    for sequence in range(1, 8):
+        desk.stored("rotation", sequence, after_s=1)
+    assert [each.sequence for each in desk.kept] == [0, 5, 6, 7]
+
+
+def test_a_store_that_is_away_costs_one_bookmark(caplog: pytest.LogCaptureFixture) -> None:
+    class Away(MemoryPositions):
+        is_away = True
+
+        def put_bookmark(self, source: str, bookmark: Bookmark) -> None:
+            if self.is_away:
+                raise StoreError("away")
+            super().put_bookmark(source, bookmark)
+
+    store = Away()
+    desk = Desk(store)
+    desk.stored("rotation", 1)
+    assert "no bookmark at" in caplog.text
+    store.is_away = False
+    desk.stored("rotation", 2)
+    assert [each.sequence for each in desk.kept] == [2]
+
+
+@pytest.mark.parametrize("wrong", [{"bookmark_s": 0}, {"bookmark_keep": 0}, {"bookmark_keep_s": -1}])
+def test_options_that_cannot_be_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="bookmark"):
+        TailOptions("shop", **wrong)  # type: ignore[arg-type]

@@ -1,0 +1,190 @@
+"""What a tail does when nothing answers: how long it tries, what a stop means, and how its lease lives. No server."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import pytest
+
+from binlogsync.embedded.process import free_port
+from binlogsync.errors import ConfigError, LeaseLostError, SourceError, StoreError
+from binlogsync.flush import Flush
+from binlogsync.mysql import MySQLConfig
+from binlogsync.position import Checkpoint
+from binlogsync.stores import Lease
+from binlogsync.stores.memory import MemoryPositions
+from binlogsync.tail.heart import Heart
+from binlogsync.tail.progress import Meter
+from binlogsync.tail.run import Tail, TailOptions, TailProgress
+from tests.samples import SampleSource, SampleTransaction
+from tests.waiting import wait_until
+
+
+class Nowhere:
+    """A sink that is never reached."""
+
+    name = "nowhere"
+
+    def open(self, source: str) -> Checkpoint | None:
+        raise AssertionError("the server comes first")
+
+    def write(self, flush: Flush) -> None:
+        raise AssertionError
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class ShakyPositions(MemoryPositions):
+    """Cannot be reached while `is_away`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_away = False
+        self.heartbeats = 0
+        self.refused = 0
+
+    def claim(self, source: str, owner: str, *, take_over: bool = False, stale_s: float = 45.0) -> Lease:
+        self._answer()
+        return super().claim(source, owner, take_over=take_over, stale_s=stale_s)
+
+    def heartbeat(self, lease: Lease) -> None:
+        self._answer()
+        super().heartbeat(lease)
+        self.heartbeats += 1
+
+    def release(self, lease: Lease) -> None:
+        self._answer()
+        super().release(lease)
+
+    def _answer(self) -> None:
+        if self.is_away:
+            self.refused += 1
+            raise StoreError("the store is away")
+
+
+@pytest.fixture
+def nothing_there() -> MySQLConfig:
+    return MySQLConfig(port=free_port(), connect_timeout_s=1)
+
+
+def test_a_server_that_stays_away_is_given_up(nothing_there: MySQLConfig) -> None:
+    store, sink, seen = MemoryPositions(), Nowhere(), list[TailProgress]()
+    tail = Tail(nothing_there, [sink], store, TailOptions("main", retry_s=1.2), owner="me")
+    begun = time.monotonic()
+    with pytest.raises(SourceError, match="nothing listens there"):
+        tail.run(threading.Event(), seen.append)
+    assert 1.2 <= time.monotonic() - begun < 10
+    assert "SourceError" in seen[-1].recoveries[0]
+    lease = store.lease("main")
+    assert lease is not None
+    assert lease.released
+    assert sink.is_closed
+
+
+def test_a_stop_while_the_server_is_away_is_in_good_order(nothing_there: MySQLConfig) -> None:
+    stop = threading.Event()
+    tail = Tail(nothing_there, [Nowhere()], MemoryPositions(), TailOptions("main", retry_s=60), owner="me")
+    threading.Timer(1.0, stop.set).start()
+    begun = time.monotonic()
+    assert tail.run(stop).changes == 0
+    assert time.monotonic() - begun < 10
+
+
+def test_a_store_that_is_away_is_tried_again(nothing_there: MySQLConfig) -> None:
+    store, stop = ShakyPositions(), threading.Event()
+    store.is_away = True
+    tail = Tail(nothing_there, [Nowhere()], store, TailOptions("main", retry_s=60), owner="me")
+    thread = threading.Thread(target=tail.run, args=(stop,))
+    thread.start()
+    wait_until(lambda: store.refused >= 2, 10, "two attempts")
+    store.is_away = False
+    wait_until(lambda: store.lease("main"), 10, "the lease")
+    stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_a_store_away_at_the_end_hides_no_error(nothing_there: MySQLConfig, caplog: pytest.LogCaptureFixture) -> None:
+    store = ShakyPositions()
+    tail = Tail(nothing_there, [Nowhere()], store, TailOptions("main", retry_s=1), owner="me")
+
+    def leave(progress: TailProgress) -> None:
+        store.is_away = True
+
+    with caplog.at_level(logging.WARNING), pytest.raises(SourceError):
+        tail.run(threading.Event(), leave)
+    assert "the lease could not be released: the store is away" in caplog.text
+
+
+def test_the_heart_beats_while_the_tail_waits() -> None:
+    store = ShakyPositions()
+    heart = Heart(store, store.claim("main", "me"), every_s=0.05)
+    heart.start()
+    wait_until(lambda: store.heartbeats >= 3, 5, "three beats")
+    store.is_away = True
+    wait_until(lambda: store.refused >= 2, 5, "two beats to be refused")
+    store.is_away = False
+    beats = store.heartbeats
+    wait_until(lambda: store.heartbeats > beats, 5, "a beat when the store is back")
+    heart.show()
+    heart.stop()
+
+
+def test_the_heart_stops_for_a_tail_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
+    store = ShakyPositions()
+    heart = Heart(store, store.claim("main", "me"), every_s=0.05, patience_s=0.3)
+    with caplog.at_level(logging.ERROR):
+        heart.start()
+        wait_until(lambda: "has hung" in caplog.text, 5, "the heart to give up")
+        beats = store.heartbeats
+        time.sleep(0.2)
+        assert store.heartbeats == beats
+        heart.show()
+        wait_until(lambda: store.heartbeats > beats, 5, "the heart to go on")
+    heart.stop()
+
+
+def test_a_lost_lease_is_told_where_the_tail_shows_itself() -> None:
+    store = MemoryPositions()
+    heart = Heart(store, store.claim("main", "alice"), every_s=0.05)
+    heart.start()
+    store.claim("main", "bob", take_over=True)
+
+    def told() -> str:
+        try:
+            heart.show()
+        except LeaseLostError as error:
+            return str(error)
+        return ""
+
+    assert "'bob' has claimed it since" in wait_until(told, 5, "the loss to be told")
+    heart.stop()
+
+
+@pytest.mark.parametrize("options", [{"retry_s": -1}, {"stop_s": -1}, {"flush_rows": 0}, {"flush_interval_s": 0}])
+def test_options_that_cannot_be(options: dict[str, float]) -> None:
+    with pytest.raises(ConfigError):
+        TailOptions("main", **options)  # type: ignore[arg-type]
+
+
+def test_a_tail_needs_a_sink(nothing_there: MySQLConfig) -> None:
+    with pytest.raises(ConfigError, match="at least one sink"):
+        Tail(nothing_there, [], MemoryPositions(), TailOptions("main"), owner="me")
+
+
+def test_the_meter_counts_a_transaction_where_it_ends() -> None:
+    meter, source = Meter(), SampleSource()
+    flushes = [
+        source.flush([SampleTransaction((0,)), SampleTransaction((0, 1, 0), take=2)]),
+        source.flush([SampleTransaction((1,))]),
+    ]
+    meter.stored([(flushes[0], flushes[0].checkpoint)])
+    assert (meter.snapshot(idle=True).transactions, meter.snapshot(idle=True).changes) == (1, 3)
+    meter.stored([(flushes[1], flushes[1].checkpoint)])
+    progress = meter.snapshot(idle=True)
+    assert (progress.transactions, progress.changes, progress.flushes) == (3, 5, 2)
+    assert progress.tables == {("shop", "samples"): 3, ("shop", "notes"): 2}
+    assert progress.checkpoint == flushes[1].checkpoint
