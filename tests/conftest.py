@@ -10,9 +10,14 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from binlogsync import embedded
 from tests.databases import FreshDatabase, fresh_database
+
+# A busy machine makes a slow example, not a wrong one.
+settings.register_profile("binlogsync", settings.default, deadline=None)
+settings.load_profile("binlogsync")
 
 _SERVER_FIXTURES = {"mysql_server", "mariadb_server", "mariadb_10_server", "nats_server", "redis_server"}
 

@@ -73,6 +73,7 @@ def test_the_same_dump_without_checksums_holds_the_same(golden: Golden) -> None:
     assert [_without_place(summary(change)) for change in done.changes] == [*map(_without_place, golden.expected)]
 
 
+@pytest.mark.slow
 def test_every_truncation_delivers_a_beginning_and_asks_for_more(golden: Golden) -> None:
     raw = golden.recording.raw
     for size in range(0, len(raw) - 1, 37):

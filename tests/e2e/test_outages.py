@@ -187,6 +187,7 @@ def test_a_purged_position_is_an_error_with_the_choices(own_mysql: FreshDatabase
     assert stream_places(nats_server.url, source) == before
 
 
+@pytest.mark.server
 def test_a_hole_is_accepted_for_a_reason_and_written_down(
     own_mysql: FreshDatabase, own_nats: NATSServer, tmp_path: Path
 ) -> None:
