@@ -19,19 +19,18 @@ from binlogsync.errors import DecodeError, WireError
 INTEGER_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 32, "int": 32, "bigint": 64}
 TEXT_TYPES = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
 BINARY_TYPES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
-GEOMETRY_TYPES = frozenset(
-    {
-        "geometry",
-        "point",
-        "linestring",
-        "polygon",
-        "multipoint",
-        "multilinestring",
-        "multipolygon",
-        "geometrycollection",
-    }
+GEOMETRY_TYPES = (
+    "geometry",
+    "point",
+    "linestring",
+    "polygon",
+    "multipoint",
+    "multilinestring",
+    "multipolygon",
+    "geometrycollection",
 )
-"""All alike in Arrow: a struct of SRID and WKB, because each value has an SRID of its own."""
+"""By the number that a TABLE_MAP has for each. All alike in Arrow: a struct of SRID and WKB, because each value has an
+SRID of its own."""
 ADDRESS_TYPES = frozenset({"uuid", "inet4", "inet6"})
 """MariaDB's types that are bytes in it and text for everyone else."""
 MANY_LABELS = 32767

@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 
 from binlogsync.binlog.bytes import ByteReader
 from binlogsync.binlog.charsets import BINARY, bytes_per_character, charset_of, collation_of
-from binlogsync.binlog.types.geometry import GEOMETRY_KINDS
 from binlogsync.binlog.types.text import decode_text
-from binlogsync.schema import Column, TableSchema
+from binlogsync.schema import GEOMETRY_TYPES, Column, TableSchema
 
 # Type codes of the server, enum_field_types in include/field_types.h.
 TINY, SHORT, LONG, FLOAT, DOUBLE, LONGLONG, INT24, DATE_OLD, YEAR = 1, 2, 3, 4, 5, 8, 9, 10, 13
@@ -206,7 +205,7 @@ class _OptionalMetadata:
         names = tuple(column.name for column in declared.columns)
         unsigned = frozenset(i for i, c in columns.items() if c.unsigned or (mariadb and c.type == "year"))
         collations = {i: collation_of(column.charset) for i, column in columns.items() if column.charset}
-        kinds = {i: GEOMETRY_KINDS.index(c.type) for i, c in columns.items() if c.type in GEOMETRY_KINDS}
+        kinds = {i: GEOMETRY_TYPES.index(c.type) for i, c in columns.items() if c.type in GEOMETRY_TYPES}
         return replace(
             self,
             names=names,
@@ -239,7 +238,7 @@ class _OptionalMetadata:
             return replace(plain, type="year", unsigned=False)
         if code == GEOMETRY:
             kind = self.geometries.get(i, 0)
-            return replace(plain, type=GEOMETRY_KINDS[kind if kind < len(GEOMETRY_KINDS) else 0])
+            return replace(plain, type=GEOMETRY_TYPES[kind if kind < len(GEOMETRY_TYPES) else 0])
         if code == VECTOR:
             return replace(plain, type="vector", length=self.dimensions.get(i))
         return replace(plain, type=_PLAIN.get(code, f"type {code}"))

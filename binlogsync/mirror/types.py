@@ -38,7 +38,7 @@ _KNOWN = (
     | frozenset(_LENGTHS)
     | TEXT_TYPES
     | {f"{size}blob" for size in _BLOBS}
-    | GEOMETRY_TYPES
+    | frozenset(GEOMETRY_TYPES)
 )
 
 

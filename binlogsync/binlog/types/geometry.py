@@ -12,17 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-GEOMETRY_KINDS = (
-    "geometry",
-    "point",
-    "linestring",
-    "polygon",
-    "multipoint",
-    "multilinestring",
-    "multipolygon",
-    "geometrycollection",
-)
-"""By the number that a TABLE_MAP has for each."""
 _SRID_BYTES = 4
 _LEAST = 9  # the SRID, a byte order, a kind
 
