@@ -84,7 +84,7 @@ def progress_at(batch: ChangeBatch, index: int, sequence: int, seen: int) -> Pro
 
 @dataclass(frozen=True, slots=True)
 class ProgressKey:
-    """Whose progress: one row of the table `binlogsync.consume.progress`."""
+    """Whose progress: one row of the table `binlogsync.progress`."""
 
     client: str
     source: str

@@ -350,9 +350,9 @@ def test_killed_consumers_leave_each_change_once(stream: Stream, path: Path) -> 
                     consumer.kill()
             code = consumer.wait(60)
         if path.exists():
-            stored.add(tuple(query(path, "SELECT table_name, changes FROM binlogsync.consume.progress ORDER BY ALL")))
+            stored.add(tuple(query(path, "SELECT table_name, changes FROM binlogsync.progress ORDER BY ALL")))
     assert code == 0
     assert len(stored) >= 4, "no kill came while changes were handled"
     assert seen(path) == ids("samples", *[8] * 40)
-    [(count,)] = query(path, "SELECT sum(changes)::INT FROM binlogsync.consume.progress")
+    [(count,)] = query(path, "SELECT sum(changes)::INT FROM binlogsync.progress")
     assert count == len(ids("samples", *[8] * 40)) + len(ids("notes", *[8] * 40))

@@ -209,11 +209,11 @@ def test_the_live_mirror_is_not_touched(project: Project) -> None:
     resources = {name: project.resources[name] for name in ("mysql", "jetstream", "warehouse")}
     assert dg.materialize([consume], instance=project.instance, resources=resources, run_config=config).success
     before = mirror_rows(project.warehouse, project.tailed.database, "orders")
-    progress = query(project.warehouse, "FROM binlogsync.consume.progress")
+    progress = query(project.warehouse, "FROM binlogsync.progress")
     bookmarks = list(project.tailed.store.bookmarks(project.tailed.source))
     assert project.replay(project.orders, [bookmarks[3].key]).success
     assert mirror_rows(project.warehouse, project.tailed.database, "orders") == before
-    assert query(project.warehouse, "FROM binlogsync.consume.progress") == progress
+    assert query(project.warehouse, "FROM binlogsync.progress") == progress
 
 
 def test_a_partition_that_a_person_typed_is_left_alone() -> None:

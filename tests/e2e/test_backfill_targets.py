@@ -141,7 +141,7 @@ def test_a_table_is_built_beside_the_mirror_and_the_consumer_stands_still(
 ) -> None:
     path = tmp_path / "warehouse.duckdb"
     mirror(tailed.nats.url, tailed.source, path, (tailed.database, table))
-    progress = "SELECT * FROM binlogsync.consume.progress"
+    progress = "SELECT * FROM binlogsync.progress"
     before = query(path, progress)
     for deaths in ((3, 1), ()):  # a finished one begins anew
         done = through_deaths(tailed, table, lambda: TableTarget(path, tailed.database, table), deaths)
@@ -181,7 +181,7 @@ def test_a_handler_writes_once_through_deaths_of_its_own(tailed: Tailed, tmp_pat
     expected = [row.row[0] for row in tailed.rows("customers")]
     assert len(expected) > 400
     assert [row[0] for row in query(path, "SELECT id FROM ids ORDER BY rowid")] == expected
-    assert query(path, "SELECT client FROM binlogsync.consume.progress") == [], "the live consumer has none yet"
+    assert query(path, "SELECT client FROM binlogsync.progress") == [], "the live consumer has none yet"
 
 
 @pytest.mark.parametrize(

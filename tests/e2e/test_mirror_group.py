@@ -108,7 +108,7 @@ def test_no_part_of_a_transaction_is_seen(
     assert done[mysql.name, "savings"] >= 1
     for name in ("giro", "savings"):
         assert mirror_rows(path, mysql.name, name) == table_rows(mysql.server, mysql.name, name)
-    assert query(path, "SELECT count(*) FROM binlogsync.consume.progress") == [(2,)]
+    assert query(path, "SELECT count(*) FROM binlogsync.progress") == [(2,)]
 
 
 def test_a_group_is_in_one_file(tmp_path: Path, nats_server: NATSServer) -> None:
