@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit, types
 
+from binlogsync.binlog.calls import caller_of, code_address
 from binlogsync.binlog.memory import (
     INLINED,
     INNER,
@@ -92,11 +93,11 @@ class Fault:
 _READING, _TARGET, _STEPS, _PLACES, _COLUMNS = range(5)
 # Fields of what all blocks share: bytes from one column's places to the next column's, the end of what may be read, and
 # addresses of nothing, of the months, of the recoding tables, of the rows of a block with impossible dates, of the list
-# of all such.
-_STRIDE, _LIMIT, _NOTHING, _MONTHS, _RECODING, _WRONG, _NOTES = range(7)
+# of all such, of the code that reads a block.
+_STRIDE, _LIMIT, _NOTHING, _MONTHS, _RECODING, _WRONG, _NOTES, _READER = range(8)
 
 
-@njit("void(intp, int64, intp, int64, intp)", **INNER)
+@njit(**INLINED)
 def _mark_nulls(places, count, nothing, row, out):  # type: ignore[no-untyped-def]
     """Write the bitmap, and count the NULLs; eight rows at a time, of the last eight some may be none."""
     valid = load_i64(out + 8 * VALID) + (row >> 3)
@@ -110,7 +111,7 @@ def _mark_nulls(places, count, nothing, row, out):  # type: ignore[no-untyped-de
     store_i64(out + 8 * NULLS, load_i64(out + 8 * NULLS) + found)
 
 
-@njit("int64(int64, intp, int64, int64, intp, intp, intp)", **INNER)
+@njit(**INLINED)
 def _temporal(code, places, count, row, how, out, shared):  # type: ignore[no-untyped-def]
     """A column of dates or times; returns how many are impossible."""
     values, fsp = load_i64(out), load_i64(how + 8 * A)
@@ -134,7 +135,7 @@ def _temporal(code, places, count, row, how, out, shared):  # type: ignore[no-un
     return types.int64(0)
 
 
-@njit("void(int64, int64, intp, int64, int64, int64, intp, intp, intp)", **INNER)
+@njit(**INLINED)
 def _note_impossible(side, k, places, row, found, code, how, out, shared):  # type: ignore[no-untyped-def]
     """Make impossible dates NULL, and add them to the list whose length stands in front of it."""
     wrong, notes = load_i64(shared + 8 * _WRONG), load_i64(shared + 8 * _NOTES)
@@ -160,7 +161,7 @@ def _note_impossible(side, k, places, row, found, code, how, out, shared):  # ty
     store_i64(out + 8 * NULLS, load_i64(out + 8 * NULLS) + found)
 
 
-@njit("int64(int64, intp, int64, int64, intp, intp, intp)", **INNER)
+@njit(**INLINED)
 def _strings(code, places, count, row, how, out, shared):  # type: ignore[no-untyped-def]
     """A column of strings; returns -1, or the row with a value longer than its column."""
     target, used, prefix = load_i64(out), load_i64(out + 8 * USED), load_i64(how + 8 * SIZE)
@@ -181,7 +182,7 @@ def _strings(code, places, count, row, how, out, shared):  # type: ignore[no-unt
     return types.int64(-1)
 
 
-@njit("void(int64, intp, int64, int64, intp, intp, intp)", **INNER)
+@njit(**INLINED)
 def _fixed(code, places, count, row, how, out, shared):  # type: ignore[no-untyped-def]
     """A column of numbers of fixed width, none of which can be wrong."""
     values, size = load_i64(out), load_i64(how + 8 * SIZE)
@@ -261,6 +262,12 @@ def _locate_missing(image, ops, lacking, count, shared):  # type: ignore[no-unty
             locate_absent(load_i64(image + 8 * _COLUMNS), places, stride, nothing)
 
 
+_READ_BLOCK_CODE = code_address(_read_block)
+_read_block_at = caller_of(
+    types.UniTuple(types.int64, 3), types.int64, types.intp, types.int64, types.int64, types.intp
+)
+
+
 @njit(**INLINED)
 def _finish_block(images, ops, widths, count, row, shared):  # type: ignore[no-untyped-def]
     """Read both images of the rows of a block; returns (Status, row in the block, image, column)."""
@@ -275,7 +282,8 @@ def _finish_block(images, ops, widths, count, row, shared):  # type: ignore[no-u
             continue
         if present < count:
             _locate_missing(image, ops, lacking, count, shared)
-        status, bad, column = _read_block(side, image, count, row, shared)
+        reader = load_i64(shared + 8 * _READER)
+        status, bad, column = _read_block_at(reader, (types.int64(side), image, count, row, shared))
         if status != 0:
             return status, bad, types.int64(side), column
     return types.int64(0), types.int64(0), types.int64(0), types.int64(0)
@@ -371,7 +379,7 @@ def decode_rows(
     block, wrong = np.zeros((2, size), np.int64), np.empty(size + 1, np.int64)
     limit = base + int(events[1].max(initial=0))
     constants = [_address(array) for array in (NOTHING, temporal.MONTHS, text.RECODING_TABLES, wrong)]
-    shared = np.array([8 * (size + 8), limit, *constants, notes])
+    shared = np.array([8 * (size + 8), limit, *constants, notes, _READ_BLOCK_CODE])
     counts = np.zeros(len(events[0]), np.int64)
     status, event, image, column = _decode(
         base, *events, counts, _address(images), _address(widths), _address(shared), block, most

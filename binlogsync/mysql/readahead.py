@@ -1,8 +1,8 @@
 """Reads the next buffer in a thread while the previous one is decoded.
 
 What the socket gave is handed over as soon as the consumer asks for it; while the consumer is busy the thread fills
-a buffer up to its size, and then one more waits: three buffers are alive at most. Each leaves room in front, so that
-the decoder puts the unfinished end of the previous chunk there and moves nothing else.
+a buffer up to its size, and then one more waits: three buffers are alive at most, and kept for the next reader. Each
+leaves room in front, so that the decoder puts the unfinished end of the previous chunk there and moves nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ BUFFER_BYTES = 8 * 2**20
 HEADROOM = 64 * 2**10
 _LINGER_MS = 1  # for bytes that are on their way, so that a busy server's chunks are not tiny
 _LINGER_LIMIT_S = 0.02
-_KEPT = 2
+_KEPT = 3
+
+SPARE: deque[npt.NDArray[np.uint8]] = deque(maxlen=_KEPT)
+"""Buffers of an ended ReadAhead: the next finds memory in them that the system has mapped and cleared already."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +91,9 @@ class ReadAhead:
         self._wake()
         self._dump.interrupt()
         self._thread.join()
+        if self._size == HEADROOM + BUFFER_BYTES:
+            SPARE.extend(self._free)
+            self._free = []
         self._dump.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
@@ -143,7 +149,11 @@ class ReadAhead:
         with self._changed:
             if self._free:
                 return self._free.pop()
-        return np.empty(self._size, np.uint8)
+        try:
+            spare = SPARE.pop()
+        except IndexError:
+            return np.empty(self._size, np.uint8)
+        return spare if len(spare) == self._size else np.empty(self._size, np.uint8)
 
     def _hand_over(self, chunk: Chunk) -> None:
         """Waits while another chunk is still not taken."""

@@ -14,7 +14,7 @@ import pytest
 
 from binlogsync import embedded
 from binlogsync.errors import SourceError
-from binlogsync.mysql import BinlogDump, MySQLConfig, ReadAhead, inspect_server, resolve_start
+from binlogsync.mysql import BinlogDump, MySQLConfig, ReadAhead, inspect_server, parse_start, readahead, resolve_start
 from binlogsync.position import BinlogPosition, Checkpoint
 from tests.mysql.sources import ENCRYPTED, PLAIN, run, source_of
 
@@ -190,3 +190,17 @@ def test_silence_is_an_error_without_read_ahead_too(mysql_server: embedded.MySQL
             silence.set()
             with pytest.raises(SourceError, match="not even a heartbeat"):
                 read_all(dump, buffer)
+
+
+def test_the_next_reader_takes_the_buffers_of_the_last(config: MySQLConfig) -> None:
+    readahead.SPARE.clear()
+    begin = resolve_start(config, parse_start("oldest"))
+    with BinlogDump(config, begin) as dump, ReadAhead(dump) as ahead:
+        while (chunk := ahead.next(0.2)) is not None:
+            ahead.recycle(chunk)
+    kept = {buffer.ctypes.data for buffer in readahead.SPARE}
+    assert 1 <= len(kept) <= 3
+    with BinlogDump(config, begin) as dump, ReadAhead(dump) as ahead:
+        first = ahead.next(10)
+        assert first is not None
+        assert first.buffer.ctypes.data in kept
