@@ -19,6 +19,8 @@ INSTALLED := $(VENV)/.installed-$(KEY)
 CHECK ?=
 RATE ?=
 ARGS ?=
+# Most of the tests wait for servers most of the time, so there are more of them at once than cores.
+WORKERS ?= 3
 PORT ?= 3000
 
 .PHONY: help
@@ -34,9 +36,9 @@ dev: $(INSTALLED) .dagster_home/dagster.yaml ## Dagster's UI with your own serve
 	@DAGSTER_HOME="$$PWD/.dagster_home" exec $(VENV)/bin/dagster dev --port $(PORT) $(ARGS)
 
 .PHONY: test
-test: $(INSTALLED) servers ## all tests, on real servers (ARGS="-k name")
+test: $(INSTALLED) servers kernels ## all tests, on real servers (ARGS="-k name"; WORKERS=0: one after the other)
 	@tests/browser/install.sh
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-quick
 test-quick: $(INSTALLED) ## the tests that need no server and no browser: under a minute
@@ -60,6 +62,11 @@ bench-memory: $(INSTALLED) servers ## memory of a tail that works off a long bac
 .PHONY: servers
 servers: $(INSTALLED)
 	@$(RUN) -m binlogsync.embedded
+
+# So that workers do not compile them at the same time.
+.PHONY: kernels
+kernels: $(INSTALLED)
+	@$(RUN) -c 'import binlogsync.binlog.reader, binlogsync.render'
 
 .PHONY: venv
 venv: $(INSTALLED) ## only the virtual environment

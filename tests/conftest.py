@@ -23,6 +23,8 @@ _SERVER_FIXTURES = {"mysql_server", "mariadb_server", "mariadb_10_server", "nats
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The longest first: with several workers the short ones then fill the gaps at the end.
+    items.sort(key=lambda item: item.path.parent.name not in ("e2e", "browser"))
     for item in items:
         if _SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")

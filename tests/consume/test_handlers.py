@@ -82,7 +82,6 @@ class Handling:
         ([].append, Signature("change")),
         (print, Signature("change")),
     ],
-    ids=str,
 )
 def test_the_signature_says_which_shape(fn: Any, signature: Signature) -> None:
     assert read_signature(fn, Item) == signature
