@@ -58,7 +58,7 @@ def main() -> None:
         results |= _delays(servers)
     results |= _compile()
     results |= report.overall(results, (BULK.name, OLTP.name))
-    report.write(results)
+    report.write(results, keep="rss_")
     _say(f"written to {report.RESULTS.name}")
 
 

@@ -89,7 +89,9 @@ def ratio(ours: Line, bare: Line) -> float:
 def numbers(workload: str, read: Mapping[str, Line], sent: Mapping[str, Line]) -> dict[str, object]:
     """The results of one workload, each key beginning with its name but for the two that programs look for."""
     decode = read["decode"]
+    changes = read["mysql-replication"].readings[0].changes  # the floor sees only bytes
     found: dict[str, object] = {
+        f"{workload}_floor_changes_per_s": round(changes / read["floor"].seconds),
         f"decode_{workload}_vs_mysql_replication": round(read["mysql-replication"].seconds / decode.seconds, 1),
         f"decode_{workload}_vs_floor": round(read["floor"].seconds / decode.seconds, 3),
     }
@@ -119,7 +121,8 @@ def machine() -> dict[str, object]:
     return {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
 
 
-def write(results: Mapping[str, object]) -> None:
-    """Keep the numbers in bench/results.json, beside those that another benchmark left there."""
-    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+def write(results: Mapping[str, object], keep: str = "") -> None:
+    """Put the numbers into bench/results.json; of the old ones those stay whose names begin with `keep`."""
+    old = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    kept = {name: value for name, value in old.items() if name.startswith(keep)}
     RESULTS.write_text(json.dumps({**kept, **results, "measured_on": machine()}, indent=2) + "\n")
