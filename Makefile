@@ -41,8 +41,8 @@ test: $(INSTALLED) servers kernels ## all tests, on real servers (ARGS="-k name"
 	@$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-quick
-test-quick: $(INSTALLED) ## the tests that need no server and no browser: under a minute
-	@$(RUN) -m pytest -m "not server and not browser and not slow" $(ARGS)
+test-quick: $(INSTALLED) kernels ## the tests that need no server and no browser: under a minute
+	@$(RUN) -m pytest --numprocesses 2 --dist worksteal -m "not server and not browser and not slow" $(ARGS)
 
 .PHONY: lint
 lint: $(INSTALLED) .dagster_home/dagster.yaml ## ruff, mypy --strict, and that Dagster can load the definitions
