@@ -21,6 +21,7 @@ BookmarkReason = Literal["start", "interval", "rotation", "schema", "person", "i
 _REASONS = get_args(BookmarkReason)
 _UNFIT = re.compile(r"[^\w.-]+|\.{2,}")
 _LONGEST_NAME = 60
+_MOST_TOLD = 20
 _DAY_US = 86_400_000_000
 
 
@@ -133,6 +134,31 @@ def find_bookmark(bookmarks: Iterable[Bookmark], text: str) -> Bookmark | None:
             return each
         found = each if each.name and each.name == text else found
     return found
+
+
+def get_bookmark(bookmarks: Iterable[Bookmark], text: str, source: str) -> Bookmark:
+    """The same; raises ConfigError that tells those that are kept when there is none."""
+    kept = list(bookmarks)
+    found = find_bookmark(kept, text)
+    if found is None:
+        raise ConfigError(f"{text!r} is no bookmark of source {source}; {_kept_text(kept)}")
+    return found
+
+
+def _kept_text(kept: Sequence[Bookmark]) -> str:
+    """Which are kept, the newest names first, for errors."""
+    newest = sorted(kept, key=lambda each: (each.made_us, each.key), reverse=True)
+    names = list(dict.fromkeys(each.name for each in newest if each.name))
+    if not newest:
+        return "none is kept; the tail keeps one every few minutes, and binlogsync bookmarks add NAME one by hand"
+    if not names:
+        said = "none has a name"
+    else:
+        more = f" and {len(names) - _MOST_TOLD} more" if len(names) > _MOST_TOLD else ""
+        said = f"names are {', '.join(map(repr, names[:_MOST_TOLD]))}{more}"
+    nameless = sum(not each.name for each in newest)
+    tail = f", and {nameless} go by their keys, as {newest[0].key}" if nameless else ""
+    return f"{said}{tail}; binlogsync bookmarks list shows them all"
 
 
 def next_bookmark(bookmarks: Iterable[Bookmark], bookmark: Bookmark) -> Bookmark | None:

@@ -19,23 +19,26 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
+from binlogsync.bookmarks import Bookmark
 from binlogsync.consume.awaiting import Await, beside_this_loop, in_shared_loop
 from binlogsync.consume.client_lease import ClientLease
 from binlogsync.consume.crew import Crew, CrewOptions, Report, Work
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.handlers import HandlerFunction
 from binlogsync.consume.handling import Handler, Retry
+from binlogsync.consume.progress import NOTHING, ProgressKey
 from binlogsync.consume.progress_nats import NatsProgress
-from binlogsync.consume.starts import Start, check_start
+from binlogsync.consume.starts import Start, check_start, find_named
 from binlogsync.errors import BinlogSyncError, ClientTakenError, ConfigError
 from binlogsync.models.model import table_name
 from binlogsync.signals import stop_on_signals
+from binlogsync.stores import PositionStore
 from binlogsync.stream.client import NatsConnection, NatsOptions
 from binlogsync.stream.reader import StreamReader
 from binlogsync.wire.subjects import check_source, parse_table
@@ -76,8 +79,10 @@ class Consumer:
         client_id: whose progress. Give each program its own; each gets every change.
         url: of NATS, one address or several of one cluster; `nats` has more to set (credentials, TLS).
         source: name of the source, as its tail has it.
-        start: where a client that is new to a table begins: "all" that the stream holds, "new", a stream sequence, an
-            aware datetime, or a Bookmark.
+        start: where a client that is new to a table begins: "all" that the stream holds, "new", a bookmark by its name
+            or key, a GTID set, "binlog.000042:1187", an ISO time; or a stream sequence, an aware datetime, a Bookmark.
+        positions: the position store, for a start that names a bookmark; by default the one that the BINLOGSYNC_...
+            variables or a .env here tell, as for the command line, else the bucket in this NATS.
         progress: a DuckDB file to keep progress in; None keeps it in NATS.
         retry: how often a handler is called for a change at a stretch; after that the table is paused for up to a
             minute, and then it is called again.
@@ -93,13 +98,17 @@ class Consumer:
         url: str = "nats://127.0.0.1:4222",
         source: str = "main",
         start: Start = "all",
+        positions: PositionStore | None = None,
         progress: str | Path | None = None,
         retry: Retry | None = None,
         nats: NatsOptions | None = None,
     ) -> None:
         self._nats = nats or NatsOptions(url=url)
         self._source = check_source(source)
-        self._options = ConsumeOptions(client_id=client_id, start=check_start(start), gather_s=0.05)
+        self._options = ConsumeOptions(
+            client_id=client_id, start=check_start(start), bookmarks=self._bookmarks, gather_s=0.05
+        )
+        self._positions = positions
         self._retry = retry
         self._connection = NatsConnection(self._nats, f"binlogsync client {client_id}")
         self._progress = Path(progress) if progress is not None else None
@@ -142,7 +151,7 @@ class Consumer:
 
         With `idle_s` until nothing has come for so many seconds; then what holds a table up is raised. Raises
         ClientTakenError when another live client has this id, SinkError when NATS cannot be reached, WireError when
-        the source has no stream yet.
+        the source has no stream yet, ConfigError that tells the known names when `start` names no bookmark.
         """
         with stop_on_signals(self._stop):
             self._run(in_shared_loop, idle_s)
@@ -220,8 +229,31 @@ class Consumer:
         with self._reader() as reader:
             held = sorted(reader.tables())
         works = [Work(_whole_name(item.table, held), item.handler, self._options) for item in self._registered]
+        if any(self._is_new(work) for work in works):
+            start = find_named(self._options.start, self._source, self._bookmarks)
+            works = [replace(work, options=replace(self._options, start=start)) for work in works]
         self._status = {work.table: self._status.get(work.table, TableStatus()) for work in works}
         return works
+
+    def _is_new(self, work: Work) -> bool:
+        key = ProgressKey(self._options.client_id, self._source, *work.table)
+        return work.target.store.load(key) == NOTHING
+
+    def _bookmarks(self) -> Sequence[Bookmark]:
+        if self._positions is not None:
+            return self._positions.bookmarks(self._source)
+        with closing(_default_positions(self._nats)) as store:
+            return store.bookmarks(self._source)
+
+
+def _default_positions(nats: NatsOptions) -> PositionStore:
+    """The store of this deployment, where one is described here, else the bucket in NATS."""
+    # The stores bring their clients with them; a program whose start is no name does without.
+    from binlogsync.settings import Settings
+    from binlogsync.stores.nats import NatsPositions
+
+    settings = Settings.read()
+    return settings.positions() if settings.names_positions() else NatsPositions(nats)
 
 
 def _whole_name(name: str, held: list[tuple[str, str]]) -> tuple[str, str]:

@@ -41,6 +41,7 @@ _YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no"
 _TLS_MODES = ("preferred", "required", "verify_ca", "verify_identity", "disabled")
 _DAY_S = 86400.0
 _STORE_PATIENCE_S = 10.0
+_POSITIONS_PATH = ".binlogsync/positions.db"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ class Settings:
         if kind == "nats":
             return NatsPositions(self.nats(_STORE_PATIENCE_S))
         if kind == "sqlite":
-            return SQLitePositions(Path(self._text("BINLOGSYNC_POSITIONS_PATH", ".binlogsync/positions.db")))
+            return SQLitePositions(Path(self._text("BINLOGSYNC_POSITIONS_PATH", _POSITIONS_PATH)))
         prefix = "BINLOGSYNC_REDIS"
         options = RedisOptions(
             host=self._text(f"{prefix}_HOST", "127.0.0.1"),
@@ -152,6 +153,11 @@ class Settings:
         )
         with _about(prefix):
             return RedisPositions(options)
+
+    def names_positions(self) -> bool:
+        """True when the variables say where positions are kept, or their file is at the default place."""
+        said = self._optional("BINLOGSYNC_POSITIONS") or self._optional("BINLOGSYNC_POSITIONS_PATH")
+        return bool(said) or Path(_POSITIONS_PATH).exists()
 
     def audit_path(self) -> Path | None:
         """The audit log's file; None when it is off."""

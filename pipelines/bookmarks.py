@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from binlogsync.bookmarks import Bookmark, find_bookmark
+from binlogsync.bookmarks import Bookmark, get_bookmark
 from binlogsync.consume.progress import DuckProgress, ProgressKey
 from binlogsync.consume.rewind import Move, rewind
 from binlogsync.errors import BinlogSyncError, ConfigError
@@ -90,9 +90,7 @@ def _change(store: PositionStore, source: str, config: BookmarkConfig) -> str:
         return "the list is in the observation of the binlog's asset"
     if config.action not in ("pin", "unpin", "delete"):
         raise ConfigError(f"action {config.action!r} is none of add, pin, unpin, delete and list")
-    bookmark = find_bookmark(store.bookmarks(source), config.bookmark)
-    if bookmark is None:
-        raise ConfigError(f"{config.bookmark!r} is no bookmark of source {source}; the action list shows them")
+    bookmark = get_bookmark(store.bookmarks(source), config.bookmark, source)
     if config.action == "delete":
         store.delete_bookmark(source, bookmark.key)
     else:

@@ -15,12 +15,15 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from binlogsync.bookmarks import Bookmark
 from binlogsync.consume.crew import Crew, CrewOptions, Report, Work
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.progress import ProgressKey
+from binlogsync.consume.starts import Start
 from binlogsync.consume.targets import Target
 from binlogsync.errors import BinlogSyncError, HandlerError
 from binlogsync.mysql.config import MySQLConfig
+from binlogsync.stores import PositionStore
 from binlogsync.stream.reader import StreamReader
 from binlogsync.wire.subjects import durable_name
 from pipelines.keys import TableName
@@ -61,6 +64,7 @@ class Consumption:
         target: makes the target, given the path of the warehouse, and where the source is.
         shows: (schema, table) in the warehouse to count and preview; None for nothing.
         together: name of the group of mirrors that change in one transaction; None for none.
+        start: where a consumer that is no mirror begins the first time.
     """
 
     name: TableName
@@ -68,6 +72,7 @@ class Consumption:
     target: Callable[[str, MySQLConfig], Target]
     shows: tuple[str, str] | None
     together: str | None = None
+    start: Start = "all"
 
     @property
     def table(self) -> tuple[str, str]:
@@ -181,16 +186,28 @@ class _Run:
         path = self.context.resources.warehouse.path
         works: dict[object, Work] = {}
         for table in self.tables.values():
-            options = ConsumeOptions(client_id=table.of.client_id, max_changes=self.config.max_changes)
+            options = ConsumeOptions(
+                client_id=table.of.client_id, max_changes=self.config.max_changes, start=table.of.start,
+                bookmarks=self._bookmarks,
+            )  # fmt: skip
             work = Work(table.of.table, table.of.target(path, self.mysql), options)
             group = table.of.together or table.of.table
             first = works.get(group)
             works[group] = work if first is None else replace(first, together=(*first.together, work))
         return list(works.values())
 
+    @property
+    def source(self) -> str:
+        """Of all of them."""
+        return next(iter(self.tables.values())).of.name.source
+
     def _reader(self) -> Any:
-        source = next(iter(self.tables.values())).of.name.source
-        return self.context.resources.jetstream.reader(source)
+        return self.context.resources.jetstream.reader(self.source)
+
+    def _bookmarks(self) -> Sequence[Bookmark]:
+        store: PositionStore
+        with self.context.resources.positions.store() as store:
+            return store.bookmarks(self.source)
 
     def _take(self, reports: Iterable[Report], *, is_last: bool) -> None:
         """Note what was done and what failed, and say it on the table's page."""

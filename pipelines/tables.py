@@ -19,6 +19,7 @@ import dagster as dg
 
 from binlogsync.consume.handlers import HandlerFunction
 from binlogsync.consume.handling import Handler, Retry
+from binlogsync.consume.starts import Start, check_start
 from binlogsync.consume.targets import Mirror, Target
 from binlogsync.errors import ConfigError
 from binlogsync.mirror.state import MirrorOptions
@@ -171,6 +172,7 @@ def table_consumer(
     source: str | None = ...,
     client_id: str = ...,
     retry: Retry | None = ...,
+    start: Start = ...,
     options: AssetOptions | None = ...,
 ) -> TableAsset: ...
 @overload
@@ -181,6 +183,7 @@ def table_consumer(
     source: str | None = ...,
     client_id: str = ...,
     retry: Retry | None = ...,
+    start: Start = ...,
     options: AssetOptions | None = ...,
 ) -> Callable[[HandlerFunction[M]], TableAsset]: ...
 @overload
@@ -192,6 +195,7 @@ def table_consumer(
     source: str | None = ...,
     client_id: str = ...,
     retry: Retry | None = ...,
+    start: Start = ...,
     options: AssetOptions | None = ...,
 ) -> TableAsset: ...
 
@@ -204,6 +208,7 @@ def table_consumer(
     source: str | None = None,
     client_id: str = CLIENT_ID,
     retry: Retry | None = None,
+    start: Start = "all",
     options: AssetOptions | None = None,
 ) -> TableAsset | Callable[[Callable[..., object]], TableAsset]:
     """Calls `handler` for the changes of the table, in order: one by one, or a batch at a time, as its signature says.
@@ -221,7 +226,9 @@ def table_consumer(
         again, then fails the run, and nothing later of this table is handled meanwhile; left out, this is a decorator.
         table: "database.table"; by default what the model says in `__tablename__`. source: name of the source; by
         default the first. client_id: whose progress; two consumers of one table need two names. retry: how often a
-        failing handler is called for one change. options: how the asset looks.
+        failing handler is called for one change. start: where it begins the first time: "all" that the stream holds,
+        "new", a bookmark by its name or key, a GTID set, "binlog.000042:1187", an ISO time, an aware datetime or a
+        sequence of the stream. options: how the asset looks.
 
     Raises ConfigError, and ModelError for a class that is no model.
     """
@@ -236,7 +243,8 @@ def table_consumer(
         def target(path: str, mysql: MySQLConfig) -> Target:
             return Handler(model, handler, path, retry)
 
-        return TableAsset(Consumption(name, client_id, target, shown.shows), shown, is_mirror=False)
+        consumption = Consumption(name, client_id, target, shown.shows, start=check_start(start))
+        return TableAsset(consumption, shown, is_mirror=False)
 
     return make if handler is None else make(handler)
 
@@ -247,13 +255,14 @@ def consumers_asset(source: str, mysql_key: str, tables: Sequence[TableAsset]) -
     A mirror may read its table from the server, whose resource is `mysql_key`; nothing else here connects to it.
     """
     by_key = {table.key: table.consumption for table in tables}
+    begins = {"positions"} if any(table.consumption.start != "all" for table in tables) else set()
 
     @dg.multi_asset(
         name=f"consumers_{safe_part(source)}",
         specs=[table.spec for table in tables],
         check_specs=[check for table in tables for check in table.check_specs],
         can_subset=True,
-        required_resource_keys={"jetstream", "warehouse", mysql_key},
+        required_resource_keys={"jetstream", "warehouse", mysql_key, *begins},
     )
     def _consume(context: dg.AssetExecutionContext, config: ConsumeConfig) -> Iterator[Made]:
         asked = [by_key[key] for key in by_key if key in context.selected_asset_keys]

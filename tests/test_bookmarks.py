@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from binlogsync.bookmarks import Bookmark, Retention, find_bookmark, next_bookmark
+from binlogsync.bookmarks import Bookmark, Retention, find_bookmark, get_bookmark, next_bookmark
 from binlogsync.errors import ConfigError, PositionError
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 
@@ -101,3 +101,27 @@ def test_behind_a_failover_gtids_tell_what_comes_next() -> None:
     assert next_bookmark([last, behind, before], behind) is last
     foreign = bookmark("binlog.000001:90", 2, server=OTHER)
     assert next_bookmark([foreign], before) is None, "without GTIDs nobody knows"
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        ([], "none is kept; the tail keeps one every few minutes, and binlogsync bookmarks add NAME one by hand"),
+        (
+            [bookmark("b.1:4"), bookmark("b.1:9", 1)],
+            "none has a name, and 2 go by their keys, as 20261123T120100.000Z_b.1@9",
+        ),
+        (
+            [bookmark("b.1:4", name="v1"), bookmark("b.1:9", 1, name="v2"), bookmark("b.2:4", 2)],
+            "names are 'v2', 'v1', and 1 go by their keys, as 20261123T120200.000Z_b.2@4",
+        ),
+        (
+            [bookmark("b.1:4", n, name=f"v{n}") for n in range(30)],
+            "'v11', 'v10' and 10 more; binlogsync bookmarks list",
+        ),
+    ],
+)
+def test_a_bookmark_that_is_not_there_is_an_error_that_tells_those_that_are(kept: list[Bookmark], said: str) -> None:
+    with pytest.raises(ConfigError, match=r"^'v99' is no bookmark of source main; ") as caught:
+        get_bookmark(kept, "v99", "main")
+    assert said in str(caught.value)

@@ -14,11 +14,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Literal
 
 from binlogsync.errors import ConfigError
 from binlogsync.mysql import AtBookmark, parse_start
-from binlogsync.position import BinlogPosition, GtidSet
+from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 
 FORMS = "a bookmark, oldest, head, a time such as 2026-01-31T12:00:00Z, a GTID set, binlog.000042:1187 or seq:12345"
 _SEQUENCE = re.compile(r"seq:([0-9]{1,19})\Z")
@@ -62,3 +63,9 @@ def parse_end(text: str) -> End:
     if isinstance(start, AtBookmark):
         return Named(start.name)
     return "oldest" if start == "oldest" else "head" if start == "now" else start
+
+
+def behind_gtids(gtids: GtidSet) -> Checkpoint:
+    """The place behind these transactions on whatever server, so that only GTIDs are ever compared."""
+    nowhere = f"none:{sha256(str(gtids).encode()).hexdigest()[:16]}"
+    return Checkpoint(BinlogPosition("binlog.0", 0), nowhere, gtids)

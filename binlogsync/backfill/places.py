@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from hashlib import sha256
 
-from binlogsync.backfill.ends import FORMS, Named, Sequence, parse_end
+from binlogsync.backfill.ends import FORMS, Named, Sequence, behind_gtids, parse_end
 from binlogsync.backfill.from_stream import StreamRange
 from binlogsync.backfill.ranges import Span
-from binlogsync.bookmarks import find_bookmark
+from binlogsync.bookmarks import get_bookmark
 from binlogsync.errors import ConfigError, PositionError, SourceError
 from binlogsync.mysql import MySQLConfig, inspect_server, resolve_start, validate
 from binlogsync.mysql.start import begun_at
@@ -70,13 +69,10 @@ class Holders:
         return replace(place, gtids=resolve_start(self.config, place.position).gtids)
 
     def _bookmarked(self, text: str) -> Checkpoint:
-        bookmark = find_bookmark(self.store.bookmarks(self.source), text)
-        if bookmark is None:
-            raise ConfigError(
-                f"{text!r} is no bookmark of source {self.source} (binlogsync bookmarks list shows them), and no other "
-                f"end of a range: write {FORMS}"
-            )
-        return bookmark.checkpoint
+        try:
+            return get_bookmark(self.store.bookmarks(self.source), text, self.source).checkpoint
+        except ConfigError as error:
+            raise ConfigError(f"{error}; and no other end of a range: write {FORMS}") from error
 
     def _of_sequence(self, number: int) -> Checkpoint:
         if self.stream is None:
@@ -118,7 +114,7 @@ class Holders:
     def _in_binlog_or_stream(self, end: datetime | GtidSet | BinlogPosition, text: str) -> Checkpoint:
         try:
             if isinstance(end, GtidSet):
-                place = _behind(end)
+                place = behind_gtids(end)
                 validate(self.config, place)
                 return place
             return resolve_start(self.config, end)
@@ -144,7 +140,7 @@ class Holders:
             return None
         if isinstance(end, datetime):
             return self.stream.first_from_time(end) if held[1] < end else None
-        place = _behind(end) if isinstance(end, GtidSet) else Checkpoint(end, held[0].server_uuid)
+        place = behind_gtids(end) if isinstance(end, GtidSet) else Checkpoint(end, held[0].server_uuid)
         return place if self.stream.holds_from(place) else None
 
     def data_exists(self) -> str:
@@ -161,12 +157,6 @@ class Holders:
         except (SourceError, IndexError) as error:
             parts.append(f"MySQL cannot be asked ({error})")
         return " and ".join(parts)
-
-
-def _behind(gtids: GtidSet) -> Checkpoint:
-    """The place behind these transactions on whatever server, so that only GTIDs are ever compared."""
-    nowhere = f"none:{sha256(str(gtids).encode()).hexdigest()[:16]}"
-    return Checkpoint(BinlogPosition("binlog.0", 0), nowhere, gtids)
 
 
 def _text(moment: datetime) -> str:

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 
-from binlogsync.bookmarks import Bookmark, find_bookmark
+from binlogsync.bookmarks import Bookmark, get_bookmark
 from binlogsync.commands.config import read_text
 from binlogsync.commands.output import say
-from binlogsync.errors import ConfigError
 from binlogsync.foreign.importing import describe, import_bookmark
 from binlogsync.marking import add_bookmark
 from binlogsync.settings import Settings
@@ -34,7 +33,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
             text = read_text(arguments.file)
             say(describe(*import_bookmark(settings.mysql(source), store, source, text, arguments.name)))
         else:
-            _ACTIONS[arguments.action](store, source, _find(store, source, arguments.bookmark))
+            _ACTIONS[arguments.action](store, source, get_bookmark(store.bookmarks(source), arguments.bookmark, source))
     return 0
 
 
@@ -46,13 +45,6 @@ def print_bookmark(bookmark: Bookmark) -> None:
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(bookmark.made_us / 1e6))
     fields = (bookmark.key, bookmark.reason, made, sequence or "-", pinned or "-", gtids or "-")
     print("\t".join(fields))  # noqa: T201 - it is what the command is for
-
-
-def _find(store: PositionStore, source: str, text: str) -> Bookmark:
-    bookmark = find_bookmark(store.bookmarks(source), text)
-    if bookmark is None:
-        raise ConfigError(f"{text!r} is no bookmark of source {source}; binlogsync bookmarks list shows them")
-    return bookmark
 
 
 def _pin(store: PositionStore, source: str, bookmark: Bookmark) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from binlogsync.consume.progress import NOTHING, Progress, ProgressKey, Tracker
 from binlogsync.consume.seek import Seek, find_start, holds, skip_done
-from binlogsync.consume.starts import Start, check_start, first_sequence
+from binlogsync.consume.starts import Bookmarks, Start, check_start, first_sequence
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.stream.reader import StreamBatch, StreamReader
 from binlogsync.wire.subjects import durable_name
@@ -47,6 +47,7 @@ class ConsumeOptions:
             "warn" says so and goes on, "fail" raises.
         durable: name of the durable in JetStream; None for the client's own.
         start: where a client that is new to the table begins; one that is known goes on where it was.
+        bookmarks: those of the source, for a start that names one.
     """
 
     client_id: str = "binlogsync"
@@ -57,6 +58,7 @@ class ConsumeOptions:
     on_gap: Literal["warn", "fail"] = "warn"
     durable: str | None = None
     start: Start = "all"
+    bookmarks: Bookmarks | None = None
 
     def __post_init__(self) -> None:
         if self.max_changes < 1 or self.idle_s < 0 or not self.client_id:
@@ -180,7 +182,7 @@ class _Run:
     def _begin(self) -> None:
         """Find where delivery begins, and make the durable begin there."""
         if self.tracker.progress == NOTHING and self.options.start != "all":
-            first = first_sequence(self.reader, self.table, self.options.start)
+            first = first_sequence(self.reader, self.table, self.options.start, self.options.bookmarks)
             self.tracker.begin(self.target.store, first)
         self.seek = find_start(self.reader, self.tracker.key, self.tracker.progress)
         if self.seek.gap is not None:

@@ -1,49 +1,114 @@
 """Where a consumer that is new begins: with all that the stream holds, with what is new, or somewhere in between.
 
 Times and bookmarks are found by bisection over the messages of the table, whose own words count: a sequence that was
-true once may stand for another change in a stream that was filled anew.
+true once may stand for another change in a stream that was filled anew. What a person may write is what an end of a
+range may be (backfill/ends.py), so that a consumer, a backfill and a rewind are told a place in the same words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING
 
-from binlogsync.bookmarks import Bookmark
+from binlogsync.bookmarks import Bookmark, get_bookmark
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.flush import changes_after
+from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.stream.reader import StreamReader
 
-Start = Literal["all", "new"] | int | datetime | Bookmark
-"""All that the stream holds; what comes from now on; a sequence of the stream; the first change committed then or later
-(an aware datetime); the first change behind a bookmark.
+if TYPE_CHECKING:
+    from binlogsync.backfill.ends import Named
+
+Start = str | int | datetime | Bookmark
+"""A sequence of the stream; the first change committed then or later (an aware datetime); the first change behind a
+bookmark. As text: "all" (or "oldest") that the stream holds; "new" (or "head") for what comes from now on; or a
+bookmark's name or key, a time, a GTID set, binlog.000042:1187 or seq:12345.
 """
+
+Bookmarks = Callable[[], Sequence[Bookmark]]
+"""Gives the bookmarks of the source; called when a name is to be found."""
+
+_WORDS = {"all": "oldest", "new": "head"}
 
 
 def check_start(start: Start) -> Start:
-    """The start itself when it can be one; raises ConfigError."""
+    """The start itself when it can be one, whatever bookmarks there are; raises ConfigError."""
     if isinstance(start, datetime) and start.tzinfo is None:
         raise ConfigError(f"start {start} says no time zone; write datetime(..., tzinfo=UTC)")
     if isinstance(start, bool) or (isinstance(start, int) and start < 1):
         raise ConfigError(f"start {start!r} is no sequence of a stream; they count from 1")
-    if not isinstance(start, int | datetime | Bookmark) and start not in ("all", "new"):
-        raise ConfigError(f"start {start!r}: it is 'all', 'new', a stream sequence, an aware datetime or a Bookmark")
+    if not isinstance(start, str | int | datetime | Bookmark):
+        raise ConfigError(
+            f"start {start!r}: it is 'all', 'new', a bookmark or its name, an aware datetime or a stream sequence"
+        )
+    if isinstance(start, str) and start not in _WORDS:
+        _parse(start)
     return start
 
 
-def first_sequence(reader: StreamReader, table: tuple[str, str], start: Start) -> int:
-    """Of the first message that is wanted; one behind the last when the stream holds none yet."""
-    if start == "new":
-        return reader.last_sequence() + 1
-    if isinstance(start, int):
-        return min(start, reader.last_sequence() + 1)
-    if isinstance(start, datetime):
-        return _bisect(reader, table, lambda batch: _committed(batch) >= start)
-    if isinstance(start, Bookmark):
-        return _bisect(reader, table, _behind(start))
-    return reader.first_sequence()
+def find_named(start: Start, source: str, bookmarks: Bookmarks | None) -> Start:
+    """The bookmark, where the start is the name of one; else the start as it is.
+
+    Raises ConfigError that tells the known names when there is no such bookmark, StoreError when they cannot be read.
+    """
+    if not isinstance(start, str) or start in _WORDS:
+        return start
+    from binlogsync.backfill.ends import Named
+
+    end = _parse(start)
+    if not isinstance(end, Named):
+        return start
+    if bookmarks is None:
+        raise ConfigError(f"start {start!r} names a bookmark, and nobody said where bookmarks are kept; give positions")
+    return get_bookmark(bookmarks(), end.text, source)
+
+
+def first_sequence(
+    reader: StreamReader, table: tuple[str, str], start: Start, bookmarks: Bookmarks | None = None
+) -> int:
+    """Of the first message that is wanted; one behind the last when the stream holds none yet.
+
+    Raises as `find_named` does, and ConsumeError for a place of another server that no GTID tells here.
+    """
+    start = find_named(start, reader.source, bookmarks)
+    end = _parse(start) if isinstance(start, str) else start
+    if end == "oldest":
+        return reader.first_sequence()
+    beyond = reader.last_sequence() + 1
+    if end == "head":
+        return beyond
+    if isinstance(end, int):
+        return min(end, beyond)
+    if isinstance(end, datetime):
+        return _bisect(reader, table, lambda batch: _committed(batch) >= end)
+    if isinstance(end, Bookmark):
+        return _bisect(reader, table, _behind(end.checkpoint, f"the bookmark {end.key}"))
+    place = _place(reader, end)
+    return beyond if place is None else _bisect(reader, table, _behind(place, str(end)))
+
+
+def _place(reader: StreamReader, end: object) -> Checkpoint | None:
+    """Of a GTID set, or of a position on the server that the stream is of now; None while the stream is empty."""
+    if isinstance(end, GtidSet):
+        from binlogsync.backfill.ends import behind_gtids
+
+        return behind_gtids(end)
+    newest = reader.checkpoint_at(reader.last_sequence())
+    return Checkpoint(end, newest.server_uuid) if isinstance(end, BinlogPosition) and newest is not None else None
+
+
+def _parse(text: str) -> datetime | int | str | GtidSet | BinlogPosition | Named:
+    """What a text says: "oldest", "head", a sequence as a number, or what `parse_end` makes of it."""
+    if text in _WORDS:
+        return _WORDS[text]
+    # Reading it takes the client of MySQL; a program that says "all" or "new" does without.
+    from binlogsync.backfill.ends import Sequence as Numbered
+    from binlogsync.backfill.ends import parse_end
+
+    end = parse_end(text)
+    return end.number if isinstance(end, Numbered) else end
 
 
 def _bisect(reader: StreamReader, table: tuple[str, str], is_wanted: Callable[[ChangeBatch], bool]) -> int:
@@ -59,15 +124,14 @@ def _bisect(reader: StreamReader, table: tuple[str, str], is_wanted: Callable[[C
     return low
 
 
-def _behind(bookmark: Bookmark) -> Callable[[ChangeBatch], bool]:
-    """Whether a message holds a change behind the bookmark: by its place on one server, else by its GTID."""
-    place = bookmark.checkpoint
+def _behind(place: Checkpoint, name: str) -> Callable[[ChangeBatch], bool]:
+    """Whether a message holds a change behind the place: by where it is on one server, else by its GTID."""
 
     def is_behind(batch: ChangeBatch) -> bool:
         if batch.server_uuid != place.server_uuid and (place.gtids is None or batch.data.column("gtid").null_count):
             raise ConsumeError(
-                f"{batch.schema.name}: the bookmark {bookmark.key} was made on server {place.server_uuid}, the stream "
-                f"is of server {batch.server_uuid}, and no GTID says which changes lie behind it; start at a time"
+                f"{batch.schema.name}: {name} is of server {place.server_uuid}, the stream is of server "
+                f"{batch.server_uuid}, and no GTID says which changes lie behind it; start at a time"
             )
         return len(changes_after(batch, place)) > 0
 

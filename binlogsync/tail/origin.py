@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from binlogsync.bookmarks import Bookmark, find_bookmark
-from binlogsync.errors import ConfigError, PositionError
+from binlogsync.bookmarks import Bookmark, get_bookmark
+from binlogsync.errors import PositionError
 from binlogsync.mysql import AtBookmark, MySQLConfig, ServerInfo, parse_start, resolve_start
 from binlogsync.position import Checkpoint
 from binlogsync.sinks import Sink
@@ -60,10 +60,7 @@ def first_start(config: MySQLConfig, bookmarks: Callable[[], Sequence[Bookmark]]
     wanted = parse_start(start)
     if not isinstance(wanted, AtBookmark):
         return resolve_start(config, wanted)
-    bookmark = find_bookmark(bookmarks(), wanted.name)
-    if bookmark is None:
-        raise ConfigError(f"{start}: there is no such bookmark; binlogsync bookmarks list shows those that are")
-    return bookmark.checkpoint
+    return get_bookmark(bookmarks(), wanted.name, config.source).checkpoint
 
 
 def _oldest(known: Sequence[Checkpoint], source: str) -> Checkpoint:

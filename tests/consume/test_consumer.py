@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,10 @@ from binlogsync.bookmarks import Bookmark
 from binlogsync.consume.starts import Start
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError, ModelError, WireError
+from binlogsync.position import Checkpoint
+from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.nats import NatsPositions
+from binlogsync.stores.sqlite import SQLitePositions
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from binlogsync.wire.subjects import stream_name
@@ -139,6 +144,10 @@ def test_cancelling_an_async_client_stops_it_in_good_order(stream: Stream) -> No
     assert seen_by(client(stream)) == []
 
 
+def bookmark_at(checkpoint: Checkpoint) -> Bookmark:
+    return Bookmark(checkpoint, "person", checkpoint.ts_us, checkpoint.ts_us, "before the sale")
+
+
 def starts(stream: Stream) -> dict[str, tuple[Start, int]]:
     """Ways to begin at the 7th of ten transactions of one change each, by name, and the number of the first wanted."""
     stream.write(*[ONE] * 10)
@@ -150,7 +159,7 @@ def starts(stream: Stream) -> dict[str, tuple[Start, int]]:
         seventh = next(reader.changes_from("shop", "samples", sequences[6])[0].batch.changes())
         checkpoint = reader.checkpoint_at(sequences[5])
     assert checkpoint is not None
-    mark = Bookmark(checkpoint, "person", checkpoint.ts_us, checkpoint.ts_us, "here")
+    mark = bookmark_at(checkpoint)
     return {
         "all": ("all", 0),
         "new": ("new", 10),
@@ -160,23 +169,60 @@ def starts(stream: Stream) -> dict[str, tuple[Start, int]]:
         "later": (seventh.source.ts + timedelta(days=999), 10),
         "long-ago": (datetime(2001, 1, 1, tzinfo=UTC), 0),
         "bookmark": (mark, 6),
+        "its-name": ("before the sale", 6),
+        "its-key": (mark.key, 6),
+        "as-configured": ("bookmark:before the sale", 6),
+        "position": (str(checkpoint.position), 6),
+        "gtids": (str(checkpoint.gtids), 6),
+        "seq": (f"seq:{sequences[6]}", 6),
+        "iso-time": (seventh.source.ts.isoformat(), 6),
+        "oldest": ("oldest", 0),
+        "head": ("head", 10),
     }
 
 
 def test_where_a_new_client_begins(stream: Stream) -> None:
-    cases = starts(stream)
+    cases, positions = starts(stream), MemoryPositions()
+    mark = cases["bookmark"][0]
+    assert isinstance(mark, Bookmark)
+    positions.put_bookmark(stream.name, mark)
     everything = ids("samples", *[ONE] * 10)
     for name, (start, first) in cases.items():
-        assert (name, seen_by(client(stream, name, start=start))) == (name, everything[first:])
+        known = client(stream, name, start=start, positions=positions)
+        assert (name, seen_by(known)) == (name, everything[first:])
     stream.write(ONE)
     more = ids("samples", *[ONE] * 11)[-1:]
-    for name, (start, _) in cases.items():
-        assert (name, seen_by(client(stream, name, start=start))) == (name, more)
+    positions.delete_bookmark(stream.name, mark.key)
+    for name, (start, _) in cases.items():  # one that is known asks for no bookmark any more
+        assert (name, seen_by(client(stream, name, start=start, positions=positions))) == (name, more)
 
 
-@pytest.mark.parametrize("start", ["yesterday", 0, datetime(2026, 1, 1)])
+@pytest.mark.parametrize("kept_in", ["sqlite", "nats", "nowhere said"])
+def test_a_bookmark_is_found_where_this_deployment_keeps_them(
+    stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_in: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if kept_in != "nowhere said":
+        Path(".env").write_text(
+            f"BINLOGSYNC_POSITIONS={kept_in}\nBINLOGSYNC_NATS_URL={stream.url}\nBINLOGSYNC_POSITIONS_PATH=positions.db\n"
+        )
+    sqlite = kept_in == "sqlite"
+    stream.write(*[ONE] * 3)
+    with StreamReader(NatsOptions(url=stream.url), stream.name) as reader:
+        checkpoint = reader.checkpoint_at(reader.changes_from("shop", "samples", 1)[0].last_sequence)
+    assert checkpoint is not None
+    with closing(
+        SQLitePositions(Path("positions.db")) if sqlite else NatsPositions(NatsOptions(url=stream.url))
+    ) as store:
+        store.put_bookmark(stream.name, bookmark_at(checkpoint))
+    assert seen_by(client(stream, start="before the sale")) == ids("samples", *[ONE] * 3)[1:]
+    with pytest.raises(ConfigError, match=f"'2nd' is no bookmark of source {stream.name}; names are 'before the sale'"):
+        seen_by(client(stream, "other", start="2nd"))
+
+
+@pytest.mark.parametrize("start", ["", "2026-01-01T00:00:00", 0, datetime(2026, 1, 1), None])
 def test_a_start_that_cannot_be_is_refused(start: Any) -> None:
-    with pytest.raises(ConfigError, match="start"):
+    with pytest.raises(ConfigError, match="start|range"):
         Consumer("a", start=start)
 
 

@@ -99,7 +99,7 @@ def test_a_tail_goes_on_where_another_tool_was(mysql: FreshDatabase) -> None:
     assert by_place.checkpoint == here
     start = options_of("main", mysql.name, start="bookmark:old").start
     assert find_origin(config, info, [], store, "main", start).start == here
-    with pytest.raises(ConfigError, match="bookmark:new: there is no such bookmark"):
+    with pytest.raises(ConfigError, match="'new' is no bookmark of source main; names are 'go', 'old'"):
         find_origin(config, info, [], store, "main", "bookmark:new")
 
 

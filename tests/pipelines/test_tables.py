@@ -156,3 +156,11 @@ def test_two_consumers_of_one_name_are_refused(package: ModuleType) -> None:
         (Path(package.__path__[0]) / f"{module}.py").write_text(text)
     with pytest.raises(ConfigError, match=r"shop\.order-items and shop\.order_items"):
         find(package)
+
+
+def test_where_a_consumer_begins_is_said_in_the_words_of_a_client() -> None:
+    begins = table_consumer(Hole, on_hole, table="treehole.holes", start="before the sale")
+    assert begins.consumption.start == "before the sale"
+    assert "positions" in consumers_asset("main", "mysql", [begins]).required_resource_keys
+    with pytest.raises(ConfigError, match="time zone"):
+        table_consumer(Hole, on_hole, table="treehole.holes", start="2026-01-01T00:00:00")
