@@ -19,7 +19,10 @@ from binlogsync.binlog.types.jsondiff import apply_diffs
 
 _PARTIAL_JSON = 1
 _LENGTH = 4  # bytes of the length in front of a JSON value, or of its differences
-_SETTINGS = "run: SET GLOBAL binlog_row_value_options = '', or SET GLOBAL binlog_row_image = 'FULL'"
+_NEXT_STEP = (
+    "run: SET GLOBAL binlog_row_value_options = '', or SET GLOBAL binlog_row_image = 'FULL', let open sessions "
+    "reconnect, and begin behind these rows with a new copy of the table, or leave it out with a filter"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ def _after(documents: dict[str, bytes], name: str, diffs: bytes) -> bytes:
     """The value after the update."""
     if name not in documents:
         reason = "the update holds what changed in a JSON value, and the before image lacks the value"
-        raise ColumnError(f"{reason}; {_SETTINGS}", name, 0)
+        raise ColumnError(f"{reason}; {_NEXT_STEP}", name, 0)
     try:
         return apply_diffs(documents[name], diffs)
     except ValueError as error:
