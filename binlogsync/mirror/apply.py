@@ -33,6 +33,7 @@ from binlogsync.schema import TableSchema
 __all__ = ["Halt", "apply", "insert_rows"]
 
 PLAIN = MirrorOptions()
+_TRUNCATE = ord("t")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +135,12 @@ class _Work:
         if batch.schema != self._schema:
             self.flush()
         ops = ops_of(batch)
-        truncated = np.flatnonzero(ops == "t")
+        truncated = np.flatnonzero(ops == _TRUNCATE)
         if len(truncated):
             at = int(truncated[-1 if self._options == PLAIN else 0])
-            if (ops[:at] != "t").any():  # else its schema may be that of before an ALTER: TRUNCATE is logged without
+            if (
+                ops[:at] != _TRUNCATE
+            ).any():  # else its schema may be that of before an ALTER: TRUNCATE is logged without
                 self._gather(batch.slice(0, at), ops[:at])
             if self._options == PLAIN:
                 self._parts = []  # nothing is left of it

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from binlogsync.duckfile import quote
-from binlogsync.mirror.parts import VIEW, Part, places_of, signs_of, stack
+from binlogsync.mirror.parts import VIEW, Part, places_of, seen_as_view, signs_of, stack
 from binlogsync.mirror.schema import duck_type
 from binlogsync.mirror.state import MirrorState
 from binlogsync.schema import TableSchema
@@ -80,9 +80,8 @@ def record(connection: duckdb.DuckDBPyConnection, state: MirrorState, parts: Seq
             kept = [part.keep(array, letters) for array in (steps, *places)]
             found.append([*part.image(image, names, letters), *kept])
     for name, rows in (("begun", begun), ("ended", ended)):
-        connection.register(VIEW, stack(rows, [*places_of(schema), "step", *_PLACE]))
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE binlogsync_{name} AS FROM {VIEW}")
-        connection.unregister(VIEW)
+        with seen_as_view(connection, stack(rows, [*places_of(schema), "step", *_PLACE])):
+            connection.execute(f"CREATE OR REPLACE TEMP TABLE binlogsync_{name} AS FROM {VIEW}")
     _match(connection, history_table(state), schema)
 
 

@@ -16,57 +16,62 @@ from collections.abc import Sequence
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from binlogsync.change import TIME_TYPE
 from binlogsync.duckfile import first_row, quote
-from binlogsync.mirror.parts import VIEW, Part, places_of, signs_of, stack
+from binlogsync.mirror.keys import LastImages, last_images
+from binlogsync.mirror.parts import VIEW, Mask, Part, insert, places_of, seen_as_view, signs_of, stack
 from binlogsync.schema import TableSchema
 
 log = logging.getLogger(__name__)
 
-_GONE = "gone"
+_GONE, _LAST = "gone", "last"
 
 
 def apply_keyed(
     connection: duckdb.DuckDBPyConnection, schema: TableSchema, parts: Sequence[Part], deleted: str | None = None
 ) -> None:
-    """Every touched key goes, then the last image of each that still lives comes.
-
-    The step of an image tells its place: even for the old key of a change, the odd one behind it for its new key.
-    """
+    """Every touched key goes, then the last image of each that still lives comes."""
     target = quote(schema.database, schema.table)
-    keys = [f"k{i}" for i in range(len(schema.primary_key))]
-    names = [column.name for column in schema.columns]
-    touched: list[list[pa.Array]] = []
-    rows: list[list[pa.Array]] = []
-    count = 0
-    for part in parts:
-        steps = pa.array((np.arange(len(part.ops), dtype=np.int64) + count) * 2)
-        count += len(steps)
-        live = pc.add(part.keep(steps, "cur"), 1)
-        images = part.image("after", names, "cur")
-        touched.append([*part.image("before", schema.primary_key, "ud"), part.keep(steps, "ud")])
-        touched.append([*(images[names.index(name)] for name in schema.primary_key), live])
-        rows.append([*images, live])
-        if deleted is not None:
-            rows[-1].append(pa.nulls(len(live), TIME_TYPE))
-            gone = part.keep(part.batch.data.column("ts_us"), "ud")
-            rows.append([*part.image("before", names, "ud"), part.keep(steps, "ud"), gone])
-    connection.register(VIEW, stack(touched, [*keys, "step"]))
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE binlogsync_touched AS SELECT {', '.join(keys)}, max(step) AS step "
-        f"FROM {VIEW} GROUP BY ALL"
-    )
-    connection.unregister(VIEW)
-    same = " AND ".join(f"t.{quote(name)} = s.{key}" for name, key in zip(schema.primary_key, keys, strict=True))
-    connection.execute(f"DELETE FROM {target} AS t USING binlogsync_touched AS s WHERE {same}")
+    last = last_images(schema.primary_key, parts)
+    same = " AND ".join(f"t.{quote(name)} = s.k{i}" for i, name in enumerate(schema.primary_key))
+    with seen_as_view(connection, last.keys):
+        connection.execute(f"DELETE FROM {target} AS t USING {VIEW} AS s WHERE {same}")
     kept = places_of(schema) + ([_GONE] if deleted is not None else [])
-    connection.register(VIEW, stack(rows, [*places_of(schema), "step", *kept[len(schema.columns) :]]))
-    connection.execute(
-        f"INSERT INTO {target} SELECT {', '.join(kept)} FROM {VIEW} WHERE step IN (SELECT step FROM binlogsync_touched)"
-    )
-    connection.unregister(VIEW)
+    rows = _last_rows(schema, parts, last, has_deleted=deleted is not None)
+    if rows is not None:
+        with seen_as_view(connection, rows):
+            insert(connection, target, kept, VIEW + (f" WHERE {_LAST}" if _LAST in rows.column_names else ""))
+
+
+def _last_rows(schema: TableSchema, parts: Sequence[Part], last: LastImages, *, has_deleted: bool) -> pa.Table | None:
+    """The last images, without those that went unless `has_deleted`: then their commit time is in the column `gone`.
+
+    Where images that are not the last lie between them, the column `last` tells: DuckDB leaves those out in passing,
+    without the copy that Arrow would make. None when there are none.
+    """
+    names = [column.name for column in schema.columns]
+    chunks: list[list[pa.Array]] = []
+    masks: list[Mask] = []
+    first = 0
+    for part in parts:
+        count = len(part.ops)
+        for image in ("after", "before") if has_deleted else ("after",):
+            mask = last.of(image, first, count)
+            if not mask.any():
+                continue
+            gone = [] if not has_deleted else [pa.nulls(count, TIME_TYPE)]
+            if image == "before":
+                gone = [part.batch.data.column("ts_us")]
+            chunks.append([*part.image(image, names), *gone])
+            masks.append(mask)
+        first += count
+    if not chunks:
+        return None
+    rows = stack(chunks, [*places_of(schema), *([_GONE] if has_deleted else [])])
+    if all(mask.all() for mask in masks):
+        return rows
+    return rows.append_column(_LAST, pa.chunked_array([pa.array(mask) for mask in masks]))
 
 
 def apply_keyless(
@@ -81,23 +86,23 @@ def apply_keyless(
         for image, letters, sign in (("before", "ud", -1), ("after", "cur", 1)):
             columns = part.image(image, names, letters)
             chunks.append([*columns, pa.array(np.full(len(columns[0]), sign, dtype=np.int64))])
-    connection.register(VIEW, stack(chunks, [*places, "delta"]))
     signs = [sign for place, c in zip(places, schema.columns, strict=True) for sign in signs_of(place, c)]
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE binlogsync_net AS SELECT {', '.join(places)}, sum(delta)::BIGINT AS delta "
-        f"FROM {VIEW} GROUP BY {', '.join([*places, *signs])} HAVING sum(delta) <> 0"
-    )
-    connection.unregister(VIEW)
+    with seen_as_view(connection, stack(chunks, [*places, "delta"])):
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE binlogsync_net AS SELECT {', '.join(places)}, sum(delta)::BIGINT AS delta "
+            f"FROM {VIEW} GROUP BY {', '.join([*places, *signs])} HAVING sum(delta) <> 0"
+        )
     _remove(connection, schema, target, deleted)
-    connection.execute(
-        f"INSERT INTO {target} ({', '.join(quote(name) for name in names)}) SELECT {', '.join(places)} "
-        "FROM binlogsync_net, LATERAL (SELECT unnest(range(delta))) WHERE delta > 0"
+    insert(
+        connection,
+        f"{target} ({', '.join(quote(name) for name in names)})",
+        places,
+        "binlogsync_net, LATERAL (SELECT unnest(range(delta))) WHERE delta > 0",
     )
     if deleted is not None:
         gone = [[*p.image("before", names, "d"), p.keep(p.batch.data.column("ts_us"), "d")] for p in parts]
-        connection.register(VIEW, stack(gone, [*places, _GONE]))
-        connection.execute(f"INSERT INTO {target} FROM {VIEW}")
-        connection.unregister(VIEW)
+        with seen_as_view(connection, stack(gone, [*places, _GONE])):
+            insert(connection, target, [*places, _GONE], VIEW)
 
 
 def _remove(connection: duckdb.DuckDBPyConnection, schema: TableSchema, target: str, deleted: str | None) -> None:

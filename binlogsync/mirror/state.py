@@ -115,8 +115,9 @@ def create_table(connection: duckdb.DuckDBPyConnection, state: MirrorState, sche
     """An empty table of that schema. Raises ConsumeError when there is a table of that name that is no mirror."""
     there = first_row(
         connection,
-        "SELECT count(*) FROM information_schema.tables "
-        "WHERE lower(table_schema) = lower(?) AND lower(table_name) = lower(?)",
+        "SELECT count(*) FROM (SELECT schema_name, table_name FROM duckdb_tables() UNION ALL "
+        "SELECT schema_name, view_name FROM duckdb_views()) WHERE lower(schema_name) = lower(?) "
+        "AND lower(table_name) = lower(?)",
         [state.database, state.table],
     )
     if there != (0,):
