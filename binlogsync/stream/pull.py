@@ -1,7 +1,8 @@
 """Asking a durable for messages: bounded in number and in bytes, and the next ones asked for before they are wanted.
 
 nats-server breaks the connection of a reader for whom more than 64 MB wait, so a request says how many bytes it takes.
-While the caller works on what it got, the answer to the next request comes in; one request is under way at most.
+While the caller works on what it got, the answers to the next requests come in, one at a time, until enough is ready;
+what is ready is handed out by whole answers, so that messages that came one by one are decoded many at a time.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import asyncio
 import contextlib
 import json
 from collections import deque
+from collections.abc import Awaitable
 
+import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -19,6 +22,8 @@ from nats.aio.subscription import Subscription
 from binlogsync.stream.adapter import Received, receive_raw, stop_receiving
 
 _MOST_BYTES = 16 << 20
+_READY_BYTES = 16 << 20
+"""With so many bytes ready no more is asked for: a little more than these and one answer are held at most."""
 _STATUS = "Status"
 
 
@@ -31,6 +36,10 @@ class Pull:
         self._inbox = client.new_inbox()
         self._subscription: Subscription | None = None
         self._ready: deque[Received] = deque()
+        self._ready_bytes = 0
+        self._whole = 0  # messages at the head of those that belong to answers that are complete
+        self._count = 1  # messages that are asked for ahead
+        self._asking: asyncio.Task[None] | None = None
         self._asked = 0  # number of the last request
         self._left = 0  # messages that it may still bring; 0 when it is answered
         self._was_full = False
@@ -40,7 +49,7 @@ class Pull:
     async def open(self) -> Pull:
         """Listen; returns itself."""
         self._subscription = await self._client.subscribe(
-            f"{self._inbox}.*", cb=self._whole, pending_msgs_limit=-1, pending_bytes_limit=-1
+            f"{self._inbox}.*", cb=self._parsed, pending_msgs_limit=-1, pending_bytes_limit=-1
         )
         receive_raw(self._client, self._subscription, self._arrived)
         return self
@@ -58,24 +67,32 @@ class Pull:
         """
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + timeout_s
+        self._count = max(self._count, count)
         if not self._ready and not self._left:
             await self._ask(count)
-        await self._wait(ends_at - loop.time())
+        if not self._whole:
+            await self._wait(ends_at - loop.time())
         if not self._ready and not self._left and (left_s := ends_at - loop.time()) > 0:
             await self._ask(1, left_s)
             await self._wait(left_s)
-        found = [self._ready.popleft() for _ in range(min(count, len(self._ready)))]
-        if self._was_full and not self._left and not self._ready:
-            await self._ask(count)
+        found = [self._ready.popleft() for _ in range(min(count, self._whole or len(self._ready)))]
+        self._whole = max(0, self._whole - len(found))
+        self._ready_bytes -= sum(len(message.data) for message in found)
+        self._ask_ahead()
         return found
 
-    async def _ask(self, count: int, wait_s: float = 0.0) -> None:
-        """Send a request: what is there now, or what comes within `wait_s`."""
+    def _ask_ahead(self) -> None:
+        """Send the next request when there is more, and not enough is ready."""
+        if self._was_full and not self._left and self._ready_bytes <= _READY_BYTES:
+            self._asking = asyncio.ensure_future(_quietly(self._ask(self._count)))
+
+    def _ask(self, count: int, wait_s: float = 0.0) -> Awaitable[None]:
+        """Send a request: what is there now, or what comes within `wait_s`. It is under way from here on."""
         self._asked, self._left, self._was_full = self._asked + 1, count, False
         self._answered.clear()
         request: dict[str, object] = {"batch": count, "max_bytes": max(_MOST_BYTES, 2 * self._client.max_payload)}
         request |= {"expires": int(wait_s * 1e9)} if wait_s else {"no_wait": True}
-        await self._client.publish(self._subject, json.dumps(request).encode(), f"{self._inbox}.{self._asked}")
+        return self._client.publish(self._subject, json.dumps(request).encode(), f"{self._inbox}.{self._asked}")
 
     async def _wait(self, seconds: float) -> None:
         """Until the request under way is answered, but no longer."""
@@ -85,7 +102,7 @@ class Pull:
         if self._error is not None:
             raise self._error
 
-    async def _whole(self, message: Msg) -> None:
+    async def _parsed(self, message: Msg) -> None:
         """A message that nats-py had begun to read."""
         self._arrived(Received(message.subject, message.reply, message.headers or {}, message.data))
 
@@ -93,6 +110,7 @@ class Pull:
         """A message of the stream, or what the server says of a request."""
         if not message.subject.startswith(self._inbox):
             self._ready.append(message)
+            self._ready_bytes += len(message.data)
             self._left -= 1
             if self._left <= 0:
                 self._was_full = True
@@ -109,5 +127,12 @@ class Pull:
         self._answer()
 
     def _answer(self) -> None:
-        self._left = 0
+        self._left, self._whole = 0, len(self._ready)
         self._answered.set()
+        self._ask_ahead()
+
+
+async def _quietly(sending: Awaitable[None]) -> None:
+    """Send, and leave it to the one who waits for messages to find a broken connection."""
+    with contextlib.suppress(nats.errors.Error):
+        await sending
