@@ -121,12 +121,18 @@ class TableSchema:
     @classmethod
     def from_json(cls, text: str | bytes) -> TableSchema:
         """Read what to_json wrote; raises WireError."""
-        try:
-            record = json.loads(text)
-            columns = tuple(Column(**{**c, "labels": tuple(c["labels"])}) for c in record["columns"])
-            return cls(record["database"], record["table"], columns, tuple(record["primary_key"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise WireError(f"not a table schema: {text!r} ({error!r})") from error
+        return _from_json(text)
+
+
+@lru_cache(maxsize=4096)
+def _from_json(text: str | bytes) -> TableSchema:
+    """The same object for the same text: every message of a table brings it."""
+    try:
+        record = json.loads(text)
+        columns = tuple(Column(**{**c, "labels": tuple(c["labels"])}) for c in record["columns"])
+        return TableSchema(record["database"], record["table"], columns, tuple(record["primary_key"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise WireError(f"not a table schema: {text!r} ({error!r})") from error
 
 
 @lru_cache(maxsize=4096)

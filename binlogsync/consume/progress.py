@@ -14,8 +14,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 import duckdb
-import pyarrow as pa
-import pyarrow.compute as pc
+import numpy as np
 
 from binlogsync.change import ChangeBatch
 from binlogsync.duckfile import META_SCHEMA, DuckFile, first_row
@@ -213,8 +212,11 @@ class Tracker:
                 continue
             if self.first is None:
                 self.first = progress_at(batch, 0, 0, 0)
-            for item in pc.value_counts(batch.data.column("op").cast(pa.string())).to_pylist():
-                self.counts[item["values"]] = self.counts.get(item["values"], 0) + item["counts"]
+            ops = batch.data.column("op")
+            found = np.bincount(ops.indices.to_numpy(), minlength=len(ops.dictionary))
+            for op, count in zip(ops.dictionary.to_pylist(), found.tolist(), strict=True):
+                if count:
+                    self.counts[op] = self.counts.get(op, 0) + count
         committed = batches[-1].data.column("ts_us")[-1].as_py()
         self.lag_s = (datetime.now(UTC) - committed).total_seconds()
 
