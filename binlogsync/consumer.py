@@ -8,11 +8,12 @@
 
     consumer.run()                     # until stop(), Ctrl-C or SIGTERM; or: await consumer.run_async()
 
-Every client id gets every change, each table in order, in a thread of its own. What was handled is kept in NATS, behind
-the handler: at least once, and `change.id` tells a change that comes again after a kill. With `progress="file.duckdb"`
-it is kept in that DuckDB file instead, and a handler with a second parameter gets its connection: what it writes there
-happens exactly once. A handler that raises is called again, with growing pauses, until it does not; nothing later of
-its table is handled meanwhile, and other tables go on. Two live clients of one id are refused.
+Every client id gets every change, each table in order, up to `max_workers` tables at a time, each in a thread of its
+own. What was handled is kept in NATS, behind the handler: at least once, and `change.id` tells a change that comes
+again after a kill. With `progress="file.duckdb"` it is kept in that DuckDB file instead, and a handler with a second
+parameter gets its connection: what it writes there happens exactly once. A handler that raises is called again, with
+growing pauses, until it does not; nothing later of its table is handled meanwhile, and other tables go on. Two live
+clients of one id are refused.
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ class Consumer:
         progress: a DuckDB file to keep progress in; None keeps it in NATS.
         retry: how often a handler is called for a change at a stretch; after that the table is paused for up to a
             minute, and then it is called again.
+        max_workers: tables handled at the same time, each with a thread and a connection of its own; more of them take
+            turns, in which none waits for a table that is held up.
         nats: how to reach NATS; wins over `url`.
 
     Raises ConfigError for what cannot be right.
@@ -101,6 +104,7 @@ class Consumer:
         positions: PositionStore | None = None,
         progress: str | Path | None = None,
         retry: Retry | None = None,
+        max_workers: int = 32,
         nats: NatsOptions | None = None,
     ) -> None:
         self._nats = nats or NatsOptions(url=url)
@@ -110,6 +114,7 @@ class Consumer:
         )
         self._positions = positions
         self._retry = retry
+        self._crew = CrewOptions(first_wait_s=1.0, max_workers=max_workers)
         self._connection = NatsConnection(self._nats, f"binlogsync client {client_id}")
         self._progress = Path(progress) if progress is not None else None
         self._registered: list[_Registered] = []
@@ -193,7 +198,7 @@ class Consumer:
                 stack.enter_context(self._connection)
                 works = self._works()
                 lease = stack.enter_context(ClientLease(self._connection, self._source, self._options.client_id))
-                crew = stack.enter_context(Crew(works, self._reader, CrewOptions(first_wait_s=1.0), self._stop))
+                crew = stack.enter_context(Crew(works, self._reader, self._crew, self._stop))
                 self._watch(crew, lease, idle_s)
         finally:
             self._stop.clear()

@@ -1,4 +1,4 @@
-"""One run of the consumers of a source: a thread for each table that was asked for, until nothing comes any more.
+"""One run of the consumers of a source: all tables that were asked for at a time, until nothing comes any more.
 
 A table that has done something is materialised after a few seconds, then every `report_s`, and at the end. One whose
 handler or model fails is observed at once, with the change at fault, and is tried again as long as the run stays; the
@@ -49,6 +49,9 @@ class ConsumeConfig(dg.Config):
     report_s: float = Field(default=60.0, gt=0, description="Seconds between two materializations of a long run.")
     retry_s: float = Field(
         default=5.0, gt=0, description="Seconds until a table that failed is tried again; doubles up to a minute."
+    )
+    max_workers: int = Field(
+        default=32, ge=1, description="Tables at work at the same time; more of them take turns of a few seconds."
     )
     max_changes: int = Field(default=50_000, ge=1, description="Changes in one transaction, about.")
     preview_rows: int = Field(default=5, ge=0, description="Rows of the table that the page shows; 0 shows none.")
@@ -126,10 +129,12 @@ def _is_over(context: dg.AssetExecutionContext) -> bool:
 
 @dataclass(slots=True)
 class _Table:
-    """A table in this run: all that it did, and the error that holds it up."""
+    """A table in this run: all that it did, the part that is not shown yet and when to, the error that holds it up."""
 
     of: Consumption
     total: Total = field(default_factory=Total)
+    part: Total = field(default_factory=Total)
+    show_at: float = 0.0
     error: BinlogSyncError | None = None
     tries: int = 0
 
@@ -151,18 +156,19 @@ class _Run:
         config = self.config
         options = CrewOptions(
             first_round_s=FIRST_ROUND_S, round_s=config.report_s, first_wait_s=config.retry_s,
-            longest_wait_s=max(60.0, config.retry_s),
+            longest_wait_s=max(60.0, config.retry_s), max_workers=config.max_workers,
         )  # fmt: skip
         ends_at, look_at = time.monotonic() + config.max_s, 0.0
         with Crew(self._works(), self._reader, options, stop) as crew:
             while not stop.is_set() and time.monotonic() < ends_at and crew.quiet_s() <= config.idle_s:
-                self._take(crew.reports(LOOK_S), is_last=False)
+                self._take(crew.reports(LOOK_S))
+                self._show_parts()
                 if time.monotonic() > look_at:
                     look_at = time.monotonic() + FIRST_ROUND_S
                     if _is_over(self.context):
                         stop.ask("the run was ended")
             crew.end()
-            self._take(crew.reports(0), is_last=True)
+            self._take(crew.reports(0))
 
     def results(self) -> Iterator[Made]:
         """A materialization of each table that is not held up, and the checks of all."""
@@ -209,8 +215,8 @@ class _Run:
         with self.context.resources.positions.store() as store:
             return store.bookmarks(self.source)
 
-    def _take(self, reports: Iterable[Report], *, is_last: bool) -> None:
-        """Note what was done and what failed, and say it on the table's page."""
+    def _take(self, reports: Iterable[Report]) -> None:
+        """Note what was done and what failed, and say the latter on the table's page."""
         for report in reports:
             table = self.tables[report.table]
             name = table.of.name
@@ -224,11 +230,16 @@ class _Run:
             elif report.done is not None:
                 table.error = None
                 table.total.add(report.done)
-                if report.done.changes and not is_last:
-                    part = Total()
-                    part.add(report.done)
-                    shown = dict(self._metadata(table, part))
-                    self.context.log_event(dg.AssetMaterialization(name.consumer_key, metadata=shown))
+                table.part.add(report.done)
+
+    def _show_parts(self) -> None:
+        """Say what was done on the page of each table, no more often than every report_s."""
+        now = time.monotonic()
+        for table in self.tables.values():
+            if table.part.changes and now >= table.show_at:
+                shown = dict(self._metadata(table, table.part))
+                self.context.log_event(dg.AssetMaterialization(table.of.name.consumer_key, metadata=shown))
+                table.part, table.show_at = Total(), now + self.config.report_s
 
     def _metadata(self, table: _Table, total: Total) -> Mapping[str, dg.MetadataValue]:
         shows = table.of.shows

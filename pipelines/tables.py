@@ -250,7 +250,7 @@ def table_consumer(
 
 
 def consumers_asset(source: str, mysql_key: str, tables: Sequence[TableAsset]) -> dg.AssetsDefinition:
-    """The step that consumes tables of a source: any of them, each in a thread of its own.
+    """The step that consumes tables of a source: any of them, each in a thread of its own, up to `max_workers`.
 
     A mirror may read its table from the server, whose resource is `mysql_key`; nothing else here connects to it.
     """

@@ -91,6 +91,12 @@ def sample_schema(
     return TableSchema(database, table, tuple(column for column, _ in _COLUMNS), primary_key)
 
 
+def small_schema(table: str) -> TableSchema:
+    """One table with two of the columns."""
+    whole = sample_schema(table)
+    return TableSchema(whole.database, table, tuple(c for c in whole.columns if c.name in ("id", "c_varchar")), ("id",))
+
+
 def sample_row(number: int, version: int = 0, schema: TableSchema | None = None) -> dict[str, Any]:
     """The row with that `id` after that many updates, as Arrow gives it to Python; one value in eleven is NULL.
 

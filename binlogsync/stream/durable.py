@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import nats.js.errors
+from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
 
 from binlogsync.stream.pull import Pull
 
 _ACK_WAIT_S = 3600.0
+_LIST_S = 10.0
 
 
 @dataclass(slots=True)
@@ -73,3 +76,20 @@ async def delete_consumer(js: JetStreamContext, stream: str, durable: str) -> No
         await js.delete_consumer(stream, durable)
     except nats.js.errors.NotFoundError:
         return
+
+
+async def waiting(client: Client, stream: str) -> dict[str, int]:
+    """Durables of the stream -> messages not delivered yet or not acked."""
+    found: dict[str, int] = {}
+    offset = 0
+    while True:
+        request = json.dumps({"offset": offset}).encode()
+        answer = json.loads((await client.request(f"$JS.API.CONSUMER.LIST.{stream}", request, timeout=_LIST_S)).data)
+        if "error" in answer:
+            raise nats.js.errors.APIError.from_error(answer["error"])
+        told = answer.get("consumers") or []
+        found.update({one["name"]: one["num_pending"] + one["num_ack_pending"] for one in told})
+        # One that comes or goes between two pages moves the others, so they are counted by what was told.
+        offset += len(told)
+        if not told or offset >= answer["total"]:
+            return found

@@ -26,7 +26,7 @@ from binlogsync.errors import ConfigError, SinkError, WireError
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
 from binlogsync.stream.client import NatsConnection, NatsOptions
-from binlogsync.stream.durable import Durable, consumer_info, delete_consumer, place_of_reply
+from binlogsync.stream.durable import Durable, consumer_info, delete_consumer, place_of_reply, waiting
 from binlogsync.stream.messages import Delivered, Lookups, StreamBatch, decode
 from binlogsync.stream.pull import Pull
 from binlogsync.wire import subjects
@@ -153,6 +153,19 @@ class StreamReader:
         if info.delivered is None or not info.delivered.consumer_seq:
             delivered = (info.config.opt_start_seq or 1) - 1
         return Pending(info.num_pending or 0, info.num_ack_pending or 0, delivered)
+
+    def waiting(self) -> Mapping[str, int]:
+        """Durables of the stream -> messages not delivered yet or not acked; one look at all of them."""
+        return self._retry(lambda client: waiting(client, self.stream))
+
+    def leave(self, durable: str) -> None:
+        """Follow it no longer; at the server it stays where it is. What was delivered and is not acked comes again."""
+        try:
+            if not self._connection.is_lost:
+                self._connection.call(lambda client: self._drop_subscription(durable))
+        except SinkError as error:
+            log.debug("leaving durable %s: %s", durable, error)
+        self._durables.pop(durable, None)
 
     def delete_durable(self, durable: str) -> None:
         """Remove it; nothing when there is none."""

@@ -22,10 +22,9 @@ import pytest
 
 from binlogsync import Change, Consumer, Retry
 from binlogsync.embedded import NATSServer
-from binlogsync.schema import TableSchema
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from tests.duck import query
-from tests.samples import SampleOptions, SampleSource, sample_schema
+from tests.samples import SampleOptions, SampleSource, small_schema
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -37,11 +36,6 @@ SETTLED_S = 1.5
 @dataclass
 class Row:
     id: int
-
-
-def small_schema(table: str) -> TableSchema:
-    whole = sample_schema(table)
-    return TableSchema(whole.database, table, tuple(c for c in whole.columns if c.name in ("id", "c_varchar")), ("id",))
 
 
 @dataclass

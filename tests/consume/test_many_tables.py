@@ -1,0 +1,207 @@
+"""Sixty tables and eight workers against a real nats-server: turns are fair, order and exactly once stay, and tables
+that are held up delay no other.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from binlogsync import Change, Consumer, HandlerError, Retry
+from binlogsync.embedded import NATSServer
+from binlogsync.errors import ConfigError
+from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
+from binlogsync.stream.client import NatsOptions
+from binlogsync.stream.reader import StreamReader
+from binlogsync.wire.subjects import stream_name
+from tests.duck import query
+from tests.nats_commands import delete_stream
+from tests.samples import SampleOptions, SampleSource, SampleTransaction, small_schema
+from tests.waiting import wait_until
+
+TABLES, WORKERS = 60, 8
+HELD_UP = {f"t{number}" for number in range(0, TABLES, 5)}
+"""Twelve: more than there are workers."""
+ONE_EACH = [SampleTransaction(tuple(range(TABLES)))]
+"""A transaction with a change of every table."""
+
+
+@dataclass
+class Row:
+    id: int
+
+
+class Stream:
+    """A source with sixty tables, and what was written of each."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self.url, self.name = url, name
+        tables = tuple(small_schema(f"t{number}") for number in range(TABLES))
+        self._made = SampleSource(SampleOptions(source=name, tables=tables))
+        self._sink = JetStreamSink(JetStreamOptions(url=url))
+        self._sink.open(name)
+        self.ids: dict[str, list[str]] = defaultdict(list)
+
+    def write(self, transactions: list[SampleTransaction]) -> None:
+        flush = self._made.flush(transactions)
+        for batch in flush.batches:
+            self.ids[batch.schema.table] += batch.ids().to_pylist()
+        self._sink.write(flush)
+
+    def close(self) -> None:
+        self._sink.close()
+        delete_stream(self.url, stream_name(self.name))
+
+
+@pytest.fixture
+def stream(nats_server: NATSServer) -> Iterator[Stream]:
+    made = Stream(nats_server.url, f"many{time.time_ns()}")
+    yield made
+    made.close()
+
+
+@dataclass
+class Seen:
+    """What handlers were called for, and how many of them at once."""
+
+    ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    bad: set[str] = field(default_factory=set)
+    pause_s: dict[str, float] = field(default_factory=dict)
+    at_once: int = 0
+    most: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def handler(self, table: str) -> Callable[[Change[Row]], None]:
+        def on_row(change: Change[Row]) -> None:
+            with self.lock:
+                self.at_once += 1
+                self.most = max(self.most, self.at_once)
+            try:
+                time.sleep(self.pause_s.get(table, 0.0))
+                if table in self.bad:
+                    raise RuntimeError("not today")
+                self.ids[table].append(change.id)
+            finally:
+                with self.lock:
+                    self.at_once -= 1
+
+        return on_row
+
+
+def client(stream: Stream, seen: Seen, **options: Any) -> Consumer:
+    consumer = Consumer(
+        "client1", url=stream.url, source=stream.name, max_workers=WORKERS,
+        retry=Retry(tries=2, first_wait_s=0.3), **options,
+    )  # fmt: skip
+    for number in range(TABLES):
+        consumer.register(Row, seen.handler(f"t{number}"), table=f"shop.t{number}")
+    return consumer
+
+
+@contextmanager
+def running(consumer: Consumer) -> Iterator[None]:
+    thread = threading.Thread(target=consumer.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        consumer.stop()
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def readers() -> int:
+    return sum(thread.name.startswith("nats binlogsync reader") for thread in threading.enumerate())
+
+
+def test_more_tables_than_workers_take_turns(stream: Stream) -> None:
+    for _ in range(5):
+        stream.write(ONE_EACH)
+    before, seen = readers(), Seen(bad=set(HELD_UP))
+    consumer = client(stream, seen)
+    good = {name: ids for name, ids in stream.ids.items() if name not in HELD_UP}
+    with running(consumer):
+        wait_until(lambda: {name: seen.ids[name] for name in good} == good, 60, "the tables that are not held up")
+        wait_until(lambda: {n for n in HELD_UP if consumer.status()[f"shop.{n}"].error} == HELD_UP, 60, "errors")
+        assert seen.most <= WORKERS
+        assert readers() - before <= WORKERS + 1  # one more looks who is next
+
+        seen.pause_s["t1"] = 0.01  # a long backlog of one table; a single change of another comes in between
+        stream.write([SampleTransaction((1,) * 400)])
+        written = time.monotonic()
+        stream.write([SampleTransaction((2,))])
+        wait_until(lambda: seen.ids["t2"] == stream.ids["t2"], 20, "a change beside the backlog")
+        assert time.monotonic() - written < 4.0 or len(seen.ids["t1"]) < len(stream.ids["t1"])
+
+        assert not any(seen.ids[name] for name in HELD_UP)
+        assert isinstance(consumer.status()["shop.t0"].error, HandlerError)
+        seen.bad.clear()
+        wait_until(lambda: seen.ids == stream.ids, 60, "all that was written")
+        wait_until(lambda: not any(each.error for each in consumer.status().values()), 20, "all is well again")
+    assert {name: each.changes for name, each in consumer.status().items()} == {
+        f"shop.{name}": len(ids) for name, ids in stream.ids.items()
+    }
+
+
+def record(table: str) -> Callable[[Change[Row], duckdb.DuckDBPyConnection], None]:
+    """A handler that writes what it sees into the transaction."""
+
+    def on_row(change: Change[Row], connection: duckdb.DuckDBPyConnection) -> None:
+        connection.execute("CREATE TABLE IF NOT EXISTS seen (t VARCHAR, n INT, id VARCHAR)")
+        connection.execute("INSERT INTO seen SELECT $1, count(*), $2 FROM seen WHERE t = $1", [table, change.id])
+
+    return on_row
+
+
+def changes(consumer: Consumer) -> int:
+    return sum(each.changes for each in consumer.status().values())
+
+
+def write_and_wait(stream: Stream, consumer: Consumer, wanted: int) -> None:
+    stream.write(ONE_EACH)
+    wait_until(lambda: changes(consumer) >= wanted, 30, f"{wanted} changes")
+    assert changes(consumer) == wanted
+
+
+def test_turns_go_on_where_the_one_before_ended_exactly_once(stream: Stream, tmp_path: Path) -> None:
+    path, tables = tmp_path / "mine.duckdb", [f"t{number}" for number in range(12)]
+    for _ in range(2):
+        stream.write(ONE_EACH)
+        consumer = Consumer("once", url=stream.url, source=stream.name, max_workers=3, progress=path)
+        for table in tables:
+            consumer.register(Row, record(table), table=f"shop.{table}")
+        with running(consumer):
+            for written in range(2, 5):
+                write_and_wait(stream, consumer, written * len(tables))
+    for table in tables:
+        rows = query(path, f"SELECT id FROM seen WHERE t = '{table}' ORDER BY n")
+        assert [row[0] for row in rows] == stream.ids[table]
+
+
+def test_what_waits_is_told_for_every_durable(stream: Stream) -> None:
+    stream.write(ONE_EACH)
+    with StreamReader(NatsOptions(url=stream.url), stream.name) as reader:
+        for number in range(300):  # more than a page of the server's list
+            reader.ensure_durable(f"d{number}", "shop", f"t{number % TABLES}", 1)
+        assert reader.waiting() == {f"d{number}": 1 for number in range(300)}
+        [item] = reader.fetch("d0")
+        assert reader.waiting()["d0"] == 1
+        reader.ack(item)
+        assert reader.waiting()["d0"] == 0
+        reader.leave("d0")
+        with pytest.raises(ConfigError, match="not followed"):
+            reader.fetch("d0")
+
+
+def test_workers_are_at_least_one() -> None:
+    with pytest.raises(ConfigError, match="max_workers is at least 1"):
+        Consumer("a", max_workers=0)
