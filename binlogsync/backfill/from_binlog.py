@@ -48,7 +48,11 @@ class BinlogRange:
             return
         info = inspect_server(self._config)
         start = span.start.at_boundary().to_read()
-        options = reader_options(self._config, info, self._captures)
+        database, table = self._table
+        existing = {database: [table]}
+        options = replace(
+            reader_options(self._config, info, self._captures), existing=lambda name: existing.get(name, ())
+        )
         reader = BinlogReader(options, replace(start, server_uuid=info.server_uuid))
         way = _Way(info, span)
         with BinlogDump(self._config, start, blocking=False, info=info) as dump, ReadAhead(dump) as ahead:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from binlogsync.binlog.ddl import ALL_TABLES
 from binlogsync.binlog.declared import Altered, Declared, name_columns, never_altered, nothing_declared, settle
 from binlogsync.binlog.layout import UPDATE, ColumnError, Layout
+from binlogsync.binlog.names import Existing, TableNames, none_existing
 from binlogsync.binlog.partial import PartialRows
 from binlogsync.binlog.plan import Tables
 from binlogsync.binlog.tablemap import TableMap, parse_name, parse_table_map
@@ -27,7 +28,9 @@ class Catalog:
         mariadb: bool,
         declared: Declared = nothing_declared,
         altered: Altered = never_altered,
+        existing: Existing = none_existing,
     ) -> None:
+        self.names = TableNames(existing)
         self.tables = Tables.empty()
         self.layouts: list[Layout] = []
         self.captures = captures
@@ -58,6 +61,8 @@ class Catalog:
         else:
             table = settle(table, self._declared, mariadb=self._mariadb, captured=captured)
         self._stale.discard(name)
+        if captured:
+            self.names.saw(*name)
         if known is not None and self._of(known).schema == table.schema:
             self._rename(known, body)
             return

@@ -37,7 +37,6 @@ _MODIFIERS = frozenset(
 )
 _NO_NEW_NAME = frozenset(["COLUMN", "INDEX", "KEY", "CONSTRAINT"])
 _CHANGES_ROWS = frozenset(["INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD", "WITH"])
-_DROP_DATABASE = re.compile(r"\s*DROP\s+(?:DATABASE|SCHEMA)\s+(?:IF\s+EXISTS\s+)?(`(?:[^`]|``)+`|\S+)", re.IGNORECASE)
 _SQLGLOT_LIMIT = 100_000  # characters; it is slow, and a longer statement is an error anyway
 
 # sqlglot warns of every statement that it takes as a plain command; here that is expected.
@@ -46,7 +45,8 @@ logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What a statement does to which tables, (database, table); for a rename old and new names in turn.
+    """What a statement does to which tables, (database, table); for a rename old and new names in turn, for a database
+    that is dropped ALL_TABLES in place of a name.
 
     A statement that changes rows and names no table is one whose tables are not known.
     """
@@ -91,13 +91,14 @@ class _Tokens:
 
     def name(self) -> tuple[str, str]:
         """A table's name, and step over it."""
-        first = self._identifier()
+        first = self.identifier()
         if self.token != ".":
             return self._database, first
         self.next()
-        return first, self._identifier()
+        return first, self.identifier()
 
-    def _identifier(self) -> str:
+    def identifier(self) -> str:
+        """A name of one part, and step over it."""
         token = self.token
         self.next()
         return _unquoted(token)
@@ -130,19 +131,21 @@ def read_statement(sql: str, database: str) -> Statement:
 
 def altered_tables(sql: str, database: str) -> Tables:
     """The tables whose shape a logged statement may change; ALL_TABLES of a database that it drops."""
-    if dropped := _DROP_DATABASE.match(sql):
-        return ((_unquoted(dropped[1]), ALL_TABLES),)
     statement = read_statement(sql, database)
     return statement.tables if statement.kind in ("alter", "rename", "drop") else ()
 
 
 def _table_statement(verb: str, tokens: _Tokens) -> Statement:
-    """CREATE, ALTER, DROP, TRUNCATE and RENAME of tables; all else is "other"."""
+    """CREATE, ALTER, DROP, TRUNCATE and RENAME of tables, DROP of a database; all else is "other"."""
     tokens.next()
     if verb == "TRUNCATE":
         tokens.skip(frozenset({"TABLE"}))
         return Statement("truncate", (tokens.name(),))
     modifiers = tokens.skip(_MODIFIERS)
+    if verb == "DROP" and tokens.word in ("DATABASE", "SCHEMA"):
+        tokens.next()
+        tokens.skip(_MODIFIERS)
+        return Statement("drop", ((tokens.identifier(), ALL_TABLES),))
     if verb not in ("CREATE", "ALTER", "DROP", "RENAME") or tokens.word not in ("TABLE", "TABLES"):
         return Statement("other")
     if "TEMPORARY" in modifiers:

@@ -154,7 +154,7 @@ class RareEvents:
         """A statement: part of a transaction, DDL, or something that touches no captured table."""
         query = events.parse_query(body, header[4])
         self._assembler.advance(header)
-        statement = read_statement(query.sql, query.database)
+        statement = self._catalog.names.spelled_out(read_statement(query.sql, query.database))
         tables = tuple(table for table in statement.tables if self._catalog.captures(*table))
         if statement.kind == "xa":
             yield from self._xa(query.sql, place)

@@ -22,6 +22,7 @@ from binlogsync.binlog.catalog import Catalog, table_name
 from binlogsync.binlog.declared import Altered, Declared, never_altered, nothing_declared
 from binlogsync.binlog.frames import CHECKSUM_SIZE, HEADER_SIZE, Part, Stop, index_event, index_events
 from binlogsync.binlog.layout import UPDATE, ColumnError
+from binlogsync.binlog.names import Existing, none_existing
 from binlogsync.binlog.payloads import parse_payload, parts
 from binlogsync.binlog.plan import ARTIFICIAL, Field, Halt, full_position
 from binlogsync.binlog.rare import RareEvents, refuse
@@ -56,6 +57,7 @@ class ReaderOptions:
         captures: whether changes of (database, table) are wanted; the others are counted and stepped over.
         declared: how the server declares a table now; asked only for what a TABLE_MAP leaves open.
         altered: whether the table was altered since; asked only for a TABLE_MAP without names.
+        existing: which tables a database has or had; asked when the log says that it is dropped.
     """
 
     server_uuid: str
@@ -64,6 +66,7 @@ class ReaderOptions:
     captures: Callable[[str, str], bool] = lambda database, table: True
     declared: Declared = nothing_declared
     altered: Altered = never_altered
+    existing: Existing = none_existing
 
 
 class BinlogReader:
@@ -73,8 +76,9 @@ class BinlogReader:
         self.server_error: bytes | None = None
         self.ended = False
         self._catalog = Catalog(
-            options.captures, mariadb=options.mariadb, declared=options.declared, altered=options.altered
-        )
+            options.captures, mariadb=options.mariadb, declared=options.declared, altered=options.altered,
+            existing=options.existing,
+        )  # fmt: skip
         server = (options.server_uuid, options.server_id)
         self._assembler = Assembler(self._catalog, checkpoint, server, mariadb=options.mariadb)
         self._is_mariadb = options.mariadb

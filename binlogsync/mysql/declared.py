@@ -20,6 +20,11 @@ _KEY = (
     "SELECT COLUMN_NAME AS name FROM INFORMATION_SCHEMA.STATISTICS WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s "
     "AND INDEX_NAME = 'PRIMARY' ORDER BY SEQ_IN_INDEX"
 )
+_TABLES = (
+    "SELECT TABLE_SCHEMA AS in_database, TABLE_NAME AS name FROM INFORMATION_SCHEMA.TABLES "
+    "WHERE TABLE_TYPE = 'BASE TABLE' AND TABLE_SCHEMA NOT IN "
+    "('mysql', 'information_schema', 'performance_schema', 'sys')"
+)
 _LABEL = re.compile(r"'((?:[^']|'')*)'")
 _FIXED = frozenset({"char", "varchar", "binary", "varbinary"})
 _TEMPORAL = frozenset({"time", "datetime", "timestamp"})
@@ -50,6 +55,15 @@ def describe_table(config: MySQLConfig, connection: Connection, database: str, t
     """
     rows = _fetch_rows(config, connection, database, table)
     return TableSchema(database, table, tuple(map(_column, rows)), _fetch_key(config, connection, database, table))
+
+
+def list_tables(config: MySQLConfig) -> list[tuple[str, str]]:
+    """(database, table) of all that the server shows to this account. Raises SourceError."""
+    connection = connect(config)
+    try:
+        return [(_text(row["in_database"]), _text(row["name"])) for row in fetch(config, connection, _TABLES)]
+    finally:
+        connection.close()
 
 
 def _fetch_rows(config: MySQLConfig, connection: Connection, database: str, table: str) -> list[dict[str, Any]]:

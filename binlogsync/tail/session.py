@@ -35,6 +35,7 @@ from binlogsync.sinks import Numbering, Sink
 from binlogsync.stores import PositionStore
 from binlogsync.tail.accumulate import Accumulator
 from binlogsync.tail.bookmarks import Bookmarker
+from binlogsync.tail.existing import ExistingTables
 from binlogsync.tail.fanout import Fanout
 from binlogsync.tail.gap import accept_gap
 from binlogsync.tail.options import TailOptions
@@ -145,7 +146,9 @@ class Session:
 
     def _read(self, info: ServerInfo, start: Checkpoint, fanout: Fanout) -> None:
         """Chunks to stretches to flushes; what was read is stored also where reading ends with an error."""
-        decoding = reader_options(self._ends.config, info, self._ends.filter.captures)
+        ends = self._ends
+        existing = ExistingTables(ends.config, ends.filter, ends.options.source, ends.sinks)
+        decoding = replace(reader_options(ends.config, info, ends.filter.captures), existing=existing)
         reader = BinlogReader(decoding, replace(start, server_uuid=info.server_uuid))
         options = self._ends.options
         pending = Accumulator(options.source, options.rules(), start, self._now_s(), self.next_number)

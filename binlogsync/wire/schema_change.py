@@ -5,7 +5,7 @@
 
 The place (`file` to `order`) is numbered among the changes, so it is delivered in its order and once, as they are. A
 reader of Debezium's JSON takes an empty body for a tombstone and steps over it. `sql` is "" when the statement is
-longer than a header may be.
+longer than a header may be, and `tables` is its own table alone where a statement drops more than a hundred.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from binlogsync.errors import WireError
 from binlogsync.position import BinlogPosition
 
 _LONGEST_SQL = 64 << 10
+_MOST_TABLES = 100
 _PLACE = ("gtid", "file", "pos", "row", "txn_pos", "order")
 
 
@@ -24,12 +25,13 @@ def encode_schema_change(batch: ChangeBatch) -> str:
     """The header's text: one line of ASCII. `batch` is one with `ddl`."""
     ddl, data = batch.ddl, batch.data
     assert ddl is not None
+    own = (batch.schema.database, batch.schema.table)
     document = {
         "kind": ddl.kind,
         "database": ddl.database,
         "sql": ddl.sql if len(ddl.sql) <= _LONGEST_SQL else "",
-        "tables": ddl.tables,
-        "table": (batch.schema.database, batch.schema.table),
+        "tables": ddl.tables if ddl.kind == "rename" or len(ddl.tables) <= _MOST_TABLES else (own,),
+        "table": own,
         "ts_us": ddl.ts_us,
         "server_uuid": batch.server_uuid,
         "server_id": batch.server_id,

@@ -1,0 +1,53 @@
+"""Which tables a database may hold at a place in the log, for the statement that drops them without naming any.
+
+DROP DATABASE is logged as one statement. The tables that it drops are those that the log has shown so far (rows of
+theirs, or the statements that made them), and those that somebody else knows of: who reads the log is asked for them.
+A name too many does no harm: nothing of that name is left behind the statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from binlogsync.binlog.ddl import ALL_TABLES, Statement, Tables
+
+Existing = Callable[[str], Iterable[str]]
+"""Names of tables that a database has or had; asked when it is dropped."""
+
+
+def none_existing(database: str) -> Iterable[str]:
+    """Nobody else knows any."""
+    return ()
+
+
+class TableNames:
+    """Takes in what a log shows, in its order."""
+
+    def __init__(self, existing: Existing = none_existing) -> None:
+        self._existing = existing
+        self._seen: dict[str, set[str]] = {}
+
+    def saw(self, database: str, table: str) -> None:
+        """There are rows of this table."""
+        self._seen.setdefault(database, set()).add(table)
+
+    def spelled_out(self, statement: Statement) -> Statement:
+        """The statement with the names of all tables that it touches, in alphabetical order where it names none."""
+        if not any(table == ALL_TABLES for _, table in statement.tables):
+            self._take_in(statement)
+            return statement
+        tables: list[tuple[str, str]] = []
+        for database, _ in statement.tables:
+            names = self._seen.pop(database, set()) | set(self._existing(database))
+            tables += [(database, name) for name in sorted(names)]
+        return Statement(statement.kind, tuple(tables))
+
+    def _take_in(self, statement: Statement) -> None:
+        if statement.kind == "create":
+            self._add(statement.tables)
+        elif statement.kind == "rename":
+            self._add(statement.tables[1::2])
+
+    def _add(self, tables: Tables) -> None:
+        for name in tables:
+            self.saw(*name)

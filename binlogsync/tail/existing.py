@@ -1,0 +1,37 @@
+"""Tables that there are or were, beyond what the log shows while it is read: asked when a database is dropped.
+
+The server is asked at the start, because it no longer has them when the log tells of it; and the stream, which knows
+tables of a database that was dropped while no tail was at work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from binlogsync.filters import TableFilter
+from binlogsync.mysql import MySQLConfig
+from binlogsync.mysql.declared import list_tables
+from binlogsync.sinks import Sink
+from binlogsync.sinks.jetstream import JetStreamSink
+from binlogsync.stream.reader import StreamReader
+
+
+class ExistingTables:
+    """An `Existing` (binlog/names.py) of what one session captures. Raises SourceError when it is made, SinkError when
+    it is called.
+    """
+
+    def __init__(self, config: MySQLConfig, captured: TableFilter, source: str, sinks: Sequence[Sink]) -> None:
+        self._source = source
+        self._streams = [sink for sink in sinks if isinstance(sink, JetStreamSink)]
+        self._at_start: dict[str, set[str]] = {}
+        for database, table in list_tables(config):
+            if captured.captures(database, table):
+                self._at_start.setdefault(database, set()).add(table)
+
+    def __call__(self, database: str) -> Iterable[str]:
+        names = set(self._at_start.pop(database, ()))
+        for sink in self._streams:
+            with StreamReader(sink.options, self._source) as reader:
+                names |= {table for its_database, table in reader.tables() if its_database == database}
+        return names
