@@ -87,6 +87,9 @@ def _measure(servers: Servers, workload: Workload, wanted: int, repetitions: int
         report.decoding_table(read),
         report.bare_table("the whole tail into JetStream", [(sent[n], sent[f"{n}_bare"]) for n in streaming.FORMATS]),
         report.bare_table(
+            "beside a loop without batches or safety", [(sent[n], sent[f"{n}_single"]) for n in streaming.SINGLY]
+        ),
+        report.bare_table(
             "from the stream into DuckDB", [(sent[f"mirror_{n}"], sent[f"fetch_{n}"]) for n in streaming.MIRRORED]
         ),
         report.rate_table("from arrow into a handler with a model", [sent["handler_change"], sent["handler_frame"]]),

@@ -1,7 +1,9 @@
-"""The bare loop that our sink is compared with: ready-made messages of the same bytes, published by nats-py alone.
+"""The bare loops that our sink is compared with: ready-made messages of the same bytes, published by nats-py alone.
 
-No MySQL, no decoding, no rendering: atomic batches are sent as fast as nats-py sends them, each committed when the one
-before it is acknowledged, as our sink does.
+No MySQL, no decoding, no rendering. `publish_bare` sends atomic batches, each committed when the one before it is
+acknowledged; messages of many changes are put together into batches of about `_BATCH_BYTES`. `publish_singly` sends
+each message by itself, `_WINDOW` of them on their way, and fenced by nothing but the sequence: what the server takes
+at most, and safe only as long as nobody else writes.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import nats
@@ -22,9 +25,12 @@ from bench.readers import Reading, flushes
 from binlogsync.mysql import MySQLConfig
 from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.sinks.jetstream_frames import Head
-from binlogsync.sinks.jetstream_messages import Packing, pieces
+from binlogsync.sinks.jetstream_messages import pieces
+from binlogsync.sinks.jetstream_piece import Packing
 
 _TIMEOUT_S = 60
+_WINDOW = 8
+_BATCH_BYTES = 16 << 20
 Batch = Sequence[tuple[Head, bytes]]
 
 
@@ -40,32 +46,52 @@ class ReadyMade:
 def make_ready(config: MySQLConfig, options: JetStreamOptions, changes: int, most: int) -> ReadyMade:
     """What our sink would publish of about the first `most` changes of the binlog."""
     packing = Packing(options.format, options.changes_per_message, options.max_batch_bytes)
-    batches: list[Batch] = []
-    taken = 0
+    batches: list[list[tuple[Head, bytes]]] = []
+    taken = open_bytes = 0
     for flush in flushes(config, changes):
         if taken < most:
             taken += flush.changes
             for piece in pieces(flush, packing, 0):
-                batches.append([(piece.head(i), piece.payload(i)) for i in range(len(piece))])
+                messages = [(piece.head(i), piece.payload(i)) for i in range(len(piece))]
+                size = sum(len(body) for _, body in messages)
+                if len(messages) == 1 and batches and open_bytes + size <= _BATCH_BYTES:
+                    batches[-1] += messages
+                    open_bytes += size
+                else:
+                    batches.append(messages)
+                    open_bytes = size if len(messages) == 1 else _BATCH_BYTES
     return ReadyMade(batches, taken, sum(len(body) for batch in batches for _, body in batch))
 
 
 def publish_bare(url: str, ready: ReadyMade) -> Reading:
-    """Publish it into a stream of its own."""
-    return asyncio.run(_publish(url, ready))
+    """Publish it in atomic batches, into a stream of its own."""
+    return asyncio.run(_publish(url, ready, _in_batches))
 
 
-async def _publish(url: str, ready: ReadyMade) -> Reading:
+def publish_singly(url: str, ready: ReadyMade) -> Reading:
+    """Publish each message by itself, into a stream of its own."""
+    return asyncio.run(_publish(url, ready, _singly))
+
+
+async def _publish(
+    url: str, ready: ReadyMade, way: Callable[[Client, str, Sequence[Batch]], Awaitable[None]]
+) -> Reading:
     client = await nats.connect(url)
-    subject = ready.batches[0][0][0].subject
     name = f"bare-{uuid.uuid4().hex}"
     js = client.jetstream()
     config = StreamConfig(name, subjects=[f"{name}.>"], storage=StorageType.FILE, allow_atomic=True, allow_direct=True)
     await js.add_stream(config)
-    subject = f"{name}.{subject}"
     begun = time.perf_counter()
+    await way(client, f"{name}.{ready.batches[0][0][0].subject}", ready.batches)
+    seconds = time.perf_counter() - begun
+    await js.delete_stream(name)
+    await client.close()
+    return Reading(seconds, ready.bytes, ready.changes)
+
+
+async def _in_batches(client: Client, subject: str, batches: Sequence[Batch]) -> None:
     answer: asyncio.Task[Msg] | None = None
-    for batch in ready.batches:
+    for batch in batches:
         identity = uuid.uuid4().hex
         for number, (head, body) in enumerate(batch[:-1], 1):
             headers = {Header.BATCH_ID: identity, Header.BATCH_SEQUENCE: str(number), **head.headers}
@@ -75,10 +101,18 @@ async def _publish(url: str, ready: ReadyMade) -> Reading:
         answer = asyncio.create_task(_commit(client, subject, batch, identity))
     if answer is not None:
         _check(await answer)
-    seconds = time.perf_counter() - begun
-    await js.delete_stream(name)
-    await client.close()
-    return Reading(seconds, ready.bytes, ready.changes)
+
+
+async def _singly(client: Client, subject: str, batches: Sequence[Batch]) -> None:
+    answers: deque[asyncio.Task[Msg]] = deque()
+    for number, (head, body) in enumerate(message for batch in batches for message in batch):
+        if len(answers) == _WINDOW:
+            _check(await answers.popleft())
+        headers: dict[str, str] = {Header.EXPECTED_LAST_SEQUENCE: str(number), **head.headers}
+        answers.append(asyncio.create_task(client.request(subject, body, timeout=_TIMEOUT_S, headers=headers)))
+        await asyncio.sleep(0)  # so that it is sent
+    while answers:
+        _check(await answers.popleft())
 
 
 async def _commit(client: Client, subject: str, batch: Batch, identity: str) -> Msg:

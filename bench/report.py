@@ -97,6 +97,8 @@ def numbers(workload: str, read: Mapping[str, Line], sent: Mapping[str, Line]) -
     }
     for name in ("json", "json_batched", "arrow"):
         found[f"{workload}_{name}_vs_bare_publish"] = round(ratio(sent[name], sent[f"{name}_bare"]), 3)
+    for name in ("json_batched", "arrow"):
+        found[f"{workload}_{name}_vs_bare_single"] = round(ratio(sent[name], sent[f"{name}_single"]), 3)
     for name in ("json", "arrow"):
         found[f"{workload}_mirror_{name}_vs_fetch"] = round(ratio(sent[f"mirror_{name}"], sent[f"fetch_{name}"]), 3)
     for name, line in {"decode": decode, "mysql_replication": read["mysql-replication"], **sent}.items():
@@ -109,7 +111,13 @@ def numbers(workload: str, read: Mapping[str, Line], sent: Mapping[str, Line]) -
 
 def overall(results: Mapping[str, Any], workloads: Sequence[str]) -> dict[str, object]:
     """The numbers with targets: where both workloads have one, the lower; some by the workload of mixed changes."""
-    lowest = ("json_vs_bare_publish", "json_batched_changes_per_s", "arrow_changes_per_s", "arrow_vs_bare_publish")
+    lowest = (
+        "json_vs_bare_publish",
+        "json_batched_changes_per_s",
+        "arrow_changes_per_s",
+        "arrow_vs_bare_publish",
+        "arrow_vs_bare_single",
+    )
     found: dict[str, object] = {key: min(results[f"{name}_{key}"] for name in workloads) for key in lowest}
     for key in _OF_MIXED:
         found[key] = results[f"{workloads[0]}_{key}"]

@@ -24,6 +24,8 @@ FORMATS: Mapping[str, Mapping[str, Any]] = {
     "json_batched": {"changes_per_message": 1000},
     "arrow": {"format": "arrow"},
 }
+SINGLY = ("json_batched", "arrow")
+"""Formats whose messages the sink, too, sends by themselves where changes are of one table."""
 MIRRORED = ("json", "arrow")
 HANDLED = "arrow"
 _MOST_SINGLE = 100_000
@@ -59,6 +61,8 @@ def run(ends: Ends, ready: Mapping[str, ReadyMade]) -> Iterator[tuple[str, Readi
         source = f"{ends.table}{next(_NUMBERS)}"
         yield name, tail_into_jetstream(ends.config, ends.options(name), source, ends.changes)
         yield f"{name}_bare", publishing.publish_bare(ends.url, ready[name])
+        if name in SINGLY:
+            yield f"{name}_single", publishing.publish_singly(ends.url, ready[name])
         if name in MIRRORED:
             yield f"mirror_{name}", mirroring.mirror(ends.url, source, ends.table, ends.changes)
             yield f"fetch_{name}", mirroring.fetch_bare(ends.url, source, ends.table, ends.changes)

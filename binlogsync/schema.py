@@ -116,17 +116,22 @@ class TableSchema:
 
     def to_json(self) -> str:
         """One line of JSON; from_json reads it back to an equal schema."""
-        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+        return _document(self)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> TableSchema:
-        """Read what to_json wrote; raises WireError."""
-        return _from_json(text)
+        """Read what to_json wrote; raises WireError. The same text gives the same object, most of the time."""
+        return _parsed(text)
 
 
-@lru_cache(maxsize=4096)
-def _from_json(text: str | bytes) -> TableSchema:
-    """The same object for the same text: every message of a table brings it."""
+# Every message of the stream carries the document or its fingerprint, and few tables make nearly all of them.
+@lru_cache(maxsize=512)
+def _document(schema: TableSchema) -> str:
+    return json.dumps(asdict(schema), ensure_ascii=False, separators=(",", ":"))
+
+
+@lru_cache(maxsize=512)
+def _parsed(text: str | bytes) -> TableSchema:
     try:
         record = json.loads(text)
         columns = tuple(Column(**{**c, "labels": tuple(c["labels"])}) for c in record["columns"])

@@ -1,8 +1,9 @@
 """The JetStream sink: exactly once and in order into one stream per source, which itself says how far it got.
 
-A flush goes out as atomic batches, each fenced with the sequence this writer last saw, the last message of each with
-the checkpoint in a header. After a lost answer the stream's own end decides whether a batch was stored; a foreign end
-is `FencedError`, an end before what was acknowledged is a broker that lost data, and said so in a SinkError.
+A flush goes out in pieces, single messages or atomic batches, each fenced with the sequence this writer last saw, the
+last message of each with the checkpoint in a header. After a lost answer the stream's own end decides what is stored;
+a foreign end is `FencedError`, an end before what was acknowledged is a broker that lost data, and said so in a
+SinkError.
 """
 
 from __future__ import annotations
@@ -21,27 +22,30 @@ from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError, FencedError, SinkError
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
-from binlogsync.sinks.jetstream_messages import Format, Packing, Piece, pieces
-from binlogsync.sinks.jetstream_publish import Progress, Sending, Upcoming, publish_pieces
+from binlogsync.sinks.jetstream_messages import stretches
+from binlogsync.sinks.jetstream_piece import Format, Packing, Piece
+from binlogsync.sinks.jetstream_progress import Progress
+from binlogsync.sinks.jetstream_publish import Publisher, Sending
 from binlogsync.sinks.jetstream_stream import (
-    StreamEnd,
     StreamShape,
     ensure_large,
     ensure_schemas,
     ensure_stream,
     mended_end,
 )
+from binlogsync.sinks.jetstream_upcoming import Upcoming
 from binlogsync.stream.client import ConnectionLostError, NatsConnection, NatsOptions
 from binlogsync.wire import subjects
 
 log = logging.getLogger(__name__)
 
-_WRONG_LAST_SEQUENCE = 10071
+_WRONG_LAST_ID, _WRONG_LAST_SEQUENCE = 10070, 10071
 _BATCH_INCOMPLETE = 10176
-_RETRIED = frozenset({_WRONG_LAST_SEQUENCE, _BATCH_INCOMPLETE, 10008, 10009, 10202, 10210, 10211})
-"""Answers after which the stream's end is looked at and the batch is sent again: fences, batches the server gave up, a
-leader that moves."""
+_RETRIED = frozenset({_WRONG_LAST_ID, _WRONG_LAST_SEQUENCE, _BATCH_INCOMPLETE, 10008, 10009, 10202, 10210, 10211})
+"""Answers after which the stream's end is looked at and what is not stored is sent again: fences, batches the server
+gave up, a leader that moves."""
 _ATTEMPTS = 5
+_MAKERS = 2
 _HEADER_ROOM = 4096
 _PAUSE_S = 0.2
 _MENDING_S = 120.0
@@ -58,7 +62,7 @@ class JetStreamOptions(NatsOptions):
         max_bytes: size of the stream, when it is made; None without limit. The oldest changes give way.
         format: "json" (Debezium's envelopes) or "arrow" (Arrow IPC streams).
         changes_per_message: above 1, envelopes of one table, one a line, this many in a message (format "json").
-        max_batch_bytes: of one atomic batch; two are in flight at most.
+        max_batch_bytes: of one atomic batch; two are in flight at most, or a few single messages.
     """
 
     replicas: int = 1
@@ -87,15 +91,18 @@ class JetStreamSink:
         self.options = options
         self._connection: NatsConnection | None = None
         self._shape: StreamShape | None = None
-        self._progress = Progress(0, [], set())
+        self._progress = Progress()
+        self._written = 0
+        self._is_clustered = False
+        self._publisher: Publisher | None = None
         self._known_schemas: set[str] = set()
-        self._maker: ThreadPoolExecutor | None = None
+        self._makers: ThreadPoolExecutor | None = None
         self._ready: dict[int, tuple[Flush, Upcoming]] = {}
 
     @property
     def last_sequence(self) -> int:
         """Stream sequence of the last message that is stored."""
-        return self._progress.last
+        return self._written
 
     def open(self, source: str) -> Checkpoint | None:
         """Connect, make or check the stream, and read its end; None when it holds no message."""
@@ -106,10 +113,10 @@ class JetStreamSink:
         )
         self._connection = connection = NatsConnection(options, f"binlogsync tail {source}")
         self._known_schemas = set()
-        self._maker = ThreadPoolExecutor(1, thread_name_prefix=f"messages-{source}")
+        self._makers = ThreadPoolExecutor(_MAKERS, thread_name_prefix=f"messages-{source}")
         try:
             connection.open()
-            connection.call(lambda client: ensure_stream(client, shape))
+            self._is_clustered = connection.call(lambda client: ensure_stream(client, shape)) > 1
             connection.call(lambda client: ensure_schemas(client, shape))
             end = connection.call(lambda client: mended_end(client, source), _MENDING_S)
             checkpoint = end.require_checkpoint(subjects.stream_name(source))
@@ -118,57 +125,61 @@ class JetStreamSink:
             if isinstance(error, nats.js.errors.APIError):
                 raise self._refusal(error) from error
             raise
-        self._progress = Progress(end.sequence, [], set(), end.write_id)
+        self._progress = Progress(end.sequence, end.write_id)
+        self._written = end.sequence
         log.info("stream %s ends at sequence %d, checkpoint %s", subjects.stream_name(source), end.sequence, checkpoint)
         return checkpoint
 
     def write(self, flush: Flush) -> None:
         """Store the flush; returns when the server has acknowledged the last of it."""
-        connection, maker = self._connection, self._maker
-        if connection is None or maker is None:
+        connection, makers = self._connection, self._makers
+        if connection is None or makers is None:
             raise SinkError("the JetStream sink is not open; call open(source) first")
-        self._progress.unsettled, self._progress.write_ids = [], set()
-        limit = self._packing(flush, connection).max_message_bytes
-        sending = Sending(
-            self.options.request_timeout_s, lambda client, piece: self._without_large(client, piece, limit)
-        )
-        todo = self._made_ready(flush, connection, maker)
+        todo = self._made_ready(flush, connection, makers)
+        following = self._ready.get(flush.number + 1)
         try:
-            self._publish(flush, todo, (connection, sending))
+            self._publish(flush, todo, following, connection)
+            self._written = todo.end
+        except BaseException:
+            self._publisher = None
+            self._progress.forget()
+            raise
         finally:
             todo.drop()
 
     def prepare(self, flush: Flush) -> None:
         """Begin to make the messages of a flush that will be written next but one."""
-        if self._connection is not None and self._maker is not None and not self._connection.is_lost:
-            ready = self._made_ready(flush, self._connection, self._maker)
+        if self._connection is not None and self._makers is not None and not self._connection.is_lost:
+            ready = self._made_ready(flush, self._connection, self._makers)
             self._ready[flush.number] = (flush, ready)
 
-    def _made_ready(self, flush: Flush, connection: NatsConnection, maker: ThreadPoolExecutor) -> Upcoming:
+    def _made_ready(self, flush: Flush, connection: NatsConnection, makers: ThreadPoolExecutor) -> Upcoming:
         """The messages of the flush, begun by `prepare` or now."""
         prepared, ready = self._ready.pop(flush.number, (None, None))
         if ready is not None:
             if prepared is flush:
                 return ready
+            if ready.is_begun:
+                raise SinkError(f"flush {flush.number} is not the one that was prepared, and a part of that is stored")
             ready.drop()
-        return Upcoming(pieces(flush, self._packing(flush, connection), time.time_ns() // 1000), maker)
+        return Upcoming(stretches(flush, self._packing(flush, connection), time.time_ns() // 1000), makers)
 
-    def _publish(self, flush: Flush, todo: Upcoming, way: tuple[NatsConnection, Sending]) -> None:
+    def _publish(
+        self, flush: Flush, todo: Upcoming, following: tuple[Flush, Upcoming] | None, connection: NatsConnection
+    ) -> None:
         """Until all is acknowledged; behind an answer that is missing, the stream's own end tells what is stored."""
-        connection, sending = way
         deadline, attempts, settled = 0.0, 0, self._progress.last
         while True:
             try:
                 if connection.is_lost:
+                    self._publisher = None
                     connection.reconnect(deadline or time.monotonic() + self.options.reconnect_timeout_s)
-                if deadline:
+                if deadline or (self._publisher is None and self._progress.unsettled):
                     self._settle_unknown(connection, flush.source)
-                self._register(connection, flush.batches)
-                connection.call(
-                    lambda client: publish_pieces(client, todo, self._progress, sending), timeout_s=_FLUSH_S
-                )
+                self._store(connection, flush, todo, following)
                 return
             except (ConnectionLostError, nats.js.errors.APIError, nats.js.errors.Error, nats.errors.Error) as error:
+                self._publisher = None
                 if isinstance(error, nats.js.errors.APIError) and error.err_code not in _RETRIED:
                     raise self._refusal(error) from error
                 if self._progress.last != settled:
@@ -180,12 +191,46 @@ class JetStreamSink:
                 log.warning("stream %s: %s; looking at its end", subjects.stream_name(flush.source), error)
                 time.sleep(_PAUSE_S if attempts > 1 else 0)
 
+    def _store(
+        self,
+        connection: NatsConnection,
+        flush: Flush,
+        todo: Upcoming,
+        following: tuple[Flush, Upcoming] | None,
+    ) -> None:
+        """One attempt at it."""
+        for each in (flush,) if following is None else (flush, following[0]):
+            self._register(connection, each.batches)
+        publisher = self._connected(flush, connection)
+        after = None if following is None else following[1]
+        connection.call(lambda _: publisher.store(todo, after), timeout_s=_FLUSH_S)
+
+    def _connected(self, flush: Flush, connection: NatsConnection) -> Publisher:
+        """A publisher of this connection, the same one as long as nothing goes wrong."""
+        if self._publisher is not None:
+            return self._publisher
+        limit = self._packing(flush, connection).max_message_bytes
+        sending = Sending(
+            self.options.request_timeout_s,
+            self._is_clustered,
+            lambda client, piece: self._without_large(client, piece, limit),
+        )
+
+        async def begin(client: Client) -> Publisher:
+            publisher = Publisher(client, self._progress, sending)
+            await publisher.open()
+            return publisher
+
+        self._publisher = connection.call(begin)
+        return self._publisher
+
     def close(self) -> None:
         """Let go of the connection."""
         self._ready.clear()
-        maker, self._maker = self._maker, None
-        if maker is not None:
-            maker.shutdown(wait=False, cancel_futures=True)
+        self._publisher = None
+        makers, self._makers = self._makers, None
+        if makers is not None:
+            makers.shutdown(wait=False, cancel_futures=True)
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -240,11 +285,11 @@ class JetStreamSink:
                 f"stream {stream} LOST MESSAGES that NATS had acknowledged: it ends at sequence {end.sequence}, and "
                 f"{progress.last} was acknowledged; the tail has to start again from the stream's own end"
             )
-        if self._is_ours(end):
+        if end.write_id is not None and progress.place_of(end.write_id) == end.sequence:
             log.warning(
-                "stream %s: the batch up to sequence %d was stored, its acknowledgement was lost", stream, end.sequence
+                "stream %s: all up to sequence %d was stored, its acknowledgement was lost", stream, end.sequence
             )
-            progress.settle(end.sequence, end.write_id)
+            progress.settle(end.write_id)
             return
         if end.write_id == progress.stored_id and end.sequence > progress.last:
             log.warning("stream %s: messages behind sequence %d were removed by someone", stream, progress.last)
@@ -254,12 +299,6 @@ class JetStreamSink:
             f"another writer has written to stream {stream}: it ends at sequence {end.sequence}, this writer's last is "
             f"{progress.last}; stop one of the two tails of source {source}"
         )
-
-    def _is_ours(self, end: StreamEnd) -> bool:
-        progress = self._progress
-        if not progress.unsettled or end.write_id not in progress.write_ids:
-            return False
-        return end.sequence == progress.last + len(progress.unsettled[0])
 
     def _refusal(self, error: nats.js.errors.APIError) -> SinkError:
         stream = subjects.stream_name(self._shape.source) if self._shape else ""

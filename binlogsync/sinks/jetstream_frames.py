@@ -1,4 +1,4 @@
-"""Many messages as the protocol text of NATS, made in one kernel: HPUB lines, headers, payloads.
+"""Messages as the protocol text of NATS: HPUB lines, headers, payloads. Many at once are made in one kernel.
 
 Pure. Each message names its head (a subject and headers that many share) and the address of its payload; what differs
 within an atomic batch, its number and the fence of the first, is written between.
@@ -6,7 +6,7 @@ within an atomic batch, its number and the fence of the first, is written betwee
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -124,7 +124,15 @@ def frame(batch: Batch, write_id: str, expected: int) -> memoryview:
     return memoryview(out)[:size]
 
 
-def _lines(headers: dict[str, str]) -> bytes:
+def opening(head: Head, headers: Mapping[str, str], reply: str, size: int) -> bytes:
+    """What comes before the `size` bytes of payload of one message, which a line end follows; the server answers to
+    `reply`. Its headers are those of the head, then `headers`.
+    """
+    lines = b"NATS/1.0\r\n" + _lines(head.headers) + _lines(headers) + _CRLF
+    return f"HPUB {head.subject} {reply} {len(lines)} {len(lines) + size}\r\n".encode() + lines
+
+
+def _lines(headers: Mapping[str, str]) -> bytes:
     """Header lines; raises ValueError for what would end one."""
     text = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     if text.count("\n") != len(headers) or text.count("\r") != len(headers):

@@ -1,84 +1,49 @@
-"""Atomic batches: all messages of a piece or none, behind a fence that only this writer's own end of the stream opens.
+"""Pieces of a flush into a stream: each whole or not at all, behind a fence that only this writer's own end opens.
 
-The messages of a piece are sent while the piece before it is being stored, but the last one, which commits, only when
-that one is acknowledged. So at any time the fate of one piece at most is unknown, and a piece can never land behind a
-foreign one: sending the commit early would let a foreign batch of equal length slip in between. Meanwhile a thread
-makes the pieces behind it.
+A piece of several messages is an atomic batch. Its messages are sent while the piece before it is being stored, but the
+last one, which commits, only when that one is acknowledged.
+
+A piece of one message needs no batch: nats-server stores it several times as fast so. A few of these are on their way
+at a time. The fence of each is the sequence it follows, and, because a foreign message may have come to that place
+meanwhile, the id of the message it follows (Nats-Expected-Last-Msg-Id). So whatever is stored of them is the first of
+them, in order, and nothing foreign is between. In a cluster the server compares the id only when it has agreed on the
+message, and nats-server 2.15 then leaves the stream unable to go on; there one is on its way at a time.
+
+Meanwhile a thread makes the pieces behind.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import Header
 
-from binlogsync.sinks.jetstream_frames import Batch, frame
-from binlogsync.sinks.jetstream_messages import Piece
+from binlogsync.sinks.jetstream_frames import Batch, frame, opening
+from binlogsync.sinks.jetstream_piece import Piece
+from binlogsync.sinks.jetstream_progress import Progress, Taken
+from binlogsync.sinks.jetstream_upcoming import Upcoming
 from binlogsync.stream.adapter import send_framed
 from binlogsync.wire.envelope import CHECKPOINT, WRITE_ID
 
-_ID, _SEQUENCE, _COMMIT = Header.BATCH_ID, Header.BATCH_SEQUENCE, Header.BATCH_COMMIT
-_FENCE = Header.EXPECTED_LAST_SEQUENCE
-_AHEAD = 3
-
-
-@dataclass(slots=True)
-class Progress:
-    """What is stored, kept up to date while pieces go out.
-
-    Attributes:
-        last: stream sequence behind the last acknowledged piece.
-        unsettled: pieces sent, in part or whole, and not acknowledged; at most two, the first of them may be stored.
-        write_ids: of every attempt to store the first of them.
-        stored_id: write id in the last message of the stream when it ended at `last`; None when it was empty.
-    """
-
-    last: int
-    unsettled: list[Piece]
-    write_ids: set[str]
-    stored_id: str | None = None
-
-    def settle(self, sequence: int, write_id: str | None) -> None:
-        """The first unsettled piece is stored by the attempt `write_id`, and ends at `sequence`."""
-        self.last, self.stored_id = sequence, write_id
-        self.unsettled.pop(0)
-        self.write_ids = set()
-
-
-class Upcoming:
-    """Pieces in order, a few of them made ahead in a thread. What was made for one attempt is there for the next."""
-
-    def __init__(self, pieces: Iterator[Piece], maker: ThreadPoolExecutor) -> None:
-        self._pieces = pieces
-        self._maker = maker
-        self._made: deque[Future[Piece | None]] = deque()
-        for _ in range(_AHEAD):
-            self._ask()
-
-    async def take(self) -> Piece | None:
-        """The next piece; None at the end. Raises what making it raised."""
-        piece = await asyncio.shield(asyncio.wrap_future(self._made[0]))
-        self._made.popleft()
-        self._ask()
-        return piece
-
-    def drop(self) -> None:
-        """No more are wanted."""
-        for made in self._made:
-            made.cancel()
-
-    def _ask(self) -> None:
-        self._made.append(self._maker.submit(next, self._pieces, None))
+_FENCE, _FENCE_ID, _ID = (
+    header.value for header in (Header.EXPECTED_LAST_SEQUENCE, Header.EXPECTED_LAST_MSG_ID, Header.MSG_ID)
+)
+_BATCH_ID, _BATCH_SEQUENCE, _BATCH_COMMIT = (
+    header.value for header in (Header.BATCH_ID, Header.BATCH_SEQUENCE, Header.BATCH_COMMIT)
+)
+_WINDOW = 8
+_END = b"\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,77 +52,131 @@ class Sending:
 
     Attributes:
         timeout_s: for an acknowledgement.
+        is_clustered: True when the stream has replicas.
         ready: moves what the server would not take out of a piece.
     """
 
     timeout_s: float
+    is_clustered: bool
     ready: Callable[[Client, Piece], Awaitable[Piece]]
 
 
-async def publish_pieces(client: Client, pieces: Upcoming, progress: Progress, sending: Sending) -> None:
-    """Store what is unsettled, then `pieces`, each acknowledged, `progress` moved on by every acknowledgement.
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A piece that waits for its acknowledgement."""
 
-    Raises nats.js.errors.APIError as the server answers, and what nats raises when the connection breaks.
+    taken: Taken
+    write_id: str
+    answer: asyncio.Future[Msg]
+
+
+class Publisher:
+    """Stores pieces over one connection. After an error it is of no use any more; the next one sends again what is
+    unsettled.
     """
-    again = deque(progress.unsettled)
-    answer: asyncio.Task[Msg] | None = None
-    committed = ""
-    try:
-        expected = progress.last
-        while True:
-            if again:
-                piece = again.popleft()
-            else:
-                made = await pieces.take()
-                if made is None:
-                    break
-                piece = made
-                progress.unsettled.append(piece)
-            message = await sending.ready(client, piece)
-            write_id = uuid4().hex
-            await _send_body(client, message, write_id, expected)
-            if answer is not None:
-                _acknowledge(await answer, progress, committed)
-            progress.write_ids.add(write_id)
-            committed = write_id
-            answer = asyncio.create_task(_commit(client, message, (write_id, expected), sending.timeout_s))
-            expected += len(piece)
-        if answer is not None:
-            _acknowledge(await answer, progress, committed)
-            answer = None
-    finally:
-        if answer is not None:
-            answer.cancel()
-            await asyncio.gather(answer, return_exceptions=True)
+
+    def __init__(self, client: Client, progress: Progress, sending: Sending) -> None:
+        self._client = client
+        self._progress = progress
+        self._sending = sending
+        self._expected = progress.last
+        self._flight: deque[_Sent] = deque()
+        self._answers: dict[str, asyncio.Future[Msg]] = {}
+        self._inbox = client.new_inbox()
+        self._numbers = itertools.count()
+
+    async def open(self) -> None:
+        """Listen for acknowledgements."""
+        await self._client.subscribe(f"{self._inbox}.*", cb=self._answered)
+
+    async def store(self, pieces: Upcoming, following: Upcoming | None) -> None:
+        """Store what is unsettled, then `pieces`; returns when the last of them is acknowledged, `progress` moved on by
+        every acknowledgement. Single messages of `following` are sent meanwhile, and may be stored.
+
+        Raises nats.js.errors.APIError as the server answers, and what nats raises when the connection breaks.
+        """
+        while (taken := await self._next(pieces)) is not None:
+            await self._send(taken)
+        while not pieces.is_stored:
+            while following is not None and self._has_room and (piece := following.take_single()) is not None:
+                await self._send(self._taken(piece, following))
+            await self._settle_first()
+
+    async def _next(self, pieces: Upcoming) -> Taken | None:
+        """What an earlier connection left unsettled first; None at the end."""
+        unsettled = self._progress.unsettled
+        if len(self._flight) < len(unsettled):
+            return unsettled[len(self._flight)]
+        if (making := pieces.waiting()) is not None:
+            await asyncio.shield(asyncio.wrap_future(making))
+        piece = pieces.take()
+        return None if piece is None else self._taken(piece, pieces)
+
+    def _taken(self, piece: Piece, owner: Upcoming) -> Taken:
+        taken = Taken(piece, owner)
+        self._progress.unsettled.append(taken)
+        return taken
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether a single message may be sent now: behind others of its kind, or when nothing is on its way."""
+        if not self._flight:
+            return True
+        most = 1 if self._sending.is_clustered else _WINDOW
+        return len(self._flight) < most and len(self._flight[-1].taken.piece) == 1
+
+    async def _send(self, taken: Taken) -> None:
+        """Send a piece when it may be sent."""
+        piece = await self._sending.ready(self._client, taken.piece)
+        write_id, count = uuid4().hex, len(piece)
+        if count == 1:
+            while not self._has_room:
+                await self._settle_first()
+            headers = {_FENCE: str(self._expected), _ID: write_id}
+            if self._flight:
+                headers[_FENCE_ID] = self._flight[-1].write_id
+        else:
+            heads, which, addresses, sizes = piece.batch
+            body = Batch(heads, which[:-1], addresses[:-1], sizes[:-1])
+            await send_framed(self._client, frame(body, write_id, self._expected))
+            while self._flight:
+                await self._settle_first()
+            headers = {_BATCH_ID: write_id, _BATCH_SEQUENCE: str(count), _BATCH_COMMIT: "1"}
+        headers |= {CHECKPOINT: piece.checkpoint.to_text(), WRITE_ID: write_id}
+        self._progress.attempts[write_id] = taken
+        reply, answer = self._expect()
+        self._flight.append(_Sent(taken, write_id, answer))
+        self._expected += count
+        payload = piece.view(count - 1)
+        start = opening(piece.head(count - 1), headers, reply, len(payload))
+        await send_framed(self._client, start, payload, _END)
+
+    async def _settle_first(self) -> None:
+        """Wait for the acknowledgement of the oldest piece that is on its way."""
+        sent = self._flight[0]
+        answer = await asyncio.wait_for(sent.answer, self._sending.timeout_s)
+        _check(answer, self._progress.last, len(sent.taken.piece))
+        self._flight.popleft()
+        self._progress.settle(sent.write_id)
+
+    def _expect(self) -> tuple[str, asyncio.Future[Msg]]:
+        """A subject for an answer, and where it will be."""
+        reply = f"{self._inbox}.{next(self._numbers)}"
+        self._answers[reply] = answer = asyncio.get_running_loop().create_future()
+        return reply, answer
+
+    async def _answered(self, message: Msg) -> None:
+        answer = self._answers.pop(message.subject, None)
+        if answer is not None and not answer.done():
+            answer.set_result(message)
 
 
-async def _send_body(client: Client, piece: Piece, write_id: str, expected: int) -> None:
-    """All messages but the last."""
-    if len(piece) > 1:
-        heads, which, addresses, sizes = piece.batch
-        body = Batch(heads, which[:-1], addresses[:-1], sizes[:-1])
-        await send_framed(client, frame(body, write_id, expected))
-
-
-async def _commit(client: Client, piece: Piece, attempt: tuple[str, int], timeout_s: float) -> Msg:
-    """The last message; the server answers when all are stored."""
-    write_id, expected = attempt
-    count = len(piece)
-    subject, own = piece.head(count - 1)
-    headers = {_ID: write_id, _SEQUENCE: str(count), _COMMIT: "1", **own}
-    if count == 1:
-        headers[_FENCE] = str(expected)
-    headers |= {CHECKPOINT: piece.checkpoint.to_text(), WRITE_ID: write_id}
-    return await client.request(subject, piece.payload(count - 1), timeout=timeout_s, headers=headers)
-
-
-def _acknowledge(answer: Msg, progress: Progress, write_id: str) -> None:
+def _check(answer: Msg, last: int, count: int) -> None:
+    """Raise what the server says against a piece of so many messages behind sequence `last`."""
+    if not answer.data and (answer.headers or {}).get("Status") == "503":
+        raise nats.errors.NoRespondersError
     ack: dict[str, Any] = json.loads(answer.data)
     if "error" in ack:
         raise nats.js.errors.APIError.from_error(ack["error"])
-    count = len(progress.unsettled[0])
-    if ack.get("count", 1) != count or ack["seq"] != progress.last + count:
-        raise nats.js.errors.APIError(
-            description=f"the acknowledgement {ack} is not of {count} messages behind {progress.last}"
-        )
-    progress.settle(ack["seq"], write_id)
+    if ack.get("count", 1) != count or ack["seq"] != last + count:
+        raise nats.js.errors.APIError(description=f"the acknowledgement {ack} is not of {count} messages behind {last}")

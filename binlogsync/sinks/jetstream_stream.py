@@ -99,8 +99,11 @@ class StreamEnd:
         return Checkpoint.from_text(self.checkpoint)
 
 
-async def ensure_stream(client: Client, shape: StreamShape) -> None:
-    """Create the stream, or check the one that is there; raises SinkError naming the setting that is wrong."""
+async def ensure_stream(client: Client, shape: StreamShape) -> int:
+    """Create the stream, or check the one that is there; gives the number of its replicas.
+
+    Raises SinkError naming the setting that is wrong.
+    """
     js, wanted = client.jetstream(), shape.config()
     assert wanted.name is not None
     try:
@@ -108,10 +111,11 @@ async def ensure_stream(client: Client, shape: StreamShape) -> None:
     except nats.js.errors.NotFoundError:
         await js.add_stream(wanted)
         log.info("stream %s created", wanted.name)
-        return
+        return shape.replicas
     wrong = _differences(info.config, wanted)
     if wrong:
         raise SinkError(f"stream {wanted.name} cannot hold the changes of source {shape.source}: " + "; ".join(wrong))
+    return info.config.num_replicas or 1
 
 
 def _differences(found: StreamConfig, wanted: StreamConfig) -> list[str]:

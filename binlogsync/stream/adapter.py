@@ -8,7 +8,8 @@ tests/stream/test_nats_adapter.py fails when a name that is used here changes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -18,6 +19,9 @@ from nats.aio.subscription import Subscription
 from nats.protocol.parser import AWAITING_CONTROL_LINE
 
 SEND_COMMAND: Final = "_send_command"
+PENDING: Final = "_pending"
+TRANSPORT: Final = "_transport"
+WRITER: Final = "_io_writer"
 FLUSH_PENDING: Final = "_flush_pending"
 PARSER: Final = "_ps"
 SUBSCRIPTION_ID: Final = "_id"
@@ -34,16 +38,37 @@ class Received(NamedTuple):
     data: bytes
 
 
-async def send_framed(client: Client, frames: memoryview) -> None:
-    """Write protocol text behind all that was published before; returns when the socket has taken nearly all of it.
+async def send_framed(client: Client, *texts: bytes | memoryview) -> None:
+    """Write protocol text, whole operations in any number of parts, behind all that was published before.
 
-    Raises nats.errors.ConnectionClosedError on a closed connection. One that breaks later is noticed by who waits for
-    an answer.
+    Returns when the socket has taken nearly all of it. Raises nats.errors.ConnectionClosedError on a closed
+    connection. One that breaks later is noticed by who waits for an answer.
     """
     if client.is_closed or not client.is_connected:
         raise nats.errors.ConnectionClosedError
-    await getattr(client, SEND_COMMAND)(frames)
-    await getattr(client, FLUSH_PENDING)(force_flush=True)
+    # All parts before anything else can be written: the first ones only wait in a list.
+    rest = texts if getattr(client, PENDING) else _write_now(client, texts)
+    if rest:
+        getattr(client, PENDING).extend(rest[:-1])
+        await getattr(client, SEND_COMMAND)(rest[-1])
+        await getattr(client, FLUSH_PENDING)(force_flush=True)
+
+
+def _write_now(client: Client, texts: Sequence[bytes | memoryview]) -> list[bytes | memoryview]:
+    """Give the socket what it takes at once, from where it lies (asyncio would join it all first); returns the rest."""
+    writer = getattr(getattr(client, TRANSPORT), WRITER, None)
+    if writer is None or writer.transport.get_write_buffer_size() or writer.get_extra_info("ssl_object") is not None:
+        return list(texts)
+    try:
+        taken = os.writev(writer.get_extra_info("socket").fileno(), texts)
+    except OSError:  # full, or broken: then asyncio notices it and nats-py closes the connection
+        return list(texts)
+    rest: list[bytes | memoryview] = []
+    for text in texts:
+        if taken < len(text):
+            rest.append(memoryview(text)[taken:])
+        taken = max(0, taken - len(text))
+    return rest
 
 
 def receive_raw(client: Client, subscription: Subscription, take: Callable[[Received], None]) -> None:

@@ -27,6 +27,7 @@ from binlogsync.errors import ConfigError, SinkError
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 _BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+_LOOK_S = 0.5
 _OLDEST_SERVER = (2, 12)
 
 
@@ -188,11 +189,16 @@ class NatsConnection:
             raise self._lost("is not connected")
         task = asyncio.ensure_future(work(self._client))
         closed = asyncio.ensure_future(self._closed.wait())
+        until, left = time.monotonic() + limit_s, limit_s
         try:
-            await asyncio.wait({task, closed}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            while not (task.done() or closed.done() or self._client is None or self._client.is_closed):
+                if (left := until - time.monotonic()) <= 0:
+                    break
+                # nats-py does not always tell that it closed: not when reading and writing fail at the same time.
+                await asyncio.wait({task, closed}, timeout=min(left, _LOOK_S), return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return await task
-            raise self._lost("broke the connection" if closed.done() else f"did not answer within {limit_s:g} s")
+            raise self._lost(f"did not answer within {limit_s:g} s" if left <= 0 else "broke the connection")
         except nats.js.errors.APIError:
             raise
         except (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError, asyncio.CancelledError) as error:

@@ -14,13 +14,13 @@ from binlogsync.schema import TableSchema
 _DOCUMENT, _SERVER_UUID, _SERVER_ID, _IMPOSSIBLE = b"cdc.schema", b"cdc.server_uuid", b"cdc.server_id", "impossible."
 
 
-def encode_arrow(batch: ChangeBatch) -> bytes:
-    """The batch as an Arrow IPC stream that needs nothing else to be read."""
+def encode_arrow(batch: ChangeBatch) -> pa.Buffer:
+    """The batch as an Arrow IPC stream that needs nothing else to be read; the buffer can be used as bytes are."""
     data = to_arrow(batch)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, data.schema) as writer:
         writer.write_batch(data)
-    return bytes(sink.getvalue())
+    return sink.getvalue()
 
 
 def to_arrow(batch: ChangeBatch) -> pa.RecordBatch:
@@ -61,7 +61,7 @@ def _compact_names(names: pa.DictionaryArray) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(numbers, pa.int32()), own)
 
 
-def decode_arrow(message: bytes) -> ChangeBatch:
+def decode_arrow(message: bytes | pa.Buffer) -> ChangeBatch:
     """The batch that encode_arrow wrote; raises WireError."""
     try:
         with pa.ipc.open_stream(message) as reader:

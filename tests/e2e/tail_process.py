@@ -1,6 +1,7 @@
 """A tail as a process of its own, to be killed: `python -m tests.e2e.tail_process '{"source": ...}'`, ended by SIGTERM.
 
-JetStream and audit sinks, positions in SQLite; takes the source over, as the tail's op does.
+A JetStream sink ("stream" has its options), an audit sink if "audit" names a file, positions in SQLite; takes the
+source over, as the tail's op does.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ def main(text: str) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     store = SQLitePositions(given["positions"])
-    sinks: list[Sink] = [JetStreamSink(JetStreamOptions(url=given["nats"])), AuditSink(given["audit"])]
+    sinks: list[Sink] = [JetStreamSink(JetStreamOptions(url=given["nats"], **given.get("stream", {})))]
+    if "audit" in given:
+        sinks.append(AuditSink(given["audit"]))
     options: dict[str, Any] = given["options"]
     options["include"] = tuple(options["include"])
     Tail(MySQLConfig(**given["mysql"]), sinks, store, TailOptions(**options), owner=given["owner"], take_over=True).run(

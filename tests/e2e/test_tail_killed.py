@@ -32,8 +32,10 @@ from tests.e2e.oracle import (
     assert_mirrored,
     assert_same,
     audit_places,
+    binlog_changes,
     mysql_replication_counts,
     place,
+    stream_changes,
 )
 from tests.e2e.tailing import QUICK, TailThread, config_of, mirror, options_of, stream_sink
 from tests.e2e.writers import TABLES, Writers
@@ -144,3 +146,39 @@ def test_exactly_once_through_ten_kills(mysql: FreshDatabase, nats_server: NATSS
         mirror(nats_server.url, source, path, (mysql.name, table))
         assert_mirrored(mysql.server, path, mysql.name, table)
     kept.store.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stream", [{"changes_per_message": 20}, {"format": "arrow"}], ids=["lines", "arrow"])
+def test_messages_of_many_changes_through_kills(
+    stream: dict[str, Any], mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path
+) -> None:
+    """A backlog is worked off by tails that are killed within it, again and again."""
+    chance = random.Random(4)
+    source, writers = f"formats-{mysql.name}", Writers(mysql, seed=5, pause_s=0.01)
+    config = config_of(mysql.server, source)
+    with writers.running():
+        for _ in range(8):
+            writers.write_big()
+    connection = {k: v for k, v in asdict(config).items() if k != "tls"}
+    options = {"source": source, "include": [f"{mysql.name}.*"], **QUICK}
+    given = {"positions": str(tmp_path / "positions.db"), "nats": nats_server.url, "stream": stream}
+    store = SQLitePositions(tmp_path / "positions.db")
+    reached = []
+    for number in range(6):
+        tail = {**given, "mysql": connection, "options": options, "owner": f"run {number}"}
+        with running("tests.e2e.tail_process", tail, tmp_path / "tail.log"):
+            before = store.load(source)
+            wait_until(lambda old=before: store.load(source) != old, 30, "a checkpoint")  # type: ignore[misc]
+            time.sleep(chance.random() * 0.02)
+        reached.append(store.load(source))
+        writers.write_big()
+    sink = stream_sink(nats_server.url, **stream)
+    with TailThread(config, [sink], store, options_of(source, mysql.name), owner="last", take_over=True) as last:
+        last.catch_up()
+    wanted = binlog_changes(config, mysql.name)
+    for table in TABLES:
+        there = [change for change in wanted if change.source.table == table]
+        assert stream_changes(nats_server.url, source, mysql.name, table) == there
+    assert len(set(map(str, reached))) == len(reached)
+    store.close()

@@ -9,14 +9,17 @@ from types import TracebackType
 
 
 class NatsProxy:
-    """Forwards to (host, port); `lose_next(mark)` cuts the connection when the server next says `mark`, unheard by the
-    client.
+    """Forwards to (host, port); `lose_next(mark)` cuts the connection when the server next says `mark`, or says it the
+    nth time, unheard by the client.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._mark: bytes | None = None
+        self._until = 0
+        self._open = threading.Event()
+        self._open.set()
         self.cuts = 0
         self._sockets: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
@@ -26,9 +29,18 @@ class NatsProxy:
         """nats://host:port of the proxy."""
         return f"nats://127.0.0.1:{self._listener.getsockname()[1]}"
 
-    def lose_next(self, mark: bytes) -> None:
-        """Swallow the server's next words from `mark` on, and cut."""
+    def lose_next(self, mark: bytes, nth: int = 1) -> None:
+        """Swallow the server's words with the nth `mark` from now on, and cut."""
+        self._until = nth
         self._mark = mark
+
+    def hold(self) -> None:
+        """Keep from the server what the client says, until `release`."""
+        self._open.clear()
+
+    def release(self) -> None:
+        """Pass on what was kept."""
+        self._open.set()
 
     def cut(self) -> None:
         """Close all connections now."""
@@ -67,10 +79,14 @@ class NatsProxy:
     def _copy(self, source: socket.socket, target: socket.socket, is_server: bool) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                if is_server and self._mark is not None and self._mark in data:
-                    self._mark = None
-                    self.cuts += 1
-                    break
+                if is_server and self._mark is not None:
+                    self._until -= data.count(self._mark)
+                    if self._until <= 0:
+                        self._mark = None
+                        self.cuts += 1
+                        break
+                if not is_server:
+                    self._open.wait()
                 target.sendall(data)
         _close(source)
         _close(target)

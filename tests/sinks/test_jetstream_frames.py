@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from binlogsync.sinks.jetstream_frames import Batch, Head, frame
+from binlogsync.sinks.jetstream_frames import Batch, Head, frame, opening
 
-_LINE = re.compile(rb"HPUB (\S+) (\d+) (\d+)\r\n")
+_LINE = re.compile(rb"HPUB (\S+) (?:(?P<reply>\S+) )?(\d+) (\d+)\r\n")
 
 
 def messages(text: bytes) -> list[tuple[str, dict[str, str], bytes]]:
@@ -18,7 +18,7 @@ def messages(text: bytes) -> list[tuple[str, dict[str, str], bytes]]:
     while at < len(text):
         line = _LINE.match(text, at)
         assert line is not None
-        header, total = int(line[2]), int(line[3])
+        header, total = int(line[3]), int(line[4])
         lines = text[line.end() : line.end() + header].decode().split("\r\n")
         assert (lines[0], lines[-2:]) == ("NATS/1.0", ["", ""])
         at = line.end() + total
@@ -44,6 +44,17 @@ def test_what_is_framed_is_there(sizes: list[int]) -> None:
         fence = {"Nats-Expected-Last-Sequence": "123456"} if number == 1 else {}
         assert subject == head.subject
         assert headers == {"Nats-Batch-Id": "a" * 32, "Nats-Batch-Sequence": str(number), **fence, **head.headers}
+
+
+def test_a_message_by_itself() -> None:
+    head = Head("cdc.main.a.b", {"One": "1"})
+    text = opening(head, {"Nats-Expected-Last-Sequence": "7"}, "_INBOX.x.1", 5) + b"12345\r\n"
+    assert messages(text) == [("cdc.main.a.b", {"One": "1", "Nats-Expected-Last-Sequence": "7"}, b"12345")]
+    line = _LINE.match(text)
+    assert line is not None
+    assert line["reply"] == b"_INBOX.x.1"
+    with pytest.raises(ValueError, match="line end"):
+        opening(head, {"Two": "2\r\n"}, "_INBOX.x.1", 5)
 
 
 def test_a_header_cannot_end_early() -> None:

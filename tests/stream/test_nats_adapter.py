@@ -28,6 +28,21 @@ def test_the_names_are_there_and_take_what_is_given() -> None:
 
 
 @pytest.mark.server
+def test_what_the_socket_takes_at_once_is_asked_of_names_that_are_there(nats_server: NATSServer) -> None:
+    async def look() -> tuple[list[bytes], int, int]:
+        client = await nats.connect(nats_server.url)
+        writer = getattr(getattr(client, nats_adapter.TRANSPORT), nats_adapter.WRITER)
+        pending = getattr(client, nats_adapter.PENDING)
+        found = (pending, writer.transport.get_write_buffer_size(), writer.get_extra_info("socket").fileno())
+        await client.close()
+        return found
+
+    pending, waiting, number = asyncio.run(look())
+    assert (pending, waiting) == ([], 0)
+    assert number > 0
+
+
+@pytest.mark.server
 def test_framed_text_arrives_in_order_with_what_is_published(nats_server: NATSServer) -> None:
     large = b"x" * 700_000
 
@@ -37,12 +52,14 @@ def test_framed_text_arrives_in_order_with_what_is_published(nats_server: NATSSe
         await client.publish("adapter.a", b"first")
         text = b"".join(b"PUB adapter.b %d\r\n%b\r\n" % (len(body), body) for body in [b"second", *[large] * 8])
         await nats_adapter.send_framed(client, memoryview(text))
+        for _ in range(8):  # more than the socket takes at once, in parts
+            await nats_adapter.send_framed(client, b"PUB adapter.c %d\r\n" % len(large), memoryview(large), b"\r\n")
         await client.publish("adapter.a", b"last")
-        received = [(await subscription.next_msg(20)).data for _ in range(11)]
+        received = [(await subscription.next_msg(20)).data for _ in range(19)]
         await client.close()
         return received
 
-    assert asyncio.run(exchange()) == [b"first", b"second", *[large] * 8, b"last"]
+    assert asyncio.run(exchange()) == [b"first", b"second", *[large] * 16, b"last"]
 
 
 def test_the_parser_is_what_the_splitter_stands_before() -> None:

@@ -1,0 +1,107 @@
+"""Which changes share a message, where a message holds several: pure. A message is of one table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from binlogsync.change import ChangeBatch
+from binlogsync.wire.envelope import encode_arrow
+
+Numbers = npt.NDArray[np.int64]
+
+
+class Run(NamedTuple):
+    """Rows start..stop-1 of a batch, by its number."""
+
+    batch: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """Messages of a run, in order: where each is, its bytes, how many changes it holds, and what keeps it alive."""
+
+    addresses: Numbers
+    sizes: Numbers
+    counts: Numbers
+    memory: object
+
+
+def segments(tables: Numbers, long: int) -> Iterator[tuple[int, int, bool]]:
+    """(start, stop, whether they are of one table) of changes that are of these tables, in order.
+
+    At least `long` changes of one table are apart; the shorter ones between them are together.
+    """
+    bounds = [0, *(np.flatnonzero(np.diff(tables)) + 1).tolist(), len(tables)]
+    begun = 0
+    for start, stop in pairwise(bounds):
+        if stop - start < long and stop < len(tables):
+            continue
+        if stop - start >= long:
+            if begun < start:
+                yield begun, start, bool((tables[begun:start] == tables[begun]).all())
+            yield start, stop, True
+        else:
+            yield begun, stop, bool((tables[begun:stop] == tables[begun]).all())
+        begun = stop
+
+
+def table_runs(tables: Numbers, which: Numbers, rows: Numbers) -> Iterator[Run]:
+    """The changes (batch and row of each) as runs, so that each table's keep their order, also where batches of one
+    table interleave; `tables` tells of which each batch is.
+    """
+    table_of = tables[which]
+    for table in dict.fromkeys(table_of.tolist()):
+        own = np.nonzero(table_of == table)[0]
+        breaks = np.nonzero(np.diff(which[own]))[0] + 1
+        for part in np.split(own, breaks):
+            yield Run(int(which[part[0]]), int(rows[part[0]]), int(rows[part[-1]]) + 1)
+
+
+def line_messages(offsets: Numbers, base: int, text: object, most: int, limit: int) -> Messages:
+    """Lines that begin and end at these offsets from address `base`: `most` in each message, and no more than `limit`
+    bytes unless one line has more. The line end of the last one is left out.
+    """
+    bounds, at, last = [0], 0, len(offsets) - 1
+    while at < last:
+        fits = int(np.searchsorted(offsets, offsets[at] + limit, "right")) - 1
+        at = min(last, at + most, max(fits, at + 1))
+        bounds.append(at)
+    ends = offsets[bounds]
+    return Messages(base + ends[:-1], np.diff(ends) - 1, np.diff(bounds), text)
+
+
+def arrow_messages(batch: ChangeBatch, each: int, limit: int) -> Messages:
+    """Arrow streams, about as few as the limit allows; a change has about `each` bytes. A schema change has no body."""
+    parts = [(batch, pa.py_buffer(b""))] if batch.ddl is not None else list(_streams(batch, each, limit))
+    bodies = [np.frombuffer(body, np.uint8) for _, body in parts]
+    return Messages(
+        np.array([body.ctypes.data for body in bodies], np.int64),
+        np.array([len(body) for body in bodies], np.int64),
+        np.array([len(part) for part, _ in parts], np.int64),
+        bodies,
+    )
+
+
+def _streams(batch: ChangeBatch, each: int, limit: int) -> Iterator[tuple[ChangeBatch, pa.Buffer]]:
+    rows = max(1, limit * 9 // 10 // each)
+    for start in range(0, len(batch), rows):
+        yield from _halved(batch.slice(start, min(start + rows, len(batch))), limit)
+
+
+def _halved(batch: ChangeBatch, limit: int) -> Iterator[tuple[ChangeBatch, pa.Buffer]]:
+    body = encode_arrow(batch)
+    if len(body) > limit and len(batch) > 1:
+        middle = len(batch) // 2
+        yield from _halved(batch.slice(0, middle), limit)
+        yield from _halved(batch.slice(middle, len(batch)), limit)
+    else:
+        yield batch, body

@@ -1,0 +1,61 @@
+"""Three nats-servers that keep three copies of what a stream holds."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import nats
+import nats.errors
+from nats.js.api import StreamConfig
+from nats.js.errors import Error
+
+from binlogsync.embedded.nats import find
+from binlogsync.embedded.process import HOST, free_port
+
+_READY_S = 60
+
+
+@contextmanager
+def nats_cluster(folder: Path) -> Iterator[str]:
+    """Their addresses, once they can make a stream with three replicas."""
+    clients, routes = ([free_port() for _ in range(3)] for _ in range(2))
+    told = ",".join(f"nats://{HOST}:{port}" for port in routes)
+    servers = [
+        subprocess.Popen(
+            [*find().command, "-js", "-sd", str(folder / f"{i}"), "-a", HOST, "-p", str(clients[i]), "-n", f"n{i}"]
+            + ["--cluster_name", "c", "--cluster", f"nats://{HOST}:{routes[i]}", "--routes", told]
+            + ["-l", str(folder / f"{i}.log")]
+        )
+        for i in range(3)
+    ]
+    try:
+        url = ",".join(f"nats://{HOST}:{port}" for port in clients)
+        asyncio.run(_wait_until_ready(url))
+        yield url
+    finally:
+        for server in servers:
+            server.kill()
+            server.wait()
+
+
+async def _wait_until_ready(url: str) -> None:
+    until = time.monotonic() + _READY_S
+    while True:
+        try:
+            client = await nats.connect(url.split(","), allow_reconnect=False, connect_timeout=2)
+            try:
+                context = client.jetstream(timeout=2)
+                await context.add_stream(StreamConfig("ready", subjects=["ready"], num_replicas=3))
+                await context.delete_stream("ready")
+                return
+            finally:
+                await client.close()
+        except (OSError, Error, nats.errors.Error, TimeoutError):
+            if time.monotonic() > until:
+                raise
+            await asyncio.sleep(0.2)

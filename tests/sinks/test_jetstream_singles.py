@@ -1,0 +1,193 @@
+"""Pieces of one message, several of them on their way at once: nothing lost, doubled, or out of order, whatever happens
+to the answers, the connection, the server, or when another writer comes between.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from binlogsync import embedded
+from binlogsync.embedded import NATSServer
+from binlogsync.errors import FencedError, SinkError
+from binlogsync.flush import Flush
+from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
+from tests.samples import SampleTransaction
+from tests.sinks.contract import Stored, coordinates
+from tests.sinks.nats_cluster import nats_cluster
+from tests.sinks.nats_proxy import NatsProxy
+from tests.sinks.test_jetstream import new_source, samples, stored
+
+LINES: dict[str, Any] = {"changes_per_message": 5}
+FORMATS = pytest.mark.parametrize("options", [LINES, {"format": "arrow"}], ids=["lines", "arrow"])
+
+
+def flushes(source: str, count: int, changes: int) -> list[Flush]:
+    maker = samples(source)
+    return [maker.flush([SampleTransaction((0,) * changes)]) for _ in range(count)]
+
+
+def opened(url: str, source: str, **options: Any) -> JetStreamSink:
+    sink = JetStreamSink(JetStreamOptions(url=url, **options))
+    sink.open(source)
+    return sink
+
+
+def write_all(sink: JetStreamSink, todo: list[Flush]) -> list[int]:
+    """Write them as the tail does: each is prepared while the one before it is written. The sequence behind each."""
+    ends = []
+    for flush, following in zip(todo, [*todo[1:], None], strict=True):
+        if following is not None:
+            sink.prepare(following)
+        sink.write(flush)
+        ends.append(sink.last_sequence)
+    sink.close()
+    return ends
+
+
+@FORMATS
+def test_flushes_run_into_each_other(options: dict[str, Any], nats_server: NATSServer) -> None:
+    source = new_source()
+    todo = flushes(source, 4, 333)
+    ends = write_all(opened(nats_server.url, source, **options), todo)
+    assert stored(nats_server.url, source) == [row for flush in todo for row in coordinates(flush)]
+    # The sequence that a flush is said to end at is its own, also where messages of the next were stored by then.
+    each = -(-333 // options.get("changes_per_message", 333))
+    assert ends == [each * n for n in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("nth", [1, 2, 7, 30, 66, 67, 68])
+def test_any_acknowledgement_may_be_lost(nth: int, nats_server: NATSServer) -> None:
+    source = new_source()
+    todo = flushes(source, 3, 333)
+    with NatsProxy(nats_server.host, nats_server.port) as proxy:
+        sink = opened(proxy.url, source, **LINES)
+        proxy.lose_next(b'"seq":', nth)
+        write_all(sink, todo)
+        assert proxy.cuts == 1
+    assert stored(nats_server.url, source) == [row for flush in todo for row in coordinates(flush)]
+
+
+@FORMATS
+def test_a_connection_that_breaks_all_the_time(options: dict[str, Any], nats_server: NATSServer) -> None:
+    source = new_source()
+    todo = flushes(source, 12, 400)
+    with NatsProxy(nats_server.host, nats_server.port) as proxy, ThreadPoolExecutor(1) as pool:
+        written = pool.submit(write_all, opened(proxy.url, source, **options), todo)
+        pause = 0.02
+        while not written.done():
+            time.sleep(pause)
+            proxy.cut()
+            pause *= 1.1
+        written.result()
+    assert stored(nats_server.url, source) == [row for flush in todo for row in coordinates(flush)]
+
+
+@pytest.mark.server
+def test_a_server_that_is_killed_all_the_time() -> None:
+    source = new_source()
+    todo = flushes(source, 6, 3000)
+    with embedded.nats() as server:
+        sink = opened(server.url, source, **LINES)
+        with ThreadPoolExecutor(1) as pool:
+            written = pool.submit(write_all, sink, todo)
+            for delay in (0.02, 0.05, 0.1, 0.2):
+                time.sleep(delay)
+                server.kill()
+                server.start()
+            written.result(60)
+        assert stored(server.url, source) == [row for flush in todo for row in coordinates(flush)]
+
+
+@FORMATS
+def test_two_writers_at_once_never_mix(options: dict[str, Any], nats_server: NATSServer) -> None:
+    source = new_source()
+    sinks = [opened(nats_server.url, source, **options) for _ in range(3)]
+    todo = flushes(source, 1, 2000)[0]
+    start, results = threading.Barrier(len(sinks)), []
+
+    def write(sink: JetStreamSink) -> None:
+        start.wait()
+        try:
+            sink.write(todo)
+            results.append("stored")
+        except FencedError:
+            results.append("fenced")
+
+    with ThreadPoolExecutor(len(sinks)) as pool:
+        list(pool.map(write, sinks))
+    found = stored(nats_server.url, source)
+    assert results.count("fenced") >= 2
+    assert found == coordinates(todo)[: len(found)]
+    rest = todo.after(opened(nats_server.url, source).open(source))
+    opened(nats_server.url, source, **options).write(rest)
+    assert stored(nats_server.url, source) == coordinates(todo)
+
+
+def test_nothing_of_ours_comes_behind_a_foreign_message(nats_server: NATSServer) -> None:
+    """Ours are on their way to the places 1, 2, 3, ... when a foreign one takes the first: none may take the second."""
+    source = new_source()
+    foreign = samples(source).flush(1)
+    todo = flushes(source, 1, 100)[0]
+    with NatsProxy(nats_server.host, nats_server.port) as proxy, ThreadPoolExecutor(1) as pool:
+        ours, other = opened(proxy.url, source, **LINES), opened(nats_server.url, source, **LINES)
+        ours.write(flushes(source, 1, 1)[0])  # makes the connection listen for answers before it is held up
+        other.open(source)
+        proxy.hold()
+        written = pool.submit(ours.write, todo)
+        time.sleep(0.3)  # for its messages to be on their way
+        other.write(foreign)
+        proxy.release()
+        with pytest.raises(FencedError):
+            written.result(30)
+        other.close()
+    assert len(stored(nats_server.url, source)) == 1 + foreign.changes
+
+
+def test_a_sink_that_ends_between_two_flushes_goes_on_where_the_stream_ends(nats_server: NATSServer) -> None:
+    """Some messages of the flush that was only prepared may be stored; the checkpoint says how many."""
+    source = new_source()
+    one, two = flushes(source, 2, 1000)
+    sink = opened(nats_server.url, source, **LINES)
+    sink.prepare(two)
+    sink.write(one)
+    sink.close()
+    again = JetStreamSink(JetStreamOptions(url=nats_server.url, **LINES))
+    checkpoint = again.open(source)
+    assert stored(nats_server.url, source) + coordinates(two.after(checkpoint)) == coordinates(one) + coordinates(two)
+    again.write(two.after(checkpoint))
+    again.close()
+    assert stored(nats_server.url, source) == coordinates(one) + coordinates(two)
+
+
+def test_another_flush_than_the_one_that_was_prepared(nats_server: NATSServer) -> None:
+    source = new_source()
+    one, two = flushes(source, 2, 5000)
+    sink = opened(nats_server.url, source, **LINES)
+    sink.prepare(two)
+    sink.write(one)
+    with pytest.raises(SinkError, match="flush 2 is not the one that was prepared"):
+        sink.write(replace(two, note="another"))
+    sink.close()
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_in_a_cluster_one_message_is_on_its_way_at_a_time(tmp_path: Path) -> None:
+    source, expected = new_source(), Stored()
+    with nats_cluster(tmp_path) as url:
+        todo = flushes(source, 3, 333)
+        one, two = (opened(url, source, replicas=3, **LINES) for _ in range(2))
+        write_all(one, todo)
+        for flush in todo:
+            expected += coordinates(flush)
+        with pytest.raises(FencedError):
+            two.write(todo[0])
+        two.close()
+        assert stored(url, source) == expected
