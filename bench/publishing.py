@@ -24,9 +24,9 @@ from nats.js.api import Header, StorageType, StreamConfig
 from bench.readers import Reading, flushes
 from binlogsync.mysql import MySQLConfig
 from binlogsync.sinks.jetstream import JetStreamOptions
-from binlogsync.sinks.jetstream_frames import Head
-from binlogsync.sinks.jetstream_messages import pieces
-from binlogsync.sinks.jetstream_piece import Packing
+from binlogsync.sinks.jetstream.frames import Head
+from binlogsync.sinks.jetstream.messages import pieces
+from binlogsync.sinks.jetstream.piece import Packing
 
 _TIMEOUT_S = 60
 _WINDOW = 8

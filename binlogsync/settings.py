@@ -27,7 +27,7 @@ from binlogsync.mysql import TLS, MySQLConfig, parse_start
 from binlogsync.mysql.config import TLSMode
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.sinks.jetstream import JetStreamOptions
-from binlogsync.sinks.jetstream_piece import Format
+from binlogsync.sinks.jetstream.piece import Format
 from binlogsync.stores import PositionStore
 from binlogsync.stores.nats import NatsPositions
 from binlogsync.stores.redis import RedisOptions, RedisPositions

@@ -20,7 +20,7 @@ from binlogsync.backfill.ranges import is_behind, place_of
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import PositionError
 from binlogsync.position import Checkpoint
-from binlogsync.sinks.jetstream_messages import MAX_MESSAGES
+from binlogsync.sinks.jetstream.messages import MAX_MESSAGES
 from binlogsync.stream.reader import StreamBatch, StreamReader
 
 Mask = Callable[[ChangeBatch], pa.BooleanArray]

@@ -28,7 +28,7 @@ from binlogsync.errors import ConfigError
 from binlogsync.flush import Flush, Run
 from binlogsync.position import Checkpoint
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from binlogsync.sinks.jetstream_stream import StreamShape, ensure_schemas
+from binlogsync.sinks.jetstream.stream import StreamShape, ensure_schemas
 from binlogsync.stream.client import NatsConnection
 from binlogsync.stream.reader import StreamBatch
 from binlogsync.wire import subjects

@@ -10,7 +10,7 @@ from nats.aio.client import Client
 from binlogsync.errors import SinkError
 from binlogsync.position import Checkpoint
 from binlogsync.sinks.jetstream import JetStreamOptions
-from binlogsync.sinks.jetstream_stream import StreamEnd, StreamShape, ensure_stream, stream_end
+from binlogsync.sinks.jetstream.stream import StreamEnd, StreamShape, ensure_stream, stream_end
 from binlogsync.stream.client import NatsConnection
 from binlogsync.wire import subjects
 

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from binlogsync.sinks.jetstream_frames import Batch, Head, frame, opening
+from binlogsync.sinks.jetstream.frames import Batch, Head, frame, opening
 
 _LINE = re.compile(rb"HPUB (\S+) (?:(?P<reply>\S+) )?(\d+) (\d+)\r\n")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from binlogsync.sinks.jetstream_grouping import arrow_messages, line_messages, segments, table_runs
+from binlogsync.sinks.jetstream.grouping import arrow_messages, line_messages, segments, table_runs
 from binlogsync.wire.envelope import decode_arrow
 from tests.samples import sample_batch
 

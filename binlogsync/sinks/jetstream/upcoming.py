@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from binlogsync.sinks.jetstream_messages import Stretch
-from binlogsync.sinks.jetstream_piece import Piece
+from binlogsync.sinks.jetstream.messages import Stretch
+from binlogsync.sinks.jetstream.piece import Piece
 
 _AHEAD = 3
 """Stretches that are being made, or wait: one is being sent meanwhile."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from binlogsync.sinks.jetstream_piece import Piece
-from binlogsync.sinks.jetstream_upcoming import Upcoming
+from binlogsync.sinks.jetstream.piece import Piece
+from binlogsync.sinks.jetstream.upcoming import Upcoming
 
 
 @dataclass(frozen=True, slots=True, eq=False)

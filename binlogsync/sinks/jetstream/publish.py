@@ -29,10 +29,10 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import Header
 
-from binlogsync.sinks.jetstream_frames import Batch, frame, opening
-from binlogsync.sinks.jetstream_piece import Piece
-from binlogsync.sinks.jetstream_progress import Progress, Taken
-from binlogsync.sinks.jetstream_upcoming import Upcoming
+from binlogsync.sinks.jetstream.frames import Batch, frame, opening
+from binlogsync.sinks.jetstream.piece import Piece
+from binlogsync.sinks.jetstream.progress import Progress, Taken
+from binlogsync.sinks.jetstream.upcoming import Upcoming
 from binlogsync.stream.adapter import send_framed
 from binlogsync.wire.envelope import CHECKPOINT, WRITE_ID
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from binlogsync.position import Checkpoint
-from binlogsync.sinks.jetstream_frames import Batch, Head
+from binlogsync.sinks.jetstream.frames import Batch, Head
 from binlogsync.wire.envelope import LARGE_OBJECT
 
 Format = Literal["json", "arrow"]

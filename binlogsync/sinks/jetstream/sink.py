@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from hashlib import sha256
 
 import nats.errors
@@ -19,22 +18,24 @@ import nats.js.errors
 from nats.aio.client import Client
 
 from binlogsync.change import ChangeBatch
-from binlogsync.errors import ConfigError, FencedError, SinkError
+from binlogsync.errors import FencedError, SinkError
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
-from binlogsync.sinks.jetstream_messages import stretches
-from binlogsync.sinks.jetstream_piece import Format, Packing, Piece
-from binlogsync.sinks.jetstream_progress import Progress
-from binlogsync.sinks.jetstream_publish import Publisher, Sending
-from binlogsync.sinks.jetstream_stream import (
+from binlogsync.sinks.jetstream.messages import stretches
+from binlogsync.sinks.jetstream.options import JetStreamOptions
+from binlogsync.sinks.jetstream.piece import Packing, Piece
+from binlogsync.sinks.jetstream.progress import Progress
+from binlogsync.sinks.jetstream.publish import Publisher, Sending
+from binlogsync.sinks.jetstream.refusals import gave_up, refusal
+from binlogsync.sinks.jetstream.stream import (
     StreamShape,
     ensure_large,
     ensure_schemas,
     ensure_stream,
     mended_end,
 )
-from binlogsync.sinks.jetstream_upcoming import Upcoming
-from binlogsync.stream.client import ConnectionLostError, NatsConnection, NatsOptions
+from binlogsync.sinks.jetstream.upcoming import Upcoming
+from binlogsync.stream.client import ConnectionLostError, NatsConnection
 from binlogsync.wire import subjects
 
 log = logging.getLogger(__name__)
@@ -50,36 +51,6 @@ _HEADER_ROOM = 4096
 _PAUSE_S = 0.2
 _MENDING_S = 120.0
 _FLUSH_S = 3600.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JetStreamOptions(NatsOptions):
-    """How to reach NATS (see NatsOptions), and how the stream is made and written.
-
-    Attributes:
-        replicas: of the stream and its buckets, when they are made.
-        max_age_s: how long the stream keeps changes, when it is made; 0 for ever.
-        max_bytes: size of the stream, when it is made; None without limit. The oldest changes give way.
-        format: "json" (Debezium's envelopes) or "arrow" (Arrow IPC streams).
-        changes_per_message: above 1, envelopes of one table, one a line, this many in a message (format "json").
-        max_batch_bytes: of one atomic batch; two are in flight at most, or a few single messages.
-    """
-
-    replicas: int = 1
-    max_age_s: float = 7 * 86400.0
-    max_bytes: int | None = None
-    format: Format = "json"
-    changes_per_message: int = 1
-    max_batch_bytes: int = 16 << 20
-
-    def __post_init__(self) -> None:
-        if self.changes_per_message < 1 or self.replicas < 1 or self.max_batch_bytes < 1 or self.max_age_s < 0:
-            raise ConfigError(
-                f"changes_per_message ({self.changes_per_message}), replicas ({self.replicas}) and max_batch_bytes "
-                f"({self.max_batch_bytes}) must be at least 1, max_age_s ({self.max_age_s}) not negative"
-            )
-        if self.format not in ("json", "arrow"):
-            raise ConfigError(f"format {self.format!r} is unknown; use json or arrow")
 
 
 class JetStreamSink:
@@ -123,7 +94,7 @@ class JetStreamSink:
         except BaseException as error:
             self.close()
             if isinstance(error, nats.js.errors.APIError):
-                raise self._refusal(error) from error
+                raise refusal(self.options.place, subjects.stream_name(source), error) from error
             raise
         self._progress = Progress(end.sequence, end.write_id)
         self._written = end.sequence
@@ -169,6 +140,7 @@ class JetStreamSink:
     ) -> None:
         """Until all is acknowledged; behind an answer that is missing, the stream's own end tells what is stored."""
         deadline, attempts, settled = 0.0, 0, self._progress.last
+        stream = subjects.stream_name(flush.source)
         while True:
             try:
                 if connection.is_lost:
@@ -181,14 +153,14 @@ class JetStreamSink:
             except (ConnectionLostError, nats.js.errors.APIError, nats.js.errors.Error, nats.errors.Error) as error:
                 self._publisher = None
                 if isinstance(error, nats.js.errors.APIError) and error.err_code not in _RETRIED:
-                    raise self._refusal(error) from error
+                    raise refusal(self.options.place, stream, error) from error
                 if self._progress.last != settled:
                     deadline, attempts, settled = 0.0, 0, self._progress.last
                 deadline = deadline or time.monotonic() + self.options.reconnect_timeout_s
                 attempts += isinstance(error, nats.js.errors.APIError)
                 if time.monotonic() >= deadline or attempts > _ATTEMPTS:
-                    raise self._gave_up(error) from error
-                log.warning("stream %s: %s; looking at its end", subjects.stream_name(flush.source), error)
+                    raise gave_up(self.options.place, stream, error) from error
+                log.warning("stream %s: %s; looking at its end", stream, error)
                 time.sleep(_PAUSE_S if attempts > 1 else 0)
 
     def _store(
@@ -299,30 +271,3 @@ class JetStreamSink:
             f"another writer has written to stream {stream}: it ends at sequence {end.sequence}, this writer's last is "
             f"{progress.last}; stop one of the two tails of source {source}"
         )
-
-    def _refusal(self, error: nats.js.errors.APIError) -> SinkError:
-        stream = subjects.stream_name(self._shape.source) if self._shape else ""
-        hint = _HINTS.get(error.err_code or 0, f"look at its log and at: nats stream info {stream}")
-        return SinkError(
-            f"NATS at {self.options.place} refuses to serve stream {stream}: {error.description} "
-            f"(code {error.err_code}); {hint}"
-        )
-
-    def _gave_up(self, error: Exception) -> SinkError:
-        if isinstance(error, nats.js.errors.APIError):
-            return self._refusal(error)
-        if isinstance(error, SinkError):
-            return error
-        return SinkError(f"NATS at {self.options.place} does not store changes: {error!r}; look at its log")
-
-
-_HINTS = {
-    10023: "the server is short of disk or memory for JetStream: free space, or raise max_file_store",
-    10047: "the server is short of disk or memory for JetStream: free space, or raise max_file_store",
-    10077: "the stream has reached its limit, or the disk is full: raise max_bytes, or free space",
-    10039: "JetStream is not enabled for this account: start nats-server with -js, or enable it in its configuration",
-    10076: "JetStream is not enabled: start nats-server with -js",
-    10035: "JetStream is not enabled for this account: enable it in the server's configuration",
-    10059: "the stream was deleted while the tail ran: start it again, and it makes the stream anew",
-    10074: "the cluster has too few servers for so many replicas: lower `replicas`, or add servers",
-}

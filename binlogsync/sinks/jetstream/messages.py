@@ -21,8 +21,8 @@ from binlogsync.change import ChangeBatch
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
 from binlogsync.render import Fragments
-from binlogsync.sinks.jetstream_frames import Batch, Head
-from binlogsync.sinks.jetstream_grouping import (
+from binlogsync.sinks.jetstream.frames import Batch, Head
+from binlogsync.sinks.jetstream.grouping import (
     Messages,
     Numbers,
     Run,
@@ -31,7 +31,7 @@ from binlogsync.sinks.jetstream_grouping import (
     segments,
     table_runs,
 )
-from binlogsync.sinks.jetstream_piece import Packing, Piece
+from binlogsync.sinks.jetstream.piece import Packing, Piece
 from binlogsync.wire import subjects
 from binlogsync.wire.envelope import (
     ARROW,
