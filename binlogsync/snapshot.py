@@ -24,8 +24,9 @@ from pymysql.constants import ER
 
 from binlogsync.change import ChangeBatch, build_batch
 from binlogsync.errors import SourceError
+from binlogsync.mirror.fitting import without
 from binlogsync.mysql.config import Connection, MySQLConfig, connect, error_code, fetch, translated
-from binlogsync.mysql.declared import describe_table
+from binlogsync.mysql.declared import describe_table, generated_columns
 from binlogsync.mysql.server import ServerInfo, inspect
 from binlogsync.position import Checkpoint
 from binlogsync.render.reading import TEMPORAL_TYPES, read_column
@@ -45,15 +46,17 @@ class TableSnapshot:
 
     Attributes:
         at: the place in the binlog; its `ts_us` is the server's clock.
-        schema: of the table; None when there was none.
+        schema: of the table; None when there was none. Of MariaDB without generated columns, which its binlog does not
+            tell of in updates (mirror/fitting.py).
         server: (server_uuid, server_id).
-        names: of the columns, as SQL that selects their values.
+        left_out: names of these columns.
     """
 
     at: Checkpoint
     schema: TableSchema | None
     server: tuple[str, int]
     _select: Callable[[str], Iterator[tuple[Any, ...]]]
+    left_out: tuple[str, ...] = ()
 
     def batches(self, size: int = 20_000) -> Iterator[ChangeBatch]:
         """The rows, `size` at a time, as changes with op "r" at `at`. Only within the block of `read_table`."""
@@ -129,7 +132,8 @@ def _begin(config: MySQLConfig, connections: tuple[Connection, Connection], name
                 fetch(config, reading, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                 fetch(config, reading, "START TRANSACTION WITH CONSISTENT SNAPSHOT")
             fetch(config, reading, f"SELECT 1 FROM {quoted} LIMIT 0")  # holds off DDL until the end
-            schema = describe_table(config, reading, *name)
+            left_out = generated_columns(config, reading, *name) if at[1][0].startswith("mariadb:") else ()
+            schema = without(describe_table(config, reading, *name), left_out)
             if not is_kept:
                 fetch(config, locking, "UNLOCK TABLES")
             break
@@ -146,7 +150,7 @@ def _begin(config: MySQLConfig, connections: tuple[Connection, Connection], name
             if error_code(error) not in _LOCK_TIMEOUTS or attempt == _TRIES:
                 raise
     return TableSnapshot(
-        at[0], schema, at[1], lambda columns: _rows(config, reading, f"SELECT {columns} FROM {quoted}")
+        at[0], schema, at[1], lambda columns: _rows(config, reading, f"SELECT {columns} FROM {quoted}"), left_out
     )
 
 

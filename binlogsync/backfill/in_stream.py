@@ -20,6 +20,7 @@ from binlogsync.backfill.ranges import is_behind, place_of
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import PositionError
 from binlogsync.position import Checkpoint
+from binlogsync.schema import TableSchema
 from binlogsync.sinks.jetstream.messages import MAX_MESSAGES
 from binlogsync.stream.reader import StreamBatch, StreamReader
 
@@ -112,11 +113,11 @@ class StreamTable:
         item = self.reader.changes_from(*self.table, newest)[-1]
         return item, len(item) - 1
 
-    def fingerprint(self, sequence: int) -> str | None:
+    def schema(self, sequence: int) -> TableSchema | None:
         """Of the table's schema in its first change of rows from that sequence on; None where there is none."""
         while found := self.reader.changes_from(*self.table, sequence):
             if found[0].batch.ddl is None:
-                return found[0].batch.schema.fingerprint
+                return found[0].batch.schema
             sequence = found[0].last_sequence + 1
         return None
 

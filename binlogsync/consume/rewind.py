@@ -22,6 +22,7 @@ from binlogsync.backfill.places import Holders
 from binlogsync.consume.progress import NOTHING, DuckProgress, Progress, ProgressKey, ProgressStore, progress_at
 from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, PositionError, SinkError
+from binlogsync.mirror.fitting import without
 from binlogsync.mirror.state import ensure_meta, forget, load_state
 from binlogsync.position import Checkpoint
 
@@ -170,7 +171,8 @@ def _check_mirror(connection: duckdb.DuckDBPyConnection, stream: StreamRange, mo
     """A mirror can go back through older images to newer ones where it has a key and its columns were the same."""
     ensure_meta(connection)
     key = move.key
-    schema = load_state(connection, key.database, key.table).schema
+    state = load_state(connection, key.database, key.table)
+    schema = state.schema
     if move.is_mirror is False or schema is None:
         return
     if move.rebuild:
@@ -181,7 +183,8 @@ def _check_mirror(connection: duckdb.DuckDBPyConnection, stream: StreamRange, mo
     )
     if moved.direction == "back" and not schema.primary_key:
         raise ConsumeError(f"{key}: the mirror has no key, so rows that come again would be there twice; {advice}")
-    if moved.direction == "back" and stream.fingerprint(moved.after.sequence + 1) != schema.fingerprint:
+    then = stream.schema(moved.after.sequence + 1) if moved.direction == "back" else schema
+    if then is None or without(then, state.left_out or ()).fingerprint != schema.fingerprint:
         raise ConsumeError(f"{key}: the table's columns have changed since {move.to}; {advice}")
 
 

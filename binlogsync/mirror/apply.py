@@ -16,6 +16,7 @@ import numpy as np
 from binlogsync.change import ChangeBatch
 from binlogsync.flush import changes_after
 from binlogsync.mirror.ddl import MustReadError, adopt, apply_statement
+from binlogsync.mirror.fitting import ADVICE, fitted, lacking
 from binlogsync.mirror.history import Moment, begin_all, end_all, record
 from binlogsync.mirror.parts import Letters, Part, check_batch, insert_rows, ops_of
 from binlogsync.mirror.rows import apply_keyed, apply_keyless
@@ -132,6 +133,11 @@ class _Work:
         self._states[state.database, state.table] = state
 
     def _take_rows(self, batch: ChangeBatch) -> None:
+        state = self.state(batch.schema.database, batch.schema.table)
+        batch = fitted(batch, state.left_out)
+        missing = lacking(batch) if state.left_out is None and batch.server_uuid.startswith("mariadb:") else []
+        if missing:
+            raise MustReadError(f"an update or delete lacks {', '.join(missing)}: {ADVICE}, where they are generated")
         if batch.schema != self._schema:
             self.flush()
         ops = ops_of(batch)

@@ -72,6 +72,7 @@ class Created:
 
     columns: tuple[Column, ...]
     primary_key: tuple[str, ...]
+    generated: tuple[str, ...] = ()
 
 
 _OPTIONS = frozenset(
@@ -132,7 +133,10 @@ def parse_create(sql: str, *, mariadb: bool) -> Created | None:
     key = key or tuple(one.column.name for one in definitions if one.is_key)
     held = {name.lower() for name in key}
     columns = (one.column for one in definitions)
-    return Created(tuple(replace(c, nullable=c.nullable and c.name.lower() not in held) for c in columns), key)
+    generated = tuple(one.column.name for one in definitions if one.is_generated)
+    return Created(
+        tuple(replace(c, nullable=c.nullable and c.name.lower() not in held) for c in columns), key, generated
+    )
 
 
 def _words(sql: str) -> Words | None:

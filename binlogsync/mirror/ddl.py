@@ -17,7 +17,16 @@ import duckdb
 from binlogsync.change import ChangeBatch, SchemaChange
 from binlogsync.duckfile import first_row
 from binlogsync.mirror.alter import Evolution, evolve
-from binlogsync.mirror.clauses import parse_alter, parse_create
+from binlogsync.mirror.clauses import (
+    AddColumn,
+    ChangeColumn,
+    Clause,
+    DropColumn,
+    RenameColumn,
+    parse_alter,
+    parse_create,
+)
+from binlogsync.mirror.fitting import ADVICE, names_in, without
 from binlogsync.mirror.schema import has_same_shape
 from binlogsync.mirror.state import MirrorState, create_table, drop_table, is_empty, leave_table, reshape, store_state
 from binlogsync.schema import TableSchema
@@ -89,10 +98,12 @@ def _create(
         raise MustReadError("it was created in a way that does not say which columns it has", is_must=False)
     state = leave_table(connection, state, ddl.ts_us)
     if created is None:
-        return state  # the first row will say
-    return create_table(
-        connection, state, TableSchema(state.database, state.table, created.columns, created.primary_key)
-    )
+        return replace(state, left_out=None)  # the first row will say
+    left_out = created.generated if is_mariadb else ()
+    if left_out:
+        log.warning("%s: column(s) %s are left out: %s", state.name, ", ".join(left_out), ADVICE)
+    schema = TableSchema(state.database, state.table, created.columns, created.primary_key)
+    return create_table(connection, replace(state, left_out=left_out), without(schema, left_out))
 
 
 def _rename(connection: duckdb.DuckDBPyConnection, state: MirrorState, ddl: SchemaChange) -> MirrorState:
@@ -112,9 +123,12 @@ def _rename(connection: duckdb.DuckDBPyConnection, state: MirrorState, ddl: Sche
 def _alter(
     connection: duckdb.DuckDBPyConnection, state: MirrorState, ddl: SchemaChange, is_mariadb: bool
 ) -> MirrorState:
-    assert state.schema is not None
     clauses = parse_alter(ddl.sql, mariadb=is_mariadb) if ddl.sql else None
-    if clauses == []:
+    if is_mariadb and clauses:
+        clauses, left_out = _without_generated(clauses, state.left_out or ())
+        if left_out != (state.left_out or ()):
+            state = store_state(connection, replace(state, left_out=left_out))
+    if clauses == [] or state.schema is None:
         return state
     evolution = None if clauses is None else evolve(state.schema, clauses)
     if evolution is None:
@@ -129,6 +143,23 @@ def _alter(
     values = [one.values.value for one in evolution.columns if one.values is not None]
     log.info("%s: applied %s", state.name, ddl.sql[:200])
     return reshape(connection, state, evolution.schema, values)
+
+
+def _without_generated(clauses: list[Clause], left_out: tuple[str, ...]) -> tuple[list[Clause] | None, tuple[str, ...]]:
+    """Clauses that the mirror follows, None where only the server knows, and the columns left out behind them."""
+    kept: list[Clause] = []
+    for clause in clauses:
+        definition = clause.definition if isinstance(clause, AddColumn | ChangeColumn) else None
+        old = clause.old if isinstance(clause, ChangeColumn | RenameColumn) else ""
+        if isinstance(clause, AddColumn) and clause.definition.is_generated:
+            left_out = (*left_out, clause.definition.column.name)
+        elif isinstance(clause, DropColumn) and names_in(left_out, clause.name):
+            left_out = tuple(name for name in left_out if name.lower() != clause.name.lower())
+        elif names_in(left_out, old) or (definition is not None and definition.is_generated):
+            return None, left_out
+        else:
+            kept.append(clause)
+    return kept, left_out
 
 
 def _unproven(connection: duckdb.DuckDBPyConnection, state: MirrorState, evolution: Evolution) -> str:

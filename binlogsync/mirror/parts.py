@@ -81,8 +81,7 @@ def check_batch(batch: ChangeBatch) -> None:
                 f"{batch.schema.name}: a mirror needs full row images, and an image holds {there.num_fields} of "
                 f"{len(names)} columns; "
                 + (
-                    "MariaDB leaves generated columns out of updates and deletes whatever its settings: use a handler "
-                    "for a table that has some, else SET GLOBAL binlog_row_image = 'FULL', and fill this mirror anew"
+                    "SET GLOBAL binlog_row_image = 'FULL' on the server, then fill this mirror anew"
                     if batch.server_uuid.startswith("mariadb:")
                     else "SET PERSIST binlog_row_image = 'FULL' on the server, then fill this mirror anew"
                 )

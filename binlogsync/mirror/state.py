@@ -18,7 +18,7 @@ from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
 
 _MIRRORS = f"{META_SCHEMA}.mirrors"
-_FIELDS = "database, table_name, schema_json, read_at, deleted_at"
+_FIELDS = "database, table_name, schema_json, read_at, deleted_at, left_out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class MirrorState:
         read_at: changes up to this place are in it, whatever the progress says; None without such a reading.
         is_known: False when nothing was heard of the table yet.
         deleted_at: the column of soft deletes, None for none.
+        left_out: columns of MySQL's that the mirror does without (mirror/fitting.py); None when nobody has asked yet.
         is_rewritten: True when rows were changed by other means than changes of rows; not kept.
     """
 
@@ -54,6 +55,7 @@ class MirrorState:
     read_at: Checkpoint | None = None
     is_known: bool = False
     deleted_at: str | None = None
+    left_out: tuple[str, ...] | None = None
     is_rewritten: bool = False
 
     @property
@@ -77,8 +79,10 @@ def ensure_meta(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}")
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS {_MIRRORS} (database VARCHAR, table_name VARCHAR, schema_json VARCHAR, "
-        "read_at VARCHAR, deleted_at VARCHAR, changed_at TIMESTAMPTZ, PRIMARY KEY (database, table_name))"
+        "read_at VARCHAR, deleted_at VARCHAR, changed_at TIMESTAMPTZ, left_out VARCHAR[], "
+        "PRIMARY KEY (database, table_name))"
     )
+    connection.execute(f"ALTER TABLE {_MIRRORS} ADD COLUMN IF NOT EXISTS left_out VARCHAR[]")  # of an older version
 
 
 def load_state(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> MirrorState:
@@ -97,16 +101,18 @@ def load_state(connection: duckdb.DuckDBPyConnection, database: str, table: str)
         )
     schema = None if row[2] is None else TableSchema.from_json(row[2])
     read_at = None if row[3] is None else Checkpoint.from_text(row[3])
-    return MirrorState(database, table, schema, read_at, is_known=True, deleted_at=row[4])
+    left_out = None if row[5] is None else tuple(row[5])
+    return MirrorState(database, table, schema, read_at, is_known=True, deleted_at=row[4], left_out=left_out)
 
 
 def store_state(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> MirrorState:
     """Keep it in the open transaction; returns it as kept."""
     schema = None if state.schema is None else state.schema.to_json()
     read_at = None if state.read_at is None else state.read_at.to_text()
+    left_out = None if state.left_out is None else list(state.left_out)
     connection.execute(
-        f"INSERT OR REPLACE INTO {_MIRRORS} VALUES (?, ?, ?, ?, ?, now())",
-        [state.database, state.table, schema, read_at, state.deleted_at],
+        f"INSERT OR REPLACE INTO {_MIRRORS} VALUES (?, ?, ?, ?, ?, now(), ?)",
+        [state.database, state.table, schema, read_at, state.deleted_at, left_out],
     )
     return replace(state, is_known=True)
 

@@ -22,6 +22,7 @@ from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.flush import changes_after
 from binlogsync.mirror import apply as mirror
 from binlogsync.mirror.copies import CopyRequest, answer, count, ensure_requests, open_requests, rest_of, up_to
+from binlogsync.mirror.fitting import ADVICE
 from binlogsync.mirror.history import Moment, begin_all, end_all
 from binlogsync.mirror.state import (
     MirrorOptions,
@@ -143,7 +144,10 @@ class Mirror:
             keep_deleted(connection, state, (spare, snapshot.schema), at.ts_us)
             state = drop_table(connection, state)
             connection.execute(f"ALTER TABLE {spare} RENAME TO {quote(self.table)}")
-        state = store_state(connection, replace(state, schema=snapshot.schema, read_at=at))
+        if snapshot.left_out:
+            log.warning("%s: column(s) %s are left out: %s", state.name, ", ".join(snapshot.left_out), ADVICE)
+        state = replace(state, schema=snapshot.schema, read_at=at, left_out=snapshot.left_out)
+        state = store_state(connection, state)
         if self.options.history:
             moment = Moment(at.ts_us, at.position.file, at.position.pos)
             end_all(connection, state, moment)

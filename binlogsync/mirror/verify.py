@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
@@ -19,6 +19,7 @@ from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConsumeError
 from binlogsync.flush import changes_after
 from binlogsync.mirror.copies import Answer, CopyRequest, answer, ask_copy, ensure_requests, forget, take_answer
+from binlogsync.mirror.fitting import ADVICE
 from binlogsync.mirror.schema import has_same_shape
 from binlogsync.mirror.state import ensure_meta, load_state
 from binlogsync.mirror.verify_rows import Comparison, RowStore
@@ -43,6 +44,7 @@ class Verification:
         columns: what differs between the columns; "" when nothing does.
         rows: how the rows compare; None when the columns differ, or one of the two is not there.
         seconds: it took.
+        left_out: columns that were not compared, because the mirror cannot have them (mirror/fitting.py).
     """
 
     at: Checkpoint
@@ -50,8 +52,13 @@ class Verification:
     columns: str = ""
     rows: Comparison | None = None
     seconds: float = 0.0
+    left_out: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        return f"{self._result}; without {', '.join(self.left_out)}: {ADVICE}" if self.left_out else self._result
+
+    @property
+    def _result(self) -> str:
         if self.is_equal and self.rows is None:
             return f"equal at {self.at}: no such table on either side"
         if self.rows is None:
@@ -98,7 +105,8 @@ class Verifier:
                         store = RowStore(Path(folder), self.options.chunk_rows, self.options.examples)
                         store.fill(snapshot)
                         found = self._wait((database, table), request)
-                        return _compared(snapshot, found, store, time.monotonic() - started)
+                        compared = _compared(snapshot, found, store, time.monotonic() - started)
+                        return replace(compared, left_out=snapshot.left_out)
                 except LookupError:
                     continue
                 finally:

@@ -20,6 +20,10 @@ _KEY = (
     "SELECT COLUMN_NAME AS name FROM INFORMATION_SCHEMA.STATISTICS WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s "
     "AND INDEX_NAME = 'PRIMARY' ORDER BY SEQ_IN_INDEX"
 )
+_GENERATED = (
+    "SELECT COLUMN_NAME AS name FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s "
+    "AND IS_GENERATED = 'ALWAYS' ORDER BY ORDINAL_POSITION"
+)
 _TABLES = (
     "SELECT TABLE_SCHEMA AS in_database, TABLE_NAME AS name FROM INFORMATION_SCHEMA.TABLES "
     "WHERE TABLE_TYPE = 'BASE TABLE' AND TABLE_SCHEMA NOT IN "
@@ -55,6 +59,11 @@ def describe_table(config: MySQLConfig, connection: Connection, database: str, t
     """
     rows = _fetch_rows(config, connection, database, table)
     return TableSchema(database, table, tuple(map(_column, rows)), _fetch_key(config, connection, database, table))
+
+
+def generated_columns(config: MySQLConfig, connection: Connection, database: str, table: str) -> tuple[str, ...]:
+    """Names of the columns that the server computes; of MariaDB only. Raises SourceError."""
+    return tuple(_text(row["name"]) for row in fetch(config, connection, _GENERATED, (database, table)))
 
 
 def list_tables(config: MySQLConfig) -> list[tuple[str, str]]:

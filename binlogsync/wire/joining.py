@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 
 from binlogsync.change import ChangeBatch
@@ -13,7 +14,7 @@ SMALL = 2048
 
 
 def join_batches(batches: Sequence[ChangeBatch]) -> list[ChangeBatch]:
-    """The same changes, each table's in order; neighbours of a table under one schema are one batch, if they are small.
+    """The same changes, each batch in order of `seq`; neighbours of a table under one schema are one batch, if small.
 
     Empty batches are left out. `seq` merges the tables as before.
     """
@@ -61,4 +62,10 @@ def _joined(group: Sequence[ChangeBatch]) -> ChangeBatch:
     first = group[0]
     impossible = {key: pa.concat_arrays([batch.impossible[key] for batch in group]) for key in first.impossible}
     data = pa.concat_batches([batch.data for batch in group])
+    seq = data.column("seq").to_numpy()
+    if (seq[1:] < seq[:-1]).any():
+        # Updates and deletes whose images lack columns are batches of their own, which take turns in one flush.
+        order = pa.array(np.argsort(seq))
+        data = data.take(order)
+        impossible = {key: texts.take(order) for key, texts in impossible.items()}
     return ChangeBatch(first.schema, data, first.server_uuid, first.server_id, impossible)

@@ -77,7 +77,7 @@ def plain(field: Field, value: Any) -> Any:
 
 def server_rows(statements: Statements, table: str) -> list[str] | None:
     """What SELECT gives, None without the table."""
-    fields = statements.fields(table)
+    fields = statements.mirrored_fields(table)
     if not fields:
         return None
     wanted = ", ".join(f"`{f.name}`" + (" + 0e0" if f.kind == "float" else "") for f in fields)
@@ -110,7 +110,7 @@ def check_kept(statements: Statements, path: Path) -> None:
         if wanted is None:
             continue
         history = quote(statements.database.name, f"{table}__history")
-        names = ", ".join(quote(field.name) for field in statements.fields(table))
+        names = ", ".join(quote(field.name) for field in statements.mirrored_fields(table))
         if len(wanted) > 1:
             rows = query(path, f"SELECT {names} FROM {history} WHERE valid_to IS NULL")
             open_versions = sorted(repr([_naive(value) for value in row]) for row in rows)

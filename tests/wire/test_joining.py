@@ -40,6 +40,17 @@ def test_a_trickle_becomes_one_batch_a_table(impossible: bool) -> None:
         batch.data.validate(full=True)
 
 
+def test_batches_that_take_turns_are_joined_in_order() -> None:
+    """As updates and deletes are that hold the same part of the columns."""
+    columns = tuple(column for column in sample_schema().columns if column.type != "enum")
+    schema = replace(sample_schema(), columns=columns)
+    [whole] = SampleSource(SampleOptions(tables=(schema,), impossible=True)).flush(12).batches
+    turns = [whole.select(pa.array([number % 3 == turn for number in range(len(whole))])) for turn in (1, 0, 2)]
+    joined = join_batches(turns)
+    assert len(joined) == 1
+    assert rows(joined) == rows([whole])
+
+
 def test_labels_that_differ_are_left_apart() -> None:
     batches = [batch for _ in range(5) for batch in SampleSource(SampleOptions(rows_per_batch=1)).flush(4).batches]
     assert rows(join_batches(batches)) == rows(batches)
