@@ -32,9 +32,10 @@ import pyarrow.compute as pc
 
 from binlogsync.position import BinlogPosition
 from binlogsync.schema import TableSchema
-from binlogsync.values import python_values
+from binlogsync.values import as_dicts, present_columns, python_values, spread
 
 Op = Literal["c", "u", "d", "r", "t"]
+ImageName = Literal["before", "after"]
 OPS: tuple[Op, ...] = ("c", "u", "d", "r", "t")
 
 OP_TYPE = pa.dictionary(pa.int8(), pa.string())
@@ -179,7 +180,7 @@ class ChangeBatch:
     data: pa.RecordBatch
     server_uuid: str
     server_id: int
-    impossible: Mapping[tuple[Literal["before", "after"], str], pa.StringArray] = field(default_factory=dict)
+    impossible: Mapping[tuple[ImageName, str], pa.StringArray] = field(default_factory=dict)
     ddl: SchemaChange | None = None
 
     def __len__(self) -> int:
@@ -208,33 +209,35 @@ class ChangeBatch:
         by_place = pc.binary_join_element_wise(self.server_uuid, text["file"], text["pos"], text["row"], ":")
         return pc.coalesce(by_gtid, by_place)
 
-    def changes(self) -> Iterator[RowChange]:
-        """Row views, in order: Arrow's own Python values (BIT(1) bool, TIME timedelta), impossible dates as text.
+    def present(self, image: ImageName) -> Mapping[str, list[Any]]:
+        """Values of each column of an image, of the changes that have it: Arrow's own Python values (BIT(1) bool, TIME
+        timedelta), impossible dates as text."""
+        struct: pa.StructArray = self.data.column(image)
+        columns = present_columns(struct)
+        for (where, column), texts in self.impossible.items():
+            if where == image and texts.null_count < len(texts):
+                own = texts.filter(struct.is_valid()).to_pylist()
+                values = columns[column]
+                values[:] = [value if text is None else text for value, text in zip(values, own, strict=True)]
+        return columns
 
-        None of a schema change.
-        """
+    def changes(self) -> Iterator[RowChange]:
+        """Row views, in order, their values those of `present`; each is made when it is asked for. None of a schema
+        change."""
         if self.ddl is not None:
-            return
-        columns = {name: python_values(self.data.column(name)) for name in self.data.schema.names}
-        for (image, column), texts in self.impossible.items():
-            for row, text in enumerate(texts.to_pylist()):
-                if text is not None and columns[image][row] is not None:
-                    columns[image][row][column] = text
-        for i in range(len(self)):
-            source = Source(
-                server_uuid=self.server_uuid,
-                server_id=self.server_id,
-                database=self.schema.database,
-                table=self.schema.table,
-                ts=columns["ts_us"][i],
-                gtid=columns["gtid"][i],
-                file=columns["file"][i],
-                pos=columns["pos"][i],
-                row=columns["row"][i],
-                order=columns["order"][i],
-                snapshot=columns["op"][i] == "r",
-            )
-            yield Change(columns["op"][i], columns["before"][i], columns["after"][i], source)
+            return iter(())
+        return self.views(self.present("before"), self.present("after"))
+
+    def views(self, before: Mapping[str, list[Any]], after: Mapping[str, list[Any]]) -> Iterator[RowChange]:
+        """The same, given what `present` says of both images."""
+        images = (spread(self.data.column(name), as_dicts(own)) for name, own in (("before", before), ("after", after)))
+        ops = python_values(self.data.column("op"))
+        names = ("ts_us", "gtid", "file", "pos", "row", "order")
+        places = zip(*(python_values(self.data.column(name)) for name in names), (op == "r" for op in ops), strict=True)
+        server: tuple[Any, ...] = (self.server_uuid, self.server_id, self.schema.database, self.schema.table)
+        # Not strict: of images without a column there is no end.
+        for op, place, old, new in zip(ops, places, *images):  # noqa: B905
+            yield Change(op, old, new, Source(*server, *place))
 
 
 def build_schema_batch(
@@ -253,7 +256,7 @@ def build_batch(
     images: tuple[pa.StructArray, pa.StructArray],
     source: Mapping[str, pa.Array | Sequence[object]],
     server: tuple[str, int],
-    impossible: Mapping[tuple[Literal["before", "after"], str], pa.StringArray] | None = None,
+    impossible: Mapping[tuple[ImageName, str], pa.StringArray] | None = None,
 ) -> ChangeBatch:
     """A ChangeBatch from its parts, `source` by the names of SOURCE_FIELDS, `server` as (server_uuid, server_id).
 

@@ -39,6 +39,16 @@ def test_values_are_those_of_arrow(array: pa.Array) -> None:
         assert python_values(column) == column.to_pylist()
 
 
+@pytest.mark.parametrize(
+    "array",
+    [pa.array([-719_163], pa.int32()).view(pa.date32()), pa.array([2**60]).view(pa.timestamp("us"))],
+    ids=["year 0", "year 36,000"],
+)
+def test_times_that_python_has_not_are_refused(array: pa.Array) -> None:
+    with pytest.raises((OverflowError, ValueError)):
+        python_values(array)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_images_are_those_of_arrow(name: str) -> None:
     batches = [batch for stretch in load(name).recording.decoded().stretches for batch in stretch.batches]

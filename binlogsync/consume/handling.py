@@ -3,8 +3,8 @@ raises.
 
 A change that fails is tried again, after a wait that doubles; nothing behind it is handled meanwhile. When its tries
 are used up, a HandlerError names it, and the next run goes on with that very change. A batch that fails is tried in
-halves, until the change that is at fault stands alone. Progress is stored about once a second at least, so a kill
-repeats little of what a handler did elsewhere.
+halves, until the change that is at fault stands alone. Progress is stored twice a second while changes are handled,
+before a change is tried again and at the end, so a kill repeats little of what a handler did elsewhere.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from typing import Any, Generic, TypeVar
 
 import duckdb
 
-from binlogsync.change import RowChange
+from binlogsync.change import ChangeBatch
 from binlogsync.consume.awaiting import Await, in_shared_loop
 from binlogsync.consume.handlers import frame, read_signature, record_batch
 from binlogsync.consume.progress import DuckProgress, ProgressStore, Tracker
+from binlogsync.consume.typed import TypedChanges
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
 from binlogsync.models.model import Model
@@ -95,15 +96,19 @@ class Handler(Generic[M]):
         self._checked: str | None = None
 
     def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
-        """One batch after the other; progress is stored behind each, and before a change that fails."""
-        for item in batches:
-            if item.batch.ddl is not None:
-                tracker.advance(self.store, [(item.batch, item.last_sequence)])
-                continue
-            self._check(item.batch.schema)
-            _Batch(self, item, tracker, stop).handle()
-            if stop.is_set():
-                return
+        """One batch after the other."""
+        done = _Done(tracker, self.store)
+        try:
+            for item in batches:
+                if item.batch.ddl is not None:
+                    done.add(item.batch, item.last_sequence)
+                    continue
+                self._check(item.batch.schema)
+                _Batch(self, item, done, stop).handle()
+                if stop.is_set():
+                    return
+        finally:
+            done.store()
 
     def _check(self, schema: TableSchema) -> None:
         if self._model is not None and self._checked != schema.fingerprint:
@@ -114,16 +119,10 @@ class Handler(Generic[M]):
         """Columns that the model has fields for; None without a model."""
         return None if self._model is None else [item.column for item in self._model.fields]
 
-    def typed(self, changes: Sequence[RowChange], span: tuple[int, int]) -> tuple[list[Any], ModelError | None]:
-        """Changes of the span with model instances, up to the first that the model refuses."""
+    def typed(self, batch: ChangeBatch) -> TypedChanges[M]:
+        """The changes with model instances."""
         assert self._model is not None
-        made: list[Any] = []
-        for change in changes[slice(*span)]:
-            try:
-                made.append(self._model.change(change))
-            except ModelError as error:
-                return made, error
-        return made, None
+        return TypedChanges(self._model, batch)
 
     def call(self, what: object, connection: duckdb.DuckDBPyConnection | None) -> None:
         """Call the function, and wait for what it gives where it is `async def`."""
@@ -164,6 +163,30 @@ class _RolledBackError(ConsumeError):
         super().__init__("rolled back")
 
 
+class _Done:
+    """What is handled, and stored when it is time to."""
+
+    def __init__(self, tracker: Tracker, store: ProgressStore) -> None:
+        self.tracker = tracker
+        self._store = store
+        self._parts: list[tuple[ChangeBatch, int]] = []
+        self.due_at = time.monotonic() + _STORE_EVERY_S
+        """When it is to be stored, by time.monotonic."""
+
+    def add(self, batch: ChangeBatch, last_sequence: int) -> None:
+        """These changes too, up to that stream sequence."""
+        self._parts.append((batch, last_sequence))
+        if time.monotonic() > self.due_at:
+            self.store()
+
+    def store(self) -> None:
+        """Store it now, if there is something that is not."""
+        parts, self._parts = self._parts, []
+        if parts:
+            self.tracker.advance(self._store, parts)
+        self.due_at = time.monotonic() + _STORE_EVERY_S
+
+
 def _half(start: int, stop: int) -> int:
     return start + max(1, (stop - start) // 2)
 
@@ -171,13 +194,13 @@ def _half(start: int, stop: int) -> int:
 class _Batch(Generic[M]):
     """One batch on its way through the handler."""
 
-    def __init__(self, handler: Handler[M], item: StreamBatch, tracker: Tracker, stop: threading.Event) -> None:
+    def __init__(self, handler: Handler[M], item: StreamBatch, done: _Done, stop: threading.Event) -> None:
         self._handler = handler
         self._item = item
-        self._tracker = tracker
+        self._done = done
         self._stop = stop
         self._shape = handler.signature.shape
-        self._changes: list[RowChange] = list(item.batch.changes()) if self._shape in ("change", "list") else []
+        self._typed = handler.typed(item.batch) if self._shape in ("change", "list") else None
         self._failure: _Failure | None = None
         self._failures = 0
         self._suspected_to = 0  # the change at fault is before it, where a batch failed
@@ -226,25 +249,29 @@ class _Batch(Generic[M]):
         self._suspected_to = failure.at + 1 if is_known else limit
 
     def _run(self, span: tuple[int, int]) -> tuple[int, _Failure | None]:
-        """Handle changes of the span with no file open, then store how far it got."""
+        """Handle changes of the span with no file open, then note how far it got; what fails waits, so store it."""
         reached, failure = self._call(span, None)
         if reached > span[0]:
-            self._tracker.advance(self._handler.store, [self._part(span[0], reached)])
+            self._done.add(*self._part(span[0], reached))
+        if failure is not None:
+            self._done.store()
         return reached, failure
 
     def _run_in_transaction(self, span: tuple[int, int]) -> tuple[int, _Failure | None]:
         """Handle changes of the span and store progress in one transaction; a failure undoes all of it."""
         assert self._handler.file is not None
+        tracker = self._done.tracker
+        self._done.store()  # a schema change before it
         try:
-            with self._handler.file.transaction() as connection:
+            with self._handler.file.transaction(keep_open=True) as connection:
                 reached, failure = self._call(span, connection)
                 if failure is not None:
                     raise _RolledBackError(failure)
                 part = self._part(span[0], reached)
-                moved = self._tracker.move(connection, [part])
+                moved = tracker.move(connection, [part])
         except _RolledBackError as undone:
             return span[0], undone.failure
-        self._tracker.confirm(moved, [part[0]])
+        tracker.confirm(moved, [part[0]])
         return reached, None
 
     def _part(self, start: int, stop: int) -> tuple[Any, int]:
@@ -252,12 +279,12 @@ class _Batch(Generic[M]):
 
     def _call(self, span: tuple[int, int], connection: duckdb.DuckDBPyConnection | None) -> tuple[int, _Failure | None]:
         """Call the function for the span: (changes handled up to, what failed). Ends early after a while."""
-        if self._shape == "change":
-            return self._call_each(span, connection)
+        if self._typed is not None and self._shape == "change":
+            return self._call_each(self._typed, span, connection)
         what: object
         refused: ModelError | None = None
-        if self._shape == "list":
-            what, refused = self._handler.typed(self._changes, span)
+        if self._typed is not None:
+            what, refused = self._typed.take(*span)
             span = (span[0], span[0] + len(what))
             if refused is not None and span[0] == span[1]:
                 return span[0], _Failure(span[0], refused, is_flawed_row=True)
@@ -271,11 +298,11 @@ class _Batch(Generic[M]):
         return span[1], None
 
     def _call_each(
-        self, span: tuple[int, int], connection: duckdb.DuckDBPyConnection | None
+        self, typed: TypedChanges[M], span: tuple[int, int], connection: duckdb.DuckDBPyConnection | None
     ) -> tuple[int, _Failure | None]:
-        ends_at = time.monotonic() + _STORE_EVERY_S
+        ends_at = self._done.due_at
         for at in range(*span):
-            made, refused = self._handler.typed(self._changes, (at, at + 1))
+            made, refused = typed.take(at, at + 1)
             if refused is not None:
                 return at, _Failure(at, refused, is_flawed_row=True)
             try:
@@ -288,7 +315,7 @@ class _Batch(Generic[M]):
 
     def _failed(self, at: int, cause: Exception) -> HandlerError:
         part, _ = self._part(at, at + 1)
-        change = self._changes[at] if self._changes else next(part.changes())
+        [change] = part.changes()
         source = change.source
         frames = traceback.extract_tb(cause.__traceback__)
         where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""

@@ -15,21 +15,23 @@ ipaddress's and uuid's own classes for MariaDB's INET4, INET6 and UUID.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
+from itertools import count
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 import msgspec
 
-from binlogsync.change import Change, RowChange
+from binlogsync.change import Change, ChangeBatch, ImageName, RowChange
 from binlogsync.errors import ModelError
 from binlogsync.models.bounds import too_narrow
 from binlogsync.schema import ADDRESS_TYPES, BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, TableSchema
@@ -66,13 +68,14 @@ class Model(Generic[M]):
         self.cls = cls
         self.fields = _fields(cls)
         self.table = table_name(cls)
-        self._makers: dict[str, Callable[[Any], Any]] = {}
+        self._makers: list[tuple[ModelField, Callable[[Any], Any]]] = []
+        self._in_order = _takes_in_order(cls, self.fields)
 
     def check(self, schema: TableSchema) -> None:
         """Raise one ModelError that names everything of the model that does not fit the table."""
         columns = {column.name: column for column in schema.columns}
         problems = []
-        makers: dict[str, Callable[[Any], Any]] = {}
+        makers: list[tuple[ModelField, Callable[[Any], Any]]] = []
         for item in self.fields:
             column = columns.get(item.column)
             if column is None:
@@ -81,7 +84,7 @@ class Model(Generic[M]):
                 continue
             problem = _misfit(item, column)
             if problem is None:
-                makers[item.column] = _maker(item, column)
+                makers.append((item, _maker(item, column)))
             else:
                 problems.append(f"{self.cls.__name__}.{item.name} does not fit {schema.name}.{column.name}: {problem}")
         if problems:
@@ -94,17 +97,67 @@ class Model(Generic[M]):
             return None
         values: dict[str, Any] = {}
         try:
-            for item in self.fields:
-                if item.column in self._makers and item.column in image:
+            for item, make in self._makers:
+                if item.column in image:
                     value = image[item.column]
-                    values[item.name] = None if value is None else self._makers[item.column](value)
+                    values[item.name] = value if value is None or make is _same else make(value)
             return self.cls(**values)
         except (TypeError, ValueError) as error:
-            raise ModelError(f"{self.cls.__name__} cannot be made from a row of its table: {error}") from error
+            raise self._refused(error) from error
 
     def change(self, change: RowChange) -> Change[M]:
         """The change with instances of the class as its images; raises ModelError for a value that it refuses."""
         return Change(change.op, self.row(change.before), self.row(change.after), change.source, change)
+
+    def changes(self, batch: ChangeBatch) -> Iterator[Change[M]]:
+        """What `change` gives for each change of a batch, a column at a time; each is made when it is asked for.
+
+        Raises ModelError at the change that the class refuses, and gives none behind it.
+        """
+        before, after = batch.present("before"), batch.present("after")
+        old, new = self._instances(batch, "before", before), self._instances(batch, "after", after)
+        for raw in batch.views(before, after):
+            try:
+                images = None if raw.before is None else next(old), None if raw.after is None else next(new)
+            except (TypeError, ValueError) as error:
+                raise self._refused(error) from error
+            yield Change(raw.op, *images, raw.source, raw)
+
+    def _instances(self, batch: ChangeBatch, image: ImageName, columns: Mapping[str, list[Any]]) -> Iterator[M]:
+        """One for each change that has the image."""
+        texts = [column for where, column in batch.impossible if where == image]
+        names: list[str] = []
+        made: list[Iterable[Any]] = []
+        for item, make in self._makers:
+            values = columns.get(item.column)
+            if values is None:
+                continue
+            is_plain = make is _same or (make is _real_date and item.column not in texts)
+            names.append(item.name)
+            made.append(values if is_plain else _each(make, values))
+        if not made:
+            return (self.cls() for _ in count())
+        if self._in_order and len(made) == len(self.fields):
+            return map(self.cls, *made)
+        return (self.cls(**dict(zip(names, values, strict=True))) for values in zip(*made, strict=True))
+
+    def _refused(self, error: Exception) -> ModelError:
+        return ModelError(f"{self.cls.__name__} cannot be made from a row of its table: {error}")
+
+
+def _each(make: Callable[[Any], Any], values: list[Any]) -> Iterator[Any]:
+    return (None if value is None else make(value) for value in values)
+
+
+def _takes_in_order(cls: type, fields: Sequence[ModelField]) -> bool:
+    """True when the class is called with just its fields, in their order, which is faster than by their names."""
+    try:
+        parameters = inspect.signature(cls).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    kinds = {parameter.kind for parameter in parameters}
+    names = [parameter.name for parameter in parameters]
+    return kinds == {inspect.Parameter.POSITIONAL_OR_KEYWORD} and names == [item.name for item in fields]
 
 
 def _fields(cls: type) -> tuple[ModelField, ...]:

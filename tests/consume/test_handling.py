@@ -203,6 +203,7 @@ class Remembered:
 
     def __init__(self) -> None:
         self.kept: Progress = NOTHING
+        self.moves = 0
 
     def release(self) -> None: ...
 
@@ -212,7 +213,7 @@ class Remembered:
     def move(self, key: ProgressKey, before: Progress, after: Progress) -> Progress:
         if self.kept != before:
             raise ConsumeError("moved by another")
-        self.kept = after
+        self.kept, self.moves = after, self.moves + 1
         return after
 
 
@@ -221,3 +222,45 @@ def test_progress_may_be_kept_anywhere() -> None:
     assert take(Handler(Hole, seen.many, store), batch(1, 5)).sequence == 5
     with pytest.raises(ConfigError, match="progress is not kept in DuckDB"):
         Handler(Hole, seen.one_stored, store)
+
+
+def test_progress_of_batches_that_are_done_quickly_is_stored_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("binlogsync.consume.handling._STORE_EVERY_S", 3600.0)
+    seen, store = Seen(), Remembered()
+    assert take(Handler(Hole, seen.many, store), batch(1, 2), batch(3, 3), batch(4, 6)).sequence == 6
+    assert (seen.calls, store.moves, store.kept.changes) == ([[1, 2], [3], [4, 5, 6]], 1, 6)
+
+
+def test_progress_is_stored_behind_each_call_where_calls_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("binlogsync.consume.handling._STORE_EVERY_S", -1.0)
+    seen, store = Seen(), Remembered()
+    take(Handler(Hole, seen.one, store), batch(1, 2), batch(3, 3))
+    assert store.moves == 3
+
+
+def test_progress_is_stored_before_a_change_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("binlogsync.consume.handling._STORE_EVERY_S", 3600.0)
+    store, kept = Remembered(), list[int]()
+
+    def fails_at_four(change: Change[Hole]) -> None:
+        if change.after and change.after.id == 4:
+            kept.append(store.kept.sequence)
+            raise RuntimeError("not today")
+
+    with pytest.raises(HandlerError):
+        take(Handler(Hole, fails_at_four, store, RETRY), batch(1, 2), batch(3, 5))
+    assert kept == [0, 3, 3]
+
+
+def test_a_handler_that_is_called_again_gets_a_new_instance() -> None:
+    ids: list[int] = []
+
+    def spoils(change: Change[Hole]) -> None:
+        assert change.after is not None
+        ids.append(change.after.id)
+        change.after.id = -1
+        if len(ids) < 3:
+            raise RuntimeError("not today")
+
+    take(Handler(Hole, spoils, Remembered(), RETRY), batch(1, 2))
+    assert ids == [1, 1, 1, 2]

@@ -94,6 +94,50 @@ def test_a_change_has_both_images_and_its_id() -> None:
     assert (typed.id, typed.changed(), typed.source) == (change.id, ("content",), change.source)
 
 
+@dataclass(kw_only=True)
+class HoleByName:
+    content: str | None
+    id: int
+
+
+@dataclass
+class HoleWithMore:
+    id: int
+    color: str = "red"
+    likes: int = 0
+
+
+@pytest.mark.parametrize("cls", [HoleData, HoleStruct, HoleModel, HoleByName, HoleWithMore])
+def test_the_changes_of_a_batch_are_what_its_rows_are_one_by_one(cls: Any) -> None:
+    model = Model(cls)
+    model.check(HOLES)
+    other = ROW | {"id": 2, "content": "x"}
+    batch = make_batch(HOLES, [("c", None, ROW), ("u", ROW, other), ("t", None, None), ("d", other, None)])
+    one_by_one = [model.change(change) for change in batch.changes()]
+    assert list(model.changes(batch)) == one_by_one
+    assert [type(change.after) for change in model.changes(batch)] == [cls, cls, type(None), type(None)]
+
+
+@pytest.mark.parametrize("is_impossible", [False, True])
+def test_values_of_every_type_are_those_of_the_row_views(is_impossible: bool) -> None:
+    schema = sample_schema()
+    cls: Any = dataclass(type("Sample", (), {"__annotations__": {column.name: Any for column in schema.columns}}))
+    model = Model(cls)
+    model.check(schema)
+    batch = sample_batch(40, impossible=is_impossible)
+    assert list(model.changes(batch)) == [model.change(change) for change in batch.changes()]
+
+
+def test_a_row_that_is_refused_is_refused_in_its_place() -> None:
+    model = model_of(likes=bool)
+    schema = schema_of(Column("likes", "tinyint", nullable=False))
+    model.check(schema)
+    made = model.changes(make_batch(schema, [("c", None, {"likes": number}) for number in (0, 1, 2)]))
+    assert [getattr(next(made).after, "likes", None) for _ in range(2)] == [False, True]
+    with pytest.raises(ModelError, match="2 is neither 0 nor 1, and the field is bool; write int"):
+        next(made)
+
+
 def model_of(**hints: Any) -> Model[Any]:
     cls: Any = dataclass(type("Thing", (), {"__annotations__": hints}))
     return Model(cls)

@@ -1,0 +1,42 @@
+"""The changes of a batch with instances of a model, wherever one begins to take them.
+
+Some are worked on at a time, so that a batch of any size takes little memory; the instances themselves are made one by
+one, and made anew for a change that is asked for again: a handler may have altered the ones it got.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from binlogsync.change import Change, ChangeBatch
+from binlogsync.errors import ModelError
+from binlogsync.models.model import Model
+
+M = TypeVar("M")
+_AT_ONCE = 1024
+
+
+class TypedChanges(Generic[M]):
+    """Changes of one batch as `Change[M]`."""
+
+    def __init__(self, model: Model[M], batch: ChangeBatch) -> None:
+        self._model = model
+        self._batch = batch
+        self._following: Iterator[Change[M]] = iter(())
+        self._next = self._end = 0  # the change that `_following` gives next, and the one behind its last
+
+    def take(self, start: int, stop: int) -> tuple[list[Change[M]], ModelError | None]:
+        """The changes start..stop-1, up to the first that the model refuses, and how it does."""
+        found: list[Change[M]] = []
+        for index in range(start, stop):
+            if index != self._next or index == self._end:
+                self._next, self._end = index, min(index + _AT_ONCE, len(self._batch))
+                self._following = self._model.changes(self._batch.slice(index, self._end))
+            try:
+                found.append(next(self._following))
+            except ModelError as error:
+                self._end = index  # nothing comes behind it
+                return found, error
+            self._next += 1
+        return found, None
