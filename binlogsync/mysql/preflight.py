@@ -135,13 +135,17 @@ def _grants(config: MySQLConfig, connection: Connection, info: ServerInfo) -> li
         ("REPLICATION SLAVE", "error", "the binlog cannot be read"),
         (monitor, "error", "binlog files and positions cannot be seen"),
         ("SELECT", *_without_select(info)),
+        ("LOCK TABLES", "warning", "mirrors and their checks cannot read tables at a known place in the binlog"),
     ]
     findings = []
     for privilege, severity, reason in wanted:
         ok = privilege in held or "ALL PRIVILEGES" in held or (privilege == monitor and "REPLICATION CLIENT" in held)
-        bad = f"{account} lacks {privilege} on *.*: {reason}"
+        good, bad = f"{account} has {privilege}", f"{account} lacks {privilege} on *.*: {reason}"
+        databases = database_privileges(lines, privilege)
+        if not ok and databases and severity == "warning":
+            ok, good = True, f"{good} on {', '.join(databases)} only: elsewhere {reason}"
         fix = f"GRANT {privilege} ON *.* TO {account};"
-        findings.append(_finding(f"grant {privilege}", ok, f"{account} has {privilege}", bad, fix, severity))
+        findings.append(_finding(f"grant {privilege}", ok, good, bad, fix, severity))
     return findings
 
 
@@ -165,6 +169,16 @@ def global_privileges(grants: Iterable[str]) -> frozenset[str]:
         if match := re.match(r"GRANT (?P<list>.+?) ON \*\.\* TO ", line, re.IGNORECASE):
             held |= {privilege.strip().upper() for privilege in match["list"].split(",")}
     return frozenset(held)
+
+
+def database_privileges(grants: Iterable[str], privilege: str) -> list[str]:
+    """The databases, as GRANT names them, of whose tables all have this privilege by lines of SHOW GRANTS."""
+    found = []
+    for line in grants:
+        match = re.match(r"GRANT (?P<list>.+?) ON (?P<name>`(?:[^`]|``)+`)\.\* TO ", line, re.IGNORECASE)
+        if match and {privilege, "ALL PRIVILEGES"} & {each.strip().upper() for each in match["list"].split(",")}:
+            found.append(match["name"])
+    return found
 
 
 def _server_ids(config: MySQLConfig, connection: Connection, info: ServerInfo) -> list[Finding]:

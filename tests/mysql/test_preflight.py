@@ -8,9 +8,10 @@ import pytest
 
 from binlogsync import embedded
 from binlogsync.embedded.database import DatabaseServer
-from binlogsync.errors import PreflightError
+from binlogsync.errors import PreflightError, SourceError
 from binlogsync.mysql import BinlogDump, Finding, MySQLConfig, check, inspect_server, preflight, resolve_start
-from binlogsync.mysql.preflight import global_privileges
+from binlogsync.mysql.preflight import database_privileges, global_privileges
+from binlogsync.snapshot import read_table
 from tests.mysql.sources import run, source_of
 
 MYSQL_SETTINGS = [
@@ -148,8 +149,28 @@ def test_missing_grants(own_mysql: embedded.MySQLServer, stranger: MySQLConfig) 
     assert failed(stranger) == ["grant REPLICATION SLAVE", "grant REPLICATION CLIENT"]
     fixes = [found.fix_sql for found in preflight(stranger) if not found.ok]
     assert "GRANT SELECT ON *.* TO 'stranger'@'%';" in fixes
+    assert "GRANT LOCK TABLES ON *.* TO 'stranger'@'%';" in fixes
     run(own_mysql, *[fix for fix in fixes if fix])
     assert [found.name for found in preflight(stranger) if not found.ok] == []
+
+
+def test_what_mirrors_need_is_a_warning(own_mysql: embedded.MySQLServer, stranger: MySQLConfig) -> None:
+    run(own_mysql, "GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO stranger")
+    run(own_mysql, "CREATE DATABASE IF NOT EXISTS gr", "CREATE TABLE IF NOT EXISTS gr.t (id INT PRIMARY KEY)")
+    found = finding("grant LOCK TABLES", stranger)
+    assert (found.ok, found.severity) == (False, "warning")
+    assert "mirrors" in found.message
+    check(preflight(stranger))
+    with pytest.raises(SourceError, match="GRANT SELECT, LOCK TABLES"), read_table(stranger, "gr", "t"):
+        pass
+    run(own_mysql, "GRANT LOCK TABLES ON gr.* TO stranger")
+    found = finding("grant LOCK TABLES", stranger)
+    assert found.ok
+    assert "on `gr` only" in found.message
+    with read_table(stranger, "gr", "t") as snapshot:
+        assert snapshot.schema is not None
+    run(own_mysql, "REVOKE LOCK TABLES ON gr.* FROM stranger", "GRANT LOCK TABLES ON *.* TO stranger")
+    assert finding("grant LOCK TABLES", stranger).message == "'stranger'@'%' has LOCK TABLES"
 
 
 def test_grants_of_a_role_count(own_mysql: embedded.MySQLServer, stranger: MySQLConfig) -> None:
@@ -202,6 +223,17 @@ def test_no_binlog() -> None:
         found = finding("log_bin", source_of(server))
         assert not found.ok
         assert "my.cnf" in found.message
+
+
+def test_privileges_on_a_database() -> None:
+    lines = [
+        "GRANT SELECT, LOCK TABLES ON `shop`.* TO `a`@`%`",
+        "GRANT ALL PRIVILEGES ON `a``b_%`.* TO `a`@`%`",
+        "GRANT LOCK TABLES ON *.* TO `a`@`%`",
+        "GRANT SELECT ON `bar`.`t` TO `a`@`%`",
+    ]
+    assert database_privileges(lines, "SELECT") == ["`shop`", "`a``b_%`"]
+    assert database_privileges(lines, "INSERT") == ["`a``b_%`"]
 
 
 def test_privileges_on_everything_only() -> None:
