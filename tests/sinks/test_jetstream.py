@@ -33,6 +33,9 @@ from tests.sinks.nats_proxy import NatsProxy
 _NUMBERS = itertools.count(1)
 _SMALL = TableSchema("shop", "small", (Column("id", "bigint", False, True), Column("c_varchar", "varchar")), ("id",))
 SMALL = SampleOptions(tables=(_SMALL,))
+EVERY_FORMAT = pytest.mark.parametrize(
+    "format_", [{}, {"changes_per_message": 3}, {"format": "arrow"}], ids=["json", "lines", "arrow"]
+)
 
 
 def new_source() -> str:
@@ -266,9 +269,12 @@ def test_acknowledged_messages_that_are_lost_are_noticed(own_server: NATSServer,
     assert stored(own_server.url, source) == [c for flush in flushes for c in coordinates(flush)]
 
 
-def test_a_message_larger_than_the_server_takes(opened: Callable[..., JetStreamSink], nats_server: NATSServer) -> None:
+@EVERY_FORMAT
+def test_a_message_larger_than_the_server_takes(
+    format_: dict[str, Any], opened: Callable[..., JetStreamSink], nats_server: NATSServer
+) -> None:
     source = new_source()
-    sink = opened(source)
+    sink = opened(source, **format_)
     flush = samples(source).flush([SampleTransaction((0,) * 5)])
     long = "ä" * 1_500_000
     data = flush.batches[0].data
@@ -278,7 +284,8 @@ def test_a_message_larger_than_the_server_takes(opened: Callable[..., JetStreamS
     flush = replace(flush, batches=(batch,))
     sink.write(flush)
     found = read_all(nats_server.url, source)
-    assert [sequence for sequence, _ in found] == [1, 2, 3, 4, 5]
+    if not format_:
+        assert [sequence for sequence, _ in found] == [1, 2, 3, 4, 5]
     assert found[2][1]["after"] == {"id": 7, "c_varchar": long}
     assert stored(nats_server.url, source) == coordinates(flush)
 
@@ -338,14 +345,16 @@ def test_the_stream_is_deleted_meanwhile(nats_server: NATSServer, opened: Callab
         sink.write(maker.flush(1))
 
 
+@EVERY_FORMAT
 @pytest.mark.server
-def test_a_full_server() -> None:
-    with embedded.nats(options={"jetstream.max_file_store": "3MB"}) as server:
+def test_a_full_server(format_: dict[str, Any]) -> None:
+    with embedded.nats(options={"jetstream.max_file_store": "1MB"}) as server:
         source = new_source()
-        sink = JetStreamSink(JetStreamOptions(url=server.url, reconnect_timeout_s=2.0, request_timeout_s=3.0))
+        patience: dict[str, Any] = {"reconnect_timeout_s": 2.0, "request_timeout_s": 3.0}
+        sink = JetStreamSink(JetStreamOptions(url=server.url, **patience, **format_))
         sink.open(source)
         flush = samples(source, SampleOptions(tables=(sample_schema(),))).flush([SampleTransaction((0,) * 2000)])
-        with pytest.raises(SinkError, match=r"storage"):
+        with pytest.raises(SinkError, match=r"free (disk )?space, or raise max_file_store"):
             sink.write(flush)
         checkpoint = sink.open(source)
         kept = stored(server.url, source)
