@@ -1,11 +1,13 @@
-"""What README.md names is there: files, make targets, variables, types; its Python compiles."""
+"""What README.md names is there: files, make targets, variables, types, measured speeds; its Python compiles."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench import readme, report
 from binlogsync.mirror.schema import duck_type
 from binlogsync.schema import INTEGER_BITS, Column, arrow_type
 from tests.binlog.exact.samples import TYPE_SAMPLES
@@ -43,6 +45,10 @@ def test_variables_it_names_are_in_the_example() -> None:
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
 def test_its_python_compiles(block: str) -> None:
     compile(block, "README.md", "exec")
+
+
+def test_its_speeds_are_those_of_the_last_benchmark() -> None:
+    assert readme.table(json.loads(report.RESULTS.read_text())) in README, "run: python -m bench.readme"
 
 
 def test_the_table_has_the_types_that_are_compared_with_select() -> None:
