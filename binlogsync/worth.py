@@ -6,10 +6,11 @@ only when the stream has dropped messages that it has not seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from binlogsync.bookmarks import Bookmark
+from binlogsync.consume.progress import Progress
 from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.errors import PositionError
 from binlogsync.mysql import ServerInfo
@@ -94,12 +95,21 @@ def consumer_needs(file: DuckFile, source: str, first_sequence: int) -> list[Nee
             return []
         rows = connection.execute(
             f"SELECT client, database, table_name, server_uuid, file, pos FROM {table} "
-            "WHERE source = ? AND seen + 1 < ? ORDER BY ALL",
+            "WHERE source = ? AND seen + 1 < ? AND server_uuid <> '' ORDER BY ALL",
             [source, first_sequence],
         ).fetchall()
     return [
         Need(f"consumer {client} of {database}.{name}", Checkpoint(BinlogPosition(log, pos), server))
         for client, database, name, server, log, pos in rows
+    ]
+
+
+def nats_consumer_needs(kept: Mapping[str, Progress], first_sequence: int) -> list[Need]:
+    """Of consumers with progress in NATS (consume/progress_nats.py), by what they are called, of whom that is true."""
+    return [
+        Need(f"consumer {name}", Checkpoint(BinlogPosition(each.file, each.pos), each.server_uuid))
+        for name, each in sorted(kept.items())
+        if each.seen + 1 < first_sequence and not each.has_done_nothing
     ]
 
 

@@ -17,6 +17,7 @@ from typing import Literal
 
 from binlogsync.bookmarks import Bookmark
 from binlogsync.commands.stream_look import StreamLook, look_at_stream
+from binlogsync.consume.progress_nats import kept_progress
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import BinlogSyncError, SinkError
 from binlogsync.mysql import Finding, MySQLConfig, inspect_server, preflight, validate
@@ -28,10 +29,21 @@ from binlogsync.stores import Lease, PositionStore
 from binlogsync.stores.nats import NatsPositions
 from binlogsync.stores.redis import RedisPositions
 from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.stream.client import NatsConnection
 from binlogsync.tail.origin import first_start
-from binlogsync.worth import CLOCK_S, Need, assess, bookmark_needs, consumer_needs, rate_text, tail_need
+from binlogsync.worth import (
+    CLOCK_S,
+    Need,
+    assess,
+    bookmark_needs,
+    consumer_needs,
+    nats_consumer_needs,
+    rate_text,
+    tail_need,
+)
 
 _LOCK_TIMEOUT_S = 5.0
+_PATIENCE_S = 10.0
 _ALIVE_S = 45.0
 """As `PositionStore.claim` has it."""
 
@@ -179,10 +191,15 @@ class Examination:
             yield Line("error" if is_lost else "warning" if worth.is_short else "ok", "worth", str(worth))
 
     def _consumers(self) -> list[Need]:
-        path = self._settings.warehouse_path()
-        if not path.exists() or not self._first_sequence:
+        """Of those whose next messages the stream has dropped, wherever they keep their progress."""
+        if not self._first_sequence:
             return []
-        return consumer_needs(DuckFile(path, _LOCK_TIMEOUT_S, SinkError), self._source, self._first_sequence)
+        with NatsConnection(self._settings.nats(_PATIENCE_S), f"binlogsync doctor {self._source}") as connection:
+            needs = nats_consumer_needs(kept_progress(connection, self._source), self._first_sequence)
+        path = self._settings.warehouse_path()
+        if path.exists():
+            needs += consumer_needs(DuckFile(path, _LOCK_TIMEOUT_S, SinkError), self._source, self._first_sequence)
+        return needs
 
     def _audit(self) -> Iterator[Line]:
         path = self._settings.audit_path()

@@ -20,13 +20,17 @@ from nats.js.kv import KeyValue
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.progress import NOTHING, Progress, ProgressKey, Tracker
 from binlogsync.consume.skips import Skip
-from binlogsync.errors import ConsumeError, SinkError
+from binlogsync.errors import ConsumeError, SinkError, WireError
 from binlogsync.stream.client import NatsConnection
-from binlogsync.wire.subjects import durable_name, stream_name
+from binlogsync.wire.subjects import durable_name, stream_name, unescape
 
 Result = TypeVar("Result")
 _SKIPS = "/skips"
 _MOVES = "/moves"
+
+
+class _NoBucketError(Exception):
+    """There is no such bucket, and it is not wanted for this."""
 
 
 class Bucket:
@@ -72,18 +76,25 @@ class Bucket:
 
     def values(self, pattern: str) -> list[bytes]:
         """Of all keys that fit: `*` stands for a part between dots."""
+        return list(self.items(pattern).values())
 
-        async def values(bucket: KeyValue) -> list[bytes]:
-            found: list[bytes] = []
+    def items(self, pattern: str) -> dict[str, bytes]:
+        """The same by key. A bucket that is missing is not made for that."""
+
+        async def items(bucket: KeyValue) -> dict[str, bytes]:
+            found: dict[str, bytes] = {}
             watcher: Any = await bucket.watch(pattern, ignore_deletes=True)
             try:
                 while (entry := await watcher.updates(self._connection.options.request_timeout_s)) is not None:
-                    found.append(entry.value or b"")
+                    found[entry.key] = entry.value or b""
             finally:
                 await watcher.stop()
             return found
 
-        return self._run(values)
+        try:
+            return self._run(items, makes=False)
+        except _NoBucketError:
+            return {}
 
     def delete(self, key: str) -> None:
         """Remove it."""
@@ -93,12 +104,14 @@ class Bucket:
 
         self._run(delete)
 
-    def _run(self, work: Callable[[KeyValue], Awaitable[Result]]) -> Result:
+    def _run(self, work: Callable[[KeyValue], Awaitable[Result]], *, makes: bool = True) -> Result:
         async def on_bucket(client: Client) -> Result:
             js = client.jetstream()
             try:
                 bucket = await js.key_value(self.name)
             except nats.js.errors.NotFoundError:
+                if not makes:
+                    raise _NoBucketError from None
                 config = KeyValueConfig(bucket=self.name, ttl=self._ttl_s)
                 if self._stream is not None:
                     config.replicas = (await js.stream_info(self._stream)).config.num_replicas or 1
@@ -185,6 +198,28 @@ class NatsProgress:
         except ConsumeError:
             self._bucket.put(name, before, put)
             raise
+
+
+def kept_progress(connection: NatsConnection, source: str) -> dict[str, Progress]:
+    """Progress of all that keep it in NATS: "client of database.table", or where that is too long what stands for it.
+
+    Raises SinkError.
+    """
+    found = Bucket(connection, f"{stream_name(source)}_progress").items("*")
+    return {
+        _person_name(name): Progress(**json.loads(value))
+        for name, value in found.items()
+        if not name.endswith((_SKIPS, _MOVES))
+    }
+
+
+def _person_name(name: str) -> str:
+    parts = name.replace("/", "%").split("=")
+    try:
+        client, database, table = map(unescape, parts)
+    except (ValueError, WireError):
+        return name
+    return f"{client} of {database}.{table}"
 
 
 def _name(key: ProgressKey) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +12,20 @@ import pytest
 from binlogsync import embedded
 from binlogsync.bookmarks import Bookmark
 from binlogsync.consume.progress import NOTHING, ProgressKey
+from binlogsync.consume.progress_nats import NatsProgress, kept_progress
 from binlogsync.duckfile import DuckFile
+from binlogsync.embedded import NATSServer
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.errors import ConsumeError, PositionError
 from binlogsync.mysql import ServerInfo, inspect_server, resolve_start
 from binlogsync.mysql.retention import Retention, clock_ahead_s
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.server_facts import ServerFacts
-from binlogsync.worth import Need, assess, bookmark_needs, consumer_needs, rate_text, tail_need
+from binlogsync.stream.client import NatsConnection, NatsOptions
+from binlogsync.wire.subjects import stream_name
+from binlogsync.worth import Need, assess, bookmark_needs, consumer_needs, nats_consumer_needs, rate_text, tail_need
 from tests.mysql.sources import run, source_of
+from tests.nats_commands import delete_stream
 
 OTHER = "11111111-2222-3333-4444-555555555555"
 
@@ -118,3 +124,28 @@ def test_who_needs_a_position(tmp_path: Path) -> None:
             done = replace(NOTHING, server_uuid=OTHER, file="binlog.000001", pos=100, sequence=5, seen=seen)
             key.move(connection, key.load(connection), done)
     assert consumer_needs(file, "main", 50) == [Need("consumer slow of shop.orders", early)]
+
+
+def test_consumers_with_progress_in_nats_need_a_position_too(nats_server: NATSServer) -> None:
+    source = f"worth-{time.time_ns()}"
+    with NatsConnection(NatsOptions(url=nats_server.url), "test") as connection:
+        assert kept_progress(connection, source) == {}  # asking makes no bucket
+        connection.call(lambda client: client.jetstream().add_stream(name=stream_name(source), subjects=[source]))
+        store = NatsProgress(connection, source)
+        for client, seen in (("slow", 7), ("quick", 60), ("a.b", 7)):
+            key = ProgressKey(client, source, "sh op", "orders")
+            done = replace(NOTHING, server_uuid=OTHER, file="binlog.000001", pos=100, sequence=5, seen=seen)
+            store.move(key, store.load(key), done)
+            store.record_move(key, "by hand")
+        new = ProgressKey("new", source, "sh op", "orders")
+        store.move(new, store.load(new), replace(NOTHING, seen=3))
+        long = ProgressKey("c" * 100, source, "shop", "orders" * 20)
+        store.move(long, store.load(long), done)
+        kept = kept_progress(connection, source)
+        for name in (f"{stream_name(source)}", f"KV_{stream_name(source)}_progress"):
+            delete_stream(nats_server.url, name)
+    early = Checkpoint(BinlogPosition("binlog.000001", 100), OTHER)
+    names = [need.who for need in nats_consumer_needs(kept, 50)]
+    assert names[0] == "consumer a.b of sh op.orders"
+    assert names[1].startswith("consumer ccc")
+    assert nats_consumer_needs(kept, 50)[2:] == [Need("consumer slow of sh op.orders", early)]
