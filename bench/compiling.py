@@ -14,9 +14,9 @@ from pathlib import Path
 # What they need is imported before the clock starts.
 _IMPORT = """
 import time
-import msgspec, numba, numpy, orjson, pandas, pyarrow, pyarrow.compute, sqlglot, zstandard
+import msgspec, nats.js.api, numba, numpy, orjson, pandas, pyarrow, pyarrow.compute, sqlglot, zstandard
 begun = time.process_time()
-import binlogsync.binlog.reader, binlogsync.wire.envelope
+import binlogsync.binlog.reader, binlogsync.wire.envelope, binlogsync.sinks.jetstream.frames
 print(time.process_time() - begun)
 """
 

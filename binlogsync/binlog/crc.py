@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from llvmlite import binding, ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.core.base import BaseContext
 from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 
-from binlogsync.binlog.memory import INNER, KERNEL, load_u8, load_u64
+from binlogsync.binlog.compiling import inner
+from binlogsync.binlog.memory import load_u8, load_u32, load_u64
 
 _POLYNOMIAL = 0xEDB88320
 _PAIR = types.UniTuple(types.uint64, 2)
@@ -104,7 +105,13 @@ _multiply: Any = intrinsic(_multiply_code)
 _fold: Any = intrinsic(_fold_code)
 
 
-@njit("uint64(uint64, intp, intp, uint32[:,::1])", **INNER)
+@inner("uint32(intp, int64, uint64)")
+def _entry(tables, number, byte):  # type: ignore[no-untyped-def]
+    """An entry of one of the eight tables."""
+    return load_u32(tables + 1024 * number + 4 * types.intp(byte))
+
+
+@inner("uint64(uint64, intp, intp, intp)")
 def _by_table(crc, address, size, tables):  # type: ignore[no-untyped-def]
     """Go on from an inverted CRC over `size` bytes."""
     mask = types.uint64(0xFF)
@@ -112,23 +119,32 @@ def _by_table(crc, address, size, tables):  # type: ignore[no-untyped-def]
     for i in range(0, whole, 8):
         word = load_u64(address + i) ^ crc
         crc = types.uint64(
-            tables[7, word & mask]
-            ^ tables[6, (word >> types.uint64(8)) & mask]
-            ^ tables[5, (word >> types.uint64(16)) & mask]
-            ^ tables[4, (word >> types.uint64(24)) & mask]
-            ^ tables[3, (word >> types.uint64(32)) & mask]
-            ^ tables[2, (word >> types.uint64(40)) & mask]
-            ^ tables[1, (word >> types.uint64(48)) & mask]
-            ^ tables[0, word >> types.uint64(56)]
+            _entry(tables, 7, word & mask)
+            ^ _entry(tables, 6, (word >> types.uint64(8)) & mask)
+            ^ _entry(tables, 5, (word >> types.uint64(16)) & mask)
+            ^ _entry(tables, 4, (word >> types.uint64(24)) & mask)
+            ^ _entry(tables, 3, (word >> types.uint64(32)) & mask)
+            ^ _entry(tables, 2, (word >> types.uint64(40)) & mask)
+            ^ _entry(tables, 1, (word >> types.uint64(48)) & mask)
+            ^ _entry(tables, 0, word >> types.uint64(56))
         )
     for i in range(whole, size):
-        crc = (crc >> types.uint64(8)) ^ types.uint64(tables[0, (crc ^ types.uint64(load_u8(address + i))) & mask])
+        byte = (crc ^ types.uint64(load_u8(address + i))) & mask
+        crc = (crc >> types.uint64(8)) ^ types.uint64(_entry(tables, 0, byte))
     return crc
 
 
 def _without_instruction(crc, address, size):  # type: ignore[no-untyped-def]
     """No byte is folded."""
     return crc, 0
+
+
+@inner(_PAIR(types.uint64, types.uint64, types.uint64, types.uint64))
+def _onto(a, b, x, y):  # type: ignore[no-untyped-def]
+    """Move a 128-bit remainder ahead by 16 bytes, and add 16 that are loaded already."""
+    p, q = _multiply(a, types.uint64(_BY_16[0]))
+    r, s = _multiply(b, types.uint64(_BY_16[1]))
+    return p ^ r ^ x, q ^ s ^ y
 
 
 def _with_instruction(crc, address, size):  # type: ignore[no-untyped-def]
@@ -146,10 +162,9 @@ def _with_instruction(crc, address, size):  # type: ignore[no-untyped-def]
         g, h = _fold(g, h, low, high, address + at + 48)
         at += 64
     low, high = types.uint64(_BY_16[0]), types.uint64(_BY_16[1])
-    for x, y in ((c, d), (e, f), (g, h)):
-        p, q = _multiply(a, low)
-        r, s = _multiply(b, high)
-        a, b = p ^ r ^ x, q ^ s ^ y
+    a, b = _onto(a, b, c, d)
+    a, b = _onto(a, b, e, f)
+    a, b = _onto(a, b, g, h)
     while at + 16 <= size:
         a, b = _fold(a, b, low, high, address + at)
         at += 16
@@ -164,14 +179,14 @@ def _with_instruction(crc, address, size):  # type: ignore[no-untyped-def]
 
 
 HAS_INSTRUCTION = bool(binding.get_host_cpu_features().get("pclmul"))
-_folded = njit("Tuple((uint64, int64))(uint64, intp, intp)", **INNER)(
+_folded = inner("Tuple((uint64, int64))(uint64, intp, intp)")(
     _with_instruction if HAS_INSTRUCTION else _without_instruction
 )
 
 
-@njit("uint32(intp, intp, uint32[:,::1])", **KERNEL)
+@inner("uint32(intp, intp, intp)")
 def crc32(address, size, tables):  # type: ignore[no-untyped-def]
-    """CRC-32 of `size` bytes at `address`; `tables` is TABLES."""
+    """CRC-32 of `size` bytes at `address`; `tables` is the address of TABLES."""
     crc = types.uint64(0xFFFFFFFF)
     done = types.int64(0)
     if size >= 64:

@@ -12,14 +12,14 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, types
+from numba import types
 
+from binlogsync.binlog.compiling import kernel
 from binlogsync.binlog.crc import TABLES, crc32
-from binlogsync.binlog.memory import KERNEL, load_u8, load_u24, load_u32
+from binlogsync.binlog.memory import address, load_u8, load_u24, load_u32, store_i64, store_u8
 
 HEADER_SIZE = 19
 CHECKSUM_SIZE = 4
@@ -75,8 +75,8 @@ class Part:
         return self.buffer[start : start + int(self.index.size[i])]
 
 
-@njit("UniTuple(int64, 3)(intp, int64, int64, int64[::1], int64[::1], uint8[::1], boolean, uint32[:,::1])", **KERNEL)
-def _index(base, start, end, offset, size, kind, checksum, tables):  # type: ignore[no-untyped-def]
+@kernel("UniTuple(int64, 3)(intp, int64, int64, intp, intp, intp, int64, boolean, intp)")
+def _index(base, start, end, offset, size, kind, room, checksum, tables):  # type: ignore[no-untyped-def]
     """Returns (events found, offset of the first byte not indexed, Stop)."""
     count = 0
     at = start
@@ -89,7 +89,7 @@ def _index(base, start, end, offset, size, kind, checksum, tables):  # type: ign
             return count, at, 2 if length == 0xFFFFFF else 0
         if length == 0xFFFFFF:
             return count, at, 2
-        if count == len(offset):
+        if count == room:
             return count, at, 1
         first = load_u8(base + at + 4) if length > 0 else types.uint8(1)
         if first != 0:
@@ -105,9 +105,9 @@ def _index(base, start, end, offset, size, kind, checksum, tables):  # type: ign
             return count, at, 5
         if checksum and crc32(base + event, total - 4, tables) != load_u32(base + event + total - 4):
             return count, at, 6
-        offset[count] = event
-        size[count] = total - trailer
-        kind[count] = code
+        store_i64(offset + 8 * count, event)
+        store_i64(size + 8 * count, total - trailer)
+        store_u8(kind + count, code)
         count += 1
         at = at + 4 + length
 
@@ -118,13 +118,13 @@ def index_events(
     """Index the packets in buffer[start:end]; returns how many events, where the next call starts, and why it stopped
     there.
     """
-    address: Any = buffer.ctypes.data
-    count, at, stop = _index(address, start, end, into.offset, into.size, into.kind, checksum, TABLES)
+    places = (address(into.offset), address(into.size), address(into.kind), len(into))
+    count, at, stop = _index(address(buffer), start, end, *places, checksum, address(TABLES))
     return count, at, Stop(stop)
 
 
-@njit("UniTuple(int64, 3)(intp, int64, int64, int64[::1], int64[::1], uint8[::1])", **KERNEL)
-def _index_bare(base, start, end, offset, size, kind):  # type: ignore[no-untyped-def]
+@kernel("UniTuple(int64, 3)(intp, int64, int64, intp, intp, intp, int64)")
+def _index_bare(base, start, end, offset, size, kind, room):  # type: ignore[no-untyped-def]
     """Returns (events found, offset of the first byte not indexed, Stop)."""
     count = 0
     at = start
@@ -134,11 +134,11 @@ def _index_bare(base, start, end, offset, size, kind):  # type: ignore[no-untype
             return count, at, 5
         if at + total > end:
             break
-        if count == len(offset):
+        if count == room:
             return count, at, 1
-        offset[count] = at
-        size[count] = total
-        kind[count] = load_u8(base + at + 4)
+        store_i64(offset + 8 * count, at)
+        store_i64(size + 8 * count, total)
+        store_u8(kind + count, load_u8(base + at + 4))
         count += 1
         at += total
     return count, at, 0
@@ -146,8 +146,8 @@ def _index_bare(base, start, end, offset, size, kind):  # type: ignore[no-untype
 
 def index_bare_events(buffer: npt.NDArray[np.uint8], start: int, end: int, into: EventIndex) -> tuple[int, int, Stop]:
     """The same for events that lie one behind the other, with neither packets nor checksums."""
-    address: Any = buffer.ctypes.data
-    count, at, stop = _index_bare(address, start, end, into.offset, into.size, into.kind)
+    places = (address(into.offset), address(into.size), address(into.kind), len(into))
+    count, at, stop = _index_bare(address(buffer), start, end, *places)
     return count, at, Stop(stop)
 
 

@@ -9,25 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.core.base import BaseContext
 from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 
-KERNEL: dict[str, Any] = {
-    "nogil": True,
-    "cache": True,
-    "boundscheck": False,
-    "error_model": "numpy",
-    "no_cfunc_wrapper": True,  # nobody calls one through a C pointer, and it takes time to compile
-}
-"""Options of a kernel that Python calls, if only a test."""
-INNER: dict[str, Any] = KERNEL | {"no_cpython_wrapper": True}
-"""Options of one that only kernels call: it takes less time to compile, and Python cannot call it."""
-INLINED: dict[str, Any] = {"inline": "always", "error_model": "numpy"}
-"""Options, without a signature, of a part of one kernel: it is compiled with that kernel."""
+from binlogsync.binlog.compiling import inner
 
 
 def _load(numba_type: types.Type, bits: int) -> Callable[..., Any]:
@@ -99,6 +90,17 @@ def _lowest_bit_code(typing_context: object, value: types.Type) -> tuple[Signatu
     return types.uint64(types.uint64), generate
 
 
+def _leading_zeros_code(typing_context: object, value: types.Type) -> tuple[Signature, Callable[..., Any]]:
+    """How many bits above the highest that is set, of a number that is not 0."""
+
+    def generate(
+        context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: list[ir.Value]
+    ) -> ir.Value:
+        return builder.ctlz(arguments[0], ir.IntType(1)(1))
+
+    return types.uint64(types.uint64), generate
+
+
 def _fill_code(
     typing_context: object, target: types.Type, size: types.Type, byte: types.Type
 ) -> tuple[Signature, Callable[..., Any]]:
@@ -165,12 +167,14 @@ equal8: Any = intrinsic(_equal8_code)
 high64: Any = intrinsic(_high64_code)
 ones: Any = intrinsic(_ones_code)
 lowest_bit: Any = intrinsic(_lowest_bit_code)
+leading_zeros: Any = intrinsic(_leading_zeros_code)
 copy64: Any = intrinsic(_copy64_code)
 _swap16, _swap32 = _swap(types.uint16), _swap(types.uint32)
 load_u8 = _load(types.uint8, 8)
 load_u16 = _load(types.uint16, 16)
 load_u32 = _load(types.uint32, 32)
 load_u64 = _load(types.uint64, 64)
+load_i16 = _load(types.int16, 16)
 load_i32 = _load(types.int32, 32)
 load_i64 = _load(types.int64, 64)
 store_u8 = _store(types.uint8, 8)
@@ -181,19 +185,19 @@ store_u64 = _store(types.uint64, 64)
 store_i64 = _store(types.int64, 64)
 
 
-@njit("uint64(intp)", **INNER)
+@inner("uint64(intp)")
 def load_u24(address):  # type: ignore[no-untyped-def]
     """Three bytes, unsigned."""
     return types.uint64(load_u16(address)) | (types.uint64(load_u8(address + 2)) << types.uint64(16))
 
 
-@njit("uint64(intp)", **INNER)
+@inner("uint64(intp)")
 def load_u48(address):  # type: ignore[no-untyped-def]
     """Six bytes, unsigned: a table id."""
     return types.uint64(load_u32(address)) | (types.uint64(load_u16(address + 4)) << types.uint64(32))
 
 
-@njit("uint64(intp, intp)", **INNER)
+@inner("uint64(intp, intp)")
 def load_be(address, size):  # type: ignore[no-untyped-def]
     """`size` bytes (0-8), most significant first."""
     value = types.uint64(0)
@@ -202,31 +206,31 @@ def load_be(address, size):  # type: ignore[no-untyped-def]
     return value
 
 
-@njit("uint64(intp)", **INNER)
+@inner("uint64(intp)")
 def load_be16(address):  # type: ignore[no-untyped-def]
     """Two bytes, most significant first."""
     return types.uint64(_swap16(load_u16(address)))
 
 
-@njit("uint64(intp)", **INNER)
+@inner("uint64(intp)")
 def load_be24(address):  # type: ignore[no-untyped-def]
     """Three bytes, most significant first."""
     return (load_be16(address) << types.uint64(8)) | types.uint64(load_u8(address + 2))
 
 
-@njit("uint64(intp)", **INNER)
+@inner("uint64(intp)")
 def load_be32(address):  # type: ignore[no-untyped-def]
     """Four bytes, most significant first."""
     return types.uint64(_swap32(load_u32(address)))
 
 
-@njit("uint64(intp)", **INNER)
+@inner("uint64(intp)")
 def load_be40(address):  # type: ignore[no-untyped-def]
     """Five bytes, most significant first."""
     return (load_be32(address) << types.uint64(8)) | types.uint64(load_u8(address + 4))
 
 
-@njit("void(intp, intp, intp)", **INNER)
+@inner("void(intp, intp, intp)")
 def copy(target, source, size):  # type: ignore[no-untyped-def]
     """Copy `size` bytes between places that do not overlap; touches no byte outside them."""
     if size >= 8:
@@ -242,7 +246,7 @@ def copy(target, source, size):  # type: ignore[no-untyped-def]
             store_u8(target + i, load_u8(source + i))
 
 
-@njit("boolean(intp, intp, intp)", **INNER)
+@inner("boolean(intp, intp, intp)")
 def same(left, right, size):  # type: ignore[no-untyped-def]
     """True when `size` bytes are equal."""
     if size >= 8:
@@ -255,3 +259,15 @@ def same(left, right, size):  # type: ignore[no-untyped-def]
         if load_u8(left + i) != load_u8(right + i):
             return False
     return True
+
+
+def address(array: npt.NDArray[Any]) -> int:
+    """Of the first item of an array, which must lie in one piece."""
+    if not array.flags.c_contiguous:
+        raise AssertionError("a kernel got an array that does not lie in one piece")
+    return int(array.ctypes.data)
+
+
+def addresses(*arrays: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """The same of several, for a kernel that takes them in one."""
+    return np.array([address(array) for array in arrays], np.int64)

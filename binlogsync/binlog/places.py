@@ -9,16 +9,17 @@ Source: Rows_event in libs/mysql/binlog/event/rows_event.h: null bits of the col
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
-from binlogsync.binlog.memory import INNER, load_i64, load_u8, load_u16, load_u24, load_u32, store_i64
+from binlogsync.binlog.compiling import inner
+from binlogsync.binlog.memory import load_i64, load_u8, load_u16, load_u24, load_u32, store_i64
 
 # The place of a NULL is the first byte, that of an absent value the second; whatever reads there finds zeros.
 NOTHING = np.zeros(256, np.uint8)
 NOTHING.flags.writeable = False
 
 
-@njit("int64(intp, int64)", **INNER)
+@inner("int64(intp, int64)")
 def length(address, size):  # type: ignore[no-untyped-def]
     """A length prefix of 1 to 4 bytes."""
     if size == 1:
@@ -30,7 +31,7 @@ def length(address, size):  # type: ignore[no-untyped-def]
     return types.int64(load_u32(address))
 
 
-@njit("int64(intp, int64, int64, intp, intp, int64, intp)", **INNER)
+@inner("int64(intp, int64, int64, intp, intp, int64, intp)")
 def locate(at, end, columns, steps, places, stride, nothing):  # type: ignore[no-untyped-def]
     """Write the places of one row image, `stride` bytes apart; nothing behind `end` is looked at.
 
@@ -64,7 +65,7 @@ def locate(at, end, columns, steps, places, stride, nothing):  # type: ignore[no
     return types.int64(at)
 
 
-@njit("void(int64, intp, int64, intp)", **INNER)
+@inner("void(int64, intp, int64, intp)")
 def locate_absent(columns, places, stride, nothing):  # type: ignore[no-untyped-def]
     """The places of an image that the operation has not."""
     for k in range(columns):

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, types
+from numba import types
 
 from binlogsync.binlog.calls import caller_of, code_address
+from binlogsync.binlog.compiling import inner, kernel
 from binlogsync.binlog.memory import (
-    INLINED,
-    INNER,
-    KERNEL,
+    address,
     equal8,
     fill,
     load_i64,
@@ -97,7 +95,7 @@ _READING, _TARGET, _STEPS, _PLACES, _COLUMNS = range(5)
 _STRIDE, _LIMIT, _NOTHING, _MONTHS, _RECODING, _WRONG, _NOTES, _READER = range(8)
 
 
-@njit(**INLINED)
+@inner("void(intp, int64, int64, int64, intp)")
 def _mark_nulls(places, count, nothing, row, out):  # type: ignore[no-untyped-def]
     """Write the bitmap, and count the NULLs; eight rows at a time, of the last eight some may be none."""
     valid = load_i64(out + 8 * VALID) + (row >> 3)
@@ -111,7 +109,7 @@ def _mark_nulls(places, count, nothing, row, out):  # type: ignore[no-untyped-de
     store_i64(out + 8 * NULLS, load_i64(out + 8 * NULLS) + found)
 
 
-@njit(**INLINED)
+@inner("int64(int64, intp, int64, int64, intp, intp, intp)")
 def _temporal(code, places, count, row, how, out, shared):  # type: ignore[no-untyped-def]
     """A column of dates or times; returns how many are impossible."""
     values, fsp = load_i64(out), load_i64(how + 8 * A)
@@ -135,7 +133,7 @@ def _temporal(code, places, count, row, how, out, shared):  # type: ignore[no-un
     return types.int64(0)
 
 
-@njit(**INLINED)
+@inner("void(int64, int64, intp, int64, int64, int64, intp, intp, intp)")
 def _note_impossible(side, k, places, row, found, code, how, out, shared):  # type: ignore[no-untyped-def]
     """Make impossible dates NULL, and add them to the list whose length stands in front of it."""
     wrong, notes = load_i64(shared + 8 * _WRONG), load_i64(shared + 8 * _NOTES)
@@ -161,7 +159,7 @@ def _note_impossible(side, k, places, row, found, code, how, out, shared):  # ty
     store_i64(out + 8 * NULLS, load_i64(out + 8 * NULLS) + found)
 
 
-@njit(**INLINED)
+@inner("int64(int64, intp, int64, int64, intp, intp, intp)")
 def _strings(code, places, count, row, how, out, shared):  # type: ignore[no-untyped-def]
     """A column of strings; returns -1, or the row with a value longer than its column."""
     target, used, prefix = load_i64(out), load_i64(out + 8 * USED), load_i64(how + 8 * SIZE)
@@ -182,7 +180,7 @@ def _strings(code, places, count, row, how, out, shared):  # type: ignore[no-unt
     return types.int64(-1)
 
 
-@njit(**INLINED)
+@inner("void(int64, intp, int64, int64, intp, intp, intp)")
 def _fixed(code, places, count, row, how, out, shared):  # type: ignore[no-untyped-def]
     """A column of numbers of fixed width, none of which can be wrong."""
     values, size = load_i64(out), load_i64(how + 8 * SIZE)
@@ -200,7 +198,7 @@ def _fixed(code, places, count, row, how, out, shared):  # type: ignore[no-untyp
         labels.sets(places, count, values + 8 * row, size)
 
 
-@njit("UniTuple(int64, 3)(int64, intp, int64, int64, intp)", **INNER)
+@kernel("UniTuple(int64, 3)(int64, intp, int64, int64, intp)", no_cpython_wrapper=True)
 def _read_block(side, image, count, row, shared):  # type: ignore[no-untyped-def]
     """Read the `count` values of each column whose places are known, to the rows from `row` on.
 
@@ -212,7 +210,7 @@ def _read_block(side, image, count, row, shared):  # type: ignore[no-untyped-def
         out = load_i64(image + 8 * _TARGET) + 48 * k
         places = load_i64(image + 8 * _PLACES) + stride * k
         code = load_i64(how)
-        if code in (SKIP, SKIP_BYTES):
+        if code == SKIP or code == SKIP_BYTES:  # noqa: SIM109 - a kernel is slow to compile with tuples
             continue
         _mark_nulls(places, count, nothing, row, out)
         if code >= BYTES:
@@ -235,7 +233,7 @@ def _read_block(side, image, count, row, shared):  # type: ignore[no-untyped-def
     return types.int64(0), types.int64(0), types.int64(0)
 
 
-@njit("void(intp, int64, int64, intp)", **INNER)
+@inner("void(intp, int64, int64, intp)")
 def _fill_absent(image, count, row, widths):  # type: ignore[no-untyped-def]
     """Rows whose operation has not this image: zeros, strings of no bytes, and no NULL."""
     for k in range(load_i64(image + 8 * _COLUMNS)):
@@ -252,7 +250,7 @@ def _fill_absent(image, count, row, widths):  # type: ignore[no-untyped-def]
                 store_i32(load_i64(out + 8 * OFFSETS) + 4 * r, used)
 
 
-@njit("void(intp, intp, int64, int64, intp)", **INNER)
+@inner("void(intp, intp, int64, int64, intp)")
 def _locate_missing(image, ops, lacking, count, shared):  # type: ignore[no-untyped-def]
     """Places for the rows of a block whose operation, `lacking`, has not this image."""
     stride, nothing = load_i64(shared + 8 * _STRIDE), load_i64(shared + 8 * _NOTHING)
@@ -268,7 +266,7 @@ _read_block_at = caller_of(
 )
 
 
-@njit(**INLINED)
+@inner("UniTuple(int64, 4)(intp, intp, intp, int64, int64, intp)")
 def _finish_block(images, ops, widths, count, row, shared):  # type: ignore[no-untyped-def]
     """Read both images of the rows of a block; returns (Status, row in the block, image, column)."""
     for side in range(2):
@@ -289,29 +287,28 @@ def _finish_block(images, ops, widths, count, row, shared):  # type: ignore[no-u
     return types.int64(0), types.int64(0), types.int64(0), types.int64(0)
 
 
-@njit(
-    "UniTuple(int64, 4)(intp, int64[::1], int64[::1], int8[::1], int64[::1], intp, intp, intp, int64[:,::1], int64)",
-    **KERNEL,
-)
-def _decode(base, starts, ends, ops, counts, images, widths, shared, block, most):  # type: ignore[no-untyped-def]
-    """Returns (Status, event, image, column); writes no more than `most` rows. `block` has a column for each of its
-    rows.
+@kernel("UniTuple(int64, 4)(intp, int64, intp, intp, intp, intp, intp, intp, intp, intp, int64, int64)")
+def _decode(  # type: ignore[no-untyped-def]
+    base, events, starts, ends, ops, counts, images, widths, shared, block_ops, room, most
+):
+    """Returns (Status, event, image, column); writes no more than `most` rows. A block has `room` for rows: an array of
+    their operations, and behind it one of their events.
     """
+    block_events = block_ops + 8 * room
     before, after = images, images + 40
     stride, nothing = load_i64(shared + 8 * _STRIDE), load_i64(shared + 8 * _NOTHING)
-    block_ops, block_events = block[0], block[1]
     row = types.int64(0)  # of the first of the block
     count = types.int64(0)
-    for e in range(len(starts)):
-        at = base + starts[e]
-        end = base + ends[e]
-        op = types.int64(ops[e])
+    for e in range(events):
+        at = base + load_i64(starts + 8 * e)
+        end = base + load_i64(ends + 8 * e)
+        op = types.int64(load_u8(ops + e))
         first = row + count
         while at < end:
-            if count == len(block_ops):
-                status, bad, side, column = _finish_block(images, block_ops.ctypes.data, widths, count, row, shared)
+            if count == room:
+                status, bad, side, column = _finish_block(images, block_ops, widths, count, row, shared)
                 if status != 0:
-                    return status, block_events[bad], side, column
+                    return status, load_i64(block_events + 8 * bad), side, column
                 row += count
                 count = types.int64(0)
             if row + count == most:
@@ -326,12 +323,12 @@ def _decode(base, starts, ends, ops, counts, images, widths, shared, block, most
                 )  # fmt: skip
                 if at < 0:
                     return types.int64(1), e, types.int64(side), -1 - at
-            block_ops[count] = op
-            block_events[count] = e
+            store_i64(block_ops + 8 * count, op)
+            store_i64(block_events + 8 * count, e)
             count += 1
-        counts[e] = row + count - first
-    status, bad, side, column = _finish_block(images, block_ops.ctypes.data, widths, count, row, shared)
-    return status, block_events[bad], side, column
+        store_i64(counts + 8 * e, row + count - first)
+    status, bad, side, column = _finish_block(images, block_ops, widths, count, row, shared)
+    return status, load_i64(block_events + 8 * bad), side, column
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,22 +367,18 @@ def decode_rows(
     places = np.empty((2, columns, size + 8), np.int64)
     images = np.array(
         [
-            [_address(reading.reading), _address(target), _address(reading.steps), _address(own), len(reading.reading)]
+            [address(reading.reading), address(target), address(reading.steps), address(own), len(reading.reading)]
             for reading, target, own in zip(readings, targets, places, strict=True)
         ],
         np.int64,
     )
-    widths = np.array([_address(reading.widths) for reading in readings])
+    widths = np.array([address(reading.widths) for reading in readings])
     block, wrong = np.zeros((2, size), np.int64), np.empty(size + 1, np.int64)
     limit = base + int(events[1].max(initial=0))
-    constants = [_address(array) for array in (NOTHING, temporal.MONTHS, text.RECODING_TABLES, wrong)]
+    constants = [address(array) for array in (NOTHING, temporal.MONTHS, text.RECODING_TABLES, wrong)]
     shared = np.array([8 * (size + 8), limit, *constants, notes, _READ_BLOCK_CODE])
     counts = np.zeros(len(events[0]), np.int64)
     status, event, image, column = _decode(
-        base, *events, counts, _address(images), _address(widths), _address(shared), block, most
+        base, len(counts), *(address(array) for array in (*events, counts, images, widths, shared, block)), size, most
     )
     return Fault(Status(status), event, image, column) if status else counts
-
-
-def _address(array: npt.NDArray[Any]) -> int:
-    return int(array.ctypes.data)

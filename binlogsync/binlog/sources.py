@@ -10,78 +10,90 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from numba import njit, types
+from numba import types
 
-from binlogsync.binlog.memory import KERNEL, copy
+from binlogsync.binlog.compiling import kernel
+from binlogsync.binlog.memory import (
+    address,
+    addresses,
+    copy,
+    load_i32,
+    load_i64,
+    load_u64,
+    store_i32,
+    store_i64,
+    store_u8,
+)
 from binlogsync.binlog.plan import RowEvents, Transactions
 from binlogsync.change import TIME_TYPE
 from binlogsync.flush import Run
 
 Longs = npt.NDArray[np.int64]
 _MOST_DIGITS = 20
+_TEN, _ZERO = np.uint64(10), np.uint64(48)
 
 
-@njit(
-    "void(int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], int64[::1], "
-    "int64[::1], int64[::1], int32[::1], int64[::1], int32[::1], int64[::1], int64[::1], int64[::1])",
-    **KERNEL,
-)
-def _spread(  # type: ignore[no-untyped-def]
-    events, counts, first_row, transaction, event_pos, first_seq, seqs, begin, ts_us,
-    o_ts, o_gtid, o_pos, o_row, o_begin, o_order, o_seq,
-):  # fmt: skip
-    """One line a change out of one line an event."""
-    at = types.uint64(0)  # unsigned, so that no index can mean one from the end
-    for k in range(len(events)):
-        e = types.uint64(events[k])
-        t = types.uint64(transaction[e])
-        count = types.uint64(counts[e])
-        ts, pos, begins, seq, first = ts_us[t], event_pos[e], begin[t], seqs[e], first_row[e]
-        order = seq - first_seq[t]
-        for row in range(count):
-            o_ts[at + row] = ts
-            o_gtid[at + row] = t
-        for row in range(count):
-            o_pos[at + row] = pos
-            o_begin[at + row] = begins
-        for row in range(count):
-            o_row[at + row] = first + types.int64(row)
-            o_order[at + row] = order + types.int64(row)
-            o_seq[at + row] = seq + types.int64(row)
-        at += count
+@kernel("void(intp, int64, intp, intp)")
+def _spread(events, count, given, columns):  # type: ignore[no-untyped-def]
+    """One line a change out of one line an event. `given` and `columns` hold the addresses of what `Sources.columns`
+    names there.
+    """
+    counts, first_row, seqs = load_i64(given), load_i64(given + 8), load_i64(given + 16)
+    transaction, event_pos = load_i64(given + 24), load_i64(given + 32)
+    first_seq, begin, ts_us = load_i64(given + 40), load_i64(given + 48), load_i64(given + 56)
+    o_ts, o_pos, o_begin, o_order = (
+        load_i64(columns),
+        load_i64(columns + 8),
+        load_i64(columns + 16),
+        load_i64(columns + 24),
+    )
+    o_seq, o_gtid, o_row = load_i64(columns + 32), load_i64(columns + 40), load_i64(columns + 48)
+    for k in range(count):
+        e = 8 * load_i64(events + 8 * k)
+        t = load_i64(transaction + e)
+        rows, pos, first, seq = (
+            load_i64(counts + e),
+            load_i64(event_pos + e),
+            load_i64(first_row + e),
+            load_i64(seqs + e),
+        )
+        ts, begins = load_i64(ts_us + 8 * t), load_i64(begin + 8 * t)
+        order = seq - load_i64(first_seq + 8 * t)
+        for row in range(rows):
+            store_i64(o_ts + 8 * row, ts)
+            store_i32(o_gtid + 4 * row, types.int32(t))
+        for row in range(rows):
+            store_i64(o_pos + 8 * row, pos)
+            store_i64(o_begin + 8 * row, begins)
+        for row in range(rows):
+            store_i32(o_row + 4 * row, types.int32(first + row))
+            store_i64(o_order + 8 * row, order + row)
+            store_i64(o_seq + 8 * row, seq + row)
+        o_ts, o_pos, o_begin, o_order = o_ts + 8 * rows, o_pos + 8 * rows, o_begin + 8 * rows, o_order + 8 * rows
+        o_seq, o_gtid, o_row = o_seq + 8 * rows, o_gtid + 4 * rows, o_row + 4 * rows
 
 
-@njit(
-    types.void(
-        types.int32[::1],
-        types.int64[::1],
-        types.Array(types.uint8, 1, "C", readonly=True),
-        types.int64[::1],
-        types.int64[::1],
-        types.int32[::1],
-        types.uint8[::1],
-    ),
-    **KERNEL,
-)
-def _write_gtids(keys, numbers, prefixes, begins, sizes, ends, data):  # type: ignore[no-untyped-def]
+@kernel("void(int64, intp, intp, intp, intp, intp, intp, intp)")
+def _write_gtids(count, keys, numbers, prefixes, begins, sizes, ends, data):  # type: ignore[no-untyped-def]
     """Each key's prefix and the number; nothing where the key is below 0."""
     at = types.int64(0)
-    for t in range(len(keys)):
-        key = keys[t]
+    for t in range(count):
+        key = types.int64(load_i32(keys + 4 * t))
         if key >= 0:
-            copy(data.ctypes.data + at, prefixes.ctypes.data + begins[key], sizes[key])
-            at += sizes[key]
-            left = numbers[t]
-            digits = 1
-            while left >= 10:
-                left //= 10
+            size = load_i64(sizes + 8 * key)
+            copy(data + at, prefixes + load_i64(begins + 8 * key), size)
+            at += size
+            number = load_u64(numbers + 8 * t)
+            left, digits = number, 1
+            while left >= _TEN:
+                left //= _TEN
                 digits += 1
-            left = numbers[t]
-            for d in range(at + digits - 1, at - 1, -1):
-                data[d] = 48 + left % 10
-                left //= 10
+            for d in range(digits - 1, -1, -1):
+                rest = number // _TEN
+                store_u8(data + at + d, types.uint8(number - rest * _TEN + _ZERO))
+                number = rest
             at += digits
-        ends[t + 1] = at
+        store_i32(ends + 4 * (t + 1), types.int32(at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +130,18 @@ class Sources:
         gtid, row = np.empty(total, np.int32), np.empty(total, np.int32)
         ts_us, pos, begin, order, seq = wide
         chosen = self.transactions
-        _spread(
-            events, self.counts, self.first_row, rows.transaction, rows.pos, self.first_seq, self.seqs, chosen.begin,
-            chosen.ts_us, ts_us, gtid, pos, row, begin, order, seq,
-        )  # fmt: skip
+        given = addresses(
+            self.counts,
+            self.first_row,
+            self.seqs,
+            rows.transaction,
+            rows.pos,
+            self.first_seq,
+            chosen.begin,
+            chosen.ts_us,
+        )
+        made = addresses(ts_us, pos, begin, order, seq, gtid, row)
+        _spread(address(events), len(events), address(given), address(made))
         files = pa.DictionaryArray.from_arrays(pa.array(np.zeros(total, np.int32)), pa.array([self.file]), safe=False)
         return {
             "ts_us": _fixed(ts_us, TIME_TYPE),
@@ -142,7 +162,8 @@ class Sources:
         prefixes = np.frombuffer(b"".join(encoded) + bytes(8), np.uint8)
         data = np.empty(self.count * (int(sizes.max(initial=0)) + _MOST_DIGITS), np.uint8)
         ends = np.zeros(self.count + 1, np.int32)
-        _write_gtids(keys, numbers, prefixes, np.cumsum(sizes) - sizes, sizes, ends, data)
+        begins = np.cumsum(sizes) - sizes
+        _write_gtids(self.count, *(address(array) for array in (keys, numbers, prefixes, begins, sizes, ends, data)))
         missing = int((keys < 0).sum())
         validity = pa.py_buffer(np.packbits(keys >= 0, bitorder="little")) if missing else None
         return pa.StringArray.from_buffers(self.count, pa.py_buffer(ends), pa.py_buffer(data), validity, missing)

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit, types
+from numba import types
 
+from binlogsync.binlog.compiling import inner, kernel
+from binlogsync.binlog.memory import address, load_i32, load_u8, store_i64, store_u8
 from binlogsync.errors import WireError
-from binlogsync.render.fragments import INNER, KERNEL, R8, RI32, W8, W64, text_values, validity
+from binlogsync.render.fragments import text_values, validity
 from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, Column, arrow_type
 
 Values = Sequence[Any]
@@ -25,26 +27,26 @@ RAW_TYPES = frozenset({"float", "double", "vector", "json"})
 """Types whose JSON text is read as it is: numbers' own digits, a document's own blanks."""
 
 
-@njit(types.int64(R8, types.int64, types.int64), **INNER)
+@inner("int64(intp, int64, int64)")
 def _number(data, start, stop):  # type: ignore[no-untyped-def]
     """Digits only; -1 for anything else."""
     value = 0
     for k in range(start, stop):
-        if data[k] < 48 or data[k] > 57:
+        if load_u8(data + k) < 48 or load_u8(data + k) > 57:
             return -1
-        value = value * 10 + (data[k] - 48)
+        value = value * 10 + (load_u8(data + k) - 48)
     return value if stop > start else -1
 
 
-@njit(types.int64(R8, types.int64), **INNER)
+@inner("int64(intp, int64)")
 def _day(data, at):  # type: ignore[no-untyped-def]
     """Days since 1970 of the ten bytes YYYY-MM-DD, or a value below any date when they are no day of the calendar."""
     none = -(2**62)
     year, month, day = _number(data, at, at + 4), _number(data, at + 5, at + 7), _number(data, at + 8, at + 10)
-    if data[at + 4] != 45 or data[at + 7] != 45 or year < 1 or month < 1 or month > 12 or day < 1:
+    if load_u8(data + at + 4) != 45 or load_u8(data + at + 7) != 45 or year < 1 or month < 1 or month > 12 or day < 1:
         return none
     is_leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
-    longest = 30 if month in (4, 6, 9, 11) else (29 if is_leap else 28) if month == 2 else 31
+    longest = 30 + ((month + (month >> 3)) & 1) if month != 2 else (29 if is_leap else 28)
     if day > longest:
         return none
     shifted = year - 1 if month <= 2 else year
@@ -54,11 +56,11 @@ def _day(data, at):  # type: ignore[no-untyped-def]
     return era * 146097 + year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year - 719468
 
 
-@njit(types.int64(R8, types.int64, types.int64, types.int64), **INNER)
+@inner("int64(intp, int64, int64, int64)")
 def _clock(data, at, stop, hour_digits):  # type: ignore[no-untyped-def]
     """Microseconds of HH:MM:SS with a fraction of 0 to 6 digits, or -1."""
     colon = at + hour_digits
-    if stop < colon + 6 or data[colon] != 58 or data[colon + 3] != 58:
+    if stop < colon + 6 or load_u8(data + colon) != 58 or load_u8(data + colon + 3) != 58:
         return -1
     hours = _number(data, at, colon)
     minutes, seconds = _number(data, colon + 1, colon + 3), _number(data, colon + 4, colon + 6)
@@ -66,7 +68,7 @@ def _clock(data, at, stop, hour_digits):  # type: ignore[no-untyped-def]
         return -1
     micros, digits = 0, stop - colon - 7
     if stop > colon + 6:
-        if data[colon + 6] != 46 or digits > 6:
+        if load_u8(data + colon + 6) != 46 or digits > 6:
             return -1
         micros = _number(data, colon + 7, stop)
         if micros < 0:
@@ -75,21 +77,21 @@ def _clock(data, at, stop, hour_digits):  # type: ignore[no-untyped-def]
     return ((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + micros
 
 
-@njit(types.void(R8, RI32, R8, types.int64, W64, W8), **KERNEL)
-def _parse_times(data, offsets, valid, kind, values, good):  # type: ignore[no-untyped-def]
+@kernel("void(intp, intp, intp, int64, int64, intp, intp)")
+def _parse_times(data, offsets, valid, rows, kind, values, good):  # type: ignore[no-untyped-def]
     """kind as in times.py: 0 days, 1 microseconds since 1970, 2 the same with Z, 3 a duration."""
-    for i in range(len(valid)):
-        values[i] = 0
-        good[i] = 0
-        start, stop = np.int64(offsets[i]), np.int64(offsets[i + 1])
-        if not valid[i]:
+    for i in range(rows):
+        store_i64(values + 8 * i, 0)
+        store_u8(good + i, types.uint8(0))
+        start, stop = types.int64(load_i32(offsets + 4 * i)), types.int64(load_i32(offsets + 4 * i + 4))
+        if load_u8(valid + i) == 0:
             continue
         if kind == 3:
-            is_negative = stop > start and data[start] == 45
+            is_negative = stop > start and load_u8(data + start) == 45
             start += 1 if is_negative else 0
-            clock = _clock(data, start, stop, 3 if stop - start > 8 and data[start + 3] == 58 else 2)
-            values[i] = -clock if is_negative else clock
-            good[i] = 1 if clock >= 0 else 0
+            clock = _clock(data, start, stop, 3 if stop - start > 8 and load_u8(data + start + 3) == 58 else 2)
+            store_i64(values + 8 * i, -clock if is_negative else clock)
+            store_u8(good + i, types.uint8(1 if clock >= 0 else 0))
             continue
         if stop - start < 10:
             continue
@@ -97,19 +99,19 @@ def _parse_times(data, offsets, valid, kind, values, good):  # type: ignore[no-u
         if day < -(2**61):
             continue
         if kind == 0:
-            values[i] = day
-            good[i] = 1 if stop - start == 10 else 0
+            store_i64(values + 8 * i, day)
+            store_u8(good + i, types.uint8(1 if stop - start == 10 else 0))
             continue
         if kind == 2:
             stop -= 1
-            if data[stop] != 90:
+            if load_u8(data + stop) != 90:
                 continue
-        if stop - start < 19 or data[start + 10] != 84:
+        if stop - start < 19 or load_u8(data + start + 10) != 84:
             continue
         clock = _clock(data, start + 11, stop, 2)
         if 0 <= clock < 86_400_000_000:
-            values[i] = day * 86_400_000_000 + clock
-            good[i] = 1
+            store_i64(values + 8 * i, day * 86_400_000_000 + clock)
+            store_u8(good + i, types.uint8(1))
 
 
 def _read_times(column: Column, values: Values) -> tuple[pa.Array, pa.StringArray | None]:
@@ -117,7 +119,9 @@ def _read_times(column: Column, values: Values) -> tuple[pa.Array, pa.StringArra
     valid = validity(texts)
     numbers, good = np.empty(len(texts), np.int64), np.empty(len(texts), np.uint8)
     kind = ("date", "datetime", "timestamp", "time").index(column.type)
-    _parse_times(*text_values(texts), valid, kind, numbers, good)
+    _parse_times(
+        *(address(array) for array in (*text_values(texts), valid)), len(texts), kind, address(numbers), address(good)
+    )
     storage = pa.array(numbers.astype(np.int32) if kind == 0 else numbers, mask=good == 0)
     array = storage.cast(pa.int32() if kind == 0 else pa.int64()).cast(arrow_type(column))
     if (good == valid).all():

@@ -10,9 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from binlogsync.change import ChangeBatch
-from binlogsync.render import Fragments, render_column
-from binlogsync.render.assemble import AFTER, BEFORE, Part, assemble
-from binlogsync.render.fragments import validity
+from binlogsync.render import Fragments, column_values
+from binlogsync.render.assemble import Part, assemble
 
 Image = Literal["before", "after"]
 
@@ -63,16 +62,13 @@ def _keys(batch: ChangeBatch) -> pa.StringArray:
 def _image_json(batch: ChangeBatch, image: Image, names: Sequence[str]) -> pa.StringArray:
     """Those columns of an image as a JSON object; NULL where the image is."""
     struct: pa.StructArray = batch.data.column(image)
-    arrays = dict(zip(struct.type.names, struct.flatten(), strict=True))
-    group = BEFORE if image == "before" else AFTER
     parts: list[Part] = []
     for name in names:
         opening = (b"," if parts else b"{") + msgspec.json.encode(name) + b":"
-        fragments = render_column(batch.schema.column(name), arrays[name], batch.impossible.get((image, name)))
-        parts.append(Part(opening, fragments, group))
-    parts.append(Part(b"}" if parts else b"{}", None, group))
-    there = validity(struct)
-    texts = _strings(assemble(len(batch), parts, there, there))
+        array, impossible = struct.field(name), batch.impossible.get((image, name))
+        parts.append(Part(opening, column_values(batch.schema.column(name), array, impossible), struct))
+    parts.append(Part(b"}" if parts else b"{}", None, struct))
+    texts = _strings(assemble(len(batch), parts))
     return texts if struct.null_count == 0 else pc.if_else(struct.is_valid(), texts, None)
 
 

@@ -26,12 +26,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from binlogsync.change import ChangeBatch
-from binlogsync.render import Fragments, render_column
-from binlogsync.render.assemble import AFTER, BEFORE, Part, assemble
-from binlogsync.render.fragments import validity
-from binlogsync.render.labels import render_labels
-from binlogsync.render.numbers import render_integers
-from binlogsync.render.text import render_strings
+from binlogsync.render import Fragments, column_values
+from binlogsync.render.assemble import Part, assemble
+from binlogsync.render.values import Values, integers, labels, raw, strings
 from binlogsync.wire.arrow import decode_arrow, encode_arrow
 from binlogsync.wire.reading import parse
 from binlogsync.wire.schema_change import decode_schema_change, encode_schema_change
@@ -93,7 +90,7 @@ def render(batch: ChangeBatch, context: EnvelopeContext, end: bytes = b"") -> Fr
     Raises WireError for a column type that has no form in JSON.
     """
     data = batch.data
-    gtid, file = data.column("gtid"), data.column("file")
+    gtid = data.column("gtid")
     ts_us = data.column("ts_us").cast(pa.int64()).to_numpy()
     op = data.column("op")
     order = data.column("order").to_numpy() + np.uint64(1)
@@ -107,19 +104,19 @@ def render(batch: ChangeBatch, context: EnvelopeContext, end: bytes = b"") -> Fr
         *_image_parts(batch, "before"),
         Part(b',"after":'),
         *_image_parts(batch, "after"),
-        Part(b',"source":{' + _members(head) + b',"ts_ms":', render_integers(pa.array(ts_us // 1000))),
-        Part(b',"ts_us":', render_integers(pa.array(ts_us))),
-        Part(b',"snapshot":', render_strings(pc.if_else(pc.equal(op.cast(pa.string()), "r"), "true", "false"))),
-        Part(b"," + _members(table) + b"," + _members(server) + b',"gtid":', render_labels(gtid)),
-        Part(b',"file":', render_labels(file)),
-        *(Part(f',"{name}":'.encode(), render_integers(data.column(name))) for name in ("pos", "row", "txn_pos")),
+        Part(b',"source":{' + _members(head) + b',"ts_ms":', integers(pa.array(ts_us // 1000))),
+        Part(b',"ts_us":', integers(pa.array(ts_us))),
+        Part(b',"snapshot":', labels(_snapshot(op))),
+        Part(b"," + _members(table) + b"," + _members(server) + b',"gtid":', labels(gtid)),
+        Part(b',"file":', labels(data.column("file"))),
+        *(Part(f',"{name}":'.encode(), integers(data.column(name))) for name in ("pos", "row", "txn_pos")),
         *_json_null_parts(batch),
-        Part(b'},"op":', render_labels(op)),
+        Part(b'},"op":', labels(op)),
         Part(b"," + _members(processed) + b',"transaction":{"id":', _transaction_ids(batch)),
-        Part(b',"total_order":', render_integers(pa.array(order))),
+        Part(b',"total_order":', integers(pa.array(order))),
         Part(b"}}" + end),
     ]
-    return assemble(len(batch), parts, validity(data.column("before")), validity(data.column("after")))
+    return assemble(len(batch), parts)
 
 
 def _members(values: dict[str, Any]) -> bytes:
@@ -128,25 +125,37 @@ def _members(values: dict[str, Any]) -> bytes:
 
 
 def _image_parts(batch: ChangeBatch, image: Literal["before", "after"]) -> Iterator[Part]:
-    struct = batch.data.column(image)
-    group = BEFORE if image == "before" else AFTER
+    struct: pa.StructArray = batch.data.column(image)
+    if struct.null_count == len(struct):
+        yield Part(b"null")
+        return
+    group = struct if struct.null_count else None
     opening = b"{"
-    for field, array in zip(struct.type, struct.flatten(), strict=True):
-        fragments = render_column(batch.schema.column(field.name), array, batch.impossible.get((image, field.name)))
-        yield Part(opening + msgspec.json.encode(field.name) + b":", fragments, group)
+    for number, field in enumerate(struct.type):
+        array, impossible = struct.field(number), batch.impossible.get((image, field.name))
+        values = column_values(batch.schema.column(field.name), array, impossible)
+        yield Part(opening + msgspec.json.encode(field.name) + b":", values, group)
         opening = b","
     yield Part(b"}" if opening == b"," else b"{}", None, group)
 
 
-def _transaction_ids(batch: ChangeBatch) -> Fragments:
+def _snapshot(op: pa.DictionaryArray) -> pa.DictionaryArray:
+    """Of each operation whether it was read by a snapshot."""
+    texts = ["true" if label == "r" else "false" for label in op.dictionary.to_pylist()]
+    if len(set(texts)) == 1:
+        return pa.DictionaryArray.from_arrays(pa.array([0], pa.int8()), pa.array(texts[:1]))
+    return pa.DictionaryArray.from_arrays(op.indices, pa.array(texts))
+
+
+def _transaction_ids(batch: ChangeBatch) -> Values:
     """The GTID, else "file:offset where the transaction begins"."""
     gtid = batch.data.column("gtid")
     if gtid.null_count == 0:
-        return render_labels(gtid)
+        return labels(gtid)
     place = pc.binary_join_element_wise(
         batch.data.column("file").cast(pa.string()), batch.data.column("txn_pos").cast(pa.string()), ":"
     )
-    return render_strings(pc.coalesce(gtid.cast(pa.string()), place))
+    return strings(pc.coalesce(gtid.cast(pa.string()), place))
 
 
 def _json_null_parts(batch: ChangeBatch) -> Iterator[Part]:
@@ -154,17 +163,18 @@ def _json_null_parts(batch: ChangeBatch) -> Iterator[Part]:
     named: dict[int, list[str]] = {}
     for image in ("before", "after"):
         struct = batch.data.column(image)
-        for field, array in zip(struct.type, struct.flatten(), strict=True):
+        for number, field in enumerate(struct.type):
             if batch.schema.column(field.name).type == "json":
+                array = pc.struct_field(struct, [number])
                 for row in pc.indices_nonzero(
                     pc.equal(pc.utf8_trim_whitespace(array), "null").fill_null(False)
                 ).to_pylist():
                     named.setdefault(row, []).append(f"{image}.{field.name}")
     if named:
-        texts = (
+        texts = [
             b',"json_null":' + msgspec.json.encode(named[row]) if row in named else b"" for row in range(len(batch))
-        )
-        yield Part(b"", Fragments.of(list(texts)))
+        ]
+        yield Part(b"", raw(pa.array(texts, pa.binary())))
 
 
 def changes_in(message: bytes, content_type: str | None) -> int:

@@ -14,19 +14,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from binlogsync.binlog.crc import TABLES, crc32
+from binlogsync.binlog import crc
+from binlogsync.binlog.compiling import alone
+from binlogsync.binlog.memory import address
 from binlogsync.binlog.places import NOTHING
+from binlogsync.binlog.types import decimals as decimal_kernels
 from binlogsync.binlog.types import labels, temporal, text
-from binlogsync.binlog.types.decimals import decimal, decimal_size, decimal_text
-from binlogsync.binlog.types.decimals import decimals as decimals_
+from binlogsync.binlog.types.decimals import decimal_size, decimal_text
 from binlogsync.binlog.types.jsonb import double_text
 
 EPOCH = date(1970, 1, 1)
 _BYTES_OF_DIGITS = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)
 
 
-def address(array: np.ndarray) -> int:
-    return int(array.ctypes.data)
+crc32, decimal, decimals_ = alone(crc.crc32), alone(decimal_kernels.decimal), alone(decimal_kernels.decimals)
+dates, datetimes, timestamps, times = map(
+    alone, (temporal.dates, temporal.datetimes, temporal.timestamps, temporal.times)
+)
+is_ascii, are_utf8, padded, strings, recoded_strings = map(
+    alone, (text.is_ascii, text.are_utf8, text.padded, text.strings, text.recoded_strings)
+)
 
 
 def as_array(data: bytes) -> np.ndarray:
@@ -105,7 +112,7 @@ def days_of(*values: bytes | None) -> tuple[list[int], list[int]]:
     """DATEs as days, and the rows with impossible ones."""
     places, _data = places_of(*values)
     target, wrong = np.full(len(values), 77, np.int32), np.zeros(len(values) + 1, np.int64)
-    found = temporal.dates(
+    found = dates(
         address(places), len(values), address(NOTHING), address(temporal.MONTHS), address(target), address(wrong)
     )
     return target.tolist(), wrong[:found].tolist()
@@ -115,7 +122,7 @@ def micros_of(*values: bytes | None, fsp: int) -> tuple[list[int], list[int]]:
     """DATETIMEs as microseconds, and the rows with impossible ones."""
     places, _data = places_of(*values)
     target, wrong = np.full(len(values), 77, np.int64), np.zeros(len(values) + 1, np.int64)
-    found = temporal.datetimes(
+    found = datetimes(
         address(places), len(values), address(NOTHING), address(temporal.MONTHS), address(target), address(wrong), fsp
     )
     return target.tolist(), wrong[:found].tolist()
@@ -188,7 +195,7 @@ def test_timestamps(seconds: int, micros: int, fsp: int) -> None:
     zero = bytes(4 + (fsp + 1) // 2)
     places, _data = places_of(seconds.to_bytes(4, "big") + fraction_bytes(micros, fsp), None, zero)
     target, wrong = np.full(3, 77, np.int64), np.zeros(4, np.int64)
-    found = temporal.timestamps(address(places), 3, address(NOTHING), address(target), address(wrong), fsp)
+    found = timestamps(address(places), 3, address(NOTHING), address(target), address(wrong), fsp)
     assert target.tolist() == [seconds * 1_000_000 + micros, 0, 0]
     assert wrong[:found].tolist() == [2]
 
@@ -206,26 +213,26 @@ def test_times(value: int, fsp: int) -> None:
     packed = (1 << 8 * size - 1) + (-number if value < 0 else number)
     places, _data = places_of(packed.to_bytes(size, "big"), None)
     target = np.full(2, 77, np.int64)
-    temporal.times(address(places), 2, address(NOTHING), address(target), fsp)
+    times(address(places), 2, address(NOTHING), address(target), fsp)
     assert target.tolist() == [value, 0]
 
 
 @given(st.binary(max_size=400) | st.binary(min_size=60, max_size=70), st.integers(0, 15))
 def test_crc32_equals_zlib_at_every_alignment(data: bytes, shift: int) -> None:
     buffer = as_array(bytes(shift) + data + b"x")
-    assert crc32(address(buffer) + shift, len(data), TABLES) == zlib.crc32(data)
+    assert crc32(address(buffer) + shift, len(data), address(crc.TABLES)) == zlib.crc32(data)
 
 
 @pytest.mark.parametrize("size", [*range(300), 1 << 20])
 def test_crc32_of_every_length(size: int) -> None:
     data = np.random.default_rng(size).integers(0, 256, size + 1, np.uint8)
-    assert crc32(address(data), size, TABLES) == zlib.crc32(data[:size].tobytes())
+    assert crc32(address(data), size, address(crc.TABLES)) == zlib.crc32(data[:size].tobytes())
 
 
 @given(st.binary(max_size=40))
 def test_ascii_is_told_from_the_rest(data: bytes) -> None:
     buffer = as_array(data + b"\x80")
-    assert text.is_ascii(address(buffer), len(data)) == data.isascii()
+    assert is_ascii(address(buffer), len(data)) == data.isascii()
 
 
 def test_every_byte_of_latin1_is_windows_1252_with_controls_in_its_holes() -> None:
@@ -243,7 +250,7 @@ def test_json_doubles_read_back(value: float) -> None:
 @given(st.binary(min_size=1, max_size=30), st.integers(0, 20))
 def test_binary_is_padded_with_zeros(data: bytes, more: int) -> None:
     source, target = as_array(data), np.full(64, 0xCC, np.uint8)
-    text.padded(address(target), address(source), len(data), len(data) + more)
+    padded(address(target), address(source), len(data), len(data) + more)
     assert target.tobytes() == data + bytes(more) + b"\xcc" * (64 - len(data) - more)
 
 
@@ -255,7 +262,7 @@ def test_strings_are_appended_whatever_their_lengths(values: list[str | None]) -
     )
     target, ends = np.full(2000, 0xCC, np.uint8), np.zeros(len(values), np.int32)
     limit = address(data) + len(data)
-    used = text.strings(address(places), len(values), 2, limit, address(target), address(ends), 0)
+    used = strings(address(places), len(values), 2, limit, address(target), address(ends), 0)
     assert target[:used].tobytes() == b"".join(value or b"" for value in encoded)
     assert set(target[used + text.OVERRUN :].tolist()) <= {0xCC}
     assert ends.tolist() == np.cumsum([len(value or b"") for value in encoded]).tolist()
@@ -269,7 +276,7 @@ def test_a_column_is_recoded_as_its_values_are(charset: str) -> None:
         target, ends = np.zeros(2000, np.uint8), np.zeros(len(chosen), np.int32)
         table = address(text.RECODING_TABLES[text.RECODED_CHARSETS.index(charset)])
         limit = address(data) + len(data)
-        used = text.recoded_strings(address(places), len(chosen), 1, limit, address(target), address(ends), 0, table)
+        used = recoded_strings(address(places), len(chosen), 1, limit, address(target), address(ends), 0, table)
         expected = ["" if value is None else text.decode_text(value, charset) for value in chosen]
         assert target[:used].tobytes() == "".join(expected).encode()
         assert ends.tolist() == np.cumsum([len(value.encode()) for value in expected]).tolist()
@@ -287,7 +294,7 @@ def test_what_is_no_utf8_is_told(values: list[str], at: int, byte: int | None) -
     if byte is not None and used:
         data[at % used] = byte
     ends = np.cumsum([len(value) for value in encoded]).astype(np.int32)
-    got = text.are_utf8(address(data), 0, used, address(ends), len(values))
+    got = are_utf8(address(data), 0, used, address(ends), len(values))
     bounds = [0, *ends.tolist()]
     assert got == all(is_utf8(data[a:b].tobytes()) for a, b in pairwise(bounds))
 
@@ -299,7 +306,7 @@ def test_what_is_no_utf8_is_told(values: list[str], at: int, byte: int | None) -
 )
 def test_utf8_at_its_limits(data: bytes) -> None:
     ends = np.array([len(data)], np.int32)
-    assert text.are_utf8(address(as_array(data)), 0, len(data), address(ends), 1) == is_utf8(data)
+    assert are_utf8(address(as_array(data)), 0, len(data), address(ends), 1) == is_utf8(data)
 
 
 def is_utf8(data: bytes) -> bool:

@@ -6,12 +6,10 @@ four bytes, a shorter group at either end takes fewer. Source: bin2decimal in st
 
 from __future__ import annotations
 
-import numpy as np
-from numba import njit, types
+from numba import types
 
+from binlogsync.binlog.compiling import inner
 from binlogsync.binlog.memory import (
-    INNER,
-    KERNEL,
     load_be16,
     load_be24,
     load_be32,
@@ -34,7 +32,7 @@ def decimal_size(precision: int, scale: int) -> int:
     )  # 4 bytes for nine digits
 
 
-@njit("uint64(intp, intp, boolean, boolean)", **INNER)
+@inner("uint64(intp, intp, boolean, boolean)")
 def _group(source, size, first, negative):  # type: ignore[no-untyped-def]
     """One group of digits, most significant byte first; `first` marks the group that holds the sign bit."""
     value = types.uint64(0)
@@ -48,7 +46,7 @@ def _group(source, size, first, negative):  # type: ignore[no-untyped-def]
     return value
 
 
-@njit("void(intp, intp, uint64, uint64)", **INNER)
+@inner("void(intp, intp, uint64, uint64)")
 def _multiply_add(target, width, factor, summand):  # type: ignore[no-untyped-def]
     """The number of `width` bytes at `target` times `factor` plus `summand`, both below 2^32."""
     carry = summand
@@ -58,7 +56,7 @@ def _multiply_add(target, width, factor, summand):  # type: ignore[no-untyped-de
         carry = product >> types.uint64(32)
 
 
-@njit("void(intp, intp)", **INNER)
+@inner("void(intp, intp)")
 def _negate(target, width):  # type: ignore[no-untyped-def]
     """The two's complement of the number of `width` bytes at `target`."""
     carry = types.uint64(1)
@@ -68,13 +66,13 @@ def _negate(target, width):  # type: ignore[no-untyped-def]
         carry = types.uint64(1) if carry == 1 and value == 0 else types.uint64(0)
 
 
-@njit("int64(int64)", **INNER)
+@inner("int64(int64)")
 def _group_size(digits):  # type: ignore[no-untyped-def]
     """Bytes of a group of 1 to 9 digits."""
     return (digits + 1) >> 1 if digits < 7 else 4
 
 
-@njit("uint64(int64)", **INNER)
+@inner("uint64(int64)")
 def _power(digits):  # type: ignore[no-untyped-def]
     """10 to the power of 0 to 9."""
     power = types.uint64(1)
@@ -83,7 +81,7 @@ def _power(digits):  # type: ignore[no-untyped-def]
     return power
 
 
-@njit("boolean(intp, intp, intp, intp, intp)", **KERNEL)
+@inner("boolean(intp, intp, intp, intp, intp)", apart=True)
 def decimal(target, width, source, precision, scale):  # type: ignore[no-untyped-def]
     """Write `width` (16 or 32) bytes; False when a group holds more digits than it may."""
     negative = (load_u8(source) & 0x80) == 0
@@ -127,7 +125,7 @@ def decimal(target, width, source, precision, scale):  # type: ignore[no-untyped
     return True
 
 
-@njit("uint64(intp, int64, uint64)", **INNER)
+@inner("uint64(intp, int64, uint64)")
 def _digits(source, size, flip):  # type: ignore[no-untyped-def]
     """A group of 0 to 4 bytes, most significant first, with the bits of `flip` inverted."""
     if size == 4:
@@ -143,7 +141,7 @@ def _digits(source, size, flip):  # type: ignore[no-untyped-def]
     return value ^ (flip >> types.uint64(64 - 8 * size))
 
 
-@njit("Tuple((int64, int64))(int64, int64, int64)", **INNER)
+@inner("Tuple((int64, int64))(int64, int64, int64)")
 def _shape(precision, scale, number):  # type: ignore[no-untyped-def]
     """Bytes and digits of the group `number`, 0 to 2, of a DECIMAL of 18 digits at most; (0, 0) for one that is not."""
     whole, part = precision - scale, scale
@@ -157,7 +155,7 @@ def _shape(precision, scale, number):  # type: ignore[no-untyped-def]
     return (_group_size(digits) if digits < 9 else types.int64(4)), digits
 
 
-@njit("int64(intp, int64, intp, intp, int64, int64)", **INNER)
+@inner("int64(intp, int64, intp, intp, int64, int64)", apart=True)
 def _short_decimals(places, count, nothing, target, precision, scale):  # type: ignore[no-untyped-def]
     """Decimals of 18 digits at most: three groups; see `decimals`."""
     size_a, digits_a = _shape(precision, scale, 0)
@@ -181,7 +179,7 @@ def _short_decimals(places, count, nothing, target, precision, scale):  # type: 
     return bad
 
 
-@njit("int64(intp, int64, intp, intp, int64, int64)", **KERNEL)
+@inner("int64(intp, int64, intp, intp, int64, int64)", apart=True)
 def decimals(places, count, nothing, target, precision, scale):  # type: ignore[no-untyped-def]
     """DECIMAL, 16 bytes a row up to 38 digits, else 32; 0 where there is none.
 
@@ -201,14 +199,20 @@ def decimals(places, count, nothing, target, precision, scale):  # type: ignore[
 
 
 def decimal_text(precision: int, scale: int, data: bytes) -> str:
-    """The number as MySQL prints it, for the DECIMALs inside JSON; raises ValueError when bytes are missing."""
+    """The number as MySQL prints it, for the DECIMALs inside JSON; raises ValueError for what is none."""
+    if not 0 <= scale <= precision or precision == 0:
+        raise ValueError(f"there is no DECIMAL({precision},{scale})")
     if len(data) < decimal_size(precision, scale):
         raise ValueError(f"DECIMAL({precision},{scale}) needs {decimal_size(precision, scale)} bytes, got {len(data)}")
-    buffer = np.frombuffer(data, np.uint8)
-    target = np.zeros(32, np.uint8)
-    if not decimal(target.ctypes.data, 32, buffer.ctypes.data, precision, scale):
-        raise ValueError(f"not a DECIMAL({precision},{scale}): {data.hex()}")
-    digits = int.from_bytes(target.tobytes(), "little", signed=True)
-    text = f"{abs(digits):0{scale + 1}}"
-    whole, part = text[: len(text) - scale], text[len(text) - scale :]
-    return f"{'-' if digits < 0 else ''}{whole}{'.' + part if scale else ''}"
+    whole, part = precision - scale, scale
+    flip = 0 if data[0] & 0x80 else 0xFF
+    plain = bytes(byte ^ flip for byte in (data[0] ^ 0x80, *data[1:]))
+    text, at = "", 0
+    for digits in (whole % 9, *[9] * (whole // 9), *[9] * (part // 9), part % 9):
+        group = int.from_bytes(plain[at : at + _GROUP_BYTES[digits]], "big")
+        if group >= 10**digits:
+            raise ValueError(f"not a DECIMAL({precision},{scale}): {data.hex()}")
+        text += f"{group:0{digits}}" if digits else ""
+        at += _GROUP_BYTES[digits]
+    sign = "-" if flip and text.strip("0") else ""
+    return f"{sign}{text[:whole].lstrip('0') or '0'}{'.' + text[whole:] if scale else ''}"

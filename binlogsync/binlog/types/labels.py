@@ -9,29 +9,33 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from numba import njit, types
+from numba import types
 
+from binlogsync.binlog.compiling import inner, kernel
 from binlogsync.binlog.memory import (
-    INNER,
-    KERNEL,
+    address,
     copy,
     copy64,
     load_i32,
     load_i64,
     load_u8,
     load_u16,
+    load_u64,
     lowest_bit,
     store_i32,
+    store_i64,
     store_u16,
     store_u64,
 )
 from binlogsync.schema import MANY_LABELS
 
+_Longs = npt.NDArray[np.int64]
+
 INVALID = 0xFFFF
 _FEW_LABELS = 8
 
 
-@njit("void(intp, int64, intp, intp, int64)", **INNER)
+@inner("void(intp, int64, intp, intp, int64)", apart=True)
 def enums(places, count, nothing, target, size):  # type: ignore[no-untyped-def]
     """ENUM: numbers of one or two bytes; 0 is written as INVALID, so that 0 remains what no value holds."""
     for r in range(count):
@@ -41,7 +45,7 @@ def enums(places, count, nothing, target, size):  # type: ignore[no-untyped-def]
         store_u16(target + 2 * r, types.uint16(INVALID) if is_invalid else number)
 
 
-@njit("void(intp, int64, intp, int64)", **INNER)
+@inner("void(intp, int64, intp, int64)", apart=True)
 def sets(places, count, target, size):  # type: ignore[no-untyped-def]
     """SET: a bit mask of one to eight bytes."""
     for r in range(count):
@@ -104,94 +108,117 @@ def set_array(
     begins = np.cumsum(sizes) - sizes
     texts = np.frombuffer(b"".join(encoded) + bytes(8), np.uint8)
     if len(labels) > _FEW_LABELS or len(masks) < 1 << len(labels):
-        offsets, ends, data = _spread(masks, sizes, begins, texts)
+        offsets, ends, data = _lists(masks, sizes, begins, texts)
     else:
         # Of a few labels every set there can be is put together once, and then copied.
-        offsets, ends, data = _repeat(
-            masks, *_spread(np.arange(1 << len(labels), dtype=np.uint64), sizes, begins, texts)
-        )
+        every = np.arange(1 << len(labels), dtype=np.uint64)
+        offsets, ends, data = _repeated(masks, *_lists(every, sizes, begins, texts))
     members = pa.StringArray.from_buffers(int(offsets[-1]), pa.py_buffer(ends), pa.py_buffer(data))
     places = [validity, pa.py_buffer(offsets)]
     return pa.Array.from_buffers(pa.list_(pa.string()), len(masks), places, nulls, children=[members])
 
 
-_BYTES = types.Array(types.uint8, 1, "C", readonly=True)
-_MASKS, _NUMBERS = types.uint64[::1], types.int64[::1]
-_LISTS = types.Tuple((types.int32[::1], types.int32[::1], types.uint8[::1]))
+_Lists = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.uint8]]
 
 
-@njit(_LISTS(_MASKS, _NUMBERS, _NUMBERS, _BYTES), **KERNEL)
-def _spread(masks, sizes, begins, texts):  # type: ignore[no-untyped-def]
+def _lists(masks: npt.NDArray[np.uint64], sizes: _Longs, begins: _Longs, texts: npt.NDArray[np.uint8]) -> _Lists:
     """(where each set's members begin, where each member's label ends, the labels); `texts` are all labels, end to end.
 
     `ends` has eight numbers and the labels 64 bytes more than are used, for _repeat.
     """
+    total = np.zeros(2, np.int64)
+    _measure(address(masks), len(masks), address(sizes), address(total))
+    made = _room(len(masks), total)
+    _spread(
+        address(masks), len(masks), address(sizes), address(begins), address(texts),
+        *(address(array) for array in made),
+    )  # fmt: skip
+    return made
+
+
+def _repeated(
+    masks: npt.NDArray[np.uint64],
+    offsets: npt.NDArray[np.int32],
+    ends: npt.NDArray[np.int32],
+    data: npt.NDArray[np.uint8],
+) -> _Lists:
+    """As _lists, out of what it made of every mask of up to eight bits."""
+    made = _room(len(masks), len(masks) * np.array([np.diff(offsets).max(), np.diff(ends[offsets]).max()], np.int64))
+    _repeat(
+        address(masks), len(masks), *(address(array) for array in (offsets, ends, data)),
+        *(address(array) for array in made),
+    )  # fmt: skip
+    count = int(made[0][-1])
+    return made[0], made[1][: count + 1], made[2][: int(made[1][count])]
+
+
+def _room(rows: int, total: npt.NDArray[np.int64]) -> _Lists:
+    count, size = total.tolist()
+    return np.empty(rows + 1, np.int32), np.empty(count + 9, np.int32), np.empty(size + 64, np.uint8)
+
+
+@kernel("void(intp, int64, intp, intp)")
+def _measure(masks, rows, sizes, total):  # type: ignore[no-untyped-def]
+    """Write how many members the sets have, and how many bytes those take."""
     count, size = types.int64(0), types.int64(0)
-    for mask in masks:
-        left = mask
+    for row in range(rows):
+        left = load_u64(masks + 8 * row)
         while left:
-            size += sizes[lowest_bit(left)]
-            left &= left - types.uint64(1)
+            size += load_i64(sizes + 8 * types.intp(lowest_bit(left)))
+            left &= left - np.uint64(1)
             count += 1
-    offsets, ends = np.empty(len(masks) + 1, np.int32), np.empty(count + 9, np.int32)
-    data = np.empty(size + 64, np.uint8)
+    store_i64(total, count)
+    store_i64(total + 8, size)
+
+
+@kernel("void(intp, int64, intp, intp, intp, intp, intp, intp)")
+def _spread(masks, rows, sizes, begins, texts, offsets, ends, data):  # type: ignore[no-untyped-def]
+    """What _lists makes, where there is room for it."""
     member, at = types.int64(0), types.int64(0)
-    ends[0] = 0
-    for row in range(len(masks)):
-        offsets[row] = member
-        left = masks[row]
+    store_i32(ends, types.int32(0))
+    for row in range(rows):
+        store_i32(offsets + 4 * row, types.int32(member))
+        left = load_u64(masks + 8 * row)
         while left:
-            number = lowest_bit(left)
-            copy(data.ctypes.data + at, texts.ctypes.data + begins[number], sizes[number])
-            at += sizes[number]
+            number = types.intp(lowest_bit(left))
+            size = load_i64(sizes + 8 * number)
+            copy(data + at, texts + load_i64(begins + 8 * number), size)
+            at += size
             member += 1
-            ends[member] = at
-            left &= left - types.uint64(1)
-    offsets[len(masks)] = member
-    return offsets, ends, data
+            store_i32(ends + 4 * member, types.int32(at))
+            left &= left - np.uint64(1)
+    store_i32(offsets + 4 * rows, types.int32(member))
 
 
-@njit(_LISTS(_MASKS, types.int32[::1], types.int32[::1], types.uint8[::1]), **KERNEL)
-def _repeat(masks, offsets, ends, data):  # type: ignore[no-untyped-def]
-    """As _spread, out of what _spread made of every mask of up to eight bits."""
-    count, size = types.int64(0), types.int64(0)
-    for mask in masks:
-        count += offsets[mask + 1] - offsets[mask]
-        size += ends[offsets[mask + 1]] - ends[offsets[mask]]
-    o_offsets, o_ends = np.empty(len(masks) + 1, np.int32), np.empty(count + 9, np.int32)
-    o_data = np.empty(size + 64, np.uint8)
-    # All by address, and all loads before the stores: the compiler then does four at once.
-    source, target, texts, out = offsets.ctypes.data, o_ends.ctypes.data, data.ctypes.data, o_data.ctypes.data
+@kernel("void(intp, int64, intp, intp, intp, intp, intp, intp)")
+def _repeat(masks, rows, offsets, ends, data, o_offsets, o_ends, o_data):  # type: ignore[no-untyped-def]
+    """What _repeated makes, where there is room for it."""
     member, at = types.int64(0), types.int64(0)
-    o_ends[0] = 0
-    for row in range(len(masks)):
-        o_offsets[row] = member
-        place = source + 4 * types.intp(masks[row])
+    store_i32(o_ends, types.int32(0))
+    for row in range(rows):
+        store_i32(o_offsets + 4 * row, types.int32(member))
+        place = offsets + 4 * types.intp(load_u64(masks + 8 * row))
         first, last = types.int64(load_i32(place)), types.int64(load_i32(place + 4))
-        entry = ends.ctypes.data + 4 * first
+        entry = ends + 4 * first
         begin = load_i32(entry)
         size = types.int64(load_i32(entry + 4 * (last - first)) - begin)
         moved = types.int32(at) - begin
         k = types.int64(4)
         while True:
-            e = (
-                load_i32(entry + 4 * k - 12),
-                load_i32(entry + 4 * k - 8),
-                load_i32(entry + 4 * k - 4),
-                load_i32(entry + 4 * k),
-            )
-            to = target + 4 * (member + k)
-            store_i32(to - 12, e[0] + moved)
-            store_i32(to - 8, e[1] + moved)
-            store_i32(to - 4, e[2] + moved)
-            store_i32(to, e[3] + moved)
+            # All loads before the stores: the compiler then does four at once.
+            one, two = load_i32(entry + 4 * k - 12), load_i32(entry + 4 * k - 8)
+            three, four = load_i32(entry + 4 * k - 4), load_i32(entry + 4 * k)
+            to = o_ends + 4 * (member + k)
+            store_i32(to - 12, one + moved)
+            store_i32(to - 8, two + moved)
+            store_i32(to - 4, three + moved)
+            store_i32(to, four + moved)
             if k >= last - first:
                 break
             k += 4
-        copy64(out + at, texts + types.int64(begin))
+        copy64(o_data + at, data + types.int64(begin))
         for i in range(64, size, 64):
-            copy64(out + at + i, texts + types.int64(begin) + i)
+            copy64(o_data + at + i, data + types.int64(begin) + i)
         member += last - first
         at += size
-    o_offsets[len(masks)] = member
-    return o_offsets, o_ends, o_data
+    store_i32(o_offsets + 4 * rows, types.int32(member))

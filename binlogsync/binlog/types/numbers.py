@@ -5,10 +5,10 @@ Source: Field_* ::pack in sql/field.cc; integers and floats are little-endian, B
 
 from __future__ import annotations
 
-from numba import njit, types
+from numba import types
 
+from binlogsync.binlog.compiling import inner
 from binlogsync.binlog.memory import (
-    INNER,
     load_be,
     load_i64,
     load_u8,
@@ -24,7 +24,7 @@ from binlogsync.binlog.memory import (
 )
 
 
-@njit("void(intp, int64, intp, int64)", **INNER)
+@inner("void(intp, int64, intp, int64)", apart=True)
 def copied(places, count, target, size):  # type: ignore[no-untyped-def]
     """Values of 1, 2, 4 or 8 bytes as they are."""
     if size == 8:
@@ -41,7 +41,7 @@ def copied(places, count, target, size):  # type: ignore[no-untyped-def]
             store_u8(target + r, load_u8(load_i64(places + 8 * r)))
 
 
-@njit("void(intp, int64, intp, boolean)", **INNER)
+@inner("void(intp, int64, intp, boolean)", apart=True)
 def widened_24(places, count, target, unsigned):  # type: ignore[no-untyped-def]
     """MEDIUMINT: three bytes to int32 or uint32."""
     sign = types.int64(0 if unsigned else 0x800000)
@@ -50,7 +50,7 @@ def widened_24(places, count, target, unsigned):  # type: ignore[no-untyped-def]
         store_i32(target + 4 * r, types.int32((value ^ sign) - sign))
 
 
-@njit("void(intp, int64, intp)", **INNER)
+@inner("void(intp, int64, intp)", apart=True)
 def years(places, count, target):  # type: ignore[no-untyped-def]
     """YEAR: years since 1900 in one byte to uint16, 0 stays 0 (the year 0000)."""
     for r in range(count):
@@ -58,7 +58,7 @@ def years(places, count, target):  # type: ignore[no-untyped-def]
         store_u16(target + 2 * r, types.uint16(0 if value == 0 else 1900 + types.int64(value)))
 
 
-@njit("void(intp, int64, intp, int64)", **INNER)
+@inner("void(intp, int64, intp, int64)", apart=True)
 def bits(places, count, target, size):  # type: ignore[no-untyped-def]
     """BIT(n): `size` bytes to uint64."""
     for r in range(count):

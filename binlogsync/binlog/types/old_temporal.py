@@ -8,9 +8,10 @@ MariaDB.
 
 from __future__ import annotations
 
-from numba import njit, types
+from numba import types
 
-from binlogsync.binlog.memory import INNER, load_be, load_i64, load_u24, load_u32, store_i64
+from binlogsync.binlog.compiling import inner
+from binlogsync.binlog.memory import load_be, load_i64, load_u24, load_u32, store_i64
 
 _TIME_BYTES = (3, 4, 4, 5, 5, 5, 6)
 _DATETIME_BYTES = (8, 6, 6, 7, 7, 7, 8)
@@ -24,7 +25,7 @@ def old_size(kind: str, fsp: int) -> int:
     return (_TIME_BYTES if kind == "time" else _DATETIME_BYTES)[fsp]
 
 
-@njit("int64(int64)", **INNER)
+@inner("int64(int64)")
 def _step(fsp):  # type: ignore[no-untyped-def]
     """Microseconds of the last digit."""
     step = types.int64(1)
@@ -33,7 +34,7 @@ def _step(fsp):  # type: ignore[no-untyped-def]
     return step
 
 
-@njit("int64(intp, int64, int64)", **INNER)
+@inner("int64(intp, int64, int64)")
 def _old_time(source, fsp, size):  # type: ignore[no-untyped-def]
     """TIME as microseconds."""
     if fsp > 0:
@@ -46,7 +47,7 @@ def _old_time(source, fsp, size):  # type: ignore[no-untyped-def]
     return -micros if negative else micros
 
 
-@njit("UniTuple(int64, 4)(intp, int64, int64)", **INNER)
+@inner("UniTuple(int64, 4)(intp, int64, int64)")
 def _old_datetime(source, fsp, size):  # type: ignore[no-untyped-def]
     """DATETIME as year, month, day and microseconds."""
     if fsp > 0:
@@ -59,7 +60,7 @@ def _old_datetime(source, fsp, size):  # type: ignore[no-untyped-def]
     return date // 10000, date // 100 % 100, date % 100, micros
 
 
-@njit("void(intp, int64, intp, intp, int64, int64)", **INNER)
+@inner("void(intp, int64, intp, intp, int64, int64)", apart=True)
 def old_times(places, count, nothing, target, fsp, size):  # type: ignore[no-untyped-def]
     """TIME to int64 microseconds, 0 where there is none."""
     for r in range(count):
@@ -67,7 +68,7 @@ def old_times(places, count, nothing, target, fsp, size):  # type: ignore[no-unt
         store_i64(target + 8 * r, types.int64(0) if types.uint64(at - nothing) <= 1 else _old_time(at, fsp, size))
 
 
-@njit("int64(intp, int64, intp, intp, intp, intp, int64, int64)", **INNER)
+@inner("int64(intp, int64, intp, intp, intp, intp, int64, int64)", apart=True)
 def old_datetimes(places, count, nothing, months, target, wrong, fsp, size):  # type: ignore[no-untyped-def]
     """DATETIME to int64 microseconds, 0 where there is none; impossible ones as temporal.dates does."""
     found = types.int64(0)
@@ -84,14 +85,14 @@ def old_datetimes(places, count, nothing, months, target, wrong, fsp, size):  # 
     return found
 
 
-@njit("int64(intp, int64, int64)", **INNER)
+@inner("int64(intp, int64, int64)")
 def packed_old_datetime(source, fsp, size):  # type: ignore[no-untyped-def]
     """DATETIME as temporal.packed_datetime packs it."""
     year, month, day, micros = _old_datetime(source, fsp, size)
     return (((year << 9) | (month << 5) | day) << 40) | micros
 
 
-@njit("int64(intp, int64, intp, intp, intp, int64, int64)", **INNER)
+@inner("int64(intp, int64, intp, intp, intp, int64, int64)", apart=True)
 def old_timestamps(places, count, nothing, target, wrong, fsp, size):  # type: ignore[no-untyped-def]
     """TIMESTAMP to int64 microseconds since 1970 UTC; zero is the zero date; impossible ones as temporal.dates does."""
     found = types.int64(0)

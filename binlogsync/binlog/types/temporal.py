@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, types
+from numba import types
 
+from binlogsync.binlog.compiling import inner
 from binlogsync.binlog.memory import (
-    INNER,
-    KERNEL,
     load_be,
     load_be16,
     load_be24,
@@ -49,7 +48,7 @@ def _month_table() -> npt.NDArray[np.int32]:
 MONTHS = _month_table()
 
 
-@njit("int64(intp, intp)", **INNER)
+@inner("int64(intp, intp)")
 def fraction(source, fsp):  # type: ignore[no-untyped-def]
     """Microseconds from the (fsp + 1) // 2 bytes behind the whole seconds."""
     if fsp == 0:
@@ -61,7 +60,7 @@ def fraction(source, fsp):  # type: ignore[no-untyped-def]
     return types.int64(load_be24(source))
 
 
-@njit("int64(intp, int64, intp, intp, intp, intp)", **KERNEL)
+@inner("int64(intp, int64, intp, intp, intp, intp)", apart=True)
 def dates(places, count, nothing, months, target, wrong):  # type: ignore[no-untyped-def]
     """DATE to int32 days, 0 where there is none; writes the rows with impossible ones to `wrong`, returns how many."""
     found = types.int64(0)
@@ -78,7 +77,7 @@ def dates(places, count, nothing, months, target, wrong):  # type: ignore[no-unt
     return found
 
 
-@njit("int64(intp, int64, intp, intp, intp, intp, int64)", **KERNEL)
+@inner("int64(intp, int64, intp, intp, intp, intp, int64)", apart=True)
 def datetimes(places, count, nothing, months, target, wrong, fsp):  # type: ignore[no-untyped-def]
     """DATETIME to int64 microseconds since 1970, without a zone; impossible ones as `dates` does."""
     found = types.int64(0)
@@ -96,7 +95,7 @@ def datetimes(places, count, nothing, months, target, wrong, fsp):  # type: igno
     return found
 
 
-@njit("int64(intp, int64, intp, intp, intp, int64)", **KERNEL)
+@inner("int64(intp, int64, intp, intp, intp, int64)", apart=True)
 def timestamps(places, count, nothing, target, wrong, fsp):  # type: ignore[no-untyped-def]
     """TIMESTAMP to int64 microseconds since 1970 UTC; zero is the zero date; impossible ones as `dates` does."""
     found = types.int64(0)
@@ -109,13 +108,13 @@ def timestamps(places, count, nothing, target, wrong, fsp):  # type: ignore[no-u
     return found
 
 
-@njit("int64(intp)", **INNER)
+@inner("int64(intp)")
 def packed_date(source):  # type: ignore[no-untyped-def]
     """DATE as `impossible_text` wants it."""
     return types.int64(load_u24(source)) << 40
 
 
-@njit("int64(intp, int64)", **INNER)
+@inner("int64(intp, int64)")
 def packed_datetime(source, fsp):  # type: ignore[no-untyped-def]
     """DATETIME as `impossible_text` wants it: year, month and day, above 40 bits of microseconds."""
     packed = types.int64(load_be40(source)) - 0x8000000000
@@ -125,7 +124,7 @@ def packed_datetime(source, fsp):  # type: ignore[no-untyped-def]
     return ((((months // 13) << 9) | ((months % 13) << 5) | ((packed >> 17) & 31)) << 40) | micros
 
 
-@njit("int64(intp, intp)", **INNER)
+@inner("int64(intp, intp)")
 def time(source, fsp):  # type: ignore[no-untyped-def]
     """TIME to microseconds, -838:59:59.999999 to 838:59:59.999999.
 
@@ -145,7 +144,7 @@ def time(source, fsp):  # type: ignore[no-untyped-def]
     return -value if negative else value
 
 
-@njit("void(intp, int64, intp, intp, int64)", **KERNEL)
+@inner("void(intp, int64, intp, intp, int64)", apart=True)
 def times(places, count, nothing, target, fsp):  # type: ignore[no-untyped-def]
     """TIME to int64 microseconds, 0 where there is none."""
     for r in range(count):

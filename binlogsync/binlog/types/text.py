@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, types
+from numba import types
 
+from binlogsync.binlog.compiling import inner
 from binlogsync.binlog.memory import (
-    INNER,
-    KERNEL,
     copy,
     copy64,
     high64,
@@ -32,7 +31,7 @@ from binlogsync.binlog.types.recoding import MULTI_BYTE, SINGLE_BYTE, characters
 UTF8_CHARSETS = frozenset({"utf8mb4", "utf8mb3", "ascii"})
 
 
-@njit("boolean(intp, intp)", **KERNEL)
+@inner("boolean(intp, intp)")
 def is_ascii(source, size):  # type: ignore[no-untyped-def]
     """True when no byte is above 0x7f."""
     wide = size & ~63
@@ -48,7 +47,7 @@ def is_ascii(source, size):  # type: ignore[no-untyped-def]
     return (seen & types.uint64(0x8080808080808080)) == 0
 
 
-@njit("int64(intp, int64)", **INNER)
+@inner("int64(intp, int64)")
 def _sequence(source, left):  # type: ignore[no-untyped-def]
     """Bytes of the UTF-8 character of more than one byte at `source`, of `left` bytes; 0 when it is none."""
     lead, second = load_u8(source), load_u8(source + 1) if left > 1 else types.uint8(0)
@@ -68,7 +67,7 @@ def _sequence(source, left):  # type: ignore[no-untyped-def]
     return types.int64(0 if bad else 4)
 
 
-@njit("boolean(intp, int64, int64, intp, int64)", **KERNEL)
+@inner("boolean(intp, int64, int64, intp, int64)", apart=True)
 def are_utf8(target, first, last, ends, count):  # type: ignore[no-untyped-def]
     """True when the bytes first..last-1 of `target` are UTF-8, and no string ends inside a character."""
     if is_ascii(target + first, last - first):
@@ -95,7 +94,7 @@ def are_utf8(target, first, last, ends, count):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit("void(intp, intp, intp, intp)", **KERNEL)
+@inner("void(intp, intp, intp, intp)")
 def padded(target, source, size, width):  # type: ignore[no-untyped-def]
     """BINARY(width): the bytes, then zeros."""
     copy(target, source, size)
@@ -103,7 +102,7 @@ def padded(target, source, size, width):  # type: ignore[no-untyped-def]
         store_u8(target + i, types.uint8(0))
 
 
-@njit("int64(intp, intp, intp, intp)", **INNER)
+@inner("int64(intp, intp, intp, intp)")
 def through_table(target, source, size, table):  # type: ignore[no-untyped-def]
     """Recode through the 256 entries at `table`; returns bytes written: at most three a character, and it writes up to
     one behind them.
@@ -127,7 +126,7 @@ def through_table(target, source, size, table):  # type: ignore[no-untyped-def]
 OVERRUN = 64
 
 
-@njit("void(intp, intp, int64, int64)", **INNER)
+@inner("void(intp, intp, int64, int64)")
 def _append(target, source, size, limit):  # type: ignore[no-untyped-def]
     """Copy `size` bytes, in steps of 64 where the bytes behind them may be read."""
     if source + size + 64 > limit:
@@ -138,7 +137,7 @@ def _append(target, source, size, limit):  # type: ignore[no-untyped-def]
         copy64(target + i, source + i)
 
 
-@njit("int64(intp, int64, int64, int64, intp, intp, int64)", **KERNEL)
+@inner("int64(intp, int64, int64, int64, intp, intp, int64)", apart=True)
 def strings(places, count, prefix, limit, target, ends, used):  # type: ignore[no-untyped-def]
     """The bytes as they are."""
     for r in range(count):
@@ -150,7 +149,7 @@ def strings(places, count, prefix, limit, target, ends, used):  # type: ignore[n
     return used
 
 
-@njit("int64(intp, int64, int64, int64, intp, intp, int64, intp, int64)", **INNER)
+@inner("int64(intp, int64, int64, int64, intp, intp, int64, intp, int64)", apart=True)
 def padded_strings(places, count, prefix, limit, target, ends, used, nothing, width):  # type: ignore[no-untyped-def]
     """BINARY(width), padded with zeros; returns -1 - row when a value is longer than that."""
     for r in range(count):
@@ -168,7 +167,7 @@ def padded_strings(places, count, prefix, limit, target, ends, used, nothing, wi
     return used
 
 
-@njit("int64(intp, int64, int64, int64, intp, intp, int64, intp)", **KERNEL)
+@inner("int64(intp, int64, int64, int64, intp, intp, int64, intp)", apart=True)
 def recoded_strings(places, count, prefix, limit, target, ends, used, table):  # type: ignore[no-untyped-def]
     """Recoded through the 256 entries at `table`."""
     # Most text is ASCII, which all sets but swe7 hold, "@" at 0x40 among it: copy, and look at all of it at once.

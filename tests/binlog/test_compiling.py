@@ -1,0 +1,66 @@
+"""Kernels that numba compiles as this project asks: parts of others, and nothing kept of what they are given."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+import numpy as np
+from numba import njit
+
+from binlogsync.binlog.compiling import KERNEL, alone, inner, kernel
+from binlogsync.binlog.memory import address, load_i64
+
+UNCACHED = KERNEL | {"cache": False}
+
+
+@inner("int64(int64)")
+def twice(number):  # type: ignore[no-untyped-def]
+    """A part."""
+    return 2 * number
+
+
+@inner("int64(intp, int64)", apart=True)
+def total(place, count):  # type: ignore[no-untyped-def]
+    """A part with a part of its own."""
+    found = 0
+    for i in range(count):
+        found += twice(load_i64(place + 8 * i))
+    return found
+
+
+def test_parts_of_parts() -> None:
+    @kernel("int64(intp, int64)", cache=False)
+    def both(place, count):  # type: ignore[no-untyped-def]
+        return total(place, count) + twice(1) + total(place, 1)
+
+    numbers = np.arange(1, 11)
+    assert both(address(numbers), 10) == 110 + 2 + 2
+    assert alone(total)(address(numbers), 3) == 12
+    assert alone(twice)(4) == 8
+
+
+def test_arrays_are_given_back() -> None:
+    @njit("int64(int64[::1])", **UNCACHED)
+    def length(array):  # type: ignore[no-untyped-def]
+        for number in array:
+            if number < 0:
+                return twice(number)
+        return len(array)
+
+    numbers = np.arange(10)
+    before = sys.getrefcount(numbers)
+    assert [length(numbers) for _ in range(5)] == [10] * 5
+    assert sys.getrefcount(numbers) == before
+
+
+def test_compiling_leaves_the_collector_as_it_was() -> None:
+    was_enabled = gc.isenabled()
+    try:
+        for state in (gc.disable, gc.enable):
+            state()
+            before = gc.isenabled()
+            kernel("int64(int64)", cache=False)(lambda number: number)
+            assert gc.isenabled() is before
+    finally:
+        (gc.enable if was_enabled else gc.disable)()
