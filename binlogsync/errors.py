@@ -7,6 +7,7 @@
     │   ├── PreflightError     the server is reachable, but not set up for change data capture
     │   └── PositionError      the asked position is purged, foreign or does not exist
     ├── DecodeError            bytes of the binlog that cannot be turned into exact values
+    │   └── PreparedEarlierError   changes that were logged before the place where reading began
     ├── WireError              a message of the stream that is not what this program writes
     ├── SinkError              a sink cannot store what it was given
     │   └── FencedError        another writer has taken over this stream
@@ -69,6 +70,22 @@ class DecodeError(BinlogSyncError):
         where = ".".join(part for part in (table, column) if part)
         place = f" at {file}:{pos}; look at it with: mysqlbinlog -vv --start-position={pos} {file}" if file else ""
         super().__init__(f"{where + ': ' if where else ''}{reason}{place}")
+
+
+class PreparedEarlierError(DecodeError):
+    """An XA COMMIT of what was prepared before the place where reading began; reading from there on has it.
+
+    Attributes:
+        xid: names the transaction, as servers log it.
+    """
+
+    def __init__(self, reason: str, *, xid: str, file: str, pos: int) -> None:
+        self.xid = xid
+        super().__init__(f"XA COMMIT {xid} {reason}", file=file, pos=pos)
+
+    def is_same(self, other: PreparedEarlierError | None) -> bool:
+        """True when it is the same XA COMMIT."""
+        return other is not None and (self.xid, self.file, self.pos) == (other.xid, other.file, other.pos)
 
 
 class WireError(BinlogSyncError):

@@ -18,13 +18,13 @@ from binlogsync.binlog.ddl import DDL, Statement, Tables, altered_tables, read_s
 from binlogsync.binlog.frames import CHECKSUM_SIZE
 from binlogsync.binlog.plan import Field
 from binlogsync.change import SchemaChange
-from binlogsync.errors import DecodeError
+from binlogsync.errors import DecodeError, PreparedEarlierError
 from binlogsync.position import BinlogPosition
 
 _IGNORABLE = 0x80  # header flag: who does not know the event may step over it
 _OF_A_LOAD = frozenset({events.APPEND_BLOCK, events.DELETE_FILE, events.BEGIN_LOAD_QUERY})
 _UNKNOWN_XA = (
-    "commits changes that were logged when they were prepared, before the place where this tail began; begin at a "
+    "commits changes that were logged when they were prepared, before the place where reading began; begin at a "
     "place before that, or behind this one with new copies of the tables"
 )
 
@@ -117,7 +117,7 @@ class RareEvents:
         elif verb == "COMMIT":
             rows = assembler.prepared.rows(xid)
             if rows is None:
-                refuse(f"XA COMMIT {xid} {_UNKNOWN_XA}", place)
+                raise PreparedEarlierError(_UNKNOWN_XA, xid=str(xid), file=place.file, pos=place.pos)
             yield from self._release(rows)
             assembler.prepared.commit(xid)
             assembler.state[Field.OPEN] = 0

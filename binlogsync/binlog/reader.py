@@ -14,26 +14,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from binlogsync.binlog import events
 from binlogsync.binlog.assemble import Assembler, Stretch
 from binlogsync.binlog.catalog import Catalog, table_name
 from binlogsync.binlog.declared import Altered, Declared, never_altered, nothing_declared
-from binlogsync.binlog.frames import CHECKSUM_SIZE, HEADER_SIZE, Part, Stop, index_event, index_events
+from binlogsync.binlog.frames import HEADER_SIZE, Part, Stop
 from binlogsync.binlog.layout import UPDATE, ColumnError
 from binlogsync.binlog.names import Existing, none_existing
 from binlogsync.binlog.payloads import parse_payload, parts
 from binlogsync.binlog.plan import ARTIFICIAL, Field, Halt, full_position
 from binlogsync.binlog.rare import RareEvents, refuse
-from binlogsync.binlog.spill import Spill, join_packets
+from binlogsync.binlog.walk import BrokenLogError, Bytes, LogWalk, has_checksums
 from binlogsync.binlog.zipped import unzip
 from binlogsync.errors import DecodeError
 from binlogsync.position import BinlogPosition, Checkpoint
 
 __all__ = ["BinlogReader", "ReaderOptions", "Stretch"]
 
-Bytes = npt.NDArray[np.uint8]
 _STOP_REASONS = {
     Stop.BAD_LENGTH: "the event's length is not the length of its packet",
     Stop.BAD_CHECKSUM: "the event's checksum is wrong: the binlog is damaged, or the bytes were on their way",
@@ -73,8 +71,6 @@ class BinlogReader:
     """Decodes one dump from `checkpoint` on; see the module."""
 
     def __init__(self, options: ReaderOptions, checkpoint: Checkpoint) -> None:
-        self.server_error: bytes | None = None
-        self.ended = False
         self._catalog = Catalog(
             options.captures, mariadb=options.mariadb, declared=options.declared, altered=options.altered,
             existing=options.existing,
@@ -82,9 +78,8 @@ class BinlogReader:
         server = (options.server_uuid, options.server_id)
         self._assembler = Assembler(self._catalog, checkpoint, server, mariadb=options.mariadb)
         self._is_mariadb = options.mariadb
-        self._spill = Spill()
-        self._checksum = False
         self._rare_events = RareEvents(self._assembler, self._catalog, mariadb=options.mariadb)
+        self._log = LogWalk(self._assembler.index, self._read_format)
         self._payload_place = checkpoint.position  # where the payload begins whose events are walked
         self._place_before = checkpoint.position.pos  # behind the last event that could be read
 
@@ -96,41 +91,23 @@ class BinlogReader:
     def feed(self, buffer: Bytes, start: int, end: int) -> Iterator[Stretch]:
         """Decode buffer[start:end]; these bytes, and those in front of them, may be overwritten. Raises DecodeError.
 
-        After it `server_error` holds an error packet's payload when the server sent one, and `ended` is True when it
-        has no more to send. Nothing of the buffer is kept.
+        Nothing of the buffer is kept.
         """
-        buffer, at, end = self._spill.prepend(buffer, start, end)
-        index = self._assembler.index
-        while True:
-            count, at, stop = index_events(buffer, at, end, index, checksum=self._checksum)
-            if count:
-                yield from self._stretches(Part(buffer, index, count, self._trailer))
-            if stop == Stop.FORMAT:
-                at = self._read_format(buffer, at)
-            elif stop == Stop.SPLIT:
-                joined = join_packets(buffer, at, end)
-                if joined is None:
-                    break
-                event, at = joined
-                bad = index_event(event, index, checksum=self._checksum)
-                if bad != Stop.MORE:
-                    refuse(_STOP_REASONS[bad], self.position)
-                yield from self._stretches(Part(event, index, 1, self._trailer))
-            elif stop == Stop.SERVER_ERROR:
-                self.server_error = _payload(buffer, at)
-                return
-            elif stop == Stop.END:
-                self.ended = True
-                return
-            elif stop == Stop.MORE:
-                break
-            elif stop != Stop.FULL:
-                refuse(_STOP_REASONS[stop], self.position)
-        self._spill.keep(buffer, at, end)
+        try:
+            for part in self._log.parts(buffer, start, end):
+                yield from self._stretches(part)
+        except BrokenLogError as error:
+            refuse(_STOP_REASONS[error.stop], self.position)
 
     @property
-    def _trailer(self) -> int:
-        return CHECKSUM_SIZE if self._checksum else 0
+    def server_error(self) -> bytes | None:
+        """Payload of the error packet with which the server has ended the dump."""
+        return self._log.server_error
+
+    @property
+    def ended(self) -> bool:
+        """True when the server has no more to send."""
+        return self._log.ended
 
     def _stretches(self, part: Part) -> Iterator[Stretch]:
         """Walk the events of the buffer; their stretches end before the buffer is given back."""
@@ -247,20 +224,18 @@ class BinlogReader:
             yield from self._walk(part)
         assembler.state[Field.INSIDE] = 0
 
-    def _read_format(self, buffer: Bytes, at: int) -> int:
-        """A format description: whether the events behind it carry checksums; returns the offset behind it."""
-        payload = _payload(buffer, at)
-        header, body = payload[1 : HEADER_SIZE + 1], payload[HEADER_SIZE + 1 :]
+    def _read_format(self, event: bytes) -> bool:
+        """A format description: whether the events behind it carry checksums."""
+        header = event[:HEADER_SIZE]
         try:
-            description = events.parse_format_description(body)
+            checksum = has_checksums(event)
         except (ValueError, IndexError) as error:
             refuse(f"FORMAT_DESCRIPTION: {error}", self._place(header))
-        if not events.has_checksum(payload[1:]):  # it has one even where the events behind it have none
+        if not events.has_checksum(event):  # it has one even where the events behind it have none
             refuse(_STOP_REASONS[Stop.BAD_CHECKSUM], self._place(header))
-        self._checksum = description.checksum
         self._rare_events.has_started = True
         self._assembler.advance(header)
-        return at + 4 + len(payload)
+        return checksum
 
     # Where and why
 
@@ -273,9 +248,3 @@ class BinlogReader:
         if not end or int.from_bytes(header[17:19], "little") & ARTIFICIAL:
             return here
         return BinlogPosition(here.file, max(full_position(here.pos, end) - size, 0))
-
-
-def _payload(buffer: Bytes, at: int) -> bytes:
-    """The payload of the packet at `at`."""
-    size = int.from_bytes(buffer[at : at + 3].tobytes(), "little")
-    return buffer[at + 4 : at + 4 + size].tobytes()

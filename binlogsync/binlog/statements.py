@@ -9,16 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from binlogsync.binlog import events
 from binlogsync.binlog.ddl import ALL_TABLES, Tables, altered_tables
-from binlogsync.binlog.frames import CHECKSUM_SIZE, HEADER_SIZE, EventIndex, Part, Stop, index_event, index_events
+from binlogsync.binlog.frames import CHECKSUM_SIZE, HEADER_SIZE, EventIndex, Part
 from binlogsync.binlog.plan import ARTIFICIAL, full_position
-from binlogsync.binlog.spill import Spill, join_packets
+from binlogsync.binlog.walk import BrokenLogError, Bytes, LogWalk, has_checksums
 from binlogsync.position import BinlogPosition
 
-Bytes = npt.NDArray[np.uint8]
 _NOT_LOGGED = frozenset({events.ROTATE, 27, 41})  # or not in this file any more: heartbeats, a rotation
 _OF_INTEREST = (events.QUERY, events.ROTATE, events.QUERY_COMPRESSED)
 
@@ -36,66 +34,38 @@ class Alteration:
 
 
 class StatementReader:
-    """Takes the bytes of a dump that begins at `position`; `position` is then the place behind the last event seen."""
+    """Takes the bytes of a dump that begins at `position`; `position` is then the place behind the last event seen.
+
+    How the dump ended is said by `walk`.
+    """
 
     def __init__(self, position: BinlogPosition) -> None:
         self.position = position
-        self.ended = False
-        self.server_error: bytes | None = None
-        self._spill = Spill()
-        self._index = EventIndex.room_for(1 << 17)
-        self._trailer = 0
+        self.walk = LogWalk(EventIndex.room_for(1 << 17), has_checksums)
 
     def feed(self, buffer: Bytes, start: int, end: int) -> Iterator[Alteration]:
-        """The alterations in buffer[start:end]. Raises ValueError for bytes that are no binlog.
-
-        After it `server_error` holds an error packet's payload when the server sent one, and `ended` is True when it
-        has no more to send.
-        """
-        buffer, at, end = self._spill.prepend(buffer, start, end)
-        while True:
-            count, at, stop = index_events(buffer, at, end, self._index, checksum=False)
-            yield from self._alterations(Part(buffer, self._index, count, self._trailer))
-            if stop == Stop.FORMAT:
-                size = int.from_bytes(buffer[at : at + 3].tobytes(), "little")
-                description = buffer[at + 5 + HEADER_SIZE : at + 4 + size].tobytes()
-                self._trailer = CHECKSUM_SIZE if events.parse_format_description(description).checksum else 0
-                at += 4 + size
-            elif stop == Stop.SPLIT:
-                joined = join_packets(buffer, at, end)
-                if joined is None:
-                    break
-                event, at = joined
-                if index_event(event, self._index, checksum=False) == Stop.MORE:
-                    yield from self._alterations(Part(event, self._index, 1, self._trailer))
-            elif stop == Stop.SERVER_ERROR:
-                self.server_error = buffer[at + 4 : end].tobytes()
-                return
-            elif stop == Stop.END:
-                self.ended = True
-                return
-            elif stop == Stop.MORE:
-                break
-            elif stop != Stop.FULL:
-                raise ValueError(f"the bytes behind {self.position} are no binlog ({stop.name})")
-        self._spill.keep(buffer, at, end)
+        """The alterations in buffer[start:end]. Raises ValueError for bytes that are no binlog."""
+        try:
+            for part in self.walk.parts(buffer, start, end):
+                yield from self._alterations(part)
+        except BrokenLogError as error:
+            raise ValueError(f"behind {self.position} {error}") from error
 
     def _alterations(self, part: Part) -> Iterator[Alteration]:
-        kinds = self._index.kind[: part.count]
+        kinds = part.index.kind[: part.count]
         for i in np.flatnonzero(np.isin(kinds, _OF_INTEREST)).tolist():
             event = part.event(i).tobytes()
-            header, body = event[:HEADER_SIZE], event[HEADER_SIZE : len(event) - self._trailer]
+            header, body = event[:HEADER_SIZE], event[HEADER_SIZE:]
             if header[4] == events.ROTATE:
-                if events.has_checksum(event):
-                    body = event[HEADER_SIZE:-CHECKSUM_SIZE]
+                if events.has_checksum(event):  # the first of a dump comes before the format description
+                    body = body[:-CHECKSUM_SIZE]
                 self.position = BinlogPosition(*events.parse_rotate(body))
             elif not body.endswith(b"\0BEGIN"):
                 query = events.parse_query(body, header[4])
                 tables = altered_tables(query.sql, query.database)
                 if tables:
                     yield Alteration(self._behind(header), tables)
-        if part.count:
-            self.position = self._behind(part.event(part.count - 1)[:HEADER_SIZE].tobytes())
+        self.position = self._behind(part.event(part.count - 1)[:HEADER_SIZE].tobytes())
 
     def _behind(self, header: bytes) -> BinlogPosition:
         """The place behind an event; the last that is known where it does not say, as in MariaDB's transactions."""

@@ -14,6 +14,7 @@ from binlogsync.mysql.declared import declared_by
 from binlogsync.mysql.decoding import reader_options
 from binlogsync.mysql.dump import BinlogDump
 from binlogsync.mysql.preflight import Finding, check, preflight
+from binlogsync.mysql.prepared import reach_back
 from binlogsync.mysql.readahead import Chunk, ReadAhead
 from binlogsync.mysql.server import BinlogFile, ServerInfo, inspect_server
 from binlogsync.mysql.server_errors import raise_server_error
@@ -39,6 +40,7 @@ __all__ = [
     "parse_start",
     "preflight",
     "raise_server_error",
+    "reach_back",
     "reader_options",
     "resolve_start",
     "validate",

@@ -46,7 +46,7 @@ class LogAhead:
         reader = StatementReader(start)
         buffer = np.empty(_CHUNK, np.uint8)
         with BinlogDump(self._config, Checkpoint(start, self._server_uuid), blocking=False) as dump:
-            while not reader.ended:
+            while not reader.walk.ended:
                 size = dump.readinto(buffer.data)
                 if not size:
                     break
@@ -54,6 +54,6 @@ class LogAhead:
                     self._found.extend(reader.feed(buffer, 0, size))
                 except ValueError as error:
                     raise SourceError(f"{self._config.address}: {error}") from error
-                if reader.server_error is not None:
-                    raise_server_error(reader.server_error)
+                if reader.walk.server_error is not None:
+                    raise_server_error(reader.walk.server_error)
         self._to = reader.position

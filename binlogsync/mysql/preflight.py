@@ -249,9 +249,8 @@ def _prepared(config: MySQLConfig, connection: Connection) -> list[Finding]:
             raise
         return []
     bad = (
-        f"{waiting} XA transactions are prepared: a tail that has seen their changes reads from before them when it "
-        "starts again, and one that has not stops at their XA COMMIT. Commit them, or roll them back, before its "
-        "first start"
+        f"{waiting} XA transactions are prepared: a tail reads from before their changes when it starts again, and "
+        "needs the binlogs back to there. Commit them, or roll them back"
     )
     return [_finding("prepared XA", not waiting, "no XA transaction is prepared", bad, severity="warning")]
 

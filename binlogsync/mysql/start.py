@@ -85,19 +85,19 @@ def resolve_start(config: MySQLConfig, start: StartAt = "now") -> Checkpoint:
     if isinstance(start, datetime):
         return _from_time(config, info, start)
     if start == "oldest":
-        return _checkpoint(config, info, BinlogPosition(info.files[0].name, FIRST_EVENT))
+        return checkpoint_at(config, info, BinlogPosition(info.files[0].name, FIRST_EVENT))
     if info.flavor == "mysql" and info.executed:
         return _behind(config, info, info.executed)
-    return _checkpoint(config, info, info.end())
+    return checkpoint_at(config, info, info.end())
 
 
 def _at(config: MySQLConfig, info: ServerInfo, position: BinlogPosition) -> Checkpoint:
     """A position that someone gave."""
     check_place(config, info, Checkpoint(position, info.server_uuid))
-    return _checkpoint(config, info, position)
+    return checkpoint_at(config, info, position)
 
 
-def _checkpoint(config: MySQLConfig, info: ServerInfo, position: BinlogPosition) -> Checkpoint:
+def checkpoint_at(config: MySQLConfig, info: ServerInfo, position: BinlogPosition) -> Checkpoint:
     """The checkpoint at a place of this server's log; reads the file up to there for its GTIDs."""
     if not info.gtids:
         return Checkpoint(position, info.server_uuid)
@@ -118,7 +118,7 @@ def _mariadb_gtids(config: MySQLConfig, position: BinlogPosition) -> GtidSet:
     return gtids
 
 
-def _file_dump(config: MySQLConfig, info: ServerInfo, file: str) -> BinlogDump:
+def file_dump(config: MySQLConfig, info: ServerInfo, file: str) -> BinlogDump:
     """A dump by file that ends at the end of the log."""
     begin = Checkpoint(BinlogPosition(file, FIRST_EVENT), info.server_uuid)
     return BinlogDump(config, begin, blocking=False, info=info)
@@ -157,7 +157,7 @@ def _gtids_before(config: MySQLConfig, info: ServerInfo, position: BinlogPositio
     """All transactions of MySQL's log before a place. Raises PositionError when no transaction can begin there."""
     executed = _Executed()
     begun: ScannedEvent | None = None
-    with _file_dump(config, info, position.file) as dump:
+    with file_dump(config, info, position.file) as dump:
         for event in scan(dump):
             if event.start == position and event.kind == Kind.QUERY and begun is not None:
                 raise PositionError(f"{position} lies inside the transaction that begins at {begun.start}; start there")
@@ -213,7 +213,7 @@ def _from_time(config: MySQLConfig, info: ServerInfo, moment: datetime) -> Check
 def _first_committed_from(config: MySQLConfig, info: ServerInfo, file: str, wanted_us: int) -> Checkpoint:
     executed = _Executed()
     end = BinlogPosition(file, FIRST_EVENT)
-    with _file_dump(config, info, file) as dump:
+    with file_dump(config, info, file) as dump:
         for event in scan(dump):
             if event.kind in BEGINS_TRANSACTION and event.committed_us >= wanted_us:
                 end = event.start
@@ -224,7 +224,7 @@ def _first_committed_from(config: MySQLConfig, info: ServerInfo, file: str, want
             return resolve_start(config, "now")
     if info.flavor == "mysql":
         return Checkpoint(end, info.server_uuid, executed.so_far() if info.gtids else None)
-    return _checkpoint(config, info, end)
+    return checkpoint_at(config, info, end)
 
 
 def _last_file_begun_by(config: MySQLConfig, info: ServerInfo, wanted_us: int) -> int:
@@ -246,7 +246,7 @@ def begun_at(config: MySQLConfig, info: ServerInfo, file: str) -> datetime:
 
 def _begun_us(config: MySQLConfig, info: ServerInfo, file: str) -> int:
     """When a file was begun: the time of its first event."""
-    with _file_dump(config, info, file) as dump:
+    with file_dump(config, info, file) as dump:
         for event in scan(dump):
             return event.committed_us
     raise SourceError(f"{file} holds no event; SHOW BINARY LOGS lists it, but the server does not send it")

@@ -26,25 +26,43 @@ class Origin:
         sinks: what each sink holds already, None for nothing.
         recoveries: what was found lost, a sentence each.
         moved: a sentence when the server is another than the one that was read last.
+        is_first: nothing is held or known yet.
     """
 
     start: Checkpoint
     sinks: Mapping[Sink, Checkpoint | None]
     recoveries: tuple[str, ...]
     moved: str = ""
+    is_first: bool = False
+
+    @property
+    def stored(self) -> Mapping[Sink, Checkpoint | None]:
+        """What each sink is to get no more. Where reading begins before the start, an empty one begins at the start."""
+        if self.start.resume is None:
+            return self.sinks
+        return {sink: checkpoint or self.start for sink, checkpoint in self.sinks.items()}
 
 
 def find_origin(
-    config: MySQLConfig, info: ServerInfo, sinks: Iterable[Sink], store: PositionStore, source: str, start: str
+    config: MySQLConfig,
+    info: ServerInfo,
+    sinks: Iterable[Sink],
+    store: PositionStore,
+    source: str,
+    start: str | Checkpoint,
 ) -> Origin:
-    """Open the sinks and decide. Raises SinkError, StoreError, SourceError, PositionError."""
+    """Open the sinks and decide; where nothing is known yet, `start` counts, as it is configured or was found before.
+
+    Raises SinkError, StoreError, SourceError, PositionError.
+    """
     held = {sink: sink.open(source) for sink in sinks}
     saved = store.load(source)
     known = [checkpoint for checkpoint in held.values() if checkpoint is not None]
     if saved is not None and None in held.values():
         known.append(saved)
     if not known:
-        return Origin(first_start(config, lambda: store.bookmarks(source), start), held, ())
+        first = start if isinstance(start, Checkpoint) else first_start(config, lambda: store.bookmarks(source), start)
+        return Origin(first, held, (), is_first=True)
     oldest = _oldest(known, source)
     moved = ""
     if oldest.server_uuid != info.server_uuid:

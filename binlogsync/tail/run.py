@@ -23,6 +23,7 @@ from binlogsync.errors import (
     LeaseLostError,
     PositionError,
     PreflightError,
+    PreparedEarlierError,
     SinkError,
     SourceError,
     StoreError,
@@ -35,7 +36,7 @@ from binlogsync.stores import Lease, PositionStore
 from binlogsync.tail.heart import Heart
 from binlogsync.tail.options import TailOptions
 from binlogsync.tail.progress import Meter, TailProgress
-from binlogsync.tail.session import Calls, Ends, Session
+from binlogsync.tail.session import Calls, Earlier, Ends, Session
 
 __all__ = ["Tail", "TailOptions", "TailProgress"]
 
@@ -102,19 +103,24 @@ class Tail:
         """Sessions until one ends because of `stop`; the time without success is bounded."""
         options = self._ends.options
         failing_since: float | None = None
-        backoff, next_flush = _FIRST_BACKOFF_S, 1
+        backoff, earlier = _FIRST_BACKOFF_S, Earlier()
         while True:
-            session = Session(self._ends, Calls(stop, self._tick, self._save), self._meter, next_flush)
+            session = Session(self._ends, Calls(stop, self._tick, self._save), self._meter, earlier)
             try:
                 self._claim()
                 session.run()
                 return
             except (LeaseLostError, PositionError, PreflightError):
                 raise
+            except PreparedEarlierError as error:
+                if error.is_same(session.leaves.missing):
+                    raise
+                log.info("%s: %s, which is looked for", options.source, error)
+                earlier = replace(session.leaves, missing=error)
             except (SourceError, SinkError, StoreError) as error:
                 if isinstance(error, FencedError) and not self._is_overtaking(error):
                     raise
-                next_flush = session.next_number
+                earlier = session.leaves
                 if session.has_begun:  # what a person accepted was of that start
                     self._ends = replace(self._ends, options=replace(options, accept_gap=""))
                 if session.went_well or failing_since is None:

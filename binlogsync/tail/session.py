@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from binlogsync.binlog.reader import BinlogReader, Stretch
-from binlogsync.errors import DecodeError, SinkError, SourceError
+from binlogsync.errors import DecodeError, PreparedEarlierError, SinkError, SourceError
 from binlogsync.filters import TableFilter
 from binlogsync.flush import FlushReason
 from binlogsync.mysql import (
@@ -24,12 +24,13 @@ from binlogsync.mysql import (
     in_charge,
     inspect_server,
     raise_server_error,
+    reach_back,
     reader_options,
     validate,
 )
 from binlogsync.mysql.failover import check_order
 from binlogsync.mysql.preflight import check, preflight
-from binlogsync.position import Checkpoint
+from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.server_facts import ServerFacts
 from binlogsync.sinks import Numbering, Sink
 from binlogsync.stores import PositionStore
@@ -60,6 +61,21 @@ class Ends:
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """What one session leaves to the next one of the same tail.
+
+    Attributes:
+        next_number: of the next flush.
+        start: where the tail began, while no sink held anything: "now" is not later because there was an outage.
+        missing: what the session before could not read because it was prepared before its start.
+    """
+
+    next_number: int = 1
+    start: Checkpoint | None = None
+    missing: PreparedEarlierError | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Calls:
     """What a session asks of the tail that runs it.
 
@@ -77,13 +93,14 @@ class Calls:
 class Session:
     """See the module. `run` may be called once."""
 
-    def __init__(self, ends: Ends, calls: Calls, meter: Meter, first_number: int = 1) -> None:
-        """`first_number` is that of the first flush; `next_number` then tells where the next session goes on."""
+    def __init__(self, ends: Ends, calls: Calls, meter: Meter, earlier: Earlier) -> None:
+        """`earlier` is what the session before has left, or that of a tail that begins."""
+        self.leaves = earlier
+        """For the next session."""
         self.has_begun = False
         """True once it was known where to begin, and that the server has what comes next."""
         self.went_well = False
         """True once everything that was there to read had been stored, or a flush had been."""
-        self.next_number = first_number
         self._ends = ends
         self._calls = calls
         self._meter = meter
@@ -100,7 +117,7 @@ class Session:
         if options.preflight:
             check(preflight(config))
         self._calls.tick(False)
-        origin = find_origin(config, info, self._ends.sinks, self._ends.store, options.source, options.start)
+        origin = self._find_origin(info)
         self._announce(origin.recoveries)
         self._calls.tick(False)
         if options.accept_gap:
@@ -108,7 +125,13 @@ class Session:
             gaps = accept_gap(config, info, options.source, origin, terms, self._calls.save)
             self._announce(str(gap) for gap in gaps)
             if gaps:
-                origin = find_origin(config, info, self._ends.sinks, self._ends.store, options.source, options.start)
+                origin = self._find_origin(info)
+        if origin.is_first:
+            self.leaves = replace(self.leaves, start=origin.start)
+        reached = self._reach_back(info, origin.start)
+        if reached is None:
+            return
+        origin = replace(origin, start=reached)
         validate(config, origin.start)
         if origin.start.resume is not None:
             validate(config, origin.start.to_read())
@@ -122,13 +145,32 @@ class Session:
         if origin.start.resume is not None:
             place = origin.start.resume.position
             log.info("%s: reading from %s on, because an XA transaction was prepared behind it", options.source, place)
-        fanout = Fanout(origin.sinks, self._calls.save, _WAITING_BYTES)
+        fanout = Fanout(origin.stored, self._calls.save, _WAITING_BYTES)
         try:
             self._read(info, origin.start.to_read(), fanout)
         finally:
             self._patience_ends_s = None
             fanout.close(lambda: self._wait_for(fanout))
             self._count(fanout)
+
+    def _find_origin(self, info: ServerInfo) -> Origin:
+        ends, options = self._ends, self._ends.options
+        start = self.leaves.start or options.start
+        return find_origin(ends.config, info, ends.sinks, ends.store, options.source, start)
+
+    def _reach_back(self, info: ServerInfo, start: Checkpoint) -> Checkpoint | None:
+        """The start, with the place before what the session before lacked; None when the tail has to stop."""
+        missing = self.leaves.missing
+        if missing is None:
+            return start
+        if start.server_uuid == info.server_uuid and start.position > BinlogPosition(missing.file, missing.pos):
+            return start
+
+        def goes_on() -> bool:
+            self._calls.tick(False)
+            return not self._calls.stop.is_set()
+
+        return reach_back(self._ends.config, start, missing, goes_on)
 
     def _announce(self, sentences: Iterable[str]) -> None:
         for sentence in sentences:
@@ -151,7 +193,7 @@ class Session:
         decoding = replace(reader_options(ends.config, info, ends.filter.captures), existing=existing)
         reader = BinlogReader(decoding, replace(start, server_uuid=info.server_uuid))
         options = self._ends.options
-        pending = Accumulator(options.source, options.rules(), start, self._now_s(), self.next_number)
+        pending = Accumulator(options.source, options.rules(), start, self._now_s(), self.leaves.next_number)
         try:
             with BinlogDump(self._ends.config, start) as dump, ReadAhead(dump) as ahead:
                 self._follow(ahead, reader, pending, fanout)
@@ -194,7 +236,7 @@ class Session:
     def _cut(self, pending: Accumulator, reason: FlushReason, fanout: Fanout) -> None:
         flush = pending.cut(reason, self._now_s())
         if flush is not None:
-            self.next_number = pending.next_number
+            self.leaves = replace(self.leaves, next_number=pending.next_number)
             fanout.put(flush, lambda: self._wait_for(fanout))
 
     def _finish(self, pending: Accumulator, fanout: Fanout) -> None:

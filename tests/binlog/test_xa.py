@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from binlogsync.binlog import xa
+from binlogsync.errors import PreparedEarlierError
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet, Resume
 from tests.binlog.dump import Decoded, Recording, end_of_log, record
 from tests.binlog.restarting import checkpoints, delivered, flush_of
@@ -142,8 +143,9 @@ def test_a_transaction_still_prepared_is_not_delivered_and_holds_the_place_to_re
         database.execute("XA COMMIT 'x'")
     assert [change.after for change in delivered(database.server, recording, last)] == [{"id": 1, "v": "x"}]
     unknown = record(database.server, late, recording.options.captures).decoded()
-    assert unknown.error is not None
-    assert "XA COMMIT X'78'" in str(unknown.error)
+    assert isinstance(unknown.error, PreparedEarlierError)
+    assert unknown.error.xid.startswith("X'78'")
+    assert f"XA COMMIT {unknown.error.xid}" in str(unknown.error)
     assert unknown.error.pos >= late.position.pos
 
 

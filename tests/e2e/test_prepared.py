@@ -1,14 +1,34 @@
-"""A tail that is stopped while an XA transaction is prepared: its changes come once, when they are committed."""
+"""XA transactions prepared while no tail runs, or before its first start: changes come once, when committed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from binlogsync import embedded
+from binlogsync.errors import DecodeError
+from binlogsync.mysql import inspect_server, resolve_start
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.memory import MemoryPositions
-from tests.databases import FreshDatabase
+from tests.databases import FreshDatabase, fresh_database
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, options_of
+
+_XA = ("XA START 'x'", "INSERT INTO t VALUES (1), (2)", "XA END 'x'", "XA PREPARE 'x'")
+_IDS = "SELECT CAST(after->>'id' AS INT) FROM changes ORDER BY flush, rowid"
+
+
+def _elsewhere(database: FreshDatabase, *statements: str) -> None:
+    """In a session that has prepared nothing."""
+    with database.server.connect(database=database.name) as other, other.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def _end(database: FreshDatabase) -> str:
+    """A start at the end of the log."""
+    return str(resolve_start(config_of(database.server, "end")).position)
 
 
 def test_a_restart_between_prepare_and_commit(mysql: FreshDatabase, tmp_path: Path) -> None:
@@ -22,15 +42,81 @@ def test_a_restart_between_prepare_and_commit(mysql: FreshDatabase, tmp_path: Pa
             tail.catch_up()
 
     mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
-    xa = ("XA START 'x'", "INSERT INTO t VALUES (1), (2)", "XA END 'x'", "XA PREPARE 'x'")
-    tail_after("INSERT INTO t VALUES (10)", *xa)
-    with mysql.server.connect(database=mysql.name, autocommit=True) as other, other.cursor() as cursor:
-        cursor.execute("INSERT INTO t VALUES (11)")
+    tail_after("INSERT INTO t VALUES (10)", *_XA)
+    _elsewhere(mysql, "INSERT INTO t VALUES (11)")
     tail_after()
     tail_after()
     tail_after("XA COMMIT 'x'", "INSERT INTO t VALUES (12)")
-    rows = query(path, "SELECT CAST(after->>'id' AS INT) FROM changes ORDER BY flush, rowid")
-    assert rows == [(10,), (11,), (1,), (2,), (12,)]
+    assert query(path, _IDS) == [(10,), (11,), (1,), (2,), (12,)]
     saved = store.load(source)
     assert saved is not None
     assert saved.resume is None
+
+
+@pytest.fixture(params=["mysql", "mariadb"])
+def database(request: pytest.FixtureRequest) -> FreshDatabase:
+    found: FreshDatabase = request.getfixturevalue(request.param)
+    return found
+
+
+def is_mariadb(database: FreshDatabase) -> bool:
+    return isinstance(database.server, embedded.MariaDBServer)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("before", [(), ("INSERT INTO t VALUES (12)",)], ids=["at-once", "behind-others"])
+def test_a_first_start_between_prepare_and_commit(
+    database: FreshDatabase, tmp_path: Path, before: tuple[str, ...]
+) -> None:
+    """What was committed before the start does not come, though it is read; each restart is right."""
+    source, store, path = f"prepared-{database.name}", MemoryPositions(), tmp_path / "audit.duckdb"
+    database.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    compressed = ("SET SESSION binlog_transaction_compression = ON",) if before and not is_mariadb(database) else ()
+    for statement in ("INSERT INTO t VALUES (10)", *compressed, *_XA):
+        database.execute(statement)
+    _elsewhere(database, "FLUSH BINARY LOGS", "INSERT INTO t VALUES (11)")
+    start = _end(database)
+    _elsewhere(database, *before)
+    database.execute("XA COMMIT 'x'")
+    _elsewhere(database, "INSERT INTO t VALUES (13)")
+    options = options_of(source, database.name, start=start)
+    for _ in range(2):
+        with TailThread(config_of(database.server, source), [AuditSink(path)], store, options) as tail:
+            tail.catch_up()
+    assert query(path, _IDS) == [*((12,) for _ in before), (1,), (2,), (13,)]
+
+
+@pytest.mark.server
+def test_a_start_now_while_something_is_prepared(mysql: FreshDatabase, tmp_path: Path) -> None:
+    """The tail has begun, and holds nothing yet, when what it lacks is committed: "now" is still where it began."""
+    source, store, path = f"prepared-{mysql.name}", MemoryPositions(), tmp_path / "audit.duckdb"
+    mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    for statement in _XA:
+        mysql.execute(statement)
+    options = options_of(source, mysql.name, start="now", idle_checkpoint_s=60)
+    with TailThread(config_of(mysql.server, source), [AuditSink(path)], store, options) as tail:
+        tail.wait_begun()
+        _elsewhere(mysql, "XA COMMIT 'x'", "INSERT INTO t VALUES (13)")
+        tail.wait_stored(3)
+    assert query(path, _IDS) == [(1,), (2,), (13,)]
+
+
+@pytest.mark.server
+def test_what_the_binlogs_no_longer_hold_is_a_clear_stop(tmp_path: Path) -> None:
+    path = tmp_path / "audit.duckdb"
+    with embedded.mysql() as server, fresh_database(server) as database:
+        database.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+        for statement in _XA:
+            database.execute(statement)
+        file = inspect_server(config_of(server, "gone")).end().file
+        _elsewhere(database, "FLUSH BINARY LOGS", "INSERT INTO t VALUES (3)", "FLUSH BINARY LOGS")
+        kept = inspect_server(config_of(server, "gone")).files[-2].name
+        _elsewhere(database, f"PURGE BINARY LOGS TO '{kept}'", "XA COMMIT 'x'", "INSERT INTO t VALUES (4)")
+        options = options_of("gone", database.name)
+        with TailThread(config_of(server, "gone"), [AuditSink(path)], MemoryPositions(), options) as tail:
+            error = tail.end()
+    assert isinstance(error, DecodeError)
+    assert "XA COMMIT X'78',X'',1" in str(error)
+    assert f"reach back to {kept}" in str(error)
+    assert file != kept
+    assert query(path, _IDS) == [(3,)]
