@@ -34,6 +34,8 @@ from numba.core.typing.templates import Signature
 from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
 from numba.extending import intrinsic
 
+from binlogsync.binlog.caching import KernelCache
+
 
 class Plain(CompilerBase):
     """Numba's compiler without what kernels have not: closures, array expressions, `with`, functions to be inlined."""
@@ -60,8 +62,9 @@ KERNEL: dict[str, Any] = {
     "no_cfunc_wrapper": True,  # nobody calls one through a C pointer
 }
 """Numba's options of a kernel that takes or makes arrays."""
-_NUMBERS_ONLY: dict[str, Any] = KERNEL | {"_nrt": False}
+_NUMBERS_ONLY: dict[str, Any] = KERNEL | {"_nrt": False, "cache": False}
 _compile: Any = njit
+_cache_of: Any = KernelCache
 
 
 @contextmanager
@@ -76,12 +79,17 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
-def kernel(signature: str | Signature, **options: bool) -> Callable[[Callable[..., Any]], Any]:
+def kernel(signature: str | Signature, *, cache: bool = True, **options: bool) -> Callable[[Callable[..., Any]], Any]:
     """Compile a function of numbers for this signature, or load it from the cache; `options` are numba's."""
 
     def compile_now(function: Callable[..., Any]) -> Any:
+        made = _compile(**_NUMBERS_ONLY | options)(function)
+        if cache:
+            made._cache = _cache_of(function)  # noqa: SLF001 - as numba's enable_caching does with its own
         with _without_collection():
-            return _compile(signature, **_NUMBERS_ONLY | options)(function)
+            made.compile(signature)
+        made.disable_compile()
+        return made
 
     return compile_now
 
@@ -116,7 +124,8 @@ def inner(signature: str | Signature, *, apart: bool = False) -> Callable[[Calla
         named = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
         call.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
         part: Any = intrinsic(call)
-        part.alone = lambda: _compile(own, **_NUMBERS_ONLY | {"cache": False})(function)
+        part.function_of_part = function
+        part.alone = lambda: _compile(own, **_NUMBERS_ONLY)(function)
         return part
 
     return decorate

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from numba import njit
 
 from binlogsync.binlog.compiling import KERNEL, alone, inner, kernel
@@ -64,3 +68,32 @@ def test_compiling_leaves_the_collector_as_it_was() -> None:
             assert gc.isenabled() is before
     finally:
         (gc.enable if was_enabled else gc.disable)()
+
+
+def _imported(folder: Path, factor: int) -> Any:
+    """The kernel of a module in that folder, whose part stands in a module of its own and has that factor."""
+    for name in ("kept_part", "kept_kernel"):
+        sys.modules.pop(name, None)
+    importlib.invalidate_caches()
+    text = "from binlogsync.binlog.compiling import inner\n\n"
+    text += f'@inner("int64(int64)")\ndef part(number):\n    return {factor} * number\n'
+    part = folder / "kept_part.py"
+    if not part.exists() or part.read_text() != text:
+        part.write_text(text)
+    return importlib.import_module("kept_kernel").whole
+
+
+@pytest.mark.parametrize("named", ["from kept_part import part", "import kept_part"])
+def test_a_kept_kernel_is_as_new_as_its_parts(named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    call = "part" if "from" in named else "kept_part.part"
+    (tmp_path / "kept_kernel.py").write_text(
+        "from binlogsync.binlog.compiling import kernel\n"
+        f'{named}\n\n@kernel("int64(int64)")\ndef whole(number):\n    return {call}(number)\n'
+    )
+    found = []
+    for factor in (2, 2, 30):
+        whole = _imported(tmp_path, factor)
+        found.append((whole(7), sum(whole.stats.cache_hits.values())))
+    assert found == [(14, 0), (14, 1), (210, 0)]
