@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -16,23 +16,33 @@ def stop_on_signals(stop: threading.Event | None = None) -> Iterator[threading.E
     Outside of the main thread, which alone hears of signals, nobody sets it.
     """
     stop = stop or threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    with asked_by_signals(lambda name: stop.set(), once=True):
         yield stop
+
+
+@contextmanager
+def asked_by_signals(ask: Callable[[str], None], *, once: bool) -> Iterator[None]:
+    """Calls `ask` with the name of each SIGINT or SIGTERM while the block lasts; with `once` only of the first, and the
+    next does what it did before. Does nothing outside of the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
         return
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in numbers}
 
     def give_back() -> None:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-        give_back()
+    def hear(number: int, _frame: FrameType | None) -> None:
+        ask(signal.Signals(number).name)
+        if once:
+            give_back()
 
     for number in numbers:
-        signal.signal(number, ask)
+        signal.signal(number, hear)
     try:
-        yield stop
+        yield
     finally:
         give_back()

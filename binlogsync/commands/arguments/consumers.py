@@ -4,29 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-
-def add_parsers(commands: Any, common: argparse.ArgumentParser, epilog: str) -> None:
-    """Add them to the command line."""
-    _add_models(commands.add_parser(
-        "models",
-        parents=[common],
-        help="print a model for a table, as Python",
-        description="Print a class whose fields are the columns of a table, ready for a handler.",
-        epilog=epilog,
-    ))  # fmt: skip
-    _add_skip(commands.add_parser(
-        "skip",
-        parents=[common],
-        help="skip the one change that a handler cannot handle",
-        description="Move a consumer over the change that it stands before, and keep who said so and why.",
-        epilog=epilog,
-    ))  # fmt: skip
+from binlogsync.commands.arguments.command import Command, add_table
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("table", metavar="DB.TABLE", help="for instance shop.orders")
+    add_table(parser)
     parser.add_argument(
         "--kind", choices=("dataclass", "msgspec", "pydantic"), default="dataclass", help="of the model"
     )
@@ -39,7 +22,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_skip(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("table", metavar="DB.TABLE", help="for instance shop.orders")
+    add_table(parser)
     parser.add_argument("change_id", metavar="CHANGE", help="id of the change, as the handler's error names it")
     parser.add_argument("--reason", required=True, help="why it may be left out; kept for good")
     parser.add_argument("--by", metavar="NAME", help="who says so; by default this account")
@@ -50,3 +33,17 @@ def _add_skip(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the DuckDB file that holds its progress; by default the warehouse for dagster, NATS for others",
     )
+
+
+MODELS = Command(
+    "models",
+    "print a model for a table, as Python",
+    "Print a class whose fields are the columns of a table, ready for a handler.",
+    _add_models,
+)
+SKIP = Command(
+    "skip",
+    "skip the one change that a handler cannot handle",
+    "Move a consumer over the change that it stands before, and keep who said so and why.",
+    _add_skip,
+)
