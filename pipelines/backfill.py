@@ -24,6 +24,7 @@ from binlogsync.consume.targets import Target
 from binlogsync.errors import BinlogSyncError, ConfigError
 from binlogsync.filters import TableFilter
 from pipelines.backfill_shown import ReplayReporter, failure, metadata
+from pipelines.jobs import job_of
 from pipelines.keys import TableName, safe_part
 from pipelines.stopping import stop_on_signals
 from pipelines.tables import TableAsset
@@ -169,16 +170,11 @@ def replay_job(source: Source) -> dg.JobDefinition:
         context.log_event(dg.AssetObservation(replay_key(name), metadata=metadata(done)))
         return dg.Output(None, metadata=metadata(done))
 
-    @dg.job(
-        name=f"replay_{safe_part(source.name)}",
-        executor_def=dg.in_process_executor,
-        tags={"dagster/max_retries": "0"},
-        description=f"Backfills a range of one table of {source.name}, exactly, into a target. Fill in table and from.",
+    return job_of(
+        _replay,
+        f"replay_{safe_part(source.name)}",
+        f"Backfills a range of one table of {source.name}, exactly, into a target. Fill in table and from.",
     )
-    def _job() -> None:
-        _replay()
-
-    return _job
 
 
 def run_replay(context: Any, source: Source, replay: Replay, spans: Any) -> Backfilled:

@@ -16,6 +16,7 @@ from binlogsync.marking import add_bookmark
 from binlogsync.stores import PositionStore
 from pipelines.backfill import RESOURCES, Source
 from pipelines.backfill_shown import failure
+from pipelines.jobs import job_of
 from pipelines.keys import TableName, binlog_key, safe_part
 from sensors.bookmarks import bookmark_partitions
 
@@ -73,15 +74,11 @@ def bookmark_job(source: Source) -> dg.JobDefinition:
         shown: dict[str, Any] = {"bookmarks": len(bookmarks), "list": dg.MetadataValue.md(_listed(bookmarks))}
         context.log_event(dg.AssetObservation(binlog_key(source.name), metadata=shown))
 
-    @dg.job(
-        name=f"bookmark_{name}",
-        executor_def=dg.in_process_executor,
-        description=f"Keeps a place of {source.name} under a name, or pins, unpins, deletes and lists bookmarks.",
+    return job_of(
+        _bookmark,
+        f"bookmark_{name}",
+        f"Keeps a place of {source.name} under a name, or pins, unpins, deletes and lists bookmarks.",
     )
-    def _job() -> None:
-        _bookmark()
-
-    return _job
 
 
 def _change(store: PositionStore, source: str, config: BookmarkConfig) -> str:
@@ -146,13 +143,8 @@ def rewind_job(source: Source) -> dg.JobDefinition:
         }
         context.log_event(dg.AssetObservation(table.consumer_key, metadata=shown))
 
-    @dg.job(
-        name=f"rewind_{name}",
-        executor_def=dg.in_process_executor,
-        tags={"dagster/max_retries": "0"},
-        description=f"Sets a consumer of {source.name} back to a place, or forward with a reason.",
+    return job_of(
+        _rewind,
+        f"rewind_{name}",
+        f"Sets a consumer of {source.name} back to a place, or forward with a reason.",
     )
-    def _job() -> None:
-        _rewind()
-
-    return _job

@@ -13,6 +13,7 @@ from binlogsync.consume.progress import DuckProgress
 from binlogsync.consume.skips import Skip, skip_change
 from binlogsync.errors import BinlogSyncError, ConfigError
 from binlogsync.sinks.audit_skips import record_skip
+from pipelines.jobs import job_of
 from pipelines.shown import skip_metadata
 from pipelines.tables import TableAsset
 from resources.audit import AuditLog
@@ -47,16 +48,11 @@ def skip_job(tables: Sequence[TableAsset]) -> dg.JobDefinition:
         context.log_event(dg.AssetObservation(table.key, metadata=skip_metadata(skip)))
         context.log.info(f"{table.name}: change {skip.change_id} ({skip.position}) is skipped: {skip.reason}")
 
-    @dg.job(
-        name="skip_change",
-        executor_def=dg.in_process_executor,
-        tags={"dagster/max_retries": "0"},
-        description="Skips the one change that holds up a table, for a reason that is kept.",
+    return job_of(
+        _skip,
+        "skip_change",
+        "Skips the one change that holds up a table, for a reason that is kept.",
     )
-    def _job() -> None:
-        _skip()
-
-    return _job
 
 
 def find_table(tables: Sequence[TableAsset], config: SkipConfig) -> TableAsset:

@@ -22,6 +22,7 @@ from binlogsync.errors import (
 )
 from binlogsync.tail.run import Tail, TailOptions, TailProgress
 from binlogsync.wire.subjects import check_source
+from pipelines.jobs import job_of
 from pipelines.keys import safe_part
 from pipelines.reports import TailReporter, binlog_metadata
 from pipelines.stopping import StopFlag, stop_on_signals
@@ -131,17 +132,13 @@ def tail_job(source: str, config: TailConfig | None = None, mysql_key: str = "my
                 TailReporter(context, source, stop, report_s=config.report_s, shift_s=config.shift_s),
             )
 
-    @dg.job(
-        name=tail_job_name(source),
-        executor_def=dg.in_process_executor,
-        tags={"binlogsync/source": source, "dagster/max_retries": "0"},
+    return job_of(
+        _tail,
+        tail_job_name(source),
+        f"Reads the binary log of {source} and flushes its changes to JetStream and the audit log.",
+        tags={"binlogsync/source": source},
         config=dg.RunConfig(ops={_tail.name: config or TailConfig()}),
-        description=f"Reads the binary log of {source} and flushes its changes to JetStream and the audit log.",
     )
-    def _job() -> None:
-        _tail()
-
-    return _job
 
 
 def run_shift(context: dg.OpExecutionContext, tail: Tail, stop: StopFlag, reporter: TailReporter) -> TailProgress:
