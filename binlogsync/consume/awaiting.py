@@ -7,6 +7,8 @@ connections) stays usable from call to call.
 from __future__ import annotations
 
 import asyncio
+import atexit
+import concurrent.futures
 import contextlib
 import signal
 import threading
@@ -18,6 +20,7 @@ Result = TypeVar("Result")
 Await = Callable[[Coroutine[Any, Any, object]], object]
 """Runs a coroutine to its end and gives its result; called from the thread that handles a table."""
 
+_END_S = 5.0
 _guard = threading.Lock()
 _shared: list[asyncio.AbstractEventLoop] = []
 
@@ -27,9 +30,32 @@ def in_shared_loop(coroutine: Coroutine[Any, Any, object]) -> object:
     with _guard:
         if not _shared:
             loop = asyncio.new_event_loop()
-            threading.Thread(target=loop.run_forever, name="async handlers", daemon=True).start()
+            thread = threading.Thread(target=loop.run_forever, name="async handlers", daemon=True)
+            thread.start()
             _shared.append(loop)
+            atexit.register(_end, loop, thread)
     return in_loop(_shared[0])(coroutine)
+
+
+def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    """Cancel what handlers have left running and end the loop, as asyncio.run does.
+
+    Left to itself it would keep their modules, and what these have open, beyond the end of the interpreter.
+    """
+    with contextlib.suppress(concurrent.futures.TimeoutError):
+        asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result(_END_S)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(_END_S)
+    if not thread.is_alive():
+        loop.close()
+
+
+async def _cancel_others() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 def in_loop(loop: asyncio.AbstractEventLoop) -> Await:
