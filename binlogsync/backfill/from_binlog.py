@@ -15,7 +15,8 @@ import pyarrow as pa
 from binlogsync.backfill.ranges import Span
 from binlogsync.backfill.reading import Part
 from binlogsync.binlog.reader import BinlogReader, Stretch
-from binlogsync.errors import SourceError
+from binlogsync.errors import PreparedEarlierError, SourceError
+from binlogsync.flush import changes_after
 from binlogsync.mysql import (
     BinlogDump,
     MySQLConfig,
@@ -23,9 +24,10 @@ from binlogsync.mysql import (
     ServerInfo,
     inspect_server,
     raise_server_error,
+    reach_back,
     reader_options,
 )
-from binlogsync.position import BinlogPosition
+from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.stream.reader import StreamBatch
 
 _WAIT_S = 0.5
@@ -47,14 +49,31 @@ class BinlogRange:
             self.expected = 0
             return
         info = inspect_server(self._config)
-        start = span.start.at_boundary().to_read()
-        database, table = self._table
-        existing = {database: [table]}
-        options = replace(
-            reader_options(self._config, info, self._captures), existing=lambda name: existing.get(name, ())
-        )
-        reader = BinlogReader(options, replace(start, server_uuid=info.server_uuid))
         way = _Way(info, span)
+        start, read = span.start, span.start.at_boundary()
+        missing: PreparedEarlierError | None = None
+        while True:
+            try:
+                for stretch in self._stretches(info, start, span, stop):
+                    yield Part(_items(stretch, span, read if missing is not None else None), way.share(stretch))
+                    if not stretch.checkpoint.precedes(span.until):
+                        return
+                    read = stretch.checkpoint if read.precedes(stretch.checkpoint) else read
+                return
+            except PreparedEarlierError as error:
+                if error.is_same(missing):
+                    raise
+                missing = error
+                reached = reach_back(self._config, span.start, error, lambda: not stop.is_set())
+                if reached is None:
+                    return
+                start = reached
+
+    def _stretches(self, info: ServerInfo, begin: Checkpoint, span: Span, stop: threading.Event) -> Iterator[Stretch]:
+        """What the log holds for a restart at `begin`, to its end."""
+        start = begin.at_boundary().to_read()
+        options = reader_options(self._config, info, self._captures)
+        reader = BinlogReader(options, replace(start, server_uuid=info.server_uuid))
         with BinlogDump(self._config, start, blocking=False, info=info) as dump, ReadAhead(dump) as ahead:
             while not stop.is_set():
                 chunk = ahead.next(_WAIT_S)
@@ -65,10 +84,7 @@ class BinlogRange:
                     )
                 if chunk is None:
                     continue
-                for stretch in reader.feed(chunk.buffer, chunk.start, chunk.end):
-                    yield Part(_items(stretch, span), way.share(stretch))
-                    if not stretch.checkpoint.precedes(span.until):
-                        return
+                yield from reader.feed(chunk.buffer, chunk.start, chunk.end)
                 ahead.recycle(chunk)
                 if reader.server_error is not None:
                     raise_server_error(reader.server_error)
@@ -79,11 +95,11 @@ class BinlogRange:
         return (database, table) == self._table
 
 
-def _items(stretch: Stretch, span: Span) -> tuple[StreamBatch, ...]:
-    """The changes of a stretch that lie in the range."""
+def _items(stretch: Stretch, span: Span, read: Checkpoint | None) -> tuple[StreamBatch, ...]:
+    """The changes of a stretch that lie in the range, without those before `read`, which were read already."""
     cut = (
         span.cut(StreamBatch(batch, pa.repeat(pa.scalar(0, pa.uint64()), len(batch)), None))
-        for batch in stretch.batches
+        for batch in (stretch.batches if read is None else (changes_after(batch, read) for batch in stretch.batches))
     )
     return tuple(item for item in cut if item is not None)
 

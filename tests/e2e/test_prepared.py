@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
 from binlogsync import embedded
+from binlogsync.backfill.from_binlog import BinlogRange
+from binlogsync.backfill.ranges import Span
 from binlogsync.errors import DecodeError
 from binlogsync.mysql import inspect_server, resolve_start
 from binlogsync.sinks.audit import AuditSink
@@ -120,3 +123,23 @@ def test_what_the_binlogs_no_longer_hold_is_a_clear_stop(tmp_path: Path) -> None
     assert f"reach back to {kept}" in str(error)
     assert file != kept
     assert query(path, _IDS) == [(3,)]
+
+
+@pytest.mark.server
+def test_a_backfill_of_a_range_in_which_something_is_committed_that_was_prepared_before(
+    database: FreshDatabase,
+) -> None:
+    config = config_of(database.server, "range")
+    database.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    for statement in ("INSERT INTO t VALUES (10)", *_XA):
+        database.execute(statement)
+    _elsewhere(database, "INSERT INTO t VALUES (11)")
+    start = resolve_start(config)
+    _elsewhere(database, "INSERT INTO t VALUES (12)")
+    database.execute("XA COMMIT 'x'")
+    _elsewhere(database, "INSERT INTO t VALUES (13)")
+    until = resolve_start(config)
+    _elsewhere(database, "INSERT INTO t VALUES (14)")
+    parts = BinlogRange(config, database.name, "t").parts(Span("all", start, until), threading.Event())
+    batches = [item.batch for part in parts for item in part.items]
+    assert [change.after for batch in batches for change in batch.changes()] == [{"id": i} for i in (12, 1, 2, 13)]
