@@ -130,10 +130,11 @@ def _image_parts(batch: ChangeBatch, image: Literal["before", "after"]) -> Itera
         yield Part(b"null")
         return
     group = struct if struct.null_count else None
+    columns = {column.name: column for column in batch.schema.columns}
     opening = b"{"
     for number, field in enumerate(struct.type):
         array, impossible = struct.field(number), batch.impossible.get((image, field.name))
-        values = column_values(batch.schema.column(field.name), array, impossible)
+        values = column_values(columns[field.name], array, impossible)
         yield Part(opening + msgspec.json.encode(field.name) + b":", values, group)
         opening = b","
     yield Part(b"}" if opening == b"," else b"{}", None, group)
@@ -161,14 +162,13 @@ def _transaction_ids(batch: ChangeBatch) -> Values:
 def _json_null_parts(batch: ChangeBatch) -> Iterator[Part]:
     """The rare part that names columns with the JSON value null."""
     named: dict[int, list[str]] = {}
-    for image in ("before", "after"):
+    documents = {column.name for column in batch.schema.columns if column.type == "json"}
+    for image in ("before", "after") if documents else ():
         struct = batch.data.column(image)
         for number, field in enumerate(struct.type):
-            if batch.schema.column(field.name).type == "json":
-                array = pc.struct_field(struct, [number])
-                for row in pc.indices_nonzero(
-                    pc.equal(pc.utf8_trim_whitespace(array), "null").fill_null(False)
-                ).to_pylist():
+            if field.name in documents:
+                is_null = pc.equal(pc.utf8_trim_whitespace(pc.struct_field(struct, [number])), "null")
+                for row in pc.indices_nonzero(is_null.fill_null(False)).to_pylist():
                     named.setdefault(row, []).append(f"{image}.{field.name}")
     if named:
         texts = [
