@@ -5,8 +5,7 @@ begins.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ from binlogsync.binlog.frames import EventIndex, Part
 from binlogsync.binlog.layout import ColumnError, Decoded, Layout
 from binlogsync.binlog.plan import Field, Halt, RowEvents, Transactions
 from binlogsync.binlog.sources import Sources
+from binlogsync.binlog.stretch import Ending, Stretch
 from binlogsync.binlog.xa import HeldRows, Prepared
 from binlogsync.change import OP_TYPE, OPS, ChangeBatch, SchemaChange, build_batch, build_schema_batch
 from binlogsync.errors import DecodeError
@@ -28,35 +28,6 @@ Longs = npt.NDArray[np.int64]
 CAPACITY = 1 << 17  # events of one index; a stretch has room for twice as many
 KEPT_LIMIT = 32 << 20  # bytes of buffers of its own, behind which a stretch ends
 _OP_NAMES = pa.array(OPS, pa.string())
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """What one stretch of a binlog held.
-
-    Attributes:
-        batches: changes of every captured table, each in order; `seq` merges them.
-        runs: all transactions, those without changes too.
-        carried: the first of them goes on from the stretch before.
-        schema_changes: DDL on captured tables.
-        checkpoint: where a restart begins when all of it is stored: behind the last transaction that has ended, or the
-            begin of the open one and its changes so far.
-        end: why it ends here.
-        events, transactions: how many of them.
-        dropped: changes of tables that are not captured; a statement that was logged as text counts as one.
-        resume: a place before the XA transactions that were prepared, and not committed, at some time of the stretch.
-    """
-
-    batches: tuple[ChangeBatch, ...]
-    runs: tuple[Run, ...]
-    carried: bool
-    schema_changes: tuple[SchemaChange, ...]
-    checkpoint: Checkpoint
-    end: Literal["more", "rotation", "schema"]
-    events: int
-    transactions: int
-    dropped: int
-    resume: Resume | None = None
 
 
 class Assembler:
@@ -219,9 +190,7 @@ class Assembler:
         self.state[Field.TRANSACTIONS], self.state[Field.OPEN] = last, 0
         self.state[Field.POS] = self.transactions.begin[last]
 
-    def finish(
-        self, end: Literal["more", "rotation", "schema"] = "more", statements: tuple[SchemaChange, ...] = ()
-    ) -> Stretch:
+    def finish(self, end: Ending = "more", statements: tuple[SchemaChange, ...] = ()) -> Stretch:
         """Decode what is planned and start the next stretch; `statements` are DDL at its end. Raises DecodeError."""
         if self.state[Field.XA]:
             self.hold()

@@ -12,11 +12,12 @@ from dataclasses import replace
 from typing import NoReturn, cast
 
 from binlogsync.binlog import events, xa
-from binlogsync.binlog.assemble import Assembler, Stretch
+from binlogsync.binlog.assemble import Assembler
 from binlogsync.binlog.catalog import Catalog
 from binlogsync.binlog.ddl import DDL, Statement, Tables, altered_tables, read_statement
 from binlogsync.binlog.frames import CHECKSUM_SIZE
 from binlogsync.binlog.plan import Field
+from binlogsync.binlog.stretch import Stretch
 from binlogsync.change import SchemaChange
 from binlogsync.errors import DecodeError, PreparedEarlierError
 from binlogsync.position import BinlogPosition

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from binlogsync.binlog import events
-from binlogsync.binlog.assemble import Assembler, Stretch
+from binlogsync.binlog.assemble import Assembler
 from binlogsync.binlog.catalog import Catalog, table_name
 from binlogsync.binlog.declared import Altered, Declared, never_altered, nothing_declared
 from binlogsync.binlog.frames import HEADER_SIZE, Part, Stop
@@ -25,6 +25,7 @@ from binlogsync.binlog.names import Existing, none_existing
 from binlogsync.binlog.payloads import parse_payload, parts
 from binlogsync.binlog.plan import ARTIFICIAL, Field, Halt, full_position
 from binlogsync.binlog.rare import RareEvents, refuse
+from binlogsync.binlog.stretch import Stretch
 from binlogsync.binlog.walk import BrokenLogError, Bytes, LogWalk, has_checksums
 from binlogsync.binlog.zipped import unzip
 from binlogsync.errors import DecodeError

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from binlogsync.binlog.assemble import Stretch
+from binlogsync.binlog.stretch import Stretch
 from binlogsync.change import ChangeBatch, build_batch
 from binlogsync.errors import ConfigError
 from binlogsync.flush import Flush, Run
