@@ -22,11 +22,15 @@ SEND_COMMAND: Final = "_send_command"
 PENDING: Final = "_pending"
 TRANSPORT: Final = "_transport"
 WRITER: Final = "_io_writer"
+READER: Final = "_io_reader"
+LIMIT: Final = "_limit"
 FLUSH_PENDING: Final = "_flush_pending"
 PARSER: Final = "_ps"
 SUBSCRIPTION_ID: Final = "_id"
 
 _VERSION = len("NATS/1.0")
+_READ_BYTES = 1 << 20
+"""Read at once. nats-py's 32 kB are 30 turns of the event loop for each large message."""
 
 
 class Received(NamedTuple):
@@ -76,7 +80,22 @@ def receive_raw(client: Client, subscription: Subscription, take: Callable[[Rece
     splitter = _SPLITTERS.get(client)
     if splitter is None:
         splitter = _SPLITTERS[client] = _Splitter(getattr(client, PARSER))
+        _read_more(getattr(client, TRANSPORT))
     splitter.takers[str(getattr(subscription, SUBSCRIPTION_ID)).encode()] = take
+
+
+def _read_more(transport: Any) -> None:
+    """Let this connection take all that has come whenever it reads, and asyncio hold more of it before it pauses."""
+    reader = getattr(transport, READER, None)
+    if reader is None:  # not connected yet, or a WebSocket
+        return
+    setattr(reader, LIMIT, _READ_BYTES)
+
+    async def read(_: int) -> bytes:
+        data: bytes = await reader.read(_READ_BYTES)
+        return data
+
+    transport.read = read
 
 
 def stop_receiving(client: Client, subscription: Subscription) -> None:

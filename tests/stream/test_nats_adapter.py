@@ -73,6 +73,42 @@ def test_the_parser_is_what_the_splitter_stands_before() -> None:
 
 
 @pytest.mark.server
+def test_a_connection_that_receives_raw_reads_more_at_once(nats_server: NATSServer) -> None:
+    async def look() -> tuple[int, int, int]:
+        client = await nats.connect(nats_server.url)
+        transport = getattr(client, nats_adapter.TRANSPORT)
+        reader = getattr(transport, nats_adapter.READER)
+        before = getattr(reader, nats_adapter.LIMIT)
+        sizes: list[int] = []
+        all_here = asyncio.Event()
+
+        def take(message: nats_adapter.Received) -> None:
+            sizes.append(len(message.data))
+            if len(sizes) == 20:
+                all_here.set()
+
+        nats_adapter.receive_raw(client, await client.subscribe("wide.>"), take)
+        read, longest = transport.read, [0]
+
+        async def count(size: int) -> bytes:
+            data: bytes = await read(size)
+            longest[0] = max(longest[0], len(data))
+            return data
+
+        transport.read = count
+        for _ in range(20):
+            await client.publish("wide.a", b"x" * 900_000)
+        await asyncio.wait_for(all_here.wait(), 20)
+        await client.close()
+        assert sizes == [900_000] * 20
+        return before, getattr(reader, nats_adapter.LIMIT), longest[0]
+
+    before, limit, longest = asyncio.run(look())
+    assert before < limit
+    assert longest > 32768
+
+
+@pytest.mark.server
 def test_raw_messages_come_in_order_and_others_as_ever(nats_server: NATSServer) -> None:
     sizes = [0, 3, 70_000, 1, 400_000, 5]
 
