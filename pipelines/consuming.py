@@ -53,7 +53,7 @@ class ConsumeConfig(dg.Config):
     max_workers: int = Field(
         default=32, ge=1, description="Tables at work at the same time; more of them take turns of a few seconds."
     )
-    max_changes: int = Field(default=50_000, ge=1, description="Changes in one transaction, about.")
+    max_changes: int = Field(default=200_000, ge=1, description="Changes in one transaction, about.")
     preview_rows: int = Field(default=5, ge=0, description="Rows of the table that the page shows; 0 shows none.")
 
 

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 _VERIFY_EVERY_S = 1.0
 _SHORT_S = 0.02
 _LOOK_UP_S = 0.5
+GATHERED_BYTES = 64 << 20
+"""So many bytes of changes are enough for one transaction, however few changes they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,7 @@ class ConsumeOptions:
 
     Attributes:
         client_id: whose progress; every client gets every change, two live ones of the same name are an error.
-        max_changes: done in one transaction, about.
+        max_changes: done in one transaction, about; fewer where they are large (64 MB).
         gather_s: how long changes are gathered for one transaction once the first has come.
         idle_s: the run ends when nothing has come for that long.
         max_s: the run ends after that long; None for no limit.
@@ -51,7 +53,7 @@ class ConsumeOptions:
     """
 
     client_id: str = "binlogsync"
-    max_changes: int = 50_000
+    max_changes: int = 200_000
     gather_s: float = 0.5
     idle_s: float = 2.0
     max_s: float | None = None
@@ -204,12 +206,14 @@ class _Run:
         work: list[StreamBatch] = []
         gather_until = time.monotonic() + self.options.gather_s
         wait_s = _SHORT_S if self.target.store.is_held else min(max(timeout_s, _SHORT_S), _LOOK_UP_S)
-        count = 0
+        count = size = 0
         while not self.stop.is_set():
             fetched = self.reader.fetch(self.durable, self.options.max_changes - count, wait_s)
             work.extend(fetched)
             count += sum(len(item) for item in fetched)
-            if not fetched or count >= self.options.max_changes or time.monotonic() > gather_until:
+            size += sum(item.batch.nbytes for item in fetched)
+            is_full = count >= self.options.max_changes or size >= GATHERED_BYTES
+            if not fetched or is_full or time.monotonic() > gather_until:
                 break
             wait_s = _SHORT_S
         if not work:

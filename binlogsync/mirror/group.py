@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 import duckdb
 
-from binlogsync.consume.engine import Consumed, ConsumeOptions
+from binlogsync.consume.engine import GATHERED_BYTES, Consumed, ConsumeOptions
 from binlogsync.consume.progress import NOTHING, Progress, ProgressKey, Tracker
 from binlogsync.consume.seek import Seek, find_start, holds, skip_done
 from binlogsync.duckfile import DuckFile
@@ -71,7 +71,8 @@ class _Member:
         reader.ensure_durable(self.durable, *self.table, self.seek.sequence)
 
     def fetch(self, reader: StreamReader, limit: int, end: int, stop: threading.Event) -> bool:
-        """Fetch up to stream sequence `end`; False when there may be more, beyond `limit` or because of the stop.
+        """Fetch up to stream sequence `end`; False when there may be more, beyond `limit` or GATHERED_BYTES, or because
+        of the stop.
 
         Raises _RefilledError where sequences begin anew.
         """
@@ -88,7 +89,7 @@ class _Member:
                 fetched, self.seek, dropped = skip_done(fetched, self.seek, self.tracker)
                 self.skipped += dropped
             self.held += fetched
-            if count(self.held) >= limit:
+            if count(self.held) >= limit or sum(item.batch.nbytes for item in self.held) >= GATHERED_BYTES:
                 break
         return self.newest >= end
 

@@ -95,7 +95,6 @@ class Mirror:
         self, connection: duckdb.DuckDBPyConnection, todo: Sequence[StreamBatch]
     ) -> tuple[Sequence[StreamBatch], CopyRequest | None]:
         """Changes up to the first place in them at which somebody wants the mirror's fingerprint, and who does."""
-        ensure_meta(connection)
         ensure_requests(connection)
         found: tuple[Sequence[StreamBatch], CopyRequest | None] = todo, None
         for request in open_requests(connection, self.database, self.table):

@@ -22,7 +22,7 @@ from nats.aio.subscription import Subscription
 from binlogsync.stream.adapter import Received, receive_raw, stop_receiving
 
 _MOST_BYTES = 16 << 20
-_READY_BYTES = 16 << 20
+_READY_BYTES = 32 << 20
 """With so many bytes ready no more is asked for: a little more than these and one answer are held at most."""
 _STATUS = "Status"
 
