@@ -16,6 +16,7 @@ from binlogsync.binlog.catalog import Catalog
 from binlogsync.binlog.frames import EventIndex, Part
 from binlogsync.binlog.layout import ColumnError, Decoded, Layout
 from binlogsync.binlog.plan import Field, Halt, RowEvents, Transactions
+from binlogsync.binlog.planning import walk
 from binlogsync.binlog.sources import Sources
 from binlogsync.binlog.stretch import Ending, Stretch
 from binlogsync.binlog.xa import HeldRows, Prepared
@@ -106,12 +107,12 @@ class Assembler:
         self._boundary = Resume(self.position, self._gtids)
 
     def walk(self, part: Part, first: int) -> tuple[int, Halt]:
-        """Plan the events of the part from `first` on; see plan.walk."""
+        """Plan the events of the part from `first` on; see planning.py."""
         left = part.count - first
         if max(self.state[Field.ROWS], self.state[Field.TRANSACTIONS]) + left > 2 * CAPACITY:
             return first, Halt.FULL
         tables, keys = self._catalog.tables, self._keys
-        at, halt = plan.walk(part, first, self.transactions, self.rows, tables, keys, self.state)
+        at, halt = walk(part, first, self.transactions, self.rows, tables, keys, self.state)
         self.events += at - first
         return at, halt
 
