@@ -8,18 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from numba import types
-
-from binlogsync.binlog.compiling import KERNEL as KERNEL
 
 Bytes = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
-
-R8 = types.Array(types.uint8, 1, "C", readonly=True)
-R64 = types.Array(types.int64, 1, "C", readonly=True)
-RI32 = types.Array(types.int32, 1, "C", readonly=True)
-W8 = types.Array(types.uint8, 1, "C")
-W64 = types.Array(types.int64, 1, "C")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,18 @@ within an atomic batch, its number and the fence of the first, is written betwee
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from nats.js.api import Header
-from numba import njit, types
+from numba import types
 
-from binlogsync.binlog.memory import copy
-from binlogsync.render.fragments import KERNEL, R8, R64, W8, Bytes, Offsets
+from binlogsync.binlog.compiling import inner, kernel
+from binlogsync.binlog.memory import address, copy, load_i64, store_u8, store_u16
+from binlogsync.render.fragments import Bytes, Offsets
+from binlogsync.render.puts import OVERRUN, put_number
+from binlogsync.render.tables import TABLES
 
 _CRLF = b"\r\n"
 _ID, _SEQUENCE = Header.BATCH_ID.value, Header.BATCH_SEQUENCE.value
@@ -38,35 +41,25 @@ class Batch(NamedTuple):
     sizes: Offsets
 
 
-@njit("int64(uint8[::1], int64, int64)", **KERNEL)
-def _put_number(out, at, number):  # type: ignore[no-untyped-def]
-    """Writes a number that is not negative; gives the place behind it."""
-    digits, rest = 1, number // 10
-    while rest:
-        digits += 1
-        rest //= 10
-    for place in range(digits - 1, -1, -1):
-        out[at + place] = 48 + number % 10
-        number //= 10
-    return at + digits
+_ROOM = 64  # two sizes, the number in the batch, blanks and line ends
+_CR_LF = np.uint16(int.from_bytes(_CRLF, "little"))
 
 
-@njit("int64(uint8[::1], int64)", **KERNEL)
-def _end_line(out, at):  # type: ignore[no-untyped-def]
-    """Writes a line end; gives the place behind it."""
-    out[at] = 13
-    out[at + 1] = 10
-    return at + 2
-
-
-@njit(types.int64(W8, types.int64, R8, types.int64, types.int64), **KERNEL)
-def _put(out, at, text, start, stop):  # type: ignore[no-untyped-def]
-    """Writes text[start:stop]; gives the place behind it."""
-    copy(out.ctypes.data + at, text.ctypes.data + start, stop - start)
+@inner("intp(intp, intp, int64, int64)")
+def _put(at, texts, start, stop):  # type: ignore[no-untyped-def]
+    """Writes texts[start:stop]; gives the place behind it."""
+    copy(at, texts + start, stop - start)
     return at + stop - start
 
 
-@njit("int64(int64)", **KERNEL)
+@inner("intp(intp)")
+def _end_line(at):  # type: ignore[no-untyped-def]
+    """Writes a line end; gives the place behind it."""
+    store_u16(at, _CR_LF)
+    return at + 2
+
+
+@inner("int64(int64)")
 def _digits(number):  # type: ignore[no-untyped-def]
     """How many digits a number has."""
     digits = 1
@@ -76,38 +69,46 @@ def _digits(number):  # type: ignore[no-untyped-def]
     return digits
 
 
-_ROOM = 64  # two sizes, the number in the batch, blanks and line ends
-
-
-@njit(types.Tuple((W8, types.int64))(R64, R64, R64, R8, R64, R8, R64, R8, R8), **KERNEL)
-def _frame(which, addresses, sizes, subjects, subject_ends, tails, tail_ends, opening, fence):  # type: ignore[no-untyped-def]
-    room = np.int64(len(fence))
-    for i in range(len(which)):
-        k = which[i]
-        room += (
-            _ROOM + subject_ends[k + 1] - subject_ends[k] + len(opening) + tail_ends[k + 1] - tail_ends[k] + sizes[i]
-        )
-    out = np.empty(room, np.uint8)
-    at = 0
-    for i in range(len(which)):
-        k = which[i]
-        header = len(opening) + _digits(i + 1) + 2 + tail_ends[k + 1] - tail_ends[k]
+@kernel("int64(int64, intp, intp, intp, intp, intp, intp, intp, intp, int64, intp, int64, intp, intp)")
+def _frame(  # type: ignore[no-untyped-def]
+    count,
+    which,
+    addresses,
+    sizes,
+    subjects,
+    subject_ends,
+    tails,
+    tail_ends,
+    opening,
+    opened,
+    fence,
+    fenced,
+    out,
+    tables,
+):
+    """Writes `count` messages from `out` on; gives how many bytes."""
+    at = out
+    for i in range(count):
+        k = 8 * load_i64(which + 8 * i)
+        size = load_i64(sizes + 8 * i)
+        tail, tail_end = load_i64(tail_ends + k), load_i64(tail_ends + k + 8)
+        header = opened + _digits(i + 1) + 2 + tail_end - tail
         if i == 0:
-            header += len(fence)
-        at = _put(out, at, subjects, subject_ends[k], subject_ends[k + 1])
-        at = _put_number(out, at, header)
-        out[at] = 32
-        at = _put_number(out, at + 1, header + sizes[i])
-        at = _end_line(out, at)
-        at = _put(out, at, opening, 0, len(opening))
-        at = _put_number(out, at, i + 1)
-        at = _end_line(out, at)
+            header += fenced
+        at = _put(at, subjects, load_i64(subject_ends + k), load_i64(subject_ends + k + 8))
+        at = put_number(at, types.uint64(header), tables)
+        store_u8(at, types.uint8(32))
+        at = put_number(at + 1, types.uint64(header + size), tables)
+        at = _end_line(at)
+        at = _put(at, opening, 0, opened)
+        at = put_number(at, types.uint64(i + 1), tables)
+        at = _end_line(at)
         if i == 0:
-            at = _put(out, at, fence, 0, len(fence))
-        at = _put(out, at, tails, tail_ends[k], tail_ends[k + 1])
-        copy(out.ctypes.data + at, addresses[i], sizes[i])
-        at = _end_line(out, at + sizes[i])
-    return out, at
+            at = _put(at, fence, 0, fenced)
+        at = _put(at, tails, tail, tail_end)
+        copy(at, load_i64(addresses + 8 * i), size)
+        at = _end_line(at + size)
+    return at - out
 
 
 def frame(batch: Batch, write_id: str, expected: int) -> memoryview:
@@ -116,12 +117,17 @@ def frame(batch: Batch, write_id: str, expected: int) -> memoryview:
     tails, tail_ends = _joined([_lines(head.headers) + _CRLF for head in batch.heads])
     opening = b"NATS/1.0\r\n" + _lines({_ID: write_id}) + _SEQUENCE.encode() + b": "
     fence = _lines({_FENCE: str(expected)})
-    out, size = _frame(
-        *(batch.which, batch.addresses, batch.sizes, subjects, subject_ends, tails, tail_ends),
-        np.frombuffer(opening, np.uint8),
-        np.frombuffer(fence, np.uint8),
+    heads = np.diff(subject_ends) + np.diff(tail_ends)
+    room = int(heads[batch.which].sum() + batch.sizes.sum()) + (_ROOM + len(opening)) * len(batch.which) + len(fence)
+    out = np.empty(room + OVERRUN, np.uint8)
+    numbers = [np.ascontiguousarray(part, np.int64) for part in (batch.which, batch.addresses, batch.sizes)]
+    arrays: list[npt.NDArray[Any]] = [*numbers, subjects, subject_ends, tails, tail_ends]
+    size = _frame(
+        len(batch.which),
+        *map(address, arrays),
+        *(_at(opening), len(opening), _at(fence), len(fence), address(out), address(TABLES)),
     )
-    return memoryview(out)[:size]
+    return out.data[:size]
 
 
 def opening(head: Head, headers: Mapping[str, str], reply: str, size: int) -> bytes:
@@ -138,6 +144,10 @@ def _lines(headers: Mapping[str, str]) -> bytes:
     if text.count("\n") != len(headers) or text.count("\r") != len(headers):
         raise ValueError("a header with a line end in it")
     return text.encode()
+
+
+def _at(text: bytes) -> int:
+    return address(np.frombuffer(text, np.uint8))
 
 
 def _joined(texts: Sequence[bytes]) -> tuple[Bytes, npt.NDArray[np.int64]]:
