@@ -75,15 +75,19 @@ class Held:
 
 
 class Prepared:
-    """The XA transactions that are prepared, and the one that is being logged."""
+    """The XA transactions that are prepared, and the one that is being logged.
+
+    An xid is free again once it is committed, so one stretch may commit and prepare it any number of times.
+    """
 
     def __init__(self) -> None:
         self.needed: Resume | None = None
         """A place before everything that was prepared at some time of the stretch."""
         self._open: Held | None = None
-        self._held: dict[Xid, Held] = {}
-        self._committed: list[Xid] = []
-        self._size = 0
+        self._held: dict[int, Held] = {}  # by number, in the order of being prepared
+        self._numbers: dict[Xid, int] = {}
+        self._committed: list[tuple[Xid, int]] = []
+        self._next = self._size = 0
 
     def begin(self, resume: Resume) -> None:
         """An XA transaction begins, somewhere behind `resume`."""
@@ -106,7 +110,9 @@ class Prepared:
     def prepare(self, xid: Xid) -> None:
         """The transaction that is being logged is whole."""
         assert self._open is not None
-        self._held[xid] = self._open
+        self._held[self._next] = self._open
+        self._numbers[xid] = self._next
+        self._next += 1
         self.needed = self.needed or self._open.resume
         self._open = None
 
@@ -119,24 +125,28 @@ class Prepared:
 
     def rows(self, xid: Xid) -> list[HeldRows] | None:
         """Of a prepared transaction; None when it is not known. It stays prepared until it is committed and settled."""
-        return self._held[xid].rows if xid in self._held else None
+        return self._held[self._numbers[xid]].rows if xid in self._numbers else None
 
     def commit(self, xid: Xid) -> None:
         """Its rows have become changes; they count when the stretch is decoded."""
-        self._committed.append(xid)
+        self._committed.append((xid, self._numbers.pop(xid)))
 
     def roll_back(self, xid: Xid) -> None:
         """Its rows never become changes."""
-        held = self._held.pop(xid, None)
-        self._size -= sum(len(each.data) for each in held.rows) if held is not None else 0
+        if xid in self._numbers:
+            self._forget(self._numbers.pop(xid))
 
     def unsettle(self) -> None:
         """The stretch cannot be decoded as a whole: what was committed in it remains prepared."""
+        self._numbers.update(reversed(self._committed))
         self._committed.clear()
 
     def settle(self) -> Resume | None:
         """The stretch is decoded: forget what was committed in it; returns a place before what remains prepared."""
-        for xid in self._committed:
-            self.roll_back(xid)
+        for _, number in self._committed:
+            self._forget(number)
         self._committed.clear()
         return next(iter(self._held.values())).resume if self._held else None
+
+    def _forget(self, number: int) -> None:
+        self._size -= sum(len(each.data) for each in self._held.pop(number).rows)

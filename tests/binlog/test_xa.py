@@ -127,6 +127,25 @@ def test_cuts_anywhere_give_the_same(database: FreshDatabase) -> None:
 
 
 @pytest.mark.server
+def test_a_name_that_is_used_again_and_again(database: FreshDatabase) -> None:
+    """A rotation ends a stretch, behind the first commit of a name and the second XA PREPARE of it."""
+    each = (
+        "XA START 'x'\na: INSERT INTO t VALUES ({n}, 'x')\na: XA END 'x'\na: XA PREPARE 'x'\n"
+        "b: FLUSH BINARY LOGS\na: XA {end} 'x'"
+    )
+    ends = ["COMMIT", "COMMIT", "ROLLBACK", "COMMIT", "ROLLBACK", "COMMIT"]
+    dialogue = "\na: ".join(each.format(n=n, end=end) for n, end in enumerate(ends))
+    recording = _perform(database, f"a: {dialogue}")
+    done = recording.decoded()
+    assert done.error is None
+    assert _brief(done) == [("c", n) for n, end in enumerate(ends) if end == "COMMIT"]
+    flush = flush_of(done.stretches, recording.start)
+    for number, checkpoint in enumerate(checkpoints(flush), 1):
+        rest = delivered(database.server, recording, checkpoint)
+        assert [change.id for change in rest] == [change.id for change in done.changes[number:]], checkpoint
+
+
+@pytest.mark.server
 def test_a_transaction_still_prepared_is_not_delivered_and_holds_the_place_to_read_from(
     database: FreshDatabase,
 ) -> None:
