@@ -44,7 +44,7 @@ def main() -> None:
     """Run, print, and write results.json."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--bulk", type=int, default=330_000, metavar="CHANGES", help="changes of the bulk workload")
-    parser.add_argument("--oltp", type=int, default=120_000, metavar="CHANGES", help="one-row transactions")
+    parser.add_argument("--oltp", type=int, default=200_000, metavar="CHANGES", help="one-row transactions")
     parser.add_argument("--repetitions", type=int, default=3)
     options = parser.parse_args()
     results: dict[str, object] = {}
@@ -78,7 +78,7 @@ def _measure(servers: Servers, workload: Workload, wanted: int, repetitions: int
         for name, reading in streaming.run(ends, ready):
             streams.setdefault(name, []).append(reading)
             _say(f"  {repetition}/{repetitions} {name}: {reading.changes / reading.seconds:,.0f} changes/s")
-        decoding["mysql-replication"].append(readers.read_with_mysql_replication(config))
+        decoding["mysql-replication"].append(readers.read_with_mysql_replication(config, workload.slow_reader_changes))
         _say(f"  {repetition}/{repetitions} mysql-replication: {decoding['mysql-replication'][-1].seconds:.1f} s")
     read = {name: Line(report.WAYS[name], readings) for name, readings in decoding.items()}
     sent = {name: Line(report.WAYS.get(name, name), readings) for name, readings in streams.items()}

@@ -54,13 +54,13 @@ class Line:
 
 def decoding_table(lines: Mapping[str, Line]) -> str:
     """The ways to read side by side, each with its ratio to the floor and to mysql-replication."""
-    floor, baseline = lines["floor"], lines["mysql-replication"]
-    changes = baseline.readings[0].changes
+    floor, baseline = lines["floor"], lines["mysql-replication"].per_second
+    changes = lines["decode"].readings[0].changes
     rows = [f"  {'reading':40}{'seconds':>9}{'changes/s':>13}{'of the floor':>14}{'x mysql-repl.':>15}"]
     for line in lines.values():
-        ratio, times = floor.seconds / line.seconds, baseline.seconds / line.seconds
-        rate = changes / line.seconds
-        rows.append(f"  {line.way:40}{line.seconds:9.3f}{rate:13,.0f}{ratio:14.2f}{times:15.1f}")
+        rate = line.per_second or changes / line.seconds  # the floor sees only bytes
+        of_floor, times = rate / (changes / floor.seconds), rate / baseline
+        rows.append(f"  {line.way:40}{line.seconds:9.3f}{rate:13,.0f}{of_floor:14.2f}{times:15.1f}")
     return "\n".join(rows)
 
 
@@ -88,11 +88,11 @@ def ratio(ours: Line, bare: Line) -> float:
 
 def numbers(workload: str, read: Mapping[str, Line], sent: Mapping[str, Line]) -> dict[str, object]:
     """The results of one workload, each key beginning with its name but for the two that programs look for."""
-    decode = read["decode"]
-    changes = read["mysql-replication"].readings[0].changes  # the floor sees only bytes
+    decode, baseline = read["decode"], read["mysql-replication"]
+    changes = decode.readings[0].changes  # the floor sees only bytes
     found: dict[str, object] = {
         f"{workload}_floor_changes_per_s": round(changes / read["floor"].seconds),
-        f"decode_{workload}_vs_mysql_replication": round(read["mysql-replication"].seconds / decode.seconds, 1),
+        f"decode_{workload}_vs_mysql_replication": round(decode.per_second / baseline.per_second, 1),
         f"decode_{workload}_vs_floor": round(read["floor"].seconds / decode.seconds, 3),
     }
     for name in ("json", "json_batched", "arrow"):
@@ -101,7 +101,7 @@ def numbers(workload: str, read: Mapping[str, Line], sent: Mapping[str, Line]) -
         found[f"{workload}_{name}_vs_bare_single"] = round(ratio(sent[name], sent[f"{name}_single"]), 3)
     for name in ("json", "arrow"):
         found[f"{workload}_mirror_{name}_vs_fetch"] = round(ratio(sent[f"mirror_{name}"], sent[f"fetch_{name}"]), 3)
-    for name, line in {"decode": decode, "mysql_replication": read["mysql-replication"], **sent}.items():
+    for name, line in {"decode": decode, "mysql_replication": baseline, **sent}.items():
         found[f"{workload}_{name}_changes_per_s"] = round(line.per_second)
     found[f"{workload}_seconds"] = {
         name: [round(reading.seconds, 4) for reading in line.readings] for name, line in {**read, **sent}.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -46,10 +47,14 @@ _ROWS_A_STATEMENT = 500
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A name, and what fills the binlog; `fill` returns the number of changes it made."""
+    """A name, and what fills the binlog; `fill` returns the number of changes it made.
+
+    mysql-replication reads no more than `slow_reader_changes` of them: its rate is the same where all are alike.
+    """
 
     name: str
     fill: Callable[[pymysql.Connection[Any], int], int]
+    slow_reader_changes: int = sys.maxsize
 
 
 def _row(number: int, random_: random.Random) -> str:
@@ -123,7 +128,7 @@ def _oltp(connection: pymysql.Connection[Any], changes: int) -> int:
 
 
 BULK = Workload("bulk", _bulk)
-OLTP = Workload("oltp", _oltp)
+OLTP = Workload("oltp", _oltp, 100_000)
 
 
 def fill(connection: pymysql.Connection[Any], workload: Workload, changes: int) -> int:
