@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import nats
 import nats.js.errors
+
+
+def ask(url: str, question: Callable[[Any], Any]) -> Any:
+    """What JetStream answers."""
+
+    async def ask() -> Any:
+        client = await nats.connect(url)
+        try:
+            return await question(client.jetstream())
+        finally:
+            await client.close()
+
+    return asyncio.run(ask())
 
 
 def delete_stream(url: str, stream: str) -> None:

@@ -13,13 +13,13 @@ from binlogsync.backfill.opening import Asked, Ways, make_plan, make_target, ope
 from binlogsync.backfill.run import Backfilled, BackfillProgress, Work, run_backfill
 from binlogsync.commands.finding import find_consumer
 from binlogsync.commands.output import say
+from binlogsync.commands.progress import PATIENCE_S
 from binlogsync.consume.targets import Target
 from binlogsync.filters import TableFilter
 from binlogsync.settings import Settings
 from binlogsync.signals import stop_on_signals
 from binlogsync.wire.subjects import parse_table
 
-_PATIENCE_S = 10.0
 _BAR = 30
 
 
@@ -35,7 +35,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
         open_holders(
             asked,
             settings.mysql(asked.source),
-            settings.nats(_PATIENCE_S),
+            settings.nats(PATIENCE_S),
             store,
             TableFilter(tail.include, tail.exclude),
         ) as holders,

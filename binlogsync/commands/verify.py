@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 
+from binlogsync.commands.progress import PATIENCE_S
 from binlogsync.duckfile import DuckFile
-from binlogsync.errors import ConfigError, ConsumeError
+from binlogsync.errors import ConsumeError
 from binlogsync.mirror.verify import Verifier, VerifyOptions
 from binlogsync.settings import Settings
 from binlogsync.stream.reader import StreamReader
-
-_PATIENCE_S = 10.0
+from binlogsync.wire.subjects import parse_table
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
@@ -20,13 +20,10 @@ def run(settings: Settings, arguments: Namespace) -> int:
     options = VerifyOptions(client_id=arguments.client_id, timeout_s=arguments.timeout)
     file = DuckFile(settings.warehouse_path(), error=ConsumeError)
     code = 0
-    with StreamReader(settings.nats(_PATIENCE_S), source) as reader:
+    with StreamReader(settings.nats(PATIENCE_S), source) as reader:
         verifier = Verifier(reader, settings.mysql(source), file, options)
         for name in arguments.tables:
-            database, _, table = name.partition(".")
-            if not database or not table:
-                raise ConfigError(f'{name!r} names no table; write "database.table", for instance "shop.orders"')
-            found = verifier.verify(database, table)
+            found = verifier.verify(*parse_table(name))
             sys.stdout.write(f"{name}: {found}\n")
             sys.stdout.flush()
             code = code if found.is_equal else 1

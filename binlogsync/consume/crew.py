@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from binlogsync.consume.engine import Consumed, ConsumeOptions, consume
 from binlogsync.consume.turns import Turns
+from binlogsync.consume.waits import doubling_s
 from binlogsync.errors import BinlogSyncError, ConfigError, HandlerError
 from binlogsync.stream.reader import StreamReader
 from binlogsync.wire.subjects import durable_name
@@ -90,7 +91,7 @@ class CrewOptions:
 
     def wait_s(self, failures: int) -> float:
         """Seconds to wait after that many failures in a row."""
-        return min(self.longest_wait_s, self.first_wait_s * 2.0 ** min(failures - 1, 30))
+        return doubling_s(self.first_wait_s, self.longest_wait_s, failures)
 
 
 @dataclass(frozen=True, slots=True)

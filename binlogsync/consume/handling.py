@@ -25,6 +25,7 @@ from binlogsync.consume.awaiting import Await, in_shared_loop
 from binlogsync.consume.handlers import frame, read_signature, record_batch
 from binlogsync.consume.progress import DuckProgress, ProgressStore, Tracker
 from binlogsync.consume.typed import TypedChanges
+from binlogsync.consume.waits import doubling_s
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
 from binlogsync.models.model import Model
@@ -50,7 +51,7 @@ class Retry:
 
     def wait_s(self, failures: int) -> float:
         """Seconds to wait after that many failures."""
-        return min(self.longest_wait_s, self.first_wait_s * 2.0 ** min(failures - 1, 30))
+        return doubling_s(self.first_wait_s, self.longest_wait_s, failures)
 
 
 class Handler(Generic[M]):

@@ -4,8 +4,6 @@ streams.
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -22,43 +20,17 @@ from nats.js.api import StreamConfig
 from binlogsync import embedded
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError, FencedError, SinkError
-from binlogsync.schema import Column, TableSchema
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from binlogsync.stream.reader import StreamReader
 from binlogsync.wire import subjects
-from tests.samples import SampleOptions, SampleSource, SampleTransaction, sample_schema
+from tests.nats_commands import ask
+from tests.samples import SampleOptions, SampleTransaction, sample_schema
 from tests.sinks.contract import SinkContract, Stored, coordinates
+from tests.sinks.jetstream_streams import new_source, read_all, samples, stored
 from tests.sinks.nats_proxy import NatsProxy
 
-_NUMBERS = itertools.count(1)
-_SMALL = TableSchema("shop", "small", (Column("id", "bigint", False, True), Column("c_varchar", "varchar")), ("id",))
-SMALL = SampleOptions(tables=(_SMALL,))
 EVERY_FORMAT = pytest.mark.parametrize(
     "format_", [{}, {"changes_per_message": 3}, {"format": "arrow"}], ids=["json", "lines", "arrow"]
 )
-
-
-def new_source() -> str:
-    return f"sink{next(_NUMBERS)}"
-
-
-def read_all(url: str, source: str) -> list[tuple[int, dict[str, Any]]]:
-    """(stream sequence, change) of every change in the stream."""
-    found: list[tuple[int, dict[str, Any]]] = []
-    with StreamReader(JetStreamOptions(url=url), source) as reader:
-        for database, table in reader.tables():
-            durable = subjects.durable_name("test", database, table)
-            reader.ensure_durable(durable, database, table, 1)
-            while batches := reader.fetch(durable, 1000, 0.3):
-                for item in batches:
-                    found += zip(item.sequences.to_pylist(), item.batch.data.to_pylist(), strict=True)
-            reader.delete_durable(durable)
-    return found
-
-
-def stored(url: str, source: str) -> Stored:
-    changes = sorted(read_all(url, source), key=lambda pair: pair[0])
-    return [(row["file"], row["txn_pos"], row["order"], row["row"], row["op"]) for _, row in changes]
 
 
 class JetStreamHarness:
@@ -107,10 +79,6 @@ def opened(nats_server: NATSServer) -> Iterator[Callable[..., JetStreamSink]]:
 def own_server() -> Iterator[NATSServer]:
     with embedded.nats() as server:
         yield server
-
-
-def samples(source: str, options: SampleOptions = SMALL) -> SampleSource:
-    return SampleSource(replace(options, source=source))
 
 
 @pytest.mark.parametrize("count", [1, 999, 1000, 1001, 2000])
@@ -322,7 +290,7 @@ def test_a_stream_of_another_shape(setting: str, value: Any, nats_server: NATSSe
     source = new_source()
     shape: dict[str, Any] = {"allow_atomic": True, "allow_direct": True, setting: value}
     config = StreamConfig(name=subjects.stream_name(source), subjects=[subjects.all_subjects(source)], **shape)
-    _ask(nats_server.url, lambda js: js.add_stream(config))
+    ask(nats_server.url, lambda js: js.add_stream(config))
     with pytest.raises(SinkError, match=rf"{setting} is .* and must be"):
         JetStreamSink(JetStreamOptions(url=nats_server.url)).open(source)
 
@@ -330,7 +298,7 @@ def test_a_stream_of_another_shape(setting: str, value: Any, nats_server: NATSSe
 def test_a_foreign_last_message(nats_server: NATSServer, opened: Callable[..., JetStreamSink]) -> None:
     source = new_source()
     opened(source)
-    _ask(nats_server.url, lambda js: js.publish(f"cdc.{source}.a.b", b"x"))
+    ask(nats_server.url, lambda js: js.publish(f"cdc.{source}.a.b", b"x"))
     with pytest.raises(SinkError, match="carries no checkpoint: something else has published"):
         JetStreamSink(JetStreamOptions(url=nats_server.url)).open(source)
 
@@ -340,7 +308,7 @@ def test_the_stream_is_deleted_meanwhile(nats_server: NATSServer, opened: Callab
     sink = opened(source, reconnect_timeout_s=1.0)
     maker = samples(source)
     sink.write(maker.flush(1))
-    _ask(nats_server.url, lambda js: js.delete_stream(subjects.stream_name(source)))
+    ask(nats_server.url, lambda js: js.delete_stream(subjects.stream_name(source)))
     with pytest.raises(SinkError, match=r"deleted while the tail ran|does not store|failed"):
         sink.write(maker.flush(1))
 
@@ -372,17 +340,6 @@ def test_options_do_not_show_secrets() -> None:
     assert "secret" not in repr(JetStreamOptions(password="secret", token="secret"))
 
 
-def _ask(url: str, question: Callable[[Any], Any]) -> Any:
-    async def ask() -> Any:
-        client = await nats.connect(url)
-        try:
-            return await question(client.jetstream())
-        finally:
-            await client.close()
-
-    return asyncio.run(ask())
-
-
 def _checkpoint_sequences(url: str, source: str) -> list[int]:
     async def look(js: Any) -> list[int]:
         stream = subjects.stream_name(source)
@@ -390,7 +347,7 @@ def _checkpoint_sequences(url: str, source: str) -> list[int]:
         messages = [await js.get_msg(stream, sequence) for sequence in range(1, last + 1)]
         return [message.seq for message in messages if "Cdc-Checkpoint" in (message.headers or {})]
 
-    found: list[int] = _ask(url, look)
+    found: list[int] = ask(url, look)
     return found
 
 
@@ -406,4 +363,4 @@ def _cut_back(url: str, source: str, end: int) -> None:
             except nats.js.errors.APIError:
                 continue
 
-    _ask(url, cut)
+    ask(url, cut)

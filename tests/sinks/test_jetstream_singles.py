@@ -20,9 +20,9 @@ from binlogsync.flush import Flush
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from tests.samples import SampleTransaction
 from tests.sinks.contract import Stored, coordinates
+from tests.sinks.jetstream_streams import new_source, samples, stored
 from tests.sinks.nats_cluster import nats_cluster
 from tests.sinks.nats_proxy import NatsProxy
-from tests.sinks.test_jetstream import new_source, samples, stored
 
 LINES: dict[str, Any] = {"changes_per_message": 5}
 FORMATS = pytest.mark.parametrize("options", [LINES, {"format": "arrow"}], ids=["lines", "arrow"])

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import nats
 import pytest
 
 from binlogsync.embedded import NATSServer
@@ -17,6 +15,7 @@ from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import Pending, StreamBatch, StreamReader
 from binlogsync.wire import subjects
+from tests.nats_commands import ask
 from tests.samples import SampleOptions, SampleSource, SampleTransaction
 from tests.sinks.nats_proxy import NatsProxy
 
@@ -192,20 +191,20 @@ def test_a_foreign_message_stops_the_table_until_it_is_gone(
 ) -> None:
     filled = fill()
     filled.write(1)
-    _ask(nats_server.url, lambda js: js.publish(subjects.table_subject(filled.source, "shop", "small"), b"x"))
+    ask(nats_server.url, lambda js: js.publish(subjects.table_subject(filled.source, "shop", "small"), b"x"))
     with filled.reader() as reader:
         reader.ensure_durable("d", "shop", "small", 1)
         for _ in range(2):
             with pytest.raises(WireError, match=r"stream sequence 2: content type None"):
                 reader.fetch("d", 10, 1.0)
-        _ask(nats_server.url, lambda js: js.delete_msg(subjects.stream_name(filled.source), 2))
+        ask(nats_server.url, lambda js: js.delete_msg(subjects.stream_name(filled.source), 2))
         assert rows_of(drain(reader)) == filled.rows
 
 
 def test_a_missing_schema_says_what_to_do(fill: Callable[..., Filled], nats_server: NATSServer) -> None:
     filled = fill()
     filled.write(1)
-    _ask(nats_server.url, lambda js: js.delete_key_value(subjects.schema_bucket(filled.source)))
+    ask(nats_server.url, lambda js: js.delete_key_value(subjects.schema_bucket(filled.source)))
     with filled.reader() as reader:
         reader.ensure_durable("d", "shop", "small", 1)
         with pytest.raises(WireError, match=r"has no table schema [0-9a-f]{16}.*restore the bucket"):
@@ -225,14 +224,3 @@ def test_no_server() -> None:
 def test_an_unknown_durable(fill: Callable[..., Filled]) -> None:
     with fill().reader() as reader, pytest.raises(ConfigError, match="call ensure_durable first"):
         reader.fetch("x")
-
-
-def _ask(url: str, question: Callable[[Any], Any]) -> Any:
-    async def ask() -> Any:
-        client = await nats.connect(url)
-        try:
-            return await question(client.jetstream())
-        finally:
-            await client.close()
-
-    return asyncio.run(ask())

@@ -1,0 +1,45 @@
+"""Sources of small changes for tests of the JetStream sink, and what their streams hold."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+from binlogsync.schema import Column, TableSchema
+from binlogsync.sinks.jetstream import JetStreamOptions
+from binlogsync.stream.reader import StreamReader
+from binlogsync.wire import subjects
+from tests.samples import SampleOptions, SampleSource
+from tests.sinks.contract import Stored
+
+_NUMBERS = itertools.count(1)
+_SMALL = TableSchema("shop", "small", (Column("id", "bigint", False, True), Column("c_varchar", "varchar")), ("id",))
+SMALL = SampleOptions(tables=(_SMALL,))
+
+
+def new_source() -> str:
+    return f"sink{next(_NUMBERS)}"
+
+
+def read_all(url: str, source: str) -> list[tuple[int, dict[str, Any]]]:
+    """(stream sequence, change) of every change in the stream."""
+    found: list[tuple[int, dict[str, Any]]] = []
+    with StreamReader(JetStreamOptions(url=url), source) as reader:
+        for database, table in reader.tables():
+            durable = subjects.durable_name("test", database, table)
+            reader.ensure_durable(durable, database, table, 1)
+            while batches := reader.fetch(durable, 1000, 0.3):
+                for item in batches:
+                    found += zip(item.sequences.to_pylist(), item.batch.data.to_pylist(), strict=True)
+            reader.delete_durable(durable)
+    return found
+
+
+def stored(url: str, source: str) -> Stored:
+    changes = sorted(read_all(url, source), key=lambda pair: pair[0])
+    return [(row["file"], row["txn_pos"], row["order"], row["row"], row["op"]) for _, row in changes]
+
+
+def samples(source: str, options: SampleOptions = SMALL) -> SampleSource:
+    return SampleSource(replace(options, source=source))
