@@ -1,4 +1,5 @@
-"""The one file that knows private names of nats-py: whole protocol text to the connection, raw messages from it.
+"""One of two files that know private names of nats-py (handshake.py is the other): whole protocol text to the
+connection, raw messages from it.
 
 nats-py makes and takes each message in Python, with a pattern, a queue and a task, which costs more than nats-server
 needs to store or to read it. What is sent here is framed already; what is received for a subscription is cut from the

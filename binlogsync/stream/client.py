@@ -23,12 +23,14 @@ import nats.js.errors
 from nats.aio.client import Client
 
 from binlogsync.errors import ConfigError, SinkError
+from binlogsync.stream.handshake import HANDSHAKE_ERRORS, SafeClient, close_quietly, explain
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 _BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 _LOOK_S = 0.5
 _OLDEST_SERVER = (2, 12)
+_SCHEMES = ("nats", "tls", "ws", "wss")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +64,15 @@ class NatsOptions:
 
     @property
     def servers(self) -> list[str]:
-        """The addresses."""
-        return [url.strip() for url in self.url.split(",") if url.strip()]
+        """The addresses, each with its scheme in lower case."""
+        parts = (url.strip().partition("://") for url in self.url.split(",") if url.strip())
+        return [f"{scheme.lower()}://{rest}" if mark else scheme for scheme, mark, rest in parts]
+
+    @property
+    def requires_tls(self) -> bool:
+        """True when nothing may be sent in plain text."""
+        files = self.tls_ca_file or self.tls_cert_file or self.tls_key_file
+        return bool(files) or any(urlsplit(url).scheme in ("tls", "wss") for url in self.servers)
 
     @property
     def place(self) -> str:
@@ -208,11 +217,13 @@ class NatsConnection:
 
     async def _connect(self) -> None:
         await self._disconnect()
-        client, closed = Client(), asyncio.Event()
+        client, closed = SafeClient(self.options.requires_tls), asyncio.Event()
         self._last_error = ""
+        failure: list[Exception] = []
 
         async def on_error(error: Exception) -> None:
             self._last_error = str(error) or repr(error)
+            failure[:] = [error]
             log.debug("NATS: %s", self._last_error)
 
         async def on_closed() -> None:
@@ -222,12 +233,14 @@ class NatsConnection:
         try:
             async with asyncio.timeout(self.options.connect_timeout_s):
                 await client.connect(self.options.servers, allow_reconnect=False, max_reconnect_attempts=1, **options)
-        except (OSError, TimeoutError, nats.errors.Error, ValueError) as error:
-            await _close(client)
-            raise self._refused(error) from error
-        version = client.connected_server_version
-        if (version.major, version.minor) < _OLDEST_SERVER:
-            await _close(client)
+            version = client.connected_server_version
+            is_too_old = (version.major, version.minor) < _OLDEST_SERVER
+        except HANDSHAKE_ERRORS as error:
+            await close_quietly(client)
+            cause = failure[0] if failure and isinstance(error, nats.errors.NoServersError | TimeoutError) else error
+            raise SinkError(f"NATS at {self.options.place} {explain(cause)}") from error
+        if is_too_old:
+            await close_quietly(client)
             raise SinkError(
                 f"NATS at {self.options.place} is version {version.major}.{version.minor}.{version.patch}; "
                 f"binlogsync needs nats-server 2.12 or newer (atomic batches): upgrade it"
@@ -242,12 +255,17 @@ class NatsConnection:
     async def _disconnect(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            await _close(client)
+            await close_quietly(client)
 
     def _credentials(self) -> dict[str, Any]:
         options = self.options
         if not options.servers:
             raise ConfigError("the address of NATS is empty; write it as nats://host:4222")
+        if wrong := [url for url in options.servers if "://" in url and urlsplit(url).scheme not in _SCHEMES]:
+            raise ConfigError(
+                f"the address of NATS begins with {urlsplit(wrong[0]).scheme}://; write it as nats://host:4222, or as "
+                f"tls://host:4222 where nothing may be sent in plain text"
+            )
         found: dict[str, Any] = {
             "user": options.user,
             "password": options.password,
@@ -255,7 +273,7 @@ class NatsConnection:
             "user_credentials": options.credentials_file,
             "connect_timeout": max(1, int(options.connect_timeout_s)),
         }
-        if options.tls_ca_file or options.tls_cert_file or any(url.startswith("tls:") for url in options.servers):
+        if options.requires_tls:
             try:
                 context = ssl.create_default_context(cafile=options.tls_ca_file)
                 if options.tls_cert_file:
@@ -266,18 +284,6 @@ class NatsConnection:
                 ) from error
             found["tls"] = context
         return {name: value for name, value in found.items() if value is not None}
-
-    def _refused(self, error: Exception) -> SinkError:
-        text = f"{self._last_error} {error}".lower()
-        if "authorization" in text or "authentication" in text or "nkey" in text:
-            return SinkError(
-                f"NATS at {self.options.place} refuses the credentials; check user and password, token or "
-                f"credentials file"
-            )
-        what = self._last_error or str(error) or repr(error)
-        return SinkError(
-            f"NATS at {self.options.place} cannot be reached ({what}); check the address and that the server runs"
-        )
 
     def _reason(self) -> str:
         return f" ({self._last_error})" if self._last_error else ""
@@ -290,10 +296,3 @@ async def _cancel(*tasks: asyncio.Future[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _close(client: Client) -> None:
-    try:
-        await client.close()
-    except (OSError, TimeoutError, nats.errors.Error, asyncio.CancelledError, AttributeError) as error:
-        log.debug("closing a connection to NATS: %r", error)

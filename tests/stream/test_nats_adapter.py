@@ -1,4 +1,4 @@
-"""The private names of nats-py that one file relies on. A failure here means: read stream/adapter.py."""
+"""The private names of nats-py that two files rely on. A failure here means: read stream/adapter.py or handshake.py."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from nats.protocol.parser import AWAITING_CONTROL_LINE
 import binlogsync
 from binlogsync.embedded import NATSServer
 from binlogsync.stream import adapter as nats_adapter
+from binlogsync.stream.handshake import SafeClient
 
 
 def test_the_names_are_there_and_take_what_is_given() -> None:
@@ -25,6 +26,18 @@ def test_the_names_are_there_and_take_what_is_given() -> None:
     assert inspect.iscoroutinefunction(flush)
     assert list(inspect.signature(send).parameters)[:2] == ["self", "cmd"]
     assert "force_flush" in inspect.signature(flush).parameters
+
+
+def test_the_handshake_asks_before_it_sends_credentials() -> None:
+    connecting = inspect.getsource(getattr(Client, "_process_connect_init"))  # noqa: B009
+    looks = connecting.index("self._process_info(srv_info")
+    upgrades = connecting.index('self._server_info["tls_required"]')
+    sends = connecting.index("self._connect_command()")
+    assert looks < upgrades < sends
+    assert "self._server_info = srv_info" in connecting[:looks]
+    assert "write(" not in connecting[:sends]
+    for name in ("_process_info", "_connect_command", "_process_connect_init"):
+        assert getattr(SafeClient, name) is not getattr(Client, name)
 
 
 @pytest.mark.server
