@@ -67,12 +67,14 @@ class SchemaChange:
     Attributes:
         kind: "create", "alter", "rename", "drop", "truncate" or "other".
         tables: (database, table) touched; for a rename old and new names in turn.
-        sql: the statement as logged; "" when it was too long to be kept.
+        sql: the statement as logged; "" when it was too long to be kept. U+FFFD stands for bytes that are no text in
+            the character set of its client: the statement is then not known exactly.
         seq: `seq` of the next change behind it.
         position: the place after it.
         gtid: of it, or None.
         ts_us: when it was executed, microseconds since 1970 UTC.
         database: where names in `sql` without a database belong.
+        sql_mode: of the session that executed it, as the server's number; None where it is not known.
     """
 
     kind: Literal["create", "alter", "rename", "drop", "truncate", "other"]
@@ -83,6 +85,12 @@ class SchemaChange:
     gtid: str | None
     ts_us: int
     database: str = ""
+    sql_mode: int | None = None
+
+    @property
+    def has_exact_text(self) -> bool:
+        """True when `sql` is the whole statement, without a byte that is no text."""
+        return self.sql != "" and "\ufffd" not in self.sql
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The events that are read one by one: format description, rotate, query, GTIDs of a new server."""
+"""The events that are read one by one: format description, rotate, GTIDs of a new server."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from binlogsync.binlog.bytes import ByteReader
-from binlogsync.binlog.charsets import charset_of
-from binlogsync.binlog.types.text import decode_text
-from binlogsync.binlog.zipped import unzip
 
 # Log_event_type in libs/mysql/binlog/event/binlog_event.h; from 160 on MariaDB's own.
 QUERY, ROTATE, FORMAT_DESCRIPTION, INCIDENT, GTID, XA_PREPARE, PARTIAL_UPDATE = 2, 4, 15, 26, 33, 38, 39
@@ -92,55 +89,6 @@ def parse_rotate(body: bytes) -> tuple[str, int]:
     if not _FILE_NAME.fullmatch(file):
         raise ValueError(f"{file!r} is not the name of a binlog file")
     return file, pos
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A statement as logged, in the character set of its client, and the database that was current."""
-
-    database: str
-    sql: str
-
-
-def parse_query(body: bytes, kind: int = QUERY) -> Query:
-    """Read the body of a statement of that kind; of the status variables only the client's character set.
-
-    Raises ValueError.
-    """
-    reader = ByteReader(body)
-    reader.string(8)
-    database_size = reader.integer(1)
-    reader.integer(2)
-    status_size = reader.integer(2)
-    if kind == EXECUTE_LOAD_QUERY:
-        reader.string(13)  # which file, where its name stands, what is done with duplicates
-    charset = _client_charset(reader.string(status_size))
-    database = reader.string(database_size).decode()
-    reader.integer(1)
-    sql = unzip(reader.rest()) if kind == QUERY_COMPRESSED else reader.rest()
-    try:
-        return Query(database, decode_text(sql, charset))
-    except ValueError:  # of another set, or with literals that are no text: the names in it are nearly always ASCII
-        return Query(database, sql.decode("utf-8", "replace"))
-
-
-# Query_event_status_vars that may stand in front of the character set, by code: size, or None for a length in front.
-_STATUS_SIZES = {0: 4, 1: 8, 3: 4, 6: None}
-_STATUS_CHARSET = 4
-
-
-def _client_charset(status: bytes) -> str:
-    """The character set that the statement's text is in; utf8mb4 when the event does not say."""
-    reader = ByteReader(status)
-    while reader.left:
-        code = reader.integer(1)
-        if code == _STATUS_CHARSET:
-            return charset_of(reader.integer(2))
-        if code not in _STATUS_SIZES:
-            break
-        size = _STATUS_SIZES[code]
-        reader.string(reader.integer(1) if size is None else size)
-    return "utf8mb4"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from binlogsync.binlog.catalog import Catalog
 from binlogsync.binlog.ddl import DDL, Statement, Tables, altered_tables, read_statement
 from binlogsync.binlog.frames import CHECKSUM_SIZE
 from binlogsync.binlog.plan import Field
+from binlogsync.binlog.queries import parse_query
 from binlogsync.binlog.stretch import Stretch
 from binlogsync.change import SchemaChange
 from binlogsync.errors import DecodeError, PreparedEarlierError
@@ -153,7 +154,7 @@ class RareEvents:
 
     def _query(self, header: bytes, body: bytes, place: BinlogPosition) -> Iterator[Stretch]:
         """A statement: part of a transaction, DDL, or something that touches no captured table."""
-        query = events.parse_query(body, header[4])
+        query = parse_query(body, header[4])
         self._assembler.advance(header)
         statement = self._catalog.names.spelled_out(read_statement(query.sql, query.database))
         tables = tuple(table for table in statement.tables if self._catalog.captures(*table))
@@ -166,6 +167,8 @@ class RareEvents:
             return
         if assembler.is_alone or statement.kind == "rollback":
             assembler.state[Field.OPEN] = 0
+        if not query.takes_effect:
+            return
         self._catalog.altered(altered_tables(query.sql, query.database))
         if not tables:
             return
@@ -173,7 +176,8 @@ class RareEvents:
         if kind == "rename":  # names in pairs, so that who knows one of them learns the other
             tables = statement.tables
         gtid, ts_us = assembler.last_gtid(), assembler.last_ts_us()
-        change = SchemaChange(kind, tables, query.sql, 0, assembler.position, gtid, ts_us, query.database)
+        place_behind = assembler.position
+        change = SchemaChange(kind, tables, query.sql, 0, place_behind, gtid, ts_us, query.database, query.sql_mode)
         yield assembler.finish("schema", (change,))
 
     def _refuse_statement(self, statement: Statement, tables: Tables, place: BinlogPosition) -> None:

@@ -14,6 +14,7 @@ from binlogsync.binlog import events
 from binlogsync.binlog.ddl import ALL_TABLES, Tables, altered_tables
 from binlogsync.binlog.frames import CHECKSUM_SIZE, HEADER_SIZE, EventIndex, Part
 from binlogsync.binlog.plan import ARTIFICIAL, full_position
+from binlogsync.binlog.queries import parse_query
 from binlogsync.binlog.walk import BrokenLogError, Bytes, LogWalk, has_checksums
 from binlogsync.position import BinlogPosition
 
@@ -61,9 +62,9 @@ class StatementReader:
                     body = body[:-CHECKSUM_SIZE]
                 self.position = BinlogPosition(*events.parse_rotate(body))
             elif not body.endswith(b"\0BEGIN"):
-                query = events.parse_query(body, header[4])
+                query = parse_query(body, header[4])
                 tables = altered_tables(query.sql, query.database)
-                if tables:
+                if tables and query.takes_effect:
                     yield Alteration(self._behind(header), tables)
         self.position = self._behind(part.event(part.count - 1)[:HEADER_SIZE].tobytes())
 

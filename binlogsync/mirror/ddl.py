@@ -93,7 +93,7 @@ def _create(
             return state  # logged, though it did nothing
         if not state.is_known and can_read:
             raise MustReadError("it may have been there before CREATE TABLE IF NOT EXISTS", is_must=False)
-    created = parse_create(ddl.sql, mariadb=is_mariadb)
+    created = parse_create(ddl.sql, mariadb=is_mariadb) if ddl.has_exact_text else None
     if created is None and can_read:
         raise MustReadError("it was created in a way that does not say which columns it has", is_must=False)
     state = leave_table(connection, state, ddl.ts_us)
@@ -123,7 +123,7 @@ def _rename(connection: duckdb.DuckDBPyConnection, state: MirrorState, ddl: Sche
 def _alter(
     connection: duckdb.DuckDBPyConnection, state: MirrorState, ddl: SchemaChange, is_mariadb: bool
 ) -> MirrorState:
-    clauses = parse_alter(ddl.sql, mariadb=is_mariadb) if ddl.sql else None
+    clauses = parse_alter(ddl.sql, mariadb=is_mariadb) if ddl.has_exact_text else None
     if is_mariadb and clauses:
         clauses, left_out = _without_generated(clauses, state.left_out or ())
         if left_out != (state.left_out or ()):

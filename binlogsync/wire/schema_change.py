@@ -1,7 +1,7 @@
 """A schema change as a message of the table's own subject: a header with a JSON document, and an empty body.
 
     {"kind", "database", "sql", "tables": [[database, table], ...], "table": [database, table], "gtid", "ts_us",
-     "server_uuid", "server_id", "file", "pos", "row", "txn_pos", "order"}
+     "sql_mode", "server_uuid", "server_id", "file", "pos", "row", "txn_pos", "order"}
 
 The place (`file` to `order`) is numbered among the changes, so it is delivered in its order and once, as they are. A
 reader of Debezium's JSON takes an empty body for a tombstone and steps over it. `sql` is "" when the statement is
@@ -33,6 +33,7 @@ def encode_schema_change(batch: ChangeBatch) -> str:
         "tables": ddl.tables if ddl.kind == "rename" or len(ddl.tables) <= _MOST_TABLES else (own,),
         "table": own,
         "ts_us": ddl.ts_us,
+        "sql_mode": ddl.sql_mode,
         "server_uuid": batch.server_uuid,
         "server_id": batch.server_id,
         **{name: data.column(name)[0].as_py() for name in _PLACE},
@@ -55,6 +56,7 @@ def decode_schema_change(text: str) -> ChangeBatch:
             document["gtid"],
             document["ts_us"],
             document["database"],
+            document.get("sql_mode"),
         )
         server = (document["server_uuid"], document["server_id"])
         database, table = document["table"]

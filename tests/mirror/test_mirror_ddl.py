@@ -127,6 +127,7 @@ UNPROVEN = [
     "ADD c POLYGON, SOMETHING new",
     "/*!80000 ADD c INT */",
     "RENAME TO things",
+    "ADD c VARBINARY(3) DEFAULT _binary'\ufffd'",
 ]
 
 

@@ -37,7 +37,7 @@ SQL = "ALTER TABLE samples ADD COLUMN `größe\n` INT"
 def statement(seq: int, pos: int, sql: str = SQL) -> ChangeBatch:
     """As a reader tells shop.samples of it."""
     gtid = f"{SERVER_UUID}:900"
-    ddl = SchemaChange("alter", (SAMPLES,), sql, seq, BinlogPosition("binlog.000001", pos), gtid, 5, "shop")
+    ddl = SchemaChange("alter", (SAMPLES,), sql, seq, BinlogPosition("binlog.000001", pos), gtid, 5, "shop", 4)
     place = {"file": "binlog.000001", "pos": pos, "row": 0, "txn_pos": pos - 1, "order": 0}
     return build_schema_batch(ddl, SAMPLES, {**place, "ts_us": 5, "gtid": gtid, "seq": seq}, (SERVER_UUID, SERVER_ID))
 
