@@ -1,0 +1,154 @@
+"""A handler that fails on one row of one of three tables, under load, while its process is killed three times.
+
+No later change of that table is handled before the row, the other tables keep up with the stream meanwhile, and once
+the handler is fixed all three are complete: each change once, in order.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from binlogsync import Change, Consumer, Retry
+from binlogsync.embedded import NATSServer
+from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
+from tests.duck import query
+from tests.samples import SampleOptions, SampleSource, small_schema
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+TABLES = ("bad", "one", "two")
+
+@dataclass
+class Row:
+    id: int
+
+
+@dataclass
+class Load:
+    """Writes a flush each tenth of a second, and remembers the ids of the changes stored in the stream."""
+
+    url: str
+    source: str
+    stop: threading.Event = field(default_factory=threading.Event)
+    written: dict[str, list[str]] = field(default_factory=lambda: {table: [] for table in TABLES})
+
+    def run(self) -> None:
+        made = SampleSource(SampleOptions(source=self.source, tables=tuple(small_schema(table) for table in TABLES)))
+        sink = JetStreamSink(JetStreamOptions(url=self.url))
+        sink.open(self.source)
+        while not self.stop.wait(0.1):
+            flush = made.flush(6)
+            sink.write(flush)
+            for batch in flush.batches:
+                self.written[batch.schema.table] += [str(change_id) for change_id in batch.ids().to_pylist()]
+        sink.close()
+
+
+def main(url: str, source: str, folder: str) -> None:
+    """The process that is killed: a client of three tables, with the handler that fails where the file `bad` says."""
+    consumer = Consumer(
+        "client1", url=url, source=source, progress=Path(folder, "done.duckdb"), retry=Retry(tries=3, first_wait_s=0.1)
+    )
+
+    def handler(table: str) -> None:
+        @consumer.register(Row, table=f"shop.{table}")
+        def on_row(change: Change[Row], connection: duckdb.DuckDBPyConnection) -> None:
+            with Path(folder, f"{table}.log").open("a", encoding="utf-8") as log:
+                log.write(f"{change.id}\n")
+            if table == "bad" and Path(folder, "bad").read_text(encoding="utf-8") == change.id:
+                raise RuntimeError("not today")
+            connection.execute("INSERT INTO done VALUES (?, ?)", [table, change.id])
+
+    for table in TABLES:
+        handler(table)
+    consumer.run()
+
+
+@dataclass
+class World:
+    load: Load
+    folder: Path
+
+    @contextmanager
+    def process(self) -> Iterator[subprocess.Popen[bytes]]:
+        """The consuming process, killed at the end of the block if it is still running."""
+        command = [sys.executable, "-c", "import sys; from tests.e2e.test_blocked_table import main; main(*sys.argv[1:])"]
+        with subprocess.Popen(
+            [*command, self.load.url, self.load.source, str(self.folder)], cwd=ROOT, stderr=subprocess.DEVNULL
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def calls(self, table: str) -> list[str]:
+        """The change ids that the table's handler was called with, in order."""
+        path = self.folder / f"{table}.log"
+        return path.read_text().split() if path.exists() else []
+
+    def done(self, table: str) -> list[str]:
+        """Ids of the changes whose transaction was committed, in order."""
+        sql = f"SELECT id FROM done WHERE name = '{table}' ORDER BY rowid"
+        return [row[0] for row in query(self.folder / "done.duckdb", sql)]
+
+    def wait_until_called(self, table: str, change_id: str) -> None:
+        wait_until(lambda: change_id in self.calls(table), 120, f"the handler of {table} to be called with {change_id}")
+
+    def wait_for_new_changes(self, table: str) -> str:
+        """The id of the first change of the table that is stored in the stream after this call."""
+        count = len(self.load.written[table])
+        wait_until(lambda: len(self.load.written[table]) > count, 120, f"a new change of {table}")
+        return self.load.written[table][count]
+
+
+@pytest.fixture
+def world(nats_server: NATSServer, tmp_path: Path) -> Iterator[World]:
+    load = Load(nats_server.url, "heldup")
+    (tmp_path / "bad").write_text("none yet")
+    with duckdb.connect(str(tmp_path / "done.duckdb")) as connection:
+        connection.execute("CREATE TABLE done (name VARCHAR, id VARCHAR)")
+    writer = threading.Thread(target=load.run)
+    writer.start()
+    yield World(load, tmp_path)
+    load.stop.set()
+    writer.join(60)
+
+
+@pytest.mark.slow
+def test_a_row_that_fails_blocks_its_own_table_only(world: World) -> None:
+    with world.process():
+        for table in TABLES:
+            world.wait_until_called(table, world.wait_for_new_changes(table))
+    bad = world.wait_for_new_changes("bad")
+    (world.folder / "bad").write_text(bad)
+    for _ in range(3):
+        with world.process():
+            tries = world.calls("bad").count(bad)
+            wait_until(lambda tries=tries: world.calls("bad").count(bad) >= tries + 2, 120, "the row to be tried again")
+            for table in TABLES[1:]:
+                world.wait_until_called(table, world.wait_for_new_changes(table))
+    world.load.stop.set()
+
+    written = world.load.written
+    assert world.done("bad") == written["bad"][: written["bad"].index(bad)]
+    # Changes before it may be handled again, in transactions that were rolled back; a later one never.
+    assert set(world.calls("bad")) == set(written["bad"][: written["bad"].index(bad) + 1])
+
+    (world.folder / "bad").write_text("none any more")
+    with world.process() as process:
+        for table in TABLES:
+            world.wait_until_called(table, written[table][-1])
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    for table in TABLES:
+        assert world.done(table) == written[table]
