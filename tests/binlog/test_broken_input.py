@@ -127,7 +127,14 @@ def test_null_bits_of_columns_that_are_not_null_write_nothing_beyond_their_memor
     assert "golden.kinds" in str(done.error)
 
 
-def test_noise_is_refused_at_once() -> None:
+@pytest.mark.parametrize(
+    "payload",
+    [b"HTTP/1.1 400 Bad Request", b"", b"\0", bytes(64), b"\0" + b"\xff" * 64, b"\x01" + bytes(range(64))],
+    ids=lambda payload: payload[:4].hex() or "empty",
+)
+def test_a_packet_that_is_no_event_is_refused_with_its_position(payload: bytes) -> None:
     recording = load("mysql").recording
-    done = decode(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 3, recording.options, recording.start)
-    assert done.error is not None or not done.stretches
+    done = decode(dump_of([payload]), recording.options, recording.start)
+    assert done.error is not None
+    assert (done.error.file, done.error.pos) == (recording.start.position.file, recording.start.position.pos)
+    assert not done.changes

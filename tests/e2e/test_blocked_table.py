@@ -28,6 +28,7 @@ from tests.waiting import wait_until
 ROOT = Path(__file__).parents[2]
 TABLES = ("bad", "one", "two")
 
+
 @dataclass
 class Row:
     id: int
@@ -82,7 +83,11 @@ class World:
     @contextmanager
     def process(self) -> Iterator[subprocess.Popen[bytes]]:
         """The consuming process, killed at the end of the block if it is still running."""
-        command = [sys.executable, "-c", "import sys; from tests.e2e.test_blocked_table import main; main(*sys.argv[1:])"]
+        command = [
+            sys.executable,
+            "-c",
+            "import sys; from tests.e2e.test_blocked_table import main; main(*sys.argv[1:])",
+        ]
         with subprocess.Popen(
             [*command, self.load.url, self.load.source, str(self.folder)], cwd=ROOT, stderr=subprocess.DEVNULL
         ) as process:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 
 import pymysql
 from pymysqlreplication import BinLogStreamReader
 
-from binlogsync import mysql
+import binlogsync
 from binlogsync.mysql import adapter
 
 
@@ -45,14 +46,35 @@ def test_the_connection_has_its_socket_and_its_hard_close() -> None:
     assert list(inspect.signature(getattr(connection, adapter.WRITE)).parameters) == ["data"]
 
 
-def test_no_other_file_touches_private_names_of_the_libraries() -> None:
-    folder = Path(inspect.getfile(mysql)).parent
-    for file in folder.glob("*.py"):
-        imported = {
-            alias.name if isinstance(node, ast.Import) else node.module or ""
-            for node in ast.walk(ast.parse(file.read_text()))
-            if isinstance(node, ast.Import | ast.ImportFrom)
-            for alias in node.names
-        }
-        if file.name != "adapter.py":
-            assert not any(name.startswith("pymysqlreplication") for name in imported), file
+def test_only_the_adapter_imports_mysql_replication() -> None:
+    importing = {path for path, tree in _modules() if any(_imports(tree, "pymysqlreplication"))}
+    assert importing == {ADAPTER}
+
+
+def test_only_the_adapter_uses_private_names_of_the_libraries() -> None:
+    private = {adapter.CONNECT_STEP, adapter.STREAM_CONNECTION, adapter.WRITE, adapter.FORCE_CLOSE}
+    using = {
+        path
+        for path, tree in _modules()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Attribute) and node.attr in private)
+        or (isinstance(node, ast.Constant) and node.value in private)
+    }
+    assert using == {ADAPTER}
+
+
+ADAPTER = Path(inspect.getfile(adapter))
+
+
+def _modules() -> Iterator[tuple[Path, ast.Module]]:
+    for path in sorted(Path(inspect.getfile(binlogsync)).parent.rglob("*.py")):
+        yield path, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _imports(tree: ast.Module, package: str) -> Iterator[ast.AST]:
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        if any(name.partition(".")[0] == package for name in names):
+            yield node

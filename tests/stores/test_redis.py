@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from binlogsync import embedded
+from binlogsync.embedded.process import free_port
 from binlogsync.errors import LeaseLostError, StoreError
 from binlogsync.stores.redis import RedisOptions, RedisPositions
 from tests.stores.contract import AT, BOOKMARK, LATER, Opener, PositionStoreContract, large_gtid_set
@@ -198,7 +199,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     folder = tmp_path_factory.mktemp("tls")
     (folder / "san").write_text("subjectAltName=IP:127.0.0.1\n")
     for command in (
-        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.crt",
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.crt"
+        " -addext keyUsage=critical,keyCertSign,cRLSign",
         "req -newkey rsa:2048 -nodes -subj /CN=redis -keyout redis.key -out redis.csr",
         "x509 -req -in redis.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile san -out redis.crt",
     ):
@@ -210,18 +212,19 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 def tls_options(certificates: Certificates) -> Iterator[RedisOptions]:
     """A server that takes TLS with a client's certificate; options that get in."""
     with embedded.redis() as server, redis.Redis.from_url(server.url) as admin:
+        tls_port = free_port()
         files = {
             "tls-ca-cert-file": certificates.ca,
             "tls-cert-file": certificates.cert,
             "tls-key-file": certificates.key,
         }
         try:
-            admin.execute_command("CONFIG", "SET", *itertools.chain(*files.items()), "tls-port", server.port + 1)
+            admin.execute_command("CONFIG", "SET", *itertools.chain(*files.items()), "tls-port", tls_port)
         except redis.ResponseError as error:
             pytest.skip(f"this Redis has no TLS: {error}")
         yield RedisOptions(
             server.host,
-            server.port + 1,
+            tls_port,
             password=server.password,
             tls=True,
             tls_ca_file=certificates.ca,

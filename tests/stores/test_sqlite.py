@@ -6,7 +6,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -18,33 +20,43 @@ from tests.stores.contract import AT, BOOKMARK, LATER, Opener, PositionStoreCont
 ROOT = Path(__file__).parents[2]
 
 
+Opening = Callable[..., SQLitePositions]
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "state" / "deeper" / "positions.db"
 
 
+@pytest.fixture
+def open_positions() -> Iterator[Opening]:
+    """Opens stores as SQLitePositions does, and closes all of them after the test."""
+    with ExitStack() as stores:
+        yield lambda path, **options: stores.enter_context(closing(SQLitePositions(path, **options)))
+
+
 class TestSQLitePositions(PositionStoreContract):
     @pytest.fixture
-    def opener(self, path: Path) -> Opener:
-        return lambda: SQLitePositions(path)
+    def opener(self, open_positions: Opening, path: Path) -> Opener:
+        return lambda: open_positions(path)
 
 
 # what is in the file
 
 
-def test_the_file_is_in_wal_mode_with_its_version(path: Path) -> None:
-    SQLitePositions(path).claim("shop", "a")
+def test_the_file_is_in_wal_mode_with_its_version(open_positions: Opening, path: Path) -> None:
+    open_positions(path).claim("shop", "a")
     connection = sqlite3.connect(path)
     assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
     assert connection.execute("pragma user_version").fetchone() == (3,)
     connection.close()
 
 
-def test_many_may_open_a_new_file_at_once(path: Path) -> None:
+def test_many_may_open_a_new_file_at_once(open_positions: Opening, path: Path) -> None:
     together = threading.Barrier(8)
 
     def claim(number: int) -> int:
-        store = SQLitePositions(path)
+        store = open_positions(path)
         together.wait(30)
         epoch = store.claim(f"source {number}", "a").epoch
         store.close()
@@ -54,14 +66,14 @@ def test_many_may_open_a_new_file_at_once(path: Path) -> None:
         assert list(pool.map(claim, range(8))) == [1] * 8
 
 
-def test_nothing_is_opened_before_the_first_use(path: Path) -> None:
-    SQLitePositions(path).close()
+def test_nothing_is_opened_before_the_first_use(open_positions: Opening, path: Path) -> None:
+    open_positions(path).close()
     assert not path.parent.exists()
 
 
-def test_a_clock_that_goes_back_neither_keeps_nor_kills_a_lease(path: Path) -> None:
+def test_a_clock_that_goes_back_neither_keeps_nor_kills_a_lease(open_positions: Opening, path: Path) -> None:
     now_s = [1_700_000_000.0]
-    store = SQLitePositions(path, clock=lambda: now_s[0])
+    store = open_positions(path, clock=lambda: now_s[0])
     store.claim("shop", "a")
     now_s[0] -= 3600
     seen = store.lease("shop")
@@ -76,15 +88,15 @@ def test_a_clock_that_goes_back_neither_keeps_nor_kills_a_lease(path: Path) -> N
 # what is wrong with the file
 
 
-def test_a_closed_store_says_so(path: Path) -> None:
-    store = SQLitePositions(path)
+def test_a_closed_store_says_so(open_positions: Opening, path: Path) -> None:
+    store = open_positions(path)
     store.close()
     with pytest.raises(StoreError, match="closed"):
         store.load("shop")
 
 
-def test_a_file_that_was_removed_is_noticed(path: Path) -> None:
-    store = SQLitePositions(path)
+def test_a_file_that_was_removed_is_noticed(open_positions: Opening, path: Path) -> None:
+    store = open_positions(path)
     lease = store.claim("shop", "a")
     for file in path.parent.iterdir():
         file.unlink()
@@ -92,11 +104,11 @@ def test_a_file_that_was_removed_is_noticed(path: Path) -> None:
         store.save(lease, AT)
 
 
-def test_a_file_that_is_not_sqlite_is_named_and_left_alone(path: Path) -> None:
+def test_a_file_that_is_not_sqlite_is_named_and_left_alone(open_positions: Opening, path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(b"these are somebody's notes\n" * 100)
     with pytest.raises(StoreError, match=r"positions\.db.*not a database.*choose another path"):
-        SQLitePositions(path).load("shop")
+        open_positions(path).load("shop")
     assert path.read_bytes() == b"these are somebody's notes\n" * 100
 
 
@@ -107,62 +119,66 @@ def test_a_file_that_is_not_sqlite_is_named_and_left_alone(path: Path) -> None:
         ("create table notes (text)", "another program"),
     ],
 )
-def test_a_database_of_another_release_or_program_is_left_alone(path: Path, script: str, message: str) -> None:
+def test_a_database_of_another_release_or_program_is_left_alone(
+    open_positions: Opening, path: Path, script: str, message: str
+) -> None:
     path.parent.mkdir(parents=True)
     connection = sqlite3.connect(path)
     connection.executescript(script)
     connection.close()
     before = path.read_bytes()
-    store = SQLitePositions(path)
+    store = open_positions(path)
     for _ in range(2):
         with pytest.raises(StoreError, match=message):
             store.claim("shop", "a")
     assert path.read_bytes() == before
 
 
-def test_a_file_of_the_first_release_gets_what_it_lacks(path: Path) -> None:
-    store = SQLitePositions(path)
+def test_a_file_of_the_first_release_gets_what_it_lacks(open_positions: Opening, path: Path) -> None:
+    store = open_positions(path)
     store.save(store.claim("shop", "a"), AT)
     store.close()
     connection = sqlite3.connect(path)
     connection.executescript("drop table bookmarks; pragma user_version = 1")
     connection.close()
-    store = SQLitePositions(path)
+    store = open_positions(path)
     store.put_bookmark("shop", BOOKMARK)
     assert (store.load("shop"), store.bookmarks("shop")) == (AT, [BOOKMARK])
 
 
-def test_a_damaged_bookmark_is_named(path: Path) -> None:
-    SQLitePositions(path).put_bookmark("shop", BOOKMARK)
+def test_a_damaged_bookmark_is_named(open_positions: Opening, path: Path) -> None:
+    open_positions(path).put_bookmark("shop", BOOKMARK)
     connection = sqlite3.connect(path)
     with connection:
         connection.execute("update bookmarks set bookmark = '{}'")
     connection.close()
     with pytest.raises(StoreError, match="bookmark of source 'shop' cannot be read"):
-        SQLitePositions(path).bookmarks("shop")
+        open_positions(path).bookmarks("shop")
 
 
-def test_a_damaged_checkpoint_is_named(path: Path) -> None:
-    SQLitePositions(path).claim("shop", "a")
+def test_a_damaged_checkpoint_is_named(open_positions: Opening, path: Path) -> None:
+    open_positions(path).claim("shop", "a")
     connection = sqlite3.connect(path)
     with connection:
         connection.execute("update positions set checkpoint = '{\"file\":'")
     connection.close()
     with pytest.raises(StoreError, match="checkpoint of source 'shop' cannot be read"):
-        SQLitePositions(path).load("shop")
+        open_positions(path).load("shop")
 
 
-def test_a_path_that_cannot_be_is_named(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_is_named(open_positions: Opening, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"File exists; choose a path"):
-        SQLitePositions(tmp_path / "file" / "positions.db").load("shop")
+        open_positions(tmp_path / "file" / "positions.db").load("shop")
     with pytest.raises(StoreError, match="cannot be opened or made"):
-        SQLitePositions(tmp_path).load("shop")
+        open_positions(tmp_path).load("shop")
 
 
-def test_a_lock_that_is_not_let_go_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_is_not_let_go_is_named(
+    open_positions: Opening, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("binlogsync.stores.sqlite.BUSY_TIMEOUT_S", 0.2)
-    store = SQLitePositions(path)
+    store = open_positions(path)
     lease = store.claim("shop", "a")
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("begin immediate")
