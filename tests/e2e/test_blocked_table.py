@@ -109,6 +109,9 @@ class World:
     def wait_until_called(self, table: str, change_id: str) -> None:
         wait_until(lambda: change_id in self.calls(table), 120, f"the handler of {table} to be called with {change_id}")
 
+    def wait_for_tries(self, table: str, change_id: str, tries: int) -> None:
+        wait_until(lambda: self.calls(table).count(change_id) >= tries, 120, f"{tries} tries of {change_id}")
+
     def wait_for_new_changes(self, table: str) -> str:
         """The id of the first change of the table that is stored in the stream after this call."""
         count = len(self.load.written[table])
@@ -138,8 +141,7 @@ def test_a_row_that_fails_blocks_its_own_table_only(world: World) -> None:
     (world.folder / "bad").write_text(bad)
     for _ in range(3):
         with world.process():
-            tries = world.calls("bad").count(bad)
-            wait_until(lambda tries=tries: world.calls("bad").count(bad) >= tries + 2, 120, "the row to be tried again")
+            world.wait_for_tries("bad", bad, world.calls("bad").count(bad) + 2)
             for table in TABLES[1:]:
                 world.wait_until_called(table, world.wait_for_new_changes(table))
     world.load.stop.set()
