@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import nats.js.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
 
+from binlogsync.stream.messages import Delivered
 from binlogsync.stream.pull import Pull
 
 _ACK_WAIT_S = 3600.0
@@ -18,7 +19,7 @@ _LIST_S = 10.0
 
 @dataclass(slots=True)
 class Durable:
-    """A durable: `given` is the sequence of the last message handed out."""
+    """A durable: `given` is the sequence of the last message handed out, `kept` are messages after it that arrived."""
 
     name: str
     subject: str
@@ -27,6 +28,7 @@ class Durable:
     subscription: Pull | None = None
     deliveries: int = 0
     is_broken: bool = False
+    kept: list[Delivered] = field(default_factory=list)
 
     def config(self) -> ConsumerConfig:
         """What makes it anew, behind what was handed out."""

@@ -18,6 +18,7 @@ from binlogsync.wire.envelope import (
     JSON,
     JSON_LINES,
     LARGE_OBJECT,
+    LARGE_OBJECT_SIZE,
     SCHEMA,
     SCHEMA_CHANGE,
     changes_in,
@@ -25,6 +26,9 @@ from binlogsync.wire.envelope import (
     decode_schema_change,
     parse,
 )
+
+_LARGE_BYTES = 64 << 20
+_DIGITS = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,21 @@ class Lookups:
 
     schema: Callable[[str], TableSchema]
     large_object: Callable[[str], bytes]
+
+
+def few_enough(messages: Sequence[Delivered]) -> int:
+    """How many of the messages may be decoded at once: their bodies in the object store bound the memory. At least one,
+    unless there is none.
+    """
+    size = 0
+    for number, message in enumerate(messages):
+        if LARGE_OBJECT not in message.headers:
+            continue
+        told = message.headers.get(LARGE_OBJECT_SIZE, "")
+        size += int(told) if told.isdecimal() and len(told) < _DIGITS else _LARGE_BYTES
+        if number and size > _LARGE_BYTES:
+            return number
+    return len(messages)
 
 
 def decode(messages: Sequence[Delivered], lookups: Lookups) -> list[StreamBatch]:

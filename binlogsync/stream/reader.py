@@ -27,7 +27,8 @@ from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
 from binlogsync.stream.client import NatsConnection, NatsOptions
 from binlogsync.stream.durable import Durable, consumer_info, delete_consumer, place_of_reply, waiting
-from binlogsync.stream.messages import Delivered, Lookups, StreamBatch, decode
+from binlogsync.stream.messages import Delivered, Lookups, StreamBatch, decode, few_enough
+from binlogsync.stream.objects import get_object
 from binlogsync.stream.pull import Pull
 from binlogsync.wire import subjects
 from binlogsync.wire.envelope import CHECKPOINT
@@ -36,7 +37,7 @@ __all__ = ["Pending", "StreamBatch", "StreamReader"]
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-_LARGE_TIMEOUT_S = 120.0
+_LARGE_TIMEOUT_S = 3600.0
 _SCHEMA_LOOKED_FOR = 1000
 
 
@@ -120,7 +121,12 @@ class StreamReader:
         follow = self._durables.get(durable)
         if follow is None:
             raise ConfigError(f"durable {durable} is not followed by this reader; call ensure_durable first")
-        messages = self._retry(lambda client: self._fetch(client, follow, (max_messages, timeout_s)), extra_s=timeout_s)
+        if follow.is_broken or not follow.kept:
+            follow.kept = self._retry(
+                lambda client: self._fetch(client, follow, (max_messages, timeout_s)), extra_s=timeout_s
+            )
+        count = few_enough(follow.kept)
+        messages, follow.kept = follow.kept[:count], follow.kept[count:]
         follow.is_broken, was_broken = True, follow.is_broken
         batches = decode(messages, Lookups(self.schema, self._large_object))
         follow.is_broken = was_broken
@@ -271,13 +277,8 @@ class StreamReader:
     def _large_object(self, name: str) -> bytes:
         bucket = subjects.large_bucket(self.source)
 
-        async def get(client: Client) -> bytes | None:
-            try:
-                return (await (await client.jetstream().object_store(bucket)).get(name)).data
-            except nats.js.errors.NotFoundError:
-                return None
-
-        body = self._retry(get, extra_s=_LARGE_TIMEOUT_S)
+        each_s = self._connection.options.request_timeout_s
+        body = self._retry(lambda client: get_object(client, bucket, name, each_s), extra_s=_LARGE_TIMEOUT_S)
         if body is None:
             raise WireError(
                 f"object store bucket {bucket} has no object {name}, which holds the body of this message: restore it"

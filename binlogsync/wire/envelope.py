@@ -41,6 +41,7 @@ __all__ = [
     "JSON",
     "JSON_LINES",
     "LARGE_OBJECT",
+    "LARGE_OBJECT_SIZE",
     "SCHEMA",
     "SCHEMA_CHANGE",
     "WRITE_ID",
@@ -67,6 +68,8 @@ GAP = "Cdc-Gap"
 """A message with this header, on the checkpoint subject, marks a hole that a person accepted: a JSON document."""
 LARGE_OBJECT = "Cdc-Object"
 """The body is in the source's object store bucket under this name."""
+LARGE_OBJECT_SIZE = "Cdc-Object-Size"
+"""Its size in bytes, for readers that bound what they hold."""
 JSON = "application/json"
 JSON_LINES = "application/x-ndjson"
 ARROW = "application/vnd.apache.arrow.stream"

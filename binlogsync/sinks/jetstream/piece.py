@@ -10,7 +10,7 @@ import numpy as np
 
 from binlogsync.position import Checkpoint
 from binlogsync.sinks.jetstream.frames import Batch, Head
-from binlogsync.wire.envelope import LARGE_OBJECT
+from binlogsync.wire.envelope import LARGE_OBJECT, LARGE_OBJECT_SIZE
 
 Format = Literal["json", "arrow"]
 
@@ -53,8 +53,9 @@ class Piece:
         heads, which, sizes = list(self.batch.heads), self.batch.which.copy(), self.batch.sizes.copy()
         for number, name in names.items():
             subject, headers = self.head(number)
+            large = {LARGE_OBJECT: name, LARGE_OBJECT_SIZE: str(self.batch.sizes[number])}
             which[number], sizes[number] = len(heads), 0
-            heads.append(Head(subject, {**headers, LARGE_OBJECT: name}))
+            heads.append(Head(subject, {**headers, **large}))
         return Piece(Batch(heads, which, self.batch.addresses, sizes), self.memory, self.checkpoint)
 
 

@@ -36,6 +36,7 @@ from binlogsync.sinks.jetstream.stream import (
 )
 from binlogsync.sinks.jetstream.upcoming import Upcoming
 from binlogsync.stream.client import ConnectionLostError, NatsConnection
+from binlogsync.stream.objects import put_object
 from binlogsync.wire import subjects
 
 log = logging.getLogger(__name__)
@@ -217,9 +218,10 @@ class JetStreamSink:
         shape, names = self._shape, {}
         assert shape is not None
         for number in piece.larger_than(limit):
-            body = piece.payload(number)
+            body = piece.view(number)
             names[number] = sha256(body).hexdigest()
-            await (await ensure_large(client, shape)).put(names[number], body)
+            bucket = await ensure_large(client, shape)
+            await put_object(client, bucket, names[number], body, self.options.request_timeout_s)
         return piece.referring(names) if names else piece
 
     def _register(self, connection: NatsConnection, batches: tuple[ChangeBatch, ...]) -> None:

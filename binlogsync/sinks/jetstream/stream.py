@@ -20,7 +20,6 @@ from nats.js.api import (
     StreamConfig,
 )
 from nats.js.kv import KeyValue
-from nats.js.object_store import ObjectStore
 
 from binlogsync.errors import SinkError
 from binlogsync.position import Checkpoint
@@ -31,6 +30,7 @@ log = logging.getLogger(__name__)
 _DUPLICATE_WINDOW_S = 120.0
 _NO_MESSAGE = 10037
 _TORN_AFTER_S = 1.0
+_LONGER_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,15 +215,16 @@ async def ensure_schemas(client: Client, shape: StreamShape) -> KeyValue:
         return await js.create_key_value(config)
 
 
-async def ensure_large(client: Client, shape: StreamShape) -> ObjectStore:
-    """The object store bucket of the source's messages that are too large for the server; kept as long as the
-    stream.
+async def ensure_large(client: Client, shape: StreamShape) -> str:
+    """Name of the object store bucket of the source's messages that are too large for the server, made when missing.
+
+    It keeps objects longer than the stream keeps messages, because each is stored before its message.
     """
     js, bucket = client.jetstream(), subjects.large_bucket(shape.source)
     try:
-        return await js.object_store(bucket)
+        await js.stream_info(f"OBJ_{bucket}")
     except nats.js.errors.NotFoundError:
-        ttl = shape.max_age_s or None
-        return await js.create_object_store(
-            bucket, ObjectStoreConfig(bucket, ttl=ttl, storage=StorageType.FILE, replicas=shape.replicas)
-        )
+        ttl = shape.max_age_s + _LONGER_S if shape.max_age_s else None
+        config = ObjectStoreConfig(bucket, ttl=ttl, storage=StorageType.FILE, replicas=shape.replicas)
+        await js.create_object_store(bucket, config)
+    return bucket
