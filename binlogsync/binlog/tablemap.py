@@ -21,7 +21,8 @@ BLOB_COMPRESSED, VARCHAR_COMPRESSED = 140, 141  # MariaDB's
 VARCHAR, BIT, TIMESTAMP2, DATETIME2, TIME2, VECTOR = 15, 16, 17, 18, 19, 242
 JSON, NEWDECIMAL, ENUM, SET, BLOB, VAR_STRING, STRING, GEOMETRY = 245, 246, 247, 248, 252, 253, 254, 255
 
-_NUMERIC = frozenset({TINY, SHORT, INT24, LONG, LONGLONG, NEWDECIMAL, FLOAT, DOUBLE})
+_SIGNED_OR_NOT = frozenset({0, TINY, SHORT, INT24, LONG, LONGLONG, NEWDECIMAL, FLOAT, DOUBLE, YEAR})
+"""Types with a bit in the bitmap of signs; that of a YEAR, which has no sign, is 0 on MySQL and 1 on MariaDB."""
 _CHARACTER = frozenset({STRING, VAR_STRING, VARCHAR, BLOB})
 _TWO_BYTES_OF_METADATA = frozenset({VARCHAR, BIT, NEWDECIMAL, ENUM, SET, VAR_STRING, STRING, VARCHAR_COMPRESSED})
 _ONE_BYTE_OF_METADATA = frozenset(
@@ -131,7 +132,7 @@ def parse_table_map(
     if declared is not None and not optional.names:
         if len(declared.columns) != count:
             raise ValueError(f"{count} columns, and the server declares {len(declared.columns)}")
-        optional = optional.completed(declared, mariadb=mariadb)
+        optional = optional.completed(declared)
     columns = tuple(optional.column(i, raw[i], nullable[i]) for i in range(count))
     if declared is not None:
         columns = tuple(replace(c, labels=d.labels) for c, d in zip(columns, declared.columns, strict=True))
@@ -180,36 +181,35 @@ class _OptionalMetadata:
         while reader.left:
             kind = reader.integer(1)
             fields[kind] = reader.string(reader.packed())
-        numeric = _NUMERIC | {YEAR} if mariadb else _NUMERIC
         also = {GEOMETRY, BLOB_COMPRESSED, VARCHAR_COMPRESSED} if mariadb else {VECTOR}
         characters = _numbers(raw, lambda code: code in _CHARACTER or code in also)
         labelled = _numbers(raw, lambda code: code in (ENUM, SET))
         collations = _collations(fields, 2, 3, characters) | _collations(fields, 10, 11, labelled)
-        labels = _labels(fields.get(5, b""), _numbers(raw, lambda code: code == SET))
-        labels |= _labels(fields.get(6, b""), _numbers(raw, lambda code: code == ENUM))
-        visible = fields.get(12)
-        hidden = set(range(len(raw))) - set(_bits(visible, list(range(len(raw))))) if visible is not None else set()
+        labels = _labels(fields.get(5), _numbers(raw, lambda code: code == SET))
+        labels |= _labels(fields.get(6), _numbers(raw, lambda code: code == ENUM))
+        everything = list(range(len(raw)))
+        hidden = set(everything) - set(_bits(fields[12], everything)) if 12 in fields else set()
         key = _primary_key(fields)
         if any(i >= len(raw) for i in key):
             raise ValueError(f"a primary key of column number {max(key) + 1} in a table of {len(raw)} columns")
         return cls(
             tuple(name.decode() for name in _strings(fields.get(4, b""))),
-            frozenset(_bits(fields.get(1, b""), _numbers(raw, lambda code: code in numeric))),
+            frozenset(_bits(fields.get(1), _numbers(raw, lambda code: code in _SIGNED_OR_NOT))),
             collations,
             labels,
             key,
             frozenset(hidden),
-            _by_column(fields.get(7, b""), _numbers(raw, lambda code: code == GEOMETRY)),
-            _by_column(fields.get(13, b""), _numbers(raw, lambda code: code == VECTOR)),
+            _by_column(fields.get(7), _numbers(raw, lambda code: code == GEOMETRY)),
+            _by_column(fields.get(13), _numbers(raw, lambda code: code == VECTOR)),
             signed=1 in fields,
             mariadb=mariadb,
         )
 
-    def completed(self, declared: TableSchema, *, mariadb: bool) -> _OptionalMetadata:
+    def completed(self, declared: TableSchema) -> _OptionalMetadata:
         """With what the server declares where the event is silent."""
         columns = dict(enumerate(declared.columns))
         names = tuple(column.name for column in declared.columns)
-        unsigned = frozenset(i for i, c in columns.items() if c.unsigned or (mariadb and c.type == "year"))
+        unsigned = frozenset(i for i, c in columns.items() if c.unsigned)
         collations = {i: collation_of(column.charset) for i, column in columns.items() if column.charset}
         kinds = {i: GEOMETRY_TYPES.index(c.type) for i, c in columns.items() if c.type in GEOMETRY_TYPES}
         return replace(
@@ -240,7 +240,7 @@ class _OptionalMetadata:
             return replace(plain, type="bit", length=raw.bits)
         if code in (TIMESTAMP2, DATETIME2, TIME2):
             return replace(plain, type=_PLAIN[code], fsp=raw.meta)
-        if code == YEAR:  # MariaDB logs it as unsigned, which is said of no type that has no signs
+        if code == YEAR:
             return replace(plain, type="year", unsigned=False)
         if code == GEOMETRY:
             kind = self.geometries.get(i, 0)
@@ -277,9 +277,13 @@ def _numbers(raw: tuple[RawColumn, ...], wanted: Callable[[int], bool]) -> list[
     return [i for i, column in enumerate(raw) if wanted(column.code)]
 
 
-def _bits(field: bytes, columns: list[int]) -> list[int]:
-    """Of `columns` those whose bit is set, most significant bit first; columns beyond the field have none set."""
-    return [column for k, column in enumerate(columns) if k // 8 < len(field) and field[k // 8] >> (7 - k % 8) & 1]
+def _bits(field: bytes | None, columns: list[int]) -> list[int]:
+    """Of `columns` those whose bit is set, most significant bit first; none without the field."""
+    if field is None:
+        return []
+    if len(field) != (len(columns) + 7) // 8:
+        raise ValueError(f"a bitmap of {len(field)} bytes for {len(columns)} columns")
+    return [column for k, column in enumerate(columns) if field[k // 8] >> (7 - k % 8) & 1]
 
 
 def _strings(field: bytes) -> list[bytes]:
@@ -313,18 +317,19 @@ def _collations(fields: dict[int, bytes], default: int, each: int, columns: list
     return found
 
 
-def _by_column(field: bytes, columns: list[int]) -> dict[int, int]:
-    """A number for each of the columns; columns beyond the field have none."""
-    return dict(zip(columns, _packed_numbers(field), strict=False))
+def _by_column(field: bytes | None, columns: list[int]) -> dict[int, int]:
+    """A number for each of the columns; none without the field."""
+    return {} if field is None else dict(zip(columns, _packed_numbers(field), strict=True))
 
 
-def _labels(field: bytes, columns: list[int]) -> dict[int, tuple[bytes, ...]]:
+def _labels(field: bytes | None, columns: list[int]) -> dict[int, tuple[bytes, ...]]:
+    """The labels of each of the columns; none without the field."""
+    if field is None:
+        return {}
     reader = ByteReader(field)
-    found: dict[int, tuple[bytes, ...]] = {}
-    for column in columns:
-        if not reader.left:
-            break
-        found[column] = tuple(reader.string(reader.packed()) for _ in range(reader.packed()))
+    found = {column: tuple(reader.string(reader.packed()) for _ in range(reader.packed())) for column in columns}
+    if reader.left:
+        raise ValueError(f"labels of more than {len(columns)} columns")
     return found
 
 
