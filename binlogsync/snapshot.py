@@ -25,14 +25,14 @@ from pymysql.constants import ER
 from binlogsync.change import ChangeBatch, build_batch
 from binlogsync.errors import SourceError
 from binlogsync.mirror.fitting import without
-from binlogsync.mysql.config import Connection, MySQLConfig, connect, error_code, fetch, translated
+from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch, translated
 from binlogsync.mysql.declared import describe_table, generated_columns
 from binlogsync.mysql.server import ServerInfo, inspect
+from binlogsync.mysql.session import Connection
 from binlogsync.position import Checkpoint
 from binlogsync.render.reading import TEMPORAL_TYPES, read_column
 from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema, arrow_type
 
-_LOCK_WAIT_S = 10
 _TRIES = 6
 _READ_TIMEOUT_S = 3600.0
 _TRANSACTIONAL = frozenset({"innodb", "rocksdb"})
@@ -119,8 +119,6 @@ def _begin(config: MySQLConfig, connections: tuple[Connection, Connection], name
     """Lock, look up the place, begin to read, and unlock."""
     locking, reading = connections
     quoted = ".".join("`" + part.replace("`", "``") + "`" for part in name)
-    fetch(config, reading, "SET SESSION time_zone = '+00:00', sql_mode = ''")
-    fetch(config, locking, f"SET SESSION lock_wait_timeout = {_LOCK_WAIT_S}")
     for attempt in range(1, _TRIES + 1):
         before = _place(inspect(config, reading), _clock_us(config, reading))
         try:
@@ -129,7 +127,6 @@ def _begin(config: MySQLConfig, connections: tuple[Connection, Connection], name
             engine = _engine(config, reading, name)
             is_kept = engine not in _TRANSACTIONAL
             if not is_kept:
-                fetch(config, reading, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                 fetch(config, reading, "START TRANSACTION WITH CONSISTENT SNAPSHOT")
             fetch(config, reading, f"SELECT 1 FROM {quoted} LIMIT 0")  # holds off DDL until the end
             left_out = generated_columns(config, reading, *name) if at[1][0].startswith("mariadb:") else ()

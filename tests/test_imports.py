@@ -106,6 +106,31 @@ def test_one_client_library_per_file(file: str) -> None:
     assert len(spoken) <= 1, f"{file} speaks to {sorted(spoken)}; one file speaks to one system"
 
 
+def opens_mysql(file: str) -> bool:
+    """True when a file opens, or subclasses, a connection of pymysql."""
+    names = {"connect", "Connect", "Connection"}
+    if any(module in {f"pymysql.{name}" for name in names} | {"pymysql.connections"} for module in modules(file)):
+        return True
+    tree = ast.parse((ROOT / file).read_text(), file)
+    used = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    used += [base for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases]
+    return any(
+        isinstance(each, ast.Attribute)
+        and each.attr in names
+        and isinstance(each.value, ast.Name)
+        and each.value.id == "pymysql"
+        for each in used
+    )
+
+
+def test_every_connection_to_mysql_is_opened_in_one_place() -> None:
+    """There its session variables are set and its login is guarded; the private servers' is the test's own root."""
+    assert {file for file in FILES if opens_mysql(file)} == {
+        "binlogsync/mysql/config.py",
+        "binlogsync/embedded/database.py",
+    }
+
+
 @pytest.mark.parametrize("file", [file for file in FILES if file.startswith("binlogsync/")])
 def test_asyncio_stays_where_nats_is_spoken(file: str) -> None:
     found = list(modules(file))

@@ -14,19 +14,15 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pymysql
 from pymysql.constants import CR, ER
 
 from binlogsync.errors import ConfigError, SourceError
+from binlogsync.mysql.session import COLLATION, Connection, prepare_session
 
 TLSMode = Literal["preferred", "required", "verify_ca", "verify_identity", "disabled"]
-if TYPE_CHECKING:
-    Connection = pymysql.Connection[Any]
-else:  # generic in its type stubs only
-    Connection = pymysql.Connection
-
 _MODES = ("preferred", "required", "verify_ca", "verify_identity", "disabled")
 _HOST_NAME_LIMIT = 60
 _DERIVED_FROM = 2**30  # derived server ids start here, out of the way of ids that people give
@@ -158,9 +154,9 @@ def in_charge(config: MySQLConfig) -> MySQLConfig:
 
 
 def connect(config: MySQLConfig, *, read_timeout_s: float = 60.0) -> Connection:
-    """An autocommit connection, utf8mb4, to the server in charge.
+    """An autocommit connection, utf8mb4, to the server in charge, with the session variables of session.py.
 
-    Raises SourceError when the server refuses, ConfigError for bad TLS files.
+    Every connection of ours is opened here. Raises SourceError when the server refuses, ConfigError for bad TLS files.
     """
     config = in_charge(config)
     place: dict[str, Any] = {"host": config.host, "port": config.port}
@@ -169,18 +165,25 @@ def connect(config: MySQLConfig, *, read_timeout_s: float = 60.0) -> Connection:
     with translated(config):
         if config.unix_socket:
             os.stat(config.unix_socket)  # pymysql leaves a socket open when there is none
-        return pymysql.connect(
+        connection = pymysql.connect(
             **place,
             **_tls_arguments(config),
             user=config.user,
             password=config.password.encode(),  # pymysql would encode text as latin1; MySQL's clients send UTF-8
             charset="utf8mb4",
-            autocommit=True,
+            collation=COLLATION,
+            autocommit=None,  # prepare_session sets it
             connect_timeout=config.connect_timeout_s,
             read_timeout=read_timeout_s,
             write_timeout=read_timeout_s,
             program_name="binlogsync",
         )
+        try:
+            prepare_session(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from binlogsync.binlog.declared import Declaration, Declared
-from binlogsync.mysql.config import Connection, MySQLConfig, connect, fetch
+from binlogsync.mysql.config import MySQLConfig, connect, fetch
+from binlogsync.mysql.session import Connection
 from binlogsync.schema import TEXT_TYPES, Column, TableSchema
 
 _COLUMNS = (

@@ -19,16 +19,16 @@ from pymysql.constants import ER
 
 from binlogsync.errors import PositionError, SourceError
 from binlogsync.mysql.adapter import DumpRequest, RawStream, open_stream
-from binlogsync.mysql.config import Connection, MySQLConfig, connect, error_code, fetch, translated
+from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch, translated
 from binlogsync.mysql.gtid_sets import encode_gtids
 from binlogsync.mysql.server import ServerInfo, inspect_server
+from binlogsync.mysql.session import Connection
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 
 _LOG = logging.getLogger(__name__)
 
 FIRST_BYTES_S = 120.0  # to find the place of a GTID set the server reads the head of every binlog
 SILENCE_HEARTBEATS = 3
-PATIENCE_S = 600
 _POSITION_LIMIT = 2**32
 _ROTATE_SIZE = 19 + 8  # and the name of the next file, and a checksum
 _UUID_SPACE = uuid.UUID("7b1c6d5e-55a4-4b0d-9a55-0d8f5c1f7a11")
@@ -214,9 +214,7 @@ class BinlogDump:
         them.
         """
         connection = connect(self.config)
-        # A consumer that is busy for a while must not cost the connection.
-        sql = "SET @master_binlog_checksum = 'CRC32', SESSION net_write_timeout = %s"
-        fetch(self.config, connection, sql, (PATIENCE_S,))
+        fetch(self.config, connection, "SET @master_binlog_checksum = 'CRC32'")
         self._logged_in = True
         return connection
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from binlogsync.errors import PreflightError, SourceError
-from binlogsync.mysql.config import Connection, MySQLConfig, connect, error_code, fetch
+from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch
 from binlogsync.mysql.server import ServerInfo, fetch_either, inspect
+from binlogsync.mysql.session import Connection
 
 MIN_RETENTION_S = 86_400
 _OLD_SESSIONS = " Sessions that are open now keep their old value until they reconnect."

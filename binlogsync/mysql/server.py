@@ -13,13 +13,13 @@ from typing import Any
 from pymysql.constants import ER
 
 from binlogsync.errors import PositionError, SourceError
-from binlogsync.mysql.config import Connection, MySQLConfig, connect, error_code, fetch
+from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch
+from binlogsync.mysql.session import Connection
 from binlogsync.position import BinlogPosition, Flavor, GtidSet
 
 VARIABLES = (
     "version",
     "server_id",
-    "server_uuid",
     "log_bin",
     "log_bin_compress",
     "gtid_mode",
@@ -162,7 +162,7 @@ def inspect(config: MySQLConfig, connection: Connection) -> ServerInfo:
     return ServerInfo(
         version=values["version"],
         flavor=flavor,
-        server_uuid=values.get("server_uuid") or f"mariadb:{values['server_id']}",
+        server_uuid=_server_uuid(config, connection, flavor) or f"mariadb:{values['server_id']}",
         server_id=int(values["server_id"]),
         gtids=has_gtids,
         executed=executed,
@@ -174,6 +174,13 @@ def inspect(config: MySQLConfig, connection: Connection) -> ServerInfo:
         expire_s=_expire_s(values),
         variables=values,
     )
+
+
+def _server_uuid(config: MySQLConfig, connection: Connection, flavor: Flavor) -> str:
+    """Of MySQL, "" of MariaDB. As bytes: MySQL takes it for text in character_set_filesystem."""
+    if flavor == "mariadb":
+        return ""
+    return bytes(fetch(config, connection, "SELECT CAST(@@GLOBAL.server_uuid AS BINARY) AS uuid")[0]["uuid"]).decode()
 
 
 def _binlogs(config: MySQLConfig, connection: Connection) -> tuple[tuple[BinlogFile, ...], dict[str, Any], bool]:

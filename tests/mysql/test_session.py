@@ -1,0 +1,164 @@
+"""No global setting of the server changes what we read: each is given hostile values, in groups, on both servers.
+
+`BINLOGSYNC_TEST_EACH_VARIABLE=1` tries every value of every variable alone, which takes minutes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from binlogsync import embedded
+from binlogsync.embedded.database import DatabaseServer
+from binlogsync.errors import SourceError
+from binlogsync.mysql import MySQLConfig, connect, declared_by, inspect_server, parse_start, preflight, resolve_start
+from binlogsync.mysql.config import fetch
+from binlogsync.mysql.declared import list_tables
+from binlogsync.mysql.retention import clock_ahead_s
+from binlogsync.mysql.session import VARIABLES
+from binlogsync.snapshot import read_table
+from tests.mysql.hostile import Hostile, HostileServer
+from tests.mysql.sources import run, source_of, transactions
+
+EACH = bool(os.environ.get("BINLOGSYNC_TEST_EACH_VARIABLE"))
+_GROUP = 40
+_ROWS = 301
+_COLUMNS = (
+    "id INT UNSIGNED PRIMARY KEY, name VARCHAR(40) CHARACTER SET utf8mb4, fixed CHAR(9) CHARACTER SET latin1, "
+    "f FLOAT, d DECIMAL(30, 10), at TIMESTAMP(6) NULL, dt DATETIME(3), t TIME(2), day DATE, y YEAR, b BIT(9), "
+    "e ENUM('größe', 'it''s') CHARACTER SET utf8mb4, j JSON, raw VARBINARY(9), g INT AS (id + 1) STORED"
+)
+_VALUES = (
+    "({i}, 'Ω {i} \\\\ \"q\"', 'é', {i} / 7, {i} / 3, '2024-03-10 02:30:00.{i:06}', '0000-00-00', '-838:59:58.99', "
+    "'2024-00-00', 2024, {i}, 'größe', '{{\"a\": {i}}}', 0x00FF5C, DEFAULT)"
+)
+
+
+@pytest.fixture(scope="module", params=["mysql", "mariadb"])
+def source(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
+    start: Any = getattr(embedded, request.param)
+    with start() as server:
+        versioned = " WITH SYSTEM VERSIONING" if isinstance(server, embedded.MariaDBServer) else ""
+        rows = ", ".join(_VALUES.format(i=i) for i in range(1, _ROWS + 1))
+        run(
+            server,
+            "SET NAMES utf8mb4",
+            "SET SESSION sql_mode = '', time_zone = '+00:00'",
+            "CREATE DATABASE held",
+            f"CREATE TABLE held.keyed ({_COLUMNS})",
+            f"INSERT INTO held.keyed VALUES {rows}",
+            f"CREATE TABLE held.bare (v INT){versioned}",
+            "INSERT INTO held.bare SELECT id FROM held.keyed WHERE id < 9",
+            "UPDATE held.bare SET v = v + 1",
+            "CREATE TABLE held.isam (id INT PRIMARY KEY) ENGINE = MyISAM",
+            "INSERT INTO held.isam SELECT id FROM held.keyed",
+        )
+        yield server
+
+
+def look(config: MySQLConfig) -> dict[str, object]:
+    """All that is read from the server and must not depend on its settings."""
+    found: dict[str, object] = {}
+    for table in ("keyed", "bare", "isam", "none"):
+        with read_table(config, "held", table) as snapshot:
+            rows = [change.after for batch in snapshot.batches() for change in batch.changes()]
+            found[table] = (snapshot.schema, snapshot.left_out, replace(snapshot.at, ts_us=0), rows)
+    info = inspect_server(config)
+    begin = resolve_start(config, parse_start("oldest"))
+    return {
+        **found,
+        "declared": declared_by(config)("held", "keyed"),
+        "tables": sorted(list_tables(config)),
+        "doctor": preflight(config),
+        "server": info,
+        "start": (begin, [(event.start, event.body) for event in transactions(config, begin)]),
+        "clock": abs(clock_ahead_s(config)) < 60,
+    }
+
+
+def wrong(config: MySQLConfig, expected: dict[str, object]) -> str:
+    """What is read otherwise, or the error; "" when all is right."""
+    try:
+        found = look(config)
+    except SourceError as error:
+        return str(error)
+    return ", ".join(f"{key}: {found[key]!r:.300}" for key in expected if found[key] != expected[key])
+
+
+def test_no_global_setting_changes_what_is_read(source: DatabaseServer) -> None:
+    config = source_of(source)
+    expected = look(config)
+    assert isinstance(expected["keyed"], tuple)
+    assert len(expected["keyed"][3]) == _ROWS
+    with closing(HostileServer(source)) as hostile:
+        choices = hostile.choices()
+        assert len(choices) > 100
+        failures = {}
+        for group in groups(choices):
+            for culprit, found in culprits(hostile, group, config, expected):
+                failures[culprit.name, culprit.value] = found
+        assert not failures, "\n".join(f"{key}: {found}" for key, found in failures.items())
+    assert not wrong(config, expected)
+
+
+def groups(choices: dict[str, list[Hostile]]) -> list[list[Hostile]]:
+    """Alone when asked for; else the first and the last values of many variables at a time."""
+    if EACH:
+        return [[each] for values in choices.values() for each in values]
+    found = []
+    for at in (0, -1):
+        values = [each[at] for each in choices.values()]
+        found += [values[begin : begin + _GROUP] for begin in range(0, len(values), _GROUP)]
+    return found
+
+
+def culprits(
+    hostile: HostileServer, group: list[Hostile], config: MySQLConfig, expected: dict[str, object]
+) -> list[tuple[Hostile, str]]:
+    """Those of the group that change what is read, found by halves."""
+    with hostile.set(group) as taken:
+        found = wrong(config, expected) if taken else ""
+    if not found or len(group) == 1:
+        return [(group[0], found)] if found else []
+    half = len(group) // 2
+    return [each for part in (group[:half], group[half:]) for each in culprits(hostile, part, config, expected)] or [
+        (Hostile("only together", str(group), None), found)
+    ]
+
+
+def test_the_variables_of_every_session(source: DatabaseServer) -> None:
+    """Also those whose effect takes longer to show than a test may last."""
+    config = source_of(source)
+    waits = ("wait_timeout", "net_write_timeout", "net_read_timeout", "lock_wait_timeout")
+    with closing(HostileServer(source)) as hostile:
+        choices = hostile.choices()
+        with hostile.set([choices[name][0] for name in (*waits, "time_zone")]), closing(connect(config)) as connection:
+            marks = ", ".join(["%s"] * len(VARIABLES))
+            sql = f"SHOW SESSION VARIABLES WHERE Variable_name IN ({marks})"
+            shown = {row["Variable_name"]: row["Value"] for row in fetch(config, connection, sql, tuple(VARIABLES))}
+    assert set(shown) >= {*waits, "time_zone"}
+    assert shown == {name: VARIABLES[name] for name in shown}
+
+
+def test_a_server_that_is_read_only(source: DatabaseServer) -> None:
+    config = source_of(source)
+    expected = look(config)
+    names = ["read_only"] if isinstance(source, embedded.MariaDBServer) else ["read_only", "super_read_only"]
+    run(source, *(f"SET GLOBAL {name} = ON" for name in names))
+    try:
+        found = look(config)
+    finally:
+        run(source, *(f"SET GLOBAL {name} = OFF" for name in reversed(names)))
+    assert {**found, "server": None} == {**expected, "server": None}
+
+
+def test_the_error_names_a_variable_that_is_refused(source: DatabaseServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = {"sql_quote_show_create": "7", "time_zone": "+00:00"}
+    monkeypatch.setattr("binlogsync.mysql.session.VARIABLES", wanted)
+    with pytest.raises(SourceError, match="refuses SET SESSION sql_quote_show_create = 7"):
+        connect(source_of(source))
