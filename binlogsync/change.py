@@ -65,7 +65,8 @@ class SchemaChange:
     """A DDL statement that touches a captured table, at its place in the flow.
 
     Attributes:
-        kind: "create", "alter", "rename", "drop", "truncate" or "other".
+        kind: "create", "alter", "rename", "drop", "truncate" or "other"; or "gap" or "foreign_key" where it is no
+            statement: then changes of the table may be missing before this place, and `sql` is a sentence on them.
         tables: (database, table) touched; for a rename old and new names in turn.
         sql: the statement as logged; "" when it was too long to be kept. U+FFFD stands for bytes that are no text in
             the character set of its client: the statement is then not known exactly.
@@ -77,7 +78,7 @@ class SchemaChange:
         sql_mode: of the session that executed it, as the server's number; None where it is not known.
     """
 
-    kind: Literal["create", "alter", "rename", "drop", "truncate", "other"]
+    kind: Literal["create", "alter", "rename", "drop", "truncate", "other", "gap", "foreign_key"]
     tables: tuple[tuple[str, str], ...]
     sql: str
     seq: int

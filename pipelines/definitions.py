@@ -12,6 +12,7 @@ import dagster as dg
 
 from binlogsync.errors import ConfigError
 from pipelines import consumers
+from pipelines.acknowledging import acknowledge_job
 from pipelines.backfill import Source, replay_asset, replay_job
 from pipelines.bookmarks import bookmark_job, rewind_job
 from pipelines.checks import binlog_checks, parity_checks
@@ -45,7 +46,8 @@ def build(sources: Sequence[SourceSettings], found: Found, options: TailConfig, 
             )
     assets: list[Any] = [*found.assets]
     checks: list[Any] = [*found.checks]
-    jobs: list[Any] = [prune_job, *([skip_job(found.tables)] if found.tables else [])]
+    jobs: list[Any] = [prune_job]
+    jobs += [skip_job(found.tables), acknowledge_job(found.tables)] if found.tables else []
     sensors: list[Any] = []
     for source in sources:
         tables = found.of(source.name)

@@ -46,7 +46,6 @@ class Total:
         self.first: Progress | None = None
         self.last: Progress | None = None
         self.lag_s: float | None = None
-        self.gap: tuple[int, int] | None = None
 
     @property
     def changes(self) -> int:
@@ -62,7 +61,6 @@ class Total:
         self.first = self.first or done.first
         self.last = done.last or self.last or done.progress
         self.lag_s = done.lag_s if done.lag_s is not None else self.lag_s
-        self.gap = self.gap or done.gap
 
 
 def metadata(

@@ -33,7 +33,7 @@ CLIENT_ID = "dagster"
 CHECKS = (
     ("handled", "No change is held up by a handler that fails or a model that does not fit."),
     ("backlog", "Little or nothing waits in the stream after the run."),
-    ("no_gap", "The stream dropped nothing before it was consumed."),
+    ("no_gap", "Nothing is missing that was not made good: the stream and the binlog dropped nothing unread."),
 )
 M = TypeVar("M")
 

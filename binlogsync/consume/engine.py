@@ -13,10 +13,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
-from binlogsync.consume.progress import NOTHING, Progress, ProgressKey, Tracker
+from binlogsync.consume.gaps import ConsumerGap, record_gap
+from binlogsync.consume.progress import NOTHING, Progress, ProgressKey, ProgressStore, Tracker
 from binlogsync.consume.seek import Seek, find_start, holds, skip_done
 from binlogsync.consume.starts import Bookmarks, Start, check_start, first_sequence
 from binlogsync.errors import ConfigError, ConsumeError
@@ -46,7 +47,7 @@ class ConsumeOptions:
         idle_s: the run ends when nothing has come for that long.
         max_s: the run ends after that long; None for no limit.
         on_gap: what happens when the stream has dropped messages (its retention) that this consumer may not have had:
-            "warn" says so and goes on, "fail" raises.
+            "warn" notes it beside progress (gaps.py) and resumes, and a mirror reads its table again; "fail" raises.
         durable: name of the durable in JetStream; None for the client's own.
         start: where a client that is new to the table begins; one that is known goes on where it was.
         bookmarks: those of the source, for a start that names one.
@@ -80,7 +81,7 @@ class Consumed:
         seconds: the run took.
         batches: transactions.
         skipped: changes dropped by coordinates because they were done already.
-        gap: (first, last) stream sequence that the stream had dropped before this consumer saw them; None without.
+        gap: what the stream had dropped before this consumer saw it; None without.
         is_drained: False when it ended by max_s or stop.
     """
 
@@ -92,13 +93,30 @@ class Consumed:
     seconds: float
     batches: int
     skipped: int = 0
-    gap: tuple[int, int] | None = None
+    gap: str | None = None
     is_drained: bool = True
 
     @property
     def changes(self) -> int:
         """Number of changes."""
         return sum(self.counts.values())
+
+
+@runtime_checkable
+class RepairsGaps(Protocol):
+    """A Target that can make good what it may have missed: a mirror, which reads its table again."""
+
+    def repair(self, key: ProgressKey, progress: Progress) -> None:
+        """Try it where gaps are open; one that cannot be repaired now stays open."""
+
+
+def take_gap(store: ProgressStore, key: ProgressKey, gap: ConsumerGap, on_gap: Literal["warn", "fail"]) -> None:
+    """Note a gap beside progress, before anything passes it; raises ConsumeError where it is to fail."""
+    message = f"{key}: {gap.detail}; changes of this table may be missing"
+    if on_gap == "fail":
+        raise ConsumeError(message + ": read the table again under another client id, or resume with on_gap='warn'")
+    log.error("%s", message)
+    record_gap(store, key, gap)
 
 
 def consume(
@@ -135,7 +153,7 @@ class _Run:
     pulse: Callable[[bool], None]
     batches: int = 0
     skipped: int = 0
-    gap: tuple[int, int] | None = None
+    gap: str | None = None
     durable: str = field(init=False)
     tracker: Tracker = field(init=False)
     seek: Seek = field(init=False)
@@ -160,8 +178,10 @@ class _Run:
                 self._do(work)
                 last_change = time.monotonic()
             elif not work:
+                if look and self._is_all_done():
+                    self.newest = max(self.newest, look)
                 is_drained = time.monotonic() - last_change >= self.options.idle_s
-        if seen and self._is_all_done():
+        if seen and self.newest >= seen:
             self.tracker.see(self.target.store, seen)
         return Consumed(
             counts=dict(self.tracker.counts),
@@ -186,17 +206,14 @@ class _Run:
         if self.tracker.progress == NOTHING and self.options.start != "all":
             first = first_sequence(self.reader, self.table, self.options.start, self.options.bookmarks)
             self.tracker.begin(self.target.store, first)
-        self.seek = find_start(self.reader, self.tracker.key, self.tracker.progress)
+        key, repairs = self.tracker.key, isinstance(self.target, RepairsGaps)
+        seen = max(self.tracker.progress.seen, self.newest)
+        self.seek = find_start(self.reader, key, replace(self.tracker.progress, seen=seen), is_mirror=repairs)
         if self.seek.gap is not None:
-            self.gap = self.seek.gap
-            message = (
-                f"{self.tracker.key}: the stream has dropped sequences {self.gap[0]} to {self.gap[1]} (its "
-                "retention), and this consumer has not seen that they held nothing of its table; if changes are "
-                "missing, fill it anew"
-            )
-            if self.options.on_gap == "fail":
-                raise ConsumeError(message + ", or go on with on_gap='warn'")
-            log.error("%s", message)
+            self.gap = self.seek.gap.detail
+            take_gap(self.target.store, key, self.seek.gap, self.options.on_gap)
+        if isinstance(self.target, RepairsGaps):
+            self.target.repair(key, self.tracker.progress)
         self.newest = self.seek.sequence - 1
         self.verified_at = time.monotonic()
         self.reader.ensure_durable(self.durable, *self.table, self.seek.sequence)
@@ -222,8 +239,13 @@ class _Run:
 
     def _is_same_stream(self, work: Sequence[StreamBatch]) -> bool:
         """False when the stream was filled anew under us: then what was fetched is void, and delivery begins again."""
-        goes_on = int(work[0].sequences[0].as_py()) > self.newest
+        first = int(work[0].sequences[0].as_py())
+        goes_on = first > self.newest
         progress = self.tracker.progress
+        if self.seek.is_unproven or (first > self.newest + 1 and self.reader.first_sequence() > self.newest + 1):
+            # The stream is no longer empty, or has dropped messages meanwhile that may have been of this table.
+            self._begin()
+            return False
         if goes_on and progress.epoch and time.monotonic() - self.verified_at > _VERIFY_EVERY_S:
             self.verified_at = time.monotonic()
             goes_on = holds(self.reader, self.tracker.key, progress) or self.reader.first_sequence() > progress.sequence

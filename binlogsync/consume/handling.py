@@ -22,6 +22,7 @@ import duckdb
 
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.awaiting import Await, in_shared_loop
+from binlogsync.consume.gaps import gap_of, record_gap
 from binlogsync.consume.handlers import frame, read_signature, record_batch
 from binlogsync.consume.progress import DuckProgress, ProgressStore, Tracker
 from binlogsync.consume.typed import TypedChanges
@@ -102,6 +103,9 @@ class Handler(Generic[M]):
         try:
             for item in batches:
                 if item.batch.ddl is not None:
+                    if (gap := gap_of(item.batch, is_mirror=False)) is not None:
+                        log.error("%s: %s", tracker.key, gap.detail)
+                        record_gap(self.store, tracker.key, gap)
                     done.add(item.batch, item.last_sequence)
                     continue
                 self._check(item.batch.schema)

@@ -18,6 +18,7 @@ from nats.js.api import KeyValueConfig
 from nats.js.kv import KeyValue
 
 from binlogsync.change import ChangeBatch
+from binlogsync.consume.gaps import ConsumerGap
 from binlogsync.consume.progress import NOTHING, Progress, ProgressKey, Tracker
 from binlogsync.consume.skips import Skip
 from binlogsync.errors import ConsumeError, SinkError, WireError
@@ -27,6 +28,7 @@ from binlogsync.wire.subjects import durable_name, stream_name, unescape
 Result = TypeVar("Result")
 _SKIPS = "/skips"
 _MOVES = "/moves"
+_GAPS = "/gaps"
 
 
 class _NoBucketError(Exception):
@@ -180,6 +182,22 @@ class NatsProgress:
         found = self._bucket.get(_name(key) + _MOVES)
         return [] if found is None else found[0].decode().splitlines()
 
+    def gaps(self, key: ProgressKey) -> Sequence[ConsumerGap]:
+        """See RecordsGaps."""
+        name = _name(key) + _GAPS
+        found = self._bucket.get(name)
+        self._revisions[name] = 0 if found is None else found[1]
+        return [] if found is None else [ConsumerGap.from_json(line) for line in found[0].splitlines()]
+
+    def put_gaps(self, key: ProgressKey, gaps: Sequence[ConsumerGap]) -> None:
+        """See RecordsGaps."""
+        name = _name(key) + _GAPS
+        lines = b"".join(gap.to_json().encode() + b"\n" for gap in gaps)
+        revision = self._bucket.put(name, lines, self._revisions.get(name, 0))
+        if revision is None:
+            raise ConsumeError(f"{key}: another process changes its gaps right now; run it again")
+        self._revisions[name] = revision
+
     def skips(self, key: ProgressKey) -> Sequence[Skip]:
         """See RecordsSkips."""
         found = self._bucket.get(_name(key) + _SKIPS)
@@ -209,7 +227,7 @@ def kept_progress(connection: NatsConnection, source: str) -> dict[str, Progress
     return {
         _person_name(name): Progress(**json.loads(value))
         for name, value in found.items()
-        if not name.endswith((_SKIPS, _MOVES))
+        if not name.endswith((_SKIPS, _MOVES, _GAPS))
     }
 
 

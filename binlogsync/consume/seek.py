@@ -3,7 +3,7 @@
 A sequence alone proves nothing: a stream that is lost and filled again counts from where it likes. So the message that
 progress speaks of is read, and believed only when it holds the very change. Otherwise everything is delivered from the
 first message on, and dropped up to the change that was done last, by its coordinates on one server and by GTID across
-servers.
+servers. What the stream may no longer hold between that change and its first message is reported as a gap.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from binlogsync.change import ChangeBatch
+from binlogsync.consume.gaps import ConsumerGap, found_gap
 from binlogsync.consume.progress import Progress, ProgressKey, Tracker, progress_at
 from binlogsync.errors import ConsumeError
-from binlogsync.position import BinlogPosition
+from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.stream.reader import StreamBatch, StreamReader
 
 log = logging.getLogger(__name__)
+_LOOKED_AT = 1000
+"""Messages among which the first checkpoint of a stream is: an atomic batch has at most as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,44 +34,95 @@ class Seek:
         sequence: stream sequence of the first message wanted.
         drops_done: whether what comes first may be done already.
         found: whether the change done last has come by.
-        gap: (first, last) sequence that the stream has dropped unseen; None without.
+        gap: what the stream may have dropped unseen; None without.
+        is_unproven: True when the stream is empty, so that it cannot be told yet whether there is a gap.
     """
 
     sequence: int
     drops_done: bool = False
     found: bool = False
-    gap: tuple[int, int] | None = None
+    gap: ConsumerGap | None = None
+    is_unproven: bool = False
 
 
-def find_start(reader: StreamReader, key: ProgressKey, progress: Progress) -> Seek:
-    """Where to go on; a stream that was filled anew, or has dropped what was not seen, is logged."""
+def find_start(reader: StreamReader, key: ProgressKey, progress: Progress, *, is_mirror: bool = False) -> Seek:
+    """Where to resume; a stream that was recreated, or has dropped what was not seen, is logged."""
     first = reader.first_sequence()
     if progress.has_done_nothing:
-        return _begin(reader, progress, first)
+        return _begin(reader, progress, first, is_mirror=is_mirror)
     index = _find(reader, key, progress)
     if index is not None:
         is_last = index[0] + 1 == index[1]
         return Seek(progress.sequence + 1) if is_last else Seek(progress.sequence, drops_done=True)
     if progress.sequence < first and reader.last_sequence() >= progress.seen:
-        gap = None if first <= progress.seen + 1 else (progress.seen + 1, first - 1)
+        gap = _dropped(reader, progress, first, is_mirror=is_mirror)
         return Seek(first, drops_done=gap is not None, gap=gap)
     log.warning(
         "%s: stream sequence %d does not hold the change done last (%s): the stream was lost and filled anew; reading "
         "it from its first message %d, and dropping by coordinates what is done",
         key, progress.sequence, progress, first,
     )  # fmt: skip
-    return Seek(first, drops_done=True)
+    if reader.last_sequence() < first:
+        return Seek(first, drops_done=True, is_unproven=True)
+    if _reaches_back(reader, key, progress, first):
+        return Seek(first, drops_done=True)
+    return Seek(first, drops_done=True, gap=_recreated(reader, f"the change applied last ({progress})", is_mirror))
 
 
-def _begin(reader: StreamReader, progress: Progress, first: int) -> Seek:
+def _begin(reader: StreamReader, progress: Progress, first: int, *, is_mirror: bool) -> Seek:
     """Where a consumer begins that has done nothing; behind `seen`, unless the stream was filled anew since."""
     if not progress.seen:
         return Seek(first)
     if reader.last_sequence() < progress.seen:
         log.warning("the stream ends before sequence %d: it was filled anew; beginning with it", progress.seen)
-        return Seek(first)
-    gap = (progress.seen + 1, first - 1) if first > progress.seen + 1 else None
-    return Seek(max(progress.seen + 1, first), gap=gap)
+        return Seek(first, gap=_recreated(reader, f"sequence {progress.seen + 1}, where it was to begin", is_mirror))
+    return Seek(max(progress.seen + 1, first), gap=_dropped(reader, progress, first, is_mirror=is_mirror))
+
+
+def _dropped(reader: StreamReader, progress: Progress, first: int, *, is_mirror: bool) -> ConsumerGap | None:
+    """The messages in front of the first that is left, where they were not all seen."""
+    if first <= progress.seen + 1:
+        return None
+    return found_gap(
+        "retention",
+        f"stream {reader.stream} dropped sequences {progress.seen + 1} to {first - 1} (its retention, or a purge) "
+        "before this consumer had read them",
+        is_mirror=is_mirror,
+    )
+
+
+def _recreated(reader: StreamReader, after: str, is_mirror: bool) -> ConsumerGap:
+    return found_gap(
+        "recreated",
+        f"stream {reader.stream} was recreated, and what it holds now begins after {after}",
+        is_mirror=is_mirror,
+    )
+
+
+def _reaches_back(reader: StreamReader, key: ProgressKey, progress: Progress, first: int) -> bool:
+    """True when a recreated stream is known to hold all changes of the table that follow the one done last.
+
+    Its first change of the table is not after that one, or the first checkpoint in it is not.
+    """
+    found = reader.changes_from(key.database, key.table, first)
+    if found:
+        here = progress_at(found[0].batch, 0, 0, 0)
+        if here.server_uuid == progress.server_uuid:
+            if here.coordinates <= progress.coordinates:
+                return True
+        elif (at := _gtid(here.gtid)) and (done := _gtid(progress.gtid)) and at[0] == done[0] and at[1] <= done[1]:
+            return True
+    for sequence in range(first, min(first + _LOOKED_AT, reader.last_sequence() + 1)):
+        if (checkpoint := reader.checkpoint_at(sequence)) is not None:
+            return not _is_after(checkpoint, progress)
+    return False
+
+
+def _is_after(checkpoint: Checkpoint, progress: Progress) -> bool:
+    """True unless the checkpoint is known to be no later than the change done last."""
+    if checkpoint.server_uuid == progress.server_uuid:
+        return checkpoint.position > BinlogPosition(progress.file, progress.pos)
+    return has_gtid(checkpoint, progress) is not False
 
 
 def holds(reader: StreamReader, key: ProgressKey, progress: Progress) -> bool:
@@ -88,6 +142,14 @@ def _find(reader: StreamReader, key: ProgressKey, progress: Progress) -> tuple[i
         if there.server_uuid == progress.server_uuid and there.coordinates < progress.coordinates:
             return None
     return None
+
+
+def has_gtid(checkpoint: Checkpoint, progress: Progress) -> bool | None:
+    """Whether the transaction done last is before the checkpoint, by GTID; None where that cannot be told."""
+    gtids, gtid = checkpoint.gtids, progress.gtid
+    if gtids is None or gtid is None or (gtids.flavor == "mysql") != (":" in gtid):
+        return None
+    return gtids.has(gtid)
 
 
 def skip_done(work: Sequence[StreamBatch], seek: Seek, tracker: Tracker) -> tuple[list[StreamBatch], Seek, int]:

@@ -17,19 +17,20 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import duckdb
 
-from binlogsync.consume.engine import GATHERED_BYTES, Consumed, ConsumeOptions
+from binlogsync.consume.engine import GATHERED_BYTES, Consumed, ConsumeOptions, take_gap
 from binlogsync.consume.progress import NOTHING, Progress, ProgressKey, Tracker
 from binlogsync.consume.seek import Seek, find_start, holds, skip_done
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.mirror import apply as mirror
 from binlogsync.mirror.copies import CopyRequest, answer, count, ensure_requests, open_requests, rest_of, up_to
-from binlogsync.mirror.state import load_state
-from binlogsync.mirror.target import Mirror
+from binlogsync.mirror.state import ensure_meta, load_state
+from binlogsync.mirror.target import Mirror, note_gaps
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.stream.reader import StreamBatch, StreamReader
 from binlogsync.wire.subjects import durable_name
@@ -51,22 +52,22 @@ class _Member:
     seek: Seek = field(default_factory=lambda: Seek(1))
     newest: int = 0
     skipped: int = 0
-    gap: tuple[int, int] | None = None
+    gap: str | None = None
 
     @property
     def table(self) -> tuple[str, str]:
         return self.mirror.database, self.mirror.table
 
-    def begin(self, reader: StreamReader, on_gap: str) -> None:
+    def begin(self, reader: StreamReader, on_gap: Literal["warn", "fail"]) -> None:
         """Follow the stream from where progress stands."""
+        key, progress = self.tracker.key, self.tracker.progress
+        seen = int(self.held[0].sequences[0].as_py()) - 1 if self.held else self.newest
         self.held = []
-        self.seek = find_start(reader, self.tracker.key, self.tracker.progress)
+        self.seek = find_start(reader, key, replace(progress, seen=max(progress.seen, seen)), is_mirror=True)
         if self.seek.gap is not None:
-            self.gap = self.seek.gap
-            said = f"{self.tracker.key}: the stream has dropped sequences {self.gap[0]} to {self.gap[1]} unseen"
-            if on_gap == "fail":
-                raise ConsumeError(f"{said}; fill this mirror anew, or go on with on_gap='warn'")
-            log.error("%s; if changes are missing, fill it anew", said)
+            self.gap = self.seek.gap.detail
+            take_gap(self.mirror.store, key, self.seek.gap, on_gap)
+        self.mirror.repair(key, progress)
         self.newest = self.seek.sequence - 1
         reader.ensure_durable(self.durable, *self.table, self.seek.sequence)
 
@@ -80,10 +81,14 @@ class _Member:
             fetched = list(reader.fetch(self.durable, limit, _FETCH_S))
             if not fetched:
                 if self._has_all(reader):
+                    self.newest = end
                     return True
                 continue
-            if int(fetched[0].sequences[0].as_py()) <= self.newest:
+            first = int(fetched[0].sequences[0].as_py())
+            if first <= self.newest or self.seek.is_unproven:
                 raise _RefilledError
+            if first > self.newest + 1 and reader.first_sequence() > self.newest + 1:
+                raise _RefilledError  # dropped meanwhile, and may have been of this table
             self.newest = fetched[-1].last_sequence
             if self.seek.drops_done:
                 fetched, self.seek, dropped = skip_done(fetched, self.seek, self.tracker)
@@ -106,7 +111,7 @@ class _Member:
 
 
 class _RefilledError(Exception):
-    """The stream was filled anew while it was read."""
+    """The stream was recreated while it was read, or has dropped messages that were not."""
 
 
 class MirrorGroup:
@@ -148,6 +153,9 @@ class MirrorGroup:
                 self._file.release()
                 is_drained = time.monotonic() - last_change >= self._options.idle_s
                 stop.wait(min(_LOOK_S, max(self._options.idle_s, 0.02)))
+            for member in self._members:
+                if not member.held:
+                    member.tracker.see(member.mirror.store, member.newest)
         finally:
             self._file.release()
         return {member.table: self._consumed(member, started, is_drained) for member in self._members}
@@ -177,7 +185,9 @@ class MirrorGroup:
                         return False
                     boundary = _earlier(boundary, member.last_transaction())
         except _RefilledError:
-            log.warning("%s was filled anew while it was read; seeking again", self._reader.stream)
+            log.warning(
+                "%s was recreated or has dropped messages while it was read; seeking again", self._reader.stream
+            )
             self._begin()
             return False
         if not any(up_to(member.held, boundary) for member in self._members):
@@ -208,14 +218,19 @@ class MirrorGroup:
         """Everything up to the boundary in one transaction, and acks behind it."""
         moved: list[tuple[_Member, list[StreamBatch], Progress]] = []
         halted: tuple[_Member, mirror.Halt] | None = None
+        with_gap: list[_Member] = []
         with self._file.transaction(keep_open=True) as connection:
             boundary, asked = self._with_requests(connection, boundary)
             for member in self._members:
                 part = up_to(member.held, boundary)
+                ensure_meta(connection)
+                read_at = load_state(connection, *member.table).read_at
                 halt = self._apply_one(connection, member, part)
                 done = part if halt is None else part[: halt.done]
                 if halt is not None:
                     halted = (member, halt)
+                if note_gaps(connection, member.tracker.key, done, read_at):
+                    with_gap.append(member)
                 if done:
                     pairs = [(item.batch, item.last_sequence) for item in done]
                     moved.append((member, done, member.tracker.move(connection, pairs)))
@@ -230,7 +245,9 @@ class MirrorGroup:
         self._rounds += bool(moved)
         if halted is not None:
             self._file.release()
-            halted[0].mirror.read_again(halted[1], halted[0].held[0].batch)
+            halted[0].mirror.read_again(halted[1], halted[0].held[0].batch, halted[0].tracker.key)
+        for member in with_gap:
+            member.mirror.repair(member.tracker.key, member.tracker.progress)
         return bool(moved) or halted is not None
 
     def _apply_one(

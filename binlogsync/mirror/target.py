@@ -3,22 +3,30 @@
 A reading goes into a spare table, some thousand rows in a transaction, so that the file is never held for long; the
 last transaction puts it in the mirror's place together with the place in the binlog that it was read at. Changes up to
 that place, which the stream brings still, are then stepped over.
+
+What the mirror may have missed (consume/gaps.py) is noted in the transaction that passes it, and resolved in the one
+that puts a new reading in place.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 
 from binlogsync.change import ChangeBatch
-from binlogsync.consume.progress import DuckProgress, ProgressStore, Tracker
+from binlogsync.consume.gaps import gap_of, load_gaps, note_gap, resolve_gaps
+from binlogsync.consume.progress import NOTHING, DuckProgress, Progress, ProgressKey, ProgressStore, Tracker
+from binlogsync.consume.seek import has_gtid
+from binlogsync.consume.waits import doubling_s
 from binlogsync.duckfile import DuckFile, quote
-from binlogsync.errors import ConfigError, ConsumeError
+from binlogsync.errors import BinlogSyncError, ConfigError, ConsumeError
 from binlogsync.flush import changes_after
 from binlogsync.mirror import apply as mirror
 from binlogsync.mirror.copies import CopyRequest, answer, count, ensure_requests, open_requests, rest_of, up_to
@@ -37,11 +45,12 @@ from binlogsync.mirror.state import (
     with_deleted_at,
 )
 from binlogsync.mysql.config import MySQLConfig
-from binlogsync.position import Checkpoint
+from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.snapshot import TableSnapshot, read_table
 from binlogsync.stream.messages import StreamBatch
 
 log = logging.getLogger(__name__)
+_FIRST_REPAIR_WAIT_S, _LONGEST_REPAIR_WAIT_S = 10.0, 600.0
 
 
 class Mirror:
@@ -66,6 +75,8 @@ class Mirror:
         self.table = table
         self.source = source
         self.options = options
+        self._failed_repairs = 0
+        self._repair_at = 0.0
 
     def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
         """All of them in one transaction, or in several where the table is read in between."""
@@ -74,22 +85,53 @@ class Mirror:
                 raise ConfigError(
                     f"the mirror of {self.database}.{self.table} was given changes of {item.batch.schema.name}"
                 )
-        todo = list(batches)
+        todo, has_gap = list(batches), False
         while todo and not stop.is_set():
             with self.file.transaction(keep_open=True) as connection:
                 part, request = self._until_asked(connection, todo)
+                ensure_meta(connection)
+                read_at = load_state(connection, self.database, self.table).read_at
                 halt = mirror.apply(
                     connection, [item.batch for item in part], self.options, can_read=self.source is not None
                 )
                 done = part if halt is None else part[: halt.done]
                 if request is not None and halt is None:
                     answer(connection, load_state(connection, self.database, self.table), request)
+                has_gap = note_gaps(connection, tracker.key, done, read_at) or has_gap
                 moved = tracker.move(connection, [(item.batch, item.last_sequence) for item in done]) if done else None
             if moved is not None:
                 tracker.confirm(moved, [item.batch for item in done])
             todo = rest_of(todo, count(done))
             if halt is not None:
-                self.read_again(halt, todo[0].batch)
+                self.read_again(halt, todo[0].batch, tracker.key)
+                has_gap = False  # what was noted before it is resolved by it
+        if has_gap and not stop.is_set():
+            self.repair(tracker.key, tracker.progress)
+
+    def repair(self, key: ProgressKey, progress: Progress) -> None:
+        """Read the table again where the mirror may have missed something; where that fails, try again later.
+
+        The gap stays open until then, and so the mirror's check stays failed; changes are applied meanwhile.
+        """
+        with self.file.transaction(keep_open=True) as connection:
+            ensure_meta(connection)
+            opened = [gap for gap in load_gaps(connection, key) if not gap.resolution]
+            is_there = load_state(connection, self.database, self.table).is_known
+        if not opened or self.source is None or time.monotonic() < self._repair_at:
+            return
+        if not is_there and progress == NOTHING:
+            return  # the first change has it read
+        log.warning("%s is read again from %s: %s", key, self.source.address, opened[-1].detail)
+        self.file.release()
+        try:
+            self.read(key, progress)
+        except BinlogSyncError as error:
+            self._failed_repairs += 1
+            wait_s = doubling_s(_FIRST_REPAIR_WAIT_S, _LONGEST_REPAIR_WAIT_S, self._failed_repairs)
+            self._repair_at = time.monotonic() + wait_s
+            log.error("%s may be wrong, and could not be read again: %s; again in %.0f s", key, error, wait_s)
+        else:
+            self._failed_repairs, self._repair_at = 0, 0.0
 
     def _until_asked(
         self, connection: duckdb.DuckDBPyConnection, todo: Sequence[StreamBatch]
@@ -103,7 +145,7 @@ class Mirror:
                 found = part, request
         return found
 
-    def read_again(self, halt: mirror.Halt, following: ChangeBatch) -> None:
+    def read_again(self, halt: mirror.Halt, following: ChangeBatch, key: ProgressKey) -> None:
         """Read the table, so that the batch that could not be applied is in it. Raises ConsumeError."""
         if self.source is None:
             raise ConsumeError(
@@ -112,23 +154,39 @@ class Mirror:
             )
         log.warning("%s is read from %s: %s", halt.state.name, self.source.address, halt.reason)
         self.file.release()
-        at = self.read()
+        at = self.read(key)
         if len(changes_after(following, at)):
             raise ConsumeError(
                 f"{halt.state.name} was read from {self.source.address} at {at}, which lies before the change that the "
                 "stream brings next: that server is not the one that the stream is filled from, or lags behind it"
             )
 
-    def read(self) -> Checkpoint:
-        """Read the table from the source in place of what the mirror holds; returns the place it was read at."""
+    def read(
+        self,
+        key: ProgressKey,
+        applied: Progress = NOTHING,
+        also: Callable[[duckdb.DuckDBPyConnection], None] = lambda connection: None,
+    ) -> Checkpoint:
+        """Read the table from the source in place of what the mirror holds; returns the place it was read at.
+
+        `also` runs in the transaction that puts it in place. Raises ConsumeError where the source lags behind what the
+        mirror has `applied`, SourceError; nothing is changed then.
+        """
         assert self.source is not None
-        spare = quote(self.database, self.table + "__reading")
+        spare, started = quote(self.database, self.table + "__reading"), datetime.now(UTC)
         with read_table(self.source, self.database, self.table) as snapshot:
+            if _is_past(applied, snapshot.at):
+                raise ConsumeError(
+                    f"{key}: {self.source.address} is at {snapshot.at}, and {applied} is applied already: that server "
+                    "lags behind the one that the stream is filled from; wait for it, or give the address of the other"
+                )
             rows = self._read_into(spare, snapshot)
             with self.file.transaction() as connection:
                 state = load_state(connection, self.database, self.table)
                 state = with_deleted_at(connection, state, self.options.deleted_at)
                 self._put_in_place(connection, state, spare, snapshot)
+                resolve_gaps(connection, key, f"read again at {snapshot.at}", "the mirror", until=started)
+                also(connection)
         log.info("%s.%s: read %d rows at %s", self.database, self.table, rows, snapshot.at)
         return snapshot.at
 
@@ -167,3 +225,29 @@ class Mirror:
             rows += len(batch)
         self.file.release()
         return rows
+
+
+def note_gaps(
+    connection: duckdb.DuckDBPyConnection,
+    key: ProgressKey,
+    done: Sequence[StreamBatch],
+    read_at: Checkpoint | None,
+) -> bool:
+    """Note what messages among these report as missing, in the open transaction; True when one does.
+
+    What lies before `read_at` is in the mirror already.
+    """
+    gaps = [(gap_of(item.batch, is_mirror=True), item.batch) for item in done if item.batch.ddl is not None]
+    wanted = [gap for gap, batch in gaps if gap and (read_at is None or len(changes_after(batch, read_at)))]
+    for gap in wanted:
+        note_gap(connection, key, gap)
+    return bool(wanted)
+
+
+def _is_past(progress: Progress, at: Checkpoint) -> bool:
+    """True when the change applied last is known to lie after the position."""
+    if progress.has_done_nothing:
+        return False
+    if progress.server_uuid == at.server_uuid:
+        return BinlogPosition(progress.file, progress.pos) > at.position
+    return has_gtid(at, progress) is False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from typing import Any
 
 import nats.js.errors
 from nats.aio.client import Client
@@ -82,7 +83,20 @@ async def delete_consumer(js: JetStreamContext, stream: str, durable: str) -> No
 
 async def waiting(client: Client, stream: str) -> dict[str, int]:
     """Durables of the stream -> messages not delivered yet or not acked."""
-    found: dict[str, int] = {}
+    found = await _list_consumers(client, stream)
+    return {name: one["num_pending"] + one["num_ack_pending"] for name, one in found.items()}
+
+
+async def filter_subjects(client: Client, stream: str) -> set[str]:
+    """Subjects that durables of the stream follow, those with wildcards left out."""
+    found = await _list_consumers(client, stream)
+    subjects = {one["config"].get("filter_subject", "") for one in found.values()}
+    return {subject for subject in subjects if subject and not {"*", ">"} & set(subject.split("."))}
+
+
+async def _list_consumers(client: Client, stream: str) -> dict[str, dict[str, Any]]:
+    """What the server reports of each consumer, by name."""
+    found: dict[str, dict[str, Any]] = {}
     offset = 0
     while True:
         request = json.dumps({"offset": offset}).encode()
@@ -90,7 +104,7 @@ async def waiting(client: Client, stream: str) -> dict[str, int]:
         if "error" in answer:
             raise nats.js.errors.APIError.from_error(answer["error"])
         told = answer.get("consumers") or []
-        found.update({one["name"]: one["num_pending"] + one["num_ack_pending"] for one in told})
+        found.update({one["name"]: one for one in told})
         # One that comes or goes between two pages moves the others, so they are counted by what was told.
         offset += len(told)
         if not told or offset >= answer["total"]:

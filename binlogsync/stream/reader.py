@@ -26,7 +26,14 @@ from binlogsync.errors import ConfigError, SinkError, WireError
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
 from binlogsync.stream.client import NatsConnection, NatsOptions
-from binlogsync.stream.durable import Durable, consumer_info, delete_consumer, place_of_reply, waiting
+from binlogsync.stream.durable import (
+    Durable,
+    consumer_info,
+    delete_consumer,
+    filter_subjects,
+    place_of_reply,
+    waiting,
+)
 from binlogsync.stream.messages import Delivered, Lookups, StreamBatch, decode, few_enough
 from binlogsync.stream.objects import get_object
 from binlogsync.stream.pull import Pull
@@ -234,6 +241,12 @@ class StreamReader:
             if (names := subjects.parse_table_subject(subject)) is not None:
                 held[names[1:]] = count
         return held
+
+    def followed_tables(self) -> set[tuple[str, str]]:
+        """(database, table) of every durable of the stream, whether or not the stream holds changes of it."""
+        found = self._retry(lambda client: filter_subjects(client, self.stream))
+        own = (subject for subject in found if subject.startswith(subjects.all_subjects(self.source)[:-1]))
+        return {names[1:] for subject in own if (names := subjects.parse_table_subject(subject)) is not None}
 
     def schema(self, fingerprint: str) -> TableSchema:
         """The table schema with that fingerprint; raises WireError when the source's bucket does not hold it."""

@@ -16,6 +16,18 @@ from binlogsync.sinks.jetstream import JetStreamSink
 from binlogsync.stream.reader import StreamReader
 
 
+def tables_to_warn(
+    config: MySQLConfig, captured: TableFilter, source: str, sink: JetStreamSink
+) -> list[tuple[str, str]]:
+    """Captured tables of the server or the stream, and those that a consumer of the stream follows.
+
+    Raises SourceError, SinkError.
+    """
+    with StreamReader(sink.options, source) as reader:
+        names = {*list_tables(config), *reader.tables(), *reader.followed_tables()}
+    return sorted(name for name in names if captured.captures(*name))
+
+
 class ExistingTables:
     """An `Existing` (binlog/names.py) of what one session captures. Raises SourceError when it is made, SinkError when
     it is called.

@@ -1,7 +1,9 @@
 """A hole that a person accepts: what the server no longer has is given up, with a reason, and written down.
 
 Each sink whose position is gone gets a flush without changes from where it stood to where the server's binlog can be
-read again: the audit log has it among its flushes, the stream on its checkpoint subject (header Cdc-Gap). What a sink
+read again: the audit log has it among its flushes, the stream on its checkpoint subject (header Cdc-Gap). Before that
+the stream gets a message on the subject of each table, a schema change of the kind "gap", so that every consumer meets
+it in its place among the changes: a mirror reads its table again, a handler notes it. What a sink
 holds already does not come again. Nothing here runs unless a person has asked for it.
 """
 
@@ -10,18 +12,24 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
+from binlogsync.change import ChangeBatch, SchemaChange, build_schema_batch
 from binlogsync.errors import PositionError
+from binlogsync.filters import TableFilter
 from binlogsync.flush import Flush
 from binlogsync.mysql import MySQLConfig, ServerInfo, parse_start, resolve_start, validate
 from binlogsync.mysql.validate import known_here, lacking
 from binlogsync.position import Checkpoint
 from binlogsync.sinks import Sink
+from binlogsync.sinks.jetstream import JetStreamSink
+from binlogsync.tail.existing import tables_to_warn
 from binlogsync.tail.origin import Origin
 
 log = logging.getLogger(__name__)
+_MESSAGES = 500
+"""Tables that are told in one flush: it is stored as a whole, without a checkpoint of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +59,8 @@ class Gap:
 def accept_gap(
     config: MySQLConfig,
     info: ServerInfo,
-    source: str,
     origin: Origin,
+    captured: TableFilter,
     terms: tuple[str, str],
     save: Callable[[Checkpoint], None],
 ) -> list[Gap]:
@@ -62,6 +70,7 @@ def accept_gap(
     sinks are open, and have to be opened again afterwards. Raises SinkError, SourceError, PositionError.
     """
     reason, where = terms
+    source = config.source
     held: list[tuple[Sink | None, Checkpoint]] = [(sink, at) for sink, at in origin.sinks.items() if at is not None]
     gaps = []
     for sink, checkpoint in held or [(None, origin.start)]:
@@ -69,6 +78,9 @@ def accept_gap(
         if missing is None:
             continue
         gap = Gap(reason, missing, checkpoint, _behind(config, info, checkpoint, where))
+        if isinstance(sink, JetStreamSink):
+            for flush in _flushes_of_tables(source, info, gap, tables_to_warn(config, captured, source, sink)):
+                sink.write(flush)
         if sink is not None:
             sink.write(_flush(source, gap))
         else:
@@ -131,3 +143,21 @@ def _flush(source: str, gap: Gap) -> Flush:
         closed_us=now_us,
         note=gap.to_text(),
     )
+
+
+def _flushes_of_tables(source: str, info: ServerInfo, gap: Gap, tables: Sequence[tuple[str, str]]) -> Iterator[Flush]:
+    """A message for each table; the checkpoint stays where it was, so that what is cut short here is begun again."""
+    for first in range(0, len(tables), _MESSAGES):
+        batches = [build_marker(gap, info, table, number) for number, table in enumerate(tables[first:][:_MESSAGES])]
+        flush = _flush(source, gap)
+        yield replace(flush, batches=tuple(batches), checkpoint=gap.before)
+
+
+def build_marker(gap: Gap, info: ServerInfo, table: tuple[str, str], number: int) -> ChangeBatch:
+    """What one table is told: as the last change before the position behind the gap."""
+    at, now_us = gap.behind.position, int(time.time() * 1e6)
+    said = f"the tail resumed after a gap of the binlog from {gap.before} to {gap.behind} ({gap.reason}): {gap.missing}"
+    ddl = SchemaChange("gap", (table,), said, number, at, None, now_us, table[0])
+    place = {"gtid": None, "file": at.file, "pos": at.pos, "row": number, "txn_pos": max(0, at.pos - 1), "order": 0}
+    server = (gap.behind.server_uuid or info.server_uuid, info.server_id)
+    return build_schema_batch(ddl, table, {**place, "ts_us": now_us, "seq": number}, server)

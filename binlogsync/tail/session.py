@@ -122,7 +122,7 @@ class Session:
         self._calls.tick(False)
         if options.accept_gap:
             terms = (options.accept_gap, options.gap_start)
-            gaps = accept_gap(config, info, options.source, origin, terms, self._calls.save)
+            gaps = accept_gap(config, info, origin, self._ends.filter, terms, self._calls.save)
             self._announce(str(gap) for gap in gaps)
             if gaps:
                 origin = self._find_origin(info)

@@ -14,7 +14,7 @@ from binlogsync.commands.arguments.command import common
 _EPILOG = "Settings: BINLOGSYNC_* environment variables, and a .env file in the current folder; see .env.example."
 _COMMANDS = (
     *(tailing.DOCTOR, tailing.TAIL, tailing.CONSUME, tailing.VERIFY),
-    *(consumers.MODELS, consumers.SKIP),
+    *(consumers.MODELS, consumers.SKIP, consumers.GAPS),
     *(backfills.BOOKMARKS, backfills.REPLAY, backfills.REWIND),
     tailing.CONFIG,
 )

@@ -1,4 +1,4 @@
-"""The arguments of `binlogsync models` and `skip`."""
+"""The arguments of `binlogsync models`, `skip` and `gaps`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,21 @@ def _add_skip(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("change_id", metavar="CHANGE", help="id of the change, as the handler's error names it")
     parser.add_argument("--reason", required=True, help="why it may be left out; kept for good")
     parser.add_argument("--by", metavar="NAME", help="who says so; by default this account")
-    parser.add_argument("--client", default="dagster", metavar="NAME", help="whose change; by default Dagster's")
+    _add_client(parser, "whose change; by default Dagster's")
+
+
+def _add_gaps(parser: argparse.ArgumentParser) -> None:
+    add_table(parser)
+    parser.add_argument(
+        "--acknowledge", metavar="REASON", help="accept the open gaps of a handler for this reason, which is recorded"
+    )
+    parser.add_argument("--by", metavar="NAME", help="who accepts them; by default this account")
+    _add_client(parser, "whose gaps; by default Dagster's")
+
+
+def _add_client(parser: argparse.ArgumentParser, meaning: str) -> None:
+    """Whose progress, and where it is."""
+    parser.add_argument("--client", default="dagster", metavar="NAME", help=meaning)
     parser.add_argument(
         "--progress",
         type=Path,
@@ -46,4 +60,11 @@ SKIP = Command(
     "skip the one change that a handler cannot handle",
     "Move a consumer over the change that it stands before, and keep who said so and why.",
     _add_skip,
+)
+GAPS = Command(
+    "gaps",
+    "list what a consumer may have missed, or accept it",
+    "List the gaps of a consumer: changes that the stream or the binlog dropped before they were consumed, and the "
+    "like. Exit code 1 while one is open. A mirror closes its own by reading the table again.",
+    _add_gaps,
 )

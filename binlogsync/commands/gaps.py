@@ -1,0 +1,29 @@
+"""`binlogsync gaps`: what a consumer may have missed; and a person accepts it, with a reason that is recorded."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from argparse import Namespace
+
+from binlogsync.commands.output import say
+from binlogsync.commands.progress import open_progress
+from binlogsync.consume.gaps import acknowledge_gaps, gaps_of
+from binlogsync.consume.progress import ProgressKey
+from binlogsync.settings import Settings
+from binlogsync.wire.subjects import parse_table
+
+
+def run(settings: Settings, arguments: Namespace) -> int:
+    """Exit code 1 while a gap is open. Raises BinlogSyncError."""
+    key = ProgressKey(arguments.client, settings.source(arguments.source), *parse_table(arguments.table))
+    with open_progress(settings, key, arguments.progress) as store:
+        if arguments.acknowledge is not None:
+            by = arguments.by or f"{getpass.getuser()} on {socket.gethostname()}"
+            acknowledge_gaps(store, key, arguments.acknowledge, by)
+        found = gaps_of(store, key)
+    for gap in found:
+        say(f"{'closed' if gap.resolution else 'OPEN':<6} {gap.kind}: {gap}")
+    if not found:
+        say(f"{key}: no gap was ever found")
+    return int(any(not gap.resolution for gap in found))

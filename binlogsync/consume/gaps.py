@@ -1,0 +1,185 @@
+"""What a consumer may have missed: stored beside its progress before that passes it, and open until it is resolved.
+
+A gap of a mirror is resolved by a new read of its table, or by a verification that found both equal; a gap of a handler
+by a person, with a reason. Until then the consumer's check `no_gap` fails. A DuckDB file has them in
+`binlogsync.gaps`, other progress stores as lines of JSON (RecordsGaps).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import duckdb
+
+from binlogsync.change import ChangeBatch
+from binlogsync.consume.progress import DuckProgress, ProgressKey, ProgressStore
+from binlogsync.duckfile import META_SCHEMA
+from binlogsync.errors import ConfigError
+
+GapKind = Literal["retention", "recreated", "accepted", "foreign_key"]
+_TABLE = f"{META_SCHEMA}.gaps"
+_KEY = "client = ? AND source = ? AND database = ? AND table_name = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerGap:
+    """Changes that one consumer may have missed.
+
+    Attributes:
+        kind: "retention" (the stream dropped messages), "recreated" (the stream begins after the progress),
+            "accepted" (the binlog was purged, and a person let the tail resume after it), "foreign_key" (the server
+            changed rows of the table by a foreign key, and does not log that).
+        detail: what is missing; the same for the same gap.
+        is_mirror: True when the consumer keeps a mirror, which a new read of the table makes right.
+        found_at: when it was first noted, UTC.
+        resolution: how it was resolved, "" while it is open.
+        resolved_by: by what or whom.
+    """
+
+    kind: GapKind
+    detail: str
+    is_mirror: bool
+    found_at: datetime
+    resolution: str = ""
+    resolved_by: str = ""
+
+    def to_json(self) -> str:
+        """One line; from_json reads it back."""
+        return json.dumps({**asdict(self), "found_at": self.found_at.isoformat()}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> ConsumerGap:
+        """Read what to_json wrote."""
+        record: dict[str, Any] = json.loads(text)
+        return cls(**{**record, "found_at": datetime.fromisoformat(record["found_at"])})
+
+    def __str__(self) -> str:
+        said = f"{self.detail} (noted {self.found_at:%Y-%m-%d %H:%M:%SZ})"
+        return f"{said}; resolved by {self.resolved_by}: {self.resolution}" if self.resolution else said
+
+
+@runtime_checkable
+class RecordsGaps(Protocol):
+    """A ProgressStore that stores gaps with progress, other than DuckDB."""
+
+    def gaps(self, key: ProgressKey) -> Sequence[ConsumerGap]:
+        """All of a consumer, in order."""
+
+    def put_gaps(self, key: ProgressKey, gaps: Sequence[ConsumerGap]) -> None:
+        """Store these in place of what `gaps` returned last. Raises ConsumeError where another process did so too."""
+
+
+def found_gap(kind: GapKind, detail: str, *, is_mirror: bool) -> ConsumerGap:
+    """A gap that was found now."""
+    return ConsumerGap(kind, detail, is_mirror, datetime.now(UTC))
+
+
+def gap_of(batch: ChangeBatch, *, is_mirror: bool) -> ConsumerGap | None:
+    """The gap that a message of the table reports; None for any other change."""
+    ddl = batch.ddl
+    if ddl is None or ddl.kind not in ("gap", "foreign_key"):
+        return None
+    return found_gap("accepted" if ddl.kind == "gap" else "foreign_key", ddl.sql, is_mirror=is_mirror)
+
+
+def note_gap(connection: duckdb.DuckDBPyConnection, key: ProgressKey, gap: ConsumerGap) -> None:
+    """Store it in the open transaction, unless the same gap is open already."""
+    _make_table(connection)
+    what = (gap.kind, gap.detail, gap.is_mirror)
+    connection.execute(
+        f"INSERT INTO {_TABLE} SELECT ?, ?, ?, ?, ?, ?, ?, ?, '', '', NULL WHERE NOT EXISTS (SELECT 1 FROM {_TABLE} "
+        f"WHERE {_KEY} AND kind = ? AND detail = ? AND is_mirror = ? AND resolution = '')",
+        [*_values(key), *what, gap.found_at, *_values(key), *what],
+    )
+
+
+def load_gaps(connection: duckdb.DuckDBPyConnection, key: ProgressKey) -> list[ConsumerGap]:
+    """All of a consumer, in order."""
+    _make_table(connection)
+    rows = connection.execute(
+        "SELECT kind, detail, is_mirror, epoch_us(found_at), resolution, resolved_by "
+        f"FROM {_TABLE} WHERE {_KEY} ORDER BY found_at, detail",
+        _values(key),
+    ).fetchall()
+    return [
+        ConsumerGap(kind, detail, is_mirror, datetime.fromtimestamp(found_us / 1e6, UTC), resolution, by)
+        for kind, detail, is_mirror, found_us, resolution, by in rows
+    ]
+
+
+def resolve_gaps(
+    connection: duckdb.DuckDBPyConnection, key: ProgressKey, resolution: str, by: str, until: datetime | None = None
+) -> None:
+    """Resolve all that are open, in the open transaction; those found after `until` stay open."""
+    _make_table(connection)
+    connection.execute(
+        f"UPDATE {_TABLE} SET resolution = ?, resolved_by = ?, resolved_at = now() WHERE {_KEY} AND resolution = '' "
+        "AND found_at <= coalesce(?, found_at)",
+        [resolution, by, *_values(key), until],
+    )
+
+
+def record_gap(store: ProgressStore, key: ProgressKey, gap: ConsumerGap) -> None:
+    """Store it beside progress, whatever store that is in."""
+    if isinstance(store, DuckProgress):
+        with store.file.transaction() as connection:
+            note_gap(connection, key, gap)
+    elif isinstance(store, RecordsGaps):
+        known = store.gaps(key)
+        if not any((each.kind, each.detail, each.resolution) == (gap.kind, gap.detail, "") for each in known):
+            store.put_gaps(key, [*known, gap])
+
+
+def gaps_of(store: ProgressStore, key: ProgressKey) -> Sequence[ConsumerGap]:
+    """All gaps of a consumer, resolved ones too, in order."""
+    if isinstance(store, DuckProgress):
+        with store.file.transaction() as connection:
+            return load_gaps(connection, key)
+    return store.gaps(key) if isinstance(store, RecordsGaps) else ()
+
+
+def open_gaps(store: ProgressStore, key: ProgressKey) -> list[ConsumerGap]:
+    """Those that are not resolved."""
+    return [gap for gap in gaps_of(store, key) if not gap.resolution]
+
+
+def acknowledge_gaps(store: ProgressStore, key: ProgressKey, reason: str, by: str) -> list[ConsumerGap]:
+    """A person accepts the open gaps of a handler; those that were open.
+
+    Raises ConfigError without a reason, without an open gap, and for a mirror, which has to equal its table.
+    """
+    if not reason.strip():
+        raise ConfigError(f"{key}: to acknowledge a gap, give the reason")
+    known = gaps_of(store, key)
+    opened = [gap for gap in known if not gap.resolution]
+    if not opened:
+        raise ConfigError(f"{key} has no open gap")
+    if any(gap.is_mirror for gap in opened):
+        raise ConfigError(
+            f"{key} keeps a mirror, and its gap is closed by a new read of the table, which each run of the mirror "
+            "tries, or by a verification that finds both equal: binlogsync verify, or binlogsync rewind --rebuild"
+        )
+    if isinstance(store, DuckProgress):
+        with store.file.transaction() as connection:
+            resolve_gaps(connection, key, reason.strip(), by, max(gap.found_at for gap in opened))
+    elif isinstance(store, RecordsGaps):
+        done = [gap if gap.resolution else replace(gap, resolution=reason.strip(), resolved_by=by) for gap in known]
+        store.put_gaps(key, done)
+    return opened
+
+
+def _values(key: ProgressKey) -> list[str]:
+    return [key.client, key.source, key.database, key.table]
+
+
+def _make_table(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}")
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {_TABLE} (client VARCHAR, source VARCHAR, database VARCHAR, table_name VARCHAR, "
+        "kind VARCHAR, detail VARCHAR, is_mirror BOOLEAN, found_at TIMESTAMPTZ, resolution VARCHAR, "
+        "resolved_by VARCHAR, resolved_at TIMESTAMPTZ)"
+    )
