@@ -19,10 +19,14 @@ from typing import Any
 
 import duckdb
 
+from binlogsync.duckfile_upgrade import upgrade
 from binlogsync.errors import BinlogSyncError, SinkError
 
-META_SCHEMA = "binlogsync"
-"""DuckDB schema of the tables that hold progress and state, beside the data they speak of."""
+META_SCHEMA = "binlogsync_state_in_a_schema_whose_name_is_longer_than_mysql_allows"
+"""DuckDB schema of the tables that hold progress and state, beside the data they describe.
+
+MySQL's names have 64 characters at most, so no mirrored database can be this schema, and no file is called so.
+"""
 
 _PID = re.compile(r"\(PID (\d+)\)")
 _RETRY_S = 0.02
@@ -173,6 +177,7 @@ class DuckFile:
             try:
                 connection = duckdb.connect(str(self.path))
                 connection.execute("SET checkpoint_threshold = '256MB'")
+                upgrade(connection, META_SCHEMA)
                 return connection
             except duckdb.Error as error:
                 if not _is_held(error):

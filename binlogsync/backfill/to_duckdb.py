@@ -5,7 +5,7 @@ writes over the connection that it is given, it writes once for each backfill. A
 backfill: older images would take the place of newer ones. What the range alone makes is built from nothing in
 `replay_<database>.<table>` of the same file instead; to have the mirror itself made anew, rewind its consumer.
 
-    binlogsync.backfills     one row a backfill: plan, the place behind the last change done, begun and finished
+    backfills (in META_SCHEMA)    one row a backfill: plan, the place behind the last change done, begun and finished
 
 That row changes in the transaction of the rows and of the progress, so a kill at any moment loses or repeats nothing.
 """
@@ -25,6 +25,7 @@ from binlogsync.change import ChangeBatch
 from binlogsync.consume.progress import DuckProgress, Progress, ProgressKey, ProgressStore, Tracker
 from binlogsync.consume.targets import Mirror, Target
 from binlogsync.duckfile import META_SCHEMA, DuckFile, first_row
+from binlogsync.duckfile_upgrade import REPLAY_MARK
 from binlogsync.errors import ConfigError
 from binlogsync.mirror.state import forget
 from binlogsync.position import Checkpoint
@@ -95,8 +96,8 @@ class TableTarget(HandlerTarget):
     """A `BackfillTarget` that builds the table `replay_<database>.<table>` of the DuckDB file `path` from nothing."""
 
     def __init__(self, path: str | Path, database: str, table: str) -> None:
-        self.database = f"replay_{database}"
-        super().__init__(lambda: Mirror(path, self.database, table), f"table {self.database}.{table}")
+        self.database = _replayed(database)
+        super().__init__(lambda: Mirror(path, self.database, table), f"table replay_{database}.{table}")
 
     def write(self, items: Sequence[StreamBatch], stop: threading.Event) -> None:
         """Apply the changes as a mirror does."""
@@ -106,11 +107,16 @@ class TableTarget(HandlerTarget):
         """The batch as if its database had the name of the replay."""
         ddl = batch.ddl
         if ddl is not None:
-            ddl = replace(ddl, tables=tuple((f"replay_{database}", table) for database, table in ddl.tables))
+            ddl = replace(ddl, tables=tuple((_replayed(database), table) for database, table in ddl.tables))
         return replace(batch, schema=replace(batch.schema, database=self.database), ddl=ddl)
 
     def _prepare(self, connection: duckdb.DuckDBPyConnection, plan: Plan) -> None:
         forget(connection, self.database, plan.table)
+
+
+def _replayed(database: str) -> str:
+    """What the state of mirrors calls the database of a replay: told from a MySQL database called `replay_...`."""
+    return f"replay_{database}{REPLAY_MARK}"
 
 
 class _Tracker(Tracker):

@@ -2,7 +2,7 @@
 
 A gap of a mirror is resolved by a new read of its table, or by a verification that found both equal; a gap of a handler
 by a person, with a reason. Until then the consumer's check `no_gap` fails. A DuckDB file has them in
-`binlogsync.gaps`, other progress stores as lines of JSON (RecordsGaps).
+`gaps` of META_SCHEMA, other progress stores as lines of JSON (RecordsGaps).
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def progress_at(batch: ChangeBatch, index: int, sequence: int, seen: int) -> Pro
 
 @dataclass(frozen=True, slots=True)
 class ProgressKey:
-    """Whose progress: one row of the table `binlogsync.progress`."""
+    """Whose progress: one row of the table `progress` of META_SCHEMA."""
 
     client: str
     source: str

@@ -114,7 +114,7 @@ class _Work:
             if state.is_rewritten and self._options.history:
                 moment = moment_of(batch, 0)
                 end_all(self._connection, state, moment)
-                begin_all(self._connection, state, moment)
+                state = begin_all(self._connection, state, moment)
             self._keep(replace(state, is_rewritten=False))
         else:
             self._take_rows(batch)
@@ -125,9 +125,10 @@ class _Work:
         if schema is None or not any(len(part.ops) for part in parts):
             return
         way = apply_keyed if schema.primary_key else apply_keyless
-        way(self._connection, schema, parts, self._options.deleted_at)
+        state = self.state(schema.database, schema.table)
+        way(self._connection, state, schema, parts)
         if self._options.history:
-            record(self._connection, self.state(schema.database, schema.table), parts)
+            self._keep(record(self._connection, state, parts))
 
     def _keep(self, state: MirrorState) -> None:
         self._states[state.database, state.table] = state

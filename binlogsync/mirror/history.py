@@ -1,9 +1,12 @@
-"""Every version of every row of a mirror: the table `<table>__history`.
+"""Every version of every row of a mirror: the table `<table>__history`, or with a number behind where that is taken.
 
 It has the mirror's columns, and the time in which a version was the row: from `valid_from` until `valid_to`, which is
 no part of it and NULL for what is there now; both are commit times. `from_file`, `from_pos`, `from_row` and `to_file`,
 `to_pos`, `to_row` are the places of the changes in the binlog: they tell versions of one transaction apart, which have
 the same times, and put them in order.
+
+A column of MySQL's that has the name of one of these columns, or `rowid`, has an underscore more in front here, as
+have those of such names with underscores in front.
 
 Columns are never dropped: one that MySQL drops is NULL in later versions, and one whose type changes stays for the
 earlier versions under the name `<column>__<n>`. Where a schema change alters the rows themselves, or the table is read
@@ -13,16 +16,17 @@ again, all versions end there and new ones begin.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
 from binlogsync.duckfile import quote
+from binlogsync.mirror.names import ROW_ID, free_name, has_relation, is_taken
 from binlogsync.mirror.parts import VIEW, Part, places_of, seen_as_view, signs_of, stack
 from binlogsync.mirror.schema import duck_type
-from binlogsync.mirror.state import MirrorState
+from binlogsync.mirror.state import MirrorState, store_state
 from binlogsync.schema import TableSchema
 
 _PLACE = ("ts_us", "file", "pos", "row")
@@ -31,6 +35,8 @@ _BOUNDS = tuple(
     for end in ("from", "to")
     for name, kind in (("", "TIMESTAMP WITH TIME ZONE"), ("file", "VARCHAR"), ("pos", "UBIGINT"), ("row", "UINTEGER"))
 )
+_OWN_NAMES = frozenset(name for name, _ in _BOUNDS) | {ROW_ID}
+_RETIRED = "values from before the type of the column changed"
 _FROM, _TO = ([quote(name) for name, _ in _BOUNDS[i : i + 4]] for i in (0, 4))
 
 
@@ -54,20 +60,20 @@ class Moment:
         ]
 
 
-def history_table(state: MirrorState) -> str:
-    """The table of the versions, as SQL."""
-    return quote(state.database, f"{state.table}__history")
+def history_column(name: str) -> str:
+    """The name that a column of MySQL's has in the table of the versions."""
+    return f"_{name}" if name.lstrip("_").lower() in _OWN_NAMES else name
 
 
-def record(connection: duckdb.DuckDBPyConnection, state: MirrorState, parts: Sequence[Part]) -> None:
-    """Add what these changes began and ended, in the open transaction.
+def record(connection: duckdb.DuckDBPyConnection, state: MirrorState, parts: Sequence[Part]) -> MirrorState:
+    """Add what these changes began and ended, in the open transaction; returns the mirror with its history.
 
     An ended version is the oldest open one of its key, or of its values in a table without a key: equal rows cannot be
     told apart. All versions that a batch holds are matched at once.
     """
     schema = state.schema
     assert schema is not None
-    ensure_history(connection, state, schema)
+    state, table = ensure_history(connection, state, schema)
     names = [column.name for column in schema.columns]
     begun: list[list[pa.Array]] = []
     ended: list[list[pa.Array]] = []
@@ -82,55 +88,84 @@ def record(connection: duckdb.DuckDBPyConnection, state: MirrorState, parts: Seq
     for name, rows in (("begun", begun), ("ended", ended)):
         with seen_as_view(connection, stack(rows, [*places_of(schema), "step", *_PLACE])):
             connection.execute(f"CREATE OR REPLACE TEMP TABLE binlogsync_{name} AS FROM {VIEW}")
-    _match(connection, history_table(state), schema)
+    _match(connection, table, schema)
+    return state
 
 
 def end_all(connection: duckdb.DuckDBPyConnection, state: MirrorState, at: Moment) -> None:
     """Every open version ends: the table was emptied, dropped or rewritten."""
-    table = history_table(state)
-    if _columns(connection, state):
+    table = _history_name(connection, state)
+    if has_relation(connection, state.location[1], table):
         ends = ", ".join(f"{column} = {value}" for column, value in zip(_TO, at.values, strict=True))
-        connection.execute(f"UPDATE {table} SET {ends} WHERE valid_to IS NULL")
+        connection.execute(f"UPDATE {state.beside(table)} SET {ends} WHERE valid_to IS NULL")
 
 
-def begin_all(connection: duckdb.DuckDBPyConnection, state: MirrorState, at: Moment) -> None:
-    """A version begins for every row of the mirror."""
+def begin_all(connection: duckdb.DuckDBPyConnection, state: MirrorState, at: Moment) -> MirrorState:
+    """A version begins for every row of the mirror; returns the mirror with its history."""
     if state.schema is None:
-        return
-    ensure_history(connection, state, state.schema)
-    names = [quote(column.name) for column in state.schema.columns]
+        return state
+    schema = state.schema
+    state, table = ensure_history(connection, state, schema)
+    columns = [quote(column.name) for column in schema.columns]
+    names = [quote(history_column(column.name)) for column in schema.columns]
     connection.execute(
-        f"INSERT INTO {history_table(state)} ({', '.join([*names, *_FROM])}) SELECT {', '.join([*names, *at.values])} "
+        f"INSERT INTO {table} ({', '.join([*names, *_FROM])}) SELECT {', '.join([*columns, *at.values])} "
         f"FROM {state.target} WHERE {state.alive}"
     )
+    return state
 
 
-def ensure_history(connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema) -> None:
-    """The table of the versions, with every column of the schema in its type."""
-    table, there = history_table(state), _columns(connection, state)
+def ensure_history(
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema
+) -> tuple[MirrorState, str]:
+    """The mirror with its history, and the table of the versions as SQL, with every column of the schema."""
+    name = _history_name(connection, state)
+    if state.history_table != name:
+        state = store_state(connection, replace(state, history_table=name))
+    table = state.beside(name)
+    there = _columns(connection, state, name)
     if not there:
         own = ", ".join(f"{quote(name)} {kind}" for name, kind in _BOUNDS)
-        columns = ", ".join(f"{quote(column.name)} {duck_type(column)}" for column in schema.columns)
+        columns = ", ".join(f"{quote(history_column(column.name))} {duck_type(column)}" for column in schema.columns)
         connection.execute(f"CREATE TABLE {table} ({columns}, {own})")
-        return
+        return state, table
     for column in schema.columns:
-        kind = duck_type(column)
-        name, found = there.get(column.name.lower(), ("", ""))
-        if found == kind:
+        wanted, kind = history_column(column.name), duck_type(column)
+        found, found_kind, is_retired = there.get(wanted.lower(), ("", "", False))
+        if found_kind == kind and not is_retired:
             continue
         if found:
-            number = next(n for n in range(1, len(there) + 2) if f"{name}__{n}".lower() not in there)
-            connection.execute(f"ALTER TABLE {table} RENAME COLUMN {quote(name)} TO {quote(f'{name}__{number}')}")
-        connection.execute(f"ALTER TABLE {table} ADD COLUMN {quote(column.name)} {kind}")
+            number = next(n for n in range(1, len(there) + 2) if f"{found}__{n}".lower() not in there)
+            retired = f"{found}__{number}"
+            there[retired.lower()] = (retired, found_kind, True)
+            connection.execute(f"ALTER TABLE {table} RENAME COLUMN {quote(found)} TO {quote(retired)}")
+            connection.execute(f"COMMENT ON COLUMN {table}.{quote(retired)} IS '{_RETIRED}'")
+        connection.execute(f"ALTER TABLE {table} ADD COLUMN {quote(wanted)} {kind}")
+        there[wanted.lower()] = (wanted, kind, False)
+    return state, table
 
 
-def _columns(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> dict[str, tuple[str, str]]:
-    """Names in lower case -> (name, type) of the columns that there are; none without the table."""
+def _history_name(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> str:
+    """Of the table of the versions, of an earlier version of this program too, which did not store it."""
+    if state.history_table is not None:
+        return state.history_table
+    _, schema, table = state.location
+    wanted = f"{table}__history"
+    if not is_taken(connection, schema, wanted) and {"valid_from", "valid_to"} <= set(
+        _columns(connection, state, wanted)
+    ):
+        return wanted
+    return free_name(connection, schema, wanted)
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, state: MirrorState, table: str) -> dict[str, tuple[str, str, bool]]:
+    """Lower-case name -> (name, type, True when only earlier versions have values in it); none without the table."""
     rows = connection.execute(
-        "SELECT column_name, data_type FROM duckdb_columns() WHERE schema_name = ? AND table_name = ?",
-        [state.database, f"{state.table}__history"],
+        "SELECT column_name, data_type, comment FROM duckdb_columns() WHERE database_name = ? AND "
+        "lower(schema_name) = lower(?) AND lower(table_name) = lower(?)",
+        [*state.location[:2], table],
     ).fetchall()
-    return {name.lower(): (name, kind) for name, kind in rows}
+    return {name.lower(): (name, kind, comment == _RETIRED) for name, kind, comment in rows}
 
 
 def _plain(array: pa.Array) -> pa.Array:
@@ -141,7 +176,7 @@ def _match(connection: duckdb.DuckDBPyConnection, table: str, schema: TableSchem
     """The n-th end of a key (or value) ends its n-th version that is open or begins here."""
     places = places_of(schema)
     pairs = [
-        (quote(column.name), place, column)
+        (quote(history_column(column.name)), place, column)
         for column, place in zip(schema.columns, places, strict=True)
         if not schema.primary_key or column.name in schema.primary_key
     ]
@@ -166,7 +201,7 @@ def _match(connection: duckdb.DuckDBPyConnection, table: str, schema: TableSchem
         f"UPDATE {table} AS h SET {ends} FROM binlogsync_matched m JOIN binlogsync_ended e ON e.step = m.step "
         "WHERE m.kind = 0 AND h.rowid = m.ref"
     )
-    names = ", ".join([*(quote(column.name) for column in schema.columns), *_FROM, *_TO])
+    names = ", ".join([*(quote(history_column(column.name)) for column in schema.columns), *_FROM, *_TO])
     picked = ", ".join([*(f"b.{place}" for place in places), *(f"b.{name}" for name in _PLACE)])
     connection.execute(
         f"INSERT INTO {table} ({names}) SELECT {picked}, {', '.join(f'e.{name}' for name in _PLACE)} "

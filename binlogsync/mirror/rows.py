@@ -4,14 +4,15 @@ A table with a primary key keeps the last image of each key: all touched keys ar
 inserted, so a changed key needs nothing of its own. A table without a key is a multiset: equal rows cannot be told
 apart, so what counts is how many of each value the changes leave, and a delete removes exactly that many.
 
-With soft deletes (`deleted`, the name of a column) a row that goes stays, as it was, with the time of the commit that
-took it; a key that comes again replaces it.
+With soft deletes (`MirrorState.deleted_at`, the name of a column) a row that goes stays, as it was, with the time of
+the commit that took it; a key that comes again replaces it.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import duckdb
 import numpy as np
@@ -20,19 +21,22 @@ import pyarrow as pa
 from binlogsync.change import TIME_TYPE
 from binlogsync.duckfile import first_row, quote
 from binlogsync.mirror.keys import LastImages, last_images
+from binlogsync.mirror.names import ROW_ID, spare_name
 from binlogsync.mirror.parts import VIEW, Mask, Part, insert, places_of, seen_as_view, signs_of, stack
+from binlogsync.mirror.state import MirrorState
 from binlogsync.schema import TableSchema
 
 log = logging.getLogger(__name__)
 
 _GONE, _LAST = "gone", "last"
+_ASIDE = spare_name("column", ROW_ID)
 
 
 def apply_keyed(
-    connection: duckdb.DuckDBPyConnection, schema: TableSchema, parts: Sequence[Part], deleted: str | None = None
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, parts: Sequence[Part]
 ) -> None:
     """Every touched key goes, then the last image of each that still lives comes."""
-    target = quote(schema.database, schema.table)
+    target, deleted = state.target, state.deleted_at
     last = last_images(schema.primary_key, parts)
     same = " AND ".join(f"t.{quote(name)} = s.k{i}" for i, name in enumerate(schema.primary_key))
     with seen_as_view(connection, last.keys):
@@ -75,10 +79,10 @@ def _last_rows(schema: TableSchema, parts: Sequence[Part], last: LastImages, *, 
 
 
 def apply_keyless(
-    connection: duckdb.DuckDBPyConnection, schema: TableSchema, parts: Sequence[Part], deleted: str | None = None
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, parts: Sequence[Part]
 ) -> None:
     """The number of each row value after the batches less before them: that many are added or removed."""
-    target = quote(schema.database, schema.table)
+    target, deleted = state.target, state.deleted_at
     places = places_of(schema)
     names = [column.name for column in schema.columns]
     chunks: list[list[pa.Array]] = []
@@ -106,7 +110,13 @@ def apply_keyless(
 
 
 def _remove(connection: duckdb.DuckDBPyConnection, schema: TableSchema, target: str, deleted: str | None) -> None:
-    """Delete as many equal rows as `binlogsync_net` says; floats are equal when their bits are (0.0 is not -0.0)."""
+    """Delete as many equal rows as `binlogsync_net` says; floats are equal when their bits are (0.0 is not -0.0).
+
+    Which of several equal rows is told by DuckDB's number of the row, so a column that hides it is out of the way.
+    """
+    own = next((column.name for column in schema.columns if column.name.lower() == ROW_ID), None)
+    if own is not None:
+        schema = _renamed(connection, schema, target, (own, _ASIDE))
     same: list[str] = [] if deleted is None else [f"t.{quote(deleted)} IS NULL"]
     for place, column in zip(places_of(schema), schema.columns, strict=True):
         name = f"t.{quote(column.name)}"
@@ -119,6 +129,8 @@ def _remove(connection: duckdb.DuckDBPyConnection, schema: TableSchema, target: 
         f"row_number() OVER (PARTITION BY n.rowid) AS nth FROM {target} AS t JOIN "
         f"(SELECT rowid, * FROM binlogsync_net WHERE delta < 0) AS n ON {' AND '.join(same)}) WHERE nth <= -delta)",
     )
+    if own is not None:
+        _renamed(connection, schema, target, (_ASIDE, own))
     wanted = first_row(connection, "SELECT coalesce(-sum(delta), 0) FROM binlogsync_net WHERE delta < 0")
     missing = int(wanted[0]) - int(found[0]) if wanted and found else 0
     if missing:
@@ -127,3 +139,13 @@ def _remove(connection: duckdb.DuckDBPyConnection, schema: TableSchema, target: 
             schema.name,
             missing,
         )
+
+
+def _renamed(
+    connection: duckdb.DuckDBPyConnection, schema: TableSchema, target: str, names: tuple[str, str]
+) -> TableSchema:
+    """Give a column of the table, and of the schema that is returned, another name: (old, new)."""
+    old, new = names
+    connection.execute(f"ALTER TABLE {target} RENAME COLUMN {quote(old)} TO {quote(new)}")
+    columns = tuple(replace(column, name=new) if column.name == old else column for column in schema.columns)
+    return replace(schema, columns=columns)

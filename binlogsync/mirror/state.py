@@ -1,7 +1,7 @@
 """What a DuckDB file knows of each mirror in it, and the table itself: made, dropped, and given another shape.
 
-`binlogsync.mirrors` has a row for each table that is there: its schema, and how far a reading of it from the server
-reaches (`read_at`), which changes that the stream still brings are in it already.
+`mirrors` (of META_SCHEMA) has a row for each table that is there: its schema, its name in DuckDB (mirror/names.py), and
+how far a reading of it from the server reaches (`read_at`), which changes that the stream still brings are in it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 import duckdb
 
 from binlogsync.duckfile import META_SCHEMA, first_row, quote
-from binlogsync.errors import ConsumeError
+from binlogsync.duckfile_upgrade import REPLAY_MARK
+from binlogsync.errors import ConfigError, ConsumeError
+from binlogsync.mirror.names import MIRRORS, ROW_ID, find_location, free_name, has_relation, spare_name
 from binlogsync.mirror.schema import duck_type
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
 
-_MIRRORS = f"{META_SCHEMA}.mirrors"
-_FIELDS = "database, table_name, schema_json, read_at, deleted_at, left_out"
+_FIELDS = "schema_json, read_at, deleted_at, left_out, duck_schema, duck_table, history_table"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,11 @@ class MirrorOptions:
     deleted_at: str | None = None
     history: bool = False
 
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a name that DuckDB uses itself."""
+        if self.deleted_at is not None and (not self.deleted_at or self.deleted_at.lower() == ROW_ID):
+            raise ConfigError(f"deleted_at={self.deleted_at!r} cannot name a column of DuckDB; choose another name")
+
 
 @dataclass(frozen=True, slots=True)
 class MirrorState:
@@ -41,6 +47,8 @@ class MirrorState:
 
     Attributes:
         database, table: its name, as in MySQL.
+        location: (catalog, schema, table) in DuckDB.
+        history_table: name of the table of versions beside it; None while it has none.
         schema: of the DuckDB table; None when there is none, because MySQL has none or nothing is known of it yet.
         read_at: changes up to this place are in it, whatever the progress says; None without such a reading.
         is_known: False when nothing was heard of the table yet.
@@ -51,9 +59,11 @@ class MirrorState:
 
     database: str
     table: str
+    location: tuple[str, str, str]
     schema: TableSchema | None = None
     read_at: Checkpoint | None = None
     is_known: bool = False
+    history_table: str | None = None
     deleted_at: str | None = None
     left_out: tuple[str, ...] | None = None
     is_rewritten: bool = False
@@ -66,43 +76,53 @@ class MirrorState:
     @property
     def name(self) -> str:
         """ "database.table"."""
-        return f"{self.database}.{self.table}"
+        return f"{self.database.removesuffix(REPLAY_MARK)}.{self.table}"
 
     @property
     def target(self) -> str:
-        """The DuckDB table, as SQL."""
-        return quote(self.database, self.table)
+        """The DuckDB table, as SQL; whole, because a schema may have the name of a catalog."""
+        return quote(*self.location)
+
+    def beside(self, table: str) -> str:
+        """Another table of its DuckDB schema, as SQL."""
+        return quote(*self.location[:2], table)
+
+    def spare(self, purpose: str) -> str:
+        """Name of a helper table beside it that takes its place later."""
+        return spare_name(purpose, self.location[2])
 
 
 def ensure_meta(connection: duckdb.DuckDBPyConnection) -> None:
     """Make the table of the mirrors."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}")
     connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {_MIRRORS} (database VARCHAR, table_name VARCHAR, schema_json VARCHAR, "
+        f"CREATE TABLE IF NOT EXISTS {MIRRORS} (database VARCHAR, table_name VARCHAR, schema_json VARCHAR, "
         "read_at VARCHAR, deleted_at VARCHAR, changed_at TIMESTAMPTZ, left_out VARCHAR[], "
         "PRIMARY KEY (database, table_name))"
     )
-    connection.execute(f"ALTER TABLE {_MIRRORS} ADD COLUMN IF NOT EXISTS left_out VARCHAR[]")  # of an older version
+    for column in ("left_out VARCHAR[]", "duck_schema VARCHAR", "duck_table VARCHAR", "history_table VARCHAR"):
+        connection.execute(f"ALTER TABLE {MIRRORS} ADD COLUMN IF NOT EXISTS {column}")  # of an older version
 
 
 def load_state(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> MirrorState:
-    """What is known of a mirror. Raises ConsumeError where a mirror's name differs from this one in case only."""
+    """What is known of a mirror."""
+    (catalog,) = first_row(connection, "SELECT current_database()") or ("",)
     row = first_row(
-        connection,
-        f"SELECT {_FIELDS} FROM {_MIRRORS} WHERE lower(database) = lower(?) AND lower(table_name) = lower(?)",
-        [database, table],
+        connection, f"SELECT {_FIELDS} FROM {MIRRORS} WHERE database = ? AND table_name = ?", [database, table]
     )
     if row is None:
-        return MirrorState(database, table)
-    if (row[0], row[1]) != (database, table):
-        raise ConsumeError(
-            f"{database}.{table}: this file mirrors {row[0]}.{row[1]} already, and DuckDB does not tell their names "
-            "apart; mirror one of them into another file"
-        )
-    schema = None if row[2] is None else TableSchema.from_json(row[2])
-    read_at = None if row[3] is None else Checkpoint.from_text(row[3])
-    left_out = None if row[5] is None else tuple(row[5])
-    return MirrorState(database, table, schema, read_at, is_known=True, deleted_at=row[4], left_out=left_out)
+        return MirrorState(database, table, (catalog, *find_location(connection, database, table)))
+    return MirrorState(
+        database,
+        table,
+        (catalog, row[4] or database, row[5] or table),
+        schema=None if row[0] is None else TableSchema.from_json(row[0]),
+        read_at=None if row[1] is None else Checkpoint.from_text(row[1]),
+        is_known=True,
+        history_table=row[6],
+        deleted_at=row[2],
+        left_out=None if row[3] is None else tuple(row[3]),
+    )
 
 
 def store_state(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> MirrorState:
@@ -110,30 +130,30 @@ def store_state(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> Mi
     schema = None if state.schema is None else state.schema.to_json()
     read_at = None if state.read_at is None else state.read_at.to_text()
     left_out = None if state.left_out is None else list(state.left_out)
+    values = [state.database, state.table, schema, read_at, state.deleted_at, left_out, *state.location[1:]]
     connection.execute(
-        f"INSERT OR REPLACE INTO {_MIRRORS} VALUES (?, ?, ?, ?, ?, now(), ?)",
-        [state.database, state.table, schema, read_at, state.deleted_at, left_out],
+        f"INSERT OR REPLACE INTO {MIRRORS} (database, table_name, {_FIELDS}, changed_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, now())",
+        [*values, state.history_table],
     )
     return replace(state, is_known=True)
 
 
 def create_table(connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema) -> MirrorState:
     """An empty table of that schema. Raises ConsumeError when there is a table of that name that is no mirror."""
-    there = first_row(
-        connection,
-        "SELECT count(*) FROM (SELECT schema_name, table_name FROM duckdb_tables() UNION ALL "
-        "SELECT schema_name, view_name FROM duckdb_views()) WHERE lower(schema_name) = lower(?) "
-        "AND lower(table_name) = lower(?)",
-        [state.database, state.table],
-    )
-    if there != (0,):
-        raise ConsumeError(
-            f"{state.name}: the file has a table of this name that is not a mirror; rename or drop it, or mirror into "
-            "another file"
-        )
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(state.database)}")
+    refuse_foreign(connection, state)
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(*state.location[:2])}")
     connection.execute(f"CREATE TABLE {state.target} ({column_list(schema, state.deleted_at)})")
     return store_state(connection, replace(state, schema=schema))
+
+
+def refuse_foreign(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> None:
+    """Raise ConsumeError when the file has a table of the mirror's name that is not a mirror."""
+    if has_relation(connection, *state.location[1:]):
+        raise ConsumeError(
+            f"{state.name}: the file has a table {quote(*state.location[1:])} that is not a mirror; rename or drop it, "
+            "or mirror into another file"
+        )
 
 
 def column_list(schema: TableSchema, deleted_at: str | None = None) -> str:
@@ -155,7 +175,7 @@ def with_deleted_at(connection: duckdb.DuckDBPyConnection, state: MirrorState, n
     if state.deleted_at is not None:
         raise ConsumeError(
             f"{state.name}: the mirror keeps deleted rows, told apart by column {state.deleted_at}, and is asked for "
-            f"{name or 'none'} now; keep the name, or drop the mirror's table and its row of binlogsync.mirrors"
+            f"{name or 'none'} now; keep the name, or drop the mirror's table and its row of {MIRRORS}"
         )
     if state.schema is not None:
         column_list(state.schema, name)
@@ -173,15 +193,16 @@ def drop_table(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> Mir
 
 
 def leave_table(connection: duckdb.DuckDBPyConnection, state: MirrorState, gone_us: int) -> MirrorState:
-    """MySQL has no such table any more: drop it, or keep its rows, deleted, as `<table>__dropped_<gone_us>`.
+    """MySQL has no such table any more: drop it, or keep its rows, deleted, as `<table>__dropped_<gone_us>`, with a
+    number behind where the file has such a table.
 
     `gone_us` is the time of it, microseconds since 1970 UTC.
     """
     if state.schema is None or state.deleted_at is None:
         return drop_table(connection, state)
     mark_deleted(connection, state, gone_us)
-    aside = quote(f"{state.table}__dropped_{gone_us}")
-    connection.execute(f"ALTER TABLE {state.target} RENAME TO {aside}")
+    aside = free_name(connection, state.location[1], f"{state.location[2]}__dropped_{gone_us}")
+    connection.execute(f"ALTER TABLE {state.target} RENAME TO {quote(aside)}")
     return store_state(connection, replace(state, schema=None, is_rewritten=True))
 
 
@@ -225,7 +246,7 @@ def forget(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> 
     """No table any more, and nothing known of it: as if nothing had been heard of it yet."""
     ensure_meta(connection)
     drop_table(connection, load_state(connection, database, table))
-    connection.execute(f"DELETE FROM {_MIRRORS} WHERE database = ? AND table_name = ?", [database, table])
+    connection.execute(f"DELETE FROM {MIRRORS} WHERE database = ? AND table_name = ?", [database, table])
 
 
 def is_empty(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> bool:
@@ -242,9 +263,9 @@ def reshape(
     """
     connection.execute("SET TimeZone = 'UTC'")
     picked = ", ".join([*values, *([quote(state.deleted_at)] if state.deleted_at is not None else [])])
-    spare = state.table + "__rebuilt"
-    connection.execute(f"CREATE TABLE {quote(state.database, spare)} ({column_list(schema, state.deleted_at)})")
-    connection.execute(f"INSERT INTO {quote(state.database, spare)} SELECT {picked} FROM {state.target}")
+    spare = state.beside(state.spare("rebuilt"))
+    connection.execute(f"CREATE TABLE {spare} ({column_list(schema, state.deleted_at)})")
+    connection.execute(f"INSERT INTO {spare} SELECT {picked} FROM {state.target}")
     connection.execute(f"DROP TABLE {state.target}")
-    connection.execute(f"ALTER TABLE {quote(state.database, spare)} RENAME TO {quote(state.table)}")
+    connection.execute(f"ALTER TABLE {spare} RENAME TO {quote(state.location[2])}")
     return store_state(connection, replace(state, schema=schema, is_rewritten=True))

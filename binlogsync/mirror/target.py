@@ -41,6 +41,7 @@ from binlogsync.mirror.state import (
     keep_deleted,
     leave_table,
     load_state,
+    refuse_foreign,
     store_state,
     with_deleted_at,
 )
@@ -173,14 +174,14 @@ class Mirror:
         mirror has `applied`, SourceError; nothing is changed then.
         """
         assert self.source is not None
-        spare, started = quote(self.database, self.table + "__reading"), datetime.now(UTC)
+        started = datetime.now(UTC)
         with read_table(self.source, self.database, self.table) as snapshot:
             if _is_past(applied, snapshot.at):
                 raise ConsumeError(
                     f"{key}: {self.source.address} is at {snapshot.at}, and {applied} is applied already: that server "
                     "lags behind the one that the stream is filled from; wait for it, or give the address of the other"
                 )
-            rows = self._read_into(spare, snapshot)
+            spare, rows = self._read_into_spare(snapshot)
             with self.file.transaction() as connection:
                 state = load_state(connection, self.database, self.table)
                 state = with_deleted_at(connection, state, self.options.deleted_at)
@@ -200,7 +201,8 @@ class Mirror:
         else:
             keep_deleted(connection, state, (spare, snapshot.schema), at.ts_us)
             state = drop_table(connection, state)
-            connection.execute(f"ALTER TABLE {spare} RENAME TO {quote(self.table)}")
+            refuse_foreign(connection, state)
+            connection.execute(f"ALTER TABLE {spare} RENAME TO {quote(state.location[2])}")
         if snapshot.left_out:
             log.warning("%s: column(s) %s are left out: %s", state.name, ", ".join(snapshot.left_out), ADVICE)
         state = replace(state, schema=snapshot.schema, read_at=at, left_out=snapshot.left_out)
@@ -210,11 +212,13 @@ class Mirror:
             end_all(connection, state, moment)
             begin_all(connection, state, moment)
 
-    def _read_into(self, spare: str, snapshot: TableSnapshot) -> int:
-        """Fill the spare table; returns the number of rows."""
+    def _read_into_spare(self, snapshot: TableSnapshot) -> tuple[str, int]:
+        """Fill a spare table beside the mirror; returns its name as SQL, and the number of rows."""
         with self.file.transaction() as connection:
             ensure_meta(connection)
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(self.database)}")
+            state = load_state(connection, self.database, self.table)
+            spare = state.beside(state.spare("reading"))
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(*state.location[:2])}")
             connection.execute(f"DROP TABLE IF EXISTS {spare}")
             if snapshot.schema is not None:
                 connection.execute(f"CREATE TABLE {spare} ({column_list(snapshot.schema, self.options.deleted_at)})")
@@ -224,7 +228,7 @@ class Mirror:
                 mirror.insert_rows(connection, spare, batch)
             rows += len(batch)
         self.file.release()
-        return rows
+        return spare, rows
 
 
 def note_gaps(

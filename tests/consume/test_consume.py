@@ -21,7 +21,7 @@ from binlogsync.consume.engine import Consumed, ConsumeOptions, consume
 from binlogsync.consume.handling import Handler, Retry
 from binlogsync.consume.progress import ProgressKey, Tracker
 from binlogsync.consume.targets import Mirror, Target
-from binlogsync.duckfile import DuckFile
+from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
@@ -350,9 +350,9 @@ def test_killed_consumers_leave_each_change_once(stream: Stream, path: Path) -> 
                     consumer.kill()
             code = consumer.wait(60)
         if path.exists():
-            stored.add(tuple(query(path, "SELECT table_name, changes FROM binlogsync.progress ORDER BY ALL")))
+            stored.add(tuple(query(path, f"SELECT table_name, changes FROM {META_SCHEMA}.progress ORDER BY ALL")))
     assert code == 0
     assert len(stored) >= 4, "no kill came while changes were handled"
     assert seen(path) == ids("samples", *[8] * 40)
-    [(count,)] = query(path, "SELECT sum(changes)::INT FROM binlogsync.progress")
+    [(count,)] = query(path, f"SELECT sum(changes)::INT FROM {META_SCHEMA}.progress")
     assert count == len(ids("samples", *[8] * 40)) + len(ids("notes", *[8] * 40))

@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 from binlogsync.bookmarks import Bookmark, find_bookmark
+from binlogsync.duckfile import META_SCHEMA
 from pipelines.backfill import Source, replay_asset, replay_job, replay_key
 from pipelines.bookmarks import bookmark_job, rewind_job
 from pipelines.tables import TableAsset, consumers_asset, mirror, table_consumer
@@ -121,7 +122,7 @@ def test_each_chosen_bookmark_shows_the_exact_counts_of_its_range(project: Proje
         counts = {op: found[start.key][name] for name, op in OPS.items()}
         assert counts == {op: expected[op] for op in OPS.values()}
         assert found[start.key]["run_changes"] == len(between(rows, chosen[0], bookmarks[6]))
-    assert query(project.warehouse, "SELECT count(*) FROM binlogsync.backfills WHERE finished_at IS NULL") == [(0,)]
+    assert query(project.warehouse, f"SELECT count(*) FROM {META_SCHEMA}.backfills WHERE finished_at IS NULL") == [(0,)]
     assert query(project.warehouse, "SELECT count(*) FROM information_schema.tables WHERE table_name = 'progress'")
 
 
@@ -209,11 +210,11 @@ def test_the_live_mirror_is_not_touched(project: Project) -> None:
     resources = {name: project.resources[name] for name in ("mysql", "jetstream", "warehouse")}
     assert dg.materialize([consume], instance=project.instance, resources=resources, run_config=config).success
     before = mirror_rows(project.warehouse, project.tailed.database, "orders")
-    progress = query(project.warehouse, "FROM binlogsync.progress")
+    progress = query(project.warehouse, f"FROM {META_SCHEMA}.progress")
     bookmarks = list(project.tailed.store.bookmarks(project.tailed.source))
     assert project.replay(project.orders, [bookmarks[3].key]).success
     assert mirror_rows(project.warehouse, project.tailed.database, "orders") == before
-    assert query(project.warehouse, "FROM binlogsync.progress") == progress
+    assert query(project.warehouse, f"FROM {META_SCHEMA}.progress") == progress
 
 
 def test_a_partition_that_a_person_typed_is_left_alone() -> None:

@@ -32,6 +32,7 @@ from binlogsync.backfill.to_parquet import ParquetTarget, read_parquet
 from binlogsync.backfill.to_stream import SubjectTarget
 from binlogsync.change import Change, ChangeBatch
 from binlogsync.consume.handling import Handler, Retry
+from binlogsync.duckfile import META_SCHEMA
 from binlogsync.errors import ConfigError, HandlerError
 from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.stream.client import NatsOptions
@@ -141,14 +142,14 @@ def test_a_table_is_built_beside_the_mirror_and_the_consumer_stands_still(
 ) -> None:
     path = tmp_path / "warehouse.duckdb"
     mirror(tailed.nats.url, tailed.source, path, (tailed.database, table))
-    progress = "SELECT * FROM binlogsync.progress"
+    progress = f"SELECT * FROM {META_SCHEMA}.progress"
     before = query(path, progress)
     for deaths in ((3, 1), ()):  # a finished one begins anew
         done = through_deaths(tailed, table, lambda: TableTarget(path, tailed.database, table), deaths)
         assert done.changes == len(tailed.rows(table))
         assert mirror_rows(path, f"replay_{tailed.database}", table) == mirror_rows(path, tailed.database, table)
         assert query(path, progress) == before
-    assert query(path, "SELECT count(*), count(finished_at) FROM binlogsync.backfills") == [(2, 2)]
+    assert query(path, f"SELECT count(*), count(finished_at) FROM {META_SCHEMA}.backfills") == [(2, 2)]
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def test_a_handler_writes_once_through_deaths_of_its_own(tailed: Tailed, tmp_pat
     expected = [row.row[0] for row in tailed.rows("customers")]
     assert len(expected) > 400
     assert [row[0] for row in query(path, "SELECT id FROM ids ORDER BY rowid")] == expected
-    assert query(path, "SELECT client FROM binlogsync.progress") == [], "the live consumer has none yet"
+    assert query(path, f"SELECT client FROM {META_SCHEMA}.progress") == [], "the live consumer has none yet"
 
 
 @pytest.mark.parametrize(

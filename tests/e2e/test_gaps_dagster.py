@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from binlogsync import Change
+from binlogsync.duckfile import META_SCHEMA
 from binlogsync.wire.subjects import stream_name
 from pipelines.acknowledging import AcknowledgeConfig
 from pipelines.tables import table_consumer
@@ -53,4 +54,4 @@ def test_a_gap_of_a_handler_stays_failed_until_it_is_acknowledged(world: World) 
     job = built.resolve_job_def("acknowledge_gap")
     assert job.execute_in_process(instance=world.instance, run_config=run_config).success
     assert is_passed()
-    assert world.rows("SELECT resolution FROM binlogsync.gaps") == [("2 was a test",)]
+    assert world.rows(f"SELECT resolution FROM {META_SCHEMA}.gaps") == [("2 was a test",)]

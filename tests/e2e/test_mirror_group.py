@@ -11,7 +11,7 @@ import pytest
 from binlogsync.consume.crew import Crew, CrewOptions, Work
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.targets import Mirror
-from binlogsync.duckfile import DuckFile
+from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError
 from binlogsync.mirror.group import MirrorGroup
@@ -108,7 +108,7 @@ def test_no_part_of_a_transaction_is_seen(
     assert done[mysql.name, "savings"] >= 1
     for name in ("giro", "savings"):
         assert mirror_rows(path, mysql.name, name) == table_rows(mysql.server, mysql.name, name)
-    assert query(path, "SELECT count(*) FROM binlogsync.progress") == [(2,)]
+    assert query(path, f"SELECT count(*) FROM {META_SCHEMA}.progress") == [(2,)]
 
 
 def test_a_group_is_in_one_file(tmp_path: Path, nats_server: NATSServer) -> None:

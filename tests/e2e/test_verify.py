@@ -11,7 +11,7 @@ import pytest
 from binlogsync.cli import main
 from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.consume.targets import Mirror
-from binlogsync.duckfile import DuckFile
+from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.verify import Verification, Verifier, VerifyOptions
@@ -130,7 +130,7 @@ def test_what_is_on_one_side_only(
                 consume(reader, (site.mysql.name, "quiet"), target, ConsumeOptions(idle_s=0.1), threading.Event())
         assert site.verify("quiet").is_equal
         site.tamper("DROP TABLE quiet")
-        site.tamper("UPDATE binlogsync.mirrors SET schema_json = NULL")
+        site.tamper(f"UPDATE {META_SCHEMA}.mirrors SET schema_json = NULL")
         found = site.verify("quiet")
         assert not found.is_equal
         assert "no mirror of it yet" in str(found)

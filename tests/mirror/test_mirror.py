@@ -196,12 +196,6 @@ def test_partial_images_are_refused(file: DuckFile) -> None:
         mirror.apply(connection, [replace(batch, data=narrow.data)])
 
 
-def test_names_that_differ_in_case_only_are_refused(file: DuckFile) -> None:
-    put(file, KEYED, ("c", None, ROW))
-    with pytest.raises(ConsumeError, match="does not tell their names apart"):
-        put(file, replace(KEYED, table="Things"), ("c", None, ROW))
-
-
 def test_a_table_of_someone_else_is_left_alone(file: DuckFile) -> None:
     with file.transaction() as connection:
         connection.execute("CREATE SCHEMA shop; CREATE TABLE shop.things (a INT)")

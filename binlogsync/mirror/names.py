@@ -1,0 +1,94 @@
+"""Where in a DuckDB file the mirror of a table is: its schema and table, as MySQL calls them wherever that is possible.
+
+DuckDB does not tell names apart that differ in the case of ASCII letters only, has schemas of its own, and the file may
+hold the table already as the history of another mirror. Then the mirror gets the first free of `<table>__2`, `__3` ...
+The name is stored with the mirror's state when it is first used, and never changes afterwards.
+
+Helper tables have names of more than 64 characters, the most that a name of MySQL has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from itertools import chain, count
+
+import duckdb
+
+from binlogsync.duckfile import META_SCHEMA, first_row, quote
+from binlogsync.duckfile_upgrade import REPLAY_MARK
+
+log = logging.getLogger(__name__)
+
+MIRRORS = f"{META_SCHEMA}.mirrors"
+ROW_ID = "rowid"
+"""DuckDB's name for the number of a row, unless a table has a column of this name."""
+
+_SYSTEM_SCHEMAS = frozenset({"information_schema", "pg_catalog"})
+
+
+def find_location(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> tuple[str, str]:
+    """(schema, table) for a new mirror."""
+    wanted = database.removesuffix(REPLAY_MARK)
+    schema = f"{wanted}__2" if wanted.lower() in _SYSTEM_SCHEMAS else wanted
+    name = next(name for name in _candidates(table) if not is_taken(connection, schema, name))
+    if (schema, name) != (wanted, table):
+        log.warning(
+            "%s.%s is mirrored into the table %s: DuckDB, or another mirror in this file, has the name itself",
+            *(wanted, table, quote(schema, name)),
+        )
+    return schema, name
+
+
+def free_name(connection: duckdb.DuckDBPyConnection, schema: str, wanted: str) -> str:
+    """The wanted name, or with a number, that no table or view of the schema has and no mirror has reserved."""
+    return next(
+        name
+        for name in _candidates(wanted)
+        if not is_taken(connection, schema, name) and not has_relation(connection, schema, name)
+    )
+
+
+def is_taken(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> bool:
+    """True when a mirror or its history has this name, whatever its case."""
+    found = first_row(
+        connection,
+        f"SELECT count(*) FROM {MIRRORS} WHERE lower(coalesce(duck_schema, database)) = lower(?) "
+        "AND lower(?) IN (lower(coalesce(duck_table, table_name)), lower(coalesce(history_table, '')))",
+        [schema, name],
+    )
+    return found != (0,)
+
+
+def has_relation(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> bool:
+    """True when the file has a table or view of this name, whatever its case."""
+    found = first_row(
+        connection,
+        "SELECT count(*) FROM (SELECT database_name, schema_name, table_name FROM duckdb_tables() UNION ALL "
+        "SELECT database_name, schema_name, view_name FROM duckdb_views()) WHERE database_name = current_database() "
+        "AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)",
+        [schema, name],
+    )
+    return found != (0,)
+
+
+def spare_name(purpose: str, table: str) -> str:
+    """A name for a helper table beside the mirror, the same for the same table and purpose."""
+    return f"binlogsync_{purpose}_{hashlib.sha256(table.encode()).hexdigest()}"
+
+
+def locate(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> tuple[str, str]:
+    """(schema, table) of what the file has under these names of MySQL: the mirror's, else the very names."""
+    if not has_relation(connection, META_SCHEMA, "mirrors"):
+        return database, table
+    row = first_row(
+        connection,
+        "SELECT coalesce(duck_schema, database), coalesce(duck_table, table_name) FROM "
+        f"{MIRRORS} WHERE database = ? AND table_name = ?",
+        [database, table],
+    )
+    return (database, table) if row is None else (str(row[0]), str(row[1]))
+
+
+def _candidates(name: str) -> chain[str]:
+    return chain([name], (f"{name}__{number}" for number in count(2)))
