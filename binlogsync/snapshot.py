@@ -22,6 +22,8 @@ import pyarrow.compute as pc
 import pymysql
 from pymysql.constants import ER
 
+from binlogsync.binlog.charsets import BINARY
+from binlogsync.binlog.types.label_text import label_text, members
 from binlogsync.change import ChangeBatch, build_batch
 from binlogsync.errors import SourceError
 from binlogsync.mirror.fitting import without
@@ -77,7 +79,7 @@ class TableSnapshot:
         arrays: list[pa.Array] = []
         impossible: dict[tuple[Literal["before", "after"], str], pa.StringArray] = {}
         for column, values in zip(self.schema.columns, zip(*rows, strict=True), strict=True):
-            array, texts = column_values(column, values)
+            array, texts = column_values(column, values, mariadb=self.server[0].startswith("mariadb:"))
             arrays.append(array)
             if texts is not None:
                 impossible["after", column.name] = texts
@@ -177,7 +179,8 @@ def select_list(schema: TableSchema) -> str:
     parts = []
     for column in schema.columns:
         name = "`" + column.name.replace("`", "``") + "`"
-        parts.append(forms.get(column.type, "{}").format(name))
+        form = "UNHEX(HEX({}))" if _has_doubtful_labels(column) else forms.get(column.type, "{}")
+        parts.append(form.format(name))
     return ", ".join(parts)
 
 
@@ -189,7 +192,19 @@ def _rows(config: MySQLConfig, connection: Connection, sql: str) -> Iterator[tup
         yield from cursor
 
 
-def column_values(column: Column, values: Sequence[Any]) -> tuple[pa.Array, pa.StringArray | None]:
+def _has_doubtful_labels(column: Column) -> bool:
+    """True when labels, as the server declares them, may be others: what is no text is shown as ?, or not at all."""
+    return any(not label or label.startswith("x'") or "?" in label or "\ufffd" in label for label in column.labels)
+
+
+def _texts_of_labels(column: Column, values: Sequence[Any], *, mariadb: bool) -> list[Any]:
+    """Values of ENUM or SET, from the bytes that the column holds."""
+    read = members if column.type == "set" else label_text
+    known = {data: read(data, column.charset or BINARY, mariadb=mariadb) for data in set(values) - {None}}
+    return [None if data is None else known[data] for data in values]
+
+
+def column_values(column: Column, values: Sequence[Any], *, mariadb: bool) -> tuple[pa.Array, pa.StringArray | None]:
     """(array of schema.arrow_type(column), texts of impossible dates or None) from values as the server prints them."""
     kind = column.type
     if kind in TEMPORAL_TYPES:
@@ -204,6 +219,8 @@ def column_values(column: Column, values: Sequence[Any]) -> tuple[pa.Array, pa.S
     if kind == "bit":
         numbers = pa.array(values, pa.string()).cast(pa.uint64())
         return numbers.cast(arrow_type(column)), None
+    if _has_doubtful_labels(column):
+        return read_column(column, _texts_of_labels(column, values, mariadb=mariadb))
     if kind == "set":
         return pa.array([None if v is None else v.split(",") if v else [] for v in values], pa.list_(pa.string())), None
     if kind == "json":

@@ -13,7 +13,6 @@ from binlogsync.binlog import rows
 from binlogsync.binlog.arena import Arena, piece
 from binlogsync.binlog.columns import Written, build_array, is_compressed, reading, skipping, value_width
 from binlogsync.binlog.tablemap import TableMap
-from binlogsync.binlog.types.labels import refuse_unreadable
 from binlogsync.binlog.types.temporal import impossible_text
 from binlogsync.binlog.types.text import OVERRUN
 from binlogsync.schema import Column, TableSchema, arrow_type
@@ -56,8 +55,6 @@ class Side:
 
     columns: tuple[Column, ...]
     reading: rows.Table
-    unreadable: tuple[frozenset[int], ...]
-    """Of each column, labels that are no text."""
     least: int = field(init=False)
     widths: tuple[int, ...] = field(init=False)
     kernel: rows.ImageReading = field(init=False)
@@ -85,8 +82,7 @@ class Side:
             except ValueError as error:
                 raise ColumnError(str(error), column.name, 0) from error
         columns = tuple(table.schema.columns[i] for i in present)
-        unreadable = tuple(table.raw[i].unreadable for i in present)
-        return cls(columns, np.array(hows, np.int64).reshape(-1, 4), unreadable)
+        return cls(columns, np.array(hows, np.int64).reshape(-1, 4))
 
     def string_bytes(self, how: npt.NDArray[np.int64], event_bytes: int, count: int) -> int:
         """The most bytes that a column of strings can take: recoding makes three of one, BINARY pads to its width."""
@@ -129,15 +125,11 @@ class Side:
         """The struct array of this image; NULL where the operation has none."""
         count = len(missing)
         children = []
-        settings = zip(self.columns, self.unreadable, self.reading.tolist(), targets.tolist(), strict=True)
-        for column, unreadable, how, target in settings:
+        for column, how, target in zip(self.columns, self.reading.tolist(), targets.tolist(), strict=True):
             if target[rows.USED] > rows.STRING_LIMIT:
                 raise ColumnError("more than 2 GiB of text in one event are not supported", column.name, 0)
             try:
                 written = Written(arena, target, count, compressed=is_compressed(how))
-                if unreadable:
-                    numbers = written.values(np.uint16 if column.type == "enum" else np.uint64)
-                    refuse_unreadable(numbers, unreadable, column.charset)
                 children.append(build_array(column, written))
             except (ValueError, pa.ArrowInvalid) as error:
                 raise ColumnError(str(error), column.name, 0) from error

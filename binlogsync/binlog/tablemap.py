@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from binlogsync.binlog.bytes import ByteReader
 from binlogsync.binlog.charsets import BINARY, bytes_per_character, charset_of, collation_of
-from binlogsync.binlog.types.label_text import decode_label
+from binlogsync.binlog.types.label_text import label_text
 from binlogsync.schema import GEOMETRY_TYPES, Column, TableSchema
 
 # Type codes of the server, enum_field_types in include/field_types.h.
@@ -29,7 +29,6 @@ _ONE_BYTE_OF_METADATA = frozenset(
     {FLOAT, DOUBLE, BLOB, GEOMETRY, JSON, VECTOR, TIMESTAMP2, DATETIME2, TIME2, BLOB_COMPRESSED}
 )
 _STRINGS = _CHARACTER | {BLOB_COMPRESSED, VARCHAR_COMPRESSED}
-_UNREADABLE = "\ufffd"
 _BLOB_SIZES = {1: "tiny", 2: "", 3: "medium", 4: "long"}
 _PLAIN = {
     0: "decimal of before MySQL 5.0",
@@ -62,13 +61,11 @@ class RawColumn:
         meta: fsp of a temporal type; precision << 8 | scale of DECIMAL; bytes of BIT, ENUM, SET; bytes of the length
             prefix of a blob-like type; the greatest length in bytes of a string.
         bits: of BIT.
-        unreadable: numbers of the labels of ENUM and SET whose bytes are no text, counted from 1.
     """
 
     code: int
     meta: int
     bits: int = 0
-    unreadable: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +133,6 @@ def parse_table_map(
     columns = tuple(optional.column(i, raw[i], nullable[i]) for i in range(count))
     if declared is not None:
         columns = tuple(replace(c, labels=d.labels) for c, d in zip(columns, declared.columns, strict=True))
-    else:
-        raw = tuple(optional.marked(i, column) for i, column in enumerate(raw))
     key = tuple(columns[i].name for i in optional.primary_key)
     return TableMap(table_id, TableSchema(database, table, columns, key), raw, bool(optional.names))
 
@@ -231,8 +226,8 @@ class _OptionalMetadata:
         if code in _STRINGS:
             return self._character(plain, raw, charset_of(self.collations.get(i, 63)))
         if code in (ENUM, SET):
-            labels = tuple(_UNREADABLE if label is None else label for label in self._label_texts(i))
             charset = charset_of(self.collations.get(i, 63))
+            labels = tuple(label_text(label, charset, mariadb=self.mariadb) for label in self.labels.get(i, ()))
             return replace(plain, type="enum" if code == ENUM else "set", charset=charset, labels=labels)
         if code == NEWDECIMAL:
             return replace(plain, type="decimal", precision=raw.meta >> 8, scale=raw.meta & 0xFF)
@@ -248,16 +243,6 @@ class _OptionalMetadata:
         if code == VECTOR:
             return replace(plain, type="vector", length=self.dimensions.get(i))
         return replace(plain, type=_PLAIN.get(code, f"type {code}"))
-
-    def _label_texts(self, i: int) -> list[str | None]:
-        """The labels of the i-th column; None for one that is no text."""
-        charset = charset_of(self.collations.get(i, 63))
-        return [decode_label(label, charset, mariadb=self.mariadb) for label in self.labels.get(i, ())]
-
-    def marked(self, i: int, raw: RawColumn) -> RawColumn:
-        """The i-th column, with what it holds that is no text."""
-        unreadable = frozenset(number for number, text in enumerate(self._label_texts(i), 1) if text is None)
-        return replace(raw, unreadable=unreadable) if unreadable else raw
 
     def _character(self, plain: Column, raw: RawColumn, charset: str) -> Column:
         """CHAR, VARCHAR, TEXT, or their binary twins."""

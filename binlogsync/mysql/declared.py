@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from binlogsync.binlog.charsets import BINARY
 from binlogsync.binlog.declared import Declaration, Declared
 from binlogsync.mysql.config import MySQLConfig, connect, fetch
 from binlogsync.mysql.session import Connection
@@ -30,7 +31,7 @@ _TABLES = (
     "WHERE TABLE_TYPE = 'BASE TABLE' AND TABLE_SCHEMA NOT IN "
     "('mysql', 'information_schema', 'performance_schema', 'sys')"
 )
-_LABEL = re.compile(r"'((?:[^']|'')*)'")
+_LABEL = re.compile(r"(x?)'((?:[^']|'')*)'")  # x'ffff' of MySQL for bytes that are no text
 _FIXED = frozenset({"char", "varchar", "binary", "varbinary"})
 _TEMPORAL = frozenset({"time", "datetime", "timestamp"})
 
@@ -85,8 +86,8 @@ def _fetch_key(config: MySQLConfig, connection: Connection, database: str, table
 
 
 def _text(value: Any) -> str:
-    """MySQL sends some of these columns as bytes."""
-    return value.decode() if isinstance(value, bytes) else str(value)
+    """MySQL sends some of these columns as bytes, which a label may make no text."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _column(row: Mapping[str, Any]) -> Column:
@@ -106,7 +107,11 @@ def _column(row: Mapping[str, Any]) -> Column:
         precision=int(row["digits"]) if kind == "decimal" else None,
         scale=int(row["scale"]) if kind == "decimal" else None,
         fsp=int(row["fsp"] or 0) if kind in _TEMPORAL else None,
-        charset=row["charset"] if kind in TEXT_TYPES or has_labels else None,
-        labels=tuple(text.replace("''", "'") for text in _LABEL.findall(declared)) if has_labels else (),
+        charset=(row["charset"] or BINARY) if has_labels else row["charset"] if kind in TEXT_TYPES else None,
+        labels=tuple(_label(*found) for found in _LABEL.findall(declared)) if has_labels else (),
         visible="INVISIBLE" not in _text(row["extra"]).upper(),
     )
+
+
+def _label(hexadecimal: str, text: str) -> str:
+    return f"x'{text}'" if hexadecimal else text.replace("''", "'")

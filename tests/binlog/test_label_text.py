@@ -1,4 +1,4 @@
-"""Labels of ENUM and SET after ALTER TABLE ... CONVERT TO CHARACTER SET: what SELECT returns, or a clear stop."""
+"""Labels of ENUM and SET whose bytes may be no text: what SELECT returns, or the bytes in hexadecimal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from binlogsync.binlog.types.label_text import decode_label
-from tests.binlog.dump import Decoded, end_of_log, record
+from binlogsync.snapshot import read_table
+from tests.binlog.dump import Decoded, config_of, end_of_log, record
 from tests.databases import FreshDatabase
 
 _SURROGATES = "d83d de00 d83dde00 d83d61 dcdcf7 d53700850061dca4 00f01e d8dc00d800dcdcd8 3dd800de d800 d8d8 61d8"
@@ -72,8 +73,8 @@ def test_a_label_in_any_bytes_is_what_select_returns_or_known_not_to_be_text(ser
     assert all(count < len(_LABELS) - 4 for count in refused.values())  # those in ASCII at the least are known
 
 
-def _converted(database: FreshDatabase, kind: str, before: str, after: str) -> tuple[list[str], Decoded]:
-    """What SELECT returns of every label, in order, and what the log does."""
+def _converted(database: FreshDatabase, kind: str, before: str, after: str) -> Decoded:
+    """Rows of every label, in order, as the log has them; they are in the table t."""
     count = kind.count(",") + 1
     database.execute(f"CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, e {kind}) CHARACTER SET {before}")
     start = end_of_log(database.server)
@@ -81,7 +82,8 @@ def _converted(database: FreshDatabase, kind: str, before: str, after: str) -> t
     for k in range(count):
         database.execute(f"INSERT INTO t (e) VALUES ({k + 1 if kind.startswith('ENUM') else 1 << k})")
     done = record(database.server, start, lambda name, table: name == database.name).decoded()
-    return [text for (text,) in database.execute("SELECT e FROM t ORDER BY id")] if not done.error else [], done
+    assert done.error is None
+    return done
 
 
 @pytest.mark.parametrize("kind", ["ENUM('bc','\u00f6','def','ghij')", "SET('bc','\u00f6','def','ghij')"])
@@ -89,18 +91,58 @@ def _converted(database: FreshDatabase, kind: str, before: str, after: str) -> t
 def test_rows_of_a_converted_table_are_what_select_returns(
     server: _Server, kind: str, charsets: tuple[str, str]
 ) -> None:
-    expected, done = _converted(server.database, kind, *charsets)
-    assert done.error is None
+    done = _converted(server.database, kind, *charsets)
+    expected = [text for (text,) in server.database.execute("SELECT e FROM t ORDER BY id")]
     values = [change.after and change.after["e"] for change in done.changes]
     assert values == [text if kind.startswith("ENUM") else [text] for text in expected]
     assert len(values) == 4
 
 
 @pytest.mark.parametrize("kind", ["ENUM('a','\u00f6','b')", "SET('a','\u00f6','b')"])
-def test_a_label_that_is_no_text_any_more_stops_only_its_rows(server: _Server, kind: str) -> None:
-    _, done = _converted(server.database, kind, "latin1", "utf8mb4")
-    assert [change.after and change.after["e"] for change in done.changes] in (["a"], [["a"]])
-    assert done.error is not None
-    assert (done.error.table, done.error.column) == (f"{server.database.name}.t", "e")
-    assert "label 2 are no text in utf8mb4" in str(done.error)
-    assert "MODIFY" in str(done.error)
+def test_a_label_that_is_no_text_any_more_arrives_as_its_bytes(server: _Server, kind: str) -> None:
+    done = _converted(server.database, kind, "latin1", "utf8mb4")
+    labels = ["a", "x'f6'", "b"]
+    assert [change.after and change.after["e"] for change in done.changes] == (
+        labels if kind.startswith("ENUM") else [[label] for label in labels]
+    )
+
+
+_MADE: tuple[tuple[str, tuple[str, ...], tuple[object, ...]], ...] = (  # declaration, numbers, what stands for them
+    ("ENUM(0xFFFF,'b','x')", ("1", "2", "NULL"), ("x'ffff'", "b", None)),
+    ("ENUM(0xFFFF,'b','?','') CHARACTER SET binary", ("1", "3", "4"), ("x'ffff'", "?", "")),
+    ("ENUM('\u00e4','b?') CHARACTER SET latin1", ("1", "2", "NULL"), ("\u00e4", "b?", None)),
+    ("ENUM('\u00e4','b?') CHARACTER SET utf16", ("1", "2", "NULL"), ("\u00e4", "b?", None)),
+    ("ENUM(0xFF,'b') CHARACTER SET gbk", ("1", "2", "NULL"), ("x'ff'", "b", None)),
+    ("SET(0xFFFF,'b','c')", ("7", "2", "0"), (["x'ffff'", "b", "c"], ["b"], [])),
+    ("SET('a?','\u00e4') CHARACTER SET utf16le", ("3", "2", "NULL"), (["a?", "\u00e4"], ["\u00e4"], None)),
+    ("SET('a?','b') CHARACTER SET utf32", ("3", "2", "0"), (["a?", "b"], ["b"], [])),
+)
+
+
+def test_labels_made_of_bytes_are_the_same_in_the_log_and_in_a_snapshot(server: _Server) -> None:
+    database = server.database
+    database.execute("SET NAMES utf8mb4")
+    columns = ", ".join(f"c{k} {ddl}" for k, (ddl, _, _) in enumerate(_MADE))
+    database.execute(f"CREATE TABLE t (id INT PRIMARY KEY, {columns}, n INT) CHARACTER SET utf8mb4")
+    start = end_of_log(database.server)
+    for row in range(3):
+        database.execute(f"INSERT INTO t VALUES ({row}, {', '.join(numbers[row] for _, numbers, _ in _MADE)}, -1)")
+    wanted = [
+        {"id": row, **{f"c{k}": texts[row] for k, (_, _, texts) in enumerate(_MADE)}, "n": -1} for row in range(3)
+    ]
+    done = record(database.server, start, lambda name, _: name == database.name).decoded()
+    assert done.error is None
+    assert [change.after for change in done.changes] == wanted
+    with read_table(config_of(database.server), database.name, "t") as snapshot:
+        assert [change.after for batch in snapshot.batches() for change in batch.changes()] == wanted
+
+
+def test_labels_of_binary_columns_with_minimal_metadata(mysql: FreshDatabase) -> None:
+    mysql.execute("SET GLOBAL binlog_row_metadata = MINIMAL")
+    mysql.execute("CREATE TABLE t (e ENUM(0xFFFF, 'b') CHARACTER SET binary)")
+    start = end_of_log(mysql.server)
+    mysql.execute("INSERT INTO t VALUES (1), (2)")
+    done = record(mysql.server, start, lambda name, _: name == mysql.name).decoded()
+    mysql.execute("SET GLOBAL binlog_row_metadata = FULL")
+    assert done.error is None
+    assert [change.after for change in done.changes] == [{"e": "x'ffff'"}, {"e": "b"}]

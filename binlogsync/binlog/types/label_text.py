@@ -3,7 +3,9 @@
 Mostly that is its text. But ALTER TABLE ... CONVERT TO CHARACTER SET leaves the bytes of labels as they were, in MySQL
 9.7 and in MariaDB 11.8, and calls them by the new set: they may be other text then, or none. Servers recode such bytes
 with a ? for each that begins no character. What ends inside a character is left out by MySQL; MariaDB writes a ? for
-each byte. From utf8mb4 nothing is recoded.
+each byte. From utf8mb4 nothing is recoded. ENUM(0xFFFF) makes such labels too.
+
+Text that stands for a label whose bytes are none is x'ffff', as SHOW CREATE TABLE of MySQL prints it.
 
 Sources: my_convert in strings/ctype.cc of MySQL and strings/ctype.c of MariaDB; mb_wc of ctype-utf8, ctype-ucs2 there.
 """
@@ -89,6 +91,32 @@ _WELL_FORMED = {
     "sjis": _SHIFT_JIS,
     "ujis": _EUC_JP,
 }
+
+
+def label_text(data: bytes, charset: str, *, mariadb: bool) -> str:
+    """What stands for the label: its text, or its bytes in hexadecimal where it has none.
+
+    Raises ValueError for a character set that is not known.
+    """
+    text = decode_label(data, charset, mariadb=mariadb)
+    return f"x'{data.hex()}'" if text is None else text
+
+
+def members(data: bytes, charset: str, *, mariadb: bool) -> list[str]:
+    """The labels in a value of a SET, in the bytes of its character set."""
+    comma = _COMMAS.get(charset, b",")
+    width = len(comma)
+    units = [data[at : at + width] for at in range(0, len(data), width)]
+    labels = [b""]
+    for unit in units:
+        if unit == comma:
+            labels.append(b"")
+        else:
+            labels[-1] += unit
+    return [label_text(label, charset, mariadb=mariadb) for label in labels] if data else []
+
+
+_COMMAS = {"ucs2": b"\0,", "utf16": b"\0,", "utf16le": b",\0", "utf32": b"\0\0\0,"}
 
 
 def decode_label(data: bytes, charset: str, *, mariadb: bool) -> str | None:

@@ -56,20 +56,6 @@ def sets(places, count, target, size):  # type: ignore[no-untyped-def]
         store_u64(target + 8 * r, value)
 
 
-def refuse_unreadable(
-    values: npt.NDArray[np.uint16] | npt.NDArray[np.uint64], unreadable: frozenset[int], charset: str | None
-) -> None:
-    """Raises ValueError when a value, as the kernels write them, has one of these labels, counted from 1."""
-    for number in sorted(unreadable):
-        bit = np.uint64(1 << number - 1)
-        if (values & bit if values.dtype == np.uint64 else values == number).any():
-            raise ValueError(
-                f"the bytes of label {number} are no text in {charset}, as ALTER TABLE ... CONVERT TO CHARACTER SET "
-                "leaves labels of another one. Spell the labels again with ALTER TABLE ... MODIFY, and begin behind "
-                "these rows with a new copy of the table, or leave it out with a filter"
-            )
-
-
 def enum_array(
     numbers: npt.NDArray[np.uint16], labels: tuple[str, ...], validity: pa.Buffer | None, nulls: int
 ) -> pa.DictionaryArray:
