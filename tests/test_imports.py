@@ -48,7 +48,7 @@ RULES = (
         never=("socket", "ssl", "selectors", "asyncio", "http", "urllib", "subprocess"),
     ),
     # A SQL parser, for the statements that a binlog holds as text.
-    Rule("binlogsync/binlog/ddl.py", ("sqlglot", *CORE)),
+    Rule("binlogsync/binlog/ddl.py", ("sqlglot", "binlogsync.binlog.sql", *CORE)),
     Rule("resources/", ("binlogsync", "resources", *DAGSTER, "pydantic")),
     Rule("sensors/", ("binlogsync", "resources", "sensors", *DAGSTER)),
     Rule("pipelines/", ANYTHING),

@@ -1,14 +1,13 @@
-"""Which tables a logged statement touches, and how: only TRUNCATE, DROP, RENAME and the like are looked at.
+"""Which tables a logged statement touches, and how; what it makes of their columns is read elsewhere (mirror/clauses).
 
-No schema is taken from a statement: each TABLE_MAP brings its own. A statement that changes rows is an error, because
-the row changes it made are not in the binlog. Statements are read token by token from their start, so that a clause
-that is not known here costs nothing; sqlglot reads those that change rows in several tables.
+A statement that changes rows is an error, because the row changes it made are not in the binlog. What touches no table
+is "other", without tables: only a statement that is known here is taken for one. Any other is "other" with tables,
+those that it may concern: the ones it names with their database, and all of the current database.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -18,6 +17,8 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from binlogsync.binlog.sql import SqlDialect, Words
+
 DDL = Literal["create", "alter", "rename", "drop", "truncate", "other"]
 """Of statements that change tables, as SchemaChange has them."""
 Kind = DDL | Literal["rows", "rollback", "partial rollback", "xa", "transaction"]
@@ -25,19 +26,25 @@ Tables = tuple[tuple[str, str], ...]
 ALL_TABLES = "*"
 """In place of a table's name: every table of the database."""
 
-# Comments are left out, but what stands in /*! */ is executed.
-TOKEN = re.compile(
-    r"""(?P<skip>/\*M?!\d*|\*/|/\*.*?\*/|--(?=\s)[^\n]*|\#[^\n]*)"""
-    r"""|`(?:[^`]|``)*`|"(?:[^"\\]|\\.|"")*"|'(?:[^'\\]|\\.|'')*'|[\w$\u0080-\U0010ffff]+|\S""",
-    re.DOTALL,
-)
-_MODIFIERS = frozenset(
-    ["OR", "REPLACE", "TEMPORARY", "ONLINE", "IGNORE", "IF", "NOT", "EXISTS"]
-    + ["LOW_PRIORITY", "DELAYED", "HIGH_PRIORITY", "QUICK", "INTO"]
+_MODIFIERS = (
+    *("OR", "REPLACE", "TEMPORARY", "ONLINE", "OFFLINE", "IGNORE", "IF", "NOT", "EXISTS"),
+    *("LOW_PRIORITY", "DELAYED", "HIGH_PRIORITY", "QUICK", "INTO"),
 )
 _NO_NEW_NAME = frozenset(["COLUMN", "INDEX", "KEY", "CONSTRAINT"])
 _CHANGES_ROWS = frozenset(["INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD", "WITH"])
+_TOUCHES_NO_TABLE = frozenset(
+    ["ANALYZE", "BEGIN", "CACHE", "CALL", "CHANGE", "CHECK", "CHECKSUM", "COMMIT", "DEALLOCATE", "DO", "END"]
+    + ["EXECUTE", "FLUSH", "GRANT", "INSTALL", "KILL", "LOCK", "OPTIMIZE", "PREPARE", "PURGE", "RESET", "REVOKE"]
+    + ["SELECT", "SET", "SHOW", "SHUTDOWN", "START", "STOP", "UNINSTALL", "UNLOCK", "USE"]
+)
+_OTHER_OBJECTS = frozenset(
+    ["EVENT", "FUNCTION", "INDEX", "INSTANCE", "LIBRARY", "LOGFILE", "PACKAGE", "PREPARE", "PROCEDURE", "REFERENCE"]
+    + ["RESOURCE", "ROLE", "SERVER", "TABLESPACE", "TRIGGER", "USER", "VIEW"]
+)
+_HEAD = 200  # tokens of a statement that changes rows, which can be long
+_OBJECT_WITHIN = 30  # tokens: ALGORITHM = ..., DEFINER = `user`@`host`, SQL SECURITY ... come before VIEW
 _SQLGLOT_LIMIT = 100_000  # characters; it is slow, and a longer statement is an error anyway
+_DEFAULT = SqlDialect()
 
 # sqlglot warns of every statement that it takes as a plain command; here that is expected.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
@@ -45,172 +52,236 @@ logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What a statement does to which tables, (database, table); for a rename old and new names in turn, for a database
-    that is dropped ALL_TABLES in place of a name.
+    """What a statement does to which tables, (database, table); for a rename old and new names in turn, ALL_TABLES in
+    place of a name for all of a database.
 
-    A statement that changes rows and names no table is one whose tables are not known.
+    A statement that changes rows and names no table is one whose tables are not known. Kind "other" with tables: what
+    it does to them is not known.
     """
 
     kind: Kind
     tables: Tables = ()
 
 
-class _Tokens:
-    """The words and signs of a statement, one after the other."""
+class _UnreadableError(Exception):
+    """The statement is not one that is known here."""
 
-    def __init__(self, sql: str, database: str) -> None:
-        found = (match[0] for match in TOKEN.finditer(sql) if match["skip"] is None)
-        self._rest: Iterator[str] = found
-        self._database = database
-        self.token = ""
-        self.next()
 
-    @property
-    def word(self) -> str:
-        """The token in capitals; "" behind the last."""
-        return self.token.upper()
+class _Reading:
+    """Reads one statement."""
 
-    def next(self) -> None:
-        """Go on to the next token."""
-        self.token = next(self._rest, "")
+    def __init__(self, words: Words, database: str) -> None:
+        self.words = words
+        self.database = database
 
-    def skip(self, words: frozenset[str]) -> set[str]:
-        """Step over all of these; returns those that were there."""
-        skipped = set()
-        while self.word in words:
-            skipped.add(self.word)
-            self.next()
-        return skipped
-
-    def skip_set_statement(self) -> None:
-        """Step over MariaDB's SET STATEMENT variable = value, ... FOR; another SET is not logged."""
-        self.next()
-        while self.token and self.word != "FOR":
-            self.next()
-        self.next()
-
-    def name(self) -> tuple[str, str]:
-        """A table's name, and step over it."""
+    def table(self) -> tuple[str, str]:
+        """A table's name, and step over it; raises _UnreadableError."""
         first = self.identifier()
-        if self.token != ".":
-            return self._database, first
-        self.next()
+        if not self.words.take("."):
+            return self.database, first
         return first, self.identifier()
 
     def identifier(self) -> str:
-        """A name of one part, and step over it."""
-        token = self.token
-        self.next()
-        return _unquoted(token)
+        """A name of one part, and step over it; raises _UnreadableError."""
+        name = self.words.name()
+        if not name or "\ufffd" in name:
+            raise _UnreadableError
+        return name
+
+    def skip_modifiers(self) -> set[str]:
+        """Step over all of them; returns those that were there."""
+        skipped = set()
+        while self.words.word in _MODIFIERS:
+            skipped.add(self.words.next().text.upper())
+        return skipped
+
+    def skip_wait(self) -> None:
+        """Step over MariaDB's WAIT n and NOWAIT."""
+        if self.words.take("WAIT"):
+            self.words.next()
+        self.words.take("NOWAIT")
+
+    def tables(self) -> Tables:
+        """Names with commas between them."""
+        found = [self.table()]
+        while self.words.take(","):
+            found.append(self.table())
+        return tuple(found)
+
+    def expect(self, *words: str) -> None:
+        """Step over these words; raises _UnreadableError where they do not come."""
+        if not self.words.take(*words):
+            raise _UnreadableError
+
+    def end(self) -> None:
+        """Raises _UnreadableError unless the statement ends here."""
+        self.skip_wait()
+        self.words.take_any("RESTRICT", "CASCADE")
+        self.words.take_any("DROP", "REUSE")
+        self.words.take("STORAGE")
+        self.words.take(";")
+        if self.words.is_left:
+            raise _UnreadableError
 
 
-def _unquoted(token: str) -> str:
-    """A name without its quotes."""
-    quote = token[:1]
-    return token[1:-1].replace(quote * 2, quote) if quote in ("`", '"') else token
-
-
-def read_statement(sql: str, database: str) -> Statement:
+def read_statement(sql: str, database: str, dialect: SqlDialect = _DEFAULT) -> Statement:
     """Classify a logged statement; names without a database belong to `database`."""
-    tokens = _Tokens(sql, database)
-    if tokens.word == "SET":
-        tokens.skip_set_statement()
-    verb = tokens.word
+    words = Words.of(sql, dialect, _HEAD)
+    has_variables = words.take("SET", "STATEMENT")
+    if has_variables:
+        words.before("FOR")
+        words.next()
+    verb = words.word
     if verb in ("SAVEPOINT", "RELEASE"):
         return Statement("transaction")
     if verb == "ROLLBACK":
-        tokens.next()
-        tokens.skip(frozenset({"WORK"}))
-        return Statement("partial rollback" if tokens.word == "TO" else "rollback")
+        words.next()
+        words.take("WORK")
+        return Statement("partial rollback" if words.word == "TO" else "rollback")
     if verb == "XA":
         return Statement("xa")
-    if verb in _CHANGES_ROWS:
-        return Statement("rows", _tables_of(sql, tokens, database))
-    return _table_statement(verb, tokens)
+    try:
+        if verb in _CHANGES_ROWS:
+            return Statement("rows", _changed_rows(sql, _Reading(words, database)))
+        words = Words.of(sql, dialect)
+        if has_variables:
+            if any(token.text.lower() == "sql_mode" for token in words.before("FOR").rest):
+                raise _UnreadableError  # it was read in another mode than the log contains
+            words.next()
+        return _table_statement(_Reading(words, database))
+    except _UnreadableError:
+        return Statement("other", _concerned(Words.of(sql, dialect), database))
 
 
-def altered_tables(sql: str, database: str) -> Tables:
-    """The tables whose shape a logged statement may change; ALL_TABLES of a database that it drops."""
-    statement = read_statement(sql, database)
-    return statement.tables if statement.kind in ("alter", "rename", "drop") else ()
+def altered_tables(statement: Statement) -> Tables:
+    """The tables whose shape a statement may change; ALL_TABLES of a database for all of it."""
+    return statement.tables if statement.kind in ("alter", "rename", "drop", "other") else ()
 
 
-def _table_statement(verb: str, tokens: _Tokens) -> Statement:
-    """CREATE, ALTER, DROP, TRUNCATE and RENAME of tables, DROP of a database; all else is "other"."""
-    tokens.next()
-    if verb == "TRUNCATE":
-        tokens.skip(frozenset({"TABLE"}))
-        return Statement("truncate", (tokens.name(),))
-    modifiers = tokens.skip(_MODIFIERS)
-    if verb == "DROP" and tokens.word in ("DATABASE", "SCHEMA"):
-        tokens.next()
-        tokens.skip(_MODIFIERS)
-        return Statement("drop", ((tokens.identifier(), ALL_TABLES),))
-    if verb not in ("CREATE", "ALTER", "DROP", "RENAME") or tokens.word not in ("TABLE", "TABLES"):
+def _table_statement(reading: _Reading) -> Statement:
+    """CREATE, ALTER, DROP, TRUNCATE, RENAME and REPAIR of tables, DROP of a database; all that is known besides is
+    "other". Raises _UnreadableError.
+    """
+    words = reading.words
+    verb = words.word
+    if not words.is_left or verb in _TOUCHES_NO_TABLE:
         return Statement("other")
-    if "TEMPORARY" in modifiers:
-        return Statement("drop" if verb == "DROP" else "create")  # of the session alone: no table of the schema
-    tokens.next()
-    tokens.skip(_MODIFIERS)
+    words.next()
+    if verb == "TRUNCATE":
+        words.take("TABLE")
+        table = reading.table()
+        reading.end()
+        return Statement("truncate", (table,))
+    if verb == "REPAIR":
+        words.take_any("NO_WRITE_TO_BINLOG", "LOCAL")
+        return Statement("other", reading.tables() if words.take_any("TABLE", "TABLES") else ())
+    if verb not in ("CREATE", "ALTER", "DROP", "RENAME"):
+        raise _UnreadableError
+    modifiers = reading.skip_modifiers()
+    if words.take_any("DATABASE", "SCHEMA"):
+        return _database_statement(verb, modifiers, reading)
+    if not words.take_any("TABLE", "TABLES", "SEQUENCE"):
+        if _names_other_object(words):
+            return Statement("other")
+        raise _UnreadableError
+    if "TEMPORARY" in modifiers:  # of the session alone: no table of the schema
+        return Statement("drop" if verb == "DROP" else "create")
+    reading.skip_modifiers()
     if verb == "CREATE":
-        return Statement("create", (tokens.name(),))
+        return Statement("create", (reading.table(),))
     if verb == "ALTER":
-        return _alter(tokens)
+        return _alter(reading)
     if verb == "DROP":
-        return Statement("drop", tuple(_listed(tokens)))
-    return Statement("rename", tuple(_renamed(tokens)))
+        tables = reading.tables()
+        reading.end()
+        return Statement("drop", tables)
+    return Statement("rename", tuple(_renamed(reading)))
 
 
-def _alter(tokens: _Tokens) -> Statement:
-    old = tokens.name()
-    while tokens.token:
-        if tokens.word == "RENAME":
-            tokens.next()
-            if tokens.word not in _NO_NEW_NAME:
-                tokens.skip(frozenset({"TO", "AS", "="}))
-                return Statement("rename", (old, tokens.name()))
-        tokens.next()
-    return Statement("alter", (old,))
+def _names_other_object(words: Words) -> bool:
+    """True when CREATE, ALTER, DROP or RENAME is of a view, a user, an index ..., whatever stands before that word."""
+    for token in words.rest[:_OBJECT_WITHIN]:
+        word = token.text.upper() if token.kind == "word" else ""
+        if word in _OTHER_OBJECTS or word == "TABLE":
+            return word != "TABLE"
+    return False
 
 
-def _listed(tokens: _Tokens) -> Iterator[tuple[str, str]]:
-    """Names with commas between them."""
-    yield tokens.name()
-    while tokens.token == ",":
-        tokens.next()
-        yield tokens.name()
+def _database_statement(verb: str, modifiers: set[str], reading: _Reading) -> Statement:
+    """CREATE touches no table, unless it replaces a database; ALTER can move its tables on MariaDB."""
+    modifiers |= reading.skip_modifiers()
+    if verb == "DROP" or (verb == "CREATE" and "REPLACE" in modifiers):
+        return Statement("drop", ((reading.identifier(), ALL_TABLES),))
+    if any(token.text.upper() == "UPGRADE" for token in reading.words.rest):
+        raise _UnreadableError
+    return Statement("other")
 
 
-def _renamed(tokens: _Tokens) -> Iterator[tuple[str, str]]:
+def _alter(reading: _Reading) -> Statement:
+    """ALTER TABLE: a rename, or a change of this table, and perhaps of one that takes or gives its rows."""
+    old = reading.table()
+    reading.skip_wait()
+    renamed: tuple[str, str] | None = None
+    others: list[tuple[str, str]] = []
+    for words in reading.words.split():
+        clause = _Reading(words, reading.database)
+        if words.take("RENAME"):
+            if words.word not in _NO_NEW_NAME:
+                words.take_any("TO", "AS", "=")
+                renamed = clause.table()
+        elif words.take("EXCHANGE", "PARTITION"):
+            clause.identifier()
+            clause.expect("WITH", "TABLE")
+            others.append(clause.table())
+        elif words.take("CONVERT", "TABLE"):
+            others.append(clause.table())
+        elif words.take("CONVERT", "PARTITION"):
+            clause.identifier()
+            clause.expect("TO", "TABLE")
+            others.append(clause.table())
+    if renamed is not None:
+        return Statement("rename", (old, renamed))
+    return Statement("alter", (old, *others))
+
+
+def _renamed(reading: _Reading) -> Iterator[tuple[str, str]]:
     """Old and new name, and so on."""
-    while tokens.token:
-        yield tokens.name()
-        while tokens.token and tokens.word != "TO":  # WAIT n, NOWAIT
-            tokens.next()
-        tokens.next()
-        yield tokens.name()
-        while tokens.token and tokens.token != ",":
-            tokens.next()
-        tokens.next()
+    while True:
+        yield reading.table()
+        reading.skip_wait()
+        reading.expect("TO")
+        yield reading.table()
+        if not reading.words.take(","):
+            reading.end()
+            return
 
 
-def _tables_of(sql: str, tokens: _Tokens, database: str) -> Tables:
-    """The tables that a statement changes or reads; none when they cannot be told."""
-    if tokens.word in ("INSERT", "REPLACE"):
-        tokens.next()
-        tokens.skip(_MODIFIERS)
-        return (tokens.name(),)
-    if tokens.word == "LOAD":
-        while tokens.token and tokens.word != "INTO":
-            tokens.next()
-        tokens.next()
-        tokens.skip(frozenset({"TABLE"}))
-        return (tokens.name(),) if tokens.token else ()
+def _changed_rows(sql: str, reading: _Reading) -> Tables:
+    """The tables that a statement changes or reads; none when they cannot be told. Raises _UnreadableError."""
+    words = reading.words
+    if words.take_any("INSERT", "REPLACE"):
+        reading.skip_modifiers()
+        return (reading.table(),)
+    if words.take("LOAD"):
+        words.before("INTO")
+        words.next()
+        words.take("TABLE")
+        return (reading.table(),) if words.is_left else ()
     if len(sql) > _SQLGLOT_LIMIT:
         return ()
     try:
         tree = sqlglot.parse_one(sql, dialect="mysql")
-        found = ((table.db or database, table.name) for table in tree.find_all(exp.Table) if table.name)
+        found = ((table.db or reading.database, table.name) for table in tree.find_all(exp.Table) if table.name)
         return tuple(dict.fromkeys(islice(found, 1000)))
     except (SqlglotError, RecursionError):
         return ()
+
+
+def _concerned(words: Words, database: str) -> Tables:
+    """The tables that a statement which is not known may change."""
+    found = {(database, ALL_TABLES): None} if database else {}
+    tokens = words.rest
+    for first, dot, second in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        if (dot.kind, dot.text) == ("sign", ".") and first.kind in ("word", "name") and second.kind in ("word", "name"):
+            found[first.text, second.text] = None
+    return tuple(found)

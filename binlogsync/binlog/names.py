@@ -1,15 +1,15 @@
-"""Which tables a database may hold at a place in the log, for the statement that drops them without naming any.
+"""Which tables a database may hold at a place in the log, for statements that concern them without naming any.
 
-DROP DATABASE is logged as one statement. The tables that it drops are those that the log has shown so far (rows of
-theirs, or the statements that made them), and those that somebody else knows of: who reads the log is asked for them.
-A name too many does no harm: nothing of that name is left behind the statement.
+DROP DATABASE is logged as one statement, and a statement that is not understood may concern every table. The tables
+are those that the log has shown so far (rows of theirs, or the statements that made them), and those that `Existing`
+returns. A name too many does no harm: a mirror of it stays empty, or is read again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from binlogsync.binlog.ddl import ALL_TABLES, Statement, Tables
+from binlogsync.binlog.ddl import ALL_TABLES, Kind, Statement, Tables
 
 Existing = Callable[[str], Iterable[str]]
 """Names of tables that a database has or had; asked when it is dropped."""
@@ -37,10 +37,16 @@ class TableNames:
             self._take_in(statement)
             return statement
         tables: list[tuple[str, str]] = []
-        for database, _ in statement.tables:
-            names = self._seen.pop(database, set()) | set(self._existing(database))
-            tables += [(database, name) for name in sorted(names)]
-        return Statement(statement.kind, tuple(tables))
+        for database, table in statement.tables:
+            tables += self._all_of(database, statement.kind) if table == ALL_TABLES else [(database, table)]
+        return Statement(statement.kind, tuple(dict.fromkeys(tables)))
+
+    def _all_of(self, database: str, kind: Kind) -> Tables:
+        """The tables of a database; the log has shown none of them any more when it is dropped."""
+        names = self._seen.pop(database, set()) | set(self._existing(database))
+        if kind != "drop":
+            self._seen[database] = names
+        return tuple((database, name) for name in sorted(names))
 
     def _take_in(self, statement: Statement) -> None:
         if statement.kind == "create":

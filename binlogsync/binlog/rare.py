@@ -7,6 +7,7 @@ rows of one is an error, and so is an event that is not known and may carry chan
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NoReturn, cast
@@ -18,11 +19,13 @@ from binlogsync.binlog.ddl import DDL, Statement, Tables, altered_tables, read_s
 from binlogsync.binlog.frames import CHECKSUM_SIZE
 from binlogsync.binlog.plan import Field
 from binlogsync.binlog.queries import parse_query
+from binlogsync.binlog.sql import SqlDialect
 from binlogsync.binlog.stretch import Stretch
 from binlogsync.change import SchemaChange
 from binlogsync.errors import DecodeError, PreparedEarlierError
 from binlogsync.position import BinlogPosition
 
+log = logging.getLogger(__name__)
 _IGNORABLE = 0x80  # header flag: who does not know the event may step over it
 _OF_A_LOAD = frozenset({events.APPEND_BLOCK, events.DELETE_FILE, events.BEGIN_LOAD_QUERY})
 _UNKNOWN_XA = (
@@ -44,6 +47,7 @@ class RareEvents:
         """A format description was seen: the position is that of this dump."""
         self._assembler = assembler
         self._catalog = catalog
+        self._mariadb = mariadb
         self._tagged: dict[str, int] = {}  # tagged GTID keys, by their number
         self._handlers: dict[int, Callable[[bytes, bytes, BinlogPosition], Iterator[Stretch]]] = {
             events.ROTATE: self._rotate,
@@ -156,7 +160,9 @@ class RareEvents:
         """A statement: part of a transaction, DDL, or something that touches no captured table."""
         query = parse_query(body, header[4])
         self._assembler.advance(header)
-        statement = self._catalog.names.spelled_out(read_statement(query.sql, query.database))
+        dialect = SqlDialect(self._mariadb, query.sql_mode or 0)
+        read = read_statement(query.sql, query.database, dialect)
+        statement = self._catalog.names.spelled_out(read)
         tables = tuple(table for table in statement.tables if self._catalog.captures(*table))
         if statement.kind == "xa":
             yield from self._xa(query.sql, place)
@@ -169,11 +175,15 @@ class RareEvents:
             assembler.state[Field.OPEN] = 0
         if not query.takes_effect:
             return
-        self._catalog.altered(altered_tables(query.sql, query.database))
+        self._catalog.altered(altered_tables(read))
         if not tables:
             return
         kind = cast(DDL, statement.kind)
-        if kind == "rename":  # names in pairs, so that who knows one of them learns the other
+        if kind == "other":
+            log.warning(
+                "the statement that ends at %s is not understood; the tables it may concern are read again", place
+            )
+        if kind in ("rename", "alter"):  # all names, so that the consumer of one table learns of the other
             tables = statement.tables
         gtid, ts_us = assembler.last_gtid(), assembler.last_ts_us()
         place_behind = assembler.position

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from binlogsync.binlog import events
-from binlogsync.binlog.ddl import ALL_TABLES, Tables, altered_tables
+from binlogsync.binlog.ddl import ALL_TABLES, Tables, altered_tables, read_statement
 from binlogsync.binlog.frames import CHECKSUM_SIZE, HEADER_SIZE, EventIndex, Part
 from binlogsync.binlog.plan import ARTIFICIAL, full_position
 from binlogsync.binlog.queries import parse_query
+from binlogsync.binlog.sql import SqlDialect
 from binlogsync.binlog.walk import BrokenLogError, Bytes, LogWalk, has_checksums
 from binlogsync.position import BinlogPosition
 
@@ -40,8 +41,9 @@ class StatementReader:
     How the dump ended is said by `walk`.
     """
 
-    def __init__(self, position: BinlogPosition) -> None:
+    def __init__(self, position: BinlogPosition, *, mariadb: bool) -> None:
         self.position = position
+        self._mariadb = mariadb
         self.walk = LogWalk(EventIndex.room_for(1 << 17), has_checksums)
 
     def feed(self, buffer: Bytes, start: int, end: int) -> Iterator[Alteration]:
@@ -63,7 +65,8 @@ class StatementReader:
                 self.position = BinlogPosition(*events.parse_rotate(body))
             elif not body.endswith(b"\0BEGIN"):
                 query = parse_query(body, header[4])
-                tables = altered_tables(query.sql, query.database)
+                dialect = SqlDialect(self._mariadb, query.sql_mode or 0)
+                tables = altered_tables(read_statement(query.sql, query.database, dialect))
                 if tables and query.takes_effect:
                     yield Alteration(self._behind(header), tables)
         self.position = self._behind(part.event(part.count - 1)[:HEADER_SIZE].tobytes())

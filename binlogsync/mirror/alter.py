@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from binlogsync.binlog.sql import SqlDialect
 from binlogsync.duckfile import quote
 from binlogsync.mirror.clauses import (
     AddColumn,
@@ -70,15 +71,15 @@ class _MissingError(Exception):
     """A clause names a column that is not there: the schema is not what the statement was written for."""
 
 
-def evolve(old: TableSchema, clauses: Sequence[Clause]) -> Evolution | None:
+def evolve(old: TableSchema, clauses: Sequence[Clause], dialect: SqlDialect) -> Evolution | None:
     """The schema behind the clauses; None when they do not fit the old one."""
     try:
-        return _evolve(old, clauses)
+        return _evolve(old, clauses, dialect)
     except _MissingError:
         return None
 
 
-def _evolve(old: TableSchema, clauses: Sequence[Clause]) -> Evolution:
+def _evolve(old: TableSchema, clauses: Sequence[Clause], dialect: SqlDialect) -> Evolution:
     known = {column.name.lower(): column for column in old.columns}
     dropped, changed, renamed = _sorted(clauses, known)
     charset = next((clause.charset for clause in clauses if isinstance(clause, ConvertCharset)), None)
@@ -88,14 +89,14 @@ def _evolve(old: TableSchema, clauses: Sequence[Clause]) -> Evolution:
         if key in dropped:
             continue
         if key in changed:
-            columns.append(_changed(column, changed[key].definition))
+            columns.append(_changed(column, changed[key].definition, dialect))
         else:
-            columns.append(_kept(column, renamed.get(key, column.name), charset))
+            columns.append(_kept(column, renamed.get(key, column.name), charset, dialect))
     for clause in clauses:
         if isinstance(clause, AddColumn) and not (
             clause.unless_there and clause.definition.column.name.lower() in known
         ):
-            _place(columns, _added(clause.definition), clause.place)
+            _place(columns, _added(clause.definition, dialect), clause.place)
         elif isinstance(clause, ChangeColumn) and clause.place != Place() and clause.old.lower() in changed:
             name = clause.definition.column.name.lower()
             moved = next(one for one in columns if one.column.name.lower() == name)
@@ -125,13 +126,14 @@ def _sorted(
             elif not clause.if_there:
                 raise _MissingError
         elif isinstance(clause, RenameColumn):
-            if clause.old.lower() not in known:
+            if clause.old.lower() in known:
+                renamed[clause.old.lower()] = clause.new
+            elif not clause.if_there:
                 raise _MissingError
-            renamed[clause.old.lower()] = clause.new
     return dropped, changed, renamed
 
 
-def _kept(column: Column, name: str, charset: str | None) -> Altered:
+def _kept(column: Column, name: str, charset: str | None, dialect: SqlDialect) -> Altered:
     """A column that no clause speaks of, but perhaps of its name, or of the character set of all."""
     kept = replace(column, name=name)
     if charset is not None and column.labels:
@@ -143,7 +145,7 @@ def _kept(column: Column, name: str, charset: str | None) -> Altered:
     if charset is None or column.type not in TEXT_TYPES:
         return Altered(kept, column.name, Conversion(quote(column.name)))
     kept = replace(kept, charset=charset, type=_grown(kept.type))
-    return Altered(kept, column.name, convert(column, kept))
+    return Altered(kept, column.name, convert(column, kept, dialect))
 
 
 def _in_key(one: Altered) -> Altered:
@@ -155,13 +157,15 @@ def _in_key(one: Altered) -> Altered:
     return replace(one, column=column, values=values)
 
 
-def _changed(old: Column, definition: Definition) -> Altered:
-    values = None if definition.is_generated else convert(old, definition.column, counts_up=definition.counts_up)
+def _changed(old: Column, definition: Definition, dialect: SqlDialect) -> Altered:
+    values = (
+        None if definition.is_generated else convert(old, definition.column, dialect, counts_up=definition.counts_up)
+    )
     return Altered(definition.column, old.name, values)
 
 
-def _added(definition: Definition) -> Altered:
-    value = filled(definition)
+def _added(definition: Definition, dialect: SqlDialect) -> Altered:
+    value = filled(definition, dialect)
     return Altered(definition.column, None, None if value is None else Conversion(value))
 
 

@@ -25,7 +25,7 @@ from binlogsync.mirror.state import (
     MirrorState,
     ensure_meta,
     load_state,
-    mark_deleted,
+    remove_rows,
     store_state,
     with_deleted_at,
 )
@@ -173,10 +173,7 @@ class _Work:
         if state.schema is None:
             return
         moment = moment_of(batch, at)
-        if state.deleted_at is None:
-            self._connection.execute(f"DELETE FROM {state.target}")
-        else:
-            mark_deleted(self._connection, state, moment.ts_us)
+        remove_rows(self._connection, state, moment.ts_us)
         if self._options.history:
             end_all(self._connection, state, moment)
 

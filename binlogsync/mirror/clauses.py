@@ -1,16 +1,17 @@
 """ALTER TABLE and CREATE TABLE as clauses that say what becomes of columns and rows.
 
 Read strictly: a clause, an attribute or an option that is not known here makes the whole statement unknown (None), so
-that nothing is ever understood by half. What changes neither columns nor rows (indexes, checks, comments, engines) is
-no clause.
+that nothing is ever understood by half. What changes neither columns nor rows (indexes, checks, comments, engines,
+partitions that keep their rows) is no clause.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from binlogsync.binlog.sql import SqlDialect, Words
 from binlogsync.mirror.definitions import Definition, Place, UnknownSQLError, read_definition
-from binlogsync.mirror.types import UNKNOWN_CHARSET, Words, read_charset
+from binlogsync.mirror.types import UNKNOWN_CHARSET, read_charset
 from binlogsync.schema import Column
 
 
@@ -39,6 +40,7 @@ class RenameColumn:
 
     old: str
     new: str
+    if_there: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +59,18 @@ class SetKey:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoveRows:
+    """DISCARD TABLESPACE, or TRUNCATE PARTITION ALL: no row is left."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConvertCharset:
     """CONVERT TO CHARACTER SET, of every text column."""
 
     charset: str
 
 
-Clause = AddColumn | ChangeColumn | RenameColumn | DropColumn | SetKey | ConvertCharset
+Clause = AddColumn | ChangeColumn | RenameColumn | DropColumn | SetKey | ConvertCharset | RemoveRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +85,19 @@ class Created:
 _OPTIONS = frozenset(
     ["AUTO_INCREMENT", "COMMENT", "ROW_FORMAT", "KEY_BLOCK_SIZE", "ALGORITHM", "LOCK", "CHECKSUM", "AVG_ROW_LENGTH"]
     + ["MAX_ROWS", "MIN_ROWS", "PACK_KEYS", "DELAY_KEY_WRITE", "STATS_PERSISTENT", "STATS_AUTO_RECALC"]
-    + ["STATS_SAMPLE_PAGES", "ENCRYPTION", "COMPRESSION", "PAGE_CHECKSUM", "TRANSACTIONAL"]
+    + ["STATS_SAMPLE_PAGES", "ENCRYPTION", "COMPRESSION", "PAGE_CHECKSUM", "TRANSACTIONAL", "AUTOEXTEND_SIZE"]
+    + ["ENGINE_ATTRIBUTE", "SECONDARY_ENGINE_ATTRIBUTE", "SECONDARY_ENGINE", "TABLESPACE", "STORAGE", "ENCRYPTED"]
+    + ["ENCRYPTION_KEY_ID", "PAGE_COMPRESSED", "PAGE_COMPRESSION_LEVEL", "TABLE_CHECKSUM", "PASSWORD"]
 )
 _ENGINES = frozenset(["INNODB", "MYISAM", "ARIA", "MEMORY", "ROCKSDB"])
 _INDEXES = frozenset(["INDEX", "KEY", "UNIQUE", "FULLTEXT", "SPATIAL", "FOREIGN", "CHECK"])
+_KEEP_ROWS = ("ANALYZE", "CHECK", "OPTIMIZE", "REBUILD", "COALESCE", "REORGANIZE")
 
 
-def parse_alter(sql: str, *, mariadb: bool) -> list[Clause] | None:
+def parse_alter(sql: str, dialect: SqlDialect) -> list[Clause] | None:
     """The clauses of an ALTER TABLE that touch columns or rows, in order; None when one is not understood."""
-    words = _words(sql)
-    if words is None or not words.take("ALTER"):
+    words = Words.of(sql, dialect)
+    if not words.take("ALTER"):
         return None
     words.take("ONLINE")  # not IGNORE, which drops rows
     if not words.take("TABLE"):
@@ -97,35 +107,57 @@ def parse_alter(sql: str, *, mariadb: bool) -> list[Clause] | None:
     if words.take("WAIT"):
         words.next()
     words.take("NOWAIT")
+    if any(words.take(verb, "PARTITION") for verb in _KEEP_ROWS):
+        return []  # of partitions with commas between them, or into new ones
     try:
-        return [clause for part in words.split() for clause in _alter_clause(part, mariadb)]
+        return [clause for part in _without_layout(words).split() for clause in _alter_clause(part)]
     except UnknownSQLError:
         return None
 
 
-def parse_create(sql: str, *, mariadb: bool) -> Created | None:
+def _without_layout(words: Words) -> Words:
+    """The clauses before those at the end that lay out the rows in another way; raises UnknownSQLError."""
+    clauses = words.before("PARTITION", "BY")
+    if any(token.text.upper() == "SYSTEM_TIME" for token in words.rest):
+        raise UnknownSQLError
+    if not words.is_left:
+        clauses = clauses.before("REMOVE", "PARTITIONING")
+    kept = clauses.before("ORDER", "BY")
+    if clauses.take("ORDER", "BY"):
+        for part in clauses.split():
+            _table_name(part)
+            part.take_any("ASC", "DESC")
+            if part.is_left:
+                raise UnknownSQLError
+    return kept
+
+
+def parse_create(sql: str, dialect: SqlDialect) -> Created | None:
     """The columns of a CREATE TABLE; None for one that takes them from elsewhere (LIKE, SELECT), or is not understood.
 
     MySQL's START TRANSACTION at its end is a CREATE TABLE ... SELECT, whose rows follow as changes.
     """
-    words = _words(sql)
-    if words is None or not words.take("CREATE"):
+    words = Words.of(sql, dialect)
+    if not words.take("CREATE"):
         return None
     words.take("OR", "REPLACE")
     if not words.take("TABLE"):
         return None
     words.take("IF", "NOT", "EXISTS")
     _table_name(words)
-    if words.token != "(":
+    if words.word != "(":
         return None
     try:
-        parts = [_create_part(part, mariadb) for part in words.inside().split()]
-        while words.token:
-            if words.take("START", "TRANSACTION"):
+        parts = [_create_part(part) for part in words.inside().split()]
+        options = words.before("PARTITION", "BY")
+        if _selects(words):
+            return None
+        while options.is_left:
+            if options.take("START", "TRANSACTION"):
                 continue
-            if not _option(words) or words.word in ("SELECT", "AS", "PARTITION"):
+            if not _option(options):
                 return None
-            words.take(",")
+            options.take(",")
     except UnknownSQLError:
         return None
     definitions = [part for part in parts if isinstance(part, Definition)]
@@ -139,9 +171,16 @@ def parse_create(sql: str, *, mariadb: bool) -> Created | None:
     )
 
 
-def _words(sql: str) -> Words | None:
-    """The tokens; None where comments are executed by some servers and not by others."""
-    return None if "/*!" in sql or "/*M!" in sql else Words.of(sql)
+def is_conditional(sql: str, dialect: SqlDialect) -> bool:
+    """True for CREATE TABLE IF NOT EXISTS, which is logged even where it did nothing."""
+    head = Words.of(sql, dialect).before("(")
+    head.before("IF", "NOT", "EXISTS")
+    return head.is_left
+
+
+def _selects(words: Words) -> bool:
+    """Whether partitions are followed by a SELECT, or are those of MariaDB's history."""
+    return any(token.kind == "word" and token.text.upper() in ("SELECT", "AS", "SYSTEM_TIME") for token in words.rest)
 
 
 def _table_name(words: Words) -> None:
@@ -150,46 +189,59 @@ def _table_name(words: Words) -> None:
         words.name()
 
 
-def _alter_clause(words: Words, mariadb: bool) -> list[Clause]:
+def _alter_clause(words: Words) -> list[Clause]:
     """What one clause means; raises UnknownSQLError."""
     if words.take("ADD"):
-        return _add(words, mariadb)
+        return _add(words)
     if words.take("DROP"):
         return _drop(words)
     if words.word in ("CHANGE", "MODIFY"):
-        is_change = words.next().upper() == "CHANGE"
+        is_change = words.next().text.upper() == "CHANGE"
         words.take("COLUMN")
         if_there = words.take("IF", "EXISTS")
-        old = words.name() if is_change else words.token
-        definition, place = read_definition(words, mariadb)
+        old = words.name() if is_change else ""
+        definition, place = read_definition(words)
         return [ChangeColumn(old if is_change else definition.column.name, definition, place, if_there)]
     if words.take("RENAME", "COLUMN"):
+        if_there = words.take("IF", "EXISTS")
         old = words.name()
         if not words.take("TO"):
             raise UnknownSQLError
-        return [RenameColumn(old, words.name())]
+        return [RenameColumn(old, words.name(), if_there)]
     if words.take("RENAME", "INDEX") or words.take("RENAME", "KEY"):
         return []
     if words.take("CONVERT", "TO"):
         charset = read_charset(words)
-        if charset in (None, UNKNOWN_CHARSET, "binary", "default") or words.token:
+        if charset in (None, UNKNOWN_CHARSET, "binary", "default") or words.is_left:
             raise UnknownSQLError
         return [ConvertCharset(charset or "")]
     if words.take("ALTER"):
         return _alter_column(words)
-    if words.word in ("ENABLE", "DISABLE") or words.take("FORCE"):
+    if words.take("DISCARD", "TABLESPACE") or words.take("TRUNCATE", "PARTITION", "ALL"):
+        return [RemoveRows()]
+    if _changes_nothing(words):
         return []
-    while words.token:
+    while words.is_left:
         if not _option(words):
             raise UnknownSQLError
     return []
 
 
+def _changes_nothing(words: Words) -> bool:
+    """ENABLE KEYS, FORCE, SECONDARY_LOAD and the like."""
+    return (
+        words.take_any("ENABLE", "DISABLE", "FORCE", "SECONDARY_LOAD", "SECONDARY_UNLOAD", "NOWAIT")
+        or words.take("WITH", "VALIDATION")
+        or words.take("WITHOUT", "VALIDATION")
+    )
+
+
 def _alter_column(words: Words) -> list[Clause]:
     """ALTER [COLUMN] ... SET or DROP DEFAULT, and ALTER INDEX or CHECK: nothing for the rows that are there."""
-    if words.word in ("INDEX", "CHECK", "CONSTRAINT"):
+    if words.word in ("INDEX", "KEY", "CHECK", "CONSTRAINT"):
         return []
     words.take("COLUMN")
+    words.take("IF", "EXISTS")
     words.name()
     if words.take("SET", "VISIBLE") or words.take("SET", "INVISIBLE"):
         return []
@@ -198,26 +250,43 @@ def _alter_column(words: Words) -> list[Clause]:
     raise UnknownSQLError
 
 
-def _add(words: Words, mariadb: bool) -> list[Clause]:
-    if words.take("CONSTRAINT") and words.word not in (*_INDEXES, "PRIMARY"):
-        words.name()
+def _add(words: Words) -> list[Clause]:
+    if words.take("CONSTRAINT"):
+        words.take("IF", "NOT", "EXISTS")
+        if words.word not in (*_INDEXES, "PRIMARY"):
+            words.name()
     if words.take("PRIMARY", "KEY"):
         return [SetKey(_key_columns(words))]
-    if words.word in _INDEXES and words.word != "CHECK":
-        return []
-    if words.word == "CHECK":
+    if _is_index(words) or _adds_partitions(words):
         return []
     if words.word in ("PARTITION", "PERIOD", "SYSTEM"):
         raise UnknownSQLError
     words.take("COLUMN")
     unless_there = words.take("IF", "NOT", "EXISTS")
-    if words.token == "(":
-        definitions = [read_definition(part, mariadb) for part in words.inside().split()]
-        return [AddColumn(definition, place, unless_there) for definition, place in definitions] + _keys(
-            [definition for definition, _ in definitions]
-        )
-    definition, place = read_definition(words, mariadb)
+    if words.word == "(":
+        parts = [_create_part(part) for part in words.inside().split()]
+        definitions = [part for part in parts if isinstance(part, Definition)]
+        keys = [part for part in parts if isinstance(part, SetKey)]
+        return [*(AddColumn(one, Place(), unless_there) for one in definitions), *_keys(definitions), *keys]
+    definition, place = read_definition(words)
     return [AddColumn(definition, place, unless_there), *_keys([definition])]
+
+
+def _is_index(words: Words) -> bool:
+    """Whether an index, a foreign key or a check comes; `vector` alone may name a column."""
+    return words.word in _INDEXES or words.take("VECTOR", "INDEX") or words.take("VECTOR", "KEY")
+
+
+def _adds_partitions(words: Words) -> bool:
+    """Whether empty partitions come, other than those of MariaDB's system versioning."""
+    if not words.take("PARTITION"):
+        return False
+    words.take("IF", "NOT", "EXISTS")
+    words.take_any("NO_WRITE_TO_BINLOG", "LOCAL")
+    holds_history = any(token.text.upper() in ("HISTORY", "CURRENT") for token in words.rest)
+    if words.word not in ("(", "PARTITIONS") or holds_history:
+        raise UnknownSQLError
+    return True
 
 
 def _keys(definitions: list[Definition]) -> list[Clause]:
@@ -234,44 +303,41 @@ def _drop(words: Words) -> list[Clause]:
     words.take("COLUMN")
     if_there = words.take("IF", "EXISTS")
     name = words.name()
-    if words.word in ("RESTRICT", "CASCADE"):
-        words.next()
-    if words.token:
+    words.take_any("RESTRICT", "CASCADE")
+    if words.is_left:
         raise UnknownSQLError
     return [DropColumn(name, if_there)]
 
 
-def _create_part(words: Words, mariadb: bool) -> Definition | SetKey | None:
+def _create_part(words: Words) -> Definition | SetKey | None:
     """A column, the primary key, or None for an index or a check."""
     if words.take("CONSTRAINT") and words.word not in (*_INDEXES, "PRIMARY"):
         words.name()
     if words.take("PRIMARY", "KEY"):
         return SetKey(_key_columns(words))
-    if words.word in _INDEXES:
+    if _is_index(words):
         return None
-    if words.word in ("PERIOD", "LIKE"):
+    if words.word == "LIKE" or words.take("PERIOD", "FOR"):
         raise UnknownSQLError
-    return read_definition(words, mariadb)[0]
+    return read_definition(words)[0]
 
 
 def _key_columns(words: Words) -> tuple[str, ...]:
     """The columns of a key, whatever its name, its type and their order."""
-    while words.token and words.token != "(":
-        words.next()
+    words.before("(")
     return tuple(part.name() for part in words.inside().split())
 
 
 def _option(words: Words) -> bool:
     """Step over an option of a table that changes nothing here; False for another."""
     words.take("DEFAULT")
-    if words.take("ENGINE") or words.take("TYPE"):
+    if words.take_any("ENGINE", "TYPE"):
         words.take("=")
-        return words.name().upper() in _ENGINES
+        string = words.string()
+        return (words.name() if string is None else string.text).upper() in _ENGINES
     if words.word in ("CHARSET", "CHARACTER", "COLLATE"):
         return read_charset(words) not in (None, "binary")
-    if words.word in _OPTIONS:
-        words.next()
+    if words.take("DATA", "DIRECTORY") or words.take("INDEX", "DIRECTORY") or words.take_any(*_OPTIONS):
         words.take("=")
-        words.next()
-        return True
+        return bool(words.next().kind != "sign")
     return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from binlogsync.binlog.sql import SqlDialect
 from binlogsync.duckfile import quote
 from binlogsync.mirror.definitions import Default, Definition
 from binlogsync.mirror.schema import duck_type
@@ -36,10 +37,11 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def convert(old: Column, new: Column, *, counts_up: bool = False) -> Conversion | None:
+def convert(old: Column, new: Column, dialect: SqlDialect, *, counts_up: bool = False) -> Conversion | None:
     """A value of the column as MODIFY or CHANGE leaves it."""
     name = quote(old.name)
-    found = _convert(name, old, new)
+    is_text = old.type in TEXT_TYPES or old.type == "enum"
+    found = _of_text(name, old, new, dialect) if is_text else _convert(name, old, new)
     if found is None:
         return None
     guards = [found.guard] if found.guard else []
@@ -53,8 +55,6 @@ def convert(old: Column, new: Column, *, counts_up: bool = False) -> Conversion 
 def _convert(name: str, old: Column, new: Column) -> Conversion | None:
     if old.type in INTEGER_BITS:
         return _of_integer(name, old, new)
-    if old.type in TEXT_TYPES or old.type == "enum":
-        return _of_text(name, old, new)
     if old.type == new.type == "decimal":
         return _of_decimal(name, old, new)
     if old.type in BINARY_TYPES and new.type in BINARY_TYPES:
@@ -103,13 +103,17 @@ def _of_integer(name: str, old: Column, new: Column) -> Conversion | None:
     return None
 
 
-def _of_text(name: str, old: Column, new: Column) -> Conversion | None:
+def _of_text(name: str, old: Column, new: Column, dialect: SqlDialect) -> Conversion | None:
+    if old.type == "char" and dialect.pads_char:
+        return None
     if new.type == "enum":
         labels = ", ".join(literal(label) for label in new.labels)
         return Conversion(name, f"{name} NOT IN ({labels})")
     if new.type not in TEXT_TYPES:
         return None
-    guards = [] if new.charset in _UNICODE or new.charset == old.charset else [_not_ascii(name)]
+    # A strict mode refuses a statement that would lose a character.
+    is_kept = dialect.is_strict or new.charset in _UNICODE or new.charset == old.charset
+    guards = [] if is_kept else [_not_ascii(name)]
     if new.type in ("varchar", "char"):
         guards.append(f"length({name}) > {new.length}")
     else:
@@ -140,7 +144,7 @@ def _of_bytes(name: str, old: Column, new: Column) -> Conversion | None:
     return Conversion(name, f"octet_length({name}) > {limit}")
 
 
-def filled(definition: Definition) -> str | None:
+def filled(definition: Definition, dialect: SqlDialect) -> str | None:
     """What rows that are there get in a column that is added, as SQL; None where only the server knows."""
     column, default = definition.column, definition.default
     wanted = duck_type(column)
@@ -150,7 +154,7 @@ def filled(definition: Definition) -> str | None:
     if is_null:
         # A TIMESTAMP that does not say NULL is NOT NULL under explicit_defaults_for_timestamp=OFF.
         return None if column.type == "timestamp" and not definition.says_null else f"CAST(NULL AS {wanted})"
-    value = _implicit(column) if default.kind == "implicit" else _constant(column, default)
+    value = _implicit(column) if default.kind == "implicit" else _constant(column, default, dialect)
     return None if value is None else f"CAST({value} AS {wanted})"
 
 
@@ -165,7 +169,7 @@ def _implicit(column: Column) -> str | None:
     return {"set": "[]", "blob": "''::BLOB", "varbinary": "''::BLOB"}.get(column.type)
 
 
-def _constant(column: Column, default: Default) -> str | None:
+def _constant(column: Column, default: Default, dialect: SqlDialect) -> str | None:
     """A default that is written out, where what it means does not depend on anything else."""
     text = default.text
     if column.type in INTEGER_BITS:
@@ -182,8 +186,9 @@ def _constant(column: Column, default: Default) -> str | None:
     if default.kind != "string":
         return None
     if column.type in ("varchar", "char"):
-        is_plain = text.isascii() and len(text) <= (column.length or 0) and not text.endswith(" ")
-        return literal(text) if is_plain else None
+        is_kept = text.isascii() or dialect.is_strict or column.charset in _UNICODE
+        fits = len(text) <= (column.length or 0) and not text.endswith(" ") and "\0" not in text
+        return literal(text) if is_kept and fits else None
     if column.type == "enum":
         return literal(text) if text in column.labels else None
     if column.type == "date":

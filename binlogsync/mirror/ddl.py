@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import duckdb
 
+from binlogsync.binlog.sql import SqlDialect
 from binlogsync.change import ChangeBatch, SchemaChange
 from binlogsync.duckfile import first_row
 from binlogsync.mirror.alter import Evolution, evolve
@@ -22,17 +23,28 @@ from binlogsync.mirror.clauses import (
     ChangeColumn,
     Clause,
     DropColumn,
+    RemoveRows,
     RenameColumn,
+    is_conditional,
     parse_alter,
     parse_create,
 )
 from binlogsync.mirror.fitting import ADVICE, names_in, without
 from binlogsync.mirror.schema import has_same_shape
-from binlogsync.mirror.state import MirrorState, create_table, drop_table, is_empty, leave_table, reshape, store_state
+from binlogsync.mirror.state import (
+    MirrorState,
+    create_table,
+    drop_table,
+    is_empty,
+    leave_table,
+    remove_rows,
+    reshape,
+    store_state,
+)
 from binlogsync.schema import TableSchema
 
 log = logging.getLogger(__name__)
-_IF_NOT_EXISTS = re.compile(r"\s*CREATE\s+TABLE\s+IF\s+NOT\s+EXISTS\b", re.IGNORECASE)
+_DEPENDS_ON_MODE = re.compile(r"[\"\\]")
 
 
 class MustReadError(Exception):
@@ -50,15 +62,21 @@ def apply_statement(
     """The mirror behind the statement; raises MustReadError, with nothing done."""
     ddl = batch.ddl
     assert ddl is not None
-    is_mariadb = batch.server_uuid.startswith("mariadb:")
+    dialect = SqlDialect(batch.server_uuid.startswith("mariadb:"), ddl.sql_mode or 0)
+    if ddl.sql_mode is None and _DEPENDS_ON_MODE.search(ddl.sql):
+        ddl = replace(ddl, sql="")  # of an older version, which did not store the mode: it is not known
+    if ddl.kind == "other":
+        raise MustReadError(f"a statement that is not known may have changed it: {ddl.sql[:200]}")
     if ddl.kind == "create":
-        return _create(connection, state, ddl, (is_mariadb, can_read))
+        return _create(connection, state, ddl, (dialect, can_read))
     if ddl.kind == "drop":
         return leave_table(connection, state, ddl.ts_us)
     if ddl.kind == "rename":
         return _rename(connection, state, ddl)
+    if ddl.kind == "alter" and (state.database, state.table) != ddl.tables[0]:
+        raise MustReadError(f"a statement moved rows between it and {'.'.join(ddl.tables[0])}: {ddl.sql[:200]}")
     if ddl.kind == "alter" and state.schema is not None:
-        return _alter(connection, state, ddl, is_mariadb)
+        return _alter(connection, state, ddl, dialect)
     return state
 
 
@@ -85,21 +103,21 @@ def _columns(schema: TableSchema) -> str:
 
 
 def _create(
-    connection: duckdb.DuckDBPyConnection, state: MirrorState, ddl: SchemaChange, given: tuple[bool, bool]
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, ddl: SchemaChange, given: tuple[SqlDialect, bool]
 ) -> MirrorState:
-    is_mariadb, can_read = given
-    if _IF_NOT_EXISTS.match(ddl.sql):
+    dialect, can_read = given
+    if is_conditional(ddl.sql, dialect):
         if state.schema is not None:
             return state  # logged, though it did nothing
         if not state.is_known and can_read:
             raise MustReadError("it may have been there before CREATE TABLE IF NOT EXISTS", is_must=False)
-    created = parse_create(ddl.sql, mariadb=is_mariadb) if ddl.has_exact_text else None
+    created = parse_create(ddl.sql, dialect) if ddl.has_exact_text else None
     if created is None and can_read:
         raise MustReadError("it was created in a way that does not say which columns it has", is_must=False)
     state = leave_table(connection, state, ddl.ts_us)
     if created is None:
         return replace(state, left_out=None)  # the first row will say
-    left_out = created.generated if is_mariadb else ()
+    left_out = created.generated if dialect.mariadb else ()
     if left_out:
         log.warning("%s: column(s) %s are left out: %s", state.name, ", ".join(left_out), ADVICE)
     schema = TableSchema(state.database, state.table, created.columns, created.primary_key)
@@ -121,16 +139,18 @@ def _rename(connection: duckdb.DuckDBPyConnection, state: MirrorState, ddl: Sche
 
 
 def _alter(
-    connection: duckdb.DuckDBPyConnection, state: MirrorState, ddl: SchemaChange, is_mariadb: bool
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, ddl: SchemaChange, dialect: SqlDialect
 ) -> MirrorState:
-    clauses = parse_alter(ddl.sql, mariadb=is_mariadb) if ddl.has_exact_text else None
-    if is_mariadb and clauses:
+    clauses = parse_alter(ddl.sql, dialect) if ddl.has_exact_text else None
+    if clauses == [RemoveRows()]:
+        return remove_rows(connection, state, ddl.ts_us)
+    if dialect.mariadb and clauses:
         clauses, left_out = _without_generated(clauses, state.left_out or ())
         if left_out != (state.left_out or ()):
             state = store_state(connection, replace(state, left_out=left_out))
     if clauses == [] or state.schema is None:
         return state
-    evolution = None if clauses is None else evolve(state.schema, clauses)
+    evolution = None if clauses is None else evolve(state.schema, clauses, dialect)
     if evolution is None:
         raise MustReadError(f"what a statement made of it is not known here: {ddl.sql[:200]}")
     if is_empty(connection, state):

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from binlogsync.mirror.types import Words, read_charset, read_type, string_literal
+from binlogsync.binlog.sql import Words
+from binlogsync.mirror.types import read_charset, read_type
 from binlogsync.schema import Column
+
+# Introducers of character sets in which ASCII has other bytes, or is none.
+_OTHER_BYTES = ("_utf16", "_utf32", "_ucs2", "_binary")
 
 
 class UnknownSQLError(Exception):
@@ -55,14 +59,14 @@ class Place:
     is_first: bool = False
 
 
-def read_definition(words: Words, mariadb: bool) -> tuple[Definition, Place]:
+def read_definition(words: Words) -> tuple[Definition, Place]:
     """A column's name, type and attributes, and where it goes; raises UnknownSQLError."""
     name = words.name()
-    column = read_type(words, mariadb=mariadb)
+    column = read_type(words)
     if column is None or not name:
         raise UnknownSQLError
     made, place = Definition(replace(column, name=name)), Place()
-    while words.token:
+    while words.is_left:
         if words.take("FIRST"):
             place = Place(is_first=True)
         elif words.take("AFTER"):
@@ -82,63 +86,108 @@ def _attribute(words: Words, made: Definition) -> Definition:
         return replace(made, default=_default(words))
     if words.take("AUTO_INCREMENT"):
         return replace(made, counts_up=True, column=replace(made.column, nullable=False))
-    if words.take("PRIMARY", "KEY") or words.take("PRIMARY"):
+    if words.take("PRIMARY", "KEY") or words.take("PRIMARY") or words.take("KEY"):
         return replace(made, is_key=True, column=replace(made.column, nullable=False))
     if words.take("UNIQUE", "KEY") or words.take("UNIQUE"):
         return made
     if words.take("INVISIBLE"):
         return replace(made, column=replace(made.column, visible=False))
-    if words.take("COMMENT") and string_literal(words.next().replace("\\", "")) is not None:
-        return made
-    if words.take("VISIBLE"):
-        return made
     if words.word in ("CHARACTER", "CHARSET", "COLLATE"):
         charset = read_charset(words)
         if made.column.charset is None or charset in (None, "binary"):
             raise UnknownSQLError
         return replace(made, column=replace(made.column, charset=charset))
-    if words.take("CHECK") and words.token == "(":
-        words.inside()
-        return made
-    if words.take("ON", "UPDATE"):
-        words.next()
-        if words.token == "(":
-            words.inside()
-        return made
     if words.take("GENERATED", "ALWAYS", "AS") or words.take("AS"):
+        if words.word != "(":  # ROW START and ROW END of MariaDB's system versioning
+            raise UnknownSQLError
         words.inside()
-        if words.word in ("VIRTUAL", "STORED", "PERSISTENT"):
-            words.next()
+        words.take_any("VIRTUAL", "STORED", "PERSISTENT")
         return replace(made, is_generated=True)
+    if _skip_attribute(words):
+        return made
     raise UnknownSQLError
 
 
-def _default(words: Words) -> Default:
-    token = words.next()
-    if token in ("-", "+"):
-        return Default("number", ("-" if token == "-" else "") + _number(words, words.next()))
-    if token.upper() == "NULL":
-        return Default("null")
-    if token.upper() in ("TRUE", "FALSE"):
-        return Default("number", "1" if token.upper() == "TRUE" else "0")
-    text = string_literal(token)
-    if text is not None and words.token[:1] not in ("'", '"'):
-        return Default("string", text)
-    if token[:1].isdigit():
-        number = _number(words, token)
-        return Default("number", number) if number.replace(".", "", 1).isdigit() else _other(words)
-    return _other(words)
+def _skip_attribute(words: Words) -> bool:
+    """Step over an attribute that changes neither the column nor its values; False where none comes."""
+    if words.take_any("COMMENT", "ENGINE_ATTRIBUTE", "SECONDARY_ENGINE_ATTRIBUTE"):
+        words.take("=")
+        return words.string() is not None
+    if words.take_any("COLUMN_FORMAT", "STORAGE", "SRID"):
+        return bool(words.name())
+    if words.take("CONSTRAINT") and words.word != "CHECK":
+        words.name()
+    if words.take("CHECK"):
+        if words.word != "(":
+            raise UnknownSQLError
+        words.inside()
+        words.take("NOT")
+        words.take("ENFORCED")
+        return True
+    if words.take("ON", "UPDATE"):
+        _skip_call(words)
+        return True
+    if words.take("REFERENCES"):
+        return _skip_reference(words)
+    return words.take_any("VISIBLE") or words.take("NOT", "SECONDARY")
 
 
-def _number(words: Words, token: str) -> str:
-    """A number, whose point is a token of its own."""
+def _skip_reference(words: Words) -> bool:
+    """The table and columns that a column references, and what happens to it with them."""
+    words.name()
     if words.take("."):
-        return f"{token}.{words.next()}"
-    return token
+        words.name()
+    if words.word == "(":
+        words.inside()
+    if words.take("MATCH"):
+        words.name()
+    while words.take("ON", "DELETE") or words.take("ON", "UPDATE"):
+        if not (words.take("SET", "NULL") or words.take("SET", "DEFAULT") or words.take("NO", "ACTION")):
+            words.name()
+    return True
 
 
-def _other(words: Words) -> Default:
-    """A default that only the server can work out, and whatever belongs to it."""
-    while words.token and words.word not in ("FIRST", "AFTER"):
+def _skip_call(words: Words) -> None:
+    """A function, with or without parentheses."""
+    words.name()
+    if words.word == "(":
+        words.inside()
+
+
+def _default(words: Words) -> Default:
+    if words.token.kind == "string":
+        return _string(words)
+    sign = words.word
+    if words.take_any("-", "+"):
+        return Default("number", ("-" if sign == "-" else "") + _number(words))
+    if words.take("NULL"):
+        return Default("null")
+    if words.word in ("TRUE", "FALSE"):
+        return Default("number", "1" if words.next().text.upper() == "TRUE" else "0")
+    if words.word[:1].isdigit():
+        number = _number(words)
+        return Default("number", number) if number.replace(".", "", 1).isdigit() else Default("other")
+    if words.word == "(":
+        words.inside()
+    elif words.token.kind == "bits":
         words.next()
+    elif not words.take("NEXT", "VALUE", "FOR"):
+        _skip_call(words)
+    else:
+        words.name()
     return Default("other")
+
+
+def _string(words: Words) -> Default:
+    """A string; with an introducer only where the text is the same in every character set of a client."""
+    token = words.next()
+    if words.dialect.empty_is_null and not token.text:
+        return Default("null")
+    is_plain = not token.charset or (token.text.isascii() and not token.charset.lower().startswith(_OTHER_BYTES))
+    return Default("string", token.text) if is_plain else Default("other")
+
+
+def _number(words: Words) -> str:
+    """A number, whose point is a token of its own."""
+    whole = words.next().text
+    return f"{whole}.{words.next().text}" if words.take(".") else whole

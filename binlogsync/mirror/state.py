@@ -206,6 +206,15 @@ def leave_table(connection: duckdb.DuckDBPyConnection, state: MirrorState, gone_
     return store_state(connection, replace(state, schema=None, is_rewritten=True))
 
 
+def remove_rows(connection: duckdb.DuckDBPyConnection, state: MirrorState, gone_us: int) -> MirrorState:
+    """No row is left at that time, microseconds since 1970 UTC; with soft deletes all of them are deleted."""
+    if state.deleted_at is None:
+        connection.execute(f"DELETE FROM {state.target}")
+    else:
+        mark_deleted(connection, state, gone_us)
+    return replace(state, is_rewritten=True)
+
+
 def keep_deleted(
     connection: duckdb.DuckDBPyConnection, state: MirrorState, other: tuple[str, TableSchema], gone_us: int
 ) -> None:

@@ -1,15 +1,13 @@
 """Column types as SQL writes them ("decimal(10,2) unsigned", "ENUM('a','b') CHARACTER SET latin1") -> `Column`.
 
-The same reading serves a DDL statement of the binlog and COLUMN_TYPE of information_schema. What is not known here is
-None, never a guess.
+What is not known here, or means another type in the SQL mode of the statement, is None, never a guess.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from binlogsync.binlog.ddl import TOKEN
+from binlogsync.binlog.sql import Token, Words
 from binlogsync.schema import ADDRESS_TYPES, GEOMETRY_TYPES, INTEGER_BITS, TEXT_TYPES, Column
 
 UNKNOWN_CHARSET = "unknown"
@@ -19,6 +17,12 @@ _SYNONYMS = {
     "INTEGER": "int",
     "BOOL": "tinyint",
     "BOOLEAN": "tinyint",
+    "INT1": "tinyint",
+    "INT2": "smallint",
+    "INT3": "mediumint",
+    "INT4": "int",
+    "INT8": "bigint",
+    "MIDDLEINT": "mediumint",
     "DEC": "decimal",
     "NUMERIC": "decimal",
     "FIXED": "decimal",
@@ -42,101 +46,34 @@ _KNOWN = (
 )
 
 
-class Words:
-    """Tokens of SQL text, one after the other; "" behind the last."""
-
-    def __init__(self, tokens: Sequence[str]) -> None:
-        self._tokens = tokens
-        self._at = 0
-
-    @classmethod
-    def of(cls, sql: str) -> Words:
-        """Of a text, its comments left out."""
-        return cls([match[0] for match in TOKEN.finditer(sql) if match["skip"] is None])
-
-    @property
-    def token(self) -> str:
-        """The next token as it is written."""
-        return self._tokens[self._at] if self._at < len(self._tokens) else ""
-
-    @property
-    def word(self) -> str:
-        """The next token in capitals."""
-        return self.token.upper()
-
-    def next(self) -> str:
-        """The next token, and step over it."""
-        token = self.token
-        self._at += 1
-        return token
-
-    def take(self, *words: str) -> bool:
-        """Step over these words if they come next, all of them."""
-        ahead = tuple(token.upper() for token in self._tokens[self._at : self._at + len(words)])
-        if ahead != words:
-            return False
-        self._at += len(words)
-        return True
-
-    def name(self) -> str:
-        """An identifier, and step over it."""
-        token = self.next()
-        quote = token[:1]
-        return token[1:-1].replace(quote * 2, quote) if quote in ("`", '"') else token
-
-    def inside(self) -> Words:
-        """What stands between the parenthesis that comes next and its end, and step over them."""
-        self._at += 1
-        start, depth = self._at, 1
-        while self.token and depth:
-            depth += {"(": 1, ")": -1}.get(self.next(), 0)
-        return Words(self._tokens[start : self._at - 1])
-
-    def split(self) -> list[Words]:
-        """What stands between the commas, those within parentheses left alone."""
-        parts: list[list[str]] = [[]]
-        depth = 0
-        while self.token:
-            token = self.next()
-            depth += {"(": 1, ")": -1}.get(token, 0)
-            if token == "," and not depth:
-                parts.append([])
-            else:
-                parts[-1].append(token)
-        return [Words(part) for part in parts]
-
-
-def string_literal(token: str) -> str | None:
-    """The text of a quoted string; None for what is none, or has escapes that depend on the SQL mode."""
-    quote = token[:1]
-    if quote not in ("'", '"') or len(token) < 2 or "\\" in token:
-        return None
-    return token[1:-1].replace(quote * 2, quote)
-
-
-def read_type(words: Words, *, mariadb: bool) -> Column | None:
+def read_type(words: Words) -> Column | None:
     """The type that comes next, with its sign, labels and character set, as a column without a name; None if unknown.
 
     A text without a character set of its own has UNKNOWN_CHARSET.
     """
+    dialect = words.dialect
     first = words.next()
-    kind = _SYNONYMS.get(first.upper(), first.lower())
+    kind = _SYNONYMS.get(first.text.upper(), first.text.lower())
+    if first.kind != "word" or first.text.lower() in dialect.foreign_types:
+        return None
+    if kind == "real":
+        kind = "float" if dialect.real_is_float else "double"
     if kind == "double":
         words.take("PRECISION")
     if kind == "char" and words.take("VARYING"):
         kind = "varchar"
-    inside = [part.next() for part in words.inside().split()] if words.token == "(" else []
+    inside = [part.next() for part in words.inside().split()] if words.word == "(" else []
     if kind in ("enum", "set"):
         return _labelled(kind, inside, words)
-    if kind not in _KNOWN and not (mariadb and kind in ADDRESS_TYPES):
+    if kind not in _KNOWN and not (dialect.mariadb and kind in ADDRESS_TYPES):
         return None
-    numbers = [int(text) for text in inside if text.isdigit()]
+    numbers = [int(token.text) for token in inside if token.text.isdigit()]
     if len(numbers) != len(inside):
         return None
     column = _sized(kind, numbers)
     if column is None:
         return None
-    if kind == "json" and mariadb:
+    if kind == "json" and dialect.mariadb:
         return replace(column, type="longtext", charset="utf8mb4")
     if kind in INTEGER_BITS or kind in ("decimal", "float", "double"):
         return replace(column, unsigned=_sign(words))
@@ -164,16 +101,15 @@ def _sized(kind: str, numbers: list[int]) -> Column | None:
 def _sign(words: Words) -> bool:
     unsigned = False
     while words.word in ("UNSIGNED", "SIGNED", "ZEROFILL"):
-        unsigned = words.next().upper() != "SIGNED" or unsigned
+        unsigned = words.next().text.upper() != "SIGNED" or unsigned
     return unsigned
 
 
-def _labelled(kind: str, inside: list[str], words: Words) -> Column | None:
-    labels = [string_literal(token) for token in inside]
-    if not labels or None in labels:
+def _labelled(kind: str, inside: list[Token], words: Words) -> Column | None:
+    if not inside or any(token.kind != "string" or token.charset for token in inside):
         return None
     # Trailing blanks of a label are not kept.
-    kept = tuple((label or "").rstrip(" ") for label in labels)
+    kept = tuple(token.text.rstrip(" ") for token in inside)
     return _with_charset(Column("", kind, labels=kept), read_charset(words))
 
 
@@ -183,13 +119,19 @@ def read_charset(words: Words) -> str | None:
     while True:
         if words.take("CHARACTER", "SET") or words.take("CHARSET"):
             words.take("=")
-            found = words.name().lower()
+            found = _charset_name(words)
         elif words.take("COLLATE"):
             words.take("=")
-            collation = words.name().lower()
+            collation = _charset_name(words)
             found = found or (UNKNOWN_CHARSET if collation.startswith("uca") else collation.partition("_")[0])
         else:
             return None if found is None else _CHARSETS.get(found, found)
+
+
+def _charset_name(words: Words) -> str:
+    """A name, which may stand in quotes of any kind."""
+    string = words.string()
+    return (words.name() if string is None else string.text).lower()
 
 
 def _with_charset(column: Column, charset: str | None) -> Column | None:

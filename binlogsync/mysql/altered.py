@@ -43,7 +43,7 @@ class LogAhead:
 
     def _look_on(self, start: BinlogPosition) -> None:
         """From the end of what is known to the end of the log."""
-        reader = StatementReader(start)
+        reader = StatementReader(start, mariadb=self._server_uuid.startswith("mariadb:"))
         buffer = np.empty(_CHUNK, np.uint8)
         with BinlogDump(self._config, Checkpoint(start, self._server_uuid), blocking=False) as dump:
             while not reader.walk.ended:

@@ -20,8 +20,9 @@ SHOWN = ["CREATE TABLE IF NOT EXISTS made (id INT)", "RENAME TABLE old TO new", 
     ],
 )
 def test_the_statement_is_known_in_every_form(sql: str, database: str) -> None:
-    assert read_statement(sql, "elsewhere") == Statement("drop", ((database, ALL_TABLES),))
-    assert altered_tables(sql, "elsewhere") == ((database, ALL_TABLES),)
+    statement = read_statement(sql, "elsewhere")
+    assert statement == Statement("drop", ((database, ALL_TABLES),))
+    assert altered_tables(statement) == ((database, ALL_TABLES),)
 
 
 @pytest.mark.parametrize(

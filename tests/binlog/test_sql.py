@@ -1,0 +1,117 @@
+"""SQL of logged statements as tokens, by the server and the SQL mode; and which tables a statement touches."""
+
+from __future__ import annotations
+
+import pytest
+
+from binlogsync.binlog.ddl import ALL_TABLES, Statement, read_statement
+from binlogsync.binlog.sql import SqlDialect, tokenize
+
+MYSQL, MARIADB = SqlDialect(), SqlDialect(mariadb=True)
+ANSI, NO_ESCAPES = SqlDialect(sql_mode=1 << 2), SqlDialect(sql_mode=1 << 20)
+T, U = ("shop", "t"), ("shop", "u")
+
+
+def texts(sql: str, dialect: SqlDialect = MYSQL) -> list[str]:
+    """The tokens, names as `x`, strings as 'x'."""
+    marks = {"name": "`{}`", "string": "'{}'", "broken": "?{}"}
+    return [token.charset + marks.get(token.kind, "{}").format(token.text) for token in tokenize(sql, dialect)]
+
+
+@pytest.mark.parametrize(
+    ("sql", "dialect", "wanted"),
+    [
+        ("a/* x */b/**/c-- d\ne --\n#f\ng--h", MYSQL, ["a", "b", "c", "e", "g", "-", "-", "h"]),
+        ("a --", MYSQL, ["a"]),
+        ("/*!40000 a */ /*! b */ /*!500001c */", MYSQL, ["a", "b", "c"]),
+        ("/*! a /* x */ b */ c", MYSQL, ["a", "b", "c"]),
+        ("/*M! a */ /*M!100100 b */ c", MYSQL, ["c"]),
+        ("/*M! a */ /*M!100100 b */ c", MARIADB, ["a", "b", "c"]),
+        ("/* 99999 a */ b", MYSQL, ["b"]),
+        ("a */", MYSQL, ["a", "?*/"]),
+        ("a /* b", MYSQL, ["a", "?/*", "b"]),
+        ("/*! a", MYSQL, ["a", "?/*!"]),
+        ("'a /* b */ -- c'", MYSQL, ["'a /* b */ -- c'"]),
+        ("`a``b` \"c\"\"d\" 'e''f'", MYSQL, ["`a`b`", "'c\"de'f'"]),
+        ("`a``b` \"c\"\"d\" 'e''f'", ANSI, ["`a`b`", '`c"d`', "'e'f'"]),
+        (r"'a\'b\\\n\%\q' c", MYSQL, ["'a'b\\\n\\%q'", "c"]),
+        (r"'a\' c", NO_ESCAPES, ["'a\\'", "c"]),
+        (r"'a\' c", MYSQL, ["?'", "a", "\\", "?'", "c"]),
+        ("'a' 'b'\n'c'", MYSQL, ["'abc'"]),
+        (
+            "N'a' n'b' _utf8mb4 'c' x'00' b'1' _id e",
+            MYSQL,
+            ["N'a'", "n'b'", "_utf8mb4'c'", "x'00'", "b'1'", "_id", "e"],
+        ),
+        ("größe.日本 1.5", MYSQL, ["größe", ".", "日本", "1", ".", "5"]),
+        ("\ta\x0b\x00b\r\n", MYSQL, ["a", "b"]),
+    ],
+)
+def test_tokens(sql: str, dialect: SqlDialect, wanted: list[str]) -> None:
+    assert texts(sql, dialect) == wanted
+
+
+COMMENTS = ["/* it's */", "/* 99999x*/", "-- `\n", '# "\n', "/**/", "/*!*/"]
+
+
+@pytest.mark.parametrize("comment", COMMENTS)
+@pytest.mark.parametrize(
+    ("sql", "wanted"),
+    [
+        ("CREATE TABLE IF NOT EXISTS t (id INT)", Statement("create", (T,))),
+        ("create or replace table `shop` . t like u", Statement("create", (T,))),
+        ("ALTER TABLE t ADD c INT", Statement("alter", (T,))),
+        ("ALTER TABLE t ADD c INT , RENAME TO u", Statement("rename", (T, U))),
+        ("ALTER TABLE t RENAME COLUMN a TO b", Statement("alter", (T,))),
+        ("ALTER TABLE t WAIT 5 ADD c INT", Statement("alter", (T,))),
+        ("ALTER TABLE t EXCHANGE PARTITION p WITH TABLE u WITHOUT VALIDATION", Statement("alter", (T, U))),
+        ("ALTER TABLE t CONVERT PARTITION p TO TABLE u", Statement("alter", (T, U))),
+        ("ALTER TABLE t CONVERT TABLE u TO PARTITION p VALUES LESS THAN (3)", Statement("alter", (T, U))),
+        ("ALTER SEQUENCE IF EXISTS t RESTART 5", Statement("alter", (T,))),
+        ("RENAME TABLES t TO x , u WAIT 3 TO t", Statement("rename", (T, ("shop", "x"), U, T))),
+        ("DROP TABLES IF EXISTS t , u RESTRICT", Statement("drop", (T, U))),
+        ("DROP SEQUENCE t", Statement("drop", (T,))),
+        ("TRUNCATE t NOWAIT", Statement("truncate", (T,))),
+        ("CREATE OR REPLACE DATABASE shop", Statement("drop", (("shop", ALL_TABLES),))),
+        ("DROP TEMPORARY TABLE t", Statement("drop")),
+        ("REPAIR NO_WRITE_TO_BINLOG TABLE t , u QUICK", Statement("other", (T, U))),
+        ("SET STATEMENT max_statement_time = 1 FOR DROP TABLE t", Statement("drop", (T,))),
+        ("CREATE ALGORITHM = UNDEFINED DEFINER = `a`@`%` SQL SECURITY DEFINER VIEW t AS SELECT 1", Statement("other")),
+        ("CREATE UNIQUE INDEX i ON t (a)", Statement("other")),
+        ("RENAME USER t TO u", Statement("other")),
+        ("SET PASSWORD FOR t = 'x'", Statement("other")),
+        ("OPTIMIZE TABLE t", Statement("other")),
+        ("INSERT INTO t VALUES (1)", Statement("rows", (T,))),
+    ],
+)
+def test_statements_with_comments_wherever_white_space_may_stand(sql: str, wanted: Statement, comment: str) -> None:
+    assert read_statement(sql, "shop", MARIADB) == wanted
+    commented = f"{comment}{comment} " + sql.replace(" ", f" {comment} ") + f" {comment}"
+    assert read_statement(commented, "shop", MARIADB) == wanted
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "FROBNICATE TABLE t",
+        "CREATE EXTERNAL TABLE t (role INT)",
+        "DROP TABLE t WITHOUT REMORSE",
+        "RENAME TABLE t AS u",
+        "ALTER TABLE t EXCHANGE PARTITION p FOR TABLE u",
+        "SET STATEMENT sql_mode = 'ANSI_QUOTES' FOR DROP TABLE \"t\"",
+        "DROP TABLE gr\ufffd",
+        "TRUNCATE 'a string'",
+        "c */ DROP TABLE t",
+        "IMPORT TABLE FROM 't.sdi'",
+    ],
+)
+def test_what_is_not_understood_may_concern_every_table(sql: str) -> None:
+    assert read_statement(sql, "shop") == Statement("other", (("shop", ALL_TABLES),))
+    assert read_statement(f"{sql} other.`x`", "shop").tables == (("shop", ALL_TABLES), ("other", "x"))
+
+
+def test_quotes_are_of_the_mode() -> None:
+    assert read_statement('DROP TABLE "t""x"', "shop", ANSI) == Statement("drop", (("shop", 't"x'),))
+    assert read_statement('DROP TABLE "t"', "shop").kind == "other"
+    text = r"""ALTER TABLE t COMMENT 'a\', RENAME u"""
+    assert read_statement(text, "shop", NO_ESCAPES) == Statement("rename", (T, U))

@@ -1,0 +1,134 @@
+"""Mirrors of several tables beside a running tail, compared with SELECT; counts what they read from the server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pymysql
+
+from binlogsync.change import ChangeBatch
+from binlogsync.consume.engine import ConsumeOptions, consume
+from binlogsync.consume.progress import ProgressKey
+from binlogsync.consume.targets import Mirror
+from binlogsync.duckfile import quote
+from binlogsync.mirror.apply import Halt
+from binlogsync.mirror.convert import literal
+from binlogsync.mysql import MySQLConfig, resolve_start
+from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stream.client import NatsOptions
+from binlogsync.stream.reader import StreamReader
+from tests.databases import FreshDatabase
+from tests.duck import query
+from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
+
+Table = tuple[str, str]
+
+
+class CountingMirror(Mirror):
+    """Notes why it read its table from the server."""
+
+    def __init__(self, path: Path, table: Table, source: MySQLConfig) -> None:
+        super().__init__(path, *table, source)
+        self.reasons: list[str] = []
+
+    def read_again(self, halt: Halt, following: ChangeBatch, key: ProgressKey) -> None:
+        self.reasons.append(halt.reason)
+        super().read_again(halt, following, key)
+
+
+class MirroredTables:
+    """See the module; made by `mirrored_tables`."""
+
+    def __init__(self, tail: TailThread, reader: StreamReader, config: MySQLConfig, path: Path) -> None:
+        self.path = path
+        self._tail, self._reader, self._config = tail, reader, config
+        self._mirrors: dict[Table, CountingMirror] = {}
+
+    def drain(self, tables: Sequence[Table]) -> None:
+        """Until each of the mirrors has what the server has executed."""
+        self._tail.catch_up()
+        options = ConsumeOptions(client_id="mirrored", idle_s=0.01, gather_s=0.01)
+        for table in tables:
+            mirror = self._mirrors.setdefault(table, CountingMirror(self.path, table, self._config))
+            consume(self._reader, table, mirror, options, threading.Event())
+
+    def take_reasons(self) -> dict[Table, list[str]]:
+        """Why tables were read from the server since this was called last."""
+        found = {table: mirror.reasons for table, mirror in self._mirrors.items() if mirror.reasons}
+        for mirror in self._mirrors.values():
+            mirror.reasons = []
+        return found
+
+    def rows(self, table: Table) -> list[str] | None:
+        """Column names and sorted rows of a mirror; None where there is no table."""
+        columns = query(
+            self.path,
+            "SELECT column_name FROM duckdb_columns() "
+            f"WHERE schema_name = {literal(table[0])} AND table_name = {literal(table[1])} "
+            "ORDER BY column_index",
+        )
+        if not columns:
+            return None
+        names = ", ".join(quote(name) for (name,) in columns)
+        rows = query(self.path, f"SELECT {names} FROM {quote(*table)}")
+        return [repr([name for (name,) in columns]), *sorted(repr([_naive(value) for value in row]) for row in rows)]
+
+
+def _naive(value: Any) -> Any:
+    return value.replace(tzinfo=None) if isinstance(value, datetime) else value
+
+
+@contextmanager
+def mirrored_tables(
+    database: FreshDatabase, nats_url: str, folder: Path, include: tuple[str, ...] = ()
+) -> Iterator[MirroredTables]:
+    """A tail of the database from now on, and mirrors in a file of the folder."""
+    config = config_of(database.server, f"mirrored-{database.name}")
+    start = str(resolve_start(config, "now").position)
+    options = options_of(config.source, database.name, start=start, include=(f"{database.name}.*", *include))
+    with TailThread(config, [stream_sink(nats_url)], MemoryPositions(), options) as tail:
+        tail.wait_begun()
+        with StreamReader(NatsOptions(url=nats_url), config.source) as reader:
+            yield MirroredTables(tail, reader, config, folder / "mirrors.duckdb")
+
+
+_FORMS = {"float": "{} * 1e0", "bit": "{} + 0", "year": "{} + 0"}
+
+
+def server_rows(connection: pymysql.Connection[Any], table: Table, *, mariadb: bool) -> list[str] | None:
+    """The same of the server; MariaDB's generated columns are not mirrored."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT column_name, data_type, column_type, extra FROM information_schema.columns "
+            "WHERE table_schema = %s AND table_name = %s ORDER BY ordinal_position",
+            table,
+        )
+        found = [[x.decode() if isinstance(x, bytes) else str(x) for x in row] for row in cursor.fetchall()]
+        fields = [row for row in found if not (mariadb and "GENERATED" in row[3])]
+        if not found:
+            return None
+        names = ["`" + row[0].replace("`", "``") + "`" for row in fields]
+        wanted = [_FORMS.get(row[1].lower(), "{}").format(name) for row, name in zip(fields, names, strict=True)]
+        cursor.execute(
+            "SELECT " + ", ".join(wanted) + " FROM `" + "`.`".join(p.replace("`", "``") for p in table) + "`"
+        )
+        rows = cursor.fetchall()
+    kinds = [(row[1].lower(), row[2]) for row in fields]
+    plain = sorted(repr([_plain(*kind, value) for kind, value in zip(kinds, row, strict=True)]) for row in rows)
+    return [repr([row[0] for row in fields]), *plain]
+
+
+def _plain(kind: str, declared: str, value: Any) -> Any:
+    """A value that pymysql gives as the mirror has it."""
+    if value is None or (kind in ("date", "datetime", "timestamp") and isinstance(value, str)):
+        return None  # zero dates are NULL in a mirror
+    if kind == "set":
+        return value.split(",") if value else []
+    if kind == "bit":
+        return bool(value) if declared == "bit(1)" else value
+    return value
