@@ -24,6 +24,14 @@ The message of each says what failed, where, and what to do next. Anything else 
 
 from __future__ import annotations
 
+_SHOWN = 200
+
+
+def excerpt(value: object) -> str:
+    """The value for an error message: as `repr` shows it, cut where it is long."""
+    text = repr(value[: _SHOWN + 1] if isinstance(value, str | bytes) else value)
+    return text if len(text) <= _SHOWN + 3 else f"{text[:_SHOWN]}..."
+
 
 class BinlogSyncError(Exception):
     """Root of the tree; never raised itself."""

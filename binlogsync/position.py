@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import total_ordering
 from typing import Any, Literal
 
-from binlogsync.errors import PositionError
+from binlogsync.errors import PositionError, excerpt
 
 Flavor = Literal["mysql", "mariadb"]
 Interval = tuple[int, int]
@@ -264,8 +264,8 @@ class Checkpoint:
             inside = str(record["inside"]) if "inside" in record else None
             skip, ts_us = int(record["skip"]), int(record["ts_us"])
             return cls(position, str(record["server"]), gtids, skip, ts_us, resume, inside)
-        except (ValueError, KeyError, TypeError) as error:
-            raise PositionError(f"not a checkpoint: {text!r} ({error!r})") from error
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise PositionError(f"not a checkpoint: {excerpt(text)} ({excerpt(str(error))})") from error
 
     def precedes(self, other: Checkpoint) -> bool:
         """True when a start here would read something that a start at `other` would not.

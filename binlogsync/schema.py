@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 
+import msgspec
 import pyarrow as pa
 
-from binlogsync.errors import DecodeError, WireError
+from binlogsync.errors import DecodeError, WireError, excerpt
 
 INTEGER_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 32, "int": 32, "bigint": 64}
 TEXT_TYPES = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
@@ -124,6 +125,9 @@ class TableSchema:
         return _parsed(text)
 
 
+_COLUMN_KEYS = {field.name for field in fields(Column)}
+
+
 # Every message of the stream carries the document or its fingerprint, and few tables make nearly all of them.
 @lru_cache(maxsize=512)
 def _document(schema: TableSchema) -> str:
@@ -134,10 +138,14 @@ def _document(schema: TableSchema) -> str:
 def _parsed(text: str | bytes) -> TableSchema:
     try:
         record = json.loads(text)
-        columns = tuple(Column(**{**c, "labels": tuple(c["labels"])}) for c in record["columns"])
-        return TableSchema(record["database"], record["table"], columns, tuple(record["primary_key"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise WireError(f"not a table schema: {text!r} ({error!r})") from error
+        schema = msgspec.convert(record, TableSchema)
+        if unknown := {key for column in record["columns"] for key in column} - _COLUMN_KEYS:
+            raise ValueError(f"columns have {sorted(unknown)}, which this version does not know")
+        if len({column.name for column in schema.columns if arrow_type(column)}) != len(schema.columns):
+            raise ValueError("columns of one name")
+    except (msgspec.MsgspecError, DecodeError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise WireError(f"not a table schema: {excerpt(text)} ({excerpt(str(error))})") from error
+    return schema
 
 
 @lru_cache(maxsize=4096)

@@ -23,15 +23,19 @@ columns = st.builds(
     nullable=st.booleans(),
     unsigned=st.booleans(),
     length=numbers,
-    precision=numbers,
-    scale=numbers,
+    precision=st.none() | st.integers(1, 65),
+    scale=st.none() | st.integers(0, 30),
     fsp=numbers,
     charset=st.none() | st.just("utf8mb4"),
     labels=st.lists(names, max_size=3).map(tuple),
     visible=st.booleans(),
 )
 schemas = st.builds(
-    TableSchema, names, names, st.lists(columns, max_size=4).map(tuple), st.lists(names, max_size=2).map(tuple)
+    TableSchema,
+    names,
+    names,
+    st.lists(columns, max_size=4, unique_by=lambda column: column.name).map(tuple),
+    st.lists(names, max_size=2).map(tuple),
 )
 
 

@@ -30,6 +30,8 @@ PARSER: Final = "_ps"
 SUBSCRIPTION_ID: Final = "_id"
 
 _VERSION = len("NATS/1.0")
+_LONGEST_LINE, _LARGEST_MESSAGE, _SIZE_DIGITS = 1 << 20, 1 << 27, 10
+"""More than any nats-server sends: its messages end at 64 MB."""
 _READ_BYTES = 1 << 20
 """Read at once. nats-py's 32 kB are 30 turns of the event loop for each large message."""
 
@@ -126,9 +128,9 @@ class _Splitter:
         self._kept += data
         at = 0
         try:
-            while (end := self._kept.find(b"\r\n", at)) >= 0:
+            while (end := self._kept.find(b"\r\n", at, at + _LONGEST_LINE)) >= 0:
                 words = self._kept[at:end].split() if self._kept.startswith((b"MSG ", b"HMSG "), at) else None
-                stop = end + 2 if words is None else end + 4 + int(words[-1])
+                stop = end + 2 if words is None else end + 4 + _size(words)
                 if stop > len(self._kept):
                     break
                 begun, at = at, stop
@@ -137,20 +139,35 @@ class _Splitter:
                     await self._parse(bytes(self._kept[begun:stop]))
                 else:
                     take(_received(words, self._kept, end + 2))
+            if end < 0 and len(self._kept) - at >= _LONGEST_LINE:
+                raise nats.errors.ProtocolError
         finally:
             del self._kept[:at]
 
 
+def _size(words: list[bytearray]) -> int:
+    """Bytes of header and data behind the first line of a message, which has these words."""
+    with_header = words[0] == b"HMSG"
+    sizes = words[-2:] if with_header else words[-1:]
+    if len(words) not in ((5, 6) if with_header else (4, 5)) or not all(
+        word.isdigit() and len(word) <= _SIZE_DIGITS for word in sizes
+    ):
+        raise nats.errors.ProtocolError
+    if int(sizes[0]) > int(sizes[-1]) or int(sizes[-1]) > _LARGEST_MESSAGE:
+        raise nats.errors.ProtocolError
+    return int(sizes[-1])
+
+
 def _received(words: list[bytearray], buffer: bytearray, start: int) -> Received:
     """The message whose first line has these words, and whose headers begin at `start`."""
-    reply = words[3].decode() if len(words) == (6 if words[0] == b"HMSG" else 5) else ""
+    reply = words[3].decode(errors="replace") if len(words) == (6 if words[0] == b"HMSG" else 5) else ""
     size = int(words[-1])
     header = int(words[-2]) if words[0] == b"HMSG" else 0
     with memoryview(buffer) as view:
         data = bytes(view[start + header : start + size])
     headers = {}
     if header:
-        first, *lines = buffer[start : start + header].decode().split("\r\n")
+        first, *lines = buffer[start : start + header].decode(errors="replace").split("\r\n")
         if status := first[_VERSION:].strip():
             headers["Status"] = status.partition(" ")[0]
             headers["Description"] = status.partition(" ")[2]
@@ -158,7 +175,7 @@ def _received(words: list[bytearray], buffer: bytearray, start: int) -> Received
             name, colon, value = line.partition(":")
             if colon:
                 headers[name] = value.strip()
-    return Received(words[1].decode(), reply, headers, data)
+    return Received(words[1].decode(errors="replace"), reply, headers, data)
 
 
 _SPLITTERS: WeakKeyDictionary[Client, _Splitter] = WeakKeyDictionary()

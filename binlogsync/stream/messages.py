@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from binlogsync.change import ChangeBatch
-from binlogsync.errors import WireError
+from binlogsync.errors import WireError, excerpt
 from binlogsync.schema import TableSchema
 from binlogsync.wire.envelope import (
     ARROW,
@@ -29,6 +30,7 @@ from binlogsync.wire.envelope import (
 
 _LARGE_BYTES = 64 << 20
 _DIGITS = 19
+_FINGERPRINT, _OBJECT = re.compile("[0-9a-f]{16}"), re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,11 @@ def _what(message: Delivered) -> tuple[str | None, str | None, str | None]:
 
 def _body(message: Delivered, lookups: Lookups) -> bytes:
     name = message.headers.get(LARGE_OBJECT)
-    return message.payload if name is None else lookups.large_object(name)
+    if name is None:
+        return message.payload
+    if not _OBJECT.fullmatch(name):
+        raise WireError(f"{LARGE_OBJECT} is {excerpt(name)}, which is no name of an object that binlogsync stores")
+    return lookups.large_object(name)
 
 
 def _batches(
@@ -130,10 +136,12 @@ def _batches(
         return batches, [len(batch) for batch in batches]
     if kind not in (JSON, JSON_LINES):
         raise WireError(
-            f"content type {kind!r} is none that binlogsync writes; something else publishes into this stream"
+            f"content type {excerpt(kind)} is none that binlogsync writes; something else publishes into this stream"
         )
     if fingerprint is None:
         raise WireError(f"the message has no {SCHEMA} header; something else publishes into this stream")
+    if not _FINGERPRINT.fullmatch(fingerprint):
+        raise WireError(f"{SCHEMA} is {excerpt(fingerprint)}, which is no fingerprint of a table schema")
     return parse(bodies, lookups.schema(fingerprint)), [changes_in(body, kind) for body in bodies]
 
 

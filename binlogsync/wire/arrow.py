@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from binlogsync.change import NAME_TYPE, ChangeBatch
-from binlogsync.errors import WireError
-from binlogsync.schema import TableSchema
+from binlogsync.change import NAME_TYPE, OP_TYPE, OPS, SOURCE_FIELDS, ChangeBatch
+from binlogsync.errors import WireError, excerpt
+from binlogsync.schema import TableSchema, arrow_type
+from binlogsync.wire.arrow_frames import is_compressed
 
 _DOCUMENT, _SERVER_UUID, _SERVER_ID, _IMPOSSIBLE = b"cdc.schema", b"cdc.server_uuid", b"cdc.server_id", "impossible."
 
@@ -64,12 +66,44 @@ def _compact_names(names: pa.DictionaryArray) -> pa.DictionaryArray:
 def decode_arrow(message: bytes | pa.Buffer) -> ChangeBatch:
     """The batch that encode_arrow wrote; raises WireError."""
     try:
+        if is_compressed(message):
+            raise ValueError("its buffers are compressed")
         with pa.ipc.open_stream(message) as reader:
-            return from_arrow(reader.read_next_batch())
-    except (pa.ArrowException, OSError, StopIteration) as error:
+            data = reader.read_next_batch()
+            if next(iter(reader), None) is not None:
+                raise ValueError("it has more than one batch")
+        data.validate()
+        data = _without_empty_dictionaries(data)
+        data.validate(full=True)
+    except (pa.ArrowException, OSError, StopIteration, ValueError, TypeError, KeyError) as error:
         raise WireError(
-            f"a message of {len(message)} bytes is no Arrow stream that binlogsync writes: {error!r}"
+            f"a message of {len(message)} bytes is no Arrow stream that binlogsync writes: {excerpt(str(error))}"
         ) from error
+    return from_arrow(data)
+
+
+def _without_empty_dictionaries(data: pa.RecordBatch) -> pa.RecordBatch:
+    """The same with NULL where an image that is NULL has a label of an ENUM without labels: those refer to nothing.
+
+    Raises ValueError for such a label in an image that is there.
+    """
+    for position, field in enumerate(data.schema):
+        struct = data.column(position)
+        if not pa.types.is_struct(field.type):
+            continue
+        children = [struct.field(number) for number in range(field.type.num_fields)]
+        empty = [pa.types.is_dictionary(child.type) and not len(child.dictionary) for child in children]
+        if not any(empty):
+            continue
+        present = struct.is_valid()
+        for number, child in enumerate(children):
+            if empty[number]:
+                if pc.any(pc.and_(present, child.is_valid())).as_py():
+                    raise ValueError(f"{field.name}.{field.type[number].name} has labels, and its ENUM has none")
+                children[number] = pa.nulls(len(child), child.type)
+        own = pa.StructArray.from_arrays(children, fields=list(field.type), mask=struct.is_null())
+        data = data.set_column(position, field, own)
+    return data
 
 
 def from_arrow(data: pa.RecordBatch) -> ChangeBatch:
@@ -78,8 +112,9 @@ def from_arrow(data: pa.RecordBatch) -> ChangeBatch:
         metadata = data.schema.metadata or {}
         schema = TableSchema.from_json(metadata[_DOCUMENT])
         server_uuid, server_id = metadata[_SERVER_UUID].decode(), int(metadata[_SERVER_ID])
-    except (KeyError, ValueError) as error:
-        raise WireError(f"{len(data)} rows are no changes that binlogsync writes: {error!r}") from error
+        _check_columns(data, schema)
+    except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
+        raise WireError(f"{len(data)} rows are no changes that binlogsync writes: {excerpt(str(error))}") from error
     impossible: dict[Any, pa.StringArray] = {}
     for name in data.schema.names:
         if name.startswith(_IMPOSSIBLE):
@@ -87,3 +122,29 @@ def from_arrow(data: pa.RecordBatch) -> ChangeBatch:
             impossible[image, column] = data.column(name)
     own = [name for name in data.schema.names if not name.startswith(_IMPOSSIBLE)]
     return ChangeBatch(schema, data.select(own).replace_schema_metadata(None), server_uuid, server_id, impossible)
+
+
+def _check_columns(data: pa.RecordBatch, schema: TableSchema) -> None:
+    """Raise ValueError where the columns are not those of changes of the table, or lack what each change has."""
+    types = {column.name: arrow_type(column) for column in schema.columns}
+    names = [name for name in data.schema.names if not name.startswith(_IMPOSSIBLE)]
+    wanted = ["op", "before", "after", *(field.name for field in SOURCE_FIELDS)]
+    if names != wanted:
+        raise ValueError(f"the columns are {names} and must be {wanted}")
+    for image in ("before", "after"):
+        kind = data.schema.field(image).type
+        if not pa.types.is_struct(kind) or any(types.get(child.name) != child.type for child in kind):
+            raise ValueError(f"{image} is {kind}, which is not an image of {schema.name}")
+    for field in (pa.field("op", OP_TYPE), *SOURCE_FIELDS):
+        column = data.column(field.name)
+        if column.type != field.type or (column.null_count and field.name != "gtid"):
+            raise ValueError(f"{field.name} is {column.type} with {column.null_count} NULLs and must be {field.type}")
+    if not set(data.column("op").dictionary.to_pylist()) <= set(OPS):
+        raise ValueError(f"op is one of {data.column('op').dictionary.to_pylist()}")
+    texts = [name for name in data.schema.names if name.startswith(_IMPOSSIBLE)]
+    for name in texts:
+        image, _, column = name.removeprefix(_IMPOSSIBLE).partition(".")
+        if image not in ("before", "after") or column not in types or data.schema.field(name).type != pa.string():
+            raise ValueError(f"column {name} belongs to no column of {schema.name}")
+    if len(set(texts)) != len(texts):
+        raise ValueError("columns of one name")

@@ -18,7 +18,7 @@ import msgspec
 import pyarrow as pa
 
 from binlogsync.change import ChangeBatch, Op, build_batch
-from binlogsync.errors import WireError
+from binlogsync.errors import WireError, excerpt
 from binlogsync.render.reading import RAW_TYPES, read_column
 from binlogsync.schema import GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema
 
@@ -134,11 +134,16 @@ def parse(messages: Sequence[bytes], schema: TableSchema) -> list[ChangeBatch]:
         rows = _rows(codec, envelopes, schema)
         starts = _starts(envelopes, rows)
         columns = [list(map(list, zip(*image, strict=True))) for image in rows]
-    return [
-        _batch(schema, envelopes[start:stop], [[column[start:stop] for column in image] for image in columns], start)
-        for start, stop in zip(starts, [*starts[1:], len(envelopes)], strict=True)
-        if stop > start
-    ]
+    try:
+        return [
+            _batch(
+                schema, envelopes[start:stop], [[column[start:stop] for column in image] for image in columns], start
+            )
+            for start, stop in zip(starts, [*starts[1:], len(envelopes)], strict=True)
+            if stop > start
+        ]
+    except (OverflowError, ValueError, TypeError) as error:
+        raise WireError(f"{schema.name}: a value is out of range for its column: {excerpt(str(error))}") from error
 
 
 def _rows(codec: _Codec, envelopes: Sequence[Any], schema: TableSchema) -> list[list[tuple[Any, ...]]]:
@@ -149,8 +154,8 @@ def _rows(codec: _Codec, envelopes: Sequence[Any], schema: TableSchema) -> list[
             [none if image is None else codec.values(image) for image in (getattr(e, name) for e in envelopes)]
             for name in ("before", "after")
         ]
-    except msgspec.DecodeError as error:
-        raise WireError(f"{schema.name}: a value is not of its column's type: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(f"{schema.name}: a value is not of its column's type: {excerpt(str(error))}") from error
 
 
 def _decode_full(codec: _Codec, messages: Sequence[bytes]) -> list[Any] | None:
@@ -159,16 +164,17 @@ def _decode_full(codec: _Codec, messages: Sequence[bytes]) -> list[Any] | None:
         return None
     try:
         return list(codec.full.decode_lines(b"\n".join(messages)))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
 def _decode_partial(codec: _Codec, message: bytes, number: int, schema: TableSchema) -> list[Any]:
     try:
         return list(codec.partial.decode_lines(message))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(
-            f"{schema.name}: message {number} of {len(message)} bytes is no envelope of this table: {error}"
+            f"{schema.name}: message {number} of {len(message)} bytes is no envelope of this table: "
+            f"{excerpt(str(error))}"
         ) from error
 
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 import json
 
 from binlogsync.change import ChangeBatch, SchemaChange, build_schema_batch
-from binlogsync.errors import WireError
+from binlogsync.errors import WireError, excerpt
 from binlogsync.position import BinlogPosition
 
 _LONGEST_SQL = 64 << 10
 _MOST_TABLES = 100
+_KINDS = ("create", "alter", "rename", "drop", "truncate", "other")
 _PLACE = ("gtid", "file", "pos", "row", "txn_pos", "order")
 
 
@@ -45,6 +46,8 @@ def decode_schema_change(text: str) -> ChangeBatch:
     """The batch that encode_schema_change wrote, `seq` and so `ddl.seq` being 0; raises WireError."""
     try:
         document = json.loads(text)
+        if document["kind"] not in _KINDS or not all(isinstance(document[name], str) for name in ("sql", "database")):
+            raise ValueError("kind, sql or database")
         tables = tuple((str(database), str(table)) for database, table in document["tables"])
         place = {name: document[name] for name in _PLACE}
         ddl = SchemaChange(
@@ -61,5 +64,5 @@ def decode_schema_change(text: str) -> ChangeBatch:
         server = (document["server_uuid"], document["server_id"])
         database, table = document["table"]
         return build_schema_batch(ddl, (database, table), {**place, "ts_us": document["ts_us"], "seq": 0}, server)
-    except (ValueError, KeyError, TypeError) as error:
-        raise WireError(f"not a schema change: {text!r} ({error!r})") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise WireError(f"not a schema change: {excerpt(text)} ({excerpt(str(error))})") from error
