@@ -79,7 +79,7 @@ lock: $(INSTALLED) ## newest allowed versions of all dependencies into requireme
 
 .PHONY: clean
 clean: ## remove the environment, Dagster's local state and all caches in this folder (not the downloaded servers)
-	rm -rf $(VENV) .dagster_home .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .venv-* .dagster_home .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find $(FOLDERS) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .dagster_home/dagster.yaml: dagster.yaml
