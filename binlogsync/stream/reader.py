@@ -249,17 +249,18 @@ class StreamReader:
         return {names[1:] for subject in own if (names := subjects.parse_table_subject(subject)) is not None}
 
     def schema(self, fingerprint: str) -> TableSchema:
-        """The table schema with that fingerprint; raises WireError when the source's bucket does not hold it."""
+        """The table schema with that fingerprint; raises WireError when the source's buckets do not hold it."""
         if fingerprint not in self._schemas:
             bucket = subjects.schema_bucket(self.source)
+            each_s = self._connection.options.request_timeout_s
 
             async def get(client: Client) -> bytes | None:
                 try:
                     return (await (await client.jetstream().key_value(bucket)).get(fingerprint)).value
                 except nats.js.errors.NotFoundError:
-                    return None
+                    return await get_object(client, bucket, fingerprint, each_s)
 
-            document = self._retry(get)
+            document = self._retry(get, extra_s=_LARGE_TIMEOUT_S)
             if document is None:
                 raise WireError(
                     f"key-value bucket {bucket} has no table schema {fingerprint}, which messages of stream "

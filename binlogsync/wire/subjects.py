@@ -104,7 +104,8 @@ def durable_name(client_id: str, database: str, table: str) -> str:
 
 
 def schema_bucket(source: str) -> str:
-    """The key-value bucket that holds the source's table schemas by fingerprint."""
+    """The key-value bucket that holds the source's table schemas by fingerprint, and the object store bucket of those
+    that are larger than the server takes as a message."""
     return f"{stream_name(source)}_schemas"
 
 

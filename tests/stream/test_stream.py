@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import Pending, StreamBatch, StreamReader
 from binlogsync.wire import subjects
 from tests.nats_commands import ask
-from tests.samples import SampleOptions, SampleSource, SampleTransaction
+from tests.samples import SampleOptions, SampleSource, SampleTransaction, sample_schema
 from tests.sinks.nats_proxy import NatsProxy
 
 _NUMBERS = itertools.count(1)
@@ -28,10 +29,10 @@ FORMATS: list[dict[str, Any]] = [{}, {"changes_per_message": 4}, {"format": "arr
 class Filled:
     """A stream with flushes of two tables."""
 
-    def __init__(self, server: NATSServer, **options: Any) -> None:
+    def __init__(self, server: NATSServer, tables: tuple[TableSchema, ...] = TABLES, **options: Any) -> None:
         self.source = f"stream{next(_NUMBERS)}"
         self.server = server
-        self.samples = SampleSource(SampleOptions(source=self.source, tables=TABLES))
+        self.samples = SampleSource(SampleOptions(source=self.source, tables=tables))
         self.sink = JetStreamSink(JetStreamOptions(url=server.url, **options))
         self.sink.open(self.source)
         self.rows: list[dict[str, Any]] = []
@@ -41,7 +42,7 @@ class Filled:
         flush = self.samples.flush(transactions)
         self.sink.write(flush)
         for batch in flush.batches:
-            if batch.schema == TABLES[0]:
+            if batch.schema.name == TABLES[0].name:
                 self.rows += without_seq(batch.data)
 
     def reader(self, url: str | None = None) -> StreamReader:
@@ -209,6 +210,30 @@ def test_a_missing_schema_says_what_to_do(fill: Callable[..., Filled], nats_serv
         reader.ensure_durable("d", "shop", "small", 1)
         with pytest.raises(WireError, match=r"has no table schema [0-9a-f]{16}.*restore the bucket"):
             reader.fetch("d", 10, 1.0)
+
+
+@pytest.mark.parametrize("options", FORMATS, ids=["json", "lines", "arrow"])
+def test_a_schema_larger_than_a_message(
+    options: dict[str, Any], fill: Callable[..., Filled], nats_server: NATSServer
+) -> None:
+    """As 25 columns of 2,600 labels have."""
+    enum = sample_schema().column("c_enum")
+    labels = (*enum.labels, *(f"a label of about thirty letters {n}" for n in range(65_000 - len(enum.labels))))
+    wide = TableSchema("shop", "small", (*_COLUMNS, replace(enum, labels=labels)), ("id",))
+    filled = fill(tables=(wide, TABLES[1]), **options)
+    filled.write(6)
+    filled.sink.close()
+    filled.sink.open(filled.source)  # puts the schema again
+    filled.write(1)
+    with filled.reader() as reader:
+        reader.ensure_durable("d", "shop", "small", 1)
+        batches = drain(reader)
+        assert rows_of(batches) == filled.rows
+        assert {batch.batch.schema for batch in batches} == {wide}
+    if "format" not in options:
+        ask(nats_server.url, lambda js: js.delete_object_store(subjects.schema_bucket(filled.source)))
+        with filled.reader() as reader, pytest.raises(WireError, match=r"has no table schema [0-9a-f]{16}"):
+            reader.schema(batches[0].batch.schema.fingerprint)
 
 
 def test_no_stream_yet(nats_server: NATSServer) -> None:

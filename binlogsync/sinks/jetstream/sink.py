@@ -30,6 +30,7 @@ from binlogsync.sinks.jetstream.refusals import gave_up, refusal
 from binlogsync.sinks.jetstream.stream import (
     StreamShape,
     ensure_large,
+    ensure_large_schemas,
     ensure_schemas,
     ensure_stream,
     mended_end,
@@ -52,6 +53,7 @@ _HEADER_ROOM = 4096
 _PAUSE_S = 0.2
 _MENDING_S = 120.0
 _FLUSH_S = 3600.0
+_SCHEMAS_S = 120.0
 
 
 class JetStreamSink:
@@ -233,12 +235,19 @@ class JetStreamSink:
         if not new:
             return
 
+        limit, timeout_s = connection.max_payload - _HEADER_ROOM, self.options.request_timeout_s
+
         async def put(client: Client) -> None:
             bucket = await ensure_schemas(client, shape)
             for key, schema in new.items():
-                await bucket.put(key, schema.to_json().encode())
+                document = schema.to_json().encode()
+                if len(document) <= limit:
+                    await bucket.put(key, document)
+                else:
+                    large = await ensure_large_schemas(client, shape)
+                    await put_object(client, large, key, document, timeout_s)
 
-        connection.call(put)
+        connection.call(put, _SCHEMAS_S)
         self._known_schemas.update(new)
 
     def _settle_unknown(self, connection: NatsConnection, source: str) -> None:

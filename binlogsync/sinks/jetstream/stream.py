@@ -220,11 +220,23 @@ async def ensure_large(client: Client, shape: StreamShape) -> str:
 
     It keeps objects longer than the stream keeps messages, because each is stored before its message.
     """
-    js, bucket = client.jetstream(), subjects.large_bucket(shape.source)
+    ttl = shape.max_age_s + _LONGER_S if shape.max_age_s else None
+    return await _ensure_objects(client, shape, subjects.large_bucket(shape.source), ttl)
+
+
+async def ensure_large_schemas(client: Client, shape: StreamShape) -> str:
+    """Name of the object store bucket of table schemas that are too large for the key-value bucket, made when missing.
+
+    It keeps them for good, as that bucket does.
+    """
+    return await _ensure_objects(client, shape, subjects.schema_bucket(shape.source), None)
+
+
+async def _ensure_objects(client: Client, shape: StreamShape, bucket: str, ttl: float | None) -> str:
+    js = client.jetstream()
     try:
         await js.stream_info(f"OBJ_{bucket}")
     except nats.js.errors.NotFoundError:
-        ttl = shape.max_age_s + _LONGER_S if shape.max_age_s else None
         config = ObjectStoreConfig(bucket, ttl=ttl, storage=StorageType.FILE, replicas=shape.replicas)
         await js.create_object_store(bucket, config)
     return bucket
