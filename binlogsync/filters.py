@@ -5,6 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from binlogsync.errors import ConfigError
+from binlogsync.table_names import Fold, keep_case
 
 # Schemas in which a server keeps its own affairs; captured only when a pattern names them.
 SYSTEM_DATABASES = frozenset({"mysql", "sys", "information_schema", "performance_schema"})
@@ -23,6 +24,12 @@ class TableFilter:
         self._include = include
         self._exclude = exclude
         self._known: dict[tuple[str, str], bool] = {}
+
+    def folded(self, fold: Fold) -> TableFilter:
+        """The same filter for a server that compares names folded."""
+        if fold is keep_case:
+            return self
+        return TableFilter(*(tuple(map(fold, patterns)) for patterns in (self._include, self._exclude)))
 
     def captures(self, database: str, table: str) -> bool:
         """True when changes of the table are wanted."""

@@ -26,6 +26,7 @@ WATCHED = (
     "binlog_expire_logs_seconds",
     "max_binlog_total_size",
     "binlog_space_limit",
+    "lower_case_table_names",
 )
 
 

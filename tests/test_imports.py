@@ -21,6 +21,7 @@ CORE = (
     "binlogsync.errors",
     "binlogsync.position",
     "binlogsync.schema",
+    "binlogsync.table_names",
     "binlogsync.change",
     "binlogsync.values",
     "binlogsync.flush",

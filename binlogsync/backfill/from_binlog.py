@@ -29,6 +29,7 @@ from binlogsync.mysql import (
 )
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.stream.reader import StreamBatch
+from binlogsync.table_names import check_spelling
 
 _WAIT_S = 0.5
 
@@ -49,6 +50,7 @@ class BinlogRange:
             self.expected = 0
             return
         info = inspect_server(self._config)
+        check_spelling(info.fold, *self._table, self._config.source)
         way = _Way(info, span)
         start, read = span.start, span.start.at_boundary()
         missing: PreparedEarlierError | None = None

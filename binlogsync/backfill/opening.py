@@ -59,6 +59,7 @@ def open_holders(
         yield Holders(asked.source, config, None, store)
         return
     with reader:
+        reader.check_spelling(asked.database, asked.table)
         yield Holders(asked.source, config, StreamRange(reader, asked.database, asked.table), store)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from binlogsync.binlog.plan import Tables
 from binlogsync.binlog.tablemap import TableMap, parse_name, parse_table_map
 from binlogsync.position import BinlogPosition
 from binlogsync.schema import TableSchema
+from binlogsync.table_names import Fold, keep_case
 
 
 class Catalog:
@@ -29,8 +31,10 @@ class Catalog:
         declared: Declared = nothing_declared,
         altered: Altered = never_altered,
         existing: Existing = none_existing,
+        fold: Fold = keep_case,
     ) -> None:
-        self.names = TableNames(existing)
+        self.names = TableNames(existing, fold)
+        self._fold = fold
         self.tables = Tables.empty()
         self.layouts: list[Layout] = []
         self.captures = captures
@@ -49,7 +53,8 @@ class Catalog:
         Raises ValueError, or ColumnError for a captured type that cannot be decoded.
         """
         data = body.tobytes()
-        name = parse_name(data)
+        logged = parse_name(data)
+        name = self._fold(logged[0]), self._fold(logged[1])
         known = self._slots.get(data[6:])
         if known is not None and not self._is_doubtful(known, name, data):
             self._rename(known, body)
@@ -60,6 +65,7 @@ class Catalog:
             table = name_columns(data, place, (self._declared, self._altered), mariadb=self._mariadb)
         else:
             table = settle(table, self._declared, mariadb=self._mariadb, captured=captured)
+        table = replace(table, schema=replace(table.schema, database=name[0], table=name[1]))
         self._stale.discard(name)
         if captured:
             self.names.saw(*name)

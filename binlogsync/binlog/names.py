@@ -8,8 +8,10 @@ returns. A name too many does no harm: a mirror of it stays empty, or is read ag
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from binlogsync.binlog.ddl import ALL_TABLES, Kind, Statement, Tables
+from binlogsync.table_names import Fold, keep_case
 
 Existing = Callable[[str], Iterable[str]]
 """Names of tables that a database has or had; asked when it is dropped."""
@@ -20,11 +22,17 @@ def none_existing(database: str) -> Iterable[str]:
     return ()
 
 
-class TableNames:
-    """Takes in what a log shows, in its order."""
+def fold_tables(tables: Tables, fold: Fold) -> Tables:
+    """The names as the server stores them, of a statement that is logged as it was typed."""
+    return tuple((fold(database), fold(table)) for database, table in tables)
 
-    def __init__(self, existing: Existing = none_existing) -> None:
+
+class TableNames:
+    """Takes in what a log shows, in its order; `fold` is how the server compares names."""
+
+    def __init__(self, existing: Existing = none_existing, fold: Fold = keep_case) -> None:
         self._existing = existing
+        self.fold = fold
         self._seen: dict[str, set[str]] = {}
 
     def saw(self, database: str, table: str) -> None:
@@ -32,7 +40,10 @@ class TableNames:
         self._seen.setdefault(database, set()).add(table)
 
     def spelled_out(self, statement: Statement) -> Statement:
-        """The statement with the names of all tables that it touches, in alphabetical order where it names none."""
+        """The statement with the names of all tables that it touches as the server stores them, in alphabetical order
+        where it names none.
+        """
+        statement = replace(statement, tables=fold_tables(statement.tables, self.fold))
         if not any(table == ALL_TABLES for _, table in statement.tables):
             self._take_in(statement)
             return statement

@@ -17,6 +17,7 @@ from binlogsync.binlog.assemble import Assembler
 from binlogsync.binlog.catalog import Catalog
 from binlogsync.binlog.ddl import DDL, Statement, Tables, altered_tables, read_statement
 from binlogsync.binlog.frames import CHECKSUM_SIZE
+from binlogsync.binlog.names import fold_tables
 from binlogsync.binlog.plan import Field
 from binlogsync.binlog.queries import parse_query
 from binlogsync.binlog.sql import SqlDialect
@@ -175,7 +176,7 @@ class RareEvents:
             assembler.state[Field.OPEN] = 0
         if not query.takes_effect:
             return
-        self._catalog.altered(altered_tables(read))
+        self._catalog.altered(fold_tables(altered_tables(read), self._catalog.names.fold))
         if not tables:
             return
         kind = cast(DDL, statement.kind)

@@ -30,6 +30,7 @@ from binlogsync.binlog.walk import BrokenLogError, Bytes, LogWalk, has_checksums
 from binlogsync.binlog.zipped import unzip
 from binlogsync.errors import DecodeError
 from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.table_names import Fold, keep_case
 
 __all__ = ["BinlogReader", "ReaderOptions", "Stretch"]
 
@@ -56,6 +57,7 @@ class ReaderOptions:
         captures: whether changes of (database, table) are wanted; the others are counted and stepped over.
         declared: how the server declares a table now; asked only for what a TABLE_MAP leaves open.
         altered: whether the table was altered since; asked only for a TABLE_MAP without names.
+        fold: how the server compares names of databases and tables; changes have the folded names.
         existing: which tables a database has or had; asked when the log says that it is dropped.
     """
 
@@ -66,6 +68,7 @@ class ReaderOptions:
     declared: Declared = nothing_declared
     altered: Altered = never_altered
     existing: Existing = none_existing
+    fold: Fold = keep_case
 
 
 class BinlogReader:
@@ -74,7 +77,7 @@ class BinlogReader:
     def __init__(self, options: ReaderOptions, checkpoint: Checkpoint) -> None:
         self._catalog = Catalog(
             options.captures, mariadb=options.mariadb, declared=options.declared, altered=options.altered,
-            existing=options.existing,
+            existing=options.existing, fold=options.fold,
         )  # fmt: skip
         server = (options.server_uuid, options.server_id)
         self._assembler = Assembler(self._catalog, checkpoint, server, mariadb=options.mariadb)

@@ -13,11 +13,13 @@ import numpy as np
 from binlogsync.binlog import events
 from binlogsync.binlog.ddl import ALL_TABLES, Tables, altered_tables, read_statement
 from binlogsync.binlog.frames import CHECKSUM_SIZE, HEADER_SIZE, EventIndex, Part
+from binlogsync.binlog.names import fold_tables
 from binlogsync.binlog.plan import ARTIFICIAL, full_position
 from binlogsync.binlog.queries import parse_query
 from binlogsync.binlog.sql import SqlDialect
 from binlogsync.binlog.walk import BrokenLogError, Bytes, LogWalk, has_checksums
 from binlogsync.position import BinlogPosition
+from binlogsync.table_names import Fold, keep_case
 
 _NOT_LOGGED = frozenset({events.ROTATE, 27, 41})  # or not in this file any more: heartbeats, a rotation
 _OF_INTEREST = (events.QUERY, events.ROTATE, events.QUERY_COMPRESSED)
@@ -41,8 +43,10 @@ class StatementReader:
     How the dump ended is said by `walk`.
     """
 
-    def __init__(self, position: BinlogPosition, *, mariadb: bool) -> None:
+    def __init__(self, position: BinlogPosition, fold: Fold = keep_case, *, mariadb: bool) -> None:
+        """`fold` is how the server compares names of tables."""
         self.position = position
+        self._fold = fold
         self._mariadb = mariadb
         self.walk = LogWalk(EventIndex.room_for(1 << 17), has_checksums)
 
@@ -68,7 +72,7 @@ class StatementReader:
                 dialect = SqlDialect(self._mariadb, query.sql_mode or 0)
                 tables = altered_tables(read_statement(query.sql, query.database, dialect))
                 if tables and query.takes_effect:
-                    yield Alteration(self._behind(header), tables)
+                    yield Alteration(self._behind(header), fold_tables(tables, self._fold))
         self.position = self._behind(part.event(part.count - 1)[:HEADER_SIZE].tobytes())
 
     def _behind(self, header: bytes) -> BinlogPosition:

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from binlogsync.commands.output import say, write_envelopes
+from binlogsync.commands.tables import read_table
 from binlogsync.errors import BinlogSyncError
 from binlogsync.settings import Settings
 from binlogsync.signals import stop_on_signals
 from binlogsync.stream.reader import StreamReader
-from binlogsync.wire.subjects import durable_name, parse_table
+from binlogsync.wire.subjects import durable_name
 
 _PATIENCE_S = 10.0
 _FETCH = 1000
@@ -26,7 +27,7 @@ _SHOWN = 10
 def run(settings: Settings, arguments: Namespace) -> int:
     """Print until the limit or Ctrl-C. Raises BinlogSyncError."""
     source = settings.source(arguments.source)
-    database, table = parse_table(arguments.table)
+    database, table = read_table(settings, source, arguments.table)
     left: int | None = arguments.limit
     with stop_on_signals() as stop, StreamReader(settings.nats(_PATIENCE_S), source) as reader:
         _say_when_missing(reader, database, table)

@@ -8,15 +8,16 @@ from argparse import Namespace
 
 from binlogsync.commands.output import say
 from binlogsync.commands.progress import open_progress
+from binlogsync.commands.tables import read_table
 from binlogsync.consume.gaps import acknowledge_gaps, gaps_of
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.settings import Settings
-from binlogsync.wire.subjects import parse_table
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
     """Exit code 1 while a gap is open. Raises BinlogSyncError."""
-    key = ProgressKey(arguments.client, settings.source(arguments.source), *parse_table(arguments.table))
+    source = settings.source(arguments.source)
+    key = ProgressKey(arguments.client, source, *read_table(settings, source, arguments.table))
     with open_progress(settings, key, arguments.progress) as store:
         if arguments.acknowledge is not None:
             by = arguments.by or f"{getpass.getuser()} on {socket.gethostname()}"

@@ -10,13 +10,13 @@ import sys
 from argparse import Namespace
 
 from binlogsync.commands.output import say
+from binlogsync.commands.tables import read_table
 from binlogsync.errors import BinlogSyncError, ConfigError, SourceError
 from binlogsync.models.source import model_source
 from binlogsync.mysql import declared_by
 from binlogsync.schema import TableSchema
 from binlogsync.settings import Settings
 from binlogsync.stream.reader import StreamReader
-from binlogsync.wire.subjects import parse_table
 
 _PATIENCE_S = 10.0
 
@@ -24,7 +24,7 @@ _PATIENCE_S = 10.0
 def run(settings: Settings, arguments: Namespace) -> int:
     """Print it. Raises BinlogSyncError."""
     source = settings.source(arguments.source)
-    schema = _schema(settings, source, parse_table(arguments.table), arguments.origin)
+    schema = _schema(settings, source, read_table(settings, source, arguments.table), arguments.origin)
     sys.stdout.write(model_source(schema, arguments.kind))
     return 0
 

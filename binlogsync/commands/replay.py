@@ -14,18 +14,19 @@ from binlogsync.backfill.run import Backfilled, BackfillProgress, Work, run_back
 from binlogsync.commands.finding import find_consumer
 from binlogsync.commands.output import say
 from binlogsync.commands.progress import PATIENCE_S
+from binlogsync.commands.tables import read_table
 from binlogsync.consume.targets import Target
 from binlogsync.filters import TableFilter
 from binlogsync.settings import Settings
 from binlogsync.signals import stop_on_signals
-from binlogsync.wire.subjects import parse_table
 
 _BAR = 30
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
     """Backfill until it is done or Ctrl-C; 1 when it was stopped. Raises BinlogSyncError."""
-    asked = Asked(settings.source(arguments.source), *parse_table(arguments.table))
+    source = settings.source(arguments.source)
+    asked = Asked(source, *read_table(settings, source, arguments.table))
     tail = settings.tail(asked.source)
     ways = Ways(settings.warehouse_path(), settings.jetstream(), _handler(settings, asked))
     with (

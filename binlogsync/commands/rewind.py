@@ -9,15 +9,16 @@ from contextlib import closing
 from binlogsync.backfill.opening import Asked, open_holders
 from binlogsync.commands.output import say
 from binlogsync.commands.progress import PATIENCE_S, open_progress
+from binlogsync.commands.tables import read_table
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.consume.rewind import Move, rewind
 from binlogsync.settings import Settings
-from binlogsync.wire.subjects import parse_table
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
     """Move it, and say what that means. Raises BinlogSyncError."""
-    asked = Asked(settings.source(arguments.source), *parse_table(arguments.table))
+    source = settings.source(arguments.source)
+    asked = Asked(source, *read_table(settings, source, arguments.table))
     key = ProgressKey(arguments.client, asked.source, asked.database, asked.table)
     move = Move(key=key, to=arguments.to, reason=arguments.reason, who=getpass.getuser(), rebuild=arguments.rebuild)
     with (

@@ -8,18 +8,18 @@ from argparse import Namespace
 
 from binlogsync.commands.output import say
 from binlogsync.commands.progress import PATIENCE_S, open_progress
+from binlogsync.commands.tables import read_table
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.consume.skips import Skip, skip_change
 from binlogsync.settings import Settings
 from binlogsync.sinks.audit_skips import record_skip
 from binlogsync.stream.reader import StreamReader
-from binlogsync.wire.subjects import parse_table
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
     """Skip it, and say so. Raises BinlogSyncError."""
     source = settings.source(arguments.source)
-    key = ProgressKey(arguments.client, source, *parse_table(arguments.table))
+    key = ProgressKey(arguments.client, source, *read_table(settings, source, arguments.table))
     skip = _skip(settings, key, arguments)
     if (audit := settings.audit_path()) is not None:
         record_skip(audit, skip)

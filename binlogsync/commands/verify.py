@@ -6,12 +6,12 @@ import sys
 from argparse import Namespace
 
 from binlogsync.commands.progress import PATIENCE_S
+from binlogsync.commands.tables import read_table
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.verify import Verifier, VerifyOptions
 from binlogsync.settings import Settings
 from binlogsync.stream.reader import StreamReader
-from binlogsync.wire.subjects import parse_table
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
@@ -23,7 +23,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
     with StreamReader(settings.nats(PATIENCE_S), source) as reader:
         verifier = Verifier(reader, settings.mysql(source), file, options)
         for name in arguments.tables:
-            found = verifier.verify(*parse_table(name))
+            found = verifier.verify(*read_table(settings, source, name))
             sys.stdout.write(f"{name}: {found}\n")
             sys.stdout.flush()
             code = code if found.is_equal else 1

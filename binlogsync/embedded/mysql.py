@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from binlogsync.embedded import cache, debian, installed
 from binlogsync.embedded.database import DatabaseServer, Flavour, Place, command_line, prepare, run_as
@@ -22,6 +23,7 @@ PACKAGES = debian.PackageSet(
 )
 _AT_LEAST = (8, 0, 30)
 _GRANTS = "SELECT, RELOAD, LOCK TABLES, SHOW VIEW, REPLICATION SLAVE, REPLICATION CLIENT"
+_FIXED_AT_FIRST = frozenset({"lower_case_table_names"})
 _DEFAULTS = {
     "gtid_mode": "ON",
     "enforce_gtid_consistency": "ON",
@@ -47,17 +49,21 @@ def mysql(
 
     Raises EmbeddedServerError when the server cannot be had or does not start.
     """
-    found = flavour()
+    found = flavour({name: value for name, value in (options or {}).items() if name in _FIXED_AT_FIRST})
     place = Place(data_dir, port)
     with running(lambda run_dir: prepare(found, MySQLServer, run_dir, place, options or {})) as server:
         yield server
 
 
-def flavour() -> Flavour:
-    """The server program and its initialised data folder; downloads and initialises what is missing."""
+def flavour(fixed: Mapping[str, str] = MappingProxyType({})) -> Flavour:
+    """The server program and its initialised data folder; downloads and initialises what is missing.
+
+    `fixed` are options that a data folder is initialised with and has for good.
+    """
     found = find()
     command = (*found.command, *_paths(found), *command_line(run_as()))
-    template = cache.entry(f"mysql-data-{found.version}", lambda folder: _initialise(command, folder))
+    name = "-".join([f"mysql-data-{found.version}", *(f"{option}-{value}" for option, value in sorted(fixed.items()))])
+    template = cache.entry(name, lambda folder: _initialise((*command, *command_line(fixed)), folder))
     return Flavour(
         name="MySQL",
         version=found.version,

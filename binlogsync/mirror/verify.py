@@ -95,6 +95,7 @@ class Verifier:
     def verify(self, database: str, table: str) -> Verification:
         """Compare one table. Raises ConsumeError when the mirror does not reach the place in time, SourceError."""
         started = time.monotonic()
+        self.reader.check_spelling(database, table)
         for _ in range(_TRIES):
             with read_table(self.config, database, table) as snapshot:
                 request = CopyRequest(uuid4().hex, snapshot.at)

@@ -15,6 +15,7 @@ from binlogsync.mysql.config import MySQLConfig
 from binlogsync.mysql.dump import BinlogDump
 from binlogsync.mysql.server_errors import raise_server_error
 from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.table_names import Fold, keep_case
 
 _CHUNK = 4 << 20
 
@@ -22,9 +23,10 @@ _CHUNK = 4 << 20
 class LogAhead:
     """Answers for one server; see the module. An instance is called with (database, table, place)."""
 
-    def __init__(self, config: MySQLConfig, server_uuid: str) -> None:
+    def __init__(self, config: MySQLConfig, server_uuid: str, fold: Fold = keep_case) -> None:
         self._config = config
         self._server_uuid = server_uuid
+        self._fold = fold
         self._from: BinlogPosition | None = None
         self._to: BinlogPosition | None = None
         self._found: list[Alteration] = []
@@ -43,7 +45,7 @@ class LogAhead:
 
     def _look_on(self, start: BinlogPosition) -> None:
         """From the end of what is known to the end of the log."""
-        reader = StatementReader(start, mariadb=self._server_uuid.startswith("mariadb:"))
+        reader = StatementReader(start, self._fold, mariadb=self._server_uuid.startswith("mariadb:"))
         buffer = np.empty(_CHUNK, np.uint8)
         with BinlogDump(self._config, Checkpoint(start, self._server_uuid), blocking=False) as dump:
             while not reader.walk.ended:

@@ -18,6 +18,7 @@ def reader_options(config: MySQLConfig, info: ServerInfo, captures: Callable[[st
         server_id=info.server_id,
         mariadb=info.flavor == "mariadb",
         captures=captures,
+        fold=info.fold,
         declared=declared_by(config),
-        altered=LogAhead(config, info.server_uuid),
+        altered=LogAhead(config, info.server_uuid, info.fold),
     )

@@ -16,6 +16,7 @@ from binlogsync.errors import PositionError, SourceError
 from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch
 from binlogsync.mysql.session import Connection
 from binlogsync.position import BinlogPosition, Flavor, GtidSet
+from binlogsync.table_names import Fold, fold_of
 
 VARIABLES = (
     "version",
@@ -36,6 +37,7 @@ VARIABLES = (
     "binlog_expire_logs_auto_purge",
     "max_binlog_size",
     "read_only",
+    "lower_case_table_names",
 )
 _NO_BINLOG = 1381
 _DENIED = frozenset({ER.SPECIFIC_ACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR, ER.ACCESS_DENIED_ERROR})
@@ -117,6 +119,11 @@ class ServerInfo:
     def checksum(self) -> str:
         """CRC32 or NONE."""
         return self.variables.get("binlog_checksum", "NONE").upper()
+
+    @property
+    def fold(self) -> Fold:
+        """How it compares names of databases and tables."""
+        return fold_of(self.variables.get("lower_case_table_names"))
 
     @property
     def version_number(self) -> tuple[int, ...]:

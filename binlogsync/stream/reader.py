@@ -37,6 +37,7 @@ from binlogsync.stream.durable import (
 from binlogsync.stream.messages import Delivered, Lookups, StreamBatch, decode, few_enough
 from binlogsync.stream.objects import get_object
 from binlogsync.stream.pull import Pull
+from binlogsync.stream.spelling import check_spelling
 from binlogsync.wire import subjects
 from binlogsync.wire.envelope import CHECKPOINT
 
@@ -108,6 +109,7 @@ class StreamReader:
         Kept as it is when that is where it stands, with nothing unacked; else deleted and made anew. The server removes
         one that nobody has asked for `inactive_s`; None keeps it for ever.
         """
+        self.check_spelling(database, table)
         subject = subjects.table_subject(self.source, database, table)
         follow = Durable(durable, subject, max(start_sequence, 1) - 1, inactive_s)
 
@@ -247,6 +249,10 @@ class StreamReader:
         found = self._retry(lambda client: filter_subjects(client, self.stream))
         own = (subject for subject in found if subject.startswith(subjects.all_subjects(self.source)[:-1]))
         return {names[1:] for subject in own if (names := subjects.parse_table_subject(subject)) is not None}
+
+    def check_spelling(self, database: str, table: str) -> None:
+        """Raise ConfigError for a name that no change in the stream has, because the server folds names."""
+        self._retry(lambda client: check_spelling(client, self.source, (database, table)))
 
     def schema(self, fingerprint: str) -> TableSchema:
         """The table schema with that fingerprint; raises WireError when the source's buckets do not hold it."""

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from binlogsync.binlog.names import fold_tables
 from binlogsync.filters import TableFilter
 from binlogsync.mysql import MySQLConfig
 from binlogsync.mysql.declared import list_tables
 from binlogsync.sinks import Sink
 from binlogsync.sinks.jetstream import JetStreamSink
 from binlogsync.stream.reader import StreamReader
+from binlogsync.table_names import Fold
 
 
 def tables_to_warn(
-    config: MySQLConfig, captured: TableFilter, source: str, sink: JetStreamSink
+    config: MySQLConfig, captured: TableFilter, fold: Fold, sink: JetStreamSink
 ) -> list[tuple[str, str]]:
     """Captured tables of the server or the stream, and those that a consumer of the stream follows.
 
     Raises SourceError, SinkError.
     """
-    with StreamReader(sink.options, source) as reader:
-        names = {*list_tables(config), *reader.tables(), *reader.followed_tables()}
+    with StreamReader(sink.options, config.source) as reader:
+        names = {*fold_tables(tuple(list_tables(config)), fold), *reader.tables(), *reader.followed_tables()}
     return sorted(name for name in names if captured.captures(*name))
 
 
@@ -33,11 +35,12 @@ class ExistingTables:
     it is called.
     """
 
-    def __init__(self, config: MySQLConfig, captured: TableFilter, source: str, sinks: Sequence[Sink]) -> None:
-        self._source = source
+    def __init__(self, config: MySQLConfig, captured: TableFilter, fold: Fold, sinks: Sequence[Sink]) -> None:
+        """`captured` and the names of the database that it is called with are folded."""
+        self._source = config.source
         self._streams = [sink for sink in sinks if isinstance(sink, JetStreamSink)]
         self._at_start: dict[str, set[str]] = {}
-        for database, table in list_tables(config):
+        for database, table in fold_tables(tuple(list_tables(config)), fold):
             if captured.captures(database, table):
                 self._at_start.setdefault(database, set()).add(table)
 

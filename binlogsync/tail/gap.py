@@ -70,7 +70,7 @@ def accept_gap(
     sinks are open, and have to be opened again afterwards. Raises SinkError, SourceError, PositionError.
     """
     reason, where = terms
-    source = config.source
+    source, captured = config.source, captured.folded(info.fold)
     held: list[tuple[Sink | None, Checkpoint]] = [(sink, at) for sink, at in origin.sinks.items() if at is not None]
     gaps = []
     for sink, checkpoint in held or [(None, origin.start)]:
@@ -79,7 +79,7 @@ def accept_gap(
             continue
         gap = Gap(reason, missing, checkpoint, _behind(config, info, checkpoint, where))
         if isinstance(sink, JetStreamSink):
-            for flush in _flushes_of_tables(source, info, gap, tables_to_warn(config, captured, source, sink)):
+            for flush in _flushes_of_tables(source, info, gap, tables_to_warn(config, captured, info.fold, sink)):
                 sink.write(flush)
         if sink is not None:
             sink.write(_flush(source, gap))

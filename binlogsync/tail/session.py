@@ -33,6 +33,7 @@ from binlogsync.mysql.preflight import check, preflight
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.server_facts import ServerFacts
 from binlogsync.sinks import Numbering, Sink
+from binlogsync.sinks.jetstream import JetStreamSink
 from binlogsync.stores import PositionStore
 from binlogsync.tail.accumulate import Accumulator
 from binlogsync.tail.bookmarks import Bookmarker
@@ -189,8 +190,12 @@ class Session:
     def _read(self, info: ServerInfo, start: Checkpoint, fanout: Fanout) -> None:
         """Chunks to stretches to flushes; what was read is stored also where reading ends with an error."""
         ends = self._ends
-        existing = ExistingTables(ends.config, ends.filter, ends.options.source, ends.sinks)
-        decoding = replace(reader_options(ends.config, info, ends.filter.captures), existing=existing)
+        captured = ends.filter.folded(info.fold)
+        existing = ExistingTables(ends.config, captured, info.fold, ends.sinks)
+        decoding = replace(reader_options(ends.config, info, captured.captures), existing=existing)
+        for sink in ends.sinks:
+            if isinstance(sink, JetStreamSink):
+                sink.note_case(info.variables.get("lower_case_table_names", "0"))
         reader = BinlogReader(decoding, replace(start, server_uuid=info.server_uuid))
         options = self._ends.options
         pending = Accumulator(options.source, options.rules(), start, self._now_s(), self.leaves.next_number)

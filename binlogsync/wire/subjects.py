@@ -109,6 +109,10 @@ def schema_bucket(source: str) -> str:
     return f"{stream_name(source)}_schemas"
 
 
+CASE_KEY = "_lower_case_table_names"
+"""Key in that bucket: the value of that variable on the server that the tail reads."""
+
+
 def large_bucket(source: str) -> str:
     """The object store bucket of messages that are larger than the server takes."""
     return f"{stream_name(source)}_large"

@@ -104,6 +104,17 @@ class JetStreamSink:
         log.info("stream %s ends at sequence %d, checkpoint %s", subjects.stream_name(source), end.sequence, checkpoint)
         return checkpoint
 
+    def note_case(self, lower_case_table_names: str) -> None:
+        """Keep how the server compares names of tables, for those who read the stream."""
+        shape, connection = self._shape, self._connection
+        assert shape is not None
+        assert connection is not None
+
+        async def put(client: Client) -> None:
+            await (await ensure_schemas(client, shape)).put(subjects.CASE_KEY, lower_case_table_names.encode())
+
+        connection.call(put)
+
     def write(self, flush: Flush) -> None:
         """Store the flush; returns when the server has acknowledged the last of it."""
         connection, makers = self._connection, self._makers

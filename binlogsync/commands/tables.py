@@ -1,0 +1,25 @@
+"""Names of tables on the command line."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from binlogsync.server_facts import ServerFacts
+from binlogsync.settings import Settings
+from binlogsync.table_names import fold_case, fold_of
+from binlogsync.wire.subjects import parse_table
+
+
+def read_table(settings: Settings, source: str, text: str) -> tuple[str, str]:
+    """(database, table) of "database.table", spelled as the server that the tail read last stores it.
+
+    Raises ConfigError, StoreError.
+    """
+    database, table = parse_table(text)
+    folded = fold_case(database), fold_case(table)
+    if folded == (database, table):
+        return folded
+    with closing(settings.positions()) as store:
+        facts = ServerFacts.from_text(store.facts(source))
+    fold = fold_of(facts.settings.get("lower_case_table_names") if facts is not None else None)
+    return fold(database), fold(table)
