@@ -42,7 +42,9 @@ class Rule:
 
 RULES = (
     Rule("binlogsync/", ANYTHING, never=(*DAGSTER, "pipelines", "resources", "sensors")),
-    *(Rule(f"{module.replace('.', '/')}.py", ("pyarrow", *CORE)) for module in CORE),
+    *(Rule(f"{module.replace('.', '/')}.py", ("pyarrow", *CORE)) for module in CORE if module != "binlogsync.schema"),
+    # Checks the types of a schema that comes as JSON from outside.
+    Rule("binlogsync/schema.py", ("msgspec", "pyarrow", *CORE)),
     Rule(
         "binlogsync/binlog/",
         ("pyarrow", "binlogsync.binlog", *CORE, *KERNELS),

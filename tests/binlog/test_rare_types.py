@@ -168,7 +168,6 @@ def _one_column(code: int, meta: bytes, optional: bytes) -> bytes:
     [
         (b"\x04\x02\x01v", "int"),
         (b"\x04\x02\x01v\x01\x01\x80", "int unsigned"),
-        (b"\x01\x00\x04\x02\x01v", "int"),  # signs of no column: those that are not said are signed
         (b"\x63\x03abc\x04\x02\x01v\x01\x01\x80", "int unsigned"),  # a field that a later MySQL may have
         (b"\x0c\x01\x00\x04\x02\x01v", "int"),
     ],
@@ -184,6 +183,7 @@ def test_fields_of_a_table_map_may_be_missing_or_new(optional: bytes, declared: 
     [
         (3, b"", b"\x04\x05\x01v", "5 bytes expected, 2 left"),
         (3, b"", b"\x04\x04\x01v\x01w", "2 names for 1 columns"),
+        (3, b"", b"\x01\x00\x04\x02\x01v", "a bitmap of 0 bytes for 1 columns"),
         (3, b"", b"\x04\x02\x01v\x08\x01\x05", "a primary key of column number 6 in a table of 1 columns"),
         (15, b"\x0a\x00", b"\x04\x02\x01v\x02\x03\xfc\xff\xff", "collation number 65535 is not known"),
         (15, b"\x0a\x00", b"\x04\x02\x01v\x02\x03\x2d\x05\x2d", "a character set of text column 6 of 1"),
