@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from binlogsync.change import ChangeBatch, SchemaChange
 from binlogsync.errors import PositionError
+from binlogsync.log_identity import EventMark, LogIdentity
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet, Resume
 
 __all__ = ["Flush", "FlushReason", "Run", "SchemaChange", "changes_after"]
@@ -37,6 +38,9 @@ class Run:
         begin: position where each transaction begins.
         first_seq: `seq` that the first change of each transaction has, or would have.
         file: file of them all.
+        log: head of that file, None when it is not known.
+        before: offset of the event before each transaction, -1 where it is not known; empty when none is.
+        mark: time and checksum of that event, as EventMark.packed has them.
     """
 
     key: str | None
@@ -44,6 +48,15 @@ class Run:
     file: str
     begin: Sequence[int]
     first_seq: Sequence[int]
+    log: LogIdentity | None = None
+    before: Sequence[int] = ()
+    mark: Sequence[int] = ()
+
+    def log_before(self, index: int) -> LogIdentity | None:
+        """Which log the begin of one of the transactions is a position of."""
+        if self.log is None or len(self.before) <= index or self.before[index] < 0:
+            return self.log
+        return self.log.with_event(EventMark.unpacked(int(self.before[index]), int(self.mark[index])))
 
     def gtid(self, index: int) -> str | None:
         """GTID of one of the transactions, as the server writes it."""
@@ -113,7 +126,7 @@ class Flush:
                 resume = self.resume if self.resume is not None and self.resume.precedes(position, before) else None
                 # The start may be of the server before a failover; what was read is of one server.
                 server = self.checkpoint.server_uuid
-                return Checkpoint(position, server, before, order + 1, ts_us, resume, inside)
+                return Checkpoint(position, server, before, order + 1, ts_us, resume, inside, run.log_before(index))
             gtids = _with(gtids, run, len(run.begin))
         raise AssertionError(f"change {seq} belongs to no transaction of flush {self.number}")
 

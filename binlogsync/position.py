@@ -15,6 +15,7 @@ from functools import total_ordering
 from typing import Any, Literal
 
 from binlogsync.errors import PositionError, excerpt
+from binlogsync.log_identity import LogIdentity
 
 Flavor = Literal["mysql", "mariadb"]
 Interval = tuple[int, int]
@@ -230,6 +231,10 @@ class Checkpoint:
             when it is prepared, and are changes only when it is committed. What lies between is stored already.
         inside: GTID of the transaction that `skip` counts in, by which another server that has it goes on inside it;
             None at a boundary, and without GTIDs.
+        log: which log the position is of; None when it is not known (written by an older version, or by a person).
+        sequence: of the stream's message that carries this checkpoint; None when it is not known.
+
+    Neither `log` nor `sequence` counts in a comparison of two checkpoints.
     """
 
     position: BinlogPosition
@@ -239,6 +244,8 @@ class Checkpoint:
     ts_us: int = 0
     resume: Resume | None = None
     inside: str | None = None
+    log: LogIdentity | None = field(default=None, compare=False)
+    sequence: int | None = field(default=None, compare=False)
 
     def to_text(self) -> str:
         """One line of JSON, the form kept in stores, headers and audit logs."""
@@ -251,6 +258,10 @@ class Checkpoint:
             record["resume"] = place if self.resume.gtids is None else {**place, "gtids": str(self.resume.gtids)}
         if self.inside is not None:
             record["inside"] = self.inside
+        if self.log is not None:
+            record["log"] = self.log.to_record()
+        if self.sequence is not None:
+            record["sequence"] = self.sequence
         return json.dumps(record, separators=(",", ":"))
 
     @classmethod
@@ -263,7 +274,9 @@ class Checkpoint:
             resume = _resume(record["resume"], gtids) if "resume" in record else None
             inside = str(record["inside"]) if "inside" in record else None
             skip, ts_us = int(record["skip"]), int(record["ts_us"])
-            return cls(position, str(record["server"]), gtids, skip, ts_us, resume, inside)
+            log = LogIdentity.from_record(record["log"]) if "log" in record else None
+            sequence = int(record["sequence"]) if "sequence" in record else None
+            return cls(position, str(record["server"]), gtids, skip, ts_us, resume, inside, log, sequence)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise PositionError(f"not a checkpoint: {excerpt(text)} ({excerpt(str(error))})") from error
 
@@ -290,7 +303,8 @@ class Checkpoint:
         """Where reading begins for a restart here: sinks drop what lies between."""
         if self.resume is None:
             return self
-        return replace(self, position=self.resume.position, gtids=self.resume.gtids, skip=0, resume=None, inside=None)
+        position, gtids = self.resume.position, self.resume.gtids
+        return replace(self, position=position, gtids=gtids, skip=0, resume=None, inside=None, log=None)
 
     def at_boundary(self) -> Checkpoint:
         """The same boundary with nothing of its transaction stored."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from binlogsync.errors import PositionError
+from binlogsync.log_identity import EventMark, LogIdentity
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 
 UUIDS = (
@@ -280,3 +282,37 @@ def test_at_boundary_forgets_the_part_of_a_transaction() -> None:
     checkpoint = Checkpoint(BinlogPosition("b.1", 4), UUIDS[0], GtidSet(), 7, 9)
     assert checkpoint.at_boundary() == Checkpoint(BinlogPosition("b.1", 4), UUIDS[0], GtidSet(), 0, 9)
     assert (str(checkpoint), str(checkpoint.at_boundary())) == ("b.1:4+7", "b.1:4")
+
+
+OLDER_TEXT = (
+    '{"file":"binlog.000042","pos":1187,"server":"x","flavor":"mysql","gtids":"","skip":3,"ts_us":9,"inside":"x:5"}'
+)
+
+
+def test_a_checkpoint_of_an_older_version_is_read_and_tells_of_no_log() -> None:
+    checkpoint = Checkpoint.from_text(OLDER_TEXT)
+    assert (checkpoint.position, checkpoint.skip, checkpoint.inside) == (
+        BinlogPosition("binlog.000042", 1187),
+        3,
+        "x:5",
+    )
+    assert (checkpoint.log, checkpoint.sequence) == (None, None)
+    assert checkpoint.to_text() == OLDER_TEXT
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(4, 2**40), st.sampled_from(["", "ab12"]))
+def test_what_identifies_a_log_is_read_as_it_is_printed(seconds: int, checksum: int, start: int, previous: str) -> None:
+    event = EventMark(start, seconds, checksum)
+    log = LogIdentity("binlog.000042", seconds, 7, previous, event)
+    checkpoint = replace(Checkpoint.from_text(OLDER_TEXT), log=log, sequence=12)
+    read = Checkpoint.from_text(checkpoint.to_text())
+    assert (read, read.log, read.sequence) == (checkpoint, log, 12)
+    assert read == Checkpoint.from_text(OLDER_TEXT)
+    assert -(2**63) <= event.packed < 2**63
+    assert EventMark.unpacked(start, event.packed) == event
+
+
+@pytest.mark.parametrize("log", ['{"file":"b.1"}', '{"file":"b.1","begun":1,"server_id":2,"event":[4,5]}', "7"])
+def test_what_identifies_no_log_is_named(log: str) -> None:
+    with pytest.raises(PositionError, match="not a checkpoint"):
+        Checkpoint.from_text(f'{OLDER_TEXT[:-1]},"log":{log}}}')

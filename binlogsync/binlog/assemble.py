@@ -14,6 +14,7 @@ import pyarrow as pa
 from binlogsync.binlog import plan
 from binlogsync.binlog.catalog import Catalog
 from binlogsync.binlog.frames import EventIndex, Part
+from binlogsync.binlog.identity import LogFollower
 from binlogsync.binlog.layout import ColumnError, Decoded, Layout
 from binlogsync.binlog.plan import Field, Halt, RowEvents, Transactions
 from binlogsync.binlog.planning import walk
@@ -53,6 +54,7 @@ class Assembler:
         self._catalog = catalog
         self._server = server
         self._mariadb = mariadb
+        self.log = LogFollower(self.state, checkpoint)
         self._gtids = checkpoint.gtids
         self._ts_us = checkpoint.ts_us
         self._keys = np.zeros((0, 16), np.uint8)
@@ -98,9 +100,11 @@ class Assembler:
             self.state[Field.POS] = plan.full_position(int(self.state[Field.POS]), end)
         elif self.is_open:  # as in the walk
             self.state[Field.POS] += int.from_bytes(header[9:13], "little")
+        self.log.passed(header)
 
     def rotate(self, file: str, pos: int) -> None:
         """Go on in another file."""
+        self.log.rotate(moves=(file, pos) != (self.file, int(self.state[Field.POS])))
         self.file = file
         self._last_place = (-1, 0)
         self.state[Field.POS] = pos
@@ -179,6 +183,7 @@ class Assembler:
         at = int(self.state[Field.TRANSACTIONS])
         self.transactions.begin[at], self.transactions.key[at] = begin, key
         self.transactions.number[at], self.transactions.ts_us[at] = number, ts_us
+        self.transactions.before[at], self.transactions.mark[at] = self.log.before(begin)
         self.state[Field.TRANSACTIONS], self.state[Field.OPEN], self.state[Field.ALONE] = at + 1, 1, 1
 
     def take_back(self) -> None:
@@ -205,8 +210,9 @@ class Assembler:
         self.seq += int(counts.sum())
         first_row = self._first_rows(seqs, counts)
         sources = Sources(
-            self.file, self.transactions, total, first_seq, counts, first_row, seqs, self._names, self._mariadb
-        )
+            self.file, self.transactions, total, first_seq, counts, first_row, seqs, self._names, self._mariadb,
+            self.log.head(self.file),
+        )  # fmt: skip
         gtids = sources.gtid_texts()
         batches = [
             self._batch(layout, part, sources.columns(self.rows, events, gtids)) for layout, events, part in decoded
@@ -328,10 +334,13 @@ class Assembler:
         if total:
             self._ts_us = int(self.transactions.ts_us[total - 1])
         if not self.is_open:
-            return Checkpoint(self.position, self._server[0], gtids, 0, self._ts_us, resume)
+            log = self.log.identity(self.file)
+            return Checkpoint(self.position, self._server[0], gtids, 0, self._ts_us, resume, log=log)
         begin = BinlogPosition(self.file, int(self.transactions.begin[total - 1]))
         skip, inside = self.seq - int(first_seq[total - 1]), self.last_gtid()
-        return Checkpoint(begin, self._server[0], gtids, skip, self._ts_us, resume, inside if skip else None)
+        log = runs[-1].log_before(len(runs[-1].begin) - 1)
+        inside = inside if skip else None
+        return Checkpoint(begin, self._server[0], gtids, skip, self._ts_us, resume, inside, log)
 
     def what_precedes(self) -> Stretch | None:
         """The stretch that ends before what could not be decoded; None when nothing lies before it."""

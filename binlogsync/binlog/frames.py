@@ -74,6 +74,11 @@ class Part:
         start = int(self.index.offset[i])
         return self.buffer[start : start + int(self.index.size[i])]
 
+    def checksum(self, i: int) -> bytes:
+        """What lies behind the i-th event; b"" where there are no checksums."""
+        end = int(self.index.offset[i]) + int(self.index.size[i])
+        return self.buffer[end : end + self.trailer].tobytes()
+
 
 @kernel("UniTuple(int64, 3)(intp, int64, int64, intp, intp, intp, int64, boolean, intp)")
 def _index(base, start, end, offset, size, kind, room, checksum, tables):  # type: ignore[no-untyped-def]

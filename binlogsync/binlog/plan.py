@@ -45,26 +45,33 @@ class Field(IntEnum):
     ALONE = 6  # 1 when the open transaction is a single statement, without BEGIN
     INSIDE = 7  # 1 while the events of a payload are walked: they stand where the payload does
     XA = 8  # 1 while the open transaction is prepared when it ends, and not committed
+    LAST_START = 9  # offset of the last event of the file itself
+    LAST_END = 10  # offset behind it; where this is not the position in question, the event before that is not known
+    LAST_MARK = 11  # its time and checksum, as EventMark.packed has them
 
 
 @dataclass(frozen=True, slots=True)
 class Transactions:
-    """Begin offset, GTID key number (-1 without) and sequence, commit time in microseconds."""
+    """Begin offset, GTID key number (-1 without) and sequence, commit time in microseconds; offset of the event before
+    the transaction (-1 when it is not known), and its mark (EventMark.packed).
+    """
 
     begin: npt.NDArray[np.int64]
     key: npt.NDArray[np.int32]
     number: npt.NDArray[np.int64]
     ts_us: npt.NDArray[np.int64]
+    before: npt.NDArray[np.int64]
+    mark: npt.NDArray[np.int64]
 
     @classmethod
     def room_for(cls, count: int) -> Transactions:
         """Room for so many transactions."""
-        wide = [np.zeros(count, np.int64) for _ in range(3)]
-        return cls(wide[0], np.zeros(count, np.int32), wide[1], wide[2])
+        wide = [np.zeros(count, np.int64) for _ in range(5)]
+        return cls(wide[0], np.zeros(count, np.int32), *wide[1:])
 
     def restart_with(self, index: int) -> None:
         """Make the transaction at `index` the first."""
-        for column in (self.begin, self.key, self.number, self.ts_us):
+        for column in (self.begin, self.key, self.number, self.ts_us, self.before, self.mark):
             column[0] = column[index]
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from numba import types
 
 from binlogsync.binlog.compiling import inner, kernel
+from binlogsync.binlog.crc import TABLES, crc32
 from binlogsync.binlog.frames import Part
 from binlogsync.binlog.memory import (
     address,
@@ -68,13 +69,14 @@ def _operation(code):  # type: ignore[no-untyped-def]
 
 # Fields of `state`, by their places; and of what `walk` gives in one piece: addresses of the columns of Transactions,
 # RowEvents and Tables.
-_POS, _OPEN, _TRANSACTIONS, _ROWS, _KEYS, _LAST_KEY, _ALONE, _INSIDE, _XA = (8 * field for field in Field)
-_BEGIN, _KEY, _NUMBER, _TS = range(0, 32, 8)
+_POS, _OPEN, _TRANSACTIONS, _ROWS, _KEYS, _LAST_KEY, _ALONE, _INSIDE, _XA = (8 * field for field in list(Field)[:9])
+_LAST_START, _LAST_END, _LAST_MARK = (8 * field for field in list(Field)[9:])
+_BEGIN, _KEY, _NUMBER, _TS, _BEFORE, _MARK = range(0, 48, 8)
 _AT, _END, _LAYOUT, _TRANSACTION, _EVENT_POS, _OP = range(0, 48, 8)
 _SLOTS, _KNOWN, _KNOWN_AT, _KNOWN_SIZE, _KNOWN_LAYOUT, _KNOWN_COLUMNS = range(0, 48, 8)
 _ID_BITS, _NO_TABLE = np.uint64(TABLE_IDS - 1), np.uint64(NO_TABLE)
 _KEY_BYTES = 16
-_PASSED_OVER = sum(1 << code for code in (3, 5, 13, 14, 27, 28, 29, 35, 36, 37, 41))
+_PASSED_OVER = sum(1 << code for code in (3, 5, 13, 14, 27, 28, 29, 36, 37, 41))
 
 
 @inner("int64(intp, int64, intp, int64, int64)")
@@ -96,6 +98,9 @@ def _begin_transaction(transactions, state, begin, key, number, ts_us):  # type:
     store_i32(load_i64(transactions + _KEY) + 4 * t, types.int32(key))
     store_i64(load_i64(transactions + _NUMBER) + 8 * t, number)
     store_i64(load_i64(transactions + _TS) + 8 * t, ts_us)
+    is_known = load_i64(state + _LAST_END) == begin
+    store_i64(load_i64(transactions + _BEFORE) + 8 * t, load_i64(state + _LAST_START) if is_known else types.int64(-1))
+    store_i64(load_i64(transactions + _MARK) + 8 * t, load_i64(state + _LAST_MARK))
     store_i64(state + _TRANSACTIONS, t + 1)
     store_i64(state + _OPEN, 1)
 
@@ -219,33 +224,47 @@ def _query(event, end, state, begin, transactions):  # type: ignore[no-untyped-d
 
 @inner("boolean(int64)")
 def _is_passed_over(code):  # type: ignore[no-untyped-def]
-    """True for a heartbeat, previous GTIDs, a statement's text or context, a stop, MariaDB's checkpoints."""
+    """True for a heartbeat, a statement's text or context, a stop, MariaDB's checkpoints."""
     if code < 64:
         return (_PASSED_OVER >> code) & 1 == 1
-    return code == 160 or code == 161 or code == 163
+    return code == 160 or code == 161
 
 
-@kernel("UniTuple(int64, 2)(intp, intp, intp, intp, int64, int64, int64, intp, intp, intp, intp, intp, intp)")
+@inner("void(intp, intp, int64, int64, int64, intp)")
+def _mark(state, event, length, trailer, end, crc_tables):  # type: ignore[no-untyped-def]
+    """Keeps which event ends at offset `end`; none where `event` is 0."""
+    if event == 0:
+        return
+    checksum = load_u32(event + length) if trailer else crc32(event, length, crc_tables)
+    store_i64(state + _LAST_START, end - length - trailer)
+    store_i64(state + _LAST_END, end)
+    store_i64(state + _LAST_MARK, (types.int64(load_u32(event)) << 32) | types.int64(checksum))
+
+
+@kernel("UniTuple(int64, 2)(intp, intp, intp, intp, int64, int64, int64, intp, intp, intp, intp, intp, intp, intp)")
 def _walk(  # type: ignore[no-untyped-def]
-    base, offset, size, kind, first, count, trailer, transactions, rows, tables, keys, scratch, state
+    base, offset, size, kind, first, count, trailer, transactions, rows, tables, keys, scratch, state, crc_tables
 ):
     """Returns (number of the event stopped at, Halt)."""
+    last, last_length, last_end = types.intp(0), types.int64(0), types.int64(0)
     for i in range(first, count):
         event, length = base + load_i64(offset + 8 * i), load_i64(size + 8 * i)
         body, end = event + 19, event + length
         code = types.int64(load_u8(kind + i))
         before = load_i64(state + _POS)
-        pos = before
+        pos, is_logged = before, False
         if load_i64(state + _INSIDE) == 0 and load_u16(event + 17) & ARTIFICIAL == 0 and code != 27 and code != 41:
             low = types.int64(load_u32(event + 13))
             if low != 0:
-                pos = _full_position(pos, low)
+                pos, is_logged = _full_position(pos, low), True
             elif load_i64(state + _OPEN) == 1:
-                pos += length + trailer  # MariaDB 11 and newer log no offsets inside a transaction
+                # MariaDB 11 and newer log no offsets inside a transaction
+                pos, is_logged = pos + length + trailer, True
         store_i64(state + _POS, pos)
         begin = pos - length - trailer
         halt = types.int64(0)
         if code == 33 or code == 34 or code == 162:
+            _mark(state, last, last_length, trailer, last_end, crc_tables)
             halt = _gtid(code, event, end, state, begin, transactions, keys, scratch)
         elif code == 19:
             halt = _table_map(body, end, tables)
@@ -254,13 +273,19 @@ def _walk(  # type: ignore[no-untyped-def]
         elif code == 16:  # XID
             store_i64(state + _OPEN, 0)
         elif code == 2:
+            if load_i64(state + _OPEN) == 0:  # it may begin a transaction
+                _mark(state, last, last_length, trailer, last_end, crc_tables)
             halt = _query(event, end, state, begin, transactions)
         elif not _is_passed_over(code):
             halt = types.int64(1)
+        if is_logged and (halt == 0 or halt == 5):
+            last, last_length, last_end = event, length, pos
         if halt != 0:
             if halt != 5:
                 store_i64(state + _POS, before)
+            _mark(state, last, last_length, trailer, last_end, crc_tables)
             return i, halt
+    _mark(state, last, last_length, trailer, last_end, crc_tables)
     return count, 0
 
 
@@ -277,13 +302,17 @@ def walk(
     scratch = np.zeros(16, np.uint8)
     index = part.index
     columns = (
-        addresses(transactions.begin, transactions.key, transactions.number, transactions.ts_us),
+        addresses(
+            transactions.begin, transactions.key, transactions.number,
+            transactions.ts_us, transactions.before, transactions.mark,
+        ),
         addresses(rows.at, rows.end, rows.layout, rows.transaction, rows.pos, rows.op),
         addresses(tables.slots, tables.known, tables.at, tables.size, tables.layout, tables.columns),
         keys,
         scratch,
         state,
-    )
+        TABLES,
+    )  # fmt: skip
     at, halt = _walk(
         address(part.buffer), address(index.offset), address(index.size), address(index.kind), first, part.count,
         part.trailer, *(address(column) for column in columns),

@@ -18,7 +18,7 @@ from binlogsync.binlog.catalog import Catalog
 from binlogsync.binlog.ddl import DDL, Statement, Tables, altered_tables, read_statement
 from binlogsync.binlog.frames import CHECKSUM_SIZE
 from binlogsync.binlog.names import fold_tables
-from binlogsync.binlog.plan import Field
+from binlogsync.binlog.plan import ARTIFICIAL, Field
 from binlogsync.binlog.queries import parse_query
 from binlogsync.binlog.sql import SqlDialect
 from binlogsync.binlog.stretch import Stretch
@@ -56,6 +56,8 @@ class RareEvents:
             events.QUERY_COMPRESSED: self._query,
             events.EXECUTE_LOAD_QUERY: self._query,
             events.XA_PREPARE: self._prepare,
+            events.PREVIOUS_GTIDS: self._executed_before,
+            events.MARIADB_GTID_LIST: self._executed_before,
             **({events.MARIADB_GTID: self._begin_prepared} if mariadb else {events.GTID_TAGGED: self._begin_tagged}),
         }
 
@@ -150,12 +152,21 @@ class RareEvents:
             return
         if assembler.is_open:
             refuse("the file ends inside a transaction, which the server will have rolled back", assembler.position)
+        assembler.advance(header)
+        log = assembler.log.identity(assembler.file)
         stretch = assembler.finish("rotation")
         assembler.rotate(file, pos)
         if not self.has_started:
             return
         self._catalog.tables.forget_ids()
-        yield replace(stretch, checkpoint=replace(stretch.checkpoint, position=assembler.position))
+        yield replace(stretch, checkpoint=replace(stretch.checkpoint, position=assembler.position, log=log))
+
+    def _executed_before(self, header: bytes, body: bytes, place: BinlogPosition) -> Iterator[Stretch]:
+        """What was executed before the file began. The ones that are made up for a dump are of no file."""
+        self._assembler.advance(header)
+        if not int.from_bytes(header[17:19], "little") & ARTIFICIAL:
+            self._assembler.log.see_previous(body)
+        yield from ()
 
     def _query(self, header: bytes, body: bytes, place: BinlogPosition) -> Iterator[Stretch]:
         """A statement: part of a transaction, DDL, or something that touches no captured table."""

@@ -138,6 +138,7 @@ class BinlogReader:
             if not assembler.state[Field.INSIDE]:
                 self._place_before = int(assembler.state[Field.POS])
             if halt == Halt.RARE:
+                assembler.log.look_at(part.event(at), part.checksum(at))
                 yield from self._rare(part.event(at))
                 assembler.events += 1
                 at += 1
@@ -235,10 +236,13 @@ class BinlogReader:
             checksum = has_checksums(event)
         except (ValueError, IndexError) as error:
             refuse(f"FORMAT_DESCRIPTION: {error}", self._place(header))
-        if not events.has_checksum(event):  # it has one even where the events behind it have none
+        # It has one even where the events behind it have none, except where MariaDB made it up for a dump.
+        is_made_up = not checksum and header[13:17] == bytes(4)
+        if not is_made_up and not events.has_checksum(event):
             refuse(_STOP_REASONS[Stop.BAD_CHECKSUM], self._place(header))
         self._rare_events.has_started = True
         self._assembler.advance(header)
+        self._assembler.log.see_format(self._assembler.file, header)
         return checksum
 
     # Where and why

@@ -27,6 +27,7 @@ from binlogsync.binlog.memory import (
 from binlogsync.binlog.plan import RowEvents, Transactions
 from binlogsync.change import TIME_TYPE
 from binlogsync.flush import Run
+from binlogsync.log_identity import LogIdentity
 
 Longs = npt.NDArray[np.int64]
 _MOST_DIGITS = 20
@@ -109,6 +110,7 @@ class Sources:
         seqs: `seq` of the first change of each row event.
         names: GTID keys as GtidSet writes them, by key number.
         mariadb: how a GTID is put together.
+        log: head of the file.
     """
 
     file: str
@@ -120,6 +122,7 @@ class Sources:
     seqs: Longs
     names: Sequence[str]
     mariadb: bool
+    log: LogIdentity | None
 
     def columns(self, rows: RowEvents, events: Longs, gtids: pa.Array) -> dict[str, pa.Array]:
         """The source columns of the changes of these events, as change.SOURCE_FIELDS names them; `gtids` from
@@ -145,7 +148,7 @@ class Sources:
         files = pa.DictionaryArray.from_arrays(pa.array(np.zeros(total, np.int32)), pa.array([self.file]), safe=False)
         return {
             "ts_us": _fixed(ts_us, TIME_TYPE),
-            "gtid": pa.DictionaryArray.from_arrays(_fixed(gtid, pa.int32()), gtids, safe=False),
+            "gtid": _named(gtid, gtids),
             "file": files,
             "pos": _fixed(pos, pa.uint64()),
             "row": _fixed(row, pa.uint32()),
@@ -179,9 +182,18 @@ class Sources:
             name = self.names[key[first]] if key[first] >= 0 else None
             begin: Sequence[int] = self.transactions.begin[first:last].copy()  # type: ignore[assignment]
             first_seq: Sequence[int] = self.first_seq[first:last]  # type: ignore[assignment]
-            run = Run(name, int(number[first]), self.file, begin, first_seq)
-            runs.append(run)
+            before: Sequence[int] = self.transactions.before[first:last].copy()  # type: ignore[assignment]
+            mark: Sequence[int] = self.transactions.mark[first:last].copy()  # type: ignore[assignment]
+            runs.append(Run(name, int(number[first]), self.file, begin, first_seq, self.log, before, mark))
         return tuple(runs)
+
+
+def _named(numbers: npt.NDArray[np.int32], names: pa.StringArray) -> pa.DictionaryArray:
+    """Texts by number. NULL stands in the numbers: Arrow cannot join dictionaries that hold one."""
+    if not names.null_count:
+        return pa.DictionaryArray.from_arrays(_fixed(numbers, pa.int32()), names, safe=False)
+    missing = names.is_null().to_numpy(zero_copy_only=False)[numbers]
+    return pa.DictionaryArray.from_arrays(pa.array(numbers, mask=missing), names.fill_null(""), safe=False)
 
 
 def _fixed(values: np.ndarray, kind: pa.DataType) -> pa.Array:

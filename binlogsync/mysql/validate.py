@@ -14,6 +14,7 @@ from typing import NoReturn
 from binlogsync.errors import BehindError, PositionError
 from binlogsync.mysql.config import MySQLConfig, connect
 from binlogsync.mysql.dump import BinlogDump, place_of
+from binlogsync.mysql.identity import check_identity
 from binlogsync.mysql.scan import BETWEEN_TRANSACTIONS, Kind, ScannedEvent, scan
 from binlogsync.mysql.server import ServerInfo, gtid_subtract, inspect, inspect_server, mariadb_known, mariadb_lacks
 from binlogsync.mysql.server_errors import FATAL_READING_BINLOG, DumpEndedError
@@ -57,6 +58,7 @@ def validate(config: MySQLConfig, checkpoint: Checkpoint) -> None:
             _check_inside(config, info, checkpoint)
     if is_foreign:
         return
+    check_identity(config, info, checkpoint)
     if by_gtid and checkpoint.position.file_number < info.files[0].number:
         return  # its file is purged, the transactions behind it are not
     check_place(config, info, checkpoint)

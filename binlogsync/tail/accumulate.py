@@ -67,6 +67,16 @@ class Accumulator:
         """Number of the next flush."""
         return self._number
 
+    @property
+    def reached(self) -> Checkpoint:
+        """Where a restart begins when all so far is stored."""
+        return self._reached
+
+    def identify(self, start: Checkpoint) -> None:
+        """The start, whose log is known now: it is stored again, if it did not tell which log it is of."""
+        if self._reached == start.at_boundary():
+            self._reached = start.at_boundary()
+
     def add(self, stretch: Stretch, now_s: float) -> None:
         """Take in a stretch that came at `now_s` (seconds since 1970)."""
         runs = stretch.runs
@@ -88,6 +98,11 @@ class Accumulator:
         elif stretch.end == "schema":
             self._forced = self._forced or "schema"
 
+    @property
+    def _has_moved(self) -> bool:
+        """Whether the checkpoint is another one, or the same and now known to be of which log."""
+        return self._reached != self._start or (self._start.log is None and self._reached.log is not None)
+
     def _is_further(self, place: Checkpoint) -> bool:
         """Whether a place without new transactions is one to begin at.
 
@@ -106,7 +121,7 @@ class Accumulator:
             return "bytes"
         if self._opened_s is not None and now_s - self._opened_s >= self._rules.interval_s:
             return "interval"
-        if self._reached != self._start and now_s - self._last_cut_s >= self._rules.idle_s:
+        if self._has_moved and now_s - self._last_cut_s >= self._rules.idle_s:
             return "idle"
         return None
 
@@ -118,7 +133,7 @@ class Accumulator:
 
     def cut(self, reason: FlushReason, now_s: float) -> Flush | None:
         """Everything so far as a flush, and begin the next; None when nothing has moved."""
-        if not self._batches and not self._schema_changes and self._reached == self._start:
+        if not self._batches and not self._schema_changes and not self._has_moved:
             self._forced = None
             return None
         opened_s = self._opened_s if self._opened_s is not None else now_s
@@ -150,4 +165,5 @@ def _without_first(runs: tuple[Run, ...]) -> tuple[Run, ...]:
     first, *rest = runs
     if len(first.begin) == 1:
         return tuple(rest)
-    return (replace(first, first=first.first + 1, begin=first.begin[1:], first_seq=first.first_seq[1:]), *rest)
+    kept = {name: getattr(first, name)[1:] for name in ("begin", "first_seq", "before", "mark")}
+    return (replace(first, first=first.first + 1, **kept), *rest)

@@ -154,7 +154,7 @@ class Fanout:
     def _write(self, sink: Sink, flush: Flush) -> None:
         """Store what the sink has not; its thread alone touches its checkpoint."""
         stored = self._stored[sink]
-        if stored is not None and not stored.precedes(flush.checkpoint):
+        if stored is not None and not stored.precedes(flush.checkpoint) and not _identifies(flush.checkpoint, stored):
             return
         sink.write(_rest(flush, stored))
         self._stored[sink] = flush.checkpoint
@@ -190,6 +190,11 @@ def _oldest(checkpoints: Iterable[Checkpoint | None]) -> Checkpoint | None:
         if oldest is None or checkpoint.precedes(oldest):
             oldest = checkpoint
     return oldest
+
+
+def _identifies(checkpoint: Checkpoint, stored: Checkpoint) -> bool:
+    """True when it is the same place, and only the new one tells which log it is of."""
+    return checkpoint == stored and stored.log is None and checkpoint.log is not None
 
 
 def _rest(flush: Flush, stored: Checkpoint | None) -> Flush:

@@ -20,6 +20,7 @@ from binlogsync.errors import PositionError
 from binlogsync.filters import TableFilter
 from binlogsync.flush import Flush
 from binlogsync.mysql import MySQLConfig, ServerInfo, parse_start, resolve_start, validate
+from binlogsync.mysql.identity import check_identity
 from binlogsync.mysql.validate import known_here, lacking
 from binlogsync.position import Checkpoint
 from binlogsync.sinks import Sink
@@ -116,7 +117,7 @@ def _behind(config: MySQLConfig, info: ServerInfo, held: Checkpoint, where: str)
         )
     if start != "oldest" or held.gtids is None or not info.gtids or held.gtids.flavor != info.flavor:
         return resolve_start(config, start)
-    if held.server_uuid == info.server_uuid and lacking(config, held.gtids):
+    if held.server_uuid == info.server_uuid and (lacking(config, held.gtids) or _is_other_log(config, info, held)):
         return resolve_start(config, start)  # it was reset, and has given out the same GTIDs again
     known = known_here(config, held.gtids)
     if info.purged is not None:
@@ -128,6 +129,14 @@ def _behind(config: MySQLConfig, info: ServerInfo, held: Checkpoint, where: str)
             "'now' to give up the rest of it too, or go on with another server"
         )
     return begin
+
+
+def _is_other_log(config: MySQLConfig, info: ServerInfo, held: Checkpoint) -> bool:
+    try:
+        check_identity(config, info, held)
+    except PositionError:
+        return True
+    return False
 
 
 def _flush(source: str, gap: Gap) -> Flush:

@@ -35,6 +35,15 @@ class Origin:
     moved: str = ""
     is_first: bool = False
 
+    def unidentified(self, info: ServerInfo) -> str:
+        """A sentence when the start does not tell which log it is of, "" otherwise."""
+        if self.is_first or self.start.log is not None or self.start.server_uuid != info.server_uuid:
+            return ""
+        return (
+            f"the checkpoint {self.start} was stored by an older version, which did not note which log it is of; it is "
+            "accepted, and the next one that is stored notes it"
+        )
+
     @property
     def stored(self) -> Mapping[Sink, Checkpoint | None]:
         """What each sink is to get no more. Where reading begins before the start, an empty one begins at the start."""

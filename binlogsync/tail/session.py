@@ -29,6 +29,7 @@ from binlogsync.mysql import (
     validate,
 )
 from binlogsync.mysql.failover import check_order
+from binlogsync.mysql.identity import identified
 from binlogsync.mysql.preflight import check, preflight
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.server_facts import ServerFacts
@@ -40,6 +41,7 @@ from binlogsync.tail.bookmarks import Bookmarker
 from binlogsync.tail.existing import ExistingTables
 from binlogsync.tail.fanout import Fanout
 from binlogsync.tail.gap import accept_gap
+from binlogsync.tail.log_watch import LogWatch
 from binlogsync.tail.options import TailOptions
 from binlogsync.tail.origin import Origin, find_origin
 from binlogsync.tail.progress import Meter
@@ -108,6 +110,7 @@ class Session:
         options = ends.options
         self._bookmarker = Bookmarker(options.source, ends.store, options.bookmarks())
         self._patience_ends_s: float | None = None
+        self._is_unconfirmed = False  # another file began since the log was compared
         self._wall_s = time.time() - time.monotonic()
 
     def run(self) -> None:
@@ -117,6 +120,15 @@ class Session:
         info = inspect_server(config)
         if options.preflight:
             check(preflight(config))
+        self._watch = LogWatch(config, info.server_uuid)
+        try:
+            self._run(info)
+        finally:
+            self._watch.close()
+
+    def _run(self, info: ServerInfo) -> None:
+        """The rest of `run`, from where the log is watched."""
+        config, options = self._ends.config, self._ends.options
         self._calls.tick(False)
         origin = self._find_origin(info)
         self._announce(origin.recoveries)
@@ -128,6 +140,7 @@ class Session:
             if gaps:
                 origin = self._find_origin(info)
         if origin.is_first:
+            origin = replace(origin, start=identified(config, info, origin.start))
             self.leaves = replace(self.leaves, start=origin.start)
         reached = self._reach_back(info, origin.start)
         if reached is None:
@@ -139,7 +152,7 @@ class Session:
         check_order(config, info, origin.start.to_read(), filter(None, origin.sinks.values()))
         self.has_begun = True
         self._announce(self._changed_facts(info))
-        self._announce(filter(None, [origin.moved]))
+        self._announce(filter(None, [origin.moved, origin.unidentified(info)]))
         self._meter.begins(origin.start)
         self._bookmarker.begins(origin.start, _sequence_at(origin))
         log.info("%s: tailing %s from %s", options.source, config.address, origin.start)
@@ -148,6 +161,7 @@ class Session:
             log.info("%s: reading from %s on, because an XA transaction was prepared behind it", options.source, place)
         fanout = Fanout(origin.stored, self._calls.save, _WAITING_BYTES)
         try:
+            self._watch.follow(origin.start)
             self._read(info, origin.start.to_read(), fanout)
         finally:
             self._patience_ends_s = None
@@ -188,7 +202,10 @@ class Session:
         return [] if before is None else [f"{each} at {before.at:%Y-%m-%d %H:%M} UTC" for each in changes]
 
     def _read(self, info: ServerInfo, start: Checkpoint, fanout: Fanout) -> None:
-        """Chunks to stretches to flushes; what was read is stored also where reading ends with an error."""
+        """Chunks to stretches to flushes; what was read is stored also where reading ends with an error.
+
+        What was read of a file that began meanwhile is stored only when the log was not reset before.
+        """
         ends = self._ends
         captured = ends.filter.folded(info.fold)
         existing = ExistingTables(ends.config, captured, info.fold, ends.sinks)
@@ -196,9 +213,11 @@ class Session:
         for sink in ends.sinks:
             if isinstance(sink, JetStreamSink):
                 sink.note_case(info.variables.get("lower_case_table_names", "0"))
-        reader = BinlogReader(decoding, replace(start, server_uuid=info.server_uuid))
+        known = identified(ends.config, info, start)
+        reader = BinlogReader(decoding, replace(known, server_uuid=info.server_uuid))
         options = self._ends.options
         pending = Accumulator(options.source, options.rules(), start, self._now_s(), self.leaves.next_number)
+        pending.identify(known)
         try:
             with BinlogDump(self._ends.config, start) as dump, ReadAhead(dump) as ahead:
                 self._follow(ahead, reader, pending, fanout)
@@ -221,6 +240,7 @@ class Session:
                 if reader.ended:
                     raise SourceError(f"{self._ends.config.address} ended the dump at {reader.position}; reconnect")
             self._flush_due(pending, fanout)
+            self._watch.check()
             fanout.check()
             self._count(fanout)
             is_idle = chunk is None and not pending.rows and not fanout.waiting
@@ -232,6 +252,8 @@ class Session:
             self._meter.seen(stretch.checkpoint.ts_us)
         pending.add(stretch, self._now_s())
         self._flush_due(pending, fanout)
+        self._watch.reach(pending.reached)
+        self._is_unconfirmed = self._is_unconfirmed or stretch.end == "rotation"
 
     def _flush_due(self, pending: Accumulator, fanout: Fanout) -> None:
         reason = pending.due(self._now_s())
@@ -239,6 +261,10 @@ class Session:
             self._cut(pending, reason, fanout)
 
     def _cut(self, pending: Accumulator, reason: FlushReason, fanout: Fanout) -> None:
+        if self._is_unconfirmed:
+            # After a reset, a dump continues with the next file that has the next name.
+            self._watch.confirm()
+            self._is_unconfirmed = False
         flush = pending.cut(reason, self._now_s())
         if flush is not None:
             self.leaves = replace(self.leaves, next_number=pending.next_number)

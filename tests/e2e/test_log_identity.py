@@ -1,0 +1,324 @@
+"""A log that is not the one that was read: reset, restored, cloned, with the tail running or stopped.
+
+Each case resumes exactly or ends with PositionError; none may continue with rows missing. One server of each kind is
+used for many cases, each of a source and a stream of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import duckdb
+import pytest
+from nats.aio.client import Client
+
+from binlogsync import embedded
+from binlogsync.duckfile import META_SCHEMA
+from binlogsync.embedded import NATSServer
+from binlogsync.embedded.database import DatabaseServer
+from binlogsync.errors import PositionError
+from binlogsync.mysql import MySQLConfig, inspect_server
+from binlogsync.position import Checkpoint
+from binlogsync.sinks import Sink
+from binlogsync.sinks.audit import AuditSink
+from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stream.client import NatsConnection, NatsOptions
+from binlogsync.wire.envelope import CHECKPOINT, WRITE_ID
+from binlogsync.wire.subjects import checkpoint_subject, stream_name
+from tests.duck import query
+from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
+from tests.mysql.sources import run
+from tests.waiting import wait_until
+
+KINDS = ("gtids", "no gtids", "mariadb")
+NO_GTIDS = {"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF"}
+
+
+def start_server(kind: str, servers: ExitStack, data: Path | None = None) -> DatabaseServer:
+    if kind == "mariadb":  # marks of events are hashes of ours where the server writes no checksums
+        return servers.enter_context(embedded.mariadb(data, options={"binlog_checksum": "NONE"}))
+    return servers.enter_context(embedded.mysql(data, options=NO_GTIDS if kind == "no gtids" else {}))
+
+
+@dataclass
+class World:
+    """A server, and a tail of it after another with one store and one audit log."""
+
+    kind: str
+    server: DatabaseServer
+    source: str
+    url: str
+    audit: Path
+    store: MemoryPositions
+
+    @property
+    def config(self) -> MySQLConfig:
+        return config_of(self.server, self.source)
+
+    def tail(self, **options: object) -> TailThread:
+        sinks: list[Sink] = [stream_sink(self.url), AuditSink(self.audit)]
+        return TailThread(self.config, sinks, self.store, options_of(self.source, "logs", **options))
+
+    def write(self, count: int) -> None:
+        """Rows of one size, a transaction each."""
+        with closing(self.server.connect(database="logs", autocommit=True)) as connection:
+            for _ in range(count):
+                connection.cursor().execute("INSERT INTO t (source, note) VALUES (%s, 'of one size')", (self.source,))
+
+    def reset(self) -> None:
+        run(self.server, "RESET MASTER" if self.kind == "mariadb" else "RESET BINARY LOGS AND GTIDS")
+
+    def stored(self) -> int:
+        """Rows of this source in the audit log."""
+        return int(query(self.audit, f"SELECT count(*) FROM changes WHERE after->>'source' = '{self.source}'")[0][0])
+
+    def written(self) -> int:
+        return int(str(run(self.server, f"SELECT count(*) FROM logs.t WHERE source = '{self.source}'")[0][0]))
+
+    def catch_up(self, tail: TailThread) -> None:
+        """Until all that the server has logged is stored."""
+        end = inspect_server(self.config).end()
+
+        def is_there() -> bool:
+            at = tail.progress.checkpoint
+            return tail.error is not None or (at is not None and at.position >= end)
+
+        wait_until(is_there, 60, f"{end} to be stored")
+        if tail.error is not None:
+            raise tail.error
+
+    def refused(self) -> str:
+        """A tail that starts now ends with PositionError; its text."""
+        begun = time.monotonic()
+        with self.tail() as tail:
+            error = tail.end()
+        print(f"{self.kind}, at the start: PositionError after {time.monotonic() - begun:.1f} s: {error}")  # noqa: T201
+        assert isinstance(error, PositionError)
+        return str(error)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def server(request: pytest.FixtureRequest) -> Iterator[tuple[str, DatabaseServer]]:
+    with ExitStack() as servers:
+        server = start_server(request.param, servers)
+        prepare(server)
+        yield request.param, server
+
+
+def prepare(server: DatabaseServer) -> None:
+    run(
+        server,
+        "CREATE DATABASE logs",
+        "CREATE TABLE logs.t (id INT PRIMARY KEY AUTO_INCREMENT, source VARCHAR(40), note VARCHAR(40))",
+    )
+
+
+@pytest.fixture
+def world(
+    server: tuple[str, DatabaseServer], nats_server: NATSServer, tmp_path: Path, request: pytest.FixtureRequest
+) -> World:
+    kind, its = server
+    source = f"log{abs(hash(request.node.name)) % 10**10}"
+    return World(kind, its, source, nats_server.url, tmp_path / "audit.duckdb", MemoryPositions())
+
+
+def ends_in_time(world: World, tail: TailThread, reset_at: float) -> str:
+    error = tail.end(60.0)
+    print(f"{world.kind}, running: PositionError {time.monotonic() - reset_at:.1f} s after the reset: {error}")  # noqa: T201
+    assert isinstance(error, PositionError)
+    return str(error)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("rows_after", [3, 60])
+def test_a_reset_under_a_running_tail_is_noticed(world: World, rows_after: int) -> None:
+    """With the new log shorter than the old one, and longer."""
+    with world.tail() as tail:
+        tail.wait_begun()
+        world.write(20)
+        world.catch_up(tail)
+        world.reset()
+        reset_at = time.monotonic()
+        world.write(rows_after)
+        text = ends_in_time(world, tail, reset_at)
+    assert "reset (RESET BINARY LOGS AND GTIDS, RESET MASTER)" in text
+    assert "--accept-gap" in text
+    world.refused()
+
+
+@pytest.mark.server
+def test_a_reset_is_noticed_where_the_new_log_is_as_long(world: World) -> None:
+    """The tail has read nothing but the head of the file, which the new log has too."""
+    world.reset()
+    with world.tail(start="now") as tail:
+        tail.wait_begun()
+        world.catch_up(tail)
+        world.reset()
+        reset_at = time.monotonic()
+        world.write(3)
+        wait_until(lambda: tail.has_ended or tail.progress.changes == 3, 60, "the reset to be noticed")
+        if not tail.has_ended:  # heads are told apart by the second in which they were begun
+            world.catch_up(tail)
+            tail.stop()
+        else:
+            ends_in_time(world, tail, reset_at)
+
+
+@pytest.mark.server
+def test_nothing_of_a_new_log_is_stored_behind_the_old_one(world: World) -> None:
+    """A dump that is open continues with the next file, which has the next name."""
+    with world.tail() as tail:
+        tail.wait_begun()
+        world.write(5)
+        world.catch_up(tail)
+        world.reset()
+        reset_at = time.monotonic()
+        world.write(2)
+        for _ in range(3):
+            run(world.server, "FLUSH BINARY LOGS")
+            world.write(4)
+        ends_in_time(world, tail, reset_at)
+    assert world.stored() == 5
+    world.refused()
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("at_boundary", [False, True])
+def test_a_reset_under_a_stopped_tail_is_refused(world: World, at_boundary: bool) -> None:
+    """The rows have one size, so that the old offset is the begin of a transaction again."""
+    world.reset()
+    with world.tail() as tail:
+        tail.wait_begun()
+        world.write(15)
+        if at_boundary:
+            run(world.server, "FLUSH BINARY LOGS")
+        world.catch_up(tail)
+    world.reset()
+    world.write(15)
+    if at_boundary:
+        run(world.server, "FLUSH BINARY LOGS")
+    world.write(20)
+    world.refused()
+
+
+@pytest.mark.server
+def test_a_tail_resumes_exactly_where_the_log_is_the_same(world: World) -> None:
+    """Stopped and started at boundaries of files, with files purged behind it, and with a RESET of something else."""
+    other = "RESET SLAVE" if world.kind == "mariadb" else "RESET REPLICA"
+    for number in range(4):
+        with world.tail() as tail:
+            tail.wait_begun()
+            world.write(3)
+            if number % 2:
+                run(world.server, "FLUSH BINARY LOGS")
+            run(world.server, other)
+            world.catch_up(tail)
+        world.write(2)
+        if number == 2:
+            run(world.server, "FLUSH BINARY LOGS")
+            world.write(2)
+    with world.tail() as tail:
+        world.catch_up(tail)
+    assert world.stored() == world.written()
+
+
+@pytest.mark.server
+def test_a_server_restored_to_an_older_state_is_refused(world: World, tmp_path: Path) -> None:
+    """It writes other rows under the names, offsets and GTIDs that were read; the tail stands at the head of a file."""
+    backup(world.server, tmp_path / "older")
+    with world.tail(start="now") as tail:
+        tail.wait_begun()
+        world.write(2)
+        run(world.server, "FLUSH BINARY LOGS")
+        world.catch_up(tail)
+    world.server.stop()
+    shutil.rmtree(world.server.data_dir)
+    shutil.copytree(tmp_path / "older", world.server.data_dir)
+    world.server.start()
+    world.write(4)
+    run(world.server, "FLUSH BINARY LOGS")
+    world.write(12)
+    world.refused()
+
+
+@pytest.mark.server
+def test_a_clone_is_resumed_only_where_it_has_what_is_stored(world: World, tmp_path: Path) -> None:
+    with world.tail(start="now") as tail:
+        tail.wait_begun()
+        world.write(3)
+        world.catch_up(tail)
+    backup(world.server, tmp_path / "clone")
+    (tmp_path / "clone" / "auto.cnf").unlink(missing_ok=True)  # MySQL makes another UUID
+    with ExitStack() as servers:
+        clone = replace(world, server=start_server(world.kind, servers, tmp_path / "clone"))
+        clone.write(2)
+        if world.kind == "no gtids":
+            assert "cannot know it without GTIDs" in clone.refused()
+            return
+        with clone.tail() as tail:
+            clone.catch_up(tail)
+            world.write(1)
+        assert clone.stored() == clone.written() == 5
+    with world.tail() as tail:  # the first server lacks what the clone has logged since
+        error = tail.end()
+    assert isinstance(error, PositionError)
+    assert "lacks transactions that are stored" in str(error)
+
+
+def backup(server: DatabaseServer, to: Path) -> None:
+    """A copy of its data folder; the server runs again behind it."""
+    server.stop()
+    shutil.copytree(server.data_dir, to)
+    server.start()
+
+
+@pytest.mark.server
+def test_a_checkpoint_of_an_older_version_is_accepted_once(world: World) -> None:
+    with world.tail(start="now") as tail:
+        tail.wait_begun()
+        world.write(3)
+        world.catch_up(tail)
+    older = _as_older_version(world)
+    assert older.log is None
+    with world.tail() as tail:
+        tail.wait_begun()
+        world.catch_up(tail)
+        wait_until(lambda: tail.error or tail.progress.flushes, 30, "the checkpoint to be completed")
+    assert [each for each in tail.progress.recoveries if "stored by an older version" in each]
+    completed = world.store.load(world.source)
+    assert completed == older
+    assert completed is not None
+    assert completed.log is not None
+    with world.tail() as tail:
+        tail.wait_begun()
+        world.write(2)
+        world.catch_up(tail)
+    assert not [each for each in tail.progress.recoveries if "stored by an older version" in each]
+    assert world.stored() == 5
+
+
+def _as_older_version(world: World) -> Checkpoint:
+    """Take out of stream, audit log and store what an older version did not write."""
+    with duckdb.connect(str(world.audit)) as audit:
+        record = json.loads(audit.execute(f"SELECT checkpoint FROM {META_SCHEMA}.audit").fetchall()[0][0])
+        older = json.dumps({name: value for name, value in record.items() if name not in ("log", "sequence")})
+        audit.execute(f"UPDATE {META_SCHEMA}.audit SET checkpoint = ?", [older])
+    with NatsConnection(NatsOptions(url=world.url), "older") as connection:
+        connection.call(lambda client: publish_checkpoint(client, world.source, older))
+    checkpoint = Checkpoint.from_text(older)
+    world.store.save(world.store.claim(world.source, "older", take_over=True), checkpoint)
+    world.store.release(world.store.claim(world.source, "older", take_over=True))
+    return checkpoint
+
+
+async def publish_checkpoint(client: Client, source: str, text: str) -> None:
+    """As an older version wrote it, in place of all that the stream holds."""
+    js = client.jetstream()
+    await js.purge_stream(stream_name(source))
+    await js.publish(checkpoint_subject(source), b"", headers={CHECKPOINT: text, WRITE_ID: "older"})
