@@ -76,6 +76,7 @@ class SchemaChange:
         ts_us: when it was executed, microseconds since 1970 UTC.
         database: where names in `sql` without a database belong.
         sql_mode: of the session that executed it, as the server's number; None where it is not known.
+        until: of a "foreign_key", the position up to which rows of the table may have changed; None for `position`.
     """
 
     kind: Literal["create", "alter", "rename", "drop", "truncate", "other", "gap", "foreign_key"]
@@ -87,6 +88,7 @@ class SchemaChange:
     ts_us: int
     database: str = ""
     sql_mode: int | None = None
+    until: BinlogPosition | None = None
 
     @property
     def has_exact_text(self) -> bool:

@@ -52,6 +52,9 @@ from binlogsync.stream.messages import StreamBatch
 
 log = logging.getLogger(__name__)
 _FIRST_REPAIR_WAIT_S, _LONGEST_REPAIR_WAIT_S = 10.0, 600.0
+_READING_SHARE, _LONGEST_PAUSE_S = 5.0, 300.0
+"""Between two readings of one mirror is so many times what one takes, at most so long: the source is not read all the
+time where its foreign keys act all the time."""
 
 
 class Mirror:
@@ -124,6 +127,7 @@ class Mirror:
             return  # the first change has it read
         log.warning("%s is read again from %s: %s", key, self.source.address, opened[-1].detail)
         self.file.release()
+        begun = time.monotonic()
         try:
             self.read(key, progress)
         except BinlogSyncError as error:
@@ -132,7 +136,8 @@ class Mirror:
             self._repair_at = time.monotonic() + wait_s
             log.error("%s may be wrong, and could not be read again: %s; again in %.0f s", key, error, wait_s)
         else:
-            self._failed_repairs, self._repair_at = 0, 0.0
+            ended = time.monotonic()
+            self._failed_repairs, self._repair_at = 0, ended + min(_READING_SHARE * (ended - begun), _LONGEST_PAUSE_S)
 
     def _until_asked(
         self, connection: duckdb.DuckDBPyConnection, todo: Sequence[StreamBatch]
@@ -242,10 +247,18 @@ def note_gaps(
     What lies before `read_at` is in the mirror already.
     """
     gaps = [(gap_of(item.batch, is_mirror=True), item.batch) for item in done if item.batch.ddl is not None]
-    wanted = [gap for gap, batch in gaps if gap and (read_at is None or len(changes_after(batch, read_at)))]
+    wanted = [gap for gap, batch in gaps if gap and (read_at is None or not _is_read(batch, read_at))]
     for gap in wanted:
         note_gap(connection, key, gap)
     return bool(wanted)
+
+
+def _is_read(message: ChangeBatch, read_at: Checkpoint) -> bool:
+    """True when all that the message speaks of lies before the reading."""
+    until = None if message.ddl is None else message.ddl.until
+    if until is not None:
+        return message.server_uuid == read_at.server_uuid and until <= read_at.position
+    return not len(changes_after(message, read_at))
 
 
 def _is_past(progress: Progress, at: Checkpoint) -> bool:

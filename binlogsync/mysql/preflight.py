@@ -13,10 +13,12 @@ from typing import Literal
 
 from binlogsync.errors import PreflightError, SourceError
 from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch
+from binlogsync.mysql.foreign_keys import unlogged_keys
 from binlogsync.mysql.server import ServerInfo, fetch_either, inspect
 from binlogsync.mysql.session import Connection
 
 MIN_RETENTION_S = 86_400
+_SHOWN = 10
 _OLD_SESSIONS = " Sessions that are open now keep their old value until they reconnect."
 _PERSIST = {"mysql": "SET PERSIST", "mariadb": "SET GLOBAL"}  # MariaDB: put it into my.cnf too
 
@@ -53,6 +55,7 @@ def preflight(config: MySQLConfig) -> list[Finding]:
             *_server_ids(config, connection, info),
             *_advice(info),
             *_prepared(config, connection),
+            *_foreign_keys(config, connection, info),
         ]
     finally:
         connection.close()
@@ -254,6 +257,21 @@ def _prepared(config: MySQLConfig, connection: Connection) -> list[Finding]:
         "needs the binlogs back to there. Commit them, or roll them back"
     )
     return [_finding("prepared XA", not waiting, "no XA transaction is prepared", bad, severity="warning")]
+
+
+def _foreign_keys(config: MySQLConfig, connection: Connection, info: ServerInfo) -> list[Finding]:
+    """Tables that foreign keys change, where the server does not log that."""
+    keys = unlogged_keys(config, connection)
+    if keys is None:
+        return [Finding("foreign keys", True, "warning", "what foreign keys do to rows is logged")]
+    shown = ", ".join(map(str, keys[:_SHOWN])) + (f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")
+    native = info.flavor == "mysql" and info.version_number >= (9, 6)
+    cure = "; put innodb_native_foreign_keys=OFF into my.cnf under [mysqld] and restart the server" if native else ""
+    bad = (
+        f"the server does not log what foreign keys do to rows of {shown}: mirrors of these tables are read again "
+        f"after each such change, and handlers do not get it{cure}"
+    )
+    return [_finding("foreign keys", not keys, "no foreign key changes rows of other tables", bad, severity="warning")]
 
 
 def _finding(

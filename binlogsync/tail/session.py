@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from binlogsync.binlog.reader import BinlogReader, Stretch
 from binlogsync.errors import DecodeError, PreparedEarlierError, SinkError, SourceError
 from binlogsync.filters import TableFilter
-from binlogsync.flush import FlushReason
+from binlogsync.flush import Flush, FlushReason
 from binlogsync.mysql import (
     BinlogDump,
     MySQLConfig,
@@ -40,6 +40,7 @@ from binlogsync.tail.accumulate import Accumulator
 from binlogsync.tail.bookmarks import Bookmarker
 from binlogsync.tail.existing import ExistingTables
 from binlogsync.tail.fanout import Fanout
+from binlogsync.tail.foreign_keys import ForeignKeyWatch
 from binlogsync.tail.gap import accept_gap
 from binlogsync.tail.log_watch import LogWatch
 from binlogsync.tail.options import TailOptions
@@ -112,6 +113,7 @@ class Session:
         self._patience_ends_s: float | None = None
         self._is_unconfirmed = False  # another file began since the log was compared
         self._wall_s = time.time() - time.monotonic()
+        self._complete: Callable[[Flush], Flush] = lambda flush: flush
 
     def run(self) -> None:
         """Read until the stop; raises what ends it before that."""
@@ -209,7 +211,9 @@ class Session:
         ends = self._ends
         captured = ends.filter.folded(info.fold)
         existing = ExistingTables(ends.config, captured, info.fold, ends.sinks)
-        decoding = replace(reader_options(ends.config, info, captured.captures), existing=existing)
+        watch = ForeignKeyWatch(ends.config, captured, info.fold)
+        self._complete = watch.add_to
+        decoding = replace(reader_options(ends.config, info, watch.captures), existing=existing)
         for sink in ends.sinks:
             if isinstance(sink, JetStreamSink):
                 sink.note_case(info.variables.get("lower_case_table_names", "0"))
@@ -267,6 +271,7 @@ class Session:
             self._is_unconfirmed = False
         flush = pending.cut(reason, self._now_s())
         if flush is not None:
+            flush = self._complete(flush)
             self.leaves = replace(self.leaves, next_number=pending.next_number)
             fanout.put(flush, lambda: self._wait_for(fanout))
 

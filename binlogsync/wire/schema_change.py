@@ -6,6 +6,9 @@
 The place (`file` to `order`) is numbered among the changes, so it is delivered in its order and once, as they are. A
 reader of Debezium's JSON takes an empty body for a tombstone and steps over it. `sql` is "" when the statement is
 longer than a header may be, and `tables` is its own table alone where a statement drops more than a hundred.
+
+The kinds "gap" and "foreign_key" are no statements: changes of the table may be missing before this place (or up to
+"until", [file, pos]), and `sql` is a sentence on them.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from binlogsync.position import BinlogPosition
 
 _LONGEST_SQL = 64 << 10
 _MOST_TABLES = 100
-_KINDS = ("create", "alter", "rename", "drop", "truncate", "other")
+_KINDS = ("create", "alter", "rename", "drop", "truncate", "other", "gap", "foreign_key")
 _PLACE = ("gtid", "file", "pos", "row", "txn_pos", "order")
 
 
@@ -39,6 +42,8 @@ def encode_schema_change(batch: ChangeBatch) -> str:
         "server_id": batch.server_id,
         **{name: data.column(name)[0].as_py() for name in _PLACE},
     }
+    if ddl.until is not None:
+        document["until"] = [ddl.until.file, ddl.until.pos]
     return json.dumps(document, separators=(",", ":"))
 
 
@@ -60,9 +65,20 @@ def decode_schema_change(text: str) -> ChangeBatch:
             document["ts_us"],
             document["database"],
             document.get("sql_mode"),
+            _until(document.get("until")),
         )
         server = (document["server_uuid"], document["server_id"])
         database, table = document["table"]
         return build_schema_batch(ddl, (database, table), {**place, "ts_us": document["ts_us"], "seq": 0}, server)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise WireError(f"not a schema change: {excerpt(text)} ({excerpt(str(error))})") from error
+
+
+def _until(place: object) -> BinlogPosition | None:
+    """Of a document's [file, pos]; raises ValueError."""
+    if place is None:
+        return None
+    match place:
+        case [str(file), int(pos)]:
+            return BinlogPosition(file, pos)
+    raise ValueError("until")

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from binlogsync.consume.engine import Consumed, ConsumeOptions, consume
-from binlogsync.consume.targets import Mirror
+from binlogsync.consume.targets import Mirror, Target
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.mysql import MySQLConfig, inspect_server
 from binlogsync.sinks import Sink
@@ -18,6 +18,7 @@ from binlogsync.stores import PositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from binlogsync.tail.run import Tail, TailOptions, TailProgress
+from binlogsync.wire.subjects import durable_name
 from tests.waiting import wait_until
 
 QUICK = {"flush_interval_s": 0.2, "flush_rows": 200, "idle_checkpoint_s": 0.5, "start": "oldest"}
@@ -134,3 +135,17 @@ def mirror(url: str, source: str, path: Path, table: tuple[str, str], max_s: flo
     options = ConsumeOptions(idle_s=0.5, gather_s=0.1, max_s=max_s)
     with StreamReader(NatsOptions(url=url), source) as reader:
         return consume(reader, table, Mirror(path, *table), options, threading.Event())
+
+
+def drain(reader: StreamReader, table: tuple[str, str], target: Target, options: ConsumeOptions) -> list[Consumed]:
+    """Consume until the server has nothing left for the durable, however slow it is; each round."""
+    rounds: list[Consumed] = []
+    durable = options.durable or durable_name(options.client_id, *table)
+
+    def is_drained() -> bool:
+        rounds.append(consume(reader, table, target, options, threading.Event()))
+        left = reader.pending(durable)
+        return left is not None and not left.num_pending and not left.num_ack_pending
+
+    wait_until(is_drained, 60.0, f"{durable} to be drained")
+    return rounds

@@ -212,7 +212,10 @@ class _Packer:
         """Behind the first `stop` changes."""
         if stop == len(self._which):
             return self._flush.checkpoint
-        data, row = self._batches[self._which[stop - 1]].data, int(self._rows[stop - 1])
+        batch, row = self._batches[self._which[stop - 1]], int(self._rows[stop - 1])
+        if batch.ddl is not None and batch.ddl.kind == "foreign_key":
+            return self._flush.start  # these come before all changes
+        data = batch.data
         seq, order = data.column("seq")[row].as_py(), data.column("order")[row].as_py()
         return self._flush.checkpoint_at(seq, order, data.column("ts_us")[row].cast(pa.int64()).as_py())
 
