@@ -23,6 +23,7 @@ from binlogsync.mirror.clauses import (
 )
 from binlogsync.mirror.convert import Conversion, convert, filled
 from binlogsync.mirror.definitions import Definition, Place
+from binlogsync.mirror.key_dates import is_date, key_date_condition
 from binlogsync.schema import TEXT_TYPES, Column, TableSchema
 
 _WIDE = {"ucs2", "utf16", "utf16le", "utf32"}
@@ -104,6 +105,7 @@ def _evolve(old: TableSchema, clauses: Sequence[Clause], dialect: SqlDialect) ->
             _place(columns, moved, clause.place)
     key_columns = _key(old, clauses, columns)
     made = tuple(_in_key(one) if one.column.name in key_columns else one for one in columns)
+    made = tuple(_with_key_dates(one, old, key_columns) for one in made)
     return Evolution(replace(old, columns=tuple(one.column for one in made), primary_key=key_columns), made)
 
 
@@ -155,6 +157,17 @@ def _in_key(one: Altered) -> Altered:
         guards = [guard for guard in (values.guard, f"{quote(one.old)} IS NULL") if guard]
         values = replace(values, guard=" OR ".join(f"({guard})" for guard in guards))
     return replace(one, column=column, values=values)
+
+
+def _with_key_dates(one: Altered, old: TableSchema, key: Sequence[str]) -> Altered:
+    """An impossible date is NULL or not, by whether its column is in the key (mirror/key_dates.py)."""
+    if one.old is None or one.values is None or not is_date(old.column(one.old)):
+        return one
+    was_key, is_key = one.old in old.primary_key, one.column.name in key
+    if was_key == is_key and (not is_key or one.values.value == quote(one.old)):
+        return one
+    guards = [guard for guard in (one.values.guard, key_date_condition([one.old])) if guard]
+    return replace(one, values=replace(one.values, guard=" OR ".join(f"({guard})" for guard in guards)))
 
 
 def _changed(old: Column, definition: Definition, dialect: SqlDialect) -> Altered:

@@ -2,7 +2,8 @@
 
 The mirror of `shop.orders` is the table `orders` in the schema `shop` (see mirror/schema.py for the types). Batches of
 one table under one schema are gathered and applied at once (mirror/rows.py); a schema change between them is applied in
-its place (mirror/ddl.py). Needs full row images. Zero and impossible dates are NULL.
+its place (mirror/ddl.py). Needs full row images. Zero and impossible dates are
+NULL, but in a primary key (mirror/key_dates.py).
 """
 
 from __future__ import annotations
@@ -64,8 +65,7 @@ def apply(
     """Apply the batches, in order, inside the open transaction; makes, alters and drops tables as schema changes say.
 
     Returns None when all are applied, else where a mirror has to be read from the server first; with `can_read` also
-    where it could begin without. Raises ConsumeError for partial row images, and for a zero or impossible date in a
-    primary key.
+    where it could begin without. Raises ConsumeError for partial row images.
     """
     ensure_meta(connection)
     work = _Work(connection, options, can_read)

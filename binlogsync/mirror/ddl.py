@@ -30,6 +30,7 @@ from binlogsync.mirror.clauses import (
     parse_create,
 )
 from binlogsync.mirror.fitting import ADVICE, names_in, without
+from binlogsync.mirror.key_dates import date_keys, key_date_condition
 from binlogsync.mirror.schema import has_same_shape
 from binlogsync.mirror.state import (
     MirrorState,
@@ -89,6 +90,9 @@ def adopt(
             raise MustReadError("nothing is known of the rows that it had before", is_must=False)
         return create_table(connection, state, schema)
     if has_same_shape(state.schema, schema):
+        changed = key_date_condition(date_keys(state.schema) ^ date_keys(schema))
+        if changed and _has_row(connection, state, changed):
+            raise MustReadError("another primary key has, or had, a zero or impossible date")
         return store_state(connection, replace(state, schema=schema))
     if is_empty(connection, state):
         return create_table(connection, drop_table(connection, state), schema)
@@ -188,6 +192,9 @@ def _unproven(connection: duckdb.DuckDBPyConnection, state: MirrorState, evoluti
         return f"column {', '.join(evolution.unknown)}"
     if not evolution.guard:
         return ""
+    return "values that it converts" if _has_row(connection, state, evolution.guard) else ""
+
+
+def _has_row(connection: duckdb.DuckDBPyConnection, state: MirrorState, condition: str) -> bool:
     connection.execute("SET TimeZone = 'UTC'")
-    row = first_row(connection, f"SELECT 1 FROM {state.target} WHERE {evolution.guard} LIMIT 1")
-    return "" if row is None else "values that it converts"
+    return first_row(connection, f"SELECT 1 FROM {state.target} WHERE {condition} LIMIT 1") is not None

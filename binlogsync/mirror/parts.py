@@ -15,6 +15,7 @@ import pyarrow as pa
 from binlogsync.change import ChangeBatch
 from binlogsync.duckfile import quote
 from binlogsync.errors import ConsumeError
+from binlogsync.mirror.key_dates import with_key_dates
 from binlogsync.schema import Column, TableSchema
 
 log = logging.getLogger(__name__)
@@ -52,8 +53,17 @@ class Part:
         for name in names:
             at = struct.type.get_field_index(name)
             array = struct.field(at) if hidden is None else hidden[at]
+            texts = self._key_texts(image, name)
+            if texts is not None:
+                array = with_key_dates(self.batch.schema.column(name), array, texts)
             found.append(plain(array if mask is None else _where(array, mask)))
         return found
+
+    def _key_texts(self, image: str, name: str) -> pa.StringArray | None:
+        """Impossible dates of a column of the primary key; None for another column, and where there are none."""
+        if name not in self.batch.schema.primary_key:
+            return None
+        return next((texts for at, texts in self.batch.impossible.items() if at == (image, name)), None)
 
     def keep(self, array: pa.Array, letters: str) -> pa.Array:
         """The values where the op is one of `letters`."""
@@ -87,13 +97,8 @@ def check_batch(batch: ChangeBatch) -> None:
                 )
             )
     for (_, column), texts in batch.impossible.items():
-        if texts.null_count == len(texts):
+        if texts.null_count == len(texts) or column in batch.schema.primary_key:
             continue
-        if column in batch.schema.primary_key:
-            raise ConsumeError(
-                f"{batch.schema.name}.{column}: a zero or impossible date in a primary key cannot be mirrored; "
-                "use a handler for this table"
-            )
         log.warning(
             "%s.%s: %d zero or impossible dates are NULL in the mirror",
             batch.schema.name,
