@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from binlogsync.commands.arguments import parse
 from binlogsync.errors import BinlogSyncError
+from binlogsync.escaping import PrintableFormatter
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _log_to_stderr(verbose: bool) -> None:
     """Warnings of all; what is done only of this package, since others may log what connects them."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     if verbose:
         logging.getLogger("binlogsync").setLevel(logging.INFO)
 

@@ -19,10 +19,13 @@
     │   └── HandlerError       the user's handler raised
     └── EmbeddedServerError    a private server cannot be had or does not start
 
-The message of each says what failed, where, and what to do next. Anything else that escapes is a bug.
+The message of each says what failed, where, and what to do next. Anything else that escapes is a bug. A message may
+quote row values and names, so control characters in it are shown escaped wherever it is printed.
 """
 
 from __future__ import annotations
+
+from binlogsync.escaping import printable
 
 _SHOWN = 200
 
@@ -35,6 +38,10 @@ def excerpt(value: object) -> str:
 
 class BinlogSyncError(Exception):
     """Root of the tree; never raised itself."""
+
+    def __str__(self) -> str:
+        """The message, which no terminal takes for instructions."""
+        return printable(super().__str__())
 
 
 class ConfigError(BinlogSyncError):

@@ -113,8 +113,9 @@ def replay_asset(source: Source, table: TableAsset) -> dg.AssetsDefinition:
         deps=[name.stream_key],
         group_name="replay",
         kinds={"duckdb" if table.is_mirror else "python"},
-        description=f"The past of {name}, once more: choose bookmarks, and their changes are replayed beside the live "
-        f"consumer. Materialize, tick bookmarks, launch. {'' if table.is_mirror else 'The handler is called again.'}",
+        description=f"The past of {name.markdown}, once more: choose bookmarks, and their changes are replayed beside "
+        "the live consumer. Materialize, tick bookmarks, launch."
+        f"{'' if table.is_mirror else ' The handler is called again.'}",
         metadata={"mysql/database": name.database, "mysql/table": name.table, "binlogsync/source": name.source},
     )
 
@@ -202,7 +203,7 @@ def run_replay(context: Any, source: Source, replay: Replay, spans: Any) -> Back
             reporter = ReplayReporter(context, replay_key(name), stop, replay.report_s)
             done = run_backfill(Work(holders, plan, target, ORIGINS[replay.origin]), stop, reporter)
     except BinlogSyncError as error:
-        raise failure(error, name) from error
+        raise failure(error, name) from None
     if not done.is_finished:
         context.log.info(f"stopped ({stop.reason}); re-execute this run, and it goes on where it ended")
         raise dg.DagsterExecutionInterruptedError

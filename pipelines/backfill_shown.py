@@ -9,7 +9,7 @@ import dagster as dg
 from binlogsync.backfill.run import Backfilled, BackfillProgress, SpanDone
 from binlogsync.errors import BinlogSyncError, HandlerError, PositionError, SinkError, SourceError
 from pipelines.keys import TableName
-from pipelines.shown import OPS
+from pipelines.shown import OPS, traceback_metadata
 from pipelines.stopping import StopFlag
 
 ADVICE: tuple[tuple[type[BinlogSyncError], str], ...] = (
@@ -82,5 +82,6 @@ def failure(error: BinlogSyncError, name: TableName) -> dg.Failure:
         "error": dg.MetadataValue.text(type(error).__name__),
         "table": dg.MetadataValue.text(str(name)),
         "what_to_do": dg.MetadataValue.text(advice),
+        **traceback_metadata(error),
     }
     return dg.Failure(f"{type(error).__name__}: {error}", metadata=shown, allow_retries=False)

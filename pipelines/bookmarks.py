@@ -12,6 +12,7 @@ from binlogsync.bookmarks import Bookmark, get_bookmark
 from binlogsync.consume.progress import DuckProgress, ProgressKey
 from binlogsync.consume.rewind import Move, rewind
 from binlogsync.errors import BinlogSyncError, ConfigError
+from binlogsync.escaping import printable
 from binlogsync.marking import add_bookmark
 from binlogsync.stores import PositionStore
 from pipelines.backfill import RESOURCES, Source
@@ -68,10 +69,10 @@ def bookmark_job(source: Source) -> dg.JobDefinition:
                     context.log.info(_change(store, source.name, config))
                 bookmarks = store.bookmarks(source.name)
         except BinlogSyncError as error:
-            raise failure(error, TableName(source.name, "bookmarks", config.action)) from error
+            raise failure(error, TableName(source.name, "bookmarks", config.action)) from None
         partitions = str(bookmark_partitions(source.name).name)
         context.instance.add_dynamic_partitions(partitions, [bookmark.key for bookmark in bookmarks])
-        shown: dict[str, Any] = {"bookmarks": len(bookmarks), "list": dg.MetadataValue.md(_listed(bookmarks))}
+        shown: dict[str, Any] = {"bookmarks": len(bookmarks), "list": _listed(bookmarks)}
         context.log_event(dg.AssetObservation(binlog_key(source.name), metadata=shown))
 
     return job_of(
@@ -95,13 +96,20 @@ def _change(store: PositionStore, source: str, config: BookmarkConfig) -> str:
     return f"{config.action}: {bookmark.key}"
 
 
-def _listed(bookmarks: Sequence[Bookmark]) -> str:
-    """The newest, as a table."""
-    lines = ["| bookmark | reason | stream sequence | pinned |", "| --- | --- | --- | --- |"]
-    for each in sorted(bookmarks, key=lambda each: each.key, reverse=True)[:LISTED]:
-        sequence = "" if each.sequence is None else str(each.sequence)
-        lines.append(f"| {each.key} | {each.reason} | {sequence} | {'yes' if each.pinned else ''} |")
-    return "\n".join(lines)
+def _listed(bookmarks: Sequence[Bookmark]) -> dg.TableMetadataValue:
+    """The newest, as a table; names that people gave are shown as they are."""
+    newest = sorted(bookmarks, key=lambda each: each.key, reverse=True)[:LISTED]
+    records = [
+        {
+            "bookmark": printable(each.key),
+            "reason": printable(each.reason),
+            "stream sequence": "" if each.sequence is None else str(each.sequence),
+            "pinned": "yes" if each.pinned else "",
+        }
+        for each in newest
+    ]
+    columns = [dg.TableColumn(name) for name in ("bookmark", "reason", "stream sequence", "pinned")]
+    return dg.MetadataValue.table([dg.TableRecord(record) for record in records], dg.TableSchema(columns))
 
 
 def rewind_job(source: Source) -> dg.JobDefinition:
@@ -129,7 +137,7 @@ def rewind_job(source: Source) -> dg.JobDefinition:
             with source.holders(resources, table) as holders:
                 moved = rewind(holders, DuckProgress(resources.warehouse.file()), move, audit)
         except BinlogSyncError as error:
-            raise failure(error, table) from error
+            raise failure(error, table) from None
         context.log.info(
             f"{key}: {moved}; a run that is at work meets it within a minute, else the next run begins there"
         )

@@ -62,7 +62,7 @@ def _parity_check(table: TableAsset, mysql_key: str) -> dg.AssetChecksDefinition
         asset=name.consumer_key,
         name="row_count",
         required_resource_keys={mysql_key, "warehouse"},
-        description=f"The mirror holds as many rows as {name} in MySQL. Counts the whole table there.",
+        description=f"The mirror holds as many rows as {name.markdown} in MySQL. Counts the whole table there.",
     )
     def _row_count(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         mysql = getattr(context.resources, mysql_key).config(name.source)

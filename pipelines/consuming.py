@@ -56,7 +56,9 @@ class ConsumeConfig(dg.Config):
         default=32, ge=1, description="Tables at work at the same time; more of them take turns of a few seconds."
     )
     max_changes: int = Field(default=200_000, ge=1, description="Changes in one transaction, about.")
-    preview_rows: int = Field(default=5, ge=0, description="Rows of the table that the page shows; 0 shows none.")
+    preview_rows: int = Field(
+        default=5, ge=0, description="Rows of the table that the page shows where BINLOGSYNC_SHOW_VALUES allows it."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +114,12 @@ def run_consumers(
     try:
         yield from run.results()
     except BinlogSyncError as error:
-        raise failure({next(iter(run.tables.values())).of.name: (error, 0)}) from error
+        raise failure({next(iter(run.tables.values())).of.name: (error, 0)}) from None
     failed = {table.of.name: (table.error, table.tries) for table in run.tables.values() if table.error is not None}
     if failed:
         tag = " ".join(name.consumer_key.to_user_string() for name in failed)
         context.instance.add_run_tags(context.run.run_id, {FAILED_TAG: tag})
-        raise failure(failed) from next(iter(failed.values()))[0]
+        raise failure(failed) from None
 
 
 def _is_over(context: dg.AssetExecutionContext) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from binlogsync.errors import ConfigError
+from binlogsync.escaping import markdown
 from binlogsync.wire.subjects import parse_table
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_]")
@@ -41,6 +42,11 @@ class TableName:
 
     def __str__(self) -> str:
         return f"{self.database}.{self.table}"
+
+    @property
+    def markdown(self) -> str:
+        """For descriptions, which Dagster shows as Markdown."""
+        return markdown(str(self))
 
     @property
     def parts(self) -> tuple[str, str, str]:

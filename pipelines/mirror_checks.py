@@ -45,7 +45,7 @@ def _equals_source(table: TableAsset, mysql_key: str) -> dg.AssetChecksDefinitio
         asset=name.consumer_key,
         name="equals_source",
         required_resource_keys={mysql_key, "warehouse", "jetstream"},
-        description=f"Every row of {name} is in the mirror, and no other. Reads the whole table in MySQL.",
+        description=f"Every row of {name.markdown} is in the mirror, and no other. Reads the whole table in MySQL.",
     )
     def _check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         mysql = getattr(context.resources, mysql_key).config(name.source)
@@ -76,8 +76,7 @@ def result(found: Verification) -> dg.AssetCheckResult:
             "chunks_that_differ": dg.MetadataValue.int(len(found.rows.differing)),
         }
         if found.rows.differing:
-            lines = [f"- {chunk}" for chunk in found.rows.differing[:_SHOWN]]
-            shown["differences"] = dg.MetadataValue.md("\n".join(lines))
+            shown["differences"] = dg.MetadataValue.json([str(chunk) for chunk in found.rows.differing[:_SHOWN]])
     return dg.AssetCheckResult(
         passed=found.is_equal, severity=dg.AssetCheckSeverity.ERROR, description=str(found), metadata=shown
     )
@@ -90,7 +89,7 @@ def _fresh(table: TableAsset) -> dg.AssetChecksDefinition:
         asset=name.consumer_key,
         name="fresh",
         required_resource_keys={"warehouse", "jetstream"},
-        description=f"No change of {name} has waited in the stream for more than {FRESH_S / 60:.0f} minutes.",
+        description=f"No change of {name.markdown} has waited in the stream for more than {FRESH_S / 60:.0f} minutes.",
     )
     def _check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         key = ProgressKey(table.consumption.client_id, name.source, name.database, name.table)

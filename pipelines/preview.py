@@ -1,10 +1,12 @@
-"""What an asset page shows of a DuckDB table: how many rows it has, and the first few."""
+"""What an asset page shows of a DuckDB table: how many rows it has, and where it is allowed the first few."""
 
 from datetime import datetime
 
+import dagster as dg
 import duckdb
 
 from binlogsync.duckfile import DuckFile, first_row, quote
+from binlogsync.escaping import printable
 from binlogsync.mirror.names import has_relation, locate
 
 LONGEST = 60
@@ -20,15 +22,15 @@ def count_rows(file: DuckFile, schema: str, table: str) -> int | None:
         return int(row[0]) if row else 0
 
 
-def first_rows(file: DuckFile, schema: str, table: str, limit: int) -> str:
-    """The first rows as a Markdown table; the table has to be there."""
+def first_rows(file: DuckFile, schema: str, table: str, limit: int) -> dg.TableMetadataValue:
+    """The first rows; the table has to be there. Every value is a text, which the page shows as it is."""
     with file.transaction() as connection:
         path = _path(connection, *locate(connection, schema, table))
         found = connection.execute(f"SELECT * FROM {path} LIMIT {int(limit)}")
-        names = [column[0] for column in found.description or ()]
+        names = [printable(column[0]) for column in found.description or ()]
         rows = found.fetchall()
-    lines = [names, ["---"] * len(names), *([_cell(value) for value in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    records = [dg.TableRecord(dict(zip(names, map(_cell, row), strict=True))) for row in rows]
+    return dg.MetadataValue.table(records, dg.TableSchema([dg.TableColumn(name) for name in names]))
 
 
 def _path(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> str:
@@ -38,7 +40,7 @@ def _path(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> str
 
 
 def _cell(value: object) -> str:
-    """A value in one line of Markdown, cut where it is long."""
-    text = "" if value is None else value.isoformat(" ") if isinstance(value, datetime) else str(value)
-    text = text.replace("\n", " ").replace("|", "\\|")
+    """A value in one line, cut where it is long."""
+    text = "NULL" if value is None else value.isoformat(" ") if isinstance(value, datetime) else str(value)
+    text = printable(text).replace("\n", " ")
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

@@ -11,6 +11,7 @@ from binlogsync.consume.engine import Consumed
 from binlogsync.consume.progress import DuckProgress, Progress, ProgressKey
 from binlogsync.consume.skips import Skip, skips_of
 from binlogsync.errors import BinlogSyncError, ConsumeError, HandlerError, ModelError, SinkError, WireError
+from binlogsync.escaping import fenced
 from pipelines.keys import TableName
 from pipelines.preview import count_rows, first_rows
 from resources.warehouse import Warehouse
@@ -118,8 +119,8 @@ def _table(warehouse: Warehouse, table: ShownTable) -> dict[str, dg.MetadataValu
         if rows is None:
             return {}
         shown: dict[str, dg.MetadataValue] = {"dagster/row_count": dg.MetadataValue.int(rows)}
-        if rows and table.preview_rows:
-            shown["preview"] = dg.MetadataValue.md(first_rows(warehouse.file(), *table.name, table.preview_rows))
+        if rows and table.preview_rows and warehouse.show_values:
+            shown["preview"] = first_rows(warehouse.file(), *table.name, table.preview_rows)
     except ConsumeError as error:
         return {"preview": dg.MetadataValue.text(f"not shown: {error}")}
     return shown
@@ -155,7 +156,16 @@ def trouble(error: BinlogSyncError, name: TableName, tries: int) -> dict[str, dg
         shown["change_id"] = dg.MetadataValue.text(error.change_id)
         shown["position"] = dg.MetadataValue.text(error.position)
         shown["tries"] = dg.MetadataValue.int(max(tries, error.tries))
-    if error.__cause__ is not None:
-        lines = "".join(traceback.format_exception(error.__cause__))
-        shown["traceback"] = dg.MetadataValue.md(f"```\n{lines}```")
-    return shown
+    return shown | traceback_metadata(error)
+
+
+def traceback_metadata(error: BinlogSyncError) -> dict[str, dg.MetadataValue]:
+    """The traceback of what the error was raised from, if there is one.
+
+    A Failure with it is raised `from None`: Dagster would show and print what a handler raised as it is, with whatever
+    a row value put into its message.
+    """
+    if error.__cause__ is None:
+        return {}
+    lines = "".join(traceback.format_exception(error.__cause__))
+    return {"traceback": dg.MetadataValue.md(fenced(lines.rstrip("\n")))}

@@ -98,7 +98,7 @@ class TableAsset:
                 name.mysql_key,
                 group_name="mysql",
                 kinds={"mysql"},
-                description=f"The table {name} in MySQL itself; its changes are in the binary log.",
+                description=f"The table {name.markdown} in MySQL itself; its changes are in the binary log.",
                 metadata=metadata,
             ),
             dg.AssetSpec(
@@ -106,7 +106,7 @@ class TableAsset:
                 deps=[name.mysql_key, binlog_key(name.source)],
                 group_name="stream",
                 kinds={"nats"},
-                description=f"The changes of {name} in JetStream, in order; materialised by the tail as they come.",
+                description=f"The changes of {name.markdown} in JetStream, in order, as the tail stores them.",
                 metadata=metadata,
             ),
         )
@@ -151,7 +151,8 @@ def mirror(
     Raises ConfigError.
     """
     name = TableName.parse(table, source or default_source())
-    options = options or AssetOptions(description=f"Mirror of {table}: a DuckDB table that stays equal to MySQL's.")
+    said = f"Mirror of {name.markdown}: a DuckDB table that stays equal to MySQL's."
+    options = options or AssetOptions(description=said)
     keeps = MirrorOptions(deleted_at, history)
     consumption = Consumption(
         name,

@@ -25,6 +25,7 @@ from binlogsync.wire.subjects import check_source
 from pipelines.jobs import job_of
 from pipelines.keys import safe_part
 from pipelines.reports import TailReporter, binlog_metadata
+from pipelines.shown import traceback_metadata
 from pipelines.stopping import StopFlag, stop_on_signals
 
 ADVICE: tuple[tuple[type[BinlogSyncError], str], ...] = (
@@ -149,7 +150,7 @@ def run_shift(context: dg.OpExecutionContext, tail: Tail, stop: StopFlag, report
         if _stopped_by_user(stop):
             context.log.error(f"stopped ({stop.reason}), but the last flush was not stored: {error}")
             raise dg.DagsterExecutionInterruptedError from error
-        raise failure(error, reporter.last) from error
+        raise failure(error, reporter.last) from None
     reporter.report(progress)
     if _stopped_by_user(stop):
         context.log.info(f"stopped ({stop.reason}) after the last flush, at {progress.checkpoint}")
@@ -170,6 +171,7 @@ def failure(error: BinlogSyncError, progress: TailProgress | None) -> dg.Failure
     metadata: dict[str, dg.MetadataValue] = {
         "error": dg.MetadataValue.text(type(error).__name__),
         "what_to_do": dg.MetadataValue.text(advice),
+        **traceback_metadata(error),
     }
     if progress is not None:
         metadata |= binlog_metadata(progress)

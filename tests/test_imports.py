@@ -19,6 +19,7 @@ FILES = sorted(path.relative_to(ROOT).as_posix() for folder in OURS for path in 
 
 CORE = (
     "binlogsync.errors",
+    "binlogsync.escaping",
     "binlogsync.log_identity",
     "binlogsync.position",
     "binlogsync.schema",

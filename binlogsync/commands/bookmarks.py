@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from binlogsync.bookmarks import Bookmark, get_bookmark
 from binlogsync.commands.config import read_text
-from binlogsync.commands.output import say
+from binlogsync.commands.output import say, write_line
 from binlogsync.foreign.importing import describe, import_bookmark
 from binlogsync.marking import add_bookmark
 from binlogsync.settings import Settings
@@ -44,7 +44,7 @@ def print_bookmark(bookmark: Bookmark) -> None:
     gtids = "" if bookmark.checkpoint.gtids is None else str(bookmark.checkpoint.gtids)
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(bookmark.made_us / 1e6))
     fields = (bookmark.key, bookmark.reason, made, sequence or "-", pinned or "-", gtids or "-")
-    print("\t".join(fields))  # noqa: T201 - it is what the command is for
+    write_line("\t".join(fields))
 
 
 def _pin(store: PositionStore, source: str, bookmark: Bookmark) -> None:

@@ -6,7 +6,6 @@ Nothing is made or changed: no stream, no file, no lease. A part that cannot be 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from binlogsync.bookmarks import Bookmark
+from binlogsync.commands.output import write_line
 from binlogsync.commands.stream_look import StreamLook, look_at_stream
 from binlogsync.consume.progress_nats import kept_progress
 from binlogsync.duckfile import DuckFile
@@ -68,8 +68,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
     failed = False
     for line in Examination(settings, source).lines():
         failed = failed or line.status == "error"
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+        write_line(str(line))
     return int(failed)
 
 

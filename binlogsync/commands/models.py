@@ -12,6 +12,7 @@ from argparse import Namespace
 from binlogsync.commands.output import say
 from binlogsync.commands.tables import read_table
 from binlogsync.errors import BinlogSyncError, ConfigError, SourceError
+from binlogsync.escaping import printable
 from binlogsync.models.source import model_source
 from binlogsync.mysql import declared_by
 from binlogsync.schema import TableSchema
@@ -25,7 +26,8 @@ def run(settings: Settings, arguments: Namespace) -> int:
     """Print it. Raises BinlogSyncError."""
     source = settings.source(arguments.source)
     schema = _schema(settings, source, read_table(settings, source, arguments.table), arguments.origin)
-    sys.stdout.write(model_source(schema, arguments.kind))
+    # Names and labels are literals there, so only comments can hold control characters.
+    sys.stdout.write(printable(model_source(schema, arguments.kind)))
     return 0
 
 

@@ -1,19 +1,34 @@
-"""What commands write: envelopes a line each on stdout, and words for people on stderr."""
+"""What commands write: envelopes a line each on stdout, and words for people on stderr.
+
+Nothing that a row, a name or a message of others holds reaches a terminal as an instruction: it is escaped. Envelopes
+stay exact: on a terminal the few control characters that JSON allows are written as JSON escapes, which mean the same.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Sequence
 
 from binlogsync.change import ChangeBatch
+from binlogsync.escaping import printable
 from binlogsync.wire.envelope import EnvelopeContext, render
+
+# DEL and the control characters of Latin-1 in UTF-8, which JSON may hold unescaped.
+_CONTROLS = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
 
 
 def say(text: str) -> None:
     """A line for people."""
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{printable(text)}\n")
     sys.stderr.flush()
+
+
+def write_line(text: str) -> None:
+    """A line of the answer, on stdout."""
+    sys.stdout.write(f"{printable(text)}\n")
+    sys.stdout.flush()
 
 
 def write_envelopes(batches: Sequence[ChangeBatch], source: str) -> None:
@@ -26,5 +41,10 @@ def write_envelopes(batches: Sequence[ChangeBatch], source: str) -> None:
     for batch in (batch for batch in batches if batch.ddl is None):
         lines += zip(batch.data.column("seq").to_pylist(), render(batch, context).texts(), strict=True)
     lines.sort(key=lambda line: line[0])
-    sys.stdout.buffer.write(b"".join(line + b"\n" for _, line in lines))
+    text = b"".join(line + b"\n" for _, line in lines)
+    sys.stdout.buffer.write(_CONTROLS.sub(_as_json, text) if sys.stdout.isatty() else text)
     sys.stdout.buffer.flush()
+
+
+def _as_json(match: re.Match[bytes]) -> bytes:
+    return b"\\u%04x" % match[0][-1]
