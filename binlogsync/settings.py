@@ -5,8 +5,8 @@
     tail = Tail(settings.mysql(), sinks, settings.positions(), settings.tail(), owner="me")
 
 Names, meanings and defaults are those of `.env.example`, and of the Dagster project's resources. A variable that is not
-set, or set to nothing, has its default. Nothing is opened or connected here. A value that cannot be right is a
-ConfigError with the variable's name; a text is shown only where it cannot be a secret.
+set, or set to nothing, has its default; one that does not exist is refused. Nothing is opened or connected here. A
+value that cannot be right is a ConfigError with the variable's name; a text is shown only where it cannot be a secret.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from binlogsync.stores.redis import RedisOptions, RedisPositions
 from binlogsync.stores.sqlite import SQLitePositions
 from binlogsync.stream.client import NatsOptions
 from binlogsync.tail.options import TailOptions
+from binlogsync.variables import check_variables
 from binlogsync.wire.subjects import check_source
 
 Number = TypeVar("Number", int, float)
@@ -60,7 +61,11 @@ class Settings:
             found = {}
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} cannot be read: {error}; mend it, or remove it") from error
-        return cls({**found, **environment})
+        settings = cls({**found, **environment})
+        names = _listed(settings._text("BINLOGSYNC_SOURCE", "main"))
+        check_variables(found, names, str(path))
+        check_variables(environment, names)
+        return settings
 
     def sources(self) -> tuple[str, ...]:
         """Names of the sources, the default one first."""

@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 
 from binlogsync.errors import ConfigError
-from pipelines import consumers
+from binlogsync.modules import import_within
 from pipelines.acknowledging import acknowledge_job
 from pipelines.backfill import Source, replay_asset, replay_job
 from pipelines.bookmarks import bookmark_job, rewind_job
@@ -119,7 +119,7 @@ def table_job(table: TableAsset) -> Any:
         table.name.job_name,
         selection=own_step([table]),
         executor_def=dg.in_process_executor,
-        description=f"Consumes {table.name} alone: drains what waits, and stays while changes come.",
+        description=f"Consumes {table.name.markdown} alone: drains what waits, and stays while changes come.",
     )
 
 
@@ -138,5 +138,8 @@ def watched(table: TableAsset) -> WatchedTable:
 
 
 defs = build(
-    configured_sources(), find(consumers), tail_config(), running=environment.switch("BINLOGSYNC_SENSORS", False)
+    configured_sources(),
+    find(import_within(environment.value("BINLOGSYNC_CONSUMERS", "pipelines.consumers"))),
+    tail_config(),
+    running=environment.switch("BINLOGSYNC_SENSORS", False),
 )

@@ -1,12 +1,11 @@
 """Finds what the modules of a package define, so that nobody keeps a list."""
 
-import importlib
-import pkgutil
 from dataclasses import dataclass
 from types import ModuleType
 
 import dagster as dg
 
+from binlogsync.modules import objects_of
 from pipelines.keys import refuse_collisions
 from pipelines.tables import TableAsset
 
@@ -27,26 +26,20 @@ class Found:
 
 
 def find(package: ModuleType) -> Found:
-    """Import every module below the package, in the order of their names, and gather what is at their top.
+    """Import every module below the package, and gather what is at their top, in lists, tuples and dicts too.
 
-    Raises ConfigError where two tables would get one name in Dagster. An object imported from another module counts
-    once.
+    Raises ConfigError where two tables would get one name in Dagster, and for a module that does not finish. An object
+    imported from another module counts once.
     """
-    tables: dict[int, TableAsset] = {}
-    assets: dict[int, FurtherAsset] = {}
-    checks: dict[int, dg.AssetChecksDefinition] = {}
-    for module in _modules(package):
-        for value in vars(module).values():
-            if isinstance(value, TableAsset):
-                tables[id(value)] = value
-            elif isinstance(value, dg.AssetChecksDefinition):
-                checks[id(value)] = value
-            elif isinstance(value, FurtherAsset):
-                assets[id(value)] = value
-    refuse_collisions([table.name for table in tables.values()])
-    return Found(tuple(tables.values()), tuple(assets.values()), tuple(checks.values()))
-
-
-def _modules(package: ModuleType) -> list[ModuleType]:
-    names = sorted(info.name for info in pkgutil.walk_packages(package.__path__, package.__name__ + "."))
-    return [importlib.import_module(name) for name in names]
+    tables: list[TableAsset] = []
+    assets: list[FurtherAsset] = []
+    checks: list[dg.AssetChecksDefinition] = []
+    for value in objects_of(package):
+        if isinstance(value, TableAsset):
+            tables.append(value)
+        elif isinstance(value, dg.AssetChecksDefinition):
+            checks.append(value)
+        elif isinstance(value, FurtherAsset):
+            assets.append(value)
+    refuse_collisions([table.name for table in tables])
+    return Found(tuple(tables), tuple(assets), tuple(checks))

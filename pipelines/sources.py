@@ -1,6 +1,7 @@
 """The sources of this deployment, and what is chosen per deployment and not per run; read once, when definitions load.
 
     BINLOGSYNC_SOURCE        name of the source, "main" when not set; several are separated by commas
+    BINLOGSYNC_CONSUMERS     the package whose modules hold the consumers, "pipelines.consumers" when not set
     BINLOGSYNC_SENSORS       "running" switches the sensors on by themselves; else a person switches them on in the UI
     BINLOGSYNC_START, _INCLUDE, _EXCLUDE, _FLUSH_INTERVAL_S, _FLUSH_ROWS, _SHIFT_S, _REPORT_S,
     BINLOGSYNC_BOOKMARK_MINUTES, _BOOKMARK_KEEP, _BOOKMARK_KEEP_DAYS
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from binlogsync.errors import ConfigError
+from binlogsync.variables import check_variables
 from binlogsync.wire.subjects import check_source
 from pipelines.keys import safe_part
 from pipelines.tail import TailConfig
@@ -37,13 +39,16 @@ class SourceSettings:
 
 
 def configured_sources(environment: Mapping[str, str] = os.environ) -> tuple[SourceSettings, ...]:
-    """The sources by name; raises ConfigError for a name that cannot be one, or is there twice."""
+    """The sources by name; raises ConfigError for a name that cannot be one, or is there twice, and for a variable that
+    is no setting.
+    """
     names = [name.strip() for name in (environment.get("BINLOGSYNC_SOURCE") or "main").split(",") if name.strip()]
     keys = [safe_part(check_source(name)) for name in names]
     if not names or len(set(keys)) != len(keys):
         raise ConfigError(
             f"BINLOGSYNC_SOURCE={','.join(names)}: name at least one source, and each once (- and _ count as one)"
         )
+    check_variables(environment, names)
     first = SourceSettings(names[0], "mysql", "BINLOGSYNC_MYSQL")
     return (
         first,

@@ -9,6 +9,11 @@ import os
 
 import dagster as dg
 
+from binlogsync.errors import ConfigError
+
+_YES = frozenset({"1", "true", "yes", "on", "running"})
+_NO = frozenset({"0", "false", "no", "off", "stopped"})
+
 
 def text(name: str, default: str) -> str:
     """A text field."""
@@ -36,7 +41,14 @@ def optional_integer(name: str) -> int | None:
     return dg.EnvVar.int(name) if os.environ.get(name) else None
 
 
+def value(name: str, default: str) -> str:
+    """A text that shapes the definitions, so that it is read at once."""
+    return os.environ.get(name) or default
+
+
 def switch(name: str, default: bool) -> bool:
-    """A choice that shapes the definitions, so that it is read at once: 1, true, yes, on or running means yes."""
+    """A choice that shapes the definitions, so that it is read at once; raises ConfigError for any other word."""
     value = os.environ.get(name, "").strip().lower()
-    return value in {"1", "true", "yes", "on", "running"} if value else default
+    if value and value not in _YES | _NO:
+        raise ConfigError(f"{name}={value!r}: write 1, yes or running, or 0, no or stopped")
+    return value in _YES if value else default

@@ -18,6 +18,7 @@ from binlogsync.settings import Settings
 from binlogsync.stores import PositionStore
 from binlogsync.stores.redis import RedisPositions
 from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.variables import SETTINGS
 from pipelines.sources import configured_sources, tail_config
 from resources.audit import AuditLog
 from resources.jetstream import JetStream
@@ -29,9 +30,9 @@ ROOT = Path(__file__).parents[1]
 EXAMPLE = (ROOT / ".env.example").read_text()
 VARIABLES = re.findall(r"^#?(BINLOGSYNC_[A-Z_]+)=", EXAMPLE, re.MULTILINE)
 # Runs, their reports and the sensors are Dagster's; a program without it has none.
-DAGSTERS_OWN = {"BINLOGSYNC_SHIFT_S", "BINLOGSYNC_REPORT_S", "BINLOGSYNC_SENSORS"}
-# Dagster imports its consumers; a program without it has to be told where they are.
-PROGRAMS_OWN = {"BINLOGSYNC_CONSUMERS"}
+DAGSTERS_OWN = {
+    "BINLOGSYNC_SHIFT_S", "BINLOGSYNC_REPORT_S", "BINLOGSYNC_SENSORS", "BINLOGSYNC_CONSUMERS", "BINLOGSYNC_SHOW_VALUES"
+}  # fmt: skip
 SAMPLES = {
     "BINLOGSYNC_SOURCE": "eu, main",
     "BINLOGSYNC_MYSQL_HOST": "db.example",
@@ -163,7 +164,7 @@ def needs_of(variable: str) -> dict[str, str]:
 
 
 def test_every_variable_of_the_example_is_known() -> None:
-    assert set(VARIABLES) == set(SAMPLES) | DAGSTERS_OWN | PROGRAMS_OWN
+    assert set(VARIABLES) == set(SAMPLES) | DAGSTERS_OWN == SETTINGS
 
 
 def test_nothing_set_means_the_same_to_both() -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol
 
 from binlogsync.backfill.opening import Asked
 from binlogsync.consume.targets import Target
 from binlogsync.errors import ConfigError
+from binlogsync.modules import import_within, objects_of
 from binlogsync.mysql import MySQLConfig
 
 
@@ -37,17 +35,16 @@ def find_consumer(package: str, asked: Asked) -> Found:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        modules = list(_modules(importlib.import_module(package)))
+        values = list(objects_of(import_within(package)))
     except ImportError as error:
         raise ConfigError(
             f"the consumers of this project cannot be imported from {package} ({error}); run this in the project's "
             "folder, or name their package in BINLOGSYNC_CONSUMERS"
         ) from error
-    for module in modules:
-        for value in vars(module).values():
-            if hasattr(value, "consumption") and _name(value) == (asked.source, asked.database, asked.table):
-                found: Found = value
-                return found
+    for value in values:
+        if hasattr(value, "consumption") and _name(value) == (asked.source, asked.database, asked.table):
+            found: Found = value
+            return found
     raise ConfigError(
         f"{package} has no consumer of {asked.database}.{asked.table} of source {asked.source}; add one there, or "
         "choose another target"
@@ -57,9 +54,3 @@ def find_consumer(package: str, asked: Asked) -> Found:
 def _name(value: Any) -> tuple[Any, ...]:
     name = getattr(value, "name", None)
     return tuple(getattr(name, part, None) for part in ("source", "database", "table"))
-
-
-def _modules(package: ModuleType) -> Iterator[ModuleType]:
-    yield package
-    for info in pkgutil.walk_packages(getattr(package, "__path__", []), package.__name__ + "."):
-        yield importlib.import_module(info.name)

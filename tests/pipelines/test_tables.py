@@ -1,5 +1,7 @@
 """Assets made from tables: names, lineage, checks, and what is refused at once."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,12 +12,21 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from binlogsync.backfill.opening import Asked
 from binlogsync.change import Change
-from binlogsync.errors import ConfigError, HandlerError, ModelError
+from binlogsync.commands.finding import find_consumer
+from binlogsync.consume.progress import ProgressKey
+from binlogsync.duckfile import DuckFile
+from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
 from pipelines.discovery import find
 from pipelines.keys import TableName, binlog_key
-from pipelines.shown import failure
+from pipelines.preview import first_rows
+from pipelines.shown import ShownTable, Total, failure, metadata
 from pipelines.tables import consumers_asset, mirror, table_consumer
+from resources.warehouse import Warehouse
+
+ROOT = Path(__file__).parents[2]
+KEY = ProgressKey("dagster", "main", "main", "t")
 
 
 @dataclass
@@ -117,6 +128,49 @@ def test_a_failing_handler_shows_its_change_and_the_traceback() -> None:
     assert "no such customer" in str(made.metadata["traceback"].value)
 
 
+def test_what_a_handler_raised_does_not_leave_its_place() -> None:
+    error = HandlerError("shop.orders: it failed: \x1b[2J", table="shop.orders", change_id="g:7", position="b.1:4")
+    error.__cause__ = ValueError("```\n![i](http://x/y)\x1b[2J")
+    made = failure({TableName("main", "shop", "orders"): (error, 1)})
+    shown = str(made.metadata["traceback"].value)
+    assert shown.startswith("````\n")
+    assert shown.endswith("\n````")
+    assert "\x1b" not in f"{shown}{made.description}{made.metadata['message'].value}"
+
+
+def test_names_are_no_markup_in_descriptions() -> None:
+    made = mirror("shop.![i](http://x/y)|`", source="main")
+    for spec in (made.spec, *made.upstream):
+        assert "![i]" not in (spec.description or "")
+        assert "\\!\\[i\\]" in (spec.description or "")
+
+
+def test_the_first_rows_are_a_table_of_plain_texts(tmp_path: Path) -> None:
+    file = DuckFile(tmp_path / "w.duckdb", error=ConsumeError)
+    with file.transaction() as connection:
+        connection.execute('CREATE TABLE t ("a|b" VARCHAR, "![i](http://x)" UBIGINT, c BLOB)')
+        connection.execute("INSERT INTO t VALUES (?, 18446744073709551615, NULL)", ["| ![i](http://x)\n\x1b[2J"])
+    shown = first_rows(file, "main", "t", 5)
+    assert [column.name for column in shown.schema.columns] == ["a|b", "![i](http://x)", "c"]
+    assert [dict(record.data) for record in shown.records] == [
+        {"a|b": "| ![i](http://x) \\x1b[2J", "![i](http://x)": "18446744073709551615", "c": "NULL"}
+    ]
+
+
+def test_row_values_are_shown_only_where_that_is_allowed(tmp_path: Path) -> None:
+    path = tmp_path / "w.duckdb"
+    with DuckFile(path, error=ConsumeError).transaction() as connection:
+        connection.execute("CREATE TABLE t AS SELECT 'secret' AS a")
+    shown = {
+        allowed: metadata(Total(), KEY, ShownTable(("main", "t"), 5), Warehouse(path=str(path), show_values=allowed))
+        for allowed in (False, True)
+    }
+    assert "preview" not in shown[False]
+    assert "preview" in shown[True]
+    assert shown[False]["dagster/row_count"].value == 1
+    assert Warehouse.from_environment().show_values is False
+
+
 def test_several_failing_tables_are_told_apart() -> None:
     names = [TableName("main", "shop", table) for table in ("orders", "items")]
     made = failure({name: (handler_error(str(name)), 5) for name in names})
@@ -148,6 +202,32 @@ def test_modules_are_found_without_a_list(package: ModuleType) -> None:
     found = find(package)
     assert [str(table.name) for table in found.tables] == ["shop.orders"]
     assert len(found.assets) == len(found.checks) == 1
+
+
+def test_tables_in_lists_tuples_and_dicts_are_found_by_dagster_and_by_commands(package: ModuleType) -> None:
+    (Path(package.__path__[0]) / "a.py").write_text(
+        "from pipelines.tables import mirror\n"
+        "tables = [mirror('shop.a', source='main'), (mirror('shop.b', source='main'),)]\n"
+        "by_name = {'c': mirror('shop.c', source='main'), 'again': tables[0]}\n"
+        "sets = {mirror('shop.d', source='main')}\n"
+        "made = tuple(mirror(f'shop.e{n}', source='main') for n in range(2))\n"
+    )
+    names = [str(table.name) for table in find(package).tables]
+    assert names == ["shop.a", "shop.b", "shop.c", "shop.d", "shop.e0", "shop.e1"]
+    assert find_consumer(package.__name__, Asked("main", "shop", "e1")).is_mirror
+
+
+def test_a_module_that_blocks_is_given_up_and_named(package: ModuleType) -> None:
+    """In a process of its own: the alarm is pytest's here."""
+    folder = Path(package.__path__[0])
+    (folder / "waits.py").write_text("import threading\n\nthreading.Event().wait()\n")
+    program = "import their_consumers; from binlogsync.modules import objects_of; list(objects_of(their_consumers, 1))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder.parent}"},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert f"their_consumers.waits was not imported within 1 s: it stands at {folder / 'waits.py'}:3" in done.stderr
 
 
 def test_two_consumers_of_one_name_are_refused(package: ModuleType) -> None:

@@ -1,0 +1,91 @@
+"""What stands at the top of the modules of a package, so that nobody keeps a list: how consumers are found.
+
+Modules are imported in the order of their names. A module that does not finish is given up, with an error that names
+its file and the line where it stands: whoever loads definitions would wait for ever without a word.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, ModuleType
+from typing import Any
+
+from binlogsync.errors import ConfigError
+
+IMPORT_S = 40.0
+"""How long a module may take; Dagster gives up a Reload after 60 s, and says nothing of the reason."""
+_COLLECTIONS = (list, tuple, set, frozenset, dict)
+
+
+def objects_of(package: ModuleType, import_s: float = IMPORT_S) -> Iterator[Any]:
+    """Every object at the top of the package and its modules, in lists, tuples, sets and dicts too; each once.
+
+    Raises ConfigError for a module that does not finish within `import_s`, and whatever a module raises.
+    """
+    seen: dict[int, object] = {}
+    for module in [package, *_below(package, import_s)]:
+        for name, value in list(vars(module).items()):
+            if not name.startswith("__"):
+                yield from _flat(value, seen)
+
+
+def import_within(name: str, import_s: float = IMPORT_S) -> ModuleType:
+    """The module; raises ConfigError when it does not finish in time, and whatever it raises."""
+    with _given_up_after(name, import_s):
+        return importlib.import_module(name)
+
+
+def _flat(value: Any, seen: dict[int, object]) -> Iterator[object]:
+    """The value, or what is in it where it is a plain collection; nothing twice."""
+    if id(value) in seen:
+        return
+    seen[id(value)] = value
+    if type(value) not in _COLLECTIONS:  # a class derived from tuple may be what is looked for
+        yield value
+        return
+    for item in value.values() if isinstance(value, dict) else value:
+        yield from _flat(item, seen)
+
+
+def _below(package: ModuleType, import_s: float) -> Iterator[ModuleType]:
+    for name in sorted(info.name for info in pkgutil.iter_modules(getattr(package, "__path__", ()))):
+        module = import_within(f"{package.__name__}.{name}", import_s)
+        yield module
+        yield from _below(module, import_s)
+
+
+@contextmanager
+def _given_up_after(name: str, import_s: float) -> Iterator[None]:
+    """Raise ConfigError inside the block after so long. Only the main thread can be interrupted; elsewhere no limit."""
+    if threading.current_thread() is not threading.main_thread() or signal.getitimer(signal.ITIMER_REAL)[0]:
+        yield
+        return
+
+    def give_up(_number: int, frame: FrameType | None) -> None:
+        raise ConfigError(
+            f"the module {name} was not imported within {import_s:g} s: it stands at {_place(frame, name)}. A module "
+            "of consumers must not wait for servers when it is imported; move that into the handler"
+        )
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, import_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _place(frame: FrameType | None, name: str) -> str:
+    """File and line of the innermost frame of the module; of the code that it called where there is none."""
+    innermost = frame
+    while frame is not None:
+        if frame.f_globals.get("__name__") == name:
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back
+    return f"{innermost.f_code.co_filename}:{innermost.f_lineno}" if innermost is not None else "an unknown line"

@@ -1,0 +1,69 @@
+"""A variable that is no setting is refused wherever settings are read, with the name that it may be meant to be."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from binlogsync.errors import ConfigError
+from binlogsync.settings import Settings
+from binlogsync.variables import SETTINGS, check_variables
+from pipelines.sources import configured_sources
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("BINLOGSYNC_MYSQL_PASWORD", "BINLOGSYNC_MYSQL_PASSWORD"),
+        ("BINLOGSYNC_MYSQL_USERNAME", "BINLOGSYNC_MYSQL_USER"),
+        ("BINLOGSYNC_EXCLUDES", "BINLOGSYNC_EXCLUDE"),
+        ("binlogsync_start", "BINLOGSYNC_START"),
+        ("BINLOGSYNC_EU_MYSQL_HOTS", "BINLOGSYNC_EU_MYSQL_HOST"),
+    ],
+)
+def test_the_nearest_name_is_said(name: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{name} is no setting \(did you mean {meant}\?\)"):
+        check_variables([name], ["main", "eu"])
+
+
+def test_all_of_them_are_named_and_no_value_is() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Settings.read(environment={"BINLOGSYNC_QQ": "hunter2", "BINLOGSYNC_ZZ": "hunter3"})
+    assert "BINLOGSYNC_QQ is no setting; BINLOGSYNC_ZZ is no setting" in str(caught.value)
+    assert "hunter" not in str(caught.value)
+
+
+def test_settings_and_what_tests_and_private_servers_use_are_known() -> None:
+    known = {*SETTINGS, "BINLOGSYNC_CACHE", "BINLOGSYNC_EMBEDDED", "BINLOGSYNC_TEST_SERVERS", "PATH"}
+    check_variables([*known, "BINLOGSYNC_EU_WEST_MYSQL_HOST"], ["main", "eu-west"])
+
+
+def test_a_source_has_variables_only_when_it_is_named() -> None:
+    variables = {"BINLOGSYNC_EU_MYSQL_HOST": "db"}
+    with pytest.raises(ConfigError, match="BINLOGSYNC_EU_MYSQL_HOST is no setting"):
+        Settings.read(environment=variables)
+    with pytest.raises(ConfigError, match="BINLOGSYNC_EU_MYSQL_HOST is no setting"):
+        configured_sources(variables)
+    assert Settings.read(environment={**variables, "BINLOGSYNC_SOURCE": "main,eu"}).mysql("eu").host == "db"
+    assert len(configured_sources({**variables, "BINLOGSYNC_SOURCE": "main,eu"})) == 2
+
+
+def test_the_file_is_named_where_it_is_there(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("BINLOGSYNC_INCLUDED=shop.*\n")
+    with pytest.raises(ConfigError, match=r"\.env: BINLOGSYNC_INCLUDED is no setting .*BINLOGSYNC_INCLUDE\?"):
+        Settings.read(tmp_path, {})
+
+
+def test_a_command_and_the_definitions_refuse_it(tmp_path: Path) -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("BINLOGSYNC_")}
+    environment = {**clean, "PYTHONPATH": str(ROOT), "BINLOGSYNC_STAT": "oldest"}
+    for command in (["-m", "binlogsync.cli", "bookmarks", "list"], ["-c", "import pipelines.definitions"]):
+        done = subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        assert "the environment: BINLOGSYNC_STAT is no setting (did you mean BINLOGSYNC_START?)" in done.stderr
