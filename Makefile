@@ -28,8 +28,9 @@ help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
 .PHONY: demo
-demo: $(INSTALLED) ## private servers, a workload and Dagster's UI (CHECK=1: prove it and leave; RATE=n changes/s)
-	@$(RUN) -m pipelines.demo $(if $(filter-out 0,$(CHECK)),--check) $(if $(RATE),--rate $(RATE)) $(ARGS)
+demo: $(INSTALLED) ## private servers, a workload and Dagster's UI (CHECK=1: prove it and leave; RATE=n changes/s; PORT=n)
+	@$(RUN) -m pipelines.demo $(if $(filter-out 0,$(CHECK)),--check) $(if $(RATE),--rate $(RATE)) \
+		$(if $(filter-out file,$(origin PORT)),--port $(PORT)) $(ARGS)
 
 .PHONY: dev
 dev: $(INSTALLED) .dagster_home/dagster.yaml ## Dagster's UI with your own servers (settings in .env; PORT=3000)

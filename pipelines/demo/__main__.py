@@ -11,7 +11,7 @@ from pathlib import Path
 
 from binlogsync.errors import BinlogSyncError
 from pipelines.demo.check import check
-from pipelines.demo.stack import ROOT, Stack, dagster, servers
+from pipelines.demo.stack import ROOT, Stack, dagster, ignored_variables, servers
 from pipelines.demo.workload import Workload, create
 
 
@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     begun = time.monotonic()
+    _say(_what_is_ignored())
     try:
         _say("compiling the decoder's kernels, if this is the first time ...")
         for module in ("binlogsync.tail.run", "binlogsync.sinks.jetstream", "binlogsync.consume.engine"):
@@ -31,16 +32,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             create(mysql)
             workload = Workload(mysql, options.rate)
             _say(f"MySQL {mysql.version} and NATS run; {options.rate:g} changes a second; starting Dagster ...")
-            with dagster(mysql, nats, options.dir, options.port) as stack, workload:
+            with dagster(mysql, nats, options.dir, options.port, _say) as stack, workload:
                 code = (
                     _checked(stack, options.deadline, stop) if options.check else _watched(stack, stop, options.seconds)
                 )
-                _say(f"stopping: {workload.changes:,} changes were made; the tail flushes what is left ...")
+                _say(f"stopping: {workload.changes:,} changes were made")
+            _say("stopping MySQL and NATS")
     except BinlogSyncError as error:
         _say(f"{type(error).__name__}: {error}")
         return 1
     _say(f"stopped after {time.monotonic() - begun:.0f} s; the files are in {options.dir}")
     return code
+
+
+def _what_is_ignored() -> str:
+    """The demo must never meet the servers that the user's settings name; says so."""
+    names = [*(["the file .env"] if (ROOT / ".env").exists() else []), *ignored_variables()]
+    found = f"; ignored: {', '.join(names)}" if names else ""
+    return f"private servers only: no .env and no BINLOGSYNC_ variable of the environment is read{found}"
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

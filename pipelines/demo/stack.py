@@ -5,6 +5,7 @@ the logs can be looked at.
 """
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,14 @@ from binlogsync import embedded
 from binlogsync.embedded.mysql import MySQLServer
 from binlogsync.embedded.nats import NATSServer
 from binlogsync.errors import ConfigError
+from binlogsync.variables import PRIVATE_SERVERS
 
 ROOT = Path(__file__).parents[2]
 SOURCE = "main"
-_STOP_S = 20.0
+_STOP_S = 10.0
+_WORKSPACE = """load_from:
+  - python_module: {{module_name: pipelines.definitions, working_directory: {root}, location_name: binlogsync}}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +87,33 @@ def servers(folder: Path) -> Iterator[tuple[MySQLServer, NATSServer]]:
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
         mysql = stack.enter_context(embedded.mysql(folder / "mysql"))
         nats = stack.enter_context(embedded.nats(folder / "nats"))
+        # A clean shutdown waits ten seconds for connections of processes that are gone; these data serve this run only.
+        stack.callback(mysql.kill)
         yield mysql, nats
 
 
 @contextmanager
-def dagster(mysql: MySQLServer, nats: NATSServer, folder: Path, port: int) -> Iterator[Stack]:
-    """`dagster dev` over these servers, sensors running. `port` 0 takes 3000 when it is free, else any."""
+def dagster(
+    mysql: MySQLServer, nats: NATSServer, folder: Path, port: int, say: Callable[[str], None] = lambda _: None
+) -> Iterator[Stack]:
+    """`dagster dev` over these servers, sensors running; `say` tells what its end waits for.
+
+    `port` 0 takes 3000 when it is free, else any. Raises ConfigError for a port that is taken.
+    """
     home = folder / "dagster_home"
     home.mkdir()
     shutil.copy(ROOT / "dagster.yaml", home)
     with dg.DagsterInstance.from_config(str(home)):
         pass  # makes the storage, before several processes find it missing at once and spoil it
+    if port and not _is_free(port):
+        raise ConfigError(f"port {port} is taken; stop what listens there, or choose another with PORT= or --port")
     port = port or (3000 if _is_free(3000) else _free_port())
+    (folder / "workspace.yaml").write_text(_WORKSPACE.format(root=json.dumps(str(ROOT))))
     command = [sys.executable, "-m", "dagster", "dev", "--workspace", "workspace.yaml", "--port", str(port)]
     with (folder / "dagster.log").open("wb") as log:
         process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=folder,  # not the checkout: Dagster would read the user's .env there, and let it win
             env=_environment(mysql, nats, folder) | {"DAGSTER_HOME": str(home)},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -109,15 +124,19 @@ def dagster(mysql: MySQLServer, nats: NATSServer, folder: Path, port: int) -> It
         try:
             yield Stack(mysql, nats, folder, f"http://127.0.0.1:{port}", process)
         finally:
-            _end_group(process, home)
+            _end_group(process, home, say)
+
+
+def ignored_variables() -> list[str]:
+    """Names of the user's settings in the environment, which the demo does without: they may lead to production."""
+    ours = (name for name in os.environ if name.upper().startswith("BINLOGSYNC_"))
+    return sorted(name for name in ours if name not in PRIVATE_SERVERS)
 
 
 def _environment(mysql: MySQLServer, nats: NATSServer, folder: Path) -> dict[str, str]:
     """The variables of .env.example, pointed at the demo's servers; none of the user's own."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("BINLOGSYNC_", "DAGSTER_"))}
-    if cache := os.environ.get("BINLOGSYNC_CACHE"):
-        own["BINLOGSYNC_CACHE"] = cache
-    return own | {
+    ignored = {*ignored_variables(), *(name for name in os.environ if name.startswith("DAGSTER_"))}
+    return {name: value for name, value in os.environ.items() if name not in ignored} | {
         "BINLOGSYNC_SOURCE": SOURCE,
         "BINLOGSYNC_MYSQL_HOST": mysql.host,
         "BINLOGSYNC_MYSQL_PORT": str(mysql.port),
@@ -132,27 +151,35 @@ def _environment(mysql: MySQLServer, nats: NATSServer, folder: Path) -> dict[str
         "BINLOGSYNC_REPORT_S": "10",
         "BINLOGSYNC_BOOKMARK_MINUTES": "0.15",
         "BINLOGSYNC_SENSORS": "running",
+        "BINLOGSYNC_SHOW_VALUES": "yes",
         "PYTHONUNBUFFERED": "1",
     }
 
 
-def _end_group(process: "subprocess.Popen[bytes]", home: Path) -> None:
+def _end_group(process: "subprocess.Popen[bytes]", home: Path, say: Callable[[str], None]) -> None:
     """Ctrl-C for all of them. Once the runs have flushed and ended there is nothing to wait for: Dagster's own services
     take a quarter of a minute to notice each other's end, so they are killed.
     """
     _signal_group(process.pid, signal.SIGINT)
     deadline = time.monotonic() + _STOP_S
-    while time.monotonic() < deadline and _signal_group(process.pid, 0) and _has_runs(home):
-        time.sleep(0.2)
+    said: set[str] = set()
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        while _signal_group(process.pid, 0) and (runs := _under_way(instance)):
+            if time.monotonic() > deadline:
+                say(f"killing what did not end within {_STOP_S:g} s: {', '.join(runs)}; nothing that is stored is lost")
+                break
+            if not said.issuperset(runs):
+                say(f"waiting for {', '.join(runs)} to store what is left")
+                said.update(runs)
+            time.sleep(0.2)
     _signal_group(process.pid, signal.SIGKILL)
     process.wait(10)
 
 
-def _has_runs(home: Path) -> bool:
-    """True while a run is under way."""
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])
-        return bool(instance.get_runs(started, limit=1))
+def _under_way(instance: dg.DagsterInstance) -> list[str]:
+    """Runs that have begun and not ended."""
+    started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])
+    return sorted(f"run {run.run_id[:8]} of {run.job_name}" for run in instance.get_runs(started))
 
 
 def _signal_group(group: int, number: int) -> bool:

@@ -54,9 +54,11 @@ class Workload:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End after the transaction under way."""
+        """End after the transaction under way; MySQL waits ten seconds for a connection that is left open."""
         self._stop.set()
         self._thread.join(10)
+        if self._connection is not None:
+            self._connection.close()
 
     def _run(self) -> None:
         assert self._connection is not None

@@ -25,7 +25,12 @@ def demo(folder: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
     """A demo in `folder`; killed if the test leaves it running."""
     command = [sys.executable, "-m", "pipelines.demo", "--dir", str(folder), *arguments]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=subprocess.STDOUT, text=True) as process:
+    # A user's settings that lead elsewhere, and a name that is none.
+    foreign = {"BINLOGSYNC_MYSQL_HOST": "production.invalid", "BINLOGSYNC_POSITIONS": "redis", "BINLOGSYNC_SORCE": "x"}
+    environment = {**os.environ, **foreign}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True
+    ) as process:
         try:
             yield process
         finally:
@@ -54,12 +59,25 @@ def processes_of(folder: Path) -> list[int]:
     return found
 
 
+def working_folder_of(number: int) -> Path | None:
+    """Of a process of Dagster; None for another, or one that has ended."""
+    try:
+        is_dagster = b"dagster" in Path(f"/proc/{number}/cmdline").read_bytes()
+        return Path(f"/proc/{number}/cwd").readlink() if is_dagster else None
+    except OSError:
+        return None
+
+
 def test_a_row_comes_through_and_nothing_stays(folder: Path) -> None:
     with demo(folder, "--check", "--port", "0") as process:
         said, _ = process.communicate(timeout=400)
         assert process.returncode == 0, said
         assert "OK: tail STARTED after" in said
         assert "commit to mirror" in said
+        for name in ("BINLOGSYNC_MYSQL_HOST", "BINLOGSYNC_POSITIONS", "BINLOGSYNC_SORCE"):
+            assert name in said.split("ignored: ")[1].split("\n")[0]
+        assert "demo: waiting for run" in said, "what its end waits for"
+        assert "demo: killing" not in said
         assert processes_of(folder) == []
     assert "demo-check@example.com" not in said
     assert (folder / "warehouse.duckdb").exists()
@@ -69,6 +87,9 @@ def test_ctrl_c_ends_it_in_good_order(folder: Path) -> None:
     with demo(folder, "--port", "0") as process:
         address = ui_address(process)
         wait_until(lambda: answers(address), 120, f"the UI at {address}")
+        places = {place for number in processes_of(folder) if (place := working_folder_of(number))}
+        assert folder in places, "Dagster's"
+        assert [place for place in places if (place / ".env").exists()] == [], "Dagster would read it"
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=120)
         assert process.returncode == 0, said
