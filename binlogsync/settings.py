@@ -101,6 +101,7 @@ class Settings:
             password=self._text(f"{prefix}_PASSWORD", ""),
             unix_socket=self._optional(f"{prefix}_SOCKET"),
             tls=tls,
+            public_key_file=self._optional(f"{prefix}_PUBLIC_KEY_FILE"),
             server_id=self._number(identity, int, 0, (1, 2**32 - 1)) if self._optional(identity) else None,
             source=name,
         )

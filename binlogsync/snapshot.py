@@ -29,7 +29,7 @@ from binlogsync.errors import SourceError
 from binlogsync.mirror.fitting import without
 from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch, translated
 from binlogsync.mysql.declared import describe_table, generated_columns
-from binlogsync.mysql.server import ServerInfo, inspect
+from binlogsync.mysql.server import ServerInfo, clock_us, inspect
 from binlogsync.mysql.session import Connection
 from binlogsync.position import Checkpoint
 from binlogsync.render.reading import TEMPORAL_TYPES, read_column
@@ -122,10 +122,10 @@ def _begin(config: MySQLConfig, connections: tuple[Connection, Connection], name
     locking, reading = connections
     quoted = ".".join("`" + part.replace("`", "``") + "`" for part in name)
     for attempt in range(1, _TRIES + 1):
-        before = _place(inspect(config, reading), _clock_us(config, reading))
+        before = _place(inspect(config, reading), clock_us(config, reading))
         try:
             fetch(config, locking, f"LOCK TABLES {quoted} READ")
-            at = _place(inspect(config, reading), _clock_us(config, reading))
+            at = _place(inspect(config, reading), clock_us(config, reading))
             engine = _engine(config, reading, name)
             is_kept = engine not in _TRANSACTIONAL
             if not is_kept:
@@ -156,11 +156,6 @@ def _begin(config: MySQLConfig, connections: tuple[Connection, Connection], name
 def _place(info: ServerInfo, now_us: int) -> tuple[Checkpoint, tuple[str, int]]:
     at = Checkpoint(info.end(), info.server_uuid, info.executed, 0, now_us)
     return at, (info.server_uuid, info.server_id)
-
-
-def _clock_us(config: MySQLConfig, connection: Connection) -> int:
-    rows = fetch(config, connection, "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED) AS now_us")
-    return int(rows[0]["now_us"])
 
 
 def _engine(config: MySQLConfig, connection: Connection, name: tuple[str, str]) -> str:

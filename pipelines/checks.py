@@ -12,7 +12,7 @@ import dagster as dg
 
 from binlogsync.duckfile import DuckFile, first_row
 from binlogsync.mirror.state import ensure_meta, load_state
-from binlogsync.mysql.config import MySQLConfig, connect, fetch
+from binlogsync.mysql.config import MySQLConfig, connect, fetch_row
 from binlogsync.stores import Lease
 from binlogsync.tail.keeper import KeeperRules
 from pipelines.keys import TableName, binlog_key
@@ -104,4 +104,4 @@ def _count_in_mirror(name: TableName, file: DuckFile) -> int | None:
 def _count_in_mysql(name: TableName, mysql: MySQLConfig) -> int:
     database, table = (part.replace("`", "``") for part in (name.database, name.table))
     with closing(connect(mysql)) as connection:
-        return int(fetch(mysql, connection, f"SELECT COUNT(*) AS n FROM `{database}`.`{table}`")[0]["n"])
+        return int(fetch_row(mysql, connection, f"SELECT COUNT(*) AS n FROM `{database}`.`{table}`")["n"])

@@ -31,6 +31,9 @@ class MySQLSource(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
     tls_cert_file: str | None = Field(default=None, description="Certificate of this client (PEM).")
     tls_key_file: str | None = Field(default=None, description="Its key (PEM).")
+    public_key_file: str | None = Field(
+        default=None, description="The server's RSA key (PEM), for caching_sha2_password where there is no TLS."
+    )
     server_id: int | None = Field(
         default=None, description="Id of this reader among the server's replicas; none derives a stable one."
     )
@@ -45,6 +48,7 @@ class MySQLSource(dg.ConfigurableResource):  # type: ignore[type-arg]
             password=self.password,
             unix_socket=self.unix_socket,
             tls=TLS(cast(TLSMode, self.tls_mode), self.tls_ca_file, self.tls_cert_file, self.tls_key_file),
+            public_key_file=self.public_key_file,
             server_id=self.server_id,
             source=source,
             connect_timeout_s=self.connect_timeout_s,
@@ -63,5 +67,6 @@ class MySQLSource(dg.ConfigurableResource):  # type: ignore[type-arg]
             tls_ca_file=environment.optional_text(f"{prefix}_TLS_CA_FILE"),
             tls_cert_file=environment.optional_text(f"{prefix}_TLS_CERT_FILE"),
             tls_key_file=environment.optional_text(f"{prefix}_TLS_KEY_FILE"),
+            public_key_file=environment.optional_text(f"{prefix}_PUBLIC_KEY_FILE"),
             server_id=environment.optional_integer(f"{prefix}_SERVER_ID"),
         )

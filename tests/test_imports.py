@@ -131,9 +131,11 @@ def opens_mysql(file: str) -> bool:
 def test_every_connection_to_mysql_is_opened_in_one_place() -> None:
     """There its session variables are set and its login is guarded; the private servers' is the test's own root."""
     assert {file for file in FILES if opens_mysql(file)} == {
-        "binlogsync/mysql/config.py",
+        "binlogsync/mysql/guarded.py",
         "binlogsync/embedded/database.py",
     }
+    users = {file for file in FILES if any(is_below(each, ("binlogsync.mysql.guarded",)) for each in modules(file))}
+    assert users == {"binlogsync/mysql/config.py"}
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.startswith("binlogsync/")])

@@ -44,6 +44,7 @@ SAMPLES = {
     "BINLOGSYNC_MYSQL_TLS_CA_FILE": "ca.pem",
     "BINLOGSYNC_MYSQL_TLS_CERT_FILE": "cert.pem",
     "BINLOGSYNC_MYSQL_TLS_KEY_FILE": "key.pem",
+    "BINLOGSYNC_MYSQL_PUBLIC_KEY_FILE": "public.pem",
     "BINLOGSYNC_MYSQL_SERVER_ID": "77",
     "BINLOGSYNC_NATS_URL": "nats://a:1,nats://b:2",
     "BINLOGSYNC_NATS_USER": "u",

@@ -14,12 +14,16 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import pymysql
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pymysql.constants import CR, ER
 
-from binlogsync.errors import ConfigError, SourceError
+from binlogsync.errors import BinlogSyncError, ConfigError, SourceError
+from binlogsync.mysql.guarded import Guard, GuardedConnection, unverified_context
 from binlogsync.mysql.session import COLLATION, Connection, prepare_session
 
 TLSMode = Literal["preferred", "required", "verify_ca", "verify_identity", "disabled"]
@@ -66,10 +70,12 @@ class MySQLConfig:
             charge is found at every connection (`in_charge`).
         user, password: the account.
         tls: how to encrypt.
+        public_key_file: the server's RSA key (PEM; its public_key.pem), for accounts with caching_sha2_password or
+            sha256_password where there is no TLS. A key that the server sends is never used.
         server_id: what this reader calls itself towards the server, unique among its replicas; None derives a stable
             one from `source` and this machine's name.
         source: name of the source.
-        connect_timeout_s: seconds until an attempt to connect is given up.
+        connect_timeout_s: seconds until an attempt to connect and log in is given up.
         heartbeat_s: how often the server is asked to say that it is there when it has nothing else to say.
     """
 
@@ -79,6 +85,7 @@ class MySQLConfig:
     password: str = field(default="", repr=False)
     unix_socket: str | None = None
     tls: TLS = field(default_factory=TLS)
+    public_key_file: str | None = None
     server_id: int | None = None
     source: str = "mysql"
     connect_timeout_s: float = 10.0
@@ -141,11 +148,11 @@ def in_charge(config: MySQLConfig) -> MySQLConfig:
     for each in config.candidates:
         try:
             with closing(connect(each)) as connection:
-                row = fetch(each, connection, "SELECT @@GLOBAL.read_only AS read_only")[0]
+                row = fetch_row(each, connection, "SELECT @@GLOBAL.read_only AS read_only")
         except SourceError as error:
             refusals.append(str(error))
             continue
-        if not int(row["read_only"]):
+        if str(row["read_only"]) in ("0", "OFF"):
             return each
         answering = answering or each
     if answering is None:
@@ -165,7 +172,8 @@ def connect(config: MySQLConfig, *, read_timeout_s: float = 60.0) -> Connection:
     with translated(config):
         if config.unix_socket:
             os.stat(config.unix_socket)  # pymysql leaves a socket open when there is none
-        connection = pymysql.connect(
+        connection = GuardedConnection(
+            _guard(config),
             **place,
             **_tls_arguments(config),
             user=config.user,
@@ -188,18 +196,47 @@ def connect(config: MySQLConfig, *, read_timeout_s: float = 60.0) -> Connection:
 
 @contextmanager
 def translated(config: MySQLConfig) -> Iterator[None]:
-    """Raises what pymysql raises inside the block as a SourceError that says what to do."""
+    """Raises what pymysql raises inside the block, or what an answer that makes no sense raises, as a SourceError
+    with the next step.
+    """
     try:
         yield
+    except BinlogSyncError:
+        raise
     except (pymysql.MySQLError, OSError, RuntimeError) as error:
         raise SourceError(_explain(config, error)) from error
+    except Exception as error:  # noqa: BLE001 - pymysql raises anything, Exception itself too, on bytes it cannot read
+        raise SourceError(
+            f"{config.user} at {config.address}: the answer is not what a MySQL or MariaDB server sends "
+            f"({type(error).__name__}: {error}); {_WHO_ANSWERS}"
+        ) from error
 
 
 def fetch(config: MySQLConfig, connection: Connection, sql: str, arguments: object = None) -> list[dict[str, Any]]:
     """The rows of one statement, by column name. Raises SourceError."""
     with translated(config), connection.cursor(pymysql.cursors.DictCursor) as cursor:
         cursor.execute(sql, arguments)
-        return list(cursor.fetchall())
+        asked = f"{config.user} at {config.address}: {sql}"
+        return [_Row(asked, row) for row in cursor.fetchall()]
+
+
+def fetch_row(config: MySQLConfig, connection: Connection, sql: str, arguments: object = None) -> dict[str, Any]:
+    """The first row of a statement that always has one. Raises SourceError."""
+    rows = fetch(config, connection, sql, arguments)
+    if not rows:
+        raise SourceError(f"{config.user} at {config.address}: {sql}: no row in the answer; {_WHO_ANSWERS}")
+    return rows[0]
+
+
+class _Row(dict[str, Any]):
+    """A row that reports a column that the server left out."""
+
+    def __init__(self, asked: str, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self._asked = asked
+
+    def __missing__(self, name: str) -> Any:
+        raise SourceError(f"{self._asked}: no column {name} in the answer; {_WHO_ANSWERS}")
 
 
 def error_code(error: BaseException | None) -> int:
@@ -212,6 +249,19 @@ def error_code(error: BaseException | None) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _guard(config: MySQLConfig) -> Guard:
+    """Raises ConfigError for a public key that cannot be read."""
+    key = None
+    if config.public_key_file:
+        try:
+            key = Path(config.public_key_file).read_bytes()
+            load_pem_public_key(key)
+        except (OSError, ValueError, UnsupportedAlgorithm) as error:
+            raise ConfigError(f"{config.public_key_file} is no public key in PEM form: {error}") from error
+    is_verified = bool(config.unix_socket) or config.tls.mode in ("verify_ca", "verify_identity")
+    return Guard(config.connect_timeout_s, is_verified, key)
+
+
 def _tls_arguments(config: MySQLConfig) -> dict[str, Any]:
     """pymysql's arguments; a context of our own, because pymysql drops the host name check when it is given no `ca`."""
     tls = config.tls
@@ -220,11 +270,10 @@ def _tls_arguments(config: MySQLConfig) -> dict[str, Any]:
     if tls.mode == "preferred":
         return {}
     try:
-        context = ssl.create_default_context(cafile=tls.ca)
+        context = unverified_context() if tls.mode == "required" else ssl.create_default_context(cafile=tls.ca)
         # The certificates that MySQL makes for itself do not pass the strict rules that newer Pythons turn on.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         context.check_hostname = tls.mode == "verify_identity"
-        context.verify_mode = ssl.CERT_NONE if tls.mode == "required" else ssl.CERT_REQUIRED
         if tls.cert:
             context.load_cert_chain(tls.cert, tls.key)
     except OSError as error:
@@ -233,6 +282,7 @@ def _tls_arguments(config: MySQLConfig) -> dict[str, Any]:
     return {"ssl": context}
 
 
+_WHO_ANSWERS = "check host and port, and what proxy may be between"
 _NEXT_STEP: Mapping[int, str] = {
     ER.ACCESS_DENIED_ERROR: "check user and password, and from which hosts the account may log in (SELECT user, host "
     "FROM mysql.user); an account that needs TLS refuses a connection without it in the same words",
@@ -244,6 +294,8 @@ _NEXT_STEP: Mapping[int, str] = {
     CR.CR_SERVER_LOST: "the server closed the connection; it may be restarting: try again",
     CR.CR_SERVER_GONE_ERROR: "the server closed the connection; it may be restarting: try again",
     CR.CR_SSL_CONNECTION_ERROR: "turn TLS on in the server, or set the TLS mode to preferred or disabled",
+    CR.CR_AUTH_PLUGIN_CANNOT_LOAD: "give the account a plugin that this client has: caching_sha2_password on MySQL, "
+    "mysql_native_password on MariaDB",
     3159: "the server takes no connections without TLS; set the TLS mode to required or verify_ca",
 }
 
@@ -270,5 +322,5 @@ def _network_step(config: MySQLConfig, error: BaseException) -> str:
     if isinstance(cause, TimeoutError):
         return "no answer in time; check host, port and firewalls"
     if isinstance(error, RuntimeError):
-        return "a login without TLS needs the package cryptography (pip install 'PyMySQL[rsa]'), or turn TLS on"
+        return "install what the account's plugin needs: pip install 'PyMySQL[rsa,ed25519]'"
     return ""

@@ -8,7 +8,7 @@ from typing import Any
 
 from binlogsync.binlog.charsets import BINARY
 from binlogsync.binlog.declared import Declaration, Declared
-from binlogsync.mysql.config import MySQLConfig, connect, fetch
+from binlogsync.mysql.config import MySQLConfig, connect, fetch, translated
 from binlogsync.mysql.session import Connection
 from binlogsync.schema import TEXT_TYPES, Column, TableSchema
 
@@ -48,8 +48,9 @@ def declared_by(config: MySQLConfig) -> Declared:
             connection.close()
         if not rows:
             return None
-        old = frozenset(str(row["name"]) for row in rows if "mariadb-5.3" in _text(row["declared"]))
-        return Declaration(TableSchema(database, table, tuple(map(_column, rows)), key), old)
+        with translated(config):
+            old = frozenset(str(row["name"]) for row in rows if "mariadb-5.3" in _text(row["declared"]))
+            return Declaration(TableSchema(database, table, tuple(map(_column, rows)), key), old)
 
     return ask
 
@@ -60,7 +61,8 @@ def describe_table(config: MySQLConfig, connection: Connection, database: str, t
     Raises SourceError.
     """
     rows = _fetch_rows(config, connection, database, table)
-    return TableSchema(database, table, tuple(map(_column, rows)), _fetch_key(config, connection, database, table))
+    with translated(config):
+        return TableSchema(database, table, tuple(map(_column, rows)), _fetch_key(config, connection, database, table))
 
 
 def generated_columns(config: MySQLConfig, connection: Connection, database: str, table: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from binlogsync.errors import PreflightError, SourceError
-from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch
+from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch, fetch_row
 from binlogsync.mysql.foreign_keys import unlogged_keys
 from binlogsync.mysql.server import ServerInfo, fetch_either, inspect
 from binlogsync.mysql.session import Connection
@@ -162,7 +162,7 @@ def _without_select(info: ServerInfo) -> tuple[Literal["error", "warning"], str]
 
 def _account(config: MySQLConfig, connection: Connection) -> str:
     """The account that the server takes us for, as GRANT wants it."""
-    user, _, host = str(fetch(config, connection, "SELECT CURRENT_USER() AS user")[0]["user"]).rpartition("@")
+    user, _, host = str(fetch_row(config, connection, "SELECT CURRENT_USER() AS user")["user"]).rpartition("@")
     return f"'{user}'@'{host}'"
 
 

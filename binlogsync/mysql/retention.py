@@ -13,11 +13,11 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 
 from binlogsync.errors import PositionError
-from binlogsync.mysql.config import MySQLConfig, connect, fetch
+from binlogsync.mysql.config import MySQLConfig, connect
 from binlogsync.mysql.dump import BinlogDump
 from binlogsync.mysql.gtid_sets import parse_previous_gtids
 from binlogsync.mysql.scan import Kind, scan
-from binlogsync.mysql.server import BinlogFile, ServerInfo, mariadb_gtids_at
+from binlogsync.mysql.server import BinlogFile, ServerInfo, clock_us, mariadb_gtids_at
 from binlogsync.mysql.start import FIRST_EVENT, begun_at
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 
@@ -145,5 +145,5 @@ def clock_ahead_s(config: MySQLConfig) -> float:
     """How far the server's clock is ahead of this machine's, in seconds. Raises SourceError."""
     with closing(connect(config)) as connection:
         sent_s = time.time()
-        there = float(fetch(config, connection, "SELECT UNIX_TIMESTAMP(NOW(6)) AS now")[0]["now"])
+        there = clock_us(config, connection) / 1e6
         return there - (sent_s + time.time()) / 2

@@ -13,7 +13,7 @@ from typing import Any
 from pymysql.constants import ER
 
 from binlogsync.errors import PositionError, SourceError
-from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch
+from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch, fetch_row, translated
 from binlogsync.mysql.session import Connection
 from binlogsync.position import BinlogPosition, Flavor, GtidSet
 from binlogsync.table_names import Fold, fold_of
@@ -156,9 +156,19 @@ def inspect_server(config: MySQLConfig) -> ServerInfo:
 
 def inspect(config: MySQLConfig, connection: Connection) -> ServerInfo:
     """The same over a connection that is open already."""
+    with translated(config):
+        return _inspect(config, connection)
+
+
+def _inspect(config: MySQLConfig, connection: Connection) -> ServerInfo:
     marks = ", ".join(["%s"] * len(VARIABLES))
     rows = fetch(config, connection, f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({marks})", VARIABLES)
     values = {str(row["Variable_name"]).lower(): str(row["Value"]) for row in rows}
+    if missing := [name for name in ("version", "server_id") if name not in values]:
+        raise SourceError(
+            f"{config.user} at {config.address}: the server does not show {', '.join(missing)}; "
+            "binlogsync needs a MySQL or MariaDB server itself, not a proxy that hides them"
+        )
     flavor: Flavor = "mariadb" if "mariadb" in values["version"].lower() else "mysql"
     has_gtids = flavor == "mariadb" or values.get("gtid_mode", "OFF") == "ON"
     files, status, may_see = _binlogs(config, connection)
@@ -187,7 +197,8 @@ def _server_uuid(config: MySQLConfig, connection: Connection, flavor: Flavor) ->
     """Of MySQL, "" of MariaDB. As bytes: MySQL takes it for text in character_set_filesystem."""
     if flavor == "mariadb":
         return ""
-    return bytes(fetch(config, connection, "SELECT CAST(@@GLOBAL.server_uuid AS BINARY) AS uuid")[0]["uuid"]).decode()
+    sql = "SELECT CAST(@@GLOBAL.server_uuid AS BINARY) AS uuid"
+    return bytes(fetch_row(config, connection, sql)["uuid"]).decode()
 
 
 def _binlogs(config: MySQLConfig, connection: Connection) -> tuple[tuple[BinlogFile, ...], dict[str, Any], bool]:
@@ -221,9 +232,9 @@ def _gtids(
     """(executed, purged)."""
     if flavor == "mysql":
         # SHOW VARIABLES cuts long values.
-        row = fetch(config, connection, "SELECT @@GLOBAL.gtid_executed AS executed, @@GLOBAL.gtid_purged AS purged")[0]
+        row = fetch_row(config, connection, "SELECT @@GLOBAL.gtid_executed AS executed, @@GLOBAL.gtid_purged AS purged")
         return GtidSet.parse(row["executed"], "mysql"), GtidSet.parse(row["purged"], "mysql")
-    row = fetch(config, connection, "SELECT @@GLOBAL.gtid_binlog_pos AS executed")[0]
+    row = fetch_row(config, connection, "SELECT @@GLOBAL.gtid_binlog_pos AS executed")
     purged = mariadb_gtids_at(config, connection, BinlogPosition(files[0].name, 4)) if files else None
     return GtidSet.parse(row["executed"], "mariadb"), purged
 
@@ -231,7 +242,7 @@ def _gtids(
 def mariadb_gtids_at(config: MySQLConfig, connection: Connection, position: BinlogPosition) -> GtidSet | None:
     """MariaDB's GTID position at the start of an event, None where no event starts there."""
     sql = "SELECT BINLOG_GTID_POS(%s, %s) AS gtids"
-    text = fetch(config, connection, sql, (position.file, position.pos))[0]["gtids"]
+    text = fetch_row(config, connection, sql, (position.file, position.pos))["gtids"]
     return None if text is None else GtidSet.parse(text, "mariadb")
 
 
@@ -262,7 +273,7 @@ def mariadb_known(config: MySQLConfig, connection: Connection, gtids: GtidSet) -
 
 def _mariadb_state(config: MySQLConfig, connection: Connection) -> dict[tuple[str, int], int]:
     """(domain, server id) -> last sequence number in the binlog."""
-    text = fetch(config, connection, "SELECT @@GLOBAL.gtid_binlog_state AS gtids")[0]["gtids"]
+    text = fetch_row(config, connection, "SELECT @@GLOBAL.gtid_binlog_state AS gtids")["gtids"]
     parts = [each.strip().split("-") for each in str(text).split(",") if each.strip()]
     return {(domain, int(server)): int(number) for domain, server, number in parts}
 
@@ -270,12 +281,19 @@ def _mariadb_state(config: MySQLConfig, connection: Connection) -> dict[tuple[st
 def gtid_subtract(config: MySQLConfig, connection: Connection, minuend: GtidSet, subtrahend: GtidSet) -> GtidSet:
     """The transactions of one MySQL set that are not in another, computed by the server."""
     sql = "SELECT GTID_SUBTRACT(%s, %s) AS gtids"
-    text = fetch(config, connection, sql, (str(minuend), str(subtrahend)))[0]["gtids"]
+    text = fetch_row(config, connection, sql, (str(minuend), str(subtrahend)))["gtids"]
     if text is None:
         raise PositionError(
             f"the server does not understand the GTID sets {minuend} and {subtrahend}; check their spelling"
         )
     return GtidSet.parse(text, "mysql")
+
+
+def clock_us(config: MySQLConfig, connection: Connection) -> int:
+    """The server's clock, microseconds since 1970 UTC."""
+    sql = "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED) AS now_us"
+    with translated(config):
+        return int(fetch_row(config, connection, sql)["now_us"])
 
 
 def _expire_s(values: Mapping[str, str]) -> float | None:

@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from binlogsync.errors import ConfigError, PositionError, SourceError
-from binlogsync.mysql.config import MySQLConfig, connect, fetch
+from binlogsync.mysql.config import MySQLConfig, connect
 from binlogsync.mysql.dump import BinlogDump
 from binlogsync.mysql.gtid_sets import parse_previous_gtids
 from binlogsync.mysql.scan import BEGINS_TRANSACTION, Kind, ScannedEvent, scan
-from binlogsync.mysql.server import ServerInfo, inspect_server, mariadb_gtids_at
+from binlogsync.mysql.server import ServerInfo, clock_us, inspect_server, mariadb_gtids_at
 from binlogsync.mysql.validate import check_gtids, check_place
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 
@@ -255,7 +255,7 @@ def _begun_us(config: MySQLConfig, info: ServerInfo, file: str) -> int:
 def _refuse_future(config: MySQLConfig, moment: datetime) -> None:
     connection = connect(config)
     try:
-        now = float(fetch(config, connection, "SELECT UNIX_TIMESTAMP(NOW(6)) AS now")[0]["now"])
+        now = clock_us(config, connection) / 1e6
     finally:
         connection.close()
     if moment.timestamp() > now:
