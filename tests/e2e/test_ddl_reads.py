@@ -80,13 +80,13 @@ def test_what_is_read_from_the_server(database: FreshDatabase, nats_server: NATS
             database.execute(ROWS.format(t=name))
         tables = [(database.name, name) for name in statements]
         mirrors.drain(tables)
-        assert mirrors.take_reasons() == {}
+        assert mirrors.take_reads() == {}
         for name, text in statements.items():
             database.execute(MODES.format("STRICT_ALL_TABLES"))
             for sql in text.format(t=name).split("; "):
                 database.execute(sql)
         mirrors.drain(tables)
-        reasons = mirrors.take_reasons()
+        reasons = mirrors.take_reads()
         for table in tables:
             wanted = server_rows(database.connection, table, mariadb=mariadb)
             assert mirrors.rows(table) == wanted, statements[table[1]]

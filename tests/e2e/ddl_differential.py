@@ -1,0 +1,89 @@
+"""Random DDL on a server, and mirrors of its tables compared with SELECT after every few statements.
+
+    python -m tests.e2e.ddl_differential --server mysql --statements 5000 --seed 7 [--lower-case-table-names 1]
+
+The short run of the suite is tests/e2e/test_ddl_differential.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from binlogsync import embedded
+from binlogsync.embedded import MariaDBServer
+from tests.databases import FreshDatabase, fresh_database
+from tests.e2e.ddl_statements import DdlStatements
+from tests.e2e.mirrored import MirroredTables, Table, mirrored_tables, server_rows
+from tests.e2e.statements import MIRRORED
+
+GROUP = 6
+
+
+@dataclass
+class Outcome:
+    """Statements executed and refused, and why mirrors read their tables from the server."""
+
+    done: int = 0
+    refused: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+
+def run_differential(
+    database: FreshDatabase, nats_url: str, folder: Path, statements: int, seed: int, *, folds_names: bool = False
+) -> Outcome:
+    """Execute so many statements. Raises AssertionError, with the last of them, where a mirror differs."""
+    outcome = Outcome()
+    with mirrored_tables(database, nats_url, folder, include=(f"{database.name}_b.*",)) as mirrors:
+        source = DdlStatements(database, seed, folds_names=folds_names)
+        tables = [*((database.name, name) for name in MIRRORED), (source.other, "b0")]
+        while source.done < statements:
+            begin, goal = len(source.log), source.done + GROUP
+            while source.done < goal:
+                source.step()
+            group = source.log[begin:]
+            _compare(database, mirrors, tables, group)
+            for reasons in mirrors.take_reads().values():
+                outcome.reasons.update(re.sub(r"t_[0-9a-f]{8}", "db", reason.partition(":")[0]) for reason in reasons)
+    outcome.done, outcome.refused = source.done, source.refused
+    return outcome
+
+
+def _compare(database: FreshDatabase, mirrors: MirroredTables, tables: list[Table], group: list[str]) -> None:
+    mirrors.drain(tables)
+    mariadb = isinstance(database.server, MariaDBServer)
+    with database.server.connect() as connection:
+        with connection.cursor() as cursor:
+            cursor.execute("SET time_zone = '+00:00'")
+        for table in tables:
+            wanted, found = server_rows(connection, table, mariadb=mariadb), mirrors.rows(table)
+            if found != wanted:
+                said = "\n".join(group)
+                raise AssertionError(f"{'.'.join(table)}\nmirror: {found}\nserver: {wanted}\nafter:\n{said}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--server", choices=["mysql", "mariadb"], default="mysql")
+    parser.add_argument("--statements", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--lower-case-table-names", choices=["0", "1"], default="0")
+    given = parser.parse_args()
+    start = embedded.mysql if given.server == "mysql" else embedded.mariadb
+    options = {"lower_case_table_names": "1"} if given.lower_case_table_names == "1" else {}
+    folds = given.lower_case_table_names == "1"
+    with ExitStack() as stack:
+        server, nats = stack.enter_context(start(options=options)), stack.enter_context(embedded.nats())
+        database = stack.enter_context(fresh_database(server))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        outcome = run_differential(database, nats.url, folder, given.statements, given.seed, folds_names=folds)
+    print(f"{outcome.done} statements, {outcome.refused} refused; new reads: {dict(outcome.reasons.most_common())}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Writes a statement as a person or a tool might: comments of all forms, quotes by the SQL mode, letters of any case.
+
+The result means what the statement means. Keywords are the words in capitals, names are in backticks or lower case.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+
+_PIECE = re.compile(r"`(?:[^`]|``)*`|'(?:[^'\\]|\\.|'')*'|[\w$]+|\s+|.", re.DOTALL)
+_WITH_ANSI_QUOTES = {"ANSI", "ANSI_QUOTES", "ORACLE", "MAXDB", "MSSQL", "POSTGRESQL", "DB2"}
+_BARE = re.compile(r"[a-z][a-z0-9]*\Z")
+_COMMENTS = ("/* it's; DROP TABLE m0 */", "/**/", " -- it's `\n", ' #"\n', "/*!99999 DROP TABLE m1 */", "/* a\n/ * */")
+
+
+@dataclass(frozen=True)
+class Dressing:
+    """How to write.
+
+    Attributes:
+        modes: the SQL mode, its names with commas between them.
+        mariadb: for MariaDB.
+        tables: names of tables, whose letters have any case where `folds_names` is set.
+    """
+
+    modes: str
+    mariadb: bool
+    tables: frozenset[str]
+    folds_names: bool = False
+
+    @property
+    def ansi_quotes(self) -> bool:
+        return bool(
+            {"ANSI", "ANSI_QUOTES", "ORACLE", "MAXDB", "MSSQL", "POSTGRESQL", "DB2"} & set(self.modes.split(","))
+        )
+
+
+def dress(sql: str, chance: random.Random, how: Dressing) -> str:
+    """The statement, written in another way."""
+    pieces = [match[0] for match in _PIECE.finditer(sql)]
+    written = [_piece(piece, chance, how) for piece in pieces]
+    gaps = [at for at, piece in enumerate(pieces) if piece.isspace()]
+    executed = chance.choice(gaps) if gaps and chance.random() < 0.12 else len(pieces)
+    for at in gaps:
+        written[at] = _gap(chance) if at < executed else " "
+    text = "".join(written[:executed])
+    if executed < len(pieces):
+        text += f" {_opening(chance, how)} {''.join(written[executed + 1 :])} */"
+    elif chance.random() < 0.08:
+        text = f"{_opening(chance, how)} {sql} */"
+    before = chance.choice(("", "", "", *_COMMENTS, "/* ApplicationName=DBeaver */ "))
+    return before.lstrip() + text + chance.choice(("", "", "", " -- the end", " /* the end */", "\n#", " "))
+
+
+def _piece(piece: str, chance: random.Random, how: Dressing) -> str:
+    if piece.startswith("`"):
+        name = piece[1:-1].replace("``", "`")
+        return _name(name, chance, how)
+    if piece in how.tables:
+        return _name(piece, chance, how)
+    if piece.startswith("'") and piece.count("'") == 2 and '"' not in piece and not how.ansi_quotes:
+        return f'"{piece[1:-1]}"' if chance.random() < 0.15 else piece
+    if piece.isupper():
+        return chance.choice((piece, piece, piece.lower(), piece.capitalize()))
+    return piece
+
+
+def _name(name: str, chance: random.Random, how: Dressing) -> str:
+    if how.folds_names and name in how.tables:
+        name = chance.choice((name, name.upper(), name.capitalize()))
+    forms = ["`" + name.replace("`", "``") + "`"]
+    if how.ansi_quotes:
+        forms.append('"' + name.replace('"', '""') + '"')
+    if _BARE.match(name.lower()):
+        forms.append(name)
+    return chance.choice(forms)
+
+
+def _gap(chance: random.Random) -> str:
+    return chance.choice(_COMMENTS) if chance.random() < 0.12 else chance.choice((" ", " ", " ", "\n", "\t", "  "))
+
+
+def _opening(chance: random.Random, how: Dressing) -> str:
+    """Of an executable comment."""
+    own = ["/*M!", "/*M!100100"] if how.mariadb else ["/*!080000"]
+    return chance.choice(["/*!", "/*!40000", "/*!50100", *own])

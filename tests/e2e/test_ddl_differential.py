@@ -1,0 +1,24 @@
+"""Mirrors equal SELECT after random DDL in every form; ddl_differential.py runs more of it by hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from binlogsync.embedded import NATSServer
+from tests.databases import FreshDatabase
+from tests.e2e.ddl_differential import run_differential
+
+STATEMENTS = int(os.environ.get("BINLOGSYNC_DDL_STATEMENTS", "120"))
+SEED = int(os.environ.get("BINLOGSYNC_DDL_SEED", "1"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["mysql", "mariadb"])
+def test_random_ddl(server: str, request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: Path) -> None:
+    database: FreshDatabase = request.getfixturevalue(server)
+    outcome = run_differential(database, nats_server.url, tmp_path, STATEMENTS, SEED)
+    assert outcome.done >= STATEMENTS
+    assert outcome.refused < outcome.done / 2
