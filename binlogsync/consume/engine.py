@@ -110,6 +110,13 @@ class RepairsGaps(Protocol):
         """Try it where gaps are open; one that cannot be repaired now stays open."""
 
 
+@runtime_checkable
+class ReadsStream(Protocol):
+    """A Target that looks for more in the stream than it is brought: a mirror whose table was renamed."""
+
+    stream: StreamReader | None
+
+
 def take_gap(store: ProgressStore, key: ProgressKey, gap: ConsumerGap, on_gap: Literal["warn", "fail"]) -> None:
     """Note a gap beside progress, before anything passes it; raises ConsumeError where it is to fail."""
     message = f"{key}: {gap.detail}; changes of this table may be missing"
@@ -164,6 +171,8 @@ class _Run:
         """See `consume`."""
         started = last_change = time.monotonic()
         key = ProgressKey(self.options.client_id, self.reader.source, *self.table)
+        if isinstance(self.target, ReadsStream):
+            self.target.stream = self.reader
         self.durable = self.options.durable or durable_name(self.options.client_id, *self.table)
         self.tracker = Tracker(key, self.target.store.load(key))
         self._begin()

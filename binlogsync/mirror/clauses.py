@@ -171,6 +171,12 @@ def parse_create(sql: str, dialect: SqlDialect) -> Created | None:
     )
 
 
+def only_renames(sql: str, dialect: SqlDialect) -> bool:
+    """True for a statement that renames tables and does nothing else to them."""
+    words = Words.of(sql, dialect)
+    return words.word == "RENAME" or (words.word == "ALTER" and len(words.split()) == 1)
+
+
 def is_conditional(sql: str, dialect: SqlDialect) -> bool:
     """True for CREATE TABLE IF NOT EXISTS, which is logged even where it did nothing."""
     head = Words.of(sql, dialect).before("(")

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import duckdb
 
+from binlogsync.binlog.ddl import Tables
 from binlogsync.binlog.sql import SqlDialect
 from binlogsync.change import ChangeBatch, SchemaChange
 from binlogsync.duckfile import first_row
@@ -45,6 +46,8 @@ from binlogsync.mirror.state import (
 from binlogsync.schema import TableSchema
 
 log = logging.getLogger(__name__)
+GONE = ("", "")
+"""In place of a table that a name had."""
 _DEPENDS_ON_MODE = re.compile(r"[\"\\]")
 
 
@@ -128,14 +131,19 @@ def _create(
     return create_table(connection, replace(state, left_out=left_out), without(schema, left_out))
 
 
+def renamed_from(tables: Tables, own: tuple[str, str]) -> tuple[str, str]:
+    """The former name of the table that has the name `own` after a rename; GONE where none has it."""
+    content = {name: name for name in (own, *tables)}
+    for old, new in zip(tables[::2], tables[1::2], strict=True):
+        if old != new:
+            content[new], content[old] = content[old], GONE
+    return content[own]
+
+
 def _rename(connection: duckdb.DuckDBPyConnection, state: MirrorState, ddl: SchemaChange) -> MirrorState:
     """Which table has this name now: still the same, none, or another one."""
-    content = {name: name for name in ddl.tables}
-    for old, new in zip(ddl.tables[::2], ddl.tables[1::2], strict=True):
-        if old != new:
-            content[new], content[old] = content[old], ("", "")
-    here = content[state.database, state.table]
-    if here == ("", ""):
+    here = renamed_from(ddl.tables, (state.database, state.table))
+    if here == GONE:
         return leave_table(connection, state, ddl.ts_us)
     if here == (state.database, state.table) and len(ddl.tables) > 2:
         return state

@@ -142,6 +142,13 @@ def insert_rows(connection: duckdb.DuckDBPyConnection, target: str, batch: Chang
         insert(connection, f"{target} ({names})", places_of(batch.schema), VIEW)
 
 
+def insert_table(connection: duckdb.DuckDBPyConnection, target: str, rows: pa.Table) -> None:
+    """Add rows, in the types of DuckDB, to a table given as SQL."""
+    names = ", ".join(map(quote, rows.column_names))
+    with seen_as_view(connection, rows):
+        connection.execute(f"INSERT INTO {target} ({names}) FROM {VIEW}")
+
+
 @contextmanager
 def seen_as_view(connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> Iterator[None]:
     """The rows are the view VIEW, for the statements of the block."""

@@ -11,10 +11,11 @@ that puts a new reading in place.
 from __future__ import annotations
 
 import logging
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,9 +33,10 @@ from binlogsync.mirror import apply as mirror
 from binlogsync.mirror.copies import CopyRequest, answer, count, ensure_requests, open_requests, rest_of, up_to
 from binlogsync.mirror.fitting import ADVICE
 from binlogsync.mirror.history import Moment, begin_all, end_all
+from binlogsync.mirror.parts import insert_table
+from binlogsync.mirror.renamed import PastTables, renamed_into
 from binlogsync.mirror.state import (
     MirrorOptions,
-    MirrorState,
     column_list,
     drop_table,
     ensure_meta,
@@ -47,14 +49,25 @@ from binlogsync.mirror.state import (
 )
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.schema import TableSchema
 from binlogsync.snapshot import TableSnapshot, read_table
 from binlogsync.stream.messages import StreamBatch
+from binlogsync.stream.reader import StreamReader
 
 log = logging.getLogger(__name__)
 _FIRST_REPAIR_WAIT_S, _LONGEST_REPAIR_WAIT_S = 10.0, 600.0
 _READING_SHARE, _LONGEST_PAUSE_S = 5.0, 300.0
 """Between two readings of one mirror is so many times what one takes, at most so long: the source is not read all the
 time where its foreign keys act all the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What takes a mirror's place: its schema (None for no table) and columns left out, at a place in the binlog."""
+
+    at: Checkpoint
+    schema: TableSchema | None
+    left_out: tuple[str, ...] | None
 
 
 class Mirror:
@@ -79,6 +92,8 @@ class Mirror:
         self.table = table
         self.source = source
         self.options = options
+        self.stream: StreamReader | None = None
+        """Where the changes come from, set by who brings them: a table that was renamed is built from it."""
         self._failed_repairs = 0
         self._repair_at = 0.0
 
@@ -153,6 +168,8 @@ class Mirror:
 
     def read_again(self, halt: mirror.Halt, following: ChangeBatch, key: ProgressKey) -> None:
         """Read the table, so that the batch that could not be applied is in it. Raises ConsumeError."""
+        if self._take_renamed(following):
+            return
         if self.source is None:
             raise ConsumeError(
                 f"{halt.state.name}: {halt.reason}; give the mirror a connection to its source (in Dagster: the MySQL "
@@ -166,6 +183,31 @@ class Mirror:
                 f"{halt.state.name} was read from {self.source.address} at {at}, which lies before the change that the "
                 "stream brings next: that server is not the one that the stream is filled from, or lags behind it"
             )
+
+    def _take_renamed(self, statement: ChangeBatch) -> bool:
+        """Put a table that the statement renamed to the mirror's name in its place; False where the stream lacks it."""
+        former = renamed_into(statement)
+        if former is None or self.stream is None or statement.ddl is None:
+            return False
+        self.file.release()
+        with tempfile.TemporaryDirectory(prefix=".renamed-", dir=self.file.path.parent) as folder:
+            past = PastTables(self.stream, Path(folder) / "past.duckdb")
+            try:
+                found = past.before(former, statement)
+                if found is None or found.schema is None:
+                    return False
+                schema = replace(found.schema, database=self.database, table=self.table)
+                spare = self._make_spare(schema)
+                for rows in past.rows(found):
+                    with self.file.transaction(keep_open=True) as connection:
+                        insert_table(connection, spare, rows)
+            finally:
+                past.close()
+        at = Checkpoint(statement.ddl.position, statement.server_uuid, None, 0, statement.ddl.ts_us)
+        with self.file.transaction() as connection:
+            self._put_in_place(connection, spare, _Content(at, schema, found.left_out))
+        log.info("%s.%s: built from the changes of %s in the stream", self.database, self.table, ".".join(former))
+        return True
 
     def read(
         self,
@@ -188,46 +230,48 @@ class Mirror:
                 )
             spare, rows = self._read_into_spare(snapshot)
             with self.file.transaction() as connection:
-                state = load_state(connection, self.database, self.table)
-                state = with_deleted_at(connection, state, self.options.deleted_at)
-                self._put_in_place(connection, state, spare, snapshot)
+                self._put_in_place(connection, spare, _Content(snapshot.at, snapshot.schema, snapshot.left_out))
                 resolve_gaps(connection, key, f"read again at {snapshot.at}", "the mirror", until=started)
                 also(connection)
         log.info("%s.%s: read %d rows at %s", self.database, self.table, rows, snapshot.at)
         return snapshot.at
 
-    def _put_in_place(
-        self, connection: duckdb.DuckDBPyConnection, state: MirrorState, spare: str, snapshot: TableSnapshot
-    ) -> None:
+    def _put_in_place(self, connection: duckdb.DuckDBPyConnection, spare: str, content: _Content) -> None:
         """The spare table becomes the mirror; with soft deletes, rows that it has not become deleted ones."""
-        at = snapshot.at
-        if snapshot.schema is None:
+        state = load_state(connection, self.database, self.table)
+        state = with_deleted_at(connection, state, self.options.deleted_at)
+        at = content.at
+        if content.schema is None:
             state = leave_table(connection, state, at.ts_us)
         else:
-            keep_deleted(connection, state, (spare, snapshot.schema), at.ts_us)
+            keep_deleted(connection, state, (spare, content.schema), at.ts_us)
             state = drop_table(connection, state)
             refuse_foreign(connection, state)
             connection.execute(f"ALTER TABLE {spare} RENAME TO {quote(state.location[2])}")
-        if snapshot.left_out:
-            log.warning("%s: column(s) %s are left out: %s", state.name, ", ".join(snapshot.left_out), ADVICE)
-        state = replace(state, schema=snapshot.schema, read_at=at, left_out=snapshot.left_out)
+        if content.left_out:
+            log.warning("%s: column(s) %s are left out: %s", state.name, ", ".join(content.left_out), ADVICE)
+        state = replace(state, schema=content.schema, read_at=at, left_out=content.left_out)
         state = store_state(connection, state)
         if self.options.history:
             moment = Moment(at.ts_us, at.position.file, at.position.pos)
             end_all(connection, state, moment)
             begin_all(connection, state, moment)
 
-    def _read_into_spare(self, snapshot: TableSnapshot) -> tuple[str, int]:
-        """Fill a spare table beside the mirror; returns its name as SQL, and the number of rows."""
+    def _make_spare(self, schema: TableSchema | None) -> str:
+        """An empty table beside the mirror, or none where there is no schema; returns its name as SQL."""
         with self.file.transaction() as connection:
             ensure_meta(connection)
             state = load_state(connection, self.database, self.table)
             spare = state.beside(state.spare("reading"))
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(*state.location[:2])}")
             connection.execute(f"DROP TABLE IF EXISTS {spare}")
-            if snapshot.schema is not None:
-                connection.execute(f"CREATE TABLE {spare} ({column_list(snapshot.schema, self.options.deleted_at)})")
-        rows = 0
+            if schema is not None:
+                connection.execute(f"CREATE TABLE {spare} ({column_list(schema, self.options.deleted_at)})")
+        return spare
+
+    def _read_into_spare(self, snapshot: TableSnapshot) -> tuple[str, int]:
+        """Fill a spare table beside the mirror; returns its name as SQL, and the number of rows."""
+        spare, rows = self._make_spare(snapshot.schema), 0
         for batch in snapshot.batches():
             with self.file.transaction(keep_open=True) as connection:
                 mirror.insert_rows(connection, spare, batch)

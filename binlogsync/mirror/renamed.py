@@ -1,0 +1,141 @@
+"""A table that was renamed into a mirror's name, built from the stream instead of read from the server.
+
+Online schema changes (gh-ost, pt-online-schema-change) fill a table of another name and rename it into place; a
+migration renames a table and back. The rows are in the stream under the name that the table had. They are applied in a
+file of their own, from the statement that created the table to the one that renames it. Where the stream no longer
+holds the first, or something between is not provable, the answer is None, and the table is read from the server.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from binlogsync.binlog.sql import SqlDialect
+from binlogsync.change import ChangeBatch, SchemaChange
+from binlogsync.consume.gaps import gap_of
+from binlogsync.duckfile import DuckFile, quote
+from binlogsync.errors import ConsumeError
+from binlogsync.mirror.apply import apply
+from binlogsync.mirror.clauses import is_conditional, only_renames
+from binlogsync.mirror.ddl import GONE, renamed_from
+from binlogsync.mirror.state import MirrorState, create_table, drop_table, ensure_meta, forget, load_state
+from binlogsync.stream.past import past_changes
+from binlogsync.stream.reader import StreamReader
+
+log = logging.getLogger(__name__)
+Table = tuple[str, str]
+_MOST_RENAMES = 5
+_ROWS = 20_000
+
+
+def renamed_into(statement: ChangeBatch) -> Table | None:
+    """The former name of the table that a statement renames to that of the batch; None where it does more, or none."""
+    ddl, own = statement.ddl, (statement.schema.database, statement.schema.table)
+    if ddl is None or ddl.kind != "rename" or not only_renames(ddl.sql, _dialect(statement, ddl)):
+        return None
+    former = renamed_from(ddl.tables, own)
+    return None if former in (GONE, own) else former
+
+
+class PastTables:
+    """Tables as statements of the past found them, in a file at `path`."""
+
+    def __init__(self, reader: StreamReader, path: Path) -> None:
+        self._reader = reader
+        self._file = DuckFile(path, error=ConsumeError)
+        with self._file.transaction() as connection:
+            ensure_meta(connection)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.release()
+
+    def before(self, table: Table, statement: ChangeBatch, renames: int = _MOST_RENAMES) -> MirrorState | None:
+        """The table as the statement found it; None where the stream does not prove what was in it."""
+        is_proven = False
+        self._forget(table)
+        with closing(past_changes(self._reader, table)) as changes:
+            for item in (item for items in changes for item in items):
+                if _is_same(item.batch, statement):
+                    return self._state(table) if is_proven else None
+                is_proven = self._take(table, item.batch, is_proven, renames)
+        return None
+
+    def rows(self, state: MirrorState) -> Iterator[pa.Table]:
+        """The rows of such a table, some at a time."""
+        assert state.schema is not None
+        names = ", ".join(quote(column.name) for column in state.schema.columns)
+        with self._file.transaction() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            for batch in connection.sql(f"SELECT {names} FROM {state.target}").to_arrow_reader(_ROWS):
+                yield pa.Table.from_batches([batch])
+
+    def _take(self, table: Table, batch: ChangeBatch, is_proven: bool, renames: int) -> bool:
+        """Apply it where all is known that precedes it; True where all is known after it."""
+        ddl = batch.ddl
+        if gap_of(batch, is_mirror=True) is not None:
+            return False
+        if ddl is not None and _begins_empty(ddl, _dialect(batch, ddl)):
+            self._forget(table)
+            is_proven = True
+        elif (former := renamed_into(batch)) is not None:
+            return renames > 0 and self._move(former, table, batch, renames - 1)
+        if not is_proven:
+            return False
+        try:
+            with self._file.transaction(keep_open=True) as connection:
+                return apply(connection, [batch]) is None
+        except ConsumeError as error:
+            log.info("%s is not built from the stream: %s", batch.schema.name, error)
+            return False
+
+    def _move(self, former: Table, table: Table, statement: ChangeBatch, renames: int) -> bool:
+        """The table takes the place of another one; False where it is not known."""
+        state = self.before(former, statement, renames)
+        self._forget(table)
+        if state is None or state.schema is None:
+            return False
+        with self._file.transaction() as connection:
+            schema = replace(state.schema, database=table[0], table=table[1])
+            moved = replace(load_state(connection, *table), left_out=state.left_out)
+            moved = create_table(connection, moved, schema)
+            connection.execute(f"INSERT INTO {moved.target} FROM {state.target}")
+            drop_table(connection, state)
+        return True
+
+    def _state(self, table: Table) -> MirrorState:
+        with self._file.transaction() as connection:
+            return load_state(connection, *table)
+
+    def _forget(self, table: Table) -> None:
+        with self._file.transaction() as connection:
+            forget(connection, *table)
+
+
+def _dialect(batch: ChangeBatch, ddl: SchemaChange) -> SqlDialect:
+    return SqlDialect(batch.server_uuid.startswith("mariadb:"), ddl.sql_mode or 0)
+
+
+def _begins_empty(ddl: SchemaChange, dialect: SqlDialect) -> bool:
+    """Whether the table has no row after the statement, whatever it was before."""
+    return ddl.kind == "drop" or (ddl.kind == "create" and ddl.has_exact_text and not is_conditional(ddl.sql, dialect))
+
+
+def _is_same(batch: ChangeBatch, statement: ChangeBatch) -> bool:
+    """Whether both tell of the same statement."""
+    one, other = batch.ddl, statement.ddl
+    return (
+        one is not None
+        and other is not None
+        and (one.position, batch.server_uuid)
+        == (
+            other.position,
+            statement.server_uuid,
+        )
+    )

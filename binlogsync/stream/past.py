@@ -1,0 +1,32 @@
+"""The messages that a stream still holds of one table, oldest first, beside whatever else its reader follows."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Generator, Sequence
+
+from binlogsync.stream.messages import StreamBatch
+from binlogsync.stream.reader import StreamReader
+from binlogsync.wire.subjects import durable_name
+
+_FETCH = 10_000
+_INACTIVE_S = 3600.0
+
+
+def past_changes(reader: StreamReader, table: tuple[str, str]) -> Generator[Sequence[StreamBatch]]:
+    """All of (database, table) that the stream holds now. Raises SinkError, WireError."""
+    durable = durable_name(f"past-{secrets.token_hex(4)}", *table)
+    last, at = reader.last_sequence(), 0
+    reader.ensure_durable(durable, *table, 1, _INACTIVE_S)
+    try:
+        while at < last:
+            fetched = reader.fetch(durable, _FETCH)
+            if fetched:
+                at = fetched[-1].last_sequence
+                yield fetched
+                continue
+            left = reader.pending(durable)
+            if left is None or (not left.num_pending and left.last_delivered_stream_seq <= at):
+                return
+    finally:
+        reader.delete_durable(durable)

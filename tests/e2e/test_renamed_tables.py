@@ -1,0 +1,92 @@
+"""Mirrors of tables that are renamed: their rows come out of the stream, not from the server again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from binlogsync.embedded import MariaDBServer, NATSServer
+from tests.databases import FreshDatabase
+from tests.e2e.mirrored import mirrored_tables, server_rows
+
+FILL = "INSERT INTO {} (id, note, d) VALUES (1, 'é', 1.5), (2, NULL, -7.25), (3, 'x', NULL)"
+COLUMNS = "(id INT PRIMARY KEY, note VARCHAR(20), d DECIMAL(6,2), t TIME(3) DEFAULT '-12:30:15.25', j JSON, b BIT(1))"
+CHANGES = {
+    "pt-online-schema-change": [
+        f"CREATE TABLE _t_new {COLUMNS}",
+        "ALTER TABLE _t_new ADD COLUMN n INT DEFAULT 7",
+        "INSERT LOW_PRIORITY IGNORE INTO _t_new (id, note, d, t, j, b) SELECT id, note, d, t, j, b FROM t",
+        "UPDATE _t_new SET note = 'later', j = '[1, {\"a\": null}]', b = 1 WHERE id = 2",
+        "RENAME TABLE t TO _t_old, _t_new TO t",
+        "DROP TABLE IF EXISTS _t_old",
+        "INSERT INTO t (id) VALUES (9)",
+    ],
+    "gh-ost": [
+        "CREATE /* gh-ost */ TABLE _t_gho LIKE t",
+        "ALTER /* gh-ost */ TABLE _t_gho ADD COLUMN n INT",
+        "INSERT /* gh-ost */ IGNORE INTO _t_gho (id, note) SELECT id, note FROM t",
+        "RENAME /* gh-ost */ TABLE t TO _t_del, _t_gho TO t",
+        "DELETE FROM t WHERE id = 1",
+    ],
+    "there and back": [
+        "RENAME TABLE t TO u",
+        "UPDATE u SET note = 'as u' WHERE id = 3",
+        "ALTER TABLE u RENAME TO t",
+        "INSERT INTO t (id) VALUES (9)",
+    ],
+    "there and back twice": [
+        "RENAME TABLE t TO u",
+        "RENAME TABLE u TO v",
+        "DELETE FROM v LIMIT 1",
+        "RENAME TABLE v TO t",
+    ],
+    "swapped": [
+        f"CREATE TABLE u {COLUMNS}",
+        "INSERT INTO u (id) VALUES (50)",
+        "RENAME TABLE t TO tmp, u TO t, tmp TO u",
+        "DELETE FROM t WHERE id = 50",
+    ],
+}
+
+
+@pytest.mark.parametrize("server", ["mysql", "mariadb"])
+def test_renames_read_nothing_from_the_server(
+    server: str, request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: Path
+) -> None:
+    database: FreshDatabase = request.getfixturevalue(server)
+    mariadb = isinstance(database.server, MariaDBServer)
+    with mirrored_tables(database, nats_server.url, tmp_path) as mirrors:
+        table = (database.name, "t")
+        for name, statements in CHANGES.items():
+            database.execute("DROP TABLE IF EXISTS t, u, v, _t_old, _t_del")
+            database.execute(f"CREATE TABLE t {COLUMNS}")
+            database.execute(FILL.format("t"))
+            mirrors.drain([table])
+            for sql in statements:
+                database.execute(sql)
+            mirrors.drain([table])
+            assert mirrors.rows(table) == server_rows(database.connection, table, mariadb=mariadb), name
+            assert mirrors.take_reads() == {}, name
+
+
+def test_what_the_stream_does_not_tell_is_read(mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> None:
+    mysql.execute(f"CREATE TABLE old {COLUMNS}")
+    mysql.execute(FILL.format("old"))
+    mysql.execute(f"CREATE TABLE t {COLUMNS}")
+    with mirrored_tables(mysql, nats_server.url, tmp_path) as mirrors:
+        table = (mysql.name, "t")
+        mysql.execute("INSERT INTO t (id) VALUES (1)")
+        mysql.execute("UPDATE old SET note = 'y'")
+        mirrors.drain([table])
+        mirrors.take_reads()
+        mysql.execute("RENAME TABLE t TO gone, old TO t")
+        mirrors.drain([table])
+        assert list(mirrors.take_reads()) == [table]
+        mysql.execute(f"CREATE TABLE next {COLUMNS}")
+        mysql.execute(FILL.format("next"))
+        mysql.execute("DROP TABLE t")
+        mysql.execute("ALTER TABLE next ADD x INT DEFAULT 4, RENAME TO t")
+        mirrors.drain([table])
+        assert list(mirrors.take_reads()) == [table]
+        assert mirrors.rows(table) == server_rows(mysql.connection, table, mariadb=False)
