@@ -19,7 +19,7 @@ from binlogsync.flush import changes_after
 from binlogsync.mirror.ddl import MustReadError, adopt, apply_statement
 from binlogsync.mirror.fitting import ADVICE, fitted, lacking
 from binlogsync.mirror.history import Moment, begin_all, end_all, record
-from binlogsync.mirror.parts import Letters, Part, check_batch, insert_rows, ops_of
+from binlogsync.mirror.parts import Letters, Part, check_batch, insert_rows, lacks_columns, ops_of
 from binlogsync.mirror.rows import apply_keyed, apply_keyless
 from binlogsync.mirror.state import (
     MirrorOptions,
@@ -47,12 +47,14 @@ class Halt:
         state: of the mirror that the next one is for.
         reason: why it has to be read from the server.
         is_must: False where it can also begin empty, or go on with what it has.
+        may_repeat: True where any change that follows may have the same reason.
     """
 
     done: int
     state: MirrorState
     reason: str
     is_must: bool
+    may_repeat: bool = False
 
 
 def apply(
@@ -75,7 +77,7 @@ def apply(
         except MustReadError as need:
             work.flush()
             state = work.state(batch.schema.database, batch.schema.table)
-            return Halt(number, state, need.reason, need.is_must)
+            return Halt(number, state, need.reason, need.is_must, need.may_repeat)
     work.flush()
     return None
 
@@ -139,6 +141,8 @@ class _Work:
         missing = lacking(batch) if state.left_out is None and batch.server_uuid.startswith("mariadb:") else []
         if missing:
             raise MustReadError(f"an update or delete lacks {', '.join(missing)}: {ADVICE}, where they are generated")
+        if self._can_read and (problem := lacks_columns(batch)):
+            raise MustReadError(problem, may_repeat=True)
         if batch.schema != self._schema:
             self.flush()
         ops = ops_of(batch)

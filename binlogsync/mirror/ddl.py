@@ -52,11 +52,14 @@ _DEPENDS_ON_MODE = re.compile(r"[\"\\]")
 
 
 class MustReadError(Exception):
-    """The mirror has to be read from the server; `is_must` is False where it can also begin empty."""
+    """The mirror has to be read from the server; `is_must` is False where it can also begin empty, `may_repeat` True
+    where any change that follows may need it again.
+    """
 
-    def __init__(self, reason: str, *, is_must: bool = True) -> None:
+    def __init__(self, reason: str, *, is_must: bool = True, may_repeat: bool = False) -> None:
         self.reason = reason
         self.is_must = is_must
+        self.may_repeat = may_repeat
         super().__init__(reason)
 
 

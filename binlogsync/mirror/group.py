@@ -193,7 +193,7 @@ class MirrorGroup:
             return False
         if not any(up_to(member.held, boundary) for member in self._members):
             return self._held() > held  # of a large transaction, there is more to come
-        return self._apply(boundary)
+        return self._apply(boundary, stop)
 
     def _held(self) -> int:
         """Changes that were fetched and are not applied."""
@@ -215,7 +215,7 @@ class MirrorGroup:
                 return False
         return True
 
-    def _apply(self, boundary: Checkpoint) -> bool:
+    def _apply(self, boundary: Checkpoint, stop: threading.Event) -> bool:
         """Everything up to the boundary in one transaction, and acks behind it."""
         moved: list[tuple[_Member, list[StreamBatch], Progress]] = []
         halted: tuple[_Member, mirror.Halt] | None = None
@@ -246,6 +246,8 @@ class MirrorGroup:
         self._rounds += bool(moved)
         if halted is not None:
             self._file.release()
+            if not halted[0].mirror.may_read_again(halted[1], stop):
+                return bool(moved)
             halted[0].mirror.read_again(halted[1], halted[0].held[0].batch, halted[0].tracker.key)
         for member in with_gap:
             member.mirror.repair(member.tracker.key, member.tracker.progress)

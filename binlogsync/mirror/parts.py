@@ -82,20 +82,25 @@ def ops_of(batch: ChangeBatch) -> Letters:
     return picked
 
 
-def check_batch(batch: ChangeBatch) -> None:
+def lacks_columns(batch: ChangeBatch) -> str:
+    """What is wrong with images that do not have all columns, "" when they have: of a session that logged less."""
     names = [column.name for column in batch.schema.columns]
     for image in ("before", "after"):
         there = batch.data.schema.field(image).type
         if [there.field(i).name for i in range(there.num_fields)] != names:
-            raise ConsumeError(
-                f"{batch.schema.name}: a mirror needs full row images, and an image holds {there.num_fields} of "
-                f"{len(names)} columns; "
-                + (
-                    "SET GLOBAL binlog_row_image = 'FULL' on the server, then fill this mirror anew"
-                    if batch.server_uuid.startswith("mariadb:")
-                    else "SET PERSIST binlog_row_image = 'FULL' on the server, then fill this mirror anew"
-                )
+            how = "SET GLOBAL" if batch.server_uuid.startswith("mariadb:") else "SET PERSIST"
+            return (
+                f"a mirror needs full row images, and an image holds {there.num_fields} of {len(names)} columns: "
+                "a session has another binlog_row_image; "
+                f"{how} binlog_row_image = 'FULL' on the server, and do not change it in sessions"
             )
+    return ""
+
+
+def check_batch(batch: ChangeBatch) -> None:
+    """Raise ConsumeError for changes that a mirror cannot hold."""
+    if (problem := lacks_columns(batch)) != "":
+        raise ConsumeError(f"{batch.schema.name}: {problem}; then mirror it with a connection to its source")
     for (_, column), texts in batch.impossible.items():
         if texts.null_count == len(texts) or column in batch.schema.primary_key:
             continue

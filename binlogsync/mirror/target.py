@@ -56,9 +56,9 @@ from binlogsync.stream.reader import StreamReader
 
 log = logging.getLogger(__name__)
 _FIRST_REPAIR_WAIT_S, _LONGEST_REPAIR_WAIT_S = 10.0, 600.0
-_READING_SHARE, _LONGEST_PAUSE_S = 5.0, 300.0
-"""Between two readings of one mirror is so many times what one takes, at most so long: the source is not read all the
-time where its foreign keys act all the time."""
+_PAUSES, _LONGEST_PAUSE_S = 5.0, 60.0
+"""A table is not read again before so many times what the last read took, at most so long, for a reason that may come
+again with any change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Mirror:
         self.stream: StreamReader | None = None
         """Where the changes come from, set by who brings them: a table that was renamed is built from it."""
         self._failed_repairs = 0
-        self._repair_at = 0.0
+        self._next_read_at = 0.0
 
     def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
         """All of them in one transaction, or in several where the table is read in between."""
@@ -122,6 +122,8 @@ class Mirror:
                 tracker.confirm(moved, [item.batch for item in done])
             todo = rest_of(todo, count(done))
             if halt is not None:
+                if not self.may_read_again(halt, stop):
+                    break  # what waited is delivered again
                 self.read_again(halt, todo[0].batch, tracker.key)
                 has_gap = False  # what was noted before it is resolved by it
         if has_gap and not stop.is_set():
@@ -136,23 +138,21 @@ class Mirror:
             ensure_meta(connection)
             opened = [gap for gap in load_gaps(connection, key) if not gap.resolution]
             is_there = load_state(connection, self.database, self.table).is_known
-        if not opened or self.source is None or time.monotonic() < self._repair_at:
+        if not opened or self.source is None or time.monotonic() < self._next_read_at:
             return
         if not is_there and progress == NOTHING:
             return  # the first change has it read
         log.warning("%s is read again from %s: %s", key, self.source.address, opened[-1].detail)
         self.file.release()
-        begun = time.monotonic()
         try:
             self.read(key, progress)
         except BinlogSyncError as error:
             self._failed_repairs += 1
             wait_s = doubling_s(_FIRST_REPAIR_WAIT_S, _LONGEST_REPAIR_WAIT_S, self._failed_repairs)
-            self._repair_at = time.monotonic() + wait_s
+            self._next_read_at = time.monotonic() + wait_s
             log.error("%s may be wrong, and could not be read again: %s; again in %.0f s", key, error, wait_s)
         else:
-            ended = time.monotonic()
-            self._failed_repairs, self._repair_at = 0, ended + min(_READING_SHARE * (ended - begun), _LONGEST_PAUSE_S)
+            self._failed_repairs = 0
 
     def _until_asked(
         self, connection: duckdb.DuckDBPyConnection, todo: Sequence[StreamBatch]
@@ -165,6 +165,10 @@ class Mirror:
             if count(part) < count(found[0]):
                 found = part, request
         return found
+
+    def may_read_again(self, halt: mirror.Halt, stop: threading.Event) -> bool:
+        """Wait where the last read was a moment ago and the reason comes again and again; False when `stop` is set."""
+        return not (halt.may_repeat and stop.wait(max(0.0, self._next_read_at - time.monotonic())))
 
     def read_again(self, halt: mirror.Halt, following: ChangeBatch, key: ProgressKey) -> None:
         """Read the table, so that the batch that could not be applied is in it. Raises ConsumeError."""
@@ -221,6 +225,7 @@ class Mirror:
         mirror has `applied`, SourceError; nothing is changed then.
         """
         assert self.source is not None
+        begun = time.monotonic()
         started = datetime.now(UTC)
         with read_table(self.source, self.database, self.table) as snapshot:
             if _is_past(applied, snapshot.at):
@@ -234,6 +239,8 @@ class Mirror:
                 resolve_gaps(connection, key, f"read again at {snapshot.at}", "the mirror", until=started)
                 also(connection)
         log.info("%s.%s: read %d rows at %s", self.database, self.table, rows, snapshot.at)
+        ended = time.monotonic()
+        self._next_read_at = ended + min(_PAUSES * (ended - begun), _LONGEST_PAUSE_S)
         return snapshot.at
 
     def _put_in_place(self, connection: duckdb.DuckDBPyConnection, spare: str, content: _Content) -> None:
