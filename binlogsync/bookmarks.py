@@ -110,19 +110,25 @@ def plain(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Which bookmarks a tail keeps of those that are not pinned: the newest `count`, none made over `age_s` ago."""
+    """Which bookmarks a tail keeps of those that are not pinned: the newest `count`, none made over `age_s` ago; and
+    the newest `schema_count` of schema changes, so that a migration of many tables does not push out the others.
+    """
 
     count: int = 1000
     age_s: float = 30 * 86400.0
+    schema_count: int = 200
 
     def __post_init__(self) -> None:
-        if self.count < 1 or self.age_s <= 0:
+        if self.count < 1 or self.age_s <= 0 or self.schema_count < 1:
             raise ConfigError(f"at least 1 bookmark is kept, for more than 0 s; not {self.count}, for {self.age_s} s")
 
     def expired(self, bookmarks: Sequence[Bookmark], now_us: int) -> list[Bookmark]:
         """Those to delete."""
         loose = sorted((each for each in bookmarks if not each.pinned), key=lambda each: (each.made_us, each.key))
-        kept = {each.key for each in loose[-self.count :] if now_us - each.made_us <= self.age_s * 1e6}
+        of_schema = [each for each in loose if each.reason == "schema"]
+        others = [each for each in loose if each.reason != "schema"]
+        newest = [*others[-self.count :], *of_schema[-self.schema_count :]]
+        kept = {each.key for each in newest if now_us - each.made_us <= self.age_s * 1e6}
         return [each for each in loose if each.key not in kept]
 
 

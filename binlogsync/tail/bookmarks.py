@@ -1,7 +1,8 @@
 """The bookmarks that a tail records: where it began, at every rotation and schema change, and every so often.
 
 Each is behind what every sink has stored. A bookmark that cannot be kept now is logged, and costs nothing but itself:
-the next one is tried as if nothing had been. What retention no longer covers goes with each new one.
+the next one is tried as if nothing had been. What retention no longer covers goes with each new one; with those of
+schema changes, which come by the thousand, only now and then, because all that are kept have to be read for it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from binlogsync.position import Checkpoint
 from binlogsync.stores import PositionStore
 
 log = logging.getLogger(__name__)
+_UNCHECKED = 100
+"""So many bookmarks of schema changes are kept before those that are too many are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class Bookmarker:
         self._rules = rules
         self._clock = clock
         self._last_us: int | None = None
+        self._unchecked = 0
         self._last_place: Checkpoint | None = None
         self._start: tuple[Checkpoint, int | None] | None = None
 
@@ -77,15 +81,16 @@ class Bookmarker:
         if not own and self._start is not None and not self._start[0].skip:
             start, sequence = self._start
             self._keep(start, "start", start.ts_us or _first_ts_us(flush), sequence)
-        self._last_us = max((each.made_us for each in own), default=self._now_us())
+        timed = (each.made_us for each in own if each.reason != "schema")
+        self._last_us = max(timed, default=self._now_us())
 
     def _due(self, flush: Flush) -> BookmarkReason | None:
         assert self._last_us is not None
         if flush.reason == "rotation":
             return "rotation"
-        if flush.schema_changes:
-            return "schema"
-        return "interval" if self._now_us() - self._last_us >= self._rules.every_s * 1e6 else None
+        if self._now_us() - self._last_us >= self._rules.every_s * 1e6:
+            return "interval"  # also at a schema change, so that these do not put it off for ever
+        return "schema" if flush.schema_changes else None
 
     def _is_at(self, checkpoint: Checkpoint) -> bool:
         last = self._last_place
@@ -95,7 +100,14 @@ class Bookmarker:
         now_us = self._now_us()
         bookmark = Bookmark(place, reason, at_us or now_us, now_us, sequence=sequence)
         self._store.put_bookmark(self._source, bookmark)
-        self._last_us, self._last_place = now_us, place
+        self._last_place = place
+        self._unchecked += 1
+        if reason == "schema":  # which is soon dropped where there are many, so it stands for none of the others
+            if self._unchecked < _UNCHECKED:
+                return
+        else:
+            self._last_us = now_us
+        self._unchecked = 0
         for old in self._rules.keep.expired(self._store.bookmarks(self._source), now_us):
             self._store.delete_bookmark(self._source, old.key)
             log.info("%s: bookmark %s is older than what is kept", self._source, old.key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -72,7 +73,7 @@ def test_one_is_due_after_the_interval_and_at_every_rotation_and_schema_change()
         (301, "rows", 3),
         (1, "rotation", 4),
         (1, "schema", 5),
-        (599, "rows", 6),
+        (598, "rows", 6),
         (2, "idle", None),
     ]:
         flush = desk.stored(reason, sequence, after_s)  # type: ignore[arg-type]
@@ -107,6 +108,38 @@ def test_what_retention_leaves_out_goes_and_what_is_pinned_stays() -> None:
     for sequence in range(1, 8):
         desk.stored("rotation", sequence, after_s=1)
     assert [each.sequence for each in desk.kept] == [0, 5, 6, 7]
+
+
+def test_thousands_of_schema_changes_are_linear_and_push_out_no_other() -> None:
+    class Counting(MemoryPositions):
+        bookmarks_read = 0
+
+        def bookmarks(self, source: str) -> Sequence[Bookmark]:
+            found = super().bookmarks(source)
+            self.bookmarks_read += len(found)
+            return found
+
+    store = Counting()
+    desk = Desk(store, Retention(3, schema_count=20))
+    desk.stored("rotation", 0)
+    read = []
+    for number in range(3000):
+        desk.stored("schema", number)
+        if number % 1000 == 999:
+            read.append(store.bookmarks_read)
+            store.bookmarks_read = 0
+    assert read[2] <= read[1] < 3000, "each thousand costs the same"
+    desk.stored("rotation", 3001, after_s=1)
+    assert [each.sequence for each in desk.kept if each.reason == "rotation"] == [0, 3001]
+    assert [each.sequence for each in desk.kept if each.reason == "schema"] == list(range(2980, 3000))
+
+
+def test_schema_changes_do_not_put_off_the_bookmark_that_is_due() -> None:
+    desk = Desk()
+    for number in range(3):
+        desk.stored("schema", number, after_s=250)
+    desk.stored("rows", 3, after_s=200)
+    assert [each.reason for each in desk.kept] == ["schema", "schema", "schema", "interval"]
 
 
 def test_a_store_that_is_away_costs_one_bookmark(caplog: pytest.LogCaptureFixture) -> None:
