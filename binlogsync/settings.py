@@ -22,7 +22,7 @@ from typing import Any, TypeVar, cast
 
 from binlogsync.dotenv import parse_dotenv
 from binlogsync.errors import ConfigError
-from binlogsync.filters import TableFilter
+from binlogsync.filters import TableFilter, split_patterns
 from binlogsync.mysql import TLS, MySQLConfig, parse_start
 from binlogsync.mysql.config import TLSMode
 from binlogsync.sinks.audit import AuditSink
@@ -192,7 +192,7 @@ class Settings:
         }
 
     def _tables(self, variable: str) -> tuple[str, ...]:
-        patterns = _listed(self._text(variable, ""))
+        patterns = split_patterns(self._text(variable, ""))
         with _about(variable):
             TableFilter(patterns)
         return patterns

@@ -120,7 +120,7 @@ def replay_asset(source: Source, table: TableAsset) -> dg.AssetsDefinition:
     )
 
     @dg.multi_asset(
-        name=f"replay__{'__'.join(name.parts)}",
+        name=f"replay__{name.joined}",
         specs=[spec],
         partitions_def=bookmark_partitions(name.source),
         backfill_policy=dg.BackfillPolicy.single_run(),

@@ -7,9 +7,10 @@ A table has one asset key in each of three groups, so that the lineage reads fro
     tables/<source>/<database>/<table>    its consumer          (materialised by consumer runs)
 
 Dagster allows letters, digits and _ in names of ops and jobs; MySQL allows nearly anything. So key parts are sanitised,
-the real names are kept in metadata, and two tables that fall on one key are refused.
+with a hash of the name behind where that loses something, and the real names are kept in metadata.
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -25,6 +26,16 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_]")
 def safe_part(name: str) -> str:
     """The name with every character that Dagster refuses replaced by _."""
     return _UNSAFE.sub("_", name)
+
+
+def table_part(name: str) -> str:
+    """A name of MySQL's, with a hash behind where it has characters that Dagster refuses, so that names stay apart."""
+    safe = safe_part(name)
+    return safe if safe == name else f"{safe}_{_digest(name)}"
+
+
+def _digest(*names: str) -> str:
+    return hashlib.sha256("\0".join(names).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +62,14 @@ class TableName:
     @property
     def parts(self) -> tuple[str, str, str]:
         """Sanitised source, database and table."""
-        return safe_part(self.source), safe_part(self.database), safe_part(self.table)
+        return safe_part(self.source), table_part(self.database), table_part(self.table)
+
+    @property
+    def joined(self) -> str:
+        """The parts in one name, with a hash behind where it does not tell the parts."""
+        joined = "__".join(self.parts)
+        is_clear = joined.count("__") == 2 and not any(part.strip("_") != part for part in self.parts)
+        return joined if is_clear else f"{joined}_{_digest(*self.parts)}"
 
     @property
     def mysql_key(self) -> dg.AssetKey:
@@ -70,8 +88,8 @@ class TableName:
 
     @property
     def job_name(self) -> str:
-        """Of the job for this table alone; also unique where the parts hold _ themselves, save for two in a row."""
-        return "consume__" + "__".join(self.parts)
+        """Of the job for this table alone."""
+        return f"consume__{self.joined}"
 
     @property
     def run_tag(self) -> str:

@@ -14,6 +14,7 @@ from dotenv import dotenv_values
 
 from binlogsync.dotenv import parse_dotenv
 from binlogsync.errors import ConfigError
+from binlogsync.filters import TableFilter, split_patterns
 from binlogsync.settings import Settings
 from binlogsync.stores import PositionStore
 from binlogsync.stores.redis import RedisPositions
@@ -283,3 +284,16 @@ def test_a_line_that_is_no_setting_is_an_error_without_its_value(line: str) -> N
     with pytest.raises(ConfigError, match=r"\.env, line 2: ") as caught:
         parse_dotenv(f"X=1\n{line}hunter2")
     assert "hunter2" not in str(caught.value)
+
+
+def test_patterns_of_tables_may_stand_in_backquotes() -> None:
+    patterns = split_patterns("shop.*, `a.b,c`.`x*`,`d?``.`.t*, e.f")
+    assert patterns == ("shop.*", "`a.b,c`.`x*`", "`d?``.`.t*", "e.f")
+    captured = TableFilter(patterns)
+    for database, table in [("shop", "any"), ("a.b,c", "x*"), ("d?`.", "tt"), ("e", "f")]:
+        assert captured.captures(database, table)
+    for database, table in [("a.b,c", "xy"), ("a", "b,c.x*"), ("dx`.", "tt"), ("d?`", "..t")]:
+        assert not captured.captures(database, table)
+    for wrong in ("`a.b", "`a`b.c", "a"):
+        with pytest.raises(ConfigError, match="not a table pattern"):
+            TableFilter((wrong,))

@@ -16,6 +16,8 @@ from binlogsync.errors import ConfigError, WireError
 
 _SOURCE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
 _TOKEN = re.compile(r"(?:[A-Za-z0-9_-]|%[0-9A-F]{2})+\Z")
+_QUOTED = r"`((?:[^`]|``)+)`"
+_TABLE = re.compile(rf"(?:{_QUOTED}|([^.`][^.]*))\.(?:{_QUOTED}|([^`].*))\Z", re.DOTALL)
 _EMPTY = "%"
 _LONGEST_DURABLE = 200
 
@@ -31,11 +33,20 @@ def check_source(source: str) -> str:
 
 
 def parse_table(text: str) -> tuple[str, str]:
-    """(database, table) of "database.table", where the table may hold further dots. Raises ConfigError."""
-    database, _, table = text.partition(".")
-    if not database or not table:
-        raise ConfigError(f'{text!r} names no table; write "database.table", for instance "shop.orders"')
-    return database, table
+    """(database, table) of "database.table", where the table may hold further dots; either may stand in backquotes, as
+    in MySQL: `` `my.db`.`t` ``. Raises ConfigError.
+    """
+    match = _TABLE.match(text)
+    if match is None:
+        raise ConfigError(
+            f'{text!r} names no table; write "database.table", for instance "shop.orders", with backquotes around a '
+            "database with a dot in its name"
+        )
+    database, bare_database, table, bare_table = match.groups()
+    return (
+        bare_database if database is None else database.replace("``", "`"),
+        bare_table if table is None else table.replace("``", "`"),
+    )
 
 
 def escape(name: str) -> str:

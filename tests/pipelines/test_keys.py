@@ -16,9 +16,9 @@ DAGSTER_NAME = re.compile(r"^[A-Za-z0-9_]+$")
     ("text", "source", "parts"),
     [
         ("shop.orders", "main", ("main", "shop", "orders")),
-        ("shop.order-items", "main", ("main", "shop", "order_items")),
-        ("shop.a.b", "main", ("main", "shop", "a_b")),
-        ("café.naïve$", "eu-west", ("eu_west", "caf_", "na_ve_")),
+        ("shop.order-items", "main", ("main", "shop", "order_items_89455f5c")),
+        ("shop.a.b", "main", ("main", "shop", "a_b_2e7336dc")),
+        ("café.naïve$", "eu-west", ("eu_west", "caf__850f7dc4", "na_ve__fafb7ff4")),
     ],
 )
 def test_parts_hold_only_what_dagster_allows(text: str, source: str, parts: tuple[str, str, str]) -> None:
@@ -45,14 +45,10 @@ def test_a_name_without_database_or_table_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [("shop.order-items", "shop.order_items"), ("a__b.c", "a.b__c"), ("shop.é", "shop.ü")],
+    [("shop.order-items", "shop.order_items"), ("a__b.c", "a.b__c"), ("shop.é", "shop.ü"), ("a_.b", "a._b")],
 )
-def test_two_tables_on_one_name_are_refused_and_both_named(first: str, second: str) -> None:
-    names = [TableName.parse(first, "main"), TableName.parse(second, "main")]
-    with pytest.raises(ConfigError) as caught:
-        refuse_collisions(names)
-    assert first in str(caught.value)
-    assert second in str(caught.value)
+def test_tables_whose_names_are_nearly_equal_get_along(first: str, second: str) -> None:
+    refuse_collisions([TableName.parse(first, "main"), TableName.parse(second, "main")])
 
 
 def test_two_consumers_of_one_table_are_refused() -> None:

@@ -82,3 +82,24 @@ def test_names_of_a_source() -> None:
     assert subjects.stream_name("main-db") == "CDC_MAIN-DB"
     assert subjects.schema_bucket("main-db") == "CDC_MAIN-DB_schemas"
     assert subjects.large_bucket("main-db") == "CDC_MAIN-DB_large"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("shop.orders", ("shop", "orders")),
+        ("shop.a.b", ("shop", "a.b")),
+        ("`my.db`.t", ("my.db", "t")),
+        ("`a``b`.`c``.d`", ("a`b", "c`.d")),
+        ("a`b.c`d", ("a`b", "c`d")),
+        ("shop.x\ny", ("shop", "x\ny")),
+    ],
+)
+def test_a_table_is_named_with_backquotes_where_it_needs_them(text: str, name: tuple[str, str]) -> None:
+    assert subjects.parse_table(text) == name
+
+
+@pytest.mark.parametrize("text", ["`shop.orders", "`shop`orders", "shop.`orders", "``.t", "shop.``", "`a`b`.t", "."])
+def test_backquotes_that_do_not_match_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="backquotes"):
+        subjects.parse_table(text)
