@@ -1,0 +1,207 @@
+"""Whatever legal names tables, columns, indexes and labels have: mirror, history, Parquet and audit log equal SELECT.
+
+`BINLOGSYNC_NAMES_EXAMPLES=50 pytest tests/e2e/test_any_names.py` draws more than the few of the suite.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pymysql
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from binlogsync.backfill.from_stream import StreamRange
+from binlogsync.backfill.places import Holders
+from binlogsync.backfill.ranges import Plan
+from binlogsync.backfill.run import Work, run_backfill
+from binlogsync.backfill.to_duckdb import TableTarget
+from binlogsync.backfill.to_parquet import ParquetTarget, read_parquet
+from binlogsync.consume.engine import ConsumeOptions, consume
+from binlogsync.consume.targets import Mirror
+from binlogsync.duckfile import DuckFile, quote
+from binlogsync.embedded import NATSServer
+from binlogsync.errors import ConsumeError
+from binlogsync.mirror.history import history_column
+from binlogsync.mirror.names import locate
+from binlogsync.mirror.state import MirrorOptions, load_state
+from binlogsync.sinks.audit import AuditSink
+from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stream.client import NatsOptions
+from binlogsync.stream.reader import StreamReader
+from tests.databases import FreshDatabase
+from tests.duck import query
+from tests.e2e.nasty_names import Table, tables
+from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
+
+EXAMPLES = int(os.environ.get("BINLOGSYNC_NAMES_EXAMPLES", "1"))
+SOFT = "deleted at, by binlogsync"
+OPTIONS = [MirrorOptions(), MirrorOptions(history=True), MirrorOptions(deleted_at=SOFT)]
+_NUMBERS = count(1)
+_SHARED = [
+    Table("warehouse", "orders", ("rowid", "Valid_From", "deleted_at", "ref"), "PRIMARYx", ("a", "it's"), False),
+    Table("warehouse", "orders__history", ("id", "valid_from", "_valid_from", "rowid"), "i", ("", "b"), True),
+    Table("warehouse", "Orders", ("order", "a.b", 'q"`', "\u3042" * 64), "a`b", ("\\", "x"), True),
+    Table("..", "..", ("*", "?", "%s", "{x}"), "*", ("null", "0"), False),
+    Table("a.b", "*", ("before", "after", "op", "seq"), ".", (" x", "\U0001f600"), True),
+]
+Rows = Counter[tuple[Any, ...]]
+
+
+def mysql_name(*names: str) -> str:
+    """Quoted as MySQL has it."""
+    return ".".join("`" + name.replace("`", "``") + "`" for name in names)
+
+
+def make(mysql: FreshDatabase, table: Table) -> bool:
+    """Create the table; False where the server refuses the names."""
+    key, value, label, _ = map(mysql_name, table.columns)
+    labels = ", ".join(mysql.connection.escape(text) for text in table.labels)
+    keys = f", PRIMARY KEY ({key})" if table.has_key else ""
+    index = f", INDEX {mysql_name(table.index)} ({value})"
+    try:
+        mysql.execute(f"CREATE DATABASE IF NOT EXISTS {mysql_name(table.database)}")
+        mysql.execute(
+            f"CREATE TABLE {mysql_name(*table.name)} ({key} INT NOT NULL, {value} VARCHAR(20), "
+            f"{label} ENUM({labels}){keys}{index})"
+        )
+        return True
+    except pymysql.Error:
+        return False
+
+
+def write(mysql: FreshDatabase, table: Table) -> None:
+    """Rows, changes of them, a column more, and rows with it."""
+    name, (key, value, _, added) = mysql_name(*table.name), map(mysql_name, table.columns)
+    rows = ", ".join(f"({n}, 'v{n % 3}', {n % len(table.labels) + 1})" for n in range(6))
+    for sql in (
+        f"INSERT INTO {name} VALUES {rows}",
+        f"UPDATE {name} SET {value} = 'changed' WHERE {key} = 1",
+        f"DELETE FROM {name} WHERE {key} IN (0, 2)",
+        f"ALTER TABLE {name} ADD COLUMN {added} INT NULL",
+        f"INSERT INTO {name} VALUES (10, NULL, 1, 7), (11, 'x', 2, 8)",
+        f"UPDATE {name} SET {added} = 9 WHERE {key} = 10",
+        f"DELETE FROM {name} WHERE {key} = 3",
+    ):
+        mysql.execute(sql)
+
+
+def replayed(changes: Iterable[tuple[str, Mapping[str, Any] | None, Mapping[str, Any] | None]], table: Table) -> Rows:
+    """The rows that changes leave; a row from before a column was added has NULL in it."""
+    rows: Rows = Counter()
+    for _, before, after in changes:
+        for image, step in ((before, -1), (after, 1)):
+            if image is not None:
+                rows[tuple(image.get(name) for name in table.columns)] += step
+    assert min(rows.values()) >= 0
+    return +rows
+
+
+class World:
+    """Tables of one run: tailed into a stream and an audit log, mirrored into one file."""
+
+    def __init__(self, mysql: FreshDatabase, nats: NATSServer, folder: Path) -> None:
+        self.mysql, self.nats, self.folder = mysql, nats, folder
+        self.config = config_of(mysql.server, f"names-{mysql.name}-{next(_NUMBERS)}")
+        self.warehouse, self.audit = folder / "warehouse.duckdb", folder / "binlogsync.duckdb"
+        self.store = MemoryPositions()
+
+    def run(self, drawn: Sequence[Table]) -> None:
+        """All of it, with the comparison of each table."""
+        databases = {table.database for table in drawn}
+        include = tuple(f"{mysql_name(name)}.*" for name in databases)
+        options = options_of(self.config.source, "unused", include=include, start="now")
+        made: dict[tuple[str, str], Table] = {}
+        try:
+            with TailThread(
+                self.config, [stream_sink(self.nats.url), AuditSink(self.audit)], self.store, options
+            ) as tail:
+                tail.wait_begun()
+                for table in drawn:
+                    if table.name not in made and make(self.mysql, table):
+                        made[table.name] = table
+                for table in made.values():
+                    write(self.mysql, table)
+                tail.catch_up()
+                for number, table in enumerate(made.values()):
+                    self.compare(table, OPTIONS[number % len(OPTIONS)], number)
+        finally:
+            for database in databases:
+                self.mysql.execute(f"DROP DATABASE IF EXISTS {mysql_name(database)}")
+
+    def compare(self, table: Table, options: MirrorOptions, number: int) -> None:
+        """Every reader of the table's changes with SELECT."""
+        wanted: Rows = Counter(self.mysql.execute(f"SELECT * FROM {mysql_name(*table.name)}"))
+        assert wanted.total() == 5
+        with StreamReader(NatsOptions(url=self.nats.url), self.config.source) as reader:
+            target = Mirror(self.warehouse, *table.name, self.config, options)
+            consume(reader, table.name, target, ConsumeOptions(idle_s=0.2, gather_s=0.1), threading.Event())
+            assert self.mirrored(table, options) == wanted, table
+            folder = ParquetTarget(self.folder / str(number))
+            for to in (folder, TableTarget(self.warehouse, *table.name)):
+                holders = Holders(self.config.source, self.config, StreamRange(reader, *table.name), self.store)
+                span = holders.span(f"seq:{reader.first_sequence()}", "head")
+                plan = Plan(self.config.source, *table.name, "all", (span,), f"{number}")
+                run_backfill(Work(holders, plan, to, "auto", 300), threading.Event())
+                to.close()
+        replay = (f"replay_{table.database} ", table.table)
+        assert self.rows_of(replay, f"SELECT {', '.join(map(quote, table.columns))} FROM {{}}") == wanted, table
+        changes = (change for batch in read_parquet(folder.path) for change in batch.changes())
+        assert replayed(((c.op, c.before, c.after) for c in changes), table) == wanted, table
+        assert self.audited(table) == wanted, table
+
+    def mirrored(self, table: Table, options: MirrorOptions) -> Rows:
+        """Rows of the mirror; of its history too, where it has one."""
+        columns = ", ".join(map(quote, table.columns))
+        alive = f" WHERE {quote(SOFT)} IS NULL" if options.deleted_at else ""
+        found = self.rows_of(table.name, f"SELECT {columns} FROM {{}}{alive}")
+        if options.history:
+            kept = ", ".join(quote(history_column(name)) for name in table.columns)
+            open_now = f"SELECT {kept} FROM {{}} WHERE valid_to IS NULL"
+            assert self.rows_of(table.name, open_now, is_history=True) == found, table
+        return found
+
+    def rows_of(self, name: tuple[str, str], sql: str, *, is_history: bool = False) -> Rows:
+        """Rows of a query on the mirror, which stands for {} in it."""
+        with DuckFile(self.warehouse, error=ConsumeError).transaction() as connection:
+            (catalog,) = connection.execute("SELECT current_database()").fetchone() or ("",)
+            path = quote(catalog, *locate(connection, *name))
+            if is_history:
+                state = load_state(connection, *name)
+                path = state.beside(state.history_table or "")
+            return Counter(connection.execute(sql.replace("{}", path, 1)).fetchall())
+
+    def audited(self, table: Table) -> Rows:
+        """What the audit log makes of the table."""
+        with DuckFile(self.audit).transaction() as connection:
+            sql = "SELECT op, before, after FROM changes WHERE database = ? AND table_name = ? ORDER BY rowid"
+            rows = connection.execute(sql, list(table.name)).fetchall()
+        loaded = ((op, *(None if image is None else json.loads(image) for image in images)) for op, *images in rows)
+        return replayed(loaded, table)
+
+
+def test_names_that_were_wrong_once(mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> None:
+    World(mysql, nats_server, tmp_path).run(_SHARED)
+    assert query(tmp_path / "warehouse.duckdb", "SELECT count(*) FROM warehouse.warehouse.orders") == [(5,)]
+
+
+@given(drawn=st.lists(tables(), min_size=6, max_size=8))
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize="BINLOGSYNC_NAMES_EXAMPLES" not in os.environ,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+def test_any_names(
+    mysql: FreshDatabase, nats_server: NATSServer, tmp_path_factory: pytest.TempPathFactory, drawn: list[Table]
+) -> None:
+    World(mysql, nats_server, tmp_path_factory.mktemp("names")).run(drawn)
