@@ -20,6 +20,7 @@ from binlogsync.binlog.plan import Field, Halt, RowEvents, Transactions
 from binlogsync.binlog.planning import walk
 from binlogsync.binlog.sources import Sources
 from binlogsync.binlog.stretch import Ending, Stretch
+from binlogsync.binlog.versioned import current_changes
 from binlogsync.binlog.xa import HeldRows, Prepared
 from binlogsync.change import OP_TYPE, OPS, ChangeBatch, SchemaChange, build_batch, build_schema_batch
 from binlogsync.errors import DecodeError
@@ -47,7 +48,7 @@ class Assembler:
         self.events = 0
         """Events of the stretch so far."""
         self.left_out = 0
-        """Statements of the stretch that change rows of tables that are not captured."""
+        """Statements of the stretch that change rows of tables that are not captured, and rows of history."""
         self._kept: list[npt.NDArray[np.uint8]] = []  # what rows were planned of besides the buffer that is fed
         self._kept_bytes = 0
         self._undecodable: int | None = None  # the row event at which the last finish failed
@@ -278,7 +279,12 @@ class Assembler:
         if not layout.captured or not len(part.ops):
             return None
         ops = pa.DictionaryArray.from_arrays(pa.array(part.ops, OP_TYPE.index_type), _OP_NAMES, safe=False)
-        return build_batch(layout.schema, ops, part.images, source, self._server, part.impossible)
+        batch = build_batch(layout.schema, ops, part.images, source, self._server, part.impossible)
+        if layout.versioning is None:
+            return batch
+        current = current_changes(batch, layout.versioning)
+        self.left_out += len(batch) - len(current)
+        return current if len(current) else None
 
     def _statements(self, statements: tuple[SchemaChange, ...], first_seq: int) -> list[ChangeBatch]:
         """Each table that a statement touches is told of it by a change of its own; a TRUNCATE is op t.

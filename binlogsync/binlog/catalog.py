@@ -69,7 +69,7 @@ class Catalog:
         self._stale.discard(name)
         if captured:
             self.names.saw(*name)
-        if known is not None and self._of(known).schema == table.schema:
+        if known is not None and (self._of(known).schema, self._of(known).shown) == (table.schema, table.shown):
             self._rename(known, body)
             return
         everything = tuple(range(len(table.raw)))
@@ -77,7 +77,7 @@ class Catalog:
         self._slots[data[6:]] = self.tables.add(body, table.table_id, len(self.layouts), len(table.raw))
         self.layouts.append(layout)
         self._maps.append(table)
-        self._latest[table.schema.database, table.schema.table] = table.schema
+        self._latest[table.schema.database, table.schema.table] = table.shown
 
     def altered(self, tables: Iterable[tuple[str, str]]) -> None:
         """A statement may have given these tables another shape."""
@@ -95,7 +95,7 @@ class Catalog:
     def _rename(self, slot: int, body: npt.NDArray[np.uint8]) -> None:
         """A TABLE_MAP that was seen before under another table id."""
         self.tables.rename(slot, body, int.from_bytes(body[:6].tobytes(), "little"))
-        schema = self._of(slot).schema
+        schema = self._of(slot).shown
         self._latest[schema.database, schema.table] = schema
 
     def latest(self, database: str, table: str) -> TableSchema:

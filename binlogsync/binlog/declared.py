@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from binlogsync.binlog.layout import ColumnError
+from binlogsync.binlog.sequences import is_like_sequence, with_key
 from binlogsync.binlog.tablemap import (
     DATETIME_OLD,
     TIME_OLD,
@@ -25,6 +26,7 @@ from binlogsync.binlog.tablemap import (
     parse_name,
     parse_table_map,
 )
+from binlogsync.binlog.versioned import Versioning, can_be_period, find_versioning
 from binlogsync.position import BinlogPosition
 from binlogsync.schema import INTEGER_BITS, Column, TableSchema
 
@@ -46,10 +48,16 @@ class Declaration:
     Attributes:
         schema: its columns, hidden ones included, in order, and its primary key.
         old_temporal: names of the columns that are still in the format of before MariaDB 10.1.
+        period: names of the columns of a system-versioned table that hold when a row's version began and ended.
+        hides_period: these are the last two, and no client sees them.
+        is_sequence: it is a SEQUENCE of MariaDB.
     """
 
     schema: TableSchema
     old_temporal: frozenset[str] = frozenset()
+    period: tuple[str, str] | None = None
+    hides_period: bool = False
+    is_sequence: bool = False
 
 
 Declared = Callable[[str, str], Declaration | None]
@@ -126,13 +134,25 @@ def settle(table: TableMap, declared: Declared, *, mariadb: bool, captured: bool
         plain = tuple(_old(c, 0) if r.code in _OLD_TEMPORAL else c for c, r in zip(columns, table.raw, strict=True))
         return replace(table, schema=replace(table.schema, columns=plain))
     open_ = [i for i, column in enumerate(columns) if _is_open(column, table.raw[i], captured)]
-    if not open_:
+    may_be_kind = captured and (can_be_period(columns) or is_like_sequence(table.schema))
+    if not open_ and not may_be_kind:
         return table
     declaration = declared(table.schema.database, table.schema.table)
     settled = list(columns)
     for i in open_:
         settled[i] = _settled(table, i, declaration)
-    return replace(table, schema=replace(table.schema, columns=tuple(settled)), asked=True)
+    schema = replace(table.schema, columns=tuple(settled))
+    if is_like_sequence(schema) and (declaration is None or declaration.is_sequence):
+        return replace(table, schema=with_key(schema), asked=True)
+    versioning = _versioning(schema, declaration) if may_be_kind else None
+    return replace(table, schema=schema, asked=True, versioning=versioning)
+
+
+def _versioning(schema: TableSchema, declaration: Declaration | None) -> Versioning | None:
+    if declaration is None:
+        return find_versioning(schema, None, ())
+    columns = declaration.schema.columns[: -2 if declaration.hides_period else None]
+    return find_versioning(schema, declaration.period, [column.name for column in columns])
 
 
 def _old(column: Column, fsp: int) -> Column:

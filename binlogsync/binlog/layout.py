@@ -15,6 +15,7 @@ from binlogsync.binlog.columns import Written, build_array, is_compressed, readi
 from binlogsync.binlog.tablemap import TableMap
 from binlogsync.binlog.types.temporal import impossible_text
 from binlogsync.binlog.types.text import OVERRUN
+from binlogsync.binlog.versioned import Versioning
 from binlogsync.schema import Column, TableSchema, arrow_type
 
 Image = Literal["before", "after"]
@@ -145,12 +146,13 @@ class Layout:
     schema: TableSchema
     sides: tuple[Side, Side]
     captured: bool
+    versioning: Versioning | None = None
 
     @classmethod
     def of(cls, table: TableMap, present: tuple[tuple[int, ...], tuple[int, ...]], *, captured: bool) -> Layout:
         """Images that hold the columns numbered `present`, before and after; raises ColumnError."""
         before, after = (Side.of(table, numbers, captured=captured) for numbers in present)
-        return cls(table.schema, (before, after), captured)
+        return cls(table.schema, (before, after), captured, table.versioning)
 
     def decode(
         self, base: int, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], ops: npt.NDArray[np.int8]

@@ -29,6 +29,11 @@ from binlogsync.position import BinlogPosition
 log = logging.getLogger(__name__)
 _IGNORABLE = 0x80  # header flag: who does not know the event may step over it
 _OF_A_LOAD = frozenset({events.APPEND_BLOCK, events.DELETE_FILE, events.BEGIN_LOAD_QUERY})
+_WAY_TO_ROWS = "set binlog_format to ROW"
+_MARIADB_WAY_TO_ROWS = (
+    f"{_WAY_TO_ROWS}; where it is, the table is versioned by transaction (GENERATED ALWAYS AS ROW START of BIGINT "
+    "UNSIGNED), which MariaDB logs in no other way: leave the table out with a filter"
+)
 _UNKNOWN_XA = (
     "commits changes that were logged when they were prepared, before the place where reading began; begin at a "
     "place before that, or behind this one with new copies of the tables"
@@ -46,6 +51,7 @@ class RareEvents:
     def __init__(self, assembler: Assembler, catalog: Catalog, *, mariadb: bool) -> None:
         self.has_started = False
         """A format description was seen: the position is that of this dump."""
+        self._way_to_rows = _MARIADB_WAY_TO_ROWS if mariadb else _WAY_TO_ROWS
         self._assembler = assembler
         self._catalog = catalog
         self._mariadb = mariadb
@@ -215,4 +221,4 @@ class RareEvents:
             assembler.left_out += 1
         elif statement.kind == "rows":
             name = ".".join(tables[0]) if tables else None
-            refuse("a statement that changes rows is logged as text: set binlog_format to ROW", place, name)
+            refuse(f"a statement that changes rows is logged as text: {self._way_to_rows}", place, name)

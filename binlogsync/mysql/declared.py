@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from binlogsync.binlog.charsets import BINARY
 from binlogsync.binlog.declared import Declaration, Declared
+from binlogsync.binlog.sequences import is_like_sequence, with_key
+from binlogsync.binlog.versioned import HIDDEN_COLUMNS
 from binlogsync.mysql.config import MySQLConfig, connect, fetch, translated
 from binlogsync.mysql.session import Connection
 from binlogsync.schema import TEXT_TYPES, Column, TableSchema
@@ -15,7 +18,8 @@ from binlogsync.schema import TEXT_TYPES, Column, TableSchema
 _COLUMNS = (
     "SELECT COLUMN_NAME AS name, DATA_TYPE AS type, COLUMN_TYPE AS declared, IS_NULLABLE AS nullable, EXTRA AS extra, "
     "CHARACTER_MAXIMUM_LENGTH AS length, CHARACTER_SET_NAME AS charset, NUMERIC_PRECISION AS digits, "
-    "NUMERIC_SCALE AS scale, DATETIME_PRECISION AS fsp FROM INFORMATION_SCHEMA.COLUMNS "
+    "NUMERIC_SCALE AS scale, DATETIME_PRECISION AS fsp, GENERATION_EXPRESSION AS expression "
+    "FROM INFORMATION_SCHEMA.COLUMNS "
     "WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s ORDER BY ORDINAL_POSITION"
 )
 _KEY = (
@@ -24,14 +28,16 @@ _KEY = (
 )
 _GENERATED = (
     "SELECT COLUMN_NAME AS name FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s "
-    "AND IS_GENERATED = 'ALWAYS' ORDER BY ORDINAL_POSITION"
+    "AND IS_GENERATED = 'ALWAYS' AND GENERATION_EXPRESSION NOT IN ('ROW START', 'ROW END') ORDER BY ORDINAL_POSITION"
 )
+_KIND = "SELECT TABLE_TYPE AS kind FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s"
 _TABLES = (
     "SELECT TABLE_SCHEMA AS in_database, TABLE_NAME AS name FROM INFORMATION_SCHEMA.TABLES "
-    "WHERE TABLE_TYPE = 'BASE TABLE' AND TABLE_SCHEMA NOT IN "
+    "WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE') AND TABLE_SCHEMA NOT IN "
     "('mysql', 'information_schema', 'performance_schema', 'sys')"
 )
 _LABEL = re.compile(r"(x?)'((?:[^']|'')*)'")  # x'ffff' of MySQL for bytes that are no text
+_HIDDEN = Column("", "timestamp", nullable=False, fsp=6, visible=False)
 _FIXED = frozenset({"char", "varchar", "binary", "varbinary"})
 _TEMPORAL = frozenset({"time", "datetime", "timestamp"})
 
@@ -44,25 +50,29 @@ def declared_by(config: MySQLConfig) -> Declared:
         try:
             rows = _fetch_rows(config, connection, database, table)
             key = _fetch_key(config, connection, database, table)
+            kind = _fetch_kind(config, connection, database, table)
         finally:
             connection.close()
         if not rows:
             return None
         with translated(config):
-            old = frozenset(str(row["name"]) for row in rows if "mariadb-5.3" in _text(row["declared"]))
-            return Declaration(TableSchema(database, table, tuple(map(_column, rows)), key), old)
+            return _declaration(TableSchema(database, table, tuple(map(_column, rows)), key), rows, kind)
 
     return ask
 
 
 def describe_table(config: MySQLConfig, connection: Connection, database: str, table: str) -> TableSchema:
-    """The schema of a table as a TABLE_MAP of now would say it; without columns when there is no such table.
+    """The schema that changes of the table have if they are logged now; without columns when there is no such table.
 
     Raises SourceError.
     """
     rows = _fetch_rows(config, connection, database, table)
     with translated(config):
-        return TableSchema(database, table, tuple(map(_column, rows)), _fetch_key(config, connection, database, table))
+        period, key = _period(rows), _fetch_key(config, connection, database, table)
+        key = tuple(name for name in key if period is None or name != period[1])
+        schema = TableSchema(database, table, tuple(map(_column, rows)), key)
+        is_sequence = is_like_sequence(schema) and _fetch_kind(config, connection, database, table) == "SEQUENCE"
+        return with_key(schema) if is_sequence else schema
 
 
 def generated_columns(config: MySQLConfig, connection: Connection, database: str, table: str) -> tuple[str, ...]:
@@ -85,6 +95,30 @@ def _fetch_rows(config: MySQLConfig, connection: Connection, database: str, tabl
 
 def _fetch_key(config: MySQLConfig, connection: Connection, database: str, table: str) -> tuple[str, ...]:
     return tuple(str(row["name"]) for row in fetch(config, connection, _KEY, (database, table)))
+
+
+def _fetch_kind(config: MySQLConfig, connection: Connection, database: str, table: str) -> str:
+    rows = fetch(config, connection, _KIND, (database, table))
+    return _text(rows[0]["kind"]) if rows else ""
+
+
+def _declaration(schema: TableSchema, rows: Sequence[Mapping[str, Any]], kind: str) -> Declaration:
+    """The table with the columns that are logged, and listed nowhere."""
+    old = frozenset(str(row["name"]) for row in rows if "mariadb-5.3" in _text(row["declared"]))
+    period = _period(rows)
+    hides_period = kind == "SYSTEM VERSIONED" and period is None
+    if hides_period:
+        period = HIDDEN_COLUMNS
+        columns = schema.columns + tuple(replace(_HIDDEN, name=name) for name in HIDDEN_COLUMNS)
+        key = (*schema.primary_key, HIDDEN_COLUMNS[1]) if schema.primary_key else ()
+        schema = replace(schema, columns=columns, primary_key=key)
+    return Declaration(schema, old, period, hides_period, kind == "SEQUENCE")
+
+
+def _period(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+    """Names of the columns that hold when a row's version began and ended; None where none is declared."""
+    names = {_text(row["expression"]): str(row["name"]) for row in rows}
+    return (names["ROW START"], names["ROW END"]) if "ROW START" in names and "ROW END" in names else None
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,27 @@
+"""MariaDB's sequences: tables of one row, of which each new state is logged as an INSERT.
+
+Such a table has no key, though its row takes the place of the one before. Its smallest value, which only ALTER SEQUENCE
+changes, stands as the key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from binlogsync.schema import TableSchema
+
+_COLUMNS = (
+    ("next_not_cached_value", "minimum_value", "maximum_value", "start_value", "increment")
+    + ("cache_size", "cycle_option", "cycle_count")
+)  # fmt: skip
+_KEY = ("minimum_value",)
+
+
+def is_like_sequence(schema: TableSchema) -> bool:
+    """True when the table has the columns of a sequence."""
+    return tuple(column.name for column in schema.columns) == _COLUMNS
+
+
+def with_key(schema: TableSchema) -> TableSchema:
+    """The schema of a sequence, with its key."""
+    return replace(schema, primary_key=_KEY)

@@ -1,0 +1,61 @@
+"""Mirrors of versioned tables and sequences of MariaDB: equal to SELECT, and read from the server once at most."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from binlogsync.embedded import NATSServer
+from tests.databases import FreshDatabase
+from tests.e2e.test_generated_columns import Site, tailed
+from tests.versioned_tables import COLUMNS, TABLES, change, naive
+
+
+@pytest.fixture
+def site(mariadb: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> Iterator[Site]:
+    """A tail of the database."""
+    mariadb.execute("SET time_zone = '+00:00'")
+    with tailed(mariadb, nats_server, tmp_path) as found:
+        yield found
+
+
+def test_a_mirror_is_not_read_again_in_each_run(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    mariadb = site.mariadb
+    for table, definition in TABLES.items():
+        mariadb.execute(f"CREATE TABLE {table} {definition}")
+        change(mariadb, table, 1)
+    for table in TABLES:
+        site.mirrored(table, site.config)
+    for table in TABLES:
+        change(mariadb, table, 10)
+    with caplog.at_level(logging.INFO):
+        caplog.clear()
+        for table, names in COLUMNS.items():
+            columns, rows = site.mirrored(table, site.config)
+            wanted_columns, wanted = site.wanted(table, *names)
+            assert columns == wanted_columns
+            assert [naive(row) for row in rows] == [naive(row) for row in wanted]
+        assert [record.getMessage() for record in caplog.records if "is read from" in record.getMessage()] == []
+    site.verified("declared")
+
+
+def test_a_mirror_of_a_sequence_has_one_row(site: Site) -> None:
+    mariadb = site.mariadb
+    mariadb.execute("CREATE SEQUENCE q CACHE 2")
+    some = ["SELECT NEXTVAL(q)"] * 3
+    for statements in (
+        some,
+        ["DO SETVAL(q, 5000)"],
+        ["ALTER SEQUENCE q RESTART 7000 MINVALUE -5"],
+        some,
+        ["CREATE OR REPLACE SEQUENCE q START 9", *some],
+    ):
+        for statement in statements:
+            mariadb.execute(statement)
+        columns, rows = site.mirrored("q", site.config)
+        assert (columns, rows) == site.wanted("q", *columns)
+        assert len(rows) == 1
+    site.verified("q")
