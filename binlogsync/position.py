@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import total_ordering
 from typing import Any, Literal
 
 from binlogsync.errors import PositionError, excerpt
+from binlogsync.gtid_text import Interval, is_mariadb_text, parse_mariadb_text, parse_mysql_text
 from binlogsync.log_identity import LogIdentity
 
 Flavor = Literal["mysql", "mariadb"]
-Interval = tuple[int, int]
 
 _FLAVORS: dict[str, Flavor] = {"mysql": "mysql", "mariadb": "mariadb"}
 
 _FILE = re.compile(r"^(?P<base>.*?)\.?(?P<number>[0-9]+)$")
-_UUID = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
-_TAG = re.compile(r"^[a-z_][a-z0-9_]{0,31}$")
-_MARIADB_GTID = re.compile(r"^([0-9]+)-([0-9]+)-([0-9]+)$")
 _NUMBER = re.compile(r"^[0-9]+$")
 
 
@@ -93,26 +90,19 @@ class GtidSet:
 
         Raises PositionError.
         """
-        compact = re.sub(r"\s+", "", text).lower()
-        if not compact:
+        if not text.strip():
             return cls(flavor or "mysql")
-        parts = [part for part in compact.split(",") if part]
-        if flavor == "mariadb" or (flavor is None and all(_MARIADB_GTID.match(part) for part in parts)):
-            return cls._parse_mariadb(text, parts)
+        if flavor == "mariadb" or (flavor is None and is_mariadb_text(text)):
+            return cls._parse_mariadb(text)
         members: dict[str, list[Interval]] = {}
-        for part in parts:
-            for key, interval in _parse_mysql_part(text, part):
-                members.setdefault(key, []).append(interval)
+        for key, interval in parse_mysql_text(text):
+            members.setdefault(key, []).append(interval)
         return cls("mysql", {key: _merge(members[key]) for key in sorted(members)})
 
     @classmethod
-    def _parse_mariadb(cls, text: str, parts: list[str]) -> GtidSet:
+    def _parse_mariadb(cls, text: str) -> GtidSet:
         last: dict[str, Interval] = {}
-        for part in parts:
-            match = _MARIADB_GTID.match(part)
-            if match is None:
-                raise PositionError(f"{text!r} is not a MariaDB GTID position; write it as 0-1-100,1-2-7")
-            domain, server, sequence = (int(number) for number in match.groups())
+        for domain, server, sequence in parse_mariadb_text(text):
             if sequence >= last.get(str(domain), (0, 0))[1]:  # @@gtid_binlog_state names a domain once a server
                 last[str(domain)] = (server, sequence)
         return cls("mariadb", {domain: (last[domain],) for domain in sorted(last)})
@@ -183,23 +173,6 @@ class GtidSet:
             for key, intervals in other.members.items()
             for first, last in intervals
         )
-
-
-def _parse_mysql_part(text: str, part: str) -> Iterator[tuple[str, Interval]]:
-    """One comma-separated part: uuid, then tags and intervals; a tag holds for the intervals behind it."""
-    uuid, *rest = part.split(":")
-    if not _UUID.match(uuid) or not rest:
-        raise PositionError(f"{text!r} is not a GTID set: {part!r} should be uuid:1-5 or uuid:tag:1-5")
-    key = uuid
-    for item in rest:
-        if _TAG.match(item):
-            key = f"{uuid}:{item}"
-            continue
-        first, dash, last = item.partition("-")
-        is_interval = _NUMBER.match(first) and (not dash or _NUMBER.match(last))
-        if not is_interval or int(first) < 1 or (dash and int(last) < int(first)):
-            raise PositionError(f"{text!r} is not a GTID set: {item!r} is not an interval such as 7 or 1-5")
-        yield key, (int(first), int(last) if dash else int(first))
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,6 +158,52 @@ def test_what_is_no_set_is_named(text: str) -> None:
         GtidSet.parse(text)
 
 
+_U = UUIDS[0]  # 36 characters
+
+
+@pytest.mark.parametrize(
+    ("text", "character", "reason"),
+    [
+        (f"{_U}:foo:bar:1-2", 38, "a tag without an interval"),
+        (f"{_U}:1:foo", 40, "a tag without an interval"),
+        (f"{_U}:foo:1:bar", 44, "a tag without an interval"),
+        (",", 1, "a UUID is expected"),
+        (" , ", 2, "a UUID is expected"),
+        (f",{_U}:1", 1, "a UUID is expected"),
+        (f"{_U}:1,,{_U}:2", 40, "a UUID is expected"),
+        (f"{_U}:1,,", 40, "a UUID is expected"),
+        (f"{_U}:1, x{_U}:2", 41, "a UUID is expected"),
+        (_U, 37, "an interval is expected"),
+        (f"{_U}:1::3", 40, "an interval is expected"),
+        (f"{_U}:1 2", 38, "an interval is expected"),
+        (f"{_U}:1-2-3", 38, "an interval is expected"),
+        (f"{_U}:f-o:1", 38, "an interval is expected"),
+        (f"{_U}:{'a' * 33}:1", 38, "an interval is expected"),
+        (f"{_U}:+1", 38, "an interval is expected"),
+        (f"{_U}:\u0661", 38, "an interval is expected"),
+        (f"{_U}:1:5-3", 40, "an interval has to rise"),
+        (f"{_U}:0-3", 38, "an interval has to rise"),
+        (f"{_U}:1-9223372036854775807", 38, "an interval has to rise"),
+    ],
+)
+def test_the_position_of_a_fault_is_named(text: str, character: int, reason: str) -> None:
+    for flavor in (None, "mysql"):
+        with pytest.raises(PositionError, match=rf"is not a GTID set: {reason}.* at character {character} "):
+            GtidSet.parse(text, flavor)
+
+
+@given(models, st.data())
+def test_a_damaged_text_is_an_error_or_another_set_never_a_part_of_it(model: Model, data: st.DataObject) -> None:
+    """A character put in somewhere never makes members vanish in silence."""
+    text = str(built(model))
+    at, mark = data.draw(st.integers(0, len(text))), data.draw(st.sampled_from(":,-x_ 7"))
+    try:
+        read = GtidSet.parse(text[:at] + mark + text[at:], "mysql")
+    except PositionError:
+        return
+    assert len(read.members) >= len(built(model).members)
+
+
 # GtidSet, MariaDB
 
 
@@ -194,9 +240,27 @@ def test_a_mariadb_position_has_one_text(text: str, printed: str) -> None:
     assert str(GtidSet.parse(text)) == printed
 
 
-def test_what_is_no_mariadb_position_is_named() -> None:
-    with pytest.raises(PositionError, match="is not a MariaDB GTID position"):
-        GtidSet.parse("0-1", "mariadb")
+@pytest.mark.parametrize(
+    ("text", "character", "reason"),
+    [
+        ("0-1", 1, "a domain"),
+        (",", 1, "a domain"),
+        ("0-1-5,", 7, "a domain"),
+        ("0-1-5, 0 -1-6", 8, "a domain"),
+        ("0-1-5-6", 1, "a domain"),
+        ("0-1-5,4294967296-1-1", 7, "a number above 4294967295"),
+        ("1-4294967296-1", 3, "a number above 4294967295"),
+        ("1-1-18446744073709551616", 5, "a number above 18446744073709551615"),
+    ],
+)
+def test_what_is_no_mariadb_position_is_named(text: str, character: int, reason: str) -> None:
+    with pytest.raises(PositionError, match=rf"is not a MariaDB GTID position: {reason}.* at character {character} "):
+        GtidSet.parse(text, "mariadb")
+
+
+def test_the_greatest_numbers_are_read() -> None:
+    for text in ("4294967295-4294967295-18446744073709551615", f"{_U}:9223372036854775806"):
+        assert str(GtidSet.parse(text)) == text
 
 
 def test_sets_of_two_flavours_are_not_joined() -> None:
