@@ -9,18 +9,21 @@ about 12 ms however large the file. Arrow goes in by `register`, and never leave
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
 
 from binlogsync.duckfile_upgrade import upgrade
 from binlogsync.errors import BinlogSyncError, SinkError
+from binlogsync.private_files import FILE_MODE, FOLDER_MODE, make_file, make_folder
 
 META_SCHEMA = "binlogsync_state_in_a_schema_whose_name_is_longer_than_mysql_allows"
 """DuckDB schema of the tables that hold progress and state, beside the data they describe.
@@ -49,15 +52,18 @@ class _Shared:
     Attributes:
         turn: held for one transaction.
         connection: open, or None.
+        log, spill: DuckDB's write-ahead log and its folder for what exceeds memory, beside the file.
         keepers: who wants it to stay open.
         waiting: how many threads want a turn.
         since: when it was opened. close_s: how long the last closing took. not_before: when it may be opened again, so
             that other processes have it in between.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
         self.turn = threading.Lock()
         self.connection: duckdb.DuckDBPyConnection | None = None
+        self.log = Path(f"{path}.wal")
+        self.spill = Path(f"{path}.tmp")
         self.keepers: set[int] = set()
         self.waiting = 0
         self.since = self.close_s = self.not_before = 0.0
@@ -69,6 +75,11 @@ class _Shared:
         connection, self.connection = self.connection, None
         begun = time.monotonic()
         try:
+            # Of transactions that wrote nothing. While it is open, the file and these are of this process alone.
+            if self.log.exists() and not self.log.stat().st_size:
+                self.log.unlink()
+            with suppress(OSError):
+                self.spill.rmdir()
             connection.close()
         finally:
             ended = time.monotonic()
@@ -98,7 +109,7 @@ class DuckFile:
         self.timeout_s = timeout_s
         self._error = error
         with _SHARED_GUARD:
-            self._shared = _SHARED.setdefault(str(self.path), _Shared())
+            self._shared = _SHARED.setdefault(str(self.path), _Shared(self.path))
 
     @contextmanager
     def transaction(self, *, keep_open: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -113,6 +124,7 @@ class DuckFile:
         is_done = False
         try:
             with self._open().cursor() as connection:
+                make_file(shared.log)  # DuckDB takes one that is there, else it makes one that follows the umask
                 connection.begin()
                 yield connection
                 connection.commit()
@@ -172,21 +184,34 @@ class DuckFile:
 
     def _connect(self, deadline: float) -> duckdb.DuckDBPyConnection:
         """Open it, waiting for a lock until the deadline."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             try:
+                make_folder(self.path.parent)
+                if not self.path.exists():
+                    self._create()
                 connection = duckdb.connect(str(self.path))
+                make_file(self._shared.log)
+                self._shared.spill.mkdir(FOLDER_MODE, exist_ok=True)
                 connection.execute("SET checkpoint_threshold = '256MB'")
                 upgrade(connection, META_SCHEMA)
                 return connection
-            except duckdb.Error as error:
+            except (duckdb.Error, OSError) as error:
                 if not _is_held(error):
                     raise self._error(f"{self.path} cannot be opened by DuckDB: {error}") from error
                 if time.monotonic() >= deadline:
                     raise self._error(self._held_message(error)) from error
             time.sleep(_RETRY_S)
 
-    def _held_message(self, error: duckdb.Error) -> str:
+    def _create(self) -> None:
+        """A new file for its owner alone: DuckDB follows the umask, and takes no empty file."""
+        with TemporaryDirectory(prefix=f".{self.path.name}-", dir=self.path.parent) as folder:
+            aside = Path(folder) / self.path.name
+            duckdb.connect(str(aside)).close()
+            aside.chmod(FILE_MODE)
+            with suppress(FileExistsError):
+                os.link(aside, self.path)
+
+    def _held_message(self, error: Exception) -> str:
         match = _PID.search(str(error))
         holder = f"process {match[1]}" if match else "another connection"
         return (
@@ -195,7 +220,7 @@ class DuckFile:
         )
 
 
-def _is_held(error: duckdb.Error) -> bool:
+def _is_held(error: Exception) -> bool:
     """True when another process, or a connection of this one with other settings, has the file open."""
     text = str(error)
     return "Could not set lock" in text or "different configuration" in text

@@ -30,6 +30,7 @@ from binlogsync.backfill.targets import Begun
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError, PositionError, SinkError
 from binlogsync.position import Checkpoint
+from binlogsync.private_files import make_folder, open_new
 from binlogsync.stream.reader import StreamBatch
 from binlogsync.wire.arrow import from_arrow, to_arrow
 from binlogsync.wire.joining import join_batches
@@ -53,7 +54,7 @@ class ParquetTarget:
     def begin(self, plan: Plan) -> Begun:
         """See BackfillTarget. Refuses a folder that holds anything else."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
             self._lock()
             kept = self._read()
             if kept is not None and kept["finished"]:
@@ -146,7 +147,8 @@ class ParquetTarget:
 
     def _write_part(self, name: str, batch: ChangeBatch) -> None:
         aside = self.path / f".{name}.new"
-        pq.write_table(pa.Table.from_batches([to_arrow(batch)]), aside, compression="zstd")
+        with open_new(aside) as file:
+            pq.write_table(pa.Table.from_batches([to_arrow(batch)]), file, compression="zstd")
         _put(aside, self.path / name)
 
     def _write_manifest(self, *, finished: bool) -> None:
@@ -159,7 +161,8 @@ class ParquetTarget:
             "parts": self._parts,
         }
         aside = self.path / f".{MANIFEST}.new"
-        aside.write_text(json.dumps(record, indent=1))
+        with open_new(aside) as file:
+            file.write(json.dumps(record, indent=1).encode())
         _put(aside, self.path / MANIFEST)
 
     def _failed(self, error: Exception) -> SinkError:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from binlogsync.errors import EmbeddedServerError
+from binlogsync.private_files import make_folder
 
 _BUILDING = ".building-"
 
@@ -28,7 +29,7 @@ def cache_dir() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(chosen) if chosen else Path(base) / "binlogsync"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         raise EmbeddedServerError(
             f"cannot make the cache folder {folder}: {error}; set BINLOGSYNC_CACHE to a folder that can be written"

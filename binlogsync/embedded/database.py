@@ -25,6 +25,7 @@ from binlogsync.embedded.installed import folder_of
 from binlogsync.embedded.process import HOST, Launch, ServerProcess, free_port
 from binlogsync.embedded.server import PrivateServer
 from binlogsync.errors import EmbeddedServerError
+from binlogsync.private_files import FOLDER_MODE
 
 CDC_USER = "binlogsync"
 _CREDENTIALS = "binlogsync-credentials.json"
@@ -146,6 +147,7 @@ def _copy_template(flavour: Flavour, data: Path) -> None:
     copying = data.with_name(f"{data.name}.copying")
     shutil.rmtree(copying, ignore_errors=True)
     shutil.copytree(flavour.template, copying, ignore=shutil.ignore_patterns(*flavour.fresh))
+    copying.chmod(FOLDER_MODE)
     copying.rename(data)
 
 

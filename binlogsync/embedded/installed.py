@@ -12,6 +12,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from binlogsync.private_files import make_folder
+
 _SYSTEM_FOLDERS = "/usr/local/sbin:/usr/sbin:/sbin"  # Debian keeps these off the PATH of ordinary users
 _VERSION_TIMEOUT_S = 20
 
@@ -67,5 +69,5 @@ def numbers(version: str) -> tuple[int, ...]:
 
 def folder_of(path: Path) -> Path:
     """`path` made (mode 0700) with its parents, and absolute."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(path)
     return path.resolve()

@@ -22,6 +22,7 @@ from pathlib import Path
 from binlogsync.bookmarks import Bookmark
 from binlogsync.errors import PositionError, StoreError
 from binlogsync.position import Checkpoint
+from binlogsync.private_files import make_file, make_folder
 from binlogsync.stores import Lease
 from binlogsync.stores.lease import Claim, Terms, check_held, next_claim
 
@@ -197,7 +198,8 @@ class SQLitePositions:
         if self._connection is not None and self._file != _identity(self.path):
             self._drop()  # the file was removed or replaced, and writes into the old one would be lost
         if self._connection is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
+            make_file(self.path)  # SQLite gives -wal and -shm the mode of the file
             self._connection = sqlite3.connect(
                 self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )

@@ -24,6 +24,7 @@ from binlogsync import embedded
 from binlogsync.embedded.mysql import MySQLServer
 from binlogsync.embedded.nats import NATSServer
 from binlogsync.errors import ConfigError
+from binlogsync.private_files import make_folder, open_new
 from binlogsync.variables import PRIVATE_SERVERS
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +74,7 @@ class Stack:
 @contextmanager
 def servers(folder: Path) -> Iterator[tuple[MySQLServer, NATSServer]]:
     """A fresh folder with MySQL and NATS in it. Raises ConfigError while another demo uses the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with ExitStack() as stack:
         lock = stack.enter_context((folder / "lock").open("w"))
         try:
@@ -101,7 +102,7 @@ def dagster(
     `port` 0 takes 3000 when it is free, else any. Raises ConfigError for a port that is taken.
     """
     home = folder / "dagster_home"
-    home.mkdir()
+    make_folder(home)
     shutil.copy(ROOT / "dagster.yaml", home)
     with dg.DagsterInstance.from_config(str(home)):
         pass  # makes the storage, before several processes find it missing at once and spoil it
@@ -110,7 +111,7 @@ def dagster(
     port = port or (3000 if _is_free(3000) else _free_port())
     (folder / "workspace.yaml").write_text(_WORKSPACE.format(root=json.dumps(str(ROOT))))
     command = [sys.executable, "-m", "dagster", "dev", "--workspace", "workspace.yaml", "--port", str(port)]
-    with (folder / "dagster.log").open("wb") as log:
+    with open_new(folder / "dagster.log") as log:
         process = subprocess.Popen(
             command,
             cwd=folder,  # not the checkout: Dagster would read the user's .env there, and let it win

@@ -1,0 +1,114 @@
+"""What is made is for its owner alone, whatever the umask; what is there keeps its mode."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from binlogsync.backfill.ranges import Plan
+from binlogsync.backfill.to_parquet import ParquetTarget
+from binlogsync.duckfile import DuckFile
+from binlogsync.embedded import MariaDBServer, MySQLServer
+from binlogsync.embedded.database import Place, prepare
+from binlogsync.embedded.mariadb import flavour as mariadb_flavour
+from binlogsync.embedded.mysql import flavour as mysql_flavour
+from binlogsync.private_files import make_folder
+from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.stream.reader import StreamBatch
+from tests.samples import sample_batch
+
+SOURCE = "main"
+
+
+@pytest.fixture(autouse=True)
+def open_umask() -> Iterator[None]:
+    """The worst that a process can have."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def exposed(folder: Path) -> list[str]:
+    """What another user can read or write below a folder that is open to all."""
+    found = []
+    for path in folder.iterdir():
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            found.append(f"{path.name} {mode:o}")
+        if path.is_dir() and mode & 0o011:
+            found += [f"{path.name}/{each}" for each in exposed(path)]
+    return found
+
+
+def test_the_position_store(tmp_path: Path) -> None:
+    store = SQLitePositions(tmp_path / "a" / "b" / "positions.db")
+    store.claim(SOURCE, "me")
+    assert {path.name for path in (tmp_path / "a" / "b").iterdir()} >= {"positions.db", "positions.db-wal"}
+    assert exposed(tmp_path) == []
+    store.close()
+
+
+def test_a_duckdb_file(tmp_path: Path) -> None:
+    file = DuckFile(tmp_path / "a" / "b.duckdb")
+    with file.transaction(keep_open=True) as connection:
+        connection.execute("CREATE TABLE t (v INT)")
+    assert (tmp_path / "a" / "b.duckdb.wal").stat().st_size
+    assert (tmp_path / "a" / "b.duckdb.tmp").is_dir()
+    assert exposed(tmp_path) == []
+    file.release()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.duckdb"]
+    with file.transaction() as connection:
+        connection.execute("SELECT count(*) FROM t").fetchall()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.duckdb"]
+
+
+def test_a_file_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    duckdb.connect(str(tmp_path / "b.duckdb")).close()
+    sqlite3.connect(tmp_path / "positions.db").close()
+    for name in ("b.duckdb", "positions.db"):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(0o640)
+    with DuckFile(tmp_path / "b.duckdb").transaction() as connection:
+        connection.execute("CREATE TABLE t (v INT)")
+    store = SQLitePositions(tmp_path / "positions.db")
+    store.claim(SOURCE, "me")
+    store.close()
+    assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("b.duckdb", "positions.db")} == {0o640}
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+
+
+def test_folders_that_are_missing(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert exposed(tmp_path) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        make_folder(tmp_path / "file")
+
+
+def test_parquet_files(tmp_path: Path) -> None:
+    target = ParquetTarget(tmp_path / "a" / "b")
+    target.begin(Plan("main", "shop", "orders", "all", (), "1"))
+    target.write([StreamBatch(sample_batch(10), pa.array(range(10), pa.uint64()), None)], threading.Event())
+    target.finish()
+    target.close()
+    assert {path.suffix for path in (tmp_path / "a" / "b").iterdir()} == {".json", ".parquet"}
+    assert exposed(tmp_path) == []
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(("kind", "server"), [(mysql_flavour, MySQLServer), (mariadb_flavour, MariaDBServer)])
+def test_the_data_of_a_private_server(kind: Any, server: Any, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run_dir.mkdir(0o700)
+    prepare(kind(), server, run_dir, Place(tmp_path / "data", 20_001), {})
+    assert exposed(tmp_path) == []
