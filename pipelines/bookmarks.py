@@ -19,6 +19,7 @@ from pipelines.backfill import RESOURCES, Source
 from pipelines.backfill_shown import failure
 from pipelines.jobs import job_of
 from pipelines.keys import TableName, binlog_key, safe_part
+from pipelines.preview import count_rows
 from sensors.bookmarks import bookmark_partitions
 
 LISTED = 200
@@ -48,7 +49,7 @@ class RewindConfig(dg.Config):
     )
     reason: str = Field(default="", description="For the record; needed to go forward, over changes that never come.")
     rebuild: bool = Field(
-        default=False, description="Of a mirror: drop its table first, so that it is made anew from the place on."
+        default=False, description="Read the mirror's table again, and put that in its place in one step."
     )
 
 
@@ -149,7 +150,12 @@ def rewind_job(source: Source) -> dg.JobDefinition:
             "was_at": str(moved.before),
             "is_at": str(moved.after),
         }
-        context.log_event(dg.AssetObservation(table.consumer_key, metadata=shown))
+        if config.rebuild and consumer.is_mirror:
+            rows = count_rows(resources.warehouse.file(), table.database, table.table)
+            shown["dagster/row_count"] = rows or 0
+            context.log_event(dg.AssetMaterialization(table.consumer_key, metadata=shown))
+        else:
+            context.log_event(dg.AssetObservation(table.consumer_key, metadata=shown))
 
     return job_of(
         _rewind,

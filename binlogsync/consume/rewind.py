@@ -23,7 +23,8 @@ from binlogsync.consume.progress import NOTHING, DuckProgress, Progress, Progres
 from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, PositionError, SinkError
 from binlogsync.mirror.fitting import without
-from binlogsync.mirror.state import ensure_meta, forget, load_state
+from binlogsync.mirror.state import MirrorOptions, MirrorState, ensure_meta, load_state
+from binlogsync.mirror.target import Mirror
 from binlogsync.position import Checkpoint
 
 _COLUMNS = (
@@ -42,8 +43,8 @@ class Move:
         reason: why; needed to go forward.
         who: for the record: a user, or the id of a run.
         is_mirror: whether the consumer keeps a mirror; None looks whether the file has one of the table.
-        rebuild: of a mirror: drop its table, to be made anew from the place on. Rows that no change has touched since
-            the place are gone then.
+        rebuild: of a mirror: read its table from the source beside it, and put that in its place in the transaction of
+            the move. What the place is does not matter to its rows then.
     """
 
     key: ProgressKey
@@ -88,7 +89,8 @@ def rewind(holders: Holders, store: ProgressStore, move: Move, audit: Path | Non
     """Move a consumer's progress, and record it; `audit` is the audit log's file, if there is one.
 
     Raises ConfigError for a move that lacks its reason, PositionError for a place that the stream does not hold,
-    ConsumeError where a mirror would come out wrong, or the consumer moved at the same moment.
+    ConsumeError where a mirror would come out wrong, or the consumer moved at the same moment, SourceError where a
+    mirror that is to be rebuilt cannot be read; nothing is changed then.
     """
     stream = holders.stream
     if stream is None:
@@ -105,7 +107,7 @@ def rewind(holders: Holders, store: ProgressStore, move: Move, audit: Path | Non
     moved = Moved(direction, messages, kept, wanted)
     if direction == "nowhere" and not move.rebuild:
         return moved
-    moved = replace(moved, after=_store(store, stream, move, moved))
+    moved = replace(moved, after=_store(holders, store, move, moved))
     if audit is not None:
         with DuckFile(audit, error=SinkError).transaction() as connection:
             _record(connection, "rewinds", move, moved)
@@ -153,34 +155,40 @@ def _direction(kept: Progress, wanted: Progress) -> Literal["back", "forward", "
     return "back" if wanted.sequence < kept.sequence else "forward"
 
 
-def _store(store: ProgressStore, stream: StreamRange, move: Move, moved: Moved) -> Progress:
-    """Move it; in a DuckDB file with its record, and with the mirror that is to be made anew."""
+def _store(holders: Holders, store: ProgressStore, move: Move, moved: Moved) -> Progress:
+    """Move it; in a DuckDB file with its record, and with the mirror that is rebuilt."""
     if not isinstance(store, DuckProgress):
         after = store.move(move.key, moved.before, moved.after)
         if isinstance(store, RecordsMoves):
             store.record_move(move.key, f"{datetime.now(UTC).isoformat()} {move.who}: {moved}; {move.reason}")
         return after
-    with store.file.transaction() as connection:
-        _check_mirror(connection, stream, move, moved)
-        after = move.key.move(connection, moved.before, moved.after)
+    stored: list[Progress] = []
+
+    def save(connection: duckdb.DuckDBPyConnection) -> None:
+        stored.append(move.key.move(connection, moved.before, moved.after))
         _record(connection, f"{META_SCHEMA}.rewinds", move, moved)
-    return after
+
+    with store.file.transaction() as connection:
+        ensure_meta(connection)
+        state = load_state(connection, move.key.database, move.key.table)
+        is_mirror = move.is_mirror is not False and state.schema is not None
+        if not (is_mirror and move.rebuild):
+            if is_mirror:
+                _check_mirror(state, holders, move, moved)
+            save(connection)
+    if not stored:
+        options = MirrorOptions(state.deleted_at, history=state.history_table is not None)
+        rebuilt = Mirror(store.file.path, move.key.database, move.key.table, holders.config, options)
+        rebuilt.read(move.key, moved.before, save)
+    return stored[0]
 
 
-def _check_mirror(connection: duckdb.DuckDBPyConnection, stream: StreamRange, move: Move, moved: Moved) -> None:
+def _check_mirror(state: MirrorState, holders: Holders, move: Move, moved: Moved) -> None:
     """A mirror can go back through older images to newer ones where it has a key and its columns were the same."""
-    ensure_meta(connection)
-    key = move.key
-    state = load_state(connection, key.database, key.table)
-    schema = state.schema
-    if move.is_mirror is False or schema is None:
-        return
-    if move.rebuild:
-        forget(connection, key.database, key.table)
-        return
-    advice = (
-        "rewind it with rebuild, which drops the table first; that is right when the place lies before all its rows"
-    )
+    key, schema, stream = move.key, state.schema, holders.stream
+    assert schema is not None
+    assert stream is not None
+    advice = "rewind it with rebuild, which reads the table again and puts that in its place"
     if moved.direction == "back" and not schema.primary_key:
         raise ConsumeError(f"{key}: the mirror has no key, so rows that come again would be there twice; {advice}")
     then = stream.schema(moved.after.sequence + 1) if moved.direction == "back" else schema

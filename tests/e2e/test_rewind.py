@@ -5,8 +5,9 @@ those between; who did it, and why, is on record.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -17,17 +18,18 @@ import pytest
 from binlogsync.backfill.from_stream import StreamRange
 from binlogsync.backfill.places import Holders
 from binlogsync.change import Change
-from binlogsync.consume.engine import Consumed, ConsumeOptions, consume
+from binlogsync.consume.engine import Consumed, ConsumeOptions
 from binlogsync.consume.handling import Handler
 from binlogsync.consume.progress import DuckProgress, ProgressKey, Tracker
 from binlogsync.consume.rewind import Move, Moved, rewind
 from binlogsync.consume.targets import Mirror, Target
 from binlogsync.duckfile import DuckFile
-from binlogsync.errors import ConfigError, ConsumeError, PositionError
+from binlogsync.errors import ConfigError, ConsumeError, PositionError, SourceError
 from binlogsync.stores.memory import MemoryPositions
 from binlogsync.stream.reader import StreamBatch
 from tests.duck import mirror_rows, query
 from tests.e2e.backfilling import Tailed
+from tests.e2e.tailing import drain
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -52,12 +54,12 @@ class Consuming:
         self.key = ProgressKey("binlogsync", tailed.source, tailed.database, table)
         self.audit = path.with_name("audit.duckdb")
 
-    def drain(self, stop: threading.Event | None = None) -> Consumed:
+    def drain(self) -> Consumed:
         options = ConsumeOptions(idle_s=0.3, gather_s=0.05, max_changes=200)
         with self.tailed.holders(self.table) as holders:
             assert holders.stream is not None
-            table = (self.tailed.database, self.table)
-            return consume(holders.stream.reader, table, self.make(), options, stop or threading.Event())
+            rounds = drain(holders.stream.reader, (self.tailed.database, self.table), self.make(), options)
+            return replace(rounds[-1], counts=sum((Counter(one.counts) for one in rounds), Counter()))
 
     def move(self, to: str, reason: str = "", *, rebuild: bool = False) -> Moved:
         store = DuckProgress(DuckFile(self.path, error=ConsumeError))
@@ -166,8 +168,23 @@ def test_a_mirror_goes_back_with_a_key_and_is_rebuilt_without(tailed: Tailed, tm
             assert mirror.drain().changes == len(tailed.rows(table))
             assert mirror_rows(path, tailed.database, table) == expected
         mirror.move(first, rebuild=True)
+        assert mirror_rows(path, tailed.database, table) == expected, "it was never away"
         assert mirror.drain().changes == len(tailed.rows(table))
         assert mirror_rows(path, tailed.database, table) == expected
+
+
+def test_a_mirror_that_cannot_be_rebuilt_stays_as_it_is(tailed: Tailed, tmp_path: Path) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    mirror = Consuming(tailed, path, "customers", partial(Mirror, path, tailed.database, "customers"))
+    mirror.drain()
+    expected = mirror_rows(path, tailed.database, "customers")
+    away = replace(tailed, config=replace(tailed.config, port=1, connect_timeout_s=0.5))
+    mirror.tailed = away
+    with pytest.raises(SourceError):
+        mirror.move(f"seq:{first_sequence(tailed)}", rebuild=True)
+    assert mirror_rows(path, tailed.database, "customers") == expected
+    mirror.tailed = tailed
+    assert mirror.drain().changes == 0, "nothing was moved"
 
 
 def test_a_place_that_the_stream_does_not_hold_is_refused(tailed: Tailed, customers: Consuming) -> None:

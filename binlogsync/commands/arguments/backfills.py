@@ -58,7 +58,7 @@ def _add_rewind(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--reason", default="", metavar="TEXT", help="for the record; needed to go forward")
     parser.add_argument(
-        "--rebuild", action="store_true", help="drop the mirror's table, to be made anew from the place on"
+        "--rebuild", action="store_true", help="read the mirror's table again, and put that in its place in one step"
     )
 
 
