@@ -23,6 +23,7 @@ from pipelines.mirror_checks import mirror_checks, verify_job
 from pipelines.skipping import skip_job
 from pipelines.source_checks import source_checks
 from pipelines.sources import SourceSettings, configured_sources, tail_config
+from pipelines.stream_checks import stream_checks
 from pipelines.tables import TableAsset, consumers_asset
 from pipelines.tail import TailConfig, tail_job, tail_job_name
 from resources import environment
@@ -58,7 +59,7 @@ def build(sources: Sequence[SourceSettings], found: Found, options: TailConfig, 
         verifying = mirror_checks(tables, source.mysql_key)
         checks += [*binlog_checks(source.name), *parity_checks(tables, source.mysql_key), *verifying]
         jobs += [verify_job(source.name, verifying)] if verifying else []
-        checks += source_checks(source.name, source.mysql_key)
+        checks += [*source_checks(source.name, source.mysql_key), *stream_checks(source.name)]
         jobs.append(tail_job(source.name, options, source.mysql_key))
         sensors.append(tail_sensor(source.name, tail_job_name(source.name), running=running))
         if tables:

@@ -25,6 +25,7 @@ from binlogsync.mysql.retention import Retention, clock_ahead_s
 from binlogsync.position import Checkpoint
 from binlogsync.server_facts import ServerFacts
 from binlogsync.settings import Settings
+from binlogsync.sinks.jetstream.foreign import describe_foreign
 from binlogsync.stores import Lease, PositionStore
 from binlogsync.stores.nats import NatsPositions
 from binlogsync.stores.redis import RedisPositions
@@ -117,6 +118,8 @@ class Examination:
         look = look_at_stream(options, self._source)
         yield Line("ok", "nats", f"nats-server {look.version} at {options.place}")
         yield _line_of_stream(look)
+        if look.foreign:
+            yield Line("warning", "stream", describe_foreign(look.foreign, self._source))
         if not look.wrong:
             self._stream = look.checkpoint
             self._first_sequence = look.first

@@ -10,6 +10,7 @@ from nats.aio.client import Client
 from binlogsync.errors import SinkError
 from binlogsync.position import Checkpoint
 from binlogsync.sinks.jetstream import JetStreamOptions
+from binlogsync.sinks.jetstream.foreign import ForeignMessage, foreign_messages
 from binlogsync.sinks.jetstream.stream import StreamEnd, StreamShape, ensure_stream, stream_end
 from binlogsync.stream.client import NatsConnection
 from binlogsync.wire import subjects
@@ -25,6 +26,7 @@ class StreamLook:
         messages: in it, None when there is no stream yet.
         end: of the stream, None when there is none.
         first: sequence of its first message.
+        foreign: messages in it that no tail wrote, as far as the tail has met them.
         wrong: why the tail could not use it, "" when it could.
     """
 
@@ -34,6 +36,7 @@ class StreamLook:
     end: StreamEnd | None = None
     wrong: str = ""
     first: int = 0
+    foreign: tuple[ForeignMessage, ...] = ()
 
     @property
     def checkpoint(self) -> Checkpoint | None:
@@ -53,14 +56,14 @@ def look_at_stream(options: JetStreamOptions, source: str) -> StreamLook:
             info = await client.jetstream().stream_info(name)
         except nats.js.errors.NotFoundError:
             return StreamLook(version, name)
-        end = await stream_end(client, source)
+        end, foreign = await stream_end(client, source), tuple(await foreign_messages(client, source))
         try:
             await ensure_stream(client, shape)  # it is there, so this only compares
             if not end.is_torn:
                 end.require_checkpoint(name)
         except SinkError as error:
-            return StreamLook(version, name, info.state.messages, end, str(error))
-        return StreamLook(version, name, info.state.messages, end, first=info.state.first_seq)
+            return StreamLook(version, name, info.state.messages, end, str(error), foreign=foreign)
+        return StreamLook(version, name, info.state.messages, end, "", info.state.first_seq, foreign)
 
     with NatsConnection(options, f"binlogsync doctor {source}") as connection:
         try:

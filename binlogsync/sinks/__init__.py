@@ -41,6 +41,17 @@ class Numbering(Protocol):
 
 
 @runtime_checkable
+class Watching(Protocol):
+    """A sink that can tell between two writes that what it writes to was changed or deleted."""
+
+    def watch(self) -> None:
+        """Compare what the sink writes to with what `open` found; called every few seconds, by the thread that writes.
+
+        Raises SinkError.
+        """
+
+
+@runtime_checkable
 class Preparing(Protocol):
     """A sink that can make a flush ready while the one before it is being stored."""
 

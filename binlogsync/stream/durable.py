@@ -18,9 +18,34 @@ _ACK_WAIT_S = 3600.0
 _LIST_S = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """How far a durable is.
+
+    Attributes:
+        num_pending: messages of its table in the stream not yet delivered.
+        num_ack_pending: delivered, not acked.
+        last_delivered_stream_seq: of the last message delivered; one less than the start before the first.
+    """
+
+    num_pending: int
+    num_ack_pending: int
+    last_delivered_stream_seq: int
+
+    @classmethod
+    def of(cls, info: ConsumerInfo) -> Pending:
+        """As the server tells it."""
+        delivered = info.delivered.stream_seq if info.delivered else 0
+        if info.delivered is None or not info.delivered.consumer_seq:
+            delivered = (info.config.opt_start_seq or 1) - 1
+        return cls(info.num_pending or 0, info.num_ack_pending or 0, delivered)
+
+
 @dataclass(slots=True)
 class Durable:
-    """A durable: `given` is the sequence of the last message handed out, `kept` are messages after it that arrived."""
+    """A durable: `given` is the sequence of the last message handed out, `kept` are messages after it that arrived,
+    `owed` acks the changes that were handed out and are not acked.
+    """
 
     name: str
     subject: str
@@ -30,6 +55,7 @@ class Durable:
     deliveries: int = 0
     is_broken: bool = False
     kept: list[Delivered] = field(default_factory=list)
+    owed: str | None = None
 
     def config(self) -> ConsumerConfig:
         """What makes it anew, behind what was handed out."""

@@ -25,6 +25,7 @@ from binlogsync.wire.envelope import (
     changes_in,
     decode_arrow,
     decode_schema_change,
+    is_ours,
     parse,
 )
 
@@ -93,11 +94,19 @@ def few_enough(messages: Sequence[Delivered]) -> int:
 
 
 def decode(messages: Sequence[Delivered], lookups: Lookups) -> list[StreamBatch]:
-    """The changes, in order; raises WireError naming the message's sequence."""
+    """The changes, in order; raises WireError naming the message's sequence.
+
+    Messages that no tail wrote are left out; an ack of what is before them acks them too.
+    """
     done: list[StreamBatch] = []
     reply: str | None = None
     for (kind, fingerprint, statement), group in groupby(messages, _what):
         part = list(group)
+        if not is_ours(part[0].headers):
+            if done and part[-1].reply:
+                reply = part[-1].reply
+                done[-1] = replace(done[-1], reply=reply)
+            continue
         try:
             if statement is not None:
                 counted = [decode_schema_change(statement) for _ in part], [1] * len(part)

@@ -11,8 +11,8 @@ began.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
@@ -28,6 +28,7 @@ from binlogsync.schema import TableSchema
 from binlogsync.stream.client import NatsConnection, NatsOptions
 from binlogsync.stream.durable import (
     Durable,
+    Pending,
     consumer_info,
     delete_consumer,
     filter_subjects,
@@ -39,7 +40,7 @@ from binlogsync.stream.objects import get_object
 from binlogsync.stream.pull import Pull
 from binlogsync.stream.spelling import check_spelling
 from binlogsync.wire import subjects
-from binlogsync.wire.envelope import CHECKPOINT
+from binlogsync.wire.envelope import CHECKPOINT, is_ours
 
 __all__ = ["Pending", "StreamBatch", "StreamReader"]
 
@@ -47,21 +48,6 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 _LARGE_TIMEOUT_S = 3600.0
 _SCHEMA_LOOKED_FOR = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """How far a durable is.
-
-    Attributes:
-        num_pending: messages of its table in the stream not yet delivered.
-        num_ack_pending: delivered, not acked.
-        last_delivered_stream_seq: of the last message delivered; one less than the start before the first.
-    """
-
-    num_pending: int
-    num_ack_pending: int
-    last_delivered_stream_seq: int
 
 
 class StreamReader:
@@ -73,6 +59,7 @@ class StreamReader:
         self._connection = NatsConnection(options, f"binlogsync reader {source}")
         self._durables: dict[str, Durable] = {}
         self._schemas: dict[str, TableSchema] = {}
+        self.foreign = 0  # messages that no tail wrote, of those that were fetched
         self._client: Client | None = None
 
     def open(self) -> StreamReader:
@@ -127,13 +114,19 @@ class StreamReader:
 
         Raises WireError for a message that cannot be read, SinkError when the connection is lost for too long.
         """
-        follow = self._durables.get(durable)
-        if follow is None:
+        if (follow := self._durables.get(durable)) is None:
             raise ConfigError(f"durable {durable} is not followed by this reader; call ensure_durable first")
+        ends_at, left_s = time.monotonic() + timeout_s, timeout_s
+        while True:
+            batches, is_empty = self._next(follow, max_messages, left_s)
+            left_s = ends_at - time.monotonic()
+            if batches or is_empty or left_s <= 0:
+                return batches
+
+    def _next(self, follow: Durable, most: int, timeout_s: float) -> tuple[Sequence[StreamBatch], bool]:
+        """What `fetch` gives, or nothing where no tail wrote the messages that came; True when none came."""
         if follow.is_broken or not follow.kept:
-            follow.kept = self._retry(
-                lambda client: self._fetch(client, follow, (max_messages, timeout_s)), extra_s=timeout_s
-            )
+            follow.kept = self._retry(lambda client: self._fetch(client, follow, (most, timeout_s)), extra_s=timeout_s)
         count = few_enough(follow.kept)
         messages, follow.kept = follow.kept[:count], follow.kept[count:]
         follow.is_broken, was_broken = True, follow.is_broken
@@ -141,7 +134,20 @@ class StreamReader:
         follow.is_broken = was_broken
         if messages:
             follow.given = messages[-1].sequence
-        return batches
+        self._pass_foreign(follow, messages, batches)
+        return batches, not messages
+
+    def _pass_foreign(self, follow: Durable, messages: Sequence[Delivered], batches: Sequence[StreamBatch]) -> None:
+        """Count messages that no tail wrote, warn of the first, and ack them where no ack of changes will."""
+        if batches:
+            follow.owed = batches[-1].reply
+        foreign = [message for message in messages if not is_ours(message.headers)]
+        if foreign and not self.foreign:
+            what = "stream %s: message %d is ignored: no tail wrote it; who publishes to %s?"
+            log.warning(what, self.stream, foreign[0].sequence, follow.subject)
+        self.foreign += len(foreign)
+        if foreign and not batches and follow.owed is None:
+            self._ack(messages[-1].reply)
 
     def ack(self, batch: StreamBatch) -> None:
         """Everything of the durable up to the end of `batch` is done; waits until the server has it. Nothing when reply
@@ -150,7 +156,12 @@ class StreamReader:
         reply = batch.reply
         if reply is None:
             return
+        self._ack(reply)
+        for follow in self._durables.values():
+            if follow.owed == reply:
+                follow.owed = None
 
+    def _ack(self, reply: str) -> None:
         async def ack(client: Client) -> None:
             try:
                 await client.request(reply, b"+ACK", timeout=self._connection.options.request_timeout_s)
@@ -162,12 +173,7 @@ class StreamReader:
     def pending(self, durable: str) -> Pending | None:
         """How far the durable is; None when there is no such durable."""
         info = self._retry(lambda client: consumer_info(client.jetstream(), self.stream, durable))
-        if info is None:
-            return None
-        delivered = info.delivered.stream_seq if info.delivered else 0
-        if info.delivered is None or not info.delivered.consumer_seq:
-            delivered = (info.config.opt_start_seq or 1) - 1
-        return Pending(info.num_pending or 0, info.num_ack_pending or 0, delivered)
+        return None if info is None else Pending.of(info)
 
     def waiting(self) -> Mapping[str, int]:
         """Durables of the stream -> messages not delivered yet or not acked; one look at all of them."""
@@ -204,17 +210,21 @@ class StreamReader:
     def change_at(self, sequence: int) -> ChangeBatch | None:
         """The change (or changes) of the message with that sequence; None when the stream does not hold it, or it holds
         only a checkpoint."""
-
         message = self._get(sequence) if sequence > 0 else None
         if message is None or message[0] is None:
             return None
-        return decode([message[1]], Lookups(self.schema, self._large_object))[0].batch
+        found = decode([message[1]], Lookups(self.schema, self._large_object))
+        return found[0].batch if found else None
 
     def changes_from(self, database: str, table: str, sequence: int) -> Sequence[StreamBatch]:
         """The changes of the first message of that table at or after the sequence; none when there is no such
         message."""
-        message = self._get(max(sequence, 1), subjects.table_subject(self.source, database, table))
-        return [] if message is None else decode([message[1]], Lookups(self.schema, self._large_object))
+        subject = subjects.table_subject(self.source, database, table)
+        while (message := self._get(max(sequence, 1), subject)) is not None:
+            if found := decode([message[1]], Lookups(self.schema, self._large_object)):
+                return found
+            sequence = message[1].sequence + 1
+        return []
 
     def checkpoint_at(self, sequence: int) -> Checkpoint | None:
         """The checkpoint that the message with that sequence carries; None where it carries none, or is not there."""
@@ -231,7 +241,7 @@ class StreamReader:
             except nats.js.errors.NotFoundError:
                 return None
             message = Delivered(int(raw.seq or sequence), raw.headers or {}, raw.data or b"")
-            return subjects.parse_table_subject(raw.subject or ""), message
+            return subjects.names_in(raw.subject or ""), message
 
         return self._retry(get)
 
@@ -240,7 +250,7 @@ class StreamReader:
         wanted = subjects.table_subjects(self.source)
         held: dict[tuple[str, str], int] = {}
         for subject, count in (self._state(wanted).subjects or {}).items():
-            if (names := subjects.parse_table_subject(subject)) is not None:
+            if (names := subjects.names_in(subject)) is not None:
                 held[names[1:]] = count
         return held
 
@@ -248,7 +258,7 @@ class StreamReader:
         """(database, table) of every durable of the stream, whether or not the stream holds changes of it."""
         found = self._retry(lambda client: filter_subjects(client, self.stream))
         own = (subject for subject in found if subject.startswith(subjects.all_subjects(self.source)[:-1]))
-        return {names[1:] for subject in own if (names := subjects.parse_table_subject(subject)) is not None}
+        return {names[1:] for subject in own if (names := subjects.names_in(subject)) is not None}
 
     def check_spelling(self, database: str, table: str) -> None:
         """Raise ConfigError for a name that no change in the stream has, because the server folds names."""

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from binlogsync.errors import BinlogSyncError
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
-from binlogsync.sinks import Numbering, Preparing, Sink
+from binlogsync.sinks import Numbering, Preparing, Sink, Watching
 
 log = logging.getLogger(__name__)
+_WATCH_S = 2.0
 
 
 class Fanout:
@@ -131,21 +133,30 @@ class Fanout:
 
     def _serve(self, sink: Sink) -> None:
         """The thread of one sink."""
+        watched_s = time.monotonic()
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closing or self._error is not None or bool(self._queues[sink]))
+                self._changed.wait_for(
+                    lambda: self._closing or self._error is not None or bool(self._queues[sink]),
+                    _WATCH_S if isinstance(sink, Watching) else None,
+                )
                 if self._closing or self._error is not None:
                     return
-                flush = self._queues[sink].popleft()
+                flush = self._queues[sink].popleft() if self._queues[sink] else None
                 following = self._queues[sink][0] if self._queues[sink] else None
             try:
+                if isinstance(sink, Watching) and time.monotonic() - watched_s >= _WATCH_S:
+                    sink.watch()
+                    watched_s = time.monotonic()
+                if flush is None:
+                    continue
                 if following is not None and isinstance(sink, Preparing):
                     sink.prepare(following)
                 self._write(sink, flush)
                 self._count_off(flush)
             except BaseException as error:  # noqa: BLE001 - handed to the thread that feeds us, which raises it
                 if not isinstance(error, BinlogSyncError):
-                    log.exception("sink %s failed at flush %d", sink.name, flush.number)
+                    log.exception("sink %s failed at flush %s", sink.name, flush and flush.number)
                 with self._changed:
                     self._error = self._error or error
                     self._changed.notify_all()

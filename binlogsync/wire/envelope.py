@@ -16,7 +16,7 @@ the JSON value null (such a column and a NULL look the same); it is there only w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -51,6 +51,7 @@ __all__ = [
     "decode_schema_change",
     "encode_arrow",
     "encode_schema_change",
+    "is_ours",
     "parse",
     "render",
 ]
@@ -70,6 +71,8 @@ LARGE_OBJECT = "Cdc-Object"
 """The body is in the source's object store bucket under this name."""
 LARGE_OBJECT_SIZE = "Cdc-Object-Size"
 """Its size in bytes, for readers that bound what they hold."""
+OWN = frozenset({CHECKPOINT, SCHEMA, SCHEMA_CHANGE})
+"""Every message that a tail writes has one of these."""
 JSON = "application/json"
 JSON_LINES = "application/x-ndjson"
 ARROW = "application/vnd.apache.arrow.stream"
@@ -178,6 +181,11 @@ def _json_null_parts(batch: ChangeBatch) -> Iterator[Part]:
             b',"json_null":' + msgspec.json.encode(named[row]) if row in named else b"" for row in range(len(batch))
         ]
         yield Part(b"", raw(pa.array(texts, pa.binary())))
+
+
+def is_ours(headers: Mapping[str, str]) -> bool:
+    """False for a message that something else than a tail has published."""
+    return not OWN.isdisjoint(headers)
 
 
 def changes_in(message: bytes, content_type: str | None) -> int:

@@ -106,6 +106,14 @@ def parse_table_subject(subject: str) -> tuple[str, str, str] | None:
     )
 
 
+def names_in(subject: str) -> tuple[str, str, str] | None:
+    """(source, database, table) in a subject; None for one that is no table's."""
+    try:
+        return parse_table_subject(subject)
+    except WireError:
+        return None
+
+
 def durable_name(client_id: str, database: str, table: str) -> str:
     """The durable consumer of one table of one client; names too long for NATS end in a hash of the whole."""
     name = "=".join((escape(client_id), escape(database), escape(table)))

@@ -22,6 +22,7 @@ from binlogsync.stream import messages
 from binlogsync.stream.messages import Delivered, few_enough
 from binlogsync.stream.objects import chunk_subject, get_object, meta_subject, put_object
 from binlogsync.wire.envelope import LARGE_OBJECT, LARGE_OBJECT_SIZE
+from tests.nats_commands import ask
 from tests.samples import SampleTransaction
 from tests.stream.test_stream import TABLES, Filled
 
@@ -125,13 +126,17 @@ def test_damage_is_an_error_that_names_the_object(nats_server: NATSServer, name:
 def large_source(server: NATSServer, count: int) -> tuple[Filled, list[dict[str, Any]]]:
     """A stream with so many rows that are too large for a message, and their images."""
     filled = Filled(server)
+    return filled, write_large(filled, count)
+
+
+def write_large(filled: Filled, count: int) -> list[dict[str, Any]]:
     flush = filled.samples.flush([SampleTransaction((0,) * count)])
     batch = flush.batches[0]
     images = [{"id": number, "c_varchar": "ä" * 800_000} for number in range(count)]
     rows = [{**row, "after": image} for row, image in zip(batch.data.to_pylist(), images, strict=True)]
     data = pa.RecordBatch.from_pylist(rows, schema=batch.data.schema)
     filled.sink.write(replace(flush, batches=(replace(batch, data=data),)))
-    return filled, images
+    return images
 
 
 def test_a_reader_without_this_library_follows_what_the_readme_documents(nats_server: NATSServer) -> None:
@@ -156,6 +161,30 @@ def test_a_reader_without_this_library_follows_what_the_readme_documents(nats_se
         return body
 
     assert json.loads(asyncio.run(read()))["after"] == images[0]
+
+
+def test_a_deleted_bucket_is_made_again(nats_server: NATSServer) -> None:
+    filled, _ = large_source(nats_server, 1)
+    name = filled.source.upper()
+    for _ in range(2):
+        ask(nats_server.url, lambda js: js.purge_stream(f"CDC_{name}"))
+        ask(nats_server.url, lambda js: js.delete_object_store(f"CDC_{name}_large"))
+        images = write_large(filled, 1)
+        with filled.reader() as reader:
+            reader.ensure_durable("large", TABLES[0].database, TABLES[0].table, 1)
+            (batch,) = reader.fetch("large", 100, 2.0)
+            assert batch.batch.data.column("after").to_pylist() == images
+    filled.sink.close()
+
+
+def test_a_missing_object_is_named(nats_server: NATSServer) -> None:
+    filled, _ = large_source(nats_server, 1)
+    filled.sink.close()
+    ask(nats_server.url, lambda js: js.delete_object_store(f"CDC_{filled.source.upper()}_large"))
+    with filled.reader() as reader:
+        reader.ensure_durable("large", TABLES[0].database, TABLES[0].table, 1)
+        with pytest.raises(WireError, match=r"has no object [0-9a-f]{64}, which holds the body"):
+            reader.fetch("large", 100, 2.0)
 
 
 def test_large_bodies_are_handed_out_a_few_at_a_time(nats_server: NATSServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,12 +187,67 @@ def test_nothing_comes_in_time(fill: Callable[..., Filled]) -> None:
         assert rows_of(list(reader.fetch("d", 10, 2.0))) == filled.rows
 
 
-def test_a_foreign_message_stops_the_table_until_it_is_gone(
+FOREIGN_HEADERS: list[dict[str, str] | None] = [None, {"Content-Type": "application/json"}, {"X-Bridge": "höhe"}]
+
+
+@pytest.mark.parametrize("headers", FOREIGN_HEADERS, ids=["none", "json", "other"])
+@pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
+def test_a_message_that_no_tail_wrote_is_ignored(
+    fill: Callable[..., Filled],
+    nats_server: NATSServer,
+    caplog: pytest.LogCaptureFixture,
+    headers: dict[str, str] | None,
+    first: bool,
+) -> None:
+    filled = fill()
+    subject = subjects.table_subject(filled.source, "shop", "small")
+
+    def publish() -> None:
+        for body in (b"x", b"", b'{"op": "c"}'):
+            ask(nats_server.url, lambda js: js.publish(subject, body, headers=headers))  # noqa: B023 - called at once
+
+    if first:
+        publish()
+    filled.write(1)
+    publish()
+    filled.write(1)
+    if not first:
+        publish()
+    with filled.reader() as reader:
+        reader.ensure_durable("d", "shop", "small", 1)
+        rows: list[dict[str, Any]] = []
+        while batches := reader.fetch("d", 2, 0.3):
+            rows += rows_of(list(batches))
+            reader.ack(batches[-1])
+        assert rows == filled.rows
+        assert reader.fetch("d", 2, 0.3) == []
+        assert reader.foreign == 6
+        pending = reader.pending("d")
+        assert pending is not None
+        assert (pending.num_pending, pending.num_ack_pending) == (0, 0), "a sensor would start run after run"
+        assert reader.changes_from("shop", "small", 1)[0].last_sequence >= 1
+    assert sum("no tail wrote it" in record.message for record in caplog.records) == 1
+    assert reader.foreign == 6
+
+
+def test_subjects_that_are_no_table_s_are_left_out(fill: Callable[..., Filled], nats_server: NATSServer) -> None:
+    filled = fill()
+    filled.write(1)
+    for rest in ("a", "a.b.c", "a.b%", "a.b%2e"):
+        ask(nats_server.url, lambda js: js.publish(f"cdc.{filled.source}.{rest}", b"x"))  # noqa: B023 - called at once
+    with filled.reader() as reader:
+        assert set(reader.tables()) <= {(table.database, table.table) for table in TABLES}
+        for sequence in range(1, reader.last_sequence() + 1):
+            reader.change_at(sequence)
+
+
+def test_a_damaged_message_stops_the_table_until_it_is_gone(
     fill: Callable[..., Filled], nats_server: NATSServer
 ) -> None:
     filled = fill()
     filled.write(1)
-    ask(nats_server.url, lambda js: js.publish(subjects.table_subject(filled.source, "shop", "small"), b"x"))
+    subject = subjects.table_subject(filled.source, "shop", "small")
+    ask(nats_server.url, lambda js: js.publish(subject, b"x", headers={"Cdc-Schema": "0" * 16}))
     with filled.reader() as reader:
         reader.ensure_durable("d", "shop", "small", 1)
         for _ in range(2):

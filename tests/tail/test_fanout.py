@@ -13,6 +13,7 @@ import pytest
 from binlogsync.errors import LeaseLostError, SinkError, StoreError
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
+from binlogsync.tail import fanout as fanout_module
 from binlogsync.tail.fanout import Fanout
 from tests.samples import SampleSource, SampleTransaction
 from tests.waiting import wait_until
@@ -244,3 +245,47 @@ def test_closing_leaves_a_hanging_sink_when_the_tick_says_so(desk: Callable[...,
     with pytest.raises(SinkError, match="enough"):
         one.fanout.close(give_up)
     assert time.monotonic() - begun < 5
+
+
+class WatchedSink(ListSink):
+    """Also looks at what it writes to."""
+
+    def __init__(self) -> None:
+        super().__init__("watched")
+        self.looks = 0
+        self.changed: Exception | None = None
+
+    def watch(self) -> None:
+        self.looks += 1
+        if self.changed is not None:
+            raise self.changed
+
+
+def test_a_sink_looks_at_what_it_writes_to_while_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fanout_module, "_WATCH_S", 0.02)
+    sink = WatchedSink()
+    fanout = Fanout({sink: None}, lambda _: None, PLENTY)
+    wait_until(lambda: sink.looks > 2, 20, "looks")
+    sink.changed = SinkError("the stream was changed")
+
+    def has_failed() -> bool:
+        try:
+            fanout.check()
+        except SinkError as error:
+            return str(error) == "the stream was changed"
+        return False
+
+    wait_until(has_failed, 20, "the error of a look")
+    fanout.close(lambda: None)
+
+
+def test_a_busy_sink_looks_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fanout_module, "_WATCH_S", 0.0)
+    sink, source = WatchedSink(), SampleSource()
+    fanout = Fanout({sink: None}, lambda _: None, PLENTY)
+    for _ in range(5):
+        fanout.put(source.flush(1), lambda: None)
+    fanout.wait(lambda: None)
+    fanout.close(lambda: None)
+    assert len(sink.flushes) == 5
+    assert sink.looks >= 5

@@ -21,6 +21,8 @@ from binlogsync.change import ChangeBatch
 from binlogsync.errors import FencedError, SinkError
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
+from binlogsync.schema import TableSchema
+from binlogsync.sinks.jetstream.foreign import record_foreign
 from binlogsync.sinks.jetstream.messages import stretches
 from binlogsync.sinks.jetstream.options import JetStreamOptions
 from binlogsync.sinks.jetstream.piece import Packing, Piece
@@ -28,6 +30,7 @@ from binlogsync.sinks.jetstream.progress import Progress
 from binlogsync.sinks.jetstream.publish import Publisher, Sending
 from binlogsync.sinks.jetstream.refusals import gave_up, refusal
 from binlogsync.sinks.jetstream.stream import (
+    StreamEnd,
     StreamShape,
     ensure_large,
     ensure_large_schemas,
@@ -36,6 +39,7 @@ from binlogsync.sinks.jetstream.stream import (
     mended_end,
 )
 from binlogsync.sinks.jetstream.upcoming import Upcoming
+from binlogsync.sinks.jetstream.watch import StreamWatch
 from binlogsync.stream.client import ConnectionLostError, NatsConnection
 from binlogsync.stream.objects import put_object
 from binlogsync.wire import subjects
@@ -69,7 +73,8 @@ class JetStreamSink:
         self._written = 0
         self._is_clustered = False
         self._publisher: Publisher | None = None
-        self._known_schemas: set[str] = set()
+        self._schemas: dict[str, TableSchema] = {}
+        self._watch: StreamWatch | None = None
         self._makers: ThreadPoolExecutor | None = None
         self._ready: dict[int, tuple[Flush, Upcoming]] = {}
 
@@ -86,13 +91,16 @@ class JetStreamSink:
             subjects.check_source(source), options.replicas, options.max_age_s, options.max_bytes
         )
         self._connection = connection = NatsConnection(options, f"binlogsync tail {source}")
-        self._known_schemas = set()
+        self._schemas = {}
         self._makers = ThreadPoolExecutor(_MAKERS, thread_name_prefix=f"messages-{source}")
         try:
             connection.open()
             self._is_clustered = connection.call(lambda client: ensure_stream(client, shape)) > 1
             connection.call(lambda client: ensure_schemas(client, shape))
+            self._watch = connection.call(lambda client: StreamWatch.begin(client, shape))
             end = connection.call(lambda client: mended_end(client, source), _MENDING_S)
+            if end.foreign:
+                self._note_foreign(connection, end)
             checkpoint = end.require_checkpoint(subjects.stream_name(source))
         except BaseException as error:
             self.close()
@@ -131,6 +139,24 @@ class JetStreamSink:
             raise
         finally:
             todo.drop()
+
+    def watch(self) -> None:
+        """See Watching. A connection that is lost is left to the next write."""
+        connection, watch = self._connection, self._watch
+        if connection is None or watch is None or connection.is_lost:
+            return
+        try:
+            if connection.call(watch.has_schemas):
+                return
+            bucket = subjects.schema_bucket(watch.shape.source)
+            log.warning("key-value bucket %s was deleted; writing %d table schemas again", bucket, len(self._schemas))
+            schemas, self._schemas = self._schemas, {}
+            self._put_schemas(connection, schemas)
+            self._watch = connection.call(lambda client: StreamWatch.begin(client, watch.shape))
+        except ConnectionLostError as error:
+            log.debug("looking at stream of %s: %s", watch.shape.source, error)
+        except nats.js.errors.APIError as error:
+            raise refusal(self.options.place, subjects.stream_name(watch.shape.source), error) from error
 
     def prepare(self, flush: Flush) -> None:
         """Begin to make the messages of a flush that will be written next but one."""
@@ -239,18 +265,19 @@ class JetStreamSink:
 
     def _register(self, connection: NatsConnection, batches: tuple[ChangeBatch, ...]) -> None:
         """Put the documents of new schemas where a reader finds them, before the first message that needs them."""
+        new = {batch.schema.fingerprint: batch.schema for batch in batches if batch.ddl is None}
+        new = {key: schema for key, schema in new.items() if key not in self._schemas}
+        if new:
+            self._put_schemas(connection, new)
+
+    def _put_schemas(self, connection: NatsConnection, schemas: dict[str, TableSchema]) -> None:
         shape = self._shape
         assert shape is not None
-        new = {batch.schema.fingerprint: batch.schema for batch in batches if batch.ddl is None}
-        new = {key: schema for key, schema in new.items() if key not in self._known_schemas}
-        if not new:
-            return
-
         limit, timeout_s = connection.max_payload - _HEADER_ROOM, self.options.request_timeout_s
 
         async def put(client: Client) -> None:
             bucket = await ensure_schemas(client, shape)
-            for key, schema in new.items():
+            for key, schema in schemas.items():
                 document = schema.to_json().encode()
                 if len(document) <= limit:
                     await bucket.put(key, document)
@@ -259,7 +286,16 @@ class JetStreamSink:
                     await put_object(client, large, key, document, timeout_s)
 
         connection.call(put, _SCHEMAS_S)
-        self._known_schemas.update(new)
+        self._schemas.update(schemas)
+
+    def _note_foreign(self, connection: NatsConnection, end: StreamEnd) -> None:
+        """Warn of messages that something else has published, and record them for the check."""
+        shape = self._shape
+        assert shape is not None
+        what = "stream %s: %d messages from sequence %d on are ignored: no tail wrote them; who publishes to %s?"
+        names = (subjects.stream_name(shape.source), len(end.foreign), end.foreign[0])
+        log.warning(what, *names, subjects.all_subjects(shape.source))
+        connection.call(lambda client: record_foreign(client, shape, end.foreign))
 
     def _settle_unknown(self, connection: NatsConnection, source: str) -> None:
         """Find out from the stream's end whether the piece whose answer was lost is stored."""
@@ -274,19 +310,19 @@ class JetStreamSink:
             )
         if end.sequence == progress.last:
             return
+        if end.foreign:
+            self._note_foreign(connection, end)
         if end.sequence < progress.last:
             raise SinkError(
                 f"stream {stream} LOST MESSAGES that NATS had acknowledged: it ends at sequence {end.sequence}, and "
                 f"{progress.last} was acknowledged; the tail has to start again from the stream's own end"
             )
-        if end.write_id is not None and progress.place_of(end.write_id) == end.sequence:
-            log.warning(
-                "stream %s: all up to sequence %d was stored, its acknowledgement was lost", stream, end.sequence
-            )
+        if end.write_id is not None and progress.place_of(end.write_id) == end.own:
+            log.warning("stream %s: all up to sequence %d was stored, its acknowledgement was lost", stream, end.own)
             progress.settle(end.write_id)
-            return
-        if end.write_id == progress.stored_id and end.sequence > progress.last:
-            log.warning("stream %s: messages behind sequence %d were removed by someone", stream, progress.last)
+        if end.write_id == progress.stored_id:
+            if not end.foreign and end.sequence > progress.last:
+                log.warning("stream %s: messages after sequence %d were removed by someone", stream, progress.last)
             progress.last = end.sequence
             return
         raise FencedError(

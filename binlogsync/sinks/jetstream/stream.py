@@ -24,7 +24,7 @@ from nats.js.kv import KeyValue
 from binlogsync.errors import SinkError
 from binlogsync.position import Checkpoint
 from binlogsync.wire import subjects
-from binlogsync.wire.envelope import CHECKPOINT, WRITE_ID
+from binlogsync.wire.envelope import CHECKPOINT, WRITE_ID, is_ours
 
 log = logging.getLogger(__name__)
 _DUPLICATE_WINDOW_S = 120.0
@@ -67,10 +67,12 @@ class StreamEnd:
 
     Attributes:
         sequence: of the last message there ever was; 0 for none.
-        checkpoint: text in its header; None when the stream holds no message, or the last one has none.
+        checkpoint: text in the header of the last message that a tail wrote; None when there is none, or it has none.
         write_id: in its header, or None.
         is_empty: True when the stream holds no message now.
-        batch_id: of the atomic batch that the last message belongs to, or None.
+        batch_id: of the atomic batch that it belongs to, or None.
+        own: its sequence; 0 for none.
+        foreign: sequences of the messages after it, which something else has published.
         torn: messages that were removed because the server had stored only a part of their atomic batch.
     """
 
@@ -79,6 +81,8 @@ class StreamEnd:
     write_id: str | None = None
     is_empty: bool = True
     batch_id: str | None = None
+    own: int = 0
+    foreign: tuple[int, ...] = ()
     torn: int = 0
 
     @property
@@ -92,7 +96,7 @@ class StreamEnd:
             return None
         if self.checkpoint is None:
             raise SinkError(
-                f"the last message of stream {stream} (sequence {self.sequence}) carries no checkpoint: something "
+                f"no message of stream {stream} carries a checkpoint (its last is sequence {self.sequence}): something "
                 f"else has published into it; look at it with: nats stream get {stream} {self.sequence}, and remove "
                 f"it with: nats stream rmm {stream} {self.sequence}"
             )
@@ -112,10 +116,18 @@ async def ensure_stream(client: Client, shape: StreamShape) -> int:
         await js.add_stream(wanted)
         log.info("stream %s created", wanted.name)
         return shape.replicas
-    wrong = _differences(info.config, wanted)
-    if wrong:
-        raise SinkError(f"stream {wanted.name} cannot hold the changes of source {shape.source}: " + "; ".join(wrong))
+    check_config(info.config, shape)
     return info.config.num_replicas or 1
+
+
+def check_config(found: StreamConfig, shape: StreamShape) -> None:
+    """Raise SinkError naming each setting of the stream with which changes would be lost."""
+    wrong = _differences(found, shape.config())
+    if wrong:
+        raise SinkError(
+            f"stream {subjects.stream_name(shape.source)} cannot hold the changes of source {shape.source}: "
+            + "; ".join(wrong)
+        )
 
 
 def _differences(found: StreamConfig, wanted: StreamConfig) -> list[str]:
@@ -151,17 +163,41 @@ def _unlimited(value: int | None) -> int:
 async def stream_end(client: Client, source: str) -> StreamEnd:
     """The end as the stream's leader knows it; messages removed from the end count in its sequence."""
     js, stream = client.jetstream(), subjects.stream_name(source)
-    sequence = (await js.stream_info(stream)).state.last_seq
+    state = (await js.stream_info(stream)).state
     while True:
         last = await _last_message(js, source)
-        again = (await js.stream_info(stream)).state.last_seq
-        if again == sequence:
+        again = (await js.stream_info(stream)).state
+        if again.last_seq == state.last_seq:
             break
-        sequence = again
+        state = again
     if last is None:
-        return StreamEnd(sequence)
-    headers = last.headers or {}
-    return StreamEnd(sequence, headers.get(CHECKPOINT), headers.get(WRITE_ID), False, headers.get(Header.BATCH_ID))
+        return StreamEnd(state.last_seq)
+    foreign: list[int] = []
+    while last is not None and not is_ours(last.headers or {}):
+        foreign.append(last.seq or 0)
+        last = await _message_before(js, source, last.seq or 0, state.first_seq)
+    headers = (last.headers if last is not None else None) or {}
+    return StreamEnd(
+        state.last_seq,
+        headers.get(CHECKPOINT),
+        headers.get(WRITE_ID),
+        False,
+        headers.get(Header.BATCH_ID),
+        (last.seq or 0) if last is not None else 0,
+        tuple(reversed(foreign)),
+    )
+
+
+async def _message_before(js: JetStreamContext, source: str, sequence: int, first: int) -> RawStreamMsg | None:
+    """The message before that sequence; None when there is none."""
+    stream = subjects.stream_name(source)
+    for number in range(sequence - 1, max(first, 1) - 1, -1):
+        try:
+            return await js.get_msg(stream, number)
+        except nats.js.errors.NotFoundError as error:
+            if error.err_code != _NO_MESSAGE:
+                raise
+    return None
 
 
 async def mended_end(client: Client, source: str) -> StreamEnd:
@@ -187,12 +223,14 @@ async def mended_end(client: Client, source: str) -> StreamEnd:
 
 async def _remove_batch(js: JetStreamContext, source: str, end: StreamEnd) -> int:
     removed = 0
-    while (last := await _last_message(js, source)) is not None:
-        headers = last.headers or {}
-        if headers.get(Header.BATCH_ID) != end.batch_id or CHECKPOINT in headers or last.seq is None:
+    message = await _message_before(js, source, end.own + 1, end.own)
+    while message is not None and message.seq is not None:
+        headers = message.headers or {}
+        if headers.get(Header.BATCH_ID) != end.batch_id or CHECKPOINT in headers:
             break
-        await js.delete_msg(subjects.stream_name(source), last.seq)
+        await js.delete_msg(subjects.stream_name(source), message.seq)
         removed += 1
+        message = await _message_before(js, source, message.seq, 1)
     return removed
 
 

@@ -1,0 +1,34 @@
+"""The asset check `stream_intact` of a source: its stream is as the tail needs it, and the tail alone writes to it."""
+
+import dagster as dg
+
+from binlogsync.commands.stream_look import look_at_stream
+from binlogsync.sinks.jetstream import JetStreamOptions
+from binlogsync.sinks.jetstream.foreign import describe_foreign
+from pipelines.keys import binlog_key
+
+
+def stream_checks(source: str) -> list[dg.AssetChecksDefinition]:
+    """`stream_intact` of the source."""
+
+    @dg.asset_check(
+        asset=binlog_key(source),
+        name="stream_intact",
+        required_resource_keys={"jetstream"},
+        description="The stream has the settings that the tail needs, and nothing else publishes into it.",
+    )
+    def _intact(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        return stream_intact(context.resources.jetstream.options(), source)
+
+    return [_intact]
+
+
+def stream_intact(options: JetStreamOptions, source: str) -> dg.AssetCheckResult:
+    """Failed with the setting that is wrong, or with the sequences of messages that no tail wrote."""
+    look = look_at_stream(options, source)
+    return dg.AssetCheckResult(
+        passed=not look.wrong and not look.foreign,
+        severity=dg.AssetCheckSeverity.ERROR if look.wrong else dg.AssetCheckSeverity.WARN,
+        description=look.wrong or describe_foreign(look.foreign, source),
+        metadata={"stream": look.name, "messages": look.messages or 0, "foreign_messages": len(look.foreign)},
+    )
