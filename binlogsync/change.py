@@ -77,6 +77,8 @@ class SchemaChange:
         database: where names in `sql` without a database belong.
         sql_mode: of the session that executed it, as the server's number; None where it is not known.
         until: of a "foreign_key", the position up to which rows of the table may have changed; None for `position`.
+        recodes_literals: True when its strings outside ASCII may mean another text, because the session converted them
+            to another character set first.
     """
 
     kind: Literal["create", "alter", "rename", "drop", "truncate", "other", "gap", "foreign_key"]
@@ -89,6 +91,7 @@ class SchemaChange:
     database: str = ""
     sql_mode: int | None = None
     until: BinlogPosition | None = None
+    recodes_literals: bool = False
 
     @property
     def has_exact_text(self) -> bool:

@@ -105,6 +105,8 @@ class Query:
         sql: its text. U+FFFD stands for bytes that are no text in the character set of its client, as in
             `_binary'...'`: such a text is not exact.
         sql_mode: the session's, as a number; None when the event does not contain it.
+        recodes_literals: True when the session converted string literals outside ASCII to another character set before
+            it used them (character_set_connection), so that they may mean another text.
         takes_effect: False for the start of an ALTER that MariaDB logs in two phases, and for one that was rolled back.
     """
 
@@ -112,6 +114,7 @@ class Query:
     sql: str
     sql_mode: int | None = None
     takes_effect: bool = True
+    recodes_literals: bool = False
 
 
 def parse_query(body: bytes, kind: int = QUERY) -> Query:
@@ -136,6 +139,7 @@ def parse_query(body: bytes, kind: int = QUERY) -> Query:
         _decode_statement(sql, _client_charset(status, sql)),
         None if mode is None else int.from_bytes(mode, "little"),
         not flags & (_START_ALTER | _ROLLBACK_ALTER),
+        _recodes_literals(status),
     )
 
 
@@ -176,6 +180,14 @@ def _client_charset(status: _Status, sql: bytes) -> str:
             "character set of its text may follow it; install a newer version of binlogsync"
         )
     return "utf8mb4"
+
+
+def _recodes_literals(status: _Status) -> bool:
+    value = status.values.get(CHARSET)
+    if value is None:
+        return False
+    client, connection = (charset_of(int.from_bytes(part, "little")) for part in (value[:2], value[2:4]))
+    return client != connection or client == BINARY
 
 
 # The server's own text of a table, as SHOW CREATE TABLE prints it, is UTF-8 whatever the character set of the client.

@@ -198,14 +198,14 @@ class RareEvents:
             return
         kind = cast(DDL, statement.kind)
         if kind == "other":
-            log.warning(
-                "the statement that ends at %s is not understood; the tables it may concern are read again", place
-            )
+            log.warning("%s: a statement is not understood; mirrors of tables it may concern are read again", place)
         if kind in ("rename", "alter"):  # all names, so that the consumer of one table learns of the other
             tables = statement.tables
         gtid, ts_us = assembler.last_gtid(), assembler.last_ts_us()
-        place_behind = assembler.position
-        change = SchemaChange(kind, tables, query.sql, 0, place_behind, gtid, ts_us, query.database, query.sql_mode)
+        change = SchemaChange(
+            *(kind, tables, query.sql, 0, assembler.position, gtid, ts_us, query.database, query.sql_mode),
+            recodes_literals=query.recodes_literals,
+        )
         yield assembler.finish("schema", (change,))
 
     def _refuse_statement(self, statement: Statement, tables: Tables, place: BinlogPosition) -> None:

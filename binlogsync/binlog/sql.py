@@ -25,10 +25,17 @@ _BACKSLASH = re.compile(r"\\(.)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class SqlDialect:
-    """Which server executed a statement, and in which SQL mode; 0 where the mode is not known."""
+    """Which server executed a statement, and in which session.
+
+    Attributes:
+        mariadb: MariaDB, not MySQL.
+        sql_mode: as the server's number; 0 where it is not known.
+        recodes_literals: strings outside ASCII may mean another text than the one that is written.
+    """
 
     mariadb: bool = False
     sql_mode: int = 0
+    recodes_literals: bool = False
 
     @property
     def ansi_quotes(self) -> bool:

@@ -69,7 +69,7 @@ def apply_statement(
     """The mirror behind the statement; raises MustReadError, with nothing done."""
     ddl = batch.ddl
     assert ddl is not None
-    dialect = SqlDialect(batch.server_uuid.startswith("mariadb:"), ddl.sql_mode or 0)
+    dialect = SqlDialect(batch.server_uuid.startswith("mariadb:"), ddl.sql_mode or 0, ddl.recodes_literals)
     if ddl.sql_mode is None and _DEPENDS_ON_MODE.search(ddl.sql):
         ddl = replace(ddl, sql="")  # of an older version, which did not store the mode: it is not known
     if ddl.kind == "other":

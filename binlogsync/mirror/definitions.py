@@ -183,8 +183,10 @@ def _string(words: Words) -> Default:
     token = words.next()
     if words.dialect.empty_is_null and not token.text:
         return Default("null")
-    is_plain = not token.charset or (token.text.isascii() and not token.charset.lower().startswith(_OTHER_BYTES))
-    return Default("string", token.text) if is_plain else Default("other")
+    is_ascii = token.text.isascii()
+    is_plain = not token.charset or (is_ascii and not token.charset.lower().startswith(_OTHER_BYTES))
+    is_exact = is_plain and (is_ascii or not words.dialect.recodes_literals)
+    return Default("string", token.text) if is_exact else Default("other")
 
 
 def _number(words: Words) -> str:

@@ -7,6 +7,9 @@ The place (`file` to `order`) is numbered among the changes, so it is delivered 
 reader of Debezium's JSON takes an empty body for a tombstone and steps over it. `sql` is "" when the statement is
 longer than a header may be, and `tables` is its own table alone where a statement drops more than a hundred.
 
+"recodes_literals": true is in it where strings outside ASCII in `sql` may mean another text: the session's
+character_set_connection is not the character set of its client.
+
 The kinds "gap" and "foreign_key" are no statements: changes of the table may be missing before this place (or up to
 "until", [file, pos]), and `sql` is a sentence on them.
 """
@@ -42,6 +45,8 @@ def encode_schema_change(batch: ChangeBatch) -> str:
         "server_id": batch.server_id,
         **{name: data.column(name)[0].as_py() for name in _PLACE},
     }
+    if ddl.recodes_literals:
+        document["recodes_literals"] = True
     if ddl.until is not None:
         document["until"] = [ddl.until.file, ddl.until.pos]
     return json.dumps(document, separators=(",", ":"))
@@ -66,6 +71,7 @@ def decode_schema_change(text: str) -> ChangeBatch:
             document["database"],
             document.get("sql_mode"),
             _until(document.get("until")),
+            document.get("recodes_literals") is True,
         )
         server = (document["server_uuid"], document["server_id"])
         database, table = document["table"]

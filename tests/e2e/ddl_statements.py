@@ -58,6 +58,8 @@ class DdlStatements(Statements):
             sql.encode(connection.encoding)
         except UnicodeEncodeError:
             connection.set_character_set("utf8mb4")
+        if self.chance.random() < 0.15:
+            self.database.execute("SET character_set_connection = latin1")
         try:
             return super().run(sql)
         finally:
@@ -202,7 +204,7 @@ class DdlStatements(Statements):
                     f"{head} {table} LIKE {other}",
                     f"{head} {table} (LIKE {other})",
                     f"{head} {table} SELECT id, k2, 'x' AS word FROM {other}",
-                    f"{head} {table} (id INT PRIMARY KEY, word VARCHAR(5) DEFAULT 'é') IGNORE SELECT id FROM {other}",
+                    f"{head} {table} (id INT KEY, w VARCHAR(5) DEFAULT 'é') IGNORE SELECT DISTINCT id FROM {other}",
                     f"{head} {table} (id INT KEY, k2 INT) REPLACE AS SELECT id, k2 FROM {other}",
                 )
             )

@@ -61,6 +61,7 @@ NEEDS_READS = [
     "ALTER TABLE {t} ADD c INT DEFAULT (n + 1)",
     "ALTER TABLE {t} ADD c DATETIME DEFAULT CURRENT_TIMESTAMP NOT NULL",
     "REPAIR TABLE {t}",
+    "SET character_set_connection = latin1; ALTER TABLE {t} ADD c VARCHAR(9) CHARACTER SET utf8mb4 DEFAULT '日é'",
 ]
 
 
@@ -83,6 +84,7 @@ def test_what_is_read_from_the_server(database: FreshDatabase, nats_server: NATS
         assert mirrors.take_reads() == {}
         for name, text in statements.items():
             database.execute(MODES.format("STRICT_ALL_TABLES"))
+            database.execute("SET NAMES utf8mb4")
             for sql in text.format(t=name).split("; "):
                 database.execute(sql)
         mirrors.drain(tables)

@@ -38,9 +38,17 @@ ROW = {"id": 1, "a": "x", "b": Decimal("1.50"), "t": AT}
 VALUES = (1, "x", Decimal("1.50"), AT)
 
 
-def ddl(sql: str, kind: Any = "alter", tables: tuple[tuple[str, str], ...] = (THINGS,), pos: int = 5000) -> ChangeBatch:
+def ddl(
+    sql: str,
+    kind: Any = "alter",
+    tables: tuple[tuple[str, str], ...] = (THINGS,),
+    pos: int = 5000,
+    sql_mode: int | None = 0,
+    **more: Any,
+) -> ChangeBatch:
     """The statement as shop.things is told of it."""
-    change = SchemaChange(kind, tables, sql, 0, BinlogPosition("binlog.000001", pos), None, 5, "shop")
+    position = BinlogPosition("binlog.000001", pos)
+    change = SchemaChange(kind, tables, sql, 0, position, None, 5, "shop", sql_mode, **more)
     place = {"file": "binlog.000001", "pos": pos, "row": 0, "txn_pos": pos - 50, "order": 0, "seq": 0}
     return build_schema_batch(change, THINGS, {**place, "ts_us": 5, "gtid": None}, (SERVER_UUID, 7))
 
@@ -157,6 +165,57 @@ def test_labels_are_not_recoded_with_their_column(file: DuckFile, labels: str, c
     batch = make_batch(schema, [("c", None, {"id": 1, "e": labels})])
     halt = apply(file, batch, ddl(f"ALTER TABLE things CONVERT TO CHARACTER SET {charset}"))
     assert (halt is None) == is_known
+
+
+STRICT, NO_ESCAPES, ANSI, PAD_CHAR = 1 << 22, 1 << 20, 1 << 2, 1 << 31
+OF_A_MODE: list[tuple[str, int | None, dict[str, Any], Any]] = [
+    ('ADD "c" INT DEFAULT 3', ANSI, {}, 3),
+    ('ADD c VARCHAR(9) DEFAULT "it\'s"', 0, {}, "it's"),
+    ("ADD c VARCHAR(9) DEFAULT 'a\\\\b'", 0, {}, "a\\b"),
+    ("ADD c VARCHAR(9) DEFAULT 'a\\\\b'", NO_ESCAPES, {}, "a\\\\b"),
+    ("ADD c VARCHAR(9) DEFAULT 'a\\\\b'", None, {}, ...),
+    ("ADD c VARCHAR(9) DEFAULT 'é''q' COMMENT 'x'", STRICT, {}, "é'q"),
+    ("ADD c VARCHAR(9) DEFAULT 'é'", 0, {}, ...),
+    ("ADD c VARCHAR(9) CHARACTER SET utf8mb4 DEFAULT 'é'", 0, {}, "é"),
+    ("ADD c VARCHAR(9) CHARACTER SET utf8mb4 DEFAULT 'é'", STRICT, {"recodes_literals": True}, ...),
+    ("ADD c VARCHAR(9) DEFAULT 'e'", STRICT, {"recodes_literals": True}, "e"),
+    ("ADD c REAL DEFAULT 2", 0, {}, 2.0),
+]
+
+
+@pytest.mark.parametrize(("clauses", "mode", "more", "wanted"), OF_A_MODE)
+def test_a_default_means_what_it_meant_to_its_session(
+    file: DuckFile, clauses: str, mode: int | None, more: dict[str, Any], wanted: Any
+) -> None:
+    statement = ddl(f"ALTER TABLE things {clauses}", sql_mode=mode, **more)
+    halt = apply(file, rows(SCHEMA, ("c", None, ROW)), statement)
+    assert (halt is not None) == (wanted is ...)
+    if halt is None:
+        assert mirror_rows(file.path, *THINGS) == [(*VALUES, wanted)]
+
+
+@pytest.mark.parametrize("mode", [0, PAD_CHAR])
+def test_blanks_of_char_where_they_are_read(file: DuckFile, mode: int) -> None:
+    schema = TableSchema(*THINGS, (Column("id", "int"), Column("a", "char", length=5, charset="utf8mb4")), ("id",))
+    batch = make_batch(schema, [("c", None, {"id": 1, "a": "x"})])
+    halt = apply(file, batch, ddl("ALTER TABLE things MODIFY a VARCHAR(9) CHARACTER SET utf8mb4", sql_mode=mode))
+    assert (halt is not None) == (mode == PAD_CHAR)
+
+
+def test_statements_of_which_only_the_server_knows(file: DuckFile) -> None:
+    exchanged = ddl("ALTER TABLE p EXCHANGE PARTITION p0 WITH TABLE things", tables=(("shop", "p"), THINGS))
+    for statement in (ddl("FROBNICATE", "other"), exchanged, ddl("")):
+        halt = apply(file, rows(SCHEMA, ("c", None, ROW)), statement)
+        assert halt is not None
+        assert (halt.done, halt.is_must) == (1, True)
+        with file.transaction() as connection:
+            connection.execute("DELETE FROM shop.things")
+
+
+@pytest.mark.parametrize("clause", ["DISCARD TABLESPACE", "TRUNCATE PARTITION ALL"])
+def test_statements_that_leave_no_row(file: DuckFile, clause: str) -> None:
+    assert apply(file, rows(SCHEMA, ("c", None, ROW)), ddl(f"ALTER TABLE things {clause}")) is None
+    assert mirror_rows(file.path, *THINGS) == []
 
 
 def test_an_empty_mirror_needs_no_proof(file: DuckFile) -> None:
