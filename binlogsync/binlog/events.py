@@ -68,17 +68,32 @@ def parse_format_description(body: bytes) -> FormatDescription:
     reader = ByteReader(body)
     version = reader.integer(2)
     server = reader.string(50).rstrip(b"\0").decode("ascii", "replace")
-    if version != 4:
-        raise ValueError(f"binlog version {version} of server {server}; only version 4 (MySQL 5.0 and newer) is read")
+    if version != 4 or _is_too_old(server):
+        raise ValueError(
+            f"the binlog was written by server {server or '(version unknown)'} in a format (binlog version {version}) "
+            "that is not supported: those of MySQL 5.6.1 and MariaDB 10.0 and newer are. If the server was upgraded "
+            "since, run FLUSH BINARY LOGS, and begin at a file that it has written after the upgrade"
+        )
     lengths = body[57:-5]
     if body[56] != 19 or any(
         lengths[kind - 1 : kind] not in (b"", b"\0", bytes([n])) for kind, n in _POST_HEADERS.items()
     ):
-        raise ValueError(f"the events of server {server} have other headers than those of MySQL 5.1.16 and newer")
+        raise ValueError(f"the events of server {server} have other headers than those that are known")
     algorithm = body[-5]
     if algorithm not in (0, 1):
         raise ValueError(f"checksum algorithm {algorithm} of server {server} is not known")
     return FormatDescription(version, server, algorithm == 1)
+
+
+# The first with checksums in format descriptions, and the first with GTIDs.
+_OLDEST = {"mysql": (5, 6, 1), "mariadb": (10, 0, 0)}
+
+
+def _is_too_old(server: str) -> bool:
+    """True for the versions whose events have another form."""
+    numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", server)
+    oldest = _OLDEST["mariadb" if "mariadb" in server.lower() else "mysql"]
+    return numbers is not None and tuple(map(int, numbers.groups())) < oldest
 
 
 def parse_rotate(body: bytes) -> tuple[str, int]:

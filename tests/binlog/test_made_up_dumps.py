@@ -139,21 +139,45 @@ def test_a_file_that_ends_inside_a_transaction_is_an_error() -> None:
 
 # Format descriptions, and events that are for others
 
+# Bytes of the heads of the events' bodies; these servers log neither a checksum nor which algorithm it has.
+_HEADS_51 = bytes([56, 13, 0, 8, 0, 18, 0, 4, 4, 4, 4, 18, 0, 0, 84, 0, 4, 26, 8, 0, 0, 0, 8, 8, 8, 2])
+
 
 @pytest.mark.parametrize(
     ("options", "word"),
     [
         ({"binlog": 3}, "binlog version 3"),
-        ({"version": "5.0.96", "heads": b"\x38\x0d", "header": 13}, "other headers"),
-        ({"version": "5.1.5-beta", "heads": bytes(18) + b"\6"}, "other headers"),
+        ({"version": "5.0.96", "heads": b"\x38\x0d", "header": 13}, "server 5.0.96"),
+        ({"version": "5.1.5-beta", "heads": bytes(18) + b"\6"}, "server 5.1.5-beta"),
+        ({"version": "5.5.68-MariaDB-log", "heads": _HEADS_51}, "server 5.5.68-MariaDB-log"),
+        ({"version": "5.6.0-m4", "heads": _HEADS_51}, "server 5.6.0-m4"),
     ],
 )
 def test_binlogs_of_servers_too_old_are_refused(options: dict[str, Any], word: str) -> None:
     script = Script().begin(1).table().row(b"a").commit()
     script.payloads[1] = b"\0" + event_of(FORMAT, description(**options), 0)
+    _assert_names_the_version(script, word)
+
+
+def _assert_names_the_version(script: Script, word: str) -> None:
     done = script.decoded()
     assert done.error is not None
     assert word in str(done.error)
+    assert "not supported" in str(done.error)
+    assert "FLUSH BINARY LOGS" in str(done.error)
+    assert "damaged" not in str(done.error)
+
+
+@pytest.mark.parametrize("version", ["5.1.73-log", "5.5.62-log", "5.1.67-MariaDB", "5.2.14-MariaDB-log"])
+def test_binlogs_without_checksum_algorithm_are_refused_by_their_version(version: str) -> None:
+    heads = _HEADS_51 + (b"\0" if version.startswith("5.5") else b"")
+    body = description(version, heads=heads)[:-1]
+    script = Script()
+    for end in (0, 4 + 19 + len(body)):  # made for the dump, and as it is in the file
+        event = event_of(FORMAT, body, end)[:-4]
+        size = (19 + len(body)).to_bytes(4, "little")
+        script.payloads[1] = b"\0" + event[:9] + size + event[13:]
+        _assert_names_the_version(script, f"server {version}")
 
 
 @pytest.mark.parametrize("version", ["5.7.44-log", "8.0.40", "8.4.3", "9.7.0"])
