@@ -11,10 +11,12 @@ from typing import Any
 
 import dagster as dg
 
+from binlogsync.consume.gaps import open_gaps
 from binlogsync.consume.progress import DuckProgress, ProgressKey
 from binlogsync.errors import BinlogSyncError, ConsumeError
 from binlogsync.mirror.verify import Verification, Verifier, VerifyOptions
 from binlogsync.stream.reader import StreamReader
+from pipelines.gaps import no_gap, report_check
 from pipelines.keys import safe_part
 from pipelines.tables import TableAsset
 
@@ -52,8 +54,12 @@ def _equals_source(table: TableAsset, mysql_key: str) -> dg.AssetChecksDefinitio
         options = VerifyOptions(client_id=table.consumption.client_id, timeout_s=TIMEOUT_S)
         try:
             with context.resources.jetstream.reader(name.source) as reader:
-                verifier = Verifier(reader, mysql, context.resources.warehouse.file(), options)
-                return result(verifier.verify(name.database, name.table))
+                file, key = context.resources.warehouse.file(), table.consumption.progress_key
+                opened = open_gaps(DuckProgress(file), key)
+                found = Verifier(reader, mysql, file, options).verify(name.database, name.table)
+                if opened and found.is_equal:
+                    report_check(context.instance, no_gap(table.key, open_gaps(DuckProgress(file), key)))
+                return result(found)
         except ConsumeError as error:
             return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.WARN, description=str(error))
         except BinlogSyncError as error:

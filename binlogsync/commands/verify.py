@@ -4,27 +4,43 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
 
 from binlogsync.commands.progress import PATIENCE_S
 from binlogsync.commands.tables import read_table
 from binlogsync.duckfile import DuckFile
-from binlogsync.errors import ConsumeError
+from binlogsync.errors import BinlogSyncError, ConsumeError
 from binlogsync.mirror.verify import Verifier, VerifyOptions
 from binlogsync.settings import Settings
 from binlogsync.stream.reader import StreamReader
 
+EQUAL, DIFFERS, NOT_COMPARED = 0, 1, 3
+_WORKERS = 8
+
 
 def run(settings: Settings, arguments: Namespace) -> int:
-    """Exit code 0 when all are equal, 1 when one differs. Raises BinlogSyncError."""
+    """Every table is judged, several at a time. Exit code 1 when one differs, else 3 when one could not be compared.
+
+    Raises ConfigError for an unknown source.
+    """
     source = settings.source(arguments.source)
     options = VerifyOptions(client_id=arguments.client_id, timeout_s=arguments.timeout)
-    file = DuckFile(settings.warehouse_path(), error=ConsumeError)
-    code = 0
-    with StreamReader(settings.nats(PATIENCE_S), source) as reader:
-        verifier = Verifier(reader, settings.mysql(source), file, options)
-        for name in arguments.tables:
-            found = verifier.verify(*read_table(settings, source, name))
-            sys.stdout.write(f"{name}: {found}\n")
+    codes = set()
+    with ThreadPoolExecutor(min(len(arguments.tables), _WORKERS), thread_name_prefix="verify") as pool:
+        for line, code in pool.map(lambda name: _judge(settings, source, name, options), arguments.tables):
+            sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
-            code = code if found.is_equal else 1
-    return code
+            codes.add(code)
+    return next(code for code in (DIFFERS, NOT_COMPARED, EQUAL) if code in codes)
+
+
+def _judge(settings: Settings, source: str, name: str, options: VerifyOptions) -> tuple[str, int]:
+    """The line of one table, and its exit code; what keeps it from being compared is in the line."""
+    try:
+        table = read_table(settings, source, name)
+        with StreamReader(settings.nats(PATIENCE_S), source) as reader:
+            file = DuckFile(settings.warehouse_path(), error=ConsumeError)
+            found = Verifier(reader, settings.mysql(source), file, options).verify(*table)
+    except BinlogSyncError as error:
+        return f"{name}: not compared: {error}", NOT_COMPARED
+    return f"{name}: {found}", EQUAL if found.is_equal else DIFFERS

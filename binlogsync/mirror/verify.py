@@ -10,13 +10,15 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
+from binlogsync.consume.gaps import resolve_gaps
 from binlogsync.consume.progress import NOTHING, Progress, ProgressKey
 from binlogsync.duckfile import DuckFile
-from binlogsync.errors import ConsumeError
+from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.flush import changes_after
 from binlogsync.mirror.copies import Answer, CopyRequest, answer, ask_copy, ensure_requests, forget, take_answer
 from binlogsync.mirror.fitting import ADVICE
@@ -93,11 +95,16 @@ class Verifier:
     options: VerifyOptions = field(default_factory=VerifyOptions)
 
     def verify(self, database: str, table: str) -> Verification:
-        """Compare one table. Raises ConsumeError when the mirror does not reach the place in time, SourceError."""
-        started = time.monotonic()
+        """Compare one table; gaps of a mirror that is equal are resolved by it.
+
+        Raises ConfigError for a table that neither side has, ConsumeError when the mirror does not reach the place in
+        time, SourceError.
+        """
+        started, begun = time.monotonic(), datetime.now(UTC)
         self.reader.check_spelling(database, table)
         for _ in range(_TRIES):
             with read_table(self.config, database, table) as snapshot:
+                self._refuse_unknown(database, table, snapshot)
                 request = CopyRequest(uuid4().hex, snapshot.at)
                 if not self._ask(database, table, request):
                     continue  # the mirror has passed that place already
@@ -107,6 +114,8 @@ class Verifier:
                         store.fill(snapshot)
                         found = self._wait((database, table), request)
                         compared = _compared(snapshot, found, store, time.monotonic() - started)
+                        if compared.is_equal:
+                            self._resolve(self._key(database, table), snapshot.at, begun)
                         return replace(compared, left_out=snapshot.left_out)
                 except LookupError:
                     continue
@@ -118,6 +127,23 @@ class Verifier:
 
     def _key(self, database: str, table: str) -> ProgressKey:
         return ProgressKey(self.options.client_id, self.reader.source, database, table)
+
+    def _refuse_unknown(self, database: str, table: str, snapshot: TableSnapshot) -> None:
+        """Raise ConfigError for a table that was never on either side, which is most likely a typing error."""
+        if snapshot.schema is not None:
+            return
+        with self.file.transaction() as connection:
+            ensure_meta(connection)
+            is_known = load_state(connection, database, table).is_known
+        if not is_known:
+            raise ConfigError(
+                f"{database}.{table}: {self.config.address} has no such table, and {self.file.path} no mirror of it"
+            )
+
+    def _resolve(self, key: ProgressKey, at: Checkpoint, until: datetime) -> None:
+        """What the mirror may have missed before the comparison, it did not."""
+        with self.file.transaction() as connection:
+            resolve_gaps(connection, key, f"found equal at {at}", "a verification", until)
 
     def _ask(self, database: str, table: str, request: CopyRequest) -> bool:
         """Leave the request; False when the mirror is behind the place already."""

@@ -20,6 +20,7 @@ from binlogsync.duckfile import DuckFile
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.mirror.group import MirrorGroup
+from binlogsync.mirror.verify import Verifier
 from binlogsync.mysql import MySQLConfig
 from binlogsync.sinks import Sink
 from binlogsync.stores.memory import MemoryPositions
@@ -245,10 +246,19 @@ def test_a_gap_of_a_handler_is_kept_in_nats_too(site: Site) -> None:
         assert site.handled == [1, 3, 4]
 
 
-def test_a_gap_of_a_mirror_is_not_acknowledged_away(site: Site) -> None:
+def test_a_gap_of_a_mirror_is_not_acknowledged_away_but_closed_by_a_verification(site: Site) -> None:
     site.consume(site.mirror(reads=False))
     site.database.execute("INSERT INTO t VALUES (2)")
     site.drop_messages()
     site.consume(site.mirror(reads=False))
     with pytest.raises(ConfigError, match="closed by a new read of the table"):
         acknowledge_gaps(site.progress, site.key(), "never mind", "me")
+    with StreamReader(NatsOptions(url=site.url), site.config.source) as reader:
+        verifier = Verifier(reader, site.config, DuckFile(site.path, error=ConsumeError))
+        assert not verifier.verify(site.database.name, "t").is_equal
+        assert len(site.gaps()) == 1
+        site.database.execute("DELETE FROM t WHERE id = 2")
+        site.tail()
+        site.consume(site.mirror(reads=False))
+        assert verifier.verify(site.database.name, "t").is_equal
+    assert site.gaps() == []

@@ -13,7 +13,7 @@ from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.consume.targets import Mirror
 from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.embedded import NATSServer
-from binlogsync.errors import ConsumeError
+from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.mirror.verify import Verification, Verifier, VerifyOptions
 from binlogsync.stores.memory import MemoryPositions
 from binlogsync.stream.client import NatsOptions
@@ -121,9 +121,8 @@ def test_what_is_on_one_side_only(
     site.mysql.execute("CREATE TABLE quiet (id INT PRIMARY KEY)")
     with site.tail() as tail:
         tail.catch_up()
-        found = site.verify("nowhere")
-        assert found.is_equal
-        assert "no such table" in str(found)
+        with pytest.raises(ConfigError, match="has no such table, and .* no mirror of it"):
+            site.verify("nowhere")
         with StreamReader(NatsOptions(url=site.url), site.config.source) as reader:
             for source in (None, site.config):
                 target = Mirror(site.path, site.mysql.name, "quiet", source)
@@ -145,11 +144,20 @@ def test_what_is_on_one_side_only(
         }
         for name, value in given.items():
             monkeypatch.setenv(f"BINLOGSYNC_{name}", value)
-        tables = [f"{site.mysql.name}.{table}" for table in ("nowhere", "quiet")]
-        assert main(["verify", "--client-id", "binlogsync", tables[0]]) == 0
-        assert main(["verify", "--client-id", "binlogsync", *tables]) == 1
-        assert [line.split(" at ")[0] for line in capsys.readouterr().out.splitlines()] == [
-            f"{tables[0]}: equal",
-            f"{tables[0]}: equal",
-            f"{tables[1]}: differs",
-        ]
+        site.mysql.execute("CREATE TABLE late (id INT PRIMARY KEY)")
+        site.mysql.execute("INSERT INTO late VALUES (1)")
+        tail.catch_up()
+        tables = [f"{site.mysql.name}.{table}" for table in ("late", "nowhere", "quiet")]
+        command = ["verify", "--client-id", "binlogsync", "--timeout", "1"]
+        assert main([*command, *tables]) == 1
+        assert main([*command, tables[0], "typo"]) == 3
+        lines = capsys.readouterr().out.splitlines()
+        said = ["not compared", "not compared", "differs at", "not compared", "not compared"]
+        assert [line.split(": ")[0] for line in lines] == [*tables, tables[0], "typo"]
+        assert [what in line for what, line in zip(said, lines, strict=True)] == [True] * 5
+        assert "did not reach" in lines[0]
+        assert "no mirror of it" in lines[1]
+        with StreamReader(NatsOptions(url=site.url), site.config.source) as reader:
+            target = Mirror(site.path, site.mysql.name, "late", site.config)
+            consume(reader, (site.mysql.name, "late"), target, ConsumeOptions(idle_s=0.5), threading.Event())
+        assert main([*command[:3], tables[0]]) == 0

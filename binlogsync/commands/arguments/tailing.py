@@ -104,7 +104,7 @@ VERIFY = Command(
     "verify",
     "compare mirrors with their tables, row by row",
     "Compare mirrors in the warehouse with their tables, row by row, at one place in the binlog, while both are "
-    "written to. Exit code 1 when one differs.",
+    "written to. Exit code 1 when one differs, else 3 when one could not be compared.",
     _add_verify,
 )
 CONFIG = Command(
