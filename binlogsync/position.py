@@ -277,11 +277,11 @@ class Checkpoint:
         if self.resume is None:
             return self
         position, gtids = self.resume.position, self.resume.gtids
-        return replace(self, position=position, gtids=gtids, skip=0, resume=None, inside=None, log=None)
+        return replace(self, position=position, gtids=gtids, skip=0, resume=None, inside=None, log=None, sequence=None)
 
     def at_boundary(self) -> Checkpoint:
         """The same boundary with nothing of its transaction stored."""
-        return replace(self, skip=0, inside=None)
+        return replace(self, skip=0, inside=None, sequence=None)
 
     def __str__(self) -> str:
         return f"{self.position}{f'+{self.skip}' if self.skip else ''}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import nats.js.errors
 from nats.aio.client import Client
 
-from binlogsync.errors import SinkError
+from binlogsync.errors import PositionError, SinkError
 from binlogsync.position import Checkpoint
 from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.sinks.jetstream.foreign import ForeignMessage, foreign_messages
@@ -61,7 +61,7 @@ def look_at_stream(options: JetStreamOptions, source: str) -> StreamLook:
             await ensure_stream(client, shape)  # it is there, so this only compares
             if not end.is_torn:
                 end.require_checkpoint(name)
-        except SinkError as error:
+        except (SinkError, PositionError) as error:
             return StreamLook(version, name, info.state.messages, end, str(error), foreign=foreign)
         return StreamLook(version, name, info.state.messages, end, "", info.state.first_seq, foreign)
 

@@ -25,9 +25,9 @@ from binlogsync.wire.envelope import (
     changes_in,
     decode_arrow,
     decode_schema_change,
-    is_ours,
     parse,
 )
+from binlogsync.wire.own import is_own
 
 _LARGE_BYTES = 64 << 20
 _DIGITS = 19
@@ -100,9 +100,9 @@ def decode(messages: Sequence[Delivered], lookups: Lookups) -> list[StreamBatch]
     """
     done: list[StreamBatch] = []
     reply: str | None = None
-    for (kind, fingerprint, statement), group in groupby(messages, _what):
+    for (kind, fingerprint, statement, own), group in groupby(messages, _what):
         part = list(group)
-        if not is_ours(part[0].headers):
+        if not own:
             if done and part[-1].reply:
                 reply = part[-1].reply
                 done[-1] = replace(done[-1], reply=reply)
@@ -121,10 +121,11 @@ def decode(messages: Sequence[Delivered], lookups: Lookups) -> list[StreamBatch]
     return done
 
 
-def _what(message: Delivered) -> tuple[str | None, str | None, str | None]:
-    """What messages have in common that are decoded at once."""
+def _what(message: Delivered) -> tuple[str | None, str | None, str | None, bool]:
+    """What messages have in common that are decoded at once, and whether the tail wrote them."""
     headers = message.headers
-    return headers.get(CONTENT_TYPE), headers.get(SCHEMA), headers.get(SCHEMA_CHANGE)
+    own = is_own(headers, message.sequence)
+    return headers.get(CONTENT_TYPE), headers.get(SCHEMA), headers.get(SCHEMA_CHANGE), own
 
 
 def _body(message: Delivered, lookups: Lookups) -> bytes:

@@ -40,7 +40,7 @@ from binlogsync.stream.objects import get_object
 from binlogsync.stream.pull import Pull
 from binlogsync.stream.spelling import check_spelling
 from binlogsync.wire import subjects
-from binlogsync.wire.envelope import CHECKPOINT, is_ours
+from binlogsync.wire.own import is_own, own_checkpoint
 
 __all__ = ["Pending", "StreamBatch", "StreamReader"]
 
@@ -141,7 +141,7 @@ class StreamReader:
         """Count messages that no tail wrote, warn of the first, and ack them where no ack of changes will."""
         if batches:
             follow.owed = batches[-1].reply
-        foreign = [message for message in messages if not is_ours(message.headers)]
+        foreign = [message for message in messages if not is_own(message.headers, message.sequence)]
         if foreign and not self.foreign:
             what = "stream %s: message %d is ignored: no tail wrote it; who publishes to %s?"
             log.warning(what, self.stream, foreign[0].sequence, follow.subject)
@@ -227,10 +227,12 @@ class StreamReader:
         return []
 
     def checkpoint_at(self, sequence: int) -> Checkpoint | None:
-        """The checkpoint that the message with that sequence carries; None where it carries none, or is not there."""
+        """The checkpoint that the message with that sequence carries; None where it carries none, or is not there.
+
+        A copy of a message, which was stored elsewhere, carries none.
+        """
         message = self._get(sequence)
-        text = None if message is None else message[1].headers.get(CHECKPOINT)
-        return None if text is None else Checkpoint.from_text(text)
+        return None if message is None else own_checkpoint(message[1].headers, sequence)
 
     def _get(self, sequence: int, subject: str | None = None) -> tuple[tuple[str, str, str] | None, Delivered] | None:
         """The message of that sequence, or the first of a subject at or after it, and the names in its subject."""

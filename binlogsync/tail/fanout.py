@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from binlogsync.errors import BinlogSyncError
 from binlogsync.flush import Flush
@@ -44,6 +45,7 @@ class Fanout:
         self._unstored: deque[Flush] = deque()
         self._left: dict[int, int] = {}
         self._sequences: dict[int, int] = {}
+        self._sequence: int | None = None  # of the last message that was stored
         self._finished: list[tuple[Flush, Checkpoint]] = []
         self._had_all = _oldest(self._stored.values())
         self._bytes = 0
@@ -171,7 +173,7 @@ class Fanout:
         self._stored[sink] = flush.checkpoint
         if isinstance(sink, Numbering):
             with self._changed:
-                self._sequences[flush.number] = sink.last_sequence
+                self._sequences[flush.number] = self._sequence = sink.last_sequence
 
     def _count_off(self, flush: Flush) -> None:
         """One sink more has it; the last one saves what all of them have."""
@@ -183,7 +185,7 @@ class Fanout:
             assert self._unstored[0] is flush
             everywhere = _oldest(self._stored.values())
         assert everywhere is not None
-        self._save(everywhere)
+        self._save(replace(everywhere, sequence=self._sequence))
         with self._changed:
             del self._left[flush.number]
             self._unstored.popleft()

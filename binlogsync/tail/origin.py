@@ -14,7 +14,10 @@ from binlogsync.errors import PositionError
 from binlogsync.mysql import AtBookmark, MySQLConfig, ServerInfo, parse_start, resolve_start
 from binlogsync.position import Checkpoint
 from binlogsync.sinks import Sink
+from binlogsync.sinks.jetstream import JetStreamSink
+from binlogsync.sinks.jetstream.stream import UNPROVEN
 from binlogsync.stores import PositionStore
+from binlogsync.wire.subjects import stream_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ def find_origin(
     """
     held = {sink: sink.open(source) for sink in sinks}
     saved = store.load(source)
+    _check_proven(held, saved, source)
     known = [checkpoint for checkpoint in held.values() if checkpoint is not None]
     if saved is not None and None in held.values():
         known.append(saved)
@@ -124,8 +128,27 @@ def _losses(
             )
 
 
+def _check_proven(held: Mapping[Sink, Checkpoint | None], saved: Checkpoint | None, source: str) -> None:
+    """Raises PositionError for a checkpoint that does not tell where it was stored, in a stream of this version.
+
+    The position store knows the sequence of the tail's last write: then a message without one was not written by it.
+    """
+    if saved is None or saved.sequence is None:
+        return
+    for sink, checkpoint in held.items():
+        if isinstance(sink, JetStreamSink) and checkpoint is not None and checkpoint.sequence is None:
+            stream = stream_name(source)
+            raise PositionError(
+                f"the last checkpoint in stream {stream} is a copy ({checkpoint}): it does not tell where it was "
+                f"stored, and the last write of the tail was sequence {saved.sequence}; "
+                f"{UNPROVEN.format(stream=stream)}"
+            )
+
+
 def _is_before(checkpoint: Checkpoint, saved: Checkpoint) -> bool:
     """False too when the two cannot be compared: where sinks know, the store's word is only a comparison."""
+    if checkpoint.sequence is not None and saved.sequence is not None and checkpoint.sequence < saved.sequence:
+        return True
     try:
         return checkpoint.precedes(saved)
     except PositionError:

@@ -241,13 +241,16 @@ def test_subjects_that_are_no_table_s_are_left_out(fill: Callable[..., Filled], 
             reader.change_at(sequence)
 
 
+DAMAGED_HEADERS = {"Cdc-Schema": "0" * 16, "Cdc-Checkpoint": "{}"}
+
+
 def test_a_damaged_message_stops_the_table_until_it_is_gone(
     fill: Callable[..., Filled], nats_server: NATSServer
 ) -> None:
     filled = fill()
     filled.write(1)
     subject = subjects.table_subject(filled.source, "shop", "small")
-    ask(nats_server.url, lambda js: js.publish(subject, b"x", headers={"Cdc-Schema": "0" * 16}))
+    ask(nats_server.url, lambda js: js.publish(subject, b"x", headers=DAMAGED_HEADERS))
     with filled.reader() as reader:
         reader.ensure_durable("d", "shop", "small", 1)
         for _ in range(2):

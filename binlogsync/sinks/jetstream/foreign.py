@@ -15,7 +15,7 @@ from nats.aio.client import Client
 
 from binlogsync.sinks.jetstream.stream import StreamShape, ensure_schemas
 from binlogsync.wire import subjects
-from binlogsync.wire.envelope import is_ours
+from binlogsync.wire.own import is_own
 
 _KEY = "foreign"
 _MOST = 100
@@ -44,7 +44,7 @@ async def foreign_messages(client: Client, source: str) -> list[ForeignMessage]:
             message = await client.jetstream().get_msg(subjects.stream_name(source), sequence)
         except nats.js.errors.NotFoundError:
             continue
-        if not is_ours(message.headers or {}):
+        if not is_own(message.headers or {}, sequence):
             found.append(ForeignMessage(sequence, message.subject or ""))
     return found
 

@@ -19,7 +19,7 @@ import itertools
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -142,7 +142,9 @@ class Publisher:
             while self._flight:
                 await self._settle_first()
             headers = {_BATCH_ID: write_id, _BATCH_SEQUENCE: str(count), _BATCH_COMMIT: "1"}
-        headers |= {CHECKPOINT: piece.checkpoint.to_text(), WRITE_ID: write_id}
+        # So that a copy of this message, which is stored elsewhere, exposes itself.
+        checkpoint = replace(piece.checkpoint, sequence=self._expected + count)
+        headers |= {CHECKPOINT: checkpoint.to_text(), WRITE_ID: write_id}
         self._progress.attempts[write_id] = taken
         reply, answer = self._expect()
         self._flight.append(_Sent(taken, write_id, answer))

@@ -21,10 +21,11 @@ from nats.js.api import (
 )
 from nats.js.kv import KeyValue
 
-from binlogsync.errors import SinkError
+from binlogsync.errors import PositionError, SinkError
 from binlogsync.position import Checkpoint
 from binlogsync.wire import subjects
-from binlogsync.wire.envelope import CHECKPOINT, WRITE_ID, is_ours
+from binlogsync.wire.envelope import CHECKPOINT, WRITE_ID
+from binlogsync.wire.own import MOST_WITHOUT_CHECKPOINT, is_own, own_checkpoint
 
 log = logging.getLogger(__name__)
 _DUPLICATE_WINDOW_S = 120.0
@@ -61,6 +62,13 @@ class StreamShape:
         )
 
 
+UNPROVEN = (
+    "what is stored is not known. Look at it with: nats stream view {stream}. Choose: restore the stream from a "
+    "backup; or, if nothing in it is needed, empty it with: nats stream purge {stream}, and start the tail again: it "
+    "begins at the checkpoint of the position store or, without one, at BINLOGSYNC_START"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class StreamEnd:
     """The newest end of a stream.
@@ -91,14 +99,13 @@ class StreamEnd:
         return not self.is_empty and self.checkpoint is None and self.batch_id is not None
 
     def require_checkpoint(self, stream: str) -> Checkpoint | None:
-        """The checkpoint, None when the stream is empty; raises SinkError when the last message is not the tail's."""
+        """The checkpoint, None when the stream is empty; raises PositionError when it holds none of its tail's."""
         if self.is_empty:
             return None
         if self.checkpoint is None:
-            raise SinkError(
-                f"no message of stream {stream} carries a checkpoint (its last is sequence {self.sequence}): something "
-                f"else has published into it; look at it with: nats stream get {stream} {self.sequence}, and remove "
-                f"it with: nats stream rmm {stream} {self.sequence}"
+            raise PositionError(
+                f"stream {stream} is not empty (its last message is sequence {self.sequence}), and no message in it "
+                f"carries a checkpoint that its tail has stored there: {UNPROVEN.format(stream=stream)}"
             )
         return Checkpoint.from_text(self.checkpoint)
 
@@ -173,9 +180,12 @@ async def stream_end(client: Client, source: str) -> StreamEnd:
     if last is None:
         return StreamEnd(state.last_seq)
     foreign: list[int] = []
-    while last is not None and not is_ours(last.headers or {}):
+    while last is not None and not _may_end(last):
         foreign.append(last.seq or 0)
         last = await _message_before(js, source, last.seq or 0, state.first_seq)
+    if last is not None and (proven := await _proven_before(js, source, last, state.first_seq)) is not None:
+        foreign += range(last.seq or 0, proven.seq or 0, -1)
+        last = proven
     headers = (last.headers if last is not None else None) or {}
     return StreamEnd(
         state.last_seq,
@@ -186,6 +196,33 @@ async def stream_end(client: Client, source: str) -> StreamEnd:
         (last.seq or 0) if last is not None else 0,
         tuple(reversed(foreign)),
     )
+
+
+async def _proven_before(js: JetStreamContext, source: str, last: RawStreamMsg, first: int) -> RawStreamMsg | None:
+    """Before a checkpoint that does not tell where it was stored: the last one that does, because then the other is a
+    copy of a message of an older version. None when there is none.
+    """
+    sequence = last.seq or 0
+    checkpoint = own_checkpoint(last.headers or {}, sequence)
+    if checkpoint is None or checkpoint.sequence is not None:
+        return None
+    for _ in range(MOST_WITHOUT_CHECKPOINT):
+        message = await _message_before(js, source, sequence, first)
+        if message is None:
+            return None
+        sequence = message.seq or 0
+        checkpoint = own_checkpoint(message.headers or {}, sequence)
+        if checkpoint is not None and checkpoint.sequence is not None:
+            return message
+    return None
+
+
+def _may_end(message: RawStreamMsg) -> bool:
+    """True for a message of the tail itself: one with a checkpoint, or one of a batch that was torn."""
+    headers, sequence = message.headers or {}, message.seq or 0
+    if CHECKPOINT in headers:
+        return own_checkpoint(headers, sequence) is not None
+    return is_own(headers, sequence)
 
 
 async def _message_before(js: JetStreamContext, source: str, sequence: int, first: int) -> RawStreamMsg | None:
