@@ -12,7 +12,7 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -73,7 +73,7 @@ class MySQLConfig:
         public_key_file: the server's RSA key (PEM; its public_key.pem), for accounts with caching_sha2_password or
             sha256_password where there is no TLS. A key that the server sends is never used.
         server_id: what this reader calls itself towards the server, unique among its replicas; None derives a stable
-            one from `source` and this machine's name.
+            one from `source`, this machine's name and the folder (`replica_identity`).
         source: name of the source.
         connect_timeout_s: seconds until an attempt to connect and log in is given up.
         heartbeat_s: how often the server is asked to say that it is there when it has nothing else to say.
@@ -125,16 +125,28 @@ class MySQLConfig:
 
     @property
     def replica_id(self) -> int:
-        """`server_id`, or the derived one."""
+        """`server_id`, or one derived from `replica_identity`."""
         if self.server_id is not None:
             return self.server_id
-        digest = hashlib.sha256(self.replica_name.encode()).digest()
+        digest = hashlib.sha256(self.replica_identity.encode()).digest()
         return _DERIVED_FROM + int.from_bytes(digest[:4], "big") % (2**32 - _DERIVED_FROM)
 
     @property
     def replica_name(self) -> str:
-        """How this reader is listed by SHOW REPLICAS: source and machine."""
+        """How SHOW REPLICAS lists this reader: source and machine."""
         return f"binlogsync/{self.source}@{socket.gethostname()}"[:_HOST_NAME_LIMIT]
+
+    @property
+    def replica_identity(self) -> str:
+        """What makes this reader another one than the rest: source, machine, and the folder it runs in.
+
+        The server ends the dump of a reader when another one connects with the same id. Two checkouts, or two projects
+        with one installation, are two readers; a tail that is started again is the same one.
+        """
+        folders = [str(Path(__file__).resolve().parents[2])]
+        with suppress(OSError):  # a folder that was removed
+            folders.append(str(Path.cwd()))
+        return ":".join((f"{self.source}@{socket.gethostname()}", *folders))
 
 
 def in_charge(config: MySQLConfig) -> MySQLConfig:

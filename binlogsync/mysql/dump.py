@@ -204,7 +204,7 @@ class BinlogDump:
             # A look at the log must not push the running tail of the same source off the server.
             server_id=config.replica_id if self.blocking else 2**29 + secrets.randbelow(2**29),
             name=config.replica_name if self.blocking else None,
-            uuid=str(uuid.uuid5(_UUID_SPACE, config.replica_name)) if self.blocking else None,
+            uuid=str(uuid.uuid5(_UUID_SPACE, config.replica_identity)) if self.blocking else None,
             heartbeat_s=config.heartbeat_s,
             blocking=self.blocking,
         )

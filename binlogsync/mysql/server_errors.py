@@ -39,7 +39,9 @@ _POSITION: tuple[tuple[str, str], ...] = (
 _OTHER: tuple[tuple[str, str], ...] = (
     (
         r"same server_(uu)?id|same server.uuid",
-        "another reader uses this server_id; give each reader of this server its own server_id, or stop the other one",
+        "another reader with this server_id has connected, and the server serves one of the two: this tail was started "
+        "twice in one folder, or a replica has the same id (SHOW REPLICAS lists them); stop the other one, or set "
+        "BINLOGSYNC_MYSQL_SERVER_ID to a number that no other reader has",
     ),
     (r"binary log(ging)? is not (open|enabled)|binlog.*not enabled", "turn log_bin on; the preflight says how"),
     (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,18 @@ def test_the_derived_server_id_is_stable_and_differs_by_source() -> None:
     assert MySQLConfig(source="a").replica_id == MySQLConfig(source="a", host="other").replica_id
     assert MySQLConfig(source="a").replica_id != MySQLConfig(source="b").replica_id
     assert MySQLConfig(server_id=7).replica_id == 7
+
+
+def test_the_derived_server_id_differs_by_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two checkouts on one machine are two readers, which must not end each other's dump."""
+    found = []
+    for name in ("one", "two", "one"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / name)
+        found.append(MySQLConfig(source="a").replica_id)
+    assert found[0] == found[2] != found[1]
+    (tmp_path / "one").rmdir()
+    assert MySQLConfig(source="a").replica_id not in found
 
 
 def test_a_missing_tls_file_names_the_file() -> None:
