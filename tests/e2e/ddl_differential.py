@@ -40,7 +40,7 @@ def run_differential(
     """Execute so many statements. Raises AssertionError, with the last of them, where a mirror differs."""
     outcome = Outcome()
     with mirrored_tables(database, nats_url, folder, include=(f"{database.name}_b.*",)) as mirrors:
-        source = DdlStatements(database, seed, folds_names=folds_names)
+        source = DdlStatements(database, seed, folder, folds_names=folds_names)
         tables = [*((database.name, name) for name in MIRRORED), (source.other, "b0")]
         while source.done < statements:
             begin, goal = len(source.log), source.done + GROUP

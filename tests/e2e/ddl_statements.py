@@ -7,19 +7,12 @@ sets of the client. What a server refuses is counted, and is as good a statement
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.databases import FreshDatabase
-from tests.e2e.ddl_dressing import Dressing, dress
+from tests.e2e.ddl_dressing import CHARSETS, MARIADB_MODES, MODES, MYSQL_MODES, Dressing, dress
 from tests.e2e.statements import MIRRORED, SPARE, TYPES, Statements
 
-MODES = (
-    *("", "STRICT_ALL_TABLES", "STRICT_TRANS_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE", "STRICT_ALL_TABLES,ANSI_QUOTES"),
-    *("STRICT_ALL_TABLES,NO_BACKSLASH_ESCAPES", "PIPES_AS_CONCAT,IGNORE_SPACE", "PAD_CHAR_TO_FULL_LENGTH", "ANSI"),
-    *("TRADITIONAL", "ALLOW_INVALID_DATES", "NO_AUTO_VALUE_ON_ZERO", "REAL_AS_FLOAT,STRICT_ALL_TABLES"),
-)
-MYSQL_MODES = ("TIME_TRUNCATE_FRACTIONAL",)
-MARIADB_MODES = ("EMPTY_STRING_IS_NULL", "ORACLE", "MAXDB,STRICT_ALL_TABLES", "TIME_ROUND_FRACTIONAL", "MSSQL")
-CHARSETS = ("utf8mb4", "utf8mb4", "latin1", "cp1251", "gbk", "sjis")
 OF_A_SERVER = (*MIRRORED, *SPARE)
 _DDL = ("CREATE", "ALTER", "DROP", "RENAME", "TRUNCATE", "SET STATEMENT", "ANALYZE", "OPTIMIZE", "REPAIR")
 
@@ -27,7 +20,11 @@ _DDL = ("CREATE", "ALTER", "DROP", "RENAME", "TRUNCATE", "SET STATEMENT", "ANALY
 class DdlStatements(Statements):
     """Every kind of DDL; `folds_names` where the server folds the case of table names."""
 
-    def __init__(self, database: FreshDatabase, seed: int, *, folds_names: bool = False) -> None:
+    def __init__(self, database: FreshDatabase, seed: int, folder: Path, *, folds_names: bool = False) -> None:
+        self._file = folder / "rows.txt"
+        self._file.write_text("1\t7\n2\t8\n60\t9\n")
+        for path in (folder, self._file):
+            path.chmod(0o755)  # the server may run as another account
         self.other = f"{database.name}_b"
         self._folds_names = folds_names
         self._is_dressed = False
@@ -89,6 +86,7 @@ class DdlStatements(Statements):
                     f"UPDATE {one} AS a JOIN {two} AS b ON a.id = b.id SET a.id = a.id + 30, b.k2 = 7",
                     f"DELETE a, b FROM {one} AS a JOIN {two} AS b ON a.id = b.id WHERE a.id > 5",
                     f"DELETE FROM a USING {one} AS a JOIN {two} AS b WHERE a.id = b.k2",
+                    f"LOAD DATA INFILE '{self._file}' REPLACE INTO TABLE {one} (id, k2)",
                     f"INSERT INTO {one} (id, k2) VALUES (3, 4) ON DUPLICATE KEY UPDATE k2 = k2 + 1",
                 )
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +130,27 @@ def test_both_tables_of_a_statement_about_partitions(
         mirrors.drain(tables)
         for table in tables:
             assert mirrors.rows(table) == server_rows(database.connection, table, mariadb=mariadb), table
+
+
+def test_rows_that_come_as_a_file(database: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> None:
+    folder = database.server.data_dir / database.name
+    with mirrored_tables(database, nats_server.url, tmp_path) as mirrors:
+        table = (database.name, "t")
+        database.execute(f"CREATE TABLE t ({PLAIN})")
+        database.execute(ROWS.format(t="t"))
+        database.execute("FLUSH TABLES t FOR EXPORT")
+        for name in ("t.ibd", "t.cfg"):
+            shutil.copy(folder / name, tmp_path)
+        database.execute("UNLOCK TABLES")
+        database.execute("DELETE FROM t")
+        database.execute("INSERT INTO t (id) VALUES (50)")
+        database.execute("ALTER TABLE t DISCARD TABLESPACE")
+        mirrors.drain([table])
+        assert mirrors.rows(table) == ["['id', 'note', 'n']"]
+        for name in ("t.ibd", "t.cfg"):
+            shutil.copy(tmp_path / name, folder)
+        database.execute("ALTER TABLE t /* again */ IMPORT TABLESPACE")
+        mirrors.drain([table])
+        wanted = server_rows(database.connection, table, mariadb=isinstance(database.server, MariaDBServer))
+        assert mirrors.rows(table) == wanted
+        assert len(wanted or ()) == 4
