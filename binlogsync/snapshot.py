@@ -38,7 +38,14 @@ from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, Column
 _TRIES = 6
 _READ_TIMEOUT_S = 3600.0
 _TRANSACTIONAL = frozenset({"innodb", "rocksdb"})
-_DENIED = frozenset({ER.TABLEACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR, ER.SPECIFIC_ACCESS_DENIED_ERROR})
+_DENIED = frozenset(
+    {
+        ER.TABLEACCESS_DENIED_ERROR,
+        ER.COLUMNACCESS_DENIED_ERROR,
+        ER.DBACCESS_DENIED_ERROR,
+        ER.SPECIFIC_ACCESS_DENIED_ERROR,
+    }
+)
 _LOCK_TIMEOUTS = frozenset({ER.LOCK_WAIT_TIMEOUT, ER.LOCK_DEADLOCK, ER.TABLE_DEF_CHANGED})
 
 
@@ -130,7 +137,8 @@ def _begin(config: MySQLConfig, connections: tuple[Connection, Connection], name
             is_kept = engine not in _TRANSACTIONAL
             if not is_kept:
                 fetch(config, reading, "START TRANSACTION WITH CONSISTENT SNAPSHOT")
-            fetch(config, reading, f"SELECT 1 FROM {quoted} LIMIT 0")  # holds off DDL until the end
+            # Holds off DDL until the end, and needs all columns: information_schema hides those that are not granted.
+            fetch(config, reading, f"SELECT * FROM {quoted} LIMIT 0")
             left_out = generated_columns(config, reading, *name) if at[1][0].startswith("mariadb:") else ()
             schema = without(describe_table(config, reading, *name), left_out)
             if not is_kept:

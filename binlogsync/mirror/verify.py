@@ -26,6 +26,7 @@ from binlogsync.mirror.schema import has_same_shape
 from binlogsync.mirror.state import ensure_meta, load_state
 from binlogsync.mirror.verify_rows import Comparison, RowStore
 from binlogsync.mysql.config import MySQLConfig
+from binlogsync.mysql.privileges import grants_for_tail
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.snapshot import TableSnapshot, read_table
 from binlogsync.stream.reader import StreamReader
@@ -33,6 +34,7 @@ from binlogsync.stream.reader import StreamReader
 log = logging.getLogger(__name__)
 
 _LOOK_S = 0.3
+_ASK_GRANTS_S = 10.0
 _TRIES = 8
 
 
@@ -161,6 +163,8 @@ class Verifier:
     def _wait(self, name: tuple[str, str], request: CopyRequest) -> Answer:
         """Until the mirror has answered, or the stream proves that it is at that place, and it can be done here."""
         ends_at = time.monotonic() + self.options.timeout_s
+        asks_at = time.monotonic() + _ASK_GRANTS_S
+        before = self.reader.last_sequence()
         while True:
             with self.file.transaction() as connection:
                 progress = self._key(*name).load(connection)
@@ -172,6 +176,9 @@ class Verifier:
                     if self._key(*name).load(connection) == progress:
                         answer(connection, load_state(connection, *name), request)
                 continue
+            if asks_at < time.monotonic() < ends_at and self.reader.last_sequence() == before:
+                asks_at = ends_at
+                self._check_grants(name)
             if time.monotonic() > ends_at:
                 raise ConsumeError(
                     f"{name[0]}.{name[1]}: the mirror did not reach {request.at} within {self.options.timeout_s:g} s "
@@ -186,6 +193,14 @@ class Verifier:
             return False
         following = self.reader.changes_from(*name, progress.sequence + 1)
         return not following or len(changes_after(following[0].batch, at)) == len(following[0].batch)
+
+    def _check_grants(self, name: tuple[str, str]) -> None:
+        """Once the stream stands still: names what a tail with this account may not do, instead of waiting longer."""
+        if grants := grants_for_tail(self.config):
+            raise ConsumeError(
+                f"{name[0]}.{name[1]}: the stream of {self.reader.source} has stood still for {_ASK_GRANTS_S:g} s, and "
+                f"a tail cannot read the binlog as {self.config.user}; run: {' '.join(grants)}"
+            )
 
     def _forget(self, request: CopyRequest) -> None:
         with self.file.transaction() as connection:

@@ -298,8 +298,8 @@ _WHO_ANSWERS = "check host and port, and what proxy may be between"
 _NEXT_STEP: Mapping[int, str] = {
     ER.ACCESS_DENIED_ERROR: "check user and password, and from which hosts the account may log in (SELECT user, host "
     "FROM mysql.user); an account that needs TLS refuses a connection without it in the same words",
-    ER.DBACCESS_DENIED_ERROR: "the account lacks a privilege; run the preflight, it prints the GRANT",
-    ER.SPECIFIC_ACCESS_DENIED_ERROR: "the account lacks a privilege; run the preflight, it prints the GRANT",
+    ER.DBACCESS_DENIED_ERROR: "the account lacks a privilege; run binlogsync doctor, it prints the GRANT",
+    ER.SPECIFIC_ACCESS_DENIED_ERROR: "the account lacks a privilege; run binlogsync doctor, it prints the GRANT",
     ER.CON_COUNT_ERROR: "raise max_connections or close other connections, then try again",
     ER.HOST_IS_BLOCKED: "the server has blocked this machine after failed attempts; run FLUSH HOSTS there",
     ER.HOST_NOT_PRIVILEGED: "create the account for this machine's address, or for '%'",

@@ -112,7 +112,7 @@ class BinlogDump:
             if self._logged_in and error_code(error) == ER.ACCESS_DENIED_ERROR:
                 user = self.config.user
                 message = f"{user} at {self.config.address} may not read the binlog: it lacks REPLICATION SLAVE on *.*"
-                raise SourceError(f"{message}; run the preflight, it prints the GRANT") from error
+                raise SourceError(f"{message}; run binlogsync doctor, it prints the GRANT") from error
             raise
         self._stream = stream
         if self._closed:

@@ -6,14 +6,14 @@ that was opened before the SQL ran keeps its old value until it reconnects; the 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from binlogsync.errors import PreflightError, SourceError
-from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch, fetch_row
+from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch
 from binlogsync.mysql.foreign_keys import unlogged_keys
+from binlogsync.mysql.privileges import READ_BINLOG, Privileges, read_privileges
 from binlogsync.mysql.server import ServerInfo, fetch_either, inspect
 from binlogsync.mysql.session import Connection
 
@@ -49,10 +49,11 @@ def preflight(config: MySQLConfig) -> list[Finding]:
     connection = connect(config)
     try:
         info = inspect(config, connection)
+        privileges = read_privileges(config, connection)
         findings = [
             *_settings(info),
-            *_grants(config, connection, info),
-            *_server_ids(config, connection, info),
+            *_grants(privileges, info),
+            *_server_ids(config, connection, info, privileges),
             *_advice(info),
             *_prepared(config, connection),
             *_foreign_keys(config, connection, info),
@@ -129,27 +130,25 @@ def _setting(info: ServerInfo, name: str, value: str, good: tuple[str, ...], rea
     return Finding(name, False, "error", f"{name} is {value}: {reason}{advice}", fix)
 
 
-def _grants(config: MySQLConfig, connection: Connection, info: ServerInfo) -> list[Finding]:
-    """Privileges of the account on all tables, those of its active roles included."""
-    lines = [str(next(iter(row.values()))) for row in fetch(config, connection, "SHOW GRANTS")]
-    held = global_privileges(lines)
-    account = _account(config, connection)
-    monitor = "REPLICATION CLIENT" if info.flavor == "mysql" else "BINLOG MONITOR"
+def _grants(privileges: Privileges, info: ServerInfo) -> list[Finding]:
+    """Privileges of the account on all tables."""
     wanted: list[tuple[str, Literal["error", "warning"], str]] = [
-        ("REPLICATION SLAVE", "error", "the binlog cannot be read"),
-        (monitor, "error", "binlog files and positions cannot be seen"),
+        (READ_BINLOG, "error", "the binlog cannot be read"),
+        (privileges.monitor, "error", "binlog files and positions cannot be seen"),
         ("SELECT", *_without_select(info)),
         ("LOCK TABLES", "warning", "mirrors and their checks cannot read tables at a known place in the binlog"),
     ]
     findings = []
     for privilege, severity, reason in wanted:
-        ok = privilege in held or "ALL PRIVILEGES" in held or (privilege == monitor and "REPLICATION CLIENT" in held)
-        good, bad = f"{account} has {privilege}", f"{account} lacks {privilege} on *.*: {reason}"
-        databases = database_privileges(lines, privilege)
-        if not ok and databases and severity == "warning":
+        ok = privileges.holds(privilege)
+        good = f"{privileges.account} has {privilege}"
+        bad = f"{privileges.account} lacks {privilege} on *.*: {reason}"
+        databases, revoked = privileges.databases(privilege), privileges.revoked(privilege)
+        if ok and revoked:
+            good = f"{good} except on {', '.join(revoked)}: there {reason}"
+        elif not ok and databases and severity == "warning":
             ok, good = True, f"{good} on {', '.join(databases)} only: elsewhere {reason}"
-        fix = f"GRANT {privilege} ON *.* TO {account};"
-        findings.append(_finding(f"grant {privilege}", ok, good, bad, fix, severity))
+        findings.append(_finding(f"grant {privilege}", ok, good, bad, privileges.grant(privilege), severity))
     return findings
 
 
@@ -160,32 +159,7 @@ def _without_select(info: ServerInfo) -> tuple[Literal["error", "warning"], str]
     return "error", "information_schema hides the tables, whose columns the binlog does not name"
 
 
-def _account(config: MySQLConfig, connection: Connection) -> str:
-    """The account that the server takes us for, as GRANT wants it."""
-    user, _, host = str(fetch_row(config, connection, "SELECT CURRENT_USER() AS user")["user"]).rpartition("@")
-    return f"'{user}'@'{host}'"
-
-
-def global_privileges(grants: Iterable[str]) -> frozenset[str]:
-    """Privileges on *.* named by the lines of SHOW GRANTS, upper case."""
-    held: set[str] = set()
-    for line in grants:
-        if match := re.match(r"GRANT (?P<list>.+?) ON \*\.\* TO ", line, re.IGNORECASE):
-            held |= {privilege.strip().upper() for privilege in match["list"].split(",")}
-    return frozenset(held)
-
-
-def database_privileges(grants: Iterable[str], privilege: str) -> list[str]:
-    """The databases, as GRANT names them, of whose tables all have this privilege by lines of SHOW GRANTS."""
-    found = []
-    for line in grants:
-        match = re.match(r"GRANT (?P<list>.+?) ON (?P<name>`(?:[^`]|``)+`)\.\* TO ", line, re.IGNORECASE)
-        if match and {privilege, "ALL PRIVILEGES"} & {each.strip().upper() for each in match["list"].split(",")}:
-            found.append(match["name"])
-    return found
-
-
-def _server_ids(config: MySQLConfig, connection: Connection, info: ServerInfo) -> list[Finding]:
+def _server_ids(config: MySQLConfig, connection: Connection, info: ServerInfo, privileges: Privileges) -> list[Finding]:
     """The server has an id, and ours is neither its own nor another replica's."""
     own = _finding(
         "server_id",
@@ -203,8 +177,7 @@ def _server_ids(config: MySQLConfig, connection: Connection, info: ServerInfo) -
     except SourceError as error:
         if not error_code(error):
             raise
-        needed = "REPLICATION SLAVE" if info.flavor == "mysql" else "REPLICATION MASTER ADMIN"
-        fix = f"GRANT {needed} ON *.* TO {_account(config, connection)};"
+        fix = privileges.grant(READ_BINLOG if info.flavor == "mysql" else "REPLICATION MASTER ADMIN")
         message = f"whether another reader uses id {ours} is unknown: the account may not list replicas"
         return [own, Finding(name, False, "warning", message, fix)]
     rows: list[Mapping[str, str]] = [{key.lower(): str(value) for key, value in row.items()} for row in replicas]
@@ -217,11 +190,15 @@ def _advice(info: ServerInfo) -> list[Finding]:
     """What is better than what is there."""
     days = "never" if info.expire_s is None else f"after {info.expire_s / 3600:.1f} hours"
     seconds = "binlog_expire_logs_seconds"
+    modes = ("OFF", "OFF_PERMISSIVE", "ON_PERMISSIVE", "ON")
+    mode = info.variables.get("gtid_mode", "OFF").upper()
     gtid_advice = (
-        "GTIDs are off: positions end with this server, a failover needs a new start. Turn gtid_mode on step by step"
+        f"not every transaction has a GTID (gtid_mode is {mode}): positions end with this server, a failover needs a "
+        "new start. Turn gtid_mode on step by step, the last when SHOW STATUS LIKE 'Ongoing_anonymous%' is 0"
     )
+    following = modes[modes.index(mode) + 1 :] if mode in modes else modes[1:]
     steps = "SET PERSIST enforce_gtid_consistency = ON; " + " ".join(
-        f"SET PERSIST gtid_mode = {mode};" for mode in ("OFF_PERMISSIVE", "ON_PERMISSIVE", "ON")
+        f"SET PERSIST gtid_mode = {each};" for each in following
     )
     return [
         _finding(

@@ -138,9 +138,11 @@ class ServerInfo:
     def end(self) -> BinlogPosition:
         """The end of the binlog; raises SourceError when it cannot be seen."""
         if self.position is None:
-            reason = "writes none (log_bin is off)" if self.may_see_files else "does not show it to this account"
+            monitor = "REPLICATION CLIENT" if self.flavor == "mysql" else "BINLOG MONITOR"
+            hidden = f"does not show it, because the account lacks {monitor}"
+            reason = "writes none (log_bin is off)" if self.may_see_files else hidden
             raise SourceError(
-                f"the end of the binlog is unknown: the server {reason}; run the preflight, it says how to mend it"
+                f"the end of the binlog is unknown: the server {reason}; binlogsync doctor prints the fix"
             )
         return self.position
 

@@ -38,6 +38,7 @@ VARIABLES: Mapping[str, str] = {
     "lc_messages": "en_US",
     "sql_auto_is_null": "OFF",
     "sql_buffer_result": "OFF",
+    "sort_buffer_size": str(2 << 20),  # information_schema cannot be sorted in the smallest
     "sql_quote_show_create": "ON",
     "wait_timeout": "28800",
     "net_read_timeout": str(_PATIENCE_S),

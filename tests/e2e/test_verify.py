@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,23 @@ def test_what_is_on_one_side_only(
             target = Mirror(site.path, site.mysql.name, "late", site.config)
             consume(reader, (site.mysql.name, "late"), target, ConsumeOptions(idle_s=0.5), threading.Event())
         assert main([*command[:3], tables[0]]) == 0
+
+
+def test_a_stream_that_stands_still_names_the_right_that_the_account_lacks(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, user = site.mysql.server, f"few_{site.mysql.name}"
+    site.mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    site.mysql.execute("INSERT INTO t VALUES (1)")
+    with site.tail() as tail:
+        tail.wait_stored(1)
+    site.mysql.execute("INSERT INTO t VALUES (2)")
+    site.mysql.execute(f"CREATE USER {user} IDENTIFIED BY 'x'")
+    site.mysql.execute(f"GRANT SELECT, LOCK TABLES, REPLICATION CLIENT ON *.* TO {user}")
+    site.config = replace(config_of(server, site.config.source), user=user, password="x")
+    monkeypatch.setattr("binlogsync.mirror.verify._ASK_GRANTS_S", 0.2)
+    try:
+        with pytest.raises(ConsumeError, match=rf"GRANT REPLICATION SLAVE ON \*\.\* TO '{user}'"):
+            site.verify("t")
+    finally:
+        site.mysql.execute(f"DROP USER {user}")

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from binlogsync import embedded
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.errors import PreflightError, SourceError
-from binlogsync.mysql import BinlogDump, Finding, MySQLConfig, check, inspect_server, preflight, resolve_start
-from binlogsync.mysql.preflight import database_privileges, global_privileges
+from binlogsync.mysql import (
+    BinlogDump,
+    Finding,
+    MySQLConfig,
+    check,
+    inspect_server,
+    parse_start,
+    preflight,
+    resolve_start,
+)
+from binlogsync.mysql.privileges import database_privileges, global_privileges, grants_for_tail
 from binlogsync.snapshot import read_table
-from tests.mysql.sources import run, source_of
+from tests.mysql.sources import run, source_of, transactions
 
 MYSQL_SETTINGS = [
     ("binlog_format", "'STATEMENT'"),
@@ -260,3 +269,92 @@ def test_a_prepared_xa_transaction_is_a_warning(server: str, request: pytest.Fix
     finally:
         run(running, "XA ROLLBACK 'x'", "DROP DATABASE xa")
     assert finding("prepared XA", config).ok
+
+
+RIGHTS = ("SELECT", "LOCK TABLES", "REPLICATION SLAVE", "REPLICATION CLIENT")
+
+
+@pytest.mark.parametrize("missing", RIGHTS)
+def test_each_question_names_the_right_that_is_missing(
+    own_mysql: embedded.MySQLServer, stranger: MySQLConfig, missing: str
+) -> None:
+    run(own_mysql, "CREATE DATABASE IF NOT EXISTS gr", "CREATE TABLE IF NOT EXISTS gr.t (id INT PRIMARY KEY)")
+    run(own_mysql, f"GRANT {', '.join(each for each in RIGHTS if each != missing)} ON *.* TO stranger")
+    assert f"grant {missing}" in [found.name for found in preflight(stranger) if not found.ok]
+    wanted = [f"GRANT {missing} ON *.* TO 'stranger'@'%';"] if missing.startswith("REPLICATION") else []
+    assert grants_for_tail(stranger) == wanted
+    questions: list[Callable[[], object]] = [
+        lambda: columns_read(stranger),
+        lambda: transactions(stranger, resolve_start(stranger, parse_start("now"))),
+    ]
+    refused = []
+    for question in questions:
+        try:
+            question()
+        except SourceError as error:
+            refused.append(str(error))
+    assert refused
+    assert all(missing in text for text in refused)
+
+
+def columns_read(config: MySQLConfig) -> list[str]:
+    """Names of the columns of gr.t that a snapshot has."""
+    with read_table(config, "gr", "t") as snapshot:
+        assert snapshot.schema is not None
+        list(snapshot.batches())
+        return [column.name for column in snapshot.schema.columns]
+
+
+@pytest.mark.parametrize("server", ["own_mysql", "own_mariadb"])
+def test_a_right_to_some_columns_is_not_enough(server: str, request: pytest.FixtureRequest) -> None:
+    """information_schema shows only those columns: the snapshot would lack the others without an error."""
+    running: DatabaseServer = request.getfixturevalue(server)
+    monitor = "REPLICATION CLIENT" if server == "own_mysql" else "BINLOG MONITOR"
+    run(
+        running,
+        "CREATE DATABASE IF NOT EXISTS gr",
+        "CREATE TABLE gr.some (id INT PRIMARY KEY, secret INT)",
+        "CREATE USER narrow IDENTIFIED BY 'x'",
+        f"GRANT LOCK TABLES, {monitor} ON *.* TO narrow",
+        "GRANT SELECT (id) ON gr.some TO narrow",
+    )
+    config = source_of(running, user="narrow", password="x")
+    try:
+        with pytest.raises(SourceError, match="GRANT SELECT, LOCK TABLES"), read_table(config, "gr", "some"):
+            pass
+    finally:
+        run(running, "DROP USER narrow", "DROP TABLE gr.some")
+
+
+def test_a_partial_revoke_is_named(own_mysql: embedded.MySQLServer, stranger: MySQLConfig) -> None:
+    run(
+        own_mysql,
+        "CREATE DATABASE IF NOT EXISTS gr",
+        "SET GLOBAL partial_revokes = ON",
+        f"GRANT {', '.join(RIGHTS)} ON *.* TO stranger",
+        "REVOKE SELECT ON gr.* FROM stranger",
+    )
+    try:
+        found = finding("grant SELECT", stranger)
+        assert found.ok
+        assert "except on `gr`: there snapshots and checks of mirrors cannot read the tables" in found.message
+    finally:
+        run(own_mysql, "GRANT SELECT ON gr.* TO stranger", "SET GLOBAL partial_revokes = OFF")
+
+
+@pytest.mark.parametrize("mode", ["OFF", "OFF_PERMISSIVE", "ON_PERMISSIVE", "ON"])
+def test_gtids_are_turned_on_from_where_they_are(plain_mysql: embedded.MySQLServer, mode: str) -> None:
+    modes = ["OFF", "OFF_PERMISSIVE", "ON_PERMISSIVE", "ON"]
+    steps = [f"SET GLOBAL gtid_mode = {each}" for each in modes[1 : modes.index(mode) + 1]]
+    config = source_of(plain_mysql)
+    run(plain_mysql, "SET GLOBAL enforce_gtid_consistency = ON", *steps)
+    try:
+        found = finding("gtids", config)
+        assert found.ok == (mode == "ON")
+        if not found.ok:
+            assert f"gtid_mode is {mode}" in found.message
+            run(plain_mysql, *[each for each in found.fix_sql.split("; ") if each])
+            assert finding("gtids", config).ok
+    finally:
+        run(plain_mysql, *[f"SET GLOBAL gtid_mode = {each}" for each in reversed(modes[:-1])], "RESET PERSIST")
+        run(plain_mysql, "SET GLOBAL enforce_gtid_consistency = OFF")
