@@ -11,18 +11,26 @@ import argparse
 import re
 import tempfile
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from binlogsync import embedded
 from binlogsync.embedded import MariaDBServer
+from binlogsync.embedded.database import DatabaseServer
 from tests.databases import FreshDatabase, fresh_database
 from tests.e2e.ddl_statements import DdlStatements
 from tests.e2e.mirrored import MirroredTables, Table, mirrored_tables, server_rows
 from tests.e2e.statements import MIRRORED
 
 GROUP = 6
+SERVERS: dict[str, Callable[..., AbstractContextManager[DatabaseServer]]] = {
+    "mysql": embedded.mysql,
+    "mariadb": embedded.mariadb,
+    "mariadb-10.11": partial(embedded.mariadb, release="10.11"),
+}
 
 
 @dataclass
@@ -69,16 +77,15 @@ def _compare(database: FreshDatabase, mirrors: MirroredTables, tables: list[Tabl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--server", choices=["mysql", "mariadb"], default="mysql")
+    parser.add_argument("--server", choices=list(SERVERS), default="mysql")
     parser.add_argument("--statements", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--lower-case-table-names", choices=["0", "1"], default="0")
     given = parser.parse_args()
-    start = embedded.mysql if given.server == "mysql" else embedded.mariadb
     options = {"lower_case_table_names": "1"} if given.lower_case_table_names == "1" else {}
     folds = given.lower_case_table_names == "1"
     with ExitStack() as stack:
-        server, nats = stack.enter_context(start(options=options)), stack.enter_context(embedded.nats())
+        server, nats = stack.enter_context(SERVERS[given.server](options=options)), stack.enter_context(embedded.nats())
         database = stack.enter_context(fresh_database(server))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         outcome = run_differential(database, nats.url, folder, given.statements, given.seed, folds_names=folds)
