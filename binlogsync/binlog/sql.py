@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from typing import Literal
@@ -96,7 +96,8 @@ NOTHING = Token("sign", "")
 
 @lru_cache(maxsize=16)
 def _pattern(ansi_quotes: bool, has_escapes: bool, mariadb: bool) -> re.Pattern[str]:
-    inside = r"(?:[^{0}\\]|\\.|{0}{0})*" if has_escapes else r"(?:[^{0}]|{0}{0})*"
+    # One run of plain characters after the other, so that a long string takes neither time nor memory.
+    inside = r"[^{0}\\]*(?:(?:\\.|{0}{0})[^{0}\\]*)*" if has_escapes else r"[^{0}]*(?:{0}{0}[^{0}]*)*"
     single, double = (quote + inside.format(quote) + quote for quote in ("'", '"'))
     if ansi_quotes:
         name, string = r'`(?:[^`]|``)*`|"(?:[^"]|"")*"', single  # no escape in a name
@@ -115,31 +116,24 @@ def _pattern(ansi_quotes: bool, has_escapes: bool, mariadb: bool) -> re.Pattern[
 
 def tokenize(sql: str, dialect: SqlDialect) -> Iterator[Token]:
     """The tokens of a statement; comments are left out."""
-    charset, held = "", None
+    introducer, pieces = "", list[str]()  # of a string that may continue
     for token in _raw_tokens(sql, dialect):
         if token.kind == "string":
-            text = Token("string", token.text, charset)
-            if held is not None and held.kind == "string" and not charset:
-                text = replace(held, text=held.text + token.text)
-            elif held is not None:
-                yield held
-            held, charset = text, ""
+            pieces.append(token.text)
             continue
-        if charset:  # a word that only looks like an introducer
-            if held is not None:
-                yield held
-            held, charset = Token("word", charset), ""
-        if held is not None:
-            yield held
-        held = None
-        if token.kind == "word" and (token.charset or _INTRODUCER.match(token.text)):
-            charset = token.text
+        if pieces:
+            yield Token("string", "".join(pieces), introducer)
+        elif introducer:
+            yield Token("word", introducer)  # it only looked like one
+        introducer, pieces = "", []
+        if token.charset or (token.kind == "word" and _INTRODUCER.match(token.text)):
+            introducer = token.text
         else:
-            held = token
-    if held is not None:
-        yield held
-    if charset:
-        yield Token("word", charset)
+            yield token
+    if pieces:
+        yield Token("string", "".join(pieces), introducer)
+    elif introducer:
+        yield Token("word", introducer)
 
 
 def _raw_tokens(sql: str, dialect: SqlDialect) -> Iterator[Token]:
@@ -153,7 +147,10 @@ def _raw_tokens(sql: str, dialect: SqlDialect) -> Iterator[Token]:
             is_inside = True
         elif group == "close" and is_inside:
             is_inside = False
-        elif group in ("close", "broken") or group is None:
+        elif group == "broken":  # never closed: what comes after it may be anything
+            yield Token("broken", text)
+            return
+        elif group == "close":
             yield Token("broken", text)
         elif group == "name":
             yield Token("name", text[1:-1].replace(text[0] * 2, text[0]))
