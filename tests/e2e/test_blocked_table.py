@@ -6,6 +6,7 @@ the handler is fixed all three are complete: each change once, in order.
 
 from __future__ import annotations
 
+import secrets
 import signal
 import subprocess
 import sys
@@ -121,7 +122,7 @@ class World:
 
 @pytest.fixture
 def world(nats_server: NATSServer, tmp_path: Path) -> Iterator[World]:
-    load = Load(nats_server.url, "heldup")
+    load = Load(nats_server.url, f"blocked_{secrets.token_hex(4)}")
     (tmp_path / "bad").write_text("none yet")
     with duckdb.connect(str(tmp_path / "done.duckdb")) as connection:
         connection.execute("CREATE TABLE done (name VARCHAR, id VARCHAR)")
