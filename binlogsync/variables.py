@@ -26,7 +26,7 @@ _GROUPS: Mapping[str, tuple[str, ...]] = {
     "FLUSH_": ("INTERVAL_S", "ROWS"),
     "BOOKMARK_": ("MINUTES", "KEEP", "KEEP_DAYS"),
 }
-_MYSQL = ("HOST", "PORT", "USER", "PASSWORD", "SOCKET", "TLS", *_TLS, "SERVER_ID")
+_MYSQL = ("HOST", "PORT", "USER", "PASSWORD", "SOCKET", "TLS", *_TLS, "PUBLIC_KEY_FILE", "SERVER_ID")
 SETTINGS = frozenset(
     {f"{_PREFIX}{group}{name}" for group, names in _GROUPS.items() for name in names}
     | {f"{_PREFIX}MYSQL_{name}" for name in _MYSQL}

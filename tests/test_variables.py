@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,37 @@ def test_a_command_and_the_definitions_refuse_it(tmp_path: Path) -> None:
         )
         assert done.returncode == 1
         assert "the environment: BINLOGSYNC_STAT is no setting (did you mean BINLOGSYNC_START?)" in done.stderr
+
+
+class Recorder(dict[str, str]):
+    """Variables that remember which of them were read."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        super().__init__(variables)
+        self.read: set[str] = set()
+
+    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        self.read.add(name)
+        return super().get(name, default)
+
+
+def test_the_example_lists_every_setting() -> None:
+    lines = [line.removeprefix("#") for line in (ROOT / ".env.example").read_text().splitlines()]
+    assert {line.partition("=")[0] for line in lines if line.startswith("BINLOGSYNC_")} == SETTINGS
+
+
+def test_every_setting_of_programs_without_dagster_is_read() -> None:
+    read: set[str] = set()
+    for store in ("sqlite", "redis", "nats"):
+        variables = Recorder({"BINLOGSYNC_POSITIONS": store})
+        settings = Settings(variables)
+        settings.mysql()
+        settings.jetstream()
+        settings.tail()
+        settings.positions().close()
+        settings.audit_path()
+        settings.warehouse_path()
+        settings.consumers()
+        read |= variables.read
+    only_dagster = {f"BINLOGSYNC_{name}" for name in ("SENSORS", "SHIFT_S", "REPORT_S", "SHOW_VALUES")}
+    assert read == SETTINGS - only_dagster

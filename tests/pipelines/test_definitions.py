@@ -78,17 +78,3 @@ def test_they_load_in_a_process_with_nothing_set(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_every_variable_is_in_the_example() -> None:
-    example = (ROOT / ".env.example").read_text()
-    sources = configured_sources({})
-    for resource in build(sources, NOTHING, TailConfig(), running=False).resources or {}:
-        assert resource in {"mysql", "jetstream", "positions", "audit", "warehouse"}
-    code = "".join(path.read_text() for path in [*ROOT.glob("resources/*.py"), ROOT / "pipelines" / "sources.py"])
-    for line in example.splitlines():
-        name = line.removeprefix("#").partition("=")[0]
-        if line.removeprefix("#").startswith("BINLOGSYNC_"):
-            known = [name, name.removeprefix("BINLOGSYNC_MYSQL"), name.removeprefix("BINLOGSYNC").upper()]
-            parts = [part for part in (*known, name.removeprefix("BINLOGSYNC_").lower()) if part in code]
-            assert parts, f"{name} of .env.example is read by nothing"
