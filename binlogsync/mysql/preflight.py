@@ -194,7 +194,8 @@ def _advice(info: ServerInfo) -> list[Finding]:
     mode = info.variables.get("gtid_mode", "OFF").upper()
     gtid_advice = (
         f"not every transaction has a GTID (gtid_mode is {mode}): positions end with this server, a failover needs a "
-        "new start. Turn gtid_mode on step by step, the last when SHOW STATUS LIKE 'Ongoing_anonymous%' is 0"
+        "new start. Turn gtid_mode on step by step, the last when SHOW STATUS LIKE 'Ongoing_anonymous%' is 0 and the "
+        "tail has caught up: with ON the server sends no transaction from before"
     )
     following = modes[modes.index(mode) + 1 :] if mode in modes else modes[1:]
     steps = "SET PERSIST enforce_gtid_consistency = ON; " + " ".join(

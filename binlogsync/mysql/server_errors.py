@@ -24,6 +24,10 @@ class DumpEndedError(SourceError):
         self.code = code
 
 
+class AnonymousTransactionError(PositionError):
+    """The next transaction has no GTID, and the server, which has gtid_mode=ON, does not send it."""
+
+
 FATAL_READING_BINLOG = 1236
 _PURGED = "the binlogs that hold the next changes are gone; choose: start at 'oldest' and accept the hole, take a new "
 _PURGED += "snapshot, or continue on another server that still has them"
@@ -45,8 +49,8 @@ _OTHER: tuple[tuple[str, str], ...] = (
     ),
     (r"binary log(ging)? is not (open|enabled)|binlog.*not enabled", "turn log_bin on; the preflight says how"),
     (
-        r"anonymous|AUTO_POSITION|GTID_MODE",
-        "GTIDs were off when this part of the binlog was written; start behind it, or by file and position",
+        r"AUTO_POSITION|GTID_MODE",
+        "the server's gtid_mode does not allow this dump; see SELECT @@GLOBAL.gtid_mode",
     ),
     (
         r"max_allowed_packet",
@@ -58,6 +62,11 @@ _OTHER: tuple[tuple[str, str], ...] = (
         "the binlog file looks damaged; check it on the server with mysqlbinlog --verify-binlog-checksum",
     ),
     (r"server_id was not set|server.id.*0", "set server_id on the server: SET PERSIST server_id = 1"),
+)
+_ANONYMOUS = (
+    "it was logged before gtid_mode was ON, and a server with gtid_mode=ON does not send it. To read it, with nothing "
+    "lost: SET GLOBAL gtid_mode = ON_PERMISSIVE on the server, run the tail until it has caught up, then SET GLOBAL "
+    "gtid_mode = ON. Else choose: start at 'oldest', which is then the first position that the server sends, or 'now'"
 )
 _BY_CODE: dict[int, str] = {
     1053: "the server is shutting down; reconnect when it is back",
@@ -92,6 +101,8 @@ def raise_server_error(payload: bytes | memoryview) -> NoReturn:
     if code in _POSITION_CODES:
         raise PositionError(f"{said}; {_POSITION_CODES[code]}")
     if code == FATAL_READING_BINLOG:
+        if re.search("anonymous transaction", text, re.IGNORECASE):
+            raise AnonymousTransactionError(f"{said}; {_ANONYMOUS}")
         if step := _first_match(_POSITION, text):
             raise PositionError(f"{said}; {step}")
         step = _first_match(_OTHER, text) or "see the server's error log"

@@ -7,18 +7,21 @@ PositionError; nothing is rounded.
 
 from __future__ import annotations
 
+import logging
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
 from binlogsync.errors import ConfigError, PositionError, SourceError
+from binlogsync.mysql.anonymous import first_sent
 from binlogsync.mysql.config import MySQLConfig, connect
 from binlogsync.mysql.dump import BinlogDump
 from binlogsync.mysql.gtid_sets import parse_previous_gtids
 from binlogsync.mysql.scan import BEGINS_TRANSACTION, Kind, ScannedEvent, scan
 from binlogsync.mysql.server import ServerInfo, clock_us, inspect_server, mariadb_gtids_at
+from binlogsync.mysql.server_errors import AnonymousTransactionError
 from binlogsync.mysql.validate import check_gtids, check_place
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 
@@ -29,6 +32,8 @@ class AtBookmark:
 
     name: str
 
+
+log = logging.getLogger(__name__)
 
 StartAt = Literal["now", "oldest"] | BinlogPosition | GtidSet | datetime | AtBookmark
 
@@ -85,16 +90,43 @@ def resolve_start(config: MySQLConfig, start: StartAt = "now") -> Checkpoint:
     if isinstance(start, datetime):
         return _from_time(config, info, start)
     if start == "oldest":
-        return checkpoint_at(config, info, BinlogPosition(info.files[0].name, FIRST_EVENT))
+        return _oldest(config, info)
     if info.flavor == "mysql" and info.executed:
         return _behind(config, info, info.executed)
     return checkpoint_at(config, info, info.end())
+
+
+def _oldest(config: MySQLConfig, info: ServerInfo) -> Checkpoint:
+    """The oldest position that the server sends."""
+    number = first_sent(config, info)
+    first = info.files[number].name
+    if number:
+        log.warning(
+            "%s: the oldest position that the server sends is the head of %s: the binlogs before it hold transactions "
+            "without GTIDs, and gtid_mode is ON",
+            config.source,
+            first,
+        )
+    return checkpoint_at(config, info, BinlogPosition(first, FIRST_EVENT))
 
 
 def _at(config: MySQLConfig, info: ServerInfo, position: BinlogPosition) -> Checkpoint:
     """A position that someone gave."""
     check_place(config, info, Checkpoint(position, info.server_uuid))
     return checkpoint_at(config, info, position)
+
+
+def with_gtids(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint with its GTIDs, where it was stored before the server had any; itself where they cannot be found.
+
+    So a tail that began without GTIDs can follow a failover once gtid_mode is ON.
+    """
+    is_here = checkpoint.server_uuid == info.server_uuid
+    if checkpoint.gtids is not None or not info.gtids or not is_here or checkpoint.resume is not None:
+        return checkpoint
+    with suppress(PositionError):
+        return replace(checkpoint, gtids=checkpoint_at(config, info, checkpoint.position).gtids)
+    return checkpoint
 
 
 def checkpoint_at(config: MySQLConfig, info: ServerInfo, position: BinlogPosition) -> Checkpoint:
@@ -207,7 +239,14 @@ def _from_time(config: MySQLConfig, info: ServerInfo, moment: datetime) -> Check
                 "'oldest' and accept the hole, or take a snapshot"
             )
         number = 0
-    return _first_committed_from(config, info, info.files[number].name, wanted_us)
+    try:
+        return _first_committed_from(config, info, info.files[number].name, wanted_us)
+    except AnonymousTransactionError:
+        sent = first_sent(config, info)
+        if sent <= number or _begun_us(config, info, info.files[sent].name) > wanted_us:
+            raise
+        # All that the server does not send was committed before.
+        return _first_committed_from(config, info, info.files[sent].name, wanted_us)
 
 
 def _first_committed_from(config: MySQLConfig, info: ServerInfo, file: str, wanted_us: int) -> Checkpoint:

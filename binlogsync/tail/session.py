@@ -31,6 +31,7 @@ from binlogsync.mysql import (
 from binlogsync.mysql.failover import check_order
 from binlogsync.mysql.identity import identified
 from binlogsync.mysql.preflight import check, preflight
+from binlogsync.mysql.start import with_gtids
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.server_facts import ServerFacts
 from binlogsync.sinks import Numbering, Sink
@@ -152,6 +153,7 @@ class Session:
         if origin.start.resume is not None:
             validate(config, origin.start.to_read())
         check_order(config, info, origin.start.to_read(), filter(None, origin.sinks.values()))
+        origin = replace(origin, start=with_gtids(config, info, origin.start))
         self.has_begun = True
         self._announce(self._changed_facts(info))
         self._announce(filter(None, [origin.moved, origin.unidentified(info)]))

@@ -29,6 +29,8 @@ GONE = [
         "required binlog files have been purged.",
     ),
     (1236, "Error: connecting slave requested to start from GTID 0-1-9, which is not in the master's binlog"),
+    (1236, "Cannot replicate anonymous transaction when AUTO_POSITION = 1, at file ./binlog.000001, position 158."),
+    (1236, "Cannot replicate anonymous transaction when @@GLOBAL.GTID_MODE = ON, at file ./binlog.000001, position 4."),
     (1373, "Target log not found in binlog index"),
     (1789, "The source is configured to use purged GTIDs"),
 ]
@@ -38,7 +40,6 @@ OTHER = [
     (1236, "Binary log is not open", "log_bin"),
     (1236, "log event entry exceeded max_allowed_packet; Increase max_allowed_packet on source", "max_allowed_packet"),
     (1236, "bogus data in log event; the first event '' at 4", "mysqlbinlog"),
-    (1236, "Cannot replicate anonymous transaction when AUTO_POSITION = 1, at file binlog.000001", "GTIDs were off"),
     (1227, "Access denied; you need (at least one of) the REPLICATION SLAVE privilege(s)", "GRANT REPLICATION SLAVE"),
     (1053, "Server shutdown in progress", "reconnect"),
     (9999, "something new", "reconnect"),
