@@ -23,6 +23,7 @@ import duckdb
 
 from binlogsync.duckfile_upgrade import upgrade
 from binlogsync.errors import BinlogSyncError, SinkError
+from binlogsync.escaping import printable
 from binlogsync.private_files import FILE_MODE, FOLDER_MODE, make_file, make_folder
 
 META_SCHEMA = "binlogsync_state_in_a_schema_whose_name_is_longer_than_mysql_allows"
@@ -33,6 +34,7 @@ MySQL's names have 64 characters at most, so no mirrored database can be this sc
 
 _PID = re.compile(r"\(PID (\d+)\)")
 _RETRY_S = 0.02
+_COMMAND = 100
 
 
 def quote(*names: str) -> str:
@@ -55,6 +57,7 @@ class _Shared:
         log, spill: DuckDB's write-ahead log and its folder for what exceeds memory, beside the file.
         keepers: who wants it to stay open.
         waiting: how many threads want a turn.
+        blocked_by: while an opening waits for the lock of another process, what DuckDB says of it.
         since: when it was opened. close_s: how long the last closing took. not_before: when it may be opened again, so
             that other processes have it in between.
     """
@@ -66,6 +69,7 @@ class _Shared:
         self.spill = Path(f"{path}.tmp")
         self.keepers: set[int] = set()
         self.waiting = 0
+        self.blocked_by: Exception | None = None
         self.since = self.close_s = self.not_before = 0.0
 
     def close(self) -> None:
@@ -166,7 +170,11 @@ class DuckFile:
             shared.waiting += 1
         try:
             if not shared.turn.acquire(timeout=self.timeout_s):
-                raise self._error(f"{self.path} was held by another thread for {self.timeout_s:g} s; give it more time")
+                if shared.blocked_by is not None:  # the thread whose turn it is waits for another process itself
+                    raise self._error(self._held_message(shared.blocked_by)) from shared.blocked_by
+                raise self._error(
+                    f"{self.path} was in use by another thread of this process for {self.timeout_s:g} s; give it more time"
+                )
         finally:
             with _SHARED_GUARD:
                 shared.waiting -= 1
@@ -178,7 +186,10 @@ class DuckFile:
         if shared.connection is None:
             deadline = time.monotonic() + self.timeout_s
             time.sleep(max(0.0, shared.not_before - time.monotonic()))
-            shared.connection = self._connect(deadline)
+            try:
+                shared.connection = self._connect(deadline)
+            finally:
+                shared.blocked_by = None
             shared.since = time.monotonic()
         return shared.connection
 
@@ -200,6 +211,7 @@ class DuckFile:
                     raise self._error(f"{self.path} cannot be opened by DuckDB: {error}") from error
                 if time.monotonic() >= deadline:
                     raise self._error(self._held_message(error)) from error
+                self._shared.blocked_by = error
             time.sleep(_RETRY_S)
 
     def _create(self) -> None:
@@ -213,11 +225,21 @@ class DuckFile:
 
     def _held_message(self, error: Exception) -> str:
         match = _PID.search(str(error))
-        holder = f"process {match[1]}" if match else "another connection"
+        holder = _process(match[1]) if match else "another connection"
         return (
             f"{self.path} was held by {holder} for {self.timeout_s:g} s; close that connection (a DuckDB shell or "
             "notebook that has the file open?), or open it for short moments only"
         )
+
+
+def _process(pid: str) -> str:
+    """The process with its command line, as far as this user may see it."""
+    try:
+        words = Path("/proc", pid, "cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return f"process {pid}"
+    said = printable(" ".join(words).strip())
+    return f"process {pid} ({said[:_COMMAND]})" if said else f"process {pid}"
 
 
 def _is_held(error: Exception) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from binlogsync.errors import WireError
+from binlogsync.escaping import printable
 from binlogsync.stream.reader import StreamReader
 from resources.jetstream import JetStream
 
@@ -21,6 +22,7 @@ FAILED_TAG = "binlogsync/failed"
 """Tag of a run that failed: the keys of the assets that were held up, joined by blanks. The others were done."""
 RUNS_LOOKED_AT = 40
 PATIENCE_S = 5.0
+NAMED = 3
 
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -121,28 +123,37 @@ def requests(
 ) -> dg.SensorResult | dg.SkipReason:
     """One run of the job, when there is a backlog, for all tables that are neither at work nor backing off.
 
-    Else a sentence on each.
+    Else how many are at work or have nothing waiting, and the names of a few that were held up.
     """
     busy = _at_work(instance, job_name, backlog)
     ended = instance.get_run_records(dg.RunsFilter(job_name=job_name, statuses=ENDED), limit=RUNS_LOOKED_AT)
     free: list[WatchedTable] = []
-    said: list[str] = []
+    held_up: list[str] = []
     for table, waiting in backlog.items():
-        name = f"{table.database}.{table.table}"
         if table.key in busy:
-            said.append(f"{name}: its consumer is at work")
-        elif (wait := _wait_s(ended, table, rules, clock())) > 0:
-            said.append(f"{name}: {waiting} message(s) wait; it was held up, next try in {wait:.0f} s")
+            continue
+        if (wait := _wait_s(ended, table, rules, clock())) > 0:
+            name = printable(f"{table.database}.{table.table}")
+            held_up.append(f"{name}: {waiting} message(s) wait; it was held up, next try in {wait:.0f} s")
         else:
             free.append(table)
-            said.append(f"{name}: {f'{waiting} message(s) wait' if waiting else 'nothing waits'}")
     if not any(backlog[table] for table in free):
-        return dg.SkipReason("; ".join(said) or "no table has a consumer")
+        at_work = sum(table.key in busy for table in backlog)
+        return dg.SkipReason(_summary(at_work, len(free), held_up))
     # The tables of two runs are never the same, so neither is the first of them.
     tags = {CONSUMER_TAG: free[0].run_tag, "dagster/max_retries": "0"}
     checks = [check for table in free for check in table.checks]
     keys = [table.key for table in free]
     return dg.SensorResult(run_requests=[dg.RunRequest(asset_selection=keys, asset_check_keys=checks, tags=tags)])
+
+
+def _summary(at_work: int, quiet: int, held_up: Sequence[str]) -> str:
+    """Why nothing is asked for, in a line whose length does not grow with the number of tables."""
+    parts = [f"{at_work} table(s) at work"] if at_work else []
+    parts += [f"{quiet} table(s) with nothing waiting"] if quiet else []
+    parts += held_up[:NAMED]
+    parts += [f"{len(held_up) - NAMED} more held up"] if len(held_up) > NAMED else []
+    return "; ".join(parts) or "no table has a consumer"
 
 
 def _at_work(instance: dg.DagsterInstance, job_name: str, tables: Iterable[WatchedTable]) -> set[dg.AssetKey]:

@@ -14,6 +14,7 @@ import pytest
 from binlogsync.duckfile import DuckFile, quote
 from binlogsync.errors import ConsumeError, SinkError
 from tests.duck import query
+from tests.waiting import wait_until
 
 _HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
 
@@ -65,10 +66,36 @@ def test_who_holds_it_is_named_when_the_wait_is_over(tmp_path: Path) -> None:
     file = DuckFile(tmp_path / "a.duckdb", timeout_s=0.2, error=ConsumeError)
     with (
         held_by_another(file.path) as process,
-        pytest.raises(ConsumeError, match=rf"a\.duckdb was held by process {process.pid} for 0\.2 s"),
+        pytest.raises(ConsumeError, match=rf"a\.duckdb was held by process {process.pid} \(.*import duckdb.*\) for 0\.2 s"),
         file.transaction(),
     ):
         pass
+
+
+def test_a_thread_that_waits_for_its_turn_names_the_process_that_all_wait_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.duckdb"
+    first = DuckFile(path, timeout_s=60)
+    begun = threading.Event()
+
+    def wait_for_the_lock() -> None:
+        begun.set()
+        with first.transaction():
+            pass
+
+    with held_by_another(path) as process:
+        thread = threading.Thread(target=wait_for_the_lock)
+        thread.start()
+        assert begun.wait(10)
+        wait_until(lambda: first._shared.blocked_by is not None, 30, "the first thread to meet the lock")  # noqa: SLF001
+        with (
+            pytest.raises(SinkError, match=rf"was held by process {process.pid} \("),
+            DuckFile(path, timeout_s=0.2).transaction(),
+        ):
+            pass
+        assert process.stdin is not None
+        process.stdin.close()
+        thread.join(60)
+    assert not thread.is_alive()
 
 
 def test_threads_queue_up(tmp_path: Path) -> None:

@@ -71,7 +71,20 @@ def test_one_run_is_asked_for_and_it_watches_the_quiet_tables_too(instance: dg.D
 def test_nothing_waits(instance: dg.DagsterInstance) -> None:
     found = look(instance, 0, 0)
     assert isinstance(found, dg.SkipReason)
-    assert "shop.orders: nothing waits" in (found.skip_message or "")
+    assert found.skip_message == "2 table(s) with nothing waiting"
+
+
+def test_a_tick_says_counts_and_names_a_few_that_are_held_up(instance: dg.DagsterInstance) -> None:
+    tables = [WatchedTable("shop", f"t{n}\x1b", dg.AssetKey(["t", str(n)]), f"t{n}", f"main.shop.t{n}") for n in range(500)]
+    for table in tables[:5]:
+        add_run(instance, dg.DagsterRunStatus.FAILURE, table, held_up=table)
+    add_run(instance, dg.DagsterRunStatus.STARTED, tables[5])
+    found = requests(instance, "consume", dict.fromkeys(tables[:5], 7) | dict.fromkeys(tables[5:], 0), RetryRules())
+    assert isinstance(found, dg.SkipReason)
+    said = found.skip_message or ""
+    assert said.startswith("1 table(s) at work; 494 table(s) with nothing waiting; shop.t0\\x1b: 7 message(s) wait; it was ")
+    assert said.endswith("; 2 more held up")
+    assert len(said) < 400
 
 
 @pytest.mark.parametrize("status", [status for status in UNFINISHED if status.value != "QUEUED"])
