@@ -173,7 +173,8 @@ class DuckFile:
                 if shared.blocked_by is not None:  # the thread whose turn it is waits for another process itself
                     raise self._error(self._held_message(shared.blocked_by)) from shared.blocked_by
                 raise self._error(
-                    f"{self.path} was in use by another thread of this process for {self.timeout_s:g} s; give it more time"
+                    f"{self.path} was in use by another thread of this process for {self.timeout_s:g} s; "
+                    "give it more time"
                 )
         finally:
             with _SHARED_GUARD:

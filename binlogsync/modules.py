@@ -6,12 +6,15 @@ its file and the line where it stands: whoever loads definitions would wait for 
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import pkgutil
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
@@ -38,6 +41,21 @@ def import_within(name: str, import_s: float = IMPORT_S) -> ModuleType:
     """The module; raises ConfigError when it does not finish in time, and whatever it raises."""
     with _given_up_after(name, import_s):
         return importlib.import_module(name)
+
+
+def code_version() -> str:
+    """A name for the code that is loaded: of every module but those that are installed."""
+    installed = tuple(
+        {sys.prefix, sys.base_prefix, *map(str, map(Path.resolve, map(Path, (sys.prefix, sys.base_prefix))))}
+    )
+    digest = hashlib.sha256()
+    for name, module in sorted(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is None or not file.endswith(".py") or file.startswith(installed) or "site-packages" in file:
+            continue
+        with suppress(OSError):  # removed since it was loaded
+            digest.update(name.encode() + b"\0" + Path(file).read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _flat(value: Any, seen: dict[int, object]) -> Iterator[object]:

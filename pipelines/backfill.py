@@ -205,8 +205,9 @@ def run_replay(context: Any, source: Source, replay: Replay, spans: Any) -> Back
     except BinlogSyncError as error:
         raise failure(error, name) from None
     if not done.is_finished:
-        context.log.info(f"stopped ({stop.reason}); re-execute this run, and it goes on where it ended")
-        raise dg.DagsterExecutionInterruptedError
+        said = f"stopped ({stop.reason}); re-execute this run, and it goes on where it ended"
+        context.log.info(said)
+        raise dg.DagsterExecutionInterruptedError(said)
     return done
 
 

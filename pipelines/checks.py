@@ -11,6 +11,7 @@ from contextlib import closing
 import dagster as dg
 
 from binlogsync.duckfile import DuckFile, first_row
+from binlogsync.escaping import markdown
 from binlogsync.mirror.state import ensure_meta, load_state
 from binlogsync.mysql.config import MySQLConfig, connect, fetch_row
 from binlogsync.stores import Lease
@@ -45,7 +46,7 @@ def tail_alive(lease: Lease | None, rules: KeeperRules | None = None) -> dg.Asse
     said = "let go of it" if lease.released else "was heard of"
     return dg.AssetCheckResult(
         passed=not lease.released and lease.age_s <= (rules or KeeperRules()).stale_s,
-        description=f"{lease.owner} {said} {lease.age_s:.0f} s ago.",
+        description=f"{markdown(lease.owner)} {said} {lease.age_s:.0f} s ago.",
         metadata={"owner": lease.owner, "epoch": lease.epoch, "age_s": round(lease.age_s, 1)},
     )
 

@@ -23,12 +23,14 @@ from binlogsync.consume.progress import DuckProgress, ProgressKey
 from binlogsync.consume.starts import Start
 from binlogsync.consume.targets import Target
 from binlogsync.errors import BinlogSyncError, HandlerError
+from binlogsync.escaping import markdown
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.stores import PositionStore
 from binlogsync.stream.reader import StreamReader
 from binlogsync.wire.subjects import durable_name
 from pipelines.gaps import no_gap, report_check
 from pipelines.keys import TableName
+from pipelines.own_run import at_work_elsewhere, is_ended, why_to_end
 from pipelines.shown import ShownTable, Total, failure, metadata, trouble
 from pipelines.stopping import StopFlag, stop_on_signals
 from sensors.backlog import FAILED_TAG
@@ -104,13 +106,17 @@ def run_consumers(
 
     Raises dg.Failure when a table is held up at the end, DagsterExecutionInterruptedError when a person ended the run.
     """
-    run = _Run(context, config, mysql, {item.table: _Table(item) for item in consumptions})
+    free = _leave_to_others(context, consumptions)
+    if not free:
+        return
+    run = _Run(context, config, mysql, {item.table: _Table(item) for item in free})
     with stop_on_signals() as stop:
         run.work(stop)
         if stop.reason is not None:
-            context.log.info(f"stopped ({stop.reason}) after {run.changes} change(s)")
-            if _is_over(context):
-                raise dg.DagsterExecutionInterruptedError
+            said = f"stopped ({stop.reason}) after {run.changes} change(s), all of them stored"
+            context.log.info(said)
+            if is_ended(context):
+                raise dg.DagsterExecutionInterruptedError(said)
     try:
         yield from run.results()
     except BinlogSyncError as error:
@@ -122,13 +128,18 @@ def run_consumers(
         raise failure(failed) from None
 
 
-def _is_over(context: dg.AssetExecutionContext) -> bool:
-    """True when a person stopped the run, or it was ended while no signal could reach it.
-
-    A signal alone (Ctrl-C, a shutdown) ends a run early and with success: progress is stored with the rows.
-    """
-    run = context.instance.get_run_by_id(context.run.run_id)
-    return run is None or run.status != dg.DagsterRunStatus.STARTED
+def _leave_to_others(context: dg.AssetExecutionContext, asked: Sequence[Consumption]) -> Sequence[Consumption]:
+    """Those that no other run has; says at once who has the rest. Mirrors that change together stay together."""
+    taken = at_work_elsewhere(context, [item.name.consumer_key for item in asked])
+    groups = {item.together for item in asked if item.together is not None and item.name.consumer_key in taken}
+    free = [item for item in asked if item.name.consumer_key not in taken and item.together not in groups]
+    for run in {run.run_id: run for run in taken.values()}.values():
+        names = [str(item.name) for item in asked if taken.get(item.name.consumer_key) is run]
+        context.log.warning(
+            f"run {run.run_id} of {run.job_name} has {', '.join(names)} and handles every change as it comes, so this "
+            "run leaves them to it; to consume them in this run, terminate that one first"
+        )
+    return free
 
 
 @dataclass(slots=True)
@@ -170,8 +181,8 @@ class _Run:
                 self._show_parts()
                 if time.monotonic() > look_at:
                     look_at = time.monotonic() + FIRST_ROUND_S
-                    if _is_over(self.context):
-                        stop.ask("the run was ended")
+                    if (reason := why_to_end(self.context)) is not None:
+                        stop.ask(reason)
             crew.end()
             self._take(crew.reports(0))
 
@@ -243,8 +254,12 @@ class _Run:
                 if is_new:
                     shown = trouble(report.error, name, report.tries)
                     self.context.log_event(dg.AssetObservation(name.consumer_key, metadata=shown))
+                    report_check(self.context.instance, _handled(name.consumer_key, report.error))
                     self.context.log.error(f"{name} is held up: {report.error}")
             elif report.done is not None:
+                if table.error is not None:
+                    self.context.log.info(f"{name} is handled again")
+                    report_check(self.context.instance, _handled(name.consumer_key, None))
                 table.error = None
                 table.total.add(report.done)
                 table.part.add(report.done)
@@ -271,7 +286,7 @@ def _fault(error: BinlogSyncError | None) -> str:
 
 
 def _handled(key: dg.AssetKey, error: BinlogSyncError | None) -> dg.AssetCheckResult:
-    said = "No change is held up." if error is None else f"Held up: {error}"
+    said = "No change is held up." if error is None else f"Held up: {markdown(str(error))}"
     return dg.AssetCheckResult(passed=error is None, check_name="handled", asset_key=key, description=said)
 
 

@@ -6,12 +6,13 @@ them on at once, as the demo does. Options per deployment are in pipelines/sourc
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 
 from binlogsync.errors import ConfigError
-from binlogsync.modules import import_within
+from binlogsync.modules import code_version, import_within
 from pipelines.acknowledging import acknowledge_job
 from pipelines.backfill import Source, replay_asset, replay_job
 from pipelines.bookmarks import bookmark_job, rewind_job
@@ -40,6 +41,7 @@ from sensors.tail import tail_sensor
 def build(sources: Sequence[SourceSettings], found: Found, options: TailConfig, *, running: bool) -> dg.Definitions:
     """Definitions of these sources and tables; `running` switches the sensors on. Raises ConfigError."""
     known = {source.name for source in sources}
+    code = code_version()
     for table in found.tables:
         if table.name.source not in known:
             raise ConfigError(
@@ -61,12 +63,15 @@ def build(sources: Sequence[SourceSettings], found: Found, options: TailConfig, 
         jobs += [verify_job(source.name, verifying)] if verifying else []
         checks += [*source_checks(source.name, source.mysql_key), *stream_checks(source.name)]
         jobs.append(tail_job(source.name, options, source.mysql_key))
-        sensors.append(tail_sensor(source.name, tail_job_name(source.name), running=running))
+        alive = dg.AssetCheckKey(binlog_key(source.name), "tail_alive")
+        sensors.append(tail_sensor(source.name, tail_job_name(source.name), running=running, check=alive))
         if tables:
-            assets.append(consumers_asset(source.name, source.mysql_key, tables))
+            assets.append(consumers_asset(source.name, source.mysql_key, tables, code))
             job = consume_job(source.name, tables)
             jobs += [job, *(table_job(table) for table in tables)]
-            sensors.append(backlog_sensor(source.name, job.name, [watched(table) for table in tables], running=running))
+            sensors.append(
+                backlog_sensor(source.name, job.name, [watched(table) for table in tables], running=running, code=code)
+            )
         past = Source(source.name, source.mysql_key, tables, options)
         assets += [replay_asset(past, table) for table in tables]
         jobs += [replay_job(past), bookmark_job(past), rewind_job(past)]
@@ -101,6 +106,10 @@ def binlog_spec(source: str) -> dg.AssetSpec:
         kinds={"mysql"},
         description=f"The binary log of {source}. Its tail observes it: press Plots for lag and rates, by time.",
         metadata={"binlogsync/source": source},
+        # The tail materializes it each minute, so that a dead tail is seen in the list of assets too.
+        freshness_policy=dg.FreshnessPolicy.time_window(
+            fail_window=timedelta(minutes=10), warn_window=timedelta(minutes=3)
+        ),
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from binlogsync.consume.gaps import ConsumerGap
+from binlogsync.escaping import markdown
 
 CHECK = "no_gap"
 MIRROR_ADVICE = (
@@ -26,7 +27,7 @@ def no_gap(key: dg.AssetKey, opened: Sequence[ConsumerGap]) -> dg.AssetCheckResu
         passed=False,
         check_name=CHECK,
         asset_key=key,
-        description=f"Changes may be missing: {opened[-1]}. {advice}",
+        description=f"Changes may be missing: {markdown(str(opened[-1]))}. {advice}",
         metadata={"gaps": len(opened), "kinds": ", ".join(sorted({gap.kind for gap in opened}))},
     )
 

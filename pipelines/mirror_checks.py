@@ -14,6 +14,7 @@ import dagster as dg
 from binlogsync.consume.gaps import open_gaps
 from binlogsync.consume.progress import DuckProgress, ProgressKey
 from binlogsync.errors import BinlogSyncError, ConsumeError
+from binlogsync.escaping import markdown
 from binlogsync.mirror.verify import Verification, Verifier, VerifyOptions
 from binlogsync.stream.reader import StreamReader
 from pipelines.gaps import no_gap, report_check
@@ -61,7 +62,9 @@ def _equals_source(table: TableAsset, mysql_key: str) -> dg.AssetChecksDefinitio
                     report_check(context.instance, no_gap(table.key, open_gaps(DuckProgress(file), key)))
                 return result(found)
         except ConsumeError as error:
-            return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.WARN, description=str(error))
+            return dg.AssetCheckResult(
+                passed=False, severity=dg.AssetCheckSeverity.WARN, description=markdown(str(error))
+            )
         except BinlogSyncError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
 
@@ -84,7 +87,7 @@ def result(found: Verification) -> dg.AssetCheckResult:
         if found.rows.differing:
             shown["differences"] = dg.MetadataValue.json([str(chunk) for chunk in found.rows.differing[:_SHOWN]])
     return dg.AssetCheckResult(
-        passed=found.is_equal, severity=dg.AssetCheckSeverity.ERROR, description=str(found), metadata=shown
+        passed=found.is_equal, severity=dg.AssetCheckSeverity.ERROR, description=markdown(str(found)), metadata=shown
     )
 
 

@@ -1,4 +1,4 @@
-"""What people see of a running tail, by time: an observation of the binlog, a materialization of streams that grew.
+"""What people see of a running tail, by time: an observation and a heartbeat of the binlog, streams that grew.
 
 Numbers are int or float, so that the asset page plots them; rates and not totals, since every shift begins at nought.
 A report that cannot be written is logged and forgotten: telemetry never stops the tail. The same pace looks at the
@@ -19,6 +19,8 @@ from pipelines.stopping import StopFlag
 logger = logging.getLogger(__name__)
 
 ALIVE = frozenset({dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING})
+BEAT_S = 60.0
+"""Seconds between two materializations of the binlog's asset: Dagster's freshness knows of these only."""
 
 
 class TailReporter:
@@ -44,6 +46,7 @@ class TailReporter:
         self._shift_ends = clock() + shift_s
         self._next_status = 0.0
         self._next_report = 0.0
+        self._next_beat = 0.0
         self._reported: TailProgress | None = None
         self.last: TailProgress | None = None
 
@@ -56,9 +59,20 @@ class TailReporter:
         if now >= self._next_status:
             self._next_status = now + self._status_s
             self._look_at_own_run()
+        if now >= self._next_beat and progress.checkpoint is not None:
+            self._next_beat = now + BEAT_S
+            self._beat(progress)
         if now >= self._next_report:
             self._next_report = now + self._report_s
             self.report(progress)
+
+    def _beat(self, progress: TailProgress) -> None:
+        """The tail is alive; while these come the asset is fresh."""
+        metadata = {"lag_s": dg.MetadataValue.float(round(progress.lag_s, 3)), **_position(progress)}
+        try:
+            self._context.log_event(dg.AssetMaterialization(binlog_key(self._source), metadata=metadata))
+        except Exception:  # noqa: BLE001 - whatever Dagster's storage raises, the tail goes on
+            logger.warning("the heartbeat of %s could not be written; the tail goes on", self._source, exc_info=True)
 
     def report(self, progress: TailProgress) -> None:
         """Write one observation, and a materialization for each table that got changes since the last report."""

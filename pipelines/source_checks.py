@@ -7,6 +7,7 @@ import time
 
 import dagster as dg
 
+from binlogsync.escaping import markdown
 from binlogsync.mysql import MySQLConfig, inspect_server
 from binlogsync.mysql.preflight import preflight
 from binlogsync.mysql.retention import Retention, clock_ahead_s
@@ -54,7 +55,7 @@ def positions_kept(mysql: MySQLConfig, store: PositionStore, source: str) -> dg.
     return dg.AssetCheckResult(
         passed=not any(worth.is_short for worth in found),
         severity=dg.AssetCheckSeverity.ERROR if is_lost else dg.AssetCheckSeverity.WARN,
-        description=f"{said}. {rate_text(retention).capitalize()}.",
+        description=f"{markdown(said)}. {rate_text(retention).capitalize()}.",
         metadata={
             **({"hours_left": found[0].hours} if found and found[0].hours is not None else {}),
             "positions": len(found),
@@ -80,6 +81,6 @@ def server_unchanged(mysql: MySQLConfig, store: PositionStore, source: str) -> d
     return dg.AssetCheckResult(
         passed=not wrong,
         severity=dg.AssetCheckSeverity.WARN,
-        description="; ".join(wrong) or f"The server is {since}.",
+        description=markdown("; ".join(wrong)) or f"The server is {since}.",
         metadata={"server": now.server_uuid, "version": now.version, "clock_ahead_s": round(ahead_s, 3)},
     )

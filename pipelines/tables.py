@@ -27,6 +27,7 @@ from binlogsync.models.model import table_name
 from binlogsync.mysql.config import MySQLConfig
 from pipelines.consuming import ConsumeConfig, Consumption, Made, run_consumers
 from pipelines.keys import TableName, binlog_key, safe_part
+from pipelines.own_run import note_code
 from pipelines.sources import default_source
 
 CLIENT_ID = "dagster"
@@ -250,10 +251,11 @@ def table_consumer(
     return make if handler is None else make(handler)
 
 
-def consumers_asset(source: str, mysql_key: str, tables: Sequence[TableAsset]) -> dg.AssetsDefinition:
+def consumers_asset(source: str, mysql_key: str, tables: Sequence[TableAsset], code: str = "") -> dg.AssetsDefinition:
     """The step that consumes tables of a source: any of them, each in a thread of its own, up to `max_workers`.
 
-    A mirror may read its table from the server, whose resource is `mysql_key`; nothing else here connects to it.
+    `code` names the code of its handlers. A mirror may read its table from the server, whose resource is `mysql_key`;
+    nothing else here connects to it.
     """
     by_key = {table.key: table.consumption for table in tables}
     begins = {"positions"} if any(table.consumption.start != "all" for table in tables) else set()
@@ -266,6 +268,7 @@ def consumers_asset(source: str, mysql_key: str, tables: Sequence[TableAsset]) -
         required_resource_keys={"jetstream", "warehouse", mysql_key, *begins},
     )
     def _consume(context: dg.AssetExecutionContext, config: ConsumeConfig) -> Iterator[Made]:
+        note_code(context, code)
         asked = [by_key[key] for key in by_key if key in context.selected_asset_keys]
         _refuse_parts(asked, by_key.values())
         yield from run_consumers(context, config, asked, getattr(context.resources, mysql_key).config(source))

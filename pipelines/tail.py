@@ -1,8 +1,10 @@
 """The tail of one source as a job of one op: hours of work in a single step, ended by a flag.
 
-A shift ends with SUCCESS after `shift_s`, and the keeper starts the next. Terminate, SIGINT and SIGTERM let the tail
-flush, then the run is CANCELED. What cannot be mended by trying again is a Failure that says where it happened and
-what to do. There is no RetryPolicy: with one, Terminate would start the op anew inside a run that is being cancelled.
+A shift ends with SUCCESS after `shift_s`, and the keeper starts the next. Terminate lets the tail flush, then the run
+is CANCELED and the keeper holds. So does a signal alone (Ctrl-C of `dagster dev`, a shutdown), but that run is SUCCESS:
+nothing failed, and the keeper goes on as soon as it ticks again. What cannot be mended by trying again is a Failure
+that says where it happened and what to do. There is no RetryPolicy: with one, Terminate would start the op anew inside
+a run that is being cancelled.
 """
 
 import dagster as dg
@@ -147,14 +149,20 @@ def run_shift(context: dg.OpExecutionContext, tail: Tail, stop: StopFlag, report
     try:
         progress = tail.run(stop, reporter)
     except BinlogSyncError as error:
-        if _stopped_by_user(stop):
-            context.log.error(f"stopped ({stop.reason}), but the last flush was not stored: {error}")
-            raise dg.DagsterExecutionInterruptedError from error
-        raise failure(error, reporter.last) from None
+        if not _is_stop(stop):
+            raise failure(error, reporter.last) from None
+        said = f"stopped ({stop.reason}); the last flush was not stored, the next run reads its changes again: {error}"
+        context.log.warning(said)
+        if _is_ended_by_user(context):
+            raise dg.DagsterExecutionInterruptedError(said) from None
+        return reporter.last or TailProgress()
     reporter.report(progress)
-    if _stopped_by_user(stop):
-        context.log.info(f"stopped ({stop.reason}) after the last flush, at {progress.checkpoint}")
-        raise dg.DagsterExecutionInterruptedError
+    if _is_stop(stop):
+        said = f"stopped ({stop.reason}) after the last flush, at {progress.checkpoint}"
+        context.log.info(said)
+        if _is_ended_by_user(context):
+            raise dg.DagsterExecutionInterruptedError(said)
+        return progress
     if stop.reason != "shift":
         raise dg.Failure(
             f"The tail left because {stop.reason}, at {progress.checkpoint}; everything up to there is stored.",
@@ -178,6 +186,12 @@ def failure(error: BinlogSyncError, progress: TailProgress | None) -> dg.Failure
     return dg.Failure(description=f"{type(error).__name__}: {error}", metadata=metadata, allow_retries=False)
 
 
-def _stopped_by_user(stop: StopFlag) -> bool:
+def _is_stop(stop: StopFlag) -> bool:
     """True for a signal, and for a run that is being cancelled though no signal came through."""
     return stop.reason in {"SIGINT", "SIGTERM", "the run is CANCELING", "the run is CANCELED"}
+
+
+def _is_ended_by_user(context: dg.OpExecutionContext) -> bool:
+    """True for Terminate, which Dagster notes before it sends a signal; False for a signal alone (Ctrl-C)."""
+    run = context.instance.get_run_by_id(context.run_id)
+    return run is not None and run.status in {dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED}

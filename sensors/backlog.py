@@ -7,7 +7,7 @@ others do not wait for it. A broker that cannot be reached fails the tick.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
@@ -20,6 +20,10 @@ from resources.jetstream import JetStream
 CONSUMER_TAG = "binlogsync/consumer"
 FAILED_TAG = "binlogsync/failed"
 """Tag of a run that failed: the keys of the assets that were held up, joined by blanks. The others were done."""
+CODE_TAG = "binlogsync/code"
+"""Tag of a consumer run: which code it runs."""
+END_TAG = "binlogsync/end"
+"""Tag by which a run is asked to end, with the reason; it looks every few seconds."""
 RUNS_LOOKED_AT = 40
 PATIENCE_S = 5.0
 NAMED = 3
@@ -75,11 +79,14 @@ def backlog_sensor(
     interval_s: int = 10,
     rules: RetryRules | None = None,
     stream_key: str = "jetstream",
+    code: str = "",
 ) -> dg.SensorDefinition:
     """The sensor `consume_<source>` of the asset job that holds all these tables.
 
-    `running` says whether it is on before anybody switched it on.
+    `running` says whether it is on before anybody switched it on. `code` names the code of the handlers: a run that
+    began before these definitions were loaded, with other code, is asked to end, so that the next has the new one.
     """
+    loaded_at = time.time()
 
     @dg.sensor(
         name=f"consume_{source.replace('-', '_')}",
@@ -91,6 +98,7 @@ def backlog_sensor(
     )
     def _consume(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         stream: JetStream = getattr(context.resources, stream_key)
+        end_old_code(context.instance, [table.key for table in tables], code, loaded_at)
         try:
             with stream.reader(source, patience_s=PATIENCE_S) as reader:
                 backlog = pending(reader, tables)
@@ -99,6 +107,21 @@ def backlog_sensor(
         return requests(context.instance, job_name, backlog, rules or RetryRules())
 
     return _consume
+
+
+def end_old_code(
+    instance: dg.DagsterInstance, keys: Collection[dg.AssetKey], code: str, loaded_at: float
+) -> Sequence[str]:
+    """Ask the runs that have these assets in older code to end; their ids."""
+    asked = []
+    for record in instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+        run = record.dagster_run
+        is_ours = CODE_TAG in run.tags and (run.asset_selection is None or not run.asset_selection.isdisjoint(keys))
+        is_older = (record.start_time or record.create_timestamp.timestamp()) < loaded_at
+        if is_ours and is_older and run.tags[CODE_TAG] != code and END_TAG not in run.tags:
+            instance.add_run_tags(run.run_id, {END_TAG: "the definitions were reloaded with other code"})
+            asked.append(run.run_id)
+    return asked
 
 
 def pending(reader: StreamReader, tables: Iterable[WatchedTable]) -> Mapping[WatchedTable, int]:
@@ -174,6 +197,8 @@ def _wait_s(ended: Sequence[dg.RunRecord], table: WatchedTable, rules: RetryRule
         run = record.dagster_run
         if run.asset_selection is not None and table.key not in run.asset_selection:
             continue
+        if END_TAG in run.tags:
+            break  # other code is there now, which may do better
         held_up = run.tags.get(FAILED_TAG)
         if run.status != dg.DagsterRunStatus.FAILURE or (
             held_up is not None and table.key.to_user_string() not in held_up.split()

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import dagster as dg
 
+from binlogsync.escaping import markdown
+from binlogsync.stores import Lease
 from binlogsync.tail.keeper import Decision, Evidence, KeeperRules, RunState, TailRun, decide
 from resources.positions import Positions
 
@@ -38,8 +40,13 @@ def tail_sensor(
     interval_s: int = 10,
     rules: KeeperRules | None = None,
     positions_key: str = "positions",
+    check: dg.AssetCheckKey | None = None,
 ) -> dg.SensorDefinition:
-    """The sensor `keep_<source>_tailed`; `running` says whether it is on before anybody switched it on."""
+    """The sensor `keep_<source>_tailed`; `running` says whether it is on before anybody switched it on.
+
+    `check` is evaluated when the tail is found dead, and when it is alive again.
+    """
+    rules = rules or KeeperRules()
 
     @dg.sensor(
         name=f"keep_{source.replace('-', '_')}_tailed",
@@ -55,7 +62,15 @@ def tail_sensor(
         evidence = gather(
             context.instance, source, getattr(context.resources, positions_key), context.last_sensor_start_time
         )
-        return carry_out(context.instance, source, decide(evidence, rules))
+        decision = decide(evidence, rules)
+        result = carry_out(context.instance, source, decision)
+        alive = verdict(decision, evidence.lease, rules)
+        if check is None or alive is None or context.cursor == str(alive):
+            return result
+        evaluation = dg.AssetCheckEvaluation(
+            asset_key=check.asset_key, check_name=check.name, passed=alive, description=markdown(decision.reason)
+        )
+        return with_evaluation(result, evaluation, str(alive))
 
     return _keep
 
@@ -82,6 +97,24 @@ def gather(
     with positions.store() as store:
         lease = store.lease(source)
     return Evidence(source, runs, lease, clock(), watched_since)
+
+
+def verdict(decision: Decision, lease: Lease | None, rules: KeeperRules) -> bool | None:
+    """Whether the tail is alive; None while one run hands over to the next, which takes some seconds."""
+    if lease is not None and not lease.released and lease.age_s <= rules.stale_s:
+        return True
+    if decision.action in ("hold", "back_off", "fail_then_start"):
+        return False
+    return None if lease is None or lease.age_s <= rules.start_grace_s else False
+
+
+def with_evaluation(
+    result: dg.SensorResult | dg.SkipReason, evaluation: dg.AssetCheckEvaluation, cursor: str
+) -> dg.SensorResult:
+    """The same result of a tick, and the evaluation of a check."""
+    if isinstance(result, dg.SkipReason):
+        return dg.SensorResult(skip_reason=result, asset_events=[evaluation], cursor=cursor)
+    return dg.SensorResult(run_requests=result.run_requests, asset_events=[evaluation], cursor=cursor)
 
 
 def carry_out(instance: dg.DagsterInstance, source: str, decision: Decision) -> dg.SensorResult | dg.SkipReason:

@@ -66,7 +66,9 @@ def test_who_holds_it_is_named_when_the_wait_is_over(tmp_path: Path) -> None:
     file = DuckFile(tmp_path / "a.duckdb", timeout_s=0.2, error=ConsumeError)
     with (
         held_by_another(file.path) as process,
-        pytest.raises(ConsumeError, match=rf"a\.duckdb was held by process {process.pid} \(.*import duckdb.*\) for 0\.2 s"),
+        pytest.raises(
+            ConsumeError, match=rf"a\.duckdb was held by process {process.pid} \(.*import duckdb.*\) for 0\.2 s"
+        ),
         file.transaction(),
     ):
         pass
@@ -147,7 +149,7 @@ def test_a_turn_is_waited_for_until_the_deadline(tmp_path: Path) -> None:
     file, other = DuckFile(tmp_path / "a.duckdb"), DuckFile(tmp_path / "a.duckdb", timeout_s=0.05)
     with (
         file.transaction(),
-        pytest.raises(SinkError, match=r"held by another thread for 0\.05 s"),
+        pytest.raises(SinkError, match=r"in use by another thread of this process for 0\.05 s"),
         other.transaction(),
     ):
         pass

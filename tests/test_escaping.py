@@ -41,9 +41,22 @@ def test_log_lines_are_printable_with_their_traceback() -> None:
 def test_markdown_has_every_mark_escaped() -> None:
     shown = markdown(HOSTILE)
     assert "\n" not in shown
-    assert shown.startswith("\\!\\[i\\]\\(http\\:")
-    for mark in "![]()<>`|*_#":
+    assert shown.startswith("\\!\\[i\\](http\\://x/y)")
+    for mark in "![]<>`|*_#":
         assert shown.count(mark) == shown.count("\\" + mark)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("shop.order_items", "shop.order_items"),
+        ("www.x.y", "www\\.x.y"),
+        ("_a_b_", "\\_a_b\\_"),
+        ("a@b.c", "a\\@b.c"),
+    ],
+)
+def test_plain_names_stay_plain(text: str, shown: str) -> None:
+    assert markdown(text) == shown
 
 
 def test_a_fence_is_longer_than_any_inside() -> None:

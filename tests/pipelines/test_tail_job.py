@@ -125,15 +125,39 @@ def test_the_end_of_a_shift_is_success(instance: dg.DagsterInstance) -> None:
     assert tail.flushed
 
 
-def test_a_signal_ends_it_as_interrupted_after_the_last_flush(instance: dg.DagsterInstance) -> None:
-    tail = StandIn(ask=lambda: os.kill(os.getpid(), signal.SIGTERM))
-    assert failure_of(run_job(instance, tail)).error.cls_name == "DagsterExecutionInterruptedError"
+def terminate(instance: dg.DagsterInstance) -> None:
+    """What Terminate does: note it, then signal."""
+    instance.report_run_canceling(instance.get_runs(limit=1)[0])
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_terminate_ends_it_as_interrupted_after_the_last_flush(instance: dg.DagsterInstance) -> None:
+    tail = StandIn(ask=lambda: terminate(instance))
+    result = run_job(instance, tail)
+    error = failure_of(result).error
+    assert error.cls_name == "DagsterExecutionInterruptedError"
+    assert "after the last flush, at binlog.000042:1187" in error.message
     assert tail.flushed
+    run = instance.get_run_by_id(result.run_id)
+    assert run is not None
+    assert run.status == dg.DagsterRunStatus.CANCELED
 
 
-def test_a_signal_is_honoured_though_the_last_flush_fails(instance: dg.DagsterInstance) -> None:
-    tail = StandIn(FencedError("stream CDC_MAIN moved on"), ask=lambda: os.kill(os.getpid(), signal.SIGINT))
-    assert failure_of(run_job(instance, tail)).error.cls_name == "DagsterExecutionInterruptedError"
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_alone_is_a_stop_and_no_failure(instance: dg.DagsterInstance, number: signal.Signals) -> None:
+    tail = StandIn(ask=lambda: os.kill(os.getpid(), number))
+    result = run_job(instance, tail)
+    assert result.success
+    assert tail.flushed
+    said = [entry.user_message for entry in instance.all_logs(result.run_id) if not entry.is_dagster_event]
+    assert said[-1].startswith(f"stopped ({number.name}) after the last flush")
+
+
+def test_a_stop_is_honoured_though_the_last_flush_fails(instance: dg.DagsterInstance) -> None:
+    error = FencedError("stream CDC_MAIN moved on")
+    assert run_job(instance, StandIn(error, ask=lambda: os.kill(os.getpid(), signal.SIGINT))).success
+    ended = run_job(instance, StandIn(error, ask=lambda: terminate(instance)))
+    assert failure_of(ended).error.cls_name == "DagsterExecutionInterruptedError"
 
 
 def test_the_signal_handlers_are_put_back() -> None:
@@ -245,10 +269,7 @@ def shift(context):
 def job():
     shift()
 
-try:
-    job.execute_in_process()
-except dg.DagsterExecutionInterruptedError:
-    sys.stdout.write("interrupted\\n")
+sys.stdout.write("success\\n" if job.execute_in_process().success else "failure\\n")
 """
 
 
@@ -265,4 +286,4 @@ def test_a_signal_to_a_process_of_its_own(number: signal.Signals) -> None:
     finally:
         process.kill()
         process.wait()
-    assert rest == "flushed\ninterrupted\n"
+    assert rest == "flushed\nsuccess\n"

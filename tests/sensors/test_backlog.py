@@ -6,7 +6,17 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from sensors.backlog import CONSUMER_TAG, FAILED_TAG, UNFINISHED, RetryRules, WatchedTable, requests
+from sensors.backlog import (
+    CODE_TAG,
+    CONSUMER_TAG,
+    END_TAG,
+    FAILED_TAG,
+    UNFINISHED,
+    RetryRules,
+    WatchedTable,
+    end_old_code,
+    requests,
+)
 
 ORDERS = WatchedTable("shop", "orders", dg.AssetKey(["tables", "main", "shop", "orders"]), "orders", "main.shop.orders")
 HOLES = WatchedTable(
@@ -75,16 +85,38 @@ def test_nothing_waits(instance: dg.DagsterInstance) -> None:
 
 
 def test_a_tick_says_counts_and_names_a_few_that_are_held_up(instance: dg.DagsterInstance) -> None:
-    tables = [WatchedTable("shop", f"t{n}\x1b", dg.AssetKey(["t", str(n)]), f"t{n}", f"main.shop.t{n}") for n in range(500)]
-    for table in tables[:5]:
-        add_run(instance, dg.DagsterRunStatus.FAILURE, table, held_up=table)
-    add_run(instance, dg.DagsterRunStatus.STARTED, tables[5])
-    found = requests(instance, "consume", dict.fromkeys(tables[:5], 7) | dict.fromkeys(tables[5:], 0), RetryRules())
+    keys = [dg.AssetKey(["t", str(n)]) for n in range(500)]
+    tables = [WatchedTable("shop", f"t{n}\x1b", key, f"t{n}", f"main.shop.t{n}") for n, key in enumerate(keys)]
+    tag = " ".join(key.to_user_string() for key in keys[:5])
+    instance.create_run_for_job(CONSUME, status=dg.DagsterRunStatus.FAILURE, tags={FAILED_TAG: tag})
+    add_run(instance, dg.DagsterRunStatus.STARTED, ORDERS)
+    backlog = {ORDERS: 9} | dict.fromkeys(tables[:5], 7) | dict.fromkeys(tables[5:], 0)
+    found = requests(instance, "consume", backlog, RetryRules())
     assert isinstance(found, dg.SkipReason)
     said = found.skip_message or ""
-    assert said.startswith("1 table(s) at work; 494 table(s) with nothing waiting; shop.t0\\x1b: 7 message(s) wait; it was ")
+    assert said.startswith("1 table(s) at work; 495 table(s) with nothing waiting; shop.t0\\x1b: 7 message(s) wait; ")
     assert said.endswith("; 2 more held up")
     assert len(said) < 400
+
+
+def test_a_run_with_older_code_is_asked_to_end_once(instance: dg.DagsterInstance) -> None:
+    old, new = "0" * 16, "1" * 16
+    for tags in ({CODE_TAG: old}, {CODE_TAG: new}, {}):
+        instance.create_run_for_job(
+            CONSUME, status=dg.DagsterRunStatus.STARTED, tags=tags, asset_selection={ORDERS.key, HOLES.key}
+        )
+    run = instance.get_runs(dg.RunsFilter(tags={CODE_TAG: old}))[0]
+    later = time.time() + 60
+    assert end_old_code(instance, [ORDERS.key], old, later) == [
+        other.run_id for other in instance.get_runs(dg.RunsFilter(tags={CODE_TAG: new}))
+    ]
+    assert end_old_code(instance, [dg.AssetKey("other")], new, later) == []
+    assert end_old_code(instance, [ORDERS.key], new, 1.0) == [], "it was started since these definitions were loaded"
+    assert end_old_code(instance, [ORDERS.key], new, later) == [run.run_id]
+    asked = instance.get_run_by_id(run.run_id)
+    assert asked is not None
+    assert "reloaded" in asked.tags[END_TAG]
+    assert end_old_code(instance, [ORDERS.key], new, later) == []
 
 
 @pytest.mark.parametrize("status", [status for status in UNFINISHED if status.value != "QUEUED"])
@@ -127,6 +159,13 @@ def test_a_run_that_died_counts_against_all_its_tables(instance: dg.DagsterInsta
     at = add_run(instance, dg.DagsterRunStatus.FAILURE, ORDERS, HOLES)
     assert ask(instance, 7, 7, at + 10) == []
     assert ask(instance, 7, 7, at + 31) == [[ORDERS.key, HOLES.key]]
+
+
+def test_new_code_is_tried_at_once(instance: dg.DagsterInstance) -> None:
+    at = add_run(instance, dg.DagsterRunStatus.FAILURE, HOLES, held_up=HOLES)
+    assert ask(instance, 0, 7, at + 10) == []
+    instance.add_run_tags(instance.get_runs(limit=1)[0].run_id, {END_TAG: "reloaded"})
+    assert ask(instance, 0, 7, at + 10) == [[ORDERS.key, HOLES.key]]
 
 
 def test_back_off_ends_at_its_limit() -> None:

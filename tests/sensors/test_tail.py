@@ -91,6 +91,44 @@ def test_the_end_of_a_shift_starts_the_next_once(instance: dg.DagsterInstance, p
     assert tick(instance, path)[0] == tick(instance, path)[0] == [f"main:after:{run_id}"]
 
 
+def test_a_dead_tail_fails_its_check_once_and_a_living_one_passes_it(instance: dg.DagsterInstance, path: Path) -> None:
+    key = dg.AssetCheckKey(dg.AssetKey(["mysql", "main", "binlog"]), "tail_alive")
+    sensor = tail_sensor("main", "tail_main", check=key)
+    cursor: str | None = None
+
+    def evaluated() -> list[tuple[bool | None, str]]:
+        """(passed, description) of what a tick evaluates."""
+        nonlocal cursor
+        with dg.build_sensor_context(
+            instance=instance,
+            resources={"positions": Positions(backend=SQLitePositions(path=str(path)))},
+            last_sensor_start_time=1.0,
+            cursor=cursor,
+        ) as context:
+            found = sensor.evaluate_tick(context)
+        cursor = found.cursor
+        events = [event for event in found.asset_events if isinstance(event, dg.AssetCheckEvaluation)]
+        assert all(event.asset_check_key == key for event in events)
+        return [(event.passed, event.description or "") for event in events]
+
+    assert evaluated() == [], "the first run is on its way"
+    run_id = add_run(instance, dg.DagsterRunStatus.STARTED)
+    claim(path, run_id)
+    assert [passed for passed, _ in evaluated()] == [True]
+    assert evaluated() == []
+    claim(path, run_id, age_s=60)
+    [(passed, said)] = evaluated()
+    assert not passed
+    assert "not heard of for 60 s" in said
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    assert run.status == dg.DagsterRunStatus.FAILURE
+    add_run(instance, dg.DagsterRunStatus.CANCELED)
+    assert evaluated() == [], "dead still"
+    claim(path, add_run(instance, dg.DagsterRunStatus.STARTED))
+    assert [passed for passed, _ in evaluated()] == [True]
+
+
 def test_terminate_is_respected_until_the_sensor_is_switched_off_and_on(
     instance: dg.DagsterInstance, path: Path
 ) -> None:
