@@ -16,6 +16,7 @@ import pytest
 from binlogsync.errors import BinlogSyncError, DecodeError, FencedError, LeaseLostError, PositionError
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.tail.run import TailProgress
+from pipelines.keys import TableName
 from pipelines.reports import TailReporter, binlog_metadata
 from pipelines.stopping import StopFlag, stop_on_signals
 from pipelines.tail import failure, run_shift, tail_job
@@ -224,8 +225,8 @@ def test_reports_carry_numbers_for_plots_and_grow_only_the_tables_that_grew(inst
     assert metadata[0]["changes_per_s"].value == 0.0, "rates are since the report before"
     assert metadata[0]["gtid_set"].value == str(CHECKPOINT.gtids)
     assert all(isinstance(metadata[0][name].value, int | float) for name in ("lag_s", "flush_changes", "bytes_per_s"))
-    for table, changes in (("orders", 200), ("order_items", 100)):
-        records = instance.fetch_materializations(dg.AssetKey(["nats", "main", "shop", table]), limit=50).records
+    for table, changes in (("orders", 200), ("order-items", 100)):
+        records = instance.fetch_materializations(TableName("main", "shop", table).stream_key, limit=50).records
         assert [
             record.asset_materialization.metadata["changes"].value for record in records if record.asset_materialization
         ] == [changes]
