@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from binlogsync.embedded import debian
 from binlogsync.embedded.mariadb import flavour as mariadb_flavour
 from binlogsync.embedded.mysql import flavour as mysql_flavour
 from binlogsync.embedded.nats import find as find_nats
@@ -52,8 +53,10 @@ def _nats() -> str:
 
 
 def _program(command: tuple[str, ...]) -> str:
-    """The program of a command line that may start with a loader and its options."""
-    return command[3] if len(command) > 2 and command[1] == "--library-path" else command[0]
+    """The program of a command line that may start with a loader and its options, and the index that it is of."""
+    program = command[3] if len(command) > 2 and command[1] == "--library-path" else command[0]
+    origin = debian.origin_of(program)
+    return f"{program} ({origin})" if origin else program
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 apt-get gets a state, a cache and a source list of its own (Debian's unstable suite, where the current database
 servers are, unless a package set names another), with an empty list of installed packages, so it fetches everything
-down to the C library and verifies it against Debian's keyring. The archive's address comes from this machine's own apt
-sources. A program is run by the unpacked dynamic loader with the unpacked libraries, so the machine's own C library
-does not matter.
+down to the C library and verifies it against Debian's keyring; how old the signed index may be is decided in
+apt_index.py. What was unpacked is recorded beside it: the index's date, and each package with its hash. The archive's
+address comes from this machine's own apt sources. A program is run by the unpacked dynamic loader with the unpacked
+libraries, so the machine's own C library does not matter.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+from binlogsync.embedded.apt_index import Index, parse_index
 from binlogsync.embedded.cache import cache_dir, entry
 from binlogsync.embedded.process import bound_to_this_process
 from binlogsync.embedded.progress import Progress
@@ -28,6 +31,7 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 SUITE = "sid"
 _NOT_NEEDED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/perl", "usr/share/info")
 _QUOTED_LINES = 6
+_RECORD = "binlogsync-packages.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,8 @@ def unpacked(packages: PackageSet) -> Unpacked:
 def _download_and_unpack(wanted: PackageSet, folder: Path) -> None:
     progress = Progress(f"{wanted.name}:")
     progress.update(0, "reading Debian's package lists")
-    archives = _Apt(wanted).download(progress)
+    apt = _Apt(wanted)
+    archives = apt.download(progress)
     for done, archive in enumerate(archives):
         progress.update(75 + 25 * done / len(archives), f"unpacking {archive.name.split('_')[0]}")
         _run(wanted, ["dpkg", "-x", str(archive), str(folder)])
@@ -90,14 +95,42 @@ def _download_and_unpack(wanted: PackageSet, folder: Path) -> None:
         archive.unlink()
     for useless in _NOT_NEEDED:
         shutil.rmtree(folder / useless, ignore_errors=True)
-    progress.done(f"{len(archives)} packages unpacked")
+    (folder / _RECORD).write_text("\n".join(apt.record) + "\n")
+    progress.done(f"{len(archives)} packages unpacked, {age_of(apt.record[0])}")
+
+
+def index_in(lists: Path, suite: str) -> Index:
+    """The index of a suite among apt's lists. Raises EmbeddedServerError."""
+    for kind in ("InRelease", "Release"):
+        for found in sorted(lists.glob(f"*_dists_{suite}_{kind}")):
+            return parse_index(suite, found.read_text(errors="replace"))
+    raise EmbeddedServerError(f"apt has no index of {suite} in {lists}")
+
+
+def origin_of(program: str) -> str:
+    """Which index an unpacked program is of; "" of one that was not unpacked here, or before this was recorded."""
+    for folder in Path(program).parents:
+        if (record := folder / _RECORD).is_file():
+            return age_of(record.read_text().partition("\n")[0])
+    return ""
+
+
+def age_of(recorded: str) -> str:
+    """The first line of a record, suite and time, in words."""
+    suite, _, signed = recorded.partition(" ")
+    return Index(suite, datetime.fromisoformat(signed), None).age(datetime.now(UTC))
 
 
 class _Apt:
-    """apt-get with folders of its own; what was downloaded by a run that was killed is used by the next."""
+    """apt-get with folders of its own; what was downloaded by a run that was killed is used by the next.
+
+    Attributes:
+        record: the index's date, then name and hash of each package, after `download`.
+    """
 
     def __init__(self, wanted: PackageSet) -> None:
         self._wanted = wanted
+        self.record: list[str] = []
         if missing := [tool for tool in ("apt-get", "dpkg") if shutil.which(tool) is None]:
             raise _unavailable(wanted, f"this machine has no {' and no '.join(missing)}")
         if not KEYRING.exists():
@@ -111,13 +144,32 @@ class _Apt:
     def download(self, progress: Progress) -> list[Path]:
         """The .deb files of the packages and of all that they depend on."""
         _run(self._wanted, self._command("update"))
+        index = self._checked_index()
+        progress.update(0, index.age(datetime.now(UTC)))
         arguments = ["install", "--yes", "--download-only", *self._wanted.packages]
         # It prints only what the archive folder does not hold yet, so it is shown an empty one.
         elsewhere = f"Dir::Cache::archives={self._folder / 'empty'}"
-        listed = _run(self._wanted, self._command("-o", elsewhere, "--print-uris", *arguments))
-        names = [line.split()[1] for line in listed.splitlines() if line.startswith("'")]
+        listed = _run(
+            self._wanted, self._command("-o", elsewhere, "-o", "Acquire::ForceHash=SHA256", "--print-uris", *arguments)
+        )
+        # 'address' name size hash
+        lines = [line.split() for line in listed.splitlines() if line.startswith("'")]
+        names = [line[1] for line in lines]
+        self.record = [f"{index.suite} {index.signed.isoformat()}", *(" ".join((line[1], *line[3:])) for line in lines)]
         self._fetch(self._command(*arguments), progress)
         return [self._folder / "archives" / name for name in names]
+
+    def _checked_index(self) -> Index:
+        """What apt has fetched. Raises EmbeddedServerError for one that is too old."""
+        now = datetime.now(UTC)
+        try:
+            index = index_in(self._folder / "lists", self._wanted.suite)
+            index.check(now)
+        except EmbeddedServerError as error:
+            raise _unavailable(self._wanted, str(error)) from error
+        if index.has_expired(now):
+            logger.warning("%s: past its Valid-Until; newer packages may have fixes that these lack", index.age(now))
+        return index
 
     def _fetch(self, command: list[str], progress: Progress) -> None:
         status, status_in = os.pipe()
@@ -150,7 +202,7 @@ class _Apt:
             "Dir::Etc::sourceparts": "/dev/null",
             "Dir::Etc::preferences": "/dev/null",
             "Dir::Etc::preferencesparts": "/dev/null",
-            "Acquire::Check-Valid-Until": "false",
+            "Acquire::Check-Valid-Until": "false",  # _checked_index decides instead
             "Acquire::Languages": "none",
             "Acquire::Retries": "2",
             "DPkg::Lock::Timeout": "30",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,9 @@ def test_a_killed_download_is_done_again(own_cache: Path) -> None:
     assert not (own_cache / "redis").exists()
     command = debian.unpacked(PACKAGES).command("usr/bin/redis-server")
     assert installed.parse_version(installed.version_text(command))
+    assert debian.origin_of(command[-1]).startswith("index of sid signed 20")
+    lines = (own_cache / "redis" / "binlogsync-packages.txt").read_text().splitlines()
+    assert any(re.fullmatch(r"redis-server_\S+\.deb SHA\d+:[0-9a-f]+", line) for line in lines)
 
 
 def test_without_apt_the_error_names_the_package_and_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
