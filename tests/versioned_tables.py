@@ -1,4 +1,4 @@
-"""System-versioned tables of MariaDB, one that only looks like one, and changes to each."""
+"""Tables of MariaDB with hidden columns or versions of rows, one that only looks so, and changes to each."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ TABLES = {
     "keyless": "(id INT, a INT, w INT) WITH SYSTEM VERSIONING",
     "declared": f"(id INT PRIMARY KEY, a INT, {_PERIOD.format('')}, w INT) WITH SYSTEM VERSIONING",
     "invisible": f"(id INT PRIMARY KEY, a INT, w INT, {_PERIOD.format(' INVISIBLE')}) WITH SYSTEM VERSIONING",
+    "hashed": "(id INT PRIMARY KEY, a INT, w INT, b BLOB DEFAULT 'x', t TEXT, UNIQUE (b, id), UNIQUE (t))",
+    "hashed_versions": "(id INT PRIMARY KEY, a INT, w INT, b BLOB, UNIQUE (b)) WITH SYSTEM VERSIONING",
     "looks_alike": f"(id INT PRIMARY KEY, a INT, w INT, row_start {_NOW}, row_end {_NOW})",
 }
 COLUMNS = {
@@ -23,6 +25,8 @@ COLUMNS = {
     "keyless": ("id", "a", "w"),
     "declared": ("id", "a", "s", "e", "w"),
     "invisible": ("id", "a", "w", "s", "e"),
+    "hashed": ("id", "a", "w", "b", "t"),
+    "hashed_versions": ("id", "a", "w", "b"),
     "looks_alike": ("id", "a", "w", "row_start", "row_end"),
 }
 

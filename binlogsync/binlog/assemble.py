@@ -18,9 +18,9 @@ from binlogsync.binlog.identity import LogFollower
 from binlogsync.binlog.layout import ColumnError, Decoded, Layout
 from binlogsync.binlog.plan import Field, Halt, RowEvents, Transactions
 from binlogsync.binlog.planning import walk
+from binlogsync.binlog.shown_tables import shown_changes
 from binlogsync.binlog.sources import Sources
 from binlogsync.binlog.stretch import Ending, Stretch
-from binlogsync.binlog.versioned import current_changes
 from binlogsync.binlog.xa import HeldRows, Prepared
 from binlogsync.change import OP_TYPE, OPS, ChangeBatch, SchemaChange, build_batch, build_schema_batch
 from binlogsync.errors import DecodeError
@@ -280,11 +280,11 @@ class Assembler:
             return None
         ops = pa.DictionaryArray.from_arrays(pa.array(part.ops, OP_TYPE.index_type), _OP_NAMES, safe=False)
         batch = build_batch(layout.schema, ops, part.images, source, self._server, part.impossible)
-        if layout.versioning is None:
+        if layout.shown_as is None:
             return batch
-        current = current_changes(batch, layout.versioning)
-        self.left_out += len(batch) - len(current)
-        return current if len(current) else None
+        shown = shown_changes(batch, layout.shown_as)
+        self.left_out += len(batch) - len(shown)
+        return shown if len(shown) else None
 
     def _statements(self, statements: tuple[SchemaChange, ...], first_seq: int) -> list[ChangeBatch]:
         """Each table that a statement touches is told of it by a change of its own; a TRUNCATE is op t.

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from binlogsync.binlog.layout import ColumnError
 from binlogsync.binlog.sequences import is_like_sequence, with_key
+from binlogsync.binlog.shown_tables import ShownTable, find_shown, may_be_more, with_hash_columns
 from binlogsync.binlog.tablemap import (
     DATETIME_OLD,
     TIME_OLD,
@@ -26,7 +27,6 @@ from binlogsync.binlog.tablemap import (
     parse_name,
     parse_table_map,
 )
-from binlogsync.binlog.versioned import Versioning, can_be_period, find_versioning
 from binlogsync.position import BinlogPosition
 from binlogsync.schema import INTEGER_BITS, Column, TableSchema
 
@@ -92,6 +92,9 @@ def name_columns(body: bytes, place: BinlogPosition, asking: tuple[Declared, Alt
     behind = altered(database, name, place)
     if behind is not None:
         raise ValueError(f"{_UNNAMED}, and the table was altered before {behind}, so that its names then are not known")
+    if mariadb:
+        plain = parse_table_map(body, mariadb=True, captured=False).schema
+        declaration = replace(declaration, schema=with_hash_columns(declaration.schema, plain.columns))
     try:
         table = parse_table_map(body, mariadb=mariadb, declared=declaration.schema)
         table = settle(table, declared, mariadb=mariadb, captured=True)
@@ -134,7 +137,7 @@ def settle(table: TableMap, declared: Declared, *, mariadb: bool, captured: bool
         plain = tuple(_old(c, 0) if r.code in _OLD_TEMPORAL else c for c, r in zip(columns, table.raw, strict=True))
         return replace(table, schema=replace(table.schema, columns=plain))
     open_ = [i for i, column in enumerate(columns) if _is_open(column, table.raw[i], captured)]
-    may_be_kind = captured and (can_be_period(columns) or is_like_sequence(table.schema))
+    may_be_kind = captured and (may_be_more(columns) or is_like_sequence(table.schema))
     if not open_ and not may_be_kind:
         return table
     declaration = declared(table.schema.database, table.schema.table)
@@ -144,15 +147,15 @@ def settle(table: TableMap, declared: Declared, *, mariadb: bool, captured: bool
     schema = replace(table.schema, columns=tuple(settled))
     if is_like_sequence(schema) and (declaration is None or declaration.is_sequence):
         return replace(table, schema=with_key(schema), asked=True)
-    versioning = _versioning(schema, declaration) if may_be_kind else None
-    return replace(table, schema=schema, asked=True, versioning=versioning)
+    shown_as = _shown(schema, declaration) if may_be_kind else None
+    return replace(table, schema=schema, asked=True, shown_as=shown_as)
 
 
-def _versioning(schema: TableSchema, declaration: Declaration | None) -> Versioning | None:
+def _shown(schema: TableSchema, declaration: Declaration | None) -> ShownTable | None:
     if declaration is None:
-        return find_versioning(schema, None, ())
+        return find_shown(schema, None, ())
     columns = declaration.schema.columns[: -2 if declaration.hides_period else None]
-    return find_versioning(schema, declaration.period, [column.name for column in columns])
+    return find_shown(schema, declaration.period, [column.name for column in columns])
 
 
 def _old(column: Column, fsp: int) -> Column:

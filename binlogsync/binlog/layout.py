@@ -12,10 +12,10 @@ import pyarrow as pa
 from binlogsync.binlog import rows
 from binlogsync.binlog.arena import Arena, piece
 from binlogsync.binlog.columns import Written, build_array, is_compressed, reading, skipping, value_width
+from binlogsync.binlog.shown_tables import ShownTable
 from binlogsync.binlog.tablemap import TableMap
 from binlogsync.binlog.types.temporal import impossible_text
 from binlogsync.binlog.types.text import OVERRUN
-from binlogsync.binlog.versioned import Versioning
 from binlogsync.schema import Column, TableSchema, arrow_type
 
 Image = Literal["before", "after"]
@@ -146,13 +146,13 @@ class Layout:
     schema: TableSchema
     sides: tuple[Side, Side]
     captured: bool
-    versioning: Versioning | None = None
+    shown_as: ShownTable | None = None
 
     @classmethod
     def of(cls, table: TableMap, present: tuple[tuple[int, ...], tuple[int, ...]], *, captured: bool) -> Layout:
         """Images that hold the columns numbered `present`, before and after; raises ColumnError."""
         before, after = (Side.of(table, numbers, captured=captured) for numbers in present)
-        return cls(table.schema, (before, after), captured, table.versioning)
+        return cls(table.schema, (before, after), captured, table.shown_as)
 
     def decode(
         self, base: int, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], ops: npt.NDArray[np.int8]

@@ -25,7 +25,7 @@ class Stretch:
             begin of the open one and its changes so far.
         end: why it ends here.
         events, transactions: how many of them.
-        dropped: changes of tables that are not captured, and of rows of history (versioned.py); a statement that was
+        dropped: changes of tables that are not captured, and of rows of history (shown_tables.py); a statement that was
             logged as text counts as one.
         resume: a place before the XA transactions that were prepared, and not committed, at some time of the stretch.
     """

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from binlogsync.binlog.bytes import ByteReader
 from binlogsync.binlog.charsets import BINARY, bytes_per_character, charset_of, collation_of
+from binlogsync.binlog.shown_tables import ShownTable
 from binlogsync.binlog.types.label_text import label_text
-from binlogsync.binlog.versioned import Versioning
 from binlogsync.schema import GEOMETRY_TYPES, Column, TableSchema
 
 # Type codes of the server, enum_field_types in include/field_types.h.
@@ -77,7 +77,7 @@ class TableMap:
         table_id, schema, raw: the table, its columns, and how their bytes look.
         named: False when the server logs binlog_row_metadata=MINIMAL.
         asked: True when a part of `schema` is what the server declares now; the next event may mean another.
-        versioning: of a system-versioned table of MariaDB.
+        shown_as: the table as SELECT shows it, where that is less.
     """
 
     table_id: int
@@ -85,12 +85,12 @@ class TableMap:
     raw: tuple[RawColumn, ...]
     named: bool
     asked: bool = False
-    versioning: Versioning | None = None
+    shown_as: ShownTable | None = None
 
     @property
     def shown(self) -> TableSchema:
         """The table as SELECT shows it."""
-        return self.schema if self.versioning is None else self.versioning.schema
+        return self.schema if self.shown_as is None else self.shown_as.schema
 
 
 def parse_name(body: bytes) -> tuple[str, str]:

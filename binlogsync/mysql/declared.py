@@ -10,7 +10,7 @@ from typing import Any
 from binlogsync.binlog.charsets import BINARY
 from binlogsync.binlog.declared import Declaration, Declared
 from binlogsync.binlog.sequences import is_like_sequence, with_key
-from binlogsync.binlog.versioned import HIDDEN_COLUMNS
+from binlogsync.binlog.shown_tables import HIDDEN_COLUMNS
 from binlogsync.mysql.config import MySQLConfig, connect, fetch, translated
 from binlogsync.mysql.session import Connection
 from binlogsync.schema import TEXT_TYPES, Column, TableSchema

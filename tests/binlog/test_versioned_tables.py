@@ -1,4 +1,4 @@
-"""MariaDB's system-versioned tables: the changes are those of the table that SELECT shows."""
+"""MariaDB's hidden columns and system-versioned tables: the changes are those of the table that SELECT shows."""
 
 from __future__ import annotations
 
@@ -29,16 +29,14 @@ def _left(changes: list[RowChange], table: str) -> list[tuple[object, ...]]:
     return sorted((naive(tuple(row.values())) for row in rows), key=repr)
 
 
-@pytest.mark.parametrize("image", ["FULL", "NOBLOB"])
 @pytest.mark.parametrize("level", ["FULL", "MINIMAL", "NO_LOG"])
-def test_changes_leave_the_rows_that_select_shows(database: FreshDatabase, level: str, image: str) -> None:
+def test_changes_leave_the_rows_that_select_shows(database: FreshDatabase, level: str) -> None:
     start = end_of_log(database.server)
     database.execute(f"SET GLOBAL binlog_row_metadata = {level}")
-    database.execute(f"SET SESSION binlog_row_image = {image}")
     for table, definition in TABLES.items():
         database.execute(f"CREATE TABLE {table} {definition}")
         change(database, table, 1)
-        if table != "looks_alike":
+        if "VERSIONING" in definition:
             database.execute(f"DELETE HISTORY FROM {table}")
     database.execute("SET GLOBAL binlog_row_metadata = FULL")
     done = record(database.server, start, lambda name, _: name == database.name).decoded()
@@ -51,6 +49,22 @@ def test_changes_leave_the_rows_that_select_shows(database: FreshDatabase, level
         name: () if name == "keyless" else ("id",) for name in TABLES
     }
     assert {name: tuple(c.name for c in schema.columns) for name, schema in schemas.items()} == COLUMNS
+
+
+def test_images_that_lack_the_end_of_the_period(database: FreshDatabase) -> None:
+    start = end_of_log(database.server)
+    database.execute("SET SESSION binlog_row_image = MINIMAL")
+    database.execute("CREATE TABLE t (id INT PRIMARY KEY, a INT, b INT) WITH SYSTEM VERSIONING")
+    database.execute("INSERT INTO t VALUES (1, 1, 1)")
+    database.execute("UPDATE t SET a = 2")
+    database.execute("DELETE FROM t")
+    database.execute("DELETE HISTORY FROM t")
+    changes = record(database.server, start, lambda name, _: name == database.name).changes()
+    assert [(one.op, (one.before or {}).get("id"), (one.after or {}).get("a")) for one in changes] == [
+        ("c", None, 1),
+        ("u", 1, 2),
+        ("d", 1, None),
+    ]
 
 
 def test_rows_of_a_time_when_the_table_was_versioned(mariadb: FreshDatabase) -> None:

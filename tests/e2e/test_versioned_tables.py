@@ -13,6 +13,8 @@ from tests.databases import FreshDatabase
 from tests.e2e.test_generated_columns import Site, tailed
 from tests.versioned_tables import COLUMNS, TABLES, change, naive
 
+_MIRRORED = ("hidden", "keyless", "declared", "hashed")
+
 
 @pytest.fixture
 def site(mariadb: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> Iterator[Site]:
@@ -24,18 +26,18 @@ def site(mariadb: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> Ite
 
 def test_a_mirror_is_not_read_again_in_each_run(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     mariadb = site.mariadb
-    for table, definition in TABLES.items():
-        mariadb.execute(f"CREATE TABLE {table} {definition}")
+    for table in _MIRRORED:
+        mariadb.execute(f"CREATE TABLE {table} {TABLES[table]}")
         change(mariadb, table, 1)
-    for table in TABLES:
+    for table in _MIRRORED:
         site.mirrored(table, site.config)
-    for table in TABLES:
+    for table in _MIRRORED:
         change(mariadb, table, 10)
     with caplog.at_level(logging.INFO):
         caplog.clear()
-        for table, names in COLUMNS.items():
+        for table in _MIRRORED:
             columns, rows = site.mirrored(table, site.config)
-            wanted_columns, wanted = site.wanted(table, *names)
+            wanted_columns, wanted = site.wanted(table, *COLUMNS[table])
             assert columns == wanted_columns
             assert [naive(row) for row in rows] == [naive(row) for row in wanted]
         assert [record.getMessage() for record in caplog.records if "is read from" in record.getMessage()] == []
@@ -47,11 +49,9 @@ def test_a_mirror_of_a_sequence_has_one_row(site: Site) -> None:
     mariadb.execute("CREATE SEQUENCE q CACHE 2")
     some = ["SELECT NEXTVAL(q)"] * 3
     for statements in (
-        some,
-        ["DO SETVAL(q, 5000)"],
+        [*some, "DO SETVAL(q, 5000)"],
         ["ALTER SEQUENCE q RESTART 7000 MINVALUE -5"],
-        some,
-        ["CREATE OR REPLACE SEQUENCE q START 9", *some],
+        ["SELECT NEXTVAL(q)", "CREATE OR REPLACE SEQUENCE q START 9", *some],
     ):
         for statement in statements:
             mariadb.execute(statement)
