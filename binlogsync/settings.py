@@ -117,6 +117,7 @@ class Settings:
             **self._nats(),
             replicas=self._number(f"{prefix}_REPLICAS", int, 1, (1, None)),
             max_age_s=self._number(f"{prefix}_MAX_AGE_DAYS", int, 7, (0, None)) * _DAY_S,
+            max_bytes=self._number(f"{prefix}_MAX_BYTES", int, 0, (0, None)) or None,
             format=cast(Format, self._choice(f"{prefix}_FORMAT", ("json", "arrow"))),
             changes_per_message=self._number(f"{prefix}_CHANGES_PER_MESSAGE", int, 1, (1, None)),
         )
@@ -185,7 +186,8 @@ class Settings:
 
     def _nats(self) -> dict[str, Any]:
         prefix = "BINLOGSYNC_NATS"
-        names = ("user", "password", "token", "credentials_file", "tls_ca_file", "tls_cert_file", "tls_key_file")
+        names = ["user", "password", "token", "credentials_file", "nkey_seed_file"]
+        names += ["tls_ca_file", "tls_cert_file", "tls_key_file"]
         return {
             "url": self._text(f"{prefix}_URL", "nats://127.0.0.1:4222"),
             **{name: self._optional(f"{prefix}_{name.upper()}") for name in names},

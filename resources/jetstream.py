@@ -24,6 +24,7 @@ class JetStream(dg.ConfigurableResource):  # type: ignore[type-arg]
     password: str | None = Field(default=None, description="Give it as an environment variable.")
     token: str | None = Field(default=None, description="Token; give it as an environment variable.")
     credentials_file: str | None = Field(default=None, description="Path of a .creds file (JWT and seed).")
+    nkey_seed_file: str | None = Field(default=None, description="Path of a file with an NKey seed (SU...).")
     tls_ca_file: str | None = Field(default=None, description="Certificate authority; any TLS file turns TLS on.")
     tls_cert_file: str | None = Field(
         default=None, description="Certificate of this client, where the server asks for one."
@@ -74,6 +75,7 @@ class JetStream(dg.ConfigurableResource):  # type: ignore[type-arg]
             "password": self.password,
             "token": self.token,
             "credentials_file": self.credentials_file,
+            "nkey_seed_file": self.nkey_seed_file,
             "tls_ca_file": self.tls_ca_file,
             "tls_cert_file": self.tls_cert_file,
             "tls_key_file": self.tls_key_file,
@@ -83,12 +85,13 @@ class JetStream(dg.ConfigurableResource):  # type: ignore[type-arg]
     def from_environment(cls) -> "JetStream":
         """BINLOGSYNC_NATS_URL, _USER, _PASSWORD, _TOKEN, _CREDENTIALS_FILE, _TLS_CA_FILE, _TLS_CERT_FILE and so on.
 
-        And BINLOGSYNC_STREAM_REPLICAS, _MAX_AGE_DAYS, _FORMAT, _CHANGES_PER_MESSAGE.
+        And BINLOGSYNC_STREAM_REPLICAS, _MAX_AGE_DAYS, _MAX_BYTES, _FORMAT, _CHANGES_PER_MESSAGE.
         """
         return cls(
             **nats_environment(),
             replicas=environment.integer("BINLOGSYNC_STREAM_REPLICAS", 1),
             max_age_days=environment.integer("BINLOGSYNC_STREAM_MAX_AGE_DAYS", 7),
+            max_bytes=environment.integer("BINLOGSYNC_STREAM_MAX_BYTES", 0) or None,
             format=environment.text("BINLOGSYNC_STREAM_FORMAT", "json"),
             changes_per_message=environment.integer("BINLOGSYNC_STREAM_CHANGES_PER_MESSAGE", 1),
         )
@@ -102,6 +105,7 @@ def nats_environment() -> dict[str, Any]:
         "password": environment.optional_text("BINLOGSYNC_NATS_PASSWORD"),
         "token": environment.optional_text("BINLOGSYNC_NATS_TOKEN"),
         "credentials_file": environment.optional_text("BINLOGSYNC_NATS_CREDENTIALS_FILE"),
+        "nkey_seed_file": environment.optional_text("BINLOGSYNC_NATS_NKEY_SEED_FILE"),
         "tls_ca_file": environment.optional_text("BINLOGSYNC_NATS_TLS_CA_FILE"),
         "tls_cert_file": environment.optional_text("BINLOGSYNC_NATS_TLS_CERT_FILE"),
         "tls_key_file": environment.optional_text("BINLOGSYNC_NATS_TLS_KEY_FILE"),

@@ -55,6 +55,7 @@ class NatsPositions(dg.Config):
     password: str | None = Field(default=None, description="Give it as an environment variable.")
     token: str | None = Field(default=None, description="Token; give it as an environment variable.")
     credentials_file: str | None = Field(default=None, description="Path of a .creds file (JWT and seed).")
+    nkey_seed_file: str | None = Field(default=None, description="Path of a file with an NKey seed (SU...).")
     tls_ca_file: str | None = Field(default=None, description="Certificate authority; any TLS file turns TLS on.")
     tls_cert_file: str | None = Field(default=None, description="Certificate of this client.")
     tls_key_file: str | None = Field(default=None, description="Its key.")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from binlogsync.bookmarks import Bookmark
+from binlogsync.commands.nats_needs import unmet_needs
 from binlogsync.commands.output import write_line
 from binlogsync.commands.stream_look import StreamLook, look_at_stream
 from binlogsync.consume.progress_nats import kept_progress
@@ -44,6 +45,8 @@ from binlogsync.worth import (
 )
 
 _LOCK_TIMEOUT_S = 5.0
+_DEFAULT_CONSUMERS, _NEARLY = 1000, 0.8
+"""What nats-server allows where a stream does not say."""
 _PATIENCE_S = 10.0
 _ALIVE_S = 45.0
 """As `PositionStore.claim` has it."""
@@ -117,7 +120,13 @@ class Examination:
         options = self._settings.jetstream()
         look = look_at_stream(options, self._source)
         yield Line("ok", "nats", f"nats-server {look.version} at {options.place}")
+        unmet = list(unmet_needs(options, self._source))
+        yield from (Line("error", "nats account", each) for each in unmet)
+        if not unmet:
+            yield Line("ok", "nats account", "permissions and limits are enough for a tail and its consumers")
         yield _line_of_stream(look)
+        if look.end is not None and not look.wrong:
+            yield _line_of_consumers(look)
         if look.foreign:
             yield Line("warning", "stream", describe_foreign(look.foreign, self._source))
         if not look.wrong:
@@ -246,6 +255,17 @@ def _line_of_stream(look: StreamLook) -> Line:
     if look.end is None:
         return Line("ok", "stream", f"{look.name} is not there yet; the tail makes it")
     return Line("ok", "stream", f"{look.name} holds {look.messages:,} messages, the last is {look.end.sequence}")
+
+
+def _line_of_consumers(look: StreamLook) -> Line:
+    """How many durables there are, of how many that may be."""
+    count, most = look.consumers
+    limit = most if most > 0 else _DEFAULT_CONSUMERS
+    said = f"{count:,} durables of {limit:,} that stream {look.name} may have"
+    if count < _NEARLY * limit:
+        return Line("ok", "durables", said)
+    fix = f"nats consumer ls {look.name}, and nats consumer rm for those of clients and tables that are gone"
+    return Line("warning", "durables", f"{said}; one that nobody uses is removed after 14 days", fix)
 
 
 def _line_of_lease(lease: Lease | None) -> Line:

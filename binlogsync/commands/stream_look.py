@@ -26,6 +26,7 @@ class StreamLook:
         messages: in it, None when there is no stream yet.
         end: of the stream, None when there is none.
         first: sequence of its first message.
+        consumers: how many it has, and how many it may have (0 for the server's default, -1 for no limit).
         foreign: messages in it that no tail wrote, as far as the tail has met them.
         wrong: why the tail could not use it, "" when it could.
     """
@@ -37,6 +38,7 @@ class StreamLook:
     wrong: str = ""
     first: int = 0
     foreign: tuple[ForeignMessage, ...] = ()
+    consumers: tuple[int, int] = (0, -1)
 
     @property
     def checkpoint(self) -> Checkpoint | None:
@@ -63,7 +65,8 @@ def look_at_stream(options: JetStreamOptions, source: str) -> StreamLook:
                 end.require_checkpoint(name)
         except (SinkError, PositionError) as error:
             return StreamLook(version, name, info.state.messages, end, str(error), foreign=foreign)
-        return StreamLook(version, name, info.state.messages, end, "", info.state.first_seq, foreign)
+        consumers = (info.state.consumer_count, info.config.max_consumers or 0)
+        return StreamLook(version, name, info.state.messages, end, "", info.state.first_seq, foreign, consumers)
 
     with NatsConnection(options, f"binlogsync doctor {source}") as connection:
         try:

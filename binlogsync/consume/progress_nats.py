@@ -7,6 +7,7 @@ move is conditional on the revision that was last seen, so two consumers of one 
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
@@ -22,9 +23,11 @@ from binlogsync.consume.gaps import ConsumerGap
 from binlogsync.consume.progress import NOTHING, Progress, ProgressKey, Tracker
 from binlogsync.consume.skips import Skip
 from binlogsync.errors import ConsumeError, SinkError, WireError
+from binlogsync.stream.buckets import create_key_value
 from binlogsync.stream.client import NatsConnection
 from binlogsync.wire.subjects import durable_name, stream_name, unescape
 
+log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 _SKIPS = "/skips"
 _MOVES = "/moves"
@@ -117,7 +120,7 @@ class Bucket:
                 config = KeyValueConfig(bucket=self.name, ttl=self._ttl_s)
                 if self._stream is not None:
                     config.replicas = (await js.stream_info(self._stream)).config.num_replicas or 1
-                bucket = await js.create_key_value(config)
+                bucket = await create_key_value(js, config)
             return await work(bucket)
 
         try:
@@ -161,7 +164,11 @@ class NatsProgress:
         """See ProgressStore."""
         name = _name(key)
         moved = replace(after, epoch=before.epoch + 1)
-        revision = self._bucket.put(name, json.dumps(asdict(moved)).encode(), self._revisions.get(name, 0))
+        value = json.dumps(asdict(moved)).encode()
+        revision = self._bucket.put(name, value, self._revisions.get(name, 0))
+        if revision is None and self._revisions.get(name, 0) and self._bucket.get(name) is None:
+            log.warning("%s: key-value bucket %s was deleted; writing progress again", key, self._bucket.name)
+            revision = self._bucket.put(name, value, 0)
         if revision is None:
             raise ConsumeError(
                 f"{key}: another consumer of the same name is at work: progress in {self._bucket.name} is not "

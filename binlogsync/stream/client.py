@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
+from nats.protocol.parser import PERMISSIONS_ERR
 
 from binlogsync.errors import ConfigError, SinkError
 from binlogsync.stream.handshake import HANDSHAKE_ERRORS, SafeClient, close_quietly, explain
@@ -42,6 +43,7 @@ class NatsOptions:
         user, password: for password authentication.
         token: for token authentication.
         credentials_file: path of a .creds file (JWT and seed).
+        nkey_seed_file: path of a file with an NKey seed (SU...), for servers that know the user's public NKey.
         tls_ca_file: certificate authority of the server; None trusts the system's. Giving any TLS file turns TLS on, as
             a tls:// address does.
         tls_cert_file, tls_key_file: the client's own certificate.
@@ -55,6 +57,7 @@ class NatsOptions:
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
     credentials_file: str | None = None
+    nkey_seed_file: str | None = None
     tls_ca_file: str | None = None
     tls_cert_file: str | None = None
     tls_key_file: str | None = None
@@ -82,6 +85,10 @@ class NatsOptions:
         )
 
 
+class DeniedError(SinkError):
+    """The account may not publish to a subject, or subscribe to it, that the work needs."""
+
+
 class ConnectionLostError(SinkError):
     """The connection broke, or an answer did not come in time: whether the request was carried out is not known."""
 
@@ -97,6 +104,7 @@ class NatsConnection:
         self._client: Client | None = None
         self._closed: asyncio.Event | None = None
         self._last_error = ""
+        self._denied = ""
 
     def open(self) -> None:
         """Start the thread and connect; raises SinkError saying why not."""
@@ -196,19 +204,22 @@ class NatsConnection:
         """The work, given up when the connection breaks before it is done."""
         if self._client is None or self._closed is None or self._client.is_closed:
             raise self._lost("is not connected")
+        self._denied = ""
         task = asyncio.ensure_future(work(self._client))
         closed = asyncio.ensure_future(self._closed.wait())
         until, left = time.monotonic() + limit_s, limit_s
         try:
-            while not (task.done() or closed.done() or self._client is None or self._client.is_closed):
+            while not (task.done() or closed.done() or self._client is None or self._client.is_closed or self._denied):
                 if (left := until - time.monotonic()) <= 0:
                     break
                 # nats-py does not always tell that it closed: not when reading and writing fail at the same time.
                 await asyncio.wait({task, closed}, timeout=min(left, _LOOK_S), return_when=asyncio.FIRST_COMPLETED)
+            if self._denied:
+                raise self._refused()
             if task.done():
                 return await task
             raise self._lost(f"did not answer within {limit_s:g} s" if left <= 0 else "broke the connection")
-        except nats.js.errors.APIError:
+        except (nats.js.errors.APIError, SinkError):
             raise
         except (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError, asyncio.CancelledError) as error:
             raise self._lost(f"failed: {error!r}") from error
@@ -224,6 +235,8 @@ class NatsConnection:
         async def on_error(error: Exception) -> None:
             self._last_error = str(error) or repr(error)
             failure[:] = [error]
+            if PERMISSIONS_ERR in self._last_error:
+                self._denied = self._last_error
             log.debug("NATS: %s", self._last_error)
 
         async def on_closed() -> None:
@@ -266,11 +279,15 @@ class NatsConnection:
                 f"the address of NATS begins with {urlsplit(wrong[0]).scheme}://; write it as nats://host:4222, or as "
                 f"tls://host:4222 where nothing may be sent in plain text"
             )
+        for name in ("credentials_file", "nkey_seed_file"):
+            if (path := getattr(options, name)) is not None:
+                _check_readable(name, path)
         found: dict[str, Any] = {
             "user": options.user,
             "password": options.password,
             "token": options.token,
             "user_credentials": options.credentials_file,
+            "nkeys_seed": options.nkey_seed_file,
             "connect_timeout": max(1, int(options.connect_timeout_s)),
         }
         if options.requires_tls:
@@ -285,6 +302,13 @@ class NatsConnection:
             found["tls"] = context
         return {name: value for name, value in found.items() if value is not None}
 
+    def _refused(self) -> DeniedError:
+        what = self._denied.removeprefix("nats: ")
+        return DeniedError(
+            f"NATS at {self.options.place} does not allow what is needed: {what} (in lower case); allow it to this "
+            f"user: README lists all permissions under 'Permissions in NATS'"
+        )
+
     def _reason(self) -> str:
         return f" ({self._last_error})" if self._last_error else ""
 
@@ -296,3 +320,13 @@ async def _cancel(*tasks: asyncio.Future[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _check_readable(name: str, path: str) -> None:
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise ConfigError(
+            f"{name} {path} of NATS cannot be read: {error.strerror}; see BINLOGSYNC_NATS_{name.upper()}"
+        ) from error

@@ -16,6 +16,8 @@ from binlogsync.stream.pull import Pull
 
 _ACK_WAIT_S = 3600.0
 _LIST_S = 10.0
+UNUSED_S = 14 * 86400.0
+"""Durables of dropped tables and of clients that are gone would fill the stream's limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Durable:
     name: str
     subject: str
     given: int
-    inactive_s: float | None = None
+    inactive_s: float = UNUSED_S
     subscription: Pull | None = None
     deliveries: int = 0
     is_broken: bool = False

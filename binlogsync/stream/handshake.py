@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import nats.errors
 from nats.aio.client import Client
+from nkeys import NkeysError
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ HANDSHAKE_ERRORS = (
     KeyError,
     AssertionError,
     ImportError,
+    NkeysError,
 )
 """What `connect` raises: the first three for a network or server that fails, the others of nats-py's own code for bytes
 that no NATS server sends (and ImportError for a ws:// address, which needs aiohttp)."""
@@ -119,6 +121,11 @@ def explain(error: BaseException) -> str:
             f"failed the TLS handshake: {cause.reason or cause}; check tls_ca_file, tls_cert_file and tls_key_file "
             f"against the server's `tls` block"
         )
+    if isinstance(cause, NkeysError):
+        return (
+            f"is not asked, because the seed in the credentials file or NKey seed file is not valid "
+            f"({type(cause).__name__}); the file holds a line that begins with SU"
+        )
     text = str(cause).lower()
     if "authorization" in text or "authentication" in text or "nkey" in text:
         return "refuses the credentials; check user and password, token, credentials file or NKey seed file"
@@ -148,5 +155,5 @@ async def close_quietly(client: Client) -> None:
                 writer.transport.abort()
     try:
         await asyncio.wait_for(client.close(), limit_s)
-    except (OSError, TimeoutError, nats.errors.Error, asyncio.CancelledError, AttributeError) as error:
+    except (OSError, TimeoutError, nats.errors.Error, asyncio.CancelledError, AttributeError, AssertionError) as error:
         log.debug("closing a connection to NATS: %r", error)

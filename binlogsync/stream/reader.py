@@ -27,6 +27,7 @@ from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
 from binlogsync.stream.client import NatsConnection, NatsOptions
 from binlogsync.stream.durable import (
+    UNUSED_S,
     Durable,
     Pending,
     consumer_info,
@@ -89,12 +90,12 @@ class StreamReader:
         self.close()
 
     def ensure_durable(
-        self, durable: str, database: str, table: str, start_sequence: int, inactive_s: float | None = None
+        self, durable: str, database: str, table: str, start_sequence: int, inactive_s: float = UNUSED_S
     ) -> None:
         """Make the durable of that table deliver from `start_sequence` on (the first message at or after it).
 
         Kept as it is when that is where it stands, with nothing unacked; else deleted and made anew. The server removes
-        one that nobody has asked for `inactive_s`; None keeps it for ever.
+        one that nobody has asked for `inactive_s`: it is made again when it is needed, where progress is.
         """
         self.check_spelling(database, table)
         subject = subjects.table_subject(self.source, database, table)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from nats.js.api import StreamConfig, StreamSource, SubjectTransform
+from nats.js.errors import APIError
 
 from binlogsync.commands.stream_look import look_at_stream
 from binlogsync.embedded import NATSServer
@@ -14,6 +15,7 @@ from binlogsync.errors import SinkError
 from binlogsync.sinks import Watching
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.sinks.jetstream.foreign import describe_foreign
+from binlogsync.sinks.jetstream.refusals import refusal
 from binlogsync.wire import subjects
 from pipelines.stream_checks import stream_intact
 from tests.nats_commands import ask
@@ -156,3 +158,11 @@ def test_another_tail_is_still_fenced_behind_a_foreign_message(
     ask(nats_server.url, lambda js: js.publish(subjects.table_subject(source, "a", "b"), b"x"))
     with pytest.raises(SinkError, match="another writer has written"):
         second.write(samples(source).flush(2))
+
+
+@pytest.mark.parametrize("code", [10023, 10047, 10077])
+def test_a_full_disk_names_the_restart_of_the_server(code: int) -> None:
+    """nats-server keeps a write error of its store, also when there is space again."""
+    said = str(refusal("nats://here", "CDC_MAIN", APIError(503, "no space left on device", code)))
+    assert "no space left on device" in said
+    assert "when there is space again, restart nats-server" in said

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from binlogsync.commands.stream_look import look_at_stream
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError, SinkError, WireError
 from binlogsync.schema import Column, TableSchema
@@ -19,6 +20,7 @@ from binlogsync.wire import subjects
 from tests.nats_commands import ask
 from tests.samples import SampleOptions, SampleSource, SampleTransaction, sample_schema
 from tests.sinks.nats_proxy import NatsProxy
+from tests.waiting import wait_until
 
 _NUMBERS = itertools.count(1)
 _COLUMNS = (Column("id", "bigint", False, True), Column("c_varchar", "varchar"))
@@ -307,3 +309,31 @@ def test_no_server() -> None:
 def test_an_unknown_durable(fill: Callable[..., Filled]) -> None:
     with fill().reader() as reader, pytest.raises(ConfigError, match="call ensure_durable first"):
         reader.fetch("x")
+
+
+def test_a_durable_that_nobody_uses_is_removed_and_made_again_where_progress_is(fill: Callable[..., Filled]) -> None:
+    filled = fill()
+    filled.write(3)
+    with filled.reader() as reader:
+        reader.ensure_durable("d", "shop", "small", 1, 0.3)
+        batches = drain(reader)
+        reader.ack(batches[-1])
+        reader.leave("d")
+        wait_until(lambda: reader.pending("d") is None, 30, "the server to remove the durable")
+        reader.ensure_durable("d", "shop", "small", reader.first_sequence())
+        assert rows_of(drain(reader)) == rows_of(batches) == filled.rows
+        config = ask(filled.server.url, lambda js: js.consumer_info(reader.stream, "d")).config
+    assert config.inactive_threshold == 14 * 86400
+
+
+def test_a_stream_takes_more_durables_than_the_server_allows_by_default(fill: Callable[..., Filled]) -> None:
+    filled = fill()
+
+    async def make(js: Any) -> int:
+        for number in range(1001):
+            await js.add_consumer(subjects.stream_name(filled.source), durable_name=f"d{number}", ack_policy="all")
+        return int((await js.stream_info(subjects.stream_name(filled.source))).state.consumer_count)
+
+    assert ask(filled.server.url, make) == 1001
+    look = look_at_stream(JetStreamOptions(url=filled.server.url), filled.source)
+    assert look.consumers == (1001, 100_000)

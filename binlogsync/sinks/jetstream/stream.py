@@ -23,6 +23,7 @@ from nats.js.kv import KeyValue
 
 from binlogsync.errors import PositionError, SinkError
 from binlogsync.position import Checkpoint
+from binlogsync.stream.buckets import create_key_value
 from binlogsync.wire import subjects
 from binlogsync.wire.envelope import CHECKPOINT, WRITE_ID
 from binlogsync.wire.own import MOST_WITHOUT_CHECKPOINT, is_own, own_checkpoint
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 _DUPLICATE_WINDOW_S = 120.0
 _NO_MESSAGE = 10037
 _TORN_AFTER_S = 1.0
+_MOST_CONSUMERS = 100_000
+"""nats-server allows 1,000 where a stream does not say; a client needs a durable for each table."""
 _LONGER_S = 3600.0
 
 
@@ -59,6 +62,7 @@ class StreamShape:
             duplicate_window=min(_DUPLICATE_WINDOW_S, age) if age else _DUPLICATE_WINDOW_S,
             allow_direct=True,
             allow_atomic=True,
+            max_consumers=_MOST_CONSUMERS,
         )
 
 
@@ -287,7 +291,7 @@ async def ensure_schemas(client: Client, shape: StreamShape) -> KeyValue:
         return await js.key_value(bucket)
     except nats.js.errors.NotFoundError:
         config = KeyValueConfig(bucket, history=1, storage=StorageType.FILE, replicas=shape.replicas)
-        return await js.create_key_value(config)
+        return await create_key_value(js, config)
 
 
 async def ensure_large(client: Client, shape: StreamShape) -> str:
@@ -312,6 +316,7 @@ async def _ensure_objects(client: Client, shape: StreamShape, bucket: str, ttl: 
     try:
         await js.stream_info(f"OBJ_{bucket}")
     except nats.js.errors.NotFoundError:
-        config = ObjectStoreConfig(bucket, ttl=ttl, storage=StorageType.FILE, replicas=shape.replicas)
+        size, storage = shape.max_bytes, StorageType.FILE
+        config = ObjectStoreConfig(bucket, ttl=ttl, max_bytes=size, storage=storage, replicas=shape.replicas)
         await js.create_object_store(bucket, config)
     return bucket

@@ -1,0 +1,32 @@
+"""Progress in a bucket of NATS that is deleted while a consumer works."""
+
+from __future__ import annotations
+
+import pytest
+
+from binlogsync.consume.progress import NOTHING, ProgressKey
+from binlogsync.consume.progress_nats import NatsProgress
+from binlogsync.embedded import NATSServer
+from binlogsync.errors import ConsumeError
+from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
+from binlogsync.stream.client import NatsConnection
+from tests.nats_commands import ask
+
+KEY = ProgressKey("client", "moved", "shop", "orders")
+
+
+def test_a_deleted_bucket_is_written_again_and_another_consumer_is_still_refused(nats_server: NATSServer) -> None:
+    options = JetStreamOptions(url=nats_server.url)
+    sink = JetStreamSink(options)
+    sink.open("moved")
+    sink.close()
+    with NatsConnection(options, "one") as one, NatsConnection(options, "two") as two:
+        mine, other = NatsProgress(one, "moved"), NatsProgress(two, "moved")
+        progress = mine.move(KEY, mine.load(KEY), NOTHING)
+        ask(nats_server.url, lambda js: js.delete_key_value("CDC_MOVED_progress"))
+        progress = mine.move(KEY, progress, NOTHING)
+        assert mine.load(KEY) == progress
+        assert other.load(KEY) == progress
+        progress = mine.move(KEY, progress, NOTHING)
+        with pytest.raises(ConsumeError, match="another consumer of the same name"):
+            other.move(KEY, progress, NOTHING)

@@ -1,0 +1,205 @@
+"""Accounts of NATS: exactly the permissions that README lists are enough, what is denied is named at once, and so are
+limits of the account; credentials by JWT and by NKey.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from binlogsync import Change, Consumer, embedded
+from binlogsync.cli import main
+from binlogsync.commands.nats_needs import published, unmet_needs
+from binlogsync.embedded import NATSServer
+from binlogsync.errors import ConfigError, SinkError
+from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
+from binlogsync.stores.nats import NatsPositions
+from binlogsync.stream.client import DeniedError, NatsConnection, NatsOptions
+from binlogsync.stream.objects import put_object
+from binlogsync.wire.subjects import large_bucket
+from tests.databases import FreshDatabase
+from tests.duck import mirror_rows
+from tests.e2e.large_row import Document
+from tests.e2e.tailing import TailThread, config_of, mirror, options_of, stream_sink
+from tests.sinks.jetstream_streams import samples
+from tests.stream.jwts import operator_mode, user_key
+
+ROOT = Path(__file__).parents[2]
+SOURCE = "exact"
+KEY = user_key()
+
+
+def listed(source: str) -> tuple[list[str], list[str]]:
+    """What README lists for a source: to publish, and to subscribe."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("Permissions in NATS", 1)[1]
+    found = re.findall(r"^ {4}(publish|subscribe): (.*)$", text, re.MULTILINE)
+    kinds: dict[str, list[str]] = {}
+    for kind, subjects in found:
+        own = subjects.replace("SOURCE", source.upper()).replace("source", source)
+        kinds[kind] = [*kinds.get(kind, []), *own.split()]
+    return kinds["publish"], kinds["subscribe"]
+
+
+def quoted(subjects: list[str]) -> str:
+    return "[" + ", ".join(f'"{subject}"' for subject in subjects) + "]"
+
+
+def accounts() -> str:
+    publish, subscribe = listed(SOURCE)
+    exact = f"permissions: {{ publish: {quoted(publish)}, subscribe: {quoted(subscribe)} }}"
+    users = [f'{{ user: "exact", password: "p", {exact} }}', f'{{ nkey: "{KEY.public}" }}']
+    for name, subject in (("nostream", "cdc.>"), ("nokv", "$KV.>"), ("noobject", "$O.>"), ("noapi", "$JS.API.>")):
+        users.append(f'{{ user: "{name}", password: "p", permissions: {{ publish: {{ deny: "{subject}" }} }} }}')
+    users.append('{ user: "noinbox", password: "p", permissions: { subscribe: { deny: "_INBOX.>" } } }')
+    small = '{ jetstream: { max_streams: 1 }, users: [ { user: "small", password: "p" } ] }'
+    sized = '{ jetstream: { max_file: 1GB, max_bytes_required: true }, users: [ { user: "sized", password: "p" } ] }'
+    return f"{{ APP: {{ jetstream: enabled, users: [ {', '.join(users)} ] }}, SMALL: {small}, SIZED: {sized} }}"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[NATSServer]:
+    with embedded.nats(options={"accounts": accounts()}) as server:
+        yield server
+
+
+def url(server: NATSServer, user: str) -> str:
+    return server.url.replace("nats://", f"nats://{user}:p@")
+
+
+@pytest.mark.server
+def test_the_listed_permissions_are_enough(
+    server: NATSServer, mysql: FreshDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = url(server, "exact")
+    mysql.execute("CREATE TABLE docs (id INT PRIMARY KEY, body LONGTEXT NOT NULL)")
+    with closing(NatsPositions(NatsOptions(url=own))) as store:
+        options = options_of(SOURCE, mysql.name)
+        with TailThread(config_of(mysql.server, SOURCE), [stream_sink(own)], store, options) as tail:
+            tail.wait_begun()
+            mysql.execute("INSERT INTO docs VALUES (1, 'small'), (2, REPEAT('large', 400000))")
+            mysql.execute("UPDATE docs SET body = 'other' WHERE id = 1")
+            tail.catch_up()
+    mirror(own, SOURCE, tmp_path / "w.duckdb", (mysql.name, "docs"))
+    expected = [(1, "other"), (2, "large" * 400_000)]
+    assert mirror_rows(tmp_path / "w.duckdb", mysql.name, "docs") == expected
+    handled: list[int] = []
+    consumer = Consumer("exact", url=own, source=SOURCE)
+
+    def handle(change: Change[Document]) -> None:
+        handled.append(change.after.id if change.after else 0)
+
+    consumer.register(Document, handle, table=f"{mysql.name}.docs")
+    consumer.run(idle_s=0.5)
+    assert handled == [1, 2, 1]
+    monkeypatch.chdir(tmp_path)
+    config = config_of(mysql.server, SOURCE)
+    lines = {
+        "SOURCE": SOURCE,
+        "NATS_URL": own,
+        "MYSQL_HOST": config.host,
+        "MYSQL_PORT": config.port,
+        "MYSQL_USER": config.user,
+        "MYSQL_PASSWORD": config.password,
+        "POSITIONS": "nats",
+    }
+    (tmp_path / ".env").write_text("".join(f"BINLOGSYNC_{name}='{value}'\n" for name, value in lines.items()))
+    words = ["--from", "oldest", "--until", "head", "--to", "parquet:replayed"]
+    assert main(["replay", f"{mysql.name}.docs", *words]) == 0
+    assert [*(tmp_path / "replayed").glob("*.parquet")]
+    assert list(unmet_needs(JetStreamOptions(url=own), SOURCE)) == []
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("user", ["nostream", "nokv", "noobject", "noapi", "noinbox"])
+def test_what_is_denied_is_named_at_once(server: NATSServer, user: str) -> None:
+    """Within one request: the server says nothing to the request itself."""
+    began = time.monotonic()
+    options = JetStreamOptions(url=url(server, user), request_timeout_s=300.0, reconnect_timeout_s=300.0)
+    with pytest.raises(DeniedError, match=r"permissions violation for (publish|subscription) to .*Permissions in NATS"):
+        _use(options, user)
+    assert time.monotonic() - began < 200
+
+
+def _use(options: JetStreamOptions, source: str) -> None:
+    """What a tail does: a stream, a flush, and a message that is too large."""
+    with closing(JetStreamSink(options)) as sink:
+        sink.open(source)
+        sink.write(samples(source).flush(1))
+    with NatsConnection(options, "test") as connection:
+        bucket = large_bucket(source)
+        connection.call(lambda client: client.jetstream().create_object_store(bucket))
+        connection.call(lambda client: put_object(client, bucket, "n", b"x", 20.0))
+
+
+@pytest.mark.server
+def test_doctor_names_each_denied_subject(server: NATSServer) -> None:
+    said = list(unmet_needs(JetStreamOptions(url=url(server, "nokv")), "nokv"))
+    assert len(said) == sum(subject.startswith("$KV.") for subject in published("nokv"))
+    assert all("$kv.cdc_nokv_" in each for each in said)
+
+
+@pytest.mark.server
+def test_an_account_of_one_stream_is_named(server: NATSServer) -> None:
+    options = JetStreamOptions(url=url(server, "small"))
+    (said,) = unmet_needs(options, "small")
+    assert "may have 1 streams and has 0: CDC_SMALL, KV_CDC_SMALL_schemas cannot be made" in said
+    with pytest.raises(SinkError, match=r"CDC_SMALL.*code 10027.*max_streams"):
+        JetStreamSink(options).open("small")
+
+
+@pytest.mark.server
+def test_an_account_that_requires_sizes(server: NATSServer) -> None:
+    options = JetStreamOptions(url=url(server, "sized"))
+    assert list(unmet_needs(options, "sized")) == [
+        "the account requires a size for each stream: set BINLOGSYNC_STREAM_MAX_BYTES"
+    ]
+    with pytest.raises(SinkError, match="BINLOGSYNC_STREAM_MAX_BYTES"):
+        JetStreamSink(options).open("sized")
+    sized = JetStreamOptions(url=options.url, max_bytes=100 << 20)
+    with closing(JetStreamSink(sized)) as sink:
+        sink.open("sized")
+        sink.write(samples("sized").flush(2))
+    assert list(unmet_needs(sized, "sized")) == []
+
+
+@pytest.mark.server
+def test_an_nkey_seed_file(server: NATSServer, tmp_path: Path) -> None:
+    seed = tmp_path / "user.nk"
+    seed.write_text(KEY.seed + "\n")
+    with closing(JetStreamSink(JetStreamOptions(url=server.url, nkey_seed_file=str(seed)))) as sink:
+        sink.open("nkey")
+        sink.write(samples("nkey").flush(1))
+    seed.write_text(user_key().seed)
+    assert "refuses the credentials" in _refused(NatsOptions(url=server.url, nkey_seed_file=str(seed)))
+    seed.write_text("SUNOTASEED")
+    text = _refused(NatsOptions(url=server.url, nkey_seed_file=str(seed)))
+    assert "SUNOTASEED" not in text
+
+
+@pytest.mark.server
+def test_a_credentials_file_of_operator_account_and_user(tmp_path: Path) -> None:
+    lines, credentials = operator_mode(tmp_path)
+    with embedded.nats(tmp_path / "store", options=lines) as server:
+        with closing(JetStreamSink(JetStreamOptions(url=server.url, credentials_file=str(credentials)))) as sink:
+            sink.open("jwt")
+            sink.write(samples("jwt").flush(1))
+        assert "refuses the credentials" in _refused(NatsOptions(url=server.url))
+        credentials.write_text("nothing\n")
+        assert "NATS at" in _refused(NatsOptions(url=server.url, credentials_file=str(credentials)))
+
+
+def _refused(options: NatsOptions) -> str:
+    with pytest.raises(SinkError) as caught, NatsConnection(options, "test"):
+        pass
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["credentials_file", "nkey_seed_file"])
+def test_a_missing_file_of_credentials_is_named(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{name} nowhere .*BINLOGSYNC_NATS_{name.upper()}"):
+        NatsConnection(NatsOptions(**{name: "nowhere"}), "test").open()  # type: ignore[arg-type]
