@@ -67,6 +67,10 @@ class TableSnapshot:
     _select: Callable[[str], Iterator[tuple[Any, ...]]]
     left_out: tuple[str, ...] = ()
 
+    def select(self, columns: str) -> Iterator[tuple[Any, ...]]:
+        """Of each row these columns, given as SQL, as the server prints them. Only within the block of `read_table`."""
+        return iter(()) if self.schema is None else self._select(columns)
+
     def batches(self, size: int = 20_000) -> Iterator[ChangeBatch]:
         """The rows, `size` at a time, as changes with op "r" at `at`. Only within the block of `read_table`."""
         if self.schema is None:
@@ -182,7 +186,7 @@ def select_list(schema: TableSchema) -> str:
     parts = []
     for column in schema.columns:
         name = "`" + column.name.replace("`", "``") + "`"
-        form = "UNHEX(HEX({}))" if _has_doubtful_labels(column) else forms.get(column.type, "{}")
+        form = "UNHEX(HEX({}))" if has_doubtful_labels(column) else forms.get(column.type, "{}")
         parts.append(form.format(name))
     return ", ".join(parts)
 
@@ -195,7 +199,7 @@ def _rows(config: MySQLConfig, connection: Connection, sql: str) -> Iterator[tup
         yield from cursor
 
 
-def _has_doubtful_labels(column: Column) -> bool:
+def has_doubtful_labels(column: Column) -> bool:
     """True when labels, as the server declares them, may be others: what is no text is shown as ?, or not at all."""
     return any(not label or label.startswith("x'") or "?" in label or "\ufffd" in label for label in column.labels)
 
@@ -222,7 +226,7 @@ def column_values(column: Column, values: Sequence[Any], *, mariadb: bool) -> tu
     if kind == "bit":
         numbers = pa.array(values, pa.string()).cast(pa.uint64())
         return numbers.cast(arrow_type(column)), None
-    if _has_doubtful_labels(column):
+    if has_doubtful_labels(column):
         return read_column(column, _texts_of_labels(column, values, mariadb=mariadb))
     if kind == "set":
         return pa.array([None if v is None else v.split(",") if v else [] for v in values], pa.list_(pa.string())), None

@@ -18,6 +18,7 @@ import pyarrow as pa
 from binlogsync.duckfile import META_SCHEMA, first_row, quote
 from binlogsync.flush import changes_after
 from binlogsync.mirror.state import MirrorState
+from binlogsync.mirror.verify_text import fingerprint_query
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
 from binlogsync.stream.messages import StreamBatch
@@ -68,18 +69,12 @@ def answer(connection: duckdb.DuckDBPyConnection, state: MirrorState, request: C
         forget(connection, request)
         return
     if state.schema is not None:
+        connection.execute("SET TimeZone = 'UTC'")
         connection.execute(
             f"CREATE TABLE {_copy(request.id)} AS {fingerprint_query(state.target, state.schema)} WHERE {state.alive}"
         )
     text = None if state.schema is None else state.schema.to_json()
     connection.execute(f"UPDATE {_REQUESTS} SET is_done = true, schema_json = ? WHERE id = ?", [text, request.id])
-
-
-def fingerprint_query(target: str, schema: TableSchema) -> str:
-    """SQL of the primary key (k0, k1, ...) and a hash of all columns (h) of each row."""
-    keys = [f"{quote(name)} AS k{i}" for i, name in enumerate(schema.primary_key)]
-    columns = ", ".join(quote(column.name) for column in schema.columns)
-    return f"SELECT {', '.join([*keys, f'hash({columns}) AS h'])} FROM {target}"
 
 
 @dataclass(frozen=True, slots=True)

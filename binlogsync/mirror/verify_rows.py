@@ -1,26 +1,28 @@
 """Rows of a table and of its mirror laid side by side, by key and hash, in a DuckDB file of their own.
 
-Both hashes are DuckDB's over the values as a mirror holds them. Rows are put in chunks of neighbouring keys; rows of a
-table without a key in one chunk for each of some hash values, each counted as often as it is there.
+The hash is that of the values' texts (verify_text.py), which each side renders by itself. Rows are put in chunks of
+neighbouring keys; rows of a table without a key in one chunk for each of some hash values, each counted as often as it
+is there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from binlogsync.mirror import apply as mirror
-from binlogsync.mirror.copies import fingerprint_query
-from binlogsync.mirror.state import column_list
+from binlogsync.errors import ConsumeError
+from binlogsync.mirror.verify_text import hash_texts, server_select, server_texts
 from binlogsync.schema import TableSchema
 from binlogsync.snapshot import TableSnapshot
 
 _SHOWN = 10
+_PART = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +88,29 @@ class RowStore:
         self._schema: TableSchema | None = None
 
     def fill(self, snapshot: TableSnapshot) -> None:
-        """Read all rows."""
+        """Read all rows, and their number by itself. Raises ConsumeError where the two differ."""
         self._schema = schema = snapshot.schema
         if schema is None:
             return
+        keys = [[column.name for column in schema.columns].index(name) for name in schema.primary_key]
+        names = [*(f"k{i}" for i in range(len(keys))), "h"]
+        mariadb, rows = snapshot.server[0].startswith("mariadb:"), 0
         with duckdb.connect(str(self._path)) as connection:
-            connection.execute(f"CREATE TABLE part ({column_list(schema)})")
-            connection.execute(f"CREATE TABLE there AS {fingerprint_query('part', schema)} LIMIT 0")
-            for batch in snapshot.batches():
-                mirror.insert_rows(connection, "part", batch)
-                connection.execute(f"INSERT INTO there {fingerprint_query('part', schema)}")
-                connection.execute("DELETE FROM part")
+            connection.execute(f"CREATE TABLE there ({', '.join(f'{name} VARCHAR' for name in names)})")
+            selected = snapshot.select(server_select(schema))
+            while part := list(islice(selected, _PART)):
+                texts = server_texts(schema, part, mariadb=mariadb)
+                arrays = [pa.array(values, pa.string()) for values in (*(texts[i] for i in keys), hash_texts(texts))]
+                connection.register("part", pa.Table.from_arrays(arrays, names=names))
+                connection.execute("INSERT INTO there SELECT * FROM part")
+                connection.unregister("part")
+                rows += len(part)
+        counted = int(next(iter(snapshot.select("COUNT(*)")))[0])
+        if counted != rows:
+            raise ConsumeError(
+                f"{schema.name}: the server counts {counted} rows, and its reading returned {rows}: the comparison "
+                "would be wrong; look for a setting of the server that limits results"
+            )
 
     def compare(self, mirrored: pa.Table) -> Comparison:
         """With the fingerprint of the mirror."""
@@ -124,9 +138,10 @@ class RowStore:
         """SQL of the chunks: range of keys, counts, and examples of what differs."""
         first, last = (f"[{', '.join(f'arg_{kind}({c}, n)::VARCHAR' for c in columns)}]" for kind in ("min", "max"))
         example = " || '/' || ".join(f"{column}::VARCHAR" for column in columns)
+        order = ", ".join(f"TRY_CAST({c} AS HUGEINT), {c}" for c in columns)  # numbers in their order
         what = "CASE WHEN differs THEN 'differs' WHEN t > m THEN 'missing' ELSE 'too many' END"
         return (
-            f"WITH numbered AS (SELECT *, row_number() OVER (ORDER BY {', '.join(columns)}) - 1 AS n FROM sides), "
+            f"WITH numbered AS (SELECT *, row_number() OVER (ORDER BY {order}) - 1 AS n FROM sides), "
             f"chunks AS (SELECT n // {self._chunk_rows} AS c, {first} AS lo, {last} AS hi, sum(t) AS t, sum(m) AS m, "
             "sum(greatest(t - m, 0)) AS missing, sum(greatest(m - t, 0)) AS extra, "
             "count(*) FILTER (differs) AS differing, "
@@ -139,12 +154,14 @@ class RowStore:
 def _lay_side_by_side(connection: duckdb.DuckDBPyConnection, keys: Sequence[str]) -> None:
     """Both sides in the table `sides`, a row for each key or, without one, for each hash."""
     if keys:
-        same = " AND ".join(f"t.{key} = h.{key}" for key in keys)
+        # A mirror may have a key twice: each side is counted by key, and the hashes of a key are compared as a whole.
+        grouped = "(SELECT {keys}, count(*) AS n, list(h ORDER BY h) AS hs FROM {side} GROUP BY ALL)"
+        there, here = (grouped.format(keys=", ".join(keys), side=side) for side in ("there", "here"))
+        same = " AND ".join(f"t.{key} IS NOT DISTINCT FROM h.{key}" for key in keys)
         picked = ", ".join(f"coalesce(t.{key}, h.{key}) AS {key}" for key in keys)
         connection.execute(
-            f"CREATE TEMP TABLE sides AS SELECT {picked}, (t.h IS NOT NULL)::INT AS t, "
-            "(h.h IS NOT NULL)::INT AS m, t.h IS NOT NULL AND h.h IS NOT NULL AND t.h <> h.h AS differs "
-            f"FROM there t FULL JOIN here h ON {same}"
+            f"CREATE TEMP TABLE sides AS SELECT {picked}, coalesce(t.n, 0) AS t, coalesce(h.n, 0) AS m, "
+            f"coalesce(t.n = h.n AND t.hs <> h.hs, false) AS differs FROM {there} t FULL JOIN {here} h ON {same}"
         )
     else:
         connection.execute(

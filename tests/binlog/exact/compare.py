@@ -98,12 +98,7 @@ def sample_rows(columns: Sequence[Sample]) -> list[list[str]]:
 
 def fill(database: FreshDatabase, name: str, columns: tuple[Sample, ...], rows: Sequence[Sequence[str]]) -> Filled:
     """INSERT the rows, update each to the next, DELETE all."""
-    declared = ", ".join(f"c{k} {sample.ddl} NULL" for k, sample in enumerate(columns))
-    before, after = OLD_FORMAT if columns[0].old else ("DO 0", "DO 0")
-    database.execute(before)
-    database.execute(f"CREATE TABLE {name} (id INT PRIMARY KEY, n INT NOT NULL, {declared}) CHARACTER SET utf8mb4")
-    database.execute(after)
-    database.execute(f"INSERT INTO {name} VALUES {_values(rows, 0)}")
+    insert_rows(database, name, columns, rows)
     first = _select(database, name, columns)
     with read_table(config_of(database.server), database.name, name) as reading:
         snapshot = tuple(reading.batches())
@@ -116,6 +111,16 @@ def fill(database: FreshDatabase, name: str, columns: tuple[Sample, ...], rows: 
     database.execute(f"DELETE FROM {name}")
     assert len(first) == len(second) == len(rows)
     return Filled(name, columns, first, second, snapshot)
+
+
+def insert_rows(database: FreshDatabase, name: str, columns: tuple[Sample, ...], rows: Sequence[Sequence[str]]) -> None:
+    """A table of these columns with the rows."""
+    declared = ", ".join(f"c{k} {sample.ddl} NULL" for k, sample in enumerate(columns))
+    before, after = OLD_FORMAT if columns[0].old else ("DO 0", "DO 0")
+    database.execute(before)
+    database.execute(f"CREATE TABLE {name} (id INT PRIMARY KEY, n INT NOT NULL, {declared}) CHARACTER SET utf8mb4")
+    database.execute(after)
+    database.execute(f"INSERT INTO {name} VALUES {_values(rows, 0)}")
 
 
 def _values(rows: Sequence[Sequence[str]], n: int) -> str:

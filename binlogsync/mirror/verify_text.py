@@ -1,0 +1,160 @@
+"""Values as text for a comparison, rendered twice: by Python from what the server prints, by DuckDB from a mirror.
+
+Nothing here is shared with what fills a mirror: a value that was decoded, converted or written wrongly has another
+text. A row is the MD5 of the texts of its columns, each behind its length. NULL is no text; an impossible date is none
+either, except in a primary key, where a mirror has the date that mirror/key_dates.py describes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from datetime import date
+from decimal import Decimal
+from hashlib import md5
+from typing import Any
+
+from binlogsync.binlog.charsets import BINARY
+from binlogsync.binlog.types.label_text import label_text, members
+from binlogsync.duckfile import quote
+from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema
+from binlogsync.snapshot import has_doubtful_labels
+
+Render = Callable[[Any], str | None]
+_DATES = frozenset({"date", "datetime", "timestamp"})
+_NO_SUCH_DAY = -8_024_012  # DATE '20000-01-01 (BC)', in days since 1970
+_EARLY = "DATE '1000-01-01 (BC)'"
+_DAY_US = 86_400_000_000
+_LONGEST_DECIMAL = 38  # longer ones are text in a mirror
+
+
+# Of the server
+
+
+def server_select(schema: TableSchema) -> str:
+    """SQL of the columns, in forms that the server prints in full."""
+    return ", ".join(
+        _server_form(column).format("`" + column.name.replace("`", "``") + "`") for column in schema.columns
+    )
+
+
+def _server_form(column: Column) -> str:
+    if column.type == "float":
+        return "{} * 1e0"  # FLOAT itself is printed with six digits
+    if column.type in ("bit", "year"):
+        return "{} + 0"
+    if column.type in BINARY_TYPES or column.type in GEOMETRY_TYPES or has_doubtful_labels(column):
+        return "HEX({})"
+    return "HEX(CAST({} AS BINARY))" if column.type == "vector" else "{}"
+
+
+def server_texts(schema: TableSchema, rows: Sequence[Sequence[Any]], *, mariadb: bool) -> list[list[str | None]]:
+    """The text of each value, a list for each column."""
+    found = []
+    for column, values in zip(schema.columns, zip(*rows, strict=True), strict=True):
+        render = _renderer(column, is_key=column.name in schema.primary_key, mariadb=mariadb)
+        found.append([None if value is None else render(value) for value in values])
+    return found
+
+
+def hash_texts(texts: Sequence[Sequence[str | None]]) -> list[str]:
+    """The MD5 of each row, given its columns."""
+    marked = [["n" if text is None else f"v{len(text)}:{text}" for text in column] for column in texts]
+    return [md5("".join(row).encode(), usedforsecurity=False).hexdigest() for row in zip(*marked, strict=True)]
+
+
+def _renderer(column: Column, *, is_key: bool, mariadb: bool) -> Render:
+    kind = column.type
+    if kind in _DATES:
+        return lambda text: _date(text, is_key=is_key)
+    if has_doubtful_labels(column):
+        return lambda text: _labels(column, bytes.fromhex(text), mariadb=mariadb)
+    if kind in INTEGER_BITS or kind in ("bit", "year"):
+        return lambda text: str(int(text))
+    if kind in ("float", "double"):
+        return lambda text: repr(float(text))
+    if kind == "decimal" and column.precision == column.scale and (column.scale or 0) <= _LONGEST_DECIMAL:
+        return lambda text: f"{Decimal(text):f}".replace("0.", ".", 1)  # as DuckDB prints what has no digit before it
+    if kind == "decimal":
+        return lambda text: f"{Decimal(text):f}"
+    simple: dict[str, Render] = {"time": _time, "vector": _vector}
+    if kind in GEOMETRY_TYPES:
+        return _geometry
+    return simple.get(kind, str)
+
+
+def _date(text: str, *, is_key: bool) -> str | None:
+    day, _, time = text.partition(" ")
+    year, month, number = map(int, day.split("-"))
+    time = time.rstrip("0").rstrip(".") if "." in time else time
+    try:
+        date(year, month, number)
+    except ValueError:
+        if not is_key:
+            return None
+        days = _NO_SUCH_DAY + (year * 16 + month) * 32 + number
+        return f"no such date {days * _DAY_US + (int(_time(time)) if time else 0)}"
+    return f"{day} {time}" if time else day
+
+
+def _time(text: str) -> str:
+    """Microseconds."""
+    hours, minutes, seconds = text.lstrip("-").split(":")
+    whole, _, fraction = seconds.partition(".")
+    micros = ((int(hours) * 60 + int(minutes)) * 60 + int(whole)) * 1_000_000 + int(fraction.ljust(6, "0") or 0)
+    return str(-micros if text.startswith("-") else micros)
+
+
+def _vector(text: str) -> str:
+    return ",".join(repr(value) for (value,) in struct.iter_unpack("<f", bytes.fromhex(text)))
+
+
+def _geometry(text: str) -> str:
+    return f"{int.from_bytes(bytes.fromhex(text[:8]), 'little')}:{text[8:].upper()}"
+
+
+def _labels(column: Column, data: bytes, *, mariadb: bool) -> str:
+    charset = column.charset or BINARY
+    if column.type == "set":
+        return ",".join(members(data, charset, mariadb=mariadb))
+    return label_text(data, charset, mariadb=mariadb)
+
+
+# Of a mirror
+
+
+def fingerprint_query(target: str, schema: TableSchema) -> str:
+    """SQL of the texts of the primary key (k0, k1, ...) and the MD5 of all columns (h), of each row.
+
+    Expects the session's time zone to be UTC.
+    """
+    texts = {column.name: duck_text(column, is_key=column.name in schema.primary_key) for column in schema.columns}
+    keys = [f"{texts[name]} AS k{i}" for i, name in enumerate(schema.primary_key)]
+    marked = (f"coalesce('v' || length({text}) || ':' || {text}, 'n')" for text in texts.values())
+    row = f"md5(concat({', '.join(marked)})) AS h"
+    return f"SELECT {', '.join([*keys, row])} FROM {target}"
+
+
+def duck_text(column: Column, *, is_key: bool) -> str:
+    """SQL of a mirror's value as text."""
+    name, kind = quote(column.name), column.type
+    if kind in _DATES:
+        plain = f"timezone('UTC', {name})::VARCHAR" if kind == "timestamp" else f"{name}::VARCHAR"
+        if not is_key:
+            return plain
+        return f"CASE WHEN {name} < {_EARLY} THEN 'no such date ' || epoch_us({name}) ELSE {plain} END"
+    if kind == "time":
+        return f"epoch_us({name})::VARCHAR"
+    if kind == "float":
+        return f"{name}::DOUBLE::VARCHAR"
+    if kind == "bit":
+        return f"{name}::UBIGINT::VARCHAR"
+    if kind in BINARY_TYPES:
+        return f"hex({name})"
+    if kind in GEOMETRY_TYPES:
+        return f"({name}.srid::VARCHAR || ':' || hex({name}.wkb))"
+    if kind == "set":
+        return f"array_to_string({name}, ',')"
+    if kind == "vector":
+        return f"array_to_string(list_transform({name}, lambda x: x::DOUBLE::VARCHAR), ',')"
+    return f"{name}::VARCHAR"

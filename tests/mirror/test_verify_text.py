@@ -1,0 +1,112 @@
+"""A verification renders values by itself: both sides agree on every type, and it does not trust what it verifies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from binlogsync import snapshot as reading
+from binlogsync.consume.progress import ProgressKey
+from binlogsync.duckfile import DuckFile
+from binlogsync.errors import ConsumeError
+from binlogsync.mirror.state import load_state
+from binlogsync.mirror.target import Mirror
+from binlogsync.mirror.verify_rows import Comparison, RowStore
+from binlogsync.mirror.verify_text import fingerprint_query
+from binlogsync.schema import Column
+from binlogsync.snapshot import read_table
+from tests.binlog.exact.compare import insert_rows, sample_rows, settings
+from tests.binlog.exact.sample import MARIADB, MYSQL
+from tests.binlog.exact.samples import tables
+from tests.databases import FreshDatabase
+from tests.e2e.tailing import config_of
+
+pytestmark = pytest.mark.server
+
+
+class Compared:
+    """A mirror that is read from the server, and its comparison."""
+
+    def __init__(self, database: FreshDatabase, path: Path) -> None:
+        self.database, self.path = database, path
+        self.config = config_of(database.server, "verify")
+        self.file = DuckFile(path / "warehouse.duckdb", error=ConsumeError)
+
+    def mirror(self, table: str) -> None:
+        key = ProgressKey("test", "verify", self.database.name, table)
+        Mirror(self.file.path, self.database.name, table, self.config).read(key)
+
+    def compare(self, table: str) -> Comparison:
+        store = RowStore(self.path, 100, 5)
+        (self.path / "rows.duckdb").unlink(missing_ok=True)
+        with read_table(self.config, self.database.name, table) as found:
+            store.fill(found)
+        with self.file.transaction() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            state = load_state(connection, self.database.name, table)
+            assert state.schema is not None
+            here = connection.sql(fingerprint_query(state.target, state.schema)).to_arrow_table()
+        return store.compare(here)
+
+
+@pytest.mark.parametrize("flavor", [MYSQL, MARIADB])
+def test_values_of_every_type_have_one_text(flavor: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    database: FreshDatabase = request.getfixturevalue(flavor)
+    compared = Compared(database, tmp_path)
+    for number, columns in enumerate(tables(flavor)):
+        with settings(database):
+            insert_rows(database, f"s{number}", columns, sample_rows(columns))
+        compared.mirror(f"s{number}")
+        found = compared.compare(f"s{number}")
+        assert found.is_equal, f"{[column.name for column in columns]}: {found}"
+        assert found.there == found.here > 0
+
+
+@pytest.fixture
+def small(mysql: FreshDatabase, tmp_path: Path) -> Compared:
+    mysql.execute("CREATE TABLE t (id INT PRIMARY KEY, a VARCHAR(9), b VARCHAR(9))")
+    mysql.execute("INSERT INTO t VALUES (1, 'v1:x', NULL), (2, NULL, 'v1:x'), (10, '', 'n')")
+    return Compared(mysql, tmp_path)
+
+
+def test_a_conversion_that_is_wrong_in_both_is_found(small: Compared, monkeypatch: pytest.MonkeyPatch) -> None:
+    convert = reading.column_values
+
+    def lose(column: Column, values: Sequence[Any], *, mariadb: bool) -> tuple[pa.Array, pa.StringArray | None]:
+        if column.name == "a":
+            values = ["lost" if value == "v1:x" else value for value in values]
+        return convert(column, values, mariadb=mariadb)
+
+    monkeypatch.setattr(reading, "column_values", lose)
+    small.mirror("t")
+    found = small.compare("t")
+    assert [chunk.examples for chunk in found.differing] == [("1 differs",)]
+
+
+def test_a_reading_that_is_cut_short_is_no_verdict(small: Compared, monkeypatch: pytest.MonkeyPatch) -> None:
+    small.mirror("t")
+    select = reading.TableSnapshot.select
+
+    def cut(self: reading.TableSnapshot, columns: str) -> Iterator[tuple[Any, ...]]:
+        rows = list(select(self, columns))
+        return iter(rows if "COUNT" in columns else rows[:2])
+
+    monkeypatch.setattr(reading.TableSnapshot, "select", cut)
+    with pytest.raises(ConsumeError, match="counts 3 rows, and its reading returned 2"):
+        small.compare("t")
+
+
+def test_a_key_that_a_mirror_has_twice_is_found(small: Compared) -> None:
+    small.mirror("t")
+    assert small.compare("t").is_equal
+    with small.file.transaction() as connection:
+        connection.execute(
+            f'INSERT INTO "{small.database.name}".t SELECT * FROM "{small.database.name}".t WHERE id = 10'
+        )
+    found = small.compare("t")
+    assert (found.there, found.here) == (3, 4)
+    assert [chunk.examples for chunk in found.differing] == [("10 too many",)]
