@@ -23,8 +23,8 @@ DDL = Literal["create", "alter", "rename", "drop", "truncate", "other"]
 """Of statements that change tables, as SchemaChange has them."""
 Kind = DDL | Literal["rows", "rollback", "partial rollback", "xa", "transaction"]
 Tables = tuple[tuple[str, str], ...]
-ALL_TABLES = "*"
-"""In place of a table's name: every table of the database."""
+ALL_TABLES = "\0"
+"""In place of a table's name: every table of the database. No name of MySQL has this character."""
 
 _MODIFIERS = (
     *("OR", "REPLACE", "TEMPORARY", "ONLINE", "OFFLINE", "IGNORE", "IF", "NOT", "EXISTS"),

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from binlogsync.duckfile import quote
-from binlogsync.mirror.names import ROW_ID, free_name, has_relation, is_taken
+from binlogsync.mirror.names import ROW_ID, fold_name, fold_sql, free_name, has_relation, is_taken
 from binlogsync.mirror.parts import VIEW, Part, places_of, seen_as_view, signs_of, stack
 from binlogsync.mirror.schema import duck_type
 from binlogsync.mirror.state import MirrorState, store_state
@@ -131,17 +131,17 @@ def ensure_history(
         return state, table
     for column in schema.columns:
         wanted, kind = history_column(column.name), duck_type(column)
-        found, found_kind, is_retired = there.get(wanted.lower(), ("", "", False))
+        found, found_kind, is_retired = there.get(fold_name(wanted), ("", "", False))
         if found_kind == kind and not is_retired:
             continue
         if found:
-            number = next(n for n in range(1, len(there) + 2) if f"{found}__{n}".lower() not in there)
+            number = next(n for n in range(1, len(there) + 2) if fold_name(f"{found}__{n}") not in there)
             retired = f"{found}__{number}"
-            there[retired.lower()] = (retired, found_kind, True)
+            there[fold_name(retired)] = (retired, found_kind, True)
             connection.execute(f"ALTER TABLE {table} RENAME COLUMN {quote(found)} TO {quote(retired)}")
             connection.execute(f"COMMENT ON COLUMN {table}.{quote(retired)} IS '{_RETIRED}'")
         connection.execute(f"ALTER TABLE {table} ADD COLUMN {quote(wanted)} {kind}")
-        there[wanted.lower()] = (wanted, kind, False)
+        there[fold_name(wanted)] = (wanted, kind, False)
     return state, table
 
 
@@ -162,10 +162,10 @@ def _columns(connection: duckdb.DuckDBPyConnection, state: MirrorState, table: s
     """Lower-case name -> (name, type, True when only earlier versions have values in it); none without the table."""
     rows = connection.execute(
         "SELECT column_name, data_type, comment FROM duckdb_columns() WHERE database_name = ? AND "
-        "lower(schema_name) = lower(?) AND lower(table_name) = lower(?)",
+        f"{fold_sql('schema_name')} = {fold_sql('?')} AND {fold_sql('table_name')} = {fold_sql('?')}",
         [*state.location[:2], table],
     ).fetchall()
-    return {name.lower(): (name, kind, comment == _RETIRED) for name, kind, comment in rows}
+    return {fold_name(name): (name, kind, comment == _RETIRED) for name, kind, comment in rows}
 
 
 def _plain(array: pa.Array) -> pa.Array:

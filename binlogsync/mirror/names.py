@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from itertools import chain, count
+from string import ascii_lowercase, ascii_uppercase
 
 import duckdb
 
@@ -24,6 +25,7 @@ MIRRORS = f"{META_SCHEMA}.mirrors"
 ROW_ID = "rowid"
 """DuckDB's name for the number of a row, unless a table has a column of this name."""
 
+_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 _SYSTEM_SCHEMAS = frozenset({"information_schema", "pg_catalog"})
 
 
@@ -51,10 +53,11 @@ def free_name(connection: duckdb.DuckDBPyConnection, schema: str, wanted: str) -
 
 def is_taken(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> bool:
     """True when a mirror or its history has this name, whatever its case."""
+    wanted, history = fold_sql("?"), fold_sql("coalesce(history_table, '')")
     found = first_row(
         connection,
-        f"SELECT count(*) FROM {MIRRORS} WHERE lower(coalesce(duck_schema, database)) = lower(?) "
-        "AND lower(?) IN (lower(coalesce(duck_table, table_name)), lower(coalesce(history_table, '')))",
+        f"SELECT count(*) FROM {MIRRORS} WHERE {fold_sql('coalesce(duck_schema, database)')} = {wanted} AND "
+        f"{wanted} IN ({fold_sql('coalesce(duck_table, table_name)')}, {history})",
         [schema, name],
     )
     return found != (0,)
@@ -66,10 +69,20 @@ def has_relation(connection: duckdb.DuckDBPyConnection, schema: str, name: str) 
         connection,
         "SELECT count(*) FROM (SELECT database_name, schema_name, table_name FROM duckdb_tables() UNION ALL "
         "SELECT database_name, schema_name, view_name FROM duckdb_views()) WHERE database_name = current_database() "
-        "AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)",
+        f"AND {fold_sql('schema_name')} = {fold_sql('?')} AND {fold_sql('table_name')} = {fold_sql('?')}",
         [schema, name],
     )
     return found != (0,)
+
+
+def fold_sql(sql: str) -> str:
+    """SQL of a name as DuckDB compares it: letters beyond ASCII are never equal to others."""
+    return f"translate({sql}, '{ascii_uppercase}', '{ascii_lowercase}')"
+
+
+def fold_name(name: str) -> str:
+    """The same in Python."""
+    return name.translate(_LOWER)
 
 
 def spare_name(purpose: str, table: str) -> str:

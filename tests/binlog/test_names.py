@@ -38,3 +38,10 @@ def test_names_come_from_the_log_and_from_who_else_knows(existing: tuple[str, ..
     assert names.spelled_out(dropped).tables == tuple(("shop", name) for name in told)
     assert names.spelled_out(dropped).tables == tuple(("shop", name) for name in sorted(existing))
     assert names.spelled_out(Statement("drop", (("other", ALL_TABLES),))).tables == (("other", "made"),)
+
+
+def test_a_table_may_be_called_as_all_tables_are_written() -> None:
+    names = TableNames(lambda database: ("other",))
+    for table in ("*", "%", "?", "all"):
+        statement = Statement("alter", (("shop", table),))
+        assert names.spelled_out(statement) == statement

@@ -117,12 +117,14 @@ def test_a_database_may_have_any_name_in_a_file_of_any_name(tmp_path: Path, stem
 
 def test_tables_whose_names_differ_in_case_only_share_a_file(file: DuckFile) -> None:
     names = [("shop", "things"), ("shop", "Things"), ("SHOP", "THINGS"), ("shop", "Things__2"), ("shop", "thíngs")]
+    names += [("shop", "THÍNGS")]
     for number, (database, table) in enumerate(names):
         schema = replace(schema_of(["id"], ("id",), table), database=database)
         apply(file, HISTORY, make_batch(schema, [("c", None, {"id": number})]))
     for number, (database, table) in enumerate(names):
         assert rows_of(file, database, table) == [(number,)]
     assert query(file.path, "FROM shop.things") == [(0,)], "the first has the very name"
+    assert query(file.path, 'FROM shop."THÍNGS"') == [(5,)], "DuckDB tells the case of other letters"
     drop = ddl("DROP TABLE things", "drop")
     apply(file, HISTORY, drop)
     assert rows_of(file, "shop", "Things") == [(1,)]
