@@ -24,6 +24,7 @@ from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
 from binlogsync.sinks.jetstream.foreign import record_foreign
 from binlogsync.sinks.jetstream.messages import stretches
+from binlogsync.sinks.jetstream.misplaced import remove_misplaced
 from binlogsync.sinks.jetstream.options import JetStreamOptions
 from binlogsync.sinks.jetstream.piece import Packing, Piece
 from binlogsync.sinks.jetstream.progress import Progress
@@ -98,6 +99,7 @@ class JetStreamSink:
             self._is_clustered = connection.call(lambda client: ensure_stream(client, shape)) > 1
             connection.call(lambda client: ensure_schemas(client, shape))
             self._watch = connection.call(lambda client: StreamWatch.begin(client, shape))
+            connection.call(lambda client: remove_misplaced(client, source), _MENDING_S)
             end = connection.call(lambda client: mended_end(client, source), _MENDING_S)
             if end.foreign:
                 self._note_foreign(connection, end)
