@@ -116,6 +116,8 @@ def _create(
     connection: duckdb.DuckDBPyConnection, state: MirrorState, ddl: SchemaChange, given: tuple[SqlDialect, bool]
 ) -> MirrorState:
     dialect, can_read = given
+    if not ddl.sql and state.schema is not None:
+        raise MustReadError("it may have been created again: the text of the statement is not known")
     if is_conditional(ddl.sql, dialect):
         if state.schema is not None:
             return state  # logged, though it did nothing

@@ -204,7 +204,7 @@ def test_blanks_of_char_where_they_are_read(file: DuckFile, mode: int) -> None:
 
 def test_statements_of_which_only_the_server_knows(file: DuckFile) -> None:
     exchanged = ddl("ALTER TABLE p EXCHANGE PARTITION p0 WITH TABLE things", tables=(("shop", "p"), THINGS))
-    for statement in (ddl("FROBNICATE", "other"), exchanged, ddl("")):
+    for statement in (ddl("FROBNICATE", "other"), exchanged, ddl(""), ddl("", "create")):
         halt = apply(file, rows(SCHEMA, ("c", None, ROW)), statement)
         assert halt is not None
         assert (halt.done, halt.is_must) == (1, True)
