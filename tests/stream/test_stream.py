@@ -14,6 +14,7 @@ from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError, SinkError, WireError
 from binlogsync.schema import Column, TableSchema
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
+from binlogsync.stream.adapter import send_framed
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import Pending, StreamBatch, StreamReader
 from binlogsync.wire import subjects
@@ -337,3 +338,42 @@ def test_a_stream_takes_more_durables_than_the_server_allows_by_default(fill: Ca
     assert ask(filled.server.url, make) == 1001
     look = look_at_stream(JetStreamOptions(url=filled.server.url), filled.source)
     assert look.consumers == (1001, 100_000)
+
+
+RAW_HEADERS = [
+    b"X: \xff\xfe",
+    b"X\xe9: 1",
+    b"no colon",
+    b": empty",
+    b"Cdc-Schema",
+    b"A: 1\r\nA: 2",
+    b"=?utf-8?q?=FF?=: x",
+]
+
+
+def test_headers_that_are_no_text_harm_nobody(fill: Callable[..., Filled], nats_server: NATSServer) -> None:
+    """One message with bytes of another character set broke the connection of every consumer of its table."""
+    filled = fill()
+    subject = subjects.table_subject(filled.source, "shop", "small")
+
+    async def publish(js: Any) -> None:
+        for header in RAW_HEADERS:
+            head = b"NATS/1.0\r\n" + header + b"\r\n\r\n"
+            text = f"HPUB {subject} {len(head)} {len(head) + 1}\r\n".encode() + head + b"x\r\n"
+            await send_framed(js._nc, text)  # noqa: SLF001 - nats-py checks headers that it sends
+        await js._nc.flush()  # noqa: SLF001
+
+    filled.write(1)
+    ask(nats_server.url, publish)
+    filled.write(1)
+    ask(nats_server.url, publish)
+    with filled.reader() as reader:
+        reader.ensure_durable("d", "shop", "small", 1)
+        assert rows_of(drain(reader)) == filled.rows
+        assert reader.foreign == 2 * len(RAW_HEADERS)
+        for sequence in range(1, reader.last_sequence() + 1):
+            reader.change_at(sequence)
+            reader.checkpoint_at(sequence)
+    again = JetStreamSink(filled.sink.options)
+    assert again.open(filled.source) is not None
+    again.close()
