@@ -25,6 +25,8 @@ quote row values and names, so control characters in it are shown escaped wherev
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from binlogsync.escaping import printable
 
 _SHOWN = 200
@@ -143,15 +145,24 @@ class HandlerError(ConsumeError):
         change_id: of the change that it raised for.
         position: where that change is in the binlog.
         tries: how often it was tried.
+        key: names and values of the row's key columns; empty where the table has none.
     """
 
     def __init__(
-        self, reason: str, *, table: str = "", change_id: str = "", position: str = "", tries: int = 0
+        self,
+        reason: str,
+        *,
+        table: str = "",
+        change_id: str = "",
+        position: str = "",
+        tries: int = 0,
+        key: Mapping[str, object] | None = None,
     ) -> None:
         self.table = table
         self.change_id = change_id
         self.position = position
         self.tries = tries
+        self.key = key or {}
         super().__init__(reason)
 
 

@@ -125,7 +125,7 @@ def run_consumers(
     if failed:
         tag = " ".join(name.consumer_key.to_user_string() for name in failed)
         context.instance.add_run_tags(context.run.run_id, {FAILED_TAG: tag})
-        raise failure(failed) from None
+        raise failure(failed, show_values=context.resources.warehouse.show_values) from None
 
 
 def _leave_to_others(context: dg.AssetExecutionContext, asked: Sequence[Consumption]) -> Sequence[Consumption]:
@@ -252,7 +252,9 @@ class _Run:
                 is_new = _fault(report.error) != _fault(table.error)
                 table.error, table.tries = report.error, report.tries
                 if is_new:
-                    shown = trouble(report.error, name, report.tries)
+                    shown = trouble(
+                        report.error, name, report.tries, show_values=self.context.resources.warehouse.show_values
+                    )
                     self.context.log_event(dg.AssetObservation(name.consumer_key, metadata=shown))
                     report_check(self.context.instance, _handled(name.consumer_key, report.error))
                     self.context.log.error(f"{name} is held up: {report.error}")

@@ -13,12 +13,16 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from binlogsync.tail.run import TailProgress
+from pipelines.dev_process import DevProcesses
 from pipelines.keys import TableName, binlog_key
 from pipelines.stopping import StopFlag
+from sensors.tail import silent_s
 
 logger = logging.getLogger(__name__)
 
 ALIVE = frozenset({dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING})
+SILENT_S = 180.0
+DEV_ENDED = "dagster dev has ended"
 BEAT_S = 60.0
 """Seconds between two materializations of the binlog's asset: Dagster's freshness knows of these only."""
 
@@ -47,6 +51,7 @@ class TailReporter:
         self._next_status = 0.0
         self._next_report = 0.0
         self._next_beat = 0.0
+        self._dev = DevProcesses.find()
         self._reported: TailProgress | None = None
         self.last: TailProgress | None = None
 
@@ -68,8 +73,18 @@ class TailReporter:
 
     def _beat(self, progress: TailProgress) -> None:
         """The tail is alive; while these come the asset is fresh."""
-        metadata = {"lag_s": dg.MetadataValue.float(round(progress.lag_s, 3)), **_position(progress)}
+        metadata: dict[str, dg.MetadataValue] = {
+            "lag_s": dg.MetadataValue.float(round(progress.lag_s, 3)),
+            **_position(progress),
+        }
         try:
+            silent = silent_s(self._context.instance, self._source, time.time())
+            if silent is not None and silent > SILENT_S:
+                metadata["keeper_silent_s"] = dg.MetadataValue.float(round(silent, 1))
+                self._context.log.warning(
+                    f"the sensor of this tail had no tick for {silent:.0f} s: where the code location shows an error, "
+                    "its code server has ended; press Reload definitions, or restart it"
+                )
             self._context.log_event(dg.AssetMaterialization(binlog_key(self._source), metadata=metadata))
         except Exception:  # noqa: BLE001 - whatever Dagster's storage raises, the tail goes on
             logger.warning("the heartbeat of %s could not be written; the tail goes on", self._source, exc_info=True)
@@ -98,6 +113,9 @@ class TailReporter:
             logger.warning("the report of %s could not be written; the tail goes on", self._source, exc_info=True)
 
     def _look_at_own_run(self) -> None:
+        if self._dev is not None and self._dev.are_gone():
+            self._stop.ask(DEV_ENDED)
+            return
         try:
             run = self._context.instance.get_run_by_id(self._context.run_id)
         except Exception:  # noqa: BLE001 - the storage may be away for a while; the lease and the fence still guard

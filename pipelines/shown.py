@@ -11,7 +11,7 @@ from binlogsync.consume.engine import Consumed
 from binlogsync.consume.progress import DuckProgress, Progress, ProgressKey
 from binlogsync.consume.skips import Skip, skips_of
 from binlogsync.errors import BinlogSyncError, ConsumeError, HandlerError, ModelError, SinkError, WireError
-from binlogsync.escaping import fenced
+from binlogsync.escaping import fenced, printable
 from pipelines.keys import TableName
 from pipelines.preview import count_rows, first_rows
 from resources.warehouse import Warehouse
@@ -126,24 +126,30 @@ def _table(warehouse: Warehouse, table: ShownTable) -> dict[str, dg.MetadataValu
     return shown
 
 
-def failure(errors: Mapping[TableName, tuple[BinlogSyncError, int]]) -> dg.Failure:
+def failure(errors: Mapping[TableName, tuple[BinlogSyncError, int]], *, show_values: bool = False) -> dg.Failure:
     """The Failure that the run page shows of the tables that failed, each with its error and number of tries.
 
     Of one table all that is known of it; of several a table of it.
     """
     if len(errors) == 1:
         [(name, (error, tries))] = errors.items()
-        shown = trouble(error, name, tries)
+        shown = trouble(error, name, tries, show_values=show_values)
         return dg.Failure(description=f"{type(error).__name__}: {error}", metadata=shown, allow_retries=False)
     lines = [f"{name}: {type(error).__name__}: {error}" for name, (error, _) in errors.items()]
     several: dict[str, dg.MetadataValue] = {"tables": dg.MetadataValue.text(", ".join(map(str, errors)))}
     for name, (error, tries) in errors.items():
-        several |= {f"{name}: {key}": value for key, value in trouble(error, name, tries).items() if key != "table"}
+        one = trouble(error, name, tries, show_values=show_values)
+        several |= {f"{name}: {key}": value for key, value in one.items() if key != "table"}
     return dg.Failure(description="\n".join(lines), metadata=several, allow_retries=False)
 
 
-def trouble(error: BinlogSyncError, name: TableName, tries: int) -> dict[str, dg.MetadataValue]:
-    """What holds a table up: which change, where, what was raised and what to do."""
+def trouble(
+    error: BinlogSyncError, name: TableName, tries: int, *, show_values: bool = False
+) -> dict[str, dg.MetadataValue]:
+    """What holds a table up: which change of which row, where, what was raised and what to do.
+
+    The row is named by its key: the columns, and their values only with `show_values`.
+    """
     shown: dict[str, dg.MetadataValue] = {
         "error": dg.MetadataValue.text(type(error).__name__),
         "message": dg.MetadataValue.text(str(error)),
@@ -155,6 +161,11 @@ def trouble(error: BinlogSyncError, name: TableName, tries: int) -> dict[str, dg
     if isinstance(error, HandlerError):
         shown["change_id"] = dg.MetadataValue.text(error.change_id)
         shown["position"] = dg.MetadataValue.text(error.position)
+        if error.key:
+            columns = [printable(column) for column in error.key]
+            values = {column: printable(str(value)) for column, value in zip(columns, error.key.values(), strict=True)}
+            hidden = f"{', '.join(columns)} (BINLOGSYNC_SHOW_VALUES=yes shows the values)"
+            shown["key"] = dg.MetadataValue.json(values) if show_values else dg.MetadataValue.text(hidden)
         shown["tries"] = dg.MetadataValue.int(max(tries, error.tries))
     return shown | traceback_metadata(error)
 

@@ -26,7 +26,7 @@ from binlogsync.tail.run import Tail, TailOptions, TailProgress
 from binlogsync.wire.subjects import check_source
 from pipelines.jobs import job_of
 from pipelines.keys import safe_part
-from pipelines.reports import TailReporter, binlog_metadata
+from pipelines.reports import DEV_ENDED, TailReporter, binlog_metadata
 from pipelines.shown import traceback_metadata
 from pipelines.stopping import StopFlag, stop_on_signals
 
@@ -187,8 +187,8 @@ def failure(error: BinlogSyncError, progress: TailProgress | None) -> dg.Failure
 
 
 def _is_stop(stop: StopFlag) -> bool:
-    """True for a signal, and for a run that is being cancelled though no signal came through."""
-    return stop.reason in {"SIGINT", "SIGTERM", "the run is CANCELING", "the run is CANCELED"}
+    """True for a signal, also one that did not come through, and where nobody is left to watch the run."""
+    return stop.reason in {"SIGINT", "SIGTERM", DEV_ENDED, "the run is CANCELING", "the run is CANCELED"}
 
 
 def _is_ended_by_user(context: dg.OpExecutionContext) -> bool:

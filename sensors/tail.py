@@ -49,7 +49,7 @@ def tail_sensor(
     rules = rules or KeeperRules()
 
     @dg.sensor(
-        name=f"keep_{source.replace('-', '_')}_tailed",
+        name=sensor_name(source),
         job_name=job_name,
         minimum_interval_seconds=interval_s,
         default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
@@ -97,6 +97,22 @@ def gather(
     with positions.store() as store:
         lease = store.lease(source)
     return Evidence(source, runs, lease, clock(), watched_since)
+
+
+def silent_s(instance: dg.DagsterInstance, source: str, now: float) -> float | None:
+    """Seconds since the last tick of the source's keeper; None where it is switched off or never had one."""
+    if instance.schedule_storage is None:
+        return None
+    for state in instance.all_instigator_state():
+        if state.name == sensor_name(source) and state.is_running:
+            ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
+            return now - ticks[0].timestamp if ticks else None
+    return None
+
+
+def sensor_name(source: str) -> str:
+    """Of the keeper."""
+    return f"keep_{source.replace('-', '_')}_tailed"
 
 
 def verdict(decision: Decision, lease: Lease | None, rules: KeeperRules) -> bool | None:

@@ -322,6 +322,7 @@ class _Batch(Generic[M]):
         part, _ = self._part(at, at + 1)
         [change] = part.changes()
         source = change.source
+        row = change.after or change.before or {}
         frames = traceback.extract_tb(cause.__traceback__)
         where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
         is_model = isinstance(cause, ModelError)
@@ -334,4 +335,5 @@ class _Batch(Generic[M]):
             change_id=change.id,
             position=str(source.position),
             tries=self._failures,
+            key={name: row.get(name) for name in part.schema.primary_key},
         )

@@ -171,6 +171,15 @@ def test_row_values_are_shown_only_where_that_is_allowed(tmp_path: Path) -> None
     assert Warehouse.from_environment().show_values is False
 
 
+def test_the_row_at_fault_is_named_by_its_key_and_values_only_where_allowed() -> None:
+    error = HandlerError("no", table="shop.items", change_id="g:7", key={"order": 7, "sku\x1b": "a\x1b"})
+    name = TableName("main", "shop", "items")
+    hidden = failure({name: (error, 1)}).metadata["key"].value
+    assert str(hidden).startswith("order, sku\\x1b (")
+    assert "7" not in str(hidden)
+    assert failure({name: (error, 1)}, show_values=True).metadata["key"].value == {"order": "7", "sku\\x1b": "a\\x1b"}
+
+
 def test_several_failing_tables_are_told_apart() -> None:
     names = [TableName("main", "shop", table) for table in ("orders", "items")]
     made = failure({name: (handler_error(str(name)), 5) for name in names})

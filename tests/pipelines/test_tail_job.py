@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,15 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    InstigatorType,
+    SensorInstigatorData,
+    TickData,
+    TickStatus,
+)
 
 from binlogsync.errors import BinlogSyncError, DecodeError, FencedError, LeaseLostError, PositionError
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
@@ -230,6 +240,33 @@ def test_reports_carry_numbers_for_plots_and_grow_only_the_tables_that_grew(inst
         assert [
             record.asset_materialization.metadata["changes"].value for record in records if record.asset_materialization
         ] == [changes]
+
+
+def test_a_keeper_without_ticks_is_said_by_the_tail(tmp_path: Path) -> None:
+    """As when the code server was killed, which `dagster dev` does not start again."""
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        keeper_was_silent(instance)
+
+
+def keeper_was_silent(instance: dg.DagsterInstance) -> None:
+    origin = RemoteInstigatorOrigin(
+        RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("binlogsync"), "__repository__"), "keep_main_tailed"
+    )
+    selector = origin.get_selector().get_id()
+    state = InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, SensorInstigatorData())
+    instance.add_instigator_state(state)
+    at = time.time() - 600
+    kind, skipped = InstigatorType.SENSOR, TickStatus.SKIPPED
+    instance.create_tick(
+        TickData(state.instigator_origin_id, "keep_main_tailed", kind, skipped, at, selector_id=selector)
+    )
+    result = run_job(instance, StandIn(), shift_s=0.1)
+    said = [entry.user_message for entry in instance.all_logs(result.run_id) if not entry.is_dagster_event]
+    assert any("had no tick for 60" in text and "Reload definitions" in text for text in said)
+    [record] = instance.fetch_materializations(dg.AssetKey(["mysql", "main", "binlog"]), limit=5).records
+    assert record.asset_materialization is not None
+    assert float(str(record.asset_materialization.metadata["keeper_silent_s"].value)) > 590
 
 
 def test_an_idle_tail_reports_too() -> None:

@@ -1,0 +1,93 @@
+"""Whether this run belongs to a `dagster dev` that has ended.
+
+SIGTERM to `dagster dev` ends its web server and its daemon, and leaves runs alive: nobody shows them, nobody watches
+them. A tail leaves then. In production nothing of this is there: code servers are started by themselves, a run has no
+`dagster dev` among its ancestors, and a daemon that restarts ends no tail.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+Process = tuple[int, str]
+"""Id and start time, since ids are given out again."""
+GONE_S = 60.0
+
+
+@dataclass(slots=True)
+class DevProcesses:
+    """`dagster dev` above this process, and its daemon; the code server stays as long as this run does."""
+
+    watched: frozenset[Process]
+    missing_since: float | None = None
+
+    @classmethod
+    def find(cls) -> "DevProcesses | None":
+        """None where this process has no `dagster dev` above it, or the system does not tell."""
+        try:
+            dev = next((pid for pid in _ancestors(os.getppid()) if _is_dagster_dev(pid)), None)
+            if dev is None:
+                return None
+            daemons = [pid for pid in _children(dev) if "daemon" in " ".join(_words(pid))]
+            return cls(frozenset((pid, _started(pid)) for pid in {dev, *daemons}))
+        except (OSError, ValueError):
+            return None
+
+    def are_gone(self, now: float | None = None) -> bool:
+        """True once none of them has been there for a minute."""
+        now = time.monotonic() if now is None else now
+        if any(_is_alive(process) for process in self.watched):
+            self.missing_since = None
+            return False
+        self.missing_since = now if self.missing_since is None else self.missing_since
+        return now - self.missing_since >= GONE_S
+
+
+def _ancestors(pid: int) -> Iterator[int]:
+    while pid > 1:
+        yield pid
+        pid = _parent(pid)
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for each in (int(place.name) for place in Path("/proc").iterdir() if place.name.isdigit()):
+        try:
+            if _parent(each) == pid:
+                found.append(each)
+        except OSError:
+            continue  # it has ended meanwhile
+    return found
+
+
+def _is_dagster_dev(pid: int) -> bool:
+    words = _words(pid)
+    return any(Path(word).name == "dagster" and after == "dev" for word, after in zip(words, words[1:], strict=False))
+
+
+def _words(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+
+
+def _fields(pid: int) -> list[str]:
+    """Of /proc/PID/stat, behind the name of the program, which may hold anything."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _parent(pid: int) -> int:
+    return int(_fields(pid)[1])
+
+
+def _started(pid: int) -> str:
+    return _fields(pid)[19]
+
+
+def _is_alive(process: Process) -> bool:
+    """False for one that has ended and waits for its parent to take note, too."""
+    try:
+        fields = _fields(process[0])
+    except OSError:
+        return False
+    return fields[19] == process[1] and fields[0] != "Z"
