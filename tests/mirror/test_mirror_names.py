@@ -53,6 +53,7 @@ def schema_of(names: list[str], key: tuple[str, ...] = (), table: str = "things"
     return TableSchema("shop", table, tuple(Column(name, "int") for name in names), key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_key", [True, False], ids=["key", "no-key"])
 @pytest.mark.parametrize("options", [MirrorOptions(), SOFT, HISTORY], ids=["plain", "soft", "history"])
 def test_a_column_may_have_any_name(options: MirrorOptions, has_key: bool) -> None:
@@ -94,11 +95,14 @@ SCHEMAS = ["main", "temp", "system", "information_schema", "pg_catalog", "binlog
 SCHEMAS += ["größe", "a.b", 'q"q', "%", "..", "MAIN"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stem", ["warehouse", "binlogsync", "temp"])
 def test_a_database_may_have_any_name_in_a_file_of_any_name(tmp_path: Path, stem: str) -> None:
-    file = DuckFile(tmp_path / f"{stem}.duckdb", error=ConsumeError)
+    file, schemas = DuckFile(tmp_path / f"{stem}.duckdb", error=ConsumeError), dict.fromkeys([stem, *SCHEMAS])
+    if stem != "warehouse":
+        schemas = dict.fromkeys([stem, *SCHEMAS[:3]])
     with file.transaction() as connection:
-        for database, key in product(dict.fromkeys([stem, *SCHEMAS]), [("id",), ()]):
+        for database, key in product(schemas, [("id",), ()]):
             table = "binlogsync_net" if key else "binlogsync_changes"
             schema = replace(schema_of(["id", "v"], key, table), database=database)
             altered = replace(schema, columns=(*schema.columns, Column("w", "int")))
@@ -110,7 +114,7 @@ def test_a_database_may_have_any_name_in_a_file_of_any_name(tmp_path: Path, stem
                 make_batch(altered, [("c", None, {"id": 4, "v": 4, "w": 4})], 200),
             ]
             assert mirror.apply(connection, batches, HISTORY) is None
-    for database, table in product(dict.fromkeys([stem, *SCHEMAS]), ["binlogsync_net", "binlogsync_changes"]):
+    for database, table in product(schemas, ["binlogsync_net", "binlogsync_changes"]):
         assert rows_of(file, database, table) == [(0, 0, None), (2, 2, None), (4, 4, 4)], database
     file.release()
 

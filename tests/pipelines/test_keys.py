@@ -2,12 +2,15 @@
 
 import re
 
+import dagster as dg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from binlogsync.errors import ConfigError
 from pipelines.keys import TableName, binlog_key, refuse_collisions
+from pipelines.tables import consumers_asset, mirror
+from tests.e2e.nasty_names import DATABASES, TABLES
 
 DAGSTER_NAME = re.compile(r"^[A-Za-z0-9_]+$")
 
@@ -63,3 +66,19 @@ def test_tables_that_differ_get_along() -> None:
 
 def test_the_binlog_is_no_table() -> None:
     assert binlog_key("eu-west").path == ["mysql", "eu_west", "binlog"]
+
+
+def test_tables_of_any_name_load_as_assets() -> None:
+    names = [(database, table) for database in DATABASES[::3] for table in TABLES]
+    made = [mirror(".".join("`" + part.replace("`", "``") + "`" for part in name), source="main") for name in names]
+    assert [(one.name.database, one.name.table) for one in made] == names
+    refuse_collisions([one.name for one in made])
+    assets = consumers_asset("main", "mysql", made)
+    assert len(assets.keys) == len(names)
+    upstream = [spec for one in made for spec in one.upstream]
+    dg.Definitions.validate_loadable(
+        dg.Definitions(
+            [assets, *upstream],
+            resources=dict.fromkeys(("jetstream", "warehouse", "mysql"), dg.ResourceDefinition.none_resource()),
+        )
+    )
