@@ -295,12 +295,23 @@ def _tls_arguments(config: MySQLConfig) -> dict[str, Any]:
 
 
 _WHO_ANSWERS = "check host and port, and what proxy may be between"
+_USER_LIMIT = "raise max_user_connections of the server or of the account (ALTER USER ... WITH MAX_USER_CONNECTIONS 0)"
+_EXPIRED = "the account's password has expired: ALTER USER ... IDENTIFIED BY ... PASSWORD EXPIRE NEVER"
+_LOCKED = "unlock the account: ALTER USER ... ACCOUNT UNLOCK"
 _NEXT_STEP: Mapping[int, str] = {
     ER.ACCESS_DENIED_ERROR: "check user and password, and from which hosts the account may log in (SELECT user, host "
     "FROM mysql.user); an account that needs TLS refuses a connection without it in the same words",
     ER.DBACCESS_DENIED_ERROR: "the account lacks a privilege; run binlogsync doctor, it prints the GRANT",
     ER.SPECIFIC_ACCESS_DENIED_ERROR: "the account lacks a privilege; run binlogsync doctor, it prints the GRANT",
     ER.CON_COUNT_ERROR: "raise max_connections or close other connections, then try again",
+    ER.TOO_MANY_USER_CONNECTIONS: _USER_LIMIT,
+    ER.USER_LIMIT_REACHED: _USER_LIMIT,
+    ER.NEW_ABORTING_CONNECTION: "correct the server's init_connect (SELECT @@init_connect), it fails for this account",
+    1820: _EXPIRED,
+    1862: _EXPIRED,
+    3032: "turn offline_mode off in the server, or wait until its administrator does",
+    3118: _LOCKED,
+    4151: _LOCKED,
     ER.HOST_IS_BLOCKED: "the server has blocked this machine after failed attempts; run FLUSH HOSTS there",
     ER.HOST_NOT_PRIVILEGED: "create the account for this machine's address, or for '%'",
     CR.CR_SERVER_LOST: "the server closed the connection; it may be restarting: try again",

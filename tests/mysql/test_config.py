@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import socket
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from binlogsync import embedded
+from binlogsync.embedded.database import DatabaseServer
 from binlogsync.errors import ConfigError, SourceError
 from binlogsync.mysql import TLS, MySQLConfig, connect, in_charge
 from binlogsync.mysql.config import fetch
-from tests.mysql.sources import source_of
+from tests.mysql.sources import run, source_of
 
 
 def test_the_password_is_never_printed() -> None:
@@ -138,3 +140,37 @@ def test_a_certificate_of_its_own_authority_only(mysql_server: embedded.MySQLSer
         connect(replace(config, tls=TLS("verify_ca")))
     with pytest.raises(SourceError, match="certificate does not pass"):
         connect(replace(config, tls=TLS("verify_identity", ca=ca)))
+
+
+@pytest.mark.parametrize("server", ["own_mysql", "own_mariadb"])
+@pytest.mark.parametrize(
+    ("change", "advice"),
+    [
+        ("ALTER USER limited ACCOUNT LOCK", "ACCOUNT UNLOCK"),
+        ("ALTER USER limited PASSWORD EXPIRE", "PASSWORD EXPIRE NEVER"),
+        ("ALTER USER limited WITH MAX_USER_CONNECTIONS 1", "raise max_user_connections"),
+        ("SET GLOBAL init_connect = 'no statement'", "correct the server's init_connect"),
+        ("SET GLOBAL offline_mode = ON", "turn offline_mode off"),
+    ],
+)
+def test_a_refused_login_says_what_to_do(server: str, change: str, advice: str, request: pytest.FixtureRequest) -> None:
+    if server == "own_mariadb" and "offline_mode" in change:
+        pytest.skip("MariaDB has no offline mode")
+    running: DatabaseServer = request.getfixturevalue(server)
+    config = source_of(running, user="limited", password="x")
+    run(running, "CREATE USER limited IDENTIFIED BY 'x'")
+    root = running.connect()  # offline mode lets nobody else in
+    try:
+        with ExitStack() as opened, root.cursor() as cursor:
+            opened.enter_context(closing(connect(config)))
+            cursor.execute(change)
+            if "MAX_USER_CONNECTIONS" in change:  # it counts from the first connection after it was set
+                opened.enter_context(closing(connect(config)))
+            with pytest.raises(SourceError, match=advice):
+                connect(config)
+    finally:
+        with root, root.cursor() as cursor:
+            for mend in ("SET GLOBAL init_connect = ''", "DROP USER limited"):
+                cursor.execute(mend)
+            if server == "own_mysql":
+                cursor.execute("SET GLOBAL offline_mode = OFF")
