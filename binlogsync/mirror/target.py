@@ -125,7 +125,6 @@ class Mirror:
                 if not self.may_read_again(halt, stop):
                     break  # what waited is delivered again
                 self.read_again(halt, todo[0].batch, tracker.key)
-                has_gap = False  # what was noted before it is resolved by it
         if has_gap and not stop.is_set():
             self.repair(tracker.key, tracker.progress)
 
