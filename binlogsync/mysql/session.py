@@ -38,6 +38,7 @@ VARIABLES: Mapping[str, str] = {
     "lc_messages": "en_US",
     "sql_auto_is_null": "OFF",
     "sql_buffer_result": "OFF",
+    "join_buffer_size": str(256 << 10),  # a huge one costs seconds at each look at information_schema
     "sort_buffer_size": str(2 << 20),  # information_schema cannot be sorted in the smallest
     "sql_quote_show_create": "ON",
     "wait_timeout": "28800",

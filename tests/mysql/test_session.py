@@ -26,7 +26,7 @@ from tests.mysql.hostile import Hostile, HostileServer
 from tests.mysql.sources import run, source_of, transactions
 
 EACH = bool(os.environ.get("BINLOGSYNC_TEST_EACH_VARIABLE"))
-_GROUP = 40
+_GROUP = 80
 _ROWS = 301
 _COLUMNS = (
     "id INT UNSIGNED PRIMARY KEY, name VARCHAR(40) CHARACTER SET utf8mb4, fixed CHAR(9) CHARACTER SET latin1, "
