@@ -45,9 +45,8 @@ def import_within(name: str, import_s: float = IMPORT_S) -> ModuleType:
 
 def code_version() -> str:
     """A name for the code that is loaded: of every module but those that are installed."""
-    installed = tuple(
-        {sys.prefix, sys.base_prefix, *map(str, map(Path.resolve, map(Path, (sys.prefix, sys.base_prefix))))}
-    )
+    places = [Path(sys.prefix), Path(sys.base_prefix)]
+    installed = tuple(str(each) for place in places for each in (place, place.resolve()))
     digest = hashlib.sha256()
     for name, module in sorted(sys.modules.items()):
         file = getattr(module, "__file__", None)

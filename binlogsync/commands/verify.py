@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 
+from binlogsync.commands.output import write_line
 from binlogsync.commands.progress import PATIENCE_S
 from binlogsync.commands.tables import read_table
 from binlogsync.duckfile import DuckFile
@@ -28,8 +28,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
     codes = set()
     with ThreadPoolExecutor(min(len(arguments.tables), _WORKERS), thread_name_prefix="verify") as pool:
         for line, code in pool.map(lambda name: _judge(settings, source, name, options), arguments.tables):
-            sys.stdout.write(f"{line}\n")
-            sys.stdout.flush()
+            write_line(line)
             codes.add(code)
     return next(code for code in (DIFFERS, NOT_COMPARED, EQUAL) if code in codes)
 
