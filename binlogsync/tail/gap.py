@@ -49,8 +49,10 @@ class Gap:
     behind: Checkpoint
 
     def to_text(self) -> str:
-        """One line of JSON in ASCII, the form kept in stream and audit log."""
-        places = {name: json.loads(place.to_text()) for name, place in (("from", self.before), ("to", self.behind))}
+        """One line of JSON in ASCII, the form kept in stream and audit log, the same in both."""
+        ends = {"from": self.before, "to": self.behind}
+        # A sequence is of the message that carried the checkpoint, not of the position.
+        places = {name: json.loads(replace(place, sequence=None).to_text()) for name, place in ends.items()}
         return json.dumps({"reason": self.reason, "missing": self.missing, **places})
 
     def __str__(self) -> str:
