@@ -119,7 +119,9 @@ def test_threads_queue_up(tmp_path: Path) -> None:
     assert query(path, "SELECT a FROM t ORDER BY a") == [(i,) for i in range(20)]
 
 
-def test_kept_open_until_released(tmp_path: Path) -> None:
+def test_kept_open_until_released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DuckFile, "hold_s", 600.0)
+    monkeypatch.setattr(DuckFile, "longest_hold_s", 600.0)
     file, other = DuckFile(tmp_path / "a.duckdb"), DuckFile(tmp_path / "a.duckdb")
     with file.transaction(keep_open=True) as connection:
         connection.execute("CREATE TABLE t (a INT)")

@@ -20,6 +20,7 @@ FILES = sorted(path.relative_to(ROOT).as_posix() for folder in OURS for path in 
 CORE = (
     "binlogsync.errors",
     "binlogsync.escaping",
+    "binlogsync.gtid_text",
     "binlogsync.log_identity",
     "binlogsync.position",
     "binlogsync.schema",
