@@ -69,11 +69,14 @@ def identified(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint) ->
 def check_identity(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint) -> None:
     """Raises PositionError when the server's log is not the one that the checkpoint, of this server, was read from.
 
-    A checkpoint that does not identify its log, or does by a file that is purged, is compared by its GTIDs, as far as
-    these tell. Raises SourceError when the server cannot be asked.
+    One that does not identify its log passes: an older version stored it, or it is where reading begins again before
+    an XA transaction, by GTID. One that does by a file that is purged is compared by its GTIDs, as far as these tell.
+    Raises SourceError when the server cannot be asked.
     """
     log = checkpoint.log
-    if log is None or info.file(log.file) is None:
+    if log is None:
+        return
+    if info.file(log.file) is None:
         _check_previous(config, info, checkpoint)
         return
     head = read_head(config, info, log.file)

@@ -112,6 +112,7 @@ class Session:
         options = ends.options
         self._bookmarker = Bookmarker(options.source, ends.store, options.bookmarks())
         self._patience_ends_s: float | None = None
+        self._reads_back = False  # reading begins before the start, for an XA transaction
         self._is_unconfirmed = False  # another file began since the log was compared
         self._wall_s = time.time() - time.monotonic()
         self._complete: Callable[[Flush], Flush] = lambda flush: flush
@@ -166,6 +167,7 @@ class Session:
         fanout = Fanout(origin.stored, self._calls.save, _WAITING_BYTES)
         try:
             self._watch.follow(origin.start)
+            self._reads_back = origin.start.resume is not None
             self._read(info, origin.start.to_read(), fanout)
         finally:
             self._patience_ends_s = None
@@ -223,7 +225,8 @@ class Session:
         reader = BinlogReader(decoding, replace(known, server_uuid=info.server_uuid))
         options = self._ends.options
         pending = Accumulator(options.source, options.rules(), start, self._now_s(), self.leaves.next_number)
-        pending.identify(known)
+        if not self._reads_back:
+            pending.identify(known)
         try:
             with BinlogDump(self._ends.config, start) as dump, ReadAhead(dump) as ahead:
                 self._follow(ahead, reader, pending, fanout)
