@@ -26,6 +26,7 @@ from binlogsync.errors import ConfigError, SinkError, WireError
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
 from binlogsync.stream.client import NatsConnection, NatsOptions
+from binlogsync.stream.documents import StoredDocuments
 from binlogsync.stream.durable import (
     UNUSED_S,
     Durable,
@@ -37,7 +38,6 @@ from binlogsync.stream.durable import (
     waiting,
 )
 from binlogsync.stream.messages import Delivered, Lookups, StreamBatch, decode, few_enough
-from binlogsync.stream.objects import get_object
 from binlogsync.stream.pull import Pull
 from binlogsync.stream.spelling import check_spelling
 from binlogsync.wire import subjects
@@ -47,7 +47,6 @@ __all__ = ["Pending", "StreamBatch", "StreamReader"]
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-_LARGE_TIMEOUT_S = 3600.0
 _SCHEMA_LOOKED_FOR = 1000
 
 
@@ -59,7 +58,8 @@ class StreamReader:
         self.stream = subjects.stream_name(source)
         self._connection = NatsConnection(options, f"binlogsync reader {source}")
         self._durables: dict[str, Durable] = {}
-        self._schemas: dict[str, TableSchema] = {}
+        self._documents = StoredDocuments(source, self.ask, options.request_timeout_s)
+        self._lookups = Lookups(self._documents.schema, self._documents.large_object)
         self.foreign = 0  # messages that no tail wrote, of those that were fetched
         self._client: Client | None = None
 
@@ -131,7 +131,7 @@ class StreamReader:
         count = few_enough(follow.kept)
         messages, follow.kept = follow.kept[:count], follow.kept[count:]
         follow.is_broken, was_broken = True, follow.is_broken
-        batches = decode(messages, Lookups(self.schema, self._large_object))
+        batches = decode(messages, self._lookups)
         follow.is_broken = was_broken
         if messages:
             follow.given = messages[-1].sequence
@@ -214,7 +214,7 @@ class StreamReader:
         message = self._get(sequence) if sequence > 0 else None
         if message is None or message[0] is None:
             return None
-        found = decode([message[1]], Lookups(self.schema, self._large_object))
+        found = decode([message[1]], self._lookups)
         return found[0].batch if found else None
 
     def changes_from(self, database: str, table: str, sequence: int) -> Sequence[StreamBatch]:
@@ -222,7 +222,7 @@ class StreamReader:
         message."""
         subject = subjects.table_subject(self.source, database, table)
         while (message := self._get(max(sequence, 1), subject)) is not None:
-            if found := decode([message[1]], Lookups(self.schema, self._large_object)):
+            if found := decode([message[1]], self._lookups):
                 return found
             sequence = message[1].sequence + 1
         return []
@@ -269,25 +269,7 @@ class StreamReader:
 
     def schema(self, fingerprint: str) -> TableSchema:
         """The table schema with that fingerprint; raises WireError when the source's buckets do not hold it."""
-        if fingerprint not in self._schemas:
-            bucket = subjects.schema_bucket(self.source)
-            each_s = self._connection.options.request_timeout_s
-
-            async def get(client: Client) -> bytes | None:
-                try:
-                    return (await (await client.jetstream().key_value(bucket)).get(fingerprint)).value
-                except nats.js.errors.NotFoundError:
-                    return await get_object(client, bucket, fingerprint, each_s)
-
-            document = self._retry(get, extra_s=_LARGE_TIMEOUT_S)
-            if document is None:
-                raise WireError(
-                    f"key-value bucket {bucket} has no table schema {fingerprint}, which messages of stream "
-                    f"{self.stream} need: restore the bucket, or start the tail again (it puts the schemas of the "
-                    f"changes it writes)"
-                )
-            self._schemas[fingerprint] = TableSchema.from_json(document)
-        return self._schemas[fingerprint]
+        return self._documents.schema(fingerprint)
 
     def newest_schema(self, database: str, table: str) -> TableSchema | None:
         """The schema of the table's newest changes of rows that the stream holds; None when it holds none, or none near
@@ -306,17 +288,6 @@ class StreamReader:
             if batch is not None and (batch.schema.database, batch.schema.table) == (database, table) and not batch.ddl:
                 return batch.schema
         return None
-
-    def _large_object(self, name: str) -> bytes:
-        bucket = subjects.large_bucket(self.source)
-
-        each_s = self._connection.options.request_timeout_s
-        body = self._retry(lambda client: get_object(client, bucket, name, each_s), extra_s=_LARGE_TIMEOUT_S)
-        if body is None:
-            raise WireError(
-                f"object store bucket {bucket} has no object {name}, which holds the body of this message: restore it"
-            )
-        return body
 
     def _state(self, subjects_filter: str | None = None) -> StreamState:
         async def look(client: Client) -> StreamState | None:

@@ -21,6 +21,7 @@ from binlogsync.schema import Column, TableSchema
 from binlogsync.stream.messages import Delivered, Lookups, decode
 from binlogsync.wire.arrow import decode_arrow
 from binlogsync.wire.envelope import ARROW, CONTENT_TYPE, JSON, SCHEMA
+from binlogsync.wire.own import BATCH_ID
 from tests.wire.damage import CASES, written
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +56,7 @@ def test_a_document_of_50000_levels_is_an_error_that_names_the_message() -> None
     }
     envelope = {"before": None, "source": source, "op": "c", "transaction": {"total_order": 1}}
     text = json.dumps({**envelope, "after": {"id": 1, "doc": "HERE"}})
-    headers = {CONTENT_TYPE: JSON, SCHEMA: _JSON.fingerprint}
+    headers = {CONTENT_TYPE: JSON, SCHEMA: _JSON.fingerprint, BATCH_ID: "b"}
     assert len(_read(headers, text.replace('"HERE"', "[1]").encode())) == 1
     with pytest.raises(WireError, match="stream sequence 7"):
         _read(headers, text.replace('"HERE"', "[" * _DEEP + "]" * _DEEP).encode())
@@ -127,4 +128,4 @@ def test_a_second_batch_in_a_message_is_not_dropped() -> None:
         writer.write_batch(data)
         writer.write_batch(data)
     with pytest.raises(WireError, match="more than one batch"):
-        decode([Delivered(1, {CONTENT_TYPE: ARROW}, sink.getvalue().to_pybytes())], Lookups(None, None))  # type: ignore[arg-type]
+        decode([Delivered(1, {CONTENT_TYPE: ARROW, BATCH_ID: "b"}, sink.getvalue().to_pybytes())], Lookups(None, None))  # type: ignore[arg-type]
