@@ -127,5 +127,6 @@ def test_a_second_batch_in_a_message_is_not_dropped() -> None:
     with pa.ipc.new_stream(sink, data.schema) as writer:
         writer.write_batch(data)
         writer.write_batch(data)
+    headers = {CONTENT_TYPE: ARROW, SCHEMA: "fingerprint", BATCH_ID: "b"}
     with pytest.raises(WireError, match="more than one batch"):
-        decode([Delivered(1, {CONTENT_TYPE: ARROW, BATCH_ID: "b"}, sink.getvalue().to_pybytes())], Lookups(None, None))  # type: ignore[arg-type]
+        _read(headers, sink.getvalue().to_pybytes())
