@@ -49,6 +49,7 @@ from binlogsync.wire.envelope import (
     encode_schema_change,
     render,
 )
+from binlogsync.wire.own import BATCH_ID
 from tests.samples import SampleOptions, sample_flush
 
 _MEMORY = 6 << 30
@@ -62,7 +63,8 @@ def written(number: int) -> list[Delivered]:
     found: list[Delivered] = []
     for piece in pieces(_FLUSH, _PACKINGS[number], 1_700_000_000_000_000):
         for i in range(len(piece)):
-            found.append(Delivered(len(found) + 1, dict(piece.head(i).headers), piece.payload(i), "reply"))
+            headers = {**piece.head(i).headers, BATCH_ID: "b"}  # by which a reader knows a tail's message
+            found.append(Delivered(len(found) + 1, headers, piece.payload(i), "reply"))
     return found
 
 
