@@ -47,4 +47,6 @@ def fresh_database(server: DatabaseServer) -> Iterator[FreshDatabase]:
     finally:
         connection.close()
         with server.connect() as cleaning, cleaning.cursor() as cursor:
+            # A failed test may have left a prepared transaction that holds a lock; its failure must be reported.
+            cursor.execute("SET SESSION lock_wait_timeout = 60")
             cursor.execute(f"DROP DATABASE IF EXISTS {name}")
