@@ -10,6 +10,7 @@ import pytest
 from binlogsync import Consumer, cli
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.consume.progress_nats import NatsProgress
+from binlogsync.duckfile import META_SCHEMA
 from binlogsync.stream.client import NatsConnection, NatsOptions
 from tests.duck import query
 from tests.e2e.backfilling import Tailed
@@ -62,7 +63,7 @@ def test_a_consumer_is_rewound_from_the_command_line(
     assert cli.main(["rewind", name, "--to", "seq:1", "--reason", "just to see", *whose]) == 0
     assert "set back to behind" in capsys.readouterr().err
     assert mirror(tailed.nats.url, tailed.source, path, table).changes == len(tailed.rows("customers"))
-    for file, where in ((path, "binlogsync.rewinds"), (folder / "audit.duckdb", "rewinds")):
+    for file, where in ((path, f"{META_SCHEMA}.rewinds"), (folder / "audit.duckdb", "rewinds")):
         assert query(file, f"SELECT direction, place, reason FROM {where}") == [("back", "seq:1", "just to see")]
     assert cli.main(["rewind", name, "--to", "oldest", *whose]) == 1
     assert "may have dropped what lies behind oldest" in capsys.readouterr().err

@@ -23,7 +23,7 @@ from binlogsync.consume.handling import Handler
 from binlogsync.consume.progress import DuckProgress, ProgressKey, Tracker
 from binlogsync.consume.rewind import Move, Moved, rewind
 from binlogsync.consume.targets import Mirror, Target
-from binlogsync.duckfile import DuckFile
+from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, PositionError, SourceError
 from binlogsync.stores.memory import MemoryPositions
 from binlogsync.stream.reader import StreamBatch
@@ -104,7 +104,7 @@ def test_exactly_the_changes_from_the_place_on_come_again(tailed: Tailed, custom
     assert customers.drain().changes == len(again)
     record = "SELECT direction, reason, who, messages FROM {} ORDER BY moved_at"
     kept = [("back", "a bug in the handler", "test", len(behind)), ("back", "", "test", len(again))]
-    assert query(customers.path, record.format("binlogsync.rewinds")) == kept
+    assert query(customers.path, record.format(f"{META_SCHEMA}.rewinds")) == kept
     assert query(customers.audit, record.format("rewinds")) == kept
 
 
