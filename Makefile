@@ -20,7 +20,7 @@ CHECK ?=
 RATE ?=
 ARGS ?=
 # Most of the tests wait for servers most of the time, so there are more of them at once than cores.
-WORKERS ?= 3
+WORKERS ?= 4
 PORT ?= 3000
 
 .PHONY: help
