@@ -80,6 +80,13 @@ def main(url: str, source: str, folder: str) -> None:
 class World:
     load: Load
     folder: Path
+    writer: threading.Thread
+
+    def stop_load(self) -> None:
+        """Returns when the last flush is stored and listed."""
+        self.load.stop.set()
+        self.writer.join(120)
+        assert not self.writer.is_alive()
 
     @contextmanager
     def process(self) -> Iterator[subprocess.Popen[bytes]]:
@@ -128,9 +135,9 @@ def world(nats_server: NATSServer, tmp_path: Path) -> Iterator[World]:
         connection.execute("CREATE TABLE done (name VARCHAR, id VARCHAR)")
     writer = threading.Thread(target=load.run)
     writer.start()
-    yield World(load, tmp_path)
-    load.stop.set()
-    writer.join(60)
+    world = World(load, tmp_path, writer)
+    yield world
+    world.stop_load()
 
 
 @pytest.mark.slow
@@ -138,6 +145,7 @@ def test_a_row_that_fails_blocks_its_own_table_only(world: World) -> None:
     with world.process():
         for table in TABLES:
             world.wait_until_called(table, world.wait_for_new_changes(table))
+    world.wait_for_new_changes("bad")  # the flush that was being stored when the process was killed
     bad = world.wait_for_new_changes("bad")
     (world.folder / "bad").write_text(bad)
     for _ in range(3):
@@ -145,7 +153,7 @@ def test_a_row_that_fails_blocks_its_own_table_only(world: World) -> None:
             world.wait_for_tries("bad", bad, world.calls("bad").count(bad) + 2)
             for table in TABLES[1:]:
                 world.wait_until_called(table, world.wait_for_new_changes(table))
-    world.load.stop.set()
+    world.stop_load()
 
     written = world.load.written
     assert world.done("bad") == written["bad"][: written["bad"].index(bad)]
