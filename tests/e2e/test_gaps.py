@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -94,6 +95,19 @@ class Site:
         self.database.execute("FLUSH BINARY LOGS")
         newest = self.database.execute("SHOW BINARY LOGS")[-1][0]
         self.database.execute(f"PURGE BINARY LOGS TO '{newest}'")
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[embedded.MySQLServer]:
+    """A server whose binlogs may be purged: other tests start at the oldest position of the shared one."""
+    with embedded.mysql() as server:
+        yield server
+
+
+@pytest.fixture
+def mysql(own_server: embedded.MySQLServer) -> Iterator[FreshDatabase]:
+    with fresh_database(own_server) as database:
+        yield database
 
 
 @pytest.fixture
