@@ -111,16 +111,15 @@ def test_random_changes_leave_what_the_server_has(schema: TableSchema, steps: li
             changes = []
     if changes:
         batches.append(make_batch(schema, changes))
-    connection = duckdb.connect()
     half = len(batches) // 2
-    for part in (batches[:half], batches[half:]):
-        mirror.apply(connection, part)
-    if not batches:
-        return
-    # A table of which nothing but a TRUNCATE was heard, or nothing after it, is not made.
-    tables = connection.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'shop'")
-    found = connection.execute("FROM shop.things").fetchall() if tables.fetchall() else []
-    connection.close()
+    with duckdb.connect() as connection:
+        for part in (batches[:half], batches[half:]):
+            mirror.apply(connection, part)
+        if not batches:
+            return
+        # A table of which nothing but a TRUNCATE was heard, or nothing after it, is not made.
+        tables = connection.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'shop'")
+        found = connection.execute("FROM shop.things").fetchall() if tables.fetchall() else []
     assert repr(sorted(found, key=repr)) == repr(table.values())
 
 
