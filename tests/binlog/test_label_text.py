@@ -55,6 +55,7 @@ def _selected(server: _Server, charset: str) -> list[bytes]:
     return list(row)
 
 
+@pytest.mark.server
 def test_a_label_in_any_bytes_is_what_select_returns_or_known_not_to_be_text(server: _Server) -> None:
     refused: dict[str, int] = {}
     for charset in _SETS:

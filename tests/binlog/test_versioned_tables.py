@@ -29,6 +29,7 @@ def _left(changes: list[RowChange], table: str) -> list[tuple[object, ...]]:
     return sorted((naive(tuple(row.values())) for row in rows), key=repr)
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("level", ["FULL", "MINIMAL", "NO_LOG"])
 def test_changes_leave_the_rows_that_select_shows(database: FreshDatabase, level: str) -> None:
     start = end_of_log(database.server)

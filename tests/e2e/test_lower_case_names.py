@@ -50,6 +50,7 @@ def database(server: DatabaseServer) -> Iterator[FreshDatabase]:
         yield database
 
 
+@pytest.mark.server
 def test_a_name_is_folded_as_the_server_folds_it(database: FreshDatabase) -> None:
     letters = [chr(code) for code in range(0x80, 0x10000) if not 0xD800 <= code < 0xE000]
     for at in range(0, len(letters), 4000):

@@ -90,6 +90,7 @@ def wrong(config: MySQLConfig, expected: dict[str, object]) -> str:
     return ", ".join(f"{key}: {found[key]!r:.300}" for key in expected if found[key] != expected[key])
 
 
+@pytest.mark.server
 def test_no_global_setting_changes_what_is_read(source: DatabaseServer) -> None:
     config = source_of(source)
     expected = look(config)

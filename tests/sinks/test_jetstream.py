@@ -210,6 +210,7 @@ def test_the_server_is_killed_in_the_middle(own_server: NATSServer) -> None:
     assert stored(own_server.url, source) == expected
 
 
+@pytest.mark.server
 def test_acknowledged_messages_that_are_lost_are_noticed(own_server: NATSServer, tmp_path: Path) -> None:
     source = new_source()
     sink = JetStreamSink(JetStreamOptions(url=own_server.url))
@@ -264,6 +265,7 @@ def test_no_server() -> None:
         sink.open("main")
 
 
+@pytest.mark.server
 def test_wrong_password() -> None:
     options = {"authorization": '{ user: "u", password: "right" }'}
     with embedded.nats(options=options) as server:

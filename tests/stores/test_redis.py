@@ -75,6 +75,7 @@ def test_a_clock_that_goes_back_neither_keeps_nor_kills_a_lease(options: RedisOp
     assert store.claim("shop", "b", stale_s=0.2).epoch == 2
 
 
+@pytest.mark.server
 def test_a_save_survives_a_restart_of_the_server_by_sigkill(tmp_path: Path) -> None:
     with embedded.redis(data_dir=tmp_path / "data", options={"appendfsync": "always"}) as server:
         store = RedisPositions(RedisOptions(server.host, server.port, password=server.password))
@@ -149,6 +150,7 @@ def test_a_damaged_checkpoint_is_named(options: RedisOptions, client: redis.Redi
         store.load("shop")
 
 
+@pytest.mark.server
 def test_a_replica_and_a_full_memory_are_named_and_keep_the_old_checkpoint() -> None:
     with embedded.redis() as server, redis.Redis.from_url(server.url) as admin:
         store = RedisPositions(RedisOptions(server.host, server.port, password=server.password))
@@ -233,6 +235,7 @@ def tls_options(certificates: Certificates) -> Iterator[RedisOptions]:
         )
 
 
+@pytest.mark.server
 def test_tls_with_a_client_certificate(tls_options: RedisOptions) -> None:
     store = RedisPositions(tls_options)
     store.save(store.claim("shop", "a"), AT)
@@ -245,6 +248,7 @@ def test_a_server_of_an_unknown_authority_is_refused(tls_options: RedisOptions) 
         RedisPositions(replace(tls_options, tls_ca_file=None)).load("shop")
 
 
+@pytest.mark.server
 def test_a_missing_client_certificate_is_named(tls_options: RedisOptions) -> None:
     with pytest.raises(StoreError, match="check (tls_ca_file|host and port).*tls_cert_file"):
         RedisPositions(replace(tls_options, tls_cert_file=None, tls_key_file=None)).load("shop")
