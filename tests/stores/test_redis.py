@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from binlogsync import embedded
 from binlogsync.embedded.process import free_port
 from binlogsync.errors import LeaseLostError, StoreError
 from binlogsync.stores.redis import RedisOptions, RedisPositions
+from tests.certificates import Certificates, make_certificates
 from tests.stores.contract import AT, BOOKMARK, LATER, Opener, PositionStoreContract, large_gtid_set
 from tests.waiting import wait_until
 
@@ -185,29 +184,9 @@ def test_a_frozen_server_is_a_timeout_and_not_a_hang(options: RedisOptions, clie
 # TLS
 
 
-@dataclass(frozen=True, slots=True)
-class Certificates:
-    """Files of a private authority, with one certificate for server and client."""
-
-    ca: str
-    cert: str
-    key: str
-
-
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl to make certificates with")
-    folder = tmp_path_factory.mktemp("tls")
-    (folder / "san").write_text("subjectAltName=IP:127.0.0.1\n")
-    for command in (
-        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.crt"
-        " -addext keyUsage=critical,keyCertSign,cRLSign",
-        "req -newkey rsa:2048 -nodes -subj /CN=redis -keyout redis.key -out redis.csr",
-        "x509 -req -in redis.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile san -out redis.crt",
-    ):
-        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
-    return Certificates(str(folder / "ca.crt"), str(folder / "redis.crt"), str(folder / "redis.key"))
+    return make_certificates(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module")

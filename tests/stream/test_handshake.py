@@ -5,10 +5,8 @@ that a server may send.
 from __future__ import annotations
 
 import logging
-import shutil
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +15,15 @@ import pytest
 from binlogsync import embedded
 from binlogsync.errors import ConfigError, SinkError
 from binlogsync.stream.client import NatsConnection, NatsOptions
+from tests.certificates import Certificates, make_certificates
 from tests.stream.hostile import HostileServer, info_line
 
 SECRET = "never-in-plain-text"
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
-    """Files of a private authority, with one certificate of 127.0.0.1 for server and client."""
-
-    ca: str
-    cert: str
-    key: str
-
-
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl to make certificates with")
-    folder = tmp_path_factory.mktemp("tls")
-    (folder / "san").write_text("subjectAltName=IP:127.0.0.1\n")
-    for command in (
-        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -addext keyUsage=critical,keyCertSign "
-        "-keyout ca.key -out ca.crt",
-        "req -newkey rsa:2048 -nodes -subj /CN=nats -keyout nats.key -out nats.csr",
-        "x509 -req -in nats.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile san -out nats.crt",
-    ):
-        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
-    return Files(str(folder / "ca.crt"), str(folder / "nats.crt"), str(folder / "nats.key"))
+def files(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("tls"))
 
 
 def refused(options: NatsOptions) -> str:
@@ -68,7 +47,9 @@ def refused(options: NatsOptions) -> str:
     ],
     ids=["password", "token", "password in url", "token in url"],
 )
-def test_no_credential_is_sent_to_a_server_without_tls(scheme: str, credentials: dict[str, str], files: Files) -> None:
+def test_no_credential_is_sent_to_a_server_without_tls(
+    scheme: str, credentials: dict[str, str], files: Certificates
+) -> None:
     own: dict[str, Any] = dict(credentials)
     with HostileServer(info_line(auth_required=True), b"PONG\r\n", closes=False) as server:
         url = server.url(scheme, own.pop("user_in_url", ""))
@@ -87,7 +68,7 @@ def test_one_tls_address_of_several_asks_for_tls_everywhere() -> None:
     assert SECRET not in text
 
 
-def test_what_stands_behind_the_info_line_is_not_taken_for_encrypted(files: Files) -> None:
+def test_what_stands_behind_the_info_line_is_not_taken_for_encrypted(files: Certificates) -> None:
     """Plain text that an attacker puts before the TLS handshake."""
     first = info_line(tls_required=True, auth_required=True) + b"PONG\r\n" * 3
     with HostileServer(first, b"PONG\r\n", closes=False) as server:
@@ -109,7 +90,7 @@ def test_an_address_of_another_protocol_is_refused(url: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def tls_server(files: Files) -> Iterator[embedded.NATSServer]:
+def tls_server(files: Certificates) -> Iterator[embedded.NATSServer]:
     """Speaks TLS and plain text, as the client likes."""
     tls = f'{{ cert_file: "{files.cert}", key_file: "{files.key}", ca_file: "{files.ca}" }}'
     with embedded.nats(options={"tls": tls, "allow_non_tls": "true"}) as server:
@@ -117,7 +98,9 @@ def tls_server(files: Files) -> Iterator[embedded.NATSServer]:
 
 
 @pytest.mark.server
-def test_tls_is_used_where_the_server_leaves_it_to_the_client(tls_server: embedded.NATSServer, files: Files) -> None:
+def test_tls_is_used_where_the_server_leaves_it_to_the_client(
+    tls_server: embedded.NATSServer, files: Certificates
+) -> None:
     for url in (tls_server.url, tls_server.url.replace("nats:", "tls:")):
         with NatsConnection(NatsOptions(url=url, tls_ca_file=files.ca), "test") as connection:
             connection.call(lambda client: client.flush())
@@ -127,7 +110,7 @@ def test_tls_is_used_where_the_server_leaves_it_to_the_client(tls_server: embedd
 
 @pytest.mark.server
 def test_a_wrong_certificate_is_named_at_once_and_without_a_traceback(
-    tls_server: embedded.NATSServer, files: Files, caplog: pytest.LogCaptureFixture
+    tls_server: embedded.NATSServer, files: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
     options = NatsOptions(url=tls_server.url.replace("nats:", "tls:"))
     wrong_name = replace(options, url=options.url.replace("127.0.0.1", "localhost"), tls_ca_file=files.ca)
@@ -141,7 +124,7 @@ def test_a_wrong_certificate_is_named_at_once_and_without_a_traceback(
 
 
 @pytest.mark.server
-def test_a_missing_client_certificate_is_not_a_hang(files: Files, tmp_path: Path) -> None:
+def test_a_missing_client_certificate_is_not_a_hang(files: Certificates, tmp_path: Path) -> None:
     tls = f'{{ cert_file: "{files.cert}", key_file: "{files.key}", ca_file: "{files.ca}", verify: true }}'
     with embedded.nats(tmp_path / "store", options={"tls": tls}) as server:
         options = NatsOptions(url=server.url, tls_ca_file=files.ca)
