@@ -59,6 +59,9 @@ def running(module: str, given: Mapping[str, Any], log: Path) -> Iterator[subpro
         )
     try:
         yield process
+    except BaseException as error:
+        error.add_note(f"{module} wrote:\n{log.read_text()[-4000:]}")
+        raise
     finally:
         process.kill()
         process.wait()
