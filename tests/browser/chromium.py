@@ -108,6 +108,13 @@ class Page:
         for kind in ("mousePressed", "mouseReleased"):
             self._call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
 
+    def fill(self, placeholder: str, text: str) -> None:
+        """Type the text into the input field that shows `placeholder`, instead of what it contains."""
+        field = f"document.querySelector({json.dumps(f'input[placeholder={json.dumps(placeholder)}]')})"
+        wait_until(lambda: self.run(f"!!{field}"), 20, f"an input field with the placeholder {placeholder!r}")
+        self.run(f"{field}.focus(), {field}.select()")
+        self._call("Input.insertText", text=text)
+
     def press(self, key: str, code: str, *, alt: bool = False) -> None:
         """A key, as shortcuts hear it."""
         for kind in ("keyDown", "keyUp"):
