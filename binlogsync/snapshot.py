@@ -32,7 +32,7 @@ from binlogsync.mysql.declared import describe_table, generated_columns
 from binlogsync.mysql.server import ServerInfo, clock_us, inspect
 from binlogsync.mysql.session import Connection
 from binlogsync.position import Checkpoint
-from binlogsync.render.reading import TEMPORAL_TYPES, read_column
+from binlogsync.render.column_parser import TEMPORAL_TYPES, read_column
 from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema, arrow_type
 
 _TRIES = 6

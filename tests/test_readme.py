@@ -10,7 +10,7 @@ import pytest
 from bench import readme, report
 from binlogsync.mirror.schema import duck_type
 from binlogsync.schema import INTEGER_BITS, Column, arrow_type
-from tests.binlog.exact.samples import TYPE_SAMPLES
+from tests.binlog.exact.type_samples import TYPE_SAMPLES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

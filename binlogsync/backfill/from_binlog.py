@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from binlogsync.backfill.ranges import Span
 from binlogsync.backfill.reading import Part
-from binlogsync.binlog.reader import BinlogReader, Stretch
+from binlogsync.binlog.reader import BinlogReader, DecodedRange
 from binlogsync.errors import PreparedEarlierError, SourceError
 from binlogsync.flush import changes_after
 from binlogsync.mysql import (
@@ -71,7 +71,9 @@ class BinlogRange:
                     return
                 start = reached
 
-    def _stretches(self, info: ServerInfo, begin: Checkpoint, span: Span, stop: threading.Event) -> Iterator[Stretch]:
+    def _stretches(
+        self, info: ServerInfo, begin: Checkpoint, span: Span, stop: threading.Event
+    ) -> Iterator[DecodedRange]:
         """What the log holds for a restart at `begin`, to its end."""
         start = begin.at_boundary().to_read()
         options = reader_options(self._config, info, self._captures)
@@ -97,7 +99,7 @@ class BinlogRange:
         return (database, table) == self._table
 
 
-def _items(stretch: Stretch, span: Span, read: Checkpoint | None) -> tuple[StreamBatch, ...]:
+def _items(stretch: DecodedRange, span: Span, read: Checkpoint | None) -> tuple[StreamBatch, ...]:
     """The changes of a stretch that lie in the range, without those before `read`, which were read already."""
     cut = (
         span.cut(StreamBatch(batch, pa.repeat(pa.scalar(0, pa.uint64()), len(batch)), None))
@@ -118,7 +120,7 @@ class _Way:
         self._begin = self._bytes(span.start.position) if span.start.server_uuid == info.server_uuid else 0
         self._end = self._bytes(span.until.position) if span.until.server_uuid == info.server_uuid else total
 
-    def share(self, stretch: Stretch) -> float:
+    def share(self, stretch: DecodedRange) -> float:
         """0 to 1."""
         done = self._bytes(stretch.checkpoint.position) - self._begin
         return max(0.0, min(1.0, done / max(1, self._end - self._begin)))

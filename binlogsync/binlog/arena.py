@@ -22,13 +22,13 @@ _KEPT_BYTES = 64 << 20
 _KEPT = 64
 
 
-def piece(size: int) -> int:
+def aligned_size(size: int) -> int:
     """Bytes that `Arena.take(size)` uses up."""
     return -(-size // _BOUNDARY) * _BOUNDARY
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Stretch:
+class _Block:
     """A stretch of address space, and how many of its bytes have memory behind them, at most."""
 
     shape: Hashable
@@ -42,11 +42,11 @@ class _Pool:
     """
 
     def __init__(self) -> None:
-        self._free: list[_Stretch] = []
-        self._returned: deque[_Stretch] = deque()
+        self._free: list[_Block] = []
+        self._returned: deque[_Block] = deque()
         self._lock = threading.Lock()
 
-    def take(self, shape: Hashable, size: int) -> _Stretch:
+    def take(self, shape: Hashable, size: int) -> _Block:
         """One of that shape, or a new one."""
         with self._lock:
             while self._returned:
@@ -56,9 +56,9 @@ class _Pool:
                     return self._free.pop(i)
             self._trim()
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
-        return _Stretch(shape, np.frombuffer(mmap.mmap(-1, max(size, 1), flags=flags), np.uint8), 0)
+        return _Block(shape, np.frombuffer(mmap.mmap(-1, max(size, 1), flags=flags), np.uint8), 0)
 
-    def give(self, stretch: _Stretch) -> None:
+    def give(self, stretch: _Block) -> None:
         """Keep it, unless that is too much already."""
         if stretch.written + sum(other.written for other in tuple(self._returned)) <= _KEPT_BYTES:
             self._returned.append(stretch)
@@ -73,17 +73,17 @@ class _Pool:
 _POOL = _Pool()
 
 
-class _Lease:
+class _BlockUse:
     """A stretch in use: it goes back when the last array or buffer that points into it is gone."""
 
-    def __init__(self, stretch: _Stretch) -> None:
+    def __init__(self, stretch: _Block) -> None:
         self.stretch = stretch
         self.written = stretch.written
         self.__array_interface__: dict[str, Any] = stretch.memory.__array_interface__
         self._give = _POOL.give
 
     def __del__(self) -> None:
-        self._give(_Stretch(self.stretch.shape, self.stretch.memory, self.written))
+        self._give(_Block(self.stretch.shape, self.stretch.memory, self.written))
 
 
 class Arena:
@@ -94,7 +94,7 @@ class Arena:
     """
 
     def __init__(self, size: int, shape: Hashable = None) -> None:
-        self._lease = _Lease(_POOL.take((size, shape), size))
+        self._lease = _BlockUse(_POOL.take((size, shape), size))
         self._address = int(self._lease.stretch.memory.ctypes.data)
         self._size = size
         self._used = 0
@@ -102,7 +102,7 @@ class Arena:
     def take(self, size: int) -> int:
         """The address of `size` more bytes."""
         address = self._address + self._used
-        self._used += piece(size)
+        self._used += aligned_size(size)
         if self._used > self._size:
             raise AssertionError(f"{self._used} bytes taken of {self._size} reserved")
         return address

@@ -9,11 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from binlogsync.binlog.ddl import ALL_TABLES
-from binlogsync.binlog.declared import Altered, Declared, name_columns, never_altered, nothing_declared, settle
+from binlogsync.binlog.known_tables import KnownTables, TableLookup, no_tables
 from binlogsync.binlog.layout import UPDATE, ColumnError, Layout
-from binlogsync.binlog.names import Existing, TableNames, none_existing
-from binlogsync.binlog.partial import PartialRows
-from binlogsync.binlog.plan import Tables
+from binlogsync.binlog.partial_json import PartialJsonRows
+from binlogsync.binlog.scan_state import TableMapCache
+from binlogsync.binlog.table_declaration import (
+    AlterationLookup,
+    DeclarationLookup,
+    name_columns,
+    no_alteration,
+    no_declaration,
+    resolve_columns,
+)
 from binlogsync.binlog.tablemap import TableMap, parse_name, parse_table_map
 from binlogsync.position import BinlogPosition
 from binlogsync.schema import TableSchema
@@ -28,14 +35,14 @@ class Catalog:
         captures: Callable[[str, str], bool],
         *,
         mariadb: bool,
-        declared: Declared = nothing_declared,
-        altered: Altered = never_altered,
-        existing: Existing = none_existing,
+        declared: DeclarationLookup = no_declaration,
+        altered: AlterationLookup = no_alteration,
+        existing: TableLookup = no_tables,
         fold: Fold = keep_case,
     ) -> None:
-        self.names = TableNames(existing, fold)
+        self.names = KnownTables(existing, fold)
         self._fold = fold
-        self.tables = Tables.empty()
+        self.tables = TableMapCache.empty()
         self.layouts: list[Layout] = []
         self.captures = captures
         self._mariadb = mariadb
@@ -64,7 +71,7 @@ class Catalog:
         if captured and not table.named:
             table = name_columns(data, place, (self._declared, self._altered), mariadb=self._mariadb)
         else:
-            table = settle(table, self._declared, mariadb=self._mariadb, captured=captured)
+            table = resolve_columns(table, self._declared, mariadb=self._mariadb, captured=captured)
         table = replace(table, schema=replace(table.schema, database=name[0], table=name[1]))
         self._stale.discard(name)
         if captured:
@@ -126,9 +133,9 @@ class Catalog:
             self._maps.append(table)
         return self._partial[key]
 
-    def partial_json(self, number: int) -> PartialRows:
+    def partial_json(self, number: int) -> PartialJsonRows:
         """How to read updates of that layout that hold partial JSON."""
-        return PartialRows(self.layouts[number], self._maps[number])
+        return PartialJsonRows(self.layouts[number], self._maps[number])
 
 
 def _columns(bitmap: bytes, count: int) -> tuple[int, ...]:

@@ -44,7 +44,7 @@ _COPIES = {8: rows.COPY1, 16: rows.COPY2, 32: rows.COPY4, 64: rows.COPY8}
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ColumnBuffers:
     """What the kernel wrote of one column: `length` rows, in the memory of `arena`, at the places in `target`.
 
     `compressed` strings are still so.
@@ -106,7 +106,7 @@ def reading(column: Column, raw: RawColumn) -> tuple[int, int, int, int]:
         return rows.BYTES, 0, 0, length_prefix(raw)
     if kind in TEXT_TYPES or kind in BINARY_TYPES or kind == "json":
         return _reading_string(column, raw)
-    reader = READINGS.get(kind)
+    reader = DECODE_METHODS.get(kind)
     if reader is None:
         raise ValueError(f"columns of type {column.declaration} are not supported; leave the table out with a filter")
     return reader(column, raw)
@@ -160,7 +160,7 @@ def _fraction_bytes(column: Column) -> int:
     return ((column.fsp or 0) + 1) // 2
 
 
-READINGS: dict[str, Callable[[Column, RawColumn], tuple[int, int, int, int]]] = {
+DECODE_METHODS: dict[str, Callable[[Column, RawColumn], tuple[int, int, int, int]]] = {
     "float": lambda c, r: (rows.COPY4, 0, 0, 4),
     "double": lambda c, r: (rows.COPY8, 0, 0, 8),
     "year": lambda c, r: (rows.YEAR, 0, 0, 1),
@@ -197,7 +197,7 @@ def value_width(how: tuple[int, int, int, int]) -> int:
     return rows.WIDTHS.get(how[rows.CODE], 0)
 
 
-def build_array(column: Column, written: Written) -> pa.Array:
+def build_array(column: Column, written: ColumnBuffers) -> pa.Array:
     """The Arrow array of a column, of the type that schema.arrow_type says. Raises ValueError for values that cannot
     be.
     """
@@ -230,7 +230,7 @@ def build_array(column: Column, written: Written) -> pa.Array:
     return pa.Array.from_buffers(target, written.length, buffers, written.nulls)
 
 
-def _decoded(written: Written, decode: Callable[[bytes], str]) -> pa.Array:
+def _decoded(written: ColumnBuffers, decode: Callable[[bytes], str]) -> pa.Array:
     """Binary values made text one by one. Raises ValueError."""
     values = written.binary().to_pylist()
     return pa.array([None if value is None else decode(value) for value in values], pa.string())

@@ -1,10 +1,11 @@
-"""How the kernels of this project are compiled: in a fraction of the time that numba's defaults take.
+"""Compiles the kernels of this project in a fraction of the time that numba's defaults take.
 
-A `kernel` is a function that Python calls, or another kernel by its address (calls.py); it is compiled when its module
-is imported, and cached on disk. An `inner` function is a part of the kernels that call it: it has no code of its own,
-so that nothing is optimised and translated twice. Both know numbers and addresses, and neither raises.
+A `kernel` is a function that Python calls, or that another kernel calls by its address (code_address.py). It is
+compiled when its module is imported, and cached on disk. An `inner` function is compiled into each kernel that calls
+it and has no separate machine code, so that no function is optimised twice. Both work on numbers and addresses only,
+and never raise.
 
-What is measured of this stands in bench/README.md, "Compile time".
+Measurements: bench/README.md, "Compile time".
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ from numba.core.typing.templates import Signature
 from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
 from numba.extending import intrinsic
 
-from binlogsync.binlog.caching import KernelCache
+from binlogsync.binlog.kernel_cache import KernelCache
 
 
-class Plain(CompilerBase):
-    """Numba's compiler without what kernels have not: closures, array expressions, `with`, functions to be inlined."""
+class KernelCompiler(CompilerBase):
+    """Numba's compiler without the passes for closures, array expressions, `with` and inlining: kernels use none."""
 
     def define_pipelines(self) -> list[PassManager]:
-        """The steps, in numba's order. IRLegalization is the one that gives back references to arrays."""
+        """The passes, in numba's order. IRLegalization inserts the release of array references."""
         steps: list[Any] = [TranslateByteCode, FixupArgs, IRProcessing, ReconstructSSA, NopythonTypeInference]
         steps.append(PreLowerStripPhis)
         if self.state.flags.nrt:
@@ -54,14 +55,14 @@ class Plain(CompilerBase):
 
 
 KERNEL: dict[str, Any] = {
-    "pipeline_class": Plain,
+    "pipeline_class": KernelCompiler,
     "nogil": True,
     "cache": True,
     "boundscheck": False,
     "error_model": "numpy",
-    "no_cfunc_wrapper": True,  # nobody calls one through a C pointer
+    "no_cfunc_wrapper": True,  # no kernel is called through numba's C wrapper
 }
-"""Numba's options of a kernel that takes or makes arrays."""
+"""Numba's options for a kernel that has arrays as parameters or results."""
 _NUMBERS_ONLY: dict[str, Any] = KERNEL | {"_nrt": False, "cache": False}
 _compile: Any = njit
 _cache_of: Any = KernelCache
@@ -69,7 +70,7 @@ _cache_of: Any = KernelCache
 
 @contextmanager
 def _without_collection() -> Iterator[None]:
-    """The compiler makes many objects and few cycles: to look for those takes a tenth of its time."""
+    """The compiler creates many objects and few reference cycles; searching for cycles takes a tenth of its time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -80,7 +81,7 @@ def _without_collection() -> Iterator[None]:
 
 
 def kernel(signature: str | Signature, *, cache: bool = True, **options: bool) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a function of numbers for this signature, or load it from the cache; `options` are numba's."""
+    """Compile a function for this signature of numbers, or load it from the cache; `options` are numba's."""
 
     def compile_now(function: Callable[..., Any]) -> Any:
         made = _compile(**_NUMBERS_ONLY | options)(function)
@@ -95,9 +96,9 @@ def kernel(signature: str | Signature, *, cache: bool = True, **options: bool) -
 
 
 def inner(signature: str | Signature, *, apart: bool = False) -> Callable[[Callable[..., Any]], Any]:
-    """Make a function a part of each kernel that calls it, for this signature.
+    """Compile a function into each kernel that calls it, for this signature.
 
-    One with a loop over many values stays `apart`: its code is not mixed with its caller's.
+    `apart` prevents inlining; it is for functions that loop over many values.
     """
     parameters, result = normalize_signature(signature)
     own = (result or types.none)(*parameters)
@@ -119,7 +120,7 @@ def inner(signature: str | Signature, *, apart: bool = False) -> Callable[[Calla
         def call(typing_context: object, *given: types.Type) -> tuple[Signature, Callable[..., Any]]:
             return own, generate
 
-        # Numba asks for the parameters' names, of which the first is not the caller's.
+        # Numba inspects the names of the parameters; the first one is the typing context, which callers do not pass.
         names = ["typing_context", *inspect.signature(function).parameters]
         named = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
         call.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
@@ -132,16 +133,16 @@ def inner(signature: str | Signature, *, apart: bool = False) -> Callable[[Calla
 
 
 def alone(part: Any) -> Any:
-    """An `inner` function as one that Python calls, compiled now: for its tests."""
+    """Compile an `inner` function so that Python can call it, for tests."""
     return part.alone()
 
 
 def _compile_into(library: Any, context: Any, function: Callable[..., Any], own: Signature) -> FunctionDescriptor:
-    """Put a function's code into the library of the kernel that is being compiled."""
+    """Add a function's code to the library of the kernel that is being compiled."""
     flags: Any = Flags()
     flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
     flags.error_model = "numpy"
-    plain: Any = Plain
+    plain: Any = KernelCompiler
     compiled = plain(context.typing_context, context, library, own.args, own.return_type, flags, {})
     described: FunctionDescriptor = compiled.compile_extra(function).fndesc
     return described

@@ -17,7 +17,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from binlogsync.binlog.sql import SqlDialect, Words
+from binlogsync.binlog.sql import SqlDialect, TokenCursor
 
 DDL = Literal["create", "alter", "rename", "drop", "truncate", "other"]
 """Of statements that change tables, as SchemaChange has them."""
@@ -67,10 +67,10 @@ class _UnreadableError(Exception):
     """The statement is not one that is known here."""
 
 
-class _Reading:
+class _StatementParser:
     """Reads one statement."""
 
-    def __init__(self, words: Words, database: str) -> None:
+    def __init__(self, words: TokenCursor, database: str) -> None:
         self.words = words
         self.database = database
 
@@ -126,7 +126,7 @@ class _Reading:
 
 def read_statement(sql: str, database: str, dialect: SqlDialect = _DEFAULT) -> Statement:
     """Classify a logged statement; names without a database belong to `database`."""
-    words = Words.of(sql, dialect, _HEAD)
+    words = TokenCursor.of(sql, dialect, _HEAD)
     has_variables = words.take("SET", "STATEMENT")
     if has_variables:
         words.before("FOR")
@@ -142,15 +142,15 @@ def read_statement(sql: str, database: str, dialect: SqlDialect = _DEFAULT) -> S
         return Statement("xa")
     try:
         if verb in _CHANGES_ROWS:
-            return Statement("rows", _changed_rows(sql, _Reading(words, database)))
-        words = Words.of(sql, dialect)
+            return Statement("rows", _changed_rows(sql, _StatementParser(words, database)))
+        words = TokenCursor.of(sql, dialect)
         if has_variables:
             if any(token.text.lower() == "sql_mode" for token in words.before("FOR").rest):
                 raise _UnreadableError  # it was read in another mode than the log contains
             words.next()
-        return _table_statement(_Reading(words, database))
+        return _table_statement(_StatementParser(words, database))
     except _UnreadableError:
-        return Statement("other", _concerned(Words.of(sql, dialect), database))
+        return Statement("other", _concerned(TokenCursor.of(sql, dialect), database))
 
 
 def altered_tables(statement: Statement) -> Tables:
@@ -158,7 +158,7 @@ def altered_tables(statement: Statement) -> Tables:
     return statement.tables if statement.kind in ("alter", "rename", "drop", "other") else ()
 
 
-def _table_statement(reading: _Reading) -> Statement:
+def _table_statement(reading: _StatementParser) -> Statement:
     """CREATE, ALTER, DROP, TRUNCATE, RENAME and REPAIR of tables, DROP of a database; all that is known besides is
     "other". Raises _UnreadableError.
     """
@@ -198,7 +198,7 @@ def _table_statement(reading: _Reading) -> Statement:
     return Statement("rename", tuple(_renamed(reading)))
 
 
-def _names_other_object(words: Words) -> bool:
+def _names_other_object(words: TokenCursor) -> bool:
     """True when CREATE, ALTER, DROP or RENAME is of a view, a user, an index ..., whatever stands before that word."""
     for token in words.rest[:_OBJECT_WITHIN]:
         word = token.text.upper() if token.kind == "word" else ""
@@ -207,7 +207,7 @@ def _names_other_object(words: Words) -> bool:
     return False
 
 
-def _database_statement(verb: str, modifiers: set[str], reading: _Reading) -> Statement:
+def _database_statement(verb: str, modifiers: set[str], reading: _StatementParser) -> Statement:
     """CREATE touches no table, unless it replaces a database; ALTER can move its tables on MariaDB."""
     modifiers |= reading.skip_modifiers()
     if verb == "DROP" or (verb == "CREATE" and "REPLACE" in modifiers):
@@ -217,14 +217,14 @@ def _database_statement(verb: str, modifiers: set[str], reading: _Reading) -> St
     return Statement("other")
 
 
-def _alter(reading: _Reading) -> Statement:
+def _alter(reading: _StatementParser) -> Statement:
     """ALTER TABLE: a rename, or a change of this table, and perhaps of one that takes or gives its rows."""
     old = reading.table()
     reading.skip_wait()
     renamed: tuple[str, str] | None = None
     others: list[tuple[str, str]] = []
     for words in reading.words.split():
-        clause = _Reading(words, reading.database)
+        clause = _StatementParser(words, reading.database)
         if words.take("RENAME"):
             if words.word not in _NO_NEW_NAME:
                 words.take_any("TO", "AS", "=")
@@ -244,7 +244,7 @@ def _alter(reading: _Reading) -> Statement:
     return Statement("alter", (old, *others))
 
 
-def _renamed(reading: _Reading) -> Iterator[tuple[str, str]]:
+def _renamed(reading: _StatementParser) -> Iterator[tuple[str, str]]:
     """Old and new name, and so on."""
     while True:
         yield reading.table()
@@ -256,7 +256,7 @@ def _renamed(reading: _Reading) -> Iterator[tuple[str, str]]:
             return
 
 
-def _changed_rows(sql: str, reading: _Reading) -> Tables:
+def _changed_rows(sql: str, reading: _StatementParser) -> Tables:
     """The tables that a statement changes or reads; none when they cannot be told. Raises _UnreadableError."""
     words = reading.words
     if words.take_any("INSERT", "REPLACE"):
@@ -277,7 +277,7 @@ def _changed_rows(sql: str, reading: _Reading) -> Tables:
         return ()
 
 
-def _concerned(words: Words, database: str) -> Tables:
+def _concerned(words: TokenCursor, database: str) -> Tables:
     """The tables that a statement which is not known may change."""
     found = {(database, ALL_TABLES): None} if database else {}
     tokens = words.rest

@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from binlogsync.binlog import rows
-from binlogsync.binlog.arena import Arena, piece
-from binlogsync.binlog.columns import Written, build_array, is_compressed, reading, skipping, value_width
-from binlogsync.binlog.shown_tables import ShownTable
+from binlogsync.binlog.arena import Arena, aligned_size
+from binlogsync.binlog.columns import ColumnBuffers, build_array, is_compressed, reading, skipping, value_width
 from binlogsync.binlog.tablemap import TableMap
 from binlogsync.binlog.types.temporal import impossible_text
 from binlogsync.binlog.types.text import OVERRUN
+from binlogsync.binlog.visible_tables import VisibleTable
 from binlogsync.schema import Column, TableSchema, arrow_type
 
 Image = Literal["before", "after"]
@@ -41,7 +41,7 @@ def _rounded(size: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class DecodedRows:
     """Rows of some events, in order: the count of each event, the op of each row, both images, impossible dates."""
 
     counts: npt.NDArray[np.int64]
@@ -51,14 +51,14 @@ class Decoded:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class ImageLayout:
     """One image: its columns, in order, and how each is read."""
 
     columns: tuple[Column, ...]
     reading: rows.Table
     least: int = field(init=False)
     widths: tuple[int, ...] = field(init=False)
-    kernel: rows.ImageReading = field(init=False)
+    kernel: rows.ImageSpec = field(init=False)
     dates: int = field(init=False)
     kind: pa.StructType | None = field(init=False)
 
@@ -70,10 +70,10 @@ class Side:
         object.__setattr__(self, "kind", kind)
         object.__setattr__(self, "dates", int(np.isin(self.reading[:, rows.CODE], rows.DATES).sum()))
         object.__setattr__(self, "widths", tuple(value_width(tuple(how)) for how in self.reading.tolist()))
-        object.__setattr__(self, "kernel", rows.ImageReading(self.reading, np.array(self.widths, np.int64)))
+        object.__setattr__(self, "kernel", rows.ImageSpec(self.reading, np.array(self.widths, np.int64)))
 
     @classmethod
-    def of(cls, table: TableMap, present: tuple[int, ...], *, captured: bool) -> Side:
+    def of(cls, table: TableMap, present: tuple[int, ...], *, captured: bool) -> ImageLayout:
         """The image that holds the columns numbered `present`; raises ColumnError for a type that cannot be decoded."""
         hows = []
         for i in present:
@@ -96,10 +96,10 @@ class Side:
         total = 0
         for how, width in zip(self.reading, self.widths, strict=True):
             if width:
-                total += piece(count * width) + piece((count + 7) // 8)
+                total += aligned_size(count * width) + aligned_size((count + 7) // 8)
             elif rows.BYTES <= how[rows.CODE] < rows.SKIP_BYTES:
                 text_bytes = self.string_bytes(how, event_bytes, count) + OVERRUN
-                total += piece(text_bytes) + piece(4 * (count + 1)) + piece((count + 7) // 8)
+                total += aligned_size(text_bytes) + aligned_size(4 * (count + 1)) + aligned_size((count + 7) // 8)
         return total
 
     def targets(self, arena: Arena, count: int, event_bytes: int) -> rows.Table:
@@ -130,7 +130,7 @@ class Side:
             if target[rows.USED] > rows.STRING_LIMIT:
                 raise ColumnError("more than 2 GiB of text in one event are not supported", column.name, 0)
             try:
-                written = Written(arena, target, count, compressed=is_compressed(how))
+                written = ColumnBuffers(arena, target, count, compressed=is_compressed(how))
                 children.append(build_array(column, written))
             except (ValueError, pa.ArrowInvalid) as error:
                 raise ColumnError(str(error), column.name, 0) from error
@@ -144,19 +144,19 @@ class Layout:
     """A table's rows with the columns that its images hold. `captured` False: rows are counted and stepped over."""
 
     schema: TableSchema
-    sides: tuple[Side, Side]
+    sides: tuple[ImageLayout, ImageLayout]
     captured: bool
-    shown_as: ShownTable | None = None
+    shown_as: VisibleTable | None = None
 
     @classmethod
     def of(cls, table: TableMap, present: tuple[tuple[int, ...], tuple[int, ...]], *, captured: bool) -> Layout:
         """Images that hold the columns numbered `present`, before and after; raises ColumnError."""
-        before, after = (Side.of(table, numbers, captured=captured) for numbers in present)
+        before, after = (ImageLayout.of(table, numbers, captured=captured) for numbers in present)
         return cls(table.schema, (before, after), captured, table.shown_as)
 
     def decode(
         self, base: int, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], ops: npt.NDArray[np.int8]
-    ) -> Decoded:
+    ) -> DecodedRows:
         """All rows of the events at starts..ends from address `base`; raises ColumnError."""
         try:
             return self._decode(base, starts, ends, ops)
@@ -171,7 +171,7 @@ class Layout:
 
     def _decode(
         self, base: int, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], ops: npt.NDArray[np.int8]
-    ) -> Decoded:
+    ) -> DecodedRows:
         event_bytes = _rounded(int((ends - starts).sum()))
         most = event_bytes // min(side.least for side in self.sides) + 1
         size = sum(side.reserve(most, event_bytes) for side in self.sides) + self._notes(most)
@@ -181,24 +181,24 @@ class Layout:
         arena.view(notes, 1, np.int64)[0] = 0
         readings = (self.sides[0].kernel, self.sides[1].kernel)
         counts = rows.decode_rows(base, (starts, ends, ops), readings, (targets[0], targets[1]), notes, most)
-        if isinstance(counts, rows.Fault):
+        if isinstance(counts, rows.DecodeFault):
             columns = self.sides[counts.image].columns
-            column = columns[counts.column].name if columns and counts.status != rows.Status.TOO_MANY else ""
+            column = columns[counts.column].name if columns and counts.status != rows.DecodeStatus.TOO_MANY else ""
             raise ColumnError(rows.REASONS[counts.status], column, counts.event)
         row_ops = np.repeat(ops, counts)
         arena.written(sum(side.written(target, len(row_ops)) for side, target in zip(self.sides, targets, strict=True)))
         if not self.captured:
             nothing = pa.array([], pa.struct([]))
-            return Decoded(counts, row_ops, (nothing, nothing), {})
+            return DecodedRows(counts, row_ops, (nothing, nothing), {})
         before = self.sides[0].array(arena, targets[0], row_ops == CREATE)
         after = self.sides[1].array(arena, targets[1], row_ops == DELETE)
         noted = int(arena.view(notes, 1, np.int64)[0])
         impossible = arena.view(notes + 8, 4 * noted, np.int64).reshape(-1, 4)
-        return Decoded(counts, row_ops, (before, after), self._texts(impossible, len(row_ops)))
+        return DecodedRows(counts, row_ops, (before, after), self._texts(impossible, len(row_ops)))
 
     def _notes(self, count: int) -> int:
         """Bytes for the impossible dates that `count` rows may hold."""
-        return piece(32 * count * (self.sides[0].dates + self.sides[1].dates) + 8)
+        return aligned_size(32 * count * (self.sides[0].dates + self.sides[1].dates) + 8)
 
     def _texts(self, impossible: npt.NDArray[np.int64], count: int) -> Impossible:
         """Impossible dates as MySQL prints them, by image and column."""

@@ -2,8 +2,8 @@
 
 The kernel takes the rows in blocks that stay in the processor's cache: it finds the place of each value, and then reads
 the block a column at a time, in a loop made for that type, and writes values where Arrow wants them. Each value is
-checked against the end of its event before it is read; what does not fit ends the call with a `Fault` that names event,
-image and column.
+checked against the end of its event before it is read; what does not fit ends the call with a `DecodeFault`
+that names event, image and column.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from binlogsync.binlog.calls import caller_of, code_address
+from binlogsync.binlog.code_address import call_by_address, code_address
 from binlogsync.binlog.compiling import inner, kernel
 from binlogsync.binlog.memory import (
     address,
@@ -28,8 +28,8 @@ from binlogsync.binlog.memory import (
     store_i64,
     store_u8,
 )
-from binlogsync.binlog.places import NOTHING, locate, locate_absent
 from binlogsync.binlog.types import decimals, labels, numbers, old_temporal, temporal, text
+from binlogsync.binlog.value_pointers import NOTHING, locate_absent_values, locate_values
 
 # How a column's bytes are read. Fixed widths first, then those with a length in front.
 COPY1, COPY2, COPY4, COPY8, INT24, YEAR, BIT, ENUM, SET, DECIMAL, SKIP = range(11)
@@ -58,7 +58,7 @@ _BLOCK_ROWS = 128  # a multiple of 8, so that a block begins at a byte of the bi
 _BLOCK_PLACES = 1 << 14  # of both images together
 
 
-class Status(IntEnum):
+class DecodeStatus(IntEnum):
     """How a call ended."""
 
     DONE = 0
@@ -69,18 +69,18 @@ class Status(IntEnum):
 
 
 REASONS = {
-    Status.TRUNCATED: "the value reaches beyond the end of its event",
-    Status.BAD_DECIMAL: "a group of DECIMAL digits is out of range",
-    Status.BAD_LENGTH: "the value is longer than its column",
-    Status.TOO_MANY: "the event holds more rows than its bytes can, NULLs where the column has none",
+    DecodeStatus.TRUNCATED: "the value reaches beyond the end of its event",
+    DecodeStatus.BAD_DECIMAL: "a group of DECIMAL digits is out of range",
+    DecodeStatus.BAD_LENGTH: "the value is longer than its column",
+    DecodeStatus.TOO_MANY: "the event holds more rows than its bytes can, NULLs where the column has none",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class DecodeFault:
     """Where and why the kernel stopped; `image` 0 before, 1 after."""
 
-    status: Status
+    status: DecodeStatus
     event: int
     image: int
     column: int
@@ -257,11 +257,11 @@ def _locate_missing(image, ops, lacking, count, shared):  # type: ignore[no-unty
     for r in range(count):
         if load_i64(ops + 8 * r) == lacking:
             places = load_i64(image + 8 * _PLACES) + 8 * r
-            locate_absent(load_i64(image + 8 * _COLUMNS), places, stride, nothing)
+            locate_absent_values(load_i64(image + 8 * _COLUMNS), places, stride, nothing)
 
 
 _READ_BLOCK_CODE = code_address(_read_block)
-_read_block_at = caller_of(
+_read_block_at = call_by_address(
     types.UniTuple(types.int64, 3), types.int64, types.intp, types.int64, types.int64, types.intp
 )
 
@@ -317,7 +317,7 @@ def _decode(  # type: ignore[no-untyped-def]
                 if op == 2 * side:
                     continue
                 image = after if side == 1 else before
-                at = locate(
+                at = locate_values(
                     at, end, load_i64(image + 8 * _COLUMNS), load_i64(image + 8 * _STEPS),
                     load_i64(image + 8 * _PLACES) + 8 * count, stride, nothing,
                 )  # fmt: skip
@@ -332,7 +332,7 @@ def _decode(  # type: ignore[no-untyped-def]
 
 
 @dataclass(frozen=True, slots=True)
-class ImageReading:
+class ImageSpec:
     """How an image is read: a row of `reading` for each column, and the bytes that its values take in memory, 0 for
     strings.
     """
@@ -349,11 +349,11 @@ class ImageReading:
 def decode_rows(
     base: int,
     events: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int8]],
-    readings: tuple[ImageReading, ImageReading],
+    readings: tuple[ImageSpec, ImageSpec],
     targets: tuple[Table, Table],
     notes: int,
     most: int,
-) -> npt.NDArray[np.int64] | Fault:
+) -> npt.NDArray[np.int64] | DecodeFault:
     """Decode all rows of `events` (offsets of first row and end from `base`, op), before and after images into
     `targets`.
 
@@ -381,4 +381,4 @@ def decode_rows(
     status, event, image, column = _decode(
         base, len(counts), *(address(array) for array in (*events, counts, images, widths, shared, block)), size, most
     )
-    return Fault(Status(status), event, image, column) if status else counts
+    return DecodeFault(DecodeStatus(status), event, image, column) if status else counts

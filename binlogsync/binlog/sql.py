@@ -177,7 +177,7 @@ def _string_text(literal: str, has_escapes: bool) -> str:
     return "".join(parts)
 
 
-class Words:
+class TokenCursor:
     """Tokens of a statement and a cursor in them; NOTHING comes after the last."""
 
     def __init__(self, tokens: Sequence[Token], dialect: SqlDialect) -> None:
@@ -186,7 +186,7 @@ class Words:
         self._at = 0
 
     @classmethod
-    def of(cls, sql: str, dialect: SqlDialect, limit: int | None = None) -> Words:
+    def of(cls, sql: str, dialect: SqlDialect, limit: int | None = None) -> TokenCursor:
         """Of a text, or of its first `limit` tokens."""
         return cls(list(islice(tokenize(sql, dialect), limit)), dialect)
 
@@ -241,15 +241,15 @@ class Words:
         """A string, and step over it; None where none comes."""
         return self.next() if self.token.kind == "string" else None
 
-    def inside(self) -> Words:
+    def inside(self) -> TokenCursor:
         """What stands between the parenthesis that comes next and its end, and step over them."""
         self._at += 1
         start, depth = self._at, 1
         while self.is_left and depth:
             depth += _DEPTH.get(_word(self.next()), 0)
-        return Words(self._tokens[start : self._at - 1], self.dialect)
+        return TokenCursor(self._tokens[start : self._at - 1], self.dialect)
 
-    def split(self) -> list[Words]:
+    def split(self) -> list[TokenCursor]:
         """What stands between the commas, those within parentheses left alone."""
         parts: list[list[Token]] = [[]]
         depth = 0
@@ -261,9 +261,9 @@ class Words:
                 parts.append([])
             else:
                 parts[-1].append(token)
-        return [Words(part, self.dialect) for part in parts]
+        return [TokenCursor(part, self.dialect) for part in parts]
 
-    def before(self, *words: str) -> Words:
+    def before(self, *words: str) -> TokenCursor:
         """What stands before these words, parentheses left alone, and step over that; all that is left where they do
         not come."""
         start, depth = self._at, 0
@@ -273,7 +273,7 @@ class Words:
                 break
             depth += _DEPTH.get(self.word, 0)
             self._at += 1
-        return Words(self._tokens[start : self._at], self.dialect)
+        return TokenCursor(self._tokens[start : self._at], self.dialect)
 
 
 _DEPTH = {"(": 1, ")": -1}

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from binlogsync.binlog.bytes import ByteReader
 from binlogsync.binlog.charsets import BINARY, bytes_per_character, charset_of, collation_of
-from binlogsync.binlog.shown_tables import ShownTable
 from binlogsync.binlog.types.label_text import label_text
+from binlogsync.binlog.visible_tables import VisibleTable
 from binlogsync.schema import GEOMETRY_TYPES, Column, TableSchema
 
 # Type codes of the server, enum_field_types in include/field_types.h.
@@ -85,7 +85,7 @@ class TableMap:
     raw: tuple[RawColumn, ...]
     named: bool
     asked: bool = False
-    shown_as: ShownTable | None = None
+    shown_as: VisibleTable | None = None
 
     @property
     def shown(self) -> TableSchema:

@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass, field
 
 from binlogsync.binlog.bytes import ByteReader
-from binlogsync.binlog.plan import RowEvents
+from binlogsync.binlog.scan_state import RowEvents
 from binlogsync.position import Resume
 
 HELD_LIMIT = 256 << 20
@@ -58,7 +58,7 @@ def parse_prepare(body: bytes) -> tuple[bool, Xid]:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldRows:
+class XaRowEvent:
     """One row event: number of its layout, op, and its rows as they were logged."""
 
     layout: int
@@ -67,14 +67,14 @@ class HeldRows:
 
 
 @dataclass(slots=True)
-class Held:
+class XaTransaction:
     """The rows of one XA transaction; `resume` is a place before it."""
 
     resume: Resume
-    rows: list[HeldRows] = field(default_factory=list)
+    rows: list[XaRowEvent] = field(default_factory=list)
 
 
-class Prepared:
+class PreparedTransactions:
     """The XA transactions that are prepared, and the one that is being logged.
 
     An xid is free again once it is committed, so one stretch may commit and prepare it any number of times.
@@ -83,15 +83,15 @@ class Prepared:
     def __init__(self) -> None:
         self.needed: Resume | None = None
         """A place before everything that was prepared at some time of the stretch."""
-        self._open: Held | None = None
-        self._held: dict[int, Held] = {}  # by number, in the order of being prepared
+        self._open: XaTransaction | None = None
+        self._held: dict[int, XaTransaction] = {}  # by number, in the order of being prepared
         self._numbers: dict[Xid, int] = {}
         self._committed: list[tuple[Xid, int]] = []
         self._next = self._size = 0
 
     def begin(self, resume: Resume) -> None:
         """An XA transaction begins, somewhere behind `resume`."""
-        self._open = Held(resume)
+        self._open = XaTransaction(resume)
 
     def hold(self, rows: RowEvents, first: int, end: int) -> None:
         """Copy the row events first..end-1 of the transaction that is being logged. Raises ValueError."""
@@ -105,7 +105,7 @@ class Prepared:
                     "is more than is kept in memory; commit them soon after they are prepared, or in smaller pieces"
                 )
             data = ctypes.string_at(int(rows.at[i]), size)
-            self._open.rows.append(HeldRows(int(rows.layout[i]), int(rows.op[i]), data))
+            self._open.rows.append(XaRowEvent(int(rows.layout[i]), int(rows.op[i]), data))
 
     def prepare(self, xid: Xid) -> None:
         """The transaction that is being logged is whole."""
@@ -116,14 +116,14 @@ class Prepared:
         self.needed = self.needed or self._open.resume
         self._open = None
 
-    def one_phase(self) -> list[HeldRows]:
+    def one_phase(self) -> list[XaRowEvent]:
         """The rows of the transaction that is being logged and is committed at once."""
         assert self._open is not None
         rows, self._open = self._open.rows, None
         self._size -= sum(len(each.data) for each in rows)
         return rows
 
-    def rows(self, xid: Xid) -> list[HeldRows] | None:
+    def rows(self, xid: Xid) -> list[XaRowEvent] | None:
         """Of a prepared transaction; None when it is not known. It stays prepared until it is committed and settled."""
         return self._held[self._numbers[xid]].rows if xid in self._numbers else None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from binlogsync.binlog.sql import SqlDialect, Words
+from binlogsync.binlog.sql import SqlDialect, TokenCursor
 from binlogsync.mirror.definitions import Definition, Place, UnknownSQLError, read_definition
 from binlogsync.mirror.types import UNKNOWN_CHARSET, read_charset
 from binlogsync.schema import Column
@@ -96,7 +96,7 @@ _KEEP_ROWS = ("ANALYZE", "CHECK", "OPTIMIZE", "REBUILD", "COALESCE", "REORGANIZE
 
 def parse_alter(sql: str, dialect: SqlDialect) -> list[Clause] | None:
     """The clauses of an ALTER TABLE that touch columns or rows, in order; None when one is not understood."""
-    words = Words.of(sql, dialect)
+    words = TokenCursor.of(sql, dialect)
     if not words.take("ALTER"):
         return None
     words.take("ONLINE")  # not IGNORE, which drops rows
@@ -115,7 +115,7 @@ def parse_alter(sql: str, dialect: SqlDialect) -> list[Clause] | None:
         return None
 
 
-def _without_layout(words: Words) -> Words:
+def _without_layout(words: TokenCursor) -> TokenCursor:
     """The clauses before those at the end that lay out the rows in another way; raises UnknownSQLError."""
     clauses = words.before("PARTITION", "BY")
     if any(token.text.upper() == "SYSTEM_TIME" for token in words.rest):
@@ -137,7 +137,7 @@ def parse_create(sql: str, dialect: SqlDialect) -> Created | None:
 
     MySQL's START TRANSACTION at its end is a CREATE TABLE ... SELECT, whose rows follow as changes.
     """
-    words = Words.of(sql, dialect)
+    words = TokenCursor.of(sql, dialect)
     if not words.take("CREATE"):
         return None
     words.take("OR", "REPLACE")
@@ -173,29 +173,29 @@ def parse_create(sql: str, dialect: SqlDialect) -> Created | None:
 
 def only_renames(sql: str, dialect: SqlDialect) -> bool:
     """True for a statement that renames tables and does nothing else to them."""
-    words = Words.of(sql, dialect)
+    words = TokenCursor.of(sql, dialect)
     return words.word == "RENAME" or (words.word == "ALTER" and len(words.split()) == 1)
 
 
 def is_conditional(sql: str, dialect: SqlDialect) -> bool:
     """True for CREATE TABLE IF NOT EXISTS, which is logged even where it did nothing."""
-    head = Words.of(sql, dialect).before("(")
+    head = TokenCursor.of(sql, dialect).before("(")
     head.before("IF", "NOT", "EXISTS")
     return head.is_left
 
 
-def _selects(words: Words) -> bool:
+def _selects(words: TokenCursor) -> bool:
     """Whether partitions are followed by a SELECT, or are those of MariaDB's history."""
     return any(token.kind == "word" and token.text.upper() in ("SELECT", "AS", "SYSTEM_TIME") for token in words.rest)
 
 
-def _table_name(words: Words) -> None:
+def _table_name(words: TokenCursor) -> None:
     words.name()
     if words.take("."):
         words.name()
 
 
-def _alter_clause(words: Words) -> list[Clause]:
+def _alter_clause(words: TokenCursor) -> list[Clause]:
     """What one clause means; raises UnknownSQLError."""
     if words.take("ADD"):
         return _add(words)
@@ -233,7 +233,7 @@ def _alter_clause(words: Words) -> list[Clause]:
     return []
 
 
-def _changes_nothing(words: Words) -> bool:
+def _changes_nothing(words: TokenCursor) -> bool:
     """ENABLE KEYS, FORCE, SECONDARY_LOAD and the like."""
     return (
         words.take_any("ENABLE", "DISABLE", "FORCE", "SECONDARY_LOAD", "SECONDARY_UNLOAD", "NOWAIT")
@@ -242,7 +242,7 @@ def _changes_nothing(words: Words) -> bool:
     )
 
 
-def _alter_column(words: Words) -> list[Clause]:
+def _alter_column(words: TokenCursor) -> list[Clause]:
     """ALTER [COLUMN] ... SET or DROP DEFAULT, and ALTER INDEX or CHECK: nothing for the rows that are there."""
     if words.word in ("INDEX", "KEY", "CHECK", "CONSTRAINT"):
         return []
@@ -256,7 +256,7 @@ def _alter_column(words: Words) -> list[Clause]:
     raise UnknownSQLError
 
 
-def _add(words: Words) -> list[Clause]:
+def _add(words: TokenCursor) -> list[Clause]:
     if words.take("CONSTRAINT"):
         words.take("IF", "NOT", "EXISTS")
         if words.word not in (*_INDEXES, "PRIMARY"):
@@ -278,12 +278,12 @@ def _add(words: Words) -> list[Clause]:
     return [AddColumn(definition, place, unless_there), *_keys([definition])]
 
 
-def _is_index(words: Words) -> bool:
+def _is_index(words: TokenCursor) -> bool:
     """Whether an index, a foreign key or a check comes; `vector` alone may name a column."""
     return words.word in _INDEXES or words.take("VECTOR", "INDEX") or words.take("VECTOR", "KEY")
 
 
-def _adds_partitions(words: Words) -> bool:
+def _adds_partitions(words: TokenCursor) -> bool:
     """Whether empty partitions come, other than those of MariaDB's system versioning."""
     if not words.take("PARTITION"):
         return False
@@ -299,7 +299,7 @@ def _keys(definitions: list[Definition]) -> list[Clause]:
     return [SetKey((one.column.name,)) for one in definitions if one.is_key]
 
 
-def _drop(words: Words) -> list[Clause]:
+def _drop(words: TokenCursor) -> list[Clause]:
     if words.take("PRIMARY", "KEY"):
         return [SetKey(())]
     if words.word in ("INDEX", "KEY", "FOREIGN", "CHECK", "CONSTRAINT"):
@@ -315,7 +315,7 @@ def _drop(words: Words) -> list[Clause]:
     return [DropColumn(name, if_there)]
 
 
-def _create_part(words: Words) -> Definition | SetKey | None:
+def _create_part(words: TokenCursor) -> Definition | SetKey | None:
     """A column, the primary key, or None for an index or a check."""
     if words.take("CONSTRAINT") and words.word not in (*_INDEXES, "PRIMARY"):
         words.name()
@@ -328,13 +328,13 @@ def _create_part(words: Words) -> Definition | SetKey | None:
     return read_definition(words)[0]
 
 
-def _key_columns(words: Words) -> tuple[str, ...]:
+def _key_columns(words: TokenCursor) -> tuple[str, ...]:
     """The columns of a key, whatever its name, its type and their order."""
     words.before("(")
     return tuple(part.name() for part in words.inside().split())
 
 
-def _option(words: Words) -> bool:
+def _option(words: TokenCursor) -> bool:
     """Step over an option of a table that changes nothing here; False for another."""
     words.take("DEFAULT")
     if words.take_any("ENGINE", "TYPE"):

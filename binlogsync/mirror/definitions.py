@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from binlogsync.binlog.sql import Words
+from binlogsync.binlog.sql import TokenCursor
 from binlogsync.mirror.types import read_charset, read_type
 from binlogsync.schema import Column
 
@@ -59,7 +59,7 @@ class Place:
     is_first: bool = False
 
 
-def read_definition(words: Words) -> tuple[Definition, Place]:
+def read_definition(words: TokenCursor) -> tuple[Definition, Place]:
     """A column's name, type and attributes, and where it goes; raises UnknownSQLError."""
     name = words.name()
     column = read_type(words)
@@ -76,7 +76,7 @@ def read_definition(words: Words) -> tuple[Definition, Place]:
     return made, place
 
 
-def _attribute(words: Words, made: Definition) -> Definition:
+def _attribute(words: TokenCursor, made: Definition) -> Definition:
     """One attribute of a column; raises UnknownSQLError."""
     if words.take("NOT", "NULL"):
         return replace(made, column=replace(made.column, nullable=False))
@@ -108,7 +108,7 @@ def _attribute(words: Words, made: Definition) -> Definition:
     raise UnknownSQLError
 
 
-def _skip_attribute(words: Words) -> bool:
+def _skip_attribute(words: TokenCursor) -> bool:
     """Step over an attribute that changes neither the column nor its values; False where none comes."""
     if words.take_any("COMMENT", "ENGINE_ATTRIBUTE", "SECONDARY_ENGINE_ATTRIBUTE"):
         words.take("=")
@@ -132,7 +132,7 @@ def _skip_attribute(words: Words) -> bool:
     return words.take_any("VISIBLE") or words.take("NOT", "SECONDARY")
 
 
-def _skip_reference(words: Words) -> bool:
+def _skip_reference(words: TokenCursor) -> bool:
     """The table and columns that a column references, and what happens to it with them."""
     words.name()
     if words.take("."):
@@ -147,14 +147,14 @@ def _skip_reference(words: Words) -> bool:
     return True
 
 
-def _skip_call(words: Words) -> None:
+def _skip_call(words: TokenCursor) -> None:
     """A function, with or without parentheses."""
     words.name()
     if words.word == "(":
         words.inside()
 
 
-def _default(words: Words) -> Default:
+def _default(words: TokenCursor) -> Default:
     if words.token.kind == "string":
         return _string(words)
     sign = words.word
@@ -178,7 +178,7 @@ def _default(words: Words) -> Default:
     return Default("other")
 
 
-def _string(words: Words) -> Default:
+def _string(words: TokenCursor) -> Default:
     """A string; with an introducer only where the text is the same in every character set of a client."""
     token = words.next()
     if words.dialect.empty_is_null and not token.text:
@@ -189,7 +189,7 @@ def _string(words: Words) -> Default:
     return Default("string", token.text) if is_exact else Default("other")
 
 
-def _number(words: Words) -> str:
+def _number(words: TokenCursor) -> str:
     """A number, whose point is a token of its own."""
     whole = words.next().text
     return f"{whole}.{words.next().text}" if words.take(".") else whole

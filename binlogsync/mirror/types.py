@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from binlogsync.binlog.sql import Token, Words
+from binlogsync.binlog.sql import Token, TokenCursor
 from binlogsync.schema import ADDRESS_TYPES, GEOMETRY_TYPES, INTEGER_BITS, TEXT_TYPES, Column
 
 UNKNOWN_CHARSET = "unknown"
@@ -46,7 +46,7 @@ _KNOWN = (
 )
 
 
-def read_type(words: Words) -> Column | None:
+def read_type(words: TokenCursor) -> Column | None:
     """The type that comes next, with its sign, labels and character set, as a column without a name; None if unknown.
 
     A text without a character set of its own has UNKNOWN_CHARSET.
@@ -98,14 +98,14 @@ def _sized(kind: str, numbers: list[int]) -> Column | None:
     return None if numbers else plain
 
 
-def _sign(words: Words) -> bool:
+def _sign(words: TokenCursor) -> bool:
     unsigned = False
     while words.word in ("UNSIGNED", "SIGNED", "ZEROFILL"):
         unsigned = words.next().text.upper() != "SIGNED" or unsigned
     return unsigned
 
 
-def _labelled(kind: str, inside: list[Token], words: Words) -> Column | None:
+def _labelled(kind: str, inside: list[Token], words: TokenCursor) -> Column | None:
     if not inside or any(token.kind != "string" or token.charset for token in inside):
         return None
     # Trailing blanks of a label are not kept.
@@ -113,7 +113,7 @@ def _labelled(kind: str, inside: list[Token], words: Words) -> Column | None:
     return _with_charset(Column("", kind, labels=kept), read_charset(words))
 
 
-def read_charset(words: Words) -> str | None:
+def read_charset(words: TokenCursor) -> str | None:
     """The character set that comes next, named itself or by a collation; None when there is none."""
     found: str | None = None
     while True:
@@ -128,7 +128,7 @@ def read_charset(words: Words) -> str | None:
             return None if found is None else _CHARSETS.get(found, found)
 
 
-def _charset_name(words: Words) -> str:
+def _charset_name(words: TokenCursor) -> str:
     """A name, which may stand in quotes of any kind."""
     string = words.string()
     return (words.name() if string is None else string.text).lower()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from binlogsync.binlog.statements import Alteration, StatementReader
+from binlogsync.binlog.alterations import Alteration, AlterationReader
 from binlogsync.errors import SourceError
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.mysql.dump import BinlogDump
@@ -45,7 +45,7 @@ class LogAhead:
 
     def _look_on(self, start: BinlogPosition) -> None:
         """From the end of what is known to the end of the log."""
-        reader = StatementReader(start, self._fold, mariadb=self._server_uuid.startswith("mariadb:"))
+        reader = AlterationReader(start, self._fold, mariadb=self._server_uuid.startswith("mariadb:"))
         buffer = np.empty(_CHUNK, np.uint8)
         with BinlogDump(self._config, Checkpoint(start, self._server_uuid), blocking=False) as dump:
             while not reader.walk.ended:

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from binlogsync.binlog.charsets import BINARY
-from binlogsync.binlog.declared import Declaration, Declared
 from binlogsync.binlog.sequences import is_like_sequence, with_key
-from binlogsync.binlog.shown_tables import HIDDEN_COLUMNS
+from binlogsync.binlog.table_declaration import DeclarationLookup, TableDeclaration
+from binlogsync.binlog.visible_tables import HIDDEN_COLUMNS
 from binlogsync.mysql.config import MySQLConfig, connect, fetch, translated
 from binlogsync.mysql.session import Connection
 from binlogsync.schema import TEXT_TYPES, Column, TableSchema
@@ -42,10 +42,10 @@ _FIXED = frozenset({"char", "varchar", "binary", "varbinary"})
 _TEMPORAL = frozenset({"time", "datetime", "timestamp"})
 
 
-def declared_by(config: MySQLConfig) -> Declared:
+def declared_by(config: MySQLConfig) -> DeclarationLookup:
     """Asks the server at each call, over a connection of its own; the calls raise SourceError."""
 
-    def ask(database: str, table: str) -> Declaration | None:
+    def ask(database: str, table: str) -> TableDeclaration | None:
         connection = connect(config)
         try:
             rows = _fetch_rows(config, connection, database, table)
@@ -102,7 +102,7 @@ def _fetch_kind(config: MySQLConfig, connection: Connection, database: str, tabl
     return _text(rows[0]["kind"]) if rows else ""
 
 
-def _declaration(schema: TableSchema, rows: Sequence[Mapping[str, Any]], kind: str) -> Declaration:
+def _declaration(schema: TableSchema, rows: Sequence[Mapping[str, Any]], kind: str) -> TableDeclaration:
     """The table with the columns that are logged, and listed nowhere."""
     old = frozenset(str(row["name"]) for row in rows if "mariadb-5.3" in _text(row["declared"]))
     period = _period(rows)
@@ -112,7 +112,7 @@ def _declaration(schema: TableSchema, rows: Sequence[Mapping[str, Any]], kind: s
         columns = schema.columns + tuple(replace(_HIDDEN, name=name) for name in HIDDEN_COLUMNS)
         key = (*schema.primary_key, HIDDEN_COLUMNS[1]) if schema.primary_key else ()
         schema = replace(schema, columns=columns, primary_key=key)
-    return Declaration(schema, old, period, hides_period, kind == "SEQUENCE")
+    return TableDeclaration(schema, old, period, hides_period, kind == "SEQUENCE")
 
 
 def _period(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:

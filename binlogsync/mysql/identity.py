@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from binlogsync.binlog import events
-from binlogsync.binlog.frames import HEADER_SIZE, EventIndex
-from binlogsync.binlog.plan import ARTIFICIAL
-from binlogsync.binlog.walk import BrokenLogError, LogWalk, has_checksums
+from binlogsync.binlog.dump_parser import BrokenLogError, DumpParser, has_checksums
+from binlogsync.binlog.event_index import HEADER_SIZE, EventIndex
+from binlogsync.binlog.scan_state import ARTIFICIAL
 from binlogsync.errors import PositionError, SourceError
 from binlogsync.log_identity import EventMark, LogIdentity, digest
 from binlogsync.mysql.config import MySQLConfig, connect
@@ -153,7 +153,7 @@ def _events_from(
         heads.append(event[:HEADER_SIZE])
         return has_checksums(event)
 
-    walk, buffer, at = LogWalk(EventIndex.room_for(_EVENTS), read_format), np.empty(_BUFFER, np.uint8), begin.pos
+    walk, buffer, at = DumpParser(EventIndex.room_for(_EVENTS), read_format), np.empty(_BUFFER, np.uint8), begin.pos
     with BinlogDump(config, Checkpoint(begin, info.server_uuid), blocking=False, info=info) as dump:
         while not walk.ended and (count := dump.readinto(buffer.data)):
             for part in walk.parts(buffer, 0, count):

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from binlogsync.binlog.prepared import PrepareFinder
+from binlogsync.binlog.prepare_finder import PrepareFinder
 from binlogsync.errors import DecodeError, PreparedEarlierError, SourceError
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.mysql.server import ServerInfo, inspect_server

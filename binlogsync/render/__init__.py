@@ -1,7 +1,7 @@
 """Arrow columns to JSON text, exact and without Python's work on any row.
 
 `column_values` is the way in: it looks up the family of a MySQL type in one table. A new type is one function of
-values.py, if need be a code in assemble.py, and one line here.
+json_columns.py, if need be a code in envelope_writer.py, and one line here.
 """
 
 from __future__ import annotations
@@ -12,38 +12,38 @@ from dataclasses import replace
 import pyarrow as pa
 
 from binlogsync.errors import WireError
-from binlogsync.render import values
-from binlogsync.render.assemble import Part, assemble
-from binlogsync.render.fragments import Fragments
-from binlogsync.render.values import Values
+from binlogsync.render import json_columns
+from binlogsync.render.envelope_writer import EnvelopePart, render_rows
+from binlogsync.render.json_columns import JsonColumn
+from binlogsync.render.json_texts import JsonTexts
 from binlogsync.schema import ADDRESS_TYPES, BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, TEXT_TYPES, Column
 
-Renderer = Callable[[Column, pa.Array], Values]
+Renderer = Callable[[Column, pa.Array], JsonColumn]
 
 
-def _bits(column: Column, array: pa.Array) -> Values:
-    return values.booleans(array) if pa.types.is_boolean(array.type) else values.integers(array)
+def _bits(column: Column, array: pa.Array) -> JsonColumn:
+    return json_columns.booleans(array) if pa.types.is_boolean(array.type) else json_columns.integers(array)
 
 
 RENDERERS: dict[str, Renderer] = {
-    **dict.fromkeys((*INTEGER_BITS, "year"), lambda column, array: values.integers(array)),
-    **dict.fromkeys((*TEXT_TYPES, *ADDRESS_TYPES), lambda column, array: values.strings(array)),
-    **dict.fromkeys(BINARY_TYPES, lambda column, array: values.binaries(array)),
-    **dict.fromkeys(GEOMETRY_TYPES, lambda column, array: values.geometries(array)),
-    **dict.fromkeys(("float", "double"), lambda column, array: values.floats(array)),
-    **dict.fromkeys(("datetime", "timestamp"), lambda column, array: values.datetimes(array, column.fsp or 0)),
-    "decimal": lambda column, array: values.decimals(array),
-    "date": lambda column, array: values.dates(array),
-    "time": lambda column, array: values.durations(array, column.fsp or 0),
+    **dict.fromkeys((*INTEGER_BITS, "year"), lambda column, array: json_columns.integers(array)),
+    **dict.fromkeys((*TEXT_TYPES, *ADDRESS_TYPES), lambda column, array: json_columns.strings(array)),
+    **dict.fromkeys(BINARY_TYPES, lambda column, array: json_columns.binaries(array)),
+    **dict.fromkeys(GEOMETRY_TYPES, lambda column, array: json_columns.geometries(array)),
+    **dict.fromkeys(("float", "double"), lambda column, array: json_columns.floats(array)),
+    **dict.fromkeys(("datetime", "timestamp"), lambda column, array: json_columns.datetimes(array, column.fsp or 0)),
+    "decimal": lambda column, array: json_columns.decimals(array),
+    "date": lambda column, array: json_columns.dates(array),
+    "time": lambda column, array: json_columns.durations(array, column.fsp or 0),
     "bit": _bits,
-    "enum": lambda column, array: values.labels(array),
-    "set": lambda column, array: values.label_lists(array),
-    "vector": lambda column, array: values.float_lists(array),
-    "json": lambda column, array: values.lines(array),
+    "enum": lambda column, array: json_columns.labels(array),
+    "set": lambda column, array: json_columns.label_lists(array),
+    "vector": lambda column, array: json_columns.float_lists(array),
+    "json": lambda column, array: json_columns.lines(array),
 }
 
 
-def column_values(column: Column, array: pa.Array, impossible: pa.StringArray | None = None) -> Values:
+def column_values(column: Column, array: pa.Array, impossible: pa.StringArray | None = None) -> JsonColumn:
     """How to write the column's values (Arrow type schema.arrow_type(column)) as JSON; `impossible` texts take the
     place of NULLs.
 
@@ -55,13 +55,13 @@ def column_values(column: Column, array: pa.Array, impossible: pa.StringArray | 
     found = renderer(column, array)
     if impossible is None or impossible.null_count == len(impossible):
         return found
-    texts = values.strings(impossible)
+    texts = json_columns.strings(impossible)
     return replace(found, instead=texts, room=found.room + texts.room, text=found.text + texts.text)
 
 
-def render_column(column: Column, array: pa.Array, impossible: pa.StringArray | None = None) -> Fragments:
+def render_column(column: Column, array: pa.Array, impossible: pa.StringArray | None = None) -> JsonTexts:
     """The column alone."""
-    return assemble(len(array), [Part(b"", column_values(column, array, impossible))])
+    return render_rows(len(array), [EnvelopePart(b"", column_values(column, array, impossible))])
 
 
-__all__ = ["RENDERERS", "Fragments", "column_values", "render_column"]
+__all__ = ["RENDERERS", "JsonTexts", "column_values", "render_column"]

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from binlogsync.change import ChangeBatch
-from binlogsync.render import Fragments, column_values
-from binlogsync.render.assemble import Part, assemble
+from binlogsync.render import JsonTexts, column_values
+from binlogsync.render.envelope_writer import EnvelopePart, render_rows
 
 Image = Literal["before", "after"]
 
@@ -62,17 +62,17 @@ def _keys(batch: ChangeBatch) -> pa.StringArray:
 def _image_json(batch: ChangeBatch, image: Image, names: Sequence[str]) -> pa.StringArray:
     """Those columns of an image as a JSON object; NULL where the image is."""
     struct: pa.StructArray = batch.data.column(image)
-    parts: list[Part] = []
+    parts: list[EnvelopePart] = []
     for name in names:
         opening = (b"," if parts else b"{") + msgspec.json.encode(name) + b":"
         array, impossible = struct.field(name), batch.impossible.get((image, name))
-        parts.append(Part(opening, column_values(batch.schema.column(name), array, impossible), struct))
-    parts.append(Part(b"}" if parts else b"{}", None, struct))
-    texts = _strings(assemble(len(batch), parts))
+        parts.append(EnvelopePart(opening, column_values(batch.schema.column(name), array, impossible), struct))
+    parts.append(EnvelopePart(b"}" if parts else b"{}", None, struct))
+    texts = _strings(render_rows(len(batch), parts))
     return texts if struct.null_count == 0 else pc.if_else(struct.is_valid(), texts, None)
 
 
-def _strings(fragments: Fragments) -> pa.StringArray:
+def _strings(fragments: JsonTexts) -> pa.StringArray:
     """The rows as an Arrow array, without a copy of the text."""
     offsets, data = pa.py_buffer(fragments.offsets), pa.py_buffer(fragments.data)
     return pa.LargeStringArray.from_buffers(len(fragments), offsets, data).cast(pa.string())

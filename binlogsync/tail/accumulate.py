@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from binlogsync.binlog.reader import Stretch
+from binlogsync.binlog.reader import DecodedRange
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError
 from binlogsync.flush import Flush, FlushReason, Run, SchemaChange
@@ -77,7 +77,7 @@ class Accumulator:
         if self._reached == start.at_boundary():
             self._reached = start.at_boundary()
 
-    def add(self, stretch: Stretch, now_s: float) -> None:
+    def add(self, stretch: DecodedRange, now_s: float) -> None:
         """Take in a stretch that came at `now_s` (seconds since 1970)."""
         runs = stretch.runs
         if stretch.carried and self._runs:

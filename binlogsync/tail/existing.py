@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from binlogsync.binlog.names import fold_tables
+from binlogsync.binlog.known_tables import fold_tables
 from binlogsync.filters import TableFilter
 from binlogsync.mysql import MySQLConfig
 from binlogsync.mysql.declared import list_tables
@@ -31,8 +31,8 @@ def tables_to_warn(
 
 
 class ExistingTables:
-    """An `Existing` (binlog/names.py) of what one session captures. Raises SourceError when it is made, SinkError when
-    it is called.
+    """A `TableLookup` (binlog/known_tables.py) of what one session captures. Raises SourceError when it is made,
+    SinkError when it is called.
     """
 
     def __init__(self, config: MySQLConfig, captured: TableFilter, fold: Fold, sinks: Sequence[Sink]) -> None:

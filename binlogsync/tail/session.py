@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from binlogsync.binlog.reader import BinlogReader, Stretch
+from binlogsync.binlog.reader import BinlogReader, DecodedRange
 from binlogsync.errors import DecodeError, PreparedEarlierError, SinkError, SourceError
 from binlogsync.filters import TableFilter
 from binlogsync.flush import Flush, FlushReason
@@ -256,7 +256,7 @@ class Session:
             self.went_well = self.went_well or is_idle
             self._calls.tick(is_idle)
 
-    def _take(self, pending: Accumulator, stretch: Stretch, fanout: Fanout) -> None:
+    def _take(self, pending: Accumulator, stretch: DecodedRange, fanout: Fanout) -> None:
         if stretch.transactions:
             self._meter.seen(stretch.checkpoint.ts_us)
         pending.add(stretch, self._now_s())

@@ -26,9 +26,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from binlogsync.change import ChangeBatch
-from binlogsync.render import Fragments, column_values
-from binlogsync.render.assemble import Part, assemble
-from binlogsync.render.values import Values, integers, labels, raw, strings
+from binlogsync.render import JsonTexts, column_values
+from binlogsync.render.envelope_writer import EnvelopePart, render_rows
+from binlogsync.render.json_columns import JsonColumn, integers, labels, raw, strings
 from binlogsync.wire.arrow import decode_arrow, encode_arrow
 from binlogsync.wire.reading import parse
 from binlogsync.wire.schema_change import decode_schema_change, encode_schema_change
@@ -90,7 +90,7 @@ class EnvelopeContext:
     processed_us: int
 
 
-def render(batch: ChangeBatch, context: EnvelopeContext, end: bytes = b"") -> Fragments:
+def render(batch: ChangeBatch, context: EnvelopeContext, end: bytes = b"") -> JsonTexts:
     """The envelope of each change, and `end` behind it, in one buffer.
 
     Raises WireError for a column type that has no form in JSON.
@@ -106,23 +106,23 @@ def render(batch: ChangeBatch, context: EnvelopeContext, end: bytes = b"") -> Fr
     server = {"server_id": batch.server_id, "server_uuid": batch.server_uuid}
     processed = {"ts_ms": context.processed_us // 1000, "ts_us": context.processed_us}
     parts = [
-        Part(b'{"before":'),
+        EnvelopePart(b'{"before":'),
         *_image_parts(batch, "before"),
-        Part(b',"after":'),
+        EnvelopePart(b',"after":'),
         *_image_parts(batch, "after"),
-        Part(b',"source":{' + _members(head) + b',"ts_ms":', integers(pa.array(ts_us // 1000))),
-        Part(b',"ts_us":', integers(pa.array(ts_us))),
-        Part(b',"snapshot":', labels(_snapshot(op))),
-        Part(b"," + _members(table) + b"," + _members(server) + b',"gtid":', labels(gtid)),
-        Part(b',"file":', labels(data.column("file"))),
-        *(Part(f',"{name}":'.encode(), integers(data.column(name))) for name in ("pos", "row", "txn_pos")),
+        EnvelopePart(b',"source":{' + _members(head) + b',"ts_ms":', integers(pa.array(ts_us // 1000))),
+        EnvelopePart(b',"ts_us":', integers(pa.array(ts_us))),
+        EnvelopePart(b',"snapshot":', labels(_snapshot(op))),
+        EnvelopePart(b"," + _members(table) + b"," + _members(server) + b',"gtid":', labels(gtid)),
+        EnvelopePart(b',"file":', labels(data.column("file"))),
+        *(EnvelopePart(f',"{name}":'.encode(), integers(data.column(name))) for name in ("pos", "row", "txn_pos")),
         *_json_null_parts(batch),
-        Part(b'},"op":', labels(op)),
-        Part(b"," + _members(processed) + b',"transaction":{"id":', _transaction_ids(batch)),
-        Part(b',"total_order":', integers(pa.array(order))),
-        Part(b"}}" + end),
+        EnvelopePart(b'},"op":', labels(op)),
+        EnvelopePart(b"," + _members(processed) + b',"transaction":{"id":', _transaction_ids(batch)),
+        EnvelopePart(b',"total_order":', integers(pa.array(order))),
+        EnvelopePart(b"}}" + end),
     ]
-    return assemble(len(batch), parts)
+    return render_rows(len(batch), parts)
 
 
 def _members(values: dict[str, Any]) -> bytes:
@@ -130,10 +130,10 @@ def _members(values: dict[str, Any]) -> bytes:
     return msgspec.json.encode(values)[1:-1]
 
 
-def _image_parts(batch: ChangeBatch, image: Literal["before", "after"]) -> Iterator[Part]:
+def _image_parts(batch: ChangeBatch, image: Literal["before", "after"]) -> Iterator[EnvelopePart]:
     struct: pa.StructArray = batch.data.column(image)
     if struct.null_count == len(struct):
-        yield Part(b"null")
+        yield EnvelopePart(b"null")
         return
     group = struct if struct.null_count else None
     columns = {column.name: column for column in batch.schema.columns}
@@ -141,9 +141,9 @@ def _image_parts(batch: ChangeBatch, image: Literal["before", "after"]) -> Itera
     for number, field in enumerate(struct.type):
         array, impossible = struct.field(number), batch.impossible.get((image, field.name))
         values = column_values(columns[field.name], array, impossible)
-        yield Part(opening + msgspec.json.encode(field.name) + b":", values, group)
+        yield EnvelopePart(opening + msgspec.json.encode(field.name) + b":", values, group)
         opening = b","
-    yield Part(b"}" if opening == b"," else b"{}", None, group)
+    yield EnvelopePart(b"}" if opening == b"," else b"{}", None, group)
 
 
 def _snapshot(op: pa.DictionaryArray) -> pa.DictionaryArray:
@@ -154,7 +154,7 @@ def _snapshot(op: pa.DictionaryArray) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(op.indices, pa.array(texts))
 
 
-def _transaction_ids(batch: ChangeBatch) -> Values:
+def _transaction_ids(batch: ChangeBatch) -> JsonColumn:
     """The GTID, else "file:offset where the transaction begins"."""
     gtid = batch.data.column("gtid")
     if gtid.null_count == 0:
@@ -165,7 +165,7 @@ def _transaction_ids(batch: ChangeBatch) -> Values:
     return strings(pc.coalesce(gtid.cast(pa.string()), place))
 
 
-def _json_null_parts(batch: ChangeBatch) -> Iterator[Part]:
+def _json_null_parts(batch: ChangeBatch) -> Iterator[EnvelopePart]:
     """The rare part that names columns with the JSON value null."""
     named: dict[int, list[str]] = {}
     documents = {column.name for column in batch.schema.columns if column.type == "json"}
@@ -180,7 +180,7 @@ def _json_null_parts(batch: ChangeBatch) -> Iterator[Part]:
         texts = [
             b',"json_null":' + msgspec.json.encode(named[row]) if row in named else b"" for row in range(len(batch))
         ]
-        yield Part(b"", raw(pa.array(texts, pa.binary())))
+        yield EnvelopePart(b"", raw(pa.array(texts, pa.binary())))
 
 
 def is_ours(headers: Mapping[str, str]) -> bool:

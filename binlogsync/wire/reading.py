@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from binlogsync.change import ChangeBatch, Op, build_batch
 from binlogsync.errors import WireError, excerpt
-from binlogsync.render.reading import RAW_TYPES, read_column
+from binlogsync.render.column_parser import RAW_TYPES, read_column
 from binlogsync.schema import GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema
 
 _UNFIT = re.compile(r'["\\\x00-\x1f]')

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from binlogsync import embedded
-from binlogsync.binlog.declared import Declaration, Declared
 from binlogsync.binlog.reader import ReaderOptions
+from binlogsync.binlog.table_declaration import DeclarationLookup, TableDeclaration
 from binlogsync.change import RowChange
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
-from tests.binlog.dump import Recording, end_of_log, record
+from tests.binlog.dump import DumpRecording, end_of_log, record
 
 FOLDER = Path(__file__).parent / "golden"
 NAMES = ("mysql", "mariadb")
@@ -35,14 +35,14 @@ def is_captured(database: str, table: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Golden:
+class CapturedDump:
     """One captured dump and the texts of its changes."""
 
-    recording: Recording
+    recording: DumpRecording
     expected: list[list[Any]]
 
 
-def load(name: str) -> Golden:
+def load(name: str) -> CapturedDump:
     """One of NAMES, EVENTS or TYPES."""
     record = json.loads((FOLDER / f"{name}.json").read_text())
     options = ReaderOptions(
@@ -53,18 +53,18 @@ def load(name: str) -> Golden:
         declared=_declared(record.get("declared", {})),
     )
     start = Checkpoint.from_text(json.dumps(record["start"]))
-    return Golden(Recording((FOLDER / f"{name}.bin").read_bytes(), start, options), record["changes"])
+    return CapturedDump(DumpRecording((FOLDER / f"{name}.bin").read_bytes(), start, options), record["changes"])
 
 
-def _declared(captured: dict[str, Any]) -> Declared:
+def _declared(captured: dict[str, Any]) -> DeclarationLookup:
     """What the server declared, by table."""
 
-    def answer(database: str, table: str) -> Declaration | None:
+    def answer(database: str, table: str) -> TableDeclaration | None:
         found = captured.get(table)
         if found is None:
             return None
         schema = TableSchema.from_json(json.dumps(found["schema"]))
-        return Declaration(schema, frozenset(found["old_temporal"]))
+        return TableDeclaration(schema, frozenset(found["old_temporal"]))
 
     return answer
 

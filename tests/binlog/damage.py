@@ -23,9 +23,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from binlogsync.wire.envelope import EnvelopeContext, render
-from tests.binlog.captured import EVENTS, NAMES, TYPES, Golden, load, summary
+from tests.binlog.captured import EVENTS, NAMES, TYPES, CapturedDump, load, summary
 from tests.binlog.damage_inside import inside
-from tests.binlog.dump import Decoded, Recording
+from tests.binlog.dump import DecodedDump, DumpRecording
 
 _FORMAT = 15
 
@@ -145,7 +145,7 @@ def _inside(raw: bytes, chance: random.Random) -> bytes:
     return dump_of(inside(packets(raw), chance))
 
 
-def outcome(done: Decoded) -> str:
+def outcome(done: DecodedDump) -> str:
     """What ended the reading; raises AssertionError for an end that is none."""
     if done.error is not None:
         assert done.error.pos >= 0, "an error without a position"
@@ -156,7 +156,7 @@ def outcome(done: Decoded) -> str:
     return "server error" if done.reader.server_error is not None else "needs more"
 
 
-def check(done: Decoded, golden: Golden, *, exact: bool) -> str:
+def check(done: DecodedDump, golden: CapturedDump, *, exact: bool) -> str:
     """One case; raises AssertionError, or whatever the decoder should not have raised."""
     found = outcome(done)
     for stretch in done.stretches:
@@ -169,20 +169,20 @@ def check(done: Decoded, golden: Golden, *, exact: bool) -> str:
     return found
 
 
-def run_case(seed: int, goldens: list[tuple[Golden, bool]], damages: tuple[Damage, ...] = DAMAGES) -> str:
+def run_case(seed: int, goldens: list[tuple[CapturedDump, bool]], damages: tuple[Damage, ...] = DAMAGES) -> str:
     """Damage one dump and decode it."""
     chance = random.Random(seed)
     golden, checksums = chance.choice(goldens)
     # Whole events that are missing or in disorder have right checksums.
     damage = chance.choice(IN_BYTES if checksums else damages)
     raw = damage(golden.recording.raw, chance)
-    recording = Recording(raw, golden.recording.start, golden.recording.options)
+    recording = DumpRecording(raw, golden.recording.start, golden.recording.options)
     cuts = sorted(chance.randrange(len(raw) + 1) for _ in range(chance.choice((0, 0, 1, 5))))
     return check(recording.decoded(cuts), golden, exact=checksums)
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class DamageFamily:
     """Dumps, and the ways in which those without checksums are damaged."""
 
     names: tuple[str, ...]
@@ -194,14 +194,14 @@ class Family:
 
 
 FAMILIES = {
-    "golden": Family(NAMES, DAMAGES),
-    "events": Family(EVENTS, (*DAMAGES, _inside, _inside, _inside, _inside)),
-    "types": Family(TYPES, DAMAGES),
+    "golden": DamageFamily(NAMES, DAMAGES),
+    "events": DamageFamily(EVENTS, (*DAMAGES, _inside, _inside, _inside, _inside)),
+    "types": DamageFamily(TYPES, DAMAGES),
 }
 
 
 @cache
-def load_all(names: tuple[str, ...] = NAMES) -> list[tuple[Golden, bool]]:
+def load_all(names: tuple[str, ...] = NAMES) -> list[tuple[CapturedDump, bool]]:
     """Golden dumps, with and without checksums."""
     found = []
     for name in names:

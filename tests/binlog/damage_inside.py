@@ -10,9 +10,9 @@ import numpy as np
 import zstandard
 
 from binlogsync.binlog.bytes import ByteReader
-from binlogsync.binlog.payloads import parse_payload
-from binlogsync.binlog.zipped import unzip
-from tests.binlog.script import payload
+from binlogsync.binlog.mariadb_compression import decompress_record
+from binlogsync.binlog.transaction_payload import parse_payload
+from tests.binlog.binlog_builder import payload
 
 PAYLOAD = 40
 _HEADER = 19
@@ -74,7 +74,7 @@ def _rows(event: bytes, chance: random.Random) -> bytes:
     columns = reader.packed()
     reader.string((columns + 7) // 8 * (2 if event[4] == 167 else 1))
     begin = len(event) - reader.left
-    data = _mutated(unzip(event[begin:]), chance)
+    data = _mutated(decompress_record(event[begin:]), chance)
     return event[:begin] + b"\x84" + len(data).to_bytes(4, "big") + zlib.compress(data)
 
 

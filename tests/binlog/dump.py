@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from binlogsync.binlog.reader import BinlogReader, ReaderOptions, Stretch
+from binlogsync.binlog.reader import BinlogReader, DecodedRange, ReaderOptions
 from binlogsync.change import RowChange
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.errors import DecodeError
@@ -49,11 +49,11 @@ def raw_dump(server: DatabaseServer, start: Checkpoint) -> bytes:
 
 
 @dataclass(slots=True)
-class Decoded:
+class DecodedDump:
     """What a reader made of some bytes, and what ended it."""
 
     reader: BinlogReader
-    stretches: list[Stretch] = field(default_factory=list)
+    stretches: list[DecodedRange] = field(default_factory=list)
     error: DecodeError | None = None
 
     @property
@@ -62,7 +62,7 @@ class Decoded:
         return changes_of(self.stretches)
 
 
-def changes_of(stretches: Iterable[Stretch | Flush]) -> list[RowChange]:
+def changes_of(stretches: Iterable[DecodedRange | Flush]) -> list[RowChange]:
     """All changes in the order of `seq`."""
     numbered: list[tuple[int, RowChange]] = []
     for stretch in stretches:
@@ -82,9 +82,9 @@ def options_of(server: DatabaseServer, captures: Captures = everything) -> Reade
     return reader_options(config, inspect_server(config), captures)
 
 
-def decode(raw: bytes, options: ReaderOptions, start: Checkpoint, cuts: Iterable[int] = ()) -> Decoded:
+def decode(raw: bytes, options: ReaderOptions, start: Checkpoint, cuts: Iterable[int] = ()) -> DecodedDump:
     """Feed the bytes in the pieces that `cuts` (offsets, in order) make; a DecodeError is kept, not raised."""
-    done = Decoded(BinlogReader(options, start))
+    done = DecodedDump(BinlogReader(options, start))
     try:
         for piece in _pieces(raw, cuts):
             done.stretches.extend(done.reader.feed(piece, 0, len(piece)))
@@ -104,14 +104,14 @@ def _pieces(raw: bytes, cuts: Iterable[int]) -> Iterator[np.ndarray]:
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class DumpRecording:
     """The bytes of what was done to a server since `start`."""
 
     raw: bytes
     start: Checkpoint
     options: ReaderOptions
 
-    def decoded(self, cuts: Iterable[int] = ()) -> Decoded:
+    def decoded(self, cuts: Iterable[int] = ()) -> DecodedDump:
         """Everything; a DecodeError is kept in it."""
         return decode(self.raw, self.options, self.start, cuts)
 
@@ -124,6 +124,6 @@ class Recording:
         return done.changes
 
 
-def record(server: DatabaseServer, start: Checkpoint, captures: Captures = everything) -> Recording:
+def record(server: DatabaseServer, start: Checkpoint, captures: Captures = everything) -> DumpRecording:
     """What the server has logged from `start` on."""
-    return Recording(raw_dump(server, start), start, options_of(server, captures))
+    return DumpRecording(raw_dump(server, start), start, options_of(server, captures))

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from binlogsync.binlog.reader import BinlogReader, ReaderOptions
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
-from tests.binlog.script import ROWS, Script, rows_body
+from tests.binlog.binlog_builder import ROWS, BinlogBuilder, rows_body
 
 _CHUNK = 4 << 20
 _LIMIT = 0xFFFFFF
@@ -25,7 +25,7 @@ _LIMIT = 0xFFFFFF
 
 def _pieces(size: int) -> Iterator[bytes]:
     """The packets of a row event with a value of that many bytes, made as they are asked for."""
-    begin = Script().begin(1).table()
+    begin = BinlogBuilder().begin(1).table()
     head = rows_body([b""])[:-4] + size.to_bytes(4, "little")
     length = 19 + len(head) + size + 4
     header = bytes(4) + bytes([ROWS]) + bytes(4) + length.to_bytes(4, "little") + bytes(6)
@@ -45,7 +45,7 @@ def _pieces(size: int) -> Iterator[bytes]:
                 written += part
             yield pending[:packet]
             packet, pending = packet - len(pending[:packet]), pending[packet:]
-    yield Script().commit().raw()[len(Script().raw()) - 9 : -9]
+    yield BinlogBuilder().commit().raw()[len(BinlogBuilder().raw()) - 9 : -9]
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mib", type=int, default=300)
     size = parser.parse_args().mib << 20
-    Script().begin(1).table().row(b"warm").commit().decoded()
+    BinlogBuilder().begin(1).table().row(b"warm").commit().decoded()
     reader = BinlogReader(
         ReaderOptions("server", 1), Checkpoint(BinlogPosition("binlog.000001", 4), "server", GtidSet())
     )

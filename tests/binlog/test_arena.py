@@ -52,12 +52,12 @@ def test_what_is_kept_is_bounded() -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("old", [0x00, 0xA5, 0xFF])
 def test_what_memory_held_before_is_never_seen(name: str, old: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Dirty(Arena):
+    class DirtyArena(Arena):
         def __init__(self, size: int, shape: object = None) -> None:
             super().__init__(size, (shape, "dirty"))
             self.view(self._address, size, np.uint8).fill(old)
 
-    monkeypatch.setattr(layout, "Arena", Dirty)
+    monkeypatch.setattr(layout, "Arena", DirtyArena)
     golden = load(name)
     stretches = golden.recording.decoded().stretches
     assert [summary(change) for change in changes_of(stretches)] == golden.expected

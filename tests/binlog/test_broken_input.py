@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from tests.binlog.captured import EVENTS, NAMES, TYPES, Golden, load, summary
+from tests.binlog.captured import EVENTS, NAMES, TYPES, CapturedDump, load, summary
 from tests.binlog.damage import FAMILIES, check, dump_of, packets, signed, without_checksums
-from tests.binlog.dump import Decoded, Recording, decode
+from tests.binlog.dump import DecodedDump, DumpRecording, decode
 
 ROOT = Path(__file__).parents[2]
 _CASES = {"golden": 150, "events": 200, "types": 150}
@@ -53,19 +53,19 @@ def test_damage_that_once_failed(dumps: str, seed: int) -> None:
 
 
 @pytest.fixture(params=(*NAMES, *EVENTS, *TYPES))
-def golden(request: pytest.FixtureRequest) -> Golden:
+def golden(request: pytest.FixtureRequest) -> CapturedDump:
     return load(request.param)
 
 
-def _decode(golden: Golden, raw: bytes) -> Decoded:
-    return Recording(raw, golden.recording.start, golden.recording.options).decoded()
+def _decode(golden: CapturedDump, raw: bytes) -> DecodedDump:
+    return DumpRecording(raw, golden.recording.start, golden.recording.options).decoded()
 
 
 def _without_place(change: list[Any]) -> list[Any]:
     return [*change[:6], *change[7:]]
 
 
-def test_the_same_dump_without_checksums_holds_the_same(golden: Golden) -> None:
+def test_the_same_dump_without_checksums_holds_the_same(golden: CapturedDump) -> None:
     done = _decode(golden, without_checksums(golden.recording.raw))
     assert done.error is None
     assert done.reader.ended
@@ -74,14 +74,14 @@ def test_the_same_dump_without_checksums_holds_the_same(golden: Golden) -> None:
 
 
 @pytest.mark.slow
-def test_every_truncation_delivers_a_beginning_and_asks_for_more(golden: Golden) -> None:
+def test_every_truncation_delivers_a_beginning_and_asks_for_more(golden: CapturedDump) -> None:
     raw = golden.recording.raw
     for size in range(0, len(raw) - 1, 37):
         done = _decode(golden, raw[:size])
         assert check(done, golden, exact=True) == "needs more"
 
 
-def test_a_flipped_bit_in_any_event_is_a_bad_checksum(golden: Golden) -> None:
+def test_a_flipped_bit_in_any_event_is_a_bad_checksum(golden: CapturedDump) -> None:
     payloads = packets(golden.recording.raw)
     for i, payload in enumerate(payloads[:-1]):
         event = bytearray(payload)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.binlog.cases import Case, load_cases, parse, run
+from tests.binlog.case_files import SqlCase, load_cases, parse, run
 from tests.databases import FreshDatabase
 
 _RUNS = [
@@ -14,7 +14,7 @@ _RUNS = [
 
 @pytest.mark.server
 @pytest.mark.parametrize(("case", "server"), _RUNS)
-def test_each_statement_makes_its_envelopes(case: Case, server: str, request: pytest.FixtureRequest) -> None:
+def test_each_statement_makes_its_envelopes(case: SqlCase, server: str, request: pytest.FixtureRequest) -> None:
     database: FreshDatabase = request.getfixturevalue(server)
     seen = 0
     for step, envelopes in run(database, case):

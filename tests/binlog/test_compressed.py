@@ -10,12 +10,12 @@ import pyarrow.compute as pc
 import pytest
 import zstandard
 
-from binlogsync.binlog.payloads import PIECE
-from binlogsync.binlog.zipped import unzip
+from binlogsync.binlog.mariadb_compression import decompress_record
+from binlogsync.binlog.transaction_payload import PIECE
 from binlogsync.change import Change, Row
+from tests.binlog.binlog_builder import ROWS, TABLE_MAP, XID, BinlogBuilder, bare_event, payload, rows_body, table_body
 from tests.binlog.damage import packets
-from tests.binlog.dump import Decoded, end_of_log, record
-from tests.binlog.script import ROWS, TABLE_MAP, XID, Script, bare_event, payload, rows_body, table_body
+from tests.binlog.dump import DecodedDump, end_of_log, record
 from tests.databases import FreshDatabase
 
 _STATEMENTS = (
@@ -39,7 +39,7 @@ _STATEMENTS = (
 )
 
 
-def _run(database: FreshDatabase, *settings: str) -> Decoded:
+def _run(database: FreshDatabase, *settings: str) -> DecodedDump:
     """The statements in a session of their own."""
     start = end_of_log(database.server)
     connection = database.server.connect(database=database.name)
@@ -102,7 +102,7 @@ def test_compressed_events_of_mariadb_hold_what_plain_ones_do(mariadb: FreshData
 )
 def test_damaged_compressed_bytes_are_errors(data: bytes) -> None:
     with pytest.raises(ValueError, match="compress"):
-        unzip(data)
+        decompress_record(data)
 
 
 def _what(change: Change[Row]) -> tuple[object, ...]:
@@ -122,15 +122,15 @@ def test_a_compressed_transaction_holds_what_a_plain_one_does(mysql: FreshDataba
     assert len({change.source.pos for change in compressed.changes}) == 6  # one for each transaction
 
 
-def _made_up(events: Sequence[tuple[int, bytes]], **options: int) -> Decoded:
+def _made_up(events: Sequence[tuple[int, bytes]], **options: int) -> DecodedDump:
     """A transaction of these events in one payload, with a plain one behind it."""
     data = b"".join(bare_event(kind, body) for kind, body in events)
-    script = Script().gtid(1)
+    script = BinlogBuilder().gtid(1)
     script.add(40, payload(data, **options))
     return script.begin(2).table().row(b"z").commit().decoded()
 
 
-def _values(done: Decoded) -> list[object]:
+def _values(done: DecodedDump) -> list[object]:
     return [change.after and change.after["b"] for change in done.changes]
 
 

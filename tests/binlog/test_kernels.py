@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from binlogsync.binlog import crc
 from binlogsync.binlog.compiling import alone
 from binlogsync.binlog.memory import address
-from binlogsync.binlog.places import NOTHING
 from binlogsync.binlog.types import decimals as decimal_kernels
 from binlogsync.binlog.types import labels, temporal, text
 from binlogsync.binlog.types.decimals import decimal_size, decimal_text
 from binlogsync.binlog.types.jsonb import double_text
+from binlogsync.binlog.value_pointers import NOTHING
 
 EPOCH = date(1970, 1, 1)
 _BYTES_OF_DIGITS = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)

@@ -9,7 +9,7 @@ import pytest
 
 from binlogsync.binlog.types.label_text import decode_label
 from binlogsync.snapshot import read_table
-from tests.binlog.dump import Decoded, config_of, end_of_log, record
+from tests.binlog.dump import DecodedDump, config_of, end_of_log, record
 from tests.databases import FreshDatabase
 
 _SURROGATES = "d83d de00 d83dde00 d83d61 dcdcf7 d53700850061dca4 00f01e d8dc00d800dcdcd8 3dd800de d800 d8d8 61d8"
@@ -74,7 +74,7 @@ def test_a_label_in_any_bytes_is_what_select_returns_or_known_not_to_be_text(ser
     assert all(count < len(_LABELS) - 4 for count in refused.values())  # those in ASCII at the least are known
 
 
-def _converted(database: FreshDatabase, kind: str, before: str, after: str) -> Decoded:
+def _converted(database: FreshDatabase, kind: str, before: str, after: str) -> DecodedDump:
     """Rows of every label, in order, as the log has them; they are in the table t."""
     count = kind.count(",") + 1
     database.execute(f"CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, e {kind}) CHARACTER SET {before}")

@@ -7,13 +7,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.binlog.script import FORMAT, ROWS, TABLE_MAP, Script, description, event_of, rotate, rows_body, table_body
+from tests.binlog.binlog_builder import (
+    FORMAT,
+    ROWS,
+    TABLE_MAP,
+    BinlogBuilder,
+    description,
+    event_of,
+    rotate,
+    rows_body,
+    table_body,
+)
 
 
 @pytest.mark.parametrize("size", [0xFFFFFF, 2 * 0xFFFFFF - 60])
 def test_an_event_of_many_packets(size: int) -> None:
     value = np.random.default_rng(1).integers(0, 256, size, np.uint8).tobytes()
-    script = Script().begin(1).table().row(b"a").row(value).row(b"z").commit()
+    script = BinlogBuilder().begin(1).table().row(b"a").row(value).row(b"z").commit()
     for cuts in ((), tuple(range(1 << 20, len(script.raw()), 1 << 22))):
         done = script.decoded(cuts)
         assert done.error is None
@@ -24,14 +34,14 @@ def test_an_event_of_many_packets(size: int) -> None:
 def test_an_event_that_ends_about_where_a_packet_does(around: int) -> None:
     overhead = 1 + 19 + 6 + 2 + 2 + 2 + 1 + 4 + 4
     value = bytes(around - overhead)
-    done = Script().begin(1).table().row(value).row(b"z").commit().decoded()
+    done = BinlogBuilder().begin(1).table().row(value).row(b"z").commit().decoded()
     assert done.error is None
     assert [len(change.after["b"]) for change in done.changes if change.after] == [len(value), 1]
 
 
 def test_offsets_go_on_beyond_4_gib() -> None:
     near = 2**32 - 150
-    script = Script(near).begin(1).table().row(b"a").commit().begin(2).table().row(b"b").commit()
+    script = BinlogBuilder(near).begin(1).table().row(b"a").commit().begin(2).table().row(b"b").commit()
     done = script.decoded(pos=near)
     assert done.error is None
     assert [change.source.pos for change in done.changes] == sorted(change.source.pos for change in done.changes)
@@ -41,7 +51,7 @@ def test_offsets_go_on_beyond_4_gib() -> None:
 
 
 def test_an_error_packet_is_kept_for_the_caller() -> None:
-    script = Script().begin(1).table().row(b"a").commit()
+    script = BinlogBuilder().begin(1).table().row(b"a").commit()
     script.payloads.append(b"\xff\xd4\x04#HY000Could not find first log file name in binary log index file")
     done = script.decoded()
     assert done.reader.server_error is not None
@@ -51,11 +61,11 @@ def test_an_error_packet_is_kept_for_the_caller() -> None:
 
 
 def test_the_end_packet_ends_it() -> None:
-    assert Script().decoded().reader.ended
+    assert BinlogBuilder().decoded().reader.ended
 
 
 def test_a_bad_checksum_delivers_what_lies_before() -> None:
-    script = Script().begin(1).table().row(b"a").commit().begin(2).table().row(b"b")
+    script = BinlogBuilder().begin(1).table().row(b"a").commit().begin(2).table().row(b"b")
     script.payloads[-1] = script.payloads[-1][:-1] + bytes([script.payloads[-1][-1] ^ 1])
     done = script.decoded()
     assert done.error is not None
@@ -65,14 +75,14 @@ def test_a_bad_checksum_delivers_what_lies_before() -> None:
 
 
 def test_rows_of_an_unknown_table_id_are_an_error() -> None:
-    done = Script().begin(1).table().row(b"a").row(b"x", table_id=8).commit().decoded()
+    done = BinlogBuilder().begin(1).table().row(b"a").row(b"x", table_id=8).commit().decoded()
     assert done.error is not None
     assert "TABLE_MAP" in str(done.error)
     assert len(done.changes) == 1
 
 
 def test_table_ids_mean_nothing_in_the_next_file() -> None:
-    script = Script().begin(1).table().row(b"a").commit()
+    script = BinlogBuilder().begin(1).table().row(b"a").commit()
     script.payloads += [rotate("binlog.000002", 4), script.payloads[1]]
     script.pos = 4
     done = script.begin(2).row(b"b").commit().decoded()
@@ -81,13 +91,23 @@ def test_table_ids_mean_nothing_in_the_next_file() -> None:
 
 
 def test_rows_outside_a_transaction_are_an_error() -> None:
-    done = Script().table().row(b"a").decoded()
+    done = BinlogBuilder().table().row(b"a").decoded()
     assert done.error is not None
     assert "outside a transaction" in str(done.error)
 
 
 def test_two_tables_whose_ids_share_their_low_bits() -> None:
-    script = Script().begin(1).table(7).row(b"a").table(7 + 65536, "u").row(b"b", 7 + 65536).table(7).row(b"c").commit()
+    script = (
+        BinlogBuilder()
+        .begin(1)
+        .table(7)
+        .row(b"a")
+        .table(7 + 65536, "u")
+        .row(b"b", 7 + 65536)
+        .table(7)
+        .row(b"c")
+        .commit()
+    )
     done = script.decoded()
     assert done.error is None
     assert [(change.source.table, change.after) for change in done.changes] == [
@@ -98,7 +118,7 @@ def test_two_tables_whose_ids_share_their_low_bits() -> None:
 
 
 def test_a_table_that_is_opened_anew_a_thousand_times_takes_no_more_memory() -> None:
-    script = Script()
+    script = BinlogBuilder()
     for number in range(1000):
         script.begin(number + 1).table(100 + number).row(b"x", 100 + number).commit()
     done = script.decoded()
@@ -118,7 +138,7 @@ def test_a_table_that_is_opened_anew_a_thousand_times_takes_no_more_memory() -> 
     ],
 )
 def test_statements_that_change_rows_unseen_are_errors(sql: str, word: str) -> None:
-    done = Script().begin(1).table().row(b"a").commit().begin(2).table().row(b"b").query(sql).decoded()
+    done = BinlogBuilder().begin(1).table().row(b"a").commit().begin(2).table().row(b"b").query(sql).decoded()
     assert done.error is not None
     assert word in str(done.error)
     delivered = [change.after for change in done.changes]
@@ -130,7 +150,7 @@ def test_statements_that_change_rows_unseen_are_errors(sql: str, word: str) -> N
 
 
 def test_a_file_that_ends_inside_a_transaction_is_an_error() -> None:
-    script = Script().begin(1).table().row(b"a")
+    script = BinlogBuilder().begin(1).table().row(b"a")
     script.payloads.append(rotate("binlog.000002", 4))
     done = script.decoded()
     assert done.error is not None
@@ -154,12 +174,12 @@ _HEADS_51 = bytes([56, 13, 0, 8, 0, 18, 0, 4, 4, 4, 4, 18, 0, 0, 84, 0, 4, 26, 8
     ],
 )
 def test_binlogs_of_servers_too_old_are_refused(options: dict[str, Any], word: str) -> None:
-    script = Script().begin(1).table().row(b"a").commit()
+    script = BinlogBuilder().begin(1).table().row(b"a").commit()
     script.payloads[1] = b"\0" + event_of(FORMAT, description(**options), 0)
     _assert_names_the_version(script, word)
 
 
-def _assert_names_the_version(script: Script, word: str) -> None:
+def _assert_names_the_version(script: BinlogBuilder, word: str) -> None:
     done = script.decoded()
     assert done.error is not None
     assert word in str(done.error)
@@ -172,7 +192,7 @@ def _assert_names_the_version(script: Script, word: str) -> None:
 def test_binlogs_without_checksum_algorithm_are_refused_by_their_version(version: str) -> None:
     heads = _HEADS_51 + (b"\0" if version.startswith("5.5") else b"")
     body = description(version, heads=heads)[:-1]
-    script = Script()
+    script = BinlogBuilder()
     for end in (0, 4 + 19 + len(body)):  # made for the dump, and as it is in the file
         event = event_of(FORMAT, body, end)[:-4]
         size = (19 + len(body)).to_bytes(4, "little")
@@ -184,7 +204,7 @@ def test_binlogs_without_checksum_algorithm_are_refused_by_their_version(version
 @pytest.mark.parametrize("code", [23, 30])
 def test_rows_of_both_versions_from_servers_of_every_age(version: str, code: int) -> None:
     body = rows_body([b"a", b"b"])
-    script = Script()
+    script = BinlogBuilder()
     script.payloads[1] = b"\0" + event_of(FORMAT, description(version), 0)
     script.begin(1).table().add(code, body if code == 30 else body[:8] + body[10:]).commit()
     script.add(27, b"binlog.000001").add(41, b"\1\x0dbinlog.000001\2\x08" + (2**33).to_bytes(8, "little") + b"\0")
@@ -196,7 +216,7 @@ def test_rows_of_both_versions_from_servers_of_every_age(version: str, code: int
 @pytest.mark.parametrize("kind", [3, 5, 13, 14, 29, 35, 36, 37, 160, 161, 163, 200])
 def test_events_that_carry_no_rows_are_stepped_over(kind: int) -> None:
     """Those that are known, and one that says that it may be ignored."""
-    script = Script().begin(1).table().row(b"a")
+    script = BinlogBuilder().begin(1).table().row(b"a")
     body = bytes(30)
     script.pos += 19 + len(body) + 4
     script.payloads.append(b"\0" + event_of(kind, body, script.pos, flags=0x80 if kind == 200 else 0))
@@ -210,7 +230,7 @@ def test_events_that_carry_no_rows_are_stepped_over(kind: int) -> None:
     [(26, "take a new copy"), (164, "encrypted"), (200, "may carry changes"), (20, "PRE_GA"), (6, "LOAD")],
 )
 def test_events_that_may_carry_rows_are_errors_with_their_place(kind: int, word: str) -> None:
-    script = Script().begin(1).table().row(b"a").commit()
+    script = BinlogBuilder().begin(1).table().row(b"a").commit()
     place = script.pos
     done = script.add(kind, bytes(30)).begin(2).table().row(b"b").commit().decoded()
     assert done.error is not None
@@ -223,7 +243,7 @@ def test_events_that_may_carry_rows_are_errors_with_their_place(kind: int, word:
 def test_a_value_that_cannot_be_decoded_costs_nothing_that_precedes_it() -> None:
     """Text that is no UTF-8, in the middle of a transaction."""
     text = table_body(9, "x").replace(b"\x02\x01\x3f", b"\x02\x01\x2d")  # utf8mb4, so a LONGTEXT
-    script = Script().begin(1).table().row(b"a").add(TABLE_MAP, text).add(ROWS, rows_body([b"b"], 9)).commit()
+    script = BinlogBuilder().begin(1).table().row(b"a").add(TABLE_MAP, text).add(ROWS, rows_body([b"b"], 9)).commit()
     script.begin(2).table().row(b"c").add(TABLE_MAP, text).add(ROWS, rows_body([b"d"], 9))
     script.add(ROWS, rows_body([b"\xff"], 9)).row(b"not any more").commit()
     done = script.decoded()

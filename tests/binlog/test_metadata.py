@@ -14,9 +14,9 @@ import pytest
 from binlogsync.binlog.reader import BinlogReader
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
-from tests.binlog.dump import Decoded, Recording, changes_of, end_of_log, options_of, raw_dump, record
+from tests.binlog.dump import DecodedDump, DumpRecording, changes_of, end_of_log, options_of, raw_dump, record
 from tests.binlog.exact.compare import SETTINGS
-from tests.binlog.exact.samples import TYPE_SAMPLES
+from tests.binlog.exact.type_samples import TYPE_SAMPLES
 from tests.databases import FreshDatabase
 
 # Labels that the server cannot show, and columns that fill a row alone.
@@ -34,11 +34,11 @@ def database(request: pytest.FixtureRequest) -> Iterator[FreshDatabase]:
     found.execute("SET GLOBAL binlog_row_metadata = FULL")
 
 
-def _record(database: FreshDatabase, start: Checkpoint) -> Recording:
+def _record(database: FreshDatabase, start: Checkpoint) -> DumpRecording:
     return record(database.server, start, lambda name, table: name == database.name and table != "left_out")
 
 
-def _run(database: FreshDatabase, *statements: str) -> Decoded:
+def _run(database: FreshDatabase, *statements: str) -> DecodedDump:
     """All statements, and only then is their log decoded."""
     start = end_of_log(database.server)
     for statement in statements:

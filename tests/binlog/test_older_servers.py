@@ -13,13 +13,13 @@ import pytest
 
 from binlogsync.binlog import events
 from binlogsync.binlog.bytes import ByteReader
-from binlogsync.binlog.declared import Declaration
+from binlogsync.binlog.table_declaration import TableDeclaration
 from binlogsync.position import GtidSet
 from binlogsync.schema import TableSchema
+from tests.binlog.binlog_builder import FORMAT, GTID, ROTATE, TABLE_MAP, description, event_of
 from tests.binlog.captured import load
 from tests.binlog.damage import dump_of, packets
-from tests.binlog.dump import Decoded, Recording
-from tests.binlog.script import FORMAT, GTID, ROTATE, TABLE_MAP, description, event_of
+from tests.binlog.dump import DecodedDump, DumpRecording
 
 Body = tuple[int, bytes]
 _UUID_AND_NUMBER = 25  # bytes of a GTID event, flags included
@@ -65,7 +65,7 @@ def _as_57_with_old_rows(kind: int, body: bytes) -> Body:
     return _as_57(kind, body)
 
 
-def _rewritten(recording: Recording, version: str, rewrite: Callable[[int, bytes], Body]) -> Recording:
+def _rewritten(recording: DumpRecording, version: str, rewrite: Callable[[int, bytes], Body]) -> DumpRecording:
     """Every event as that server logs it, at the place where it then stands."""
 
     def payloads() -> Iterator[bytes]:
@@ -96,14 +96,14 @@ class _Declaring:
         self.asked = 0
         self._schemas = schemas
 
-    def __call__(self, database: str, table: str) -> Declaration | None:
+    def __call__(self, database: str, table: str) -> TableDeclaration | None:
         schema = self._schemas[min(self.asked, len(self._schemas) - 1)]
         self.asked += 1
         assert (database, table) == (schema.database, schema.table)
-        return Declaration(schema)
+        return TableDeclaration(schema)
 
 
-def _values(done: Decoded) -> list[tuple[object, ...]]:
+def _values(done: DecodedDump) -> list[tuple[object, ...]]:
     assert done.error is None, done.error
     return [(c.op, c.source.table, c.before, c.after, c.source.order) for c in done.changes]
 

@@ -17,8 +17,8 @@ from binlogsync.mysql.declared import describe_table
 from binlogsync.schema import TableSchema
 from tests.binlog.dump import config_of, end_of_log, record
 from tests.binlog.exact.compare import OLD_FORMAT, SETTINGS
-from tests.binlog.exact.sample import Sample
-from tests.binlog.exact.samples import TYPE_SAMPLES
+from tests.binlog.exact.type_sample import TypeSample
+from tests.binlog.exact.type_samples import TYPE_SAMPLES
 from tests.databases import FreshDatabase
 
 _LEVELS = ("FULL", "MINIMAL", "NO_LOG")
@@ -64,7 +64,7 @@ def _around(side: str, vectors: bool, letters: str) -> dict[str, tuple[str, str,
     return {side + name: what for name, what in (_AROUND | more | (_VECTORS if vectors else {})).items()}
 
 
-def _chosen(server: str) -> Iterator[Sample]:
+def _chosen(server: str) -> Iterator[TypeSample]:
     """One sample of each type and sign."""
     seen = set()
     for sample in TYPE_SAMPLES:
@@ -75,7 +75,7 @@ def _chosen(server: str) -> Iterator[Sample]:
 
 
 def _create(
-    database: FreshDatabase, name: str, sample: Sample, letters: str, vectors: bool
+    database: FreshDatabase, name: str, sample: TypeSample, letters: str, vectors: bool
 ) -> tuple[str, dict[str, object]]:
     """The table, the INSERT for it, and the values around the sample that have to arrive."""
     before, after = _around("a_", vectors, letters), _around("z_", vectors, letters)

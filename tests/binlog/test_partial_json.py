@@ -10,7 +10,7 @@ import pytest
 from binlogsync.binlog.types.jsonb import json_text
 from binlogsync.binlog.types.jsondiff import apply_diffs
 from tests.binlog.damage import packets
-from tests.binlog.dump import Decoded, end_of_log, record
+from tests.binlog.dump import DecodedDump, end_of_log, record
 from tests.databases import FreshDatabase
 
 _DOCUMENT = """{"a": 0, "bb": "a text that is long", "c": [1, 2, {"k": "a value that is long"}], "last name": 1.5,
@@ -74,7 +74,7 @@ def test_after_is_what_select_returns(mysql: FreshDatabase, compression: str) ->
     assert [change.after for change in recording.changes()] == expected
 
 
-def _outcome(mysql: FreshDatabase, image: str, *, left_out: bool = False) -> Decoded:
+def _outcome(mysql: FreshDatabase, image: str, *, left_out: bool = False) -> DecodedDump:
     mysql.execute(_TABLE)
     mysql.execute("CREATE TABLE other (i INT)")
     mysql.execute("""INSERT INTO j VALUES (1, 0, '{"a": 1, "b": "long enough"}', 't', '[]')""")

@@ -17,8 +17,8 @@ from binlogsync.binlog.types.addresses import inet6_text, uuid_text
 from binlogsync.binlog.types.compressed import inflated
 from binlogsync.binlog.types.geometry import geometry_array
 from binlogsync.binlog.types.vectors import vector_array
-from tests.binlog.exact.kinds import KINDS
-from tests.binlog.script import ROWS, TABLE_MAP, Script
+from tests.binlog.binlog_builder import ROWS, TABLE_MAP, BinlogBuilder
+from tests.binlog.exact.value_kinds import KINDS
 
 
 def _strings(values: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +108,7 @@ def _many_labels(count: int) -> bytes:
 def test_an_enum_of_many_labels(count: int) -> None:
     row = (7).to_bytes(6, "little") + b"\1\0\2\0\1\xff"
     numbers = [1, 32767, count, 0]
-    script = Script().begin(1).add(TABLE_MAP, _many_labels(count))
+    script = BinlogBuilder().begin(1).add(TABLE_MAP, _many_labels(count))
     for number in numbers:
         script.add(ROWS, row + b"\0" + number.to_bytes(2, "little"))
     done = script.commit().decoded()
@@ -117,7 +117,7 @@ def test_an_enum_of_many_labels(count: int) -> None:
 
 
 def test_an_enum_of_too_many_labels_is_named() -> None:
-    done = Script().begin(1).add(TABLE_MAP, _many_labels(65535)).decoded()
+    done = BinlogBuilder().begin(1).add(TABLE_MAP, _many_labels(65535)).decoded()
     assert done.error is not None
     assert "65535 labels" in str(done.error)
     assert done.error.column == "e"
@@ -127,7 +127,7 @@ def test_an_enum_of_too_many_labels_is_named() -> None:
 def test_a_type_that_is_not_known_is_named_with_its_column(code: int, name: str) -> None:
     body = (7).to_bytes(6, "little") + b"\1\0\1d\0\1t\0" + b"\x01" + bytes([code]) + b"\0\x01\x04\x02\x01v"
     assert parse_table_map(body, mariadb=False).schema.columns[0].type == name
-    done = Script().begin(1).add(TABLE_MAP, body).decoded()
+    done = BinlogBuilder().begin(1).add(TABLE_MAP, body).decoded()
     assert done.error is not None
     assert (done.error.table, done.error.column) == ("d.t", "v")
     assert f"columns of type {name} are not supported; leave the table out with a filter" in str(done.error)
@@ -144,7 +144,7 @@ def test_old_temporal_columns_of_a_mysql_that_was_upgraded() -> None:
         (8385959, 99991231235959, 2**31 - 1),
         (0, 20240231000000, 0),
     ]
-    script = Script().begin(1).add(TABLE_MAP, table)
+    script = BinlogBuilder().begin(1).add(TABLE_MAP, table)
     for time, moment, stamp in values:
         packed = time.to_bytes(3, "little") + moment.to_bytes(8, "little") + stamp.to_bytes(4, "little")
         script.add(ROWS, row + b"\0" + packed)

@@ -10,22 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from binlogsync.binlog.reader import BinlogReader, Stretch
+from binlogsync.binlog.reader import BinlogReader, DecodedRange
 from binlogsync.change import RowChange
 from binlogsync.flush import Flush
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
-from tests.binlog.captured import NAMES, Golden, load, summary
+from tests.binlog.binlog_builder import FORMAT, ROTATE, rotate
+from tests.binlog.captured import NAMES, CapturedDump, load, summary
 from tests.binlog.damage import dump_of, packets, signed
-from tests.binlog.dump import Decoded, Recording, changes_of, decode
-from tests.binlog.script import FORMAT, ROTATE, rotate
+from tests.binlog.dump import DecodedDump, DumpRecording, changes_of, decode
 
 
 @pytest.fixture(params=NAMES)
-def golden(request: pytest.FixtureRequest) -> Golden:
+def golden(request: pytest.FixtureRequest) -> CapturedDump:
     return load(request.param)
 
 
-def summaries(done: Decoded) -> list[list[Any]]:
+def summaries(done: DecodedDump) -> list[list[Any]]:
     assert done.error is None, done.error
     return [summary(change) for change in done.changes]
 
@@ -33,29 +33,29 @@ def summaries(done: Decoded) -> list[list[Any]]:
 # Cuts
 
 
-def test_a_dump_fed_whole_holds_what_was_captured(golden: Golden) -> None:
+def test_a_dump_fed_whole_holds_what_was_captured(golden: CapturedDump) -> None:
     done = golden.recording.decoded()
     assert done.reader.ended
     assert summaries(done) == golden.expected
 
 
-def test_a_dump_fed_byte_by_byte_holds_the_same(golden: Golden) -> None:
+def test_a_dump_fed_byte_by_byte_holds_the_same(golden: CapturedDump) -> None:
     raw = golden.recording.raw
     assert summaries(golden.recording.decoded(range(1, len(raw)))) == golden.expected
 
 
 @pytest.mark.parametrize("seed", range(15))
-def test_a_dump_fed_in_random_pieces_holds_the_same(golden: Golden, seed: int) -> None:
+def test_a_dump_fed_in_random_pieces_holds_the_same(golden: CapturedDump, seed: int) -> None:
     chance = random.Random(seed)
     size = len(golden.recording.raw)
     cuts = sorted(chance.randrange(size) for _ in range(chance.choice((1, 3, 20, 200))))
     assert summaries(golden.recording.decoded(cuts)) == golden.expected
 
 
-def test_room_in_front_of_the_bytes_is_used_and_nothing_else_is_touched(golden: Golden) -> None:
+def test_room_in_front_of_the_bytes_is_used_and_nothing_else_is_touched(golden: CapturedDump) -> None:
     raw, recording = golden.recording.raw, golden.recording
     reader = BinlogReader(recording.options, recording.start)
-    stretches: list[Stretch] = []
+    stretches: list[DecodedRange] = []
     for at in range(0, len(raw), 701):
         piece = raw[at : at + 701]
         buffer = np.full(4096 + len(piece) + 64, 0xAA, np.uint8)
@@ -68,19 +68,19 @@ def test_room_in_front_of_the_bytes_is_used_and_nothing_else_is_touched(golden: 
 # Places
 
 
-def test_places_order_the_changes_and_never_repeat(golden: Golden) -> None:
+def test_places_order_the_changes_and_never_repeat(golden: CapturedDump) -> None:
     changes = golden.recording.changes()
     places = [change.source.coordinates for change in changes]
     assert places == sorted(set(places))
     assert len({change.id for change in changes}) == len(changes)
 
 
-def test_positions_end_where_the_file_says(golden: Golden) -> None:
+def test_positions_end_where_the_file_says(golden: CapturedDump) -> None:
     done = golden.recording.decoded()
     assert done.stretches[-1].checkpoint.position == done.reader.position
 
 
-def test_counts_of_a_stretch_add_up(golden: Golden) -> None:
+def test_counts_of_a_stretch_add_up(golden: CapturedDump) -> None:
     stretches = golden.recording.decoded().stretches
     batches = [batch for stretch in stretches for batch in stretch.batches]
     assert sum(len(batch) for batch in batches if batch.ddl is None) == len(golden.expected)
@@ -90,12 +90,12 @@ def test_counts_of_a_stretch_add_up(golden: Golden) -> None:
     assert sum(stretch.transactions for stretch in stretches) == sum(len(run.begin) for run in runs)
 
 
-def test_the_filter_counts_rows_of_tables_whose_types_it_cannot_read(golden: Golden) -> None:
+def test_the_filter_counts_rows_of_tables_whose_types_it_cannot_read(golden: CapturedDump) -> None:
     orders = [change.source.order for change in golden.recording.changes() if change.source.table == "kinds"]
     assert orders[orders.index(4) - 1] == 2  # two rows of `other`, one of kinds, one of `other`, one of kinds
 
 
-def test_without_the_filter_those_rows_are_there(golden: Golden) -> None:
+def test_without_the_filter_those_rows_are_there(golden: CapturedDump) -> None:
     options = replace(golden.recording.options, captures=lambda database, table: database == "golden")
     done = decode(golden.recording.raw, options, golden.recording.start)
     assert done.error is None
@@ -110,7 +110,7 @@ def test_without_the_filter_those_rows_are_there(golden: Golden) -> None:
     assert rest == golden.expected
 
 
-def test_partial_images_lack_what_was_not_logged(golden: Golden) -> None:
+def test_partial_images_lack_what_was_not_logged(golden: CapturedDump) -> None:
     changes = golden.recording.changes()
     update = next(change for change in changes if change.op == "u" and change.after == {"v": None})
     assert update.before == {"id": 1}
@@ -118,7 +118,7 @@ def test_partial_images_lack_what_was_not_logged(golden: Golden) -> None:
     assert delete.after is None
 
 
-def test_a_schema_change_ends_a_stretch_and_old_rows_keep_the_old_schema(golden: Golden) -> None:
+def test_a_schema_change_ends_a_stretch_and_old_rows_keep_the_old_schema(golden: CapturedDump) -> None:
     done = golden.recording.decoded()
     kinds = [change.kind for stretch in done.stretches for change in stretch.schema_changes]
     assert kinds == ["create", "alter", "truncate"]
@@ -130,7 +130,7 @@ def test_a_schema_change_ends_a_stretch_and_old_rows_keep_the_old_schema(golden:
     assert "j" not in columns[-1]
 
 
-def test_truncate_is_a_change_of_its_own_in_its_place(golden: Golden) -> None:
+def test_truncate_is_a_change_of_its_own_in_its_place(golden: CapturedDump) -> None:
     done = golden.recording.decoded()
     ops = [change.op for change in done.changes]
     assert ops[-2:] == ["t", "c"]
@@ -141,7 +141,7 @@ def test_truncate_is_a_change_of_its_own_in_its_place(golden: Golden) -> None:
     assert statement.gtid == truncation.source.gtid
 
 
-def test_a_rotation_ends_a_stretch_once_and_goes_on_in_the_next_file(golden: Golden) -> None:
+def test_a_rotation_ends_a_stretch_once_and_goes_on_in_the_next_file(golden: CapturedDump) -> None:
     for cuts in ((), range(1, len(golden.recording.raw))):
         stretches = golden.recording.decoded(cuts).stretches
         rotations = [stretch for stretch in stretches if stretch.end == "rotation"]
@@ -152,7 +152,7 @@ def test_a_rotation_ends_a_stretch_once_and_goes_on_in_the_next_file(golden: Gol
 # Checkpoints
 
 
-def _rest(recording: Recording, checkpoint: Checkpoint) -> Recording:
+def _rest(recording: DumpRecording, checkpoint: Checkpoint) -> DumpRecording:
     """What a dump from the checkpoint would send: the same file from there on, behind a rotate and its description."""
     payloads = packets(recording.raw)
     position = checkpoint.position
@@ -178,10 +178,10 @@ def _rest(recording: Recording, checkpoint: Checkpoint) -> Recording:
         elif file > position.file:
             kept += [] if any(file.encode() in k and k[5] == ROTATE for k in kept) else [rotate(file, 4)]
             kept.append(payload)
-    return Recording(dump_of([rotate(position.file, position.pos), *kept]), checkpoint, recording.options)
+    return DumpRecording(dump_of([rotate(position.file, position.pos), *kept]), checkpoint, recording.options)
 
 
-def _flush_of(stretches: list[Stretch], start: Checkpoint) -> Flush:
+def _flush_of(stretches: list[DecodedRange], start: Checkpoint) -> Flush:
     """All stretches as one flush, the runs that go on joined to those they continue."""
     runs = list(stretches[0].runs)
     for stretch in stretches[1:]:
@@ -197,7 +197,7 @@ def _flush_of(stretches: list[Stretch], start: Checkpoint) -> Flush:
     return Flush("tests", 1, "rows", batches, start, stretches[-1].checkpoint, tuple(runs))
 
 
-def _delivered(recording: Recording, checkpoint: Checkpoint) -> tuple[list[RowChange], int]:
+def _delivered(recording: DumpRecording, checkpoint: Checkpoint) -> tuple[list[RowChange], int]:
     """The changes of rows behind a checkpoint, as a restart there finds them, and the number of schema changes."""
     done = _rest(recording, checkpoint).decoded()
     assert done.error is None, done.error
@@ -215,7 +215,7 @@ def _delivered(recording: Recording, checkpoint: Checkpoint) -> tuple[list[RowCh
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_restart_at_the_end_of_any_stretch_gives_the_rest(golden: Golden, seed: int) -> None:
+def test_a_restart_at_the_end_of_any_stretch_gives_the_rest(golden: CapturedDump, seed: int) -> None:
     size = len(golden.recording.raw)
     chance = random.Random(seed)
     cuts = sorted(chance.randrange(size) for _ in range(12))
@@ -229,7 +229,7 @@ def test_a_restart_at_the_end_of_any_stretch_gives_the_rest(golden: Golden, seed
         assert left == statements, stretch.checkpoint
 
 
-def test_a_restart_behind_any_change_gives_the_rest(golden: Golden) -> None:
+def test_a_restart_behind_any_change_gives_the_rest(golden: CapturedDump) -> None:
     recording = golden.recording
     stretches = recording.decoded().stretches
     flush = _flush_of(stretches, recording.start)
@@ -247,7 +247,7 @@ def test_a_restart_behind_any_change_gives_the_rest(golden: Golden) -> None:
         assert left == statements, checkpoint
 
 
-def test_an_open_transaction_goes_on_over_stretches(golden: Golden) -> None:
+def test_an_open_transaction_goes_on_over_stretches(golden: CapturedDump) -> None:
     raw = golden.recording.raw
     done = golden.recording.decoded(range(1, len(raw)))
     opened = [stretch for stretch in done.stretches if stretch.checkpoint.skip]
@@ -258,7 +258,7 @@ def test_an_open_transaction_goes_on_over_stretches(golden: Golden) -> None:
         assert following.runs[0].begin[0] == stretch.checkpoint.position.pos
 
 
-def test_gtids_of_a_checkpoint_are_those_of_the_transactions_that_ended(golden: Golden) -> None:
+def test_gtids_of_a_checkpoint_are_those_of_the_transactions_that_ended(golden: CapturedDump) -> None:
     last = golden.recording.decoded().stretches[-1].checkpoint
     assert last.gtids is not None
     gtids = {change.source.gtid for change in golden.recording.changes()}

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 import pymysql
 import pytest
 
-from binlogsync.binlog.queries import parse_query
+from binlogsync.binlog.query_event import parse_query
 from binlogsync.change import SchemaChange
-from tests.binlog.dump import Decoded, end_of_log, record
-from tests.binlog.script import Script
+from tests.binlog.binlog_builder import BinlogBuilder
+from tests.binlog.dump import DecodedDump, end_of_log, record
 from tests.databases import FreshDatabase
 
 _LETTERS = "ßöéłčșĢЖяїΩאبغ֏ა名字表テソ能ﾀ仼한글丂ĳกա"
@@ -56,13 +56,13 @@ def _letters_of(database: FreshDatabase, charset: str) -> dict[str, bytes]:
     return {letter: bytes.fromhex(str(code)) for letter, code, back in pairs if back == letter and code != "60"}
 
 
-def _done(database: FreshDatabase, start: object) -> Decoded:
+def _done(database: FreshDatabase, start: object) -> DecodedDump:
     done = record(database.server, start, lambda name, _: name == database.name).decoded()  # type: ignore[arg-type]
     assert done.error is None, done.error
     return done
 
 
-def _statements(done: Decoded) -> list[SchemaChange]:
+def _statements(done: DecodedDump) -> list[SchemaChange]:
     return [change for stretch in done.stretches for change in stretch.schema_changes]
 
 
@@ -180,7 +180,7 @@ def test_each_status_variable_is_stepped_over(code: int) -> None:
 
 
 def test_an_unknown_status_variable_that_may_hide_the_character_set_is_an_error() -> None:
-    script = Script().gtid(1)
+    script = BinlogBuilder().gtid(1)
     script.add(2, _query_body(bytes([77, 1]) + _LATIN1, "DROP TABLE straße".encode("latin1")))
     done = script.decoded()
     assert done.error is not None

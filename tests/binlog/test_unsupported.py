@@ -12,13 +12,13 @@ import pytest
 
 from binlogsync.errors import DecodeError
 from binlogsync.position import GtidSet
-from tests.binlog.dump import Decoded, end_of_log, record
+from tests.binlog.dump import DecodedDump, end_of_log, record
 from tests.databases import FreshDatabase
 
 _FIRST = ("CREATE TABLE first (id INT PRIMARY KEY)", "INSERT INTO first VALUES (1)")
 
 
-def _run(database: FreshDatabase, statements: Sequence[str], *, left_out: str = "") -> Decoded:
+def _run(database: FreshDatabase, statements: Sequence[str], *, left_out: str = "") -> DecodedDump:
     """Statements in a session of their own; what the reader makes of them without the table `left_out`."""
     start = end_of_log(database.server)
     connection = database.server.connect(database=database.name)
@@ -31,7 +31,7 @@ def _run(database: FreshDatabase, statements: Sequence[str], *, left_out: str = 
     return record(database.server, start, lambda name, table: name == database.name and table != left_out).decoded()
 
 
-def _error(done: Decoded) -> DecodeError:
+def _error(done: DecodedDump) -> DecodeError:
     """The error, which has to name a place, behind the one row that came before it."""
     assert done.error is not None
     assert done.error.file.startswith("binlog.")

@@ -10,9 +10,9 @@ import pytest
 from binlogsync.binlog import xa
 from binlogsync.errors import PreparedEarlierError
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet, Resume
-from tests.binlog.dump import Decoded, Recording, end_of_log, record
-from tests.binlog.restarting import checkpoints, delivered, flush_of
-from tests.binlog.script import ROWS, Script, rows_body
+from tests.binlog.binlog_builder import ROWS, BinlogBuilder, rows_body
+from tests.binlog.dump import DecodedDump, DumpRecording, end_of_log, record
+from tests.binlog.restarts import checkpoints, delivered, flush_of
 from tests.databases import FreshDatabase
 
 # Who says what; every session is a connection of its own.
@@ -62,7 +62,7 @@ _EXPECTED = [
 ]
 
 
-def _perform(database: FreshDatabase, dialogue: str) -> Recording:
+def _perform(database: FreshDatabase, dialogue: str) -> DumpRecording:
     """Each line in the session that it names."""
     database.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
     database.execute("CREATE TABLE left_out (id INT PRIMARY KEY)")
@@ -84,7 +84,7 @@ def database(request: pytest.FixtureRequest) -> FreshDatabase:
     return found
 
 
-def _brief(done: Decoded) -> list[tuple[str, int]]:
+def _brief(done: DecodedDump) -> list[tuple[str, int]]:
     return [(change.op, (change.after or change.before or {})["id"]) for change in done.changes]
 
 
@@ -171,7 +171,7 @@ def test_a_transaction_still_prepared_is_not_delivered_and_holds_the_place_to_re
 # Made-up dumps
 
 
-def _xa(script: Script, number: int, name: bytes, rows: list[bytes], *, one_phase: int = 0) -> Script:
+def _xa(script: BinlogBuilder, number: int, name: bytes, rows: list[bytes], *, one_phase: int = 0) -> BinlogBuilder:
     text = f"X'{name.hex()}',X'',1"
     script.gtid(number).query(f"XA START {text}").table()
     for row in rows:
@@ -180,12 +180,12 @@ def _xa(script: Script, number: int, name: bytes, rows: list[bytes], *, one_phas
     return script.query(f"XA END {text}").add(38, body)
 
 
-def _values(done: Decoded) -> list[object]:
+def _values(done: DecodedDump) -> list[object]:
     return [change.after and change.after["b"] for change in done.changes]
 
 
 def test_rows_are_decoded_under_the_schema_they_were_prepared_with() -> None:
-    script = _xa(Script(), 1, b"q", [b"a", b"b"])
+    script = _xa(BinlogBuilder(), 1, b"q", [b"a", b"b"])
     script.gtid(2).query("ALTER TABLE t ADD c INT").gtid(3).query("XA COMMIT X'71',X'',1")
     done = script.decoded()
     assert _values(done) == [b"a", b"a", b"b", b"b"]
@@ -194,15 +194,15 @@ def test_rows_are_decoded_under_the_schema_they_were_prepared_with() -> None:
 
 
 def test_one_phase_is_a_transaction_like_any_other() -> None:
-    script = _xa(Script(), 1, b"q", [b"a"], one_phase=1).begin(2).table().row(b"z").commit()
+    script = _xa(BinlogBuilder(), 1, b"q", [b"a"], one_phase=1).begin(2).table().row(b"z").commit()
     done = script.decoded(range(1, len(script.raw()), 7))
     assert _values(done) == [b"a", b"a", b"z"]
     assert all(stretch.checkpoint.resume is None for stretch in done.stretches)
 
 
 def test_a_commit_larger_than_a_stretch_can_be_resumed_inside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("binlogsync.binlog.assemble.KEPT_LIMIT", 50)
-    script = _xa(Script(), 1, b"q", [bytes(20)] * 9).gtid(2).query("XA COMMIT X'71',X'',1")
+    monkeypatch.setattr("binlogsync.binlog.assembler.KEPT_LIMIT", 50)
+    script = _xa(BinlogBuilder(), 1, b"q", [bytes(20)] * 9).gtid(2).query("XA COMMIT X'71',X'',1")
     done = script.decoded()
     assert len(_values(done)) == 18
     inside = [s.checkpoint for s in done.stretches if s.checkpoint.skip]
@@ -213,7 +213,7 @@ def test_a_commit_larger_than_a_stretch_can_be_resumed_inside(monkeypatch: pytes
 
 def test_too_much_that_is_prepared_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xa, "HELD_LIMIT", 100)
-    script = Script().begin(1).table().row(b"a").commit()
+    script = BinlogBuilder().begin(1).table().row(b"a").commit()
     _xa(script, 2, b"q", [bytes(20)] * 9)
     done = script.decoded()
     assert done.error is not None
@@ -230,7 +230,7 @@ def test_too_much_that_is_prepared_is_an_error(monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_an_xa_transaction_in_disorder_is_an_error(break_off: Any) -> None:
-    script = Script().gtid(1).query("XA START X'71',X'',1").table().row(b"a")
+    script = BinlogBuilder().gtid(1).query("XA START X'71',X'',1").table().row(b"a")
     break_off(script)
     done = script.decoded()
     assert done.error is not None
@@ -238,7 +238,7 @@ def test_an_xa_transaction_in_disorder_is_an_error(break_off: Any) -> None:
 
 
 def test_a_prepare_without_a_start_is_an_error() -> None:
-    done = Script().begin(1).table().row(b"a").add(38, bytes(13)).decoded()
+    done = BinlogBuilder().begin(1).table().row(b"a").add(38, bytes(13)).decoded()
     assert done.error is not None
     assert "XA" in str(done.error)
 

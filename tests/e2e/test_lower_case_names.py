@@ -11,7 +11,7 @@ import pytest
 
 from binlogsync import embedded
 from binlogsync.binlog.ddl import read_statement
-from binlogsync.binlog.names import TableNames
+from binlogsync.binlog.known_tables import KnownTables
 from binlogsync.commands.tables import read_table
 from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.consume.targets import Mirror
@@ -127,7 +127,7 @@ def test_names_on_the_command_line_are_spelled_as_the_server_stores_them(
 @pytest.mark.parametrize(("value", "is_folded"), [("0", False), ("1", True), ("2", True), (None, False)])
 def test_what_the_variable_means(value: str | None, is_folded: bool) -> None:
     fold = fold_of(value)
-    names = TableNames(fold=fold)
+    names = KnownTables(fold=fold)
     [table] = names.spelled_out(read_statement("TRUNCATE `Shop`.Orders", "x")).tables
     assert table == (("shop", "orders") if is_folded else ("Shop", "Orders"))
     assert TableFilter(("Shop.*",)).folded(fold).captures("shop", "orders") == is_folded

@@ -20,8 +20,8 @@ from binlogsync.mirror.verify_text import fingerprint_query
 from binlogsync.schema import Column
 from binlogsync.snapshot import read_table
 from tests.binlog.exact.compare import insert_rows, sample_rows, settings
-from tests.binlog.exact.sample import MARIADB, MYSQL
-from tests.binlog.exact.samples import tables
+from tests.binlog.exact.type_sample import MARIADB, MYSQL
+from tests.binlog.exact.type_samples import tables
 from tests.databases import FreshDatabase
 from tests.e2e.tailing import config_of
 

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from binlogsync.binlog.compiling import alone
 from binlogsync.binlog.memory import address
-from binlogsync.render import column_values, puts, render_column
-from binlogsync.render.assemble import Part, assemble
-from binlogsync.render.tables import TABLES
-from binlogsync.render.values import labels, strings
+from binlogsync.render import column_values, json_kernels, render_column
+from binlogsync.render.envelope_writer import EnvelopePart, render_rows
+from binlogsync.render.json_columns import labels, strings
+from binlogsync.render.lookup_tables import TABLES
 from binlogsync.schema import Column, arrow_type
 
-put_number = alone(puts.put_number)
+put_number = alone(json_kernels.put_number)
 INTEGERS = [
     Column("c", kind, unsigned=unsigned)
     for kind in ("tinyint", "smallint", "mediumint", "int", "bigint")
@@ -98,7 +98,7 @@ def test_times_to_their_ends(kind: str, fsp: int | None, value: int, text: str) 
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=40) | st.text('a"\\\n\x1f\x20\x7f\u00e9', max_size=40)))
 def test_escapes_at_every_place_of_a_word(values: list[str]) -> None:
     array = pa.array(["", *values]).slice(1)
-    found = assemble(len(values), [Part(b"", strings(array))]).texts()
+    found = render_rows(len(values), [EnvelopePart(b"", strings(array))]).texts()
     assert [json.loads(text) for text in found] == values
     assert found == [json.dumps(value, ensure_ascii=False).encode() for value in values]
 
@@ -113,7 +113,7 @@ def test_what_needs_more_room_than_was_expected() -> None:
 
 def test_labels_of_few_and_of_no_texts() -> None:
     def render(array: pa.Array) -> list[bytes]:
-        return assemble(len(array), [Part(b"", labels(array))]).texts()
+        return render_rows(len(array), [EnvelopePart(b"", labels(array))]).texts()
 
     def array(indices: list[int | None], names: list[str | None]) -> pa.DictionaryArray:
         return pa.DictionaryArray.from_arrays(pa.array(indices, pa.int16()), pa.array(names, pa.string()))
@@ -131,13 +131,13 @@ def test_images_that_are_null_say_so_once() -> None:
     for start in range(4):
         struct = pa.array(rows, kind).slice(start)
         parts = [
-            Part(b"["),
-            Part(b'{"a":', column_values(Column("a", "int"), struct.field(0)), struct),
-            Part(b',"b":', column_values(Column("b", "text"), struct.field(1)), struct),
-            Part(b"}", None, struct),
-            Part(b"]"),
+            EnvelopePart(b"["),
+            EnvelopePart(b'{"a":', column_values(Column("a", "int"), struct.field(0)), struct),
+            EnvelopePart(b',"b":', column_values(Column("b", "text"), struct.field(1)), struct),
+            EnvelopePart(b"}", None, struct),
+            EnvelopePart(b"]"),
         ]
-        assert [json.loads(text) for text in assemble(len(struct), parts).texts()] == [[row] for row in rows[start:]]
+        assert [json.loads(text) for text in render_rows(len(struct), parts).texts()] == [[row] for row in rows[start:]]
 
 
 def test_lists_of_slices() -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from binlogsync.errors import WireError
 from binlogsync.render import render_column
-from binlogsync.render.reading import RAW_TYPES, read_column
+from binlogsync.render.column_parser import RAW_TYPES, read_column
 from binlogsync.schema import Column, arrow_type
 
 TEXT = st.text(st.characters(codec="utf-8"))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from binlogsync.binlog.stretch import Stretch
+from binlogsync.binlog.decoded_range import DecodedRange
 from binlogsync.change import ChangeBatch, build_batch
 from binlogsync.errors import ConfigError
 from binlogsync.flush import Flush, Run
@@ -54,7 +54,7 @@ def start_of(log: list[Transaction]) -> Checkpoint:
     return Checkpoint(BinlogPosition(FILE, log[0].begin if log else 4), SERVER_UUID, GtidSet("mysql"))
 
 
-def stretches(log: list[Transaction], cuts: list[int]) -> Iterator[Stretch]:
+def stretches(log: list[Transaction], cuts: list[int]) -> Iterator[DecodedRange]:
     """The log as a reader would give it, cut behind so many changes (of all transactions), perhaps within one."""
     first_seq = [0]
     for transaction in log:
@@ -74,7 +74,7 @@ def stretches(log: list[Transaction], cuts: list[int]) -> Iterator[Stretch]:
         gtids = GtidSet("mysql").with_run(KEY, 1, last) if last else GtidSet("mysql")
         at = log[last].begin if is_open else log[last - 1].end if last else log[0].begin
         skip = high - first_seq[last] if is_open else 0
-        yield Stretch(
+        yield DecodedRange(
             batches=tuple(_batch(log, first_seq, touched, (low, high))),
             runs=(
                 Run(
@@ -137,7 +137,7 @@ def ids(flush: Flush) -> list[int]:
     return [row["id"] for batch in flush.batches for row in batch.data.column("after").to_pylist()]
 
 
-def one(size: int) -> Stretch:
+def one(size: int) -> DecodedRange:
     """A stretch of one transaction."""
     return next(stretches(log_of([size]), []))
 

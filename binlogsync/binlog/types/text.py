@@ -25,8 +25,8 @@ from binlogsync.binlog.memory import (
     store_u8,
     store_u32,
 )
-from binlogsync.binlog.places import length
 from binlogsync.binlog.types.recoding import MULTI_BYTE, SINGLE_BYTE, characters_of, multi_byte_decoder
+from binlogsync.binlog.value_pointers import length
 
 UTF8_CHARSETS = frozenset({"utf8mb4", "utf8mb3", "ascii"})
 

@@ -16,9 +16,9 @@ from numba import types
 
 from binlogsync.binlog.compiling import inner, kernel
 from binlogsync.binlog.memory import address, copy, load_i64, store_u8, store_u16
-from binlogsync.render.fragments import Bytes, Offsets
-from binlogsync.render.puts import OVERRUN, put_number
-from binlogsync.render.tables import TABLES
+from binlogsync.render.json_kernels import OVERRUN, put_number
+from binlogsync.render.json_texts import Bytes, Offsets
+from binlogsync.render.lookup_tables import TABLES
 
 _CRLF = b"\r\n"
 _ID, _SEQUENCE = Header.BATCH_ID.value, Header.BATCH_SEQUENCE.value

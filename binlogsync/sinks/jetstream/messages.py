@@ -20,7 +20,7 @@ import pyarrow as pa
 from binlogsync.change import ChangeBatch
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
-from binlogsync.render import Fragments
+from binlogsync.render import JsonTexts
 from binlogsync.sinks.jetstream.frames import Batch, Head
 from binlogsync.sinks.jetstream.grouping import (
     Messages,
@@ -54,7 +54,7 @@ _STRETCH = {"json": 4 * MAX_MESSAGES, "lines": 8 * MAX_MESSAGES, "arrow": 16 * M
 _STRETCH_BYTES = 8 << 20
 _LONG_RUN = MAX_MESSAGES
 """So many changes of one table that follow each other are worth pieces of their own among those of other tables."""
-_NO_BODY = Fragments.of([b"\n"])
+_NO_BODY = JsonTexts.of([b"\n"])
 
 
 Stretch = Callable[[], Sequence[Piece]]

@@ -29,8 +29,8 @@ from binlogsync.schema import TableSchema
 from binlogsync.snapshot import read_table
 from binlogsync.wire.envelope import EnvelopeContext, decode_arrow, encode_arrow, parse, render
 from tests.binlog.dump import config_of, end_of_log, record
-from tests.binlog.exact.kinds import KINDS, parse_json
-from tests.binlog.exact.sample import Sample
+from tests.binlog.exact.type_sample import TypeSample
+from tests.binlog.exact.value_kinds import KINDS, parse_json
 from tests.databases import FreshDatabase
 
 SETTINGS = (
@@ -44,7 +44,7 @@ Texts = tuple[str | None, ...]
 
 
 @dataclass(slots=True)
-class Tally:
+class ComparisonCounts:
     """Values compared, by form, and those that differ."""
 
     compared: Counter[str] = field(default_factory=Counter)
@@ -68,11 +68,11 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
+class FilledTable:
     """A table that was filled, changed and emptied, and what SELECT said of it in between, by id."""
 
     name: str
-    columns: tuple[Sample, ...]
+    columns: tuple[TypeSample, ...]
     first: Mapping[int, Texts]
     second: Mapping[int, Texts]
     snapshot: Sequence[ChangeBatch]
@@ -90,13 +90,15 @@ def settings(database: FreshDatabase) -> Iterator[None]:
     yield
 
 
-def sample_rows(columns: Sequence[Sample]) -> list[list[str]]:
+def sample_rows(columns: Sequence[TypeSample]) -> list[list[str]]:
     """Literals of a table that holds every value of each sample, and NULL."""
     most = max(len(sample.literals) for sample in columns) + 1
     return [[sample.literal(row) for sample in columns] for row in range(most)]
 
 
-def fill(database: FreshDatabase, name: str, columns: tuple[Sample, ...], rows: Sequence[Sequence[str]]) -> Filled:
+def fill(
+    database: FreshDatabase, name: str, columns: tuple[TypeSample, ...], rows: Sequence[Sequence[str]]
+) -> FilledTable:
     """INSERT the rows, update each to the next, DELETE all."""
     insert_rows(database, name, columns, rows)
     first = _select(database, name, columns)
@@ -110,10 +112,12 @@ def fill(database: FreshDatabase, name: str, columns: tuple[Sample, ...], rows: 
     second = _select(database, name, columns)
     database.execute(f"DELETE FROM {name}")
     assert len(first) == len(second) == len(rows)
-    return Filled(name, columns, first, second, snapshot)
+    return FilledTable(name, columns, first, second, snapshot)
 
 
-def insert_rows(database: FreshDatabase, name: str, columns: tuple[Sample, ...], rows: Sequence[Sequence[str]]) -> None:
+def insert_rows(
+    database: FreshDatabase, name: str, columns: tuple[TypeSample, ...], rows: Sequence[Sequence[str]]
+) -> None:
     """A table of these columns with the rows."""
     declared = ", ".join(f"c{k} {sample.ddl} NULL" for k, sample in enumerate(columns))
     before, after = OLD_FORMAT if columns[0].old else ("DO 0", "DO 0")
@@ -127,7 +131,7 @@ def _values(rows: Sequence[Sequence[str]], n: int) -> str:
     return ",".join(f"({i},{n},{','.join(row)})" for i, row in enumerate(rows))
 
 
-def _select(database: FreshDatabase, name: str, columns: Sequence[Sample]) -> dict[int, Texts]:
+def _select(database: FreshDatabase, name: str, columns: Sequence[TypeSample]) -> dict[int, Texts]:
     kinds = [KINDS[sample.kind] for sample in columns]
     selected = ", ".join(kind.select.format(v=f"c{k}") for k, kind in enumerate(kinds))
     return {
@@ -143,7 +147,9 @@ def as_text(value: object) -> str:
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
-def compare_filled(database: FreshDatabase, tally: Tally, work: Sequence[tuple[str, tuple[Sample, ...], Any]]) -> None:
+def compare_filled(
+    database: FreshDatabase, tally: ComparisonCounts, work: Sequence[tuple[str, tuple[TypeSample, ...], Any]]
+) -> None:
     """Fill tables of these (name, columns, rows), read the binlog, and compare every form of every value."""
     start = end_of_log(database.server)
     with settings(database):
@@ -162,8 +168,8 @@ def compare_filled(database: FreshDatabase, tally: Tally, work: Sequence[tuple[s
 
 
 def compare(
-    tally: Tally,
-    table: Filled,
+    tally: ComparisonCounts,
+    table: FilledTable,
     batches: Sequence[ChangeBatch],
     keyed: duckdb.DuckDBPyConnection,
     keyless: duckdb.DuckDBPyConnection,
@@ -184,7 +190,7 @@ def compare(
     compare_mirror(tally, table, "keyless mirror", keyless, back)
 
 
-def compare_envelopes(tally: Tally, table: Filled, envelopes: Sequence[Mapping[str, Any]]) -> None:
+def compare_envelopes(tally: ComparisonCounts, table: FilledTable, envelopes: Sequence[Mapping[str, Any]]) -> None:
     """The JSON form; a NULL and the JSON value null are told apart by `json_null`."""
     assert [envelope["op"] for envelope in envelopes] == _ops(table)
     for envelope in envelopes:
@@ -201,7 +207,7 @@ def compare_envelopes(tally: Tally, table: Filled, envelopes: Sequence[Mapping[s
                 assert (place in named) == (text == "null"), where
 
 
-def _compare_rows(tally: Tally, table: Filled, batches: Sequence[ChangeBatch]) -> None:
+def _compare_rows(tally: ComparisonCounts, table: FilledTable, batches: Sequence[ChangeBatch]) -> None:
     """The Arrow form."""
     changes = [change for batch in batches for change in batch.changes()]
     assert [change.op for change in changes] == _ops(table)
@@ -212,7 +218,7 @@ def _compare_rows(tally: Tally, table: Filled, batches: Sequence[ChangeBatch]) -
             tally.check("arrow", where, text, got)
 
 
-def _compare_snapshot(tally: Tally, table: Filled, schema: TableSchema) -> None:
+def _compare_snapshot(tally: ComparisonCounts, table: FilledTable, schema: TableSchema) -> None:
     """The rows that were read, under the very schema that the TABLE_MAPs say."""
     [batch] = table.snapshot
     for read, logged in zip(batch.schema.columns, schema.columns, strict=True):
@@ -231,11 +237,13 @@ def _as_declared(label: str) -> str:
     return "".join(character if character <= "\uffff" else "?" for character in label)
 
 
-def _ops(table: Filled) -> list[str]:
+def _ops(table: FilledTable) -> list[str]:
     return [op for op in "cud" for _ in table.first]
 
 
-def _cells(table: Filled, op: str, images: Mapping[str, Any]) -> Iterator[tuple[str, Sample, str | None, Any, str]]:
+def _cells(
+    table: FilledTable, op: str, images: Mapping[str, Any]
+) -> Iterator[tuple[str, TypeSample, str | None, Any, str]]:
     """Of each value of both images: where it is, its sample, what SELECT said, the value, "image.column"."""
     for image in IMAGES:
         row = images[image]
@@ -249,7 +257,11 @@ def _cells(table: Filled, op: str, images: Mapping[str, Any]) -> Iterator[tuple[
 
 
 def compare_mirror(
-    tally: Tally, table: Filled, form: str, connection: duckdb.DuckDBPyConnection, batches: Sequence[ChangeBatch]
+    tally: ComparisonCounts,
+    table: FilledTable,
+    form: str,
+    connection: duckdb.DuckDBPyConnection,
+    batches: Sequence[ChangeBatch],
 ) -> None:
     """DuckDB's table after the inserts, after the updates, and empty after the deletes."""
     connection.execute("SET TimeZone = 'UTC'")

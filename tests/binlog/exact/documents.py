@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.binlog.exact.sample import MARIADB, MARIADB_10, MYSQL, Sample
+from tests.binlog.exact.type_sample import MARIADB, MARIADB_10, MYSQL, TypeSample
 
 _JSON = (
     "'null'", "'true'", "'false'", "'0'", "'-1'", "'32767'", "'32768'", "'-32769'", "'65535'", "'65536'",
@@ -29,14 +29,14 @@ _JSON = (
 )  # fmt: skip
 
 
-def _jsons() -> list[Sample]:
+def _jsons() -> list[TypeSample]:
     nested = "'" + "[" * 60 + "]" * 60 + "'"
     wide = "JSON_ARRAY(" + ",".join(f"'v{i}'" for i in range(300)) + ")"
     # Deep documents break Python's own parser no sooner than this; MySQL's limit is 100.
     text = ('\'{"b":  1, "a":[1.0,  2]}\'', "'null'", "'\"x\"'")
     return [
-        Sample("JSON", "json", (*_JSON, nested, wide), (MYSQL,)),
-        Sample("JSON", "json text", text, (MARIADB, MARIADB_10)),
+        TypeSample("JSON", "json", (*_JSON, nested, wide), (MYSQL,)),
+        TypeSample("JSON", "json text", text, (MARIADB, MARIADB_10)),
     ]
 
 

@@ -9,10 +9,10 @@ from datetime import timedelta
 
 from hypothesis import strategies as st
 
-from tests.binlog.exact.kinds import time_text
-from tests.binlog.exact.sample import ALL, MARIADB, MARIADB_10, MYSQL, Sample
+from tests.binlog.exact.type_sample import ALL, MARIADB, MARIADB_10, MYSQL, TypeSample
+from tests.binlog.exact.value_kinds import time_text
 
-Generated = tuple[Sample, st.SearchStrategy[str]]
+Generated = tuple[TypeSample, st.SearchStrategy[str]]
 _WIDTH = 9  # columns of a table: hypothesis gives an example about 8,000 bytes of chance
 _CHARACTERS = st.characters(exclude_categories=["Cs"])
 _KANJI = st.characters(min_codepoint=0x4E00, max_codepoint=0x4FFF)  # what all sets of Chinese characters may hold
@@ -21,7 +21,7 @@ _PLACES = st.floats(-90, 90)
 
 
 def _column(ddl: str, kind: str, strategy: st.SearchStrategy[str], servers: tuple[str, ...] = ALL) -> Generated:
-    return Sample(ddl, kind, (), servers), strategy
+    return TypeSample(ddl, kind, (), servers), strategy
 
 
 def _integers(bits: int, *, signed: bool) -> st.SearchStrategy[str]:
@@ -123,7 +123,7 @@ COLUMNS: tuple[Generated, ...] = (
     _column("TEXT COMPRESSED", "text", _words(_CHARACTERS, 300), (MARIADB, MARIADB_10)),
 )
 _OLD: tuple[Generated, ...] = tuple(
-    (Sample(f"{name}({fsp})", name.lower(), (), (MARIADB, MARIADB_10), old=True), strategy)
+    (TypeSample(f"{name}({fsp})", name.lower(), (), (MARIADB, MARIADB_10), old=True), strategy)
     for fsp in range(7)
     for name, strategy in (
         ("TIME", _times(fsp)),

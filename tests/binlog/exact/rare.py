@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from tests.binlog.exact.sample import MARIADB, MARIADB_10, MYSQL, Sample
+from tests.binlog.exact.type_sample import MARIADB, MARIADB_10, MYSQL, TypeSample
 
 _SHAPES = {
     "POINT": ("POINT(1 2)", "POINT(-180 90)", "POINT(0.1 -0.0)"),
@@ -21,7 +21,7 @@ _SHAPES = {
 }
 
 
-def _geometries() -> list[Sample]:
+def _geometries() -> list[TypeSample]:
     """Each kind in a column of its own, all of them in one GEOMETRY column, with and without a reference system."""
     found = []
     everything: list[str] = []
@@ -30,10 +30,10 @@ def _geometries() -> list[Sample]:
         values += [f"ST_GeomFromText('{text}', {srid})" for text in texts for srid in (4326, 3857)]
         # MySQL refuses what lies outside the longitudes and latitudes that it reads in the order of the SRS.
         values = [value for value in values if not ("-180 90" in value and "4326" in value)]
-        found.append(Sample(kind, "geometry", tuple(values)))
+        found.append(TypeSample(kind, "geometry", tuple(values)))
         everything += values
     long = "ST_GeomFromText(CONCAT('LINESTRING(', REPEAT('1.5 2.25,', 5000), '3 4)'))"
-    return [*found, Sample("GEOMETRY", "geometry", (*everything, long))]
+    return [*found, TypeSample("GEOMETRY", "geometry", (*everything, long))]
 
 
 _NUMBERS = (
@@ -59,20 +59,20 @@ _INET6 = (
 )  # fmt: skip
 
 
-def _compressed() -> list[Sample]:
+def _compressed() -> list[TypeSample]:
     found = []
     for charset in ("utf8mb4", "latin1", "utf16"):
         words = tuple(word for word in _WORDS if charset != "latin1" or "\U0001f600" not in word)
         for kind in ("VARCHAR(1300)", "TEXT", "LONGTEXT"):
-            found.append(Sample(f"{kind} COMPRESSED CHARACTER SET {charset}", "text", words, (MARIADB, MARIADB_10)))
+            found.append(TypeSample(f"{kind} COMPRESSED CHARACTER SET {charset}", "text", words, (MARIADB, MARIADB_10)))
     found += [
-        Sample("VARCHAR(63) COMPRESSED CHARACTER SET utf8mb4", "text", _WORDS[:2], (MARIADB, MARIADB_10)),
-        Sample("VARCHAR(64) COMPRESSED CHARACTER SET utf8mb4", "text", _WORDS[:2], (MARIADB, MARIADB_10)),
-        Sample("TINYTEXT COMPRESSED", "text", ("''", "repeat('y', 255)", "'z'"), (MARIADB, MARIADB_10)),
+        TypeSample("VARCHAR(63) COMPRESSED CHARACTER SET utf8mb4", "text", _WORDS[:2], (MARIADB, MARIADB_10)),
+        TypeSample("VARCHAR(64) COMPRESSED CHARACTER SET utf8mb4", "text", _WORDS[:2], (MARIADB, MARIADB_10)),
+        TypeSample("TINYTEXT COMPRESSED", "text", ("''", "repeat('y', 255)", "'z'"), (MARIADB, MARIADB_10)),
     ]
     for kind in ("VARBINARY(60000)", "TINYBLOB", "BLOB", "MEDIUMBLOB", "LONGBLOB"):
         values = _BYTES if kind in ("MEDIUMBLOB", "LONGBLOB") else _BYTES[: 2 if kind == "TINYBLOB" else 4]
-        found.append(Sample(f"{kind} COMPRESSED", "binary", values, (MARIADB, MARIADB_10)))
+        found.append(TypeSample(f"{kind} COMPRESSED", "binary", values, (MARIADB, MARIADB_10)))
     return found
 
 
@@ -86,17 +86,17 @@ def _quoted(values: tuple[str, ...]) -> tuple[str, ...]:
 
 RARE = (
     *_geometries(),
-    Sample("VECTOR(3)", "vector", (*map(_vector, _NUMBERS), _vector((1.5,)), "TO_VECTOR('[1,-2.25]')"), (MYSQL,)),
-    Sample("VECTOR", "vector", (_vector([k / 8 for k in range(2048)]),), (MYSQL,)),
-    Sample("VECTOR(3)", "vector", (*map(_vector, _NUMBERS), "VEC_FromText('[1,-2.25,3e10]')"), (MARIADB,)),
-    Sample("VECTOR(300)", "vector", (_vector([k / 8 for k in range(300)]),), (MARIADB,)),
-    Sample("UUID", "address", (*_quoted(_UUIDS), "uuid()"), (MARIADB, MARIADB_10)),
-    Sample("INET6", "address", _quoted(_INET6), (MARIADB, MARIADB_10)),
-    Sample(
+    TypeSample("VECTOR(3)", "vector", (*map(_vector, _NUMBERS), _vector((1.5,)), "TO_VECTOR('[1,-2.25]')"), (MYSQL,)),
+    TypeSample("VECTOR", "vector", (_vector([k / 8 for k in range(2048)]),), (MYSQL,)),
+    TypeSample("VECTOR(3)", "vector", (*map(_vector, _NUMBERS), "VEC_FromText('[1,-2.25,3e10]')"), (MARIADB,)),
+    TypeSample("VECTOR(300)", "vector", (_vector([k / 8 for k in range(300)]),), (MARIADB,)),
+    TypeSample("UUID", "address", (*_quoted(_UUIDS), "uuid()"), (MARIADB, MARIADB_10)),
+    TypeSample("INET6", "address", _quoted(_INET6), (MARIADB, MARIADB_10)),
+    TypeSample(
         "INET4", "address", _quoted(("0.0.0.0", "255.255.255.255", "192.168.0.1", "1.0.0.0")), (MARIADB, MARIADB_10)
     ),
-    Sample("BINARY(16)", "binary", ("x''", "x'00'", "repeat(x'ff', 16)", "'123e4567'"), (MARIADB, MARIADB_10)),
-    Sample("BINARY(4)", "binary", ("x''", "x'7f000001'", "x'0a'"), (MARIADB, MARIADB_10)),
-    Sample("VARBINARY(12)", "binary", ("x''", "x'0000803f0000803f0000803f'"), (MARIADB, MARIADB_10)),
+    TypeSample("BINARY(16)", "binary", ("x''", "x'00'", "repeat(x'ff', 16)", "'123e4567'"), (MARIADB, MARIADB_10)),
+    TypeSample("BINARY(4)", "binary", ("x''", "x'7f000001'", "x'0a'"), (MARIADB, MARIADB_10)),
+    TypeSample("VARBINARY(12)", "binary", ("x''", "x'0000803f0000803f0000803f'"), (MARIADB, MARIADB_10)),
     *_compressed(),
 )

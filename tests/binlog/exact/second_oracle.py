@@ -12,8 +12,8 @@ from pymysqlreplication.row_event import WriteRowsEvent
 
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.position import BinlogPosition
-from tests.binlog.exact.kinds import KINDS
-from tests.binlog.exact.sample import Sample
+from tests.binlog.exact.type_sample import TypeSample
+from tests.binlog.exact.value_kinds import KINDS
 
 Values = dict[int, Any]
 """The column `v` of a table's rows, by id."""
@@ -66,7 +66,7 @@ def _tables(stream: BinLogStreamReader) -> Iterator[tuple[str, Values | str]]:
             yield event.table, type(error).__name__
 
 
-def texts(sample: Sample, values: Values | str) -> list[str | None] | str:
+def texts(sample: TypeSample, values: Values | str) -> list[str | None] | str:
     """The canonical texts, by id; the name of an exception instead when the values are of no use."""
     if isinstance(values, str):
         return values
@@ -89,7 +89,7 @@ _READERS: Mapping[str, Callable[[Any, int], str]] = {
 }
 
 
-def expected(sample: Sample, said: Sequence[str | None]) -> list[str | None]:
+def expected(sample: TypeSample, said: Sequence[str | None]) -> list[str | None]:
     """What SELECT said, in the same form: sets sorted, documents as Python reads them."""
     if sample.kind == "set":
         return [None if text is None else ",".join(sorted(text.split(","))) for text in said]
@@ -134,6 +134,6 @@ WRONG: Mapping[str, tuple[str, ...]] = {
 """What it gets wrong, and the samples that show it; of all other samples every value is right."""
 
 
-def is_wrong(sample: Sample) -> bool:
+def is_wrong(sample: TypeSample) -> bool:
     """True when WRONG names it."""
     return any(fnmatchcase(sample.name, pattern) for patterns in WRONG.values() for pattern in patterns)

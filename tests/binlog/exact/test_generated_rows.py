@@ -8,22 +8,22 @@ import secrets
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from tests.binlog.exact.compare import Tally, compare_filled
+from tests.binlog.exact.compare import ComparisonCounts, compare_filled
 from tests.binlog.exact.generated import Generated, groups, rows_of
-from tests.binlog.exact.sample import MARIADB, MYSQL, Sample
+from tests.binlog.exact.type_sample import MARIADB, MYSQL, TypeSample
 from tests.databases import FreshDatabase
 
 _ROWS, _EXAMPLES = 12, 5
 
 
 def _check(database: FreshDatabase, server: str, report: list[str]) -> None:
-    tally = Tally()
+    tally = ComparisonCounts()
     for columns in groups(server):
         _run(database, tally, columns)
     report.append(tally.line(f"generated rows on {server}"))
 
 
-def _run(database: FreshDatabase, tally: Tally, columns: tuple[Generated, ...]) -> None:
+def _run(database: FreshDatabase, tally: ComparisonCounts, columns: tuple[Generated, ...]) -> None:
     @settings(
         max_examples=_EXAMPLES,
         deadline=None,
@@ -49,10 +49,10 @@ def test_on_mariadb(mariadb: FreshDatabase, report: list[str]) -> None:
 
 
 _NARROW = (
-    Sample("VARCHAR(9)", "text", ("'a'", "''", "'\u00e4\u20ac'")),
-    Sample("SMALLINT", "integer", ("-1", "0", "32767")),
-    Sample("DECIMAL(5,2)", "decimal", ("-1.25", "999.99")),
-    Sample("DATE", "date", ("'2024-02-29'", "'0000-00-00'")),
+    TypeSample("VARCHAR(9)", "text", ("'a'", "''", "'\u00e4\u20ac'")),
+    TypeSample("SMALLINT", "integer", ("-1", "0", "32767")),
+    TypeSample("DECIMAL(5,2)", "decimal", ("-1.25", "999.99")),
+    TypeSample("DATE", "date", ("'2024-02-29'", "'0000-00-00'")),
 )
 
 
@@ -63,7 +63,7 @@ def test_tables_of_any_width(mysql: FreshDatabase, width: int) -> None:
     columns = tuple(some[k % len(some)] for k in range(width))
     chance = random.Random(width)
     rows = [[sample.literal(chance.randrange(9)) for sample in columns] for _ in range(20)]
-    tally = Tally()
+    tally = ComparisonCounts()
     compare_filled(mysql, tally, [("wide", columns, rows)])
     assert tally.compared["json"] == 4 * 20 * width
     assert not tally.differences, tally.differences[:20]

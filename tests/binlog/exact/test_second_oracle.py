@@ -8,17 +8,17 @@ import pytest
 
 from tests.binlog.dump import end_of_log
 from tests.binlog.exact.compare import OLD_FORMAT, as_text, settings
-from tests.binlog.exact.kinds import KINDS
-from tests.binlog.exact.sample import MARIADB, MYSQL, Sample
-from tests.binlog.exact.samples import TYPE_SAMPLES
 from tests.binlog.exact.second_oracle import WRONG, expected, inserts, is_wrong, texts
+from tests.binlog.exact.type_sample import MARIADB, MYSQL, TypeSample
+from tests.binlog.exact.type_samples import TYPE_SAMPLES
+from tests.binlog.exact.value_kinds import KINDS
 from tests.databases import FreshDatabase
 
 Texts = list[str | None]
 pytestmark = pytest.mark.filterwarnings("ignore:'db' is deprecated:DeprecationWarning")  # it uses an old name
 
 
-def _insert(database: FreshDatabase, name: str, sample: Sample) -> Texts:
+def _insert(database: FreshDatabase, name: str, sample: TypeSample) -> Texts:
     """A table of its own with the sample's values and NULL; what SELECT says of them."""
     before, after = OLD_FORMAT if sample.old else ("DO 0", "DO 0")
     database.execute(before)
@@ -31,12 +31,12 @@ def _insert(database: FreshDatabase, name: str, sample: Sample) -> Texts:
     return [None if value is None else kind.expected(as_text(value)) for (value,) in rows]
 
 
-def _check(database: FreshDatabase, samples: list[Sample], report: list[str], *, mariadb: bool) -> None:
+def _check(database: FreshDatabase, samples: list[TypeSample], report: list[str], *, mariadb: bool) -> None:
     start = end_of_log(database.server).position
     with settings(database):
         said = [_insert(database, f"s{i}", sample) for i, sample in enumerate(samples)]
     found = inserts(database.server, start, database.name, mariadb=mariadb)
-    wrong: list[Sample] = []
+    wrong: list[TypeSample] = []
     agreed = 0
     for i, (sample, selected) in enumerate(zip(samples, said, strict=True)):
         if texts(sample, found.get(f"s{i}", "nothing")) == expected(sample, selected):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from tests.binlog.exact.compare import Tally, compare_filled, sample_rows
-from tests.binlog.exact.sample import MARIADB, MARIADB_10, MYSQL
-from tests.binlog.exact.samples import tables
+from tests.binlog.exact.compare import ComparisonCounts, compare_filled, sample_rows
+from tests.binlog.exact.type_sample import MARIADB, MARIADB_10, MYSQL
+from tests.binlog.exact.type_samples import tables
 from tests.databases import FreshDatabase
 
 
 def _check(database: FreshDatabase, server: str, report: list[str]) -> None:
-    tally = Tally()
+    tally = ComparisonCounts()
     work = [(f"s{i}", columns, sample_rows(columns)) for i, columns in enumerate(tables(server))]
     compare_filled(database, tally, work)
     report.append(tally.line(f"type samples on {server}"))

@@ -1,0 +1,379 @@
+"""Planned events -> one `DecodedRange`: decode the rows, number the changes, name the transactions, say where a restart
+begins.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from binlogsync.binlog import scan_state
+from binlogsync.binlog.catalog import Catalog
+from binlogsync.binlog.decoded_range import DecodedRange, EndReason
+from binlogsync.binlog.event_index import EventIndex, IndexedEvents
+from binlogsync.binlog.event_scan import scan_events
+from binlogsync.binlog.layout import ColumnError, DecodedRows, Layout
+from binlogsync.binlog.log_tracker import LogTracker
+from binlogsync.binlog.scan_state import RowEvents, ScanField, ScanStop, Transactions
+from binlogsync.binlog.source_columns import SourceColumns
+from binlogsync.binlog.visible_tables import visible_changes
+from binlogsync.binlog.xa import PreparedTransactions, XaRowEvent
+from binlogsync.change import OP_TYPE, OPS, ChangeBatch, SchemaChange, build_batch, build_schema_batch
+from binlogsync.errors import DecodeError
+from binlogsync.flush import Run
+from binlogsync.position import BinlogPosition, Checkpoint, Resume
+
+Longs = npt.NDArray[np.int64]
+CAPACITY = 1 << 17  # events of one index; a stretch has room for twice as many
+KEPT_LIMIT = 32 << 20  # bytes of buffers of its own, behind which a stretch ends
+_OP_NAMES = pa.array(OPS, pa.string())
+
+
+class Assembler:
+    """Keeps what goes on from one stretch to the next: the open transaction, tables, GTID keys, numbers."""
+
+    def __init__(self, catalog: Catalog, checkpoint: Checkpoint, server: tuple[str, int], *, mariadb: bool) -> None:
+        self.index = EventIndex.room_for(CAPACITY)
+        self.inner_index = EventIndex.room_for(CAPACITY)  # of the events of a payload
+        self.rows = RowEvents.room_for(2 * CAPACITY)
+        self.transactions = Transactions.room_for(2 * CAPACITY)
+        self.state = np.zeros(len(ScanField), np.int64)
+        self.state[ScanField.POS] = checkpoint.position.pos
+        self.file = checkpoint.position.file
+        self.seq = 0
+        self.events = 0
+        """Events of the stretch so far."""
+        self.left_out = 0
+        """Statements of the stretch that change rows of tables that are not captured, and rows of history."""
+        self._kept: list[npt.NDArray[np.uint8]] = []  # what rows were planned of besides the buffer that is fed
+        self._kept_bytes = 0
+        self._undecodable: int | None = None  # the row event at which the last finish failed
+        self._catalog = catalog
+        self._server = server
+        self._mariadb = mariadb
+        self.log = LogTracker(self.state, checkpoint)
+        self._gtids = checkpoint.gtids
+        self._ts_us = checkpoint.ts_us
+        self._keys = np.zeros((0, 16), np.uint8)
+        self._names: list[str] = []
+        self._carried = False
+        self._first_seq = 0  # of the carried transaction
+        self.prepared = PreparedTransactions()
+        self._boundary = Resume(checkpoint.position, checkpoint.gtids)  # of the last checkpoint
+        self._last_place = (-1, 0)  # of the last row event: its offset, and the changes that have it
+
+    @property
+    def position(self) -> BinlogPosition:
+        """The place behind the last event walked over."""
+        return BinlogPosition(self.file, int(self.state[ScanField.POS]))
+
+    @property
+    def is_open(self) -> bool:
+        """True while a transaction has begun and not ended."""
+        return bool(self.state[ScanField.OPEN])
+
+    @property
+    def is_alone(self) -> bool:
+        """True while the open transaction is a single statement, without BEGIN."""
+        return bool(self.state[ScanField.ALONE])
+
+    @property
+    def has_changes(self) -> bool:
+        """True when the open transaction holds rows of captured tables, or may have held some in stretches before."""
+        if not self.is_open:
+            return False
+        planned, last = int(self.state[ScanField.ROWS]), int(self.state[ScanField.TRANSACTIONS]) - 1
+        numbers = np.unique(self.rows.layout[:planned][self.rows.transaction[:planned] == last])
+        return any(self._catalog.layouts[number].captured for number in numbers.tolist()) or (
+            self._carried and last == 0 and self.seq > self._first_seq
+        )
+
+    def advance(self, header: bytes) -> None:
+        """Move behind an event that Python handles."""
+        end, flags = int.from_bytes(header[13:17], "little"), int.from_bytes(header[17:19], "little")
+        if flags & scan_state.ARTIFICIAL or self.state[ScanField.INSIDE]:
+            return
+        if end:
+            self.state[ScanField.POS] = scan_state.full_position(int(self.state[ScanField.POS]), end)
+        elif self.is_open:  # as in the walk
+            self.state[ScanField.POS] += int.from_bytes(header[9:13], "little")
+        self.log.passed(header)
+
+    def rotate(self, file: str, pos: int) -> None:
+        """Go on in another file."""
+        self.log.rotate(moves=(file, pos) != (self.file, int(self.state[ScanField.POS])))
+        self.file = file
+        self._last_place = (-1, 0)
+        self.state[ScanField.POS] = pos
+        self._boundary = Resume(self.position, self._gtids)
+
+    def scan_events(self, part: IndexedEvents, first: int) -> tuple[int, ScanStop]:
+        """Plan the events of the part from `first` on; see event_scan.py."""
+        left = part.count - first
+        if max(self.state[ScanField.ROWS], self.state[ScanField.TRANSACTIONS]) + left > 2 * CAPACITY:
+            return first, ScanStop.FULL
+        tables, keys = self._catalog.tables, self._keys
+        at, halt = scan_events(part, first, self.transactions, self.rows, tables, keys, self.state)
+        self.events += at - first
+        return at, halt
+
+    def keep(self, data: bytes | memoryview) -> tuple[int, int]:
+        """Rows of these bytes are planned: they are needed until they are decoded. Returns their addresses, begin and
+        end.
+        """
+        buffer = np.frombuffer(data, np.uint8)
+        self._kept.append(buffer)
+        self._kept_bytes += len(buffer)
+        begin = int(buffer.ctypes.data)
+        return begin, begin + len(buffer)
+
+    def begin_xa(self) -> None:
+        """The open transaction is one whose changes do not count before XA COMMIT."""
+        self.prepared.begin(self._boundary)
+        self.state[ScanField.XA], self.state[ScanField.ALONE] = 1, 0
+
+    def hold(self) -> None:
+        """Take the rows of the open XA transaction out of the plan. Raises DecodeError when they are too many."""
+        planned = int(self.state[ScanField.ROWS])
+        last = int(self.state[ScanField.TRANSACTIONS]) - 1
+        first = int(np.searchsorted(self.rows.transaction[:planned], last))
+        self.state[ScanField.ROWS] = first
+        try:
+            self.prepared.hold(self.rows, first, planned)
+        except ValueError as error:
+            raise DecodeError(str(error), file=self.file, pos=int(self.transactions.begin[last])) from error
+
+    def release(self, held: XaRowEvent) -> None:
+        """Plan held rows as changes of the open transaction, at the place of the event that commits them."""
+        r = int(self.state[ScanField.ROWS])
+        rows = self.rows
+        rows.at[r], rows.end[r] = self.keep(held.data)
+        rows.layout[r], rows.op[r] = held.layout, held.op
+        rows.transaction[r], rows.pos[r] = self.state[ScanField.TRANSACTIONS] - 1, self.state[ScanField.POS]
+        self.state[ScanField.ROWS] = r + 1
+
+    @property
+    def is_full(self) -> bool:
+        """True when there is no room for one more row event."""
+        return bool(self.state[ScanField.ROWS] == 2 * CAPACITY)
+
+    @property
+    def is_heavy(self) -> bool:
+        """True when the buffers that are kept ask for an end of the stretch."""
+        return self._kept_bytes > KEPT_LIMIT
+
+    def add_key(self, key: bytes, name: str) -> int:
+        """Make a GTID key known: 16 bytes as the walk compares them, and the key of a GtidSet; returns its number."""
+        self._keys = np.concatenate([self._keys, np.frombuffer(key, np.uint8).reshape(1, 16)])
+        self._names.append(name)
+        self.state[ScanField.KEYS] = len(self._names)
+        return len(self._names) - 1
+
+    def key_of(self, key: bytes, name: str) -> int:
+        """The number of a GTID key, made known when it is not yet."""
+        return self._names.index(name) if name in self._names else self.add_key(key, name)
+
+    def begin(self, key: int, number: int, ts_us: int, begin: int) -> None:
+        """Open a transaction that Python has read; `key` is its number in the order of add_key. Raises ValueError."""
+        if not (0 <= number < 2**63 and 0 <= ts_us < 2**63):
+            raise ValueError(f"number {number} or time {ts_us} of a transaction is none that a server logs")
+        at = int(self.state[ScanField.TRANSACTIONS])
+        self.transactions.begin[at], self.transactions.key[at] = begin, key
+        self.transactions.number[at], self.transactions.ts_us[at] = number, ts_us
+        self.transactions.before[at], self.transactions.mark[at] = self.log.before(begin)
+        self.state[ScanField.TRANSACTIONS], self.state[ScanField.OPEN], self.state[ScanField.ALONE] = at + 1, 1, 1
+
+    def take_back(self) -> None:
+        """Forget the open transaction, unless a part of it has been handed over already."""
+        last = int(self.state[ScanField.TRANSACTIONS]) - 1
+        if self._carried and last == 0:
+            return
+        planned = self.rows.transaction[: int(self.state[ScanField.ROWS])]
+        self.state[ScanField.ROWS] = int((planned < last).sum())
+        self.state[ScanField.TRANSACTIONS], self.state[ScanField.OPEN] = last, 0
+        self.state[ScanField.POS] = self.transactions.begin[last]
+
+    def finish(self, end: EndReason = "more", statements: tuple[SchemaChange, ...] = ()) -> DecodedRange:
+        """Decode what is planned and start the next stretch; `statements` are DDL at its end. Raises DecodeError."""
+        if self.state[ScanField.XA]:
+            self.hold()
+        planned, total = int(self.state[ScanField.ROWS]), int(self.state[ScanField.TRANSACTIONS])
+        decoded, counts = self._decode(planned)
+        seqs = self.seq + np.cumsum(counts) - counts
+        weights = np.bincount(self.rows.transaction[:planned], counts, total).astype(np.int64)
+        first_seq = self.seq + np.cumsum(weights) - weights
+        if self._carried:
+            first_seq[0] = self._first_seq
+        self.seq += int(counts.sum())
+        first_row = self._first_rows(seqs, counts)
+        sources = SourceColumns(
+            self.file, self.transactions, total, first_seq, counts, first_row, seqs, self._names, self._mariadb,
+            self.log.head(self.file),
+        )  # fmt: skip
+        gtids = sources.gtid_texts()
+        batches = [
+            self._batch(layout, part, sources.columns(self.rows, events, gtids)) for layout, events, part in decoded
+        ]
+        batches += self._statements(statements, int(first_seq[total - 1]) if total else self.seq)
+        runs = sources.runs()
+        stretch = DecodedRange(
+            batches=tuple(batch for batch in batches if batch is not None),
+            runs=runs,
+            carried=self._carried,
+            schema_changes=tuple(replace(statement, seq=self.seq) for statement in statements),
+            checkpoint=self._checkpoint(runs, first_seq, total, self.prepared.settle()),
+            end=end,
+            events=self.events,
+            transactions=total - self._carried,
+            dropped=self.left_out + sum(int(p.counts.sum()) for layout, _, p in decoded if not layout.captured),
+            resume=self.prepared.needed,
+        )
+        self._boundary = Resume(stretch.checkpoint.position, stretch.checkpoint.gtids)
+        self.prepared.needed = stretch.checkpoint.resume
+        self._start_next(first_seq, total)
+        return stretch
+
+    def _decode(self, planned: int) -> tuple[list[tuple[Layout, Longs, DecodedRows]], Longs]:
+        """The row events by layout, decoded, and the changes of each event."""
+        counts = np.zeros(planned, np.int64)
+        numbers = self.rows.layout[:planned]
+        decoded = []
+        for number in np.unique(numbers).tolist():
+            chosen = np.flatnonzero(numbers == number)
+            layout = self._catalog.layouts[number]
+            try:
+                part = layout.decode(0, self.rows.at[chosen], self.rows.end[chosen], self.rows.op[chosen])
+            except ColumnError as error:
+                self._undecodable = int(chosen[error.event])
+                pos = int(self.transactions.begin[self.rows.transaction[chosen[error.event]]])
+                end = int(self.rows.pos[chosen[error.event]])
+                raise DecodeError(
+                    f"{error}, in the rows that end at {end} of the transaction that begins",
+                    file=self.file,
+                    pos=pos,
+                    table=layout.schema.name,
+                    column=error.column,
+                ) from error
+            counts[chosen] = part.counts
+            decoded.append((layout, chosen, part))
+        return decoded, counts
+
+    def _first_rows(self, seqs: Longs, counts: Longs) -> Longs:
+        """The number of each event's first change among those that have the same offset: a payload has one for all."""
+        places = self.rows.pos[: len(counts)]
+        if not len(places):
+            return places
+        place, before = self._last_place
+        starts = np.flatnonzero(np.diff(places, prepend=-1))
+        first_row = seqs - np.repeat(seqs[starts], np.diff(starts, append=len(places)))
+        if places[0] == place:
+            first_row[: starts[1] if len(starts) > 1 else None] += before
+        self._last_place = int(places[-1]), int(first_row[-1] + counts[-1])
+        return first_row
+
+    def _batch(self, layout: Layout, part: DecodedRows, source: dict[str, pa.Array]) -> ChangeBatch | None:
+        if not layout.captured or not len(part.ops):
+            return None
+        ops = pa.DictionaryArray.from_arrays(pa.array(part.ops, OP_TYPE.index_type), _OP_NAMES, safe=False)
+        batch = build_batch(layout.schema, ops, part.images, source, self._server, part.impossible)
+        if layout.shown_as is None:
+            return batch
+        shown = visible_changes(batch, layout.shown_as)
+        self.left_out += len(batch) - len(shown)
+        return shown if len(shown) else None
+
+    def _statements(self, statements: tuple[SchemaChange, ...], first_seq: int) -> list[ChangeBatch]:
+        """Each table that a statement touches is told of it by a change of its own; a TRUNCATE is op t.
+
+        They count as changes of the transaction that the statement is (or is part of), which begins at `first_seq`.
+        """
+        batches = []
+        for statement in statements:
+            last = int(self.state[ScanField.TRANSACTIONS]) - 1
+            told = [table for table in dict.fromkeys(statement.tables) if self._catalog.captures(*table)]
+            for number, (database, table) in enumerate(told):
+                source = {
+                    "ts_us": int(self.transactions.ts_us[last]),
+                    "gtid": statement.gtid,
+                    "file": statement.position.file,
+                    "pos": statement.position.pos,
+                    "row": number,
+                    "txn_pos": int(self.transactions.begin[last]),
+                    "order": self.seq - first_seq,
+                    "seq": self.seq,
+                }
+                if statement.kind == "truncate":
+                    schema = self._catalog.latest(database, table)
+                    nothing = pa.nulls(1, schema.image_type())
+                    columns = {name: [value] for name, value in source.items()}
+                    batches.append(build_batch(schema, ["t"], (nothing, nothing), columns, self._server))
+                else:
+                    batches.append(build_schema_batch(statement, (database, table), source, self._server))
+                self.seq += 1
+        return batches
+
+    def last_ts_us(self) -> int:
+        """Commit time of the last transaction."""
+        last = int(self.state[ScanField.TRANSACTIONS]) - 1
+        return int(self.transactions.ts_us[last]) if last >= 0 else self._ts_us
+
+    def last_gtid(self) -> str | None:
+        """The GTID of the last transaction, as the server writes it."""
+        last = int(self.state[ScanField.TRANSACTIONS]) - 1
+        key = int(self.transactions.key[last])
+        if last < 0 or key < 0:
+            return None
+        return f"{self._names[key]}{'-' if self._mariadb else ':'}{int(self.transactions.number[last])}"
+
+    def _checkpoint(self, runs: tuple[Run, ...], first_seq: Longs, total: int, resume: Resume | None) -> Checkpoint:
+        """Behind the last transaction that has ended, or inside the open one."""
+        gtids = self._gtids
+        for number, run in enumerate(runs, 1):
+            ended = len(run.begin) - (self.is_open and number == len(runs))
+            if gtids is not None and run.key is not None and ended:
+                gtids = gtids.with_run(run.key, run.first, run.first + ended - 1)
+        self._gtids = gtids
+        if total:
+            self._ts_us = int(self.transactions.ts_us[total - 1])
+        if not self.is_open:
+            log = self.log.identity(self.file)
+            return Checkpoint(self.position, self._server[0], gtids, 0, self._ts_us, resume, log=log)
+        begin = BinlogPosition(self.file, int(self.transactions.begin[total - 1]))
+        skip, inside = self.seq - int(first_seq[total - 1]), self.last_gtid()
+        log = runs[-1].log_before(len(runs[-1].begin) - 1)
+        inside = inside if skip else None
+        return Checkpoint(begin, self._server[0], gtids, skip, self._ts_us, resume, inside, log)
+
+    def what_precedes(self) -> DecodedRange | None:
+        """The stretch that ends before what could not be decoded; None when nothing lies before it."""
+        while True:
+            if self._undecodable is not None:
+                self._cut(self._undecodable)
+            if not self.events:
+                return None
+            with suppress(DecodeError):
+                return self.finish()
+
+    def _cut(self, event: int) -> None:
+        """Forget the row event of that number and all behind it; its transaction is open again."""
+        self._undecodable = None
+        self.prepared.unsettle()
+        transaction = int(self.rows.transaction[event])
+        self.state[ScanField.ROWS], self.state[ScanField.TRANSACTIONS] = event, transaction + 1
+        self.state[ScanField.OPEN] = 1
+
+    def _start_next(self, first_seq: Longs, total: int) -> None:
+        """An open transaction becomes the first of the next stretch."""
+        self.events = self.left_out = 0
+        self._kept.clear()
+        self._kept_bytes = 0
+        self._carried = self.is_open
+        self.state[ScanField.ROWS] = 0
+        self.state[ScanField.TRANSACTIONS] = int(self._carried)
+        if self._carried:
+            self._first_seq = int(first_seq[total - 1])
+            self.transactions.restart_with(total - 1)

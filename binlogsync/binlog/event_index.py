@@ -1,0 +1,171 @@
+"""A buffer of MySQL packets -> an index of the binlog events in it.
+
+One kernel pass finds packets and event headers and verifies checksums while the bytes are in the cache. It stops, and
+says why, at the first thing that is not a whole event in one packet: the rest of the buffer belongs to the next call.
+
+Sources: "Binlog Network Stream" and "MySQL Packets" of MySQL's protocol documentation; header layout in
+libs/mysql/binlog/event/binlog_event.h (Log_event_header).
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+from numba import types
+
+from binlogsync.binlog.compiling import kernel
+from binlogsync.binlog.crc import TABLES, crc32
+from binlogsync.binlog.memory import address, load_u8, load_u24, load_u32, store_i64, store_u8
+
+HEADER_SIZE = 19
+CHECKSUM_SIZE = 4
+PACKET_LIMIT = 0xFFFFFF
+
+
+class IndexStop(IntEnum):
+    """Why the index ends where it ends."""
+
+    MORE = 0  # the last packet is not whole yet
+    FULL = 1  # no room in the index
+    SPLIT = 2  # a packet of 16 MiB - 1 bytes: its event goes on in the next packet
+    SERVER_ERROR = 3  # an error packet
+    END = 4  # the server has no more to send (non-blocking dump)
+    BAD_LENGTH = 5  # the event's length is not the packet's
+    BAD_CHECKSUM = 6
+    BAD_PACKET = 7  # a packet that starts with none of 0x00, 0xfe, 0xff
+    FORMAT = 8  # a format description: it says whether the events behind it have checksums
+
+
+@dataclass(frozen=True, slots=True)
+class EventIndex:
+    """Events by number: where the header starts in the buffer, the size without packet header and checksum, the type.
+
+    `size` counts header and body; the checksum, when there is one, lies behind it.
+    """
+
+    offset: npt.NDArray[np.int64]
+    size: npt.NDArray[np.int64]
+    kind: npt.NDArray[np.uint8]
+
+    @classmethod
+    def room_for(cls, events: int) -> EventIndex:
+        """An index with room for so many events."""
+        return cls(np.empty(events, np.int64), np.empty(events, np.int64), np.empty(events, np.uint8))
+
+    def __len__(self) -> int:
+        return len(self.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedEvents:
+    """The first `count` events of an index of one buffer; behind each lie `trailer` bytes of checksum."""
+
+    buffer: npt.NDArray[np.uint8]
+    index: EventIndex
+    count: int
+    trailer: int
+
+    def event(self, i: int) -> npt.NDArray[np.uint8]:
+        """Header and body of the i-th event, in place."""
+        start = int(self.index.offset[i])
+        return self.buffer[start : start + int(self.index.size[i])]
+
+    def checksum(self, i: int) -> bytes:
+        """What lies behind the i-th event; b"" where there are no checksums."""
+        end = int(self.index.offset[i]) + int(self.index.size[i])
+        return self.buffer[end : end + self.trailer].tobytes()
+
+
+@kernel("UniTuple(int64, 3)(intp, int64, int64, intp, intp, intp, int64, boolean, intp)")
+def _index(base, start, end, offset, size, kind, room, checksum, tables):  # type: ignore[no-untyped-def]
+    """Returns (events found, offset of the first byte not indexed, Stop)."""
+    count = 0
+    at = start
+    trailer = 4 if checksum else 0
+    while True:
+        if at + 4 > end:
+            return count, at, 0
+        length = types.int64(load_u24(base + at))
+        if at + 4 + length > end:
+            return count, at, 2 if length == 0xFFFFFF else 0
+        if length == 0xFFFFFF:
+            return count, at, 2
+        if count == room:
+            return count, at, 1
+        first = load_u8(base + at + 4) if length > 0 else types.uint8(1)
+        if first != 0:
+            return count, at, 3 if first == 0xFF else (4 if first == 0xFE and length < 9 else 7)
+        event = at + 5
+        total = length - 1
+        if total < 19 or types.int64(load_u32(base + event + 9)) != total:
+            return count, at, 5
+        code = load_u8(base + event + 4)
+        if code == 15:
+            return count, at, 8
+        if total < 19 + trailer:
+            return count, at, 5
+        if checksum and crc32(base + event, total - 4, tables) != load_u32(base + event + total - 4):
+            return count, at, 6
+        store_i64(offset + 8 * count, event)
+        store_i64(size + 8 * count, total - trailer)
+        store_u8(kind + count, code)
+        count += 1
+        at = at + 4 + length
+
+
+def index_events(
+    buffer: npt.NDArray[np.uint8], start: int, end: int, into: EventIndex, *, checksum: bool
+) -> tuple[int, int, IndexStop]:
+    """Index the packets in buffer[start:end]; returns how many events, where the next call starts, and why it stopped
+    there.
+    """
+    places = (address(into.offset), address(into.size), address(into.kind), len(into))
+    count, at, stop = _index(address(buffer), start, end, *places, checksum, address(TABLES))
+    return count, at, IndexStop(stop)
+
+
+@kernel("UniTuple(int64, 3)(intp, int64, int64, intp, intp, intp, int64)")
+def _index_bare(base, start, end, offset, size, kind, room):  # type: ignore[no-untyped-def]
+    """Returns (events found, offset of the first byte not indexed, Stop)."""
+    count = 0
+    at = start
+    while at + 19 <= end:
+        total = types.int64(load_u32(base + at + 9))
+        if total < 19:
+            return count, at, 5
+        if at + total > end:
+            break
+        if count == room:
+            return count, at, 1
+        store_i64(offset + 8 * count, at)
+        store_i64(size + 8 * count, total)
+        store_u8(kind + count, load_u8(base + at + 4))
+        count += 1
+        at += total
+    return count, at, 0
+
+
+def index_bare_events(
+    buffer: npt.NDArray[np.uint8], start: int, end: int, into: EventIndex
+) -> tuple[int, int, IndexStop]:
+    """The same for events that lie one behind the other, with neither packets nor checksums."""
+    places = (address(into.offset), address(into.size), address(into.kind), len(into))
+    count, at, stop = _index_bare(address(buffer), start, end, *places)
+    return count, at, IndexStop(stop)
+
+
+def index_event(event: npt.NDArray[np.uint8], into: EventIndex, *, checksum: bool) -> IndexStop:
+    """Index the one event, joined from several packets, that is all of `event`; Stop.MORE when it is right."""
+    size = len(event)
+    if size < HEADER_SIZE + CHECKSUM_SIZE or int.from_bytes(event[9:13].tobytes(), "little") != size:
+        return IndexStop.BAD_LENGTH
+    trailer = CHECKSUM_SIZE if checksum else 0
+    body = event[: size - CHECKSUM_SIZE]
+    if checksum and zlib.crc32(body) != int.from_bytes(event[-CHECKSUM_SIZE:].tobytes(), "little"):  # type: ignore[arg-type]
+        return IndexStop.BAD_CHECKSUM
+    into.offset[0], into.size[0], into.kind[0] = 0, size - trailer, event[4]
+    return IndexStop.MORE

@@ -1,0 +1,53 @@
+"""Columns of JSON fragments: one piece of JSON text for each row, end to end in one buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Bytes = npt.NDArray[np.uint8]
+Offsets = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class JsonTexts:
+    """Row i is data[offsets[i]:offsets[i + 1]]; offsets has one more element than there are rows."""
+
+    data: Bytes
+    offsets: Offsets
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def texts(self) -> list[bytes]:
+        """The rows, for tests and for rare small columns."""
+        whole = self.data.tobytes()
+        return [whole[self.offsets[i] : self.offsets[i + 1]] for i in range(len(self))]
+
+    @classmethod
+    def of(cls, texts: Sequence[bytes]) -> JsonTexts:
+        """A small column from Python."""
+        offsets = np.zeros(len(texts) + 1, np.int64)
+        np.cumsum([len(text) for text in texts], out=offsets[1:])
+        return cls(np.frombuffer(b"".join(texts) or b"\0", np.uint8), offsets)
+
+
+def validity(array: pa.Array) -> Bytes:
+    """1 where there is a value, 0 where NULL."""
+    if array.null_count == 0:
+        return np.ones(len(array), np.uint8)
+    flags: Bytes = array.is_valid().cast(pa.uint8()).to_numpy()
+    return flags
+
+
+def text_values(array: pa.Array) -> tuple[Bytes, npt.NDArray[np.int32]]:
+    """Data and int32 offsets of a string or binary array, just its own slice (the offsets need not begin at 0)."""
+    _, offsets, data = array.buffers()
+    if offsets is None or len(array) == 0:
+        return np.empty(0, np.uint8), np.zeros(1, np.int32)
+    own = np.frombuffer(offsets, np.int32, len(array) + 1, array.offset * 4)
+    return (np.frombuffer(data, np.uint8) if data is not None and data.size else np.empty(0, np.uint8)), own
