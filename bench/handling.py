@@ -22,12 +22,12 @@ from bench.readers import Reading
 from bench.workload import DATABASE
 from binlogsync.change import Change
 from binlogsync.consume.engine import ConsumeOptions, consume
-from binlogsync.consume.handling import Handler
+from binlogsync.consume.handler import Handler
 from binlogsync.mysql import MySQLConfig
 from binlogsync.mysql.config import connect
 from binlogsync.position import Checkpoint
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from binlogsync.tail.run import Tail, TailOptions
@@ -122,7 +122,7 @@ def delays(config: MySQLConfig, url: str, flush_interval_s: float) -> tuple[floa
 
     options = TailOptions(source, flush_interval_s=flush_interval_s, include=(f"{DATABASE}.oltp",), preflight=False)
     sink = _Opened(JetStreamOptions(url=url))
-    tail = Tail(config, [sink], MemoryPositions(), options, owner="bench")
+    tail = Tail(config, [sink], MemoryPositionStore(), options, owner="bench")
     threads = [threading.Thread(target=tail.run, args=(stop,)), threading.Thread(target=_write, args=(config, stop))]
     threads[0].start()
     try:

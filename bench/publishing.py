@@ -24,14 +24,14 @@ from nats.js.api import Header, StorageType, StreamConfig
 from bench.readers import Reading, flushes
 from binlogsync.mysql import MySQLConfig
 from binlogsync.sinks.jetstream import JetStreamOptions
-from binlogsync.sinks.jetstream.frames import Head
-from binlogsync.sinks.jetstream.messages import pieces
-from binlogsync.sinks.jetstream.piece import Packing
+from binlogsync.sinks.jetstream.messages import publish_units
+from binlogsync.sinks.jetstream.protocol_text import SubjectAndHeaders
+from binlogsync.sinks.jetstream.publish_unit import PackingOptions
 
 _TIMEOUT_S = 60
 _WINDOW = 8
 _BATCH_BYTES = 16 << 20
-Batch = Sequence[tuple[Head, bytes]]
+Batch = Sequence[tuple[SubjectAndHeaders, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,13 @@ class ReadyMade:
 
 def make_ready(config: MySQLConfig, options: JetStreamOptions, changes: int, most: int) -> ReadyMade:
     """What our sink would publish of about the first `most` changes of the binlog."""
-    packing = Packing(options.format, options.changes_per_message, options.max_batch_bytes)
-    batches: list[list[tuple[Head, bytes]]] = []
+    packing = PackingOptions(options.format, options.changes_per_message, options.max_batch_bytes)
+    batches: list[list[tuple[SubjectAndHeaders, bytes]]] = []
     taken = open_bytes = 0
     for flush in flushes(config, changes):
         if taken < most:
             taken += flush.changes
-            for piece in pieces(flush, packing, 0):
+            for piece in publish_units(flush, packing, 0):
                 messages = [(piece.head(i), piece.payload(i)) for i in range(len(piece))]
                 size = sum(len(body) for _, body in messages)
                 if len(messages) == 1 and batches and open_bytes + size <= _BATCH_BYTES:

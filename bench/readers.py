@@ -15,9 +15,9 @@ from binlogsync.binlog.reader import BinlogReader, ReaderOptions
 from binlogsync.flush import Flush
 from binlogsync.mysql import BinlogDump, MySQLConfig, ReadAhead, inspect_server, parse_start, resolve_start
 from binlogsync.position import Checkpoint
-from binlogsync.sinks import Preparing, Sink
+from binlogsync.sinks import PreparingSink, Sink
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.tail.run import Tail, TailOptions
 
 _LAST_WAIT_S = 0.1
@@ -112,7 +112,7 @@ class _Finish:
 
     def prepare(self, flush: Flush) -> None:
         """As the sink behind, if it can."""
-        if isinstance(self._sink, Preparing):
+        if isinstance(self._sink, PreparingSink):
             self._sink.prepare(flush)
 
     def write(self, flush: Flush) -> None:
@@ -171,4 +171,4 @@ def _tail(config: MySQLConfig, sink: Sink, source: str, stop: threading.Event) -
     settings = TailOptions(
         source, start="oldest", include=(f"{DATABASE}.*",), preflight=False, flush_interval_s=_LAST_WAIT_S
     )
-    return Tail(config, [sink], MemoryPositions(), settings, owner="bench").run(stop).bytes_read
+    return Tail(config, [sink], MemoryPositionStore(), settings, owner="bench").run(stop).bytes_read

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from binlogsync.change import Change as Change
     from binlogsync.change import Op as Op
     from binlogsync.change import Source as Source
-    from binlogsync.consume.handling import Retry as Retry
-    from binlogsync.consume.once import RedisSeenIds as RedisSeenIds
-    from binlogsync.consume.once import SeenIds as SeenIds
+    from binlogsync.consume.deduplication import RedisSeenIds as RedisSeenIds
+    from binlogsync.consume.deduplication import SeenIds as SeenIds
+    from binlogsync.consume.handler import Retry as Retry
     from binlogsync.consumer import Consumer as Consumer
     from binlogsync.errors import BinlogSyncError as BinlogSyncError
     from binlogsync.errors import ClientTakenError as ClientTakenError
@@ -32,9 +32,9 @@ _HOMES = {
     "ConsumeError": "errors",
     "HandlerError": "errors",
     "ModelError": "errors",
-    "Retry": "consume.handling",
-    "RedisSeenIds": "consume.once",
-    "SeenIds": "consume.once",
+    "Retry": "consume.handler",
+    "RedisSeenIds": "consume.deduplication",
+    "SeenIds": "consume.deduplication",
 }
 __all__ = [*_HOMES]  # noqa: PLE0604
 

@@ -27,15 +27,15 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from binlogsync.bookmarks import Bookmark
-from binlogsync.consume.awaiting import Await, beside_this_loop, in_shared_loop
 from binlogsync.consume.client_lease import ClientLease
-from binlogsync.consume.crew import Crew, CrewOptions, Report, Work
 from binlogsync.consume.engine import ConsumeOptions
-from binlogsync.consume.handlers import HandlerFunction
-from binlogsync.consume.handling import Handler, Retry
-from binlogsync.consume.progress import NOTHING, ProgressKey
+from binlogsync.consume.event_loop import RunCoroutine, run_in_shared_loop, run_in_thread
+from binlogsync.consume.handler import Handler, Retry
+from binlogsync.consume.handler_signature import HandlerFunction
+from binlogsync.consume.progress import NO_PROGRESS, ProgressKey
 from binlogsync.consume.progress_nats import NatsProgress
-from binlogsync.consume.starts import Start, check_start, find_named
+from binlogsync.consume.start_position import Start, check_start, resolve_bookmark
+from binlogsync.consume.worker_pool import ConsumerTask, TableReport, WorkerPool, WorkerPoolOptions
 from binlogsync.errors import BinlogSyncError, ClientTakenError, ConfigError
 from binlogsync.models.model import table_name
 from binlogsync.signals import stop_on_signals
@@ -114,13 +114,13 @@ class Consumer:
         )
         self._positions = positions
         self._retry = retry
-        self._crew = CrewOptions(first_wait_s=1.0, max_workers=max_workers)
+        self._crew = WorkerPoolOptions(first_wait_s=1.0, max_workers=max_workers)
         self._connection = NatsConnection(self._nats, f"binlogsync client {client_id}")
         self._progress = Path(progress) if progress is not None else None
         self._registered: list[_Registered] = []
         self._status: dict[tuple[str, str], TableStatus] = {}
         self._stop = threading.Event()
-        self._await: Await = in_shared_loop
+        self._await: RunCoroutine = run_in_shared_loop
 
     @overload
     def register(self, model: type[M], handler: HandlerFunction[M], *, table: str | None = ...) -> None: ...
@@ -136,8 +136,8 @@ class Consumer:
 
         Args:
             model: a dataclass, msgspec.Struct or pydantic model. None for a handler of frames or record batches with
-                all columns. handler: its signature says what it gets, see binlogsync/consume/handlers.py. table:
-                "database.table"; by default what the model says, or the table of its name that the stream has.
+                all columns. handler: its signature decides what it gets, see binlogsync/consume/handler_signature.py.
+                table: "database.table"; by default what the model names, or the table of its name that the stream has.
 
         Raises ConfigError for a signature that cannot be served, ModelError for a class that is no model.
         """
@@ -159,14 +159,14 @@ class Consumer:
         the source has no stream yet, ConfigError that tells the known names when `start` names no bookmark.
         """
         with stop_on_signals(self._stop):
-            self._run(in_shared_loop, idle_s)
+            self._run(run_in_shared_loop, idle_s)
 
     async def run_async(self, *, idle_s: float | None = None) -> None:
         """The same beside an event loop, in which handlers that are `async def` run; cancelling it stops in good order.
 
         Other handlers run in the threads of their tables.
         """
-        await beside_this_loop(lambda awaits: self._run(awaits, idle_s), self.stop)
+        await run_in_thread(lambda awaits: self._run(awaits, idle_s), self.stop)
 
     def stop(self) -> None:
         """End `run` in good order, from any thread or a handler."""
@@ -189,7 +189,7 @@ class Consumer:
     def _run_coroutine(self, coroutine: Coroutine[Any, Any, object]) -> object:
         return self._await(coroutine)
 
-    def _run(self, awaits: Await, idle_s: float | None) -> None:
+    def _run(self, awaits: RunCoroutine, idle_s: float | None) -> None:
         if not self._registered:
             raise ConfigError("no handler is registered; call register(Model, handler) before run()")
         self._await = awaits
@@ -198,12 +198,12 @@ class Consumer:
                 stack.enter_context(self._connection)
                 works = self._works()
                 lease = stack.enter_context(ClientLease(self._connection, self._source, self._options.client_id))
-                crew = stack.enter_context(Crew(works, self._reader, self._crew, self._stop))
+                crew = stack.enter_context(WorkerPool(works, self._reader, self._crew, self._stop))
                 self._watch(crew, lease, idle_s)
         finally:
             self._stop.clear()
 
-    def _watch(self, crew: Crew, lease: ClientLease, idle_s: float | None) -> None:
+    def _watch(self, crew: WorkerPool, lease: ClientLease, idle_s: float | None) -> None:
         while not self._stop.is_set() and not lease.lost.is_set():
             self._note(crew.reports(_LOOK_S))
             if idle_s is not None and crew.quiet_s() > idle_s:
@@ -217,7 +217,7 @@ class Consumer:
                 if status.error is not None:
                     raise status.error
 
-    def _note(self, reports: Iterable[Report]) -> None:
+    def _note(self, reports: Iterable[TableReport]) -> None:
         for report in reports:
             known = self._status[report.table]
             if report.done is None:
@@ -229,20 +229,20 @@ class Consumer:
     def _reader(self) -> StreamReader:
         return StreamReader(self._nats, self._source)
 
-    def _works(self) -> list[Work]:
+    def _works(self) -> list[ConsumerTask]:
         """The tables by their whole names; raises ConfigError for one that the stream does not tell."""
         with self._reader() as reader:
             held = sorted(reader.tables())
-        works = [Work(_whole_name(item.table, held), item.handler, self._options) for item in self._registered]
+        works = [ConsumerTask(_whole_name(item.table, held), item.handler, self._options) for item in self._registered]
         if any(self._is_new(work) for work in works):
-            start = find_named(self._options.start, self._source, self._bookmarks)
+            start = resolve_bookmark(self._options.start, self._source, self._bookmarks)
             works = [replace(work, options=replace(self._options, start=start)) for work in works]
         self._status = {work.table: self._status.get(work.table, TableStatus()) for work in works}
         return works
 
-    def _is_new(self, work: Work) -> bool:
+    def _is_new(self, work: ConsumerTask) -> bool:
         key = ProgressKey(self._options.client_id, self._source, *work.table)
-        return work.target.store.load(key) == NOTHING
+        return work.target.store.load(key) == NO_PROGRESS
 
     def _bookmarks(self) -> Sequence[Bookmark]:
         if self._positions is not None:
@@ -255,10 +255,10 @@ def _default_positions(nats: NatsOptions) -> PositionStore:
     """The store of this deployment, where one is described here, else the bucket in NATS."""
     # The stores bring their clients with them; a program whose start is no name does without.
     from binlogsync.settings import Settings
-    from binlogsync.stores.nats import NatsPositions
+    from binlogsync.stores.nats import NatsPositionStore
 
     settings = Settings.read()
-    return settings.positions() if settings.names_positions() else NatsPositions(nats)
+    return settings.positions() if settings.names_positions() else NatsPositionStore(nats)
 
 
 def _whole_name(name: str, held: list[tuple[str, str]]) -> tuple[str, str]:

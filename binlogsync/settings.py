@@ -27,11 +27,11 @@ from binlogsync.mysql import TLS, MySQLConfig, parse_start
 from binlogsync.mysql.config import TLSMode
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.sinks.jetstream import JetStreamOptions
-from binlogsync.sinks.jetstream.piece import Format
+from binlogsync.sinks.jetstream.publish_unit import Format
 from binlogsync.stores import PositionStore
-from binlogsync.stores.nats import NatsPositions
-from binlogsync.stores.redis import RedisOptions, RedisPositions
-from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.stores.nats import NatsPositionStore
+from binlogsync.stores.redis import RedisOptions, RedisPositionStore
+from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.tail.options import TailOptions
 from binlogsync.variables import check_variables
@@ -143,9 +143,9 @@ class Settings:
         """The position store; it connects at its first use."""
         kind = self._choice("BINLOGSYNC_POSITIONS", ("sqlite", "redis", "nats"))
         if kind == "nats":
-            return NatsPositions(self.nats(_STORE_PATIENCE_S))
+            return NatsPositionStore(self.nats(_STORE_PATIENCE_S))
         if kind == "sqlite":
-            return SQLitePositions(Path(self._text("BINLOGSYNC_POSITIONS_PATH", _POSITIONS_PATH)))
+            return SQLitePositionStore(Path(self._text("BINLOGSYNC_POSITIONS_PATH", _POSITIONS_PATH)))
         prefix = "BINLOGSYNC_REDIS"
         options = RedisOptions(
             host=self._text(f"{prefix}_HOST", "127.0.0.1"),
@@ -159,7 +159,7 @@ class Settings:
             tls_key_file=self._optional(f"{prefix}_TLS_KEY_FILE"),
         )
         with _about(prefix):
-            return RedisPositions(options)
+            return RedisPositionStore(options)
 
     def names_positions(self) -> bool:
         """True when the variables say where positions are kept, or their file is at the default place."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from binlogsync.bookmarks import Bookmark
-from binlogsync.consume.progress import Progress
+from binlogsync.consume.progress import ConsumerProgress
 from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.errors import PositionError
 from binlogsync.mysql import ServerInfo
@@ -104,12 +104,12 @@ def consumer_needs(file: DuckFile, source: str, first_sequence: int) -> list[Nee
     ]
 
 
-def nats_consumer_needs(kept: Mapping[str, Progress], first_sequence: int) -> list[Need]:
+def nats_consumer_needs(kept: Mapping[str, ConsumerProgress], first_sequence: int) -> list[Need]:
     """Of consumers with progress in NATS (consume/progress_nats.py), by what they are called, of whom that is true."""
     return [
         Need(f"consumer {name}", Checkpoint(BinlogPosition(each.file, each.pos), each.server_uuid))
         for name, each in sorted(kept.items())
-        if each.seen + 1 < first_sequence and not each.has_done_nothing
+        if each.seen + 1 < first_sequence and not each.is_new
     ]
 
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from binlogsync.bookmarks import Bookmark, get_bookmark
 from binlogsync.consume.progress import DuckProgress, ProgressKey
-from binlogsync.consume.rewind import Move, rewind
+from binlogsync.consume.rewind import RewindRequest, rewind
 from binlogsync.errors import BinlogSyncError, ConfigError
 from binlogsync.escaping import printable
 from binlogsync.marking import add_bookmark
@@ -126,7 +126,7 @@ def rewind_job(source: Source) -> dg.JobDefinition:
                 raise ConfigError(f"{table} has no consumer in pipelines/consumers, so there is none to rewind")
             key = ProgressKey(consumer.consumption.client_id, source.name, table.database, table.table)
             who = f"run {context.run_id}"
-            move = Move(
+            move = RewindRequest(
                 key=key,
                 to=config.to,
                 reason=config.reason,

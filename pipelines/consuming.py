@@ -16,12 +16,12 @@ import dagster as dg
 from pydantic import Field
 
 from binlogsync.bookmarks import Bookmark
-from binlogsync.consume.crew import Crew, CrewOptions, Report, Work
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.gaps import open_gaps
 from binlogsync.consume.progress import DuckProgress, ProgressKey
-from binlogsync.consume.starts import Start
+from binlogsync.consume.start_position import Start
 from binlogsync.consume.targets import Target
+from binlogsync.consume.worker_pool import ConsumerTask, TableReport, WorkerPool, WorkerPoolOptions
 from binlogsync.errors import BinlogSyncError, HandlerError
 from binlogsync.escaping import markdown
 from binlogsync.mysql.config import MySQLConfig
@@ -170,12 +170,12 @@ class _Run:
     def work(self, stop: StopFlag) -> None:
         """Until nothing comes for idle_s, max_s is over, or somebody asks for a stop."""
         config = self.config
-        options = CrewOptions(
+        options = WorkerPoolOptions(
             first_round_s=FIRST_ROUND_S, round_s=config.report_s, first_wait_s=config.retry_s,
             longest_wait_s=max(60.0, config.retry_s), max_workers=config.max_workers,
         )  # fmt: skip
         ends_at, look_at = time.monotonic() + config.max_s, 0.0
-        with Crew(self._works(), self._reader, options, stop) as crew:
+        with WorkerPool(self._works(), self._reader, options, stop) as crew:
             while not stop.is_set() and time.monotonic() < ends_at and crew.quiet_s() <= config.idle_s:
                 self._take(crew.reports(LOOK_S))
                 self._show_parts()
@@ -216,15 +216,15 @@ class _Run:
         store = DuckProgress(self.context.resources.warehouse.file())
         return no_gap(table.of.name.consumer_key, open_gaps(store, table.of.progress_key))
 
-    def _works(self) -> list[Work]:
+    def _works(self) -> list[ConsumerTask]:
         path = self.context.resources.warehouse.path
-        works: dict[object, Work] = {}
+        works: dict[object, ConsumerTask] = {}
         for table in self.tables.values():
             options = ConsumeOptions(
                 client_id=table.of.client_id, max_changes=self.config.max_changes, start=table.of.start,
                 bookmarks=self._bookmarks,
             )  # fmt: skip
-            work = Work(table.of.table, table.of.target(path, self.mysql), options)
+            work = ConsumerTask(table.of.table, table.of.target(path, self.mysql), options)
             group = table.of.together or table.of.table
             first = works.get(group)
             works[group] = work if first is None else replace(first, together=(*first.together, work))
@@ -243,7 +243,7 @@ class _Run:
         with self.context.resources.positions.store() as store:
             return store.bookmarks(self.source)
 
-    def _take(self, reports: Iterable[Report]) -> None:
+    def _take(self, reports: Iterable[TableReport]) -> None:
         """Note what was done and what failed, and say the latter on the table's page."""
         for report in reports:
             table = self.tables[report.table]

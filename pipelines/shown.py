@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from binlogsync.consume.engine import Consumed
-from binlogsync.consume.progress import DuckProgress, Progress, ProgressKey
+from binlogsync.consume.engine import ConsumeResult
+from binlogsync.consume.progress import ConsumerProgress, DuckProgress, ProgressKey
 from binlogsync.consume.skips import Skip, skips_of
 from binlogsync.errors import BinlogSyncError, ConsumeError, HandlerError, ModelError, SinkError, WireError
 from binlogsync.escaping import fenced, printable
@@ -44,8 +44,8 @@ class Total:
         self.counts: Counter[str] = Counter()
         self.seconds = 0.0
         self.batches = self.skipped = 0
-        self.first: Progress | None = None
-        self.last: Progress | None = None
+        self.first: ConsumerProgress | None = None
+        self.last: ConsumerProgress | None = None
         self.lag_s: float | None = None
 
     @property
@@ -53,7 +53,7 @@ class Total:
         """Changes done."""
         return self.counts.total()
 
-    def add(self, done: Consumed) -> None:
+    def add(self, done: ConsumeResult) -> None:
         """One round more."""
         self.counts.update(done.counts)
         self.seconds += done.seconds

@@ -17,9 +17,9 @@ from typing import TypeVar, overload
 
 import dagster as dg
 
-from binlogsync.consume.handlers import HandlerFunction
-from binlogsync.consume.handling import Handler, Retry
-from binlogsync.consume.starts import Start, check_start
+from binlogsync.consume.handler import Handler, Retry
+from binlogsync.consume.handler_signature import HandlerFunction
+from binlogsync.consume.start_position import Start, check_start
 from binlogsync.consume.targets import Mirror, Target
 from binlogsync.errors import ConfigError
 from binlogsync.mirror.state import MirrorOptions
@@ -218,7 +218,7 @@ def table_consumer(
         @table_consumer(Hole, table="treehole.holes")
         def holes(change: Change[Hole]) -> None: ...
 
-    The shapes of a handler are in binlogsync/consume/handlers.py. One with a second parameter gets the DuckDB
+    The shapes of a handler are in binlogsync/consume/handler_signature.py. One with a second parameter gets the DuckDB
     connection of the warehouse, in the transaction that stores progress: what it writes there happens exactly once.
     Everything else it does happens at least once, under the same `change.id`.
 

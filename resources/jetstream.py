@@ -8,7 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from binlogsync.sinks.jetstream.piece import Format
+from binlogsync.sinks.jetstream.publish_unit import Format
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from resources import environment

@@ -78,10 +78,10 @@ class Positions(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _make(self) -> PositionStore:
         backend = self.backend
         if isinstance(backend, SQLitePositions):
-            return sqlite.SQLitePositions(Path(backend.path))
+            return sqlite.SQLitePositionStore(Path(backend.path))
         if isinstance(backend, NatsPositions):
-            return nats.NatsPositions(NatsOptions(**backend.model_dump(exclude={"kind"})))
-        return redis.RedisPositions(redis.RedisOptions(**backend.model_dump(exclude={"kind"})))
+            return nats.NatsPositionStore(NatsOptions(**backend.model_dump(exclude={"kind"})))
+        return redis.RedisPositionStore(redis.RedisOptions(**backend.model_dump(exclude={"kind"})))
 
     @classmethod
     def from_environment(cls) -> "Positions":

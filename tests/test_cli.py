@@ -18,7 +18,7 @@ import pytest
 from binlogsync import cli
 from binlogsync.embedded import MySQLServer, NATSServer
 from binlogsync.mysql import MySQLConfig, inspect_server
-from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.stream.client import NatsConnection, NatsOptions
 from tests.databases import FreshDatabase
 from tests.nats_commands import delete_stream
@@ -166,7 +166,7 @@ def status_of(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
 
 
 def test_tail_stores_goes_on_and_lets_go(filled: Deployment) -> None:
-    store = SQLitePositions(filled.folder / ".binlogsync" / "positions.db")
+    store = SQLitePositionStore(filled.folder / ".binlogsync" / "positions.db")
     assert store.load(filled.source) is not None
     lease = store.lease(filled.source)
     store.close()

@@ -63,7 +63,7 @@ RULES = (
 CLIENTS = {"nats": "NATS", "duckdb": "DuckDB", "redis": "Redis", "pymysql": "MySQL", "pymysqlreplication": "MySQL"}
 # Loops and tasks stay behind the plain calls of the files that speak NATS; users' coroutines in one more.
 ASYNC = ("asyncio",)
-AWAITS_FOR_USERS = ("binlogsync/consume/awaiting.py",)
+AWAITS_FOR_USERS = ("binlogsync/consume/event_loop.py",)
 NO_POSTPONED_ANNOTATIONS = ("pipelines/", "resources/", "sensors/")
 
 

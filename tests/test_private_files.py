@@ -22,7 +22,7 @@ from binlogsync.embedded.database import Place, prepare
 from binlogsync.embedded.mariadb import flavour as mariadb_flavour
 from binlogsync.embedded.mysql import flavour as mysql_flavour
 from binlogsync.private_files import make_folder
-from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.stream.reader import StreamBatch
 from tests.samples import sample_batch
 
@@ -50,7 +50,7 @@ def exposed(folder: Path) -> list[str]:
 
 
 def test_the_position_store(tmp_path: Path) -> None:
-    store = SQLitePositions(tmp_path / "a" / "b" / "positions.db")
+    store = SQLitePositionStore(tmp_path / "a" / "b" / "positions.db")
     store.claim(SOURCE, "me")
     assert {path.name for path in (tmp_path / "a" / "b").iterdir()} >= {"positions.db", "positions.db-wal"}
     assert exposed(tmp_path) == []
@@ -80,7 +80,7 @@ def test_a_file_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
         (tmp_path / name).chmod(0o640)
     with DuckFile(tmp_path / "b.duckdb").transaction() as connection:
         connection.execute("CREATE TABLE t (v INT)")
-    store = SQLitePositions(tmp_path / "positions.db")
+    store = SQLitePositionStore(tmp_path / "positions.db")
     store.claim(SOURCE, "me")
     store.close()
     assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("b.duckdb", "positions.db")} == {0o640}

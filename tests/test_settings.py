@@ -17,8 +17,8 @@ from binlogsync.errors import ConfigError
 from binlogsync.filters import TableFilter, split_patterns
 from binlogsync.settings import Settings
 from binlogsync.stores import PositionStore
-from binlogsync.stores.redis import RedisPositions
-from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.stores.redis import RedisPositionStore
+from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.variables import SETTINGS
 from pipelines.sources import configured_sources, tail_config
 from resources.audit import AuditLog
@@ -112,9 +112,9 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def place_of(store: PositionStore) -> Any:
     """What a store was made with."""
-    if isinstance(store, SQLitePositions):
+    if isinstance(store, SQLitePositionStore):
         return store.path
-    assert isinstance(store, RedisPositions)
+    assert isinstance(store, RedisPositionStore)
     return store.options
 
 

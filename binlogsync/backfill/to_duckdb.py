@@ -22,7 +22,7 @@ import duckdb
 from binlogsync.backfill.ranges import Plan, place_behind
 from binlogsync.backfill.targets import Begun
 from binlogsync.change import ChangeBatch
-from binlogsync.consume.progress import DuckProgress, Progress, ProgressKey, ProgressStore, Tracker
+from binlogsync.consume.progress import ConsumerProgress, DuckProgress, ProgressKey, ProgressStore, Tracker
 from binlogsync.consume.targets import Mirror, Target
 from binlogsync.duckfile import META_SCHEMA, DuckFile, first_row
 from binlogsync.duckfile_upgrade import REPLAY_MARK
@@ -122,12 +122,12 @@ def _replayed(database: str) -> str:
 class _Tracker(Tracker):
     """Moves the row of the backfill with the progress."""
 
-    def __init__(self, key: ProgressKey, progress: Progress, file: DuckFile, number: str) -> None:
+    def __init__(self, key: ProgressKey, progress: ConsumerProgress, file: DuckFile, number: str) -> None:
         super().__init__(key, progress)
         self.number = number
         self._file = file
 
-    def move(self, connection: duckdb.DuckDBPyConnection, done: Sequence[tuple[ChangeBatch, int]]) -> Progress:
+    def move(self, connection: duckdb.DuckDBPyConnection, done: Sequence[tuple[ChangeBatch, int]]) -> ConsumerProgress:
         moved = super().move(connection, done)
         place = place_behind(done[-1][0]).to_text()
         connection.execute(f"UPDATE {_TABLE} SET done = ? WHERE number = ?", [place, self.number])

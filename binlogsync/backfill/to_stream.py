@@ -28,7 +28,7 @@ from binlogsync.errors import ConfigError
 from binlogsync.flush import Flush, Run
 from binlogsync.position import Checkpoint
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from binlogsync.sinks.jetstream.stream import StreamShape, ensure_schemas
+from binlogsync.sinks.jetstream.stream import StreamSpec, ensure_schemas
 from binlogsync.stream.client import NatsConnection
 from binlogsync.stream.reader import StreamBatch
 from binlogsync.wire import subjects
@@ -44,7 +44,7 @@ class SubjectTarget:
         self.name = f"subject {subjects.all_subjects(name)}"
         self._sink = JetStreamSink(options)
         self._connection = NatsConnection(options, f"binlogsync replay {name}")
-        self._shape = StreamShape(name, options.replicas, options.max_age_s, options.max_bytes)
+        self._shape = StreamSpec(name, options.replicas, options.max_age_s, options.max_bytes)
         self._plan: Plan | None = None
         self._begin_sequence = 0
         self._number = 0

@@ -18,7 +18,7 @@ from binlogsync.bookmarks import Bookmark
 from binlogsync.commands.nats_needs import unmet_needs
 from binlogsync.commands.output import write_line
 from binlogsync.commands.stream_look import StreamLook, look_at_stream
-from binlogsync.consume.progress_nats import kept_progress
+from binlogsync.consume.progress_nats import load_all_progress
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import BinlogSyncError, SinkError
 from binlogsync.mysql import Finding, MySQLConfig, inspect_server, preflight, validate
@@ -28,9 +28,9 @@ from binlogsync.server_facts import ServerFacts
 from binlogsync.settings import Settings
 from binlogsync.sinks.jetstream.foreign import describe_foreign
 from binlogsync.stores import Lease, PositionStore
-from binlogsync.stores.nats import NatsPositions
-from binlogsync.stores.redis import RedisPositions
-from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.stores.nats import NatsPositionStore
+from binlogsync.stores.redis import RedisPositionStore
+from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.stream.client import NatsConnection
 from binlogsync.tail.origin import first_start
 from binlogsync.worth import (
@@ -135,7 +135,7 @@ class Examination:
 
     def _positions(self) -> Iterator[Line]:
         with closing(self._settings.positions()) as store:
-            if isinstance(store, SQLitePositions) and not store.path.exists():
+            if isinstance(store, SQLitePositionStore) and not store.path.exists():
                 yield _line_of_missing("positions", store.path)
                 return
             lease = store.lease(self._source)
@@ -206,7 +206,7 @@ class Examination:
         if not self._first_sequence:
             return []
         with NatsConnection(self._settings.nats(_PATIENCE_S), f"binlogsync doctor {self._source}") as connection:
-            needs = nats_consumer_needs(kept_progress(connection, self._source), self._first_sequence)
+            needs = nats_consumer_needs(load_all_progress(connection, self._source), self._first_sequence)
         path = self._settings.warehouse_path()
         if path.exists():
             needs += consumer_needs(DuckFile(path, _LOCK_TIMEOUT_S, SinkError), self._source, self._first_sequence)
@@ -299,8 +299,8 @@ def _line_of_missing(name: str, path: Path) -> Line:
 
 def _place(store: PositionStore) -> str:
     """Where a store is."""
-    if isinstance(store, SQLitePositions):
+    if isinstance(store, SQLitePositionStore):
         return f"SQLite file {store.path}"
-    if isinstance(store, NatsPositions):
+    if isinstance(store, NatsPositionStore):
         return f"key-value bucket of NATS at {store.options.place}"
-    return store.options.place if isinstance(store, RedisPositions) else store.name
+    return store.options.place if isinstance(store, RedisPositionStore) else store.name

@@ -13,7 +13,7 @@ from binlogsync.commands.output import say
 from binlogsync.commands.tables import read_table
 from binlogsync.errors import BinlogSyncError, ConfigError, SourceError
 from binlogsync.escaping import printable
-from binlogsync.models.source import model_source
+from binlogsync.models.codegen import model_source
 from binlogsync.mysql import declared_by
 from binlogsync.schema import TableSchema
 from binlogsync.settings import Settings

@@ -11,7 +11,7 @@ from binlogsync.commands.output import say
 from binlogsync.commands.progress import PATIENCE_S, open_progress
 from binlogsync.commands.tables import read_table
 from binlogsync.consume.progress import ProgressKey
-from binlogsync.consume.rewind import Move, rewind
+from binlogsync.consume.rewind import RewindRequest, rewind
 from binlogsync.settings import Settings
 
 
@@ -20,7 +20,9 @@ def run(settings: Settings, arguments: Namespace) -> int:
     source = settings.source(arguments.source)
     asked = Asked(source, *read_table(settings, source, arguments.table))
     key = ProgressKey(arguments.client, asked.source, asked.database, asked.table)
-    move = Move(key=key, to=arguments.to, reason=arguments.reason, who=getpass.getuser(), rebuild=arguments.rebuild)
+    move = RewindRequest(
+        key=key, to=arguments.to, reason=arguments.reason, who=getpass.getuser(), rebuild=arguments.rebuild
+    )
     with (
         closing(settings.positions()) as store,
         open_progress(settings, key, arguments.progress) as progress,

@@ -11,7 +11,7 @@ from binlogsync.errors import PositionError, SinkError
 from binlogsync.position import Checkpoint
 from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.sinks.jetstream.foreign import ForeignMessage, foreign_messages
-from binlogsync.sinks.jetstream.stream import StreamEnd, StreamShape, ensure_stream, stream_end
+from binlogsync.sinks.jetstream.stream import StreamEnd, StreamSpec, ensure_stream, stream_end
 from binlogsync.stream.client import NatsConnection
 from binlogsync.wire import subjects
 
@@ -49,7 +49,7 @@ class StreamLook:
 
 def look_at_stream(options: JetStreamOptions, source: str) -> StreamLook:
     """Connect and look. Raises SinkError when NATS cannot be reached, is too old, or has no JetStream."""
-    shape = StreamShape(source, options.replicas, options.max_age_s, options.max_bytes)
+    shape = StreamSpec(source, options.replicas, options.max_age_s, options.max_bytes)
     name = subjects.stream_name(source)
 
     async def look(client: Client) -> StreamLook:
@@ -61,7 +61,7 @@ def look_at_stream(options: JetStreamOptions, source: str) -> StreamLook:
         end, foreign = await stream_end(client, source), tuple(await foreign_messages(client, source))
         try:
             await ensure_stream(client, shape)  # it is there, so this only compares
-            if not end.is_torn:
+            if not end.is_partial_batch:
                 end.require_checkpoint(name)
         except (SinkError, PositionError) as error:
             return StreamLook(version, name, info.state.messages, end, str(error), foreign=foreign)

@@ -24,7 +24,7 @@ from binlogsync.settings import Settings
 from binlogsync.signals import stop_on_signals
 from binlogsync.sinks import Sink
 from binlogsync.sinks.jetstream import JetStreamSink
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.tail.run import Tail, TailProgress
 
 _PROGRESS_S = 5.0
@@ -118,7 +118,7 @@ def _to_stdout(settings: Settings, source: str, arguments: Namespace) -> int:
     )
     with stop_on_signals() as stop:
         config = _another_replica(settings.mysql(source))
-        Tail(config, [StdoutSink(stop)], MemoryPositions(), options, owner="stdout").run(stop)
+        Tail(config, [StdoutSink(stop)], MemoryPositionStore(), options, owner="stdout").run(stop)
     return 0
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from binlogsync.consume.progress_nats import Bucket
+from binlogsync.consume.progress_nats import KeyValueBucket
 from binlogsync.errors import ClientTakenError, SinkError
 from binlogsync.stream.client import NatsConnection
 from binlogsync.wire.subjects import escape, stream_name
@@ -39,7 +39,7 @@ class ClientLease:
     def __init__(self, connection: NatsConnection, source: str, client_id: str) -> None:
         self.lost = threading.Event()
         stream = stream_name(source)
-        self._bucket = Bucket(connection, f"{stream}_clients", LEASE_S, stream)
+        self._bucket = KeyValueBucket(connection, f"{stream}_clients", LEASE_S, stream)
         self._client_id = client_id
         self._source = source
         self._key = escape(client_id).replace("%", "/")

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from binlogsync.consume.gaps import ConsumerGap, record_gap
-from binlogsync.consume.progress import NOTHING, Progress, ProgressKey, ProgressStore, Tracker
-from binlogsync.consume.seek import Seek, find_start, holds, skip_done
-from binlogsync.consume.starts import Bookmarks, Start, check_start, first_sequence
+from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, ProgressStore, Tracker
+from binlogsync.consume.seek import DeliveryStart, drop_processed, find_start, holds_progress
+from binlogsync.consume.start_position import Bookmarks, Start, check_start, first_sequence
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.stream.reader import StreamBatch, StreamReader
 from binlogsync.wire.subjects import durable_name
@@ -70,7 +70,7 @@ class ConsumeOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Consumed:
+class ConsumeResult:
     """What one run did.
 
     Attributes:
@@ -86,9 +86,9 @@ class Consumed:
     """
 
     counts: Mapping[str, int]
-    first: Progress | None
-    last: Progress | None
-    progress: Progress
+    first: ConsumerProgress | None
+    last: ConsumerProgress | None
+    progress: ConsumerProgress
     lag_s: float | None
     seconds: float
     batches: int
@@ -103,21 +103,21 @@ class Consumed:
 
 
 @runtime_checkable
-class RepairsGaps(Protocol):
+class GapRepairer(Protocol):
     """A Target that can make good what it may have missed: a mirror, which reads its table again."""
 
-    def repair(self, key: ProgressKey, progress: Progress) -> None:
+    def repair(self, key: ProgressKey, progress: ConsumerProgress) -> None:
         """Try it where gaps are open; one that cannot be repaired now stays open."""
 
 
 @runtime_checkable
-class ReadsStream(Protocol):
+class StreamAwareTarget(Protocol):
     """A Target that looks for more in the stream than it is brought: a mirror whose table was renamed."""
 
     stream: StreamReader | None
 
 
-def take_gap(store: ProgressStore, key: ProgressKey, gap: ConsumerGap, on_gap: Literal["warn", "fail"]) -> None:
+def report_gap(store: ProgressStore, key: ProgressKey, gap: ConsumerGap, on_gap: Literal["warn", "fail"]) -> None:
     """Note a gap beside progress, before anything passes it; raises ConsumeError where it is to fail."""
     message = f"{key}: {gap.detail}; changes of this table may be missing"
     if on_gap == "fail":
@@ -133,7 +133,7 @@ def consume(
     options: ConsumeOptions,
     stop: threading.Event,
     pulse: Callable[[bool], None] = lambda is_busy: None,
-) -> Consumed:
+) -> ConsumeResult:
     """Drain (database, table) into the target, until nothing came for idle_s, or max_s is over, or `stop` is set.
 
     `pulse` is told True when changes are about to be handled, False when none wait.
@@ -141,7 +141,7 @@ def consume(
     Raises ConsumeError (its children for a model that does not fit and a handler that fails), SinkError when the stream
     cannot be reached. What was done before an error is stored.
     """
-    run = _Run(reader, table, target, options, stop, pulse)
+    run = _TableRun(reader, table, target, options, stop, pulse)
     try:
         return run.drain()
     finally:
@@ -149,7 +149,7 @@ def consume(
 
 
 @dataclass(slots=True)
-class _Run:
+class _TableRun:
     """One call of `consume`."""
 
     reader: StreamReader
@@ -163,15 +163,15 @@ class _Run:
     gap: str | None = None
     durable: str = field(init=False)
     tracker: Tracker = field(init=False)
-    seek: Seek = field(init=False)
+    seek: DeliveryStart = field(init=False)
     newest: int = 0
     verified_at: float = 0.0
 
-    def drain(self) -> Consumed:
+    def drain(self) -> ConsumeResult:
         """See `consume`."""
         started = last_change = time.monotonic()
         key = ProgressKey(self.options.client_id, self.reader.source, *self.table)
-        if isinstance(self.target, ReadsStream):
+        if isinstance(self.target, StreamAwareTarget):
             self.target.stream = self.reader
         self.durable = self.options.durable or durable_name(self.options.client_id, *self.table)
         self.tracker = Tracker(key, self.target.store.load(key))
@@ -192,7 +192,7 @@ class _Run:
                 is_drained = time.monotonic() - last_change >= self.options.idle_s
         if seen and self.newest >= seen:
             self.tracker.see(self.target.store, seen)
-        return Consumed(
+        return ConsumeResult(
             counts=dict(self.tracker.counts),
             first=self.tracker.first,
             last=self.tracker.progress if self.tracker.first else None,
@@ -212,16 +212,16 @@ class _Run:
 
     def _begin(self) -> None:
         """Find where delivery begins, and make the durable begin there."""
-        if self.tracker.progress == NOTHING and self.options.start != "all":
+        if self.tracker.progress == NO_PROGRESS and self.options.start != "all":
             first = first_sequence(self.reader, self.table, self.options.start, self.options.bookmarks)
             self.tracker.begin(self.target.store, first)
-        key, repairs = self.tracker.key, isinstance(self.target, RepairsGaps)
+        key, repairs = self.tracker.key, isinstance(self.target, GapRepairer)
         seen = max(self.tracker.progress.seen, self.newest)
         self.seek = find_start(self.reader, key, replace(self.tracker.progress, seen=seen), is_mirror=repairs)
         if self.seek.gap is not None:
             self.gap = self.seek.gap.detail
-            take_gap(self.target.store, key, self.seek.gap, self.options.on_gap)
-        if isinstance(self.target, RepairsGaps):
+            report_gap(self.target.store, key, self.seek.gap, self.options.on_gap)
+        if isinstance(self.target, GapRepairer):
             self.target.repair(key, self.tracker.progress)
         self.newest = self.seek.sequence - 1
         self.verified_at = time.monotonic()
@@ -257,7 +257,10 @@ class _Run:
             return False
         if goes_on and progress.epoch and time.monotonic() - self.verified_at > _VERIFY_EVERY_S:
             self.verified_at = time.monotonic()
-            goes_on = holds(self.reader, self.tracker.key, progress) or self.reader.first_sequence() > progress.sequence
+            goes_on = (
+                holds_progress(self.reader, self.tracker.key, progress)
+                or self.reader.first_sequence() > progress.sequence
+            )
         if not goes_on:
             log.warning(
                 "%s: the stream went back or was filled anew while it was read; seeking again", self.tracker.key
@@ -269,7 +272,7 @@ class _Run:
         """Hand over what is not done yet, and ack."""
         todo = list(work)
         if self.seek.drops_done:
-            todo, self.seek, dropped = skip_done(todo, self.seek, self.tracker)
+            todo, self.seek, dropped = drop_processed(todo, self.seek, self.tracker)
             self.skipped += dropped
         if todo:
             self.target.take(todo, self.tracker, self.stop)

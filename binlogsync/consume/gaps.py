@@ -2,7 +2,7 @@
 
 A gap of a mirror is resolved by a new read of its table, or by a verification that found both equal; a gap of a handler
 by a person, with a reason. Until then the consumer's check `no_gap` fails. A DuckDB file has them in
-`gaps` of META_SCHEMA, other progress stores as lines of JSON (RecordsGaps).
+`gaps` of META_SCHEMA, other progress stores as lines of JSON (GapStore).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class ConsumerGap:
 
 
 @runtime_checkable
-class RecordsGaps(Protocol):
+class GapStore(Protocol):
     """A ProgressStore that stores gaps with progress, other than DuckDB."""
 
     def gaps(self, key: ProgressKey) -> Sequence[ConsumerGap]:
@@ -73,7 +73,7 @@ class RecordsGaps(Protocol):
         """Store these in place of what `gaps` returned last. Raises ConsumeError where another process did so too."""
 
 
-def found_gap(kind: GapKind, detail: str, *, is_mirror: bool) -> ConsumerGap:
+def new_gap(kind: GapKind, detail: str, *, is_mirror: bool) -> ConsumerGap:
     """A gap that was found now."""
     return ConsumerGap(kind, detail, is_mirror, datetime.now(UTC))
 
@@ -83,10 +83,10 @@ def gap_of(batch: ChangeBatch, *, is_mirror: bool) -> ConsumerGap | None:
     ddl = batch.ddl
     if ddl is None or ddl.kind not in ("gap", "foreign_key"):
         return None
-    return found_gap("accepted" if ddl.kind == "gap" else "foreign_key", ddl.sql, is_mirror=is_mirror)
+    return new_gap("accepted" if ddl.kind == "gap" else "foreign_key", ddl.sql, is_mirror=is_mirror)
 
 
-def note_gap(connection: duckdb.DuckDBPyConnection, key: ProgressKey, gap: ConsumerGap) -> None:
+def insert_gap(connection: duckdb.DuckDBPyConnection, key: ProgressKey, gap: ConsumerGap) -> None:
     """Store it in the open transaction, unless the same gap is open already."""
     _make_table(connection)
     what = (gap.kind, gap.detail, gap.is_mirror)
@@ -127,8 +127,8 @@ def record_gap(store: ProgressStore, key: ProgressKey, gap: ConsumerGap) -> None
     """Store it beside progress, whatever store that is in."""
     if isinstance(store, DuckProgress):
         with store.file.transaction() as connection:
-            note_gap(connection, key, gap)
-    elif isinstance(store, RecordsGaps):
+            insert_gap(connection, key, gap)
+    elif isinstance(store, GapStore):
         known = store.gaps(key)
         if not any((each.kind, each.detail, each.resolution) == (gap.kind, gap.detail, "") for each in known):
             store.put_gaps(key, [*known, gap])
@@ -139,7 +139,7 @@ def gaps_of(store: ProgressStore, key: ProgressKey) -> Sequence[ConsumerGap]:
     if isinstance(store, DuckProgress):
         with store.file.transaction() as connection:
             return load_gaps(connection, key)
-    return store.gaps(key) if isinstance(store, RecordsGaps) else ()
+    return store.gaps(key) if isinstance(store, GapStore) else ()
 
 
 def open_gaps(store: ProgressStore, key: ProgressKey) -> list[ConsumerGap]:
@@ -166,7 +166,7 @@ def acknowledge_gaps(store: ProgressStore, key: ProgressKey, reason: str, by: st
     if isinstance(store, DuckProgress):
         with store.file.transaction() as connection:
             resolve_gaps(connection, key, reason.strip(), by, max(gap.found_at for gap in opened))
-    elif isinstance(store, RecordsGaps):
+    elif isinstance(store, GapStore):
         done = [gap if gap.resolution else replace(gap, resolution=reason.strip(), resolved_by=by) for gap in known]
         store.put_gaps(key, done)
     return opened

@@ -26,7 +26,7 @@ _FIELDS = "server_uuid, gtid, file, pos, row, txn_order, sequence, seen, changes
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ConsumerProgress:
     """The last change done.
 
     Attributes:
@@ -54,11 +54,11 @@ class Progress:
         return (BinlogPosition(self.file, 0).file_number, self.pos, self.row)
 
     @property
-    def has_done_nothing(self) -> bool:
+    def is_new(self) -> bool:
         """True for a consumer that is new, or has only been told where to begin."""
         return not self.sequence
 
-    def after(self, batch: ChangeBatch, sequence: int, seen: int) -> Progress:
+    def after(self, batch: ChangeBatch, sequence: int, seen: int) -> ConsumerProgress:
         """This progress when the last change of `batch`, of that stream sequence, is done."""
         rows = len(batch) if batch.ddl is None else 0
         return replace(
@@ -69,16 +69,16 @@ class Progress:
         return f"{self.file}:{self.pos} row {self.row} (stream sequence {self.sequence})"
 
 
-NOTHING = Progress("", None, "binlog.0", 0, 0, 0, 0, 0)
+NO_PROGRESS = ConsumerProgress("", None, "binlog.0", 0, 0, 0, 0, 0)
 """Progress of a consumer that has done nothing yet."""
 
 
-def progress_at(batch: ChangeBatch, index: int, sequence: int, seen: int) -> Progress:
+def progress_at(batch: ChangeBatch, index: int, sequence: int, seen: int) -> ConsumerProgress:
     """Progress when the change at `index` of `batch` is the last one done."""
     gtid, file, pos, row, order = (
         batch.data.column(name)[index].as_py() for name in ("gtid", "file", "pos", "row", "order")
     )
-    return Progress(batch.server_uuid, gtid, file, pos, row, order, sequence, max(seen, sequence))
+    return ConsumerProgress(batch.server_uuid, gtid, file, pos, row, order, sequence, max(seen, sequence))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,8 @@ class ProgressKey:
     def __str__(self) -> str:
         return f"{self.database}.{self.table} of client {self.client!r}"
 
-    def load(self, connection: duckdb.DuckDBPyConnection) -> Progress:
-        """What is kept; NOTHING for a new consumer. Makes the table when the file is new."""
+    def load(self, connection: duckdb.DuckDBPyConnection) -> ConsumerProgress:
+        """What is kept; NO_PROGRESS for a new consumer. Makes the table when the file is new."""
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}")
         connection.execute(
             f"CREATE TABLE IF NOT EXISTS {_TABLE} (client VARCHAR, source VARCHAR, database VARCHAR, "
@@ -102,9 +102,11 @@ class ProgressKey:
             "txn_order UBIGINT, sequence UBIGINT, seen UBIGINT, changes UBIGINT, epoch UBIGINT, moved_at TIMESTAMPTZ)"
         )
         row = first_row(connection, f"SELECT {_FIELDS} FROM {_TABLE} WHERE {self._where()}", self._values())
-        return NOTHING if row is None else Progress(*row)
+        return NO_PROGRESS if row is None else ConsumerProgress(*row)
 
-    def move(self, connection: duckdb.DuckDBPyConnection, before: Progress, after: Progress) -> Progress:
+    def move(
+        self, connection: duckdb.DuckDBPyConnection, before: ConsumerProgress, after: ConsumerProgress
+    ) -> ConsumerProgress:
         """Keep `after` in the open transaction if `before` is what is kept still; returns it as kept.
 
         Raises ConsumeError when another consumer has moved it.
@@ -145,10 +147,10 @@ class ProgressStore(Protocol):
     def release(self) -> None:
         """Let go of what is held."""
 
-    def load(self, key: ProgressKey) -> Progress:
-        """What is kept; NOTHING for a new consumer."""
+    def load(self, key: ProgressKey) -> ConsumerProgress:
+        """What is kept; NO_PROGRESS for a new consumer."""
 
-    def move(self, key: ProgressKey, before: Progress, after: Progress) -> Progress:
+    def move(self, key: ProgressKey, before: ConsumerProgress, after: ConsumerProgress) -> ConsumerProgress:
         """Keep `after` if `before` is what is kept still; returns it as kept. Raises ConsumeError when it is not."""
 
 
@@ -167,12 +169,12 @@ class DuckProgress:
         """Close the file."""
         self.file.release()
 
-    def load(self, key: ProgressKey) -> Progress:
+    def load(self, key: ProgressKey) -> ConsumerProgress:
         """See ProgressStore."""
         with self.file.transaction() as connection:
             return key.load(connection)
 
-    def move(self, key: ProgressKey, before: Progress, after: Progress) -> Progress:
+    def move(self, key: ProgressKey, before: ConsumerProgress, after: ConsumerProgress) -> ConsumerProgress:
         """See ProgressStore."""
         with self.file.transaction() as connection:
             return key.move(connection, before, after)
@@ -181,14 +183,14 @@ class DuckProgress:
 class Tracker:
     """Progress as the consumer at work knows it; moved in a transaction, confirmed when that is committed."""
 
-    def __init__(self, key: ProgressKey, progress: Progress) -> None:
+    def __init__(self, key: ProgressKey, progress: ConsumerProgress) -> None:
         self.key = key
         self.progress = progress
         self.counts: dict[str, int] = {}
-        self.first: Progress | None = None
+        self.first: ConsumerProgress | None = None
         self.lag_s: float | None = None
 
-    def move(self, connection: duckdb.DuckDBPyConnection, done: Sequence[tuple[ChangeBatch, int]]) -> Progress:
+    def move(self, connection: duckdb.DuckDBPyConnection, done: Sequence[tuple[ChangeBatch, int]]) -> ConsumerProgress:
         """Store in the open transaction that these batches are done, each with the sequence of its last change."""
         return self.key.move(connection, self.progress, self.after(done))
 
@@ -197,14 +199,14 @@ class Tracker:
         moved = store.move(self.key, self.progress, self.after(done))
         self.confirm(moved, [batch for batch, _ in done])
 
-    def after(self, done: Sequence[tuple[ChangeBatch, int]]) -> Progress:
+    def after(self, done: Sequence[tuple[ChangeBatch, int]]) -> ConsumerProgress:
         """Progress when these batches are done."""
         moved = self.progress
         for batch, sequence in done:
             moved = moved.after(batch, sequence, moved.seen)
         return moved
 
-    def confirm(self, moved: Progress, batches: Sequence[ChangeBatch]) -> None:
+    def confirm(self, moved: ConsumerProgress, batches: Sequence[ChangeBatch]) -> None:
         """The transaction of `move` is committed."""
         self.progress = moved
         for batch in batches:

@@ -20,7 +20,7 @@ from nats.js.kv import KeyValue
 
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.gaps import ConsumerGap
-from binlogsync.consume.progress import NOTHING, Progress, ProgressKey, Tracker
+from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, Tracker
 from binlogsync.consume.skips import Skip
 from binlogsync.errors import ConsumeError, SinkError, WireError
 from binlogsync.stream.buckets import create_key_value
@@ -38,7 +38,7 @@ class _NoBucketError(Exception):
     """There is no such bucket, and it is not wanted for this."""
 
 
-class Bucket:
+class KeyValueBucket:
     """A key-value bucket over one connection that several threads share; made when it is missing.
 
     Args:
@@ -147,20 +147,20 @@ class NatsProgress:
     is_held = False
 
     def __init__(self, connection: NatsConnection, source: str) -> None:
-        self._bucket = Bucket(connection, f"{stream_name(source)}_progress", stream=stream_name(source))
+        self._bucket = KeyValueBucket(connection, f"{stream_name(source)}_progress", stream=stream_name(source))
         self._revisions: dict[str, int] = {}
 
     def release(self) -> None:
         """Nothing is held."""
 
-    def load(self, key: ProgressKey) -> Progress:
+    def load(self, key: ProgressKey) -> ConsumerProgress:
         """See ProgressStore."""
         name = _name(key)
         found = self._bucket.get(name)
         self._revisions[name] = 0 if found is None else found[1]
-        return NOTHING if found is None else Progress(**json.loads(found[0]))
+        return NO_PROGRESS if found is None else ConsumerProgress(**json.loads(found[0]))
 
-    def move(self, key: ProgressKey, before: Progress, after: Progress) -> Progress:
+    def move(self, key: ProgressKey, before: ConsumerProgress, after: ConsumerProgress) -> ConsumerProgress:
         """See ProgressStore."""
         name = _name(key)
         moved = replace(after, epoch=before.epoch + 1)
@@ -190,14 +190,14 @@ class NatsProgress:
         return [] if found is None else found[0].decode().splitlines()
 
     def gaps(self, key: ProgressKey) -> Sequence[ConsumerGap]:
-        """See RecordsGaps."""
+        """See GapStore."""
         name = _name(key) + _GAPS
         found = self._bucket.get(name)
         self._revisions[name] = 0 if found is None else found[1]
         return [] if found is None else [ConsumerGap.from_json(line) for line in found[0].splitlines()]
 
     def put_gaps(self, key: ProgressKey, gaps: Sequence[ConsumerGap]) -> None:
-        """See RecordsGaps."""
+        """See GapStore."""
         name = _name(key) + _GAPS
         lines = b"".join(gap.to_json().encode() + b"\n" for gap in gaps)
         revision = self._bucket.put(name, lines, self._revisions.get(name, 0))
@@ -206,12 +206,12 @@ class NatsProgress:
         self._revisions[name] = revision
 
     def skips(self, key: ProgressKey) -> Sequence[Skip]:
-        """See RecordsSkips."""
+        """See SkipStore."""
         found = self._bucket.get(_name(key) + _SKIPS)
         return [] if found is None else [Skip.from_json(line) for line in found[0].splitlines()]
 
-    def skip(self, key: ProgressKey, tracker: Tracker, done: tuple[ChangeBatch, int], skip: Skip) -> Progress:
-        """See RecordsSkips. The record comes first, and is taken back when progress was moved by another."""
+    def skip(self, key: ProgressKey, tracker: Tracker, done: tuple[ChangeBatch, int], skip: Skip) -> ConsumerProgress:
+        """See SkipStore. The record comes first, and is taken back when progress was moved by another."""
         name = _name(key) + _SKIPS
         found = self._bucket.get(name)
         before, revision = (b"", 0) if found is None else found
@@ -225,14 +225,14 @@ class NatsProgress:
             raise
 
 
-def kept_progress(connection: NatsConnection, source: str) -> dict[str, Progress]:
+def load_all_progress(connection: NatsConnection, source: str) -> dict[str, ConsumerProgress]:
     """Progress of all that keep it in NATS: "client of database.table", or where that is too long what stands for it.
 
     Raises SinkError.
     """
-    found = Bucket(connection, f"{stream_name(source)}_progress").items("*")
+    found = KeyValueBucket(connection, f"{stream_name(source)}_progress").items("*")
     return {
-        _person_name(name): Progress(**json.loads(value))
+        _person_name(name): ConsumerProgress(**json.loads(value))
         for name, value in found.items()
         if not name.endswith((_SKIPS, _MOVES, _GAPS))
     }

@@ -19,7 +19,14 @@ import duckdb
 
 from binlogsync.backfill.from_stream import StreamRange
 from binlogsync.backfill.places import Holders
-from binlogsync.consume.progress import NOTHING, DuckProgress, Progress, ProgressKey, ProgressStore, progress_at
+from binlogsync.consume.progress import (
+    NO_PROGRESS,
+    ConsumerProgress,
+    DuckProgress,
+    ProgressKey,
+    ProgressStore,
+    progress_at,
+)
 from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, PositionError, SinkError
 from binlogsync.mirror.fitting import without
@@ -34,7 +41,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
+class RewindRequest:
     """What a person wants.
 
     Attributes:
@@ -56,7 +63,7 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class RewindResult:
     """What was done.
 
     Attributes:
@@ -67,8 +74,8 @@ class Moved:
 
     direction: Literal["back", "forward", "nowhere"]
     messages: int
-    before: Progress
-    after: Progress
+    before: ConsumerProgress
+    after: ConsumerProgress
 
     def __str__(self) -> str:
         if self.direction == "nowhere":
@@ -78,14 +85,14 @@ class Moved:
 
 
 @runtime_checkable
-class RecordsMoves(Protocol):
+class RewindLog(Protocol):
     """A ProgressStore that keeps a line on each move that a person has made."""
 
     def record_move(self, key: ProgressKey, line: str) -> None:
         """Keep it."""
 
 
-def rewind(holders: Holders, store: ProgressStore, move: Move, audit: Path | None = None) -> Moved:
+def rewind(holders: Holders, store: ProgressStore, move: RewindRequest, audit: Path | None = None) -> RewindResult:
     """Move a consumer's progress, and record it; `audit` is the audit log's file, if there is one.
 
     Raises ConfigError for a move that lacks its reason, PositionError for a place that the stream does not hold,
@@ -104,7 +111,7 @@ def rewind(holders: Holders, store: ProgressStore, move: Move, audit: Path | Non
     if direction == "forward" and not move.reason.strip():
         raise ConfigError(f"{move.key}: to go forward to {move.to} leaves changes out for good; say why, as `reason`")
     messages = stream.messages(first + 1, last) if direction != "nowhere" else 0
-    moved = Moved(direction, messages, kept, wanted)
+    moved = RewindResult(direction, messages, kept, wanted)
     if direction == "nowhere" and not move.rebuild:
         return moved
     moved = replace(moved, after=_store(holders, store, move, moved))
@@ -114,7 +121,7 @@ def rewind(holders: Holders, store: ProgressStore, move: Move, audit: Path | Non
     return moved
 
 
-def _check_held(holders: Holders, stream: StreamRange, move: Move, place: Checkpoint) -> None:
+def _check_held(holders: Holders, stream: StreamRange, move: RewindRequest, place: Checkpoint) -> None:
     if not stream.holds_from(place):
         raise PositionError(
             f"{move.key}: the stream may have dropped what lies behind {move.to} ({place}), so a consumer cannot "
@@ -124,7 +131,7 @@ def _check_held(holders: Holders, stream: StreamRange, move: Move, place: Checkp
         raise PositionError(f"{move.key}: the stream has not come to {move.to} ({place}) yet; wait for the tail")
 
 
-def _progress_before(stream: StreamRange, place: Checkpoint) -> Progress:
+def _progress_before(stream: StreamRange, place: Checkpoint) -> ConsumerProgress:
     """Progress of a consumer that has done everything before the place and nothing behind it."""
     found = stream.last_before(place)
     if found is not None:
@@ -134,11 +141,11 @@ def _progress_before(stream: StreamRange, place: Checkpoint) -> Progress:
     first = stream.bounds()[0]
     begin = stream.oldest()
     if begin is None:
-        return replace(NOTHING, sequence=first - 1, seen=first - 1)
+        return replace(NO_PROGRESS, sequence=first - 1, seen=first - 1)
     here, _ = begin
     # Nothing of the table is left before its first message: as if all in front of that transaction were done.
     return replace(
-        NOTHING,
+        NO_PROGRESS,
         server_uuid=here.server_uuid,
         file=here.position.file,
         pos=here.position.pos,
@@ -147,7 +154,7 @@ def _progress_before(stream: StreamRange, place: Checkpoint) -> Progress:
     )
 
 
-def _direction(kept: Progress, wanted: Progress) -> Literal["back", "forward", "nowhere"]:
+def _direction(kept: ConsumerProgress, wanted: ConsumerProgress) -> Literal["back", "forward", "nowhere"]:
     if (kept.sequence, kept.coordinates) == (wanted.sequence, wanted.coordinates):
         return "nowhere"
     if kept.server_uuid == wanted.server_uuid:
@@ -155,14 +162,14 @@ def _direction(kept: Progress, wanted: Progress) -> Literal["back", "forward", "
     return "back" if wanted.sequence < kept.sequence else "forward"
 
 
-def _store(holders: Holders, store: ProgressStore, move: Move, moved: Moved) -> Progress:
+def _store(holders: Holders, store: ProgressStore, move: RewindRequest, moved: RewindResult) -> ConsumerProgress:
     """Move it; in a DuckDB file with its record, and with the mirror that is rebuilt."""
     if not isinstance(store, DuckProgress):
         after = store.move(move.key, moved.before, moved.after)
-        if isinstance(store, RecordsMoves):
+        if isinstance(store, RewindLog):
             store.record_move(move.key, f"{datetime.now(UTC).isoformat()} {move.who}: {moved}; {move.reason}")
         return after
-    stored: list[Progress] = []
+    stored: list[ConsumerProgress] = []
 
     def save(connection: duckdb.DuckDBPyConnection) -> None:
         stored.append(move.key.move(connection, moved.before, moved.after))
@@ -183,7 +190,7 @@ def _store(holders: Holders, store: ProgressStore, move: Move, moved: Moved) -> 
     return stored[0]
 
 
-def _check_mirror(state: MirrorState, holders: Holders, move: Move, moved: Moved) -> None:
+def _check_mirror(state: MirrorState, holders: Holders, move: RewindRequest, moved: RewindResult) -> None:
     """A mirror can go back through older images to newer ones where it has a key and its columns were the same."""
     key, schema, stream = move.key, state.schema, holders.stream
     assert schema is not None
@@ -196,7 +203,7 @@ def _check_mirror(state: MirrorState, holders: Holders, move: Move, moved: Moved
         raise ConsumeError(f"{key}: the table's columns have changed since {move.to}; {advice}")
 
 
-def _record(connection: duckdb.DuckDBPyConnection, table: str, move: Move, moved: Moved) -> None:
+def _record(connection: duckdb.DuckDBPyConnection, table: str, move: RewindRequest, moved: RewindResult) -> None:
     connection.execute(f"CREATE TABLE IF NOT EXISTS {table} {_COLUMNS}")
     key = move.key
     values = [key.client, key.source, key.database, key.table, moved.direction, move.to, move.reason, move.who]

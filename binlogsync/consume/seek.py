@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from binlogsync.change import ChangeBatch
-from binlogsync.consume.gaps import ConsumerGap, found_gap
-from binlogsync.consume.progress import Progress, ProgressKey, Tracker, progress_at
+from binlogsync.consume.gaps import ConsumerGap, new_gap
+from binlogsync.consume.progress import ConsumerProgress, ProgressKey, Tracker, progress_at
 from binlogsync.errors import ConsumeError
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.stream.reader import StreamBatch, StreamReader
@@ -27,7 +27,7 @@ _LOOKED_AT = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Seek:
+class DeliveryStart:
     """Where delivery begins.
 
     Attributes:
@@ -45,45 +45,51 @@ class Seek:
     is_unproven: bool = False
 
 
-def find_start(reader: StreamReader, key: ProgressKey, progress: Progress, *, is_mirror: bool = False) -> Seek:
+def find_start(
+    reader: StreamReader, key: ProgressKey, progress: ConsumerProgress, *, is_mirror: bool = False
+) -> DeliveryStart:
     """Where to resume; a stream that was recreated, or has dropped what was not seen, is logged."""
     first = reader.first_sequence()
-    if progress.has_done_nothing:
+    if progress.is_new:
         return _begin(reader, progress, first, is_mirror=is_mirror)
     index = _find(reader, key, progress)
     if index is not None:
         is_last = index[0] + 1 == index[1]
-        return Seek(progress.sequence + 1) if is_last else Seek(progress.sequence, drops_done=True)
+        return DeliveryStart(progress.sequence + 1) if is_last else DeliveryStart(progress.sequence, drops_done=True)
     if progress.sequence < first and reader.last_sequence() >= progress.seen:
         gap = _dropped(reader, progress, first, is_mirror=is_mirror)
-        return Seek(first, drops_done=gap is not None, gap=gap)
+        return DeliveryStart(first, drops_done=gap is not None, gap=gap)
     log.warning(
         "%s: stream sequence %d does not hold the change done last (%s): the stream was lost and filled anew; reading "
         "it from its first message %d, and dropping by coordinates what is done",
         key, progress.sequence, progress, first,
     )  # fmt: skip
     if reader.last_sequence() < first:
-        return Seek(first, drops_done=True, is_unproven=True)
+        return DeliveryStart(first, drops_done=True, is_unproven=True)
     if _reaches_back(reader, key, progress, first):
-        return Seek(first, drops_done=True)
-    return Seek(first, drops_done=True, gap=_recreated(reader, f"the change applied last ({progress})", is_mirror))
+        return DeliveryStart(first, drops_done=True)
+    return DeliveryStart(
+        first, drops_done=True, gap=_recreated(reader, f"the change applied last ({progress})", is_mirror)
+    )
 
 
-def _begin(reader: StreamReader, progress: Progress, first: int, *, is_mirror: bool) -> Seek:
+def _begin(reader: StreamReader, progress: ConsumerProgress, first: int, *, is_mirror: bool) -> DeliveryStart:
     """Where a consumer begins that has done nothing; behind `seen`, unless the stream was filled anew since."""
     if not progress.seen:
-        return Seek(first)
+        return DeliveryStart(first)
     if reader.last_sequence() < progress.seen:
         log.warning("the stream ends before sequence %d: it was filled anew; beginning with it", progress.seen)
-        return Seek(first, gap=_recreated(reader, f"sequence {progress.seen + 1}, where it was to begin", is_mirror))
-    return Seek(max(progress.seen + 1, first), gap=_dropped(reader, progress, first, is_mirror=is_mirror))
+        return DeliveryStart(
+            first, gap=_recreated(reader, f"sequence {progress.seen + 1}, where it was to begin", is_mirror)
+        )
+    return DeliveryStart(max(progress.seen + 1, first), gap=_dropped(reader, progress, first, is_mirror=is_mirror))
 
 
-def _dropped(reader: StreamReader, progress: Progress, first: int, *, is_mirror: bool) -> ConsumerGap | None:
+def _dropped(reader: StreamReader, progress: ConsumerProgress, first: int, *, is_mirror: bool) -> ConsumerGap | None:
     """The messages in front of the first that is left, where they were not all seen."""
     if first <= progress.seen + 1:
         return None
-    return found_gap(
+    return new_gap(
         "retention",
         f"stream {reader.stream} dropped sequences {progress.seen + 1} to {first - 1} (its retention, or a purge) "
         "before this consumer had read them",
@@ -92,14 +98,14 @@ def _dropped(reader: StreamReader, progress: Progress, first: int, *, is_mirror:
 
 
 def _recreated(reader: StreamReader, after: str, is_mirror: bool) -> ConsumerGap:
-    return found_gap(
+    return new_gap(
         "recreated",
         f"stream {reader.stream} was recreated, and what it holds now begins after {after}",
         is_mirror=is_mirror,
     )
 
 
-def _reaches_back(reader: StreamReader, key: ProgressKey, progress: Progress, first: int) -> bool:
+def _reaches_back(reader: StreamReader, key: ProgressKey, progress: ConsumerProgress, first: int) -> bool:
     """True when a recreated stream is known to hold all changes of the table that follow the one done last.
 
     Its first change of the table is not after that one, or the first checkpoint in it is not.
@@ -118,19 +124,19 @@ def _reaches_back(reader: StreamReader, key: ProgressKey, progress: Progress, fi
     return False
 
 
-def _is_after(checkpoint: Checkpoint, progress: Progress) -> bool:
+def _is_after(checkpoint: Checkpoint, progress: ConsumerProgress) -> bool:
     """True unless the checkpoint is known to be no later than the change done last."""
     if checkpoint.server_uuid == progress.server_uuid:
         return checkpoint.position > BinlogPosition(progress.file, progress.pos)
     return has_gtid(checkpoint, progress) is not False
 
 
-def holds(reader: StreamReader, key: ProgressKey, progress: Progress) -> bool:
+def holds_progress(reader: StreamReader, key: ProgressKey, progress: ConsumerProgress) -> bool:
     """True while the message of progress holds the change done last."""
     return _find(reader, key, progress) is not None
 
 
-def _find(reader: StreamReader, key: ProgressKey, progress: Progress) -> tuple[int, int] | None:
+def _find(reader: StreamReader, key: ProgressKey, progress: ConsumerProgress) -> tuple[int, int] | None:
     """(index of the change in the message of that sequence, changes of the message); None when it is not there."""
     batch = reader.change_at(progress.sequence)
     if batch is None or (batch.schema.database, batch.schema.table) != (key.database, key.table):
@@ -144,7 +150,7 @@ def _find(reader: StreamReader, key: ProgressKey, progress: Progress) -> tuple[i
     return None
 
 
-def has_gtid(checkpoint: Checkpoint, progress: Progress) -> bool | None:
+def has_gtid(checkpoint: Checkpoint, progress: ConsumerProgress) -> bool | None:
     """Whether the transaction done last is before the checkpoint, by GTID; None where that cannot be told."""
     gtids, gtid = checkpoint.gtids, progress.gtid
     if gtids is None or gtid is None or (gtids.flavor == "mysql") != (":" in gtid):
@@ -152,7 +158,9 @@ def has_gtid(checkpoint: Checkpoint, progress: Progress) -> bool | None:
     return gtids.has(gtid)
 
 
-def skip_done(work: Sequence[StreamBatch], seek: Seek, tracker: Tracker) -> tuple[list[StreamBatch], Seek, int]:
+def drop_processed(
+    work: Sequence[StreamBatch], seek: DeliveryStart, tracker: Tracker
+) -> tuple[list[StreamBatch], DeliveryStart, int]:
     """(what is not done yet, the seek from here on, changes dropped)."""
     dropped = 0
     for number, item in enumerate(work):
@@ -166,7 +174,7 @@ def skip_done(work: Sequence[StreamBatch], seek: Seek, tracker: Tracker) -> tupl
     return [], seek, dropped
 
 
-def _done(batch: ChangeBatch, progress: Progress, found: bool) -> tuple[int, bool]:
+def _done(batch: ChangeBatch, progress: ConsumerProgress, found: bool) -> tuple[int, bool]:
     """(changes at the head of the batch that are done, whether the one done last is among them)."""
     if batch.server_uuid == progress.server_uuid:
         done = int(np.count_nonzero(_not_after(batch, progress.coordinates)))
@@ -189,7 +197,7 @@ def _not_after(batch: ChangeBatch, coordinates: tuple[int, int, int]) -> np.ndar
     return mask
 
 
-def _done_by_gtid(batch: ChangeBatch, progress: Progress) -> tuple[int, bool]:
+def _done_by_gtid(batch: ChangeBatch, progress: ConsumerProgress) -> tuple[int, bool]:
     """The same for changes of another server.
 
     Where the change done last is in the batch it decides: what a replica logs comes in the order of its source,

@@ -21,7 +21,7 @@ import duckdb
 
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.engine import ConsumeOptions, consume
-from binlogsync.consume.progress import DuckProgress, Progress, ProgressKey, ProgressStore, Tracker
+from binlogsync.consume.progress import ConsumerProgress, DuckProgress, ProgressKey, ProgressStore, Tracker
 from binlogsync.duckfile import META_SCHEMA
 from binlogsync.errors import BinlogSyncError, ConfigError, ConsumeError
 from binlogsync.stream.reader import StreamBatch, StreamReader
@@ -69,13 +69,13 @@ class Skip:
 
 
 @runtime_checkable
-class RecordsSkips(Protocol):
+class SkipStore(Protocol):
     """A ProgressStore that keeps skips with progress, other than DuckDB."""
 
     def skips(self, key: ProgressKey) -> Sequence[Skip]:
         """Those of a consumer, in order."""
 
-    def skip(self, key: ProgressKey, tracker: Tracker, done: tuple[ChangeBatch, int], skip: Skip) -> Progress:
+    def skip(self, key: ProgressKey, tracker: Tracker, done: tuple[ChangeBatch, int], skip: Skip) -> ConsumerProgress:
         """Keep the skip, and move progress over its change; returns progress as kept."""
 
 
@@ -84,7 +84,7 @@ def skips_of(store: ProgressStore, key: ProgressKey) -> Sequence[Skip]:
     if isinstance(store, DuckProgress):
         with store.file.transaction() as connection:
             return _load(connection, key)
-    return store.skips(key) if isinstance(store, RecordsSkips) else ()
+    return store.skips(key) if isinstance(store, SkipStore) else ()
 
 
 def skip_change(
@@ -101,7 +101,7 @@ def skip_change(
         if skip.change_id == change_id:
             return skip
     stop = threading.Event()
-    target = _Skipping(store, change_id, (reason.strip(), by), stop)
+    target = _SkipTarget(store, change_id, (reason.strip(), by), stop)
     durable = durable_name(f"skip-{secrets.token_hex(4)}", key.database, key.table)
     options = ConsumeOptions(
         client_id=key.client, durable=durable, max_changes=1, gather_s=0, idle_s=_IDLE_S, max_s=_MAX_S
@@ -116,7 +116,7 @@ def skip_change(
     return target.skipped
 
 
-class _Skipping:
+class _SkipTarget:
     """A Target that skips the first change it is given, if it is the one."""
 
     def __init__(self, store: ProgressStore, change_id: str, why: tuple[str, str], stop: threading.Event) -> None:
@@ -154,12 +154,12 @@ class _Skipping:
         return Skip(*place, text, *self._why, datetime.now(UTC))
 
 
-def _store(store: ProgressStore, tracker: Tracker, done: tuple[ChangeBatch, int], skip: Skip) -> Progress:
+def _store(store: ProgressStore, tracker: Tracker, done: tuple[ChangeBatch, int], skip: Skip) -> ConsumerProgress:
     if isinstance(store, DuckProgress):
         with store.file.transaction() as connection:
             _save(connection, skip)
             return tracker.move(connection, [done])
-    if not isinstance(store, RecordsSkips):
+    if not isinstance(store, SkipStore):
         raise ConfigError(f"{tracker.key}: its progress is kept where no skip can be recorded")
     return store.skip(tracker.key, tracker, done, skip)
 

@@ -22,9 +22,9 @@ from typing import Literal
 
 import duckdb
 
-from binlogsync.consume.engine import GATHERED_BYTES, Consumed, ConsumeOptions, take_gap
-from binlogsync.consume.progress import NOTHING, Progress, ProgressKey, Tracker
-from binlogsync.consume.seek import Seek, find_start, holds, skip_done
+from binlogsync.consume.engine import GATHERED_BYTES, ConsumeOptions, ConsumeResult, report_gap
+from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, Tracker
+from binlogsync.consume.seek import DeliveryStart, drop_processed, find_start, holds_progress
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.mirror import apply as mirror
@@ -49,7 +49,7 @@ class _Member:
     durable: str
     tracker: Tracker
     held: list[StreamBatch] = field(default_factory=list)
-    seek: Seek = field(default_factory=lambda: Seek(1))
+    seek: DeliveryStart = field(default_factory=lambda: DeliveryStart(1))
     newest: int = 0
     skipped: int = 0
     gap: str | None = None
@@ -66,7 +66,7 @@ class _Member:
         self.seek = find_start(reader, key, replace(progress, seen=max(progress.seen, seen)), is_mirror=True)
         if self.seek.gap is not None:
             self.gap = self.seek.gap.detail
-            take_gap(self.mirror.store, key, self.seek.gap, on_gap)
+            report_gap(self.mirror.store, key, self.seek.gap, on_gap)
         self.mirror.repair(key, progress)
         self.newest = self.seek.sequence - 1
         reader.ensure_durable(self.durable, *self.table, self.seek.sequence)
@@ -91,7 +91,7 @@ class _Member:
                 raise _RefilledError  # dropped meanwhile, and may have been of this table
             self.newest = fetched[-1].last_sequence
             if self.seek.drops_done:
-                fetched, self.seek, dropped = skip_done(fetched, self.seek, self.tracker)
+                fetched, self.seek, dropped = drop_processed(fetched, self.seek, self.tracker)
                 self.skipped += dropped
             self.held += fetched
             if count(self.held) >= limit or sum(item.batch.nbytes for item in self.held) >= GATHERED_BYTES:
@@ -132,7 +132,7 @@ class MirrorGroup:
 
     def drain(
         self, stop: threading.Event, pulse: Callable[[bool], None] = lambda is_busy: None
-    ) -> Mapping[tuple[str, str], Consumed]:
+    ) -> Mapping[tuple[str, str], ConsumeResult]:
         """Apply until nothing came for idle_s, max_s is over, or `stop` is set; what was done, by table.
 
         `pulse` is told True when something came, False when nothing waits.
@@ -208,8 +208,8 @@ class MirrorGroup:
         first = self._reader.first_sequence()
         for member in self._members:
             progress = member.tracker.progress
-            is_held = progress != NOTHING and first <= progress.sequence
-            if is_held and not holds(self._reader, member.tracker.key, progress):
+            is_held = progress != NO_PROGRESS and first <= progress.sequence
+            if is_held and not holds_progress(self._reader, member.tracker.key, progress):
                 log.warning("%s: the stream was filled anew while it was read; seeking again", member.tracker.key)
                 self._begin()
                 return False
@@ -217,7 +217,7 @@ class MirrorGroup:
 
     def _apply(self, boundary: Checkpoint, stop: threading.Event) -> bool:
         """Everything up to the boundary in one transaction, and acks behind it."""
-        moved: list[tuple[_Member, list[StreamBatch], Progress]] = []
+        moved: list[tuple[_Member, list[StreamBatch], ConsumerProgress]] = []
         halted: tuple[_Member, mirror.Halt] | None = None
         with_gap: list[_Member] = []
         with self._file.transaction(keep_open=True) as connection:
@@ -270,9 +270,9 @@ class MirrorGroup:
             boundary = _earlier(boundary, request.at)
         return boundary, [(m, request) for m, request in found if request.at.position == boundary.position]
 
-    def _consumed(self, member: _Member, started: float, is_drained: bool) -> Consumed:
+    def _consumed(self, member: _Member, started: float, is_drained: bool) -> ConsumeResult:
         tracker = member.tracker
-        return Consumed(
+        return ConsumeResult(
             counts=dict(tracker.counts),
             first=tracker.first,
             last=tracker.progress if tracker.first else None,

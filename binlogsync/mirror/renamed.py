@@ -25,8 +25,8 @@ from binlogsync.mirror.apply import apply
 from binlogsync.mirror.clauses import is_conditional, only_renames
 from binlogsync.mirror.ddl import GONE, renamed_from
 from binlogsync.mirror.state import MirrorState, create_table, drop_table, ensure_meta, forget, load_state
-from binlogsync.stream.past import past_changes
 from binlogsync.stream.reader import StreamReader
+from binlogsync.stream.retained_changes import read_retained_changes
 
 log = logging.getLogger(__name__)
 Table = tuple[str, str]
@@ -60,7 +60,7 @@ class PastTables:
         """The table as the statement found it; None where the stream does not prove what was in it."""
         is_proven = False
         self._forget(table)
-        with closing(past_changes(self._reader, table)) as changes:
+        with closing(read_retained_changes(self._reader, table)) as changes:
             for item in (item for items in changes for item in items):
                 if _is_same(item.batch, statement):
                     return self._state(table) if is_proven else None

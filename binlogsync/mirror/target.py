@@ -22,10 +22,10 @@ from pathlib import Path
 import duckdb
 
 from binlogsync.change import ChangeBatch
-from binlogsync.consume.gaps import gap_of, load_gaps, note_gap, resolve_gaps
-from binlogsync.consume.progress import NOTHING, DuckProgress, Progress, ProgressKey, ProgressStore, Tracker
+from binlogsync.consume.backoff import backoff_s
+from binlogsync.consume.gaps import gap_of, insert_gap, load_gaps, resolve_gaps
+from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, DuckProgress, ProgressKey, ProgressStore, Tracker
 from binlogsync.consume.seek import has_gtid
-from binlogsync.consume.waits import doubling_s
 from binlogsync.duckfile import DuckFile, quote
 from binlogsync.errors import BinlogSyncError, ConfigError, ConsumeError
 from binlogsync.flush import changes_after
@@ -128,7 +128,7 @@ class Mirror:
         if has_gap and not stop.is_set():
             self.repair(tracker.key, tracker.progress)
 
-    def repair(self, key: ProgressKey, progress: Progress) -> None:
+    def repair(self, key: ProgressKey, progress: ConsumerProgress) -> None:
         """Read the table again where the mirror may have missed something; where that fails, try again later.
 
         The gap stays open until then, and so the mirror's check stays failed; changes are applied meanwhile.
@@ -139,7 +139,7 @@ class Mirror:
             is_there = load_state(connection, self.database, self.table).is_known
         if not opened or self.source is None or time.monotonic() < self._next_read_at:
             return
-        if not is_there and progress == NOTHING:
+        if not is_there and progress == NO_PROGRESS:
             return  # the first change has it read
         log.warning("%s is read again from %s: %s", key, self.source.address, opened[-1].detail)
         self.file.release()
@@ -147,7 +147,7 @@ class Mirror:
             self.read(key, progress)
         except BinlogSyncError as error:
             self._failed_repairs += 1
-            wait_s = doubling_s(_FIRST_REPAIR_WAIT_S, _LONGEST_REPAIR_WAIT_S, self._failed_repairs)
+            wait_s = backoff_s(_FIRST_REPAIR_WAIT_S, _LONGEST_REPAIR_WAIT_S, self._failed_repairs)
             self._next_read_at = time.monotonic() + wait_s
             log.error("%s may be wrong, and could not be read again: %s; again in %.0f s", key, error, wait_s)
         else:
@@ -215,7 +215,7 @@ class Mirror:
     def read(
         self,
         key: ProgressKey,
-        applied: Progress = NOTHING,
+        applied: ConsumerProgress = NO_PROGRESS,
         also: Callable[[duckdb.DuckDBPyConnection], None] = lambda connection: None,
     ) -> Checkpoint:
         """Read the table from the source in place of what the mirror holds; returns the place it was read at.
@@ -299,7 +299,7 @@ def note_gaps(
     gaps = [(gap_of(item.batch, is_mirror=True), item.batch) for item in done if item.batch.ddl is not None]
     wanted = [gap for gap, batch in gaps if gap and (read_at is None or not _is_read(batch, read_at))]
     for gap in wanted:
-        note_gap(connection, key, gap)
+        insert_gap(connection, key, gap)
     return bool(wanted)
 
 
@@ -311,9 +311,9 @@ def _is_read(message: ChangeBatch, read_at: Checkpoint) -> bool:
     return not len(changes_after(message, read_at))
 
 
-def _is_past(progress: Progress, at: Checkpoint) -> bool:
+def _is_past(progress: ConsumerProgress, at: Checkpoint) -> bool:
     """True when the change applied last is known to lie after the position."""
-    if progress.has_done_nothing:
+    if progress.is_new:
         return False
     if progress.server_uuid == at.server_uuid:
         return BinlogPosition(progress.file, progress.pos) > at.position

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 from binlogsync.consume.gaps import resolve_gaps
-from binlogsync.consume.progress import NOTHING, Progress, ProgressKey
+from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.flush import changes_after
@@ -186,7 +186,7 @@ class Verifier:
                 )
             time.sleep(_LOOK_S)
 
-    def _is_there(self, name: tuple[str, str], progress: Progress, at: Checkpoint) -> bool:
+    def _is_there(self, name: tuple[str, str], progress: ConsumerProgress, at: Checkpoint) -> bool:
         """True when the stream has all changes up to the place, and none of this table that is not done."""
         checkpoint = self.reader.checkpoint_at(self.reader.last_sequence())
         if checkpoint is None or checkpoint.precedes(at):
@@ -208,9 +208,9 @@ class Verifier:
             forget(connection, request)
 
 
-def _is_behind(progress: Progress, at: Checkpoint) -> bool:
+def _is_behind(progress: ConsumerProgress, at: Checkpoint) -> bool:
     """True when the change done last lies behind the place."""
-    if progress == NOTHING:
+    if progress == NO_PROGRESS:
         return False
     if progress.server_uuid != at.server_uuid:
         return False  # of a server before a failover

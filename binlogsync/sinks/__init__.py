@@ -32,7 +32,7 @@ class Sink(Protocol):
 
 
 @runtime_checkable
-class Numbering(Protocol):
+class SequencedSink(Protocol):
     """A sink that numbers what it stores, for ever."""
 
     @property
@@ -41,7 +41,7 @@ class Numbering(Protocol):
 
 
 @runtime_checkable
-class Watching(Protocol):
+class MonitoredSink(Protocol):
     """A sink that can tell between two writes that what it writes to was changed or deleted."""
 
     def watch(self) -> None:
@@ -52,7 +52,7 @@ class Watching(Protocol):
 
 
 @runtime_checkable
-class Preparing(Protocol):
+class PreparingSink(Protocol):
     """A sink that can make a flush ready while the one before it is being stored."""
 
     def prepare(self, flush: Flush) -> None:

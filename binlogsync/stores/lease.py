@@ -1,8 +1,8 @@
-"""The rules of a lease, the same for every store: who may claim, who may save, and what a refusal says.
+"""Lease rules shared by all stores: who may claim, who may save, and the errors when they may not.
 
-A store keeps one `Claim` a source and asks here inside its own transaction. Times are seconds of the store's clock.
-Where that clock goes back, a claim heard of in the future counts as heard of now: it looks neither dead nor alive for
-ever.
+A store keeps one `LeaseRecord` for each source and applies these rules inside its own transaction. Times are seconds of
+the store's clock. If that clock is set back, a renewal time in the future is replaced by the current time, so that the
+lease can still expire.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from binlogsync.stores import Lease
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class LeaseRecord:
     """What a store keeps of a lease; `heard_s` is the time of its last save or heartbeat by the store's clock."""
 
     owner: str
@@ -22,7 +22,7 @@ class Claim:
     heard_s: float
     released: bool = False
 
-    def at(self, now_s: float) -> Claim:
+    def at(self, now_s: float) -> LeaseRecord:
         """This claim, seen at that time: never heard of in the future."""
         return self if self.heard_s <= now_s else replace(self, heard_s=now_s)
 
@@ -32,7 +32,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ClaimRequest:
     """How a source is claimed; see PositionStore.claim."""
 
     owner: str
@@ -40,24 +40,24 @@ class Terms:
     stale_s: float
 
 
-def next_claim(source: str, held: Claim | None, terms: Terms, now_s: float) -> Claim:
+def claim_lease(source: str, held: LeaseRecord | None, terms: ClaimRequest, now_s: float) -> LeaseRecord:
     """The claim that takes the place of `held`; raises LeaseLostError while another owner's is alive."""
     if held is None:
-        return Claim(terms.owner, 1, now_s)
+        return LeaseRecord(terms.owner, 1, now_s)
     age_s = held.at(now_s).lease(source, now_s).age_s
     if held.owner != terms.owner and not held.released and not terms.take_over and age_s <= terms.stale_s:
         raise refused(source, held.owner, age_s, terms)
-    return Claim(terms.owner, held.epoch + 1, now_s)
+    return LeaseRecord(terms.owner, held.epoch + 1, now_s)
 
 
-def check_held(lease: Lease, held: Claim | None) -> Claim:
+def check_held(lease: Lease, held: LeaseRecord | None) -> LeaseRecord:
     """What the store holds for this lease; raises LeaseLostError when it is not this lease any more."""
     if held is None or held.epoch != lease.epoch or held.owner != lease.owner:
         raise lost(lease, held.owner if held else None, held.epoch if held else 0)
     return held
 
 
-def refused(source: str, owner: str, age_s: float, terms: Terms) -> LeaseLostError:
+def refused(source: str, owner: str, age_s: float, terms: ClaimRequest) -> LeaseLostError:
     """The error of a claim while another owner is alive."""
     return LeaseLostError(
         f"source {source!r} is held by {owner!r}, heard of {age_s:.1f} s ago; {terms.owner!r} may claim it when that "

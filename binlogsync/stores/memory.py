@@ -10,10 +10,10 @@ from dataclasses import replace
 from binlogsync.bookmarks import Bookmark
 from binlogsync.position import Checkpoint
 from binlogsync.stores import Lease
-from binlogsync.stores.lease import Claim, Terms, check_held, next_claim
+from binlogsync.stores.lease import ClaimRequest, LeaseRecord, check_held, claim_lease
 
 
-class MemoryPositions:
+class MemoryPositionStore:
     """A PositionStore in a dictionary; `clock` gives seconds."""
 
     name = "memory"
@@ -22,7 +22,7 @@ class MemoryPositions:
         self._clock = clock
         self._lock = threading.Lock()
         self._checkpoints: dict[str, Checkpoint] = {}
-        self._claims: dict[str, Claim] = {}
+        self._claims: dict[str, LeaseRecord] = {}
         self._bookmarks: dict[str, dict[str, Bookmark]] = {}
         self._facts: dict[str, str] = {}
 
@@ -38,7 +38,7 @@ class MemoryPositions:
     def claim(self, source: str, owner: str, *, take_over: bool = False, stale_s: float = 45.0) -> Lease:
         with self._lock:
             now_s = self._clock()
-            claim = next_claim(source, self._seen(source, now_s), Terms(owner, take_over, stale_s), now_s)
+            claim = claim_lease(source, self._seen(source, now_s), ClaimRequest(owner, take_over, stale_s), now_s)
             self._claims[source] = claim
             return claim.lease(source, now_s)
 
@@ -85,7 +85,7 @@ class MemoryPositions:
         held = check_held(lease, self._claims.get(lease.source))
         self._claims[lease.source] = replace(held, heard_s=self._clock())
 
-    def _seen(self, source: str, now_s: float) -> Claim | None:
+    def _seen(self, source: str, now_s: float) -> LeaseRecord | None:
         """The claim, put back to now when the clock has gone back behind it."""
         held = self._claims.get(source)
         if held is not None:

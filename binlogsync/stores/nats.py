@@ -15,18 +15,18 @@ from functools import partial
 from typing import TypeVar
 
 from binlogsync.bookmarks import Bookmark
-from binlogsync.consume.progress_nats import Bucket
+from binlogsync.consume.progress_nats import KeyValueBucket
 from binlogsync.errors import PositionError, SinkError, StoreError
 from binlogsync.position import Checkpoint
 from binlogsync.stores import Lease
-from binlogsync.stores.lease import Claim, Terms, check_held, next_claim
+from binlogsync.stores.lease import ClaimRequest, LeaseRecord, check_held, claim_lease
 from binlogsync.stream.client import NatsConnection, NatsOptions
 
 Result = TypeVar("Result")
-Kept = tuple[Claim | None, str | None]  # the lease, and the checkpoint's text
+Kept = tuple[LeaseRecord | None, str | None]  # the lease, and the checkpoint's text
 
 
-class NatsPositions:
+class NatsPositionStore:
     """A PositionStore in the bucket `bucket`, made when it is missing. Nothing connects before the first call."""
 
     name = "nats"
@@ -34,7 +34,7 @@ class NatsPositions:
     def __init__(self, options: NatsOptions, bucket: str = "binlogsync_positions") -> None:
         self.options = options
         self._connection = NatsConnection(options, "binlogsync positions")
-        self._bucket = Bucket(self._connection, bucket)
+        self._bucket = KeyValueBucket(self._connection, bucket)
         self._opening = threading.Lock()
         self._opened = self._closed = False
 
@@ -47,7 +47,7 @@ class NatsPositions:
 
     def claim(self, source: str, owner: str, *, take_over: bool = False, stale_s: float = 45.0) -> Lease:
         def claimed(kept: Kept, now_s: float) -> Kept:
-            return next_claim(source, kept[0], Terms(owner, take_over, stale_s), now_s), kept[1]
+            return claim_lease(source, kept[0], ClaimRequest(owner, take_over, stale_s), now_s), kept[1]
 
         claim = self._change(source, claimed)[0]
         return Lease(source, owner, claim.epoch if claim is not None else 0)
@@ -113,7 +113,7 @@ class NatsPositions:
         if found is None:
             return 0, (None, None)
         record = json.loads(found[0])
-        return found[1], (Claim(**record["claim"]), record["checkpoint"])
+        return found[1], (LeaseRecord(**record["claim"]), record["checkpoint"])
 
     def _now_s(self) -> float:
         request = f"$JS.API.STREAM.INFO.KV_{self._bucket.name}"

@@ -23,7 +23,7 @@ from binlogsync.bookmarks import Bookmark
 from binlogsync.errors import PositionError, StoreError
 from binlogsync.position import Checkpoint
 from binlogsync.stores import Lease
-from binlogsync.stores.lease import Terms, lost, refused
+from binlogsync.stores.lease import ClaimRequest, lost, refused
 
 _RETRIES, _FIRST_PAUSE_S, _LONGEST_PAUSE_S = (
     2,
@@ -104,7 +104,7 @@ class RedisOptions:
         return f"Redis at {self.host}:{self.port}{' (TLS)' if self.tls else ''}, database {self.database}"
 
 
-class RedisPositions:
+class RedisPositionStore:
     """A PositionStore in Redis; see the module for its keys."""
 
     name = "redis"
@@ -143,7 +143,7 @@ class RedisPositions:
         self._renew(lease, checkpoint.to_text())
 
     def claim(self, source: str, owner: str, *, take_over: bool = False, stale_s: float = 45.0) -> Lease:
-        terms = Terms(owner, take_over, stale_s)
+        terms = ClaimRequest(owner, take_over, stale_s)
         stale_us = f"{stale_s * 1_000_000:.0f}"
         verdict, holder, epoch, age_us = self._run("claim", source, owner, int(take_over), stale_us)
         if verdict == "refused":

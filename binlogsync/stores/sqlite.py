@@ -24,7 +24,7 @@ from binlogsync.errors import PositionError, StoreError
 from binlogsync.position import Checkpoint
 from binlogsync.private_files import make_file, make_folder
 from binlogsync.stores import Lease
-from binlogsync.stores.lease import Claim, Terms, check_held, next_claim
+from binlogsync.stores.lease import ClaimRequest, LeaseRecord, check_held, claim_lease
 
 SCHEMA_VERSION = 3
 BUSY_TIMEOUT_S = 10.0
@@ -60,7 +60,7 @@ _ADVICE = {
 }
 
 
-class SQLitePositions:
+class SQLitePositionStore:
     """A PositionStore in the SQLite file `path`; its folder is made when missing. `clock` gives seconds since 1970."""
 
     name = "sqlite"
@@ -96,7 +96,7 @@ class SQLitePositions:
         with self._transaction() as connection:
             now_s = self._clock()
             held = _held(connection, source)
-            claim = next_claim(source, held, Terms(owner, take_over, stale_s), now_s)
+            claim = claim_lease(source, held, ClaimRequest(owner, take_over, stale_s), now_s)
             _keep(connection, source, claim)
         return claim.lease(source, now_s)
 
@@ -157,7 +157,7 @@ class SQLitePositions:
         held = check_held(lease, _held(connection, lease.source))
         _keep(connection, lease.source, replace(held, heard_s=self._clock()))
 
-    def _put_back(self, source: str) -> Claim | None:
+    def _put_back(self, source: str) -> LeaseRecord | None:
         """The claim, written down as heard of now: the clock has gone back behind it, and its age must still grow."""
         with self._transaction() as connection:
             held = _held(connection, source)
@@ -271,11 +271,11 @@ def _retry_busy(step: Callable[[], object]) -> None:
             time.sleep(0.01)
 
 
-def _held(connection: sqlite3.Connection, source: str) -> Claim | None:
+def _held(connection: sqlite3.Connection, source: str) -> LeaseRecord | None:
     select = "select owner, epoch, heard_s, released from positions where source = ?"
     row = connection.execute(select, (source,)).fetchone()
-    return None if row is None else Claim(row[0], row[1], row[2], bool(row[3]))
+    return None if row is None else LeaseRecord(row[0], row[1], row[2], bool(row[3]))
 
 
-def _keep(connection: sqlite3.Connection, source: str, claim: Claim) -> None:
+def _keep(connection: sqlite3.Connection, source: str, claim: LeaseRecord) -> None:
     connection.execute(_KEEP, (source, claim.owner, claim.epoch, claim.heard_s, int(claim.released)))

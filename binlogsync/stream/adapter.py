@@ -36,7 +36,7 @@ _READ_BYTES = 1 << 20
 """Read at once. nats-py's 32 kB are 30 turns of the event loop for each large message."""
 
 
-class Received(NamedTuple):
+class RawMessage(NamedTuple):
     """One message; the header "Status" is the server's word on a request."""
 
     subject: str
@@ -78,7 +78,7 @@ def _write_now(client: Client, texts: Sequence[bytes | memoryview]) -> list[byte
     return rest
 
 
-def receive_raw(client: Client, subscription: Subscription, take: Callable[[Received], None]) -> None:
+def receive_raw(client: Client, subscription: Subscription, take: Callable[[RawMessage], None]) -> None:
     """Give every message of the subscription to `take`, in order, in the event loop; its own callback gets none."""
     splitter = _SPLITTERS.get(client)
     if splitter is None:
@@ -114,7 +114,7 @@ class _Splitter:
     """
 
     def __init__(self, parser: Any) -> None:
-        self.takers: dict[bytes, Callable[[Received], None]] = {}
+        self.takers: dict[bytes, Callable[[RawMessage], None]] = {}
         self._parser = parser
         self._parse: Callable[[bytes], Awaitable[None]] = parser.parse
         self._kept = bytearray()
@@ -158,7 +158,7 @@ def _size(words: list[bytearray]) -> int:
     return int(sizes[-1])
 
 
-def _received(words: list[bytearray], buffer: bytearray, start: int) -> Received:
+def _received(words: list[bytearray], buffer: bytearray, start: int) -> RawMessage:
     """The message whose first line has these words, and whose headers begin at `start`."""
     reply = words[3].decode(errors="replace") if len(words) == (6 if words[0] == b"HMSG" else 5) else ""
     size = int(words[-1])
@@ -175,7 +175,7 @@ def _received(words: list[bytearray], buffer: bytearray, start: int) -> Received
             name, colon, value = line.partition(":")
             if colon:
                 headers[name] = value.strip()
-    return Received(words[1].decode(errors="replace"), reply, headers, data)
+    return RawMessage(words[1].decode(errors="replace"), reply, headers, data)
 
 
 _SPLITTERS: WeakKeyDictionary[Client, _Splitter] = WeakKeyDictionary()

@@ -24,7 +24,7 @@ from nats.aio.client import Client
 from nats.protocol.parser import PERMISSIONS_ERR
 
 from binlogsync.errors import ConfigError, SinkError
-from binlogsync.stream.handshake import HANDSHAKE_ERRORS, SafeClient, close_quietly, explain
+from binlogsync.stream.handshake import HANDSHAKE_ERRORS, SecureClient, close_quietly, explain
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -228,7 +228,7 @@ class NatsConnection:
 
     async def _connect(self) -> None:
         await self._disconnect()
-        client, closed = SafeClient(self.options.requires_tls), asyncio.Event()
+        client, closed = SecureClient(self.options.requires_tls), asyncio.Event()
         self._last_error = ""
         failure: list[Exception] = []
 

@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 _LARGE_TIMEOUT_S = 3600.0
 
 
-class Ask(Protocol):
+class RetryingCall(Protocol):
     """Runs work on a NATS connection, again after a lost connection. Raises SinkError."""
 
     def __call__(self, work: Callable[[Client], Awaitable[Result]], timeout_s: float) -> Result: ...
@@ -30,7 +30,7 @@ class Ask(Protocol):
 class StoredDocuments:
     """Schemas and large bodies of one source's stream, read with `ask`."""
 
-    def __init__(self, source: str, ask: Ask, request_timeout_s: float) -> None:
+    def __init__(self, source: str, ask: RetryingCall, request_timeout_s: float) -> None:
         self._source = source
         self._ask = ask
         self._request_timeout_s = request_timeout_s

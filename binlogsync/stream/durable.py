@@ -11,8 +11,8 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
 
-from binlogsync.stream.messages import Delivered
-from binlogsync.stream.pull import Pull
+from binlogsync.stream.messages import DeliveredMessage
+from binlogsync.stream.pull import PullSubscription
 
 _ACK_WAIT_S = 3600.0
 _LIST_S = 10.0
@@ -21,7 +21,7 @@ UNUSED_S = 14 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class DurableState:
     """How far a durable is.
 
     Attributes:
@@ -35,7 +35,7 @@ class Pending:
     last_delivered_stream_seq: int
 
     @classmethod
-    def of(cls, info: ConsumerInfo) -> Pending:
+    def of(cls, info: ConsumerInfo) -> DurableState:
         """As the server tells it."""
         delivered = info.delivered.stream_seq if info.delivered else 0
         if info.delivered is None or not info.delivered.consumer_seq:
@@ -44,7 +44,7 @@ class Pending:
 
 
 @dataclass(slots=True)
-class Durable:
+class DurableConsumer:
     """A durable: `given` is the sequence of the last message handed out, `kept` are messages after it that arrived,
     `owed` acks the changes that were handed out and are not acked.
     """
@@ -53,10 +53,10 @@ class Durable:
     subject: str
     given: int
     inactive_s: float = UNUSED_S
-    subscription: Pull | None = None
+    subscription: PullSubscription | None = None
     deliveries: int = 0
     is_broken: bool = False
-    kept: list[Delivered] = field(default_factory=list)
+    kept: list[DeliveredMessage] = field(default_factory=list)
     owed: str | None = None
 
     def config(self) -> ConsumerConfig:
@@ -85,7 +85,7 @@ class Durable:
         return info.config.opt_start_seq == self.given + 1
 
 
-def place_of_reply(reply: str) -> tuple[int, int]:
+def parse_reply(reply: str) -> tuple[int, int]:
     """(stream sequence, consumer sequence) in the reply subject of a delivered message."""
     tokens = reply.split(".")
     first = 5 if len(tokens) == 9 else 7

@@ -57,7 +57,7 @@ class NotEncryptedError(nats.errors.Error):
     """The server offers no TLS, and the client was told to use it."""
 
 
-class SafeClient(Client):
+class SecureClient(Client):
     """A connection that `requires_tls` or not; use it as nats-py's own."""
 
     def __init__(self, requires_tls: bool) -> None:

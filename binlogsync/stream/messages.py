@@ -27,7 +27,7 @@ from binlogsync.wire.envelope import (
     decode_schema_change,
     parse,
 )
-from binlogsync.wire.own import is_own
+from binlogsync.wire.tail_messages import is_tail_message
 
 _LARGE_BYTES = 64 << 20
 _DIGITS = 19
@@ -61,7 +61,7 @@ class StreamBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivered:
+class DeliveredMessage:
     """One message: `reply` acks it, "" when it was not delivered by a durable."""
 
     sequence: int
@@ -71,14 +71,14 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
-class Lookups:
+class MessageLookups:
     """What a message refers to: the schema of a fingerprint, and the body that was too large for it."""
 
     schema: Callable[[str], TableSchema]
     large_object: Callable[[str], bytes]
 
 
-def few_enough(messages: Sequence[Delivered]) -> int:
+def count_decodable(messages: Sequence[DeliveredMessage]) -> int:
     """How many of the messages may be decoded at once: their bodies in the object store bound the memory. At least one,
     unless there is none.
     """
@@ -93,7 +93,7 @@ def few_enough(messages: Sequence[Delivered]) -> int:
     return len(messages)
 
 
-def decode(messages: Sequence[Delivered], lookups: Lookups) -> list[StreamBatch]:
+def decode(messages: Sequence[DeliveredMessage], lookups: MessageLookups) -> list[StreamBatch]:
     """The changes, in order; raises WireError naming the message's sequence.
 
     Messages that no tail wrote are left out; an ack of what is before them acks them too.
@@ -121,14 +121,14 @@ def decode(messages: Sequence[Delivered], lookups: Lookups) -> list[StreamBatch]
     return done
 
 
-def _what(message: Delivered) -> tuple[str | None, str | None, str | None, bool]:
+def _what(message: DeliveredMessage) -> tuple[str | None, str | None, str | None, bool]:
     """What messages have in common that are decoded at once, and whether the tail wrote them."""
     headers = message.headers
-    own = is_own(headers, message.sequence)
+    own = is_tail_message(headers, message.sequence)
     return headers.get(CONTENT_TYPE), headers.get(SCHEMA), headers.get(SCHEMA_CHANGE), own
 
 
-def _body(message: Delivered, lookups: Lookups) -> bytes:
+def _body(message: DeliveredMessage, lookups: MessageLookups) -> bytes:
     name = message.headers.get(LARGE_OBJECT)
     if name is None:
         return message.payload
@@ -138,7 +138,7 @@ def _body(message: Delivered, lookups: Lookups) -> bytes:
 
 
 def _batches(
-    kind: str | None, fingerprint: str | None, bodies: Sequence[bytes], lookups: Lookups
+    kind: str | None, fingerprint: str | None, bodies: Sequence[bytes], lookups: MessageLookups
 ) -> tuple[list[ChangeBatch], list[int]]:
     """The batches, and how many changes each message holds."""
     if kind == ARROW:
@@ -156,7 +156,7 @@ def _batches(
 
 
 def _located(
-    batches: Sequence[ChangeBatch], counts: Sequence[int], messages: Sequence[Delivered], reply: str | None
+    batches: Sequence[ChangeBatch], counts: Sequence[int], messages: Sequence[DeliveredMessage], reply: str | None
 ) -> Iterator[StreamBatch]:
     sequences = np.repeat(np.array([message.sequence for message in messages], np.uint64), counts)
     ends = np.cumsum(counts)

@@ -26,7 +26,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, Header
 
 from binlogsync.errors import WireError
 from binlogsync.stream.adapter import send_framed
-from binlogsync.stream.pull import Pull
+from binlogsync.stream.pull import PullSubscription
 
 _CHUNK_BYTES = 512 << 10
 _IN_FLIGHT = 16
@@ -157,7 +157,7 @@ async def _read(client: Client, bucket: str, meta: ObjectMeta, timeout_s: float)
     if (info.num_pending or 0) < meta.chunks:
         await js.delete_consumer(stream, consumer)
         raise WireError(f"{info.num_pending or 0} chunks are there, of {meta.chunks}")
-    pull = await Pull(client, stream, consumer).open()
+    pull = await PullSubscription(client, stream, consumer).open()
     chunks: list[bytes] = []
     digest, size = sha256(), 0
     try:

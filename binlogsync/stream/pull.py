@@ -19,7 +19,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from binlogsync.stream.adapter import Received, receive_raw, stop_receiving
+from binlogsync.stream.adapter import RawMessage, receive_raw, stop_receiving
 
 _MOST_BYTES = 16 << 20
 _READY_BYTES = 32 << 20
@@ -27,7 +27,7 @@ _READY_BYTES = 32 << 20
 _STATUS = "Status"
 
 
-class Pull:
+class PullSubscription:
     """What one durable delivers over one connection."""
 
     def __init__(self, client: Client, stream: str, durable: str) -> None:
@@ -35,7 +35,7 @@ class Pull:
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"
         self._inbox = client.new_inbox()
         self._subscription: Subscription | None = None
-        self._ready: deque[Received] = deque()
+        self._ready: deque[RawMessage] = deque()
         self._ready_bytes = 0
         self._whole = 0  # messages at the head of those that belong to answers that are complete
         self._count = 1  # messages that are asked for ahead
@@ -46,7 +46,7 @@ class Pull:
         self._error: nats.js.errors.APIError | None = None
         self._answered = asyncio.Event()
 
-    async def open(self) -> Pull:
+    async def open(self) -> PullSubscription:
         """Listen; returns itself."""
         self._subscription = await self._client.subscribe(
             f"{self._inbox}.*", cb=self._parsed, pending_msgs_limit=-1, pending_bytes_limit=-1
@@ -60,7 +60,7 @@ class Pull:
             stop_receiving(self._client, self._subscription)
             await self._subscription.unsubscribe()
 
-    async def take(self, count: int, timeout_s: float) -> list[Received]:
+    async def take(self, count: int, timeout_s: float) -> list[RawMessage]:
         """Up to `count` messages, in the order of the stream, at least one when there is one within `timeout_s`.
 
         Raises nats.js.errors.APIError when the server has no such durable.
@@ -104,9 +104,9 @@ class Pull:
 
     async def _parsed(self, message: Msg) -> None:
         """A message that nats-py had begun to read."""
-        self._arrived(Received(message.subject, message.reply, message.headers or {}, message.data))
+        self._arrived(RawMessage(message.subject, message.reply, message.headers or {}, message.data))
 
-    def _arrived(self, message: Received) -> None:
+    def _arrived(self, message: RawMessage) -> None:
         """A message of the stream, or what the server says of a request."""
         if not message.subject.startswith(self._inbox):
             self._ready.append(message)

@@ -29,21 +29,21 @@ from binlogsync.stream.client import NatsConnection, NatsOptions
 from binlogsync.stream.documents import StoredDocuments
 from binlogsync.stream.durable import (
     UNUSED_S,
-    Durable,
-    Pending,
+    DurableConsumer,
+    DurableState,
     consumer_info,
     delete_consumer,
     filter_subjects,
-    place_of_reply,
+    parse_reply,
     waiting,
 )
-from binlogsync.stream.messages import Delivered, Lookups, StreamBatch, decode, few_enough
-from binlogsync.stream.pull import Pull
-from binlogsync.stream.spelling import check_spelling
+from binlogsync.stream.messages import DeliveredMessage, MessageLookups, StreamBatch, count_decodable, decode
+from binlogsync.stream.pull import PullSubscription
+from binlogsync.stream.table_name_case import check_spelling
 from binlogsync.wire import subjects
-from binlogsync.wire.own import is_own, own_checkpoint
+from binlogsync.wire.tail_messages import is_tail_message, tail_checkpoint
 
-__all__ = ["Pending", "StreamBatch", "StreamReader"]
+__all__ = ["DurableState", "StreamBatch", "StreamReader"]
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -57,9 +57,9 @@ class StreamReader:
         self.source = source
         self.stream = subjects.stream_name(source)
         self._connection = NatsConnection(options, f"binlogsync reader {source}")
-        self._durables: dict[str, Durable] = {}
+        self._durables: dict[str, DurableConsumer] = {}
         self._documents = StoredDocuments(source, self.ask, options.request_timeout_s)
-        self._lookups = Lookups(self._documents.schema, self._documents.large_object)
+        self._lookups = MessageLookups(self._documents.schema, self._documents.large_object)
         self.foreign = 0  # messages that no tail wrote, of those that were fetched
         self._client: Client | None = None
 
@@ -99,7 +99,7 @@ class StreamReader:
         """
         self.check_spelling(database, table)
         subject = subjects.table_subject(self.source, database, table)
-        follow = Durable(durable, subject, max(start_sequence, 1) - 1, inactive_s)
+        follow = DurableConsumer(durable, subject, max(start_sequence, 1) - 1, inactive_s)
 
         async def ensure(client: Client) -> None:
             await self._drop_subscription(durable)
@@ -124,11 +124,11 @@ class StreamReader:
             if batches or is_empty or left_s <= 0:
                 return batches
 
-    def _next(self, follow: Durable, most: int, timeout_s: float) -> tuple[Sequence[StreamBatch], bool]:
+    def _next(self, follow: DurableConsumer, most: int, timeout_s: float) -> tuple[Sequence[StreamBatch], bool]:
         """What `fetch` gives, or nothing where no tail wrote the messages that came; True when none came."""
         if follow.is_broken or not follow.kept:
             follow.kept = self._retry(lambda client: self._fetch(client, follow, (most, timeout_s)), extra_s=timeout_s)
-        count = few_enough(follow.kept)
+        count = count_decodable(follow.kept)
         messages, follow.kept = follow.kept[:count], follow.kept[count:]
         follow.is_broken, was_broken = True, follow.is_broken
         batches = decode(messages, self._lookups)
@@ -138,11 +138,13 @@ class StreamReader:
         self._pass_foreign(follow, messages, batches)
         return batches, not messages
 
-    def _pass_foreign(self, follow: Durable, messages: Sequence[Delivered], batches: Sequence[StreamBatch]) -> None:
+    def _pass_foreign(
+        self, follow: DurableConsumer, messages: Sequence[DeliveredMessage], batches: Sequence[StreamBatch]
+    ) -> None:
         """Count messages that no tail wrote, warn of the first, and ack them where no ack of changes will."""
         if batches:
             follow.owed = batches[-1].reply
-        foreign = [message for message in messages if not is_own(message.headers, message.sequence)]
+        foreign = [message for message in messages if not is_tail_message(message.headers, message.sequence)]
         if foreign and not self.foreign:
             what = "stream %s: message %d is ignored: no tail wrote it; who publishes to %s?"
             log.warning(what, self.stream, foreign[0].sequence, follow.subject)
@@ -171,10 +173,10 @@ class StreamReader:
 
         self._retry(ack)
 
-    def pending(self, durable: str) -> Pending | None:
+    def pending(self, durable: str) -> DurableState | None:
         """How far the durable is; None when there is no such durable."""
         info = self._retry(lambda client: consumer_info(client.jetstream(), self.stream, durable))
-        return None if info is None else Pending.of(info)
+        return None if info is None else DurableState.of(info)
 
     def waiting(self) -> Mapping[str, int]:
         """Durables of the stream -> messages not delivered yet or not acked; one look at all of them."""
@@ -233,17 +235,19 @@ class StreamReader:
         A copy of a message, which was stored elsewhere, carries none.
         """
         message = self._get(sequence)
-        return None if message is None else own_checkpoint(message[1].headers, sequence)
+        return None if message is None else tail_checkpoint(message[1].headers, sequence)
 
-    def _get(self, sequence: int, subject: str | None = None) -> tuple[tuple[str, str, str] | None, Delivered] | None:
+    def _get(
+        self, sequence: int, subject: str | None = None
+    ) -> tuple[tuple[str, str, str] | None, DeliveredMessage] | None:
         """The message of that sequence, or the first of a subject at or after it, and the names in its subject."""
 
-        async def get(client: Client) -> tuple[tuple[str, str, str] | None, Delivered] | None:
+        async def get(client: Client) -> tuple[tuple[str, str, str] | None, DeliveredMessage] | None:
             try:
                 raw = await client.jetstream().get_msg(self.stream, sequence, subject, next=subject is not None)
             except nats.js.errors.NotFoundError:
                 return None
-            message = Delivered(int(raw.seq or sequence), raw.headers or {}, raw.data or b"")
+            message = DeliveredMessage(int(raw.seq or sequence), raw.headers or {}, raw.data or b"")
             return subjects.names_in(raw.subject or ""), message
 
         return self._retry(get)
@@ -301,18 +305,20 @@ class StreamReader:
             raise WireError(f"source {self.source} has no stream {self.stream} yet; start its tail, which makes it")
         return state
 
-    async def _fetch(self, client: Client, follow: Durable, limits: tuple[int, float]) -> list[Delivered]:
+    async def _fetch(
+        self, client: Client, follow: DurableConsumer, limits: tuple[int, float]
+    ) -> list[DeliveredMessage]:
         if follow.is_broken:
             await self._recreate(client, follow)
         if follow.subscription is None:
-            follow.subscription = await Pull(client, self.stream, follow.name).open()
+            follow.subscription = await PullSubscription(client, self.stream, follow.name).open()
             follow.deliveries = 0
         follow.is_broken = True
-        messages: list[Delivered] = []
+        messages: list[DeliveredMessage] = []
         found = await follow.subscription.take(*limits)
         follow.is_broken = False
         for message in found:
-            sequence, number = place_of_reply(message.reply)
+            sequence, number = parse_reply(message.reply)
             if follow.deliveries and number != follow.deliveries + 1:
                 log.warning(
                     "durable %s: deliveries %d..%d did not arrive; starting it anew",
@@ -324,10 +330,10 @@ class StreamReader:
                 break
             follow.deliveries = number
             if sequence > follow.given:
-                messages.append(Delivered(sequence, message.headers, message.data, message.reply))
+                messages.append(DeliveredMessage(sequence, message.headers, message.data, message.reply))
         return messages
 
-    async def _recreate(self, client: Client, follow: Durable) -> None:
+    async def _recreate(self, client: Client, follow: DurableConsumer) -> None:
         """The durable anew, behind what was handed out."""
         js = client.jetstream()
         await self._drop_subscription(follow.name)

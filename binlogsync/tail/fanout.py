@@ -17,7 +17,7 @@ from dataclasses import replace
 from binlogsync.errors import BinlogSyncError
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
-from binlogsync.sinks import Numbering, Preparing, Sink, Watching
+from binlogsync.sinks import MonitoredSink, PreparingSink, SequencedSink, Sink
 
 log = logging.getLogger(__name__)
 _WATCH_S = 2.0
@@ -140,19 +140,19 @@ class Fanout:
             with self._changed:
                 self._changed.wait_for(
                     lambda: self._closing or self._error is not None or bool(self._queues[sink]),
-                    _WATCH_S if isinstance(sink, Watching) else None,
+                    _WATCH_S if isinstance(sink, MonitoredSink) else None,
                 )
                 if self._closing or self._error is not None:
                     return
                 flush = self._queues[sink].popleft() if self._queues[sink] else None
                 following = self._queues[sink][0] if self._queues[sink] else None
             try:
-                if isinstance(sink, Watching) and time.monotonic() - watched_s >= _WATCH_S:
+                if isinstance(sink, MonitoredSink) and time.monotonic() - watched_s >= _WATCH_S:
                     sink.watch()
                     watched_s = time.monotonic()
                 if flush is None:
                     continue
-                if following is not None and isinstance(sink, Preparing):
+                if following is not None and isinstance(sink, PreparingSink):
                     sink.prepare(following)
                 self._write(sink, flush)
                 self._count_off(flush)
@@ -171,7 +171,7 @@ class Fanout:
             return
         sink.write(_rest(flush, stored))
         self._stored[sink] = flush.checkpoint
-        if isinstance(sink, Numbering):
+        if isinstance(sink, SequencedSink):
             with self._changed:
                 self._sequences[flush.number] = self._sequence = sink.last_sequence
 

@@ -34,7 +34,7 @@ from binlogsync.mysql.preflight import check, preflight
 from binlogsync.mysql.start import with_gtids
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.server_facts import ServerFacts
-from binlogsync.sinks import Numbering, Sink
+from binlogsync.sinks import SequencedSink, Sink
 from binlogsync.sinks.jetstream import JetStreamSink
 from binlogsync.stores import PositionStore
 from binlogsync.tail.accumulate import Accumulator
@@ -319,6 +319,6 @@ class Session:
 def _sequence_at(origin: Origin) -> int | None:
     """Stream sequence of the last message before the start; None where no stream ends there."""
     for sink, held in origin.sinks.items():
-        if isinstance(sink, Numbering) and held in (None, origin.start):
+        if isinstance(sink, SequencedSink) and held in (None, origin.start):
             return sink.last_sequence
     return None

@@ -1,4 +1,4 @@
-"""ChangeBatch <-> messages of the stream: headers, and the writing of envelopes. With wire/reading.py,
+"""ChangeBatch <-> messages of the stream: headers, and the writing of envelopes. With wire/json_decoder.py,
 wire/arrow.py and wire/schema_change.py, its other parts, the only place that knows the names on the wire.
 
 `render` writes Debezium's envelope, one a change:
@@ -30,7 +30,7 @@ from binlogsync.render import JsonTexts, column_values
 from binlogsync.render.envelope_writer import EnvelopePart, render_rows
 from binlogsync.render.json_columns import JsonColumn, integers, labels, raw, strings
 from binlogsync.wire.arrow import decode_arrow, encode_arrow
-from binlogsync.wire.reading import parse
+from binlogsync.wire.json_decoder import parse
 from binlogsync.wire.schema_change import decode_schema_change, encode_schema_change
 
 __all__ = [
@@ -51,7 +51,7 @@ __all__ = [
     "decode_schema_change",
     "encode_arrow",
     "encode_schema_change",
-    "is_ours",
+    "has_tail_header",
     "parse",
     "render",
 ]
@@ -71,7 +71,7 @@ LARGE_OBJECT = "Cdc-Object"
 """The body is in the source's object store bucket under this name."""
 LARGE_OBJECT_SIZE = "Cdc-Object-Size"
 """Its size in bytes, for readers that bound what they hold."""
-OWN = frozenset({CHECKPOINT, SCHEMA, SCHEMA_CHANGE})
+TAIL_HEADERS = frozenset({CHECKPOINT, SCHEMA, SCHEMA_CHANGE})
 """Every message that a tail writes has one of these."""
 JSON = "application/json"
 JSON_LINES = "application/x-ndjson"
@@ -183,9 +183,9 @@ def _json_null_parts(batch: ChangeBatch) -> Iterator[EnvelopePart]:
         yield EnvelopePart(b"", raw(pa.array(texts, pa.binary())))
 
 
-def is_ours(headers: Mapping[str, str]) -> bool:
+def has_tail_header(headers: Mapping[str, str]) -> bool:
     """False for a message that something else than a tail has published."""
-    return not OWN.isdisjoint(headers)
+    return not TAIL_HEADERS.isdisjoint(headers)
 
 
 def changes_in(message: bytes, content_type: str | None) -> int:

@@ -17,7 +17,7 @@ import pytest
 
 from binlogsync.bookmarks import Bookmark
 from binlogsync.duckfile import DuckFile
-from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.stores.sqlite import SQLitePositionStore
 from pipelines.backfill import replay_key
 from pipelines.demo.stack import SOURCE, Stack, dagster, servers
 from pipelines.demo.workload import Workload, create
@@ -118,7 +118,7 @@ def test_the_sensors_are_on(page: Page, stack: Stack) -> None:
 
 def test_three_bookmarks_are_replayed_with_a_few_clicks(page: Page, stack: Stack) -> None:
     name = TABLES[1]
-    with closing(SQLitePositions(stack.positions)) as store:
+    with closing(SQLitePositionStore(stack.positions)) as store:
         wait_until(lambda: len(of_intervals(store)) >= 4, 120, "four bookmarks with changes between them")
         bookmarks = of_intervals(store)[:4]
     keys, key = [bookmark.key for bookmark in bookmarks[:3]], replay_key(name)
@@ -198,7 +198,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def of_intervals(store: SQLitePositions) -> list[Bookmark]:
+def of_intervals(store: SQLitePositionStore) -> list[Bookmark]:
     """The bookmarks that lie minutes apart, the newest left out, which has no end yet."""
     return [bookmark for bookmark in store.bookmarks(SOURCE) if bookmark.reason == "interval"][:-1]
 

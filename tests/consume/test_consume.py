@@ -17,8 +17,8 @@ import duckdb
 import pytest
 
 from binlogsync.change import Change
-from binlogsync.consume.engine import Consumed, ConsumeOptions, consume
-from binlogsync.consume.handling import Handler, Retry
+from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, consume
+from binlogsync.consume.handler import Handler, Retry
 from binlogsync.consume.progress import ProgressKey, Tracker
 from binlogsync.consume.targets import Mirror, Target
 from binlogsync.duckfile import META_SCHEMA, DuckFile
@@ -37,14 +37,14 @@ SAMPLES, NOTES = ("shop", "samples"), ("shop", "notes")
 
 
 @dataclass
-class Sample:
+class SampleRow:
     """A model with two of the columns."""
 
     id: int
     c_varchar: str | None
 
 
-class Stream:
+class SampleStream:
     """A source's stream on the shared server, filled from a SampleSource."""
 
     def __init__(self, url: str, name: str, **options: Any) -> None:
@@ -59,7 +59,9 @@ class Stream:
             sink.write(self.source.flush(transactions))
         sink.close()
 
-    def consume(self, target: Target, table: tuple[str, str] = SAMPLES, options: ConsumeOptions = QUICK) -> Consumed:
+    def consume(
+        self, target: Target, table: tuple[str, str] = SAMPLES, options: ConsumeOptions = QUICK
+    ) -> ConsumeResult:
         with StreamReader(NatsOptions(url=self.url), self.name) as reader:
             return consume(reader, table, target, options, threading.Event())
 
@@ -73,9 +75,9 @@ class Stream:
 
 
 @pytest.fixture
-def stream(nats_server: NATSServer, request: pytest.FixtureRequest) -> Iterator[Stream]:
+def stream(nats_server: NATSServer, request: pytest.FixtureRequest) -> Iterator[SampleStream]:
     name = f"c{abs(hash(request.node.name)) % 10**9}"
-    yield Stream(nats_server.url, name)
+    yield SampleStream(nats_server.url, name)
     delete_stream(nats_server.url, stream_name(name))
 
 
@@ -84,7 +86,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "tables.duckdb"
 
 
-def record(change: Change[Sample], connection: duckdb.DuckDBPyConnection) -> None:
+def record(change: Change[SampleRow], connection: duckdb.DuckDBPyConnection) -> None:
     """A handler that writes what it sees into the transaction."""
     connection.execute("CREATE TABLE IF NOT EXISTS seen (n INT, id VARCHAR, op VARCHAR)")
     connection.execute("INSERT INTO seen SELECT count(*), ?, ? FROM seen", [change.id, change.op])
@@ -114,7 +116,7 @@ def expected_rows(transactions: int) -> list[tuple[Any, ...]]:
     return sorted((tuple(row.values()) for row in alive.values()), key=repr)
 
 
-def test_a_mirror_follows_the_stream(stream: Stream, path: Path) -> None:
+def test_a_mirror_follows_the_stream(stream: SampleStream, path: Path) -> None:
     stream.write(6, 6)
     done = stream.consume(Mirror(path, *SAMPLES))
     assert mirror_rows(path, *SAMPLES) == expected_rows(12)
@@ -133,104 +135,104 @@ def test_a_mirror_follows_the_stream(stream: Stream, path: Path) -> None:
 
 @pytest.mark.parametrize("options", [{"format": "arrow"}, {"changes_per_message": 5}], ids=["arrow", "lines"])
 def test_other_formats(nats_server: NATSServer, path: Path, options: dict[str, Any]) -> None:
-    stream = Stream(nats_server.url, "other-" + "-".join(options), **options)
+    stream = SampleStream(nats_server.url, "other-" + "-".join(options), **options)
     stream.write(6, 6)
     stream.consume(Mirror(path, *SAMPLES))
     assert mirror_rows(path, *SAMPLES) == expected_rows(12)
 
 
-def test_two_clients_get_everything_each(stream: Stream, path: Path) -> None:
+def test_two_clients_get_everything_each(stream: SampleStream, path: Path) -> None:
     stream.write(6)
     for client in ("a", "b"):
         options = ConsumeOptions(client_id=client, idle_s=0.1)
-        done = stream.consume(Handler(Sample, lambda change: None, path), options=options)
+        done = stream.consume(Handler(SampleRow, lambda change: None, path), options=options)
         assert done.changes == len(ids("samples", 6))
 
 
-def test_a_handler_gets_models(stream: Stream, path: Path) -> None:
-    found: list[Change[Sample]] = []
+def test_a_handler_gets_models(stream: SampleStream, path: Path) -> None:
+    found: list[Change[SampleRow]] = []
     stream.write(8)
-    stream.consume(Handler(Sample, found.append, path))
+    stream.consume(Handler(SampleRow, found.append, path))
     assert [change.id for change in found] == ids("samples", 8)
     assert found[0].op == "c"
     assert found[0].before is None
-    assert isinstance(found[0].after, Sample)
+    assert isinstance(found[0].after, SampleRow)
     assert found[0].after.id == 1
     assert "c_varchar" in found[1].changed()
 
 
 @pytest.mark.parametrize("shift", [True, False], ids=["other-sequences", "same-sequences"])
 def test_coordinates_decide_when_the_stream_was_filled_anew(
-    stream: Stream, path: Path, caplog: pytest.LogCaptureFixture, shift: bool
+    stream: SampleStream, path: Path, caplog: pytest.LogCaptureFixture, shift: bool
 ) -> None:
     stream.write(6, 5)
-    stream.consume(Handler(Sample, record, path))
+    stream.consume(Handler(SampleRow, record, path))
     stream.refill(6, 5, 9, shift=shift)
     with caplog.at_level(logging.WARNING):
-        done = stream.consume(Handler(Sample, record, path))
+        done = stream.consume(Handler(SampleRow, record, path))
     assert seen(path) == ids("samples", 6, 5, 9)
     if shift:
         assert "lost and filled anew" in caplog.text
         assert done.skipped == len(ids("samples", 6, 5))
 
 
-def test_a_stream_that_lost_its_end_and_got_it_again(stream: Stream, path: Path) -> None:
+def test_a_stream_that_lost_its_end_and_got_it_again(stream: SampleStream, path: Path) -> None:
     pair = [SampleTransaction((0, 1))]
     stream.write(pair * 11)
-    stream.consume(Handler(Sample, record, path))
+    stream.consume(Handler(SampleRow, record, path))
     stream.refill(pair * 4, shift=False)
-    assert stream.consume(Handler(Sample, record, path)).changes == 0
+    assert stream.consume(Handler(SampleRow, record, path)).changes == 0
     stream.write(pair * 7, pair * 6)
-    stream.consume(Handler(Sample, record, path))
+    stream.consume(Handler(SampleRow, record, path))
     assert seen(path) == ids("samples", pair * 17)
 
 
-def test_another_server_without_common_gtids_is_refused(stream: Stream, path: Path) -> None:
+def test_another_server_without_common_gtids_is_refused(stream: SampleStream, path: Path) -> None:
     stream.write(3)
-    stream.consume(Handler(Sample, record, path))
+    stream.consume(Handler(SampleRow, record, path))
     delete_stream(stream.url, stream_name(stream.name))
     stream.source = SampleSource(SampleOptions(source=stream.name, flavor="mariadb"))
     stream.write(3)
     with pytest.raises(ConsumeError, match="no GTID tells which changes are done"):
-        stream.consume(Handler(Sample, record, path))
+        stream.consume(Handler(SampleRow, record, path))
 
 
-def test_dropped_messages_are_said(stream: Stream, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_dropped_messages_are_said(stream: SampleStream, path: Path, caplog: pytest.LogCaptureFixture) -> None:
     stream.write(6)
-    stream.consume(Handler(Sample, record, path))
+    stream.consume(Handler(SampleRow, record, path))
     stream.write(8)
     purge_stream(stream.url, stream_name(stream.name), keep=2)
     strict = ConsumeOptions(idle_s=0.1, on_gap="fail")
     with pytest.raises(ConsumeError, match="dropped sequences"):
-        stream.consume(Handler(Sample, record, path), options=strict)
+        stream.consume(Handler(SampleRow, record, path), options=strict)
     with caplog.at_level(logging.ERROR):
-        assert stream.consume(Handler(Sample, record, path)).gap is not None
+        assert stream.consume(Handler(SampleRow, record, path)).gap is not None
     assert "changes of this table may be missing" in caplog.text
 
 
-def test_nothing_is_said_of_old_messages_that_were_seen(stream: Stream, path: Path) -> None:
+def test_nothing_is_said_of_old_messages_that_were_seen(stream: SampleStream, path: Path) -> None:
     stream.write([SampleTransaction((0,))], [SampleTransaction((1,))] * 5)
-    stream.consume(Handler(Sample, record, path))
+    stream.consume(Handler(SampleRow, record, path))
     purge_stream(stream.url, stream_name(stream.name), keep=1)
     stream.write([SampleTransaction((0,))])
-    done = stream.consume(Handler(Sample, record, path), options=ConsumeOptions(idle_s=0.1, on_gap="fail"))
+    done = stream.consume(Handler(SampleRow, record, path), options=ConsumeOptions(idle_s=0.1, on_gap="fail"))
     assert (done.changes, done.gap) == (1, None)
 
 
-class Flaky:
+class FailingHandler:
     """Fails for one change, a number of times."""
 
     def __init__(self, change_id: str, times: int) -> None:
         self.change_id, self.times = change_id, times
         self.calls: list[str] = []
 
-    def plain(self, change: Change[Sample]) -> None:
+    def plain(self, change: Change[SampleRow]) -> None:
         self.calls.append(change.id)
         if change.id == self.change_id and self.times:
             self.times -= 1
             raise RuntimeError("not today")
 
-    def stored(self, change: Change[Sample], connection: duckdb.DuckDBPyConnection) -> None:
+    def stored(self, change: Change[SampleRow], connection: duckdb.DuckDBPyConnection) -> None:
         record(change, connection)
         self.plain(change)
 
@@ -240,19 +242,19 @@ RETRY = Retry(tries=3, first_wait_s=0.01)
 
 @pytest.mark.parametrize("per_message", [1, 4])
 def test_a_failing_handler_blocks_its_own_table_only(nats_server: NATSServer, path: Path, per_message: int) -> None:
-    stream = Stream(nats_server.url, f"failing{per_message}", changes_per_message=per_message)
+    stream = SampleStream(nats_server.url, f"failing{per_message}", changes_per_message=per_message)
     stream.write(12)
     wanted = ids("samples", 12)
-    bad = Flaky(wanted[6], times=100)
+    bad = FailingHandler(wanted[6], times=100)
     for run in range(2):
         with pytest.raises(HandlerError, match="not today") as caught:
-            stream.consume(Handler(Sample, bad.plain, path, RETRY))
+            stream.consume(Handler(SampleRow, bad.plain, path, RETRY))
         assert (caught.value.change_id, caught.value.tries, caught.value.table) == (wanted[6], 3, "shop.samples")
         assert isinstance(caught.value.__cause__, RuntimeError)
         assert bad.calls == wanted[:6] + [wanted[6]] * 3 * (run + 1)
-    assert stream.consume(Handler(Sample, lambda change: None, path), NOTES).changes == len(ids("notes", 12))
+    assert stream.consume(Handler(SampleRow, lambda change: None, path), NOTES).changes == len(ids("notes", 12))
     bad.times = 0
-    stream.consume(Handler(Sample, bad.plain, path, RETRY))
+    stream.consume(Handler(SampleRow, bad.plain, path, RETRY))
     assert bad.calls[12:] == wanted[6:]
 
 
@@ -260,17 +262,17 @@ def test_a_failing_handler_blocks_its_own_table_only(nats_server: NATSServer, pa
 def test_what_a_handler_stores_is_there_once_whatever_fails(
     nats_server: NATSServer, path: Path, per_message: int
 ) -> None:
-    stream = Stream(nats_server.url, f"stores{per_message}", changes_per_message=per_message)
+    stream = SampleStream(nats_server.url, f"stores{per_message}", changes_per_message=per_message)
     stream.write(12)
     wanted = ids("samples", 12)
     with pytest.raises(HandlerError):
-        stream.consume(Handler(Sample, Flaky(wanted[6], times=3).stored, path, RETRY))
+        stream.consume(Handler(SampleRow, FailingHandler(wanted[6], times=3).stored, path, RETRY))
     assert seen(path) == wanted[:6]
-    stream.consume(Handler(Sample, Flaky(wanted[8], times=2).stored, path, RETRY))
+    stream.consume(Handler(SampleRow, FailingHandler(wanted[8], times=2).stored, path, RETRY))
     assert seen(path) == wanted
 
 
-def test_a_model_that_does_not_fit_stops_before_any_row(stream: Stream, path: Path) -> None:
+def test_a_model_that_does_not_fit_stops_before_any_row(stream: SampleStream, path: Path) -> None:
     @dataclass
     class Wrong:
         id: str
@@ -282,7 +284,7 @@ def test_a_model_that_does_not_fit_stops_before_any_row(stream: Stream, path: Pa
 
 def test_a_handler_of_a_wrong_shape_is_refused(path: Path) -> None:
     with pytest.raises(ConfigError, match="takes 3 arguments"):
-        Handler(Sample, lambda a, b, c: None, path)
+        Handler(SampleRow, lambda a, b, c: None, path)
 
 
 def test_two_consumers_of_one_name_cannot_both_move_on(path: Path) -> None:
@@ -296,17 +298,19 @@ def test_two_consumers_of_one_name_cannot_both_move_on(path: Path) -> None:
         second.move(connection, [(batch, 1)])
 
 
-def test_stop_ends_a_run_in_good_order(stream: Stream, path: Path) -> None:
+def test_stop_ends_a_run_in_good_order(stream: SampleStream, path: Path) -> None:
     stream.write(6)
     stop = threading.Event()
     with StreamReader(NatsOptions(url=stream.url), stream.name) as reader:
-        handler = Handler(Sample, lambda change: stop.set(), path)
+        handler = Handler(SampleRow, lambda change: stop.set(), path)
         done = consume(reader, SAMPLES, handler, ConsumeOptions(idle_s=60), stop)
     assert not done.is_drained
-    assert stream.consume(Handler(Sample, lambda change: None, path)).changes + done.changes == len(ids("samples", 6))
+    assert stream.consume(Handler(SampleRow, lambda change: None, path)).changes + done.changes == len(
+        ids("samples", 6)
+    )
 
 
-def test_max_s_ends_a_run_that_would_stay(stream: Stream, path: Path) -> None:
+def test_max_s_ends_a_run_that_would_stay(stream: SampleStream, path: Path) -> None:
     stream.write(2)
     done = stream.consume(Mirror(path, *SAMPLES), options=ConsumeOptions(idle_s=60, max_s=0.5))
     assert not done.is_drained
@@ -316,13 +320,13 @@ def test_max_s_ends_a_run_that_would_stay(stream: Stream, path: Path) -> None:
 _CONSUMER = """
 import sys, threading
 from binlogsync.consume.engine import ConsumeOptions, consume
-from binlogsync.consume.handling import Handler
+from binlogsync.consume.handler import Handler
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from binlogsync.consume.targets import Mirror
-from tests.consume.test_consume import Sample, record
+from tests.consume.test_consume import SampleRow, record
 url, source, path = sys.argv[1:]
-class Told:
+class ReportingTarget:
     "A target that prints a line for each time that it has stored something."
     def __init__(self, target):
         self.target, self.store = target, target.store
@@ -330,14 +334,14 @@ class Told:
         self.target.take(*arguments)
         print("stored", flush=True)
 with StreamReader(NatsOptions(url=url), source) as reader:
-    for table, target in (("samples", Handler(Sample, record, path)), ("notes", Mirror(path, "shop", "notes"))):
+    for table, target in (("samples", Handler(SampleRow, record, path)), ("notes", Mirror(path, "shop", "notes"))):
         options = ConsumeOptions(max_changes=7, gather_s=0, idle_s=0.2)
-        consume(reader, ("shop", table), Told(target), options, threading.Event())
+        consume(reader, ("shop", table), ReportingTarget(target), options, threading.Event())
 """
 
 
 @pytest.mark.slow
-def test_killed_consumers_leave_each_change_once(stream: Stream, path: Path) -> None:
+def test_killed_consumers_leave_each_change_once(stream: SampleStream, path: Path) -> None:
     stream.write(*[8] * 40)
     command = [sys.executable, "-c", _CONSUMER, stream.url, stream.name, str(path)]
     dice, stored = random.Random(7), set[tuple[Any, ...]]()

@@ -19,17 +19,17 @@ import pytest
 
 from binlogsync import Change, ClientTakenError, Consumer, HandlerError, Retry
 from binlogsync.bookmarks import Bookmark
-from binlogsync.consume.starts import Start
+from binlogsync.consume.start_position import Start
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError, ModelError, WireError
 from binlogsync.position import Checkpoint
-from binlogsync.stores.memory import MemoryPositions
-from binlogsync.stores.nats import NatsPositions
-from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.stores.memory import MemoryPositionStore
+from binlogsync.stores.nats import NatsPositionStore
+from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from binlogsync.wire.subjects import stream_name
-from tests.consume.test_consume import RETRY, Flaky, Sample, Stream, ids, record
+from tests.consume.test_consume import RETRY, FailingHandler, SampleRow, SampleStream, ids, record
 from tests.duck import query
 from tests.nats_commands import delete_stream
 from tests.samples import SampleTransaction
@@ -42,31 +42,31 @@ ONE = [SampleTransaction((0,))]
 
 
 @dataclass
-class Note:
+class NoteRow:
     id: int
     c_text: str | None
 
 
 @pytest.fixture
-def stream(nats_server: NATSServer, request: pytest.FixtureRequest) -> Iterator[Stream]:
+def stream(nats_server: NATSServer, request: pytest.FixtureRequest) -> Iterator[SampleStream]:
     name = f"k{abs(hash(request.node.name)) % 10**9}"
-    yield Stream(nats_server.url, name)
+    yield SampleStream(nats_server.url, name)
     delete_stream(nats_server.url, stream_name(name))
 
 
-def client(stream: Stream, client_id: str = "client1", **options: Any) -> Consumer:
+def client(stream: SampleStream, client_id: str = "client1", **options: Any) -> Consumer:
     return Consumer(client_id, url=stream.url, source=stream.name, **options)
 
 
 def seen_by(consumer: Consumer) -> list[str]:
     """Ids of the changes that it handles until it is drained."""
-    found: list[Change[Sample]] = []
-    consumer.register(Sample, found.append, table=TABLE)
+    found: list[Change[SampleRow]] = []
+    consumer.register(SampleRow, found.append, table=TABLE)
     consumer.run(idle_s=0.2)
     return [change.id for change in found]
 
 
-def test_it_goes_on_where_it_was(stream: Stream) -> None:
+def test_it_goes_on_where_it_was(stream: SampleStream) -> None:
     stream.write(6)
     assert seen_by(client(stream)) == ids("samples", 6)
     assert seen_by(client(stream)) == []
@@ -74,21 +74,21 @@ def test_it_goes_on_where_it_was(stream: Stream) -> None:
     assert seen_by(client(stream)) == ids("samples", 6, 4)[len(ids("samples", 6)) :]
 
 
-def test_every_client_id_gets_every_change(stream: Stream) -> None:
+def test_every_client_id_gets_every_change(stream: SampleStream) -> None:
     stream.write(6)
     assert seen_by(client(stream, "a")) == seen_by(client(stream, "b")) == ids("samples", 6)
 
 
-def test_several_tables_and_shapes_in_one_client(stream: Stream) -> None:
+def test_several_tables_and_shapes_in_one_client(stream: SampleStream) -> None:
     stream.write(6)
     consumer, notes, samples = client(stream), list[str](), list[str]()
 
-    @consumer.register(Note, table="shop.notes")
+    @consumer.register(NoteRow, table="shop.notes")
     def on_note(frame: pd.DataFrame) -> None:
         notes.extend(frame["id"])
 
-    @consumer.register(Sample, table=TABLE)
-    async def on_sample(change: Change[Sample]) -> None:
+    @consumer.register(SampleRow, table=TABLE)
+    async def on_sample(change: Change[SampleRow]) -> None:
         await asyncio.sleep(0)
         samples.append(change.id)
 
@@ -99,24 +99,24 @@ def test_several_tables_and_shapes_in_one_client(stream: Stream) -> None:
     assert status.lag_s is not None
 
 
-def test_the_table_is_known_from_the_model(stream: Stream) -> None:
+def test_the_table_is_known_from_the_model(stream: SampleStream) -> None:
     stream.write(3)
-    found: list[Change[Sample]] = []
+    found: list[Change[SampleRow]] = []
     consumer = client(stream)
-    consumer.register(Sample, found.append)
+    consumer.register(SampleRow, found.append)
     consumer.run(idle_s=0.2)
     assert [change.id for change in found] == ids("samples", 3)
 
 
-def test_async_handlers_run_in_the_loop_of_the_caller(stream: Stream) -> None:
+def test_async_handlers_run_in_the_loop_of_the_caller(stream: SampleStream) -> None:
     stream.write(3)
     loops = []
 
     async def main() -> asyncio.AbstractEventLoop:
         consumer = client(stream)
 
-        @consumer.register(Sample, table=TABLE)
-        async def on_sample(change: Change[Sample]) -> None:
+        @consumer.register(SampleRow, table=TABLE)
+        async def on_sample(change: Change[SampleRow]) -> None:
             loops.append(asyncio.get_running_loop())
 
         await consumer.run_async(idle_s=0.2)
@@ -126,13 +126,13 @@ def test_async_handlers_run_in_the_loop_of_the_caller(stream: Stream) -> None:
     assert loops == [loop] * len(ids("samples", 3))
 
 
-def test_cancelling_an_async_client_stops_it_in_good_order(stream: Stream) -> None:
+def test_cancelling_an_async_client_stops_it_in_good_order(stream: SampleStream) -> None:
     stream.write(3)
-    found: list[Change[Sample]] = []
+    found: list[Change[SampleRow]] = []
 
     async def main() -> None:
         consumer = client(stream)
-        consumer.register(Sample, found.append, table=TABLE)
+        consumer.register(SampleRow, found.append, table=TABLE)
         task = asyncio.ensure_future(consumer.run_async())
         while len(found) < len(ids("samples", 3)):
             await asyncio.sleep(0.02)
@@ -148,7 +148,7 @@ def bookmark_at(checkpoint: Checkpoint) -> Bookmark:
     return Bookmark(checkpoint, "person", checkpoint.ts_us, checkpoint.ts_us, "before the sale")
 
 
-def starts(stream: Stream) -> dict[str, tuple[Start, int]]:
+def starts(stream: SampleStream) -> dict[str, tuple[Start, int]]:
     """Ways to begin at the 7th of ten transactions of one change each, by name, and the number of the first wanted."""
     stream.write(*[ONE] * 10)
     with StreamReader(NatsOptions(url=stream.url), stream.name) as reader:
@@ -181,8 +181,8 @@ def starts(stream: Stream) -> dict[str, tuple[Start, int]]:
     }
 
 
-def test_where_a_new_client_begins(stream: Stream) -> None:
-    cases, positions = starts(stream), MemoryPositions()
+def test_where_a_new_client_begins(stream: SampleStream) -> None:
+    cases, positions = starts(stream), MemoryPositionStore()
     mark = cases["bookmark"][0]
     assert isinstance(mark, Bookmark)
     positions.put_bookmark(stream.name, mark)
@@ -199,7 +199,7 @@ def test_where_a_new_client_begins(stream: Stream) -> None:
 
 @pytest.mark.parametrize("kept_in", ["sqlite", "nats", "nowhere said"])
 def test_a_bookmark_is_found_where_this_deployment_keeps_them(
-    stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_in: str
+    stream: SampleStream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_in: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     if kept_in != "nowhere said":
@@ -212,7 +212,7 @@ def test_a_bookmark_is_found_where_this_deployment_keeps_them(
         checkpoint = reader.checkpoint_at(reader.changes_from("shop", "samples", 1)[0].last_sequence)
     assert checkpoint is not None
     with closing(
-        SQLitePositions(Path("positions.db")) if sqlite else NatsPositions(NatsOptions(url=stream.url))
+        SQLitePositionStore(Path("positions.db")) if sqlite else NatsPositionStore(NatsOptions(url=stream.url))
     ) as store:
         store.put_bookmark(stream.name, bookmark_at(checkpoint))
     assert seen_by(client(stream, start="before the sale")) == ids("samples", *[ONE] * 3)[1:]
@@ -229,43 +229,43 @@ def test_a_start_that_cannot_be_is_refused(start: Any) -> None:
 def test_what_cannot_work_is_refused_when_it_is_registered() -> None:
     consumer = Consumer("a")
     with pytest.raises(ConfigError, match="takes 0 arguments"):
-        consumer.register(Sample, lambda: None, table=TABLE)  # type: ignore[arg-type]
+        consumer.register(SampleRow, lambda: None, table=TABLE)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="not a model"):
         consumer.register(int, print, table=TABLE)
     with pytest.raises(ConfigError, match="progress is not kept in DuckDB"):
-        consumer.register(Sample, record, table=TABLE)
-    consumer.register(Sample, print, table=TABLE)
+        consumer.register(SampleRow, record, table=TABLE)
+    consumer.register(SampleRow, print, table=TABLE)
     with pytest.raises(ConfigError, match="has a handler already"):
-        consumer.register(Sample, print, table=TABLE)
+        consumer.register(SampleRow, print, table=TABLE)
     with pytest.raises(ConfigError, match="no handler is registered"):
         Consumer("b").run()
 
 
 def test_a_source_without_a_stream_is_said(nats_server: NATSServer) -> None:
     consumer = Consumer("a", url=nats_server.url, source="nobody")
-    consumer.register(Sample, print, table=TABLE)
+    consumer.register(SampleRow, print, table=TABLE)
     with pytest.raises(WireError, match="source nobody has no stream"):
         consumer.run()
 
 
-def test_with_a_duckdb_file_what_a_handler_writes_is_there_once(stream: Stream, tmp_path: Path) -> None:
+def test_with_a_duckdb_file_what_a_handler_writes_is_there_once(stream: SampleStream, tmp_path: Path) -> None:
     stream.write(6)
     path = tmp_path / "mine.duckdb"
     for transactions in (0, 3):
         stream.write(*[transactions] if transactions else [])
         consumer = client(stream, progress=path)
-        consumer.register(Sample, record, table=TABLE)
+        consumer.register(SampleRow, record, table=TABLE)
         consumer.run(idle_s=0.2)
     assert [row[0] for row in query(path, "SELECT id FROM seen ORDER BY n")] == ids("samples", 6, 3)
 
 
-def test_a_handler_that_fails_holds_its_own_table_only(stream: Stream) -> None:
+def test_a_handler_that_fails_holds_its_own_table_only(stream: SampleStream) -> None:
     stream.write(12)
     wanted = ids("samples", 12)
-    bad, notes = Flaky(wanted[6], times=100), list[Any]()
+    bad, notes = FailingHandler(wanted[6], times=100), list[Any]()
     consumer = client(stream, retry=Retry(tries=2, first_wait_s=0.01))
-    consumer.register(Sample, bad.plain, table=TABLE)
-    consumer.register(Note, notes.append, table="shop.notes")
+    consumer.register(SampleRow, bad.plain, table=TABLE)
+    consumer.register(NoteRow, notes.append, table="shop.notes")
     with pytest.raises(HandlerError, match="not today"):
         consumer.run(idle_s=0.5)
     assert isinstance(consumer.status()[TABLE].error, HandlerError)
@@ -279,18 +279,18 @@ def test_a_handler_that_fails_holds_its_own_table_only(stream: Stream) -> None:
     assert consumer.status()[TABLE].error is None
 
 
-def test_it_is_called_again_while_the_client_runs(stream: Stream) -> None:
+def test_it_is_called_again_while_the_client_runs(stream: SampleStream) -> None:
     stream.write(6)
     wanted = ids("samples", 6)
-    bad = Flaky(wanted[3], times=5)
+    bad = FailingHandler(wanted[3], times=5)
     consumer = client(stream, retry=RETRY)
 
-    def until_the_last(change: Change[Sample]) -> None:
+    def until_the_last(change: Change[SampleRow]) -> None:
         bad.plain(change)
         if change.id == wanted[-1]:
             consumer.stop()
 
-    consumer.register(Sample, until_the_last, table=TABLE)
+    consumer.register(SampleRow, until_the_last, table=TABLE)
     consumer.run()
     assert bad.calls == wanted[:3] + [wanted[3]] * 5 + wanted[3:]
 
@@ -298,11 +298,11 @@ def test_it_is_called_again_while_the_client_runs(stream: Stream) -> None:
 _PROGRAM = """
 import sys, time
 from binlogsync import Change, Consumer
-from tests.consume.test_consume import Sample
+from tests.consume.test_consume import SampleRow
 url, source, client_id = sys.argv[1:]
 consumer = Consumer(client_id, url=url, source=source)
-@consumer.register(Sample, table="shop.samples")
-def on_sample(change: Change[Sample]) -> None:
+@consumer.register(SampleRow, table="shop.samples")
+def on_sample(change: Change[SampleRow]) -> None:
     print(change.id, flush=True)
     time.sleep(0.02)
 try:
@@ -315,7 +315,7 @@ print("ended", flush=True)
 
 
 @dataclass
-class Program:
+class ClientProcess:
     """A client in a process of its own, and what it prints."""
 
     process: subprocess.Popen[str]
@@ -326,13 +326,13 @@ class Program:
 
 
 @pytest.fixture
-def start_program(stream: Stream) -> Iterator[Callable[[], Program]]:
-    started: list[Program] = []
+def start_program(stream: SampleStream) -> Iterator[Callable[[], ClientProcess]]:
+    started: list[ClientProcess] = []
 
-    def start() -> Program:
+    def start() -> ClientProcess:
         command = [sys.executable, "-c", _PROGRAM, stream.url, stream.name, "client1"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-        program = Program(process, [])
+        program = ClientProcess(process, [])
         threading.Thread(target=_read, args=(program,), daemon=True).start()
         started.append(program)
         return program
@@ -345,13 +345,13 @@ def start_program(stream: Stream) -> Iterator[Callable[[], Program]]:
         program.process.stdout.close()
 
 
-def _read(program: Program) -> None:
+def _read(program: ClientProcess) -> None:
     assert program.process.stdout is not None
     for line in program.process.stdout:
         program.lines.append(line.strip())
 
 
-def test_one_id_has_one_live_client(stream: Stream, start_program: Callable[[], Program]) -> None:
+def test_one_id_has_one_live_client(stream: SampleStream, start_program: Callable[[], ClientProcess]) -> None:
     stream.write(200)
     wanted = ids("samples", 200)
     first = start_program()

@@ -36,11 +36,11 @@ ONE_EACH = [SampleTransaction(tuple(range(TABLES)))]
 
 
 @dataclass
-class Row:
+class IdRow:
     id: int
 
 
-class Stream:
+class ManyTablesStream:
     """A source with sixty tables, and what was written of each."""
 
     def __init__(self, url: str, name: str) -> None:
@@ -63,14 +63,14 @@ class Stream:
 
 
 @pytest.fixture
-def stream(nats_server: NATSServer) -> Iterator[Stream]:
-    made = Stream(nats_server.url, f"many{time.time_ns()}")
+def stream(nats_server: NATSServer) -> Iterator[ManyTablesStream]:
+    made = ManyTablesStream(nats_server.url, f"many{time.time_ns()}")
     yield made
     made.close()
 
 
 @dataclass
-class Seen:
+class CallRecorder:
     """What handlers were called for, and how many of them at once."""
 
     ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -80,8 +80,8 @@ class Seen:
     most: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def handler(self, table: str) -> Callable[[Change[Row]], None]:
-        def on_row(change: Change[Row]) -> None:
+    def handler(self, table: str) -> Callable[[Change[IdRow]], None]:
+        def on_row(change: Change[IdRow]) -> None:
             with self.lock:
                 self.at_once += 1
                 self.most = max(self.most, self.at_once)
@@ -97,13 +97,13 @@ class Seen:
         return on_row
 
 
-def client(stream: Stream, seen: Seen, **options: Any) -> Consumer:
+def client(stream: ManyTablesStream, seen: CallRecorder, **options: Any) -> Consumer:
     consumer = Consumer(
         "client1", url=stream.url, source=stream.name, max_workers=WORKERS,
         retry=Retry(tries=2, first_wait_s=0.3), **options,
     )  # fmt: skip
     for number in range(TABLES):
-        consumer.register(Row, seen.handler(f"t{number}"), table=f"shop.t{number}")
+        consumer.register(IdRow, seen.handler(f"t{number}"), table=f"shop.t{number}")
     return consumer
 
 
@@ -123,10 +123,10 @@ def readers() -> int:
     return sum(thread.name.startswith("nats binlogsync reader") for thread in threading.enumerate())
 
 
-def test_more_tables_than_workers_take_turns(stream: Stream) -> None:
+def test_more_tables_than_workers_take_turns(stream: ManyTablesStream) -> None:
     for _ in range(5):
         stream.write(ONE_EACH)
-    before, seen = readers(), Seen(bad=set(HELD_UP))
+    before, seen = readers(), CallRecorder(bad=set(HELD_UP))
     consumer = client(stream, seen)
     good = {name: ids for name, ids in stream.ids.items() if name not in HELD_UP}
     with running(consumer):
@@ -152,10 +152,10 @@ def test_more_tables_than_workers_take_turns(stream: Stream) -> None:
     }
 
 
-def record(table: str) -> Callable[[Change[Row], duckdb.DuckDBPyConnection], None]:
+def record(table: str) -> Callable[[Change[IdRow], duckdb.DuckDBPyConnection], None]:
     """A handler that writes what it sees into the transaction."""
 
-    def on_row(change: Change[Row], connection: duckdb.DuckDBPyConnection) -> None:
+    def on_row(change: Change[IdRow], connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute("CREATE TABLE IF NOT EXISTS seen (t VARCHAR, n INT, id VARCHAR)")
         connection.execute("INSERT INTO seen SELECT $1, count(*), $2 FROM seen WHERE t = $1", [table, change.id])
 
@@ -166,19 +166,19 @@ def changes(consumer: Consumer) -> int:
     return sum(each.changes for each in consumer.status().values())
 
 
-def write_and_wait(stream: Stream, consumer: Consumer, wanted: int) -> None:
+def write_and_wait(stream: ManyTablesStream, consumer: Consumer, wanted: int) -> None:
     stream.write(ONE_EACH)
     wait_until(lambda: changes(consumer) >= wanted, 30, f"{wanted} changes")
     assert changes(consumer) == wanted
 
 
-def test_turns_go_on_where_the_one_before_ended_exactly_once(stream: Stream, tmp_path: Path) -> None:
+def test_turns_go_on_where_the_one_before_ended_exactly_once(stream: ManyTablesStream, tmp_path: Path) -> None:
     path, tables = tmp_path / "mine.duckdb", [f"t{number}" for number in range(12)]
     for _ in range(2):
         stream.write(ONE_EACH)
         consumer = Consumer("once", url=stream.url, source=stream.name, max_workers=3, progress=path)
         for table in tables:
-            consumer.register(Row, record(table), table=f"shop.{table}")
+            consumer.register(IdRow, record(table), table=f"shop.{table}")
         with running(consumer):
             for written in range(2, 5):
                 write_and_wait(stream, consumer, written * len(tables))
@@ -187,7 +187,7 @@ def test_turns_go_on_where_the_one_before_ended_exactly_once(stream: Stream, tmp
         assert [row[0] for row in rows] == stream.ids[table]
 
 
-def test_what_waits_is_told_for_every_durable(stream: Stream) -> None:
+def test_what_waits_is_told_for_every_durable(stream: ManyTablesStream) -> None:
     stream.write(ONE_EACH)
     with StreamReader(NatsOptions(url=stream.url), stream.name) as reader:
         for number in range(300):  # more than a page of the server's list

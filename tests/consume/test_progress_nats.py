@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from binlogsync.consume.progress import NOTHING, ProgressKey
+from binlogsync.consume.progress import NO_PROGRESS, ProgressKey
 from binlogsync.consume.progress_nats import NatsProgress
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConsumeError
@@ -22,11 +22,11 @@ def test_a_deleted_bucket_is_written_again_and_another_consumer_is_still_refused
     sink.close()
     with NatsConnection(options, "one") as one, NatsConnection(options, "two") as two:
         mine, other = NatsProgress(one, "moved"), NatsProgress(two, "moved")
-        progress = mine.move(KEY, mine.load(KEY), NOTHING)
+        progress = mine.move(KEY, mine.load(KEY), NO_PROGRESS)
         ask(nats_server.url, lambda js: js.delete_key_value("CDC_MOVED_progress"))
-        progress = mine.move(KEY, progress, NOTHING)
+        progress = mine.move(KEY, progress, NO_PROGRESS)
         assert mine.load(KEY) == progress
         assert other.load(KEY) == progress
-        progress = mine.move(KEY, progress, NOTHING)
+        progress = mine.move(KEY, progress, NO_PROGRESS)
         with pytest.raises(ConsumeError, match="another consumer of the same name"):
-            other.move(KEY, progress, NOTHING)
+            other.move(KEY, progress, NO_PROGRESS)

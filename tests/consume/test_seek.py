@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from binlogsync.consume.progress import ProgressKey, Tracker, progress_at
-from binlogsync.consume.seek import Seek, skip_done
+from binlogsync.consume.seek import DeliveryStart, drop_processed
 from binlogsync.errors import ConsumeError
 from binlogsync.schema import Column, TableSchema
 from binlogsync.stream.reader import StreamBatch
@@ -27,7 +27,7 @@ def left(last: int, *, has_it: bool = True) -> list[int]:
     tracker = Tracker(ProgressKey("me", "main", "shop", "orders"), done)
     given = batch if has_it else batch.slice(last + 1, len(batch))
     work = [StreamBatch(given, pa.array(range(1, len(given) + 1), pa.uint64()), None)]
-    rest, _, dropped = skip_done(work, Seek(1, drops_done=True), tracker)
+    rest, _, dropped = drop_processed(work, DeliveryStart(1, drops_done=True), tracker)
     assert dropped + sum(len(each) for each in rest) == len(given)
     return [number for each in rest for number in each.batch.data.column("seq").to_pylist()]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync.consume.handling import Handler
+from binlogsync.consume.handler import Handler
 from binlogsync.consume.progress import DuckProgress, ProgressKey, ProgressStore
 from binlogsync.consume.progress_nats import NatsProgress
 from binlogsync.consume.skips import Skip, skip_change, skips_of
@@ -19,20 +19,22 @@ from binlogsync.sinks.audit_skips import record_skip
 from binlogsync.stream.client import NatsConnection, NatsOptions
 from binlogsync.stream.reader import StreamReader
 from binlogsync.wire.subjects import stream_name
-from tests.consume.test_consume import RETRY, SAMPLES, Flaky, Sample, Stream, ids
+from tests.consume.test_consume import RETRY, SAMPLES, FailingHandler, SampleRow, SampleStream, ids
 from tests.duck import query
 from tests.nats_commands import delete_stream
 
 
 @pytest.fixture
-def stream(nats_server: NATSServer, request: pytest.FixtureRequest) -> Iterator[Stream]:
+def stream(nats_server: NATSServer, request: pytest.FixtureRequest) -> Iterator[SampleStream]:
     name = f"s{abs(hash(request.node.name)) % 10**9}"
-    yield Stream(nats_server.url, name)
+    yield SampleStream(nats_server.url, name)
     delete_stream(nats_server.url, stream_name(name))
 
 
 @pytest.fixture(params=["duckdb", "nats"])
-def store(request: pytest.FixtureRequest, nats_server: NATSServer, stream: Stream, tmp_path: Path) -> Iterator[object]:
+def store(
+    request: pytest.FixtureRequest, nats_server: NATSServer, stream: SampleStream, tmp_path: Path
+) -> Iterator[object]:
     if request.param == "duckdb":
         yield DuckProgress(DuckFile(tmp_path / "progress.duckdb", error=ConsumeError))
         return
@@ -40,25 +42,25 @@ def store(request: pytest.FixtureRequest, nats_server: NATSServer, stream: Strea
         yield NatsProgress(connection, stream.name)
 
 
-def key(stream: Stream) -> ProgressKey:
+def key(stream: SampleStream) -> ProgressKey:
     return ProgressKey("binlogsync", stream.name, *SAMPLES)
 
 
-def skip(stream: Stream, store: ProgressStore, change_id: str, reason: str = "a test row") -> Skip:
+def skip(stream: SampleStream, store: ProgressStore, change_id: str, reason: str = "a test row") -> Skip:
     with StreamReader(NatsOptions(url=stream.url), stream.name) as reader:
         return skip_change(reader, key(stream), store, change_id, reason, "Ada")
 
 
 @pytest.mark.parametrize("per_message", [1, 4])
 def test_the_change_that_holds_a_table_up_is_skipped_and_no_other(
-    stream: Stream, store: ProgressStore, per_message: int
+    stream: SampleStream, store: ProgressStore, per_message: int
 ) -> None:
     stream.options = type(stream.options)(url=stream.url, changes_per_message=per_message)
     stream.write(12)
     wanted = ids("samples", 12)
-    bad = Flaky(wanted[6], times=100)
+    bad = FailingHandler(wanted[6], times=100)
     with pytest.raises(HandlerError):
-        stream.consume(Handler(Sample, bad.plain, store, RETRY))
+        stream.consume(Handler(SampleRow, bad.plain, store, RETRY))
     with pytest.raises(ConsumeError, match=rf"does not stand before change {wanted[7]} but before {wanted[6]}"):
         skip(stream, store, wanted[7])
     assert skips_of(store, key(stream)) == []
@@ -70,19 +72,19 @@ def test_the_change_that_holds_a_table_up_is_skipped_and_no_other(
     assert skip(stream, store, wanted[6], "again") == done, "what is skipped is not skipped twice"
 
     bad.calls.clear()
-    stream.consume(Handler(Sample, bad.plain, store, RETRY))
+    stream.consume(Handler(SampleRow, bad.plain, store, RETRY))
     assert bad.calls == wanted[7:]
     with pytest.raises(ConsumeError, match="nothing waits in the stream"):
         skip(stream, store, wanted[3])
 
 
-def test_a_reason_is_asked_for(stream: Stream, store: ProgressStore) -> None:
+def test_a_reason_is_asked_for(stream: SampleStream, store: ProgressStore) -> None:
     stream.write(1)
     with pytest.raises(ConfigError, match="skipped for a reason"):
         skip(stream, store, "x:1", "  ")
 
 
-def test_the_audit_log_has_each_skip_once(stream: Stream, store: ProgressStore, tmp_path: Path) -> None:
+def test_the_audit_log_has_each_skip_once(stream: SampleStream, store: ProgressStore, tmp_path: Path) -> None:
     stream.write(3)
     done = skip(stream, store, ids("samples", 3)[0])
     for _ in range(2):

@@ -21,7 +21,7 @@ from binlogsync.embedded.database import DatabaseServer
 from binlogsync.mysql import TLS, MySQLConfig
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.sinks.audit_rows import audit_rows
-from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase
@@ -52,7 +52,7 @@ class Tailed:
     nats: NATSServer
     audit: Path
     positions: Path
-    store: SQLitePositions
+    store: SQLitePositionStore
     _rows: dict[str, list[AuditRow]] = field(default_factory=dict)
 
     @property
@@ -115,7 +115,7 @@ def tail_workload(mysql: FreshDatabase, nats: NATSServer, folder: Path, seconds:
     """Writers write, files rotate, tables change and are emptied, large transactions commit; then all is stored."""
     source = f"back-{mysql.name}"
     config, audit, positions = plain_config(mysql.server, source), folder / "audit.duckdb", folder / "positions.db"
-    store = SQLitePositions(positions)
+    store = SQLitePositionStore(positions)
     writers, chance = Writers(mysql, seed=11, pause_s=0.02), random.Random(4)
     options = options_of(source, mysql.name, bookmark_s=0.4)
     ddl = [

@@ -11,7 +11,7 @@ import pytest
 from binlogsync import embedded
 from binlogsync.duckfile import DuckFile
 from binlogsync.stores import Lease
-from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.stores.sqlite import SQLitePositionStore
 from pipelines.consuming import ConsumeConfig
 from pipelines.definitions import build, connections
 from pipelines.discovery import Found
@@ -64,7 +64,7 @@ class World:
             return connection.execute(sql).fetchall()
 
     def lease(self) -> Lease | None:
-        store = SQLitePositions(self.folder / "positions.db")
+        store = SQLitePositionStore(self.folder / "positions.db")
         try:
             return store.lease(self.source)
         finally:

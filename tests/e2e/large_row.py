@@ -15,7 +15,7 @@ from pathlib import Path
 
 from binlogsync import Change, Consumer, embedded
 from binlogsync.embedded import MySQLServer, NATSServer
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from tests.databases import fresh_database
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, mirror, options_of, stream_sink
@@ -37,7 +37,7 @@ def send(mysql: MySQLServer, nats: NATSServer, size: int, folder: Path) -> dict[
     with fresh_database(mysql) as database:
         database.execute("CREATE TABLE docs (id INT PRIMARY KEY, body LONGTEXT NOT NULL)")
         tail = TailThread(
-            config_of(mysql, source), [stream_sink(nats.url)], MemoryPositions(), options_of(source, database.name)
+            config_of(mysql, source), [stream_sink(nats.url)], MemoryPositionStore(), options_of(source, database.name)
         )
         with tail:
             tail.wait_begun(_PATIENCE_S)

@@ -14,14 +14,14 @@ import pymysql
 
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.engine import ConsumeOptions, consume
-from binlogsync.consume.progress import NOTHING, Progress, ProgressKey
+from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey
 from binlogsync.consume.targets import Mirror
 from binlogsync.duckfile import quote
 from binlogsync.mirror.apply import Halt
 from binlogsync.mirror.convert import literal
 from binlogsync.mysql import MySQLConfig, resolve_start
 from binlogsync.position import Checkpoint
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from binlogsync.wire.subjects import durable_name
@@ -47,7 +47,7 @@ class CountingMirror(Mirror):
     def read(
         self,
         key: ProgressKey,
-        applied: Progress = NOTHING,
+        applied: ConsumerProgress = NO_PROGRESS,
         also: Callable[[duckdb.DuckDBPyConnection], None] = lambda connection: None,
     ) -> Checkpoint:
         self.reasons.append(self._reason)
@@ -108,7 +108,7 @@ def mirrored_tables(
     config = config_of(database.server, f"mirrored-{database.name}")
     start = str(resolve_start(config, "now").position)
     options = options_of(config.source, database.name, start=start, include=(f"{database.name}.*", *include))
-    with TailThread(config, [stream_sink(nats_url)], MemoryPositions(), options) as tail:
+    with TailThread(config, [stream_sink(nats_url)], MemoryPositionStore(), options) as tail:
         tail.wait_begun()
         with StreamReader(NatsOptions(url=nats_url), config.source) as reader:
             yield MirroredTables(tail, reader, config, folder / "mirrors.duckdb")

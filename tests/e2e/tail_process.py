@@ -16,7 +16,7 @@ from binlogsync.mysql import MySQLConfig
 from binlogsync.sinks import Sink
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.tail.run import Tail, TailOptions
 
 
@@ -25,7 +25,7 @@ def main(text: str) -> None:
     given = json.loads(text)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    store = SQLitePositions(given["positions"])
+    store = SQLitePositionStore(given["positions"])
     sinks: list[Sink] = [JetStreamSink(JetStreamOptions(url=given["nats"], **given.get("stream", {})))]
     if "audit" in given:
         sinks.append(AuditSink(given["audit"]))

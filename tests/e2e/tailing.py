@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from binlogsync.consume.engine import Consumed, ConsumeOptions, consume
+from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, consume
 from binlogsync.consume.targets import Mirror, Target
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.mysql import MySQLConfig, inspect_server
@@ -130,16 +130,16 @@ class TailThread:
         self.progress = progress
 
 
-def mirror(url: str, source: str, path: Path, table: tuple[str, str], max_s: float | None = None) -> Consumed:
+def mirror(url: str, source: str, path: Path, table: tuple[str, str], max_s: float | None = None) -> ConsumeResult:
     """Drain the table into its mirror; while writers write that has no end but `max_s`."""
     options = ConsumeOptions(idle_s=0.5, gather_s=0.1, max_s=max_s)
     with StreamReader(NatsOptions(url=url), source) as reader:
         return consume(reader, table, Mirror(path, *table), options, threading.Event())
 
 
-def drain(reader: StreamReader, table: tuple[str, str], target: Target, options: ConsumeOptions) -> list[Consumed]:
+def drain(reader: StreamReader, table: tuple[str, str], target: Target, options: ConsumeOptions) -> list[ConsumeResult]:
     """Consume until the server has nothing left for the durable, however slow it is; each round."""
-    rounds: list[Consumed] = []
+    rounds: list[ConsumeResult] = []
     durable = options.durable or durable_name(options.client_id, *table)
 
     def is_drained() -> bool:

@@ -34,7 +34,7 @@ from binlogsync.mirror.history import history_column
 from binlogsync.mirror.names import locate
 from binlogsync.mirror.state import MirrorOptions, load_state
 from binlogsync.sinks.audit import AuditSink
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase
@@ -114,7 +114,7 @@ class World:
         self.mysql, self.nats, self.folder = mysql, nats, folder
         self.config = config_of(mysql.server, f"names-{mysql.name}-{next(_NUMBERS)}")
         self.warehouse, self.audit = folder / "warehouse.duckdb", folder / "binlogsync.duckdb"
-        self.store = MemoryPositions()
+        self.store = MemoryPositionStore()
 
     def run(self, drawn: Sequence[Table]) -> None:
         """All of it, with the comparison of each table."""

@@ -15,7 +15,7 @@ from binlogsync.backfill.run import Backfilled, Work, run_backfill
 from binlogsync.backfill.targets import Collected
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import PositionError
-from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase, fresh_database
@@ -46,7 +46,7 @@ def test_the_stream_then_the_binlogs_then_an_error_that_says_from_when_on(
 ) -> None:
     with embedded.mysql() as server, fresh_database(server) as database:
         source = f"gone-{database.name}"
-        config, store = plain_config(server, source), SQLitePositions(tmp_path / "positions.db")
+        config, store = plain_config(server, source), SQLitePositionStore(tmp_path / "positions.db")
         tailed = Tailed(config, database.name, nats_server, tmp_path / "none", tmp_path / "positions.db", store)
         database.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(9))")
         options = options_of(source, database.name, bookmark_s=0.01)
@@ -105,7 +105,7 @@ def test_the_stream_then_the_binlogs_then_an_error_that_says_from_when_on(
 def test_a_hole_that_was_accepted_is_not_passed_over_in_silence(nats_server: NATSServer, tmp_path: Path) -> None:
     with embedded.mysql() as server, fresh_database(server) as database:
         source = f"hole-{database.name}"
-        config, store = plain_config(server, source), SQLitePositions(tmp_path / "positions.db")
+        config, store = plain_config(server, source), SQLitePositionStore(tmp_path / "positions.db")
         tailed = Tailed(config, database.name, nats_server, tmp_path / "none", tmp_path / "positions.db", store)
         database.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(9))")
         options = options_of(source, database.name)

@@ -13,7 +13,7 @@ from binlogsync.backfill.targets import Collected
 from binlogsync.embedded import NATSServer
 from binlogsync.mysql import inspect_server
 from binlogsync.sinks.audit import AuditSink
-from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.stores.sqlite import SQLitePositionStore
 from tests.databases import FreshDatabase
 from tests.e2e.backfilling import Tailed, assert_rows, plain_config, rows_of
 from tests.e2e.tailing import TailThread, options_of, stream_sink
@@ -25,7 +25,7 @@ def test_ranges_equal_the_audit_log_from_the_stream_and_from_the_binlog(
     mariadb: FreshDatabase, nats_server: NATSServer, tmp_path: Path
 ) -> None:
     source, audit = f"back-{mariadb.name}", tmp_path / "audit.duckdb"
-    config, store = plain_config(mariadb.server, source), SQLitePositions(tmp_path / "positions.db")
+    config, store = plain_config(mariadb.server, source), SQLitePositionStore(tmp_path / "positions.db")
     tailed = Tailed(config, mariadb.name, nats_server, audit, tmp_path / "positions.db", store)
     places: list[str] = []
 

@@ -31,7 +31,7 @@ from binlogsync.backfill.to_duckdb import HandlerTarget, TableTarget
 from binlogsync.backfill.to_parquet import ParquetTarget, read_parquet
 from binlogsync.backfill.to_stream import SubjectTarget
 from binlogsync.change import Change, ChangeBatch
-from binlogsync.consume.handling import Handler, Retry
+from binlogsync.consume.handler import Handler, Retry
 from binlogsync.duckfile import META_SCHEMA
 from binlogsync.errors import ConfigError, HandlerError
 from binlogsync.sinks.jetstream import JetStreamOptions

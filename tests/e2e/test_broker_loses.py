@@ -15,7 +15,7 @@ from binlogsync import embedded
 from binlogsync.embedded import NATSServer
 from binlogsync.sinks import Sink
 from binlogsync.sinks.audit import AuditSink
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.wire.subjects import stream_name
 from tests.databases import FreshDatabase
 from tests.e2e.oracle import (
@@ -41,7 +41,7 @@ class Site:
         self.source = f"loses-{mysql.name}"
         self.config = config_of(mysql.server, self.source)
         self.writers = Writers(mysql, seed=4)
-        self.store = MemoryPositions()
+        self.store = MemoryPositionStore()
         self.audit = folder / "audit.duckdb"
 
     def tail(self) -> TailThread:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from binlogsync.embedded import NATSServer
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase
@@ -45,7 +45,11 @@ def statements_on(url: str, source: str, table: tuple[str, str]) -> list[str]:
 
 def test_its_tables_leave_their_mirrors(database: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> None:
     seen, unseen = gone(database)
-    config, store, path = config_of(database.server, f"gone-{database.name}"), MemoryPositions(), tmp_path / "m.duckdb"
+    config, store, path = (
+        config_of(database.server, f"gone-{database.name}"),
+        MemoryPositionStore(),
+        tmp_path / "m.duckdb",
+    )
     options = options_of(config.source, f"{database.name}*", start="now")
     for name in (seen, unseen):
         database.execute(f"CREATE DATABASE `{name}`")

@@ -22,7 +22,7 @@ from binlogsync.errors import PositionError
 from binlogsync.mysql import MySQLConfig, inspect_server
 from binlogsync.sinks import Sink
 from binlogsync.sinks.audit import AuditSink
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from tests.duck import query
 from tests.e2e.oracle import assert_mirrored, assert_same, assert_same_history
 from tests.e2e.replicas import NAME, Address, database_on, promote, replicate, stop_replicating, wait_for_all
@@ -101,7 +101,7 @@ class Tails:
         self._url = url
         self._audit = audit
         self._ended: list[str] = []
-        self._store = MemoryPositions()
+        self._store = MemoryPositionStore()
         self.tail = self._start()
 
     def go_on(self) -> None:
@@ -183,7 +183,7 @@ def test_a_replica_that_lacks_what_is_stored_is_refused_by_name(cluster: Cluster
     options = options_of(source, NAME, start="now", retry_s=60.0)
     hosts = ",".join(f"{each.host}:{each.port}" for each in (cluster.replica, cluster.primary))
     config = replace(config_of(cluster.primary, source), host=hosts)
-    with TailThread(config, [stream_sink(nats_server.url)], MemoryPositions(), options) as tail:
+    with TailThread(config, [stream_sink(nats_server.url)], MemoryPositionStore(), options) as tail:
         tail.wait_begun()
         database.execute("INSERT INTO late VALUES (1)")
         tail.catch_up()

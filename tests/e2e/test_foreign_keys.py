@@ -15,7 +15,7 @@ from binlogsync import embedded
 from binlogsync.change import Change
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.gaps import open_gaps
-from binlogsync.consume.handling import Handler
+from binlogsync.consume.handler import Handler
 from binlogsync.consume.progress import DuckProgress, ProgressKey
 from binlogsync.consume.targets import Mirror, Target
 from binlogsync.duckfile import DuckFile
@@ -24,7 +24,7 @@ from binlogsync.errors import ConsumeError
 from binlogsync.mysql import inspect_server, preflight
 from binlogsync.mysql.foreign_keys import ForeignKey, descendants, unlogged_keys
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase, fresh_database
@@ -55,7 +55,7 @@ class Site:
     def __init__(self, database: FreshDatabase, url: str, folder: Path, message_format: str) -> None:
         self.database, self.url, self.path, self.format = database, url, folder / "warehouse.duckdb", message_format
         self.config = config_of(database.server, f"fk-{database.name}")
-        self.store = MemoryPositions()
+        self.store = MemoryPositionStore()
         self.include: tuple[str, ...] = (f"{database.name}.*",)
 
     def tail(self) -> TailThread:

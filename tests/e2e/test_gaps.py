@@ -11,9 +11,9 @@ import pytest
 
 from binlogsync import embedded
 from binlogsync.change import Change
-from binlogsync.consume.engine import Consumed, ConsumeOptions
+from binlogsync.consume.engine import ConsumeOptions, ConsumeResult
 from binlogsync.consume.gaps import ConsumerGap, acknowledge_gaps, gaps_of, open_gaps
-from binlogsync.consume.handling import Handler
+from binlogsync.consume.handler import Handler
 from binlogsync.consume.progress import DuckProgress, ProgressKey, ProgressStore
 from binlogsync.consume.progress_nats import NatsProgress
 from binlogsync.consume.targets import Mirror, Target
@@ -24,7 +24,7 @@ from binlogsync.mirror.group import MirrorGroup
 from binlogsync.mirror.verify import Verifier
 from binlogsync.mysql import MySQLConfig
 from binlogsync.sinks import Sink
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.client import NatsConnection, NatsOptions
 from binlogsync.stream.reader import StreamReader
 from binlogsync.tail.options import TailOptions
@@ -51,7 +51,7 @@ class Site:
         self.path = folder / "warehouse.duckdb"
         self.config: MySQLConfig = config_of(database.server, f"gaps-{database.name}")
         self.options: TailOptions = options_of(self.config.source, database.name)
-        self.store = MemoryPositions()
+        self.store = MemoryPositionStore()
         self.handled: list[int | None] = []
 
     def tail(self, *, accept_gap: str = "") -> None:
@@ -59,7 +59,7 @@ class Site:
         with TailThread(self.config, sinks, self.store, replace(self.options, accept_gap=accept_gap)) as tail:
             tail.catch_up()
 
-    def consume(self, target: Target, table: str = "t") -> list[Consumed]:
+    def consume(self, target: Target, table: str = "t") -> list[ConsumeResult]:
         with StreamReader(NatsOptions(url=self.url), self.config.source) as reader:
             return drain(reader, (self.database.name, table), target, QUICK)
 
@@ -194,7 +194,7 @@ def test_a_stream_that_was_recreated_later_than_a_mirror_stands(site: Site) -> N
 def test_a_stream_that_was_recreated_from_the_beginning_has_no_gap(site: Site) -> None:
     site.consume(site.mirror())
     delete_stream(site.url, stream_name(site.config.source))
-    site.store = MemoryPositions()
+    site.store = MemoryPositionStore()
     site.tail()
     found = site.consume(site.mirror())
     assert ([each.gap for each in found if each.gap], site.gaps(), site.rows()) == ([], [], [1])

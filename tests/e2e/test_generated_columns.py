@@ -20,7 +20,7 @@ from binlogsync.mirror.apply import PLAIN
 from binlogsync.mirror.state import MirrorOptions
 from binlogsync.mirror.verify import Verifier, VerifyOptions
 from binlogsync.mysql import MySQLConfig
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase
@@ -69,7 +69,7 @@ class Site:
 def tailed(mariadb: FreshDatabase, nats: NATSServer, folder: Path, **stream: Any) -> Iterator[Site]:
     config = config_of(mariadb.server, f"generated-{mariadb.name}")
     options = options_of(config.source, mariadb.name, start="now")
-    with TailThread(config, [stream_sink(nats.url, **stream)], MemoryPositions(), options) as tail:
+    with TailThread(config, [stream_sink(nats.url, **stream)], MemoryPositionStore(), options) as tail:
         tail.wait_begun()
         yield Site(mariadb, nats.url, config, folder / "mirrors.duckdb", tail)
 

@@ -15,7 +15,7 @@ from binlogsync.embedded import MySQLServer, NATSServer
 from binlogsync.errors import PositionError
 from binlogsync.mysql import inspect_server, resolve_start
 from binlogsync.position import BinlogPosition
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
 from tests.mysql.sources import run
 from tests.sinks.jetstream_streams import read_all
@@ -42,7 +42,7 @@ def write(server: MySQLServer, *numbers: int) -> None:
             connection.cursor().execute("INSERT INTO t VALUES (%s)", (number,))
 
 
-def tail(server: MySQLServer, source: str, url: str, store: MemoryPositions, start: str) -> TailThread:
+def tail(server: MySQLServer, source: str, url: str, store: MemoryPositionStore, start: str) -> TailThread:
     options = options_of(source, "modes", start=start)
     return TailThread(config_of(server, source), [stream_sink(url)], store, options)
 
@@ -59,7 +59,7 @@ def rows(url: str, source: str) -> list[int]:
 
 
 def test_gtid_mode_is_switched_on(server: MySQLServer, nats_server: NATSServer) -> None:
-    url, stores = nats_server.url, {name: MemoryPositions() for name in ("modes-done", "modes-late")}
+    url, stores = nats_server.url, {name: MemoryPositionStore() for name in ("modes-done", "modes-late")}
     with tail(server, "modes-done", url, stores["modes-done"], "oldest") as running:
         catch_up(server, running)
     before = run(server, "SHOW BINARY LOGS")[0][0]
@@ -83,7 +83,7 @@ def test_gtid_mode_is_switched_on(server: MySQLServer, nats_server: NATSServer) 
     assert saved.gtids == inspect_server(config_of(server, "look")).executed
 
     # The oldest start is the oldest that the server sends; other starts before that name the reason.
-    with tail(server, "modes-oldest", url, MemoryPositions(), "oldest") as running:
+    with tail(server, "modes-oldest", url, MemoryPositionStore(), "oldest") as running:
         catch_up(server, running)
     assert rows(url, "modes-oldest") == [5, 6, 7, 8]
     for start in (f"{before}:4", "bookmark:before", moment.replace(year=2020).isoformat()):
@@ -91,7 +91,7 @@ def test_gtid_mode_is_switched_on(server: MySQLServer, nats_server: NATSServer) 
             error = running.end()
         assert isinstance(error, PositionError), start
         assert "it was logged before gtid_mode was ON" in str(error)
-    with tail(server, "modes-time", url, MemoryPositions(), datetime.now(UTC).isoformat()) as running:
+    with tail(server, "modes-time", url, MemoryPositionStore(), datetime.now(UTC).isoformat()) as running:
         running.wait_begun()
         write(server, 9)
         catch_up(server, running)

@@ -15,7 +15,7 @@ from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.state import MirrorOptions
 from binlogsync.mirror.verify import Verifier, VerifyOptions
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase
@@ -63,7 +63,7 @@ def test_each_key_stays_one_key(
     def mirrored(path: Path, table: str = "t") -> list[tuple[object, ...]]:
         return query(path, SHOWN.format(f"{name}.{table}"))
 
-    with TailThread(config, [sink], MemoryPositions(), options) as tail:
+    with TailThread(config, [sink], MemoryPositionStore(), options) as tail:
         tail.wait_begun()
         database.execute("CREATE TABLE t (d DATE, t DATETIME(3), v INT, PRIMARY KEY (d, t))")
         database.execute("CREATE TABLE z (d TIMESTAMP, t DATETIME(3), v INT, PRIMARY KEY (d))")

@@ -27,7 +27,7 @@ from binlogsync.mysql import MySQLConfig, inspect_server
 from binlogsync.position import Checkpoint
 from binlogsync.sinks import Sink
 from binlogsync.sinks.audit import AuditSink
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.client import NatsConnection, NatsOptions
 from binlogsync.wire.envelope import CHECKPOINT, WRITE_ID
 from binlogsync.wire.subjects import checkpoint_subject, stream_name
@@ -55,7 +55,7 @@ class World:
     source: str
     url: str
     audit: Path
-    store: MemoryPositions
+    store: MemoryPositionStore
 
     @property
     def config(self) -> MySQLConfig:
@@ -125,7 +125,7 @@ def world(
 ) -> World:
     kind, its = server
     source = f"log{abs(hash(request.node.name)) % 10**10}"
-    return World(kind, its, source, nats_server.url, tmp_path / "audit.duckdb", MemoryPositions())
+    return World(kind, its, source, nats_server.url, tmp_path / "audit.duckdb", MemoryPositionStore())
 
 
 def ends_in_time(world: World, tail: TailThread, reset_at: float) -> str:

@@ -22,7 +22,7 @@ from binlogsync.filters import TableFilter
 from binlogsync.mysql import inspect_server
 from binlogsync.server_facts import ServerFacts
 from binlogsync.settings import Settings
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from binlogsync.table_names import check_spelling, fold_case, fold_of, keep_case
@@ -76,7 +76,7 @@ def test_every_statement_reaches_the_mirror(database: FreshDatabase, nats_server
             target = Mirror(path, name[0], name[1], config)
             consume(reader, (name[0], name[1]), target, ConsumeOptions(idle_s=0.5, gather_s=0.1), threading.Event())
 
-    store = MemoryPositions()
+    store = MemoryPositionStore()
     with TailThread(config, [stream_sink(nats_server.url)], store, options) as tail:
         tail.wait_begun()
         database.execute(f"CREATE DATABASE `{typed}`")
@@ -117,7 +117,7 @@ def test_every_statement_reaches_the_mirror(database: FreshDatabase, nats_server
 def test_names_on_the_command_line_are_spelled_as_the_server_stores_them(
     monkeypatch: pytest.MonkeyPatch, server: DatabaseServer
 ) -> None:
-    store = MemoryPositions()
+    store = MemoryPositionStore()
     monkeypatch.setattr(Settings, "positions", lambda self: store)
     assert read_table(Settings({}), "main", "Shop.Orders") == ("Shop", "Orders"), "nothing is known of its server"
     store.put_facts("main", ServerFacts.of(inspect_server(config_of(server, "main")), 0).to_text())

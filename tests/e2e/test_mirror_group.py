@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync.consume.crew import Crew, CrewOptions, Work
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.targets import Mirror
+from binlogsync.consume.worker_pool import ConsumerTask, WorkerPool, WorkerPoolOptions
 from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError
 from binlogsync.mirror.group import MirrorGroup
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase
@@ -73,7 +73,7 @@ def test_no_part_of_a_transaction_is_seen(
     tail_options = options_of(config.source, mysql.name, flush_rows=50, flush_interval_s=0.05)
     options = ConsumeOptions(idle_s=0.3, max_changes=60)
     sink, stop = stream_sink(nats_server.url, **stream), threading.Event()
-    with TailThread(config, [sink], MemoryPositions(), tail_options) as tail:
+    with TailThread(config, [sink], MemoryPositionStore(), tail_options) as tail:
         tail.catch_up()
         with StreamReader(NatsOptions(url=nats_server.url), config.source) as reader:
             mirrors = [Mirror(path, mysql.name, name, config) for name in ("giro", "savings")]
@@ -88,15 +88,15 @@ def test_no_part_of_a_transaction_is_seen(
             mysql.execute("ALTER TABLE savings ADD COLUMN note VARCHAR(9) DEFAULT 'n', RENAME COLUMN id TO nr")
             mysql.execute("INSERT INTO savings VALUES (100, 0, 'x')")
             tail.catch_up()
-        one, two = (Work((mysql.name, mirror.table), mirror, options) for mirror in mirrors)
+        one, two = (ConsumerTask((mysql.name, mirror.table), mirror, options) for mirror in mirrors)
         done: dict[tuple[str, str], int] = {}
 
         def open_reader() -> StreamReader:
             return StreamReader(NatsOptions(url=nats_server.url), config.source)
 
         works = [replace(one, together=(two,))]
-        crew_options = CrewOptions(first_round_s=2.0, round_s=2.0)
-        with Crew(works, open_reader, crew_options, stop) as crew:
+        crew_options = WorkerPoolOptions(first_round_s=2.0, round_s=2.0)
+        with WorkerPool(works, open_reader, crew_options, stop) as crew:
             while len(done) < 2:
                 for report in crew.reports(0.5):
                     assert report.done is not None, report.error

@@ -18,7 +18,7 @@ from binlogsync.embedded import NATSServer
 from binlogsync.mirror import apply as mirror
 from binlogsync.mirror.state import MirrorOptions
 from binlogsync.mysql import MySQLConfig, resolve_start
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase
@@ -132,7 +132,7 @@ def run_random(database: FreshDatabase, nats_server: NATSServer, tmp_path: Path,
     start = str(resolve_start(config, "now").position)
     path = tmp_path / "mirrors.duckdb"
     options = options_of(config.source, database.name, start=start)
-    with TailThread(config, [stream_sink(nats_server.url)], MemoryPositions(), options) as tail:
+    with TailThread(config, [stream_sink(nats_server.url)], MemoryPositionStore(), options) as tail:
         statements = Statements(database, seed)
         tail.catch_up()
         mirrors = Mirrors(nats_server, config, database.name, path)

@@ -18,7 +18,7 @@ from binlogsync.commands.nats_needs import published, unmet_needs
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError, SinkError
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from binlogsync.stores.nats import NatsPositions
+from binlogsync.stores.nats import NatsPositionStore
 from binlogsync.stream.client import DeniedError, NatsConnection, NatsOptions
 from binlogsync.stream.objects import put_object
 from binlogsync.wire.subjects import large_bucket
@@ -77,7 +77,7 @@ def test_the_listed_permissions_are_enough(
 ) -> None:
     own = url(server, "exact")
     mysql.execute("CREATE TABLE docs (id INT PRIMARY KEY, body LONGTEXT NOT NULL)")
-    with closing(NatsPositions(NatsOptions(url=own))) as store:
+    with closing(NatsPositionStore(NatsOptions(url=own))) as store:
         options = options_of(SOURCE, mysql.name)
         with TailThread(config_of(mysql.server, SOURCE), [stream_sink(own)], store, options) as tail:
             tail.wait_begun()

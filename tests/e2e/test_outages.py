@@ -24,8 +24,8 @@ from binlogsync.embedded.process import bound_to_this_process
 from binlogsync.errors import PositionError, SinkError
 from binlogsync.sinks import Sink
 from binlogsync.sinks.audit import AuditSink
-from binlogsync.stores.memory import MemoryPositions
-from binlogsync.stores.redis import RedisOptions, RedisPositions
+from binlogsync.stores.memory import MemoryPositionStore
+from binlogsync.stores.redis import RedisOptions, RedisPositionStore
 from binlogsync.wire import subjects
 from binlogsync.wire.envelope import GAP
 from tests.databases import FreshDatabase, fresh_database
@@ -79,7 +79,7 @@ def test_the_broker_restarts(mysql: FreshDatabase, own_nats: NATSServer) -> None
     config, writers = config_of(mysql.server, source), Writers(mysql, seed=5)
     with (
         writers.running(),
-        TailThread(config, [stream_sink(own_nats.url)], MemoryPositions(), options_of(source, mysql.name)) as tail,
+        TailThread(config, [stream_sink(own_nats.url)], MemoryPositionStore(), options_of(source, mysql.name)) as tail,
     ):
         for stop in (own_nats.stop, own_nats.kill, own_nats.kill):
             tail.wait_stored(tail.progress.changes + 100)
@@ -95,7 +95,7 @@ def test_mysql_restarts(own_mysql: FreshDatabase, nats_server: NATSServer) -> No
     """Twice, further apart than `retry_s`: each outage has that time of its own."""
     source, server = f"mysql-{own_mysql.name}", own_mysql.server
     config, options = config_of(server, source), options_of(source, own_mysql.name, retry_s=20.0)
-    with TailThread(config, [stream_sink(nats_server.url)], MemoryPositions(), options) as tail:
+    with TailThread(config, [stream_sink(nats_server.url)], MemoryPositionStore(), options) as tail:
         own_mysql.execute("CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, n INT)")
         for stop in (server.stop, server.kill):
             stored = tail.progress.changes
@@ -117,7 +117,7 @@ def test_the_position_store_restarts(mysql: FreshDatabase, nats_server: NATSServ
     source = f"redis-{mysql.name}"
     config, writers = config_of(mysql.server, source), Writers(mysql, seed=6)
     with embedded.redis() as redis:
-        store = RedisPositions(RedisOptions(port=redis.port, password=redis.password, timeout_s=0.5))
+        store = RedisPositionStore(RedisOptions(port=redis.port, password=redis.password, timeout_s=0.5))
         with (
             writers.running(),
             TailThread(config, [stream_sink(nats_server.url)], store, options_of(source, mysql.name)) as tail,
@@ -140,7 +140,7 @@ def test_the_position_store_restarts(mysql: FreshDatabase, nats_server: NATSServ
 def test_the_audit_log_is_held_by_another_process(
     mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path
 ) -> None:
-    source, audit, store = f"audit-{mysql.name}", tmp_path / "audit.duckdb", MemoryPositions()
+    source, audit, store = f"audit-{mysql.name}", tmp_path / "audit.duckdb", MemoryPositionStore()
     config, writers = config_of(mysql.server, source), Writers(mysql, seed=7)
 
     def tail(retry_s: float) -> TailThread:
@@ -165,7 +165,7 @@ def test_the_audit_log_is_held_by_another_process(
 
 
 def test_a_purged_position_is_an_error_with_the_choices(own_mysql: FreshDatabase, nats_server: NATSServer) -> None:
-    source, store = f"purged-{own_mysql.name}", MemoryPositions()
+    source, store = f"purged-{own_mysql.name}", MemoryPositionStore()
     config, options = config_of(own_mysql.server, source), options_of(source, own_mysql.name)
     own_mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     own_mysql.execute("INSERT INTO t VALUES (1)")
@@ -196,14 +196,14 @@ def test_a_hole_is_accepted_for_a_reason_and_written_down(
     sinks: list[Sink] = [stream_sink(own_nats.url), AuditSink(audit)]
     own_mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     own_mysql.execute("INSERT INTO t VALUES (1)")
-    with TailThread(config, sinks, MemoryPositions(), options) as tail:
+    with TailThread(config, sinks, MemoryPositionStore(), options) as tail:
         tail.catch_up()
     own_mysql.execute("INSERT INTO t VALUES (2)")
     own_mysql.execute("FLUSH BINARY LOGS")
     own_mysql.execute(f"PURGE BINARY LOGS TO '{own_mysql.execute('SHOW BINARY LOGS')[-1][0]}'")
     own_mysql.execute("INSERT INTO t VALUES (3)")
     accepting = replace(options, accept_gap="2 is in the backup of Monday")
-    with TailThread(config, sinks, MemoryPositions(), accepting) as again:
+    with TailThread(config, sinks, MemoryPositionStore(), accepting) as again:
         again.catch_up()
         said = again.stop().recoveries
     assert "a HOLE was accepted from" in said[0]
@@ -215,7 +215,7 @@ def test_a_hole_is_accepted_for_a_reason_and_written_down(
     assert query(audit, "SELECT after->>'id' FROM changes WHERE op = 'c' ORDER BY rowid") == [("1",), ("3",)]
     message = stream_message(own_nats.url, source, subjects.checkpoint_subject(source), GAP)
     assert json.loads(message) == json.loads(note)
-    with TailThread(config, sinks, MemoryPositions(), options) as afterwards:
+    with TailThread(config, sinks, MemoryPositionStore(), options) as afterwards:
         afterwards.catch_up()
 
 
@@ -247,7 +247,7 @@ def test_a_filter_drops_and_counts(mysql: FreshDatabase, nats_server: NATSServer
         mysql.execute("INSERT INTO lost VALUES (%s), (%s)", [2 * number, 2 * number + 1])
     mysql.execute("COMMIT")
     options = options_of(source, mysql.name, exclude=(f"{mysql.name}.l*t",), flush_rows=3)
-    with TailThread(config, [stream_sink(nats_server.url)], MemoryPositions(), options) as tail:
+    with TailThread(config, [stream_sink(nats_server.url)], MemoryPositionStore(), options) as tail:
         tail.catch_up()
         progress = tail.stop()
     assert progress.changes == 10
@@ -261,7 +261,7 @@ def test_a_stop_flushes_what_is_pending(mysql: FreshDatabase, nats_server: NATSS
     config = config_of(mysql.server, source)
     mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     options = options_of(source, mysql.name, flush_interval_s=600.0, flush_rows=10_000, idle_checkpoint_s=600.0)
-    with TailThread(config, [stream_sink(nats_server.url)], MemoryPositions(), options) as tail:
+    with TailThread(config, [stream_sink(nats_server.url)], MemoryPositionStore(), options) as tail:
         wait_until(lambda: tail.error or tail.progress.bytes_read, 20, "the dump to be read")
         flushed = tail.progress.flushes
         mysql.execute("INSERT INTO t VALUES (1), (2), (3)")
@@ -273,7 +273,7 @@ def test_a_stop_flushes_what_is_pending(mysql: FreshDatabase, nats_server: NATSS
 
 
 def test_a_stop_does_not_wait_for_ever_for_a_broker_that_hangs(mysql: FreshDatabase, own_nats: NATSServer) -> None:
-    source, store = f"hangs-{mysql.name}", MemoryPositions()
+    source, store = f"hangs-{mysql.name}", MemoryPositionStore()
     config = config_of(mysql.server, source)
     mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     options = options_of(source, mysql.name, stop_s=2.0)

@@ -12,7 +12,7 @@ from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.targets import Mirror
 from binlogsync.embedded import NATSServer
 from binlogsync.mirror.group import MirrorGroup
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase
@@ -53,7 +53,10 @@ def test_one_session_with_partial_images_blocks_no_mirror(
     mysql.execute("INSERT INTO keyless VALUES (1, 'x'), (2, 'y')")
     mysql.execute("INSERT INTO blobs (a, b) VALUES (1, 'blob')")
     options = options_of(config.source, mysql.name)
-    with TailThread(config, [stream_sink(nats_server.url)], MemoryPositions(), options) as tail, ExitStack() as stack:
+    with (
+        TailThread(config, [stream_sink(nats_server.url)], MemoryPositionStore(), options) as tail,
+        ExitStack() as stack,
+    ):
         tail.catch_up()
         reader = stack.enter_context(StreamReader(NatsOptions(url=nats_server.url), config.source))
         for image in ("MINIMAL", "NOBLOB"):

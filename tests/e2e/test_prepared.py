@@ -13,7 +13,7 @@ from binlogsync.backfill.ranges import Span
 from binlogsync.errors import DecodeError
 from binlogsync.mysql import inspect_server, resolve_start
 from binlogsync.sinks.audit import AuditSink
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from tests.databases import FreshDatabase, fresh_database
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, options_of
@@ -35,7 +35,7 @@ def _end(database: FreshDatabase) -> str:
 
 
 def test_a_restart_between_prepare_and_commit(mysql: FreshDatabase, tmp_path: Path) -> None:
-    source, store, path = f"prepared-{mysql.name}", MemoryPositions(), tmp_path / "audit.duckdb"
+    source, store, path = f"prepared-{mysql.name}", MemoryPositionStore(), tmp_path / "audit.duckdb"
     config, options = config_of(mysql.server, source), options_of(source, mysql.name)
 
     def tail_after(*statements: str) -> None:
@@ -72,7 +72,7 @@ def test_a_first_start_between_prepare_and_commit(
     database: FreshDatabase, tmp_path: Path, before: tuple[str, ...]
 ) -> None:
     """What was committed before the start does not come, though it is read; each restart is right."""
-    source, store, path = f"prepared-{database.name}", MemoryPositions(), tmp_path / "audit.duckdb"
+    source, store, path = f"prepared-{database.name}", MemoryPositionStore(), tmp_path / "audit.duckdb"
     database.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     compressed = ("SET SESSION binlog_transaction_compression = ON",) if before and not is_mariadb(database) else ()
     for statement in ("INSERT INTO t VALUES (10)", *compressed, *_XA):
@@ -92,7 +92,7 @@ def test_a_first_start_between_prepare_and_commit(
 @pytest.mark.server
 def test_a_start_now_while_something_is_prepared(mysql: FreshDatabase, tmp_path: Path) -> None:
     """The tail has begun, and holds nothing yet, when what it lacks is committed: "now" is still where it began."""
-    source, store, path = f"prepared-{mysql.name}", MemoryPositions(), tmp_path / "audit.duckdb"
+    source, store, path = f"prepared-{mysql.name}", MemoryPositionStore(), tmp_path / "audit.duckdb"
     mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     for statement in _XA:
         mysql.execute(statement)
@@ -116,7 +116,7 @@ def test_what_the_binlogs_no_longer_hold_is_a_clear_stop(tmp_path: Path) -> None
         kept = inspect_server(config_of(server, "gone")).files[-2].name
         _elsewhere(database, f"PURGE BINARY LOGS TO '{kept}'", "XA COMMIT 'x'", "INSERT INTO t VALUES (4)")
         options = options_of("gone", database.name)
-        with TailThread(config_of(server, "gone"), [AuditSink(path)], MemoryPositions(), options) as tail:
+        with TailThread(config_of(server, "gone"), [AuditSink(path)], MemoryPositionStore(), options) as tail:
             error = tail.end()
     assert isinstance(error, DecodeError)
     assert "XA COMMIT X'78',X'',1" in str(error)

@@ -9,7 +9,7 @@ from nats.js import JetStreamContext
 
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import PositionError
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.wire.envelope import CHECKPOINT
 from binlogsync.wire.subjects import checkpoint_subject, stream_name
 from tests.databases import FreshDatabase
@@ -32,7 +32,7 @@ def publish_again(url: str, source: str, sequence: int) -> None:
     ask(url, publish)
 
 
-def tail_of(database: FreshDatabase, source: str, url: str, store: MemoryPositions) -> TailThread:
+def tail_of(database: FreshDatabase, source: str, url: str, store: MemoryPositionStore) -> TailThread:
     options = options_of(source, database.name, start="now")
     return TailThread(config_of(database.server, source), [stream_sink(url)], store, options)
 
@@ -41,7 +41,7 @@ def tail_of(database: FreshDatabase, source: str, url: str, store: MemoryPositio
 def test_an_old_message_published_again_is_no_checkpoint(
     mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path, while_running: bool
 ) -> None:
-    source, store = f"again{int(while_running)}", MemoryPositions()
+    source, store = f"again{int(while_running)}", MemoryPositionStore()
     mysql.execute("CREATE TABLE keyless (n INT)")
     with tail_of(mysql, source, nats_server.url, store) as tail:
         tail.wait_begun()
@@ -67,7 +67,7 @@ def test_an_old_message_published_again_is_no_checkpoint(
 
 def test_a_stream_whose_checkpoints_are_gone_is_refused(mysql: FreshDatabase, nats_server: NATSServer) -> None:
     """What an older version wrote is accepted once, but not where the store knows that this one has written since."""
-    source, store = "unproven", MemoryPositions()
+    source, store = "unproven", MemoryPositionStore()
     mysql.execute("CREATE TABLE t (n INT)")
     with tail_of(mysql, source, nats_server.url, store) as tail:
         tail.wait_begun()

@@ -18,14 +18,14 @@ import pytest
 from binlogsync.backfill.from_stream import StreamRange
 from binlogsync.backfill.places import Holders
 from binlogsync.change import Change
-from binlogsync.consume.engine import Consumed, ConsumeOptions
-from binlogsync.consume.handling import Handler
+from binlogsync.consume.engine import ConsumeOptions, ConsumeResult
+from binlogsync.consume.handler import Handler
 from binlogsync.consume.progress import DuckProgress, ProgressKey, Tracker
-from binlogsync.consume.rewind import Move, Moved, rewind
+from binlogsync.consume.rewind import RewindRequest, RewindResult, rewind
 from binlogsync.consume.targets import Mirror, Target
 from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, PositionError, SourceError
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.reader import StreamBatch
 from tests.duck import mirror_rows, query
 from tests.e2e.backfilling import Tailed
@@ -54,16 +54,16 @@ class Consuming:
         self.key = ProgressKey("binlogsync", tailed.source, tailed.database, table)
         self.audit = path.with_name("audit.duckdb")
 
-    def drain(self) -> Consumed:
+    def drain(self) -> ConsumeResult:
         options = ConsumeOptions(idle_s=0.3, gather_s=0.05, max_changes=200)
         with self.tailed.holders(self.table) as holders:
             assert holders.stream is not None
             rounds = drain(holders.stream.reader, (self.tailed.database, self.table), self.make(), options)
             return replace(rounds[-1], counts=sum((Counter(one.counts) for one in rounds), Counter()))
 
-    def move(self, to: str, reason: str = "", *, rebuild: bool = False) -> Moved:
+    def move(self, to: str, reason: str = "", *, rebuild: bool = False) -> RewindResult:
         store = DuckProgress(DuckFile(self.path, error=ConsumeError))
-        wanted = Move(key=self.key, to=to, reason=reason, who="test", rebuild=rebuild)
+        wanted = RewindRequest(key=self.key, to=to, reason=reason, who="test", rebuild=rebuild)
         with self.tailed.holders(self.table) as holders:
             return rewind(holders, store, wanted, self.audit)
 
@@ -194,9 +194,9 @@ def test_a_place_that_the_stream_does_not_hold_is_refused(tailed: Tailed, custom
         customers.move("seq:9999999")
     with pytest.raises(ConfigError, match="'nonsense' is no bookmark"):
         customers.move("nonsense")
-    holders = Holders(tailed.source, tailed.config, None, MemoryPositions())
+    holders = Holders(tailed.source, tailed.config, None, MemoryPositionStore())
     with pytest.raises(PositionError, match="there is no stream"):
-        rewind(holders, DuckProgress(DuckFile(customers.path)), Move(key=customers.key, to="head"))
+        rewind(holders, DuckProgress(DuckFile(customers.path)), RewindRequest(key=customers.key, to="head"))
 
 
 def first_sequence(tailed: Tailed) -> int:

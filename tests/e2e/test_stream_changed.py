@@ -8,7 +8,7 @@ import pytest
 from nats.js.api import StreamConfig, SubjectTransform
 
 from binlogsync.embedded import NATSServer
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.wire import subjects
 from tests.databases import FreshDatabase
 from tests.duck import mirror_rows
@@ -26,7 +26,7 @@ def test_changes_under_other_subjects_are_written_again(
     for table in ("stays", "moves"):
         mysql.execute(f"CREATE TABLE {table} (id INT PRIMARY KEY)")
     options = options_of(source, mysql.name)
-    with TailThread(config_of(mysql.server, source), [stream_sink(url)], MemoryPositions(), options) as tail:
+    with TailThread(config_of(mysql.server, source), [stream_sink(url)], MemoryPositionStore(), options) as tail:
         for table in ("stays", "moves"):
             mysql.execute(f"INSERT INTO {table} VALUES (1)")
         tail.catch_up()

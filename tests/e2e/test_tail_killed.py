@@ -23,7 +23,7 @@ from binlogsync.embedded import NATSServer
 from binlogsync.embedded.process import bound_to_this_process
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores import Lease
-from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.tail.keeper import Decision, Evidence, TailRun, decide
 from tests.databases import FreshDatabase
 from tests.duck import query
@@ -72,7 +72,7 @@ class Kept:
     """What the keeper's sensor would see, and its runs."""
 
     source: str
-    store: SQLitePositions
+    store: SQLitePositionStore
     runs: tuple[TailRun, ...] = ()
 
     def decide(self, later_s: float = 0.0) -> Decision:
@@ -104,7 +104,7 @@ def test_exactly_once_through_ten_kills(mysql: FreshDatabase, nats_server: NATSS
     options = {"source": source, "include": [f"{mysql.name}.*"], **QUICK}
     given = {"positions": str(tmp_path / "positions.db"), "nats": nats_server.url, "audit": str(audit)}
     connection = {k: v for k, v in asdict(config).items() if k != "tls"}
-    kept = Kept(source, SQLitePositions(tmp_path / "positions.db"))
+    kept = Kept(source, SQLitePositionStore(tmp_path / "positions.db"))
     consumer = {"nats": nats_server.url, "source": source, "database": mysql.name, "path": str(tmp_path / "orders.db")}
     with writers.running():
         for number in range(KILLS):
@@ -166,7 +166,7 @@ def test_messages_of_many_changes_through_kills(
     connection = {k: v for k, v in asdict(config).items() if k != "tls"}
     options = {"source": source, "include": [f"{mysql.name}.*"], **QUICK}
     given = {"positions": str(tmp_path / "positions.db"), "nats": nats_server.url, "stream": stream}
-    store = SQLitePositions(tmp_path / "positions.db")
+    store = SQLitePositionStore(tmp_path / "positions.db")
     reached = []
     for number in range(6):
         tail = {**given, "mysql": connection, "options": options, "owner": f"run {number}"}

@@ -9,7 +9,7 @@ import pytest
 
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import FencedError, LeaseLostError
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from tests.databases import FreshDatabase
 from tests.e2e.oracle import assert_exact
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
@@ -18,7 +18,7 @@ from tests.waiting import wait_until
 
 
 def test_the_second_tail_is_refused(mysql: FreshDatabase, nats_server: NATSServer) -> None:
-    source, store = f"refused-{mysql.name}", MemoryPositions()
+    source, store = f"refused-{mysql.name}", MemoryPositionStore()
     config, options = config_of(mysql.server, source), options_of(source, mysql.name)
     mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     with TailThread(config, [stream_sink(nats_server.url)], store, options, owner="alice") as first:
@@ -35,7 +35,7 @@ def test_the_second_tail_is_refused(mysql: FreshDatabase, nats_server: NATSServe
 
 
 def test_one_that_takes_over_ends_the_other(mysql: FreshDatabase, nats_server: NATSServer) -> None:
-    source, store = f"taken-{mysql.name}", MemoryPositions()
+    source, store = f"taken-{mysql.name}", MemoryPositionStore()
     config, options = config_of(mysql.server, source), options_of(source, mysql.name)
     writers = Writers(mysql, seed=1)
     with (
@@ -61,7 +61,7 @@ def test_tails_that_do_not_know_of_each_other_are_fenced(
     config, options = config_of(mysql.server, source), options_of(source, mysql.name)
     writers = Writers(mysql, seed=2)
     tails = [
-        TailThread(config, [stream_sink(nats_server.url)], MemoryPositions(), options, owner=f"tail {n}")
+        TailThread(config, [stream_sink(nats_server.url)], MemoryPositionStore(), options, owner=f"tail {n}")
         for n in range(2)
     ]
     with writers.running(), tails[0], tails[1]:
@@ -81,7 +81,7 @@ def test_tails_that_do_not_know_of_each_other_are_fenced(
 
 @pytest.mark.parametrize("owner", ["alice", "bob"])
 def test_a_released_lease_is_free(owner: str, mysql: FreshDatabase, nats_server: NATSServer) -> None:
-    source, store = f"free-{owner}-{mysql.name}", MemoryPositions()
+    source, store = f"free-{owner}-{mysql.name}", MemoryPositionStore()
     config, options = config_of(mysql.server, source), options_of(source, mysql.name)
     for name in ("alice", owner):
         with TailThread(config, [stream_sink(nats_server.url)], store, options, owner=name) as tail:

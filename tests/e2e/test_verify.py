@@ -16,7 +16,7 @@ from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.mirror.verify import Verification, Verifier, VerifyOptions
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase
@@ -36,7 +36,7 @@ class Site:
 
     def tail(self) -> TailThread:
         options = options_of(self.config.source, self.mysql.name)
-        return TailThread(self.config, [stream_sink(self.url)], MemoryPositions(), options)
+        return TailThread(self.config, [stream_sink(self.url)], MemoryPositionStore(), options)
 
     def start(self) -> None:
         self._thread.start()

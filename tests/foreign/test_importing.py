@@ -17,7 +17,7 @@ from binlogsync.foreign.importing import describe, import_bookmark
 from binlogsync.foreign.positions import ForeignPosition, read_position
 from binlogsync.mysql import inspect_server, resolve_start
 from binlogsync.position import BinlogPosition, GtidSet
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.tail.origin import find_origin
 from tests.databases import FreshDatabase
 from tests.e2e.tailing import config_of, options_of
@@ -84,7 +84,7 @@ def test_what_is_no_position(text: str, reason: str) -> None:
 
 @pytest.mark.server
 def test_a_tail_goes_on_where_another_tool_was(mysql: FreshDatabase) -> None:
-    config, store = config_of(mysql.server, "main"), MemoryPositions()
+    config, store = config_of(mysql.server, "main"), MemoryPositionStore()
     mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     here, info = resolve_start(config), inspect_server(config)
     mysql.execute("INSERT INTO t VALUES (1)")
@@ -105,7 +105,7 @@ def test_a_tail_goes_on_where_another_tool_was(mysql: FreshDatabase) -> None:
 
 @pytest.mark.server
 def test_a_place_that_this_server_does_not_hold_is_refused(mysql: FreshDatabase) -> None:
-    config, store = config_of(mysql.server, "main"), MemoryPositions()
+    config, store = config_of(mysql.server, "main"), MemoryPositionStore()
     here = resolve_start(config)
     mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     with pytest.raises(PositionError, match="without GTIDs it says nothing here"):

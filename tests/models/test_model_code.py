@@ -10,8 +10,8 @@ from typing import Any, get_args
 
 import pytest
 
+from binlogsync.models.codegen import Kind, class_name, model_source
 from binlogsync.models.model import Model, table_name
-from binlogsync.models.source import Kind, class_name, model_source
 from binlogsync.schema import Column, TableSchema
 from tests.samples import sample_batch, sample_schema
 
@@ -142,7 +142,7 @@ def test_models_pass_a_strict_type_check(tmp_path: Path) -> None:
     expected = [number for number, line in enumerate(lines, 1) if "# wrong" in line]
     assert [int(line.split(":")[1]) for line in done.stdout.splitlines() if ": error:" in line] == expected, done.stdout
     assert 'handler.py:16: note: Revealed type is "str | None"' in done.stdout
-    assert 'Item "None" of "Hole | None" has no attribute "content"' in done.stdout
+    assert 'Item "None" of "HoleRecord | None" has no attribute "content"' in done.stdout
 
 
 _PROGRAM = """\
@@ -152,12 +152,12 @@ from binlogsync import Change, Consumer
 
 
 @dataclass(frozen=True, slots=True)
-class Hole:
+class HoleRecord:
     id: int
     content: str | None
 
 
-def on_hole(change: Change[Hole]) -> None:
+def on_hole(change: Change[HoleRecord]) -> None:
     change.after.content  # wrong: after may be None
     if change.after is not None:
         change.after.contents  # wrong: no such field
@@ -165,7 +165,7 @@ def on_hole(change: Change[Hole]) -> None:
         change.after.content.upper()  # wrong: content may be None
 
 
-async def on_holes(changes: list[Change[Hole]]) -> None:
+async def on_holes(changes: list[Change[HoleRecord]]) -> None:
     print([change.id for change in changes])
 
 
@@ -173,8 +173,8 @@ def on_number(change: Change[int]) -> None: ...
 
 
 consumer = Consumer("client1", url="nats://127.0.0.1:4222")
-consumer.register(Hole, on_hole, table="treehole.holes")
-consumer.register(Hole, on_holes)
-consumer.register(Hole, on_number)  # wrong: a handler of another model
+consumer.register(HoleRecord, on_hole, table="treehole.holes")
+consumer.register(HoleRecord, on_holes)
+consumer.register(HoleRecord, on_number)  # wrong: a handler of another model
 consumer.run()
 """

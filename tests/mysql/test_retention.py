@@ -11,8 +11,8 @@ import pytest
 
 from binlogsync import embedded
 from binlogsync.bookmarks import Bookmark
-from binlogsync.consume.progress import NOTHING, ProgressKey
-from binlogsync.consume.progress_nats import NatsProgress, kept_progress
+from binlogsync.consume.progress import NO_PROGRESS, ProgressKey
+from binlogsync.consume.progress_nats import NatsProgress, load_all_progress
 from binlogsync.duckfile import DuckFile
 from binlogsync.embedded import NATSServer
 from binlogsync.embedded.database import DatabaseServer
@@ -121,7 +121,7 @@ def test_who_needs_a_position(tmp_path: Path) -> None:
     with file.transaction() as connection:
         for client, seen in (("slow", 7), ("quick", 60)):
             key = ProgressKey(client, "main", "shop", "orders")
-            done = replace(NOTHING, server_uuid=OTHER, file="binlog.000001", pos=100, sequence=5, seen=seen)
+            done = replace(NO_PROGRESS, server_uuid=OTHER, file="binlog.000001", pos=100, sequence=5, seen=seen)
             key.move(connection, key.load(connection), done)
     assert consumer_needs(file, "main", 50) == [Need("consumer slow of shop.orders", early)]
 
@@ -129,19 +129,19 @@ def test_who_needs_a_position(tmp_path: Path) -> None:
 def test_consumers_with_progress_in_nats_need_a_position_too(nats_server: NATSServer) -> None:
     source = f"worth-{time.time_ns()}"
     with NatsConnection(NatsOptions(url=nats_server.url), "test") as connection:
-        assert kept_progress(connection, source) == {}  # asking makes no bucket
+        assert load_all_progress(connection, source) == {}  # asking makes no bucket
         connection.call(lambda client: client.jetstream().add_stream(name=stream_name(source), subjects=[source]))
         store = NatsProgress(connection, source)
         for client, seen in (("slow", 7), ("quick", 60), ("a.b", 7)):
             key = ProgressKey(client, source, "sh op", "orders")
-            done = replace(NOTHING, server_uuid=OTHER, file="binlog.000001", pos=100, sequence=5, seen=seen)
+            done = replace(NO_PROGRESS, server_uuid=OTHER, file="binlog.000001", pos=100, sequence=5, seen=seen)
             store.move(key, store.load(key), done)
             store.record_move(key, "by hand")
         new = ProgressKey("new", source, "sh op", "orders")
-        store.move(new, store.load(new), replace(NOTHING, seen=3))
+        store.move(new, store.load(new), replace(NO_PROGRESS, seen=3))
         long = ProgressKey("c" * 100, source, "shop", "orders" * 20)
         store.move(long, store.load(long), done)
-        kept = kept_progress(connection, source)
+        kept = load_all_progress(connection, source)
         for name in (f"{stream_name(source)}", f"KV_{stream_name(source)}_progress"):
             delete_stream(nats_server.url, name)
     early = Checkpoint(BinlogPosition("binlog.000001", 100), OTHER)

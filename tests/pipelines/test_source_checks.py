@@ -10,7 +10,7 @@ from binlogsync.bookmarks import Bookmark
 from binlogsync.mysql import inspect_server, resolve_start
 from binlogsync.position import BinlogPosition
 from binlogsync.server_facts import ServerFacts
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from pipelines.source_checks import positions_kept, server_unchanged
 from tests.databases import FreshDatabase
 from tests.e2e.tailing import config_of
@@ -18,7 +18,7 @@ from tests.e2e.tailing import config_of
 
 @pytest.mark.server
 def test_a_source_that_is_well_and_one_that_is_not(mysql: FreshDatabase) -> None:
-    config, store = config_of(mysql.server, "main"), MemoryPositions()
+    config, store = config_of(mysql.server, "main"), MemoryPositionStore()
     assert str(positions_kept(config, store, "main").description).startswith("Nobody needs a position yet. Binlogs are")
     here = resolve_start(config)
     store.save(store.claim("main", "test"), here)

@@ -13,7 +13,7 @@ import pytest
 from binlogsync import Change
 from binlogsync.bookmarks import Bookmark
 from binlogsync.embedded import NATSServer
-from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from binlogsync.wire.subjects import stream_name
@@ -22,7 +22,7 @@ from resources import positions
 from resources.jetstream import JetStream
 from resources.mysql import MySQLSource
 from resources.warehouse import Warehouse
-from tests.consume.test_consume import Sample, Stream, ids
+from tests.consume.test_consume import SampleRow, SampleStream, ids
 from tests.nats_commands import delete_stream
 from tests.samples import SampleTransaction
 
@@ -34,18 +34,18 @@ ONE = [SampleTransaction((0,))]
 class Site:
     """A stream of four changes, and the folder of positions and warehouse."""
 
-    stream: Stream
+    stream: SampleStream
     folder: Path
 
     def run(self, start: str, client_id: str) -> tuple[dg.ExecuteInProcessResult, list[str]]:
         """A run of the consumer, and the ids of the changes that it handled."""
         seen: list[str] = []
 
-        def handle(change: Change[Sample]) -> None:
+        def handle(change: Change[SampleRow]) -> None:
             seen.append(change.id)
 
         source = self.stream.name
-        asset = table_consumer(Sample, handle, table="shop.samples", source=source, client_id=client_id, start=start)
+        asset = table_consumer(SampleRow, handle, table="shop.samples", source=source, client_id=client_id, start=start)
         done = dg.materialize(
             [consumers_asset(source, "mysql", [asset])],
             resources={
@@ -62,13 +62,13 @@ class Site:
 
 @pytest.fixture
 def site(nats_server: NATSServer, tmp_path: Path) -> Iterator[Site]:
-    stream = Stream(nats_server.url, "starts")
+    stream = SampleStream(nats_server.url, "starts")
     stream.write(*[ONE] * 4)
     with StreamReader(NatsOptions(url=stream.url), stream.name) as reader:
         second = reader.changes_from("shop", "samples", 2)[0].last_sequence
         place = reader.checkpoint_at(second)
     assert place is not None
-    with closing(SQLitePositions(tmp_path / "p.db")) as store:
+    with closing(SQLitePositionStore(tmp_path / "p.db")) as store:
         store.put_bookmark(stream.name, Bookmark(place, "person", place.ts_us, place.ts_us, "before the sale"))
     yield Site(stream, tmp_path)
     delete_stream(stream.url, stream_name(stream.name))

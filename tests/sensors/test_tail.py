@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from binlogsync.errors import StoreError
-from binlogsync.stores.sqlite import SQLitePositions as SQLiteStore
+from binlogsync.stores.sqlite import SQLitePositionStore
 from resources.positions import Positions, SQLitePositions
 from sensors.tail import SOURCE_TAG, tail_sensor
 
@@ -54,7 +54,7 @@ def tick(instance: dg.DagsterInstance, path: Path, watched_since: float | None =
 
 
 def claim(path: Path, owner: str, age_s: float = 0.0) -> None:
-    store = SQLiteStore(path, clock=lambda: time.time() - age_s)
+    store = SQLitePositionStore(path, clock=lambda: time.time() - age_s)
     store.claim("main", owner, take_over=True)
     store.close()
 

@@ -45,7 +45,7 @@ class AuditHarness:
         return query(self.path, "SELECT file, txn_pos, txn_order, row, op FROM changes ORDER BY flush, rowid")
 
 
-class TestContract(SinkContract):
+class TestAuditContract(SinkContract):
     @pytest.fixture
     def harness(self, path: Path) -> AuditHarness:
         return AuditHarness(path)

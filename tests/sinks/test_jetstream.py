@@ -56,7 +56,7 @@ def harness(request: pytest.FixtureRequest, nats_server: NATSServer) -> JetStrea
     return JetStreamHarness(JetStreamOptions(url=nats_server.url, **request.param))
 
 
-class TestContract(SinkContract):
+class TestJetStreamContract(SinkContract):
     pass
 
 

@@ -12,10 +12,10 @@ from nats.js.errors import APIError
 from binlogsync.commands.stream_look import look_at_stream
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import SinkError
-from binlogsync.sinks import Watching
+from binlogsync.sinks import MonitoredSink
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.sinks.jetstream.foreign import describe_foreign
-from binlogsync.sinks.jetstream.refusals import refusal
+from binlogsync.sinks.jetstream.server_errors import refused_error
 from binlogsync.wire import subjects
 from pipelines.stream_checks import stream_intact
 from tests.nats_commands import ask
@@ -55,7 +55,7 @@ def test_a_changed_setting_is_noticed(
 ) -> None:
     source = new_source()
     sink = opened(source)
-    assert isinstance(sink, Watching)
+    assert isinstance(sink, MonitoredSink)
     sink.write(samples(source).flush(1))
     sink.watch()
     name = subjects.stream_name(source)
@@ -163,6 +163,6 @@ def test_another_tail_is_still_fenced_behind_a_foreign_message(
 @pytest.mark.parametrize("code", [10023, 10047, 10077])
 def test_a_full_disk_names_the_restart_of_the_server(code: int) -> None:
     """nats-server keeps a write error of its store, also when there is space again."""
-    said = str(refusal("nats://here", "CDC_MAIN", APIError(503, "no space left on device", code)))
+    said = str(refused_error("nats://here", "CDC_MAIN", APIError(503, "no space left on device", code)))
     assert "no space left on device" in said
     assert "when there is space again, restart nats-server" in said

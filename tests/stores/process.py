@@ -15,9 +15,9 @@ from typing import Any
 from binlogsync.errors import LeaseLostError
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.stores import PositionStore
-from binlogsync.stores.nats import NatsPositions
-from binlogsync.stores.redis import RedisOptions, RedisPositions
-from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.stores.nats import NatsPositionStore
+from binlogsync.stores.redis import RedisOptions, RedisPositionStore
+from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.stream.client import NatsOptions
 from tests.stores.contract import UUID, large_gtid_set
 
@@ -27,10 +27,10 @@ CLAIMS, SAVES = 5, 3
 def open_store(given: Mapping[str, Any]) -> PositionStore:
     """The store that is described."""
     if given["kind"] == "sqlite":
-        return SQLitePositions(Path(given["path"]))
+        return SQLitePositionStore(Path(given["path"]))
     if given["kind"] == "redis":
-        return RedisPositions(RedisOptions(port=given["port"], password=given["password"], prefix=given["name"]))
-    return NatsPositions(NatsOptions(url=given["url"]), given["name"])
+        return RedisPositionStore(RedisOptions(port=given["port"], password=given["password"], prefix=given["name"]))
+    return NatsPositionStore(NatsOptions(url=given["url"]), given["name"])
 
 
 def save(store: PositionStore, number: int) -> None:

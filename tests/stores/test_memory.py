@@ -1,24 +1,24 @@
-"""MemoryPositions keeps the contract, within one object."""
+"""MemoryPositionStore keeps the contract, within one object."""
 
 from __future__ import annotations
 
 import pytest
 
 from binlogsync.errors import LeaseLostError
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from tests.stores.contract import Opener, PositionStoreContract
 
 
-class TestMemoryPositions(PositionStoreContract):
+class TestMemoryPositionStore(PositionStoreContract):
     @pytest.fixture
     def opener(self) -> Opener:
-        store = MemoryPositions()
+        store = MemoryPositionStore()
         return lambda: store
 
 
 def test_a_clock_that_goes_back_neither_keeps_nor_kills_a_lease() -> None:
     now_s = [1000.0]
-    store = MemoryPositions(clock=lambda: now_s[0])
+    store = MemoryPositionStore(clock=lambda: now_s[0])
     store.claim("shop", "a")
     now_s[0] = 10.0
     with pytest.raises(LeaseLostError, match=r"0\.0 s ago"):

@@ -1,4 +1,4 @@
-"""NatsPositions keeps the contract, and says what is wrong with its server."""
+"""NatsPositionStore keeps the contract, and says what is wrong with its server."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import pytest
 
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import StoreError
-from binlogsync.stores.nats import NatsPositions
+from binlogsync.stores.nats import NatsPositionStore
 from binlogsync.stream.client import NatsOptions
 from tests.stores.contract import Opener, PositionStoreContract
 
 
-class TestNatsPositions(PositionStoreContract):
+class TestNatsPositionStore(PositionStoreContract):
     @pytest.fixture
     def opener(self, nats_server: NATSServer) -> Opener:
         bucket = f"positions_{secrets.token_hex(4)}"
-        return lambda: NatsPositions(NatsOptions(url=nats_server.url, reconnect_timeout_s=5.0), bucket)
+        return lambda: NatsPositionStore(NatsOptions(url=nats_server.url, reconnect_timeout_s=5.0), bucket)
 
 
 def test_a_server_that_is_not_there_is_an_error_that_says_so() -> None:
-    store = NatsPositions(NatsOptions(url="nats://u:secret@127.0.0.1:1", connect_timeout_s=1.0))
+    store = NatsPositionStore(NatsOptions(url="nats://u:secret@127.0.0.1:1", connect_timeout_s=1.0))
     with pytest.raises(StoreError, match="positions in the bucket binlogsync_positions: .*127.0.0.1:1") as raised:
         store.load("main")
     assert "secret" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""RedisPositions keeps the contract on a real server; password, TLS and every refusal of the server are tried."""
+"""RedisPositionStore keeps the contract on a real server; password, TLS and every refusal of the server are tried."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import redis
 from binlogsync import embedded
 from binlogsync.embedded.process import free_port
 from binlogsync.errors import LeaseLostError, StoreError
-from binlogsync.stores.redis import RedisOptions, RedisPositions
+from binlogsync.stores.redis import RedisOptions, RedisPositionStore
 from tests.certificates import Certificates, make_certificates
 from tests.stores.contract import AT, BOOKMARK, LATER, Opener, PositionStoreContract, large_gtid_set
 from tests.waiting import wait_until
@@ -35,17 +35,17 @@ def client(redis_server: embedded.RedisServer) -> Iterator[redis.Redis]:
         yield client
 
 
-class TestRedisPositions(PositionStoreContract):
+class TestRedisPositionStore(PositionStoreContract):
     @pytest.fixture
     def opener(self, options: RedisOptions) -> Opener:
-        return lambda: RedisPositions(options)
+        return lambda: RedisPositionStore(options)
 
 
 # what is in the server
 
 
 def test_a_source_is_one_hash(options: RedisOptions, client: redis.Redis) -> None:
-    store = RedisPositions(options)
+    store = RedisPositionStore(options)
     lease = store.claim("shop", "run 1")
     store.save(lease, AT)
     assert list(client.scan_iter(f"{options.prefix}:*")) == [f"{options.prefix}:position:shop"]
@@ -55,7 +55,7 @@ def test_a_source_is_one_hash(options: RedisOptions, client: redis.Redis) -> Non
 
 
 def test_bookmarks_are_one_hash(options: RedisOptions, client: redis.Redis) -> None:
-    store = RedisPositions(options)
+    store = RedisPositionStore(options)
     store.put_bookmark("shop", BOOKMARK)
     assert list(client.scan_iter(f"{options.prefix}:*")) == [f"{options.prefix}:bookmarks:shop"]
     client.hset(store.bookmarks_key("shop"), "damaged", "{}")
@@ -64,7 +64,7 @@ def test_bookmarks_are_one_hash(options: RedisOptions, client: redis.Redis) -> N
 
 
 def test_a_clock_that_goes_back_neither_keeps_nor_kills_a_lease(options: RedisOptions, client: redis.Redis) -> None:
-    store = RedisPositions(options)
+    store = RedisPositionStore(options)
     store.claim("shop", "a")
     seconds, _ = client.time()
     client.hset(store.key("shop"), "heard_us", (seconds + 3600) * 1_000_000)
@@ -77,7 +77,7 @@ def test_a_clock_that_goes_back_neither_keeps_nor_kills_a_lease(options: RedisOp
 @pytest.mark.server
 def test_a_save_survives_a_restart_of_the_server_by_sigkill(tmp_path: Path) -> None:
     with embedded.redis(data_dir=tmp_path / "data", options={"appendfsync": "always"}) as server:
-        store = RedisPositions(RedisOptions(server.host, server.port, password=server.password))
+        store = RedisPositionStore(RedisOptions(server.host, server.port, password=server.password))
         lease = store.claim("shop", "a")
         for checkpoint in (replace(AT, gtids=large_gtid_set()), LATER):
             store.save(lease, checkpoint)
@@ -91,11 +91,11 @@ def test_a_save_survives_a_restart_of_the_server_by_sigkill(tmp_path: Path) -> N
 
 
 def test_nothing_connects_before_the_first_call() -> None:
-    RedisPositions(RedisOptions(port=1)).close()
+    RedisPositionStore(RedisOptions(port=1)).close()
 
 
 def test_a_closed_store_says_so(options: RedisOptions) -> None:
-    store = RedisPositions(options)
+    store = RedisPositionStore(options)
     store.close()
     with pytest.raises(StoreError, match="closed"):
         store.load("shop")
@@ -103,14 +103,14 @@ def test_a_closed_store_says_so(options: RedisOptions) -> None:
 
 def test_no_server_is_named() -> None:
     with pytest.raises(StoreError, match=r"Redis at 127\.0\.0\.1:1, database 0: .*; check host and port"):
-        RedisPositions(RedisOptions(port=1)).claim("shop", "a")
+        RedisPositionStore(RedisOptions(port=1)).claim("shop", "a")
 
 
 @pytest.mark.parametrize("password", [None, "wrong"])
 def test_a_wrong_password_is_named_and_not_shown(options: RedisOptions, password: str | None) -> None:
     wrong = replace(options, password=password)
     with pytest.raises(StoreError, match="check user name and password") as caught:
-        RedisPositions(wrong).load("shop")
+        RedisPositionStore(wrong).load("shop")
     assert "wrong" not in str(caught.value).replace("WRONGPASS", "")
     assert "wrong" not in repr(wrong)
 
@@ -118,14 +118,14 @@ def test_a_wrong_password_is_named_and_not_shown(options: RedisOptions, password
 def test_a_user_without_rights_is_named(options: RedisOptions, client: redis.Redis) -> None:
     client.acl_setuser("reader", enabled=True, passwords=["+only-reads"], categories=["+@read"], keys=["*"])
     with pytest.raises(StoreError, match="the ACL of that user must allow EVAL"):
-        RedisPositions(replace(options, username="reader", password="only-reads")).claim("shop", "a")
+        RedisPositionStore(replace(options, username="reader", password="only-reads")).claim("shop", "a")
 
 
 def test_the_rights_that_the_error_names_are_enough(options: RedisOptions, client: redis.Redis) -> None:
     named = ("+eval", "+evalsha", "+script|load", "+time", "+hget", "+hmget", "+hset", "+hincrby")
     client.script_flush()
     client.acl_setuser("tail", enabled=True, passwords=["+secret"], commands=named, keys=[f"{options.prefix}:*"])
-    store = RedisPositions(replace(options, username="tail", password="secret"))
+    store = RedisPositionStore(replace(options, username="tail", password="secret"))
     lease = store.claim("shop", "a")
     store.save(lease, AT)
     store.release(lease)
@@ -134,7 +134,7 @@ def test_the_rights_that_the_error_names_are_enough(options: RedisOptions, clien
 
 
 def test_a_key_of_another_program_is_named(options: RedisOptions, client: redis.Redis) -> None:
-    store = RedisPositions(options)
+    store = RedisPositionStore(options)
     client.set(store.key("shop"), "notes")
     with pytest.raises(StoreError, match="choose another prefix"):
         store.claim("shop", "a")
@@ -143,7 +143,7 @@ def test_a_key_of_another_program_is_named(options: RedisOptions, client: redis.
 
 
 def test_a_damaged_checkpoint_is_named(options: RedisOptions, client: redis.Redis) -> None:
-    store = RedisPositions(options)
+    store = RedisPositionStore(options)
     client.hset(store.key("shop"), "checkpoint", "{}")
     with pytest.raises(StoreError, match=f"HDEL {options.prefix}:position:shop checkpoint"):
         store.load("shop")
@@ -152,7 +152,7 @@ def test_a_damaged_checkpoint_is_named(options: RedisOptions, client: redis.Redi
 @pytest.mark.server
 def test_a_replica_and_a_full_memory_are_named_and_keep_the_old_checkpoint() -> None:
     with embedded.redis() as server, redis.Redis.from_url(server.url) as admin:
-        store = RedisPositions(RedisOptions(server.host, server.port, password=server.password))
+        store = RedisPositionStore(RedisOptions(server.host, server.port, password=server.password))
         lease = store.claim("shop", "a")
         store.save(lease, AT)
         admin.config_set("maxmemory", "1")
@@ -173,7 +173,7 @@ def test_a_replica_and_a_full_memory_are_named_and_keep_the_old_checkpoint() -> 
 def test_a_frozen_server_is_a_timeout_and_not_a_hang(options: RedisOptions, client: redis.Redis) -> None:
     with embedded.redis() as server, redis.Redis.from_url(server.url) as admin:
         impatient = RedisOptions(server.host, server.port, password=server.password, timeout_s=0.2)
-        store = RedisPositions(impatient)
+        store = RedisPositionStore(impatient)
         store.load("shop")
         admin.client_pause(60_000)
         with pytest.raises(StoreError, match="did not answer in time"):
@@ -216,7 +216,7 @@ def tls_options(certificates: Certificates) -> Iterator[RedisOptions]:
 
 @pytest.mark.server
 def test_tls_with_a_client_certificate(tls_options: RedisOptions) -> None:
-    store = RedisPositions(tls_options)
+    store = RedisPositionStore(tls_options)
     store.save(store.claim("shop", "a"), AT)
     assert store.load("shop") == AT
     store.close()
@@ -224,15 +224,15 @@ def test_tls_with_a_client_certificate(tls_options: RedisOptions) -> None:
 
 def test_a_server_of_an_unknown_authority_is_refused(tls_options: RedisOptions) -> None:
     with pytest.raises(StoreError, match=r"\(TLS\).*check tls_ca_file"):
-        RedisPositions(replace(tls_options, tls_ca_file=None)).load("shop")
+        RedisPositionStore(replace(tls_options, tls_ca_file=None)).load("shop")
 
 
 @pytest.mark.server
 def test_a_missing_client_certificate_is_named(tls_options: RedisOptions) -> None:
     with pytest.raises(StoreError, match="check (tls_ca_file|host and port).*tls_cert_file"):
-        RedisPositions(replace(tls_options, tls_cert_file=None, tls_key_file=None)).load("shop")
+        RedisPositionStore(replace(tls_options, tls_cert_file=None, tls_key_file=None)).load("shop")
 
 
 def test_a_plain_connection_to_a_tls_port_is_named(tls_options: RedisOptions) -> None:
     with pytest.raises(StoreError, match="that TLS is on"):
-        RedisPositions(replace(tls_options, tls=False)).load("shop")
+        RedisPositionStore(replace(tls_options, tls=False)).load("shop")

@@ -1,4 +1,4 @@
-"""SQLitePositions keeps the contract, and says what is wrong with its file."""
+"""SQLitePositionStore keeps the contract, and says what is wrong with its file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from binlogsync.errors import LeaseLostError, StoreError
-from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.stores.sqlite import SQLitePositionStore
 from tests.stores.contract import AT, BOOKMARK, LATER, Opener, PositionStoreContract
 
 ROOT = Path(__file__).parents[2]
 
 
-Opening = Callable[..., SQLitePositions]
+Opening = Callable[..., SQLitePositionStore]
 
 
 @pytest.fixture
@@ -30,12 +30,12 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def open_positions() -> Iterator[Opening]:
-    """Opens stores as SQLitePositions does, and closes all of them after the test."""
+    """Opens stores as SQLitePositionStore does, and closes all of them after the test."""
     with ExitStack() as stores:
-        yield lambda path, **options: stores.enter_context(closing(SQLitePositions(path, **options)))
+        yield lambda path, **options: stores.enter_context(closing(SQLitePositionStore(path, **options)))
 
 
-class TestSQLitePositions(PositionStoreContract):
+class TestSQLitePositionStore(PositionStoreContract):
     @pytest.fixture
     def opener(self, open_positions: Opening, path: Path) -> Opener:
         return lambda: open_positions(path)
@@ -202,17 +202,17 @@ FILL = """
 import sys
 from pathlib import Path
 from binlogsync.errors import StoreError
-from binlogsync.stores.sqlite import SQLitePositions
+from binlogsync.stores.sqlite import SQLitePositionStore
 from tests.stores.contract import AT, LATER
 
 path = Path(sys.argv[1])
 if sys.argv[2] == "look":
     try:
-        SQLitePositions(path).claim("shop", "b", take_over=True)
+        SQLitePositionStore(path).claim("shop", "b", take_over=True)
     except StoreError as error:
         print("READONLY", error)
     sys.exit()
-store = SQLitePositions(path)
+store = SQLitePositionStore(path)
 lease = store.claim("shop", "a")
 store.save(lease, AT)
 ballast = path.with_name("ballast")

@@ -16,7 +16,7 @@ def info_line(**changes: object) -> bytes:
     return b"INFO " + json.dumps({**INFO, **changes}).encode() + b"\r\n"
 
 
-class HostileServer:
+class HostileNatsServer:
     """Sends `first` when a client connects and `second` when it has sent something, then closes or waits."""
 
     def __init__(self, first: bytes, second: bytes = b"", *, closes: bool = True) -> None:
@@ -31,7 +31,7 @@ class HostileServer:
         """Its address."""
         return f"{scheme}://{user}127.0.0.1:{self._port}"
 
-    def __enter__(self) -> HostileServer:
+    def __enter__(self) -> HostileNatsServer:
         self._thread.start()
         return self
 

@@ -16,7 +16,7 @@ from binlogsync import embedded
 from binlogsync.errors import ConfigError, SinkError
 from binlogsync.stream.client import NatsConnection, NatsOptions
 from tests.certificates import Certificates, make_certificates
-from tests.stream.hostile import HostileServer, info_line
+from tests.stream.hostile import HostileNatsServer, info_line
 
 SECRET = "never-in-plain-text"
 
@@ -51,7 +51,7 @@ def test_no_credential_is_sent_to_a_server_without_tls(
     scheme: str, credentials: dict[str, str], files: Certificates
 ) -> None:
     own: dict[str, Any] = dict(credentials)
-    with HostileServer(info_line(auth_required=True), b"PONG\r\n", closes=False) as server:
+    with HostileNatsServer(info_line(auth_required=True), b"PONG\r\n", closes=False) as server:
         url = server.url(scheme, own.pop("user_in_url", ""))
         tls: dict[str, Any] = {"tls_ca_file": files.ca} if scheme == "nats" else {}
         text = refused(NatsOptions(url=url, **own, **tls))
@@ -62,7 +62,7 @@ def test_no_credential_is_sent_to_a_server_without_tls(
 
 
 def test_one_tls_address_of_several_asks_for_tls_everywhere() -> None:
-    with HostileServer(info_line(auth_required=True), b"PONG\r\n", closes=False) as server:
+    with HostileNatsServer(info_line(auth_required=True), b"PONG\r\n", closes=False) as server:
         text = refused(NatsOptions(url=f"{server.url()},tls://127.0.0.1:1", password=SECRET, user="u"))
     assert SECRET.encode() not in server.received
     assert SECRET not in text
@@ -71,7 +71,7 @@ def test_one_tls_address_of_several_asks_for_tls_everywhere() -> None:
 def test_what_stands_behind_the_info_line_is_not_taken_for_encrypted(files: Certificates) -> None:
     """Plain text that an attacker puts before the TLS handshake."""
     first = info_line(tls_required=True, auth_required=True) + b"PONG\r\n" * 3
-    with HostileServer(first, b"PONG\r\n", closes=False) as server:
+    with HostileNatsServer(first, b"PONG\r\n", closes=False) as server:
         options = NatsOptions(url=server.url("tls"), tls_ca_file=files.ca, token=SECRET, connect_timeout_s=1)
         refused(options)
     assert SECRET.encode() not in server.received
@@ -168,14 +168,14 @@ ANY_BYTES: dict[str, tuple[bytes, bytes]] = {
 @pytest.mark.parametrize("name", ANY_BYTES)
 def test_a_server_that_is_none_gives_an_error_of_ours(name: str, caplog: pytest.LogCaptureFixture) -> None:
     first, second = ANY_BYTES[name]
-    with HostileServer(first, second) as server, caplog.at_level(logging.ERROR):
+    with HostileNatsServer(first, second) as server, caplog.at_level(logging.ERROR):
         text = refused(NatsOptions(url=server.url(), connect_timeout_s=2))
     assert server.url() in text
     assert not caplog.records
 
 
 def test_a_server_that_never_answers_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
-    with HostileServer(b"INFO ", closes=False) as server, caplog.at_level(logging.ERROR):
+    with HostileNatsServer(b"INFO ", closes=False) as server, caplog.at_level(logging.ERROR):
         text = refused(NatsOptions(url=server.url(), connect_timeout_s=1))
     assert "did not complete the handshake in time" in text
     assert not caplog.records

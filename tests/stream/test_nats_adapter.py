@@ -17,7 +17,7 @@ from nats.protocol.parser import AWAITING_CONTROL_LINE
 import binlogsync
 from binlogsync.embedded import NATSServer
 from binlogsync.stream import adapter as nats_adapter
-from binlogsync.stream.handshake import SafeClient
+from binlogsync.stream.handshake import SecureClient
 
 
 def test_the_names_are_there_and_take_what_is_given() -> None:
@@ -37,7 +37,7 @@ def test_the_handshake_asks_before_it_sends_credentials() -> None:
     assert "self._server_info = srv_info" in connecting[:looks]
     assert "write(" not in connecting[:sends]
     for name in ("_process_info", "_connect_command", "_process_connect_init"):
-        assert getattr(SafeClient, name) is not getattr(Client, name)
+        assert getattr(SecureClient, name) is not getattr(Client, name)
 
 
 @pytest.mark.server
@@ -95,7 +95,7 @@ def test_a_connection_that_receives_raw_reads_more_at_once(nats_server: NATSServ
         sizes: list[int] = []
         all_here = asyncio.Event()
 
-        def take(message: nats_adapter.Received) -> None:
+        def take(message: nats_adapter.RawMessage) -> None:
             sizes.append(len(message.data))
             if len(sizes) == 20:
                 all_here.set()
@@ -125,10 +125,10 @@ def test_a_connection_that_receives_raw_reads_more_at_once(nats_server: NATSServ
 def test_raw_messages_come_in_order_and_others_as_ever(nats_server: NATSServer) -> None:
     sizes = [0, 3, 70_000, 1, 400_000, 5]
 
-    async def exchange() -> tuple[list[nats_adapter.Received], list[bytes]]:
+    async def exchange() -> tuple[list[nats_adapter.RawMessage], list[bytes]]:
         client = await nats.connect(nats_server.url)
         raw, usual = await client.subscribe("raw.>"), await client.subscribe("usual.>")
-        found: list[nats_adapter.Received] = []
+        found: list[nats_adapter.RawMessage] = []
         nats_adapter.receive_raw(client, raw, found.append)
         for number, size in enumerate(sizes):
             await client.publish(f"raw.{number}", b"\r\n" * size, reply="answer", headers={"One": "1", "Two": "a: b"})
@@ -155,7 +155,7 @@ def test_raw_messages_come_in_order_and_others_as_ever(nats_server: NATSServer) 
 def test_text_in_any_chunks(step: int) -> None:
     text = b"+OK\r\nMSG a 7 2\r\nhi\r\nPONG\r\nHMSG b 7 r.1 12 14\r\nNATS/1.0\r\n\r\nho\r\n"
     text += b"HMSG c 7 16 16\r\nNATS/1.0 404\r\n\r\n\r\n"
-    found: list[nats_adapter.Received] = []
+    found: list[nats_adapter.RawMessage] = []
 
     async def feed() -> None:
         client = Client()

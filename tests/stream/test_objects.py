@@ -19,12 +19,12 @@ from nats.aio.client import Client
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import WireError
 from binlogsync.stream import messages
-from binlogsync.stream.messages import Delivered, few_enough
+from binlogsync.stream.messages import DeliveredMessage, count_decodable
 from binlogsync.stream.objects import chunk_subject, get_object, meta_subject, put_object
 from binlogsync.wire.envelope import LARGE_OBJECT, LARGE_OBJECT_SIZE
 from tests.nats_commands import ask
 from tests.samples import SampleTransaction
-from tests.stream.test_stream import TABLES, Filled
+from tests.stream.test_stream import TABLES, FilledStream
 
 _NUMBERS = itertools.count(1)
 _S = 20.0
@@ -123,13 +123,13 @@ def test_damage_is_an_error_that_names_the_object(nats_server: NATSServer, name:
 # A message whose body is an object
 
 
-def large_source(server: NATSServer, count: int) -> tuple[Filled, list[dict[str, Any]]]:
+def large_source(server: NATSServer, count: int) -> tuple[FilledStream, list[dict[str, Any]]]:
     """A stream with so many rows that are too large for a message, and their images."""
-    filled = Filled(server)
+    filled = FilledStream(server)
     return filled, write_large(filled, count)
 
 
-def write_large(filled: Filled, count: int) -> list[dict[str, Any]]:
+def write_large(filled: FilledStream, count: int) -> list[dict[str, Any]]:
     flush = filled.samples.flush([SampleTransaction((0,) * count)])
     batch = flush.batches[0]
     images = [{"id": number, "c_varchar": "ä" * 800_000} for number in range(count)]
@@ -218,4 +218,4 @@ def test_how_many_are_decoded_at_once(sizes: list[str | None], count: int) -> No
     def headers(size: str | None) -> dict[str, str]:
         return {} if size is None else {LARGE_OBJECT: "n", LARGE_OBJECT_SIZE: size}
 
-    assert few_enough([Delivered(1, headers(size), b"") for size in sizes]) == count
+    assert count_decodable([DeliveredMessage(1, headers(size), b"") for size in sizes]) == count

@@ -16,7 +16,7 @@ from binlogsync.schema import Column, TableSchema
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stream.adapter import send_framed
 from binlogsync.stream.client import NatsOptions
-from binlogsync.stream.reader import Pending, StreamBatch, StreamReader
+from binlogsync.stream.reader import DurableState, StreamBatch, StreamReader
 from binlogsync.wire import subjects
 from tests.nats_commands import ask
 from tests.samples import SampleOptions, SampleSource, SampleTransaction, sample_schema
@@ -29,7 +29,7 @@ TABLES = (TableSchema("shop", "small", _COLUMNS, ("id",)), TableSchema("höhe.*"
 FORMATS: list[dict[str, Any]] = [{}, {"changes_per_message": 4}, {"format": "arrow"}]
 
 
-class Filled:
+class FilledStream:
     """A stream with flushes of two tables."""
 
     def __init__(self, server: NATSServer, tables: tuple[TableSchema, ...] = TABLES, **options: Any) -> None:
@@ -69,11 +69,11 @@ def rows_of(batches: list[StreamBatch]) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def fill(nats_server: NATSServer) -> Iterator[Callable[..., Filled]]:
-    made: list[Filled] = []
+def fill(nats_server: NATSServer) -> Iterator[Callable[..., FilledStream]]:
+    made: list[FilledStream] = []
 
-    def make(**options: Any) -> Filled:
-        made.append(Filled(nats_server, **options))
+    def make(**options: Any) -> FilledStream:
+        made.append(FilledStream(nats_server, **options))
         return made[-1]
 
     yield make
@@ -82,7 +82,7 @@ def fill(nats_server: NATSServer) -> Iterator[Callable[..., Filled]]:
 
 
 @pytest.mark.parametrize("options", FORMATS, ids=["json", "lines", "arrow"])
-def test_a_table_reads_back_in_order(options: dict[str, Any], fill: Callable[..., Filled]) -> None:
+def test_a_table_reads_back_in_order(options: dict[str, Any], fill: Callable[..., FilledStream]) -> None:
     filled = fill(**options)
     for _ in range(3):
         filled.write(9)
@@ -96,26 +96,26 @@ def test_a_table_reads_back_in_order(options: dict[str, Any], fill: Callable[...
         assert set(reader.tables()) == {("shop", "small"), ("höhe.*", "odd > name")}
 
 
-def test_a_durable_begins_where_it_is_told(fill: Callable[..., Filled]) -> None:
+def test_a_durable_begins_where_it_is_told(fill: Callable[..., FilledStream]) -> None:
     filled = fill()
     filled.write(12)
     with filled.reader() as reader:
         reader.ensure_durable("d", "shop", "small", 1)
         batches = drain(reader)
         sequences = [s for item in batches for s in item.sequences.to_pylist()]
-        assert reader.pending("d") == Pending(0, len(sequences), sequences[-1])
+        assert reader.pending("d") == DurableState(0, len(sequences), sequences[-1])
         for start in (sequences[5], sequences[5] + 1, 1, sequences[-1]):
             reader.ensure_durable("d", "shop", "small", start)
             again = drain(reader)
             assert [s for item in again for s in item.sequences.to_pylist()] == [s for s in sequences if s >= start]
         reader.ensure_durable("d", "shop", "small", 4)
-        assert reader.pending("d") == Pending(len([s for s in sequences if s >= 4]), 0, 3)
+        assert reader.pending("d") == DurableState(len([s for s in sequences if s >= 4]), 0, 3)
         reader.delete_durable("d")
         assert reader.pending("d") is None
         reader.delete_durable("d")
 
 
-def test_an_ack_clears_what_lies_before_it_and_a_restart_goes_on(fill: Callable[..., Filled]) -> None:
+def test_an_ack_clears_what_lies_before_it_and_a_restart_goes_on(fill: Callable[..., FilledStream]) -> None:
     filled = fill()
     filled.write(12)
     with filled.reader() as reader:
@@ -127,14 +127,14 @@ def test_an_ack_clears_what_lies_before_it_and_a_restart_goes_on(fill: Callable[
         assert pending is not None
         assert pending.num_ack_pending == len(rows_of(rest))
         reader.ack(rest[-1])
-        assert reader.pending("d") == Pending(0, 0, rest[-1].last_sequence)
+        assert reader.pending("d") == DurableState(0, 0, rest[-1].last_sequence)
     filled.write(2)
     with filled.reader() as reader:
         reader.ensure_durable("d", "shop", "small", rest[-1].last_sequence + 1)
         assert rows_of([*first, *rest, *drain(reader)]) == filled.rows
 
 
-def test_what_was_not_acked_comes_first_after_a_crash(fill: Callable[..., Filled]) -> None:
+def test_what_was_not_acked_comes_first_after_a_crash(fill: Callable[..., FilledStream]) -> None:
     filled = fill()
     filled.write(12)
     with filled.reader() as reader:
@@ -147,7 +147,7 @@ def test_what_was_not_acked_comes_first_after_a_crash(fill: Callable[..., Filled
         assert rows_of([*first, *drain(reader)]) == filled.rows
 
 
-def test_nothing_is_missed_over_broken_connections(fill: Callable[..., Filled], nats_server: NATSServer) -> None:
+def test_nothing_is_missed_over_broken_connections(fill: Callable[..., FilledStream], nats_server: NATSServer) -> None:
     filled = fill()
     filled.write(30)
     with NatsProxy(nats_server.host, nats_server.port) as proxy, filled.reader(proxy.url) as reader:
@@ -165,7 +165,7 @@ def test_nothing_is_missed_over_broken_connections(fill: Callable[..., Filled], 
         reader.ack(batches[-1])
 
 
-def test_looking_at_single_messages(fill: Callable[..., Filled]) -> None:
+def test_looking_at_single_messages(fill: Callable[..., FilledStream]) -> None:
     filled = fill()
     with filled.reader() as reader:
         assert (reader.first_sequence(), reader.last_sequence()) == (1, 0)
@@ -181,7 +181,7 @@ def test_looking_at_single_messages(fill: Callable[..., Filled]) -> None:
         assert without_seq(change.data) == filled.rows[:1]
 
 
-def test_nothing_comes_in_time(fill: Callable[..., Filled]) -> None:
+def test_nothing_comes_in_time(fill: Callable[..., FilledStream]) -> None:
     filled = fill()
     with filled.reader() as reader:
         reader.ensure_durable("d", "shop", "small", 1)
@@ -196,7 +196,7 @@ FOREIGN_HEADERS: list[dict[str, str] | None] = [None, {"Content-Type": "applicat
 @pytest.mark.parametrize("headers", FOREIGN_HEADERS, ids=["none", "json", "other"])
 @pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
 def test_a_message_that_no_tail_wrote_is_ignored(
-    fill: Callable[..., Filled],
+    fill: Callable[..., FilledStream],
     nats_server: NATSServer,
     caplog: pytest.LogCaptureFixture,
     headers: dict[str, str] | None,
@@ -233,7 +233,7 @@ def test_a_message_that_no_tail_wrote_is_ignored(
     assert reader.foreign == 6
 
 
-def test_subjects_that_are_no_table_s_are_left_out(fill: Callable[..., Filled], nats_server: NATSServer) -> None:
+def test_subjects_that_are_no_table_s_are_left_out(fill: Callable[..., FilledStream], nats_server: NATSServer) -> None:
     filled = fill()
     filled.write(1)
     for rest in ("a", "a.b.c", "a.b%", "a.b%2e"):
@@ -248,7 +248,7 @@ DAMAGED_HEADERS = {"Cdc-Schema": "0" * 16, "Cdc-Checkpoint": "{}"}
 
 
 def test_a_damaged_message_stops_the_table_until_it_is_gone(
-    fill: Callable[..., Filled], nats_server: NATSServer
+    fill: Callable[..., FilledStream], nats_server: NATSServer
 ) -> None:
     filled = fill()
     filled.write(1)
@@ -263,7 +263,7 @@ def test_a_damaged_message_stops_the_table_until_it_is_gone(
         assert rows_of(drain(reader)) == filled.rows
 
 
-def test_a_missing_schema_says_what_to_do(fill: Callable[..., Filled], nats_server: NATSServer) -> None:
+def test_a_missing_schema_says_what_to_do(fill: Callable[..., FilledStream], nats_server: NATSServer) -> None:
     filled = fill()
     filled.write(1)
     ask(nats_server.url, lambda js: js.delete_key_value(subjects.schema_bucket(filled.source)))
@@ -275,7 +275,7 @@ def test_a_missing_schema_says_what_to_do(fill: Callable[..., Filled], nats_serv
 
 @pytest.mark.parametrize("options", FORMATS, ids=["json", "lines", "arrow"])
 def test_a_schema_larger_than_a_message(
-    options: dict[str, Any], fill: Callable[..., Filled], nats_server: NATSServer
+    options: dict[str, Any], fill: Callable[..., FilledStream], nats_server: NATSServer
 ) -> None:
     """As 25 columns of 2,600 labels have."""
     enum = sample_schema().column("c_enum")
@@ -307,12 +307,14 @@ def test_no_server() -> None:
         StreamReader(NatsOptions(url="nats://127.0.0.1:1", connect_timeout_s=1), "nobody").open()
 
 
-def test_an_unknown_durable(fill: Callable[..., Filled]) -> None:
+def test_an_unknown_durable(fill: Callable[..., FilledStream]) -> None:
     with fill().reader() as reader, pytest.raises(ConfigError, match="call ensure_durable first"):
         reader.fetch("x")
 
 
-def test_a_durable_that_nobody_uses_is_removed_and_made_again_where_progress_is(fill: Callable[..., Filled]) -> None:
+def test_a_durable_that_nobody_uses_is_removed_and_made_again_where_progress_is(
+    fill: Callable[..., FilledStream],
+) -> None:
     filled = fill()
     filled.write(3)
     with filled.reader() as reader:
@@ -327,7 +329,7 @@ def test_a_durable_that_nobody_uses_is_removed_and_made_again_where_progress_is(
     assert config.inactive_threshold == 14 * 86400
 
 
-def test_a_stream_takes_more_durables_than_the_server_allows_by_default(fill: Callable[..., Filled]) -> None:
+def test_a_stream_takes_more_durables_than_the_server_allows_by_default(fill: Callable[..., FilledStream]) -> None:
     filled = fill()
 
     async def make(js: Any) -> int:
@@ -351,7 +353,7 @@ RAW_HEADERS = [
 ]
 
 
-def test_headers_that_are_no_text_harm_nobody(fill: Callable[..., Filled], nats_server: NATSServer) -> None:
+def test_headers_that_are_no_text_harm_nobody(fill: Callable[..., FilledStream], nats_server: NATSServer) -> None:
     """One message with bytes of another character set broke the connection of every consumer of its table."""
     filled = fill()
     subject = subjects.table_subject(filled.source, "shop", "small")

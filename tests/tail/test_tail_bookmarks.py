@@ -10,7 +10,7 @@ import pytest
 from binlogsync.bookmarks import Bookmark, Retention
 from binlogsync.errors import ConfigError, StoreError
 from binlogsync.flush import Flush, FlushReason, SchemaChange
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.tail.bookmarks import Bookmarker, BookmarkRules
 from binlogsync.tail.run import TailOptions
 from tests.samples import FIRST_TS_US, SampleSource
@@ -21,9 +21,9 @@ START_S = FIRST_TS_US / 1e6 + 1000
 class Desk:
     """A bookmarker with a clock of its own, and the flushes of a source."""
 
-    def __init__(self, store: MemoryPositions | None = None, keep: Retention | None = None) -> None:
+    def __init__(self, store: MemoryPositionStore | None = None, keep: Retention | None = None) -> None:
         self.now_s = START_S
-        self.store = store or MemoryPositions()
+        self.store = store or MemoryPositionStore()
         self.source = SampleSource()
         self.bookmarker = Bookmarker(
             "shop", self.store, BookmarkRules(600.0, keep or Retention()), clock=lambda: self.now_s
@@ -111,7 +111,7 @@ def test_what_retention_leaves_out_goes_and_what_is_pinned_stays() -> None:
 
 
 def test_thousands_of_schema_changes_are_linear_and_push_out_no_other() -> None:
-    class Counting(MemoryPositions):
+    class Counting(MemoryPositionStore):
         bookmarks_read = 0
 
         def bookmarks(self, source: str) -> Sequence[Bookmark]:
@@ -143,7 +143,7 @@ def test_schema_changes_do_not_put_off_the_bookmark_that_is_due() -> None:
 
 
 def test_a_store_that_is_away_costs_one_bookmark(caplog: pytest.LogCaptureFixture) -> None:
-    class Away(MemoryPositions):
+    class Away(MemoryPositionStore):
         is_away = True
 
         def put_bookmark(self, source: str, bookmark: Bookmark) -> None:

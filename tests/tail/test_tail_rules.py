@@ -14,7 +14,7 @@ from binlogsync.flush import Flush
 from binlogsync.mysql import MySQLConfig
 from binlogsync.position import Checkpoint
 from binlogsync.stores import Lease
-from binlogsync.stores.memory import MemoryPositions
+from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.tail.heart import Heart
 from binlogsync.tail.progress import Meter
 from binlogsync.tail.run import Tail, TailOptions, TailProgress
@@ -37,7 +37,7 @@ class Nowhere:
         self.is_closed = True
 
 
-class ShakyPositions(MemoryPositions):
+class ShakyPositions(MemoryPositionStore):
     """Cannot be reached while `is_away`."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ def nothing_there() -> MySQLConfig:
 
 
 def test_a_server_that_stays_away_is_given_up(nothing_there: MySQLConfig) -> None:
-    store, sink, seen = MemoryPositions(), Nowhere(), list[TailProgress]()
+    store, sink, seen = MemoryPositionStore(), Nowhere(), list[TailProgress]()
     tail = Tail(nothing_there, [sink], store, TailOptions("main", retry_s=1.2), owner="me")
     begun = time.monotonic()
     with pytest.raises(SourceError, match="nothing listens there"):
@@ -86,7 +86,7 @@ def test_a_server_that_stays_away_is_given_up(nothing_there: MySQLConfig) -> Non
 
 def test_a_stop_while_the_server_is_away_is_in_good_order(nothing_there: MySQLConfig) -> None:
     stop = threading.Event()
-    tail = Tail(nothing_there, [Nowhere()], MemoryPositions(), TailOptions("main", retry_s=60), owner="me")
+    tail = Tail(nothing_there, [Nowhere()], MemoryPositionStore(), TailOptions("main", retry_s=60), owner="me")
     threading.Timer(1.0, stop.set).start()
     begun = time.monotonic()
     assert tail.run(stop).changes == 0
@@ -148,7 +148,7 @@ def test_the_heart_stops_for_a_tail_that_hangs(caplog: pytest.LogCaptureFixture)
 
 
 def test_a_lost_lease_is_told_where_the_tail_shows_itself() -> None:
-    store = MemoryPositions()
+    store = MemoryPositionStore()
     heart = Heart(store, store.claim("main", "alice"), every_s=0.05)
     heart.start()
     store.claim("main", "bob", take_over=True)
@@ -172,7 +172,7 @@ def test_options_that_cannot_be(options: dict[str, float]) -> None:
 
 def test_a_tail_needs_a_sink(nothing_there: MySQLConfig) -> None:
     with pytest.raises(ConfigError, match="at least one sink"):
-        Tail(nothing_there, [], MemoryPositions(), TailOptions("main"), owner="me")
+        Tail(nothing_there, [], MemoryPositionStore(), TailOptions("main"), owner="me")
 
 
 def test_the_meter_counts_a_transaction_where_it_ends() -> None:

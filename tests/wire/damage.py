@@ -33,10 +33,10 @@ from binlogsync.change import SchemaChange, build_schema_batch
 from binlogsync.errors import BinlogSyncError
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.schema import TableSchema
-from binlogsync.sinks.jetstream.messages import pieces
-from binlogsync.sinks.jetstream.piece import Packing
+from binlogsync.sinks.jetstream.messages import publish_units
+from binlogsync.sinks.jetstream.publish_unit import PackingOptions
 from binlogsync.stream import adapter
-from binlogsync.stream.messages import Delivered, Lookups, decode, few_enough
+from binlogsync.stream.messages import DeliveredMessage, MessageLookups, count_decodable, decode
 from binlogsync.wire.envelope import (
     ARROW,
     CHECKPOINT,
@@ -49,22 +49,22 @@ from binlogsync.wire.envelope import (
     encode_schema_change,
     render,
 )
-from binlogsync.wire.own import BATCH_ID
+from binlogsync.wire.tail_messages import BATCH_ID
 from tests.samples import SampleOptions, sample_flush
 
 _MEMORY = 6 << 30
 _FLUSH = sample_flush(4, SampleOptions(impossible=True))
-_PACKINGS = (Packing("json"), Packing("json", changes_per_message=4), Packing("arrow"))
+_PACKINGS = (PackingOptions("json"), PackingOptions("json", changes_per_message=4), PackingOptions("arrow"))
 
 
 @cache
-def written(number: int) -> list[Delivered]:
+def written(number: int) -> list[DeliveredMessage]:
     """The messages of a flush in one of the formats."""
-    found: list[Delivered] = []
-    for piece in pieces(_FLUSH, _PACKINGS[number], 1_700_000_000_000_000):
+    found: list[DeliveredMessage] = []
+    for piece in publish_units(_FLUSH, _PACKINGS[number], 1_700_000_000_000_000):
         for i in range(len(piece)):
             headers = {**piece.head(i).headers, BATCH_ID: "b"}  # by which a reader knows a tail's message
-            found.append(Delivered(len(found) + 1, headers, piece.payload(i), "reply"))
+            found.append(DeliveredMessage(len(found) + 1, headers, piece.payload(i), "reply"))
     return found
 
 
@@ -168,12 +168,12 @@ def _damaged_text(text: str, chance: random.Random) -> str:
 # Cases
 
 
-def _read(messages: list[Delivered], documents: dict[str, str]) -> str:
+def _read(messages: list[DeliveredMessage], documents: dict[str, str]) -> str:
     def schema(fingerprint: str) -> TableSchema:
         return TableSchema.from_json(documents.get(fingerprint, "{}"))
 
-    few_enough(messages)
-    for item in decode(messages, Lookups(schema, lambda _: b"{}")):
+    count_decodable(messages)
+    for item in decode(messages, MessageLookups(schema, lambda _: b"{}")):
         item.batch.data.validate(full=True)
         item.batch.data.to_pylist()
         for texts in item.batch.impossible.values():
@@ -189,7 +189,7 @@ def _body(chance: random.Random) -> str:
     old = messages[at]
     is_json = old.headers[CONTENT_TYPE] == JSON
     body = (damaged_tree if is_json and chance.random() < 0.7 else damaged_bytes)(old.payload, chance)
-    messages[at] = Delivered(old.sequence, old.headers, body, old.reply)
+    messages[at] = DeliveredMessage(old.sequence, old.headers, body, old.reply)
     return _read(messages, schemas())
 
 
@@ -203,7 +203,7 @@ def _headers(chance: random.Random) -> str:
         del headers[name]
     else:
         headers[name] = chance.choice((ARROW, JSON, JSON_LINES, "", "x" * 9000, "\x00", "a b", "..", "9" * 5000))
-    messages[at] = Delivered(old.sequence, headers, old.payload, old.reply)
+    messages[at] = DeliveredMessage(old.sequence, headers, old.payload, old.reply)
     return _read(messages, schemas())
 
 
@@ -213,7 +213,7 @@ def _schema(chance: random.Random) -> str:
 
 
 def _schema_change(chance: random.Random) -> str:
-    return _read([Delivered(1, {SCHEMA_CHANGE: _damaged_text(schema_change(), chance)}, b"")], schemas())
+    return _read([DeliveredMessage(1, {SCHEMA_CHANGE: _damaged_text(schema_change(), chance)}, b"")], schemas())
 
 
 def _checkpoint(chance: random.Random) -> str:
@@ -252,7 +252,7 @@ def _arrow(chance: random.Random) -> str:
         for _ in range(chance.choice((0, 1, 1, 2))):
             writer.write_batch(data)
     body = sink.getvalue().to_pybytes()
-    return _read([Delivered(1, old.headers, body, "reply")], schemas())
+    return _read([DeliveredMessage(1, old.headers, body, "reply")], schemas())
 
 
 def _protocol(chance: random.Random) -> str:

@@ -18,10 +18,10 @@ import pytest
 from binlogsync.errors import BinlogSyncError, PositionError, WireError
 from binlogsync.position import Checkpoint
 from binlogsync.schema import Column, TableSchema
-from binlogsync.stream.messages import Delivered, Lookups, decode
+from binlogsync.stream.messages import DeliveredMessage, MessageLookups, decode
 from binlogsync.wire.arrow import decode_arrow
 from binlogsync.wire.envelope import ARROW, CONTENT_TYPE, JSON, SCHEMA
-from binlogsync.wire.own import BATCH_ID
+from binlogsync.wire.tail_messages import BATCH_ID
 from tests.wire.damage import CASES, schemas, written
 
 ROOT = Path(__file__).parents[2]
@@ -40,13 +40,15 @@ def test_generated_damage_in_a_process_of_its_own() -> None:
 
 
 def _read(headers: dict[str, str], body: bytes, schema: TableSchema = _JSON) -> list[Any]:
-    return decode([Delivered(7, headers, body)], Lookups(lambda _: schema, lambda _: b""))
+    return decode([DeliveredMessage(7, headers, body)], MessageLookups(lambda _: schema, lambda _: b""))
 
 
 @pytest.mark.parametrize("number", range(3))
 def test_the_messages_that_are_damaged_are_read_when_they_are_sound(number: int) -> None:
     messages = written(number)
-    found = decode(messages, Lookups(lambda fingerprint: TableSchema.from_json(schemas()[fingerprint]), lambda _: b""))
+    found = decode(
+        messages, MessageLookups(lambda fingerprint: TableSchema.from_json(schemas()[fingerprint]), lambda _: b"")
+    )
     read = {sequence for batch in found for sequence in batch.sequences.to_pylist()}
     assert read == {message.sequence for message in messages}
 

@@ -14,7 +14,7 @@ from nats.js.api import RawStreamMsg
 
 from binlogsync.change import Change, ChangeBatch, SchemaChange, build_schema_batch
 from binlogsync.consume.engine import ConsumeOptions, consume
-from binlogsync.consume.handling import Handler
+from binlogsync.consume.handler import Handler
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import WireError
 from binlogsync.flush import Flush
@@ -25,7 +25,7 @@ from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from binlogsync.wire.envelope import SCHEMA_CHANGE, decode_schema_change, encode_schema_change
 from binlogsync.wire.subjects import stream_name, table_subject
-from tests.consume.test_consume import Sample
+from tests.consume.test_consume import SampleRow
 from tests.duck import query
 from tests.samples import SERVER_ID, SERVER_UUID, SampleOptions, SampleSource
 from tests.stream.test_stream import FORMATS
@@ -73,8 +73,8 @@ def test_it_arrives_in_its_place(nats_server: NATSServer, tmp_path: Path, option
         assert again is not None
         assert again.ddl == ddl
 
-        seen: list[Change[Sample]] = []
-        handler = Handler(Sample, seen.append, tmp_path / "progress.duckdb")
+        seen: list[Change[SampleRow]] = []
+        handler = Handler(SampleRow, seen.append, tmp_path / "progress.duckdb")
         done = consume(reader, SAMPLES, handler, ConsumeOptions(idle_s=0.1), threading.Event())
         assert done.changes == len(seen) == flush.changes == sum(len(b) for b in flush.batches) - 1
     raw = asyncio.run(raw_message(nats_server.url, source, found[at].last_sequence))

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import nats.js.errors
 from nats.aio.client import Client
 
-from binlogsync.sinks.jetstream.stream import StreamShape, ensure_schemas
+from binlogsync.sinks.jetstream.stream import StreamSpec, ensure_schemas
 from binlogsync.wire import subjects
-from binlogsync.wire.own import is_own
+from binlogsync.wire.tail_messages import is_tail_message
 
 _KEY = "foreign"
 _MOST = 100
@@ -29,7 +29,7 @@ class ForeignMessage:
     subject: str
 
 
-async def record_foreign(client: Client, shape: StreamShape, sequences: Sequence[int]) -> None:
+async def record_foreign(client: Client, shape: StreamSpec, sequences: Sequence[int]) -> None:
     """Keep the sequences, the last hundred of them, with those that were recorded before."""
     bucket = await ensure_schemas(client, shape)
     kept = sorted({*await _recorded(client, shape.source), *sequences})[-_MOST:]
@@ -44,7 +44,7 @@ async def foreign_messages(client: Client, source: str) -> list[ForeignMessage]:
             message = await client.jetstream().get_msg(subjects.stream_name(source), sequence)
         except nats.js.errors.NotFoundError:
             continue
-        if not is_own(message.headers or {}, sequence):
+        if not is_tail_message(message.headers or {}, sequence):
             found.append(ForeignMessage(sequence, message.subject or ""))
     return found
 

@@ -17,7 +17,7 @@ from binlogsync.wire.envelope import encode_arrow
 Numbers = npt.NDArray[np.int64]
 
 
-class Run(NamedTuple):
+class RowRange(NamedTuple):
     """Rows start..stop-1 of a batch, by its number."""
 
     batch: int
@@ -26,7 +26,7 @@ class Run(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Messages:
+class EncodedMessages:
     """Messages of a run, in order: where each is, its bytes, how many changes it holds, and what keeps it alive."""
 
     addresses: Numbers
@@ -54,7 +54,7 @@ def segments(tables: Numbers, long: int) -> Iterator[tuple[int, int, bool]]:
         begun = stop
 
 
-def table_runs(tables: Numbers, which: Numbers, rows: Numbers) -> Iterator[Run]:
+def table_runs(tables: Numbers, which: Numbers, rows: Numbers) -> Iterator[RowRange]:
     """The changes (batch and row of each) as runs, so that each table's keep their order, also where batches of one
     table interleave; `tables` tells of which each batch is.
     """
@@ -63,10 +63,10 @@ def table_runs(tables: Numbers, which: Numbers, rows: Numbers) -> Iterator[Run]:
         own = np.nonzero(table_of == table)[0]
         breaks = np.nonzero(np.diff(which[own]))[0] + 1
         for part in np.split(own, breaks):
-            yield Run(int(which[part[0]]), int(rows[part[0]]), int(rows[part[-1]]) + 1)
+            yield RowRange(int(which[part[0]]), int(rows[part[0]]), int(rows[part[-1]]) + 1)
 
 
-def line_messages(offsets: Numbers, base: int, text: object, most: int, limit: int) -> Messages:
+def line_messages(offsets: Numbers, base: int, text: object, most: int, limit: int) -> EncodedMessages:
     """Lines that begin and end at these offsets from address `base`: `most` in each message, and no more than `limit`
     bytes unless one line has more. The line end of the last one is left out.
     """
@@ -76,14 +76,14 @@ def line_messages(offsets: Numbers, base: int, text: object, most: int, limit: i
         at = min(last, at + most, max(fits, at + 1))
         bounds.append(at)
     ends = offsets[bounds]
-    return Messages(base + ends[:-1], np.diff(ends) - 1, np.diff(bounds), text)
+    return EncodedMessages(base + ends[:-1], np.diff(ends) - 1, np.diff(bounds), text)
 
 
-def arrow_messages(batch: ChangeBatch, each: int, limit: int) -> Messages:
+def arrow_messages(batch: ChangeBatch, each: int, limit: int) -> EncodedMessages:
     """Arrow streams, about as few as the limit allows; a change has about `each` bytes. A schema change has no body."""
     parts = [(batch, pa.py_buffer(b""))] if batch.ddl is not None else list(_streams(batch, each, limit))
     bodies = [np.frombuffer(body, np.uint8) for _, body in parts]
-    return Messages(
+    return EncodedMessages(
         np.array([body.ctypes.data for body in bodies], np.int64),
         np.array([len(body) for body in bodies], np.int64),
         np.array([len(part) for part, _ in parts], np.int64),

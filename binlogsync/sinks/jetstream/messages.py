@@ -21,17 +21,17 @@ from binlogsync.change import ChangeBatch
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
 from binlogsync.render import JsonTexts
-from binlogsync.sinks.jetstream.frames import Batch, Head
 from binlogsync.sinks.jetstream.grouping import (
-    Messages,
+    EncodedMessages,
     Numbers,
-    Run,
+    RowRange,
     arrow_messages,
     line_messages,
     segments,
     table_runs,
 )
-from binlogsync.sinks.jetstream.piece import Packing, Piece
+from binlogsync.sinks.jetstream.protocol_text import MessageBatch, SubjectAndHeaders
+from binlogsync.sinks.jetstream.publish_unit import PackingOptions, PublishUnit
 from binlogsync.wire import subjects
 from binlogsync.wire.envelope import (
     ARROW,
@@ -57,31 +57,33 @@ _LONG_RUN = MAX_MESSAGES
 _NO_BODY = JsonTexts.of([b"\n"])
 
 
-Stretch = Callable[[], Sequence[Piece]]
+UnitBuilder = Callable[[], Sequence[PublishUnit]]
 """Makes the pieces of a part of a flush; in any thread, beside others."""
 
 
-def stretches(flush: Flush, packing: Packing, processed_us: int) -> Iterator[Stretch]:
+def unit_builders(flush: Flush, packing: PackingOptions, processed_us: int) -> Iterator[UnitBuilder]:
     """What makes the flush, in order; a flush without changes is one message that carries only the checkpoint."""
     batches = join_batches(flush.batches)
     if batches:
-        yield from _Packer(flush, batches, packing, processed_us).stretches()
+        yield from _Packer(flush, batches, packing, processed_us).unit_builders()
     else:
         headers = {GAP: flush.note} if flush.note else {}
-        head, none = Head(subjects.checkpoint_subject(flush.source), headers), np.zeros(1, np.int64)
-        yield lambda: [Piece(Batch([head], none, none, none), (), flush.checkpoint)]
+        head, none = SubjectAndHeaders(subjects.checkpoint_subject(flush.source), headers), np.zeros(1, np.int64)
+        yield lambda: [PublishUnit(MessageBatch([head], none, none, none), (), flush.checkpoint)]
 
 
-def pieces(flush: Flush, packing: Packing, processed_us: int) -> Iterator[Piece]:
+def publish_units(flush: Flush, packing: PackingOptions, processed_us: int) -> Iterator[PublishUnit]:
     """The flush in pieces, in order."""
-    for make in stretches(flush, packing, processed_us):
+    for make in unit_builders(flush, packing, processed_us):
         yield from make()
 
 
 class _Packer:
     """The pieces of one flush."""
 
-    def __init__(self, flush: Flush, batches: Sequence[ChangeBatch], packing: Packing, processed_us: int) -> None:
+    def __init__(
+        self, flush: Flush, batches: Sequence[ChangeBatch], packing: PackingOptions, processed_us: int
+    ) -> None:
         self._flush = flush
         self._batches = batches
         self._packing = packing
@@ -96,7 +98,7 @@ class _Packer:
             order = np.argsort(seq, kind="stable")
             self._which, self._rows = self._which[order], self._rows[order]
 
-    def stretches(self) -> Iterator[Stretch]:
+    def unit_builders(self) -> Iterator[UnitBuilder]:
         """What makes all of them."""
         count, packing = len(self._which), self._packing
         each = max(1, self._flush.nbytes // count)
@@ -114,7 +116,7 @@ class _Packer:
 
     # One change a message
 
-    def _change_messages(self, start: int, stop: int) -> Iterator[Piece]:
+    def _change_messages(self, start: int, stop: int) -> Iterator[PublishUnit]:
         rendered = self._rendered(start, stop)
         which = self._which[start:stop]
         addresses, sizes = np.empty(stop - start, np.int64), np.empty(stop - start, np.int64)
@@ -124,12 +126,12 @@ class _Packer:
             sizes[own] = np.diff(offsets) - 1  # without the line end
         memory = [text for _, _, text in rendered.values()]
         for low, high in self._cuts(sizes, MAX_MESSAGES):
-            batch = Batch(self._heads, which[low:high], addresses[low:high], sizes[low:high])
-            yield Piece(batch, memory, self._checkpoint(start + high))
+            batch = MessageBatch(self._heads, which[low:high], addresses[low:high], sizes[low:high])
+            yield PublishUnit(batch, memory, self._checkpoint(start + high))
 
     # Several a message
 
-    def _line_messages(self, start: int, stop: int) -> Iterator[Piece]:
+    def _line_messages(self, start: int, stop: int) -> Iterator[PublishUnit]:
         rendered = self._rendered(start, stop)
         which, rows = self._which[start:stop], self._rows[start:stop]
         first = {k: int(rows[int(np.argmax(which == k))]) for k in rendered}
@@ -137,7 +139,7 @@ class _Packer:
         for k, (_, offsets, _) in rendered.items():
             sizes[which == k] = np.diff(offsets)
 
-        def lines(run: Run) -> Messages:
+        def lines(run: RowRange) -> EncodedMessages:
             base, offsets, text = rendered[run.batch]
             own = offsets[run.start - first[run.batch] : run.stop - first[run.batch] + 1]
             return line_messages(own, base, text, self._packing.changes_per_message, self._packing.max_message_bytes)
@@ -145,33 +147,35 @@ class _Packer:
         most = MAX_MESSAGES * self._packing.changes_per_message
         yield from self._grouped(start, self._cuts(sizes, most), lines)
 
-    def _arrow_messages(self, start: int, stop: int) -> Iterator[Piece]:
+    def _arrow_messages(self, start: int, stop: int) -> Iterator[PublishUnit]:
         which, limit = self._which[start:stop], self._packing.max_message_bytes
         each = np.array([max(1, batch.nbytes // len(batch)) for batch in self._batches], np.int64)
 
-        def streams(run: Run) -> Messages:
+        def streams(run: RowRange) -> EncodedMessages:
             return arrow_messages(self._batches[run.batch].slice(run.start, run.stop), int(each[run.batch]), limit)
 
         yield from self._grouped(start, self._cuts(each[which], len(which)), streams)
 
-    def _grouped(self, start: int, cuts: Iterable[tuple[int, int]], make: Callable[[Run], Messages]) -> Iterator[Piece]:
+    def _grouped(
+        self, start: int, cuts: Iterable[tuple[int, int]], make: Callable[[RowRange], EncodedMessages]
+    ) -> Iterator[PublishUnit]:
         """Pieces of messages that `make` makes of changes of one table; cuts count from `start`."""
         for low, high in cuts:
             for one, end, is_one_table in segments(self._tables[self._which[start + low : start + high]], _LONG_RUN):
                 here = (start + low + one, start + low + end)
                 yield from self._singles(*here, make) if is_one_table else self._mixed(*here, make)
 
-    def _singles(self, low: int, high: int, make: Callable[[Run], Messages]) -> Iterator[Piece]:
+    def _singles(self, low: int, high: int, make: Callable[[RowRange], EncodedMessages]) -> Iterator[PublishUnit]:
         """Each message of the one table a piece."""
         at = low
         for run in table_runs(self._tables, self._which[low:high], self._rows[low:high]):
             made = make(run)
             for address, size, count in zip(made.addresses, made.sizes, made.counts, strict=True):
                 at += int(count)
-                batch = Batch(self._heads, np.array([run.batch]), np.array([address]), np.array([size]))
-                yield Piece(batch, made.memory, self._checkpoint(at))
+                batch = MessageBatch(self._heads, np.array([run.batch]), np.array([address]), np.array([size]))
+                yield PublishUnit(batch, made.memory, self._checkpoint(at))
 
-    def _mixed(self, low: int, high: int, make: Callable[[Run], Messages]) -> Iterator[Piece]:
+    def _mixed(self, low: int, high: int, make: Callable[[RowRange], EncodedMessages]) -> Iterator[PublishUnit]:
         """The messages of several tables in one piece, or in as few as can be stored."""
         middle = high
         while low < high:
@@ -183,7 +187,7 @@ class _Packer:
             which = np.repeat([run.batch for run in runs], [len(each.sizes) for each in made])
             addresses, sizes = (np.concatenate([getattr(each, n) for each in made]) for n in ("addresses", "sizes"))
             memory = [each.memory for each in made]
-            yield Piece(Batch(self._heads, which, addresses, sizes), memory, self._checkpoint(middle))
+            yield PublishUnit(MessageBatch(self._heads, which, addresses, sizes), memory, self._checkpoint(middle))
             low, middle = middle, high
 
     def _rendered(self, start: int, stop: int) -> dict[int, tuple[int, Numbers, object]]:
@@ -203,7 +207,7 @@ class _Packer:
         """(first, last + 1) of changes with these sizes: as many as a piece may hold, at most `count`."""
         ends, start = np.cumsum(sizes), 0
         while start < len(sizes):
-            limit = (int(ends[start - 1]) if start else 0) + self._packing.max_piece_bytes
+            limit = (int(ends[start - 1]) if start else 0) + self._packing.max_unit_bytes
             stop = min(max(start + 1, int(np.searchsorted(ends, limit, "right"))), start + count, len(sizes))
             yield start, stop
             start = stop
@@ -220,14 +224,14 @@ class _Packer:
         return self._flush.checkpoint_at(seq, order, data.column("ts_us")[row].cast(pa.int64()).as_py())
 
 
-def _all(way: Callable[[int, int], Iterator[Piece]], start: int, stop: int) -> Sequence[Piece]:
+def _all(way: Callable[[int, int], Iterator[PublishUnit]], start: int, stop: int) -> Sequence[PublishUnit]:
     return list(way(start, stop))
 
 
-def _head(source: str, batch: ChangeBatch, packing: Packing) -> Head:
+def _head(source: str, batch: ChangeBatch, packing: PackingOptions) -> SubjectAndHeaders:
     subject = subjects.table_subject(source, batch.schema.database, batch.schema.table)
     if batch.ddl is not None:
-        return Head(subject, {SCHEMA_CHANGE: encode_schema_change(batch)})
+        return SubjectAndHeaders(subject, {SCHEMA_CHANGE: encode_schema_change(batch)})
     json = JSON if packing.changes_per_message == 1 else JSON_LINES
     kind = ARROW if packing.format == "arrow" else json
-    return Head(subject, {SCHEMA: batch.schema.fingerprint, CONTENT_TYPE: kind})
+    return SubjectAndHeaders(subject, {SCHEMA: batch.schema.fingerprint, CONTENT_TYPE: kind})

@@ -14,7 +14,7 @@ from nats.aio.client import Client
 
 from binlogsync.errors import SinkError
 from binlogsync.wire import subjects
-from binlogsync.wire.envelope import is_ours
+from binlogsync.wire.envelope import has_tail_header
 
 log = logging.getLogger(__name__)
 _MOST = 200_000
@@ -31,7 +31,7 @@ async def remove_misplaced(client: Client, source: str) -> int:
     places = []
     for subject in others:
         message = await js.get_msg(stream, max(state.first_seq, 1), subject, next=True)
-        if is_ours(message.headers or {}):
+        if has_tail_header(message.headers or {}):
             places.append(message.seq or 0)
     if not places:
         return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from binlogsync.errors import ConfigError
-from binlogsync.sinks.jetstream.piece import Format
+from binlogsync.sinks.jetstream.publish_unit import Format
 from binlogsync.stream.client import NatsOptions
 
 

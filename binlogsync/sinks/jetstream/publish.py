@@ -29,10 +29,10 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import Header
 
-from binlogsync.sinks.jetstream.frames import Batch, frame, opening
-from binlogsync.sinks.jetstream.piece import Piece
-from binlogsync.sinks.jetstream.progress import Progress, Taken
-from binlogsync.sinks.jetstream.upcoming import Upcoming
+from binlogsync.sinks.jetstream.protocol_text import MessageBatch, encode_batch, encode_header
+from binlogsync.sinks.jetstream.publish_progress import PublishProgress, QueuedUnit
+from binlogsync.sinks.jetstream.publish_unit import PublishUnit
+from binlogsync.sinks.jetstream.unit_queue import UnitQueue
 from binlogsync.stream.adapter import send_framed
 from binlogsync.wire.envelope import CHECKPOINT, WRITE_ID
 
@@ -47,7 +47,7 @@ _END = b"\r\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
+class PublishOptions:
     """How pieces are sent.
 
     Attributes:
@@ -58,14 +58,14 @@ class Sending:
 
     timeout_s: float
     is_clustered: bool
-    ready: Callable[[Client, Piece], Awaitable[Piece]]
+    ready: Callable[[Client, PublishUnit], Awaitable[PublishUnit]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Sent:
+class _PendingAck:
     """A piece that waits for its acknowledgement."""
 
-    taken: Taken
+    queued: QueuedUnit
     write_id: str
     answer: asyncio.Future[Msg]
 
@@ -75,12 +75,12 @@ class Publisher:
     unsettled.
     """
 
-    def __init__(self, client: Client, progress: Progress, sending: Sending) -> None:
+    def __init__(self, client: Client, progress: PublishProgress, sending: PublishOptions) -> None:
         self._client = client
         self._progress = progress
         self._sending = sending
         self._expected = progress.last
-        self._flight: deque[_Sent] = deque()
+        self._flight: deque[_PendingAck] = deque()
         self._answers: dict[str, asyncio.Future[Msg]] = {}
         self._inbox = client.new_inbox()
         self._numbers = itertools.count()
@@ -89,33 +89,33 @@ class Publisher:
         """Listen for acknowledgements."""
         await self._client.subscribe(f"{self._inbox}.*", cb=self._answered)
 
-    async def store(self, pieces: Upcoming, following: Upcoming | None) -> None:
-        """Store what is unsettled, then `pieces`; returns when the last of them is acknowledged, `progress` moved on by
+    async def store(self, units: UnitQueue, following: UnitQueue | None) -> None:
+        """Store what is unsettled, then `units`; returns when the last of them is acknowledged, `progress` moved on by
         every acknowledgement. Single messages of `following` are sent meanwhile, and may be stored.
 
         Raises nats.js.errors.APIError as the server answers, and what nats raises when the connection breaks.
         """
-        while (taken := await self._next(pieces)) is not None:
-            await self._send(taken)
-        while not pieces.is_stored:
-            while following is not None and self._has_room and (piece := following.take_single()) is not None:
-                await self._send(self._taken(piece, following))
+        while (queued := await self._next(units)) is not None:
+            await self._send(queued)
+        while not units.is_stored:
+            while following is not None and self._has_room and (unit := following.take_single()) is not None:
+                await self._send(self._queued(unit, following))
             await self._settle_first()
 
-    async def _next(self, pieces: Upcoming) -> Taken | None:
+    async def _next(self, units: UnitQueue) -> QueuedUnit | None:
         """What an earlier connection left unsettled first; None at the end."""
         unsettled = self._progress.unsettled
         if len(self._flight) < len(unsettled):
             return unsettled[len(self._flight)]
-        if (making := pieces.waiting()) is not None:
+        if (making := units.waiting()) is not None:
             await asyncio.shield(asyncio.wrap_future(making))
-        piece = pieces.take()
-        return None if piece is None else self._taken(piece, pieces)
+        unit = units.take()
+        return None if unit is None else self._queued(unit, units)
 
-    def _taken(self, piece: Piece, owner: Upcoming) -> Taken:
-        taken = Taken(piece, owner)
-        self._progress.unsettled.append(taken)
-        return taken
+    def _queued(self, unit: PublishUnit, owner: UnitQueue) -> QueuedUnit:
+        queued = QueuedUnit(unit, owner)
+        self._progress.unsettled.append(queued)
+        return queued
 
     @property
     def _has_room(self) -> bool:
@@ -123,12 +123,12 @@ class Publisher:
         if not self._flight:
             return True
         most = 1 if self._sending.is_clustered else _WINDOW
-        return len(self._flight) < most and len(self._flight[-1].taken.piece) == 1
+        return len(self._flight) < most and len(self._flight[-1].queued.unit) == 1
 
-    async def _send(self, taken: Taken) -> None:
+    async def _send(self, queued: QueuedUnit) -> None:
         """Send a piece when it may be sent."""
-        piece = await self._sending.ready(self._client, taken.piece)
-        write_id, count = uuid4().hex, len(piece)
+        unit = await self._sending.ready(self._client, queued.unit)
+        write_id, count = uuid4().hex, len(unit)
         if count == 1:
             while not self._has_room:
                 await self._settle_first()
@@ -136,28 +136,28 @@ class Publisher:
             if self._flight:
                 headers[_FENCE_ID] = self._flight[-1].write_id
         else:
-            heads, which, addresses, sizes = piece.batch
-            body = Batch(heads, which[:-1], addresses[:-1], sizes[:-1])
-            await send_framed(self._client, frame(body, write_id, self._expected))
+            heads, which, addresses, sizes = unit.batch
+            body = MessageBatch(heads, which[:-1], addresses[:-1], sizes[:-1])
+            await send_framed(self._client, encode_batch(body, write_id, self._expected))
             while self._flight:
                 await self._settle_first()
             headers = {_BATCH_ID: write_id, _BATCH_SEQUENCE: str(count), _BATCH_COMMIT: "1"}
         # So that a copy of this message, which is stored elsewhere, exposes itself.
-        checkpoint = replace(piece.checkpoint, sequence=self._expected + count)
+        checkpoint = replace(unit.checkpoint, sequence=self._expected + count)
         headers |= {CHECKPOINT: checkpoint.to_text(), WRITE_ID: write_id}
-        self._progress.attempts[write_id] = taken
+        self._progress.attempts[write_id] = queued
         reply, answer = self._expect()
-        self._flight.append(_Sent(taken, write_id, answer))
+        self._flight.append(_PendingAck(queued, write_id, answer))
         self._expected += count
-        payload = piece.view(count - 1)
-        start = opening(piece.head(count - 1), headers, reply, len(payload))
+        payload = unit.view(count - 1)
+        start = encode_header(unit.head(count - 1), headers, reply, len(payload))
         await send_framed(self._client, start, payload, _END)
 
     async def _settle_first(self) -> None:
         """Wait for the acknowledgement of the oldest piece that is on its way."""
         sent = self._flight[0]
         answer = await asyncio.wait_for(sent.answer, self._sending.timeout_s)
-        _check(answer, self._progress.last, len(sent.taken.piece))
+        _check(answer, self._progress.last, len(sent.queued.unit))
         self._flight.popleft()
         self._progress.settle(sent.write_id)
 

@@ -23,23 +23,23 @@ from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
 from binlogsync.sinks.jetstream.foreign import record_foreign
-from binlogsync.sinks.jetstream.messages import stretches
+from binlogsync.sinks.jetstream.messages import unit_builders
 from binlogsync.sinks.jetstream.misplaced import remove_misplaced
 from binlogsync.sinks.jetstream.options import JetStreamOptions
-from binlogsync.sinks.jetstream.piece import Packing, Piece
-from binlogsync.sinks.jetstream.progress import Progress
-from binlogsync.sinks.jetstream.publish import Publisher, Sending
-from binlogsync.sinks.jetstream.refusals import gave_up, refusal
+from binlogsync.sinks.jetstream.publish import Publisher, PublishOptions
+from binlogsync.sinks.jetstream.publish_progress import PublishProgress
+from binlogsync.sinks.jetstream.publish_unit import PackingOptions, PublishUnit
+from binlogsync.sinks.jetstream.server_errors import refused_error, retries_exhausted_error
 from binlogsync.sinks.jetstream.stream import (
     StreamEnd,
-    StreamShape,
+    StreamSpec,
     ensure_large,
     ensure_large_schemas,
     ensure_schemas,
     ensure_stream,
-    mended_end,
+    repaired_end,
 )
-from binlogsync.sinks.jetstream.upcoming import Upcoming
+from binlogsync.sinks.jetstream.unit_queue import UnitQueue
 from binlogsync.sinks.jetstream.watch import StreamWatch
 from binlogsync.stream.client import ConnectionLostError, NatsConnection
 from binlogsync.stream.objects import put_object
@@ -56,7 +56,7 @@ _ATTEMPTS = 5
 _MAKERS = 2
 _HEADER_ROOM = 4096
 _PAUSE_S = 0.2
-_MENDING_S = 120.0
+_REPAIR_S = 120.0
 _FLUSH_S = 3600.0
 _SCHEMAS_S = 120.0
 
@@ -69,15 +69,15 @@ class JetStreamSink:
     def __init__(self, options: JetStreamOptions) -> None:
         self.options = options
         self._connection: NatsConnection | None = None
-        self._shape: StreamShape | None = None
-        self._progress = Progress()
+        self._shape: StreamSpec | None = None
+        self._progress = PublishProgress()
         self._written = 0
         self._is_clustered = False
         self._publisher: Publisher | None = None
         self._schemas: dict[str, TableSchema] = {}
         self._watch: StreamWatch | None = None
         self._makers: ThreadPoolExecutor | None = None
-        self._ready: dict[int, tuple[Flush, Upcoming]] = {}
+        self._ready: dict[int, tuple[Flush, UnitQueue]] = {}
 
     @property
     def last_sequence(self) -> int:
@@ -88,7 +88,7 @@ class JetStreamSink:
         """Connect, make or check the stream, and read its end; None when it holds no message."""
         self.close()
         options = self.options
-        self._shape = shape = StreamShape(
+        self._shape = shape = StreamSpec(
             subjects.check_source(source), options.replicas, options.max_age_s, options.max_bytes
         )
         self._connection = connection = NatsConnection(options, f"binlogsync tail {source}")
@@ -99,17 +99,17 @@ class JetStreamSink:
             self._is_clustered = connection.call(lambda client: ensure_stream(client, shape)) > 1
             connection.call(lambda client: ensure_schemas(client, shape))
             self._watch = connection.call(lambda client: StreamWatch.begin(client, shape))
-            connection.call(lambda client: remove_misplaced(client, source), _MENDING_S)
-            end = connection.call(lambda client: mended_end(client, source), _MENDING_S)
+            connection.call(lambda client: remove_misplaced(client, source), _REPAIR_S)
+            end = connection.call(lambda client: repaired_end(client, source), _REPAIR_S)
             if end.foreign:
                 self._note_foreign(connection, end)
             checkpoint = end.require_checkpoint(subjects.stream_name(source))
         except BaseException as error:
             self.close()
             if isinstance(error, nats.js.errors.APIError):
-                raise refusal(self.options.place, subjects.stream_name(source), error) from error
+                raise refused_error(self.options.place, subjects.stream_name(source), error) from error
             raise
-        self._progress = Progress(end.sequence, end.write_id)
+        self._progress = PublishProgress(end.sequence, end.write_id)
         self._written = end.sequence
         log.info("stream %s ends at sequence %d, checkpoint %s", subjects.stream_name(source), end.sequence, checkpoint)
         return checkpoint
@@ -143,7 +143,7 @@ class JetStreamSink:
             todo.drop()
 
     def watch(self) -> None:
-        """See Watching. A connection that is lost is left to the next write."""
+        """See MonitoredSink. A connection that is lost is left to the next write."""
         connection, watch = self._connection, self._watch
         if connection is None or watch is None or connection.is_lost:
             return
@@ -158,7 +158,7 @@ class JetStreamSink:
         except ConnectionLostError as error:
             log.debug("looking at stream of %s: %s", watch.shape.source, error)
         except nats.js.errors.APIError as error:
-            raise refusal(self.options.place, subjects.stream_name(watch.shape.source), error) from error
+            raise refused_error(self.options.place, subjects.stream_name(watch.shape.source), error) from error
 
     def prepare(self, flush: Flush) -> None:
         """Begin to make the messages of a flush that will be written next but one."""
@@ -166,7 +166,7 @@ class JetStreamSink:
             ready = self._made_ready(flush, self._connection, self._makers)
             self._ready[flush.number] = (flush, ready)
 
-    def _made_ready(self, flush: Flush, connection: NatsConnection, makers: ThreadPoolExecutor) -> Upcoming:
+    def _made_ready(self, flush: Flush, connection: NatsConnection, makers: ThreadPoolExecutor) -> UnitQueue:
         """The messages of the flush, begun by `prepare` or now."""
         prepared, ready = self._ready.pop(flush.number, (None, None))
         if ready is not None:
@@ -175,10 +175,10 @@ class JetStreamSink:
             if ready.is_begun:
                 raise SinkError(f"flush {flush.number} is not the one that was prepared, and a part of that is stored")
             ready.drop()
-        return Upcoming(stretches(flush, self._packing(flush, connection), time.time_ns() // 1000), makers)
+        return UnitQueue(unit_builders(flush, self._packing(flush, connection), time.time_ns() // 1000), makers)
 
     def _publish(
-        self, flush: Flush, todo: Upcoming, following: tuple[Flush, Upcoming] | None, connection: NatsConnection
+        self, flush: Flush, todo: UnitQueue, following: tuple[Flush, UnitQueue] | None, connection: NatsConnection
     ) -> None:
         """Until all is acknowledged; behind an answer that is missing, the stream's own end tells what is stored."""
         deadline, attempts, settled = 0.0, 0, self._progress.last
@@ -195,13 +195,13 @@ class JetStreamSink:
             except (ConnectionLostError, nats.js.errors.APIError, nats.js.errors.Error, nats.errors.Error) as error:
                 self._publisher = None
                 if isinstance(error, nats.js.errors.APIError) and error.err_code not in _RETRIED:
-                    raise refusal(self.options.place, stream, error) from error
+                    raise refused_error(self.options.place, stream, error) from error
                 if self._progress.last != settled:
                     deadline, attempts, settled = 0.0, 0, self._progress.last
                 deadline = deadline or time.monotonic() + self.options.reconnect_timeout_s
                 attempts += isinstance(error, nats.js.errors.APIError)
                 if time.monotonic() >= deadline or attempts > _ATTEMPTS:
-                    raise gave_up(self.options.place, stream, error) from error
+                    raise retries_exhausted_error(self.options.place, stream, error) from error
                 log.warning("stream %s: %s; looking at its end", stream, error)
                 time.sleep(_PAUSE_S if attempts > 1 else 0)
 
@@ -209,8 +209,8 @@ class JetStreamSink:
         self,
         connection: NatsConnection,
         flush: Flush,
-        todo: Upcoming,
-        following: tuple[Flush, Upcoming] | None,
+        todo: UnitQueue,
+        following: tuple[Flush, UnitQueue] | None,
     ) -> None:
         """One attempt at it."""
         for each in (flush,) if following is None else (flush, following[0]):
@@ -224,10 +224,10 @@ class JetStreamSink:
         if self._publisher is not None:
             return self._publisher
         limit = self._packing(flush, connection).max_message_bytes
-        sending = Sending(
+        sending = PublishOptions(
             self.options.request_timeout_s,
             self._is_clustered,
-            lambda client, piece: self._without_large(client, piece, limit),
+            lambda client, unit: self._without_large(client, unit, limit),
         )
 
         async def begin(client: Client) -> Publisher:
@@ -249,21 +249,21 @@ class JetStreamSink:
         if connection is not None:
             connection.close()
 
-    def _packing(self, flush: Flush, connection: NatsConnection) -> Packing:
+    def _packing(self, flush: Flush, connection: NatsConnection) -> PackingOptions:
         options = self.options
         limit = connection.max_payload - _HEADER_ROOM - 2 * len(flush.checkpoint.to_text())
-        return Packing(options.format, options.changes_per_message, options.max_batch_bytes, limit)
+        return PackingOptions(options.format, options.changes_per_message, options.max_batch_bytes, limit)
 
-    async def _without_large(self, client: Client, piece: Piece, limit: int) -> Piece:
+    async def _without_large(self, client: Client, unit: PublishUnit, limit: int) -> PublishUnit:
         """The piece with each body that the server would not take in the object store, under the hash of it."""
         shape, names = self._shape, {}
         assert shape is not None
-        for number in piece.larger_than(limit):
-            body = piece.view(number)
+        for number in unit.larger_than(limit):
+            body = unit.view(number)
             names[number] = sha256(body).hexdigest()
             bucket = await ensure_large(client, shape)
             await put_object(client, bucket, names[number], body, self.options.request_timeout_s)
-        return piece.referring(names) if names else piece
+        return unit.referring(names) if names else unit
 
     def _register(self, connection: NatsConnection, batches: tuple[ChangeBatch, ...]) -> None:
         """Put the documents of new schemas where a reader finds them, before the first message that needs them."""
@@ -302,13 +302,13 @@ class JetStreamSink:
     def _settle_unknown(self, connection: NatsConnection, source: str) -> None:
         """Find out from the stream's end whether the piece whose answer was lost is stored."""
         progress = self._progress
-        end = connection.call(lambda client: mended_end(client, source), _MENDING_S)
+        end = connection.call(lambda client: repaired_end(client, source), _REPAIR_S)
         stream = subjects.stream_name(source)
-        if end.torn:
+        if end.partial:
             raise SinkError(
-                f"NATS at {self.options.place} stored only {end.torn} messages of an atomic batch in stream {stream}, "
-                f"most likely for want of storage (they were removed again): free disk space, or raise "
-                f"max_file_store or max_bytes"
+                f"NATS at {self.options.place} stored only {end.partial} messages of an atomic batch in {stream}, "
+                "probably because storage was exhausted (they were removed again): free disk space, or raise "
+                "max_file_store or max_bytes"
             )
         if end.sequence == progress.last:
             return

@@ -26,19 +26,19 @@ from binlogsync.position import Checkpoint
 from binlogsync.stream.buckets import create_key_value
 from binlogsync.wire import subjects
 from binlogsync.wire.envelope import CHECKPOINT, WRITE_ID
-from binlogsync.wire.own import MOST_WITHOUT_CHECKPOINT, is_own, own_checkpoint
+from binlogsync.wire.tail_messages import MOST_WITHOUT_CHECKPOINT, is_tail_message, tail_checkpoint
 
 log = logging.getLogger(__name__)
 _DUPLICATE_WINDOW_S = 120.0
 _NO_MESSAGE = 10037
-_TORN_AFTER_S = 1.0
+_PARTIAL_AFTER_S = 1.0
 _MOST_CONSUMERS = 100_000
 """nats-server allows 1,000 where a stream does not say; a client needs a durable for each table."""
 _LONGER_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class StreamShape:
+class StreamSpec:
     """What a source's stream has to be, and what it is made with (replicas, age and size may be changed later)."""
 
     source: str
@@ -85,7 +85,7 @@ class StreamEnd:
         batch_id: of the atomic batch that it belongs to, or None.
         own: its sequence; 0 for none.
         foreign: sequences of the messages after it, which something else has published.
-        torn: messages that were removed because the server had stored only a part of their atomic batch.
+        partial: messages that were removed because the server had stored only a part of their atomic batch.
     """
 
     sequence: int
@@ -95,10 +95,10 @@ class StreamEnd:
     batch_id: str | None = None
     own: int = 0
     foreign: tuple[int, ...] = ()
-    torn: int = 0
+    partial: int = 0
 
     @property
-    def is_torn(self) -> bool:
+    def is_partial_batch(self) -> bool:
         """True when the last message is one of a batch of ours whose own last message is not there."""
         return not self.is_empty and self.checkpoint is None and self.batch_id is not None
 
@@ -114,7 +114,7 @@ class StreamEnd:
         return Checkpoint.from_text(self.checkpoint)
 
 
-async def ensure_stream(client: Client, shape: StreamShape) -> int:
+async def ensure_stream(client: Client, shape: StreamSpec) -> int:
     """Create the stream, or check the one that is there; gives the number of its replicas.
 
     Raises SinkError naming the setting that is wrong.
@@ -131,7 +131,7 @@ async def ensure_stream(client: Client, shape: StreamShape) -> int:
     return info.config.num_replicas or 1
 
 
-def check_config(found: StreamConfig, shape: StreamShape) -> None:
+def check_config(found: StreamConfig, shape: StreamSpec) -> None:
     """Raise SinkError naming each setting of the stream with which changes would be lost."""
     wrong = _differences(found, shape.config())
     if wrong:
@@ -207,7 +207,7 @@ async def _proven_before(js: JetStreamContext, source: str, last: RawStreamMsg, 
     copy of a message of an older version. None when there is none.
     """
     sequence = last.seq or 0
-    checkpoint = own_checkpoint(last.headers or {}, sequence)
+    checkpoint = tail_checkpoint(last.headers or {}, sequence)
     if checkpoint is None or checkpoint.sequence is not None:
         return None
     for _ in range(MOST_WITHOUT_CHECKPOINT):
@@ -215,7 +215,7 @@ async def _proven_before(js: JetStreamContext, source: str, last: RawStreamMsg, 
         if message is None:
             return None
         sequence = message.seq or 0
-        checkpoint = own_checkpoint(message.headers or {}, sequence)
+        checkpoint = tail_checkpoint(message.headers or {}, sequence)
         if checkpoint is not None and checkpoint.sequence is not None:
             return message
     return None
@@ -225,8 +225,8 @@ def _may_end(message: RawStreamMsg) -> bool:
     """True for a message of the tail itself: one with a checkpoint, or one of a batch that was torn."""
     headers, sequence = message.headers or {}, message.seq or 0
     if CHECKPOINT in headers:
-        return own_checkpoint(headers, sequence) is not None
-    return is_own(headers, sequence)
+        return tail_checkpoint(headers, sequence) is not None
+    return is_tail_message(headers, sequence)
 
 
 async def _message_before(js: JetStreamContext, source: str, sequence: int, first: int) -> RawStreamMsg | None:
@@ -241,15 +241,15 @@ async def _message_before(js: JetStreamContext, source: str, sequence: int, firs
     return None
 
 
-async def mended_end(client: Client, source: str) -> StreamEnd:
+async def repaired_end(client: Client, source: str) -> StreamEnd:
     """The end, behind the removal of a torn batch.
 
     nats-server stores an atomic batch whole or not at all, except where it runs out of storage within one: then it
     keeps the first messages and answers nothing. They are removed, so that the stream ends at a checkpoint again.
     """
     end = await stream_end(client, source)
-    while end.is_torn:
-        await asyncio.sleep(_TORN_AFTER_S)  # a batch that another writer is storing right now looks the same
+    while end.is_partial_batch:
+        await asyncio.sleep(_PARTIAL_AFTER_S)  # a batch that another writer is storing right now looks the same
         before, end = end, await stream_end(client, source)
         if before == end:
             removed = await _remove_batch(client.jetstream(), source, end)
@@ -258,7 +258,7 @@ async def mended_end(client: Client, source: str) -> StreamEnd:
                 source,
                 removed,
             )
-            return replace(await stream_end(client, source), torn=removed)
+            return replace(await stream_end(client, source), partial=removed)
     return end
 
 
@@ -284,7 +284,7 @@ async def _last_message(js: JetStreamContext, source: str) -> RawStreamMsg | Non
         return None
 
 
-async def ensure_schemas(client: Client, shape: StreamShape) -> KeyValue:
+async def ensure_schemas(client: Client, shape: StreamSpec) -> KeyValue:
     """The key-value bucket of the source's table schemas."""
     js, bucket = client.jetstream(), subjects.schema_bucket(shape.source)
     try:
@@ -294,7 +294,7 @@ async def ensure_schemas(client: Client, shape: StreamShape) -> KeyValue:
         return await create_key_value(js, config)
 
 
-async def ensure_large(client: Client, shape: StreamShape) -> str:
+async def ensure_large(client: Client, shape: StreamSpec) -> str:
     """Name of the object store bucket of the source's messages that are too large for the server, made when missing.
 
     It keeps objects longer than the stream keeps messages, because each is stored before its message.
@@ -303,7 +303,7 @@ async def ensure_large(client: Client, shape: StreamShape) -> str:
     return await _ensure_objects(client, shape, subjects.large_bucket(shape.source), ttl)
 
 
-async def ensure_large_schemas(client: Client, shape: StreamShape) -> str:
+async def ensure_large_schemas(client: Client, shape: StreamSpec) -> str:
     """Name of the object store bucket of table schemas that are too large for the key-value bucket, made when missing.
 
     It keeps them for good, as that bucket does.
@@ -311,7 +311,7 @@ async def ensure_large_schemas(client: Client, shape: StreamShape) -> str:
     return await _ensure_objects(client, shape, subjects.schema_bucket(shape.source), None)
 
 
-async def _ensure_objects(client: Client, shape: StreamShape, bucket: str, ttl: float | None) -> str:
+async def _ensure_objects(client: Client, shape: StreamSpec, bucket: str, ttl: float | None) -> str:
     js = client.jetstream()
     try:
         await js.stream_info(f"OBJ_{bucket}")

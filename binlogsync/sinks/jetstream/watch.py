@@ -12,7 +12,7 @@ import nats.js.errors
 from nats.aio.client import Client
 
 from binlogsync.errors import SinkError
-from binlogsync.sinks.jetstream.stream import StreamShape, check_config
+from binlogsync.sinks.jetstream.stream import StreamSpec, check_config
 from binlogsync.wire import subjects
 
 
@@ -26,12 +26,12 @@ class StreamWatch:
         schemas_created: when it made the buckets of schemas; None for the one of large schemas where there is none yet.
     """
 
-    shape: StreamShape
+    shape: StreamSpec
     stream_created: str
     schemas_created: tuple[str | None, ...]
 
     @classmethod
-    async def begin(cls, client: Client, shape: StreamShape) -> StreamWatch:
+    async def begin(cls, client: Client, shape: StreamSpec) -> StreamWatch:
         """Remember the stream and the bucket that are there now. Raises SinkError when there is no stream."""
         created = await _created(client, shape)
         return cls(shape, created, await _schemas_created(client, shape))
@@ -50,7 +50,7 @@ class StreamWatch:
         return all(before in (None, after) for before, after in zip(self.schemas_created, now, strict=True))
 
 
-async def _created(client: Client, shape: StreamShape) -> str:
+async def _created(client: Client, shape: StreamSpec) -> str:
     name = subjects.stream_name(shape.source)
     try:
         info = await client.jetstream().stream_info(name)
@@ -62,7 +62,7 @@ async def _created(client: Client, shape: StreamShape) -> str:
     return str(info.created)
 
 
-async def _schemas_created(client: Client, shape: StreamShape) -> tuple[str | None, ...]:
+async def _schemas_created(client: Client, shape: StreamSpec) -> tuple[str | None, ...]:
     found: list[str | None] = []
     for prefix in ("KV", "OBJ"):
         try:

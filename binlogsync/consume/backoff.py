@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 
-def doubling_s(first_s: float, longest_s: float, failures: int) -> float:
+def backoff_s(first_s: float, longest_s: float, failures: int) -> float:
     """Seconds to wait after that many failures in a row: the first wait, doubled by each further one, and no longer."""
     return min(longest_s, first_s * 2.0 ** min(failures - 1, 30))

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from binlogsync.change import Change, ChangeBatch
-from binlogsync.consume.handlers import Signature, frame, read_signature, record_batch
+from binlogsync.consume.handler_signature import Signature, frame, read_signature, record_batch
 from binlogsync.errors import ConfigError
 from binlogsync.schema import Column, TableSchema
 from tests.duck import make_batch
@@ -44,7 +44,7 @@ class Item:
 
 
 @dataclass
-class Other:
+class OtherModel:
     id: int
 
 
@@ -58,7 +58,7 @@ async def on_item_async(change: Change[Item]) -> None: ...
 def on_item_quietly(change: Change[Item], note: str = "") -> None: ...
 
 
-class Handling:
+class CallableHandler:
     def on_items(self, changes: list[Change[Item]]) -> None: ...
     def __call__(self, frame: pd.DataFrame) -> None: ...
 
@@ -76,8 +76,8 @@ class Handling:
         (on_item_quietly, Signature("change")),
         (lambda change: None, Signature("change")),
         (lambda change, connection: None, Signature("change", in_transaction=True)),
-        (Handling().on_items, Signature("list")),
-        (Handling(), Signature("frame")),
+        (CallableHandler().on_items, Signature("list")),
+        (CallableHandler(), Signature("frame")),
         (functools.partial(on_item_stored, connection=cast(Any, None)), Signature("change")),
         ([].append, Signature("change")),
         (print, Signature("change")),
@@ -87,8 +87,8 @@ def test_the_signature_says_which_shape(fn: Any, signature: Signature) -> None:
     assert read_signature(fn, Item) == signature
 
 
-def wrong_model(change: Change[Other]) -> None: ...
-def wrong_models(changes: list[Change[Other]]) -> None: ...
+def wrong_model(change: Change[OtherModel]) -> None: ...
+def wrong_models(changes: list[Change[OtherModel]]) -> None: ...
 def bare_models(items: list[Item]) -> None: ...
 def plain(row: dict[str, Any]) -> None: ...
 def unknown(change: Chaneg[Item]) -> None: ...  # type: ignore[name-defined]  # noqa: F821
@@ -99,8 +99,8 @@ def three(a: int, b: int, c: int) -> None: ...
 @pytest.mark.parametrize(
     ("fn", "said"),
     [
-        (wrong_model, r"wrong_model asks for Change\[Other\], and the model given is Item"),
-        (wrong_models, r"wrong_models asks for Change\[Other\]"),
+        (wrong_model, r"wrong_model asks for Change\[OtherModel\], and the model given is Item"),
+        (wrong_models, r"wrong_models asks for Change\[OtherModel\]"),
         (bare_models, r"bare_models asks for list\[.*Item\], which no change can be given as; write it as fn\(change"),
         (plain, r"plain asks for dict\[str, .*Any\]"),
         (unknown, r"the annotation 'Chaneg\[Item\]' of change cannot be resolved"),

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from binlogsync.change import RowChange
-from binlogsync.consume.once import RedisSeenIds, SeenIds
+from binlogsync.consume.deduplication import RedisSeenIds, SeenIds
 from binlogsync.embedded import RedisServer
 from binlogsync.errors import ConfigError
 from tests.databases import FreshDatabase

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import asyncio
 import duckdb
-from binlogsync.consume.awaiting import in_shared_loop
+from binlogsync.consume.event_loop import in_shared_loop
 
 connection = duckdb.connect()
 tasks = []

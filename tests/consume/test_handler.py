@@ -15,8 +15,8 @@ import pyarrow as pa
 import pytest
 
 from binlogsync.change import Change
-from binlogsync.consume.handling import Handler, Retry
-from binlogsync.consume.progress import NOTHING, Progress, ProgressKey, Tracker
+from binlogsync.consume.handler import Handler, Retry
+from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, Tracker
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
 from binlogsync.schema import Column, TableSchema
 from binlogsync.stream.reader import StreamBatch
@@ -38,11 +38,11 @@ def batch(first: int, last: int, schema: TableSchema | None = None) -> StreamBat
 
 
 @dataclass
-class Hole:
+class HoleRow:
     id: int
 
 
-class Seen:
+class RecordingHandlers:
     """Handlers of every shape that note what they handled, and fail at the id BAD as often as they are told."""
 
     def __init__(self, failures: int = 0) -> None:
@@ -55,21 +55,21 @@ class Seen:
             self.failures -= 1
             raise RuntimeError("not today")
 
-    def one(self, change: Change[Hole]) -> None:
+    def one(self, change: Change[HoleRow]) -> None:
         assert change.after is not None
         self.note([change.after.id])
 
-    def one_stored(self, change: Change[Hole], connection: duckdb.DuckDBPyConnection) -> None:
+    def one_stored(self, change: Change[HoleRow], connection: duckdb.DuckDBPyConnection) -> None:
         assert change.after is not None
         connection.execute("CREATE TABLE IF NOT EXISTS stored (id INT)")
         connection.execute("INSERT INTO stored VALUES (?)", [change.after.id])
         self.one(change)
 
-    async def one_async(self, change: Change[Hole]) -> None:
+    async def one_async(self, change: Change[HoleRow]) -> None:
         await asyncio.sleep(0)
         self.one(change)
 
-    def many(self, changes: list[Change[Hole]]) -> None:
+    def many(self, changes: list[Change[HoleRow]]) -> None:
         self.note([change.after.id for change in changes if change.after])
 
     def frame(self, frame: pd.DataFrame) -> None:
@@ -89,7 +89,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "progress.duckdb"
 
 
-def take(handler: Handler[Any], *items: StreamBatch, stop: threading.Event | None = None) -> Progress:
+def take(handler: Handler[Any], *items: StreamBatch, stop: threading.Event | None = None) -> ConsumerProgress:
     """Hand the batches over; how far progress is then, in the file as in memory, also when it raises."""
     tracker = Tracker(KEY, handler.store.load(KEY))
     try:
@@ -103,13 +103,13 @@ SHAPES = ("one", "one_stored", "one_async", "many", "frame", "arrow", "frame_sto
 BATCHES = ("many", "frame", "arrow", "frame_stored")
 
 
-def handler(seen: Seen, shape: str, path: Path) -> Handler[Any]:
-    return Handler(Hole, getattr(seen, shape), path, RETRY)
+def handler(seen: RecordingHandlers, shape: str, path: Path) -> Handler[Any]:
+    return Handler(HoleRow, getattr(seen, shape), path, RETRY)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_all_changes_are_handled_in_order(shape: str, path: Path) -> None:
-    seen = Seen()
+    seen = RecordingHandlers()
     assert take(handler(seen, shape, path), batch(1, 5), batch(6, 9)).sequence == 9
     assert sum(seen.calls, []) == list(range(1, 10))
     assert len(seen.calls) == (2 if shape in BATCHES else 9)
@@ -117,13 +117,13 @@ def test_all_changes_are_handled_in_order(shape: str, path: Path) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_failing_change_stands_alone_and_nothing_later_is_handled(shape: str, path: Path) -> None:
-    seen = Seen(failures=100)
+    seen = RecordingHandlers(failures=100)
     with pytest.raises(HandlerError, match="the handler failed 3 times") as caught:
         take(handler(seen, shape, path), batch(1, 40))
     [bad] = list(batch(BAD, BAD).batch.changes())
     assert (caught.value.change_id, caught.value.tries) == (bad.id, 3)
     assert caught.value.position == str(bad.source.position)
-    assert "test_handling.py:" in str(caught.value)
+    assert "test_handler.py:" in str(caught.value)
     assert Tracker(KEY, handler(seen, shape, path).store.load(KEY)).progress.sequence == BAD - 1
     assert seen.calls[-2:] == [[BAD]] * 2
     assert seen.calls.count([BAD]) == 3
@@ -137,14 +137,14 @@ def test_a_failing_change_stands_alone_and_nothing_later_is_handled(shape: str, 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_failure_that_passes_costs_tries_only(shape: str, path: Path) -> None:
-    seen = Seen(failures=2)
+    seen = RecordingHandlers(failures=2)
     assert take(handler(seen, shape, path), batch(1, 12)).changes == 12
     if shape.endswith("_stored"):
         assert query(path, "SELECT id FROM stored") == [(n,) for n in range(1, 13)]
 
 
 def test_a_batch_is_halved_until_the_change_at_fault_is_found(path: Path) -> None:
-    seen = Seen(failures=100)
+    seen = RecordingHandlers(failures=100)
     with pytest.raises(HandlerError):
         take(handler(seen, "many", path), batch(1, 1000))
     assert len(seen.calls) < 30
@@ -176,10 +176,12 @@ def test_a_row_that_the_model_refuses_is_not_tried_again(path: Path) -> None:
 
 
 def test_the_model_is_checked_again_when_the_schema_changes(path: Path) -> None:
-    seen = Seen()
+    seen = RecordingHandlers()
     wider = TableSchema("treehole", "holes", (Column("id", "varchar", nullable=False, length=20),), ("id",))
     changed = StreamBatch(make_batch(wider, [("c", None, {"id": "5"})], 5), pa.array([5], pa.uint64()), None)
-    with pytest.raises(ModelError, match=r"Hole\.id does not fit .* the column is varchar\(20\), and the field is int"):
+    with pytest.raises(
+        ModelError, match=r"HoleRow\.id does not fit .* the column is varchar\(20\), and the field is int"
+    ):
         take(handler(seen, "one", path), batch(1, 4), changed)
     assert seen.calls == [[1], [2], [3], [4]]
     more = holes(Column("mood", "varchar", length=9))
@@ -189,28 +191,28 @@ def test_the_model_is_checked_again_when_the_schema_changes(path: Path) -> None:
 def test_stop_ends_between_two_changes_of_a_batch(path: Path) -> None:
     stop = threading.Event()
 
-    def until_three(change: Change[Hole]) -> None:
+    def until_three(change: Change[HoleRow]) -> None:
         if change.after and change.after.id == 3:
             stop.set()
 
-    assert take(Handler(Hole, until_three, path), batch(1, 9), stop=stop).sequence == 3
+    assert take(Handler(HoleRow, until_three, path), batch(1, 9), stop=stop).sequence == 3
 
 
-class Remembered:
+class MemoryProgress:
     """Progress in memory."""
 
     is_held = False
 
     def __init__(self) -> None:
-        self.kept: Progress = NOTHING
+        self.kept: ConsumerProgress = NO_PROGRESS
         self.moves = 0
 
     def release(self) -> None: ...
 
-    def load(self, key: ProgressKey) -> Progress:
+    def load(self, key: ProgressKey) -> ConsumerProgress:
         return self.kept
 
-    def move(self, key: ProgressKey, before: Progress, after: Progress) -> Progress:
+    def move(self, key: ProgressKey, before: ConsumerProgress, after: ConsumerProgress) -> ConsumerProgress:
         if self.kept != before:
             raise ConsumeError("moved by another")
         self.kept, self.moves = after, self.moves + 1
@@ -218,49 +220,49 @@ class Remembered:
 
 
 def test_progress_may_be_kept_anywhere() -> None:
-    seen, store = Seen(), Remembered()
-    assert take(Handler(Hole, seen.many, store), batch(1, 5)).sequence == 5
+    seen, store = RecordingHandlers(), MemoryProgress()
+    assert take(Handler(HoleRow, seen.many, store), batch(1, 5)).sequence == 5
     with pytest.raises(ConfigError, match="progress is not kept in DuckDB"):
-        Handler(Hole, seen.one_stored, store)
+        Handler(HoleRow, seen.one_stored, store)
 
 
 def test_progress_of_batches_that_are_done_quickly_is_stored_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("binlogsync.consume.handling._STORE_EVERY_S", 3600.0)
-    seen, store = Seen(), Remembered()
-    assert take(Handler(Hole, seen.many, store), batch(1, 2), batch(3, 3), batch(4, 6)).sequence == 6
+    monkeypatch.setattr("binlogsync.consume.handler._STORE_EVERY_S", 3600.0)
+    seen, store = RecordingHandlers(), MemoryProgress()
+    assert take(Handler(HoleRow, seen.many, store), batch(1, 2), batch(3, 3), batch(4, 6)).sequence == 6
     assert (seen.calls, store.moves, store.kept.changes) == ([[1, 2], [3], [4, 5, 6]], 1, 6)
 
 
 def test_progress_is_stored_behind_each_call_where_calls_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("binlogsync.consume.handling._STORE_EVERY_S", -1.0)
-    seen, store = Seen(), Remembered()
-    take(Handler(Hole, seen.one, store), batch(1, 2), batch(3, 3))
+    monkeypatch.setattr("binlogsync.consume.handler._STORE_EVERY_S", -1.0)
+    seen, store = RecordingHandlers(), MemoryProgress()
+    take(Handler(HoleRow, seen.one, store), batch(1, 2), batch(3, 3))
     assert store.moves == 3
 
 
 def test_progress_is_stored_before_a_change_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("binlogsync.consume.handling._STORE_EVERY_S", 3600.0)
-    store, kept = Remembered(), list[int]()
+    monkeypatch.setattr("binlogsync.consume.handler._STORE_EVERY_S", 3600.0)
+    store, kept = MemoryProgress(), list[int]()
 
-    def fails_at_four(change: Change[Hole]) -> None:
+    def fails_at_four(change: Change[HoleRow]) -> None:
         if change.after and change.after.id == 4:
             kept.append(store.kept.sequence)
             raise RuntimeError("not today")
 
     with pytest.raises(HandlerError):
-        take(Handler(Hole, fails_at_four, store, RETRY), batch(1, 2), batch(3, 5))
+        take(Handler(HoleRow, fails_at_four, store, RETRY), batch(1, 2), batch(3, 5))
     assert kept == [0, 3, 3]
 
 
 def test_a_handler_that_is_called_again_gets_a_new_instance() -> None:
     ids: list[int] = []
 
-    def spoils(change: Change[Hole]) -> None:
+    def spoils(change: Change[HoleRow]) -> None:
         assert change.after is not None
         ids.append(change.after.id)
         change.after.id = -1
         if len(ids) < 3:
             raise RuntimeError("not today")
 
-    take(Handler(Hole, spoils, Remembered(), RETRY), batch(1, 2))
+    take(Handler(HoleRow, spoils, MemoryProgress(), RETRY), batch(1, 2))
     assert ids == [1, 1, 1, 2]

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from binlogsync.sinks.jetstream.frames import Batch, Head, frame, opening
+from binlogsync.sinks.jetstream.protocol_text import MessageBatch, SubjectAndHeaders, encode_batch, encode_header
 
 _LINE = re.compile(rb"HPUB (\S+) (?:(?P<reply>\S+) )?(\d+) (\d+)\r\n")
 
@@ -31,13 +31,16 @@ def messages(text: bytes) -> list[tuple[str, dict[str, str], bytes]]:
 
 @pytest.mark.parametrize("sizes", [[0], [5, 0, 7], [1, 10, 100, 1000, 100_000], [3] * 1000])
 def test_what_is_framed_is_there(sizes: list[int]) -> None:
-    heads = [Head("cdc.main.a.b", {"One": "1", "Two": "zwei"}), Head("cdc.main.a.Gr%C3%BCn", {})]
+    heads = [
+        SubjectAndHeaders("cdc.main.a.b", {"One": "1", "Two": "zwei"}),
+        SubjectAndHeaders("cdc.main.a.Gr%C3%BCn", {}),
+    ]
     payloads = [bytes((i + k) % 256 for k in range(size)) for i, size in enumerate(sizes)]
     memory = np.frombuffer(b"".join(payloads) + b"\0", np.uint8)
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     which = np.arange(len(sizes)) % 2
-    batch = Batch(heads, which, memory.ctypes.data + starts, np.array(sizes))
-    found = messages(bytes(frame(batch, "a" * 32, 123456)))
+    batch = MessageBatch(heads, which, memory.ctypes.data + starts, np.array(sizes))
+    found = messages(bytes(encode_batch(batch, "a" * 32, 123456)))
     assert [payload for _, _, payload in found] == payloads
     for number, (subject, headers, _) in enumerate(found, 1):
         head = heads[(number - 1) % 2]
@@ -47,17 +50,17 @@ def test_what_is_framed_is_there(sizes: list[int]) -> None:
 
 
 def test_a_message_by_itself() -> None:
-    head = Head("cdc.main.a.b", {"One": "1"})
-    text = opening(head, {"Nats-Expected-Last-Sequence": "7"}, "_INBOX.x.1", 5) + b"12345\r\n"
+    head = SubjectAndHeaders("cdc.main.a.b", {"One": "1"})
+    text = encode_header(head, {"Nats-Expected-Last-Sequence": "7"}, "_INBOX.x.1", 5) + b"12345\r\n"
     assert messages(text) == [("cdc.main.a.b", {"One": "1", "Nats-Expected-Last-Sequence": "7"}, b"12345")]
     line = _LINE.match(text)
     assert line is not None
     assert line["reply"] == b"_INBOX.x.1"
     with pytest.raises(ValueError, match="line end"):
-        opening(head, {"Two": "2\r\n"}, "_INBOX.x.1", 5)
+        encode_header(head, {"Two": "2\r\n"}, "_INBOX.x.1", 5)
 
 
 def test_a_header_cannot_end_early() -> None:
     none = np.zeros(1, np.int64)
     with pytest.raises(ValueError, match="line end"):
-        frame(Batch([Head("a", {"One": "1\r\nTwo: 2"})], none, none, none), "a" * 32, 0)
+        encode_batch(MessageBatch([SubjectAndHeaders("a", {"One": "1\r\nTwo: 2"})], none, none, none), "a" * 32, 0)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
-Await = Callable[[Coroutine[Any, Any, object]], object]
+RunCoroutine = Callable[[Coroutine[Any, Any, object]], object]
 """Runs a coroutine to its end and gives its result; called from the thread that handles a table."""
 
 _END_S = 5.0
@@ -25,7 +25,7 @@ _guard = threading.Lock()
 _shared: list[asyncio.AbstractEventLoop] = []
 
 
-def in_shared_loop(coroutine: Coroutine[Any, Any, object]) -> object:
+def run_in_shared_loop(coroutine: Coroutine[Any, Any, object]) -> object:
     """Await it in the loop of this process, which is started when it is first wanted."""
     with _guard:
         if not _shared:
@@ -34,7 +34,7 @@ def in_shared_loop(coroutine: Coroutine[Any, Any, object]) -> object:
             thread.start()
             _shared.append(loop)
             atexit.register(_end, loop, thread)
-    return in_loop(_shared[0])(coroutine)
+    return runner_for(_shared[0])(coroutine)
 
 
 def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
@@ -58,7 +58,7 @@ async def _cancel_others() -> None:
     await asyncio.get_running_loop().shutdown_asyncgens()
 
 
-def in_loop(loop: asyncio.AbstractEventLoop) -> Await:
+def runner_for(loop: asyncio.AbstractEventLoop) -> RunCoroutine:
     """Awaits in a loop that runs in another thread."""
 
     def wait(coroutine: Coroutine[Any, Any, object]) -> object:
@@ -67,14 +67,14 @@ def in_loop(loop: asyncio.AbstractEventLoop) -> Await:
     return wait
 
 
-async def beside_this_loop(work: Callable[[Await], Result], stop: Callable[[], None]) -> Result:
+async def run_in_thread(work: Callable[[RunCoroutine], Result], stop: Callable[[], None]) -> Result:
     """Do blocking work in a thread, while coroutines that it meets are awaited in the loop that runs here.
 
     When this is cancelled, or SIGTERM or SIGINT come (to a loop of the main thread), `stop` is called, and the work is
     waited for.
     """
     loop = asyncio.get_running_loop()
-    task = asyncio.ensure_future(asyncio.to_thread(work, in_loop(loop)))
+    task = asyncio.ensure_future(asyncio.to_thread(work, runner_for(loop)))
     with _on_signals(loop, stop):
         try:
             return await asyncio.shield(task)

@@ -7,7 +7,7 @@ import nats.js.errors
 from binlogsync.errors import SinkError
 
 
-def refusal(place: str, stream: str, error: nats.js.errors.APIError) -> SinkError:
+def refused_error(place: str, stream: str, error: nats.js.errors.APIError) -> SinkError:
     """The server at `place` refuses to serve the stream."""
     hint = _HINTS.get(error.err_code or 0, f"look at its log and at: nats stream info {stream}")
     return SinkError(
@@ -15,10 +15,10 @@ def refusal(place: str, stream: str, error: nats.js.errors.APIError) -> SinkErro
     )
 
 
-def gave_up(place: str, stream: str, error: Exception) -> SinkError:
+def retries_exhausted_error(place: str, stream: str, error: Exception) -> SinkError:
     """It was tried for long enough."""
     if isinstance(error, nats.js.errors.APIError):
-        return refusal(place, stream, error)
+        return refused_error(place, stream, error)
     if isinstance(error, SinkError):
         return error
     return SinkError(f"NATS at {place} does not store changes: {error!r}; look at its log")

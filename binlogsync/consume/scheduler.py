@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 
-class Turns(Generic[Item]):
+class Scheduler(Generic[Item]):
     """The line. Safe to call from any thread; each item is out once at most. `clock` counts seconds."""
 
     def __init__(self, items: Iterable[Item], workers: int, clock: Callable[[], float] = time.monotonic) -> None:

@@ -1,8 +1,8 @@
 """Several tables consumed at the same time by one process, by workers that are a thread and a connection each.
 
-    with Crew(works, open_reader, options, stop) as crew:
-        while crew.quiet_s() < 60:
-            for report in crew.reports(0.5): ...
+    with WorkerPool(tasks, open_reader, options, stop) as pool:
+        while pool.quiet_s() < 60:
+            for report in pool.reports(0.5): ...
 
 Up to `max_workers` tables have a worker of their own. More of them take turns: a table is worked when something waits
 for it, for a short while at a time, in order of coming (turns.py), and one look at the stream tells who has something.
@@ -24,9 +24,9 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from binlogsync.consume.engine import Consumed, ConsumeOptions, consume
-from binlogsync.consume.turns import Turns
-from binlogsync.consume.waits import doubling_s
+from binlogsync.consume.backoff import backoff_s
+from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, consume
+from binlogsync.consume.scheduler import Scheduler
 from binlogsync.errors import BinlogSyncError, ConfigError, HandlerError
 from binlogsync.stream.reader import StreamReader
 from binlogsync.wire.subjects import durable_name
@@ -45,7 +45,7 @@ _GROUP_IDLE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ConsumerTask:
     """(database, table), what takes its changes, and how; `max_s` and `idle_s` of the options are the crew's own.
 
     `together` are others that change with it in one transaction (mirror/group.py); all of them are mirrors in one file.
@@ -54,10 +54,10 @@ class Work:
     table: Table
     target: Target
     options: ConsumeOptions
-    together: tuple[Work, ...] = ()
+    together: tuple[ConsumerTask, ...] = ()
 
     @property
-    def works(self) -> tuple[Work, ...]:
+    def works(self) -> tuple[ConsumerTask, ...]:
         """This one and those that change with it."""
         return (self, *self.together)
 
@@ -68,7 +68,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CrewOptions:
+class WorkerPoolOptions:
     """How a crew works.
 
     Attributes:
@@ -91,11 +91,11 @@ class CrewOptions:
 
     def wait_s(self, failures: int) -> float:
         """Seconds to wait after that many failures in a row."""
-        return doubling_s(self.first_wait_s, self.longest_wait_s, failures)
+        return backoff_s(self.first_wait_s, self.longest_wait_s, failures)
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class TableReport:
     """One round of one table.
 
     Attributes:
@@ -107,17 +107,17 @@ class Report:
     """
 
     table: Table
-    done: Consumed | None
+    done: ConsumeResult | None
     error: BinlogSyncError | None = None
     failures: int = 0
     tries: int = 0
 
 
 @dataclass(slots=True, eq=False)
-class _Member:
+class _TaskState:
     """A table at work: `since` is when it was last seen to change, `is_busy` until nothing waits for it."""
 
-    work: Work
+    work: ConsumerTask
     round_s: float
     failures: int = 0
     tries: int = 0
@@ -136,32 +136,32 @@ class _Member:
         self.is_busy = is_busy
 
 
-class Crew:
+class WorkerPool:
     """The workers, from the beginning of the block to its end. `stop` ends them in good order, as leaving it does.
 
     A crew that meets a bug (an exception that is no BinlogSyncError) raises it from `reports`.
     """
 
     def __init__(
-        self, works: Sequence[Work], open_reader: OpenReader, options: CrewOptions, stop: threading.Event
+        self, works: Sequence[ConsumerTask], open_reader: OpenReader, options: WorkerPoolOptions, stop: threading.Event
     ) -> None:
         tables = [each.table for work in works for each in work.works]
         if len(set(tables)) != len(tables):
             raise ConfigError("a table is consumed twice by one crew; give each once, or a client id of its own")
         first_round_s = min(options.first_round_s, options.round_s)
         workers = min(len(works), options.max_workers)
-        self._members = [_Member(work, first_round_s) for work in works]
-        self._turns = Turns(self._members, workers)
+        self._members = [_TaskState(work, first_round_s) for work in works]
+        self._turns = Scheduler(self._members, workers)
         self._takes_turns = len(works) > workers
         self._open = open_reader
         self._options = options
         self._stop = stop
-        self._reports: queue.SimpleQueue[Report | BaseException] = queue.SimpleQueue()
+        self._reports: queue.SimpleQueue[TableReport | BaseException] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(workers)]
         if self._takes_turns:
             self._threads.append(threading.Thread(target=self._look, name="consume: who is next", daemon=True))
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> WorkerPool:
         for thread in self._threads:
             thread.start()
         return self
@@ -187,9 +187,9 @@ class Crew:
             return 0.0
         return time.monotonic() - max((member.since for member in self._members), default=0.0)
 
-    def reports(self, timeout_s: float) -> list[Report]:
+    def reports(self, timeout_s: float) -> list[TableReport]:
         """The reports since the last call, at least one if one comes in time."""
-        found: list[Report] = []
+        found: list[TableReport] = []
         try:
             found.append(self._plain(self._reports.get(timeout=timeout_s) if timeout_s else self._reports.get_nowait()))
             while True:
@@ -197,7 +197,7 @@ class Crew:
         except queue.Empty:
             return found
 
-    def _plain(self, report: Report | BaseException) -> Report:
+    def _plain(self, report: TableReport | BaseException) -> TableReport:
         if isinstance(report, BaseException):
             raise report
         return report
@@ -220,14 +220,14 @@ class Crew:
                     self._reports.put(error)
                     return
 
-    def _turn(self, member: _Member, reader: StreamReader) -> None:
+    def _turn(self, member: _TaskState, reader: StreamReader) -> None:
         """One round of a table, and its place in line behind it."""
         done = self._round(member, reader)
         if member.failures and self._stop.is_set() and not any(one.changes for one in done.values()):
             return  # a try that was cut short does not say that all is well again
         member.failures, member.tries, member.round_s = 0, 0, self._options.round_s
         for table, one in done.items():
-            self._reports.put(Report(table, one))
+            self._reports.put(TableReport(table, one))
         if not self._takes_turns:
             self._turns.again(member)
             return
@@ -238,17 +238,17 @@ class Crew:
         else:
             self._turns.again(member)
 
-    def _fail(self, member: _Member, error: BinlogSyncError) -> None:
+    def _fail(self, member: _TaskState, error: BinlogSyncError) -> None:
         member.failures += 1
         member.tries += error.tries if isinstance(error, HandlerError) else 0
         member.pulse(False)
         wait_s = self._options.wait_s(member.failures)
         log.warning("%s: %s; nothing later of this table is handled, again in %.0f s", member.name, error, wait_s)
         for work in member.work.works:
-            self._reports.put(Report(work.table, None, error, member.failures, member.tries))
+            self._reports.put(TableReport(work.table, None, error, member.failures, member.tries))
         self._turns.fail(member, wait_s)
 
-    def _round(self, member: _Member, reader: StreamReader) -> Mapping[Table, Consumed]:
+    def _round(self, member: _TaskState, reader: StreamReader) -> Mapping[Table, ConsumeResult]:
         work, round_s = member.work, member.round_s
         options = replace(work.options, idle_s=round_s + 1.0, max_s=round_s)
         if self._takes_turns:
@@ -288,7 +288,7 @@ class Crew:
                     continue
                 self._wake([one for one in resting if any(waiting.get(name, 1) for name in one.work.durables)])
 
-    def _wake(self, members: Sequence[_Member]) -> None:
+    def _wake(self, members: Sequence[_TaskState]) -> None:
         for member in members:
             member.pulse(True)
         self._turns.wake(members)

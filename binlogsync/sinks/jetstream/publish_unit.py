@@ -9,14 +9,14 @@ from typing import Literal
 import numpy as np
 
 from binlogsync.position import Checkpoint
-from binlogsync.sinks.jetstream.frames import Batch, Head
+from binlogsync.sinks.jetstream.protocol_text import MessageBatch, SubjectAndHeaders
 from binlogsync.wire.envelope import LARGE_OBJECT, LARGE_OBJECT_SIZE
 
 Format = Literal["json", "arrow"]
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class PublishUnit:
     """Messages to store at once, and where a restart begins when they and all before them are stored.
 
     Attributes:
@@ -24,14 +24,14 @@ class Piece:
         memory: what keeps the payloads alive.
     """
 
-    batch: Batch
+    batch: MessageBatch
     memory: object
     checkpoint: Checkpoint
 
     def __len__(self) -> int:
         return len(self.batch.which)
 
-    def head(self, number: int) -> Head:
+    def head(self, number: int) -> SubjectAndHeaders:
         """Subject and headers of a message."""
         return self.batch.heads[int(self.batch.which[number])]
 
@@ -48,19 +48,19 @@ class Piece:
         """Numbers of the messages with a body of more bytes."""
         return np.flatnonzero(self.batch.sizes > limit).tolist()
 
-    def referring(self, names: dict[int, str]) -> Piece:
+    def referring(self, names: dict[int, str]) -> PublishUnit:
         """The piece with the bodies of some messages (by number) left in the object store, under these names."""
         heads, which, sizes = list(self.batch.heads), self.batch.which.copy(), self.batch.sizes.copy()
         for number, name in names.items():
             subject, headers = self.head(number)
             large = {LARGE_OBJECT: name, LARGE_OBJECT_SIZE: str(self.batch.sizes[number])}
             which[number], sizes[number] = len(heads), 0
-            heads.append(Head(subject, {**headers, **large}))
-        return Piece(Batch(heads, which, self.batch.addresses, sizes), self.memory, self.checkpoint)
+            heads.append(SubjectAndHeaders(subject, {**headers, **large}))
+        return PublishUnit(MessageBatch(heads, which, self.batch.addresses, sizes), self.memory, self.checkpoint)
 
 
 @dataclass(frozen=True, slots=True)
-class Packing:
+class PackingOptions:
     """How changes become messages.
 
     Attributes:
@@ -72,5 +72,5 @@ class Packing:
 
     format: Format = "json"
     changes_per_message: int = 1
-    max_piece_bytes: int = 16 << 20
+    max_unit_bytes: int = 16 << 20
     max_message_bytes: int = 900_000

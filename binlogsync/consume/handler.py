@@ -21,12 +21,12 @@ from typing import Any, Generic, TypeVar
 import duckdb
 
 from binlogsync.change import ChangeBatch
-from binlogsync.consume.awaiting import Await, in_shared_loop
+from binlogsync.consume.backoff import backoff_s
+from binlogsync.consume.event_loop import RunCoroutine, run_in_shared_loop
 from binlogsync.consume.gaps import gap_of, record_gap
-from binlogsync.consume.handlers import frame, read_signature, record_batch
+from binlogsync.consume.handler_signature import frame, read_signature, record_batch
 from binlogsync.consume.progress import DuckProgress, ProgressStore, Tracker
-from binlogsync.consume.typed import TypedChanges
-from binlogsync.consume.waits import doubling_s
+from binlogsync.consume.typed_changes import TypedChanges
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
 from binlogsync.models.model import Model
@@ -52,7 +52,7 @@ class Retry:
 
     def wait_s(self, failures: int) -> float:
         """Seconds to wait after that many failures."""
-        return doubling_s(self.first_wait_s, self.longest_wait_s, failures)
+        return backoff_s(self.first_wait_s, self.longest_wait_s, failures)
 
 
 class Handler(Generic[M]):
@@ -79,7 +79,7 @@ class Handler(Generic[M]):
         fn: Callable[..., object],
         store: ProgressStore | str | Path,
         retry: Retry | None = None,
-        run_coroutine: Await | None = None,
+        run_coroutine: RunCoroutine | None = None,
     ) -> None:
         if isinstance(store, str | Path):
             store = DuckProgress(DuckFile(store, error=ConsumeError))
@@ -93,7 +93,7 @@ class Handler(Generic[M]):
             )
         self._model: Model[M] | None = None if model is None else Model(model)
         self._fn = fn
-        self._await = (run_coroutine or in_shared_loop) if self.signature.is_async else None
+        self._await = (run_coroutine or run_in_shared_loop) if self.signature.is_async else None
         self._retry = retry or Retry()
         self._checked: str | None = None
 

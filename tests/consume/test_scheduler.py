@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from binlogsync.consume.turns import Turns
+from binlogsync.consume.scheduler import Scheduler
 
 
 class Clock:
@@ -13,7 +13,7 @@ class Clock:
 
 
 def test_each_has_its_turn_before_any_has_a_second() -> None:
-    turns = Turns(["a", "b", "c"], workers=1)
+    turns = Scheduler(["a", "b", "c"], workers=1)
     order = []
     for _ in range(7):
         item = turns.next()
@@ -25,7 +25,7 @@ def test_each_has_its_turn_before_any_has_a_second() -> None:
 
 def test_who_rests_comes_back_when_it_is_woken_or_its_time_is_over() -> None:
     clock = Clock()
-    turns = Turns(["a", "b", "c"], 1, clock)
+    turns = Scheduler(["a", "b", "c"], 1, clock)
     for _ in "abc":
         turns.rest(str(turns.next()), 60.0)
     assert turns.resting() == (["a", "b", "c"], True)
@@ -38,7 +38,7 @@ def test_who_rests_comes_back_when_it_is_woken_or_its_time_is_over() -> None:
 
 def test_who_failed_waits_for_its_time_and_leaves_half_of_the_workers_to_others() -> None:
     clock = Clock()
-    turns = Turns([f"bad{n}" for n in range(6)] + ["good"], 4, clock)
+    turns = Scheduler([f"bad{n}" for n in range(6)] + ["good"], 4, clock)
     for _ in range(6):
         turns.fail(str(turns.next()), 5.0)
     turns.wake([f"bad{n}" for n in range(6)])  # nobody wakes what failed
@@ -53,6 +53,6 @@ def test_who_failed_waits_for_its_time_and_leaves_half_of_the_workers_to_others(
 
 
 def test_a_closed_line_hands_out_nothing() -> None:
-    turns = Turns(["a"], 1)
+    turns = Scheduler(["a"], 1)
     turns.close()
     assert turns.next() is None

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from binlogsync.sinks.jetstream.piece import Piece
-from binlogsync.sinks.jetstream.upcoming import Upcoming
+from binlogsync.sinks.jetstream.publish_unit import PublishUnit
+from binlogsync.sinks.jetstream.unit_queue import UnitQueue
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Taken:
+class QueuedUnit:
     """A piece, and the flush that it was taken from."""
 
-    piece: Piece
-    owner: Upcoming
+    unit: PublishUnit
+    owner: UnitQueue
 
 
 @dataclass(slots=True)
-class Progress:
+class PublishProgress:
     """How far the stream got.
 
     Attributes:
@@ -31,18 +31,18 @@ class Progress:
 
     last: int = 0
     stored_id: str | None = None
-    unsettled: deque[Taken] = field(default_factory=deque)
-    attempts: dict[str, Taken] = field(default_factory=dict)
+    unsettled: deque[QueuedUnit] = field(default_factory=deque)
+    attempts: dict[str, QueuedUnit] = field(default_factory=dict)
 
     def settle(self, write_id: str) -> None:
         """The piece that this attempt was made for is stored, and so are all before it."""
         reached = self.attempts[write_id]
         while True:
-            taken = self.unsettled.popleft()
-            self.last += len(taken.piece)
-            taken.owner.stored(self.last)
-            self.attempts = {name: other for name, other in self.attempts.items() if other is not taken}
-            if taken is reached:
+            queued = self.unsettled.popleft()
+            self.last += len(queued.unit)
+            queued.owner.stored(self.last)
+            self.attempts = {name: other for name, other in self.attempts.items() if other is not queued}
+            if queued is reached:
                 break
         self.stored_id = write_id
 
@@ -56,8 +56,8 @@ class Progress:
         if (reached := self.attempts.get(write_id)) is None:
             return None
         place = self.last
-        for taken in self.unsettled:
-            place += len(taken.piece)
-            if taken is reached:
+        for queued in self.unsettled:
+            place += len(queued.unit)
+            if queued is reached:
                 return place
         raise AssertionError(f"attempt {write_id} is of a piece that is settled")

@@ -25,17 +25,17 @@ _ID, _SEQUENCE = Header.BATCH_ID.value, Header.BATCH_SEQUENCE.value
 _FENCE = Header.EXPECTED_LAST_SEQUENCE.value
 
 
-class Head(NamedTuple):
+class SubjectAndHeaders(NamedTuple):
     """What messages share; the headers must not be changed."""
 
     subject: str
     headers: dict[str, str]
 
 
-class Batch(NamedTuple):
+class MessageBatch(NamedTuple):
     """Messages of one atomic batch: message i has heads[which[i]] and `sizes[i]` bytes of payload at `addresses[i]`."""
 
-    heads: Sequence[Head]
+    heads: Sequence[SubjectAndHeaders]
     which: Offsets
     addresses: Offsets
     sizes: Offsets
@@ -111,7 +111,7 @@ def _frame(  # type: ignore[no-untyped-def]
     return at - out
 
 
-def frame(batch: Batch, write_id: str, expected: int) -> memoryview:
+def encode_batch(batch: MessageBatch, write_id: str, expected: int) -> memoryview:
     """The messages, numbered from 1, as text that a connection sends; the first carries the fence `expected`."""
     subjects, subject_ends = _joined([f"HPUB {head.subject} ".encode() for head in batch.heads])
     tails, tail_ends = _joined([_lines(head.headers) + _CRLF for head in batch.heads])
@@ -130,7 +130,7 @@ def frame(batch: Batch, write_id: str, expected: int) -> memoryview:
     return out.data[:size]
 
 
-def opening(head: Head, headers: Mapping[str, str], reply: str, size: int) -> bytes:
+def encode_header(head: SubjectAndHeaders, headers: Mapping[str, str], reply: str, size: int) -> bytes:
     """What comes before the `size` bytes of payload of one message, which a line end follows; the server answers to
     `reply`. Its headers are those of the head, then `headers`.
     """

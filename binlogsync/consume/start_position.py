@@ -48,7 +48,7 @@ def check_start(start: Start) -> Start:
     return start
 
 
-def find_named(start: Start, source: str, bookmarks: Bookmarks | None) -> Start:
+def resolve_bookmark(start: Start, source: str, bookmarks: Bookmarks | None) -> Start:
     """The bookmark, where the start is the name of one; else the start as it is.
 
     Raises ConfigError that tells the known names when there is no such bookmark, StoreError when they cannot be read.
@@ -70,9 +70,9 @@ def first_sequence(
 ) -> int:
     """Of the first message that is wanted; one behind the last when the stream holds none yet.
 
-    Raises as `find_named` does, and ConsumeError for a place of another server that no GTID tells here.
+    Raises as `resolve_bookmark` does, and ConsumeError for a place of another server that no GTID tells here.
     """
-    start = find_named(start, reader.source, bookmarks)
+    start = resolve_bookmark(start, reader.source, bookmarks)
     end = _parse(start) if isinstance(start, str) else start
     if end == "oldest":
         return reader.first_sequence()

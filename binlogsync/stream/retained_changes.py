@@ -13,7 +13,7 @@ _FETCH = 10_000
 _INACTIVE_S = 3600.0
 
 
-def past_changes(reader: StreamReader, table: tuple[str, str]) -> Generator[Sequence[StreamBatch]]:
+def read_retained_changes(reader: StreamReader, table: tuple[str, str]) -> Generator[Sequence[StreamBatch]]:
     """All of (database, table) that the stream holds now. Raises SinkError, WireError."""
     durable = durable_name(f"past-{secrets.token_hex(4)}", *table)
     last, at = reader.last_sequence(), 0
