@@ -1,11 +1,12 @@
-"""The command line: reads it, runs the command (`commands/`) with the settings of BINLOGSYNC_* and `.env`, and ends.
+"""The entry point of `binlogsync`: parses the command line and runs a command (`commands/`) with the settings.
 
-Exit code 0 when all went well, also when the reader of the output went away; 1 for an error, a message on stderr and no
-traceback; 2 for a wrong command line; 130 for a second Ctrl-C. No password is ever shown.
+Settings come from BINLOGSYNC_* and `.env`. Exit codes are in `commands/arguments` (`EXIT_CODES`): an error is one
+message on stderr without a traceback. No output contains a password.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import logging
 import os
@@ -18,13 +19,10 @@ from binlogsync.escaping import PrintableFormatter
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line (None: that of the process) and give the exit code."""
+    """Run the command line (None: that of the process) and return the exit code."""
     parsed = parse(arguments)
-    _log_to_stderr(parsed.verbose)
     try:
-        command = importlib.import_module(f"binlogsync.commands.{parsed.command}")
-        settings = importlib.import_module("binlogsync.settings")
-        code: int = command.run(settings.Settings.read(), parsed)
+        code = _run(parsed)
         sys.stdout.flush()
     except BinlogSyncError as error:
         sys.stderr.write(f"binlogsync: {error}\n")
@@ -37,8 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+def _run(parsed: argparse.Namespace) -> int:
+    command = importlib.import_module(f"binlogsync.commands.{parsed.command}")
+    if not parsed.needs_settings:
+        return int(command.run(parsed))
+    _log_to_stderr(parsed.verbose)
+    settings = importlib.import_module("binlogsync.settings")
+    return int(command.run(settings.Settings.read(), parsed))
+
+
 def _log_to_stderr(verbose: bool) -> None:
-    """Warnings of all; what is done only of this package, since others may log what connects them."""
+    """Log warnings of all libraries; INFO of this package only, since others may log connection settings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(PrintableFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -47,7 +54,7 @@ def _log_to_stderr(verbose: bool) -> None:
 
 
 def _end_stdout() -> None:
-    """Flush; a reader that went away is no reason for noise when the interpreter ends."""
+    """Flush. If the reader has closed the pipe, the interpreter would report that at its exit: prevent it."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:

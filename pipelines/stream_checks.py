@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from binlogsync.commands.stream_look import look_at_stream
+from binlogsync.commands.stream_status import read_stream_status
 from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.sinks.jetstream.foreign import describe_foreign
 from pipelines.keys import binlog_key
@@ -25,10 +25,10 @@ def stream_checks(source: str) -> list[dg.AssetChecksDefinition]:
 
 def stream_intact(options: JetStreamOptions, source: str) -> dg.AssetCheckResult:
     """Failed with the setting that is wrong, or with the sequences of messages that no tail wrote."""
-    look = look_at_stream(options, source)
+    status = read_stream_status(options, source)
     return dg.AssetCheckResult(
-        passed=not look.wrong and not look.foreign,
-        severity=dg.AssetCheckSeverity.ERROR if look.wrong else dg.AssetCheckSeverity.WARN,
-        description=look.wrong or describe_foreign(look.foreign, source),
-        metadata={"stream": look.name, "messages": look.messages or 0, "foreign_messages": len(look.foreign)},
+        passed=not status.problem and not status.foreign,
+        severity=dg.AssetCheckSeverity.ERROR if status.problem else dg.AssetCheckSeverity.WARN,
+        description=status.problem or describe_foreign(status.foreign, source),
+        metadata={"stream": status.name, "messages": status.messages or 0, "foreign_messages": len(status.foreign)},
     )

@@ -1,4 +1,4 @@
-"""`binlogsync models` and `binlogsync skip` as a person runs them."""
+"""`binlogsync models` and `binlogsync skip` as a user runs them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from binlogsync import Change, Consumer, HandlerError, Retry
 from binlogsync.embedded import NATSServer
 from binlogsync.models.model import Model
 from binlogsync.mysql import MySQLConfig, declared_by
+from tests.cli_deployment import Deployment
 from tests.databases import FreshDatabase
 from tests.duck import query
 from tests.models.test_model_code import load
 from tests.nats_commands import delete_stream
-from tests.test_cli import Deployment
 
 
 @pytest.fixture
@@ -41,23 +41,23 @@ def test_the_model_of_a_live_table_fits_it(deployment: Deployment, kind: str) ->
     assert [field.name for field in model.fields] == [column.name for column in found.schema.columns]
 
 
-def test_a_table_that_is_not_there(deployment: Deployment) -> None:
+def test_a_missing_table(deployment: Deployment) -> None:
     done = deployment.run("models", f"{deployment.mysql.name}.nothing")
     assert done.returncode == 1
     assert "MySQL has no table" in done.stderr
 
 
 @pytest.mark.slow
-def test_from_the_stream_when_mysql_is_away_and_a_skip(deployment: Deployment) -> None:
+def test_model_from_the_stream_without_mysql_and_a_skip(deployment: Deployment) -> None:
     name, mysql = f"{deployment.mysql.name}.holes", deployment.mysql
     mysql.execute("INSERT INTO holes (content, likes, mood) VALUES ('a', 1, 'good'), ('b', 2, 'bad'), ('c', 3, 'bad')")
     with deployment.running("tail") as tail:
-        tail.wait_said(" changes stored")
+        tail.wait_for_message(" changes stored")
         with deployment.running("consume", name) as consumed:
             ids = [line["source"]["gtid"] for line in consumed.lines(3)]
     deployment.settings["MYSQL_PORT"] = "1"
     done = deployment.run("models", name)
-    assert (done.returncode, "looking into the stream" in done.stderr) == (0, True), done.stderr
+    assert (done.returncode, "reading the stream instead" in done.stderr) == (0, True), done.stderr
     made = load(done.stdout)
 
     handled: list[int] = []

@@ -1,5 +1,5 @@
-"""One file a subcommand of the command line: `run` gets settings and parsed arguments, and gives the exit code.
+"""The commands of the command line, one file each: `run` takes settings and parsed arguments, returns the exit code.
 
-What each takes on the command line is in `arguments/`. The others are imported when they are asked for, so that
-`--help` is quick. Data goes to stdout, words for people to stderr.
+`arguments/` defines the arguments of all commands. A command's own module is imported when the command runs, so that
+`--help` is fast. Data goes to stdout, messages to stderr.
 """

@@ -1,4 +1,4 @@
-"""`binlogsync bookmarks`: list, add, import, pin, unpin and delete the places that backfills and rewinds can name."""
+"""`binlogsync bookmarks`: list, add, import, pin, unpin and delete bookmarks for replay and rewind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from binlogsync.stores import PositionStore
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
-    """Do it. Raises BinlogSyncError."""
+    """Run one action on the bookmarks of a source. Raises BinlogSyncError."""
     source = settings.source(arguments.source)
     with closing(settings.positions()) as store:
         if arguments.action == "list":
@@ -38,7 +38,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
 
 
 def print_bookmark(bookmark: Bookmark) -> None:
-    """One line on stdout."""
+    """Write a bookmark as one tab-separated line to stdout."""
     pinned = "pinned" if bookmark.pinned else ""
     sequence = "" if bookmark.sequence is None else f"seq:{bookmark.sequence}"
     gtids = "" if bookmark.checkpoint.gtids is None else str(bookmark.checkpoint.gtids)
@@ -49,12 +49,12 @@ def print_bookmark(bookmark: Bookmark) -> None:
 
 def _pin(store: PositionStore, source: str, bookmark: Bookmark) -> None:
     store.put_bookmark(source, replace(bookmark, pinned=True))
-    say(f"pinned {bookmark.key}: it is kept until somebody deletes it")
+    say(f"pinned {bookmark.key}: it is stored until it is deleted")
 
 
 def _unpin(store: PositionStore, source: str, bookmark: Bookmark) -> None:
     store.put_bookmark(source, replace(bookmark, pinned=False))
-    say(f"unpinned {bookmark.key}: it goes as others do")
+    say(f"unpinned {bookmark.key}: it is subject to automatic removal again")
 
 
 def _delete(store: PositionStore, source: str, bookmark: Bookmark) -> None:

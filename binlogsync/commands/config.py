@@ -1,4 +1,4 @@
-"""`binlogsync config import FILE`: the Go tool's JSON configuration into a `.env`; says what became of each key."""
+"""`binlogsync config import FILE`: converts the Go tool's JSON configuration to a `.env` file, key by key."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from binlogsync.settings import Settings
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
-    """Do it; the file is for its owner's eyes only, and one that is there stays. Raises ConfigError."""
-    lines = read_config(read_text(arguments.file))
-    path = Path(arguments.output)
-    text = to_dotenv(lines)
+    """Write the file, readable by its owner only; an existing file is not replaced. Raises ConfigError."""
+    keys = read_config(read_text(arguments.file))
+    path: Path = arguments.output
+    text = to_dotenv(keys)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
-        raise ConfigError(f"{path} is there already; move it away, or write to another with --output") from error
+        raise ConfigError(f"{path} already exists; move it away, or choose another file with --output") from error
     except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}; choose another with --output") from error
+        raise ConfigError(f"{path} cannot be written: {error.strerror}; choose another file with --output") from error
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
-    for line in lines:
-        say(str(line))
-    say(f"written to {path}; look at .env.example for what else there is, then run: binlogsync doctor")
+    for key in keys:
+        say(str(key))
+    say(f"written to {path}; see .env.example for all settings, then run: binlogsync doctor")
     return 0
 
 
-def read_text(place: str) -> str:
+def read_text(path: Path) -> str:
     """The file, or stdin for "-". Raises ConfigError."""
     try:
-        return sys.stdin.read() if place == "-" else Path(place).read_text(encoding="utf-8")
+        return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{place} cannot be read: {error}") from error
+        raise ConfigError(f"{path} cannot be read: {error}") from error

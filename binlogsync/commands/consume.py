@@ -1,7 +1,7 @@
-"""`binlogsync consume`: the envelopes of one table out of the stream, a JSON line each, for a quick look.
+"""`binlogsync consume`: prints the changes of one table from the stream, one JSON envelope per line.
 
-Reads through a durable of its own, which is deleted at the end, so that no consumer is disturbed. Envelopes are written
-anew from what the stream holds: their own `ts_ms` and `ts_us` (not those in `source`) are the time of the look.
+It reads through a temporary durable, which it deletes at the end, so no other consumer is affected. The envelopes are
+rendered again from the stream's messages: their `ts_ms` and `ts_us` (not those in `source`) are the time of printing.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from binlogsync.signals import stop_on_signals
 from binlogsync.stream.reader import StreamReader
 from binlogsync.wire.subjects import durable_name
 
-_PATIENCE_S = 10.0
-_FETCH = 1000
-_SHOWN = 10
+_TIMEOUT_S = 10.0
+_BATCH = 1000
+_MAX_LISTED = 10
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
@@ -29,11 +29,11 @@ def run(settings: Settings, arguments: Namespace) -> int:
     source = settings.source(arguments.source)
     database, table = read_table(settings, source, arguments.table)
     left: int | None = arguments.limit
-    with stop_on_signals() as stop, StreamReader(settings.nats(_PATIENCE_S), source) as reader:
-        _say_when_missing(reader, database, table)
-        with _durable(reader, (database, table), _first(reader, arguments.begin)) as durable:
+    with stop_on_signals() as stop, StreamReader(settings.nats(_TIMEOUT_S), source) as reader:
+        _warn_if_missing(reader, database, table)
+        with _temporary_durable(reader, (database, table), _first_sequence(reader, arguments.begin)) as durable:
             while not stop.is_set() and left != 0:
-                for item in reader.fetch(durable, _FETCH if left is None else min(left, _FETCH)):
+                for item in reader.fetch(durable, _BATCH if left is None else min(left, _BATCH)):
                     batch = item.batch if left is None else item.batch.slice(0, min(left, len(item)))
                     write_envelopes([batch], source)
                     left = None if left is None else left - len(batch)
@@ -42,8 +42,8 @@ def run(settings: Settings, arguments: Namespace) -> int:
 
 
 @contextmanager
-def _durable(reader: StreamReader, table: tuple[str, str], first: int) -> Iterator[str]:
-    """A durable that lives as long as the block."""
+def _temporary_durable(reader: StreamReader, table: tuple[str, str], first: int) -> Iterator[str]:
+    """A durable that exists for the duration of the block."""
     name = durable_name(f"look-{secrets.token_hex(4)}", *table)
     try:
         reader.ensure_durable(name, *table, first)
@@ -52,23 +52,26 @@ def _durable(reader: StreamReader, table: tuple[str, str], first: int) -> Iterat
         try:
             reader.delete_durable(name)
         except BinlogSyncError as error:
-            say(f"a temporary durable is left ({error}); delete it with: nats consumer rm {reader.stream} '{name}'")
+            say(
+                f"a temporary durable was not deleted ({error}); "
+                f"delete it with: nats consumer rm {reader.stream} '{name}'"
+            )
 
 
-def _first(reader: StreamReader, begin: str | int) -> int:
-    """Stream sequence to begin at."""
+def _first_sequence(reader: StreamReader, begin: str | int) -> int:
+    """Stream sequence to start at."""
     if isinstance(begin, int):
         return begin
     return reader.first_sequence() if begin == "first" else reader.last_sequence() + 1
 
 
-def _say_when_missing(reader: StreamReader, database: str, table: str) -> None:
-    held = reader.tables()
-    if (database, table) in held:
+def _warn_if_missing(reader: StreamReader, database: str, table: str) -> None:
+    tables = reader.tables()
+    if (database, table) in tables:
         return
-    names = [".".join(names) for names in sorted(held)]
-    some = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    names = [".".join(name) for name in sorted(tables)]
+    listed = ", ".join(names[:_MAX_LISTED]) + (", ..." if len(names) > _MAX_LISTED else "")
     say(
-        f"{reader.stream} holds no change of {database}.{table} yet; it holds {some or 'none at all'}. "
-        "Waiting; Ctrl-C ends"
+        f"stream {reader.stream} contains no change of {database}.{table} yet; tables in it: {listed or 'none'}. "
+        "Waiting; stop with Ctrl-C"
     )

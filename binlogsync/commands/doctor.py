@@ -1,6 +1,6 @@
-"""`binlogsync doctor`: what a tail needs, looked at from the outside: ok, warning or error, and the fix, a line each.
+"""`binlogsync doctor`: checks everything that a tail requires; one line per check: ok, warning or error, and the fix.
 
-Nothing is made or changed: no stream, no file, no lease. A part that cannot be asked does not hide the others.
+It creates and changes nothing: no stream, no file, no lease. A check that fails does not prevent the others.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 from binlogsync.bookmarks import Bookmark
-from binlogsync.commands.nats_needs import unmet_needs
+from binlogsync.commands.nats_account import find_account_problems
 from binlogsync.commands.output import write_line
-from binlogsync.commands.stream_look import StreamLook, look_at_stream
+from binlogsync.commands.stream_status import StreamStatus, read_stream_status
 from binlogsync.consume.progress_nats import load_all_progress
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import BinlogSyncError, SinkError
@@ -45,16 +45,17 @@ from binlogsync.worth import (
 )
 
 _LOCK_TIMEOUT_S = 5.0
-_DEFAULT_CONSUMERS, _NEARLY = 1000, 0.8
-"""What nats-server allows where a stream does not say."""
-_PATIENCE_S = 10.0
-_ALIVE_S = 45.0
-"""As `PositionStore.claim` has it."""
+_DEFAULT_MAX_CONSUMERS = 1000
+"""The limit of nats-server for a stream that sets none."""
+_WARN_AT_SHARE = 0.8
+_NATS_TIMEOUT_S = 10.0
+_LEASE_TIMEOUT_S = 45.0
+"""The timeout of `PositionStore.claim`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """What was found of one thing; `fix` is what to run or set, "" when the text says it."""
+class CheckResult:
+    """The result of one check; `fix` is what to run or set, "" when `text` contains it."""
 
     status: Literal["ok", "warning", "error"]
     name: str
@@ -62,22 +63,22 @@ class Line:
     fix: str = ""
 
     def __str__(self) -> str:
-        said = " ".join(f"{self.text}{'; fix: ' + self.fix if self.fix else ''}".split())
-        return f"{self.status:<8} {self.name + ':':<26} {said}"
+        text = " ".join(f"{self.text}{'; fix: ' + self.fix if self.fix else ''}".split())
+        return f"{self.status:<8} {self.name + ':':<26} {text}"
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
-    """Write the lines as they come; 1 when one of them is an error. Raises ConfigError for a source that is unknown."""
+    """Print each result as it arrives; 1 when one is an error. Raises ConfigError for an unknown source."""
     source = settings.source(arguments.source)
     failed = False
-    for line in Examination(settings, source).lines():
-        failed = failed or line.status == "error"
-        write_line(str(line))
+    for result in SourceChecks(settings, source).run():
+        failed = failed or result.status == "error"
+        write_line(str(result))
     return int(failed)
 
 
-class Examination:
-    """One look at everything of one source."""
+class SourceChecks:
+    """All checks of one source, run once."""
 
     def __init__(self, settings: Settings, source: str) -> None:
         self._settings = settings
@@ -89,67 +90,67 @@ class Examination:
         self._bookmarks: Sequence[Bookmark] = ()
         self._saved: Checkpoint | None = None
 
-    def lines(self) -> Iterator[Line]:
-        """In the order in which to mend them."""
-        parts = (
+    def run(self) -> Iterator[CheckResult]:
+        """The results, in the order in which to fix the problems."""
+        checks = (
             ("mysql", self._mysql),
             ("nats", self._nats),
             ("positions", self._positions),
             ("checkpoint", self._checkpoint),
             ("server", self._server),
-            ("worth", self._worth),
+            ("retention", self._retention),
             ("audit log", self._audit),
             ("warehouse", self._warehouse),
         )
-        for name, part in parts:
+        for name, check in checks:
             try:
-                yield from part()
+                yield from check()
             except BinlogSyncError as error:
-                yield Line("error", name, str(error))
+                yield CheckResult("error", name, str(error))
 
-    def _mysql(self) -> Iterator[Line]:
+    def _mysql(self) -> Iterator[CheckResult]:
         config = self._settings.mysql(self._source)
         info = inspect_server(config)
         self._has_mysql = True
         name = "MariaDB" if info.flavor == "mariadb" else "MySQL"
-        yield Line("ok", "mysql", f"{name} {info.version} at {config.address}, as {config.user}")
-        yield from _line_of_hosts(config)
-        yield from map(_line_of, preflight(config))
+        yield CheckResult("ok", "mysql", f"{name} {info.version} at {config.address}, as {config.user}")
+        yield from _check_hosts(config)
+        yield from map(_preflight_result, preflight(config))
 
-    def _nats(self) -> Iterator[Line]:
+    def _nats(self) -> Iterator[CheckResult]:
         options = self._settings.jetstream()
-        look = look_at_stream(options, self._source)
-        yield Line("ok", "nats", f"nats-server {look.version} at {options.place}")
-        unmet = list(unmet_needs(options, self._source))
-        yield from (Line("error", "nats account", each) for each in unmet)
-        if not unmet:
-            yield Line("ok", "nats account", "permissions and limits are enough for a tail and its consumers")
-        yield _line_of_stream(look)
-        if look.end is not None and not look.wrong:
-            yield _line_of_consumers(look)
-        if look.foreign:
-            yield Line("warning", "stream", describe_foreign(look.foreign, self._source))
-        if not look.wrong:
-            self._stream = look.checkpoint
-            self._first_sequence = look.first
+        status = read_stream_status(options, self._source)
+        yield CheckResult("ok", "nats", f"nats-server {status.version} at {options.place}")
+        problems = list(find_account_problems(options, self._source))
+        yield from (CheckResult("error", "nats account", each) for each in problems)
+        if not problems:
+            yield CheckResult("ok", "nats account", "permissions and limits suffice for a tail and its consumers")
+        yield _check_stream(status)
+        if status.end is not None and not status.problem:
+            yield _check_consumers(status)
+        if status.foreign:
+            yield CheckResult("warning", "stream", describe_foreign(status.foreign, self._source))
+        if not status.problem:
+            self._stream = status.checkpoint
+            self._first_sequence = status.first
 
-    def _positions(self) -> Iterator[Line]:
+    def _positions(self) -> Iterator[CheckResult]:
         with closing(self._settings.positions()) as store:
             if isinstance(store, SQLitePositionStore) and not store.path.exists():
-                yield _line_of_missing("positions", store.path)
+                yield _check_missing("positions", store.path)
                 return
             lease = store.lease(self._source)
             self._saved = store.load(self._source)
             self._facts = ServerFacts.from_text(store.facts(self._source))
             self._bookmarks = store.bookmarks(self._source)
-            yield Line("ok", "positions", _place(store))
-            yield _line_of_lease(lease)
+            yield CheckResult("ok", "positions", _describe_store(store))
+            yield _check_lease(lease)
 
-    def _checkpoint(self) -> Iterator[Line]:
-        """Where the next start begins: what the stream says, else what the store says, else what is configured."""
+    def _checkpoint(self) -> Iterator[CheckResult]:
+        """The position of the next start: from the stream, else from the position store, else from the settings."""
         start = self._settings.tail(self._source).start
         if not self._has_mysql:
-            yield Line("warning", "checkpoint", "not looked at, because MySQL cannot be asked")
+            yield CheckResult("warning", "checkpoint", "not checked, because MySQL cannot be reached")
             return
         config = self._settings.mysql(self._source)
         info = inspect_server(config)
@@ -162,143 +163,151 @@ class Examination:
                 if checkpoint.resume is not None:
                     validate(config, checkpoint.to_read())
                 moved = checkpoint.server_uuid != info.server_uuid
-                of = f"of server {checkpoint.server_uuid} is gone on with by GTID" if moved else "is still good"
-                yield Line("ok", name, f"{checkpoint.position} {of} on this server")
+                state = f"of server {checkpoint.server_uuid} can be resumed by GTID" if moved else "is valid"
+                yield CheckResult("ok", name, f"{checkpoint.position} {state} on this server")
             except BinlogSyncError as error:
-                yield Line("error", name, str(error))
+                yield CheckResult("error", name, str(error))
         if not any(checkpoint for _, checkpoint in known):
-            begin = first_start(config, lambda: self._bookmarks, start).position
-            yield Line("ok", "checkpoint", f"none yet; BINLOGSYNC_START={start} begins at {begin}")
+            start_position = first_start(config, lambda: self._bookmarks, start).position
+            yield CheckResult("ok", "checkpoint", f"none yet; BINLOGSYNC_START={start} starts at {start_position}")
 
-    def _server(self) -> Iterator[Line]:
-        """Is it what it was when the source was tailed last, and does its clock agree with this machine's?"""
+    def _server(self) -> Iterator[CheckResult]:
+        """Whether the server changed since the source was tailed last, and whether its clock is right."""
         if not self._has_mysql:
             return
         config = self._settings.mysql(self._source)
         now = ServerFacts.of(inspect_server(config), time.time())
         changes = now.changes_since(self._facts) if self._facts is not None else []
         for change in changes:
-            yield Line("warning", "server", f"{change} when the source was tailed last")
+            yield CheckResult("warning", "server", f"{change} when the source was tailed last")
         if not changes:
-            yield Line("ok", "server", "as it was" if self._facts is not None else "not tailed yet: nothing to compare")
+            yield CheckResult(
+                "ok",
+                "server",
+                "unchanged since the last tail" if self._facts is not None else "not tailed yet: nothing to compare",
+            )
         ahead_s = clock_ahead_s(config)
-        said = f"the server's clock is {abs(ahead_s):.1f} s {'ahead of' if ahead_s >= 0 else 'behind'} this machine's"
+        text = f"the server's clock is {abs(ahead_s):.1f} s {'fast' if ahead_s >= 0 else 'slow'}, by this machine's"
         if abs(ahead_s) <= CLOCK_S:
-            yield Line("ok", "clock", said)
+            yield CheckResult("ok", "clock", text)
         else:
-            yield Line("warning", "clock", f"{said}: lag and times of commits are off by that; set both by NTP")
+            yield CheckResult(
+                "warning", "clock", f"{text}: lag and commit times are wrong by as much; synchronize both with NTP"
+            )
 
-    def _worth(self) -> Iterator[Line]:
-        """How long the server has what is needed of it."""
+    def _retention(self) -> Iterator[CheckResult]:
+        """How long the server retains each position that is in use."""
         if not self._has_mysql:
             return
         config = self._settings.mysql(self._source)
         info = inspect_server(config)
         retention = Retention(config, info)
-        yield Line("ok", "retention", rate_text(retention))
+        yield CheckResult("ok", "binlog growth", rate_text(retention))
         needs = [*tail_need([self._stream, self._saved]), *bookmark_needs(self._bookmarks), *self._consumers()]
         for worth in assess(retention, info, needs):
             is_lost = worth.left is None and worth.need.is_essential
-            yield Line("error" if is_lost else "warning" if worth.is_short else "ok", "worth", str(worth))
+            yield CheckResult("error" if is_lost else "warning" if worth.is_short else "ok", "retention", str(worth))
 
     def _consumers(self) -> list[Need]:
-        """Of those whose next messages the stream has dropped, wherever they keep their progress."""
+        """The consumers whose next messages the stream has dropped, from every store of progress."""
         if not self._first_sequence:
             return []
-        with NatsConnection(self._settings.nats(_PATIENCE_S), f"binlogsync doctor {self._source}") as connection:
+        with NatsConnection(self._settings.nats(_NATS_TIMEOUT_S), f"binlogsync doctor {self._source}") as connection:
             needs = nats_consumer_needs(load_all_progress(connection, self._source), self._first_sequence)
         path = self._settings.warehouse_path()
         if path.exists():
             needs += consumer_needs(DuckFile(path, _LOCK_TIMEOUT_S, SinkError), self._source, self._first_sequence)
         return needs
 
-    def _audit(self) -> Iterator[Line]:
+    def _audit(self) -> Iterator[CheckResult]:
         path = self._settings.audit_path()
-        yield Line("ok", "audit log", "off") if path is None else _line_of_duckdb("audit log", path)
+        yield CheckResult("ok", "audit log", "off") if path is None else _check_duckdb("audit log", path)
 
-    def _warehouse(self) -> Iterator[Line]:
-        yield _line_of_duckdb("warehouse", self._settings.warehouse_path())
+    def _warehouse(self) -> Iterator[CheckResult]:
+        yield _check_duckdb("warehouse", self._settings.warehouse_path())
 
 
-def _line_of_hosts(config: MySQLConfig) -> Iterator[Line]:
-    """Of several hosts: who answers, and whether they can be told apart."""
+def _check_hosts(config: MySQLConfig) -> Iterator[CheckResult]:
+    """With several hosts: which ones answer, and whether their identities differ."""
     if len(config.candidates) == 1:
         return
-    seen: dict[str, str] = {}
+    addresses: dict[str, str] = {}
     for each in config.candidates:
         try:
             info = inspect_server(each)
         except BinlogSyncError as error:
-            yield Line("warning", "host", str(error))
+            yield CheckResult("warning", "host", str(error))
             continue
         role = "read-only" if info.is_read_only else "takes writes"
         for identity in {info.server_uuid, f"server_id {info.server_id}"}:
-            if identity in seen:
-                yield Line(
+            if identity in addresses:
+                yield CheckResult(
                     "error",
                     "host",
-                    f"{each.address} and {seen[identity]} are both {identity}: positions of the two cannot be told "
-                    "apart, and neither replicates from the other; give each an id of its own",
+                    f"{each.address} and {addresses[identity]} are both {identity}: positions of the two cannot be "
+                    "distinguished, and neither can replicate from the other; give each a unique id",
                 )
                 break
-            seen[identity] = each.address
-        yield Line("ok", "host", f"{each.address} is {info.server_uuid}, {role}")
+            addresses[identity] = each.address
+        yield CheckResult("ok", "host", f"{each.address} is {info.server_uuid}, {role}")
 
 
-def _line_of(finding: Finding) -> Line:
-    return Line("ok" if finding.ok else finding.severity, finding.name, finding.message, finding.fix_sql)
+def _preflight_result(finding: Finding) -> CheckResult:
+    return CheckResult("ok" if finding.ok else finding.severity, finding.name, finding.message, finding.fix_sql)
 
 
-def _line_of_stream(look: StreamLook) -> Line:
-    if look.wrong:
-        return Line("error", "stream", look.wrong)
-    if look.end is None:
-        return Line("ok", "stream", f"{look.name} is not there yet; the tail makes it")
-    return Line("ok", "stream", f"{look.name} holds {look.messages:,} messages, the last is {look.end.sequence}")
-
-
-def _line_of_consumers(look: StreamLook) -> Line:
-    """How many durables there are, of how many that may be."""
-    count, most = look.consumers
-    limit = most if most > 0 else _DEFAULT_CONSUMERS
-    said = f"{count:,} durables of {limit:,} that stream {look.name} may have"
-    if count < _NEARLY * limit:
-        return Line("ok", "durables", said)
-    fix = f"nats consumer ls {look.name}, and nats consumer rm for those of clients and tables that are gone"
-    return Line("warning", "durables", f"{said}; one that nobody uses is removed after 14 days", fix)
-
-
-def _line_of_lease(lease: Lease | None) -> Line:
-    if lease is None:
-        return Line("ok", "lease", "no tail has had it yet")
-    last = f"{lease.owner}, heard of {lease.age_s:.0f} s ago (epoch {lease.epoch})"
-    if lease.released:
-        return Line("ok", "lease", f"free; last held by {last}")
-    if lease.age_s <= _ALIVE_S:
-        return Line("ok", "lease", f"held by {last}: a tail is running")
-    return Line(
-        "warning", "lease", f"left behind by {last}: that tail did not end in good order; the next may claim it"
+def _check_stream(status: StreamStatus) -> CheckResult:
+    if status.problem:
+        return CheckResult("error", "stream", status.problem)
+    if status.end is None:
+        return CheckResult("ok", "stream", f"{status.name} does not exist yet; the tail creates it")
+    return CheckResult(
+        "ok", "stream", f"{status.name} contains {status.messages:,} messages, the last is {status.end.sequence}"
     )
 
 
-def _line_of_duckdb(name: str, path: Path) -> Line:
-    """Whether the file can be had for writing."""
+def _check_consumers(status: StreamStatus) -> CheckResult:
+    """The number of durables, and the limit."""
+    count, most = status.consumers
+    limit = most if most > 0 else _DEFAULT_MAX_CONSUMERS
+    text = f"stream {status.name} has {count:,} of at most {limit:,} durables"
+    if count < _WARN_AT_SHARE * limit:
+        return CheckResult("ok", "durables", text)
+    fix = f"nats consumer ls {status.name}, then nats consumer rm for those of removed clients and tables"
+    return CheckResult("warning", "durables", f"{text}; an unused one is removed after 14 days", fix)
+
+
+def _check_lease(lease: Lease | None) -> CheckResult:
+    if lease is None:
+        return CheckResult("ok", "lease", "never taken yet")
+    last = f"{lease.owner}, renewed {lease.age_s:.0f} s ago (epoch {lease.epoch})"
+    if lease.released:
+        return CheckResult("ok", "lease", f"free; last held by {last}")
+    if lease.age_s <= _LEASE_TIMEOUT_S:
+        return CheckResult("ok", "lease", f"held by {last}: a tail is running")
+    return CheckResult(
+        "warning", "lease", f"expired, last held by {last}: that tail did not stop cleanly; the next tail can take it"
+    )
+
+
+def _check_duckdb(name: str, path: Path) -> CheckResult:
+    """Whether the file can be locked for writing."""
     if not path.exists():
-        return _line_of_missing(name, path)
+        return _check_missing(name, path)
     with DuckFile(path, _LOCK_TIMEOUT_S, SinkError).transaction():
-        return Line("ok", name, f"{path} can be locked")
+        return CheckResult("ok", name, f"{path} can be locked")
 
 
-def _line_of_missing(name: str, path: Path) -> Line:
-    """A file that is made when it is needed, if its folder allows."""
+def _check_missing(name: str, path: Path) -> CheckResult:
+    """A file that does not exist yet: whether its folder is writable."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
-        return Line("ok", name, f"{path} is not there yet; it is made when it is needed")
-    return Line("error", name, f"{path} cannot be made: {folder} cannot be written to; choose another path")
+        return CheckResult("ok", name, f"{path} does not exist yet; it is created on first use")
+    return CheckResult("error", name, f"{path} cannot be created: {folder} is not writable; choose another path")
 
 
-def _place(store: PositionStore) -> str:
-    """Where a store is."""
+def _describe_store(store: PositionStore) -> str:
+    """The kind and location of a store."""
     if isinstance(store, SQLitePositionStore):
         return f"SQLite file {store.path}"
     if isinstance(store, NatsPositionStore):

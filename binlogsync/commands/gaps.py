@@ -1,4 +1,4 @@
-"""`binlogsync gaps`: what a consumer may have missed; and a person accepts it, with a reason that is recorded."""
+"""`binlogsync gaps`: lists the gaps of a consumer, and accepts them for a reason that is recorded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 from argparse import Namespace
 
 from binlogsync.commands.output import say
-from binlogsync.commands.progress import open_progress
+from binlogsync.commands.progress_store import open_progress
 from binlogsync.commands.tables import read_table
 from binlogsync.consume.gaps import acknowledge_gaps, gaps_of
 from binlogsync.consume.progress import ProgressKey
@@ -26,5 +26,5 @@ def run(settings: Settings, arguments: Namespace) -> int:
     for gap in found:
         say(f"{'closed' if gap.resolution else 'OPEN':<6} {gap.kind}: {gap}")
     if not found:
-        say(f"{key}: no gap was ever found")
+        say(f"{key}: no gap was found so far")
     return int(any(not gap.resolution for gap in found))

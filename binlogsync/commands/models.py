@@ -1,7 +1,7 @@
-"""`binlogsync models`: a ready model for a table, as Python source on stdout.
+"""`binlogsync models`: prints a Python model of a table.
 
-The table is looked up in MySQL itself; where MySQL cannot be reached, or `--from stream` says so, the newest schema
-that the stream has for it is taken.
+The columns come from MySQL; if MySQL cannot be reached, or with `--from stream`, from the newest schema of the table in
+the stream.
 """
 
 from __future__ import annotations
@@ -19,44 +19,46 @@ from binlogsync.schema import TableSchema
 from binlogsync.settings import Settings
 from binlogsync.stream.reader import StreamReader
 
-_PATIENCE_S = 10.0
+_TIMEOUT_S = 10.0
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
-    """Print it. Raises BinlogSyncError."""
+    """Print the model. Raises BinlogSyncError."""
     source = settings.source(arguments.source)
-    schema = _schema(settings, source, read_table(settings, source, arguments.table), arguments.origin)
+    schema = _read_schema(settings, source, read_table(settings, source, arguments.table), arguments.origin)
     # Names and labels are literals there, so only comments can hold control characters.
     sys.stdout.write(printable(model_source(schema, arguments.kind)))
     return 0
 
 
-def _schema(settings: Settings, source: str, table: tuple[str, str], origin: str | None) -> TableSchema:
+def _read_schema(settings: Settings, source: str, table: tuple[str, str], origin: str | None) -> TableSchema:
     if origin == "stream":
-        return _in_stream(settings, source, table)
+        return _read_stream_schema(settings, source, table)
     try:
-        return _in_mysql(settings, source, table)
+        return _read_mysql_schema(settings, source, table)
     except SourceError as error:
         if origin == "mysql":
             raise
-        say(f"MySQL does not tell ({error}); looking into the stream")
+        say(f"MySQL cannot be read ({error}); reading the stream instead")
     try:
-        return _in_stream(settings, source, table)
+        return _read_stream_schema(settings, source, table)
     except BinlogSyncError as error:
-        raise ConfigError(f"neither MySQL nor the stream tells of {'.'.join(table)}; the stream: {error}") from error
+        raise ConfigError(
+            f"neither MySQL nor the stream has a schema of {'.'.join(table)}; the stream: {error}"
+        ) from error
 
 
-def _in_mysql(settings: Settings, source: str, table: tuple[str, str]) -> TableSchema:
+def _read_mysql_schema(settings: Settings, source: str, table: tuple[str, str]) -> TableSchema:
     found = declared_by(settings.mysql(source))(*table)
     if found is None:
-        raise ConfigError(f"MySQL has no table {'.'.join(table)}, or this account may not see it (GRANT SELECT)")
+        raise ConfigError(f"MySQL has no table {'.'.join(table)}, or this account has no access to it (GRANT SELECT)")
     return found.schema
 
 
-def _in_stream(settings: Settings, source: str, table: tuple[str, str]) -> TableSchema:
-    with StreamReader(settings.nats(_PATIENCE_S), source) as reader:
+def _read_stream_schema(settings: Settings, source: str, table: tuple[str, str]) -> TableSchema:
+    with StreamReader(settings.nats(_TIMEOUT_S), source) as reader:
         schema = reader.newest_schema(*table)
         if schema is None:
-            held = ", ".join(".".join(names) for names in sorted(reader.tables())) or "none"
-            raise ConfigError(f"{reader.stream} holds no change of {'.'.join(table)}; it holds changes of: {held}")
+            tables = ", ".join(".".join(name) for name in sorted(reader.tables())) or "none"
+            raise ConfigError(f"stream {reader.stream} contains no change of {'.'.join(table)}; tables in it: {tables}")
         return schema

@@ -1,7 +1,7 @@
-"""What commands write: envelopes a line each on stdout, and words for people on stderr.
+"""Output of commands: envelopes and results on stdout, messages on stderr.
 
-Nothing that a row, a name or a message of others holds reaches a terminal as an instruction: it is escaped. Envelopes
-stay exact: on a terminal the few control characters that JSON allows are written as JSON escapes, which mean the same.
+Control characters in rows, names and messages of servers are escaped, so a terminal does not interpret them. Envelopes
+stay exact: on a terminal the few control characters that JSON allows are written as equivalent JSON escapes.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ _CONTROLS = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
 
 
 def say(text: str) -> None:
-    """A line for people."""
+    """Write a message to stderr."""
     sys.stderr.write(f"{printable(text)}\n")
     sys.stderr.flush()
 
 
 def write_line(text: str) -> None:
-    """A line of the answer, on stdout."""
+    """Write a line of the result to stdout."""
     sys.stdout.write(f"{printable(text)}\n")
     sys.stdout.flush()
 
 
 def write_envelopes(batches: Sequence[ChangeBatch], source: str) -> None:
-    """The changes in binlog order (`seq`), a JSON envelope a line, and flush.
+    """Write the changes in binlog order (`seq`), one JSON envelope per line, and flush.
 
-    Raises BrokenPipeError when nobody reads any more, WireError for a value without a form in JSON.
+    Raises BrokenPipeError when the reader has closed the pipe, WireError for a value that JSON cannot represent.
     """
     context = EnvelopeContext(source, time.time_ns() // 1000)
     lines: list[tuple[int, bytes]] = []
@@ -42,9 +42,9 @@ def write_envelopes(batches: Sequence[ChangeBatch], source: str) -> None:
         lines += zip(batch.data.column("seq").to_pylist(), render(batch, context).texts(), strict=True)
     lines.sort(key=lambda line: line[0])
     text = b"".join(line + b"\n" for _, line in lines)
-    sys.stdout.buffer.write(_CONTROLS.sub(_as_json, text) if sys.stdout.isatty() else text)
+    sys.stdout.buffer.write(_CONTROLS.sub(_escape_as_json, text) if sys.stdout.isatty() else text)
     sys.stdout.buffer.flush()
 
 
-def _as_json(match: re.Match[bytes]) -> bytes:
+def _escape_as_json(match: re.Match[bytes]) -> bytes:
     return b"\\u%04x" % match[0][-1]

@@ -1,5 +1,6 @@
-"""`binlogsync replay`: an exact range of a table's past into a target, with a progress bar; Ctrl-C and a second call of
-the same words go on where the first stopped.
+"""`binlogsync replay`: delivers a range of a table's past to a target, with a progress bar.
+
+Ctrl-C stops it; the same command resumes after the last change that was stored.
 """
 
 from __future__ import annotations
@@ -11,24 +12,24 @@ from contextlib import closing
 
 from binlogsync.backfill.opening import Asked, Ways, make_plan, make_target, open_holders
 from binlogsync.backfill.run import Backfilled, BackfillProgress, Work, run_backfill
-from binlogsync.commands.finding import find_consumer
 from binlogsync.commands.output import say
-from binlogsync.commands.progress import PATIENCE_S
+from binlogsync.commands.progress_store import NATS_TIMEOUT_S
+from binlogsync.commands.project_consumers import find_consumer
 from binlogsync.commands.tables import read_table
 from binlogsync.consume.targets import Target
 from binlogsync.filters import TableFilter
 from binlogsync.settings import Settings
 from binlogsync.signals import stop_on_signals
 
-_BAR = 30
+_BAR_WIDTH = 30
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
-    """Backfill until it is done or Ctrl-C; 1 when it was stopped. Raises BinlogSyncError."""
+    """Replay until the end of the range or Ctrl-C; 1 when it was stopped. Raises BinlogSyncError."""
     source = settings.source(arguments.source)
     asked = Asked(source, *read_table(settings, source, arguments.table))
     tail = settings.tail(asked.source)
-    ways = Ways(settings.warehouse_path(), settings.jetstream(), _handler(settings, asked))
+    ways = Ways(settings.warehouse_path(), settings.jetstream(), _handler_target(settings, asked))
     with (
         stop_on_signals() as stop,
         closing(settings.positions()) as store,
@@ -36,7 +37,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
         open_holders(
             asked,
             settings.mysql(asked.source),
-            settings.nats(PATIENCE_S),
+            settings.nats(NATS_TIMEOUT_S),
             store,
             TableFilter(tail.include, tail.exclude),
         ) as holders,
@@ -45,44 +46,44 @@ def run(settings: Settings, arguments: Namespace) -> int:
         plan = make_plan(asked, words, [holders.span(arguments.begin, arguments.until, words)])
         say(f"{arguments.table}: {plan.spans[0].start} to {plan.spans[0].until}, into {target.name}")
         done = run_backfill(
-            Work(holders, plan, target, arguments.origin, arguments.batch), stop, Bar(sys.stderr.isatty())
+            Work(holders, plan, target, arguments.origin, arguments.batch), stop, ProgressBar(sys.stderr.isatty())
         )
-        _say_done(done, arguments.table)
+        _report_result(done, arguments.table)
     return 0 if done.is_finished else 1
 
 
-class Bar:
-    """Shows progress: a bar that is drawn over on a terminal, else a line now and then."""
+class ProgressBar:
+    """Shows progress: a bar on a terminal, otherwise a line per tenth."""
 
     def __init__(self, is_terminal: bool) -> None:
         self._is_terminal = is_terminal
         self._shown = -1
 
     def __call__(self, progress: BackfillProgress) -> None:
-        """Draw."""
-        full = round(progress.share * _BAR)
+        """Show the progress."""
+        full = round(progress.share * _BAR_WIDTH)
         if self._is_terminal:
             end = "\n" if progress.share >= 1 else ""
-            sys.stderr.write(f"\r[{'#' * full}{'.' * (_BAR - full)}] {progress}\x1b[K{end}")
+            sys.stderr.write(f"\r[{'#' * full}{'.' * (_BAR_WIDTH - full)}] {progress}\x1b[K{end}")
             sys.stderr.flush()
         elif full // 3 != self._shown:
             self._shown = full // 3
             say(str(progress))
 
 
-def _say_done(done: Backfilled, table: str) -> None:
+def _report_result(done: Backfilled, table: str) -> None:
     counts = ", ".join(f"{count:,} {op}" for op, count in sorted(done.counts.items())) or "none"
     origins = ", ".join(dict.fromkeys(each.origin for each in done.spans))
-    before = f", {done.before:,} of them by an earlier try" if done.before else ""
+    before = f", {done.before:,} of them by an earlier run" if done.before else ""
     if done.is_resumed:
-        say(f"{table}: went on with a try that was not finished, up to its end at {done.plan.spans[-1].until}")
+        say(f"{table}: resumed a run that had not finished, up to its end at {done.plan.spans[-1].until}")
     if done.is_finished:
         say(f"{table}: {done.changes:,} changes ({counts}) from the {origins}{before}, {done.rate:,.0f}/s")
     else:
-        say(f"{table}: stopped; the same command goes on where this one ended")
+        say(f"{table}: stopped; run the same command again to resume")
 
 
-def _handler(settings: Settings, asked: Asked) -> Callable[[], Target]:
+def _handler_target(settings: Settings, asked: Asked) -> Callable[[], Target]:
     def make() -> Target:
         consumption = find_consumer(settings.consumers(), asked).consumption
         return consumption.target(str(settings.warehouse_path()), settings.mysql(asked.source))

@@ -1,4 +1,4 @@
-"""`binlogsync rewind`: sets a consumer back to a place, or forward over a range."""
+"""`binlogsync rewind`: moves a consumer back to a position, or forward over a range."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import closing
 
 from binlogsync.backfill.opening import Asked, open_holders
 from binlogsync.commands.output import say
-from binlogsync.commands.progress import PATIENCE_S, open_progress
+from binlogsync.commands.progress_store import NATS_TIMEOUT_S, open_progress
 from binlogsync.commands.tables import read_table
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.consume.rewind import RewindRequest, rewind
@@ -16,7 +16,7 @@ from binlogsync.settings import Settings
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
-    """Move it, and say what that means. Raises BinlogSyncError."""
+    """Move the consumer and report the effect. Raises BinlogSyncError."""
     source = settings.source(arguments.source)
     asked = Asked(source, *read_table(settings, source, arguments.table))
     key = ProgressKey(arguments.client, asked.source, asked.database, asked.table)
@@ -26,7 +26,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
     with (
         closing(settings.positions()) as store,
         open_progress(settings, key, arguments.progress) as progress,
-        open_holders(asked, settings.mysql(asked.source), settings.nats(PATIENCE_S), store) as holders,
+        open_holders(asked, settings.mysql(asked.source), settings.nats(NATS_TIMEOUT_S), store) as holders,
     ):
         say(f"{key}: {rewind(holders, progress, move, settings.audit_path())}")
     return 0

@@ -1,4 +1,4 @@
-"""`binlogsync skip`: move a consumer over the one change that holds it up, with a reason that is kept."""
+"""`binlogsync skip`: skips the one change that blocks a consumer, for a reason that is recorded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 from argparse import Namespace
 
 from binlogsync.commands.output import say
-from binlogsync.commands.progress import PATIENCE_S, open_progress
+from binlogsync.commands.progress_store import NATS_TIMEOUT_S, open_progress
 from binlogsync.commands.tables import read_table
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.consume.skips import Skip, skip_change
@@ -17,13 +17,13 @@ from binlogsync.stream.reader import StreamReader
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
-    """Skip it, and say so. Raises BinlogSyncError."""
+    """Skip the change and report it. Raises BinlogSyncError."""
     source = settings.source(arguments.source)
     key = ProgressKey(arguments.client, source, *read_table(settings, source, arguments.table))
     skip = _skip(settings, key, arguments)
     if (audit := settings.audit_path()) is not None:
         record_skip(audit, skip)
-    say(f"{key}: change {skip.change_id} (op {skip.op}, {skip.position}) is skipped since {skip.at:%Y-%m-%d %H:%M:%SZ}")
+    say(f"{key}: change {skip.change_id} (op {skip.op}, {skip.position}) was skipped at {skip.at:%Y-%m-%d %H:%M:%SZ}")
     return 0
 
 
@@ -32,6 +32,6 @@ def _skip(settings: Settings, key: ProgressKey, arguments: Namespace) -> Skip:
     change = (arguments.change_id, arguments.reason, by)
     with (
         open_progress(settings, key, arguments.progress) as store,
-        StreamReader(settings.nats(PATIENCE_S), key.source) as reader,
+        StreamReader(settings.nats(NATS_TIMEOUT_S), key.source) as reader,
     ):
         return skip_change(reader, key, store, *change)

@@ -1,4 +1,4 @@
-"""Names of tables on the command line."""
+"""Table names on the command line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from binlogsync.wire.subjects import parse_table
 
 
 def read_table(settings: Settings, source: str, text: str) -> tuple[str, str]:
-    """(database, table) of "database.table", spelled as the server that the tail read last stores it.
+    """(database, table) of "database.table", in the letter case in which the server that was tailed last stores it.
 
     Raises ConfigError, StoreError.
     """

@@ -1,8 +1,8 @@
 """`binlogsync tail`: the tail without Dagster, or the binlog as JSON lines on stdout.
 
-The first is the tail that Dagster runs: same lease, same position store, same stream; so one of them at a time. The
-second needs MySQL alone: it stores nothing, takes no lease, and calls itself another replica, so that it disturbs no
-tail.
+The first is the tail that Dagster runs: same lease, same position store, same stream; so only one of them runs at a
+time. The second requires MySQL only: it stores nothing, takes no lease, and registers as another replica, so it does
+not interfere with a tail.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ _STDOUT_FLUSH_S = 0.3
 
 
 class StdoutSink:
-    """A Sink that writes each change as a line, and holds nothing. Sets `stop` when nobody reads any more."""
+    """A Sink that writes each change as a line and stores nothing. Sets `stop` when the reader has closed the pipe."""
 
     name = "stdout"
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
-        self._is_unread = False
+        self._is_closed_by_reader = False
 
     def open(self, source: str) -> Checkpoint | None:
-        """Nothing is held, so the tail begins where its options say."""
+        """Nothing is stored, so the tail starts at the position in its options."""
         return None
 
     def write(self, flush: Flush) -> None:
-        """The changes, in order."""
-        if self._is_unread:
+        """Write the changes, in order."""
+        if self._is_closed_by_reader:
             return
         try:
             write_envelopes(flush.batches, flush.source)
         except BrokenPipeError:
-            self._is_unread = True
+            self._is_closed_by_reader = True
             self._stop.set()
 
     def close(self) -> None:
@@ -59,7 +59,7 @@ class StdoutSink:
 
 
 class ProgressLine:
-    """Says every few seconds how far a tail is."""
+    """Reports the progress of a tail every few seconds."""
 
     def __init__(self, source: str, every_s: float = _PROGRESS_S) -> None:
         self._source = source
@@ -68,18 +68,18 @@ class ProgressLine:
         self._due_s = time.monotonic()
 
     def __call__(self, progress: TailProgress) -> None:
-        """Look; a line when one is due and the tail has begun."""
+        """Report when a line is due and the tail has started."""
         now = time.monotonic()
         if now >= self._due_s and progress.checkpoint is not None:
-            self.say(progress)
+            self.write(progress)
             self._due_s = now + self._every_s
 
-    def say(self, progress: TailProgress) -> None:
-        """The line, with the rate since the one before."""
+    def write(self, progress: TailProgress) -> None:
+        """Write the line, with the rate since the previous one."""
         seconds = max(progress.seconds - self._before.seconds, 1e-3)
         rate = (progress.changes - self._before.changes) / seconds
         at = progress.checkpoint.position if progress.checkpoint is not None else "no position yet"
-        dropped = f", {progress.dropped:,} left out" if progress.dropped else ""
+        dropped = f", {progress.dropped:,} filtered out" if progress.dropped else ""
         say(
             f"{self._source}: {progress.changes:,} changes stored ({rate:,.0f}/s){dropped}, "
             f"lag {progress.lag_s:.1f} s, {progress.bytes_read / 1e6:,.1f} MB read, at {at}"
@@ -90,10 +90,14 @@ class ProgressLine:
 def run(settings: Settings, arguments: Namespace) -> int:
     """Tail until Ctrl-C. Raises BinlogSyncError."""
     source = settings.source(arguments.source)
-    return _to_stdout(settings, source, arguments) if arguments.stdout else _store(settings, source, arguments)
+    return (
+        _tail_to_stdout(settings, source, arguments)
+        if arguments.stdout
+        else _tail_to_stream(settings, source, arguments)
+    )
 
 
-def _store(settings: Settings, source: str, arguments: Namespace) -> int:
+def _tail_to_stream(settings: Settings, source: str, arguments: Namespace) -> int:
     config, audit = settings.mysql(source), settings.audit()
     stream = settings.jetstream()
     sinks: Sequence[Sink] = [JetStreamSink(stream), *([audit] if audit is not None else [])]
@@ -101,13 +105,13 @@ def _store(settings: Settings, source: str, arguments: Namespace) -> int:
     with stop_on_signals() as stop, closing(settings.positions()) as store:
         options = replace(settings.tail(source), accept_gap=arguments.accept_gap or "", gap_start=arguments.gap_start)
         tail = Tail(config, sinks, store, options, owner=owner, take_over=arguments.take_over)
-        say(f"{source}: {config.address} to {stream.place}; Ctrl-C ends it after a last flush")
+        say(f"{source}: {config.address} to {stream.place}; stop with Ctrl-C (after a last flush)")
         line = ProgressLine(source)
-        line.say(tail.run(stop, line))
+        line.write(tail.run(stop, line))
     return 0
 
 
-def _to_stdout(settings: Settings, source: str, arguments: Namespace) -> int:
+def _tail_to_stdout(settings: Settings, source: str, arguments: Namespace) -> int:
     options = settings.tail(source)
     options = replace(
         options,
@@ -117,11 +121,11 @@ def _to_stdout(settings: Settings, source: str, arguments: Namespace) -> int:
         flush_interval_s=min(_STDOUT_FLUSH_S, options.flush_interval_s),
     )
     with stop_on_signals() as stop:
-        config = _another_replica(settings.mysql(source))
+        config = _with_own_server_id(settings.mysql(source))
         Tail(config, [StdoutSink(stop)], MemoryPositionStore(), options, owner="stdout").run(stop)
     return 0
 
 
-def _another_replica(config: MySQLConfig) -> MySQLConfig:
-    """The same server under a name and id of this process: it would end the dump of a reader that comes twice."""
+def _with_own_server_id(config: MySQLConfig) -> MySQLConfig:
+    """The same server under this process's own source name and server id: MySQL ends a dump whose id connects twice."""
     return replace(config, source=f"stdout-{os.getpid()}-{config.source}", server_id=None)

@@ -1,4 +1,4 @@
-"""`binlogsync verify`: is the mirror of a table equal to it, row by row, at one place in the binlog? A line a table."""
+"""`binlogsync verify`: compares mirrors with their tables, row by row, at one binlog position; one line per table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 
 from binlogsync.commands.output import write_line
-from binlogsync.commands.progress import PATIENCE_S
+from binlogsync.commands.progress_store import NATS_TIMEOUT_S
 from binlogsync.commands.tables import read_table
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import BinlogSyncError, ConsumeError
@@ -19,7 +19,7 @@ _WORKERS = 8
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
-    """Every table is judged, several at a time. Exit code 1 when one differs, else 3 when one could not be compared.
+    """Compare several tables at a time. Exit code 1 when one differs, else 3 when one could not be compared.
 
     Raises ConfigError for an unknown source.
     """
@@ -27,17 +27,17 @@ def run(settings: Settings, arguments: Namespace) -> int:
     options = VerifyOptions(client_id=arguments.client_id, timeout_s=arguments.timeout)
     codes = set()
     with ThreadPoolExecutor(min(len(arguments.tables), _WORKERS), thread_name_prefix="verify") as pool:
-        for line, code in pool.map(lambda name: _judge(settings, source, name, options), arguments.tables):
+        for line, code in pool.map(lambda name: _compare(settings, source, name, options), arguments.tables):
             write_line(line)
             codes.add(code)
     return next(code for code in (DIFFERS, NOT_COMPARED, EQUAL) if code in codes)
 
 
-def _judge(settings: Settings, source: str, name: str, options: VerifyOptions) -> tuple[str, int]:
-    """The line of one table, and its exit code; what keeps it from being compared is in the line."""
+def _compare(settings: Settings, source: str, name: str, options: VerifyOptions) -> tuple[str, int]:
+    """The line of one table, and its exit code; the line contains the reason when it cannot be compared."""
     try:
         table = read_table(settings, source, name)
-        with StreamReader(settings.nats(PATIENCE_S), source) as reader:
+        with StreamReader(settings.nats(NATS_TIMEOUT_S), source) as reader:
             file = DuckFile(settings.warehouse_path(), error=ConsumeError)
             found = Verifier(reader, settings.mysql(source), file, options).verify(*table)
     except BinlogSyncError as error:

@@ -222,7 +222,7 @@ def test_the_command_is_killed_and_goes_on(tailed: Tailed, tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     expected = [row.row for row in tailed.rows("visits")]
     assert_rows(rows_of(list(read_parquet(folder))), expected, "files of the command")
-    said = re.search(r"([\d,]+) changes \((.*)\) from the stream, ([\d,]+) of them by an earlier try", done.stderr)
+    said = re.search(r"([\d,]+) changes \((.*)\) from the stream, ([\d,]+) of them by an earlier run", done.stderr)
     assert said is not None, done.stderr
     assert said[1] == f"{len(expected):,}"
     assert int(said[3].replace(",", "")) >= 200

@@ -14,7 +14,7 @@ import pytest
 
 from binlogsync import Change, Consumer, embedded
 from binlogsync.cli import main
-from binlogsync.commands.nats_needs import published, unmet_needs
+from binlogsync.commands.nats_account import find_account_problems, published_subjects
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError, SinkError
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
@@ -111,7 +111,7 @@ def test_the_listed_permissions_are_enough(
     words = ["--from", "oldest", "--until", "head", "--to", "parquet:replayed"]
     assert main(["replay", f"{mysql.name}.docs", *words]) == 0
     assert [*(tmp_path / "replayed").glob("*.parquet")]
-    assert list(unmet_needs(JetStreamOptions(url=own), SOURCE)) == []
+    assert list(find_account_problems(JetStreamOptions(url=own), SOURCE)) == []
 
 
 @pytest.mark.server
@@ -138,16 +138,16 @@ def _use(options: JetStreamOptions, source: str) -> None:
 
 @pytest.mark.server
 def test_doctor_names_each_denied_subject(server: NATSServer) -> None:
-    said = list(unmet_needs(JetStreamOptions(url=url(server, "nokv")), "nokv"))
-    assert len(said) == sum(subject.startswith("$KV.") for subject in published("nokv"))
-    assert all("$kv.cdc_nokv_" in each for each in said)
+    problems = list(find_account_problems(JetStreamOptions(url=url(server, "nokv")), "nokv"))
+    assert len(problems) == sum(subject.startswith("$KV.") for subject in published_subjects("nokv"))
+    assert all("$kv.cdc_nokv_" in each for each in problems)
 
 
 @pytest.mark.server
 def test_an_account_of_one_stream_is_named(server: NATSServer) -> None:
     options = JetStreamOptions(url=url(server, "small"))
-    (said,) = unmet_needs(options, "small")
-    assert "may have 1 streams and has 0: CDC_SMALL, KV_CDC_SMALL_schemas cannot be made" in said
+    (problem,) = find_account_problems(options, "small")
+    assert "has 0 of at most 1 streams: CDC_SMALL, KV_CDC_SMALL_schemas cannot be created" in problem
     with pytest.raises(SinkError, match=r"CDC_SMALL.*code 10027.*max_streams"):
         JetStreamSink(options).open("small")
 
@@ -155,8 +155,8 @@ def test_an_account_of_one_stream_is_named(server: NATSServer) -> None:
 @pytest.mark.server
 def test_an_account_that_requires_sizes(server: NATSServer) -> None:
     options = JetStreamOptions(url=url(server, "sized"))
-    assert list(unmet_needs(options, "sized")) == [
-        "the account requires a size for each stream: set BINLOGSYNC_STREAM_MAX_BYTES"
+    assert list(find_account_problems(options, "sized")) == [
+        "the account requires a size limit for each stream: set BINLOGSYNC_STREAM_MAX_BYTES"
     ]
     with pytest.raises(SinkError, match="BINLOGSYNC_STREAM_MAX_BYTES"):
         JetStreamSink(options).open("sized")
@@ -164,7 +164,7 @@ def test_an_account_that_requires_sizes(server: NATSServer) -> None:
     with closing(JetStreamSink(sized)) as sink:
         sink.open("sized")
         sink.write(samples("sized").flush(2))
-    assert list(unmet_needs(sized, "sized")) == []
+    assert list(find_account_problems(sized, "sized")) == []
 
 
 @pytest.mark.server

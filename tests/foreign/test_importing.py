@@ -157,7 +157,7 @@ def test_each_key_of_a_configuration_is_mapped_or_told_why_not(
     assert "redis-cli --raw get binlog_pos | binlogsync bookmarks import -" in said.err
     assert "Extra: not carried over: nothing here has that meaning" in said.err
     assert main(["config", "import", "config.json"]) == 1
-    assert ".env is there already" in capsys.readouterr().err
+    assert ".env already exists" in capsys.readouterr().err
 
 
 def test_bolt_becomes_sqlite() -> None:

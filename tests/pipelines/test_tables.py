@@ -14,7 +14,7 @@ import pytest
 
 from binlogsync.backfill.opening import Asked
 from binlogsync.change import Change
-from binlogsync.commands.finding import find_consumer
+from binlogsync.commands.project_consumers import find_consumer
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError

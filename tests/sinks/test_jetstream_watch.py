@@ -9,7 +9,7 @@ import pytest
 from nats.js.api import StreamConfig, StreamSource, SubjectTransform
 from nats.js.errors import APIError
 
-from binlogsync.commands.stream_look import look_at_stream
+from binlogsync.commands.stream_status import read_stream_status
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import SinkError
 from binlogsync.sinks import MonitoredSink
@@ -139,7 +139,7 @@ def test_a_foreign_message_does_not_end_the_tail(
     again.close()
     failed = stream_intact(sink.options, source)
     assert not failed.passed
-    found = look_at_stream(sink.options, source).foreign
+    found = read_stream_status(sink.options, source).foreign
     assert [each.subject for each in found] == [f"cdc.{source}.a.b"] * 3 * count
     said = describe_foreign(found, source)
     assert f"sequence {found[0].sequence} (cdc.{source}.a.b)" in said

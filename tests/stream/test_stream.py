@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from binlogsync.commands.stream_look import look_at_stream
+from binlogsync.commands.stream_status import read_stream_status
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError, SinkError, WireError
 from binlogsync.schema import Column, TableSchema
@@ -338,7 +338,7 @@ def test_a_stream_takes_more_durables_than_the_server_allows_by_default(fill: Ca
         return int((await js.stream_info(subjects.stream_name(filled.source))).state.consumer_count)
 
     assert ask(filled.server.url, make) == 1001
-    look = look_at_stream(JetStreamOptions(url=filled.server.url), filled.source)
+    look = read_stream_status(JetStreamOptions(url=filled.server.url), filled.source)
     assert look.consumers == (1001, 100_000)
 
 

@@ -1,4 +1,4 @@
-"""One command of the command line, and what several of them take."""
+"""The definition of one command, and the arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -7,35 +7,55 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 
-def nothing(parser: argparse.ArgumentParser) -> None:
-    """For a command without arguments of its own."""
+def no_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add nothing: for a command that only takes the shared arguments."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What `binlogsync NAME --help` says, and the arguments that it takes besides those of all."""
+    """One command: its help, and the arguments that it takes besides the shared ones.
+
+    Attributes:
+        name: the word on the command line.
+        help: one line in `binlogsync --help`.
+        description: the first paragraph of `binlogsync NAME --help`.
+        example: a complete command line.
+        exit_codes: codes that mean something else, or something more exact, than in `binlogsync --help`; "" for none.
+        needs_settings: False for a command that reads no settings; it does not take the shared arguments.
+    """
 
     name: str
     help: str
     description: str
-    add_arguments: Callable[[argparse.ArgumentParser], None] = nothing
+    example: str
+    add_arguments: Callable[[argparse.ArgumentParser], None] = no_arguments
+    exit_codes: str = ""
+    needs_settings: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CommandGroup:
+    """Commands with one purpose; `binlogsync --help` shows the example of the first one."""
+
+    purpose: str
+    commands: tuple[Command, ...]
 
 
 def common() -> argparse.ArgumentParser:
     """The arguments that every command takes, for `parents`."""
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--source", metavar="NAME", help="one of BINLOGSYNC_SOURCE; by default the first")
-    parser.add_argument("-v", "--verbose", action="store_true", help="log to stderr what is done")
+    parser.add_argument("--source", metavar="NAME", help="one of BINLOGSYNC_SOURCE; default: the first")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log progress to stderr")
     return parser
 
 
 def add_table(parser: argparse.ArgumentParser) -> None:
     """The table that a command is about."""
-    parser.add_argument("table", metavar="DB.TABLE", help="for instance shop.orders")
+    parser.add_argument("table", metavar="DB.TABLE", help="for example shop.orders")
 
 
 def count(text: str) -> int:
-    """A type of argument: a number above 0."""
+    """Parse an argument that is a number above 0."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return int(text)

@@ -11,22 +11,22 @@ from binlogsync.commands.arguments.command import Command, add_table
 def _add_models(parser: argparse.ArgumentParser) -> None:
     add_table(parser)
     parser.add_argument(
-        "--kind", choices=("dataclass", "msgspec", "pydantic"), default="dataclass", help="of the model"
+        "--kind", choices=("dataclass", "msgspec", "pydantic"), default="dataclass", help="kind of class"
     )
     parser.add_argument(
         "--from",
         dest="origin",
         choices=("mysql", "stream"),
-        help="who tells the columns; by default MySQL, and the stream where MySQL cannot be reached",
+        help="where to read the columns; default: MySQL, or the stream if MySQL cannot be reached",
     )
 
 
 def _add_skip(parser: argparse.ArgumentParser) -> None:
     add_table(parser)
-    parser.add_argument("change_id", metavar="CHANGE", help="id of the change, as the handler's error names it")
-    parser.add_argument("--reason", required=True, help="why it may be left out; kept for good")
-    parser.add_argument("--by", metavar="NAME", help="who says so; by default this account")
-    _add_client(parser, "whose change; by default Dagster's")
+    parser.add_argument("change_id", metavar="CHANGE", help="id of the change, from the handler's error")
+    parser.add_argument("--reason", required=True, help="why the change is skipped; recorded")
+    parser.add_argument("--by", metavar="NAME", help="who decides this; default: this account")
+    _add_client(parser, "client id of the consumer; default: dagster")
 
 
 def _add_gaps(parser: argparse.ArgumentParser) -> None:
@@ -34,37 +34,41 @@ def _add_gaps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--acknowledge", metavar="REASON", help="accept the open gaps of a handler for this reason, which is recorded"
     )
-    parser.add_argument("--by", metavar="NAME", help="who accepts them; by default this account")
-    _add_client(parser, "whose gaps; by default Dagster's")
+    parser.add_argument("--by", metavar="NAME", help="who accepts them; default: this account")
+    _add_client(parser, "client id of the consumer; default: dagster")
 
 
 def _add_client(parser: argparse.ArgumentParser, meaning: str) -> None:
-    """Whose progress, and where it is."""
+    """The consumer's client id, and where its progress is stored."""
     parser.add_argument("--client", default="dagster", metavar="NAME", help=meaning)
     parser.add_argument(
         "--progress",
         type=Path,
         metavar="FILE",
-        help="the DuckDB file that holds its progress; by default the warehouse for dagster, NATS for others",
+        help="the DuckDB file with its progress; default: the warehouse for the client dagster, NATS for others",
     )
 
 
 MODELS = Command(
     "models",
-    "print a model for a table, as Python",
-    "Print a class whose fields are the columns of a table, ready for a handler.",
+    "print a Python model of a table",
+    "Print a Python class with one field per column of a table, for use in a handler.",
+    "binlogsync models shop.orders --kind pydantic",
     _add_models,
 )
 SKIP = Command(
     "skip",
-    "skip the one change that a handler cannot handle",
-    "Move a consumer over the change that it stands before, and keep who said so and why.",
+    "skip the one change that blocks a table",
+    "Skip the change that a handler fails on, and record who decided this and why. The table resumes after it.",
+    "binlogsync skip shop.orders CHANGE --reason 'a test order'",
     _add_skip,
 )
 GAPS = Command(
     "gaps",
-    "list what a consumer may have missed, or accept it",
-    "List the gaps of a consumer: changes that the stream or the binlog dropped before they were consumed, and the "
-    "like. Exit code 1 while one is open. A mirror closes its own by reading the table again.",
+    "list or accept changes that a consumer may have missed",
+    "List the gaps of a consumer: changes that the stream or the binlog dropped before they were consumed. "
+    "A mirror closes its gaps itself: it reads the table again.",
+    "binlogsync gaps shop.orders",
     _add_gaps,
+    exit_codes="1 while a gap is open",
 )

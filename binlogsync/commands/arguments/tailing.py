@@ -3,50 +3,52 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from binlogsync.commands.arguments.command import Command, add_table, count
 
 
 def _add_tail(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--take-over", action="store_true", help="claim the source also from a tail that still seems to live"
+        "--take-over", action="store_true", help="claim the source even if another tail seems to be running"
     )
     parser.add_argument(
         "--accept-gap",
         metavar="REASON",
-        help="where the server no longer has what comes next: give it up for this reason, which is recorded",
+        help="if the server has purged the next changes: accept that they are lost, for this reason, which is recorded",
     )
     parser.add_argument(
-        "--gap-start", metavar="WHERE", default="oldest", help="where to begin behind the gap; by default oldest"
+        "--gap-start", metavar="POSITION", default="oldest", help="where to start after the gap; default: oldest"
     )
     stdout = parser.add_argument_group("without NATS")
     stdout.add_argument(
-        "--stdout", action="store_true", help="print the changes, a JSON envelope a line; nothing is stored"
+        "--stdout", action="store_true", help="print the changes, one JSON envelope per line; store nothing"
     )
     stdout.add_argument(
         "--start",
-        metavar="WHERE",
-        help="now, oldest, binlog.000042:1187, a GTID set or an ISO time; by default BINLOGSYNC_START",
+        metavar="POSITION",
+        help="now, oldest, binlog.000042:1187, a GTID set or an ISO time; default: BINLOGSYNC_START",
     )
-    for name, meaning in (("include", "print"), ("exclude", "leave out")):
+    for name, meaning in (("include", "print"), ("exclude", "omit")):
         stdout.add_argument(
             f"--{name}",
             action="append",
             default=[],
             metavar="DB.TABLE",
-            help=f"tables to {meaning}, * allowed; may be repeated; by default BINLOGSYNC_{name.upper()}",
+            help=f"tables to {meaning}, * allowed; may be repeated; default: BINLOGSYNC_{name.upper()}",
         )
 
 
 def check_tail(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> None:
-    """The options of the two kinds of tail do not mix; ends the program with exit code 2 where they do."""
+    """Exit with code 2 when options of the tail that stores and of `tail --stdout` are mixed."""
     if parsed.stdout and parsed.accept_gap:
-        parser.error("--accept-gap: tail --stdout stores nothing, so it has no position that could be gone")
+        parser.error("--accept-gap: tail --stdout stores no position, so it cannot have a gap")
     if parsed.stdout and parsed.take_over:
-        parser.error("--take-over: tail --stdout stores nothing, so there is nothing to take over")
+        parser.error("--take-over: tail --stdout takes no lease, so there is none to take over")
     if not parsed.stdout and (parsed.start or parsed.include or parsed.exclude):
         parser.error(
-            "--start, --include and --exclude go with --stdout; a tail that stores has BINLOGSYNC_START and so on"
+            "--start, --include and --exclude require --stdout; otherwise set BINLOGSYNC_START, BINLOGSYNC_INCLUDE and "
+            "BINLOGSYNC_EXCLUDE"
         )
 
 
@@ -58,10 +60,10 @@ def _add_consume(parser: argparse.ArgumentParser) -> None:
         type=_begin,
         default="first",
         metavar="WHERE",
-        help="first (default), new, or a sequence of the stream",
+        help="first (the default), new, or a sequence number of the stream",
     )
-    parser.add_argument("--limit", type=count, metavar="N", help="end after so many changes")
-    parser.add_argument("--format", choices=("json",), default="json", help="of a line: the envelope")
+    parser.add_argument("--limit", type=count, metavar="N", help="stop after N changes")
+    parser.add_argument("--format", choices=("json",), default="json", help="format of a line; json: the envelope")
 
 
 def _begin(text: str) -> str | int:
@@ -69,47 +71,64 @@ def _begin(text: str) -> str | int:
 
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("tables", metavar="DB.TABLE", nargs="+", help="for instance shop.orders")
-    parser.add_argument("--client-id", metavar="NAME", default="dagster", help="of the mirror; by default dagster")
+    parser.add_argument("tables", metavar="DB.TABLE", nargs="+", help="for example shop.orders")
     parser.add_argument(
-        "--timeout", type=float, metavar="S", default=120.0, help="how long the mirror may take to get there (120)"
+        "--client-id", metavar="NAME", default="dagster", help="client id of the mirror; default: dagster"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        metavar="S",
+        default=120.0,
+        help="seconds to wait for the mirror to reach the position; default: 120",
     )
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="import")
-    action = actions.add_parser("import", help="each key is mapped, or told why not; no secret is shown")
-    action.add_argument("file", help="the JSON file; - reads stdin")
-    action.add_argument("--output", metavar="FILE", default=".env", help="what to write; by default .env")
+    action = actions.add_parser(
+        "import", help="print what each key is mapped to, or why it is not mapped; no secret is shown"
+    )
+    action.add_argument("file", type=Path, help="the JSON file; - reads stdin")
+    action.add_argument(
+        "--output", type=Path, metavar="FILE", default=Path(".env"), help="the file to write; default: .env"
+    )
 
 
 DOCTOR = Command(
     "doctor",
-    "check MySQL, NATS, position store and files, with the fix for what is wrong",
-    "Check everything that a tail needs; changes nothing. Exit code 1 when something is an error.",
+    "check MySQL, NATS, position store and files; print fixes",
+    "Check everything that a tail requires, and print a fix for each problem. Changes nothing.",
+    "binlogsync doctor",
+    exit_codes="1 when a check fails with an error; warnings do not count",
 )
 TAIL = Command(
     "tail",
-    "tail the binlog into the stream, without Dagster; or onto stdout",
+    "tail the binlog into the stream without Dagster, or to stdout",
     "Tail the binlog into the stream (and the audit log) until Ctrl-C, as the Dagster job does.",
+    "binlogsync tail --stdout --start now --include 'shop.*'",
     _add_tail,
 )
 CONSUME = Command(
     "consume",
     "print the changes of a table from the stream",
-    "Print the changes of a table from the stream, a JSON envelope a line, until Ctrl-C.",
+    "Print the changes of a table from the stream, one JSON envelope per line, until Ctrl-C.",
+    "binlogsync consume shop.orders --limit 10",
     _add_consume,
 )
 VERIFY = Command(
     "verify",
     "compare mirrors with their tables, row by row",
-    "Compare mirrors in the warehouse with their tables, row by row, at one place in the binlog, while both are "
-    "written to. Exit code 1 when one differs, else 3 when one could not be compared.",
+    "Compare mirrors in the warehouse with their tables, row by row, at one binlog position, while both are "
+    "written to.",
+    "binlogsync verify shop.orders shop.items",
     _add_verify,
+    exit_codes="1 when a mirror differs from its table; 3 when none differs, but one could not be compared",
 )
 CONFIG = Command(
     "config",
-    "read the configuration of the Go tool",
-    "Write the .env that says what the JSON configuration of the Go tool says.",
+    "convert the configuration of the Go tool",
+    "Convert the JSON configuration of the Go tool to a .env file.",
+    "binlogsync config import producer.json",
     _add_config,
 )

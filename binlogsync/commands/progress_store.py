@@ -1,6 +1,4 @@
-"""Where the progress of a client is: in the file that was named, in the warehouse for Dagster's consumers, else in
-NATS.
-"""
+"""Opens the progress of a client: in the given file, in the warehouse for Dagster's consumers, else in NATS."""
 
 from __future__ import annotations
 
@@ -16,17 +14,17 @@ from binlogsync.settings import Settings
 from binlogsync.stream.client import NatsConnection
 
 DAGSTER = "dagster"
-PATIENCE_S = 10.0
+NATS_TIMEOUT_S = 10.0
 
 
 @contextmanager
 def open_progress(settings: Settings, key: ProgressKey, file: Path | None) -> Iterator[DuckProgress | NatsProgress]:
-    """The store, for as long as the block lasts. Raises ConfigError for a file that is not there."""
+    """The progress store, open for the duration of the block. Raises ConfigError if the file does not exist."""
     path = file or (settings.warehouse_path() if key.client == DAGSTER else None)
     if path is None:
-        with NatsConnection(settings.nats(PATIENCE_S), f"binlogsync {key.client}") as connection:
+        with NatsConnection(settings.nats(NATS_TIMEOUT_S), f"binlogsync {key.client}") as connection:
             yield NatsProgress(connection, key.source)
         return
     if not path.exists():
-        raise ConfigError(f"{path} does not exist, so it holds no progress; name the file with --progress")
+        raise ConfigError(f"{path} does not exist, so it contains no progress; give the file with --progress")
     yield DuckProgress(DuckFile(path, error=ConsumeError))

@@ -1,4 +1,4 @@
-"""Finds the consumer of a table among modules of the user's, as Dagster does: by looking at what is at their top."""
+"""Finds the consumer of a table in the user's project, as Dagster does: among the top-level objects of its modules."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from binlogsync.modules import import_within, objects_of
 from binlogsync.mysql import MySQLConfig
 
 
-class Consumption(Protocol):
-    """What is consumed, and into what."""
+class ConsumptionLike(Protocol):
+    """The table that is consumed, and its target."""
 
     client_id: str
     target: Callable[[str, MySQLConfig], Target]
-    """Makes it, given the path of the warehouse, and how to reach the source."""
+    """Creates the target, from the path of the warehouse and the connection settings of the source."""
 
 
-class Found(Protocol):
-    """What `mirror` and `table_consumer` of a Dagster project give, as far as it is of use here."""
+class ProjectConsumer(Protocol):
+    """The attributes used here of what `mirror` and `table_consumer` of a Dagster project return."""
 
-    consumption: Consumption
+    consumption: ConsumptionLike
     is_mirror: bool
 
 
-def find_consumer(package: str, asked: Asked) -> Found:
-    """The table's consumer in the package. Raises ConfigError where there is none, or no such package."""
+def find_consumer(package: str, asked: Asked) -> ProjectConsumer:
+    """The table's consumer in the package. Raises ConfigError if the package or the consumer does not exist."""
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -42,8 +42,8 @@ def find_consumer(package: str, asked: Asked) -> Found:
             "folder, or name their package in BINLOGSYNC_CONSUMERS"
         ) from error
     for value in values:
-        if hasattr(value, "consumption") and _name(value) == (asked.source, asked.database, asked.table):
-            found: Found = value
+        if hasattr(value, "consumption") and _table_name(value) == (asked.source, asked.database, asked.table):
+            found: ProjectConsumer = value
             return found
     raise ConfigError(
         f"{package} has no consumer of {asked.database}.{asked.table} of source {asked.source}; add one there, or "
@@ -51,6 +51,6 @@ def find_consumer(package: str, asked: Asked) -> Found:
     )
 
 
-def _name(value: Any) -> tuple[Any, ...]:
+def _table_name(value: Any) -> tuple[Any, ...]:
     name = getattr(value, "name", None)
     return tuple(getattr(name, part, None) for part in ("source", "database", "table"))
