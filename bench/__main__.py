@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from bench import handling, readers, report, streaming
 from bench.compiling import compile_kernels
-from bench.readers import Reading
-from bench.report import Line
-from bench.streaming import Ends
-from bench.workload import BULK, OLTP, Workload, fill
+from bench.readers import Measurement
+from bench.report import MeasurementSeries
+from bench.streaming import StreamSetup
+from bench.workload import BULK, OLTP, BenchmarkWorkload, fill
 from binlogsync import embedded
 from binlogsync.embedded.mysql import MySQLServer
 from binlogsync.embedded.nats import NATSServer
@@ -27,7 +27,7 @@ _QUICK_TIMES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Servers:
+class BenchmarkServers:
     """What everything is measured on."""
 
     mysql: MySQLServer
@@ -54,7 +54,7 @@ def main() -> None:
         embedded.mysql(options={"innodb_flush_log_at_trx_commit": "2", "sync_binlog": "0"}) as mysql,
         embedded.nats() as nats,
     ):
-        servers = Servers(mysql, nats)
+        servers = BenchmarkServers(mysql, nats)
         for workload, changes in ((BULK, options.bulk), (OLTP, options.oltp)):
             results |= _measure(servers, workload, changes, options.repetitions)
         results |= _delays(servers)
@@ -64,16 +64,18 @@ def main() -> None:
     _say(f"written to {report.RESULTS.name}")
 
 
-def _measure(servers: Servers, workload: Workload, wanted: int, repetitions: int) -> dict[str, object]:
+def _measure(
+    servers: BenchmarkServers, workload: BenchmarkWorkload, wanted: int, repetitions: int
+) -> dict[str, object]:
     """One workload, every way."""
     _say(f"filling the binlog with {wanted:,} changes ({workload.name}) ...")
     changes = fill(servers.mysql.connect(), workload, wanted)
     config = servers.config
     warm = readers.read_decoded(config)  # compiles what is not compiled yet
-    ends = Ends(config, servers.nats.url, workload.name, changes)
-    ready = streaming.make_ready(ends)
-    decoding: dict[str, list[Reading]] = {"floor": [], "decode": [], "mysql-replication": []}
-    streams: dict[str, list[Reading]] = {}
+    ends = StreamSetup(config, servers.nats.url, workload.name, changes)
+    ready = streaming.prepare_messages(ends)
+    decoding: dict[str, list[Measurement]] = {"floor": [], "decode": [], "mysql-replication": []}
+    streams: dict[str, list[Measurement]] = {}
     for repetition in range(1, repetitions + 1):
         for _ in range(_QUICK_TIMES):
             decoding["floor"].append(readers.read_floor(config))
@@ -83,8 +85,8 @@ def _measure(servers: Servers, workload: Workload, wanted: int, repetitions: int
             _say(f"  {repetition}/{repetitions} {name}: {reading.changes / reading.seconds:,.0f} changes/s")
         decoding["mysql-replication"].append(readers.read_with_mysql_replication(config, workload.slow_reader_changes))
         _say(f"  {repetition}/{repetitions} mysql-replication: {decoding['mysql-replication'][-1].seconds:.1f} s")
-    read = {name: Line(report.WAYS[name], readings) for name, readings in decoding.items()}
-    sent = {name: Line(report.WAYS.get(name, name), readings) for name, readings in streams.items()}
+    read = {name: MeasurementSeries(report.VARIANTS[name], readings) for name, readings in decoding.items()}
+    sent = {name: MeasurementSeries(report.VARIANTS.get(name, name), readings) for name, readings in streams.items()}
     _print(
         f"{workload.name}: {changes:,} changes, {warm.bytes / 1e6:,.0f} MB of binlog; medians of {repetitions}",
         report.decoding_table(read),
@@ -100,7 +102,7 @@ def _measure(servers: Servers, workload: Workload, wanted: int, repetitions: int
     return report.numbers(workload.name, read, sent)
 
 
-def _delays(servers: Servers) -> dict[str, object]:
+def _delays(servers: BenchmarkServers) -> dict[str, object]:
     """From commit to handler, with the default flush interval and with a short one."""
     found: dict[str, object] = {}
     for interval_s, name in ((3.0, "default"), (_SHORT_FLUSH_S, "short")):

@@ -18,7 +18,7 @@ from statistics import median, quantiles
 
 import pandas as pd
 
-from bench.readers import Reading
+from bench.readers import Measurement
 from bench.workload import DATABASE
 from binlogsync.change import Change
 from binlogsync.consume.engine import ConsumeOptions, consume
@@ -37,7 +37,7 @@ SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Bulk:
+class BulkRow:
     """A row of bench.bulk."""
 
     id: int
@@ -60,7 +60,7 @@ class Bulk:
 
 
 @dataclass(frozen=True, slots=True)
-class Oltp:
+class OltpRow:
     """A row of bench.oltp."""
 
     id: int
@@ -77,11 +77,11 @@ class _Counter:
         self.count = 0
         self.at = 0.0
 
-    def on_bulk(self, change: Change[Bulk]) -> None:
+    def on_bulk(self, change: Change[BulkRow]) -> None:
         """One change."""
         self._add(1)
 
-    def on_oltp(self, change: Change[Oltp]) -> None:
+    def on_oltp(self, change: Change[OltpRow]) -> None:
         """One change."""
         self._add(1)
 
@@ -94,18 +94,20 @@ class _Counter:
         self.at = time.perf_counter()
 
 
-def handle(url: str, source: str, table: str, shape: str) -> Reading:
+def handle(url: str, source: str, table: str, shape: str) -> Measurement:
     """Consume the table's whole backlog with a handler of "change"s or "frame"s; the wait at the end is not counted."""
     counter = _Counter()
-    model: type[Bulk] | type[Oltp] = Bulk if table == "bulk" else Oltp
+    model: type[BulkRow] | type[OltpRow] = BulkRow if table == "bulk" else OltpRow
     each: Callable[..., object] = counter.on_bulk if table == "bulk" else counter.on_oltp
     with tempfile.TemporaryDirectory(prefix="bench-handler-") as folder:
-        target = Handler[Bulk | Oltp](model, each if shape == "change" else counter.on_frame, Path(folder) / "p.duckdb")
+        target = Handler[BulkRow | OltpRow](
+            model, each if shape == "change" else counter.on_frame, Path(folder) / "p.duckdb"
+        )
         with StreamReader(NatsOptions(url=url), source) as reader:
             begun = time.perf_counter()
             options = ConsumeOptions(client_id=f"bench-{shape}", idle_s=1.0)
             consume(reader, (DATABASE, table), target, options, threading.Event())
-    return Reading(counter.at - begun, 0, counter.count)
+    return Measurement(counter.at - begun, 0, counter.count)
 
 
 def delays(config: MySQLConfig, url: str, flush_interval_s: float) -> tuple[float, float]:
@@ -115,19 +117,19 @@ def delays(config: MySQLConfig, url: str, flush_interval_s: float) -> tuple[floa
     """
     source, stop, found = f"delay{int(flush_interval_s * 1000)}", threading.Event(), list[float]()
 
-    def on_change(change: Change[Oltp]) -> None:
+    def on_change(change: Change[OltpRow]) -> None:
         found.append((datetime.now(UTC) - change.source.ts).total_seconds())
         if len(found) == RATE * SECONDS:
             stop.set()
 
     options = TailOptions(source, flush_interval_s=flush_interval_s, include=(f"{DATABASE}.oltp",), preflight=False)
-    sink = _Opened(JetStreamOptions(url=url))
+    sink = _SignallingSink(JetStreamOptions(url=url))
     tail = Tail(config, [sink], MemoryPositionStore(), options, owner="bench")
     threads = [threading.Thread(target=tail.run, args=(stop,)), threading.Thread(target=_write, args=(config, stop))]
     threads[0].start()
     try:
         with tempfile.TemporaryDirectory(prefix="bench-delay-") as folder:
-            handler = Handler[Oltp](Oltp, on_change, Path(folder) / "p.duckdb")
+            handler = Handler[OltpRow](OltpRow, on_change, Path(folder) / "p.duckdb")
             sink.opened.wait(60)
             with StreamReader(NatsOptions(url=url), source) as reader:
                 threads[1].start()
@@ -140,7 +142,7 @@ def delays(config: MySQLConfig, url: str, flush_interval_s: float) -> tuple[floa
     return median(found), quantiles(found, n=100)[98]
 
 
-class _Opened(JetStreamSink):
+class _SignallingSink(JetStreamSink):
     """Tells when its stream is there."""
 
     def __init__(self, options: JetStreamOptions) -> None:

@@ -13,7 +13,7 @@ import nats
 import nats.errors
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from bench.readers import Reading
+from bench.readers import Measurement
 from bench.workload import DATABASE
 from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.consume.progress import Tracker
@@ -25,7 +25,7 @@ from binlogsync.wire import subjects
 _FETCH_BYTES = 16 << 20
 
 
-class _Timed(Mirror):
+class _TimedMirror(Mirror):
     """A mirror that knows when it was last moved on."""
 
     at = 0.0
@@ -36,25 +36,25 @@ class _Timed(Mirror):
         self.at = time.perf_counter()
 
 
-def mirror(url: str, source: str, table: str, changes: int) -> Reading:
+def mirror(url: str, source: str, table: str, changes: int) -> Measurement:
     """Consume the table's whole backlog into a fresh DuckDB file; the waiting for more at the end is not counted."""
     with tempfile.TemporaryDirectory(prefix="bench-mirror-") as folder:
-        target = _Timed(Path(folder) / "mirror.duckdb", DATABASE, table)
+        target = _TimedMirror(Path(folder) / "mirror.duckdb", DATABASE, table)
         with StreamReader(NatsOptions(url=url), source) as reader:
             begun = time.perf_counter()
             options = ConsumeOptions(client_id="bench", idle_s=1.0)
             done = consume(reader, (DATABASE, table), target, options, threading.Event()).changes
     if done != changes:
         raise SystemExit(f"{done} changes mirrored, {changes} made")
-    return Reading(target.at - begun, 0, done)
+    return Measurement(target.at - begun, 0, done)
 
 
-def fetch_bare(url: str, source: str, table: str, changes: int) -> Reading:
+def fetch_bare(url: str, source: str, table: str, changes: int) -> Measurement:
     """Fetch the table's messages with nats-py, by 1,000 or about 16 MB, and ack, and do nothing with them."""
     return asyncio.run(_fetch(url, source, table, changes))
 
 
-async def _fetch(url: str, source: str, table: str, changes: int) -> Reading:
+async def _fetch(url: str, source: str, table: str, changes: int) -> Measurement:
     client = await nats.connect(url)
     js, stream = client.jetstream(), subjects.stream_name(source)
     config = ConsumerConfig(
@@ -79,4 +79,4 @@ async def _fetch(url: str, source: str, table: str, changes: int) -> Reading:
         seconds = time.perf_counter() - begun
     await js.delete_consumer(stream, "bare")
     await client.close()
-    return Reading(seconds, size, changes)
+    return Measurement(seconds, size, changes)

@@ -21,7 +21,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import Header, StorageType, StreamConfig
 
-from bench.readers import Reading, flushes
+from bench.readers import Measurement, flushes
 from binlogsync.mysql import MySQLConfig
 from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.sinks.jetstream.messages import publish_units
@@ -35,7 +35,7 @@ Batch = Sequence[tuple[SubjectAndHeaders, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class ReadyMade:
+class PreparedMessages:
     """Atomic batches of messages, and how many changes they hold."""
 
     batches: Sequence[Batch]
@@ -43,7 +43,7 @@ class ReadyMade:
     bytes: int
 
 
-def make_ready(config: MySQLConfig, options: JetStreamOptions, changes: int, most: int) -> ReadyMade:
+def prepare_messages(config: MySQLConfig, options: JetStreamOptions, changes: int, most: int) -> PreparedMessages:
     """What our sink would publish of about the first `most` changes of the binlog."""
     packing = PackingOptions(options.format, options.changes_per_message, options.max_batch_bytes)
     batches: list[list[tuple[SubjectAndHeaders, bytes]]] = []
@@ -60,22 +60,22 @@ def make_ready(config: MySQLConfig, options: JetStreamOptions, changes: int, mos
                 else:
                     batches.append(messages)
                     open_bytes = size if len(messages) == 1 else _BATCH_BYTES
-    return ReadyMade(batches, taken, sum(len(body) for batch in batches for _, body in batch))
+    return PreparedMessages(batches, taken, sum(len(body) for batch in batches for _, body in batch))
 
 
-def publish_bare(url: str, ready: ReadyMade) -> Reading:
+def publish_bare(url: str, ready: PreparedMessages) -> Measurement:
     """Publish it in atomic batches, into a stream of its own."""
     return asyncio.run(_publish(url, ready, _in_batches))
 
 
-def publish_singly(url: str, ready: ReadyMade) -> Reading:
+def publish_singly(url: str, ready: PreparedMessages) -> Measurement:
     """Publish each message by itself, into a stream of its own."""
     return asyncio.run(_publish(url, ready, _singly))
 
 
 async def _publish(
-    url: str, ready: ReadyMade, way: Callable[[Client, str, Sequence[Batch]], Awaitable[None]]
-) -> Reading:
+    url: str, ready: PreparedMessages, way: Callable[[Client, str, Sequence[Batch]], Awaitable[None]]
+) -> Measurement:
     client = await nats.connect(url)
     name = f"bare-{uuid.uuid4().hex}"
     js = client.jetstream()
@@ -86,7 +86,7 @@ async def _publish(
     seconds = time.perf_counter() - begun
     await js.delete_stream(name)
     await client.close()
-    return Reading(seconds, ready.bytes, ready.changes)
+    return Measurement(seconds, ready.bytes, ready.changes)
 
 
 async def _in_batches(client: Client, subject: str, batches: Sequence[Batch]) -> None:

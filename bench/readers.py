@@ -24,7 +24,7 @@ _LAST_WAIT_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Measurement:
     """Seconds, bytes from the socket (0 where the reader does not say), changes decoded (0 for the floor)."""
 
     seconds: float
@@ -32,7 +32,7 @@ class Reading:
     changes: int
 
 
-def read_floor(config: MySQLConfig) -> Reading:
+def read_floor(config: MySQLConfig) -> Measurement:
     """Read the socket into one buffer and drop it."""
     start = resolve_start(config, parse_start("oldest"))
     view = memoryview(np.empty(8 << 20, np.uint8))  # type: ignore[arg-type]
@@ -42,7 +42,7 @@ def read_floor(config: MySQLConfig) -> Reading:
             total += size
             if _is_end(view[:size]):
                 break
-    return Reading(time.perf_counter() - begun, total, 0)
+    return Measurement(time.perf_counter() - begun, total, 0)
 
 
 def _is_end(view: memoryview) -> bool:
@@ -50,7 +50,7 @@ def _is_end(view: memoryview) -> bool:
     return len(view) >= 9 and bytes(view[-9:-6]) == b"\x05\x00\x00" and view[-5] == 0xFE
 
 
-def read_decoded(config: MySQLConfig) -> Reading:
+def read_decoded(config: MySQLConfig) -> Measurement:
     """Decode everything to ChangeBatches, checksums verified."""
     info = inspect_server(config)
     start = resolve_start(config, parse_start("oldest"))
@@ -63,10 +63,10 @@ def read_decoded(config: MySQLConfig) -> Reading:
             for stretch in reader.feed(chunk.buffer, chunk.start, chunk.end):
                 changes += sum(len(batch) for batch in stretch.batches)
             ahead.recycle(chunk)
-    return Reading(time.perf_counter() - begun, total, changes)
+    return Measurement(time.perf_counter() - begun, total, changes)
 
 
-def read_with_mysql_replication(config: MySQLConfig, most: int) -> Reading:
+def read_with_mysql_replication(config: MySQLConfig, most: int) -> Measurement:
     """The same with mysql-replication, as its documentation shows, until it has `most` changes; checksums not verified,
     its faster way.
     """
@@ -90,10 +90,10 @@ def read_with_mysql_replication(config: MySQLConfig, most: int) -> Reading:
             break
     seconds = time.perf_counter() - begun
     stream.close()
-    return Reading(seconds, 0, changes)
+    return Measurement(seconds, 0, changes)
 
 
-class _Finish:
+class _MeasuringSink:
     """A sink in front of another: notes when it is open, and when so many changes are stored; then stops the tail."""
 
     def __init__(self, sink: Sink, changes: int, stop: threading.Event) -> None:
@@ -128,7 +128,7 @@ class _Finish:
         self._sink.close()
 
 
-class _Keep:
+class _CollectingSink:
     """A sink that keeps the flushes."""
 
     name = "keep"
@@ -150,19 +150,19 @@ class _Keep:
 
 def flushes(config: MySQLConfig, changes: int) -> list[Flush]:
     """The whole binlog as the tail cuts it."""
-    stop, keep = threading.Event(), _Keep()
-    _tail(config, _Finish(keep, changes, stop), "ready", stop)
+    stop, keep = threading.Event(), _CollectingSink()
+    _tail(config, _MeasuringSink(keep, changes, stop), "ready", stop)
     return keep.kept
 
 
-def tail_into_jetstream(config: MySQLConfig, options: JetStreamOptions, source: str, changes: int) -> Reading:
+def tail_into_jetstream(config: MySQLConfig, options: JetStreamOptions, source: str, changes: int) -> Measurement:
     """The whole tail, every message acknowledged and fenced, from the open stream until it holds all changes."""
     stop = threading.Event()
-    sink = _Finish(JetStreamSink(options), changes, stop)
+    sink = _MeasuringSink(JetStreamSink(options), changes, stop)
     size = _tail(config, sink, source, stop)
     if sink.stored != changes:
         raise SystemExit(f"{sink.stored} changes stored, {changes} made")
-    return Reading(sink.at - sink.begun, size, sink.stored)
+    return Measurement(sink.at - sink.begun, size, sink.stored)
 
 
 def _tail(config: MySQLConfig, sink: Sink, source: str, stop: threading.Event) -> int:

@@ -11,9 +11,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.readers import Reading
+from bench.readers import Measurement
 
-WAYS = {
+VARIANTS = {
     "floor": "socket read and dropped (floor)",
     "decode": "binlogsync, decoded",
     "mysql-replication": "mysql-replication, decoded",
@@ -35,11 +35,11 @@ RESULTS = Path(__file__).with_name("results.json")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class MeasurementSeries:
     """One way to read one workload: what each repetition took."""
 
     way: str
-    readings: Sequence[Reading]
+    readings: Sequence[Measurement]
 
     @property
     def seconds(self) -> float:
@@ -52,7 +52,7 @@ class Line:
         return self.readings[0].changes / self.seconds
 
 
-def decoding_table(lines: Mapping[str, Line]) -> str:
+def decoding_table(lines: Mapping[str, MeasurementSeries]) -> str:
     """The ways to read side by side, each with its ratio to the floor and to mysql-replication."""
     floor, baseline = lines["floor"], lines["mysql-replication"].per_second
     changes = lines["decode"].readings[0].changes
@@ -64,7 +64,7 @@ def decoding_table(lines: Mapping[str, Line]) -> str:
     return "\n".join(rows)
 
 
-def bare_table(title: str, pairs: Sequence[tuple[Line, Line]]) -> str:
+def bare_table(title: str, pairs: Sequence[tuple[MeasurementSeries, MeasurementSeries]]) -> str:
     """Ours and the bare loop with the same messages side by side, and the ratio of their rates."""
     rows = [f"  {title:40}{'seconds':>9}{'changes/s':>13}{'bare loop':>14}{'of the bare':>15}"]
     for ours, bare in pairs:
@@ -73,20 +73,22 @@ def bare_table(title: str, pairs: Sequence[tuple[Line, Line]]) -> str:
     return "\n".join(rows)
 
 
-def rate_table(title: str, lines: Sequence[Line]) -> str:
+def rate_table(title: str, lines: Sequence[MeasurementSeries]) -> str:
     """Rates alone."""
     rows = [f"  {title:40}{'seconds':>9}{'changes/s':>13}"]
     rows += [f"  {line.way:40}{line.seconds:9.3f}{line.per_second:13,.0f}" for line in lines]
     return "\n".join(rows)
 
 
-def ratio(ours: Line, bare: Line) -> float:
+def ratio(ours: MeasurementSeries, bare: MeasurementSeries) -> float:
     """The rates of two lines compared: the median over repetitions that ran side by side."""
     pairs = zip(ours.readings, bare.readings, strict=True)
     return median(one.changes / one.seconds / (two.changes / two.seconds) for one, two in pairs)
 
 
-def numbers(workload: str, read: Mapping[str, Line], sent: Mapping[str, Line]) -> dict[str, object]:
+def numbers(
+    workload: str, read: Mapping[str, MeasurementSeries], sent: Mapping[str, MeasurementSeries]
+) -> dict[str, object]:
     """The results of one workload, each key beginning with its name but for the two that programs look for."""
     decode, baseline = read["decode"], read["mysql-replication"]
     changes = decode.readings[0].changes  # the floor sees only bytes

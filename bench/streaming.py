@@ -13,8 +13,8 @@ from typing import Any
 import nats
 
 from bench import handling, mirroring, publishing
-from bench.publishing import ReadyMade
-from bench.readers import Reading, tail_into_jetstream
+from bench.publishing import PreparedMessages
+from bench.readers import Measurement, tail_into_jetstream
 from binlogsync.mysql import MySQLConfig
 from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.wire import subjects
@@ -33,7 +33,7 @@ _NUMBERS = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
+class StreamSetup:
     """Where changes come from and go to: a MySQL whose binlog holds `changes` of one table, and a nats-server."""
 
     config: MySQLConfig
@@ -46,16 +46,16 @@ class Ends:
         return JetStreamOptions(url=self.url, **FORMATS[name])
 
 
-def make_ready(ends: Ends) -> dict[str, ReadyMade]:
+def prepare_messages(ends: StreamSetup) -> dict[str, PreparedMessages]:
     """What the bare loops publish: the same messages, of single changes only so many as fit in memory."""
     most = {"json": _MOST_SINGLE}
     return {
-        name: publishing.make_ready(ends.config, ends.options(name), ends.changes, most.get(name, ends.changes))
+        name: publishing.prepare_messages(ends.config, ends.options(name), ends.changes, most.get(name, ends.changes))
         for name in FORMATS
     }
 
 
-def run(ends: Ends, ready: Mapping[str, ReadyMade]) -> Iterator[tuple[str, Reading]]:
+def run(ends: StreamSetup, ready: Mapping[str, PreparedMessages]) -> Iterator[tuple[str, Measurement]]:
     """(name, reading) of each way, those that are compared next to each other."""
     for name in FORMATS:
         source = f"{ends.table}{next(_NUMBERS)}"

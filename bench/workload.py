@@ -46,7 +46,7 @@ _ROWS_A_STATEMENT = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Workload:
+class BenchmarkWorkload:
     """A name, and what fills the binlog; `fill` returns the number of changes it made.
 
     mysql-replication reads no more than `slow_reader_changes` of them: its rate is the same where all are alike.
@@ -127,11 +127,11 @@ def _oltp(connection: pymysql.Connection[Any], changes: int) -> int:
     return changes
 
 
-BULK = Workload("bulk", _bulk)
-OLTP = Workload("oltp", _oltp, 100_000)
+BULK = BenchmarkWorkload("bulk", _bulk)
+OLTP = BenchmarkWorkload("oltp", _oltp, 100_000)
 
 
-def fill(connection: pymysql.Connection[Any], workload: Workload, changes: int) -> int:
+def fill(connection: pymysql.Connection[Any], workload: BenchmarkWorkload, changes: int) -> int:
     """A binlog that holds just this workload, from its first file; returns the number of changes."""
     _empty(connection)
     return workload.fill(connection, changes)

@@ -15,11 +15,11 @@ from binlogsync.errors import BinlogSyncError, ConfigError
 from binlogsync.escaping import printable
 from binlogsync.marking import add_bookmark
 from binlogsync.stores import PositionStore
-from pipelines.backfill import RESOURCES, Source
-from pipelines.backfill_shown import failure
-from pipelines.jobs import job_of
+from pipelines.jobs import build_job
 from pipelines.keys import TableName, binlog_key, safe_part
 from pipelines.preview import count_rows
+from pipelines.replay_reporter import build_failure
+from pipelines.replays import RESOURCES, ReplaySource
 from sensors.bookmarks import bookmark_partitions
 
 LISTED = 200
@@ -53,7 +53,7 @@ class RewindConfig(dg.Config):
     )
 
 
-def bookmark_job(source: Source) -> dg.JobDefinition:
+def bookmark_job(source: ReplaySource) -> dg.JobDefinition:
     """The job `bookmark_<source>`; the list is shown on the page of the binlog's asset."""
     name = safe_part(source.name)
 
@@ -70,13 +70,13 @@ def bookmark_job(source: Source) -> dg.JobDefinition:
                     context.log.info(_change(store, source.name, config))
                 bookmarks = store.bookmarks(source.name)
         except BinlogSyncError as error:
-            raise failure(error, TableName(source.name, "bookmarks", config.action)) from None
+            raise build_failure(error, TableName(source.name, "bookmarks", config.action)) from None
         partitions = str(bookmark_partitions(source.name).name)
         context.instance.add_dynamic_partitions(partitions, [bookmark.key for bookmark in bookmarks])
         shown: dict[str, Any] = {"bookmarks": len(bookmarks), "list": _listed(bookmarks)}
         context.log_event(dg.AssetObservation(binlog_key(source.name), metadata=shown))
 
-    return job_of(
+    return build_job(
         _bookmark,
         f"bookmark_{name}",
         f"Keeps a place of {source.name} under a name, or pins, unpins, deletes and lists bookmarks.",
@@ -113,7 +113,7 @@ def _listed(bookmarks: Sequence[Bookmark]) -> dg.TableMetadataValue:
     return dg.MetadataValue.table([dg.TableRecord(record) for record in records], dg.TableSchema(columns))
 
 
-def rewind_job(source: Source) -> dg.JobDefinition:
+def rewind_job(source: ReplaySource) -> dg.JobDefinition:
     """The job `rewind_<source>`; what it did is shown on the page of the table, and kept in the audit log."""
     name = safe_part(source.name)
 
@@ -138,7 +138,7 @@ def rewind_job(source: Source) -> dg.JobDefinition:
             with source.holders(resources, table) as holders:
                 moved = rewind(holders, DuckProgress(resources.warehouse.file()), move, audit)
         except BinlogSyncError as error:
-            raise failure(error, table) from None
+            raise build_failure(error, table) from None
         context.log.info(
             f"{key}: {moved}; a run that is at work meets it within a minute, else the next run begins there"
         )
@@ -157,7 +157,7 @@ def rewind_job(source: Source) -> dg.JobDefinition:
         else:
             context.log_event(dg.AssetObservation(table.consumer_key, metadata=shown))
 
-    return job_of(
+    return build_job(
         _rewind,
         f"rewind_{name}",
         f"Sets a consumer of {source.name} back to a place, or forward with a reason.",

@@ -13,15 +13,14 @@ import dagster as dg
 
 from binlogsync.errors import ConfigError
 from binlogsync.modules import code_version, import_within
-from pipelines.acknowledging import acknowledge_job
-from pipelines.backfill import Source, replay_asset, replay_job
 from pipelines.bookmarks import bookmark_job, rewind_job
 from pipelines.checks import binlog_checks, parity_checks
-from pipelines.discovery import Found, find
+from pipelines.discovery import ConsumerDefinitions, find_definitions
 from pipelines.keys import binlog_key, safe_part
 from pipelines.maintenance import prune_job, prune_schedule
 from pipelines.mirror_checks import mirror_checks, verify_job
-from pipelines.skipping import skip_job
+from pipelines.operator_jobs import acknowledge_job, skip_job
+from pipelines.replays import ReplaySource, replay_asset, replay_job
 from pipelines.source_checks import source_checks
 from pipelines.sources import SourceSettings, configured_sources, tail_config
 from pipelines.stream_checks import stream_checks
@@ -38,7 +37,9 @@ from sensors.bookmarks import bookmark_sensor
 from sensors.tail import tail_sensor
 
 
-def build(sources: Sequence[SourceSettings], found: Found, options: TailConfig, *, running: bool) -> dg.Definitions:
+def build_definitions(
+    sources: Sequence[SourceSettings], found: ConsumerDefinitions, options: TailConfig, *, running: bool
+) -> dg.Definitions:
     """Definitions of these sources and tables; `running` switches the sensors on. Raises ConfigError."""
     known = {source.name for source in sources}
     code = code_version()
@@ -70,9 +71,11 @@ def build(sources: Sequence[SourceSettings], found: Found, options: TailConfig, 
             job = consume_job(source.name, tables)
             jobs += [job, *(table_job(table) for table in tables)]
             sensors.append(
-                backlog_sensor(source.name, job.name, [watched(table) for table in tables], running=running, code=code)
+                backlog_sensor(
+                    source.name, job.name, [build_watched_table(table) for table in tables], running=running, code=code
+                )
             )
-        past = Source(source.name, source.mysql_key, tables, options)
+        past = ReplaySource(source.name, source.mysql_key, tables, options)
         assets += [replay_asset(past, table) for table in tables]
         jobs += [replay_job(past), bookmark_job(past), rewind_job(past)]
         sensors.append(bookmark_sensor(source.name, running=running))
@@ -82,12 +85,12 @@ def build(sources: Sequence[SourceSettings], found: Found, options: TailConfig, 
         jobs=jobs,
         sensors=sensors,
         schedules=[prune_schedule(running=running)],
-        resources=connections(sources),
+        resources=configured_resources(sources),
         executor=dg.in_process_executor,
     )
 
 
-def connections(sources: Sequence[SourceSettings]) -> Mapping[str, Any]:
+def configured_resources(sources: Sequence[SourceSettings]) -> Mapping[str, Any]:
     """One resource per system, filled from the environment."""
     return {
         **{source.mysql_key: MySQLSource.from_environment(source.prefix) for source in sources},
@@ -117,7 +120,7 @@ def consume_job(source: str, tables: Sequence[TableAsset]) -> Any:
     """The job `consume_<source>` whose runs the backlog sensor asks for: all tables of the source, or some."""
     return dg.define_asset_job(
         f"consume_{safe_part(source)}",
-        selection=own_step(tables),
+        selection=select_step(tables),
         executor_def=dg.in_process_executor,
         description=f"Consumes tables of {source}: drains what waits, and stays while changes come.",
     )
@@ -127,29 +130,29 @@ def table_job(table: TableAsset) -> Any:
     """The job of one table alone, for a person."""
     return dg.define_asset_job(
         table.name.job_name,
-        selection=own_step([table]),
+        selection=select_step([table]),
         executor_def=dg.in_process_executor,
         description=f"Consumes {table.name.markdown} alone: drains what waits, and stays while changes come.",
     )
 
 
-def own_step(tables: Sequence[TableAsset]) -> dg.AssetSelection:
+def select_step(tables: Sequence[TableAsset]) -> dg.AssetSelection:
     """The assets of consumers with the checks of their own step; the costly ones have a job of their own."""
     keys = [table.key for table in tables]
     own = [check.key for table in tables for check in table.check_specs]
     return dg.AssetSelection.assets(*keys).without_checks() | dg.AssetSelection.checks(*own)
 
 
-def watched(table: TableAsset) -> WatchedTable:
+def build_watched_table(table: TableAsset) -> WatchedTable:
     """What the backlog sensor has to know of a table."""
     name = table.name
     checks = tuple(spec.key for spec in table.check_specs)
     return WatchedTable(name.database, name.table, name.consumer_key, table.durable, name.run_tag, checks)
 
 
-defs = build(
+defs = build_definitions(
     configured_sources(),
-    find(import_within(environment.value("BINLOGSYNC_CONSUMERS", "pipelines.consumers"))),
+    find_definitions(import_within(environment.value("BINLOGSYNC_CONSUMERS", "pipelines.consumers"))),
     tail_config(),
     running=environment.switch("BINLOGSYNC_SENSORS", False),
 )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 
-def job_of(
+def build_job(
     op: dg.OpDefinition,
     name: str,
     description: str,

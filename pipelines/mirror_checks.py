@@ -17,7 +17,7 @@ from binlogsync.errors import BinlogSyncError, ConsumeError
 from binlogsync.escaping import markdown
 from binlogsync.mirror.verify import Verification, Verifier, VerifyOptions
 from binlogsync.stream.reader import StreamReader
-from pipelines.gaps import no_gap, report_check
+from pipelines.gap_check import no_gap, report_check
 from pipelines.keys import safe_part
 from pipelines.tables import TableAsset
 

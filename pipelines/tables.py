@@ -25,9 +25,9 @@ from binlogsync.errors import ConfigError
 from binlogsync.mirror.state import MirrorOptions
 from binlogsync.models.model import table_name
 from binlogsync.mysql.config import MySQLConfig
-from pipelines.consuming import ConsumeConfig, Consumption, Made, run_consumers
+from pipelines.consumer_run import ConsumeConfig, ConsumerSpec, Made, run_consumers
 from pipelines.keys import TableName, binlog_key, safe_part
-from pipelines.own_run import note_code
+from pipelines.run_coordination import tag_code
 from pipelines.sources import default_source
 
 CLIENT_ID = "dagster"
@@ -49,7 +49,7 @@ class TableAsset:
         is_mirror: True when it keeps a DuckDB table equal to MySQL's.
     """
 
-    consumption: Consumption
+    consumption: ConsumerSpec
     options: "AssetOptions"
     is_mirror: bool
 
@@ -155,7 +155,7 @@ def mirror(
     said = f"Mirror of {name.markdown}: a DuckDB table that stays equal to MySQL's."
     options = options or AssetOptions(description=said)
     keeps = MirrorOptions(deleted_at, history)
-    consumption = Consumption(
+    consumption = ConsumerSpec(
         name,
         client_id,
         lambda path, mysql: Mirror(path, name.database, name.table, mysql, keeps),
@@ -245,7 +245,7 @@ def table_consumer(
         def target(path: str, mysql: MySQLConfig) -> Target:
             return Handler(model, handler, path, retry)
 
-        consumption = Consumption(name, client_id, target, shown.shows, start=check_start(start))
+        consumption = ConsumerSpec(name, client_id, target, shown.shows, start=check_start(start))
         return TableAsset(consumption, shown, is_mirror=False)
 
     return make if handler is None else make(handler)
@@ -268,7 +268,7 @@ def consumers_asset(source: str, mysql_key: str, tables: Sequence[TableAsset], c
         required_resource_keys={"jetstream", "warehouse", mysql_key, *begins},
     )
     def _consume(context: dg.AssetExecutionContext, config: ConsumeConfig) -> Iterator[Made]:
-        note_code(context, code)
+        tag_code(context, code)
         asked = [by_key[key] for key in by_key if key in context.selected_asset_keys]
         _refuse_parts(asked, by_key.values())
         yield from run_consumers(context, config, asked, getattr(context.resources, mysql_key).config(source))
@@ -276,7 +276,7 @@ def consumers_asset(source: str, mysql_key: str, tables: Sequence[TableAsset], c
     return _consume
 
 
-def _refuse_parts(asked: Sequence[Consumption], known: Iterable[Consumption]) -> None:
+def _refuse_parts(asked: Sequence[ConsumerSpec], known: Iterable[ConsumerSpec]) -> None:
     """Mirrors that change together are consumed together; raises dg.Failure."""
     groups = {one.together for one in asked if one.together is not None}
     missing = [str(one.name) for one in known if one.together in groups and one not in asked]

@@ -24,11 +24,11 @@ from binlogsync.errors import (
 )
 from binlogsync.tail.run import Tail, TailOptions, TailProgress
 from binlogsync.wire.subjects import check_source
-from pipelines.jobs import job_of
+from pipelines.consumer_metadata import traceback_metadata
+from pipelines.jobs import build_job
 from pipelines.keys import safe_part
-from pipelines.reports import DEV_ENDED, TailReporter, binlog_metadata
-from pipelines.shown import traceback_metadata
-from pipelines.stopping import StopFlag, stop_on_signals
+from pipelines.stop_flag import StopFlag, stop_on_signals
+from pipelines.tail_reporter import DEV_ENDED, TailReporter, binlog_metadata
 
 ADVICE: tuple[tuple[type[BinlogSyncError], str], ...] = (
     (FencedError, "Another writer has written to the stream. Find the second tail of this source and stop it."),
@@ -135,7 +135,7 @@ def tail_job(source: str, config: TailConfig | None = None, mysql_key: str = "my
                 TailReporter(context, source, stop, report_s=config.report_s, shift_s=config.shift_s),
             )
 
-    return job_of(
+    return build_job(
         _tail,
         tail_job_name(source),
         f"Reads the binary log of {source} and flushes its changes to JetStream and the audit log.",
@@ -150,7 +150,7 @@ def run_shift(context: dg.OpExecutionContext, tail: Tail, stop: StopFlag, report
         progress = tail.run(stop, reporter)
     except BinlogSyncError as error:
         if not _is_stop(stop):
-            raise failure(error, reporter.last) from None
+            raise build_failure(error, reporter.last) from None
         said = f"stopped ({stop.reason}); the last flush was not stored, the next run reads its changes again: {error}"
         context.log.warning(said)
         if _is_ended_by_user(context):
@@ -173,7 +173,7 @@ def run_shift(context: dg.OpExecutionContext, tail: Tail, stop: StopFlag, report
     return progress
 
 
-def failure(error: BinlogSyncError, progress: TailProgress | None) -> dg.Failure:
+def build_failure(error: BinlogSyncError, progress: TailProgress | None) -> dg.Failure:
     """The Failure that the run page shows: what, where and what to do."""
     advice = next((text for kind, text in ADVICE if isinstance(error, kind)), "See the message.")
     metadata: dict[str, dg.MetadataValue] = {

@@ -19,7 +19,7 @@ from resources import environment
 from resources.jetstream import nats_environment
 
 
-class SQLitePositions(dg.Config):
+class SQLitePositionsConfig(dg.Config):
     """One SQLite file on this machine; the embedded default."""
 
     kind: Literal["sqlite"] = "sqlite"
@@ -28,7 +28,7 @@ class SQLitePositions(dg.Config):
     )
 
 
-class RedisPositions(dg.Config):
+class RedisPositionsConfig(dg.Config):
     """A Redis or Valkey server; for tails that may start on any machine."""
 
     kind: Literal["redis"] = "redis"
@@ -46,7 +46,7 @@ class RedisPositions(dg.Config):
     tls_key_file: str | None = Field(default=None, description="Its key.")
 
 
-class NatsPositions(dg.Config):
+class NatsPositionsConfig(dg.Config):
     """A key-value bucket of NATS; for tails that may start anywhere, without another server."""
 
     kind: Literal["nats"] = "nats"
@@ -65,8 +65,8 @@ class NatsPositions(dg.Config):
 class Positions(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The position store: checkpoints of the tails, and the lease of each."""
 
-    backend: SQLitePositions | RedisPositions | NatsPositions = Field(
-        default=SQLitePositions(), discriminator="kind", description="Which store, and where it is."
+    backend: SQLitePositionsConfig | RedisPositionsConfig | NatsPositionsConfig = Field(
+        default=SQLitePositionsConfig(), discriminator="kind", description="Which store, and where it is."
     )
 
     @contextmanager
@@ -77,9 +77,9 @@ class Positions(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def _make(self) -> PositionStore:
         backend = self.backend
-        if isinstance(backend, SQLitePositions):
+        if isinstance(backend, SQLitePositionsConfig):
             return sqlite.SQLitePositionStore(Path(backend.path))
-        if isinstance(backend, NatsPositions):
+        if isinstance(backend, NatsPositionsConfig):
             return nats.NatsPositionStore(NatsOptions(**backend.model_dump(exclude={"kind"})))
         return redis.RedisPositionStore(redis.RedisOptions(**backend.model_dump(exclude={"kind"})))
 
@@ -89,14 +89,16 @@ class Positions(dg.ConfigurableResource):  # type: ignore[type-arg]
         kind = os.environ.get("BINLOGSYNC_POSITIONS") or "sqlite"
         if kind == "sqlite":
             return cls(
-                backend=SQLitePositions(path=environment.text("BINLOGSYNC_POSITIONS_PATH", ".binlogsync/positions.db"))
+                backend=SQLitePositionsConfig(
+                    path=environment.text("BINLOGSYNC_POSITIONS_PATH", ".binlogsync/positions.db")
+                )
             )
         if kind == "nats":
-            return cls(backend=NatsPositions(**nats_environment()))
+            return cls(backend=NatsPositionsConfig(**nats_environment()))
         if kind != "redis":
             raise ConfigError(f"BINLOGSYNC_POSITIONS={kind!r}: it is sqlite, redis or nats")
         return cls(
-            backend=RedisPositions(
+            backend=RedisPositionsConfig(
                 host=environment.text("BINLOGSYNC_REDIS_HOST", "127.0.0.1"),
                 port=environment.integer("BINLOGSYNC_REDIS_PORT", 6379),
                 database=environment.integer("BINLOGSYNC_REDIS_DATABASE", 0),

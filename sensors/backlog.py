@@ -98,18 +98,18 @@ def backlog_sensor(
     )
     def _consume(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         stream: JetStream = getattr(context.resources, stream_key)
-        end_old_code(context.instance, [table.key for table in tables], code, loaded_at)
+        stop_outdated_runs(context.instance, [table.key for table in tables], code, loaded_at)
         try:
             with stream.reader(source, patience_s=PATIENCE_S) as reader:
-                backlog = pending(reader, tables)
+                backlog = count_pending(reader, tables)
         except WireError as error:
             return dg.SkipReason(str(error))
-        return requests(context.instance, job_name, backlog, rules or RetryRules())
+        return request_runs(context.instance, job_name, backlog, rules or RetryRules())
 
     return _consume
 
 
-def end_old_code(
+def stop_outdated_runs(
     instance: dg.DagsterInstance, keys: Collection[dg.AssetKey], code: str, loaded_at: float
 ) -> Sequence[str]:
     """Ask the runs that have these assets in older code to end; their ids."""
@@ -124,7 +124,7 @@ def end_old_code(
     return asked
 
 
-def pending(reader: StreamReader, tables: Iterable[WatchedTable]) -> Mapping[WatchedTable, int]:
+def count_pending(reader: StreamReader, tables: Iterable[WatchedTable]) -> Mapping[WatchedTable, int]:
     """Messages that wait for each table; for one that was never consumed, all that the stream holds of it."""
     held = reader.tables()
     backlog = {}
@@ -137,7 +137,7 @@ def pending(reader: StreamReader, tables: Iterable[WatchedTable]) -> Mapping[Wat
     return backlog
 
 
-def requests(
+def request_runs(
     instance: dg.DagsterInstance,
     job_name: str,
     backlog: Mapping[WatchedTable, int],

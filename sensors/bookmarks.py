@@ -40,12 +40,12 @@ def bookmark_sensor(
         with positions.store() as store:
             bookmarks = store.bookmarks(source)
         known = context.instance.get_dynamic_partitions(str(partitions.name))
-        return changes(partitions, known, bookmarks)
+        return sync_partitions(partitions, known, bookmarks)
 
     return _register
 
 
-def changes(
+def sync_partitions(
     partitions: dg.DynamicPartitionsDefinition, known: Sequence[str], bookmarks: Sequence[Bookmark]
 ) -> dg.SensorResult | dg.SkipReason:
     """What has to be added and removed, so that the bookmarks are partitions."""

@@ -59,23 +59,23 @@ def tail_sensor(
         required_resource_keys={positions_key},
     )
     def _keep(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        evidence = gather(
+        evidence = gather_evidence(
             context.instance, source, getattr(context.resources, positions_key), context.last_sensor_start_time
         )
         decision = decide(evidence, rules)
-        result = carry_out(context.instance, source, decision)
-        alive = verdict(decision, evidence.lease, rules)
+        result = apply_decision(context.instance, source, decision)
+        alive = is_tail_alive(decision, evidence.lease, rules)
         if check is None or alive is None or context.cursor == str(alive):
             return result
         evaluation = dg.AssetCheckEvaluation(
             asset_key=check.asset_key, check_name=check.name, passed=alive, description=markdown(decision.reason)
         )
-        return with_evaluation(result, evaluation, str(alive))
+        return add_evaluation(result, evaluation, str(alive))
 
     return _keep
 
 
-def gather(
+def gather_evidence(
     instance: dg.DagsterInstance,
     source: str,
     positions: Positions,
@@ -99,7 +99,7 @@ def gather(
     return Evidence(source, runs, lease, clock(), watched_since)
 
 
-def silent_s(instance: dg.DagsterInstance, source: str, now: float) -> float | None:
+def seconds_since_tick(instance: dg.DagsterInstance, source: str, now: float) -> float | None:
     """Seconds since the last tick of the source's keeper; None where it is switched off or never had one."""
     if instance.schedule_storage is None:
         return None
@@ -115,7 +115,7 @@ def sensor_name(source: str) -> str:
     return f"keep_{source.replace('-', '_')}_tailed"
 
 
-def verdict(decision: Decision, lease: Lease | None, rules: KeeperRules) -> bool | None:
+def is_tail_alive(decision: Decision, lease: Lease | None, rules: KeeperRules) -> bool | None:
     """Whether the tail is alive; None while one run hands over to the next, which takes some seconds."""
     if lease is not None and not lease.released and lease.age_s <= rules.stale_s:
         return True
@@ -124,7 +124,7 @@ def verdict(decision: Decision, lease: Lease | None, rules: KeeperRules) -> bool
     return None if lease is None or lease.age_s <= rules.start_grace_s else False
 
 
-def with_evaluation(
+def add_evaluation(
     result: dg.SensorResult | dg.SkipReason, evaluation: dg.AssetCheckEvaluation, cursor: str
 ) -> dg.SensorResult:
     """The same result of a tick, and the evaluation of a check."""
@@ -133,7 +133,7 @@ def with_evaluation(
     return dg.SensorResult(run_requests=result.run_requests, asset_events=[evaluation], cursor=cursor)
 
 
-def carry_out(instance: dg.DagsterInstance, source: str, decision: Decision) -> dg.SensorResult | dg.SkipReason:
+def apply_decision(instance: dg.DagsterInstance, source: str, decision: Decision) -> dg.SensorResult | dg.SkipReason:
     """Mark dead runs as failed, then ask for the new one, or say why not."""
     for run_id in decision.failed:
         run = instance.get_run_by_id(run_id)

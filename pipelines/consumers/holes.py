@@ -1,7 +1,7 @@
 """The tree hole: a model and a handler, which is all that a table needs.
 
 `on_hole` gets every change of `treehole.holes`, in order, with `before` (None for an insert) and `after` (None for a
-delete) as instances of `Hole`. It asks for the warehouse's connection as well, so what it writes there happens
+delete) as instances of `HoleRow`. It asks for the warehouse's connection as well, so what it writes there happens
 exactly once: rows and progress are committed together. Here it keeps the history of every hole.
 """
 
@@ -14,14 +14,14 @@ from pipelines.tables import AssetOptions, table_consumer
 
 
 @dataclass(frozen=True, slots=True)
-class Hole:
+class HoleRow:
     """The columns that the handler wants; others of the table are left alone."""
 
     id: int
     content: str | None
 
 
-def on_hole(change: Change[Hole], connection: DuckDBPyConnection) -> None:
+def on_hole(change: Change[HoleRow], connection: DuckDBPyConnection) -> None:
     """The history of every hole: what it said before and after each change, exactly once."""
     hole = change.after or change.before
     connection.execute("CREATE SCHEMA IF NOT EXISTS treehole")
@@ -43,7 +43,7 @@ def on_hole(change: Change[Hole], connection: DuckDBPyConnection) -> None:
 
 
 holes = table_consumer(
-    Hole,
+    HoleRow,
     on_hole,
     table="treehole.holes",
     options=AssetOptions(

@@ -12,7 +12,7 @@ from pathlib import Path
 from binlogsync.errors import BinlogSyncError
 from pipelines.demo.check import check
 from pipelines.demo.stack import ROOT, Stack, dagster, ignored_variables, servers
-from pipelines.demo.workload import Workload, create
+from pipelines.demo.workload import DemoWorkload, create
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say("starting MySQL and NATS ...")
         with servers(options.dir) as (mysql, nats):
             create(mysql)
-            workload = Workload(mysql, options.rate)
+            workload = DemoWorkload(mysql, options.rate)
             _say(f"MySQL {mysql.version} and NATS run; {options.rate:g} changes a second; starting Dagster ...")
             with dagster(mysql, nats, options.dir, options.port, _say) as stack, workload:
                 code = (

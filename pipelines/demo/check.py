@@ -26,7 +26,7 @@ class CheckFailedError(BinlogSyncError):
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckTimings:
     """Seconds: from the start of the check to the tail's run, and from commit to stream and to mirror."""
 
     started_s: float
@@ -35,7 +35,7 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class DeadlineWait:
     """Waits for things until a deadline, and no longer than the stack runs and nobody says stop."""
 
     stack: Stack
@@ -57,10 +57,10 @@ class Patience:
                 raise CheckFailedError(f"waited too long for {what}; {log}")
 
 
-def check(stack: Stack, deadline_s: float, stop: threading.Event, say: Callable[[str], None]) -> Checked:
+def check(stack: Stack, deadline_s: float, stop: threading.Event, say: Callable[[str], None]) -> CheckTimings:
     """Wait for the tail, commit a marked row, and follow it. Raises CheckFailedError, also when `stop` is set."""
     begun = time.monotonic()
-    wait = Patience(stack, stop, begun + deadline_s).wait
+    wait = DeadlineWait(stack, stop, begun + deadline_s).wait
     run = wait("the tail's run to be STARTED by its sensor", lambda: _tail_run(stack.dagster_home))
     started_s = time.monotonic() - begun
     say(f"tail run {run.run_id[:8]} is STARTED, by sensor {run.tags['dagster/sensor_name']}")
@@ -77,7 +77,7 @@ def check(stack: Stack, deadline_s: float, stop: threading.Event, say: Callable[
     wait("the row to be in its DuckDB mirror", lambda: _in_mirror(stack.warehouse))
     mirror_s = time.monotonic() - committed
     say(f"the row is in its mirror, {mirror_s:.1f} s after its commit")
-    return Checked(started_s, stream_s, mirror_s)
+    return CheckTimings(started_s, stream_s, mirror_s)
 
 
 def _tail_run(home: Path) -> dg.DagsterRun | None:

@@ -35,7 +35,7 @@ def create(server: MySQLServer) -> None:
             cursor.execute(statement)
 
 
-class Workload:
+class DemoWorkload:
     """Writes inside a `with` block; `changes` counts rows written."""
 
     def __init__(self, server: MySQLServer, rate: float, seed: int = 7) -> None:
@@ -47,7 +47,7 @@ class Workload:
         self._thread = threading.Thread(target=self._run, name="workload", daemon=True)
         self._connection: pymysql.Connection[Any] | None = None
 
-    def __enter__(self) -> "Workload":
+    def __enter__(self) -> "DemoWorkload":
         """Begin to write, in a thread."""
         self._connection = self._server.connect(autocommit=False)
         self._thread.start()

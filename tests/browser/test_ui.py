@@ -18,10 +18,10 @@ import pytest
 from binlogsync.bookmarks import Bookmark
 from binlogsync.duckfile import DuckFile
 from binlogsync.stores.sqlite import SQLitePositionStore
-from pipelines.backfill import replay_key
 from pipelines.demo.stack import SOURCE, Stack, dagster, servers
-from pipelines.demo.workload import Workload, create
+from pipelines.demo.workload import DemoWorkload, create
 from pipelines.keys import TableName, binlog_key
+from pipelines.replays import replay_key
 from tests.browser.chromium import Page, chromium, find_chromium, ink
 from tests.waiting import wait_until
 
@@ -64,7 +64,7 @@ def stack(browser: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
     folder = tmp_path_factory.mktemp("ui")
     with servers(folder) as (mysql, nats):
         create(mysql)
-        with dagster(mysql, nats, folder, free_port()) as running, Workload(mysql, rate=20):
+        with dagster(mysql, nats, folder, free_port()) as running, DemoWorkload(mysql, rate=20):
             # A list longer than the window, in front of the bookmarks. Dagster takes a while to start, the first
             # bookmark comes later.
             with instance_of(running) as instance:

@@ -12,9 +12,9 @@ from binlogsync import embedded
 from binlogsync.duckfile import DuckFile
 from binlogsync.stores import Lease
 from binlogsync.stores.sqlite import SQLitePositionStore
-from pipelines.consuming import ConsumeConfig
-from pipelines.definitions import build, connections
-from pipelines.discovery import Found
+from pipelines.consumer_run import ConsumeConfig
+from pipelines.definitions import build_definitions, configured_resources
+from pipelines.discovery import ConsumerDefinitions
 from pipelines.sources import configured_sources, tail_config
 from pipelines.tables import TableAsset
 from pipelines.tail import TailConfig
@@ -33,7 +33,7 @@ class World:
 
     def definitions(self, *tables: TableAsset, **options: Any) -> dg.Definitions:
         config = TailConfig(**{**tail_config().model_dump(), "shift_s": 3.0, "flush_interval_s": 0.2, **options})
-        return build(configured_sources(), Found(tables, (), ()), config, running=False)
+        return build_definitions(configured_sources(), ConsumerDefinitions(tables, (), ()), config, running=False)
 
     def tail(self, built: dg.Definitions) -> dg.ExecuteInProcessResult:
         return built.resolve_job_def(f"tail_{self.source}").execute_in_process(instance=self.instance)
@@ -43,7 +43,7 @@ class World:
         made = built.resolve_sensor_def(sensor)
         with dg.build_sensor_context(
             instance=self.instance,
-            resources=connections(configured_sources()),
+            resources=configured_resources(configured_sources()),
             sensor_name=sensor,
             last_sensor_start_time=1.0,
         ) as context:

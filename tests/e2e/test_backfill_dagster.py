@@ -11,16 +11,16 @@ import pytest
 
 from binlogsync.bookmarks import Bookmark, find_bookmark
 from binlogsync.duckfile import META_SCHEMA
-from pipelines.backfill import Source, replay_asset, replay_job, replay_key
 from pipelines.bookmarks import bookmark_job, rewind_job
+from pipelines.replays import ReplaySource, replay_asset, replay_job, replay_key
 from pipelines.tables import TableAsset, consumers_asset, mirror, table_consumer
 from pipelines.tail import TailConfig
 from resources.audit import AuditLog
 from resources.jetstream import JetStream
 from resources.mysql import MySQLSource
-from resources.positions import Positions, SQLitePositions
+from resources.positions import Positions, SQLitePositionsConfig
 from resources.warehouse import Warehouse
-from sensors.bookmarks import bookmark_partitions, bookmark_sensor, changes
+from sensors.bookmarks import bookmark_partitions, bookmark_sensor, sync_partitions
 from tests.duck import mirror_rows, query
 from tests.e2e.backfilling import AuditRow, Tailed
 from tests.e2e.test_rewind import Customer, note_ids
@@ -38,12 +38,12 @@ class Project:
         source, database = tailed.source, tailed.database
         self.orders = mirror(f"{database}.orders", source=source)
         self.customers = table_consumer(Customer, note_ids, table=f"{database}.customers", source=source)
-        self.source = Source(source, "mysql", (self.orders, self.customers), TailConfig())
+        self.source = ReplaySource(source, "mysql", (self.orders, self.customers), TailConfig())
         config = tailed.config
         self.resources: Mapping[str, Any] = {
             "mysql": MySQLSource(host=config.host, port=config.port, user=config.user, password=config.password),
             "jetstream": JetStream(url=tailed.nats.url),
-            "positions": Positions(backend=SQLitePositions(path=str(tailed.positions))),
+            "positions": Positions(backend=SQLitePositionsConfig(path=str(tailed.positions))),
             "warehouse": Warehouse(path=str(self.warehouse)),
             "audit": AuditLog(path=str(folder / "audit.duckdb")),
         }
@@ -219,7 +219,7 @@ def test_the_live_mirror_is_not_touched(project: Project) -> None:
 
 def test_a_partition_that_a_person_typed_is_left_alone() -> None:
     known = ["seq:77", "2026-11-23T16:00:00Z", "20261123T160000.000Z_binlog.000012@4567"]
-    result = changes(bookmark_partitions("main"), known, [])
+    result = sync_partitions(bookmark_partitions("main"), known, [])
     assert isinstance(result, dg.SensorResult)
     (request,) = result.dynamic_partitions_requests or []
     assert list(request.partition_keys) == ["20261123T160000.000Z_binlog.000012@4567"]

@@ -15,7 +15,7 @@ from duckdb import DuckDBPyConnection
 
 from binlogsync import Change, Retry
 from binlogsync.duckfile import DuckFile
-from pipelines.skipping import SkipConfig
+from pipelines.operator_jobs import SkipConfig
 from pipelines.tables import AssetOptions, mirror, table_consumer
 from tests.e2e.dagster_world import World
 from tests.waiting import wait_until

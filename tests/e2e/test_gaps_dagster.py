@@ -7,7 +7,7 @@ import dagster as dg
 from binlogsync import Change
 from binlogsync.duckfile import META_SCHEMA
 from binlogsync.wire.subjects import stream_name
-from pipelines.acknowledging import AcknowledgeConfig
+from pipelines.operator_jobs import AcknowledgeConfig
 from pipelines.tables import table_consumer
 from tests.e2e.dagster_world import World
 from tests.nats_commands import purge_stream

@@ -9,14 +9,14 @@ import dagster as dg
 import pytest
 
 from binlogsync.errors import ConfigError
-from pipelines.definitions import build, defs
-from pipelines.discovery import Found
+from pipelines.definitions import build_definitions, defs
+from pipelines.discovery import ConsumerDefinitions
 from pipelines.sources import configured_sources
 from pipelines.tables import mirror
 from pipelines.tail import TailConfig
 
 ROOT = Path(__file__).parents[2]
-NOTHING = Found((), (), ())
+NOTHING = ConsumerDefinitions((), (), ())
 
 
 def test_they_are_valid() -> None:
@@ -38,8 +38,8 @@ def test_a_source_has_a_tail_and_two_sensors_which_are_off() -> None:
 
 def test_the_sensors_are_on_where_that_is_asked_for() -> None:
     sources = configured_sources({})
-    found = Found((mirror("shop.orders", source="main"),), (), ())
-    built = build(sources, found, TailConfig(), running=True)
+    found = ConsumerDefinitions((mirror("shop.orders", source="main"),), (), ())
+    built = build_definitions(sources, found, TailConfig(), running=True)
     for name in ("keep_main_tailed", "consume_main"):
         assert built.resolve_sensor_def(name).default_status == dg.DefaultSensorStatus.RUNNING
 
@@ -47,20 +47,20 @@ def test_the_sensors_are_on_where_that_is_asked_for() -> None:
 def test_several_sources_stand_side_by_side() -> None:
     sources = configured_sources({"BINLOGSYNC_SOURCE": "main,eu-west"})
     tables = (mirror("shop.orders", source="main"), mirror("shop.orders", source="eu-west"))
-    built = build(sources, Found(tables, (), ()), TailConfig(), running=False)
+    built = build_definitions(sources, ConsumerDefinitions(tables, (), ()), TailConfig(), running=False)
     dg.Definitions.validate_loadable(built)
     assert built.resolve_job_def("tail_eu_west").tags["binlogsync/source"] == "eu-west"
 
 
 def test_a_source_without_tables_has_no_backlog_to_watch() -> None:
-    built = build(configured_sources({}), NOTHING, TailConfig(), running=False)
+    built = build_definitions(configured_sources({}), NOTHING, TailConfig(), running=False)
     assert [sensor.name for sensor in built.sensors or []] == ["keep_main_tailed", "bookmarks_main"]
 
 
 def test_a_table_of_an_unknown_source_is_refused() -> None:
-    found = Found((mirror("shop.orders", source="elsewhere"),), (), ())
+    found = ConsumerDefinitions((mirror("shop.orders", source="elsewhere"),), (), ())
     with pytest.raises(ConfigError, match="'elsewhere', which BINLOGSYNC_SOURCE does not name"):
-        build(configured_sources({}), found, TailConfig(), running=False)
+        build_definitions(configured_sources({}), found, TailConfig(), running=False)
 
 
 @pytest.mark.slow

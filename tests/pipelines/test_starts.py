@@ -31,7 +31,7 @@ ONE = [SampleTransaction((0,))]
 
 
 @dataclass
-class Site:
+class BookmarkedStream:
     """A stream of four changes, and the folder of positions and warehouse."""
 
     stream: SampleStream
@@ -45,6 +45,7 @@ class Site:
             seen.append(change.id)
 
         source = self.stream.name
+        backend = positions.SQLitePositionsConfig(path=str(self.folder / "p.db"))
         asset = table_consumer(SampleRow, handle, table="shop.samples", source=source, client_id=client_id, start=start)
         done = dg.materialize(
             [consumers_asset(source, "mysql", [asset])],
@@ -52,7 +53,7 @@ class Site:
                 "mysql": MySQLSource(),
                 "jetstream": JetStream(url=self.stream.url),
                 "warehouse": Warehouse(path=str(self.folder / "warehouse.duckdb")),
-                "positions": positions.Positions(backend=positions.SQLitePositions(path=str(self.folder / "p.db"))),
+                "positions": positions.Positions(backend=backend),
             },
             run_config={"ops": {f"consumers_{source}": {"config": {"idle_s": 0.5, "retry_s": 60.0}}}},
             raise_on_error=False,
@@ -61,7 +62,7 @@ class Site:
 
 
 @pytest.fixture
-def site(nats_server: NATSServer, tmp_path: Path) -> Iterator[Site]:
+def site(nats_server: NATSServer, tmp_path: Path) -> Iterator[BookmarkedStream]:
     stream = SampleStream(nats_server.url, "starts")
     stream.write(*[ONE] * 4)
     with StreamReader(NatsOptions(url=stream.url), stream.name) as reader:
@@ -70,11 +71,11 @@ def site(nats_server: NATSServer, tmp_path: Path) -> Iterator[Site]:
     assert place is not None
     with closing(SQLitePositionStore(tmp_path / "p.db")) as store:
         store.put_bookmark(stream.name, Bookmark(place, "person", place.ts_us, place.ts_us, "before the sale"))
-    yield Site(stream, tmp_path)
+    yield BookmarkedStream(stream, tmp_path)
     delete_stream(stream.url, stream_name(stream.name))
 
 
-def test_it_begins_there_and_then_goes_on_where_it_was(site: Site) -> None:
+def test_it_begins_there_and_then_goes_on_where_it_was(site: BookmarkedStream) -> None:
     everything = ids("samples", *[ONE] * 5)
     done, seen = site.run("before the sale", "a")
     assert (done.success, seen) == (True, everything[2:4])
@@ -83,7 +84,7 @@ def test_it_begins_there_and_then_goes_on_where_it_was(site: Site) -> None:
     assert (done.success, seen) == (True, everything[4:])
 
 
-def test_a_name_that_is_none_fails_the_run_with_those_that_are(site: Site) -> None:
+def test_a_name_that_is_none_fails_the_run_with_those_that_are(site: BookmarkedStream) -> None:
     done, seen = site.run("before the fall", "b")
     [failure] = [event for event in done.all_events if event.is_step_failure]
     assert seen == []

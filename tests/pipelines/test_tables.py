@@ -18,10 +18,10 @@ from binlogsync.commands.project_consumers import find_consumer
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
-from pipelines.discovery import find
+from pipelines.consumer_metadata import ConsumerTotals, TablePreview, build_failure, build_metadata
+from pipelines.discovery import find_definitions
 from pipelines.keys import TableName, binlog_key
 from pipelines.preview import first_rows
-from pipelines.shown import ShownTable, Total, failure, metadata
 from pipelines.tables import consumers_asset, mirror, table_consumer
 from resources.warehouse import Warehouse
 
@@ -30,7 +30,7 @@ KEY = ProgressKey("dagster", "main", "main", "t")
 
 
 @dataclass
-class Hole:
+class HoleModel:
     """A model."""
 
     __tablename__ = "treehole.holes"
@@ -39,13 +39,13 @@ class Hole:
 
 
 @dataclass
-class Other:
+class ModelWithoutTable:
     """Another model."""
 
     id: int
 
 
-def on_hole(change: Change[Hole]) -> None:
+def on_hole(change: Change[HoleModel]) -> None:
     """Sees every hole."""
 
 
@@ -70,13 +70,13 @@ def test_every_consumer_has_its_checks() -> None:
 
 
 def test_the_table_comes_from_the_model_or_is_given() -> None:
-    assert table_consumer(Hole, on_hole, source="main").name == TableName("main", "treehole", "holes")
-    assert table_consumer(Hole, on_hole, table="other.t", source="main").name == TableName("main", "other", "t")
+    assert table_consumer(HoleModel, on_hole, source="main").name == TableName("main", "treehole", "holes")
+    assert table_consumer(HoleModel, on_hole, table="other.t", source="main").name == TableName("main", "other", "t")
 
 
 def test_it_is_a_decorator_too() -> None:
-    @table_consumer(Hole, source="main")
-    def holes(change: Change[Hole]) -> None:
+    @table_consumer(HoleModel, source="main")
+    def holes(change: Change[HoleModel]) -> None:
         """Sees every hole."""
 
     assert holes.name == TableName("main", "treehole", "holes")
@@ -88,7 +88,7 @@ def test_a_handler_of_frames_needs_no_model() -> None:
 
 
 def test_the_description_comes_from_the_handler() -> None:
-    made = table_consumer(Hole, on_hole, source="main")
+    made = table_consumer(HoleModel, on_hole, source="main")
     assert made.spec.description == "Sees every hole."
 
 
@@ -96,9 +96,9 @@ def test_what_cannot_work_is_refused_when_it_is_defined() -> None:
     with pytest.raises(ModelError, match="not a model"):
         table_consumer(int, print, table="a.b", source="main")
     with pytest.raises(ConfigError, match="arguments"):
-        table_consumer(Hole, lambda: None, source="main")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"asks for Change\[Hole\], and the model given is Other"):
-        table_consumer(Other, on_hole, table="a.b", source="main")  # type: ignore[arg-type]
+        table_consumer(HoleModel, lambda: None, source="main")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"asks for Change\[HoleModel\], and the model given is ModelWithoutTable"):
+        table_consumer(ModelWithoutTable, on_hole, table="a.b", source="main")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="the table has to be given"):
         table_consumer(None, on_frame)  # type: ignore[call-overload]
     with pytest.raises(ConfigError, match=r'write "database\.table"'):
@@ -106,7 +106,7 @@ def test_what_cannot_work_is_refused_when_it_is_defined() -> None:
 
 
 def test_the_tables_of_a_source_are_one_step_without_a_retry_policy_or_a_pool() -> None:
-    tables = [mirror("shop.orders", source="main"), table_consumer(Hole, on_hole, source="main")]
+    tables = [mirror("shop.orders", source="main"), table_consumer(HoleModel, on_hole, source="main")]
     made = consumers_asset("main", "mysql", tables)
     assert made.keys == {table.key for table in tables}
     assert made.can_subset
@@ -121,7 +121,7 @@ def handler_error(table: str) -> HandlerError:
 
 
 def test_a_failing_handler_shows_its_change_and_the_traceback() -> None:
-    made = failure({TableName("main", "shop", "orders"): (handler_error("shop.orders"), 15)})
+    made = build_failure({TableName("main", "shop", "orders"): (handler_error("shop.orders"), 15)})
     assert made.allow_retries is False
     assert made.metadata["change_id"].value == "g:7"
     assert made.metadata["tries"].value == 15
@@ -131,7 +131,7 @@ def test_a_failing_handler_shows_its_change_and_the_traceback() -> None:
 def test_what_a_handler_raised_does_not_leave_its_place() -> None:
     error = HandlerError("shop.orders: it failed: \x1b[2J", table="shop.orders", change_id="g:7", position="b.1:4")
     error.__cause__ = ValueError("```\n![i](http://x/y)\x1b[2J")
-    made = failure({TableName("main", "shop", "orders"): (error, 1)})
+    made = build_failure({TableName("main", "shop", "orders"): (error, 1)})
     shown = str(made.metadata["traceback"].value)
     assert shown.startswith("````\n")
     assert shown.endswith("\n````")
@@ -162,7 +162,9 @@ def test_row_values_are_shown_only_where_that_is_allowed(tmp_path: Path) -> None
     with DuckFile(path, error=ConsumeError).transaction() as connection:
         connection.execute("CREATE TABLE t AS SELECT 'secret' AS a")
     shown = {
-        allowed: metadata(Total(), KEY, ShownTable(("main", "t"), 5), Warehouse(path=str(path), show_values=allowed))
+        allowed: build_metadata(
+            ConsumerTotals(), KEY, TablePreview(("main", "t"), 5), Warehouse(path=str(path), show_values=allowed)
+        )
         for allowed in (False, True)
     }
     assert "preview" not in shown[False]
@@ -174,15 +176,18 @@ def test_row_values_are_shown_only_where_that_is_allowed(tmp_path: Path) -> None
 def test_the_row_at_fault_is_named_by_its_key_and_values_only_where_allowed() -> None:
     error = HandlerError("no", table="shop.items", change_id="g:7", key={"order": 7, "sku\x1b": "a\x1b"})
     name = TableName("main", "shop", "items")
-    hidden = failure({name: (error, 1)}).metadata["key"].value
+    hidden = build_failure({name: (error, 1)}).metadata["key"].value
     assert str(hidden).startswith("order, sku\\x1b (")
     assert "7" not in str(hidden)
-    assert failure({name: (error, 1)}, show_values=True).metadata["key"].value == {"order": "7", "sku\\x1b": "a\\x1b"}
+    assert build_failure({name: (error, 1)}, show_values=True).metadata["key"].value == {
+        "order": "7",
+        "sku\\x1b": "a\\x1b",
+    }
 
 
 def test_several_failing_tables_are_told_apart() -> None:
     names = [TableName("main", "shop", table) for table in ("orders", "items")]
-    made = failure({name: (handler_error(str(name)), 5) for name in names})
+    made = build_failure({name: (handler_error(str(name)), 5) for name in names})
     assert made.metadata["tables"].value == "shop.orders, shop.items"
     assert made.metadata["shop.items: change_id"].value == "g:7"
     assert "shop.orders: HandlerError: shop.orders: it failed" in str(made.description)
@@ -208,7 +213,7 @@ def test_modules_are_found_without_a_list(package: ModuleType) -> None:
         "@dg.asset_check(asset=report)\ndef good(): ...\n"
     )
     (folder / "b.py").write_text("from their_consumers.a import orders\nagain = orders\n")
-    found = find(package)
+    found = find_definitions(package)
     assert [str(table.name) for table in found.tables] == ["shop.orders"]
     assert len(found.assets) == len(found.checks) == 1
 
@@ -221,7 +226,7 @@ def test_tables_in_lists_tuples_and_dicts_are_found_by_dagster_and_by_commands(p
         "sets = {mirror('shop.d', source='main')}\n"
         "made = tuple(mirror(f'shop.e{n}', source='main') for n in range(2))\n"
     )
-    names = [str(table.name) for table in find(package).tables]
+    names = [str(table.name) for table in find_definitions(package).tables]
     assert names == ["shop.a", "shop.b", "shop.c", "shop.d", "shop.e0", "shop.e1"]
     assert find_consumer(package.__name__, Asked("main", "shop", "e1")).is_mirror
 
@@ -244,12 +249,12 @@ def test_two_consumers_of_one_name_are_refused(package: ModuleType) -> None:
         text = f"from pipelines.tables import mirror\nx = mirror({table!r}, source='main')\n"
         (Path(package.__path__[0]) / f"{module}.py").write_text(text)
     with pytest.raises(ConfigError, match=r"shop\.order-items of source main has two consumers"):
-        find(package)
+        find_definitions(package)
 
 
 def test_where_a_consumer_begins_is_said_in_the_words_of_a_client() -> None:
-    begins = table_consumer(Hole, on_hole, table="treehole.holes", start="before the sale")
+    begins = table_consumer(HoleModel, on_hole, table="treehole.holes", start="before the sale")
     assert begins.consumption.start == "before the sale"
     assert "positions" in consumers_asset("main", "mysql", [begins]).required_resource_keys
     with pytest.raises(ConfigError, match="time zone"):
-        table_consumer(Hole, on_hole, table="treehole.holes", start="2026-01-01T00:00:00")
+        table_consumer(HoleModel, on_hole, table="treehole.holes", start="2026-01-01T00:00:00")

@@ -27,9 +27,9 @@ from binlogsync.errors import BinlogSyncError, DecodeError, FencedError, LeaseLo
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.tail.run import TailProgress
 from pipelines.keys import TableName
-from pipelines.reports import TailReporter, binlog_metadata
-from pipelines.stopping import StopFlag, stop_on_signals
-from pipelines.tail import failure, run_shift, tail_job
+from pipelines.stop_flag import StopFlag, stop_on_signals
+from pipelines.tail import build_failure, run_shift, tail_job
+from pipelines.tail_reporter import TailReporter, binlog_metadata
 
 CHECKPOINT = Checkpoint(
     BinlogPosition("binlog.000042", 1187),
@@ -67,7 +67,7 @@ BUSY = replace(
 )
 
 
-class StandIn:
+class FakeTail:
     """Shaped like Tail: reports until it is stopped, then "flushes" and returns, or raises."""
 
     def __init__(self, error: BinlogSyncError | None = None, ask: Callable[[], None] | None = None) -> None:
@@ -102,7 +102,7 @@ def run_job(
         with stop_on_signals() as stop:
             reporter = TailReporter(context, "main", stop, report_s=0.0, shift_s=shift_s, status_s=0.0)
             if break_reports:
-                reporter._context = Deaf(context)  # type: ignore[assignment]  # noqa: SLF001
+                reporter._context = BrokenContext(context)  # type: ignore[assignment]  # noqa: SLF001
             run_shift(context, tail, stop, reporter)
 
     @dg.job(executor_def=dg.in_process_executor)
@@ -112,7 +112,7 @@ def run_job(
     return job.execute_in_process(instance=instance, raise_on_error=False)
 
 
-class Deaf:
+class BrokenContext:
     """A context whose storage is gone."""
 
     def __init__(self, context: dg.OpExecutionContext) -> None:
@@ -131,7 +131,7 @@ def failure_of(result: dg.ExecuteInProcessResult) -> Any:
 
 
 def test_the_end_of_a_shift_is_success(instance: dg.DagsterInstance) -> None:
-    tail = StandIn()
+    tail = FakeTail()
     assert run_job(instance, tail, shift_s=0.05).success
     assert tail.flushed
 
@@ -143,7 +143,7 @@ def terminate(instance: dg.DagsterInstance) -> None:
 
 
 def test_terminate_ends_it_as_interrupted_after_the_last_flush(instance: dg.DagsterInstance) -> None:
-    tail = StandIn(ask=lambda: terminate(instance))
+    tail = FakeTail(ask=lambda: terminate(instance))
     result = run_job(instance, tail)
     error = failure_of(result).error
     assert error.cls_name == "DagsterExecutionInterruptedError"
@@ -156,7 +156,7 @@ def test_terminate_ends_it_as_interrupted_after_the_last_flush(instance: dg.Dags
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_alone_is_a_stop_and_no_failure(instance: dg.DagsterInstance, number: signal.Signals) -> None:
-    tail = StandIn(ask=lambda: os.kill(os.getpid(), number))
+    tail = FakeTail(ask=lambda: os.kill(os.getpid(), number))
     result = run_job(instance, tail)
     assert result.success
     assert tail.flushed
@@ -166,8 +166,8 @@ def test_a_signal_alone_is_a_stop_and_no_failure(instance: dg.DagsterInstance, n
 
 def test_a_stop_is_honoured_though_the_last_flush_fails(instance: dg.DagsterInstance) -> None:
     error = FencedError("stream CDC_MAIN moved on")
-    assert run_job(instance, StandIn(error, ask=lambda: os.kill(os.getpid(), signal.SIGINT))).success
-    ended = run_job(instance, StandIn(error, ask=lambda: terminate(instance)))
+    assert run_job(instance, FakeTail(error, ask=lambda: os.kill(os.getpid(), signal.SIGINT))).success
+    ended = run_job(instance, FakeTail(error, ask=lambda: terminate(instance)))
     assert failure_of(ended).error.cls_name == "DagsterExecutionInterruptedError"
 
 
@@ -189,7 +189,7 @@ def test_the_first_reason_to_stop_is_kept() -> None:
 
 
 def test_reports_that_fail_do_not_stop_the_tail(instance: dg.DagsterInstance) -> None:
-    tail = StandIn()
+    tail = FakeTail()
     assert run_job(instance, tail, shift_s=0.1, break_reports=True).success
     assert tail.flushed
 
@@ -200,7 +200,7 @@ def test_a_run_that_was_marked_as_failed_meanwhile_leaves(instance: dg.DagsterIn
             if not run.is_finished:
                 instance.report_run_failed(run, "not heard of")
 
-    tail = StandIn(ask=fail_own_run)
+    tail = FakeTail(ask=fail_own_run)
     result = run_job(instance, tail)
     assert not result.success
     assert tail.flushed
@@ -219,15 +219,15 @@ def test_a_run_that_was_marked_as_failed_meanwhile_leaves(instance: dg.DagsterIn
 def test_what_a_retry_cannot_mend_says_where_and_what_to_do(
     instance: dg.DagsterInstance, error: BinlogSyncError, advice: str
 ) -> None:
-    shown = failure_of(run_job(instance, StandIn(error))).user_failure_data
+    shown = failure_of(run_job(instance, FakeTail(error))).user_failure_data
     assert str(error) in shown.description
     assert advice in shown.metadata["what_to_do"].value
     assert shown.metadata["position"].value == "binlog.000042:1187"
-    assert failure(error, None).allow_retries is False
+    assert build_failure(error, None).allow_retries is False
 
 
 def test_reports_carry_numbers_for_plots_and_grow_only_the_tables_that_grew(instance: dg.DagsterInstance) -> None:
-    run_job(instance, StandIn(), shift_s=0.1)
+    run_job(instance, FakeTail(), shift_s=0.1)
     key = dg.AssetKey(["mysql", "main", "binlog"])
     records = instance.fetch_observations(key, limit=50).records
     metadata = [record.asset_observation.metadata for record in records if record.asset_observation]
@@ -261,7 +261,7 @@ def keeper_was_silent(instance: dg.DagsterInstance) -> None:
     instance.create_tick(
         TickData(state.instigator_origin_id, "keep_main_tailed", kind, skipped, at, selector_id=selector)
     )
-    result = run_job(instance, StandIn(), shift_s=0.1)
+    result = run_job(instance, FakeTail(), shift_s=0.1)
     said = [entry.user_message for entry in instance.all_logs(result.run_id) if not entry.is_dagster_event]
     assert any("had no tick for 60" in text and "Reload definitions" in text for text in said)
     [record] = instance.fetch_materializations(dg.AssetKey(["mysql", "main", "binlog"]), limit=5).records
@@ -285,8 +285,8 @@ def test_the_job_has_the_tags_that_keep_it_single_and_unretried() -> None:
 PROGRAM = """
 import sys, threading
 import dagster as dg
-from pipelines.reports import TailReporter
-from pipelines.stopping import stop_on_signals
+from pipelines.tail_reporter import TailReporter
+from pipelines.stop_flag import stop_on_signals
 from pipelines.tail import run_shift
 from tests.pipelines.test_tail_job import BUSY
 

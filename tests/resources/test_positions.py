@@ -8,7 +8,7 @@ import pytest
 from binlogsync import embedded
 from binlogsync.errors import ConfigError
 from binlogsync.position import BinlogPosition, Checkpoint
-from resources.positions import Positions, RedisPositions, SQLitePositions
+from resources.positions import Positions, RedisPositionsConfig, SQLitePositionsConfig
 
 CHECKPOINT = Checkpoint(BinlogPosition("binlog.000007", 4), "3e11fa47-71ca-11e1-9e33-c80aa9429562")
 
@@ -31,7 +31,7 @@ def keep_and_load(resource: Positions) -> None:
 
 
 def test_sqlite(tmp_path: Path) -> None:
-    keep_and_load(Positions(backend=SQLitePositions(path=str(tmp_path / "below" / "positions.db"))))
+    keep_and_load(Positions(backend=SQLitePositionsConfig(path=str(tmp_path / "below" / "positions.db"))))
 
 
 def test_sqlite_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +43,7 @@ def test_sqlite_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_redis(redis_server: embedded.RedisServer) -> None:
     keep_and_load(
         Positions(
-            backend=RedisPositions(
+            backend=RedisPositionsConfig(
                 host=redis_server.host, port=redis_server.port, password=redis_server.password, prefix="resources"
             )
         )

@@ -14,8 +14,8 @@ from sensors.backlog import (
     UNFINISHED,
     RetryRules,
     WatchedTable,
-    end_old_code,
-    requests,
+    request_runs,
+    stop_outdated_runs,
 )
 
 ORDERS = WatchedTable("shop", "orders", dg.AssetKey(["tables", "main", "shop", "orders"]), "orders", "main.shop.orders")
@@ -48,7 +48,7 @@ def look(
     instance: dg.DagsterInstance, orders: int, holes: int, now: float | None = None
 ) -> dg.SensorResult | dg.SkipReason:
     clock = time.time if now is None else lambda: now
-    return requests(instance, "consume", {ORDERS: orders, HOLES: holes}, RetryRules(first_s=30, max_s=900), clock)
+    return request_runs(instance, "consume", {ORDERS: orders, HOLES: holes}, RetryRules(first_s=30, max_s=900), clock)
 
 
 def add_run(
@@ -91,7 +91,7 @@ def test_a_tick_says_counts_and_names_a_few_that_are_held_up(instance: dg.Dagste
     instance.create_run_for_job(CONSUME, status=dg.DagsterRunStatus.FAILURE, tags={FAILED_TAG: tag})
     add_run(instance, dg.DagsterRunStatus.STARTED, ORDERS)
     backlog = {ORDERS: 9} | dict.fromkeys(tables[:5], 7) | dict.fromkeys(tables[5:], 0)
-    found = requests(instance, "consume", backlog, RetryRules())
+    found = request_runs(instance, "consume", backlog, RetryRules())
     assert isinstance(found, dg.SkipReason)
     said = found.skip_message or ""
     assert said.startswith("1 table(s) at work; 495 table(s) with nothing waiting; shop.t0\\x1b: 7 message(s) wait; ")
@@ -107,16 +107,18 @@ def test_a_run_with_older_code_is_asked_to_end_once(instance: dg.DagsterInstance
         )
     run = instance.get_runs(dg.RunsFilter(tags={CODE_TAG: old}))[0]
     later = time.time() + 60
-    assert end_old_code(instance, [ORDERS.key], old, later) == [
+    assert stop_outdated_runs(instance, [ORDERS.key], old, later) == [
         other.run_id for other in instance.get_runs(dg.RunsFilter(tags={CODE_TAG: new}))
     ]
-    assert end_old_code(instance, [dg.AssetKey("other")], new, later) == []
-    assert end_old_code(instance, [ORDERS.key], new, 1.0) == [], "it was started since these definitions were loaded"
-    assert end_old_code(instance, [ORDERS.key], new, later) == [run.run_id]
+    assert stop_outdated_runs(instance, [dg.AssetKey("other")], new, later) == []
+    assert not stop_outdated_runs(instance, [ORDERS.key], new, 1.0), (
+        "the run started after these definitions were loaded"
+    )
+    assert stop_outdated_runs(instance, [ORDERS.key], new, later) == [run.run_id]
     asked = instance.get_run_by_id(run.run_id)
     assert asked is not None
     assert "reloaded" in asked.tags[END_TAG]
-    assert end_old_code(instance, [ORDERS.key], new, later) == []
+    assert stop_outdated_runs(instance, [ORDERS.key], new, later) == []
 
 
 @pytest.mark.parametrize("status", [status for status in UNFINISHED if status.value != "QUEUED"])

@@ -9,7 +9,7 @@ import pytest
 
 from binlogsync.errors import StoreError
 from binlogsync.stores.sqlite import SQLitePositionStore
-from resources.positions import Positions, SQLitePositions
+from resources.positions import Positions, SQLitePositionsConfig
 from sensors.tail import SOURCE_TAG, tail_sensor
 
 
@@ -42,7 +42,7 @@ def add_run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus) -> str:
 
 def tick(instance: dg.DagsterInstance, path: Path, watched_since: float | None = 0.0) -> tuple[list[str | None], str]:
     """(run keys asked for, what it says)."""
-    positions = Positions(backend=SQLitePositions(path=str(path)))
+    positions = Positions(backend=SQLitePositionsConfig(path=str(path)))
     with dg.build_sensor_context(
         instance=instance,
         resources={"positions": positions},
@@ -101,7 +101,7 @@ def test_a_dead_tail_fails_its_check_once_and_a_living_one_passes_it(instance: d
         nonlocal cursor
         with dg.build_sensor_context(
             instance=instance,
-            resources={"positions": Positions(backend=SQLitePositions(path=str(path)))},
+            resources={"positions": Positions(backend=SQLitePositionsConfig(path=str(path)))},
             last_sensor_start_time=1.0,
             cursor=cursor,
         ) as context:

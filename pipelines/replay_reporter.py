@@ -8,9 +8,9 @@ import dagster as dg
 
 from binlogsync.backfill.run import Backfilled, BackfillProgress, SpanDone
 from binlogsync.errors import BinlogSyncError, HandlerError, PositionError, SinkError, SourceError
+from pipelines.consumer_metadata import OPS, traceback_metadata
 from pipelines.keys import TableName
-from pipelines.shown import OPS, traceback_metadata
-from pipelines.stopping import StopFlag
+from pipelines.stop_flag import StopFlag
 
 ADVICE: tuple[tuple[type[BinlogSyncError], str], ...] = (
     (
@@ -52,7 +52,7 @@ class ReplayReporter:
             self._stop.ask("the run was ended")
 
 
-def metadata(done: Backfilled, span: SpanDone | None = None) -> Mapping[str, dg.MetadataValue]:
+def replay_metadata(done: Backfilled, span: SpanDone | None = None) -> Mapping[str, dg.MetadataValue]:
     """Of one of its ranges; without one of all of them, whose totals the ranges show beside their own counts."""
     spans = done.spans if span is None else (span,)
     counts = done.counts if span is None else span.counts
@@ -75,7 +75,7 @@ def metadata(done: Backfilled, span: SpanDone | None = None) -> Mapping[str, dg.
     return shown
 
 
-def failure(error: BinlogSyncError, name: TableName) -> dg.Failure:
+def build_failure(error: BinlogSyncError, name: TableName) -> dg.Failure:
     """The Failure that the run page shows."""
     advice = next((text for kind, text in ADVICE if isinstance(error, kind)), "See the message.")
     shown = {

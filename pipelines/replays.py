@@ -23,10 +23,10 @@ from binlogsync.backfill.run import Backfilled, Work, run_backfill
 from binlogsync.consume.targets import Target
 from binlogsync.errors import BinlogSyncError, ConfigError
 from binlogsync.filters import TableFilter
-from pipelines.backfill_shown import ReplayReporter, failure, metadata
-from pipelines.jobs import job_of
+from pipelines.jobs import build_job
 from pipelines.keys import TableName, safe_part
-from pipelines.stopping import stop_on_signals
+from pipelines.replay_reporter import ReplayReporter, build_failure, replay_metadata
+from pipelines.stop_flag import stop_on_signals
 from pipelines.tables import TableAsset
 from pipelines.tail import TailConfig
 from sensors.bookmarks import bookmark_partitions
@@ -53,7 +53,7 @@ class ReplayConfig(dg.Config):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ReplaySource:
     """What a replay has to know of a source in Dagster.
 
     Attributes:
@@ -87,7 +87,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
+class ReplayRequest:
     """One replay as it was asked for."""
 
     name: TableName
@@ -105,7 +105,7 @@ class Replay:
         return "handler" if self.table is not None and not self.table.is_mirror else "table"
 
 
-def replay_asset(source: Source, table: TableAsset) -> dg.AssetsDefinition:
+def replay_asset(source: ReplaySource, table: TableAsset) -> dg.AssetsDefinition:
     """The asset `replay/<source>/<database>/<table>`."""
     name = table.name
     spec = dg.AssetSpec(
@@ -129,12 +129,12 @@ def replay_asset(source: Source, table: TableAsset) -> dg.AssetsDefinition:
     def _replay(context: dg.AssetExecutionContext, config: ReplayConfig) -> Iterator[dg.MaterializeResult[Any]]:
         keys = sorted(context.partition_keys)
         words = f"bookmarks {', '.join(keys)} until {config.until}"
-        replay = Replay(name, table, words, config.to, config.origin, config.report_s)
+        replay = ReplayRequest(name, table, words, config.to, config.origin, config.report_s)
         done = run_replay(context, source, replay, lambda holders: partition_spans(holders, keys, config.until))
         for each in done.spans:
             if each.span.label in keys:
-                context.add_asset_metadata(metadata(done, each), replay_key(name), each.span.label)
-        yield dg.MaterializeResult(asset_key=replay_key(name), metadata=metadata(done))
+                context.add_asset_metadata(replay_metadata(done, each), replay_key(name), each.span.label)
+        yield dg.MaterializeResult(asset_key=replay_key(name), metadata=replay_metadata(done))
 
     return _replay
 
@@ -144,7 +144,7 @@ def replay_key(name: TableName) -> dg.AssetKey:
     return dg.AssetKey(["replay", *name.parts])
 
 
-def replay_job(source: Source) -> dg.JobDefinition:
+def replay_job(source: ReplaySource) -> dg.JobDefinition:
     """The job `replay_<source>` for the Launchpad: any table, any two ends, any target."""
 
     @dg.op(
@@ -166,19 +166,19 @@ def replay_job(source: Source) -> dg.JobDefinition:
         asked = context.op_config
         name, table = source.find(asked["table"])
         words = f"{asked['from']} .. {asked['until']}"
-        replay = Replay(name, table, words, asked["to"], asked["origin"])
+        replay = ReplayRequest(name, table, words, asked["to"], asked["origin"])
         done = run_replay(context, source, replay, lambda holders: [holders.span(asked["from"], asked["until"], words)])
-        context.log_event(dg.AssetObservation(replay_key(name), metadata=metadata(done)))
-        return dg.Output(None, metadata=metadata(done))
+        context.log_event(dg.AssetObservation(replay_key(name), metadata=replay_metadata(done)))
+        return dg.Output(None, metadata=replay_metadata(done))
 
-    return job_of(
+    return build_job(
         _replay,
         f"replay_{safe_part(source.name)}",
         f"Backfills a range of one table of {source.name}, exactly, into a target. Fill in table and from.",
     )
 
 
-def run_replay(context: Any, source: Source, replay: Replay, spans: Any) -> Backfilled:
+def run_replay(context: Any, source: ReplaySource, replay: ReplayRequest, spans: Any) -> Backfilled:
     """Do it, with observations of its progress.
 
     Raises dg.Failure for an error, DagsterExecutionInterruptedError when it was stopped; both can be re-executed.
@@ -203,7 +203,7 @@ def run_replay(context: Any, source: Source, replay: Replay, spans: Any) -> Back
             reporter = ReplayReporter(context, replay_key(name), stop, replay.report_s)
             done = run_backfill(Work(holders, plan, target, ORIGINS[replay.origin]), stop, reporter)
     except BinlogSyncError as error:
-        raise failure(error, name) from None
+        raise build_failure(error, name) from None
     if not done.is_finished:
         said = f"stopped ({stop.reason}); re-execute this run, and it goes on where it ended"
         context.log.info(said)
@@ -211,7 +211,7 @@ def run_replay(context: Any, source: Source, replay: Replay, spans: Any) -> Back
     return done
 
 
-def _handler(resources: Any, source: Source, replay: Replay) -> Target:
+def _handler(resources: Any, source: ReplaySource, replay: ReplayRequest) -> Target:
     if replay.table is None:
         raise ConfigError(f"{replay.name} has no consumer in pipelines/consumers, so no handler; choose another target")
     if replay.table.is_mirror:

@@ -15,8 +15,8 @@ import dagster as dg
 from binlogsync.tail.run import TailProgress
 from pipelines.dev_process import DevProcesses
 from pipelines.keys import TableName, binlog_key
-from pipelines.stopping import StopFlag
-from sensors.tail import silent_s
+from pipelines.stop_flag import StopFlag
+from sensors.tail import seconds_since_tick
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class TailReporter:
             **_position(progress),
         }
         try:
-            silent = silent_s(self._context.instance, self._source, time.time())
+            silent = seconds_since_tick(self._context.instance, self._source, time.time())
             if silent is not None and silent > SILENT_S:
                 metadata["keeper_silent_s"] = dg.MetadataValue.float(round(silent, 1))
                 self._context.log.warning(

@@ -30,14 +30,14 @@ ADVICE: tuple[tuple[type[BinlogSyncError], str], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class ShownTable:
+class TablePreview:
     """(schema, table) in the warehouse to count, and how many of its first rows are shown."""
 
     name: tuple[str, str]
     preview_rows: int
 
 
-class Total:
+class ConsumerTotals:
     """The rounds of a run, added up."""
 
     def __init__(self) -> None:
@@ -64,8 +64,8 @@ class Total:
         self.lag_s = done.lag_s if done.lag_s is not None else self.lag_s
 
 
-def metadata(
-    total: Total, key: ProgressKey, shown_table: ShownTable | None, warehouse: Warehouse
+def build_metadata(
+    total: ConsumerTotals, key: ProgressKey, shown_table: TablePreview | None, warehouse: Warehouse
 ) -> Mapping[str, dg.MetadataValue]:
     """What the asset page shows of a run or a round."""
     # Snapshots and truncations are rare: shown when there was one, so that no plot of noughts stands in the way.
@@ -112,7 +112,7 @@ def skip_metadata(skip: Skip) -> dict[str, dg.MetadataValue]:
     }
 
 
-def _table(warehouse: Warehouse, table: ShownTable) -> dict[str, dg.MetadataValue]:
+def _table(warehouse: Warehouse, table: TablePreview) -> dict[str, dg.MetadataValue]:
     """Row count and first rows; why not, when the file is held by somebody: the changes themselves are stored."""
     try:
         rows = count_rows(warehouse.file(), *table.name)
@@ -126,24 +126,24 @@ def _table(warehouse: Warehouse, table: ShownTable) -> dict[str, dg.MetadataValu
     return shown
 
 
-def failure(errors: Mapping[TableName, tuple[BinlogSyncError, int]], *, show_values: bool = False) -> dg.Failure:
+def build_failure(errors: Mapping[TableName, tuple[BinlogSyncError, int]], *, show_values: bool = False) -> dg.Failure:
     """The Failure that the run page shows of the tables that failed, each with its error and number of tries.
 
     Of one table all that is known of it; of several a table of it.
     """
     if len(errors) == 1:
         [(name, (error, tries))] = errors.items()
-        shown = trouble(error, name, tries, show_values=show_values)
+        shown = failure_metadata(error, name, tries, show_values=show_values)
         return dg.Failure(description=f"{type(error).__name__}: {error}", metadata=shown, allow_retries=False)
     lines = [f"{name}: {type(error).__name__}: {error}" for name, (error, _) in errors.items()]
     several: dict[str, dg.MetadataValue] = {"tables": dg.MetadataValue.text(", ".join(map(str, errors)))}
     for name, (error, tries) in errors.items():
-        one = trouble(error, name, tries, show_values=show_values)
+        one = failure_metadata(error, name, tries, show_values=show_values)
         several |= {f"{name}: {key}": value for key, value in one.items() if key != "table"}
     return dg.Failure(description="\n".join(lines), metadata=several, allow_retries=False)
 
 
-def trouble(
+def failure_metadata(
     error: BinlogSyncError, name: TableName, tries: int, *, show_values: bool = False
 ) -> dict[str, dg.MetadataValue]:
     """What holds a table up: which change of which row, where, what was raised and what to do.

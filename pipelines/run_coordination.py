@@ -11,12 +11,12 @@ import dagster as dg
 from sensors.backlog import CODE_TAG, END_TAG
 
 
-def note_code(context: dg.AssetExecutionContext, code: str) -> None:
+def tag_code(context: dg.AssetExecutionContext, code: str) -> None:
     """Tag the run with the code that it runs."""
     context.instance.add_run_tags(context.run.run_id, {CODE_TAG: code})
 
 
-def is_ended(context: dg.AssetExecutionContext) -> bool:
+def is_terminated(context: dg.AssetExecutionContext) -> bool:
     """True when a person ended the run, or it was marked as ended while no signal could reach it.
 
     A signal alone (Ctrl-C, a shutdown) is a stop: the run ends early and with success, since progress is stored.
@@ -25,7 +25,7 @@ def is_ended(context: dg.AssetExecutionContext) -> bool:
     return run is None or run.status != dg.DagsterRunStatus.STARTED
 
 
-def why_to_end(context: dg.AssetExecutionContext) -> str | None:
+def find_stop_reason(context: dg.AssetExecutionContext) -> str | None:
     """A reason to end before the time, None to go on."""
     run = context.instance.get_run_by_id(context.run.run_id)
     if run is None or run.status != dg.DagsterRunStatus.STARTED:
@@ -34,7 +34,7 @@ def why_to_end(context: dg.AssetExecutionContext) -> str | None:
     return reason
 
 
-def at_work_elsewhere(
+def find_other_runs(
     context: dg.AssetExecutionContext, keys: Collection[dg.AssetKey]
 ) -> Mapping[dg.AssetKey, dg.DagsterRun]:
     """Those of these assets that a run which STARTED earlier has: two runs of a table would fight for its durable."""

@@ -28,11 +28,11 @@ from binlogsync.mysql.config import MySQLConfig
 from binlogsync.stores import PositionStore
 from binlogsync.stream.reader import StreamReader
 from binlogsync.wire.subjects import durable_name
-from pipelines.gaps import no_gap, report_check
+from pipelines.consumer_metadata import ConsumerTotals, TablePreview, build_failure, build_metadata, failure_metadata
+from pipelines.gap_check import no_gap, report_check
 from pipelines.keys import TableName
-from pipelines.own_run import at_work_elsewhere, is_ended, why_to_end
-from pipelines.shown import ShownTable, Total, failure, metadata, trouble
-from pipelines.stopping import StopFlag, stop_on_signals
+from pipelines.run_coordination import find_other_runs, find_stop_reason, is_terminated
+from pipelines.stop_flag import StopFlag, stop_on_signals
 from sensors.backlog import FAILED_TAG
 
 SMALL_BACKLOG = 1000
@@ -64,7 +64,7 @@ class ConsumeConfig(dg.Config):
 
 
 @dataclass(frozen=True, slots=True)
-class Consumption:
+class ConsumerSpec:
     """What is consumed, and into what.
 
     Attributes:
@@ -100,7 +100,7 @@ class Consumption:
 
 
 def run_consumers(
-    context: dg.AssetExecutionContext, config: ConsumeConfig, consumptions: Sequence[Consumption], mysql: MySQLConfig
+    context: dg.AssetExecutionContext, config: ConsumeConfig, consumptions: Sequence[ConsumerSpec], mysql: MySQLConfig
 ) -> Iterator[Made]:
     """Drain the tables of one source, and stay while changes come; the results, with their checks.
 
@@ -115,22 +115,22 @@ def run_consumers(
         if stop.reason is not None:
             said = f"stopped ({stop.reason}) after {run.changes} change(s), all of them stored"
             context.log.info(said)
-            if is_ended(context):
+            if is_terminated(context):
                 raise dg.DagsterExecutionInterruptedError(said)
     try:
         yield from run.results()
     except BinlogSyncError as error:
-        raise failure({next(iter(run.tables.values())).of.name: (error, 0)}) from None
+        raise build_failure({next(iter(run.tables.values())).of.name: (error, 0)}) from None
     failed = {table.of.name: (table.error, table.tries) for table in run.tables.values() if table.error is not None}
     if failed:
         tag = " ".join(name.consumer_key.to_user_string() for name in failed)
         context.instance.add_run_tags(context.run.run_id, {FAILED_TAG: tag})
-        raise failure(failed, show_values=context.resources.warehouse.show_values) from None
+        raise build_failure(failed, show_values=context.resources.warehouse.show_values) from None
 
 
-def _leave_to_others(context: dg.AssetExecutionContext, asked: Sequence[Consumption]) -> Sequence[Consumption]:
+def _leave_to_others(context: dg.AssetExecutionContext, asked: Sequence[ConsumerSpec]) -> Sequence[ConsumerSpec]:
     """Those that no other run has; says at once who has the rest. Mirrors that change together stay together."""
-    taken = at_work_elsewhere(context, [item.name.consumer_key for item in asked])
+    taken = find_other_runs(context, [item.name.consumer_key for item in asked])
     groups = {item.together for item in asked if item.together is not None and item.name.consumer_key in taken}
     free = [item for item in asked if item.name.consumer_key not in taken and item.together not in groups]
     for run in {run.run_id: run for run in taken.values()}.values():
@@ -146,9 +146,9 @@ def _leave_to_others(context: dg.AssetExecutionContext, asked: Sequence[Consumpt
 class _Table:
     """A table in this run: all that it did, the part that is not shown yet and when to, the error that holds it up."""
 
-    of: Consumption
-    total: Total = field(default_factory=Total)
-    part: Total = field(default_factory=Total)
+    of: ConsumerSpec
+    total: ConsumerTotals = field(default_factory=ConsumerTotals)
+    part: ConsumerTotals = field(default_factory=ConsumerTotals)
     show_at: float = 0.0
     error: BinlogSyncError | None = None
     tries: int = 0
@@ -181,7 +181,7 @@ class _Run:
                 self._show_parts()
                 if time.monotonic() > look_at:
                     look_at = time.monotonic() + FIRST_ROUND_S
-                    if (reason := why_to_end(self.context)) is not None:
+                    if (reason := find_stop_reason(self.context)) is not None:
                         stop.ask(reason)
             crew.end()
             self._take(crew.reports(0))
@@ -252,7 +252,7 @@ class _Run:
                 is_new = _fault(report.error) != _fault(table.error)
                 table.error, table.tries = report.error, report.tries
                 if is_new:
-                    shown = trouble(
+                    shown = failure_metadata(
                         report.error, name, report.tries, show_values=self.context.resources.warehouse.show_values
                     )
                     self.context.log_event(dg.AssetObservation(name.consumer_key, metadata=shown))
@@ -274,12 +274,12 @@ class _Run:
                 shown = dict(self._metadata(table, table.part))
                 self.context.log_event(dg.AssetMaterialization(table.of.name.consumer_key, metadata=shown))
                 self._show_gap(table)
-                table.part, table.show_at = Total(), now + self.config.report_s
+                table.part, table.show_at = ConsumerTotals(), now + self.config.report_s
 
-    def _metadata(self, table: _Table, total: Total) -> Mapping[str, dg.MetadataValue]:
+    def _metadata(self, table: _Table, total: ConsumerTotals) -> Mapping[str, dg.MetadataValue]:
         shows = table.of.shows
-        shown = ShownTable(shows, self.config.preview_rows) if shows else None
-        return metadata(total, table.of.progress_key, shown, self.context.resources.warehouse)
+        shown = TablePreview(shows, self.config.preview_rows) if shows else None
+        return build_metadata(total, table.of.progress_key, shown, self.context.resources.warehouse)
 
 
 def _fault(error: BinlogSyncError | None) -> str:
