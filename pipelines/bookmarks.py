@@ -135,7 +135,7 @@ def rewind_job(source: ReplaySource) -> dg.JobDefinition:
                 rebuild=config.rebuild,
             )
             audit = None if resources.audit.path in ("", "off") else Path(resources.audit.path)
-            with source.holders(resources, table) as holders:
+            with source.sources(resources, table) as holders:
                 moved = rewind(holders, DuckProgress(resources.warehouse.file()), move, audit)
         except BinlogSyncError as error:
             raise build_failure(error, table) from None

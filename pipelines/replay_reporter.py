@@ -6,8 +6,8 @@ from typing import Any
 
 import dagster as dg
 
-from binlogsync.backfill.run import Backfilled, BackfillProgress, SpanDone
 from binlogsync.errors import BinlogSyncError, HandlerError, PositionError, SinkError, SourceError
+from binlogsync.replay.run import RangeResult, ReplayProgress, ReplayResult
 from pipelines.consumer_metadata import OPS, traceback_metadata
 from pipelines.keys import TableName
 from pipelines.stop_flag import StopFlag
@@ -30,7 +30,7 @@ class ReplayReporter:
         self._context, self._key, self._stop, self._report_s = context, key, stop, report_s
         self._reported_s = time.monotonic()
 
-    def __call__(self, progress: BackfillProgress) -> None:
+    def __call__(self, progress: ReplayProgress) -> None:
         """Take note, and report when it is time."""
         now = time.monotonic()
         if now - self._reported_s < self._report_s:
@@ -52,17 +52,17 @@ class ReplayReporter:
             self._stop.ask("the run was ended")
 
 
-def replay_metadata(done: Backfilled, span: SpanDone | None = None) -> Mapping[str, dg.MetadataValue]:
+def replay_metadata(done: ReplayResult, span: RangeResult | None = None) -> Mapping[str, dg.MetadataValue]:
     """Of one of its ranges; without one of all of them, whose totals the ranges show beside their own counts."""
-    spans = done.spans if span is None else (span,)
+    spans = done.ranges if span is None else (span,)
     counts = done.counts if span is None else span.counts
     shown: dict[str, dg.MetadataValue] = {
         "changes": dg.MetadataValue.int(sum(counts.values())),
         **{OPS[op]: dg.MetadataValue.int(counts.get(op, 0)) for op in OPS if counts.get(op) or op in "cud"},
     }
     if spans:
-        shown["from"] = dg.MetadataValue.text(str(spans[0].span.start))
-        shown["until"] = dg.MetadataValue.text(str(spans[-1].span.until))
+        shown["from"] = dg.MetadataValue.text(str(spans[0].range.start))
+        shown["until"] = dg.MetadataValue.text(str(spans[-1].range.until))
         shown["read_from"] = dg.MetadataValue.text(", ".join(dict.fromkeys(each.origin for each in spans)))
     if span is None:
         shown["run_ranges"] = dg.MetadataValue.int(len(spans))

@@ -14,15 +14,15 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from binlogsync.backfill.choosing import Origin
-from binlogsync.backfill.opening import TARGETS, Asked, Ways, make_plan, make_target, open_holders
-from binlogsync.backfill.partitions import partition_spans
-from binlogsync.backfill.places import Holders
-from binlogsync.backfill.ranges import Span
-from binlogsync.backfill.run import Backfilled, Work, run_backfill
 from binlogsync.consume.targets import Target
 from binlogsync.errors import BinlogSyncError, ConfigError
 from binlogsync.filters import TableFilter
+from binlogsync.replay.factory import TARGETS, SourceTable, TargetLocations, make_plan, make_target, open_sources
+from binlogsync.replay.origin import Origin
+from binlogsync.replay.partitions import partition_ranges
+from binlogsync.replay.ranges import ReplayRange
+from binlogsync.replay.run import ReplayResult, ReplayTask, replay_ranges
+from binlogsync.replay.sources import ChangeSources
 from pipelines.jobs import build_job
 from pipelines.keys import TableName, safe_part
 from pipelines.replay_reporter import ReplayReporter, build_failure, replay_metadata
@@ -74,16 +74,16 @@ class ReplaySource:
         return name, next((table for table in self.tables if str(table.name) == str(name)), None)
 
     @contextmanager
-    def holders(self, resources: Any, name: TableName) -> Iterator[Holders]:
+    def sources(self, resources: Any, name: TableName) -> Iterator[ChangeSources]:
         """Who may hold the table's past."""
-        asked = Asked(self.name, name.database, name.table)
+        asked = SourceTable(self.name, name.database, name.table)
         captured = TableFilter(tuple(self.options.include), tuple(self.options.exclude))
         config = getattr(resources, self.mysql_key).config(self.name)
         with (
             resources.positions.store() as store,
-            open_holders(asked, config, resources.jetstream.options(), store, captured) as holders,
+            open_sources(asked, config, resources.jetstream.options(), store, captured) as sources,
         ):
-            yield holders
+            yield sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +130,10 @@ def replay_asset(source: ReplaySource, table: TableAsset) -> dg.AssetsDefinition
         keys = sorted(context.partition_keys)
         words = f"bookmarks {', '.join(keys)} until {config.until}"
         replay = ReplayRequest(name, table, words, config.to, config.origin, config.report_s)
-        done = run_replay(context, source, replay, lambda holders: partition_spans(holders, keys, config.until))
-        for each in done.spans:
-            if each.span.label in keys:
-                context.add_asset_metadata(replay_metadata(done, each), replay_key(name), each.span.label)
+        done = run_replay(context, source, replay, lambda sources: partition_ranges(sources, keys, config.until))
+        for each in done.ranges:
+            if each.range.label in keys:
+                context.add_asset_metadata(replay_metadata(done, each), replay_key(name), each.range.label)
         yield dg.MaterializeResult(asset_key=replay_key(name), metadata=replay_metadata(done))
 
     return _replay
@@ -167,7 +167,9 @@ def replay_job(source: ReplaySource) -> dg.JobDefinition:
         name, table = source.find(asked["table"])
         words = f"{asked['from']} .. {asked['until']}"
         replay = ReplayRequest(name, table, words, asked["to"], asked["origin"])
-        done = run_replay(context, source, replay, lambda holders: [holders.span(asked["from"], asked["until"], words)])
+        done = run_replay(
+            context, source, replay, lambda sources: [sources.resolve_range(asked["from"], asked["until"], words)]
+        )
         context.log_event(dg.AssetObservation(replay_key(name), metadata=replay_metadata(done)))
         return dg.Output(None, metadata=replay_metadata(done))
 
@@ -178,15 +180,15 @@ def replay_job(source: ReplaySource) -> dg.JobDefinition:
     )
 
 
-def run_replay(context: Any, source: ReplaySource, replay: ReplayRequest, spans: Any) -> Backfilled:
+def run_replay(context: Any, source: ReplaySource, replay: ReplayRequest, spans: Any) -> ReplayResult:
     """Do it, with observations of its progress.
 
     Raises dg.Failure for an error, DagsterExecutionInterruptedError when it was stopped; both can be re-executed.
     """
     resources = context.resources
     name = replay.name
-    asked = Asked(name.source, name.database, name.table)
-    ways = Ways(
+    asked = SourceTable(name.source, name.database, name.table)
+    locations = TargetLocations(
         Path(resources.warehouse.path), resources.jetstream.options(), lambda: _handler(resources, source, replay)
     )
     try:
@@ -194,14 +196,14 @@ def run_replay(context: Any, source: ReplaySource, replay: ReplayRequest, spans:
             raise ConfigError(f"origin {replay.origin!r} is none of {', '.join(ORIGINS)}")
         with (
             stop_on_signals() as stop,
-            source.holders(resources, name) as holders,
-            closing(make_target(replay.target, asked, ways)) as target,
+            source.sources(resources, name) as sources,
+            closing(make_target(replay.target, asked, locations)) as target,
         ):
-            found: Sequence[Span] = spans(holders)
+            found: Sequence[ReplayRange] = spans(sources)
             plan = make_plan(asked, replay.words, found)
-            context.log.info(f"{name}: {len(plan.spans)} range(s) into {target.name}")
+            context.log.info(f"{name}: {len(plan.ranges)} range(s) into {target.name}")
             reporter = ReplayReporter(context, replay_key(name), stop, replay.report_s)
-            done = run_backfill(Work(holders, plan, target, ORIGINS[replay.origin]), stop, reporter)
+            done = replay_ranges(ReplayTask(sources, plan, target, ORIGINS[replay.origin]), stop, reporter)
     except BinlogSyncError as error:
         raise build_failure(error, name) from None
     if not done.is_finished:

@@ -14,14 +14,14 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from binlogsync.backfill.ranges import Plan
-from binlogsync.backfill.to_parquet import ParquetTarget
 from binlogsync.duckfile import DuckFile
 from binlogsync.embedded import MariaDBServer, MySQLServer
 from binlogsync.embedded.database import Place, prepare
 from binlogsync.embedded.mariadb import flavour as mariadb_flavour
 from binlogsync.embedded.mysql import flavour as mysql_flavour
 from binlogsync.private_files import make_folder
+from binlogsync.replay.ranges import ReplayPlan
+from binlogsync.replay.to_parquet import ParquetTarget
 from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.stream.reader import StreamBatch
 from tests.samples import sample_batch
@@ -97,7 +97,7 @@ def test_folders_that_are_missing(tmp_path: Path) -> None:
 
 def test_parquet_files(tmp_path: Path) -> None:
     target = ParquetTarget(tmp_path / "a" / "b")
-    target.begin(Plan("main", "shop", "orders", "all", (), "1"))
+    target.begin(ReplayPlan("main", "shop", "orders", "all", (), "1"))
     target.write([StreamBatch(sample_batch(10), pa.array(range(10), pa.uint64()), None)], threading.Event())
     target.finish()
     target.close()

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from binlogsync.backfill.opening import Asked
 from binlogsync.consume.targets import Target
 from binlogsync.errors import ConfigError
 from binlogsync.modules import import_within, objects_of
 from binlogsync.mysql import MySQLConfig
+from binlogsync.replay.factory import SourceTable
 
 
 class ConsumptionLike(Protocol):
@@ -29,7 +29,7 @@ class ProjectConsumer(Protocol):
     is_mirror: bool
 
 
-def find_consumer(package: str, asked: Asked) -> ProjectConsumer:
+def find_consumer(package: str, asked: SourceTable) -> ProjectConsumer:
     """The table's consumer in the package. Raises ConfigError if the package or the consumer does not exist."""
     folder = str(Path.cwd())
     if folder not in sys.path:

@@ -10,14 +10,14 @@ from argparse import Namespace
 from collections.abc import Callable
 from contextlib import closing
 
-from binlogsync.backfill.opening import Asked, Ways, make_plan, make_target, open_holders
-from binlogsync.backfill.run import Backfilled, BackfillProgress, Work, run_backfill
 from binlogsync.commands.output import say
 from binlogsync.commands.progress_store import NATS_TIMEOUT_S
 from binlogsync.commands.project_consumers import find_consumer
 from binlogsync.commands.tables import read_table
 from binlogsync.consume.targets import Target
 from binlogsync.filters import TableFilter
+from binlogsync.replay.factory import SourceTable, TargetLocations, make_plan, make_target, open_sources
+from binlogsync.replay.run import ReplayProgress, ReplayResult, ReplayTask, replay_ranges
 from binlogsync.settings import Settings
 from binlogsync.signals import stop_on_signals
 
@@ -27,26 +27,26 @@ _BAR_WIDTH = 30
 def run(settings: Settings, arguments: Namespace) -> int:
     """Replay until the end of the range or Ctrl-C; 1 when it was stopped. Raises BinlogSyncError."""
     source = settings.source(arguments.source)
-    asked = Asked(source, *read_table(settings, source, arguments.table))
+    asked = SourceTable(source, *read_table(settings, source, arguments.table))
     tail = settings.tail(asked.source)
-    ways = Ways(settings.warehouse_path(), settings.jetstream(), _handler_target(settings, asked))
+    locations = TargetLocations(settings.warehouse_path(), settings.jetstream(), _handler_target(settings, asked))
     with (
         stop_on_signals() as stop,
         closing(settings.positions()) as store,
-        closing(make_target(arguments.to, asked, ways)) as target,
-        open_holders(
+        closing(make_target(arguments.to, asked, locations)) as target,
+        open_sources(
             asked,
             settings.mysql(asked.source),
             settings.nats(NATS_TIMEOUT_S),
             store,
             TableFilter(tail.include, tail.exclude),
-        ) as holders,
+        ) as sources,
     ):
         words = f"{arguments.begin} .. {arguments.until}"
-        plan = make_plan(asked, words, [holders.span(arguments.begin, arguments.until, words)])
-        say(f"{arguments.table}: {plan.spans[0].start} to {plan.spans[0].until}, into {target.name}")
-        done = run_backfill(
-            Work(holders, plan, target, arguments.origin, arguments.batch), stop, ProgressBar(sys.stderr.isatty())
+        plan = make_plan(asked, words, [sources.resolve_range(arguments.begin, arguments.until, words)])
+        say(f"{arguments.table}: {plan.ranges[0].start} to {plan.ranges[0].until}, into {target.name}")
+        done = replay_ranges(
+            ReplayTask(sources, plan, target, arguments.origin, arguments.batch), stop, ProgressBar(sys.stderr.isatty())
         )
         _report_result(done, arguments.table)
     return 0 if done.is_finished else 1
@@ -59,7 +59,7 @@ class ProgressBar:
         self._is_terminal = is_terminal
         self._shown = -1
 
-    def __call__(self, progress: BackfillProgress) -> None:
+    def __call__(self, progress: ReplayProgress) -> None:
         """Show the progress."""
         full = round(progress.share * _BAR_WIDTH)
         if self._is_terminal:
@@ -71,19 +71,19 @@ class ProgressBar:
             say(str(progress))
 
 
-def _report_result(done: Backfilled, table: str) -> None:
+def _report_result(done: ReplayResult, table: str) -> None:
     counts = ", ".join(f"{count:,} {op}" for op, count in sorted(done.counts.items())) or "none"
-    origins = ", ".join(dict.fromkeys(each.origin for each in done.spans))
+    origins = ", ".join(dict.fromkeys(each.origin for each in done.ranges))
     before = f", {done.before:,} of them by an earlier run" if done.before else ""
     if done.is_resumed:
-        say(f"{table}: resumed a run that had not finished, up to its end at {done.plan.spans[-1].until}")
+        say(f"{table}: resumed a run that had not finished, up to its end at {done.plan.ranges[-1].until}")
     if done.is_finished:
         say(f"{table}: {done.changes:,} changes ({counts}) from the {origins}{before}, {done.rate:,.0f}/s")
     else:
         say(f"{table}: stopped; run the same command again to resume")
 
 
-def _handler_target(settings: Settings, asked: Asked) -> Callable[[], Target]:
+def _handler_target(settings: Settings, asked: SourceTable) -> Callable[[], Target]:
     def make() -> Target:
         consumption = find_consumer(settings.consumers(), asked).consumption
         return consumption.target(str(settings.warehouse_path()), settings.mysql(asked.source))

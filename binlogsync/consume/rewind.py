@@ -17,8 +17,6 @@ from typing import Literal, Protocol, runtime_checkable
 
 import duckdb
 
-from binlogsync.backfill.from_stream import StreamRange
-from binlogsync.backfill.places import Holders
 from binlogsync.consume.progress import (
     NO_PROGRESS,
     ConsumerProgress,
@@ -33,6 +31,8 @@ from binlogsync.mirror.fitting import without
 from binlogsync.mirror.state import MirrorOptions, MirrorState, ensure_meta, load_state
 from binlogsync.mirror.target import Mirror
 from binlogsync.position import Checkpoint
+from binlogsync.replay.from_stream import StreamRangeReader
+from binlogsync.replay.sources import ChangeSources
 
 _COLUMNS = (
     "(moved_at TIMESTAMPTZ, client VARCHAR, source VARCHAR, database VARCHAR, table_name VARCHAR, direction VARCHAR, "
@@ -46,7 +46,7 @@ class RewindRequest:
 
     Attributes:
         key: whose progress.
-        to: an end of a range, as it is written (backfill/ends.py).
+        to: a bound of a range, as the user writes it (replay/bounds.py).
         reason: why; needed to go forward.
         who: for the record: a user, or the id of a run.
         is_mirror: whether the consumer keeps a mirror; None looks whether the file has one of the table.
@@ -92,46 +92,48 @@ class RewindLog(Protocol):
         """Keep it."""
 
 
-def rewind(holders: Holders, store: ProgressStore, move: RewindRequest, audit: Path | None = None) -> RewindResult:
+def rewind(
+    sources: ChangeSources, store: ProgressStore, move: RewindRequest, audit: Path | None = None
+) -> RewindResult:
     """Move a consumer's progress, and record it; `audit` is the audit log's file, if there is one.
 
     Raises ConfigError for a move that lacks its reason, PositionError for a place that the stream does not hold,
     ConsumeError where a mirror would come out wrong, or the consumer moved at the same moment, SourceError where a
     mirror that is to be rebuilt cannot be read; nothing is changed then.
     """
-    stream = holders.stream
+    stream = sources.stream
     if stream is None:
         raise PositionError(f"{move.key}: there is no stream to consume from; start the tail of {move.key.source}")
-    place = holders.place(move.to)
-    _check_held(holders, stream, move, place)
+    place = sources.resolve(move.to)
+    _check_held(sources, stream, move, place)
     kept = store.load(move.key)
     wanted = replace(_progress_before(stream, place), changes=kept.changes, epoch=kept.epoch)
     first, last = sorted((kept.sequence, wanted.sequence))
     direction = _direction(kept, wanted)
     if direction == "forward" and not move.reason.strip():
         raise ConfigError(f"{move.key}: to go forward to {move.to} leaves changes out for good; say why, as `reason`")
-    messages = stream.messages(first + 1, last) if direction != "nowhere" else 0
+    messages = stream.count_messages(first + 1, last) if direction != "nowhere" else 0
     moved = RewindResult(direction, messages, kept, wanted)
     if direction == "nowhere" and not move.rebuild:
         return moved
-    moved = replace(moved, after=_store(holders, store, move, moved))
+    moved = replace(moved, after=_store(sources, store, move, moved))
     if audit is not None:
         with DuckFile(audit, error=SinkError).transaction() as connection:
             _record(connection, "rewinds", move, moved)
     return moved
 
 
-def _check_held(holders: Holders, stream: StreamRange, move: RewindRequest, place: Checkpoint) -> None:
+def _check_held(sources: ChangeSources, stream: StreamRangeReader, move: RewindRequest, place: Checkpoint) -> None:
     if not stream.holds_from(place):
         raise PositionError(
             f"{move.key}: the stream may have dropped what lies behind {move.to} ({place}), so a consumer cannot "
-            f"get it again; {holders.data_exists()}; use a backfill, which reads the binlogs too"
+            f"get it again; {sources.describe_available()}; use a backfill, which reads the binlogs too"
         )
     if not stream.reaches(place):
         raise PositionError(f"{move.key}: the stream has not come to {move.to} ({place}) yet; wait for the tail")
 
 
-def _progress_before(stream: StreamRange, place: Checkpoint) -> ConsumerProgress:
+def _progress_before(stream: StreamRangeReader, place: Checkpoint) -> ConsumerProgress:
     """Progress of a consumer that has done everything before the place and nothing behind it."""
     found = stream.last_before(place)
     if found is not None:
@@ -162,7 +164,7 @@ def _direction(kept: ConsumerProgress, wanted: ConsumerProgress) -> Literal["bac
     return "back" if wanted.sequence < kept.sequence else "forward"
 
 
-def _store(holders: Holders, store: ProgressStore, move: RewindRequest, moved: RewindResult) -> ConsumerProgress:
+def _store(sources: ChangeSources, store: ProgressStore, move: RewindRequest, moved: RewindResult) -> ConsumerProgress:
     """Move it; in a DuckDB file with its record, and with the mirror that is rebuilt."""
     if not isinstance(store, DuckProgress):
         after = store.move(move.key, moved.before, moved.after)
@@ -181,18 +183,18 @@ def _store(holders: Holders, store: ProgressStore, move: RewindRequest, moved: R
         is_mirror = move.is_mirror is not False and state.schema is not None
         if not (is_mirror and move.rebuild):
             if is_mirror:
-                _check_mirror(state, holders, move, moved)
+                _check_mirror(state, sources, move, moved)
             save(connection)
     if not stored:
         options = MirrorOptions(state.deleted_at, history=state.history_table is not None)
-        rebuilt = Mirror(store.file.path, move.key.database, move.key.table, holders.config, options)
+        rebuilt = Mirror(store.file.path, move.key.database, move.key.table, sources.config, options)
         rebuilt.read(move.key, moved.before, save)
     return stored[0]
 
 
-def _check_mirror(state: MirrorState, holders: Holders, move: RewindRequest, moved: RewindResult) -> None:
+def _check_mirror(state: MirrorState, sources: ChangeSources, move: RewindRequest, moved: RewindResult) -> None:
     """A mirror can go back through older images to newer ones where it has a key and its columns were the same."""
-    key, schema, stream = move.key, state.schema, holders.stream
+    key, schema, stream = move.key, state.schema, sources.stream
     assert schema is not None
     assert stream is not None
     advice = "rewind it with rebuild, which reads the table again and puts that in its place"

@@ -2,7 +2,7 @@
 
 Times and bookmarks are found by bisection over the messages of the table, whose own words count: a sequence that was
 true once may stand for another change in a stream that was filled anew. What a person may write is what an end of a
-range may be (backfill/ends.py), so that a consumer, a backfill and a rewind are told a place in the same words.
+range may be (replay/bounds.py), so that a consumer, a backfill and a rewind are told a place in the same words.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.stream.reader import StreamReader
 
 if TYPE_CHECKING:
-    from binlogsync.backfill.ends import Named
+    from binlogsync.replay.bounds import BookmarkName
 
 Start = str | int | datetime | Bookmark
 """A sequence of the stream; the first change committed then or later (an aware datetime); the first change behind a
@@ -55,10 +55,10 @@ def resolve_bookmark(start: Start, source: str, bookmarks: Bookmarks | None) -> 
     """
     if not isinstance(start, str) or start in _WORDS:
         return start
-    from binlogsync.backfill.ends import Named
+    from binlogsync.replay.bounds import BookmarkName
 
     end = _parse(start)
-    if not isinstance(end, Named):
+    if not isinstance(end, BookmarkName):
         return start
     if bookmarks is None:
         raise ConfigError(f"start {start!r} names a bookmark, and nobody said where bookmarks are kept; give positions")
@@ -92,23 +92,22 @@ def first_sequence(
 def _place(reader: StreamReader, end: object) -> Checkpoint | None:
     """Of a GTID set, or of a position on the server that the stream is of now; None while the stream is empty."""
     if isinstance(end, GtidSet):
-        from binlogsync.backfill.ends import behind_gtids
+        from binlogsync.replay.bounds import checkpoint_after_gtids
 
-        return behind_gtids(end)
+        return checkpoint_after_gtids(end)
     newest = reader.checkpoint_at(reader.last_sequence())
     return Checkpoint(end, newest.server_uuid) if isinstance(end, BinlogPosition) and newest is not None else None
 
 
-def _parse(text: str) -> datetime | int | str | GtidSet | BinlogPosition | Named:
-    """What a text says: "oldest", "head", a sequence as a number, or what `parse_end` makes of it."""
+def _parse(text: str) -> datetime | int | str | GtidSet | BinlogPosition | BookmarkName:
+    """What a text says: "oldest", "head", a sequence as a number, or what `parse_bound` makes of it."""
     if text in _WORDS:
         return _WORDS[text]
     # Reading it takes the client of MySQL; a program that says "all" or "new" does without.
-    from binlogsync.backfill.ends import Sequence as Numbered
-    from binlogsync.backfill.ends import parse_end
+    from binlogsync.replay.bounds import StreamSequence, parse_bound
 
-    end = parse_end(text)
-    return end.number if isinstance(end, Numbered) else end
+    end = parse_bound(text)
+    return end.number if isinstance(end, StreamSequence) else end
 
 
 def _bisect(reader: StreamReader, table: tuple[str, str], is_wanted: Callable[[ChangeBatch], bool]) -> int:

@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from binlogsync.backfill.from_stream import StreamRange
-from binlogsync.backfill.places import Holders
-from binlogsync.backfill.ranges import Plan, Span
 from binlogsync.change import ChangeBatch
 from binlogsync.embedded import NATSServer
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.mysql import TLS, MySQLConfig
+from binlogsync.replay.from_stream import StreamRangeReader
+from binlogsync.replay.ranges import ReplayPlan, ReplayRange
+from binlogsync.replay.sources import ChangeSources
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.sinks.audit_rows import audit_rows
 from binlogsync.stores.sqlite import SQLitePositionStore
@@ -82,10 +82,10 @@ class Tailed:
         ]
 
     @contextmanager
-    def holders(self, table: str) -> Iterator[Holders]:
+    def sources(self, table: str) -> Iterator[ChangeSources]:
         with StreamReader(NatsOptions(url=self.nats.url), self.source) as reader:
-            stream = StreamRange(reader, self.database, table)
-            yield Holders(self.source, self.config, stream, self.store)
+            stream = StreamRangeReader(reader, self.database, table)
+            yield ChangeSources(self.source, self.config, stream, self.store)
 
     def write_settings(self, folder: Path, **more: str) -> None:
         """A .env file for the command line."""
@@ -102,8 +102,8 @@ class Tailed:
         lines = (f"BINLOGSYNC_{name}='{value}'\n" for name, value in settings.items())
         (folder / ".env").write_text("".join(lines))
 
-    def plan(self, table: str, *spans: Span, words: str = "words") -> Plan:
-        return Plan(self.source, self.database, table, words, spans, "1")
+    def plan(self, table: str, *spans: ReplayRange, words: str = "words") -> ReplayPlan:
+        return ReplayPlan(self.source, self.database, table, words, spans, "1")
 
 
 def plain_config(server: DatabaseServer, source: str) -> MySQLConfig:

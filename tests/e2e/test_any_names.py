@@ -19,12 +19,6 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from binlogsync.backfill.from_stream import StreamRange
-from binlogsync.backfill.places import Holders
-from binlogsync.backfill.ranges import Plan
-from binlogsync.backfill.run import Work, run_backfill
-from binlogsync.backfill.to_duckdb import TableTarget
-from binlogsync.backfill.to_parquet import ParquetTarget, read_parquet
 from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.consume.targets import Mirror
 from binlogsync.duckfile import DuckFile, quote
@@ -33,6 +27,12 @@ from binlogsync.errors import ConsumeError
 from binlogsync.mirror.history import history_column
 from binlogsync.mirror.names import locate
 from binlogsync.mirror.state import MirrorOptions, load_state
+from binlogsync.replay.from_stream import StreamRangeReader
+from binlogsync.replay.ranges import ReplayPlan
+from binlogsync.replay.run import ReplayTask, replay_ranges
+from binlogsync.replay.sources import ChangeSources
+from binlogsync.replay.to_duckdb import TableTarget
+from binlogsync.replay.to_parquet import ParquetTarget, read_parquet
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.client import NatsOptions
@@ -149,10 +149,12 @@ class World:
             assert self.mirrored(table, options) == wanted, table
             folder = ParquetTarget(self.folder / str(number))
             for to in (folder, TableTarget(self.warehouse, *table.name)):
-                holders = Holders(self.config.source, self.config, StreamRange(reader, *table.name), self.store)
-                span = holders.span(f"seq:{reader.first_sequence()}", "head")
-                plan = Plan(self.config.source, *table.name, "all", (span,), f"{number}")
-                run_backfill(Work(holders, plan, to, "auto", 300), threading.Event())
+                sources = ChangeSources(
+                    self.config.source, self.config, StreamRangeReader(reader, *table.name), self.store
+                )
+                span = sources.resolve_range(f"seq:{reader.first_sequence()}", "head")
+                plan = ReplayPlan(self.config.source, *table.name, "all", (span,), f"{number}")
+                replay_ranges(ReplayTask(sources, plan, to, "auto", 300), threading.Event())
                 to.close()
         replay = (f"replay_{table.database} ", table.table)
         assert self.rows_of(replay, f"SELECT {', '.join(map(quote, table.columns))} FROM {{}}") == wanted, table

@@ -105,7 +105,7 @@ def test_a_table_without_a_handler_is_refused(
     assert cli.main(["replay", name, "--from", "seq:1", "--to", "handler"]) == 1
     assert "cannot be imported from nowhere.at_all" in capsys.readouterr().err
     assert cli.main(["replay", name, "--from", "seq:1", "--to", "elsewhere"]) == 1
-    assert "no target of a backfill; write table, handler" in capsys.readouterr().err
+    assert "not a replay target; write table, handler" in capsys.readouterr().err
     assert cli.main(["replay", name, "--from", "seq:1"]) == 0
     said = capsys.readouterr().err
     assert "into table replay_" in said

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from binlogsync import embedded
-from binlogsync.backfill.from_stream import StreamRange
-from binlogsync.backfill.places import Holders
-from binlogsync.backfill.run import Backfilled, Work, run_backfill
-from binlogsync.backfill.targets import Collected
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import PositionError
+from binlogsync.replay.from_stream import StreamRangeReader
+from binlogsync.replay.run import ReplayResult, ReplayTask, replay_ranges
+from binlogsync.replay.sources import ChangeSources
+from binlogsync.replay.targets import MemoryTarget
 from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
@@ -33,11 +33,11 @@ def fill(database: FreshDatabase, tail: TailThread, first: int, count: int = 40)
     tail.catch_up()
 
 
-def read(holders: Holders, tailed: Tailed, start: str, until: str = "head") -> tuple[Backfilled, list[int]]:
+def read(sources: ChangeSources, tailed: Tailed, start: str, until: str = "head") -> tuple[ReplayResult, list[int]]:
     """The backfill, and the ids of its rows."""
-    target = Collected()
-    plan = tailed.plan("t", holders.span(start, until))
-    done = run_backfill(Work(holders, plan, target), threading.Event())
+    target = MemoryTarget()
+    plan = tailed.plan("t", sources.resolve_range(start, until))
+    done = replay_ranges(ReplayTask(sources, plan, target), threading.Event())
     return done, [int((row[3] or "").partition('"id":')[2].partition(",")[0]) for row in rows_of(target.batches)]
 
 
@@ -57,47 +57,45 @@ def test_the_stream_then_the_binlogs_then_an_error_that_says_from_when_on(
             fill(database, tail, 100)
             live = mirror(nats_server.url, source, tmp_path / "w.duckdb", (database.name, "t"))
             assert live.changes == 160
-            with tailed.holders("t") as holders:
+            with tailed.sources("t") as sources:
                 for start, origin in (("seq:1", "stream"), ("oldest", "binlog")):
-                    done, ids = read(holders, tailed, start)
-                    assert (done.spans[0].origin, len(ids)) == (origin, 160)
+                    done, ids = read(sources, tailed, start)
+                    assert (done.ranges[0].origin, len(ids)) == (origin, 160)
 
                 rotation = next(each for each in store.bookmarks(source) if each.reason == "rotation")
-                done, ids = read(holders, tailed, rotation.key)
-                assert (done.spans[0].origin, ids) == ("stream", list(range(200, 280)))
+                done, ids = read(sources, tailed, rotation.key)
+                assert (done.ranges[0].origin, ids) == ("stream", list(range(200, 280)))
                 purge_stream(nats_server.url, f"CDC_{source.upper()}", keep=30)
-                done, ids = read(holders, tailed, rotation.key)
-                assert (done.spans[0].origin, ids) == ("binlog", list(range(200, 280)))
+                done, ids = read(sources, tailed, rotation.key)
+                assert (done.ranges[0].origin, ids) == ("binlog", list(range(200, 280)))
 
                 # Rows are committed while they are read, by the tail and by the backfill.
                 writing = threading.Thread(target=fill, args=(database, tail, 200, 100))
                 writing.start()
-                lengths = [len(read(holders, tailed, rotation.key)[1]) for _ in range(5)]
+                lengths = [len(read(sources, tailed, rotation.key)[1]) for _ in range(5)]
                 writing.join()
                 assert lengths == sorted(lengths)
-                assert read(holders, tailed, rotation.key)[1] == [*range(200, 280), *range(400, 600)]
+                assert read(sources, tailed, rotation.key)[1] == [*range(200, 280), *range(400, 600)]
             again = mirror(nats_server.url, source, tmp_path / "w.duckdb", (database.name, "t"))
             assert again.changes == 200, "the live consumer goes on where it was"
 
             database.execute("FLUSH BINARY LOGS")
             fill(database, tail, 500, 3)
             database.execute("PURGE BINARY LOGS TO 'binlog.000003'")
-            with tailed.holders("t") as holders:
-                with pytest.raises(
-                    PositionError, match=r"nobody holds the whole range.*may have dropped.*table from 20"
-                ):
-                    read(holders, tailed, rotation.key)
-                with pytest.raises(PositionError, match=r"reach back to.*the stream holds this table from 20"):
-                    read(holders, tailed, "2020-01-01T00:00:00Z")
-                held, beyond = holders.stream.bounds() if isinstance(holders.stream, StreamRange) else (0, 0)
-                done, ids = read(holders, tailed, f"seq:{held + 3}")
-                assert done.spans[0].origin == "stream"
+            with tailed.sources("t") as sources:
+                with pytest.raises(PositionError, match=r"is no longer available.*may have dropped.*table from 20"):
+                    read(sources, tailed, rotation.key)
+                with pytest.raises(PositionError, match=r"reach back to.*the stream has this table from 20"):
+                    read(sources, tailed, "2020-01-01T00:00:00Z")
+                held, beyond = sources.stream.bounds() if isinstance(sources.stream, StreamRangeReader) else (0, 0)
+                done, ids = read(sources, tailed, f"seq:{held + 3}")
+                assert done.ranges[0].origin == "stream"
                 assert ids[-6:] == list(range(1000, 1006))
                 assert len(ids) <= beyond - held
                 # The stream reaches further back than the binlogs, and knows the time of what it holds.
-                first = holders.stream.oldest() if holders.stream else None
+                first = sources.stream.oldest() if sources.stream else None
                 assert first is not None
-                late = read(holders, tailed, (first[1] + timedelta(microseconds=1)).isoformat())[1]
+                late = read(sources, tailed, (first[1] + timedelta(microseconds=1)).isoformat())[1]
                 assert late[-6:] == ids[-6:]
                 assert len(late) >= len(ids) - 3
 
@@ -119,12 +117,12 @@ def test_a_hole_that_was_accepted_is_not_passed_over_in_silence(nats_server: NAT
         with TailThread(config, [stream_sink(nats_server.url)], store, accepted) as tail:
             fill(database, tail, 20, 5)
         with StreamReader(NatsOptions(url=nats_server.url), source) as reader:
-            holders = Holders(source, config, StreamRange(reader, database.name, "t"), store)
-            with pytest.raises(PositionError, match=r"has a hole in it, which a person accepted.*the disk was full"):
-                read(holders, tailed, "seq:1")
-            plan = tailed.plan("t", holders.span("seq:1", "head"))
-            over = run_backfill(Work(holders, plan, Collected(), "stream"), threading.Event())
+            sources = ChangeSources(source, config, StreamRangeReader(reader, database.name, "t"), store)
+            with pytest.raises(PositionError, match=r"the stream has an accepted gap.*the disk was full"):
+                read(sources, tailed, "seq:1")
+            plan = tailed.plan("t", sources.resolve_range("seq:1", "head"))
+            over = replay_ranges(ReplayTask(sources, plan, MemoryTarget(), "stream"), threading.Event())
             assert over.changes == 20, "whoever insists on the stream gets what it has"
-            first = holders.place("seq:1")
-            behind = read(holders, tailed, f"binlog.{first.position.file_number + 1:06d}:4")
+            first = sources.resolve("seq:1")
+            behind = read(sources, tailed, f"binlog.{first.position.file_number + 1:06d}:4")
             assert (behind[0].changes, behind[1]) == (10, list(range(40, 50)))

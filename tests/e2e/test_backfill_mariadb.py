@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync.backfill.choosing import Origin
-from binlogsync.backfill.run import Work, run_backfill
-from binlogsync.backfill.targets import Collected
 from binlogsync.embedded import NATSServer
 from binlogsync.mysql import inspect_server
+from binlogsync.replay.origin import Origin
+from binlogsync.replay.run import ReplayTask, replay_ranges
+from binlogsync.replay.targets import MemoryTarget
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.sqlite import SQLitePositionStore
 from tests.databases import FreshDatabase
@@ -47,11 +47,11 @@ def test_ranges_equal_the_audit_log_from_the_stream_and_from_the_binlog(
     rows = [row.row for row in tailed.rows("t")]
     assert len(rows) == 180
     origins: tuple[Origin, ...] = ("stream", "binlog")
-    with tailed.holders("t") as holders:
+    with tailed.sources("t") as sources:
         for start in places[:2]:
             for until, last in ((places[2], 120), (places[3], 120), ("head", 180)):
-                span = holders.span(start, until)
+                span = sources.resolve_range(start, until)
                 for origin in origins:
-                    target = Collected()
-                    run_backfill(Work(holders, tailed.plan("t", span), target, origin), threading.Event())
+                    target = MemoryTarget()
+                    replay_ranges(ReplayTask(sources, tailed.plan("t", span), target, origin), threading.Event())
                     assert_rows(rows_of(target.batches), rows[60:last], f"{start} .. {until} from the {origin}")

@@ -11,13 +11,13 @@ from datetime import timedelta
 
 import pytest
 
-from binlogsync.backfill.choosing import Origin
-from binlogsync.backfill.places import Holders
-from binlogsync.backfill.ranges import Span
-from binlogsync.backfill.run import Backfilled, Work, run_backfill
-from binlogsync.backfill.targets import Collected
 from binlogsync.bookmarks import Bookmark
 from binlogsync.position import Checkpoint
+from binlogsync.replay.origin import Origin
+from binlogsync.replay.ranges import ReplayRange
+from binlogsync.replay.run import ReplayResult, ReplayTask, replay_ranges
+from binlogsync.replay.sources import ChangeSources
+from binlogsync.replay.targets import MemoryTarget
 from tests.e2e.backfilling import AuditRow, Tailed, assert_rows, rows_of
 
 RANGES = 20
@@ -29,13 +29,13 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 class Ends:
     """Random ends of ranges of one table: how a person writes each, and how many changes lie before it."""
 
-    def __init__(self, tailed: Tailed, holders: Holders, table: str, chance: random.Random) -> None:
+    def __init__(self, tailed: Tailed, sources: ChangeSources, table: str, chance: random.Random) -> None:
         self.rows = tailed.rows(table)
         self.bookmarks = list(tailed.store.bookmarks(tailed.source))
         self._chance = chance
         self._uuid = self.rows[0].row[0].split(":")[0]
-        assert holders.stream is not None
-        self._stream = holders.stream
+        assert sources.stream is not None
+        self._stream = sources.stream
         self._held = self._stream.bounds()
 
     def pick(self, kind: str) -> tuple[str, int]:
@@ -46,7 +46,7 @@ class Ends:
             return bookmark.key, self.before_bookmark(bookmark)
         if kind == "sequence":
             number = self._chance.randrange(*self._held)
-            place = self._stream.place_of_sequence(number)
+            place = self._stream.checkpoint_of_sequence(number)
             return f"seq:{number}", len(self.rows) if place is None else self._before(place)
         row = self._chance.choice(self.rows)
         if kind == "time":
@@ -70,9 +70,11 @@ class Ends:
         return sum(map(is_before, self.rows))
 
 
-def backfill(tailed: Tailed, holders: Holders, table: str, span: Span, origin: Origin) -> tuple[Backfilled, Collected]:
-    target = Collected()
-    done = run_backfill(Work(holders, tailed.plan(table, span), target, origin), threading.Event())
+def backfill(
+    tailed: Tailed, sources: ChangeSources, table: str, span: ReplayRange, origin: Origin
+) -> tuple[ReplayResult, MemoryTarget]:
+    target = MemoryTarget()
+    done = replay_ranges(ReplayTask(sources, tailed.plan(table, span), target, origin), threading.Event())
     assert done.is_finished
     return done, target
 
@@ -82,22 +84,22 @@ def test_twenty_random_ranges_equal_the_audit_log_from_the_stream_and_from_the_b
     sizes, used = [], set()
     for number in range(RANGES):
         table = ("orders", "visits", "customers")[number % 3]
-        with tailed.holders(table) as holders:
-            ends = Ends(tailed, holders, table, chance)
+        with tailed.sources(table) as sources:
+            ends = Ends(tailed, sources, table, chance)
             first = last = 0
             while first == last:  # between two ends with nothing between them nobody knows which is the first
                 kinds = (KINDS[number % len(KINDS)], chance.choice(KINDS))
                 (start, first), (until, last) = sorted((ends.pick(kind) for kind in kinds), key=lambda end: end[1])
             used |= set(kinds)
             said = f"range {number} of {table}: from {start} until {until}"
-            span = holders.span(start, until)
+            span = sources.resolve_range(start, until)
             expected = [row.row for row in ends.rows[first:last]]
             origins: tuple[Origin, ...] = ("stream", "binlog")
             for origin in origins:
-                done, target = backfill(tailed, holders, table, span, origin)
+                done, target = backfill(tailed, sources, table, span, origin)
                 assert_rows(rows_of(target.batches), expected, f"{said}, from the {origin}")
                 assert done.changes == len(expected)
-                assert done.spans[0].origin == origin
+                assert done.ranges[0].origin == origin
             sizes.append(len(expected))
     assert used == set(KINDS)
     assert max(sizes) > 1000
@@ -108,9 +110,9 @@ def test_each_bookmark_names_its_place_in_the_stream(tailed: Tailed) -> None:
     reasons = {bookmark.reason for bookmark in bookmarks}
     assert {"start", "interval", "rotation", "schema"} <= reasons
     assert (bookmarks[0].reason, bookmarks[0].sequence) == ("start", 0)
-    with tailed.holders("orders") as holders:
-        assert holders.stream is not None
+    with tailed.sources("orders") as sources:
+        assert sources.stream is not None
         for bookmark in bookmarks[1:]:
             assert bookmark.sequence is not None
-            there = holders.stream.reader.checkpoint_at(bookmark.sequence)
+            there = sources.stream.reader.checkpoint_at(bookmark.sequence)
             assert there == bookmark.checkpoint, bookmark

@@ -23,17 +23,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from binlogsync.backfill.choosing import Origin
-from binlogsync.backfill.ranges import Plan
-from binlogsync.backfill.run import Backfilled, Work, run_backfill
-from binlogsync.backfill.targets import BackfillTarget, Begun
-from binlogsync.backfill.to_duckdb import HandlerTarget, TableTarget
-from binlogsync.backfill.to_parquet import ParquetTarget, read_parquet
-from binlogsync.backfill.to_stream import SubjectTarget
 from binlogsync.change import Change, ChangeBatch
 from binlogsync.consume.handler import Handler, Retry
 from binlogsync.duckfile import META_SCHEMA
 from binlogsync.errors import ConfigError, HandlerError
+from binlogsync.replay.origin import Origin
+from binlogsync.replay.ranges import ReplayPlan
+from binlogsync.replay.run import ReplayResult, ReplayTask, replay_ranges
+from binlogsync.replay.targets import ReplayState, ReplayTarget
+from binlogsync.replay.to_duckdb import HandlerTarget, TableTarget
+from binlogsync.replay.to_parquet import ParquetTarget, read_parquet
+from binlogsync.replay.to_stream import SubjectTarget
 from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamBatch, StreamReader
@@ -54,10 +54,10 @@ class DiedError(Exception):
 class Mortal:
     """A target that dies at its n-th write, in the middle of it or behind it, and leaves what it has as it is."""
 
-    def __init__(self, target: BackfillTarget, at: int) -> None:
+    def __init__(self, target: ReplayTarget, at: int) -> None:
         self.name, self._target, self._left = target.name, target, at
 
-    def begin(self, plan: Plan) -> Begun:
+    def begin(self, plan: ReplayPlan) -> ReplayState:
         return self._target.begin(plan)
 
     def write(self, items: Sequence[StreamBatch], stop: threading.Event) -> None:
@@ -74,17 +74,17 @@ class Mortal:
 
 
 def through_deaths(
-    tailed: Tailed, table: str, make: Callable[[], BackfillTarget], deaths: Sequence[int] = (3, 1, 4), batch: int = 300
-) -> Backfilled:
+    tailed: Tailed, table: str, make: Callable[[], ReplayTarget], deaths: Sequence[int] = (3, 1, 4), batch: int = 300
+) -> ReplayResult:
     """All of the table in as many tries as it takes; each try has a plan of its own, of the same words."""
-    with tailed.holders(table) as holders:
-        span = holders.span(f"seq:{holders.stream.bounds()[0]}" if holders.stream else "oldest", "head")
+    with tailed.sources(table) as sources:
+        span = sources.resolve_range(f"seq:{sources.stream.bounds()[0]}" if sources.stream else "oldest", "head")
         for number, at in enumerate((*deaths, 10**9)):
             target = make()
-            plan = Plan(tailed.source, tailed.database, table, "everything", (span,), f"try {number}")
+            plan = ReplayPlan(tailed.source, tailed.database, table, "everything", (span,), f"try {number}")
             origin: Origin = "binlog" if number % 2 else "auto"
             try:
-                return run_backfill(Work(holders, plan, Mortal(target, at), origin, batch), threading.Event())
+                return replay_ranges(ReplayTask(sources, plan, Mortal(target, at), origin, batch), threading.Event())
             except DiedError:
                 assert at < 10**9
             finally:
@@ -129,10 +129,10 @@ def test_a_folder_of_something_else_is_left_alone(tailed: Tailed, tmp_path: Path
         through_deaths(tailed, "visits", lambda: ParquetTarget(tmp_path))
     first = ParquetTarget(tmp_path / "new")
     first.begin(tailed.plan("visits", words="this"))
-    with pytest.raises(ConfigError, match="another backfill writes there now"):
+    with pytest.raises(ConfigError, match="another replay is writing to this folder"):
         ParquetTarget(tmp_path / "new").begin(tailed.plan("visits", words="this"))
     first.close()
-    with pytest.raises(ConfigError, match="holds another backfill .*: this"):
+    with pytest.raises(ConfigError, match="contains another replay .*: this"):
         ParquetTarget(tmp_path / "new").begin(tailed.plan("visits", words="that"))
 
 
@@ -202,7 +202,7 @@ def test_a_subject_holds_each_change_once_and_in_order_through_deaths(tailed: Ta
         assert_rows(rows_of(found), expected, "subject")
     if not options:
         other = tailed.plan("visits", words="something else")
-        with pytest.raises(ConfigError, match="is the stream of the tail itself"):
+        with pytest.raises(ConfigError, match="is the stream of the source itself"):
             SubjectTarget(nats, tailed.source).begin(other)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from binlogsync import embedded
-from binlogsync.backfill.from_binlog import BinlogRange
-from binlogsync.backfill.ranges import Span
 from binlogsync.errors import DecodeError
 from binlogsync.mysql import inspect_server, resolve_start
+from binlogsync.replay.from_binlog import BinlogRangeReader
+from binlogsync.replay.ranges import ReplayRange
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.memory import MemoryPositionStore
 from tests.databases import FreshDatabase, fresh_database
@@ -140,6 +140,6 @@ def test_a_backfill_of_a_range_in_which_something_is_committed_that_was_prepared
     _elsewhere(database, "INSERT INTO t VALUES (13)")
     until = resolve_start(config)
     _elsewhere(database, "INSERT INTO t VALUES (14)")
-    parts = BinlogRange(config, database.name, "t").parts(Span("all", start, until), threading.Event())
-    batches = [item.batch for part in parts for item in part.items]
+    steps = BinlogRangeReader(config, database.name, "t").read(ReplayRange("all", start, until), threading.Event())
+    batches = [item.batch for step in steps for item in step.items]
     assert [change.after for batch in batches for change in batch.changes()] == [{"id": i} for i in (12, 1, 2, 13)]

@@ -15,8 +15,6 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from binlogsync.backfill.from_stream import StreamRange
-from binlogsync.backfill.places import Holders
 from binlogsync.change import Change
 from binlogsync.consume.engine import ConsumeOptions, ConsumeResult
 from binlogsync.consume.handler import Handler
@@ -25,6 +23,8 @@ from binlogsync.consume.rewind import RewindRequest, RewindResult, rewind
 from binlogsync.consume.targets import Mirror, Target
 from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, PositionError, SourceError
+from binlogsync.replay.from_stream import StreamRangeReader
+from binlogsync.replay.sources import ChangeSources
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.reader import StreamBatch
 from tests.duck import mirror_rows, query
@@ -56,16 +56,16 @@ class Consuming:
 
     def drain(self) -> ConsumeResult:
         options = ConsumeOptions(idle_s=0.3, gather_s=0.05, max_changes=200)
-        with self.tailed.holders(self.table) as holders:
-            assert holders.stream is not None
-            rounds = drain(holders.stream.reader, (self.tailed.database, self.table), self.make(), options)
+        with self.tailed.sources(self.table) as sources:
+            assert sources.stream is not None
+            rounds = drain(sources.stream.reader, (self.tailed.database, self.table), self.make(), options)
             return replace(rounds[-1], counts=sum((Counter(one.counts) for one in rounds), Counter()))
 
     def move(self, to: str, reason: str = "", *, rebuild: bool = False) -> RewindResult:
         store = DuckProgress(DuckFile(self.path, error=ConsumeError))
         wanted = RewindRequest(key=self.key, to=to, reason=reason, who="test", rebuild=rebuild)
-        with self.tailed.holders(self.table) as holders:
-            return rewind(holders, store, wanted, self.audit)
+        with self.tailed.sources(self.table) as sources:
+            return rewind(sources, store, wanted, self.audit)
 
     def ids(self) -> list[str]:
         return [row[0] for row in query(self.path, "SELECT id FROM ids ORDER BY rowid")]
@@ -188,19 +188,19 @@ def test_a_mirror_that_cannot_be_rebuilt_stays_as_it_is(tailed: Tailed, tmp_path
 
 
 def test_a_place_that_the_stream_does_not_hold_is_refused(tailed: Tailed, customers: Consuming) -> None:
-    with pytest.raises(PositionError, match=r"dropped what lies behind oldest.*this table from 20.*binlogs begin"):
+    with pytest.raises(PositionError, match=r"dropped what lies behind oldest.*this table from 20.*binlogs start"):
         customers.move("oldest")
-    with pytest.raises(PositionError, match=r"seq:9999999: the stream of .* holds sequences 1 to \d+ now"):
+    with pytest.raises(PositionError, match=r"seq:9999999: the stream of .* has sequences 1 to \d+ now"):
         customers.move("seq:9999999")
     with pytest.raises(ConfigError, match="'nonsense' is no bookmark"):
         customers.move("nonsense")
-    holders = Holders(tailed.source, tailed.config, None, MemoryPositionStore())
+    sources = ChangeSources(tailed.source, tailed.config, None, MemoryPositionStore())
     with pytest.raises(PositionError, match="there is no stream"):
-        rewind(holders, DuckProgress(DuckFile(customers.path)), RewindRequest(key=customers.key, to="head"))
+        rewind(sources, DuckProgress(DuckFile(customers.path)), RewindRequest(key=customers.key, to="head"))
 
 
 def first_sequence(tailed: Tailed) -> int:
-    with tailed.holders("customers") as holders:
-        stream = holders.stream
-        assert isinstance(stream, StreamRange)
+    with tailed.sources("customers") as sources:
+        stream = sources.stream
+        assert isinstance(stream, StreamRangeReader)
         return stream.bounds()[0]

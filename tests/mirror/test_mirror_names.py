@@ -11,7 +11,6 @@ from typing import Any
 import duckdb
 import pytest
 
-from binlogsync.backfill.to_duckdb import TableTarget
 from binlogsync.change import ChangeBatch
 from binlogsync.duckfile import META_SCHEMA, DuckFile, quote
 from binlogsync.errors import ConfigError, ConsumeError
@@ -19,6 +18,7 @@ from binlogsync.mirror import apply as mirror
 from binlogsync.mirror.history import history_column
 from binlogsync.mirror.names import locate, spare_name
 from binlogsync.mirror.state import MirrorOptions, ensure_meta, load_state
+from binlogsync.replay.to_duckdb import TableTarget
 from binlogsync.schema import Column, TableSchema
 from tests.duck import Change, make_batch, query
 from tests.mirror.test_mirror_ddl import ddl

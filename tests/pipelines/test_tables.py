@@ -12,12 +12,12 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from binlogsync.backfill.opening import Asked
 from binlogsync.change import Change
 from binlogsync.commands.project_consumers import find_consumer
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
+from binlogsync.replay.factory import SourceTable
 from pipelines.consumer_metadata import ConsumerTotals, TablePreview, build_failure, build_metadata
 from pipelines.discovery import find_definitions
 from pipelines.keys import TableName, binlog_key
@@ -228,7 +228,7 @@ def test_tables_in_lists_tuples_and_dicts_are_found_by_dagster_and_by_commands(p
     )
     names = [str(table.name) for table in find_definitions(package).tables]
     assert names == ["shop.a", "shop.b", "shop.c", "shop.d", "shop.e0", "shop.e1"]
-    assert find_consumer(package.__name__, Asked("main", "shop", "e1")).is_mirror
+    assert find_consumer(package.__name__, SourceTable("main", "shop", "e1")).is_mirror
 
 
 def test_a_module_that_blocks_is_given_up_and_named(package: ModuleType) -> None:

@@ -1,6 +1,6 @@
-"""A range out of MySQL's binlogs: a dump of its own that ends by itself, decoded for one table.
+"""Reads a range from MySQL's binlogs: a separate, non-blocking binlog dump, decoded for one table.
 
-The server does not count it as a replica, so a running tail is not disturbed, and nothing waits for new events.
+The dump does not register as a replica and ends at the end of the binlog, so a running tail is not disturbed.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from typing import Literal
 
 import pyarrow as pa
 
-from binlogsync.backfill.ranges import Span
-from binlogsync.backfill.reading import Part
 from binlogsync.binlog.reader import BinlogReader, DecodedRange
 from binlogsync.errors import PreparedEarlierError, SourceError
 from binlogsync.flush import changes_after
@@ -28,14 +26,16 @@ from binlogsync.mysql import (
     reader_options,
 )
 from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.replay.range_reader import ReadStep
+from binlogsync.replay.ranges import ReplayRange
 from binlogsync.stream.reader import StreamBatch
 from binlogsync.table_names import check_spelling
 
 _WAIT_S = 0.5
 
 
-class BinlogRange:
-    """A `Reading` of ranges that MySQL's binlogs hold."""
+class BinlogRangeReader:
+    """The `RangeReader` of MySQL's binlogs."""
 
     name: Literal["stream", "binlog"] = "binlog"
 
@@ -44,37 +44,39 @@ class BinlogRange:
         self._config = config
         self._table = (database, table)
 
-    def parts(self, span: Span, stop: threading.Event) -> Iterator[Part]:
-        """See Reading."""
-        if span.is_empty:
+    def read(self, range_: ReplayRange, stop: threading.Event) -> Iterator[ReadStep]:
+        """See RangeReader."""
+        if range_.is_empty:
             self.expected = 0
             return
         info = inspect_server(self._config)
         check_spelling(info.fold, *self._table, self._config.source)
-        way = _Way(info, span)
-        start, read = span.start, span.start.at_boundary()
+        progress = _ReadProgress(info, range_)
+        start, read = range_.start, range_.start.at_boundary()
         missing: PreparedEarlierError | None = None
         while True:
             try:
-                for stretch in self._stretches(info, start, span, stop):
-                    yield Part(_items(stretch, span, read if missing is not None else None), way.share(stretch))
-                    if not stretch.checkpoint.precedes(span.until):
+                for decoded in self._decode(info, start, range_, stop):
+                    yield ReadStep(
+                        _items(decoded, range_, read if missing is not None else None), progress.share(decoded)
+                    )
+                    if not decoded.checkpoint.precedes(range_.until):
                         return
-                    read = stretch.checkpoint if read.precedes(stretch.checkpoint) else read
+                    read = decoded.checkpoint if read.precedes(decoded.checkpoint) else read
                 return
             except PreparedEarlierError as error:
                 if error.is_same(missing):
                     raise
                 missing = error
-                reached = reach_back(self._config, span.start, error, lambda: not stop.is_set())
+                reached = reach_back(self._config, range_.start, error, lambda: not stop.is_set())
                 if reached is None:
                     return
                 start = reached
 
-    def _stretches(
-        self, info: ServerInfo, begin: Checkpoint, span: Span, stop: threading.Event
+    def _decode(
+        self, info: ServerInfo, begin: Checkpoint, range_: ReplayRange, stop: threading.Event
     ) -> Iterator[DecodedRange]:
-        """What the log holds for a restart at `begin`, to its end."""
+        """The decoded transactions from the checkpoint `begin` to the end of the binlog."""
         start = begin.at_boundary().to_read()
         options = reader_options(self._config, info, self._captures)
         reader = BinlogReader(options, replace(start, server_uuid=info.server_uuid))
@@ -84,7 +86,7 @@ class BinlogRange:
                 if chunk is None and ahead.ended:
                     raise SourceError(
                         f"{self._config.address} closed the binlog dump at {reader.position}, inside the range "
-                        f"{span.label}; start the backfill again, it goes on from what is stored"
+                        f"{range_.label}; start the replay again; it resumes after the last stored change"
                     )
                 if chunk is None:
                     continue
@@ -99,33 +101,33 @@ class BinlogRange:
         return (database, table) == self._table
 
 
-def _items(stretch: DecodedRange, span: Span, read: Checkpoint | None) -> tuple[StreamBatch, ...]:
-    """The changes of a stretch that lie in the range, without those before `read`, which were read already."""
-    cut = (
-        span.cut(StreamBatch(batch, pa.repeat(pa.scalar(0, pa.uint64()), len(batch)), None))
-        for batch in (stretch.batches if read is None else (changes_after(batch, read) for batch in stretch.batches))
+def _items(decoded: DecodedRange, range_: ReplayRange, read: Checkpoint | None) -> tuple[StreamBatch, ...]:
+    """The changes that are in the range and not before `read`, the checkpoint up to which changes were returned."""
+    clipped = (
+        range_.clip(StreamBatch(batch, pa.repeat(pa.scalar(0, pa.uint64()), len(batch)), None))
+        for batch in (decoded.batches if read is None else (changes_after(batch, read) for batch in decoded.batches))
     )
-    return tuple(item for item in cut if item is not None)
+    return tuple(item for item in clipped if item is not None)
 
 
-class _Way:
-    """How far reading is, by bytes of binlog."""
+class _ReadProgress:
+    """The share of a range that has been read, by bytes of binlog."""
 
-    def __init__(self, info: ServerInfo, span: Span) -> None:
+    def __init__(self, info: ServerInfo, range_: ReplayRange) -> None:
         self._before: dict[str, int] = {}
         total = 0
         for file in info.files:
             self._before[file.name] = total
             total += file.size
-        self._begin = self._bytes(span.start.position) if span.start.server_uuid == info.server_uuid else 0
-        self._end = self._bytes(span.until.position) if span.until.server_uuid == info.server_uuid else total
+        self._begin = self._bytes(range_.start.position) if range_.start.server_uuid == info.server_uuid else 0
+        self._end = self._bytes(range_.until.position) if range_.until.server_uuid == info.server_uuid else total
 
-    def share(self, stretch: DecodedRange) -> float:
-        """0 to 1."""
-        done = self._bytes(stretch.checkpoint.position) - self._begin
+    def share(self, decoded: DecodedRange) -> float:
+        """The share after these transactions, 0 to 1."""
+        done = self._bytes(decoded.checkpoint.position) - self._begin
         return max(0.0, min(1.0, done / max(1, self._end - self._begin)))
 
     def _bytes(self, position: BinlogPosition) -> int:
-        """Bytes before it in all files; a file that was begun since comes behind all."""
+        """Bytes of all files before the position; a file that was created after the start follows all known files."""
         last = max(self._before.values(), default=0)
         return self._before.get(position.file, last) + position.pos

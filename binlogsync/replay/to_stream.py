@@ -1,9 +1,9 @@
-"""A backfill onto a subject of NATS: `cdc.<name>.<database>.<table>`, in the stream `CDC_<NAME>`, in the tail's format.
+"""The replay target that publishes to NATS subjects `cdc.<name>.<database>.<table>`, in the stream `CDC_<NAME>`.
 
-The stream is one like a tail's, made where it is missing, so what reads a source reads the replay: consumers, and
-`binlogsync consume --source <name>`. Each atomic batch carries the place behind it and is fenced, as a tail's are: what
-the stream holds is what is done, and two backfills onto one name cannot mix. The plan is in the stream's key-value
-bucket of schemas. A further backfill onto the same name goes behind the first.
+The stream has the format of a tail's stream and is created if it is missing, so anything that reads a source can read
+the replay: consumers, and `binlogsync consume --source <name>`. As for a tail, each atomic batch carries the checkpoint
+after it and is fenced: the stream itself shows which changes are stored, and two replays with one name cannot mix. The
+plan is stored in the stream's key-value bucket of schemas. A later replay with the same name is appended.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import numpy as np
 import pyarrow as pa
 from nats.aio.client import Client
 
-from binlogsync.backfill.ranges import Plan, place_behind, place_of
-from binlogsync.backfill.targets import Begun
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError
 from binlogsync.flush import Flush, Run
 from binlogsync.position import Checkpoint
+from binlogsync.replay.ranges import ReplayPlan, checkpoint_after, checkpoint_before
+from binlogsync.replay.targets import ReplayState
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.sinks.jetstream.stream import StreamSpec, ensure_schemas
 from binlogsync.stream.client import NatsConnection
@@ -37,7 +37,7 @@ _PLAN = "backfill"
 
 
 class SubjectTarget:
-    """A `BackfillTarget` onto the subjects of `name`, which is none of a source's."""
+    """The `ReplayTarget` that publishes under `name`, which must not be the name of a source."""
 
     def __init__(self, options: JetStreamOptions, name: str) -> None:
         self._replay = subjects.check_source(name)
@@ -45,56 +45,57 @@ class SubjectTarget:
         self._sink = JetStreamSink(options)
         self._connection = NatsConnection(options, f"binlogsync replay {name}")
         self._shape = StreamSpec(name, options.replicas, options.max_age_s, options.max_bytes)
-        self._plan: Plan | None = None
+        self._plan: ReplayPlan | None = None
         self._begin_sequence = 0
         self._number = 0
 
-    def begin(self, plan: Plan) -> Begun:
-        """See BackfillTarget. Raises ConfigError for the stream of a tail, or of another backfill that is not done."""
+    def begin(self, plan: ReplayPlan) -> ReplayState:
+        """See ReplayTarget. Raises ConfigError for the stream of a tail, or of another, unfinished replay."""
         if self._replay == plan.source:
             raise ConfigError(
-                f"{subjects.stream_name(plan.source)} is the stream of the tail itself; choose another name for the "
+                f"{subjects.stream_name(plan.source)} is the stream of the source itself; choose another name for the "
                 "replay"
             )
         end = self._sink.open(self._replay)
         self._connection.open()
-        kept = self._connection.retry(self._read)
-        if kept is None and end is not None:
+        stored = self._connection.retry(self._load_plan)
+        if stored is None and end is not None:
             raise ConfigError(
-                f"stream {subjects.stream_name(self._replay)} holds what no backfill has written; choose another name"
+                f"stream {subjects.stream_name(self._replay)} contains messages that no replay wrote; "
+                "choose another name"
             )
-        if kept is not None and not kept["finished"]:
-            return self._go_on(Plan.from_text(kept["plan"]), int(kept["begin"]), plan, end)
+        if stored is not None and not stored["finished"]:
+            return self._resume(ReplayPlan.from_text(stored["plan"]), int(stored["begin"]), plan, end)
         self._plan, self._begin_sequence = plan, self._sink.last_sequence
-        self._keep(finished=False)
-        return Begun(plan)
+        self._save_plan(finished=False)
+        return ReplayState(plan)
 
-    def _go_on(self, kept: Plan, begin: int, plan: Plan, end: Checkpoint | None) -> Begun:
-        if not kept.is_same(plan):
+    def _resume(self, stored: ReplayPlan, begin: int, plan: ReplayPlan, end: Checkpoint | None) -> ReplayState:
+        if not stored.is_same_request(plan):
             raise ConfigError(
-                f"stream {subjects.stream_name(self._replay)} holds a part of another backfill ({kept.name}: "
-                f"{kept.words}); finish that one, choose another name, or remove it with: nats stream rm "
+                f"stream {subjects.stream_name(self._replay)} contains a part of another replay ({stored.name}: "
+                f"{stored.request}); finish that one, choose another name, or remove it with: nats stream rm "
                 f"{subjects.stream_name(self._replay)}, and nats kv rm {subjects.schema_bucket(self._replay)}"
             )
-        self._plan, self._begin_sequence = kept, begin
-        return Begun(kept, end if self._sink.last_sequence > begin else None)
+        self._plan, self._begin_sequence = stored, begin
+        return ReplayState(stored, end if self._sink.last_sequence > begin else None)
 
     def write(self, items: Sequence[StreamBatch], stop: threading.Event) -> None:
-        """Store the changes; returns when the server has acknowledged the last."""
+        """Publish the changes; returns after the last PubAck."""
         for _, group in groupby(items, lambda item: item.batch.server_uuid):
             self._number += 1
             self._sink.write(_flush(self._replay, self._number, [item.batch for item in group]))
 
     def finish(self) -> None:
-        """The plan says so."""
-        self._keep(finished=True)
+        """Store with the plan that the replay is finished."""
+        self._save_plan(finished=True)
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._sink.close()
         self._connection.close()
 
-    def _keep(self, *, finished: bool) -> None:
+    def _save_plan(self, *, finished: bool) -> None:
         assert self._plan is not None
         record = {"plan": self._plan.to_text(), "begin": self._begin_sequence, "finished": finished}
         text = json.dumps(record).encode()
@@ -104,7 +105,7 @@ class SubjectTarget:
 
         self._connection.retry(put)
 
-    async def _read(self, client: Client) -> Any:
+    async def _load_plan(self, client: Client) -> Any:
         with suppress(nats.js.errors.NotFoundError):
             entry = await (await ensure_schemas(client, self._shape)).get(_PLAN)
             return json.loads(entry.value or b"null")
@@ -112,14 +113,14 @@ class SubjectTarget:
 
 
 def _flush(source: str, number: int, batches: Sequence[ChangeBatch]) -> Flush:
-    """Changes of one server, in order, as a tail would hand them to its sink."""
+    """A flush of changes of one server, as a tail passes it to a sink."""
     batches = list(_numbered(batches))
-    start, end = place_of(batches[0], 0), place_behind(batches[-1])
+    start, end = checkpoint_before(batches[0], 0), checkpoint_after(batches[-1])
     return Flush(source, number, "rows", tuple(batches), start, end, tuple(_runs(batches)))
 
 
 def _numbered(batches: Sequence[ChangeBatch]) -> Iterator[ChangeBatch]:
-    """The batches with `seq` counting through all of them."""
+    """The batches, with `seq` numbered across all of them."""
     count = 0
     for batch in batches:
         index = batch.data.schema.get_field_index("seq")
@@ -129,13 +130,13 @@ def _numbered(batches: Sequence[ChangeBatch]) -> Iterator[ChangeBatch]:
 
 
 def _runs(batches: Sequence[ChangeBatch]) -> Iterator[Run]:
-    """The transactions, in runs of one file."""
-    places: list[tuple[str, int, int]] = []
+    """The transactions, as one run per binlog file."""
+    begins: list[tuple[str, int, int]] = []
     for batch in batches:
         columns = (batch.data.column(name).to_pylist() for name in ("file", "txn_pos", "seq"))
         for file, begin, seq in zip(*columns, strict=True):
-            if not places or places[-1][:2] != (file, begin):
-                places.append((file, begin, seq))
-    for file, group in groupby(places, lambda place: place[0]):
-        begins, seqs = zip(*((begin, seq) for _, begin, seq in group), strict=True)
-        yield Run(None, 0, file, list(begins), list(seqs))
+            if not begins or begins[-1][:2] != (file, begin):
+                begins.append((file, begin, seq))
+    for file, group in groupby(begins, lambda each: each[0]):
+        positions, seqs = zip(*((begin, seq) for _, begin, seq in group), strict=True)
+        yield Run(None, 0, file, list(positions), list(seqs))

@@ -1,8 +1,8 @@
-"""Where places of a table are in the stream.
+"""Searches one table's messages in a stream, by checkpoint or by time.
 
-Found by bisection over sequences, reading one message of the table at each step: what the messages say of themselves
-counts, so a stream that was lost and filled again misleads nobody. Where it cannot be proved that the stream holds
-something, the answer is that it does not.
+The search is a bisection over stream sequences that reads one message of the table per step and compares the positions
+stored in the messages, so it is correct also for a stream that was recreated. `holds_from` and `reaches` return True
+only where the messages prove it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from binlogsync.backfill.ranges import is_behind, place_of
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import PositionError
 from binlogsync.position import Checkpoint
+from binlogsync.replay.ranges import checkpoint_before, mask_from
 from binlogsync.schema import TableSchema
 from binlogsync.sinks.jetstream.messages import MAX_MESSAGES
 from binlogsync.stream.reader import StreamBatch, StreamReader
@@ -36,53 +36,54 @@ class StreamTable:
         self.table = (database, table)
 
     def bounds(self) -> tuple[int, int]:
-        """(first sequence held, sequence behind the last), of all tables."""
+        """(first sequence, last sequence + 1) of the whole stream."""
         return self.reader.first_sequence(), self.reader.last_sequence() + 1
 
-    def holds_from(self, place: Checkpoint) -> bool:
-        """True when no change of the table that lies behind the place can be missing.
+    def holds_from(self, checkpoint: Checkpoint) -> bool:
+        """True when no change of the table at or after the checkpoint can be missing.
 
-        Either the table's first message that is left holds something before the place, or begins right there; or the
-        first checkpoint that is left is not behind the place.
+        Proof: the table's first message contains a change before the checkpoint, or starts exactly at it; or the first
+        checkpoint in the stream is not after it.
         """
-        first, beyond = self.bounds()
+        first, end = self.bounds()
         found = self.reader.changes_from(*self.table, first)
         if found:
-            here = place_of(found[0].batch, 0)
-            if (here.server_uuid, here.position, here.skip) == (place.server_uuid, place.position, place.skip):
+            start = checkpoint_before(found[0].batch, 0)
+            wanted = (checkpoint.server_uuid, checkpoint.position, checkpoint.skip)
+            if (start.server_uuid, start.position, start.skip) == wanted:
                 return True
             with suppress(PositionError):
-                if not is_behind(found[0].batch, place)[0].as_py():
+                if not mask_from(found[0].batch, checkpoint)[0].as_py():
                     return True
-        for sequence in range(first, min(first + MAX_MESSAGES, beyond)):
-            if (checkpoint := self.reader.checkpoint_at(sequence)) is not None:
-                return _is_reached(place, checkpoint)
+        for sequence in range(first, min(first + MAX_MESSAGES, end)):
+            if (oldest := self.reader.checkpoint_at(sequence)) is not None:
+                return _is_at_or_after(checkpoint, oldest)
         return False
 
-    def reaches(self, place: Checkpoint, wait_s: float = 0.0) -> bool:
-        """True when everything before the place is in the stream, at the latest after so many seconds."""
+    def reaches(self, checkpoint: Checkpoint, wait_s: float = 0.0) -> bool:
+        """True when every change before the checkpoint is in the stream; waits for it up to `wait_s`."""
         deadline = time.monotonic() + wait_s
         while True:
             end = self.end()
-            if end is not None and _is_reached(end, place):
+            if end is not None and _is_at_or_after(end, checkpoint):
                 return True
             if time.monotonic() >= deadline:
                 return False
             time.sleep(_WAIT_S)
 
     def end(self) -> Checkpoint | None:
-        """Where the stream ends; None when it is empty."""
+        """The checkpoint of the last message; None when the stream is empty."""
         return self.reader.checkpoint_at(self.reader.last_sequence())
 
     def oldest(self) -> tuple[Checkpoint, datetime] | None:
-        """(place of the table's first change that is left, when it was committed); None where it holds none."""
+        """(checkpoint before the table's first change in the stream, its commit time); None when there is no change."""
         found = self.reader.changes_from(*self.table, self.reader.first_sequence())
         if not found:
             return None
-        return place_of(found[0].batch, 0), found[0].batch.data.column("ts_us")[0].as_py()
+        return checkpoint_before(found[0].batch, 0), found[0].batch.data.column("ts_us")[0].as_py()
 
     def first_from_time(self, moment: datetime) -> Checkpoint | None:
-        """The place of the table's first change committed then or later; None when there is none yet."""
+        """The checkpoint before the table's first change committed at or after the time; None when there is none."""
         wanted = pa.scalar(moment, pa.timestamp("us", "UTC"))
 
         def is_later(batch: ChangeBatch) -> pa.BooleanArray:
@@ -92,29 +93,29 @@ class StreamTable:
         for item in [] if sequence is None else self.reader.changes_from(*self.table, sequence):
             rows = np.flatnonzero(is_later(item.batch).to_numpy(zero_copy_only=False))
             if len(rows):
-                return place_of(item.batch, int(rows[0]))
+                return checkpoint_before(item.batch, int(rows[0]))
         return None
 
-    def place_of_sequence(self, sequence: int) -> Checkpoint | None:
-        """The place of the table's first change in the messages from that sequence on; None when there is none."""
+    def checkpoint_of_sequence(self, sequence: int) -> Checkpoint | None:
+        """The checkpoint before the table's first change at or after the sequence; None when there is none."""
         found = self.reader.changes_from(*self.table, sequence)
-        return place_of(found[0].batch, 0) if found else None
+        return checkpoint_before(found[0].batch, 0) if found else None
 
-    def last_before(self, place: Checkpoint) -> tuple[StreamBatch, int] | None:
-        """(batch, row) of the table's last change before the place; None where the stream holds none."""
-        beyond = self.first(lambda batch: is_behind(batch, place))
-        for item in reversed([] if beyond is None else self.reader.changes_from(*self.table, beyond)):
-            before = np.flatnonzero(~is_behind(item.batch, place).to_numpy(zero_copy_only=False))
+    def last_before(self, checkpoint: Checkpoint) -> tuple[StreamBatch, int] | None:
+        """(batch, row) of the table's last change before the checkpoint; None when there is none in the stream."""
+        after = self.first(lambda batch: mask_from(batch, checkpoint))
+        for item in reversed([] if after is None else self.reader.changes_from(*self.table, after)):
+            before = np.flatnonzero(~mask_from(item.batch, checkpoint).to_numpy(zero_copy_only=False))
             if len(before):
                 return item, int(before[-1])
-        newest = self.newest_up_to(self.bounds()[1] - 1 if beyond is None else beyond - 1)
+        newest = self.newest_up_to(self.bounds()[1] - 1 if after is None else after - 1)
         if newest is None:
             return None
         item = self.reader.changes_from(*self.table, newest)[-1]
         return item, len(item) - 1
 
     def schema(self, sequence: int) -> TableSchema | None:
-        """Of the table's schema in its first change of rows from that sequence on; None where there is none."""
+        """The schema in the table's first row change at or after the sequence; None when there is none."""
         while found := self.reader.changes_from(*self.table, sequence):
             if found[0].batch.ddl is None:
                 return found[0].batch.schema
@@ -122,7 +123,7 @@ class StreamTable:
         return None
 
     def first(self, mask: Mask) -> int | None:
-        """Sequence of the table's first message whose last change is one that the mask wants: all later ones are."""
+        """Sequence of the table's first message whose last change matches the mask; all later changes must match."""
         low, high = self.bounds()
         first: int | None = None
         while low < high:
@@ -151,9 +152,9 @@ class StreamTable:
         return newest
 
 
-def _is_reached(end: Checkpoint, place: Checkpoint) -> bool:
-    """True when everything before `place` is before `end`, as far as that can be told."""
+def _is_at_or_after(checkpoint: Checkpoint, other: Checkpoint) -> bool:
+    """True when `checkpoint` is at or after `other`; False when they cannot be compared."""
     try:
-        return not end.precedes(place)
+        return not checkpoint.precedes(other)
     except PositionError:
         return False
