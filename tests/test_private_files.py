@@ -16,9 +16,9 @@ import pytest
 
 from binlogsync.duckfile import DuckFile
 from binlogsync.embedded import MariaDBServer, MySQLServer
-from binlogsync.embedded.database import Place, prepare
-from binlogsync.embedded.mariadb import flavour as mariadb_flavour
-from binlogsync.embedded.mysql import flavour as mysql_flavour
+from binlogsync.embedded.database import ServerLocation, prepare_server
+from binlogsync.embedded.mariadb import find_installation as find_mariadb
+from binlogsync.embedded.mysql import find_installation as find_mysql
 from binlogsync.private_files import make_folder
 from binlogsync.replay.ranges import ReplayPlan
 from binlogsync.replay.to_parquet import ParquetTarget
@@ -106,9 +106,9 @@ def test_parquet_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.server
-@pytest.mark.parametrize(("kind", "server"), [(mysql_flavour, MySQLServer), (mariadb_flavour, MariaDBServer)])
+@pytest.mark.parametrize(("kind", "server"), [(find_mysql, MySQLServer), (find_mariadb, MariaDBServer)])
 def test_the_data_of_a_private_server(kind: Any, server: Any, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     run_dir.mkdir(0o700)
-    prepare(kind(), server, run_dir, Place(tmp_path / "data", 20_001), {})
+    prepare_server(kind(), server, run_dir, ServerLocation(tmp_path / "data", 20_001), {})
     assert exposed(tmp_path) == []

@@ -1,11 +1,11 @@
-"""Private MySQL, MariaDB, NATS and Redis for the demo, the tests and a first look: no root, no Docker.
+"""Private MySQL, MariaDB, NATS and Redis for the demo, the tests and evaluation: no root, no Docker.
 
     with embedded.mysql() as server:
         server.connect()
 
-Each is a context manager; the server is stopped when the block ends and dies with its process. What is not on this
-machine is downloaded once into the cache folder (see cache.py); `python -m binlogsync.embedded` does that ahead of
-time. Not for data that matter: they do not survive a power cut.
+Each is a context manager; the server is stopped when the block ends and dies with its process. A server that this
+machine does not have is downloaded once into the cache folder (see cache.py); `python -m binlogsync.embedded` does that
+in advance. Not for data that matter: they do not survive a power failure.
 """
 
 from binlogsync.embedded.mariadb import MariaDBServer, mariadb

@@ -1,21 +1,21 @@
-"""`python -m binlogsync.embedded`: fetches every private server into the cache, and says what there is and where."""
+"""`python -m binlogsync.embedded`: downloads every private server that is missing, and prints versions and paths."""
 
 from __future__ import annotations
 
 import sys
 
 from binlogsync.embedded import debian
-from binlogsync.embedded.mariadb import flavour as mariadb_flavour
-from binlogsync.embedded.mysql import flavour as mysql_flavour
-from binlogsync.embedded.nats import find as find_nats
-from binlogsync.embedded.redis import find as find_redis
+from binlogsync.embedded.mariadb import find_installation as find_mariadb
+from binlogsync.embedded.mysql import find_installation as find_mysql
+from binlogsync.embedded.nats import find_server as find_nats
+from binlogsync.embedded.redis import find_server as find_redis
 from binlogsync.errors import EmbeddedServerError
 
 
 def main() -> int:
-    """0 when all servers are there, 1 when one cannot be had; the others are still fetched.
+    """0 when all servers are available, 1 when one is not; the others are downloaded in either case.
 
-    MariaDB 10.11 may be missing: the tests on it are skipped then.
+    MariaDB 10.11 is optional: without it, its tests are skipped.
     """
     missing = 0
     for fetch in (_mysql, _mariadb, _mariadb_10, _redis, _nats):
@@ -28,17 +28,17 @@ def main() -> int:
 
 
 def _mysql() -> str:
-    found = mysql_flavour()
+    found = find_mysql()
     return f"MySQL   {found.version:8} {_program(found.command)}"
 
 
 def _mariadb() -> str:
-    found = mariadb_flavour()
+    found = find_mariadb()
     return f"MariaDB {found.version:8} {_program(found.command)}"
 
 
 def _mariadb_10() -> str:
-    found = mariadb_flavour("10.11")
+    found = find_mariadb("10.11")
     return f"MariaDB {found.version:8} {_program(found.command)}"
 
 
@@ -53,7 +53,7 @@ def _nats() -> str:
 
 
 def _program(command: tuple[str, ...]) -> str:
-    """The program of a command line that may start with a loader and its options, and the index that it is of."""
+    """The program of a command line that may start with a loader and its options, and its package index."""
     program = command[3] if len(command) > 2 and command[1] == "--library-path" else command[0]
     origin = debian.origin_of(program)
     return f"{program} ({origin})" if origin else program

@@ -1,9 +1,9 @@
-"""The cache folder of the private servers, and the one way to put something into it.
+"""The cache folder of the private servers; `get_entry` is the only function that adds to it.
 
 `$BINLOGSYNC_CACHE`, else `$XDG_CACHE_HOME/binlogsync`, else `~/.cache/binlogsync`. An entry is a folder that is built
 under a temporary name and then renamed, so an entry that exists is complete: a build that was killed leaves only a
 temporary folder, which the next build removes. One file lock per cache keeps two processes from building at once; the
-kernel frees it when its holder dies.
+kernel releases it when its owner dies.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BUILDING = ".building-"
 
 
 def cache_dir() -> Path:
-    """The cache folder, made (mode 0700) when it is missing."""
+    """The cache folder, created (mode 0700) if missing."""
     chosen = os.environ.get("BINLOGSYNC_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(chosen) if chosen else Path(base) / "binlogsync"
@@ -32,20 +32,20 @@ def cache_dir() -> Path:
         make_folder(folder)
     except OSError as error:
         raise EmbeddedServerError(
-            f"cannot make the cache folder {folder}: {error}; set BINLOGSYNC_CACHE to a folder that can be written"
+            f"cannot create the cache folder {folder}: {error}; set BINLOGSYNC_CACHE to a writable folder"
         ) from error
     return folder.resolve()
 
 
-def entry(name: str, build: Callable[[Path], None]) -> Path:
-    """The folder `name` of the cache; `build` fills it first when it is not there.
+def get_entry(name: str, build: Callable[[Path], None]) -> Path:
+    """The folder `name` of the cache; `build` fills it first if it does not exist.
 
-    `build` gets an empty folder on the cache's own file system. When it raises, the entry does not come into being.
+    `build` gets an empty folder on the cache's own file system. When it raises, the entry is not created.
     """
     folder = cache_dir() / name
     if folder.is_dir():
         return folder
-    with _locked(folder.parent):
+    with _lock(folder.parent):
         if folder.is_dir():
             return folder
         _remove_leftovers(folder.parent)
@@ -59,7 +59,7 @@ def entry(name: str, build: Callable[[Path], None]) -> Path:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _lock(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,6 +70,6 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Only the holder of the lock builds, so any temporary folder there belongs to a build that was killed."""
+    """Only the owner of the lock builds, so any temporary folder belongs to a build that was killed."""
     for leftover in folder.glob(f"{_BUILDING}*"):
         shutil.rmtree(leftover, ignore_errors=True)

@@ -1,11 +1,12 @@
-"""What the private MySQL and MariaDB servers have in common: folders, accounts, options, start and stop.
+"""The common code of the private MySQL and MariaDB servers: folders, accounts, options, start and stop.
 
-A server has two accounts with random passwords, kept in its data folder (mode 0600) so that they survive: `root`, and
-`binlogsync` with what change data capture needs and no more. They are set at every start by an init file that does
+A server has two accounts with random passwords, stored in its data folder (mode 0600) so that they persist: `root`, and
+`binlogsync` with the privileges for change data capture and no others. An init file sets them at every start and does
 not write to the binlog. The server listens on 127.0.0.1 and on a socket in a short folder (socket paths end at 107
 characters).
 
-Nothing is synced to disk at commit: what was committed survives SIGKILL of the server, not a power cut of the machine.
+Nothing is synced to disk at commit: committed transactions survive SIGKILL of the server, not a power failure of the
+machine.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from typing import Any, TypeVar
 
 import pymysql
 
-from binlogsync.embedded.installed import folder_of
-from binlogsync.embedded.process import HOST, Launch, ServerProcess, free_port
+from binlogsync.embedded.installed_programs import make_folder_path
+from binlogsync.embedded.process import HOST, LaunchOptions, ServerProcess, free_port
 from binlogsync.embedded.server import PrivateServer
 from binlogsync.errors import EmbeddedServerError
 from binlogsync.private_files import FOLDER_MODE
@@ -33,8 +34,8 @@ _PROBE_TIMEOUT_S = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Flavour:
-    """One kind of database server, ready to be run.
+class Installation:
+    """An installed database server, and how to run it.
 
     Attributes:
         name: "MySQL" or "MariaDB", for messages.
@@ -42,7 +43,7 @@ class Flavour:
         command: the command line without options about data, network or accounts.
         defaults: server options that a caller may override.
         template: an initialised data folder that is copied for a new server.
-        fresh: files of the template that each server must make for itself.
+        not_copied: files of the template that each server must create itself.
         cdc_grants: privileges of the `binlogsync` account on all tables.
     """
 
@@ -51,13 +52,13 @@ class Flavour:
     command: tuple[str, ...]
     defaults: Mapping[str, str]
     template: Path
-    fresh: tuple[str, ...]
+    not_copied: tuple[str, ...]
     cdc_grants: str
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a server's files and its port are; None makes a folder in the run folder, or takes a free port."""
+class ServerLocation:
+    """Data folder and port of a server; None for a folder in the run folder, and for a free port."""
 
     data_dir: Path | None
     port: int | None
@@ -68,9 +69,9 @@ class DatabaseServer(PrivateServer):
     """A running private server.
 
     Attributes:
-        socket: where it listens besides host and port.
+        socket: the Unix socket that it listens on besides host and port.
         user, password: the root account.
-        cdc_user, cdc_password: the account with the rights that change data capture needs.
+        cdc_user, cdc_password: the account with the privileges for change data capture.
         data_dir: its files.
     """
 
@@ -82,7 +83,7 @@ class DatabaseServer(PrivateServer):
     data_dir: Path
 
     def connect(self, **kw: Any) -> pymysql.Connection[Any]:
-        """A connection as root over TCP, autocommit, utf8mb4; `kw` goes to pymysql.connect and wins."""
+        """A connection as root over TCP, autocommit, utf8mb4; `kw` overrides arguments of pymysql.connect."""
         return pymysql.connect(
             **{
                 "host": self.host,
@@ -99,17 +100,23 @@ class DatabaseServer(PrivateServer):
 Server = TypeVar("Server", bound=DatabaseServer)
 
 
-def prepare(flavour: Flavour, kind: type[Server], run_dir: Path, place: Place, options: Mapping[str, str]) -> Server:
-    """A server of this flavour, not started yet; its data folder is made when it is missing or empty."""
-    data = folder_of(place.data_dir if place.data_dir is not None else run_dir / "data")
+def prepare_server(
+    installation: Installation,
+    kind: type[Server],
+    run_dir: Path,
+    location: ServerLocation,
+    options: Mapping[str, str],
+) -> Server:
+    """A server of this installation, not started yet; its data folder is created if missing or empty."""
+    data = make_folder_path(location.data_dir if location.data_dir is not None else run_dir / "data")
     if not (data / "mysql").is_dir():
-        _copy_template(flavour, data)
-    port = place.port or free_port()
-    passwords = _passwords(data)
+        _copy_template(installation, data)
+    port = location.port or free_port()
+    passwords = _load_passwords(data)
     socket = run_dir / "sql.sock"
     init_file = run_dir / "accounts.sql"
     init_file.touch(mode=0o600)
-    init_file.write_text("\n".join(_account_statements(passwords, flavour.cdc_grants)) + "\n")
+    init_file.write_text("\n".join(_account_statements(passwords, installation.cdc_grants)) + "\n")
     fixed = {
         "datadir": str(data),
         "socket": str(socket),
@@ -120,12 +127,14 @@ def prepare(flavour: Flavour, kind: type[Server], run_dir: Path, place: Place, o
         "skip_name_resolve": "ON",
         "tmpdir": str(run_dir),
     }
-    chosen = {"server_id": str(port), **_SHARED_DEFAULTS, **flavour.defaults, **_normalised(options), **fixed}
+    chosen = {"server_id": str(port), **_SHARED_DEFAULTS, **installation.defaults, **_normalize_names(options), **fixed}
 
-    def answers() -> bool:
+    def is_ready() -> bool:
         return all(_can_log_in(port, user, password) for user, password in passwords.items())
 
-    launch = Launch(flavour.name, (*flavour.command, *command_line(chosen)), data / "server.log", answers)
+    launch = LaunchOptions(
+        installation.name, (*installation.command, *command_line(chosen)), data / "server.log", is_ready
+    )
     return kind(
         host=HOST,
         port=port,
@@ -135,23 +144,25 @@ def prepare(flavour: Flavour, kind: type[Server], run_dir: Path, place: Place, o
         cdc_user=CDC_USER,
         cdc_password=passwords[CDC_USER],
         data_dir=data,
-        version=flavour.version,
+        version=installation.version,
         process=ServerProcess(launch),
     )
 
 
-def _copy_template(flavour: Flavour, data: Path) -> None:
-    """Copies beside `data` and renames, so that a copy that was killed is not taken for a data folder."""
+def _copy_template(installation: Installation, data: Path) -> None:
+    """Copies to a temporary folder and renames it, so that an interrupted copy is not used as a data folder."""
     if any(data.iterdir()):
-        raise EmbeddedServerError(f"{data} is neither empty nor a data folder of {flavour.name}; choose another folder")
+        raise EmbeddedServerError(
+            f"{data} is neither empty nor a data folder of {installation.name}; choose another folder"
+        )
     copying = data.with_name(f"{data.name}.copying")
     shutil.rmtree(copying, ignore_errors=True)
-    shutil.copytree(flavour.template, copying, ignore=shutil.ignore_patterns(*flavour.fresh))
+    shutil.copytree(installation.template, copying, ignore=shutil.ignore_patterns(*installation.not_copied))
     copying.chmod(FOLDER_MODE)
     copying.rename(data)
 
 
-# Small, because several servers run beside each other on one machine; no fsync, because their data are not precious.
+# Small, because several servers run on one machine; no fsync, because their data are disposable.
 _SHARED_DEFAULTS = {
     "log_bin": "binlog",
     "binlog_row_metadata": "FULL",
@@ -175,12 +186,12 @@ def command_line(options: Mapping[str, str]) -> list[str]:
     return [f"--{name.replace('_', '-')}" + (f"={value}" if value else "") for name, value in options.items()]
 
 
-def _normalised(options: Mapping[str, str]) -> dict[str, str]:
+def _normalize_names(options: Mapping[str, str]) -> dict[str, str]:
     return {name.lstrip("-").replace("-", "_"): value for name, value in options.items()}
 
 
-def _passwords(data: Path) -> dict[str, str]:
-    """Passwords by account: those of the data folder, else new ones that are written there."""
+def _load_passwords(data: Path) -> dict[str, str]:
+    """Passwords by account, from the data folder; new ones are generated and stored there first."""
     file = data / _CREDENTIALS
     if not file.exists():
         new = {user: secrets.token_urlsafe(18) for user in ("root", CDC_USER)}
@@ -193,7 +204,7 @@ def _passwords(data: Path) -> dict[str, str]:
 
 
 def _account_statements(passwords: Mapping[str, str], cdc_grants: str) -> Sequence[str]:
-    """One statement a line, as an init file wants them; safe to run again."""
+    """One statement per line, as an init file requires; safe to run again."""
     root, cdc = passwords["root"], passwords[CDC_USER]
     return [
         "SET SESSION sql_log_bin = 0;",
@@ -208,7 +219,7 @@ def _account_statements(passwords: Mapping[str, str], cdc_grants: str) -> Sequen
 
 
 def _can_log_in(port: int, user: str, password: str) -> bool:
-    """One login of each account at the start also fills MySQL's password cache, so that logins without TLS work."""
+    """The login of each account at the start also fills MySQL's password cache, so that logins without TLS work."""
     try:
         pymysql.connect(host=HOST, port=port, user=user, password=password, connect_timeout=_PROBE_TIMEOUT_S).close()
     except pymysql.MySQLError:
@@ -216,6 +227,6 @@ def _can_log_in(port: int, user: str, password: str) -> bool:
     return True
 
 
-def run_as() -> dict[str, str]:
-    """The option that lets root run a database server, which refuses it otherwise."""
+def root_options() -> dict[str, str]:
+    """The option that allows root to run a database server, which it refuses otherwise."""
     return {"user": "root"} if os.geteuid() == 0 else {}

@@ -1,11 +1,11 @@
-"""Debian packages, unpacked into a folder of their own and run from there: no root, no Docker, nothing installed.
+"""Debian packages, unpacked into a separate folder and run from there: no root, no Docker, nothing installed.
 
-apt-get gets a state, a cache and a source list of its own (Debian's unstable suite, where the current database
-servers are, unless a package set names another), with an empty list of installed packages, so it fetches everything
-down to the C library and verifies it against Debian's keyring; how old the signed index may be is decided in
-apt_index.py. What was unpacked is recorded beside it: the index's date, and each package with its hash. The archive's
-address comes from this machine's own apt sources. A program is run by the unpacked dynamic loader with the unpacked
-libraries, so the machine's own C library does not matter.
+apt-get runs with a separate state, cache and source list (Debian's unstable suite, which has the current database
+servers, unless a package set names another) and an empty list of installed packages. So it downloads everything down
+to the C library, and verifies it against Debian's keyring; package_index.py decides how old the signed index may be. A
+file beside the unpacked files records the index's date, and each package with its hash. The archive's address comes
+from this machine's own apt sources. A program is run by the unpacked dynamic loader with the unpacked libraries, so the
+machine's own C library does not matter.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from binlogsync.embedded.apt_index import Index, parse_index
-from binlogsync.embedded.cache import cache_dir, entry
+from binlogsync.embedded.cache import cache_dir, get_entry
+from binlogsync.embedded.download_progress import DownloadProgress
+from binlogsync.embedded.package_index import PackageIndex, parse_index
 from binlogsync.embedded.process import bound_to_this_process
-from binlogsync.embedded.progress import Progress
 from binlogsync.errors import EmbeddedServerError
 
 logger = logging.getLogger(__name__)
@@ -36,24 +36,24 @@ _RECORD = "binlogsync-packages.txt"
 
 @dataclass(frozen=True, slots=True)
 class PackageSet:
-    """Packages that together give one server.
+    """The packages of one server.
 
     Attributes:
         name: the cache entry they are unpacked into.
-        packages: Debian's names; what they depend on comes with them.
-        instead: what a person can do when they cannot be had, as the end of a sentence.
+        packages: Debian's names, without dependencies.
+        alternative: what the user can do without them, as the end of a sentence.
         suite: of Debian's archive.
     """
 
     name: str
     packages: tuple[str, ...]
-    instead: str
+    alternative: str
     suite: str = SUITE
 
 
 @dataclass(frozen=True, slots=True)
-class Unpacked:
-    """A folder with the files of packages, as if it were the root of a file system."""
+class UnpackedPackages:
+    """A folder with the files of packages, laid out like the root of a file system."""
 
     root: Path
 
@@ -62,12 +62,12 @@ class Unpacked:
 
         `libraries` are further library folders below the root.
         """
-        # The second is where suites before the merge of /lib into /usr/lib have it.
+        # The second pattern is for suites before the merge of /lib into /usr/lib.
         patterns = ("usr/lib*/ld-linux*.so.*", "lib/*-linux-gnu/ld-linux*.so.*")
         loader = next((found for pattern in patterns for found in sorted(self.root.glob(pattern))), None)
         if loader is None or not (self.root / program).exists():
             raise EmbeddedServerError(
-                f"{self.root} holds no loader or no {program}; delete that folder, it is then downloaded again"
+                f"{self.root} holds no loader or no {program}; delete that folder to download it again"
             )
         own = (*sorted(self.root.glob("usr/lib/*-linux-gnu")), *sorted(self.root.glob("lib/*-linux-gnu")))
         folders = [*own, *(self.root / library for library in libraries)]
@@ -75,31 +75,31 @@ class Unpacked:
         return str(loader), "--library-path", path, str(self.root / program)
 
 
-def unpacked(packages: PackageSet) -> Unpacked:
-    """The packages' folder; they are downloaded and unpacked first when the cache does not hold them.
+def unpack_packages(packages: PackageSet) -> UnpackedPackages:
+    """The packages' folder; they are downloaded and unpacked first if the cache does not contain them.
 
-    Raises EmbeddedServerError that names the packages and what to do instead.
+    Raises EmbeddedServerError with the names of the packages and the alternative.
     """
-    return Unpacked(entry(packages.name, lambda folder: _download_and_unpack(packages, folder)))
+    return UnpackedPackages(get_entry(packages.name, lambda folder: _download_and_unpack(packages, folder)))
 
 
 def _download_and_unpack(wanted: PackageSet, folder: Path) -> None:
-    progress = Progress(f"{wanted.name}:")
+    progress = DownloadProgress(f"{wanted.name}:")
     progress.update(0, "reading Debian's package lists")
-    apt = _Apt(wanted)
+    apt = _AptClient(wanted)
     archives = apt.download(progress)
     for done, archive in enumerate(archives):
         progress.update(75 + 25 * done / len(archives), f"unpacking {archive.name.split('_')[0]}")
         _run(wanted, ["dpkg", "-x", str(archive), str(folder)])
     for archive in archives:
         archive.unlink()
-    for useless in _NOT_NEEDED:
-        shutil.rmtree(folder / useless, ignore_errors=True)
+    for path in _NOT_NEEDED:
+        shutil.rmtree(folder / path, ignore_errors=True)
     (folder / _RECORD).write_text("\n".join(apt.record) + "\n")
-    progress.done(f"{len(archives)} packages unpacked, {age_of(apt.record[0])}")
+    progress.done(f"{len(archives)} packages unpacked, {describe_age(apt.record[0])}")
 
 
-def index_in(lists: Path, suite: str) -> Index:
+def find_index(lists: Path, suite: str) -> PackageIndex:
     """The index of a suite among apt's lists. Raises EmbeddedServerError."""
     for kind in ("InRelease", "Release"):
         for found in sorted(lists.glob(f"*_dists_{suite}_{kind}")):
@@ -108,21 +108,21 @@ def index_in(lists: Path, suite: str) -> Index:
 
 
 def origin_of(program: str) -> str:
-    """Which index an unpacked program is of; "" of one that was not unpacked here, or before this was recorded."""
+    """The package index of an unpacked program; "" for another program, or one without a record."""
     for folder in Path(program).parents:
         if (record := folder / _RECORD).is_file():
-            return age_of(record.read_text().partition("\n")[0])
+            return describe_age(record.read_text().partition("\n")[0])
     return ""
 
 
-def age_of(recorded: str) -> str:
-    """The first line of a record, suite and time, in words."""
+def describe_age(recorded: str) -> str:
+    """A sentence for the first line of a record: suite and time."""
     suite, _, signed = recorded.partition(" ")
-    return Index(suite, datetime.fromisoformat(signed), None).age(datetime.now(UTC))
+    return PackageIndex(suite, datetime.fromisoformat(signed), None).age(datetime.now(UTC))
 
 
-class _Apt:
-    """apt-get with folders of its own; what was downloaded by a run that was killed is used by the next.
+class _AptClient:
+    """apt-get with separate folders; the next run uses the files that an interrupted one has downloaded.
 
     Attributes:
         record: the index's date, then name and hash of each package, after `download`.
@@ -139,18 +139,20 @@ class _Apt:
         for part in ("lists/partial", "archives/partial", "empty/partial"):
             (self._folder / part).mkdir(parents=True, exist_ok=True)
         (self._folder / "status").write_text("")
-        (self._folder / "sources.list").write_text(f"deb [signed-by={KEYRING}] {self._archive()} {wanted.suite} main\n")
+        (self._folder / "sources.list").write_text(
+            f"deb [signed-by={KEYRING}] {self._archive_url()} {wanted.suite} main\n"
+        )
 
-    def download(self, progress: Progress) -> list[Path]:
-        """The .deb files of the packages and of all that they depend on."""
+    def download(self, progress: DownloadProgress) -> list[Path]:
+        """The .deb files of the packages and of their dependencies."""
         _run(self._wanted, self._command("update"))
-        index = self._checked_index()
+        index = self._load_index()
         progress.update(0, index.age(datetime.now(UTC)))
         arguments = ["install", "--yes", "--download-only", *self._wanted.packages]
-        # It prints only what the archive folder does not hold yet, so it is shown an empty one.
-        elsewhere = f"Dir::Cache::archives={self._folder / 'empty'}"
+        # It prints only files that are missing in the archive folder, so this call is given an empty folder.
+        empty = f"Dir::Cache::archives={self._folder / 'empty'}"
         listed = _run(
-            self._wanted, self._command("-o", elsewhere, "-o", "Acquire::ForceHash=SHA256", "--print-uris", *arguments)
+            self._wanted, self._command("-o", empty, "-o", "Acquire::ForceHash=SHA256", "--print-uris", *arguments)
         )
         # 'address' name size hash
         lines = [line.split() for line in listed.splitlines() if line.startswith("'")]
@@ -159,19 +161,19 @@ class _Apt:
         self._fetch(self._command(*arguments), progress)
         return [self._folder / "archives" / name for name in names]
 
-    def _checked_index(self) -> Index:
-        """What apt has fetched. Raises EmbeddedServerError for one that is too old."""
+    def _load_index(self) -> PackageIndex:
+        """The index that apt has downloaded. Raises EmbeddedServerError if it is too old."""
         now = datetime.now(UTC)
         try:
-            index = index_in(self._folder / "lists", self._wanted.suite)
+            index = find_index(self._folder / "lists", self._wanted.suite)
             index.check(now)
         except EmbeddedServerError as error:
             raise _unavailable(self._wanted, str(error)) from error
         if index.has_expired(now):
-            logger.warning("%s: past its Valid-Until; newer packages may have fixes that these lack", index.age(now))
+            logger.warning("%s: past its Valid-Until; newer packages may contain more fixes", index.age(now))
         return index
 
-    def _fetch(self, command: list[str], progress: Progress) -> None:
+    def _fetch(self, command: list[str], progress: DownloadProgress) -> None:
         status, status_in = os.pipe()
         log = self._folder / "download.log"
         with log.open("w") as output:
@@ -193,7 +195,7 @@ class _Apt:
             raise _unavailable(self._wanted, f"the download failed: {_last_lines(log.read_text())}")
 
     def _command(self, *arguments: str) -> list[str]:
-        own = {
+        options = {
             "Dir::State::lists": self._folder / "lists",
             "Dir::State::status": self._folder / "status",
             "Dir::Cache": self._folder,
@@ -202,7 +204,7 @@ class _Apt:
             "Dir::Etc::sourceparts": "/dev/null",
             "Dir::Etc::preferences": "/dev/null",
             "Dir::Etc::preferencesparts": "/dev/null",
-            "Acquire::Check-Valid-Until": "false",  # _checked_index decides instead
+            "Acquire::Check-Valid-Until": "false",  # _load_index decides instead
             "Acquire::Languages": "none",
             "Acquire::Retries": "2",
             "DPkg::Lock::Timeout": "30",
@@ -211,12 +213,13 @@ class _Apt:
             "APT::Sandbox::User": "root",
             "APT::Update::Error-Mode": "any",
         }
-        return ["apt-get", *(part for key, value in own.items() for part in ("-o", f"{key}={value}")), *arguments]
+        flags = (part for key, value in options.items() for part in ("-o", f"{key}={value}"))
+        return ["apt-get", *flags, *arguments]
 
-    def _archive(self) -> str:
+    def _archive_url(self) -> str:
         """The address of Debian's main archive in this machine's own sources.
 
-        A machine that never ran `apt-get update` has no index targets; it still can print what an update would fetch.
+        A machine that never ran `apt-get update` has no index targets, but prints the URLs that an update would read.
         """
         targets = _run(self._wanted, ["apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)"])
         for line in targets.splitlines():
@@ -246,7 +249,7 @@ def _run(wanted: PackageSet, command: list[str]) -> str:
 def _unavailable(wanted: PackageSet, reason: str) -> EmbeddedServerError:
     return EmbeddedServerError(
         f"cannot get the Debian package {wanted.packages[0]} for the private {wanted.name} server: {reason}. "
-        f"Use a Debian machine that reaches its own package archive, or {wanted.instead}"
+        f"Use a Debian machine that reaches its own package archive, or {wanted.alternative}"
     )
 
 

@@ -1,7 +1,7 @@
-"""A private MariaDB: the one on PATH when it is 10.11 or newer, else the current one from Debian's archive; or 10.11.
+"""A private MariaDB: the program on PATH if it is 10.11 or newer, else the current one from Debian's archive; or 10.11.
 
-Binlog on, ROW format, row metadata FULL (options can change each). Its system tables come from the SQL files of the
-package, run once; a first start copies that data folder, later starts reuse theirs.
+Binlog on, ROW format, row metadata FULL (options can change each). The SQL files of the package create the system
+tables once; the first start of a server copies that data folder, and later starts reuse the copy.
 """
 
 from __future__ import annotations
@@ -12,17 +12,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from binlogsync.embedded import cache, debian, installed
-from binlogsync.embedded.database import DatabaseServer, Flavour, Place, command_line, prepare, run_as
-from binlogsync.embedded.installed import Program
-from binlogsync.embedded.server import running
+from binlogsync.embedded import cache, debian, installed_programs
+from binlogsync.embedded.database import (
+    DatabaseServer,
+    Installation,
+    ServerLocation,
+    command_line,
+    prepare_server,
+    root_options,
+)
+from binlogsync.embedded.installed_programs import ServerProgram
+from binlogsync.embedded.server import run_server
 from binlogsync.errors import EmbeddedServerError
 
 PACKAGES = debian.PackageSet(
     "mariadb", ("mariadb-server-core",), "install MariaDB 10.11 or newer so that `mariadbd` is on PATH"
 )
 PACKAGES_10_11 = debian.PackageSet(
-    "mariadb-10.11", ("mariadb-server-core",), "do without it: the tests on MariaDB 10.11 are skipped", suite="bookworm"
+    "mariadb-10.11",
+    ("mariadb-server-core",),
+    "continue without it: the tests on MariaDB 10.11 are skipped",
+    suite="bookworm",
 )
 _AT_LEAST = (10, 11)
 Release = Literal["10.11"]
@@ -56,52 +66,54 @@ def mariadb(
     """Runs MariaDB while the block runs.
 
     Args:
-        data_dir: its files, kept afterwards and used again; None makes a folder that is removed afterwards.
-        port: TCP port of 127.0.0.1; None takes a free one.
-        options: server options by name, "binlog_row_image": "MINIMAL"; an empty value gives a bare option.
-        release: "10.11" for that of Debian 12, whatever is on PATH; None for the current one.
+        data_dir: folder of its data, which is not removed; None for a temporary folder.
+        port: TCP port on 127.0.0.1; None for a free one.
+        options: server options by name, "binlog_row_image": "MINIMAL"; an empty value for an option without one.
+        release: "10.11" for the one of Debian 12, regardless of PATH; None for the current one.
 
-    Raises EmbeddedServerError when the server cannot be had or does not start.
+    Raises EmbeddedServerError when the server is not available or does not start.
     """
-    found = flavour(release)
-    place = Place(data_dir, port)
-    with running(lambda run_dir: prepare(found, MariaDBServer, run_dir, place, options or {})) as server:
+    found = find_installation(release)
+    location = ServerLocation(data_dir, port)
+    with run_server(lambda run_dir: prepare_server(found, MariaDBServer, run_dir, location, options or {})) as server:
         yield server
 
 
-def flavour(release: Release | None = None) -> Flavour:
-    """The server program and its initialised data folder; downloads and initialises what is missing."""
-    found = find(release)
+def find_installation(release: Release | None = None) -> Installation:
+    """The server program and its initialised data folder; downloads the one and initialises the other if missing."""
+    found = find_server(release)
     usr = Path(found.command[-1]).resolve().parent.parent
-    command = (*found.command, "--no-defaults", *_paths(found, usr), *command_line(run_as()))
-    template = cache.entry(f"mariadb-data-{found.version}", lambda folder: _initialise(command, usr, folder))
-    return Flavour(
+    command = (*found.command, "--no-defaults", *_paths(found, usr), *command_line(root_options()))
+    template = cache.get_entry(f"mariadb-data-{found.version}", lambda folder: _initialise(command, usr, folder))
+    return Installation(
         name="MariaDB",
         version=found.version,
         command=command,
         defaults=_DEFAULTS,
         template=template / "data",
-        fresh=(),
+        not_copied=(),
         cdc_grants=_GRANTS,
     )
 
 
-def find(release: Release | None = None) -> Program:
+def find_server(release: Release | None = None) -> ServerProgram:
     """The mariadbd to run."""
     packages = PACKAGES if release is None else PACKAGES_10_11
-    if release is None and (here := installed.program("mariadbd", at_least=_AT_LEAST, says="MariaDB")):
+    if release is None and (
+        here := installed_programs.find_program("mariadbd", at_least=_AT_LEAST, contains="MariaDB")
+    ):
         return here
-    command = debian.unpacked(packages).command("usr/sbin/mariadbd")
-    version = installed.parse_version(installed.version_text(command).partition("Ver")[2])
+    command = debian.unpack_packages(packages).command("usr/sbin/mariadbd")
+    version = installed_programs.parse_version(installed_programs.version_text(command).partition("Ver")[2])
     if version is None:
         raise EmbeddedServerError(
             f"the downloaded MariaDB does not run: {' '.join(command)} --version prints no version"
         )
-    return Program(command, version)
+    return ServerProgram(command, version)
 
 
-def _paths(found: Program, usr: Path) -> list[str]:
-    """The unpacked server looks for its messages, charsets and plug-ins in /usr unless told where they are."""
+def _paths(found: ServerProgram, usr: Path) -> list[str]:
+    """Paths of an unpacked server, which otherwise searches for messages, charsets and plug-ins in /usr."""
     if len(found.command) == 1:
         return []
     share = _share(usr)
@@ -114,7 +126,7 @@ def _paths(found: Program, usr: Path) -> list[str]:
 
 
 def _share(usr: Path) -> Path:
-    """Where messages, character sets and the SQL of the system tables are."""
+    """The folder of messages, character sets and the SQL of the system tables."""
     for folder in (usr / "share" / "mariadb", usr / "share" / "mysql"):
         if (folder / "maria_add_gis_sp_bootstrap.sql").exists():
             return folder
@@ -122,13 +134,13 @@ def _share(usr: Path) -> Path:
 
 
 def _initialise(command: tuple[str, ...], usr: Path, folder: Path) -> None:
-    """Fills `folder`/data; the accounts get their passwords when a server starts on a copy."""
+    """Initialise `folder`/data; accounts get their passwords when a server starts on a copy."""
     data = folder / "data"
     data.mkdir()
     share = _share(usr)
     statements = ["CREATE DATABASE mysql;", "USE mysql;", "SET @auth_root_socket=NULL;"]
     for name in _SYSTEM_TABLES if (share / _SYSTEM_TABLES[0]).exists() else _SYSTEM_TABLES_10:
-        # The host's own name is of no use in a data folder that is copied; the server resolves no names.
+        # The data folder is copied, and the server resolves no names: it needs no account for this host's name.
         lines = (share / name).read_text().splitlines()
         statements += [line for line in lines if "@current_hostname" not in line]
     done = subprocess.run(

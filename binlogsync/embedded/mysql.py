@@ -1,7 +1,7 @@
-"""A private MySQL: the one on PATH when it is 8.0.30 or newer, else the current one from Debian's archive.
+"""A private MySQL: the program on PATH if it is 8.0.30 or newer, else the current one from Debian's archive.
 
-Binlog on, row metadata FULL, GTIDs on (options can change each). A first start copies a data folder that was
-initialised once; later starts reuse theirs.
+Binlog on, row metadata FULL, GTIDs on (options can change each). The first start of a server copies a data folder that
+was initialised once; later starts reuse the copy.
 """
 
 from __future__ import annotations
@@ -12,10 +12,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
-from binlogsync.embedded import cache, debian, installed
-from binlogsync.embedded.database import DatabaseServer, Flavour, Place, command_line, prepare, run_as
-from binlogsync.embedded.installed import Program
-from binlogsync.embedded.server import running
+from binlogsync.embedded import cache, debian, installed_programs
+from binlogsync.embedded.database import (
+    DatabaseServer,
+    Installation,
+    ServerLocation,
+    command_line,
+    prepare_server,
+    root_options,
+)
+from binlogsync.embedded.installed_programs import ServerProgram
+from binlogsync.embedded.server import run_server
 from binlogsync.errors import EmbeddedServerError
 
 PACKAGES = debian.PackageSet(
@@ -23,7 +30,7 @@ PACKAGES = debian.PackageSet(
 )
 _AT_LEAST = (8, 0, 30)
 _GRANTS = "SELECT, RELOAD, LOCK TABLES, SHOW VIEW, REPLICATION SLAVE, REPLICATION CLIENT"
-_FIXED_AT_FIRST = frozenset({"lower_case_table_names"})
+_INITIALISATION_OPTIONS = frozenset({"lower_case_table_names"})
 _DEFAULTS = {
     "gtid_mode": "ON",
     "enforce_gtid_consistency": "ON",
@@ -43,51 +50,53 @@ def mysql(
     """Runs MySQL while the block runs.
 
     Args:
-        data_dir: its files, kept afterwards and used again; None makes a folder that is removed afterwards.
-        port: TCP port of 127.0.0.1; None takes a free one.
-        options: server options by name, "gtid_mode": "OFF"; an empty value gives a bare option.
+        data_dir: folder of its data, which is not removed; None for a temporary folder.
+        port: TCP port on 127.0.0.1; None for a free one.
+        options: server options by name, "gtid_mode": "OFF"; an empty value for an option without one.
 
-    Raises EmbeddedServerError when the server cannot be had or does not start.
+    Raises EmbeddedServerError when the server is not available or does not start.
     """
-    found = flavour({name: value for name, value in (options or {}).items() if name in _FIXED_AT_FIRST})
-    place = Place(data_dir, port)
-    with running(lambda run_dir: prepare(found, MySQLServer, run_dir, place, options or {})) as server:
+    found = find_installation(
+        {name: value for name, value in (options or {}).items() if name in _INITIALISATION_OPTIONS}
+    )
+    location = ServerLocation(data_dir, port)
+    with run_server(lambda run_dir: prepare_server(found, MySQLServer, run_dir, location, options or {})) as server:
         yield server
 
 
-def flavour(fixed: Mapping[str, str] = MappingProxyType({})) -> Flavour:
-    """The server program and its initialised data folder; downloads and initialises what is missing.
+def find_installation(fixed: Mapping[str, str] = MappingProxyType({})) -> Installation:
+    """The server program and its initialised data folder; downloads the one and initialises the other if missing.
 
-    `fixed` are options that a data folder is initialised with and has for good.
+    `fixed` are options that a data folder is initialised with and cannot change later.
     """
-    found = find()
-    command = (*found.command, *_paths(found), *command_line(run_as()))
+    found = find_server()
+    command = (*found.command, *_paths(found), *command_line(root_options()))
     name = "-".join([f"mysql-data-{found.version}", *(f"{option}-{value}" for option, value in sorted(fixed.items()))])
-    template = cache.entry(name, lambda folder: _initialise((*command, *command_line(fixed)), folder))
-    return Flavour(
+    template = cache.get_entry(name, lambda folder: _initialise((*command, *command_line(fixed)), folder))
+    return Installation(
         name="MySQL",
         version=found.version,
         command=command,
         defaults=_DEFAULTS,
         template=template / "data",
-        fresh=("auto.cnf",),  # it holds the server's UUID
+        not_copied=("auto.cnf",),  # contains the server's UUID
         cdc_grants=_GRANTS,
     )
 
 
-def find() -> Program:
+def find_server() -> ServerProgram:
     """The mysqld to run."""
-    if here := installed.program("mysqld", at_least=_AT_LEAST, never_says="MariaDB"):
+    if here := installed_programs.find_program("mysqld", at_least=_AT_LEAST, excludes="MariaDB"):
         return here
-    command = debian.unpacked(PACKAGES).command("usr/sbin/mysqld", libraries=["usr/lib/mysql/private"])
-    version = installed.parse_version(installed.version_text(command).partition("Ver")[2])
+    command = debian.unpack_packages(PACKAGES).command("usr/sbin/mysqld", libraries=["usr/lib/mysql/private"])
+    version = installed_programs.parse_version(installed_programs.version_text(command).partition("Ver")[2])
     if version is None:
         raise EmbeddedServerError(f"the downloaded MySQL does not run: {' '.join(command)} --version prints no version")
-    return Program(command, version)
+    return ServerProgram(command, version)
 
 
-def _paths(found: Program) -> list[str]:
-    """The unpacked server looks for its messages in /usr unless told where they are."""
+def _paths(found: ServerProgram) -> list[str]:
+    """Paths of an unpacked server, which otherwise searches for its messages in /usr."""
     options = ["--no-defaults", "--secure-file-priv="]
     if len(found.command) > 1:
         usr = Path(found.command[-1]).parent.parent
@@ -96,7 +105,7 @@ def _paths(found: Program) -> list[str]:
 
 
 def _initialise(command: tuple[str, ...], folder: Path) -> None:
-    """Fills `folder`/data; the accounts get their passwords when a server starts on a copy."""
+    """Initialise `folder`/data; accounts get their passwords when a server starts on a copy."""
     data = folder / "data"
     arguments = ["--initialize-insecure", f"--datadir={data}", "--innodb-redo-log-capacity=8M", "--mysqlx=OFF"]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)

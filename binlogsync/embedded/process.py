@@ -1,7 +1,7 @@
-"""One server process: start it, wait until it answers, stop it. Its output goes to a log file that errors quote.
+"""One server process: start it, wait until it is ready, stop it. Its output goes to a log file, which errors quote.
 
-The process dies with this one (see die_with_parent.py), and has a session of its own, so that Ctrl-C in a terminal
-reaches only the program that owns it, which then stops its servers in the order it wants.
+The process dies with this one (see parent_death_signal.py), and runs in a separate session, so that Ctrl-C in a
+terminal reaches only the program that owns it, which then stops its servers in its own order.
 
 Linux counts the thread that started the process as its parent: start servers from a thread that lives as long as they
 do.
@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from binlogsync.embedded import die_with_parent
+from binlogsync.embedded import parent_death_signal
 from binlogsync.errors import EmbeddedServerError
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ _PORTS = range(20_000, 32_000)
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on."""
+    """A TCP port on 127.0.0.1 that no process listens on."""
     for _ in range(200):
         port = random.choice(_PORTS)
         with socket.socket() as probe:
@@ -47,46 +47,46 @@ def free_port() -> int:
 
 
 def bound_to_this_process(command: Sequence[str]) -> list[str]:
-    """The command line of a child that ends when this process does, however it ends."""
-    return [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), *command]
+    """The command line of a child process that ends with this process, also when this one is killed."""
+    return [sys.executable, "-I", "-S", parent_death_signal.__file__, str(os.getpid()), *command]
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
-    """How a server is started.
+class LaunchOptions:
+    """How to start and stop a server.
 
     Attributes:
         name: for messages.
         command: the whole command line.
         log: file that gets its output, appended.
-        answers: true when the server can be used; must not block for long.
-        start_timeout_s, stop_timeout_s: how long starting and a polite stop may take.
+        is_ready: true when the server can be used; must not block for long.
+        start_timeout_s, stop_timeout_s: how long a start and a clean stop may take.
     """
 
     name: str
     command: Sequence[str]
     log: Path
-    answers: Callable[[], bool]
+    is_ready: Callable[[], bool]
     start_timeout_s: float = 60.0
     stop_timeout_s: float = 20.0
 
 
 class ServerProcess:
-    """The running process of a `Launch`; can be started and stopped any number of times."""
+    """The process of a server; can be started and stopped any number of times."""
 
-    def __init__(self, launch: Launch) -> None:
+    def __init__(self, launch: LaunchOptions) -> None:
         self._launch = launch
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int:
-        """The process id; an error when it does not run."""
+        """The process id; raises EmbeddedServerError when it is stopped."""
         if self._process is None:
             raise EmbeddedServerError(f"{self._launch.name} is not running; start it with restart()")
         return self._process.pid
 
     def start(self) -> None:
-        """Starts the process and returns when it answers; raises with the end of its log when it does not."""
+        """Start the process and return when it is ready; otherwise raise an error with the end of its log."""
         if self._process is not None:
             return
         launch = self._launch
@@ -100,14 +100,14 @@ class ServerProcess:
                 start_new_session=True,
             )
         try:
-            self._wait_until_it_answers(self._process)
+            self._wait_until_ready(self._process)
         except BaseException:
             self.kill()
             raise
         logger.info("%s started, pid %d", launch.name, self._process.pid)
 
     def stop(self) -> None:
-        """SIGTERM, then SIGKILL when it takes too long. Does nothing when it does not run."""
+        """Send SIGTERM, then SIGKILL after the timeout. Does nothing when stopped."""
         if self._process is None:
             return
         self._process.terminate()
@@ -118,23 +118,23 @@ class ServerProcess:
         self.kill()
 
     def kill(self) -> None:
-        """SIGKILL, as a power cut would look to its clients. Does nothing when it does not run."""
+        """Send SIGKILL; to its clients this looks like a power failure. Does nothing when stopped."""
         if self._process is None:
             return
         self._process.kill()
         self._process.wait()
         self._process = None
 
-    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + self._launch.start_timeout_s
-        while not self._launch.answers():
+        while not self._launch.is_ready():
             if (code := process.poll()) is not None:
-                raise self._failed(f"ended with exit code {code} before it answered")
+                raise self._start_error(f"ended with exit code {code} before it was ready")
             if time.monotonic() > deadline:
-                raise self._failed(f"did not answer within {self._launch.start_timeout_s:.0f} s")
+                raise self._start_error(f"was not ready within {self._launch.start_timeout_s:.0f} s")
             time.sleep(_POLL_S)
 
-    def _failed(self, what: str) -> EmbeddedServerError:
+    def _start_error(self, what: str) -> EmbeddedServerError:
         log = self._launch.log
         lines = log.read_text(errors="replace").splitlines()[-_QUOTED_LINES:]
         quoted = "\n".join(f"    {line}" for line in lines)

@@ -1,4 +1,4 @@
-"""A private Redis: redis-server or valkey-server on PATH, else Debian's. Every write survives a kill."""
+"""A private Redis: redis-server or valkey-server on PATH, else Debian's. Every write survives SIGKILL."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from binlogsync.embedded import debian, installed
-from binlogsync.embedded.installed import Program, folder_of
-from binlogsync.embedded.process import HOST, Launch, ServerProcess, free_port
-from binlogsync.embedded.server import PrivateServer, running
+from binlogsync.embedded import debian, installed_programs
+from binlogsync.embedded.installed_programs import ServerProgram, make_folder_path
+from binlogsync.embedded.process import HOST, LaunchOptions, ServerProcess, free_port
+from binlogsync.embedded.server import PrivateServer, run_server
 from binlogsync.errors import EmbeddedServerError
 
 PACKAGES = debian.PackageSet("redis", ("redis-server",), "install Redis 6 or newer so that `redis-server` is on PATH")
@@ -26,7 +26,7 @@ class RedisServer(PrivateServer):
 
     Attributes:
         password: of the default user.
-        data_dir: its append-only file is there.
+        data_dir: folder of its append-only file.
     """
 
     password: str = field(repr=False)
@@ -45,33 +45,35 @@ def redis(
     """Runs Redis while the block runs.
 
     Args:
-        data_dir: its files, kept afterwards and used again; None makes a folder that is removed afterwards.
-        port: TCP port of 127.0.0.1; None takes a free one.
-        options: lines of its configuration, "maxmemory": "64mb"; "requirepass" chooses the password.
+        data_dir: folder of its data, which is not removed; None for a temporary folder.
+        port: TCP port on 127.0.0.1; None for a free one.
+        options: lines of its configuration, "maxmemory": "64mb"; "requirepass" sets the password.
 
-    Raises EmbeddedServerError when the server cannot be had or does not start.
+    Raises EmbeddedServerError when the server is not available or does not start.
     """
-    found = find()
-    with running(lambda run_dir: _prepare(found, data_dir or run_dir / "data", run_dir, port, options or {})) as server:
+    found = find_server()
+    with run_server(
+        lambda run_dir: _prepare_server(found, data_dir or run_dir / "data", run_dir, port, options or {})
+    ) as server:
         yield server
 
 
-def find() -> Program:
+def find_server() -> ServerProgram:
     """The Redis to run."""
     for name in ("redis-server", "valkey-server"):
-        if here := installed.program(name, at_least=_AT_LEAST):
+        if here := installed_programs.find_program(name, at_least=_AT_LEAST):
             return here
-    command = debian.unpacked(PACKAGES).command("usr/bin/redis-server")
-    version = installed.parse_version(installed.version_text(command))
+    command = debian.unpack_packages(PACKAGES).command("usr/bin/redis-server")
+    version = installed_programs.parse_version(installed_programs.version_text(command))
     if version is None:
         raise EmbeddedServerError(f"the downloaded Redis does not run: {' '.join(command)} --version prints no version")
-    return Program(command, version)
+    return ServerProgram(command, version)
 
 
-def _prepare(
-    found: Program, data_dir: Path, run_dir: Path, port: int | None, options: Mapping[str, str]
+def _prepare_server(
+    found: ServerProgram, data_dir: Path, run_dir: Path, port: int | None, options: Mapping[str, str]
 ) -> RedisServer:
-    data = folder_of(data_dir)
+    data = make_folder_path(data_dir)
     listen = port or free_port()
     settings = {
         "requirepass": secrets.token_urlsafe(18),
@@ -87,11 +89,11 @@ def _prepare(
     config.touch(mode=0o600)
     config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
     password = settings["requirepass"]
-    launch = Launch(
+    launch = LaunchOptions(
         name="Redis",
         command=(*found.command, str(config)),
         log=data / "server.log",
-        answers=lambda: _answers(listen, password),
+        is_ready=lambda: _is_ready(listen, password),
     )
     return RedisServer(
         host=HOST,
@@ -103,8 +105,8 @@ def _prepare(
     )
 
 
-def _answers(port: int, password: str) -> bool:
-    """True when it takes the password and has loaded its data (it answers LOADING until then)."""
+def _is_ready(port: int, password: str) -> bool:
+    """True when it accepts the password and has loaded its data (it replies LOADING until then)."""
     try:
         with socket.create_connection((HOST, port), timeout=_PROBE_TIMEOUT_S) as connection:
             connection.sendall(f"AUTH {password}\r\nPING\r\n".encode())

@@ -1,4 +1,4 @@
-"""What all private servers have in common: a handle to stop and restart them, and a folder that lives as long."""
+"""The common code of all private servers: a handle to stop and restart them, and a temporary folder."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class PrivateServer:
         return self.process.pid
 
     def stop(self) -> None:
-        """Clean shutdown; the data stay. Does nothing when it does not run."""
+        """Shut down cleanly; the data remain. Does nothing when stopped."""
         self.process.stop()
 
     def kill(self) -> None:
-        """SIGKILL; the data stay. Does nothing when it does not run."""
+        """Send SIGKILL; the data remain. Does nothing when stopped."""
         self.process.kill()
 
     def start(self) -> None:
-        """Starts it again after stop() or kill(): same port, data and passwords. Does nothing when it runs."""
+        """Start it again after stop() or kill(): same port, data and passwords. Does nothing when running."""
         self.process.start()
 
     def restart(self) -> None:
@@ -62,11 +62,11 @@ AnyServer = TypeVar("AnyServer", bound=PrivateServer)
 
 
 @contextmanager
-def running(prepare: Callable[[Path], AnyServer]) -> Iterator[AnyServer]:
-    """Runs the server that `prepare` makes while the block runs.
+def run_server(prepare: Callable[[Path], AnyServer]) -> Iterator[AnyServer]:
+    """Run the server that `prepare` returns, for the duration of the block.
 
-    `prepare` gets a folder for sockets, configuration and, when the caller named no other, data. It is removed
-    afterwards, but kept when the server does not start, because the error names the log in it.
+    `prepare` gets a temporary folder for sockets, configuration and, by default, data. The folder is not removed when
+    the server does not start, because the error contains the path of the log in it.
     """
     with _run_dir() as run_dir:
         server = prepare(run_dir)
@@ -80,7 +80,7 @@ def running(prepare: Callable[[Path], AnyServer]) -> Iterator[AnyServer]:
 
 @contextmanager
 def _run_dir() -> Iterator[Path]:
-    """A folder with a short path (a socket's may have 107 characters), locked by its owner as long as that lives."""
+    """A folder with a short path (a socket's may have 107 characters), locked by this process while it lives."""
     _remove_stale()
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     with (folder / _LOCK).open("w") as lock:
@@ -89,7 +89,7 @@ def _run_dir() -> Iterator[Path]:
 
 
 def _remove_stale() -> None:
-    """Removes what processes that were killed have left: old folders that nobody has locked."""
+    """Remove folders of processes that were killed: old ones that no process has locked."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         try:
             if time.time() - folder.stat().st_mtime < _STALE_AFTER_S or folder.stat().st_uid != os.geteuid():

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from binlogsync import embedded
-from binlogsync.embedded.mariadb import flavour
+from binlogsync.embedded.mariadb import find_installation
 from binlogsync.errors import EmbeddedServerError
 from tests.databases import FreshDatabase, fresh_database
 
@@ -28,7 +28,7 @@ def mariadb_server() -> Iterator[embedded.MariaDBServer]:
 def mariadb_10_server() -> Iterator[embedded.MariaDBServer]:
     """The oldest MariaDB that is supported; tests on it are skipped where Debian's archive no longer has it."""
     try:
-        flavour("10.11")
+        find_installation("10.11")
     except EmbeddedServerError as error:
         pytest.skip(str(error))
     with embedded.mariadb(release="10.11") as server:

@@ -1,4 +1,4 @@
-"""The cache holds whole entries or none, whatever happens to the process that fills it; what is missing is named."""
+"""The cache contains complete entries only, also when a build is killed; errors name the missing package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync.embedded import cache, debian, installed
+from binlogsync.embedded import cache, debian, installed_programs
 from binlogsync.embedded import nats as run_nats
 from binlogsync.embedded.redis import PACKAGES
 from binlogsync.errors import EmbeddedServerError
@@ -26,13 +26,13 @@ def build(folder):
     sys.stdout.flush()
     time.sleep(600)
 
-cache.entry("thing", build)
+cache.get_entry("thing", build)
 """
 _DOWNLOAD = """
-from binlogsync.embedded.debian import unpacked
+from binlogsync.embedded.debian import unpack_packages
 from binlogsync.embedded.redis import PACKAGES
 
-unpacked(PACKAGES)
+unpack_packages(PACKAGES)
 """
 
 
@@ -43,7 +43,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_folder_is_the_one_of_the_environment(
+def test_the_environment_sets_the_cache_folder(
     own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert cache.cache_dir() == own_cache
@@ -54,18 +54,18 @@ def test_the_folder_is_the_one_of_the_environment(
 
 def test_an_entry_is_built_once() -> None:
     builds: list[Path] = []
-    first = cache.entry("thing", builds.append)
-    assert cache.entry("thing", builds.append) == first
+    first = cache.get_entry("thing", builds.append)
+    assert cache.get_entry("thing", builds.append) == first
     assert len(builds) == 1
 
 
-def test_a_build_that_raises_leaves_nothing(own_cache: Path) -> None:
+def test_a_failed_build_creates_no_entry(own_cache: Path) -> None:
     def fail(folder: Path) -> None:
         (folder / "half").write_text("")
         raise EmbeddedServerError("no")
 
     with pytest.raises(EmbeddedServerError):
-        cache.entry("thing", fail)
+        cache.get_entry("thing", fail)
     assert [path.name for path in own_cache.iterdir()] == [".lock"]
 
 
@@ -76,30 +76,30 @@ def test_a_killed_build_leaves_a_usable_cache(own_cache: Path) -> None:
         assert output.readline() == "building\n"
         assert not (own_cache / "thing").exists()
         builder.kill()
-    folder = cache.entry("thing", lambda building: (building / "whole").touch())
+    folder = cache.get_entry("thing", lambda building: (building / "whole").touch())
     assert [path.name for path in folder.iterdir()] == ["whole"]
     assert sorted(path.name for path in own_cache.iterdir()) == [".lock", "thing"]
 
 
 @pytest.mark.server
-def test_a_killed_download_is_done_again(own_cache: Path) -> None:
+def test_a_killed_download_is_repeated(own_cache: Path) -> None:
     download = subprocess.Popen([sys.executable, "-c", _DOWNLOAD], stderr=subprocess.PIPE, text=True)
     assert download.stderr is not None
     with download, download.stderr as progress:
-        assert any("retrieving" in line for line in progress), "the download did not begin"
+        assert any("retrieving" in line for line in progress), "the download did not start"
         download.kill()
     assert not (own_cache / "redis").exists()
-    command = debian.unpacked(PACKAGES).command("usr/bin/redis-server")
-    assert installed.parse_version(installed.version_text(command))
+    command = debian.unpack_packages(PACKAGES).command("usr/bin/redis-server")
+    assert installed_programs.parse_version(installed_programs.version_text(command))
     assert debian.origin_of(command[-1]).startswith("index of sid signed 20")
     lines = (own_cache / "redis" / "binlogsync-packages.txt").read_text().splitlines()
     assert any(re.fullmatch(r"redis-server_\S+\.deb SHA\d+:[0-9a-f]+", line) for line in lines)
 
 
-def test_without_apt_the_error_names_the_package_and_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_apt_the_error_names_the_package_and_the_alternative(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(EmbeddedServerError, match=r"package redis-server .* no apt-get .* install Redis 6"):
-        debian.unpacked(PACKAGES)
+        debian.unpack_packages(PACKAGES)
 
 
 @pytest.mark.server
@@ -107,7 +107,7 @@ def test_offline_the_error_quotes_apt(monkeypatch: pytest.MonkeyPatch, own_cache
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     with pytest.raises(EmbeddedServerError, match=r"package redis-server .* apt-get update failed: .*127\.0\.0\.1"):
-        debian.unpacked(PACKAGES)
+        debian.unpack_packages(PACKAGES)
     assert not (own_cache / "redis").exists()
 
 
@@ -128,9 +128,11 @@ def test_an_installed_program_must_be_new_enough_and_of_the_right_kind(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("BINLOGSYNC_EMBEDDED", raising=False)
-    assert installed.program("mysqld", at_least=(8, 0, 30)) == installed.Program((str(program),), "8.0.36")
-    assert installed.program("mysqld", at_least=(8, 4)) is None
-    assert installed.program("mysqld", at_least=(8,), says="MariaDB") is None
-    assert installed.program("mysqld", at_least=(8,), never_says="Ver") is None
+    assert installed_programs.find_program("mysqld", at_least=(8, 0, 30)) == installed_programs.ServerProgram(
+        (str(program),), "8.0.36"
+    )
+    assert installed_programs.find_program("mysqld", at_least=(8, 4)) is None
+    assert installed_programs.find_program("mysqld", at_least=(8,), contains="MariaDB") is None
+    assert installed_programs.find_program("mysqld", at_least=(8,), excludes="Ver") is None
     monkeypatch.setenv("BINLOGSYNC_EMBEDDED", "download")
-    assert installed.program("mysqld", at_least=(8, 0, 30)) is None
+    assert installed_programs.find_program("mysqld", at_least=(8, 0, 30)) is None

@@ -1,4 +1,4 @@
-"""The private servers start, answer, stop, and keep what was written across a restart and a kill."""
+"""The private servers start, reply, stop, and keep their data across a restart and a kill."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_database_is_ready_for_change_data_capture(start: Start) -> None:
             server.connect(password="")
 
 
-def test_mysql_has_gtids_unless_told_otherwise(mysql_server: embedded.MySQLServer) -> None:
+def test_mysql_has_gtids_by_default(mysql_server: embedded.MySQLServer) -> None:
     assert variable(mysql_server, "gtid_mode") == "ON"
     with embedded.mysql(options={"gtid-mode": "OFF"}) as server:
         assert variable(server, "gtid_mode") == "OFF"
@@ -139,7 +139,7 @@ def test_nats_keeps_its_stream(tmp_path: Path) -> None:
             asyncio.run(_read(other.url))
 
 
-def test_nats_takes_options() -> None:
+def test_nats_accepts_options() -> None:
     async def max_payload(url: str) -> int:
         client = await nats_client.connect(url)
         size = client.max_payload
@@ -160,13 +160,13 @@ def test_redis_keeps_its_keys(tmp_path: Path) -> None:
             assert client.get("kept") == b"1"
 
 
-def test_redis_wants_its_password(redis_server: embedded.RedisServer) -> None:
-    with socket.create_connection((redis_server.host, redis_server.port), timeout=5) as stranger:
-        stranger.sendall(b"PING\r\n")
-        assert stranger.recv(100).startswith(b"-NOAUTH")
+def test_redis_requires_its_password(redis_server: embedded.RedisServer) -> None:
+    with socket.create_connection((redis_server.host, redis_server.port), timeout=5) as connection:
+        connection.sendall(b"PING\r\n")
+        assert connection.recv(100).startswith(b"-NOAUTH")
 
 
-def test_a_server_that_cannot_start_says_why_and_names_its_log() -> None:
+def test_the_error_of_a_failed_start_contains_the_reason_and_the_log_path() -> None:
     with (
         pytest.raises(EmbeddedServerError, match="no-such-option") as failure,
         embedded.mysql(options={"no_such_option": "1"}),

@@ -14,7 +14,7 @@ import nats.errors
 from nats.js.api import StreamConfig
 from nats.js.errors import Error
 
-from binlogsync.embedded.nats import find
+from binlogsync.embedded.nats import find_server
 from binlogsync.embedded.process import HOST, free_port
 
 _READY_S = 60
@@ -27,7 +27,18 @@ def nats_cluster(folder: Path) -> Iterator[str]:
     told = ",".join(f"nats://{HOST}:{port}" for port in routes)
     servers = [
         subprocess.Popen(
-            [*find().command, "-js", "-sd", str(folder / f"{i}"), "-a", HOST, "-p", str(clients[i]), "-n", f"n{i}"]
+            [
+                *find_server().command,
+                "-js",
+                "-sd",
+                str(folder / f"{i}"),
+                "-a",
+                HOST,
+                "-p",
+                str(clients[i]),
+                "-n",
+                f"n{i}",
+            ]
             + ["--cluster_name", "c", "--cluster", f"nats://{HOST}:{routes[i]}", "--routes", told]
             + ["-l", str(folder / f"{i}.log")]
         )

@@ -1,8 +1,8 @@
 """The signed index of Debian's archive: when it was signed, and whether it may be used. Pure.
 
-apt verifies the signature, not the time: an old index with its signature, and the packages that it names, can be played
-back. apt's own limit (Valid-Until, a week for sid) would refuse every mirror that stands still. So the limit is the day
-from which on this release was tested; an index past its Valid-Until is used, and its age is reported.
+apt verifies the signature, not the time: an old index with its signature, and the packages that it lists, can be
+replayed. apt's own limit (Valid-Until, a week for sid) would refuse every mirror that is no longer updated. So the
+limit is the date since which this release was tested; an index past its Valid-Until is used, and its age is reported.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ OLDEST: Mapping[str, datetime] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
-    """One index.
+class PackageIndex:
+    """The signed index of one suite.
 
     Attributes:
-        suite: as our source list names it.
-        signed: when.
-        valid_until: until when its archive vouches for it; None when it does not end.
+        suite: the name in the source list.
+        signed: the time of the signature.
+        valid_until: when the archive lets it expire; None for never.
     """
 
     suite: str
@@ -35,7 +35,7 @@ class Index:
     valid_until: datetime | None
 
     def age(self, now: datetime) -> str:
-        """Of what day it is, and how long ago that was."""
+        """The date of the signature, and its age."""
         return f"index of {self.suite} signed {self.signed:%Y-%m-%d}, {(now - self.signed).days} days ago"
 
     def has_expired(self, now: datetime) -> bool:
@@ -43,26 +43,26 @@ class Index:
         return self.valid_until is not None and now > self.valid_until
 
     def check(self, now: datetime) -> None:
-        """Raises EmbeddedServerError for one that is older than what this release was tested with."""
+        """Raises EmbeddedServerError if it is older than the oldest index that this release was tested with."""
         oldest = OLDEST.get(self.suite)
         if oldest is not None and self.signed < oldest:
             raise EmbeddedServerError(
-                f"{self.age(now)}, and this release needs one of {oldest:%Y-%m-%d} or later: the archive in this "
-                "machine's apt sources stands still, or old packages are played back"
+                f"{self.age(now)}, and this release requires one of {oldest:%Y-%m-%d} or later: the archive in this "
+                "machine's apt sources is no longer updated, or old packages are replayed"
             )
 
 
-def parse_index(suite: str, text: str) -> Index:
-    """From an InRelease or Release file. Raises EmbeddedServerError when it has no date."""
+def parse_index(suite: str, text: str) -> PackageIndex:
+    """Parse an InRelease or Release file. Raises EmbeddedServerError when it has no date."""
     fields = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line and not line.startswith(" "))
     try:
         until = fields.get("Valid-Until")
-        return Index(suite, _time(fields["Date"]), None if until is None else _time(until))
+        return PackageIndex(suite, _parse_time(fields["Date"]), None if until is None else _parse_time(until))
     except (LookupError, ValueError) as error:
-        raise EmbeddedServerError(f"the index of {suite} has no date that can be read ({error})") from error
+        raise EmbeddedServerError(f"the index of {suite} has no valid date ({error})") from error
 
 
-def _time(text: str) -> datetime:
+def _parse_time(text: str) -> datetime:
     """Debian writes UTC without an offset."""
     found = parsedate_to_datetime(text)
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found

@@ -1,4 +1,4 @@
-"""Positions and configurations of other tools: as they keep them, what becomes of them, and what is refused."""
+"""Positions and configurations of other tools: how they are read and imported, and which are refused."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from binlogsync.cli import main
 from binlogsync.dotenv import parse_dotenv
 from binlogsync.errors import ConfigError, PositionError
+from binlogsync.foreign.bookmark_import import describe, import_bookmark
 from binlogsync.foreign.config import read_config, to_dotenv
-from binlogsync.foreign.importing import describe, import_bookmark
 from binlogsync.foreign.positions import ForeignPosition, read_position
 from binlogsync.mysql import inspect_server, resolve_start
 from binlogsync.position import BinlogPosition, GtidSet
@@ -34,12 +34,12 @@ DEBEZIUM = {
     "transaction_id": None, "ts_sec": 1_700_000_000, "file": "mysql-bin.000003", "pos": 1234,
     "gtids": f"{UUID}:1-5", "row": 1, "server_id": 7, "event": 2,
 }  # fmt: skip
-DEBEZIUM_SAYS = ForeignPosition("debezium", AT, GTIDS, 7, 1_700_000_000_000_000, 3)
+DEBEZIUM_POSITION = ForeignPosition("debezium", AT, GTIDS, 7, 1_700_000_000_000_000, 3)
 KEY = '["shop",{"server":"shop"}]'
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "expected"),
     [
         ('{"Name":"mysql-bin.000003","Pos":1234}', ForeignPosition("go", AT)),
         ('{"file": "mysql-bin.000003", "position": "1234"}', ForeignPosition("go", AT)),
@@ -54,61 +54,61 @@ KEY = '["shop",{"server":"shop"}]'
             json.dumps({"database": "shop", "position": "mysql-bin.000003:1234", "gtid": None}),
             ForeignPosition("maxwell", AT),
         ),
-        (json.dumps(DEBEZIUM), DEBEZIUM_SAYS),
-        (f"{KEY}\t{json.dumps({**DEBEZIUM, 'pos': 4})}\n{KEY}\t{json.dumps(DEBEZIUM)}\n", DEBEZIUM_SAYS),
-        (json.dumps({"offsets": [{"partition": {"server": "shop"}, "offset": DEBEZIUM}]}), DEBEZIUM_SAYS),
+        (json.dumps(DEBEZIUM), DEBEZIUM_POSITION),
+        (f"{KEY}\t{json.dumps({**DEBEZIUM, 'pos': 4})}\n{KEY}\t{json.dumps(DEBEZIUM)}\n", DEBEZIUM_POSITION),
+        (json.dumps({"offsets": [{"partition": {"server": "shop"}, "offset": DEBEZIUM}]}), DEBEZIUM_POSITION),
     ],
 )  # fmt: skip
-def test_what_other_tools_keep(text: str, says: ForeignPosition) -> None:
+def test_positions_of_other_tools(text: str, expected: ForeignPosition) -> None:
     found = read_position(text)
     assert (found.tool, found.position, found.gtids, found.server_id, found.at_us, found.done_inside) == (
-        says.tool, says.position, says.gtids, says.server_id, says.at_us, says.done_inside,
+        expected.tool, expected.position, expected.gtids, expected.server_id, expected.at_us, expected.done_inside,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "there is no position in it"),
-        ("somewhere", "is no position"),
-        ("[1]", "is no position"),
-        ('{"Name": "mysql-bin.000003"}', "no file and position"),
-        (json.dumps({**DEBEZIUM, "snapshot": True}), "a snapshot that has not ended"),
+        ("", "no position found"),
+        ("somewhere", "is not a position"),
+        ("[1]", "is not a position"),
+        ('{"Name": "mysql-bin.000003"}', "file and position are missing"),
+        (json.dumps({**DEBEZIUM, "snapshot": True}), "a snapshot that has not finished"),
         (json.dumps([MAXWELL, {**MAXWELL, "client_id": "other"}]), "of several readers .maxwell, other."),
     ],
 )
-def test_what_is_no_position(text: str, reason: str) -> None:
+def test_texts_without_a_position(text: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         read_position(text)
 
 
 @pytest.mark.server
-def test_a_tail_goes_on_where_another_tool_was(mysql: FreshDatabase) -> None:
+def test_a_tail_resumes_at_the_position_of_another_tool(mysql: FreshDatabase) -> None:
     config, store = config_of(mysql.server, "main"), MemoryPositionStore()
     mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
-    here, info = resolve_start(config), inspect_server(config)
+    position, info = resolve_start(config), inspect_server(config)
     mysql.execute("INSERT INTO t VALUES (1)")
-    place = {"file": here.position.file, "pos": here.position.pos}
-    by_gtid = {**DEBEZIUM, **place, "gtids": str(here.gtids)}
+    coordinates = {"file": position.position.file, "pos": position.position.pos}
+    by_gtid = {**DEBEZIUM, **coordinates, "gtids": str(position.gtids)}
     bookmark, foreign = import_bookmark(config, store, "main", json.dumps(by_gtid), "old")
-    assert (bookmark.checkpoint, bookmark.reason, bookmark.pinned) == (here, "import", True)
-    said = describe(bookmark, foreign)
-    assert "has done 3 events of the transaction that begins there: its changes come again" in said
-    assert "BINLOGSYNC_START=bookmark:old" in said
-    by_place, _ = import_bookmark(config, store, "main", json.dumps({"Name": place["file"], "Pos": place["pos"]}))
-    assert by_place.checkpoint == here
+    assert (bookmark.checkpoint, bookmark.reason, bookmark.pinned) == (position, "import", True)
+    message = describe(bookmark, foreign)
+    assert "has processed 3 events of the transaction that starts there: all of its changes" in message
+    assert "BINLOGSYNC_START=bookmark:old" in message
+    by_file = {"Name": coordinates["file"], "Pos": coordinates["pos"]}
+    assert import_bookmark(config, store, "main", json.dumps(by_file))[0].checkpoint == position
     start = options_of("main", mysql.name, start="bookmark:old").start
-    assert find_origin(config, info, [], store, "main", start).start == here
+    assert find_origin(config, info, [], store, "main", start).start == position
     with pytest.raises(ConfigError, match="'new' is no bookmark of source main; names are 'go', 'old'"):
         find_origin(config, info, [], store, "main", "bookmark:new")
 
 
 @pytest.mark.server
-def test_a_place_that_this_server_does_not_hold_is_refused(mysql: FreshDatabase) -> None:
+def test_a_position_that_this_server_does_not_have_is_refused(mysql: FreshDatabase) -> None:
     config, store = config_of(mysql.server, "main"), MemoryPositionStore()
     here = resolve_start(config)
     mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
-    with pytest.raises(PositionError, match="without GTIDs it says nothing here"):
+    with pytest.raises(PositionError, match="without GTIDs it is not valid here"):
         import_bookmark(config, store, "main", json.dumps({**MAXWELL, "server_id": 4_000_000_000}))
     events = mysql.execute(f"SHOW BINLOG EVENTS IN '{here.position.file}' FROM {here.position.pos} LIMIT 5")
     inside = next(row[1] for row in events if row[2] == "Query")
@@ -129,7 +129,7 @@ CONFIG = {
 }
 
 
-def test_each_key_of_a_configuration_is_mapped_or_told_why_not(
+def test_each_key_of_a_configuration_is_mapped_or_has_a_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -148,21 +148,21 @@ def test_each_key_of_a_configuration_is_mapped_or_told_why_not(
         "BINLOGSYNC_NATS_URL": "nats://10.0.0.3:4223",
     }
     assert stat.S_IMODE(os.stat(".env").st_mode) == 0o600
-    said = capsys.readouterr()
-    assert "secret" not in said.out + said.err
-    keys = [line.split(" ")[0].rstrip(":") for line in said.err.splitlines()[:-1]]
+    output = capsys.readouterr()
+    assert "secret" not in output.out + output.err
+    keys = [line.split(" ")[0].rstrip(":") for line in output.err.splitlines()[:-1]]
     assert keys == [
         f"{a}.{b}" if isinstance(v, dict) else a for a, v in CONFIG.items() for b in (v if isinstance(v, dict) else "x")
     ]
-    assert "redis-cli --raw get binlog_pos | binlogsync bookmarks import -" in said.err
-    assert "Extra: not carried over: nothing here has that meaning" in said.err
+    assert "redis-cli --raw get binlog_pos | binlogsync bookmarks import -" in output.err
+    assert "Extra: not mapped: there is no corresponding setting" in output.err
     assert main(["config", "import", "config.json"]) == 1
     assert ".env already exists" in capsys.readouterr().err
 
 
-def test_bolt_becomes_sqlite() -> None:
-    lines = read_config(json.dumps({**CONFIG, "Storage": {"DaoName": "bolt", "PosKey": ""}}))
-    assert "BINLOGSYNC_POSITIONS=sqlite\n" in to_dotenv(lines)
+def test_bolt_is_mapped_to_sqlite() -> None:
+    keys = read_config(json.dumps({**CONFIG, "Storage": {"DaoName": "bolt", "PosKey": ""}}))
+    assert "BINLOGSYNC_POSITIONS=sqlite\n" in to_dotenv(keys)
     with pytest.raises(ConfigError, match="no section Mysql"):
         read_config("{}")
     with pytest.raises(ConfigError, match="is not JSON"):

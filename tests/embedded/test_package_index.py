@@ -1,4 +1,4 @@
-"""An old index of the archive is refused, one that has expired is named with its age."""
+"""An old index of the archive is refused; an expired one is reported with its age."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from binlogsync.embedded import debian
-from binlogsync.embedded.apt_index import OLDEST, Index, parse_index
+from binlogsync.embedded.package_index import OLDEST, PackageIndex, parse_index
 from binlogsync.errors import EmbeddedServerError
 
 mysql, mariadb, redis = (import_module(f"binlogsync.embedded.{name}") for name in ("mysql", "mariadb", "redis"))
@@ -28,7 +28,7 @@ MD5Sum:
 
 def test_the_dates_of_an_index() -> None:
     index = parse_index("sid", IN_RELEASE)
-    assert index == Index(
+    assert index == PackageIndex(
         "sid", datetime(2026, 10, 30, 8, 8, 1, tzinfo=UTC), datetime(2026, 11, 6, 8, 8, 1, tzinfo=UTC)
     )
     assert index.age(NOW) == "index of sid signed 2026-10-30, 29 days ago"
@@ -40,15 +40,15 @@ def test_the_dates_of_an_index() -> None:
 
 @pytest.mark.parametrize("text", ["", "Date: soon\n", "Valid-Until: Fri, 06 Nov 2026 08:08:01 UTC\n"])
 def test_an_index_without_a_date(text: str) -> None:
-    with pytest.raises(EmbeddedServerError, match="no date"):
+    with pytest.raises(EmbeddedServerError, match="no valid date"):
         parse_index("sid", text)
 
 
 @pytest.mark.parametrize("suite", [*OLDEST])
 def test_an_index_from_before_this_release(suite: str) -> None:
-    Index(suite, OLDEST[suite], None).check(NOW)
-    with pytest.raises(EmbeddedServerError, match="old packages are played back"):
-        Index(suite, OLDEST[suite] - timedelta(seconds=1), NOW + timedelta(days=1)).check(NOW)
+    PackageIndex(suite, OLDEST[suite], None).check(NOW)
+    with pytest.raises(EmbeddedServerError, match="old packages are replayed"):
+        PackageIndex(suite, OLDEST[suite] - timedelta(seconds=1), NOW + timedelta(days=1)).check(NOW)
 
 
 def test_the_suites_of_the_private_servers_have_a_limit() -> None:
@@ -59,6 +59,6 @@ def test_the_suites_of_the_private_servers_have_a_limit() -> None:
 def test_the_newest_index_in_the_lists_of_apt(tmp_path: Path) -> None:
     (tmp_path / "archive_dists_sid_InRelease").write_text(IN_RELEASE)
     (tmp_path / "archive_dists_bookworm_InRelease").write_text(IN_RELEASE.replace("2026", "2020"))
-    assert debian.index_in(tmp_path, "sid") == parse_index("sid", IN_RELEASE)
+    assert debian.find_index(tmp_path, "sid") == parse_index("sid", IN_RELEASE)
     with pytest.raises(EmbeddedServerError, match="trixie"):
-        debian.index_in(tmp_path, "trixie")
+        debian.find_index(tmp_path, "trixie")

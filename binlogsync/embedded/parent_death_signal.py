@@ -1,7 +1,7 @@
-"""`die_with_parent.py PID COMMAND...`: a command that the kernel stops (SIGTERM) when the process PID dies.
+"""`parent_death_signal.py PID COMMAND...`: runs a command that the kernel stops (SIGTERM) when the process PID dies.
 
-Started as a script of its own, because setting this between fork and exec of a threaded program (subprocess's
-preexec_fn) can hang. The setting survives exec.
+It is a separate script, because the system call between fork and exec of a threaded program (subprocess's preexec_fn)
+can hang. The setting survives exec.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Replaces itself by the command; leaves at once when the parent is already gone."""
+    """Replaces itself with the command; exits at once if the parent has already died."""
     parent, command = int(sys.argv[1]), sys.argv[2:]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

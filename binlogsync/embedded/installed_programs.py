@@ -1,4 +1,4 @@
-"""Finds a server program that this machine already has, when it is new enough.
+"""Finds server programs that are installed on this machine and new enough.
 
 `BINLOGSYNC_EMBEDDED=download` makes the private servers ignore what is installed.
 """
@@ -19,8 +19,8 @@ _VERSION_TIMEOUT_S = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
-    """A program that can be run.
+class ServerProgram:
+    """An executable server.
 
     Attributes:
         command: the start of its command line.
@@ -31,8 +31,13 @@ class Program:
     version: str
 
 
-def program(name: str, *, at_least: tuple[int, ...], says: str = "", never_says: str = "\0") -> Program | None:
-    """The program `name` of this machine; None when absent, too old, not what `says` asks for, or not wanted."""
+def find_program(
+    name: str, *, at_least: tuple[int, ...], contains: str = "", excludes: str = "\0"
+) -> ServerProgram | None:
+    """The program `name` of this machine; None if absent, too old or ignored.
+
+    Its version text must contain `contains`, and must not contain `excludes`.
+    """
     if os.environ.get("BINLOGSYNC_EMBEDDED") == "download":
         return None
     path = shutil.which(name) or shutil.which(name, path=_SYSTEM_FOLDERS)
@@ -40,13 +45,13 @@ def program(name: str, *, at_least: tuple[int, ...], says: str = "", never_says:
         return None
     text = version_text((path,))
     version = parse_version(text)
-    if says not in text or never_says in text or version is None or numbers(version) < at_least:
+    if contains not in text or excludes in text or version is None or version_numbers(version) < at_least:
         return None
-    return Program((path,), version)
+    return ServerProgram((path,), version)
 
 
 def version_text(command: tuple[str, ...]) -> str:
-    """What `command --version` prints; empty when it cannot be run."""
+    """The output of `command --version`; empty if it cannot be run."""
     try:
         done = subprocess.run(
             [*command, "--version"], capture_output=True, text=True, check=False, timeout=_VERSION_TIMEOUT_S
@@ -62,12 +67,12 @@ def parse_version(text: str) -> str | None:
     return found[0] if found else None
 
 
-def numbers(version: str) -> tuple[int, ...]:
+def version_numbers(version: str) -> tuple[int, ...]:
     """ "9.7.4" as (9, 7, 4)."""
     return tuple(int(part) for part in version.split("."))
 
 
-def folder_of(path: Path) -> Path:
-    """`path` made (mode 0700) with its parents, and absolute."""
+def make_folder_path(path: Path) -> Path:
+    """Create the folder (mode 0700) and its parents; return its absolute path."""
     make_folder(path)
     return path.resolve()
