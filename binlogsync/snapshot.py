@@ -26,7 +26,7 @@ from binlogsync.binlog.charsets import BINARY
 from binlogsync.binlog.types.label_text import label_text, members
 from binlogsync.change import ChangeBatch, build_batch
 from binlogsync.errors import SourceError
-from binlogsync.mirror.fitting import without
+from binlogsync.mirror.image_columns import remove_columns
 from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch, translated
 from binlogsync.mysql.declared import describe_table, generated_columns
 from binlogsync.mysql.server import ServerInfo, clock_us, inspect
@@ -56,7 +56,7 @@ class TableSnapshot:
     Attributes:
         at: the place in the binlog; its `ts_us` is the server's clock.
         schema: of the table; None when there was none. Of MariaDB without generated columns, which its binlog does not
-            tell of in updates (mirror/fitting.py).
+            tell of in updates (mirror/image_columns.py).
         server: (server_uuid, server_id).
         left_out: names of these columns.
     """
@@ -144,7 +144,7 @@ def _begin(config: MySQLConfig, connections: tuple[Connection, Connection], name
             # Holds off DDL until the end, and needs all columns: information_schema hides those that are not granted.
             fetch(config, reading, f"SELECT * FROM {quoted} LIMIT 0")
             left_out = generated_columns(config, reading, *name) if at[1][0].startswith("mariadb:") else ()
-            schema = without(describe_table(config, reading, *name), left_out)
+            schema = remove_columns(describe_table(config, reading, *name), left_out)
             if not is_kept:
                 fetch(config, locking, "UNLOCK TABLES")
             break

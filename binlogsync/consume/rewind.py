@@ -27,7 +27,7 @@ from binlogsync.consume.progress import (
 )
 from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, PositionError, SinkError
-from binlogsync.mirror.fitting import without
+from binlogsync.mirror.image_columns import remove_columns
 from binlogsync.mirror.state import MirrorOptions, MirrorState, ensure_meta, load_state
 from binlogsync.mirror.target import Mirror
 from binlogsync.position import Checkpoint
@@ -188,7 +188,7 @@ def _store(sources: ChangeSources, store: ProgressStore, move: RewindRequest, mo
     if not stored:
         options = MirrorOptions(state.deleted_at, history=state.history_table is not None)
         rebuilt = Mirror(store.file.path, move.key.database, move.key.table, sources.config, options)
-        rebuilt.read(move.key, moved.before, save)
+        rebuilt.rebuild(move.key, moved.before, save)
     return stored[0]
 
 
@@ -201,7 +201,7 @@ def _check_mirror(state: MirrorState, sources: ChangeSources, move: RewindReques
     if moved.direction == "back" and not schema.primary_key:
         raise ConsumeError(f"{key}: the mirror has no key, so rows that come again would be there twice; {advice}")
     then = stream.schema(moved.after.sequence + 1) if moved.direction == "back" else schema
-    if then is None or without(then, state.left_out or ()).fingerprint != schema.fingerprint:
+    if then is None or remove_columns(then, state.left_out or ()).fingerprint != schema.fingerprint:
         raise ConsumeError(f"{key}: the table's columns have changed since {move.to}; {advice}")
 
 

@@ -10,18 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from binlogsync.binlog.sql import SqlDialect, TokenCursor
-from binlogsync.mirror.definitions import Definition, Place, UnknownSQLError, read_definition
+from binlogsync.mirror.column_definition import ColumnDefinition, ColumnPosition, UnsupportedSQLError, read_definition
 from binlogsync.mirror.types import UNKNOWN_CHARSET, read_charset
 from binlogsync.schema import Column
 
 
 @dataclass(frozen=True, slots=True)
 class AddColumn:
-    """ADD COLUMN; `unless_there` is MariaDB's IF NOT EXISTS."""
+    """ADD COLUMN; `if_not_exists` is MariaDB's IF NOT EXISTS."""
 
-    definition: Definition
-    place: Place
-    unless_there: bool = False
+    definition: ColumnDefinition
+    place: ColumnPosition
+    if_not_exists: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,9 @@ class ChangeColumn:
     """CHANGE or MODIFY of the column `old`."""
 
     old: str
-    definition: Definition
-    place: Place
-    if_there: bool = False
+    definition: ColumnDefinition
+    place: ColumnPosition
+    if_exists: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class RenameColumn:
 
     old: str
     new: str
-    if_there: bool = False
+    if_exists: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class DropColumn:
     """DROP COLUMN."""
 
     name: str
-    if_there: bool = False
+    if_exists: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ Clause = AddColumn | ChangeColumn | RenameColumn | DropColumn | SetKey | Convert
 
 
 @dataclass(frozen=True, slots=True)
-class Created:
+class TableDefinition:
     """A CREATE TABLE with a list of columns."""
 
     columns: tuple[Column, ...]
@@ -111,15 +111,15 @@ def parse_alter(sql: str, dialect: SqlDialect) -> list[Clause] | None:
         return []  # of partitions with commas between them, or into new ones
     try:
         return [clause for part in _without_layout(words).split() for clause in _alter_clause(part)]
-    except UnknownSQLError:
+    except UnsupportedSQLError:
         return None
 
 
 def _without_layout(words: TokenCursor) -> TokenCursor:
-    """The clauses before those at the end that lay out the rows in another way; raises UnknownSQLError."""
+    """The clauses before those at the end that lay out the rows in another way; raises UnsupportedSQLError."""
     clauses = words.before("PARTITION", "BY")
     if any(token.text.upper() == "SYSTEM_TIME" for token in words.rest):
-        raise UnknownSQLError
+        raise UnsupportedSQLError
     if not words.is_left:
         clauses = clauses.before("REMOVE", "PARTITIONING")
     kept = clauses.before("ORDER", "BY")
@@ -128,11 +128,11 @@ def _without_layout(words: TokenCursor) -> TokenCursor:
             _table_name(part)
             part.take_any("ASC", "DESC")
             if part.is_left:
-                raise UnknownSQLError
+                raise UnsupportedSQLError
     return kept
 
 
-def parse_create(sql: str, dialect: SqlDialect) -> Created | None:
+def parse_create(sql: str, dialect: SqlDialect) -> TableDefinition | None:
     """The columns of a CREATE TABLE; None for one that takes them from elsewhere (LIKE, SELECT), or is not understood.
 
     MySQL's START TRANSACTION at its end is a CREATE TABLE ... SELECT, whose rows follow as changes.
@@ -158,15 +158,15 @@ def parse_create(sql: str, dialect: SqlDialect) -> Created | None:
             if not _option(options):
                 return None
             options.take(",")
-    except UnknownSQLError:
+    except UnsupportedSQLError:
         return None
-    definitions = [part for part in parts if isinstance(part, Definition)]
+    definitions = [part for part in parts if isinstance(part, ColumnDefinition)]
     key = next((part.columns for part in parts if isinstance(part, SetKey)), ())
     key = key or tuple(one.column.name for one in definitions if one.is_key)
     held = {name.lower() for name in key}
     columns = (one.column for one in definitions)
     generated = tuple(one.column.name for one in definitions if one.is_generated)
-    return Created(
+    return TableDefinition(
         tuple(replace(c, nullable=c.nullable and c.name.lower() not in held) for c in columns), key, generated
     )
 
@@ -196,7 +196,7 @@ def _table_name(words: TokenCursor) -> None:
 
 
 def _alter_clause(words: TokenCursor) -> list[Clause]:
-    """What one clause means; raises UnknownSQLError."""
+    """What one clause means; raises UnsupportedSQLError."""
     if words.take("ADD"):
         return _add(words)
     if words.take("DROP"):
@@ -204,22 +204,22 @@ def _alter_clause(words: TokenCursor) -> list[Clause]:
     if words.word in ("CHANGE", "MODIFY"):
         is_change = words.next().text.upper() == "CHANGE"
         words.take("COLUMN")
-        if_there = words.take("IF", "EXISTS")
+        if_exists = words.take("IF", "EXISTS")
         old = words.name() if is_change else ""
         definition, place = read_definition(words)
-        return [ChangeColumn(old if is_change else definition.column.name, definition, place, if_there)]
+        return [ChangeColumn(old if is_change else definition.column.name, definition, place, if_exists)]
     if words.take("RENAME", "COLUMN"):
-        if_there = words.take("IF", "EXISTS")
+        if_exists = words.take("IF", "EXISTS")
         old = words.name()
         if not words.take("TO"):
-            raise UnknownSQLError
-        return [RenameColumn(old, words.name(), if_there)]
+            raise UnsupportedSQLError
+        return [RenameColumn(old, words.name(), if_exists)]
     if words.take("RENAME", "INDEX") or words.take("RENAME", "KEY"):
         return []
     if words.take("CONVERT", "TO"):
         charset = read_charset(words)
         if charset in (None, UNKNOWN_CHARSET, "binary", "default") or words.is_left:
-            raise UnknownSQLError
+            raise UnsupportedSQLError
         return [ConvertCharset(charset or "")]
     if words.take("ALTER"):
         return _alter_column(words)
@@ -229,7 +229,7 @@ def _alter_clause(words: TokenCursor) -> list[Clause]:
         return []
     while words.is_left:
         if not _option(words):
-            raise UnknownSQLError
+            raise UnsupportedSQLError
     return []
 
 
@@ -253,7 +253,7 @@ def _alter_column(words: TokenCursor) -> list[Clause]:
         return []
     if words.take("SET", "DEFAULT") or words.take("DROP", "DEFAULT"):
         return []
-    raise UnknownSQLError
+    raise UnsupportedSQLError
 
 
 def _add(words: TokenCursor) -> list[Clause]:
@@ -266,16 +266,16 @@ def _add(words: TokenCursor) -> list[Clause]:
     if _is_index(words) or _adds_partitions(words):
         return []
     if words.word in ("PARTITION", "PERIOD", "SYSTEM"):
-        raise UnknownSQLError
+        raise UnsupportedSQLError
     words.take("COLUMN")
-    unless_there = words.take("IF", "NOT", "EXISTS")
+    if_not_exists = words.take("IF", "NOT", "EXISTS")
     if words.word == "(":
         parts = [_create_part(part) for part in words.inside().split()]
-        definitions = [part for part in parts if isinstance(part, Definition)]
+        definitions = [part for part in parts if isinstance(part, ColumnDefinition)]
         keys = [part for part in parts if isinstance(part, SetKey)]
-        return [*(AddColumn(one, Place(), unless_there) for one in definitions), *_keys(definitions), *keys]
+        return [*(AddColumn(one, ColumnPosition(), if_not_exists) for one in definitions), *_keys(definitions), *keys]
     definition, place = read_definition(words)
-    return [AddColumn(definition, place, unless_there), *_keys([definition])]
+    return [AddColumn(definition, place, if_not_exists), *_keys([definition])]
 
 
 def _is_index(words: TokenCursor) -> bool:
@@ -291,11 +291,11 @@ def _adds_partitions(words: TokenCursor) -> bool:
     words.take_any("NO_WRITE_TO_BINLOG", "LOCAL")
     holds_history = any(token.text.upper() in ("HISTORY", "CURRENT") for token in words.rest)
     if words.word not in ("(", "PARTITIONS") or holds_history:
-        raise UnknownSQLError
+        raise UnsupportedSQLError
     return True
 
 
-def _keys(definitions: list[Definition]) -> list[Clause]:
+def _keys(definitions: list[ColumnDefinition]) -> list[Clause]:
     return [SetKey((one.column.name,)) for one in definitions if one.is_key]
 
 
@@ -305,17 +305,17 @@ def _drop(words: TokenCursor) -> list[Clause]:
     if words.word in ("INDEX", "KEY", "FOREIGN", "CHECK", "CONSTRAINT"):
         return []
     if words.word in ("PARTITION", "PERIOD", "SYSTEM"):
-        raise UnknownSQLError
+        raise UnsupportedSQLError
     words.take("COLUMN")
-    if_there = words.take("IF", "EXISTS")
+    if_exists = words.take("IF", "EXISTS")
     name = words.name()
     words.take_any("RESTRICT", "CASCADE")
     if words.is_left:
-        raise UnknownSQLError
-    return [DropColumn(name, if_there)]
+        raise UnsupportedSQLError
+    return [DropColumn(name, if_exists)]
 
 
-def _create_part(words: TokenCursor) -> Definition | SetKey | None:
+def _create_part(words: TokenCursor) -> ColumnDefinition | SetKey | None:
     """A column, the primary key, or None for an index or a check."""
     if words.take("CONSTRAINT") and words.word not in (*_INDEXES, "PRIMARY"):
         words.name()
@@ -324,7 +324,7 @@ def _create_part(words: TokenCursor) -> Definition | SetKey | None:
     if _is_index(words):
         return None
     if words.word == "LIKE" or words.take("PERIOD", "FOR"):
-        raise UnknownSQLError
+        raise UnsupportedSQLError
     return read_definition(words)[0]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from binlogsync.binlog.sql import SqlDialect
 from binlogsync.duckfile import quote
-from binlogsync.mirror.definitions import Default, Definition
+from binlogsync.mirror.column_definition import ColumnDefault, ColumnDefinition
 from binlogsync.mirror.schema import duck_type
 from binlogsync.schema import BINARY_TYPES, INTEGER_BITS, TEXT_TYPES, Column
 
@@ -37,7 +37,7 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def convert(old: Column, new: Column, dialect: SqlDialect, *, counts_up: bool = False) -> Conversion | None:
+def convert(old: Column, new: Column, dialect: SqlDialect, *, is_auto_increment: bool = False) -> Conversion | None:
     """A value of the column as MODIFY or CHANGE leaves it."""
     name = quote(old.name)
     is_text = old.type in TEXT_TYPES or old.type == "enum"
@@ -47,7 +47,7 @@ def convert(old: Column, new: Column, dialect: SqlDialect, *, counts_up: bool = 
     guards = [found.guard] if found.guard else []
     if not new.nullable and old.nullable:
         guards.append(f"{name} IS NULL")
-    if counts_up:
+    if is_auto_increment:
         guards.append(f"{name} IS NULL OR {name} = 0")
     return Conversion(found.value, " OR ".join(f"({guard})" for guard in guards) or None)
 
@@ -144,16 +144,16 @@ def _of_bytes(name: str, old: Column, new: Column) -> Conversion | None:
     return Conversion(name, f"octet_length({name}) > {limit}")
 
 
-def filled(definition: Definition, dialect: SqlDialect) -> str | None:
+def initial_value(definition: ColumnDefinition, dialect: SqlDialect) -> str | None:
     """What rows that are there get in a column that is added, as SQL; None where only the server knows."""
     column, default = definition.column, definition.default
     wanted = duck_type(column)
-    if definition.counts_up or definition.is_generated or default.kind == "other":
+    if definition.is_auto_increment or definition.is_generated or default.kind == "other":
         return None
     is_null = default.kind == "null" or (default.kind == "implicit" and column.nullable)
     if is_null:
         # A TIMESTAMP that does not say NULL is NOT NULL under explicit_defaults_for_timestamp=OFF.
-        return None if column.type == "timestamp" and not definition.says_null else f"CAST(NULL AS {wanted})"
+        return None if column.type == "timestamp" and not definition.is_explicit_null else f"CAST(NULL AS {wanted})"
     value = _implicit(column) if default.kind == "implicit" else _constant(column, default, dialect)
     return None if value is None else f"CAST({value} AS {wanted})"
 
@@ -169,7 +169,7 @@ def _implicit(column: Column) -> str | None:
     return {"set": "[]", "blob": "''::BLOB", "varbinary": "''::BLOB"}.get(column.type)
 
 
-def _constant(column: Column, default: Default, dialect: SqlDialect) -> str | None:
+def _constant(column: Column, default: ColumnDefault, dialect: SqlDialect) -> str | None:
     """A default that is written out, where what it means does not depend on anything else."""
     text = default.text
     if column.type in INTEGER_BITS:

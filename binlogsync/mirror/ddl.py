@@ -18,7 +18,7 @@ from binlogsync.binlog.ddl import Tables
 from binlogsync.binlog.sql import SqlDialect
 from binlogsync.change import ChangeBatch, SchemaChange
 from binlogsync.duckfile import first_row
-from binlogsync.mirror.alter import Evolution, evolve
+from binlogsync.mirror.alter import AlteredSchema, apply_alter
 from binlogsync.mirror.clauses import (
     AddColumn,
     ChangeColumn,
@@ -30,35 +30,33 @@ from binlogsync.mirror.clauses import (
     parse_alter,
     parse_create,
 )
-from binlogsync.mirror.fitting import ADVICE, names_in, without
+from binlogsync.mirror.image_columns import ADVICE, contains_name, remove_columns
 from binlogsync.mirror.key_dates import date_keys, key_date_condition
 from binlogsync.mirror.schema import has_same_shape
 from binlogsync.mirror.state import (
     MirrorState,
     create_table,
+    delete_rows,
+    drop_or_keep_table,
     drop_table,
     is_empty,
-    leave_table,
-    remove_rows,
-    reshape,
+    rewrite_table,
     store_state,
 )
 from binlogsync.schema import TableSchema
 
 log = logging.getLogger(__name__)
-GONE = ("", "")
+NO_TABLE = ("", "")
 """In place of a table that a name had."""
 _DEPENDS_ON_MODE = re.compile(r"[\"\\]")
 
 
-class MustReadError(Exception):
-    """The mirror has to be read from the server; `is_must` is False where it can also begin empty, `may_repeat` True
-    where any change that follows may need it again.
-    """
+class RebuildRequiredError(Exception):
+    """The mirror must be rebuilt from the server. See RebuildReason for the attributes."""
 
-    def __init__(self, reason: str, *, is_must: bool = True, may_repeat: bool = False) -> None:
+    def __init__(self, reason: str, *, is_required: bool = True, may_repeat: bool = False) -> None:
         self.reason = reason
-        self.is_must = is_must
+        self.is_required = is_required
         self.may_repeat = may_repeat
         super().__init__(reason)
 
@@ -66,43 +64,43 @@ class MustReadError(Exception):
 def apply_statement(
     connection: duckdb.DuckDBPyConnection, state: MirrorState, batch: ChangeBatch, *, can_read: bool
 ) -> MirrorState:
-    """The mirror behind the statement; raises MustReadError, with nothing done."""
+    """The mirror behind the statement; raises RebuildRequiredError, with nothing done."""
     ddl = batch.ddl
     assert ddl is not None
     dialect = SqlDialect(batch.server_uuid.startswith("mariadb:"), ddl.sql_mode or 0, ddl.recodes_literals)
     if ddl.sql_mode is None and _DEPENDS_ON_MODE.search(ddl.sql):
         ddl = replace(ddl, sql="")  # of an older version, which did not store the mode: it is not known
     if ddl.kind == "other":
-        raise MustReadError(f"a statement that is not known may have changed it: {ddl.sql[:200]}")
+        raise RebuildRequiredError(f"a statement that is not known may have changed it: {ddl.sql[:200]}")
     if ddl.kind == "create":
         return _create(connection, state, ddl, (dialect, can_read))
     if ddl.kind == "drop":
-        return leave_table(connection, state, ddl.ts_us)
+        return drop_or_keep_table(connection, state, ddl.ts_us)
     if ddl.kind == "rename":
         return _rename(connection, state, ddl)
     if ddl.kind == "alter" and (state.database, state.table) != ddl.tables[0]:
-        raise MustReadError(f"a statement moved rows between it and {'.'.join(ddl.tables[0])}: {ddl.sql[:200]}")
+        raise RebuildRequiredError(f"a statement moved rows between it and {'.'.join(ddl.tables[0])}: {ddl.sql[:200]}")
     if ddl.kind == "alter" and state.schema is not None:
         return _alter(connection, state, ddl, dialect)
     return state
 
 
-def adopt(
+def adopt_schema(
     connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, *, can_read: bool
 ) -> MirrorState:
-    """Ready for rows of this schema, which is the truth; raises MustReadError where the mirror's rows do not fit it."""
+    """Prepare the mirror for rows of this schema; raises RebuildRequiredError if its own rows do not fit the schema."""
     if state.schema is None:
         if can_read:
-            raise MustReadError("nothing is known of the rows that it had before", is_must=False)
+            raise RebuildRequiredError("nothing is known of the rows that it had before", is_required=False)
         return create_table(connection, state, schema)
     if has_same_shape(state.schema, schema):
         changed = key_date_condition(date_keys(state.schema) ^ date_keys(schema))
         if changed and _has_row(connection, state, changed):
-            raise MustReadError("another primary key has, or had, a zero or impossible date")
+            raise RebuildRequiredError("another primary key has, or had, a zero or impossible date")
         return store_state(connection, replace(state, schema=schema))
     if is_empty(connection, state):
         return create_table(connection, drop_table(connection, state), schema)
-    raise MustReadError(
+    raise RebuildRequiredError(
         f"its columns are not what the schema changes in the stream made of them: "
         f"{_columns(state.schema)} became {_columns(schema)}"
     )
@@ -117,42 +115,42 @@ def _create(
 ) -> MirrorState:
     dialect, can_read = given
     if not ddl.sql and state.schema is not None:
-        raise MustReadError("it may have been created again: the text of the statement is not known")
+        raise RebuildRequiredError("it may have been created again: the text of the statement is not known")
     if is_conditional(ddl.sql, dialect):
         if state.schema is not None:
             return state  # logged, though it did nothing
         if not state.is_known and can_read:
-            raise MustReadError("it may have been there before CREATE TABLE IF NOT EXISTS", is_must=False)
+            raise RebuildRequiredError("it may have been there before CREATE TABLE IF NOT EXISTS", is_required=False)
     created = parse_create(ddl.sql, dialect) if ddl.has_exact_text else None
     if created is None and can_read:
-        raise MustReadError("it was created in a way that does not say which columns it has", is_must=False)
-    state = leave_table(connection, state, ddl.ts_us)
+        raise RebuildRequiredError("it was created in a way that does not say which columns it has", is_required=False)
+    state = drop_or_keep_table(connection, state, ddl.ts_us)
     if created is None:
         return replace(state, left_out=None)  # the first row will say
     left_out = created.generated if dialect.mariadb else ()
     if left_out:
         log.warning("%s: column(s) %s are left out: %s", state.name, ", ".join(left_out), ADVICE)
     schema = TableSchema(state.database, state.table, created.columns, created.primary_key)
-    return create_table(connection, replace(state, left_out=left_out), without(schema, left_out))
+    return create_table(connection, replace(state, left_out=left_out), remove_columns(schema, left_out))
 
 
-def renamed_from(tables: Tables, own: tuple[str, str]) -> tuple[str, str]:
-    """The former name of the table that has the name `own` after a rename; GONE where none has it."""
+def former_name(tables: Tables, own: tuple[str, str]) -> tuple[str, str]:
+    """The former name of the table that has the name `own` after a rename; NO_TABLE where none has it."""
     content = {name: name for name in (own, *tables)}
     for old, new in zip(tables[::2], tables[1::2], strict=True):
         if old != new:
-            content[new], content[old] = content[old], GONE
+            content[new], content[old] = content[old], NO_TABLE
     return content[own]
 
 
 def _rename(connection: duckdb.DuckDBPyConnection, state: MirrorState, ddl: SchemaChange) -> MirrorState:
     """Which table has this name now: still the same, none, or another one."""
-    here = renamed_from(ddl.tables, (state.database, state.table))
-    if here == GONE:
-        return leave_table(connection, state, ddl.ts_us)
+    here = former_name(ddl.tables, (state.database, state.table))
+    if here == NO_TABLE:
+        return drop_or_keep_table(connection, state, ddl.ts_us)
     if here == (state.database, state.table) and len(ddl.tables) > 2:
         return state
-    raise MustReadError(f"{'.'.join(here)} was renamed into its name: {ddl.sql[:200]}")
+    raise RebuildRequiredError(f"{'.'.join(here)} was renamed into its name: {ddl.sql[:200]}")
 
 
 def _alter(
@@ -160,26 +158,26 @@ def _alter(
 ) -> MirrorState:
     clauses = parse_alter(ddl.sql, dialect) if ddl.has_exact_text else None
     if clauses == [RemoveRows()]:
-        return remove_rows(connection, state, ddl.ts_us)
+        return delete_rows(connection, state, ddl.ts_us)
     if dialect.mariadb and clauses:
         clauses, left_out = _without_generated(clauses, state.left_out or ())
         if left_out != (state.left_out or ()):
             state = store_state(connection, replace(state, left_out=left_out))
     if clauses == [] or state.schema is None:
         return state
-    evolution = None if clauses is None else evolve(state.schema, clauses, dialect)
+    evolution = None if clauses is None else apply_alter(state.schema, clauses, dialect)
     if evolution is None:
-        raise MustReadError(f"what a statement made of it is not known here: {ddl.sql[:200]}")
+        raise RebuildRequiredError(f"what a statement made of it is not known here: {ddl.sql[:200]}")
     if is_empty(connection, state):
         return create_table(connection, drop_table(connection, state), evolution.schema)
-    unproven = _unproven(connection, state, evolution)
+    unproven = _describe_unproven(connection, state, evolution)
     if unproven:
-        raise MustReadError(f"only the server knows what a statement made of {unproven}: {ddl.sql[:200]}")
+        raise RebuildRequiredError(f"only the server knows what a statement made of {unproven}: {ddl.sql[:200]}")
     if has_same_shape(state.schema, evolution.schema) and all(one.is_as_it_was for one in evolution.columns):
         return store_state(connection, replace(state, schema=evolution.schema))
     values = [one.values.value for one in evolution.columns if one.values is not None]
     log.info("%s: applied %s", state.name, ddl.sql[:200])
-    return reshape(connection, state, evolution.schema, values)
+    return rewrite_table(connection, state, evolution.schema, values)
 
 
 def _without_generated(clauses: list[Clause], left_out: tuple[str, ...]) -> tuple[list[Clause] | None, tuple[str, ...]]:
@@ -190,16 +188,16 @@ def _without_generated(clauses: list[Clause], left_out: tuple[str, ...]) -> tupl
         old = clause.old if isinstance(clause, ChangeColumn | RenameColumn) else ""
         if isinstance(clause, AddColumn) and clause.definition.is_generated:
             left_out = (*left_out, clause.definition.column.name)
-        elif isinstance(clause, DropColumn) and names_in(left_out, clause.name):
+        elif isinstance(clause, DropColumn) and contains_name(left_out, clause.name):
             left_out = tuple(name for name in left_out if name.lower() != clause.name.lower())
-        elif names_in(left_out, old) or (definition is not None and definition.is_generated):
+        elif contains_name(left_out, old) or (definition is not None and definition.is_generated):
             return None, left_out
         else:
             kept.append(clause)
     return kept, left_out
 
 
-def _unproven(connection: duckdb.DuckDBPyConnection, state: MirrorState, evolution: Evolution) -> str:
+def _describe_unproven(connection: duckdb.DuckDBPyConnection, state: MirrorState, evolution: AlteredSchema) -> str:
     """What of the rows that are there cannot be told; "" when all can."""
     if evolution.unknown:
         return f"column {', '.join(evolution.unknown)}"

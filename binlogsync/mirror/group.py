@@ -28,9 +28,17 @@ from binlogsync.consume.seek import DeliveryStart, drop_processed, find_start, h
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.mirror import apply as mirror
-from binlogsync.mirror.copies import CopyRequest, answer, count, ensure_requests, open_requests, rest_of, up_to
+from binlogsync.mirror.fingerprints import (
+    FingerprintRequest,
+    changes_up_to,
+    count_changes,
+    drop_first,
+    ensure_requests,
+    load_requests,
+    write_fingerprint,
+)
 from binlogsync.mirror.state import ensure_meta, load_state
-from binlogsync.mirror.target import Mirror, note_gaps
+from binlogsync.mirror.target import Mirror, record_gaps
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.stream.reader import StreamBatch, StreamReader
 from binlogsync.wire.subjects import durable_name
@@ -42,7 +50,7 @@ _VERIFY_EVERY_S = 1.0
 
 
 @dataclass(slots=True)
-class _Member:
+class _GroupTable:
     """One table of the group: `held` is fetched and not applied yet."""
 
     mirror: Mirror
@@ -75,7 +83,7 @@ class _Member:
         """Fetch up to stream sequence `end`; False when there may be more, beyond `limit` or GATHERED_BYTES, or because
         of the stop.
 
-        Raises _RefilledError where sequences begin anew.
+        Raises _StreamRecreatedError where sequences begin anew.
         """
         while self.newest < end and not stop.is_set():
             fetched = list(reader.fetch(self.durable, limit, _FETCH_S))
@@ -86,15 +94,15 @@ class _Member:
                 continue
             first = int(fetched[0].sequences[0].as_py())
             if first <= self.newest or self.seek.is_unproven:
-                raise _RefilledError
+                raise _StreamRecreatedError
             if first > self.newest + 1 and reader.first_sequence() > self.newest + 1:
-                raise _RefilledError  # dropped meanwhile, and may have been of this table
+                raise _StreamRecreatedError  # dropped meanwhile, and may have been of this table
             self.newest = fetched[-1].last_sequence
             if self.seek.drops_done:
                 fetched, self.seek, dropped = drop_processed(fetched, self.seek, self.tracker)
                 self.skipped += dropped
             self.held += fetched
-            if count(self.held) >= limit or sum(item.batch.nbytes for item in self.held) >= GATHERED_BYTES:
+            if count_changes(self.held) >= limit or sum(item.batch.nbytes for item in self.held) >= GATHERED_BYTES:
                 break
         return self.newest >= end
 
@@ -110,7 +118,7 @@ class _Member:
         return Checkpoint(BinlogPosition(file, pos), last.server_uuid)
 
 
-class _RefilledError(Exception):
+class _StreamRecreatedError(Exception):
     """The stream was recreated while it was read, or has dropped messages that were not."""
 
 
@@ -126,7 +134,7 @@ class MirrorGroup:
         self._options = options
         self._file = DuckFile(paths.pop(), error=ConsumeError)
         self._mirrors = mirrors
-        self._members: list[_Member] = []
+        self._members: list[_GroupTable] = []
         self._rounds = 0
         self._looked_at = 0.0
 
@@ -168,7 +176,7 @@ class MirrorGroup:
                     one.stream = self._reader
                     key = ProgressKey(self._options.client_id, self._reader.source, one.database, one.table)
                     durable = durable_name(self._options.client_id, one.database, one.table)
-                    self._members.append(_Member(one, durable, Tracker(key, key.load(connection))))
+                    self._members.append(_GroupTable(one, durable, Tracker(key, key.load(connection))))
         for member in self._members:
             member.begin(self._reader, self._options.on_gap)
 
@@ -185,19 +193,19 @@ class MirrorGroup:
                     if stop.is_set():
                         return False
                     boundary = _earlier(boundary, member.last_transaction())
-        except _RefilledError:
+        except _StreamRecreatedError:
             log.warning(
                 "%s was recreated or has dropped messages while it was read; seeking again", self._reader.stream
             )
             self._begin()
             return False
-        if not any(up_to(member.held, boundary) for member in self._members):
+        if not any(changes_up_to(member.held, boundary) for member in self._members):
             return self._held() > held  # of a large transaction, there is more to come
         return self._apply(boundary, stop)
 
     def _held(self) -> int:
         """Changes that were fetched and are not applied."""
-        return sum(count(member.held) for member in self._members)
+        return sum(count_changes(member.held) for member in self._members)
 
     def _is_same_stream(self) -> bool:
         """False when the stream was filled anew: then delivery begins again."""
@@ -217,60 +225,64 @@ class MirrorGroup:
 
     def _apply(self, boundary: Checkpoint, stop: threading.Event) -> bool:
         """Everything up to the boundary in one transaction, and acks behind it."""
-        moved: list[tuple[_Member, list[StreamBatch], ConsumerProgress]] = []
-        halted: tuple[_Member, mirror.Halt] | None = None
-        with_gap: list[_Member] = []
+        moved: list[tuple[_GroupTable, list[StreamBatch], ConsumerProgress]] = []
+        halted: tuple[_GroupTable, mirror.RebuildReason] | None = None
+        with_gap: list[_GroupTable] = []
         with self._file.transaction(keep_open=True) as connection:
             boundary, asked = self._with_requests(connection, boundary)
             for member in self._members:
-                part = up_to(member.held, boundary)
+                part = changes_up_to(member.held, boundary)
                 ensure_meta(connection)
                 read_at = load_state(connection, *member.table).read_at
                 halt = self._apply_one(connection, member, part)
                 done = part if halt is None else part[: halt.done]
                 if halt is not None:
                     halted = (member, halt)
-                if note_gaps(connection, member.tracker.key, done, read_at):
+                if record_gaps(connection, member.tracker.key, done, read_at):
                     with_gap.append(member)
                 if done:
                     pairs = [(item.batch, item.last_sequence) for item in done]
                     moved.append((member, done, member.tracker.move(connection, pairs)))
             for member, request in asked if halted is None else ():
-                answer(connection, load_state(connection, *member.table), request)
+                write_fingerprint(connection, load_state(connection, *member.table), request)
         for member, done, progress in moved:
             member.tracker.confirm(progress, [item.batch for item in done])
-            member.held = rest_of(member.held, count(done))
+            member.held = drop_first(member.held, count_changes(done))
             replies = [item for item in done if item.reply is not None]
             if replies:
                 self._reader.ack(replies[-1])
         self._rounds += bool(moved)
         if halted is not None:
             self._file.release()
-            if not halted[0].mirror.may_read_again(halted[1], stop):
+            if not halted[0].mirror.wait_to_rebuild(halted[1], stop):
                 return bool(moved)
-            halted[0].mirror.read_again(halted[1], halted[0].held[0].batch, halted[0].tracker.key)
+            halted[0].mirror.rebuild_before(halted[1], halted[0].held[0].batch, halted[0].tracker.key)
         for member in with_gap:
             member.mirror.repair(member.tracker.key, member.tracker.progress)
         return bool(moved) or halted is not None
 
     def _apply_one(
-        self, connection: duckdb.DuckDBPyConnection, member: _Member, part: Sequence[StreamBatch]
-    ) -> mirror.Halt | None:
+        self, connection: duckdb.DuckDBPyConnection, member: _GroupTable, part: Sequence[StreamBatch]
+    ) -> mirror.RebuildReason | None:
         one = member.mirror
         return mirror.apply(connection, [item.batch for item in part], one.options, can_read=one.source is not None)
 
     def _with_requests(
         self, connection: duckdb.DuckDBPyConnection, boundary: Checkpoint
-    ) -> tuple[Checkpoint, list[tuple[_Member, CopyRequest]]]:
+    ) -> tuple[Checkpoint, list[tuple[_GroupTable, FingerprintRequest]]]:
         """The boundary, moved to the first place before it at which a fingerprint is wanted, and of which members."""
         ensure_requests(connection)
-        found = [(m, request) for m in self._members for request in open_requests(connection, *m.table)]
-        found = [(m, request) for m, request in found if count(up_to(m.held, request.at)) < count(m.held)]
+        found = [(m, request) for m in self._members for request in load_requests(connection, *m.table)]
+        found = [
+            (m, request)
+            for m, request in found
+            if count_changes(changes_up_to(m.held, request.at)) < count_changes(m.held)
+        ]
         for _, request in found:
             boundary = _earlier(boundary, request.at)
         return boundary, [(m, request) for m, request in found if request.at.position == boundary.position]
 
-    def _consumed(self, member: _Member, started: float, is_drained: bool) -> ConsumeResult:
+    def _consumed(self, member: _GroupTable, started: float, is_drained: bool) -> ConsumeResult:
         tracker = member.tracker
         return ConsumeResult(
             counts=dict(tracker.counts),

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from binlogsync.duckfile import quote
 from binlogsync.mirror.names import ROW_ID, fold_name, fold_sql, free_name, has_relation, is_taken
-from binlogsync.mirror.parts import VIEW, Part, places_of, seen_as_view, signs_of, stack
+from binlogsync.mirror.row_images import VIEW, RowImages, positional_names, rows_as_view, sign_columns, stack
 from binlogsync.mirror.schema import duck_type
 from binlogsync.mirror.state import MirrorState, store_state
 from binlogsync.schema import TableSchema
@@ -41,7 +41,7 @@ _FROM, _TO = ([quote(name) for name, _ in _BOUNDS[i : i + 4]] for i in (0, 4))
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class ChangePosition:
     """When and where: microseconds since 1970 UTC, and a place in the binlog."""
 
     ts_us: int
@@ -65,7 +65,9 @@ def history_column(name: str) -> str:
     return f"_{name}" if name.lstrip("_").lower() in _OWN_NAMES else name
 
 
-def record(connection: duckdb.DuckDBPyConnection, state: MirrorState, parts: Sequence[Part]) -> MirrorState:
+def record_versions(
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, parts: Sequence[RowImages]
+) -> MirrorState:
     """Add what these changes began and ended, in the open transaction; returns the mirror with its history.
 
     An ended version is the oldest open one of its key, or of its values in a table without a key: equal rows cannot be
@@ -86,13 +88,13 @@ def record(connection: duckdb.DuckDBPyConnection, state: MirrorState, parts: Seq
             kept = [part.keep(array, letters) for array in (steps, *places)]
             found.append([*part.image(image, names, letters), *kept])
     for name, rows in (("begun", begun), ("ended", ended)):
-        with seen_as_view(connection, stack(rows, [*places_of(schema), "step", *_PLACE])):
+        with rows_as_view(connection, stack(rows, [*positional_names(schema), "step", *_PLACE])):
             connection.execute(f"CREATE OR REPLACE TEMP TABLE binlogsync_{name} AS FROM {VIEW}")
     _match(connection, table, schema)
     return state
 
 
-def end_all(connection: duckdb.DuckDBPyConnection, state: MirrorState, at: Moment) -> None:
+def close_versions(connection: duckdb.DuckDBPyConnection, state: MirrorState, at: ChangePosition) -> None:
     """Every open version ends: the table was emptied, dropped or rewritten."""
     table = _history_name(connection, state)
     if has_relation(connection, state.location[1], table):
@@ -100,7 +102,7 @@ def end_all(connection: duckdb.DuckDBPyConnection, state: MirrorState, at: Momen
         connection.execute(f"UPDATE {state.beside(table)} SET {ends} WHERE valid_to IS NULL")
 
 
-def begin_all(connection: duckdb.DuckDBPyConnection, state: MirrorState, at: Moment) -> MirrorState:
+def open_versions(connection: duckdb.DuckDBPyConnection, state: MirrorState, at: ChangePosition) -> MirrorState:
     """A version begins for every row of the mirror; returns the mirror with its history."""
     if state.schema is None:
         return state
@@ -174,14 +176,14 @@ def _plain(array: pa.Array) -> pa.Array:
 
 def _match(connection: duckdb.DuckDBPyConnection, table: str, schema: TableSchema) -> None:
     """The n-th end of a key (or value) ends its n-th version that is open or begins here."""
-    places = places_of(schema)
+    places = positional_names(schema)
     pairs = [
         (quote(history_column(column.name)), place, column)
         for column, place in zip(schema.columns, places, strict=True)
         if not schema.primary_key or column.name in schema.primary_key
     ]
-    here = [part for _, place, column in pairs for part in (place, *signs_of(place, column))]
-    there = [part for name, _, column in pairs for part in (name, *signs_of(name, column))]
+    here = [part for _, place, column in pairs for part in (place, *sign_columns(place, column))]
+    there = [part for name, _, column in pairs for part in (name, *sign_columns(name, column))]
     marks = [f"i{n}" for n in range(len(here))]
     same = " AND ".join(f"o.{mark} IS NOT DISTINCT FROM e.{mark}" for mark in marks)
     named = [", ".join(f"{part} AS {mark}" for part, mark in zip(side, marks, strict=True)) for side in (there, here)]

@@ -22,7 +22,7 @@ _DAY_US = 86_400_000_000
 _KINDS = frozenset({"date", "datetime", "timestamp"})
 
 
-def with_key_dates(column: Column, values: pa.Array, texts: pa.StringArray) -> pa.Array:
+def replace_key_dates(column: Column, values: pa.Array, texts: pa.StringArray) -> pa.Array:
     """The values of a key column, where `texts` has an impossible date with that as the module describes."""
     storage = pa.int32() if column.type == "date" else pa.int64()
     numbers = pa.array([None if text is None else _number(column, text) for text in texts.to_pylist()], storage)

@@ -20,9 +20,18 @@ import pyarrow as pa
 
 from binlogsync.change import TIME_TYPE
 from binlogsync.duckfile import first_row, quote
-from binlogsync.mirror.keys import LastImages, last_images
+from binlogsync.mirror.last_images import LastImages, find_last_images
 from binlogsync.mirror.names import ROW_ID, spare_name
-from binlogsync.mirror.parts import VIEW, Mask, Part, insert, places_of, seen_as_view, signs_of, stack
+from binlogsync.mirror.row_images import (
+    VIEW,
+    Mask,
+    RowImages,
+    insert,
+    positional_names,
+    rows_as_view,
+    sign_columns,
+    stack,
+)
 from binlogsync.mirror.state import MirrorState
 from binlogsync.schema import TableSchema
 
@@ -33,22 +42,24 @@ _ASIDE = spare_name("column", ROW_ID)
 
 
 def apply_keyed(
-    connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, parts: Sequence[Part]
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, parts: Sequence[RowImages]
 ) -> None:
     """Every touched key goes, then the last image of each that still lives comes."""
     target, deleted = state.target, state.deleted_at
-    last = last_images(schema.primary_key, parts)
+    last = find_last_images(schema.primary_key, parts)
     same = " AND ".join(f"t.{quote(name)} = s.k{i}" for i, name in enumerate(schema.primary_key))
-    with seen_as_view(connection, last.keys):
+    with rows_as_view(connection, last.keys):
         connection.execute(f"DELETE FROM {target} AS t USING {VIEW} AS s WHERE {same}")
-    kept = places_of(schema) + ([_GONE] if deleted is not None else [])
+    kept = positional_names(schema) + ([_GONE] if deleted is not None else [])
     rows = _last_rows(schema, parts, last, has_deleted=deleted is not None)
     if rows is not None:
-        with seen_as_view(connection, rows):
+        with rows_as_view(connection, rows):
             insert(connection, target, kept, VIEW + (f" WHERE {_LAST}" if _LAST in rows.column_names else ""))
 
 
-def _last_rows(schema: TableSchema, parts: Sequence[Part], last: LastImages, *, has_deleted: bool) -> pa.Table | None:
+def _last_rows(
+    schema: TableSchema, parts: Sequence[RowImages], last: LastImages, *, has_deleted: bool
+) -> pa.Table | None:
     """The last images, without those that went unless `has_deleted`: then their commit time is in the column `gone`.
 
     Where images that are not the last lie between them, the column `last` tells: DuckDB leaves those out in passing,
@@ -72,26 +83,26 @@ def _last_rows(schema: TableSchema, parts: Sequence[Part], last: LastImages, *, 
         first += count
     if not chunks:
         return None
-    rows = stack(chunks, [*places_of(schema), *([_GONE] if has_deleted else [])])
+    rows = stack(chunks, [*positional_names(schema), *([_GONE] if has_deleted else [])])
     if all(mask.all() for mask in masks):
         return rows
     return rows.append_column(_LAST, pa.chunked_array([pa.array(mask) for mask in masks]))
 
 
 def apply_keyless(
-    connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, parts: Sequence[Part]
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, parts: Sequence[RowImages]
 ) -> None:
     """The number of each row value after the batches less before them: that many are added or removed."""
     target, deleted = state.target, state.deleted_at
-    places = places_of(schema)
+    places = positional_names(schema)
     names = [column.name for column in schema.columns]
     chunks: list[list[pa.Array]] = []
     for part in parts:
         for image, letters, sign in (("before", "ud", -1), ("after", "cur", 1)):
             columns = part.image(image, names, letters)
             chunks.append([*columns, pa.array(np.full(len(columns[0]), sign, dtype=np.int64))])
-    signs = [sign for place, c in zip(places, schema.columns, strict=True) for sign in signs_of(place, c)]
-    with seen_as_view(connection, stack(chunks, [*places, "delta"])):
+    signs = [sign for place, c in zip(places, schema.columns, strict=True) for sign in sign_columns(place, c)]
+    with rows_as_view(connection, stack(chunks, [*places, "delta"])):
         connection.execute(
             f"CREATE OR REPLACE TEMP TABLE binlogsync_net AS SELECT {', '.join(places)}, sum(delta)::BIGINT AS delta "
             f"FROM {VIEW} GROUP BY {', '.join([*places, *signs])} HAVING sum(delta) <> 0"
@@ -105,7 +116,7 @@ def apply_keyless(
     )
     if deleted is not None:
         gone = [[*p.image("before", names, "d"), p.keep(p.batch.data.column("ts_us"), "d")] for p in parts]
-        with seen_as_view(connection, stack(gone, [*places, _GONE])):
+        with rows_as_view(connection, stack(gone, [*places, _GONE])):
             insert(connection, target, [*places, _GONE], VIEW)
 
 
@@ -118,10 +129,10 @@ def _remove(connection: duckdb.DuckDBPyConnection, schema: TableSchema, target: 
     if own is not None:
         schema = _renamed(connection, schema, target, (own, _ASIDE))
     same: list[str] = [] if deleted is None else [f"t.{quote(deleted)} IS NULL"]
-    for place, column in zip(places_of(schema), schema.columns, strict=True):
+    for place, column in zip(positional_names(schema), schema.columns, strict=True):
         name = f"t.{quote(column.name)}"
         same.append(f"{name} IS NOT DISTINCT FROM n.{place}")
-        there, here = signs_of(name, column), signs_of(f"n.{place}", column)
+        there, here = sign_columns(name, column), sign_columns(f"n.{place}", column)
         same += [f"{a} IS NOT DISTINCT FROM {b}" for a, b in zip(there, here, strict=True)]
     found = first_row(
         connection,

@@ -53,7 +53,7 @@ class MirrorState:
         read_at: changes up to this place are in it, whatever the progress says; None without such a reading.
         is_known: False when nothing was heard of the table yet.
         deleted_at: the column of soft deletes, None for none.
-        left_out: columns of MySQL's that the mirror does without (mirror/fitting.py); None when nobody has asked yet.
+        left_out: columns of the source that the mirror does not have (mirror/image_columns.py); None if not known yet.
         is_rewritten: True when rows were changed by other means than changes of rows; not kept.
     """
 
@@ -141,13 +141,13 @@ def store_state(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> Mi
 
 def create_table(connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema) -> MirrorState:
     """An empty table of that schema. Raises ConsumeError when there is a table of that name that is no mirror."""
-    refuse_foreign(connection, state)
+    check_name_is_free(connection, state)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(*state.location[:2])}")
     connection.execute(f"CREATE TABLE {state.target} ({column_list(schema, state.deleted_at)})")
     return store_state(connection, replace(state, schema=schema))
 
 
-def refuse_foreign(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> None:
+def check_name_is_free(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> None:
     """Raise ConsumeError when the file has a table of the mirror's name that is not a mirror."""
     if has_relation(connection, *state.location[1:]):
         raise ConsumeError(
@@ -168,7 +168,7 @@ def column_list(schema: TableSchema, deleted_at: str | None = None) -> str:
     return ", ".join(columns)
 
 
-def with_deleted_at(connection: duckdb.DuckDBPyConnection, state: MirrorState, name: str | None) -> MirrorState:
+def ensure_deleted_at(connection: duckdb.DuckDBPyConnection, state: MirrorState, name: str | None) -> MirrorState:
     """The mirror with that column for soft deletes, added where it is missing. Raises ConsumeError for another one."""
     if state.deleted_at == name:
         return state
@@ -192,7 +192,7 @@ def drop_table(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> Mir
     return store_state(connection, replace(state, schema=None, is_rewritten=True))
 
 
-def leave_table(connection: duckdb.DuckDBPyConnection, state: MirrorState, gone_us: int) -> MirrorState:
+def drop_or_keep_table(connection: duckdb.DuckDBPyConnection, state: MirrorState, gone_us: int) -> MirrorState:
     """MySQL has no such table any more: drop it, or keep its rows, deleted, as `<table>__dropped_<gone_us>`, with a
     number behind where the file has such a table.
 
@@ -206,7 +206,7 @@ def leave_table(connection: duckdb.DuckDBPyConnection, state: MirrorState, gone_
     return store_state(connection, replace(state, schema=None, is_rewritten=True))
 
 
-def remove_rows(connection: duckdb.DuckDBPyConnection, state: MirrorState, gone_us: int) -> MirrorState:
+def delete_rows(connection: duckdb.DuckDBPyConnection, state: MirrorState, gone_us: int) -> MirrorState:
     """No row is left at that time, microseconds since 1970 UTC; with soft deletes all of them are deleted."""
     if state.deleted_at is None:
         connection.execute(f"DELETE FROM {state.target}")
@@ -215,7 +215,7 @@ def remove_rows(connection: duckdb.DuckDBPyConnection, state: MirrorState, gone_
     return replace(state, is_rewritten=True)
 
 
-def keep_deleted(
+def copy_deleted_rows(
     connection: duckdb.DuckDBPyConnection, state: MirrorState, other: tuple[str, TableSchema], gone_us: int
 ) -> None:
     """Take the deleted rows of a mirror over into another table (as SQL, and its schema), as far as columns fit.
@@ -251,7 +251,7 @@ def mark_deleted(connection: duckdb.DuckDBPyConnection, state: MirrorState, gone
     )
 
 
-def forget(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> None:
+def drop_mirror(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> None:
     """No table any more, and nothing known of it: as if nothing had been heard of it yet."""
     ensure_meta(connection)
     drop_table(connection, load_state(connection, database, table))
@@ -263,7 +263,7 @@ def is_empty(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> bool:
     return state.schema is None or first_row(connection, f"SELECT 1 FROM {state.target} LIMIT 1") is None
 
 
-def reshape(
+def rewrite_table(
     connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, values: Sequence[str]
 ) -> MirrorState:
     """The table under another schema, its rows kept: `values` is SQL over the old columns, for each of the new ones.

@@ -30,22 +30,30 @@ from binlogsync.duckfile import DuckFile, quote
 from binlogsync.errors import BinlogSyncError, ConfigError, ConsumeError
 from binlogsync.flush import changes_after
 from binlogsync.mirror import apply as mirror
-from binlogsync.mirror.copies import CopyRequest, answer, count, ensure_requests, open_requests, rest_of, up_to
-from binlogsync.mirror.fitting import ADVICE
-from binlogsync.mirror.history import Moment, begin_all, end_all
-from binlogsync.mirror.parts import insert_table
-from binlogsync.mirror.renamed import PastTables, renamed_into
+from binlogsync.mirror.fingerprints import (
+    FingerprintRequest,
+    changes_up_to,
+    count_changes,
+    drop_first,
+    ensure_requests,
+    load_requests,
+    write_fingerprint,
+)
+from binlogsync.mirror.history import ChangePosition, close_versions, open_versions
+from binlogsync.mirror.image_columns import ADVICE
+from binlogsync.mirror.renamed_tables import StreamTableBuilder, find_former_name
+from binlogsync.mirror.row_images import insert_table
 from binlogsync.mirror.state import (
     MirrorOptions,
+    check_name_is_free,
     column_list,
+    copy_deleted_rows,
+    drop_or_keep_table,
     drop_table,
+    ensure_deleted_at,
     ensure_meta,
-    keep_deleted,
-    leave_table,
     load_state,
-    refuse_foreign,
     store_state,
-    with_deleted_at,
 )
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.position import BinlogPosition, Checkpoint
@@ -62,7 +70,7 @@ again with any change."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Content:
+class _Replacement:
     """What takes a mirror's place: its schema (None for no table) and columns left out, at a place in the binlog."""
 
     at: Checkpoint
@@ -84,7 +92,7 @@ class Mirror:
         database: str,
         table: str,
         source: MySQLConfig | None = None,
-        options: MirrorOptions = mirror.PLAIN,
+        options: MirrorOptions = mirror.DEFAULT_OPTIONS,
     ) -> None:
         self.file = DuckFile(path, error=ConsumeError)
         self.store: ProgressStore = DuckProgress(self.file)
@@ -107,7 +115,7 @@ class Mirror:
         todo, has_gap = list(batches), False
         while todo and not stop.is_set():
             with self.file.transaction(keep_open=True) as connection:
-                part, request = self._until_asked(connection, todo)
+                part, request = self._changes_to_request(connection, todo)
                 ensure_meta(connection)
                 read_at = load_state(connection, self.database, self.table).read_at
                 halt = mirror.apply(
@@ -115,16 +123,16 @@ class Mirror:
                 )
                 done = part if halt is None else part[: halt.done]
                 if request is not None and halt is None:
-                    answer(connection, load_state(connection, self.database, self.table), request)
-                has_gap = note_gaps(connection, tracker.key, done, read_at) or has_gap
+                    write_fingerprint(connection, load_state(connection, self.database, self.table), request)
+                has_gap = record_gaps(connection, tracker.key, done, read_at) or has_gap
                 moved = tracker.move(connection, [(item.batch, item.last_sequence) for item in done]) if done else None
             if moved is not None:
                 tracker.confirm(moved, [item.batch for item in done])
-            todo = rest_of(todo, count(done))
+            todo = drop_first(todo, count_changes(done))
             if halt is not None:
-                if not self.may_read_again(halt, stop):
+                if not self.wait_to_rebuild(halt, stop):
                     break  # what waited is delivered again
-                self.read_again(halt, todo[0].batch, tracker.key)
+                self.rebuild_before(halt, todo[0].batch, tracker.key)
         if has_gap and not stop.is_set():
             self.repair(tracker.key, tracker.progress)
 
@@ -144,7 +152,7 @@ class Mirror:
         log.warning("%s is read again from %s: %s", key, self.source.address, opened[-1].detail)
         self.file.release()
         try:
-            self.read(key, progress)
+            self.rebuild(key, progress)
         except BinlogSyncError as error:
             self._failed_repairs += 1
             wait_s = backoff_s(_FIRST_REPAIR_WAIT_S, _LONGEST_REPAIR_WAIT_S, self._failed_repairs)
@@ -153,25 +161,25 @@ class Mirror:
         else:
             self._failed_repairs = 0
 
-    def _until_asked(
+    def _changes_to_request(
         self, connection: duckdb.DuckDBPyConnection, todo: Sequence[StreamBatch]
-    ) -> tuple[Sequence[StreamBatch], CopyRequest | None]:
+    ) -> tuple[Sequence[StreamBatch], FingerprintRequest | None]:
         """Changes up to the first place in them at which somebody wants the mirror's fingerprint, and who does."""
         ensure_requests(connection)
-        found: tuple[Sequence[StreamBatch], CopyRequest | None] = todo, None
-        for request in open_requests(connection, self.database, self.table):
-            part = up_to(todo, request.at)
-            if count(part) < count(found[0]):
+        found: tuple[Sequence[StreamBatch], FingerprintRequest | None] = todo, None
+        for request in load_requests(connection, self.database, self.table):
+            part = changes_up_to(todo, request.at)
+            if count_changes(part) < count_changes(found[0]):
                 found = part, request
         return found
 
-    def may_read_again(self, halt: mirror.Halt, stop: threading.Event) -> bool:
+    def wait_to_rebuild(self, halt: mirror.RebuildReason, stop: threading.Event) -> bool:
         """Wait where the last read was a moment ago and the reason comes again and again; False when `stop` is set."""
         return not (halt.may_repeat and stop.wait(max(0.0, self._next_read_at - time.monotonic())))
 
-    def read_again(self, halt: mirror.Halt, following: ChangeBatch, key: ProgressKey) -> None:
+    def rebuild_before(self, halt: mirror.RebuildReason, following: ChangeBatch, key: ProgressKey) -> None:
         """Read the table, so that the batch that could not be applied is in it. Raises ConsumeError."""
-        if self._take_renamed(following):
+        if self._build_from_stream(following):
             return
         if self.source is None:
             raise ConsumeError(
@@ -180,27 +188,27 @@ class Mirror:
             )
         log.warning("%s is read from %s: %s", halt.state.name, self.source.address, halt.reason)
         self.file.release()
-        at = self.read(key)
+        at = self.rebuild(key)
         if len(changes_after(following, at)):
             raise ConsumeError(
                 f"{halt.state.name} was read from {self.source.address} at {at}, which lies before the change that the "
                 "stream brings next: that server is not the one that the stream is filled from, or lags behind it"
             )
 
-    def _take_renamed(self, statement: ChangeBatch) -> bool:
+    def _build_from_stream(self, statement: ChangeBatch) -> bool:
         """Put a table that the statement renamed to the mirror's name in its place; False where the stream lacks it."""
-        former = renamed_into(statement)
+        former = find_former_name(statement)
         if former is None or self.stream is None or statement.ddl is None:
             return False
         self.file.release()
         with tempfile.TemporaryDirectory(prefix=".renamed-", dir=self.file.path.parent) as folder:
-            past = PastTables(self.stream, Path(folder) / "past.duckdb")
+            past = StreamTableBuilder(self.stream, Path(folder) / "past.duckdb")
             try:
                 found = past.before(former, statement)
                 if found is None or found.schema is None:
                     return False
                 schema = replace(found.schema, database=self.database, table=self.table)
-                spare = self._make_spare(schema)
+                spare = self._create_spare(schema)
                 for rows in past.rows(found):
                     with self.file.transaction(keep_open=True) as connection:
                         insert_table(connection, spare, rows)
@@ -208,11 +216,11 @@ class Mirror:
                 past.close()
         at = Checkpoint(statement.ddl.position, statement.server_uuid, None, 0, statement.ddl.ts_us)
         with self.file.transaction() as connection:
-            self._put_in_place(connection, spare, _Content(at, schema, found.left_out))
+            self._replace_table(connection, spare, _Replacement(at, schema, found.left_out))
         log.info("%s.%s: built from the changes of %s in the stream", self.database, self.table, ".".join(former))
         return True
 
-    def read(
+    def rebuild(
         self,
         key: ProgressKey,
         applied: ConsumerProgress = NO_PROGRESS,
@@ -234,7 +242,7 @@ class Mirror:
                 )
             spare, rows = self._read_into_spare(snapshot)
             with self.file.transaction() as connection:
-                self._put_in_place(connection, spare, _Content(snapshot.at, snapshot.schema, snapshot.left_out))
+                self._replace_table(connection, spare, _Replacement(snapshot.at, snapshot.schema, snapshot.left_out))
                 resolve_gaps(connection, key, f"read again at {snapshot.at}", "the mirror", until=started)
                 also(connection)
         log.info("%s.%s: read %d rows at %s", self.database, self.table, rows, snapshot.at)
@@ -242,28 +250,28 @@ class Mirror:
         self._next_read_at = ended + min(_PAUSES * (ended - begun), _LONGEST_PAUSE_S)
         return snapshot.at
 
-    def _put_in_place(self, connection: duckdb.DuckDBPyConnection, spare: str, content: _Content) -> None:
+    def _replace_table(self, connection: duckdb.DuckDBPyConnection, spare: str, content: _Replacement) -> None:
         """The spare table becomes the mirror; with soft deletes, rows that it has not become deleted ones."""
         state = load_state(connection, self.database, self.table)
-        state = with_deleted_at(connection, state, self.options.deleted_at)
+        state = ensure_deleted_at(connection, state, self.options.deleted_at)
         at = content.at
         if content.schema is None:
-            state = leave_table(connection, state, at.ts_us)
+            state = drop_or_keep_table(connection, state, at.ts_us)
         else:
-            keep_deleted(connection, state, (spare, content.schema), at.ts_us)
+            copy_deleted_rows(connection, state, (spare, content.schema), at.ts_us)
             state = drop_table(connection, state)
-            refuse_foreign(connection, state)
+            check_name_is_free(connection, state)
             connection.execute(f"ALTER TABLE {spare} RENAME TO {quote(state.location[2])}")
         if content.left_out:
             log.warning("%s: column(s) %s are left out: %s", state.name, ", ".join(content.left_out), ADVICE)
         state = replace(state, schema=content.schema, read_at=at, left_out=content.left_out)
         state = store_state(connection, state)
         if self.options.history:
-            moment = Moment(at.ts_us, at.position.file, at.position.pos)
-            end_all(connection, state, moment)
-            begin_all(connection, state, moment)
+            moment = ChangePosition(at.ts_us, at.position.file, at.position.pos)
+            close_versions(connection, state, moment)
+            open_versions(connection, state, moment)
 
-    def _make_spare(self, schema: TableSchema | None) -> str:
+    def _create_spare(self, schema: TableSchema | None) -> str:
         """An empty table beside the mirror, or none where there is no schema; returns its name as SQL."""
         with self.file.transaction() as connection:
             ensure_meta(connection)
@@ -277,7 +285,7 @@ class Mirror:
 
     def _read_into_spare(self, snapshot: TableSnapshot) -> tuple[str, int]:
         """Fill a spare table beside the mirror; returns its name as SQL, and the number of rows."""
-        spare, rows = self._make_spare(snapshot.schema), 0
+        spare, rows = self._create_spare(snapshot.schema), 0
         for batch in snapshot.batches():
             with self.file.transaction(keep_open=True) as connection:
                 mirror.insert_rows(connection, spare, batch)
@@ -286,7 +294,7 @@ class Mirror:
         return spare, rows
 
 
-def note_gaps(
+def record_gaps(
     connection: duckdb.DuckDBPyConnection,
     key: ProgressKey,
     done: Sequence[StreamBatch],

@@ -1,7 +1,7 @@
 """Is a mirror equal to its table? Both at one and the same place in the binlog, row by row, while both are written to.
 
 The table is read from the server in a consistent snapshot (snapshot.py), whose place the mirror is asked about
-(mirror/copies.py). Rows are compared by key and hash, in chunks of neighbouring keys; a table without a key as a
+(mirror/fingerprints.py). Rows are compared by key and hash, in chunks of neighbouring keys; a table without a key as a
 multiset of rows. Nothing is stopped, and nothing is changed but for the request in the mirror's file.
 """
 
@@ -20,8 +20,16 @@ from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressK
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.flush import changes_after
-from binlogsync.mirror.copies import Answer, CopyRequest, answer, ask_copy, ensure_requests, forget, take_answer
-from binlogsync.mirror.fitting import ADVICE
+from binlogsync.mirror.fingerprints import (
+    Fingerprint,
+    FingerprintRequest,
+    delete_request,
+    ensure_requests,
+    insert_request,
+    take_fingerprint,
+    write_fingerprint,
+)
+from binlogsync.mirror.image_columns import ADVICE
 from binlogsync.mirror.schema import has_same_shape
 from binlogsync.mirror.state import ensure_meta, load_state
 from binlogsync.mirror.verify_rows import Comparison, RowStore
@@ -48,7 +56,7 @@ class Verification:
         columns: what differs between the columns; "" when nothing does.
         rows: how the rows compare; None when the columns differ, or one of the two is not there.
         seconds: it took.
-        left_out: columns that were not compared, because the mirror cannot have them (mirror/fitting.py).
+        left_out: columns that were not compared, because the mirror cannot have them (mirror/image_columns.py).
     """
 
     at: Checkpoint
@@ -107,7 +115,7 @@ class Verifier:
         for _ in range(_TRIES):
             with read_table(self.config, database, table) as snapshot:
                 self._refuse_unknown(database, table, snapshot)
-                request = CopyRequest(uuid4().hex, snapshot.at)
+                request = FingerprintRequest(uuid4().hex, snapshot.at)
                 if not self._ask(database, table, request):
                     continue  # the mirror has passed that place already
                 try:
@@ -147,7 +155,7 @@ class Verifier:
         with self.file.transaction() as connection:
             resolve_gaps(connection, key, f"found equal at {at}", "a verification", until)
 
-    def _ask(self, database: str, table: str, request: CopyRequest) -> bool:
+    def _ask(self, database: str, table: str, request: FingerprintRequest) -> bool:
         """Leave the request; False when the mirror is behind the place already."""
         with self.file.transaction() as connection:
             ensure_meta(connection)
@@ -157,10 +165,10 @@ class Verifier:
             is_late = state.read_at is not None and request.at.precedes(state.read_at)
             if is_late or _is_behind(progress, request.at):
                 return False
-            ask_copy(connection, state, request)
+            insert_request(connection, state, request)
         return True
 
-    def _wait(self, name: tuple[str, str], request: CopyRequest) -> Answer:
+    def _wait(self, name: tuple[str, str], request: FingerprintRequest) -> Fingerprint:
         """Until the mirror has answered, or the stream proves that it is at that place, and it can be done here."""
         ends_at = time.monotonic() + self.options.timeout_s
         asks_at = time.monotonic() + _ASK_GRANTS_S
@@ -168,13 +176,13 @@ class Verifier:
         while True:
             with self.file.transaction() as connection:
                 progress = self._key(*name).load(connection)
-                found = take_answer(connection, request)
+                found = take_fingerprint(connection, request)
             if found is not None:
                 return found
             if self._is_there(name, progress, request.at):
                 with self.file.transaction() as connection:
                     if self._key(*name).load(connection) == progress:
-                        answer(connection, load_state(connection, *name), request)
+                        write_fingerprint(connection, load_state(connection, *name), request)
                 continue
             if asks_at < time.monotonic() < ends_at and self.reader.last_sequence() == before:
                 asks_at = ends_at
@@ -202,10 +210,10 @@ class Verifier:
                 f"a tail cannot read the binlog as {self.config.user}; run: {' '.join(grants)}"
             )
 
-    def _forget(self, request: CopyRequest) -> None:
+    def _forget(self, request: FingerprintRequest) -> None:
         with self.file.transaction() as connection:
             ensure_requests(connection)
-            forget(connection, request)
+            delete_request(connection, request)
 
 
 def _is_behind(progress: ConsumerProgress, at: Checkpoint) -> bool:
@@ -217,7 +225,7 @@ def _is_behind(progress: ConsumerProgress, at: Checkpoint) -> bool:
     return BinlogPosition(progress.file, progress.pos) > at.position
 
 
-def _compared(snapshot: TableSnapshot, found: Answer, store: RowStore, seconds: float) -> Verification:
+def _compared(snapshot: TableSnapshot, found: Fingerprint, store: RowStore, seconds: float) -> Verification:
     there, here = snapshot.schema, found.schema
     if there is None and here is None:
         return Verification(snapshot.at, True, seconds=seconds)

@@ -26,7 +26,7 @@ _PART = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class DifferingChunk:
     """A range of keys in which something differs.
 
     Attributes:
@@ -60,7 +60,7 @@ class Comparison:
     there: int
     here: int
     chunks: int
-    differing: tuple[Chunk, ...] = ()
+    differing: tuple[DifferingChunk, ...] = ()
 
     @property
     def is_equal(self) -> bool:
@@ -128,7 +128,7 @@ class RowStore:
         _lay_side_by_side(connection, keys)
         rows = connection.execute(self._chunks(keys or ["h"])).fetchall()
         differing = tuple(
-            Chunk(tuple(lo), tuple(hi), int(t), int(missing), int(extra), int(different), tuple(examples))
+            DifferingChunk(tuple(lo), tuple(hi), int(t), int(missing), int(extra), int(different), tuple(examples))
             for lo, hi, t, _, missing, extra, different, examples in rows
             if missing or extra or different
         )

@@ -25,7 +25,7 @@ from binlogsync.consume.targets import Mirror, Target
 from binlogsync.duckfile import META_SCHEMA, DuckFile, first_row
 from binlogsync.duckfile_upgrade import REPLAY_MARK
 from binlogsync.errors import ConfigError
-from binlogsync.mirror.state import forget
+from binlogsync.mirror.state import drop_mirror
 from binlogsync.position import Checkpoint
 from binlogsync.replay.ranges import ReplayPlan, checkpoint_after
 from binlogsync.replay.targets import ReplayState
@@ -114,7 +114,7 @@ class TableTarget(HandlerTarget):
         return replace(batch, schema=replace(batch.schema, database=self.database), ddl=ddl)
 
     def _prepare(self, connection: duckdb.DuckDBPyConnection, plan: ReplayPlan) -> None:
-        forget(connection, self.database, plan.table)
+        drop_mirror(connection, self.database, plan.table)
 
 
 def _replay_database(database: str) -> str:

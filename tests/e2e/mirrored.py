@@ -17,7 +17,7 @@ from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey
 from binlogsync.consume.targets import Mirror
 from binlogsync.duckfile import quote
-from binlogsync.mirror.apply import Halt
+from binlogsync.mirror.apply import RebuildReason
 from binlogsync.mirror.convert import literal
 from binlogsync.mysql import MySQLConfig, resolve_start
 from binlogsync.position import Checkpoint
@@ -40,18 +40,18 @@ class CountingMirror(Mirror):
         self.reasons: list[str] = []
         self._reason = "a gap"
 
-    def read_again(self, halt: Halt, following: ChangeBatch, key: ProgressKey) -> None:
+    def rebuild_before(self, halt: RebuildReason, following: ChangeBatch, key: ProgressKey) -> None:
         self._reason = halt.reason
-        super().read_again(halt, following, key)
+        super().rebuild_before(halt, following, key)
 
-    def read(
+    def rebuild(
         self,
         key: ProgressKey,
         applied: ConsumerProgress = NO_PROGRESS,
         also: Callable[[duckdb.DuckDBPyConnection], None] = lambda connection: None,
     ) -> Checkpoint:
         self.reasons.append(self._reason)
-        return super().read(key, applied, also)
+        return super().rebuild(key, applied, also)
 
 
 class MirroredTables:

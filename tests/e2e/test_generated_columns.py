@@ -16,7 +16,7 @@ from binlogsync.consume.targets import Mirror
 from binlogsync.duckfile import DuckFile
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConsumeError
-from binlogsync.mirror.apply import PLAIN
+from binlogsync.mirror.apply import DEFAULT_OPTIONS
 from binlogsync.mirror.state import MirrorOptions
 from binlogsync.mirror.verify import Verifier, VerifyOptions
 from binlogsync.mysql import MySQLConfig
@@ -42,7 +42,7 @@ class Site:
     path: Path
     tail: TailThread
 
-    def mirrored(self, table: str, source: MySQLConfig | None, options: MirrorOptions = PLAIN) -> Any:
+    def mirrored(self, table: str, source: MySQLConfig | None, options: MirrorOptions = DEFAULT_OPTIONS) -> Any:
         """The columns and rows of a mirror that has caught up."""
         self.tail.catch_up()
         target = Mirror(self.path, self.mariadb.name, table, source, options)

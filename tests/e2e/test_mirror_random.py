@@ -42,7 +42,12 @@ class Mirrors:
     """A mirror of each table, in one file."""
 
     def __init__(
-        self, nats: NATSServer, config: MySQLConfig, database: str, path: Path, options: MirrorOptions = mirror.PLAIN
+        self,
+        nats: NATSServer,
+        config: MySQLConfig,
+        database: str,
+        path: Path,
+        options: MirrorOptions = mirror.DEFAULT_OPTIONS,
     ) -> None:
         self.path = path
         self._stack = ExitStack()

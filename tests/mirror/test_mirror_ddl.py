@@ -60,7 +60,7 @@ def file(tmp_path: Path) -> Iterator[DuckFile]:
     file.release()
 
 
-def apply(file: DuckFile, *batches: ChangeBatch, can_read: bool = False) -> mirror.Halt | None:
+def apply(file: DuckFile, *batches: ChangeBatch, can_read: bool = False) -> mirror.RebuildReason | None:
     with file.transaction() as connection:
         return mirror.apply(connection, batches, can_read=can_read)
 
@@ -144,7 +144,7 @@ UNPROVEN = [
 def test_what_is_not_asks_for_a_reading(file: DuckFile, clauses: str) -> None:
     halt = apply(file, rows(SCHEMA, ("c", None, ROW)), ddl(f"ALTER TABLE things {clauses}"), rows(SCHEMA))
     assert halt is not None
-    assert (halt.done, halt.is_must) == (1, True)
+    assert (halt.done, halt.is_required) == (1, True)
     assert clauses in halt.reason
     assert mirror_rows(file.path, *THINGS) == [VALUES]
 
@@ -207,7 +207,7 @@ def test_statements_of_which_only_the_server_knows(file: DuckFile) -> None:
     for statement in (ddl("FROBNICATE", "other"), exchanged, ddl(""), ddl("", "create")):
         halt = apply(file, rows(SCHEMA, ("c", None, ROW)), statement)
         assert halt is not None
-        assert (halt.done, halt.is_must) == (1, True)
+        assert (halt.done, halt.is_required) == (1, True)
         with file.transaction() as connection:
             connection.execute("DELETE FROM shop.things")
 
@@ -284,7 +284,7 @@ def test_a_table_of_which_nothing_is_known_is_read_where_that_can_be(file: DuckF
     for batch in (rows(SCHEMA, ("c", None, ROW)), ddl("CREATE TABLE IF NOT EXISTS things (z INT)", "create")):
         halt = apply(file, batch, can_read=True)
         assert halt is not None
-        assert (halt.done, halt.is_must) == (0, False)
+        assert (halt.done, halt.is_required) == (0, False)
     assert apply(file, rows(SCHEMA, ("c", None, ROW))) is None
 
 

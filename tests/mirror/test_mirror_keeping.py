@@ -100,11 +100,11 @@ def test_deleted_rows_survive_ddl(file: DuckFile) -> None:
 def test_the_column_must_be_free_and_stay(file: DuckFile) -> None:
     with pytest.raises(ConsumeError, match="has a column Name of its own"):
         apply(file, MirrorOptions(deleted_at="Name"), make_batch(NAMES, [("c", None, row(1, "a"))]))
-    apply(file, mirror.PLAIN, make_batch(NAMES, [("c", None, row(1, "a"))]))
+    apply(file, mirror.DEFAULT_OPTIONS, make_batch(NAMES, [("c", None, row(1, "a"))]))
     apply(file, SOFT, make_batch(NAMES, [("d", row(1, "a"), None)], 3))
     assert kept(file) == [(1, "a", 3)]
     with pytest.raises(ConsumeError, match="told apart by column deleted_at"):
-        apply(file, mirror.PLAIN, make_batch(NAMES, [("c", None, row(2, "a"))], 4))
+        apply(file, mirror.DEFAULT_OPTIONS, make_batch(NAMES, [("c", None, row(2, "a"))], 4))
 
 
 @pytest.mark.parametrize("schema", [KEYED, TWO_KEYS, KEYLESS], ids=["key", "two-keys", "no-key"])

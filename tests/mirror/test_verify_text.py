@@ -38,7 +38,7 @@ class Compared:
 
     def mirror(self, table: str) -> None:
         key = ProgressKey("test", "verify", self.database.name, table)
-        Mirror(self.file.path, self.database.name, table, self.config).read(key)
+        Mirror(self.file.path, self.database.name, table, self.config).rebuild(key)
 
     def compare(self, table: str) -> Comparison:
         store = RowStore(self.path, 100, 5)

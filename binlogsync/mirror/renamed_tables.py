@@ -23,8 +23,8 @@ from binlogsync.duckfile import DuckFile, quote
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.apply import apply
 from binlogsync.mirror.clauses import is_conditional, only_renames
-from binlogsync.mirror.ddl import GONE, renamed_from
-from binlogsync.mirror.state import MirrorState, create_table, drop_table, ensure_meta, forget, load_state
+from binlogsync.mirror.ddl import NO_TABLE, former_name
+from binlogsync.mirror.state import MirrorState, create_table, drop_mirror, drop_table, ensure_meta, load_state
 from binlogsync.stream.reader import StreamReader
 from binlogsync.stream.retained_changes import read_retained_changes
 
@@ -34,16 +34,16 @@ _MOST_RENAMES = 5
 _ROWS = 20_000
 
 
-def renamed_into(statement: ChangeBatch) -> Table | None:
+def find_former_name(statement: ChangeBatch) -> Table | None:
     """The former name of the table that a statement renames to that of the batch; None where it does more, or none."""
     ddl, own = statement.ddl, (statement.schema.database, statement.schema.table)
     if ddl is None or ddl.kind != "rename" or not only_renames(ddl.sql, _dialect(statement, ddl)):
         return None
-    former = renamed_from(ddl.tables, own)
-    return None if former in (GONE, own) else former
+    former = former_name(ddl.tables, own)
+    return None if former in (NO_TABLE, own) else former
 
 
-class PastTables:
+class StreamTableBuilder:
     """Tables as statements of the past found them, in a file at `path`."""
 
     def __init__(self, reader: StreamReader, path: Path) -> None:
@@ -84,7 +84,7 @@ class PastTables:
         if ddl is not None and _begins_empty(ddl, _dialect(batch, ddl)):
             self._forget(table)
             is_proven = True
-        elif (former := renamed_into(batch)) is not None:
+        elif (former := find_former_name(batch)) is not None:
             return renames > 0 and self._move(former, table, batch, renames - 1)
         if not is_proven:
             return False
@@ -115,7 +115,7 @@ class PastTables:
 
     def _forget(self, table: Table) -> None:
         with self._file.transaction() as connection:
-            forget(connection, *table)
+            drop_mirror(connection, *table)
 
 
 def _dialect(batch: ChangeBatch, ddl: SchemaChange) -> SqlDialect:

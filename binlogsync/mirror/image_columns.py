@@ -23,19 +23,19 @@ ADVICE = "MariaDB logs generated columns in inserts only, so the mirror does wit
 
 
 @lru_cache(maxsize=1000)
-def without(schema: TableSchema, names: tuple[str, ...]) -> TableSchema:
+def remove_columns(schema: TableSchema, names: tuple[str, ...]) -> TableSchema:
     """The schema without the columns of these names, whatever their case."""
     gone = {name.lower() for name in names}
     return replace(schema, columns=tuple(column for column in schema.columns if column.name.lower() not in gone))
 
 
-def fitted(batch: ChangeBatch, left_out: Sequence[str] | None) -> ChangeBatch:
+def fit_images(batch: ChangeBatch, left_out: Sequence[str] | None) -> ChangeBatch:
     """Changes of rows without these columns, and with whole images where they tell the rest; else as they are."""
     count = len(batch.schema.columns)
     is_whole = all(batch.data.schema.field(image).type.num_fields == count for image in ("before", "after"))
     if batch.ddl is not None or (is_whole and not left_out):
         return batch
-    schema = without(batch.schema, tuple(left_out or ()))
+    schema = remove_columns(batch.schema, tuple(left_out or ()))
     before, after = (batch.data.column(image) for image in ("before", "after"))
     ops = batch.data.column("op").cast(pa.string())
     has_before = pc.all(pc.is_in(ops, pa.array(["u", "d"]))).as_py()
@@ -49,7 +49,7 @@ def fitted(batch: ChangeBatch, left_out: Sequence[str] | None) -> ChangeBatch:
     return replace(batch, schema=schema, data=data, impossible=impossible)
 
 
-def lacking(batch: ChangeBatch) -> list[str]:
+def find_missing_columns(batch: ChangeBatch) -> list[str]:
     """Names of columns that an image of the batch lacks."""
     types = [batch.data.schema.field(image).type for image in ("before", "after")]
     return [c.name for c in batch.schema.columns if any(kind.get_field_index(c.name) < 0 for kind in types)]
@@ -69,6 +69,6 @@ def _image(schema: TableSchema, struct: Any, instead: Any = None) -> pa.StructAr
     return pa.StructArray.from_arrays(arrays, [column.name for column in schema.columns], mask=struct.is_null())
 
 
-def names_in(names: Collection[str], wanted: str) -> bool:
+def contains_name(names: Collection[str], wanted: str) -> bool:
     """Whether a column's name is among these, whatever its case."""
     return wanted.lower() in {name.lower() for name in names}

@@ -13,12 +13,12 @@ from binlogsync.schema import Column
 _OTHER_BYTES = ("_utf16", "_utf32", "_ucs2", "_binary")
 
 
-class UnknownSQLError(Exception):
+class UnsupportedSQLError(Exception):
     """Something that is not known here."""
 
 
 @dataclass(frozen=True, slots=True)
-class Default:
+class ColumnDefault:
     """What a column without a value gets.
 
     Attributes:
@@ -31,61 +31,61 @@ class Default:
 
 
 @dataclass(frozen=True, slots=True)
-class Definition:
+class ColumnDefinition:
     """A column as a statement defines it.
 
     Attributes:
         column: its shape.
         default: of rows that are there already, when it is added.
-        says_null: NULL is written out.
+        is_explicit_null: NULL is written out.
         is_key: PRIMARY KEY stands in it.
-        counts_up: AUTO_INCREMENT.
+        is_auto_increment: AUTO_INCREMENT.
         is_generated: the server computes it.
     """
 
     column: Column
-    default: Default = field(default_factory=Default)
-    says_null: bool = False
+    default: ColumnDefault = field(default_factory=ColumnDefault)
+    is_explicit_null: bool = False
     is_key: bool = False
-    counts_up: bool = False
+    is_auto_increment: bool = False
     is_generated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ColumnPosition:
     """Where a column goes: FIRST, AFTER another one, or where it is or at the end when both are unset."""
 
     after: str | None = None
     is_first: bool = False
 
 
-def read_definition(words: TokenCursor) -> tuple[Definition, Place]:
-    """A column's name, type and attributes, and where it goes; raises UnknownSQLError."""
+def read_definition(words: TokenCursor) -> tuple[ColumnDefinition, ColumnPosition]:
+    """A column's name, type and attributes, and where it goes; raises UnsupportedSQLError."""
     name = words.name()
     column = read_type(words)
     if column is None or not name:
-        raise UnknownSQLError
-    made, place = Definition(replace(column, name=name)), Place()
+        raise UnsupportedSQLError
+    made, place = ColumnDefinition(replace(column, name=name)), ColumnPosition()
     while words.is_left:
         if words.take("FIRST"):
-            place = Place(is_first=True)
+            place = ColumnPosition(is_first=True)
         elif words.take("AFTER"):
-            place = Place(after=words.name())
+            place = ColumnPosition(after=words.name())
         else:
             made = _attribute(words, made)
     return made, place
 
 
-def _attribute(words: TokenCursor, made: Definition) -> Definition:
-    """One attribute of a column; raises UnknownSQLError."""
+def _attribute(words: TokenCursor, made: ColumnDefinition) -> ColumnDefinition:
+    """One attribute of a column; raises UnsupportedSQLError."""
     if words.take("NOT", "NULL"):
         return replace(made, column=replace(made.column, nullable=False))
     if words.take("NULL"):
-        return replace(made, says_null=True)
+        return replace(made, is_explicit_null=True)
     if words.take("DEFAULT"):
         return replace(made, default=_default(words))
     if words.take("AUTO_INCREMENT"):
-        return replace(made, counts_up=True, column=replace(made.column, nullable=False))
+        return replace(made, is_auto_increment=True, column=replace(made.column, nullable=False))
     if words.take("PRIMARY", "KEY") or words.take("PRIMARY") or words.take("KEY"):
         return replace(made, is_key=True, column=replace(made.column, nullable=False))
     if words.take("UNIQUE", "KEY") or words.take("UNIQUE"):
@@ -95,17 +95,17 @@ def _attribute(words: TokenCursor, made: Definition) -> Definition:
     if words.word in ("CHARACTER", "CHARSET", "COLLATE"):
         charset = read_charset(words)
         if made.column.charset is None or charset in (None, "binary"):
-            raise UnknownSQLError
+            raise UnsupportedSQLError
         return replace(made, column=replace(made.column, charset=charset))
     if words.take("GENERATED", "ALWAYS", "AS") or words.take("AS"):
         if words.word != "(":  # ROW START and ROW END of MariaDB's system versioning
-            raise UnknownSQLError
+            raise UnsupportedSQLError
         words.inside()
         words.take_any("VIRTUAL", "STORED", "PERSISTENT")
         return replace(made, is_generated=True)
     if _skip_attribute(words):
         return made
-    raise UnknownSQLError
+    raise UnsupportedSQLError
 
 
 def _skip_attribute(words: TokenCursor) -> bool:
@@ -119,7 +119,7 @@ def _skip_attribute(words: TokenCursor) -> bool:
         words.name()
     if words.take("CHECK"):
         if words.word != "(":
-            raise UnknownSQLError
+            raise UnsupportedSQLError
         words.inside()
         words.take("NOT")
         words.take("ENFORCED")
@@ -154,19 +154,19 @@ def _skip_call(words: TokenCursor) -> None:
         words.inside()
 
 
-def _default(words: TokenCursor) -> Default:
+def _default(words: TokenCursor) -> ColumnDefault:
     if words.token.kind == "string":
         return _string(words)
     sign = words.word
     if words.take_any("-", "+"):
-        return Default("number", ("-" if sign == "-" else "") + _number(words))
+        return ColumnDefault("number", ("-" if sign == "-" else "") + _number(words))
     if words.take("NULL"):
-        return Default("null")
+        return ColumnDefault("null")
     if words.word in ("TRUE", "FALSE"):
-        return Default("number", "1" if words.next().text.upper() == "TRUE" else "0")
+        return ColumnDefault("number", "1" if words.next().text.upper() == "TRUE" else "0")
     if words.word[:1].isdigit():
         number = _number(words)
-        return Default("number", number) if number.replace(".", "", 1).isdigit() else Default("other")
+        return ColumnDefault("number", number) if number.replace(".", "", 1).isdigit() else ColumnDefault("other")
     if words.word == "(":
         words.inside()
     elif words.token.kind == "bits":
@@ -175,18 +175,18 @@ def _default(words: TokenCursor) -> Default:
         _skip_call(words)
     else:
         words.name()
-    return Default("other")
+    return ColumnDefault("other")
 
 
-def _string(words: TokenCursor) -> Default:
+def _string(words: TokenCursor) -> ColumnDefault:
     """A string; with an introducer only where the text is the same in every character set of a client."""
     token = words.next()
     if words.dialect.empty_is_null and not token.text:
-        return Default("null")
+        return ColumnDefault("null")
     is_ascii = token.text.isascii()
     is_plain = not token.charset or (is_ascii and not token.charset.lower().startswith(_OTHER_BYTES))
     is_exact = is_plain and (is_ascii or not words.dialect.recodes_literals)
-    return Default("string", token.text) if is_exact else Default("other")
+    return ColumnDefault("string", token.text) if is_exact else ColumnDefault("other")
 
 
 def _number(words: TokenCursor) -> str:

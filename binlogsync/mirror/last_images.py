@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from binlogsync.mirror.parts import Mask, Part, stack
+from binlogsync.mirror.row_images import Mask, RowImages, stack
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -38,7 +38,7 @@ class LastImages:
         return mask
 
 
-def last_images(key: Sequence[str], parts: Sequence[Part]) -> LastImages:
+def find_last_images(key: Sequence[str], parts: Sequence[RowImages]) -> LastImages:
     """Of all changes of the parts, one after the other, in a table with this primary key."""
     chunks: list[list[pa.Array]] = []
     steps: list[Numbers] = []
@@ -66,7 +66,7 @@ def last_images(key: Sequence[str], parts: Sequence[Part]) -> LastImages:
     return LastImages(keys, is_last)
 
 
-def _leaving(key: Sequence[str], part: Part) -> Mask:
+def _leaving(key: Sequence[str], part: RowImages) -> Mask:
     """Where a row goes, or changes to another key: its old key has the last step then, otherwise the new one behind it
     says the same."""
     mask = part.are("ud")

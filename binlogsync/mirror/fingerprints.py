@@ -28,7 +28,7 @@ _FORGET = timedelta(hours=2)
 
 
 @dataclass(frozen=True, slots=True)
-class CopyRequest:
+class FingerprintRequest:
     """Somebody wants the fingerprint of a mirror at `at`; `id` names the request and the table that answers it."""
 
     id: str
@@ -44,29 +44,29 @@ def ensure_requests(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def ask_copy(connection: duckdb.DuckDBPyConnection, state: MirrorState, request: CopyRequest) -> None:
+def insert_request(connection: duckdb.DuckDBPyConnection, state: MirrorState, request: FingerprintRequest) -> None:
     """Ask in the open transaction."""
     values = [request.id, state.database, state.table, request.at.to_text()]
     connection.execute(f"INSERT INTO {_REQUESTS} VALUES (?, ?, ?, ?, false, NULL, now())", values)
 
 
-def open_requests(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> list[CopyRequest]:
+def load_requests(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> list[FingerprintRequest]:
     """Requests that are not answered yet, those that were forgotten left out."""
     rows = connection.execute(
         f"SELECT id, read_at FROM {_REQUESTS} WHERE NOT is_done AND database = ? AND table_name = ? "
         "AND asked_at > now() - ?",
         [database, table, _FORGET],
     ).fetchall()
-    return [CopyRequest(identity, Checkpoint.from_text(at)) for identity, at in rows]
+    return [FingerprintRequest(identity, Checkpoint.from_text(at)) for identity, at in rows]
 
 
-def answer(connection: duckdb.DuckDBPyConnection, state: MirrorState, request: CopyRequest) -> None:
+def write_fingerprint(connection: duckdb.DuckDBPyConnection, state: MirrorState, request: FingerprintRequest) -> None:
     """Write down keys and hashes of the mirror as it is in the open transaction.
 
     A mirror that was read from the server behind the place cannot answer any more: then the request is forgotten.
     """
     if state.read_at is not None and request.at.precedes(state.read_at):
-        forget(connection, request)
+        delete_request(connection, request)
         return
     if state.schema is not None:
         connection.execute("SET TimeZone = 'UTC'")
@@ -78,14 +78,14 @@ def answer(connection: duckdb.DuckDBPyConnection, state: MirrorState, request: C
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Fingerprint:
     """A mirror at the place that was asked for: its schema, None when it is not there, and its fingerprint."""
 
     schema: TableSchema | None
     rows: pa.Table
 
 
-def take_answer(connection: duckdb.DuckDBPyConnection, request: CopyRequest) -> Answer | None:
+def take_fingerprint(connection: duckdb.DuckDBPyConnection, request: FingerprintRequest) -> Fingerprint | None:
     """The answer, removed from the file; None while there is none. Raises LookupError for a forgotten request."""
     row = first_row(connection, f"SELECT is_done, schema_json FROM {_REQUESTS} WHERE id = ?", [request.id])
     if row is None:
@@ -94,17 +94,17 @@ def take_answer(connection: duckdb.DuckDBPyConnection, request: CopyRequest) -> 
         return None
     schema = None if row[1] is None else TableSchema.from_json(row[1])
     found = pa.table({}) if schema is None else connection.sql(f"FROM {_copy(request.id)}").to_arrow_table()
-    forget(connection, request)
-    return Answer(schema, found)
+    delete_request(connection, request)
+    return Fingerprint(schema, found)
 
 
-def forget(connection: duckdb.DuckDBPyConnection, request: CopyRequest) -> None:
+def delete_request(connection: duckdb.DuckDBPyConnection, request: FingerprintRequest) -> None:
     """Remove the request and its answer."""
     connection.execute(f"DROP TABLE IF EXISTS {_copy(request.id)}")
     connection.execute(f"DELETE FROM {_REQUESTS} WHERE id = ?", [request.id])
 
 
-def up_to(work: Sequence[StreamBatch], at: Checkpoint) -> list[StreamBatch]:
+def changes_up_to(work: Sequence[StreamBatch], at: Checkpoint) -> list[StreamBatch]:
     """The changes up to that place; all of them, the very list, when none lies behind it."""
     kept: list[StreamBatch] = []
     for item in work:
@@ -119,7 +119,7 @@ def up_to(work: Sequence[StreamBatch], at: Checkpoint) -> list[StreamBatch]:
     return list(work)
 
 
-def rest_of(work: Sequence[StreamBatch], done: int) -> list[StreamBatch]:
+def drop_first(work: Sequence[StreamBatch], done: int) -> list[StreamBatch]:
     """What is left when the first `done` changes are done."""
     left: list[StreamBatch] = []
     for item in work:
@@ -131,7 +131,7 @@ def rest_of(work: Sequence[StreamBatch], done: int) -> list[StreamBatch]:
     return left
 
 
-def count(work: Sequence[StreamBatch]) -> int:
+def count_changes(work: Sequence[StreamBatch]) -> int:
     """How many changes."""
     return sum(len(item) for item in work)
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from binlogsync.change import ChangeBatch
 from binlogsync.duckfile import quote
 from binlogsync.errors import ConsumeError
-from binlogsync.mirror.key_dates import with_key_dates
+from binlogsync.mirror.key_dates import replace_key_dates
 from binlogsync.schema import Column, TableSchema
 
 log = logging.getLogger(__name__)
@@ -26,8 +26,8 @@ Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Changes of one batch and their op letters, as `ops_of` gives them."""
+class RowImages:
+    """Changes of one batch and their op letters, as `decode_ops` gives them."""
 
     batch: ChangeBatch
     ops: Letters
@@ -55,7 +55,7 @@ class Part:
             array = struct.field(at) if hidden is None else hidden[at]
             texts = self._key_texts(image, name)
             if texts is not None:
-                array = with_key_dates(self.batch.schema.column(name), array, texts)
+                array = replace_key_dates(self.batch.schema.column(name), array, texts)
             found.append(plain(array if mask is None else _where(array, mask)))
         return found
 
@@ -74,7 +74,7 @@ def _where(array: pa.Array, mask: Mask) -> pa.Array:
     return array if mask.all() else array.filter(pa.array(mask))
 
 
-def ops_of(batch: ChangeBatch) -> Letters:
+def decode_ops(batch: ChangeBatch) -> Letters:
     """The op letter of each change, as its number in ASCII."""
     column = batch.data.column("op")
     letters = np.array([ord(letter) for letter in column.dictionary.to_pylist()], dtype=np.uint8)
@@ -82,7 +82,7 @@ def ops_of(batch: ChangeBatch) -> Letters:
     return picked
 
 
-def lacks_columns(batch: ChangeBatch) -> str:
+def describe_missing_columns(batch: ChangeBatch) -> str:
     """What is wrong with images that do not have all columns, "" when they have: of a session that logged less."""
     names = [column.name for column in batch.schema.columns]
     for image in ("before", "after"):
@@ -99,7 +99,7 @@ def lacks_columns(batch: ChangeBatch) -> str:
 
 def check_batch(batch: ChangeBatch) -> None:
     """Raise ConsumeError for changes that a mirror cannot hold."""
-    if (problem := lacks_columns(batch)) != "":
+    if (problem := describe_missing_columns(batch)) != "":
         raise ConsumeError(f"{batch.schema.name}: {problem}; then mirror it with a connection to its source")
     for (_, column), texts in batch.impossible.items():
         if texts.null_count == len(texts) or column in batch.schema.primary_key:
@@ -119,7 +119,7 @@ def plain(array: pa.Array) -> pa.Array:
     return pa.array([None if v is None else f"{v:f}" for v in array.to_pylist()], pa.string())
 
 
-def places_of(schema: TableSchema) -> list[str]:
+def positional_names(schema: TableSchema) -> list[str]:
     """Names of the columns by position, free of quoting."""
     return [f"c{i}" for i in range(len(schema.columns))]
 
@@ -131,7 +131,7 @@ def stack(chunks: Sequence[Sequence[pa.Array]], names: Sequence[str]) -> pa.Tabl
     )
 
 
-def signs_of(value: str, column: Column) -> list[str]:
+def sign_columns(value: str, column: Column) -> list[str]:
     """What besides the value itself tells numbers apart: DuckDB takes 0.0 and -0.0 for equal."""
     if column.type == "vector":
         return [f"list_transform({value}, lambda x: signbit(x))"]
@@ -141,21 +141,21 @@ def signs_of(value: str, column: Column) -> list[str]:
 def insert_rows(connection: duckdb.DuckDBPyConnection, target: str, batch: ChangeBatch) -> None:
     """Add the rows of a reading (op "r") to a table of their schema, given as SQL."""
     check_batch(batch)
-    images = Part(batch, ops_of(batch)).image("after", [column.name for column in batch.schema.columns], "r")
+    images = RowImages(batch, decode_ops(batch)).image("after", [column.name for column in batch.schema.columns], "r")
     names = ", ".join(quote(column.name) for column in batch.schema.columns)
-    with seen_as_view(connection, stack([images], places_of(batch.schema))):
-        insert(connection, f"{target} ({names})", places_of(batch.schema), VIEW)
+    with rows_as_view(connection, stack([images], positional_names(batch.schema))):
+        insert(connection, f"{target} ({names})", positional_names(batch.schema), VIEW)
 
 
 def insert_table(connection: duckdb.DuckDBPyConnection, target: str, rows: pa.Table) -> None:
     """Add rows, in the types of DuckDB, to a table given as SQL."""
     names = ", ".join(map(quote, rows.column_names))
-    with seen_as_view(connection, rows):
+    with rows_as_view(connection, rows):
         connection.execute(f"INSERT INTO {target} ({names}) FROM {VIEW}")
 
 
 @contextmanager
-def seen_as_view(connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> Iterator[None]:
+def rows_as_view(connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> Iterator[None]:
     """The rows are the view VIEW, for the statements of the block."""
     connection.register(VIEW, rows)
     yield

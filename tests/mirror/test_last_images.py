@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from binlogsync.mirror.keys import last_images
-from binlogsync.mirror.parts import Part, ops_of
+from binlogsync.mirror.last_images import find_last_images
+from binlogsync.mirror.row_images import RowImages, decode_ops
 from binlogsync.schema import Column, TableSchema
 from tests.duck import Change, make_batch
 
@@ -55,7 +55,7 @@ def test_the_last_image_of_each_key_is_found(kind: str, names: tuple[str, ...], 
             if image is not None:
                 last[key_of(image, names)] = 2 * number + odd
     batches = [make_batch(schema, batch) for batch in work]
-    found = last_images(names, [Part(batch, ops_of(batch)) for batch in batches])
+    found = find_last_images(names, [RowImages(batch, decode_ops(batch)) for batch in batches])
     assert np.flatnonzero(found.is_last).tolist() == sorted(last.values())
     keys = found.keys.rename_columns(list(names)).to_pylist()
     assert len(keys) == len(last)
@@ -69,7 +69,7 @@ def test_rows_are_counted_through_all_batches() -> None:
         make_batch(schema, [("c", None, rows[0]), ("c", None, rows[1])]),
         make_batch(schema, [("d", rows[0], None), ("u", rows[1], rows[1])]),
     ]
-    found = last_images(("id",), [Part(batch, ops_of(batch)) for batch in batches])
+    found = find_last_images(("id",), [RowImages(batch, decode_ops(batch)) for batch in batches])
     assert found.of("after", 0, 2).tolist() == [False, False]
     assert found.of("before", 2, 2).tolist() == [True, False]
     assert found.of("after", 2, 2).tolist() == [False, True]
