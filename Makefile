@@ -1,4 +1,4 @@
-# Every target makes the virtual environment that it needs; the second time that costs nothing.
+# Each target creates the virtual environment if it is missing or outdated.
 # `make` alone lists the targets.
 
 SHELL := /bin/bash
@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 RUN := $(VENV)/bin/python
 FOLDERS := $(wildcard binlogsync pipelines resources sensors tests bench)
-# The environment is made anew when the lock, the project file or the interpreter changes.
+# The environment is recreated if the lock file, the project file or the interpreter changes.
 KEY := $(shell { cat requirements.lock pyproject.toml; $(or $(PYTHON),true) --version; } 2>/dev/null | sha256sum | cut -c1-16)
 INSTALLED := $(VENV)/.installed-$(KEY)
 
@@ -19,7 +19,7 @@ INSTALLED := $(VENV)/.installed-$(KEY)
 CHECK ?=
 RATE ?=
 ARGS ?=
-# Most of the tests wait for servers most of the time, so there are more of them at once than cores.
+# The tests mostly wait for servers, so the default is more workers than cores.
 WORKERS ?= 4
 PORT ?= 3000
 
@@ -28,7 +28,7 @@ help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
 .PHONY: demo
-demo: $(INSTALLED) ## private servers, a workload and Dagster's UI (CHECK=1: prove it and leave; RATE=n changes/s; PORT=n)
+demo: $(INSTALLED) ## private servers, a workload and Dagster's UI (CHECK=1: run a self-test and exit; RATE=n changes/s; PORT=n)
 	@$(RUN) -m pipelines.demo $(if $(filter-out 0,$(CHECK)),--check) $(if $(RATE),--rate $(RATE)) \
 		$(if $(filter-out file,$(origin PORT)),--port $(PORT)) $(ARGS)
 
@@ -37,34 +37,34 @@ dev: $(INSTALLED) .dagster_home/dagster.yaml ## Dagster's UI with your own serve
 	@DAGSTER_HOME="$$PWD/.dagster_home" exec $(VENV)/bin/dagster dev --port $(PORT) $(ARGS)
 
 .PHONY: test
-test: $(INSTALLED) servers kernels ## all tests, on real servers (ARGS="-k name"; WORKERS=0: one after the other)
+test: $(INSTALLED) servers kernels ## all tests, on real servers (ARGS="-k name"; WORKERS=0: sequentially)
 	@tests/browser/install.sh
 	@$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-quick
-test-quick: $(INSTALLED) kernels ## the tests that need no server and no browser: under a minute
+test-quick: $(INSTALLED) kernels ## the tests that require neither servers nor a browser: under a minute
 	@$(RUN) -m pytest --numprocesses 2 --dist worksteal -m "not server and not browser and not slow" $(ARGS)
 
 .PHONY: lint
-lint: $(INSTALLED) .dagster_home/dagster.yaml ## ruff, mypy --strict, and that Dagster can load the definitions
+lint: $(INSTALLED) .dagster_home/dagster.yaml ## ruff, mypy --strict, and loading of the Dagster definitions
 	$(VENV)/bin/ruff check $(FOLDERS)
 	$(VENV)/bin/ruff format --check $(FOLDERS)
 	$(VENV)/bin/mypy $(FOLDERS)
 	DAGSTER_HOME="$$PWD/.dagster_home" $(VENV)/bin/dagster definitions validate --workspace workspace.yaml
 
 .PHONY: bench
-bench: $(INSTALLED) servers ## speed: the socket's floor, our decoder, mysql-replication, our tail
+bench: $(INSTALLED) servers ## speed: reading only the socket, the decoder, mysql-replication, the tail
 	@$(RUN) -m bench $(ARGS)
 
 .PHONY: bench-memory
-bench-memory: $(INSTALLED) servers ## memory of a tail that works off a long backlog
+bench-memory: $(INSTALLED) servers ## memory of a tail that processes a large backlog
 	@$(RUN) -m bench.memory $(ARGS)
 
 .PHONY: servers
 servers: $(INSTALLED)
 	@$(RUN) -m binlogsync.embedded
 
-# So that workers do not compile them at the same time.
+# Compiles the kernels once, before the workers of the test run need them.
 .PHONY: kernels
 kernels: $(INSTALLED)
 	@$(RUN) -c 'import binlogsync.binlog.reader, binlogsync.render'
@@ -73,10 +73,10 @@ kernels: $(INSTALLED)
 venv: $(INSTALLED) ## only the virtual environment
 
 .PHONY: lock
-lock: $(INSTALLED) ## newest allowed versions of all dependencies into requirements.lock
+lock: $(INSTALLED) ## update requirements.lock to the newest allowed versions
 	$(VENV)/bin/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 --generate-hashes \
 		--upgrade --no-emit-index-url --no-emit-find-links --no-header --no-annotate --output-file requirements.lock
-	@if grep -nE '://' requirements.lock; then echo 'requirements.lock names a host'; exit 1; fi
+	@if grep -nE '://' requirements.lock; then echo 'requirements.lock contains a URL'; exit 1; fi
 
 .PHONY: clean
 clean: ## remove the environment, Dagster's local state and all caches in this folder (not the downloaded servers)
@@ -93,8 +93,8 @@ $(INSTALLED):
 		echo 'No Python 3.11 or newer found. On Debian: apt-get install python3 python3-venv; or: make PYTHON=/path/to/python' >&2; \
 		exit 1; fi
 	@if ! $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null; then \
-		echo '$(PYTHON) cannot make virtual environments. On Debian: apt-get install python3-venv' >&2; exit 1; fi
-	@echo "Making $(VENV) with $$($(PYTHON) --version) (once; a minute or two)"
+		echo '$(PYTHON) cannot create virtual environments. On Debian: apt-get install python3-venv' >&2; exit 1; fi
+	@echo "Creating $(VENV) with $$($(PYTHON) --version) (once; a minute or two)"
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
 	@$(RUN) -m pip install --disable-pip-version-check --require-hashes --no-deps -r requirements.lock \

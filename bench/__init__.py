@@ -1,1 +1,1 @@
-"""Benchmarks: one run, one server, side by side, ratios. `python -m bench` prints the table."""
+"""Benchmarks against baselines on the same servers in the same run. `python -m bench` prints the results."""

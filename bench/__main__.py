@@ -1,6 +1,6 @@
-"""`make bench`: both workloads on one MySQL and one nats-server, every way three times, in turn.
+"""`make bench`: measures every variant three times, for both workloads, on one MySQL and one nats-server.
 
-Ways are interleaved, so that what else the machine does falls on all of them.
+The variants are interleaved, so that other load on the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from binlogsync.mysql import TLS, MySQLConfig
 
 _SHORT_FLUSH_S = 0.05
 _QUICK_TIMES = 5
-"""So often in each repetition what takes a tenth of a second only."""
+"""Repeats of short measurements (a tenth of a second) within each repetition."""
 
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkServers:
-    """What everything is measured on."""
+    """The servers used by all measurements."""
 
     mysql: MySQLServer
     nats: NATSServer
 
     @property
     def config(self) -> MySQLConfig:
-        """How to reach MySQL."""
+        """Connection settings of MySQL."""
         server = self.mysql
         return MySQLConfig(
             host=server.host, port=server.port, user=server.user, password=server.password, tls=TLS("disabled")
@@ -43,7 +43,7 @@ class BenchmarkServers:
 
 
 def main() -> None:
-    """Run, print, and write results.json."""
+    """Run the benchmarks, print the results, and write results.json."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--bulk", type=int, default=330_000, metavar="CHANGES", help="changes of the bulk workload")
     parser.add_argument("--oltp", type=int, default=200_000, metavar="CHANGES", help="one-row transactions")
@@ -67,20 +67,20 @@ def main() -> None:
 def _measure(
     servers: BenchmarkServers, workload: BenchmarkWorkload, wanted: int, repetitions: int
 ) -> dict[str, object]:
-    """One workload, every way."""
+    """Measure all variants of one workload."""
     _say(f"filling the binlog with {wanted:,} changes ({workload.name}) ...")
     changes = fill(servers.mysql.connect(), workload, wanted)
     config = servers.config
-    warm = readers.read_decoded(config)  # compiles what is not compiled yet
-    ends = StreamSetup(config, servers.nats.url, workload.name, changes)
-    ready = streaming.prepare_messages(ends)
+    warm = readers.read_decoded(config)  # compiles the kernels, if they are not cached
+    setup = StreamSetup(config, servers.nats.url, workload.name, changes)
+    ready = streaming.prepare_messages(setup)
     decoding: dict[str, list[Measurement]] = {"floor": [], "decode": [], "mysql-replication": []}
     streams: dict[str, list[Measurement]] = {}
     for repetition in range(1, repetitions + 1):
         for _ in range(_QUICK_TIMES):
             decoding["floor"].append(readers.read_floor(config))
             decoding["decode"].append(readers.read_decoded(config))
-        for name, reading in streaming.run(ends, ready):
+        for name, reading in streaming.run(setup, ready):
             streams.setdefault(name, []).append(reading)
             _say(f"  {repetition}/{repetitions} {name}: {reading.changes / reading.seconds:,.0f} changes/s")
         decoding["mysql-replication"].append(readers.read_with_mysql_replication(config, workload.slow_reader_changes))
@@ -92,7 +92,8 @@ def _measure(
         report.decoding_table(read),
         report.bare_table("the whole tail into JetStream", [(sent[n], sent[f"{n}_bare"]) for n in streaming.FORMATS]),
         report.bare_table(
-            "beside a loop without batches or safety", [(sent[n], sent[f"{n}_single"]) for n in streaming.SINGLY]
+            "against a loop without atomic batches or fencing",
+            [(sent[n], sent[f"{n}_single"]) for n in streaming.SINGLY],
         ),
         report.bare_table(
             "from the stream into DuckDB", [(sent[f"mirror_{n}"], sent[f"fetch_{n}"]) for n in streaming.MIRRORED]
@@ -103,7 +104,7 @@ def _measure(
 
 
 def _delays(servers: BenchmarkServers) -> dict[str, object]:
-    """From commit to handler, with the default flush interval and with a short one."""
+    """Measure the delay from commit to handler, with the default flush interval and with a short one."""
     found: dict[str, object] = {}
     for interval_s, name in ((3.0, "default"), (_SHORT_FLUSH_S, "short")):
         middle, most = handling.delays(servers.config, servers.nats.url, interval_s)

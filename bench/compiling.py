@@ -1,6 +1,6 @@
-"""How long the kernels take to compile in a first run, and to load when they are cached: each in a process of its own.
+"""Measures the CPU time to compile all kernels in a first run, and to load them from the cache.
 
-The processor's time is measured, which is one thread's: what else the machine does is not counted.
+Each measurement runs in a separate process. CPU time is measured, so other load on the machine does not count.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-# What they need is imported before the clock starts.
+# Dependencies are imported before the measurement starts.
 _IMPORT = """
 import time
 import msgspec, nats.js.api, numba, numpy, orjson, pandas, pyarrow, pyarrow.compute, sqlglot, zstandard

@@ -1,7 +1,7 @@
-"""A user's handler: how many changes a second it gets, and how long after the commit it gets one.
+"""Measures handlers: changes per second, and the delay from commit to handler.
 
-The handlers do next to nothing, so what is measured is ours: the way from the stream through model instances or
-DataFrames into the call.
+The handlers do almost nothing, so the result is the cost of reading the stream, building model instances or DataFrames,
+and calling the handler.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class OltpRow:
 
 
 class _Counter:
-    """Counts changes, and knows when the last one came."""
+    """Counts changes, and stores the time of the last one."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -95,7 +95,7 @@ class _Counter:
 
 
 def handle(url: str, source: str, table: str, shape: str) -> Measurement:
-    """Consume the table's whole backlog with a handler of "change"s or "frame"s; the wait at the end is not counted."""
+    """Consume the backlog of the table with a handler of "change" or "frame". The final idle wait is not counted."""
     counter = _Counter()
     model: type[BulkRow] | type[OltpRow] = BulkRow if table == "bulk" else OltpRow
     each: Callable[..., object] = counter.on_bulk if table == "bulk" else counter.on_oltp
@@ -111,9 +111,9 @@ def handle(url: str, source: str, table: str, shape: str) -> Measurement:
 
 
 def delays(config: MySQLConfig, url: str, flush_interval_s: float) -> tuple[float, float]:
-    """Seconds from commit to handler, (median, 99th percentile), of RATE one-row transactions a second.
+    """Seconds from commit to handler, (median, 99th percentile), at RATE one-row transactions per second.
 
-    MySQL, tail, nats-server and consumer are on this machine, so one clock tells both ends.
+    MySQL, tail, nats-server and consumer run on this machine, so both times come from the same clock.
     """
     source, stop, found = f"delay{int(flush_interval_s * 1000)}", threading.Event(), list[float]()
 
@@ -143,21 +143,21 @@ def delays(config: MySQLConfig, url: str, flush_interval_s: float) -> tuple[floa
 
 
 class _SignallingSink(JetStreamSink):
-    """Tells when its stream is there."""
+    """A sink that sets an event when it has opened its stream."""
 
     def __init__(self, options: JetStreamOptions) -> None:
         super().__init__(options)
         self.opened = threading.Event()
 
     def open(self, source: str) -> Checkpoint | None:
-        """As the sink, and tell."""
+        """Open the sink, and set the event."""
         checkpoint = super().open(source)
         self.opened.set()
         return checkpoint
 
 
 def _write(config: MySQLConfig, stop: threading.Event) -> None:
-    """RATE transactions a second, each at its time, until the handler has seen enough of them."""
+    """Commit RATE transactions per second, evenly spaced, until the handler has received enough."""
     connection = connect(config)
     connection.autocommit(True)
     begun, number = time.monotonic(), 0

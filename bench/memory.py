@@ -1,7 +1,7 @@
-"""`make bench-memory`: the peak memory of a tail that works off a backlog, small and large, each in its own process.
+"""`make bench-memory`: measures the peak memory of a tail with a small and a large backlog.
 
-The backlog is large transactions that fill a table and empty it again; the process runs the whole tail into JetStream
-and says its peak. What the tail holds has to be bounded, so ten times the backlog may not need more.
+The backlog consists of large transactions that fill a table and empty it again. A separate process runs the tail into
+JetStream and prints its peak memory. Memory must be bounded: ten times the backlog must not need more.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from binlogsync import embedded
 from binlogsync.mysql import TLS, MySQLConfig
 from binlogsync.sinks.jetstream import JetStreamOptions
 
-_FREE_TIMES = 1.5  # the binlog, and some for the table and the stream
+_FREE_TIMES = 1.5  # the binlog, plus the table and the stream
 _STREAM_BYTES = 256 << 20
 
 
 def main() -> None:
-    """Make both backlogs in turn, tail each, print the peaks and their ratio."""
+    """Create each backlog, tail it, and print the peaks and their ratio."""
     parser = argparse.ArgumentParser(prog="python -m bench.memory", description=__doc__)
     parser.add_argument("--small", type=float, default=0.5, metavar="GB")
     parser.add_argument("--large", type=float, default=5.0, metavar="GB")
@@ -40,7 +40,7 @@ def main() -> None:
         return
     free = shutil.disk_usage(tempfile.gettempdir()).free / 1e9
     if free < options.large * _FREE_TIMES:
-        raise SystemExit(f"{free:.0f} GB are free in {tempfile.gettempdir()}; {options.large * _FREE_TIMES:.0f} needed")
+        raise SystemExit(f"{free:.0f} GB free in {tempfile.gettempdir()}; {options.large * _FREE_TIMES:.0f} needed")
     peaks = {}
     for gigabytes in (options.small, options.large):
         peaks[gigabytes] = _measure(gigabytes, options.format)
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def _measure(gigabytes: float, format_: str) -> float:
-    """The peak of a tail with so much backlog, in MB."""
+    """Peak memory in MB of a tail with a backlog of this size."""
     with (
         embedded.mysql(options={"innodb_flush_log_at_trx_commit": "0", "sync_binlog": "0"}) as mysql,
         embedded.nats() as nats,
@@ -75,7 +75,7 @@ def _measure(gigabytes: float, format_: str) -> float:
 
 
 def _tail(order: dict[str, str]) -> None:
-    """The child process: tail everything, print the peak of its resident memory in MB."""
+    """In the child process: tail the whole backlog, and print the peak resident memory in MB."""
     config = MySQLConfig(
         host=order["host"],
         port=int(order["port"]),

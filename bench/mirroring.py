@@ -1,4 +1,4 @@
-"""From the stream into a DuckDB mirror, and the rate at which nats-py alone fetches the same messages."""
+"""Measures a DuckDB mirror, and nats-py fetching the same messages as its baseline."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _FETCH_BYTES = 16 << 20
 
 
 class _TimedMirror(Mirror):
-    """A mirror that knows when it was last moved on."""
+    """A mirror that stores the time of its last batch."""
 
     at = 0.0
 
     def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
-        """As the mirror, and note the time."""
+        """Apply the batches, and store the time."""
         super().take(batches, tracker, stop)
         self.at = time.perf_counter()
 
 
 def mirror(url: str, source: str, table: str, changes: int) -> Measurement:
-    """Consume the table's whole backlog into a fresh DuckDB file; the waiting for more at the end is not counted."""
+    """Consume the backlog of the table into a new DuckDB file. The final idle wait is not counted."""
     with tempfile.TemporaryDirectory(prefix="bench-mirror-") as folder:
         target = _TimedMirror(Path(folder) / "mirror.duckdb", DATABASE, table)
         with StreamReader(NatsOptions(url=url), source) as reader:
@@ -50,7 +50,7 @@ def mirror(url: str, source: str, table: str, changes: int) -> Measurement:
 
 
 def fetch_bare(url: str, source: str, table: str, changes: int) -> Measurement:
-    """Fetch the table's messages with nats-py, by 1,000 or about 16 MB, and ack, and do nothing with them."""
+    """Fetch and acknowledge the messages of the table with nats-py, 1,000 or about 16 MB at a time, and drop them."""
     return asyncio.run(_fetch(url, source, table, changes))
 
 
@@ -66,7 +66,7 @@ async def _fetch(url: str, source: str, table: str, changes: int) -> Measurement
     await js.add_consumer(stream, config)
     subscription = await js.pull_subscribe_bind("bare", stream, pending_msgs_limit=-1, pending_bytes_limit=-1)
     state = (await js.stream_info(stream)).state
-    # nats-server leaves a client for whom more than 64 MB wait.
+    # nats-server disconnects a client with more than 64 MB of pending data.
     by = max(1, min(1000, _FETCH_BYTES * state.messages // state.bytes))
     begun, size = time.perf_counter(), 0
     while True:

@@ -1,9 +1,9 @@
-"""The bare loops that our sink is compared with: ready-made messages of the same bytes, published by nats-py alone.
+"""The baselines of the JetStream sink: loops in nats-py that publish prepared messages with the same content.
 
-No MySQL, no decoding, no rendering. `publish_bare` sends atomic batches, each committed when the one before it is
-acknowledged; messages of many changes are put together into batches of about `_BATCH_BYTES`. `publish_singly` sends
-each message by itself, `_WINDOW` of them on their way, and fenced by nothing but the sequence: what the server takes
-at most, and safe only as long as nobody else writes.
+Without MySQL, decoding and rendering. `publish_bare` sends atomic batches; each is committed when the previous one is
+acknowledged, and messages with many changes are combined into batches of about `_BATCH_BYTES`. `publish_singly` sends
+single messages, `_WINDOW` of them in flight, fenced only by the stream sequence: the maximum rate of the server, but
+safe only without other publishers.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Batch = Sequence[tuple[SubjectAndHeaders, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class PreparedMessages:
-    """Atomic batches of messages, and how many changes they hold."""
+    """Atomic batches of messages, with their number of changes and bytes."""
 
     batches: Sequence[Batch]
     changes: int
@@ -44,7 +44,7 @@ class PreparedMessages:
 
 
 def prepare_messages(config: MySQLConfig, options: JetStreamOptions, changes: int, most: int) -> PreparedMessages:
-    """What our sink would publish of about the first `most` changes of the binlog."""
+    """The messages that the sink publishes for about the first `most` changes of the binlog."""
     packing = PackingOptions(options.format, options.changes_per_message, options.max_batch_bytes)
     batches: list[list[tuple[SubjectAndHeaders, bytes]]] = []
     taken = open_bytes = 0
@@ -64,12 +64,12 @@ def prepare_messages(config: MySQLConfig, options: JetStreamOptions, changes: in
 
 
 def publish_bare(url: str, ready: PreparedMessages) -> Measurement:
-    """Publish it in atomic batches, into a stream of its own."""
+    """Publish the messages in atomic batches, into a new stream."""
     return asyncio.run(_publish(url, ready, _in_batches))
 
 
 def publish_singly(url: str, ready: PreparedMessages) -> Measurement:
-    """Publish each message by itself, into a stream of its own."""
+    """Publish the messages one by one, into a new stream."""
     return asyncio.run(_publish(url, ready, _singly))
 
 
@@ -110,7 +110,7 @@ async def _singly(client: Client, subject: str, batches: Sequence[Batch]) -> Non
             _check(await answers.popleft())
         headers: dict[str, str] = {Header.EXPECTED_LAST_SEQUENCE: str(number), **head.headers}
         answers.append(asyncio.create_task(client.request(subject, body, timeout=_TIMEOUT_S, headers=headers)))
-        await asyncio.sleep(0)  # so that it is sent
+        await asyncio.sleep(0)  # lets the task send its message
     while answers:
         _check(await answers.popleft())
 

@@ -1,4 +1,4 @@
-"""Four ways to read the same binlog: the floor, our decoder, mysql-replication, and the whole tail into JetStream."""
+"""Four readers of the same binlog: socket only ("floor"), decoder, mysql-replication, and the tail into JetStream."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LAST_WAIT_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Seconds, bytes from the socket (0 where the reader does not say), changes decoded (0 for the floor)."""
+    """Duration, bytes read from the socket (0 if unknown), and changes decoded (0 for the floor)."""
 
     seconds: float
     bytes: int
@@ -33,7 +33,7 @@ class Measurement:
 
 
 def read_floor(config: MySQLConfig) -> Measurement:
-    """Read the socket into one buffer and drop it."""
+    """Read the socket into one buffer, and drop the bytes."""
     start = resolve_start(config, parse_start("oldest"))
     view = memoryview(np.empty(8 << 20, np.uint8))  # type: ignore[arg-type]
     begun, total = time.perf_counter(), 0
@@ -46,12 +46,12 @@ def read_floor(config: MySQLConfig) -> Measurement:
 
 
 def _is_end(view: memoryview) -> bool:
-    """True when the bytes end with the EOF packet that ends a non-blocking dump."""
+    """Whether the bytes end with the EOF packet of a non-blocking dump."""
     return len(view) >= 9 and bytes(view[-9:-6]) == b"\x05\x00\x00" and view[-5] == 0xFE
 
 
 def read_decoded(config: MySQLConfig) -> Measurement:
-    """Decode everything to ChangeBatches, checksums verified."""
+    """Decode the binlog to ChangeBatches, with verified checksums."""
     info = inspect_server(config)
     start = resolve_start(config, parse_start("oldest"))
     begun, total, changes = time.perf_counter(), 0, 0
@@ -67,9 +67,7 @@ def read_decoded(config: MySQLConfig) -> Measurement:
 
 
 def read_with_mysql_replication(config: MySQLConfig, most: int) -> Measurement:
-    """The same with mysql-replication, as its documentation shows, until it has `most` changes; checksums not verified,
-    its faster way.
-    """
+    """Decode `most` changes with mysql-replication, as in its documentation, in its faster mode without checksums."""
     stream = BinLogStreamReader(
         connection_settings={"host": config.host, "port": config.port, "user": config.user, "passwd": config.password}
         | ({"ssl_disabled": True} if config.tls.mode == "disabled" else {}),
@@ -94,7 +92,7 @@ def read_with_mysql_replication(config: MySQLConfig, most: int) -> Measurement:
 
 
 class _MeasuringSink:
-    """A sink in front of another: notes when it is open, and when so many changes are stored; then stops the tail."""
+    """Wraps a sink: stores the times when it is open and when all changes are stored, then stops the tail."""
 
     def __init__(self, sink: Sink, changes: int, stop: threading.Event) -> None:
         self.name = sink.name
@@ -105,18 +103,18 @@ class _MeasuringSink:
         self._stop = stop
 
     def open(self, source: str) -> Checkpoint | None:
-        """As the sink behind, and note the time."""
+        """Open the wrapped sink, and store the time."""
         checkpoint = self._sink.open(source)
         self.begun = time.perf_counter()
         return checkpoint
 
     def prepare(self, flush: Flush) -> None:
-        """As the sink behind, if it can."""
+        """Prepare the flush, if the wrapped sink supports it."""
         if isinstance(self._sink, PreparingSink):
             self._sink.prepare(flush)
 
     def write(self, flush: Flush) -> None:
-        """As the sink behind, and count."""
+        """Write to the wrapped sink, and count the changes."""
         self._sink.write(flush)
         self.stored += flush.changes
         if self.stored >= self._wanted and not self.at:
@@ -124,12 +122,12 @@ class _MeasuringSink:
             self._stop.set()
 
     def close(self) -> None:
-        """As the sink behind."""
+        """Close the wrapped sink."""
         self._sink.close()
 
 
 class _CollectingSink:
-    """A sink that keeps the flushes."""
+    """A sink that collects the flushes in a list."""
 
     name = "keep"
 
@@ -137,26 +135,26 @@ class _CollectingSink:
         self.kept: list[Flush] = []
 
     def open(self, source: str) -> Checkpoint | None:
-        """Nothing is stored yet."""
+        """There is no stored checkpoint."""
         return None
 
     def write(self, flush: Flush) -> None:
-        """Keep it."""
+        """Append the flush."""
         self.kept.append(flush)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Does nothing."""
 
 
 def flushes(config: MySQLConfig, changes: int) -> list[Flush]:
-    """The whole binlog as the tail cuts it."""
+    """The whole binlog, as the flushes of a tail."""
     stop, keep = threading.Event(), _CollectingSink()
     _tail(config, _MeasuringSink(keep, changes, stop), "ready", stop)
     return keep.kept
 
 
 def tail_into_jetstream(config: MySQLConfig, options: JetStreamOptions, source: str, changes: int) -> Measurement:
-    """The whole tail, every message acknowledged and fenced, from the open stream until it holds all changes."""
+    """Run the tail, with acknowledged and fenced messages, from the open stream until all changes are stored."""
     stop = threading.Event()
     sink = _MeasuringSink(JetStreamSink(options), changes, stop)
     size = _tail(config, sink, source, stop)
@@ -166,8 +164,8 @@ def tail_into_jetstream(config: MySQLConfig, options: JetStreamOptions, source: 
 
 
 def _tail(config: MySQLConfig, sink: Sink, source: str, stop: threading.Event) -> int:
-    """Run a tail until `stop`; returns the bytes read."""
-    # The interval only says how long the last changes wait, fewer than a flush, when the log has no more.
+    """Run a tail until `stop`. Returns the number of bytes read."""
+    # The interval only affects the last flush, which has fewer changes than the others.
     settings = TailOptions(
         source, start="oldest", include=(f"{DATABASE}.*",), preflight=False, flush_interval_s=_LAST_WAIT_S
     )

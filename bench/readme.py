@@ -1,4 +1,4 @@
-"""`python -m bench.readme`: the table of speeds in README.md, made anew from results.json."""
+"""`python -m bench.readme`: updates the table of speeds in README.md from results.json."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BEGIN, _END = "| on {cores} cores | changes/s | beside |\n", "\n\n"
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """As Markdown; thousands are enough."""
+    """The Markdown table, with rates rounded to thousands."""
     rows = [
         (
             "bytes of the binlog to Arrow columns, checksums verified: multi-row events of 17 mixed columns",
@@ -54,7 +54,7 @@ def table(results: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    """Put it where the old one is."""
+    """Replace the old table."""
     text = README.read_text()
     made = table(json.loads(RESULTS.read_text()))
     begin = text.index(made.splitlines()[0])

@@ -1,4 +1,4 @@
-"""Medians, ratios, a table for people and a file for programs."""
+"""Medians and ratios, as text tables and as results.json."""
 
 from __future__ import annotations
 
@@ -36,52 +36,52 @@ RESULTS = Path(__file__).with_name("results.json")
 
 @dataclass(frozen=True, slots=True)
 class MeasurementSeries:
-    """One way to read one workload: what each repetition took."""
+    """All repetitions of one variant on one workload."""
 
-    way: str
+    label: str
     readings: Sequence[Measurement]
 
     @property
     def seconds(self) -> float:
-        """The median."""
+        """Median duration."""
         return median(reading.seconds for reading in self.readings)
 
     @property
     def per_second(self) -> float:
-        """Changes a second."""
+        """Median changes per second."""
         return self.readings[0].changes / self.seconds
 
 
 def decoding_table(lines: Mapping[str, MeasurementSeries]) -> str:
-    """The ways to read side by side, each with its ratio to the floor and to mysql-replication."""
+    """A table of the readers, each with its ratio to the floor and to mysql-replication."""
     floor, baseline = lines["floor"], lines["mysql-replication"].per_second
     changes = lines["decode"].readings[0].changes
     rows = [f"  {'reading':40}{'seconds':>9}{'changes/s':>13}{'of the floor':>14}{'x mysql-repl.':>15}"]
     for line in lines.values():
-        rate = line.per_second or changes / line.seconds  # the floor sees only bytes
+        rate = line.per_second or changes / line.seconds  # the floor does not count changes
         of_floor, times = rate / (changes / floor.seconds), rate / baseline
-        rows.append(f"  {line.way:40}{line.seconds:9.3f}{rate:13,.0f}{of_floor:14.2f}{times:15.1f}")
+        rows.append(f"  {line.label:40}{line.seconds:9.3f}{rate:13,.0f}{of_floor:14.2f}{times:15.1f}")
     return "\n".join(rows)
 
 
 def bare_table(title: str, pairs: Sequence[tuple[MeasurementSeries, MeasurementSeries]]) -> str:
-    """Ours and the bare loop with the same messages side by side, and the ratio of their rates."""
+    """A table of our variants and the baselines with the same messages, and the ratios of their rates."""
     rows = [f"  {title:40}{'seconds':>9}{'changes/s':>13}{'bare loop':>14}{'of the bare':>15}"]
     for ours, bare in pairs:
         rates = f"{ours.per_second:13,.0f}{bare.per_second:14,.0f}{ratio(ours, bare):15.2f}"
-        rows.append(f"  {ours.way:40}{ours.seconds:9.3f}{rates}")
+        rows.append(f"  {ours.label:40}{ours.seconds:9.3f}{rates}")
     return "\n".join(rows)
 
 
 def rate_table(title: str, lines: Sequence[MeasurementSeries]) -> str:
-    """Rates alone."""
+    """A table of rates without baselines."""
     rows = [f"  {title:40}{'seconds':>9}{'changes/s':>13}"]
-    rows += [f"  {line.way:40}{line.seconds:9.3f}{line.per_second:13,.0f}" for line in lines]
+    rows += [f"  {line.label:40}{line.seconds:9.3f}{line.per_second:13,.0f}" for line in lines]
     return "\n".join(rows)
 
 
 def ratio(ours: MeasurementSeries, bare: MeasurementSeries) -> float:
-    """The rates of two lines compared: the median over repetitions that ran side by side."""
+    """Ratio of the rates: the median over repetitions that ran next to each other."""
     pairs = zip(ours.readings, bare.readings, strict=True)
     return median(one.changes / one.seconds / (two.changes / two.seconds) for one, two in pairs)
 
@@ -89,9 +89,9 @@ def ratio(ours: MeasurementSeries, bare: MeasurementSeries) -> float:
 def numbers(
     workload: str, read: Mapping[str, MeasurementSeries], sent: Mapping[str, MeasurementSeries]
 ) -> dict[str, object]:
-    """The results of one workload, each key beginning with its name but for the two that programs look for."""
+    """The results of one workload. Keys start with its name, except for two that other programs read."""
     decode, baseline = read["decode"], read["mysql-replication"]
-    changes = decode.readings[0].changes  # the floor sees only bytes
+    changes = decode.readings[0].changes  # the floor does not count changes
     found: dict[str, object] = {
         f"{workload}_floor_changes_per_s": round(changes / read["floor"].seconds),
         f"decode_{workload}_vs_mysql_replication": round(decode.per_second / baseline.per_second, 1),
@@ -112,7 +112,7 @@ def numbers(
 
 
 def overall(results: Mapping[str, Any], workloads: Sequence[str]) -> dict[str, object]:
-    """The numbers with targets: where both workloads have one, the lower; some by the workload of mixed changes."""
+    """The numbers with targets: the lower one of both workloads, or, for some, that of the bulk workload."""
     lowest = (
         "json_vs_bare_publish",
         "json_batched_changes_per_s",
@@ -127,12 +127,12 @@ def overall(results: Mapping[str, Any], workloads: Sequence[str]) -> dict[str, o
 
 
 def machine() -> dict[str, object]:
-    """What the numbers were measured on."""
+    """The machine of the measurements."""
     return {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
 
 
 def write(results: Mapping[str, object], keep: str = "") -> None:
-    """Put the numbers into bench/results.json; of the old ones those stay whose names begin with `keep`."""
+    """Write bench/results.json. Existing numbers whose names start with `keep` are kept."""
     old = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     kept = {name: value for name, value in old.items() if name.startswith(keep)}
     RESULTS.write_text(json.dumps({**kept, **results, "measured_on": machine()}, indent=2) + "\n")

@@ -1,5 +1,6 @@
-"""One repetition of everything behind the decoder: the tail into JetStream in each format, the bare loop beside it, and
-the mirror beside a bare fetch. Streams are removed again, so that the disk holds one at a time.
+"""One repetition of the measurements with a stream: tail, mirror and handler in each format, each next to its baseline.
+
+Streams are deleted afterwards, so that only one at a time is on the disk.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ FORMATS: Mapping[str, Mapping[str, Any]] = {
     "arrow": {"format": "arrow"},
 }
 SINGLY = ("json_batched", "arrow")
-"""Formats whose messages the sink, too, sends by themselves where changes are of one table."""
+"""Formats in which the sink also publishes single messages for changes of one table."""
 MIRRORED = ("json", "arrow")
 HANDLED = "arrow"
 _MOST_SINGLE = 100_000
@@ -34,7 +35,7 @@ _NUMBERS = itertools.count()
 
 @dataclass(frozen=True, slots=True)
 class StreamSetup:
-    """Where changes come from and go to: a MySQL whose binlog holds `changes` of one table, and a nats-server."""
+    """A MySQL server whose binlog contains `changes` changes of one table, and a nats-server."""
 
     config: MySQLConfig
     url: str
@@ -42,34 +43,36 @@ class StreamSetup:
     changes: int
 
     def options(self, name: str) -> JetStreamOptions:
-        """Of one of FORMATS."""
+        """Options of the sink for one of FORMATS."""
         return JetStreamOptions(url=self.url, **FORMATS[name])
 
 
-def prepare_messages(ends: StreamSetup) -> dict[str, PreparedMessages]:
-    """What the bare loops publish: the same messages, of single changes only so many as fit in memory."""
+def prepare_messages(setup: StreamSetup) -> dict[str, PreparedMessages]:
+    """The messages that the baselines publish; of messages with single changes only as many as fit in memory."""
     most = {"json": _MOST_SINGLE}
     return {
-        name: publishing.prepare_messages(ends.config, ends.options(name), ends.changes, most.get(name, ends.changes))
+        name: publishing.prepare_messages(
+            setup.config, setup.options(name), setup.changes, most.get(name, setup.changes)
+        )
         for name in FORMATS
     }
 
 
-def run(ends: StreamSetup, ready: Mapping[str, PreparedMessages]) -> Iterator[tuple[str, Measurement]]:
-    """(name, reading) of each way, those that are compared next to each other."""
+def run(setup: StreamSetup, ready: Mapping[str, PreparedMessages]) -> Iterator[tuple[str, Measurement]]:
+    """(name, measurement) of each variant, with each variant next to its baseline."""
     for name in FORMATS:
-        source = f"{ends.table}{next(_NUMBERS)}"
-        yield name, tail_into_jetstream(ends.config, ends.options(name), source, ends.changes)
-        yield f"{name}_bare", publishing.publish_bare(ends.url, ready[name])
+        source = f"{setup.table}{next(_NUMBERS)}"
+        yield name, tail_into_jetstream(setup.config, setup.options(name), source, setup.changes)
+        yield f"{name}_bare", publishing.publish_bare(setup.url, ready[name])
         if name in SINGLY:
-            yield f"{name}_single", publishing.publish_singly(ends.url, ready[name])
+            yield f"{name}_single", publishing.publish_singly(setup.url, ready[name])
         if name in MIRRORED:
-            yield f"mirror_{name}", mirroring.mirror(ends.url, source, ends.table, ends.changes)
-            yield f"fetch_{name}", mirroring.fetch_bare(ends.url, source, ends.table, ends.changes)
+            yield f"mirror_{name}", mirroring.mirror(setup.url, source, setup.table, setup.changes)
+            yield f"fetch_{name}", mirroring.fetch_bare(setup.url, source, setup.table, setup.changes)
         if name == HANDLED:
             for shape in ("change", "frame"):
-                yield f"handler_{shape}", handling.handle(ends.url, source, ends.table, shape)
-        asyncio.run(_remove(ends.url, subjects.stream_name(source)))
+                yield f"handler_{shape}", handling.handle(setup.url, source, setup.table, shape)
+        asyncio.run(_remove(setup.url, subjects.stream_name(source)))
 
 
 async def _remove(url: str, stream: str) -> None:

@@ -1,4 +1,4 @@
-"""The two workloads: tables, and the statements that fill a server's binlog with them. Values come from one seed."""
+"""The two workloads: tables, and statements that write their changes to a binlog. Values are from a fixed seed."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ _ROWS_A_STATEMENT = 500
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkWorkload:
-    """A name, and what fills the binlog; `fill` returns the number of changes it made.
+    """A workload. `fill` writes the changes and returns their number.
 
-    mysql-replication reads no more than `slow_reader_changes` of them: its rate is the same where all are alike.
+    mysql-replication reads only the first `slow_reader_changes`, because its rate is constant.
     """
 
     name: str
@@ -58,7 +58,7 @@ class BenchmarkWorkload:
 
 
 def _row(number: int, random_: random.Random) -> str:
-    """One row of bench.bulk as SQL values; one in ten of the columns that may be NULL is."""
+    """One row of bench.bulk as SQL values. Each nullable column is NULL in one of ten rows."""
     day, second = random_.randrange(1, 28), random_.randrange(0, 59)
 
     def text(value: object) -> str:
@@ -115,7 +115,7 @@ def _spans(first: int, last: int) -> Iterator[tuple[int, int]]:
 
 
 def _oltp(connection: pymysql.Connection[Any], changes: int) -> int:
-    """One-row inserts, each a transaction of its own, made by a stored procedure so that making them is quick."""
+    """One-row inserts, one per transaction, by a stored procedure for speed."""
     with connection.cursor() as cursor:
         cursor.execute(_OLTP_TABLE)
         cursor.execute(
@@ -132,7 +132,7 @@ OLTP = BenchmarkWorkload("oltp", _oltp, 100_000)
 
 
 def fill(connection: pymysql.Connection[Any], workload: BenchmarkWorkload, changes: int) -> int:
-    """A binlog that holds just this workload, from its first file; returns the number of changes."""
+    """Create a binlog with only this workload, from its first file on. Returns the number of changes."""
     _empty(connection)
     return workload.fill(connection, changes)
 
@@ -149,7 +149,7 @@ _BACKLOG_ROWS_A_STATEMENT = 8192
 
 
 def backlog(connection: pymysql.Connection[Any], size: int) -> int:
-    """At least `size` bytes of binlog with rows of about 1 kB, some of 100 kB; returns the number of changes."""
+    """Write at least `size` bytes of binlog, rows of about 1 kB and some of 100 kB. Returns the number of changes."""
     _empty(connection)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -165,7 +165,7 @@ def backlog(connection: pymysql.Connection[Any], size: int) -> int:
         )
         changes = made = 0
         while made < size:
-            # Every other statement takes the rows away again, so that the table stays small.
+            # Every other statement deletes the rows, so that the table stays small.
             changes += cursor.execute(statement)
             changes += cursor.execute("DELETE FROM bench.backlog")
             cursor.execute("SHOW BINARY LOGS")

@@ -1,4 +1,4 @@
-"""Jobs for people: bookmarks added, pinned, deleted and listed; a consumer set back, or forward."""
+"""The jobs `bookmark_<source>` (add, pin, unpin, delete and list bookmarks) and `rewind_<source>`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,35 +26,37 @@ LISTED = 200
 
 
 class BookmarkConfig(dg.Config):
-    """What to do with the bookmarks."""
+    """Which action, on which bookmark."""
 
     action: str = Field(default="add", description="add, pin, unpin, delete or list.")
     bookmark: str = Field(
-        default="", description="add: the name to give; pin, unpin, delete: key or name of the bookmark."
+        default="", description="add: name of the new bookmark. pin, unpin, delete: key or name of the bookmark."
     )
     at: str = Field(
         default="head",
-        description="add: the place; head (where MySQL's binlog ends now), a time, a GTID set, binlog.000042:1187, or "
-        "seq:12345 for a message of the stream.",
+        description="add: the position of the bookmark: head (the current end of the binlog), a time, a GTID set, "
+        "binlog.000042:1187, or seq:12345 for a message of the stream.",
     )
 
 
 class RewindConfig(dg.Config):
-    """Which consumer to move, where to, and why."""
+    """Which consumer to move, to which position, and why."""
 
     table: str = Field(description='"database.table" of a consumer of this source.')
     to: str = Field(
-        description="The place: a bookmark, a time (2026-01-31T12:00:00Z), a GTID set, binlog.000042:1187, or "
-        "seq:12345 for a message of the stream. Exactly the changes from there on come again."
+        description="The position: a bookmark, a time (2026-01-31T12:00:00Z), a GTID set, binlog.000042:1187, or "
+        "seq:12345 for a message of the stream. The changes after it are delivered again, and no others."
     )
-    reason: str = Field(default="", description="For the record; needed to go forward, over changes that never come.")
+    reason: str = Field(
+        default="", description="Stored with the rewind. Required to move forward, which skips changes for good."
+    )
     rebuild: bool = Field(
-        default=False, description="Read the mirror's table again, and put that in its place in one step."
+        default=False, description="Read the table of the mirror again, and replace the mirror in one transaction."
     )
 
 
 def bookmark_job(source: ReplaySource) -> dg.JobDefinition:
-    """The job `bookmark_<source>`; the list is shown on the page of the binlog's asset."""
+    """The job `bookmark_<source>`. It lists the bookmarks in an observation of the binlog asset."""
     name = safe_part(source.name)
 
     @dg.op(name=f"bookmark_{name}_now", required_resource_keys={source.mysql_key, *RESOURCES})
@@ -79,16 +81,16 @@ def bookmark_job(source: ReplaySource) -> dg.JobDefinition:
     return build_job(
         _bookmark,
         f"bookmark_{name}",
-        f"Keeps a place of {source.name} under a name, or pins, unpins, deletes and lists bookmarks.",
+        f"Adds, pins, unpins, deletes and lists bookmarks of {source.name}.",
     )
 
 
 def _change(store: PositionStore, source: str, config: BookmarkConfig) -> str:
-    """Pin, unpin or delete; returns what was done. Raises ConfigError."""
+    """Pin, unpin or delete a bookmark. Returns a log line. Raises ConfigError."""
     if config.action == "list":
-        return "the list is in the observation of the binlog's asset"
+        return "the bookmarks are listed in the observation of the binlog asset"
     if config.action not in ("pin", "unpin", "delete"):
-        raise ConfigError(f"action {config.action!r} is none of add, pin, unpin, delete and list")
+        raise ConfigError(f"unknown action {config.action!r}; use add, pin, unpin, delete or list")
     bookmark = get_bookmark(store.bookmarks(source), config.bookmark, source)
     if config.action == "delete":
         store.delete_bookmark(source, bookmark.key)
@@ -98,7 +100,7 @@ def _change(store: PositionStore, source: str, config: BookmarkConfig) -> str:
 
 
 def _listed(bookmarks: Sequence[Bookmark]) -> dg.TableMetadataValue:
-    """The newest, as a table; names that people gave are shown as they are."""
+    """The newest bookmarks as a table, with control characters of their names escaped."""
     newest = sorted(bookmarks, key=lambda each: each.key, reverse=True)[:LISTED]
     records = [
         {
@@ -114,7 +116,7 @@ def _listed(bookmarks: Sequence[Bookmark]) -> dg.TableMetadataValue:
 
 
 def rewind_job(source: ReplaySource) -> dg.JobDefinition:
-    """The job `rewind_<source>`; what it did is shown on the page of the table, and kept in the audit log."""
+    """The job `rewind_<source>`. Its result is shown on the page of the table and stored in the audit log."""
     name = safe_part(source.name)
 
     @dg.op(name=f"rewind_{name}_consumer", required_resource_keys={source.mysql_key, "audit", *RESOURCES})
@@ -123,7 +125,7 @@ def rewind_job(source: ReplaySource) -> dg.JobDefinition:
         resources = context.resources
         try:
             if consumer is None:
-                raise ConfigError(f"{table} has no consumer in pipelines/consumers, so there is none to rewind")
+                raise ConfigError(f"{table} has no consumer in pipelines/consumers; there is nothing to rewind")
             key = ProgressKey(consumer.consumption.client_id, source.name, table.database, table.table)
             who = f"run {context.run_id}"
             move = RewindRequest(
@@ -140,7 +142,7 @@ def rewind_job(source: ReplaySource) -> dg.JobDefinition:
         except BinlogSyncError as error:
             raise build_failure(error, table) from None
         context.log.info(
-            f"{key}: {moved}; a run that is at work meets it within a minute, else the next run begins there"
+            f"{key}: {moved}; a running consumer applies this within a minute, otherwise the next run starts there"
         )
         shown: dict[str, Any] = {
             "rewound": moved.direction,
@@ -160,5 +162,5 @@ def rewind_job(source: ReplaySource) -> dg.JobDefinition:
     return build_job(
         _rewind,
         f"rewind_{name}",
-        f"Sets a consumer of {source.name} back to a place, or forward with a reason.",
+        f"Moves a consumer of {source.name} to an earlier position, or to a later one with a reason.",
     )

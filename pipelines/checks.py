@@ -1,7 +1,6 @@
-"""Asset checks that a person runs: is the tail heard of, does a mirror hold as many rows as MySQL.
+"""Asset checks on demand: `tail_alive` (the tail renews its lease), `row_count` (a mirror has as many rows as MySQL).
 
-They are jobs of their own, apart from the consumers' runs, because they cost: a row count reads the whole table in
-MySQL.
+Consumer runs do not execute them, because they are expensive: a row count scans the whole table in MySQL.
 """
 
 import threading
@@ -24,13 +23,13 @@ WAIT_S = 2.0
 
 
 def binlog_checks(source: str) -> list[dg.AssetChecksDefinition]:
-    """`tail_alive` of the source's binary log."""
+    """The check `tail_alive` of the binlog asset of the source."""
 
     @dg.asset_check(
         asset=binlog_key(source),
         name="tail_alive",
         required_resource_keys={"positions"},
-        description="The tail of this source renewed its lease a moment ago.",
+        description="The tail of this source renewed its lease recently.",
     )
     def _alive(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with context.resources.positions.store() as store:
@@ -40,19 +39,21 @@ def binlog_checks(source: str) -> list[dg.AssetChecksDefinition]:
 
 
 def tail_alive(lease: Lease | None, rules: KeeperRules | None = None) -> dg.AssetCheckResult:
-    """Passed when the lease is held, and was heard of lately."""
+    """Passes if the lease is held and was renewed recently."""
     if lease is None:
-        return dg.AssetCheckResult(passed=False, description="No tail ever claimed this source; switch its sensor on.")
-    said = "let go of it" if lease.released else "was heard of"
+        return dg.AssetCheckResult(
+            passed=False, description="No tail of this source has run yet; switch its sensor on."
+        )
+    last_action = "released the lease" if lease.released else "renewed the lease"
     return dg.AssetCheckResult(
         passed=not lease.released and lease.age_s <= (rules or KeeperRules()).stale_s,
-        description=f"{markdown(lease.owner)} {said} {lease.age_s:.0f} s ago.",
+        description=f"{markdown(lease.owner)} {last_action} {lease.age_s:.0f} s ago.",
         metadata={"owner": lease.owner, "epoch": lease.epoch, "age_s": round(lease.age_s, 1)},
     )
 
 
 def parity_checks(tables: Sequence[TableAsset], mysql_key: str) -> list[dg.AssetChecksDefinition]:
-    """`row_count` of each mirror among the tables."""
+    """The check `row_count` of each mirror."""
     return [_parity_check(table, mysql_key) for table in tables if table.is_mirror]
 
 
@@ -63,7 +64,7 @@ def _parity_check(table: TableAsset, mysql_key: str) -> dg.AssetChecksDefinition
         asset=name.consumer_key,
         name="row_count",
         required_resource_keys={mysql_key, "warehouse"},
-        description=f"The mirror holds as many rows as {name.markdown} in MySQL. Counts the whole table there.",
+        description=f"The mirror has as many rows as {name.markdown} in MySQL. Scans the whole table in MySQL.",
     )
     def _row_count(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         mysql = getattr(context.resources, mysql_key).config(name.source)
@@ -73,7 +74,7 @@ def _parity_check(table: TableAsset, mysql_key: str) -> dg.AssetChecksDefinition
 
 
 def row_count(name: TableName, mysql: MySQLConfig, file: DuckFile) -> dg.AssetCheckResult:
-    """Compare the counts, some times over, because changes may be on their way; one that stays differs."""
+    """Compare the row counts. Repeats while they differ, because changes may still be in flight."""
     pause = threading.Event()
     for attempt in range(ATTEMPTS):
         if attempt:
@@ -85,14 +86,18 @@ def row_count(name: TableName, mysql: MySQLConfig, file: DuckFile) -> dg.AssetCh
     return dg.AssetCheckResult(
         passed=there == here,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"MySQL has {there} row(s), the mirror {'none yet' if here is None else here}"
-        + ("." if there == here else "; changes may be on their way, else fill this mirror anew."),
+        description=f"MySQL has {there} row(s), the mirror {'does not exist yet' if here is None else f'has {here}'}"
+        + (
+            "."
+            if there == here
+            else "; changes may still be in flight. If the counts stay different, rebuild the mirror."
+        ),
         metadata={"mysql": there, "mirror": here or 0, "attempts": attempt + 1},
     )
 
 
 def _count_in_mirror(name: TableName, file: DuckFile) -> int | None:
-    """Rows that are not deleted; None without a mirror."""
+    """Rows of the mirror without soft-deleted ones. None if the mirror does not exist yet."""
     with file.transaction() as connection:
         ensure_meta(connection)
         state = load_state(connection, name.database, name.table)

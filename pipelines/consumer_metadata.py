@@ -1,4 +1,4 @@
-"""What the pages in Dagster show of a consumer: what it did, and what held it up."""
+"""Metadata of consumer runs for the pages in Dagster: totals, skips, table previews and failures."""
 
 import traceback
 from collections import Counter
@@ -18,27 +18,31 @@ from resources.warehouse import Warehouse
 
 OPS = {"c": "created", "u": "updated", "d": "deleted", "r": "read_by_snapshot", "t": "truncated"}
 ADVICE: tuple[tuple[type[BinlogSyncError], str], ...] = (
-    (ModelError, "Mend the model as the message says, and reload. Nothing was skipped: the next run goes on there."),
+    (
+        ModelError,
+        "Fix the model as the message describes, then press Reload definitions. No change was skipped: the next run "
+        "resumes at this change.",
+    ),
     (
         HandlerError,
-        "Mend the handler or what it depends on; the next run goes on with this very change. Where that cannot be, "
-        "skip this one change, with a reason: the job skip_change, or binlogsync skip.",
+        "Fix the handler or its dependencies; the next run resumes at this change. If it can never be handled, skip "
+        "this one change with a reason: the job skip_change, or binlogsync skip.",
     ),
-    (SinkError, "Check that NATS is up and that the credentials are right; the sensor asks for another run."),
-    (WireError, "Start the tail of this source first; it makes the stream."),
+    (SinkError, "Check that NATS is up and that the credentials are correct; the sensor requests another run."),
+    (WireError, "Start the tail of this source first; it creates the stream."),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class TablePreview:
-    """(schema, table) in the warehouse to count, and how many of its first rows are shown."""
+    """A table of the warehouse, (schema, table), to count, and the number of first rows to show."""
 
     name: tuple[str, str]
     preview_rows: int
 
 
 class ConsumerTotals:
-    """The rounds of a run, added up."""
+    """Totals of a table over several rounds of a consumer run."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -50,11 +54,11 @@ class ConsumerTotals:
 
     @property
     def changes(self) -> int:
-        """Changes done."""
+        """Number of changes applied."""
         return self.counts.total()
 
     def add(self, done: ConsumeResult) -> None:
-        """One round more."""
+        """Add the result of one round."""
         self.counts.update(done.counts)
         self.seconds += done.seconds
         self.batches += done.batches
@@ -67,8 +71,8 @@ class ConsumerTotals:
 def build_metadata(
     total: ConsumerTotals, key: ProgressKey, shown_table: TablePreview | None, warehouse: Warehouse
 ) -> Mapping[str, dg.MetadataValue]:
-    """What the asset page shows of a run or a round."""
-    # Snapshots and truncations are rare: shown when there was one, so that no plot of noughts stands in the way.
+    """Metadata of a run, or of the time since its last report, for the asset page."""
+    # Snapshots and truncations are rare: shown only if there were any, to avoid plots of zeros.
     counts = {op: total.counts.get(op, 0) for op in OPS}
     shown: dict[str, dg.MetadataValue] = {
         "changes": dg.MetadataValue.int(total.changes),
@@ -93,7 +97,7 @@ def build_metadata(
 
 
 def _skips(warehouse: Warehouse, key: ProgressKey) -> dict[str, dg.MetadataValue]:
-    """The changes that a person skipped, when there are any: how many ever, and the last."""
+    """Number of skipped changes, and the last of them, if there are any."""
     try:
         skips = skips_of(DuckProgress(warehouse.file()), key)
     except ConsumeError as error:
@@ -104,7 +108,7 @@ def _skips(warehouse: Warehouse, key: ProgressKey) -> dict[str, dg.MetadataValue
 
 
 def skip_metadata(skip: Skip) -> dict[str, dg.MetadataValue]:
-    """A skip, as pages show it."""
+    """Metadata of a skipped change."""
     return {
         "skipped_change": dg.MetadataValue.text(f"{skip.change_id} (op {skip.op}, {skip.position})"),
         "skipped_because": dg.MetadataValue.text(skip.reason),
@@ -113,7 +117,7 @@ def skip_metadata(skip: Skip) -> dict[str, dg.MetadataValue]:
 
 
 def _table(warehouse: Warehouse, table: TablePreview) -> dict[str, dg.MetadataValue]:
-    """Row count and first rows; why not, when the file is held by somebody: the changes themselves are stored."""
+    """Row count and first rows; the reason why they are not shown if another process locks the file."""
     try:
         rows = count_rows(warehouse.file(), *table.name)
         if rows is None:
@@ -127,9 +131,9 @@ def _table(warehouse: Warehouse, table: TablePreview) -> dict[str, dg.MetadataVa
 
 
 def build_failure(errors: Mapping[TableName, tuple[BinlogSyncError, int]], *, show_values: bool = False) -> dg.Failure:
-    """The Failure that the run page shows of the tables that failed, each with its error and number of tries.
+    """The Failure of a run: for each failed table, the error and the number of attempts.
 
-    Of one table all that is known of it; of several a table of it.
+    The metadata keys of several tables are prefixed with the table name.
     """
     if len(errors) == 1:
         [(name, (error, tries))] = errors.items()
@@ -146,9 +150,9 @@ def build_failure(errors: Mapping[TableName, tuple[BinlogSyncError, int]], *, sh
 def failure_metadata(
     error: BinlogSyncError, name: TableName, tries: int, *, show_values: bool = False
 ) -> dict[str, dg.MetadataValue]:
-    """What holds a table up: which change of which row, where, what was raised and what to do.
+    """Metadata of a blocked table: the change, its row and position, the error, and what to do.
 
-    The row is named by its key: the columns, and their values only with `show_values`.
+    The row is identified by its key columns; their values are shown only with `show_values`.
     """
     shown: dict[str, dg.MetadataValue] = {
         "error": dg.MetadataValue.text(type(error).__name__),
@@ -171,10 +175,10 @@ def failure_metadata(
 
 
 def traceback_metadata(error: BinlogSyncError) -> dict[str, dg.MetadataValue]:
-    """The traceback of what the error was raised from, if there is one.
+    """The traceback of the cause of the error, if there is one, with control characters and Markdown escaped.
 
-    A Failure with it is raised `from None`: Dagster would show and print what a handler raised as it is, with whatever
-    a row value put into its message.
+    Raise a Failure with it `from None`: otherwise Dagster also shows the unescaped exception of the handler, whose
+    message may contain row values.
     """
     if error.__cause__ is None:
         return {}

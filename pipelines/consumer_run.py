@@ -1,9 +1,9 @@
-"""One run of the consumers of a source: all tables that were asked for at a time, until nothing comes any more.
+"""One consumer run of a source: consumes the selected tables concurrently until no more changes arrive.
 
-A table that has done something is materialised after a few seconds, then every `report_s`, and at the end. One whose
-handler or model fails is observed at once, with the change at fault, and is tried again as long as the run stays; the
-others go on beside it. When they are done the run ends, and fails if a table is held up still: those that are not are
-materialised before. Nothing is retried by Dagster.
+A table with new changes is materialized after a few seconds, then every `report_s` seconds, and at the end of the run.
+If the handler or model of a table fails, the run records an observation with the failing change and retries that table
+with backoff; the other tables continue. At the end the run materializes the healthy tables and fails if a table is
+still blocked. Dagster itself retries nothing.
 """
 
 import time
@@ -42,38 +42,40 @@ Made = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
 
 class ConsumeConfig(dg.Config):
-    """How long a run stays, and what it shows."""
+    """How long a consumer run lasts, and what it reports."""
 
-    idle_s: float = Field(
-        default=60.0, ge=0, description="The run ends when no table had a change for this many seconds."
-    )
+    idle_s: float = Field(default=60.0, ge=0, description="The run ends after this many seconds without changes.")
     max_s: float = Field(
-        default=3600.0, gt=0, description="The run ends after this many seconds; the sensor asks for the next."
+        default=3600.0, gt=0, description="The run ends after this many seconds; the sensor requests the next one."
     )
-    report_s: float = Field(default=60.0, gt=0, description="Seconds between two materializations of a long run.")
+    report_s: float = Field(
+        default=60.0, gt=0, description="Seconds between two materializations of a table in a long run."
+    )
     retry_s: float = Field(
-        default=5.0, gt=0, description="Seconds until a table that failed is tried again; doubles up to a minute."
+        default=5.0, gt=0, description="Seconds until a failed table is retried; doubles up to one minute."
     )
     max_workers: int = Field(
-        default=32, ge=1, description="Tables at work at the same time; more of them take turns of a few seconds."
+        default=32,
+        ge=1,
+        description="Tables consumed at the same time; further tables share the workers in turns of a few seconds.",
     )
-    max_changes: int = Field(default=200_000, ge=1, description="Changes in one transaction, about.")
+    max_changes: int = Field(default=200_000, ge=1, description="Approximate maximum of changes in one transaction.")
     preview_rows: int = Field(
-        default=5, ge=0, description="Rows of the table that the page shows where BINLOGSYNC_SHOW_VALUES allows it."
+        default=5, ge=0, description="Rows in the preview of the asset page, if BINLOGSYNC_SHOW_VALUES is set."
     )
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumerSpec:
-    """What is consumed, and into what.
+    """A table, and the target that its changes are applied to.
 
     Attributes:
-        name: of the table.
-        client_id: whose progress.
-        target: makes the target, given the path of the warehouse, and where the source is.
-        shows: (schema, table) in the warehouse to count and preview; None for nothing.
-        together: name of the group of mirrors that change in one transaction; None for none.
-        start: where a consumer that is no mirror begins the first time.
+        name: the table.
+        client_id: the client whose progress is stored.
+        target: builds the target, given the path of the warehouse and the connection settings of the source.
+        shows: (schema, table) of the warehouse to count and preview; None for no preview.
+        together: name of the group of mirrors that are updated in one transaction; None for no group.
+        start: where a handler starts if it has no progress yet.
     """
 
     name: TableName
@@ -90,21 +92,21 @@ class ConsumerSpec:
 
     @property
     def durable(self) -> str:
-        """Its name in JetStream."""
+        """Name of the durable consumer in JetStream."""
         return durable_name(self.client_id, *self.table)
 
     @property
     def progress_key(self) -> ProgressKey:
-        """Whose progress it is, in the warehouse."""
+        """Key of the progress in the warehouse."""
         return ProgressKey(self.client_id, self.name.source, *self.table)
 
 
 def run_consumers(
     context: dg.AssetExecutionContext, config: ConsumeConfig, consumptions: Sequence[ConsumerSpec], mysql: MySQLConfig
 ) -> Iterator[Made]:
-    """Drain the tables of one source, and stay while changes come; the results, with their checks.
+    """Process the backlog of the tables, then wait for new changes. Yields the materializations and check results.
 
-    Raises dg.Failure when a table is held up at the end, DagsterExecutionInterruptedError when a person ended the run.
+    Raises dg.Failure if a table is blocked at the end, DagsterExecutionInterruptedError if a user terminated the run.
     """
     free = _leave_to_others(context, consumptions)
     if not free:
@@ -113,10 +115,10 @@ def run_consumers(
     with stop_on_signals() as stop:
         run.work(stop)
         if stop.reason is not None:
-            said = f"stopped ({stop.reason}) after {run.changes} change(s), all of them stored"
-            context.log.info(said)
+            message = f"stopped ({stop.reason}) after {run.changes} change(s), all of them stored"
+            context.log.info(message)
             if is_terminated(context):
-                raise dg.DagsterExecutionInterruptedError(said)
+                raise dg.DagsterExecutionInterruptedError(message)
     try:
         yield from run.results()
     except BinlogSyncError as error:
@@ -129,22 +131,22 @@ def run_consumers(
 
 
 def _leave_to_others(context: dg.AssetExecutionContext, asked: Sequence[ConsumerSpec]) -> Sequence[ConsumerSpec]:
-    """Those that no other run has; says at once who has the rest. Mirrors that change together stay together."""
+    """The tables that no other run consumes; logs a warning for the others. Groups of mirrors are not split."""
     taken = find_other_runs(context, [item.name.consumer_key for item in asked])
     groups = {item.together for item in asked if item.together is not None and item.name.consumer_key in taken}
     free = [item for item in asked if item.name.consumer_key not in taken and item.together not in groups]
     for run in {run.run_id: run for run in taken.values()}.values():
         names = [str(item.name) for item in asked if taken.get(item.name.consumer_key) is run]
         context.log.warning(
-            f"run {run.run_id} of {run.job_name} has {', '.join(names)} and handles every change as it comes, so this "
-            "run leaves them to it; to consume them in this run, terminate that one first"
+            f"run {run.run_id} of {run.job_name} is already consuming {', '.join(names)}; this run leaves them out. "
+            "To consume them in this run, terminate that run first"
         )
     return free
 
 
 @dataclass(slots=True)
 class _Table:
-    """A table in this run: all that it did, the part that is not shown yet and when to, the error that holds it up."""
+    """State of a table in this run: totals of the run, totals since the last report, and the error that blocks it."""
 
     of: ConsumerSpec
     total: ConsumerTotals = field(default_factory=ConsumerTotals)
@@ -164,11 +166,11 @@ class _Run:
 
     @property
     def changes(self) -> int:
-        """Done in this run."""
+        """Changes applied in this run."""
         return sum(table.total.changes for table in self.tables.values())
 
     def work(self, stop: StopFlag) -> None:
-        """Until nothing comes for idle_s, max_s is over, or somebody asks for a stop."""
+        """Consume until no change arrived for idle_s, max_s is over, or a stop was requested."""
         config = self.config
         options = WorkerPoolOptions(
             first_round_s=FIRST_ROUND_S, round_s=config.report_s, first_wait_s=config.retry_s,
@@ -182,12 +184,12 @@ class _Run:
                 if time.monotonic() > look_at:
                     look_at = time.monotonic() + FIRST_ROUND_S
                     if (reason := find_stop_reason(self.context)) is not None:
-                        stop.ask(reason)
+                        stop.request(reason)
             crew.end()
             self._take(crew.reports(0))
 
     def results(self) -> Iterator[Made]:
-        """A materialization of each table that is not held up, and the checks of all."""
+        """A materialization of each table that is not blocked, and the check results of all tables."""
         with ExitStack() as stack:
             reader: StreamReader | None = None
             for table in self.tables.values():
@@ -205,14 +207,14 @@ class _Run:
                 )
 
     def _show_gap(self, table: _Table) -> None:
-        """The check at once, where it is not what it was."""
+        """Report the check `no_gap` immediately if its result has changed."""
         result = self._no_gap(table)
         if table.has_gap is not (not result.passed):
             table.has_gap = not result.passed
             report_check(self.context.instance, result)
 
     def _no_gap(self, table: _Table) -> dg.AssetCheckResult:
-        """Of what is open, this run or an earlier one having found it."""
+        """The check `no_gap`: open gaps found by this run or an earlier one."""
         store = DuckProgress(self.context.resources.warehouse.file())
         return no_gap(table.of.name.consumer_key, open_gaps(store, table.of.progress_key))
 
@@ -232,7 +234,7 @@ class _Run:
 
     @property
     def source(self) -> str:
-        """Of all of them."""
+        """Name of the source of all tables."""
         return next(iter(self.tables.values())).of.name.source
 
     def _reader(self) -> Any:
@@ -244,7 +246,7 @@ class _Run:
             return store.bookmarks(self.source)
 
     def _take(self, reports: Iterable[TableReport]) -> None:
-        """Note what was done and what failed, and say the latter on the table's page."""
+        """Add the reports to the totals. Record a new error as an observation and a failed check of the table."""
         for report in reports:
             table = self.tables[report.table]
             name = table.of.name
@@ -257,17 +259,17 @@ class _Run:
                     )
                     self.context.log_event(dg.AssetObservation(name.consumer_key, metadata=shown))
                     report_check(self.context.instance, _handled(name.consumer_key, report.error))
-                    self.context.log.error(f"{name} is held up: {report.error}")
+                    self.context.log.error(f"{name} is blocked: {report.error}")
             elif report.done is not None:
                 if table.error is not None:
-                    self.context.log.info(f"{name} is handled again")
+                    self.context.log.info(f"{name} is no longer blocked")
                     report_check(self.context.instance, _handled(name.consumer_key, None))
                 table.error = None
                 table.total.add(report.done)
                 table.part.add(report.done)
 
     def _show_parts(self) -> None:
-        """Say what was done on the page of each table, no more often than every report_s."""
+        """Materialize each table that has new changes, at most once per report_s."""
         now = time.monotonic()
         for table in self.tables.values():
             if table.part.changes and now >= table.show_at:
@@ -283,13 +285,13 @@ class _Run:
 
 
 def _fault(error: BinlogSyncError | None) -> str:
-    """What holds a table up, the same for each try of one change."""
+    """Identifies the error that blocks a table: equal for every attempt at the same change."""
     return error.change_id if isinstance(error, HandlerError) else str(error or "")
 
 
 def _handled(key: dg.AssetKey, error: BinlogSyncError | None) -> dg.AssetCheckResult:
-    said = "No change is held up." if error is None else f"Held up: {markdown(str(error))}"
-    return dg.AssetCheckResult(passed=error is None, check_name="handled", asset_key=key, description=said)
+    description = "No change is blocked." if error is None else f"Blocked: {markdown(str(error))}"
+    return dg.AssetCheckResult(passed=error is None, check_name="handled", asset_key=key, description=description)
 
 
 def _backlog(key: dg.AssetKey, waiting: int) -> dg.AssetCheckResult:
@@ -298,6 +300,6 @@ def _backlog(key: dg.AssetKey, waiting: int) -> dg.AssetCheckResult:
         check_name="backlog",
         asset_key=key,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{waiting} message(s) wait in the stream.",
+        description=f"{waiting} message(s) are waiting in the stream.",
         metadata={"waiting": waiting},
     )

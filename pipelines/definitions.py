@@ -1,8 +1,8 @@
-"""The Definitions of this project: for each source a tail and its keeper, its tables and their backlog sensor.
+"""The Definitions of this project: for each source, the tail job and its sensor, the consumers and the backlog sensor.
 
-Loading needs no server and no environment variable. Sensors and the nightly prune are off until a person switches
-them on, so that opening the UI does not begin to tail somebody's production by itself; BINLOGSYNC_SENSORS=running has
-them on at once, as the demo does. Options per deployment are in pipelines/sources.py, connections in resources/.
+Loading requires no server and no environment variable. Sensors and the nightly schedule are off by default, so that
+opening the UI does not start to tail a production server; BINLOGSYNC_SENSORS=running switches them on, as in the demo.
+Options per deployment are in pipelines/sources.py, connections in resources/.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,13 +40,13 @@ from sensors.tail import tail_sensor
 def build_definitions(
     sources: Sequence[SourceSettings], found: ConsumerDefinitions, options: TailConfig, *, running: bool
 ) -> dg.Definitions:
-    """Definitions of these sources and tables; `running` switches the sensors on. Raises ConfigError."""
+    """Build the definitions of these sources and tables; `running` switches the sensors on. Raises ConfigError."""
     known = {source.name for source in sources}
     code = code_version()
     for table in found.tables:
         if table.name.source not in known:
             raise ConfigError(
-                f"{table.name} is consumed from source {table.name.source!r}, which BINLOGSYNC_SOURCE does not name"
+                f"{table.name} is consumed from source {table.name.source!r}, which is not in BINLOGSYNC_SOURCE"
             )
     assets: list[Any] = [*found.assets]
     checks: list[Any] = [*found.checks]
@@ -91,7 +91,7 @@ def build_definitions(
 
 
 def configured_resources(sources: Sequence[SourceSettings]) -> Mapping[str, Any]:
-    """One resource per system, filled from the environment."""
+    """One resource per system, configured from the environment."""
     return {
         **{source.mysql_key: MySQLSource.from_environment(source.prefix) for source in sources},
         "jetstream": JetStream.from_environment(),
@@ -102,14 +102,14 @@ def configured_resources(sources: Sequence[SourceSettings]) -> Mapping[str, Any]
 
 
 def binlog_spec(source: str) -> dg.AssetSpec:
-    """The source's binary log, which the tail observes."""
+    """The asset of the binary log of the source."""
     return dg.AssetSpec(
         binlog_key(source),
         group_name="mysql",
         kinds={"mysql"},
-        description=f"The binary log of {source}. Its tail observes it: press Plots for lag and rates, by time.",
+        description=f"The binary log of {source}. Its tail observes it: open Plots for lag and rates.",
         metadata={"binlogsync/source": source},
-        # The tail materializes it each minute, so that a dead tail is seen in the list of assets too.
+        # The tail materializes it once a minute, so a dead tail makes the asset stale.
         freshness_policy=dg.FreshnessPolicy.time_window(
             fail_window=timedelta(minutes=10), warn_window=timedelta(minutes=3)
         ),
@@ -117,34 +117,34 @@ def binlog_spec(source: str) -> dg.AssetSpec:
 
 
 def consume_job(source: str, tables: Sequence[TableAsset]) -> Any:
-    """The job `consume_<source>` whose runs the backlog sensor asks for: all tables of the source, or some."""
+    """The job `consume_<source>`: any tables of the source. The backlog sensor requests its runs."""
     return dg.define_asset_job(
         f"consume_{safe_part(source)}",
         selection=select_step(tables),
         executor_def=dg.in_process_executor,
-        description=f"Consumes tables of {source}: drains what waits, and stays while changes come.",
+        description=f"Consumes the tables of source {source}: processes the backlog, then waits for new changes.",
     )
 
 
 def table_job(table: TableAsset) -> Any:
-    """The job of one table alone, for a person."""
+    """The job of one table, for manual runs."""
     return dg.define_asset_job(
         table.name.job_name,
         selection=select_step([table]),
         executor_def=dg.in_process_executor,
-        description=f"Consumes {table.name.markdown} alone: drains what waits, and stays while changes come.",
+        description=f"Consumes only {table.name.markdown}: processes the backlog, then waits for new changes.",
     )
 
 
 def select_step(tables: Sequence[TableAsset]) -> dg.AssetSelection:
-    """The assets of consumers with the checks of their own step; the costly ones have a job of their own."""
+    """The assets of the consumers with the checks of the same step; expensive checks have separate jobs."""
     keys = [table.key for table in tables]
     own = [check.key for table in tables for check in table.check_specs]
     return dg.AssetSelection.assets(*keys).without_checks() | dg.AssetSelection.checks(*own)
 
 
 def build_watched_table(table: TableAsset) -> WatchedTable:
-    """What the backlog sensor has to know of a table."""
+    """The table as the backlog sensor needs it."""
     name = table.name
     checks = tuple(spec.key for spec in table.check_specs)
     return WatchedTable(name.database, name.table, name.consumer_key, table.durable, name.run_tag, checks)

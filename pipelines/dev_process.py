@@ -1,8 +1,8 @@
-"""Whether this run belongs to a `dagster dev` that has ended.
+"""Detects that the `dagster dev` that started this run has ended.
 
-SIGTERM to `dagster dev` ends its web server and its daemon, and leaves runs alive: nobody shows them, nobody watches
-them. A tail leaves then. In production nothing of this is there: code servers are started by themselves, a run has no
-`dagster dev` among its ancestors, and a daemon that restarts ends no tail.
+SIGTERM to `dagster dev` ends its web server and daemon, but not its runs, which then continue unmonitored. A tail
+stops in this case. In production, code servers are started separately and runs have no `dagster dev` among
+their ancestors, so a restart of the daemon stops no tail.
 """
 
 import os
@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Process = tuple[int, str]
-"""Id and start time, since ids are given out again."""
+"""Process id and start time, because ids are reused."""
 GONE_S = 60.0
 
 
 @dataclass(slots=True)
 class DevProcesses:
-    """`dagster dev` above this process, and its daemon; the code server stays as long as this run does."""
+    """The `dagster dev` process above this one, and its daemon. (The code server lives as long as the run.)"""
 
     watched: frozenset[Process]
     missing_since: float | None = None
 
     @classmethod
     def find(cls) -> "DevProcesses | None":
-        """None where this process has no `dagster dev` above it, or the system does not tell."""
+        """Find the processes. None if this process has no `dagster dev` above it, or /proc is not readable."""
         try:
             dev = next((pid for pid in _ancestors(os.getppid()) if _is_dagster_dev(pid)), None)
             if dev is None:
@@ -36,7 +36,7 @@ class DevProcesses:
             return None
 
     def are_gone(self, now: float | None = None) -> bool:
-        """True once none of them has been there for a minute."""
+        """True if none of the processes has been alive for a minute."""
         now = time.monotonic() if now is None else now
         if any(_is_alive(process) for process in self.watched):
             self.missing_since = None
@@ -53,7 +53,7 @@ def _ancestors(pid: int) -> Iterator[int]:
 
 def _children(pid: int) -> list[int]:
     found = []
-    for each in (int(place.name) for place in Path("/proc").iterdir() if place.name.isdigit()):
+    for each in (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()):
         try:
             if _parent(each) == pid:
                 found.append(each)
@@ -72,7 +72,7 @@ def _words(pid: int) -> list[str]:
 
 
 def _fields(pid: int) -> list[str]:
-    """Of /proc/PID/stat, behind the name of the program, which may hold anything."""
+    """The fields of /proc/PID/stat after the program name, which may contain any character."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
@@ -85,7 +85,7 @@ def _started(pid: int) -> str:
 
 
 def _is_alive(process: Process) -> bool:
-    """False for one that has ended and waits for its parent to take note, too."""
+    """Whether the process runs. False for a zombie, too."""
     try:
         fields = _fields(process[0])
     except OSError:

@@ -1,4 +1,4 @@
-"""Finds what the modules of a package define, so that nobody keeps a list."""
+"""Finds the consumers, assets and asset checks in the modules of a package."""
 
 from dataclasses import dataclass
 from types import ModuleType
@@ -14,22 +14,22 @@ DagsterAsset = dg.AssetsDefinition | dg.AssetSpec | dg.SourceAsset
 
 @dataclass(frozen=True, slots=True)
 class ConsumerDefinitions:
-    """What the modules define: consumers of tables, and Dagster assets and asset checks beside them."""
+    """Consumers of tables, and other Dagster assets and asset checks, found in the modules of a package."""
 
     tables: tuple[TableAsset, ...]
     assets: tuple[DagsterAsset, ...]
     checks: tuple[dg.AssetChecksDefinition, ...]
 
     def of(self, source: str) -> tuple[TableAsset, ...]:
-        """The consumers of one source."""
+        """The consumers of the source."""
         return tuple(table for table in self.tables if table.name.source == source)
 
 
 def find_definitions(package: ModuleType) -> ConsumerDefinitions:
-    """Import every module below the package, and gather what is at their top, in lists, tuples and dicts too.
+    """Import all modules of the package and collect their module-level definitions, also from lists, tuples and dicts.
 
-    Raises ConfigError where two tables would get one name in Dagster, and for a module that does not finish. An object
-    imported from another module counts once.
+    An object that is imported into another module counts once. Raises ConfigError if two tables would have the same
+    name in Dagster, and if the import of a module does not end.
     """
     tables: list[TableAsset] = []
     assets: list[DagsterAsset] = []

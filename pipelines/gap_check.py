@@ -1,4 +1,4 @@
-"""The check `no_gap`: failed while changes may be missing, over runs, until the gap is resolved (consume/gaps.py)."""
+"""The check `no_gap`: fails in every run until the gaps of the consumer are closed (binlogsync/consume/gaps.py)."""
 
 from collections.abc import Sequence
 
@@ -9,19 +9,18 @@ from binlogsync.escaping import markdown
 
 CHECK = "no_gap"
 MIRROR_ADVICE = (
-    "Each run reads the table again until that succeeds; binlogsync verify and the check equals_source close it too "
-    "where they find both equal."
+    "Each run tries to read the table again, which closes the gap. So do binlogsync verify and the check "
+    "equals_source if they find the mirror equal to its table."
 )
 HANDLER_ADVICE = (
-    "Make good what is missing (a backfill), then acknowledge it: the job acknowledge_gap, or binlogsync gaps."
+    "Replay the missing changes (a backfill), then acknowledge the gap: the job acknowledge_gap, or binlogsync gaps."
 )
 
 
 def no_gap(key: dg.AssetKey, opened: Sequence[ConsumerGap]) -> dg.AssetCheckResult:
-    """Failed while a gap is open."""
+    """Fails if there are open gaps."""
     if not opened:
-        said = "Nothing is known to be missing."
-        return dg.AssetCheckResult(passed=True, check_name=CHECK, asset_key=key, description=said)
+        return dg.AssetCheckResult(passed=True, check_name=CHECK, asset_key=key, description="No open gap.")
     advice = MIRROR_ADVICE if any(gap.is_mirror for gap in opened) else HANDLER_ADVICE
     return dg.AssetCheckResult(
         passed=False,
@@ -33,7 +32,7 @@ def no_gap(key: dg.AssetKey, opened: Sequence[ConsumerGap]) -> dg.AssetCheckResu
 
 
 def report_check(instance: dg.DagsterInstance, result: dg.AssetCheckResult) -> None:
-    """Put the result on the check's page, from a run that is not one of the asset, or before that ends."""
+    """Report the result now: before the run of the asset ends, or from a run of another job."""
     assert result.asset_key is not None
     instance.report_runless_asset_event(
         dg.AssetCheckEvaluation(

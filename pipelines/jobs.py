@@ -1,4 +1,4 @@
-"""The job of one op: what most jobs here are."""
+"""Builds jobs of one op, the shape of most jobs of this project."""
 
 from collections.abc import Mapping
 
@@ -13,13 +13,13 @@ def build_job(
     tags: Mapping[str, str] | None = None,
     config: dg.RunConfig | None = None,
 ) -> dg.JobDefinition:
-    """In the process of its run, which is never retried: what it does goes on where it ended when it is run again."""
+    """Build a job that runs its op in the process of the run. Runs are never retried: a new run resumes the work."""
 
     @dg.job(
         name=name,
         executor_def=dg.in_process_executor,
         tags={**(tags or {}), "dagster/max_retries": "0"},
-        config=config,  # type: ignore[arg-type]  # None is its default, though its overload does not say so
+        config=config,  # type: ignore[arg-type]  # None is the default, though the overload does not allow it
         description=description,
     )
     def _job() -> None:

@@ -1,13 +1,13 @@
-"""Names in Dagster for names in MySQL; pure.
+"""Dagster names for MySQL names; pure functions.
 
-A table has one asset key in each of three groups, so that the lineage reads from left to right:
+A table has three asset keys, which form its lineage:
 
     mysql/<source>/<database>/<table>     the table itself      (external)
     nats/<source>/<database>/<table>      its subject           (external, materialised by the tail)
     tables/<source>/<database>/<table>    its consumer          (materialised by consumer runs)
 
-Dagster allows letters, digits and _ in names of ops and jobs; MySQL allows nearly anything. So key parts are sanitised,
-with a hash of the name behind where that loses something, and the real names are kept in metadata.
+Names of ops and jobs in Dagster consist of letters, digits and _; MySQL allows nearly all characters. Other characters
+are replaced by _, and a hash of the original name is appended. The original names are in the metadata of the assets.
 """
 
 import hashlib
@@ -24,12 +24,12 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_]")
 
 
 def safe_part(name: str) -> str:
-    """The name with every character that Dagster refuses replaced by _."""
+    """The name, with _ for each character that Dagster does not allow."""
     return _UNSAFE.sub("_", name)
 
 
 def table_part(name: str) -> str:
-    """A name of MySQL's, with a hash behind where it has characters that Dagster refuses, so that names stay apart."""
+    """A MySQL name as part of a Dagster name. A hash keeps names apart that differ only in replaced characters."""
     safe = safe_part(name)
     return safe if safe == name else f"{safe}_{_digest(name)}"
 
@@ -40,7 +40,7 @@ def _digest(*names: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TableName:
-    """A table of a source, by its real names."""
+    """A table of a source, by its MySQL names."""
 
     source: str
     database: str
@@ -48,7 +48,7 @@ class TableName:
 
     @classmethod
     def parse(cls, text: str, source: str) -> "TableName":
-        """Read "database.table"; the table may hold further dots. Raises ConfigError."""
+        """Parse "database.table"; the table name may contain dots. Raises ConfigError."""
         return cls(source, *parse_table(text))
 
     def __str__(self) -> str:
@@ -56,54 +56,54 @@ class TableName:
 
     @property
     def markdown(self) -> str:
-        """For descriptions, which Dagster shows as Markdown."""
+        """The name escaped for descriptions, which Dagster renders as Markdown."""
         return markdown(str(self))
 
     @property
     def parts(self) -> tuple[str, str, str]:
-        """Sanitised source, database and table."""
+        """Source, database and table, as parts of Dagster names."""
         return safe_part(self.source), table_part(self.database), table_part(self.table)
 
     @property
     def joined(self) -> str:
-        """The parts in one name, with a hash behind where it does not tell the parts."""
+        """The parts in one name, with a hash where the name alone would be ambiguous."""
         joined = "__".join(self.parts)
         is_clear = joined.count("__") == 2 and not any(part.strip("_") != part for part in self.parts)
         return joined if is_clear else f"{joined}_{_digest(*self.parts)}"
 
     @property
     def mysql_key(self) -> dg.AssetKey:
-        """Of the table in MySQL."""
+        """Asset key of the table in MySQL."""
         return dg.AssetKey(["mysql", *self.parts])
 
     @property
     def stream_key(self) -> dg.AssetKey:
-        """Of its subject in JetStream."""
+        """Asset key of the subject in JetStream."""
         return dg.AssetKey(["nats", *self.parts])
 
     @property
     def consumer_key(self) -> dg.AssetKey:
-        """Of its consumer."""
+        """Asset key of the consumer."""
         return dg.AssetKey(["tables", *self.parts])
 
     @property
     def job_name(self) -> str:
-        """Of the job for this table alone."""
+        """Name of the job that consumes only this table."""
         return f"consume__{self.joined}"
 
     @property
     def run_tag(self) -> str:
-        """Its name in the tag binlogsync/consumer."""
+        """Value of the tag binlogsync/consumer."""
         return f"{self.source}.{self}"
 
 
 def binlog_key(source: str) -> dg.AssetKey:
-    """Of the source's binary log, where the tail's observations go."""
+    """Asset key of the binary log of the source, which the tail observes."""
     return dg.AssetKey(["mysql", safe_part(source), "binlog"])
 
 
 def refuse_collisions(names: list[TableName]) -> None:
-    """Raise ConfigError when two tables would get one key or one job name, naming both."""
+    """Raise ConfigError if two tables would have the same asset key or job name."""
     for what in ("consumer_key", "job_name"):
         seen: dict[object, TableName] = {}
         for name in names:

@@ -1,9 +1,9 @@
-"""Old runs, removed with everything that belongs to them.
+"""The job `prune_runs` and its nightly schedule: deletes old runs with their events and logs.
 
-Dagster keeps each run for ever, and with its default SQLite storage a file of 140 kB for each. `prune_runs` deletes
-ended runs of this project that are older than `keep_days`: the run, its events, its shard file and its compute logs.
-The newest runs of each tail and consumer stay, whatever their age: they hold the last position and materialization
-that the UI shows, and the keeper's evidence.
+Dagster never deletes runs, and its default SQLite storage keeps a file of 140 kB for each. `prune_runs` deletes ended
+runs that are older than `keep_days`: the run, its events, its event file and its compute logs. The newest runs of each
+tail and consumer are kept regardless of their age: the UI shows their last position and materialization, and the tail
+sensor decides by them.
 """
 
 import time
@@ -19,43 +19,45 @@ PAGE = 200
 
 
 class PruneConfig(dg.Config):
-    """Which runs go."""
+    """Which runs to delete."""
 
-    keep_days: float = Field(default=7.0, ge=0, description="Days that an ended run is kept.")
+    keep_days: float = Field(default=7.0, ge=0, description="Days to keep an ended run.")
     keep_last: int = Field(
-        default=10, ge=1, description="Newest runs of each tail and consumer, kept whatever their age."
+        default=10, ge=1, description="Number of newest runs of each tail and consumer to keep regardless of their age."
     )
-    at_most: int = Field(default=2000, ge=1, description="Runs deleted by one run of this job.")
+    at_most: int = Field(default=2000, ge=1, description="Maximum number of runs to delete in one run of this job.")
 
 
 @dg.op(name="delete_old_runs")
 def prune_op(context: dg.OpExecutionContext, config: PruneConfig) -> None:
-    """Delete old runs; says how many, and what they freed."""
+    """Delete old runs, and log their number and the size of their event files."""
     runs = runs_to_prune(context.instance, config, time.time())
     freed = sum(delete_run(context.instance, run_id) for run_id in runs)
-    context.log.info(f"{len(runs)} run(s) deleted, {freed / 1e6:.1f} MB of event files with them")
+    context.log.info(f"deleted {len(runs)} run(s) and {freed / 1e6:.1f} MB of event files")
 
 
-@dg.job(name="prune_runs", executor_def=dg.in_process_executor, description="Deletes old runs with their files.")
+@dg.job(
+    name="prune_runs", executor_def=dg.in_process_executor, description="Deletes old runs with their events and logs."
+)
 def prune_job() -> None:
     """Delete runs older than a week."""
     prune_op()
 
 
 def prune_schedule(*, running: bool = False) -> dg.ScheduleDefinition:
-    """Once a night."""
+    """The schedule `prune_runs_nightly`."""
     status = dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
     return dg.ScheduleDefinition(
         name="prune_runs_nightly",
         job=prune_job,
         cron_schedule="23 3 * * *",
         default_status=status,
-        description="Every night, deletes the runs that ended more than a week ago, save the newest of each job.",
+        description="Every night, deletes runs older than a week, except for the newest runs of each job.",
     )
 
 
 def runs_to_prune(instance: dg.DagsterInstance, config: PruneConfig, now: float) -> list[str]:
-    """Ids of the ended runs that may go, oldest last."""
+    """Ids of the runs to delete, newest first."""
     before = now - config.keep_days * 86400
     kept: Counter[tuple[str, ...]] = Counter()
     found: list[str] = []
@@ -73,7 +75,7 @@ def runs_to_prune(instance: dg.DagsterInstance, config: PruneConfig, now: float)
 
 
 def delete_run(instance: dg.DagsterInstance, run_id: str) -> int:
-    """Delete a run, its event file and its compute logs; the bytes of the event file are returned."""
+    """Delete a run, its event file and its compute logs. Returns the size of the event file in bytes."""
     instance.delete_run(run_id)
     instance.compute_log_manager.delete_logs(prefix=[run_id])
     shard = getattr(instance.event_log_storage, "path_for_shard", None)

@@ -1,8 +1,8 @@
-"""Asset checks of mirrors, each run by itself, on a schedule or by a person: is it equal to its table, is it fresh.
+"""Asset checks of mirrors, for manual or scheduled runs: `equals_source` and `fresh`.
 
-`equals_source` reads the whole table in MySQL, so it is no part of a consumer's run, and of the job `verify_<source>`
-instead. It compares at one place in the binlog (binlogsync/mirror/verify.py), so it is exact while both are written to;
-what differs is an error, a mirror that did not get there in time is a warning.
+`equals_source` reads the whole table in MySQL, so the job `verify_<source>` runs it, not the consumer run. It compares
+both sides at the same binlog position (binlogsync/mirror/verify.py), so it is exact while the table changes. A
+difference is an error; a mirror that does not reach the position in time is a warning.
 """
 
 from collections.abc import Sequence
@@ -27,17 +27,17 @@ _SHOWN = 20
 
 
 def mirror_checks(tables: Sequence[TableAsset], mysql_key: str) -> list[dg.AssetChecksDefinition]:
-    """`equals_source` and `fresh` of each mirror among the tables."""
+    """The checks `equals_source` and `fresh` of each mirror."""
     return [made for table in tables if table.is_mirror for made in (_equals_source(table, mysql_key), _fresh(table))]
 
 
 def verify_job(source: str, checks: Sequence[dg.AssetChecksDefinition]) -> Any:
-    """The job `verify_<source>`: these checks, and nothing else."""
+    """The job `verify_<source>`, which runs only these checks."""
     return dg.define_asset_job(
         f"verify_{safe_part(source)}",
         selection=dg.AssetSelection.checks(*checks),
         executor_def=dg.in_process_executor,
-        description=f"Compares the mirrors of {source} with their tables, row by row; reads the tables in full.",
+        description=f"Compares the mirrors of {source} with their tables, row by row. Reads the whole tables in MySQL.",
     )
 
 
@@ -48,7 +48,7 @@ def _equals_source(table: TableAsset, mysql_key: str) -> dg.AssetChecksDefinitio
         asset=name.consumer_key,
         name="equals_source",
         required_resource_keys={mysql_key, "warehouse", "jetstream"},
-        description=f"Every row of {name.markdown} is in the mirror, and no other. Reads the whole table in MySQL.",
+        description=f"The mirror has exactly the rows of {name.markdown}. Reads the whole table in MySQL.",
     )
     def _check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         mysql = getattr(context.resources, mysql_key).config(name.source)
@@ -72,7 +72,7 @@ def _equals_source(table: TableAsset, mysql_key: str) -> dg.AssetChecksDefinitio
 
 
 def result(found: Verification) -> dg.AssetCheckResult:
-    """What the page of the check shows of a verification."""
+    """The check result of a verification."""
     shown: dict[str, dg.MetadataValue] = {
         "position": dg.MetadataValue.text(str(found.at)),
         "seconds": dg.MetadataValue.float(round(found.seconds, 2)),
@@ -110,7 +110,7 @@ def _fresh(table: TableAsset) -> dg.AssetChecksDefinition:
 
 
 def oldest_waiting(reader: StreamReader, key: ProgressKey, sequence: int) -> float | None:
-    """Seconds since the commit of the first change behind that sequence; None when there is none."""
+    """Seconds since the commit of the first change after the stream sequence. None if there is no such change."""
     waiting = reader.changes_from(key.database, key.table, sequence + 1)
     if not waiting:
         return None
@@ -119,9 +119,11 @@ def oldest_waiting(reader: StreamReader, key: ProgressKey, sequence: int) -> flo
 
 
 def freshness(waited_s: float | None) -> dg.AssetCheckResult:
-    """Passed when nothing waits, or not for long."""
+    """Passes if no change has waited longer than FRESH_S."""
     if waited_s is None:
-        return dg.AssetCheckResult(passed=True, description="Nothing waits in the stream.", metadata={"waited_s": 0.0})
+        return dg.AssetCheckResult(
+            passed=True, description="No change is waiting in the stream.", metadata={"waited_s": 0.0}
+        )
     return dg.AssetCheckResult(
         passed=waited_s <= FRESH_S,
         severity=dg.AssetCheckSeverity.WARN,

@@ -1,4 +1,4 @@
-"""What an asset page shows of a DuckDB table: how many rows it has, and where it is allowed the first few."""
+"""Row count and first rows of a DuckDB table, for asset pages."""
 
 from datetime import datetime
 
@@ -13,7 +13,7 @@ LONGEST = 60
 
 
 def count_rows(file: DuckFile, schema: str, table: str) -> int | None:
-    """Rows of the table; None when there is no such table yet. Raises what the file raises."""
+    """Number of rows. None if the table does not exist yet. Raises ConsumeError if the file cannot be opened."""
     with file.transaction() as connection:
         schema, table = locate(connection, schema, table)
         if not has_relation(connection, schema, table):
@@ -23,7 +23,7 @@ def count_rows(file: DuckFile, schema: str, table: str) -> int | None:
 
 
 def first_rows(file: DuckFile, schema: str, table: str, limit: int) -> dg.TableMetadataValue:
-    """The first rows; the table has to be there. Every value is a text, which the page shows as it is."""
+    """The first rows of an existing table, with all values as text."""
     with file.transaction() as connection:
         path = _path(connection, *locate(connection, schema, table))
         found = connection.execute(f"SELECT * FROM {path} LIMIT {int(limit)}")
@@ -34,13 +34,13 @@ def first_rows(file: DuckFile, schema: str, table: str, limit: int) -> dg.TableM
 
 
 def _path(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> str:
-    """The table with its catalog, whose name may be the schema's too."""
+    """The quoted name with the catalog, because catalog and schema may have the same name."""
     (catalog,) = first_row(connection, "SELECT current_database()") or ("",)
     return quote(catalog, schema, table)
 
 
 def _cell(value: object) -> str:
-    """A value in one line, cut where it is long."""
+    """The value in one line, truncated to LONGEST characters."""
     text = "NULL" if value is None else value.isoformat(" ") if isinstance(value, datetime) else str(value)
     text = printable(text).replace("\n", " ")
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

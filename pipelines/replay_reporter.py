@@ -1,4 +1,4 @@
-"""What the pages in Dagster show of a backfill: how far it is, what it did, and what stopped it."""
+"""Reports a replay to Dagster: progress, results and failures."""
 
 import time
 from collections.abc import Mapping
@@ -15,23 +15,26 @@ from pipelines.stop_flag import StopFlag
 ADVICE: tuple[tuple[type[BinlogSyncError], str], ...] = (
     (
         HandlerError,
-        "Mend the handler or what it depends on, and re-execute this run: it goes on with this change.",
+        "Fix the handler or its dependencies, then re-execute this run: it resumes at this change.",
     ),
-    (PositionError, "Choose ends that somebody still holds; the message says from when on data exists."),
-    (SourceError, "Check that MySQL is up and that the account may replicate, and re-execute this run: it goes on."),
-    (SinkError, "Check that NATS, or the disk, is up and has room, and re-execute this run: it goes on."),
+    (
+        PositionError,
+        "Choose a range that the stream or the binlogs still contain; the message names the earliest time.",
+    ),
+    (SourceError, "Check that MySQL is up and that the account may replicate, then re-execute this run: it resumes."),
+    (SinkError, "Check that NATS is up and that the disk has free space, then re-execute this run: it resumes."),
 )
 
 
 class ReplayReporter:
-    """Called about twice a second: an observation every `report_s`, and a look whether the run was ended."""
+    """Called about twice a second. Reports an observation every `report_s`, and stops if the run was terminated."""
 
     def __init__(self, context: Any, key: dg.AssetKey, stop: StopFlag, report_s: float) -> None:
         self._context, self._key, self._stop, self._report_s = context, key, stop, report_s
         self._reported_s = time.monotonic()
 
     def __call__(self, progress: ReplayProgress) -> None:
-        """Take note, and report when it is time."""
+        """Report the progress if `report_s` is over."""
         now = time.monotonic()
         if now - self._reported_s < self._report_s:
             return
@@ -49,11 +52,11 @@ class ReplayReporter:
         self._context.log_event(dg.AssetObservation(self._key, metadata=shown))
         run = self._context.instance.get_run_by_id(self._context.run.run_id)
         if run is None or run.status != dg.DagsterRunStatus.STARTED:
-            self._stop.ask("the run was ended")
+            self._stop.request("the run was terminated")
 
 
 def replay_metadata(done: ReplayResult, span: RangeResult | None = None) -> Mapping[str, dg.MetadataValue]:
-    """Of one of its ranges; without one of all of them, whose totals the ranges show beside their own counts."""
+    """Metadata of one range, or, without `span`, of the whole replay with its totals."""
     spans = done.ranges if span is None else (span,)
     counts = done.counts if span is None else span.counts
     shown: dict[str, dg.MetadataValue] = {
@@ -69,7 +72,7 @@ def replay_metadata(done: ReplayResult, span: RangeResult | None = None) -> Mapp
         shown["run_changes"] = dg.MetadataValue.int(done.changes)
         shown["run_done_before"] = dg.MetadataValue.int(done.before)
         if done.is_resumed:
-            shown["run_went_on"] = dg.MetadataValue.text("with a try that was not finished, up to its end")
+            shown["run_went_on"] = dg.MetadataValue.text("resumed an unfinished run")
         shown["run_seconds"] = dg.MetadataValue.float(round(done.seconds, 1))
         shown["run_changes_per_s"] = dg.MetadataValue.float(round(done.rate, 1))
     return shown

@@ -1,8 +1,8 @@
-"""Backfills in Dagster: a replay asset for each table, whose partitions are bookmarks, and an ad hoc job.
+"""Replays in Dagster: for backfills one asset per table, partitioned by bookmarks; for any range one job per source.
 
-Partition K means the changes from bookmark K to the bookmark behind it; several at once are one run. The changes go to
-a target beside the live consumer, whose progress does not move. A run that was ended is re-executed in the UI, and goes
-on where it stopped.
+Partition K is the range of changes from bookmark K to the next bookmark; a backfill of several partitions is one run.
+The changes are delivered to a target, while the live consumer and its progress are not affected. A stopped run resumes
+when it is re-executed in the UI.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,31 +36,31 @@ RESOURCES = ("positions", "jetstream", "warehouse")
 
 
 class ReplayConfig(dg.Config):
-    """Where the changes of the chosen bookmarks go."""
+    """Range, origin and target of the replay of the selected partitions."""
 
     until: str = Field(
         default="next",
-        description="next: the last chosen bookmark ends where the one behind it begins. head: it reaches to the end "
-        "of MySQL's binlog.",
+        description="Where the range of the last selected bookmark ends. next: at the next bookmark. head: at the "
+        "current end of the binlog.",
     )
     to: str = Field(
         default="",
-        description=f"{TARGETS}. Empty: table for a mirror (replay_<database>.<table> in the warehouse, made anew; the "
-        "mirror is left alone), handler for the others (called once more for each change).",
+        description=f"{TARGETS}. Default for a mirror: table (replay_<database>.<table> in the warehouse, recreated; "
+        "the mirror itself does not change). Default for other consumers: handler (called again for each change).",
     )
-    origin: str = Field(default="auto", description="auto, stream or binlog: where the changes are read.")
+    origin: str = Field(default="auto", description="Where to read the changes: auto, stream or binlog.")
     report_s: float = Field(default=10.0, gt=0, description="Seconds between two observations of the progress.")
 
 
 @dataclass(frozen=True, slots=True)
 class ReplaySource:
-    """What a replay has to know of a source in Dagster.
+    """A source, as replay, bookmark and rewind jobs need it.
 
     Attributes:
-        name: of the source.
-        mysql_key: of its MySQLSource among the resources.
+        name: name of the source.
+        mysql_key: resource key of its MySQLSource.
         tables: its consumers.
-        options: which tables its tail captures.
+        options: options of its tail, which select the captured tables.
     """
 
     name: str
@@ -69,13 +69,13 @@ class ReplaySource:
     options: TailConfig
 
     def find(self, text: str) -> tuple[TableName, TableAsset | None]:
-        """The table that a person names, and its consumer, if it has one. Raises ConfigError."""
+        """Parse "database.table" and find its consumer, if there is one. Raises ConfigError."""
         name = TableName.parse(text, self.name)
         return name, next((table for table in self.tables if str(table.name) == str(name)), None)
 
     @contextmanager
     def sources(self, resources: Any, name: TableName) -> Iterator[ChangeSources]:
-        """Who may hold the table's past."""
+        """Open everything that may contain past changes of the table: stream, binlogs and bookmarks."""
         asked = SourceTable(self.name, name.database, name.table)
         captured = TableFilter(tuple(self.options.include), tuple(self.options.exclude))
         config = getattr(resources, self.mysql_key).config(self.name)
@@ -88,7 +88,7 @@ class ReplaySource:
 
 @dataclass(frozen=True, slots=True)
 class ReplayRequest:
-    """One replay as it was asked for."""
+    """Options of one replay."""
 
     name: TableName
     table: TableAsset | None
@@ -99,7 +99,7 @@ class ReplayRequest:
 
     @property
     def target(self) -> str:
-        """Of the changes, as make_target takes it."""
+        """Target of the changes, in the form that make_target parses."""
         if self.to.strip():
             return self.to.strip()
         return "handler" if self.table is not None and not self.table.is_mirror else "table"
@@ -113,9 +113,9 @@ def replay_asset(source: ReplaySource, table: TableAsset) -> dg.AssetsDefinition
         deps=[name.stream_key],
         group_name="replay",
         kinds={"duckdb" if table.is_mirror else "python"},
-        description=f"The past of {name.markdown}, once more: choose bookmarks, and their changes are replayed beside "
-        "the live consumer. Materialize, tick bookmarks, launch."
-        f"{'' if table.is_mirror else ' The handler is called again.'}",
+        description=f"Replays past changes of {name.markdown}. To start: Materialize, select bookmarks, launch. The "
+        "live consumer is not affected."
+        f"{'' if table.is_mirror else ' By default the handler is called again for each change.'}",
         metadata={"mysql/database": name.database, "mysql/table": name.table, "binlogsync/source": name.source},
     )
 
@@ -140,12 +140,12 @@ def replay_asset(source: ReplaySource, table: TableAsset) -> dg.AssetsDefinition
 
 
 def replay_key(name: TableName) -> dg.AssetKey:
-    """Of the table's replay."""
+    """Asset key of the replay of the table."""
     return dg.AssetKey(["replay", *name.parts])
 
 
 def replay_job(source: ReplaySource) -> dg.JobDefinition:
-    """The job `replay_<source>` for the Launchpad: any table, any two ends, any target."""
+    """The job `replay_<source>` for the Launchpad: any table, any range, any target."""
 
     @dg.op(
         name=f"replay_{safe_part(source.name)}_range",
@@ -154,12 +154,14 @@ def replay_job(source: ReplaySource) -> dg.JobDefinition:
             "table": dg.Field(str, description='"database.table"'),
             "from": dg.Field(
                 str,
-                description="Where the range begins: a bookmark, oldest, a time (2026-01-31T12:00:00Z), a GTID set, "
+                description="Start of the range: a bookmark, oldest, a time (2026-01-31T12:00:00Z), a GTID set, "
                 "binlog.000042:1187, or seq:12345 for a message of the stream.",
             ),
-            "until": dg.Field(str, default_value="head", description="Where it ends, written the same way; or head."),
+            "until": dg.Field(str, default_value="head", description="End of the range, in the same form, or head."),
             "to": dg.Field(str, default_value="", description=ReplayConfig.model_fields["to"].description),
-            "origin": dg.Field(str, default_value="auto", description="auto, stream or binlog."),
+            "origin": dg.Field(
+                str, default_value="auto", description="Where to read the changes: auto, stream or binlog."
+            ),
         },
     )
     def _replay(context: dg.OpExecutionContext) -> dg.Output[None]:
@@ -176,14 +178,14 @@ def replay_job(source: ReplaySource) -> dg.JobDefinition:
     return build_job(
         _replay,
         f"replay_{safe_part(source.name)}",
-        f"Backfills a range of one table of {source.name}, exactly, into a target. Fill in table and from.",
+        f"Replays a range of changes of one table of {source.name} to a target. Set table and from.",
     )
 
 
 def run_replay(context: Any, source: ReplaySource, replay: ReplayRequest, spans: Any) -> ReplayResult:
-    """Do it, with observations of its progress.
+    """Run the replay, with observations of its progress.
 
-    Raises dg.Failure for an error, DagsterExecutionInterruptedError when it was stopped; both can be re-executed.
+    Raises dg.Failure after an error, DagsterExecutionInterruptedError after a stop. Both runs can be re-executed.
     """
     resources = context.resources
     name = replay.name
@@ -193,7 +195,7 @@ def run_replay(context: Any, source: ReplaySource, replay: ReplayRequest, spans:
     )
     try:
         if replay.origin not in ORIGINS:
-            raise ConfigError(f"origin {replay.origin!r} is none of {', '.join(ORIGINS)}")
+            raise ConfigError(f"unknown origin {replay.origin!r}; use one of {', '.join(ORIGINS)}")
         with (
             stop_on_signals() as stop,
             source.sources(resources, name) as sources,
@@ -207,19 +209,21 @@ def run_replay(context: Any, source: ReplaySource, replay: ReplayRequest, spans:
     except BinlogSyncError as error:
         raise build_failure(error, name) from None
     if not done.is_finished:
-        said = f"stopped ({stop.reason}); re-execute this run, and it goes on where it ended"
-        context.log.info(said)
-        raise dg.DagsterExecutionInterruptedError(said)
+        message = f"stopped ({stop.reason}); re-execute this run to resume it"
+        context.log.info(message)
+        raise dg.DagsterExecutionInterruptedError(message)
     return done
 
 
 def _handler(resources: Any, source: ReplaySource, replay: ReplayRequest) -> Target:
     if replay.table is None:
-        raise ConfigError(f"{replay.name} has no consumer in pipelines/consumers, so no handler; choose another target")
+        raise ConfigError(
+            f"{replay.name} has no consumer in pipelines/consumers, hence no handler; choose another target"
+        )
     if replay.table.is_mirror:
         raise ConfigError(
-            f"the consumer of {replay.name} keeps a mirror, which a replay would fill with older rows; choose the "
-            "target table, or have the mirror made anew by rewinding its consumer with rebuild"
+            f"the consumer of {replay.name} is a mirror, and a replay would write older rows into it; choose the "
+            "target table, or rebuild the mirror: rewind its consumer with rebuild"
         )
     mysql = getattr(resources, source.mysql_key).config(source.name)
     return replay.table.consumption.target(resources.warehouse.path, mysql)

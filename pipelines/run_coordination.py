@@ -1,7 +1,7 @@
-"""What a consumer run asks Dagster of itself and of the runs beside it: shall it end, and who has its tables.
+"""Coordination of consumer runs through Dagster's run storage: which run consumes a table, and when a run has to end.
 
-The backlog sensor runs in the code server, which a Reload replaces; a run keeps the code that it was started with. So
-each run is tagged with its code, and the sensor asks a run that was started before the Reload, with other code, to end.
+Reload definitions replaces the code server with its sensors, but a run keeps the code that it started with. Each run is
+therefore tagged with its code version, and after a reload the backlog sensor requests older runs to end.
 """
 
 from collections.abc import Collection, Mapping
@@ -12,24 +12,24 @@ from sensors.backlog import CODE_TAG, END_TAG
 
 
 def tag_code(context: dg.AssetExecutionContext, code: str) -> None:
-    """Tag the run with the code that it runs."""
+    """Tag the run with the version of its code."""
     context.instance.add_run_tags(context.run.run_id, {CODE_TAG: code})
 
 
 def is_terminated(context: dg.AssetExecutionContext) -> bool:
-    """True when a person ended the run, or it was marked as ended while no signal could reach it.
+    """Whether the run was terminated or marked as ended in Dagster, even if it received no signal.
 
-    A signal alone (Ctrl-C, a shutdown) is a stop: the run ends early and with success, since progress is stored.
+    A signal alone (Ctrl-C, a shutdown) only stops the run early: it ends with success, because its progress is stored.
     """
     run = context.instance.get_run_by_id(context.run.run_id)
     return run is None or run.status != dg.DagsterRunStatus.STARTED
 
 
 def find_stop_reason(context: dg.AssetExecutionContext) -> str | None:
-    """A reason to end before the time, None to go on."""
+    """The reason to end the run early. None if it should continue."""
     run = context.instance.get_run_by_id(context.run.run_id)
     if run is None or run.status != dg.DagsterRunStatus.STARTED:
-        return "the run was ended"
+        return "the run was terminated"
     reason: str | None = run.tags.get(END_TAG)
     return reason
 
@@ -37,7 +37,7 @@ def find_stop_reason(context: dg.AssetExecutionContext) -> str | None:
 def find_other_runs(
     context: dg.AssetExecutionContext, keys: Collection[dg.AssetKey]
 ) -> Mapping[dg.AssetKey, dg.DagsterRun]:
-    """Those of these assets that a run which STARTED earlier has: two runs of a table would fight for its durable."""
+    """The assets that an earlier run, still STARTED, consumes: a durable consumer serves only one run at a time."""
     own = context.instance.get_run_record_by_id(context.run.run_id)
     if own is None or own.start_time is None:
         return {}

@@ -1,6 +1,6 @@
-"""Asset checks of a source's binary log that ask MySQL: how long positions are kept, and is the server as it was.
+"""Asset checks of the binlog that query MySQL: `positions_kept` and `server_unchanged`.
 
-A person runs them, or a schedule of their own; each reads a few heads of binlogs at most.
+For manual or scheduled runs. Each reads at most the headers of a few binlog files.
 """
 
 import time
@@ -18,14 +18,14 @@ from pipelines.keys import binlog_key
 
 
 def source_checks(source: str, mysql_key: str) -> list[dg.AssetChecksDefinition]:
-    """`positions_kept` and `server_unchanged` of the source's binary log."""
+    """The checks `positions_kept` and `server_unchanged` of the binlog asset of the source."""
     keys = {mysql_key, "positions"}
 
     @dg.asset_check(
         asset=binlog_key(source),
         name="positions_kept",
         required_resource_keys=keys,
-        description="MySQL still has the tail's position and the bookmarks of people, and for longer than half a day.",
+        description="MySQL keeps the binlogs that the tail and manual bookmarks need for at least 12 more hours.",
     )
     def _kept(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with context.resources.positions.store() as store:
@@ -35,7 +35,8 @@ def source_checks(source: str, mysql_key: str) -> list[dg.AssetChecksDefinition]
         asset=binlog_key(source),
         name="server_unchanged",
         required_resource_keys=keys,
-        description="Server, version and binlog settings are those of the tail's last start; ids and clock are right.",
+        description="Server, version and binlog settings have not changed since the last start of the tail; server "
+        "ids are unique and clocks agree.",
     )
     def _unchanged(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with context.resources.positions.store() as store:
@@ -45,7 +46,7 @@ def source_checks(source: str, mysql_key: str) -> list[dg.AssetChecksDefinition]
 
 
 def positions_kept(mysql: MySQLConfig, store: PositionStore, source: str) -> dg.AssetCheckResult:
-    """The oldest position that somebody needs, in hours until MySQL may purge it."""
+    """Hours until MySQL may purge the oldest required position."""
     info = inspect_server(mysql)
     retention = Retention(mysql, info)
     needs = [*tail_need([store.load(source)]), *bookmark_needs(store.bookmarks(source))]
@@ -65,22 +66,22 @@ def positions_kept(mysql: MySQLConfig, store: PositionStore, source: str) -> dg.
 
 
 def _best(found: list[Worth]) -> str:
-    return str(found[0]) if found else "Nobody needs a position yet"
+    return str(found[0]) if found else "No position is required yet"
 
 
 def server_unchanged(mysql: MySQLConfig, store: PositionStore, source: str) -> dg.AssetCheckResult:
-    """What is different from when the source was tailed last, ids given out twice, and clocks that disagree."""
+    """Fails for settings changed since the last start of the tail, duplicate server ids, and clocks that disagree."""
     now = ServerFacts.of(inspect_server(mysql), time.time())
     before = ServerFacts.from_text(store.facts(source))
     wrong = now.changes_since(before) if before is not None else []
     wrong += [each.message for each in preflight(mysql) if "server_id" in each.name and not each.ok]
     ahead_s = clock_ahead_s(mysql)
     if abs(ahead_s) > CLOCK_S:
-        wrong.append(f"the server's clock is {ahead_s:+.1f} s off this machine's")
-    since = "never tailed yet" if before is None else f"as at {before.at:%Y-%m-%d %H:%M} UTC"
+        wrong.append(f"the server's clock differs by {ahead_s:+.1f} s from the clock of this machine")
+    state = "has not been tailed yet" if before is None else f"is unchanged since {before.at:%Y-%m-%d %H:%M} UTC"
     return dg.AssetCheckResult(
         passed=not wrong,
         severity=dg.AssetCheckSeverity.WARN,
-        description=markdown("; ".join(wrong)) or f"The server is {since}.",
+        description=markdown("; ".join(wrong)) or f"The server {state}.",
         metadata={"server": now.server_uuid, "version": now.version, "clock_ahead_s": round(ahead_s, 3)},
     )

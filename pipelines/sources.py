@@ -1,14 +1,14 @@
-"""The sources of this deployment, and what is chosen per deployment and not per run; read once, when definitions load.
+"""Settings per deployment: the sources and the defaults of the tail. Read once, when the definitions load.
 
-    BINLOGSYNC_SOURCE        name of the source, "main" when not set; several are separated by commas
-    BINLOGSYNC_CONSUMERS     the package whose modules hold the consumers, "pipelines.consumers" when not set
-    BINLOGSYNC_SENSORS       "running" switches the sensors on by themselves; else a person switches them on in the UI
+    BINLOGSYNC_SOURCE        name of the source, default "main"; several names are separated by commas
+    BINLOGSYNC_CONSUMERS     package that contains the consumers, default "pipelines.consumers"
+    BINLOGSYNC_SENSORS       "running" switches the sensors on; by default they are switched on in the UI
     BINLOGSYNC_START, _INCLUDE, _EXCLUDE, _FLUSH_INTERVAL_S, _FLUSH_ROWS, _SHIFT_S, _REPORT_S,
     BINLOGSYNC_BOOKMARK_MINUTES, _BOOKMARK_KEEP, _BOOKMARK_KEEP_DAYS
                              defaults of the tail's options, for all sources; the Launchpad shows and overrides them
 
-The first source is MySQL at BINLOGSYNC_MYSQL_HOST and so on; a further one, say "eu", at BINLOGSYNC_EU_MYSQL_HOST and
-so on.
+The first source is configured by BINLOGSYNC_MYSQL_HOST and so on, another source, for example "eu", by
+BINLOGSYNC_EU_MYSQL_HOST and so on.
 """
 
 import os
@@ -28,9 +28,9 @@ class SourceSettings:
     """One source.
 
     Attributes:
-        name: of the source, in streams, tags and asset keys.
-        mysql_key: of its MySQLSource among the resources.
-        prefix: of its environment variables.
+        name: name of the source in streams, tags and asset keys.
+        mysql_key: resource key of its MySQLSource.
+        prefix: prefix of its environment variables.
     """
 
     name: str
@@ -39,14 +39,12 @@ class SourceSettings:
 
 
 def configured_sources(environment: Mapping[str, str] = os.environ) -> tuple[SourceSettings, ...]:
-    """The sources by name; raises ConfigError for a name that cannot be one, or is there twice, and for a variable that
-    is no setting.
-    """
+    """The configured sources. Raises ConfigError for an invalid or duplicate name, and for an unknown variable."""
     names = [name.strip() for name in (environment.get("BINLOGSYNC_SOURCE") or "main").split(",") if name.strip()]
     keys = [safe_part(check_source(name)) for name in names]
     if not names or len(set(keys)) != len(keys):
         raise ConfigError(
-            f"BINLOGSYNC_SOURCE={','.join(names)}: name at least one source, and each once (- and _ count as one)"
+            f"BINLOGSYNC_SOURCE={','.join(names)}: name at least one source, and each only once (- equals _)"
         )
     check_variables(environment, names)
     first = SourceSettings(names[0], "mysql", "BINLOGSYNC_MYSQL")
@@ -71,12 +69,12 @@ _NUMBERS: tuple[tuple[str, type[int] | type[float]], ...] = (
 
 
 def default_source() -> str:
-    """The source of a consumer that names none: the first."""
+    """The source of a consumer without an explicit source: the first one."""
     return configured_sources()[0].name
 
 
 def tail_config(environment: Mapping[str, str] = os.environ) -> TailConfig:
-    """Options of the tail from the environment; raises ConfigError for a number that is none."""
+    """Options of the tail from the environment. Raises ConfigError for an invalid number."""
     values: dict[str, Any] = {}
     if start := environment.get("BINLOGSYNC_START"):
         values["start"] = start

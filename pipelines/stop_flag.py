@@ -1,4 +1,4 @@
-"""A stop that is a flag and not an exception: the tail ends between two flushes, not in the middle of one."""
+"""A stop flag, set by signals, so that a tail ends between two flushes and not in the middle of one."""
 
 import threading
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from binlogsync.signals import asked_by_signals
 
 
 class StopFlag(threading.Event):
-    """Set when the work has to end; `reason` is None until then, and the first one to ask is the one that is kept."""
+    """An event that requests a stop. `reason` is None until then, and afterwards the first reason."""
 
     reason: str | None = None
 
-    def ask(self, reason: str) -> None:
-        """Set it, and remember why when nobody asked before."""
+    def request(self, reason: str) -> None:
+        """Request a stop. Later reasons do not replace the first one."""
         if self.reason is None:
             self.reason = reason
         self.set()
@@ -21,7 +21,7 @@ class StopFlag(threading.Event):
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopFlag]:
-    """A flag that SIGINT and SIGTERM set for as long as the block lasts; outside of the main thread nobody sets it."""
+    """A flag that SIGINT and SIGTERM set while the block runs. Outside of the main thread, signals do not set it."""
     stop = StopFlag()
-    with asked_by_signals(stop.ask, once=False):
+    with asked_by_signals(stop.request, once=False):
         yield stop

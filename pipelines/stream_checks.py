@@ -1,4 +1,4 @@
-"""The asset check `stream_intact` of a source: its stream is as the tail needs it, and the tail alone writes to it."""
+"""The asset check `stream_intact`: the stream has the required settings, and only the tail publishes into it."""
 
 import dagster as dg
 
@@ -9,13 +9,13 @@ from pipelines.keys import binlog_key
 
 
 def stream_checks(source: str) -> list[dg.AssetChecksDefinition]:
-    """`stream_intact` of the source."""
+    """The check `stream_intact` of the source."""
 
     @dg.asset_check(
         asset=binlog_key(source),
         name="stream_intact",
         required_resource_keys={"jetstream"},
-        description="The stream has the settings that the tail needs, and nothing else publishes into it.",
+        description="The stream has the settings that the tail requires, and only the tail publishes into it.",
     )
     def _intact(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         return stream_intact(context.resources.jetstream.options(), source)
@@ -24,7 +24,7 @@ def stream_checks(source: str) -> list[dg.AssetChecksDefinition]:
 
 
 def stream_intact(options: JetStreamOptions, source: str) -> dg.AssetCheckResult:
-    """Failed with the setting that is wrong, or with the sequences of messages that no tail wrote."""
+    """Fails with the incorrect setting, or with the sequences of messages from other publishers."""
     status = read_stream_status(options, source)
     return dg.AssetCheckResult(
         passed=not status.problem and not status.foreign,

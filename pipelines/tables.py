@@ -1,13 +1,12 @@
-"""Assets made from tables: `mirror` needs no code, `table_consumer` a model and a handler.
+"""Asset factories: `mirror` requires no code, `table_consumer` a model and a handler.
 
-Each is a `TableAsset`: the consumer's asset with its checks, and the table and its stream as upstream assets, so that
-the lineage is complete. All tables of a source are assets of one step (`consumers_asset`), any of which a run may ask
-for. A run drains what waits and stays while changes come (`idle_s`, `max_s`), because a run costs seconds to start.
-Progress lies in the DuckDB file beside the rows, so a run may be killed at any moment.
+Both return a `TableAsset`: the asset of the consumer with its checks, and the table and its stream as upstream assets
+for the lineage. All tables of a source are assets of one multi-asset (`consumers_asset`); a run consumes any subset. A
+run processes the backlog and then waits for new changes (`idle_s`, `max_s`), because starting a run takes seconds.
+Progress is stored in the DuckDB file in the same transaction as the rows, so a run may be killed at any time.
 
-The DuckDB file has no Dagster pool, on purpose: a slot is held for as long as a run is at work, and runs of several
-tables that stay for an hour would shut each other out. They share the file by holding it for one short transaction at
-a time instead, and by waiting for each other there (binlogsync/duckfile.py).
+The DuckDB file deliberately has no Dagster pool: a run holds its slot until it ends, so runs of other tables would wait
+for up to an hour. Instead, runs open the file for one short transaction at a time (binlogsync/duckfile.py).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,9 +31,9 @@ from pipelines.sources import default_source
 
 CLIENT_ID = "dagster"
 CHECKS = (
-    ("handled", "No change is held up by a handler that fails or a model that does not fit."),
-    ("backlog", "Little or nothing waits in the stream after the run."),
-    ("no_gap", "Nothing is missing that was not made good: the stream and the binlog dropped nothing unread."),
+    ("handled", "No change is blocked by a failing handler or a model that does not match the table."),
+    ("backlog", "At most 1,000 messages are waiting in the stream after the run."),
+    ("no_gap", "No open gap: neither the stream nor the binlog dropped changes before they were consumed."),
 )
 M = TypeVar("M")
 
@@ -44,9 +43,9 @@ class TableAsset:
     """A table of a source and its consumer in Dagster.
 
     Attributes:
-        consumption: what is consumed, and into what.
-        options: how the asset looks.
-        is_mirror: True when it keeps a DuckDB table equal to MySQL's.
+        consumption: the table and the target of its changes.
+        options: presentation of the asset.
+        is_mirror: whether the target is a mirror, not a handler.
     """
 
     consumption: ConsumerSpec
@@ -55,22 +54,22 @@ class TableAsset:
 
     @property
     def name(self) -> TableName:
-        """Of the table."""
+        """Name of the table."""
         return self.consumption.name
 
     @property
     def key(self) -> dg.AssetKey:
-        """Of the consumer; what an asset that is computed from it names in `deps`."""
+        """Asset key of the consumer, for `deps` of downstream assets."""
         return self.name.consumer_key
 
     @property
     def durable(self) -> str:
-        """Of the consumer in JetStream."""
+        """Name of the durable consumer in JetStream."""
         return self.consumption.durable
 
     @property
     def spec(self) -> dg.AssetSpec:
-        """The consumer's asset."""
+        """Asset spec of the consumer."""
         name, options = self.name, self.options
         within = options.fresh_within
         return dg.AssetSpec(
@@ -86,7 +85,7 @@ class TableAsset:
 
     @property
     def check_specs(self) -> list[dg.AssetCheckSpec]:
-        """The checks that are made in the consumer's own step."""
+        """The checks that the consumer run itself reports."""
         return [dg.AssetCheckSpec(name, asset=self.key, description=text) for name, text in CHECKS]
 
     @property
@@ -99,7 +98,7 @@ class TableAsset:
                 name.mysql_key,
                 group_name="mysql",
                 kinds={"mysql"},
-                description=f"The table {name.markdown} in MySQL itself; its changes are in the binary log.",
+                description=f"The table {name.markdown} in MySQL. Its changes are in the binary log.",
                 metadata=metadata,
             ),
             dg.AssetSpec(
@@ -107,7 +106,7 @@ class TableAsset:
                 deps=[name.mysql_key, binlog_key(name.source)],
                 group_name="stream",
                 kinds={"nats"},
-                description=f"The changes of {name.markdown} in JetStream, in order, as the tail stores them.",
+                description=f"The changes of {name.markdown} in JetStream, in order, published by the tail.",
                 metadata=metadata,
             ),
         )
@@ -115,12 +114,14 @@ class TableAsset:
 
 @dataclass(frozen=True, slots=True)
 class AssetOptions:
-    """How the asset looks in Dagster.
+    """Presentation of the asset in Dagster.
 
     Attributes:
-        group: its group. fresh_within: without a change handled for that long the asset counts as stale; None for
-        tables that may be quiet. description: on its page. tags: of the asset. shows: (schema, table) in the
-        warehouse, of which the run shows row count and first rows; None shows nothing.
+        group: asset group.
+        fresh_within: time without a consumed change after which the asset is stale; None for no freshness policy.
+        description: description of the asset.
+        tags: tags of the asset.
+        shows: (schema, table) of the warehouse whose row count and first rows a run reports; None for none.
     """
 
     group: str = "tables"
@@ -140,20 +141,22 @@ def mirror(
     client_id: str = CLIENT_ID,
     options: AssetOptions | None = None,
 ) -> TableAsset:
-    """A table of the warehouse that stays equal to `table` ("shop.orders") of MySQL.
+    """A DuckDB table of the warehouse that stays equal to the MySQL table `table` ("shop.orders").
 
     Args:
-        deleted_at: name of a further column; rows that MySQL deletes stay, with the time of the commit in it.
-        history: True keeps every version of every row, from commit to commit, in the table `<table>__history`.
-        together: name of a group of mirrors: a transaction of MySQL that touches several of them is seen in all of them
-        or in none. A run has to consume them all. source: name of the source; by default the first. client_id: whose
-        progress. options: how the asset looks.
+        deleted_at: name of an additional column with the commit time of the delete; deleted rows are kept.
+        history: True keeps every version of every row, with its commit times, in the table `<table>__history`.
+        together: name of a group of mirrors. A MySQL transaction that changes several of them becomes visible in all of
+        them at once. A run has to consume all mirrors of the group.
+        source: name of the source, by default the first one.
+        client_id: the client whose progress is stored.
+        options: presentation of the asset.
 
     Raises ConfigError.
     """
     name = TableName.parse(table, source or default_source())
-    said = f"Mirror of {name.markdown}: a DuckDB table that stays equal to MySQL's."
-    options = options or AssetOptions(description=said)
+    description = f"Mirror of {name.markdown}: a DuckDB table that stays equal to the MySQL table."
+    options = options or AssetOptions(description=description)
     keeps = MirrorOptions(deleted_at, history)
     consumption = ConsumerSpec(
         name,
@@ -213,34 +216,37 @@ def table_consumer(
     start: Start = "all",
     options: AssetOptions | None = None,
 ) -> TableAsset | Callable[[Callable[..., object]], TableAsset]:
-    """Calls `handler` for the changes of the table, in order: one by one, or a batch at a time, as its signature says.
+    """An asset that calls `handler` with the changes of the table, in order.
 
         @table_consumer(Hole, table="treehole.holes")
         def holes(change: Change[Hole]) -> None: ...
 
-    The shapes of a handler are in binlogsync/consume/handler_signature.py. One with a second parameter gets the DuckDB
-    connection of the warehouse, in the transaction that stores progress: what it writes there happens exactly once.
-    Everything else it does happens at least once, under the same `change.id`.
+    The annotation of the first parameter selects single changes or batches (binlogsync/consume/handler_signature.py). A
+    second parameter receives the DuckDB connection of the warehouse, in the transaction that stores the progress: what
+    the handler writes there is written exactly once. Other effects happen at least once, with the same `change.id`.
 
     Args:
-        model: a dataclass, msgspec.Struct or pydantic model; what does not fit the table fails before any row is
-        handled. None for a handler of frames or record batches with all columns. handler: what it raises is tried
-        again, then fails the run, and nothing later of this table is handled meanwhile; left out, this is a decorator.
-        table: "database.table"; by default what the model says in `__tablename__`. source: name of the source; by
-        default the first. client_id: whose progress; two consumers of one table need two names. retry: how often a
-        failing handler is called for one change. start: where it begins the first time: "all" that the stream holds,
-        "new", a bookmark by its name or key, a GTID set, "binlog.000042:1187", an ISO time, an aware datetime or a
-        sequence of the stream. options: how the asset looks.
+        model: a dataclass, msgspec.Struct or pydantic model. It is compared with the table before any change is
+        handled. None for a handler of data frames or record batches with all columns.
+        handler: called for each change or batch. If it raises, it is called again with the same change, and the table
+        is blocked meanwhile; after the last attempt the run fails. Without a handler, the function is a decorator.
+        table: "database.table", by default `__tablename__` of the model.
+        source: name of the source, by default the first one.
+        client_id: the client whose progress is stored. Two consumers of one table require two client ids.
+        retry: number of attempts and pauses for one change.
+        start: where to start if there is no progress yet: "all" (the oldest message of the stream), "new", the name or
+        key of a bookmark, a GTID set, "binlog.000042:1187", an ISO time, an aware datetime or a stream sequence.
+        options: presentation of the asset.
 
-    Raises ConfigError, and ModelError for a class that is no model.
+    Raises ConfigError, and ModelError for a class that is not a model.
     """
 
     def make(handler: Callable[..., object]) -> TableAsset:
         if table is None and model is None:
-            raise ConfigError('without a model the table has to be given: table="database.table"')
+            raise ConfigError('without a model, table="database.table" is required')
         name = TableName.parse(table or table_name(model), source or default_source())  # type: ignore[arg-type]
         shown = options or AssetOptions(description=(handler.__doc__ or "").strip() or None)
-        Handler(model, handler, "unused")  # a model or handler that cannot work is an error now, not in the first run
+        Handler(model, handler, "unused")  # reports an invalid model or handler now, not in the first run
 
         def target(path: str, mysql: MySQLConfig) -> Target:
             return Handler(model, handler, path, retry)
@@ -252,10 +258,10 @@ def table_consumer(
 
 
 def consumers_asset(source: str, mysql_key: str, tables: Sequence[TableAsset], code: str = "") -> dg.AssetsDefinition:
-    """The step that consumes tables of a source: any of them, each in a thread of its own, up to `max_workers`.
+    """The multi-asset that consumes any subset of the tables of a source, in up to `max_workers` threads.
 
-    `code` names the code of its handlers. A mirror may read its table from the server, whose resource is `mysql_key`;
-    nothing else here connects to it.
+    `code` is the version of the handlers' code. Only mirrors connect to the server, resource `mysql_key`, to read their
+    tables.
     """
     by_key = {table.key: table.consumption for table in tables}
     begins = {"positions"} if any(table.consumption.start != "all" for table in tables) else set()
@@ -277,17 +283,17 @@ def consumers_asset(source: str, mysql_key: str, tables: Sequence[TableAsset], c
 
 
 def _refuse_parts(asked: Sequence[ConsumerSpec], known: Iterable[ConsumerSpec]) -> None:
-    """Mirrors that change together are consumed together; raises dg.Failure."""
+    """Raise dg.Failure if a group of mirrors is selected only in part."""
     groups = {one.together for one in asked if one.together is not None}
     missing = [str(one.name) for one in known if one.together in groups and one not in asked]
     if missing:
         raise dg.Failure(
-            description=f"Mirrors of the group {', '.join(sorted(map(str, groups)))} change together: select "
-            f"{', '.join(missing)} too, or run the job of all tables.",
+            description=f"Mirrors of the group {', '.join(sorted(map(str, groups)))} must be consumed together: also "
+            f"select {', '.join(missing)}, or run the job of all tables.",
             allow_retries=False,
         )
 
 
 def _names(name: TableName) -> dict[str, str]:
-    """Real names, which the key may have lost."""
+    """The original MySQL names, for asset keys with replaced characters."""
     return {"mysql/database": name.database, "mysql/table": name.table, "binlogsync/source": name.source}

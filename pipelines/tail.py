@@ -1,10 +1,10 @@
-"""The tail of one source as a job of one op: hours of work in a single step, ended by a flag.
+"""The tail of one source as a job of one op, which runs for hours and ends when a flag is set.
 
-A shift ends with SUCCESS after `shift_s`, and the keeper starts the next. Terminate lets the tail flush, then the run
-is CANCELED and the keeper holds. So does a signal alone (Ctrl-C of `dagster dev`, a shutdown), but that run is SUCCESS:
-nothing failed, and the keeper goes on as soon as it ticks again. What cannot be mended by trying again is a Failure
-that says where it happened and what to do. There is no RetryPolicy: with one, Terminate would start the op anew inside
-a run that is being cancelled.
+After `shift_s` the run ends with SUCCESS, and the tail sensor starts the next one. Terminate lets the tail flush; the
+run is CANCELED, and the sensor starts no new run. A signal alone (Ctrl-C of `dagster dev`, a shutdown) also lets the
+tail flush, but the run is SUCCESS, and the sensor starts a new run at its next tick. An error that a retry cannot fix
+is a Failure with its position and what to do. There is no RetryPolicy: with one, Terminate would restart the op inside
+the run that is being cancelled.
 """
 
 import dagster as dg
@@ -31,63 +31,72 @@ from pipelines.stop_flag import StopFlag, stop_on_signals
 from pipelines.tail_reporter import DEV_ENDED, TailReporter, binlog_metadata
 
 ADVICE: tuple[tuple[type[BinlogSyncError], str], ...] = (
-    (FencedError, "Another writer has written to the stream. Find the second tail of this source and stop it."),
+    (FencedError, "Another process has published to the stream. Find the second tail of this source and stop it."),
     (
         LeaseLostError,
-        "Another tail holds the lease now; it goes on where this one ended. Nothing to do if it is the keeper's.",
+        "Another tail now holds the lease and continues from the checkpoint of this one. If the sensor started it, no "
+        "action is required.",
     ),
     (
         PositionError,
-        "The position is gone or belongs to another server. Choose where to begin: see `start` of this op.",
+        "The position was purged or belongs to another server. Choose a start position: see `start` of this op.",
     ),
-    (PreflightError, "Run the SQL in the message on the MySQL server; the keeper then starts the tail again."),
-    (SourceError, "Check that MySQL is up and that the account may replicate; the keeper tries again."),
+    (PreflightError, "Run the SQL in the message on the MySQL server; the sensor then starts the tail again."),
+    (SourceError, "Check that MySQL is up and that the account may replicate; the sensor starts the tail again."),
     (
         DecodeError,
-        "Look at the event with the command in the message, and report it; or leave the table out with `exclude`.",
+        "Inspect the event with the command in the message, and report it; or exclude the table with `exclude`.",
     ),
-    (SinkError, "Check that the broker, or the disk of the audit log, is up and has room; the keeper tries again."),
-    (StoreError, "Check that the position store is up; the keeper tries again."),
-    (ConfigError, "Correct the option that the message names."),
+    (
+        SinkError,
+        "Check that NATS is up and that the disks of NATS and of the audit log have free space; the sensor starts the "
+        "tail again.",
+    ),
+    (StoreError, "Check that the position store is up; the sensor starts the tail again."),
+    (ConfigError, "Correct the option named in the message."),
 )
 
 
 class TailConfig(dg.Config):
     """Options of one shift of the tail."""
 
-    shift_s: float = Field(
-        default=6 * 3600.0, gt=0, description="Seconds until this run ends and the next one takes over."
+    shift_s: float = Field(default=6 * 3600.0, gt=0, description="Seconds until this run ends and the next one starts.")
+    report_s: float = Field(default=30.0, gt=0, description="Seconds between two observations of the binlog asset.")
+    flush_interval_s: float = Field(
+        default=3.0, gt=0, description="Maximum seconds from reading a change to its flush."
     )
-    report_s: float = Field(default=30.0, gt=0, description="Seconds between two observations.")
-    flush_interval_s: float = Field(default=3.0, gt=0, description="Changes wait at most this long, in seconds.")
-    flush_rows: int = Field(default=1024, gt=0, description="Changes that are flushed at once without waiting.")
-    flush_bytes: int = Field(default=64 << 20, gt=0, description="Bytes of changes that are flushed without waiting.")
-    include: list[str] = Field(default=[], description='Tables to capture, as "db.table" with * wildcards; none = all.')
-    exclude: list[str] = Field(default=[], description="Tables to leave out, written the same way.")
+    flush_rows: int = Field(default=1024, gt=0, description="Number of changes that triggers a flush.")
+    flush_bytes: int = Field(default=64 << 20, gt=0, description="Bytes of changes that trigger a flush.")
+    include: list[str] = Field(default=[], description='Tables to capture, as "db.table" with * wildcards. Empty: all.')
+    exclude: list[str] = Field(default=[], description="Tables to exclude, in the same form.")
     start: str = Field(
         default="now",
         description=(
-            "Where to begin when neither sinks nor position store know: "
+            "Where to start if neither the sinks nor the position store have a checkpoint: "
             "now, oldest, binlog.000042:1187, a GTID set, or an ISO time."
         ),
     )
     idle_checkpoint_s: float = Field(
-        default=60.0, gt=0, description="Seconds between checkpoints while nothing changes."
+        default=60.0, gt=0, description="Seconds between checkpoints while there are no changes."
     )
-    retry_s: float = Field(default=60.0, gt=0, description="How long a lost MySQL is tried again before the run fails.")
+    retry_s: float = Field(
+        default=60.0, gt=0, description="Seconds to retry a lost connection to MySQL before the run fails."
+    )
     accept_gap: str = Field(
         default="",
-        description="For one run from the Launchpad: why it is accepted that what the server no longer has is missing.",
+        description="Only for a single run from the Launchpad: the reason for accepting the loss of purged changes.",
     )
-    gap_start: str = Field(default="oldest", description="Where to begin behind that gap; as `start`.")
+    gap_start: str = Field(
+        default="oldest", description="Where to start after the accepted gap, in the form of `start`."
+    )
     bookmark_minutes: float = Field(
-        default=10.0, gt=0, description="Minutes between two bookmarks; rotations and schema changes have one besides."
+        default=10.0, gt=0, description="Minutes between two bookmarks. Rotations and schema changes add further ones."
     )
-    bookmark_keep: int = Field(default=1000, gt=0, description="Bookmarks that are kept, pinned ones not counted.")
-    bookmark_keep_days: float = Field(default=30.0, gt=0, description="Days that a bookmark is kept.")
+    bookmark_keep: int = Field(default=1000, gt=0, description="Number of bookmarks to keep, not counting pinned ones.")
+    bookmark_keep_days: float = Field(default=30.0, gt=0, description="Days to keep a bookmark.")
 
     def options(self, source: str) -> TailOptions:
-        """The same for the library."""
+        """The options as the library takes them."""
         return TailOptions(
             source=source,
             flush_interval_s=self.flush_interval_s,
@@ -107,12 +116,12 @@ class TailConfig(dg.Config):
 
 
 def tail_job_name(source: str) -> str:
-    """Of the job that tails the source."""
+    """Name of the job that tails the source."""
     return f"tail_{safe_part(source)}"
 
 
 def tail_job(source: str, config: TailConfig | None = None, mysql_key: str = "mysql") -> dg.JobDefinition:
-    """The job `tail_<source>`; needs the resources `mysql_key`, "jetstream", "audit" and "positions"."""
+    """The job `tail_<source>`. Requires the resources `mysql_key`, "jetstream", "audit" and "positions"."""
     check_source(source)
 
     @dg.op(
@@ -138,34 +147,36 @@ def tail_job(source: str, config: TailConfig | None = None, mysql_key: str = "my
     return build_job(
         _tail,
         tail_job_name(source),
-        f"Reads the binary log of {source} and flushes its changes to JetStream and the audit log.",
+        f"Tails the binary log of {source} and publishes its changes to JetStream and the audit log.",
         tags={"binlogsync/source": source},
         config=dg.RunConfig(ops={_tail.name: config or TailConfig()}),
     )
 
 
 def run_shift(context: dg.OpExecutionContext, tail: Tail, stop: StopFlag, reporter: TailReporter) -> TailProgress:
-    """Run the tail until it is stopped, and turn its end into what Dagster should show for the run."""
+    """Run the tail until it is stopped, and map its end to the status of the Dagster run."""
     try:
         progress = tail.run(stop, reporter)
     except BinlogSyncError as error:
         if not _is_stop(stop):
             raise build_failure(error, reporter.last) from None
-        said = f"stopped ({stop.reason}); the last flush was not stored, the next run reads its changes again: {error}"
-        context.log.warning(said)
-        if _is_ended_by_user(context):
-            raise dg.DagsterExecutionInterruptedError(said) from None
+        message = (
+            f"stopped ({stop.reason}); the last flush was not stored, the next run reads its changes again: {error}"
+        )
+        context.log.warning(message)
+        if _is_terminated_by_user(context):
+            raise dg.DagsterExecutionInterruptedError(message) from None
         return reporter.last or TailProgress()
     reporter.report(progress)
     if _is_stop(stop):
-        said = f"stopped ({stop.reason}) after the last flush, at {progress.checkpoint}"
-        context.log.info(said)
-        if _is_ended_by_user(context):
-            raise dg.DagsterExecutionInterruptedError(said)
+        message = f"stopped ({stop.reason}) after the last flush, at {progress.checkpoint}"
+        context.log.info(message)
+        if _is_terminated_by_user(context):
+            raise dg.DagsterExecutionInterruptedError(message)
         return progress
     if stop.reason != "shift":
         raise dg.Failure(
-            f"The tail left because {stop.reason}, at {progress.checkpoint}; everything up to there is stored.",
+            f"The tail stopped because {stop.reason}, at {progress.checkpoint}; all changes before it are stored.",
             metadata=binlog_metadata(progress),
             allow_retries=False,
         )
@@ -174,7 +185,7 @@ def run_shift(context: dg.OpExecutionContext, tail: Tail, stop: StopFlag, report
 
 
 def build_failure(error: BinlogSyncError, progress: TailProgress | None) -> dg.Failure:
-    """The Failure that the run page shows: what, where and what to do."""
+    """The Failure of the run: the error, its position and what to do."""
     advice = next((text for kind, text in ADVICE if isinstance(error, kind)), "See the message.")
     metadata: dict[str, dg.MetadataValue] = {
         "error": dg.MetadataValue.text(type(error).__name__),
@@ -187,11 +198,11 @@ def build_failure(error: BinlogSyncError, progress: TailProgress | None) -> dg.F
 
 
 def _is_stop(stop: StopFlag) -> bool:
-    """True for a signal, also one that did not come through, and where nobody is left to watch the run."""
+    """Whether the run was stopped: by a signal, by Terminate without a signal, or because `dagster dev` has ended."""
     return stop.reason in {"SIGINT", "SIGTERM", DEV_ENDED, "the run is CANCELING", "the run is CANCELED"}
 
 
-def _is_ended_by_user(context: dg.OpExecutionContext) -> bool:
-    """True for Terminate, which Dagster notes before it sends a signal; False for a signal alone (Ctrl-C)."""
+def _is_terminated_by_user(context: dg.OpExecutionContext) -> bool:
+    """True for Terminate, which sets the run status before the signal is sent. False for a signal alone (Ctrl-C)."""
     run = context.instance.get_run_by_id(context.run_id)
     return run is not None and run.status in {dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED}

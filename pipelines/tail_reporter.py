@@ -1,8 +1,8 @@
-"""What people see of a running tail, by time: an observation and a heartbeat of the binlog, streams that grew.
+"""Reports a running tail to Dagster: observations of the binlog, a heartbeat, and materializations of changed streams.
 
-Numbers are int or float, so that the asset page plots them; rates and not totals, since every shift begins at nought.
-A report that cannot be written is logged and forgotten: telemetry never stops the tail. The same pace looks at the
-run's own status, which is how a tail leaves whose run was ended while no signal could reach it.
+Metadata values are int or float, so that the asset page plots them; rates instead of totals, because totals restart
+at zero with each shift. If a report cannot be written, the tail logs that and continues. The reporter also polls the
+status of its own run, so that a tail stops whose run was terminated while no signal could reach it.
 """
 
 import logging
@@ -24,11 +24,11 @@ ALIVE = frozenset({dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING})
 SILENT_S = 180.0
 DEV_ENDED = "dagster dev has ended"
 BEAT_S = 60.0
-"""Seconds between two materializations of the binlog's asset: Dagster's freshness knows of these only."""
+"""Seconds between two materializations of the binlog asset: Dagster's freshness policies read only these."""
 
 
 class TailReporter:
-    """Called about once a second; reports every `report_s`, looks at its own run every `status_s`, ends the shift."""
+    """Called about once a second. Reports every `report_s`, polls its run every `status_s`, ends the shift."""
 
     def __init__(
         self,
@@ -56,14 +56,14 @@ class TailReporter:
         self.last: TailProgress | None = None
 
     def __call__(self, progress: TailProgress) -> None:
-        """Take note, and report when it is time."""
+        """Report, poll and stop as the clock requires."""
         self.last = progress
         now = self._clock()
         if now >= self._shift_ends:
-            self._stop.ask("shift")
+            self._stop.request("shift")
         if now >= self._next_status:
             self._next_status = now + self._status_s
-            self._look_at_own_run()
+            self._check_own_run()
         if now >= self._next_beat and progress.checkpoint is not None:
             self._next_beat = now + BEAT_S
             self._beat(progress)
@@ -72,7 +72,7 @@ class TailReporter:
             self.report(progress)
 
     def _beat(self, progress: TailProgress) -> None:
-        """The tail is alive; while these come the asset is fresh."""
+        """Materialize the binlog asset as a heartbeat, which keeps it fresh."""
         metadata: dict[str, dg.MetadataValue] = {
             "lag_s": dg.MetadataValue.float(round(progress.lag_s, 3)),
             **_position(progress),
@@ -82,15 +82,15 @@ class TailReporter:
             if silent is not None and silent > SILENT_S:
                 metadata["keeper_silent_s"] = dg.MetadataValue.float(round(silent, 1))
                 self._context.log.warning(
-                    f"the sensor of this tail had no tick for {silent:.0f} s: where the code location shows an error, "
-                    "its code server has ended; press Reload definitions, or restart it"
+                    f"the sensor of this tail has had no tick for {silent:.0f} s. If the code location shows an error, "
+                    "its code server has ended: press Reload definitions, or restart it"
                 )
             self._context.log_event(dg.AssetMaterialization(binlog_key(self._source), metadata=metadata))
-        except Exception:  # noqa: BLE001 - whatever Dagster's storage raises, the tail goes on
-            logger.warning("the heartbeat of %s could not be written; the tail goes on", self._source, exc_info=True)
+        except Exception:  # noqa: BLE001 - the tail continues after any error of Dagster's storage
+            logger.warning("the heartbeat of %s could not be written; the tail continues", self._source, exc_info=True)
 
     def report(self, progress: TailProgress) -> None:
-        """Write one observation, and a materialization for each table that got changes since the last report."""
+        """Write one observation, and a materialization for each table with changes since the last report."""
         before, self._reported = self._reported, progress
         try:
             known = before.recoveries if before else ()
@@ -109,28 +109,28 @@ class TailReporter:
                         "position": dg.MetadataValue.text(str(progress.checkpoint or "none yet")),
                     }
                     self._context.log_event(dg.AssetMaterialization(name.stream_key, metadata=metadata))
-        except Exception:  # noqa: BLE001 - whatever Dagster's storage raises, the tail goes on
-            logger.warning("the report of %s could not be written; the tail goes on", self._source, exc_info=True)
+        except Exception:  # noqa: BLE001 - the tail continues after any error of Dagster's storage
+            logger.warning("the report of %s could not be written; the tail continues", self._source, exc_info=True)
 
-    def _look_at_own_run(self) -> None:
+    def _check_own_run(self) -> None:
         if self._dev is not None and self._dev.are_gone():
-            self._stop.ask(DEV_ENDED)
+            self._stop.request(DEV_ENDED)
             return
         try:
             run = self._context.instance.get_run_by_id(self._context.run_id)
-        except Exception:  # noqa: BLE001 - the storage may be away for a while; the lease and the fence still guard
+        except Exception:  # noqa: BLE001 - the storage may be unavailable for a while; lease and fence still apply
             logger.warning(
-                "the status of run %s could not be read; the tail goes on", self._context.run_id, exc_info=True
+                "the status of run %s could not be read; the tail continues", self._context.run_id, exc_info=True
             )
             return
         if run is None:
-            self._stop.ask("the run was deleted")
+            self._stop.request("the run was deleted")
         elif run.status not in ALIVE:
-            self._stop.ask(f"the run is {run.status.value}")
+            self._stop.request(f"the run is {run.status.value}")
 
 
 def binlog_metadata(progress: TailProgress, before: TailProgress | None = None) -> dict[str, dg.MetadataValue]:
-    """The metadata of an observation: rates since `before`, and where the tail is."""
+    """Metadata of an observation: rates since `before`, and the position of the tail."""
     changes, transactions, flushes, read, seconds = _difference(progress, before)
     seconds = max(seconds, 1e-3)
     metadata: dict[str, dg.MetadataValue] = {
@@ -168,7 +168,7 @@ def _position(progress: TailProgress) -> dict[str, dg.MetadataValue]:
     if checkpoint is None:
         return {"position": dg.MetadataValue.text("none yet")}
     metadata: dict[str, dg.MetadataValue] = {
-        # As text: a number would be one more plot, of a line that always climbs.
+        # As text: a number would be plotted as one more line that only rises.
         "position": dg.MetadataValue.text(str(checkpoint)),
         "server_uuid": dg.MetadataValue.text(checkpoint.server_uuid),
     }

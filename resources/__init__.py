@@ -1,5 +1,5 @@
-"""One ConfigurableResource per system: its fields, and context managers that open it through `binlogsync`.
+"""One ConfigurableResource per system, with context managers that open it through `binlogsync`.
 
-Nothing connects before a run or a tick asks. `from_environment` of each fills it from BINLOGSYNC_* variables; see
-.env.example.
+Resources connect only when a run or a sensor tick opens them. `from_environment` configures a resource from
+BINLOGSYNC_* variables; see .env.example.
 """

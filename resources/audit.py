@@ -1,4 +1,4 @@
-"""The audit log: every change and every flush in a DuckDB file, beside the stream."""
+"""The audit log: a DuckDB file with every change and every flush."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -12,17 +12,19 @@ from resources import environment
 
 
 class AuditLog(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """A second sink of the tail; off unless a path is given, because it stores every change once more."""
+    """A second sink of the tail. Off by default, because it stores every change a second time."""
 
-    path: str = Field(default="off", description='The DuckDB file; made when missing. "off" keeps no audit log.')
+    path: str = Field(
+        default="off", description='Path of the DuckDB file, which is created if missing. "off": no audit log.'
+    )
 
     def file(self) -> Path | None:
-        """Where it is; None when it is off."""
+        """Path of the file. None if the audit log is off."""
         return None if self.path in ("", "off") else Path(self.path)
 
     @contextmanager
     def sinks(self) -> Iterator[Sequence[AuditSink]]:
-        """The sink, which the tail opens; none when it is off. Closed with the block."""
+        """The sink, for the tail to open, or none if the audit log is off. It is closed at the end of the block."""
         path = self.file()
         if path is None:
             yield ()
@@ -32,5 +34,5 @@ class AuditLog(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @classmethod
     def from_environment(cls) -> "AuditLog":
-        """BINLOGSYNC_AUDIT_PATH."""
+        """From BINLOGSYNC_AUDIT_PATH."""
         return cls(path=environment.text("BINLOGSYNC_AUDIT_PATH", "off"))

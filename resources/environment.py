@@ -1,8 +1,7 @@
-"""Fields of resources from environment variables, with defaults where nothing is set.
+"""Resource fields from environment variables, with defaults.
 
-A variable that is set becomes a `dg.EnvVar`: its value is read when a run or a tick needs it, and the UI shows the
-name only. One that is not set becomes the default, so that definitions load, and runs start, with an empty
-environment.
+A variable that is set becomes a `dg.EnvVar`: Dagster reads its value when it initializes the resource, and the UI shows
+only its name. A variable that is not set becomes the default, so definitions load with an empty environment.
 """
 
 import os
@@ -21,15 +20,15 @@ def text(name: str, default: str) -> str:
 
 
 def optional_text(name: str) -> str | None:
-    """A text field that may be left out."""
+    """An optional text field."""
     return dg.EnvVar(name) if os.environ.get(name) else None
 
 
 def integer(name: str, default: int) -> int:
-    """A number.
+    """An integer field.
 
-    Dagster takes an `EnvVar.int` for 0 until a run resolves it, and leaves out a field that equals its default: where
-    the default is 0 the number is read at once.
+    Dagster treats an unresolved `EnvVar.int` as 0 and omits fields that equal their default. So if the default is 0,
+    the value is read immediately.
     """
     if not os.environ.get(name):
         return default
@@ -37,18 +36,18 @@ def integer(name: str, default: int) -> int:
 
 
 def optional_integer(name: str) -> int | None:
-    """A number that may be left out."""
+    """An optional integer field."""
     return dg.EnvVar.int(name) if os.environ.get(name) else None
 
 
 def value(name: str, default: str) -> str:
-    """A text that shapes the definitions, so that it is read at once."""
+    """A text that the definitions depend on, so it is read immediately."""
     return os.environ.get(name) or default
 
 
 def switch(name: str, default: bool) -> bool:
-    """A choice that shapes the definitions, so that it is read at once; raises ConfigError for any other word."""
+    """A boolean that the definitions depend on, so it is read immediately. Raises ConfigError for an invalid value."""
     value = os.environ.get(name, "").strip().lower()
     if value and value not in _YES | _NO:
-        raise ConfigError(f"{name}={value!r}: write 1, yes or running, or 0, no or stopped")
+        raise ConfigError(f"{name}={value!r}: use 1, yes or running, or 0, no or stopped")
     return value in _YES if value else default

@@ -1,4 +1,4 @@
-"""NATS JetStream: where the tail writes to, and the consumers read from."""
+"""NATS JetStream: the tail publishes to it, the consumers read from it."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -15,38 +15,36 @@ from resources import environment
 
 
 class JetStream(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """A nats-server 2.12 or newer with JetStream. What is set for the stream counts when it is made."""
+    """A nats-server 2.12 or newer with JetStream. Stream settings apply when the stream is created."""
 
     url: str = Field(
         default="nats://127.0.0.1:4222", description="One address, or several of one cluster separated by commas."
     )
     user: str | None = Field(default=None, description="User, for password authentication.")
-    password: str | None = Field(default=None, description="Give it as an environment variable.")
-    token: str | None = Field(default=None, description="Token; give it as an environment variable.")
+    password: str | None = Field(default=None, description="Password; set it by an environment variable.")
+    token: str | None = Field(default=None, description="Token; set it by an environment variable.")
     credentials_file: str | None = Field(default=None, description="Path of a .creds file (JWT and seed).")
     nkey_seed_file: str | None = Field(default=None, description="Path of a file with an NKey seed (SU...).")
     tls_ca_file: str | None = Field(default=None, description="Certificate authority; any TLS file turns TLS on.")
-    tls_cert_file: str | None = Field(
-        default=None, description="Certificate of this client, where the server asks for one."
-    )
-    tls_key_file: str | None = Field(default=None, description="Its key.")
+    tls_cert_file: str | None = Field(default=None, description="Client certificate, if the server requires one.")
+    tls_key_file: str | None = Field(default=None, description="Key of the client certificate.")
     replicas: int = Field(default=1, description="Copies of the stream in a cluster; 3 survive the loss of one server.")
-    max_age_days: int = Field(default=7, description="Days that the stream keeps changes; 0 for ever.")
+    max_age_days: int = Field(default=7, description="Retention of the stream in days; 0 for no limit.")
     max_bytes: int | None = Field(
-        default=None, description="Size of the stream; the oldest changes give way. None: no limit."
+        default=None, description="Maximum size of the stream; the oldest changes are dropped first. None: no limit."
     )
     format: str = Field(default="json", description="json: Debezium's envelopes; arrow: Arrow streams, for speed.")
-    changes_per_message: int = Field(default=1, description="Above 1: that many envelopes in a message, one a line.")
-    reconnect_timeout_s: float = Field(default=60.0, ge=0, description="How long a lost connection is tried again.")
+    changes_per_message: int = Field(default=1, description="Above 1: that many envelopes per message, one per line.")
+    reconnect_timeout_s: float = Field(default=60.0, ge=0, description="Seconds to retry a lost connection.")
 
     @contextmanager
     def sink(self) -> Iterator[JetStreamSink]:
-        """The writing side, for the tail, which opens it; closed with the block."""
+        """The sink, for the tail to open. It is closed at the end of the block."""
         with closing(JetStreamSink(self.options())) as sink:
             yield sink
 
     def options(self) -> JetStreamOptions:
-        """The same for the library."""
+        """The options as the library takes them."""
         return JetStreamOptions(
             **self._connection(),
             reconnect_timeout_s=self.reconnect_timeout_s,
@@ -59,9 +57,9 @@ class JetStream(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @contextmanager
     def reader(self, source: str, *, patience_s: float | None = None) -> Iterator[StreamReader]:
-        """The reading side, open. Raises SinkError when NATS is not there, WireError when the source has no stream yet.
+        """An open reader. Raises SinkError if NATS is not reachable, WireError if the source has no stream yet.
 
-        `patience_s` is how long NATS may be away; by default as long as for the tail.
+        `patience_s` is how long to retry a lost connection, by default `reconnect_timeout_s`.
         """
         patience_s = self.reconnect_timeout_s if patience_s is None else patience_s
         options = NatsOptions(**self._connection(), reconnect_timeout_s=patience_s)
@@ -83,9 +81,9 @@ class JetStream(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @classmethod
     def from_environment(cls) -> "JetStream":
-        """BINLOGSYNC_NATS_URL, _USER, _PASSWORD, _TOKEN, _CREDENTIALS_FILE, _TLS_CA_FILE, _TLS_CERT_FILE and so on.
+        """From BINLOGSYNC_NATS_URL, _USER, _PASSWORD, _TOKEN, _CREDENTIALS_FILE, _TLS_CA_FILE and so on.
 
-        And BINLOGSYNC_STREAM_REPLICAS, _MAX_AGE_DAYS, _MAX_BYTES, _FORMAT, _CHANGES_PER_MESSAGE.
+        And from BINLOGSYNC_STREAM_REPLICAS, _MAX_AGE_DAYS, _MAX_BYTES, _FORMAT, _CHANGES_PER_MESSAGE.
         """
         return cls(
             **nats_environment(),
@@ -98,7 +96,7 @@ class JetStream(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 def nats_environment() -> dict[str, Any]:
-    """How to reach NATS, from BINLOGSYNC_NATS_*: fields of JetStream, and of the position store in NATS."""
+    """Connection settings of NATS from BINLOGSYNC_NATS_*, for the stream and for the position store."""
     return {
         "url": environment.text("BINLOGSYNC_NATS_URL", "nats://127.0.0.1:4222"),
         "user": environment.optional_text("BINLOGSYNC_NATS_USER"),

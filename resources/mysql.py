@@ -1,4 +1,4 @@
-"""The MySQL or MariaDB server whose binary log is read."""
+"""The MySQL or MariaDB server whose binary log is tailed."""
 
 from typing import cast
 
@@ -10,18 +10,20 @@ from resources import environment
 
 
 class MySQLSource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Where the server is and how to log in. The library opens connections, and closes them; this is data."""
+    """Connection settings of the server. The library opens and closes the connections."""
 
     host: str = Field(
         default="127.0.0.1",
-        description="Host; or several that replicate from each other, as db1,db2:3307.",
+        description="Host, or several hosts that replicate from each other: db1,db2:3307.",
     )
     port: int = Field(default=3306, description="TCP port.")
     user: str = Field(
         default="binlogsync", description="Account with REPLICATION SLAVE, REPLICATION CLIENT and SELECT."
     )
-    password: str = Field(default="", description="Give it as an environment variable.")
-    unix_socket: str | None = Field(default=None, description="Path of the server's socket; wins over host and port.")
+    password: str = Field(default="", description="Password; set it by an environment variable.")
+    unix_socket: str | None = Field(
+        default=None, description="Path of the server's Unix socket; overrides host and port."
+    )
     tls_mode: str = Field(
         default="preferred",
         description="preferred, required, verify_ca, verify_identity or disabled, as --ssl-mode of mysql.",
@@ -29,18 +31,18 @@ class MySQLSource(dg.ConfigurableResource):  # type: ignore[type-arg]
     tls_ca_file: str | None = Field(
         default=None, description="Certificate authority (PEM) for verify_ca and verify_identity."
     )
-    tls_cert_file: str | None = Field(default=None, description="Certificate of this client (PEM).")
-    tls_key_file: str | None = Field(default=None, description="Its key (PEM).")
+    tls_cert_file: str | None = Field(default=None, description="Client certificate (PEM).")
+    tls_key_file: str | None = Field(default=None, description="Key of the client certificate (PEM).")
     public_key_file: str | None = Field(
-        default=None, description="The server's RSA key (PEM), for caching_sha2_password where there is no TLS."
+        default=None, description="The server's public RSA key (PEM), for caching_sha2_password without TLS."
     )
     server_id: int | None = Field(
-        default=None, description="Id of this reader among the server's replicas; none derives a stable one."
+        default=None, description="Server id of this replication client. None: a stable id is derived."
     )
-    connect_timeout_s: float = Field(default=10.0, gt=0, description="Seconds until an attempt to connect is given up.")
+    connect_timeout_s: float = Field(default=10.0, gt=0, description="Timeout of a connection attempt in seconds.")
 
     def config(self, source: str) -> MySQLConfig:
-        """The same for the library; raises ConfigError for what cannot be right."""
+        """The settings as the library takes them. Raises ConfigError for invalid values."""
         return MySQLConfig(
             host=self.host,
             port=self.port,
@@ -56,7 +58,7 @@ class MySQLSource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @classmethod
     def from_environment(cls, prefix: str = "BINLOGSYNC_MYSQL") -> "MySQLSource":
-        """<prefix>_HOST, _PORT, _USER, _PASSWORD, _SOCKET, _TLS (the mode), _TLS_CA_FILE, ..., _SERVER_ID."""
+        """From <prefix>_HOST, _PORT, _USER, _PASSWORD, _SOCKET, _TLS (the mode), _TLS_CA_FILE, ..., _SERVER_ID."""
         return cls(
             host=environment.text(f"{prefix}_HOST", "127.0.0.1"),
             port=environment.integer(f"{prefix}_PORT", 3306),

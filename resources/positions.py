@@ -1,6 +1,6 @@
-"""Where positions and leases are kept: one of the stores that ship, chosen by configuration.
+"""The position store for checkpoints and leases: SQLite, Redis or NATS, selected by configuration.
 
-A third store is a `dg.Config` with a `kind` of its own here, beside one file in binlogsync/stores.
+To add a store, add a module to binlogsync/stores and a `dg.Config` with a new `kind` here.
 """
 
 import os
@@ -20,58 +20,59 @@ from resources.jetstream import nats_environment
 
 
 class SQLitePositionsConfig(dg.Config):
-    """One SQLite file on this machine; the embedded default."""
+    """A local SQLite file, the default."""
 
     kind: Literal["sqlite"] = "sqlite"
     path: str = Field(
-        default=".binlogsync/positions.db", description="The file; made when missing. It must lie on a local disk."
+        default=".binlogsync/positions.db",
+        description="Path of the file, which is created if missing. It must be on a local disk.",
     )
 
 
 class RedisPositionsConfig(dg.Config):
-    """A Redis or Valkey server; for tails that may start on any machine."""
+    """A Redis or Valkey server, for tails that may start on any machine."""
 
     kind: Literal["redis"] = "redis"
     host: str = Field(default="127.0.0.1", description="Host name or address.")
     port: int = Field(default=6379, description="TCP port.")
-    database: int = Field(default=0, description="Number of the database.")
-    username: str | None = Field(default=None, description="User of an ACL; none for the default user.")
-    password: str | None = Field(default=None, description="Give it as an environment variable.")
-    prefix: str = Field(default="binlogsync", description="Keys begin with it.")
-    tls: bool = Field(default=False, description="Encrypt, and check the server's certificate.")
-    tls_ca_file: str | None = Field(default=None, description="Certificate authority; none trusts the system's.")
-    tls_cert_file: str | None = Field(
-        default=None, description="Certificate of this client, where the server asks for one."
-    )
-    tls_key_file: str | None = Field(default=None, description="Its key.")
+    database: int = Field(default=0, description="Database number.")
+    username: str | None = Field(default=None, description="ACL user. None: the default user.")
+    password: str | None = Field(default=None, description="Password; set it by an environment variable.")
+    prefix: str = Field(default="binlogsync", description="Prefix of all keys.")
+    tls: bool = Field(default=False, description="Use TLS, and verify the server's certificate.")
+    tls_ca_file: str | None = Field(default=None, description="Certificate authority. None: those of the system.")
+    tls_cert_file: str | None = Field(default=None, description="Client certificate, if the server requires one.")
+    tls_key_file: str | None = Field(default=None, description="Key of the client certificate.")
 
 
 class NatsPositionsConfig(dg.Config):
-    """A key-value bucket of NATS; for tails that may start anywhere, without another server."""
+    """A NATS key-value bucket, for tails that may start on any machine, without an additional server."""
 
     kind: Literal["nats"] = "nats"
     url: str = Field(default="nats://127.0.0.1:4222", description="One address, or several of one cluster.")
     user: str | None = Field(default=None, description="User, for password authentication.")
-    password: str | None = Field(default=None, description="Give it as an environment variable.")
-    token: str | None = Field(default=None, description="Token; give it as an environment variable.")
+    password: str | None = Field(default=None, description="Password; set it by an environment variable.")
+    token: str | None = Field(default=None, description="Token; set it by an environment variable.")
     credentials_file: str | None = Field(default=None, description="Path of a .creds file (JWT and seed).")
     nkey_seed_file: str | None = Field(default=None, description="Path of a file with an NKey seed (SU...).")
     tls_ca_file: str | None = Field(default=None, description="Certificate authority; any TLS file turns TLS on.")
-    tls_cert_file: str | None = Field(default=None, description="Certificate of this client.")
-    tls_key_file: str | None = Field(default=None, description="Its key.")
-    reconnect_timeout_s: float = Field(default=10.0, ge=0, description="How long a lost connection is tried again.")
+    tls_cert_file: str | None = Field(default=None, description="Client certificate.")
+    tls_key_file: str | None = Field(default=None, description="Key of the client certificate.")
+    reconnect_timeout_s: float = Field(default=10.0, ge=0, description="Seconds to retry a lost connection.")
 
 
 class Positions(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The position store: checkpoints of the tails, and the lease of each."""
+    """The position store: checkpoints, bookmarks and leases of the tails."""
 
     backend: SQLitePositionsConfig | RedisPositionsConfig | NatsPositionsConfig = Field(
-        default=SQLitePositionsConfig(), discriminator="kind", description="Which store, and where it is."
+        default=SQLitePositionsConfig(),
+        discriminator="kind",
+        description="Kind of the store, and its connection settings.",
     )
 
     @contextmanager
     def store(self) -> Iterator[PositionStore]:
-        """The store, connected at its first use and closed with the block. Methods raise StoreError."""
+        """The store. It connects at the first use and is closed at the end of the block. Methods raise StoreError."""
         with closing(self._make()) as store:
             yield store
 
@@ -85,7 +86,7 @@ class Positions(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @classmethod
     def from_environment(cls) -> "Positions":
-        """BINLOGSYNC_POSITIONS says sqlite (default), redis or nats; raises ConfigError for anything else."""
+        """The store selected by BINLOGSYNC_POSITIONS: sqlite (default), redis or nats. Raises ConfigError otherwise."""
         kind = os.environ.get("BINLOGSYNC_POSITIONS") or "sqlite"
         if kind == "sqlite":
             return cls(
@@ -96,7 +97,7 @@ class Positions(dg.ConfigurableResource):  # type: ignore[type-arg]
         if kind == "nats":
             return cls(backend=NatsPositionsConfig(**nats_environment()))
         if kind != "redis":
-            raise ConfigError(f"BINLOGSYNC_POSITIONS={kind!r}: it is sqlite, redis or nats")
+            raise ConfigError(f"BINLOGSYNC_POSITIONS={kind!r}: use sqlite, redis or nats")
         return cls(
             backend=RedisPositionsConfig(
                 host=environment.text("BINLOGSYNC_REDIS_HOST", "127.0.0.1"),

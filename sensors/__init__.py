@@ -1,4 +1,4 @@
-"""What watches from outside: a sensor that keeps the tail of a source alive, a sensor that sees which tables wait.
+"""Sensor factories: keep the tail of a source alive, start consumers of tables with a backlog, register bookmarks.
 
-Both come from functions that are given names and asset keys; nothing here knows a job or an asset of `pipelines`.
+They take names and asset keys as parameters, so they do not depend on the jobs and assets of `pipelines`.
 """

@@ -1,7 +1,7 @@
-"""Makes each bookmark of a source a partition of its replay assets, and takes away those that are gone.
+"""The sensor `bookmarks_<source>`: registers each bookmark as a partition of the replay assets of the source.
 
-The bookmarks are the position store's: the tail records them, people add some. A partition that a person typed in the
-UI (a time, a position, any end of a range) is left alone, since it is none of these.
+Bookmarks are stored in the position store, by the tail and by users. The partition of a deleted bookmark is removed.
+Partitions that a user added in the UI (a time, a position) are kept.
 """
 
 import re
@@ -17,14 +17,14 @@ SHOWN = 5
 
 
 def bookmark_partitions(source: str) -> dg.DynamicPartitionsDefinition:
-    """Partition K of a table of this source means the changes from bookmark K to the one behind it."""
+    """The partitions of the replay assets: K is the range of changes from bookmark K to the next bookmark."""
     return dg.DynamicPartitionsDefinition(name=f"bookmarks_{re.sub(r'[^A-Za-z0-9_]', '_', source)}")
 
 
 def bookmark_sensor(
     source: str, *, running: bool = False, interval_s: int = 15, positions_key: str = "positions"
 ) -> dg.SensorDefinition:
-    """The sensor `bookmarks_<source>`; `running` says whether it is on before anybody switched it on."""
+    """The sensor `bookmarks_<source>`. `running` is its default status."""
     partitions = bookmark_partitions(source)
     assert partitions.name is not None
 
@@ -32,7 +32,7 @@ def bookmark_sensor(
         name=partitions.name,
         minimum_interval_seconds=interval_s,
         default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
-        description=f"Makes each bookmark of {source} a partition of its replay assets; removes those that are gone.",
+        description=f"Registers the bookmarks of {source} as partitions of its replay assets; removes deleted ones.",
         required_resource_keys={positions_key},
     )
     def _register(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
@@ -48,7 +48,7 @@ def bookmark_sensor(
 def sync_partitions(
     partitions: dg.DynamicPartitionsDefinition, known: Sequence[str], bookmarks: Sequence[Bookmark]
 ) -> dg.SensorResult | dg.SkipReason:
-    """What has to be added and removed, so that the bookmarks are partitions."""
+    """The partitions to add and to remove."""
     keys = [bookmark.key for bookmark in bookmarks]
     new = sorted(set(keys) - set(known))
     gone = sorted(key for key in set(known) - set(keys) if _KEY.match(key))
@@ -58,5 +58,5 @@ def sync_partitions(
     if gone:
         requests.append(partitions.build_delete_request(gone))
     if not requests:
-        return dg.SkipReason(f"{len(keys)} bookmark(s), each is a partition")
+        return dg.SkipReason(f"all {len(keys)} bookmark(s) are registered as partitions")
     return dg.SensorResult(dynamic_partitions_requests=requests)

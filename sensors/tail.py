@@ -1,9 +1,9 @@
-"""The keeper: every ten seconds it looks whether the tail of a source is alive, and starts it where it is not.
+"""The tail sensor ("keeper"): checks every ten seconds whether the tail of a source is alive, and starts it if not.
 
-The sensor gathers (last runs by tag, lease, time of its own switching-on) and carries out; the decision is the pure
-function `binlogsync.tail.keeper.decide`. A store that cannot be reached fails the tick, and nothing is started: without
-the lease nobody knows whether a tail is alive. Terminate on the tail's run is respected: switch the sensor off and on
-to start again.
+The sensor collects the facts (recent runs by tag, lease, time at which it was switched on) and applies the decision of
+the pure function `binlogsync.tail.keeper.decide`. If the position store is not reachable, the tick fails and no run is
+started, because only the lease shows whether a tail is alive. After Terminate of a tail run the sensor starts no new
+run until it is switched off and on.
 """
 
 import time
@@ -17,7 +17,7 @@ from binlogsync.tail.keeper import Decision, Evidence, KeeperRules, RunState, Ta
 from resources.positions import Positions
 
 SOURCE_TAG = "binlogsync/source"
-RUNS_LOOKED_AT = 25
+RECENT_RUNS = 25
 
 _STATES: dict[dg.DagsterRunStatus, RunState] = {
     dg.DagsterRunStatus.QUEUED: "queued",
@@ -42,7 +42,7 @@ def tail_sensor(
     positions_key: str = "positions",
     check: dg.AssetCheckKey | None = None,
 ) -> dg.SensorDefinition:
-    """The sensor `keep_<source>_tailed`; `running` says whether it is on before anybody switched it on.
+    """The sensor `keep_<source>_tailed`. `running` is its default status.
 
     `check` is evaluated when the tail is found dead, and when it is alive again.
     """
@@ -54,7 +54,8 @@ def tail_sensor(
         minimum_interval_seconds=interval_s,
         default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
         description=(
-            f"Keeps exactly one tail of {source} alive. Terminate its run to stop it; switch this off and on to start."
+            f"Keeps exactly one tail of {source} alive. To stop it, terminate its run; to restart it, switch this "
+            "sensor off and on."
         ),
         required_resource_keys={positions_key},
     )
@@ -82,8 +83,8 @@ def gather_evidence(
     watched_since: float | None,
     clock: Callable[[], float] = time.time,
 ) -> Evidence:
-    """Evidence for the keeper; raises StoreError when the position store cannot be read."""
-    records = instance.get_run_records(dg.RunsFilter(tags={SOURCE_TAG: source}), limit=RUNS_LOOKED_AT)
+    """Collect the facts for the decision. Raises StoreError if the position store cannot be read."""
+    records = instance.get_run_records(dg.RunsFilter(tags={SOURCE_TAG: source}), limit=RECENT_RUNS)
     runs = tuple(
         TailRun(
             record.dagster_run.run_id,
@@ -100,7 +101,7 @@ def gather_evidence(
 
 
 def seconds_since_tick(instance: dg.DagsterInstance, source: str, now: float) -> float | None:
-    """Seconds since the last tick of the source's keeper; None where it is switched off or never had one."""
+    """Seconds since the last tick of the tail sensor. None if it is switched off or has had no tick."""
     if instance.schedule_storage is None:
         return None
     for state in instance.all_instigator_state():
@@ -111,12 +112,12 @@ def seconds_since_tick(instance: dg.DagsterInstance, source: str, now: float) ->
 
 
 def sensor_name(source: str) -> str:
-    """Of the keeper."""
+    """Name of the tail sensor."""
     return f"keep_{source.replace('-', '_')}_tailed"
 
 
 def is_tail_alive(decision: Decision, lease: Lease | None, rules: KeeperRules) -> bool | None:
-    """Whether the tail is alive; None while one run hands over to the next, which takes some seconds."""
+    """Whether the tail is alive. None for the seconds between the end of one run and the start of the next."""
     if lease is not None and not lease.released and lease.age_s <= rules.stale_s:
         return True
     if decision.action in ("hold", "back_off", "fail_then_start"):
@@ -127,14 +128,14 @@ def is_tail_alive(decision: Decision, lease: Lease | None, rules: KeeperRules) -
 def add_evaluation(
     result: dg.SensorResult | dg.SkipReason, evaluation: dg.AssetCheckEvaluation, cursor: str
 ) -> dg.SensorResult:
-    """The same result of a tick, and the evaluation of a check."""
+    """Add the evaluation of a check to the result of a tick."""
     if isinstance(result, dg.SkipReason):
         return dg.SensorResult(skip_reason=result, asset_events=[evaluation], cursor=cursor)
     return dg.SensorResult(run_requests=result.run_requests, asset_events=[evaluation], cursor=cursor)
 
 
 def apply_decision(instance: dg.DagsterInstance, source: str, decision: Decision) -> dg.SensorResult | dg.SkipReason:
-    """Mark dead runs as failed, then ask for the new one, or say why not."""
+    """Mark dead runs as failed, then request a new run or return the skip reason."""
     for run_id in decision.failed:
         run = instance.get_run_by_id(run_id)
         if run is not None and not run.is_finished:

@@ -1,10 +1,9 @@
-"""The tables that this deployment consumes. A file in this folder is found by itself; adding a table is one short file.
+"""The consumers of this deployment. Modules of this folder are loaded automatically; to add a table, add a file.
 
     from pipelines.tables import mirror
 
-    orders = mirror("shop.orders")          # a DuckDB table that stays equal to MySQL's, with no code
+    orders = mirror("shop.orders")          # a DuckDB table that stays equal to the MySQL table
 
-Every `TableAsset` at the top of a module here becomes an asset, with its checks, its place in the lineage and its
-backlog watched; so does every other asset or asset check of Dagster's own, such as one that is computed from a
-mirror.
+Every module-level `TableAsset` becomes an asset with checks, lineage and a backlog sensor. Other module-level Dagster
+assets and asset checks are loaded too, for example an asset that is computed from a mirror.
 """

@@ -1,8 +1,8 @@
-"""The tree hole: a model and a handler, which is all that a table needs.
+"""Example of a consumer with a model and a handler: it writes the history of `treehole.holes`.
 
-`on_hole` gets every change of `treehole.holes`, in order, with `before` (None for an insert) and `after` (None for a
-delete) as instances of `HoleRow`. It asks for the warehouse's connection as well, so what it writes there happens
-exactly once: rows and progress are committed together. Here it keeps the history of every hole.
+`on_hole` is called with every change of the table, in order. `before` (None for an insert) and `after` (None for a
+delete) are instances of `HoleRow`. The second parameter is the DuckDB connection of the warehouse: rows and progress
+are committed in one transaction, so each change is written exactly once.
 """
 
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from pipelines.tables import AssetOptions, table_consumer
 
 @dataclass(frozen=True, slots=True)
 class HoleRow:
-    """The columns that the handler wants; others of the table are left alone."""
+    """The columns that the handler reads; other columns of the table are ignored."""
 
     id: int
     content: str | None
 
 
 def on_hole(change: Change[HoleRow], connection: DuckDBPyConnection) -> None:
-    """The history of every hole: what it said before and after each change, exactly once."""
+    """Append the content before and after the change to `treehole.hole_history`."""
     hole = change.after or change.before
     connection.execute("CREATE SCHEMA IF NOT EXISTS treehole")
     connection.execute(
@@ -47,6 +47,6 @@ holes = table_consumer(
     on_hole,
     table="treehole.holes",
     options=AssetOptions(
-        description="The history of every hole, written by a handler exactly once.", shows=("treehole", "hole_history")
+        description="The history of every hole, written exactly once by a handler.", shows=("treehole", "hole_history")
     ),
 )

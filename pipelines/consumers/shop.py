@@ -1,4 +1,4 @@
-"""The shop: three tables kept as mirrors in the warehouse, with no code at all."""
+"""Example of mirrors: three tables of the shop, mirrored into the warehouse without code."""
 
 from pipelines.tables import mirror
 

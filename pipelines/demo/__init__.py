@@ -1,1 +1,1 @@
-"""`make demo`: private servers, two schemas, a workload, and Dagster's UI over them; needed nowhere else."""
+"""`make demo`: private servers, two databases, a workload and Dagster's UI. Not used by the rest of the project."""

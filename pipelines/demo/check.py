@@ -1,4 +1,4 @@
-"""The demo without a person: is the tail started by its sensor, and does a row come through to stream and mirror?"""
+"""`make demo CHECK=1`: waits until the sensor has started the tail, then follows a row to the stream and its mirror."""
 
 import threading
 import time
@@ -15,19 +15,19 @@ from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from pipelines.demo.stack import SOURCE, Stack
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 
 _MARKED = "demo-check@example.com"
 _LOG_LINES = 25
 
 
 class CheckFailedError(BinlogSyncError):
-    """Something did not happen in time; the message says what, and quotes the log."""
+    """A step did not finish in time. The message names the step and contains the end of the log."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckTimings:
-    """Seconds: from the start of the check to the tail's run, and from commit to stream and to mirror."""
+    """Seconds from the start of the check to the run of the tail, and from commit to stream and to mirror."""
 
     started_s: float
     stream_s: float
@@ -36,14 +36,14 @@ class CheckTimings:
 
 @dataclass(frozen=True, slots=True)
 class DeadlineWait:
-    """Waits for things until a deadline, and no longer than the stack runs and nobody says stop."""
+    """Waits for conditions until a deadline, a stop, or the end of `dagster dev`."""
 
     stack: Stack
     stop: threading.Event
     deadline: float
 
-    def wait(self, what: str, look: Callable[[], Found | None]) -> Found:
-        """The first result that is one; raises CheckFailedError."""
+    def wait(self, what: str, look: Callable[[], T | None]) -> T:
+        """Poll until `look` returns a result. Raises CheckFailedError."""
         while True:
             found = look()
             if found:
@@ -58,13 +58,13 @@ class DeadlineWait:
 
 
 def check(stack: Stack, deadline_s: float, stop: threading.Event, say: Callable[[str], None]) -> CheckTimings:
-    """Wait for the tail, commit a marked row, and follow it. Raises CheckFailedError, also when `stop` is set."""
+    """Wait for the tail, commit a marked row, and follow it. Raises CheckFailedError, also if `stop` is set."""
     begun = time.monotonic()
     wait = DeadlineWait(stack, stop, begun + deadline_s).wait
     run = wait("the tail's run to be STARTED by its sensor", lambda: _tail_run(stack.dagster_home))
     started_s = time.monotonic() - begun
     say(f"tail run {run.run_id[:8]} is STARTED, by sensor {run.tags['dagster/sensor_name']}")
-    with wait("the tail to make its stream", lambda: _reader(stack)) as reader:
+    with wait("the tail to create its stream", lambda: _reader(stack)) as reader:
         first = reader.last_sequence() + 1
         reader.ensure_durable("demo_check", "shop", "customers", first)
         with stack.mysql.connect() as connection, connection.cursor() as cursor:
@@ -81,14 +81,14 @@ def check(stack: Stack, deadline_s: float, stop: threading.Event, say: Callable[
 
 
 def _tail_run(home: Path) -> dg.DagsterRun | None:
-    """The tail's run, once it is STARTED and a sensor asked for it."""
+    """The run of the tail, if it is STARTED and was requested by a sensor."""
     with dg.DagsterInstance.from_config(str(home)) as instance:
         runs = instance.get_runs(dg.RunsFilter(job_name=f"tail_{SOURCE}", statuses=[dg.DagsterRunStatus.STARTED]))
     return next((run for run in runs if "dagster/sensor_name" in run.tags), None)
 
 
 def _reader(stack: Stack) -> StreamReader | None:
-    """Opened; None while there is no stream."""
+    """An open reader. None if there is no stream yet."""
     reader = StreamReader(NatsOptions(url=stack.nats.url), SOURCE)
     try:
         reader.open()

@@ -1,4 +1,4 @@
-"""The two databases of the demo: a tree hole, where people leave a line, and a shop."""
+"""The databases of the demo: `treehole`, for anonymous notes, and `shop`."""
 
 DATABASES = ("treehole", "shop")
 

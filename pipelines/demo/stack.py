@@ -1,7 +1,7 @@
-"""The demo's processes: MySQL and NATS of its own, and `dagster dev` over this project; all end with the block.
+"""The processes of the demo: private MySQL and NATS servers, and `dagster dev` with this project.
 
-Everything it writes lies in one folder, made anew at each start and left there afterwards, so that the DuckDB files and
-the logs can be looked at.
+They end with their `with` blocks. All files are in one folder, which is emptied at each start and kept afterwards, so
+that the DuckDB files and logs can be inspected.
 """
 
 import fcntl
@@ -37,7 +37,7 @@ _WORKSPACE = """load_from:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """What runs, and where its files are."""
+    """The running processes, and the paths of their files."""
 
     mysql: MySQLServer
     nats: NATSServer
@@ -47,7 +47,7 @@ class Stack:
 
     @property
     def warehouse(self) -> Path:
-        """The mirrors."""
+        """The DuckDB file of the mirrors."""
         return self.folder / "warehouse.duckdb"
 
     @property
@@ -67,28 +67,26 @@ class Stack:
 
     @property
     def dagster_log(self) -> Path:
-        """What `dagster dev` prints."""
+        """The output of `dagster dev`."""
         return self.folder / "dagster.log"
 
 
 @contextmanager
 def servers(folder: Path) -> Iterator[tuple[MySQLServer, NATSServer]]:
-    """A fresh folder with MySQL and NATS in it. Raises ConfigError while another demo uses the folder."""
+    """Start MySQL and NATS in an emptied folder. Raises ConfigError if another demo uses the folder."""
     make_folder(folder)
     with ExitStack() as stack:
         lock = stack.enter_context((folder / "lock").open("w"))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(
-                f"a demo runs in {folder} already; stop it, or choose another folder with --dir"
-            ) from error
+            raise ConfigError(f"another demo runs in {folder}; stop it, or choose another folder with --dir") from error
         for old in folder.iterdir():
             if old.name != "lock":
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
         mysql = stack.enter_context(embedded.mysql(folder / "mysql"))
         nats = stack.enter_context(embedded.nats(folder / "nats"))
-        # A clean shutdown waits ten seconds for connections of processes that are gone; these data serve this run only.
+        # A clean shutdown waits ten seconds for closed connections, and the data are not used again.
         stack.callback(mysql.kill)
         yield mysql, nats
 
@@ -97,29 +95,31 @@ def servers(folder: Path) -> Iterator[tuple[MySQLServer, NATSServer]]:
 def dagster(
     mysql: MySQLServer, nats: NATSServer, folder: Path, port: int, say: Callable[[str], None] = lambda _: None
 ) -> Iterator[Stack]:
-    """`dagster dev` over these servers, sensors running; `say` tells what its end waits for.
+    """Start `dagster dev` with these servers and running sensors. `say` receives progress messages at the end.
 
-    `port` 0 takes 3000 when it is free, else any. Raises ConfigError for a port that is taken.
+    `port` 0 selects 3000, or any other free port. Raises ConfigError if the port is in use.
     """
     home = folder / "dagster_home"
     make_folder(home)
     shutil.copy(ROOT / "dagster.yaml", home)
     with dg.DagsterInstance.from_config(str(home)):
-        pass  # makes the storage, before several processes find it missing at once and spoil it
+        pass  # creates the storage, because several processes that create it at once can corrupt it
     if port and not _is_free(port):
-        raise ConfigError(f"port {port} is taken; stop what listens there, or choose another with PORT= or --port")
+        raise ConfigError(
+            f"port {port} is in use; stop the process that listens there, or choose another one with PORT= or --port"
+        )
     port = port or (3000 if _is_free(3000) else _free_port())
     (folder / "workspace.yaml").write_text(_WORKSPACE.format(root=json.dumps(str(ROOT))))
     command = [sys.executable, "-m", "dagster", "dev", "--workspace", "workspace.yaml", "--port", str(port)]
     with open_new(folder / "dagster.log") as log:
         process = subprocess.Popen(
             command,
-            cwd=folder,  # not the checkout: Dagster would read the user's .env there, and let it win
+            cwd=folder,  # not the checkout: there, Dagster would read the user's .env, which overrides the environment
             env=_environment(mysql, nats, folder) | {"DAGSTER_HOME": str(home)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            # A group of its own: Ctrl-C comes to us alone, and we end the group in good order.
+            # A new process group: only this process receives Ctrl-C, and then ends the group cleanly.
             start_new_session=True,
         )
         try:
@@ -129,13 +129,13 @@ def dagster(
 
 
 def ignored_variables() -> list[str]:
-    """Names of the user's settings in the environment, which the demo does without: they may lead to production."""
+    """Names of BINLOGSYNC_ variables in the environment. The demo ignores them: they may name production servers."""
     ours = (name for name in os.environ if name.upper().startswith("BINLOGSYNC_"))
     return sorted(name for name in ours if name not in PRIVATE_SERVERS)
 
 
 def _environment(mysql: MySQLServer, nats: NATSServer, folder: Path) -> dict[str, str]:
-    """The variables of .env.example, pointed at the demo's servers; none of the user's own."""
+    """The environment of `dagster dev`: settings of the demo's servers instead of the user's settings."""
     ignored = {*ignored_variables(), *(name for name in os.environ if name.startswith("DAGSTER_"))}
     return {name: value for name, value in os.environ.items() if name not in ignored} | {
         "BINLOGSYNC_SOURCE": SOURCE,
@@ -158,33 +158,34 @@ def _environment(mysql: MySQLServer, nats: NATSServer, folder: Path) -> dict[str
 
 
 def _end_group(process: "subprocess.Popen[bytes]", home: Path, say: Callable[[str], None]) -> None:
-    """Ctrl-C for all of them. Once the runs have flushed and ended there is nothing to wait for: Dagster's own services
-    take a quarter of a minute to notice each other's end, so they are killed.
+    """Send SIGINT to the process group, and wait until the runs have flushed and ended.
+
+    Then kill Dagster's services, which take 15 seconds to detect each other's end.
     """
     _signal_group(process.pid, signal.SIGINT)
     deadline = time.monotonic() + _STOP_S
     said: set[str] = set()
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        while _signal_group(process.pid, 0) and (runs := _under_way(instance)):
+        while _signal_group(process.pid, 0) and (runs := _active_runs(instance)):
             if time.monotonic() > deadline:
-                say(f"killing what did not end within {_STOP_S:g} s: {', '.join(runs)}; nothing that is stored is lost")
+                say(f"killing {', '.join(runs)}, which did not end within {_STOP_S:g} s; stored data are not lost")
                 break
             if not said.issuperset(runs):
-                say(f"waiting for {', '.join(runs)} to store what is left")
+                say(f"waiting for {', '.join(runs)} to store the remaining changes")
                 said.update(runs)
             time.sleep(0.2)
     _signal_group(process.pid, signal.SIGKILL)
     process.wait(10)
 
 
-def _under_way(instance: dg.DagsterInstance) -> list[str]:
-    """Runs that have begun and not ended."""
+def _active_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Descriptions of the active runs."""
     started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])
     return sorted(f"run {run.run_id[:8]} of {run.job_name}" for run in instance.get_runs(started))
 
 
 def _signal_group(group: int, number: int) -> bool:
-    """True when the group has a process."""
+    """Send a signal to the group. Returns False if the group has no process."""
     try:
         os.killpg(group, number)
     except ProcessLookupError:

@@ -1,6 +1,6 @@
-"""What happens in the demo's databases: people leave lines and like them, customers order, orders move on or vanish.
+"""The workload of the demo: notes that are written and liked, customers, and orders that are placed and processed.
 
-One thread and one connection; `rate` is changes a second, give or take. Every value is made up from a seed.
+One thread and one connection. `rate` is the approximate number of changes per second. Values are from a fixed seed.
 """
 
 import json
@@ -29,14 +29,14 @@ _NOTES = ("leave it at the door", "second floor, ring twice", "birthday gift", N
 
 
 def create(server: MySQLServer) -> None:
-    """The databases and their tables, empty."""
+    """Create the databases and empty tables."""
     with server.connect() as connection, connection.cursor() as cursor:
         for statement in STATEMENTS:
             cursor.execute(statement)
 
 
 class DemoWorkload:
-    """Writes inside a `with` block; `changes` counts rows written."""
+    """Writes during its `with` block. `changes` is the number of rows written."""
 
     def __init__(self, server: MySQLServer, rate: float, seed: int = 7) -> None:
         self.changes = 0
@@ -48,13 +48,13 @@ class DemoWorkload:
         self._connection: pymysql.Connection[Any] | None = None
 
     def __enter__(self) -> "DemoWorkload":
-        """Begin to write, in a thread."""
+        """Start the thread that writes."""
         self._connection = self._server.connect(autocommit=False)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End after the transaction under way; MySQL waits ten seconds for a connection that is left open."""
+        """Stop after the current transaction, and close the connection, for which MySQL's shutdown would wait 10 s."""
         self._stop.set()
         self._thread.join(10)
         if self._connection is not None:
@@ -80,7 +80,7 @@ class DemoWorkload:
                 self._connection.commit()
             except pymysql.MySQLError as error:
                 if not self._stop.is_set():
-                    log.warning("the workload ends: %s", error)
+                    log.warning("the workload stopped: %s", error)
                 return
             self.changes += done
             self._stop.wait(max(done, 1) / self._rate)
@@ -115,7 +115,7 @@ class DemoWorkload:
         )
 
     def _order(self, cursor: Any) -> int:
-        """An order and its lines, in one transaction."""
+        """Insert an order and its lines, in one transaction."""
         if not cursor.execute("SELECT id FROM shop.customers ORDER BY RAND() LIMIT 1"):
             return self._register(cursor)
         (customer,) = cursor.fetchone()
@@ -149,7 +149,7 @@ class DemoWorkload:
         return lines + 2
 
     def _move_on(self, cursor: Any) -> int:
-        """The oldest open order takes its next step."""
+        """Move a random open order to its next state."""
         return int(
             cursor.execute(
                 "UPDATE shop.orders SET state = ELT(FIELD(state, 'new', 'paid', 'sent'), 'paid', 'sent', 'done') "
@@ -158,7 +158,7 @@ class DemoWorkload:
         )
 
     def _cancel(self, cursor: Any) -> int:
-        """An order vanishes, with its lines, in one transaction."""
+        """Delete an order and its lines, in one transaction."""
         if not cursor.execute("SELECT id FROM shop.orders WHERE state = 'new' ORDER BY id LIMIT 1"):
             return 0
         (order,) = cursor.fetchone()

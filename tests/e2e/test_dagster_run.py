@@ -89,7 +89,7 @@ def test_from_the_binlog_to_the_mirror_and_the_handler(world: World) -> None:
     world.assert_mirrored("orders")
     expected = [("c", None, "first"), ("u", "first", "second"), ("d", "second", None)]
     assert world.rows("SELECT * FROM versions") == expected
-    assert "2 table(s) with nothing waiting" in world.tick(built, f"consume_{world.source}")[1]
+    assert "2 table(s) without a backlog" in world.tick(built, f"consume_{world.source}")[1]
 
     shown = materialization(done, orders.key)
     assert (shown["updated"], shown["deleted"], shown["created"], shown["dagster/row_count"]) == (1, 1, 0, 1)

@@ -115,7 +115,7 @@ def test_a_folder_holds_one_demo(folder: Path) -> None:
         with demo(folder, "--check", "--port", "0") as second:
             said, _ = second.communicate(timeout=120)
             assert second.returncode == 1, said
-            assert "a demo runs in" in said
+            assert "another demo runs in" in said
         assert first.poll() is None
         first.send_signal(signal.SIGTERM)
         said, _ = first.communicate(timeout=120)

@@ -19,7 +19,7 @@ from tests.e2e.tailing import config_of
 @pytest.mark.server
 def test_a_source_that_is_well_and_one_that_is_not(mysql: FreshDatabase) -> None:
     config, store = config_of(mysql.server, "main"), MemoryPositionStore()
-    assert str(positions_kept(config, store, "main").description).startswith("Nobody needs a position yet. Binlogs are")
+    assert str(positions_kept(config, store, "main").description).startswith("No position is required yet. Binlogs are")
     here = resolve_start(config)
     store.save(store.claim("main", "test"), here)
     store.put_facts("main", ServerFacts.of(inspect_server(config), 1_700_000_000.0).to_text())
@@ -27,7 +27,7 @@ def test_a_source_that_is_well_and_one_that_is_not(mysql: FreshDatabase) -> None
     assert kept.passed
     assert kept.metadata["hours_left"].value == 720.0
     same = server_unchanged(config, store, "main")
-    assert (same.passed, same.description) == (True, "The server is as at 2023-11-14 22:13 UTC.")
+    assert (same.passed, same.description) == (True, "The server is unchanged since 2023-11-14 22:13 UTC.")
 
     gone = replace(here, position=BinlogPosition("binlog.999999", 4), server_uuid="mariadb:7", gtids=None)
     store.put_bookmark("main", Bookmark(gone, "person", 1, 1, "monday"))

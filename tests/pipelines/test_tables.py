@@ -99,7 +99,7 @@ def test_what_cannot_work_is_refused_when_it_is_defined() -> None:
         table_consumer(HoleModel, lambda: None, source="main")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"asks for Change\[HoleModel\], and the model given is ModelWithoutTable"):
         table_consumer(ModelWithoutTable, on_hole, table="a.b", source="main")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="the table has to be given"):
+    with pytest.raises(ConfigError, match="is required"):
         table_consumer(None, on_frame)  # type: ignore[call-overload]
     with pytest.raises(ConfigError, match=r'write "database\.table"'):
         mirror("orders", source="main")

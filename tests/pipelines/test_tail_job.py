@@ -183,8 +183,8 @@ def test_the_signal_handlers_are_put_back() -> None:
 
 def test_the_first_reason_to_stop_is_kept() -> None:
     stop = StopFlag()
-    stop.ask("shift")
-    stop.ask("SIGTERM")
+    stop.request("shift")
+    stop.request("SIGTERM")
     assert stop.reason == "shift"
 
 
@@ -211,8 +211,8 @@ def test_a_run_that_was_marked_as_failed_meanwhile_leaves(instance: dg.DagsterIn
     ("error", "advice"),
     [
         (FencedError("stream CDC_MAIN moved on"), "second tail"),
-        (LeaseLostError("run b holds it"), "Another tail holds the lease"),
-        (PositionError("binlog.000001 is purged"), "Choose where to begin"),
+        (LeaseLostError("run b holds it"), "Another tail now holds the lease"),
+        (PositionError("binlog.000001 is purged"), "Choose a start position"),
         (DecodeError("too short", file="binlog.000042", pos=4, table="shop.orders"), "exclude"),
     ],
 )

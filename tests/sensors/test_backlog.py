@@ -81,7 +81,7 @@ def test_one_run_is_asked_for_and_it_watches_the_quiet_tables_too(instance: dg.D
 def test_nothing_waits(instance: dg.DagsterInstance) -> None:
     found = look(instance, 0, 0)
     assert isinstance(found, dg.SkipReason)
-    assert found.skip_message == "2 table(s) with nothing waiting"
+    assert found.skip_message == "2 table(s) without a backlog"
 
 
 def test_a_tick_says_counts_and_names_a_few_that_are_held_up(instance: dg.DagsterInstance) -> None:
@@ -94,8 +94,10 @@ def test_a_tick_says_counts_and_names_a_few_that_are_held_up(instance: dg.Dagste
     found = request_runs(instance, "consume", backlog, RetryRules())
     assert isinstance(found, dg.SkipReason)
     said = found.skip_message or ""
-    assert said.startswith("1 table(s) at work; 495 table(s) with nothing waiting; shop.t0\\x1b: 7 message(s) wait; ")
-    assert said.endswith("; 2 more held up")
+    assert said.startswith(
+        "1 table(s) being consumed; 495 table(s) without a backlog; shop.t0\\x1b: blocked with 7 message(s) waiting, "
+    )
+    assert said.endswith("; 2 more blocked")
     assert len(said) < 400
 
 
@@ -145,7 +147,7 @@ def test_a_table_that_was_held_up_backs_off_and_the_others_do_not(instance: dg.D
     assert ask(instance, 0, 7, at + 100) == []
     early = look(instance, 0, 7, at + 100)
     assert isinstance(early, dg.SkipReason)
-    assert "treehole.holes: 7 message(s) wait; it was held up, next try in 20 s" in (early.skip_message or "")
+    assert "treehole.holes: blocked with 7 message(s) waiting, next attempt in 20 s" in (early.skip_message or "")
     assert ask(instance, 0, 7, at + 121) == [[ORDERS.key, HOLES.key]]
 
 
