@@ -1,4 +1,4 @@
-"""A consumer in any Python program: models, handlers, and a stream. No Dagster, no files, only NATS.
+"""A consumer for any Python program: passes the changes of a NATS stream to handlers, without Dagster or files.
 
     consumer = Consumer("client1", url="nats://127.0.0.1:4222", source="main")
 
@@ -8,12 +8,12 @@
 
     consumer.run()                     # until stop(), Ctrl-C or SIGTERM; or: await consumer.run_async()
 
-Every client id gets every change, each table in order, up to `max_workers` tables at a time, each in a thread of its
-own. What was handled is kept in NATS, behind the handler: at least once, and `change.id` tells a change that comes
-again after a kill. With `progress="file.duckdb"` it is kept in that DuckDB file instead, and a handler with a second
-parameter gets its connection: what it writes there happens exactly once. A handler that raises is called again, with
-growing pauses, until it does not; nothing later of its table is handled meanwhile, and other tables go on. Two live
-clients of one id are refused.
+Every client id gets every change, in order within each table. Up to `max_workers` tables are consumed at a time, each
+in its own thread. Progress is stored in NATS after the handler returns: delivery is at least once, and `change.id`
+identifies a change that is delivered again after a kill. With `progress="file.duckdb"` progress is stored in that
+DuckDB file instead, and a handler with a second parameter gets its connection: what the handler writes there is applied
+exactly once. A handler that raises is retried with exponential backoff until it succeeds; later changes of its table
+wait, other tables continue. A second live client with the same id is refused.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ from binlogsync.wire.subjects import check_source, parse_table
 log = logging.getLogger(__name__)
 M = TypeVar("M")
 F = TypeVar("F", bound=Callable[..., object])
-_LOOK_S = 0.25
+_POLL_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class TableStatus:
-    """How far one table is.
+    """Status of one table.
 
     Attributes:
-        changes: handled since the program began.
-        lag_s: seconds from the commit at the source to when the last was handled; None before the first.
-        error: what holds the table up; None while all is well.
+        changes: number of changes handled since the program started.
+        lag_s: seconds between the commit of the last change at the source and its handling; None before the first.
+        error: the error that blocks the table; None if it is not blocked.
     """
 
     changes: int = 0
@@ -67,31 +67,32 @@ class TableStatus:
 
 @dataclass(frozen=True, slots=True)
 class _Registered:
-    """A handler, and the table as it was given: "database.table", or a table that the stream tells the database of."""
+    """A handler and its table as given: "database.table", or a table name whose database is found in the stream."""
 
     table: str
     handler: Handler[Any]
 
 
 class Consumer:
-    """Hands the changes of tables to handlers, in order, from where this client was.
+    """Passes the changes of tables to handlers, in order, resuming after the last change that this client handled.
 
     Args:
-        client_id: whose progress. Give each program its own; each gets every change.
-        url: of NATS, one address or several of one cluster; `nats` has more to set (credentials, TLS).
-        source: name of the source, as its tail has it.
-        start: where a client that is new to a table begins: "all" that the stream holds, "new", a bookmark by its name
-            or key, a GTID set, "binlog.000042:1187", an ISO time; or a stream sequence, an aware datetime, a Bookmark.
-        positions: the position store, for a start that names a bookmark; by default the one that the BINLOGSYNC_...
-            variables or a .env here tell, as for the command line, else the bucket in this NATS.
-        progress: a DuckDB file to keep progress in; None keeps it in NATS.
-        retry: how often a handler is called for a change at a stretch; after that the table is paused for up to a
-            minute, and then it is called again.
-        max_workers: tables handled at the same time, each with a thread and a connection of its own; more of them take
-            turns, in which none waits for a table that is held up.
-        nats: how to reach NATS; wins over `url`.
+        client_id: identifies the client's progress. Use one id for each program; each id gets every change.
+        url: NATS address, or the addresses of one cluster separated by commas; for credentials and TLS use `nats`.
+        source: name of the source, as in its tail.
+        start: where a client without progress for a table starts: "all" that the stream holds, "new", the name or key
+            of a bookmark, a GTID set, "binlog.000042:1187", an ISO time; or a stream sequence, an aware datetime, a
+            Bookmark.
+        positions: the position store in which `start` finds a bookmark; by default the one configured by BINLOGSYNC_...
+            variables or a .env file here, as for the command line, else the bucket in this NATS.
+        progress: a DuckDB file that stores progress; None stores it in NATS.
+        retry: how often a handler is called for a failing change before the table is paused, for up to a minute; the
+            handler is then called again.
+        max_workers: tables consumed at the same time, each with its own thread and connection. More tables share these
+            workers; no table waits for a blocked one.
+        nats: connection options; takes precedence over `url`.
 
-    Raises ConfigError for what cannot be right.
+    Raises ConfigError for an invalid argument.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class Consumer:
         )
         self._positions = positions
         self._retry = retry
-        self._crew = WorkerPoolOptions(first_wait_s=1.0, max_workers=max_workers)
+        self._pool_options = WorkerPoolOptions(first_wait_s=1.0, max_workers=max_workers)
         self._connection = NatsConnection(self._nats, f"binlogsync client {client_id}")
         self._progress = Path(progress) if progress is not None else None
         self._registered: list[_Registered] = []
@@ -132,14 +133,14 @@ class Consumer:
     def register(
         self, model: type | None, handler: Callable[..., object] | None = None, *, table: str | None = None
     ) -> Callable[[F], F] | None:
-        """Have `handler` called for the changes of a table; without it, this is a decorator. Before `run`.
+        """Register a handler for the changes of a table, before `run`. Without `handler`, this is a decorator.
 
         Args:
             model: a dataclass, msgspec.Struct or pydantic model. None for a handler of frames or record batches with
                 all columns. handler: its signature decides what it gets, see binlogsync/consume/handler_signature.py.
                 table: "database.table"; by default what the model names, or the table of its name that the stream has.
 
-        Raises ConfigError for a signature that cannot be served, ModelError for a class that is no model.
+        Raises ConfigError for an unsupported signature, ModelError for a class that is not a model.
         """
         if handler is None:
 
@@ -152,36 +153,36 @@ class Consumer:
         return None
 
     def run(self, *, idle_s: float | None = None) -> None:
-        """Handle changes until `stop`, Ctrl-C or SIGTERM; what is being handled is finished and stored first.
+        """Handle changes until `stop`, Ctrl-C or SIGTERM; changes being handled are finished and stored first.
 
-        With `idle_s` until nothing has come for so many seconds; then what holds a table up is raised. Raises
-        ClientTakenError when another live client has this id, SinkError when NATS cannot be reached, WireError when
-        the source has no stream yet, ConfigError that tells the known names when `start` names no bookmark.
+        With `idle_s`, run until no change has arrived for so many seconds, then raise the error of a blocked table.
+        Raises ClientTakenError when another live client has this id, SinkError when NATS cannot be reached, WireError
+        when the source has no stream yet, ConfigError with the existing names when `start` names an unknown bookmark.
         """
         with stop_on_signals(self._stop):
             self._run(run_in_shared_loop, idle_s)
 
     async def run_async(self, *, idle_s: float | None = None) -> None:
-        """The same beside an event loop, in which handlers that are `async def` run; cancelling it stops in good order.
+        """Like `run`, for use in an event loop: `async def` handlers run in that loop. Cancellation stops cleanly.
 
         Other handlers run in the threads of their tables.
         """
         await run_in_thread(lambda awaits: self._run(awaits, idle_s), self.stop)
 
     def stop(self) -> None:
-        """End `run` in good order, from any thread or a handler."""
+        """Stop `run` cleanly; may be called from any thread and from a handler."""
         self._stop.set()
 
     def status(self) -> Mapping[str, TableStatus]:
-        """How far each table is, by "database.table"; from any thread."""
+        """The status of each table by "database.table"; may be called from any thread."""
         return {".".join(table): status for table, status in self._status.copy().items()}
 
     def _add(self, model: type | None, fn: Callable[..., object], table: str | None) -> None:
         name = table or (table_name(model) if model is not None else None)
         if name is None:
-            raise ConfigError('without a model the table has to be given: table="database.table"')
+            raise ConfigError('without a model, give the table: table="database.table"')
         if any(item.table == name for item in self._registered):
-            raise ConfigError(f"{name} has a handler already; another client id may have one more")
+            raise ConfigError(f"{name} already has a handler; register a second one under another client id")
         store = self._progress or NatsProgress(self._connection, self._source)
         handler: Handler[Any] = Handler(model, fn, store, self._retry, self._run_coroutine)
         self._registered.append(_Registered(name, handler))
@@ -196,20 +197,20 @@ class Consumer:
         try:
             with ExitStack() as stack:
                 stack.enter_context(self._connection)
-                works = self._works()
+                tasks = self._load_tasks()
                 lease = stack.enter_context(ClientLease(self._connection, self._source, self._options.client_id))
-                crew = stack.enter_context(WorkerPool(works, self._reader, self._crew, self._stop))
-                self._watch(crew, lease, idle_s)
+                pool = stack.enter_context(WorkerPool(tasks, self._reader, self._pool_options, self._stop))
+                self._watch(pool, lease, idle_s)
         finally:
             self._stop.clear()
 
-    def _watch(self, crew: WorkerPool, lease: ClientLease, idle_s: float | None) -> None:
+    def _watch(self, pool: WorkerPool, lease: ClientLease, idle_s: float | None) -> None:
         while not self._stop.is_set() and not lease.lost.is_set():
-            self._note(crew.reports(_LOOK_S))
-            if idle_s is not None and crew.quiet_s() > idle_s:
+            self._record_reports(pool.reports(_POLL_S))
+            if idle_s is not None and pool.quiet_s() > idle_s:
                 break
-        crew.end()
-        self._note(crew.reports(0))
+        pool.end()
+        self._record_reports(pool.reports(0))
         if lease.lost.is_set():
             raise ClientTakenError(f"client id {self._options.client_id!r} was taken over by another client; stopped")
         if idle_s is not None:
@@ -217,7 +218,7 @@ class Consumer:
                 if status.error is not None:
                     raise status.error
 
-    def _note(self, reports: Iterable[TableReport]) -> None:
+    def _record_reports(self, reports: Iterable[TableReport]) -> None:
         for report in reports:
             known = self._status[report.table]
             if report.done is None:
@@ -229,20 +230,22 @@ class Consumer:
     def _reader(self) -> StreamReader:
         return StreamReader(self._nats, self._source)
 
-    def _works(self) -> list[ConsumerTask]:
-        """The tables by their whole names; raises ConfigError for one that the stream does not tell."""
+    def _load_tasks(self) -> list[ConsumerTask]:
+        """A task for each registered table; raises ConfigError for a table name that is not unique in the stream."""
         with self._reader() as reader:
             held = sorted(reader.tables())
-        works = [ConsumerTask(_whole_name(item.table, held), item.handler, self._options) for item in self._registered]
-        if any(self._is_new(work) for work in works):
+        tasks = [
+            ConsumerTask(_qualified_name(item.table, held), item.handler, self._options) for item in self._registered
+        ]
+        if any(self._is_new_client(task) for task in tasks):
             start = resolve_bookmark(self._options.start, self._source, self._bookmarks)
-            works = [replace(work, options=replace(self._options, start=start)) for work in works]
-        self._status = {work.table: self._status.get(work.table, TableStatus()) for work in works}
-        return works
+            tasks = [replace(task, options=replace(self._options, start=start)) for task in tasks]
+        self._status = {task.table: self._status.get(task.table, TableStatus()) for task in tasks}
+        return tasks
 
-    def _is_new(self, work: ConsumerTask) -> bool:
-        key = ProgressKey(self._options.client_id, self._source, *work.table)
-        return work.target.store.load(key) == NO_PROGRESS
+    def _is_new_client(self, task: ConsumerTask) -> bool:
+        key = ProgressKey(self._options.client_id, self._source, *task.table)
+        return task.target.store.load(key) == NO_PROGRESS
 
     def _bookmarks(self) -> Sequence[Bookmark]:
         if self._positions is not None:
@@ -252,8 +255,8 @@ class Consumer:
 
 
 def _default_positions(nats: NatsOptions) -> PositionStore:
-    """The store of this deployment, where one is described here, else the bucket in NATS."""
-    # The stores bring their clients with them; a program whose start is no name does without.
+    """The configured position store, else the bucket in NATS."""
+    # Imported here because the stores import their client libraries, which only a start by name needs.
     from binlogsync.settings import Settings
     from binlogsync.stores.nats import NatsPositionStore
 
@@ -261,12 +264,13 @@ def _default_positions(nats: NatsOptions) -> PositionStore:
     return settings.positions() if settings.names_positions() else NatsPositionStore(nats)
 
 
-def _whole_name(name: str, held: list[tuple[str, str]]) -> tuple[str, str]:
-    """(database, table) of "database.table", or of a table that is in the stream under one database."""
+def _qualified_name(name: str, held: list[tuple[str, str]]) -> tuple[str, str]:
+    """(database, table) of "database.table", or of a table name that the stream has in exactly one database."""
     if "." in name:
         return parse_table(name)
     found = [names for names in held if names[1] == name]
     if len(found) != 1:
-        there = "in several databases: " + ", ".join(f"{d}.{t}" for d, t in found) if found else "in none so far"
-        raise ConfigError(f'the stream has a table {name!r} {there}; say which: register(..., table="database.{name}")')
+        databases = ", ".join(f"{database}.{table}" for database, table in found)
+        problem = f"is in several databases of the stream: {databases}" if found else "is not in the stream yet"
+        raise ConfigError(f'table {name!r} {problem}; name its database: register(..., table="database.{name}")')
     return found[0]

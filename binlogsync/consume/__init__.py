@@ -1,1 +1,1 @@
-"""Consuming a table: fetch, hand to a target, keep progress (engine.py is the loop)."""
+"""Consuming a table: fetch changes, pass them to a target, store progress (engine.py is the loop)."""

@@ -1,9 +1,9 @@
-"""One live client of a name: a lease in NATS that its holder renews, and that ends by itself when the holder dies.
+"""The lease of a client id: a key in NATS that its owner renews, and that expires when the owner dies.
 
-A second client of the same name waits until it sees whether the first still renews: if so it is refused, if not it
-takes over, at once where both are on one machine and the first is gone. A holder that could not renew in time, and
-finds another in its place, is told so and stops; progress that is conditional (progress.py) keeps exact whatever
-happens in between.
+A second client with the same id waits to see whether the first one still renews its lease. If it does, the second is
+refused; if not, the second takes over, at once if both run on one machine and the first process no longer exists. An
+owner that lost its lease sets `lost` and stops. Until it stops, conditional progress updates (progress.py) keep
+processing exactly once.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from binlogsync.wire.subjects import escape, stream_name
 log = logging.getLogger(__name__)
 LEASE_S = 10.0
 RENEW_S = 2.5
-_LOOK_S = 0.25
+_POLL_S = 0.25
 
 
 class ClientLease:
-    """The lease of a client id, from the beginning of the block to its end. `lost` is set when another has it.
+    """Holds the lease of a client id while the `with` block runs. `lost` is set when another client took it over.
 
-    Entering raises ClientTakenError when a live client has the name.
+    Entering raises ClientTakenError when a live client holds the lease.
     """
 
     def __init__(self, connection: NatsConnection, source: str, client_id: str) -> None:
@@ -65,45 +65,45 @@ class ClientLease:
         try:
             self._bucket.delete(self._key)
         except SinkError as failed:
-            log.warning("the lease of client %r was not given back (%s); it ends by itself", self._client_id, failed)
+            log.warning("the lease of client %r was not released (%s); it expires by itself", self._client_id, failed)
 
     def _claim(self) -> int:
-        """Wait until the name is free or is seen to be held by somebody who lives."""
+        """Claim the lease, waiting if necessary for it to expire. Raises ClientTakenError once its owner renews it."""
         ends_at = time.monotonic() + LEASE_S + 2 * RENEW_S
         seen: tuple[bytes, int] | None = None
         while True:
-            there = self._bucket.get(self._key)
-            if there is None or _is_gone(there[0]):
-                revision = self._bucket.put(self._key, self._value(), 0 if there is None else there[1])
+            current = self._bucket.get(self._key)
+            if current is None or _has_exited(current[0]):
+                revision = self._bucket.put(self._key, self._value(), 0 if current is None else current[1])
                 if revision is not None:
                     return revision
-            elif seen is not None and there[1] != seen[1]:
-                raise self._taken(there[0])
+            elif seen is not None and current[1] != seen[1]:
+                raise self._taken_error(current[0])
             else:
-                seen = there
+                seen = current
             if time.monotonic() > ends_at:
-                raise self._taken(there[0] if there else b"{}")
-            time.sleep(_LOOK_S)
+                raise self._taken_error(current[0] if current else b"{}")
+            time.sleep(_POLL_S)
 
-    def _taken(self, value: bytes) -> ClientTakenError:
+    def _taken_error(self, value: bytes) -> ClientTakenError:
         holder = json.loads(value)
         return ClientTakenError(
-            f"client id {self._client_id!r} of source {self._source!r} is at work already: process {holder.get('pid')} "
+            f"client id {self._client_id!r} of source {self._source!r} is already running: process {holder.get('pid')} "
             f"on {holder.get('host')}, since {time.strftime('%Y-%m-%d %H:%M:%SZ', time.gmtime(holder.get('since', 0)))}"
-            "; stop that one, or give this one a client_id of its own (every client id gets every change)"
+            "; stop that process, or use another client_id (every client id gets every change)"
         )
 
     def _value(self) -> bytes:
         self._beats += 1
-        return json.dumps({**_me(), "since": self._begun, "token": self._token, "beat": self._beats}).encode()
+        return json.dumps({**_this_process(), "since": self._begun, "token": self._token, "beat": self._beats}).encode()
 
     def _renew(self) -> None:
-        """Until the end, or until another has the name."""
+        """Renew the lease until the block ends or another client holds it."""
         while not self._ended.wait(RENEW_S):
             try:
                 revision = self._bucket.put(self._key, self._value(), self._revision)
                 if revision is None:
-                    revision = self._again()
+                    revision = self._reclaim()
             except SinkError as error:
                 log.warning("the lease of client %r could not be renewed: %s", self._client_id, error)
                 continue
@@ -113,16 +113,16 @@ class ClientLease:
                 return
             self._revision = revision
 
-    def _again(self) -> int | None:
-        """The lease anew when it ended while NATS was away and nobody took it; None when somebody did."""
-        there = self._bucket.get(self._key)
-        if there is not None and json.loads(there[0]).get("token") != self._token:
+    def _reclaim(self) -> int | None:
+        """Claim the lease again after it expired during a NATS outage; None when another client has claimed it."""
+        current = self._bucket.get(self._key)
+        if current is not None and json.loads(current[0]).get("token") != self._token:
             return None
-        return self._bucket.put(self._key, self._value(), 0 if there is None else there[1])
+        return self._bucket.put(self._key, self._value(), 0 if current is None else current[1])
 
 
-def _me() -> dict[str, Any]:
-    """Who holds the lease; `space` is one machine, as far as process ids go."""
+def _this_process() -> dict[str, Any]:
+    """This process, as the lease records it; equal `space` values mean that process ids are comparable."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         space = f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -131,10 +131,10 @@ def _me() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid(), "space": space}
 
 
-def _is_gone(value: bytes) -> bool:
-    """True when the holder ran on this machine, and its process is no more."""
+def _has_exited(value: bytes) -> bool:
+    """True when the owner ran on this machine and its process no longer exists."""
     holder = json.loads(value)
-    if not holder.get("space") or holder["space"] != _me()["space"]:
+    if not holder.get("space") or holder["space"] != _this_process()["space"]:
         return False
     try:
         os.kill(int(holder["pid"]), 0)

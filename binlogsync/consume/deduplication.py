@@ -1,18 +1,18 @@
-"""For handlers with effects elsewhere: do for each change what has to be done once, though it may be delivered again.
+"""Deduplication for handlers with effects elsewhere: apply an effect once, although a change may be delivered again.
 
-    seen = SeenIds(connection)                      # of the database that the effect goes to
+    seen = SeenIds(connection)                      # of the database that the handler writes to
 
     def on_order(change: Change[Order]) -> None:
         with seen.once(change) as is_first:
             if is_first:
                 cursor.execute("INSERT INTO invoices ...")
 
-`SeenIds` writes `change.id` into a table in the very transaction of the effect, so both are there or neither: exactly
-once, for whatever the same connection writes. It takes a connection of Python's DB-API (PyMySQL, psycopg, sqlite3, ...)
-or of DuckDB, which must not commit by itself.
+`SeenIds` writes `change.id` into a table in the same transaction as the effect: everything that this connection writes
+is applied exactly once. It takes a connection of Python's DB-API (PyMySQL, psycopg, sqlite3, ...) or of DuckDB, without
+autocommit.
 
-`RedisSeenIds` is for effects that no transaction holds (a mail, a call of somebody's API): the id is written behind the
-effect. So a change comes twice only where the program died between the two, and never not at all.
+`RedisSeenIds` is for effects outside a transaction (a mail, an API call): the id is written after the effect. An effect
+is repeated only if the program died between the two, and it is never omitted.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ _DAY_S = 86400
 
 
 class SeenIds:
-    """Ids of handled changes in a table beside what the handler writes.
+    """Ids of handled changes, in a table of the database that the handler writes to.
 
     Args:
-        connection: of the DB-API or DuckDB, used by one thread. `once` begins, commits and rolls back its transactions.
-        scope: whose ids: two handlers that write into one database need two.
-        table: is made when it is missing.
+        connection: a DB-API or DuckDB connection, used by one thread. `once` begins, commits and rolls back its
+            transactions.
+        scope: separates the ids of handlers that write into one database; give each its own.
+        table: name of the table, created when it does not exist.
 
-    Raises ConfigError for a connection that commits by itself, or is of a kind that is not known.
+    Raises ConfigError for a connection with autocommit, or of an unsupported kind.
     """
 
     def __init__(self, connection: Any, scope: str = "", table: str = "binlogsync_seen") -> None:
@@ -48,8 +49,8 @@ class SeenIds:
         self._mark = _mark(connection)
         if getattr(connection, "isolation_level", "") is None or _autocommits(connection):
             raise ConfigError(
-                f"{type(connection).__name__} commits by itself, so the effect and its mark would not be one "
-                "transaction; open it without autocommit"
+                f"{type(connection).__name__} commits by itself (autocommit), so the effect and its id would not be "
+                "stored in one transaction; open it without autocommit"
             )
         self._execute(
             f"CREATE TABLE IF NOT EXISTS {table} (scope VARCHAR(100) NOT NULL, id VARCHAR(300) NOT NULL, "
@@ -59,9 +60,9 @@ class SeenIds:
 
     @contextmanager
     def once(self, change: Change[Any]) -> Iterator[bool]:
-        """True when this change was not handled yet; committed with its mark at the end of the block.
+        """Yields True when the change was not handled yet. The end of the block commits the effect with the id.
 
-        Rolled back, mark and all, when the block raises.
+        If the block raises, both are rolled back.
         """
         begin = getattr(self._connection, "begin", None)
         if begin is not None:
@@ -78,7 +79,7 @@ class SeenIds:
             raise
 
     def forget(self, older_than_s: float = 30 * _DAY_S) -> None:
-        """Remove marks that are older: what is delivered again is hours old, not months."""
+        """Delete the ids of changes handled longer ago; a redelivery comes after hours at most, not after months."""
         self._execute(
             f"DELETE FROM {self._table} WHERE scope = ? AND seen_at < ?", (self._scope, time.time() - older_than_s)
         )
@@ -91,17 +92,17 @@ class SeenIds:
 
 
 class RedisClient(Protocol):
-    """What `RedisSeenIds` needs of redis.Redis."""
+    """The methods of redis.Redis that `RedisSeenIds` uses."""
 
     def exists(self, *names: str) -> Any:
-        """How many of the keys there are."""
+        """The number of the keys that exist."""
 
     def set(self, name: str, value: str, *, ex: int) -> Any:
-        """Keep a value for so many seconds."""
+        """Store a value for `ex` seconds."""
 
 
 class RedisSeenIds:
-    """Ids of handled changes in Redis, written behind the effect and kept for `keep_s` seconds."""
+    """Ids of handled changes in Redis, written after the effect and kept for `keep_s` seconds."""
 
     def __init__(self, client: RedisClient, scope: str = "", keep_s: int = 30 * _DAY_S) -> None:
         self._client = client
@@ -110,7 +111,7 @@ class RedisSeenIds:
 
     @contextmanager
     def once(self, change: Change[Any]) -> Iterator[bool]:
-        """True when this change was not handled yet; marked at the end of the block, unless the block raises."""
+        """Yields True when the change was not handled yet. The end of the block stores the id, unless it raises."""
         key = f"binlogsync:seen:{self._scope}:{change.id}"
         is_first = not self._client.exists(key)
         yield is_first
@@ -123,19 +124,19 @@ def _is_duckdb(connection: Any) -> bool:
 
 
 def _mark(connection: Any) -> str:
-    """How the connection's module marks a value in SQL."""
+    """The placeholder for a value in the SQL of the connection's module."""
     module = sys.modules.get(type(connection).__module__.partition(".")[0])
     style = "qmark" if _is_duckdb(connection) else getattr(module, "paramstyle", None)
     mark = _MARKS.get(style or "")
     if mark is None:
         raise ConfigError(
-            f"{type(connection).__module__}.{type(connection).__name__} is no connection that SeenIds knows to use: "
-            f"its paramstyle is {style!r}, and qmark, format or pyformat is needed"
+            f"{type(connection).__module__}.{type(connection).__name__} is not supported by SeenIds: its paramstyle is "
+            f"{style!r}; use a module with qmark, format or pyformat"
         )
     return mark
 
 
 def _autocommits(connection: Any) -> bool:
-    """Whether it says that it commits by itself; PyMySQL has a method, psycopg an attribute, sqlite3 -1 for neither."""
-    said = getattr(connection, "get_autocommit", None)
-    return bool(said()) if said is not None else getattr(connection, "autocommit", False) is True
+    """Whether autocommit is on; PyMySQL has a method, psycopg an attribute, sqlite3 an attribute that may be -1."""
+    method = getattr(connection, "get_autocommit", None)
+    return bool(method()) if method is not None else getattr(connection, "autocommit", False) is True

@@ -1,10 +1,9 @@
-"""The consumer engine: fetch from the stream, hand to a target, ack. Knows nothing of Dagster.
+"""The consumer engine: fetch from the stream, pass to a target, ack. Does not use Dagster.
 
-`consume` drains one table until nothing has come for a while. What was done is what the target has stored with its
-rows; an ack only spares the server a redelivery. On start the stream is asked for the message that progress speaks of:
-when it still carries the same change, delivery goes on behind it; when it does not, the stream was lost or filled anew,
-and delivery starts at its first message, dropping by coordinates what is done already. That is asked again while it
-runs.
+`consume` processes one table until no change has arrived for a while. Progress is what the target stored with its rows;
+an ack only saves the server a redelivery. On start the engine reads the message that progress refers to. If it contains
+the change applied last, delivery resumes after it. If not, the stream was recreated: delivery restarts at the first
+message, and applied changes are filtered by coordinates. The check is repeated while the engine runs.
 """
 
 from __future__ import annotations
@@ -31,26 +30,26 @@ log = logging.getLogger(__name__)
 
 _VERIFY_EVERY_S = 1.0
 _SHORT_S = 0.02
-_LOOK_UP_S = 0.5
+_POLL_S = 0.5
 GATHERED_BYTES = 64 << 20
-"""So many bytes of changes are enough for one transaction, however few changes they are."""
+"""Upper limit for the changes of one transaction, besides `max_changes`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumeOptions:
-    """How one table is consumed.
+    """Options for consuming one table.
 
     Attributes:
-        client_id: whose progress; every client gets every change, two live ones of the same name are an error.
-        max_changes: done in one transaction, about; fewer where they are large (64 MB).
-        gather_s: how long changes are gathered for one transaction once the first has come.
-        idle_s: the run ends when nothing has come for that long.
-        max_s: the run ends after that long; None for no limit.
-        on_gap: what happens when the stream has dropped messages (its retention) that this consumer may not have had:
-            "warn" notes it beside progress (gaps.py) and resumes, and a mirror reads its table again; "fail" raises.
-        durable: name of the durable in JetStream; None for the client's own.
-        start: where a client that is new to the table begins; one that is known goes on where it was.
-        bookmarks: those of the source, for a start that names one.
+        client_id: identifies the progress; every client gets every change, two live clients with one id are an error.
+        max_changes: approximate number of changes in one transaction; fewer if they are large (64 MB).
+        gather_s: how long changes are collected for one transaction after the first arrived.
+        idle_s: the run ends when no change has arrived for so long.
+        max_s: the run ends after so long; None for no limit.
+        on_gap: what to do when the stream dropped messages (its retention) before this consumer read them: "warn"
+            records the gap with progress (gaps.py) and resumes, and a mirror reads its table again; "fail" raises.
+        durable: name of the durable in JetStream; None for the default name.
+        start: where a client without progress for the table starts; a client with progress resumes after it.
+        bookmarks: returns the bookmarks of the source, for a start that names one.
     """
 
     client_id: str = "binlogsync"
@@ -65,24 +64,26 @@ class ConsumeOptions:
 
     def __post_init__(self) -> None:
         if self.max_changes < 1 or self.idle_s < 0 or not self.client_id:
-            raise ConfigError(f"max_changes is at least 1, idle_s at least 0, client_id not empty; got {self}")
+            raise ConfigError(
+                f"max_changes must be at least 1, idle_s at least 0, client_id must not be empty; got {self}"
+            )
         check_start(self.start)
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumeResult:
-    """What one run did.
+    """The result of one run.
 
     Attributes:
-        counts: changes by op.
+        counts: number of changes by op.
         first, last: progress at the first and last change (coordinates, stream sequence); None without changes.
-        progress: how far the consumer is now.
-        lag_s: seconds from the commit at the source to the commit here, of the last change; None without changes.
-        seconds: the run took.
-        batches: transactions.
-        skipped: changes dropped by coordinates because they were done already.
-        gap: what the stream had dropped before this consumer saw it; None without.
-        is_drained: False when it ended by max_s or stop.
+        progress: progress at the end of the run.
+        lag_s: seconds between the commit of the last change at the source and its commit here; None without changes.
+        seconds: duration of the run.
+        batches: number of transactions.
+        skipped: number of changes filtered out by coordinates because they were applied before.
+        gap: messages that the stream dropped before this consumer read them; None if there are none.
+        is_drained: False when the run ended by max_s or stop.
     """
 
     counts: Mapping[str, int]
@@ -104,21 +105,21 @@ class ConsumeResult:
 
 @runtime_checkable
 class GapRepairer(Protocol):
-    """A Target that can make good what it may have missed: a mirror, which reads its table again."""
+    """A Target that can repair a gap: a mirror, which reads its table again."""
 
     def repair(self, key: ProgressKey, progress: ConsumerProgress) -> None:
-        """Try it where gaps are open; one that cannot be repaired now stays open."""
+        """Try to repair the open gaps; a gap that cannot be repaired now stays open."""
 
 
 @runtime_checkable
 class StreamAwareTarget(Protocol):
-    """A Target that looks for more in the stream than it is brought: a mirror whose table was renamed."""
+    """A Target that also reads the stream itself: a mirror whose table was renamed."""
 
     stream: StreamReader | None
 
 
 def report_gap(store: ProgressStore, key: ProgressKey, gap: ConsumerGap, on_gap: Literal["warn", "fail"]) -> None:
-    """Note a gap beside progress, before anything passes it; raises ConsumeError where it is to fail."""
+    """Record a gap with progress, before progress moves past it; raises ConsumeError if `on_gap` is "fail"."""
     message = f"{key}: {gap.detail}; changes of this table may be missing"
     if on_gap == "fail":
         raise ConsumeError(message + ": read the table again under another client id, or resume with on_gap='warn'")
@@ -134,12 +135,12 @@ def consume(
     stop: threading.Event,
     pulse: Callable[[bool], None] = lambda is_busy: None,
 ) -> ConsumeResult:
-    """Drain (database, table) into the target, until nothing came for idle_s, or max_s is over, or `stop` is set.
+    """Consume (database, table) into the target until no change arrived for idle_s, max_s is over, or `stop` is set.
 
-    `pulse` is told True when changes are about to be handled, False when none wait.
+    `pulse` is called with True when changes are about to be handled, with False when none are pending.
 
-    Raises ConsumeError (its children for a model that does not fit and a handler that fails), SinkError when the stream
-    cannot be reached. What was done before an error is stored.
+    Raises ConsumeError (its subclasses for a model that does not fit and a handler that fails), SinkError when the
+    stream cannot be reached. Changes processed before an error are stored.
     """
     run = _TableRun(reader, table, target, options, stop, pulse)
     try:
@@ -184,10 +185,10 @@ class _TableRun:
             self.pulse(bool(work))
             seen = 0 if work else look
             if work and self._is_same_stream(work):
-                self._do(work)
+                self._apply(work)
                 last_change = time.monotonic()
             elif not work:
-                if look and self._is_all_done():
+                if look and self._is_all_acked():
                     self.newest = max(self.newest, look)
                 is_drained = time.monotonic() - last_change >= self.options.idle_s
         if seen and self.newest >= seen:
@@ -205,13 +206,13 @@ class _TableRun:
             is_drained=is_drained,
         )
 
-    def _is_all_done(self) -> bool:
-        """True when the server has nothing left for the durable: neither to deliver nor to be acked."""
+    def _is_all_acked(self) -> bool:
+        """True when no message of the durable is pending or unacked."""
         left = self.reader.pending(self.durable)
         return left is not None and not left.num_pending and not left.num_ack_pending
 
     def _begin(self) -> None:
-        """Find where delivery begins, and make the durable begin there."""
+        """Find the first message to deliver, and position the durable at it."""
         if self.tracker.progress == NO_PROGRESS and self.options.start != "all":
             first = first_sequence(self.reader, self.table, self.options.start, self.options.bookmarks)
             self.tracker.begin(self.target.store, first)
@@ -228,10 +229,10 @@ class _TableRun:
         self.reader.ensure_durable(self.durable, *self.table, self.seek.sequence)
 
     def _gather(self, timeout_s: float) -> list[StreamBatch]:
-        """Changes for one transaction; none when none came within the timeout."""
+        """Fetch the changes for one transaction; an empty list when none arrived within the timeout."""
         work: list[StreamBatch] = []
         gather_until = time.monotonic() + self.options.gather_s
-        wait_s = _SHORT_S if self.target.store.is_held else min(max(timeout_s, _SHORT_S), _LOOK_UP_S)
+        wait_s = _SHORT_S if self.target.store.is_held else min(max(timeout_s, _SHORT_S), _POLL_S)
         count = size = 0
         while not self.stop.is_set():
             fetched = self.reader.fetch(self.durable, self.options.max_changes - count, wait_s)
@@ -247,29 +248,27 @@ class _TableRun:
         return work
 
     def _is_same_stream(self, work: Sequence[StreamBatch]) -> bool:
-        """False when the stream was filled anew under us: then what was fetched is void, and delivery begins again."""
+        """False when the stream was recreated during the run: the batches are then discarded and delivery restarts."""
         first = int(work[0].sequences[0].as_py())
-        goes_on = first > self.newest
+        is_same = first > self.newest
         progress = self.tracker.progress
         if self.seek.is_unproven or (first > self.newest + 1 and self.reader.first_sequence() > self.newest + 1):
-            # The stream is no longer empty, or has dropped messages meanwhile that may have been of this table.
+            # The stream is no longer empty, or has dropped messages that may have been of this table.
             self._begin()
             return False
-        if goes_on and progress.epoch and time.monotonic() - self.verified_at > _VERIFY_EVERY_S:
+        if is_same and progress.epoch and time.monotonic() - self.verified_at > _VERIFY_EVERY_S:
             self.verified_at = time.monotonic()
-            goes_on = (
+            is_same = (
                 holds_progress(self.reader, self.tracker.key, progress)
                 or self.reader.first_sequence() > progress.sequence
             )
-        if not goes_on:
-            log.warning(
-                "%s: the stream went back or was filled anew while it was read; seeking again", self.tracker.key
-            )
+        if not is_same:
+            log.warning("%s: the stream was truncated or recreated while it was read; seeking again", self.tracker.key)
             self._begin()
-        return goes_on
+        return is_same
 
-    def _do(self, work: Sequence[StreamBatch]) -> None:
-        """Hand over what is not done yet, and ack."""
+    def _apply(self, work: Sequence[StreamBatch]) -> None:
+        """Pass the changes that were not applied before to the target, and ack."""
         todo = list(work)
         if self.seek.drops_done:
             todo, self.seek, dropped = drop_processed(todo, self.seek, self.tracker)

@@ -1,7 +1,7 @@
-"""Where a user's coroutines are awaited: in an event loop of the caller's own, or in one that the process shares.
+"""Runs the coroutines of `async def` handlers, in the caller's event loop or in one that the process shares.
 
-One loop for all handlers, and for as long as the process lives, so that what a handler opens (a session, a pool of
-connections) stays usable from call to call.
+All handlers share one loop that lives as long as the process, so that what a handler opens (a session, a pool of
+connections) stays usable between calls.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 RunCoroutine = Callable[[Coroutine[Any, Any, object]], object]
-"""Runs a coroutine to its end and gives its result; called from the thread that handles a table."""
+"""Runs a coroutine to completion and returns its result; called from the thread that handles a table."""
 
 _END_S = 5.0
 _guard = threading.Lock()
@@ -26,7 +26,7 @@ _shared: list[asyncio.AbstractEventLoop] = []
 
 
 def run_in_shared_loop(coroutine: Coroutine[Any, Any, object]) -> object:
-    """Await it in the loop of this process, which is started when it is first wanted."""
+    """Run the coroutine in the event loop of this process, which starts at the first call."""
     with _guard:
         if not _shared:
             loop = asyncio.new_event_loop()
@@ -38,9 +38,9 @@ def run_in_shared_loop(coroutine: Coroutine[Any, Any, object]) -> object:
 
 
 def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
-    """Cancel what handlers have left running and end the loop, as asyncio.run does.
+    """Cancel the tasks that handlers left running, then close the loop, as asyncio.run does.
 
-    Left to itself it would keep their modules, and what these have open, beyond the end of the interpreter.
+    Otherwise the loop would keep the handlers' modules, and their open connections, past interpreter shutdown.
     """
     with contextlib.suppress(concurrent.futures.TimeoutError):
         asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result(_END_S)
@@ -59,7 +59,7 @@ async def _cancel_others() -> None:
 
 
 def runner_for(loop: asyncio.AbstractEventLoop) -> RunCoroutine:
-    """Awaits in a loop that runs in another thread."""
+    """A RunCoroutine for a loop that runs in another thread."""
 
     def wait(coroutine: Coroutine[Any, Any, object]) -> object:
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
@@ -68,10 +68,10 @@ def runner_for(loop: asyncio.AbstractEventLoop) -> RunCoroutine:
 
 
 async def run_in_thread(work: Callable[[RunCoroutine], Result], stop: Callable[[], None]) -> Result:
-    """Do blocking work in a thread, while coroutines that it meets are awaited in the loop that runs here.
+    """Run blocking work in a thread; coroutines from it run in the current event loop.
 
-    When this is cancelled, or SIGTERM or SIGINT come (to a loop of the main thread), `stop` is called, and the work is
-    waited for.
+    On cancellation, and on SIGTERM or SIGINT if the loop runs in the main thread, `stop` is called; the work then
+    finishes before this returns.
     """
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(asyncio.to_thread(work, runner_for(loop)))

@@ -1,8 +1,8 @@
-"""What a consumer may have missed: stored beside its progress before that passes it, and open until it is resolved.
+"""Gaps: changes that a consumer may have missed. A gap is stored with progress before progress moves past it.
 
-A gap of a mirror is resolved by a new read of its table, or by a verification that found both equal; a gap of a handler
-by a person, with a reason. Until then the consumer's check `no_gap` fails. A DuckDB file has them in
-`gaps` of META_SCHEMA, other progress stores as lines of JSON (GapStore).
+A gap stays open until it is resolved: for a mirror by rereading its table, or by a verification that finds mirror and
+table equal; for a handler by the operator, with a reason. Until then the consumer's check `no_gap` fails. A DuckDB file
+stores gaps in the table `gaps` of META_SCHEMA, other progress stores as lines of JSON (GapStore).
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class ConsumerGap:
 
     Attributes:
         kind: "retention" (the stream dropped messages), "recreated" (the stream begins after the progress),
-            "accepted" (the binlog was purged, and a person let the tail resume after it), "foreign_key" (the server
-            changed rows of the table by a foreign key, and does not log that).
-        detail: what is missing; the same for the same gap.
-        is_mirror: True when the consumer keeps a mirror, which a new read of the table makes right.
-        found_at: when it was first noted, UTC.
+            "accepted" (the binlog was purged, and the operator let the tail resume after it), "foreign_key" (the server
+            changed rows of the table by a foreign key action, which it does not log).
+        detail: describes what is missing; equal for the same gap.
+        is_mirror: True when the consumer is a mirror, which rereading its table repairs.
+        found_at: when it was first recorded, UTC.
         resolution: how it was resolved, "" while it is open.
-        resolved_by: by what or whom.
+        resolved_by: the user or program that resolved it.
     """
 
     kind: GapKind
@@ -58,8 +58,8 @@ class ConsumerGap:
         return cls(**{**record, "found_at": datetime.fromisoformat(record["found_at"])})
 
     def __str__(self) -> str:
-        said = f"{self.detail} (noted {self.found_at:%Y-%m-%d %H:%M:%SZ})"
-        return f"{said}; resolved by {self.resolved_by}: {self.resolution}" if self.resolution else said
+        text = f"{self.detail} (noted {self.found_at:%Y-%m-%d %H:%M:%SZ})"
+        return f"{text}; resolved by {self.resolved_by}: {self.resolution}" if self.resolution else text
 
 
 @runtime_checkable
@@ -67,14 +67,14 @@ class GapStore(Protocol):
     """A ProgressStore that stores gaps with progress, other than DuckDB."""
 
     def gaps(self, key: ProgressKey) -> Sequence[ConsumerGap]:
-        """All of a consumer, in order."""
+        """All gaps of a consumer, in order."""
 
     def put_gaps(self, key: ProgressKey, gaps: Sequence[ConsumerGap]) -> None:
-        """Store these in place of what `gaps` returned last. Raises ConsumeError where another process did so too."""
+        """Replace what `gaps` returned last. Raises ConsumeError when another process has changed it since."""
 
 
 def new_gap(kind: GapKind, detail: str, *, is_mirror: bool) -> ConsumerGap:
-    """A gap that was found now."""
+    """A new gap, found now."""
     return ConsumerGap(kind, detail, is_mirror, datetime.now(UTC))
 
 
@@ -87,7 +87,7 @@ def gap_of(batch: ChangeBatch, *, is_mirror: bool) -> ConsumerGap | None:
 
 
 def insert_gap(connection: duckdb.DuckDBPyConnection, key: ProgressKey, gap: ConsumerGap) -> None:
-    """Store it in the open transaction, unless the same gap is open already."""
+    """Store the gap in the open transaction, unless the same gap is already open."""
     _make_table(connection)
     what = (gap.kind, gap.detail, gap.is_mirror)
     connection.execute(
@@ -98,7 +98,7 @@ def insert_gap(connection: duckdb.DuckDBPyConnection, key: ProgressKey, gap: Con
 
 
 def load_gaps(connection: duckdb.DuckDBPyConnection, key: ProgressKey) -> list[ConsumerGap]:
-    """All of a consumer, in order."""
+    """All gaps of a consumer, in order."""
     _make_table(connection)
     rows = connection.execute(
         "SELECT kind, detail, is_mirror, epoch_us(found_at), resolution, resolved_by "
@@ -114,7 +114,7 @@ def load_gaps(connection: duckdb.DuckDBPyConnection, key: ProgressKey) -> list[C
 def resolve_gaps(
     connection: duckdb.DuckDBPyConnection, key: ProgressKey, resolution: str, by: str, until: datetime | None = None
 ) -> None:
-    """Resolve all that are open, in the open transaction; those found after `until` stay open."""
+    """Resolve all open gaps in the open transaction; those found after `until` stay open."""
     _make_table(connection)
     connection.execute(
         f"UPDATE {_TABLE} SET resolution = ?, resolved_by = ?, resolved_at = now() WHERE {_KEY} AND resolution = '' "
@@ -124,7 +124,7 @@ def resolve_gaps(
 
 
 def record_gap(store: ProgressStore, key: ProgressKey, gap: ConsumerGap) -> None:
-    """Store it beside progress, whatever store that is in."""
+    """Store the gap in the progress store, of any kind."""
     if isinstance(store, DuckProgress):
         with store.file.transaction() as connection:
             insert_gap(connection, key, gap)
@@ -143,14 +143,14 @@ def gaps_of(store: ProgressStore, key: ProgressKey) -> Sequence[ConsumerGap]:
 
 
 def open_gaps(store: ProgressStore, key: ProgressKey) -> list[ConsumerGap]:
-    """Those that are not resolved."""
+    """The gaps that are not resolved."""
     return [gap for gap in gaps_of(store, key) if not gap.resolution]
 
 
 def acknowledge_gaps(store: ProgressStore, key: ProgressKey, reason: str, by: str) -> list[ConsumerGap]:
-    """A person accepts the open gaps of a handler; those that were open.
+    """Mark the open gaps of a handler as accepted by the operator; returns them.
 
-    Raises ConfigError without a reason, without an open gap, and for a mirror, which has to equal its table.
+    Raises ConfigError without a reason, without an open gap, and for a mirror, which must equal its table.
     """
     if not reason.strip():
         raise ConfigError(f"{key}: to acknowledge a gap, give the reason")
@@ -160,8 +160,8 @@ def acknowledge_gaps(store: ProgressStore, key: ProgressKey, reason: str, by: st
         raise ConfigError(f"{key} has no open gap")
     if any(gap.is_mirror for gap in opened):
         raise ConfigError(
-            f"{key} keeps a mirror, and its gap is closed by a new read of the table, which each run of the mirror "
-            "tries, or by a verification that finds both equal: binlogsync verify, or binlogsync rewind --rebuild"
+            f"{key} is a mirror: its gap is closed by rereading the table, which each run of the mirror tries, or by a "
+            "verification that finds both equal: binlogsync verify, or binlogsync rewind --rebuild"
         )
     if isinstance(store, DuckProgress):
         with store.file.transaction() as connection:

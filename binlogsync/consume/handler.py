@@ -1,10 +1,9 @@
-"""The target that calls a user's handler: one change after the other or a batch at a time, and what happens when it
-raises.
+"""The target that calls a user's handler, for one change or one batch at a time, and retries it when it raises.
 
-A change that fails is tried again, after a wait that doubles; nothing behind it is handled meanwhile. When its tries
-are used up, a HandlerError names it, and the next run goes on with that very change. A batch that fails is tried in
-halves, until the change that is at fault stands alone. Progress is stored twice a second while changes are handled,
-before a change is tried again and at the end, so a kill repeats little of what a handler did elsewhere.
+A failing change is retried with exponential backoff; later changes wait. After the last try a HandlerError names the
+change, and the next run resumes at it. A failing batch is split in halves until the failing change is found. Progress
+is stored twice a second while changes are handled, before each retry and at the end, so that a kill repeats few calls
+of a handler with effects elsewhere.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _STORE_EVERY_S = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """How often a failing handler is called for one change, and the waits between, which double up to the longest."""
+    """How often a handler is called for a failing change, and the waits between, which double up to the longest."""
 
     tries: int = 5
     first_wait_s: float = 0.2
@@ -48,29 +47,28 @@ class Retry:
 
     def __post_init__(self) -> None:
         if self.tries < 1 or self.first_wait_s < 0 or self.longest_wait_s < 0:
-            raise ConfigError(f"tries is at least 1, and no wait is below 0; got {self}")
+            raise ConfigError(f"tries must be at least 1, and waits must not be negative; got {self}")
 
     def wait_s(self, failures: int) -> float:
-        """Seconds to wait after that many failures."""
+        """Seconds to wait after so many failures."""
         return backoff_s(self.first_wait_s, self.longest_wait_s, failures)
 
 
 class Handler(Generic[M]):
-    """Calls the function for the changes of a table, in order, in the shape its signature asks for (handlers.py).
+    """Calls the function for the changes of a table, in order, in the form of its signature (handler_signature.py).
 
-    A function with a second parameter gets the DuckDB connection of the transaction that progress is stored in: what it
-    writes there happens exactly once. Everything else it does happens at least once, under the same `change.id` each
-    time.
+    A function with a second parameter gets the DuckDB connection of the transaction that stores progress: what it
+    writes there is applied exactly once. Other effects happen at least once, with the same `change.id` each time.
 
     Args:
-        model: a dataclass, msgspec.Struct or pydantic model; checked against the schema before any row is handled, and
-            again when the schema changes. None for a function that takes frames or record batches of all columns.
+        model: a dataclass, msgspec.Struct or pydantic model; checked against the schema before the first row, and again
+            when the schema changes. None for a function that takes frames or record batches with all columns.
         fn: the function.
-        store: where progress is kept; a path is a DuckDB file, of what the function writes too.
-        retry: what happens when it raises.
-        run_coroutine: runs what an `async def` gives; by default in one event loop of the process.
+        store: the progress store; a path is a DuckDB file, in which the function may write too.
+        retry: how often it is called for a failing change.
+        run_coroutine: runs the coroutine of an `async def`; by default in the shared event loop of the process.
 
-    Raises ConfigError for a signature that cannot be served, ModelError for a class that is no model.
+    Raises ConfigError for an unsupported signature, ModelError for a class that is not a model.
     """
 
     def __init__(
@@ -88,8 +86,8 @@ class Handler(Generic[M]):
         self._file = self.store.file if isinstance(self.store, DuckProgress) else None
         if self.signature.in_transaction and self._file is None:
             raise ConfigError(
-                f"handler {getattr(fn, '__qualname__', fn)} asks for a DuckDB connection, and progress is not kept in "
-                "DuckDB; give the DuckDB file to keep it in, or leave the second parameter out"
+                f"handler {getattr(fn, '__qualname__', fn)} takes a DuckDB connection, but progress is not kept in "
+                "DuckDB; give a DuckDB file for progress, or remove the second parameter"
             )
         self._model: Model[M] | None = None if model is None else Model(model)
         self._fn = fn
@@ -98,8 +96,8 @@ class Handler(Generic[M]):
         self._checked: str | None = None
 
     def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
-        """One batch after the other."""
-        done = _Done(tracker, self.store)
+        """Handle the batches in order."""
+        done = _HandledChanges(tracker, self.store)
         try:
             for item in batches:
                 if item.batch.ddl is not None:
@@ -121,7 +119,7 @@ class Handler(Generic[M]):
             self._checked = schema.fingerprint
 
     def columns(self) -> list[str] | None:
-        """Columns that the model has fields for; None without a model."""
+        """The columns for which the model has a field; None without a model."""
         return None if self._model is None else [item.column for item in self._model.fields]
 
     def typed(self, batch: ChangeBatch) -> TypedChanges[M]:
@@ -129,9 +127,9 @@ class Handler(Generic[M]):
         assert self._model is not None
         return TypedChanges(self._model, batch)
 
-    def call(self, what: object, connection: duckdb.DuckDBPyConnection | None) -> None:
-        """Call the function, and wait for what it gives where it is `async def`."""
-        result = self._fn(what) if connection is None else self._fn(what, connection)
+    def call(self, argument: object, connection: duckdb.DuckDBPyConnection | None) -> None:
+        """Call the function; if it is `async def`, run its coroutine to completion."""
+        result = self._fn(argument) if connection is None else self._fn(argument, connection)
         if self._await is not None:
             self._await(result)  # type: ignore[arg-type]
         if connection is not None:
@@ -139,20 +137,20 @@ class Handler(Generic[M]):
 
     @property
     def retry(self) -> Retry:
-        """What happens when it raises."""
+        """How often the function is called for a failing change."""
         return self._retry
 
     @property
     def file(self) -> DuckFile | None:
-        """The DuckDB file of progress, when it is kept in one."""
+        """The DuckDB file that stores progress; None when progress is stored elsewhere."""
         return self._file
 
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """What a handler raised, and the first change of the batch that it may be about.
+    """The exception of a handler, and the first change of the batch that may have caused it.
 
-    A flawed row is one that the model refuses, always.
+    `is_flawed_row` is True when the model refused the row; a retry cannot help.
     """
 
     at: int
@@ -161,31 +159,31 @@ class _Failure:
 
 
 class _RolledBackError(ConsumeError):
-    """Carries a failure out of the transaction that it undoes."""
+    """Rolls back the transaction and carries the failure out of it."""
 
     def __init__(self, failure: _Failure) -> None:
         self.failure = failure
         super().__init__("rolled back")
 
 
-class _Done:
-    """What is handled, and stored when it is time to."""
+class _HandledChanges:
+    """Changes that were handled but whose progress is not stored yet; stores it at intervals."""
 
     def __init__(self, tracker: Tracker, store: ProgressStore) -> None:
         self.tracker = tracker
         self._store = store
         self._parts: list[tuple[ChangeBatch, int]] = []
         self.due_at = time.monotonic() + _STORE_EVERY_S
-        """When it is to be stored, by time.monotonic."""
+        """When progress is stored next, by time.monotonic."""
 
     def add(self, batch: ChangeBatch, last_sequence: int) -> None:
-        """These changes too, up to that stream sequence."""
+        """Add changes, up to that stream sequence."""
         self._parts.append((batch, last_sequence))
         if time.monotonic() > self.due_at:
             self.store()
 
     def store(self) -> None:
-        """Store it now, if there is something that is not."""
+        """Store progress now, if changes were added since the last time."""
         parts, self._parts = self._parts, []
         if parts:
             self.tracker.advance(self._store, parts)
@@ -197,9 +195,9 @@ def _half(start: int, stop: int) -> int:
 
 
 class _Batch(Generic[M]):
-    """One batch on its way through the handler."""
+    """Handles one batch."""
 
-    def __init__(self, handler: Handler[M], item: StreamBatch, done: _Done, stop: threading.Event) -> None:
+    def __init__(self, handler: Handler[M], item: StreamBatch, done: _HandledChanges, stop: threading.Event) -> None:
         self._handler = handler
         self._item = item
         self._done = done
@@ -208,10 +206,10 @@ class _Batch(Generic[M]):
         self._typed = handler.typed(item.batch) if self._shape in ("change", "list") else None
         self._failure: _Failure | None = None
         self._failures = 0
-        self._suspected_to = 0  # the change at fault is before it, where a batch failed
+        self._suspected_to = 0  # after a batch failed: the failing change is before this index
 
     def handle(self) -> None:
-        """All of it, or up to `stop`; a failing change is tried on its own, behind a commit of those before it."""
+        """Handle all changes, or up to `stop`. A failing change is retried alone, after those before it are stored."""
         run = self._run_in_transaction if self._handler.signature.in_transaction else self._run
         done, limit, count = 0, len(self._item), len(self._item)
         while done < count and not self._stop.is_set():
@@ -227,26 +225,26 @@ class _Batch(Generic[M]):
             done = reached
 
     def _is_known(self, at: int, limit: int) -> bool:
-        """True when it is the change at `at` that failed last, and no other that was handled together with it."""
+        """True when the last failure was caused by the change at `at`, not by another one of the same call."""
         failure = self._failure
         if failure is None or failure.at != at:
             return False
         return self._shape == "change" or failure.is_flawed_row or limit == at + 1
 
     def _wait_or_raise(self, at: int) -> None:
-        """Before the change that failed is tried again by itself."""
+        """Wait before the retry of the failing change; raises HandlerError after its last try."""
         assert self._failure is not None
         retry = self._handler.retry
         if self._failure.is_flawed_row or self._failures >= retry.tries:
-            raise self._failed(at, self._failure.cause) from self._failure.cause
+            raise self._handler_error(at, self._failure.cause) from self._failure.cause
         if self._failures:
             wait_s = retry.wait_s(self._failures)
             name = self._item.batch.schema.name
-            log.warning("%s: handler failed (try %d), again in %.1f s", name, self._failures, wait_s)
+            log.warning("%s: handler failed (try %d), retrying in %.1f s", name, self._failures, wait_s)
             self._stop.wait(wait_s)
 
     def _count(self, failure: _Failure, limit: int) -> None:
-        """Tries of a change are counted where it is known that it is that change."""
+        """Count the tries of the failing change, once it is known which change of the batch fails."""
         again = self._failure is not None and self._failure.at == failure.at
         self._failure = failure
         is_known = self._is_known(failure.at, limit)
@@ -254,7 +252,7 @@ class _Batch(Generic[M]):
         self._suspected_to = failure.at + 1 if is_known else limit
 
     def _run(self, span: tuple[int, int]) -> tuple[int, _Failure | None]:
-        """Handle changes of the span with no file open, then note how far it got; what fails waits, so store it."""
+        """Handle the changes of the span with no file open, then record progress; after a failure, store it at once."""
         reached, failure = self._call(span, None)
         if reached > span[0]:
             self._done.add(*self._part(span[0], reached))
@@ -263,10 +261,10 @@ class _Batch(Generic[M]):
         return reached, failure
 
     def _run_in_transaction(self, span: tuple[int, int]) -> tuple[int, _Failure | None]:
-        """Handle changes of the span and store progress in one transaction; a failure undoes all of it."""
+        """Handle the changes of the span and store progress in one transaction; a failure rolls it back."""
         assert self._handler.file is not None
         tracker = self._done.tracker
-        self._done.store()  # a schema change before it
+        self._done.store()  # of a schema change before the span
         try:
             with self._handler.file.transaction(keep_open=True) as connection:
                 reached, failure = self._call(span, connection)
@@ -283,21 +281,21 @@ class _Batch(Generic[M]):
         return self._item.batch.slice(start, stop), int(self._item.sequences[stop - 1].as_py())
 
     def _call(self, span: tuple[int, int], connection: duckdb.DuckDBPyConnection | None) -> tuple[int, _Failure | None]:
-        """Call the function for the span: (changes handled up to, what failed). Ends early after a while."""
+        """Call the function for the span; returns (index after the last handled change, failure). May end early."""
         if self._typed is not None and self._shape == "change":
             return self._call_each(self._typed, span, connection)
-        what: object
+        argument: object
         refused: ModelError | None = None
         if self._typed is not None:
-            what, refused = self._typed.take(*span)
-            span = (span[0], span[0] + len(what))
+            argument, refused = self._typed.take(*span)
+            span = (span[0], span[0] + len(argument))
             if refused is not None and span[0] == span[1]:
                 return span[0], _Failure(span[0], refused, is_flawed_row=True)
         else:
             shape = frame if self._shape == "frame" else record_batch
-            what = shape(self._item.batch.slice(*span), self._handler.columns())
+            argument = shape(self._item.batch.slice(*span), self._handler.columns())
         try:
-            self._handler.call(what, connection)
+            self._handler.call(argument, connection)
         except Exception as error:  # noqa: BLE001 - it is raised again as a HandlerError
             return span[0], _Failure(span[0], error)
         return span[1], None
@@ -318,7 +316,7 @@ class _Batch(Generic[M]):
                 return at + 1, None
         return span[1], None
 
-    def _failed(self, at: int, cause: Exception) -> HandlerError:
+    def _handler_error(self, at: int, cause: Exception) -> HandlerError:
         part, _ = self._part(at, at + 1)
         [change] = part.changes()
         source = change.source
@@ -329,8 +327,8 @@ class _Batch(Generic[M]):
         what = "the model refused it" if is_model else f"the handler failed {self._failures} times"
         return HandlerError(
             f"{source.database}.{source.table}: {what} for change {change.id} (op {change.op}, {source.position} row "
-            f"{source.row}): {type(cause).__name__}: {cause}{where}; nothing later of this "
-            "table was handled, mend it and run the consumer again, it goes on with this change",
+            f"{source.row}): {type(cause).__name__}: {cause}{where}; later changes of this table were not handled: fix "
+            "the handler and run the consumer again, it resumes at this change",
             table=f"{source.database}.{source.table}",
             change_id=change.id,
             position=str(source.position),

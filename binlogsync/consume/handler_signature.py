@@ -1,18 +1,18 @@
-"""A user's handler, read from its signature: what it wants of a table's changes, and how it gets it.
+"""Reads the signature of a user's handler, which decides how the handler gets the changes of a table.
 
-    def on_hole(change: Change[Hole]) -> None                one change after the other
-    def on_holes(changes: list[Change[Hole]]) -> None        a batch, as a list
-    def on_frame(frame: pandas.DataFrame) -> None            a batch, a row a change
-    def on_batch(batch: pyarrow.RecordBatch) -> None         a batch, in columns
+    def on_hole(change: Change[Hole]) -> None                one change at a time
+    def on_holes(changes: list[Change[Hole]]) -> None        a batch as a list
+    def on_frame(frame: pandas.DataFrame) -> None            a batch as a DataFrame, one row for each change
+    def on_batch(batch: pyarrow.RecordBatch) -> None         a batch as Arrow columns
 
-The annotation of the first parameter decides; a function without one gets one change after the other. A second
-parameter asks for the DuckDB connection of the transaction that stores progress. Each may be `async def`. What the
-annotation asks for and cannot be had is a ConfigError when the handler is defined.
+The annotation of the first parameter decides; a function without annotation gets one change at a time. A second
+parameter receives the DuckDB connection of the transaction that stores progress. Each form may be `async def`. An
+unsupported annotation is a ConfigError when the handler is defined.
 
 A frame has the columns `op`, `id`, `ts` (commit time), `gtid`, `file`, `pos`, `row`, and `before.x` and `after.x` of
-each column x, with Arrow's own types, so that integers with NULLs stay integers. A record batch has the same, with
-`before` and `after` as structs. With a model they hold the columns of its fields only. Zero and impossible dates are
-NULL in both, and a warning says how many; the other two shapes have them as text.
+each column x, with Arrow types, so that integers with NULLs stay integers. A record batch has the same columns, with
+`before` and `after` as structs. With a model they contain only the columns of its fields. Zero and impossible dates are
+NULL in both, and a warning counts them; the other two forms contain them as text.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 M = TypeVar("M")
 
-# pyarrow publishes no types: a function of a RecordBatch is one of anything to a type checker, and passes.
+# pyarrow publishes no types: to a type checker, a RecordBatch parameter is Any, so such a function passes.
 HandlerFunction: TypeAlias = Union[  # noqa: UP007 - the quoted names inside cannot be joined by |
     Callable[[Change[M]], object],
     Callable[[Change[M], "duckdb.DuckDBPyConnection"], object],
@@ -46,9 +46,9 @@ HandlerFunction: TypeAlias = Union[  # noqa: UP007 - the quoted names inside can
     Callable[["pd.DataFrame"], object],
     Callable[["pd.DataFrame", "duckdb.DuckDBPyConnection"], object],
 ]
-"""What may handle changes of the model M, as a type checker sees it."""
+"""The handlers of changes of the model M, for type checkers."""
 Shape = Literal["change", "list", "frame", "arrow"]
-_PLACES = ("gtid", "file", "pos", "row")
+_POSITION_COLUMNS = ("gtid", "file", "pos", "row")
 _FORMS = (
     "write it as fn(change: Change[Model]), fn(changes: list[Change[Model]]), fn(frame: pandas.DataFrame) or "
     "fn(batch: pyarrow.RecordBatch), each with an optional second parameter for the DuckDB connection"
@@ -57,12 +57,12 @@ _FORMS = (
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a handler asks for.
+    """How a handler is called.
 
     Attributes:
-        shape: one change, a list of them, a DataFrame or a RecordBatch.
-        in_transaction: it takes the DuckDB connection as its second argument.
-        is_async: calling it gives a coroutine.
+        shape: the first argument: one change, a list of changes, a DataFrame or a RecordBatch.
+        in_transaction: True when the second argument is the DuckDB connection.
+        is_async: True when a call returns a coroutine.
     """
 
     shape: Shape
@@ -78,8 +78,8 @@ def read_signature(fn: Callable[..., object], model: type | None) -> Signature:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     try:
         everything = list(inspect.signature(fn).parameters.values())
-    except ValueError as error:  # some functions written in C do not tell
-        raise ConfigError(f"handler {name} does not tell its parameters; wrap it in a function of yours") from error
+    except ValueError as error:  # some functions written in C have no signature
+        raise ConfigError(f"handler {name} has no readable signature; wrap it in a Python function") from error
     parameters = [p for p in everything if p.kind in kinds and p.default is p.empty]
     if not parameters and any(p.kind is p.VAR_POSITIONAL for p in everything):
         return Signature("change", is_async=_is_async(fn))
@@ -87,19 +87,19 @@ def read_signature(fn: Callable[..., object], model: type | None) -> Signature:
         raise ConfigError(f"handler {name} takes {len(parameters)} arguments; {_FORMS}")
     shape = _shape(name, _annotation(name, fn, parameters[0], model), model)
     if shape in ("change", "list") and model is None:
-        raise ConfigError(f"handler {name} wants changes with instances of a model; give the model as well")
+        raise ConfigError(f"handler {name} takes changes with instances of a model; give the model as well")
     return Signature(shape, len(parameters) == 2, _is_async(fn))
 
 
 def _annotation(name: str, fn: Callable[..., object], parameter: inspect.Parameter, model: type | None) -> Any:
-    """What the first parameter is said to be, where it is postponed or quoted too."""
+    """The annotation of the first parameter, resolved if it is postponed or quoted."""
     text = parameter.annotation
     if not isinstance(text, str):
         return text
-    plain: Any = inspect.unwrap(fn.func if isinstance(fn, functools.partial) else fn)
-    plain = getattr(plain, "__func__", plain)
-    scope = getattr(plain, "__globals__", None) or getattr(type(plain).__call__, "__globals__", {})
-    # A model that is local to a function is not found in the module.
+    inner: Any = inspect.unwrap(fn.func if isinstance(fn, functools.partial) else fn)
+    inner = getattr(inner, "__func__", inner)
+    scope = getattr(inner, "__globals__", None) or getattr(type(inner).__call__, "__globals__", {})
+    # A model that is local to a function is not in the module's globals.
     local = {"Change": Change, **({model.__name__: model} if model is not None else {})}
     try:
         return eval(text, {**local, **scope})
@@ -126,16 +126,16 @@ def _shape(name: str, annotation: Any, model: type | None) -> Shape:
     if pandas is not None and annotation is pandas.DataFrame:
         return "frame"
     shown = getattr(annotation, "__name__", None) if get_origin(annotation) is None else None
-    raise ConfigError(f"handler {name} asks for {shown or annotation}, which no change can be given as; {_FORMS}")
+    raise ConfigError(f"handler {name} takes {shown or annotation}, which is not supported; {_FORMS}")
 
 
 def _checked(name: str, change: Any, model: type | None, shape: Shape) -> Shape:
-    """The shape, when `Change[X]` speaks of the model that was given."""
+    """The shape; raises ConfigError when `Change[X]` names another model than the one given."""
     for asked in get_args(change):
         if model is not None and asked not in (Any, model) and not isinstance(asked, TypeVar):
             shown = getattr(asked, "__name__", asked)
             raise ConfigError(
-                f"handler {name} asks for Change[{shown}], and the model given is {model.__name__}; make them the same"
+                f"handler {name} takes Change[{shown}], but the model given is {model.__name__}; make them the same"
             )
     return shape
 
@@ -147,40 +147,41 @@ def _is_async(fn: Callable[..., object]) -> bool:
 
 
 def record_batch(batch: ChangeBatch, columns: Sequence[str] | None) -> pa.RecordBatch:
-    """The changes in columns, with the images cut down to those columns of the table; None keeps all."""
-    _warn_of_impossible(batch, columns)
+    """The changes as a record batch, whose images contain only the given columns of the table; None keeps all."""
+    _warn_impossible_dates(batch, columns)
     data = batch.data
     fields: dict[str, pa.Array] = {
         "op": data.column("op").cast(pa.string()),
         "id": batch.ids(),
         "ts": data.column("ts_us"),
-        **{name: _plain(data.column(name)) for name in _PLACES},
-        **{image: _cut(data.column(image), columns) for image in ("before", "after")},
+        **{name: _decode_labels(data.column(name)) for name in _POSITION_COLUMNS},
+        **{image: _select_columns(data.column(image), columns) for image in ("before", "after")},
     }
     return pa.RecordBatch.from_pydict(fields)
 
 
 def frame(batch: ChangeBatch, columns: Sequence[str] | None) -> pd.DataFrame:
-    """The same as a DataFrame, a column for each column of an image."""
+    """The changes as a DataFrame, with a column for each column of an image."""
     import pandas as pd
 
-    whole = record_batch(batch, columns)
-    flat = {name: whole.column(name) for name in whole.schema.names if name not in ("before", "after")}
+    data = record_batch(batch, columns)
+    flat = {name: data.column(name) for name in data.schema.names if name not in ("before", "after")}
     for image in ("before", "after"):
-        struct: pa.StructArray = whole.column(image)
+        struct: pa.StructArray = data.column(image)
         flat |= {
-            f"{image}.{item.name}": _plain(values) for item, values in zip(struct.type, struct.flatten(), strict=True)
+            f"{image}.{item.name}": _decode_labels(values)
+            for item, values in zip(struct.type, struct.flatten(), strict=True)
         }
     made: pd.DataFrame = pa.table(flat).to_pandas(types_mapper=pd.ArrowDtype)
     return made
 
 
-def _plain(array: pa.Array) -> pa.Array:
-    """Labels as strings: pandas' methods for text do not take dictionaries."""
+def _decode_labels(array: pa.Array) -> pa.Array:
+    """Dictionary arrays as strings: the string methods of pandas do not accept dictionaries."""
     return array.cast(pa.string()) if pa.types.is_dictionary(array.type) else array
 
 
-def _cut(struct: pa.StructArray, columns: Sequence[str] | None) -> pa.StructArray:
+def _select_columns(struct: pa.StructArray, columns: Sequence[str] | None) -> pa.StructArray:
     if columns is None:
         return struct
     kept = [index for index, item in enumerate(struct.type) if item.name in columns]
@@ -191,17 +192,17 @@ def _cut(struct: pa.StructArray, columns: Sequence[str] | None) -> pa.StructArra
     return pa.StructArray.from_arrays(arrays, fields=fields, mask=struct.is_null())
 
 
-def _warn_of_impossible(batch: ChangeBatch, columns: Sequence[str] | None) -> None:
-    for image, column, count in _impossible(batch):
+def _warn_impossible_dates(batch: ChangeBatch, columns: Sequence[str] | None) -> None:
+    for image, column, count in _count_impossible(batch):
         if columns is None or column in columns:
             log.warning(
-                "%s.%s: %d zero or impossible date(s) in %s are NULL in this batch; a handler of Change[...] gets "
-                "their text",
+                "%s.%s: %d zero or impossible date(s) in %s are NULL in this batch; a handler of Change[...] gets them "
+                "as text",
                 batch.schema.name, column, count, image,
             )  # fmt: skip
 
 
-def _impossible(batch: ChangeBatch) -> Iterator[tuple[str, str, int]]:
+def _count_impossible(batch: ChangeBatch) -> Iterator[tuple[str, str, int]]:
     for (image, column), texts in batch.impossible.items():
         if count := len(texts) - texts.null_count:
             yield image, column, count

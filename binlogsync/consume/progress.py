@@ -1,9 +1,9 @@
-"""How far a consumer is with a table: kept in the DuckDB file of its rows, and moved in the transaction of those rows.
+"""Progress of a consumer with a table, stored in the DuckDB file of its rows and in the transaction of those rows.
 
-A consumer that writes no DuckDB file keeps it elsewhere (ProgressStore), behind what it did. Progress is the source
-coordinates of the last change done; the stream's sequence is the way to seek there. Coordinates decide where the two
-disagree, because sequences repeat when a stream is lost and filled anew. A move is conditional on what was last seen,
-so two consumers of one name cannot both move it: the one that comes second raises, and its rows are rolled back.
+A consumer that does not write to DuckDB stores it elsewhere (ProgressStore), after it applied the changes. Progress
+contains the source coordinates of the last applied change, and the stream sequence to seek by. If the two disagree, the
+coordinates decide, because sequences repeat when a stream is recreated. An update is conditional on the progress that
+was read before, so two consumers with one client id cannot both update it: the second raises and rolls back its rows.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _FIELDS = "server_uuid, gtid, file, pos, row, txn_order, sequence, seen, changes
 
 @dataclass(frozen=True, slots=True)
 class ConsumerProgress:
-    """The last change done.
+    """The last applied change.
 
     Attributes:
-        server_uuid, gtid, file, pos, row, order: source coordinates of it (see change.Source).
-        sequence: stream sequence of the message that held it.
-        seen: stream sequence up to which the stream held nothing else of this table when this was written.
-        changes: done since the consumer was new.
-        epoch: counts the moves; what makes each conditional.
+        server_uuid, gtid, file, pos, row, order: its source coordinates (see change.Source).
+        sequence: stream sequence of the message that contained it.
+        seen: stream sequence up to which the stream had no further changes of this table when this was stored.
+        changes: number of changes applied since the consumer was created.
+        epoch: number of updates; each update is conditional on it.
     """
 
     server_uuid: str
@@ -50,16 +50,16 @@ class ConsumerProgress:
 
     @property
     def coordinates(self) -> tuple[int, int, int]:
-        """(file number, pos, row): ordered as the changes of one server are."""
+        """(file number, pos, row): compares in the order of the changes of one server."""
         return (BinlogPosition(self.file, 0).file_number, self.pos, self.row)
 
     @property
     def is_new(self) -> bool:
-        """True for a consumer that is new, or has only been told where to begin."""
+        """True when the consumer has applied no change yet, whether or not its start is stored."""
         return not self.sequence
 
     def after(self, batch: ChangeBatch, sequence: int, seen: int) -> ConsumerProgress:
-        """This progress when the last change of `batch`, of that stream sequence, is done."""
+        """Progress after the last change of `batch`, which has that stream sequence."""
         rows = len(batch) if batch.ddl is None else 0
         return replace(
             progress_at(batch, len(batch) - 1, sequence, seen), changes=self.changes + rows, epoch=self.epoch
@@ -70,11 +70,11 @@ class ConsumerProgress:
 
 
 NO_PROGRESS = ConsumerProgress("", None, "binlog.0", 0, 0, 0, 0, 0)
-"""Progress of a consumer that has done nothing yet."""
+"""Progress of a consumer that has applied no change yet."""
 
 
 def progress_at(batch: ChangeBatch, index: int, sequence: int, seen: int) -> ConsumerProgress:
-    """Progress when the change at `index` of `batch` is the last one done."""
+    """Progress after the change at `index` of `batch`."""
     gtid, file, pos, row, order = (
         batch.data.column(name)[index].as_py() for name in ("gtid", "file", "pos", "row", "order")
     )
@@ -83,7 +83,7 @@ def progress_at(batch: ChangeBatch, index: int, sequence: int, seen: int) -> Con
 
 @dataclass(frozen=True, slots=True)
 class ProgressKey:
-    """Whose progress: one row of the table `progress` of META_SCHEMA."""
+    """Identifies a consumer of a table: the key of a row in the table `progress` of META_SCHEMA."""
 
     client: str
     source: str
@@ -94,7 +94,7 @@ class ProgressKey:
         return f"{self.database}.{self.table} of client {self.client!r}"
 
     def load(self, connection: duckdb.DuckDBPyConnection) -> ConsumerProgress:
-        """What is kept; NO_PROGRESS for a new consumer. Makes the table when the file is new."""
+        """The stored progress; NO_PROGRESS for a new consumer. Creates the table when it does not exist."""
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}")
         connection.execute(
             f"CREATE TABLE IF NOT EXISTS {_TABLE} (client VARCHAR, source VARCHAR, database VARCHAR, "
@@ -107,15 +107,16 @@ class ProgressKey:
     def move(
         self, connection: duckdb.DuckDBPyConnection, before: ConsumerProgress, after: ConsumerProgress
     ) -> ConsumerProgress:
-        """Keep `after` in the open transaction if `before` is what is kept still; returns it as kept.
+        """Store `after` in the open transaction if `before` is still stored; returns it as stored.
 
-        Raises ConsumeError when another consumer has moved it.
+        Raises ConsumeError when another consumer has updated it.
         """
         kept = self.load(connection)
         if kept != before:
             raise ConsumeError(
-                f"{self}: another consumer of the same name is at work: progress was {before}, and is {kept} now; "
-                "stop one of the two, or give it a client id of its own; or somebody has rewound it; run it again"
+                f"{self}: progress was changed by another process: it was {before} and is {kept} now. If another "
+                "consumer runs with this client id, stop one of the two or use another client id; if the consumer was "
+                "rewound, run it again"
             )
         moved = replace(after, epoch=before.epoch + 1)
         connection.execute(f"DELETE FROM {_TABLE} WHERE {self._where()}", self._values())
@@ -127,7 +128,7 @@ class ProgressKey:
         return moved
 
     def forget(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Keep it no longer: the consumer is new again."""
+        """Delete the progress: the consumer is new again."""
         connection.execute(f"DELETE FROM {_TABLE} WHERE {self._where()}", self._values())
 
     def _where(self) -> str:
@@ -138,24 +139,24 @@ class ProgressKey:
 
 
 class ProgressStore(Protocol):
-    """Where the progress of consumers is kept."""
+    """Stores the progress of consumers."""
 
     @property
     def is_held(self) -> bool:
-        """True while something is held open that others wait for."""
+        """True while a resource is open for which other processes wait."""
 
     def release(self) -> None:
-        """Let go of what is held."""
+        """Release that resource."""
 
     def load(self, key: ProgressKey) -> ConsumerProgress:
-        """What is kept; NO_PROGRESS for a new consumer."""
+        """The stored progress; NO_PROGRESS for a new consumer."""
 
     def move(self, key: ProgressKey, before: ConsumerProgress, after: ConsumerProgress) -> ConsumerProgress:
-        """Keep `after` if `before` is what is kept still; returns it as kept. Raises ConsumeError when it is not."""
+        """Store `after` if `before` is still stored; returns it as stored. Raises ConsumeError otherwise."""
 
 
 class DuckProgress:
-    """Progress in a DuckDB file; a target that writes its rows there moves it in their transaction instead."""
+    """Progress in a DuckDB file; a target that writes rows to the file updates progress in the same transaction."""
 
     def __init__(self, file: DuckFile) -> None:
         self.file = file
@@ -181,7 +182,7 @@ class DuckProgress:
 
 
 class Tracker:
-    """Progress as the consumer at work knows it; moved in a transaction, confirmed when that is committed."""
+    """Progress of a running consumer: stored in a transaction, confirmed after its commit."""
 
     def __init__(self, key: ProgressKey, progress: ConsumerProgress) -> None:
         self.key = key
@@ -191,23 +192,23 @@ class Tracker:
         self.lag_s: float | None = None
 
     def move(self, connection: duckdb.DuckDBPyConnection, done: Sequence[tuple[ChangeBatch, int]]) -> ConsumerProgress:
-        """Store in the open transaction that these batches are done, each with the sequence of its last change."""
+        """Store progress after these batches in the open transaction; each comes with its last change's sequence."""
         return self.key.move(connection, self.progress, self.after(done))
 
     def advance(self, store: ProgressStore, done: Sequence[tuple[ChangeBatch, int]]) -> None:
-        """Store the same by itself, and confirm it."""
+        """Store progress after these batches in a transaction of its own, and confirm it."""
         moved = store.move(self.key, self.progress, self.after(done))
         self.confirm(moved, [batch for batch, _ in done])
 
     def after(self, done: Sequence[tuple[ChangeBatch, int]]) -> ConsumerProgress:
-        """Progress when these batches are done."""
+        """Progress after these batches."""
         moved = self.progress
         for batch, sequence in done:
             moved = moved.after(batch, sequence, moved.seen)
         return moved
 
     def confirm(self, moved: ConsumerProgress, batches: Sequence[ChangeBatch]) -> None:
-        """The transaction of `move` is committed."""
+        """Adopt the progress that `move` returned, after its transaction was committed."""
         self.progress = moved
         for batch in batches:
             if batch.ddl is not None:
@@ -223,10 +224,10 @@ class Tracker:
         self.lag_s = (datetime.now(UTC) - committed).total_seconds()
 
     def begin(self, store: ProgressStore, sequence: int) -> None:
-        """Store that nothing is done yet, and that what comes before that stream sequence is not wanted."""
+        """Store the start of a new consumer: messages before that stream sequence are not delivered to it."""
         self.progress = store.move(self.key, self.progress, replace(self.progress, seen=sequence - 1))
 
     def see(self, store: ProgressStore, sequence: int) -> None:
-        """Store that the stream holds nothing else of this table up to `sequence`."""
+        """Store that the stream has no further changes of this table up to `sequence`."""
         if self.progress.epoch and sequence > self.progress.seen:
             self.progress = store.move(self.key, self.progress, replace(self.progress, seen=sequence))

@@ -1,7 +1,7 @@
-"""Progress kept in NATS itself, in a key-value bucket beside the stream: for consumers that need nothing else.
+"""Progress in a NATS key-value bucket, for consumers without a DuckDB file.
 
-It is written behind what a handler did, never before: a kill in between repeats a change or a few, and loses none. A
-move is conditional on the revision that was last seen, so two consumers of one name cannot both move it.
+It is stored after a handler has returned, never before: a kill between the two repeats a few changes and loses none. An
+update is conditional on the revision read before, so two consumers with one client id cannot both update it.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ _GAPS = "/gaps"
 
 
 class _NoBucketError(Exception):
-    """There is no such bucket, and it is not wanted for this."""
+    """The bucket does not exist, and the operation does not need it."""
 
 
 class KeyValueBucket:
-    """A key-value bucket over one connection that several threads share; made when it is missing.
+    """A key-value bucket, created when it does not exist. Several threads may use it.
 
     Args:
-        connection: open, and closed by whoever opened it.
-        name: of the bucket.
-        ttl_s: how long a value lives that is not renewed; None for ever.
-        stream: which has as many replicas as the bucket shall have; None for one.
+        connection: an open connection; the caller closes it.
+        name: name of the bucket.
+        ttl_s: how long a value is kept without renewal; None for no limit.
+        stream: the stream whose number of replicas the bucket gets; None for one replica.
     """
 
     def __init__(
@@ -58,14 +58,14 @@ class KeyValueBucket:
         self._lock = threading.Lock()
 
     def get(self, key: str) -> tuple[bytes, int] | None:
-        """(value, revision); None when there is none."""
+        """(value, revision); None when the key does not exist."""
         return self._run(lambda bucket: _get(bucket, key))
 
     def put(self, key: str, value: bytes, revision: int) -> int | None:
-        """Write the value if that is the revision still (0: if there is none), and give the new revision; None when it
-        is not.
+        """Write the value if the key still has that revision (0: if it does not exist); returns the new revision, None
+        if it does not.
 
-        A value of ours whose acknowledgement was lost counts as written.
+        If the acknowledgement was lost but the value is stored, that counts as written.
         """
 
         async def put(bucket: KeyValue) -> int | None:
@@ -74,17 +74,17 @@ class KeyValueBucket:
                     return int(await bucket.update(key, value, last=revision))
                 return int(await bucket.create(key, value))
             except nats.js.errors.KeyWrongLastSequenceError:
-                there = await _get(bucket, key)
-                return there[1] if there is not None and there[0] == value else None
+                current = await _get(bucket, key)
+                return current[1] if current is not None and current[0] == value else None
 
         return self._run(put)
 
     def values(self, pattern: str) -> list[bytes]:
-        """Of all keys that fit: `*` stands for a part between dots."""
+        """The values of all keys that match; `*` stands for one token between dots."""
         return list(self.items(pattern).values())
 
     def items(self, pattern: str) -> dict[str, bytes]:
-        """The same by key. A bucket that is missing is not made for that."""
+        """The values of all keys that match, by key. Does not create the bucket."""
 
         async def items(bucket: KeyValue) -> dict[str, bytes]:
             found: dict[str, bytes] = {}
@@ -102,7 +102,7 @@ class KeyValueBucket:
             return {}
 
     def delete(self, key: str) -> None:
-        """Remove it."""
+        """Delete the key."""
 
         async def delete(bucket: KeyValue) -> None:
             await bucket.delete(key)
@@ -128,8 +128,8 @@ class KeyValueBucket:
                 return self._connection.retry(on_bucket)
         except nats.js.errors.APIError as error:
             raise SinkError(
-                f"NATS at {self._connection.options.place} refuses to serve the key-value bucket {self.name}: "
-                f"{error.description} (code {error.err_code}); allow this account to make and use it"
+                f"NATS at {self._connection.options.place} rejected a request for the key-value bucket {self.name}: "
+                f"{error.description} (code {error.err_code}); allow this account to create and use it"
             ) from error
 
 
@@ -151,7 +151,7 @@ class NatsProgress:
         self._revisions: dict[str, int] = {}
 
     def release(self) -> None:
-        """Nothing is held."""
+        """Does nothing: no resource is held."""
 
     def load(self, key: ProgressKey) -> ConsumerProgress:
         """See ProgressStore."""
@@ -171,21 +171,23 @@ class NatsProgress:
             revision = self._bucket.put(name, value, 0)
         if revision is None:
             raise ConsumeError(
-                f"{key}: another consumer of the same name is at work: progress in {self._bucket.name} is not "
-                f"{before} any more; stop one of the two, or give it a client id of its own"
+                f"{key}: progress in {self._bucket.name} was changed by another consumer with this client id: it is no "
+                f"longer {before}; stop one of the two, or use another client id"
             )
         self._revisions[name] = revision
         return moved
 
     def record_move(self, key: ProgressKey, line: str) -> None:
-        """Keep a line on a move that a person has made, behind those before it. Raises ConsumeError."""
+        """Append a line to the record of rewinds. Raises ConsumeError when another rewind is in progress."""
         name = _name(key) + _MOVES
         before, revision = self._bucket.get(name) or (b"", 0)
         if self._bucket.put(name, before + line.encode() + b"\n", revision) is None:
-            raise ConsumeError(f"{key}: it was moved ({line}), and somebody else moves it right now; look where it is")
+            raise ConsumeError(
+                f"{key}: rewound ({line}), but another rewind is in progress; check the result with `binlogsync status`"
+            )
 
     def moves(self, key: ProgressKey) -> Sequence[str]:
-        """What record_move kept, oldest first."""
+        """The recorded rewinds, oldest first."""
         found = self._bucket.get(_name(key) + _MOVES)
         return [] if found is None else found[0].decode().splitlines()
 
@@ -202,7 +204,7 @@ class NatsProgress:
         lines = b"".join(gap.to_json().encode() + b"\n" for gap in gaps)
         revision = self._bucket.put(name, lines, self._revisions.get(name, 0))
         if revision is None:
-            raise ConsumeError(f"{key}: another process changes its gaps right now; run it again")
+            raise ConsumeError(f"{key}: another process changed its gaps at the same time; try again")
         self._revisions[name] = revision
 
     def skips(self, key: ProgressKey) -> Sequence[Skip]:
@@ -211,13 +213,15 @@ class NatsProgress:
         return [] if found is None else [Skip.from_json(line) for line in found[0].splitlines()]
 
     def skip(self, key: ProgressKey, tracker: Tracker, done: tuple[ChangeBatch, int], skip: Skip) -> ConsumerProgress:
-        """See SkipStore. The record comes first, and is taken back when progress was moved by another."""
+        """See SkipStore. Writes the record first, and removes it when another process has updated progress."""
         name = _name(key) + _SKIPS
         found = self._bucket.get(name)
         before, revision = (b"", 0) if found is None else found
         put = self._bucket.put(name, before + skip.to_json().encode() + b"\n", revision)
         if put is None:
-            raise ConsumeError(f"{key}: somebody else skips a change of it right now; look, and try again")
+            raise ConsumeError(
+                f"{key}: another process skips a change of this consumer; check the result, then try again"
+            )
         try:
             return self.move(key, tracker.progress, tracker.after([done]))
         except ConsumeError:
@@ -226,19 +230,19 @@ class NatsProgress:
 
 
 def load_all_progress(connection: NatsConnection, source: str) -> dict[str, ConsumerProgress]:
-    """Progress of all that keep it in NATS: "client of database.table", or where that is too long what stands for it.
+    """Progress of all consumers that store it in NATS, by "client of database.table", or by key if that is hashed.
 
     Raises SinkError.
     """
     found = KeyValueBucket(connection, f"{stream_name(source)}_progress").items("*")
     return {
-        _person_name(name): ConsumerProgress(**json.loads(value))
+        _display_name(name): ConsumerProgress(**json.loads(value))
         for name, value in found.items()
         if not name.endswith((_SKIPS, _MOVES, _GAPS))
     }
 
 
-def _person_name(name: str) -> str:
+def _display_name(name: str) -> str:
     parts = name.replace("/", "%").split("=")
     try:
         client, database, table = map(unescape, parts)
@@ -248,5 +252,5 @@ def _person_name(name: str) -> str:
 
 
 def _name(key: ProgressKey) -> str:
-    """A key may not hold %, and no name of a durable holds a slash."""
+    """The key: the name of the durable with / in place of %, which NATS does not allow in keys."""
     return durable_name(key.client, key.database, key.table).replace("%", "/")

@@ -1,11 +1,10 @@
-"""Setting a consumer back, so that exactly the changes from a place on come again; or forward, over changes that it
+"""Rewinds a consumer: back, so that the changes after a position are delivered again; or forward, past changes that it
 then never gets.
 
-Its progress is moved to the last change before the place, as if that were the one done last, so everything that seeks
-by progress is right afterwards too. The move is conditional like any other: a consumer that is at work finds its next
-transaction refused, with nothing of it stored, and the one that comes after it begins at the new place. Who moved what,
-where to and why is kept beside the progress (in DuckDB as `binlogsync.rewinds`, in the transaction of the move), and in
-the audit log where there is one.
+A rewind sets progress to the last change before the position, as if that change had been applied last. The update is
+conditional like any other: the next transaction of a running consumer fails and stores nothing, and the next run starts
+at the new position. Who rewound which consumer, to which position and why is recorded with progress (in DuckDB in the
+table `binlogsync.rewinds`, in the same transaction), and in the audit log if there is one.
 """
 
 from __future__ import annotations
@@ -42,16 +41,16 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewindRequest:
-    """What a person wants.
+    """A requested rewind.
 
     Attributes:
-        key: whose progress.
-        to: a bound of a range, as the user writes it (replay/bounds.py).
-        reason: why; needed to go forward.
-        who: for the record: a user, or the id of a run.
-        is_mirror: whether the consumer keeps a mirror; None looks whether the file has one of the table.
-        rebuild: of a mirror: read its table from the source beside it, and put that in its place in the transaction of
-            the move. What the place is does not matter to its rows then.
+        key: the consumer.
+        to: the position, in the notation of the end of a range (replay/bounds.py).
+        reason: the reason; required for a rewind forward.
+        who: recorded: a user, or the id of a run.
+        is_mirror: whether the consumer is a mirror; None finds out from the file.
+        rebuild: for a mirror: read the table from the source into a new one, and replace the mirror by it in the
+            transaction of the rewind. The rows then do not depend on the position.
     """
 
     key: ProgressKey
@@ -64,12 +63,12 @@ class RewindRequest:
 
 @dataclass(frozen=True, slots=True)
 class RewindResult:
-    """What was done.
+    """The result of a rewind.
 
     Attributes:
-        direction: "back", "forward", or "nowhere" when it stood there already.
-        messages: of the stream that come again, or that never come.
-        before, after: its progress.
+        direction: "back", "forward", or "nowhere" when progress was already at the position.
+        messages: number of stream messages that are delivered again, or never.
+        before, after: the progress.
     """
 
     direction: Literal["back", "forward", "nowhere"]
@@ -79,39 +78,39 @@ class RewindResult:
 
     def __str__(self) -> str:
         if self.direction == "nowhere":
-            return f"it stands there already, behind {self.before}"
-        meaning = "come again" if self.direction == "back" else "are left out for good"
-        return f"set {self.direction} to behind {self.after}; {self.messages:,} message(s) of the stream {meaning}"
+            return f"already at that position, after {self.before}"
+        meaning = "will be delivered again" if self.direction == "back" else "will never be delivered"
+        return f"set {self.direction} to after {self.after}; {self.messages:,} message(s) of the stream {meaning}"
 
 
 @runtime_checkable
 class RewindLog(Protocol):
-    """A ProgressStore that keeps a line on each move that a person has made."""
+    """A ProgressStore that records rewinds, one line each."""
 
     def record_move(self, key: ProgressKey, line: str) -> None:
-        """Keep it."""
+        """Append a line."""
 
 
 def rewind(
     sources: ChangeSources, store: ProgressStore, move: RewindRequest, audit: Path | None = None
 ) -> RewindResult:
-    """Move a consumer's progress, and record it; `audit` is the audit log's file, if there is one.
+    """Set a consumer's progress and record it; `audit` is the file of the audit log, if there is one.
 
-    Raises ConfigError for a move that lacks its reason, PositionError for a place that the stream does not hold,
-    ConsumeError where a mirror would come out wrong, or the consumer moved at the same moment, SourceError where a
-    mirror that is to be rebuilt cannot be read; nothing is changed then.
+    Raises ConfigError for a missing reason, PositionError for a position that the stream does not contain, ConsumeError
+    if a mirror would become wrong or the consumer updated its progress at the same time, SourceError if the table of a
+    mirror to rebuild cannot be read. Nothing is changed then.
     """
     stream = sources.stream
     if stream is None:
         raise PositionError(f"{move.key}: there is no stream to consume from; start the tail of {move.key.source}")
-    place = sources.resolve(move.to)
-    _check_held(sources, stream, move, place)
+    position = sources.resolve(move.to)
+    _check_reachable(sources, stream, move, position)
     kept = store.load(move.key)
-    wanted = replace(_progress_before(stream, place), changes=kept.changes, epoch=kept.epoch)
+    wanted = replace(_progress_before(stream, position), changes=kept.changes, epoch=kept.epoch)
     first, last = sorted((kept.sequence, wanted.sequence))
     direction = _direction(kept, wanted)
     if direction == "forward" and not move.reason.strip():
-        raise ConfigError(f"{move.key}: to go forward to {move.to} leaves changes out for good; say why, as `reason`")
+        raise ConfigError(f"{move.key}: moving forward to {move.to} omits changes permanently; give a `reason`")
     messages = stream.count_messages(first + 1, last) if direction != "nowhere" else 0
     moved = RewindResult(direction, messages, kept, wanted)
     if direction == "nowhere" and not move.rebuild:
@@ -123,19 +122,21 @@ def rewind(
     return moved
 
 
-def _check_held(sources: ChangeSources, stream: StreamRangeReader, move: RewindRequest, place: Checkpoint) -> None:
-    if not stream.holds_from(place):
+def _check_reachable(
+    sources: ChangeSources, stream: StreamRangeReader, move: RewindRequest, position: Checkpoint
+) -> None:
+    if not stream.holds_from(position):
         raise PositionError(
-            f"{move.key}: the stream may have dropped what lies behind {move.to} ({place}), so a consumer cannot "
-            f"get it again; {sources.describe_available()}; use a backfill, which reads the binlogs too"
+            f"{move.key}: the stream may have dropped changes after {move.to} ({position}), so it cannot deliver them "
+            f"again; {sources.describe_available()}; use a backfill, which reads the binlogs too"
         )
-    if not stream.reaches(place):
-        raise PositionError(f"{move.key}: the stream has not come to {move.to} ({place}) yet; wait for the tail")
+    if not stream.reaches(position):
+        raise PositionError(f"{move.key}: the stream has not reached {move.to} ({position}) yet; wait for the tail")
 
 
-def _progress_before(stream: StreamRangeReader, place: Checkpoint) -> ConsumerProgress:
-    """Progress of a consumer that has done everything before the place and nothing behind it."""
-    found = stream.last_before(place)
+def _progress_before(stream: StreamRangeReader, position: Checkpoint) -> ConsumerProgress:
+    """Progress of a consumer that has applied all changes before the position, and none after it."""
+    found = stream.last_before(position)
     if found is not None:
         item, row = found
         sequence = int(item.sequences[row].as_py())
@@ -145,7 +146,7 @@ def _progress_before(stream: StreamRangeReader, place: Checkpoint) -> ConsumerPr
     if begin is None:
         return replace(NO_PROGRESS, sequence=first - 1, seen=first - 1)
     here, _ = begin
-    # Nothing of the table is left before its first message: as if all in front of that transaction were done.
+    # The stream has no change of the table before the position: treat all before its first transaction as applied.
     return replace(
         NO_PROGRESS,
         server_uuid=here.server_uuid,
@@ -165,7 +166,7 @@ def _direction(kept: ConsumerProgress, wanted: ConsumerProgress) -> Literal["bac
 
 
 def _store(sources: ChangeSources, store: ProgressStore, move: RewindRequest, moved: RewindResult) -> ConsumerProgress:
-    """Move it; in a DuckDB file with its record, and with the mirror that is rebuilt."""
+    """Store the new progress; in a DuckDB file together with the record, and with the rebuilt mirror."""
     if not isinstance(store, DuckProgress):
         after = store.move(move.key, moved.before, moved.after)
         if isinstance(store, RewindLog):
@@ -193,13 +194,13 @@ def _store(sources: ChangeSources, store: ProgressStore, move: RewindRequest, mo
 
 
 def _check_mirror(state: MirrorState, sources: ChangeSources, move: RewindRequest, moved: RewindResult) -> None:
-    """A mirror can go back through older images to newer ones where it has a key and its columns were the same."""
+    """Raise ConsumeError unless the mirror can replay older changes: it needs a key and an unchanged set of columns."""
     key, schema, stream = move.key, state.schema, sources.stream
     assert schema is not None
     assert stream is not None
-    advice = "rewind it with rebuild, which reads the table again and puts that in its place"
+    advice = "rewind it with rebuild, which replaces the mirror by a new read of the table"
     if moved.direction == "back" and not schema.primary_key:
-        raise ConsumeError(f"{key}: the mirror has no key, so rows that come again would be there twice; {advice}")
+        raise ConsumeError(f"{key}: the mirror has no key, so redelivered rows would be duplicated; {advice}")
     then = stream.schema(moved.after.sequence + 1) if moved.direction == "back" else schema
     if then is None or remove_columns(then, state.left_out or ()).fingerprint != schema.fingerprint:
         raise ConsumeError(f"{key}: the table's columns have changed since {move.to}; {advice}")
@@ -209,5 +210,5 @@ def _record(connection: duckdb.DuckDBPyConnection, table: str, move: RewindReque
     connection.execute(f"CREATE TABLE IF NOT EXISTS {table} {_COLUMNS}")
     key = move.key
     values = [key.client, key.source, key.database, key.table, moved.direction, move.to, move.reason, move.who]
-    places = [moved.messages, str(moved.before), str(moved.after), move.rebuild]
-    connection.execute(f"INSERT INTO {table} VALUES (now(), {', '.join('?' * 12)})", [*values, *places])
+    effect = [moved.messages, str(moved.before), str(moved.after), move.rebuild]
+    connection.execute(f"INSERT INTO {table} VALUES (now(), {', '.join('?' * 12)})", [*values, *effect])

@@ -1,8 +1,8 @@
-"""Who is worked next, where there are more tables than workers. Pure: knows tables only as things to hand out.
+"""Which item a worker processes next, if there are more items than workers. Pure: does no I/O.
 
-Those that have something to do stand in line, in the order in which they came, so none waits longer than one turn of
-all others. Those that failed wait for a time of their own first, and have at most half of the workers, however many
-they are: the others always find one. Those that have nothing to do rest until they are woken, or for a while.
+Items with work queue in first-in, first-out order, so none waits longer than one turn of each other item. A failed item
+waits before its retry, and failed items occupy at most half of the workers, so that other items always find one. An
+item without work is idle until it is woken or its idle time ends.
 """
 
 from __future__ import annotations
@@ -17,81 +17,81 @@ Item = TypeVar("Item")
 
 
 class Scheduler(Generic[Item]):
-    """The line. Safe to call from any thread; each item is out once at most. `clock` counts seconds."""
+    """A queue of items. Thread-safe; an item is never given to two workers at once. `clock` returns seconds."""
 
     def __init__(self, items: Iterable[Item], workers: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._line = deque(items)
-        self._later: dict[Item, float] = {}
+        self._queue = deque(items)
+        self._due_at: dict[Item, float] = {}
         self._failed: set[Item] = set()
-        self._failed_out: set[Item] = set()
-        self._most_failed = max(1, workers // 2)
+        self._failed_in_work: set[Item] = set()
+        self._max_failed = max(1, workers // 2)
         self._clock = clock
         self._changed = threading.Condition()
         self._is_closed = False
-        self._has_rested = False
+        self._has_new_idle = False
 
     def next(self) -> Item | None:
-        """The first in line that may be worked, when there is one; None when the line is closed."""
+        """Wait for the next item and return it; None once the scheduler is closed."""
         with self._changed:
             while not self._is_closed:
-                due_s = self._come_back()
-                for item in self._line:
-                    if item not in self._failed or len(self._failed_out) < self._most_failed:
-                        self._line.remove(item)
+                due_s = self._queue_due_items()
+                for item in self._queue:
+                    if item not in self._failed or len(self._failed_in_work) < self._max_failed:
+                        self._queue.remove(item)
                         if item in self._failed:
-                            self._failed_out.add(item)
+                            self._failed_in_work.add(item)
                         return item
                 self._changed.wait(due_s)
             return None
 
-    def again(self, item: Item) -> None:
-        """It was worked, and has more to do: behind all that stand in line."""
-        self._back(item, has_failed=False)
+    def requeue(self, item: Item) -> None:
+        """Return a processed item that has more work to the end of the queue."""
+        self._return(item, has_failed=False)
 
-    def rest(self, item: Item, seconds: float) -> None:
-        """It was worked, and has nothing to do until it is woken or the time is over."""
-        self._back(item, has_failed=False, later_s=seconds)
+    def set_idle(self, item: Item, seconds: float) -> None:
+        """Return a processed item without work; it is queued again when it is woken or after `seconds`."""
+        self._return(item, has_failed=False, delay_s=seconds)
 
-    def fail(self, item: Item, seconds: float) -> None:
-        """It failed, and is not woken before the time is over."""
-        self._back(item, has_failed=True, later_s=seconds)
+    def delay_retry(self, item: Item, seconds: float) -> None:
+        """Return a failed item; it is queued again after `seconds`, and `wake` does not shorten that."""
+        self._return(item, has_failed=True, delay_s=seconds)
 
-    def resting(self) -> tuple[list[Item], bool]:
-        """Those that can be woken, and whether one of them came since the last call."""
+    def idle_items(self) -> tuple[list[Item], bool]:
+        """The idle items, and whether one became idle since the last call."""
         with self._changed:
-            has_rested, self._has_rested = self._has_rested, False
-            return [item for item in self._later if item not in self._failed], has_rested
+            has_new_idle, self._has_new_idle = self._has_new_idle, False
+            return [item for item in self._due_at if item not in self._failed], has_new_idle
 
     def wake(self, items: Iterable[Item]) -> None:
-        """These have something to do; those that do not rest any more are left as they are."""
+        """Queue those of the items that are idle; others are left as they are."""
         with self._changed:
             for item in items:
-                if item in self._later and item not in self._failed:
-                    del self._later[item]
-                    self._line.append(item)
+                if item in self._due_at and item not in self._failed:
+                    del self._due_at[item]
+                    self._queue.append(item)
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Hand out nothing any more."""
+        """Make every current and later call of `next` return None."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
 
-    def _back(self, item: Item, *, has_failed: bool, later_s: float | None = None) -> None:
+    def _return(self, item: Item, *, has_failed: bool, delay_s: float | None = None) -> None:
         with self._changed:
-            self._failed_out.discard(item)
+            self._failed_in_work.discard(item)
             (self._failed.add if has_failed else self._failed.discard)(item)
-            if later_s is None:
-                self._line.append(item)
+            if delay_s is None:
+                self._queue.append(item)
             else:
-                self._later[item] = self._clock() + later_s
-                self._has_rested = self._has_rested or not has_failed
+                self._due_at[item] = self._clock() + delay_s
+                self._has_new_idle = self._has_new_idle or not has_failed
             self._changed.notify_all()
 
-    def _come_back(self) -> float | None:
-        """Those whose time is over join the line; seconds until the next one does, None without."""
+    def _queue_due_items(self) -> float | None:
+        """Queue the items whose delay is over; returns the seconds until the next one, None if no item is delayed."""
         now = self._clock()
-        for item in [item for item, due in self._later.items() if due <= now]:
-            del self._later[item]
-            self._line.append(item)
-        return max(0.0, min(self._later.values()) - now) if self._later else None
+        for item in [item for item, due in self._due_at.items() if due <= now]:
+            del self._due_at[item]
+            self._queue.append(item)
+        return max(0.0, min(self._due_at.values()) - now) if self._due_at else None

@@ -1,9 +1,10 @@
-"""Where a consumer goes on in a stream, when sequences may have been given out anew.
+"""Finds where a consumer resumes in a stream that may have been recreated.
 
-A sequence alone proves nothing: a stream that is lost and filled again counts from where it likes. So the message that
-progress speaks of is read, and believed only when it holds the very change. Otherwise everything is delivered from the
-first message on, and dropped up to the change that was done last, by its coordinates on one server and by GTID across
-servers. What the stream may no longer hold between that change and its first message is reported as a gap.
+A sequence alone proves nothing, because a recreated stream numbers its messages again. So the message at the stored
+sequence is read, and the sequence is trusted only if the message contains the change applied last. Otherwise delivery
+restarts at the first message, and applied changes are filtered out: by coordinates on one server, by GTID across
+servers. Changes that the stream may no longer have, between the change applied last and its first message, are reported
+as a gap.
 """
 
 from __future__ import annotations
@@ -22,20 +23,20 @@ from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.stream.reader import StreamBatch, StreamReader
 
 log = logging.getLogger(__name__)
-_LOOKED_AT = 1000
-"""Messages among which the first checkpoint of a stream is: an atomic batch has at most as many."""
+_MAX_BATCH = 1000
+"""The first checkpoint of a stream is among so many messages: the limit of an atomic batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryStart:
-    """Where delivery begins.
+    """Where delivery starts.
 
     Attributes:
-        sequence: stream sequence of the first message wanted.
-        drops_done: whether what comes first may be done already.
-        found: whether the change done last has come by.
-        gap: what the stream may have dropped unseen; None without.
-        is_unproven: True when the stream is empty, so that it cannot be told yet whether there is a gap.
+        sequence: stream sequence of the first message to deliver.
+        drops_done: True when the first changes may have been applied before and have to be filtered.
+        found: True once the change applied last was found among them.
+        gap: changes that the stream may have dropped before they were read; None if there are none.
+        is_unproven: True when the stream is empty, so that a gap cannot be ruled out yet.
     """
 
     sequence: int
@@ -48,7 +49,7 @@ class DeliveryStart:
 def find_start(
     reader: StreamReader, key: ProgressKey, progress: ConsumerProgress, *, is_mirror: bool = False
 ) -> DeliveryStart:
-    """Where to resume; a stream that was recreated, or has dropped what was not seen, is logged."""
+    """Find where to resume. Logs a warning when the stream was recreated."""
     first = reader.first_sequence()
     if progress.is_new:
         return _begin(reader, progress, first, is_mirror=is_mirror)
@@ -60,8 +61,8 @@ def find_start(
         gap = _dropped(reader, progress, first, is_mirror=is_mirror)
         return DeliveryStart(first, drops_done=gap is not None, gap=gap)
     log.warning(
-        "%s: stream sequence %d does not hold the change done last (%s): the stream was lost and filled anew; reading "
-        "it from its first message %d, and dropping by coordinates what is done",
+        "%s: the stream was recreated: message %d is not the change applied last (%s); restarting from the first "
+        "message %d, applied changes are filtered by position",
         key, progress.sequence, progress, first,
     )  # fmt: skip
     if reader.last_sequence() < first:
@@ -74,19 +75,19 @@ def find_start(
 
 
 def _begin(reader: StreamReader, progress: ConsumerProgress, first: int, *, is_mirror: bool) -> DeliveryStart:
-    """Where a consumer begins that has done nothing; behind `seen`, unless the stream was filled anew since."""
+    """Where a consumer without applied changes starts: after `seen`, unless the stream was recreated since."""
     if not progress.seen:
         return DeliveryStart(first)
     if reader.last_sequence() < progress.seen:
-        log.warning("the stream ends before sequence %d: it was filled anew; beginning with it", progress.seen)
+        log.warning("the stream ends before sequence %d: it was recreated; starting at its beginning", progress.seen)
         return DeliveryStart(
-            first, gap=_recreated(reader, f"sequence {progress.seen + 1}, where it was to begin", is_mirror)
+            first, gap=_recreated(reader, f"sequence {progress.seen + 1}, where the consumer starts", is_mirror)
         )
     return DeliveryStart(max(progress.seen + 1, first), gap=_dropped(reader, progress, first, is_mirror=is_mirror))
 
 
 def _dropped(reader: StreamReader, progress: ConsumerProgress, first: int, *, is_mirror: bool) -> ConsumerGap | None:
-    """The messages in front of the first that is left, where they were not all seen."""
+    """The gap of messages that the stream dropped before they were read; None if there are none."""
     if first <= progress.seen + 1:
         return None
     return new_gap(
@@ -100,15 +101,15 @@ def _dropped(reader: StreamReader, progress: ConsumerProgress, first: int, *, is
 def _recreated(reader: StreamReader, after: str, is_mirror: bool) -> ConsumerGap:
     return new_gap(
         "recreated",
-        f"stream {reader.stream} was recreated, and what it holds now begins after {after}",
+        f"stream {reader.stream} was recreated, and its first message is after {after}",
         is_mirror=is_mirror,
     )
 
 
 def _reaches_back(reader: StreamReader, key: ProgressKey, progress: ConsumerProgress, first: int) -> bool:
-    """True when a recreated stream is known to hold all changes of the table that follow the one done last.
+    """True when a recreated stream provably has all changes of the table after the one applied last.
 
-    Its first change of the table is not after that one, or the first checkpoint in it is not.
+    That is so if its first change of the table, or its first checkpoint, is not after the change applied last.
     """
     found = reader.changes_from(key.database, key.table, first)
     if found:
@@ -118,40 +119,40 @@ def _reaches_back(reader: StreamReader, key: ProgressKey, progress: ConsumerProg
                 return True
         elif (at := _gtid(here.gtid)) and (done := _gtid(progress.gtid)) and at[0] == done[0] and at[1] <= done[1]:
             return True
-    for sequence in range(first, min(first + _LOOKED_AT, reader.last_sequence() + 1)):
+    for sequence in range(first, min(first + _MAX_BATCH, reader.last_sequence() + 1)):
         if (checkpoint := reader.checkpoint_at(sequence)) is not None:
             return not _is_after(checkpoint, progress)
     return False
 
 
 def _is_after(checkpoint: Checkpoint, progress: ConsumerProgress) -> bool:
-    """True unless the checkpoint is known to be no later than the change done last."""
+    """True unless the checkpoint is provably not after the change applied last."""
     if checkpoint.server_uuid == progress.server_uuid:
         return checkpoint.position > BinlogPosition(progress.file, progress.pos)
     return has_gtid(checkpoint, progress) is not False
 
 
 def holds_progress(reader: StreamReader, key: ProgressKey, progress: ConsumerProgress) -> bool:
-    """True while the message of progress holds the change done last."""
+    """True when the message at the stored sequence contains the change applied last."""
     return _find(reader, key, progress) is not None
 
 
 def _find(reader: StreamReader, key: ProgressKey, progress: ConsumerProgress) -> tuple[int, int] | None:
-    """(index of the change in the message of that sequence, changes of the message); None when it is not there."""
+    """(index of the change applied last in the message at its sequence, changes of the message); None if not found."""
     batch = reader.change_at(progress.sequence)
     if batch is None or (batch.schema.database, batch.schema.table) != (key.database, key.table):
         return None
     for index in range(len(batch) - 1, -1, -1):
-        there = progress_at(batch, index, 0, 0)
-        if (there.server_uuid, there.coordinates) == (progress.server_uuid, progress.coordinates):
+        change = progress_at(batch, index, 0, 0)
+        if (change.server_uuid, change.coordinates) == (progress.server_uuid, progress.coordinates):
             return index, len(batch)
-        if there.server_uuid == progress.server_uuid and there.coordinates < progress.coordinates:
+        if change.server_uuid == progress.server_uuid and change.coordinates < progress.coordinates:
             return None
     return None
 
 
 def has_gtid(checkpoint: Checkpoint, progress: ConsumerProgress) -> bool | None:
-    """Whether the transaction done last is before the checkpoint, by GTID; None where that cannot be told."""
+    """Whether the transaction applied last is before the checkpoint, by GTID; None if unknown."""
     gtids, gtid = checkpoint.gtids, progress.gtid
     if gtids is None or gtid is None or (gtids.flavor == "mysql") != (":" in gtid):
         return None
@@ -161,21 +162,21 @@ def has_gtid(checkpoint: Checkpoint, progress: ConsumerProgress) -> bool | None:
 def drop_processed(
     work: Sequence[StreamBatch], seek: DeliveryStart, tracker: Tracker
 ) -> tuple[list[StreamBatch], DeliveryStart, int]:
-    """(what is not done yet, the seek from here on, changes dropped)."""
+    """Filter out applied changes: (remaining batches, the start from here on, number of changes filtered out)."""
     dropped = 0
     for number, item in enumerate(work):
         done, found = _done(item.batch, tracker.progress, seek.found)
         seek = replace(seek, found=seek.found or found)
         dropped += done
         if done < len(item):
-            log.info("%s: %d changes dropped that were done; going on", tracker.key, dropped)
+            log.info("%s: %d applied changes filtered out; resuming", tracker.key, dropped)
             rest = StreamBatch(item.batch.slice(done, len(item)), item.sequences.slice(done), item.reply)
             return [rest, *work[number + 1 :]], replace(seek, drops_done=False), dropped
     return [], seek, dropped
 
 
 def _done(batch: ChangeBatch, progress: ConsumerProgress, found: bool) -> tuple[int, bool]:
-    """(changes at the head of the batch that are done, whether the one done last is among them)."""
+    """(number of applied changes at the start of the batch, whether the one applied last is among them)."""
     if batch.server_uuid == progress.server_uuid:
         done = int(np.count_nonzero(_not_after(batch, progress.coordinates)))
         return done, done > 0 and progress_at(batch, done - 1, 0, 0).coordinates == progress.coordinates
@@ -185,14 +186,14 @@ def _done(batch: ChangeBatch, progress: ConsumerProgress, found: bool) -> tuple[
 
 
 def _not_after(batch: ChangeBatch, coordinates: tuple[int, int, int]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Where (file number, pos, row) is not above the coordinates."""
+    """Mask of the changes whose (file number, pos, row) is not after the coordinates."""
     files = batch.data.column("file")
     numbers = np.array([BinlogPosition(name, 0).file_number for name in files.dictionary.to_pylist()], np.int64)
     file = numbers[files.indices.to_numpy(zero_copy_only=False)]
     pos, row = (batch.data.column(name).to_numpy(zero_copy_only=False) for name in ("pos", "row"))
-    number, offset, place = coordinates
-    mask: np.ndarray[tuple[int], np.dtype[np.bool_]] = (file < number) | (
-        (file == number) & ((pos < offset) | ((pos == offset) & (row <= place)))
+    last_file, last_pos, last_row = coordinates
+    mask: np.ndarray[tuple[int], np.dtype[np.bool_]] = (file < last_file) | (
+        (file == last_file) & ((pos < last_pos) | ((pos == last_pos) & (row <= last_row)))
     )
     return mask
 
@@ -200,20 +201,20 @@ def _not_after(batch: ChangeBatch, coordinates: tuple[int, int, int]) -> np.ndar
 def _done_by_gtid(batch: ChangeBatch, progress: ConsumerProgress) -> tuple[int, bool]:
     """The same for changes of another server.
 
-    Where the change done last is in the batch it decides: what a replica logs comes in the order of its source,
-    whatever server wrote it first. Else numbers of GTIDs decide, which count up where they are of one origin.
+    If the batch contains the change applied last, its index decides: a replica logs changes in the order of its source.
+    Otherwise the GTID numbers decide, which increase for one origin.
     """
-    places = list(zip(batch.data.column("gtid").to_pylist(), batch.data.column("order").to_pylist(), strict=True))
-    if progress.gtid is not None and (progress.gtid, progress.order) in places:
-        return places.index((progress.gtid, progress.order)) + 1, True
+    ids = list(zip(batch.data.column("gtid").to_pylist(), batch.data.column("order").to_pylist(), strict=True))
+    if progress.gtid is not None and (progress.gtid, progress.order) in ids:
+        return ids.index((progress.gtid, progress.order)) + 1, True
     done = 0
-    for gtid, order in places:
+    for gtid, order in ids:
         here, last = _gtid(gtid), _gtid(progress.gtid)
         if here is None or last is None or here[0] != last[0]:
             raise ConsumeError(
-                f"{batch.schema.name}: progress {progress} belongs to server {progress.server_uuid}, the stream was "
-                f"filled anew from server {batch.server_uuid}, and no GTID tells which changes are done; fill this "
-                "table anew under another client id"
+                f"{batch.schema.name}: progress {progress} belongs to server {progress.server_uuid}, but the stream "
+                f"was recreated from server {batch.server_uuid}, and no GTID identifies the applied changes; consume "
+                "this table again under another client id"
             )
         if (here[1], order) > (last[1], progress.order):
             break

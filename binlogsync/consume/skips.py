@@ -1,8 +1,8 @@
-"""Skipping one change, by a person, with a reason: the only way past a change that a handler cannot handle.
+"""Skips one change that a handler cannot handle, by the operator and with a reason.
 
-`skip_change` moves a consumer's progress over the very change it stands before, and records who skipped what and why in
-the same transaction. It does nothing where the consumer does not stand before that change. Called again for a change
-that was skipped it says so, and changes nothing.
+`skip_change` moves a consumer's progress past its next change, and records in the same transaction who skipped it and
+why. It fails if the given change is not the next one. For a change that was skipped before it returns that record and
+changes nothing.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _MAX_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """A change that was skipped.
+    """Record of a skipped change.
 
     Attributes:
-        client, source, database, table: whose change.
-        change_id, op, position: which one.
-        change: its envelope, as it is in the stream.
-        reason, by: why, and who said so.
+        client, source, database, table: the consumer.
+        change_id, op, position: the change.
+        change: its envelope, as in the stream.
+        reason, by: why, and who skipped it.
         at: when, UTC.
     """
 
@@ -70,17 +70,17 @@ class Skip:
 
 @runtime_checkable
 class SkipStore(Protocol):
-    """A ProgressStore that keeps skips with progress, other than DuckDB."""
+    """A ProgressStore other than DuckDB that stores skips with progress."""
 
     def skips(self, key: ProgressKey) -> Sequence[Skip]:
-        """Those of a consumer, in order."""
+        """The skips of a consumer, in order."""
 
     def skip(self, key: ProgressKey, tracker: Tracker, done: tuple[ChangeBatch, int], skip: Skip) -> ConsumerProgress:
-        """Keep the skip, and move progress over its change; returns progress as kept."""
+        """Store the skip, and move progress past its change; returns progress as stored."""
 
 
 def skips_of(store: ProgressStore, key: ProgressKey) -> Sequence[Skip]:
-    """The changes of a consumer that were skipped, in order."""
+    """The skipped changes of a consumer, in order."""
     if isinstance(store, DuckProgress):
         with store.file.transaction() as connection:
             return _load(connection, key)
@@ -90,13 +90,13 @@ def skips_of(store: ProgressStore, key: ProgressKey) -> Sequence[Skip]:
 def skip_change(
     reader: StreamReader, key: ProgressKey, store: ProgressStore, change_id: str, reason: str, by: str
 ) -> Skip:
-    """Move the consumer over the change that it stands before, and record it; what was recorded.
+    """Move the consumer past its next change, and record that; returns the record.
 
-    Raises ConfigError without a reason, ConsumeError when it does not stand before that change, naming the one it does
-    stand before, or when it moved meanwhile.
+    Raises ConfigError without a reason, ConsumeError when another change is the next one (the error names it), or when
+    the consumer's progress was updated at the same time.
     """
     if not reason.strip():
-        raise ConfigError("a change is skipped for a reason; say which")
+        raise ConfigError("a reason is required to skip a change")
     for skip in skips_of(store, key):
         if skip.change_id == change_id:
             return skip
@@ -112,12 +112,12 @@ def skip_change(
         with suppress(BinlogSyncError):
             reader.delete_durable(durable)
     if target.skipped is None:
-        raise ConsumeError(f"{key}: nothing waits in the stream, so there is nothing to skip; was {change_id} handled?")
+        raise ConsumeError(f"{key}: no change is pending, so there is nothing to skip; was {change_id} handled?")
     return target.skipped
 
 
 class _SkipTarget:
-    """A Target that skips the first change it is given, if it is the one."""
+    """A Target that skips the first change it gets, if it is the requested one."""
 
     def __init__(self, store: ProgressStore, change_id: str, why: tuple[str, str], stop: threading.Event) -> None:
         self.store = store
@@ -127,7 +127,7 @@ class _SkipTarget:
         self._stop = stop
 
     def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
-        """Skip it, and stop."""
+        """Skip the first change, then stop."""
         for item in batches:
             if item.batch.ddl is not None:
                 tracker.advance(self.store, [(item.batch, item.last_sequence)])
@@ -144,14 +144,14 @@ class _SkipTarget:
         [change] = part.changes()
         if change.id != self._change_id:
             raise ConsumeError(
-                f"{key} does not stand before change {self._change_id} but before {change.id} (op {change.op}, "
+                f"{key}: the next change is not {self._change_id} but {change.id} (op {change.op}, "
                 f"{change.source.position} row {change.source.row}); nothing was skipped"
             )
         context = EnvelopeContext(key.source, time.time_ns() // 1000)
         text = render(part, context).texts()[0].decode()
         position = f"{change.source.position} row {change.source.row}"
-        place = (key.client, key.source, key.database, key.table, change.id, change.op, position)
-        return Skip(*place, text, *self._why, datetime.now(UTC))
+        change_key = (key.client, key.source, key.database, key.table, change.id, change.op, position)
+        return Skip(*change_key, text, *self._why, datetime.now(UTC))
 
 
 def _store(store: ProgressStore, tracker: Tracker, done: tuple[ChangeBatch, int], skip: Skip) -> ConsumerProgress:
@@ -160,7 +160,7 @@ def _store(store: ProgressStore, tracker: Tracker, done: tuple[ChangeBatch, int]
             _save(connection, skip)
             return tracker.move(connection, [done])
     if not isinstance(store, SkipStore):
-        raise ConfigError(f"{tracker.key}: its progress is kept where no skip can be recorded")
+        raise ConfigError(f"{tracker.key}: its progress store does not support skips")
     return store.skip(tracker.key, tracker, done, skip)
 
 

@@ -1,8 +1,8 @@
-"""Where a consumer that is new begins: with all that the stream holds, with what is new, or somewhere in between.
+"""Where a new consumer starts: at the oldest message of the stream, at the next new one, or at a position in between.
 
-Times and bookmarks are found by bisection over the messages of the table, whose own words count: a sequence that was
-true once may stand for another change in a stream that was filled anew. What a person may write is what an end of a
-range may be (replay/bounds.py), so that a consumer, a backfill and a rewind are told a place in the same words.
+Times and bookmarks are found by bisection over the messages of the table and the positions in these, because in a
+recreated stream a sequence may refer to another change. The notation is that of the end of a range (replay/bounds.py):
+consumers, backfills and rewinds accept the same positions.
 """
 
 from __future__ import annotations
@@ -22,26 +22,27 @@ if TYPE_CHECKING:
     from binlogsync.replay.bounds import BookmarkName
 
 Start = str | int | datetime | Bookmark
-"""A sequence of the stream; the first change committed then or later (an aware datetime); the first change behind a
-bookmark. As text: "all" (or "oldest") that the stream holds; "new" (or "head") for what comes from now on; or a
-bookmark's name or key, a time, a GTID set, binlog.000042:1187 or seq:12345.
+"""A stream sequence; an aware datetime (the first change committed then or later); a Bookmark (the first change after
+it). As text: "all" (or "oldest") for all changes in the stream; "new" (or "head") for changes from now on; or the name
+or key of a bookmark, a time, a GTID set, binlog.000042:1187 or seq:12345.
 """
 
 Bookmarks = Callable[[], Sequence[Bookmark]]
-"""Gives the bookmarks of the source; called when a name is to be found."""
+"""Returns the bookmarks of the source; called to find a bookmark by name."""
 
 _WORDS = {"all": "oldest", "new": "head"}
 
 
 def check_start(start: Start) -> Start:
-    """The start itself when it can be one, whatever bookmarks there are; raises ConfigError."""
+    """Return the start if it is valid, without looking up bookmarks; raises ConfigError."""
     if isinstance(start, datetime) and start.tzinfo is None:
-        raise ConfigError(f"start {start} says no time zone; write datetime(..., tzinfo=UTC)")
+        raise ConfigError(f"start {start} has no time zone; write datetime(..., tzinfo=UTC)")
     if isinstance(start, bool) or (isinstance(start, int) and start < 1):
-        raise ConfigError(f"start {start!r} is no sequence of a stream; they count from 1")
+        raise ConfigError(f"start {start!r} is not a stream sequence; sequences count from 1")
     if not isinstance(start, str | int | datetime | Bookmark):
         raise ConfigError(
-            f"start {start!r}: it is 'all', 'new', a bookmark or its name, an aware datetime or a stream sequence"
+            f"start {start!r} is invalid: use 'all', 'new', a bookmark or its name, an aware datetime or a stream "
+            "sequence"
         )
     if isinstance(start, str) and start not in _WORDS:
         _parse(start)
@@ -49,9 +50,9 @@ def check_start(start: Start) -> Start:
 
 
 def resolve_bookmark(start: Start, source: str, bookmarks: Bookmarks | None) -> Start:
-    """The bookmark, where the start is the name of one; else the start as it is.
+    """The bookmark that the start names, or the start itself if it is not a name.
 
-    Raises ConfigError that tells the known names when there is no such bookmark, StoreError when they cannot be read.
+    Raises ConfigError with the existing names when there is no such bookmark, StoreError when they cannot be read.
     """
     if not isinstance(start, str) or start in _WORDS:
         return start
@@ -61,16 +62,16 @@ def resolve_bookmark(start: Start, source: str, bookmarks: Bookmarks | None) -> 
     if not isinstance(end, BookmarkName):
         return start
     if bookmarks is None:
-        raise ConfigError(f"start {start!r} names a bookmark, and nobody said where bookmarks are kept; give positions")
+        raise ConfigError(f"start {start!r} names a bookmark, but no position store is configured; give `positions`")
     return get_bookmark(bookmarks(), end.text, source)
 
 
 def first_sequence(
     reader: StreamReader, table: tuple[str, str], start: Start, bookmarks: Bookmarks | None = None
 ) -> int:
-    """Of the first message that is wanted; one behind the last when the stream holds none yet.
+    """Sequence of the first message to deliver; the last sequence plus one when the stream does not have it yet.
 
-    Raises as `resolve_bookmark` does, and ConsumeError for a place of another server that no GTID tells here.
+    Raises as `resolve_bookmark` does, and ConsumeError for a position of another server that no GTID resolves.
     """
     start = resolve_bookmark(start, reader.source, bookmarks)
     end = _parse(start) if isinstance(start, str) else start
@@ -84,13 +85,13 @@ def first_sequence(
     if isinstance(end, datetime):
         return _bisect(reader, table, lambda batch: _committed(batch) >= end)
     if isinstance(end, Bookmark):
-        return _bisect(reader, table, _behind(end.checkpoint, f"the bookmark {end.key}"))
-    place = _place(reader, end)
-    return beyond if place is None else _bisect(reader, table, _behind(place, str(end)))
+        return _bisect(reader, table, _is_after(end.checkpoint, f"the bookmark {end.key}"))
+    checkpoint = _to_checkpoint(reader, end)
+    return beyond if checkpoint is None else _bisect(reader, table, _is_after(checkpoint, str(end)))
 
 
-def _place(reader: StreamReader, end: object) -> Checkpoint | None:
-    """Of a GTID set, or of a position on the server that the stream is of now; None while the stream is empty."""
+def _to_checkpoint(reader: StreamReader, end: object) -> Checkpoint | None:
+    """Checkpoint of a GTID set, or of a position on the server of the newest message; None for an empty stream."""
     if isinstance(end, GtidSet):
         from binlogsync.replay.bounds import checkpoint_after_gtids
 
@@ -100,10 +101,10 @@ def _place(reader: StreamReader, end: object) -> Checkpoint | None:
 
 
 def _parse(text: str) -> datetime | int | str | GtidSet | BinlogPosition | BookmarkName:
-    """What a text says: "oldest", "head", a sequence as a number, or what `parse_bound` makes of it."""
+    """The parsed text: "oldest", "head", a sequence as a number, or the result of `parse_bound`."""
     if text in _WORDS:
         return _WORDS[text]
-    # Reading it takes the client of MySQL; a program that says "all" or "new" does without.
+    # Imported here because it needs the MySQL client, which a start "all" or "new" does not.
     from binlogsync.replay.bounds import StreamSequence, parse_bound
 
     end = parse_bound(text)
@@ -111,7 +112,7 @@ def _parse(text: str) -> datetime | int | str | GtidSet | BinlogPosition | Bookm
 
 
 def _bisect(reader: StreamReader, table: tuple[str, str], is_wanted: Callable[[ChangeBatch], bool]) -> int:
-    """The first message of the table whose changes are wanted, where those that are come behind those that are not."""
+    """The first message of the table whose changes are wanted; all unwanted ones must come before the wanted ones."""
     low, high = reader.first_sequence(), reader.last_sequence() + 1
     while low < high:
         middle = (low + high) // 2
@@ -123,21 +124,22 @@ def _bisect(reader: StreamReader, table: tuple[str, str], is_wanted: Callable[[C
     return low
 
 
-def _behind(place: Checkpoint, name: str) -> Callable[[ChangeBatch], bool]:
-    """Whether a message holds a change behind the place: by where it is on one server, else by its GTID."""
+def _is_after(checkpoint: Checkpoint, name: str) -> Callable[[ChangeBatch], bool]:
+    """A test whether a batch has changes after the checkpoint: by position on one server, else by GTID."""
 
-    def is_behind(batch: ChangeBatch) -> bool:
-        if batch.server_uuid != place.server_uuid and (place.gtids is None or batch.data.column("gtid").null_count):
+    def has_changes_after(batch: ChangeBatch) -> bool:
+        is_same_server = batch.server_uuid == checkpoint.server_uuid
+        if not is_same_server and (checkpoint.gtids is None or batch.data.column("gtid").null_count):
             raise ConsumeError(
-                f"{batch.schema.name}: {name} is of server {place.server_uuid}, the stream is of server "
-                f"{batch.server_uuid}, and no GTID says which changes lie behind it; start at a time"
+                f"{batch.schema.name}: {name} is of server {checkpoint.server_uuid}, the stream is of server "
+                f"{batch.server_uuid}, and no GTID identifies the changes after it; start at a time"
             )
-        return len(changes_after(batch, place)) > 0
+        return len(changes_after(batch, checkpoint)) > 0
 
-    return is_behind
+    return has_changes_after
 
 
 def _committed(batch: ChangeBatch) -> datetime:
-    """When the last change of the batch was."""
+    """Commit time of the last change of the batch."""
     moment: datetime = batch.data.column("ts_us")[len(batch) - 1].as_py()
     return moment

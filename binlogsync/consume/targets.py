@@ -1,8 +1,8 @@
-"""What a consumer does with the changes of its table: keep a mirror of it (mirror/target.py), or call a handler.
+"""Targets: what a consumer does with the changes of its table. One is a mirror (mirror/target.py), one calls a handler.
 
-A target stores progress with its rows: in the same DuckDB transaction, or behind what it did. It gets the changes in
-order, and has done all of them when `take` returns; where it raises, what it did before is stored with its progress,
-and nothing behind the failed change was touched.
+A target stores progress with its rows in the same DuckDB transaction, or after it applied the changes. It gets changes
+in order, and has applied all of them when `take` returns. If it raises, the changes before the failed one are stored
+with their progress, and no later change was applied.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ __all__ = ["Mirror", "Target"]
 
 
 class Target(Protocol):
-    """What `consume` hands the changes to."""
+    """Receives the changes from `consume`."""
 
     @property
     def store(self) -> ProgressStore:
-        """Where its progress is kept."""
+        """The store of its progress."""
 
     def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
-        """Do the changes, store progress with them, move the tracker; returns early, in good order, on `stop`."""
+        """Apply the changes, store progress with them, advance the tracker; returns early and cleanly on `stop`."""

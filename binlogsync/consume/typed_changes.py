@@ -1,7 +1,7 @@
-"""The changes of a batch with instances of a model, wherever one begins to take them.
+"""The changes of a batch with instances of a model, from any index.
 
-Some are worked on at a time, so that a batch of any size takes little memory; the instances themselves are made one by
-one, and made anew for a change that is asked for again: a handler may have altered the ones it got.
+A part of the batch is converted at a time, so that memory use does not depend on its size. Instances are created again
+for a change that is requested again, because a handler may have modified the previous ones.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class TypedChanges(Generic[M]):
         self._model = model
         self._batch = batch
         self._following: Iterator[Change[M]] = iter(())
-        self._next = self._end = 0  # the change that `_following` gives next, and the one behind its last
+        self._next = self._end = 0  # index of the next change of `_following`, and the index after its last one
 
     def take(self, start: int, stop: int) -> tuple[list[Change[M]], ModelError | None]:
-        """The changes start..stop-1, up to the first that the model refuses, and how it does."""
+        """The changes start..stop-1 up to the first that the model refuses, and the error of that one."""
         found: list[Change[M]] = []
         for index in range(start, stop):
             if index != self._next or index == self._end:
@@ -36,7 +36,7 @@ class TypedChanges(Generic[M]):
             try:
                 found.append(next(self._following))
             except ModelError as error:
-                self._end = index  # nothing comes behind it
+                self._end = index  # the iterator ends after an error
                 return found, error
             self._next += 1
         return found, None

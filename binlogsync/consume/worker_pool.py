@@ -1,15 +1,15 @@
-"""Several tables consumed at the same time by one process, by workers that are a thread and a connection each.
+"""Consumes several tables at the same time in one process. Each worker has a thread and a NATS connection.
 
     with WorkerPool(tasks, open_reader, options, stop) as pool:
         while pool.quiet_s() < 60:
             for report in pool.reports(0.5): ...
 
-Up to `max_workers` tables have a worker of their own. More of them take turns: a table is worked when something waits
-for it, for a short while at a time, in order of coming (turns.py), and one look at the stream tells who has something.
+Up to `max_workers` tables have a worker of their own. With more tables, the workers are shared: a table with pending
+messages is queued and gets a worker for a short time (scheduler.py). One request to the server finds the pending counts
+of all tables.
 
-A table whose handler or model fails is tried again after a wait that doubles, as long as the crew is at work; the
-others do not notice. Workers report each round of a table; whoever started the crew reads the reports in its own
-thread. Knows nothing of Dagster.
+A table whose handler or model fails is retried with exponential backoff; other tables are not affected. Workers put a
+report of each round of a table in a queue, and the caller reads these with `reports`. This module does not use Dagster.
 """
 
 from __future__ import annotations
@@ -38,17 +38,18 @@ log = logging.getLogger(__name__)
 Table = tuple[str, str]
 OpenReader = Callable[[], AbstractContextManager[StreamReader]]
 _JOIN_S = 60.0
-_LOOK_S = 0.1
-_LOOK_AGAIN_S = 1.0
+_POLL_S = 0.1
+_POLL_RETRY_S = 1.0
 _IDLE_S = 0.1
 _GROUP_IDLE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumerTask:
-    """(database, table), what takes its changes, and how; `max_s` and `idle_s` of the options are the crew's own.
+    """A (database, table), its target and options; the pool sets `max_s` and `idle_s` of the options itself.
 
-    `together` are others that change with it in one transaction (mirror/group.py); all of them are mirrors in one file.
+    `together` are further tables that are applied with it in one transaction (mirror/group.py); all are mirrors in one
+    file.
     """
 
     table: Table
@@ -57,25 +58,25 @@ class ConsumerTask:
     together: tuple[ConsumerTask, ...] = ()
 
     @property
-    def works(self) -> tuple[ConsumerTask, ...]:
-        """This one and those that change with it."""
+    def tasks(self) -> tuple[ConsumerTask, ...]:
+        """This task and those applied with it."""
         return (self, *self.together)
 
     @property
     def durables(self) -> tuple[str, ...]:
-        """Their names in JetStream."""
-        return tuple(each.options.durable or durable_name(each.options.client_id, *each.table) for each in self.works)
+        """Names of their durables in JetStream."""
+        return tuple(each.options.durable or durable_name(each.options.client_id, *each.table) for each in self.tasks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerPoolOptions:
-    """How a crew works.
+    """Options of a worker pool.
 
     Attributes:
-        max_workers: tables worked at the same time, each by a thread and a connection to NATS.
-        turn_s: how long a table is worked at a stretch where there are more tables than workers.
-        first_round_s, round_s: how long the first round of a table lasts, and the others.
-        first_wait_s, longest_wait_s: before a table that failed is tried again; doubles in between.
+        max_workers: tables consumed at the same time, each with a thread and a connection to NATS.
+        turn_s: longest time that a table keeps its worker when there are more tables than workers.
+        first_round_s, round_s: duration of the first round of a table, and of later rounds.
+        first_wait_s, longest_wait_s: first and longest wait before a failed table is retried; the wait doubles.
     """
 
     max_workers: int = 32
@@ -87,10 +88,12 @@ class WorkerPoolOptions:
 
     def __post_init__(self) -> None:
         if self.max_workers < 1 or self.turn_s <= 0:
-            raise ConfigError(f"max_workers is at least 1, turn_s above 0; got {self.max_workers} and {self.turn_s}")
+            raise ConfigError(
+                f"max_workers must be at least 1 and turn_s above 0; got {self.max_workers} and {self.turn_s}"
+            )
 
     def wait_s(self, failures: int) -> float:
-        """Seconds to wait after that many failures in a row."""
+        """Seconds to wait after so many failures in a row."""
         return backoff_s(self.first_wait_s, self.longest_wait_s, failures)
 
 
@@ -100,10 +103,10 @@ class TableReport:
 
     Attributes:
         table: (database, table).
-        done: what was done; None when the round failed (what it did before is stored all the same).
-        error: what it failed with.
-        failures: rounds in a row that failed.
-        tries: how often the change at fault was tried in these rounds, 0 when it is no handler that failed.
+        done: the result; None when the round failed (changes processed before the failure are stored).
+        error: why the round failed.
+        failures: number of failed rounds in a row.
+        tries: how often the failing change was tried in these rounds; 0 when the error is not from a handler.
     """
 
     table: Table
@@ -115,9 +118,9 @@ class TableReport:
 
 @dataclass(slots=True, eq=False)
 class _TaskState:
-    """A table at work: `since` is when it was last seen to change, `is_busy` until nothing waits for it."""
+    """State of a task: `is_busy` while it has pending changes, `since` when it was last active."""
 
-    work: ConsumerTask
+    task: ConsumerTask
     round_s: float
     failures: int = 0
     tries: int = 0
@@ -126,40 +129,40 @@ class _TaskState:
 
     @property
     def name(self) -> str:
-        """Of the table."""
-        return ".".join(self.work.table)
+        """ "database.table"."""
+        return ".".join(self.task.table)
 
     def pulse(self, is_busy: bool) -> None:
-        """Something is about to be handled, or nothing waits."""
+        """Record whether changes are about to be handled (True) or none are pending (False)."""
         if is_busy or self.is_busy:
             self.since = time.monotonic()
         self.is_busy = is_busy
 
 
 class WorkerPool:
-    """The workers, from the beginning of the block to its end. `stop` ends them in good order, as leaving it does.
+    """Runs the workers while the `with` block runs. They stop cleanly when `stop` is set or the block ends.
 
-    A crew that meets a bug (an exception that is no BinlogSyncError) raises it from `reports`.
+    An unexpected exception in a worker (not a BinlogSyncError) is raised by `reports`.
     """
 
     def __init__(
-        self, works: Sequence[ConsumerTask], open_reader: OpenReader, options: WorkerPoolOptions, stop: threading.Event
+        self, tasks: Sequence[ConsumerTask], open_reader: OpenReader, options: WorkerPoolOptions, stop: threading.Event
     ) -> None:
-        tables = [each.table for work in works for each in work.works]
+        tables = [each.table for task in tasks for each in task.tasks]
         if len(set(tables)) != len(tables):
-            raise ConfigError("a table is consumed twice by one crew; give each once, or a client id of its own")
+            raise ConfigError("a table is listed twice; list each table once, or use another client id for the second")
         first_round_s = min(options.first_round_s, options.round_s)
-        workers = min(len(works), options.max_workers)
-        self._members = [_TaskState(work, first_round_s) for work in works]
-        self._turns = Scheduler(self._members, workers)
-        self._takes_turns = len(works) > workers
+        workers = min(len(tasks), options.max_workers)
+        self._states = [_TaskState(task, first_round_s) for task in tasks]
+        self._scheduler = Scheduler(self._states, workers)
+        self._shares_workers = len(tasks) > workers
         self._open = open_reader
         self._options = options
         self._stop = stop
         self._reports: queue.SimpleQueue[TableReport | BaseException] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(workers)]
-        if self._takes_turns:
-            self._threads.append(threading.Thread(target=self._look, name="consume: who is next", daemon=True))
+        if self._shares_workers:
+            self._threads.append(threading.Thread(target=self._poll_pending, name="consume: poll pending", daemon=True))
 
     def __enter__(self) -> WorkerPool:
         for thread in self._threads:
@@ -172,123 +175,125 @@ class WorkerPool:
         self.end()
 
     def end(self) -> None:
-        """Stop, and wait until what is being handled is done; reports are still to be read."""
+        """Stop, and wait until the changes being handled are finished. The last reports can still be read."""
         self._stop.set()
-        self._turns.close()
+        self._scheduler.close()
         ends_at = time.monotonic() + _JOIN_S
         for thread in self._threads:
             thread.join(max(0.0, ends_at - time.monotonic()))
             if thread.is_alive():
-                log.error("%s: its handler has not come back for %.0f s", thread.name, _JOIN_S)
+                log.error("%s: its handler has not returned for %.0f s", thread.name, _JOIN_S)
 
     def quiet_s(self) -> float:
-        """Seconds since anything was handled; 0 while something is, or is still looked for."""
-        if any(member.is_busy for member in self._members):
+        """Seconds since a change was handled; 0 while any table is being consumed or checked."""
+        if any(state.is_busy for state in self._states):
             return 0.0
-        return time.monotonic() - max((member.since for member in self._members), default=0.0)
+        return time.monotonic() - max((state.since for state in self._states), default=0.0)
 
     def reports(self, timeout_s: float) -> list[TableReport]:
-        """The reports since the last call, at least one if one comes in time."""
+        """The reports since the last call; waits up to `timeout_s` for the first."""
         found: list[TableReport] = []
         try:
-            found.append(self._plain(self._reports.get(timeout=timeout_s) if timeout_s else self._reports.get_nowait()))
+            found.append(
+                self._or_raise(self._reports.get(timeout=timeout_s) if timeout_s else self._reports.get_nowait())
+            )
             while True:
-                found.append(self._plain(self._reports.get_nowait()))
+                found.append(self._or_raise(self._reports.get_nowait()))
         except queue.Empty:
             return found
 
-    def _plain(self, report: TableReport | BaseException) -> TableReport:
+    def _or_raise(self, report: TableReport | BaseException) -> TableReport:
         if isinstance(report, BaseException):
             raise report
         return report
 
     def _run(self) -> None:
-        """A worker: one table after the other, over one connection until something fails."""
+        """The loop of a worker: consume the next table, over one connection until an error."""
         with ExitStack() as held:
             reader: StreamReader | None = None
-            while not self._stop.is_set() and (member := self._turns.next()) is not None:
-                threading.current_thread().name = f"consume {member.name}"
+            while not self._stop.is_set() and (state := self._scheduler.next()) is not None:
+                threading.current_thread().name = f"consume {state.name}"
                 try:
                     reader = reader or held.enter_context(self._open())
-                    self._turn(member, reader)
+                    self._turn(state, reader)
                 except BinlogSyncError as error:
                     held.close()
                     reader = None
-                    self._fail(member, error)
+                    self._fail(state, error)
                 except BaseException as error:  # noqa: BLE001 - it is raised again by `reports`
-                    member.pulse(False)
+                    state.pulse(False)
                     self._reports.put(error)
                     return
 
-    def _turn(self, member: _TaskState, reader: StreamReader) -> None:
-        """One round of a table, and its place in line behind it."""
-        done = self._round(member, reader)
-        if member.failures and self._stop.is_set() and not any(one.changes for one in done.values()):
-            return  # a try that was cut short does not say that all is well again
-        member.failures, member.tries, member.round_s = 0, 0, self._options.round_s
+    def _turn(self, state: _TaskState, reader: StreamReader) -> None:
+        """Run one round of a table, then queue the table again or mark it idle."""
+        done = self._round(state, reader)
+        if state.failures and self._stop.is_set() and not any(one.changes for one in done.values()):
+            return  # a retry that was interrupted does not prove that the failure is resolved
+        state.failures, state.tries, state.round_s = 0, 0, self._options.round_s
         for table, one in done.items():
             self._reports.put(TableReport(table, one))
-        if not self._takes_turns:
-            self._turns.again(member)
+        if not self._shares_workers:
+            self._scheduler.requeue(state)
             return
-        for durable in member.work.durables:
+        for durable in state.task.durables:
             reader.leave(durable)
         if all(one.is_drained for one in done.values()):
-            self._turns.rest(member, self._options.round_s)
+            self._scheduler.set_idle(state, self._options.round_s)
         else:
-            self._turns.again(member)
+            self._scheduler.requeue(state)
 
-    def _fail(self, member: _TaskState, error: BinlogSyncError) -> None:
-        member.failures += 1
-        member.tries += error.tries if isinstance(error, HandlerError) else 0
-        member.pulse(False)
-        wait_s = self._options.wait_s(member.failures)
-        log.warning("%s: %s; nothing later of this table is handled, again in %.0f s", member.name, error, wait_s)
-        for work in member.work.works:
-            self._reports.put(TableReport(work.table, None, error, member.failures, member.tries))
-        self._turns.fail(member, wait_s)
+    def _fail(self, state: _TaskState, error: BinlogSyncError) -> None:
+        state.failures += 1
+        state.tries += error.tries if isinstance(error, HandlerError) else 0
+        state.pulse(False)
+        wait_s = self._options.wait_s(state.failures)
+        log.warning("%s: %s; later changes of this table wait, retrying in %.0f s", state.name, error, wait_s)
+        for task in state.task.tasks:
+            self._reports.put(TableReport(task.table, None, error, state.failures, state.tries))
+        self._scheduler.delay_retry(state, wait_s)
 
-    def _round(self, member: _TaskState, reader: StreamReader) -> Mapping[Table, ConsumeResult]:
-        work, round_s = member.work, member.round_s
-        options = replace(work.options, idle_s=round_s + 1.0, max_s=round_s)
-        if self._takes_turns:
-            # A group begins anew with the part of a transaction that it holds, so it is given the time to get the rest.
-            turn_s, idle_s = (round_s, _GROUP_IDLE_S) if work.together else (self._options.turn_s, _IDLE_S)
-            options = replace(work.options, idle_s=idle_s, max_s=turn_s)
-        if work.together:
-            # Mirrors read tables from MySQL; a program without mirrors does without all that.
+    def _round(self, state: _TaskState, reader: StreamReader) -> Mapping[Table, ConsumeResult]:
+        task, round_s = state.task, state.round_s
+        options = replace(task.options, idle_s=round_s + 1.0, max_s=round_s)
+        if self._shares_workers:
+            # A group rereads an incomplete transaction in each round, so the round must be long enough to complete it.
+            turn_s, idle_s = (round_s, _GROUP_IDLE_S) if task.together else (self._options.turn_s, _IDLE_S)
+            options = replace(task.options, idle_s=idle_s, max_s=turn_s)
+        if task.together:
+            # Imported here because a program without mirrors does not need the MySQL modules.
             from binlogsync.mirror.group import MirrorGroup
             from binlogsync.mirror.target import Mirror
 
-            mirrors = [each.target for each in work.works if isinstance(each.target, Mirror)]
-            if len(mirrors) != len(work.works):
-                raise ConfigError(f"{member.name}: only mirrors can change together")
-            return MirrorGroup(reader, mirrors, options).drain(self._stop, member.pulse)
-        return {work.table: consume(reader, work.table, work.target, options, self._stop, member.pulse)}
+            mirrors = [each.target for each in task.tasks if isinstance(each.target, Mirror)]
+            if len(mirrors) != len(task.tasks):
+                raise ConfigError(f"{state.name}: only mirrors can be applied in one transaction")
+            return MirrorGroup(reader, mirrors, options).drain(self._stop, state.pulse)
+        return {task.table: consume(reader, task.table, task.target, options, self._stop, state.pulse)}
 
-    def _look(self) -> None:
-        """Wake the tables for which something waits in the stream; where nobody can tell, all of them."""
+    def _poll_pending(self) -> None:
+        """Queue the idle tables that have pending messages; all of them when the server cannot be asked."""
         with ExitStack() as held:
             reader: StreamReader | None = None
             seen = -1
-            while not self._stop.wait(_LOOK_S):
-                resting, has_rested = self._turns.resting()
+            while not self._stop.wait(_POLL_S):
+                idle, has_new_idle = self._scheduler.idle_items()
                 try:
                     reader = reader or held.enter_context(self._open())
                     newest = reader.last_sequence()
-                    if newest == seen and not has_rested:
+                    if newest == seen and not has_new_idle:
                         continue
                     waiting, seen = reader.waiting(), newest
                 except BinlogSyncError as error:
-                    log.debug("looking who is next: %s", error)
+                    log.debug("polling pending messages: %s", error)
                     held.close()
                     reader = None
-                    self._wake(resting)
-                    self._stop.wait(_LOOK_AGAIN_S)
+                    self._wake(idle)
+                    self._stop.wait(_POLL_RETRY_S)
                     continue
-                self._wake([one for one in resting if any(waiting.get(name, 1) for name in one.work.durables)])
+                self._wake([one for one in idle if any(waiting.get(name, 1) for name in one.task.durables)])
 
-    def _wake(self, members: Sequence[_TaskState]) -> None:
-        for member in members:
-            member.pulse(True)
-        self._turns.wake(members)
+    def _wake(self, states: Sequence[_TaskState]) -> None:
+        for state in states:
+            state.pulse(True)
+        self._scheduler.wake(states)

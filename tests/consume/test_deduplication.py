@@ -86,7 +86,7 @@ def test_connections_that_cannot_promise_it_are_refused() -> None:
         pytest.raises(ConfigError, match="auto"),
     ):
         SeenIds(by_itself)
-    with pytest.raises(ConfigError, match="no connection that SeenIds knows"):
+    with pytest.raises(ConfigError, match="is not supported by SeenIds"):
         SeenIds(object())
 
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import asyncio
 import duckdb
-from binlogsync.consume.event_loop import in_shared_loop
+from binlogsync.consume.event_loop import run_in_shared_loop
 
 connection = duckdb.connect()
 tasks = []
@@ -30,7 +30,7 @@ async def handler():
         tasks.append(asyncio.ensure_future(keep_alive()))
         await asyncio.sleep(0)
 
-in_shared_loop(handler())
+run_in_shared_loop(handler())
 """
 
 

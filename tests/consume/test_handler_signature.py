@@ -99,10 +99,10 @@ def three(a: int, b: int, c: int) -> None: ...
 @pytest.mark.parametrize(
     ("fn", "said"),
     [
-        (wrong_model, r"wrong_model asks for Change\[OtherModel\], and the model given is Item"),
-        (wrong_models, r"wrong_models asks for Change\[OtherModel\]"),
-        (bare_models, r"bare_models asks for list\[.*Item\], which no change can be given as; write it as fn\(change"),
-        (plain, r"plain asks for dict\[str, .*Any\]"),
+        (wrong_model, r"wrong_model takes Change\[OtherModel\], but the model given is Item"),
+        (wrong_models, r"wrong_models takes Change\[OtherModel\]"),
+        (bare_models, r"bare_models takes list\[.*Item\], which is not supported; write it as fn\(change"),
+        (plain, r"plain takes dict\[str, .*Any\]"),
         (unknown, r"the annotation 'Chaneg\[Item\]' of change cannot be resolved"),
         (nothing, "nothing takes 0 arguments"),
         (three, "three takes 3 arguments"),

@@ -133,7 +133,7 @@ def test_more_tables_than_workers_take_turns(stream: ManyTablesStream) -> None:
         wait_until(lambda: {name: seen.ids[name] for name in good} == good, 60, "the tables that are not held up")
         wait_until(lambda: {n for n in HELD_UP if consumer.status()[f"shop.{n}"].error} == HELD_UP, 60, "errors")
         assert seen.most <= WORKERS
-        assert readers() - before <= WORKERS + 1  # one more looks who is next
+        assert readers() - before <= WORKERS + 1  # one more polls the pending counts
 
         seen.pause_s["t1"] = 0.01  # a long backlog of one table; a single change of another comes in between
         stream.write([SampleTransaction((1,) * 400)])
@@ -203,5 +203,5 @@ def test_what_waits_is_told_for_every_durable(stream: ManyTablesStream) -> None:
 
 
 def test_workers_are_at_least_one() -> None:
-    with pytest.raises(ConfigError, match="max_workers is at least 1"):
+    with pytest.raises(ConfigError, match="max_workers must be at least 1"):
         Consumer("a", max_workers=0)

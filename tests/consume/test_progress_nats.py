@@ -28,5 +28,5 @@ def test_a_deleted_bucket_is_written_again_and_another_consumer_is_still_refused
         assert mine.load(KEY) == progress
         assert other.load(KEY) == progress
         progress = mine.move(KEY, progress, NO_PROGRESS)
-        with pytest.raises(ConsumeError, match="another consumer of the same name"):
+        with pytest.raises(ConsumeError, match="was changed by another consumer"):
             other.move(KEY, progress, NO_PROGRESS)

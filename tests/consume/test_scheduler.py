@@ -1,4 +1,4 @@
-"""Whose turn it is, where there are more tables than workers: pure, with a clock of the test's own."""
+"""The scheduler of tables and workers, with a manual clock."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ class Clock:
         return self.now
 
 
-def test_each_has_its_turn_before_any_has_a_second() -> None:
-    turns = Scheduler(["a", "b", "c"], workers=1)
+def test_items_are_processed_in_turn() -> None:
+    scheduler = Scheduler(["a", "b", "c"], workers=1)
     order = []
     for _ in range(7):
-        item = turns.next()
+        item = scheduler.next()
         assert item is not None
         order.append(item)
-        turns.again(item)
+        scheduler.requeue(item)
     assert order == list("abcabca")
 
 
-def test_who_rests_comes_back_when_it_is_woken_or_its_time_is_over() -> None:
+def test_an_idle_item_is_queued_when_woken_or_when_its_time_is_over() -> None:
     clock = Clock()
-    turns = Scheduler(["a", "b", "c"], 1, clock)
+    scheduler = Scheduler(["a", "b", "c"], 1, clock)
     for _ in "abc":
-        turns.rest(str(turns.next()), 60.0)
-    assert turns.resting() == (["a", "b", "c"], True)
-    turns.wake(["b"])
-    assert (turns.next(), turns.resting()) == ("b", (["a", "c"], False))
-    turns.wake(["b"])  # it is out, and stays the only one
+        scheduler.set_idle(str(scheduler.next()), 60.0)
+    assert scheduler.idle_items() == (["a", "b", "c"], True)
+    scheduler.wake(["b"])
+    assert (scheduler.next(), scheduler.idle_items()) == ("b", (["a", "c"], False))
+    scheduler.wake(["b"])  # a worker has it: it is not queued twice
     clock.now = 60.0
-    assert [turns.next(), turns.next(), turns.resting()] == ["a", "c", ([], False)]
+    assert [scheduler.next(), scheduler.next(), scheduler.idle_items()] == ["a", "c", ([], False)]
 
 
-def test_who_failed_waits_for_its_time_and_leaves_half_of_the_workers_to_others() -> None:
+def test_failed_items_wait_and_occupy_at_most_half_of_the_workers() -> None:
     clock = Clock()
-    turns = Scheduler([f"bad{n}" for n in range(6)] + ["good"], 4, clock)
+    scheduler = Scheduler([f"bad{n}" for n in range(6)] + ["good"], 4, clock)
     for _ in range(6):
-        turns.fail(str(turns.next()), 5.0)
-    turns.wake([f"bad{n}" for n in range(6)])  # nobody wakes what failed
-    assert turns.next() == "good"
-    turns.again("good")
+        scheduler.delay_retry(str(scheduler.next()), 5.0)
+    scheduler.wake([f"bad{n}" for n in range(6)])  # no effect on failed items
+    assert scheduler.next() == "good"
+    scheduler.requeue("good")
     clock.now = 5.0
-    assert [turns.next() for _ in range(3)] == ["good", "bad0", "bad1"]
-    turns.again("good")
-    assert turns.next() == "good"  # two of the four are out, so the bad ones wait
-    turns.again("bad0")
-    assert turns.next() == "bad2"
+    assert [scheduler.next() for _ in range(3)] == ["good", "bad0", "bad1"]
+    scheduler.requeue("good")
+    assert scheduler.next() == "good"  # failed items have two of the four workers, so the others of them wait
+    scheduler.requeue("bad0")
+    assert scheduler.next() == "bad2"
 
 
-def test_a_closed_line_hands_out_nothing() -> None:
-    turns = Scheduler(["a"], 1)
-    turns.close()
-    assert turns.next() is None
+def test_a_closed_scheduler_rescheduler_no_item() -> None:
+    scheduler = Scheduler(["a"], 1)
+    scheduler.close()
+    assert scheduler.next() is None

@@ -38,6 +38,6 @@ def test_the_change_done_last_decides_whoever_wrote_it(last: int) -> None:
 
 
 def test_numbers_decide_where_it_is_not_there() -> None:
-    with pytest.raises(ConsumeError, match="no GTID tells which changes are done"):
+    with pytest.raises(ConsumeError, match="no GTID identifies the applied changes"):
         left(3, has_it=False)
     assert left(0, has_it=False) == list(range(1, 10))

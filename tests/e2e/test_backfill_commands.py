@@ -61,7 +61,7 @@ def test_a_consumer_is_rewound_from_the_command_line(
     whose = ["--client", "binlogsync", "--progress", str(path)]
     assert mirror(tailed.nats.url, tailed.source, path, table).changes == len(tailed.rows("customers"))
     assert cli.main(["rewind", name, "--to", "seq:1", "--reason", "just to see", *whose]) == 0
-    assert "set back to behind" in capsys.readouterr().err
+    assert "set back to after" in capsys.readouterr().err
     assert mirror(tailed.nats.url, tailed.source, path, table).changes == len(tailed.rows("customers"))
     for file, where in ((path, f"{META_SCHEMA}.rewinds"), (folder / "audit.duckdb", "rewinds")):
         assert query(file, f"SELECT direction, place, reason FROM {where}") == [("back", "seq:1", "just to see")]
@@ -91,7 +91,7 @@ def test_a_consumer_that_keeps_its_progress_in_nats_is_rewound_too(
     with NatsConnection(NatsOptions(url=tailed.nats.url), "test") as connection:
         key = ProgressKey("rewound", tailed.source, tailed.database, "visits")
         (line,) = NatsProgress(connection, tailed.source).moves(key)
-        assert "set back to behind" in line
+        assert "set back to after" in line
         assert line.endswith("; again")
 
 

@@ -265,7 +265,7 @@ def test_a_gap_of_a_mirror_is_not_acknowledged_away_but_closed_by_a_verification
     site.database.execute("INSERT INTO t VALUES (2)")
     site.drop_messages()
     site.consume(site.mirror(reads=False))
-    with pytest.raises(ConfigError, match="closed by a new read of the table"):
+    with pytest.raises(ConfigError, match="closed by rereading the table"):
         acknowledge_gaps(site.progress, site.key(), "never mind", "me")
     with StreamReader(NatsOptions(url=site.url), site.config.source) as reader:
         verifier = Verifier(reader, site.config, DuckFile(site.path, error=ConsumeError))

@@ -97,7 +97,7 @@ def test_what_cannot_work_is_refused_when_it_is_defined() -> None:
         table_consumer(int, print, table="a.b", source="main")
     with pytest.raises(ConfigError, match="arguments"):
         table_consumer(HoleModel, lambda: None, source="main")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"asks for Change\[HoleModel\], and the model given is ModelWithoutTable"):
+    with pytest.raises(ConfigError, match=r"takes Change\[HoleModel\], but the model given is ModelWithoutTable"):
         table_consumer(ModelWithoutTable, on_hole, table="a.b", source="main")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="is required"):
         table_consumer(None, on_frame)  # type: ignore[call-overload]
