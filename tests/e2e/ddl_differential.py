@@ -22,7 +22,7 @@ from binlogsync.embedded import MariaDBServer
 from binlogsync.embedded.database import DatabaseServer
 from tests.databases import FreshDatabase, fresh_database
 from tests.e2e.ddl_statements import DdlStatements
-from tests.e2e.mirrored import MirroredTables, Table, mirrored_tables, server_rows
+from tests.e2e.mirrored_tables import MirroredTables, Table, mirrored_tables, server_rows
 from tests.e2e.statements import MIRRORED
 
 GROUP = 6

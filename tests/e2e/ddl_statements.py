@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.databases import FreshDatabase
-from tests.e2e.ddl_dressing import CHARSETS, MARIADB_MODES, MODES, MYSQL_MODES, Dressing, dress
+from tests.e2e.sql_variants import CHARSETS, MARIADB_MODES, MODES, MYSQL_MODES, SqlStyle, vary_sql
 from tests.e2e.statements import MIRRORED, SPARE, TYPES, Statements
 
 OF_A_SERVER = (*MIRRORED, *SPARE)
@@ -46,8 +46,8 @@ class DdlStatements(Statements):
     def run(self, sql: str) -> bool:
         if not self._is_dressed or not sql.startswith(_DDL):
             return super().run(sql)
-        dressing = Dressing(self._modes, self._is_mariadb, frozenset(OF_A_SERVER), self._folds_names)
-        sql = dress(sql, self.chance, dressing)
+        style = SqlStyle(self._modes, self._is_mariadb, frozenset(OF_A_SERVER), self._folds_names)
+        sql = vary_sql(sql, self.chance, style)
         charset = self.chance.choice(CHARSETS)
         connection = self.database.connection
         connection.set_character_set(charset)

@@ -63,7 +63,7 @@ def database_on(server: DatabaseServer) -> FreshDatabase:
     return FreshDatabase(server, NAME, server.connect(database=NAME))
 
 
-class Address(NatsProxy):
+class ServerAddress(NatsProxy):
     """Where the server in charge is: one address that moves, and can be cut off in the middle of what it sends."""
 
     def __init__(self, server: DatabaseServer) -> None:

@@ -13,14 +13,14 @@ from binlogsync.consume.progress_nats import NatsProgress
 from binlogsync.duckfile import META_SCHEMA
 from binlogsync.stream.client import NatsConnection, NatsOptions
 from tests.duck import query
-from tests.e2e.backfilling import Tailed
+from tests.e2e.backfill_workload import TailedWorkload
 from tests.e2e.tailing import mirror
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 @pytest.fixture
-def folder(tailed: Tailed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tailed: TailedWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tailed.write_settings(
         tmp_path, WAREHOUSE_PATH=str(tmp_path / "w.duckdb"), AUDIT_PATH=str(tmp_path / "audit.duckdb")
     )
@@ -29,7 +29,7 @@ def folder(tailed: Tailed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def test_bookmarks_are_listed_added_pinned_and_deleted(
-    tailed: Tailed, folder: Path, capsys: pytest.CaptureFixture[str]
+    tailed: TailedWorkload, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = tailed.store.bookmarks(tailed.source)
     row = tailed.rows("orders")[50]
@@ -54,7 +54,7 @@ def test_bookmarks_are_listed_added_pinned_and_deleted(
 
 
 def test_a_consumer_is_rewound_from_the_command_line(
-    tailed: Tailed, folder: Path, capsys: pytest.CaptureFixture[str]
+    tailed: TailedWorkload, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = (tailed.database, "customers")
     path, name = folder / "w.duckdb", f"{tailed.database}.customers"
@@ -70,7 +70,7 @@ def test_a_consumer_is_rewound_from_the_command_line(
 
 
 def test_a_consumer_that_keeps_its_progress_in_nats_is_rewound_too(
-    tailed: Tailed, folder: Path, capsys: pytest.CaptureFixture[str]
+    tailed: TailedWorkload, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, seen = f"{tailed.database}.visits", []
     consumer = Consumer("rewound", url=tailed.nats.url, source=tailed.source)
@@ -96,7 +96,7 @@ def test_a_consumer_that_keeps_its_progress_in_nats_is_rewound_too(
 
 
 def test_a_table_without_a_handler_is_refused(
-    tailed: Tailed, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tailed: TailedWorkload, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = f"{tailed.database}.visits"
     assert cli.main(["replay", name, "--from", "seq:1", "--to", "handler"]) == 1

@@ -22,22 +22,22 @@ from resources.positions import Positions, SQLitePositionsConfig
 from resources.warehouse import Warehouse
 from sensors.bookmarks import bookmark_partitions, bookmark_sensor, sync_partitions
 from tests.duck import mirror_rows, query
-from tests.e2e.backfilling import AuditRow, Tailed
-from tests.e2e.test_rewind import Customer, note_ids
+from tests.e2e.backfill_workload import AuditRow, CustomerRow, TailedWorkload
+from tests.e2e.test_rewind import note_ids
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 OPS = {"created": "c", "updated": "u", "deleted": "d"}
 
 
-class Project:
+class ReplayProject:
     """A deployment with two consumers, and an instance of Dagster."""
 
-    def __init__(self, tailed: Tailed, folder: Path, instance: dg.DagsterInstance) -> None:
+    def __init__(self, tailed: TailedWorkload, folder: Path, instance: dg.DagsterInstance) -> None:
         self.tailed, self.folder, self.instance = tailed, folder, instance
         source, database = tailed.source, tailed.database
         self.orders = mirror(f"{database}.orders", source=source)
-        self.customers = table_consumer(Customer, note_ids, table=f"{database}.customers", source=source)
+        self.customers = table_consumer(CustomerRow, note_ids, table=f"{database}.customers", source=source)
         self.source = ReplaySource(source, "mysql", (self.orders, self.customers), TailConfig())
         config = tailed.config
         self.resources: Mapping[str, Any] = {
@@ -74,9 +74,9 @@ class Project:
 
 
 @pytest.fixture
-def project(tailed: Tailed, tmp_path: Path) -> Iterator[Project]:
+def project(tailed: TailedWorkload, tmp_path: Path) -> Iterator[ReplayProject]:
     with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance:
-        made = Project(tailed, tmp_path, instance)
+        made = ReplayProject(tailed, tmp_path, instance)
         with sensor_context(made) as context:
             result = bookmark_sensor(tailed.source).evaluate_tick(context)
         for request in result.dynamic_partitions_requests or []:
@@ -85,7 +85,7 @@ def project(tailed: Tailed, tmp_path: Path) -> Iterator[Project]:
 
 
 @contextmanager
-def sensor_context(project: Project) -> Iterator[dg.SensorEvaluationContext]:
+def sensor_context(project: ReplayProject) -> Iterator[dg.SensorEvaluationContext]:
     positions = project.resources["positions"]
     with dg.build_sensor_context(instance=project.instance, resources={"positions": positions}) as context:
         yield context
@@ -108,7 +108,7 @@ def shown(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> dict[str | Non
     return found
 
 
-def test_each_chosen_bookmark_shows_the_exact_counts_of_its_range(project: Project) -> None:
+def test_each_chosen_bookmark_shows_the_exact_counts_of_its_range(project: ReplayProject) -> None:
     bookmarks = list(project.tailed.store.bookmarks(project.tailed.source))
     assert project.instance.get_dynamic_partitions(project.partitions) == [each.key for each in bookmarks]
     rows = project.tailed.rows("orders")
@@ -126,7 +126,7 @@ def test_each_chosen_bookmark_shows_the_exact_counts_of_its_range(project: Proje
     assert query(project.warehouse, "SELECT count(*) FROM information_schema.tables WHERE table_name = 'progress'")
 
 
-def test_a_handler_is_called_again_up_to_the_head(project: Project) -> None:
+def test_a_handler_is_called_again_up_to_the_head(project: ReplayProject) -> None:
     bookmarks = list(project.tailed.store.bookmarks(project.tailed.source))
     result = project.replay(project.customers, [bookmarks[4].key], until="head")
     expected = [row.row[0] for row in between(project.tailed.rows("customers"), bookmarks[4], None)]
@@ -136,7 +136,7 @@ def test_a_handler_is_called_again_up_to_the_head(project: Project) -> None:
     assert found[bookmarks[4].key]["changes"] == len(expected)
 
 
-def test_a_range_is_replayed_from_the_launchpad(project: Project) -> None:
+def test_a_range_is_replayed_from_the_launchpad(project: ReplayProject) -> None:
     rows = project.tailed.rows("visits")
     start = rows[len(rows) // 2]
     job, folder = replay_job(project.source), project.folder / "files"
@@ -153,7 +153,7 @@ def test_a_range_is_replayed_from_the_launchpad(project: Project) -> None:
     assert not project.run(job, **{**asked, "to": "somewhere"}).success
 
 
-def test_bookmarks_are_added_pinned_and_deleted(project: Project) -> None:
+def test_bookmarks_are_added_pinned_and_deleted(project: ReplayProject) -> None:
     job, store, source = bookmark_job(project.source), project.tailed.store, project.tailed.source
     row = project.tailed.rows("orders")[100]
     at = f"binlog.{row.file:06d}:{row.txn_pos}"
@@ -179,7 +179,7 @@ def test_bookmarks_are_added_pinned_and_deleted(project: Project) -> None:
     assert list(request.partition_keys) == [added.key]
 
 
-def test_a_consumer_is_rewound_by_a_job(project: Project) -> None:
+def test_a_consumer_is_rewound_by_a_job(project: ReplayProject) -> None:
     consume = consumers_asset(project.source.name, "mysql", [project.customers])
     config = {"ops": {consume.op.name: {"config": {"idle_s": 0.5}}}}
     resources = {name: project.resources[name] for name in ("mysql", "jetstream", "warehouse")}
@@ -204,7 +204,7 @@ def test_a_consumer_is_rewound_by_a_job(project: Project) -> None:
     assert not refused.success
 
 
-def test_the_live_mirror_is_not_touched(project: Project) -> None:
+def test_the_live_mirror_is_not_touched(project: ReplayProject) -> None:
     consume = consumers_asset(project.source.name, "mysql", [project.orders])
     config = {"ops": {consume.op.name: {"config": {"idle_s": 0.5}}}}
     resources = {name: project.resources[name] for name in ("mysql", "jetstream", "warehouse")}

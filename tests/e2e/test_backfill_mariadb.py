@@ -15,7 +15,7 @@ from binlogsync.replay.targets import MemoryTarget
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.sqlite import SQLitePositionStore
 from tests.databases import FreshDatabase
-from tests.e2e.backfilling import Tailed, assert_rows, plain_config, rows_of
+from tests.e2e.backfill_workload import TailedWorkload, assert_rows, plain_config, rows_of
 from tests.e2e.tailing import TailThread, options_of, stream_sink
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -26,7 +26,7 @@ def test_ranges_equal_the_audit_log_from_the_stream_and_from_the_binlog(
 ) -> None:
     source, audit = f"back-{mariadb.name}", tmp_path / "audit.duckdb"
     config, store = plain_config(mariadb.server, source), SQLitePositionStore(tmp_path / "positions.db")
-    tailed = Tailed(config, mariadb.name, nats_server, audit, tmp_path / "positions.db", store)
+    tailed = TailedWorkload(config, mariadb.name, nats_server, audit, tmp_path / "positions.db", store)
     places: list[str] = []
 
     def write(first: int) -> None:

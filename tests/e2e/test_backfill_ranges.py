@@ -18,7 +18,7 @@ from binlogsync.replay.ranges import ReplayRange
 from binlogsync.replay.run import ReplayResult, ReplayTask, replay_ranges
 from binlogsync.replay.sources import ChangeSources
 from binlogsync.replay.targets import MemoryTarget
-from tests.e2e.backfilling import AuditRow, Tailed, assert_rows, rows_of
+from tests.e2e.backfill_workload import AuditRow, TailedWorkload, assert_rows, rows_of
 
 RANGES = 20
 KINDS = ("bookmark", "time", "gtid", "position", "sequence", "edge")
@@ -26,10 +26,10 @@ KINDS = ("bookmark", "time", "gtid", "position", "sequence", "edge")
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
-class Ends:
-    """Random ends of ranges of one table: how a person writes each, and how many changes lie before it."""
+class RandomPositions:
+    """Random positions of ranges of one table: how a person writes each, and how many changes lie before it."""
 
-    def __init__(self, tailed: Tailed, sources: ChangeSources, table: str, chance: random.Random) -> None:
+    def __init__(self, tailed: TailedWorkload, sources: ChangeSources, table: str, chance: random.Random) -> None:
         self.rows = tailed.rows(table)
         self.bookmarks = list(tailed.store.bookmarks(tailed.source))
         self._chance = chance
@@ -71,7 +71,7 @@ class Ends:
 
 
 def backfill(
-    tailed: Tailed, sources: ChangeSources, table: str, span: ReplayRange, origin: Origin
+    tailed: TailedWorkload, sources: ChangeSources, table: str, span: ReplayRange, origin: Origin
 ) -> tuple[ReplayResult, MemoryTarget]:
     target = MemoryTarget()
     done = replay_ranges(ReplayTask(sources, tailed.plan(table, span), target, origin), threading.Event())
@@ -79,21 +79,21 @@ def backfill(
     return done, target
 
 
-def test_twenty_random_ranges_equal_the_audit_log_from_the_stream_and_from_the_binlog(tailed: Tailed) -> None:
+def test_twenty_random_ranges_equal_the_audit_log_from_the_stream_and_from_the_binlog(tailed: TailedWorkload) -> None:
     chance = random.Random(7)
     sizes, used = [], set()
     for number in range(RANGES):
         table = ("orders", "visits", "customers")[number % 3]
         with tailed.sources(table) as sources:
-            ends = Ends(tailed, sources, table, chance)
+            positions = RandomPositions(tailed, sources, table, chance)
             first = last = 0
-            while first == last:  # between two ends with nothing between them nobody knows which is the first
+            while first == last:  # between two positions with nothing between them nobody knows which is the first
                 kinds = (KINDS[number % len(KINDS)], chance.choice(KINDS))
-                (start, first), (until, last) = sorted((ends.pick(kind) for kind in kinds), key=lambda end: end[1])
+                (start, first), (until, last) = sorted((positions.pick(kind) for kind in kinds), key=lambda end: end[1])
             used |= set(kinds)
             said = f"range {number} of {table}: from {start} until {until}"
             span = sources.resolve_range(start, until)
-            expected = [row.row for row in ends.rows[first:last]]
+            expected = [row.row for row in positions.rows[first:last]]
             origins: tuple[Origin, ...] = ("stream", "binlog")
             for origin in origins:
                 done, target = backfill(tailed, sources, table, span, origin)
@@ -105,7 +105,7 @@ def test_twenty_random_ranges_equal_the_audit_log_from_the_stream_and_from_the_b
     assert max(sizes) > 1000
 
 
-def test_each_bookmark_names_its_place_in_the_stream(tailed: Tailed) -> None:
+def test_each_bookmark_names_its_place_in_the_stream(tailed: TailedWorkload) -> None:
     bookmarks = tailed.store.bookmarks(tailed.source)
     reasons = {bookmark.reason for bookmark in bookmarks}
     assert {"start", "interval", "rotation", "schema"} <= reasons

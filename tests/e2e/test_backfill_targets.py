@@ -12,8 +12,6 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +36,7 @@ from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamBatch, StreamReader
 from tests.duck import mirror_rows, query
-from tests.e2e.backfilling import Tailed, assert_rows, rows_of
+from tests.e2e.backfill_workload import CustomerRow, TailedWorkload, assert_rows, rows_of
 from tests.e2e.tailing import mirror
 from tests.waiting import wait_until
 
@@ -47,11 +45,11 @@ ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
-class DiedError(Exception):
+class InjectedError(Exception):
     """In place of a kill."""
 
 
-class Mortal:
+class FailingTarget:
     """A target that dies at its n-th write, in the middle of it or behind it, and leaves what it has as it is."""
 
     def __init__(self, target: ReplayTarget, at: int) -> None:
@@ -64,7 +62,7 @@ class Mortal:
         self._target.write(items, stop)
         self._left -= 1
         if not self._left:
-            raise DiedError
+            raise InjectedError
 
     def finish(self) -> None:
         self._target.finish()
@@ -74,7 +72,11 @@ class Mortal:
 
 
 def through_deaths(
-    tailed: Tailed, table: str, make: Callable[[], ReplayTarget], deaths: Sequence[int] = (3, 1, 4), batch: int = 300
+    tailed: TailedWorkload,
+    table: str,
+    make: Callable[[], ReplayTarget],
+    deaths: Sequence[int] = (3, 1, 4),
+    batch: int = 300,
 ) -> ReplayResult:
     """All of the table in as many tries as it takes; each try has a plan of its own, of the same words."""
     with tailed.sources(table) as sources:
@@ -84,15 +86,17 @@ def through_deaths(
             plan = ReplayPlan(tailed.source, tailed.database, table, "everything", (span,), f"try {number}")
             origin: Origin = "binlog" if number % 2 else "auto"
             try:
-                return replay_ranges(ReplayTask(sources, plan, Mortal(target, at), origin, batch), threading.Event())
-            except DiedError:
+                return replay_ranges(
+                    ReplayTask(sources, plan, FailingTarget(target, at), origin, batch), threading.Event()
+                )
+            except InjectedError:
                 assert at < 10**9
             finally:
                 target.close()
     raise AssertionError("unreachable")
 
 
-def test_parquet_files_hold_each_change_once_through_deaths(tailed: Tailed, tmp_path: Path) -> None:
+def test_parquet_files_hold_each_change_once_through_deaths(tailed: TailedWorkload, tmp_path: Path) -> None:
     folder = tmp_path / "orders"
     done = through_deaths(tailed, "orders", lambda: ParquetTarget(folder))
     expected = [row.row for row in tailed.rows("orders")]
@@ -107,7 +111,7 @@ def test_parquet_files_hold_each_change_once_through_deaths(tailed: Tailed, tmp_
 
 
 def test_a_part_that_the_manifest_does_not_name_counts_for_nothing(
-    tailed: Tailed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tailed: TailedWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "visits"
     write_manifest, calls = ParquetTarget._write_manifest, []  # noqa: SLF001 - the moment between part and manifest
@@ -115,7 +119,7 @@ def test_a_part_that_the_manifest_does_not_name_counts_for_nothing(
     def dies(self: ParquetTarget, *, finished: bool) -> None:
         calls.append(finished)
         if len(calls) == 4:
-            raise DiedError
+            raise InjectedError
         write_manifest(self, finished=finished)
 
     monkeypatch.setattr(ParquetTarget, "_write_manifest", dies)
@@ -123,7 +127,7 @@ def test_a_part_that_the_manifest_does_not_name_counts_for_nothing(
     assert_rows(rows_of(list(read_parquet(folder))), [row.row for row in tailed.rows("visits")], "Parquet")
 
 
-def test_a_folder_of_something_else_is_left_alone(tailed: Tailed, tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_left_alone(tailed: TailedWorkload, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("do not touch")
     with pytest.raises(ConfigError, match=r"holds thesis\.txt and no _manifest\.json.*choose a new folder"):
         through_deaths(tailed, "visits", lambda: ParquetTarget(tmp_path))
@@ -138,7 +142,7 @@ def test_a_folder_of_something_else_is_left_alone(tailed: Tailed, tmp_path: Path
 
 @pytest.mark.parametrize("table", ["orders", "visits"])
 def test_a_table_is_built_beside_the_mirror_and_the_consumer_stands_still(
-    tailed: Tailed, tmp_path: Path, table: str
+    tailed: TailedWorkload, tmp_path: Path, table: str
 ) -> None:
     path = tmp_path / "warehouse.duckdb"
     mirror(tailed.nats.url, tailed.source, path, (tailed.database, table))
@@ -152,31 +156,24 @@ def test_a_table_is_built_beside_the_mirror_and_the_consumer_stands_still(
     assert query(path, f"SELECT count(*), count(finished_at) FROM {META_SCHEMA}.backfills") == [(2, 2)]
 
 
-@dataclass(frozen=True)
-class Customer:
-    id: int
-    name: str | None
-    born: datetime | None
-
-
-def test_a_handler_writes_once_through_deaths_of_its_own(tailed: Tailed, tmp_path: Path) -> None:
+def test_a_handler_writes_once_through_deaths_of_its_own(tailed: TailedWorkload, tmp_path: Path) -> None:
     path, failures = tmp_path / "warehouse.duckdb", iter((150, 400))
     fails_at, seen = next(failures), 0
 
-    def handler(change: Change[Customer], connection: duckdb.DuckDBPyConnection) -> None:
+    def handler(change: Change[CustomerRow], connection: duckdb.DuckDBPyConnection) -> None:
         nonlocal fails_at, seen
         seen += 1
         if seen == fails_at:
             fails_at = next(failures, 10**9)
-            raise DiedError
+            raise InjectedError
         connection.execute("CREATE TABLE IF NOT EXISTS ids (id VARCHAR)")
         connection.execute("INSERT INTO ids VALUES (?)", [change.id])
 
     def make() -> HandlerTarget:
-        return HandlerTarget(lambda: Handler(Customer, handler, path, Retry(tries=1)))
+        return HandlerTarget(lambda: Handler(CustomerRow, handler, path, Retry(tries=1)))
 
     for _ in range(2):
-        with pytest.raises(HandlerError, match="DiedError"):
+        with pytest.raises(HandlerError, match="InjectedError"):
             through_deaths(tailed, "customers", make, deaths=(), batch=100)
     through_deaths(tailed, "customers", make, deaths=(2,), batch=100)
     expected = [row.row[0] for row in tailed.rows("customers")]
@@ -188,7 +185,9 @@ def test_a_handler_writes_once_through_deaths_of_its_own(tailed: Tailed, tmp_pat
 @pytest.mark.parametrize(
     "options", [{}, {"format": "arrow"}, {"changes_per_message": 7}], ids=["json", "arrow", "lines"]
 )
-def test_a_subject_holds_each_change_once_and_in_order_through_deaths(tailed: Tailed, options: dict[str, Any]) -> None:
+def test_a_subject_holds_each_change_once_and_in_order_through_deaths(
+    tailed: TailedWorkload, options: dict[str, Any]
+) -> None:
     name = f"replay-{next(iter(options), 'json').replace('_', '-')}-{tailed.database.replace('_', '-')}"
     nats = JetStreamOptions(url=tailed.nats.url, **options)
     through_deaths(tailed, "orders", lambda: SubjectTarget(nats, name))
@@ -206,7 +205,7 @@ def test_a_subject_holds_each_change_once_and_in_order_through_deaths(tailed: Ta
             SubjectTarget(nats, tailed.source).begin(other)
 
 
-def test_the_command_is_killed_and_goes_on(tailed: Tailed, tmp_path: Path) -> None:
+def test_the_command_is_killed_and_goes_on(tailed: TailedWorkload, tmp_path: Path) -> None:
     folder = tmp_path / "files"
     tailed.write_settings(tmp_path)
     table = f"{tailed.database}.visits"

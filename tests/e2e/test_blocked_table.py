@@ -31,12 +31,12 @@ TABLES = ("bad", "one", "two")
 
 
 @dataclass
-class Row:
+class BlockedTableRow:
     id: int
 
 
 @dataclass
-class Load:
+class FlushWriter:
     """Writes a flush each tenth of a second, and remembers the ids of the changes stored in the stream."""
 
     url: str
@@ -63,8 +63,8 @@ def main(url: str, source: str, folder: str) -> None:
     )
 
     def handler(table: str) -> None:
-        @consumer.register(Row, table=f"shop.{table}")
-        def on_row(change: Change[Row], connection: duckdb.DuckDBPyConnection) -> None:
+        @consumer.register(BlockedTableRow, table=f"shop.{table}")
+        def on_row(change: Change[BlockedTableRow], connection: duckdb.DuckDBPyConnection) -> None:
             with Path(folder, f"{table}.log").open("a", encoding="utf-8") as log:
                 log.write(f"{change.id}\n")
             if table == "bad" and Path(folder, "bad").read_text(encoding="utf-8") == change.id:
@@ -77,14 +77,14 @@ def main(url: str, source: str, folder: str) -> None:
 
 
 @dataclass
-class World:
-    load: Load
+class BlockedTableScenario:
+    flush_writer: FlushWriter
     folder: Path
     writer: threading.Thread
 
-    def stop_load(self) -> None:
+    def stop_writing(self) -> None:
         """Returns when the last flush is stored and listed."""
-        self.load.stop.set()
+        self.flush_writer.stop.set()
         self.writer.join(120)
         assert not self.writer.is_alive()
 
@@ -97,7 +97,9 @@ class World:
             "import sys; from tests.e2e.test_blocked_table import main; main(*sys.argv[1:])",
         ]
         with subprocess.Popen(
-            [*command, self.load.url, self.load.source, str(self.folder)], cwd=ROOT, stderr=subprocess.DEVNULL
+            [*command, self.flush_writer.url, self.flush_writer.source, str(self.folder)],
+            cwd=ROOT,
+            stderr=subprocess.DEVNULL,
         ) as process:
             try:
                 yield process
@@ -124,51 +126,51 @@ class World:
 
     def wait_for_new_changes(self, table: str) -> str:
         """The id of the first change of the table that is stored in the stream after this call."""
-        count = len(self.load.written[table])
-        wait_until(lambda: len(self.load.written[table]) > count, 120, f"a new change of {table}")
-        return self.load.written[table][count]
+        count = len(self.flush_writer.written[table])
+        wait_until(lambda: len(self.flush_writer.written[table]) > count, 120, f"a new change of {table}")
+        return self.flush_writer.written[table][count]
 
 
 @pytest.fixture
-def world(nats_server: NATSServer, tmp_path: Path) -> Iterator[World]:
-    load = Load(nats_server.url, f"blocked_{secrets.token_hex(4)}")
+def scenario(nats_server: NATSServer, tmp_path: Path) -> Iterator[BlockedTableScenario]:
+    flush_writer = FlushWriter(nats_server.url, f"blocked_{secrets.token_hex(4)}")
     (tmp_path / "bad").write_text("none yet")
     with duckdb.connect(str(tmp_path / "done.duckdb")) as connection:
         connection.execute("CREATE TABLE done (name VARCHAR, id VARCHAR)")
-    writer = threading.Thread(target=load.run)
+    writer = threading.Thread(target=flush_writer.run)
     writer.start()
-    world = World(load, tmp_path, writer)
-    yield world
-    world.stop_load()
+    scenario = BlockedTableScenario(flush_writer, tmp_path, writer)
+    yield scenario
+    scenario.stop_writing()
 
 
 @pytest.mark.slow
-def test_a_row_that_fails_blocks_its_own_table_only(world: World) -> None:
-    with world.process():
+def test_a_row_that_fails_blocks_its_own_table_only(scenario: BlockedTableScenario) -> None:
+    with scenario.process():
         for table in TABLES:
-            world.wait_until_called(table, world.wait_for_new_changes(table))
-    world.wait_for_new_changes("bad")  # the flush that was being stored when the process was killed
-    bad = world.wait_for_new_changes("bad")
-    (world.folder / "bad").write_text(bad)
+            scenario.wait_until_called(table, scenario.wait_for_new_changes(table))
+    scenario.wait_for_new_changes("bad")  # the flush that was being stored when the process was killed
+    bad = scenario.wait_for_new_changes("bad")
+    (scenario.folder / "bad").write_text(bad)
     for _ in range(3):
-        with world.process():
-            world.wait_for_tries("bad", bad, world.calls("bad").count(bad) + 2)
+        with scenario.process():
+            scenario.wait_for_tries("bad", bad, scenario.calls("bad").count(bad) + 2)
             for table in TABLES[1:]:
-                world.wait_until_called(table, world.wait_for_new_changes(table))
-    world.stop_load()
+                scenario.wait_until_called(table, scenario.wait_for_new_changes(table))
+    scenario.stop_writing()
 
-    written = world.load.written
-    assert world.done("bad") == written["bad"][: written["bad"].index(bad)]
+    written = scenario.flush_writer.written
+    assert scenario.done("bad") == written["bad"][: written["bad"].index(bad)]
     # Changes before it may be handled again, in transactions that were rolled back; a later one never.
-    assert set(world.calls("bad")) == set(written["bad"][: written["bad"].index(bad) + 1])
+    assert set(scenario.calls("bad")) == set(written["bad"][: written["bad"].index(bad) + 1])
 
-    (world.folder / "bad").write_text("none any more")
+    (scenario.folder / "bad").write_text("none any more")
     # A call in a process that was killed may have been rolled back: calls of the next process count.
-    pending = {table: len(world.calls(table)) for table in TABLES if world.done(table) != written[table]}
-    with world.process() as process:
+    pending = {table: len(scenario.calls(table)) for table in TABLES if scenario.done(table) != written[table]}
+    with scenario.process() as process:
         for table, earlier in pending.items():
-            world.wait_until_called(table, written[table][-1], earlier)
+            scenario.wait_until_called(table, written[table][-1], earlier)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     for table in TABLES:
-        assert world.done(table) == written[table]
+        assert scenario.done(table) == written[table]

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,39 +16,31 @@ from binlogsync import Change, Retry
 from binlogsync.duckfile import DuckFile
 from pipelines.operator_jobs import SkipConfig
 from pipelines.tables import AssetOptions, mirror, table_consumer
-from tests.e2e.dagster_world import World
+from tests.e2e.dagster_project import DagsterProject, NoteRow
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
 
-@dataclass
-class Note:
-    """A row of `notes`."""
-
-    id: int
-    text: str | None
-
-
-def on_note(change: Change[Note], connection: DuckDBPyConnection) -> None:
+def on_note(change: Change[NoteRow], connection: DuckDBPyConnection) -> None:
     """Keeps each version of each note."""
     connection.execute("CREATE TABLE IF NOT EXISTS versions (op VARCHAR, before VARCHAR, after VARCHAR)")
     before, after = (image.text if image else None for image in (change.before, change.after))
     connection.execute("INSERT INTO versions VALUES (?, ?, ?)", [change.op, before, after])
 
 
-def refuse(change: Change[Note]) -> None:
+def refuse(change: Change[NoteRow]) -> None:
     """Never works."""
     raise ValueError("not today")
 
 
-class RefuseOne:
+class FailingHandler:
     """Handles every note but one."""
 
     def __init__(self, number: int) -> None:
         self.number, self.handled = number, list[int]()
 
-    def __call__(self, change: Change[Note]) -> None:
+    def __call__(self, change: Change[NoteRow]) -> None:
         assert change.after is not None
         if change.after.id == self.number:
             raise ValueError("not this one")
@@ -61,35 +52,35 @@ def materialization(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> Mapp
     return {name: value.value for name, value in events[-1].materialization.metadata.items()}
 
 
-def test_from_the_binlog_to_the_mirror_and_the_handler(world: World) -> None:
-    orders = mirror(f"{world.source}.orders")
+def test_from_the_binlog_to_the_mirror_and_the_handler(project: DagsterProject) -> None:
+    orders = mirror(f"{project.source}.orders")
     notes = table_consumer(
-        Note, on_note, table=f"{world.source}.notes", options=AssetOptions(shows=("main", "versions"))
+        NoteRow, on_note, table=f"{project.source}.notes", options=AssetOptions(shows=("main", "versions"))
     )
-    built = world.definitions(orders, notes)
-    assert "no stream" in world.tick(built, f"consume_{world.source}")[1].lower()
+    built = project.definitions(orders, notes)
+    assert "no stream" in project.tick(built, f"consume_{project.source}")[1].lower()
 
-    world.mysql.execute(
+    project.mysql.execute(
         "INSERT INTO orders VALUES (1, 'Ada', 12.50, '2026-01-02 03:04:05.678'), (2, NULL, -0.05, NULL)"
     )
-    world.mysql.execute("INSERT INTO notes VALUES (1, 'first')")
-    assert world.tail(built).success
-    asked, _ = world.tick(built, f"consume_{world.source}")
+    project.mysql.execute("INSERT INTO notes VALUES (1, 'first')")
+    assert project.tail(built).success
+    asked, _ = project.tick(built, f"consume_{project.source}")
     assert [request.asset_selection for request in asked] == [[orders.key, notes.key]]
-    assert world.consume(built, orders, notes).success
-    world.assert_mirrored("orders")
+    assert project.consume(built, orders, notes).success
+    project.assert_mirrored("orders")
 
-    world.mysql.execute("UPDATE orders SET total = total + 1, id = id + 10 WHERE id = 1")
-    world.mysql.execute("DELETE FROM orders WHERE id = 2")
-    world.mysql.execute("UPDATE notes SET text = 'second' WHERE id = 1")
-    world.mysql.execute("DELETE FROM notes")
-    assert world.tail(built).success
-    done = world.consume(built, orders, notes)
+    project.mysql.execute("UPDATE orders SET total = total + 1, id = id + 10 WHERE id = 1")
+    project.mysql.execute("DELETE FROM orders WHERE id = 2")
+    project.mysql.execute("UPDATE notes SET text = 'second' WHERE id = 1")
+    project.mysql.execute("DELETE FROM notes")
+    assert project.tail(built).success
+    done = project.consume(built, orders, notes)
     assert done.success
-    world.assert_mirrored("orders")
+    project.assert_mirrored("orders")
     expected = [("c", None, "first"), ("u", "first", "second"), ("d", "second", None)]
-    assert world.rows("SELECT * FROM versions") == expected
-    assert "2 table(s) without a backlog" in world.tick(built, f"consume_{world.source}")[1]
+    assert project.rows("SELECT * FROM versions") == expected
+    assert "2 table(s) without a backlog" in project.tick(built, f"consume_{project.source}")[1]
 
     shown = materialization(done, orders.key)
     assert (shown["updated"], shown["deleted"], shown["created"], shown["dagster/row_count"]) == (1, 1, 0, 1)
@@ -105,41 +96,41 @@ def test_from_the_binlog_to_the_mirror_and_the_handler(world: World) -> None:
     }
     equal = next(check for check in checks if check.check_name == "equals_source")
     assert equal.metadata["mysql_rows"].value == 1
-    with DuckFile(world.folder / "audit.duckdb").transaction() as connection:
+    with DuckFile(project.folder / "audit.duckdb").transaction() as connection:
         assert connection.execute("SELECT count(*) FROM changes").fetchone() == (7,)
 
 
-def test_the_tail_reports_what_it_did(world: World) -> None:
-    built = world.definitions()
-    world.mysql.execute("INSERT INTO orders VALUES (1, 'Ada', 1, NULL), (2, 'Bob', 2, NULL)")
-    assert world.tail(built).success
-    last = _observations(world)[0].asset_observation
+def test_the_tail_reports_what_it_did(project: DagsterProject) -> None:
+    built = project.definitions()
+    project.mysql.execute("INSERT INTO orders VALUES (1, 'Ada', 1, NULL), (2, 'Bob', 2, NULL)")
+    assert project.tail(built).success
+    last = _observations(project)[0].asset_observation
     assert last is not None
     assert last.metadata["changes_this_shift"].value == 2
     assert isinstance(last.metadata["lag_s"].value, float)
     assert str(last.metadata["gtid_set"].value)
-    streams = world.instance.fetch_materializations(
-        dg.AssetKey(["nats", world.source, world.source, "orders"]), limit=10
+    streams = project.instance.fetch_materializations(
+        dg.AssetKey(["nats", project.source, project.source, "orders"]), limit=10
     )
     assert [r.asset_materialization.metadata["changes"].value for r in streams.records if r.asset_materialization] == [
         2
     ]
 
 
-def test_a_failing_handler_holds_its_own_table_only(world: World) -> None:
-    orders = mirror(f"{world.source}.orders")
-    notes = table_consumer(Note, refuse, table=f"{world.source}.notes", retry=Retry(tries=5, first_wait_s=0.01))
-    built = world.definitions(orders, notes)
-    world.mysql.execute("INSERT INTO notes VALUES (1, 'first')")
-    world.mysql.execute("INSERT INTO orders VALUES (1, 'Ada', 1, NULL)")
-    assert world.tail(built).success
-    done = world.consume(built, orders, notes)
+def test_a_failing_handler_holds_its_own_table_only(project: DagsterProject) -> None:
+    orders = mirror(f"{project.source}.orders")
+    notes = table_consumer(NoteRow, refuse, table=f"{project.source}.notes", retry=Retry(tries=5, first_wait_s=0.01))
+    built = project.definitions(orders, notes)
+    project.mysql.execute("INSERT INTO notes VALUES (1, 'first')")
+    project.mysql.execute("INSERT INTO orders VALUES (1, 'Ada', 1, NULL)")
+    assert project.tail(built).success
+    done = project.consume(built, orders, notes)
     assert not done.success
     data: Any = next(event.step_failure_data for event in done.all_events if event.is_step_failure)
     assert "not today" in data.user_failure_data.description
     assert data.user_failure_data.metadata["tries"].value == 5
     assert "refuse" in data.user_failure_data.metadata["traceback"].value
-    world.assert_mirrored("orders")
+    project.assert_mirrored("orders")
     assert materialization(done, orders.key)["changes"] == 1
     assert {event.asset_key for event in done.get_asset_materialization_events()} == {orders.key}
     checks = {
@@ -148,63 +139,63 @@ def test_a_failing_handler_holds_its_own_table_only(world: World) -> None:
         if check.check_name == "handled"
     }
     assert checks == {(orders.key, "handled"): True, (notes.key, "handled"): False}
-    [seen] = world.instance.fetch_observations(notes.key, limit=10).records
+    [seen] = project.instance.fetch_observations(notes.key, limit=10).records
     assert seen.asset_observation is not None
     assert str(seen.asset_observation.metadata["change_id"].value).endswith(":0")
-    asked, said = world.tick(built, f"consume_{world.source}")
+    asked, said = project.tick(built, f"consume_{project.source}")
     assert [key for request in asked for key in request.asset_selection or ()] == [orders.key, notes.key], said
 
 
-def test_a_person_skips_the_change_that_holds_a_table_up(world: World) -> None:
-    refused = RefuseOne(2)
-    notes = table_consumer(Note, refused, table=f"{world.source}.notes", retry=Retry(tries=2, first_wait_s=0.01))
-    built = world.definitions(notes)
-    world.mysql.execute("INSERT INTO notes VALUES (1, 'good'), (2, 'bad'), (3, 'good')")
-    assert world.tail(built).success
-    assert not world.consume(built, notes).success
-    [seen] = world.instance.fetch_observations(notes.key, limit=10).records
+def test_a_person_skips_the_change_that_holds_a_table_up(project: DagsterProject) -> None:
+    refused = FailingHandler(2)
+    notes = table_consumer(NoteRow, refused, table=f"{project.source}.notes", retry=Retry(tries=2, first_wait_s=0.01))
+    built = project.definitions(notes)
+    project.mysql.execute("INSERT INTO notes VALUES (1, 'good'), (2, 'bad'), (3, 'good')")
+    assert project.tail(built).success
+    assert not project.consume(built, notes).success
+    [seen] = project.instance.fetch_observations(notes.key, limit=10).records
     assert seen.asset_observation is not None
     change_id = str(seen.asset_observation.metadata["change_id"].value)
 
     def skip(change: str) -> dg.ExecuteInProcessResult:
-        config = SkipConfig(table=f"{world.source}.notes", change_id=change, reason="a test row", by="Ada")
+        config = SkipConfig(table=f"{project.source}.notes", change_id=change, reason="a test row", by="Ada")
         return built.resolve_job_def("skip_change").execute_in_process(
-            instance=world.instance, run_config=dg.RunConfig(ops={"skip_one_change": config}), raise_on_error=False
+            instance=project.instance, run_config=dg.RunConfig(ops={"skip_one_change": config}), raise_on_error=False
         )
 
     assert not skip(change_id[:-1] + "7").success
     assert skip(change_id).success
-    done = world.consume(built, notes)
+    done = project.consume(built, notes)
     assert done.success
     assert refused.handled == [1, 3]
     shown = materialization(done, notes.key)
     assert (shown["skipped_ever"], shown["skipped_because"], shown["changes"]) == (1, "a test row", 1)
     assert "Ada (run " in shown["skipped_by"]
-    observed = world.instance.fetch_observations(notes.key, limit=10).records[0].asset_observation
+    observed = project.instance.fetch_observations(notes.key, limit=10).records[0].asset_observation
     assert observed is not None
     assert change_id in str(observed.metadata["skipped_change"].value)
-    with DuckFile(world.folder / "audit.duckdb").transaction() as connection:
+    with DuckFile(project.folder / "audit.duckdb").transaction() as connection:
         assert connection.execute("SELECT change_id, reason FROM skips").fetchall() == [(change_id, "a test row")]
 
 
-def test_a_signal_ends_a_consumer_in_good_order(world: World) -> None:
-    orders = mirror(f"{world.source}.orders")
-    built = world.definitions(orders)
-    world.mysql.execute("INSERT INTO orders VALUES (1, 'Ada', 1, NULL)")
-    assert world.tail(built).success
+def test_a_signal_ends_a_consumer_in_good_order(project: DagsterProject) -> None:
+    orders = mirror(f"{project.source}.orders")
+    built = project.definitions(orders)
+    project.mysql.execute("INSERT INTO orders VALUES (1, 'Ada', 1, NULL)")
+    assert project.tail(built).success
     with ThreadPoolExecutor(1) as other:
-        other.submit(_interrupt_when, lambda: _is_mirrored(world))
-        done = world.consume(built, orders, idle_s=120)
+        other.submit(_interrupt_when, lambda: _is_mirrored(project))
+        done = project.consume(built, orders, idle_s=120)
     assert done.success
     assert materialization(done, orders.key)["changes"] == 1
 
 
-def test_terminate_lets_the_tail_flush_and_the_keeper_holds(world: World) -> None:
-    built = world.definitions()
+def test_terminate_lets_the_tail_flush_and_the_keeper_holds(project: DagsterProject) -> None:
+    built = project.definitions()
     environment = {
         **os.environ,
-        **world.environment,
-        "DAGSTER_HOME": str(world.folder),
+        **project.environment,
+        "DAGSTER_HOME": str(project.folder),
         "BINLOGSYNC_FLUSH_INTERVAL_S": "3600",
     }
     command = [
@@ -216,34 +207,34 @@ def test_terminate_lets_the_tail_flush_and_the_keeper_holds(world: World) -> Non
         "-m",
         "pipelines.definitions",
         "-j",
-        f"tail_{world.source}",
+        f"tail_{project.source}",
     ]
-    keeper = f"keep_{world.source}_tailed"
-    assert [request.run_key for request in world.tick(built, keeper)[0]] == [f"{world.source}:after:none"]
+    keeper = f"keep_{project.source}_tailed"
+    assert [request.run_key for request in project.tick(built, keeper)[0]] == [f"{project.source}:after:none"]
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         try:
-            wait_until(world.lease, 60, "the tail to claim its lease")
-            wait_until(lambda: _observations(world), 60, "the tail's first observation")
-            assert "alive" in world.tick(built, keeper)[1]
-            world.mysql.execute("INSERT INTO orders VALUES (1, 'Ada', 1, NULL)")
-            run = world.instance.get_runs(dg.RunsFilter(tags={"binlogsync/source": world.source}))[0]
-            wait_until(lambda: _is_read(world), 30, "the row to be read")
-            world.instance.report_run_canceling(run)
+            wait_until(project.lease, 60, "the tail to claim its lease")
+            wait_until(lambda: _observations(project), 60, "the tail's first observation")
+            assert "alive" in project.tick(built, keeper)[1]
+            project.mysql.execute("INSERT INTO orders VALUES (1, 'Ada', 1, NULL)")
+            run = project.instance.get_runs(dg.RunsFilter(tags={"binlogsync/source": project.source}))[0]
+            wait_until(lambda: _is_read(project), 30, "the row to be read")
+            project.instance.report_run_canceling(run)
             process.send_signal(signal.SIGTERM)
             process.wait(60)
         finally:
             process.kill()
-    ended = world.instance.get_run_by_id(run.run_id)
+    ended = project.instance.get_run_by_id(run.run_id)
     assert ended is not None
     assert ended.status == dg.DagsterRunStatus.CANCELED
-    lease = world.lease()
+    lease = project.lease()
     assert lease is not None
     assert lease.released
-    with DuckFile(world.folder / "audit.duckdb").transaction() as connection:
+    with DuckFile(project.folder / "audit.duckdb").transaction() as connection:
         assert connection.execute("SELECT count(*) FROM changes").fetchone() == (1,)
-    assert "switch this sensor off and on" in world.tick(built, keeper)[1]
+    assert "switch this sensor off and on" in project.tick(built, keeper)[1]
 
 
 def _interrupt_when(condition: Callable[[], bool]) -> None:
@@ -252,17 +243,17 @@ def _interrupt_when(condition: Callable[[], bool]) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _is_mirrored(world: World) -> bool:
-    with DuckFile(world.folder / "warehouse.duckdb").transaction() as connection:
+def _is_mirrored(project: DagsterProject) -> bool:
+    with DuckFile(project.folder / "warehouse.duckdb").transaction() as connection:
         known = "SELECT count(*) FROM information_schema.tables WHERE table_name = 'orders'"
         return connection.execute(known).fetchall() == [(1,)]
 
 
-def _observations(world: World) -> Sequence[dg.EventLogRecord]:
-    return world.instance.fetch_observations(dg.AssetKey(["mysql", world.source, "binlog"]), limit=10).records
+def _observations(project: DagsterProject) -> Sequence[dg.EventLogRecord]:
+    return project.instance.fetch_observations(dg.AssetKey(["mysql", project.source, "binlog"]), limit=10).records
 
 
-def _is_read(world: World) -> bool:
+def _is_read(project: DagsterProject) -> bool:
     """The dump thread has sent everything: it waits for more."""
-    states = world.mysql.execute("SELECT state FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'")
+    states = project.mysql.execute("SELECT state FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'")
     return any("waiting for" in str(state[0]).lower() for state in states)

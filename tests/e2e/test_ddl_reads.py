@@ -10,7 +10,7 @@ import pytest
 
 from binlogsync.embedded import MariaDBServer, NATSServer
 from tests.databases import FreshDatabase
-from tests.e2e.mirrored import mirrored_tables, server_rows
+from tests.e2e.mirrored_tables import mirrored_tables, server_rows
 
 PLAIN = "id INT PRIMARY KEY, note VARCHAR(20), n INT"
 RANGES = "PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (2), PARTITION p1 VALUES LESS THAN (100))"

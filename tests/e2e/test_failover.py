@@ -25,7 +25,7 @@ from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.memory import MemoryPositionStore
 from tests.duck import query
 from tests.e2e.oracle import assert_mirrored, assert_same, assert_same_history
-from tests.e2e.replicas import NAME, Address, database_on, promote, replicate, stop_replicating, wait_for_all
+from tests.e2e.replicas import NAME, ServerAddress, database_on, promote, replicate, stop_replicating, wait_for_all
 from tests.e2e.tailing import TailThread, config_of, mirror, options_of, stream_sink
 from tests.e2e.writers import TABLES, Writers
 from tests.mysql.sources import run
@@ -40,18 +40,18 @@ PASSWORD = "the same on all of them"
 
 
 @dataclass
-class Cluster:
+class ReplicationPair:
     """A server, its replica, and an address that clients know, where the one in charge is."""
 
     kind: str
     servers: ExitStack
     primary: DatabaseServer = field(init=False)
     replica: DatabaseServer = field(init=False)
-    address: Address = field(init=False)
+    address: ServerAddress = field(init=False)
 
     def __post_init__(self) -> None:
         self.primary = self._server()
-        self.address = Address(self.primary)
+        self.address = ServerAddress(self.primary)
         self.servers.callback(self.address.close)
 
     def add_replica(self) -> None:
@@ -87,15 +87,15 @@ class Cluster:
 
 
 @pytest.fixture(scope="module", params=list(KILLS))
-def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+def cluster(request: pytest.FixtureRequest) -> Iterator[ReplicationPair]:
     with ExitStack() as servers:
-        yield Cluster(request.param, servers)
+        yield ReplicationPair(request.param, servers)
 
 
-class Tails:
+class RestartedTails:
     """One tail after the other, of one source and with one store."""
 
-    def __init__(self, cluster: Cluster, source: str, url: str, audit: Path) -> None:
+    def __init__(self, cluster: ReplicationPair, source: str, url: str, audit: Path) -> None:
         self._cluster = cluster
         self._source = source
         self._url = url
@@ -136,9 +136,11 @@ def write_big(server: DatabaseServer) -> None:
 
 @pytest.mark.server
 @pytest.mark.slow
-def test_exactly_once_though_the_server_is_killed(cluster: Cluster, nats_server: NATSServer, tmp_path: Path) -> None:
+def test_exactly_once_though_the_server_is_killed(
+    cluster: ReplicationPair, nats_server: NATSServer, tmp_path: Path
+) -> None:
     chance, source, audit = random.Random(8), f"moving-{cluster.kind}", tmp_path / "audit.duckdb"
-    tails = Tails(cluster, source, nats_server.url, audit)
+    tails = RestartedTails(cluster, source, nats_server.url, audit)
     for number in range(KILLS[cluster.kind]):
         writers = Writers(
             database_on(cluster.primary), number, pause_s=0.2, sessions=SESSIONS[cluster.kind], may_lose=True
@@ -173,7 +175,9 @@ def test_exactly_once_though_the_server_is_killed(cluster: Cluster, nats_server:
 
 @pytest.mark.server
 @pytest.mark.slow
-def test_a_replica_that_lacks_what_is_stored_is_refused_by_name(cluster: Cluster, nats_server: NATSServer) -> None:
+def test_a_replica_that_lacks_what_is_stored_is_refused_by_name(
+    cluster: ReplicationPair, nats_server: NATSServer
+) -> None:
     source = f"lacking-{cluster.kind}"
     cluster.add_replica()
     database = database_on(cluster.primary)
@@ -197,7 +201,7 @@ def test_a_replica_that_lacks_what_is_stored_is_refused_by_name(cluster: Cluster
     assert "choose: go on with a server that has them, bring them back into this one, or fill" in str(error)
 
 
-def _last_gtid(cluster: Cluster) -> str:
+def _last_gtid(cluster: ReplicationPair) -> str:
     """Of the last transaction in the default domain, without a tag."""
     executed = inspect_server(config_of(cluster.primary, "look")).executed
     assert executed is not None

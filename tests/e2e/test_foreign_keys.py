@@ -45,11 +45,11 @@ def test_a_change_may_reach_tables_over_several_keys() -> None:
 
 
 @dataclass(frozen=True)
-class Child:
+class ChildRow:
     id: int
 
 
-class Site:
+class ForeignKeyScenario:
     """A server that does not log what foreign keys do, its tail, and mirrors of tables."""
 
     def __init__(self, database: FreshDatabase, url: str, folder: Path, message_format: str) -> None:
@@ -126,29 +126,29 @@ ACTIONS = (
 
 
 @pytest.fixture(params=["mariadb json", "mysql arrow"])
-def site(request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: Path) -> Iterator[Site]:
+def scenario(request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: Path) -> Iterator[ForeignKeyScenario]:
     flavor, message_format = request.param.split()
     if flavor == "mariadb":
         with fresh_database(request.getfixturevalue("mariadb_server")) as database:
-            yield Site(database, nats_server.url, tmp_path, message_format)
+            yield ForeignKeyScenario(database, nats_server.url, tmp_path, message_format)
         return
     with embedded.mysql(options={"innodb_native_foreign_keys": "ON"}) as server, fresh_database(server) as database:
-        yield Site(database, nats_server.url, tmp_path, message_format)
+        yield ForeignKeyScenario(database, nats_server.url, tmp_path, message_format)
 
 
 @pytest.mark.server
 @pytest.mark.slow
-def test_mirrors_of_child_tables_are_right(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+def test_mirrors_of_child_tables_are_right(scenario: ForeignKeyScenario, caplog: pytest.LogCaptureFixture) -> None:
     for statement in SETUP:
-        site.database.execute(statement)
-    with caplog.at_level(logging.WARNING), site.tail() as tail:
-        site.catch_up(tail)
-        site.assert_mirrored(*TABLES)
+        scenario.database.execute(statement)
+    with caplog.at_level(logging.WARNING), scenario.tail() as tail:
+        scenario.catch_up(tail)
+        scenario.assert_mirrored(*TABLES)
         assert "the server does not log what foreign keys do to rows of" in caplog.text
         for statement in ACTIONS:
-            site.database.execute(statement)
-        site.catch_up(tail)
-        site.assert_mirrored(*TABLES)
+            scenario.database.execute(statement)
+        scenario.catch_up(tail)
+        scenario.assert_mirrored(*TABLES)
 
 
 @pytest.mark.server
@@ -156,9 +156,9 @@ def test_mirrors_of_child_tables_are_right(site: Site, caplog: pytest.LogCapture
 def test_parents_that_are_not_captured_and_children_elsewhere(
     mariadb: FreshDatabase, nats_server: NATSServer, tmp_path: Path
 ) -> None:
-    site = Site(mariadb, nats_server.url, tmp_path, "json")
+    scenario = ForeignKeyScenario(mariadb, nats_server.url, tmp_path, "json")
     with fresh_database(mariadb.server) as other:
-        site.include = (f"{mariadb.name}.child*",)
+        scenario.include = (f"{mariadb.name}.child*",)
         other.execute("CREATE TABLE p (id INT PRIMARY KEY)")
         other.execute("INSERT INTO p VALUES (1), (2), (3)")
         mariadb.execute(
@@ -169,27 +169,27 @@ def test_parents_that_are_not_captured_and_children_elsewhere(
         mariadb.execute("CREATE TABLE child2 (id INT PRIMARY KEY, p INT, KEY (p))")
         mariadb.execute("CREATE TABLE uncaptured (id INT PRIMARY KEY)")
         mariadb.execute("INSERT INTO uncaptured VALUES (1), (2)")
-        handler: Handler[Child] = Handler(Child, ignore, tmp_path / "handler.duckdb")
-        with site.tail() as tail:
-            site.catch_up(tail)
-            site.assert_mirrored("child")
-            site.consume("child", handler)
+        handler: Handler[ChildRow] = Handler(ChildRow, ignore, tmp_path / "handler.duckdb")
+        with scenario.tail() as tail:
+            scenario.catch_up(tail)
+            scenario.assert_mirrored("child")
+            scenario.consume("child", handler)
             other.execute("DELETE FROM p WHERE id = 1")
-            site.catch_up(tail)
-            site.assert_mirrored("child")
-            site.consume("child", handler)
+            scenario.catch_up(tail)
+            scenario.assert_mirrored("child")
+            scenario.consume("child", handler)
             progress = DuckProgress(DuckFile(tmp_path / "handler.duckdb", error=ConsumeError))
-            assert [gap.kind for gap in open_gaps(progress, site.key("child"))] == ["foreign_key"]
+            assert [gap.kind for gap in open_gaps(progress, scenario.key("child"))] == ["foreign_key"]
 
             # The tail has to read a table from now on that it left out.
             mariadb.execute("INSERT INTO child2 VALUES (1, 1), (2, 2)")
             mariadb.execute("ALTER TABLE child2 ADD FOREIGN KEY (p) REFERENCES uncaptured (id) ON DELETE SET NULL")
             mariadb.execute("DELETE FROM uncaptured WHERE id = 1")
-            site.catch_up(tail)
-            site.assert_mirrored("child2")
-        with StreamReader(NatsOptions(url=site.url), site.config.source) as reader:
+            scenario.catch_up(tail)
+            scenario.assert_mirrored("child2")
+        with StreamReader(NatsOptions(url=scenario.url), scenario.config.source) as reader:
             assert set(reader.tables()) <= {(mariadb.name, "child"), (mariadb.name, "child2")}
-        told = next(finding for finding in preflight(site.config) if finding.name == "foreign keys")
+        told = next(finding for finding in preflight(scenario.config) if finding.name == "foreign keys")
         assert not told.ok
         assert f"{mariadb.name}.child2" in told.message
         mariadb.execute("DROP TABLE child")
@@ -204,5 +204,5 @@ def test_a_server_that_logs_what_its_keys_do_is_left_alone(mysql: FreshDatabase)
     assert next(finding for finding in preflight(config) if finding.name == "foreign keys").ok
 
 
-def ignore(change: Change[Child]) -> None:
+def ignore(change: Change[ChildRow]) -> None:
     """Does nothing."""

@@ -39,11 +39,11 @@ QUICK = ConsumeOptions(idle_s=0.2, gather_s=0.05)
 
 
 @dataclass(frozen=True)
-class Row:
+class GapRow:
     id: int
 
 
-class Site:
+class GapScenario:
     """A database, its tail into a stream, and consumers of its tables `t` and `u`."""
 
     def __init__(self, database: FreshDatabase, url: str, folder: Path) -> None:
@@ -66,10 +66,10 @@ class Site:
     def mirror(self, *, table: str = "t", reads: bool = True) -> Mirror:
         return Mirror(self.path, self.database.name, table, self.config if reads else None)
 
-    def handler(self, store: ProgressStore) -> Handler[Row]:
-        return Handler(Row, self._handle, store)
+    def handler(self, store: ProgressStore) -> Handler[GapRow]:
+        return Handler(GapRow, self._handle, store)
 
-    def _handle(self, change: Change[Row]) -> None:
+    def _handle(self, change: Change[GapRow]) -> None:
         self.handled.append(change.after.id if change.after else None)
 
     def key(self, table: str = "t") -> ProgressKey:
@@ -111,49 +111,49 @@ def mysql(own_server: embedded.MySQLServer) -> Iterator[FreshDatabase]:
 
 
 @pytest.fixture
-def site(mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> Site:
-    site = Site(mysql, nats_server.url, tmp_path)
+def scenario(mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> GapScenario:
+    scenario = GapScenario(mysql, nats_server.url, tmp_path)
     mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     mysql.execute("CREATE TABLE u (id INT PRIMARY KEY)")
     mysql.execute("CREATE TABLE noise (id INT PRIMARY KEY AUTO_INCREMENT)")
     mysql.execute("INSERT INTO t VALUES (1)")
     mysql.execute("INSERT INTO u VALUES (1)")
-    site.tail()
-    return site
+    scenario.tail()
+    return scenario
 
 
-def unreadable(site: Site) -> Mirror:
+def unreadable(scenario: GapScenario) -> Mirror:
     """A mirror whose source does not answer."""
-    one = site.mirror()
-    one.source = replace(site.config, port=1, connect_timeout_s=0.5)
+    one = scenario.mirror()
+    one.source = replace(scenario.config, port=1, connect_timeout_s=0.5)
     return one
 
 
-def test_retention_ahead_of_a_mirror_has_it_read_again(site: Site) -> None:
-    site.consume(site.mirror())
-    site.database.execute("INSERT INTO t VALUES (2), (3)")
-    site.database.execute("DELETE FROM t WHERE id = 1")
-    site.drop_messages()
-    site.database.execute("INSERT INTO t VALUES (4)")
-    site.tail()
+def test_retention_ahead_of_a_mirror_has_it_read_again(scenario: GapScenario) -> None:
+    scenario.consume(scenario.mirror())
+    scenario.database.execute("INSERT INTO t VALUES (2), (3)")
+    scenario.database.execute("DELETE FROM t WHERE id = 1")
+    scenario.drop_messages()
+    scenario.database.execute("INSERT INTO t VALUES (4)")
+    scenario.tail()
 
     for _ in range(2):  # from the second run on the stream itself looks whole
-        site.consume(unreadable(site))
-        assert [gap.kind for gap in site.gaps()] == ["retention"]
-    assert site.rows() == [1, 4], "changes are applied, and the gap stays open"
+        scenario.consume(unreadable(scenario))
+        assert [gap.kind for gap in scenario.gaps()] == ["retention"]
+    assert scenario.rows() == [1, 4], "changes are applied, and the gap stays open"
 
-    site.consume(site.mirror())
-    assert site.rows() == [2, 3, 4]
-    assert site.gaps() == []
-    (gap,) = gaps_of(site.progress, site.key())
+    scenario.consume(scenario.mirror())
+    assert scenario.rows() == [2, 3, 4]
+    assert scenario.gaps() == []
+    (gap,) = gaps_of(scenario.progress, scenario.key())
     assert "read again at" in gap.resolution
-    site.database.execute("DELETE FROM t WHERE id = 3")
-    site.tail()
-    site.consume(site.mirror())
-    assert site.rows() == [2, 4]
+    scenario.database.execute("DELETE FROM t WHERE id = 3")
+    scenario.tail()
+    scenario.consume(scenario.mirror())
+    assert scenario.rows() == [2, 4]
 
 
-def test_messages_that_are_dropped_while_a_mirror_is_at_work(site: Site) -> None:
+def test_messages_that_are_dropped_while_a_mirror_is_at_work(scenario: GapScenario) -> None:
     """The stream drops messages between two looks of one run."""
 
     class Interrupted(Mirror):
@@ -161,118 +161,120 @@ def test_messages_that_are_dropped_while_a_mirror_is_at_work(site: Site) -> None
             super().take(*arguments)  # type: ignore[arg-type]
             if not happened:
                 happened.append(True)
-                site.database.execute("INSERT INTO t VALUES (2)")
-                site.drop_messages()
-                site.database.execute("INSERT INTO t VALUES (3)")
-                site.tail()
+                scenario.database.execute("INSERT INTO t VALUES (2)")
+                scenario.drop_messages()
+                scenario.database.execute("INSERT INTO t VALUES (3)")
+                scenario.tail()
 
     happened: list[bool] = []
-    found = site.consume(Interrupted(site.path, site.database.name, "t"))
+    found = scenario.consume(Interrupted(scenario.path, scenario.database.name, "t"))
     assert any(each.gap for each in found)
-    assert site.rows() == [1, 3]
-    assert [gap.kind for gap in site.gaps()] == ["retention"]
-    site.consume(site.mirror())
-    assert (site.rows(), site.gaps()) == ([1, 2, 3], [])
+    assert scenario.rows() == [1, 3]
+    assert [gap.kind for gap in scenario.gaps()] == ["retention"]
+    scenario.consume(scenario.mirror())
+    assert (scenario.rows(), scenario.gaps()) == ([1, 2, 3], [])
 
 
-def test_a_stream_that_was_recreated_later_than_a_mirror_stands(site: Site) -> None:
+def test_a_stream_that_was_recreated_later_than_a_mirror_stands(scenario: GapScenario) -> None:
     for table in ("t", "u"):
-        site.consume(site.mirror(table=table), table)
-    site.database.execute("INSERT INTO t VALUES (2)")
-    site.tail()
-    delete_stream(site.url, stream_name(site.config.source))
-    site.tail()  # the position store knows how far it was: what the stream held does not come again
-    site.database.execute("INSERT INTO t VALUES (3)")
-    site.database.execute("INSERT INTO u VALUES (3)")
-    site.tail()
-    site.consume(unreadable(site))
-    assert (site.rows(), [gap.kind for gap in site.gaps()]) == ([1, 3], ["recreated"])
-    site.consume(site.mirror())
-    assert (site.rows(), site.gaps()) == ([1, 2, 3], [])
+        scenario.consume(scenario.mirror(table=table), table)
+    scenario.database.execute("INSERT INTO t VALUES (2)")
+    scenario.tail()
+    delete_stream(scenario.url, stream_name(scenario.config.source))
+    scenario.tail()  # the position store knows how far it was: what the stream held does not come again
+    scenario.database.execute("INSERT INTO t VALUES (3)")
+    scenario.database.execute("INSERT INTO u VALUES (3)")
+    scenario.tail()
+    scenario.consume(unreadable(scenario))
+    assert (scenario.rows(), [gap.kind for gap in scenario.gaps()]) == ([1, 3], ["recreated"])
+    scenario.consume(scenario.mirror())
+    assert (scenario.rows(), scenario.gaps()) == ([1, 2, 3], [])
 
 
-def test_a_stream_that_was_recreated_from_the_beginning_has_no_gap(site: Site) -> None:
-    site.consume(site.mirror())
-    delete_stream(site.url, stream_name(site.config.source))
-    site.store = MemoryPositionStore()
-    site.tail()
-    found = site.consume(site.mirror())
-    assert ([each.gap for each in found if each.gap], site.gaps(), site.rows()) == ([], [], [1])
+def test_a_stream_that_was_recreated_from_the_beginning_has_no_gap(scenario: GapScenario) -> None:
+    scenario.consume(scenario.mirror())
+    delete_stream(scenario.url, stream_name(scenario.config.source))
+    scenario.store = MemoryPositionStore()
+    scenario.tail()
+    found = scenario.consume(scenario.mirror())
+    assert ([each.gap for each in found if each.gap], scenario.gaps(), scenario.rows()) == ([], [], [1])
 
 
 def test_an_accepted_gap_of_the_binlog_reaches_every_consumer(nats_server: NATSServer, tmp_path: Path) -> None:
     with embedded.mysql() as server, fresh_database(server) as database:
-        site = Site(database, nats_server.url, tmp_path)
+        scenario = GapScenario(database, nats_server.url, tmp_path)
         for table in ("t", "u", "gone"):
             database.execute(f"CREATE TABLE {table} (id INT PRIMARY KEY)")
             database.execute(f"INSERT INTO {table} VALUES (1)")
-        site.tail()
+        scenario.tail()
         handler = DuckProgress(DuckFile(tmp_path / "handler.duckdb", error=ConsumeError))
         for table in ("t", "u", "gone"):
-            site.consume(site.mirror(table=table), table)
-        site.consume(site.handler(handler))
+            scenario.consume(scenario.mirror(table=table), table)
+        scenario.consume(scenario.handler(handler))
         database.execute("INSERT INTO t VALUES (2), (3)")
         database.execute("DELETE FROM t WHERE id = 1")
         database.execute("DROP TABLE gone")
-        site.purge_binlog()
-        site.tail(accept_gap="the disk was full")
+        scenario.purge_binlog()
+        scenario.tail(accept_gap="the disk was full")
 
-        site.consume(unreadable(site))
-        assert (site.rows(), [gap.kind for gap in site.gaps()]) == ([1], ["accepted"])
-        assert "the disk was full" in site.gaps()[0].detail
-        site.consume(site.mirror())
-        assert (site.rows(), site.gaps()) == ([2, 3], [])
-        with StreamReader(NatsOptions(url=site.url), site.config.source) as reader:
-            MirrorGroup(reader, [site.mirror(table="u"), site.mirror(table="gone")], QUICK).drain(threading.Event())
-        assert (site.rows("u"), site.gaps("u"), site.gaps("gone")) == ([1], [], [])
-        assert query(site.path, "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'gone'") == [(0,)]
+        scenario.consume(unreadable(scenario))
+        assert (scenario.rows(), [gap.kind for gap in scenario.gaps()]) == ([1], ["accepted"])
+        assert "the disk was full" in scenario.gaps()[0].detail
+        scenario.consume(scenario.mirror())
+        assert (scenario.rows(), scenario.gaps()) == ([2, 3], [])
+        with StreamReader(NatsOptions(url=scenario.url), scenario.config.source) as reader:
+            MirrorGroup(reader, [scenario.mirror(table="u"), scenario.mirror(table="gone")], QUICK).drain(
+                threading.Event()
+            )
+        assert (scenario.rows("u"), scenario.gaps("u"), scenario.gaps("gone")) == ([1], [], [])
+        assert query(scenario.path, "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'gone'") == [(0,)]
 
         database.execute("INSERT INTO t VALUES (4)")
-        site.tail()
+        scenario.tail()
         for _ in range(2):
-            site.consume(site.handler(handler))
-            assert len(open_gaps(handler, site.key())) == 1
-        assert site.handled == [1, 4]
+            scenario.consume(scenario.handler(handler))
+            assert len(open_gaps(handler, scenario.key())) == 1
+        assert scenario.handled == [1, 4]
         with pytest.raises(ConfigError, match="give the reason"):
-            acknowledge_gaps(handler, site.key(), " ", "me")
-        acknowledge_gaps(handler, site.key(), "done by hand", "me")
-        assert open_gaps(handler, site.key()) == []
-        (gap,) = gaps_of(handler, site.key())
+            acknowledge_gaps(handler, scenario.key(), " ", "me")
+        acknowledge_gaps(handler, scenario.key(), "done by hand", "me")
+        assert open_gaps(handler, scenario.key()) == []
+        (gap,) = gaps_of(handler, scenario.key())
         assert (gap.resolution, gap.resolved_by) == ("done by hand", "me")
 
 
-def test_a_gap_of_a_handler_is_kept_in_nats_too(site: Site) -> None:
-    with NatsConnection(NatsOptions(url=site.url), "test") as connection:
+def test_a_gap_of_a_handler_is_kept_in_nats_too(scenario: GapScenario) -> None:
+    with NatsConnection(NatsOptions(url=scenario.url), "test") as connection:
 
         def store() -> NatsProgress:
-            return NatsProgress(connection, site.config.source)
+            return NatsProgress(connection, scenario.config.source)
 
-        site.consume(site.handler(store()))
-        site.database.execute("INSERT INTO t VALUES (2)")
-        site.drop_messages()
+        scenario.consume(scenario.handler(store()))
+        scenario.database.execute("INSERT INTO t VALUES (2)")
+        scenario.drop_messages()
         for number in (3, 4):
-            site.database.execute(f"INSERT INTO t VALUES ({number})")
-            site.tail()
-            site.consume(site.handler(store()))
-            assert [gap.kind for gap in open_gaps(store(), site.key())] == ["retention"]
-        acknowledge_gaps(store(), site.key(), "2 was a test", "me")
-        assert open_gaps(store(), site.key()) == []
-        assert site.handled == [1, 3, 4]
+            scenario.database.execute(f"INSERT INTO t VALUES ({number})")
+            scenario.tail()
+            scenario.consume(scenario.handler(store()))
+            assert [gap.kind for gap in open_gaps(store(), scenario.key())] == ["retention"]
+        acknowledge_gaps(store(), scenario.key(), "2 was a test", "me")
+        assert open_gaps(store(), scenario.key()) == []
+        assert scenario.handled == [1, 3, 4]
 
 
-def test_a_gap_of_a_mirror_is_not_acknowledged_away_but_closed_by_a_verification(site: Site) -> None:
-    site.consume(site.mirror(reads=False))
-    site.database.execute("INSERT INTO t VALUES (2)")
-    site.drop_messages()
-    site.consume(site.mirror(reads=False))
+def test_a_gap_of_a_mirror_is_not_acknowledged_away_but_closed_by_a_verification(scenario: GapScenario) -> None:
+    scenario.consume(scenario.mirror(reads=False))
+    scenario.database.execute("INSERT INTO t VALUES (2)")
+    scenario.drop_messages()
+    scenario.consume(scenario.mirror(reads=False))
     with pytest.raises(ConfigError, match="closed by rereading the table"):
-        acknowledge_gaps(site.progress, site.key(), "never mind", "me")
-    with StreamReader(NatsOptions(url=site.url), site.config.source) as reader:
-        verifier = Verifier(reader, site.config, DuckFile(site.path, error=ConsumeError))
-        assert not verifier.verify(site.database.name, "t").is_equal
-        assert len(site.gaps()) == 1
-        site.database.execute("DELETE FROM t WHERE id = 2")
-        site.tail()
-        site.consume(site.mirror(reads=False))
-        assert verifier.verify(site.database.name, "t").is_equal
-    assert site.gaps() == []
+        acknowledge_gaps(scenario.progress, scenario.key(), "never mind", "me")
+    with StreamReader(NatsOptions(url=scenario.url), scenario.config.source) as reader:
+        verifier = Verifier(reader, scenario.config, DuckFile(scenario.path, error=ConsumeError))
+        assert not verifier.verify(scenario.database.name, "t").is_equal
+        assert len(scenario.gaps()) == 1
+        scenario.database.execute("DELETE FROM t WHERE id = 2")
+        scenario.tail()
+        scenario.consume(scenario.mirror(reads=False))
+        assert verifier.verify(scenario.database.name, "t").is_equal
+    assert scenario.gaps() == []

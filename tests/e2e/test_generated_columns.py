@@ -33,7 +33,7 @@ HISTORY = MirrorOptions("gone_at", history=True)
 
 
 @dataclass
-class Site:
+class GeneratedColumnsScenario:
     """A tail of one MariaDB database, and mirrors in one file."""
 
     mariadb: FreshDatabase
@@ -66,12 +66,12 @@ class Site:
 
 
 @contextmanager
-def tailed(mariadb: FreshDatabase, nats: NATSServer, folder: Path, **stream: Any) -> Iterator[Site]:
+def tailed(mariadb: FreshDatabase, nats: NATSServer, folder: Path, **stream: Any) -> Iterator[GeneratedColumnsScenario]:
     config = config_of(mariadb.server, f"generated-{mariadb.name}")
     options = options_of(config.source, mariadb.name, start="now")
     with TailThread(config, [stream_sink(nats.url, **stream)], MemoryPositionStore(), options) as tail:
         tail.wait_begun()
-        yield Site(mariadb, nats.url, config, folder / "mirrors.duckdb", tail)
+        yield GeneratedColumnsScenario(mariadb, nats.url, config, folder / "mirrors.duckdb", tail)
 
 
 def write(mariadb: FreshDatabase, table: str, first: int) -> None:
@@ -95,24 +95,24 @@ def test_a_mirror_has_the_columns_that_the_log_tells(
     before = f"(id INT PRIMARY KEY, a INT, {GENERATED}, z VARCHAR(5))"
     mariadb.execute(f"CREATE TABLE copied {before}")
     write(mariadb, "copied", 1)
-    with tailed(mariadb, nats_server, tmp_path, **stream) as site:
+    with tailed(mariadb, nats_server, tmp_path, **stream) as scenario:
         mariadb.execute(f"CREATE TABLE made {before}")
         mariadb.execute(f"CREATE TABLE keyless (id INT, a INT, {GENERATED}, z VARCHAR(5))")
         for table in ("copied", "made", "keyless"):
             write(mariadb, table, 10)
-        assert site.mirrored("copied", site.config) == site.wanted("copied", "id", "a", "z")
-        assert site.verified("copied").endswith(WITHOUT)
+        assert scenario.mirrored("copied", scenario.config) == scenario.wanted("copied", "id", "a", "z")
+        assert scenario.verified("copied").endswith(WITHOUT)
         for table in ("made", "keyless"):  # they need no connection to the source
-            assert site.mirrored(table, None) == site.wanted(table, "id", "a", "z")
+            assert scenario.mirrored(table, None) == scenario.wanted(table, "id", "a", "z")
 
         mariadb.execute("ALTER TABLE made ADD COLUMN w INT AS (a * 2) VIRTUAL, ADD COLUMN y INT DEFAULT 7")
         mariadb.execute("ALTER TABLE made DROP COLUMN v")
         write(mariadb, "made", 20)
-        assert site.mirrored("made", None) == site.wanted("made", "id", "a", "z", "y")
+        assert scenario.mirrored("made", None) == scenario.wanted("made", "id", "a", "z", "y")
         mariadb.execute("ALTER TABLE made MODIFY COLUMN s INT")  # STORED, it becomes a column like any other
         write(mariadb, "made", 30)
-        assert site.mirrored("made", site.config) == site.wanted("made", "id", "a", "s", "z", "y")
-        assert site.verified("made").endswith(
+        assert scenario.mirrored("made", scenario.config) == scenario.wanted("made", "id", "a", "s", "z", "y")
+        assert scenario.verified("made").endswith(
             "without w: MariaDB logs generated columns in inserts only, so the mirror does without them"
         )
 
@@ -122,26 +122,26 @@ def test_a_mirror_that_began_with_them_is_read_again(
 ) -> None:
     """As one does that meets rows of a table, and nobody who could say what they had been before."""
     mariadb.execute(f"CREATE TABLE t (id INT PRIMARY KEY, a INT, {GENERATED}, z VARCHAR(5))")
-    with tailed(mariadb, nats_server, tmp_path) as site:
+    with tailed(mariadb, nats_server, tmp_path) as scenario:
         mariadb.execute("INSERT INTO t (id, a, z) VALUES (1, 1, 'x')")
-        assert site.mirrored("t", None)[0] == ["id", "a", "v", "s", "z"]
+        assert scenario.mirrored("t", None)[0] == ["id", "a", "v", "s", "z"]
         mariadb.execute("UPDATE t SET a = 2")
         with pytest.raises(ConsumeError, match="an update or delete lacks v, s: .* give the mirror a connection"):
-            site.mirrored("t", None)
-        assert site.mirrored("t", site.config) == site.wanted("t", "id", "a", "z")
+            scenario.mirrored("t", None)
+        assert scenario.mirrored("t", scenario.config) == scenario.wanted("t", "id", "a", "z")
         assert "column(s) v, s are left out: MariaDB logs generated columns in inserts only" in caplog.text
         write(mariadb, "t", 10)
-        assert site.mirrored("t", None) == site.wanted("t", "id", "a", "z")
+        assert scenario.mirrored("t", None) == scenario.wanted("t", "id", "a", "z")
 
 
 def test_history_and_soft_deletes_of_such_a_table(
     mariadb: FreshDatabase, nats_server: NATSServer, tmp_path: Path
 ) -> None:
-    with tailed(mariadb, nats_server, tmp_path) as site:
+    with tailed(mariadb, nats_server, tmp_path) as scenario:
         mariadb.execute(f"CREATE TABLE t (id INT PRIMARY KEY, a INT, {GENERATED}, z VARCHAR(5))")
         write(mariadb, "t", 1)
-        assert site.mirrored("t", None, HISTORY)[0] == ["id", "a", "z", "gone_at"]
-        rows = query(site.path, f'SELECT id, a, valid_to IS NULL FROM "{mariadb.name}".t__history ORDER BY id, a')
+        assert scenario.mirrored("t", None, HISTORY)[0] == ["id", "a", "z", "gone_at"]
+        rows = query(scenario.path, f'SELECT id, a, valid_to IS NULL FROM "{mariadb.name}".t__history ORDER BY id, a')
         assert rows == [(1, 10, False), (1, 11, True), (2, 20, False), (2, 20, True), (3, 30, False), (4, 40, True)]
 
 
@@ -150,8 +150,8 @@ def test_an_image_that_lacks_other_columns_has_the_table_read_again(
 ) -> None:
     mariadb.execute("SET SESSION binlog_row_image = MINIMAL")
     mariadb.execute(f"CREATE TABLE t (id INT PRIMARY KEY, a INT, {GENERATED}, z VARCHAR(5))")
-    with tailed(mariadb, nats_server, tmp_path) as site:
+    with tailed(mariadb, nats_server, tmp_path) as scenario:
         mariadb.execute("INSERT INTO t (id, a, z) VALUES (1, 1, 'x')")
-        assert site.mirrored("t", site.config) == site.wanted("t", "id", "a", "z")
+        assert scenario.mirrored("t", scenario.config) == scenario.wanted("t", "id", "a", "z")
         mariadb.execute("UPDATE t SET a = 2")
-        assert site.mirrored("t", site.config) == site.wanted("t", "id", "a", "z")
+        assert scenario.mirrored("t", scenario.config) == scenario.wanted("t", "id", "a", "z")

@@ -47,7 +47,7 @@ def start_server(kind: str, servers: ExitStack, data: Path | None = None) -> Dat
 
 
 @dataclass
-class World:
+class LogIdentityScenario:
     """A server, and a tail of it after another with one store and one audit log."""
 
     kind: str
@@ -120,152 +120,152 @@ def prepare(server: DatabaseServer) -> None:
 
 
 @pytest.fixture
-def world(
+def scenario(
     server: tuple[str, DatabaseServer], nats_server: NATSServer, tmp_path: Path, request: pytest.FixtureRequest
-) -> World:
+) -> LogIdentityScenario:
     kind, its = server
     source = f"log{abs(hash(request.node.name)) % 10**10}"
-    return World(kind, its, source, nats_server.url, tmp_path / "audit.duckdb", MemoryPositionStore())
+    return LogIdentityScenario(kind, its, source, nats_server.url, tmp_path / "audit.duckdb", MemoryPositionStore())
 
 
-def ends_in_time(world: World, tail: TailThread, reset_at: float) -> str:
+def ends_in_time(scenario: LogIdentityScenario, tail: TailThread, reset_at: float) -> str:
     error = tail.end(60.0)
-    print(f"{world.kind}, running: PositionError {time.monotonic() - reset_at:.1f} s after the reset: {error}")  # noqa: T201
+    print(f"{scenario.kind}, running: PositionError {time.monotonic() - reset_at:.1f} s after the reset: {error}")  # noqa: T201
     assert isinstance(error, PositionError)
     return str(error)
 
 
 @pytest.mark.server
-def test_a_reset_under_a_running_tail_is_noticed(world: World) -> None:
+def test_a_reset_under_a_running_tail_is_noticed(scenario: LogIdentityScenario) -> None:
     """With the new log shorter than the old one, and longer."""
-    rows_after = 3 if world.kind == "gtids" else 60
-    with world.tail() as tail:
+    rows_after = 3 if scenario.kind == "gtids" else 60
+    with scenario.tail() as tail:
         tail.wait_begun()
-        world.write(20)
-        world.catch_up(tail)
-        world.reset()
+        scenario.write(20)
+        scenario.catch_up(tail)
+        scenario.reset()
         reset_at = time.monotonic()
-        world.write(rows_after)
-        text = ends_in_time(world, tail, reset_at)
+        scenario.write(rows_after)
+        text = ends_in_time(scenario, tail, reset_at)
     assert "reset (RESET BINARY LOGS AND GTIDS, RESET MASTER)" in text
     assert "--accept-gap" in text
-    world.refused()
+    scenario.refused()
 
 
 @pytest.mark.server
-def test_a_reset_is_noticed_where_the_new_log_is_as_long(world: World) -> None:
+def test_a_reset_is_noticed_where_the_new_log_is_as_long(scenario: LogIdentityScenario) -> None:
     """The tail has read nothing but the head of the file, which the new log has too."""
-    world.reset()
-    with world.tail(start="now") as tail:
+    scenario.reset()
+    with scenario.tail(start="now") as tail:
         tail.wait_begun()
-        world.catch_up(tail)
-        world.reset()
+        scenario.catch_up(tail)
+        scenario.reset()
         reset_at = time.monotonic()
-        world.write(3)
+        scenario.write(3)
         wait_until(lambda: tail.has_ended or tail.progress.changes == 3, 60, "the reset to be noticed")
         if not tail.has_ended:  # heads are told apart by the second in which they were begun
-            world.catch_up(tail)
+            scenario.catch_up(tail)
             tail.stop()
         else:
-            ends_in_time(world, tail, reset_at)
+            ends_in_time(scenario, tail, reset_at)
 
 
 @pytest.mark.server
-def test_nothing_of_a_new_log_is_stored_behind_the_old_one(world: World) -> None:
+def test_nothing_of_a_new_log_is_stored_behind_the_old_one(scenario: LogIdentityScenario) -> None:
     """A dump that is open continues with the next file, which has the next name."""
-    with world.tail() as tail:
+    with scenario.tail() as tail:
         tail.wait_begun()
-        world.write(5)
-        world.catch_up(tail)
-        world.reset()
+        scenario.write(5)
+        scenario.catch_up(tail)
+        scenario.reset()
         reset_at = time.monotonic()
-        world.write(2)
+        scenario.write(2)
         for _ in range(3):
-            run(world.server, "FLUSH BINARY LOGS")
-            world.write(4)
-        ends_in_time(world, tail, reset_at)
-    assert world.stored() == 5
-    world.refused()
+            run(scenario.server, "FLUSH BINARY LOGS")
+            scenario.write(4)
+        ends_in_time(scenario, tail, reset_at)
+    assert scenario.stored() == 5
+    scenario.refused()
 
 
 @pytest.mark.server
-def test_a_reset_under_a_stopped_tail_is_refused(world: World) -> None:
+def test_a_reset_under_a_stopped_tail_is_refused(scenario: LogIdentityScenario) -> None:
     """The rows have one size, so that the old offset is the begin of a transaction again, or the head of a file."""
-    at_boundary = world.kind != "no gtids"
-    world.reset()
-    with world.tail() as tail:
+    at_boundary = scenario.kind != "no gtids"
+    scenario.reset()
+    with scenario.tail() as tail:
         tail.wait_begun()
-        world.write(15)
+        scenario.write(15)
         if at_boundary:
-            run(world.server, "FLUSH BINARY LOGS")
-        world.catch_up(tail)
-    world.reset()
-    world.write(15)
+            run(scenario.server, "FLUSH BINARY LOGS")
+        scenario.catch_up(tail)
+    scenario.reset()
+    scenario.write(15)
     if at_boundary:
-        run(world.server, "FLUSH BINARY LOGS")
-    world.write(20)
-    world.refused()
+        run(scenario.server, "FLUSH BINARY LOGS")
+    scenario.write(20)
+    scenario.refused()
 
 
 @pytest.mark.server
-def test_a_tail_resumes_exactly_where_the_log_is_the_same(world: World) -> None:
+def test_a_tail_resumes_exactly_where_the_log_is_the_same(scenario: LogIdentityScenario) -> None:
     """Stopped and started at boundaries of files, with files purged behind it, and with a RESET of something else."""
-    other = "RESET SLAVE" if world.kind == "mariadb" else "RESET REPLICA"
+    other = "RESET SLAVE" if scenario.kind == "mariadb" else "RESET REPLICA"
     for number in range(3):
-        with world.tail() as tail:
+        with scenario.tail() as tail:
             tail.wait_begun()
-            world.write(3)
+            scenario.write(3)
             if number == 1:
-                run(world.server, "FLUSH BINARY LOGS")
-                run(world.server, other)
-            world.catch_up(tail)
-        world.write(2)
+                run(scenario.server, "FLUSH BINARY LOGS")
+                run(scenario.server, other)
+            scenario.catch_up(tail)
+        scenario.write(2)
         if number == 2:
-            run(world.server, "FLUSH BINARY LOGS")
-            world.write(2)
-    with world.tail() as tail:
-        world.catch_up(tail)
-    assert world.stored() == world.written()
+            run(scenario.server, "FLUSH BINARY LOGS")
+            scenario.write(2)
+    with scenario.tail() as tail:
+        scenario.catch_up(tail)
+    assert scenario.stored() == scenario.written()
 
 
 @pytest.mark.server
-def test_a_server_restored_to_an_older_state_is_refused(world: World, tmp_path: Path) -> None:
+def test_a_server_restored_to_an_older_state_is_refused(scenario: LogIdentityScenario, tmp_path: Path) -> None:
     """It writes other rows under the names, offsets and GTIDs that were read; the tail stands at the head of a file."""
-    backup(world.server, tmp_path / "older")
-    with world.tail(start="now") as tail:
+    backup(scenario.server, tmp_path / "older")
+    with scenario.tail(start="now") as tail:
         tail.wait_begun()
-        world.write(2)
-        run(world.server, "FLUSH BINARY LOGS")
-        world.catch_up(tail)
-    world.server.stop()
-    shutil.rmtree(world.server.data_dir)
-    shutil.copytree(tmp_path / "older", world.server.data_dir)
-    world.server.start()
-    world.write(4)
-    run(world.server, "FLUSH BINARY LOGS")
-    world.write(12)
-    world.refused()
+        scenario.write(2)
+        run(scenario.server, "FLUSH BINARY LOGS")
+        scenario.catch_up(tail)
+    scenario.server.stop()
+    shutil.rmtree(scenario.server.data_dir)
+    shutil.copytree(tmp_path / "older", scenario.server.data_dir)
+    scenario.server.start()
+    scenario.write(4)
+    run(scenario.server, "FLUSH BINARY LOGS")
+    scenario.write(12)
+    scenario.refused()
 
 
 @pytest.mark.server
-def test_a_clone_is_resumed_only_where_it_has_what_is_stored(world: World, tmp_path: Path) -> None:
-    with world.tail(start="now") as tail:
+def test_a_clone_is_resumed_only_where_it_has_what_is_stored(scenario: LogIdentityScenario, tmp_path: Path) -> None:
+    with scenario.tail(start="now") as tail:
         tail.wait_begun()
-        world.write(3)
-        world.catch_up(tail)
-    backup(world.server, tmp_path / "clone")
+        scenario.write(3)
+        scenario.catch_up(tail)
+    backup(scenario.server, tmp_path / "clone")
     (tmp_path / "clone" / "auto.cnf").unlink(missing_ok=True)  # MySQL makes another UUID
     with ExitStack() as servers:
-        clone = replace(world, server=start_server(world.kind, servers, tmp_path / "clone"))
+        clone = replace(scenario, server=start_server(scenario.kind, servers, tmp_path / "clone"))
         clone.write(2)
-        if world.kind == "no gtids":
+        if scenario.kind == "no gtids":
             assert "cannot know it without GTIDs" in clone.refused()
             return
         with clone.tail() as tail:
             clone.catch_up(tail)
-            world.write(1)
+            scenario.write(1)
         assert clone.stored() == clone.written() == 5
-    with world.tail() as tail:  # the first server lacks what the clone has logged since
+    with scenario.tail() as tail:  # the first server lacks what the clone has logged since
         error = tail.end()
     assert isinstance(error, PositionError)
     assert "lacks transactions that are stored" in str(error)
@@ -279,41 +279,41 @@ def backup(server: DatabaseServer, to: Path) -> None:
 
 
 @pytest.mark.server
-def test_a_checkpoint_of_an_older_version_is_accepted_once(world: World) -> None:
-    with world.tail(start="now") as tail:
+def test_a_checkpoint_of_an_older_version_is_accepted_once(scenario: LogIdentityScenario) -> None:
+    with scenario.tail(start="now") as tail:
         tail.wait_begun()
-        world.write(3)
-        world.catch_up(tail)
-    older = _as_older_version(world)
+        scenario.write(3)
+        scenario.catch_up(tail)
+    older = _as_older_version(scenario)
     assert older.log is None
-    with world.tail() as tail:
+    with scenario.tail() as tail:
         tail.wait_begun()
-        world.catch_up(tail)
+        scenario.catch_up(tail)
         wait_until(lambda: tail.error or tail.progress.flushes, 30, "the checkpoint to be completed")
     assert [each for each in tail.progress.recoveries if "stored by an older version" in each]
-    completed = world.store.load(world.source)
+    completed = scenario.store.load(scenario.source)
     assert completed == older
     assert completed is not None
     assert completed.log is not None
-    with world.tail() as tail:
+    with scenario.tail() as tail:
         tail.wait_begun()
-        world.write(2)
-        world.catch_up(tail)
+        scenario.write(2)
+        scenario.catch_up(tail)
     assert not [each for each in tail.progress.recoveries if "stored by an older version" in each]
-    assert world.stored() == 5
+    assert scenario.stored() == 5
 
 
-def _as_older_version(world: World) -> Checkpoint:
+def _as_older_version(scenario: LogIdentityScenario) -> Checkpoint:
     """Take out of stream, audit log and store what an older version did not write."""
-    with duckdb.connect(str(world.audit)) as audit:
+    with duckdb.connect(str(scenario.audit)) as audit:
         record = json.loads(audit.execute(f"SELECT checkpoint FROM {META_SCHEMA}.audit").fetchall()[0][0])
         older = json.dumps({name: value for name, value in record.items() if name not in ("log", "sequence")})
         audit.execute(f"UPDATE {META_SCHEMA}.audit SET checkpoint = ?", [older])
-    with NatsConnection(NatsOptions(url=world.url), "older") as connection:
-        connection.call(lambda client: publish_checkpoint(client, world.source, older))
+    with NatsConnection(NatsOptions(url=scenario.url), "older") as connection:
+        connection.call(lambda client: publish_checkpoint(client, scenario.source, older))
     checkpoint = Checkpoint.from_text(older)
-    world.store.save(world.store.claim(world.source, "older", take_over=True), checkpoint)
-    world.store.release(world.store.claim(world.source, "older", take_over=True))
+    scenario.store.save(scenario.store.claim(scenario.source, "older", take_over=True), checkpoint)
+    scenario.store.release(scenario.store.claim(scenario.source, "older", take_over=True))
     return checkpoint
 
 

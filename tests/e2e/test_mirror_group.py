@@ -43,7 +43,7 @@ def transfer(mysql: FreshDatabase, number: int) -> None:
     mysql.execute("COMMIT")
 
 
-class Watcher(threading.Thread):
+class SumWatcher(threading.Thread):
     """Looks at the file whenever it is free."""
 
     def __init__(self, path: Path, database: str) -> None:
@@ -78,7 +78,7 @@ def test_no_part_of_a_transaction_is_seen(
         with StreamReader(NatsOptions(url=nats_server.url), config.source) as reader:
             mirrors = [Mirror(path, mysql.name, name, config) for name in ("giro", "savings")]
             MirrorGroup(reader, mirrors, options).drain(threading.Event())
-            watcher = Watcher(path, mysql.name)
+            watcher = SumWatcher(path, mysql.name)
             watcher.start()
             writer = threading.Thread(target=transfer_all, args=(mysql,))
             writer.start()

@@ -38,7 +38,7 @@ def database(request: pytest.FixtureRequest) -> FreshDatabase:
     return found
 
 
-class Mirrors:
+class MirrorSet:
     """A mirror of each table, in one file."""
 
     def __init__(
@@ -140,8 +140,8 @@ def run_random(database: FreshDatabase, nats_server: NATSServer, tmp_path: Path,
     with TailThread(config, [stream_sink(nats_server.url)], MemoryPositionStore(), options) as tail:
         statements = Statements(database, seed)
         tail.catch_up()
-        mirrors = Mirrors(nats_server, config, database.name, path)
-        keeping = Mirrors(nats_server, config, database.name, tmp_path / "kept.duckdb", MirrorOptions(GONE, True))
+        mirrors = MirrorSet(nats_server, config, database.name, path)
+        keeping = MirrorSet(nats_server, config, database.name, tmp_path / "kept.duckdb", MirrorOptions(GONE, True))
         for stop in range(1, STOPS + 1):
             while statements.done < STATEMENTS * stop // STOPS:
                 statements.step()

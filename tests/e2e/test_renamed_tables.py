@@ -8,7 +8,7 @@ import pytest
 
 from binlogsync.embedded import MariaDBServer, NATSServer
 from tests.databases import FreshDatabase
-from tests.e2e.mirrored import mirrored_tables, server_rows
+from tests.e2e.mirrored_tables import mirrored_tables, server_rows
 
 FILL = "INSERT INTO {} (id, note, d) VALUES (1, 'é', 1.5), (2, NULL, -7.25), (3, 'x', NULL)"
 COLUMNS = "(id INT PRIMARY KEY, note VARCHAR(20), d DECIMAL(6,2), t TIME(3) DEFAULT '-12:30:15.25', j JSON, b BIT(1))"

@@ -7,8 +7,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,28 +27,21 @@ from binlogsync.replay.sources import ChangeSources
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.reader import StreamBatch
 from tests.duck import mirror_rows, query
-from tests.e2e.backfilling import Tailed
+from tests.e2e.backfill_workload import CustomerRow, TailedWorkload
 from tests.e2e.tailing import drain
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
-@dataclass(frozen=True)
-class Customer:
-    id: int
-    name: str | None
-    born: datetime | None
-
-
-def note_ids(change: Change[Customer], connection: duckdb.DuckDBPyConnection) -> None:
+def note_ids(change: Change[CustomerRow], connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("CREATE TABLE IF NOT EXISTS ids (id VARCHAR)")
     connection.execute("INSERT INTO ids VALUES (?)", [change.id])
 
 
-class Consuming:
+class RewoundConsumer:
     """A consumer of one table, and moves of its progress."""
 
-    def __init__(self, tailed: Tailed, path: Path, table: str, make: Callable[[], Target]) -> None:
+    def __init__(self, tailed: TailedWorkload, path: Path, table: str, make: Callable[[], Target]) -> None:
         self.tailed, self.path, self.table, self.make = tailed, path, table, make
         self.key = ProgressKey("binlogsync", tailed.source, tailed.database, table)
         self.audit = path.with_name("audit.duckdb")
@@ -72,16 +64,16 @@ class Consuming:
 
 
 @pytest.fixture
-def customers(tailed: Tailed, tmp_path: Path) -> Consuming:
+def customers(tailed: TailedWorkload, tmp_path: Path) -> RewoundConsumer:
     path = tmp_path / "warehouse.duckdb"
-    return Consuming(tailed, path, "customers", lambda: Handler(Customer, note_ids, path))
+    return RewoundConsumer(tailed, path, "customers", lambda: Handler(CustomerRow, note_ids, path))
 
 
-def ids_of(tailed: Tailed, table: str) -> list[str]:
+def ids_of(tailed: TailedWorkload, table: str) -> list[str]:
     return [row.row[0] for row in tailed.rows(table)]
 
 
-def test_exactly_the_changes_from_the_place_on_come_again(tailed: Tailed, customers: Consuming) -> None:
+def test_exactly_the_changes_from_the_place_on_come_again(tailed: TailedWorkload, customers: RewoundConsumer) -> None:
     rows = tailed.rows("customers")
     expected = ids_of(tailed, "customers")
     bookmarks = tailed.store.bookmarks(tailed.source)
@@ -108,7 +100,9 @@ def test_exactly_the_changes_from_the_place_on_come_again(tailed: Tailed, custom
     assert query(customers.audit, record.format("rewinds")) == kept
 
 
-def test_forward_needs_a_reason_and_leaves_out_what_lies_between(tailed: Tailed, customers: Consuming) -> None:
+def test_forward_needs_a_reason_and_leaves_out_what_lies_between(
+    tailed: TailedWorkload, customers: RewoundConsumer
+) -> None:
     expected = ids_of(tailed, "customers")
     customers.drain()
     first = f"seq:{first_sequence(tailed)}"
@@ -125,15 +119,15 @@ def test_forward_needs_a_reason_and_leaves_out_what_lies_between(tailed: Tailed,
     assert customers.move("head").direction == "nowhere"
 
 
-def test_a_consumer_at_work_is_refused_its_next_transaction(tailed: Tailed, tmp_path: Path) -> None:
+def test_a_consumer_at_work_is_refused_its_next_transaction(tailed: TailedWorkload, tmp_path: Path) -> None:
     path, calls = tmp_path / "warehouse.duckdb", 0
 
-    def handler(change: Change[Customer], connection: duckdb.DuckDBPyConnection) -> None:
+    def handler(change: Change[CustomerRow], connection: duckdb.DuckDBPyConnection) -> None:
         nonlocal calls
         calls += 1
         note_ids(change, connection)
 
-    class MovedMeanwhile(Handler[Customer]):
+    class MovedMeanwhile(Handler[CustomerRow]):
         """Somebody rewinds between two transactions of it."""
 
         def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
@@ -141,22 +135,22 @@ def test_a_consumer_at_work_is_refused_its_next_transaction(tailed: Tailed, tmp_
             if calls < 10**6:
                 consuming.move(f"seq:{first_sequence(tailed)}")
 
-    consuming = Consuming(tailed, path, "customers", lambda: MovedMeanwhile(Customer, handler, path))
+    consuming = RewoundConsumer(tailed, path, "customers", lambda: MovedMeanwhile(CustomerRow, handler, path))
     with pytest.raises(ConsumeError, match="if the consumer was rewound, run it again"):
         consuming.drain()
     done_first = consuming.ids()
     expected = ids_of(tailed, "customers")
     assert done_first == expected[: len(done_first)]
-    consuming.make = lambda: Handler(Customer, handler, path)
+    consuming.make = lambda: Handler(CustomerRow, handler, path)
     consuming.drain()
     assert consuming.ids() == done_first + expected
 
 
-def test_a_mirror_goes_back_with_a_key_and_is_rebuilt_without(tailed: Tailed, tmp_path: Path) -> None:
+def test_a_mirror_goes_back_with_a_key_and_is_rebuilt_without(tailed: TailedWorkload, tmp_path: Path) -> None:
     path = tmp_path / "warehouse.duckdb"
     first = f"seq:{first_sequence(tailed)}"
     for table, refused in (("customers", None), ("visits", "has no key"), ("orders", "columns have changed")):
-        mirror = Consuming(tailed, path, table, partial(Mirror, path, tailed.database, table))
+        mirror = RewoundConsumer(tailed, path, table, partial(Mirror, path, tailed.database, table))
         mirror.drain()
         expected = mirror_rows(path, tailed.database, table)
         if refused is not None:
@@ -173,9 +167,9 @@ def test_a_mirror_goes_back_with_a_key_and_is_rebuilt_without(tailed: Tailed, tm
         assert mirror_rows(path, tailed.database, table) == expected
 
 
-def test_a_mirror_that_cannot_be_rebuilt_stays_as_it_is(tailed: Tailed, tmp_path: Path) -> None:
+def test_a_mirror_that_cannot_be_rebuilt_stays_as_it_is(tailed: TailedWorkload, tmp_path: Path) -> None:
     path = tmp_path / "warehouse.duckdb"
-    mirror = Consuming(tailed, path, "customers", partial(Mirror, path, tailed.database, "customers"))
+    mirror = RewoundConsumer(tailed, path, "customers", partial(Mirror, path, tailed.database, "customers"))
     mirror.drain()
     expected = mirror_rows(path, tailed.database, "customers")
     away = replace(tailed, config=replace(tailed.config, port=1, connect_timeout_s=0.5))
@@ -187,7 +181,7 @@ def test_a_mirror_that_cannot_be_rebuilt_stays_as_it_is(tailed: Tailed, tmp_path
     assert mirror.drain().changes == 0, "nothing was moved"
 
 
-def test_a_place_that_the_stream_does_not_hold_is_refused(tailed: Tailed, customers: Consuming) -> None:
+def test_a_place_that_the_stream_does_not_hold_is_refused(tailed: TailedWorkload, customers: RewoundConsumer) -> None:
     with pytest.raises(PositionError, match=r"dropped changes after oldest.*this table from 20.*binlogs start"):
         customers.move("oldest")
     with pytest.raises(PositionError, match=r"seq:9999999: the stream of .* has sequences 1 to \d+ now"):
@@ -199,7 +193,7 @@ def test_a_place_that_the_stream_does_not_hold_is_refused(tailed: Tailed, custom
         rewind(sources, DuckProgress(DuckFile(customers.path)), RewindRequest(key=customers.key, to="head"))
 
 
-def first_sequence(tailed: Tailed) -> int:
+def first_sequence(tailed: TailedWorkload) -> int:
     with tailed.sources("customers") as sources:
         stream = sources.stream
         assert isinstance(stream, StreamRangeReader)

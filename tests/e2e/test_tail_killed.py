@@ -68,7 +68,7 @@ def running(module: str, given: Mapping[str, Any], log: Path) -> Iterator[subpro
 
 
 @dataclass
-class Kept:
+class KeeperScenario:
     """What the keeper's sensor would see, and its runs."""
 
     source: str
@@ -104,21 +104,21 @@ def test_exactly_once_through_ten_kills(mysql: FreshDatabase, nats_server: NATSS
     options = {"source": source, "include": [f"{mysql.name}.*"], **QUICK}
     given = {"positions": str(tmp_path / "positions.db"), "nats": nats_server.url, "audit": str(audit)}
     connection = {k: v for k, v in asdict(config).items() if k != "tls"}
-    kept = Kept(source, SQLitePositionStore(tmp_path / "positions.db"))
+    scenario = KeeperScenario(source, SQLitePositionStore(tmp_path / "positions.db"))
     consumer = {"nats": nats_server.url, "source": source, "database": mysql.name, "path": str(tmp_path / "orders.db")}
     with writers.running():
         for number in range(KILLS):
-            decision = kept.decide(LATER_S)
+            decision = scenario.decide(LATER_S)
             assert decision.action == ("fail_then_start" if number else "start"), decision
-            run_id = kept.carry_out(decision)
+            run_id = scenario.carry_out(decision)
             tail = {**given, "mysql": connection, "options": options, "owner": run_id}
             with running("tests.e2e.tail_process", tail, tmp_path / "tail.log") as process:
                 if number % 4 == 3:
                     time.sleep(chance.random() * 3)  # perhaps while it starts
                 else:
-                    wait_until(lambda run=run_id: kept.claimed_by(run), 120, f"{run_id} to claim its lease")  # type: ignore[misc]
-                    assert kept.decide().action == "skip"
-                    wait_until(lambda: kept.store.load(source), 120, "a first checkpoint")
+                    wait_until(lambda run=run_id: scenario.claimed_by(run), 120, f"{run_id} to claim its lease")  # type: ignore[misc]
+                    assert scenario.decide().action == "skip"
+                    wait_until(lambda: scenario.store.load(source), 120, "a first checkpoint")
                     writers.write_big()
                     with running("tests.e2e.mirror_process", {**consumer, "tables": ["orders"]}, tmp_path / "m.log"):
                         time.sleep(chance.random() * 3)
@@ -126,13 +126,13 @@ def test_exactly_once_through_ten_kills(mysql: FreshDatabase, nats_server: NATSS
                         writers.rotate()
                 assert process.poll() is None, (tmp_path / "tail.log").read_text()[-2000:]
         writers.stop()
-        kept.carry_out(kept.decide(LATER_S))
+        scenario.carry_out(scenario.decide(LATER_S))
     with TailThread(
         config,
         [stream_sink(nats_server.url), AuditSink(audit)],
-        kept.store,
+        scenario.store,
         options_of(source, mysql.name),
-        owner=kept.runs[0].run_id,
+        owner=scenario.runs[0].run_id,
         take_over=True,
     ) as last:
         last.catch_up()
@@ -148,7 +148,7 @@ def test_exactly_once_through_ten_kills(mysql: FreshDatabase, nats_server: NATSS
         path = tmp_path / ("orders.db" if table == "orders" else "others.db")
         mirror(nats_server.url, source, path, (mysql.name, table))
         assert_mirrored(mysql.server, path, mysql.name, table)
-    kept.store.close()
+    scenario.store.close()
 
 
 @pytest.mark.slow

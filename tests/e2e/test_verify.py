@@ -24,7 +24,7 @@ from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
 from tests.e2e.writers import TABLES, Writers
 
 
-class Site:
+class VerifyScenario:
     """A source with writers, mirrors of its tables that are kept up in a thread, and a verifier."""
 
     def __init__(self, mysql: FreshDatabase, nats: NATSServer, path: Path) -> None:
@@ -67,32 +67,32 @@ class Site:
 
 
 @pytest.fixture
-def site(mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> Iterator[Site]:
-    site = Site(mysql, nats_server, tmp_path / "mirrors.duckdb")
-    yield site
-    site.stop.set()
+def scenario(mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> Iterator[VerifyScenario]:
+    scenario = VerifyScenario(mysql, nats_server, tmp_path / "mirrors.duckdb")
+    yield scenario
+    scenario.stop.set()
 
 
-def test_mirrors_are_verified_while_they_are_written_to(site: Site) -> None:
-    with site.writers.running(), site.tail() as tail:
+def test_mirrors_are_verified_while_they_are_written_to(scenario: VerifyScenario) -> None:
+    with scenario.writers.running(), scenario.tail() as tail:
         tail.wait_stored(100)
-        site.start()
+        scenario.start()
         for table in TABLES:
-            found = site.verify(table)
+            found = scenario.verify(table)
             assert found.is_equal, found
             assert found.rows is not None
             assert found.rows.there == found.rows.here > 0
-        site.writers.stop()
-        site.mysql.execute("INSERT INTO customers (id, name) VALUES (1000001, 'a'), (1000002, 'b'), (1000003, 'c')")
-        site.mysql.execute("INSERT INTO visits VALUES ('z', 1), ('z', 1)")
-        assert site.verify("customers").is_equal
-        assert site.verify("visits").is_equal
-        site.end()
+        scenario.writers.stop()
+        scenario.mysql.execute("INSERT INTO customers (id, name) VALUES (1000001, 'a'), (1000002, 'b'), (1000003, 'c')")
+        scenario.mysql.execute("INSERT INTO visits VALUES ('z', 1), ('z', 1)")
+        assert scenario.verify("customers").is_equal
+        assert scenario.verify("visits").is_equal
+        scenario.end()
 
-        site.tamper("DELETE FROM customers WHERE id = 1000001")
-        site.tamper("UPDATE customers SET name = 'B' WHERE id = 1000002")
-        site.tamper("INSERT INTO customers VALUES (1000009, 'x', NULL)")
-        found = site.verify("customers")
+        scenario.tamper("DELETE FROM customers WHERE id = 1000001")
+        scenario.tamper("UPDATE customers SET name = 'B' WHERE id = 1000002")
+        scenario.tamper("INSERT INTO customers VALUES (1000009, 'x', NULL)")
+        found = scenario.verify("customers")
         assert not found.is_equal
         assert found.rows is not None
         differing = found.rows.differing
@@ -104,51 +104,51 @@ def test_mirrors_are_verified_while_they_are_written_to(site: Site) -> None:
         assert "1000001 missing" in str(found)
         assert "1000002 differs" in str(found)
 
-        site.tamper("DELETE FROM visits WHERE rowid = (SELECT max(rowid) FROM visits WHERE place = 'z')")
-        found = site.verify("visits")
+        scenario.tamper("DELETE FROM visits WHERE rowid = (SELECT max(rowid) FROM visits WHERE place = 'z')")
+        found = scenario.verify("visits")
         assert not found.is_equal
         assert found.rows is not None
         assert found.rows.there == found.rows.here + 1
 
-        site.tamper("ALTER TABLE orders RENAME COLUMN note TO remark")
-        site.mysql.execute("ALTER TABLE orders ADD COLUMN c INT")
+        scenario.tamper("ALTER TABLE orders RENAME COLUMN note TO remark")
+        scenario.mysql.execute("ALTER TABLE orders ADD COLUMN c INT")
         with pytest.raises(ConsumeError, match="did not reach"):
-            site.verify("orders", timeout_s=1.0)
+            scenario.verify("orders", timeout_s=1.0)
 
 
 def test_what_is_on_one_side_only(
-    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    scenario: VerifyScenario, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    site.mysql.execute("CREATE TABLE quiet (id INT PRIMARY KEY)")
-    with site.tail() as tail:
+    scenario.mysql.execute("CREATE TABLE quiet (id INT PRIMARY KEY)")
+    with scenario.tail() as tail:
         tail.catch_up()
         with pytest.raises(ConfigError, match="has no such table, and .* no mirror of it"):
-            site.verify("nowhere")
-        with StreamReader(NatsOptions(url=site.url), site.config.source) as reader:
-            for source in (None, site.config):
-                target = Mirror(site.path, site.mysql.name, "quiet", source)
-                consume(reader, (site.mysql.name, "quiet"), target, ConsumeOptions(idle_s=0.1), threading.Event())
-        assert site.verify("quiet").is_equal
-        site.tamper("DROP TABLE quiet")
-        site.tamper(f"UPDATE {META_SCHEMA}.mirrors SET schema_json = NULL")
-        found = site.verify("quiet")
+            scenario.verify("nowhere")
+        with StreamReader(NatsOptions(url=scenario.url), scenario.config.source) as reader:
+            for source in (None, scenario.config):
+                target = Mirror(scenario.path, scenario.mysql.name, "quiet", source)
+                consume(reader, (scenario.mysql.name, "quiet"), target, ConsumeOptions(idle_s=0.1), threading.Event())
+        assert scenario.verify("quiet").is_equal
+        scenario.tamper("DROP TABLE quiet")
+        scenario.tamper(f"UPDATE {META_SCHEMA}.mirrors SET schema_json = NULL")
+        found = scenario.verify("quiet")
         assert not found.is_equal
         assert "no mirror of it yet" in str(found)
         given = {
-            "SOURCE": site.config.source,
-            "MYSQL_HOST": site.config.host,
-            "MYSQL_PORT": str(site.config.port),
-            "MYSQL_USER": site.config.user,
-            "MYSQL_PASSWORD": site.config.password,
-            "NATS_URL": site.url,
-            "WAREHOUSE_PATH": str(site.path),
+            "SOURCE": scenario.config.source,
+            "MYSQL_HOST": scenario.config.host,
+            "MYSQL_PORT": str(scenario.config.port),
+            "MYSQL_USER": scenario.config.user,
+            "MYSQL_PASSWORD": scenario.config.password,
+            "NATS_URL": scenario.url,
+            "WAREHOUSE_PATH": str(scenario.path),
         }
         for name, value in given.items():
             monkeypatch.setenv(f"BINLOGSYNC_{name}", value)
-        site.mysql.execute("CREATE TABLE late (id INT PRIMARY KEY)")
-        site.mysql.execute("INSERT INTO late VALUES (1)")
+        scenario.mysql.execute("CREATE TABLE late (id INT PRIMARY KEY)")
+        scenario.mysql.execute("INSERT INTO late VALUES (1)")
         tail.catch_up()
-        tables = [f"{site.mysql.name}.{table}" for table in ("late", "nowhere", "quiet")]
+        tables = [f"{scenario.mysql.name}.{table}" for table in ("late", "nowhere", "quiet")]
         command = ["verify", "--client-id", "binlogsync", "--timeout", "1"]
         assert main([*command, *tables]) == 1
         assert main([*command, tables[0], "typo"]) == 3
@@ -158,27 +158,27 @@ def test_what_is_on_one_side_only(
         assert [what in line for what, line in zip(said, lines, strict=True)] == [True] * 5
         assert "did not reach" in lines[0]
         assert "no mirror of it" in lines[1]
-        with StreamReader(NatsOptions(url=site.url), site.config.source) as reader:
-            target = Mirror(site.path, site.mysql.name, "late", site.config)
-            consume(reader, (site.mysql.name, "late"), target, ConsumeOptions(idle_s=0.5), threading.Event())
+        with StreamReader(NatsOptions(url=scenario.url), scenario.config.source) as reader:
+            target = Mirror(scenario.path, scenario.mysql.name, "late", scenario.config)
+            consume(reader, (scenario.mysql.name, "late"), target, ConsumeOptions(idle_s=0.5), threading.Event())
         assert main([*command[:3], tables[0]]) == 0
 
 
 def test_a_stream_that_stands_still_names_the_right_that_the_account_lacks(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    scenario: VerifyScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server, user = site.mysql.server, f"few_{site.mysql.name}"
-    site.mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
-    site.mysql.execute("INSERT INTO t VALUES (1)")
-    with site.tail() as tail:
+    server, user = scenario.mysql.server, f"few_{scenario.mysql.name}"
+    scenario.mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    scenario.mysql.execute("INSERT INTO t VALUES (1)")
+    with scenario.tail() as tail:
         tail.wait_stored(1)
-    site.mysql.execute("INSERT INTO t VALUES (2)")
-    site.mysql.execute(f"CREATE USER {user} IDENTIFIED BY 'x'")
-    site.mysql.execute(f"GRANT SELECT, LOCK TABLES, REPLICATION CLIENT ON *.* TO {user}")
-    site.config = replace(config_of(server, site.config.source), user=user, password="x")
+    scenario.mysql.execute("INSERT INTO t VALUES (2)")
+    scenario.mysql.execute(f"CREATE USER {user} IDENTIFIED BY 'x'")
+    scenario.mysql.execute(f"GRANT SELECT, LOCK TABLES, REPLICATION CLIENT ON *.* TO {user}")
+    scenario.config = replace(config_of(server, scenario.config.source), user=user, password="x")
     monkeypatch.setattr("binlogsync.mirror.verify._ASK_GRANTS_S", 0.2)
     try:
         with pytest.raises(ConsumeError, match=rf"GRANT REPLICATION SLAVE ON \*\.\* TO '{user}'"):
-            site.verify("t")
+            scenario.verify("t")
     finally:
-        site.mysql.execute(f"DROP USER {user}")
+        scenario.mysql.execute(f"DROP USER {user}")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from binlogsync.errors import ConfigError
 from pipelines.keys import TableName, binlog_key, refuse_collisions
 from pipelines.tables import consumers_asset, mirror
-from tests.e2e.nasty_names import DATABASES, TABLES
+from tests.e2e.unusual_names import DATABASES, TABLES
 
 DAGSTER_NAME = re.compile(r"^[A-Za-z0-9_]+$")
 

@@ -25,7 +25,7 @@ _COMMENTS = ("/* it's; DROP TABLE m0 */", "/**/", " -- it's `\n", ' #"\n', "/*!9
 
 
 @dataclass(frozen=True)
-class Dressing:
+class SqlStyle:
     """How to write.
 
     Attributes:
@@ -46,41 +46,41 @@ class Dressing:
         )
 
 
-def dress(sql: str, chance: random.Random, how: Dressing) -> str:
+def vary_sql(sql: str, chance: random.Random, style: SqlStyle) -> str:
     """The statement, written in another way."""
     pieces = [match[0] for match in _PIECE.finditer(sql)]
-    written = [_piece(piece, chance, how) for piece in pieces]
+    written = [_piece(piece, chance, style) for piece in pieces]
     gaps = [at for at, piece in enumerate(pieces) if piece.isspace()]
     executed = chance.choice(gaps) if gaps and chance.random() < 0.12 else len(pieces)
     for at in gaps:
         written[at] = _gap(chance) if at < executed else " "
     text = "".join(written[:executed])
     if executed < len(pieces):
-        text += f" {_opening(chance, how)} {''.join(written[executed + 1 :])} */"
+        text += f" {_opening(chance, style)} {''.join(written[executed + 1 :])} */"
     elif chance.random() < 0.08:
-        text = f"{_opening(chance, how)} {sql} */"
+        text = f"{_opening(chance, style)} {sql} */"
     before = chance.choice(("", "", "", *_COMMENTS, "/* ApplicationName=DBeaver */ "))
     return before.lstrip() + text + chance.choice(("", "", "", " -- the end", " /* the end */", "\n#", " "))
 
 
-def _piece(piece: str, chance: random.Random, how: Dressing) -> str:
+def _piece(piece: str, chance: random.Random, style: SqlStyle) -> str:
     if piece.startswith("`"):
         name = piece[1:-1].replace("``", "`")
-        return _name(name, chance, how)
-    if piece in how.tables:
-        return _name(piece, chance, how)
-    if piece.startswith("'") and piece.count("'") == 2 and '"' not in piece and not how.ansi_quotes:
+        return _name(name, chance, style)
+    if piece in style.tables:
+        return _name(piece, chance, style)
+    if piece.startswith("'") and piece.count("'") == 2 and '"' not in piece and not style.ansi_quotes:
         return f'"{piece[1:-1]}"' if chance.random() < 0.15 else piece
     if piece.isupper():
         return chance.choice((piece, piece, piece.lower(), piece.capitalize()))
     return piece
 
 
-def _name(name: str, chance: random.Random, how: Dressing) -> str:
-    if how.folds_names and name in how.tables:
+def _name(name: str, chance: random.Random, style: SqlStyle) -> str:
+    if style.folds_names and name in style.tables:
         name = chance.choice((name, name.upper(), name.capitalize()))
     forms = ["`" + name.replace("`", "``") + "`"]
-    if how.ansi_quotes:
+    if style.ansi_quotes:
         forms.append('"' + name.replace('"', '""') + '"')
     if _BARE.match(name.lower()):
         forms.append(name)
@@ -91,7 +91,7 @@ def _gap(chance: random.Random) -> str:
     return chance.choice(_COMMENTS) if chance.random() < 0.12 else chance.choice((" ", " ", " ", "\n", "\t", "  "))
 
 
-def _opening(chance: random.Random, how: Dressing) -> str:
+def _opening(chance: random.Random, style: SqlStyle) -> str:
     """Of an executable comment."""
-    own = ["/*M!", "/*M!100100"] if how.mariadb else ["/*!080000"]
+    own = ["/*M!", "/*M!100100"] if style.mariadb else ["/*!080000"]
     return chance.choice(["/*!", "/*!40000", "/*!50100", *own])

@@ -19,7 +19,7 @@ from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase, fresh_database
-from tests.e2e.backfilling import Tailed, plain_config, rows_of
+from tests.e2e.backfill_workload import TailedWorkload, plain_config, rows_of
 from tests.e2e.tailing import TailThread, mirror, options_of, stream_sink
 from tests.nats_commands import purge_stream
 
@@ -33,7 +33,9 @@ def fill(database: FreshDatabase, tail: TailThread, first: int, count: int = 40)
     tail.catch_up()
 
 
-def read(sources: ChangeSources, tailed: Tailed, start: str, until: str = "head") -> tuple[ReplayResult, list[int]]:
+def read(
+    sources: ChangeSources, tailed: TailedWorkload, start: str, until: str = "head"
+) -> tuple[ReplayResult, list[int]]:
     """The backfill, and the ids of its rows."""
     target = MemoryTarget()
     plan = tailed.plan("t", sources.resolve_range(start, until))
@@ -47,7 +49,7 @@ def test_the_stream_then_the_binlogs_then_an_error_that_says_from_when_on(
     with embedded.mysql() as server, fresh_database(server) as database:
         source = f"gone-{database.name}"
         config, store = plain_config(server, source), SQLitePositionStore(tmp_path / "positions.db")
-        tailed = Tailed(config, database.name, nats_server, tmp_path / "none", tmp_path / "positions.db", store)
+        tailed = TailedWorkload(config, database.name, nats_server, tmp_path / "none", tmp_path / "positions.db", store)
         database.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(9))")
         options = options_of(source, database.name, bookmark_s=0.01)
         stream = stream_sink(nats_server.url)
@@ -104,7 +106,7 @@ def test_a_hole_that_was_accepted_is_not_passed_over_in_silence(nats_server: NAT
     with embedded.mysql() as server, fresh_database(server) as database:
         source = f"hole-{database.name}"
         config, store = plain_config(server, source), SQLitePositionStore(tmp_path / "positions.db")
-        tailed = Tailed(config, database.name, nats_server, tmp_path / "none", tmp_path / "positions.db", store)
+        tailed = TailedWorkload(config, database.name, nats_server, tmp_path / "none", tmp_path / "positions.db", store)
         database.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(9))")
         options = options_of(source, database.name)
         with TailThread(config, [stream_sink(nats_server.url)], store, options) as tail:

@@ -1,6 +1,6 @@
 """Whatever legal names tables, columns, indexes and labels have: mirror, history, Parquet and audit log equal SELECT.
 
-`BINLOGSYNC_TEST_NAMES=50 pytest tests/e2e/test_any_names.py` draws more than the few of the suite.
+`BINLOGSYNC_TEST_NAMES=50 pytest tests/e2e/test_unusual_names.py` draws more than the few of the suite.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase
 from tests.duck import query
-from tests.e2e.nasty_names import Table, tables
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
+from tests.e2e.unusual_names import NamedTable, tables
 
 EXAMPLES = int(os.environ.get("BINLOGSYNC_TEST_NAMES", "1"))
 SOFT = "deleted at, by binlogsync"
 OPTIONS = [MirrorOptions(), MirrorOptions(history=True), MirrorOptions(deleted_at=SOFT)]
 _NUMBERS = count(1)
 _SHARED = [
-    Table("warehouse", "orders", ("rowid", "Valid_From", "deleted_at", "ref"), "PRIMARYx", ("a", "it's"), False),
-    Table("warehouse", "orders__history", ("id", "valid_from", "_valid_from", "rowid"), "i", ("", "b"), True),
-    Table("warehouse", "Orders", ("order", "a.b", 'q"`', "\u3042" * 64), "a`b", ("\\", "x"), True),
-    Table("..", "..", ("*", "?", "%s", "{x}"), "*", ("null", "0"), False),
-    Table("a.b", "*", ("before", "after", "op", "seq"), ".", (" x", "\U0001f600"), True),
+    NamedTable("warehouse", "orders", ("rowid", "Valid_From", "deleted_at", "ref"), "PRIMARYx", ("a", "it's"), False),
+    NamedTable("warehouse", "orders__history", ("id", "valid_from", "_valid_from", "rowid"), "i", ("", "b"), True),
+    NamedTable("warehouse", "Orders", ("order", "a.b", 'q"`', "\u3042" * 64), "a`b", ("\\", "x"), True),
+    NamedTable("..", "..", ("*", "?", "%s", "{x}"), "*", ("null", "0"), False),
+    NamedTable("a.b", "*", ("before", "after", "op", "seq"), ".", (" x", "\U0001f600"), True),
 ]
 Rows = Counter[tuple[Any, ...]]
 
@@ -61,7 +61,7 @@ def mysql_name(*names: str) -> str:
     return ".".join("`" + name.replace("`", "``") + "`" for name in names)
 
 
-def make(mysql: FreshDatabase, table: Table) -> bool:
+def make(mysql: FreshDatabase, table: NamedTable) -> bool:
     """Create the table; False where the server refuses the names."""
     key, value, label, added = map(mysql_name, table.columns)
     labels = ", ".join(mysql.connection.escape(text) for text in table.labels)
@@ -80,7 +80,7 @@ def make(mysql: FreshDatabase, table: Table) -> bool:
         return False
 
 
-def write(mysql: FreshDatabase, table: Table) -> None:
+def write(mysql: FreshDatabase, table: NamedTable) -> None:
     """Rows, changes of them, a column more, and rows with it."""
     name, (key, value, _, added) = mysql_name(*table.name), map(mysql_name, table.columns)
     rows = ", ".join(f"({n}, 'v{n % 3}', {n % len(table.labels) + 1})" for n in range(6))
@@ -96,7 +96,9 @@ def write(mysql: FreshDatabase, table: Table) -> None:
         mysql.execute(sql)
 
 
-def replayed(changes: Iterable[tuple[str, Mapping[str, Any] | None, Mapping[str, Any] | None]], table: Table) -> Rows:
+def replayed(
+    changes: Iterable[tuple[str, Mapping[str, Any] | None, Mapping[str, Any] | None]], table: NamedTable
+) -> Rows:
     """The rows that changes leave; a row from before a column was added has NULL in it."""
     rows: Rows = Counter()
     for _, before, after in changes:
@@ -107,7 +109,7 @@ def replayed(changes: Iterable[tuple[str, Mapping[str, Any] | None, Mapping[str,
     return +rows
 
 
-class World:
+class TailedTables:
     """Tables of one run: tailed into a stream and an audit log, mirrored into one file."""
 
     def __init__(self, mysql: FreshDatabase, nats: NATSServer, folder: Path) -> None:
@@ -116,12 +118,12 @@ class World:
         self.warehouse, self.audit = folder / "warehouse.duckdb", folder / "binlogsync.duckdb"
         self.store = MemoryPositionStore()
 
-    def run(self, drawn: Sequence[Table]) -> None:
+    def run(self, drawn: Sequence[NamedTable]) -> None:
         """All of it, with the comparison of each table."""
         databases = {table.database for table in drawn}
         include = tuple(f"{mysql_name(name)}.*" for name in databases)
         options = options_of(self.config.source, "unused", include=include, start="now")
-        made: dict[tuple[str, str], Table] = {}
+        made: dict[tuple[str, str], NamedTable] = {}
         try:
             with TailThread(
                 self.config, [stream_sink(self.nats.url), AuditSink(self.audit)], self.store, options
@@ -139,7 +141,7 @@ class World:
             for database in databases:
                 self.mysql.execute(f"DROP DATABASE IF EXISTS {mysql_name(database)}")
 
-    def compare(self, table: Table, options: MirrorOptions, number: int) -> None:
+    def compare(self, table: NamedTable, options: MirrorOptions, number: int) -> None:
         """Every reader of the table's changes with SELECT."""
         wanted: Rows = Counter(self.mysql.execute(f"SELECT * FROM {mysql_name(*table.name)}"))
         assert wanted.total() == 5
@@ -162,7 +164,7 @@ class World:
         assert replayed(((c.op, c.before, c.after) for c in changes), table) == wanted, table
         assert self.audited(table) == wanted, table
 
-    def mirrored(self, table: Table, options: MirrorOptions) -> Rows:
+    def mirrored(self, table: NamedTable, options: MirrorOptions) -> Rows:
         """Rows of the mirror; of its history too, where it has one."""
         columns = ", ".join(map(quote, table.columns))
         alive = f" WHERE {quote(SOFT)} IS NULL" if options.deleted_at else ""
@@ -183,7 +185,7 @@ class World:
                 path = state.beside(state.history_table or "")
             return Counter(connection.execute(sql.replace("{}", path, 1)).fetchall())
 
-    def audited(self, table: Table) -> Rows:
+    def audited(self, table: NamedTable) -> Rows:
         """What the audit log makes of the table."""
         with DuckFile(self.audit).transaction() as connection:
             sql = "SELECT op, before, after FROM changes WHERE database = ? AND table_name = ? ORDER BY rowid"
@@ -193,7 +195,7 @@ class World:
 
 
 def test_names_that_were_wrong_once(mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> None:
-    World(mysql, nats_server, tmp_path).run(_SHARED)
+    TailedTables(mysql, nats_server, tmp_path).run(_SHARED)
     assert query(tmp_path / "warehouse.duckdb", "SELECT count(*) FROM warehouse.warehouse.orders") == [(5,)]
 
 
@@ -206,6 +208,6 @@ def test_names_that_were_wrong_once(mysql: FreshDatabase, nats_server: NATSServe
     suppress_health_check=list(HealthCheck),
 )
 def test_any_names(
-    mysql: FreshDatabase, nats_server: NATSServer, tmp_path_factory: pytest.TempPathFactory, drawn: list[Table]
+    mysql: FreshDatabase, nats_server: NATSServer, tmp_path_factory: pytest.TempPathFactory, drawn: list[NamedTable]
 ) -> None:
-    World(mysql, nats_server, tmp_path_factory.mktemp("names")).run(drawn)
+    TailedTables(mysql, nats_server, tmp_path_factory.mktemp("names")).run(drawn)

@@ -1,4 +1,4 @@
-"""The Dagster project on real servers of its own: a database, an empty stream, an instance. For the fixture `world`."""
+"""A Dagster project on real servers: a database, an empty stream, an instance. With the fixture `project`."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,15 @@ from tests.databases import FreshDatabase
 
 
 @dataclass(frozen=True)
-class World:
+class NoteRow:
+    """The model of the table `notes`."""
+
+    id: int
+    text: str | None
+
+
+@dataclass(frozen=True)
+class DagsterProject:
     """A database with two tables, an empty stream, and the environment that names both."""
 
     mysql: FreshDatabase
@@ -76,9 +84,9 @@ class World:
 
 
 @pytest.fixture
-def world(
+def project(
     mysql: FreshDatabase, nats_server: embedded.NATSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[World]:
+) -> Iterator[DagsterProject]:
     status = mysql.execute("SHOW BINARY LOG STATUS")[0]
     environment = {
         "BINLOGSYNC_SOURCE": mysql.name,
@@ -99,4 +107,4 @@ def world(
     mysql.execute("CREATE TABLE notes (id INT PRIMARY KEY, text TEXT)")
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        yield World(mysql, mysql.name, tmp_path, environment, instance)
+        yield DagsterProject(mysql, mysql.name, tmp_path, environment, instance)

@@ -33,7 +33,7 @@ from tests.e2e.writers import TABLES, Writers
 from tests.nats_commands import delete_stream
 
 
-class Site:
+class BrokerLossScenario:
     """A source with writers, a broker of its own, an audit log, and mirrors of all tables."""
 
     def __init__(self, mysql: FreshDatabase, nats: NATSServer, folder: Path) -> None:
@@ -79,76 +79,78 @@ class Site:
 
 
 @pytest.fixture
-def site(mysql: FreshDatabase, tmp_path: Path) -> Iterator[Site]:
+def scenario(mysql: FreshDatabase, tmp_path: Path) -> Iterator[BrokerLossScenario]:
     with embedded.nats() as server:
-        yield Site(mysql, server, tmp_path)
+        yield BrokerLossScenario(mysql, server, tmp_path)
 
 
-def test_while_the_tail_runs(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    with site.writers.running(), site.tail() as tail:
+def test_while_the_tail_runs(scenario: BrokerLossScenario, caplog: pytest.LogCaptureFixture) -> None:
+    with scenario.writers.running(), scenario.tail() as tail:
         tail.wait_stored(200)
-        site.copy_files()
+        scenario.copy_files()
         tail.wait_stored(tail.progress.changes + 300)
-        site.mirror_all(max_s=1.0)
-        site.put_files_back()
+        scenario.mirror_all(max_s=1.0)
+        scenario.put_files_back()
         tail.wait_stored(tail.progress.changes + 200)
-        site.writers.stop()
+        scenario.writers.stop()
         tail.catch_up()
     said = "\n".join(tail.progress.recoveries)
-    assert f"stream {stream_name(site.source)} LOST MESSAGES that NATS had acknowledged" in said
+    assert f"stream {stream_name(scenario.source)} LOST MESSAGES that NATS had acknowledged" in said
     assert "jetstream ends at" in said
-    assert f"though it had acknowledged {site.source} up to" in said
+    assert f"though it had acknowledged {scenario.source} up to" in said
     assert "LOST what lies between; reading that again" in caplog.text
-    site.assert_all_exact()
+    scenario.assert_all_exact()
 
 
-def test_while_the_tail_is_stopped(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    with site.writers.running():
-        with site.tail() as tail:
+def test_while_the_tail_is_stopped(scenario: BrokerLossScenario, caplog: pytest.LogCaptureFixture) -> None:
+    with scenario.writers.running():
+        with scenario.tail() as tail:
             tail.wait_stored(200)
-            site.copy_files()
+            scenario.copy_files()
             tail.wait_stored(tail.progress.changes + 300)
-            site.mirror_all(max_s=1.0)
-        site.put_files_back()
-        with site.tail() as again:
+            scenario.mirror_all(max_s=1.0)
+        scenario.put_files_back()
+        with scenario.tail() as again:
             again.wait_stored(200)
-            site.writers.stop()
+            scenario.writers.stop()
             again.catch_up()
     assert "jetstream ends at" in again.progress.recoveries[0]
     assert "LOST what lies between; reading that again" in caplog.text
-    site.assert_all_exact()
+    scenario.assert_all_exact()
 
 
 @pytest.mark.parametrize("while_running", [True, False], ids=["running", "stopped"])
-def test_the_whole_stream(while_running: bool, site: Site, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_whole_stream(while_running: bool, scenario: BrokerLossScenario, caplog: pytest.LogCaptureFixture) -> None:
     """The position store decides: what lies behind the saved checkpoint comes once, in order; what lay before does not.
 
     The audit log and the mirrors, which had it, stay exact.
     """
-    with site.writers.running():
-        with site.tail() as tail:
+    with scenario.writers.running():
+        with scenario.tail() as tail:
             tail.wait_stored(200)
-            site.writers.stop()
+            scenario.writers.stop()
             tail.catch_up()
-            site.mirror_all()
-            before = len(site.wanted())
+            scenario.mirror_all()
+            before = len(scenario.wanted())
             if while_running:
-                delete_stream(site.nats.url, stream_name(site.source))
-                site.mysql.execute("INSERT INTO visits VALUES ('behind', 1), ('behind', 2)")
-                site.mysql.execute("UPDATE orders SET note = 'behind'")
+                delete_stream(scenario.nats.url, stream_name(scenario.source))
+                scenario.mysql.execute("INSERT INTO visits VALUES ('behind', 1), ('behind', 2)")
+                scenario.mysql.execute("UPDATE orders SET note = 'behind'")
                 tail.catch_up()
         if not while_running:
-            delete_stream(site.nats.url, stream_name(site.source))
-            site.mysql.execute("INSERT INTO visits VALUES ('behind', 1), ('behind', 2)")
-            site.mysql.execute("UPDATE orders SET note = 'behind'")
-            with site.tail() as tail:
+            delete_stream(scenario.nats.url, stream_name(scenario.source))
+            scenario.mysql.execute("INSERT INTO visits VALUES ('behind', 1), ('behind', 2)")
+            scenario.mysql.execute("UPDATE orders SET note = 'behind'")
+            with scenario.tail() as tail:
                 tail.catch_up()
     said = "\n".join(tail.progress.recoveries)
     assert "jetstream is empty, though" in said
     assert "it is new, or LOST EVERYTHING; going on from" in said
     assert said.splitlines()[-1] in caplog.text
-    wanted = site.wanted()
+    wanted = scenario.wanted()
     assert len(wanted) > before + 2
-    assert_same(stream_places(site.nats.url, site.source), wanted[before:], "stream behind the saved checkpoint")
-    assert_same(audit_places(site.audit), wanted, "audit log")
-    site.assert_mirrors()
+    assert_same(
+        stream_places(scenario.nats.url, scenario.source), wanted[before:], "stream behind the saved checkpoint"
+    )
+    assert_same(audit_places(scenario.audit), wanted, "audit log")
+    scenario.assert_mirrors()

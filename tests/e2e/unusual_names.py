@@ -126,7 +126,7 @@ _LETTERS = st.characters(min_codepoint=1, max_codepoint=0xFFFF, exclude_categori
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class NamedTable:
     """A table to make: columns key, value, label and one that is added later; an index, ENUM labels; keyed or not."""
 
     database: str
@@ -148,8 +148,8 @@ def names(known: list[str]) -> st.SearchStrategy[str]:
     return st.one_of(st.sampled_from(known), st.sampled_from(known), drawn)
 
 
-def tables() -> st.SearchStrategy[Table]:
+def tables() -> st.SearchStrategy[NamedTable]:
     """A table whose columns have names that differ."""
     columns = st.lists(names(COLUMNS), min_size=4, max_size=4, unique_by=str.casefold).map(tuple)
     labels = st.lists(st.sampled_from(LABELS), min_size=2, max_size=4, unique=True).map(tuple)
-    return st.builds(Table, names(DATABASES), names(TABLES), columns, names(COLUMNS), labels, st.booleans())
+    return st.builds(NamedTable, names(DATABASES), names(TABLES), columns, names(COLUMNS), labels, st.booleans())

@@ -44,7 +44,16 @@ class AuditRow:
 
 
 @dataclass(frozen=True)
-class Tailed:
+class CustomerRow:
+    """The model of the table `customers`."""
+
+    id: int
+    name: str | None
+    born: datetime | None
+
+
+@dataclass(frozen=True)
+class TailedWorkload:
     """What the tail of the workload left."""
 
     config: MySQLConfig
@@ -111,7 +120,7 @@ def plain_config(server: DatabaseServer, source: str) -> MySQLConfig:
     return replace(config_of(server, source), tls=TLS("disabled"))
 
 
-def tail_workload(mysql: FreshDatabase, nats: NATSServer, folder: Path, seconds: float = 3.0) -> Tailed:
+def tail_workload(mysql: FreshDatabase, nats: NATSServer, folder: Path, seconds: float = 3.0) -> TailedWorkload:
     """Writers write, files rotate, tables change and are emptied, large transactions commit; then all is stored."""
     source = f"back-{mysql.name}"
     config, audit, positions = plain_config(mysql.server, source), folder / "audit.duckdb", folder / "positions.db"
@@ -138,7 +147,7 @@ def tail_workload(mysql: FreshDatabase, nats: NATSServer, folder: Path, seconds:
                         cursor.executemany(sql, [(n, n, "big") for n in range(700)])
                     connection.commit()
         tail.catch_up()
-    return Tailed(config, mysql.name, nats, audit, positions, store)
+    return TailedWorkload(config, mysql.name, nats, audit, positions, store)
 
 
 def rows_of(batches: Sequence[ChangeBatch]) -> list[Row]:
