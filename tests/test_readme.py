@@ -1,4 +1,4 @@
-"""What README.md names is there: files, make targets, variables, types, measured speeds; its Python compiles."""
+"""README.md is up to date: files, make targets, variables, types and measured speeds exist; its Python compiles."""
 
 import json
 import re
@@ -28,26 +28,26 @@ SAMPLES = [Column("x", kind, **_DETAILS.get(kind, {})) for kind in SAMPLED]
 @pytest.mark.parametrize(
     "path", sorted(set(re.findall(r"`((?:tests|binlogsync|pipelines|resources|sensors|bench)/[\w./]+)`", README)))
 )
-def test_files_it_names_exist(path: str) -> None:
+def test_named_files_exist(path: str) -> None:
     assert (ROOT / path).exists()
 
 
-def test_make_targets_it_names_exist() -> None:
+def test_named_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"`?make ([a-z-]+)", README)) <= targets
 
 
-def test_variables_it_names_are_in_the_example() -> None:
+def test_named_variables_are_in_the_example() -> None:
     example = (ROOT / ".env.example").read_text()
     assert [name for name in re.findall(r"BINLOGSYNC_[A-Z_]+[A-Z]", README) if name not in example] == []
 
 
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
-def test_its_python_compiles(block: str) -> None:
+def test_python_blocks_compile(block: str) -> None:
     compile(block, "README.md", "exec")
 
 
-def test_its_speeds_are_those_of_the_last_benchmark() -> None:
+def test_speeds_are_those_of_the_last_benchmark() -> None:
     assert readme.table(json.loads(report.RESULTS.read_text())) in README, "run: python -m bench.readme"
 
 
@@ -62,7 +62,7 @@ def test_the_table_has_the_types_that_are_compared_with_select() -> None:
 
 @pytest.mark.parametrize("column", SAMPLES, ids=lambda column: column.type)
 def test_every_type_is_in_the_table(column: Column) -> None:
-    """As itself, with its Arrow type's name in the third column and DuckDB's in the fourth."""
+    """Each type has a row with the name of its Arrow type in the third column and of its DuckDB type in the fourth."""
     row = next(line for line in TYPES.splitlines() if re.search(rf"`{column.type}[`(]", line))
     _, _, _, arrow, duck, _ = row.split("|")
     if column.type not in INTEGER_BITS:

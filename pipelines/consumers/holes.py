@@ -1,8 +1,8 @@
 """Example of a consumer with a model and a handler: it writes the history of `treehole.holes`.
 
 `on_hole` is called with every change of the table, in order. `before` (None for an insert) and `after` (None for a
-delete) are instances of `HoleRow`. The second parameter is the DuckDB connection of the warehouse: rows and progress
-are committed in one transaction, so each change is written exactly once.
+delete) are instances of `HoleColumns`. The second parameter is the DuckDB connection of the warehouse: rows and
+progress are committed in one transaction, so each change is written exactly once.
 """
 
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from pipelines.tables import AssetOptions, table_consumer
 
 
 @dataclass(frozen=True, slots=True)
-class HoleRow:
+class HoleColumns:
     """The columns that the handler reads; other columns of the table are ignored."""
 
     id: int
     content: str | None
 
 
-def on_hole(change: Change[HoleRow], connection: DuckDBPyConnection) -> None:
+def on_hole(change: Change[HoleColumns], connection: DuckDBPyConnection) -> None:
     """Append the content before and after the change to `treehole.hole_history`."""
     hole = change.after or change.before
     connection.execute("CREATE SCHEMA IF NOT EXISTS treehole")
@@ -43,7 +43,7 @@ def on_hole(change: Change[HoleRow], connection: DuckDBPyConnection) -> None:
 
 
 holes = table_consumer(
-    HoleRow,
+    HoleColumns,
     on_hole,
     table="treehole.holes",
     options=AssetOptions(

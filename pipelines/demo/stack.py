@@ -95,7 +95,7 @@ def servers(folder: Path) -> Iterator[tuple[MySQLServer, NATSServer]]:
 def dagster(
     mysql: MySQLServer, nats: NATSServer, folder: Path, port: int, say: Callable[[str], None] = lambda _: None
 ) -> Iterator[Stack]:
-    """Start `dagster dev` with these servers and running sensors. `say` receives progress messages at the end.
+    """Start `dagster dev` with these servers and running sensors. Calls `say` with progress messages while it stops.
 
     `port` 0 selects 3000, or any other free port. Raises ConfigError if the port is in use.
     """

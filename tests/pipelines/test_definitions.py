@@ -1,4 +1,4 @@
-"""The definitions load with an empty environment, and say what the README promises."""
+"""The definitions load with an empty environment, and contain what the README documents."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 NOTHING = ConsumerDefinitions((), (), ())
 
 
-def test_they_are_valid() -> None:
+def test_the_definitions_are_valid() -> None:
     dg.Definitions.validate_loadable(defs)
 
 
@@ -36,7 +36,7 @@ def test_a_source_has_a_tail_and_two_sensors_which_are_off() -> None:
         assert defs.resolve_sensor_def(name).default_status == dg.DefaultSensorStatus.STOPPED
 
 
-def test_the_sensors_are_on_where_that_is_asked_for() -> None:
+def test_the_sensors_are_on_if_requested() -> None:
     sources = configured_sources({})
     found = ConsumerDefinitions((mirror("shop.orders", source="main"),), (), ())
     built = build_definitions(sources, found, TailConfig(), running=True)
@@ -44,7 +44,7 @@ def test_the_sensors_are_on_where_that_is_asked_for() -> None:
         assert built.resolve_sensor_def(name).default_status == dg.DefaultSensorStatus.RUNNING
 
 
-def test_several_sources_stand_side_by_side() -> None:
+def test_several_sources_have_separate_definitions() -> None:
     sources = configured_sources({"BINLOGSYNC_SOURCE": "main,eu-west"})
     tables = (mirror("shop.orders", source="main"), mirror("shop.orders", source="eu-west"))
     built = build_definitions(sources, ConsumerDefinitions(tables, (), ()), TailConfig(), running=False)
@@ -52,7 +52,7 @@ def test_several_sources_stand_side_by_side() -> None:
     assert built.resolve_job_def("tail_eu_west").tags["binlogsync/source"] == "eu-west"
 
 
-def test_a_source_without_tables_has_no_backlog_to_watch() -> None:
+def test_a_source_without_tables_has_no_backlog_sensor() -> None:
     built = build_definitions(configured_sources({}), NOTHING, TailConfig(), running=False)
     assert [sensor.name for sensor in built.sensors or []] == ["keep_main_tailed", "bookmarks_main"]
 
@@ -64,7 +64,7 @@ def test_a_table_of_an_unknown_source_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_they_load_in_a_process_with_nothing_set(tmp_path: Path) -> None:
+def test_the_definitions_load_with_an_empty_environment(tmp_path: Path) -> None:
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("BINLOGSYNC_", "DAGSTER_"))
     }

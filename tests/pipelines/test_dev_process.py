@@ -1,4 +1,4 @@
-"""A run under `dagster dev` notices that it has ended; a run elsewhere never does."""
+"""A run under `dagster dev` detects that `dagster dev` has ended; other runs never do."""
 
 import os
 import signal
@@ -28,8 +28,8 @@ print("gone", flush=True)
 """
 
 
-def test_a_run_notices_when_dev_and_its_daemon_are_gone() -> None:
-    """Killed, `dagster dev` leaves a daemon that goes on watching; that one ends here when its input does."""
+def test_a_run_detects_that_dev_and_its_daemon_have_ended() -> None:
+    """After a kill of `dagster dev` its daemon still runs; in this test the daemon ends when its stdin is closed."""
     command = [sys.executable, "-c", DEV, CODE_SERVER, RUN, "dagster", "dev"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
@@ -49,12 +49,12 @@ def test_a_run_notices_when_dev_and_its_daemon_are_gone() -> None:
         wait_until(lambda: not Path(f"/proc/{run}").exists(), 30, "the run to end")
 
 
-def test_it_takes_a_minute_without_any_of_them() -> None:
+def test_they_are_gone_after_a_minute() -> None:
     found = DevProcesses(frozenset({(2**22 + 1, "0")}))
     assert not found.are_gone(100.0)
     assert not found.are_gone(100.0 + GONE_S - 1)
     assert found.are_gone(100.0 + GONE_S)
 
 
-def test_elsewhere_there_is_nothing_to_notice() -> None:
+def test_a_run_outside_of_dev_detects_nothing() -> None:
     assert DevProcesses.find() is None

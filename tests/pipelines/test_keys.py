@@ -1,4 +1,4 @@
-"""Names in Dagster: sanitised, reversible through metadata, never two tables on one."""
+"""Names in Dagster: replaced characters, original names in metadata, and no name for two tables."""
 
 import re
 
@@ -24,7 +24,7 @@ DAGSTER_NAME = re.compile(r"^[A-Za-z0-9_]+$")
         ("café.naïve$", "eu-west", ("eu_west", "caf__850f7dc4", "na_ve__fafb7ff4")),
     ],
 )
-def test_parts_hold_only_what_dagster_allows(text: str, source: str, parts: tuple[str, str, str]) -> None:
+def test_parts_contain_only_allowed_characters(text: str, source: str, parts: tuple[str, str, str]) -> None:
     name = TableName.parse(text, source)
     assert name.parts == parts
     assert str(name) == text
@@ -34,7 +34,7 @@ def test_parts_hold_only_what_dagster_allows(text: str, source: str, parts: tupl
 
 
 @given(st.text(min_size=1), st.text(min_size=1))
-def test_any_name_of_mysql_becomes_a_name_of_dagster(database: str, table: str) -> None:
+def test_any_mysql_name_becomes_a_valid_dagster_name(database: str, table: str) -> None:
     name = TableName("main", database, table)
     assert DAGSTER_NAME.match(name.job_name)
     assert all(DAGSTER_NAME.match(part) for part in name.consumer_key.path)
@@ -50,7 +50,7 @@ def test_a_name_without_database_or_table_is_refused(text: str) -> None:
     ("first", "second"),
     [("shop.order-items", "shop.order_items"), ("a__b.c", "a.b__c"), ("shop.é", "shop.ü"), ("a_.b", "a._b")],
 )
-def test_tables_whose_names_are_nearly_equal_get_along(first: str, second: str) -> None:
+def test_similar_names_have_distinct_keys(first: str, second: str) -> None:
     refuse_collisions([TableName.parse(first, "main"), TableName.parse(second, "main")])
 
 
@@ -59,12 +59,12 @@ def test_two_consumers_of_one_table_are_refused() -> None:
         refuse_collisions([TableName.parse("shop.orders", "main"), TableName.parse("shop.orders", "main")])
 
 
-def test_tables_that_differ_get_along() -> None:
+def test_different_tables_do_not_collide() -> None:
     names = [TableName.parse(t, s) for s in ("main", "other") for t in ("shop.orders", "shop.Orders", "shop_orders.x")]
     refuse_collisions(names)
 
 
-def test_the_binlog_is_no_table() -> None:
+def test_the_binlog_key_is_not_a_table_key() -> None:
     assert binlog_key("eu-west").path == ["mysql", "eu_west", "binlog"]
 
 

@@ -1,4 +1,4 @@
-"""Pruning deletes old runs with their files, and keeps what the UI and the keeper need."""
+"""Pruning deletes old runs with their files, and keeps the runs that the UI and the tail sensor need."""
 
 import time
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from pipelines.maintenance import PruneConfig, delete_run, prune_job, runs_to_pr
 
 @dg.job(executor_def=dg.in_process_executor)
 def other() -> None:
-    """A job with nothing in it."""
+    """An empty job."""
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def ids(instance: dg.DagsterInstance) -> set[str]:
     return {run.run_id for run in instance.get_runs()}
 
 
-def test_only_ended_runs_older_than_asked_go_and_the_newest_stay(instance: dg.DagsterInstance) -> None:
+def test_only_old_ended_runs_are_deleted_and_the_newest_are_kept(instance: dg.DagsterInstance) -> None:
     made = [
         instance.create_run_for_job(
             other, status=dg.DagsterRunStatus.SUCCESS, tags={"binlogsync/source": source}
@@ -42,7 +42,7 @@ def test_only_ended_runs_older_than_asked_go_and_the_newest_stay(instance: dg.Da
     assert runs_to_prune(instance, PruneConfig(keep_last=1, at_most=2), week_later) == [made[1], made[0]]
 
 
-def test_a_deleted_run_takes_its_files_along(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+def test_deleting_a_run_deletes_its_files(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     run_id = other.execute_in_process(instance=instance).run_id
     shard = next(tmp_path.rglob(f"{run_id}.db"))
     assert delete_run(instance, run_id) > 0
@@ -51,7 +51,7 @@ def test_a_deleted_run_takes_its_files_along(instance: dg.DagsterInstance, tmp_p
 
 
 @pytest.mark.slow
-def test_the_job_deletes(instance: dg.DagsterInstance) -> None:
+def test_the_job_deletes_old_runs(instance: dg.DagsterInstance) -> None:
     old = [other.execute_in_process(instance=instance).run_id for _ in range(2)]
     config = dg.RunConfig(ops={"delete_old_runs": PruneConfig(keep_days=0, keep_last=1)})
     done = prune_job.execute_in_process(instance=instance, run_config=config)

@@ -1,4 +1,4 @@
-"""The checks that ask MySQL: they pass on a source that is well, and say what is not."""
+"""The checks that query MySQL: they pass for a correct source, and name each problem otherwise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.e2e.tailing import config_of
 
 
 @pytest.mark.server
-def test_a_source_that_is_well_and_one_that_is_not(mysql: FreshDatabase) -> None:
+def test_checks_pass_for_a_correct_source_and_fail_otherwise(mysql: FreshDatabase) -> None:
     config, store = config_of(mysql.server, "main"), MemoryPositionStore()
     assert str(positions_kept(config, store, "main").description).startswith("No position is required yet. Binlogs are")
     here = resolve_start(config)

@@ -1,4 +1,4 @@
-"""Sources and options of the tail from the environment."""
+"""Sources and tail options from the environment."""
 
 import pytest
 
@@ -7,11 +7,11 @@ from pipelines.sources import SourceSettings, configured_sources, tail_config
 from pipelines.tail import TailConfig
 
 
-def test_with_nothing_set_there_is_one_source() -> None:
+def test_the_default_is_one_source() -> None:
     assert configured_sources({}) == (SourceSettings("main", "mysql", "BINLOGSYNC_MYSQL"),)
 
 
-def test_further_sources_have_variables_of_their_own() -> None:
+def test_each_further_source_has_separate_variables() -> None:
     assert configured_sources({"BINLOGSYNC_SOURCE": "shop, eu-west"}) == (
         SourceSettings("shop", "mysql", "BINLOGSYNC_MYSQL"),
         SourceSettings("eu-west", "mysql_eu_west", "BINLOGSYNC_EU_WEST_MYSQL"),
@@ -19,7 +19,7 @@ def test_further_sources_have_variables_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("names", ["a b", "Main", "x.y", "eu-west,eu_west", "main,main", ","])
-def test_names_that_cannot_be_sources_are_refused(names: str) -> None:
+def test_invalid_source_names_are_refused(names: str) -> None:
     with pytest.raises(ConfigError):
         configured_sources({"BINLOGSYNC_SOURCE": names})
 
@@ -36,7 +36,7 @@ def test_options_of_the_tail() -> None:
     assert tail_config({}) == TailConfig()
 
 
-def test_a_number_that_is_none_is_refused_with_its_variable() -> None:
+def test_an_invalid_number_is_refused_with_its_variable() -> None:
     with pytest.raises(ConfigError, match="BINLOGSYNC_FLUSH_ROWS='many'"):
         tail_config({"BINLOGSYNC_FLUSH_ROWS": "many"})
 

@@ -1,4 +1,4 @@
-"""A consumer asset that begins at a bookmark, by its name, in a run against a real nats-server."""
+"""A consumer asset that starts at a bookmark, by name, in a run with a real nats-server."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ ONE = [SampleTransaction((0,))]
 
 @dataclass
 class BookmarkedStream:
-    """A stream of four changes, and the folder of positions and warehouse."""
+    """A stream of four changes with a bookmark in the middle, and the folder of position store and warehouse."""
 
     stream: SampleStream
     folder: Path
 
     def run(self, start: str, client_id: str) -> tuple[dg.ExecuteInProcessResult, list[str]]:
-        """A run of the consumer, and the ids of the changes that it handled."""
+        """Run the consumer. Returns the result and the ids of the handled changes."""
         seen: list[str] = []
 
         def handle(change: Change[SampleRow]) -> None:
@@ -62,30 +62,30 @@ class BookmarkedStream:
 
 
 @pytest.fixture
-def site(nats_server: NATSServer, tmp_path: Path) -> Iterator[BookmarkedStream]:
+def bookmarked(nats_server: NATSServer, tmp_path: Path) -> Iterator[BookmarkedStream]:
     stream = SampleStream(nats_server.url, "starts")
     stream.write(*[ONE] * 4)
     with StreamReader(NatsOptions(url=stream.url), stream.name) as reader:
         second = reader.changes_from("shop", "samples", 2)[0].last_sequence
-        place = reader.checkpoint_at(second)
-    assert place is not None
+        position = reader.checkpoint_at(second)
+    assert position is not None
     with closing(SQLitePositionStore(tmp_path / "p.db")) as store:
-        store.put_bookmark(stream.name, Bookmark(place, "person", place.ts_us, place.ts_us, "before the sale"))
+        store.put_bookmark(stream.name, Bookmark(position, "person", position.ts_us, position.ts_us, "before the sale"))
     yield BookmarkedStream(stream, tmp_path)
     delete_stream(stream.url, stream_name(stream.name))
 
 
-def test_it_begins_there_and_then_goes_on_where_it_was(site: BookmarkedStream) -> None:
+def test_it_starts_at_the_bookmark_and_then_resumes(bookmarked: BookmarkedStream) -> None:
     everything = ids("samples", *[ONE] * 5)
-    done, seen = site.run("before the sale", "a")
+    done, seen = bookmarked.run("before the sale", "a")
     assert (done.success, seen) == (True, everything[2:4])
-    site.stream.write(ONE)
-    done, seen = site.run("before the sale", "a")
+    bookmarked.stream.write(ONE)
+    done, seen = bookmarked.run("before the sale", "a")
     assert (done.success, seen) == (True, everything[4:])
 
 
-def test_a_name_that_is_none_fails_the_run_with_those_that_are(site: BookmarkedStream) -> None:
-    done, seen = site.run("before the fall", "b")
+def test_an_unknown_bookmark_fails_the_run_with_the_known_ones(bookmarked: BookmarkedStream) -> None:
+    done, seen = bookmarked.run("before the fall", "b")
     [failure] = [event for event in done.all_events if event.is_step_failure]
     assert seen == []
     assert "'before the fall' is no bookmark of source starts; names are 'before the sale'" in str(failure)

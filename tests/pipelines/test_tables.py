@@ -1,4 +1,4 @@
-"""Assets made from tables: names, lineage, checks, and what is refused at once."""
+"""Asset factories: names, lineage, checks, and errors at definition time."""
 
 import os
 import subprocess
@@ -30,8 +30,8 @@ KEY = ProgressKey("dagster", "main", "main", "t")
 
 
 @dataclass
-class HoleModel:
-    """A model."""
+class HolesModel:
+    """A model with a table name."""
 
     __tablename__ = "treehole.holes"
     id: int
@@ -39,21 +39,21 @@ class HoleModel:
 
 
 @dataclass
-class ModelWithoutTable:
-    """Another model."""
+class UnnamedModel:
+    """A model without a table name."""
 
     id: int
 
 
-def on_hole(change: Change[HoleModel]) -> None:
-    """Sees every hole."""
+def on_hole(change: Change[HolesModel]) -> None:
+    """A handler of single changes."""
 
 
 def on_frame(frame: pd.DataFrame) -> None:
-    """Sees many holes at once."""
+    """A handler of batches."""
 
 
-def test_the_lineage_leads_from_the_table_over_the_stream_to_the_consumer() -> None:
+def test_the_lineage_is_table_stream_consumer() -> None:
     made = mirror("shop.order-items", source="main")
     spec = made.spec
     table, stream = made.upstream
@@ -70,14 +70,14 @@ def test_every_consumer_has_its_checks() -> None:
 
 
 def test_the_table_comes_from_the_model_or_is_given() -> None:
-    assert table_consumer(HoleModel, on_hole, source="main").name == TableName("main", "treehole", "holes")
-    assert table_consumer(HoleModel, on_hole, table="other.t", source="main").name == TableName("main", "other", "t")
+    assert table_consumer(HolesModel, on_hole, source="main").name == TableName("main", "treehole", "holes")
+    assert table_consumer(HolesModel, on_hole, table="other.t", source="main").name == TableName("main", "other", "t")
 
 
-def test_it_is_a_decorator_too() -> None:
-    @table_consumer(HoleModel, source="main")
-    def holes(change: Change[HoleModel]) -> None:
-        """Sees every hole."""
+def test_table_consumer_is_a_decorator_too() -> None:
+    @table_consumer(HolesModel, source="main")
+    def holes(change: Change[HolesModel]) -> None:
+        """A handler of single changes."""
 
     assert holes.name == TableName("main", "treehole", "holes")
     assert holes.spec.description == "Sees every hole."
@@ -88,17 +88,17 @@ def test_a_handler_of_frames_needs_no_model() -> None:
 
 
 def test_the_description_comes_from_the_handler() -> None:
-    made = table_consumer(HoleModel, on_hole, source="main")
+    made = table_consumer(HolesModel, on_hole, source="main")
     assert made.spec.description == "Sees every hole."
 
 
-def test_what_cannot_work_is_refused_when_it_is_defined() -> None:
+def test_invalid_consumers_are_refused_at_definition_time() -> None:
     with pytest.raises(ModelError, match="not a model"):
         table_consumer(int, print, table="a.b", source="main")
     with pytest.raises(ConfigError, match="arguments"):
-        table_consumer(HoleModel, lambda: None, source="main")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"takes Change\[HoleModel\], but the model given is ModelWithoutTable"):
-        table_consumer(ModelWithoutTable, on_hole, table="a.b", source="main")  # type: ignore[arg-type]
+        table_consumer(HolesModel, lambda: None, source="main")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"takes Change\[HolesModel\], but the model given is UnnamedModel"):
+        table_consumer(UnnamedModel, on_hole, table="a.b", source="main")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="is required"):
         table_consumer(None, on_frame)  # type: ignore[call-overload]
     with pytest.raises(ConfigError, match=r'write "database\.table"'):
@@ -106,7 +106,7 @@ def test_what_cannot_work_is_refused_when_it_is_defined() -> None:
 
 
 def test_the_tables_of_a_source_are_one_step_without_a_retry_policy_or_a_pool() -> None:
-    tables = [mirror("shop.orders", source="main"), table_consumer(HoleModel, on_hole, source="main")]
+    tables = [mirror("shop.orders", source="main"), table_consumer(HolesModel, on_hole, source="main")]
     made = consumers_asset("main", "mysql", tables)
     assert made.keys == {table.key for table in tables}
     assert made.can_subset
@@ -128,7 +128,7 @@ def test_a_failing_handler_shows_its_change_and_the_traceback() -> None:
     assert "no such customer" in str(made.metadata["traceback"].value)
 
 
-def test_what_a_handler_raised_does_not_leave_its_place() -> None:
+def test_the_text_of_an_exception_is_escaped() -> None:
     error = HandlerError("shop.orders: it failed: \x1b[2J", table="shop.orders", change_id="g:7", position="b.1:4")
     error.__cause__ = ValueError("```\n![i](http://x/y)\x1b[2J")
     made = build_failure({TableName("main", "shop", "orders"): (error, 1)})
@@ -138,14 +138,14 @@ def test_what_a_handler_raised_does_not_leave_its_place() -> None:
     assert "\x1b" not in f"{shown}{made.description}{made.metadata['message'].value}"
 
 
-def test_names_are_no_markup_in_descriptions() -> None:
+def test_names_are_escaped_in_descriptions() -> None:
     made = mirror("shop.![i](http://x/y)|`", source="main")
     for spec in (made.spec, *made.upstream):
         assert "![i]" not in (spec.description or "")
         assert "\\!\\[i\\]" in (spec.description or "")
 
 
-def test_the_first_rows_are_a_table_of_plain_texts(tmp_path: Path) -> None:
+def test_the_first_rows_are_a_table_of_escaped_texts(tmp_path: Path) -> None:
     file = DuckFile(tmp_path / "w.duckdb", error=ConsumeError)
     with file.transaction() as connection:
         connection.execute('CREATE TABLE t ("a|b" VARCHAR, "![i](http://x)" UBIGINT, c BLOB)')
@@ -157,7 +157,7 @@ def test_the_first_rows_are_a_table_of_plain_texts(tmp_path: Path) -> None:
     ]
 
 
-def test_row_values_are_shown_only_where_that_is_allowed(tmp_path: Path) -> None:
+def test_row_values_are_shown_only_if_allowed(tmp_path: Path) -> None:
     path = tmp_path / "w.duckdb"
     with DuckFile(path, error=ConsumeError).transaction() as connection:
         connection.execute("CREATE TABLE t AS SELECT 'secret' AS a")
@@ -173,7 +173,7 @@ def test_row_values_are_shown_only_where_that_is_allowed(tmp_path: Path) -> None
     assert Warehouse.from_environment().show_values is False
 
 
-def test_the_row_at_fault_is_named_by_its_key_and_values_only_where_allowed() -> None:
+def test_the_failing_row_is_identified_by_its_key_with_values_only_if_allowed() -> None:
     error = HandlerError("no", table="shop.items", change_id="g:7", key={"order": 7, "sku\x1b": "a\x1b"})
     name = TableName("main", "shop", "items")
     hidden = build_failure({name: (error, 1)}).metadata["key"].value
@@ -185,7 +185,7 @@ def test_the_row_at_fault_is_named_by_its_key_and_values_only_where_allowed() ->
     }
 
 
-def test_several_failing_tables_are_told_apart() -> None:
+def test_several_failing_tables_have_separate_metadata() -> None:
     names = [TableName("main", "shop", table) for table in ("orders", "items")]
     made = build_failure({name: (handler_error(str(name)), 5) for name in names})
     assert made.metadata["tables"].value == "shop.orders, shop.items"
@@ -205,7 +205,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleT
         del sys.modules[name]
 
 
-def test_modules_are_found_without_a_list(package: ModuleType) -> None:
+def test_modules_of_a_package_are_found(package: ModuleType) -> None:
     folder = Path(package.__path__[0])
     (folder / "a.py").write_text(
         "import dagster as dg\nfrom pipelines.tables import mirror\norders = mirror('shop.orders', source='main')\n"
@@ -231,8 +231,8 @@ def test_tables_in_lists_tuples_and_dicts_are_found_by_dagster_and_by_commands(p
     assert find_consumer(package.__name__, SourceTable("main", "shop", "e1")).is_mirror
 
 
-def test_a_module_that_blocks_is_given_up_and_named(package: ModuleType) -> None:
-    """In a process of its own: the alarm is pytest's here."""
+def test_a_module_that_blocks_is_an_error_with_its_name(package: ModuleType) -> None:
+    """In a subprocess, because pytest uses the alarm signal in this one."""
     folder = Path(package.__path__[0])
     (folder / "waits.py").write_text("import threading\n\nthreading.Event().wait()\n")
     program = "import their_consumers; from binlogsync.modules import objects_of; list(objects_of(their_consumers, 1))"
@@ -252,9 +252,9 @@ def test_two_consumers_of_one_name_are_refused(package: ModuleType) -> None:
         find_definitions(package)
 
 
-def test_where_a_consumer_begins_is_said_in_the_words_of_a_client() -> None:
-    begins = table_consumer(HoleModel, on_hole, table="treehole.holes", start="before the sale")
+def test_start_takes_the_same_values_as_a_client() -> None:
+    begins = table_consumer(HolesModel, on_hole, table="treehole.holes", start="before the sale")
     assert begins.consumption.start == "before the sale"
     assert "positions" in consumers_asset("main", "mysql", [begins]).required_resource_keys
     with pytest.raises(ConfigError, match="time zone"):
-        table_consumer(HoleModel, on_hole, table="treehole.holes", start="2026-01-01T00:00:00")
+        table_consumer(HolesModel, on_hole, table="treehole.holes", start="2026-01-01T00:00:00")

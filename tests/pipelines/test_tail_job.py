@@ -1,4 +1,4 @@
-"""How a shift ends, and that telemetry cannot end it. The tail itself is a stand-in here; e2e runs the real one."""
+"""How a shift ends, and that failed reports do not end it. Uses a fake tail; the e2e tests run the real one."""
 
 import os
 import signal
@@ -68,7 +68,7 @@ BUSY = replace(
 
 
 class FakeTail:
-    """Shaped like Tail: reports until it is stopped, then "flushes" and returns, or raises."""
+    """Has the interface of Tail: reports progress until it is stopped, then "flushes" and returns, or raises."""
 
     def __init__(self, error: BinlogSyncError | None = None, ask: Callable[[], None] | None = None) -> None:
         self.error, self.ask = error, ask
@@ -113,7 +113,7 @@ def run_job(
 
 
 class BrokenContext:
-    """A context whose storage is gone."""
+    """A context whose storage is not available."""
 
     def __init__(self, context: dg.OpExecutionContext) -> None:
         self.log, self.run_id = context.log, context.run_id
@@ -137,12 +137,12 @@ def test_the_end_of_a_shift_is_success(instance: dg.DagsterInstance) -> None:
 
 
 def terminate(instance: dg.DagsterInstance) -> None:
-    """What Terminate does: note it, then signal."""
+    """Like Terminate: set the run status, then send the signal."""
     instance.report_run_canceling(instance.get_runs(limit=1)[0])
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_terminate_ends_it_as_interrupted_after_the_last_flush(instance: dg.DagsterInstance) -> None:
+def test_terminate_interrupts_the_run_after_the_last_flush(instance: dg.DagsterInstance) -> None:
     tail = FakeTail(ask=lambda: terminate(instance))
     result = run_job(instance, tail)
     error = failure_of(result).error
@@ -155,7 +155,7 @@ def test_terminate_ends_it_as_interrupted_after_the_last_flush(instance: dg.Dags
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_alone_is_a_stop_and_no_failure(instance: dg.DagsterInstance, number: signal.Signals) -> None:
+def test_a_signal_alone_stops_the_run_with_success(instance: dg.DagsterInstance, number: signal.Signals) -> None:
     tail = FakeTail(ask=lambda: os.kill(os.getpid(), number))
     result = run_job(instance, tail)
     assert result.success
@@ -164,14 +164,14 @@ def test_a_signal_alone_is_a_stop_and_no_failure(instance: dg.DagsterInstance, n
     assert said[-1].startswith(f"stopped ({number.name}) after the last flush")
 
 
-def test_a_stop_is_honoured_though_the_last_flush_fails(instance: dg.DagsterInstance) -> None:
+def test_a_stop_is_a_stop_even_if_the_last_flush_fails(instance: dg.DagsterInstance) -> None:
     error = FencedError("stream CDC_MAIN moved on")
     assert run_job(instance, FakeTail(error, ask=lambda: os.kill(os.getpid(), signal.SIGINT))).success
     ended = run_job(instance, FakeTail(error, ask=lambda: terminate(instance)))
     assert failure_of(ended).error.cls_name == "DagsterExecutionInterruptedError"
 
 
-def test_the_signal_handlers_are_put_back() -> None:
+def test_the_signal_handlers_are_restored() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with stop_on_signals() as stop:
         assert signal.getsignal(signal.SIGTERM) is not before
@@ -194,7 +194,7 @@ def test_reports_that_fail_do_not_stop_the_tail(instance: dg.DagsterInstance) ->
     assert tail.flushed
 
 
-def test_a_run_that_was_marked_as_failed_meanwhile_leaves(instance: dg.DagsterInstance) -> None:
+def test_a_run_that_was_marked_as_failed_stops(instance: dg.DagsterInstance) -> None:
     def fail_own_run() -> None:
         for run in instance.get_runs():
             if not run.is_finished:
@@ -216,7 +216,7 @@ def test_a_run_that_was_marked_as_failed_meanwhile_leaves(instance: dg.DagsterIn
         (DecodeError("too short", file="binlog.000042", pos=4, table="shop.orders"), "exclude"),
     ],
 )
-def test_what_a_retry_cannot_mend_says_where_and_what_to_do(
+def test_a_failure_has_its_position_and_what_to_do(
     instance: dg.DagsterInstance, error: BinlogSyncError, advice: str
 ) -> None:
     shown = failure_of(run_job(instance, FakeTail(error))).user_failure_data
@@ -226,7 +226,7 @@ def test_what_a_retry_cannot_mend_says_where_and_what_to_do(
     assert build_failure(error, None).allow_retries is False
 
 
-def test_reports_carry_numbers_for_plots_and_grow_only_the_tables_that_grew(instance: dg.DagsterInstance) -> None:
+def test_reports_have_numbers_and_materialize_only_changed_tables(instance: dg.DagsterInstance) -> None:
     run_job(instance, FakeTail(), shift_s=0.1)
     key = dg.AssetKey(["mysql", "main", "binlog"])
     records = instance.fetch_observations(key, limit=50).records
@@ -242,8 +242,8 @@ def test_reports_carry_numbers_for_plots_and_grow_only_the_tables_that_grew(inst
         ] == [changes]
 
 
-def test_a_keeper_without_ticks_is_said_by_the_tail(tmp_path: Path) -> None:
-    """As when the code server was killed, which `dagster dev` does not start again."""
+def test_the_tail_reports_a_sensor_without_ticks(tmp_path: Path) -> None:
+    """As after the code server was killed, which `dagster dev` does not restart."""
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         keeper_was_silent(instance)
@@ -290,7 +290,7 @@ from pipelines.stop_flag import stop_on_signals
 from pipelines.tail import run_shift
 from tests.pipelines.test_tail_job import BUSY
 
-class Tail:
+class WaitingTail:
     def run(self, stop, on_progress):
         on_progress(BUSY)
         sys.stdout.write("tailing\\n"); sys.stdout.flush()
@@ -301,7 +301,7 @@ class Tail:
 @dg.op
 def shift(context):
     with stop_on_signals() as stop:
-        run_shift(context, Tail(), stop, TailReporter(context, "main", stop, report_s=1, shift_s=60))
+        run_shift(context, WaitingTail(), stop, TailReporter(context, "main", stop, report_s=1, shift_s=60))
 
 @dg.job(executor_def=dg.in_process_executor)
 def job():
@@ -313,7 +313,7 @@ sys.stdout.write("success\\n" if job.execute_in_process().success else "failure\
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_a_process_of_its_own(number: signal.Signals) -> None:
+def test_a_signal_to_a_separate_process(number: signal.Signals) -> None:
     root = Path(__file__).parents[2]
     process = subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=root, stdout=subprocess.PIPE, text=True)
     try:

@@ -1,4 +1,4 @@
-"""Fields from the environment: the value where a variable is set, the default where not, and no secret in sight."""
+"""Fields from the environment: values of set variables, defaults of others, and no visible secrets."""
 
 import os
 from pathlib import Path
@@ -20,14 +20,14 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def test_mysql_with_nothing_set() -> None:
+def test_mysql_defaults() -> None:
     with MySQLSource.from_environment().process_config_and_initialize_cm() as mysql:
         config = mysql.config("main")
     assert (config.host, config.port, config.user, config.password) == ("127.0.0.1", 3306, "binlogsync", "")
     assert (config.tls, config.server_id, config.unix_socket, config.source) == (TLS(), None, None, "main")
 
 
-def test_mysql_with_everything_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mysql_with_all_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"HOST": "db.example", "PORT": "3307", "USER": "cdc", "PASSWORD": "hunter2", "SOCKET": "/run/m.sock"}
     tls = {"TLS": "verify_ca", "TLS_CA_FILE": "ca.pem", "TLS_CERT_FILE": "c.pem", "TLS_KEY_FILE": "k.pem"}
     for name, value in {**values, **tls, "SERVER_ID": "77"}.items():
@@ -69,7 +69,7 @@ def test_the_audit_log_is_off_unless_it_has_a_path(tmp_path: Path, monkeypatch: 
     assert (tmp_path / "audit.duckdb").exists()
 
 
-def test_the_warehouse_is_opened_by_a_transaction_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_transaction_opens_the_warehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BINLOGSYNC_WAREHOUSE_PATH", str(tmp_path / "w.duckdb"))
     with Warehouse.from_environment().process_config_and_initialize_cm() as warehouse:
         file = warehouse.file()

@@ -1,4 +1,4 @@
-"""The position store that the configuration chooses, with its values from the environment."""
+"""The position store selected by the configuration, with its settings from the environment."""
 
 from pathlib import Path
 
@@ -64,13 +64,13 @@ def test_redis_from_the_environment(redis_server: embedded.RedisServer, monkeypa
     keep_and_load(Positions.from_environment())
 
 
-def test_a_store_nobody_knows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_store_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BINLOGSYNC_POSITIONS", "bolt")
     with pytest.raises(ConfigError, match="sqlite, redis or nats"):
         Positions.from_environment()
 
 
-def test_a_secret_is_shown_by_its_variable_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_variable_of_a_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BINLOGSYNC_POSITIONS", "redis")
     monkeypatch.setenv("BINLOGSYNC_REDIS_PASSWORD", "hunter2")
     assert "hunter2" not in repr(Positions.from_environment())

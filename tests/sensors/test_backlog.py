@@ -1,4 +1,4 @@
-"""Which tables the backlog sensor asks runs for, against a real (ephemeral) instance."""
+"""For which tables the backlog sensor requests runs, with a real (ephemeral) instance."""
 
 import time
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ CONSUME = dg.Definitions([orders, holes], jobs=[JOB]).resolve_job_def("consume")
 
 
 def ask(instance: dg.DagsterInstance, orders: int, holes: int, now: float | None = None) -> list[list[dg.AssetKey]]:
-    """The assets of each run that is asked for, with so many messages waiting."""
+    """The assets of each requested run, with these numbers of waiting messages."""
     found = look(instance, orders, holes, now)
     if isinstance(found, dg.SkipReason):
         return []
@@ -57,7 +57,7 @@ def add_run(
     *tables: WatchedTable,
     held_up: WatchedTable | None = None,
 ) -> float:
-    """When it was created."""
+    """Time of its creation."""
     tags = {FAILED_TAG: held_up.key.to_user_string()} if held_up else {}
     selection = {table.key for table in tables} or None
     instance.create_run_for_job(CONSUME, status=status, tags=tags, asset_selection=selection)
@@ -70,7 +70,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def test_one_run_is_asked_for_and_it_watches_the_quiet_tables_too(instance: dg.DagsterInstance) -> None:
+def test_one_run_is_requested_and_includes_tables_without_a_backlog(instance: dg.DagsterInstance) -> None:
     assert ask(instance, 7, 3) == ask(instance, 7, 0) == [[ORDERS.key, HOLES.key]]
     found = look(instance, 7, 0)
     assert isinstance(found, dg.SensorResult)
@@ -78,13 +78,13 @@ def test_one_run_is_asked_for_and_it_watches_the_quiet_tables_too(instance: dg.D
     assert found.run_requests[0].tags[CONSUMER_TAG] == "main.shop.orders"
 
 
-def test_nothing_waits(instance: dg.DagsterInstance) -> None:
+def test_no_run_without_a_backlog(instance: dg.DagsterInstance) -> None:
     found = look(instance, 0, 0)
     assert isinstance(found, dg.SkipReason)
     assert found.skip_message == "2 table(s) without a backlog"
 
 
-def test_a_tick_says_counts_and_names_a_few_that_are_held_up(instance: dg.DagsterInstance) -> None:
+def test_the_skip_reason_has_counts_and_a_few_blocked_tables(instance: dg.DagsterInstance) -> None:
     keys = [dg.AssetKey(["t", str(n)]) for n in range(500)]
     tables = [WatchedTable("shop", f"t{n}\x1b", key, f"t{n}", f"main.shop.t{n}") for n, key in enumerate(keys)]
     tag = " ".join(key.to_user_string() for key in keys[:5])
@@ -101,7 +101,7 @@ def test_a_tick_says_counts_and_names_a_few_that_are_held_up(instance: dg.Dagste
     assert len(said) < 400
 
 
-def test_a_run_with_older_code_is_asked_to_end_once(instance: dg.DagsterInstance) -> None:
+def test_a_run_with_older_code_is_requested_to_end_once(instance: dg.DagsterInstance) -> None:
     old, new = "0" * 16, "1" * 16
     for tags in ({CODE_TAG: old}, {CODE_TAG: new}, {}):
         instance.create_run_for_job(
@@ -124,13 +124,13 @@ def test_a_run_with_older_code_is_asked_to_end_once(instance: dg.DagsterInstance
 
 
 @pytest.mark.parametrize("status", [status for status in UNFINISHED if status.value != "QUEUED"])
-def test_a_table_at_work_is_left_alone(instance: dg.DagsterInstance, status: dg.DagsterRunStatus) -> None:
+def test_a_table_of_an_active_run_is_left_out(instance: dg.DagsterInstance, status: dg.DagsterRunStatus) -> None:
     add_run(instance, status, ORDERS)
     assert ask(instance, 7, 2) == [[HOLES.key]]
     assert ask(instance, 7, 0) == []
 
 
-def test_a_run_of_the_whole_job_is_at_work_on_all_tables(instance: dg.DagsterInstance) -> None:
+def test_a_run_of_the_whole_job_includes_all_tables(instance: dg.DagsterInstance) -> None:
     add_run(instance, dg.DagsterRunStatus.STARTED)
     assert ask(instance, 7, 7) == []
 
@@ -140,7 +140,7 @@ def test_a_finished_run_does_not_count(instance: dg.DagsterInstance) -> None:
     assert ask(instance, 7, 0) == [[ORDERS.key, HOLES.key]]
 
 
-def test_a_table_that_was_held_up_backs_off_and_the_others_do_not(instance: dg.DagsterInstance) -> None:
+def test_a_blocked_table_backs_off_and_the_others_do_not(instance: dg.DagsterInstance) -> None:
     for _ in range(3):
         at = add_run(instance, dg.DagsterRunStatus.FAILURE, ORDERS, HOLES, held_up=HOLES)
     assert ask(instance, 7, 7, at + 100) == [[ORDERS.key]]
@@ -151,7 +151,7 @@ def test_a_table_that_was_held_up_backs_off_and_the_others_do_not(instance: dg.D
     assert ask(instance, 0, 7, at + 121) == [[ORDERS.key, HOLES.key]]
 
 
-def test_runs_of_other_tables_between_do_not_end_its_row_of_failures(instance: dg.DagsterInstance) -> None:
+def test_runs_of_other_tables_do_not_reset_its_failures(instance: dg.DagsterInstance) -> None:
     add_run(instance, dg.DagsterRunStatus.FAILURE, HOLES, held_up=HOLES)
     at = add_run(instance, dg.DagsterRunStatus.FAILURE, HOLES, held_up=HOLES)
     add_run(instance, dg.DagsterRunStatus.SUCCESS, ORDERS)
@@ -165,13 +165,13 @@ def test_a_run_that_died_counts_against_all_its_tables(instance: dg.DagsterInsta
     assert ask(instance, 7, 7, at + 31) == [[ORDERS.key, HOLES.key]]
 
 
-def test_new_code_is_tried_at_once(instance: dg.DagsterInstance) -> None:
+def test_new_code_is_tried_without_backoff(instance: dg.DagsterInstance) -> None:
     at = add_run(instance, dg.DagsterRunStatus.FAILURE, HOLES, held_up=HOLES)
     assert ask(instance, 0, 7, at + 10) == []
     instance.add_run_tags(instance.get_runs(limit=1)[0].run_id, {END_TAG: "reloaded"})
     assert ask(instance, 0, 7, at + 10) == [[ORDERS.key, HOLES.key]]
 
 
-def test_back_off_ends_at_its_limit() -> None:
+def test_backoff_has_a_maximum() -> None:
     rules = RetryRules(first_s=30, max_s=900)
     assert [rules.wait_s(failures, 0) for failures in range(8)] == [0, 30, 60, 120, 240, 480, 900, 900]

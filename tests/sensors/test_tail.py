@@ -1,4 +1,4 @@
-"""Ticks of the keeper against a real store and a real (ephemeral) instance."""
+"""Ticks of the tail sensor with a real store and a real (ephemeral) instance."""
 
 import time
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ def add_run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus) -> str:
 
 
 def tick(instance: dg.DagsterInstance, path: Path, watched_since: float | None = 0.0) -> tuple[list[str | None], str]:
-    """(run keys asked for, what it says)."""
+    """(requested run keys, skip reason)."""
     positions = Positions(backend=SQLitePositionsConfig(path=str(path)))
     with dg.build_sensor_context(
         instance=instance,
@@ -63,21 +63,21 @@ def test_the_first_tick_starts_the_tail(instance: dg.DagsterInstance, path: Path
     assert tick(instance, path) == (["main:after:none"], "")
 
 
-def test_a_run_on_its_way_is_waited_for(instance: dg.DagsterInstance, path: Path) -> None:
+def test_a_run_that_starts_is_waited_for(instance: dg.DagsterInstance, path: Path) -> None:
     add_run(instance, dg.DagsterRunStatus.STARTING)
     keys, said = tick(instance, path)
     assert keys == []
     assert "is starting" in said
 
 
-def test_a_living_tail_is_left_alone(instance: dg.DagsterInstance, path: Path) -> None:
+def test_a_tail_that_is_alive_is_not_restarted(instance: dg.DagsterInstance, path: Path) -> None:
     claim(path, add_run(instance, dg.DagsterRunStatus.STARTED))
     keys, said = tick(instance, path)
     assert keys == []
     assert "alive" in said
 
 
-def test_a_tail_that_is_not_heard_of_is_failed_and_replaced(instance: dg.DagsterInstance, path: Path) -> None:
+def test_a_tail_with_an_old_lease_is_failed_and_replaced(instance: dg.DagsterInstance, path: Path) -> None:
     run_id = add_run(instance, dg.DagsterRunStatus.STARTED)
     claim(path, run_id, age_s=60)
     assert tick(instance, path)[0] == [f"main:after:{run_id}"]
@@ -86,18 +86,18 @@ def test_a_tail_that_is_not_heard_of_is_failed_and_replaced(instance: dg.Dagster
     assert run.status == dg.DagsterRunStatus.FAILURE
 
 
-def test_the_end_of_a_shift_starts_the_next_once(instance: dg.DagsterInstance, path: Path) -> None:
+def test_the_end_of_a_shift_starts_the_next_one_once(instance: dg.DagsterInstance, path: Path) -> None:
     run_id = add_run(instance, dg.DagsterRunStatus.SUCCESS)
     assert tick(instance, path)[0] == tick(instance, path)[0] == [f"main:after:{run_id}"]
 
 
-def test_a_dead_tail_fails_its_check_once_and_a_living_one_passes_it(instance: dg.DagsterInstance, path: Path) -> None:
+def test_a_dead_tail_fails_its_check_once_and_a_restarted_one_passes(instance: dg.DagsterInstance, path: Path) -> None:
     key = dg.AssetCheckKey(dg.AssetKey(["mysql", "main", "binlog"]), "tail_alive")
     sensor = tail_sensor("main", "tail_main", check=key)
     cursor: str | None = None
 
     def evaluated() -> list[tuple[bool | None, str]]:
-        """(passed, description) of what a tick evaluates."""
+        """(passed, description) of the check evaluations of a tick."""
         nonlocal cursor
         with dg.build_sensor_context(
             instance=instance,
@@ -158,6 +158,6 @@ def test_a_store_that_cannot_be_read_fails_the_tick(instance: dg.DagsterInstance
 
 
 @pytest.mark.parametrize("running", [True, False])
-def test_it_is_on_by_itself_only_when_asked(running: bool) -> None:
+def test_the_sensor_is_on_by_default_only_if_requested(running: bool) -> None:
     expected = dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
     assert tail_sensor("eu-west", "tail_eu_west", running=running).default_status == expected
