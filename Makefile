@@ -45,6 +45,11 @@ test: $(INSTALLED) servers kernels ## all tests, on real servers (ARGS="-k name"
 test-quick: $(INSTALLED) kernels ## the tests that require neither servers nor a browser: under a minute
 	@$(RUN) -m pytest --numprocesses 2 --dist worksteal -m "not server and not browser and not slow" $(ARGS)
 
+.PHONY: test-public-kernels
+test-public-kernels: $(INSTALLED) ## tests of the kernels, compiled by public APIs of numba only: two minutes the first time
+	@BINLOGSYNC_KERNELS=public $(RUN) -m pytest tests/binlog/test_compiling.py tests/binlog/test_kernels.py \
+		tests/binlog/test_made_up_dumps.py tests/render/test_edges.py -m "not server and not slow" $(ARGS)
+
 .PHONY: lint
 lint: $(INSTALLED) .dagster_home/dagster.yaml ## ruff, mypy --strict, and loading of the Dagster definitions
 	$(VENV)/bin/ruff check $(FOLDERS)

@@ -15,7 +15,18 @@ from binlogsync.errors import ConfigError
 _PREFIX = "BINLOGSYNC_"
 _TLS = ("TLS_CA_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE")
 _GROUPS: Mapping[str, tuple[str, ...]] = {
-    "": ("SOURCE", "POSITIONS", "START", "INCLUDE", "EXCLUDE", "CONSUMERS", "SENSORS", "SHIFT_S", "REPORT_S"),
+    "": (
+        "SOURCE",
+        "POSITIONS",
+        "START",
+        "INCLUDE",
+        "EXCLUDE",
+        "CONSUMERS",
+        "SENSORS",
+        "SHIFT_S",
+        "REPORT_S",
+        "KERNELS",
+    ),
     "NATS_": ("URL", "USER", "PASSWORD", "TOKEN", "CREDENTIALS_FILE", "NKEY_SEED_FILE", *_TLS),
     "STREAM_": ("REPLICAS", "MAX_AGE_DAYS", "MAX_BYTES", "FORMAT", "CHANGES_PER_MESSAGE"),
     "REDIS_": ("HOST", "PORT", "DATABASE", "USER", "PASSWORD", "TLS", *_TLS),
@@ -23,6 +34,7 @@ _GROUPS: Mapping[str, tuple[str, ...]] = {
     "WAREHOUSE_": ("PATH",),
     "AUDIT_": ("PATH",),
     "SHOW_": ("VALUES",),
+    "KERNELS": ("",),
     "FLUSH_": ("INTERVAL_S", "ROWS"),
     "BOOKMARK_": ("MINUTES", "KEEP", "KEEP_DAYS"),
 }

@@ -59,6 +59,9 @@ RULES = (
     Rule("sensors/", ("binlogsync", "resources", "sensors", *DAGSTER)),
     Rule("pipelines/", ANYTHING),
 )
+# What a new version of numba or llvmlite does not change; all else of them stays in one module.
+PUBLIC_NUMBA = ("numba.config", "numba.njit", "numba.types", "numba.extending", "llvmlite.binding", "llvmlite.ir")
+PRIVATE_NUMBA_USER = "binlogsync/binlog/fast_compiling.py"
 # One file speaks to one system, so each client library has one place where its habits are known.
 CLIENTS = {"nats": "NATS", "duckdb": "DuckDB", "redis": "Redis", "pymysql": "MySQL", "pymysqlreplication": "MySQL"}
 # Loops and tasks stay behind the plain calls of the files that speak NATS; users' coroutines in one more.
@@ -110,6 +113,12 @@ def test_imports_are_allowed(file: str) -> None:
 def test_one_client_library_per_file(file: str) -> None:
     spoken = {CLIENTS[root] for root in (module.partition(".")[0] for module in modules(file)) if root in CLIENTS}
     assert len(spoken) <= 1, f"{file} speaks to {sorted(spoken)}; one file speaks to one system"
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file != PRIVATE_NUMBA_USER])
+def test_private_apis_of_numba_stay_in_one_module(file: str) -> None:
+    used = [module for module in modules(file) if is_below(module, ("numba", "llvmlite"))]
+    assert [module for module in used if not is_below(module, PUBLIC_NUMBA)] == []
 
 
 def opens_mysql(file: str) -> bool:

@@ -101,4 +101,4 @@ def test_every_setting_of_programs_without_dagster_is_read() -> None:
         settings.consumers()
         read |= variables.read
     only_dagster = {f"BINLOGSYNC_{name}" for name in ("SENSORS", "SHIFT_S", "REPORT_S", "SHOW_VALUES")}
-    assert read == SETTINGS - only_dagster
+    assert read == SETTINGS - only_dagster - {"BINLOGSYNC_KERNELS"}

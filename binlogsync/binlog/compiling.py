@@ -1,148 +1,109 @@
-"""Compiles the kernels of this project in a fraction of the time that numba's defaults take.
+"""Decorators of kernels, whose signatures are their annotations (kernel_types.py).
 
-A `kernel` is a function that Python calls, or that another kernel calls by its address (code_address.py). It is
-compiled when its module is imported, and cached on disk. An `inner` function is compiled into each kernel that calls
-it and has no separate machine code, so that no function is optimised twice. Both work on numbers and addresses only,
-and never raise.
+A `kernel` is a function that Python calls, or that another kernel calls by its address. It is compiled when its module
+is imported, and cached on disk. An `inner` function is compiled into each kernel that calls it. Both work on numbers
+and addresses only, and never raise.
 
-Measurements: bench/README.md, "Compile time".
+BINLOGSYNC_KERNELS chooses the compiler: `fast` (fast_compiling.py) or `public` (public_compiling.py).
 """
 
 from __future__ import annotations
 
-import gc
+import importlib
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
-from weakref import WeakKeyDictionary
+import os
+from collections.abc import Callable
+from types import GenericAlias
+from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
-from llvmlite import ir
-from numba import njit, types
-from numba.core.compiler import CompilerBase, Flags
-from numba.core.compiler_machinery import PassManager
-from numba.core.funcdesc import FunctionDescriptor
-from numba.core.sigutils import normalize_signature
-from numba.core.typed_passes import (
-    AnnotateTypes,
-    IRLegalization,
-    NativeLowering,
-    NoPythonBackend,
-    NopythonTypeInference,
-    PreLowerStripPhis,
-)
-from numba.core.typing.templates import Signature
-from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
-from numba.extending import intrinsic
+from numba import types
 
-from binlogsync.binlog.kernel_cache import KernelCache
+from binlogsync.errors import ConfigError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_COMPILERS = {"": "fast", "fast": "fast", "public": "public"}
 
 
-class KernelCompiler(CompilerBase):
-    """Numba's compiler without the passes for closures, array expressions, `with` and inlining: kernels use none."""
+class _Compiler(Protocol):
+    """Functions of the modules that compile kernels."""
 
-    def define_pipelines(self) -> list[PassManager]:
-        """The passes, in numba's order. IRLegalization inserts the release of array references."""
-        steps: list[Any] = [TranslateByteCode, FixupArgs, IRProcessing, ReconstructSSA, NopythonTypeInference]
-        steps.append(PreLowerStripPhis)
-        if self.state.flags.nrt:
-            steps.append(IRLegalization)
-        manager = PassManager("plain")
-        for step in (*steps, AnnotateTypes, NativeLowering, NoPythonBackend):
-            manager.add_pass(step, step.__name__)
-        manager.finalize()
-        return [manager]
+    def compile_kernel(
+        self, function: Callable[..., Any], signature: Any, *, cache: bool, has_wrapper: bool
+    ) -> Any: ...
+    def make_part(self, function: Callable[..., Any], signature: Any, *, apart: bool) -> Any: ...
+    def compile_part(self, part: Any) -> Any: ...
+    def code_address(self, kernel: Any) -> int: ...
+    def make_caller(self, kernel: Any) -> Any: ...
 
 
-KERNEL: dict[str, Any] = {
-    "pipeline_class": KernelCompiler,
-    "nogil": True,
-    "cache": True,
-    "boundscheck": False,
-    "error_model": "numpy",
-    "no_cfunc_wrapper": True,  # no kernel is called through numba's C wrapper
-}
-"""Numba's options for a kernel that has arrays as parameters or results."""
-_NUMBERS_ONLY: dict[str, Any] = KERNEL | {"_nrt": False, "cache": False}
-_compile: Any = njit
-_cache_of: Any = KernelCache
+def _load_compiler() -> _Compiler:
+    chosen = os.environ.get("BINLOGSYNC_KERNELS", "")
+    if chosen not in _COMPILERS:
+        raise ConfigError(f"BINLOGSYNC_KERNELS={chosen} is neither fast nor public")
+    return cast(_Compiler, importlib.import_module(f"binlogsync.binlog.{_COMPILERS[chosen]}_compiling"))
 
 
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """The compiler creates many objects and few reference cycles; searching for cycles takes a tenth of its time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+_COMPILER = _load_compiler()
 
 
-def kernel(signature: str | Signature, *, cache: bool = True, **options: bool) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a function for this signature of numbers, or load it from the cache; `options` are numba's."""
+@overload
+def kernel(function: Callable[P, R]) -> Callable[P, R]: ...
+@overload
+def kernel(*, cache: bool = True, has_wrapper: bool = True) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def kernel(function: Callable[..., Any] | None = None, *, cache: bool = True, has_wrapper: bool = True) -> Any:
+    """Compile a function now, or load it from the cache. Without a wrapper, only other kernels can call it."""
 
     def compile_now(function: Callable[..., Any]) -> Any:
-        made = _compile(**_NUMBERS_ONLY | options)(function)
-        if cache:
-            made._cache = _cache_of(function)  # noqa: SLF001 - as numba's enable_caching does with its own
-        with _without_collection():
-            made.compile(signature)
-        made.disable_compile()
-        return made
+        return _COMPILER.compile_kernel(function, _signature_of(function), cache=cache, has_wrapper=has_wrapper)
 
-    return compile_now
+    return compile_now if function is None else compile_now(function)
 
 
-def inner(signature: str | Signature, *, apart: bool = False) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a function into each kernel that calls it, for this signature.
+@overload
+def inner(function: Callable[P, R]) -> Callable[P, R]: ...
+@overload
+def inner(*, apart: bool) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def inner(function: Callable[..., Any] | None = None, *, apart: bool = False) -> Any:
+    """Compile a function into each kernel that calls it.
 
     `apart` prevents inlining; it is for functions that loop over many values.
     """
-    parameters, result = normalize_signature(signature)
-    own = (result or types.none)(*parameters)
 
-    def decorate(function: Callable[..., Any]) -> Any:
-        done: WeakKeyDictionary[Any, FunctionDescriptor] = WeakKeyDictionary()
+    def make_now(function: Callable[..., Any]) -> Any:
+        return _COMPILER.make_part(function, _signature_of(function), apart=apart)
 
-        def generate(context: Any, builder: ir.IRBuilder, signature: Signature, arguments: list[ir.Value]) -> ir.Value:
-            library = context.active_code_library
-            if library not in done:
-                done[library] = _compile_into(library, context, function, own)
-                code = library.get_function(done[library].llvm_func_name)
-                code.linkage = "linkonce_odr"  # so that it is dropped when all calls are inlined
-                if apart:
-                    code.add_function_attribute("noinline")
-            declared = context.declare_function(builder.module, done[library])
-            return context.call_conv.call_function(builder, declared, own.return_type, own.args, arguments)[1]
-
-        def call(typing_context: object, *given: types.Type) -> tuple[Signature, Callable[..., Any]]:
-            return own, generate
-
-        # Numba inspects the names of the parameters; the first one is the typing context, which callers do not pass.
-        names = ["typing_context", *inspect.signature(function).parameters]
-        named = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
-        call.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
-        part: Any = intrinsic(call)
-        part.function_of_part = function
-        part.alone = lambda: _compile(own, **_NUMBERS_ONLY)(function)
-        return part
-
-    return decorate
+    return make_now if function is None else make_now(function)
 
 
-def alone(part: Any) -> Any:
+def alone(part: Callable[P, R]) -> Callable[P, R]:
     """Compile an `inner` function so that Python can call it, for tests."""
-    return part.alone()
+    return cast(Callable[P, R], _COMPILER.compile_part(part))
 
 
-def _compile_into(library: Any, context: Any, function: Callable[..., Any], own: Signature) -> FunctionDescriptor:
-    """Add a function's code to the library of the kernel that is being compiled."""
-    flags: Any = Flags()
-    flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-    flags.error_model = "numpy"
-    plain: Any = KernelCompiler
-    compiled = plain(context.typing_context, context, library, own.args, own.return_type, flags, {})
-    described: FunctionDescriptor = compiled.compile_extra(function).fndesc
-    return described
+def code_address(kernel: Callable[..., Any]) -> int:
+    """The address of a kernel's machine code, for `call_by_address`.
+
+    A kernel that calls another by name includes a copy of its code, which the compiler optimises again. A call by
+    address saves that time, for a large kernel that is called rarely.
+    """
+    return _COMPILER.code_address(kernel)
+
+
+def call_by_address(kernel: Callable[..., R]) -> Callable[[int, tuple[Any, ...]], R]:
+    """A function that other kernels call as f(address, (argument, ...)) to call this kernel at its address."""
+    return cast(Callable[[int, tuple[Any, ...]], R], _COMPILER.make_caller(kernel))
+
+
+def _signature_of(function: Callable[..., Any]) -> Any:
+    """Numba's signature, from the annotations."""
+    found = {name: _type_of(kind) for name, kind in inspect.get_annotations(function, eval_str=True).items()}
+    result = found.pop("return")
+    return result(*found.values())
+
+
+def _type_of(annotation: Any) -> Any:
+    if isinstance(annotation, GenericAlias):
+        return types.Tuple([_type_of(item) for item in annotation.__args__])
+    known = {None: types.void, int: types.int64, bool: types.boolean}
+    return known.get(annotation, annotation)

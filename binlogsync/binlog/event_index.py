@@ -15,10 +15,10 @@ from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
-from numba import types
 
 from binlogsync.binlog.compiling import kernel
 from binlogsync.binlog.crc import TABLES, crc32
+from binlogsync.binlog.kernel_types import boolean, int64, intp, uint8
 from binlogsync.binlog.memory import address, load_u8, load_u24, load_u32, store_i64, store_u8
 
 HEADER_SIZE = 19
@@ -80,8 +80,18 @@ class IndexedEvents:
         return self.buffer[end : end + self.trailer].tobytes()
 
 
-@kernel("UniTuple(int64, 3)(intp, int64, int64, intp, intp, intp, int64, boolean, intp)")
-def _index(base, start, end, offset, size, kind, room, checksum, tables):  # type: ignore[no-untyped-def]
+@kernel
+def _index(
+    base: intp,
+    start: int64,
+    end: int64,
+    offset: intp,
+    size: intp,
+    kind: intp,
+    room: int64,
+    checksum: boolean,
+    tables: intp,
+) -> tuple[int64, int64, int64]:
     """Returns (events found, offset of the first byte not indexed, Stop)."""
     count = 0
     at = start
@@ -89,19 +99,19 @@ def _index(base, start, end, offset, size, kind, room, checksum, tables):  # typ
     while True:
         if at + 4 > end:
             return count, at, 0
-        length = types.int64(load_u24(base + at))
+        length = int64(load_u24(base + at))
         if at + 4 + length > end:
             return count, at, 2 if length == 0xFFFFFF else 0
         if length == 0xFFFFFF:
             return count, at, 2
         if count == room:
             return count, at, 1
-        first = load_u8(base + at + 4) if length > 0 else types.uint8(1)
+        first = load_u8(base + at + 4) if length > 0 else uint8(1)
         if first != 0:
             return count, at, 3 if first == 0xFF else (4 if first == 0xFE and length < 9 else 7)
         event = at + 5
         total = length - 1
-        if total < 19 or types.int64(load_u32(base + event + 9)) != total:
+        if total < 19 or int64(load_u32(base + event + 9)) != total:
             return count, at, 5
         code = load_u8(base + event + 4)
         if code == 15:
@@ -128,13 +138,15 @@ def index_events(
     return count, at, IndexStop(stop)
 
 
-@kernel("UniTuple(int64, 3)(intp, int64, int64, intp, intp, intp, int64)")
-def _index_bare(base, start, end, offset, size, kind, room):  # type: ignore[no-untyped-def]
+@kernel
+def _index_bare(
+    base: intp, start: int64, end: int64, offset: intp, size: intp, kind: intp, room: int64
+) -> tuple[int64, int64, int64]:
     """Returns (events found, offset of the first byte not indexed, Stop)."""
     count = 0
     at = start
     while at + 19 <= end:
-        total = types.int64(load_u32(base + at + 9))
+        total = int64(load_u32(base + at + 9))
         if total < 19:
             return count, at, 5
         if at + total > end:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import types
 
 from binlogsync.binlog.compiling import inner, kernel
 from binlogsync.binlog.crc import TABLES, crc32
 from binlogsync.binlog.event_index import IndexedEvents
+from binlogsync.binlog.kernel_types import boolean, int32, int64, intp, uint8, uint64
 from binlogsync.binlog.memory import (
     address,
     addresses,
@@ -43,11 +43,11 @@ from binlogsync.binlog.scan_state import (
     full_position,
 )
 
-_full_position = inner("int64(int64, int64)")(full_position)
+_full_position = inner(full_position)
 
 
-@inner("boolean(intp, intp)")
-def all_bits(address, count):  # type: ignore[no-untyped-def]
+@inner
+def all_bits(address: intp, count: intp) -> boolean:
     """True when the first `count` bits, lowest first, are set."""
     for i in range(count // 8):
         if load_u8(address + i) != 255:
@@ -57,8 +57,8 @@ def all_bits(address, count):  # type: ignore[no-untyped-def]
     return left == 0 or (load_u8(address + count // 8) & full) == full
 
 
-@inner("int64(int64)")
-def _operation(code):  # type: ignore[no-untyped-def]
+@inner
+def _operation(code: int64) -> int64:
     """What a row event does: 0 create, 1 update, 2 delete."""
     if code == 39:
         return 1
@@ -74,13 +74,13 @@ _LAST_START, _LAST_END, _LAST_MARK = (8 * field for field in list(ScanField)[9:]
 _BEGIN, _KEY, _NUMBER, _TS, _BEFORE, _MARK = range(0, 48, 8)
 _AT, _END, _LAYOUT, _TRANSACTION, _EVENT_POS, _OP = range(0, 48, 8)
 _SLOTS, _KNOWN, _KNOWN_AT, _KNOWN_SIZE, _KNOWN_LAYOUT, _KNOWN_COLUMNS = range(0, 48, 8)
-_ID_BITS, _NO_TABLE = np.uint64(TABLE_IDS - 1), np.uint64(NO_TABLE)
+_ID_BITS, _NO_TABLE = uint64(TABLE_IDS - 1), uint64(NO_TABLE)
 _KEY_BYTES = 16
 _PASSED_OVER = sum(1 << code for code in (3, 5, 13, 14, 27, 28, 29, 36, 37, 41))
 
 
-@inner("int64(intp, int64, intp, int64, int64)")
-def _find_key(address, size, keys, count, last):  # type: ignore[no-untyped-def]
+@inner
+def _find_key(address: intp, size: int64, keys: intp, count: int64, last: int64) -> int64:
     """Number of the key with these bytes, or -1. Tries the key of the preceding GTID first, the most frequent one."""
     if last < count and same(address, keys + _KEY_BYTES * last, size):
         return last
@@ -90,31 +90,33 @@ def _find_key(address, size, keys, count, last):  # type: ignore[no-untyped-def]
     return -1
 
 
-@inner("void(intp, intp, int64, int64, int64, int64)")
-def _begin_transaction(transactions, state, begin, key, number, ts_us):  # type: ignore[no-untyped-def]
+@inner
+def _begin_transaction(transactions: intp, state: intp, begin: int64, key: int64, number: int64, ts_us: int64) -> None:
     """Fill the next row of Transactions and mark the transaction as open."""
     t = load_i64(state + _TRANSACTIONS)
     store_i64(load_i64(transactions + _BEGIN) + 8 * t, begin)
-    store_i32(load_i64(transactions + _KEY) + 4 * t, types.int32(key))
+    store_i32(load_i64(transactions + _KEY) + 4 * t, int32(key))
     store_i64(load_i64(transactions + _NUMBER) + 8 * t, number)
     store_i64(load_i64(transactions + _TS) + 8 * t, ts_us)
     is_known = load_i64(state + _LAST_END) == begin
-    store_i64(load_i64(transactions + _BEFORE) + 8 * t, load_i64(state + _LAST_START) if is_known else types.int64(-1))
+    store_i64(load_i64(transactions + _BEFORE) + 8 * t, load_i64(state + _LAST_START) if is_known else int64(-1))
     store_i64(load_i64(transactions + _MARK) + 8 * t, load_i64(state + _LAST_MARK))
     store_i64(state + _TRANSACTIONS, t + 1)
     store_i64(state + _OPEN, 1)
 
 
-@inner("int64(int64, intp, intp, intp, int64, intp, intp, intp)")
-def _gtid(code, event, end, state, begin, transactions, keys, scratch):  # type: ignore[no-untyped-def]
+@inner
+def _gtid(
+    code: int64, event: intp, end: intp, state: intp, begin: int64, transactions: intp, keys: intp, scratch: intp
+) -> int64:
     """GTID event (33), anonymous GTID (34) or MariaDB's (162): a transaction begins. Returns a ScanStop or 0."""
     body = event + 19
     if load_i64(state + _INSIDE) == 1 or load_i64(state + _XA) == 1 or end - body < (13 if code == 162 else 25):
         return 6
     if code == 162 and load_u8(body + 12) & 0x40:  # the changes of an XA transaction that is only prepared
         return 1
-    ts_us = types.int64(load_u32(event)) * 1_000_000
-    found, number = types.int64(-1), types.int64(0)
+    ts_us = int64(load_u32(event)) * 1_000_000
+    found, number = int64(-1), int64(0)
     if code == 33:
         found = _find_key(body + 1, 16, keys, load_i64(state + _KEYS), load_i64(state + _LAST_KEY))
         number = load_i64(body + 17)
@@ -129,14 +131,26 @@ def _gtid(code, event, end, state, begin, transactions, keys, scratch):  # type:
     if code != 162 and end - body >= 50 and load_u8(body + 25) == 2:
         ts_us = load_i64(body + 42) & 0x7FFFFFFFFFFFFF
     _begin_transaction(transactions, state, begin, found, number, ts_us)
-    store_i64(state + _ALONE, types.int64(load_u8(body + 12) & 1) if code == 162 else types.int64(1))
+    store_i64(state + _ALONE, int64(load_u8(body + 12) & 1) if code == 162 else int64(1))
     if found >= 0:
         store_i64(state + _LAST_KEY, found)
     return 0
 
 
-@inner("int64(intp, intp, intp)")
-def _table_map(body, end, tables):  # type: ignore[no-untyped-def]
+@inner
+def _slot_of(table_id: uint64, tables: intp) -> int64:
+    """Slot of the TABLE_MAP with these low bits of its table id, or -1."""
+    return int64(load_i32(load_i64(tables + _SLOTS) + 4 * intp(table_id & _ID_BITS)))
+
+
+@inner
+def _known_body(slot: int64, tables: intp) -> intp:
+    """The bytes of a known TABLE_MAP."""
+    return load_i64(tables + _KNOWN) + load_i64(load_i64(tables + _KNOWN_AT) + 8 * slot)
+
+
+@inner
+def _table_map(body: intp, end: intp, tables: intp) -> int64:
     """TABLE_MAP event. Returns a ScanStop, or 0 when the TABLE_MAP is known."""
     if end - body < 8:
         return 6
@@ -146,20 +160,8 @@ def _table_map(body, end, tables):  # type: ignore[no-untyped-def]
     return 0 if same(_known_body(slot, tables), body, end - body) else 2
 
 
-@inner("int64(uint64, intp)")
-def _slot_of(table_id, tables):  # type: ignore[no-untyped-def]
-    """Slot of the TABLE_MAP with these low bits of its table id, or -1."""
-    return types.int64(load_i32(load_i64(tables + _SLOTS) + 4 * types.intp(table_id & _ID_BITS)))
-
-
-@inner("intp(int64, intp)")
-def _known_body(slot, tables):  # type: ignore[no-untyped-def]
-    """The bytes of a known TABLE_MAP."""
-    return load_i64(tables + _KNOWN) + load_i64(load_i64(tables + _KNOWN_AT) + 8 * slot)
-
-
-@inner("int64(int64, intp, intp, intp, intp, intp)")
-def _row_event(code, body, end, rows, tables, state):  # type: ignore[no-untyped-def]
+@inner
+def _row_event(code: int64, body: intp, end: intp, rows: intp, tables: intp, state: intp) -> int64:
     """Row events of version 1 and 2, MariaDB's compressed ones of both versions, PARTIAL_UPDATE_ROWS. Returns a
     ScanStop or 0.
     """
@@ -175,13 +177,13 @@ def _row_event(code, body, end, rows, tables, state):  # type: ignore[no-untyped
     if slot < 0 or load_u48(_known_body(slot, tables)) != table_id:
         return 4
     if 30 <= code <= 39 or code >= 169:  # version 2
-        at += types.int64(load_u16(at))
+        at += int64(load_u16(at))
     if at + 1 > end:
         return 6
-    columns = types.int64(load_u8(at))
+    columns = int64(load_u8(at))
     at += 1
     if columns == 252 and at + 2 <= end:
-        columns = types.int64(load_u16(at))
+        columns = int64(load_u16(at))
         at += 2
     elif columns > 250:
         return 6
@@ -197,23 +199,23 @@ def _row_event(code, body, end, rows, tables, state):  # type: ignore[no-untyped
     store_i32(load_i64(rows + _LAYOUT) + 4 * r, load_i32(load_i64(tables + _KNOWN_LAYOUT) + 4 * slot))
     store_i64(load_i64(rows + _TRANSACTION) + 8 * r, load_i64(state + _TRANSACTIONS) - 1)
     store_i64(load_i64(rows + _EVENT_POS) + 8 * r, load_i64(state + _POS))
-    store_u8(load_i64(rows + _OP) + r, types.uint8(op))
+    store_u8(load_i64(rows + _OP) + r, uint8(op))
     store_i64(state + _ROWS, r + 1)
     if code >= 166 or code == 39 or not all_bits(at, columns) or (images == 2 and not all_bits(at + width, columns)):
         return 5
     return 0
 
 
-@inner("int64(intp, intp, intp, int64, intp)")
-def _query(event, end, state, begin, transactions):  # type: ignore[no-untyped-def]
+@inner
+def _query(event: intp, end: intp, state: intp, begin: int64, transactions: intp) -> int64:
     """QUERY event: handles BEGIN and COMMIT. Returns a ScanStop or 0."""
     body = event + 19
     if end - body < 14:
         return 6
-    text = body + 14 + types.int64(load_u16(body + 11)) + types.int64(load_u8(body + 8))
+    text = body + 14 + int64(load_u16(body + 11)) + int64(load_u8(body + 8))
     if end - text == 5 and load_u32(text) == 0x49474542 and load_u8(text + 4) == 0x4E:  # BEGIN
         if load_i64(state + _OPEN) == 0:
-            _begin_transaction(transactions, state, begin, -1, 0, types.int64(load_u32(event)) * 1_000_000)
+            _begin_transaction(transactions, state, begin, -1, 0, int64(load_u32(event)) * 1_000_000)
         store_i64(state + _ALONE, 0)
         return 0
     if end - text == 6 and load_u32(text) == 0x4D4D4F43 and load_u16(text + 4) == 0x5449:  # COMMIT
@@ -222,39 +224,52 @@ def _query(event, end, state, begin, transactions):  # type: ignore[no-untyped-d
     return 1
 
 
-@inner("boolean(int64)")
-def _is_passed_over(code):  # type: ignore[no-untyped-def]
+@inner
+def _is_passed_over(code: int64) -> boolean:
     """True for a heartbeat, the text or context of a statement, STOP, and MariaDB's checkpoints."""
     if code < 64:
         return (_PASSED_OVER >> code) & 1 == 1
     return code == 160 or code == 161
 
 
-@inner("void(intp, intp, int64, int64, int64, intp)")
-def _mark(state, event, length, trailer, end, crc_tables):  # type: ignore[no-untyped-def]
+@inner
+def _mark(state: intp, event: intp, length: int64, trailer: int64, end: int64, crc_tables: intp) -> None:
     """Record the event that ends at offset `end`; no operation when `event` is 0."""
     if event == 0:
         return
     checksum = load_u32(event + length) if trailer else crc32(event, length, crc_tables)
     store_i64(state + _LAST_START, end - length - trailer)
     store_i64(state + _LAST_END, end)
-    store_i64(state + _LAST_MARK, (types.int64(load_u32(event)) << 32) | types.int64(checksum))
+    store_i64(state + _LAST_MARK, (int64(load_u32(event)) << 32) | int64(checksum))
 
 
-@kernel("UniTuple(int64, 2)(intp, intp, intp, intp, int64, int64, int64, intp, intp, intp, intp, intp, intp, intp)")
-def _scan(  # type: ignore[no-untyped-def]
-    base, offset, size, kind, first, count, trailer, transactions, rows, tables, keys, scratch, state, crc_tables
-):
+@kernel
+def _scan(
+    base: intp,
+    offset: intp,
+    size: intp,
+    kind: intp,
+    first: int64,
+    count: int64,
+    trailer: int64,
+    transactions: intp,
+    rows: intp,
+    tables: intp,
+    keys: intp,
+    scratch: intp,
+    state: intp,
+    crc_tables: intp,
+) -> tuple[int64, int64]:
     """Returns (number of the event at which the scan stopped, ScanStop)."""
-    last, last_length, last_end = types.intp(0), types.int64(0), types.int64(0)
+    last, last_length, last_end = intp(0), int64(0), int64(0)
     for i in range(first, count):
         event, length = base + load_i64(offset + 8 * i), load_i64(size + 8 * i)
         body, end = event + 19, event + length
-        code = types.int64(load_u8(kind + i))
+        code = int64(load_u8(kind + i))
         before = load_i64(state + _POS)
         pos, is_logged = before, False
         if load_i64(state + _INSIDE) == 0 and load_u16(event + 17) & ARTIFICIAL == 0 and code != 27 and code != 41:
-            low = types.int64(load_u32(event + 13))
+            low = int64(load_u32(event + 13))
             if low != 0:
                 pos, is_logged = _full_position(pos, low), True
             elif load_i64(state + _OPEN) == 1:
@@ -262,7 +277,7 @@ def _scan(  # type: ignore[no-untyped-def]
                 pos, is_logged = pos + length + trailer, True
         store_i64(state + _POS, pos)
         begin = pos - length - trailer
-        halt = types.int64(0)
+        halt = int64(0)
         if code == 33 or code == 34 or code == 162:
             _mark(state, last, last_length, trailer, last_end, crc_tables)
             halt = _gtid(code, event, end, state, begin, transactions, keys, scratch)
@@ -277,7 +292,7 @@ def _scan(  # type: ignore[no-untyped-def]
                 _mark(state, last, last_length, trailer, last_end, crc_tables)
             halt = _query(event, end, state, begin, transactions)
         elif not _is_passed_over(code):
-            halt = types.int64(1)
+            halt = int64(1)
         if is_logged and (halt == 0 or halt == 5):
             last, last_length, last_end = event, length, pos
         if halt != 0:

@@ -13,226 +13,156 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.core.base import BaseContext
-from numba.core.typing.templates import Signature
-from numba.extending import intrinsic
 
 from binlogsync.binlog.compiling import inner
+from binlogsync.binlog.instructions import call_llvm, instruction
+from binlogsync.binlog.kernel_types import boolean, int16, int32, int64, intp, uint8, uint16, uint32, uint64, void
+
+_I8, _I64 = ir.IntType(8), ir.IntType(64)
+Load = Callable[[int], int]
+Store = Callable[[int, int], None]
 
 
-def _load(numba_type: types.Type, bits: int) -> Callable[..., Any]:
-    @intrinsic
-    def load(typing_context: object, address: types.Type) -> tuple[Signature, Callable[..., Any]]:
-        def generate(
-            context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: list[ir.Value]
-        ) -> ir.Value:
-            pointer = builder.inttoptr(arguments[0], ir.IntType(bits).as_pointer())
-            return builder.load(pointer, align=1)
+def _load(kind: Any, bits: int) -> Load:
+    def emit(builder: ir.IRBuilder, address: ir.Value) -> ir.Value:
+        return builder.load(builder.inttoptr(address, ir.IntType(bits).as_pointer()), align=1)
 
-        return numba_type(types.intp), generate
-
+    load: Load = instruction(kind, intp)(emit)
     return load
 
 
-def _store(numba_type: types.Type, bits: int) -> Callable[..., Any]:
-    @intrinsic
-    def store(typing_context: object, address: types.Type, value: types.Type) -> tuple[Signature, Callable[..., Any]]:
-        def generate(
-            context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: list[ir.Value]
-        ) -> ir.Value:
-            pointer = builder.inttoptr(arguments[0], ir.IntType(bits).as_pointer())
-            builder.store(arguments[1], pointer, align=1)
-            return context.get_dummy_value()
+def _store(kind: Any, bits: int) -> Store:
+    def emit(builder: ir.IRBuilder, address: ir.Value, value: ir.Value) -> None:
+        builder.store(value, builder.inttoptr(address, ir.IntType(bits).as_pointer()), align=1)
 
-        return types.void(types.intp, numba_type), generate
-
+    store: Store = instruction(void, intp, kind)(emit)
     return store
 
 
-def _swap(numba_type: types.Type) -> Callable[..., Any]:
-    @intrinsic
-    def swap(typing_context: object, value: types.Type) -> tuple[Signature, Callable[..., Any]]:
-        def generate(
-            context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: list[ir.Value]
-        ) -> ir.Value:
-            return builder.bswap(arguments[0])
+def _swap(kind: Any) -> Load:
+    def emit(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+        return builder.bswap(value)
 
-        return numba_type(numba_type), generate
-
+    swap: Load = instruction(kind, kind)(emit)
     return swap
 
 
-def _copy64_code(
-    typing_context: object, target: types.Type, source: types.Type
-) -> tuple[Signature, Callable[..., Any]]:
+def _emit_copy64(builder: ir.IRBuilder, target: ir.Value, source: ir.Value) -> None:
     """64 bytes at once, whatever of them is wanted."""
-
-    def generate(
-        context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: list[ir.Value]
-    ) -> ir.Value:
-        pointer = ir.VectorType(ir.IntType(8), 64).as_pointer()
-        value = builder.load(builder.inttoptr(arguments[1], pointer), align=1)
-        builder.store(value, builder.inttoptr(arguments[0], pointer), align=1)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.intp), generate
+    pointer = ir.VectorType(_I8, 64).as_pointer()
+    value = builder.load(builder.inttoptr(source, pointer), align=1)
+    builder.store(value, builder.inttoptr(target, pointer), align=1)
 
 
-def _lowest_bit_code(typing_context: object, value: types.Type) -> tuple[Signature, Callable[..., Any]]:
+def _emit_lowest_bit(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     """The number of the lowest bit that is set, of a number that is not 0."""
-
-    def generate(
-        context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: list[ir.Value]
-    ) -> ir.Value:
-        return builder.cttz(arguments[0], ir.IntType(1)(1))
-
-    return types.uint64(types.uint64), generate
+    return builder.cttz(value, ir.IntType(1)(1))
 
 
-def _leading_zeros_code(typing_context: object, value: types.Type) -> tuple[Signature, Callable[..., Any]]:
+def _emit_leading_zeros(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     """How many bits above the highest that is set, of a number that is not 0."""
-
-    def generate(
-        context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: list[ir.Value]
-    ) -> ir.Value:
-        return builder.ctlz(arguments[0], ir.IntType(1)(1))
-
-    return types.uint64(types.uint64), generate
+    return builder.ctlz(value, ir.IntType(1)(1))
 
 
-def _fill_code(
-    typing_context: object, target: types.Type, size: types.Type, byte: types.Type
-) -> tuple[Signature, Callable[..., Any]]:
+def _emit_fill(builder: ir.IRBuilder, target: ir.Value, size: ir.Value, byte: ir.Value) -> None:
     """`size` bytes of `byte`."""
-
-    def generate(
-        context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: list[ir.Value]
-    ) -> ir.Value:
-        pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(
-            ir.VoidType(), [ir.IntType(8).as_pointer(), ir.IntType(8), ir.IntType(64), ir.IntType(1)]
-        )
-        memset = cgutils.get_or_insert_function(builder.module, kind, "llvm.memset.p0i8.i64")
-        builder.call(memset, [pointer, arguments[2], arguments[1], ir.IntType(1)(0)])
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.int64, types.uint8), generate
+    kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I8, _I64, ir.IntType(1)])
+    pointer = builder.inttoptr(target, _I8.as_pointer())
+    call_llvm(builder, "llvm.memset.p0i8.i64", kind, [pointer, byte, size, ir.IntType(1)(0)])
 
 
-def _equal8_code(
-    typing_context: object, address: types.Type, value: types.Type
-) -> tuple[Signature, Callable[..., Any]]:
+def _emit_equal8(builder: ir.IRBuilder, address: ir.Value, value: ir.Value) -> ir.Value:
     """Which of eight 64-bit numbers are `value`, a bit each, the first the lowest."""
-
-    def generate(
-        context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: list[ir.Value]
-    ) -> ir.Value:
-        kind = ir.VectorType(ir.IntType(64), 8)
-        numbers = builder.load(builder.inttoptr(arguments[0], kind.as_pointer()), align=1)
-        first = builder.insert_element(ir.Constant(kind, ir.Undefined), arguments[1], ir.IntType(32)(0))
-        places = ir.Constant(ir.VectorType(ir.IntType(32), 8), [ir.IntType(32)(0)] * 8)
-        same = builder.icmp_signed("==", numbers, builder.shuffle_vector(first, first, places))
-        return builder.bitcast(same, ir.IntType(8))
-
-    return types.uint8(types.intp, types.int64), generate
+    kind = ir.VectorType(_I64, 8)
+    numbers = builder.load(builder.inttoptr(address, kind.as_pointer()), align=1)
+    first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.IntType(32)(0))
+    places = ir.Constant(ir.VectorType(ir.IntType(32), 8), [ir.IntType(32)(0)] * 8)
+    same = builder.icmp_signed("==", numbers, builder.shuffle_vector(first, first, places))
+    return builder.bitcast(same, _I8)
 
 
-def _high64_code(typing_context: object, address: types.Type) -> tuple[Signature, Callable[..., Any]]:
+def _emit_high64(builder: ir.IRBuilder, address: ir.Value) -> ir.Value:
     """Which of 64 bytes are above 0x7f, a bit each, the first the lowest."""
-
-    def generate(
-        context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: list[ir.Value]
-    ) -> ir.Value:
-        kind = ir.VectorType(ir.IntType(8), 64)
-        found = builder.load(builder.inttoptr(arguments[0], kind.as_pointer()), align=1)
-        return builder.bitcast(builder.icmp_signed("<", found, ir.Constant(kind, None)), ir.IntType(64))
-
-    return types.uint64(types.intp), generate
+    kind = ir.VectorType(_I8, 64)
+    found = builder.load(builder.inttoptr(address, kind.as_pointer()), align=1)
+    return builder.bitcast(builder.icmp_signed("<", found, ir.Constant(kind, None)), _I64)
 
 
-def _ones_code(typing_context: object, value: types.Type) -> tuple[Signature, Callable[..., Any]]:
+def _emit_ones(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     """How many bits of a byte are set."""
-
-    def generate(
-        context: BaseContext, builder: ir.IRBuilder, signature: Signature, arguments: list[ir.Value]
-    ) -> ir.Value:
-        return builder.zext(builder.ctpop(arguments[0]), ir.IntType(64))
-
-    return types.int64(types.uint8), generate
+    return builder.zext(builder.ctpop(value), _I64)
 
 
-fill: Any = intrinsic(_fill_code)
-equal8: Any = intrinsic(_equal8_code)
-high64: Any = intrinsic(_high64_code)
-ones: Any = intrinsic(_ones_code)
-lowest_bit: Any = intrinsic(_lowest_bit_code)
-leading_zeros: Any = intrinsic(_leading_zeros_code)
-copy64: Any = intrinsic(_copy64_code)
-_swap16, _swap32 = _swap(types.uint16), _swap(types.uint32)
-load_u8 = _load(types.uint8, 8)
-load_u16 = _load(types.uint16, 16)
-load_u32 = _load(types.uint32, 32)
-load_u64 = _load(types.uint64, 64)
-load_i16 = _load(types.int16, 16)
-load_i32 = _load(types.int32, 32)
-load_i64 = _load(types.int64, 64)
-store_u8 = _store(types.uint8, 8)
-store_u16 = _store(types.uint16, 16)
-store_u32 = _store(types.uint32, 32)
-store_i32 = _store(types.int32, 32)
-store_u64 = _store(types.uint64, 64)
-store_i64 = _store(types.int64, 64)
+fill: Callable[[int, int, int], None] = instruction(void, intp, int64, uint8)(_emit_fill)
+equal8: Callable[[int, int], int] = instruction(uint8, intp, int64)(_emit_equal8)
+high64: Load = instruction(uint64, intp)(_emit_high64)
+ones: Load = instruction(int64, uint8)(_emit_ones)
+lowest_bit: Load = instruction(uint64, uint64)(_emit_lowest_bit)
+leading_zeros: Load = instruction(uint64, uint64)(_emit_leading_zeros)
+copy64: Callable[[int, int], None] = instruction(void, intp, intp)(_emit_copy64)
+_swap16, _swap32 = _swap(uint16), _swap(uint32)
+load_u8 = _load(uint8, 8)
+load_u16 = _load(uint16, 16)
+load_u32 = _load(uint32, 32)
+load_u64 = _load(uint64, 64)
+load_i16 = _load(int16, 16)
+load_i32 = _load(int32, 32)
+load_i64 = _load(int64, 64)
+store_u8 = _store(uint8, 8)
+store_u16 = _store(uint16, 16)
+store_u32 = _store(uint32, 32)
+store_i32 = _store(int32, 32)
+store_u64 = _store(uint64, 64)
+store_i64 = _store(int64, 64)
 
 
-@inner("uint64(intp)")
-def load_u24(address):  # type: ignore[no-untyped-def]
+@inner
+def load_u24(address: intp) -> uint64:
     """Three bytes, unsigned."""
-    return types.uint64(load_u16(address)) | (types.uint64(load_u8(address + 2)) << types.uint64(16))
+    return uint64(load_u16(address)) | (uint64(load_u8(address + 2)) << uint64(16))
 
 
-@inner("uint64(intp)")
-def load_u48(address):  # type: ignore[no-untyped-def]
+@inner
+def load_u48(address: intp) -> uint64:
     """Six bytes, unsigned: a table id."""
-    return types.uint64(load_u32(address)) | (types.uint64(load_u16(address + 4)) << types.uint64(32))
+    return uint64(load_u32(address)) | (uint64(load_u16(address + 4)) << uint64(32))
 
 
-@inner("uint64(intp, intp)")
-def load_be(address, size):  # type: ignore[no-untyped-def]
+@inner
+def load_be(address: intp, size: intp) -> uint64:
     """`size` bytes (0-8), most significant first."""
-    value = types.uint64(0)
+    value = uint64(0)
     for i in range(size):
-        value = (value << types.uint64(8)) | types.uint64(load_u8(address + i))
+        value = (value << uint64(8)) | uint64(load_u8(address + i))
     return value
 
 
-@inner("uint64(intp)")
-def load_be16(address):  # type: ignore[no-untyped-def]
+@inner
+def load_be16(address: intp) -> uint64:
     """Two bytes, most significant first."""
-    return types.uint64(_swap16(load_u16(address)))
+    return uint64(_swap16(load_u16(address)))
 
 
-@inner("uint64(intp)")
-def load_be24(address):  # type: ignore[no-untyped-def]
+@inner
+def load_be24(address: intp) -> uint64:
     """Three bytes, most significant first."""
-    return (load_be16(address) << types.uint64(8)) | types.uint64(load_u8(address + 2))
+    return (load_be16(address) << uint64(8)) | uint64(load_u8(address + 2))
 
 
-@inner("uint64(intp)")
-def load_be32(address):  # type: ignore[no-untyped-def]
+@inner
+def load_be32(address: intp) -> uint64:
     """Four bytes, most significant first."""
-    return types.uint64(_swap32(load_u32(address)))
+    return uint64(_swap32(load_u32(address)))
 
 
-@inner("uint64(intp)")
-def load_be40(address):  # type: ignore[no-untyped-def]
+@inner
+def load_be40(address: intp) -> uint64:
     """Five bytes, most significant first."""
-    return (load_be32(address) << types.uint64(8)) | types.uint64(load_u8(address + 4))
+    return (load_be32(address) << uint64(8)) | uint64(load_u8(address + 4))
 
 
-@inner("void(intp, intp, intp)")
-def copy(target, source, size):  # type: ignore[no-untyped-def]
+@inner
+def copy(target: intp, source: intp, size: intp) -> None:
     """Copy `size` bytes between places that do not overlap; touches no byte outside them."""
     if size >= 8:
         last = size - 8
@@ -247,8 +177,8 @@ def copy(target, source, size):  # type: ignore[no-untyped-def]
             store_u8(target + i, load_u8(source + i))
 
 
-@inner("boolean(intp, intp, intp)")
-def same(left, right, size):  # type: ignore[no-untyped-def]
+@inner
+def same(left: intp, right: intp, size: intp) -> boolean:
     """True when `size` bytes are equal."""
     if size >= 8:
         last = size - 8

@@ -13,10 +13,9 @@ from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
-from numba import types
 
-from binlogsync.binlog.code_address import call_by_address, code_address
-from binlogsync.binlog.compiling import inner, kernel
+from binlogsync.binlog.compiling import call_by_address, code_address, inner, kernel
+from binlogsync.binlog.kernel_types import int32, int64, intp, uint8
 from binlogsync.binlog.memory import (
     address,
     equal8,
@@ -95,22 +94,22 @@ _READING, _TARGET, _STEPS, _PLACES, _COLUMNS = range(5)
 _STRIDE, _LIMIT, _NOTHING, _MONTHS, _RECODING, _WRONG, _NOTES, _READER = range(8)
 
 
-@inner("void(intp, int64, int64, int64, intp)")
-def _mark_nulls(places, count, nothing, row, out):  # type: ignore[no-untyped-def]
+@inner
+def _mark_nulls(places: intp, count: int64, nothing: int64, row: int64, out: intp) -> None:
     """Write the bitmap, and count the NULLs; eight rows at a time, of the last eight some may be none."""
     valid = load_i64(out + 8 * VALID) + (row >> 3)
-    found = types.int64(0)
+    found = int64(0)
     for r in range(0, count, 8):
         nulls = equal8(places + 8 * r, nothing)
         if count - r < 8:
-            nulls = types.uint8(nulls & ((1 << (count - r)) - 1))
-        store_u8(valid + (r >> 3), types.uint8(~nulls))
+            nulls = uint8(nulls & ((1 << (count - r)) - 1))
+        store_u8(valid + (r >> 3), uint8(~nulls))
         found += ones(nulls)
     store_i64(out + 8 * NULLS, load_i64(out + 8 * NULLS) + found)
 
 
-@inner("int64(int64, intp, int64, int64, intp, intp, intp)")
-def _temporal(code, places, count, row, how, out, shared):  # type: ignore[no-untyped-def]
+@inner
+def _temporal(code: int64, places: intp, count: int64, row: int64, how: intp, out: intp, shared: intp) -> int64:
     """A column of dates or times; returns how many are impossible."""
     values, fsp = load_i64(out), load_i64(how + 8 * A)
     nothing, months = load_i64(shared + 8 * _NOTHING), load_i64(shared + 8 * _MONTHS)
@@ -123,25 +122,27 @@ def _temporal(code, places, count, row, how, out, shared):  # type: ignore[no-un
         return temporal.dates(places, count, nothing, months, values + 4 * row, wrong)
     if code == TIME:
         temporal.times(places, count, nothing, values + 8 * row, fsp)
-        return types.int64(0)
+        return int64(0)
     size = load_i64(how + 8 * SIZE)
     if code == OLD_DATETIME:
         return old_temporal.old_datetimes(places, count, nothing, months, values + 8 * row, wrong, fsp, size)
     if code == OLD_TIMESTAMP:
         return old_temporal.old_timestamps(places, count, nothing, values + 8 * row, wrong, fsp, size)
     old_temporal.old_times(places, count, nothing, values + 8 * row, fsp, size)
-    return types.int64(0)
+    return int64(0)
 
 
-@inner("void(int64, int64, intp, int64, int64, int64, intp, intp, intp)")
-def _note_impossible(side, k, places, row, found, code, how, out, shared):  # type: ignore[no-untyped-def]
+@inner
+def _note_impossible(
+    side: int64, k: int64, places: intp, row: int64, found: int64, code: int64, how: intp, out: intp, shared: intp
+) -> None:
     """Make impossible dates NULL, and add them to the list whose length stands in front of it."""
     wrong, notes = load_i64(shared + 8 * _WRONG), load_i64(shared + 8 * _NOTES)
     noted = load_i64(notes)
     for i in range(found):
         r = load_i64(wrong + 8 * i)
         at = load_i64(places + 8 * r)
-        packed = types.int64(0)
+        packed = int64(0)
         if code == DATE:
             packed = temporal.packed_date(at)
         elif code == DATETIME:
@@ -154,13 +155,13 @@ def _note_impossible(side, k, places, row, found, code, how, out, shared):  # ty
         store_i64(entry + 16, row + r)
         store_i64(entry + 24, packed)
         valid = load_i64(out + 8 * VALID) + ((row + r) >> 3)
-        store_u8(valid, types.uint8(load_u8(valid) & ~(1 << ((row + r) & 7))))
+        store_u8(valid, uint8(load_u8(valid) & ~(1 << ((row + r) & 7))))
     store_i64(notes, noted + found)
     store_i64(out + 8 * NULLS, load_i64(out + 8 * NULLS) + found)
 
 
-@inner("int64(int64, intp, int64, int64, intp, intp, intp)")
-def _strings(code, places, count, row, how, out, shared):  # type: ignore[no-untyped-def]
+@inner
+def _strings(code: int64, places: intp, count: int64, row: int64, how: intp, out: intp, shared: intp) -> int64:
     """A column of strings; returns -1, or the row with a value longer than its column."""
     target, used, prefix = load_i64(out), load_i64(out + 8 * USED), load_i64(how + 8 * SIZE)
     ends = load_i64(out + 8 * OFFSETS) + 4 * (row + 1)
@@ -177,11 +178,11 @@ def _strings(code, places, count, row, how, out, shared):  # type: ignore[no-unt
         if code == TEXT and not text.are_utf8(target, used, done, ends, count):
             store_i64(out + 8 * DOUBTFUL, 1)
     store_i64(out + 8 * USED, done)
-    return types.int64(-1)
+    return int64(-1)
 
 
-@inner("void(int64, intp, int64, int64, intp, intp, intp)")
-def _fixed(code, places, count, row, how, out, shared):  # type: ignore[no-untyped-def]
+@inner
+def _fixed(code: int64, places: intp, count: int64, row: int64, how: intp, out: intp, shared: intp) -> None:
     """A column of numbers of fixed width, none of which can be wrong."""
     values, size = load_i64(out), load_i64(how + 8 * SIZE)
     if code <= COPY8:
@@ -198,8 +199,8 @@ def _fixed(code, places, count, row, how, out, shared):  # type: ignore[no-untyp
         labels.sets(places, count, values + 8 * row, size)
 
 
-@kernel("UniTuple(int64, 3)(int64, intp, int64, int64, intp)", no_cpython_wrapper=True)
-def _read_block(side, image, count, row, shared):  # type: ignore[no-untyped-def]
+@kernel(has_wrapper=False)
+def _read_block(side: int64, image: intp, count: int64, row: int64, shared: intp) -> tuple[int64, int64, int64]:
     """Read the `count` values of each column whose places are known, to the rows from `row` on.
 
     Returns (Status, row in the block, column).
@@ -216,42 +217,42 @@ def _read_block(side, image, count, row, shared):  # type: ignore[no-untyped-def
         if code >= BYTES:
             bad = _strings(code, places, count, row, how, out, shared)
             if bad >= 0:
-                return types.int64(4), bad, k
+                return int64(4), bad, k
         elif code == DECIMAL:
             precision = load_i64(how + 8 * A)
             width = 16 if precision <= 38 else 32
             target = load_i64(out) + width * row
             bad = decimals.decimals(places, count, nothing, target, precision, load_i64(how + 8 * B))
             if bad >= 0:
-                return types.int64(2), bad, k
+                return int64(2), bad, k
         elif DATE <= code <= OLD_TIMESTAMP:
             found = _temporal(code, places, count, row, how, out, shared)
             if found > 0:
                 _note_impossible(side, k, places, row, found, code, how, out, shared)
         else:
             _fixed(code, places, count, row, how, out, shared)
-    return types.int64(0), types.int64(0), types.int64(0)
+    return int64(0), int64(0), int64(0)
 
 
-@inner("void(intp, int64, int64, intp)")
-def _fill_absent(image, count, row, widths):  # type: ignore[no-untyped-def]
+@inner
+def _fill_absent(image: intp, count: int64, row: int64, widths: intp) -> None:
     """Rows whose operation has not this image: zeros, strings of no bytes, and no NULL."""
     for k in range(load_i64(image + 8 * _COLUMNS)):
         out = load_i64(image + 8 * _TARGET) + 48 * k
         valid = load_i64(out + 8 * VALID)
         if valid == 0:
             continue
-        fill(valid + (row >> 3), (count + 7) >> 3, types.uint8(255))
+        fill(valid + (row >> 3), (count + 7) >> 3, uint8(255))
         width = load_i64(widths + 8 * k)
-        fill(load_i64(out) + width * row, width * count, types.uint8(0))
+        fill(load_i64(out) + width * row, width * count, uint8(0))
         if width == 0:
-            used = types.int32(load_i64(out + 8 * USED))
+            used = int32(load_i64(out + 8 * USED))
             for r in range(row + 1, row + count + 1):
                 store_i32(load_i64(out + 8 * OFFSETS) + 4 * r, used)
 
 
-@inner("void(intp, intp, int64, int64, intp)")
-def _locate_missing(image, ops, lacking, count, shared):  # type: ignore[no-untyped-def]
+@inner
+def _locate_missing(image: intp, ops: intp, lacking: int64, count: int64, shared: intp) -> None:
     """Places for the rows of a block whose operation, `lacking`, has not this image."""
     stride, nothing = load_i64(shared + 8 * _STRIDE), load_i64(shared + 8 * _NOTHING)
     for r in range(count):
@@ -261,48 +262,59 @@ def _locate_missing(image, ops, lacking, count, shared):  # type: ignore[no-unty
 
 
 _READ_BLOCK_CODE = code_address(_read_block)
-_read_block_at = call_by_address(
-    types.UniTuple(types.int64, 3), types.int64, types.intp, types.int64, types.int64, types.intp
-)
+_read_block_at = call_by_address(_read_block)
 
 
-@inner("UniTuple(int64, 4)(intp, intp, intp, int64, int64, intp)")
-def _finish_block(images, ops, widths, count, row, shared):  # type: ignore[no-untyped-def]
+@inner
+def _finish_block(
+    images: intp, ops: intp, widths: intp, count: int64, row: int64, shared: intp
+) -> tuple[int64, int64, int64, int64]:
     """Read both images of the rows of a block; returns (Status, row in the block, image, column)."""
     for side in range(2):
         image = images + 40 * side
-        lacking = types.int64(0 if side == 0 else 2)
-        present = types.int64(0)
+        lacking = int64(0 if side == 0 else 2)
+        present = int64(0)
         for r in range(count):
-            present += types.int64(load_i64(ops + 8 * r) != lacking)
+            present += int64(load_i64(ops + 8 * r) != lacking)
         if present == 0:
             _fill_absent(image, count, row, load_i64(widths + 8 * side))
             continue
         if present < count:
             _locate_missing(image, ops, lacking, count, shared)
         reader = load_i64(shared + 8 * _READER)
-        status, bad, column = _read_block_at(reader, (types.int64(side), image, count, row, shared))
+        status, bad, column = _read_block_at(reader, (int64(side), image, count, row, shared))
         if status != 0:
-            return status, bad, types.int64(side), column
-    return types.int64(0), types.int64(0), types.int64(0), types.int64(0)
+            return status, bad, int64(side), column
+    return int64(0), int64(0), int64(0), int64(0)
 
 
-@kernel("UniTuple(int64, 4)(intp, int64, intp, intp, intp, intp, intp, intp, intp, intp, int64, int64)")
-def _decode(  # type: ignore[no-untyped-def]
-    base, events, starts, ends, ops, counts, images, widths, shared, block_ops, room, most
-):
+@kernel
+def _decode(
+    base: intp,
+    events: int64,
+    starts: intp,
+    ends: intp,
+    ops: intp,
+    counts: intp,
+    images: intp,
+    widths: intp,
+    shared: intp,
+    block_ops: intp,
+    room: int64,
+    most: int64,
+) -> tuple[int64, int64, int64, int64]:
     """Returns (Status, event, image, column); writes no more than `most` rows. A block has `room` for rows: an array of
     their operations, and behind it one of their events.
     """
     block_events = block_ops + 8 * room
     before, after = images, images + 40
     stride, nothing = load_i64(shared + 8 * _STRIDE), load_i64(shared + 8 * _NOTHING)
-    row = types.int64(0)  # of the first of the block
-    count = types.int64(0)
+    row = int64(0)  # of the first of the block
+    count = int64(0)
     for e in range(events):
         at = base + load_i64(starts + 8 * e)
         end = base + load_i64(ends + 8 * e)
-        op = types.int64(load_u8(ops + e))
+        op = int64(load_u8(ops + e))
         first = row + count
         while at < end:
             if count == room:
@@ -310,9 +322,9 @@ def _decode(  # type: ignore[no-untyped-def]
                 if status != 0:
                     return status, load_i64(block_events + 8 * bad), side, column
                 row += count
-                count = types.int64(0)
+                count = int64(0)
             if row + count == most:
-                return types.int64(5), e, types.int64(0), types.int64(0)
+                return int64(5), e, int64(0), int64(0)
             for side in range(2):
                 if op == 2 * side:
                     continue
@@ -322,7 +334,7 @@ def _decode(  # type: ignore[no-untyped-def]
                     load_i64(image + 8 * _PLACES) + 8 * count, stride, nothing,
                 )  # fmt: skip
                 if at < 0:
-                    return types.int64(1), e, types.int64(side), -1 - at
+                    return int64(1), e, int64(side), -1 - at
             store_i64(block_ops + 8 * count, op)
             store_i64(block_events + 8 * count, e)
             count += 1
@@ -378,7 +390,6 @@ def decode_rows(
     constants = [address(array) for array in (NOTHING, temporal.MONTHS, text.RECODING_TABLES, wrong)]
     shared = np.array([8 * (size + 8), limit, *constants, notes, _READ_BLOCK_CODE])
     counts = np.zeros(len(events[0]), np.int64)
-    status, event, image, column = _decode(
-        base, len(counts), *(address(array) for array in (*events, counts, images, widths, shared, block)), size, most
-    )
+    arrays = [address(array) for array in (*events, counts, images, widths, shared, block)]
+    status, event, image, column = _decode(*[base, len(counts), *arrays, size, most])
     return DecodeFault(DecodeStatus(status), event, image, column) if status else counts

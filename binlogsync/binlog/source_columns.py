@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from numba import types
 
 from binlogsync.binlog.compiling import kernel
+from binlogsync.binlog.kernel_types import int32, int64, intp, uint8, uint64
 from binlogsync.binlog.memory import (
     address,
     addresses,
@@ -31,11 +31,11 @@ from binlogsync.log_identity import LogIdentity
 
 Longs = npt.NDArray[np.int64]
 _MOST_DIGITS = 20
-_TEN, _ZERO = np.uint64(10), np.uint64(48)
+_TEN, _ZERO = uint64(10), uint64(48)
 
 
-@kernel("void(intp, int64, intp, intp)")
-def _spread(events, count, given, columns):  # type: ignore[no-untyped-def]
+@kernel
+def _spread(events: intp, count: int64, given: intp, columns: intp) -> None:
     """Expand one row per event to one row per change. `given` and `columns` hold the addresses of the input and output
     arrays, in the order in which `SourceColumns.columns` lists them.
     """
@@ -62,24 +62,26 @@ def _spread(events, count, given, columns):  # type: ignore[no-untyped-def]
         order = seq - load_i64(first_seq + 8 * t)
         for row in range(rows):
             store_i64(o_ts + 8 * row, ts)
-            store_i32(o_gtid + 4 * row, types.int32(t))
+            store_i32(o_gtid + 4 * row, int32(t))
         for row in range(rows):
             store_i64(o_pos + 8 * row, pos)
             store_i64(o_begin + 8 * row, begins)
         for row in range(rows):
-            store_i32(o_row + 4 * row, types.int32(first + row))
+            store_i32(o_row + 4 * row, int32(first + row))
             store_i64(o_order + 8 * row, order + row)
             store_i64(o_seq + 8 * row, seq + row)
         o_ts, o_pos, o_begin, o_order = o_ts + 8 * rows, o_pos + 8 * rows, o_begin + 8 * rows, o_order + 8 * rows
         o_seq, o_gtid, o_row = o_seq + 8 * rows, o_gtid + 4 * rows, o_row + 4 * rows
 
 
-@kernel("void(int64, intp, intp, intp, intp, intp, intp, intp)")
-def _write_gtids(count, keys, numbers, prefixes, begins, sizes, ends, data):  # type: ignore[no-untyped-def]
+@kernel
+def _write_gtids(
+    count: int64, keys: intp, numbers: intp, prefixes: intp, begins: intp, sizes: intp, ends: intp, data: intp
+) -> None:
     """Each key's prefix and the number; nothing where the key is below 0."""
-    at = types.int64(0)
+    at = int64(0)
     for t in range(count):
-        key = types.int64(load_i32(keys + 4 * t))
+        key = int64(load_i32(keys + 4 * t))
         if key >= 0:
             size = load_i64(sizes + 8 * key)
             copy(data + at, prefixes + load_i64(begins + 8 * key), size)
@@ -91,10 +93,10 @@ def _write_gtids(count, keys, numbers, prefixes, begins, sizes, ends, data):  # 
                 digits += 1
             for d in range(digits - 1, -1, -1):
                 rest = number // _TEN
-                store_u8(data + at + d, types.uint8(number - rest * _TEN + _ZERO))
+                store_u8(data + at + d, uint8(number - rest * _TEN + _ZERO))
                 number = rest
             at += digits
-        store_i32(ends + 4 * (t + 1), types.int32(at))
+        store_i32(ends + 4 * (t + 1), int32(at))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ Source: Rows_event in libs/mysql/binlog/event/rows_event.h: null bits of the col
 from __future__ import annotations
 
 import numpy as np
-from numba import types
 
 from binlogsync.binlog.compiling import inner
+from binlogsync.binlog.kernel_types import int64, intp, uint64
 from binlogsync.binlog.memory import load_i64, load_u8, load_u16, load_u24, load_u32, store_i64
 
 # The place of a NULL is the first byte, that of an absent value the second; whatever reads there finds zeros.
@@ -19,20 +19,22 @@ NOTHING = np.zeros(256, np.uint8)
 NOTHING.flags.writeable = False
 
 
-@inner("int64(intp, int64)")
-def length(address, size):  # type: ignore[no-untyped-def]
+@inner
+def length(address: intp, size: int64) -> int64:
     """A length prefix of 1 to 4 bytes."""
     if size == 1:
-        return types.int64(load_u8(address))
+        return int64(load_u8(address))
     if size == 2:
-        return types.int64(load_u16(address))
+        return int64(load_u16(address))
     if size == 3:
-        return types.int64(load_u24(address))
-    return types.int64(load_u32(address))
+        return int64(load_u24(address))
+    return int64(load_u32(address))
 
 
-@inner("int64(intp, int64, int64, intp, intp, int64, intp)")
-def locate_values(at, end, columns, steps, places, stride, nothing):  # type: ignore[no-untyped-def]
+@inner
+def locate_values(
+    at: intp, end: int64, columns: int64, steps: intp, places: intp, stride: int64, nothing: intp
+) -> int64:
     """Write the places of one row image, `stride` bytes apart; nothing behind `end` is looked at.
 
     A column's step is its size, or below zero the size of its length prefix.
@@ -41,32 +43,32 @@ def locate_values(at, end, columns, steps, places, stride, nothing):  # type: ig
     bits = at
     at += (columns + 7) >> 3
     if at > end:
-        return types.int64(-1)
-    byte = types.uint64(0)
+        return int64(-1)
+    byte = uint64(0)
     for k in range(columns):
         if k & 7 == 0:
-            byte = types.uint64(load_u8(bits + (k >> 3)))
+            byte = uint64(load_u8(bits + (k >> 3)))
         step = load_i64(steps + 8 * k)
-        is_null = byte & types.uint64(1)
-        byte >>= types.uint64(1)
+        is_null = byte & uint64(1)
+        byte >>= uint64(1)
         if step >= 0:
             store_i64(places, nothing if is_null else at)
-            at += types.int64(0) if is_null else step
+            at += int64(0) if is_null else step
         elif is_null:
             store_i64(places, nothing)
         else:
             store_i64(places, at)
             if at - step > end:
-                return types.int64(-1 - k)
+                return int64(-1 - k)
             at += length(at, -step) - step
         if at > end:
-            return types.int64(-1 - k)
+            return int64(-1 - k)
         places += stride
-    return types.int64(at)
+    return int64(at)
 
 
-@inner("void(int64, intp, int64, intp)")
-def locate_absent_values(columns, places, stride, nothing):  # type: ignore[no-untyped-def]
+@inner
+def locate_absent_values(columns: int64, places: intp, stride: int64, nothing: intp) -> None:
     """The places of an image that the operation has not."""
     for k in range(columns):
         store_i64(places + k * stride, nothing + 1)

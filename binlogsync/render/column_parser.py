@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import types
 
 from binlogsync.binlog.compiling import inner, kernel
+from binlogsync.binlog.kernel_types import int64, intp, uint8
 from binlogsync.binlog.memory import address, load_i32, load_u8, store_i64, store_u8
 from binlogsync.errors import WireError
 from binlogsync.render.json_texts import text_values, validity
@@ -27,8 +27,8 @@ RAW_TYPES = frozenset({"float", "double", "vector", "json"})
 """Types whose JSON text is read as it is: numbers' own digits, a document's own blanks."""
 
 
-@inner("int64(intp, int64, int64)")
-def _number(data, start, stop):  # type: ignore[no-untyped-def]
+@inner
+def _number(data: intp, start: int64, stop: int64) -> int64:
     """Digits only; -1 for anything else."""
     value = 0
     for k in range(start, stop):
@@ -38,8 +38,8 @@ def _number(data, start, stop):  # type: ignore[no-untyped-def]
     return value if stop > start else -1
 
 
-@inner("int64(intp, int64)")
-def _day(data, at):  # type: ignore[no-untyped-def]
+@inner
+def _day(data: intp, at: int64) -> int64:
     """Days since 1970 of the ten bytes YYYY-MM-DD, or a value below any date when they are no day of the calendar."""
     none = -(2**62)
     year, month, day = _number(data, at, at + 4), _number(data, at + 5, at + 7), _number(data, at + 8, at + 10)
@@ -56,8 +56,8 @@ def _day(data, at):  # type: ignore[no-untyped-def]
     return era * 146097 + year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year - 719468
 
 
-@inner("int64(intp, int64, int64, int64)")
-def _clock(data, at, stop, hour_digits):  # type: ignore[no-untyped-def]
+@inner
+def _clock(data: intp, at: int64, stop: int64, hour_digits: int64) -> int64:
     """Microseconds of HH:MM:SS with a fraction of 0 to 6 digits, or -1."""
     colon = at + hour_digits
     if stop < colon + 6 or load_u8(data + colon) != 58 or load_u8(data + colon + 3) != 58:
@@ -77,13 +77,13 @@ def _clock(data, at, stop, hour_digits):  # type: ignore[no-untyped-def]
     return ((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + micros
 
 
-@kernel("void(intp, intp, intp, int64, int64, intp, intp)")
-def _parse_times(data, offsets, valid, rows, kind, values, good):  # type: ignore[no-untyped-def]
+@kernel
+def _parse_times(data: intp, offsets: intp, valid: intp, rows: int64, kind: int64, values: intp, good: intp) -> None:
     """kind as in times.py: 0 days, 1 microseconds since 1970, 2 the same with Z, 3 a duration."""
     for i in range(rows):
         store_i64(values + 8 * i, 0)
-        store_u8(good + i, types.uint8(0))
-        start, stop = types.int64(load_i32(offsets + 4 * i)), types.int64(load_i32(offsets + 4 * i + 4))
+        store_u8(good + i, uint8(0))
+        start, stop = int64(load_i32(offsets + 4 * i)), int64(load_i32(offsets + 4 * i + 4))
         if load_u8(valid + i) == 0:
             continue
         if kind == 3:
@@ -91,7 +91,7 @@ def _parse_times(data, offsets, valid, rows, kind, values, good):  # type: ignor
             start += 1 if is_negative else 0
             clock = _clock(data, start, stop, 3 if stop - start > 8 and load_u8(data + start + 3) == 58 else 2)
             store_i64(values + 8 * i, -clock if is_negative else clock)
-            store_u8(good + i, types.uint8(1 if clock >= 0 else 0))
+            store_u8(good + i, uint8(1 if clock >= 0 else 0))
             continue
         if stop - start < 10:
             continue
@@ -100,7 +100,7 @@ def _parse_times(data, offsets, valid, rows, kind, values, good):  # type: ignor
             continue
         if kind == 0:
             store_i64(values + 8 * i, day)
-            store_u8(good + i, types.uint8(1 if stop - start == 10 else 0))
+            store_u8(good + i, uint8(1 if stop - start == 10 else 0))
             continue
         if kind == 2:
             stop -= 1
@@ -111,7 +111,7 @@ def _parse_times(data, offsets, valid, rows, kind, values, good):  # type: ignor
         clock = _clock(data, start + 11, stop, 2)
         if 0 <= clock < 86_400_000_000:
             store_i64(values + 8 * i, day * 86_400_000_000 + clock)
-            store_u8(good + i, types.uint8(1))
+            store_u8(good + i, uint8(1))
 
 
 def _read_times(column: Column, values: Values) -> tuple[pa.Array, pa.StringArray | None]:
@@ -119,9 +119,9 @@ def _read_times(column: Column, values: Values) -> tuple[pa.Array, pa.StringArra
     valid = validity(texts)
     numbers, good = np.empty(len(texts), np.int64), np.empty(len(texts), np.uint8)
     kind = ("date", "datetime", "timestamp", "time").index(column.type)
-    _parse_times(
-        *(address(array) for array in (*text_values(texts), valid)), len(texts), kind, address(numbers), address(good)
-    )
+    data, offsets = text_values(texts)
+    given = (address(data), address(offsets), address(valid), len(texts))
+    _parse_times(*given, kind, address(numbers), address(good))
     storage = pa.array(numbers.astype(np.int32) if kind == 0 else numbers, mask=good == 0)
     array = storage.cast(pa.int32() if kind == 0 else pa.int64()).cast(arrow_type(column))
     if (good == valid).all():

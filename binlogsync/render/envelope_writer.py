@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from numba import types
 
 from binlogsync.binlog.compiling import inner, kernel
+from binlogsync.binlog.kernel_types import boolean, int8, int64, intp, uint8, uint64
 from binlogsync.binlog.memory import (
     address,
     copy,
@@ -71,8 +71,8 @@ from binlogsync.render.lookup_tables import TABLES
 _CONSTANT, _SIZE, _IMAGE, _IMAGE_BIT, _BEHIND, _CODE, _VALID, _BIT = range(0, 64, 8)
 _DATA, _OFFSETS, _A, _B, _INDEX, _LISTS, _INSTEAD = range(64, 120, 8)
 _FIELDS = 16
-_DAY = np.uint64(86_400_000_000)
-_SRID, _WKB = (np.uint64(int.from_bytes(text, "little")) for text in (b'{"srid":', b',"wkb":\0'))
+_DAY = uint64(86_400_000_000)
+_SRID, _WKB = (uint64(int.from_bytes(text, "little")) for text in (b'{"srid":', b',"wkb":\0'))
 _NO_COLUMN = JsonColumn(NOTHING)
 
 
@@ -87,36 +87,36 @@ class EnvelopePart:
     image: pa.StructArray | None = None
 
 
-@inner("boolean(intp, intp)")
-def _is_null(valid, bit):  # type: ignore[no-untyped-def]
+@inner
+def _is_null(valid: intp, bit: intp) -> boolean:
     """True for a bit of a bitmap that is not set; where there is no bitmap nothing is NULL."""
     return valid != 0 and (load_u8(valid + (bit >> 3)) >> (bit & 7)) & 1 == 0
 
 
-@inner("int64(int64, intp, int64)")
-def _integer(code, values, row):  # type: ignore[no-untyped-def]
+@inner
+def _integer(code: int64, values: intp, row: int64) -> int64:
     """A value of any integer type; of the largest uint64 the bits."""
     if code == INT8:
-        return types.int64(types.int8(load_u8(values + row)))
+        return int64(int8(load_u8(values + row)))
     if code == INT16:
-        return types.int64(load_i16(values + 2 * row))
+        return int64(load_i16(values + 2 * row))
     if code == INT32:
-        return types.int64(load_i32(values + 4 * row))
+        return int64(load_i32(values + 4 * row))
     if code == UINT8:
-        return types.int64(load_u8(values + row))
+        return int64(load_u8(values + row))
     if code == UINT16:
-        return types.int64(load_u16(values + 2 * row))
+        return int64(load_u16(values + 2 * row))
     if code == UINT32:
-        return types.int64(load_u32(values + 4 * row))
+        return int64(load_u32(values + 4 * row))
     return load_i64(values + 8 * row)
 
 
-@inner("intp(int64, intp, int64, intp, intp, intp)")
-def _put_text(code, part, row, at, limit, tables):  # type: ignore[no-untyped-def]
+@inner
+def _put_text(code: int64, part: intp, row: int64, at: intp, limit: intp, tables: intp) -> intp:
     """A value that has bytes of its own; -1 when there is no room for them."""
     offsets = load_i64(part + _OFFSETS) + 4 * row
-    source = types.int64(load_i32(offsets))
-    size = types.int64(load_i32(offsets + 4)) - source
+    source = int64(load_i32(offsets))
+    size = int64(load_i32(offsets + 4)) - source
     source += load_i64(part + _DATA)
     if at + 6 * size > limit:
         return -1
@@ -131,34 +131,34 @@ def _put_text(code, part, row, at, limit, tables):  # type: ignore[no-untyped-de
         return put_pointed(at, source, size, load_i64(part + _A))
     if code == GEOMETRY:
         store_u64(at, _SRID)
-        at = put_number(at + 8, types.uint64(load_u32(load_i64(part + _A) + 4 * row)), tables)
+        at = put_number(at + 8, uint64(load_u32(load_i64(part + _A) + 4 * row)), tables)
         store_u64(at, _WKB)
         at = put_base64(at + 7, source, size, tables)
-        store_u8(at, types.uint8(125))
+        store_u8(at, uint8(125))
         return at + 1
     return put_base64(at, source, size, tables)
 
 
-@inner("intp(int64, intp, int64, intp, intp, intp)")
-def _put_list(code, part, row, at, limit, tables):  # type: ignore[no-untyped-def]
+@inner
+def _put_list(code: int64, part: intp, row: int64, at: intp, limit: intp, tables: intp) -> intp:
     """A list of values that have bytes of their own; -1 when there is no room for them."""
     lists = load_i64(part + _LISTS) + 4 * row
-    first = types.int64(load_i32(lists))
-    store_u8(at, types.uint8(91))
+    first = int64(load_i32(lists))
+    store_u8(at, uint8(91))
     at += 1
-    for item in range(first, types.int64(load_i32(lists + 4))):
+    for item in range(first, int64(load_i32(lists + 4))):
         if item > first:
-            store_u8(at, types.uint8(44))
+            store_u8(at, uint8(44))
             at += 1
         at = _put_text(code, part, item, at, limit - 3, tables)
         if at < 0:
             return at
-    store_u8(at, types.uint8(93))
+    store_u8(at, uint8(93))
     return at + 1
 
 
-@inner("intp(int64, intp, int64, intp, intp)")
-def _put_fixed(code, part, row, at, tables):  # type: ignore[no-untyped-def]
+@inner
+def _put_fixed(code: int64, part: intp, row: int64, at: intp, tables: intp) -> intp:
     """A value of a few bytes, known by its code."""
     data = load_i64(part + _DATA)
     if code < UINT64:
@@ -168,38 +168,38 @@ def _put_fixed(code, part, row, at, tables):  # type: ignore[no-untyped-def]
     if code == BOOLEAN:
         bit = load_i64(part + _A) + row
         is_set = load_u8(data + (bit >> 3)) >> (bit & 7) & 1
-        store_u64(at, np.uint64(0x65757274) if is_set else np.uint64(0x65736C6166))
-        return at + 5 - types.intp(is_set)
+        store_u64(at, uint64(0x65757274) if is_set else uint64(0x65736C6166))
+        return at + 5 - intp(is_set)
     if code == DECIMAL:
         # The digits are written far behind, so that they do not lie where they go.
         number = load_i64(data + load_i64(part + _A) * row)
         digits = at + 64
         return put_pointed(at, digits, put_signed(digits, number, tables) - digits, load_i64(part + _B))
-    store_u8(at, types.uint8(34))
+    store_u8(at, uint8(34))
     at += 1
     if code == DATE:
-        at = put_date(at, types.int64(load_i32(data + 4 * row)), tables)
+        at = put_date(at, int64(load_i32(data + 4 * row)), tables)
     elif code == DATETIME:
-        micros = types.uint64(load_i64(data + 8 * row)) + np.uint64(719468) * _DAY
+        micros = uint64(load_i64(data + 8 * row)) + uint64(719468) * _DAY
         days = micros // _DAY
-        at = put_date(at, types.int64(days) - 719468, tables)
-        store_u8(at, types.uint8(84))
+        at = put_date(at, int64(days) - 719468, tables)
+        store_u8(at, uint8(84))
         at = put_time(at + 1, micros - days * _DAY, load_i64(part + _A), tables)
-        store_u8(at, types.uint8(90))
+        store_u8(at, uint8(90))
         at += load_i64(part + _B)
     else:
         micros = load_i64(data + 8 * row)
         if micros < 0:
-            store_u8(at, types.uint8(45))
+            store_u8(at, uint8(45))
             at += 1
             micros = -micros
-        at = put_time(at, types.uint64(micros), load_i64(part + _A), tables)
-    store_u8(at, types.uint8(34))
+        at = put_time(at, uint64(micros), load_i64(part + _A), tables)
+    store_u8(at, uint8(34))
     return at + 1
 
 
-@inner("intp(intp, int64, intp, intp, intp)")
-def _put_value(part, row, at, limit, tables):  # type: ignore[no-untyped-def]
+@inner
+def _put_value(part: intp, row: int64, at: intp, limit: intp, tables: intp) -> intp:
     """The value of a row; -1 when there is no room for it."""
     while _is_null(load_i64(part + _VALID), load_i64(part + _BIT) + row):
         part = load_i64(part + _INSTEAD)
@@ -217,15 +217,17 @@ def _put_value(part, row, at, limit, tables):  # type: ignore[no-untyped-def]
     return _put_text(code, part, row, at, limit, tables)
 
 
-@kernel("UniTuple(int64, 2)(intp, int64, int64, int64, intp, intp, intp, intp)")
-def _write(table, parts, row, rows, offsets, out, limit, tables):  # type: ignore[no-untyped-def]
+@kernel
+def _write(
+    table: intp, parts: int64, row: int64, rows: int64, offsets: intp, out: intp, limit: intp, tables: intp
+) -> tuple[int64, int64]:
     """Writes the envelopes from `row` on; returns (row, bytes used): the row is the first without room, or `rows`.
 
     Behind `limit` there is room for all that is not text.
     """
     at = out + load_i64(offsets + 8 * row)
     while row < rows and at <= limit:
-        p = types.int64(0)
+        p = int64(0)
         while p < parts:
             part = table + 8 * _FIELDS * p
             if _is_null(load_i64(part + _IMAGE), load_i64(part + _IMAGE_BIT) + row):

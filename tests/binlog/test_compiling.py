@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from numba import njit
 
-from binlogsync.binlog.compiling import KERNEL, alone, inner, kernel
+from binlogsync.binlog.compiling import alone, inner, kernel
+from binlogsync.binlog.fast_compiling import KERNEL
+from binlogsync.binlog.kernel_types import int64, intp
 from binlogsync.binlog.memory import address, load_i64
 
+compile_array: Any = njit
 UNCACHED = KERNEL | {"cache": False}
 
 
-@inner("int64(int64)")
-def twice(number):  # type: ignore[no-untyped-def]
+@inner
+def twice(number: int64) -> int64:
     """A part."""
     return 2 * number
 
 
-@inner("int64(intp, int64)", apart=True)
-def total(place, count):  # type: ignore[no-untyped-def]
+@inner(apart=True)
+def total(place: intp, count: int64) -> int64:
     """A part with a part of its own."""
     found = 0
     for i in range(count):
@@ -34,8 +40,8 @@ def total(place, count):  # type: ignore[no-untyped-def]
 
 
 def test_parts_of_parts() -> None:
-    @kernel("int64(intp, int64)", cache=False)
-    def both(place, count):  # type: ignore[no-untyped-def]
+    @kernel(cache=False)
+    def both(place: intp, count: int64) -> int64:
         return total(place, count) + twice(1) + total(place, 1)
 
     numbers = np.arange(1, 11)
@@ -45,13 +51,13 @@ def test_parts_of_parts() -> None:
 
 
 def test_arrays_are_given_back() -> None:
-    @njit("int64(int64[::1])", **UNCACHED)
-    def length(array):  # type: ignore[no-untyped-def]
+    def find_length(array: npt.NDArray[np.int64]) -> int:
         for number in array:
             if number < 0:
                 return twice(number)
         return len(array)
 
+    length = compile_array("int64(int64[::1])", **UNCACHED)(find_length)
     numbers = np.arange(10)
     before = sys.getrefcount(numbers)
     assert [length(numbers) for _ in range(5)] == [10] * 5
@@ -64,10 +70,35 @@ def test_compiling_leaves_the_collector_as_it_was() -> None:
         for state in (gc.disable, gc.enable):
             state()
             before = gc.isenabled()
-            kernel("int64(int64)", cache=False)(lambda number: number)
+
+            @kernel(cache=False)
+            def unchanged(number: int64) -> int64:
+                return number
+
             assert gc.isenabled() is before
     finally:
         (gc.enable if was_enabled else gc.disable)()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"), [("", "fast"), ("fast", "fast"), ("public", "public"), ("quick", None)]
+)
+def test_the_environment_chooses_the_compiler(chosen: str, expected: str | None) -> None:
+    program = """import sys, binlogsync.binlog.compiling
+print(*(name for name in ("fast", "public") if f"binlogsync.binlog.{name}_compiling" in sys.modules))"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "BINLOGSYNC_KERNELS": chosen},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if expected is None:
+        assert done.returncode == 1
+        assert "ConfigError: BINLOGSYNC_KERNELS=quick is neither fast nor public" in done.stderr
+    else:
+        assert done.stdout.split() == [expected], done.stderr
 
 
 def _imported(folder: Path, factor: int) -> Any:
@@ -76,7 +107,7 @@ def _imported(folder: Path, factor: int) -> Any:
         sys.modules.pop(name, None)
     importlib.invalidate_caches()
     text = "from binlogsync.binlog.compiling import inner\n\n"
-    text += f'@inner("int64(int64)")\ndef part(number):\n    return {factor} * number\n'
+    text += f"@inner\ndef part(number: int) -> int:\n    return {factor} * number\n"
     part = folder / "kept_part.py"
     if not part.exists() or part.read_text() != text:
         part.write_text(text)
@@ -90,7 +121,7 @@ def test_a_kept_kernel_is_as_new_as_its_parts(named: str, tmp_path: Path, monkey
     call = "part" if "from" in named else "kept_part.part"
     (tmp_path / "kept_kernel.py").write_text(
         "from binlogsync.binlog.compiling import kernel\n"
-        f'{named}\n\n@kernel("int64(int64)")\ndef whole(number):\n    return {call}(number)\n'
+        f"{named}\n\n@kernel\ndef whole(number: int) -> int:\n    return {call}(number)\n"
     )
     found = []
     for factor in (2, 2, 30):

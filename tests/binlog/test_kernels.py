@@ -28,12 +28,10 @@ _BYTES_OF_DIGITS = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)
 
 
 crc32, decimal, decimals_ = alone(crc.crc32), alone(decimal_kernels.decimal), alone(decimal_kernels.decimals)
-dates, datetimes, timestamps, times = map(
-    alone, (temporal.dates, temporal.datetimes, temporal.timestamps, temporal.times)
-)
-is_ascii, are_utf8, padded, strings, recoded_strings = map(
-    alone, (text.is_ascii, text.are_utf8, text.padded, text.strings, text.recoded_strings)
-)
+dates, datetimes = alone(temporal.dates), alone(temporal.datetimes)
+timestamps, times = alone(temporal.timestamps), alone(temporal.times)
+is_ascii, are_utf8, padded = alone(text.is_ascii), alone(text.are_utf8), alone(text.padded)
+strings, recoded_strings = alone(text.strings), alone(text.recoded_strings)
 
 
 def as_array(data: bytes) -> np.ndarray:

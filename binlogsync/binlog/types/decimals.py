@@ -6,9 +6,8 @@ four bytes, a shorter group at either end takes fewer. Source: bin2decimal in st
 
 from __future__ import annotations
 
-from numba import types
-
 from binlogsync.binlog.compiling import inner
+from binlogsync.binlog.kernel_types import boolean, int64, intp, uint32, uint64
 from binlogsync.binlog.memory import (
     load_be16,
     load_be24,
@@ -32,66 +31,66 @@ def decimal_size(precision: int, scale: int) -> int:
     )  # 4 bytes for nine digits
 
 
-@inner("uint64(intp, intp, boolean, boolean)")
-def _group(source, size, first, negative):  # type: ignore[no-untyped-def]
+@inner
+def _group(source: intp, size: intp, first: boolean, negative: boolean) -> uint64:
     """One group of digits, most significant byte first; `first` marks the group that holds the sign bit."""
-    value = types.uint64(0)
+    value = uint64(0)
     for i in range(size):
-        byte = types.uint64(load_u8(source + i))
+        byte = uint64(load_u8(source + i))
         if first and i == 0:
-            byte ^= types.uint64(0x80)
+            byte ^= uint64(0x80)
         if negative:
-            byte ^= types.uint64(0xFF)
-        value = (value << types.uint64(8)) | byte
+            byte ^= uint64(0xFF)
+        value = (value << uint64(8)) | byte
     return value
 
 
-@inner("void(intp, intp, uint64, uint64)")
-def _multiply_add(target, width, factor, summand):  # type: ignore[no-untyped-def]
+@inner
+def _multiply_add(target: intp, width: intp, factor: uint64, summand: uint64) -> None:
     """The number of `width` bytes at `target` times `factor` plus `summand`, both below 2^32."""
     carry = summand
     for k in range(0, width, 4):
-        product = types.uint64(load_u32(target + k)) * factor + carry
-        store_u32(target + k, types.uint32(product))
-        carry = product >> types.uint64(32)
+        product = uint64(load_u32(target + k)) * factor + carry
+        store_u32(target + k, uint32(product))
+        carry = product >> uint64(32)
 
 
-@inner("void(intp, intp)")
-def _negate(target, width):  # type: ignore[no-untyped-def]
+@inner
+def _negate(target: intp, width: intp) -> None:
     """The two's complement of the number of `width` bytes at `target`."""
-    carry = types.uint64(1)
+    carry = uint64(1)
     for k in range(0, width, 8):
         value = ~load_u64(target + k) + carry
         store_u64(target + k, value)
-        carry = types.uint64(1) if carry == 1 and value == 0 else types.uint64(0)
+        carry = uint64(1) if carry == 1 and value == 0 else uint64(0)
 
 
-@inner("int64(int64)")
-def _group_size(digits):  # type: ignore[no-untyped-def]
+@inner
+def _group_size(digits: int64) -> int64:
     """Bytes of a group of 1 to 9 digits."""
     return (digits + 1) >> 1 if digits < 7 else 4
 
 
-@inner("uint64(int64)")
-def _power(digits):  # type: ignore[no-untyped-def]
+@inner
+def _power(digits: int64) -> uint64:
     """10 to the power of 0 to 9."""
-    power = types.uint64(1)
+    power = uint64(1)
     for _ in range(digits):
-        power *= types.uint64(10)
+        power *= uint64(10)
     return power
 
 
-@inner("boolean(intp, intp, intp, intp, intp)", apart=True)
-def decimal(target, width, source, precision, scale):  # type: ignore[no-untyped-def]
+@inner(apart=True)
+def decimal(target: intp, width: intp, source: intp, precision: intp, scale: intp) -> boolean:
     """Write `width` (16 or 32) bytes; False when a group holds more digits than it may."""
     negative = (load_u8(source) & 0x80) == 0
     at = source
-    high = types.uint64(0)
-    value = types.uint64(0)
+    high = uint64(0)
+    value = uint64(0)
     wide = precision > 18
     if wide:
         for k in range(0, width, 8):
-            store_u64(target + k, types.uint64(0))
+            store_u64(target + k, uint64(0))
     left = precision - scale
     in_fraction = left == 0
     if in_fraction:
@@ -99,7 +98,7 @@ def decimal(target, width, source, precision, scale):  # type: ignore[no-untyped
     while left > 0:
         digits = (left if left < 9 else 9) if in_fraction else (left % 9 if left % 9 else 9)
         size = 4 if digits == 9 else _group_size(digits)
-        power = types.uint64(1_000_000_000) if digits == 9 else _power(digits)
+        power = uint64(1_000_000_000) if digits == 9 else _power(digits)
         group = _group(at, size, at == source, negative)
         if group >= power:
             return False
@@ -117,70 +116,70 @@ def decimal(target, width, source, precision, scale):  # type: ignore[no-untyped
             _negate(target, width)
         return True
     if negative and value != 0:
-        value = types.uint64(0) - value
-        high = types.uint64(0xFFFFFFFFFFFFFFFF)
+        value = uint64(0) - value
+        high = uint64(0xFFFFFFFFFFFFFFFF)
     store_u64(target, value)
     for k in range(8, width, 8):
         store_u64(target + k, high)
     return True
 
 
-@inner("uint64(intp, int64, uint64)")
-def _digits(source, size, flip):  # type: ignore[no-untyped-def]
+@inner
+def _digits(source: intp, size: int64, flip: uint64) -> uint64:
     """A group of 0 to 4 bytes, most significant first, with the bits of `flip` inverted."""
     if size == 4:
         value = load_be32(source)
     elif size == 1:
-        value = types.uint64(load_u8(source))
+        value = uint64(load_u8(source))
     elif size == 2:
         value = load_be16(source)
     elif size == 3:
         value = load_be24(source)
     else:
-        return types.uint64(0)
-    return value ^ (flip >> types.uint64(64 - 8 * size))
+        return uint64(0)
+    return value ^ (flip >> uint64(64 - 8 * size))
 
 
-@inner("Tuple((int64, int64))(int64, int64, int64)")
-def _shape(precision, scale, number):  # type: ignore[no-untyped-def]
+@inner
+def _shape(precision: int64, scale: int64, number: int64) -> tuple[int64, int64]:
     """Bytes and digits of the group `number`, 0 to 2, of a DECIMAL of 18 digits at most; (0, 0) for one that is not."""
     whole, part = precision - scale, scale
     for _ in range(number + 1):
         if whole > 0:
-            digits = types.int64(whole % 9 if whole % 9 else 9)
+            digits = int64(whole % 9 if whole % 9 else 9)
             whole -= digits
         else:
-            digits = types.int64(min(part, 9))
+            digits = int64(min(part, 9))
             part -= digits
-    return (_group_size(digits) if digits < 9 else types.int64(4)), digits
+    return (_group_size(digits) if digits < 9 else int64(4)), digits
 
 
-@inner("int64(intp, int64, intp, intp, int64, int64)", apart=True)
-def _short_decimals(places, count, nothing, target, precision, scale):  # type: ignore[no-untyped-def]
+@inner(apart=True)
+def _short_decimals(places: intp, count: int64, nothing: intp, target: intp, precision: int64, scale: int64) -> int64:
     """Decimals of 18 digits at most: three groups; see `decimals`."""
     size_a, digits_a = _shape(precision, scale, 0)
     size_b, digits_b = _shape(precision, scale, 1)
     size_c, digits_c = _shape(precision, scale, 2)
     power_a, power_b, power_c = _power(digits_a), _power(digits_b), _power(digits_c)
-    bad = types.int64(-1)
+    bad = int64(-1)
     for r in range(count):
         at = load_i64(places + 8 * r)
-        flip = types.uint64(0) if load_u8(at) & 0x80 else types.uint64(0xFFFFFFFFFFFFFFFF)
-        a = _digits(at, size_a, flip ^ types.uint64(1 << 63))
+        flip = uint64(0) if load_u8(at) & 0x80 else uint64(0xFFFFFFFFFFFFFFFF)
+        a = _digits(at, size_a, flip ^ uint64(1 << 63))
         b = _digits(at + size_a, size_b, flip)
         c = _digits(at + size_a + size_b, size_c, flip)
-        is_nothing = types.uint64(at - nothing) <= 1
+        is_nothing = uint64(at - nothing) <= 1
         if (a >= power_a or b >= power_b or c >= power_c) and not is_nothing and bad < 0:
-            bad = types.int64(r)
+            bad = int64(r)
         value = (((a * power_b + b) * power_c + c) ^ flip) - flip
-        value = types.uint64(0) if is_nothing else value
+        value = uint64(0) if is_nothing else value
         store_u64(target + 16 * r, value)
-        store_u64(target + 16 * r + 8, types.uint64(types.int64(value) >> 63))
+        store_u64(target + 16 * r + 8, uint64(int64(value) >> 63))
     return bad
 
 
-@inner("int64(intp, int64, intp, intp, int64, int64)", apart=True)
-def decimals(places, count, nothing, target, precision, scale):  # type: ignore[no-untyped-def]
+@inner(apart=True)
+def decimals(places: intp, count: int64, nothing: intp, target: intp, precision: int64, scale: int64) -> int64:
     """DECIMAL, 16 bytes a row up to 38 digits, else 32; 0 where there is none.
 
     Returns -1, or a row with a group of more digits than it may have.
@@ -190,12 +189,12 @@ def decimals(places, count, nothing, target, precision, scale):  # type: ignore[
     width = 16 if precision <= 38 else 32
     for r in range(count):
         at = load_i64(places + 8 * r)
-        if types.uint64(at - nothing) <= 1:
+        if uint64(at - nothing) <= 1:
             for k in range(0, width, 8):
-                store_u64(target + width * r + k, types.uint64(0))
+                store_u64(target + width * r + k, uint64(0))
         elif not decimal(target + width * r, width, at, precision, scale):
             return r
-    return types.int64(-1)
+    return int64(-1)
 
 
 def decimal_text(precision: int, scale: int, data: bytes) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from numba import types
 
 from binlogsync.binlog.compiling import inner, kernel
+from binlogsync.binlog.kernel_types import int32, int64, intp, uint16, uint64
 from binlogsync.binlog.memory import (
     address,
     copy,
@@ -35,24 +35,24 @@ INVALID = 0xFFFF
 _FEW_LABELS = 8
 
 
-@inner("void(intp, int64, intp, intp, int64)", apart=True)
-def enums(places, count, nothing, target, size):  # type: ignore[no-untyped-def]
+@inner(apart=True)
+def enums(places: intp, count: int64, nothing: intp, target: intp, size: int64) -> None:
     """ENUM: numbers of one or two bytes; 0 is written as INVALID, so that 0 remains what no value holds."""
     for r in range(count):
         at = load_i64(places + 8 * r)
-        number = types.uint16(load_u8(at)) if size == 1 else load_u16(at)
-        is_invalid = number == 0 and types.uint64(at - nothing) > 1
-        store_u16(target + 2 * r, types.uint16(INVALID) if is_invalid else number)
+        number = uint16(load_u8(at)) if size == 1 else load_u16(at)
+        is_invalid = number == 0 and uint64(at - nothing) > 1
+        store_u16(target + 2 * r, uint16(INVALID) if is_invalid else number)
 
 
-@inner("void(intp, int64, intp, int64)", apart=True)
-def sets(places, count, target, size):  # type: ignore[no-untyped-def]
+@inner(apart=True)
+def sets(places: intp, count: int64, target: intp, size: int64) -> None:
     """SET: a bit mask of one to eight bytes."""
     for r in range(count):
         at = load_i64(places + 8 * r)
-        value = types.uint64(load_u8(at))
+        value = uint64(load_u8(at))
         for i in range(1, size):
-            value |= types.uint64(load_u8(at + i)) << types.uint64(8 * i)
+            value |= uint64(load_u8(at + i)) << uint64(8 * i)
         store_u64(target + 8 * r, value)
 
 
@@ -143,53 +143,57 @@ def _room(rows: int, total: npt.NDArray[np.int64]) -> _Lists:
     return np.empty(rows + 1, np.int32), np.empty(count + 9, np.int32), np.empty(size + 64, np.uint8)
 
 
-@kernel("void(intp, int64, intp, intp)")
-def _measure(masks, rows, sizes, total):  # type: ignore[no-untyped-def]
+@kernel
+def _measure(masks: intp, rows: int64, sizes: intp, total: intp) -> None:
     """Write how many members the sets have, and how many bytes those take."""
-    count, size = types.int64(0), types.int64(0)
+    count, size = int64(0), int64(0)
     for row in range(rows):
         left = load_u64(masks + 8 * row)
         while left:
-            size += load_i64(sizes + 8 * types.intp(lowest_bit(left)))
-            left &= left - np.uint64(1)
+            size += load_i64(sizes + 8 * intp(lowest_bit(left)))
+            left &= left - uint64(1)
             count += 1
     store_i64(total, count)
     store_i64(total + 8, size)
 
 
-@kernel("void(intp, int64, intp, intp, intp, intp, intp, intp)")
-def _spread(masks, rows, sizes, begins, texts, offsets, ends, data):  # type: ignore[no-untyped-def]
+@kernel
+def _spread(
+    masks: intp, rows: int64, sizes: intp, begins: intp, texts: intp, offsets: intp, ends: intp, data: intp
+) -> None:
     """What _lists makes, where there is room for it."""
-    member, at = types.int64(0), types.int64(0)
-    store_i32(ends, types.int32(0))
+    member, at = int64(0), int64(0)
+    store_i32(ends, int32(0))
     for row in range(rows):
-        store_i32(offsets + 4 * row, types.int32(member))
+        store_i32(offsets + 4 * row, int32(member))
         left = load_u64(masks + 8 * row)
         while left:
-            number = types.intp(lowest_bit(left))
+            number = intp(lowest_bit(left))
             size = load_i64(sizes + 8 * number)
             copy(data + at, texts + load_i64(begins + 8 * number), size)
             at += size
             member += 1
-            store_i32(ends + 4 * member, types.int32(at))
-            left &= left - np.uint64(1)
-    store_i32(offsets + 4 * rows, types.int32(member))
+            store_i32(ends + 4 * member, int32(at))
+            left &= left - uint64(1)
+    store_i32(offsets + 4 * rows, int32(member))
 
 
-@kernel("void(intp, int64, intp, intp, intp, intp, intp, intp)")
-def _repeat(masks, rows, offsets, ends, data, o_offsets, o_ends, o_data):  # type: ignore[no-untyped-def]
+@kernel
+def _repeat(
+    masks: intp, rows: int64, offsets: intp, ends: intp, data: intp, o_offsets: intp, o_ends: intp, o_data: intp
+) -> None:
     """What _repeated makes, where there is room for it."""
-    member, at = types.int64(0), types.int64(0)
-    store_i32(o_ends, types.int32(0))
+    member, at = int64(0), int64(0)
+    store_i32(o_ends, int32(0))
     for row in range(rows):
-        store_i32(o_offsets + 4 * row, types.int32(member))
-        place = offsets + 4 * types.intp(load_u64(masks + 8 * row))
-        first, last = types.int64(load_i32(place)), types.int64(load_i32(place + 4))
+        store_i32(o_offsets + 4 * row, int32(member))
+        place = offsets + 4 * intp(load_u64(masks + 8 * row))
+        first, last = int64(load_i32(place)), int64(load_i32(place + 4))
         entry = ends + 4 * first
         begin = load_i32(entry)
-        size = types.int64(load_i32(entry + 4 * (last - first)) - begin)
-        moved = types.int32(at) - begin
-        k = types.int64(4)
+        size = int64(load_i32(entry + 4 * (last - first)) - begin)
+        moved = int32(at) - begin
+        k = int64(4)
         while True:
             # All loads before the stores: the compiler then does four at once.
             one, two = load_i32(entry + 4 * k - 12), load_i32(entry + 4 * k - 8)
@@ -202,9 +206,9 @@ def _repeat(masks, rows, offsets, ends, data, o_offsets, o_ends, o_data):  # typ
             if k >= last - first:
                 break
             k += 4
-        copy64(o_data + at, data + types.int64(begin))
+        copy64(o_data + at, data + int64(begin))
         for i in range(64, size, 64):
-            copy64(o_data + at + i, data + types.int64(begin) + i)
+            copy64(o_data + at + i, data + int64(begin) + i)
         member += last - first
         at += size
-    store_i32(o_offsets + 4 * rows, types.int32(member))
+    store_i32(o_offsets + 4 * rows, int32(member))

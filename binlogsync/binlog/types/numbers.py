@@ -5,9 +5,8 @@ Source: Field_* ::pack in sql/field.cc; integers and floats are little-endian, B
 
 from __future__ import annotations
 
-from numba import types
-
 from binlogsync.binlog.compiling import inner
+from binlogsync.binlog.kernel_types import boolean, int32, int64, intp, uint16
 from binlogsync.binlog.memory import (
     load_be,
     load_i64,
@@ -24,8 +23,8 @@ from binlogsync.binlog.memory import (
 )
 
 
-@inner("void(intp, int64, intp, int64)", apart=True)
-def copied(places, count, target, size):  # type: ignore[no-untyped-def]
+@inner(apart=True)
+def copied(places: intp, count: int64, target: intp, size: int64) -> None:
     """Values of 1, 2, 4 or 8 bytes as they are."""
     if size == 8:
         for r in range(count):
@@ -41,25 +40,25 @@ def copied(places, count, target, size):  # type: ignore[no-untyped-def]
             store_u8(target + r, load_u8(load_i64(places + 8 * r)))
 
 
-@inner("void(intp, int64, intp, boolean)", apart=True)
-def widened_24(places, count, target, unsigned):  # type: ignore[no-untyped-def]
+@inner(apart=True)
+def widened_24(places: intp, count: int64, target: intp, unsigned: boolean) -> None:
     """MEDIUMINT: three bytes to int32 or uint32."""
-    sign = types.int64(0 if unsigned else 0x800000)
+    sign = int64(0 if unsigned else 0x800000)
     for r in range(count):
-        value = types.int64(load_u24(load_i64(places + 8 * r)))
-        store_i32(target + 4 * r, types.int32((value ^ sign) - sign))
+        value = int64(load_u24(load_i64(places + 8 * r)))
+        store_i32(target + 4 * r, int32((value ^ sign) - sign))
 
 
-@inner("void(intp, int64, intp)", apart=True)
-def years(places, count, target):  # type: ignore[no-untyped-def]
+@inner(apart=True)
+def years(places: intp, count: int64, target: intp) -> None:
     """YEAR: years since 1900 in one byte to uint16, 0 stays 0 (the year 0000)."""
     for r in range(count):
         value = load_u8(load_i64(places + 8 * r))
-        store_u16(target + 2 * r, types.uint16(0 if value == 0 else 1900 + types.int64(value)))
+        store_u16(target + 2 * r, uint16(0 if value == 0 else 1900 + int64(value)))
 
 
-@inner("void(intp, int64, intp, int64)", apart=True)
-def bits(places, count, target, size):  # type: ignore[no-untyped-def]
+@inner(apart=True)
+def bits(places: intp, count: int64, target: intp, size: int64) -> None:
     """BIT(n): `size` bytes to uint64."""
     for r in range(count):
         store_u64(target + 8 * r, load_be(load_i64(places + 8 * r), size))

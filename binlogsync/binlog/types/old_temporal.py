@@ -8,9 +8,8 @@ MariaDB.
 
 from __future__ import annotations
 
-from numba import types
-
 from binlogsync.binlog.compiling import inner
+from binlogsync.binlog.kernel_types import int32, int64, intp, uint64
 from binlogsync.binlog.memory import load_be, load_i64, load_u24, load_u32, store_i64
 
 _TIME_BYTES = (3, 4, 4, 5, 5, 5, 6)
@@ -25,21 +24,21 @@ def old_size(kind: str, fsp: int) -> int:
     return (_TIME_BYTES if kind == "time" else _DATETIME_BYTES)[fsp]
 
 
-@inner("int64(int64)")
-def _step(fsp):  # type: ignore[no-untyped-def]
+@inner
+def _step(fsp: int64) -> int64:
     """Microseconds of the last digit."""
-    step = types.int64(1)
+    step = int64(1)
     for _ in range(6 - fsp):
         step *= 10
     return step
 
 
-@inner("int64(intp, int64, int64)")
-def _old_time(source, fsp, size):  # type: ignore[no-untyped-def]
+@inner
+def _old_time(source: intp, fsp: int64, size: int64) -> int64:
     """TIME as microseconds."""
     if fsp > 0:
-        return types.int64(load_be(source, size)) * _step(fsp) - 3_020_400_000_000
-    value = types.int64(load_u24(source))
+        return int64(load_be(source, size)) * _step(fsp) - 3_020_400_000_000
+    value = int64(load_u24(source))
     negative = value >= 0x800000
     if negative:
         value = 0x1000000 - value
@@ -47,11 +46,11 @@ def _old_time(source, fsp, size):  # type: ignore[no-untyped-def]
     return -micros if negative else micros
 
 
-@inner("UniTuple(int64, 4)(intp, int64, int64)")
-def _old_datetime(source, fsp, size):  # type: ignore[no-untyped-def]
+@inner
+def _old_datetime(source: intp, fsp: int64, size: int64) -> tuple[int64, int64, int64, int64]:
     """DATETIME as year, month, day and microseconds."""
     if fsp > 0:
-        value = types.int64(load_be(source, size)) * _step(fsp)
+        value = int64(load_be(source, size)) * _step(fsp)
         date = value // _DAY
         return date // 32 // 13, date // 32 % 13, date % 32, value % _DAY
     value = load_i64(source)
@@ -60,49 +59,53 @@ def _old_datetime(source, fsp, size):  # type: ignore[no-untyped-def]
     return date // 10000, date // 100 % 100, date % 100, micros
 
 
-@inner("void(intp, int64, intp, intp, int64, int64)", apart=True)
-def old_times(places, count, nothing, target, fsp, size):  # type: ignore[no-untyped-def]
+@inner(apart=True)
+def old_times(places: intp, count: int64, nothing: intp, target: intp, fsp: int64, size: int64) -> None:
     """TIME to int64 microseconds, 0 where there is none."""
     for r in range(count):
         at = load_i64(places + 8 * r)
-        store_i64(target + 8 * r, types.int64(0) if types.uint64(at - nothing) <= 1 else _old_time(at, fsp, size))
+        store_i64(target + 8 * r, int64(0) if uint64(at - nothing) <= 1 else _old_time(at, fsp, size))
 
 
-@inner("int64(intp, int64, intp, intp, intp, intp, int64, int64)", apart=True)
-def old_datetimes(places, count, nothing, months, target, wrong, fsp, size):  # type: ignore[no-untyped-def]
+@inner(apart=True)
+def old_datetimes(
+    places: intp, count: int64, nothing: intp, months: intp, target: intp, wrong: intp, fsp: int64, size: int64
+) -> int64:
     """DATETIME to int64 microseconds, 0 where there is none; impossible ones as temporal.dates does."""
-    found = types.int64(0)
+    found = int64(0)
     for r in range(count):
         at = load_i64(places + 8 * r)
         year, month, day, micros = _old_datetime(at, fsp, size)
-        entry = types.int64(0)
+        entry = int64(0)
         if 0 <= year <= 9999 and 0 <= month <= 12:
-            entry = types.int64(types.int32(load_u32(months + 4 * (year * 13 + month))))
+            entry = int64(int32(load_u32(months + 4 * (year * 13 + month))))
         right = day > 0 and day <= (entry & 31) and micros < _DAY
-        store_i64(target + 8 * r, ((entry >> 5) + day - 1) * _DAY + micros if right else types.int64(0))
+        store_i64(target + 8 * r, ((entry >> 5) + day - 1) * _DAY + micros if right else int64(0))
         store_i64(wrong + 8 * found, r)
-        found += types.int64(not right and types.uint64(at - nothing) > 1)
+        found += int64(not right and uint64(at - nothing) > 1)
     return found
 
 
-@inner("int64(intp, int64, int64)")
-def packed_old_datetime(source, fsp, size):  # type: ignore[no-untyped-def]
+@inner
+def packed_old_datetime(source: intp, fsp: int64, size: int64) -> int64:
     """DATETIME as temporal.packed_datetime packs it."""
     year, month, day, micros = _old_datetime(source, fsp, size)
     return (((year << 9) | (month << 5) | day) << 40) | micros
 
 
-@inner("int64(intp, int64, intp, intp, intp, int64, int64)", apart=True)
-def old_timestamps(places, count, nothing, target, wrong, fsp, size):  # type: ignore[no-untyped-def]
+@inner(apart=True)
+def old_timestamps(
+    places: intp, count: int64, nothing: intp, target: intp, wrong: intp, fsp: int64, size: int64
+) -> int64:
     """TIMESTAMP to int64 microseconds since 1970 UTC; zero is the zero date; impossible ones as temporal.dates does."""
-    found = types.int64(0)
+    found = int64(0)
     for r in range(count):
         at = load_i64(places + 8 * r)
         if fsp > 0:
-            micros = types.int64(load_be(at, 4)) * 1_000_000 + types.int64(load_be(at + 4, size - 4)) * _step(fsp)
+            micros = int64(load_be(at, 4)) * 1_000_000 + int64(load_be(at + 4, size - 4)) * _step(fsp)
         else:
-            micros = types.int64(load_u32(at)) * 1_000_000
+            micros = int64(load_u32(at)) * 1_000_000
         store_i64(target + 8 * r, micros)
         store_i64(wrong + 8 * found, r)
-        found += types.int64(micros == 0 and types.uint64(at - nothing) > 1)
+        found += int64(micros == 0 and uint64(at - nothing) > 1)
     return found

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import types
 
 from binlogsync.binlog.compiling import inner
+from binlogsync.binlog.kernel_types import int32, int64, intp, uint64
 from binlogsync.binlog.memory import (
     load_be,
     load_be16,
@@ -48,108 +48,108 @@ def _month_table() -> npt.NDArray[np.int32]:
 MONTHS = _month_table()
 
 
-@inner("int64(intp, intp)")
-def fraction(source, fsp):  # type: ignore[no-untyped-def]
+@inner
+def fraction(source: intp, fsp: intp) -> int64:
     """Microseconds from the (fsp + 1) // 2 bytes behind the whole seconds."""
     if fsp == 0:
-        return types.int64(0)
+        return int64(0)
     if fsp <= 2:
-        return types.int64(load_u8(source)) * 10000
+        return int64(load_u8(source)) * 10000
     if fsp <= 4:
-        return types.int64(load_be16(source)) * 100
-    return types.int64(load_be24(source))
+        return int64(load_be16(source)) * 100
+    return int64(load_be24(source))
 
 
-@inner("int64(intp, int64, intp, intp, intp, intp)", apart=True)
-def dates(places, count, nothing, months, target, wrong):  # type: ignore[no-untyped-def]
+@inner(apart=True)
+def dates(places: intp, count: int64, nothing: intp, months: intp, target: intp, wrong: intp) -> int64:
     """DATE to int32 days, 0 where there is none; writes the rows with impossible ones to `wrong`, returns how many."""
-    found = types.int64(0)
+    found = int64(0)
     for r in range(count):
         at = load_i64(places + 8 * r)
-        packed = types.int64(load_u24(at))
+        packed = int64(load_u24(at))
         month = (packed >> 9) * 13 + ((packed >> 5) & 15)
-        entry = types.int64(types.int32(load_u32(months + 4 * (month & 0x1FFFF))))
+        entry = int64(int32(load_u32(months + 4 * (month & 0x1FFFF))))
         day = packed & 31
         right = day > 0 and day <= (entry & 31) and month < 130_000 and ((packed >> 5) & 15) <= 12
-        store_i32(target + 4 * r, types.int32((entry >> 5) + day - 1 if right else 0))
+        store_i32(target + 4 * r, int32((entry >> 5) + day - 1 if right else 0))
         store_i64(wrong + 8 * found, r)
-        found += types.int64(not right and types.uint64(at - nothing) > 1)
+        found += int64(not right and uint64(at - nothing) > 1)
     return found
 
 
-@inner("int64(intp, int64, intp, intp, intp, intp, int64)", apart=True)
-def datetimes(places, count, nothing, months, target, wrong, fsp):  # type: ignore[no-untyped-def]
+@inner(apart=True)
+def datetimes(places: intp, count: int64, nothing: intp, months: intp, target: intp, wrong: intp, fsp: int64) -> int64:
     """DATETIME to int64 microseconds since 1970, without a zone; impossible ones as `dates` does."""
-    found = types.int64(0)
+    found = int64(0)
     for r in range(count):
         at = load_i64(places + 8 * r)
-        packed = types.int64(load_be40(at)) - 0x8000000000
-        entry = types.int64(types.int32(load_u32(months + 4 * ((packed >> 22) & 0x1FFFF))))
+        packed = int64(load_be40(at)) - 0x8000000000
+        entry = int64(int32(load_u32(months + 4 * ((packed >> 22) & 0x1FFFF))))
         day = (packed >> 17) & 31
         seconds = ((packed >> 12) & 31) * 3600 + ((packed >> 6) & 63) * 60 + (packed & 63)
         micros = seconds * 1_000_000 + fraction(at + 5, fsp)
         right = packed >= 0 and day > 0 and day <= (entry & 31) and micros < 86_400_000_000
-        store_i64(target + 8 * r, ((entry >> 5) + day - 1) * 86_400_000_000 + micros if right else types.int64(0))
+        store_i64(target + 8 * r, ((entry >> 5) + day - 1) * 86_400_000_000 + micros if right else int64(0))
         store_i64(wrong + 8 * found, r)
-        found += types.int64(not right and types.uint64(at - nothing) > 1)
+        found += int64(not right and uint64(at - nothing) > 1)
     return found
 
 
-@inner("int64(intp, int64, intp, intp, intp, int64)", apart=True)
-def timestamps(places, count, nothing, target, wrong, fsp):  # type: ignore[no-untyped-def]
+@inner(apart=True)
+def timestamps(places: intp, count: int64, nothing: intp, target: intp, wrong: intp, fsp: int64) -> int64:
     """TIMESTAMP to int64 microseconds since 1970 UTC; zero is the zero date; impossible ones as `dates` does."""
-    found = types.int64(0)
+    found = int64(0)
     for r in range(count):
         at = load_i64(places + 8 * r)
-        micros = types.int64(load_be32(at)) * 1_000_000 + fraction(at + 4, fsp)
+        micros = int64(load_be32(at)) * 1_000_000 + fraction(at + 4, fsp)
         store_i64(target + 8 * r, micros)
         store_i64(wrong + 8 * found, r)
-        found += types.int64(micros == 0 and types.uint64(at - nothing) > 1)
+        found += int64(micros == 0 and uint64(at - nothing) > 1)
     return found
 
 
-@inner("int64(intp)")
-def packed_date(source):  # type: ignore[no-untyped-def]
+@inner
+def packed_date(source: intp) -> int64:
     """DATE as `impossible_text` wants it."""
-    return types.int64(load_u24(source)) << 40
+    return int64(load_u24(source)) << 40
 
 
-@inner("int64(intp, int64)")
-def packed_datetime(source, fsp):  # type: ignore[no-untyped-def]
+@inner
+def packed_datetime(source: intp, fsp: int64) -> int64:
     """DATETIME as `impossible_text` wants it: year, month and day, above 40 bits of microseconds."""
-    packed = types.int64(load_be40(source)) - 0x8000000000
+    packed = int64(load_be40(source)) - 0x8000000000
     months = (packed >> 22) & 0x1FFFFF
     seconds = ((packed >> 12) & 31) * 3600 + ((packed >> 6) & 63) * 60 + (packed & 63)
     micros = seconds * 1_000_000 + fraction(source + 5, fsp)
     return ((((months // 13) << 9) | ((months % 13) << 5) | ((packed >> 17) & 31)) << 40) | micros
 
 
-@inner("int64(intp, intp)")
-def time(source, fsp):  # type: ignore[no-untyped-def]
+@inner
+def time(source: intp, fsp: intp) -> int64:
     """TIME to microseconds, -838:59:59.999999 to 838:59:59.999999.
 
     The whole number, fraction included, is biased by half its range, so that a negative time borrows from its seconds.
     """
     size = 3 + (fsp + 1) // 2
     whole = load_be24(source) if size == 3 else load_be(source, size)
-    packed = types.int64(whole) - (types.int64(1) << (8 * size - 1))
+    packed = int64(whole) - (int64(1) << (8 * size - 1))
     negative = packed < 0
     if negative:
         packed = -packed
     bits = 8 * (size - 3)
-    part = packed & ((types.int64(1) << bits) - 1)
+    part = packed & ((int64(1) << bits) - 1)
     micros = part * 10000 if size == 4 else (part * 100 if size == 5 else part)
     clock = packed >> bits
     value = (((clock >> 12) & 1023) * 3600 + ((clock >> 6) & 63) * 60 + (clock & 63)) * 1_000_000 + micros
     return -value if negative else value
 
 
-@inner("void(intp, int64, intp, intp, int64)", apart=True)
-def times(places, count, nothing, target, fsp):  # type: ignore[no-untyped-def]
+@inner(apart=True)
+def times(places: intp, count: int64, nothing: intp, target: intp, fsp: int64) -> None:
     """TIME to int64 microseconds, 0 where there is none."""
     for r in range(count):
         at = load_i64(places + 8 * r)
-        store_i64(target + 8 * r, types.int64(0) if types.uint64(at - nothing) <= 1 else time(at, fsp))
+        store_i64(target + 8 * r, int64(0) if uint64(at - nothing) <= 1 else time(at, fsp))
 
 
 def impossible_text(packed: int, kind: str, fsp: int) -> str:

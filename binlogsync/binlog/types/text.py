@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import types
 
 from binlogsync.binlog.compiling import inner
+from binlogsync.binlog.kernel_types import boolean, int32, int64, intp, uint8, uint32, uint64
 from binlogsync.binlog.memory import (
     copy,
     copy64,
@@ -31,44 +31,44 @@ from binlogsync.binlog.value_pointers import length
 UTF8_CHARSETS = frozenset({"utf8mb4", "utf8mb3", "ascii"})
 
 
-@inner("boolean(intp, intp)")
-def is_ascii(source, size):  # type: ignore[no-untyped-def]
+@inner
+def is_ascii(source: intp, size: intp) -> boolean:
     """True when no byte is above 0x7f."""
     wide = size & ~63
     for i in range(0, wide, 64):
         if high64(source + i) != 0:
             return False
-    seen = types.uint64(0)
+    seen = uint64(0)
     whole = size & ~7
     for i in range(wide, whole, 8):
         seen |= load_u64(source + i)
     for i in range(whole, size):
-        seen |= types.uint64(load_u8(source + i))
-    return (seen & types.uint64(0x8080808080808080)) == 0
+        seen |= uint64(load_u8(source + i))
+    return (seen & uint64(0x8080808080808080)) == 0
 
 
-@inner("int64(intp, int64)")
-def _sequence(source, left):  # type: ignore[no-untyped-def]
+@inner
+def _sequence(source: intp, left: int64) -> int64:
     """Bytes of the UTF-8 character of more than one byte at `source`, of `left` bytes; 0 when it is none."""
-    lead, second = load_u8(source), load_u8(source + 1) if left > 1 else types.uint8(0)
+    lead, second = load_u8(source), load_u8(source + 1) if left > 1 else uint8(0)
     if lead < 0xC2 or lead > 0xF4 or second & 0xC0 != 0x80:
-        return types.int64(0)
+        return int64(0)
     if lead < 0xE0:
-        return types.int64(2)
+        return int64(2)
     if left < 3 or load_u8(source + 2) & 0xC0 != 0x80:
-        return types.int64(0)
+        return int64(0)
     if lead < 0xF0:
         # Neither what fits into less bytes nor half of a surrogate pair.
         bad = (lead == 0xE0 and second < 0xA0) or (lead == 0xED and second > 0x9F)
-        return types.int64(0 if bad else 3)
+        return int64(0 if bad else 3)
     if left < 4 or load_u8(source + 3) & 0xC0 != 0x80:
-        return types.int64(0)
+        return int64(0)
     bad = (lead == 0xF0 and second < 0x90) or (lead == 0xF4 and second > 0x8F)
-    return types.int64(0 if bad else 4)
+    return int64(0 if bad else 4)
 
 
-@inner("boolean(intp, int64, int64, intp, int64)", apart=True)
-def are_utf8(target, first, last, ends, count):  # type: ignore[no-untyped-def]
+@inner(apart=True)
+def are_utf8(target: intp, first: int64, last: int64, ends: intp, count: int64) -> boolean:
     """True when the bytes first..last-1 of `target` are UTF-8, and no string ends inside a character."""
     if is_ascii(target + first, last - first):
         return True
@@ -77,7 +77,7 @@ def are_utf8(target, first, last, ends, count):  # type: ignore[no-untyped-def]
     while at < end:
         if at + 64 <= end:
             high = high64(at)
-            at += 64 if high == 0 else types.int64(lowest_bit(high))
+            at += 64 if high == 0 else int64(lowest_bit(high))
             if high == 0:
                 continue
         if load_u8(at) < 0x80:
@@ -88,35 +88,35 @@ def are_utf8(target, first, last, ends, count):  # type: ignore[no-untyped-def]
                 return False
             at += size
     for r in range(count - 1):
-        here = target + types.int64(load_i32(ends + 4 * r))
+        here = target + int64(load_i32(ends + 4 * r))
         if here < end and load_u8(here) & 0xC0 == 0x80:
             return False
     return True
 
 
-@inner("void(intp, intp, intp, intp)")
-def padded(target, source, size, width):  # type: ignore[no-untyped-def]
+@inner
+def padded(target: intp, source: intp, size: intp, width: intp) -> None:
     """BINARY(width): the bytes, then zeros."""
     copy(target, source, size)
     for i in range(size, width):
-        store_u8(target + i, types.uint8(0))
+        store_u8(target + i, uint8(0))
 
 
-@inner("int64(intp, intp, intp, intp)")
-def through_table(target, source, size, table):  # type: ignore[no-untyped-def]
+@inner
+def through_table(target: intp, source: intp, size: intp, table: intp) -> int64:
     """Recode through the 256 entries at `table`; returns bytes written: at most three a character, and it writes up to
     one behind them.
     """
     # All sets but swe7 hold ASCII, "@" at 0x40 among it.
     if load_u32(table + 4 * 0x40) == 0x01000040 and is_ascii(source, size):
         copy(target, source, size)
-        return types.int64(size)
+        return int64(size)
     at = target
     for i in range(size):
-        entry = load_u32(table + 4 * types.intp(load_u8(source + i)))
+        entry = load_u32(table + 4 * intp(load_u8(source + i)))
         store_u32(at, entry)
-        at += types.int64(entry >> types.uint32(24))
-    return types.int64(at - target)
+        at += int64(entry >> uint32(24))
+    return int64(at - target)
 
 
 # A column at a time. `strings`, `padded_strings` and `recoded_strings` append to `target` behind the `used` bytes that
@@ -126,8 +126,8 @@ def through_table(target, source, size, table):  # type: ignore[no-untyped-def]
 OVERRUN = 64
 
 
-@inner("void(intp, intp, int64, int64)")
-def _append(target, source, size, limit):  # type: ignore[no-untyped-def]
+@inner
+def _append(target: intp, source: intp, size: int64, limit: int64) -> None:
     """Copy `size` bytes, in steps of 64 where the bytes behind them may be read."""
     if source + size + 64 > limit:
         copy(target, source, size)
@@ -137,38 +137,50 @@ def _append(target, source, size, limit):  # type: ignore[no-untyped-def]
         copy64(target + i, source + i)
 
 
-@inner("int64(intp, int64, int64, int64, intp, intp, int64)", apart=True)
-def strings(places, count, prefix, limit, target, ends, used):  # type: ignore[no-untyped-def]
+@inner(apart=True)
+def strings(places: intp, count: int64, prefix: int64, limit: int64, target: intp, ends: intp, used: int64) -> int64:
     """The bytes as they are."""
     for r in range(count):
         at = load_i64(places + 8 * r)
         size = length(at, prefix)
         _append(target + used, at + prefix, size, limit)
         used += size
-        store_i32(ends + 4 * r, types.int32(used))
+        store_i32(ends + 4 * r, int32(used))
     return used
 
 
-@inner("int64(intp, int64, int64, int64, intp, intp, int64, intp, int64)", apart=True)
-def padded_strings(places, count, prefix, limit, target, ends, used, nothing, width):  # type: ignore[no-untyped-def]
+@inner(apart=True)
+def padded_strings(
+    places: intp,
+    count: int64,
+    prefix: int64,
+    limit: int64,
+    target: intp,
+    ends: intp,
+    used: int64,
+    nothing: intp,
+    width: int64,
+) -> int64:
     """BINARY(width), padded with zeros; returns -1 - row when a value is longer than that."""
     for r in range(count):
         at = load_i64(places + 8 * r)
-        if types.uint64(at - nothing) > 1:
+        if uint64(at - nothing) > 1:
             size = length(at, prefix)
             if size == width:
                 _append(target + used, at + prefix, size, limit)
             elif size > width:
-                return types.int64(-1 - r)
+                return int64(-1 - r)
             else:
                 padded(target + used, at + prefix, size, width)
             used += width
-        store_i32(ends + 4 * r, types.int32(used))
+        store_i32(ends + 4 * r, int32(used))
     return used
 
 
-@inner("int64(intp, int64, int64, int64, intp, intp, int64, intp)", apart=True)
-def recoded_strings(places, count, prefix, limit, target, ends, used, table):  # type: ignore[no-untyped-def]
+@inner(apart=True)
+def recoded_strings(
+    places: intp, count: int64, prefix: int64, limit: int64, target: intp, ends: intp, used: int64, table: intp
+) -> int64:
     """Recoded through the 256 entries at `table`."""
     # Most text is ASCII, which all sets but swe7 hold, "@" at 0x40 among it: copy, and look at all of it at once.
     if load_u32(table + 4 * 0x40) == 0x01000040:
@@ -178,7 +190,7 @@ def recoded_strings(places, count, prefix, limit, target, ends, used, table):  #
     for r in range(count):
         at = load_i64(places + 8 * r)
         used += through_table(target + used, at + prefix, length(at, prefix), table)
-        store_i32(ends + 4 * r, types.int32(used))
+        store_i32(ends + 4 * r, int32(used))
     return used
 
 

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from nats.js.api import Header
-from numba import types
 
 from binlogsync.binlog.compiling import inner, kernel
+from binlogsync.binlog.kernel_types import int64, intp, uint8, uint16, uint64
 from binlogsync.binlog.memory import address, copy, load_i64, store_u8, store_u16
 from binlogsync.render.json_kernels import OVERRUN, put_number
 from binlogsync.render.json_texts import Bytes, Offsets
@@ -42,25 +42,25 @@ class MessageBatch(NamedTuple):
 
 
 _ROOM = 64  # two sizes, the number in the batch, blanks and line ends
-_CR_LF = np.uint16(int.from_bytes(_CRLF, "little"))
+_CR_LF = uint16(int.from_bytes(_CRLF, "little"))
 
 
-@inner("intp(intp, intp, int64, int64)")
-def _put(at, texts, start, stop):  # type: ignore[no-untyped-def]
+@inner
+def _put(at: intp, texts: intp, start: int64, stop: int64) -> intp:
     """Writes texts[start:stop]; gives the place behind it."""
     copy(at, texts + start, stop - start)
     return at + stop - start
 
 
-@inner("intp(intp)")
-def _end_line(at):  # type: ignore[no-untyped-def]
+@inner
+def _end_line(at: intp) -> intp:
     """Writes a line end; gives the place behind it."""
     store_u16(at, _CR_LF)
     return at + 2
 
 
-@inner("int64(int64)")
-def _digits(number):  # type: ignore[no-untyped-def]
+@inner
+def _digits(number: int64) -> int64:
     """How many digits a number has."""
     digits = 1
     while number >= 10:
@@ -69,23 +69,23 @@ def _digits(number):  # type: ignore[no-untyped-def]
     return digits
 
 
-@kernel("int64(int64, intp, intp, intp, intp, intp, intp, intp, intp, int64, intp, int64, intp, intp)")
-def _frame(  # type: ignore[no-untyped-def]
-    count,
-    which,
-    addresses,
-    sizes,
-    subjects,
-    subject_ends,
-    tails,
-    tail_ends,
-    opening,
-    opened,
-    fence,
-    fenced,
-    out,
-    tables,
-):
+@kernel
+def _frame(
+    count: int64,
+    which: intp,
+    addresses: intp,
+    sizes: intp,
+    subjects: intp,
+    subject_ends: intp,
+    tails: intp,
+    tail_ends: intp,
+    opening: intp,
+    opened: int64,
+    fence: intp,
+    fenced: int64,
+    out: intp,
+    tables: intp,
+) -> int64:
     """Writes `count` messages from `out` on; gives how many bytes."""
     at = out
     for i in range(count):
@@ -96,12 +96,12 @@ def _frame(  # type: ignore[no-untyped-def]
         if i == 0:
             header += fenced
         at = _put(at, subjects, load_i64(subject_ends + k), load_i64(subject_ends + k + 8))
-        at = put_number(at, types.uint64(header), tables)
-        store_u8(at, types.uint8(32))
-        at = put_number(at + 1, types.uint64(header + size), tables)
+        at = put_number(at, uint64(header), tables)
+        store_u8(at, uint8(32))
+        at = put_number(at + 1, uint64(header + size), tables)
         at = _end_line(at)
         at = _put(at, opening, 0, opened)
-        at = put_number(at, types.uint64(i + 1), tables)
+        at = put_number(at, uint64(i + 1), tables)
         at = _end_line(at)
         if i == 0:
             at = _put(at, fence, 0, fenced)
@@ -122,11 +122,8 @@ def encode_batch(batch: MessageBatch, write_id: str, expected: int) -> memoryvie
     out = np.empty(room + OVERRUN, np.uint8)
     numbers = [np.ascontiguousarray(part, np.int64) for part in (batch.which, batch.addresses, batch.sizes)]
     arrays: list[npt.NDArray[Any]] = [*numbers, subjects, subject_ends, tails, tail_ends]
-    size = _frame(
-        len(batch.which),
-        *map(address, arrays),
-        *(_at(opening), len(opening), _at(fence), len(fence), address(out), address(TABLES)),
-    )
+    texts = [_at(opening), len(opening), _at(fence), len(fence)]
+    size = _frame(*[len(batch.which), *map(address, arrays), *texts, address(out), address(TABLES)])
     return out.data[:size]
 
 
