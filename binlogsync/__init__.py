@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from binlogsync.change import Change as Change
     from binlogsync.change import Op as Op
-    from binlogsync.change import Source as Source
+    from binlogsync.change import SourceInfo as SourceInfo
     from binlogsync.consume.deduplication import RedisSeenIds as RedisSeenIds
     from binlogsync.consume.deduplication import SeenIds as SeenIds
     from binlogsync.consume.handler import Retry as Retry
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Change": "change",
     "Op": "change",
-    "Source": "change",
+    "SourceInfo": "change",
     "Consumer": "consumer",
     "BinlogSyncError": "errors",
     "ClientTakenError": "errors",

@@ -59,7 +59,7 @@ class Bookmark:
         place = self.checkpoint.position
         moment = datetime.fromtimestamp(self.at_us // 1000 / 1000, UTC)
         stamp = f"{moment:%Y%m%dT%H%M%S}.{self.at_us // 1000 % 1000:03d}Z"
-        return f"{stamp}_{plain(place.file)}@{place.pos}{f'_{plain(self.name)}' if self.name else ''}"
+        return f"{stamp}_{key_part(place.file)}@{place.pos}{f'_{key_part(self.name)}' if self.name else ''}"
 
     @property
     def at(self) -> datetime:
@@ -103,13 +103,13 @@ class Bookmark:
         return f"{self.name or self.key} ({self.checkpoint})"
 
 
-def plain(name: str) -> str:
+def key_part(name: str) -> str:
     """The name as a part of a key: letters, digits, _ - and single dots."""
     return _UNFIT.sub("-", name)[:_LONGEST_NAME]
 
 
 @dataclass(frozen=True, slots=True)
-class Retention:
+class BookmarkRetention:
     """Which bookmarks a tail keeps of those that are not pinned: the newest `count`, none made over `age_s` ago; and
     the newest `schema_count` of schema changes, so that a migration of many tables does not push out the others.
     """
@@ -170,11 +170,11 @@ def _kept_text(kept: Sequence[Bookmark]) -> str:
 def next_bookmark(bookmarks: Iterable[Bookmark], bookmark: Bookmark) -> Bookmark | None:
     """The bookmark at the first place behind this one; None when it is the last."""
     kept = list(bookmarks)
-    place = next_place((other.checkpoint for other in kept), bookmark.checkpoint)
+    place = next_checkpoint((other.checkpoint for other in kept), bookmark.checkpoint)
     return next((other for other in kept if other.checkpoint is place), None)
 
 
-def next_place(places: Iterable[Checkpoint], place: Checkpoint) -> Checkpoint | None:
+def next_checkpoint(places: Iterable[Checkpoint], place: Checkpoint) -> Checkpoint | None:
     """The nearest behind this one; None when there is none. Places that cannot be compared with it are none."""
     following: Checkpoint | None = None
     for other in places:

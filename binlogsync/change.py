@@ -100,7 +100,7 @@ class SchemaChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceInfo:
     """Where one change comes from; `coordinates` orders changes of one server, `Change.id` names one for ever."""
 
     server_uuid: str
@@ -143,7 +143,7 @@ class Change(Generic[Image]):
     op: Op
     before: Image | None
     after: Image | None
-    source: Source
+    source: SourceInfo
     raw: Change[Row] | None = field(default=None, repr=False)
 
     @property
@@ -251,7 +251,7 @@ class ChangeBatch:
         server: tuple[Any, ...] = (self.server_uuid, self.server_id, self.schema.database, self.schema.table)
         # Not strict: of images without a column there is no end.
         for op, place, old, new in zip(ops, places, *images):  # noqa: B905
-            yield Change(op, old, new, Source(*server, *place))
+            yield Change(op, old, new, SourceInfo(*server, *place))
 
 
 def build_schema_batch(

@@ -261,7 +261,7 @@ def _default_positions(nats: NatsOptions) -> PositionStore:
     from binlogsync.stores.nats import NatsPositionStore
 
     settings = Settings.read()
-    return settings.positions() if settings.names_positions() else NatsPositionStore(nats)
+    return settings.positions() if settings.has_position_store() else NatsPositionStore(nats)
 
 
 def _qualified_name(name: str, held: list[tuple[str, str]]) -> tuple[str, str]:

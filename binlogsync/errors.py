@@ -58,7 +58,7 @@ class PreflightError(SourceError):
     """The server is not set up for change data capture; the message holds the SQL that mends it."""
 
 
-class BehindError(SourceError):
+class ReplicaBehindError(SourceError):
     """Another server than the one read before lacks, so far, transactions that are stored; a retry may help."""
 
 
@@ -89,7 +89,7 @@ class DecodeError(BinlogSyncError):
         super().__init__(f"{where + ': ' if where else ''}{reason}{place}")
 
 
-class PreparedEarlierError(DecodeError):
+class MissingPrepareError(DecodeError):
     """An XA COMMIT of what was prepared before the place where reading began; reading from there on has it.
 
     Attributes:
@@ -100,7 +100,7 @@ class PreparedEarlierError(DecodeError):
         self.xid = xid
         super().__init__(f"XA COMMIT {xid} {reason}", file=file, pos=pos)
 
-    def is_same(self, other: PreparedEarlierError | None) -> bool:
+    def is_same(self, other: MissingPrepareError | None) -> bool:
         """True when it is the same XA COMMIT."""
         return other is not None and (self.xid, self.file, self.pos) == (other.xid, other.file, other.pos)
 

@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 from binlogsync.change import ChangeBatch, SchemaChange
 from binlogsync.errors import PositionError
 from binlogsync.log_identity import EventMark, LogIdentity
-from binlogsync.position import BinlogPosition, Checkpoint, GtidSet, Resume
+from binlogsync.position import BinlogPosition, Checkpoint, GtidSet, ResumePosition
 
-__all__ = ["Flush", "FlushReason", "Run", "SchemaChange", "changes_after"]
+__all__ = ["Flush", "FlushReason", "TransactionRun", "SchemaChange", "changes_after"]
 
 _UUID_LENGTH = 36
 
@@ -29,7 +29,7 @@ FlushReason = Literal["interval", "rows", "bytes", "rotation", "schema", "idle",
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TransactionRun:
     """Consecutive transactions whose GTIDs count up by one, so that a flush of 100,000 commits needs few of these.
 
     Attributes:
@@ -92,12 +92,12 @@ class Flush:
     batches: tuple[ChangeBatch, ...]
     start: Checkpoint
     checkpoint: Checkpoint
-    runs: tuple[Run, ...] = ()
+    runs: tuple[TransactionRun, ...] = ()
     schema_changes: tuple[SchemaChange, ...] = ()
     dropped: int = 0
     opened_us: int = 0
     closed_us: int = 0
-    resume: Resume | None = None
+    resume: ResumePosition | None = None
     note: str = ""
     tables: tuple[tuple[str, str], ...] = field(init=False, default=())
 
@@ -130,7 +130,7 @@ class Flush:
             gtids = _with(gtids, run, len(run.begin))
         raise AssertionError(f"change {seq} belongs to no transaction of flush {self.number}")
 
-    def after(self, stored: Checkpoint | None) -> Flush:
+    def without_stored(self, stored: Checkpoint | None) -> Flush:
         """This flush without what a sink with that checkpoint has already; itself when the sink has nothing of it.
 
         Raises PositionError when the checkpoint is of another server and there are no GTIDs.
@@ -148,7 +148,7 @@ class Flush:
         return _has(stored.gtids, statement.gtid)
 
 
-def _with(gtids: GtidSet | None, run: Run, count: int) -> GtidSet | None:
+def _with(gtids: GtidSet | None, run: TransactionRun, count: int) -> GtidSet | None:
     """The set and the first `count` transactions of the run."""
     if gtids is None or run.key is None or not count:
         return gtids
@@ -162,11 +162,11 @@ def _has(gtids: GtidSet | None, gtid: str | None) -> bool:
 
 def changes_after(batch: ChangeBatch, stored: Checkpoint) -> ChangeBatch:
     """The changes of one batch that are not stored at that checkpoint."""
-    mask = behind(batch, stored)
+    mask = not_stored_mask(batch, stored)
     return batch if mask.false_count == 0 else batch.select(mask)
 
 
-def behind(batch: ChangeBatch, stored: Checkpoint) -> pa.BooleanArray:
+def not_stored_mask(batch: ChangeBatch, stored: Checkpoint) -> pa.BooleanArray:
     """Which changes a restart at that checkpoint reads. On its own server the place decides, elsewhere the GTID; a
     change without one counts as behind.
     """

@@ -176,7 +176,7 @@ class GtidSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Resume:
+class ResumePosition:
     """A transaction boundary before an XA transaction that is prepared and not committed; `gtids` as in Checkpoint."""
 
     position: BinlogPosition
@@ -215,7 +215,7 @@ class Checkpoint:
     gtids: GtidSet | None = None
     skip: int = 0
     ts_us: int = 0
-    resume: Resume | None = None
+    resume: ResumePosition | None = None
     inside: str | None = None
     log: LogIdentity | None = field(default=None, compare=False)
     sequence: int | None = field(default=None, compare=False)
@@ -272,7 +272,7 @@ class Checkpoint:
             return True
         return other.gtids.contains(self.gtids) and self.skip < other.skip
 
-    def to_read(self) -> Checkpoint:
+    def read_start(self) -> Checkpoint:
         """Where reading begins for a restart here: sinks drop what lies between."""
         if self.resume is None:
             return self
@@ -287,7 +287,7 @@ class Checkpoint:
         return f"{self.position}{f'+{self.skip}' if self.skip else ''}"
 
 
-def _resume(record: Mapping[str, Any], gtids: GtidSet | None) -> Resume:
+def _resume(record: Mapping[str, Any], gtids: GtidSet | None) -> ResumePosition:
     """As to_text wrote it."""
     position = BinlogPosition(str(record["file"]), int(record["pos"]))
-    return Resume(position, GtidSet.parse(record["gtids"], gtids.flavor) if gtids is not None else None)
+    return ResumePosition(position, GtidSet.parse(record["gtids"], gtids.flavor) if gtids is not None else None)

@@ -161,7 +161,7 @@ class Settings:
         with _about(prefix):
             return RedisPositionStore(options)
 
-    def names_positions(self) -> bool:
+    def has_position_store(self) -> bool:
         """True when the variables say where positions are kept, or their file is at the default place."""
         said = self._optional("BINLOGSYNC_POSITIONS") or self._optional("BINLOGSYNC_POSITIONS_PATH")
         return bool(said) or Path(_POSITIONS_PATH).exists()

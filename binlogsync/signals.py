@@ -16,12 +16,12 @@ def stop_on_signals(stop: threading.Event | None = None) -> Iterator[threading.E
     Outside of the main thread, which alone hears of signals, nobody sets it.
     """
     stop = stop or threading.Event()
-    with asked_by_signals(lambda name: stop.set(), once=True):
+    with call_on_signals(lambda name: stop.set(), once=True):
         yield stop
 
 
 @contextmanager
-def asked_by_signals(ask: Callable[[str], None], *, once: bool) -> Iterator[None]:
+def call_on_signals(ask: Callable[[str], None], *, once: bool) -> Iterator[None]:
     """Calls `ask` with the name of each SIGINT or SIGTERM while the block lasts; with `once` only of the first, and the
     next does what it did before. Does nothing outside of the main thread.
     """

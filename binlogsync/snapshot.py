@@ -27,8 +27,8 @@ from binlogsync.binlog.types.label_text import label_text, members
 from binlogsync.change import ChangeBatch, build_batch
 from binlogsync.errors import SourceError
 from binlogsync.mirror.image_columns import remove_columns
-from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch, translated
-from binlogsync.mysql.declared import describe_table, generated_columns
+from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch, translate_errors
+from binlogsync.mysql.information_schema import describe_table, generated_columns
 from binlogsync.mysql.server import ServerInfo, clock_us, inspect
 from binlogsync.mysql.session import Connection
 from binlogsync.position import Checkpoint
@@ -194,7 +194,7 @@ def select_list(schema: TableSchema) -> str:
 def _rows(config: MySQLConfig, connection: Connection, sql: str) -> Iterator[tuple[Any, ...]]:
     """The rows as the server prints them, str or bytes, as they come."""
     connection.decoders = {}
-    with translated(config), connection.cursor(pymysql.cursors.SSCursor) as cursor:
+    with translate_errors(config), connection.cursor(pymysql.cursors.SSCursor) as cursor:
         cursor.execute(sql)
         yield from cursor
 

@@ -13,7 +13,7 @@ from binlogsync.consume.progress import DuckProgress, ProgressKey
 from binlogsync.consume.rewind import RewindRequest, rewind
 from binlogsync.errors import BinlogSyncError, ConfigError
 from binlogsync.escaping import printable
-from binlogsync.marking import add_bookmark
+from binlogsync.manual_bookmarks import add_bookmark
 from binlogsync.stores import PositionStore
 from pipelines.jobs import build_job
 from pipelines.keys import TableName, binlog_key, safe_part

@@ -14,7 +14,7 @@ from binlogsync.escaping import markdown
 from binlogsync.mirror.state import ensure_meta, load_state
 from binlogsync.mysql.config import MySQLConfig, connect, fetch_row
 from binlogsync.stores import Lease
-from binlogsync.tail.keeper import KeeperRules
+from binlogsync.tail.supervision import SupervisionRules
 from pipelines.keys import TableName, binlog_key
 from pipelines.tables import TableAsset
 
@@ -38,7 +38,7 @@ def binlog_checks(source: str) -> list[dg.AssetChecksDefinition]:
     return [_alive]
 
 
-def tail_alive(lease: Lease | None, rules: KeeperRules | None = None) -> dg.AssetCheckResult:
+def tail_alive(lease: Lease | None, rules: SupervisionRules | None = None) -> dg.AssetCheckResult:
     """Passes if the lease is held and was renewed recently."""
     if lease is None:
         return dg.AssetCheckResult(
@@ -46,7 +46,7 @@ def tail_alive(lease: Lease | None, rules: KeeperRules | None = None) -> dg.Asse
         )
     last_action = "released the lease" if lease.released else "renewed the lease"
     return dg.AssetCheckResult(
-        passed=not lease.released and lease.age_s <= (rules or KeeperRules()).stale_s,
+        passed=not lease.released and lease.age_s <= (rules or SupervisionRules()).stale_s,
         description=f"{markdown(lease.owner)} {last_action} {lease.age_s:.0f} s ago.",
         metadata={"owner": lease.owner, "epoch": lease.epoch, "age_s": round(lease.age_s, 1)},
     )

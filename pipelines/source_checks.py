@@ -10,10 +10,17 @@ import dagster as dg
 from binlogsync.escaping import markdown
 from binlogsync.mysql import MySQLConfig, inspect_server
 from binlogsync.mysql.preflight import preflight
-from binlogsync.mysql.retention import Retention, clock_ahead_s
+from binlogsync.mysql.retention import BinlogRetention, clock_ahead_s
+from binlogsync.retention_report import (
+    CLOCK_S,
+    RetentionStatus,
+    check_retention,
+    describe_retention,
+    required_by_bookmarks,
+    required_by_tail,
+)
 from binlogsync.server_facts import ServerFacts
 from binlogsync.stores import PositionStore
-from binlogsync.worth import CLOCK_S, Worth, assess, bookmark_needs, rate_text, tail_need
 from pipelines.keys import binlog_key
 
 
@@ -48,15 +55,15 @@ def source_checks(source: str, mysql_key: str) -> list[dg.AssetChecksDefinition]
 def positions_kept(mysql: MySQLConfig, store: PositionStore, source: str) -> dg.AssetCheckResult:
     """Hours until MySQL may purge the oldest required position."""
     info = inspect_server(mysql)
-    retention = Retention(mysql, info)
-    needs = [*tail_need([store.load(source)]), *bookmark_needs(store.bookmarks(source))]
-    found = assess(retention, info, needs)
-    is_lost = any(worth.left is None and worth.need.is_essential for worth in found)
-    said = "; ".join(str(worth) for worth in found if worth.is_short) or _best(found)
+    retention = BinlogRetention(mysql, info)
+    needs = [*required_by_tail([store.load(source)]), *required_by_bookmarks(store.bookmarks(source))]
+    found = check_retention(retention, info, needs)
+    is_lost = any(each.retained is None and each.position.is_essential for each in found)
+    said = "; ".join(str(each) for each in found if each.is_short) or _best(found)
     return dg.AssetCheckResult(
-        passed=not any(worth.is_short for worth in found),
+        passed=not any(each.is_short for each in found),
         severity=dg.AssetCheckSeverity.ERROR if is_lost else dg.AssetCheckSeverity.WARN,
-        description=f"{markdown(said)}. {rate_text(retention).capitalize()}.",
+        description=f"{markdown(said)}. {describe_retention(retention).capitalize()}.",
         metadata={
             **({"hours_left": found[0].hours} if found and found[0].hours is not None else {}),
             "positions": len(found),
@@ -65,7 +72,7 @@ def positions_kept(mysql: MySQLConfig, store: PositionStore, source: str) -> dg.
     )
 
 
-def _best(found: list[Worth]) -> str:
+def _best(found: list[RetentionStatus]) -> str:
     return str(found[0]) if found else "No position is required yet"
 
 

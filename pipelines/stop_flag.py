@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from binlogsync.signals import asked_by_signals
+from binlogsync.signals import call_on_signals
 
 
 class StopFlag(threading.Event):
@@ -23,5 +23,5 @@ class StopFlag(threading.Event):
 def stop_on_signals() -> Iterator[StopFlag]:
     """A flag that SIGINT and SIGTERM set while the block runs. Outside of the main thread, signals do not set it."""
     stop = StopFlag()
-    with asked_by_signals(stop.request, once=False):
+    with call_on_signals(stop.request, once=False):
         yield stop

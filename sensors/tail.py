@@ -1,9 +1,9 @@
 """The tail sensor ("keeper"): checks every ten seconds whether the tail of a source is alive, and starts it if not.
 
 The sensor collects the facts (recent runs by tag, lease, time at which it was switched on) and applies the decision of
-the pure function `binlogsync.tail.keeper.decide`. If the position store is not reachable, the tick fails and no run is
-started, because only the lease shows whether a tail is alive. After Terminate of a tail run the sensor starts no new
-run until it is switched off and on.
+the pure function `binlogsync.tail.supervision.decide_action`. If the position store is not reachable, the tick fails
+and no run is started, because only the lease shows whether a tail is alive. After Terminate of a tail run the sensor
+starts no new run until it is switched off and on.
 """
 
 import time
@@ -13,7 +13,7 @@ import dagster as dg
 
 from binlogsync.escaping import markdown
 from binlogsync.stores import Lease
-from binlogsync.tail.keeper import Decision, Evidence, KeeperRules, RunState, TailRun, decide
+from binlogsync.tail.supervision import Decision, RunState, SupervisionRules, TailObservation, TailRun, decide_action
 from resources.positions import Positions
 
 SOURCE_TAG = "binlogsync/source"
@@ -38,7 +38,7 @@ def tail_sensor(
     *,
     running: bool = False,
     interval_s: int = 10,
-    rules: KeeperRules | None = None,
+    rules: SupervisionRules | None = None,
     positions_key: str = "positions",
     check: dg.AssetCheckKey | None = None,
 ) -> dg.SensorDefinition:
@@ -46,7 +46,7 @@ def tail_sensor(
 
     `check` is evaluated when the tail is found dead, and when it is alive again.
     """
-    rules = rules or KeeperRules()
+    rules = rules or SupervisionRules()
 
     @dg.sensor(
         name=sensor_name(source),
@@ -63,7 +63,7 @@ def tail_sensor(
         evidence = gather_evidence(
             context.instance, source, getattr(context.resources, positions_key), context.last_sensor_start_time
         )
-        decision = decide(evidence, rules)
+        decision = decide_action(evidence, rules)
         result = apply_decision(context.instance, source, decision)
         alive = is_tail_alive(decision, evidence.lease, rules)
         if check is None or alive is None or context.cursor == str(alive):
@@ -82,7 +82,7 @@ def gather_evidence(
     positions: Positions,
     watched_since: float | None,
     clock: Callable[[], float] = time.time,
-) -> Evidence:
+) -> TailObservation:
     """Collect the facts for the decision. Raises StoreError if the position store cannot be read."""
     records = instance.get_run_records(dg.RunsFilter(tags={SOURCE_TAG: source}), limit=RECENT_RUNS)
     runs = tuple(
@@ -97,7 +97,7 @@ def gather_evidence(
     )
     with positions.store() as store:
         lease = store.lease(source)
-    return Evidence(source, runs, lease, clock(), watched_since)
+    return TailObservation(source, runs, lease, clock(), watched_since)
 
 
 def seconds_since_tick(instance: dg.DagsterInstance, source: str, now: float) -> float | None:
@@ -116,7 +116,7 @@ def sensor_name(source: str) -> str:
     return f"keep_{source.replace('-', '_')}_tailed"
 
 
-def is_tail_alive(decision: Decision, lease: Lease | None, rules: KeeperRules) -> bool | None:
+def is_tail_alive(decision: Decision, lease: Lease | None, rules: SupervisionRules) -> bool | None:
     """Whether the tail is alive. None for the seconds between the end of one run and the start of the next."""
     if lease is not None and not lease.released and lease.age_s <= rules.stale_s:
         return True

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from binlogsync.change import ChangeBatch, Op, build_batch
-from binlogsync.flush import Flush, Run
+from binlogsync.flush import Flush, TransactionRun
 from binlogsync.position import BinlogPosition, Checkpoint, Flavor, GtidSet
 from binlogsync.schema import Column, TableSchema
 
@@ -180,7 +180,7 @@ class SampleSource:
         self._at = _Place()
         self._written = [0] * len(self.options.tables)
         self._sequences: dict[str, int] = {}
-        self._open: tuple[SampleTransaction, Run] | None = None
+        self._open: tuple[SampleTransaction, TransactionRun] | None = None
         gtids = GtidSet(self.options.flavor) if self.options.flavor else None
         server = f"mariadb:{SERVER_ID}" if self.options.flavor == "mariadb" else SERVER_UUID
         self.checkpoint = Checkpoint(self._at.position, server, gtids)
@@ -190,7 +190,7 @@ class SampleSource:
 
         A transaction left open by `take` is finished first.
         """
-        start, rows, runs = self.checkpoint, _TableRows(), list[Run]()
+        start, rows, runs = self.checkpoint, _TableRows(), list[TransactionRun]()
         if self._open is not None:
             transaction, run = self._open
             self._open = None
@@ -214,7 +214,7 @@ class SampleSource:
         tables = len(self.options.tables)
         return [SampleTransaction(tuple((i + j) % tables for j in range(1 + i % 3))) for i in range(count)]
 
-    def _write(self, transaction: SampleTransaction, rows: _TableRows, begun: Run | None) -> Run:
+    def _write(self, transaction: SampleTransaction, rows: _TableRows, begun: TransactionRun | None) -> TransactionRun:
         """Its changes into `rows`; moves place and checkpoint on. `begun` is its run when a part is written already."""
         assert self._open is None, "only the last transaction of a flush can be cut"
         run = begun or self._begin(transaction)
@@ -241,7 +241,7 @@ class SampleSource:
             self.checkpoint = replace(cut, inside=gtid if transaction.take else None)
         return run
 
-    def _begin(self, transaction: SampleTransaction) -> Run:
+    def _begin(self, transaction: SampleTransaction) -> TransactionRun:
         if transaction.file is not None and transaction.file > self._at.file:
             self._at.file, self._at.pos = transaction.file, _FILE_HEAD
         key, sequence = None, 0
@@ -249,12 +249,12 @@ class SampleSource:
             key = transaction.key or (SERVER_UUID if self.options.flavor == "mysql" else f"0-{SERVER_ID}")
             name = key if self.options.flavor == "mysql" else key.partition("-")[0]
             sequence = self._sequences[name] = self._sequences.get(name, 0) + 1
-        run = Run(key, sequence, self._at.position.file, [self._at.pos], [self._at.seq])
+        run = TransactionRun(key, sequence, self._at.position.file, [self._at.pos], [self._at.seq])
         self._at.pos += _GTID_EVENT
         self._at.ts_us += 1_000_003
         return run
 
-    def _commit(self, run: Run) -> None:
+    def _commit(self, run: TransactionRun) -> None:
         self._at.pos += _COMMIT_EVENT
         gtids = self.checkpoint.gtids
         if gtids is not None and run.key is not None:
@@ -272,9 +272,9 @@ class SampleSource:
         return batches
 
 
-def _joined(runs: Sequence[Run]) -> list[Run]:
+def _joined(runs: Sequence[TransactionRun]) -> list[TransactionRun]:
     """Runs of one transaction each, joined where GTIDs count up by one in one file, as a reader does."""
-    joined: list[Run] = []
+    joined: list[TransactionRun] = []
     for run in runs:
         last = joined[-1] if joined else None
         if (

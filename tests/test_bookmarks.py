@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from binlogsync.bookmarks import Bookmark, Retention, find_bookmark, get_bookmark, next_bookmark
+from binlogsync.bookmarks import Bookmark, BookmarkRetention, find_bookmark, get_bookmark, next_bookmark
 from binlogsync.errors import ConfigError, PositionError
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 
@@ -66,12 +66,12 @@ def test_the_newest_are_kept_and_pinned_ones_for_ever() -> None:
     made = [bookmark(f"binlog.000001:{100 + n}", n) for n in range(10)]
     made[0] = replace(made[0], pinned=True)
     now_us = made[-1].made_us
-    assert Retention(3).expired(made, now_us) == made[1:7]
-    assert Retention(age_s=150).expired(made, now_us) == made[1:7]
-    assert Retention().expired(made, now_us) == []
+    assert BookmarkRetention(3).expired(made, now_us) == made[1:7]
+    assert BookmarkRetention(age_s=150).expired(made, now_us) == made[1:7]
+    assert BookmarkRetention().expired(made, now_us) == []
     for wrong in ({"count": 0}, {"age_s": 0}):
         with pytest.raises(ConfigError, match="at least 1 bookmark"):
-            Retention(**wrong)
+            BookmarkRetention(**wrong)
 
 
 def test_it_is_found_by_key_and_by_name() -> None:

@@ -10,7 +10,7 @@ import pytest
 from binlogsync import Change, Consumer, HandlerError, Retry
 from binlogsync.embedded import NATSServer
 from binlogsync.models.model import Model
-from binlogsync.mysql import MySQLConfig, declared_by
+from binlogsync.mysql import MySQLConfig, declaration_reader
 from tests.cli_deployment import Deployment
 from tests.databases import FreshDatabase
 from tests.duck import query
@@ -34,7 +34,9 @@ def test_the_model_of_a_live_table_fits_it(deployment: Deployment, kind: str) ->
     assert done.returncode == 0, done.stderr
     model: Model[Any] = Model(load(done.stdout))
     server = deployment.mysql.server
-    found = declared_by(MySQLConfig(server.host, server.port, server.cdc_user, server.cdc_password))(*name.split("."))
+    found = declaration_reader(MySQLConfig(server.host, server.port, server.cdc_user, server.cdc_password))(
+        *name.split(".")
+    )
     assert found is not None
     model.check(found.schema)
     assert model.table == name

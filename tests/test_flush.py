@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from binlogsync.change import build_batch
 from binlogsync.errors import PositionError
-from binlogsync.flush import Flush, Run, SchemaChange
+from binlogsync.flush import Flush, SchemaChange, TransactionRun
 from binlogsync.position import BinlogPosition, Checkpoint, Flavor, GtidSet
 from binlogsync.schema import Column, TableSchema
 from tests.samples import SERVER_UUID, SampleOptions, SampleSource, SampleTransaction, sample_flush
@@ -72,7 +72,7 @@ def executed(flush: Flush, seq: int) -> GtidSet | None:
     raise AssertionError(f"change {seq} is in no transaction")
 
 
-def _behind(flush: Flush, run: Run) -> list[Run]:
+def _behind(flush: Flush, run: TransactionRun) -> list[TransactionRun]:
     return list(flush.runs[next(i for i, each in enumerate(flush.runs) if each is run) + 1 :])
 
 
@@ -88,10 +88,10 @@ def test_behind_any_cut_is_what_was_not_stored(source: tuple[SampleOptions, list
         cut = flush.checkpoint_at(seq, key[2], ts_us)
         assert (cut.position.file_number, cut.position.pos, cut.skip) == (*key[:2], key[2] + 1)
         assert (cut.ts_us, cut.server_uuid, cut.gtids) == (ts_us, flush.start.server_uuid, executed(flush, seq))
-        assert keys(flush.after(cut)) == changes[number:]
+        assert keys(flush.without_stored(cut)) == changes[number:]
         if cut.gtids is not None:
             elsewhere = replace(cut, position=BinlogPosition("binlog.000077", 999_999), server_uuid=OTHER_UUID)
-            assert keys(flush.after(elsewhere)) == changes[number:]
+            assert keys(flush.without_stored(elsewhere)) == changes[number:]
         assert flush.start.precedes(cut)
         assert cut.precedes(flush.checkpoint)
 
@@ -105,14 +105,14 @@ def test_a_sink_that_has_any_checkpoint_gets_each_change_once(
     flush = sample_flush(transactions, options)
     stored, seen = flush.start, []
     while stored.precedes(flush.checkpoint):
-        part = keys(flush.after(stored))
+        part = keys(flush.without_stored(stored))
         if not part:
             break
         taken = part[: data.draw(st.integers(1, len(part)))]
         seen += taken
         stored = flush.checkpoint_at(taken[-1][0], taken[-1][1][2], taken[-1][2])
     assert seen == keys(flush)
-    assert keys(flush.after(flush.checkpoint)) == []
+    assert keys(flush.without_stored(flush.checkpoint)) == []
 
 
 @pytest.mark.slow
@@ -132,26 +132,26 @@ def test_flushes_cut_inside_a_transaction_go_on_where_they_stopped(
     assert parts[-1].checkpoint == whole.checkpoint
     for earlier, later in zip(parts, parts[1:], strict=False):
         assert later.start == earlier.checkpoint
-        assert later.after(earlier.checkpoint).changes == later.changes
-        assert not keys(later.after(later.checkpoint))
+        assert later.without_stored(earlier.checkpoint).changes == later.changes
+        assert not keys(later.without_stored(later.checkpoint))
         for seq, key, ts_us in keys(later):
             at = later.checkpoint_at(seq, key[2], ts_us)
             assert at == whole.checkpoint_at(seq, key[2], ts_us)
-            assert [c for c in keys(whole.after(at)) if c in keys(later)] == keys(later.after(at))
+            assert [c for c in keys(whole.without_stored(at)) if c in keys(later)] == keys(later.without_stored(at))
 
 
 def test_a_flush_that_a_sink_has_nothing_of_is_itself() -> None:
     source = SampleSource()
     first, second = source.flush(3), source.flush(3)
-    assert second.after(None) is second
-    assert second.after(first.start) is second
-    assert second.after(first.checkpoint) == second
+    assert second.without_stored(None) is second
+    assert second.without_stored(first.start) is second
+    assert second.without_stored(first.checkpoint) == second
 
 
 def test_a_flush_behind_the_stored_one_is_empty_but_for_its_checkpoint() -> None:
     source = SampleSource()
     first, second = source.flush(3), source.flush(3)
-    left = first.after(second.checkpoint)
+    left = first.without_stored(second.checkpoint)
     assert (left.batches, left.changes, left.tables, left.checkpoint) == ((), 0, (), first.checkpoint)
 
 
@@ -165,7 +165,7 @@ def test_tables_and_sizes_are_those_of_the_batches() -> None:
 def test_batches_that_are_wholly_stored_are_dropped_and_the_others_are_not_copied() -> None:
     flush = sample_flush([SampleTransaction((0, 0)), SampleTransaction((1, 1))], SampleOptions(tables=TABLES))
     seq, key, ts_us = keys(flush)[1]
-    left = flush.after(flush.checkpoint_at(seq, key[2], ts_us))
+    left = flush.without_stored(flush.checkpoint_at(seq, key[2], ts_us))
     assert left.tables == (("shop", "b"),)
     assert left.batches[0] is flush.batches[1]
 
@@ -176,7 +176,7 @@ def test_an_empty_batch_does_no_harm() -> None:
     image = pa.array([], TABLES[0].image_type())
     empty = build_batch(TABLES[0], [], (image, image), {name: [] for name in names}, (SERVER_UUID, 7))
     with_empty = replace(flush, batches=(*flush.batches, empty))
-    assert keys(with_empty.after(flush.start)) == keys(flush)
+    assert keys(with_empty.without_stored(flush.start)) == keys(flush)
 
 
 # DDL between the changes
@@ -195,10 +195,10 @@ def test_a_statement_that_a_sink_has_is_not_given_to_it_again(has_changes: bool)
     statement = truncated(flush)
     behind = replace(flush.checkpoint, position=statement.position)
     flush = replace(flush, schema_changes=(statement,), checkpoint=behind, batches=flush.batches if has_changes else ())
-    assert flush.after(flush.start).schema_changes == (statement,)
-    assert flush.after(replace(behind, position=BinlogPosition("binlog.000001", 400))).schema_changes
-    assert flush.after(behind).schema_changes == ()
-    assert flush.after(behind).changes == 0
+    assert flush.without_stored(flush.start).schema_changes == (statement,)
+    assert flush.without_stored(replace(behind, position=BinlogPosition("binlog.000001", 400))).schema_changes
+    assert flush.without_stored(behind).schema_changes == ()
+    assert flush.without_stored(behind).changes == 0
 
 
 # another server
@@ -214,11 +214,11 @@ def test_after_a_failover_transactions_that_are_stored_are_dropped_by_gtid() -> 
     statement = truncated(flush)
     flush = replace(flush, schema_changes=(statement,))
     stored = elsewhere(flush, GtidSet.parse(f"{SERVER_UUID}:1-2:900"))
-    left = flush.after(stored)
+    left = flush.without_stored(stored)
     assert [key[2] for _, key, _ in keys(left)] == [0]
     assert keys(left) == keys(flush)[3:]
     assert left.schema_changes == ()
-    assert flush.after(elsewhere(flush, GtidSet())).changes == flush.changes
+    assert flush.without_stored(elsewhere(flush, GtidSet())).changes == flush.changes
 
 
 def events_of(ops: str, *, has_key: bool, flavor: Flavor = "mysql") -> Flush:
@@ -248,9 +248,9 @@ def test_rows_that_a_replica_may_log_in_another_order_are_not_cut_apart(flush: F
         there = replace(cut, server_uuid=OTHER_UUID)
         if is_refused and cut is not cuts[-1]:
             with pytest.raises(PositionError, match="shop.t, which has no primary key"):
-                flush.after(there)
+                flush.without_stored(there)
         else:
-            assert keys(flush.after(there)) == keys(flush)[cut.skip :]
+            assert keys(flush.without_stored(there)) == keys(flush)[cut.skip :]
 
 
 def test_the_first_flush_of_another_server_speaks_of_that_server() -> None:
@@ -259,10 +259,10 @@ def test_the_first_flush_of_another_server_speaks_of_that_server() -> None:
     seq, key, ts_us = keys(moved)[-1]
     assert moved.checkpoint_at(seq, key[2], ts_us) == flush.checkpoint_at(seq, key[2], ts_us)
     statement = truncated(flush)
-    assert replace(moved, schema_changes=(statement,)).after(moved.start).schema_changes == (statement,)
+    assert replace(moved, schema_changes=(statement,)).without_stored(moved.start).schema_changes == (statement,)
 
 
 def test_after_a_failover_without_gtids_nothing_can_be_said() -> None:
     flush = sample_flush(2, SampleOptions(flavor=None))
     with pytest.raises(PositionError, match="cannot be compared"):
-        flush.after(elsewhere(flush, None))
+        flush.without_stored(elsewhere(flush, None))

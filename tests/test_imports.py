@@ -141,10 +141,14 @@ def opens_mysql(file: str) -> bool:
 def test_every_connection_to_mysql_is_opened_in_one_place() -> None:
     """There its session variables are set and its login is guarded; the private servers' is the test's own root."""
     assert {file for file in FILES if opens_mysql(file)} == {
-        "binlogsync/mysql/guarded.py",
+        "binlogsync/mysql/guarded_connection.py",
         "binlogsync/embedded/database.py",
     }
-    users = {file for file in FILES if any(is_below(each, ("binlogsync.mysql.guarded",)) for each in modules(file))}
+    users = {
+        file
+        for file in FILES
+        if any(is_below(each, ("binlogsync.mysql.guarded_connection",)) for each in modules(file))
+    }
     assert users == {"binlogsync/mysql/config.py"}
 
 

@@ -93,7 +93,7 @@ NEEDS = [
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
+class ParsedSettings:
     """All that the variables come to, for comparison."""
 
     sources: tuple[str, ...]
@@ -120,12 +120,12 @@ def place_of(store: PositionStore) -> Any:
     return store.options
 
 
-def by_settings() -> Meaning:
+def by_settings() -> ParsedSettings:
     settings = Settings.read()
     audit = settings.audit_path()
     with closing(settings.positions()) as store:
         positions = place_of(store)
-    return Meaning(
+    return ParsedSettings(
         settings.sources(),
         settings.mysql(),
         settings.jetstream(),
@@ -142,7 +142,7 @@ def instance() -> dg.DagsterInstance:
     return dg.DagsterInstance.ephemeral()
 
 
-def by_resources() -> Meaning:
+def by_resources() -> ParsedSettings:
     sources = configured_sources()
     resources = {
         "mysql": MySQLSource.from_environment(sources[0].prefix),
@@ -154,7 +154,7 @@ def by_resources() -> Meaning:
     with dg.build_resources(resources, instance=instance()) as made:
         with made.jetstream.sink() as sink, made.positions.store() as store:
             options, positions = sink.options, place_of(store)
-        return Meaning(
+        return ParsedSettings(
             tuple(source.name for source in sources),
             made.mysql.config(sources[0].name),
             options,

@@ -24,8 +24,8 @@ from binlogsync.binlog.visible_tables import visible_changes
 from binlogsync.binlog.xa import PreparedTransactions, XaRowEvent
 from binlogsync.change import OP_TYPE, OPS, ChangeBatch, SchemaChange, build_batch, build_schema_batch
 from binlogsync.errors import DecodeError
-from binlogsync.flush import Run
-from binlogsync.position import BinlogPosition, Checkpoint, Resume
+from binlogsync.flush import TransactionRun
+from binlogsync.position import BinlogPosition, Checkpoint, ResumePosition
 
 Longs = npt.NDArray[np.int64]
 CAPACITY = 1 << 17  # events of one index; a stretch has room for twice as many
@@ -63,7 +63,7 @@ class Assembler:
         self._carried = False
         self._first_seq = 0  # of the carried transaction
         self.prepared = PreparedTransactions()
-        self._boundary = Resume(checkpoint.position, checkpoint.gtids)  # of the last checkpoint
+        self._boundary = ResumePosition(checkpoint.position, checkpoint.gtids)  # of the last checkpoint
         self._last_place = (-1, 0)  # of the last row event: its offset, and the changes that have it
 
     @property
@@ -109,7 +109,7 @@ class Assembler:
         self.file = file
         self._last_place = (-1, 0)
         self.state[ScanField.POS] = pos
-        self._boundary = Resume(self.position, self._gtids)
+        self._boundary = ResumePosition(self.position, self._gtids)
 
     def scan_events(self, part: IndexedEvents, first: int) -> tuple[int, ScanStop]:
         """Plan the events of the part from `first` on; see event_scan.py."""
@@ -232,7 +232,7 @@ class Assembler:
             dropped=self.left_out + sum(int(p.counts.sum()) for layout, _, p in decoded if not layout.captured),
             resume=self.prepared.needed,
         )
-        self._boundary = Resume(stretch.checkpoint.position, stretch.checkpoint.gtids)
+        self._boundary = ResumePosition(stretch.checkpoint.position, stretch.checkpoint.gtids)
         self.prepared.needed = stretch.checkpoint.resume
         self._start_next(first_seq, total)
         return stretch
@@ -329,7 +329,9 @@ class Assembler:
             return None
         return f"{self._names[key]}{'-' if self._mariadb else ':'}{int(self.transactions.number[last])}"
 
-    def _checkpoint(self, runs: tuple[Run, ...], first_seq: Longs, total: int, resume: Resume | None) -> Checkpoint:
+    def _checkpoint(
+        self, runs: tuple[TransactionRun, ...], first_seq: Longs, total: int, resume: ResumePosition | None
+    ) -> Checkpoint:
         """Behind the last transaction that has ended, or inside the open one."""
         gtids = self._gtids
         for number, run in enumerate(runs, 1):

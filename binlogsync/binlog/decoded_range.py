@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from binlogsync.change import ChangeBatch, SchemaChange
-from binlogsync.flush import Run
-from binlogsync.position import Checkpoint, Resume
+from binlogsync.flush import TransactionRun
+from binlogsync.position import Checkpoint, ResumePosition
 
 EndReason = Literal["more", "rotation", "schema"]
 
@@ -32,7 +32,7 @@ class DecodedRange:
     """
 
     batches: tuple[ChangeBatch, ...]
-    runs: tuple[Run, ...]
+    runs: tuple[TransactionRun, ...]
     carried: bool
     schema_changes: tuple[SchemaChange, ...]
     checkpoint: Checkpoint
@@ -40,4 +40,4 @@ class DecodedRange:
     events: int
     transactions: int
     dropped: int
-    resume: Resume | None = None
+    resume: ResumePosition | None = None

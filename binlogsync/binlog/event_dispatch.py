@@ -23,7 +23,7 @@ from binlogsync.binlog.query_event import parse_query
 from binlogsync.binlog.scan_state import ARTIFICIAL, ScanField
 from binlogsync.binlog.sql import SqlDialect
 from binlogsync.change import SchemaChange
-from binlogsync.errors import DecodeError, PreparedEarlierError
+from binlogsync.errors import DecodeError, MissingPrepareError
 from binlogsync.position import BinlogPosition
 
 log = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ class EventDispatcher:
         elif verb == "COMMIT":
             rows = assembler.prepared.rows(xid)
             if rows is None:
-                raise PreparedEarlierError(_UNKNOWN_XA, xid=str(xid), file=place.file, pos=place.pos)
+                raise MissingPrepareError(_UNKNOWN_XA, xid=str(xid), file=place.file, pos=place.pos)
             yield from self._release(rows)
             assembler.prepared.commit(xid)
             assembler.state[ScanField.OPEN] = 0

@@ -26,7 +26,7 @@ from binlogsync.binlog.memory import (
 )
 from binlogsync.binlog.scan_state import RowEvents, Transactions
 from binlogsync.change import TIME_TYPE
-from binlogsync.flush import Run
+from binlogsync.flush import TransactionRun
 from binlogsync.log_identity import LogIdentity
 
 Longs = npt.NDArray[np.int64]
@@ -173,7 +173,7 @@ class SourceColumns:
         validity = pa.py_buffer(np.packbits(keys >= 0, bitorder="little")) if missing else None
         return pa.StringArray.from_buffers(self.count, pa.py_buffer(ends), pa.py_buffer(data), validity, missing)
 
-    def runs(self) -> tuple[Run, ...]:
+    def runs(self) -> tuple[TransactionRun, ...]:
         """The transactions in runs of consecutive GTIDs."""
         if not self.count:
             return ()
@@ -186,7 +186,7 @@ class SourceColumns:
             first_seq: Sequence[int] = self.first_seq[first:last]  # type: ignore[assignment]
             before: Sequence[int] = self.transactions.before[first:last].copy()  # type: ignore[assignment]
             mark: Sequence[int] = self.transactions.mark[first:last].copy()  # type: ignore[assignment]
-            runs.append(Run(name, int(number[first]), self.file, begin, first_seq, self.log, before, mark))
+            runs.append(TransactionRun(name, int(number[first]), self.file, begin, first_seq, self.log, before, mark))
         return tuple(runs)
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from binlogsync.binlog.bytes import ByteReader
 from binlogsync.binlog.scan_state import RowEvents
-from binlogsync.position import Resume
+from binlogsync.position import ResumePosition
 
 HELD_LIMIT = 256 << 20
 """Bytes of rows that may be prepared and not yet committed."""
@@ -70,7 +70,7 @@ class XaRowEvent:
 class XaTransaction:
     """The rows of one XA transaction; `resume` is a place before it."""
 
-    resume: Resume
+    resume: ResumePosition
     rows: list[XaRowEvent] = field(default_factory=list)
 
 
@@ -81,7 +81,7 @@ class PreparedTransactions:
     """
 
     def __init__(self) -> None:
-        self.needed: Resume | None = None
+        self.needed: ResumePosition | None = None
         """A place before everything that was prepared at some time of the stretch."""
         self._open: XaTransaction | None = None
         self._held: dict[int, XaTransaction] = {}  # by number, in the order of being prepared
@@ -89,7 +89,7 @@ class PreparedTransactions:
         self._committed: list[tuple[Xid, int]] = []
         self._next = self._size = 0
 
-    def begin(self, resume: Resume) -> None:
+    def begin(self, resume: ResumePosition) -> None:
         """An XA transaction begins, somewhere behind `resume`."""
         self._open = XaTransaction(resume)
 
@@ -141,7 +141,7 @@ class PreparedTransactions:
         self._numbers.update(reversed(self._committed))
         self._committed.clear()
 
-    def settle(self) -> Resume | None:
+    def settle(self) -> ResumePosition | None:
         """The stretch is decoded: forget what was committed in it; returns a place before what remains prepared."""
         for _, number in self._committed:
             self._forget(number)

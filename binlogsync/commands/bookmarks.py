@@ -12,7 +12,7 @@ from binlogsync.bookmarks import Bookmark, get_bookmark
 from binlogsync.commands.config import read_text
 from binlogsync.commands.output import say, write_line
 from binlogsync.foreign.bookmark_import import describe, import_bookmark
-from binlogsync.marking import add_bookmark
+from binlogsync.manual_bookmarks import add_bookmark
 from binlogsync.settings import Settings
 from binlogsync.stores import PositionStore
 

@@ -22,8 +22,18 @@ from binlogsync.consume.progress_nats import load_all_progress
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import BinlogSyncError, SinkError
 from binlogsync.mysql import Finding, MySQLConfig, inspect_server, preflight, validate
-from binlogsync.mysql.retention import Retention, clock_ahead_s
+from binlogsync.mysql.retention import BinlogRetention, clock_ahead_s
 from binlogsync.position import Checkpoint
+from binlogsync.retention_report import (
+    CLOCK_S,
+    RequiredPosition,
+    check_retention,
+    describe_retention,
+    required_by_bookmarks,
+    required_by_consumers,
+    required_by_nats_consumers,
+    required_by_tail,
+)
 from binlogsync.server_facts import ServerFacts
 from binlogsync.settings import Settings
 from binlogsync.sinks.jetstream.foreign import describe_foreign
@@ -32,17 +42,7 @@ from binlogsync.stores.nats import NatsPositionStore
 from binlogsync.stores.redis import RedisPositionStore
 from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.stream.client import NatsConnection
-from binlogsync.tail.origin import first_start
-from binlogsync.worth import (
-    CLOCK_S,
-    Need,
-    assess,
-    bookmark_needs,
-    consumer_needs,
-    nats_consumer_needs,
-    rate_text,
-    tail_need,
-)
+from binlogsync.tail.start import first_start
 
 _LOCK_TIMEOUT_S = 5.0
 _DEFAULT_MAX_CONSUMERS = 1000
@@ -161,7 +161,7 @@ class SourceChecks:
             try:
                 validate(config, checkpoint)
                 if checkpoint.resume is not None:
-                    validate(config, checkpoint.to_read())
+                    validate(config, checkpoint.read_start())
                 moved = checkpoint.server_uuid != info.server_uuid
                 state = f"of server {checkpoint.server_uuid} can be resumed by GTID" if moved else "is valid"
                 yield CheckResult("ok", name, f"{checkpoint.position} {state} on this server")
@@ -201,22 +201,28 @@ class SourceChecks:
             return
         config = self._settings.mysql(self._source)
         info = inspect_server(config)
-        retention = Retention(config, info)
-        yield CheckResult("ok", "binlog growth", rate_text(retention))
-        needs = [*tail_need([self._stream, self._saved]), *bookmark_needs(self._bookmarks), *self._consumers()]
-        for worth in assess(retention, info, needs):
-            is_lost = worth.left is None and worth.need.is_essential
-            yield CheckResult("error" if is_lost else "warning" if worth.is_short else "ok", "retention", str(worth))
+        retention = BinlogRetention(config, info)
+        yield CheckResult("ok", "binlog growth", describe_retention(retention))
+        needs = [
+            *required_by_tail([self._stream, self._saved]),
+            *required_by_bookmarks(self._bookmarks),
+            *self._consumers(),
+        ]
+        for status in check_retention(retention, info, needs):
+            is_lost = status.retained is None and status.position.is_essential
+            yield CheckResult("error" if is_lost else "warning" if status.is_short else "ok", "retention", str(status))
 
-    def _consumers(self) -> list[Need]:
+    def _consumers(self) -> list[RequiredPosition]:
         """The consumers whose next messages the stream has dropped, from every store of progress."""
         if not self._first_sequence:
             return []
         with NatsConnection(self._settings.nats(_NATS_TIMEOUT_S), f"binlogsync doctor {self._source}") as connection:
-            needs = nats_consumer_needs(load_all_progress(connection, self._source), self._first_sequence)
+            needs = required_by_nats_consumers(load_all_progress(connection, self._source), self._first_sequence)
         path = self._settings.warehouse_path()
         if path.exists():
-            needs += consumer_needs(DuckFile(path, _LOCK_TIMEOUT_S, SinkError), self._source, self._first_sequence)
+            needs += required_by_consumers(
+                DuckFile(path, _LOCK_TIMEOUT_S, SinkError), self._source, self._first_sequence
+            )
         return needs
 
     def _audit(self) -> Iterator[CheckResult]:

@@ -14,7 +14,7 @@ from binlogsync.commands.tables import read_table
 from binlogsync.errors import BinlogSyncError, ConfigError, SourceError
 from binlogsync.escaping import printable
 from binlogsync.models.codegen import model_source
-from binlogsync.mysql import declared_by
+from binlogsync.mysql import declaration_reader
 from binlogsync.schema import TableSchema
 from binlogsync.settings import Settings
 from binlogsync.stream.reader import StreamReader
@@ -49,7 +49,7 @@ def _read_schema(settings: Settings, source: str, table: tuple[str, str], origin
 
 
 def _read_mysql_schema(settings: Settings, source: str, table: tuple[str, str]) -> TableSchema:
-    found = declared_by(settings.mysql(source))(*table)
+    found = declaration_reader(settings.mysql(source))(*table)
     if found is None:
         raise ConfigError(f"MySQL has no table {'.'.join(table)}, or this account has no access to it (GRANT SELECT)")
     return found.schema

@@ -9,24 +9,24 @@
 Bytes are not looked into here, but for event headers where a position is searched.
 """
 
-from binlogsync.mysql.config import TLS, MySQLConfig, connect, in_charge
-from binlogsync.mysql.declared import declared_by
-from binlogsync.mysql.decoding import reader_options
+from binlogsync.mysql.config import TLS, MySQLConfig, connect, find_writable_host
 from binlogsync.mysql.dump import BinlogDump
+from binlogsync.mysql.information_schema import declaration_reader
 from binlogsync.mysql.preflight import Finding, check, preflight
-from binlogsync.mysql.prepared import reach_back
-from binlogsync.mysql.readahead import Chunk, ReadAhead
+from binlogsync.mysql.readahead import DumpBlock, ReadAhead
+from binlogsync.mysql.reader_settings import reader_options
 from binlogsync.mysql.server import BinlogFile, ServerInfo, inspect_server
 from binlogsync.mysql.server_errors import raise_server_error
-from binlogsync.mysql.start import AtBookmark, StartAt, parse_start, resolve_start
+from binlogsync.mysql.start import BookmarkStart, StartAt, parse_start, resolve_start
 from binlogsync.mysql.validate import validate
+from binlogsync.mysql.xa_prepare import find_xa_prepare
 
 __all__ = [
     "TLS",
-    "AtBookmark",
+    "BookmarkStart",
     "BinlogDump",
     "BinlogFile",
-    "Chunk",
+    "DumpBlock",
     "Finding",
     "MySQLConfig",
     "ReadAhead",
@@ -34,13 +34,13 @@ __all__ = [
     "StartAt",
     "check",
     "connect",
-    "in_charge",
-    "declared_by",
+    "find_writable_host",
+    "declaration_reader",
     "inspect_server",
     "parse_start",
     "preflight",
     "raise_server_error",
-    "reach_back",
+    "find_xa_prepare",
     "reader_options",
     "resolve_start",
     "validate",

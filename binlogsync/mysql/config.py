@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pymysql.constants import CR, ER
 
 from binlogsync.errors import BinlogSyncError, ConfigError, SourceError
-from binlogsync.mysql.guarded import Guard, GuardedConnection, unverified_context
+from binlogsync.mysql.guarded_connection import GuardedConnection, LoginPolicy, unverified_context
 from binlogsync.mysql.session import COLLATION, Connection, prepare_session
 
 TLSMode = Literal["preferred", "required", "verify_ca", "verify_identity", "disabled"]
@@ -149,7 +149,7 @@ class MySQLConfig:
         return ":".join((f"{self.source}@{socket.gethostname()}", *folders))
 
 
-def in_charge(config: MySQLConfig) -> MySQLConfig:
+def find_writable_host(config: MySQLConfig) -> MySQLConfig:
     """Of several hosts the first that answers and takes writes, else the first that answers; of one host, that one.
 
     Raises SourceError when none answers, with what each says.
@@ -177,11 +177,11 @@ def connect(config: MySQLConfig, *, read_timeout_s: float = 60.0) -> Connection:
 
     Every connection of ours is opened here. Raises SourceError when the server refuses, ConfigError for bad TLS files.
     """
-    config = in_charge(config)
+    config = find_writable_host(config)
     place: dict[str, Any] = {"host": config.host, "port": config.port}
     if config.unix_socket:
         place["unix_socket"] = config.unix_socket
-    with translated(config):
+    with translate_errors(config):
         if config.unix_socket:
             os.stat(config.unix_socket)  # pymysql leaves a socket open when there is none
         connection = GuardedConnection(
@@ -207,7 +207,7 @@ def connect(config: MySQLConfig, *, read_timeout_s: float = 60.0) -> Connection:
 
 
 @contextmanager
-def translated(config: MySQLConfig) -> Iterator[None]:
+def translate_errors(config: MySQLConfig) -> Iterator[None]:
     """Raises what pymysql raises inside the block, or what an answer that makes no sense raises, as a SourceError
     with the next step.
     """
@@ -226,7 +226,7 @@ def translated(config: MySQLConfig) -> Iterator[None]:
 
 def fetch(config: MySQLConfig, connection: Connection, sql: str, arguments: object = None) -> list[dict[str, Any]]:
     """The rows of one statement, by column name. Raises SourceError."""
-    with translated(config), connection.cursor(pymysql.cursors.DictCursor) as cursor:
+    with translate_errors(config), connection.cursor(pymysql.cursors.DictCursor) as cursor:
         cursor.execute(sql, arguments)
         asked = f"{config.user} at {config.address}: {sql}"
         return [_Row(asked, row) for row in cursor.fetchall()]
@@ -261,7 +261,7 @@ def error_code(error: BaseException | None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _guard(config: MySQLConfig) -> Guard:
+def _guard(config: MySQLConfig) -> LoginPolicy:
     """Raises ConfigError for a public key that cannot be read."""
     key = None
     if config.public_key_file:
@@ -271,7 +271,7 @@ def _guard(config: MySQLConfig) -> Guard:
         except (OSError, ValueError, UnsupportedAlgorithm) as error:
             raise ConfigError(f"{config.public_key_file} is no public key in PEM form: {error}") from error
     is_verified = bool(config.unix_socket) or config.tls.mode in ("verify_ca", "verify_identity")
-    return Guard(config.connect_timeout_s, is_verified, key)
+    return LoginPolicy(config.connect_timeout_s, is_verified, key)
 
 
 def _tls_arguments(config: MySQLConfig) -> dict[str, Any]:

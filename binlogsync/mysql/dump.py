@@ -19,7 +19,7 @@ from pymysql.constants import ER
 
 from binlogsync.errors import PositionError, SourceError
 from binlogsync.mysql.adapter import DumpRequest, RawStream, open_stream
-from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch, translated
+from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch, translate_errors
 from binlogsync.mysql.gtid_sets import encode_gtids
 from binlogsync.mysql.server import ServerInfo, inspect_server
 from binlogsync.mysql.session import Connection
@@ -35,14 +35,14 @@ _UUID_SPACE = uuid.UUID("7b1c6d5e-55a4-4b0d-9a55-0d8f5c1f7a11")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DumpStart:
     """Where a dump begins: behind `gtids` when there are some, else at file and position."""
 
     position: BinlogPosition
     gtids: GtidSet | None = None
 
 
-def place_of(checkpoint: Checkpoint, info: ServerInfo) -> Place:
+def find_dump_start(checkpoint: Checkpoint, info: ServerInfo) -> DumpStart:
     """How to ask this server for what lies behind the checkpoint. Raises PositionError when it cannot be asked for."""
     known = checkpoint.gtids
     if known and info.gtids:
@@ -50,12 +50,12 @@ def place_of(checkpoint: Checkpoint, info: ServerInfo) -> Place:
             raise PositionError(
                 f"the position is of {known.flavor} ({known}), the server is {info.flavor}; start at 'now' or 'oldest'"
             )
-        return Place(checkpoint.position, known)
+        return DumpStart(checkpoint.position, known)
     if checkpoint.server_uuid == info.server_uuid:
-        return Place(_within_limit(checkpoint.position, info))
+        return DumpStart(_within_limit(checkpoint.position, info))
     if known is not None and not known and info.gtids and not info.purged and info.files:
         # To ask for the empty set would mean "from now"; with nothing purged the first file is what it means.
-        return Place(BinlogPosition(info.files[0].name, 4))
+        return DumpStart(BinlogPosition(info.files[0].name, 4))
     raise PositionError(
         f"{checkpoint.position} belongs to server {checkpoint.server_uuid}, and {info.server_uuid} cannot know "
         "it without "
@@ -104,9 +104,9 @@ class BinlogDump:
     def __enter__(self) -> BinlogDump:
         """Opens the dump. Raises SourceError, PositionError."""
         info = self._info or inspect_server(self.config)
-        request = self._request(place_of(self.checkpoint, info), info)
+        request = self._request(find_dump_start(self.checkpoint, info), info)
         try:
-            with translated(self.config):
+            with translate_errors(self.config):
                 stream = open_stream(request, self._connect)
         except SourceError as error:
             if self._logged_in and error_code(error) == ER.ACCESS_DENIED_ERROR:
@@ -193,7 +193,7 @@ class BinlogDump:
             raise SourceError("the binlog dump is not open; use it as a context manager")
         return self._stream
 
-    def _request(self, place: Place, info: ServerInfo) -> DumpRequest:
+    def _request(self, place: DumpStart, info: ServerInfo) -> DumpRequest:
         config = self.config
         return DumpRequest(
             file=place.position.file,

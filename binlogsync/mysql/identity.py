@@ -58,7 +58,7 @@ def read_head(config: MySQLConfig, info: ServerInfo, file: str) -> LogIdentity:
     return _head_of(file, heads)
 
 
-def identified(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint) -> Checkpoint:
+def add_log_identity(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint with the head of its file, where it does not identify its log and the file is this server's."""
     file = checkpoint.position.file
     if checkpoint.log is not None or checkpoint.server_uuid != info.server_uuid or info.file(file) is None:

@@ -32,7 +32,7 @@ SPARE: deque[npt.NDArray[np.uint8]] = deque(maxlen=_KEPT)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Chunk:
+class DumpBlock:
     """buffer[start:end] are the new bytes; buffer[:start] is free for the end of the previous chunk."""
 
     buffer: npt.NDArray[np.uint8]
@@ -61,7 +61,7 @@ class ReadAhead:
         self._size = headroom + buffer_bytes
         self._headroom = headroom
         self._idle_s = dump.silence_s if idle_s is None else idle_s
-        self._ready: deque[Chunk] = deque()
+        self._ready: deque[DumpBlock] = deque()
         self._free: list[npt.NDArray[np.uint8]] = []
         self._error: BaseException | None = None
         self._waiting = False
@@ -98,7 +98,7 @@ class ReadAhead:
         os.close(self._wake_read)
         os.close(self._wake_write)
 
-    def next(self, timeout_s: float) -> Chunk | None:
+    def next(self, timeout_s: float) -> DumpBlock | None:
         """The next bytes; None when there are none for `timeout_s`, or when a non-blocking dump has `ended`.
 
         Raises, once the bytes before it are handed over, SourceError when the connection broke or went silent.
@@ -122,7 +122,7 @@ class ReadAhead:
                 raise self._error
             return None
 
-    def recycle(self, chunk: Chunk) -> None:
+    def recycle(self, chunk: DumpBlock) -> None:
         """Gives the buffer back to be filled again; nothing may look at it any more. Not needed, but faster."""
         with self._changed:
             if len(self._free) < _KEPT and len(chunk.buffer) == self._size:
@@ -155,7 +155,7 @@ class ReadAhead:
             return np.empty(self._size, np.uint8)
         return spare if len(spare) == self._size else np.empty(self._size, np.uint8)
 
-    def _hand_over(self, chunk: Chunk) -> None:
+    def _hand_over(self, chunk: DumpBlock) -> None:
         """Waits while another chunk is still not taken."""
         with self._changed:
             self._changed.wait_for(lambda: not self._ready or self._stopping)
@@ -163,7 +163,7 @@ class ReadAhead:
             self._changed.notify_all()
         self._heard_at = time.monotonic()  # nobody listened meanwhile
 
-    def _fill(self, buffer: npt.NDArray[np.uint8]) -> Chunk | None:
+    def _fill(self, buffer: npt.NDArray[np.uint8]) -> DumpBlock | None:
         """Reads until the buffer is full, or the consumer waits and has something to get; None at the end."""
         view, end, begun = buffer.data, self._headroom, 0.0
         while not self._stopping and end < len(buffer):
@@ -180,7 +180,7 @@ class ReadAhead:
             end += count
             if linger and self._heard_at - begun > _LINGER_LIMIT_S:
                 break
-        return Chunk(buffer, self._headroom, end) if end > self._headroom else None
+        return DumpBlock(buffer, self._headroom, end) if end > self._headroom else None
 
     def _wait_for_bytes(self, linger: bool) -> bool:
         """True when a read gives bytes or the end; False when the consumer woke us, or a linger is over."""

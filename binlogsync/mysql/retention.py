@@ -16,7 +16,7 @@ from binlogsync.errors import PositionError
 from binlogsync.mysql.config import MySQLConfig, connect
 from binlogsync.mysql.dump import BinlogDump
 from binlogsync.mysql.gtid_sets import parse_previous_gtids
-from binlogsync.mysql.scan import Kind, scan
+from binlogsync.mysql.scan import EventType, scan
 from binlogsync.mysql.server import BinlogFile, ServerInfo, clock_us, mariadb_gtids_at
 from binlogsync.mysql.start import FIRST_EVENT, begun_at
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
@@ -26,22 +26,22 @@ _SHORTEST_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class PositionRetention:
     """How long a place is still there.
 
     Attributes:
         file: name of the file that is read first from there.
         seconds: until it may be deleted, 0 when it may be now; None when the server keeps it for ever, as far as it
             says.
-        bytes_behind: in the binlogs from that file on.
+        bytes_after: in the binlogs from that file on.
     """
 
     file: str
     seconds: float | None
-    bytes_behind: int
+    bytes_after: int
 
 
-class Retention:
+class BinlogRetention:
     """One look at the binlogs of a server; heads of files are read at most once."""
 
     def __init__(self, config: MySQLConfig, info: ServerInfo) -> None:
@@ -73,14 +73,14 @@ class Retention:
         seconds = self._now_s - self._begun_s(recent[0])
         return sum(file.size for file in recent) / seconds if seconds >= _SHORTEST_S else None
 
-    def left(self, place: Checkpoint) -> Left:
+    def assess(self, place: Checkpoint) -> PositionRetention:
         """For a restart there. Raises PositionError when no file holds what comes next."""
-        place = place.to_read()
+        place = place.read_start()
         files = self._info.files
         index = self._index(place)
         behind = sum(file.size for file in files[index:])
         seconds = [each for each in (self._by_age(index), self._by_size(behind)) if each is not None]
-        return Left(files[index].name, min(seconds, default=None), behind)
+        return PositionRetention(files[index].name, min(seconds, default=None), behind)
 
     def _by_age(self, index: int) -> float | None:
         if self.keeps_s is None:
@@ -135,7 +135,7 @@ class Retention:
         start = Checkpoint(begin, self._info.server_uuid)
         with BinlogDump(self._config, start, blocking=False, info=self._info) as dump:
             for number, event in enumerate(scan(dump)):
-                if event.kind == Kind.PREVIOUS_GTIDS:
+                if event.kind == EventType.PREVIOUS_GTIDS:
                     yield parse_previous_gtids(event.body)
                 if number:
                     return

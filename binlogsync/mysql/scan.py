@@ -21,7 +21,7 @@ from binlogsync.mysql.server_errors import raise_server_error
 from binlogsync.position import BinlogPosition
 
 
-class Kind(IntEnum):
+class EventType(IntEnum):
     """Event types that matter here."""
 
     QUERY = 2
@@ -40,15 +40,17 @@ class Kind(IntEnum):
     MARIADB_ENCRYPTION = 164
 
 
-BEGINS_TRANSACTION = frozenset({Kind.GTID, Kind.ANONYMOUS_GTID, Kind.TAGGED_GTID, Kind.MARIADB_GTID})
+BEGINS_TRANSACTION = frozenset(
+    {EventType.GTID, EventType.ANONYMOUS_GTID, EventType.TAGGED_GTID, EventType.MARIADB_GTID}
+)
 BETWEEN_TRANSACTIONS = BEGINS_TRANSACTION | {
-    Kind.STOP,
-    Kind.ROTATE,
-    Kind.FORMAT_DESCRIPTION,
-    Kind.PREVIOUS_GTIDS,
-    Kind.MARIADB_CHECKPOINT,
-    Kind.MARIADB_GTID_LIST,
-    Kind.MARIADB_ENCRYPTION,
+    EventType.STOP,
+    EventType.ROTATE,
+    EventType.FORMAT_DESCRIPTION,
+    EventType.PREVIOUS_GTIDS,
+    EventType.MARIADB_CHECKPOINT,
+    EventType.MARIADB_GTID_LIST,
+    EventType.MARIADB_ENCRYPTION,
 }
 _HEADER = struct.Struct("<IBIIIH")  # timestamp, type, server id, size, end_log_pos, flags
 _ARTIFICIAL = 0x20
@@ -80,9 +82,9 @@ class ScannedEvent:
     @property
     def committed_us(self) -> int:
         """Commit time in microseconds since 1970 UTC, where the event says it; else that of the header."""
-        if self.kind == Kind.TAGGED_GTID:
+        if self.kind == EventType.TAGGED_GTID:
             return self._tagged().ts_us
-        exact = self.kind in (Kind.GTID, Kind.ANONYMOUS_GTID) and len(self.body) >= _COMMIT_TIME_AT + 7
+        exact = self.kind in (EventType.GTID, EventType.ANONYMOUS_GTID) and len(self.body) >= _COMMIT_TIME_AT + 7
         if exact and (
             value := int.from_bytes(self.body[_COMMIT_TIME_AT : _COMMIT_TIME_AT + 7], "little") & (2**55 - 1)
         ):
@@ -92,12 +94,12 @@ class ScannedEvent:
     @property
     def gtid(self) -> tuple[str, int] | None:
         """(key as GtidSet.with_run takes it, number) where a transaction with a GTID begins; None elsewhere."""
-        if self.kind == Kind.GTID:
+        if self.kind == EventType.GTID:
             return str(uuid.UUID(bytes=self.body[1:17])), int.from_bytes(self.body[17:25], "little")
-        if self.kind == Kind.TAGGED_GTID:
+        if self.kind == EventType.TAGGED_GTID:
             tagged = self._tagged()
             return tagged.key, tagged.number
-        if self.kind == Kind.MARIADB_GTID:
+        if self.kind == EventType.MARIADB_GTID:
             number, domain = struct.unpack_from("<QI", self.body)
             return f"{domain}-{self.server_id}", number
         return None
@@ -129,17 +131,17 @@ def scan(dump: BinlogDump) -> Iterator[ScannedEvent]:
             )
         seconds, kind, server_id, size, end, flags = _HEADER.unpack_from(payload, 1)
         body = payload[1 + _HEADER.size :]
-        if kind in (Kind.HEARTBEAT, Kind.HEARTBEAT_V2):
+        if kind in (EventType.HEARTBEAT, EventType.HEARTBEAT_V2):
             continue
-        if flags & _ARTIFICIAL or (kind == Kind.FORMAT_DESCRIPTION and end == 0):
-            if kind == Kind.ROTATE:
+        if flags & _ARTIFICIAL or (kind == EventType.FORMAT_DESCRIPTION and end == 0):
+            if kind == EventType.ROTATE:
                 file, at = _next_file(payload)
             continue
         skipped = (end - size - at) % 2**32 if end else 0
         at += skipped
         yield ScannedEvent(kind, BinlogPosition(file, at), not skipped, seconds, bytes(body), server_id)
         at += size
-        if kind == Kind.ROTATE:
+        if kind == EventType.ROTATE:
             file, at = _next_file(payload)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from pymysql.constants import ER
 
 from binlogsync.errors import PositionError, SourceError
-from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch, fetch_row, translated
+from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch, fetch_row, translate_errors
 from binlogsync.mysql.session import Connection
 from binlogsync.position import BinlogPosition, Flavor, GtidSet
 from binlogsync.table_names import Fold, fold_of
@@ -158,7 +158,7 @@ def inspect_server(config: MySQLConfig) -> ServerInfo:
 
 def inspect(config: MySQLConfig, connection: Connection) -> ServerInfo:
     """The same over a connection that is open already."""
-    with translated(config):
+    with translate_errors(config):
         return _inspect(config, connection)
 
 
@@ -248,7 +248,7 @@ def mariadb_gtids_at(config: MySQLConfig, connection: Connection, position: Binl
     return None if text is None else GtidSet.parse(text, "mariadb")
 
 
-def mariadb_lacks(config: MySQLConfig, connection: Connection, gtids: GtidSet) -> list[str]:
+def mariadb_unknown(config: MySQLConfig, connection: Connection, gtids: GtidSet) -> list[str]:
     """The GTIDs of a MariaDB position that its binlog never held, each as the server writes it.
 
     @@gtid_binlog_state tells for every domain and server how far they got, so that a sequence number that two servers
@@ -294,7 +294,7 @@ def gtid_subtract(config: MySQLConfig, connection: Connection, minuend: GtidSet,
 def clock_us(config: MySQLConfig, connection: Connection) -> int:
     """The server's clock, microseconds since 1970 UTC."""
     sql = "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED) AS now_us"
-    with translated(config):
+    with translate_errors(config):
         return int(fetch_row(config, connection, sql)["now_us"])
 
 

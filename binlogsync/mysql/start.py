@@ -15,19 +15,19 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from binlogsync.errors import ConfigError, PositionError, SourceError
-from binlogsync.mysql.anonymous import first_sent
+from binlogsync.mysql.anonymous_transactions import first_sent
 from binlogsync.mysql.config import MySQLConfig, connect
 from binlogsync.mysql.dump import BinlogDump
 from binlogsync.mysql.gtid_sets import parse_previous_gtids
-from binlogsync.mysql.scan import BEGINS_TRANSACTION, Kind, ScannedEvent, scan
+from binlogsync.mysql.scan import BEGINS_TRANSACTION, EventType, ScannedEvent, scan
 from binlogsync.mysql.server import ServerInfo, clock_us, inspect_server, mariadb_gtids_at
 from binlogsync.mysql.server_errors import AnonymousTransactionError
-from binlogsync.mysql.validate import check_gtids, check_place
+from binlogsync.mysql.validate import check_gtids, check_position
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 
 
 @dataclass(frozen=True, slots=True)
-class AtBookmark:
+class BookmarkStart:
     """A bookmark, by its key or name; the position store knows its place."""
 
     name: str
@@ -35,7 +35,7 @@ class AtBookmark:
 
 log = logging.getLogger(__name__)
 
-StartAt = Literal["now", "oldest"] | BinlogPosition | GtidSet | datetime | AtBookmark
+StartAt = Literal["now", "oldest"] | BinlogPosition | GtidSet | datetime | BookmarkStart
 
 FIRST_EVENT = 4
 _FORMS = "'now', 'oldest', bookmark:NAME, binlog.000042:1187, a GTID set, or a time such as 2026-01-31T12:00:00Z"
@@ -49,7 +49,7 @@ def parse_start(text: str) -> StartAt:
     """
     word = text.strip()
     if word.startswith(_BOOKMARK) and word != _BOOKMARK:
-        return AtBookmark(word.removeprefix(_BOOKMARK))
+        return BookmarkStart(word.removeprefix(_BOOKMARK))
     if word.lower() in ("now", "oldest"):
         return "now" if word.lower() == "now" else "oldest"
     try:
@@ -79,7 +79,7 @@ def resolve_start(config: MySQLConfig, start: StartAt = "now") -> Checkpoint:
     when there is none yet. Raises PositionError when the log does not reach back that far or the place does not exist,
     SourceError when the server cannot be asked.
     """
-    if isinstance(start, AtBookmark):
+    if isinstance(start, BookmarkStart):
         raise ConfigError(f"{_BOOKMARK}{start.name}: only the tail, which has a position store, begins at a bookmark")
     info = inspect_server(config)
     info.end()
@@ -112,11 +112,11 @@ def _oldest(config: MySQLConfig, info: ServerInfo) -> Checkpoint:
 
 def _at(config: MySQLConfig, info: ServerInfo, position: BinlogPosition) -> Checkpoint:
     """A position that someone gave."""
-    check_place(config, info, Checkpoint(position, info.server_uuid))
+    check_position(config, info, Checkpoint(position, info.server_uuid))
     return checkpoint_at(config, info, position)
 
 
-def with_gtids(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint) -> Checkpoint:
+def add_gtids(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint with its GTIDs, where it was stored before the server had any; itself where they cannot be found.
 
     So a tail that began without GTIDs can follow a failover once gtid_mode is ON.
@@ -165,7 +165,7 @@ class _Executed:
 
     def see(self, event: ScannedEvent) -> None:
         """Count the transaction that begins here, or take over what came before the file."""
-        if event.kind == Kind.PREVIOUS_GTIDS:
+        if event.kind == EventType.PREVIOUS_GTIDS:
             self._set = parse_previous_gtids(event.body)
         elif event.gtid is not None:
             key, number = event.gtid
@@ -191,10 +191,10 @@ def _gtids_before(config: MySQLConfig, info: ServerInfo, position: BinlogPositio
     begun: ScannedEvent | None = None
     with file_dump(config, info, position.file) as dump:
         for event in scan(dump):
-            if event.start == position and event.kind == Kind.QUERY and begun is not None:
+            if event.start == position and event.kind == EventType.QUERY and begun is not None:
                 raise PositionError(f"{position} lies inside the transaction that begins at {begun.start}; start there")
             begun = event if event.kind in BEGINS_TRANSACTION else None
-            reached = event.start >= position and event.kind != Kind.FORMAT_DESCRIPTION
+            reached = event.start >= position and event.kind != EventType.FORMAT_DESCRIPTION
             if reached and (position.pos > FIRST_EVENT or event.kind in BEGINS_TRANSACTION):
                 if event.start.file == position.file and position.pos > FIRST_EVENT and event.start != position:
                     break

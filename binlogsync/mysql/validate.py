@@ -11,12 +11,12 @@ import time
 from datetime import UTC, datetime
 from typing import NoReturn
 
-from binlogsync.errors import BehindError, PositionError
+from binlogsync.errors import PositionError, ReplicaBehindError
 from binlogsync.mysql.config import MySQLConfig, connect
-from binlogsync.mysql.dump import BinlogDump, place_of
+from binlogsync.mysql.dump import BinlogDump, find_dump_start
 from binlogsync.mysql.identity import check_identity
-from binlogsync.mysql.scan import BETWEEN_TRANSACTIONS, Kind, ScannedEvent, scan
-from binlogsync.mysql.server import ServerInfo, gtid_subtract, inspect, inspect_server, mariadb_known, mariadb_lacks
+from binlogsync.mysql.scan import BETWEEN_TRANSACTIONS, EventType, ScannedEvent, scan
+from binlogsync.mysql.server import ServerInfo, gtid_subtract, inspect, inspect_server, mariadb_known, mariadb_unknown
 from binlogsync.mysql.server_errors import FATAL_READING_BINLOG, DumpEndedError
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 
@@ -49,7 +49,7 @@ def validate(config: MySQLConfig, checkpoint: Checkpoint) -> None:
     """
     info = inspect_server(config)
     info.end()
-    place_of(checkpoint, info)
+    find_dump_start(checkpoint, info)
     is_foreign = checkpoint.server_uuid != info.server_uuid
     by_gtid = checkpoint.gtids is not None and info.gtids
     if checkpoint.gtids is not None and info.gtids:
@@ -61,7 +61,7 @@ def validate(config: MySQLConfig, checkpoint: Checkpoint) -> None:
     check_identity(config, info, checkpoint)
     if by_gtid and checkpoint.position.file_number < info.files[0].number:
         return  # its file is purged, the transactions behind it are not
-    check_place(config, info, checkpoint)
+    check_position(config, info, checkpoint)
 
 
 def _check_inside(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint) -> None:
@@ -98,16 +98,16 @@ def _raise_lost(info: ServerInfo, what: str, lost: str, checkpoint: Checkpoint |
         raise PositionError(f"{what}: the server does not know transactions that were read already: {lost}; {_LOST}")
     said = f"{what} of server {checkpoint.server_uuid}: {info.server_uuid} lacks transactions that are stored: {lost}"
     if info.is_read_only:
-        raise BehindError(f"{said}; it is read-only: a replica that is behind gets them yet, and is tried again")
+        raise ReplicaBehindError(f"{said}; it is read-only: a replica that is behind gets them yet, and is tried again")
     raise PositionError(f"{said}; {_NEVER_HAD}")
 
 
-def lacking(config: MySQLConfig, gtids: GtidSet) -> str:
+def find_unknown_gtids(config: MySQLConfig, gtids: GtidSet) -> str:
     """Transactions of the set that the server has never had, "" without."""
     return _unknown(config, gtids)
 
 
-def known_here(config: MySQLConfig, gtids: GtidSet) -> GtidSet:
+def find_known_gtids(config: MySQLConfig, gtids: GtidSet) -> GtidSet:
     """Those transactions of the set that the server has, or had."""
     connection = connect(config)
     try:
@@ -144,7 +144,7 @@ def _unknown(config: MySQLConfig, gtids: GtidSet) -> str:
         if info.executed is None:
             return ""
         if info.flavor == "mariadb":
-            return ", ".join(mariadb_lacks(config, connection, gtids))
+            return ", ".join(mariadb_unknown(config, connection, gtids))
         return "" if info.executed.contains(gtids) else str(gtid_subtract(config, connection, gtids, info.executed))
     finally:
         connection.close()
@@ -160,7 +160,7 @@ def _since(info: ServerInfo, checkpoint: Checkpoint | None) -> str:
     return "".join(parts)
 
 
-def check_place(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint) -> None:
+def check_position(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint) -> None:
     """Raises PositionError when file and position are not a place of this server's log where a transaction can
     begin.
     """
@@ -178,7 +178,7 @@ def check_place(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint) -
     event = _event_at(config, info, position)
     if event is None or event.start.file != position.file:
         return  # the end of the log, or of a file whose server was killed: the next one begins without a rotation
-    if event.start != position or not event.sequential or event.kind not in BETWEEN_TRANSACTIONS | {Kind.QUERY}:
+    if event.start != position or not event.sequential or event.kind not in BETWEEN_TRANSACTIONS | {EventType.QUERY}:
         raise PositionError(
             f"{position}: no transaction begins there (event type {event.kind}); SHOW BINLOG EVENTS IN "
             f"'{position.file}' lists "

@@ -18,7 +18,7 @@ from hashlib import sha256
 from typing import Literal
 
 from binlogsync.errors import ConfigError
-from binlogsync.mysql import AtBookmark, parse_start
+from binlogsync.mysql import BookmarkStart, parse_start
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 
 FORMS = "a bookmark, oldest, head, a time such as 2026-01-31T12:00:00Z, a GTID set, binlog.000042:1187 or seq:12345"
@@ -60,7 +60,7 @@ def parse_bound(text: str) -> Bound:
         if "time zone" in str(error):
             raise
         return BookmarkName(word)
-    if isinstance(start, AtBookmark):
+    if isinstance(start, BookmarkStart):
         return BookmarkName(start.name)
     return "oldest" if start == "oldest" else "head" if start == "now" else start
 

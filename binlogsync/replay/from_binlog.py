@@ -13,16 +13,16 @@ from typing import Literal
 import pyarrow as pa
 
 from binlogsync.binlog.reader import BinlogReader, DecodedRange
-from binlogsync.errors import PreparedEarlierError, SourceError
+from binlogsync.errors import MissingPrepareError, SourceError
 from binlogsync.flush import changes_after
 from binlogsync.mysql import (
     BinlogDump,
     MySQLConfig,
     ReadAhead,
     ServerInfo,
+    find_xa_prepare,
     inspect_server,
     raise_server_error,
-    reach_back,
     reader_options,
 )
 from binlogsync.position import BinlogPosition, Checkpoint
@@ -53,7 +53,7 @@ class BinlogRangeReader:
         check_spelling(info.fold, *self._table, self._config.source)
         progress = _ReadProgress(info, range_)
         start, read = range_.start, range_.start.at_boundary()
-        missing: PreparedEarlierError | None = None
+        missing: MissingPrepareError | None = None
         while True:
             try:
                 for decoded in self._decode(info, start, range_, stop):
@@ -64,11 +64,11 @@ class BinlogRangeReader:
                         return
                     read = decoded.checkpoint if read.precedes(decoded.checkpoint) else read
                 return
-            except PreparedEarlierError as error:
+            except MissingPrepareError as error:
                 if error.is_same(missing):
                     raise
                 missing = error
-                reached = reach_back(self._config, range_.start, error, lambda: not stop.is_set())
+                reached = find_xa_prepare(self._config, range_.start, error, lambda: not stop.is_set())
                 if reached is None:
                     return
                 start = reached
@@ -77,7 +77,7 @@ class BinlogRangeReader:
         self, info: ServerInfo, begin: Checkpoint, range_: ReplayRange, stop: threading.Event
     ) -> Iterator[DecodedRange]:
         """The decoded transactions from the checkpoint `begin` to the end of the binlog."""
-        start = begin.at_boundary().to_read()
+        start = begin.at_boundary().read_start()
         options = reader_options(self._config, info, self._captures)
         reader = BinlogReader(options, replace(start, server_uuid=info.server_uuid))
         with BinlogDump(self._config, start, blocking=False, info=info) as dump, ReadAhead(dump) as ahead:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from binlogsync.bookmarks import next_place
+from binlogsync.bookmarks import next_checkpoint
 from binlogsync.errors import ConfigError
 from binlogsync.replay.ranges import ReplayRange
 from binlogsync.replay.sources import ChangeSources
@@ -26,6 +26,6 @@ def partition_ranges(sources: ChangeSources, keys: Sequence[str], until: str = "
     ranges: list[ReplayRange] = []
     for key, start in starts:
         is_last = all(other is start or not start.precedes(other) for _, other in starts)
-        end = head if until == "head" and is_last else next_place(bookmarks, start) or head
+        end = head if until == "head" and is_last else next_checkpoint(bookmarks, start) or head
         ranges.append(sources.make_range(start, end, key))
     return ranges

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError, PositionError
-from binlogsync.flush import behind
+from binlogsync.flush import not_stored_mask
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.stream.reader import StreamBatch
 
@@ -122,7 +122,7 @@ def mask_from(batch: ChangeBatch, checkpoint: Checkpoint) -> pa.BooleanArray:
             f"{batch.schema.name}: changes of server {batch.server_uuid} cannot be compared with {checkpoint} of "
             f"server {checkpoint.server_uuid} without GTIDs; choose bounds on one side of the change of server"
         )
-    return behind(batch, checkpoint)
+    return not_stored_mask(batch, checkpoint)
 
 
 def checkpoint_before(batch: ChangeBatch, row: int) -> Checkpoint:

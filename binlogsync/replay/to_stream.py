@@ -23,7 +23,7 @@ from nats.aio.client import Client
 
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError
-from binlogsync.flush import Flush, Run
+from binlogsync.flush import Flush, TransactionRun
 from binlogsync.position import Checkpoint
 from binlogsync.replay.ranges import ReplayPlan, checkpoint_after, checkpoint_before
 from binlogsync.replay.targets import ReplayState
@@ -129,7 +129,7 @@ def _numbered(batches: Sequence[ChangeBatch]) -> Iterator[ChangeBatch]:
         yield replace(batch, data=batch.data.set_column(index, batch.data.schema.field(index), numbers))
 
 
-def _runs(batches: Sequence[ChangeBatch]) -> Iterator[Run]:
+def _runs(batches: Sequence[ChangeBatch]) -> Iterator[TransactionRun]:
     """The transactions, as one run per binlog file."""
     begins: list[tuple[str, int, int]] = []
     for batch in batches:
@@ -139,4 +139,4 @@ def _runs(batches: Sequence[ChangeBatch]) -> Iterator[Run]:
                 begins.append((file, begin, seq))
     for file, group in groupby(begins, lambda each: each[0]):
         positions, seqs = zip(*((begin, seq) for _, begin, seq in group), strict=True)
-        yield Run(None, 0, file, list(positions), list(seqs))
+        yield TransactionRun(None, 0, file, list(positions), list(seqs))

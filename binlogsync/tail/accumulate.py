@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from binlogsync.binlog.reader import DecodedRange
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError
-from binlogsync.flush import Flush, FlushReason, Run, SchemaChange
-from binlogsync.position import Checkpoint, Resume
+from binlogsync.flush import Flush, FlushReason, SchemaChange, TransactionRun
+from binlogsync.position import Checkpoint, ResumePosition
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,9 @@ class Accumulator:
         self._start = start.at_boundary()
         self._reached = self._start
         self._batches: list[ChangeBatch] = []
-        self._runs: list[Run] = []
+        self._runs: list[TransactionRun] = []
         self._schema_changes: list[SchemaChange] = []
-        self._resume: Resume | None = None
+        self._resume: ResumePosition | None = None
         self._dropped = 0
         self._rows = self._bytes = 0
         self._opened_s: float | None = None
@@ -160,7 +160,7 @@ class Accumulator:
         return flush
 
 
-def _without_first(runs: tuple[Run, ...]) -> tuple[Run, ...]:
+def _without_first(runs: tuple[TransactionRun, ...]) -> tuple[TransactionRun, ...]:
     """The runs without their first transaction, which the flush knows already."""
     first, *rest = runs
     if len(first.begin) == 1:

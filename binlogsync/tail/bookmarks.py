@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from binlogsync.bookmarks import Bookmark, BookmarkReason, Retention
+from binlogsync.bookmarks import Bookmark, BookmarkReason, BookmarkRetention
 from binlogsync.errors import ConfigError, StoreError
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
@@ -35,7 +35,7 @@ class BookmarkRules:
     """
 
     every_s: float = 600.0
-    keep: Retention = Retention()
+    keep: BookmarkRetention = BookmarkRetention()
 
     def __post_init__(self) -> None:
         if self.every_s <= 0:

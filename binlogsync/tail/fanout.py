@@ -107,7 +107,7 @@ class Fanout:
             return len(self._unstored)
 
     @property
-    def behind(self) -> list[str]:
+    def lagging_sinks(self) -> list[str]:
         """Names of the sinks that have not stored the oldest flush that waits."""
         with self._changed:
             if not self._unstored:
@@ -212,4 +212,4 @@ def _identifies(checkpoint: Checkpoint, stored: Checkpoint) -> bool:
 
 def _rest(flush: Flush, stored: Checkpoint | None) -> Flush:
     """What a sink with that checkpoint has not; nearly always all of it."""
-    return flush if stored is None or not flush.start.precedes(stored) else flush.after(stored)
+    return flush if stored is None or not flush.start.precedes(stored) else flush.without_stored(stored)

@@ -21,12 +21,12 @@ from binlogsync.filters import TableFilter
 from binlogsync.flush import Flush
 from binlogsync.mysql import MySQLConfig, ServerInfo, parse_start, resolve_start, validate
 from binlogsync.mysql.identity import check_identity
-from binlogsync.mysql.validate import known_here, lacking
+from binlogsync.mysql.validate import find_known_gtids, find_unknown_gtids
 from binlogsync.position import Checkpoint
 from binlogsync.sinks import Sink
 from binlogsync.sinks.jetstream import JetStreamSink
-from binlogsync.tail.existing import tables_to_warn
-from binlogsync.tail.origin import Origin
+from binlogsync.tail.existing_tables import captured_tables
+from binlogsync.tail.start import TailStart
 
 log = logging.getLogger(__name__)
 _MESSAGES = 500
@@ -46,23 +46,23 @@ class Gap:
     reason: str
     missing: str
     before: Checkpoint
-    behind: Checkpoint
+    after: Checkpoint
 
     def to_text(self) -> str:
         """One line of JSON in ASCII, the form kept in stream and audit log, the same in both."""
-        ends = {"from": self.before, "to": self.behind}
+        ends = {"from": self.before, "to": self.after}
         # A sequence is of the message that carried the checkpoint, not of the position.
         places = {name: json.loads(replace(place, sequence=None).to_text()) for name, place in ends.items()}
         return json.dumps({"reason": self.reason, "missing": self.missing, **places})
 
     def __str__(self) -> str:
-        return f"a HOLE was accepted from {self.before} to {self.behind} ({self.reason}): {self.missing}"
+        return f"a HOLE was accepted from {self.before} to {self.after} ({self.reason}): {self.missing}"
 
 
 def accept_gap(
     config: MySQLConfig,
     info: ServerInfo,
-    origin: Origin,
+    origin: TailStart,
     captured: TableFilter,
     terms: tuple[str, str],
     save: Callable[[Checkpoint], None],
@@ -82,12 +82,12 @@ def accept_gap(
             continue
         gap = Gap(reason, missing, checkpoint, _behind(config, info, checkpoint, where))
         if isinstance(sink, JetStreamSink):
-            for flush in _flushes_of_tables(source, info, gap, tables_to_warn(config, captured, info.fold, sink)):
+            for flush in _flushes_of_tables(source, info, gap, captured_tables(config, captured, info.fold, sink)):
                 sink.write(flush)
         if sink is not None:
             sink.write(_flush(source, gap))
         else:
-            save(gap.behind)
+            save(gap.after)
         log.warning("%s: %s: %s", source, sink.name if sink is not None else "position store", gap)
         gaps.append(gap)
     return gaps
@@ -106,7 +106,7 @@ def _missing(config: MySQLConfig, checkpoint: Checkpoint) -> str | None:
 def _places(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
     yield checkpoint
     if checkpoint.resume is not None:
-        yield checkpoint.to_read()
+        yield checkpoint.read_start()
 
 
 def _behind(config: MySQLConfig, info: ServerInfo, held: Checkpoint, where: str) -> Checkpoint:
@@ -119,9 +119,11 @@ def _behind(config: MySQLConfig, info: ServerInfo, held: Checkpoint, where: str)
         )
     if start != "oldest" or held.gtids is None or not info.gtids or held.gtids.flavor != info.flavor:
         return resolve_start(config, start)
-    if held.server_uuid == info.server_uuid and (lacking(config, held.gtids) or _is_other_log(config, info, held)):
+    if held.server_uuid == info.server_uuid and (
+        find_unknown_gtids(config, held.gtids) or _is_other_log(config, info, held)
+    ):
         return resolve_start(config, start)  # it was reset, and has given out the same GTIDs again
-    known = known_here(config, held.gtids)
+    known = find_known_gtids(config, held.gtids)
     if info.purged is not None:
         known = known.union(info.purged)
     begin = resolve_start(config, known) if known else resolve_start(config, start)
@@ -149,7 +151,7 @@ def _flush(source: str, gap: Gap) -> Flush:
         reason="gap",
         batches=(),
         start=gap.before,
-        checkpoint=gap.behind,
+        checkpoint=gap.after,
         opened_us=now_us,
         closed_us=now_us,
         note=gap.to_text(),
@@ -166,9 +168,9 @@ def _flushes_of_tables(source: str, info: ServerInfo, gap: Gap, tables: Sequence
 
 def build_marker(gap: Gap, info: ServerInfo, table: tuple[str, str], number: int) -> ChangeBatch:
     """What one table is told: as the last change before the position behind the gap."""
-    at, now_us = gap.behind.position, int(time.time() * 1e6)
-    said = f"the tail resumed after a gap of the binlog from {gap.before} to {gap.behind} ({gap.reason}): {gap.missing}"
+    at, now_us = gap.after.position, int(time.time() * 1e6)
+    said = f"the tail resumed after a gap of the binlog from {gap.before} to {gap.after} ({gap.reason}): {gap.missing}"
     ddl = SchemaChange("gap", (table,), said, number, at, None, now_us, table[0])
     place = {"gtid": None, "file": at.file, "pos": at.pos, "row": number, "txn_pos": max(0, at.pos - 1), "order": 0}
-    server = (gap.behind.server_uuid or info.server_uuid, info.server_id)
+    server = (gap.after.server_uuid or info.server_uuid, info.server_id)
     return build_schema_batch(ddl, table, {**place, "ts_us": now_us, "seq": number}, server)

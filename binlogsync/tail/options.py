@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from binlogsync.bookmarks import Retention
+from binlogsync.bookmarks import BookmarkRetention
 from binlogsync.errors import ConfigError
 from binlogsync.tail.accumulate import FlushRules
 from binlogsync.tail.bookmarks import BookmarkRules
@@ -59,7 +59,7 @@ class TailOptions:
 
     def bookmarks(self) -> BookmarkRules:
         """The rules of bookmarks among the options; raises ConfigError."""
-        return BookmarkRules(self.bookmark_s, Retention(self.bookmark_keep, self.bookmark_keep_s))
+        return BookmarkRules(self.bookmark_s, BookmarkRetention(self.bookmark_keep, self.bookmark_keep_s))
 
     def rules(self) -> FlushRules:
         """The flush rules among the options; raises ConfigError."""

@@ -49,7 +49,7 @@ class TailProgress:
     recoveries: tuple[str, ...] = ()
 
 
-class Meter:
+class ProgressCounter:
     """Counts for one `run`; used by its thread alone."""
 
     def __init__(self) -> None:

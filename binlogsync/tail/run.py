@@ -21,9 +21,9 @@ from binlogsync.errors import (
     ConfigError,
     FencedError,
     LeaseLostError,
+    MissingPrepareError,
     PositionError,
     PreflightError,
-    PreparedEarlierError,
     SinkError,
     SourceError,
     StoreError,
@@ -33,10 +33,10 @@ from binlogsync.mysql import MySQLConfig
 from binlogsync.position import Checkpoint
 from binlogsync.sinks import Sink
 from binlogsync.stores import Lease, PositionStore
-from binlogsync.tail.heart import Heart
+from binlogsync.tail.lease_heartbeat import LeaseHeartbeat
 from binlogsync.tail.options import TailOptions
-from binlogsync.tail.progress import Meter, TailProgress
-from binlogsync.tail.session import Calls, Earlier, Ends, Session
+from binlogsync.tail.progress import ProgressCounter, TailProgress
+from binlogsync.tail.session import Session, SessionConfig, SessionState, TailCallbacks
 
 __all__ = ["Tail", "TailOptions", "TailProgress"]
 
@@ -63,13 +63,15 @@ class Tail:
         """`owner` names this tail in the lease; with `take_over` it claims the lease from a live owner too."""
         if not sinks:
             raise ConfigError("a tail needs at least one sink; give it a JetStreamSink or an AuditSink")
-        self._ends = Ends(config, tuple(sinks), store, options, TableFilter(options.include, options.exclude))
+        self._config = SessionConfig(
+            config, tuple(sinks), store, options, TableFilter(options.include, options.exclude)
+        )
         self._owner = owner
         self._take_over = take_over
-        self._meter = Meter()
+        self._meter = ProgressCounter()
         self._reported_s = 0.0
         self._lease: Lease | None = None
-        self._heart: Heart | None = None
+        self._heartbeat: LeaseHeartbeat | None = None
         self._may_overtake = False
         self._report: Callable[[TailProgress], None] | None = None
 
@@ -88,42 +90,42 @@ class Tail:
                 than `stop_s` after the stop.
         """
         self._report = on_progress
-        self._meter = Meter()
+        self._meter = ProgressCounter()
         try:
             self._keep_trying(stop)
         finally:
-            if self._heart is not None:
-                self._heart.stop()
-            for sink in self._ends.sinks:
+            if self._heartbeat is not None:
+                self._heartbeat.stop()
+            for sink in self._config.sinks:
                 sink.close()
             self._release()
         return self._meter.snapshot(idle=True)
 
     def _keep_trying(self, stop: threading.Event) -> None:
         """Sessions until one ends because of `stop`; the time without success is bounded."""
-        options = self._ends.options
+        options = self._config.options
         failing_since: float | None = None
-        backoff, earlier = _FIRST_BACKOFF_S, Earlier()
+        backoff, earlier = _FIRST_BACKOFF_S, SessionState()
         while True:
-            session = Session(self._ends, Calls(stop, self._tick, self._save), self._meter, earlier)
+            session = Session(self._config, TailCallbacks(stop, self._tick, self._save), self._meter, earlier)
             try:
                 self._claim()
                 session.run()
                 return
             except (LeaseLostError, PositionError, PreflightError):
                 raise
-            except PreparedEarlierError as error:
-                if error.is_same(session.leaves.missing):
+            except MissingPrepareError as error:
+                if error.is_same(session.state.missing):
                     raise
                 log.info("%s: %s, which is looked for", options.source, error)
-                earlier = replace(session.leaves, missing=error)
+                earlier = replace(session.state, missing=error)
             except (SourceError, SinkError, StoreError) as error:
                 if isinstance(error, FencedError) and not self._is_overtaking(error):
                     raise
-                earlier = session.leaves
+                earlier = session.state
                 if session.has_begun:  # what a person accepted was of that start
-                    self._ends = replace(self._ends, options=replace(options, accept_gap=""))
-                if session.went_well or failing_since is None:
+                    self._config = replace(self._config, options=replace(options, accept_gap=""))
+                if session.has_stored or failing_since is None:
                     failing_since, backoff = time.monotonic(), _FIRST_BACKOFF_S
                 if stop.is_set():
                     self._stopped_in_outage(error)
@@ -142,7 +144,7 @@ class Tail:
         """Without its server a tail has nothing left to store, so it may end in good order; else the error stands."""
         if not isinstance(error, SourceError):
             raise error
-        log.info("%s: stopped while its server was away (%s)", self._ends.options.source, error)
+        log.info("%s: stopped while its server was away (%s)", self._config.options.source, error)
 
     def _is_overtaking(self, error: FencedError) -> bool:
         """True, once, when a predecessor's last words reached a sink after this tail had looked at its end.
@@ -153,28 +155,28 @@ class Tail:
         if not self._may_overtake:
             return False
         self._may_overtake = False
-        self._ends.store.heartbeat(self._lease)
-        log.warning("%s: %s; this tail holds the lease, so it looks again once", self._ends.options.source, error)
+        self._config.store.heartbeat(self._lease)
+        log.warning("%s: %s; this tail holds the lease, so it looks again once", self._config.options.source, error)
         return True
 
     def _claim(self) -> None:
         """Take the lease, once."""
         if self._lease is not None:
             return
-        options = self._ends.options
-        self._lease = self._ends.store.claim(options.source, self._owner, take_over=self._take_over)
+        options = self._config.options
+        self._lease = self._config.store.claim(options.source, self._owner, take_over=self._take_over)
         self._may_overtake = self._lease.epoch > 1
-        self._heart = Heart(self._ends.store, self._lease)
-        self._heart.start()
+        self._heartbeat = LeaseHeartbeat(self._config.store, self._lease)
+        self._heartbeat.start()
 
     def _release(self) -> None:
         """Let go of the lease; a store that is away forgets it in time."""
         if self._lease is None:
             return
         try:
-            self._ends.store.release(self._lease)
+            self._config.store.release(self._lease)
         except StoreError as error:
-            log.warning("%s: the lease could not be released: %s", self._ends.options.source, error)
+            log.warning("%s: the lease could not be released: %s", self._config.options.source, error)
 
     def _pause(self, stop: threading.Event, seconds: float) -> None:
         """Wait, and go on reporting."""
@@ -185,12 +187,12 @@ class Tail:
     def _save(self, checkpoint: Checkpoint) -> None:
         """Called by the sinks' threads, one after the other, when all have it."""
         assert self._lease is not None
-        self._ends.store.save(self._lease, checkpoint)
+        self._config.store.save(self._lease, checkpoint)
 
     def _tick(self, is_idle: bool) -> None:
         """Show that this thread moves, and report once a second."""
-        if self._heart is not None:
-            self._heart.show()
+        if self._heartbeat is not None:
+            self._heartbeat.report_alive()
         now = time.monotonic()
         if self._report is not None and now - self._reported_s >= _REPORT_S:
             self._reported_s = now

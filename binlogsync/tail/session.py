@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from binlogsync.binlog.reader import BinlogReader, DecodedRange
-from binlogsync.errors import DecodeError, PreparedEarlierError, SinkError, SourceError
+from binlogsync.errors import DecodeError, MissingPrepareError, SinkError, SourceError
 from binlogsync.filters import TableFilter
 from binlogsync.flush import Flush, FlushReason
 from binlogsync.mysql import (
@@ -21,17 +21,17 @@ from binlogsync.mysql import (
     MySQLConfig,
     ReadAhead,
     ServerInfo,
-    in_charge,
+    find_writable_host,
+    find_xa_prepare,
     inspect_server,
     raise_server_error,
-    reach_back,
     reader_options,
     validate,
 )
 from binlogsync.mysql.failover import check_order
-from binlogsync.mysql.identity import identified
+from binlogsync.mysql.identity import add_log_identity
 from binlogsync.mysql.preflight import check, preflight
-from binlogsync.mysql.start import with_gtids
+from binlogsync.mysql.start import add_gtids
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.server_facts import ServerFacts
 from binlogsync.sinks import SequencedSink, Sink
@@ -39,14 +39,14 @@ from binlogsync.sinks.jetstream import JetStreamSink
 from binlogsync.stores import PositionStore
 from binlogsync.tail.accumulate import Accumulator
 from binlogsync.tail.bookmarks import Bookmarker
-from binlogsync.tail.existing import ExistingTables
+from binlogsync.tail.existing_tables import ExistingTables
 from binlogsync.tail.fanout import Fanout
 from binlogsync.tail.foreign_keys import ForeignKeyWatch
 from binlogsync.tail.gap import accept_gap
-from binlogsync.tail.log_watch import LogWatch
 from binlogsync.tail.options import TailOptions
-from binlogsync.tail.origin import Origin, find_origin
-from binlogsync.tail.progress import Meter
+from binlogsync.tail.progress import ProgressCounter
+from binlogsync.tail.reset_detection import ResetDetector
+from binlogsync.tail.start import TailStart, find_tail_start
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ _WAITING_BYTES = 128 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
+class SessionConfig:
     """Where the changes come from, where they go, and which."""
 
     config: MySQLConfig
@@ -66,7 +66,7 @@ class Ends:
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
+class SessionState:
     """What one session leaves to the next one of the same tail.
 
     Attributes:
@@ -77,11 +77,11 @@ class Earlier:
 
     next_number: int = 1
     start: Checkpoint | None = None
-    missing: PreparedEarlierError | None = None
+    missing: MissingPrepareError | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Calls:
+class TailCallbacks:
     """What a session asks of the tail that runs it.
 
     Attributes:
@@ -98,16 +98,18 @@ class Calls:
 class Session:
     """See the module. `run` may be called once."""
 
-    def __init__(self, ends: Ends, calls: Calls, meter: Meter, earlier: Earlier) -> None:
+    def __init__(
+        self, ends: SessionConfig, calls: TailCallbacks, meter: ProgressCounter, earlier: SessionState
+    ) -> None:
         """`earlier` is what the session before has left, or that of a tail that begins."""
-        self.leaves = earlier
+        self.state = earlier
         """For the next session."""
         self.has_begun = False
         """True once it was known where to begin, and that the server has what comes next."""
-        self.went_well = False
+        self.has_stored = False
         """True once everything that was there to read had been stored, or a flush had been."""
-        self._ends = ends
-        self._calls = calls
+        self._config = ends
+        self._callbacks = calls
         self._meter = meter
         options = ends.options
         self._bookmarker = Bookmarker(options.source, ends.store, options.bookmarks())
@@ -119,12 +121,14 @@ class Session:
 
     def run(self) -> None:
         """Read until the stop; raises what ends it before that."""
-        self._ends = replace(self._ends, config=in_charge(self._ends.config))  # all that follows is of one server
-        config, options = self._ends.config, self._ends.options
+        self._config = replace(
+            self._config, config=find_writable_host(self._config.config)
+        )  # all that follows is of one server
+        config, options = self._config.config, self._config.options
         info = inspect_server(config)
         if options.preflight:
             check(preflight(config))
-        self._watch = LogWatch(config, info.server_uuid)
+        self._watch = ResetDetector(config, info.server_uuid)
         try:
             self._run(info)
         finally:
@@ -132,29 +136,29 @@ class Session:
 
     def _run(self, info: ServerInfo) -> None:
         """The rest of `run`, from where the log is watched."""
-        config, options = self._ends.config, self._ends.options
-        self._calls.tick(False)
+        config, options = self._config.config, self._config.options
+        self._callbacks.tick(False)
         origin = self._find_origin(info)
         self._announce(origin.recoveries)
-        self._calls.tick(False)
+        self._callbacks.tick(False)
         if options.accept_gap:
             terms = (options.accept_gap, options.gap_start)
-            gaps = accept_gap(config, info, origin, self._ends.filter, terms, self._calls.save)
+            gaps = accept_gap(config, info, origin, self._config.filter, terms, self._callbacks.save)
             self._announce(str(gap) for gap in gaps)
             if gaps:
                 origin = self._find_origin(info)
         if origin.is_first:
-            origin = replace(origin, start=identified(config, info, origin.start))
-            self.leaves = replace(self.leaves, start=origin.start)
+            origin = replace(origin, start=add_log_identity(config, info, origin.start))
+            self.state = replace(self.state, start=origin.start)
         reached = self._reach_back(info, origin.start)
         if reached is None:
             return
         origin = replace(origin, start=reached)
         validate(config, origin.start)
         if origin.start.resume is not None:
-            validate(config, origin.start.to_read())
-        check_order(config, info, origin.start.to_read(), filter(None, origin.sinks.values()))
-        origin = replace(origin, start=with_gtids(config, info, origin.start))
+            validate(config, origin.start.read_start())
+        check_order(config, info, origin.start.read_start(), filter(None, origin.sinks.values()))
+        origin = replace(origin, start=add_gtids(config, info, origin.start))
         self.has_begun = True
         self._announce(self._changed_facts(info))
         self._announce(filter(None, [origin.moved, origin.unidentified(info)]))
@@ -164,43 +168,43 @@ class Session:
         if origin.start.resume is not None:
             place = origin.start.resume.position
             log.info("%s: reading from %s on, because an XA transaction was prepared behind it", options.source, place)
-        fanout = Fanout(origin.stored, self._calls.save, _WAITING_BYTES)
+        fanout = Fanout(origin.stored, self._callbacks.save, _WAITING_BYTES)
         try:
             self._watch.follow(origin.start)
             self._reads_back = origin.start.resume is not None
-            self._read(info, origin.start.to_read(), fanout)
+            self._read(info, origin.start.read_start(), fanout)
         finally:
             self._patience_ends_s = None
             fanout.close(lambda: self._wait_for(fanout))
             self._count(fanout)
 
-    def _find_origin(self, info: ServerInfo) -> Origin:
-        ends, options = self._ends, self._ends.options
-        start = self.leaves.start or options.start
-        return find_origin(ends.config, info, ends.sinks, ends.store, options.source, start)
+    def _find_origin(self, info: ServerInfo) -> TailStart:
+        ends, options = self._config, self._config.options
+        start = self.state.start or options.start
+        return find_tail_start(ends.config, info, ends.sinks, ends.store, options.source, start)
 
     def _reach_back(self, info: ServerInfo, start: Checkpoint) -> Checkpoint | None:
         """The start, with the place before what the session before lacked; None when the tail has to stop."""
-        missing = self.leaves.missing
+        missing = self.state.missing
         if missing is None:
             return start
         if start.server_uuid == info.server_uuid and start.position > BinlogPosition(missing.file, missing.pos):
             return start
 
         def goes_on() -> bool:
-            self._calls.tick(False)
-            return not self._calls.stop.is_set()
+            self._callbacks.tick(False)
+            return not self._callbacks.stop.is_set()
 
-        return reach_back(self._ends.config, start, missing, goes_on)
+        return find_xa_prepare(self._config.config, start, missing, goes_on)
 
     def _announce(self, sentences: Iterable[str]) -> None:
         for sentence in sentences:
-            log.warning("%s: %s", self._ends.options.source, sentence)
+            log.warning("%s: %s", self._config.options.source, sentence)
             self._meter.recovered(sentence)
 
     def _changed_facts(self, info: ServerInfo) -> list[str]:
         """What is different about the server since the source was tailed last, which is noted for the next time."""
-        store, source = self._ends.store, self._ends.options.source
+        store, source = self._config.store, self._config.options.source
         now, before = ServerFacts.of(info, time.time()), ServerFacts.from_text(store.facts(source))
         changes = now.changes_since(before) if before is not None else []
         if before is None or changes:
@@ -212,7 +216,7 @@ class Session:
 
         What was read of a file that began meanwhile is stored only when the log was not reset before.
         """
-        ends = self._ends
+        ends = self._config
         captured = ends.filter.folded(info.fold)
         existing = ExistingTables(ends.config, captured, info.fold, ends.sinks)
         watch = ForeignKeyWatch(ends.config, captured, info.fold)
@@ -221,14 +225,14 @@ class Session:
         for sink in ends.sinks:
             if isinstance(sink, JetStreamSink):
                 sink.note_case(info.variables.get("lower_case_table_names", "0"))
-        known = identified(ends.config, info, start)
+        known = add_log_identity(ends.config, info, start)
         reader = BinlogReader(decoding, replace(known, server_uuid=info.server_uuid))
-        options = self._ends.options
-        pending = Accumulator(options.source, options.rules(), start, self._now_s(), self.leaves.next_number)
+        options = self._config.options
+        pending = Accumulator(options.source, options.rules(), start, self._now_s(), self.state.next_number)
         if not self._reads_back:
             pending.identify(known)
         try:
-            with BinlogDump(self._ends.config, start) as dump, ReadAhead(dump) as ahead:
+            with BinlogDump(self._config.config, start) as dump, ReadAhead(dump) as ahead:
                 self._follow(ahead, reader, pending, fanout)
         except (DecodeError, SourceError):
             self._finish(pending, fanout)
@@ -237,7 +241,7 @@ class Session:
 
     def _follow(self, ahead: ReadAhead, reader: BinlogReader, pending: Accumulator, fanout: Fanout) -> None:
         """Read until the stop."""
-        while not self._calls.stop.is_set():
+        while not self._callbacks.stop.is_set():
             chunk = ahead.next(min(_TICK_S, pending.wait_s(self._now_s())))
             if chunk is not None:
                 self._meter.read(len(chunk))
@@ -247,14 +251,14 @@ class Session:
                 if reader.server_error is not None:
                     raise_server_error(reader.server_error)
                 if reader.ended:
-                    raise SourceError(f"{self._ends.config.address} ended the dump at {reader.position}; reconnect")
+                    raise SourceError(f"{self._config.config.address} ended the dump at {reader.position}; reconnect")
             self._flush_due(pending, fanout)
             self._watch.check()
             fanout.check()
             self._count(fanout)
             is_idle = chunk is None and not pending.rows and not fanout.waiting
-            self.went_well = self.went_well or is_idle
-            self._calls.tick(is_idle)
+            self.has_stored = self.has_stored or is_idle
+            self._callbacks.tick(is_idle)
 
     def _take(self, pending: Accumulator, stretch: DecodedRange, fanout: Fanout) -> None:
         if stretch.transactions:
@@ -277,7 +281,7 @@ class Session:
         flush = pending.cut(reason, self._now_s())
         if flush is not None:
             flush = self._complete(flush)
-            self.leaves = replace(self.leaves, next_number=pending.next_number)
+            self.state = replace(self.state, next_number=pending.next_number)
             fanout.put(flush, lambda: self._wait_for(fanout))
 
     def _finish(self, pending: Accumulator, fanout: Fanout) -> None:
@@ -289,16 +293,16 @@ class Session:
     def _wait_for(self, fanout: Fanout) -> None:
         """While sinks are waited for: the tail ticks, and a stop has patience with sinks for so long only."""
         has_moved = self._count(fanout)
-        self._calls.tick(False)
-        if not self._calls.stop.is_set():
+        self._callbacks.tick(False)
+        if not self._callbacks.stop.is_set():
             return
         now = time.monotonic()
         if self._patience_ends_s is None or has_moved:
-            self._patience_ends_s = now + self._ends.options.stop_s
+            self._patience_ends_s = now + self._config.options.stop_s
         if now > self._patience_ends_s:
             raise SinkError(
-                f"{self._ends.options.source}: stopped, but {fanout.waiting} flushes could not be stored for "
-                f"{self._ends.options.stop_s:g} s ({', '.join(fanout.behind)} does not answer); nothing is lost, the "
+                f"{self._config.options.source}: stopped, but {fanout.waiting} flushes could not be stored for "
+                f"{self._config.options.stop_s:g} s ({', '.join(fanout.lagging_sinks)} does not answer); nothing is lost, the "
                 "next start reads them again"
             )
 
@@ -308,7 +312,7 @@ class Session:
         self._meter.stored(stored)
         for flush, _ in stored:
             self._bookmarker.stored(flush, fanout.take_sequence(flush))
-        self.went_well = self.went_well or bool(stored)
+        self.has_stored = self.has_stored or bool(stored)
         return bool(stored)
 
     def _now_s(self) -> float:
@@ -316,7 +320,7 @@ class Session:
         return self._wall_s + time.monotonic()
 
 
-def _sequence_at(origin: Origin) -> int | None:
+def _sequence_at(origin: TailStart) -> int | None:
     """Stream sequence of the last message before the start; None where no stream ends there."""
     for sink, held in origin.sinks.items():
         if isinstance(sink, SequencedSink) and held in (None, origin.start):

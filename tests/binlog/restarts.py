@@ -39,7 +39,7 @@ def checkpoints(flush: Flush) -> Iterator[Checkpoint]:
 
 def delivered(server: DatabaseServer, recording: DumpRecording, checkpoint: Checkpoint) -> list[RowChange]:
     """The changes that a sink with that checkpoint gets after a restart."""
-    begin = checkpoint.to_read()
+    begin = checkpoint.read_start()
     done = replace(recording, raw=raw_dump(server, begin), start=begin).decoded()
     assert done.error is None, done.error
-    return changes_of([flush_of(done.stretches, begin).after(checkpoint)] if done.stretches else [])
+    return changes_of([flush_of(done.stretches, begin).without_stored(checkpoint)] if done.stretches else [])

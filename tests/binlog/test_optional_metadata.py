@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from binlogsync.mysql.config import connect
-from binlogsync.mysql.declared import describe_table
+from binlogsync.mysql.information_schema import describe_table
 from binlogsync.schema import TableSchema
 from tests.binlog.dump import config_of, end_of_log, record
 from tests.binlog.exact.compare import OLD_FORMAT, SETTINGS

@@ -203,7 +203,7 @@ def _delivered(recording: DumpRecording, checkpoint: Checkpoint) -> tuple[list[R
     assert done.error is None, done.error
     if not done.stretches:
         return [], 0
-    flush = _flush_of(done.stretches, replace(checkpoint, skip=0)).after(checkpoint)
+    flush = _flush_of(done.stretches, replace(checkpoint, skip=0)).without_stored(checkpoint)
     numbered = [
         pair
         for batch in flush.batches

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from binlogsync.binlog.table_declaration import TableDeclaration
-from binlogsync.mysql import declared_by
+from binlogsync.mysql import declaration_reader
 from tests.binlog.dump import DecodedDump, DumpRecording, config_of, decode, end_of_log, record
 from tests.databases import FreshDatabase
 
@@ -78,7 +78,7 @@ def test_a_table_is_asked_about_again_when_it_may_be_another(mariadb: FreshDatab
     first = record(mariadb.server, start)
     assert _values(first.decoded()) == [RAW]
     asked = []
-    answer = declared_by(config_of(mariadb.server))
+    answer = declaration_reader(config_of(mariadb.server))
 
     def ask(database: str, table: str) -> TableDeclaration | None:
         asked.append(table)
@@ -130,7 +130,7 @@ def test_what_is_declared_is_read_in_full(mariadb: FreshDatabase, mysql: FreshDa
     )
     for database in (mariadb, mysql):
         database.execute(ddl)
-        declaration = declared_by(config_of(database.server))(database.name, "t")
+        declaration = declaration_reader(config_of(database.server))(database.name, "t")
         assert declaration is not None
         assert declaration.old_temporal == frozenset()
         columns = declaration.schema.columns
@@ -140,4 +140,4 @@ def test_what_is_declared_is_read_in_full(mariadb: FreshDatabase, mysql: FreshDa
         assert (columns[1].precision, columns[1].scale, columns[2].charset, columns[2].length) == (10, 2, "latin1", 5)
         assert (columns[3].fsp, columns[4].labels, columns[5].length) == (3, ("x,'y", "(z)"), 7)
         assert (columns[7].length, columns[9].visible, columns[0].nullable) == (9, False, False)
-        assert declared_by(config_of(database.server))(database.name, "missing") is None
+        assert declaration_reader(config_of(database.server))(database.name, "missing") is None

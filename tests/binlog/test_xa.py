@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from binlogsync.binlog import xa
-from binlogsync.errors import PreparedEarlierError
-from binlogsync.position import BinlogPosition, Checkpoint, GtidSet, Resume
+from binlogsync.errors import MissingPrepareError
+from binlogsync.position import BinlogPosition, Checkpoint, GtidSet, ResumePosition
 from tests.binlog.binlog_builder import ROWS, BinlogBuilder, rows_body
 from tests.binlog.dump import DecodedDump, DumpRecording, end_of_log, record
 from tests.binlog.restarts import checkpoints, delivered, flush_of
@@ -156,13 +156,13 @@ def test_a_transaction_still_prepared_is_not_delivered_and_holds_the_place_to_re
         assert _brief(done) == [("c", 2)]
         last = done.stretches[-1].checkpoint
         assert last.resume is not None
-        assert last.to_read().position <= recording.start.position < last.position
+        assert last.read_start().position <= recording.start.position < last.position
         late = end_of_log(database.server)
     finally:
         database.execute("XA COMMIT 'x'")
     assert [change.after for change in delivered(database.server, recording, last)] == [{"id": 1, "v": "x"}]
     unknown = record(database.server, late, recording.options.captures).decoded()
-    assert isinstance(unknown.error, PreparedEarlierError)
+    assert isinstance(unknown.error, MissingPrepareError)
     assert unknown.error.xid.startswith("X'78'")
     assert f"XA COMMIT {unknown.error.xid}" in str(unknown.error)
     assert unknown.error.pos >= late.position.pos
@@ -245,11 +245,11 @@ def test_a_prepare_without_a_start_is_an_error() -> None:
 
 def test_checkpoints_keep_where_to_read_from() -> None:
     gtids = GtidSet.parse("d098c693-e779-11f1-9d1d-02fc00000001:1-4")
-    place = Resume(BinlogPosition("binlog.000001", 200), gtids)
-    for resume in (None, place, Resume(BinlogPosition("binlog.000001", 200))):
+    place = ResumePosition(BinlogPosition("binlog.000001", 200), gtids)
+    for resume in (None, place, ResumePosition(BinlogPosition("binlog.000001", 200))):
         checkpoint = Checkpoint(
             BinlogPosition("binlog.000002", 9), "u", gtids if resume is None or resume.gtids else None, 3, 5, resume
         )
         assert Checkpoint.from_text(checkpoint.to_text()) == checkpoint
-    read = Checkpoint(BinlogPosition("binlog.000002", 9), "u", gtids, 3, 5, place).to_read()
+    read = Checkpoint(BinlogPosition("binlog.000002", 9), "u", gtids, 3, 5, place).read_start()
     assert read == Checkpoint(place.position, "u", gtids, 0, 5)

@@ -193,7 +193,7 @@ def test_a_replica_that_lacks_what_is_stored_is_refused_by_name(
         tail.catch_up()
         lost = _last_gtid(cluster)
         cluster.primary.kill()
-        wait_until(lambda: "BehindError" in str(tail.progress.recoveries), 30, "the replica to be found behind")
+        wait_until(lambda: "ReplicaBehindError" in str(tail.progress.recoveries), 30, "the replica to be found behind")
         cluster.move()
         error = tail.end()
     assert isinstance(error, PositionError)

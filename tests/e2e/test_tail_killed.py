@@ -24,7 +24,7 @@ from binlogsync.embedded.process import bound_to_this_process
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores import Lease
 from binlogsync.stores.sqlite import SQLitePositionStore
-from binlogsync.tail.keeper import Decision, Evidence, TailRun, decide
+from binlogsync.tail.supervision import Decision, TailObservation, TailRun, decide_action
 from tests.databases import FreshDatabase
 from tests.duck import query
 from tests.e2e.oracle import (
@@ -78,7 +78,7 @@ class KeeperScenario:
     def decide(self, later_s: float = 0.0) -> Decision:
         lease = self.store.lease(self.source)
         lease = lease and replace(lease, age_s=lease.age_s + later_s)
-        return decide(Evidence(self.source, self.runs, lease, time.time() + later_s))
+        return decide_action(TailObservation(self.source, self.runs, lease, time.time() + later_s))
 
     def carry_out(self, decision: Decision) -> str:
         """As the sensor does: fail the dead, launch the next; returns its id."""

@@ -18,7 +18,7 @@ from binlogsync.foreign.positions import ForeignPosition, read_position
 from binlogsync.mysql import inspect_server, resolve_start
 from binlogsync.position import BinlogPosition, GtidSet
 from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.tail.origin import find_origin
+from binlogsync.tail.start import find_tail_start
 from tests.databases import FreshDatabase
 from tests.e2e.tailing import config_of, options_of
 
@@ -98,9 +98,9 @@ def test_a_tail_resumes_at_the_position_of_another_tool(mysql: FreshDatabase) ->
     by_file = {"Name": coordinates["file"], "Pos": coordinates["pos"]}
     assert import_bookmark(config, store, "main", json.dumps(by_file))[0].checkpoint == position
     start = options_of("main", mysql.name, start="bookmark:old").start
-    assert find_origin(config, info, [], store, "main", start).start == position
+    assert find_tail_start(config, info, [], store, "main", start).start == position
     with pytest.raises(ConfigError, match="'new' is no bookmark of source main; names are 'go', 'old'"):
-        find_origin(config, info, [], store, "main", "bookmark:new")
+        find_tail_start(config, info, [], store, "main", "bookmark:new")
 
 
 @pytest.mark.server

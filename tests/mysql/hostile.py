@@ -63,7 +63,7 @@ _LEFT_OUT = {
 
 
 @dataclass(frozen=True, slots=True)
-class Hostile:
+class HostileValue:
     """One variable, a value, and what it was."""
 
     name: str
@@ -71,7 +71,7 @@ class Hostile:
     original: object
 
 
-class HostileServer:
+class HostileDatabase:
     """Sets global variables of a server of the test's own, and sets them back."""
 
     def __init__(self, server: DatabaseServer) -> None:
@@ -81,7 +81,7 @@ class HostileServer:
     def close(self) -> None:
         self._connection.close()
 
-    def choices(self) -> dict[str, list[Hostile]]:
+    def choices(self) -> dict[str, list[HostileValue]]:
         """Name -> values to try, the most restrictive first."""
         found = {}
         for row in self._described():
@@ -89,11 +89,11 @@ class HostileServer:
             if name in VARIABLES or name in _LEFT_OUT or name.startswith("wsrep_"):
                 continue
             if values := [value for value in self._values(name, row) if str(value) != str(row["value"])]:
-                found[name] = [Hostile(name, value, row["value"]) for value in values]
+                found[name] = [HostileValue(name, value, row["value"]) for value in values]
         return found
 
     @contextmanager
-    def set(self, chosen: Sequence[Hostile]) -> Iterator[list[Hostile]]:
+    def set(self, chosen: Sequence[HostileValue]) -> Iterator[list[HostileValue]]:
         """Gives those that the server takes; the others are refused by itself, and so cannot occur."""
         taken = []
         try:

@@ -47,7 +47,7 @@ def column(name: str) -> bytes:
 
 
 @dataclass
-class Wire:
+class PacketStream:
     """One connection: whole packets, numbered on."""
 
     sock: socket.socket
@@ -96,7 +96,7 @@ class Wire:
 class Peer:
     """Runs the script for each client; it may stop at any point, and then closes the connection."""
 
-    def __init__(self, script: Callable[[Wire], None]) -> None:
+    def __init__(self, script: Callable[[PacketStream], None]) -> None:
         self._script = script
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -127,7 +127,7 @@ class Peer:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
-            wire = Wire(sock, self.received)
+            wire = PacketStream(sock, self.received)
             wire.sock.settimeout(30)
             with suppress(OSError):
                 self._script(wire)

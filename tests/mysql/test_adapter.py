@@ -60,7 +60,7 @@ def test_two_files_use_private_names_of_the_libraries() -> None:
         if (isinstance(node, ast.Attribute) and node.attr in private)
         or (isinstance(node, ast.Constant) and node.value in private)
     }
-    assert using == {ADAPTER, ADAPTER.with_name("guarded.py")}
+    assert using == {ADAPTER, ADAPTER.with_name("guarded_connection.py")}
 
 
 ADAPTER = Path(inspect.getfile(adapter))

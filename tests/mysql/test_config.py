@@ -12,7 +12,7 @@ import pytest
 from binlogsync import embedded
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.errors import ConfigError, SourceError
-from binlogsync.mysql import TLS, MySQLConfig, connect, in_charge
+from binlogsync.mysql import TLS, MySQLConfig, connect, find_writable_host
 from binlogsync.mysql.config import fetch
 from tests.mysql.sources import run, source_of
 
@@ -92,10 +92,10 @@ def test_hosts_that_cannot_be_right(host: str) -> None:
 
 def test_the_host_that_answers_is_taken(mysql_server: embedded.MySQLServer) -> None:
     config = source_of(mysql_server, host=f"127.0.0.1:1,127.0.0.1:{mysql_server.port}")
-    assert in_charge(config).address == f"127.0.0.1:{mysql_server.port}"
+    assert find_writable_host(config).address == f"127.0.0.1:{mysql_server.port}"
     assert fetch(config, connect(config), "SELECT 1 AS one") == [{"one": 1}]
     with pytest.raises(SourceError, match="none of the hosts answers: .*127.0.0.1:1: .*nothing listens.*127.0.0.1:2: "):
-        in_charge(source_of(mysql_server, host="127.0.0.1:1,127.0.0.1:2"))
+        find_writable_host(source_of(mysql_server, host="127.0.0.1:1,127.0.0.1:2"))
 
 
 def test_nothing_listens() -> None:

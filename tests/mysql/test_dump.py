@@ -13,7 +13,7 @@ from binlogsync import embedded
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.errors import PositionError, SourceError
 from binlogsync.mysql import TLS, BinlogDump, inspect_server, raise_server_error, resolve_start
-from binlogsync.mysql.dump import place_of
+from binlogsync.mysql.dump import find_dump_start
 from binlogsync.mysql.scan import packets
 from binlogsync.mysql.server import BinlogFile, ServerInfo
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
@@ -189,7 +189,7 @@ TAGGED = GtidSet.parse(f"{UUID}:tag:1-5")
     ],
 )
 def test_how_a_checkpoint_is_asked_for(checkpoint: Checkpoint, changes: dict[str, object], by: object) -> None:
-    place = place_of(checkpoint, server_info(**changes))
+    place = find_dump_start(checkpoint, server_info(**changes))
     assert (place.gtids or place.position) == by
 
 
@@ -205,7 +205,7 @@ def test_how_a_checkpoint_is_asked_for(checkpoint: Checkpoint, changes: dict[str
 )
 def test_what_cannot_be_asked_for(checkpoint: Checkpoint, changes: dict[str, object], reason: str) -> None:
     with pytest.raises(PositionError, match=reason):
-        place_of(checkpoint, server_info(**changes))
+        find_dump_start(checkpoint, server_info(**changes))
 
 
 def test_flavors_name_their_server(mysql_server: embedded.MySQLServer, mariadb_server: embedded.MariaDBServer) -> None:

@@ -18,12 +18,20 @@ from binlogsync.embedded import NATSServer
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.errors import ConsumeError, PositionError
 from binlogsync.mysql import ServerInfo, inspect_server, resolve_start
-from binlogsync.mysql.retention import Retention, clock_ahead_s
+from binlogsync.mysql.retention import BinlogRetention, clock_ahead_s
 from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.retention_report import (
+    RequiredPosition,
+    check_retention,
+    describe_retention,
+    required_by_bookmarks,
+    required_by_consumers,
+    required_by_nats_consumers,
+    required_by_tail,
+)
 from binlogsync.server_facts import ServerFacts
 from binlogsync.stream.client import NatsConnection, NatsOptions
 from binlogsync.wire.subjects import stream_name
-from binlogsync.worth import Need, assess, bookmark_needs, consumer_needs, nats_consumer_needs, rate_text, tail_need
 from tests.mysql.sources import run, source_of
 from tests.nats_commands import delete_stream
 
@@ -39,28 +47,31 @@ def server(request: pytest.FixtureRequest) -> DatabaseServer:
     return running
 
 
-def test_hours_of_each_place(server: DatabaseServer) -> None:
+def test_hours_of_each_position(server: DatabaseServer) -> None:
     config = source_of(server)
     early = resolve_start(config)
     run(server, "INSERT INTO kept.t VALUES (1)", "FLUSH BINARY LOGS", "INSERT INTO kept.t VALUES (2)")
     late, info = resolve_start(config), inspect_server(config)
-    retention = Retention(config, info)
-    first, last = retention.left(early), retention.left(late)
+    retention = BinlogRetention(config, info)
+    first, last = retention.assess(early), retention.assess(late)
     assert (first.file, last.file) == (info.files[-2].name, info.files[-1].name)
     assert last.seconds == 7200
     assert first.seconds is not None
     assert 7000 < first.seconds <= 7200
-    assert first.bytes_behind == info.files[-2].size + info.files[-1].size
-    assert "kept for 2.0 hours" in rate_text(retention)
+    assert first.bytes_after == info.files[-2].size + info.files[-1].size
+    assert "retained for 2.0 hours" in describe_retention(retention)
     server.restart()  # MariaDB does not purge what a crash might still need
     newest = inspect_server(config)
     run(server, f"PURGE BINARY LOGS TO '{newest.files[-1].name}'")
-    after = Retention(config, inspect_server(config))
-    tail, bookmark = Need("the tail", early, is_essential=True), Need("bookmark a", resolve_start(config))
-    gone, kept = assess(after, inspect_server(config), [bookmark, tail])
-    assert (gone.need, gone.hours, kept.need) == (tail, 0.0, bookmark)
-    assert f"the tail at {early}: GONE: {early}: no binlog of" in str(gone)
-    assert re.search(r"kept (for [\d.]+ hours at least|as long as nobody purges it) \(0.0 MB from", str(kept))
+    after = BinlogRetention(config, inspect_server(config))
+    tail, bookmark = (
+        RequiredPosition("the tail", early, is_essential=True),
+        RequiredPosition("bookmark a", resolve_start(config)),
+    )
+    gone, kept = check_retention(after, inspect_server(config), [bookmark, tail])
+    assert (gone.position, gone.hours, kept.position) == (tail, 0.0, bookmark)
+    assert f"the tail at {early}: LOST: {early}: no binlog of" in str(gone)
+    assert re.search(r"retained (for at least [\d.]+ hours|until purged manually) \(0.0 MB from", str(kept))
 
 
 def test_the_same_transactions_on_another_server(server: DatabaseServer) -> None:
@@ -69,14 +80,14 @@ def test_the_same_transactions_on_another_server(server: DatabaseServer) -> None
     here = resolve_start(config)
     info = inspect_server(config)
     elsewhere = replace(here, server_uuid=OTHER, position=BinlogPosition("binlog.000999", 4))
-    retention = Retention(config, info)
+    retention = BinlogRetention(config, info)
     if here.gtids is None:
         with pytest.raises(PositionError, match="no binlog of"):
-            retention.left(elsewhere)
+            retention.assess(elsewhere)
         return
-    assert retention.left(elsewhere).file == info.files[-1].name
-    (worth,) = assess(retention, info, tail_need([elsewhere, None]))
-    assert f"the tail at binlog.000999:4 of server {OTHER}: kept for" in str(worth)
+    assert retention.assess(elsewhere).file == info.files[-1].name
+    (status,) = check_retention(retention, info, required_by_tail([elsewhere, None]))
+    assert f"the tail at binlog.000999:4 of server {OTHER}: retained for" in str(status)
 
 
 def test_a_limit_of_size_counts_too(own_mysql: embedded.MySQLServer) -> None:
@@ -85,12 +96,12 @@ def test_a_limit_of_size_counts_too(own_mysql: embedded.MySQLServer) -> None:
 
     def left(**variables: str) -> float | None:
         with_them = replace(info, variables={**info.variables, **variables})
-        return Retention(config, with_them).left(here).seconds
+        return BinlogRetention(config, with_them).assess(here).seconds
 
     assert left(max_binlog_total_size="10") == 0
     assert left(binlog_expire_logs_auto_purge="OFF") is None
     rated = replace(info, variables={**info.variables, "binlog_space_limit": str(10**12)})
-    rate = Retention(config, rated).bytes_per_s()
+    rate = BinlogRetention(config, rated).bytes_per_s()
     assert rate is None or rate > 0
 
 
@@ -112,18 +123,18 @@ def test_what_changed_about_a_server(own_mysql: embedded.MySQLServer) -> None:
 
 def test_who_needs_a_position(tmp_path: Path) -> None:
     early, late = (Checkpoint(BinlogPosition("binlog.000001", pos), OTHER) for pos in (100, 200))
-    assert tail_need([None, late, early]) == [Need("the tail", early, is_essential=True)]
-    assert tail_need([None]) == []
+    assert required_by_tail([None, late, early]) == [RequiredPosition("the tail", early, is_essential=True)]
+    assert required_by_tail([None]) == []
     marks = [Bookmark(early, "interval", 1, 1), Bookmark(late, "person", 1, 1, "monday")]
-    assert [need.who for need in bookmark_needs(marks)] == ["bookmark monday"]
+    assert [need.user for need in required_by_bookmarks(marks)] == ["bookmark monday"]
     file = DuckFile(tmp_path / "warehouse.duckdb", 5.0, ConsumeError)
-    assert consumer_needs(file, "main", 50) == []
+    assert required_by_consumers(file, "main", 50) == []
     with file.transaction() as connection:
         for client, seen in (("slow", 7), ("quick", 60)):
             key = ProgressKey(client, "main", "shop", "orders")
             done = replace(NO_PROGRESS, server_uuid=OTHER, file="binlog.000001", pos=100, sequence=5, seen=seen)
             key.move(connection, key.load(connection), done)
-    assert consumer_needs(file, "main", 50) == [Need("consumer slow of shop.orders", early)]
+    assert required_by_consumers(file, "main", 50) == [RequiredPosition("consumer slow of shop.orders", early)]
 
 
 def test_consumers_with_progress_in_nats_need_a_position_too(nats_server: NATSServer) -> None:
@@ -145,7 +156,7 @@ def test_consumers_with_progress_in_nats_need_a_position_too(nats_server: NATSSe
         for name in (f"{stream_name(source)}", f"KV_{stream_name(source)}_progress"):
             delete_stream(nats_server.url, name)
     early = Checkpoint(BinlogPosition("binlog.000001", 100), OTHER)
-    names = [need.who for need in nats_consumer_needs(kept, 50)]
+    names = [need.user for need in required_by_nats_consumers(kept, 50)]
     assert names[0] == "consumer a.b of sh op.orders"
     assert names[1].startswith("consumer ccc")
-    assert nats_consumer_needs(kept, 50)[2:] == [Need("consumer slow of sh op.orders", early)]
+    assert required_by_nats_consumers(kept, 50)[2:] == [RequiredPosition("consumer slow of sh op.orders", early)]

@@ -16,13 +16,21 @@ import pytest
 from binlogsync import embedded
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.errors import SourceError
-from binlogsync.mysql import MySQLConfig, connect, declared_by, inspect_server, parse_start, preflight, resolve_start
+from binlogsync.mysql import (
+    MySQLConfig,
+    connect,
+    declaration_reader,
+    inspect_server,
+    parse_start,
+    preflight,
+    resolve_start,
+)
 from binlogsync.mysql.config import fetch
-from binlogsync.mysql.declared import list_tables
+from binlogsync.mysql.information_schema import list_tables
 from binlogsync.mysql.retention import clock_ahead_s
 from binlogsync.mysql.session import VARIABLES
 from binlogsync.snapshot import read_table
-from tests.mysql.hostile import Hostile, HostileServer
+from tests.mysql.hostile import HostileDatabase, HostileValue
 from tests.mysql.sources import run, source_of, transactions
 
 EACH = bool(os.environ.get("BINLOGSYNC_TEST_EACH_VARIABLE"))
@@ -72,7 +80,7 @@ def look(config: MySQLConfig) -> dict[str, object]:
     begin = resolve_start(config, parse_start("oldest"))
     return {
         **found,
-        "declared": declared_by(config)("held", "keyed"),
+        "declared": declaration_reader(config)("held", "keyed"),
         "tables": sorted(list_tables(config)),
         "doctor": preflight(config),
         "server": info,
@@ -96,7 +104,7 @@ def test_no_global_setting_changes_what_is_read(source: DatabaseServer) -> None:
     expected = look(config)
     assert isinstance(expected["keyed"], tuple)
     assert len(expected["keyed"][3]) == _ROWS
-    with closing(HostileServer(source)) as hostile:
+    with closing(HostileDatabase(source)) as hostile:
         choices = hostile.choices()
         assert len(choices) > 100
         failures = {}
@@ -107,7 +115,7 @@ def test_no_global_setting_changes_what_is_read(source: DatabaseServer) -> None:
     assert not wrong(config, expected)
 
 
-def groups(choices: dict[str, list[Hostile]]) -> list[list[Hostile]]:
+def groups(choices: dict[str, list[HostileValue]]) -> list[list[HostileValue]]:
     """Alone when asked for; else the first and the last values of many variables at a time."""
     if EACH:
         return [[each] for values in choices.values() for each in values]
@@ -119,8 +127,8 @@ def groups(choices: dict[str, list[Hostile]]) -> list[list[Hostile]]:
 
 
 def culprits(
-    hostile: HostileServer, group: list[Hostile], config: MySQLConfig, expected: dict[str, object]
-) -> list[tuple[Hostile, str]]:
+    hostile: HostileDatabase, group: list[HostileValue], config: MySQLConfig, expected: dict[str, object]
+) -> list[tuple[HostileValue, str]]:
     """Those of the group that change what is read, found by halves."""
     with hostile.set(group) as taken:
         found = wrong(config, expected) if taken else ""
@@ -128,7 +136,7 @@ def culprits(
         return [(group[0], found)] if found else []
     half = len(group) // 2
     return [each for part in (group[:half], group[half:]) for each in culprits(hostile, part, config, expected)] or [
-        (Hostile("only together", str(group), None), found)
+        (HostileValue("only together", str(group), None), found)
     ]
 
 
@@ -136,7 +144,7 @@ def test_the_variables_of_every_session(source: DatabaseServer) -> None:
     """Also those whose effect takes longer to show than a test may last."""
     config = source_of(source)
     waits = ("wait_timeout", "net_write_timeout", "net_read_timeout", "lock_wait_timeout")
-    with closing(HostileServer(source)) as hostile:
+    with closing(HostileDatabase(source)) as hostile:
         choices = hostile.choices()
         with hostile.set([choices[name][0] for name in (*waits, "time_zone")]), closing(connect(config)) as connection:
             marks = ", ".join(["%s"] * len(VARIABLES))

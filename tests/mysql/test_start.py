@@ -13,7 +13,7 @@ from binlogsync.embedded.database import DatabaseServer
 from binlogsync.errors import ConfigError, PositionError
 from binlogsync.mysql import BinlogDump, StartAt, inspect_server, parse_start, resolve_start, validate
 from binlogsync.mysql.gtid_sets import encode_gtids, parse_previous_gtids
-from binlogsync.mysql.scan import BEGINS_TRANSACTION, Kind, scan
+from binlogsync.mysql.scan import BEGINS_TRANSACTION, EventType, scan
 from binlogsync.position import BinlogPosition, GtidSet
 from tests.mysql.sources import run, source_of, transactions
 
@@ -76,7 +76,7 @@ def test_now_is_the_end(server: DatabaseServer) -> None:
     with BinlogDump(config, replace(now, gtids=None), blocking=False) as dump:
         events = list(scan(dump))
     # MariaDB writes its checkpoints in the background, whenever it gets to it.
-    kinds = [event.kind for event in events if event.kind != Kind.MARIADB_CHECKPOINT]
+    kinds = [event.kind for event in events if event.kind != EventType.MARIADB_CHECKPOINT]
     assert events[0].start == now.position
     assert kinds[0] in BEGINS_TRANSACTION
     assert [event.start for event in transactions(config, now)] == [

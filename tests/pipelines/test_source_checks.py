@@ -33,7 +33,7 @@ def test_checks_pass_for_a_correct_source_and_fail_otherwise(mysql: FreshDatabas
     store.put_bookmark("main", Bookmark(gone, "person", 1, 1, "monday"))
     lost = positions_kept(config, store, "main")
     assert not lost.passed
-    assert "bookmark monday at binlog.999999:4 of server mariadb:7: GONE" in str(lost.description)
+    assert "bookmark monday at binlog.999999:4 of server mariadb:7: LOST" in str(lost.description)
     with mysql.server.connect() as connection, connection.cursor() as cursor:
         cursor.execute("SET GLOBAL binlog_row_image = 'NOBLOB'")
         try:

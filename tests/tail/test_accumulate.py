@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from binlogsync.binlog.decoded_range import DecodedRange
 from binlogsync.change import ChangeBatch, build_batch
 from binlogsync.errors import ConfigError
-from binlogsync.flush import Flush, Run
+from binlogsync.flush import Flush, TransactionRun
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.schema import Column, TableSchema
 from binlogsync.tail.accumulate import Accumulator, FlushRules
@@ -28,7 +28,7 @@ FILE = "binlog.000001"
 
 
 @dataclass(frozen=True)
-class Transaction:
+class LoggedTransaction:
     """One of the log: where it begins, its number, and its changes; those of `left_out` places are not captured."""
 
     begin: int
@@ -41,20 +41,20 @@ class Transaction:
         return self.begin + 100 + 10 * self.size
 
 
-def log_of(sizes: list[int], left_out: float = 0.0) -> list[Transaction]:
+def log_of(sizes: list[int], left_out: float = 0.0) -> list[LoggedTransaction]:
     chance, found, at = random.Random(1), [], 200
     for number, size in enumerate(sizes, 1):
         places = frozenset(place for place in range(size) if chance.random() < left_out)
-        found.append(Transaction(at, number, size, places))
+        found.append(LoggedTransaction(at, number, size, places))
         at = found[-1].end
     return found
 
 
-def start_of(log: list[Transaction]) -> Checkpoint:
+def start_of(log: list[LoggedTransaction]) -> Checkpoint:
     return Checkpoint(BinlogPosition(FILE, log[0].begin if log else 4), SERVER_UUID, GtidSet("mysql"))
 
 
-def stretches(log: list[Transaction], cuts: list[int]) -> Iterator[DecodedRange]:
+def stretches(log: list[LoggedTransaction], cuts: list[int]) -> Iterator[DecodedRange]:
     """The log as a reader would give it, cut behind so many changes (of all transactions), perhaps within one."""
     first_seq = [0]
     for transaction in log:
@@ -77,7 +77,7 @@ def stretches(log: list[Transaction], cuts: list[int]) -> Iterator[DecodedRange]
         yield DecodedRange(
             batches=tuple(_batch(log, first_seq, touched, (low, high))),
             runs=(
-                Run(
+                TransactionRun(
                     KEY, log[touched[0]].number, FILE, [log[i].begin for i in touched], [first_seq[i] for i in touched]
                 ),
             )
@@ -103,7 +103,7 @@ def stretches(log: list[Transaction], cuts: list[int]) -> Iterator[DecodedRange]
 
 
 def _batch(
-    log: list[Transaction], first_seq: list[int], touched: list[int], span: tuple[int, int]
+    log: list[LoggedTransaction], first_seq: list[int], touched: list[int], span: tuple[int, int]
 ) -> Iterator[ChangeBatch]:
     rows = [
         (index, seq - first_seq[index])
@@ -115,7 +115,7 @@ def _batch(
         yield _changes(rows, log, first_seq)
 
 
-def _changes(rows: list[tuple[int, int]], log: list[Transaction], first_seq: list[int]) -> ChangeBatch:
+def _changes(rows: list[tuple[int, int]], log: list[LoggedTransaction], first_seq: list[int]) -> ChangeBatch:
     seqs = [first_seq[index] + order for index, order in rows]
     image = pa.array([{"id": seq} for seq in seqs], SCHEMA.image_type())
     source = {
@@ -280,10 +280,10 @@ def test_however_it_is_cut(sizes: list[int], cuts: list[int], flushed: list[bool
             done = transaction.number - 1
             assert at.gtids == (GtidSet("mysql").with_run(KEY, 1, done) if done else GtidSet("mysql"))
             # A sink that holds exactly up to here gets exactly the rest.
-            assert ids(flush.after(at)) == [i for i in ids(flush) if i > seq]
+            assert ids(flush.without_stored(at)) == [i for i in ids(flush) if i > seq]
 
 
-def _numbered(log: list[Transaction]) -> Iterator[tuple[int, Transaction]]:
+def _numbered(log: list[LoggedTransaction]) -> Iterator[tuple[int, LoggedTransaction]]:
     seq = 0
     for transaction in log:
         for order in range(transaction.size):

@@ -57,7 +57,7 @@ def places(flush: Flush) -> list[tuple[int, int]]:
     return [(row["txn_pos"], row["order"]) for row in rows]
 
 
-class Desk:
+class FanoutFixture:
     """A fanout with two sinks, and what it saved."""
 
     def __init__(self, *at: Checkpoint | None, limit: int = PLENTY) -> None:
@@ -81,12 +81,12 @@ class Desk:
 
 
 @pytest.fixture
-def desk(request: pytest.FixtureRequest) -> Iterator[Callable[..., Desk]]:
-    made: list[Desk] = []
+def desk(request: pytest.FixtureRequest) -> Iterator[Callable[..., FanoutFixture]]:
+    made: list[FanoutFixture] = []
     before = threading.active_count()
 
-    def make(*at: Checkpoint | None, limit: int = PLENTY) -> Desk:
-        made.append(Desk(*at, limit=limit))
+    def make(*at: Checkpoint | None, limit: int = PLENTY) -> FanoutFixture:
+        made.append(FanoutFixture(*at, limit=limit))
         return made[-1]
 
     yield make
@@ -95,7 +95,7 @@ def desk(request: pytest.FixtureRequest) -> Iterator[Callable[..., Desk]]:
     wait_until(lambda: threading.active_count() <= before, 5, "the sinks' threads to end")
 
 
-def test_all_sinks_get_all_in_order(desk: Callable[..., Desk]) -> None:
+def test_all_sinks_get_all_in_order(desk: Callable[..., FanoutFixture]) -> None:
     both, source = desk(None, None), SampleSource()
     flushes = [source.flush(3) for _ in range(5)]
     both.put(*flushes)
@@ -106,7 +106,7 @@ def test_all_sinks_get_all_in_order(desk: Callable[..., Desk]) -> None:
     assert both.fanout.finished() == []
 
 
-def test_a_slow_sink_holds_the_checkpoint_back_but_not_the_other_sink(desk: Callable[..., Desk]) -> None:
+def test_a_slow_sink_holds_the_checkpoint_back_but_not_the_other_sink(desk: Callable[..., FanoutFixture]) -> None:
     both, source = desk(None, None), SampleSource()
     both.sinks[1].gate.clear()
     flushes = [source.flush(2), source.flush(2)]
@@ -114,14 +114,14 @@ def test_a_slow_sink_holds_the_checkpoint_back_but_not_the_other_sink(desk: Call
     wait_until(lambda: len(both.sinks[0].flushes) == 2, 5, "the quick sink")
     assert both.saved == []
     assert both.fanout.waiting == 2
-    assert both.fanout.behind == ["sink1"]
+    assert both.fanout.lagging_sinks == ["sink1"]
     both.sinks[1].gate.set()
     both.fanout.wait(both.tick)
     assert both.saved == [flush.checkpoint for flush in flushes]
-    assert both.fanout.behind == []
+    assert both.fanout.lagging_sinks == []
 
 
-def test_each_sink_gets_what_it_has_not(desk: Callable[..., Desk]) -> None:
+def test_each_sink_gets_what_it_has_not(desk: Callable[..., FanoutFixture]) -> None:
     """One sink ended within the second transaction, the other holds the first two flushes."""
     source = SampleSource()
     flushes = [source.flush([SampleTransaction((0, 0, 1)), SampleTransaction((0, 1, 0, 1))]) for _ in range(3)]
@@ -139,7 +139,7 @@ def test_each_sink_gets_what_it_has_not(desk: Callable[..., Desk]) -> None:
     assert sum(counted, []) == everything[5:]
 
 
-def test_the_checkpoint_does_not_go_back_while_a_transaction_is_read_again(desk: Callable[..., Desk]) -> None:
+def test_the_checkpoint_does_not_go_back_while_a_transaction_is_read_again(desk: Callable[..., FanoutFixture]) -> None:
     """Both sinks hold 9 changes of a transaction of 12; it comes again in flushes of 4."""
     source = SampleSource()
     parts = [source.flush([SampleTransaction((0,) * 12, take=4)])]
@@ -155,7 +155,7 @@ def test_the_checkpoint_does_not_go_back_while_a_transaction_is_read_again(desk:
     assert [flush.changes for flush, _ in both.fanout.finished()] == [0, 3]
 
 
-def test_the_checkpoint_follows_a_sink_that_has_lost_something(desk: Callable[..., Desk]) -> None:
+def test_the_checkpoint_follows_a_sink_that_has_lost_something(desk: Callable[..., FanoutFixture]) -> None:
     source = SampleSource()
     first, second, third = (source.flush(2) for _ in range(3))
     both = desk(first.checkpoint, third.checkpoint)
@@ -164,7 +164,7 @@ def test_the_checkpoint_follows_a_sink_that_has_lost_something(desk: Callable[..
     assert both.saved == [second.checkpoint]
 
 
-def test_what_waits_is_bounded_in_bytes(desk: Callable[..., Desk]) -> None:
+def test_what_waits_is_bounded_in_bytes(desk: Callable[..., FanoutFixture]) -> None:
     source = SampleSource()
     flushes = [source.flush(4) for _ in range(3)]
     one = desk(None, limit=flushes[0].nbytes + flushes[1].nbytes)
@@ -182,7 +182,7 @@ def test_what_waits_is_bounded_in_bytes(desk: Callable[..., Desk]) -> None:
     assert one.sinks[0].flushes == flushes
 
 
-def test_a_flush_over_the_limit_goes_alone(desk: Callable[..., Desk]) -> None:
+def test_a_flush_over_the_limit_goes_alone(desk: Callable[..., FanoutFixture]) -> None:
     one, source = desk(None, limit=1), SampleSource()
     flushes = [source.flush(1), source.flush(1)]
     one.put(*flushes)
@@ -190,7 +190,7 @@ def test_a_flush_over_the_limit_goes_alone(desk: Callable[..., Desk]) -> None:
     assert one.sinks[0].flushes == flushes
 
 
-def test_a_failing_sink_ends_it_and_what_was_stored_before_is_counted(desk: Callable[..., Desk]) -> None:
+def test_a_failing_sink_ends_it_and_what_was_stored_before_is_counted(desk: Callable[..., FanoutFixture]) -> None:
     both, source = desk(None, None), SampleSource()
     first = source.flush(2)
     both.put(first)
@@ -207,7 +207,7 @@ def test_a_failing_sink_ends_it_and_what_was_stored_before_is_counted(desk: Call
 
 
 @pytest.mark.parametrize("error", [StoreError("away"), LeaseLostError("bob has it")])
-def test_a_store_that_fails_ends_it(error: Exception, desk: Callable[..., Desk]) -> None:
+def test_a_store_that_fails_ends_it(error: Exception, desk: Callable[..., FanoutFixture]) -> None:
     both = desk(None, None)
 
     def fail(checkpoint: Checkpoint) -> None:
@@ -220,7 +220,7 @@ def test_a_store_that_fails_ends_it(error: Exception, desk: Callable[..., Desk])
     assert both.fanout.finished() == []
 
 
-def test_closing_waits_for_a_write_and_drops_what_waits_behind_it(desk: Callable[..., Desk]) -> None:
+def test_closing_waits_for_a_write_and_drops_what_waits_behind_it(desk: Callable[..., FanoutFixture]) -> None:
     one, source = desk(None), SampleSource()
     one.sinks[0].gate.clear()
     one.put(source.flush(1), source.flush(1))
@@ -231,7 +231,7 @@ def test_closing_waits_for_a_write_and_drops_what_waits_behind_it(desk: Callable
     assert one.ticks >= 1
 
 
-def test_closing_leaves_a_hanging_sink_when_the_tick_says_so(desk: Callable[..., Desk]) -> None:
+def test_closing_leaves_a_hanging_sink_when_the_tick_says_so(desk: Callable[..., FanoutFixture]) -> None:
     one = desk(None)
     one.sinks[0].gate.clear()
     one.put(SampleSource().flush(1))

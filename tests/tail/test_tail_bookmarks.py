@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from binlogsync.bookmarks import Bookmark, Retention
+from binlogsync.bookmarks import Bookmark, BookmarkRetention
 from binlogsync.errors import ConfigError, StoreError
 from binlogsync.flush import Flush, FlushReason, SchemaChange
 from binlogsync.stores.memory import MemoryPositionStore
@@ -18,15 +18,15 @@ from tests.samples import FIRST_TS_US, SampleSource
 START_S = FIRST_TS_US / 1e6 + 1000
 
 
-class Desk:
+class BookmarkerFixture:
     """A bookmarker with a clock of its own, and the flushes of a source."""
 
-    def __init__(self, store: MemoryPositionStore | None = None, keep: Retention | None = None) -> None:
+    def __init__(self, store: MemoryPositionStore | None = None, keep: BookmarkRetention | None = None) -> None:
         self.now_s = START_S
         self.store = store or MemoryPositionStore()
         self.source = SampleSource()
         self.bookmarker = Bookmarker(
-            "shop", self.store, BookmarkRules(600.0, keep or Retention()), clock=lambda: self.now_s
+            "shop", self.store, BookmarkRules(600.0, keep or BookmarkRetention()), clock=lambda: self.now_s
         )
 
     def stored(self, reason: FlushReason = "interval", sequence: int | None = None, after_s: float = 0) -> Flush:
@@ -45,7 +45,7 @@ class Desk:
 
 
 def test_the_first_bookmark_is_where_the_tail_began() -> None:
-    desk = Desk()
+    desk = BookmarkerFixture()
     start = desk.source.flush(1).start
     desk.bookmarker.begins(replace(start, ts_us=0), 41)
     flush = desk.stored()
@@ -56,16 +56,16 @@ def test_the_first_bookmark_is_where_the_tail_began() -> None:
 
 
 def test_a_source_with_bookmarks_gets_none_for_a_restart() -> None:
-    first = Desk()
+    first = BookmarkerFixture()
     first.stored("rotation")
-    again = Desk(first.store)
+    again = BookmarkerFixture(first.store)
     again.bookmarker.begins(again.source.flush(1).start, None)
     again.stored()
     assert [each.reason for each in again.kept] == ["rotation"]
 
 
 def test_one_is_due_after_the_interval_and_at_every_rotation_and_schema_change() -> None:
-    desk = Desk()
+    desk = BookmarkerFixture()
     due = {}
     for after_s, reason, sequence in [
         (0, "interval", 1),
@@ -91,7 +91,7 @@ def test_one_is_due_after_the_interval_and_at_every_rotation_and_schema_change()
 
 
 def test_inside_a_transaction_there_is_none_and_the_next_place_has_it() -> None:
-    desk = Desk()
+    desk = BookmarkerFixture()
     desk.stored()
     desk.now_s += 601
     cut = desk.source.flush(2)
@@ -102,7 +102,7 @@ def test_inside_a_transaction_there_is_none_and_the_next_place_has_it() -> None:
 
 
 def test_what_retention_leaves_out_goes_and_what_is_pinned_stays() -> None:
-    desk = Desk(keep=Retention(3))
+    desk = BookmarkerFixture(keep=BookmarkRetention(3))
     desk.stored("rotation", 0)
     desk.store.put_bookmark("shop", replace(desk.kept[0], pinned=True))
     for sequence in range(1, 8):
@@ -120,7 +120,7 @@ def test_thousands_of_schema_changes_are_linear_and_push_out_no_other() -> None:
             return found
 
     store = Counting()
-    desk = Desk(store, Retention(3, schema_count=20))
+    desk = BookmarkerFixture(store, BookmarkRetention(3, schema_count=20))
     desk.stored("rotation", 0)
     read = []
     for number in range(3000):
@@ -135,7 +135,7 @@ def test_thousands_of_schema_changes_are_linear_and_push_out_no_other() -> None:
 
 
 def test_schema_changes_do_not_put_off_the_bookmark_that_is_due() -> None:
-    desk = Desk()
+    desk = BookmarkerFixture()
     for number in range(3):
         desk.stored("schema", number, after_s=250)
     desk.stored("rows", 3, after_s=200)
@@ -152,7 +152,7 @@ def test_a_store_that_is_away_costs_one_bookmark(caplog: pytest.LogCaptureFixtur
             super().put_bookmark(source, bookmark)
 
     store = Away()
-    desk = Desk(store)
+    desk = BookmarkerFixture(store)
     desk.stored("rotation", 1)
     assert "no bookmark at" in caplog.text
     store.is_away = False

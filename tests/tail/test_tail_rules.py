@@ -15,14 +15,14 @@ from binlogsync.mysql import MySQLConfig
 from binlogsync.position import Checkpoint
 from binlogsync.stores import Lease
 from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.tail.heart import Heart
-from binlogsync.tail.progress import Meter
+from binlogsync.tail.lease_heartbeat import LeaseHeartbeat
+from binlogsync.tail.progress import ProgressCounter
 from binlogsync.tail.run import Tail, TailOptions, TailProgress
 from tests.samples import SampleSource, SampleTransaction
 from tests.waiting import wait_until
 
 
-class Nowhere:
+class UnreachableSink:
     """A sink that is never reached."""
 
     name = "nowhere"
@@ -71,7 +71,7 @@ def nothing_there() -> MySQLConfig:
 
 
 def test_a_server_that_stays_away_is_given_up(nothing_there: MySQLConfig) -> None:
-    store, sink, seen = MemoryPositionStore(), Nowhere(), list[TailProgress]()
+    store, sink, seen = MemoryPositionStore(), UnreachableSink(), list[TailProgress]()
     tail = Tail(nothing_there, [sink], store, TailOptions("main", retry_s=1.2), owner="me")
     begun = time.monotonic()
     with pytest.raises(SourceError, match="nothing listens there"):
@@ -86,7 +86,7 @@ def test_a_server_that_stays_away_is_given_up(nothing_there: MySQLConfig) -> Non
 
 def test_a_stop_while_the_server_is_away_is_in_good_order(nothing_there: MySQLConfig) -> None:
     stop = threading.Event()
-    tail = Tail(nothing_there, [Nowhere()], MemoryPositionStore(), TailOptions("main", retry_s=60), owner="me")
+    tail = Tail(nothing_there, [UnreachableSink()], MemoryPositionStore(), TailOptions("main", retry_s=60), owner="me")
     threading.Timer(1.0, stop.set).start()
     begun = time.monotonic()
     assert tail.run(stop).changes == 0
@@ -96,7 +96,7 @@ def test_a_stop_while_the_server_is_away_is_in_good_order(nothing_there: MySQLCo
 def test_a_store_that_is_away_is_tried_again(nothing_there: MySQLConfig) -> None:
     store, stop = ShakyPositions(), threading.Event()
     store.is_away = True
-    tail = Tail(nothing_there, [Nowhere()], store, TailOptions("main", retry_s=60), owner="me")
+    tail = Tail(nothing_there, [UnreachableSink()], store, TailOptions("main", retry_s=60), owner="me")
     thread = threading.Thread(target=tail.run, args=(stop,))
     thread.start()
     wait_until(lambda: store.refused >= 2, 10, "two attempts")
@@ -109,7 +109,7 @@ def test_a_store_that_is_away_is_tried_again(nothing_there: MySQLConfig) -> None
 
 def test_a_store_away_at_the_end_hides_no_error(nothing_there: MySQLConfig, caplog: pytest.LogCaptureFixture) -> None:
     store = ShakyPositions()
-    tail = Tail(nothing_there, [Nowhere()], store, TailOptions("main", retry_s=1), owner="me")
+    tail = Tail(nothing_there, [UnreachableSink()], store, TailOptions("main", retry_s=1), owner="me")
 
     def leave(progress: TailProgress) -> None:
         store.is_away = True
@@ -121,47 +121,47 @@ def test_a_store_away_at_the_end_hides_no_error(nothing_there: MySQLConfig, capl
 
 def test_the_heart_beats_while_the_tail_waits() -> None:
     store = ShakyPositions()
-    heart = Heart(store, store.claim("main", "me"), every_s=0.05)
-    heart.start()
+    heartbeat = LeaseHeartbeat(store, store.claim("main", "me"), every_s=0.05)
+    heartbeat.start()
     wait_until(lambda: store.heartbeats >= 3, 5, "three beats")
     store.is_away = True
     wait_until(lambda: store.refused >= 2, 5, "two beats to be refused")
     store.is_away = False
     beats = store.heartbeats
     wait_until(lambda: store.heartbeats > beats, 5, "a beat when the store is back")
-    heart.show()
-    heart.stop()
+    heartbeat.report_alive()
+    heartbeat.stop()
 
 
 def test_the_heart_stops_for_a_tail_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
     store = ShakyPositions()
-    heart = Heart(store, store.claim("main", "me"), every_s=0.05, patience_s=0.3)
+    heartbeat = LeaseHeartbeat(store, store.claim("main", "me"), every_s=0.05, patience_s=0.3)
     with caplog.at_level(logging.ERROR):
-        heart.start()
+        heartbeat.start()
         wait_until(lambda: "has hung" in caplog.text, 5, "the heart to give up")
         beats = store.heartbeats
         time.sleep(0.2)
         assert store.heartbeats == beats
-        heart.show()
+        heartbeat.report_alive()
         wait_until(lambda: store.heartbeats > beats, 5, "the heart to go on")
-    heart.stop()
+    heartbeat.stop()
 
 
 def test_a_lost_lease_is_told_where_the_tail_shows_itself() -> None:
     store = MemoryPositionStore()
-    heart = Heart(store, store.claim("main", "alice"), every_s=0.05)
-    heart.start()
+    heartbeat = LeaseHeartbeat(store, store.claim("main", "alice"), every_s=0.05)
+    heartbeat.start()
     store.claim("main", "bob", take_over=True)
 
     def told() -> str:
         try:
-            heart.show()
+            heartbeat.report_alive()
         except LeaseLostError as error:
             return str(error)
         return ""
 
     assert "'bob' has claimed it since" in wait_until(told, 5, "the loss to be told")
-    heart.stop()
+    heartbeat.stop()
 
 
 @pytest.mark.parametrize("options", [{"retry_s": -1}, {"stop_s": -1}, {"flush_rows": 0}, {"flush_interval_s": 0}])
@@ -176,7 +176,7 @@ def test_a_tail_needs_a_sink(nothing_there: MySQLConfig) -> None:
 
 
 def test_the_meter_counts_a_transaction_where_it_ends() -> None:
-    meter, source = Meter(), SampleSource()
+    meter, source = ProgressCounter(), SampleSource()
     flushes = [
         source.flush([SampleTransaction((0,)), SampleTransaction((0, 1, 0), take=2)]),
         source.flush([SampleTransaction((1,))]),

@@ -14,20 +14,20 @@ from dataclasses import replace
 import numpy as np
 
 from binlogsync.binlog.prepare_finder import PrepareFinder
-from binlogsync.errors import DecodeError, PreparedEarlierError, SourceError
+from binlogsync.errors import DecodeError, MissingPrepareError, SourceError
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.mysql.server import ServerInfo, inspect_server
 from binlogsync.mysql.server_errors import raise_server_error
 from binlogsync.mysql.start import checkpoint_at, file_dump
-from binlogsync.position import BinlogPosition, Checkpoint, Resume
+from binlogsync.position import BinlogPosition, Checkpoint, ResumePosition
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 4 << 20
 
 
-def reach_back(
-    config: MySQLConfig, start: Checkpoint, missing: PreparedEarlierError, goes_on: Callable[[], bool]
+def find_xa_prepare(
+    config: MySQLConfig, start: Checkpoint, missing: MissingPrepareError, goes_on: Callable[[], bool]
 ) -> Checkpoint | None:
     """`start`, to be read from before the place where what is missing was prepared.
 
@@ -43,7 +43,7 @@ def reach_back(
         place = _prepared_in(config, info, file.name, (missing.xid, end), goes_on)
         if place is not None:
             gtids = None if start.gtids is None else checkpoint_at(config, info, place).gtids
-            return replace(start, resume=Resume(place, gtids))
+            return replace(start, resume=ResumePosition(place, gtids))
         if not goes_on():
             return None
     raise DecodeError(

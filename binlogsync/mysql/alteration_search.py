@@ -20,7 +20,7 @@ from binlogsync.table_names import Fold, keep_case
 _CHUNK = 4 << 20
 
 
-class LogAhead:
+class AlterationSearch:
     """Answers for one server; see the module. An instance is called with (database, table, place)."""
 
     def __init__(self, config: MySQLConfig, server_uuid: str, fold: Fold = keep_case) -> None:

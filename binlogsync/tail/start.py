@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from binlogsync.bookmarks import Bookmark, get_bookmark
 from binlogsync.errors import PositionError
-from binlogsync.mysql import AtBookmark, MySQLConfig, ServerInfo, parse_start, resolve_start
+from binlogsync.mysql import BookmarkStart, MySQLConfig, ServerInfo, parse_start, resolve_start
 from binlogsync.position import Checkpoint
 from binlogsync.sinks import Sink
 from binlogsync.sinks.jetstream import JetStreamSink
@@ -21,7 +21,7 @@ from binlogsync.wire.subjects import stream_name
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class TailStart:
     """Where to begin.
 
     Attributes:
@@ -55,14 +55,14 @@ class Origin:
         return {sink: checkpoint or self.start for sink, checkpoint in self.sinks.items()}
 
 
-def find_origin(
+def find_tail_start(
     config: MySQLConfig,
     info: ServerInfo,
     sinks: Iterable[Sink],
     store: PositionStore,
     source: str,
     start: str | Checkpoint,
-) -> Origin:
+) -> TailStart:
     """Open the sinks and decide; where nothing is known yet, `start` counts, as it is configured or was found before.
 
     Raises SinkError, StoreError, SourceError, PositionError.
@@ -75,12 +75,12 @@ def find_origin(
         known.append(saved)
     if not known:
         first = start if isinstance(start, Checkpoint) else first_start(config, lambda: store.bookmarks(source), start)
-        return Origin(first, held, (), is_first=True)
+        return TailStart(first, held, (), is_first=True)
     oldest = _oldest(known, source)
     moved = ""
     if oldest.server_uuid != info.server_uuid:
         moved = f"the server is {info.server_uuid} now, it was {oldest.server_uuid}; going on by GTID from {oldest}"
-    return Origin(oldest, held, tuple(_losses(held, saved, oldest, source)), moved)
+    return TailStart(oldest, held, tuple(_losses(held, saved, oldest, source)), moved)
 
 
 def first_start(config: MySQLConfig, bookmarks: Callable[[], Sequence[Bookmark]], start: str) -> Checkpoint:
@@ -89,7 +89,7 @@ def first_start(config: MySQLConfig, bookmarks: Callable[[], Sequence[Bookmark]]
     Raises ConfigError, SourceError, PositionError.
     """
     wanted = parse_start(start)
-    if not isinstance(wanted, AtBookmark):
+    if not isinstance(wanted, BookmarkStart):
         return resolve_start(config, wanted)
     return get_bookmark(bookmarks(), wanted.name, config.source).checkpoint
 

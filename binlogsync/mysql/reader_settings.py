@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from binlogsync.binlog.reader import ReaderOptions
-from binlogsync.mysql.altered import LogAhead
+from binlogsync.mysql.alteration_search import AlterationSearch
 from binlogsync.mysql.config import MySQLConfig
-from binlogsync.mysql.declared import declared_by
+from binlogsync.mysql.information_schema import declaration_reader
 from binlogsync.mysql.server import ServerInfo
 
 
@@ -19,6 +19,6 @@ def reader_options(config: MySQLConfig, info: ServerInfo, captures: Callable[[st
         mariadb=info.flavor == "mariadb",
         captures=captures,
         fold=info.fold,
-        declared=declared_by(config),
-        altered=LogAhead(config, info.server_uuid, info.fold),
+        declared=declaration_reader(config),
+        altered=AlterationSearch(config, info.server_uuid, info.fold),
     )

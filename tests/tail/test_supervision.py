@@ -7,7 +7,15 @@ from dataclasses import dataclass
 import pytest
 
 from binlogsync.stores import Lease
-from binlogsync.tail.keeper import Action, Decision, Evidence, KeeperRules, RunState, TailRun, decide
+from binlogsync.tail.supervision import (
+    Action,
+    Decision,
+    RunState,
+    SupervisionRules,
+    TailObservation,
+    TailRun,
+    decide_action,
+)
 
 NOW = 1_000_000.0
 
@@ -28,7 +36,7 @@ def lease(owner: str, age_s: float = 2.0, *, released: bool = False) -> Lease:
 
 
 @dataclass(frozen=True)
-class Case:
+class TailCase:
     name: str
     runs: tuple[TailRun, ...]
     lease: Lease | None
@@ -41,16 +49,18 @@ class Case:
 
 QUICK = run("f1", "failure", started=8, ended=5)
 CASES = [
-    Case("first start ever", (), None, "start", "no run of it is known", "main:after:none"),
-    Case("queued", (run("a", "queued"),), None, "skip", "queued"),
-    Case("starting", (run("a", "starting"),), None, "skip", "starting"),
-    Case("canceling", (run("a", "canceling", started=500),), lease("a", 300), "skip", "canceling"),
-    Case("alive", (run("a", "started", started=500),), lease("a"), "skip", "run a is alive: heard of 2 s ago"),
-    Case("alive though the shift before failed", (run("b", "started", started=9), QUICK), lease("b"), "skip", "alive"),
-    Case("not yet claimed", (run("a", "started", started=20),), None, "skip", "has not claimed"),
-    Case("predecessor's old lease", (run("b", "started", started=20),), lease("a", 300), "skip", "has not claimed"),
-    Case("at the limit", (run("a", "started", started=500),), lease("a", 45.0), "skip", "run a is alive"),
-    Case(
+    TailCase("first start ever", (), None, "start", "no run of it is known", "main:after:none"),
+    TailCase("queued", (run("a", "queued"),), None, "skip", "queued"),
+    TailCase("starting", (run("a", "starting"),), None, "skip", "starting"),
+    TailCase("canceling", (run("a", "canceling", started=500),), lease("a", 300), "skip", "canceling"),
+    TailCase("alive", (run("a", "started", started=500),), lease("a"), "skip", "run a is alive: heard of 2 s ago"),
+    TailCase(
+        "alive though the shift before failed", (run("b", "started", started=9), QUICK), lease("b"), "skip", "alive"
+    ),
+    TailCase("not yet claimed", (run("a", "started", started=20),), None, "skip", "has not claimed"),
+    TailCase("predecessor's old lease", (run("b", "started", started=20),), lease("a", 300), "skip", "has not claimed"),
+    TailCase("at the limit", (run("a", "started", started=500),), lease("a", 45.0), "skip", "run a is alive"),
+    TailCase(
         "stale",
         (run("a", "started", started=500),),
         lease("a", 45.1),
@@ -59,7 +69,7 @@ CASES = [
         "main:after:a",
         ("a",),
     ),
-    Case(
+    TailCase(
         "never claimed",
         (run("a", "started", started=91),),
         None,
@@ -68,7 +78,7 @@ CASES = [
         "main:after:a",
         ("a",),
     ),
-    Case(
+    TailCase(
         "taken over long ago",
         (run("b", "started", started=500),),
         lease("z"),
@@ -77,7 +87,7 @@ CASES = [
         "main:after:b",
         ("b",),
     ),
-    Case(
+    TailCase(
         "stale with a successor queued behind it",
         (run("b", "queued"), run("a", "started", started=500)),
         lease("a", 300),
@@ -86,7 +96,7 @@ CASES = [
         None,
         ("a",),
     ),
-    Case(
+    TailCase(
         "end of a shift",
         (run("a", "success", started=900, ended=1),),
         lease("a", released=True),
@@ -94,7 +104,7 @@ CASES = [
         "run a ended as success",
         "main:after:a",
     ),
-    Case(
+    TailCase(
         "long run killed",
         (run("a", "failure", started=900, ended=1),),
         lease("a", 300),
@@ -102,7 +112,7 @@ CASES = [
         "run a ended as failure",
         "main:after:a",
     ),
-    Case(
+    TailCase(
         "failed run whose process lives on",
         (run("a", "failure", started=900, ended=1),),
         lease("a"),
@@ -110,14 +120,14 @@ CASES = [
         "run a ended as failure",
         "main:after:a",
     ),
-    Case(
+    TailCase(
         "stopped by a user",
         (run("a", "canceled", started=900, ended=1),),
         lease("a", released=True),
         "hold",
         "switch this sensor off and on",
     ),
-    Case(
+    TailCase(
         "stopped, then the sensor switched off and on",
         (run("a", "canceled", started=900, ended=60),),
         lease("a", released=True),
@@ -126,7 +136,7 @@ CASES = [
         "main:after:a",
         watched_since=30,
     ),
-    Case(
+    TailCase(
         "stopped, nothing known of the sensor",
         (run("a", "canceled", ended=60),),
         None,
@@ -134,10 +144,10 @@ CASES = [
         "run a was stopped by a user",
         watched_since=None,
     ),
-    Case("stranger", (), lease("otherhost:42"), "skip", "otherhost:42"),
-    Case("stranger after a shift of ours", (run("a", "success", ended=5),), lease("cli:1"), "skip", "outside"),
-    Case("stranger long gone", (), lease("otherhost:42", 300), "start", "no run of it is known", "main:after:none"),
-    Case(
+    TailCase("stranger", (), lease("otherhost:42"), "skip", "otherhost:42"),
+    TailCase("stranger after a shift of ours", (run("a", "success", ended=5),), lease("cli:1"), "skip", "outside"),
+    TailCase("stranger long gone", (), lease("otherhost:42", 300), "start", "no run of it is known", "main:after:none"),
+    TailCase(
         "stranger left in order",
         (),
         lease("otherhost:42", released=True),
@@ -145,8 +155,8 @@ CASES = [
         "no run of it is known",
         "main:after:none",
     ),
-    Case("quick failure", (QUICK,), None, "back_off", "the last in run f1; next try in 5 s"),
-    Case(
+    TailCase("quick failure", (QUICK,), None, "back_off", "the last in run f1; next try in 5 s"),
+    TailCase(
         "quick failure waited for",
         (run("f", "failure", started=20, ended=11),),
         None,
@@ -154,14 +164,14 @@ CASES = [
         "run f ended as failure",
         "main:after:f",
     ),
-    Case(
+    TailCase(
         "three quick failures: 40 s",
         (run("f3", "failure", ended=30), run("f2", "failure", ended=60), run("f1", "failure", ended=90)),
         None,
         "back_off",
         "3 quick failure(s) in a row, the last in run f3; next try in 10 s",
     ),
-    Case(
+    TailCase(
         "a good shift between resets the count",
         (run("f3", "failure", ended=11), run("s", "success", started=900, ended=60), run("f1", "failure", ended=90)),
         None,
@@ -169,7 +179,7 @@ CASES = [
         "run f3 ended as failure",
         "main:after:f3",
     ),
-    Case(
+    TailCase(
         "failures before the sensor was switched on do not count",
         (QUICK, run("f0", "failure", ended=90)),
         None,
@@ -181,35 +191,35 @@ CASES = [
 ]
 
 
-def decision(case: Case) -> Decision:
+def decision(case: TailCase) -> Decision:
     since = None if case.watched_since is None else NOW - case.watched_since
-    return decide(Evidence("main", case.runs, case.lease, NOW, since))
+    return decide_action(TailObservation("main", case.runs, case.lease, NOW, since))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_rule(case: Case) -> None:
+def test_rule(case: TailCase) -> None:
     found = decision(case)
     assert (found.action, found.run_key, found.failed) == (case.action, case.run_key, case.failed)
     assert case.says in found.reason
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_run_is_requested_only_by_the_starting_actions(case: Case) -> None:
+def test_a_run_is_requested_only_by_the_starting_actions(case: TailCase) -> None:
     found = decision(case)
     assert (found.run_key is None) or found.action in {"start", "fail_then_start"}
     assert bool(found.failed) == (found.action == "fail_then_start")
 
 
 def test_back_off_doubles_up_to_its_limit() -> None:
-    rules = KeeperRules(first_s=10, max_s=600)
+    rules = SupervisionRules(first_s=10, max_s=600)
     waits = []
     for count in range(1, 9):
         runs = tuple(run(f"f{i}", "failure", ended=0) for i in range(count))
-        reason = decide(Evidence("main", runs, None, NOW), rules).reason
+        reason = decide_action(TailObservation("main", runs, None, NOW), rules).reason
         waits.append(int(reason.split("next try in ")[1].split(" ")[0]))
     assert waits == [10, 20, 40, 80, 160, 320, 600, 600]
 
 
 def test_a_repeated_tick_asks_for_the_same_run() -> None:
-    evidence = Evidence("main", (run("a", "success", ended=5),), None, NOW)
-    assert decide(evidence).run_key == decide(evidence).run_key == "main:after:a"
+    observation = TailObservation("main", (run("a", "success", ended=5),), None, NOW)
+    assert decide_action(observation).run_key == decide_action(observation).run_key == "main:after:a"

@@ -9,7 +9,7 @@ MySQL's own client by default, or stricter:
 - answers to a random number (mysql_native_password, caching_sha2_password's cache, ed25519): always.
 
 A login has one time limit and a limit of bytes; so has each result that is read into memory, and each row of one that
-is not. The private names of pymysql that this overrides are checked by tests/mysql/test_guarded.py.
+is not. The private names of pymysql that this overrides are checked by tests/mysql/test_guarded_connection.py.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NEEDS_TRUST = (
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
+class LoginPolicy:
     """What a connection may do.
 
     Attributes:
@@ -61,7 +61,7 @@ class GuardedConnection(pymysql.Connection):
     _rfile: Any
     _result: Any
 
-    def __init__(self, guard: Guard, **arguments: Any) -> None:
+    def __init__(self, guard: LoginPolicy, **arguments: Any) -> None:
         self._guard = guard
         self._login_ends: float | None = None
         self._bytes_left = LOGIN_BYTES

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _TIMEOUT_S = 10.0
 
 
-class LogWatch:
+class ResetDetector:
     """Watches from its making on; `follow` starts the thread, `close` ends it."""
 
     def __init__(self, config: MySQLConfig, server_uuid: str, every_s: float = 2.0) -> None:

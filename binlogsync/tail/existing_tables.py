@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 from binlogsync.binlog.known_tables import fold_tables
 from binlogsync.filters import TableFilter
 from binlogsync.mysql import MySQLConfig
-from binlogsync.mysql.declared import list_tables
+from binlogsync.mysql.information_schema import list_tables
 from binlogsync.sinks import Sink
 from binlogsync.sinks.jetstream import JetStreamSink
 from binlogsync.stream.reader import StreamReader
 from binlogsync.table_names import Fold
 
 
-def tables_to_warn(
+def captured_tables(
     config: MySQLConfig, captured: TableFilter, fold: Fold, sink: JetStreamSink
 ) -> list[tuple[str, str]]:
     """Captured tables of the server or the stream, and those that a consumer of the stream follows.

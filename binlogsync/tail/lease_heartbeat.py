@@ -17,7 +17,7 @@ from binlogsync.stores import Lease, PositionStore
 log = logging.getLogger(__name__)
 
 
-class Heart:
+class LeaseHeartbeat:
     """Beats for one lease from start() to stop()."""
 
     def __init__(self, store: PositionStore, lease: Lease, every_s: float = 5.0, patience_s: float = 300.0) -> None:
@@ -34,7 +34,7 @@ class Heart:
         """Begin to beat."""
         self._thread.start()
 
-    def show(self) -> None:
+    def report_alive(self) -> None:
         """Say that the tail is moving; raises LeaseLostError when another has claimed the source since."""
         self._shown_s = time.monotonic()
         if self._lost is not None:

@@ -43,7 +43,7 @@ class TailRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class TailObservation:
     """What is known about the tail of one source.
 
     Attributes:
@@ -62,7 +62,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class KeeperRules:
+class SupervisionRules:
     """The times of the rules, in seconds.
 
     Attributes:
@@ -96,55 +96,55 @@ class Decision:
     failed: tuple[str, ...] = ()
 
 
-def decide(evidence: Evidence, rules: KeeperRules | None = None) -> Decision:
+def decide_action(observation: TailObservation, rules: SupervisionRules | None = None) -> Decision:
     """Apply the rules of this module, in their order."""
-    rules = rules or KeeperRules()
-    unfinished = [run for run in evidence.runs if run.state not in FINISHED]
-    dead = [run for run in unfinished if _is_dead(run, evidence, rules)]
+    rules = rules or SupervisionRules()
+    unfinished = [run for run in observation.runs if run.state not in FINISHED]
+    dead = [run for run in unfinished if _is_dead(run, observation, rules)]
     if dead:
-        return _replace(dead, waiting=len(unfinished) > len(dead), evidence=evidence)
+        return _replace(dead, waiting=len(unfinished) > len(dead), observation=observation)
     if unfinished:
-        return Decision("skip", _describe(unfinished[0], evidence))
-    last = evidence.runs[0] if evidence.runs else None
-    lease = evidence.lease
-    if lease is not None and _is_fresh(lease, rules) and lease.owner not in {run.run_id for run in evidence.runs}:
+        return Decision("skip", _describe(unfinished[0], observation))
+    last = observation.runs[0] if observation.runs else None
+    lease = observation.lease
+    if lease is not None and _is_fresh(lease, rules) and lease.owner not in {run.run_id for run in observation.runs}:
         return Decision(
             "skip",
-            f"{evidence.source} is tailed outside of these runs by {lease.owner}, heard of {lease.age_s:.0f} s ago; "
+            f"{observation.source} is tailed outside of these runs by {lease.owner}, heard of {lease.age_s:.0f} s ago; "
             "stop that one to have it run here",
         )
     if last is None:
-        return _start(evidence, "no run of it is known")
-    if last.state == "canceled" and _since(last, evidence):
+        return _start(observation, "no run of it is known")
+    if last.state == "canceled" and _since(last, observation):
         return Decision(
             "hold",
             f"run {last.run_id[:8]} was stopped by a user; switch this sensor off and on to start the tail again",
         )
-    wait_s, failures = _back_off(evidence, rules)
+    wait_s, failures = _back_off(observation, rules)
     if wait_s > 0:
         return Decision(
             "back_off",
             f"{failures} quick failure(s) in a row, the last in run {last.run_id[:8]}; next try in {wait_s:.0f} s",
         )
-    return _start(evidence, f"run {last.run_id[:8]} ended as {last.state}")
+    return _start(observation, f"run {last.run_id[:8]} ended as {last.state}")
 
 
-def _is_fresh(lease: Lease, rules: KeeperRules) -> bool:
+def _is_fresh(lease: Lease, rules: SupervisionRules) -> bool:
     return not lease.released and lease.age_s <= rules.stale_s
 
 
-def _is_dead(run: TailRun, evidence: Evidence, rules: KeeperRules) -> bool:
+def _is_dead(run: TailRun, observation: TailObservation, rules: SupervisionRules) -> bool:
     """A STARTED run whose process is gone: its lease is old, or it never claimed one in all the time it had."""
     if run.state != "started":
         return False
-    lease = evidence.lease
+    lease = observation.lease
     if lease is not None and lease.owner == run.run_id:
         return lease.age_s > rules.stale_s
-    return evidence.now - (run.started or run.created) > rules.start_grace_s
+    return observation.now - (run.started or run.created) > rules.start_grace_s
 
 
-def _describe(run: TailRun, evidence: Evidence) -> str:
-    lease = evidence.lease
+def _describe(run: TailRun, observation: TailObservation) -> str:
+    lease = observation.lease
     if run.state != "started":
         return f"run {run.run_id[:8]} is {run.state}"
     if lease is not None and lease.owner == run.run_id:
@@ -152,40 +152,40 @@ def _describe(run: TailRun, evidence: Evidence) -> str:
     return f"run {run.run_id[:8]} is starting and has not claimed the lease yet"
 
 
-def _replace(dead: list[TailRun], *, waiting: bool, evidence: Evidence) -> Decision:
+def _replace(dead: list[TailRun], *, waiting: bool, observation: TailObservation) -> Decision:
     """Fail the dead runs; a run that is queued behind them is their successor, else a new one is requested."""
     names = ", ".join(run.run_id[:8] for run in dead)
-    age = f"{evidence.lease.age_s:.0f} s" if evidence.lease is not None else "its start"
+    age = f"{observation.lease.age_s:.0f} s" if observation.lease is not None else "its start"
     reason = f"run {names} is marked as started but was not heard of for {age}"
     failed = tuple(run.run_id for run in dead)
     if waiting:
         return Decision("fail_then_start", f"{reason}; the run that waits behind it takes its place", None, failed)
-    return Decision("fail_then_start", f"{reason}; a new one takes its place", _run_key(evidence), failed)
+    return Decision("fail_then_start", f"{reason}; a new one takes its place", _run_key(observation), failed)
 
 
-def _start(evidence: Evidence, reason: str) -> Decision:
-    return Decision("start", f"starting the tail of {evidence.source}: {reason}", _run_key(evidence))
+def _start(observation: TailObservation, reason: str) -> Decision:
+    return Decision("start", f"starting the tail of {observation.source}: {reason}", _run_key(observation))
 
 
-def _run_key(evidence: Evidence) -> str:
+def _run_key(observation: TailObservation) -> str:
     """One successor for each predecessor, however often a tick repeats."""
-    return f"{evidence.source}:after:{evidence.runs[0].run_id if evidence.runs else 'none'}"
+    return f"{observation.source}:after:{observation.runs[0].run_id if observation.runs else 'none'}"
 
 
-def _since(run: TailRun, evidence: Evidence) -> bool:
+def _since(run: TailRun, observation: TailObservation) -> bool:
     """True when the run ended after the sensor was switched on."""
-    return evidence.watched_since is None or (run.ended or run.created) >= evidence.watched_since
+    return observation.watched_since is None or (run.ended or run.created) >= observation.watched_since
 
 
-def _back_off(evidence: Evidence, rules: KeeperRules) -> tuple[float, int]:
+def _back_off(observation: TailObservation, rules: SupervisionRules) -> tuple[float, int]:
     """(seconds still to wait, quick failures in a row since the sensor was switched on)."""
     failures = 0
-    for run in evidence.runs:
-        if run.state != "failure" or run.lived_s >= rules.quick_s or not _since(run, evidence):
+    for run in observation.runs:
+        if run.state != "failure" or run.lived_s >= rules.quick_s or not _since(run, observation):
             break
         failures += 1
     if not failures:
         return 0.0, 0
-    last = evidence.runs[0]
+    last = observation.runs[0]
     wait = min(rules.max_s, rules.first_s * 2 ** min(failures - 1, 30))
-    return max(0.0, (last.ended or last.created) + wait - evidence.now), failures
+    return max(0.0, (last.ended or last.created) + wait - observation.now), failures

@@ -11,7 +11,7 @@ from binlogsync.binlog.charsets import BINARY
 from binlogsync.binlog.sequences import is_like_sequence, with_key
 from binlogsync.binlog.table_declaration import DeclarationLookup, TableDeclaration
 from binlogsync.binlog.visible_tables import HIDDEN_COLUMNS
-from binlogsync.mysql.config import MySQLConfig, connect, fetch, translated
+from binlogsync.mysql.config import MySQLConfig, connect, fetch, translate_errors
 from binlogsync.mysql.session import Connection
 from binlogsync.schema import TEXT_TYPES, Column, TableSchema
 
@@ -42,7 +42,7 @@ _FIXED = frozenset({"char", "varchar", "binary", "varbinary"})
 _TEMPORAL = frozenset({"time", "datetime", "timestamp"})
 
 
-def declared_by(config: MySQLConfig) -> DeclarationLookup:
+def declaration_reader(config: MySQLConfig) -> DeclarationLookup:
     """Asks the server at each call, over a connection of its own; the calls raise SourceError."""
 
     def ask(database: str, table: str) -> TableDeclaration | None:
@@ -55,7 +55,7 @@ def declared_by(config: MySQLConfig) -> DeclarationLookup:
             connection.close()
         if not rows:
             return None
-        with translated(config):
+        with translate_errors(config):
             return _declaration(TableSchema(database, table, tuple(map(_column, rows)), key), rows, kind)
 
     return ask
@@ -67,7 +67,7 @@ def describe_table(config: MySQLConfig, connection: Connection, database: str, t
     Raises SourceError.
     """
     rows = _fetch_rows(config, connection, database, table)
-    with translated(config):
+    with translate_errors(config):
         period, key = _period(rows), _fetch_key(config, connection, database, table)
         key = tuple(name for name in key if period is None or name != period[1])
         schema = TableSchema(database, table, tuple(map(_column, rows)), key)

@@ -19,14 +19,14 @@ from binlogsync import embedded
 from binlogsync.errors import ConfigError, SourceError
 from binlogsync.mysql import TLS, BinlogDump, connect, inspect_server, preflight
 from binlogsync.mysql.config import fetch
-from binlogsync.mysql.guarded import LOGIN_BYTES, GuardedConnection
+from binlogsync.mysql.guarded_connection import LOGIN_BYTES, GuardedConnection
 from binlogsync.position import Checkpoint
 from tests.databases import FreshDatabase
-from tests.mysql.peers import EOF, OK, PASSWORD, SALT, SSL_FLAG, Peer, Wire, column, greeting, switch
+from tests.mysql.peers import EOF, OK, PASSWORD, SALT, SSL_FLAG, PacketStream, Peer, column, greeting, switch
 from tests.mysql.sources import PLAIN, run, source_of
 
 FULL_LOGIN = b"\x01\x04"
-Script = Callable[[Wire], None]
+Script = Callable[[PacketStream], None]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 def asks_for(plugin: str, pem: bytes, *, at_once: bool) -> Script:
     """A server that wants the password by this plugin, from the greeting on or by a switch, and takes what it gets."""
 
-    def script(wire: Wire) -> None:
+    def script(wire: PacketStream) -> None:
         wire.send(greeting(plugin if at_once else "mysql_native_password"))
         wire.take()
         if plugin == "dialog":
@@ -94,7 +94,7 @@ def test_no_password_without_tls(plugin: str, advice: str, mode: str, at_once: b
 
 @pytest.mark.parametrize("plugin", ["mysql_clear_password", "dialog"])
 def test_clear_text_needs_a_verified_certificate(plugin: str, certificate: tuple[str, str]) -> None:
-    def script(wire: Wire) -> None:
+    def script(wire: PacketStream) -> None:
         wire.send(greeting(flags=SSL_FLAG))
         wire.encrypt(*certificate)
         wire.take()
@@ -113,7 +113,7 @@ def test_clear_text_needs_a_verified_certificate(plugin: str, certificate: tuple
 
 @pytest.mark.parametrize("mode", ["required", "verify_ca", "verify_identity"])
 def test_nothing_is_sent_where_tls_is_asked_for_and_not_offered(mode: str) -> None:
-    def script(wire: Wire) -> None:
+    def script(wire: PacketStream) -> None:
         wire.send(greeting())
         wire.take()
 
@@ -165,7 +165,7 @@ def test_a_login_beyond_the_cache_of_caching_sha2(mysql: FreshDatabase, tmp_path
 
 
 def test_a_request_for_a_local_file(tmp_path: Path) -> None:
-    def script(wire: Wire) -> None:
+    def script(wire: PacketStream) -> None:
         wire.log_in()
         while True:
             wire.take()
@@ -179,7 +179,7 @@ def test_a_request_for_a_local_file(tmp_path: Path) -> None:
 def answers(*packets: bytes) -> Script:
     """Logs anybody in and answers each statement that sets something with OK, any other with these packets."""
 
-    def script(wire: Wire) -> None:
+    def script(wire: PacketStream) -> None:
         wire.log_in()
         while True:
             statement = wire.take()[1:]
@@ -214,7 +214,7 @@ def test_answers_that_make_no_sense(packets: tuple[bytes, ...], message: str) ->
 
 
 def test_more_bytes_than_a_login_can_have() -> None:
-    def script(wire: Wire) -> None:
+    def script(wire: PacketStream) -> None:
         wire.raw(b"\xff\xff\xff\x00")
         while True:
             wire.raw(bytes(1 << 16))
@@ -225,7 +225,7 @@ def test_more_bytes_than_a_login_can_have() -> None:
 
 
 def test_a_result_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("binlogsync.mysql.guarded.RESULT_BYTES", 1 << 20)
+    monkeypatch.setattr("binlogsync.mysql.guarded_connection.RESULT_BYTES", 1 << 20)
     row = b"\xfd\x00\x00\x01" + bytes(1 << 16)
     with Peer(answers(b"\x01", column("x"), EOF, *[row] * 100)) as peer, pytest.raises(SourceError, match="more bytes"):
         inspect_server(peer.config())
@@ -237,7 +237,7 @@ def test_a_login_has_one_time_limit(script: Script) -> None:
         connect(peer.config(connect_timeout_s=0.5), read_timeout_s=3600)
 
 
-def drip(wire: Wire) -> None:
+def drip(wire: PacketStream) -> None:
     """A greeting, byte by byte, for longer than anybody waits."""
     wire.raw(b"\x00\x10\x00\x00\x0a")
     while True:
@@ -284,7 +284,7 @@ def conversations(seed: int) -> Iterator[list[bytes]]:
 def test_a_handshake_of_any_bytes_is_an_error_of_ours(seed: int) -> None:
     source = conversations(seed)
 
-    def script(wire: Wire) -> None:
+    def script(wire: PacketStream) -> None:
         wire.sock.settimeout(0.02)  # the client may wait for more than comes
         for packet in next(source):
             wire.send(packet)
@@ -303,7 +303,7 @@ def test_a_handshake_of_any_bytes_is_an_error_of_ours(seed: int) -> None:
 
 
 def test_the_private_names_of_pymysql() -> None:
-    """A failure here means: read guarded.py."""
+    """A failure here means: read guarded_connection.py."""
     source = inspection.getsource(pymysql.Connection)
     for name in ("_create_ssl_ctx", "_execute_command", "_read_query_result", "_read_packet", "_read_bytes"):
         ours, base = getattr(GuardedConnection, name), getattr(pymysql.Connection, name)
