@@ -300,10 +300,10 @@ class Session:
         if self._patience_ends_s is None or has_moved:
             self._patience_ends_s = now + self._config.options.stop_s
         if now > self._patience_ends_s:
+            options, names = self._config.options, ", ".join(fanout.lagging_sinks)
             raise SinkError(
-                f"{self._config.options.source}: stopped, but {fanout.waiting} flushes could not be stored for "
-                f"{self._config.options.stop_s:g} s ({', '.join(fanout.lagging_sinks)} does not answer); nothing is lost, the "
-                "next start reads them again"
+                f"{options.source}: stopped, but {names} stored nothing for {options.stop_s:g} s; {fanout.waiting} "
+                "flushes are not stored. No change is lost: the next start reads them again"
             )
 
     def _count(self, fanout: Fanout) -> bool:
