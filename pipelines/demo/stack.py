@@ -29,7 +29,7 @@ from binlogsync.variables import PRIVATE_SERVERS
 
 ROOT = Path(__file__).parents[2]
 SOURCE = "main"
-_STOP_S = 10.0
+_STOP_S = 60.0
 _WORKSPACE = """load_from:
   - python_module: {{module_name: pipelines.definitions, working_directory: {root}, location_name: binlogsync}}
 """

@@ -77,7 +77,7 @@ def _envelopes(url: str, source: str) -> list[dict[str, Any]]:
         reader = await js.pull_subscribe(wanted, stream=stream)
         sequence = 0
         while sequence < last:
-            for message in await reader.fetch(1000, timeout=5):
+            for message in await reader.fetch(1000, timeout=60):
                 sequence = message.metadata.sequence.stream
                 await message.ack()
                 if subjects.parse_table_subject(message.subject) is not None and message.data:

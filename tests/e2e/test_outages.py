@@ -226,7 +226,7 @@ def stream_message(url: str, source: str, subject: str, header: str) -> str:
         client = await nats.connect(url)
         try:
             reader = await client.jetstream().pull_subscribe(subject, stream=subjects.stream_name(source))
-            for message in await reader.fetch(100, timeout=5):
+            for message in await reader.fetch(100, timeout=60):
                 if header in (message.headers or {}):
                     return str((message.headers or {})[header])
             raise AssertionError(f"no {header} on {subject}")

@@ -116,9 +116,9 @@ def test_exactly_once_through_ten_kills(mysql: FreshDatabase, nats_server: NATSS
                 if number % 4 == 3:
                     time.sleep(chance.random() * 3)  # perhaps while it starts
                 else:
-                    wait_until(lambda run=run_id: scenario.claimed_by(run), 120, f"{run_id} to claim its lease")  # type: ignore[misc]
+                    wait_until(lambda run=run_id: scenario.claimed_by(run), 60, f"{run_id} to claim its lease")  # type: ignore[misc]
                     assert scenario.decide().action == "skip"
-                    wait_until(lambda: scenario.store.load(source), 120, "a first checkpoint")
+                    wait_until(lambda: scenario.store.load(source), 60, "a first checkpoint")
                     writers.write_big()
                     with running("tests.e2e.mirror_process", {**consumer, "tables": ["orders"]}, tmp_path / "m.log"):
                         time.sleep(chance.random() * 3)
@@ -172,7 +172,7 @@ def test_messages_of_many_changes_through_kills(
         tail = {**given, "mysql": connection, "options": options, "owner": f"run {number}"}
         with running("tests.e2e.tail_process", tail, tmp_path / "tail.log"):
             before = store.load(source)
-            wait_until(lambda old=before: store.load(source) != old, 120, "a checkpoint")  # type: ignore[misc]
+            wait_until(lambda old=before: store.load(source) != old, 60, "a checkpoint")  # type: ignore[misc]
             time.sleep(chance.random() * 0.02)
         reached.append(store.load(source))
         writers.write_big()
