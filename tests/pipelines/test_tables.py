@@ -80,7 +80,7 @@ def test_table_consumer_is_a_decorator_too() -> None:
         """A handler of single changes."""
 
     assert holes.name == TableName("main", "treehole", "holes")
-    assert holes.spec.description == "Sees every hole."
+    assert holes.spec.description == "A handler of single changes."
 
 
 def test_a_handler_of_frames_needs_no_model() -> None:
@@ -89,7 +89,7 @@ def test_a_handler_of_frames_needs_no_model() -> None:
 
 def test_the_description_comes_from_the_handler() -> None:
     made = table_consumer(HolesModel, on_hole, source="main")
-    assert made.spec.description == "Sees every hole."
+    assert made.spec.description == "A handler of single changes."
 
 
 def test_invalid_consumers_are_refused_at_definition_time() -> None:
