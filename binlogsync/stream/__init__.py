@@ -1,1 +1,1 @@
-"""NATS JetStream behind plain calls: a connection, durables, messages as ChangeBatches."""
+"""Blocking access to NATS JetStream: connections, durables, messages decoded to ChangeBatches."""

@@ -1,10 +1,11 @@
-"""One of two files that know private names of nats-py (handshake.py is the other): whole protocol text to the
-connection, raw messages from it.
+"""Sends encoded protocol text over a nats-py connection, and receives raw messages from it.
 
-nats-py makes and takes each message in Python, with a pattern, a queue and a task, which costs more than nats-server
-needs to store or to read it. What is sent here is framed already; what is received for a subscription is cut from the
-read buffer and handed over as it is. The connection, its requests, answers and errors stay nats-py's.
-tests/stream/test_nats_adapter.py fails when a name that is used here changes.
+nats-py builds and parses each message in Python, with a pattern, a queue and a task, which costs more than nats-server
+needs to store or read it. Messages sent here are already encoded; messages received for a subscription are cut from the
+read buffer and passed on unparsed. nats-py still handles the connection, its requests, replies and errors.
+
+Besides handshake.py, this is the only file that uses private names of nats-py; tests/stream/test_nats_adapter.py fails
+when one of them changes.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ SUBSCRIPTION_ID: Final = "_id"
 
 _VERSION = len("NATS/1.0")
 _LONGEST_LINE, _LARGEST_MESSAGE, _SIZE_DIGITS = 1 << 20, 1 << 27, 10
-"""More than any nats-server sends: its messages end at 64 MB."""
+"""Above anything that a nats-server sends: its messages have at most 64 MB."""
 _READ_BYTES = 1 << 20
-"""Read at once. nats-py's 32 kB are 30 turns of the event loop for each large message."""
+"""Size of one read. With the 32 kB of nats-py, a large message takes 30 iterations of the event loop."""
 
 
 class RawMessage(NamedTuple):
-    """One message; the header "Status" is the server's word on a request."""
+    """One message; the header "Status" contains the server's status reply to a request."""
 
     subject: str
     reply: str
@@ -46,14 +47,14 @@ class RawMessage(NamedTuple):
 
 
 async def send_framed(client: Client, *texts: bytes | memoryview) -> None:
-    """Write protocol text, whole operations in any number of parts, behind all that was published before.
+    """Write protocol text (complete operations in any number of parts) after everything published before.
 
-    Returns when the socket has taken nearly all of it. Raises nats.errors.ConnectionClosedError on a closed
-    connection. One that breaks later is noticed by who waits for an answer.
+    Returns when the socket has accepted nearly all of it. Raises nats.errors.ConnectionClosedError on a closed
+    connection. A connection that breaks later is detected by the caller that waits for a reply.
     """
     if client.is_closed or not client.is_connected:
         raise nats.errors.ConnectionClosedError
-    # All parts before anything else can be written: the first ones only wait in a list.
+    # The first parts are only appended to a list, so nothing else can be written between the parts.
     rest = texts if getattr(client, PENDING) else _write_now(client, texts)
     if rest:
         getattr(client, PENDING).extend(rest[:-1])
@@ -62,13 +63,13 @@ async def send_framed(client: Client, *texts: bytes | memoryview) -> None:
 
 
 def _write_now(client: Client, texts: Sequence[bytes | memoryview]) -> list[bytes | memoryview]:
-    """Give the socket what it takes at once, from where it lies (asyncio would join it all first); returns the rest."""
+    """Write as much as the socket accepts now, without copying (asyncio would join the parts); returns the rest."""
     writer = getattr(getattr(client, TRANSPORT), WRITER, None)
     if writer is None or writer.transport.get_write_buffer_size() or writer.get_extra_info("ssl_object") is not None:
         return list(texts)
     try:
         taken = os.writev(writer.get_extra_info("socket").fileno(), texts)
-    except OSError:  # full, or broken: then asyncio notices it and nats-py closes the connection
+    except OSError:  # full, or broken: asyncio then detects the error and nats-py closes the connection
         return list(texts)
     rest: list[bytes | memoryview] = []
     for text in texts:
@@ -79,7 +80,7 @@ def _write_now(client: Client, texts: Sequence[bytes | memoryview]) -> list[byte
 
 
 def receive_raw(client: Client, subscription: Subscription, take: Callable[[RawMessage], None]) -> None:
-    """Give every message of the subscription to `take`, in order, in the event loop; its own callback gets none."""
+    """Pass every message of the subscription to `take`, in order, in the event loop, instead of its own callback."""
     splitter = _SPLITTERS.get(client)
     if splitter is None:
         splitter = _SPLITTERS[client] = _Splitter(getattr(client, PARSER))
@@ -88,7 +89,7 @@ def receive_raw(client: Client, subscription: Subscription, take: Callable[[RawM
 
 
 def _read_more(transport: Any) -> None:
-    """Let this connection take all that has come whenever it reads, and asyncio hold more of it before it pauses."""
+    """Raise the size of one read of this connection, and the buffer limit at which asyncio pauses reading."""
     reader = getattr(transport, READER, None)
     if reader is None:  # not connected yet, or a WebSocket
         return
@@ -102,15 +103,15 @@ def _read_more(transport: Any) -> None:
 
 
 def stop_receiving(client: Client, subscription: Subscription) -> None:
-    """What still comes for the subscription is dropped by nats-py, as is usual."""
+    """Stop passing messages of the subscription to `take`; nats-py drops those that still arrive."""
     if (splitter := _SPLITTERS.get(client)) is not None:
         splitter.takers.pop(str(getattr(subscription, SUBSCRIPTION_ID)).encode(), None)
 
 
 class _Splitter:
-    """Stands before a connection's parser: takes out what is received raw, and gives it the rest one operation a call.
+    """Wraps a connection's parser: extracts the raw messages, and passes the rest to the parser one operation a call.
 
-    So no message of one subscription goes both ways, and none overtakes another.
+    So each message of a subscription takes one of the two paths, and their order is kept.
     """
 
     def __init__(self, parser: Any) -> None:
@@ -121,7 +122,7 @@ class _Splitter:
         parser.parse = self.parse
 
     async def parse(self, data: bytes = b"") -> None:
-        """As the parser's own, which finishes first what it has begun."""
+        """Replaces the parser's method; an operation that the parser has started is finished by the parser."""
         if self._parser.buf or self._parser.state != AWAITING_CONTROL_LINE:
             await self._parse(data)
             return
@@ -146,7 +147,7 @@ class _Splitter:
 
 
 def _size(words: list[bytearray]) -> int:
-    """Bytes of header and data behind the first line of a message, which has these words."""
+    """Bytes of header and data after the first line of a message; `words` are the words of that line."""
     with_header = words[0] == b"HMSG"
     sizes = words[-2:] if with_header else words[-1:]
     if len(words) not in ((5, 6) if with_header else (4, 5)) or not all(
@@ -159,7 +160,7 @@ def _size(words: list[bytearray]) -> int:
 
 
 def _received(words: list[bytearray], buffer: bytearray, start: int) -> RawMessage:
-    """The message whose first line has these words, and whose headers begin at `start`."""
+    """The message whose first line has these words, and whose headers start at `start`."""
     reply = words[3].decode(errors="replace") if len(words) == (6 if words[0] == b"HMSG" else 5) else ""
     size = int(words[-1])
     header = int(words[-2]) if words[0] == b"HMSG" else 0

@@ -1,4 +1,4 @@
-"""Making key-value buckets, in accounts that limit what may be made too."""
+"""Creates key-value buckets, also in accounts that require a size limit."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from nats.js.kv import KeyValue
 
 _MAX_BYTES_REQUIRED = 10113
 _BYTES = 64 << 20
-"""Many times what schemas of thousands of tables, or their progress, take."""
+"""Many times the size of the schemas, or the progress, of thousands of tables."""
 
 
 async def create_key_value(js: JetStreamContext, config: KeyValueConfig) -> KeyValue:
-    """The bucket, made; with a limit of its size where the account requires one (`max_bytes_required`)."""
+    """Create the bucket; with a size limit if the account requires one (`max_bytes_required`)."""
     try:
         return await js.create_key_value(config)
     except nats.js.errors.APIError as error:

@@ -1,8 +1,7 @@
-"""NATS behind plain blocking calls: one event loop in one thread per connection.
+"""Blocking calls to NATS: one event loop in one thread for each connection.
 
-A lost connection is not mended behind the caller's back: the call that meets it fails with `ConnectionLostError`, and
-the caller, who alone knows what may be sent twice, asks for `reconnect`. Errors name the server and never hold
-credentials.
+A lost connection is not reestablished automatically: the call fails with `ConnectionLostError`, and the caller, who
+knows what may be sent twice, calls `reconnect`. Errors name the server and never contain credentials.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ from binlogsync.stream.handshake import HANDSHAKE_ERRORS, SecureClient, close_qu
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 _BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
-_LOOK_S = 0.5
+_POLL_S = 0.5
 _OLDEST_SERVER = (2, 12)
 _SCHEMES = ("nats", "tls", "ws", "wss")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NatsOptions:
-    """How to reach NATS.
+    """Connection options for NATS.
 
     Attributes:
         url: one address, or several of one cluster separated by commas.
@@ -44,12 +43,12 @@ class NatsOptions:
         token: for token authentication.
         credentials_file: path of a .creds file (JWT and seed).
         nkey_seed_file: path of a file with an NKey seed (SU...), for servers that know the user's public NKey.
-        tls_ca_file: certificate authority of the server; None trusts the system's. Giving any TLS file turns TLS on, as
+        tls_ca_file: certificate authority of the server; None trusts those of the system. Any TLS file turns TLS on, as
             a tls:// address does.
         tls_cert_file, tls_key_file: the client's own certificate.
         connect_timeout_s: for one attempt to connect.
         request_timeout_s: for one answer of the server.
-        reconnect_timeout_s: how long a lost connection is tried again before a call fails.
+        reconnect_timeout_s: how long reconnecting is tried before a call fails.
     """
 
     url: str = "nats://127.0.0.1:4222"
@@ -79,22 +78,22 @@ class NatsOptions:
 
     @property
     def place(self) -> str:
-        """The addresses for messages to people: without user or password."""
+        """The addresses for logs and errors: without user and password."""
         return ", ".join(
             urlsplit(url)._replace(netloc=urlsplit(url).netloc.rpartition("@")[2]).geturl() for url in self.servers
         )
 
 
 class DeniedError(SinkError):
-    """The account may not publish to a subject, or subscribe to it, that the work needs."""
+    """The user has no permission to publish to a required subject, or to subscribe to it."""
 
 
 class ConnectionLostError(SinkError):
-    """The connection broke, or an answer did not come in time: whether the request was carried out is not known."""
+    """The connection broke, or a reply did not arrive in time: whether the request was executed is unknown."""
 
 
 class NatsConnection:
-    """One connection. Calls may come from any thread, one after the other."""
+    """One connection. Any thread may call it, but only one at a time."""
 
     def __init__(self, options: NatsOptions, name: str) -> None:
         self.options = options
@@ -107,7 +106,7 @@ class NatsConnection:
         self._denied = ""
 
     def open(self) -> None:
-        """Start the thread and connect; raises SinkError saying why not."""
+        """Start the thread and connect; raises SinkError with the cause."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, name=f"nats {self._name}", daemon=True)
@@ -120,26 +119,26 @@ class NatsConnection:
 
     @property
     def max_payload(self) -> int:
-        """The largest message the server takes, headers counted."""
+        """The largest message that the server accepts, including headers."""
         return int(self._client.max_payload) if self._client else 0
 
     @property
     def is_lost(self) -> bool:
-        """True when the connection broke or was never made."""
+        """True when the connection broke or was never established."""
         return self._client is None or bool(self._client.is_closed)
 
     def call(self, work: Callable[[Client], Awaitable[Result]], timeout_s: float | None = None) -> Result:
-        """Run `work` in the event loop and give its result.
+        """Run `work` in the event loop and return its result.
 
-        Raises ConnectionLostError when the connection breaks or the answer takes longer than `timeout_s` (the request
-        timeout when None); errors of JetStream's API pass through as nats.js.errors.APIError.
+        Raises ConnectionLostError when the connection breaks or the reply takes longer than `timeout_s` (default: the
+        request timeout). Errors of the JetStream API are raised as nats.js.errors.APIError.
         """
         limit = self.options.request_timeout_s if timeout_s is None else timeout_s
         result: Result = self._on_loop(self._guard(work, limit), limit + 5)
         return result
 
     def retry(self, work: Callable[[Client], Awaitable[Result]], timeout_s: float | None = None) -> Result:
-        """`call`, again after a reconnect when the connection is lost: for work that may be done twice."""
+        """Like `call`, repeated after a reconnect when the connection is lost: for work that may be executed twice."""
         deadline = time.monotonic() + self.options.reconnect_timeout_s
         while True:
             try:
@@ -152,9 +151,9 @@ class NatsConnection:
                 self.reconnect(deadline)
 
     def reconnect(self, deadline: float) -> None:
-        """Connect anew, again and again until `deadline` (of time.monotonic); raises SinkError when it passes."""
+        """Reconnect, with retries until `deadline` (of time.monotonic); raises SinkError after it."""
         attempt = 0
-        log.warning("connection to NATS at %s lost%s; connecting again", self.options.place, self._reason())
+        log.warning("connection to NATS at %s lost%s; reconnecting", self.options.place, self._reason())
         while True:
             try:
                 self._on_loop(self._connect(), self.options.connect_timeout_s + 5)
@@ -166,7 +165,7 @@ class NatsConnection:
             attempt += 1
 
     def close(self) -> None:
-        """Let go of the connection and the thread; never raises."""
+        """Close the connection and end the thread; never raises."""
         loop, self._loop = self._loop, None
         if loop is None or self._thread is None:
             return
@@ -196,12 +195,12 @@ class NatsConnection:
         except concurrent.futures.TimeoutError as error:
             raise self._lost("did not answer in time") from error
         except concurrent.futures.CancelledError as error:
-            raise self._lost("was left: the connection was closed meanwhile") from error
+            raise self._lost("did not answer before the connection was closed") from error
         finally:
             future.cancel()
 
     async def _guard(self, work: Callable[[Client], Awaitable[Result]], limit_s: float) -> Result:
-        """The work, given up when the connection breaks before it is done."""
+        """Run the work; cancel it when the connection breaks."""
         if self._client is None or self._closed is None or self._client.is_closed:
             raise self._lost("is not connected")
         self._denied = ""
@@ -212,8 +211,8 @@ class NatsConnection:
             while not (task.done() or closed.done() or self._client is None or self._client.is_closed or self._denied):
                 if (left := until - time.monotonic()) <= 0:
                     break
-                # nats-py does not always tell that it closed: not when reading and writing fail at the same time.
-                await asyncio.wait({task, closed}, timeout=min(left, _LOOK_S), return_when=asyncio.FIRST_COMPLETED)
+                # nats-py does not always report that it closed: not when reading and writing fail at the same time.
+                await asyncio.wait({task, closed}, timeout=min(left, _POLL_S), return_when=asyncio.FIRST_COMPLETED)
             if self._denied:
                 raise self._refused()
             if task.done():
@@ -256,12 +255,12 @@ class NatsConnection:
             await close_quietly(client)
             raise SinkError(
                 f"NATS at {self.options.place} is version {version.major}.{version.minor}.{version.patch}; "
-                f"binlogsync needs nats-server 2.12 or newer (atomic batches): upgrade it"
+                f"binlogsync requires nats-server 2.12 or newer (atomic batches): upgrade it"
             )
         self._client, self._closed = client, closed
 
     async def _end(self) -> None:
-        """Disconnect, and end the calls that other threads wait for."""
+        """Disconnect, and cancel the calls of other threads."""
         await self._disconnect()
         await _cancel(*(task for task in asyncio.all_tasks() if task is not asyncio.current_task()))
 
@@ -273,11 +272,11 @@ class NatsConnection:
     def _credentials(self) -> dict[str, Any]:
         options = self.options
         if not options.servers:
-            raise ConfigError("the address of NATS is empty; write it as nats://host:4222")
+            raise ConfigError("the NATS address is empty; write it as nats://host:4222")
         if wrong := [url for url in options.servers if "://" in url and urlsplit(url).scheme not in _SCHEMES]:
             raise ConfigError(
-                f"the address of NATS begins with {urlsplit(wrong[0]).scheme}://; write it as nats://host:4222, or as "
-                f"tls://host:4222 where nothing may be sent in plain text"
+                f"the NATS address starts with {urlsplit(wrong[0]).scheme}://; write it as nats://host:4222, or as "
+                f"tls://host:4222 to require TLS"
             )
         for name in ("credentials_file", "nkey_seed_file"):
             if (path := getattr(options, name)) is not None:
@@ -305,8 +304,8 @@ class NatsConnection:
     def _refused(self) -> DeniedError:
         what = self._denied.removeprefix("nats: ")
         return DeniedError(
-            f"NATS at {self.options.place} does not allow what is needed: {what} (in lower case); allow it to this "
-            f"user: README lists all permissions under 'Permissions in NATS'"
+            f"NATS at {self.options.place} denied a required permission: {what} (in lower case); grant it to this "
+            "user: README lists all permissions under 'Permissions in NATS'"
         )
 
     def _reason(self) -> str:

@@ -1,7 +1,7 @@
-"""What messages of a stream refer to: table schemas by fingerprint, and bodies too large for a message.
+"""Documents that messages of a stream refer to: table schemas by fingerprint, and bodies too large for a message.
 
-Schemas are entries of a key-value bucket, those larger than a message objects of the same name; large bodies are
-objects of a bucket of their own. A schema is read once; a body is read each time.
+A schema is an entry of a key-value bucket, or an object of the same name if it is larger than a message. Large bodies
+are objects of another bucket. A schema is read once and cached; a body is read each time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LARGE_TIMEOUT_S = 3600.0
 
 
 class RetryingCall(Protocol):
-    """Runs work on a NATS connection, again after a lost connection. Raises SinkError."""
+    """Runs work on a NATS connection, and repeats it after a lost connection. Raises SinkError."""
 
     def __call__(self, work: Callable[[Client], Awaitable[Result]], timeout_s: float) -> Result: ...
 
@@ -37,7 +37,7 @@ class StoredDocuments:
         self._schemas: dict[str, TableSchema] = {}
 
     def schema(self, fingerprint: str) -> TableSchema:
-        """The table schema with that fingerprint; raises WireError when the source's buckets do not hold it."""
+        """The table schema with that fingerprint; raises WireError when it is not in the source's buckets."""
         if fingerprint not in self._schemas:
             bucket, each_s = subjects.schema_bucket(self._source), self._request_timeout_s
 
@@ -51,18 +51,18 @@ class StoredDocuments:
             if document is None:
                 raise WireError(
                     f"key-value bucket {bucket} has no table schema {fingerprint}, which messages of stream "
-                    f"{subjects.stream_name(self._source)} need: restore the bucket, or start the tail again (it "
-                    f"writes the schemas of the changes that it stores)"
+                    f"{subjects.stream_name(self._source)} require: restore the bucket, or restart the tail (it writes "
+                    f"the schemas of the changes that it stores)"
                 )
             self._schemas[fingerprint] = TableSchema.from_json(document)
         return self._schemas[fingerprint]
 
     def large_object(self, name: str) -> bytes:
-        """The body of a message that names this object; raises WireError when the bucket does not hold it."""
+        """The body of a message that names this object; raises WireError when it is not in the bucket."""
         bucket, each_s = subjects.large_bucket(self._source), self._request_timeout_s
         body = self._ask(lambda client: get_object(client, bucket, name, each_s), _LARGE_TIMEOUT_S)
         if body is None:
             raise WireError(
-                f"object store bucket {bucket} has no object {name}, which holds the body of this message: restore it"
+                f"object store bucket {bucket} has no object {name} with the body of this message: restore it"
             )
         return body

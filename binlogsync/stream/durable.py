@@ -1,4 +1,4 @@
-"""A durable as a reader follows it: how it is made, where it stands, and the look-ups and removal that go with it."""
+"""Durable consumers as a reader uses them: their configuration and state, and requests to list and delete them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from binlogsync.stream.pull import PullSubscription
 _ACK_WAIT_S = 3600.0
 _LIST_S = 10.0
 UNUSED_S = 14 * 86400.0
-"""Durables of dropped tables and of clients that are gone would fill the stream's limit."""
+"""The server deletes durables unused for so long; those of dropped tables and old clients would reach the limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class DurableState:
-    """How far a durable is.
+    """State of a durable.
 
     Attributes:
-        num_pending: messages of its table in the stream not yet delivered.
-        num_ack_pending: delivered, not acked.
-        last_delivered_stream_seq: of the last message delivered; one less than the start before the first.
+        num_pending: number of messages of its table that are not delivered yet.
+        num_ack_pending: number of messages delivered but not acked.
+        last_delivered_stream_seq: sequence of the last delivered message; before the first, the start minus one.
     """
 
     num_pending: int
@@ -36,7 +36,7 @@ class DurableState:
 
     @classmethod
     def of(cls, info: ConsumerInfo) -> DurableState:
-        """As the server tells it."""
+        """From the consumer info that the server returns."""
         delivered = info.delivered.stream_seq if info.delivered else 0
         if info.delivered is None or not info.delivered.consumer_seq:
             delivered = (info.config.opt_start_seq or 1) - 1
@@ -45,8 +45,8 @@ class DurableState:
 
 @dataclass(slots=True)
 class DurableConsumer:
-    """A durable: `given` is the sequence of the last message handed out, `kept` are messages after it that arrived,
-    `owed` acks the changes that were handed out and are not acked.
+    """A durable of a reader: `given` is the sequence of the last message returned, `kept` are received messages after
+    it, `owed` is the reply subject that acks the changes returned but not acked yet.
     """
 
     name: str
@@ -60,7 +60,7 @@ class DurableConsumer:
     owed: str | None = None
 
     def config(self) -> ConsumerConfig:
-        """What makes it anew, behind what was handed out."""
+        """The configuration to create it again, starting after the last message returned."""
         return ConsumerConfig(
             durable_name=self.name,
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
@@ -72,8 +72,8 @@ class DurableConsumer:
             inactive_threshold=self.inactive_s,
         )
 
-    def stands(self, info: ConsumerInfo) -> bool:
-        """True when the server's has nothing unacked and delivers next what is wanted next."""
+    def is_positioned(self, info: ConsumerInfo) -> bool:
+        """True when the server's durable has no unacked message and will deliver the next message required."""
         if (
             info.config.filter_subject != self.subject
             or info.config.ack_policy != AckPolicy.ALL
@@ -93,7 +93,7 @@ def parse_reply(reply: str) -> tuple[int, int]:
 
 
 async def consumer_info(js: JetStreamContext, stream: str, durable: str) -> ConsumerInfo | None:
-    """What the server says of it; None when there is none."""
+    """The consumer info of the server; None when the durable does not exist."""
     try:
         info: ConsumerInfo = await js.consumer_info(stream, durable)
     except nats.js.errors.NotFoundError:
@@ -102,7 +102,7 @@ async def consumer_info(js: JetStreamContext, stream: str, durable: str) -> Cons
 
 
 async def delete_consumer(js: JetStreamContext, stream: str, durable: str) -> None:
-    """Remove it; nothing when there is none."""
+    """Delete the durable, if it exists."""
     try:
         await js.delete_consumer(stream, durable)
     except nats.js.errors.NotFoundError:
@@ -110,20 +110,20 @@ async def delete_consumer(js: JetStreamContext, stream: str, durable: str) -> No
 
 
 async def waiting(client: Client, stream: str) -> dict[str, int]:
-    """Durables of the stream -> messages not delivered yet or not acked."""
+    """Durables of the stream -> number of messages not delivered yet or not acked."""
     found = await _list_consumers(client, stream)
     return {name: one["num_pending"] + one["num_ack_pending"] for name, one in found.items()}
 
 
 async def filter_subjects(client: Client, stream: str) -> set[str]:
-    """Subjects that durables of the stream follow, those with wildcards left out."""
+    """Filter subjects of the durables of the stream, without those with wildcards."""
     found = await _list_consumers(client, stream)
     subjects = {one["config"].get("filter_subject", "") for one in found.values()}
     return {subject for subject in subjects if subject and not {"*", ">"} & set(subject.split("."))}
 
 
 async def _list_consumers(client: Client, stream: str) -> dict[str, dict[str, Any]]:
-    """What the server reports of each consumer, by name."""
+    """The server's info of each consumer, by name."""
     found: dict[str, dict[str, Any]] = {}
     offset = 0
     while True:
@@ -131,9 +131,9 @@ async def _list_consumers(client: Client, stream: str) -> dict[str, dict[str, An
         answer = json.loads((await client.request(f"$JS.API.CONSUMER.LIST.{stream}", request, timeout=_LIST_S)).data)
         if "error" in answer:
             raise nats.js.errors.APIError.from_error(answer["error"])
-        told = answer.get("consumers") or []
-        found.update({one["name"]: one for one in told})
-        # One that comes or goes between two pages moves the others, so they are counted by what was told.
-        offset += len(told)
-        if not told or offset >= answer["total"]:
+        page = answer.get("consumers") or []
+        found.update({one["name"]: one for one in page})
+        # The offset counts listed entries, because a consumer created or deleted between two pages shifts the others.
+        offset += len(page)
+        if not page or offset >= answer["total"]:
             return found

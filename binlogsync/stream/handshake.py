@@ -1,8 +1,8 @@
-"""nats-py's client with a handshake that is safe against any server, and what a failed handshake means.
+"""A nats-py client with a handshake that is safe against any server, and explanations of handshake errors.
 
-What the client sends after the INFO line holds a password, a token or a signature. It sends nothing of these over plain
-text where TLS was asked for, whatever the server announces. A server that announces TLS as optional is spoken to by
-TLS. An INFO line that no NATS server writes is an error of NATS, never another exception.
+The client's reply to the INFO line contains a password, a token or a signature. If TLS is required, the client never
+sends these in plain text, whatever the server announces. If the server announces TLS as optional, the client uses it. A
+malformed INFO line raises an error of nats-py, never another exception.
 
 Uses private names of nats-py, which tests/stream/test_nats_adapter.py checks.
 """
@@ -49,30 +49,30 @@ HANDSHAKE_ERRORS = (
     ImportError,
     NkeysError,
 )
-"""What `connect` raises: the first three for a network or server that fails, the others of nats-py's own code for bytes
-that no NATS server sends (and ImportError for a ws:// address, which needs aiohttp)."""
+"""What `connect` raises: the first three when network or server fail; the others come from nats-py for bytes that no
+NATS server sends (and ImportError for a ws:// address, which needs aiohttp)."""
 
 
 class NotEncryptedError(nats.errors.Error):
-    """The server offers no TLS, and the client was told to use it."""
+    """The server does not offer TLS, which the client requires."""
 
 
 class SecureClient(Client):
-    """A connection that `requires_tls` or not; use it as nats-py's own."""
+    """A nats-py client that sends credentials only over TLS if `requires_tls` is True."""
 
     def __init__(self, requires_tls: bool) -> None:
         super().__init__()
         self._requires_tls = requires_tls
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        """Look at the INFO line before nats-py believes it."""
+        """Validate the INFO line before nats-py uses it."""
         _check_info(info)
         if self._requires_tls and info.get("tls_available"):
-            info["tls_required"] = True  # the server leaves it to the client, and nats-py looks at this alone
+            info["tls_required"] = True  # TLS is optional for the server; nats-py uses it only if this is set
         await super()._process_info(info, initial_connection)
 
     def _connect_command(self) -> bytes:
-        """The first bytes that hold credentials: only over what is encrypted, where that is asked for."""
+        """The CONNECT line, which contains the credentials; raises NotEncryptedError if TLS is required but off."""
         if self._requires_tls and not self._is_encrypted():
             raise NotEncryptedError("the server does not offer TLS")
         return super()._connect_command()
@@ -84,13 +84,13 @@ class SecureClient(Client):
 
     def _is_encrypted(self) -> bool:
         writer = getattr(self._transport, _WRITER, None)
-        if writer is None:  # a WebSocket, whose address says what it is
+        if writer is None:  # a WebSocket: its address determines the encryption
             return self._current_server is not None and self._current_server.uri.scheme == "wss"
         return writer.get_extra_info("ssl_object") is not None
 
 
 def _check_info(info: Any) -> None:
-    """Raise nats.errors.Error for what no NATS server announces."""
+    """Raise nats.errors.Error for an invalid INFO line."""
     if not isinstance(info, dict):
         raise nats.errors.Error("nats: the INFO line is not a JSON object")
     for name, kind in _INFO_TYPES.items():
@@ -104,11 +104,11 @@ def _check_info(info: Any) -> None:
 
 
 def explain(error: BaseException) -> str:
-    """What a failed handshake means and what to do, for "NATS at ... "."""
+    """The cause of a failed handshake and the next step; continues a sentence "NATS at ... "."""
     cause = _innermost(error)
     if isinstance(cause, NotEncryptedError):
         return (
-            "does not offer TLS, which a tls:// address or a TLS file asks for; no credentials were sent. Configure "
+            "does not offer TLS, which a tls:// address or a TLS file requires; no credentials were sent. Configure "
             "`tls` in nats-server, or use a nats:// address without TLS files if plain text is acceptable there"
         )
     if isinstance(cause, ssl.SSLCertVerificationError):
@@ -123,8 +123,8 @@ def explain(error: BaseException) -> str:
         )
     if isinstance(cause, NkeysError):
         return (
-            f"is not asked, because the seed in the credentials file or NKey seed file is not valid "
-            f"({type(cause).__name__}); the file holds a line that begins with SU"
+            f"was not contacted, because the seed in the credentials file or NKey seed file is not valid "
+            f"({type(cause).__name__}); the file must contain a line that starts with SU"
         )
     text = str(cause).lower()
     if "authorization" in text or "authentication" in text or "nkey" in text:
@@ -146,7 +146,7 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 async def close_quietly(client: Client) -> None:
-    """End the connection; never raises, and never waits long: nats-py waits forever after a failed TLS handshake."""
+    """Close the connection; never raises, and never waits long: nats-py waits forever after a failed TLS handshake."""
     limit_s = _CLOSE_S
     if not client.is_connected:
         limit_s = _ABANDON_S

@@ -1,4 +1,4 @@
-"""Messages of a table, as delivered, to ChangeBatches with stream sequences. Pure but for two look-ups it is given."""
+"""Decodes delivered messages of a table to ChangeBatches with stream sequences. Pure, except for two given look-ups."""
 
 from __future__ import annotations
 
@@ -39,12 +39,11 @@ class StreamBatch:
     """Changes of one table under one schema and one set of columns, in stream order; or a schema change (`batch.ddl`).
 
     Attributes:
-        batch: the changes. Its `seq` column holds the stream sequence as well (the reader's own numbers are not on the
-            wire).
-        sequences: uint64 array, the stream sequence of the message that held each change; repeats where a message holds
-            several.
-        reply: what `StreamReader.ack` answers to: the last message that is wholly in this batch or an earlier one of
-            the same fetch; None when there is none.
+        batch: the changes. Its `seq` column contains the stream sequence too, because `seq` is not on the wire.
+        sequences: uint64 array with the stream sequence of the message of each change; repeats if a message has
+            several changes.
+        reply: the reply subject for `StreamReader.ack`: of the last message that is completely in this batch or an
+            earlier one of the same fetch; None if there is none.
     """
 
     batch: ChangeBatch
@@ -62,7 +61,7 @@ class StreamBatch:
 
 @dataclass(frozen=True, slots=True)
 class DeliveredMessage:
-    """One message: `reply` acks it, "" when it was not delivered by a durable."""
+    """One message; `reply` is the subject that acks it, "" when no durable delivered it."""
 
     sequence: int
     headers: dict[str, str]
@@ -72,35 +71,35 @@ class DeliveredMessage:
 
 @dataclass(frozen=True, slots=True)
 class MessageLookups:
-    """What a message refers to: the schema of a fingerprint, and the body that was too large for it."""
+    """Look-ups of what a message refers to: a schema by fingerprint, and a body that was too large for a message."""
 
     schema: Callable[[str], TableSchema]
     large_object: Callable[[str], bytes]
 
 
 def count_decodable(messages: Sequence[DeliveredMessage]) -> int:
-    """How many of the messages may be decoded at once: their bodies in the object store bound the memory. At least one,
-    unless there is none.
+    """Number of messages that may be decoded together, limited by the size of their bodies in the object store. At
+    least one, unless there are none.
     """
     size = 0
     for number, message in enumerate(messages):
         if LARGE_OBJECT not in message.headers:
             continue
-        told = message.headers.get(LARGE_OBJECT_SIZE, "")
-        size += int(told) if told.isdecimal() and len(told) < _DIGITS else _LARGE_BYTES
+        text = message.headers.get(LARGE_OBJECT_SIZE, "")
+        size += int(text) if text.isdecimal() and len(text) < _DIGITS else _LARGE_BYTES
         if number and size > _LARGE_BYTES:
             return number
     return len(messages)
 
 
 def decode(messages: Sequence[DeliveredMessage], lookups: MessageLookups) -> list[StreamBatch]:
-    """The changes, in order; raises WireError naming the message's sequence.
+    """The changes, in order; raises WireError with the message's sequence.
 
-    Messages that no tail wrote are left out; an ack of what is before them acks them too.
+    Messages that no tail wrote are ignored; the ack of the changes before them acks them too.
     """
     done: list[StreamBatch] = []
     reply: str | None = None
-    for (kind, fingerprint, statement, own), group in groupby(messages, _what):
+    for (kind, fingerprint, statement, own), group in groupby(messages, _group_key):
         part = list(group)
         if not own:
             if done and part[-1].reply:
@@ -121,8 +120,8 @@ def decode(messages: Sequence[DeliveredMessage], lookups: MessageLookups) -> lis
     return done
 
 
-def _what(message: DeliveredMessage) -> tuple[str | None, str | None, str | None, bool]:
-    """What messages have in common that are decoded at once, and whether the tail wrote them."""
+def _group_key(message: DeliveredMessage) -> tuple[str | None, str | None, str | None, bool]:
+    """Messages with an equal key are decoded together: three headers, and whether the tail wrote the message."""
     headers = message.headers
     own = is_tail_message(headers, message.sequence)
     return headers.get(CONTENT_TYPE), headers.get(SCHEMA), headers.get(SCHEMA_CHANGE), own
@@ -133,25 +132,25 @@ def _body(message: DeliveredMessage, lookups: MessageLookups) -> bytes:
     if name is None:
         return message.payload
     if not _OBJECT.fullmatch(name):
-        raise WireError(f"{LARGE_OBJECT} is {excerpt(name)}, which is no name of an object that binlogsync stores")
+        raise WireError(f"{LARGE_OBJECT} is {excerpt(name)}, which is not the name of an object written by binlogsync")
     return lookups.large_object(name)
 
 
 def _batches(
     kind: str | None, fingerprint: str | None, bodies: Sequence[bytes], lookups: MessageLookups
 ) -> tuple[list[ChangeBatch], list[int]]:
-    """The batches, and how many changes each message holds."""
+    """The batches, and the number of changes in each message."""
     if kind == ARROW:
         batches = [decode_arrow(body) for body in bodies]
         return batches, [len(batch) for batch in batches]
     if kind not in (JSON, JSON_LINES):
         raise WireError(
-            f"content type {excerpt(kind)} is none that binlogsync writes; something else publishes into this stream"
+            f"content type {excerpt(kind)} is not written by binlogsync; another program publishes to this stream"
         )
     if fingerprint is None:
-        raise WireError(f"the message has no {SCHEMA} header; something else publishes into this stream")
+        raise WireError(f"the message has no {SCHEMA} header; another program publishes to this stream")
     if not _FINGERPRINT.fullmatch(fingerprint):
-        raise WireError(f"{SCHEMA} is {excerpt(fingerprint)}, which is no fingerprint of a table schema")
+        raise WireError(f"{SCHEMA} is {excerpt(fingerprint)}, which is not the fingerprint of a table schema")
     return parse(bodies, lookups.schema(fingerprint)), [changes_in(body, kind) for body in bodies]
 
 
@@ -161,7 +160,7 @@ def _located(
     sequences = np.repeat(np.array([message.sequence for message in messages], np.uint64), counts)
     ends = np.cumsum(counts)
     if sum(len(batch) for batch in batches) != len(sequences):
-        raise WireError(f"{len(messages)} messages hold {len(sequences)} lines but {sum(map(len, batches))} changes")
+        raise WireError(f"{len(messages)} messages have {len(sequences)} lines but {sum(map(len, batches))} changes")
     start = 0
     for batch in batches:
         stop = start + len(batch)

@@ -1,8 +1,8 @@
-"""Bodies larger than a message of NATS, in an object store bucket, in time and memory linear in their size.
+"""Stores bodies larger than a NATS message in an object store bucket, in time and memory linear in their size.
 
-The form is NATS's own, so that each client library reads it: chunks in order on `$O.<bucket>.C.<nuid>`, then one
-message on `$O.<bucket>.M.<name in base64>` with a JSON document of nuid, size, number of chunks and SHA-256 digest.
-nats-py's own `get` joins the chunks in quadratic time, and its `put` waits for each chunk.
+The format is that of NATS, so that every client library can read it: chunks in order on `$O.<bucket>.C.<nuid>`, then
+one message on `$O.<bucket>.M.<name in base64>` with a JSON document of nuid, size, number of chunks and SHA-256 digest.
+The `get` of nats-py joins the chunks in quadratic time, and its `put` waits for each chunk.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class ObjectMeta:
-    """What the bucket has of an object: its chunks are on the subject of `nuid`."""
+    """Metadata of an object; its chunks are on the subject of `nuid`."""
 
     nuid: str
     size: int
@@ -51,15 +51,15 @@ def chunk_subject(bucket: str, nuid: str) -> str:
 
 
 def meta_subject(bucket: str, name: str) -> str:
-    """The subject of an object's document."""
+    """The subject of an object's metadata."""
     return f"$O.{bucket}.M.{urlsafe_b64encode(name.encode()).decode()}"
 
 
 async def put_object(client: Client, bucket: str, name: str, body: bytes | memoryview, timeout_s: float) -> None:
-    """Store the body under the name, in place of an earlier one.
+    """Store the body under the name, replacing an earlier one.
 
-    `timeout_s` is for each answer of the server. Raises nats.js.errors.APIError as the server answers, TimeoutError,
-    and what nats raises when the connection breaks; then nothing refers to what was stored.
+    `timeout_s` applies to each reply of the server. Raises nats.js.errors.APIError for an error reply, TimeoutError,
+    and the errors of nats-py for a broken connection; after an error no metadata refers to the stored chunks.
     """
     js, nuid = client.jetstream(), uuid4().hex
     earlier = await _find(client, bucket, name)
@@ -89,7 +89,7 @@ async def put_object(client: Client, bucket: str, name: str, body: bytes | memor
 
 
 async def _publish_in_order(client: Client, subject: str, chunks: list[memoryview], timeout_s: float) -> None:
-    """Send each chunk behind the one before it, several unacknowledged at a time."""
+    """Send the chunks in order, with several unacknowledged at a time."""
     inbox = client.new_inbox()
     waiting: deque[asyncio.Future[Msg]] = deque()
     unanswered: deque[asyncio.Future[Msg]] = deque()
@@ -114,18 +114,18 @@ async def _publish_in_order(client: Client, subject: str, chunks: list[memoryvie
 
 
 def _check(answer: Msg) -> None:
-    """Raise what the server reports against a chunk."""
+    """Raise the error of a server reply to a chunk."""
     if not answer.data:
-        raise nats.js.errors.NotFoundError(code=404, description="no stream takes the chunks of the object")
+        raise nats.js.errors.NotFoundError(code=404, description="no stream stores the chunks of the object")
     acknowledged = json.loads(answer.data)
     if "error" in acknowledged:
         raise nats.js.errors.APIError.from_error(acknowledged["error"])
 
 
 async def get_object(client: Client, bucket: str, name: str, timeout_s: float) -> bytes | None:
-    """The body under the name; None when the bucket has no such object, or there is no such bucket.
+    """The body under the name; None when the object or the bucket does not exist.
 
-    `timeout_s` is for each answer of the server. Raises WireError for an object that is damaged or incomplete.
+    `timeout_s` applies to each reply of the server. Raises WireError for a damaged or incomplete object.
     """
     for attempt in range(_ATTEMPTS):
         meta = await _find(client, bucket, name)
@@ -134,7 +134,7 @@ async def get_object(client: Client, bucket: str, name: str, timeout_s: float) -
         try:
             return await _read(client, bucket, meta, timeout_s)
         except WireError as error:
-            # An object that is replaced while it is read loses its chunks: the new one has its own.
+            # Replacing an object deletes its old chunks, possibly while they are read: try again with the new ones.
             if attempt + 1 == _ATTEMPTS or await _find(client, bucket, name) == meta:
                 raise WireError(f"object {name} of object store bucket {bucket}: {error}") from error
     return None
@@ -156,7 +156,7 @@ async def _read(client: Client, bucket: str, meta: ObjectMeta, timeout_s: float)
     info = await js.add_consumer(stream, config)
     if (info.num_pending or 0) < meta.chunks:
         await js.delete_consumer(stream, consumer)
-        raise WireError(f"{info.num_pending or 0} chunks are there, of {meta.chunks}")
+        raise WireError(f"only {info.num_pending or 0} of {meta.chunks} chunks are stored")
     pull = await PullSubscription(client, stream, consumer).open()
     chunks: list[bytes] = []
     digest, size = sha256(), 0
@@ -173,14 +173,14 @@ async def _read(client: Client, bucket: str, meta: ObjectMeta, timeout_s: float)
         await pull.close()
         await js.delete_consumer(stream, consumer)
     if (len(chunks), size) != (meta.chunks, meta.size):
-        raise WireError(f"{len(chunks)} chunks with {size} bytes are there, of {meta.chunks} with {meta.size}")
+        raise WireError(f"{len(chunks)} chunks with {size} bytes are stored, expected {meta.chunks} with {meta.size}")
     if digest.digest() != meta.digest:
-        raise WireError("its chunks do not have the digest that its document states")
+        raise WireError("the digest of its chunks differs from its metadata")
     return b"".join(chunks)
 
 
 async def _find(client: Client, bucket: str, name: str) -> ObjectMeta | None:
-    """The object's document; None when there is no such object or bucket."""
+    """The object's metadata; None when the object or the bucket does not exist."""
     try:
         message = await client.jetstream().get_last_msg(f"OBJ_{bucket}", meta_subject(bucket, name))
     except nats.js.errors.NotFoundError:
@@ -188,14 +188,12 @@ async def _find(client: Client, bucket: str, name: str) -> ObjectMeta | None:
     try:
         return _meta(json.loads(message.data or b"null"))
     except (ValueError, KeyError, TypeError, RecursionError, Base64Error) as error:
-        raise WireError(
-            f"object {name} of object store bucket {bucket} has no document of an object: {error!r}"
-        ) from error
+        raise WireError(f"object {name} of object store bucket {bucket} has invalid metadata: {error!r}") from error
 
 
 def _meta(document: object) -> ObjectMeta | None:
     if not isinstance(document, dict):
-        raise TypeError("no JSON object")
+        raise TypeError("not a JSON object")
     if document.get("deleted"):
         return None
     nuid, size, chunks, digest = (document[key] for key in ("nuid", "size", "chunks", "digest"))

@@ -1,8 +1,8 @@
-"""Asking a durable for messages: bounded in number and in bytes, and the next ones asked for before they are wanted.
+"""Pull requests to a durable, limited in messages and bytes, with the next request sent before its messages are needed.
 
-nats-server breaks the connection of a reader for whom more than 64 MB wait, so a request says how many bytes it takes.
-While the caller works on what it got, the answers to the next requests come in, one at a time, until enough is ready;
-what is ready is handed out by whole answers, so that messages that came one by one are decoded many at a time.
+nats-server closes the connection of a reader with more than 64 MB of pending data, so each request has a byte limit.
+While the caller processes messages, further requests are answered one at a time, until enough messages are buffered.
+Messages are returned in units of complete replies, so that messages that arrive one by one are decoded together.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from binlogsync.stream.adapter import RawMessage, receive_raw, stop_receiving
 
 _MOST_BYTES = 16 << 20
 _READY_BYTES = 32 << 20
-"""With so many bytes ready no more is asked for: a little more than these and one answer are held at most."""
+"""No request is sent while so many bytes are buffered; memory use is at most this plus one reply."""
 _STATUS = "Status"
 
 
 class PullSubscription:
-    """What one durable delivers over one connection."""
+    """Receives the messages of one durable over one connection."""
 
     def __init__(self, client: Client, stream: str, durable: str) -> None:
         self._client = client
@@ -37,17 +37,17 @@ class PullSubscription:
         self._subscription: Subscription | None = None
         self._ready: deque[RawMessage] = deque()
         self._ready_bytes = 0
-        self._whole = 0  # messages at the head of those that belong to answers that are complete
-        self._count = 1  # messages that are asked for ahead
+        self._whole = 0  # number of buffered messages that belong to complete replies
+        self._count = 1  # number of messages to request ahead
         self._asking: asyncio.Task[None] | None = None
         self._asked = 0  # number of the last request
-        self._left = 0  # messages that it may still bring; 0 when it is answered
+        self._left = 0  # messages that this request may still deliver; 0 when it is complete
         self._was_full = False
         self._error: nats.js.errors.APIError | None = None
         self._answered = asyncio.Event()
 
     async def open(self) -> PullSubscription:
-        """Listen; returns itself."""
+        """Subscribe to the inbox; returns itself."""
         self._subscription = await self._client.subscribe(
             f"{self._inbox}.*", cb=self._parsed, pending_msgs_limit=-1, pending_bytes_limit=-1
         )
@@ -55,13 +55,13 @@ class PullSubscription:
         return self
 
     async def close(self) -> None:
-        """Listen no more."""
+        """Unsubscribe."""
         if self._subscription is not None:
             stop_receiving(self._client, self._subscription)
             await self._subscription.unsubscribe()
 
     async def take(self, count: int, timeout_s: float) -> list[RawMessage]:
-        """Up to `count` messages, in the order of the stream, at least one when there is one within `timeout_s`.
+        """Up to `count` messages in stream order; at least one if one arrives within `timeout_s`.
 
         Raises nats.js.errors.APIError when the server has no such durable.
         """
@@ -82,12 +82,12 @@ class PullSubscription:
         return found
 
     def _ask_ahead(self) -> None:
-        """Send the next request when there is more, and not enough is ready."""
+        """Send the next request if more messages are pending and not enough are buffered."""
         if self._was_full and not self._left and self._ready_bytes <= _READY_BYTES:
             self._asking = asyncio.ensure_future(_quietly(self._ask(self._count)))
 
     def _ask(self, count: int, wait_s: float = 0.0) -> Awaitable[None]:
-        """Send a request: what is there now, or what comes within `wait_s`. It is under way from here on."""
+        """Send a request for the messages available now, or within `wait_s`."""
         self._asked, self._left, self._was_full = self._asked + 1, count, False
         self._answered.clear()
         request: dict[str, object] = {"batch": count, "max_bytes": max(_MOST_BYTES, 2 * self._client.max_payload)}
@@ -95,7 +95,7 @@ class PullSubscription:
         return self._client.publish(self._subject, json.dumps(request).encode(), f"{self._inbox}.{self._asked}")
 
     async def _wait(self, seconds: float) -> None:
-        """Until the request under way is answered, but no longer."""
+        """Wait until the open request is complete, at most so many seconds."""
         if self._left:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._answered.wait(), max(seconds, 0.001))
@@ -103,11 +103,11 @@ class PullSubscription:
             raise self._error
 
     async def _parsed(self, message: Msg) -> None:
-        """A message that nats-py had begun to read."""
+        """Callback for a message that nats-py had started to parse."""
         self._arrived(RawMessage(message.subject, message.reply, message.headers or {}, message.data))
 
     def _arrived(self, message: RawMessage) -> None:
-        """A message of the stream, or what the server says of a request."""
+        """Handle a message of the stream, or a status reply to a request."""
         if not message.subject.startswith(self._inbox):
             self._ready.append(message)
             self._ready_bytes += len(message.data)
@@ -122,7 +122,7 @@ class PullSubscription:
         if not status.startswith("4"):
             what = message.headers.get("Description", "")
             self._error = nats.js.errors.APIError(code=int(status), description=what or "no such durable")
-        # 409 says that the next message would have been too much: there is more.
+        # 409: the next message would exceed the byte limit, so more messages are pending.
         self._was_full = status == "409"
         self._answer()
 
@@ -133,6 +133,6 @@ class PullSubscription:
 
 
 async def _quietly(sending: Awaitable[None]) -> None:
-    """Send, and leave it to the one who waits for messages to find a broken connection."""
+    """Send, and ignore a broken connection: the call that waits for messages detects it."""
     with contextlib.suppress(nats.errors.Error):
         await sending

@@ -1,11 +1,9 @@
-"""The reading side of a source's stream: messages out of JetStream, decoded into ChangeBatches with their stream
-sequences.
+"""Reads the stream of a source: messages from JetStream, decoded into ChangeBatches with their stream sequences.
 
-Every call blocks and has a deadline. A durable belongs to one table of one client, delivers in stream order, and is
-acked as a whole (AckPolicy.ALL): an ack says that everything up to it is done. Progress is the caller's own business:
-what it says to `ensure_durable` is where delivery begins, whatever the durable said before. A reader gives each message
-once: what the server delivers again is left out, and a gap (a broken connection) starts the durable anew where the gap
-began.
+Every call blocks and has a timeout. A durable belongs to one table of one client, delivers in stream order, and uses
+AckPolicy.ALL: an ack covers all messages up to it. The caller keeps its own progress: delivery starts at the sequence
+given to `ensure_durable`, whatever the state of the durable was. A reader returns each message once: redelivered
+messages are filtered, and after a missed delivery (a broken connection) the durable is recreated at that position.
 """
 
 from __future__ import annotations
@@ -47,7 +45,7 @@ __all__ = ["DurableState", "StreamBatch", "StreamReader"]
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-_SCHEMA_LOOKED_FOR = 1000
+_SCHEMA_SEARCH_LIMIT = 1000
 
 
 class StreamReader:
@@ -60,13 +58,13 @@ class StreamReader:
         self._durables: dict[str, DurableConsumer] = {}
         self._documents = StoredDocuments(source, self.ask, options.request_timeout_s)
         self._lookups = MessageLookups(self._documents.schema, self._documents.large_object)
-        self.foreign = 0  # messages that no tail wrote, of those that were fetched
+        self.foreign = 0  # number of fetched messages that no tail wrote
         self._client: Client | None = None
 
     def open(self) -> StreamReader:
-        """Connect and look at the stream; returns itself.
+        """Connect and check that the stream exists; returns itself.
 
-        Raises SinkError when NATS cannot be reached or refuses, WireError when the source has no stream yet.
+        Raises SinkError when NATS cannot be reached or denies access, WireError when the source has no stream yet.
         """
         self._connection.open()
         try:
@@ -77,7 +75,7 @@ class StreamReader:
         return self
 
     def close(self) -> None:
-        """Let go of the connection; never raises."""
+        """Close the connection; never raises."""
         self._durables.clear()
         self._connection.close()
 
@@ -94,8 +92,8 @@ class StreamReader:
     ) -> None:
         """Make the durable of that table deliver from `start_sequence` on (the first message at or after it).
 
-        Kept as it is when that is where it stands, with nothing unacked; else deleted and made anew. The server removes
-        one that nobody has asked for `inactive_s`: it is made again when it is needed, where progress is.
+        The durable is left unchanged if that is its next message and none is unacked; otherwise it is deleted and
+        created again. The server deletes a durable that is unused for `inactive_s`; it is created again when needed.
         """
         self.check_spelling(database, table)
         subject = subjects.table_subject(self.source, database, table)
@@ -104,19 +102,19 @@ class StreamReader:
         async def ensure(client: Client) -> None:
             await self._drop_subscription(durable)
             info = await consumer_info(client.jetstream(), self.stream, durable)
-            if info is None or not follow.stands(info):
+            if info is None or not follow.is_positioned(info):
                 await self._recreate(client, follow)
 
         self._retry(ensure)
         self._durables[durable] = follow
 
     def fetch(self, durable: str, max_messages: int = 1000, timeout_s: float = 1.0) -> Sequence[StreamBatch]:
-        """The next messages, in order, at least one when there is one within `timeout_s`; an empty list otherwise.
+        """The next messages in order; at least one if one arrives within `timeout_s`, otherwise an empty list.
 
         Raises WireError for a message that cannot be read, SinkError when the connection is lost for too long.
         """
         if (follow := self._durables.get(durable)) is None:
-            raise ConfigError(f"durable {durable} is not followed by this reader; call ensure_durable first")
+            raise ConfigError(f"durable {durable} is not open in this reader; call ensure_durable first")
         ends_at, left_s = time.monotonic() + timeout_s, timeout_s
         while True:
             batches, is_empty = self._next(follow, max_messages, left_s)
@@ -125,7 +123,7 @@ class StreamReader:
                 return batches
 
     def _next(self, follow: DurableConsumer, most: int, timeout_s: float) -> tuple[Sequence[StreamBatch], bool]:
-        """What `fetch` gives, or nothing where no tail wrote the messages that came; True when none came."""
+        """(batches, whether no message arrived). No batches also if no tail wrote the messages."""
         if follow.is_broken or not follow.kept:
             follow.kept = self._retry(lambda client: self._fetch(client, follow, (most, timeout_s)), extra_s=timeout_s)
         count = count_decodable(follow.kept)
@@ -141,20 +139,20 @@ class StreamReader:
     def _pass_foreign(
         self, follow: DurableConsumer, messages: Sequence[DeliveredMessage], batches: Sequence[StreamBatch]
     ) -> None:
-        """Count messages that no tail wrote, warn of the first, and ack them where no ack of changes will."""
+        """Count messages that no tail wrote, warn about the first, and ack them if no ack of changes will."""
         if batches:
             follow.owed = batches[-1].reply
         foreign = [message for message in messages if not is_tail_message(message.headers, message.sequence)]
         if foreign and not self.foreign:
-            what = "stream %s: message %d is ignored: no tail wrote it; who publishes to %s?"
-            log.warning(what, self.stream, foreign[0].sequence, follow.subject)
+            text = "stream %s: message %d is ignored: no tail wrote it; find out which program publishes to %s"
+            log.warning(text, self.stream, foreign[0].sequence, follow.subject)
         self.foreign += len(foreign)
         if foreign and not batches and follow.owed is None:
             self._ack(messages[-1].reply)
 
     def ack(self, batch: StreamBatch) -> None:
-        """Everything of the durable up to the end of `batch` is done; waits until the server has it. Nothing when reply
-        is None.
+        """Ack all messages of the durable up to the end of `batch`, and wait for the server's confirmation. Does
+        nothing when `batch.reply` is None.
         """
         reply = batch.reply
         if reply is None:
@@ -169,21 +167,21 @@ class StreamReader:
             try:
                 await client.request(reply, b"+ACK", timeout=self._connection.options.request_timeout_s)
             except nats.errors.NoRespondersError:
-                log.debug("the durable of %s is gone; nothing to ack", reply)
+                log.debug("the durable of %s does not exist any longer; nothing to ack", reply)
 
         self._retry(ack)
 
     def pending(self, durable: str) -> DurableState | None:
-        """How far the durable is; None when there is no such durable."""
+        """The state of the durable; None when it does not exist."""
         info = self._retry(lambda client: consumer_info(client.jetstream(), self.stream, durable))
         return None if info is None else DurableState.of(info)
 
     def waiting(self) -> Mapping[str, int]:
-        """Durables of the stream -> messages not delivered yet or not acked; one look at all of them."""
+        """Durables of the stream -> number of messages not delivered yet or not acked."""
         return self._retry(lambda client: waiting(client, self.stream))
 
     def leave(self, durable: str) -> None:
-        """Follow it no longer; at the server it stays where it is. What was delivered and is not acked comes again."""
+        """Stop reading the durable; its state on the server is kept. Unacked messages will be delivered again."""
         try:
             if not self._connection.is_lost:
                 self._connection.call(lambda client: self._drop_subscription(durable))
@@ -192,7 +190,7 @@ class StreamReader:
         self._durables.pop(durable, None)
 
     def delete_durable(self, durable: str) -> None:
-        """Remove it; nothing when there is none."""
+        """Delete the durable, if it exists."""
 
         async def delete(client: Client) -> None:
             await self._drop_subscription(durable)
@@ -202,17 +200,17 @@ class StreamReader:
         self._durables.pop(durable, None)
 
     def first_sequence(self) -> int:
-        """Of the oldest message that the stream still holds; last_sequence() + 1 when it holds none."""
+        """Sequence of the oldest message in the stream; last_sequence() + 1 when it is empty."""
         state = self._state()
         return state.first_seq if state.messages else state.last_seq + 1
 
     def last_sequence(self) -> int:
-        """Of the newest message, checkpoint messages counted; 0 when there was none ever."""
+        """Sequence of the newest message, checkpoint messages included; 0 when there never was a message."""
         return self._state().last_seq
 
     def change_at(self, sequence: int) -> ChangeBatch | None:
-        """The change (or changes) of the message with that sequence; None when the stream does not hold it, or it holds
-        only a checkpoint."""
+        """The change or changes of the message with that sequence; None when it is not in the stream, or has only a
+        checkpoint."""
         message = self._get(sequence) if sequence > 0 else None
         if message is None or message[0] is None:
             return None
@@ -220,7 +218,7 @@ class StreamReader:
         return found[0].batch if found else None
 
     def changes_from(self, database: str, table: str, sequence: int) -> Sequence[StreamBatch]:
-        """The changes of the first message of that table at or after the sequence; none when there is no such
+        """The changes of the first message of that table at or after the sequence; empty if there is no such
         message."""
         subject = subjects.table_subject(self.source, database, table)
         while (message := self._get(max(sequence, 1), subject)) is not None:
@@ -230,9 +228,9 @@ class StreamReader:
         return []
 
     def checkpoint_at(self, sequence: int) -> Checkpoint | None:
-        """The checkpoint that the message with that sequence carries; None where it carries none, or is not there.
+        """The checkpoint in the message with that sequence; None if it has none, or is not in the stream.
 
-        A copy of a message, which was stored elsewhere, carries none.
+        A copy of a message that was stored at another sequence counts as one without checkpoint.
         """
         message = self._get(sequence)
         return None if message is None else tail_checkpoint(message[1].headers, sequence)
@@ -240,7 +238,7 @@ class StreamReader:
     def _get(
         self, sequence: int, subject: str | None = None
     ) -> tuple[tuple[str, str, str] | None, DeliveredMessage] | None:
-        """The message of that sequence, or the first of a subject at or after it, and the names in its subject."""
+        """The message with that sequence, or the first of a subject at or after it, with the names in its subject."""
 
         async def get(client: Client) -> tuple[tuple[str, str, str] | None, DeliveredMessage] | None:
             try:
@@ -253,7 +251,7 @@ class StreamReader:
         return self._retry(get)
 
     def tables(self) -> Mapping[tuple[str, str], int]:
-        """(database, table) -> messages held, for every table that the stream holds changes of."""
+        """(database, table) -> number of messages, for every table with changes in the stream."""
         wanted = subjects.table_subjects(self.source)
         held: dict[tuple[str, str], int] = {}
         for subject, count in (self._state(wanted).subjects or {}).items():
@@ -262,22 +260,22 @@ class StreamReader:
         return held
 
     def followed_tables(self) -> set[tuple[str, str]]:
-        """(database, table) of every durable of the stream, whether or not the stream holds changes of it."""
+        """(database, table) of every durable of the stream, also of tables without changes in the stream."""
         found = self._retry(lambda client: filter_subjects(client, self.stream))
         own = (subject for subject in found if subject.startswith(subjects.all_subjects(self.source)[:-1]))
         return {names[1:] for subject in own if (names := subjects.names_in(subject)) is not None}
 
     def check_spelling(self, database: str, table: str) -> None:
-        """Raise ConfigError for a name that no change in the stream has, because the server folds names."""
+        """Raise ConfigError for a name in a letter case that the source's server does not use (it folds names)."""
         self._retry(lambda client: check_spelling(client, self.source, (database, table)))
 
     def schema(self, fingerprint: str) -> TableSchema:
-        """The table schema with that fingerprint; raises WireError when the source's buckets do not hold it."""
+        """The table schema with that fingerprint; raises WireError when it is not in the source's buckets."""
         return self._documents.schema(fingerprint)
 
     def newest_schema(self, database: str, table: str) -> TableSchema | None:
-        """The schema of the table's newest changes of rows that the stream holds; None when it holds none, or none near
-        a schema change that came last."""
+        """The schema of the table's newest row changes in the stream; None if there are none, or if a schema change is
+        the newest message and no row change is near it."""
         subject = subjects.table_subject(self.source, database, table)
 
         async def last(client: Client) -> int | None:
@@ -287,7 +285,7 @@ class StreamReader:
                 return None
 
         newest = self._retry(last) or 0
-        for sequence in range(newest, max(0, newest - _SCHEMA_LOOKED_FOR), -1):
+        for sequence in range(newest, max(0, newest - _SCHEMA_SEARCH_LIMIT), -1):
             batch = self.change_at(sequence)
             if batch is not None and (batch.schema.database, batch.schema.table) == (database, table) and not batch.ddl:
                 return batch.schema
@@ -302,7 +300,7 @@ class StreamReader:
 
         state = self._retry(look)
         if state is None:
-            raise WireError(f"source {self.source} has no stream {self.stream} yet; start its tail, which makes it")
+            raise WireError(f"source {self.source} has no stream {self.stream} yet; start its tail, which creates it")
         return state
 
     async def _fetch(
@@ -321,7 +319,7 @@ class StreamReader:
             sequence, number = parse_reply(message.reply)
             if follow.deliveries and number != follow.deliveries + 1:
                 log.warning(
-                    "durable %s: deliveries %d..%d did not arrive; starting it anew",
+                    "durable %s: deliveries %d..%d did not arrive; recreating it",
                     follow.name,
                     follow.deliveries + 1,
                     number,
@@ -334,10 +332,10 @@ class StreamReader:
         return messages
 
     async def _recreate(self, client: Client, follow: DurableConsumer) -> None:
-        """The durable anew, behind what was handed out."""
+        """Delete the durable and create it again, starting after the last message returned."""
         js = client.jetstream()
         await self._drop_subscription(follow.name)
-        # Broken until the new one stands: a connection lost in between leaves no durable at all.
+        # Broken until the new one exists: if the connection is lost in between, there is no durable.
         follow.subscription, follow.is_broken = None, True
         await delete_consumer(js, self.stream, follow.name)
         await js.add_consumer(self.stream, follow.config())
@@ -354,11 +352,11 @@ class StreamReader:
             log.debug("durable %s: unsubscribing: %r", durable, error)
 
     def ask(self, work: Callable[[Client], Awaitable[Result]], timeout_s: float) -> Result:
-        """Anything else of the server that may be asked twice. Raises SinkError."""
+        """Run another request that may be executed twice. Raises SinkError."""
         return self._retry(work, timeout_s)
 
     def _retry(self, work: Callable[[Client], Awaitable[Result]], extra_s: float = 0.0) -> Result:
-        """The work, also over a lost connection, behind which every subscription and delivery is made anew."""
+        """Run the work; after a lost connection, reconnect and mark all subscriptions to be opened again."""
 
         async def attempt(client: Client) -> Result:
             self._forget_lost(client)
@@ -369,7 +367,7 @@ class StreamReader:
         except nats.js.errors.APIError as error:
             raise SinkError(
                 f"NATS at {self._connection.options.place} refuses to serve stream {self.stream}: {error.description} "
-                f"(code {error.err_code}); look at its log and at: nats stream info {self.stream}"
+                f"(code {error.err_code}); check its log and: nats stream info {self.stream}"
             ) from error
 
     def _forget_lost(self, client: Client) -> None:

@@ -1,4 +1,4 @@
-"""The messages that a stream still holds of one table, oldest first, beside whatever else its reader follows."""
+"""Reads all messages of one table that a stream retains, oldest first, without affecting the reader's durables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _INACTIVE_S = 3600.0
 
 
 def read_retained_changes(reader: StreamReader, table: tuple[str, str]) -> Generator[Sequence[StreamBatch]]:
-    """All of (database, table) that the stream holds now. Raises SinkError, WireError."""
+    """All changes of (database, table) that the stream has now. Raises SinkError, WireError."""
     durable = durable_name(f"past-{secrets.token_hex(4)}", *table)
     last, at = reader.last_sequence(), 0
     reader.ensure_durable(durable, *table, 1, _INACTIVE_S)

@@ -1,4 +1,4 @@
-"""How the server of a source compares names of tables: the tail keeps it in the source's bucket of schemas."""
+"""Checks the letter case of table names against the source's server; the tail stores its rule in the schema bucket."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from binlogsync.wire import subjects
 
 
 async def check_spelling(client: Client, source: str, name: tuple[str, str]) -> None:
-    """Raise ConfigError for a (database, table) that no change has, because the server folds names; NATS is asked about
-    names that are not folded only.
+    """Raise ConfigError for a (database, table) in a letter case that the server does not use, because it folds names.
+    NATS is queried only for names that are not folded already.
     """
     if tuple(map(table_names.fold_case, name)) == name:
         return

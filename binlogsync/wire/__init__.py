@@ -1,1 +1,1 @@
-"""What is on the wire: subjects, headers, envelopes as JSON and Arrow, read back to ChangeBatches."""
+"""The wire format: subjects, headers, envelopes as JSON and Arrow, and their decoding to ChangeBatches."""

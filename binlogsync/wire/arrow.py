@@ -17,7 +17,7 @@ _DOCUMENT, _SERVER_UUID, _SERVER_ID, _IMPOSSIBLE = b"cdc.schema", b"cdc.server_u
 
 
 def encode_arrow(batch: ChangeBatch) -> pa.Buffer:
-    """The batch as an Arrow IPC stream that needs nothing else to be read; the buffer can be used as bytes are."""
+    """The batch as a self-contained Arrow IPC stream; the buffer can be used like bytes."""
     data = to_arrow(batch)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, data.schema) as writer:
@@ -26,7 +26,7 @@ def encode_arrow(batch: ChangeBatch) -> pa.Buffer:
 
 
 def to_arrow(batch: ChangeBatch) -> pa.RecordBatch:
-    """The batch as one that needs nothing else to be read: table schema and server are in its metadata.
+    """The batch as a self-contained record batch: table schema and server are in its metadata.
 
     Texts of impossible dates are further columns, "impossible.before.<column>".
     """
@@ -42,7 +42,7 @@ def to_arrow(batch: ChangeBatch) -> pa.RecordBatch:
 
 
 def _compact(data: pa.RecordBatch) -> pa.RecordBatch:
-    """The same with only the names that are used: a slice brings all GTIDs of the batch that it was cut from."""
+    """The batch with only the names that it uses: a slice keeps all GTIDs of the batch that it was cut from."""
     for position, field in enumerate(data.schema):
         if field.type == NAME_TYPE:
             data = data.set_column(position, field, _compact_names(data.column(position)))
@@ -77,15 +77,15 @@ def decode_arrow(message: bytes | pa.Buffer) -> ChangeBatch:
         data.validate(full=True)
     except (pa.ArrowException, OSError, StopIteration, ValueError, TypeError, KeyError) as error:
         raise WireError(
-            f"a message of {len(message)} bytes is no Arrow stream that binlogsync writes: {excerpt(str(error))}"
+            f"a message of {len(message)} bytes is not an Arrow stream written by binlogsync: {excerpt(str(error))}"
         ) from error
     return from_arrow(data)
 
 
 def _without_empty_dictionaries(data: pa.RecordBatch) -> pa.RecordBatch:
-    """The same with NULL where an image that is NULL has a label of an ENUM without labels: those refer to nothing.
+    """The batch with NULL for labels of an ENUM without labels in NULL images, because they refer to no value.
 
-    Raises ValueError for such a label in an image that is there.
+    Raises ValueError for such a label in an image that is not NULL.
     """
     for position, field in enumerate(data.schema):
         struct = data.column(position)
@@ -114,7 +114,7 @@ def from_arrow(data: pa.RecordBatch) -> ChangeBatch:
         server_uuid, server_id = metadata[_SERVER_UUID].decode(), int(metadata[_SERVER_ID])
         _check_columns(data, schema)
     except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
-        raise WireError(f"{len(data)} rows are no changes that binlogsync writes: {excerpt(str(error))}") from error
+        raise WireError(f"{len(data)} rows are not changes written by binlogsync: {excerpt(str(error))}") from error
     impossible: dict[Any, pa.StringArray] = {}
     for name in data.schema.names:
         if name.startswith(_IMPOSSIBLE):
@@ -125,7 +125,7 @@ def from_arrow(data: pa.RecordBatch) -> ChangeBatch:
 
 
 def _check_columns(data: pa.RecordBatch, schema: TableSchema) -> None:
-    """Raise ValueError where the columns are not those of changes of the table, or lack what each change has."""
+    """Raise ValueError if the columns are not those of changes of the table, or a required column is missing."""
     types = {column.name: arrow_type(column) for column in schema.columns}
     names = [name for name in data.schema.names if not name.startswith(_IMPOSSIBLE)]
     wanted = ["op", "before", "after", *(field.name for field in SOURCE_FIELDS)]

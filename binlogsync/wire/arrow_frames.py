@@ -1,8 +1,8 @@
-"""What an Arrow IPC stream says of itself before its data is read: whether buffers are compressed.
+"""Detects compressed buffers in an Arrow IPC stream before its data is read.
 
-A compressed buffer states its own size, so a few bytes of a message can ask for any amount of memory. binlogsync writes
-none. Arrow's Python API does not report it, so the flatbuffer of each message is looked at: the table RecordBatch has a
-field `compression`, the fourth.
+A compressed buffer declares its own size, so a small message could request any amount of memory. binlogsync does not
+compress buffers. Arrow's Python API does not report compression, so the flatbuffer of each message is parsed: the table
+RecordBatch has `compression` as its fourth field.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _COMPRESSION = 3
 
 
 def is_compressed(message: bytes | pa.Buffer) -> bool:
-    """True when a batch of the stream has compressed buffers. Raises ValueError and pa.ArrowException for none."""
+    """True when a batch of the stream has compressed buffers. Raises ValueError, pa.ArrowException for invalid data."""
     reader = pa.ipc.MessageReader.open_stream(message)
     while True:
         try:
@@ -45,7 +45,7 @@ def _has_compression(metadata: pa.Buffer) -> bool:
 
 
 def _field(view: memoryview, table: int, number: int) -> int:
-    """Where a field of a flatbuffer's table is; 0 when it has none."""
+    """Offset of a field of a flatbuffer's table; 0 when the table does not have it."""
     vtable = table - int(unpack_from("<i", view, table)[0])
     if 4 + 2 * number >= unpack_from("<H", view, vtable)[0]:
         return 0
@@ -54,6 +54,6 @@ def _field(view: memoryview, table: int, number: int) -> int:
 
 
 def _table(view: memoryview, table: int, number: int) -> int:
-    """Where the table is that a field refers to; 0 when it has none."""
+    """Offset of the table that a field refers to; 0 when there is none."""
     at = _field(view, table, number)
     return at + int(unpack_from("<I", view, at)[0]) if at else 0

@@ -1,5 +1,5 @@
-"""ChangeBatch <-> messages of the stream: headers, and the writing of envelopes. With wire/json_decoder.py,
-wire/arrow.py and wire/schema_change.py, its other parts, the only place that knows the names on the wire.
+"""ChangeBatch <-> messages of the stream: headers, and encoding of envelopes. Only this module, wire/json_decoder.py,
+wire/arrow.py and wire/schema_change.py use the names of the wire format.
 
 `render` writes Debezium's envelope, one a change:
 
@@ -7,10 +7,10 @@ wire/arrow.py and wire/schema_change.py, its other parts, the only place that kn
     source {version, connector, name, ts_ms, ts_us (of the commit), snapshot, db, table, server_id, server_uuid, gtid,
             file, pos, row, txn_pos}
 
-`server_uuid` and `txn_pos` are additions, and so is `json_null` of `source`, which names the images' columns that hold
-the JSON value null (such a column and a NULL look the same); it is there only where it is needed.
-`data_collection_order` is left out: it would need all changes of a transaction at hand, and a transaction may be cut.
-`parse` reads envelopes back to equal batches, except for `seq`, which is not on the wire. `encode_arrow` and
+`server_uuid` and `txn_pos` are additions to Debezium's format. So is `json_null` of `source`, which lists the columns
+of the images that contain the JSON value null (indistinguishable from NULL otherwise); it is present only if needed.
+`data_collection_order` is omitted: it would require all changes of a transaction, and a transaction may be split.
+`parse` decodes envelopes to equal batches, except for `seq`, which is not on the wire. `encode_arrow` and
 `decode_arrow` do the same for the other format.
 """
 
@@ -60,19 +60,19 @@ CONTENT_TYPE = "Content-Type"
 SCHEMA = "Cdc-Schema"
 """Fingerprint of the table's schema; the document is in the source's schema bucket under it."""
 SCHEMA_CHANGE = "Cdc-Schema-Change"
-"""A message with this header is a change of the table's schema, not of a row: schema_change.py has its document."""
+"""A message with this header is a change of the table's schema, not of a row; for its document see schema_change.py."""
 CHECKPOINT = "Cdc-Checkpoint"
-"""Checkpoint.to_text() behind this message; in the last message of each atomic batch, and in one stored by itself."""
+"""Checkpoint.to_text() after this message; in the last message of each atomic batch, and in each single message."""
 WRITE_ID = "Cdc-Write"
-"""Names one attempt of one writer to store one atomic batch, in its last message, or one message by itself."""
+"""Id of one attempt of a writer to store an atomic batch (in its last message) or a single message."""
 GAP = "Cdc-Gap"
-"""A message with this header, on the checkpoint subject, marks a hole that a person accepted: a JSON document."""
+"""A message with this header, on the checkpoint subject, marks a gap accepted by the operator: a JSON document."""
 LARGE_OBJECT = "Cdc-Object"
 """The body is in the source's object store bucket under this name."""
 LARGE_OBJECT_SIZE = "Cdc-Object-Size"
-"""Its size in bytes, for readers that bound what they hold."""
+"""Its size in bytes, for readers that limit their memory."""
 TAIL_HEADERS = frozenset({CHECKPOINT, SCHEMA, SCHEMA_CHANGE})
-"""Every message that a tail writes has one of these."""
+"""Every message of a tail has one of these headers."""
 JSON = "application/json"
 JSON_LINES = "application/x-ndjson"
 ARROW = "application/vnd.apache.arrow.stream"
@@ -82,7 +82,7 @@ VERSION = "1"
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeContext:
-    """What an envelope says besides the change: name of the source, and when it was processed (microseconds, 1970
+    """What an envelope contains besides the change: name of the source, and time of processing (microseconds since 1970
     UTC).
     """
 
@@ -91,9 +91,9 @@ class EnvelopeContext:
 
 
 def render(batch: ChangeBatch, context: EnvelopeContext, end: bytes = b"") -> JsonTexts:
-    """The envelope of each change, and `end` behind it, in one buffer.
+    """The envelopes of all changes in one buffer, each followed by `end`.
 
-    Raises WireError for a column type that has no form in JSON.
+    Raises WireError for a column type without JSON representation.
     """
     data = batch.data
     gtid = data.column("gtid")
@@ -147,7 +147,7 @@ def _image_parts(batch: ChangeBatch, image: Literal["before", "after"]) -> Itera
 
 
 def _snapshot(op: pa.DictionaryArray) -> pa.DictionaryArray:
-    """Of each operation whether it was read by a snapshot."""
+    """The `snapshot` member of each change: "true" for op "r"."""
     texts = ["true" if label == "r" else "false" for label in op.dictionary.to_pylist()]
     if len(set(texts)) == 1:
         return pa.DictionaryArray.from_arrays(pa.array([0], pa.int8()), pa.array(texts[:1]))
@@ -155,18 +155,18 @@ def _snapshot(op: pa.DictionaryArray) -> pa.DictionaryArray:
 
 
 def _transaction_ids(batch: ChangeBatch) -> JsonColumn:
-    """The GTID, else "file:offset where the transaction begins"."""
+    """The GTID, else "file:offset" of the start of the transaction."""
     gtid = batch.data.column("gtid")
     if gtid.null_count == 0:
         return labels(gtid)
-    place = pc.binary_join_element_wise(
+    positions = pc.binary_join_element_wise(
         batch.data.column("file").cast(pa.string()), batch.data.column("txn_pos").cast(pa.string()), ":"
     )
-    return strings(pc.coalesce(gtid.cast(pa.string()), place))
+    return strings(pc.coalesce(gtid.cast(pa.string()), positions))
 
 
 def _json_null_parts(batch: ChangeBatch) -> Iterator[EnvelopePart]:
-    """The rare part that names columns with the JSON value null."""
+    """The part that lists columns with the JSON value null; rarely present."""
     named: dict[int, list[str]] = {}
     documents = {column.name for column in batch.schema.columns if column.type == "json"}
     for image in ("before", "after") if documents else ():
@@ -184,10 +184,10 @@ def _json_null_parts(batch: ChangeBatch) -> Iterator[EnvelopePart]:
 
 
 def has_tail_header(headers: Mapping[str, str]) -> bool:
-    """False for a message that something else than a tail has published."""
+    """False for a message that was not published by a tail."""
     return not TAIL_HEADERS.isdisjoint(headers)
 
 
 def changes_in(message: bytes, content_type: str | None) -> int:
-    """How many changes a JSON message holds."""
+    """Number of changes in a JSON message."""
     return message.rstrip(b"\n").count(b"\n") + 1 if content_type == JSON_LINES else 1

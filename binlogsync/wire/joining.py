@@ -1,4 +1,4 @@
-"""Small batches of one table into larger ones: what came in a trickle is worked on in columns all the same."""
+"""Joins small batches of one table, so that they are processed in columns."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pyarrow as pa
 from binlogsync.change import ChangeBatch
 
 SMALL = 2048
-"""Batches of fewer changes are worth joining."""
+"""Batches with fewer changes are joined."""
 
 
 def join_batches(batches: Sequence[ChangeBatch]) -> list[ChangeBatch]:
-    """The same changes, each batch in order of `seq`; neighbours of a table under one schema are one batch, if small.
+    """The same changes, each batch in order of `seq`; adjacent small batches of a table under one schema are joined.
 
-    Empty batches are left out. `seq` merges the tables as before.
+    Empty batches are omitted. `seq` still gives the order of the changes across tables.
     """
     groups: list[list[ChangeBatch]] = []
     last: dict[tuple[str, str], int] = {}
@@ -24,9 +24,9 @@ def join_batches(batches: Sequence[ChangeBatch]) -> list[ChangeBatch]:
         if not len(batch):
             continue
         table = (batch.schema.database, batch.schema.table)
-        there = last.get(table)
-        if there is not None and len(batch) < SMALL and _fits(groups[there], batch):
-            groups[there].append(batch)
+        index = last.get(table)
+        if index is not None and len(batch) < SMALL and _fits(groups[index], batch):
+            groups[index].append(batch)
         else:
             last[table] = len(groups)
             groups.append([batch])
@@ -47,9 +47,9 @@ def _fits(group: Sequence[ChangeBatch], batch: ChangeBatch) -> bool:
 
 
 def _same_labels(left: pa.StructArray, right: pa.StructArray) -> bool:
-    """True when the dictionaries of ENUM columns are equal, as they are under one schema.
+    """True when the dictionaries of ENUM columns are equal, which is usual under one schema.
 
-    Arrow can join others too, but reads past the end of an empty one where the image above it is NULL.
+    Arrow can join different dictionaries too, but reads past the end of an empty one if its image is NULL.
     """
     return all(
         left.field(i).dictionary.equals(right.field(i).dictionary)
@@ -64,7 +64,7 @@ def _joined(group: Sequence[ChangeBatch]) -> ChangeBatch:
     data = pa.concat_batches([batch.data for batch in group])
     seq = data.column("seq").to_numpy()
     if (seq[1:] < seq[:-1]).any():
-        # Updates and deletes whose images lack columns are batches of their own, which take turns in one flush.
+        # Changes with partial images are in separate batches, which interleave within one flush.
         order = pa.array(np.argsort(seq))
         data = data.take(order)
         impossible = {key: texts.take(order) for key, texts in impossible.items()}

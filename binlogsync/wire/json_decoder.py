@@ -1,7 +1,7 @@
-"""Envelopes back to ChangeBatches: one decoder for each table schema, then whole columns at a time.
+"""Decodes envelopes to ChangeBatches, with one decoder for each table schema, then column by column.
 
-`parse` insists on envelopes that envelope.py writes; an absent column stays absent, NULL stays NULL, and text that no
-date can be is in `impossible` again. Numbers and JSON documents keep every digit.
+`parse` accepts only envelopes as written by envelope.py. An absent column stays absent, NULL stays NULL, and texts of
+impossible dates are in `impossible` again. Numbers and JSON documents keep every digit.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ _JSON_TYPES: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class _Codec:
-    """How one table's envelopes are read.
+    """Decoders for the envelopes of one table.
 
     Attributes:
-        full: insists on every column; None where it cannot be had.
-        partial: lets columns be absent.
-        values: an image's values in the order of the columns, UNSET where absent.
-        getters: the same of each column alone, for images that `full` reads; a column at a time makes no tuple for
-            each row, whose number the garbage collector would notice.
-        null_image: stands for an image that is null, where `full` reads.
+        full: requires every column; None if the table's columns do not allow it.
+        partial: allows absent columns.
+        values: returns an image's values in the order of the columns, UNSET if absent.
+        getters: return the value of one column each, for images decoded by `full`; this avoids a tuple for each row,
+            which would cost garbage collections.
+        null_image: replaces a null image decoded by `full`.
     """
 
     full: msgspec.json.Decoder[Any] | None
@@ -88,8 +88,8 @@ def _codec(schema: TableSchema) -> _Codec:
 
 
 def _codec_by_name(schema: TableSchema) -> _Codec:
-    """For tables whose column names msgspec's structs cannot have, and for tables of one column: slower, the same
-    result.
+    """For tables with column names that msgspec structs do not support, and for tables of one column: slower, with the
+    same result.
     """
     readers = [(column.name, msgspec.json.Decoder(_json_type(column)).decode) for column in schema.columns]
 
@@ -117,10 +117,10 @@ def _decoder(image: Any) -> msgspec.json.Decoder[Any]:
 
 
 def parse(messages: Sequence[bytes], schema: TableSchema) -> list[ChangeBatch]:
-    """The changes of messages of one table under one schema, each an envelope or several of them, one a line.
+    """The changes of messages of one table under one schema; a message has one envelope, or several, one on each line.
 
-    Mostly one batch; more where the server or the columns of partial images change. `seq` counts from 0 through all of
-    them. Raises WireError for a message that is not what `render` writes.
+    Usually one batch; more if the server or the columns of partial images change. `seq` counts from 0 across the
+    batches. Raises WireError for a message that `render` did not write.
     """
     codec = _codec(schema)
     envelopes = _decode_full(codec, messages)
@@ -147,7 +147,7 @@ def parse(messages: Sequence[bytes], schema: TableSchema) -> list[ChangeBatch]:
 
 
 def _rows(codec: _Codec, envelopes: Sequence[Any], schema: TableSchema) -> list[list[tuple[Any, ...]]]:
-    """The values of each row before, and of each row after."""
+    """The values of all before images, and of all after images."""
     none = (None,) * len(schema.columns)
     try:
         return [
@@ -159,7 +159,7 @@ def _rows(codec: _Codec, envelopes: Sequence[Any], schema: TableSchema) -> list[
 
 
 def _decode_full(codec: _Codec, messages: Sequence[bytes]) -> list[Any] | None:
-    """All envelopes in one go; None when one of them is not a full one, or is none at all."""
+    """Decode all envelopes at once; None when one of them is partial or invalid."""
     if codec.full is None:
         return None
     try:
@@ -173,19 +173,19 @@ def _decode_partial(codec: _Codec, message: bytes, number: int, schema: TableSch
         return list(codec.partial.decode_lines(message))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(
-            f"{schema.name}: message {number} of {len(message)} bytes is no envelope of this table: "
+            f"{schema.name}: message {number} of {len(message)} bytes is not an envelope of this table: "
             f"{excerpt(str(error))}"
         ) from error
 
 
 def _server_starts(envelopes: Sequence[Any]) -> list[int]:
-    """Where batches begin: at another server."""
+    """Start indexes of batches: a change of the server starts a new one."""
     servers = [(envelope.source.server_uuid, envelope.source.server_id) for envelope in envelopes]
     return [0, *(i for i, (one, two) in enumerate(pairwise(servers), 1) if one != two)]
 
 
 def _starts(envelopes: Sequence[Any], rows: Sequence[Sequence[tuple[Any, ...]]]) -> list[int]:
-    """Where batches begin: at another server, and at another set of columns (a NULL image goes with any set)."""
+    """Start indexes of batches: a change of the server or of the set of columns (NULL images fit any) starts one."""
     starts = [0]
     server: tuple[str, int] | None = None
     present: list[tuple[bool, ...] | None] = [None, None]
@@ -236,7 +236,7 @@ def _image(
     is_null: Sequence[bool],
     impossible: dict[tuple[Literal["before", "after"], str], pa.StringArray],
 ) -> pa.StructArray:
-    """One image of all rows; `where` is its name, and the sources, which say what of it is a JSON null."""
+    """One image of all rows; `where` is its name, and the sources, which list its JSON nulls."""
     name, sources = where
     sample = is_null.index(False) if False in is_null else None
     columns = zip(schema.columns, image_columns, strict=True) if image_columns else ()
@@ -248,9 +248,9 @@ def _image(
         if column.type in RAW_TYPES:
             own = [None if value is None else bytes(value) for value in values]
         if column.type == "json":
-            place = f"{name}.{column.name}"
+            path = f"{name}.{column.name}"
             own = [
-                None if value == b"null" and not _is_json_null(source, place) else value
+                None if value == b"null" and not _is_json_null(source, path) else value
                 for value, source in zip(own, sources, strict=True)
             ]
         array, texts = read_column(column, own)

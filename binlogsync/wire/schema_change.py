@@ -1,17 +1,17 @@
-"""A schema change as a message of the table's own subject: a header with a JSON document, and an empty body.
+"""A schema change as a message on the table's subject: a header with a JSON document, and an empty body.
 
     {"kind", "database", "sql", "tables": [[database, table], ...], "table": [database, table], "gtid", "ts_us",
      "sql_mode", "server_uuid", "server_id", "file", "pos", "row", "txn_pos", "order"}
 
-The place (`file` to `order`) is numbered among the changes, so it is delivered in its order and once, as they are. A
-reader of Debezium's JSON takes an empty body for a tombstone and steps over it. `sql` is "" when the statement is
-longer than a header may be, and `tables` is its own table alone where a statement drops more than a hundred.
+Its position (`file` to `order`) is numbered like those of changes, so it is delivered once and in order. A reader of
+Debezium's JSON treats an empty body as a tombstone and ignores it. `sql` is "" when the statement is longer than a
+header may be, and `tables` contains only its own table when a statement drops more than a hundred.
 
-"recodes_literals": true is in it where strings outside ASCII in `sql` may mean another text: the session's
+"recodes_literals": true is present if strings outside ASCII in `sql` may mean another text, because the session's
 character_set_connection is not the character set of its client.
 
-The kinds "gap" and "foreign_key" are no statements: changes of the table may be missing before this place (or up to
-"until", [file, pos]), and `sql` is a sentence on them.
+The kinds "gap" and "foreign_key" are not statements: changes of the table may be missing before this position (or up
+to "until", [file, pos]), and `sql` is a sentence that describes them.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from binlogsync.position import BinlogPosition
 _LONGEST_SQL = 64 << 10
 _MOST_TABLES = 100
 _KINDS = ("create", "alter", "rename", "drop", "truncate", "other", "gap", "foreign_key")
-_PLACE = ("gtid", "file", "pos", "row", "txn_pos", "order")
+_POSITION = ("gtid", "file", "pos", "row", "txn_pos", "order")
 
 
 def encode_schema_change(batch: ChangeBatch) -> str:
-    """The header's text: one line of ASCII. `batch` is one with `ddl`."""
+    """The text of the header: one line of ASCII. `batch` must have `ddl`."""
     ddl, data = batch.ddl, batch.data
     assert ddl is not None
     own = (batch.schema.database, batch.schema.table)
@@ -43,7 +43,7 @@ def encode_schema_change(batch: ChangeBatch) -> str:
         "sql_mode": ddl.sql_mode,
         "server_uuid": batch.server_uuid,
         "server_id": batch.server_id,
-        **{name: data.column(name)[0].as_py() for name in _PLACE},
+        **{name: data.column(name)[0].as_py() for name in _POSITION},
     }
     if ddl.recodes_literals:
         document["recodes_literals"] = True
@@ -59,7 +59,7 @@ def decode_schema_change(text: str) -> ChangeBatch:
         if document["kind"] not in _KINDS or not all(isinstance(document[name], str) for name in ("sql", "database")):
             raise ValueError("kind, sql or database")
         tables = tuple((str(database), str(table)) for database, table in document["tables"])
-        place = {name: document[name] for name in _PLACE}
+        position = {name: document[name] for name in _POSITION}
         ddl = SchemaChange(
             document["kind"],
             tables,
@@ -75,16 +75,16 @@ def decode_schema_change(text: str) -> ChangeBatch:
         )
         server = (document["server_uuid"], document["server_id"])
         database, table = document["table"]
-        return build_schema_batch(ddl, (database, table), {**place, "ts_us": document["ts_us"], "seq": 0}, server)
+        return build_schema_batch(ddl, (database, table), {**position, "ts_us": document["ts_us"], "seq": 0}, server)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise WireError(f"not a schema change: {excerpt(text)} ({excerpt(str(error))})") from error
 
 
-def _until(place: object) -> BinlogPosition | None:
-    """Of a document's [file, pos]; raises ValueError."""
-    if place is None:
+def _until(value: object) -> BinlogPosition | None:
+    """The position in a document's [file, pos]; raises ValueError."""
+    if value is None:
         return None
-    match place:
+    match value:
         case [str(file), int(pos)]:
             return BinlogPosition(file, pos)
     raise ValueError("until")

@@ -1,9 +1,8 @@
-"""Names in NATS: streams, subjects, durables and buckets of a source. Pure, and every name can be read back.
+"""Names in NATS: streams, subjects, durables and buckets of a source. Pure; every name can be decoded.
 
-A source is named in lower case (letters, digits, _ and -), because its name is a part of names that NATS restricts.
-Databases and tables are named as they like: a token keeps ASCII letters, digits, _ and -, and every other byte of the
-UTF-8 name is written %XX, so that dots, blanks, * and > never reach NATS. The checkpoint subject has three tokens, a
-table's has four.
+The name of a source has lower-case letters, digits, _ and -, because it is part of names that NATS restricts. Databases
+and tables may have any name: a token keeps ASCII letters, digits, _ and -, and every other byte of the UTF-8 name is
+written as %XX, so that dots, blanks, * and > never reach NATS. The checkpoint subject has three tokens, a table's four.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _LONGEST_DURABLE = 200
 
 
 def check_source(source: str) -> str:
-    """The name itself when a source may have it; raises ConfigError."""
+    """Return the name if it is valid for a source; raises ConfigError."""
     if not _SOURCE.match(source):
         raise ConfigError(
             f"{source!r} cannot name a source: use lower-case letters, digits, _ and - (at most 64, "
@@ -39,8 +38,8 @@ def parse_table(text: str) -> tuple[str, str]:
     match = _TABLE.match(text)
     if match is None:
         raise ConfigError(
-            f'{text!r} names no table; write "database.table", for instance "shop.orders", with backquotes around a '
-            "database with a dot in its name"
+            f'{text!r} is not a table name; write "database.table", for instance "shop.orders", with backquotes around '
+            "a database with a dot in its name"
         )
     database, bare_database, table, bare_table = match.groups()
     return (
@@ -68,12 +67,12 @@ def unescape(token: str) -> str:
 
 
 def stream_name(source: str) -> str:
-    """The stream that holds a source's changes."""
+    """The stream of a source's changes."""
     return f"CDC_{check_source(source).upper()}"
 
 
 def all_subjects(source: str) -> str:
-    """What the stream listens to."""
+    """The subjects of the stream."""
     return f"cdc.{check_source(source)}.>"
 
 
@@ -83,7 +82,7 @@ def table_subject(source: str, database: str, table: str) -> str:
 
 
 def table_subjects(source: str) -> str:
-    """The subjects of all tables; the checkpoint subject is not among them."""
+    """The subjects of all tables, without the checkpoint subject."""
     return f"cdc.{check_source(source)}.*.*"
 
 
@@ -101,13 +100,11 @@ def parse_table_subject(subject: str) -> tuple[str, str, str] | None:
         return tokens[1], unescape(tokens[2]), unescape(tokens[3])
     if tokens[0] == "cdc" and len(tokens) == 3 and tokens[2] == "_checkpoint":
         return None
-    raise WireError(
-        f"{subject!r} is not a subject that binlogsync writes to; something else publishes into this stream"
-    )
+    raise WireError(f"{subject!r} is not a subject of binlogsync; another program publishes to this stream")
 
 
 def names_in(subject: str) -> tuple[str, str, str] | None:
-    """(source, database, table) in a subject; None for one that is no table's."""
+    """(source, database, table) in a subject; None for any other than a table's subject."""
     try:
         return parse_table_subject(subject)
     except WireError:
@@ -115,7 +112,7 @@ def names_in(subject: str) -> tuple[str, str, str] | None:
 
 
 def durable_name(client_id: str, database: str, table: str) -> str:
-    """The durable consumer of one table of one client; names too long for NATS end in a hash of the whole."""
+    """The durable consumer of one table of one client; names too long for NATS are cut and end in a hash."""
     name = "=".join((escape(client_id), escape(database), escape(table)))
     if len(name) <= _LONGEST_DURABLE:
         return name
@@ -123,8 +120,8 @@ def durable_name(client_id: str, database: str, table: str) -> str:
 
 
 def schema_bucket(source: str) -> str:
-    """The key-value bucket that holds the source's table schemas by fingerprint, and the object store bucket of those
-    that are larger than the server takes as a message."""
+    """The key-value bucket of the source's table schemas by fingerprint, and the object store bucket of schemas that
+    are too large for a message."""
     return f"{stream_name(source)}_schemas"
 
 
@@ -133,5 +130,5 @@ CASE_KEY = "_lower_case_table_names"
 
 
 def large_bucket(source: str) -> str:
-    """The object store bucket of messages that are larger than the server takes."""
+    """The object store bucket of bodies that are too large for a message."""
     return f"{stream_name(source)}_large"

@@ -198,7 +198,7 @@ def test_what_waits_is_told_for_every_durable(stream: ManyTablesStream) -> None:
         reader.ack(item)
         assert reader.waiting()["d0"] == 0
         reader.leave("d0")
-        with pytest.raises(ConfigError, match="not followed"):
+        with pytest.raises(ConfigError, match="not open"):
             reader.fetch("d0")
 
 
