@@ -57,18 +57,18 @@ def main() -> None:
         servers = BenchmarkServers(mysql, nats)
         for workload, changes in ((BULK, options.bulk), (OLTP, options.oltp)):
             results |= _measure(servers, workload, changes, options.repetitions)
-        results |= _delays(servers)
-    results |= _compile()
+        results |= _measure_delays(servers)
+    results |= _measure_compile_time()
     results |= report.overall(results, (BULK.name, OLTP.name))
     report.write(results, keep="rss_")
-    _say(f"written to {report.RESULTS.name}")
+    _log(f"written to {report.RESULTS.name}")
 
 
 def _measure(
     servers: BenchmarkServers, workload: BenchmarkWorkload, wanted: int, repetitions: int
 ) -> dict[str, object]:
     """Measure all variants of one workload."""
-    _say(f"filling the binlog with {wanted:,} changes ({workload.name}) ...")
+    _log(f"filling the binlog with {wanted:,} changes ({workload.name}) ...")
     changes = fill(servers.mysql.connect(), workload, wanted)
     config = servers.config
     warm = readers.read_decoded(config)  # compiles the kernels, if they are not cached
@@ -82,9 +82,9 @@ def _measure(
             decoding["decode"].append(readers.read_decoded(config))
         for name, reading in streaming.run(setup, ready):
             streams.setdefault(name, []).append(reading)
-            _say(f"  {repetition}/{repetitions} {name}: {reading.changes / reading.seconds:,.0f} changes/s")
+            _log(f"  {repetition}/{repetitions} {name}: {reading.changes / reading.seconds:,.0f} changes/s")
         decoding["mysql-replication"].append(readers.read_with_mysql_replication(config, workload.slow_reader_changes))
-        _say(f"  {repetition}/{repetitions} mysql-replication: {decoding['mysql-replication'][-1].seconds:.1f} s")
+        _log(f"  {repetition}/{repetitions} mysql-replication: {decoding['mysql-replication'][-1].seconds:.1f} s")
     read = {name: MeasurementSeries(report.VARIANTS[name], readings) for name, readings in decoding.items()}
     sent = {name: MeasurementSeries(report.VARIANTS.get(name, name), readings) for name, readings in streams.items()}
     _print(
@@ -103,11 +103,11 @@ def _measure(
     return report.numbers(workload.name, read, sent)
 
 
-def _delays(servers: BenchmarkServers) -> dict[str, object]:
+def _measure_delays(servers: BenchmarkServers) -> dict[str, object]:
     """Measure the delay from commit to handler, with the default flush interval and with a short one."""
     found: dict[str, object] = {}
     for interval_s, name in ((3.0, "default"), (_SHORT_FLUSH_S, "short")):
-        middle, most = handling.delays(servers.config, servers.nats.url, interval_s)
+        middle, most = handling.measure_delays(servers.config, servers.nats.url, interval_s)
         found |= {f"delay_{name}_median_s": round(middle, 3), f"delay_{name}_p99_s": round(most, 3)}
         _print(
             f"commit to handler at {handling.RATE} changes/s, a flush every {interval_s:g} s: "
@@ -116,13 +116,13 @@ def _delays(servers: BenchmarkServers) -> dict[str, object]:
     return found
 
 
-def _compile() -> dict[str, object]:
+def _measure_compile_time() -> dict[str, object]:
     first, cached = compile_kernels()
     _print(f"kernels: {first:.1f} s to compile in a first run, {cached:.2f} s to load when cached")
     return {"kernel_compile_s": round(first, 2), "kernel_cached_s": round(cached, 2)}
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
 
 

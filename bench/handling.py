@@ -94,7 +94,7 @@ class _Counter:
         self.at = time.perf_counter()
 
 
-def handle(url: str, source: str, table: str, shape: str) -> Measurement:
+def measure_handler(url: str, source: str, table: str, shape: str) -> Measurement:
     """Consume the backlog of the table with a handler of "change" or "frame". The final idle wait is not counted."""
     counter = _Counter()
     model: type[BulkRow] | type[OltpRow] = BulkRow if table == "bulk" else OltpRow
@@ -110,7 +110,7 @@ def handle(url: str, source: str, table: str, shape: str) -> Measurement:
     return Measurement(counter.at - begun, 0, counter.count)
 
 
-def delays(config: MySQLConfig, url: str, flush_interval_s: float) -> tuple[float, float]:
+def measure_delays(config: MySQLConfig, url: str, flush_interval_s: float) -> tuple[float, float]:
     """Seconds from commit to handler, (median, 99th percentile), at RATE one-row transactions per second.
 
     MySQL, tail, nats-server and consumer run on this machine, so both times come from the same clock.

@@ -45,7 +45,7 @@ def main() -> None:
     for gigabytes in (options.small, options.large):
         peaks[gigabytes] = _measure(gigabytes, options.format)
     growth = peaks[options.large] / peaks[options.small]
-    _say(f"{options.large:g} GB need {growth:.2f} times the memory of {options.small:g} GB")
+    _log(f"{options.large:g} GB need {growth:.2f} times the memory of {options.small:g} GB")
     report.write(
         {
             "rss_growth": round(growth, 3),
@@ -61,7 +61,7 @@ def _measure(gigabytes: float, format_: str) -> float:
         embedded.mysql(options={"innodb_flush_log_at_trx_commit": "0", "sync_binlog": "0"}) as mysql,
         embedded.nats() as nats,
     ):
-        _say(f"making {gigabytes:g} GB of binlog ...")
+        _log(f"making {gigabytes:g} GB of binlog ...")
         changes = backlog(mysql.connect(), int(gigabytes * 1e9))
         order = {"port": mysql.port, "host": mysql.host, "user": mysql.user, "password": mysql.password}
         order |= {"url": nats.url, "changes": changes, "format": format_}
@@ -70,7 +70,7 @@ def _measure(gigabytes: float, format_: str) -> float:
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
         peak = float(done.stdout)
         seconds = time.perf_counter() - begun
-        _say(f"{gigabytes:g} GB, {changes:,} changes, {format_}: peak {peak:,.0f} MB, {seconds:.0f} s")
+        _log(f"{gigabytes:g} GB, {changes:,} changes, {format_}: peak {peak:,.0f} MB, {seconds:.0f} s")
     return peak
 
 
@@ -88,7 +88,7 @@ def _tail(order: dict[str, str]) -> None:
     sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.1f}\n")
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
 
 

@@ -36,7 +36,7 @@ class _TimedMirror(Mirror):
         self.at = time.perf_counter()
 
 
-def mirror(url: str, source: str, table: str, changes: int) -> Measurement:
+def measure_mirror(url: str, source: str, table: str, changes: int) -> Measurement:
     """Consume the backlog of the table into a new DuckDB file. The final idle wait is not counted."""
     with tempfile.TemporaryDirectory(prefix="bench-mirror-") as folder:
         target = _TimedMirror(Path(folder) / "mirror.duckdb", DATABASE, table)
@@ -49,7 +49,7 @@ def mirror(url: str, source: str, table: str, changes: int) -> Measurement:
     return Measurement(target.at - begun, 0, done)
 
 
-def fetch_bare(url: str, source: str, table: str, changes: int) -> Measurement:
+def measure_fetch(url: str, source: str, table: str, changes: int) -> Measurement:
     """Fetch and acknowledge the messages of the table with nats-py, 1,000 or about 16 MB at a time, and drop them."""
     return asyncio.run(_fetch(url, source, table, changes))
 

@@ -67,11 +67,11 @@ def run(setup: StreamSetup, ready: Mapping[str, PreparedMessages]) -> Iterator[t
         if name in SINGLY:
             yield f"{name}_single", publishing.publish_singly(setup.url, ready[name])
         if name in MIRRORED:
-            yield f"mirror_{name}", mirroring.mirror(setup.url, source, setup.table, setup.changes)
-            yield f"fetch_{name}", mirroring.fetch_bare(setup.url, source, setup.table, setup.changes)
+            yield f"mirror_{name}", mirroring.measure_mirror(setup.url, source, setup.table, setup.changes)
+            yield f"fetch_{name}", mirroring.measure_fetch(setup.url, source, setup.table, setup.changes)
         if name == HANDLED:
             for shape in ("change", "frame"):
-                yield f"handler_{shape}", handling.handle(setup.url, source, setup.table, shape)
+                yield f"handler_{shape}", handling.measure_handler(setup.url, source, setup.table, shape)
         asyncio.run(_remove(setup.url, subjects.stream_name(source)))
 
 

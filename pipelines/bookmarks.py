@@ -55,7 +55,7 @@ class RewindConfig(dg.Config):
     )
 
 
-def bookmark_job(source: ReplaySource) -> dg.JobDefinition:
+def build_bookmark_job(source: ReplaySource) -> dg.JobDefinition:
     """The job `bookmark_<source>`. It lists the bookmarks in an observation of the binlog asset."""
     name = safe_part(source.name)
 
@@ -69,13 +69,13 @@ def bookmark_job(source: ReplaySource) -> dg.JobDefinition:
                     added = add_bookmark(servers, store, source.name, (config.bookmark, config.at))
                     context.log.info(f"added {added.key}")
                 else:
-                    context.log.info(_change(store, source.name, config))
+                    context.log.info(_apply_action(store, source.name, config))
                 bookmarks = store.bookmarks(source.name)
         except BinlogSyncError as error:
             raise build_failure(error, TableName(source.name, "bookmarks", config.action)) from None
         partitions = str(bookmark_partitions(source.name).name)
         context.instance.add_dynamic_partitions(partitions, [bookmark.key for bookmark in bookmarks])
-        shown: dict[str, Any] = {"bookmarks": len(bookmarks), "list": _listed(bookmarks)}
+        shown: dict[str, Any] = {"bookmarks": len(bookmarks), "list": _bookmark_table(bookmarks)}
         context.log_event(dg.AssetObservation(binlog_key(source.name), metadata=shown))
 
     return build_job(
@@ -85,7 +85,7 @@ def bookmark_job(source: ReplaySource) -> dg.JobDefinition:
     )
 
 
-def _change(store: PositionStore, source: str, config: BookmarkConfig) -> str:
+def _apply_action(store: PositionStore, source: str, config: BookmarkConfig) -> str:
     """Pin, unpin or delete a bookmark. Returns a log line. Raises ConfigError."""
     if config.action == "list":
         return "the bookmarks are listed in the observation of the binlog asset"
@@ -99,7 +99,7 @@ def _change(store: PositionStore, source: str, config: BookmarkConfig) -> str:
     return f"{config.action}: {bookmark.key}"
 
 
-def _listed(bookmarks: Sequence[Bookmark]) -> dg.TableMetadataValue:
+def _bookmark_table(bookmarks: Sequence[Bookmark]) -> dg.TableMetadataValue:
     """The newest bookmarks as a table, with control characters of their names escaped."""
     newest = sorted(bookmarks, key=lambda each: each.key, reverse=True)[:LISTED]
     records = [
@@ -115,7 +115,7 @@ def _listed(bookmarks: Sequence[Bookmark]) -> dg.TableMetadataValue:
     return dg.MetadataValue.table([dg.TableRecord(record) for record in records], dg.TableSchema(columns))
 
 
-def rewind_job(source: ReplaySource) -> dg.JobDefinition:
+def build_rewind_job(source: ReplaySource) -> dg.JobDefinition:
     """The job `rewind_<source>`. Its result is shown on the page of the table and stored in the audit log."""
     name = safe_part(source.name)
 

@@ -22,7 +22,7 @@ ATTEMPTS = 10
 WAIT_S = 2.0
 
 
-def binlog_checks(source: str) -> list[dg.AssetChecksDefinition]:
+def build_binlog_checks(source: str) -> list[dg.AssetChecksDefinition]:
     """The check `tail_alive` of the binlog asset of the source."""
 
     @dg.asset_check(
@@ -52,12 +52,12 @@ def tail_alive(lease: Lease | None, rules: SupervisionRules | None = None) -> dg
     )
 
 
-def parity_checks(tables: Sequence[TableAsset], mysql_key: str) -> list[dg.AssetChecksDefinition]:
+def build_row_count_checks(tables: Sequence[TableAsset], mysql_key: str) -> list[dg.AssetChecksDefinition]:
     """The check `row_count` of each mirror."""
-    return [_parity_check(table, mysql_key) for table in tables if table.is_mirror]
+    return [_build_row_count_check(table, mysql_key) for table in tables if table.is_mirror]
 
 
-def _parity_check(table: TableAsset, mysql_key: str) -> dg.AssetChecksDefinition:
+def _build_row_count_check(table: TableAsset, mysql_key: str) -> dg.AssetChecksDefinition:
     name = table.name
 
     @dg.asset_check(

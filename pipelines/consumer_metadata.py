@@ -90,13 +90,13 @@ def build_metadata(
         shown["last_position"] = dg.MetadataValue.text(f"{total.last.file}:{total.last.pos} row {total.last.row}")
         shown["stream_sequence"] = dg.MetadataValue.int(total.last.sequence)
         shown["changes_ever"] = dg.MetadataValue.int(total.last.changes)
-    shown |= _skips(warehouse, key)
+    shown |= _latest_skip_metadata(warehouse, key)
     if shown_table is not None:
-        shown |= _table(warehouse, shown_table)
+        shown |= _table_metadata(warehouse, shown_table)
     return shown
 
 
-def _skips(warehouse: Warehouse, key: ProgressKey) -> dict[str, dg.MetadataValue]:
+def _latest_skip_metadata(warehouse: Warehouse, key: ProgressKey) -> dict[str, dg.MetadataValue]:
     """Number of skipped changes, and the last of them, if there are any."""
     try:
         skips = skips_of(DuckProgress(warehouse.file()), key)
@@ -116,7 +116,7 @@ def skip_metadata(skip: Skip) -> dict[str, dg.MetadataValue]:
     }
 
 
-def _table(warehouse: Warehouse, table: TablePreview) -> dict[str, dg.MetadataValue]:
+def _table_metadata(warehouse: Warehouse, table: TablePreview) -> dict[str, dg.MetadataValue]:
     """Row count and first rows; the reason why they are not shown if another process locks the file."""
     try:
         rows = count_rows(warehouse.file(), *table.name)

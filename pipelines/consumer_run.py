@@ -36,9 +36,9 @@ from pipelines.stop_flag import StopFlag, stop_on_signals
 from sensors.backlog import FAILED_TAG
 
 SMALL_BACKLOG = 1000
-FIRST_ROUND_S = 5.0
-LOOK_S = 0.25
-Made = dg.MaterializeResult[Any] | dg.AssetCheckResult
+FIRST_REPORT_S = 5.0
+POLL_S = 0.25
+ConsumerEvent = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
 
 class ConsumeConfig(dg.Config):
@@ -102,18 +102,18 @@ class ConsumerSpec:
 
 
 def run_consumers(
-    context: dg.AssetExecutionContext, config: ConsumeConfig, consumptions: Sequence[ConsumerSpec], mysql: MySQLConfig
-) -> Iterator[Made]:
+    context: dg.AssetExecutionContext, config: ConsumeConfig, consumers: Sequence[ConsumerSpec], mysql: MySQLConfig
+) -> Iterator[ConsumerEvent]:
     """Process the backlog of the tables, then wait for new changes. Yields the materializations and check results.
 
     Raises dg.Failure if a table is blocked at the end, DagsterExecutionInterruptedError if a user terminated the run.
     """
-    free = _leave_to_others(context, consumptions)
+    free = _exclude_active_tables(context, consumers)
     if not free:
         return
-    run = _Run(context, config, mysql, {item.table: _Table(item) for item in free})
+    run = _ConsumerRun(context, config, mysql, {item.table: _TableState(item) for item in free})
     with stop_on_signals() as stop:
-        run.work(stop)
+        run.consume(stop)
         if stop.reason is not None:
             message = f"stopped ({stop.reason}) after {run.changes} change(s), all of them stored"
             context.log.info(message)
@@ -122,15 +122,16 @@ def run_consumers(
     try:
         yield from run.results()
     except BinlogSyncError as error:
-        raise build_failure({next(iter(run.tables.values())).of.name: (error, 0)}) from None
-    failed = {table.of.name: (table.error, table.tries) for table in run.tables.values() if table.error is not None}
+        raise build_failure({next(iter(run.tables.values())).consumer.name: (error, 0)}) from None
+    states = run.tables.values()
+    failed = {state.consumer.name: (state.error, state.tries) for state in states if state.error is not None}
     if failed:
         tag = " ".join(name.consumer_key.to_user_string() for name in failed)
         context.instance.add_run_tags(context.run.run_id, {FAILED_TAG: tag})
         raise build_failure(failed, show_values=context.resources.warehouse.show_values) from None
 
 
-def _leave_to_others(context: dg.AssetExecutionContext, asked: Sequence[ConsumerSpec]) -> Sequence[ConsumerSpec]:
+def _exclude_active_tables(context: dg.AssetExecutionContext, asked: Sequence[ConsumerSpec]) -> Sequence[ConsumerSpec]:
     """The tables that no other run consumes; logs a warning for the others. Groups of mirrors are not split."""
     taken = find_other_runs(context, [item.name.consumer_key for item in asked])
     groups = {item.together for item in asked if item.together is not None and item.name.consumer_key in taken}
@@ -145,97 +146,97 @@ def _leave_to_others(context: dg.AssetExecutionContext, asked: Sequence[Consumer
 
 
 @dataclass(slots=True)
-class _Table:
+class _TableState:
     """State of a table in this run: totals of the run, totals since the last report, and the error that blocks it."""
 
-    of: ConsumerSpec
+    consumer: ConsumerSpec
     total: ConsumerTotals = field(default_factory=ConsumerTotals)
-    part: ConsumerTotals = field(default_factory=ConsumerTotals)
-    show_at: float = 0.0
+    unreported: ConsumerTotals = field(default_factory=ConsumerTotals)
+    report_at: float = 0.0
     error: BinlogSyncError | None = None
     tries: int = 0
     has_gap: bool = False
 
 
 @dataclass(slots=True)
-class _Run:
+class _ConsumerRun:
     context: dg.AssetExecutionContext
     config: ConsumeConfig
     mysql: MySQLConfig
-    tables: Mapping[tuple[str, str], _Table]
+    tables: Mapping[tuple[str, str], _TableState]
 
     @property
     def changes(self) -> int:
         """Changes applied in this run."""
         return sum(table.total.changes for table in self.tables.values())
 
-    def work(self, stop: StopFlag) -> None:
+    def consume(self, stop: StopFlag) -> None:
         """Consume until no change arrived for idle_s, max_s is over, or a stop was requested."""
         config = self.config
         options = WorkerPoolOptions(
-            first_round_s=FIRST_ROUND_S, round_s=config.report_s, first_wait_s=config.retry_s,
+            first_round_s=FIRST_REPORT_S, round_s=config.report_s, first_wait_s=config.retry_s,
             longest_wait_s=max(60.0, config.retry_s), max_workers=config.max_workers,
         )  # fmt: skip
-        ends_at, look_at = time.monotonic() + config.max_s, 0.0
-        with WorkerPool(self._works(), self._reader, options, stop) as crew:
-            while not stop.is_set() and time.monotonic() < ends_at and crew.quiet_s() <= config.idle_s:
-                self._take(crew.reports(LOOK_S))
-                self._show_parts()
-                if time.monotonic() > look_at:
-                    look_at = time.monotonic() + FIRST_ROUND_S
+        ends_at, poll_at = time.monotonic() + config.max_s, 0.0
+        with WorkerPool(self._build_tasks(), self._reader, options, stop) as pool:
+            while not stop.is_set() and time.monotonic() < ends_at and pool.quiet_s() <= config.idle_s:
+                self._process_reports(pool.reports(POLL_S))
+                self._materialize_progress()
+                if time.monotonic() > poll_at:
+                    poll_at = time.monotonic() + FIRST_REPORT_S
                     if (reason := find_stop_reason(self.context)) is not None:
                         stop.request(reason)
-            crew.end()
-            self._take(crew.reports(0))
+            pool.end()
+            self._process_reports(pool.reports(0))
 
-    def results(self) -> Iterator[Made]:
+    def results(self) -> Iterator[ConsumerEvent]:
         """A materialization of each table that is not blocked, and the check results of all tables."""
         with ExitStack() as stack:
             reader: StreamReader | None = None
             for table in self.tables.values():
-                key = table.of.name.consumer_key
-                checks = [_handled(key, table.error), self._no_gap(table)]
+                key = table.consumer.name.consumer_key
+                checks = [_handled_check(key, table.error), self._gap_check(table)]
                 if table.error is not None:
                     yield from checks
                     continue
                 reader = reader or stack.enter_context(self._reader())
-                waiting = reader.pending(table.of.durable)
+                waiting = reader.pending(table.consumer.durable)
                 left = waiting.num_pending + waiting.num_ack_pending if waiting is not None else 0
-                checks.append(_backlog(key, left))
+                checks.append(_backlog_check(key, left))
                 yield dg.MaterializeResult(
                     asset_key=key, metadata=self._metadata(table, table.total), check_results=checks
                 )
 
-    def _show_gap(self, table: _Table) -> None:
+    def _report_gap(self, table: _TableState) -> None:
         """Report the check `no_gap` immediately if its result has changed."""
-        result = self._no_gap(table)
+        result = self._gap_check(table)
         if table.has_gap is not (not result.passed):
             table.has_gap = not result.passed
             report_check(self.context.instance, result)
 
-    def _no_gap(self, table: _Table) -> dg.AssetCheckResult:
+    def _gap_check(self, table: _TableState) -> dg.AssetCheckResult:
         """The check `no_gap`: open gaps found by this run or an earlier one."""
         store = DuckProgress(self.context.resources.warehouse.file())
-        return no_gap(table.of.name.consumer_key, open_gaps(store, table.of.progress_key))
+        return no_gap(table.consumer.name.consumer_key, open_gaps(store, table.consumer.progress_key))
 
-    def _works(self) -> list[ConsumerTask]:
+    def _build_tasks(self) -> list[ConsumerTask]:
         path = self.context.resources.warehouse.path
-        works: dict[object, ConsumerTask] = {}
+        tasks: dict[object, ConsumerTask] = {}
         for table in self.tables.values():
             options = ConsumeOptions(
-                client_id=table.of.client_id, max_changes=self.config.max_changes, start=table.of.start,
+                client_id=table.consumer.client_id, max_changes=self.config.max_changes, start=table.consumer.start,
                 bookmarks=self._bookmarks,
             )  # fmt: skip
-            work = ConsumerTask(table.of.table, table.of.target(path, self.mysql), options)
-            group = table.of.together or table.of.table
-            first = works.get(group)
-            works[group] = work if first is None else replace(first, together=(*first.together, work))
-        return list(works.values())
+            task = ConsumerTask(table.consumer.table, table.consumer.target(path, self.mysql), options)
+            group = table.consumer.together or table.consumer.table
+            first = tasks.get(group)
+            tasks[group] = task if first is None else replace(first, together=(*first.together, task))
+        return list(tasks.values())
 
     @property
     def source(self) -> str:
         """Name of the source of all tables."""
-        return next(iter(self.tables.values())).of.name.source
+        return next(iter(self.tables.values())).consumer.name.source
 
     def _reader(self) -> Any:
         return self.context.resources.jetstream.reader(self.source)
@@ -245,56 +246,56 @@ class _Run:
         with self.context.resources.positions.store() as store:
             return store.bookmarks(self.source)
 
-    def _take(self, reports: Iterable[TableReport]) -> None:
+    def _process_reports(self, reports: Iterable[TableReport]) -> None:
         """Add the reports to the totals. Record a new error as an observation and a failed check of the table."""
         for report in reports:
             table = self.tables[report.table]
-            name = table.of.name
+            name = table.consumer.name
             if report.error is not None:
-                is_new = _fault(report.error) != _fault(table.error)
+                is_new = _error_identity(report.error) != _error_identity(table.error)
                 table.error, table.tries = report.error, report.tries
                 if is_new:
                     shown = failure_metadata(
                         report.error, name, report.tries, show_values=self.context.resources.warehouse.show_values
                     )
                     self.context.log_event(dg.AssetObservation(name.consumer_key, metadata=shown))
-                    report_check(self.context.instance, _handled(name.consumer_key, report.error))
+                    report_check(self.context.instance, _handled_check(name.consumer_key, report.error))
                     self.context.log.error(f"{name} is blocked: {report.error}")
             elif report.done is not None:
                 if table.error is not None:
                     self.context.log.info(f"{name} is no longer blocked")
-                    report_check(self.context.instance, _handled(name.consumer_key, None))
+                    report_check(self.context.instance, _handled_check(name.consumer_key, None))
                 table.error = None
                 table.total.add(report.done)
-                table.part.add(report.done)
+                table.unreported.add(report.done)
 
-    def _show_parts(self) -> None:
+    def _materialize_progress(self) -> None:
         """Materialize each table that has new changes, at most once per report_s."""
         now = time.monotonic()
         for table in self.tables.values():
-            if table.part.changes and now >= table.show_at:
-                shown = dict(self._metadata(table, table.part))
-                self.context.log_event(dg.AssetMaterialization(table.of.name.consumer_key, metadata=shown))
-                self._show_gap(table)
-                table.part, table.show_at = ConsumerTotals(), now + self.config.report_s
+            if table.unreported.changes and now >= table.report_at:
+                shown = dict(self._metadata(table, table.unreported))
+                self.context.log_event(dg.AssetMaterialization(table.consumer.name.consumer_key, metadata=shown))
+                self._report_gap(table)
+                table.unreported, table.report_at = ConsumerTotals(), now + self.config.report_s
 
-    def _metadata(self, table: _Table, total: ConsumerTotals) -> Mapping[str, dg.MetadataValue]:
-        shows = table.of.shows
+    def _metadata(self, table: _TableState, total: ConsumerTotals) -> Mapping[str, dg.MetadataValue]:
+        shows = table.consumer.shows
         shown = TablePreview(shows, self.config.preview_rows) if shows else None
-        return build_metadata(total, table.of.progress_key, shown, self.context.resources.warehouse)
+        return build_metadata(total, table.consumer.progress_key, shown, self.context.resources.warehouse)
 
 
-def _fault(error: BinlogSyncError | None) -> str:
+def _error_identity(error: BinlogSyncError | None) -> str:
     """Identifies the error that blocks a table: equal for every attempt at the same change."""
     return error.change_id if isinstance(error, HandlerError) else str(error or "")
 
 
-def _handled(key: dg.AssetKey, error: BinlogSyncError | None) -> dg.AssetCheckResult:
+def _handled_check(key: dg.AssetKey, error: BinlogSyncError | None) -> dg.AssetCheckResult:
     description = "No change is blocked." if error is None else f"Blocked: {markdown(str(error))}"
     return dg.AssetCheckResult(passed=error is None, check_name="handled", asset_key=key, description=description)
 
 
-def _backlog(key: dg.AssetKey, waiting: int) -> dg.AssetCheckResult:
+def _backlog_check(key: dg.AssetKey, waiting: int) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=waiting <= SMALL_BACKLOG,
         check_name="backlog",

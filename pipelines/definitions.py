@@ -13,28 +13,28 @@ import dagster as dg
 
 from binlogsync.errors import ConfigError
 from binlogsync.modules import code_version, import_within
-from pipelines.bookmarks import bookmark_job, rewind_job
-from pipelines.checks import binlog_checks, parity_checks
+from pipelines.bookmarks import build_bookmark_job, build_rewind_job
+from pipelines.checks import build_binlog_checks, build_row_count_checks
 from pipelines.discovery import ConsumerDefinitions, find_definitions
 from pipelines.keys import binlog_key, safe_part
-from pipelines.maintenance import prune_job, prune_schedule
-from pipelines.mirror_checks import mirror_checks, verify_job
-from pipelines.operator_jobs import acknowledge_job, skip_job
-from pipelines.replays import ReplaySource, replay_asset, replay_job
-from pipelines.source_checks import source_checks
+from pipelines.maintenance import build_prune_schedule, prune_job
+from pipelines.mirror_checks import build_mirror_checks, build_verify_job
+from pipelines.operator_jobs import build_acknowledge_job, build_skip_job
+from pipelines.replays import ReplaySource, build_replay_asset, build_replay_job
+from pipelines.source_checks import build_source_checks
 from pipelines.sources import SourceSettings, configured_sources, tail_config
-from pipelines.stream_checks import stream_checks
-from pipelines.tables import TableAsset, consumers_asset
-from pipelines.tail import TailConfig, tail_job, tail_job_name
+from pipelines.stream_checks import build_stream_checks
+from pipelines.tables import TableAsset, build_consumers_asset
+from pipelines.tail import TailConfig, build_tail_job, tail_job_name
 from resources import environment
 from resources.audit import AuditLog
 from resources.jetstream import JetStream
 from resources.mysql import MySQLSource
 from resources.positions import Positions
 from resources.warehouse import Warehouse
-from sensors.backlog import WatchedTable, backlog_sensor
-from sensors.bookmarks import bookmark_sensor
-from sensors.tail import tail_sensor
+from sensors.backlog import WatchedTable, build_backlog_sensor
+from sensors.bookmarks import build_bookmark_sensor
+from sensors.tail import build_tail_sensor
 
 
 def build_definitions(
@@ -51,40 +51,40 @@ def build_definitions(
     assets: list[Any] = [*found.assets]
     checks: list[Any] = [*found.checks]
     jobs: list[Any] = [prune_job]
-    jobs += [skip_job(found.tables), acknowledge_job(found.tables)] if found.tables else []
+    jobs += [build_skip_job(found.tables), build_acknowledge_job(found.tables)] if found.tables else []
     sensors: list[Any] = []
     for source in sources:
         tables = found.of(source.name)
         assets += [
-            binlog_spec(source.name),
+            build_binlog_spec(source.name),
             *(spec for table in tables for spec in table.upstream),
         ]
-        verifying = mirror_checks(tables, source.mysql_key)
-        checks += [*binlog_checks(source.name), *parity_checks(tables, source.mysql_key), *verifying]
-        jobs += [verify_job(source.name, verifying)] if verifying else []
-        checks += [*source_checks(source.name, source.mysql_key), *stream_checks(source.name)]
-        jobs.append(tail_job(source.name, options, source.mysql_key))
+        verifying = build_mirror_checks(tables, source.mysql_key)
+        checks += [*build_binlog_checks(source.name), *build_row_count_checks(tables, source.mysql_key), *verifying]
+        jobs += [build_verify_job(source.name, verifying)] if verifying else []
+        checks += [*build_source_checks(source.name, source.mysql_key), *build_stream_checks(source.name)]
+        jobs.append(build_tail_job(source.name, options, source.mysql_key))
         alive = dg.AssetCheckKey(binlog_key(source.name), "tail_alive")
-        sensors.append(tail_sensor(source.name, tail_job_name(source.name), running=running, check=alive))
+        sensors.append(build_tail_sensor(source.name, tail_job_name(source.name), running=running, check=alive))
         if tables:
-            assets.append(consumers_asset(source.name, source.mysql_key, tables, code))
-            job = consume_job(source.name, tables)
-            jobs += [job, *(table_job(table) for table in tables)]
+            assets.append(build_consumers_asset(source.name, source.mysql_key, tables, code))
+            job = build_consume_job(source.name, tables)
+            jobs += [job, *(build_table_job(table) for table in tables)]
             sensors.append(
-                backlog_sensor(
+                build_backlog_sensor(
                     source.name, job.name, [build_watched_table(table) for table in tables], running=running, code=code
                 )
             )
         past = ReplaySource(source.name, source.mysql_key, tables, options)
-        assets += [replay_asset(past, table) for table in tables]
-        jobs += [replay_job(past), bookmark_job(past), rewind_job(past)]
-        sensors.append(bookmark_sensor(source.name, running=running))
+        assets += [build_replay_asset(past, table) for table in tables]
+        jobs += [build_replay_job(past), build_bookmark_job(past), build_rewind_job(past)]
+        sensors.append(build_bookmark_sensor(source.name, running=running))
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
         jobs=jobs,
         sensors=sensors,
-        schedules=[prune_schedule(running=running)],
+        schedules=[build_prune_schedule(running=running)],
         resources=configured_resources(sources),
         executor=dg.in_process_executor,
     )
@@ -101,7 +101,7 @@ def configured_resources(sources: Sequence[SourceSettings]) -> Mapping[str, Any]
     }
 
 
-def binlog_spec(source: str) -> dg.AssetSpec:
+def build_binlog_spec(source: str) -> dg.AssetSpec:
     """The asset of the binary log of the source."""
     return dg.AssetSpec(
         binlog_key(source),
@@ -116,7 +116,7 @@ def binlog_spec(source: str) -> dg.AssetSpec:
     )
 
 
-def consume_job(source: str, tables: Sequence[TableAsset]) -> Any:
+def build_consume_job(source: str, tables: Sequence[TableAsset]) -> Any:
     """The job `consume_<source>`: any tables of the source. The backlog sensor requests its runs."""
     return dg.define_asset_job(
         f"consume_{safe_part(source)}",
@@ -126,7 +126,7 @@ def consume_job(source: str, tables: Sequence[TableAsset]) -> Any:
     )
 
 
-def table_job(table: TableAsset) -> Any:
+def build_table_job(table: TableAsset) -> Any:
     """The job of one table, for manual runs."""
     return dg.define_asset_job(
         table.name.job_name,

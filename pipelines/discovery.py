@@ -6,7 +6,7 @@ from types import ModuleType
 import dagster as dg
 
 from binlogsync.modules import objects_of
-from pipelines.keys import refuse_collisions
+from pipelines.keys import check_collisions
 from pipelines.tables import TableAsset
 
 DagsterAsset = dg.AssetsDefinition | dg.AssetSpec | dg.SourceAsset
@@ -41,5 +41,5 @@ def find_definitions(package: ModuleType) -> ConsumerDefinitions:
             checks.append(value)
         elif isinstance(value, DagsterAsset):
             assets.append(value)
-    refuse_collisions([table.name for table in tables])
+    check_collisions([table.name for table in tables])
     return ConsumerDefinitions(tuple(tables), tuple(assets), tuple(checks))

@@ -102,7 +102,7 @@ def binlog_key(source: str) -> dg.AssetKey:
     return dg.AssetKey(["mysql", safe_part(source), "binlog"])
 
 
-def refuse_collisions(names: list[TableName]) -> None:
+def check_collisions(names: list[TableName]) -> None:
     """Raise ConfigError if two tables would have the same asset key or job name."""
     for what in ("consumer_key", "job_name"):
         seen: dict[object, TableName] = {}

@@ -44,7 +44,7 @@ def prune_job() -> None:
     prune_op()
 
 
-def prune_schedule(*, running: bool = False) -> dg.ScheduleDefinition:
+def build_prune_schedule(*, running: bool = False) -> dg.ScheduleDefinition:
     """The schedule `prune_runs_nightly`."""
     status = dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
     return dg.ScheduleDefinition(

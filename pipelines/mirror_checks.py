@@ -22,16 +22,17 @@ from pipelines.keys import safe_part
 from pipelines.tables import TableAsset
 
 TIMEOUT_S = 90.0
-FRESH_S = 300.0
-_SHOWN = 20
+MAX_AGE_S = 300.0
+_MAX_SHOWN = 20
 
 
-def mirror_checks(tables: Sequence[TableAsset], mysql_key: str) -> list[dg.AssetChecksDefinition]:
+def build_mirror_checks(tables: Sequence[TableAsset], mysql_key: str) -> list[dg.AssetChecksDefinition]:
     """The checks `equals_source` and `fresh` of each mirror."""
-    return [made for table in tables if table.is_mirror for made in (_equals_source(table, mysql_key), _fresh(table))]
+    mirrors = [table for table in tables if table.is_mirror]
+    return [check for table in mirrors for check in (_build_equals_source(table, mysql_key), _build_fresh(table))]
 
 
-def verify_job(source: str, checks: Sequence[dg.AssetChecksDefinition]) -> Any:
+def build_verify_job(source: str, checks: Sequence[dg.AssetChecksDefinition]) -> Any:
     """The job `verify_<source>`, which runs only these checks."""
     return dg.define_asset_job(
         f"verify_{safe_part(source)}",
@@ -41,7 +42,7 @@ def verify_job(source: str, checks: Sequence[dg.AssetChecksDefinition]) -> Any:
     )
 
 
-def _equals_source(table: TableAsset, mysql_key: str) -> dg.AssetChecksDefinition:
+def _build_equals_source(table: TableAsset, mysql_key: str) -> dg.AssetChecksDefinition:
     name = table.name
 
     @dg.asset_check(
@@ -60,7 +61,7 @@ def _equals_source(table: TableAsset, mysql_key: str) -> dg.AssetChecksDefinitio
                 found = Verifier(reader, mysql, file, options).verify(name.database, name.table)
                 if opened and found.is_equal:
                     report_check(context.instance, no_gap(table.key, open_gaps(DuckProgress(file), key)))
-                return result(found)
+                return build_result(found)
         except ConsumeError as error:
             return dg.AssetCheckResult(
                 passed=False, severity=dg.AssetCheckSeverity.WARN, description=markdown(str(error))
@@ -71,7 +72,7 @@ def _equals_source(table: TableAsset, mysql_key: str) -> dg.AssetChecksDefinitio
     return _check
 
 
-def result(found: Verification) -> dg.AssetCheckResult:
+def build_result(found: Verification) -> dg.AssetCheckResult:
     """The check result of a verification."""
     shown: dict[str, dg.MetadataValue] = {
         "position": dg.MetadataValue.text(str(found.at)),
@@ -85,31 +86,31 @@ def result(found: Verification) -> dg.AssetCheckResult:
             "chunks_that_differ": dg.MetadataValue.int(len(found.rows.differing)),
         }
         if found.rows.differing:
-            shown["differences"] = dg.MetadataValue.json([str(chunk) for chunk in found.rows.differing[:_SHOWN]])
+            shown["differences"] = dg.MetadataValue.json([str(chunk) for chunk in found.rows.differing[:_MAX_SHOWN]])
     return dg.AssetCheckResult(
         passed=found.is_equal, severity=dg.AssetCheckSeverity.ERROR, description=markdown(str(found)), metadata=shown
     )
 
 
-def _fresh(table: TableAsset) -> dg.AssetChecksDefinition:
+def _build_fresh(table: TableAsset) -> dg.AssetChecksDefinition:
     name = table.name
 
     @dg.asset_check(
         asset=name.consumer_key,
         name="fresh",
         required_resource_keys={"warehouse", "jetstream"},
-        description=f"No change of {name.markdown} has waited in the stream for more than {FRESH_S / 60:.0f} minutes.",
+        description=f"No change of {name.markdown} has waited in the stream for over {MAX_AGE_S / 60:.0f} minutes.",
     )
     def _check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         key = ProgressKey(table.consumption.client_id, name.source, name.database, name.table)
         progress = DuckProgress(context.resources.warehouse.file()).load(key)
         with context.resources.jetstream.reader(name.source) as reader:
-            return freshness(oldest_waiting(reader, key, progress.sequence))
+            return check_freshness(oldest_unconsumed_s(reader, key, progress.sequence))
 
     return _check
 
 
-def oldest_waiting(reader: StreamReader, key: ProgressKey, sequence: int) -> float | None:
+def oldest_unconsumed_s(reader: StreamReader, key: ProgressKey, sequence: int) -> float | None:
     """Seconds since the commit of the first change after the stream sequence. None if there is no such change."""
     waiting = reader.changes_from(key.database, key.table, sequence + 1)
     if not waiting:
@@ -118,14 +119,14 @@ def oldest_waiting(reader: StreamReader, key: ProgressKey, sequence: int) -> flo
     return (datetime.now(UTC) - committed).total_seconds()
 
 
-def freshness(waited_s: float | None) -> dg.AssetCheckResult:
-    """Passes if no change has waited longer than FRESH_S."""
+def check_freshness(waited_s: float | None) -> dg.AssetCheckResult:
+    """Passes if no change has waited longer than MAX_AGE_S."""
     if waited_s is None:
         return dg.AssetCheckResult(
             passed=True, description="No change is waiting in the stream.", metadata={"waited_s": 0.0}
         )
     return dg.AssetCheckResult(
-        passed=waited_s <= FRESH_S,
+        passed=waited_s <= MAX_AGE_S,
         severity=dg.AssetCheckSeverity.WARN,
         description=f"A change was committed {waited_s:.0f} s ago and is not in the mirror yet.",
         metadata={"waited_s": round(waited_s, 1)},

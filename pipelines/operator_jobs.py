@@ -51,7 +51,7 @@ class AcknowledgeConfig(DecisionConfig):
 C = TypeVar("C", bound=DecisionConfig)
 
 
-def skip_job(tables: Sequence[TableAsset]) -> dg.JobDefinition:
+def build_skip_job(tables: Sequence[TableAsset]) -> dg.JobDefinition:
     """The job `skip_change`: progress moves past exactly one change, and the skip is recorded in the same transaction.
 
     The audit log, if there is one, gets a copy of the record.
@@ -79,7 +79,7 @@ def skip_job(tables: Sequence[TableAsset]) -> dg.JobDefinition:
     )
 
 
-def acknowledge_job(tables: Sequence[TableAsset]) -> dg.JobDefinition:
+def build_acknowledge_job(tables: Sequence[TableAsset]) -> dg.JobDefinition:
     """The job `acknowledge_gap`: closes the open gaps of one consumer."""
 
     def acknowledge(context: dg.OpExecutionContext, config: AcknowledgeConfig, table: TableAsset) -> None:

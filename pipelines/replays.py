@@ -105,7 +105,7 @@ class ReplayRequest:
         return "handler" if self.table is not None and not self.table.is_mirror else "table"
 
 
-def replay_asset(source: ReplaySource, table: TableAsset) -> dg.AssetsDefinition:
+def build_replay_asset(source: ReplaySource, table: TableAsset) -> dg.AssetsDefinition:
     """The asset `replay/<source>/<database>/<table>`."""
     name = table.name
     spec = dg.AssetSpec(
@@ -144,7 +144,7 @@ def replay_key(name: TableName) -> dg.AssetKey:
     return dg.AssetKey(["replay", *name.parts])
 
 
-def replay_job(source: ReplaySource) -> dg.JobDefinition:
+def build_replay_job(source: ReplaySource) -> dg.JobDefinition:
     """The job `replay_<source>` for the Launchpad: any table, any range, any target."""
 
     @dg.op(

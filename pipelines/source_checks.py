@@ -24,7 +24,7 @@ from binlogsync.stores import PositionStore
 from pipelines.keys import binlog_key
 
 
-def source_checks(source: str, mysql_key: str) -> list[dg.AssetChecksDefinition]:
+def build_source_checks(source: str, mysql_key: str) -> list[dg.AssetChecksDefinition]:
     """The checks `positions_kept` and `server_unchanged` of the binlog asset of the source."""
     keys = {mysql_key, "positions"}
 
@@ -59,11 +59,11 @@ def positions_kept(mysql: MySQLConfig, store: PositionStore, source: str) -> dg.
     needs = [*required_by_tail([store.load(source)]), *required_by_bookmarks(store.bookmarks(source))]
     found = check_retention(retention, info, needs)
     is_lost = any(each.retained is None and each.position.is_essential for each in found)
-    said = "; ".join(str(each) for each in found if each.is_short) or _best(found)
+    summary = "; ".join(str(each) for each in found if each.is_short) or _describe_first(found)
     return dg.AssetCheckResult(
         passed=not any(each.is_short for each in found),
         severity=dg.AssetCheckSeverity.ERROR if is_lost else dg.AssetCheckSeverity.WARN,
-        description=f"{markdown(said)}. {describe_retention(retention).capitalize()}.",
+        description=f"{markdown(summary)}. {describe_retention(retention).capitalize()}.",
         metadata={
             **({"hours_left": found[0].hours} if found and found[0].hours is not None else {}),
             "positions": len(found),
@@ -72,7 +72,7 @@ def positions_kept(mysql: MySQLConfig, store: PositionStore, source: str) -> dg.
     )
 
 
-def _best(found: list[RetentionStatus]) -> str:
+def _describe_first(found: list[RetentionStatus]) -> str:
     return str(found[0]) if found else "No position is required yet"
 
 

@@ -8,7 +8,7 @@ from binlogsync.sinks.jetstream.foreign import describe_foreign
 from pipelines.keys import binlog_key
 
 
-def stream_checks(source: str) -> list[dg.AssetChecksDefinition]:
+def build_stream_checks(source: str) -> list[dg.AssetChecksDefinition]:
     """The check `stream_intact` of the source."""
 
     @dg.asset_check(

@@ -24,7 +24,7 @@ from binlogsync.errors import ConfigError
 from binlogsync.mirror.state import MirrorOptions
 from binlogsync.models.model import table_name
 from binlogsync.mysql.config import MySQLConfig
-from pipelines.consumer_run import ConsumeConfig, ConsumerSpec, Made, run_consumers
+from pipelines.consumer_run import ConsumeConfig, ConsumerEvent, ConsumerSpec, run_consumers
 from pipelines.keys import TableName, binlog_key, safe_part
 from pipelines.run_coordination import tag_code
 from pipelines.sources import default_source
@@ -78,7 +78,7 @@ class TableAsset:
             group_name=options.group,
             kinds={"duckdb"},
             description=options.description,
-            metadata=_names(name),
+            metadata=_name_metadata(name),
             tags=dict(options.tags),
             freshness_policy=None if within is None else dg.FreshnessPolicy.time_window(fail_window=within),
         )
@@ -92,7 +92,7 @@ class TableAsset:
     def upstream(self) -> tuple[dg.AssetSpec, dg.AssetSpec]:
         """The table in MySQL, and its subject in JetStream."""
         name = self.name
-        metadata = _names(name)
+        metadata = _name_metadata(name)
         return (
             dg.AssetSpec(
                 name.mysql_key,
@@ -257,32 +257,34 @@ def table_consumer(
     return make if handler is None else make(handler)
 
 
-def consumers_asset(source: str, mysql_key: str, tables: Sequence[TableAsset], code: str = "") -> dg.AssetsDefinition:
+def build_consumers_asset(
+    source: str, mysql_key: str, tables: Sequence[TableAsset], code: str = ""
+) -> dg.AssetsDefinition:
     """The multi-asset that consumes any subset of the tables of a source, in up to `max_workers` threads.
 
     `code` is the version of the handlers' code. Only mirrors connect to the server, resource `mysql_key`, to read their
     tables.
     """
     by_key = {table.key: table.consumption for table in tables}
-    begins = {"positions"} if any(table.consumption.start != "all" for table in tables) else set()
+    bookmark_resources = {"positions"} if any(table.consumption.start != "all" for table in tables) else set()
 
     @dg.multi_asset(
         name=f"consumers_{safe_part(source)}",
         specs=[table.spec for table in tables],
         check_specs=[check for table in tables for check in table.check_specs],
         can_subset=True,
-        required_resource_keys={"jetstream", "warehouse", mysql_key, *begins},
+        required_resource_keys={"jetstream", "warehouse", mysql_key, *bookmark_resources},
     )
-    def _consume(context: dg.AssetExecutionContext, config: ConsumeConfig) -> Iterator[Made]:
+    def _consume(context: dg.AssetExecutionContext, config: ConsumeConfig) -> Iterator[ConsumerEvent]:
         tag_code(context, code)
         asked = [by_key[key] for key in by_key if key in context.selected_asset_keys]
-        _refuse_parts(asked, by_key.values())
+        _check_groups(asked, by_key.values())
         yield from run_consumers(context, config, asked, getattr(context.resources, mysql_key).config(source))
 
     return _consume
 
 
-def _refuse_parts(asked: Sequence[ConsumerSpec], known: Iterable[ConsumerSpec]) -> None:
+def _check_groups(asked: Sequence[ConsumerSpec], known: Iterable[ConsumerSpec]) -> None:
     """Raise dg.Failure if a group of mirrors is selected only in part."""
     groups = {one.together for one in asked if one.together is not None}
     missing = [str(one.name) for one in known if one.together in groups and one not in asked]
@@ -294,6 +296,6 @@ def _refuse_parts(asked: Sequence[ConsumerSpec], known: Iterable[ConsumerSpec]) 
         )
 
 
-def _names(name: TableName) -> dict[str, str]:
+def _name_metadata(name: TableName) -> dict[str, str]:
     """The original MySQL names, for asset keys with replaced characters."""
     return {"mysql/database": name.database, "mysql/table": name.table, "binlogsync/source": name.source}

@@ -120,7 +120,7 @@ def tail_job_name(source: str) -> str:
     return f"tail_{safe_part(source)}"
 
 
-def tail_job(source: str, config: TailConfig | None = None, mysql_key: str = "mysql") -> dg.JobDefinition:
+def build_tail_job(source: str, config: TailConfig | None = None, mysql_key: str = "mysql") -> dg.JobDefinition:
     """The job `tail_<source>`. Requires the resources `mysql_key`, "jetstream", "audit" and "positions"."""
     check_source(source)
 

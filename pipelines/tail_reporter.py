@@ -20,10 +20,10 @@ from sensors.tail import seconds_since_tick
 
 logger = logging.getLogger(__name__)
 
-ALIVE = frozenset({dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING})
-SILENT_S = 180.0
+ACTIVE_STATUSES = frozenset({dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING})
+MAX_SILENCE_S = 180.0
 DEV_ENDED = "dagster dev has ended"
-BEAT_S = 60.0
+HEARTBEAT_S = 60.0
 """Seconds between two materializations of the binlog asset: Dagster's freshness policies read only these."""
 
 
@@ -50,7 +50,7 @@ class TailReporter:
         self._shift_ends = clock() + shift_s
         self._next_status = 0.0
         self._next_report = 0.0
-        self._next_beat = 0.0
+        self._next_heartbeat = 0.0
         self._dev = DevProcesses.find()
         self._reported: TailProgress | None = None
         self.last: TailProgress | None = None
@@ -64,22 +64,22 @@ class TailReporter:
         if now >= self._next_status:
             self._next_status = now + self._status_s
             self._check_own_run()
-        if now >= self._next_beat and progress.checkpoint is not None:
-            self._next_beat = now + BEAT_S
-            self._beat(progress)
+        if now >= self._next_heartbeat and progress.checkpoint is not None:
+            self._next_heartbeat = now + HEARTBEAT_S
+            self._report_heartbeat(progress)
         if now >= self._next_report:
             self._next_report = now + self._report_s
             self.report(progress)
 
-    def _beat(self, progress: TailProgress) -> None:
+    def _report_heartbeat(self, progress: TailProgress) -> None:
         """Materialize the binlog asset as a heartbeat, which keeps it fresh."""
         metadata: dict[str, dg.MetadataValue] = {
             "lag_s": dg.MetadataValue.float(round(progress.lag_s, 3)),
-            **_position(progress),
+            **_position_metadata(progress),
         }
         try:
             silent = seconds_since_tick(self._context.instance, self._source, time.time())
-            if silent is not None and silent > SILENT_S:
+            if silent is not None and silent > MAX_SILENCE_S:
                 metadata["keeper_silent_s"] = dg.MetadataValue.float(round(silent, 1))
                 self._context.log.warning(
                     f"the sensor of this tail has had no tick for {silent:.0f} s. If the code location shows an error, "
@@ -125,7 +125,7 @@ class TailReporter:
             return
         if run is None:
             self._stop.request("the run was deleted")
-        elif run.status not in ALIVE:
+        elif run.status not in ACTIVE_STATUSES:
             self._stop.request(f"the run is {run.status.value}")
 
 
@@ -144,7 +144,7 @@ def binlog_metadata(progress: TailProgress, before: TailProgress | None = None) 
         "changes_this_shift": dg.MetadataValue.int(progress.changes),
         "dropped_by_filter": dg.MetadataValue.int(progress.dropped),
         "schema_changes": dg.MetadataValue.int(progress.schema_changes),
-        **_position(progress),
+        **_position_metadata(progress),
     }
     if progress.recoveries:
         metadata["recoveries"] = dg.MetadataValue.text("\n".join(progress.recoveries))
@@ -163,7 +163,7 @@ def _difference(progress: TailProgress, before: TailProgress | None) -> tuple[in
     )
 
 
-def _position(progress: TailProgress) -> dict[str, dg.MetadataValue]:
+def _position_metadata(progress: TailProgress) -> dict[str, dg.MetadataValue]:
     checkpoint = progress.checkpoint
     if checkpoint is None:
         return {"position": dg.MetadataValue.text("none yet")}

@@ -25,8 +25,8 @@ CODE_TAG = "binlogsync/code"
 END_TAG = "binlogsync/end"
 """Tag that requests a run to end, with the reason. The run polls it every few seconds."""
 RECENT_RUNS = 40
-PATIENCE_S = 5.0
-NAMED = 3
+NATS_TIMEOUT_S = 5.0
+MAX_NAMED = 3
 
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -70,7 +70,7 @@ class RetryRules:
         return max(0.0, min(self.max_s, self.first_s * 2 ** min(failures - 1, 30)) - since_s) if failures else 0.0
 
 
-def backlog_sensor(
+def build_backlog_sensor(
     source: str,
     job_name: str,
     tables: Sequence[WatchedTable],
@@ -100,7 +100,7 @@ def backlog_sensor(
         stream: JetStream = getattr(context.resources, stream_key)
         stop_outdated_runs(context.instance, [table.key for table in tables], code, loaded_at)
         try:
-            with stream.reader(source, patience_s=PATIENCE_S) as reader:
+            with stream.reader(source, patience_s=NATS_TIMEOUT_S) as reader:
                 backlog = count_pending(reader, tables)
         except WireError as error:
             return dg.SkipReason(str(error))
@@ -148,7 +148,7 @@ def request_runs(
 
     Otherwise the skip reason counts the tables by state and names a few of the blocked ones.
     """
-    busy = _at_work(instance, job_name, backlog)
+    busy = _active_assets(instance, job_name, backlog)
     ended = instance.get_run_records(dg.RunsFilter(job_name=job_name, statuses=ENDED), limit=RECENT_RUNS)
     free: list[WatchedTable] = []
     blocked: list[str] = []
@@ -161,8 +161,8 @@ def request_runs(
         else:
             free.append(table)
     if not any(backlog[table] for table in free):
-        at_work = sum(table.key in busy for table in backlog)
-        return dg.SkipReason(_summary(at_work, len(free), blocked))
+        active = sum(table.key in busy for table in backlog)
+        return dg.SkipReason(_summary(active, len(free), blocked))
     # No table is in two runs, so the first table identifies the run.
     tags = {CONSUMER_TAG: free[0].run_tag, "dagster/max_retries": "0"}
     checks = [check for table in free for check in table.checks]
@@ -170,16 +170,16 @@ def request_runs(
     return dg.SensorResult(run_requests=[dg.RunRequest(asset_selection=keys, asset_check_keys=checks, tags=tags)])
 
 
-def _summary(at_work: int, quiet: int, blocked: Sequence[str]) -> str:
+def _summary(active: int, quiet: int, blocked: Sequence[str]) -> str:
     """The skip reason, in one line whose length does not grow with the number of tables."""
-    parts = [f"{at_work} table(s) being consumed"] if at_work else []
+    parts = [f"{active} table(s) being consumed"] if active else []
     parts += [f"{quiet} table(s) without a backlog"] if quiet else []
-    parts += blocked[:NAMED]
-    parts += [f"{len(blocked) - NAMED} more blocked"] if len(blocked) > NAMED else []
+    parts += blocked[:MAX_NAMED]
+    parts += [f"{len(blocked) - MAX_NAMED} more blocked"] if len(blocked) > MAX_NAMED else []
     return "; ".join(parts) or "there are no consumers"
 
 
-def _at_work(instance: dg.DagsterInstance, job_name: str, tables: Iterable[WatchedTable]) -> set[dg.AssetKey]:
+def _active_assets(instance: dg.DagsterInstance, job_name: str, tables: Iterable[WatchedTable]) -> set[dg.AssetKey]:
     """Assets of all active runs, including runs launched manually."""
     busy: set[dg.AssetKey] = set()
     for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):

@@ -21,7 +21,7 @@ def bookmark_partitions(source: str) -> dg.DynamicPartitionsDefinition:
     return dg.DynamicPartitionsDefinition(name=f"bookmarks_{re.sub(r'[^A-Za-z0-9_]', '_', source)}")
 
 
-def bookmark_sensor(
+def build_bookmark_sensor(
     source: str, *, running: bool = False, interval_s: int = 15, positions_key: str = "positions"
 ) -> dg.SensorDefinition:
     """The sensor `bookmarks_<source>`. `running` is its default status."""

@@ -32,7 +32,7 @@ _STATES: dict[dg.DagsterRunStatus, RunState] = {
 }
 
 
-def tail_sensor(
+def build_tail_sensor(
     source: str,
     job_name: str,
     *,

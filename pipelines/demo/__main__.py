@@ -22,26 +22,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     begun = time.monotonic()
-    _say(_describe_ignored())
+    _log(_describe_ignored())
     try:
-        _say("compiling the kernels, if they are not cached ...")
+        _log("compiling the kernels, if they are not cached ...")
         for module in ("binlogsync.tail.run", "binlogsync.sinks.jetstream", "binlogsync.consume.engine"):
             import_module(module)
-        _say("starting MySQL and NATS ...")
+        _log("starting MySQL and NATS ...")
         with servers(options.dir) as (mysql, nats):
             create(mysql)
             workload = DemoWorkload(mysql, options.rate)
-            _say(f"MySQL {mysql.version} and NATS run; {options.rate:g} changes per second; starting Dagster ...")
-            with dagster(mysql, nats, options.dir, options.port, _say) as stack, workload:
-                code = (
-                    _checked(stack, options.deadline, stop) if options.check else _watched(stack, stop, options.seconds)
-                )
-                _say(f"stopping after {workload.changes:,} changes")
-            _say("stopping MySQL and NATS")
+            _log(f"MySQL {mysql.version} and NATS run; {options.rate:g} changes per second; starting Dagster ...")
+            with dagster(mysql, nats, options.dir, options.port, _log) as stack, workload:
+                if options.check:
+                    code = _run_check(stack, options.deadline, stop)
+                else:
+                    code = _wait_for_end(stack, stop, options.seconds)
+                _log(f"stopping after {workload.changes:,} changes")
+            _log("stopping MySQL and NATS")
     except BinlogSyncError as error:
-        _say(f"{type(error).__name__}: {error}")
+        _log(f"{type(error).__name__}: {error}")
         return 1
-    _say(f"stopped after {time.monotonic() - begun:.0f} s; the files are in {options.dir}")
+    _log(f"stopped after {time.monotonic() - begun:.0f} s; the files are in {options.dir}")
     return code
 
 
@@ -73,19 +74,19 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _checked(stack: Stack, deadline_s: float, stop: threading.Event) -> int:
+def _run_check(stack: Stack, deadline_s: float, stop: threading.Event) -> int:
     """Run --check, and print the times."""
-    result = check(stack, deadline_s, stop, _say)
-    _print(
+    result = check(stack, deadline_s, stop, _log)
+    _write(
         f"OK: tail STARTED after {result.started_s:.1f} s; commit to stream {result.stream_s:.1f} s; "
         f"commit to mirror {result.mirror_s:.1f} s"
     )
     return 0
 
 
-def _watched(stack: Stack, stop: threading.Event, seconds: float | None) -> int:
+def _wait_for_end(stack: Stack, stop: threading.Event, seconds: float | None) -> int:
     """Print what to open in the UI, and wait for Ctrl-C or the end of the time."""
-    _print(
+    _write(
         f"""
 Dagster's UI starts at {stack.ui} (10 to 20 seconds). Open:
   {stack.ui}/asset-groups            lineage: MySQL tables, stream, consumers
@@ -102,19 +103,19 @@ Ctrl-C stops everything."""
     deadline = None if seconds is None else time.monotonic() + seconds
     while not stop.wait(0.5):
         if stack.dagster.poll() is not None:
-            _say(f"dagster dev has ended; see {stack.dagster_log}")
+            _log(f"dagster dev has ended; see {stack.dagster_log}")
             return 1
         if deadline is not None and time.monotonic() > deadline:
             break
     return 0
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     sys.stderr.write(f"demo: {text}\n")
     sys.stderr.flush()
 
 
-def _print(text: str) -> None:
+def _write(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

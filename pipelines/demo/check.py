@@ -57,13 +57,13 @@ class DeadlineWait:
                 raise CheckFailedError(f"waited too long for {what}; {log}")
 
 
-def check(stack: Stack, deadline_s: float, stop: threading.Event, say: Callable[[str], None]) -> CheckTimings:
+def check(stack: Stack, deadline_s: float, stop: threading.Event, log: Callable[[str], None]) -> CheckTimings:
     """Wait for the tail, commit a marked row, and follow it. Raises CheckFailedError, also if `stop` is set."""
     begun = time.monotonic()
     wait = DeadlineWait(stack, stop, begun + deadline_s).wait
     run = wait("the tail's run to be STARTED by its sensor", lambda: _tail_run(stack.dagster_home))
     started_s = time.monotonic() - begun
-    say(f"tail run {run.run_id[:8]} is STARTED, by sensor {run.tags['dagster/sensor_name']}")
+    log(f"tail run {run.run_id[:8]} is STARTED, by sensor {run.tags['dagster/sensor_name']}")
     with wait("the tail to create its stream", lambda: _reader(stack)) as reader:
         first = reader.last_sequence() + 1
         reader.ensure_durable("demo_check", "shop", "customers", first)
@@ -73,10 +73,10 @@ def check(stack: Stack, deadline_s: float, stop: threading.Event, say: Callable[
         wait("the row to be in the stream", lambda: _in_stream(reader))
         stream_s = time.monotonic() - committed
         reader.delete_durable("demo_check")
-    say(f"the row is in the stream, {stream_s:.1f} s after its commit")
+    log(f"the row is in the stream, {stream_s:.1f} s after its commit")
     wait("the row to be in its DuckDB mirror", lambda: _in_mirror(stack.warehouse))
     mirror_s = time.monotonic() - committed
-    say(f"the row is in its mirror, {mirror_s:.1f} s after its commit")
+    log(f"the row is in its mirror, {mirror_s:.1f} s after its commit")
     return CheckTimings(started_s, stream_s, mirror_s)
 
 

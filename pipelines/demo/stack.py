@@ -93,9 +93,9 @@ def servers(folder: Path) -> Iterator[tuple[MySQLServer, NATSServer]]:
 
 @contextmanager
 def dagster(
-    mysql: MySQLServer, nats: NATSServer, folder: Path, port: int, say: Callable[[str], None] = lambda _: None
+    mysql: MySQLServer, nats: NATSServer, folder: Path, port: int, report: Callable[[str], None] = lambda _: None
 ) -> Iterator[Stack]:
-    """Start `dagster dev` with these servers and running sensors. Calls `say` with progress messages while it stops.
+    """Start `dagster dev` with these servers and running sensors. Calls `report` with progress messages while it stops.
 
     `port` 0 selects 3000, or any other free port. Raises ConfigError if the port is in use.
     """
@@ -125,7 +125,7 @@ def dagster(
         try:
             yield Stack(mysql, nats, folder, f"http://127.0.0.1:{port}", process)
         finally:
-            _end_group(process, home, say)
+            _end_group(process, home, report)
 
 
 def ignored_variables() -> list[str]:
@@ -157,22 +157,22 @@ def _environment(mysql: MySQLServer, nats: NATSServer, folder: Path) -> dict[str
     }
 
 
-def _end_group(process: "subprocess.Popen[bytes]", home: Path, say: Callable[[str], None]) -> None:
+def _end_group(process: "subprocess.Popen[bytes]", home: Path, report: Callable[[str], None]) -> None:
     """Send SIGINT to the process group, and wait until the runs have flushed and ended.
 
     Then kill Dagster's services, which take 15 seconds to detect each other's end.
     """
     _signal_group(process.pid, signal.SIGINT)
     deadline = time.monotonic() + _STOP_S
-    said: set[str] = set()
+    reported: set[str] = set()
     with dg.DagsterInstance.from_config(str(home)) as instance:
         while _signal_group(process.pid, 0) and (runs := _active_runs(instance)):
             if time.monotonic() > deadline:
-                say(f"killing {', '.join(runs)}, which did not end within {_STOP_S:g} s; stored data are not lost")
+                report(f"killing {', '.join(runs)}, which did not end within {_STOP_S:g} s; stored data are not lost")
                 break
-            if not said.issuperset(runs):
-                say(f"waiting for {', '.join(runs)} to store the remaining changes")
-                said.update(runs)
+            if not reported.issuperset(runs):
+                report(f"waiting for {', '.join(runs)} to store the remaining changes")
+                reported.update(runs)
             time.sleep(0.2)
     _signal_group(process.pid, signal.SIGKILL)
     process.wait(10)

@@ -11,16 +11,16 @@ import pytest
 
 from binlogsync.bookmarks import Bookmark, find_bookmark
 from binlogsync.duckfile import META_SCHEMA
-from pipelines.bookmarks import bookmark_job, rewind_job
-from pipelines.replays import ReplaySource, replay_asset, replay_job, replay_key
-from pipelines.tables import TableAsset, consumers_asset, mirror, table_consumer
+from pipelines.bookmarks import build_bookmark_job, build_rewind_job
+from pipelines.replays import ReplaySource, build_replay_asset, build_replay_job, replay_key
+from pipelines.tables import TableAsset, build_consumers_asset, mirror, table_consumer
 from pipelines.tail import TailConfig
 from resources.audit import AuditLog
 from resources.jetstream import JetStream
 from resources.mysql import MySQLSource
 from resources.positions import Positions, SQLitePositionsConfig
 from resources.warehouse import Warehouse
-from sensors.bookmarks import bookmark_partitions, bookmark_sensor, sync_partitions
+from sensors.bookmarks import bookmark_partitions, build_bookmark_sensor, sync_partitions
 from tests.duck import mirror_rows, query
 from tests.e2e.backfill_workload import AuditRow, CustomerRow, TailedWorkload
 from tests.e2e.test_rewind import note_ids
@@ -59,7 +59,7 @@ class ReplayProject:
     def replay(self, table: TableAsset, keys: list[str], **config: Any) -> dg.ExecuteInProcessResult:
         """As a backfill of the UI with a single run does."""
         ends = {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
-        asset = replay_asset(self.source, table)
+        asset = build_replay_asset(self.source, table)
         ops = {asset.op.name: {"config": config}}
         return dg.materialize(
             [asset], instance=self.instance, resources=self.resources, tags=ends, run_config={"ops": ops}
@@ -78,7 +78,7 @@ def project(tailed: TailedWorkload, tmp_path: Path) -> Iterator[ReplayProject]:
     with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance:
         made = ReplayProject(tailed, tmp_path, instance)
         with sensor_context(made) as context:
-            result = bookmark_sensor(tailed.source).evaluate_tick(context)
+            result = build_bookmark_sensor(tailed.source).evaluate_tick(context)
         for request in result.dynamic_partitions_requests or []:
             instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
         yield made
@@ -139,7 +139,7 @@ def test_a_handler_is_called_again_up_to_the_head(project: ReplayProject) -> Non
 def test_a_range_is_replayed_from_the_launchpad(project: ReplayProject) -> None:
     rows = project.tailed.rows("visits")
     start = rows[len(rows) // 2]
-    job, folder = replay_job(project.source), project.folder / "files"
+    job, folder = build_replay_job(project.source), project.folder / "files"
     table = f"{project.tailed.database}.visits"
     asked = {"table": table, "from": start.committed.isoformat(), "to": f"parquet:{folder}"}
     assert project.run(job, **asked).success
@@ -154,7 +154,7 @@ def test_a_range_is_replayed_from_the_launchpad(project: ReplayProject) -> None:
 
 
 def test_bookmarks_are_added_pinned_and_deleted(project: ReplayProject) -> None:
-    job, store, source = bookmark_job(project.source), project.tailed.store, project.tailed.source
+    job, store, source = build_bookmark_job(project.source), project.tailed.store, project.tailed.source
     row = project.tailed.rows("orders")[100]
     at = f"binlog.{row.file:06d}:{row.txn_pos}"
     assert project.run(job, action="add", bookmark="before v2", at=at).success
@@ -173,14 +173,14 @@ def test_bookmarks_are_added_pinned_and_deleted(project: ReplayProject) -> None:
     assert not project.run(job, action="add", bookmark="inside", at=f"binlog.{row.file:06d}:{row.txn_pos + 3}").success
     assert project.run(job, action="delete", bookmark=added.key).success
     with sensor_context(project) as context:
-        result = bookmark_sensor(source).evaluate_tick(context)
+        result = build_bookmark_sensor(source).evaluate_tick(context)
     (request,) = result.dynamic_partitions_requests or []
     assert isinstance(request, dg.DeleteDynamicPartitionsRequest)
     assert list(request.partition_keys) == [added.key]
 
 
 def test_a_consumer_is_rewound_by_a_job(project: ReplayProject) -> None:
-    consume = consumers_asset(project.source.name, "mysql", [project.customers])
+    consume = build_consumers_asset(project.source.name, "mysql", [project.customers])
     config = {"ops": {consume.op.name: {"config": {"idle_s": 0.5}}}}
     resources = {name: project.resources[name] for name in ("mysql", "jetstream", "warehouse")}
 
@@ -192,7 +192,7 @@ def test_a_consumer_is_rewound_by_a_job(project: ReplayProject) -> None:
     place = rows[len(rows) // 2]
     again = [row.row[0] for row in rows if row.committed >= place.committed]
     table = str(project.customers.name)
-    job = rewind_job(project.source)
+    job = build_rewind_job(project.source)
     assert project.run(job, table=table, to=place.committed.isoformat(), reason="a bug").success
     drain()
     expected = [row.row[0] for row in rows] + again
@@ -205,7 +205,7 @@ def test_a_consumer_is_rewound_by_a_job(project: ReplayProject) -> None:
 
 
 def test_the_live_mirror_is_not_touched(project: ReplayProject) -> None:
-    consume = consumers_asset(project.source.name, "mysql", [project.orders])
+    consume = build_consumers_asset(project.source.name, "mysql", [project.orders])
     config = {"ops": {consume.op.name: {"config": {"idle_s": 0.5}}}}
     resources = {name: project.resources[name] for name in ("mysql", "jetstream", "warehouse")}
     assert dg.materialize([consume], instance=project.instance, resources=resources, run_config=config).success

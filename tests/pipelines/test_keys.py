@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from binlogsync.errors import ConfigError
-from pipelines.keys import TableName, binlog_key, refuse_collisions
-from pipelines.tables import consumers_asset, mirror
+from pipelines.keys import TableName, binlog_key, check_collisions
+from pipelines.tables import build_consumers_asset, mirror
 from tests.e2e.unusual_names import DATABASES, TABLES
 
 DAGSTER_NAME = re.compile(r"^[A-Za-z0-9_]+$")
@@ -51,17 +51,17 @@ def test_a_name_without_database_or_table_is_refused(text: str) -> None:
     [("shop.order-items", "shop.order_items"), ("a__b.c", "a.b__c"), ("shop.é", "shop.ü"), ("a_.b", "a._b")],
 )
 def test_similar_names_have_distinct_keys(first: str, second: str) -> None:
-    refuse_collisions([TableName.parse(first, "main"), TableName.parse(second, "main")])
+    check_collisions([TableName.parse(first, "main"), TableName.parse(second, "main")])
 
 
 def test_two_consumers_of_one_table_are_refused() -> None:
     with pytest.raises(ConfigError, match="two consumers"):
-        refuse_collisions([TableName.parse("shop.orders", "main"), TableName.parse("shop.orders", "main")])
+        check_collisions([TableName.parse("shop.orders", "main"), TableName.parse("shop.orders", "main")])
 
 
 def test_different_tables_do_not_collide() -> None:
     names = [TableName.parse(t, s) for s in ("main", "other") for t in ("shop.orders", "shop.Orders", "shop_orders.x")]
-    refuse_collisions(names)
+    check_collisions(names)
 
 
 def test_the_binlog_key_is_not_a_table_key() -> None:
@@ -72,8 +72,8 @@ def test_tables_of_any_name_load_as_assets() -> None:
     names = [(database, table) for database in DATABASES[::3] for table in TABLES]
     made = [mirror(".".join("`" + part.replace("`", "``") + "`" for part in name), source="main") for name in names]
     assert [(one.name.database, one.name.table) for one in made] == names
-    refuse_collisions([one.name for one in made])
-    assets = consumers_asset("main", "mysql", made)
+    check_collisions([one.name for one in made])
+    assets = build_consumers_asset("main", "mysql", made)
     assert len(assets.keys) == len(names)
     upstream = [spec for one in made for spec in one.upstream]
     dg.Definitions.validate_loadable(

@@ -17,7 +17,7 @@ from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from binlogsync.wire.subjects import stream_name
-from pipelines.tables import consumers_asset, table_consumer
+from pipelines.tables import build_consumers_asset, table_consumer
 from resources import positions
 from resources.jetstream import JetStream
 from resources.mysql import MySQLSource
@@ -48,7 +48,7 @@ class BookmarkedStream:
         backend = positions.SQLitePositionsConfig(path=str(self.folder / "p.db"))
         asset = table_consumer(SampleRow, handle, table="shop.samples", source=source, client_id=client_id, start=start)
         done = dg.materialize(
-            [consumers_asset(source, "mysql", [asset])],
+            [build_consumers_asset(source, "mysql", [asset])],
             resources={
                 "mysql": MySQLSource(),
                 "jetstream": JetStream(url=self.stream.url),

@@ -22,7 +22,7 @@ from pipelines.consumer_metadata import ConsumerTotals, TablePreview, build_fail
 from pipelines.discovery import find_definitions
 from pipelines.keys import TableName, binlog_key
 from pipelines.preview import first_rows
-from pipelines.tables import consumers_asset, mirror, table_consumer
+from pipelines.tables import build_consumers_asset, mirror, table_consumer
 from resources.warehouse import Warehouse
 
 ROOT = Path(__file__).parents[2]
@@ -107,7 +107,7 @@ def test_invalid_consumers_are_refused_at_definition_time() -> None:
 
 def test_the_tables_of_a_source_are_one_step_without_a_retry_policy_or_a_pool() -> None:
     tables = [mirror("shop.orders", source="main"), table_consumer(HolesModel, on_hole, source="main")]
-    made = consumers_asset("main", "mysql", tables)
+    made = build_consumers_asset("main", "mysql", tables)
     assert made.keys == {table.key for table in tables}
     assert made.can_subset
     assert getattr(made.op, "retry_policy", None) is None
@@ -255,6 +255,6 @@ def test_two_consumers_of_one_name_are_refused(package: ModuleType) -> None:
 def test_start_takes_the_same_values_as_a_client() -> None:
     begins = table_consumer(HolesModel, on_hole, table="treehole.holes", start="before the sale")
     assert begins.consumption.start == "before the sale"
-    assert "positions" in consumers_asset("main", "mysql", [begins]).required_resource_keys
+    assert "positions" in build_consumers_asset("main", "mysql", [begins]).required_resource_keys
     with pytest.raises(ConfigError, match="time zone"):
         table_consumer(HolesModel, on_hole, table="treehole.holes", start="2026-01-01T00:00:00")

@@ -28,7 +28,7 @@ from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.tail.run import TailProgress
 from pipelines.keys import TableName
 from pipelines.stop_flag import StopFlag, stop_on_signals
-from pipelines.tail import build_failure, run_shift, tail_job
+from pipelines.tail import build_failure, build_tail_job, run_shift
 from pipelines.tail_reporter import TailReporter, binlog_metadata
 
 CHECKPOINT = Checkpoint(
@@ -274,7 +274,7 @@ def test_an_idle_tail_reports_too() -> None:
 
 
 def test_the_job_has_the_tags_that_keep_it_single_and_unretried() -> None:
-    job = tail_job("eu-west")
+    job = build_tail_job("eu-west")
     assert job.name == "tail_eu_west"
     assert job.tags["binlogsync/source"] == "eu-west"
     assert job.tags["dagster/max_retries"] == "0"

@@ -10,7 +10,7 @@ import pytest
 from binlogsync.errors import StoreError
 from binlogsync.stores.sqlite import SQLitePositionStore
 from resources.positions import Positions, SQLitePositionsConfig
-from sensors.tail import SOURCE_TAG, tail_sensor
+from sensors.tail import SOURCE_TAG, build_tail_sensor
 
 
 @dg.op
@@ -22,7 +22,7 @@ def tail_main() -> None:
     nothing()
 
 
-SENSOR = tail_sensor("main", "tail_main")
+SENSOR = build_tail_sensor("main", "tail_main")
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_the_end_of_a_shift_starts_the_next_one_once(instance: dg.DagsterInstanc
 
 def test_a_dead_tail_fails_its_check_once_and_a_restarted_one_passes(instance: dg.DagsterInstance, path: Path) -> None:
     key = dg.AssetCheckKey(dg.AssetKey(["mysql", "main", "binlog"]), "tail_alive")
-    sensor = tail_sensor("main", "tail_main", check=key)
+    sensor = build_tail_sensor("main", "tail_main", check=key)
     cursor: str | None = None
 
     def evaluated() -> list[tuple[bool | None, str]]:
@@ -160,4 +160,4 @@ def test_a_store_that_cannot_be_read_fails_the_tick(instance: dg.DagsterInstance
 @pytest.mark.parametrize("running", [True, False])
 def test_the_sensor_is_on_by_default_only_if_requested(running: bool) -> None:
     expected = dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
-    assert tail_sensor("eu-west", "tail_eu_west", running=running).default_status == expected
+    assert build_tail_sensor("eu-west", "tail_eu_west", running=running).default_status == expected
