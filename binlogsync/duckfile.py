@@ -1,10 +1,10 @@
-"""The one place that opens a DuckDB file: held for one short transaction, let go in between.
+"""The only module that opens DuckDB files. A file is open for one short transaction and closed between transactions.
 
-DuckDB lets one process hold a file for writing, and then no other may even read it. So a file is opened, one
-transaction runs, and it is closed; a lock held by another process is waited for until a deadline, then it is an error
-that names the file and, where DuckDB says so, the process. Threads of this process share one opening of the file: they
-take turns at transactions, under the same deadline, and whoever comes while it is open finds it open. Opening costs
-about 12 ms however large the file. Arrow goes in by `register`, and never leaves a reference behind.
+While one process has a DuckDB file open for writing, no other process can open it, not even to read. So each
+transaction opens the file, runs and closes it. If another process has locked the file, the transaction waits until a
+timeout, then raises an error that names the file and, if DuckDB reports it, the process. Threads of this process share
+one connection and run their transactions sequentially, under the same timeout. Opening takes about 12 ms regardless of
+the file's size. Arrow data is passed in with `register`; no reference to it remains after the transaction.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from binlogsync.escaping import printable
 from binlogsync.private_files import FILE_MODE, FOLDER_MODE, make_file, make_folder
 
 META_SCHEMA = "binlogsync_state_in_a_schema_whose_name_is_longer_than_mysql_allows"
-"""DuckDB schema of the tables that hold progress and state, beside the data they describe.
+"""DuckDB schema of the tables that store progress and state, in the same file as the data.
 
-MySQL's names have 64 characters at most, so no mirrored database can be this schema, and no file is called so.
+Names in MySQL have at most 64 characters, so no mirrored database has this name.
 """
 
 _PID = re.compile(r"\(PID (\d+)\)")
@@ -43,27 +43,27 @@ def quote(*names: str) -> str:
 
 
 def first_row(connection: duckdb.DuckDBPyConnection, sql: str, values: Sequence[object] = ()) -> tuple[Any, ...] | None:
-    """The first row of a query, None when it has none; the result is read to its end, as the next statement demands."""
+    """The first row of a query, or None; reads the whole result, which the next statement requires."""
     rows: list[tuple[Any, ...]] = connection.execute(sql, values or None).fetchall()
     return rows[0] if rows else None
 
 
-class _Shared:
-    """What the threads of this process have of one file: whose turn it is, and the opening that they share.
+class _SharedConnection:
+    """The connection to one file that the threads of this process share.
 
     Attributes:
-        turn: held for one transaction.
-        connection: open, or None.
-        log, spill: DuckDB's write-ahead log and its folder for what exceeds memory, beside the file.
-        keepers: who wants it to stay open.
-        waiting: how many threads want a turn.
-        blocked_by: while an opening waits for the lock of another process, what DuckDB says of it.
-        since: when it was opened. close_s: how long the last closing took. not_before: when it may be opened again, so
-            that other processes have it in between.
+        lock: held during a transaction.
+        connection: the open connection, or None.
+        log, spill: DuckDB's write-ahead log and its folder for temporary data, next to the file.
+        keepers: ids of the DuckFile objects that keep the file open.
+        waiting: number of threads that wait for `lock`.
+        blocked_by: DuckDB's error while another process has locked the file.
+        since: when the file was opened. close_s: how long closing took the last time. not_before: earliest time to open
+            the file again, so that other processes get access.
     """
 
     def __init__(self, path: Path) -> None:
-        self.turn = threading.Lock()
+        self.lock = threading.Lock()
         self.connection: duckdb.DuckDBPyConnection | None = None
         self.log = Path(f"{path}.wal")
         self.spill = Path(f"{path}.tmp")
@@ -73,13 +73,13 @@ class _Shared:
         self.since = self.close_s = self.not_before = 0.0
 
     def close(self) -> None:
-        """Let other processes have the file; in a turn."""
+        """Close the file for other processes; the caller holds `lock`."""
         if self.connection is None:
             return
         connection, self.connection = self.connection, None
         begun = time.monotonic()
         try:
-            # Of transactions that wrote nothing. While it is open, the file and these are of this process alone.
+            # Transactions that wrote nothing leave these; only this process uses them while the file is open.
             if self.log.exists() and not self.log.stat().st_size:
                 self.log.unlink()
             with suppress(OSError):
@@ -89,20 +89,20 @@ class _Shared:
             ended = time.monotonic()
             self.close_s = ended - begun
             was_long = begun - self.since > DuckFile.hold_s / 2
-            self.not_before = ended + 2 * _RETRY_S if was_long else 0.0  # those who poll for the file have it then
+            self.not_before = ended + 2 * _RETRY_S if was_long else 0.0  # time for processes that poll for the file
 
 
-_SHARED: dict[str, _Shared] = {}
+_SHARED: dict[str, _SharedConnection] = {}
 _SHARED_GUARD = threading.Lock()
 
 
 class DuckFile:
-    """A DuckDB file, opened for a transaction. One object a thread; several objects may name one file.
+    """A DuckDB file that is opened per transaction. Use one object per thread; several objects may use one file.
 
     Args:
-        path: of the file; its folder is made when it is missing.
-        timeout_s: how long a lock held by another is waited for.
-        error: what is raised when DuckDB fails.
+        path: of the file; its folder is created if it is missing.
+        timeout_s: how long to wait while another thread or process uses the file.
+        error: the exception class to raise when DuckDB fails.
     """
 
     hold_s = 1.0
@@ -113,42 +113,40 @@ class DuckFile:
         self.timeout_s = timeout_s
         self._error = error
         with _SHARED_GUARD:
-            self._shared = _SHARED.setdefault(str(self.path), _Shared(self.path))
+            self._shared = _SHARED.setdefault(str(self.path), _SharedConnection(self.path))
 
     @contextmanager
     def transaction(self, *, keep_open: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-        """One transaction: committed at the end of the block, rolled back when the block raises; durable after it.
+        """One transaction: committed at the end of the block and durable then, or rolled back if the block raises.
 
-        With `keep_open` the file is not closed behind it, for the transaction that follows at once, until it has been
-        held for `hold_s`: closing writes every changed block, which many transactions then share. Where that takes
-        long, the file is held up to `longest_hold_s`, so that closing takes a fifth of the time at most. The caller
-        owes a `release`. Whatever DuckDB raises becomes `error`.
+        With `keep_open` the file stays open after the transaction, until it has been open for `hold_s`: closing writes
+        every changed block, so the next transactions share that cost. Where closing is slow, the file stays open up to
+        `longest_hold_s`, so that closing takes at most a fifth of the time. The caller must call `release` afterwards.
+        Exceptions of DuckDB are raised as `error`.
         """
-        shared = self._take_turn()
+        shared = self._acquire_lock()
         is_done = False
         try:
             with self._open().cursor() as connection:
-                make_file(shared.log)  # DuckDB takes one that is there, else it makes one that follows the umask
+                make_file(shared.log)  # DuckDB would create it with permissions of the umask
                 connection.begin()
                 yield connection
                 connection.commit()
             is_done = True
         except duckdb.Error as error:
-            raise self._error(
-                f"{self.path}: DuckDB refused the transaction, nothing of it is stored: {error}"
-            ) from error
+            raise self._error(f"{self.path}: DuckDB rejected the transaction, nothing was stored: {error}") from error
         finally:
             (shared.keepers.add if keep_open and is_done else shared.keepers.discard)(id(self))
             if not self._stays_open():
                 shared.close()
-            shared.turn.release()
+            shared.lock.release()
 
     def release(self) -> None:
-        """Close the file if a transaction left it open, and nobody else wants it; nothing otherwise."""
+        """Close the file if this object keeps it open and no other object or thread needs it."""
         shared = self._shared
         if id(self) not in shared.keepers:
             return
-        with shared.turn:
+        with shared.lock:
             shared.keepers.discard(id(self))
             if not self._stays_open():
                 shared.close()
@@ -159,22 +157,22 @@ class DuckFile:
         return id(self) in self._shared.keepers and self._shared.connection is not None
 
     def _stays_open(self) -> bool:
-        """Whether the file is left open at the end of a turn: for keepers and threads that wait, but not for ever."""
+        """Whether the file stays open after a transaction: for keepers and waiting threads, for a limited time."""
         shared = self._shared
         hold_s = max(self.hold_s, min(4 * shared.close_s, self.longest_hold_s))
         return (bool(shared.keepers) or shared.waiting > 0) and time.monotonic() - shared.since < hold_s
 
-    def _take_turn(self) -> _Shared:
+    def _acquire_lock(self) -> _SharedConnection:
         shared = self._shared
         with _SHARED_GUARD:
             shared.waiting += 1
         try:
-            if not shared.turn.acquire(timeout=self.timeout_s):
-                if shared.blocked_by is not None:  # the thread whose turn it is waits for another process itself
-                    raise self._error(self._held_message(shared.blocked_by)) from shared.blocked_by
+            if not shared.lock.acquire(timeout=self.timeout_s):
+                if shared.blocked_by is not None:  # the thread that holds `lock` waits for another process
+                    raise self._error(self._locked_message(shared.blocked_by)) from shared.blocked_by
                 raise self._error(
                     f"{self.path} was in use by another thread of this process for {self.timeout_s:g} s; "
-                    "give it more time"
+                    "increase the timeout"
                 )
         finally:
             with _SHARED_GUARD:
@@ -182,7 +180,7 @@ class DuckFile:
         return shared
 
     def _open(self) -> duckdb.DuckDBPyConnection:
-        """The opening that is there, or a new one, waiting for the lock of another process until the deadline."""
+        """The open connection, or a new one; waits until the timeout if another process has locked the file."""
         shared = self._shared
         if shared.connection is None:
             deadline = time.monotonic() + self.timeout_s
@@ -195,7 +193,7 @@ class DuckFile:
         return shared.connection
 
     def _connect(self, deadline: float) -> duckdb.DuckDBPyConnection:
-        """Open it, waiting for a lock until the deadline."""
+        """Open the file, waiting for a lock until the deadline."""
         while True:
             try:
                 make_folder(self.path.parent)
@@ -208,42 +206,42 @@ class DuckFile:
                 upgrade(connection, META_SCHEMA)
                 return connection
             except (duckdb.Error, OSError) as error:
-                if not _is_held(error):
-                    raise self._error(f"{self.path} cannot be opened by DuckDB: {error}") from error
+                if not _is_locked(error):
+                    raise self._error(f"DuckDB cannot open {self.path}: {error}") from error
                 if time.monotonic() >= deadline:
-                    raise self._error(self._held_message(error)) from error
+                    raise self._error(self._locked_message(error)) from error
                 self._shared.blocked_by = error
             time.sleep(_RETRY_S)
 
     def _create(self) -> None:
-        """A new file for its owner alone: DuckDB follows the umask, and takes no empty file."""
+        """Create the file with access for its owner only: DuckDB uses the umask, and cannot open an empty file."""
         with TemporaryDirectory(prefix=f".{self.path.name}-", dir=self.path.parent) as folder:
-            aside = Path(folder) / self.path.name
-            duckdb.connect(str(aside)).close()
-            aside.chmod(FILE_MODE)
+            temporary = Path(folder) / self.path.name
+            duckdb.connect(str(temporary)).close()
+            temporary.chmod(FILE_MODE)
             with suppress(FileExistsError):
-                os.link(aside, self.path)
+                os.link(temporary, self.path)
 
-    def _held_message(self, error: Exception) -> str:
+    def _locked_message(self, error: Exception) -> str:
         match = _PID.search(str(error))
-        holder = _process(match[1]) if match else "another connection"
+        owner = _process(match[1]) if match else "another connection"
         return (
-            f"{self.path} was held by {holder} for {self.timeout_s:g} s; close that connection (a DuckDB shell or "
-            "notebook that has the file open?), or open it for short moments only"
+            f"{self.path} was locked by {owner} for {self.timeout_s:g} s; close that connection (for example a DuckDB "
+            "shell or a notebook), or keep it open for short times only"
         )
 
 
 def _process(pid: str) -> str:
-    """The process with its command line, as far as this user may see it."""
+    """The process id, with the command line if this user may read it."""
     try:
         words = Path("/proc", pid, "cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return f"process {pid}"
-    said = printable(" ".join(words).strip())
-    return f"process {pid} ({said[:_COMMAND]})" if said else f"process {pid}"
+    command = printable(" ".join(words).strip())
+    return f"process {pid} ({command[:_COMMAND]})" if command else f"process {pid}"
 
 
-def _is_held(error: Exception) -> bool:
-    """True when another process, or a connection of this one with other settings, has the file open."""
+def _is_locked(error: Exception) -> bool:
+    """True when another process, or a connection of this process with other settings, has the file open."""
     text = str(error)
     return "Could not set lock" in text or "different configuration" in text

@@ -1,7 +1,8 @@
-"""DuckDB files of earlier versions, brought to the present layout when they are opened.
+"""Upgrades DuckDB files of earlier versions to the current layout when they are opened.
 
-Earlier versions kept their own tables in the schema `binlogsync`, which a MySQL database can be called too. They move
-to a schema that no MySQL database can be, in one transaction; a table there that mirrors MySQL's stays where it is.
+Earlier versions kept their own tables in the schema `binlogsync`, which is also a valid name of a MySQL database. They
+are moved, in one transaction, to a schema whose name no MySQL database can have. Mirrors of tables of a MySQL database
+`binlogsync` stay in their schema.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import duckdb
 
 REPLAY_MARK = " "
-"""Behind the database name of a replay's table in `mirrors`: names of MySQL do not end in a space."""
+"""Suffix of the database name of a replayed table in `mirrors`; a name in MySQL cannot end in a space."""
 
 _OLD_SCHEMA = "binlogsync"
 _STATE_TABLES = ("mirrors", "progress", "skips", "rewinds", "gaps", "audit", "backfills")
 
 
 def upgrade(connection: duckdb.DuckDBPyConnection, schema: str) -> None:
-    """Move the tables of an earlier version to `schema`; nothing happens where there are none."""
+    """Move the tables of an earlier version to `schema`; does nothing if there are none."""
     found = connection.execute(
         "SELECT schema_name, table_name, sql FROM duckdb_tables() WHERE database_name = current_database() "
         "AND schema_name IN (?, ?)",
@@ -29,13 +30,13 @@ def upgrade(connection: duckdb.DuckDBPyConnection, schema: str) -> None:
     with connection.cursor() as cursor:
         cursor.begin()
         (catalog,) = cursor.execute("SELECT current_database()").fetchone() or ("",)
-        mirrored = _mirrored_here(cursor, _path(catalog, _OLD_SCHEMA, "mirrors")) if "mirrors" in old else set()
+        mirrored = _find_mirrored_tables(cursor, _path(catalog, _OLD_SCHEMA, "mirrors")) if "mirrors" in old else set()
         cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {_path(catalog, schema)}")
         for name in state:
             if name not in mirrored:
                 _move(cursor, old[name], (catalog, _OLD_SCHEMA, name), (catalog, schema, name))
         for name in old:
-            if name.startswith("verification") and name not in mirrored:  # requests, which are made again
+            if name.startswith("verification") and name not in mirrored:  # requests are created again
                 cursor.execute(f"DROP TABLE {_path(catalog, _OLD_SCHEMA, name)}")
         _mark_replays(cursor, catalog, schema)
         cursor.commit()
@@ -45,8 +46,8 @@ def _path(*names: str) -> str:
     return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
-def _mirrored_here(cursor: duckdb.DuckDBPyConnection, mirrors: str) -> set[str]:
-    """Tables of the old schema that are mirrors of a MySQL database of its name."""
+def _find_mirrored_tables(cursor: duckdb.DuckDBPyConnection, mirrors: str) -> set[str]:
+    """Tables of the old schema that mirror tables of a MySQL database with its name."""
     rows = cursor.execute(
         f"SELECT table_name FROM {mirrors} WHERE lower(database) = ? AND schema_json IS NOT NULL", [_OLD_SCHEMA]
     ).fetchall()
@@ -54,7 +55,7 @@ def _mirrored_here(cursor: duckdb.DuckDBPyConnection, mirrors: str) -> set[str]:
 
 
 def _move(cursor: duckdb.DuckDBPyConnection, sql: str, old: tuple[str, ...], new: tuple[str, ...]) -> None:
-    """Create the table again, with its constraints, and fill it."""
+    """Create the table in the new schema, with its constraints, and copy its rows."""
     columns = sql[sql.index("(") :]
     cursor.execute(f"CREATE TABLE {_path(*new)}{columns}")
     cursor.execute(f"INSERT INTO {_path(*new)} FROM {_path(*old)}")
@@ -69,7 +70,7 @@ def _has(cursor: duckdb.DuckDBPyConnection, schema: str, *tables: str) -> bool:
 
 
 def _mark_replays(cursor: duckdb.DuckDBPyConnection, catalog: str, schema: str) -> None:
-    """Tables that a replay made are told from mirrors of a MySQL database called `replay_...`."""
+    """Add the suffix to tables that a replay made, to distinguish them from mirrors of a database `replay_...`."""
     if not _has(cursor, schema, "mirrors", "backfills"):
         return
     mirrors, backfills = _path(catalog, schema, "mirrors"), _path(catalog, schema, "backfills")

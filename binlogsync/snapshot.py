@@ -1,12 +1,12 @@
-"""A consistent read of one table from the server itself, at a known place in its binlog, through the same types.
+"""Reads a consistent snapshot of one table from the server, at a known binlog position, with the types of the stream.
 
     with read_table(config, "shop", "orders") as snapshot:
         snapshot.at, snapshot.schema
         for batch in snapshot.batches(): ...
 
-The table is locked against writes (LOCK TABLES ... READ) only while the place is looked up and an InnoDB snapshot is
-begun, a few milliseconds; a table of an engine without transactions stays locked while it is read. Every change of the
-table up to `at` is in the rows, and none behind it. The account needs SELECT and LOCK TABLES.
+The table is locked against writes (LOCK TABLES ... READ) for a few milliseconds, while the position is read and an
+InnoDB snapshot is opened; a table of a non-transactional engine stays locked until it has been read. The rows contain
+every change of the table up to `at` and no later change. The account needs SELECT and LOCK TABLES.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ class TableSnapshot:
     """A table as it was at `at`.
 
     Attributes:
-        at: the place in the binlog; its `ts_us` is the server's clock.
-        schema: of the table; None when there was none. Of MariaDB without generated columns, which its binlog does not
-            tell of in updates (mirror/image_columns.py).
+        at: the binlog position; its `ts_us` is the server's time.
+        schema: of the table; None when the table does not exist. On MariaDB without generated columns, which its
+            binlog does not contain in updates (mirror/image_columns.py).
         server: (server_uuid, server_id).
-        left_out: names of these columns.
+        left_out: names of the generated columns that were left out.
     """
 
     at: Checkpoint
@@ -68,7 +68,7 @@ class TableSnapshot:
     left_out: tuple[str, ...] = ()
 
     def select(self, columns: str) -> Iterator[tuple[Any, ...]]:
-        """Of each row these columns, given as SQL, as the server prints them. Only within the block of `read_table`."""
+        """These SQL expressions of each row, as the server prints them. Only within the block of `read_table`."""
         return iter(()) if self.schema is None else self._select(columns)
 
     def batches(self, size: int = 20_000) -> Iterator[ChangeBatch]:
@@ -96,14 +96,14 @@ class TableSnapshot:
                 impossible["after", column.name] = texts
         after = pa.StructArray.from_arrays(arrays, names=[column.name for column in self.schema.columns])
         numbers = pa.array(range(first, first + count))
-        place = self.at.position
+        position = self.at.position
         source = {
             "ts_us": pa.array([self.at.ts_us] * count, pa.int64()),
             "gtid": pa.nulls(count, pa.string()),
-            "file": pa.repeat(pa.scalar(place.file), count),
-            "pos": pa.repeat(pa.scalar(place.pos, pa.uint64()), count),
+            "file": pa.repeat(pa.scalar(position.file), count),
+            "pos": pa.repeat(pa.scalar(position.pos, pa.uint64()), count),
             "row": numbers,
-            "txn_pos": pa.repeat(pa.scalar(place.pos, pa.uint64()), count),
+            "txn_pos": pa.repeat(pa.scalar(position.pos, pa.uint64()), count),
             "order": numbers,
             "seq": numbers,
         }
@@ -113,7 +113,7 @@ class TableSnapshot:
 
 @contextmanager
 def read_table(config: MySQLConfig, database: str, table: str) -> Iterator[TableSnapshot]:
-    """The table as it is now; a table that is not there has no schema and no rows.
+    """The table as it is now; a table that does not exist has no schema and no rows.
 
     Raises SourceError when the server cannot be reached, or the account may not read or lock the table.
     """
@@ -129,23 +129,23 @@ def read_table(config: MySQLConfig, database: str, table: str) -> Iterator[Table
 
 
 def _begin(config: MySQLConfig, connections: tuple[Connection, Connection], name: tuple[str, str]) -> TableSnapshot:
-    """Lock, look up the place, begin to read, and unlock."""
+    """Lock the table, read the position, open the snapshot, and unlock."""
     locking, reading = connections
     quoted = ".".join("`" + part.replace("`", "``") + "`" for part in name)
     for attempt in range(1, _TRIES + 1):
-        before = _place(inspect(config, reading), clock_us(config, reading))
+        before = _read_position(inspect(config, reading), clock_us(config, reading))
         try:
             fetch(config, locking, f"LOCK TABLES {quoted} READ")
-            at = _place(inspect(config, reading), clock_us(config, reading))
+            at = _read_position(inspect(config, reading), clock_us(config, reading))
             engine = _engine(config, reading, name)
-            is_kept = engine not in _TRANSACTIONAL
-            if not is_kept:
+            stays_locked = engine not in _TRANSACTIONAL
+            if not stays_locked:
                 fetch(config, reading, "START TRANSACTION WITH CONSISTENT SNAPSHOT")
-            # Holds off DDL until the end, and needs all columns: information_schema hides those that are not granted.
+            # Blocks DDL until the end. Needs access to all columns: information_schema hides others.
             fetch(config, reading, f"SELECT * FROM {quoted} LIMIT 0")
             left_out = generated_columns(config, reading, *name) if at[1][0].startswith("mariadb:") else ()
             schema = remove_columns(describe_table(config, reading, *name), left_out)
-            if not is_kept:
+            if not stays_locked:
                 fetch(config, locking, "UNLOCK TABLES")
             break
         except SourceError as error:
@@ -155,8 +155,8 @@ def _begin(config: MySQLConfig, connections: tuple[Connection, Connection], name
                 return TableSnapshot(before[0], None, before[1], lambda _: iter(()))
             if error_code(error) in _DENIED:
                 raise SourceError(
-                    f"{name[0]}.{name[1]} cannot be read at a known place: {error}; run: GRANT SELECT, LOCK TABLES ON "
-                    f"`{name[0]}`.* TO the account {config.user}"
+                    f"{name[0]}.{name[1]}: cannot read a snapshot at a known position: {error}; "
+                    f"run: GRANT SELECT, LOCK TABLES ON `{name[0]}`.* TO the account {config.user}"
                 ) from error
             if error_code(error) not in _LOCK_TIMEOUTS or attempt == _TRIES:
                 raise
@@ -165,7 +165,7 @@ def _begin(config: MySQLConfig, connections: tuple[Connection, Connection], name
     )
 
 
-def _place(info: ServerInfo, now_us: int) -> tuple[Checkpoint, tuple[str, int]]:
+def _read_position(info: ServerInfo, now_us: int) -> tuple[Checkpoint, tuple[str, int]]:
     at = Checkpoint(info.end(), info.server_uuid, info.executed, 0, now_us)
     return at, (info.server_uuid, info.server_id)
 
@@ -177,10 +177,10 @@ def _engine(config: MySQLConfig, connection: Connection, name: tuple[str, str]) 
 
 
 def select_list(schema: TableSchema) -> str:
-    """SQL of the columns' values, in forms that lose nothing: FLOAT is printed with six digits unless it is widened
-    (by a product: a sum would make 0 of -0).
+    """SQL of the columns, in forms that keep the exact value.
 
-    pymysql takes a VECTOR for ASCII unless it comes as bytes.
+    The server prints a FLOAT with six digits, so it is multiplied by 1e0 (adding 0 would turn -0 into 0). pymysql
+    decodes a VECTOR as ASCII unless it is bytes.
     """
     forms = {"float": "{} * 1e0", "bit": "{} + 0", "year": "{} + 0", "vector": "CAST({} AS BINARY)"}
     parts = []
@@ -192,7 +192,7 @@ def select_list(schema: TableSchema) -> str:
 
 
 def _rows(config: MySQLConfig, connection: Connection, sql: str) -> Iterator[tuple[Any, ...]]:
-    """The rows as the server prints them, str or bytes, as they come."""
+    """The rows as the server prints them, str or bytes, unbuffered."""
     connection.decoders = {}
     with translate_errors(config), connection.cursor(pymysql.cursors.SSCursor) as cursor:
         cursor.execute(sql)
@@ -200,24 +200,24 @@ def _rows(config: MySQLConfig, connection: Connection, sql: str) -> Iterator[tup
 
 
 def has_doubtful_labels(column: Column) -> bool:
-    """True when labels, as the server declares them, may be others: what is no text is shown as ?, or not at all."""
+    """True when the declared labels may differ from the stored ones: the server shows invalid text as ?."""
     return any(not label or label.startswith("x'") or "?" in label or "\ufffd" in label for label in column.labels)
 
 
 def _texts_of_labels(column: Column, values: Sequence[Any], *, mariadb: bool) -> list[Any]:
-    """Values of ENUM or SET, from the bytes that the column holds."""
+    """Values of ENUM or SET, from the stored bytes."""
     read = members if column.type == "set" else label_text
     known = {data: read(data, column.charset or BINARY, mariadb=mariadb) for data in set(values) - {None}}
     return [None if data is None else known[data] for data in values]
 
 
 def column_values(column: Column, values: Sequence[Any], *, mariadb: bool) -> tuple[pa.Array, pa.StringArray | None]:
-    """(array of schema.arrow_type(column), texts of impossible dates or None) from values as the server prints them."""
+    """(array of schema.arrow_type(column), text of invalid dates or None) from values as the server prints them."""
     kind = column.type
     if kind in TEMPORAL_TYPES:
         zone = "Z" if kind == "timestamp" else ""
         array, texts = read_column(column, [None if v is None else v.replace(" ", "T") + zone for v in values])
-        # What no calendar has stays as it was printed.
+        # Invalid dates keep the text that the server printed.
         return array, texts and pc.if_else(texts.is_valid(), pa.array(values, pa.string()), texts)
     if kind in BINARY_TYPES:
         return pa.array(values, pa.binary()), None

@@ -103,7 +103,7 @@ def _count_in_mirror(name: TableName, file: DuckFile) -> int | None:
         state = load_state(connection, name.database, name.table)
         if state.schema is None:
             return None
-        row = first_row(connection, f"SELECT count(*) FROM {state.target} WHERE {state.alive}")
+        row = first_row(connection, f"SELECT count(*) FROM {state.target} WHERE {state.live_condition}")
     return int(row[0]) if row else None
 
 

@@ -1,8 +1,8 @@
-"""An ALTER TABLE applied to a schema: the schema behind it, and what becomes of each column's values.
+"""Applies an ALTER TABLE to a schema: the resulting schema, and how the values of each column are converted.
 
-As the server does it (mysql_prepare_alter_table in sql/sql_table.cc): every clause speaks of the table as it was; first
-the old columns, without the dropped and with the changed ones in their place, then those that are added or moved, in
-the order of the clauses.
+As in the server (mysql_prepare_alter_table in sql/sql_table.cc), every clause refers to the table before the statement.
+The result has first the old columns, without the dropped ones and with the changed ones at their old positions, then
+the columns that are added or moved, in the order of the clauses.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _WIDE = {"ucs2", "utf16", "utf16le", "utf32"}
 
 @dataclass(frozen=True, slots=True)
 class AlteredColumn:
-    """A column behind the statement.
+    """A column after the statement.
 
     Attributes:
-        column: its shape.
-        old: name of the column that its values come from; None for an added one.
-        values: what they become; None where only the server knows.
+        column: its definition.
+        old: name of the column that has its values; None for an added column.
+        values: how the values are converted; None if only the server knows.
     """
 
     column: Column
@@ -44,14 +44,14 @@ class AlteredColumn:
     values: Conversion | None
 
     @property
-    def is_as_it_was(self) -> bool:
-        """True when nothing becomes of its name and values."""
+    def is_unchanged(self) -> bool:
+        """True when its name and values do not change."""
         return self.values is not None and self.values.value == quote(self.column.name)
 
 
 @dataclass(frozen=True, slots=True)
 class AlteredSchema:
-    """A schema behind a statement, and where the values of its columns come from, in the same order."""
+    """The schema after a statement, and its columns, in the same order."""
 
     schema: TableSchema
     columns: tuple[AlteredColumn, ...]
@@ -63,17 +63,17 @@ class AlteredSchema:
 
     @property
     def guard(self) -> str:
-        """SQL that is true for rows in which a conversion is not proven; "" when there can be none."""
+        """SQL that is true for rows in which a conversion is not proven; "" if there can be none."""
         guards = [one.values.guard for one in self.columns if one.values is not None and one.values.guard]
         return " OR ".join(f"({guard})" for guard in guards)
 
 
 class _MissingColumnError(Exception):
-    """A clause names a column that is not there: the schema is not what the statement was written for."""
+    """A clause names a column that the schema does not have."""
 
 
 def apply_alter(old: TableSchema, clauses: Sequence[Clause], dialect: SqlDialect) -> AlteredSchema | None:
-    """The schema behind the clauses; None when they do not fit the old one."""
+    """The schema after the clauses; None if they do not fit the old schema."""
     try:
         return _apply_alter(old, clauses, dialect)
     except _MissingColumnError:
@@ -82,7 +82,7 @@ def apply_alter(old: TableSchema, clauses: Sequence[Clause], dialect: SqlDialect
 
 def _apply_alter(old: TableSchema, clauses: Sequence[Clause], dialect: SqlDialect) -> AlteredSchema:
     known = {column.name.lower(): column for column in old.columns}
-    dropped, changed, renamed = _sorted(clauses, known)
+    dropped, changed, renamed = _sort_clauses(clauses, known)
     charset = next((clause.charset for clause in clauses if isinstance(clause, ConvertCharset)), None)
     columns: list[AlteredColumn] = []
     for column in old.columns:
@@ -90,26 +90,26 @@ def _apply_alter(old: TableSchema, clauses: Sequence[Clause], dialect: SqlDialec
         if key in dropped:
             continue
         if key in changed:
-            columns.append(_changed(column, changed[key].definition, dialect))
+            columns.append(_change_column(column, changed[key].definition, dialect))
         else:
-            columns.append(_kept(column, renamed.get(key, column.name), charset, dialect))
+            columns.append(_keep_column(column, renamed.get(key, column.name), charset, dialect))
     for clause in clauses:
         if isinstance(clause, AddColumn) and not (
             clause.if_not_exists and clause.definition.column.name.lower() in known
         ):
-            _place(columns, _added(clause.definition, dialect), clause.place)
-        elif isinstance(clause, ChangeColumn) and clause.place != ColumnPosition() and clause.old.lower() in changed:
+            _insert_column(columns, _add_column(clause.definition, dialect), clause.position)
+        elif isinstance(clause, ChangeColumn) and clause.position != ColumnPosition() and clause.old.lower() in changed:
             name = clause.definition.column.name.lower()
             moved = next(one for one in columns if one.column.name.lower() == name)
             columns.remove(moved)
-            _place(columns, moved, clause.place)
-    key_columns = _key(old, clauses, columns)
-    made = tuple(_in_key(one) if one.column.name in key_columns else one for one in columns)
-    made = tuple(_with_key_dates(one, old, key_columns) for one in made)
+            _insert_column(columns, moved, clause.position)
+    key_columns = _alter_key(old, clauses, columns)
+    made = tuple(_make_not_null(one) if one.column.name in key_columns else one for one in columns)
+    made = tuple(_guard_key_dates(one, old, key_columns) for one in made)
     return AlteredSchema(replace(old, columns=tuple(one.column for one in made), primary_key=key_columns), made)
 
 
-def _sorted(
+def _sort_clauses(
     clauses: Sequence[Clause], known: dict[str, Column]
 ) -> tuple[set[str], dict[str, ChangeColumn], dict[str, str]]:
     """(dropped, changed by old name, new names by old name); raises _MissingColumnError."""
@@ -135,23 +135,23 @@ def _sorted(
     return dropped, changed, renamed
 
 
-def _kept(column: Column, name: str, charset: str | None, dialect: SqlDialect) -> AlteredColumn:
-    """A column that no clause speaks of, but perhaps of its name, or of the character set of all."""
+def _keep_column(column: Column, name: str, charset: str | None, dialect: SqlDialect) -> AlteredColumn:
+    """A column without its own clause; its name, or the character set of the table, may change."""
     kept = replace(column, name=name)
     if charset is not None and column.labels:
-        # Servers keep the bytes of the labels as they are, so that other labels come out of them.
+        # Servers keep the bytes of the labels, so the labels are different text in another character set.
         is_plain = all(map(str.isascii, column.labels)) and not {charset, column.charset} & _WIDE
         return AlteredColumn(
             replace(kept, charset=charset), column.name, Conversion(quote(column.name)) if is_plain else None
         )
     if charset is None or column.type not in TEXT_TYPES:
         return AlteredColumn(kept, column.name, Conversion(quote(column.name)))
-    kept = replace(kept, charset=charset, type=_grown(kept.type))
+    kept = replace(kept, charset=charset, type=_larger_text_type(kept.type))
     return AlteredColumn(kept, column.name, convert(column, kept, dialect))
 
 
-def _in_key(one: AlteredColumn) -> AlteredColumn:
-    """The primary key makes its columns NOT NULL, and what that makes of a NULL depends on the SQL mode."""
+def _make_not_null(one: AlteredColumn) -> AlteredColumn:
+    """Make a column of the primary key NOT NULL; the conversion of a NULL depends on the SQL mode."""
     column, values = replace(one.column, nullable=False), one.values
     if one.column.nullable and one.old is not None and values is not None:
         guards = [guard for guard in (values.guard, f"{quote(one.old)} IS NULL") if guard]
@@ -159,8 +159,8 @@ def _in_key(one: AlteredColumn) -> AlteredColumn:
     return replace(one, column=column, values=values)
 
 
-def _with_key_dates(one: AlteredColumn, old: TableSchema, key: Sequence[str]) -> AlteredColumn:
-    """An impossible date is NULL or not, by whether its column is in the key (mirror/key_dates.py)."""
+def _guard_key_dates(one: AlteredColumn, old: TableSchema, key: Sequence[str]) -> AlteredColumn:
+    """Guard invalid dates, whose value depends on whether the column is in the key (mirror/key_dates.py)."""
     if one.old is None or one.values is None or not is_date(old.column(one.old)):
         return one
     was_key, is_key = one.old in old.primary_key, one.column.name in key
@@ -170,7 +170,7 @@ def _with_key_dates(one: AlteredColumn, old: TableSchema, key: Sequence[str]) ->
     return replace(one, values=replace(one.values, guard=" OR ".join(f"({guard})" for guard in guards)))
 
 
-def _changed(old: Column, definition: ColumnDefinition, dialect: SqlDialect) -> AlteredColumn:
+def _change_column(old: Column, definition: ColumnDefinition, dialect: SqlDialect) -> AlteredColumn:
     values = (
         None
         if definition.is_generated
@@ -179,31 +179,31 @@ def _changed(old: Column, definition: ColumnDefinition, dialect: SqlDialect) -> 
     return AlteredColumn(definition.column, old.name, values)
 
 
-def _added(definition: ColumnDefinition, dialect: SqlDialect) -> AlteredColumn:
+def _add_column(definition: ColumnDefinition, dialect: SqlDialect) -> AlteredColumn:
     value = initial_value(definition, dialect)
     return AlteredColumn(definition.column, None, None if value is None else Conversion(value))
 
 
-def _grown(kind: str) -> str:
-    """A text may get a larger type with another character set; which one does not matter to a mirror."""
+def _larger_text_type(kind: str) -> str:
+    """The type of a text column after CONVERT TO: MySQL may choose a larger one, which is the same in a mirror."""
     return {"tinytext": "longtext", "text": "longtext", "mediumtext": "longtext", "varchar": "varchar"}.get(kind, kind)
 
 
-def _place(columns: list[AlteredColumn], column: AlteredColumn, place: ColumnPosition) -> None:
-    """Insert it; raises _MissingColumnError."""
-    if place.is_first:
+def _insert_column(columns: list[AlteredColumn], column: AlteredColumn, position: ColumnPosition) -> None:
+    """Insert the column at its position; raises _MissingColumnError."""
+    if position.is_first:
         columns.insert(0, column)
-    elif place.after is None:
+    elif position.after is None:
         columns.append(column)
     else:
         names = [one.column.name.lower() for one in columns]
-        if place.after.lower() not in names:
+        if position.after.lower() not in names:
             raise _MissingColumnError
-        columns.insert(names.index(place.after.lower()) + 1, column)
+        columns.insert(names.index(position.after.lower()) + 1, column)
 
 
-def _key(old: TableSchema, clauses: Sequence[Clause], columns: Sequence[AlteredColumn]) -> tuple[str, ...]:
-    """The primary key behind the clauses: renamed columns under their new names, dropped ones gone."""
+def _alter_key(old: TableSchema, clauses: Sequence[Clause], columns: Sequence[AlteredColumn]) -> tuple[str, ...]:
+    """The primary key after the clauses, with renamed columns and without dropped ones."""
     by_old = {one.old.lower(): one.column.name for one in columns if one.old is not None}
     key = tuple(by_old[name.lower()] for name in old.primary_key if name.lower() in by_old)
     for clause in clauses:

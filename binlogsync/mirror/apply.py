@@ -1,9 +1,9 @@
-"""ChangeBatches into a DuckDB table that stays equal to MySQL's.
+"""Applies ChangeBatches to a DuckDB table that stays equal to the table of the source.
 
-The mirror of `shop.orders` is the table `orders` in the schema `shop` (see mirror/schema.py for the types). Batches of
-one table under one schema are gathered and applied at once (mirror/rows.py); a schema change between them is applied in
-its place (mirror/ddl.py). Needs full row images. Zero and impossible dates are
-NULL, but in a primary key (mirror/key_dates.py).
+The mirror of `shop.orders` is the table `orders` in the schema `shop` (see mirror/schema.py for the types). Consecutive
+batches of one table with one schema are applied together (mirror/rows.py); a schema change between them is applied in
+order (mirror/ddl.py). Needs full row images. Zero and invalid dates are NULL, except in a primary key
+(mirror/key_dates.py).
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ _TRUNCATE = ord("t")
 
 @dataclass(frozen=True, slots=True)
 class RebuildReason:
-    """Why a mirror cannot go on by itself.
+    """Why a mirror must be rebuilt from the server before the next batch is applied.
 
     Attributes:
-        done: batches that were applied.
-        state: of the mirror that the next one is for.
-        reason: why it has to be read from the server.
-        is_required: False where it can also begin empty, or go on with what it has.
-        may_repeat: True where any change that follows may have the same reason.
+        done: number of batches that were applied.
+        state: of the mirror that must be rebuilt.
+        reason: the reason, for log and error messages.
+        is_required: False if the mirror can also start empty, or continue with its rows.
+        may_repeat: True if any later change may need a rebuild for the same reason.
     """
 
     done: int
@@ -71,26 +71,26 @@ def apply(
     *,
     can_read: bool = False,
 ) -> RebuildReason | None:
-    """Apply the batches, in order, inside the open transaction; makes, alters and drops tables as schema changes say.
+    """Apply the batches in order in the open transaction; create, alter and drop tables for schema changes.
 
-    Returns None when all are applied, else where a mirror has to be read from the server first; with `can_read` also
-    where it could begin without. Raises ConsumeError for partial row images.
+    Returns None when all are applied, otherwise why a mirror must be rebuilt first; with `can_read` also if the rebuild
+    is not required. Raises ConsumeError for incomplete row images.
     """
     ensure_meta(connection)
-    work = _BatchApplier(connection, options, can_read)
+    applier = _BatchApplier(connection, options, can_read)
     for number, batch in enumerate(batches):
         try:
-            work.take(batch)
-        except RebuildRequiredError as need:
-            work.flush()
-            state = work.state(batch.schema.database, batch.schema.table)
-            return RebuildReason(number, state, need.reason, need.is_required, need.may_repeat)
-    work.flush()
+            applier.take(batch)
+        except RebuildRequiredError as error:
+            applier.flush()
+            state = applier.state(batch.schema.database, batch.schema.table)
+            return RebuildReason(number, state, error.reason, error.is_required, error.may_repeat)
+    applier.flush()
     return None
 
 
 class _BatchApplier:
-    """One call of `apply`: batches of one table under one schema are gathered, and applied together."""
+    """One call of `apply`: collects batches of one table with one schema, and applies them together."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, options: MirrorOptions, can_read: bool) -> None:
         self._connection = connection
@@ -101,7 +101,7 @@ class _BatchApplier:
         self._parts: list[RowImages] = []
 
     def state(self, database: str, table: str) -> MirrorState:
-        """Of a mirror."""
+        """The state of a mirror."""
         key = (database, table)
         if key not in self._states:
             state = load_state(self._connection, database, table)
@@ -109,37 +109,37 @@ class _BatchApplier:
         return self._states[key]
 
     def take(self, batch: ChangeBatch) -> None:
-        """The next batch; raises RebuildRequiredError, with what came before still gathered or applied."""
+        """Take the next batch; raises RebuildRequiredError before any of it is applied."""
         state = self.state(batch.schema.database, batch.schema.table)
         if state.read_at is not None:
             batch = changes_after(batch, state.read_at)
             if not len(batch):
                 return
-            self._keep(store_state(self._connection, replace(state, read_at=None)))
+            self._set_state(store_state(self._connection, replace(state, read_at=None)))
         if batch.ddl is not None:
             self.flush()
             state = self.state(batch.schema.database, batch.schema.table)
             state = apply_statement(self._connection, state, batch, can_read=self._can_read)
             if state.is_rewritten and self._options.history:
-                moment = moment_of(batch, 0)
-                close_versions(self._connection, state, moment)
-                state = open_versions(self._connection, state, moment)
-            self._keep(replace(state, is_rewritten=False))
+                position = change_position(batch, 0)
+                close_versions(self._connection, state, position)
+                state = open_versions(self._connection, state, position)
+            self._set_state(replace(state, is_rewritten=False))
         else:
             self._take_rows(batch)
 
     def flush(self) -> None:
-        """Apply what is gathered."""
+        """Apply the collected batches."""
         schema, parts, self._schema, self._parts = self._schema, self._parts, None, []
         if schema is None or not any(len(part.ops) for part in parts):
             return
-        way = apply_keyed if schema.primary_key else apply_keyless
+        apply_rows = apply_keyed if schema.primary_key else apply_keyless
         state = self.state(schema.database, schema.table)
-        way(self._connection, state, schema, parts)
+        apply_rows(self._connection, state, schema, parts)
         if self._options.history:
-            self._keep(record_versions(self._connection, state, parts))
+            self._set_state(record_versions(self._connection, state, parts))
 
-    def _keep(self, state: MirrorState) -> None:
+    def _set_state(self, state: MirrorState) -> None:
         self._states[state.database, state.table] = state
 
     def _take_rows(self, batch: ChangeBatch) -> None:
@@ -149,9 +149,7 @@ class _BatchApplier:
             find_missing_columns(batch) if state.left_out is None and batch.server_uuid.startswith("mariadb:") else []
         )
         if missing:
-            raise RebuildRequiredError(
-                f"an update or delete lacks {', '.join(missing)}: {ADVICE}, where they are generated"
-            )
+            raise RebuildRequiredError(f"an update or delete has no value of {', '.join(missing)}: {ADVICE}")
         if self._can_read and (problem := describe_missing_columns(batch)):
             raise RebuildRequiredError(problem, may_repeat=True)
         if batch.schema != self._schema:
@@ -160,40 +158,39 @@ class _BatchApplier:
         truncated = np.flatnonzero(ops == _TRUNCATE)
         if len(truncated):
             at = int(truncated[-1 if self._options == DEFAULT_OPTIONS else 0])
-            if (
-                ops[:at] != _TRUNCATE
-            ).any():  # else its schema may be that of before an ALTER: TRUNCATE is logged without
-                self._gather(batch.slice(0, at), ops[:at])
+            # A TRUNCATE is logged without a schema, so a batch of only TRUNCATEs may have the schema before an ALTER.
+            if (ops[:at] != _TRUNCATE).any():
+                self._collect(batch.slice(0, at), ops[:at])
             if self._options == DEFAULT_OPTIONS:
-                self._parts = []  # nothing is left of it
+                self._parts = []  # the TRUNCATE deletes these rows
             self.flush()
             self._truncate(batch, at)
             if at + 1 < len(batch):
                 self._take_rows(batch.slice(at + 1, len(batch)))
         else:
-            self._gather(batch, ops)
+            self._collect(batch, ops)
 
-    def _gather(self, batch: ChangeBatch, ops: Letters) -> None:
+    def _collect(self, batch: ChangeBatch, ops: Letters) -> None:
         if batch.schema != self._schema:
             state = self.state(batch.schema.database, batch.schema.table)
             if state.schema != batch.schema:
-                self._keep(adopt_schema(self._connection, state, batch.schema, can_read=self._can_read))
+                self._set_state(adopt_schema(self._connection, state, batch.schema, can_read=self._can_read))
             self._schema = batch.schema
         check_batch(batch)
         self._parts.append(RowImages(batch, ops))
 
     def _truncate(self, batch: ChangeBatch, at: int) -> None:
-        """All rows go with the change at that index."""
+        """Delete all rows for the TRUNCATE at that index."""
         state = self.state(batch.schema.database, batch.schema.table)
         if state.schema is None:
             return
-        moment = moment_of(batch, at)
-        delete_rows(self._connection, state, moment.ts_us)
+        position = change_position(batch, at)
+        delete_rows(self._connection, state, position.ts_us)
         if self._options.history:
-            close_versions(self._connection, state, moment)
+            close_versions(self._connection, state, position)
 
 
-def moment_of(batch: ChangeBatch, index: int) -> ChangePosition:
-    """When and where a change was made."""
+def change_position(batch: ChangeBatch, index: int) -> ChangePosition:
+    """Commit time and binlog coordinates of a change."""
     ts, file, pos, row = (batch.data.column(name)[index] for name in ("ts_us", "file", "pos", "row"))
     return ChangePosition(ts.value, file.as_py(), pos.as_py(), row.as_py())

@@ -1,8 +1,8 @@
-"""ALTER TABLE and CREATE TABLE as clauses that say what becomes of columns and rows.
+"""Parses ALTER TABLE and CREATE TABLE into the clauses that change columns or rows.
 
-Read strictly: a clause, an attribute or an option that is not known here makes the whole statement unknown (None), so
-that nothing is ever understood by half. What changes neither columns nor rows (indexes, checks, comments, engines,
-partitions that keep their rows) is no clause.
+The parser is strict: an unknown clause, attribute or option makes the result for the whole statement None, so that no
+statement is applied partially. Clauses that change neither columns nor rows (indexes, checks, comments, engines,
+partitions that keep their rows) are not returned.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class AddColumn:
     """ADD COLUMN; `if_not_exists` is MariaDB's IF NOT EXISTS."""
 
     definition: ColumnDefinition
-    place: ColumnPosition
+    position: ColumnPosition
     if_not_exists: bool = False
 
 
@@ -30,7 +30,7 @@ class ChangeColumn:
 
     old: str
     definition: ColumnDefinition
-    place: ColumnPosition
+    position: ColumnPosition
     if_exists: bool = False
 
 
@@ -53,19 +53,19 @@ class DropColumn:
 
 @dataclass(frozen=True, slots=True)
 class SetKey:
-    """The primary key becomes this; () for none."""
+    """ADD or DROP PRIMARY KEY: the new key columns; () for none."""
 
     columns: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveRows:
-    """DISCARD TABLESPACE, or TRUNCATE PARTITION ALL: no row is left."""
+    """DISCARD TABLESPACE, or TRUNCATE PARTITION ALL: all rows are deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConvertCharset:
-    """CONVERT TO CHARACTER SET, of every text column."""
+    """CONVERT TO CHARACTER SET, which applies to every text column."""
 
     charset: str
 
@@ -75,7 +75,7 @@ Clause = AddColumn | ChangeColumn | RenameColumn | DropColumn | SetKey | Convert
 
 @dataclass(frozen=True, slots=True)
 class TableDefinition:
-    """A CREATE TABLE with a list of columns."""
+    """The columns and the primary key of a CREATE TABLE."""
 
     columns: tuple[Column, ...]
     primary_key: tuple[str, ...]
@@ -95,28 +95,28 @@ _KEEP_ROWS = ("ANALYZE", "CHECK", "OPTIMIZE", "REBUILD", "COALESCE", "REORGANIZE
 
 
 def parse_alter(sql: str, dialect: SqlDialect) -> list[Clause] | None:
-    """The clauses of an ALTER TABLE that touch columns or rows, in order; None when one is not understood."""
+    """The clauses of an ALTER TABLE that change columns or rows, in order; None if one is not supported."""
     words = TokenCursor.of(sql, dialect)
     if not words.take("ALTER"):
         return None
-    words.take("ONLINE")  # not IGNORE, which drops rows
+    words.take("ONLINE")  # IGNORE is not supported: it deletes rows
     if not words.take("TABLE"):
         return None
     words.take("IF", "EXISTS")
-    _table_name(words)
+    _skip_table_name(words)
     if words.take("WAIT"):
         words.next()
     words.take("NOWAIT")
     if any(words.take(verb, "PARTITION") for verb in _KEEP_ROWS):
-        return []  # of partitions with commas between them, or into new ones
+        return []  # followed by a list of partitions
     try:
-        return [clause for part in _without_layout(words).split() for clause in _alter_clause(part)]
+        return [clause for part in _clauses_before_layout(words).split() for clause in _parse_clause(part)]
     except UnsupportedSQLError:
         return None
 
 
-def _without_layout(words: TokenCursor) -> TokenCursor:
-    """The clauses before those at the end that lay out the rows in another way; raises UnsupportedSQLError."""
+def _clauses_before_layout(words: TokenCursor) -> TokenCursor:
+    """The clauses before a final PARTITION BY, REMOVE PARTITIONING or ORDER BY; raises UnsupportedSQLError."""
     clauses = words.before("PARTITION", "BY")
     if any(token.text.upper() == "SYSTEM_TIME" for token in words.rest):
         raise UnsupportedSQLError
@@ -125,7 +125,7 @@ def _without_layout(words: TokenCursor) -> TokenCursor:
     kept = clauses.before("ORDER", "BY")
     if clauses.take("ORDER", "BY"):
         for part in clauses.split():
-            _table_name(part)
+            _skip_table_name(part)
             part.take_any("ASC", "DESC")
             if part.is_left:
                 raise UnsupportedSQLError
@@ -133,9 +133,9 @@ def _without_layout(words: TokenCursor) -> TokenCursor:
 
 
 def parse_create(sql: str, dialect: SqlDialect) -> TableDefinition | None:
-    """The columns of a CREATE TABLE; None for one that takes them from elsewhere (LIKE, SELECT), or is not understood.
+    """The columns of a CREATE TABLE; None if it is not supported or copies columns (LIKE, SELECT).
 
-    MySQL's START TRANSACTION at its end is a CREATE TABLE ... SELECT, whose rows follow as changes.
+    START TRANSACTION at the end marks a CREATE TABLE ... SELECT of MySQL, whose rows follow as changes.
     """
     words = TokenCursor.of(sql, dialect)
     if not words.take("CREATE"):
@@ -144,18 +144,18 @@ def parse_create(sql: str, dialect: SqlDialect) -> TableDefinition | None:
     if not words.take("TABLE"):
         return None
     words.take("IF", "NOT", "EXISTS")
-    _table_name(words)
+    _skip_table_name(words)
     if words.word != "(":
         return None
     try:
-        parts = [_create_part(part) for part in words.inside().split()]
+        parts = [_parse_create_item(part) for part in words.inside().split()]
         options = words.before("PARTITION", "BY")
         if _selects(words):
             return None
         while options.is_left:
             if options.take("START", "TRANSACTION"):
                 continue
-            if not _option(options):
+            if not _skip_option(options):
                 return None
             options.take(",")
     except UnsupportedSQLError:
@@ -163,51 +163,51 @@ def parse_create(sql: str, dialect: SqlDialect) -> TableDefinition | None:
     definitions = [part for part in parts if isinstance(part, ColumnDefinition)]
     key = next((part.columns for part in parts if isinstance(part, SetKey)), ())
     key = key or tuple(one.column.name for one in definitions if one.is_key)
-    held = {name.lower() for name in key}
+    in_key = {name.lower() for name in key}
     columns = (one.column for one in definitions)
     generated = tuple(one.column.name for one in definitions if one.is_generated)
     return TableDefinition(
-        tuple(replace(c, nullable=c.nullable and c.name.lower() not in held) for c in columns), key, generated
+        tuple(replace(c, nullable=c.nullable and c.name.lower() not in in_key) for c in columns), key, generated
     )
 
 
 def only_renames(sql: str, dialect: SqlDialect) -> bool:
-    """True for a statement that renames tables and does nothing else to them."""
+    """True for a statement that only renames tables."""
     words = TokenCursor.of(sql, dialect)
     return words.word == "RENAME" or (words.word == "ALTER" and len(words.split()) == 1)
 
 
 def is_conditional(sql: str, dialect: SqlDialect) -> bool:
-    """True for CREATE TABLE IF NOT EXISTS, which is logged even where it did nothing."""
+    """True for CREATE TABLE IF NOT EXISTS, which is logged even if it had no effect."""
     head = TokenCursor.of(sql, dialect).before("(")
     head.before("IF", "NOT", "EXISTS")
     return head.is_left
 
 
 def _selects(words: TokenCursor) -> bool:
-    """Whether partitions are followed by a SELECT, or are those of MariaDB's history."""
+    """Whether a SELECT follows the partitions, or the partitions are those of MariaDB's system versioning."""
     return any(token.kind == "word" and token.text.upper() in ("SELECT", "AS", "SYSTEM_TIME") for token in words.rest)
 
 
-def _table_name(words: TokenCursor) -> None:
+def _skip_table_name(words: TokenCursor) -> None:
     words.name()
     if words.take("."):
         words.name()
 
 
-def _alter_clause(words: TokenCursor) -> list[Clause]:
-    """What one clause means; raises UnsupportedSQLError."""
+def _parse_clause(words: TokenCursor) -> list[Clause]:
+    """Parse one clause; raises UnsupportedSQLError."""
     if words.take("ADD"):
-        return _add(words)
+        return _parse_add(words)
     if words.take("DROP"):
-        return _drop(words)
+        return _parse_drop(words)
     if words.word in ("CHANGE", "MODIFY"):
         is_change = words.next().text.upper() == "CHANGE"
         words.take("COLUMN")
         if_exists = words.take("IF", "EXISTS")
         old = words.name() if is_change else ""
-        definition, place = read_definition(words)
-        return [ChangeColumn(old if is_change else definition.column.name, definition, place, if_exists)]
+        definition, position = read_definition(words)
+        return [ChangeColumn(old if is_change else definition.column.name, definition, position, if_exists)]
     if words.take("RENAME", "COLUMN"):
         if_exists = words.take("IF", "EXISTS")
         old = words.name()
@@ -222,19 +222,19 @@ def _alter_clause(words: TokenCursor) -> list[Clause]:
             raise UnsupportedSQLError
         return [ConvertCharset(charset or "")]
     if words.take("ALTER"):
-        return _alter_column(words)
+        return _parse_alter_column(words)
     if words.take("DISCARD", "TABLESPACE") or words.take("TRUNCATE", "PARTITION", "ALL"):
         return [RemoveRows()]
-    if _changes_nothing(words):
+    if _skip_no_op(words):
         return []
     while words.is_left:
-        if not _option(words):
+        if not _skip_option(words):
             raise UnsupportedSQLError
     return []
 
 
-def _changes_nothing(words: TokenCursor) -> bool:
-    """ENABLE KEYS, FORCE, SECONDARY_LOAD and the like."""
+def _skip_no_op(words: TokenCursor) -> bool:
+    """Skip a clause such as ENABLE KEYS, FORCE or SECONDARY_LOAD, which changes neither columns nor rows."""
     return (
         words.take_any("ENABLE", "DISABLE", "FORCE", "SECONDARY_LOAD", "SECONDARY_UNLOAD", "NOWAIT")
         or words.take("WITH", "VALIDATION")
@@ -242,8 +242,8 @@ def _changes_nothing(words: TokenCursor) -> bool:
     )
 
 
-def _alter_column(words: TokenCursor) -> list[Clause]:
-    """ALTER [COLUMN] ... SET or DROP DEFAULT, and ALTER INDEX or CHECK: nothing for the rows that are there."""
+def _parse_alter_column(words: TokenCursor) -> list[Clause]:
+    """ALTER [COLUMN] ... SET or DROP DEFAULT, and ALTER INDEX or CHECK: no effect on existing rows."""
     if words.word in ("INDEX", "KEY", "CHECK", "CONSTRAINT"):
         return []
     words.take("COLUMN")
@@ -256,7 +256,7 @@ def _alter_column(words: TokenCursor) -> list[Clause]:
     raise UnsupportedSQLError
 
 
-def _add(words: TokenCursor) -> list[Clause]:
+def _parse_add(words: TokenCursor) -> list[Clause]:
     if words.take("CONSTRAINT"):
         words.take("IF", "NOT", "EXISTS")
         if words.word not in (*_INDEXES, "PRIMARY"):
@@ -270,27 +270,27 @@ def _add(words: TokenCursor) -> list[Clause]:
     words.take("COLUMN")
     if_not_exists = words.take("IF", "NOT", "EXISTS")
     if words.word == "(":
-        parts = [_create_part(part) for part in words.inside().split()]
+        parts = [_parse_create_item(part) for part in words.inside().split()]
         definitions = [part for part in parts if isinstance(part, ColumnDefinition)]
         keys = [part for part in parts if isinstance(part, SetKey)]
         return [*(AddColumn(one, ColumnPosition(), if_not_exists) for one in definitions), *_keys(definitions), *keys]
-    definition, place = read_definition(words)
-    return [AddColumn(definition, place, if_not_exists), *_keys([definition])]
+    definition, position = read_definition(words)
+    return [AddColumn(definition, position, if_not_exists), *_keys([definition])]
 
 
 def _is_index(words: TokenCursor) -> bool:
-    """Whether an index, a foreign key or a check comes; `vector` alone may name a column."""
+    """Whether the next item is an index, a foreign key or a check; `vector` alone may be a column name."""
     return words.word in _INDEXES or words.take("VECTOR", "INDEX") or words.take("VECTOR", "KEY")
 
 
 def _adds_partitions(words: TokenCursor) -> bool:
-    """Whether empty partitions come, other than those of MariaDB's system versioning."""
+    """Whether the clause adds empty partitions; raises UnsupportedSQLError for system versioning."""
     if not words.take("PARTITION"):
         return False
     words.take("IF", "NOT", "EXISTS")
     words.take_any("NO_WRITE_TO_BINLOG", "LOCAL")
-    holds_history = any(token.text.upper() in ("HISTORY", "CURRENT") for token in words.rest)
-    if words.word not in ("(", "PARTITIONS") or holds_history:
+    is_versioning = any(token.text.upper() in ("HISTORY", "CURRENT") for token in words.rest)
+    if words.word not in ("(", "PARTITIONS") or is_versioning:
         raise UnsupportedSQLError
     return True
 
@@ -299,7 +299,7 @@ def _keys(definitions: list[ColumnDefinition]) -> list[Clause]:
     return [SetKey((one.column.name,)) for one in definitions if one.is_key]
 
 
-def _drop(words: TokenCursor) -> list[Clause]:
+def _parse_drop(words: TokenCursor) -> list[Clause]:
     if words.take("PRIMARY", "KEY"):
         return [SetKey(())]
     if words.word in ("INDEX", "KEY", "FOREIGN", "CHECK", "CONSTRAINT"):
@@ -315,8 +315,8 @@ def _drop(words: TokenCursor) -> list[Clause]:
     return [DropColumn(name, if_exists)]
 
 
-def _create_part(words: TokenCursor) -> ColumnDefinition | SetKey | None:
-    """A column, the primary key, or None for an index or a check."""
+def _parse_create_item(words: TokenCursor) -> ColumnDefinition | SetKey | None:
+    """Parse a column or the primary key; None for an index or a check."""
     if words.take("CONSTRAINT") and words.word not in (*_INDEXES, "PRIMARY"):
         words.name()
     if words.take("PRIMARY", "KEY"):
@@ -329,13 +329,13 @@ def _create_part(words: TokenCursor) -> ColumnDefinition | SetKey | None:
 
 
 def _key_columns(words: TokenCursor) -> tuple[str, ...]:
-    """The columns of a key, whatever its name, its type and their order."""
+    """The columns of a key; skips its name, its type and the sort order."""
     words.before("(")
     return tuple(part.name() for part in words.inside().split())
 
 
-def _option(words: TokenCursor) -> bool:
-    """Step over an option of a table that changes nothing here; False for another."""
+def _skip_option(words: TokenCursor) -> bool:
+    """Skip a table option that changes neither columns nor rows; False for another option."""
     words.take("DEFAULT")
     if words.take_any("ENGINE", "TYPE"):
         words.take("=")

@@ -1,4 +1,7 @@
-"""A column as CREATE and ALTER TABLE define it: name, type, attributes, default, and where it goes. Read strictly."""
+"""Parses a column in CREATE and ALTER TABLE: name, type, attributes, default and position.
+
+Unknown syntax raises UnsupportedSQLError.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +12,21 @@ from binlogsync.binlog.sql import TokenCursor
 from binlogsync.mirror.types import read_charset, read_type
 from binlogsync.schema import Column
 
-# Introducers of character sets in which ASCII has other bytes, or is none.
+# Introducers of character sets in which ASCII text has different bytes.
 _OTHER_BYTES = ("_utf16", "_utf32", "_ucs2", "_binary")
 
 
 class UnsupportedSQLError(Exception):
-    """Something that is not known here."""
+    """The statement contains syntax that the parser does not support."""
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnDefault:
-    """What a column without a value gets.
+    """The default of a column.
 
     Attributes:
-        kind: "implicit" when the statement says nothing, else what it says; "other" is what only the server can know.
-        text: of a number or string.
+        kind: "implicit" without a DEFAULT clause; "other" for a default that only the server can evaluate.
+        text: of a number or a string.
     """
 
     kind: Literal["implicit", "null", "number", "string", "other"] = "implicit"
@@ -32,15 +35,15 @@ class ColumnDefault:
 
 @dataclass(frozen=True, slots=True)
 class ColumnDefinition:
-    """A column as a statement defines it.
+    """The definition of a column in a statement.
 
     Attributes:
-        column: its shape.
-        default: of rows that are there already, when it is added.
-        is_explicit_null: NULL is written out.
-        is_key: PRIMARY KEY stands in it.
-        is_auto_increment: AUTO_INCREMENT.
-        is_generated: the server computes it.
+        column: name and type.
+        default: its default, which existing rows get when the column is added.
+        is_explicit_null: the definition contains NULL.
+        is_key: the definition contains PRIMARY KEY.
+        is_auto_increment: the definition contains AUTO_INCREMENT.
+        is_generated: the server computes its values.
     """
 
     column: Column
@@ -53,37 +56,37 @@ class ColumnDefinition:
 
 @dataclass(frozen=True, slots=True)
 class ColumnPosition:
-    """Where a column goes: FIRST, AFTER another one, or where it is or at the end when both are unset."""
+    """The position of a column: FIRST, AFTER another column, or unchanged (at the end for a new column)."""
 
     after: str | None = None
     is_first: bool = False
 
 
 def read_definition(words: TokenCursor) -> tuple[ColumnDefinition, ColumnPosition]:
-    """A column's name, type and attributes, and where it goes; raises UnsupportedSQLError."""
+    """A column's definition and position; raises UnsupportedSQLError."""
     name = words.name()
     column = read_type(words)
     if column is None or not name:
         raise UnsupportedSQLError
-    made, place = ColumnDefinition(replace(column, name=name)), ColumnPosition()
+    made, position = ColumnDefinition(replace(column, name=name)), ColumnPosition()
     while words.is_left:
         if words.take("FIRST"):
-            place = ColumnPosition(is_first=True)
+            position = ColumnPosition(is_first=True)
         elif words.take("AFTER"):
-            place = ColumnPosition(after=words.name())
+            position = ColumnPosition(after=words.name())
         else:
-            made = _attribute(words, made)
-    return made, place
+            made = _read_attribute(words, made)
+    return made, position
 
 
-def _attribute(words: TokenCursor, made: ColumnDefinition) -> ColumnDefinition:
-    """One attribute of a column; raises UnsupportedSQLError."""
+def _read_attribute(words: TokenCursor, made: ColumnDefinition) -> ColumnDefinition:
+    """Read one attribute of a column; raises UnsupportedSQLError."""
     if words.take("NOT", "NULL"):
         return replace(made, column=replace(made.column, nullable=False))
     if words.take("NULL"):
         return replace(made, is_explicit_null=True)
     if words.take("DEFAULT"):
-        return replace(made, default=_default(words))
+        return replace(made, default=_read_default(words))
     if words.take("AUTO_INCREMENT"):
         return replace(made, is_auto_increment=True, column=replace(made.column, nullable=False))
     if words.take("PRIMARY", "KEY") or words.take("PRIMARY") or words.take("KEY"):
@@ -109,7 +112,7 @@ def _attribute(words: TokenCursor, made: ColumnDefinition) -> ColumnDefinition:
 
 
 def _skip_attribute(words: TokenCursor) -> bool:
-    """Step over an attribute that changes neither the column nor its values; False where none comes."""
+    """Skip an attribute that changes neither the column nor its values; False if the next one is another."""
     if words.take_any("COMMENT", "ENGINE_ATTRIBUTE", "SECONDARY_ENGINE_ATTRIBUTE"):
         words.take("=")
         return words.string() is not None
@@ -133,7 +136,7 @@ def _skip_attribute(words: TokenCursor) -> bool:
 
 
 def _skip_reference(words: TokenCursor) -> bool:
-    """The table and columns that a column references, and what happens to it with them."""
+    """Skip a REFERENCES clause."""
     words.name()
     if words.take("."):
         words.name()
@@ -148,24 +151,24 @@ def _skip_reference(words: TokenCursor) -> bool:
 
 
 def _skip_call(words: TokenCursor) -> None:
-    """A function, with or without parentheses."""
+    """Skip a function call, with or without parentheses."""
     words.name()
     if words.word == "(":
         words.inside()
 
 
-def _default(words: TokenCursor) -> ColumnDefault:
+def _read_default(words: TokenCursor) -> ColumnDefault:
     if words.token.kind == "string":
-        return _string(words)
+        return _read_string(words)
     sign = words.word
     if words.take_any("-", "+"):
-        return ColumnDefault("number", ("-" if sign == "-" else "") + _number(words))
+        return ColumnDefault("number", ("-" if sign == "-" else "") + _read_number(words))
     if words.take("NULL"):
         return ColumnDefault("null")
     if words.word in ("TRUE", "FALSE"):
         return ColumnDefault("number", "1" if words.next().text.upper() == "TRUE" else "0")
     if words.word[:1].isdigit():
-        number = _number(words)
+        number = _read_number(words)
         return ColumnDefault("number", number) if number.replace(".", "", 1).isdigit() else ColumnDefault("other")
     if words.word == "(":
         words.inside()
@@ -178,8 +181,8 @@ def _default(words: TokenCursor) -> ColumnDefault:
     return ColumnDefault("other")
 
 
-def _string(words: TokenCursor) -> ColumnDefault:
-    """A string; with an introducer only where the text is the same in every character set of a client."""
+def _read_string(words: TokenCursor) -> ColumnDefault:
+    """Read a string default; "other" if its text depends on the character set of the client or an introducer."""
     token = words.next()
     if words.dialect.empty_is_null and not token.text:
         return ColumnDefault("null")
@@ -189,7 +192,7 @@ def _string(words: TokenCursor) -> ColumnDefault:
     return ColumnDefault("string", token.text) if is_exact else ColumnDefault("other")
 
 
-def _number(words: TokenCursor) -> str:
-    """A number, whose point is a token of its own."""
+def _read_number(words: TokenCursor) -> str:
+    """Read a number; the tokenizer returns its decimal point as a separate token."""
     whole = words.next().text
     return f"{whole}.{words.next().text}" if words.take(".") else whole

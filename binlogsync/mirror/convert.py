@@ -1,7 +1,7 @@
-"""What ALTER TABLE makes of a value, as DuckDB's SQL: only where it is provably what the server makes of it.
+"""Converts values as ALTER TABLE does, as SQL of DuckDB, where the result provably equals the server's.
 
-A `Conversion` has a guard: a condition on the old value under which it is not proven (out of range, a fraction that is
-rounded by the SQL mode, a character that the new character set may lack). `None` instead of a conversion: never proven.
+A `Conversion` has a guard: a condition on the old value for which the result is not proven (out of range, rounding that
+depends on the SQL mode, a character that may be missing in the new character set). None: the result is never proven.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ _DECIMAL = re.compile(r"-?\d{1,18}(\.\d{1,18})?\Z")
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """`value` is what becomes of a column's value; where `guard` is true, it is not proven. Both are SQL."""
+    """`value` is the converted value; for rows where `guard` is true, it is not proven. Both are SQL."""
 
     value: str
     guard: str | None = None
 
 
 def literal(text: str) -> str:
-    """A string of DuckDB's SQL."""
+    """A string literal in DuckDB's SQL."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def convert(old: Column, new: Column, dialect: SqlDialect, *, is_auto_increment: bool = False) -> Conversion | None:
-    """A value of the column as MODIFY or CHANGE leaves it."""
+    """The conversion of a column's values by MODIFY or CHANGE; None if it is never proven."""
     name = quote(old.name)
     is_text = old.type in TEXT_TYPES or old.type == "enum"
-    found = _of_text(name, old, new, dialect) if is_text else _convert(name, old, new)
+    found = _convert_text(name, old, new, dialect) if is_text else _convert_other(name, old, new)
     if found is None:
         return None
     guards = [found.guard] if found.guard else []
@@ -52,13 +52,13 @@ def convert(old: Column, new: Column, dialect: SqlDialect, *, is_auto_increment:
     return Conversion(found.value, " OR ".join(f"({guard})" for guard in guards) or None)
 
 
-def _convert(name: str, old: Column, new: Column) -> Conversion | None:
+def _convert_other(name: str, old: Column, new: Column) -> Conversion | None:
     if old.type in INTEGER_BITS:
-        return _of_integer(name, old, new)
+        return _convert_integer(name, old, new)
     if old.type == new.type == "decimal":
-        return _of_decimal(name, old, new)
+        return _convert_decimal(name, old, new)
     if old.type in BINARY_TYPES and new.type in BINARY_TYPES:
-        return _of_bytes(name, old, new)
+        return _convert_bytes(name, old, new)
     if old.type == new.type == "set":
         return Conversion(name) if new.labels[: len(old.labels)] == old.labels else None
     if old.type == new.type and old.type in ("time", "datetime", "timestamp"):
@@ -77,12 +77,12 @@ def _convert(name: str, old: Column, new: Column) -> Conversion | None:
 
 
 def integer_range(column: Column) -> tuple[int, int]:
-    """The least and the greatest value of an integer column."""
+    """The minimum and the maximum of an integer column."""
     bits = 24 if column.type == "mediumint" else INTEGER_BITS[column.type]
     return (0, 2**bits - 1) if column.unsigned else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
-def _of_integer(name: str, old: Column, new: Column) -> Conversion | None:
+def _convert_integer(name: str, old: Column, new: Column) -> Conversion | None:
     if new.type in INTEGER_BITS:
         low, high = integer_range(new)
         return Conversion(
@@ -93,7 +93,7 @@ def _of_integer(name: str, old: Column, new: Column) -> Conversion | None:
         guard = f"abs({name}::HUGEINT) >= {limit}::HUGEINT" + (f" OR {name} < 0" if new.unsigned else "")
         return Conversion(f"CAST({name} AS {duck_type(new)})", guard)
     if old.unsigned and new.type in TEXT_TYPES:
-        return None  # ZEROFILL, which nothing here tells of, would show in the text
+        return None  # the text would contain the zeros of ZEROFILL, which the schema does not record
     if new.type in ("varchar", "char"):
         return Conversion(f"CAST({name} AS VARCHAR)", f"length(CAST({name} AS VARCHAR)) > {new.length}")
     if new.type in ("text", "mediumtext", "longtext"):
@@ -103,7 +103,7 @@ def _of_integer(name: str, old: Column, new: Column) -> Conversion | None:
     return None
 
 
-def _of_text(name: str, old: Column, new: Column, dialect: SqlDialect) -> Conversion | None:
+def _convert_text(name: str, old: Column, new: Column, dialect: SqlDialect) -> Conversion | None:
     if old.type == "char" and dialect.pads_char:
         return None
     if new.type == "enum":
@@ -111,7 +111,7 @@ def _of_text(name: str, old: Column, new: Column, dialect: SqlDialect) -> Conver
         return Conversion(name, f"{name} NOT IN ({labels})")
     if new.type not in TEXT_TYPES:
         return None
-    # A strict mode refuses a statement that would lose a character.
+    # In strict mode the server rejects a statement that would lose a character.
     is_kept = dialect.is_strict or new.charset in _UNICODE or new.charset == old.charset
     guards = [] if is_kept else [_not_ascii(name)]
     if new.type in ("varchar", "char"):
@@ -127,7 +127,7 @@ def _not_ascii(name: str) -> str:
     return f"strlen({name}) <> length({name})"
 
 
-def _of_decimal(name: str, old: Column, new: Column) -> Conversion | None:
+def _convert_decimal(name: str, old: Column, new: Column) -> Conversion | None:
     precision, scale = new.precision or 10, new.scale or 0
     if precision > 38 or (old.precision or 10) > 38:
         return Conversion(name) if (precision, scale) == (old.precision, old.scale) else None
@@ -137,7 +137,7 @@ def _of_decimal(name: str, old: Column, new: Column) -> Conversion | None:
     return Conversion(f"CAST({name} AS {duck_type(new)})", " OR ".join(guards) or None)
 
 
-def _of_bytes(name: str, old: Column, new: Column) -> Conversion | None:
+def _convert_bytes(name: str, old: Column, new: Column) -> Conversion | None:
     if new.type == "binary" and (old.type, old.length) != ("binary", new.length):
         return None
     limit = new.length if new.length is not None else _BYTES[new.type]
@@ -145,21 +145,21 @@ def _of_bytes(name: str, old: Column, new: Column) -> Conversion | None:
 
 
 def initial_value(definition: ColumnDefinition, dialect: SqlDialect) -> str | None:
-    """What rows that are there get in a column that is added, as SQL; None where only the server knows."""
+    """The value of an added column in existing rows, as SQL; None if only the server knows it."""
     column, default = definition.column, definition.default
     wanted = duck_type(column)
     if definition.is_auto_increment or definition.is_generated or default.kind == "other":
         return None
     is_null = default.kind == "null" or (default.kind == "implicit" and column.nullable)
     if is_null:
-        # A TIMESTAMP that does not say NULL is NOT NULL under explicit_defaults_for_timestamp=OFF.
+        # A TIMESTAMP without NULL is NOT NULL if explicit_defaults_for_timestamp=OFF.
         return None if column.type == "timestamp" and not definition.is_explicit_null else f"CAST(NULL AS {wanted})"
-    value = _implicit(column) if default.kind == "implicit" else _constant(column, default, dialect)
+    value = _implicit_default(column) if default.kind == "implicit" else _constant_default(column, default, dialect)
     return None if value is None else f"CAST({value} AS {wanted})"
 
 
-def _implicit(column: Column) -> str | None:
-    """Of a NOT NULL column without a default; a date's would be a zero date."""
+def _implicit_default(column: Column) -> str | None:
+    """The implicit default of a NOT NULL column; None for dates, where it would be a zero date."""
     if column.type in INTEGER_BITS or column.type in ("decimal", "float", "double", "year", "bit"):
         return "0"
     if column.type in TEXT_TYPES:
@@ -169,8 +169,8 @@ def _implicit(column: Column) -> str | None:
     return {"set": "[]", "blob": "''::BLOB", "varbinary": "''::BLOB"}.get(column.type)
 
 
-def _constant(column: Column, default: ColumnDefault, dialect: SqlDialect) -> str | None:
-    """A default that is written out, where what it means does not depend on anything else."""
+def _constant_default(column: Column, default: ColumnDefault, dialect: SqlDialect) -> str | None:
+    """A constant default as SQL; None if its value depends on the SQL mode or the server."""
     text = default.text
     if column.type in INTEGER_BITS:
         low, high = integer_range(column)

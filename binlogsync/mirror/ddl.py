@@ -1,9 +1,9 @@
-"""What a schema change does to a mirror: applied where it is provable from the statement, else a reason to read anew.
+"""Applies schema changes to a mirror if their effect is provable from the statement; otherwise requires a rebuild.
 
-A row image brings the schema of its moment, so columns are checked twice: as the statement says, and as the first row
-behind it says. Where the two differ, or a statement is not understood, or what it makes of the rows that are there is
-only known to the server (a computed default, a lossy conversion, a table renamed into this one's name), the mirror must
-be read from the server again; a wrong table is never left standing.
+Each row image carries the schema of its time, so columns are checked twice: against the statement, and against the
+first row after it. If the two differ, a statement cannot be parsed, or only the server knows its effect on existing
+rows (a computed default, a lossy conversion, a table renamed to the mirror's name), the mirror must be rebuilt from the
+server; an incorrect table is never kept.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from binlogsync.schema import TableSchema
 
 log = logging.getLogger(__name__)
 NO_TABLE = ("", "")
-"""In place of a table that a name had."""
+"""Stands for "no table" among the former names of tables."""
 _DEPENDS_ON_MODE = re.compile(r"[\"\\]")
 
 
@@ -64,14 +64,14 @@ class RebuildRequiredError(Exception):
 def apply_statement(
     connection: duckdb.DuckDBPyConnection, state: MirrorState, batch: ChangeBatch, *, can_read: bool
 ) -> MirrorState:
-    """The mirror behind the statement; raises RebuildRequiredError, with nothing done."""
+    """Apply the statement; returns the new state. Raises RebuildRequiredError before anything is changed."""
     ddl = batch.ddl
     assert ddl is not None
     dialect = SqlDialect(batch.server_uuid.startswith("mariadb:"), ddl.sql_mode or 0, ddl.recodes_literals)
     if ddl.sql_mode is None and _DEPENDS_ON_MODE.search(ddl.sql):
-        ddl = replace(ddl, sql="")  # of an older version, which did not store the mode: it is not known
+        ddl = replace(ddl, sql="")  # written by an older version, which did not store the SQL mode
     if ddl.kind == "other":
-        raise RebuildRequiredError(f"a statement that is not known may have changed it: {ddl.sql[:200]}")
+        raise RebuildRequiredError(f"a statement of an unknown kind may have changed it: {ddl.sql[:200]}")
     if ddl.kind == "create":
         return _create(connection, state, ddl, (dialect, can_read))
     if ddl.kind == "drop":
@@ -91,17 +91,17 @@ def adopt_schema(
     """Prepare the mirror for rows of this schema; raises RebuildRequiredError if its own rows do not fit the schema."""
     if state.schema is None:
         if can_read:
-            raise RebuildRequiredError("nothing is known of the rows that it had before", is_required=False)
+            raise RebuildRequiredError("the rows that it had before are not known", is_required=False)
         return create_table(connection, state, schema)
     if has_same_shape(state.schema, schema):
         changed = key_date_condition(date_keys(state.schema) ^ date_keys(schema))
         if changed and _has_row(connection, state, changed):
-            raise RebuildRequiredError("another primary key has, or had, a zero or impossible date")
+            raise RebuildRequiredError("the primary key changed, and rows have zero or invalid dates in it")
         return store_state(connection, replace(state, schema=schema))
     if is_empty(connection, state):
         return create_table(connection, drop_table(connection, state), schema)
     raise RebuildRequiredError(
-        f"its columns are not what the schema changes in the stream made of them: "
+        f"its columns differ from those that result from the schema changes in the stream: "
         f"{_columns(state.schema)} became {_columns(schema)}"
     )
 
@@ -115,18 +115,18 @@ def _create(
 ) -> MirrorState:
     dialect, can_read = given
     if not ddl.sql and state.schema is not None:
-        raise RebuildRequiredError("it may have been created again: the text of the statement is not known")
+        raise RebuildRequiredError("it may have been recreated: the text of the statement is not known")
     if is_conditional(ddl.sql, dialect):
         if state.schema is not None:
-            return state  # logged, though it did nothing
+            return state  # it is logged although it had no effect
         if not state.is_known and can_read:
-            raise RebuildRequiredError("it may have been there before CREATE TABLE IF NOT EXISTS", is_required=False)
+            raise RebuildRequiredError("it may have existed before CREATE TABLE IF NOT EXISTS", is_required=False)
     created = parse_create(ddl.sql, dialect) if ddl.has_exact_text else None
     if created is None and can_read:
-        raise RebuildRequiredError("it was created in a way that does not say which columns it has", is_required=False)
+        raise RebuildRequiredError("the statement that created it does not list its columns", is_required=False)
     state = drop_or_keep_table(connection, state, ddl.ts_us)
     if created is None:
-        return replace(state, left_out=None)  # the first row will say
+        return replace(state, left_out=None)  # taken from the first row
     left_out = created.generated if dialect.mariadb else ()
     if left_out:
         log.warning("%s: column(s) %s are left out: %s", state.name, ", ".join(left_out), ADVICE)
@@ -135,7 +135,7 @@ def _create(
 
 
 def former_name(tables: Tables, own: tuple[str, str]) -> tuple[str, str]:
-    """The former name of the table that has the name `own` after a rename; NO_TABLE where none has it."""
+    """The former name of the table with the name `own` after a rename; NO_TABLE if no table has the name."""
     content = {name: name for name in (own, *tables)}
     for old, new in zip(tables[::2], tables[1::2], strict=True):
         if old != new:
@@ -144,13 +144,13 @@ def former_name(tables: Tables, own: tuple[str, str]) -> tuple[str, str]:
 
 
 def _rename(connection: duckdb.DuckDBPyConnection, state: MirrorState, ddl: SchemaChange) -> MirrorState:
-    """Which table has this name now: still the same, none, or another one."""
-    here = former_name(ddl.tables, (state.database, state.table))
-    if here == NO_TABLE:
+    """Apply a rename: the mirror's name belongs to the same table, to no table, or to another one."""
+    former = former_name(ddl.tables, (state.database, state.table))
+    if former == NO_TABLE:
         return drop_or_keep_table(connection, state, ddl.ts_us)
-    if here == (state.database, state.table) and len(ddl.tables) > 2:
+    if former == (state.database, state.table) and len(ddl.tables) > 2:
         return state
-    raise RebuildRequiredError(f"{'.'.join(here)} was renamed into its name: {ddl.sql[:200]}")
+    raise RebuildRequiredError(f"{'.'.join(former)} was renamed to its name: {ddl.sql[:200]}")
 
 
 def _alter(
@@ -167,13 +167,13 @@ def _alter(
         return state
     evolution = None if clauses is None else apply_alter(state.schema, clauses, dialect)
     if evolution is None:
-        raise RebuildRequiredError(f"what a statement made of it is not known here: {ddl.sql[:200]}")
+        raise RebuildRequiredError(f"the effect of a statement is not known: {ddl.sql[:200]}")
     if is_empty(connection, state):
         return create_table(connection, drop_table(connection, state), evolution.schema)
     unproven = _describe_unproven(connection, state, evolution)
     if unproven:
-        raise RebuildRequiredError(f"only the server knows what a statement made of {unproven}: {ddl.sql[:200]}")
-    if has_same_shape(state.schema, evolution.schema) and all(one.is_as_it_was for one in evolution.columns):
+        raise RebuildRequiredError(f"only the server knows the effect of a statement on {unproven}: {ddl.sql[:200]}")
+    if has_same_shape(state.schema, evolution.schema) and all(one.is_unchanged for one in evolution.columns):
         return store_state(connection, replace(state, schema=evolution.schema))
     values = [one.values.value for one in evolution.columns if one.values is not None]
     log.info("%s: applied %s", state.name, ddl.sql[:200])
@@ -181,7 +181,7 @@ def _alter(
 
 
 def _without_generated(clauses: list[Clause], left_out: tuple[str, ...]) -> tuple[list[Clause] | None, tuple[str, ...]]:
-    """Clauses that the mirror follows, None where only the server knows, and the columns left out behind them."""
+    """(clauses for the mirror, None if only the server knows the effect; left-out columns after the statement)."""
     kept: list[Clause] = []
     for clause in clauses:
         definition = clause.definition if isinstance(clause, AddColumn | ChangeColumn) else None
@@ -198,7 +198,7 @@ def _without_generated(clauses: list[Clause], left_out: tuple[str, ...]) -> tupl
 
 
 def _describe_unproven(connection: duckdb.DuckDBPyConnection, state: MirrorState, evolution: AlteredSchema) -> str:
-    """What of the rows that are there cannot be told; "" when all can."""
+    """What cannot be proven for the existing rows; "" if everything can."""
     if evolution.unknown:
         return f"column {', '.join(evolution.unknown)}"
     if not evolution.guard:

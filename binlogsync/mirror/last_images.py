@@ -1,8 +1,8 @@
-"""Which image of each key is the last one, of many changes, before DuckDB sees any of them. Pure.
+"""Finds the last image of each key among many changes, before they are passed to DuckDB. Pure.
 
-Each change has two steps, in the order of time: what it says of its row before is an even one, of its row after the odd
-one behind it. A key may occur at many steps, as a row that comes, changes and goes; at the last one is decided what
-becomes of it. A key that changes occurs as two keys, and needs nothing of its own.
+Each change has two steps: its before image is an even step, its after image the following odd step. A key can occur at
+many steps, when its row is inserted, updated and deleted; the image at its last step is the result. A change of the key
+itself occurs as two keys, so it needs no special case.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
 @dataclass(frozen=True, slots=True)
 class LastImages:
-    """What was found.
+    """The keys of many changes, and the steps of their last images.
 
     Attributes:
-        keys: every key that occurs, once; a column for each of the primary key's, k0, k1, ...
-        is_last: for each step whether it is the last one of its key.
+        keys: every key that occurs, once, in the columns k0, k1, ...
+        is_last: for each step, whether it is the last one of its key.
     """
 
     keys: pa.Table
     is_last: Mask
 
-    def of(self, image: str, first: int, count: int) -> Mask:
-        """Which changes have the last image of a key, "before" or "after", among `count` from the change `first` on."""
+    def mask(self, image: str, first: int, count: int) -> Mask:
+        """True for the changes, `count` from `first` on, whose "before" or "after" image is the last of its key."""
         mask: Mask = self.is_last[2 * first + (image == "after") : 2 * (first + count) : 2]
         return mask
 
 
 def find_last_images(key: Sequence[str], parts: Sequence[RowImages]) -> LastImages:
-    """Of all changes of the parts, one after the other, in a table with this primary key."""
+    """The last images of all changes of the parts, in order, in a table with this primary key."""
     chunks: list[list[pa.Array]] = []
     steps: list[Numbers] = []
     first = 0
     for part in parts:
-        for image, mask, odd in (("before", _leaving(key, part), 0), ("after", part.are("cur"), 1)):
+        for image, mask, odd in (("before", _select_before(key, part), 0), ("after", part.mask("cur"), 1)):
             at = np.flatnonzero(mask)
             if len(at):
                 chunks.append(part.image(image, key, mask))
@@ -52,7 +52,7 @@ def find_last_images(key: Sequence[str], parts: Sequence[RowImages]) -> LastImag
         first += len(part.ops)
     keys, step = stack(chunks, [f"k{i}" for i in range(len(key))]), np.concatenate(steps)
     is_last: Mask = np.zeros(2 * first, dtype=np.bool_)
-    if _is_rising(keys.columns):
+    if _is_ascending(keys.columns):
         is_last[step] = True
         return LastImages(keys, is_last)
     codes, count = _codes(keys.columns)
@@ -66,13 +66,12 @@ def find_last_images(key: Sequence[str], parts: Sequence[RowImages]) -> LastImag
     return LastImages(keys, is_last)
 
 
-def _leaving(key: Sequence[str], part: RowImages) -> Mask:
-    """Where a row goes, or changes to another key: its old key has the last step then, otherwise the new one behind it
-    says the same."""
-    mask = part.are("ud")
-    if not part.are("u").any():
+def _select_before(key: Sequence[str], part: RowImages) -> Mask:
+    """True for deletes, and for updates that change the key; of other updates the after image has the same key."""
+    mask = part.mask("ud")
+    if not part.mask("u").any():
         return mask
-    is_same = part.are("u")
+    is_same = part.mask("u")
     before, after = (part.image(image, key) for image in ("before", "after"))
     for old, new in zip(before, after, strict=True):
         is_same &= pc.equal(_comparable(old), _comparable(new)).fill_null(False).to_numpy(zero_copy_only=False)
@@ -80,8 +79,8 @@ def _leaving(key: Sequence[str], part: RowImages) -> Mask:
     return left
 
 
-def _is_rising(columns: Sequence[pa.ChunkedArray]) -> bool:
-    """True for a key of one integer, each larger than the one before, as is usual: then none occurs twice."""
+def _is_ascending(columns: Sequence[pa.ChunkedArray]) -> bool:
+    """True for a single integer key in ascending order, the usual case: then no key occurs twice."""
     if len(columns) > 1 or not pa.types.is_integer(columns[0].type):
         return False
     values = columns[0].to_numpy()
@@ -89,7 +88,7 @@ def _is_rising(columns: Sequence[pa.ChunkedArray]) -> bool:
 
 
 def _codes(columns: Sequence[pa.ChunkedArray]) -> tuple[Numbers, int]:
-    """A number for each row, from 0 without a gap, equal where all columns are; and how many there are."""
+    """(a number for each row, equal for equal rows, from 0 without gaps; how many different numbers there are)."""
     codes, count = _encoded(columns[0])
     for column in columns[1:]:
         more, size = _encoded(column)
@@ -103,10 +102,10 @@ def _encoded(column: pa.ChunkedArray) -> tuple[Numbers, int]:
 
 
 def _comparable(values: pa.Array | pa.ChunkedArray) -> Any:
-    """The same with values that have a hash in Arrow, equal where DuckDB's are: to it 0.0 is -0.0."""
+    """The values in a type that Arrow can hash, equal where DuckDB compares them as equal (0.0 and -0.0)."""
     kind = values.type
     if pa.types.is_dictionary(kind):
         return values.cast(pa.string())
-    if pa.types.is_list(kind):  # labels of a SET, which hold no comma
+    if pa.types.is_list(kind):  # labels of a SET, which contain no comma
         return pc.binary_join(values, ",")
     return pc.add(values, pa.scalar(0, kind)) if pa.types.is_floating(kind) else values

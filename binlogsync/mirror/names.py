@@ -1,10 +1,10 @@
-"""Where in a DuckDB file the mirror of a table is: its schema and table, as MySQL calls them wherever that is possible.
+"""Names of mirrors in a DuckDB file: MySQL's database and table as schema and table, if these are free.
 
-DuckDB does not tell names apart that differ in the case of ASCII letters only, has schemas of its own, and the file may
-hold the table already as the history of another mirror. Then the mirror gets the first free of `<table>__2`, `__3` ...
-The name is stored with the mirror's state when it is first used, and never changes afterwards.
+DuckDB compares names without regard to the case of ASCII letters, has system schemas, and the name may be in use as the
+history of another mirror. Then the mirror gets the first free name of `<table>__2`, `<table>__3` ... The name is stored
+with the mirror's state when it is first used, and does not change afterwards.
 
-Helper tables have names of more than 64 characters, the most that a name of MySQL has.
+Names of helper tables are longer than 64 characters, the maximum in MySQL, so they cannot collide with a mirror.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 MIRRORS = f"{META_SCHEMA}.mirrors"
 ROW_ID = "rowid"
-"""DuckDB's name for the number of a row, unless a table has a column of this name."""
+"""DuckDB's pseudo column with the number of a row, unless a table has a column of this name."""
 
 _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 _SYSTEM_SCHEMAS = frozenset({"information_schema", "pg_catalog"})
@@ -36,14 +36,14 @@ def find_location(connection: duckdb.DuckDBPyConnection, database: str, table: s
     name = next(name for name in _candidates(table) if not is_taken(connection, schema, name))
     if (schema, name) != (wanted, table):
         log.warning(
-            "%s.%s is mirrored into the table %s: DuckDB, or another mirror in this file, has the name itself",
+            "%s.%s is mirrored into the table %s: DuckDB, or another mirror in this file, uses the name",
             *(wanted, table, quote(schema, name)),
         )
     return schema, name
 
 
 def free_name(connection: duckdb.DuckDBPyConnection, schema: str, wanted: str) -> str:
-    """The wanted name, or with a number, that no table or view of the schema has and no mirror has reserved."""
+    """The wanted name, with a number if a table or view of the schema has it or a mirror has reserved it."""
     return next(
         name
         for name in _candidates(wanted)
@@ -52,7 +52,7 @@ def free_name(connection: duckdb.DuckDBPyConnection, schema: str, wanted: str) -
 
 
 def is_taken(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> bool:
-    """True when a mirror or its history has this name, whatever its case."""
+    """True when a mirror or its history has this name; ignores case."""
     wanted, history = fold_sql("?"), fold_sql("coalesce(history_table, '')")
     found = first_row(
         connection,
@@ -64,7 +64,7 @@ def is_taken(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> b
 
 
 def has_relation(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> bool:
-    """True when the file has a table or view of this name, whatever its case."""
+    """True when the file has a table or view of this name; ignores case."""
     found = first_row(
         connection,
         "SELECT count(*) FROM (SELECT database_name, schema_name, table_name FROM duckdb_tables() UNION ALL "
@@ -76,12 +76,12 @@ def has_relation(connection: duckdb.DuckDBPyConnection, schema: str, name: str) 
 
 
 def fold_sql(sql: str) -> str:
-    """SQL of a name as DuckDB compares it: letters beyond ASCII are never equal to others."""
+    """SQL of a name in the form that DuckDB compares: only ASCII letters ignore case."""
     return f"translate({sql}, '{ascii_uppercase}', '{ascii_lowercase}')"
 
 
 def fold_name(name: str) -> str:
-    """The same in Python."""
+    """The name in the form that DuckDB compares, as fold_sql."""
     return name.translate(_LOWER)
 
 
@@ -91,7 +91,7 @@ def spare_name(purpose: str, table: str) -> str:
 
 
 def locate(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> tuple[str, str]:
-    """(schema, table) of what the file has under these names of MySQL: the mirror's, else the very names."""
+    """(schema, table) of the mirror of a MySQL table; the same names if the file has no mirror of it."""
     if not has_relation(connection, META_SCHEMA, "mirrors"):
         return database, table
     row = first_row(

@@ -1,9 +1,9 @@
-"""A table that was renamed into a mirror's name, built from the stream instead of read from the server.
+"""Builds a table that was renamed to a mirror's name from the stream, instead of reading it from the server.
 
-Online schema changes (gh-ost, pt-online-schema-change) fill a table of another name and rename it into place; a
-migration renames a table and back. The rows are in the stream under the name that the table had. They are applied in a
-file of their own, from the statement that created the table to the one that renames it. Where the stream no longer
-holds the first, or something between is not provable, the answer is None, and the table is read from the server.
+Online schema changes (gh-ost, pt-online-schema-change) fill a table under another name and rename it at the end; a
+migration may rename a table back and forth. The stream has the rows under the former name. They are applied in a
+temporary file, from the statement that created the table to the one that renames it. If the stream no longer has the
+first statement, or the effect of a later one is not provable, the result is None and the table is read from the server.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ROWS = 20_000
 
 
 def find_former_name(statement: ChangeBatch) -> Table | None:
-    """The former name of the table that a statement renames to that of the batch; None where it does more, or none."""
+    """The former name of the table that a statement renames to the batch's table; None if it is not a plain rename."""
     ddl, own = statement.ddl, (statement.schema.database, statement.schema.table)
     if ddl is None or ddl.kind != "rename" or not only_renames(ddl.sql, _dialect(statement, ddl)):
         return None
@@ -44,7 +44,7 @@ def find_former_name(statement: ChangeBatch) -> Table | None:
 
 
 class StreamTableBuilder:
-    """Tables as statements of the past found them, in a file at `path`."""
+    """Builds tables as they were before a statement in the stream, in a DuckDB file at `path`."""
 
     def __init__(self, reader: StreamReader, path: Path) -> None:
         self._reader = reader
@@ -53,11 +53,11 @@ class StreamTableBuilder:
             ensure_meta(connection)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.release()
 
-    def before(self, table: Table, statement: ChangeBatch, renames: int = _MOST_RENAMES) -> MirrorState | None:
-        """The table as the statement found it; None where the stream does not prove what was in it."""
+    def build(self, table: Table, statement: ChangeBatch, renames: int = _MOST_RENAMES) -> MirrorState | None:
+        """The table as it was before the statement; None if its rows cannot be proven from the stream."""
         is_proven = False
         self._forget(table)
         with closing(read_retained_changes(self._reader, table)) as changes:
@@ -68,7 +68,7 @@ class StreamTableBuilder:
         return None
 
     def rows(self, state: MirrorState) -> Iterator[pa.Table]:
-        """The rows of such a table, some at a time."""
+        """The rows of a table that was built, in batches."""
         assert state.schema is not None
         names = ", ".join(quote(column.name) for column in state.schema.columns)
         with self._file.transaction() as connection:
@@ -77,7 +77,7 @@ class StreamTableBuilder:
                 yield pa.Table.from_batches([batch])
 
     def _take(self, table: Table, batch: ChangeBatch, is_proven: bool, renames: int) -> bool:
-        """Apply it where all is known that precedes it; True where all is known after it."""
+        """Apply a change if all earlier rows are proven; True when the rows after it are proven."""
         ddl = batch.ddl
         if gap_of(batch, is_mirror=True) is not None:
             return False
@@ -85,19 +85,19 @@ class StreamTableBuilder:
             self._forget(table)
             is_proven = True
         elif (former := find_former_name(batch)) is not None:
-            return renames > 0 and self._move(former, table, batch, renames - 1)
+            return renames > 0 and self._rename(former, table, batch, renames - 1)
         if not is_proven:
             return False
         try:
             with self._file.transaction(keep_open=True) as connection:
                 return apply(connection, [batch]) is None
         except ConsumeError as error:
-            log.info("%s is not built from the stream: %s", batch.schema.name, error)
+            log.info("%s cannot be built from the stream: %s", batch.schema.name, error)
             return False
 
-    def _move(self, former: Table, table: Table, statement: ChangeBatch, renames: int) -> bool:
-        """The table takes the place of another one; False where it is not known."""
-        state = self.before(former, statement, renames)
+    def _rename(self, former: Table, table: Table, statement: ChangeBatch, renames: int) -> bool:
+        """Replace the table by the one that was renamed to its name; False if that one cannot be built."""
+        state = self.build(former, statement, renames)
         self._forget(table)
         if state is None or state.schema is None:
             return False
@@ -123,12 +123,12 @@ def _dialect(batch: ChangeBatch, ddl: SchemaChange) -> SqlDialect:
 
 
 def _begins_empty(ddl: SchemaChange, dialect: SqlDialect) -> bool:
-    """Whether the table has no row after the statement, whatever it was before."""
+    """Whether the table has no rows after the statement in any case."""
     return ddl.kind == "drop" or (ddl.kind == "create" and ddl.has_exact_text and not is_conditional(ddl.sql, dialect))
 
 
 def _is_same(batch: ChangeBatch, statement: ChangeBatch) -> bool:
-    """Whether both tell of the same statement."""
+    """Whether both batches are the same statement."""
     one, other = batch.ddl, statement.ddl
     return (
         one is not None

@@ -1,11 +1,11 @@
-"""Rows of many changes into a mirror at once, with set-based SQL.
+"""Applies the rows of many changes to a mirror at once, with set-based SQL.
 
-A table with a primary key keeps the last image of each key: all touched keys are deleted, the ones that live on
-inserted, so a changed key needs nothing of its own. A table without a key is a multiset: equal rows cannot be told
-apart, so what counts is how many of each value the changes leave, and a delete removes exactly that many.
+In a table with a primary key the last image of each key counts: all touched keys are deleted, and the rows that still
+exist are inserted again. A change of a key needs no special case. A table without a key is a multiset, because equal
+rows cannot be distinguished: the changes are summed per row value, and that many equal rows are inserted or deleted.
 
-With soft deletes (`MirrorState.deleted_at`, the name of a column) a row that goes stays, as it was, with the time of
-the commit that took it; a key that comes again replaces it.
+With soft deletes (`MirrorState.deleted_at`, the name of a column) a deleted row stays, with its last values and the
+commit time of the delete, until its key is inserted again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _ASIDE = spare_name("column", ROW_ID)
 def apply_keyed(
     connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, parts: Sequence[RowImages]
 ) -> None:
-    """Every touched key goes, then the last image of each that still lives comes."""
+    """Delete every touched key, then insert the last image of each key that still exists."""
     target, deleted = state.target, state.deleted_at
     last = find_last_images(schema.primary_key, parts)
     same = " AND ".join(f"t.{quote(name)} = s.k{i}" for i, name in enumerate(schema.primary_key))
@@ -60,10 +60,10 @@ def apply_keyed(
 def _last_rows(
     schema: TableSchema, parts: Sequence[RowImages], last: LastImages, *, has_deleted: bool
 ) -> pa.Table | None:
-    """The last images, without those that went unless `has_deleted`: then their commit time is in the column `gone`.
+    """The last image of each key; None if there are none.
 
-    Where images that are not the last lie between them, the column `last` tells: DuckDB leaves those out in passing,
-    without the copy that Arrow would make. None when there are none.
+    With `has_deleted` deleted rows are included, with the commit time of the delete in the column `gone`. If other
+    images are among them, the column `last` is false for these: DuckDB filters them without the copy that Arrow makes.
     """
     names = [column.name for column in schema.columns]
     chunks: list[list[pa.Array]] = []
@@ -72,7 +72,7 @@ def _last_rows(
     for part in parts:
         count = len(part.ops)
         for image in ("after", "before") if has_deleted else ("after",):
-            mask = last.of(image, first, count)
+            mask = last.mask(image, first, count)
             if not mask.any():
                 continue
             gone = [] if not has_deleted else [pa.nulls(count, TIME_TYPE)]
@@ -92,48 +92,49 @@ def _last_rows(
 def apply_keyless(
     connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, parts: Sequence[RowImages]
 ) -> None:
-    """The number of each row value after the batches less before them: that many are added or removed."""
+    """Sum the changes per row value, and insert or delete that many rows."""
     target, deleted = state.target, state.deleted_at
-    places = positional_names(schema)
+    positions = positional_names(schema)
     names = [column.name for column in schema.columns]
     chunks: list[list[pa.Array]] = []
     for part in parts:
         for image, letters, sign in (("before", "ud", -1), ("after", "cur", 1)):
             columns = part.image(image, names, letters)
             chunks.append([*columns, pa.array(np.full(len(columns[0]), sign, dtype=np.int64))])
-    signs = [sign for place, c in zip(places, schema.columns, strict=True) for sign in sign_columns(place, c)]
-    with rows_as_view(connection, stack(chunks, [*places, "delta"])):
+    signs = [sign for position, c in zip(positions, schema.columns, strict=True) for sign in sign_columns(position, c)]
+    with rows_as_view(connection, stack(chunks, [*positions, "delta"])):
         connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE binlogsync_net AS SELECT {', '.join(places)}, sum(delta)::BIGINT AS delta "
-            f"FROM {VIEW} GROUP BY {', '.join([*places, *signs])} HAVING sum(delta) <> 0"
+            f"CREATE OR REPLACE TEMP TABLE binlogsync_net AS SELECT {', '.join(positions)}, "
+            "sum(delta)::BIGINT AS delta "
+            f"FROM {VIEW} GROUP BY {', '.join([*positions, *signs])} HAVING sum(delta) <> 0"
         )
     _remove(connection, schema, target, deleted)
     insert(
         connection,
         f"{target} ({', '.join(quote(name) for name in names)})",
-        places,
+        positions,
         "binlogsync_net, LATERAL (SELECT unnest(range(delta))) WHERE delta > 0",
     )
     if deleted is not None:
-        gone = [[*p.image("before", names, "d"), p.keep(p.batch.data.column("ts_us"), "d")] for p in parts]
-        with rows_as_view(connection, stack(gone, [*places, _GONE])):
-            insert(connection, target, [*places, _GONE], VIEW)
+        gone = [[*p.image("before", names, "d"), p.filter(p.batch.data.column("ts_us"), "d")] for p in parts]
+        with rows_as_view(connection, stack(gone, [*positions, _GONE])):
+            insert(connection, target, [*positions, _GONE], VIEW)
 
 
 def _remove(connection: duckdb.DuckDBPyConnection, schema: TableSchema, target: str, deleted: str | None) -> None:
-    """Delete as many equal rows as `binlogsync_net` says; floats are equal when their bits are (0.0 is not -0.0).
+    """Delete the number of equal rows given in `binlogsync_net`; floats are compared by bits (0.0 is not -0.0).
 
-    Which of several equal rows is told by DuckDB's number of the row, so a column that hides it is out of the way.
+    DuckDB's rowid selects among equal rows, so a column named rowid, which would hide it, is renamed meanwhile.
     """
     own = next((column.name for column in schema.columns if column.name.lower() == ROW_ID), None)
     if own is not None:
         schema = _renamed(connection, schema, target, (own, _ASIDE))
     same: list[str] = [] if deleted is None else [f"t.{quote(deleted)} IS NULL"]
-    for place, column in zip(positional_names(schema), schema.columns, strict=True):
+    for position, column in zip(positional_names(schema), schema.columns, strict=True):
         name = f"t.{quote(column.name)}"
-        same.append(f"{name} IS NOT DISTINCT FROM n.{place}")
-        there, here = sign_columns(name, column), sign_columns(f"n.{place}", column)
-        same += [f"{a} IS NOT DISTINCT FROM {b}" for a, b in zip(there, here, strict=True)]
+        same.append(f"{name} IS NOT DISTINCT FROM n.{position}")
+        mirrored, changed = sign_columns(name, column), sign_columns(f"n.{position}", column)
+        same += [f"{a} IS NOT DISTINCT FROM {b}" for a, b in zip(mirrored, changed, strict=True)]
     found = first_row(
         connection,
         f"DELETE FROM {target} WHERE rowid IN (SELECT id FROM (SELECT t.rowid AS id, n.delta AS delta, "
@@ -146,7 +147,7 @@ def _remove(connection: duckdb.DuckDBPyConnection, schema: TableSchema, target: 
     missing = int(wanted[0]) - int(found[0]) if wanted and found else 0
     if missing:
         log.warning(
-            "%s: %d rows to delete were not in the mirror; was it begun without the rows of before?",
+            "%s: %d rows to delete were not in the mirror; it may have started without the earlier rows",
             schema.name,
             missing,
         )
@@ -155,7 +156,7 @@ def _remove(connection: duckdb.DuckDBPyConnection, schema: TableSchema, target: 
 def _renamed(
     connection: duckdb.DuckDBPyConnection, schema: TableSchema, target: str, names: tuple[str, str]
 ) -> TableSchema:
-    """Give a column of the table, and of the schema that is returned, another name: (old, new)."""
+    """Rename a column (old, new) in the table; returns the schema with the new name."""
     old, new = names
     connection.execute(f"ALTER TABLE {target} RENAME COLUMN {quote(old)} TO {quote(new)}")
     columns = tuple(replace(column, name=new) if column.name == old else column for column in schema.columns)

@@ -1,7 +1,7 @@
-"""What a DuckDB file knows of each mirror in it, and the table itself: made, dropped, and given another shape.
+"""The state of each mirror in a DuckDB file, and the functions that create, drop and rewrite its table.
 
-`mirrors` (of META_SCHEMA) has a row for each table that is there: its schema, its name in DuckDB (mirror/names.py), and
-how far a reading of it from the server reaches (`read_at`), which changes that the stream still brings are in it.
+The table `mirrors` (in META_SCHEMA) has a row for each mirror: its schema, its name in DuckDB (mirror/names.py), and
+`read_at`, the checkpoint of the snapshot that it was built from: the stream's changes before it are in the table.
 """
 
 from __future__ import annotations
@@ -24,37 +24,39 @@ _FIELDS = "schema_json, read_at, deleted_at, left_out, duck_schema, duck_table, 
 
 @dataclass(frozen=True, slots=True)
 class MirrorOptions:
-    """What a mirror keeps besides the rows that are there.
+    """What a mirror stores besides the current rows.
 
     Attributes:
-        deleted_at: name of a further column: a row that MySQL deletes stays, with the time of the commit in it. None
-            for none.
-        history: True keeps every version of every row in the table `<table>__history` (mirror/history.py).
+        deleted_at: soft deletes: name of an extra column. A row that MySQL deletes stays, with the commit time in this
+            column. None: rows are deleted.
+        history: True stores every version of every row in the table `<table>__history` (mirror/history.py).
     """
 
     deleted_at: str | None = None
     history: bool = False
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a name that DuckDB uses itself."""
+        """Raises ConfigError for a reserved name."""
         if self.deleted_at is not None and (not self.deleted_at or self.deleted_at.lower() == ROW_ID):
-            raise ConfigError(f"deleted_at={self.deleted_at!r} cannot name a column of DuckDB; choose another name")
+            raise ConfigError(
+                f"deleted_at={self.deleted_at!r} is not a valid column name in DuckDB; choose another name"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class MirrorState:
-    """One mirror.
+    """The state of one mirror.
 
     Attributes:
-        database, table: its name, as in MySQL.
+        database, table: its name in MySQL.
         location: (catalog, schema, table) in DuckDB.
-        history_table: name of the table of versions beside it; None while it has none.
-        schema: of the DuckDB table; None when there is none, because MySQL has none or nothing is known of it yet.
-        read_at: changes up to this place are in it, whatever the progress says; None without such a reading.
-        is_known: False when nothing was heard of the table yet.
+        history_table: name of its history table; None if it has none.
+        schema: of the DuckDB table; None if there is no table.
+        read_at: changes before this checkpoint are in the table, even if progress is earlier; None without a snapshot.
+        is_known: False if the file has no state of the mirror.
         deleted_at: the column of soft deletes, None for none.
         left_out: columns of the source that the mirror does not have (mirror/image_columns.py); None if not known yet.
-        is_rewritten: True when rows were changed by other means than changes of rows; not kept.
+        is_rewritten: True if rows changed by other means than row changes; not stored.
     """
 
     database: str
@@ -69,7 +71,7 @@ class MirrorState:
     is_rewritten: bool = False
 
     @property
-    def alive(self) -> str:
+    def live_condition(self) -> str:
         """SQL that is true for rows that are not deleted."""
         return "true" if self.deleted_at is None else f"{quote(self.deleted_at)} IS NULL"
 
@@ -80,20 +82,20 @@ class MirrorState:
 
     @property
     def target(self) -> str:
-        """The DuckDB table, as SQL; whole, because a schema may have the name of a catalog."""
+        """The DuckDB table, as SQL, with its catalog, because a schema may have the name of a catalog."""
         return quote(*self.location)
 
     def beside(self, table: str) -> str:
-        """Another table of its DuckDB schema, as SQL."""
+        """Another table in its DuckDB schema, as SQL."""
         return quote(*self.location[:2], table)
 
     def spare(self, purpose: str) -> str:
-        """Name of a helper table beside it that takes its place later."""
+        """Name of a helper table that replaces the mirror's table later."""
         return spare_name(purpose, self.location[2])
 
 
 def ensure_meta(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the table of the mirrors."""
+    """Create the table of mirror states, or add its missing columns."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}")
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS {MIRRORS} (database VARCHAR, table_name VARCHAR, schema_json VARCHAR, "
@@ -101,11 +103,11 @@ def ensure_meta(connection: duckdb.DuckDBPyConnection) -> None:
         "PRIMARY KEY (database, table_name))"
     )
     for column in ("left_out VARCHAR[]", "duck_schema VARCHAR", "duck_table VARCHAR", "history_table VARCHAR"):
-        connection.execute(f"ALTER TABLE {MIRRORS} ADD COLUMN IF NOT EXISTS {column}")  # of an older version
+        connection.execute(f"ALTER TABLE {MIRRORS} ADD COLUMN IF NOT EXISTS {column}")  # file of an older version
 
 
 def load_state(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> MirrorState:
-    """What is known of a mirror."""
+    """Load the state of a mirror, or a new state."""
     (catalog,) = first_row(connection, "SELECT current_database()") or ("",)
     row = first_row(
         connection, f"SELECT {_FIELDS} FROM {MIRRORS} WHERE database = ? AND table_name = ?", [database, table]
@@ -126,7 +128,7 @@ def load_state(connection: duckdb.DuckDBPyConnection, database: str, table: str)
 
 
 def store_state(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> MirrorState:
-    """Keep it in the open transaction; returns it as kept."""
+    """Store the state in the open transaction; returns it as stored."""
     schema = None if state.schema is None else state.schema.to_json()
     read_at = None if state.read_at is None else state.read_at.to_text()
     left_out = None if state.left_out is None else list(state.left_out)
@@ -140,7 +142,7 @@ def store_state(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> Mi
 
 
 def create_table(connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema) -> MirrorState:
-    """An empty table of that schema. Raises ConsumeError when there is a table of that name that is no mirror."""
+    """Create an empty table. Raises ConsumeError if another table has the name."""
     check_name_is_free(connection, state)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(*state.location[:2])}")
     connection.execute(f"CREATE TABLE {state.target} ({column_list(schema, state.deleted_at)})")
@@ -148,7 +150,7 @@ def create_table(connection: duckdb.DuckDBPyConnection, state: MirrorState, sche
 
 
 def check_name_is_free(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> None:
-    """Raise ConsumeError when the file has a table of the mirror's name that is not a mirror."""
+    """Raise ConsumeError if the file has a table of the mirror's name that is not a mirror."""
     if has_relation(connection, *state.location[1:]):
         raise ConsumeError(
             f"{state.name}: the file has a table {quote(*state.location[1:])} that is not a mirror; rename or drop it, "
@@ -157,25 +159,25 @@ def check_name_is_free(connection: duckdb.DuckDBPyConnection, state: MirrorState
 
 
 def column_list(schema: TableSchema, deleted_at: str | None = None) -> str:
-    """Names and types of the columns, as CREATE TABLE has them; raises ConsumeError where MySQL has a `deleted_at`."""
+    """The columns as SQL for CREATE TABLE. Raises ConsumeError if the source has a column `deleted_at`."""
     columns = [f"{quote(column.name)} {duck_type(column)}" for column in schema.columns]
     if deleted_at is not None:
         if any(column.name.lower() == deleted_at.lower() for column in schema.columns):
             raise ConsumeError(
-                f"{schema.name} has a column {deleted_at} of its own; give the mirror's deleted_at another name"
+                f"{schema.name} already has a column {deleted_at}; give the mirror's deleted_at another name"
             )
         columns.append(f"{quote(deleted_at)} TIMESTAMP WITH TIME ZONE")
     return ", ".join(columns)
 
 
 def ensure_deleted_at(connection: duckdb.DuckDBPyConnection, state: MirrorState, name: str | None) -> MirrorState:
-    """The mirror with that column for soft deletes, added where it is missing. Raises ConsumeError for another one."""
+    """Add the column for soft deletes if it is missing. Raises ConsumeError if the mirror has another one."""
     if state.deleted_at == name:
         return state
     if state.deleted_at is not None:
         raise ConsumeError(
-            f"{state.name}: the mirror keeps deleted rows, told apart by column {state.deleted_at}, and is asked for "
-            f"{name or 'none'} now; keep the name, or drop the mirror's table and its row of {MIRRORS}"
+            f"{state.name}: the mirror marks deleted rows in column {state.deleted_at}, but deleted_at is {name} now; "
+            f"keep the name, or drop the mirror's table and its row in {MIRRORS}"
         )
     if state.schema is not None:
         column_list(state.schema, name)
@@ -186,28 +188,27 @@ def ensure_deleted_at(connection: duckdb.DuckDBPyConnection, state: MirrorState,
 
 
 def drop_table(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> MirrorState:
-    """No table any more; its state stays known."""
+    """Drop the table; its state stays stored."""
     if state.schema is not None:
         connection.execute(f"DROP TABLE {state.target}")
     return store_state(connection, replace(state, schema=None, is_rewritten=True))
 
 
 def drop_or_keep_table(connection: duckdb.DuckDBPyConnection, state: MirrorState, gone_us: int) -> MirrorState:
-    """MySQL has no such table any more: drop it, or keep its rows, deleted, as `<table>__dropped_<gone_us>`, with a
-    number behind where the file has such a table.
+    """Drop the table; with soft deletes, mark its rows as deleted and rename it `<table>__dropped_<gone_us>` instead.
 
-    `gone_us` is the time of it, microseconds since 1970 UTC.
+    `gone_us` is the time of the drop, microseconds since 1970 UTC. The name gets a number if it is in use.
     """
     if state.schema is None or state.deleted_at is None:
         return drop_table(connection, state)
     mark_deleted(connection, state, gone_us)
-    aside = free_name(connection, state.location[1], f"{state.location[2]}__dropped_{gone_us}")
-    connection.execute(f"ALTER TABLE {state.target} RENAME TO {quote(aside)}")
+    kept_name = free_name(connection, state.location[1], f"{state.location[2]}__dropped_{gone_us}")
+    connection.execute(f"ALTER TABLE {state.target} RENAME TO {quote(kept_name)}")
     return store_state(connection, replace(state, schema=None, is_rewritten=True))
 
 
 def delete_rows(connection: duckdb.DuckDBPyConnection, state: MirrorState, gone_us: int) -> MirrorState:
-    """No row is left at that time, microseconds since 1970 UTC; with soft deletes all of them are deleted."""
+    """Delete all rows; with soft deletes, mark them as deleted at `gone_us`, microseconds since 1970 UTC."""
     if state.deleted_at is None:
         connection.execute(f"DELETE FROM {state.target}")
     else:
@@ -218,10 +219,10 @@ def delete_rows(connection: duckdb.DuckDBPyConnection, state: MirrorState, gone_
 def copy_deleted_rows(
     connection: duckdb.DuckDBPyConnection, state: MirrorState, other: tuple[str, TableSchema], gone_us: int
 ) -> None:
-    """Take the deleted rows of a mirror over into another table (as SQL, and its schema), as far as columns fit.
+    """Copy the soft-deleted rows of a mirror into another table (SQL, schema), in the columns that both have.
 
-    Rows that live here and whose key the other table lacks were deleted before `gone_us`, and count as deleted then;
-    without a key nothing tells which those are, and they are left out.
+    Live rows whose key is missing in the other table were deleted before `gone_us`; they are copied as deleted at that
+    time. In a table without a key such rows cannot be identified and are not copied.
     """
     if state.schema is None or state.deleted_at is None:
         return
@@ -245,30 +246,31 @@ def copy_deleted_rows(
 
 
 def mark_deleted(connection: duckdb.DuckDBPyConnection, state: MirrorState, gone_us: int) -> None:
-    """All rows that live are deleted, at that time."""
+    """Mark all live rows as deleted at that time."""
     connection.execute(
-        f"UPDATE {state.target} SET {quote(state.deleted_at or '')} = make_timestamptz({gone_us}) WHERE {state.alive}"
+        f"UPDATE {state.target} SET {quote(state.deleted_at or '')} = make_timestamptz({gone_us}) "
+        f"WHERE {state.live_condition}"
     )
 
 
 def drop_mirror(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> None:
-    """No table any more, and nothing known of it: as if nothing had been heard of it yet."""
+    """Drop the table and its state."""
     ensure_meta(connection)
     drop_table(connection, load_state(connection, database, table))
     connection.execute(f"DELETE FROM {MIRRORS} WHERE database = ? AND table_name = ?", [database, table])
 
 
 def is_empty(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> bool:
-    """True when the mirror has no row, or is not there."""
+    """True when the mirror has no rows or no table."""
     return state.schema is None or first_row(connection, f"SELECT 1 FROM {state.target} LIMIT 1") is None
 
 
 def rewrite_table(
     connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, values: Sequence[str]
 ) -> MirrorState:
-    """The table under another schema, its rows kept: `values` is SQL over the old columns, for each of the new ones.
+    """Rewrite the table with another schema; `values` is SQL over the old columns, for each new column.
 
-    It is written anew, so that the order of the columns is MySQL's.
+    The whole table is rewritten so that its columns have the order of the source.
     """
     connection.execute("SET TimeZone = 'UTC'")
     picked = ", ".join([*values, *([quote(state.deleted_at)] if state.deleted_at is not None else [])])

@@ -1,11 +1,11 @@
-"""The target that keeps a mirror: applies what comes, and reads the table from its source where the stream cannot say.
+"""The mirror target: applies changes, and rebuilds the table from a snapshot of the source where they do not suffice.
 
-A reading goes into a spare table, some thousand rows in a transaction, so that the file is never held for long; the
-last transaction puts it in the mirror's place together with the place in the binlog that it was read at. Changes up to
-that place, which the stream brings still, are then stepped over.
+A rebuild reads the snapshot into a spare table, some thousand rows per transaction, so that the file is never open for
+long. The last transaction replaces the mirror by the spare table and stores the snapshot's checkpoint. Changes before
+that checkpoint, which the stream delivers later, are skipped.
 
-What the mirror may have missed (consume/gaps.py) is noted in the transaction that passes it, and resolved in the one
-that puts a new reading in place.
+A gap (consume/gaps.py) is recorded in the transaction of the message that reports it, and resolved in the transaction
+of the next rebuild.
 """
 
 from __future__ import annotations
@@ -63,15 +63,14 @@ from binlogsync.stream.messages import StreamBatch
 from binlogsync.stream.reader import StreamReader
 
 log = logging.getLogger(__name__)
-_FIRST_REPAIR_WAIT_S, _LONGEST_REPAIR_WAIT_S = 10.0, 600.0
-_PAUSES, _LONGEST_PAUSE_S = 5.0, 60.0
-"""A table is not read again before so many times what the last read took, at most so long, for a reason that may come
-again with any change."""
+_MIN_REPAIR_WAIT_S, _MAX_REPAIR_WAIT_S = 10.0, 600.0
+_REBUILD_PAUSE_FACTOR, _MAX_REBUILD_PAUSE_S = 5.0, 60.0
+"""If the reason may repeat, the next rebuild waits this many times the duration of the last one, up to the limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Replacement:
-    """What takes a mirror's place: its schema (None for no table) and columns left out, at a place in the binlog."""
+    """The new content of a mirror: its checkpoint, schema (None for no table) and left-out columns."""
 
     at: Checkpoint
     schema: TableSchema | None
@@ -79,11 +78,11 @@ class _Replacement:
 
 
 class Mirror:
-    """A DuckDB table `database.table` in the file `path` that stays equal to MySQL's (see apply.py).
+    """A DuckDB table `database.table` in the file `path` that stays equal to the table of the source (see apply.py).
 
-    With `source` a table that the stream does not tell from its beginning is read from the server first, and one that a
-    schema change leaves in doubt is read again. Without it such a schema change is a ConsumeError, and the mirror
-    begins empty.
+    With `source` the mirror starts with a snapshot if the stream does not contain the table from its creation, and is
+    rebuilt if the effect of a schema change is not provable. Without `source` the mirror starts empty, and such a
+    schema change raises ConsumeError.
     """
 
     def __init__(
@@ -101,119 +100,119 @@ class Mirror:
         self.source = source
         self.options = options
         self.stream: StreamReader | None = None
-        """Where the changes come from, set by who brings them: a table that was renamed is built from it."""
+        """The stream of the changes, set by the consumer: a renamed table is built from it."""
         self._failed_repairs = 0
         self._next_read_at = 0.0
 
     def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
-        """All of them in one transaction, or in several where the table is read in between."""
+        """Apply the batches in one transaction, or in several if the mirror is rebuilt in between."""
         for item in batches:
             if (item.batch.schema.database, item.batch.schema.table) != (self.database, self.table):
                 raise ConfigError(
-                    f"the mirror of {self.database}.{self.table} was given changes of {item.batch.schema.name}"
+                    f"the mirror of {self.database}.{self.table} received changes of {item.batch.schema.name}"
                 )
         todo, has_gap = list(batches), False
         while todo and not stop.is_set():
             with self.file.transaction(keep_open=True) as connection:
-                part, request = self._changes_to_request(connection, todo)
+                items, request = self._changes_to_request(connection, todo)
                 ensure_meta(connection)
                 read_at = load_state(connection, self.database, self.table).read_at
-                halt = mirror.apply(
-                    connection, [item.batch for item in part], self.options, can_read=self.source is not None
+                rebuild = mirror.apply(
+                    connection, [item.batch for item in items], self.options, can_read=self.source is not None
                 )
-                done = part if halt is None else part[: halt.done]
-                if request is not None and halt is None:
+                done = items if rebuild is None else items[: rebuild.done]
+                if request is not None and rebuild is None:
                     write_fingerprint(connection, load_state(connection, self.database, self.table), request)
                 has_gap = record_gaps(connection, tracker.key, done, read_at) or has_gap
                 moved = tracker.move(connection, [(item.batch, item.last_sequence) for item in done]) if done else None
             if moved is not None:
                 tracker.confirm(moved, [item.batch for item in done])
             todo = drop_first(todo, count_changes(done))
-            if halt is not None:
-                if not self.wait_to_rebuild(halt, stop):
-                    break  # what waited is delivered again
-                self.rebuild_before(halt, todo[0].batch, tracker.key)
+            if rebuild is not None:
+                if not self.wait_to_rebuild(rebuild, stop):
+                    break  # the remaining changes are delivered again
+                self.rebuild_before(rebuild, todo[0].batch, tracker.key)
         if has_gap and not stop.is_set():
             self.repair(tracker.key, tracker.progress)
 
     def repair(self, key: ProgressKey, progress: ConsumerProgress) -> None:
-        """Read the table again where the mirror may have missed something; where that fails, try again later.
+        """Rebuild the mirror if it has an open gap; if that fails, try again later.
 
-        The gap stays open until then, and so the mirror's check stays failed; changes are applied meanwhile.
+        Until then the gap stays open, the mirror's check fails, and changes are applied.
         """
         with self.file.transaction(keep_open=True) as connection:
             ensure_meta(connection)
             opened = [gap for gap in load_gaps(connection, key) if not gap.resolution]
-            is_there = load_state(connection, self.database, self.table).is_known
+            is_known = load_state(connection, self.database, self.table).is_known
         if not opened or self.source is None or time.monotonic() < self._next_read_at:
             return
-        if not is_there and progress == NO_PROGRESS:
-            return  # the first change has it read
-        log.warning("%s is read again from %s: %s", key, self.source.address, opened[-1].detail)
+        if not is_known and progress == NO_PROGRESS:
+            return  # the first change triggers the snapshot
+        log.warning("%s: rebuilding from %s: %s", key, self.source.address, opened[-1].detail)
         self.file.release()
         try:
             self.rebuild(key, progress)
         except BinlogSyncError as error:
             self._failed_repairs += 1
-            wait_s = backoff_s(_FIRST_REPAIR_WAIT_S, _LONGEST_REPAIR_WAIT_S, self._failed_repairs)
+            wait_s = backoff_s(_MIN_REPAIR_WAIT_S, _MAX_REPAIR_WAIT_S, self._failed_repairs)
             self._next_read_at = time.monotonic() + wait_s
-            log.error("%s may be wrong, and could not be read again: %s; again in %.0f s", key, error, wait_s)
+            log.error("%s may be incorrect, and rebuilding it failed: %s; retrying in %.0f s", key, error, wait_s)
         else:
             self._failed_repairs = 0
 
     def _changes_to_request(
         self, connection: duckdb.DuckDBPyConnection, todo: Sequence[StreamBatch]
     ) -> tuple[Sequence[StreamBatch], FingerprintRequest | None]:
-        """Changes up to the first place in them at which somebody wants the mirror's fingerprint, and who does."""
+        """The changes before the first requested fingerprint, and its request; all changes if there is none."""
         ensure_requests(connection)
         found: tuple[Sequence[StreamBatch], FingerprintRequest | None] = todo, None
         for request in load_requests(connection, self.database, self.table):
-            part = changes_up_to(todo, request.at)
-            if count_changes(part) < count_changes(found[0]):
-                found = part, request
+            items = changes_up_to(todo, request.at)
+            if count_changes(items) < count_changes(found[0]):
+                found = items, request
         return found
 
-    def wait_to_rebuild(self, halt: mirror.RebuildReason, stop: threading.Event) -> bool:
-        """Wait where the last read was a moment ago and the reason comes again and again; False when `stop` is set."""
-        return not (halt.may_repeat and stop.wait(max(0.0, self._next_read_at - time.monotonic())))
+    def wait_to_rebuild(self, reason: mirror.RebuildReason, stop: threading.Event) -> bool:
+        """Wait after a recent rebuild if the reason may repeat; False when `stop` is set."""
+        return not (reason.may_repeat and stop.wait(max(0.0, self._next_read_at - time.monotonic())))
 
-    def rebuild_before(self, halt: mirror.RebuildReason, following: ChangeBatch, key: ProgressKey) -> None:
-        """Read the table, so that the batch that could not be applied is in it. Raises ConsumeError."""
+    def rebuild_before(self, reason: mirror.RebuildReason, following: ChangeBatch, key: ProgressKey) -> None:
+        """Rebuild the mirror with a snapshot that contains the batch that could not be applied. Raises ConsumeError."""
         if self._build_from_stream(following):
             return
         if self.source is None:
             raise ConsumeError(
-                f"{halt.state.name}: {halt.reason}; give the mirror a connection to its source (in Dagster: the MySQL "
-                "resource), and it reads the table again at a known place, or use a handler for this table"
+                f"{reason.state.name}: {reason.reason}; give the mirror a connection to its source (in Dagster: the "
+                "MySQL resource), so that it can be rebuilt from a snapshot, or use a handler for this table"
             )
-        log.warning("%s is read from %s: %s", halt.state.name, self.source.address, halt.reason)
+        log.warning("%s: rebuilding from %s: %s", reason.state.name, self.source.address, reason.reason)
         self.file.release()
         at = self.rebuild(key)
         if len(changes_after(following, at)):
             raise ConsumeError(
-                f"{halt.state.name} was read from {self.source.address} at {at}, which lies before the change that the "
-                "stream brings next: that server is not the one that the stream is filled from, or lags behind it"
+                f"{reason.state.name} was rebuilt from {self.source.address} at {at}, which precedes the next change "
+                "in the stream: that server is not the source of the stream, or is a replica that lags behind it"
             )
 
     def _build_from_stream(self, statement: ChangeBatch) -> bool:
-        """Put a table that the statement renamed to the mirror's name in its place; False where the stream lacks it."""
+        """Build a table that the statement renamed to the mirror's name from the stream; False if not possible."""
         former = find_former_name(statement)
         if former is None or self.stream is None or statement.ddl is None:
             return False
         self.file.release()
         with tempfile.TemporaryDirectory(prefix=".renamed-", dir=self.file.path.parent) as folder:
-            past = StreamTableBuilder(self.stream, Path(folder) / "past.duckdb")
+            builder = StreamTableBuilder(self.stream, Path(folder) / "past.duckdb")
             try:
-                found = past.before(former, statement)
+                found = builder.build(former, statement)
                 if found is None or found.schema is None:
                     return False
                 schema = replace(found.schema, database=self.database, table=self.table)
                 spare = self._create_spare(schema)
-                for rows in past.rows(found):
+                for rows in builder.rows(found):
                     with self.file.transaction(keep_open=True) as connection:
                         insert_table(connection, spare, rows)
             finally:
-                past.close()
+                builder.close()
         at = Checkpoint(statement.ddl.position, statement.server_uuid, None, 0, statement.ddl.ts_us)
         with self.file.transaction() as connection:
             self._replace_table(connection, spare, _Replacement(at, schema, found.left_out))
@@ -226,10 +225,10 @@ class Mirror:
         applied: ConsumerProgress = NO_PROGRESS,
         also: Callable[[duckdb.DuckDBPyConnection], None] = lambda connection: None,
     ) -> Checkpoint:
-        """Read the table from the source in place of what the mirror holds; returns the place it was read at.
+        """Replace the mirror's rows by a snapshot of the source; returns the snapshot's checkpoint.
 
-        `also` runs in the transaction that puts it in place. Raises ConsumeError where the source lags behind what the
-        mirror has `applied`, SourceError; nothing is changed then.
+        `also` runs in the transaction that replaces the table. Raises SourceError, and ConsumeError if the source has
+        not reached the changes that the mirror has `applied`; nothing is changed then.
         """
         assert self.source is not None
         begun = time.monotonic()
@@ -237,21 +236,21 @@ class Mirror:
         with read_table(self.source, self.database, self.table) as snapshot:
             if _is_past(applied, snapshot.at):
                 raise ConsumeError(
-                    f"{key}: {self.source.address} is at {snapshot.at}, and {applied} is applied already: that server "
-                    "lags behind the one that the stream is filled from; wait for it, or give the address of the other"
+                    f"{key}: {self.source.address} is at {snapshot.at}, but {applied} is applied already: that server "
+                    "lags behind the source of the stream; wait for it, or configure the address of that source"
                 )
             spare, rows = self._read_into_spare(snapshot)
             with self.file.transaction() as connection:
                 self._replace_table(connection, spare, _Replacement(snapshot.at, snapshot.schema, snapshot.left_out))
-                resolve_gaps(connection, key, f"read again at {snapshot.at}", "the mirror", until=started)
+                resolve_gaps(connection, key, f"rebuilt at {snapshot.at}", "the mirror", until=started)
                 also(connection)
-        log.info("%s.%s: read %d rows at %s", self.database, self.table, rows, snapshot.at)
+        log.info("%s.%s: rebuilt with %d rows at %s", self.database, self.table, rows, snapshot.at)
         ended = time.monotonic()
-        self._next_read_at = ended + min(_PAUSES * (ended - begun), _LONGEST_PAUSE_S)
+        self._next_read_at = ended + min(_REBUILD_PAUSE_FACTOR * (ended - begun), _MAX_REBUILD_PAUSE_S)
         return snapshot.at
 
     def _replace_table(self, connection: duckdb.DuckDBPyConnection, spare: str, content: _Replacement) -> None:
-        """The spare table becomes the mirror; with soft deletes, rows that it has not become deleted ones."""
+        """Replace the mirror by the spare table; with soft deletes, rows missing in it become deleted rows."""
         state = load_state(connection, self.database, self.table)
         state = ensure_deleted_at(connection, state, self.options.deleted_at)
         at = content.at
@@ -267,12 +266,12 @@ class Mirror:
         state = replace(state, schema=content.schema, read_at=at, left_out=content.left_out)
         state = store_state(connection, state)
         if self.options.history:
-            moment = ChangePosition(at.ts_us, at.position.file, at.position.pos)
-            close_versions(connection, state, moment)
-            open_versions(connection, state, moment)
+            position = ChangePosition(at.ts_us, at.position.file, at.position.pos)
+            close_versions(connection, state, position)
+            open_versions(connection, state, position)
 
     def _create_spare(self, schema: TableSchema | None) -> str:
-        """An empty table beside the mirror, or none where there is no schema; returns its name as SQL."""
+        """Create an empty spare table, unless the schema is None; returns its name as SQL."""
         with self.file.transaction() as connection:
             ensure_meta(connection)
             state = load_state(connection, self.database, self.table)
@@ -284,7 +283,7 @@ class Mirror:
         return spare
 
     def _read_into_spare(self, snapshot: TableSnapshot) -> tuple[str, int]:
-        """Fill a spare table beside the mirror; returns its name as SQL, and the number of rows."""
+        """Read the snapshot into a spare table; returns (its name as SQL, number of rows)."""
         spare, rows = self._create_spare(snapshot.schema), 0
         for batch in snapshot.batches():
             with self.file.transaction(keep_open=True) as connection:
@@ -300,9 +299,9 @@ def record_gaps(
     done: Sequence[StreamBatch],
     read_at: Checkpoint | None,
 ) -> bool:
-    """Note what messages among these report as missing, in the open transaction; True when one does.
+    """Record the gaps that these messages report, in the open transaction; True if there is one.
 
-    What lies before `read_at` is in the mirror already.
+    Changes before `read_at` are in the mirror already.
     """
     gaps = [(gap_of(item.batch, is_mirror=True), item.batch) for item in done if item.batch.ddl is not None]
     wanted = [gap for gap, batch in gaps if gap and (read_at is None or not _is_read(batch, read_at))]
@@ -312,7 +311,7 @@ def record_gaps(
 
 
 def _is_read(message: ChangeBatch, read_at: Checkpoint) -> bool:
-    """True when all that the message speaks of lies before the reading."""
+    """True when every change that the message reports as missing precedes the snapshot."""
     until = None if message.ddl is None else message.ddl.until
     if until is not None:
         return message.server_uuid == read_at.server_uuid and until <= read_at.position
@@ -320,7 +319,7 @@ def _is_read(message: ChangeBatch, read_at: Checkpoint) -> bool:
 
 
 def _is_past(progress: ConsumerProgress, at: Checkpoint) -> bool:
-    """True when the change applied last is known to lie after the position."""
+    """True when the change applied last is known to be after the checkpoint."""
     if progress.is_new:
         return False
     if progress.server_uuid == at.server_uuid:

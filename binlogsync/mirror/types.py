@@ -1,6 +1,6 @@
 """Column types as SQL writes them ("decimal(10,2) unsigned", "ENUM('a','b') CHARACTER SET latin1") -> `Column`.
 
-What is not known here, or means another type in the SQL mode of the statement, is None, never a guess.
+Returns None for an unknown type, or one whose meaning depends on the SQL mode.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from binlogsync.binlog.sql import Token, TokenCursor
 from binlogsync.schema import ADDRESS_TYPES, GEOMETRY_TYPES, INTEGER_BITS, TEXT_TYPES, Column
 
 UNKNOWN_CHARSET = "unknown"
-"""Character set of a text column whose table's default is not known."""
+"""Character set of a text column that uses the default of a table that is not known."""
 
 _SYNONYMS = {
     "INTEGER": "int",
@@ -33,7 +33,7 @@ _LENGTHS: dict[str, int | None] = {"char": 1, "binary": 1, "bit": 1, "varchar": 
 _TEMPORAL = frozenset({"time", "datetime", "timestamp"})
 _BARE = frozenset({"date", "json", "float", "double", "year", "decimal"})
 _BLOBS = ("tiny", "", "medium", "long")
-_BINARY_TWINS = {"char": "binary", "varchar": "varbinary"} | {f"{size}text": f"{size}blob" for size in _BLOBS}
+_BINARY_TYPES = {"char": "binary", "varchar": "varbinary"} | {f"{size}text": f"{size}blob" for size in _BLOBS}
 _CHARSETS = {"utf8": "utf8mb3"}
 _KNOWN = (
     frozenset(INTEGER_BITS)
@@ -47,9 +47,9 @@ _KNOWN = (
 
 
 def read_type(words: TokenCursor) -> Column | None:
-    """The type that comes next, with its sign, labels and character set, as a column without a name; None if unknown.
+    """Read a type with its sign, labels and character set, as a column without a name; None if unknown.
 
-    A text without a character set of its own has UNKNOWN_CHARSET.
+    A text type without an explicit character set has UNKNOWN_CHARSET.
     """
     dialect = words.dialect
     first = words.next()
@@ -64,24 +64,24 @@ def read_type(words: TokenCursor) -> Column | None:
         kind = "varchar"
     inside = [part.next() for part in words.inside().split()] if words.word == "(" else []
     if kind in ("enum", "set"):
-        return _labelled(kind, inside, words)
+        return _read_labels(kind, inside, words)
     if kind not in _KNOWN and not (dialect.mariadb and kind in ADDRESS_TYPES):
         return None
     numbers = [int(token.text) for token in inside if token.text.isdigit()]
     if len(numbers) != len(inside):
         return None
-    column = _sized(kind, numbers)
+    column = _apply_arguments(kind, numbers)
     if column is None:
         return None
     if kind == "json" and dialect.mariadb:
         return replace(column, type="longtext", charset="utf8mb4")
     if kind in INTEGER_BITS or kind in ("decimal", "float", "double"):
-        return replace(column, unsigned=_sign(words))
-    return _with_charset(column, read_charset(words)) if kind in TEXT_TYPES else column
+        return replace(column, unsigned=_read_sign(words))
+    return _apply_charset(column, read_charset(words)) if kind in TEXT_TYPES else column
 
 
-def _sized(kind: str, numbers: list[int]) -> Column | None:
-    """With what its type has in parentheses."""
+def _apply_arguments(kind: str, numbers: list[int]) -> Column | None:
+    """The type with its arguments in parentheses; None if they do not fit."""
     plain = Column("", kind)
     if kind in INTEGER_BITS or kind == "year":
         return plain
@@ -98,45 +98,45 @@ def _sized(kind: str, numbers: list[int]) -> Column | None:
     return None if numbers else plain
 
 
-def _sign(words: TokenCursor) -> bool:
+def _read_sign(words: TokenCursor) -> bool:
     unsigned = False
     while words.word in ("UNSIGNED", "SIGNED", "ZEROFILL"):
         unsigned = words.next().text.upper() != "SIGNED" or unsigned
     return unsigned
 
 
-def _labelled(kind: str, inside: list[Token], words: TokenCursor) -> Column | None:
+def _read_labels(kind: str, inside: list[Token], words: TokenCursor) -> Column | None:
     if not inside or any(token.kind != "string" or token.charset for token in inside):
         return None
-    # Trailing blanks of a label are not kept.
+    # The server removes trailing spaces of labels.
     kept = tuple(token.text.rstrip(" ") for token in inside)
-    return _with_charset(Column("", kind, labels=kept), read_charset(words))
+    return _apply_charset(Column("", kind, labels=kept), read_charset(words))
 
 
 def read_charset(words: TokenCursor) -> str | None:
-    """The character set that comes next, named itself or by a collation; None when there is none."""
+    """Read a character set, given by name or by a collation; None if there is none."""
     found: str | None = None
     while True:
         if words.take("CHARACTER", "SET") or words.take("CHARSET"):
             words.take("=")
-            found = _charset_name(words)
+            found = _read_charset_name(words)
         elif words.take("COLLATE"):
             words.take("=")
-            collation = _charset_name(words)
+            collation = _read_charset_name(words)
             found = found or (UNKNOWN_CHARSET if collation.startswith("uca") else collation.partition("_")[0])
         else:
             return None if found is None else _CHARSETS.get(found, found)
 
 
-def _charset_name(words: TokenCursor) -> str:
-    """A name, which may stand in quotes of any kind."""
+def _read_charset_name(words: TokenCursor) -> str:
+    """Read a name, which may be quoted."""
     string = words.string()
     return (words.name() if string is None else string.text).lower()
 
 
-def _with_charset(column: Column, charset: str | None) -> Column | None:
-    """With the character set; `binary` makes the binary twin of a text."""
+def _apply_charset(column: Column, charset: str | None) -> Column | None:
+    """The column with the character set; `binary` changes a text type to the corresponding binary type."""
     if charset != "binary":
         return replace(column, charset=charset or UNKNOWN_CHARSET)
-    twin = _BINARY_TWINS.get(column.type)
-    return None if twin is None else replace(column, type=twin)
+    binary = _BINARY_TYPES.get(column.type)
+    return None if binary is None else replace(column, type=binary)

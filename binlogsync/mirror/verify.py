@@ -1,8 +1,8 @@
-"""Is a mirror equal to its table? Both at one and the same place in the binlog, row by row, while both are written to.
+"""Verifies that a mirror equals its table: compares all rows at the same binlog position, while both are written to.
 
-The table is read from the server in a consistent snapshot (snapshot.py), whose place the mirror is asked about
-(mirror/fingerprints.py). Rows are compared by key and hash, in chunks of neighbouring keys; a table without a key as a
-multiset of rows. Nothing is stopped, and nothing is changed but for the request in the mirror's file.
+The table is read from the server in a consistent snapshot (snapshot.py); a fingerprint of the mirror is requested for
+the snapshot's position (mirror/fingerprints.py). Rows are compared by key and hash, in chunks of consecutive keys; a
+table without a key is compared as a multiset of rows. Neither side is stopped, and only the request is written.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ from binlogsync.stream.reader import StreamReader
 
 log = logging.getLogger(__name__)
 
-_LOOK_S = 0.3
-_ASK_GRANTS_S = 10.0
+_POLL_S = 0.3
+_CHECK_GRANTS_S = 10.0
 _TRIES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was found.
+    """The result of a verification.
 
     Attributes:
-        at: the place in the binlog at which both were looked at.
-        is_equal: True when columns and rows are the same.
-        columns: what differs between the columns; "" when nothing does.
-        rows: how the rows compare; None when the columns differ, or one of the two is not there.
-        seconds: it took.
+        at: the binlog position at which both were compared.
+        is_equal: True when columns and rows are equal.
+        columns: the difference between the columns; "" if they are equal.
+        rows: the comparison of the rows; None if the columns differ, or the table or the mirror does not exist.
+        seconds: duration.
         left_out: columns that were not compared, because the mirror cannot have them (mirror/image_columns.py).
     """
 
@@ -80,13 +80,13 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class VerifyOptions:
-    """How to verify.
+    """Options of a verification.
 
     Attributes:
         client_id: of the mirror's consumer.
-        timeout_s: how long the mirror may take to reach the place.
-        chunk_rows: rows in a chunk.
-        examples: keys shown of what differs in a chunk.
+        timeout_s: how long the mirror may take to reach the position.
+        chunk_rows: number of rows per chunk.
+        examples: number of differing keys shown per chunk.
     """
 
     client_id: str = "binlogsync"
@@ -105,25 +105,25 @@ class Verifier:
     options: VerifyOptions = field(default_factory=VerifyOptions)
 
     def verify(self, database: str, table: str) -> Verification:
-        """Compare one table; gaps of a mirror that is equal are resolved by it.
+        """Compare one table; if it is equal, the gaps of the mirror are resolved.
 
-        Raises ConfigError for a table that neither side has, ConsumeError when the mirror does not reach the place in
+        Raises ConfigError for a table that neither side has, ConsumeError if the mirror does not reach the position in
         time, SourceError.
         """
         started, begun = time.monotonic(), datetime.now(UTC)
         self.reader.check_spelling(database, table)
         for _ in range(_TRIES):
             with read_table(self.config, database, table) as snapshot:
-                self._refuse_unknown(database, table, snapshot)
+                self._check_known(database, table, snapshot)
                 request = FingerprintRequest(uuid4().hex, snapshot.at)
-                if not self._ask(database, table, request):
-                    continue  # the mirror has passed that place already
+                if not self._request(database, table, request):
+                    continue  # the mirror is already after that position
                 try:
                     with TemporaryDirectory(prefix="binlogsync-verify-") as folder:
                         store = RowStore(Path(folder), self.options.chunk_rows, self.options.examples)
                         store.fill(snapshot)
                         found = self._wait((database, table), request)
-                        compared = _compared(snapshot, found, store, time.monotonic() - started)
+                        compared = _compare(snapshot, found, store, time.monotonic() - started)
                         if compared.is_equal:
                             self._resolve(self._key(database, table), snapshot.at, begun)
                         return replace(compared, left_out=snapshot.left_out)
@@ -132,14 +132,14 @@ class Verifier:
                 finally:
                     self._forget(request)
         raise ConsumeError(
-            f"{database}.{table}: the mirror was ahead of each of {_TRIES} readings of the table; verify it again"
+            f"{database}.{table}: the mirror was ahead of each of {_TRIES} snapshots of the table; verify it again"
         )
 
     def _key(self, database: str, table: str) -> ProgressKey:
         return ProgressKey(self.options.client_id, self.reader.source, database, table)
 
-    def _refuse_unknown(self, database: str, table: str, snapshot: TableSnapshot) -> None:
-        """Raise ConfigError for a table that was never on either side, which is most likely a typing error."""
+    def _check_known(self, database: str, table: str, snapshot: TableSnapshot) -> None:
+        """Raise ConfigError for a table that never existed on either side, most likely a typing error."""
         if snapshot.schema is not None:
             return
         with self.file.transaction() as connection:
@@ -151,27 +151,27 @@ class Verifier:
             )
 
     def _resolve(self, key: ProgressKey, at: Checkpoint, until: datetime) -> None:
-        """What the mirror may have missed before the comparison, it did not."""
+        """Resolve the mirror's gaps from before the comparison."""
         with self.file.transaction() as connection:
             resolve_gaps(connection, key, f"found equal at {at}", "a verification", until)
 
-    def _ask(self, database: str, table: str, request: FingerprintRequest) -> bool:
-        """Leave the request; False when the mirror is behind the place already."""
+    def _request(self, database: str, table: str, request: FingerprintRequest) -> bool:
+        """Store the request; False when the mirror is already after the position."""
         with self.file.transaction() as connection:
             ensure_meta(connection)
             ensure_requests(connection)
             state = load_state(connection, database, table)
             progress = self._key(database, table).load(connection)
             is_late = state.read_at is not None and request.at.precedes(state.read_at)
-            if is_late or _is_behind(progress, request.at):
+            if is_late or _is_after(progress, request.at):
                 return False
             insert_request(connection, state, request)
         return True
 
     def _wait(self, name: tuple[str, str], request: FingerprintRequest) -> Fingerprint:
-        """Until the mirror has answered, or the stream proves that it is at that place, and it can be done here."""
+        """Wait for the fingerprint; write it here if the stream proves that the mirror is at the position."""
         ends_at = time.monotonic() + self.options.timeout_s
-        asks_at = time.monotonic() + _ASK_GRANTS_S
+        asks_at = time.monotonic() + _CHECK_GRANTS_S
         before = self.reader.last_sequence()
         while True:
             with self.file.transaction() as connection:
@@ -179,7 +179,7 @@ class Verifier:
                 found = take_fingerprint(connection, request)
             if found is not None:
                 return found
-            if self._is_there(name, progress, request.at):
+            if self._has_reached(name, progress, request.at):
                 with self.file.transaction() as connection:
                     if self._key(*name).load(connection) == progress:
                         write_fingerprint(connection, load_state(connection, *name), request)
@@ -190,12 +190,12 @@ class Verifier:
             if time.monotonic() > ends_at:
                 raise ConsumeError(
                     f"{name[0]}.{name[1]}: the mirror did not reach {request.at} within {self.options.timeout_s:g} s "
-                    f"(it is at {progress}); see that the tail of {self.reader.source} runs, and the mirror's consumer"
+                    f"(it is at {progress}); check that the tail of {self.reader.source} and the mirror's consumer run"
                 )
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
 
-    def _is_there(self, name: tuple[str, str], progress: ConsumerProgress, at: Checkpoint) -> bool:
-        """True when the stream has all changes up to the place, and none of this table that is not done."""
+    def _has_reached(self, name: tuple[str, str], progress: ConsumerProgress, at: Checkpoint) -> bool:
+        """True when the stream has all changes before the position, and the mirror has applied those of its table."""
         checkpoint = self.reader.checkpoint_at(self.reader.last_sequence())
         if checkpoint is None or checkpoint.precedes(at):
             return False
@@ -203,11 +203,11 @@ class Verifier:
         return not following or len(changes_after(following[0].batch, at)) == len(following[0].batch)
 
     def _check_grants(self, name: tuple[str, str]) -> None:
-        """Once the stream stands still: names what a tail with this account may not do, instead of waiting longer."""
+        """While the stream has no new messages: raise ConsumeError if the account cannot read the binlog."""
         if grants := grants_for_tail(self.config):
             raise ConsumeError(
-                f"{name[0]}.{name[1]}: the stream of {self.reader.source} has stood still for {_ASK_GRANTS_S:g} s, and "
-                f"a tail cannot read the binlog as {self.config.user}; run: {' '.join(grants)}"
+                f"{name[0]}.{name[1]}: the stream of {self.reader.source} had no message for {_CHECK_GRANTS_S:g} s, "
+                f"and a tail cannot read the binlog as {self.config.user}; run: {' '.join(grants)}"
             )
 
     def _forget(self, request: FingerprintRequest) -> None:
@@ -216,26 +216,26 @@ class Verifier:
             delete_request(connection, request)
 
 
-def _is_behind(progress: ConsumerProgress, at: Checkpoint) -> bool:
-    """True when the change done last lies behind the place."""
+def _is_after(progress: ConsumerProgress, at: Checkpoint) -> bool:
+    """True when the last applied change is after the checkpoint."""
     if progress == NO_PROGRESS:
         return False
     if progress.server_uuid != at.server_uuid:
-        return False  # of a server before a failover
+        return False  # the change is from a server before a failover
     return BinlogPosition(progress.file, progress.pos) > at.position
 
 
-def _compared(snapshot: TableSnapshot, found: Fingerprint, store: RowStore, seconds: float) -> Verification:
-    there, here = snapshot.schema, found.schema
-    if there is None and here is None:
+def _compare(snapshot: TableSnapshot, found: Fingerprint, store: RowStore, seconds: float) -> Verification:
+    source, mirrored = snapshot.schema, found.schema
+    if source is None and mirrored is None:
         return Verification(snapshot.at, True, seconds=seconds)
-    if there is None or here is None:
-        missing = "the server has no such table" if there is None else "there is no mirror of it yet"
+    if source is None or mirrored is None:
+        missing = "the server has no such table" if source is None else "it has no mirror yet"
         return Verification(snapshot.at, False, missing, seconds=seconds)
-    if not has_same_shape(there, here) or there.primary_key != here.primary_key:
+    if not has_same_shape(source, mirrored) or source.primary_key != mirrored.primary_key:
         texts = [
             ", ".join(f"{c.name} {c.declaration}" for c in schema.columns) + f" key {schema.primary_key}"
-            for schema in (there, here)
+            for schema in (source, mirrored)
         ]
         return Verification(snapshot.at, False, f"columns are {texts[0]}; the mirror has {texts[1]}", seconds=seconds)
     rows = store.compare(found.rows)

@@ -1,8 +1,7 @@
-"""Rows of a table and of its mirror laid side by side, by key and hash, in a DuckDB file of their own.
+"""Compares the rows of a table with those of its mirror, by key and hash, in a temporary DuckDB file.
 
-The hash is that of the values' texts (verify_text.py), which each side renders by itself. Rows are put in chunks of
-neighbouring keys; rows of a table without a key in one chunk for each of some hash values, each counted as often as it
-is there.
+The hash covers the text of all values (verify_text.py), which each side renders separately. Rows are compared in chunks
+of consecutive keys; rows of a table without a key in chunks of hash values, with the number of equal rows.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ from binlogsync.schema import TableSchema
 from binlogsync.snapshot import TableSnapshot
 
 _SHOWN = 10
-_PART = 20_000
+_BATCH = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class DifferingChunk:
-    """A range of keys in which something differs.
+    """A range of keys with differences.
 
     Attributes:
-        first, last: keys; hashes for a table without a key.
-        rows: of the table in it.
-        missing: rows that the mirror lacks.
+        first, last: keys of the range; hashes for a table without a key.
+        rows: number of rows of the table in the range.
+        missing: rows that are missing in the mirror.
         extra: rows that only the mirror has.
-        different: rows of one key whose values differ.
-        examples: some of their keys, with what is wrong.
+        different: rows with the same key and different values.
+        examples: some of the differing keys, with the kind of difference.
     """
 
     first: tuple[Any, ...]
@@ -55,7 +54,7 @@ class DifferingChunk:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How rows compare: counts on both sides, the number of chunks, and those in which something differs."""
+    """The result of a comparison: row counts of both sides, number of chunks, and the chunks that differ."""
 
     there: int
     here: int
@@ -68,10 +67,10 @@ class Comparison:
         return not self.differing
 
     def __str__(self) -> str:
-        said = f"{self.there} rows, the mirror has {self.here}, in {self.chunks} chunk(s)"
+        text = f"{self.there} rows, the mirror has {self.here}, in {self.chunks} chunk(s)"
         if self.differing:
-            said += f", {len(self.differing)} of which differ: " + "; ".join(map(str, self.differing[:_SHOWN]))
-        return said
+            text += f", {len(self.differing)} of which differ: " + "; ".join(map(str, self.differing[:_SHOWN]))
+        return text
 
 
 def _text(key: Sequence[Any]) -> str:
@@ -79,7 +78,7 @@ def _text(key: Sequence[Any]) -> str:
 
 
 class RowStore:
-    """Takes the rows of a snapshot, then compares them with a mirror's fingerprint."""
+    """Stores the rows of a snapshot, then compares them with the fingerprint of a mirror."""
 
     def __init__(self, folder: Path, chunk_rows: int, examples: int) -> None:
         self._path = folder / "rows.duckdb"
@@ -88,7 +87,7 @@ class RowStore:
         self._schema: TableSchema | None = None
 
     def fill(self, snapshot: TableSnapshot) -> None:
-        """Read all rows, and their number by itself. Raises ConsumeError where the two differ."""
+        """Store all rows, and count them on the server. Raises ConsumeError if the numbers differ."""
         self._schema = schema = snapshot.schema
         if schema is None:
             return
@@ -98,22 +97,22 @@ class RowStore:
         with duckdb.connect(str(self._path)) as connection:
             connection.execute(f"CREATE TABLE there ({', '.join(f'{name} VARCHAR' for name in names)})")
             selected = snapshot.select(server_select(schema))
-            while part := list(islice(selected, _PART)):
-                texts = server_texts(schema, part, mariadb=mariadb)
+            while batch := list(islice(selected, _BATCH)):
+                texts = server_texts(schema, batch, mariadb=mariadb)
                 arrays = [pa.array(values, pa.string()) for values in (*(texts[i] for i in keys), hash_texts(texts))]
-                connection.register("part", pa.Table.from_arrays(arrays, names=names))
-                connection.execute("INSERT INTO there SELECT * FROM part")
-                connection.unregister("part")
-                rows += len(part)
+                connection.register("batch", pa.Table.from_arrays(arrays, names=names))
+                connection.execute("INSERT INTO there SELECT * FROM batch")
+                connection.unregister("batch")
+                rows += len(batch)
         counted = int(next(iter(snapshot.select("COUNT(*)")))[0])
         if counted != rows:
             raise ConsumeError(
-                f"{schema.name}: the server counts {counted} rows, and its reading returned {rows}: the comparison "
-                "would be wrong; look for a setting of the server that limits results"
+                f"{schema.name}: the server counts {counted} rows, but the snapshot has {rows}: the comparison would "
+                "be incorrect; check for a server setting that limits results"
             )
 
     def compare(self, mirrored: pa.Table) -> Comparison:
-        """With the fingerprint of the mirror."""
+        """Compare the stored rows with the fingerprint of the mirror."""
         assert self._schema is not None
         with duckdb.connect(str(self._path)) as connection:
             connection.register("here", mirrored)
@@ -124,8 +123,8 @@ class RowStore:
                 connection.unregister("here")
 
     def _compare(self, connection: duckdb.DuckDBPyConnection, keys: Sequence[str]) -> Comparison:
-        """In chunks of rows numbered through in the order of the keys."""
-        _lay_side_by_side(connection, keys)
+        """Compare in chunks of rows, numbered in the order of the keys."""
+        _join_sides(connection, keys)
         rows = connection.execute(self._chunks(keys or ["h"])).fetchall()
         differing = tuple(
             DifferingChunk(tuple(lo), tuple(hi), int(t), int(missing), int(extra), int(different), tuple(examples))
@@ -135,10 +134,10 @@ class RowStore:
         return Comparison(sum(int(row[2]) for row in rows), sum(int(row[3]) for row in rows), len(rows), differing)
 
     def _chunks(self, columns: Sequence[str]) -> str:
-        """SQL of the chunks: range of keys, counts, and examples of what differs."""
+        """SQL of the chunks: range of keys, counts, and examples of differences."""
         first, last = (f"[{', '.join(f'arg_{kind}({c}, n)::VARCHAR' for c in columns)}]" for kind in ("min", "max"))
         example = " || '/' || ".join(f"{column}::VARCHAR" for column in columns)
-        order = ", ".join(f"TRY_CAST({c} AS HUGEINT), {c}" for c in columns)  # numbers in their order
+        order = ", ".join(f"TRY_CAST({c} AS HUGEINT), {c}" for c in columns)  # numbers in numeric order
         what = "CASE WHEN differs THEN 'differs' WHEN t > m THEN 'missing' ELSE 'too many' END"
         return (
             f"WITH numbered AS (SELECT *, row_number() OVER (ORDER BY {order}) - 1 AS n FROM sides), "
@@ -151,10 +150,10 @@ class RowStore:
         )
 
 
-def _lay_side_by_side(connection: duckdb.DuckDBPyConnection, keys: Sequence[str]) -> None:
-    """Both sides in the table `sides`, a row for each key or, without one, for each hash."""
+def _join_sides(connection: duckdb.DuckDBPyConnection, keys: Sequence[str]) -> None:
+    """Join both sides in the table `sides`, with a row for each key or, without a key, for each hash."""
     if keys:
-        # A mirror may have a key twice: each side is counted by key, and the hashes of a key are compared as a whole.
+        # A mirror may have duplicate keys: rows are counted per key, and all hashes of a key are compared.
         grouped = "(SELECT {keys}, count(*) AS n, list(h ORDER BY h) AS hs FROM {side} GROUP BY ALL)"
         there, here = (grouped.format(keys=", ".join(keys), side=side) for side in ("there", "here"))
         same = " AND ".join(f"t.{key} IS NOT DISTINCT FROM h.{key}" for key in keys)

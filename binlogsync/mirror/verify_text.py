@@ -1,8 +1,8 @@
-"""Values as text for a comparison, rendered twice: by Python from what the server prints, by DuckDB from a mirror.
+"""Renders values as text for a comparison: in Python from what the server prints, in DuckDB from a mirror.
 
-Nothing here is shared with what fills a mirror: a value that was decoded, converted or written wrongly has another
-text. A row is the MD5 of the texts of its columns, each behind its length. NULL is no text; an impossible date is none
-either, except in a primary key, where a mirror has the date that mirror/key_dates.py describes.
+This module shares no code with the path that writes a mirror, so a value that was decoded, converted or written
+incorrectly has a different text. The hash of a row is the MD5 of the texts of its columns, each prefixed with its
+length. NULL has no text; neither has an invalid date, except in a primary key (see mirror/key_dates.py).
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from binlogsync.snapshot import has_doubtful_labels
 
 Render = Callable[[Any], str | None]
 _DATES = frozenset({"date", "datetime", "timestamp"})
-_NO_SUCH_DAY = -8_024_012  # DATE '20000-01-01 (BC)', in days since 1970
+_INVALID_DATES_START = -8_024_012  # DATE '20000-01-01 (BC)', in days since 1970
 _EARLY = "DATE '1000-01-01 (BC)'"
 _DAY_US = 86_400_000_000
-_LONGEST_DECIMAL = 38  # longer ones are text in a mirror
+_LONGEST_DECIMAL = 38  # longer decimals are text in a mirror
 
 
-# Of the server
+# Server side
 
 
 def server_select(schema: TableSchema) -> str:
-    """SQL of the columns, in forms that the server prints in full."""
+    """SQL of the columns, in forms that the server prints exactly."""
     return ", ".join(
         _server_form(column).format("`" + column.name.replace("`", "``") + "`") for column in schema.columns
     )
@@ -40,7 +40,7 @@ def server_select(schema: TableSchema) -> str:
 
 def _server_form(column: Column) -> str:
     if column.type == "float":
-        return "{} * 1e0"  # FLOAT itself is printed with six digits
+        return "{} * 1e0"  # a FLOAT would be printed with six digits
     if column.type in ("bit", "year"):
         return "{} + 0"
     if column.type in BINARY_TYPES or column.type in GEOMETRY_TYPES or has_doubtful_labels(column):
@@ -49,7 +49,7 @@ def _server_form(column: Column) -> str:
 
 
 def server_texts(schema: TableSchema, rows: Sequence[Sequence[Any]], *, mariadb: bool) -> list[list[str | None]]:
-    """The text of each value, a list for each column."""
+    """The text of each value, as a list per column."""
     found = []
     for column, values in zip(schema.columns, zip(*rows, strict=True), strict=True):
         render = _renderer(column, is_key=column.name in schema.primary_key, mariadb=mariadb)
@@ -58,7 +58,7 @@ def server_texts(schema: TableSchema, rows: Sequence[Sequence[Any]], *, mariadb:
 
 
 def hash_texts(texts: Sequence[Sequence[str | None]]) -> list[str]:
-    """The MD5 of each row, given its columns."""
+    """The MD5 of each row, from the texts of its columns."""
     marked = [["n" if text is None else f"v{len(text)}:{text}" for text in column] for column in texts]
     return [md5("".join(row).encode(), usedforsecurity=False).hexdigest() for row in zip(*marked, strict=True)]
 
@@ -74,7 +74,9 @@ def _renderer(column: Column, *, is_key: bool, mariadb: bool) -> Render:
     if kind in ("float", "double"):
         return lambda text: repr(float(text))
     if kind == "decimal" and column.precision == column.scale and (column.scale or 0) <= _LONGEST_DECIMAL:
-        return lambda text: f"{Decimal(text):f}".replace("0.", ".", 1)  # as DuckDB prints what has no digit before it
+        return lambda text: f"{Decimal(text):f}".replace(
+            "0.", ".", 1
+        )  # as DuckDB prints a decimal without integer digits
     if kind == "decimal":
         return lambda text: f"{Decimal(text):f}"
     simple: dict[str, Render] = {"time": _time, "vector": _vector}
@@ -92,13 +94,13 @@ def _date(text: str, *, is_key: bool) -> str | None:
     except ValueError:
         if not is_key:
             return None
-        days = _NO_SUCH_DAY + (year * 16 + month) * 32 + number
+        days = _INVALID_DATES_START + (year * 16 + month) * 32 + number
         return f"no such date {days * _DAY_US + (int(_time(time)) if time else 0)}"
     return f"{day} {time}" if time else day
 
 
 def _time(text: str) -> str:
-    """Microseconds."""
+    """A TIME as microseconds."""
     hours, minutes, seconds = text.lstrip("-").split(":")
     whole, _, fraction = seconds.partition(".")
     micros = ((int(hours) * 60 + int(minutes)) * 60 + int(whole)) * 1_000_000 + int(fraction.ljust(6, "0") or 0)
@@ -120,11 +122,11 @@ def _labels(column: Column, data: bytes, *, mariadb: bool) -> str:
     return label_text(data, charset, mariadb=mariadb)
 
 
-# Of a mirror
+# Mirror side
 
 
 def fingerprint_query(target: str, schema: TableSchema) -> str:
-    """SQL of the texts of the primary key (k0, k1, ...) and the MD5 of all columns (h), of each row.
+    """SQL of each row's primary key as text (k0, k1, ...) and MD5 of all columns (h).
 
     Expects the session's time zone to be UTC.
     """

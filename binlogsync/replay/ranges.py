@@ -1,4 +1,4 @@
-"""A range of a table's past, and which changes lie in it. Pure.
+"""A range of a table's past, and which changes are in it. Pure.
 
 A range is half open: it contains the changes that a restart at `start` reads and a restart at `until` does not.
 Changes of one server are compared by binlog position; if the server changed in between, by GTID. Changes that cannot be

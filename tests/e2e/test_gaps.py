@@ -146,7 +146,7 @@ def test_retention_ahead_of_a_mirror_has_it_read_again(scenario: GapScenario) ->
     assert scenario.rows() == [2, 3, 4]
     assert scenario.gaps() == []
     (gap,) = gaps_of(scenario.progress, scenario.key())
-    assert "read again at" in gap.resolution
+    assert "rebuilt at" in gap.resolution
     scenario.database.execute("DELETE FROM t WHERE id = 3")
     scenario.tail()
     scenario.consume(scenario.mirror())

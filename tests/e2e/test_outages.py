@@ -153,7 +153,7 @@ def test_the_audit_log_is_held_by_another_process(
             with held(audit) as pid:
                 error = short.end()
         assert isinstance(error, SinkError)
-        assert f"{audit} was held by process {pid}" in str(error)
+        assert f"{audit} was locked by process {pid}" in str(error)
         with tail(retry_s=30.0) as patient:
             patient.wait_stored(100)
             with held(audit):

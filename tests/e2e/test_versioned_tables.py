@@ -42,7 +42,7 @@ def test_a_mirror_is_not_read_again_in_each_run(
             wanted_columns, wanted = scenario.wanted(table, *COLUMNS[table])
             assert columns == wanted_columns
             assert [naive(row) for row in rows] == [naive(row) for row in wanted]
-        assert [record.getMessage() for record in caplog.records if "is read from" in record.getMessage()] == []
+        assert [record.getMessage() for record in caplog.records if ": rebuilding from " in record.getMessage()] == []
     scenario.verified("declared")
 
 

@@ -1,4 +1,4 @@
-"""The last image of each key against the plain way to find it, for keys of every kind."""
+"""The last image of each key compared with a simple search, for keys of every type."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OTHER = Column("line", "smallint", nullable=False)
 
 
 def changes(values: tuple[Any, ...]) -> st.SearchStrategy[list[list[Change]]]:
-    """Batches of changes, whether a server would do them or not: what is last does not depend on that."""
+    """Batches of changes, also impossible ones: the last image does not depend on that."""
     row = st.fixed_dictionaries({"id": st.sampled_from(values), "line": st.integers(0, 1)})
     change = st.one_of(
         st.tuples(st.sampled_from("cr"), st.none(), row),
@@ -37,7 +37,7 @@ def changes(values: tuple[Any, ...]) -> st.SearchStrategy[list[list[Change]]]:
 
 
 def key_of(row: Any, names: tuple[str, ...]) -> tuple[Any, ...]:
-    """As one that Python takes for equal where DuckDB does."""
+    """The key in a form that Python compares as DuckDB does."""
     return tuple(tuple(row[name]) if isinstance(row[name], list) else row[name] for name in names)
 
 
@@ -70,6 +70,6 @@ def test_rows_are_counted_through_all_batches() -> None:
         make_batch(schema, [("d", rows[0], None), ("u", rows[1], rows[1])]),
     ]
     found = find_last_images(("id",), [RowImages(batch, decode_ops(batch)) for batch in batches])
-    assert found.of("after", 0, 2).tolist() == [False, False]
-    assert found.of("before", 2, 2).tolist() == [True, False]
-    assert found.of("after", 2, 2).tolist() == [False, True]
+    assert found.mask("after", 0, 2).tolist() == [False, False]
+    assert found.mask("before", 2, 2).tolist() == [True, False]
+    assert found.mask("after", 2, 2).tolist() == [False, True]

@@ -1,4 +1,4 @@
-"""The mirror against a model in plain Python: random operations, every type, and what is refused."""
+"""The mirror compared with a model in Python: random changes, every type, and changes that are rejected."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ROW: Row = {"id": 1, 'we"ird name': "a", "f": None, "s": [], "t": None}
 
 
 def rows() -> st.SearchStrategy[Row]:
-    """Rows from few values, so that keys and whole rows repeat often."""
+    """Rows of few values, so that keys and whole rows repeat often."""
     return st.fixed_dictionaries(
         {
             "id": st.integers(0, 5),
@@ -49,8 +49,8 @@ def rows() -> st.SearchStrategy[Row]:
     )
 
 
-class Table:
-    """What MySQL would do: rows by key, or as a multiset."""
+class SimulatedTable:
+    """Simulates a table in MySQL: rows by key, or as a multiset."""
 
     def __init__(self, schema: TableSchema) -> None:
         self.schema = schema
@@ -65,7 +65,7 @@ class Table:
         )
 
     def change(self, op: str, pick: int, row: Row) -> Change | None:
-        """Do it if a server would allow it, and say it as a change."""
+        """Apply an operation if the server would allow it; returns the change."""
         if op == "t":
             self.rows = []
             return ("t", None, None)
@@ -100,8 +100,10 @@ STEPS = st.lists(
 @pytest.mark.parametrize("schema", [KEYED, TWO_KEYS, KEYLESS], ids=["key", "two-keys", "no-key"])
 @given(steps=STEPS)
 @settings(max_examples=60, deadline=None)
-def test_random_changes_leave_what_the_server_has(schema: TableSchema, steps: list[tuple[str, int, Row, bool]]) -> None:
-    table, changes, batches = Table(schema), list[Change](), []
+def test_random_changes_result_in_the_rows_of_the_server(
+    schema: TableSchema, steps: list[tuple[str, int, Row, bool]]
+) -> None:
+    table, changes, batches = SimulatedTable(schema), list[Change](), []
     for op, pick, row, cut in steps:
         change = table.change(op, pick, dict(row))
         if change is not None:
@@ -136,7 +138,7 @@ def put(file: DuckFile, schema: TableSchema, *changes: Change) -> None:
 
 
 @pytest.mark.parametrize("primary_key", [("id",), ()], ids=["key", "no-key"])
-def test_every_type_arrives_as_it_is(file: DuckFile, primary_key: tuple[str, ...]) -> None:
+def test_values_of_every_type_are_equal(file: DuckFile, primary_key: tuple[str, ...]) -> None:
     schema = sample_schema(primary_key=primary_key)
     with file.transaction() as connection:
         mirror.apply(connection, [sample_batch(22, schema)])
@@ -156,7 +158,7 @@ def test_every_type_arrives_as_it_is(file: DuckFile, primary_key: tuple[str, ...
     assert mirror_rows(file.path, "shop", "samples") == sorted(expected, key=repr)
 
 
-def test_equal_vectors_of_other_signs_are_other_rows_where_there_is_no_key(file: DuckFile) -> None:
+def test_vectors_that_differ_in_the_sign_of_zero_are_different_rows_without_a_key(file: DuckFile) -> None:
     schema = TableSchema("shop", "vectors", (Column("v", "vector", length=2), Column("p", "point")))
     point = {"srid": 4326, "wkb": b"\x01"}
     images: list[Row] = [{"v": [0.0, 1.0], "p": point}, {"v": [-0.0, 1.0], "p": point}, {"v": [-0.0, 1.0], "p": None}]
@@ -180,7 +182,7 @@ def test_zero_dates_are_null_and_counted(file: DuckFile, caplog: pytest.LogCaptu
     assert query(file.path, "SELECT c_date FROM shop.samples WHERE id = 5") == [(None,)]
 
 
-def test_a_delete_of_a_row_that_is_not_there_is_counted(file: DuckFile, caplog: pytest.LogCaptureFixture) -> None:
+def test_deletes_of_missing_rows_are_counted(file: DuckFile, caplog: pytest.LogCaptureFixture) -> None:
     put(file, KEYLESS, ("c", None, ROW), ("c", None, ROW))
     with caplog.at_level(logging.WARNING):
         put(file, KEYLESS, ("d", ROW, None), ("d", ROW, None), ("d", ROW, None))
@@ -188,14 +190,14 @@ def test_a_delete_of_a_row_that_is_not_there_is_counted(file: DuckFile, caplog: 
     assert mirror_rows(file.path, "shop", "things") == []
 
 
-def test_partial_images_are_refused(file: DuckFile) -> None:
+def test_partial_row_images_are_rejected(file: DuckFile) -> None:
     batch = make_batch(KEYED, [("c", None, {"id": 1})])
     narrow = make_batch(replace(KEYED, columns=COLUMNS[:2]), [("c", None, {"id": 1})])
     with pytest.raises(ConsumeError, match="full row images"), file.transaction() as connection:
         mirror.apply(connection, [replace(batch, data=narrow.data)])
 
 
-def test_a_table_of_someone_else_is_left_alone(file: DuckFile) -> None:
+def test_a_table_that_is_not_a_mirror_is_not_changed(file: DuckFile) -> None:
     with file.transaction() as connection:
         connection.execute("CREATE SCHEMA shop; CREATE TABLE shop.things (a INT)")
     with pytest.raises(ConsumeError, match="not a mirror"):

@@ -1,4 +1,4 @@
-"""Schema changes applied to a mirror from their text: what is provable is done, all else asks for a reading."""
+"""Schema changes are applied to a mirror if their effect is provable; all others require a rebuild."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def ddl(
     sql_mode: int | None = 0,
     **more: Any,
 ) -> ChangeBatch:
-    """The statement as shop.things is told of it."""
+    """The schema change of a statement, for the table shop.things."""
     position = BinlogPosition("binlog.000001", pos)
     change = SchemaChange(kind, tables, sql, 0, position, None, 5, "shop", sql_mode, **more)
     place = {"file": "binlog.000001", "pos": pos, "row": 0, "txn_pos": pos - 50, "order": 0, "seq": 0}
@@ -111,7 +111,7 @@ DONE: dict[str, tuple[Any, ...]] = {
 
 
 @pytest.mark.parametrize("clauses", DONE)
-def test_what_is_provable_is_done(file: DuckFile, clauses: str) -> None:
+def test_a_provable_change_is_applied(file: DuckFile, clauses: str) -> None:
     assert apply(file, rows(SCHEMA, ("c", None, ROW)), ddl(f"ALTER TABLE things {clauses}")) is None
     assert mirror_rows(file.path, *THINGS) == [DONE[clauses]]
     with file.transaction() as connection:
@@ -141,11 +141,11 @@ UNPROVEN = [
 
 
 @pytest.mark.parametrize("clauses", UNPROVEN)
-def test_what_is_not_asks_for_a_reading(file: DuckFile, clauses: str) -> None:
-    halt = apply(file, rows(SCHEMA, ("c", None, ROW)), ddl(f"ALTER TABLE things {clauses}"), rows(SCHEMA))
-    assert halt is not None
-    assert (halt.done, halt.is_required) == (1, True)
-    assert clauses in halt.reason
+def test_a_change_that_is_not_provable_requires_a_rebuild(file: DuckFile, clauses: str) -> None:
+    rebuild = apply(file, rows(SCHEMA, ("c", None, ROW)), ddl(f"ALTER TABLE things {clauses}"), rows(SCHEMA))
+    assert rebuild is not None
+    assert (rebuild.done, rebuild.is_required) == (1, True)
+    assert clauses in rebuild.reason
     assert mirror_rows(file.path, *THINGS) == [VALUES]
 
 
@@ -163,8 +163,8 @@ def test_labels_are_not_recoded_with_their_column(file: DuckFile, labels: str, c
     column = Column("e", "enum", charset="utf8mb4", labels=(labels,))
     schema = TableSchema(*THINGS, (Column("id", "int"), column), ("id",))
     batch = make_batch(schema, [("c", None, {"id": 1, "e": labels})])
-    halt = apply(file, batch, ddl(f"ALTER TABLE things CONVERT TO CHARACTER SET {charset}"))
-    assert (halt is None) == is_known
+    rebuild = apply(file, batch, ddl(f"ALTER TABLE things CONVERT TO CHARACTER SET {charset}"))
+    assert (rebuild is None) == is_known
 
 
 STRICT, NO_ESCAPES, ANSI, PAD_CHAR = 1 << 22, 1 << 20, 1 << 2, 1 << 31
@@ -184,36 +184,36 @@ OF_A_MODE: list[tuple[str, int | None, dict[str, Any], Any]] = [
 
 
 @pytest.mark.parametrize(("clauses", "mode", "more", "wanted"), OF_A_MODE)
-def test_a_default_means_what_it_meant_to_its_session(
+def test_a_default_is_read_in_the_sql_mode_of_its_session(
     file: DuckFile, clauses: str, mode: int | None, more: dict[str, Any], wanted: Any
 ) -> None:
     statement = ddl(f"ALTER TABLE things {clauses}", sql_mode=mode, **more)
-    halt = apply(file, rows(SCHEMA, ("c", None, ROW)), statement)
-    assert (halt is not None) == (wanted is ...)
-    if halt is None:
+    rebuild = apply(file, rows(SCHEMA, ("c", None, ROW)), statement)
+    assert (rebuild is not None) == (wanted is ...)
+    if rebuild is None:
         assert mirror_rows(file.path, *THINGS) == [(*VALUES, wanted)]
 
 
 @pytest.mark.parametrize("mode", [0, PAD_CHAR])
-def test_blanks_of_char_where_they_are_read(file: DuckFile, mode: int) -> None:
+def test_trailing_spaces_of_char_depend_on_the_sql_mode(file: DuckFile, mode: int) -> None:
     schema = TableSchema(*THINGS, (Column("id", "int"), Column("a", "char", length=5, charset="utf8mb4")), ("id",))
     batch = make_batch(schema, [("c", None, {"id": 1, "a": "x"})])
-    halt = apply(file, batch, ddl("ALTER TABLE things MODIFY a VARCHAR(9) CHARACTER SET utf8mb4", sql_mode=mode))
-    assert (halt is not None) == (mode == PAD_CHAR)
+    rebuild = apply(file, batch, ddl("ALTER TABLE things MODIFY a VARCHAR(9) CHARACTER SET utf8mb4", sql_mode=mode))
+    assert (rebuild is not None) == (mode == PAD_CHAR)
 
 
-def test_statements_of_which_only_the_server_knows(file: DuckFile) -> None:
+def test_statements_whose_effect_only_the_server_knows(file: DuckFile) -> None:
     exchanged = ddl("ALTER TABLE p EXCHANGE PARTITION p0 WITH TABLE things", tables=(("shop", "p"), THINGS))
     for statement in (ddl("FROBNICATE", "other"), exchanged, ddl(""), ddl("", "create")):
-        halt = apply(file, rows(SCHEMA, ("c", None, ROW)), statement)
-        assert halt is not None
-        assert (halt.done, halt.is_required) == (1, True)
+        rebuild = apply(file, rows(SCHEMA, ("c", None, ROW)), statement)
+        assert rebuild is not None
+        assert (rebuild.done, rebuild.is_required) == (1, True)
         with file.transaction() as connection:
             connection.execute("DELETE FROM shop.things")
 
 
 @pytest.mark.parametrize("clause", ["DISCARD TABLESPACE", "TRUNCATE PARTITION ALL"])
-def test_statements_that_leave_no_row(file: DuckFile, clause: str) -> None:
+def test_statements_that_delete_all_rows(file: DuckFile, clause: str) -> None:
     assert apply(file, rows(SCHEMA, ("c", None, ROW)), ddl(f"ALTER TABLE things {clause}")) is None
     assert mirror_rows(file.path, *THINGS) == []
 
@@ -225,15 +225,15 @@ def test_an_empty_mirror_needs_no_proof(file: DuckFile) -> None:
     assert shape(file)[-1] == ("c", "INTEGER")
 
 
-def test_rows_that_do_not_fit_what_the_statements_made(file: DuckFile) -> None:
+def test_rows_whose_columns_differ_from_the_schema_changes(file: DuckFile) -> None:
     wider = replace(SCHEMA, columns=(*SCHEMA.columns, Column("c", "int")))
-    halt = apply(file, rows(SCHEMA, ("c", None, ROW)), rows(wider, ("c", None, ROW | {"id": 2, "c": 3})))
-    assert halt is not None
-    assert "not what the schema changes in the stream made of them" in halt.reason
+    rebuild = apply(file, rows(SCHEMA, ("c", None, ROW)), rows(wider, ("c", None, ROW | {"id": 2, "c": 3})))
+    assert rebuild is not None
+    assert "columns differ from those that result from the schema changes in the stream" in rebuild.reason
     assert mirror_rows(file.path, *THINGS) == [VALUES]
 
 
-def test_what_a_statement_leaves_open_the_next_row_says(file: DuckFile) -> None:
+def test_the_next_row_completes_an_unknown_character_set(file: DuckFile) -> None:
     recoded = replace(SCHEMA.columns[1], charset="latin1")
     schema = replace(SCHEMA, columns=(SCHEMA.columns[0], recoded, *SCHEMA.columns[2:]))
     assert apply(file, rows(SCHEMA, ("c", None, ROW)), ddl("ALTER TABLE things MODIFY a VARCHAR(5)")) is None
@@ -241,14 +241,14 @@ def test_what_a_statement_leaves_open_the_next_row_says(file: DuckFile) -> None:
     assert mirror_rows(file.path, *THINGS) == [(1, "y", *VALUES[2:])]
 
 
-def test_a_truncate_with_the_schema_of_before_an_alter(file: DuckFile) -> None:
+def test_a_truncate_with_the_schema_before_an_alter(file: DuckFile) -> None:
     altered = ddl("ALTER TABLE things ADD c INT")
     assert apply(file, rows(SCHEMA, ("c", None, ROW)), altered, rows(SCHEMA, ("t", None, None))) is None
     assert mirror_rows(file.path, *THINGS) == []
     assert shape(file)[-1] == ("c", "INTEGER")
 
 
-def test_drop_and_create_with_another_shape(file: DuckFile) -> None:
+def test_drop_and_create_with_other_columns(file: DuckFile) -> None:
     create = ddl("CREATE TABLE things (k CHAR(2) PRIMARY KEY, v JSON) ENGINE=InnoDB", "create")
     assert apply(file, rows(SCHEMA, ("c", None, ROW)), ddl("DROP TABLE `things`", "drop")) is None
     assert shape(file) == []
@@ -273,18 +273,18 @@ def test_drop_and_create_with_another_shape(file: DuckFile) -> None:
     ids=["away", "there-and-back", "another-in", "in", "through"],
 )
 def test_renames(file: DuckFile, tables: tuple[tuple[str, str], ...], left: list[Any] | None) -> None:
-    halt = apply(file, rows(SCHEMA, ("c", None, ROW)), ddl("RENAME TABLE ...", "rename", tables))
-    assert (halt is not None) == (left is None)
+    rebuild = apply(file, rows(SCHEMA, ("c", None, ROW)), ddl("RENAME TABLE ...", "rename", tables))
+    assert (rebuild is not None) == (left is None)
     assert (shape(file) == []) == (left == [])
     if left:
         assert mirror_rows(file.path, *THINGS) == left
 
 
-def test_a_table_of_which_nothing_is_known_is_read_where_that_can_be(file: DuckFile) -> None:
+def test_an_unknown_table_is_rebuilt_if_there_is_a_source(file: DuckFile) -> None:
     for batch in (rows(SCHEMA, ("c", None, ROW)), ddl("CREATE TABLE IF NOT EXISTS things (z INT)", "create")):
-        halt = apply(file, batch, can_read=True)
-        assert halt is not None
-        assert (halt.done, halt.is_required) == (0, False)
+        rebuild = apply(file, batch, can_read=True)
+        assert rebuild is not None
+        assert (rebuild.done, rebuild.is_required) == (0, False)
     assert apply(file, rows(SCHEMA, ("c", None, ROW))) is None
 
 
@@ -292,8 +292,8 @@ def test_a_create_without_columns_waits_for_the_first_row(file: DuckFile) -> Non
     like = ddl("CREATE TABLE things LIKE others", "create")
     assert apply(file, like, rows(SCHEMA, ("c", None, ROW))) is None
     assert mirror_rows(file.path, *THINGS) == [VALUES]
-    halt = apply(file, like, can_read=True)
-    assert halt is not None
+    rebuild = apply(file, like, can_read=True)
+    assert rebuild is not None
 
 
 @pytest.mark.parametrize(
@@ -308,11 +308,11 @@ def test_a_create_without_columns_waits_for_the_first_row(file: DuckFile) -> Non
         "",
     ],
 )
-def test_nothing_is_understood_by_half(sql: str) -> None:
+def test_a_statement_with_unknown_syntax_is_not_applied_partially(sql: str) -> None:
     assert parse_alter(sql, SqlDialect(mariadb=True)) is None
 
 
-def test_a_create_table_is_read_as_the_server_reads_it() -> None:
+def test_create_table_is_parsed_as_in_the_server() -> None:
     created = parse_create(
         "CREATE TABLE IF NOT EXISTS `d b`.`t``x` (\n  id int unsigned NOT NULL AUTO_INCREMENT, -- the key\n"
         "  v VARCHAR(20) COLLATE latin1_bin DEFAULT 'a,(b', d DOUBLE PRECISION, n NUMERIC(7), f FLOAT(30),\n"

@@ -1,4 +1,4 @@
-"""Mirrors of tables and columns whose names mean something else to DuckDB, to this program, or to another mirror."""
+"""Mirrors of tables and columns whose names DuckDB, this program or another mirror uses."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def apply(file: DuckFile, options: MirrorOptions, *batches: ChangeBatch) -> None
 
 
 def rows_of(file: DuckFile, database: str, table: str, columns: str = "*") -> list[tuple[Any, ...]]:
-    """Rows of the mirror of that table of MySQL."""
+    """Rows of the mirror of that table."""
     with file.transaction() as connection:
         (catalog,) = connection.execute("SELECT current_database()").fetchone() or ("",)
         path = quote(catalog, *locate(connection, database, table))
@@ -72,14 +72,14 @@ def test_a_column_may_have_any_name(options: MirrorOptions, has_key: bool) -> No
                 assert connection.execute(kept).fetchall() == [(3, 0), (2, 1), (1, 2), (0, 3)], name
 
 
-def test_names_with_underscores_in_front_stay_apart_in_the_history(file: DuckFile) -> None:
+def test_names_with_leading_underscores_stay_unique_in_the_history(file: DuckFile) -> None:
     schema = schema_of(["valid_from", "_valid_from", "__valid_from"], ("valid_from",))
     apply(file, HISTORY, make_batch(schema, [("c", None, {"valid_from": 1, "_valid_from": 2, "__valid_from": 3})]))
     [found] = query(file.path, "SELECT _valid_from, __valid_from, ___valid_from FROM shop.things__history")
     assert found == (1, 2, 3)
 
 
-def test_a_new_column_may_have_the_name_that_kept_values_of_another_type(file: DuckFile) -> None:
+def test_a_new_column_may_have_the_name_of_a_column_kept_for_earlier_versions(file: DuckFile) -> None:
     first, second = schema_of(["id", "a"], ("id",)), schema_of(["id", "a", "a__1"], ("id",))
     second = replace(second, columns=(first.columns[0], Column("a", "double"), second.columns[2]))
     apply(file, HISTORY, make_batch(first, [("c", None, {"id": 1, "a": 7})]))
@@ -119,7 +119,7 @@ def test_a_database_may_have_any_name_in_a_file_of_any_name(tmp_path: Path, stem
     file.release()
 
 
-def test_tables_whose_names_differ_in_case_only_share_a_file(file: DuckFile) -> None:
+def test_tables_whose_names_differ_only_in_case_can_share_a_file(file: DuckFile) -> None:
     names = [("shop", "things"), ("shop", "Things"), ("SHOP", "THINGS"), ("shop", "Things__2"), ("shop", "thíngs")]
     names += [("shop", "THÍNGS")]
     for number, (database, table) in enumerate(names):
@@ -127,15 +127,15 @@ def test_tables_whose_names_differ_in_case_only_share_a_file(file: DuckFile) -> 
         apply(file, HISTORY, make_batch(schema, [("c", None, {"id": number})]))
     for number, (database, table) in enumerate(names):
         assert rows_of(file, database, table) == [(number,)]
-    assert query(file.path, "FROM shop.things") == [(0,)], "the first has the very name"
-    assert query(file.path, 'FROM shop."THÍNGS"') == [(5,)], "DuckDB tells the case of other letters"
+    assert query(file.path, "FROM shop.things") == [(0,)], "the first mirror has the name of its table"
+    assert query(file.path, 'FROM shop."THÍNGS"') == [(5,)], "DuckDB distinguishes the case of non-ASCII letters"
     drop = ddl("DROP TABLE things", "drop")
     apply(file, HISTORY, drop)
     assert rows_of(file, "shop", "Things") == [(1,)]
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-def test_a_history_and_a_table_of_its_name_do_not_meet(file: DuckFile, is_first: bool) -> None:
+def test_a_history_and_a_table_with_its_name_are_separate(file: DuckFile, is_first: bool) -> None:
     both = [(schema_of(["id"], ("id",)), HISTORY), (schema_of(["id"], ("id",), "things__history"), MirrorOptions())]
     for schema, options in both if is_first else reversed(both):
         apply(file, options, make_batch(schema, [("c", None, {"id": 1}), ("c", None, {"id": 2})]))
@@ -148,14 +148,14 @@ def test_a_history_and_a_table_of_its_name_do_not_meet(file: DuckFile, is_first:
     assert query(file.path, f"SELECT count(*), count(valid_to) FROM shop.{history}") == [(2, 1)]
 
 
-def test_tables_called_as_helpers_of_earlier_versions_are_left_alone(file: DuckFile) -> None:
+def test_tables_with_names_of_earlier_helper_tables_are_not_changed(file: DuckFile) -> None:
     for table in ("things", "things__reading", "things__rebuilt", f"things__dropped_{5}"):
         apply(file, SOFT, make_batch(schema_of(["id"], ("id",), table), [("c", None, {"id": 1})]))
     alter = ddl("ALTER TABLE things ADD COLUMN b INT NULL FIRST")
     apply(file, SOFT, alter, ddl("DROP TABLE things", "drop", pos=6000))
     for table in ("things__reading", "things__rebuilt", f"things__dropped_{5}"):
         assert rows_of(file, "shop", table, "id") == [(1,)], table
-    assert query(file.path, "SELECT id FROM shop.things__dropped_5__2") == [(1,)], "the rows that were kept"
+    assert query(file.path, "SELECT id FROM shop.things__dropped_5__2") == [(1,)], "the deleted rows"
 
 
 def test_helper_names_are_longer_than_names_of_mysql() -> None:
@@ -163,7 +163,7 @@ def test_helper_names_are_longer_than_names_of_mysql() -> None:
     assert len(spare_name("x", "y")) > 64
 
 
-def test_a_replay_is_told_from_a_database_of_its_name(file: DuckFile) -> None:
+def test_a_replay_is_separate_from_a_database_with_its_name(file: DuckFile) -> None:
     live = replace(schema_of(["id"], ("id",)), database="replay_shop")
     apply(file, MirrorOptions(), make_batch(live, [("c", None, {"id": 7})]))
     target = TableTarget(file.path, "shop", "things")
@@ -174,7 +174,7 @@ def test_a_replay_is_told_from_a_database_of_its_name(file: DuckFile) -> None:
 
 
 @pytest.mark.parametrize("name", ["rowid", "ROWID", ""])
-def test_a_column_for_soft_deletes_that_duckdb_cannot_have_is_refused(name: str) -> None:
+def test_a_reserved_name_for_deleted_at_is_rejected(name: str) -> None:
     with pytest.raises(ConfigError, match="choose another name"):
         MirrorOptions(deleted_at=name)
 
@@ -182,7 +182,7 @@ def test_a_column_for_soft_deletes_that_duckdb_cannot_have_is_refused(name: str)
 OLD = Path(__file__).with_name("old_warehouse.sql")
 
 
-def test_a_file_of_the_version_before_is_brought_up(tmp_path: Path) -> None:
+def test_a_file_of_the_previous_version_is_upgraded(tmp_path: Path) -> None:
     path = tmp_path / "warehouse.duckdb"
     with duckdb.connect(str(path)) as connection:
         connection.execute(OLD.read_text())
@@ -197,5 +197,5 @@ def test_a_file_of_the_version_before_is_brought_up(tmp_path: Path) -> None:
     kept = query(path, f"SELECT database, table_name FROM {META_SCHEMA}.mirrors ORDER BY ALL")
     assert kept == [("binlogsync", "orders"), ("replay_live", "things"), ("replay_shop ", "things"), ("shop", "things")]
     left = query(path, "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'binlogsync'")
-    assert left == [("orders",)], "a mirror of a database of that name stays"
+    assert left == [("orders",)], "a mirror of a database with that name stays"
     file.release()

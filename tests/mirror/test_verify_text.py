@@ -1,4 +1,4 @@
-"""A verification renders values by itself: both sides agree on every type, and it does not trust what it verifies."""
+"""Verification renders values with separate code: both sides agree for every type, and errors are detected."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from tests.e2e.tailing import config_of
 pytestmark = pytest.mark.server
 
 
-class Compared:
-    """A mirror that is read from the server, and its comparison."""
+class VerifiedMirror:
+    """A mirror that is built from a snapshot, and its comparison with the server."""
 
     def __init__(self, database: FreshDatabase, path: Path) -> None:
         self.database, self.path = database, path
@@ -54,9 +54,9 @@ class Compared:
 
 
 @pytest.mark.parametrize("flavor", [MYSQL, MARIADB])
-def test_values_of_every_type_have_one_text(flavor: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_both_sides_render_every_type_equally(flavor: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     database: FreshDatabase = request.getfixturevalue(flavor)
-    compared = Compared(database, tmp_path)
+    compared = VerifiedMirror(database, tmp_path)
     for number, columns in enumerate(tables(flavor)):
         with settings(database):
             insert_rows(database, f"s{number}", columns, sample_rows(columns))
@@ -67,13 +67,13 @@ def test_values_of_every_type_have_one_text(flavor: str, request: pytest.Fixture
 
 
 @pytest.fixture
-def small(mysql: FreshDatabase, tmp_path: Path) -> Compared:
+def small(mysql: FreshDatabase, tmp_path: Path) -> VerifiedMirror:
     mysql.execute("CREATE TABLE t (id INT PRIMARY KEY, a VARCHAR(9), b VARCHAR(9))")
     mysql.execute("INSERT INTO t VALUES (1, 'v1:x', NULL), (2, NULL, 'v1:x'), (10, '', 'n')")
-    return Compared(mysql, tmp_path)
+    return VerifiedMirror(mysql, tmp_path)
 
 
-def test_a_conversion_that_is_wrong_in_both_is_found(small: Compared, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_conversion_is_detected(small: VerifiedMirror, monkeypatch: pytest.MonkeyPatch) -> None:
     convert = reading.column_values
 
     def lose(column: Column, values: Sequence[Any], *, mariadb: bool) -> tuple[pa.Array, pa.StringArray | None]:
@@ -87,7 +87,7 @@ def test_a_conversion_that_is_wrong_in_both_is_found(small: Compared, monkeypatc
     assert [chunk.examples for chunk in found.differing] == [("1 differs",)]
 
 
-def test_a_reading_that_is_cut_short_is_no_verdict(small: Compared, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_snapshot_is_an_error(small: VerifiedMirror, monkeypatch: pytest.MonkeyPatch) -> None:
     small.mirror("t")
     select = reading.TableSnapshot.select
 
@@ -96,11 +96,11 @@ def test_a_reading_that_is_cut_short_is_no_verdict(small: Compared, monkeypatch:
         return iter(rows if "COUNT" in columns else rows[:2])
 
     monkeypatch.setattr(reading.TableSnapshot, "select", cut)
-    with pytest.raises(ConsumeError, match="counts 3 rows, and its reading returned 2"):
+    with pytest.raises(ConsumeError, match="counts 3 rows, but the snapshot has 2"):
         small.compare("t")
 
 
-def test_a_key_that_a_mirror_has_twice_is_found(small: Compared) -> None:
+def test_a_duplicate_key_in_the_mirror_is_detected(small: VerifiedMirror) -> None:
     small.mirror("t")
     assert small.compare("t").is_equal
     with small.file.transaction() as connection:

@@ -1,4 +1,4 @@
-"""What a mirror keeps of the past: soft deletes, and the history, out of which every moment can be had again."""
+"""Soft deletes, and the history, from which the rows at every earlier time can be restored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from binlogsync.mirror import apply as mirror
 from binlogsync.mirror.state import MirrorOptions
 from binlogsync.schema import Column, TableSchema
 from tests.duck import Change, make_batch, query
-from tests.mirror.test_mirror import KEYED, KEYLESS, STEPS, TWO_KEYS, Row, Table
+from tests.mirror.test_mirror import KEYED, KEYLESS, STEPS, TWO_KEYS, Row, SimulatedTable
 from tests.mirror.test_mirror_ddl import SCHEMA, ddl
 
 SOFT, HISTORY = MirrorOptions(deleted_at="deleted_at"), MirrorOptions(history=True)
@@ -52,7 +52,7 @@ def kept(file: DuckFile) -> list[tuple[Any, ...]]:
     return query(file.path, "SELECT id, name, epoch_us(deleted_at) - 1700000000000000 FROM shop.things ORDER BY ALL")
 
 
-def test_a_deleted_row_stays_with_the_time_of_its_commit(file: DuckFile) -> None:
+def test_a_deleted_row_stays_with_the_commit_time_of_the_delete(file: DuckFile) -> None:
     changes: list[Change] = [
         *(("c", None, row(n, "a")) for n in range(4)),
         ("u", row(0, "a"), row(0, "b")),
@@ -72,7 +72,7 @@ def test_a_deleted_row_stays_with_the_time_of_its_commit(file: DuckFile) -> None
             connection.execute("DELETE FROM shop.things")
 
 
-def test_of_equal_rows_one_is_deleted(file: DuckFile) -> None:
+def test_a_delete_marks_one_of_several_equal_rows(file: DuckFile) -> None:
     apply(file, SOFT, make_batch(LOOSE, [("c", None, row(1, "a"))] * 3))
     apply(
         file, SOFT, make_batch(LOOSE, [("d", row(1, "a"), None), ("c", None, row(2, "b")), ("d", row(2, "b"), None)], 5)
@@ -97,21 +97,23 @@ def test_deleted_rows_survive_ddl(file: DuckFile) -> None:
     ]
 
 
-def test_the_column_must_be_free_and_stay(file: DuckFile) -> None:
-    with pytest.raises(ConsumeError, match="has a column Name of its own"):
+def test_deleted_at_must_be_a_free_name_and_cannot_change(file: DuckFile) -> None:
+    with pytest.raises(ConsumeError, match="already has a column Name"):
         apply(file, MirrorOptions(deleted_at="Name"), make_batch(NAMES, [("c", None, row(1, "a"))]))
     apply(file, mirror.DEFAULT_OPTIONS, make_batch(NAMES, [("c", None, row(1, "a"))]))
     apply(file, SOFT, make_batch(NAMES, [("d", row(1, "a"), None)], 3))
     assert kept(file) == [(1, "a", 3)]
-    with pytest.raises(ConsumeError, match="told apart by column deleted_at"):
+    with pytest.raises(ConsumeError, match="marks deleted rows in column deleted_at"):
         apply(file, mirror.DEFAULT_OPTIONS, make_batch(NAMES, [("c", None, row(2, "a"))], 4))
 
 
 @pytest.mark.parametrize("schema", [KEYED, TWO_KEYS, KEYLESS], ids=["key", "two-keys", "no-key"])
 @given(steps=STEPS)
 @settings(max_examples=8, deadline=None)
-def test_every_moment_can_be_had_again(schema: TableSchema, steps: list[tuple[str, int, Row, bool]]) -> None:
-    table, connection = Table(schema), duckdb.connect()
+def test_the_rows_at_every_earlier_time_can_be_restored(
+    schema: TableSchema, steps: list[tuple[str, int, Row, bool]]
+) -> None:
+    table, connection = SimulatedTable(schema), duckdb.connect()
     moments: list[list[tuple[Any, ...]]] = []
     waiting: list[Change] = []
     for number, (op, pick, given_row, cut) in enumerate([*steps, ("c", 0, {}, True)]):
@@ -136,7 +138,7 @@ def test_every_moment_can_be_had_again(schema: TableSchema, steps: list[tuple[st
     connection.close()
 
 
-def test_versions_of_one_transaction_have_places(file: DuckFile) -> None:
+def test_versions_of_one_transaction_have_binlog_coordinates(file: DuckFile) -> None:
     batch = make_batch(
         NAMES, [("c", None, row(1, "a")), ("u", row(1, "a"), row(1, "b")), ("u", row(1, "b"), row(1, "c"))]
     )
@@ -154,7 +156,7 @@ def test_versions_of_one_transaction_have_places(file: DuckFile) -> None:
     assert found == [("a", True, 0, 1), ("b", True, 1, 2), ("c", None, 2, None)]
 
 
-def test_a_history_goes_on_over_ddl(file: DuckFile) -> None:
+def test_a_history_continues_after_ddl(file: DuckFile) -> None:
     values = {"id": 1, "a": "x", "b": Decimal("1.50"), "t": AT + timedelta(milliseconds=5)}
     apply(file, HISTORY, make_batch(SCHEMA, [("c", None, values)]))
     apply(file, HISTORY, ddl("ALTER TABLE things ADD n INT DEFAULT 7, DROP t, MODIFY b DECIMAL(8,2)", pos=2000))
