@@ -51,7 +51,7 @@ def test_times_that_python_has_not_are_refused(array: pa.Array) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_images_are_those_of_arrow(name: str) -> None:
-    batches = [batch for stretch in load(name).recording.decoded().stretches for batch in stretch.batches]
+    batches = [batch for decoded_range in load(name).recording.decoded().ranges for batch in decoded_range.batches]
     for data in (batch.data for batch in batches):
         for part in (data, data.slice(1), data.slice(len(data) // 2)):
             for column in part.columns:

@@ -1,7 +1,7 @@
-"""Memory for columns: handed out as it is, so whoever takes it writes every byte that he lets others see.
+"""Reusable memory for columns. It is not cleared: the caller writes every byte that it exposes to others.
 
-What was used is kept for the next of the same shape: to have the system map and clear fresh pages takes longer than to
-decode into them.
+A released block is kept for the next arena of the same shape, because the operating system takes longer to map and
+clear new pages than the reader takes to decode into them.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _KEPT = 64
 
 
 def aligned_size(size: int) -> int:
-    """Bytes that `Arena.take(size)` uses up."""
+    """Number of bytes that `Arena.take(size)` reserves: `size`, rounded up to the alignment."""
     return -(-size // _BOUNDARY) * _BOUNDARY
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Block:
-    """A stretch of address space, and how many of its bytes have memory behind them, at most."""
+    """A block of address space, and the most bytes of it that were ever written, and so occupy memory."""
 
     shape: Hashable
     memory: npt.NDArray[np.uint8]
@@ -37,8 +37,9 @@ class _Block:
 
 
 class _Pool:
-    """Stretches that nobody uses now, the latest last. What is given back at any moment, also by the garbage collector
-    in the middle of `take`, first goes to `_returned`.
+    """Free blocks, the one released last at the end.
+
+    A block can be released at any time, even by the garbage collector during `take`, so it goes to `_returned` first.
     """
 
     def __init__(self) -> None:
@@ -47,7 +48,7 @@ class _Pool:
         self._lock = threading.Lock()
 
     def take(self, shape: Hashable, size: int) -> _Block:
-        """One of that shape, or a new one."""
+        """A free block of that shape, or a new one."""
         with self._lock:
             while self._returned:
                 self._free.append(self._returned.popleft())
@@ -58,14 +59,14 @@ class _Pool:
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
         return _Block(shape, np.frombuffer(mmap.mmap(-1, max(size, 1), flags=flags), np.uint8), 0)
 
-    def give(self, stretch: _Block) -> None:
-        """Keep it, unless that is too much already."""
-        if stretch.written + sum(other.written for other in tuple(self._returned)) <= _KEPT_BYTES:
-            self._returned.append(stretch)
+    def release(self, block: _Block) -> None:
+        """Keep a released block for reuse, unless too many bytes are kept already."""
+        if block.written + sum(other.written for other in tuple(self._returned)) <= _KEPT_BYTES:
+            self._returned.append(block)
 
     def _trim(self) -> None:
-        """Let go of those that were not asked for the longest."""
-        kept = sum(stretch.written for stretch in self._free)
+        """Free the blocks that have been unused the longest."""
+        kept = sum(block.written for block in self._free)
         while self._free and (kept > _KEPT_BYTES or len(self._free) > _KEPT):
             kept -= self._free.pop(0).written
 
@@ -74,48 +75,48 @@ _POOL = _Pool()
 
 
 class _BlockUse:
-    """A stretch in use: it goes back when the last array or buffer that points into it is gone."""
+    """Owner of a block in use. The block returns to the pool once no array or buffer refers to it."""
 
-    def __init__(self, stretch: _Block) -> None:
-        self.stretch = stretch
-        self.written = stretch.written
-        self.__array_interface__: dict[str, Any] = stretch.memory.__array_interface__
-        self._give = _POOL.give
+    def __init__(self, block: _Block) -> None:
+        self.block = block
+        self.written = block.written
+        self.__array_interface__: dict[str, Any] = block.memory.__array_interface__
+        self._release = _POOL.release
 
     def __del__(self) -> None:
-        self._give(_Block(self.stretch.shape, self.stretch.memory, self.written))
+        self._release(_Block(self.block.shape, self.block.memory, self.written))
 
 
 class Arena:
-    """Hands out pieces of one stretch.
+    """Allocates aligned memory from one block.
 
-    Only what is written takes memory, so a size may be an upper bound that is rarely reached. `shape` is the same for
-    arenas of which the same pieces are taken and written alike.
+    Only written bytes occupy memory, so `size` may be an upper bound that is rarely reached. Arenas with an equal
+    `shape` make the same allocations and fill them to a similar extent.
     """
 
     def __init__(self, size: int, shape: Hashable = None) -> None:
-        self._lease = _BlockUse(_POOL.take((size, shape), size))
-        self._address = int(self._lease.stretch.memory.ctypes.data)
+        self._use = _BlockUse(_POOL.take((size, shape), size))
+        self._address = int(self._use.block.memory.ctypes.data)
         self._size = size
         self._used = 0
 
     def take(self, size: int) -> int:
-        """The address of `size` more bytes."""
+        """Allocate `size` bytes and return their address."""
         address = self._address + self._used
         self._used += aligned_size(size)
         if self._used > self._size:
             raise AssertionError(f"{self._used} bytes taken of {self._size} reserved")
         return address
 
-    def written(self, size: int) -> None:
-        """Say how many bytes were written, for the account of what is kept."""
-        self._lease.written = max(self._lease.written, size)
+    def record_written(self, size: int) -> None:
+        """Record how many bytes were written, for the limit on the memory that the pool keeps."""
+        self._use.written = max(self._use.written, size)
 
     def buffer(self, address: int, size: int) -> pa.Buffer:
-        """Arrow's view of `size` bytes at an address that `take` gave."""
-        return pa.foreign_buffer(address, size, self._lease)
+        """An Arrow buffer of `size` bytes at an address that `take` returned."""
+        return pa.foreign_buffer(address, size, self._use)
 
     def view(self, address: int, count: int, dtype: np.dtype[np.generic] | type[np.generic]) -> np.ndarray:
-        """NumPy's view of `count` items at an address that `take` gave."""
+        """A NumPy array of `count` items at an address that `take` returned."""
         start = address - self._address
-        return np.asarray(self._lease)[start : start + count * np.dtype(dtype).itemsize].view(dtype)
+        return np.asarray(self._use)[start : start + count * np.dtype(dtype).itemsize].view(dtype)

@@ -1,5 +1,5 @@
-"""Planned events -> one `DecodedRange`: decode the rows, number the changes, name the transactions, say where a restart
-begins.
+"""Builds a `DecodedRange` from scanned events: decodes the rows, numbers the changes, fills in the source columns, and
+determines the checkpoint.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from binlogsync.flush import TransactionRun
 from binlogsync.position import BinlogPosition, Checkpoint, ResumePosition
 
 Longs = npt.NDArray[np.int64]
-CAPACITY = 1 << 17  # events of one index; a stretch has room for twice as many
-KEPT_LIMIT = 32 << 20  # bytes of buffers of its own, behind which a stretch ends
+CAPACITY = 1 << 17  # events of one index; a range has room for twice as many
+KEPT_LIMIT = 32 << 20  # bytes of decompressed events held in memory, above which a range ends
 _OP_NAMES = pa.array(OPS, pa.string())
 
 
 class Assembler:
-    """Keeps what goes on from one stretch to the next: the open transaction, tables, GTID keys, numbers."""
+    """Builds ranges, and holds the state that continues from one to the next: open transaction, GTID keys, numbers."""
 
     def __init__(self, catalog: Catalog, checkpoint: Checkpoint, server: tuple[str, int], *, mariadb: bool) -> None:
         self.index = EventIndex.room_for(CAPACITY)
-        self.inner_index = EventIndex.room_for(CAPACITY)  # of the events of a payload
+        self.inner_index = EventIndex.room_for(CAPACITY)  # of the events inside a TRANSACTION_PAYLOAD
         self.rows = RowEvents.room_for(2 * CAPACITY)
         self.transactions = Transactions.room_for(2 * CAPACITY)
         self.state = np.zeros(len(ScanField), np.int64)
@@ -46,10 +46,10 @@ class Assembler:
         self.file = checkpoint.position.file
         self.seq = 0
         self.events = 0
-        """Events of the stretch so far."""
-        self.left_out = 0
-        """Statements of the stretch that change rows of tables that are not captured, and rows of history."""
-        self._kept: list[npt.NDArray[np.uint8]] = []  # what rows were planned of besides the buffer that is fed
+        """Number of events in the range so far."""
+        self.dropped_rows = 0
+        """Number of statements in the range that change rows of tables that are not captured, and of history rows."""
+        self._kept: list[npt.NDArray[np.uint8]] = []  # bytes with row events, other than the buffer passed to `feed`
         self._kept_bytes = 0
         self._undecodable: int | None = None  # the row event at which the last finish failed
         self._catalog = catalog
@@ -64,26 +64,26 @@ class Assembler:
         self._first_seq = 0  # of the carried transaction
         self.prepared = PreparedTransactions()
         self._boundary = ResumePosition(checkpoint.position, checkpoint.gtids)  # of the last checkpoint
-        self._last_place = (-1, 0)  # of the last row event: its offset, and the changes that have it
+        self._last_position = (-1, 0)  # of the last row event: its offset, and the changes that have it
 
     @property
     def position(self) -> BinlogPosition:
-        """The place behind the last event walked over."""
+        """The position after the last event that was scanned."""
         return BinlogPosition(self.file, int(self.state[ScanField.POS]))
 
     @property
     def is_open(self) -> bool:
-        """True while a transaction has begun and not ended."""
+        """True while a transaction has begun but not ended."""
         return bool(self.state[ScanField.OPEN])
 
     @property
-    def is_alone(self) -> bool:
-        """True while the open transaction is a single statement, without BEGIN."""
-        return bool(self.state[ScanField.ALONE])
+    def is_single_statement(self) -> bool:
+        """True while the open transaction is a single statement without BEGIN."""
+        return bool(self.state[ScanField.SINGLE_STATEMENT])
 
     @property
     def has_changes(self) -> bool:
-        """True when the open transaction holds rows of captured tables, or may have held some in stretches before."""
+        """True when the open transaction has rows of captured tables, in this range or possibly in earlier ones."""
         if not self.is_open:
             return False
         planned, last = int(self.state[ScanField.ROWS]), int(self.state[ScanField.TRANSACTIONS]) - 1
@@ -93,38 +93,36 @@ class Assembler:
         )
 
     def advance(self, header: bytes) -> None:
-        """Move behind an event that Python handles."""
+        """Advance the position over an event that Python handles."""
         end, flags = int.from_bytes(header[13:17], "little"), int.from_bytes(header[17:19], "little")
-        if flags & scan_state.ARTIFICIAL or self.state[ScanField.INSIDE]:
+        if flags & scan_state.ARTIFICIAL or self.state[ScanField.IN_PAYLOAD]:
             return
         if end:
             self.state[ScanField.POS] = scan_state.full_position(int(self.state[ScanField.POS]), end)
-        elif self.is_open:  # as in the walk
+        elif self.is_open:  # MariaDB logs no offset inside a transaction; the scan adds the size in the same way
             self.state[ScanField.POS] += int.from_bytes(header[9:13], "little")
-        self.log.passed(header)
+        self.log.end_event(header)
 
     def rotate(self, file: str, pos: int) -> None:
-        """Go on in another file."""
+        """Continue in another file."""
         self.log.rotate(moves=(file, pos) != (self.file, int(self.state[ScanField.POS])))
         self.file = file
-        self._last_place = (-1, 0)
+        self._last_position = (-1, 0)
         self.state[ScanField.POS] = pos
         self._boundary = ResumePosition(self.position, self._gtids)
 
     def scan_events(self, part: IndexedEvents, first: int) -> tuple[int, ScanStop]:
-        """Plan the events of the part from `first` on; see event_scan.py."""
+        """Scan the events from number `first` on; see event_scan.py."""
         left = part.count - first
         if max(self.state[ScanField.ROWS], self.state[ScanField.TRANSACTIONS]) + left > 2 * CAPACITY:
             return first, ScanStop.FULL
         tables, keys = self._catalog.tables, self._keys
-        at, halt = scan_events(part, first, self.transactions, self.rows, tables, keys, self.state)
+        at, stop = scan_events(part, first, self.transactions, self.rows, tables, keys, self.state)
         self.events += at - first
-        return at, halt
+        return at, stop
 
-    def keep(self, data: bytes | memoryview) -> tuple[int, int]:
-        """Rows of these bytes are planned: they are needed until they are decoded. Returns their addresses, begin and
-        end.
-        """
+    def keep_bytes(self, data: bytes | memoryview) -> tuple[int, int]:
+        """Keep bytes with row events until they are decoded. Returns the address of their start and of their end."""
         buffer = np.frombuffer(data, np.uint8)
         self._kept.append(buffer)
         self._kept_bytes += len(buffer)
@@ -132,12 +130,12 @@ class Assembler:
         return begin, begin + len(buffer)
 
     def begin_xa(self) -> None:
-        """The open transaction is one whose changes do not count before XA COMMIT."""
+        """Mark the open transaction as an XA transaction, whose changes take effect at XA COMMIT."""
         self.prepared.begin(self._boundary)
-        self.state[ScanField.XA], self.state[ScanField.ALONE] = 1, 0
+        self.state[ScanField.XA], self.state[ScanField.SINGLE_STATEMENT] = 1, 0
 
-    def hold(self) -> None:
-        """Take the rows of the open XA transaction out of the plan. Raises DecodeError when they are too many."""
+    def hold_xa_rows(self) -> None:
+        """Move the row events of the open XA transaction to `prepared`. Raises DecodeError when they are too large."""
         planned = int(self.state[ScanField.ROWS])
         last = int(self.state[ScanField.TRANSACTIONS]) - 1
         first = int(np.searchsorted(self.rows.transaction[:planned], last))
@@ -147,48 +145,52 @@ class Assembler:
         except ValueError as error:
             raise DecodeError(str(error), file=self.file, pos=int(self.transactions.begin[last])) from error
 
-    def release(self, held: XaRowEvent) -> None:
-        """Plan held rows as changes of the open transaction, at the place of the event that commits them."""
+    def release_xa_rows(self, held: XaRowEvent) -> None:
+        """Add a row event of a prepared transaction to the open transaction, at the position of its XA COMMIT."""
         r = int(self.state[ScanField.ROWS])
         rows = self.rows
-        rows.at[r], rows.end[r] = self.keep(held.data)
+        rows.at[r], rows.end[r] = self.keep_bytes(held.data)
         rows.layout[r], rows.op[r] = held.layout, held.op
         rows.transaction[r], rows.pos[r] = self.state[ScanField.TRANSACTIONS] - 1, self.state[ScanField.POS]
         self.state[ScanField.ROWS] = r + 1
 
     @property
     def is_full(self) -> bool:
-        """True when there is no room for one more row event."""
+        """True when there is no room for another row event."""
         return bool(self.state[ScanField.ROWS] == 2 * CAPACITY)
 
     @property
-    def is_heavy(self) -> bool:
-        """True when the buffers that are kept ask for an end of the stretch."""
+    def exceeds_memory(self) -> bool:
+        """True when the kept bytes exceed the limit, so that the range has to end."""
         return self._kept_bytes > KEPT_LIMIT
 
     def add_key(self, key: bytes, name: str) -> int:
-        """Make a GTID key known: 16 bytes as the walk compares them, and the key of a GtidSet; returns its number."""
+        """Register a GTID key: the 16 bytes that the scan compares, and its text in a GtidSet. Returns its number."""
         self._keys = np.concatenate([self._keys, np.frombuffer(key, np.uint8).reshape(1, 16)])
         self._names.append(name)
         self.state[ScanField.KEYS] = len(self._names)
         return len(self._names) - 1
 
-    def key_of(self, key: bytes, name: str) -> int:
-        """The number of a GTID key, made known when it is not yet."""
+    def find_or_add_key(self, key: bytes, name: str) -> int:
+        """The number of a GTID key, which is registered if it is new."""
         return self._names.index(name) if name in self._names else self.add_key(key, name)
 
-    def begin(self, key: int, number: int, ts_us: int, begin: int) -> None:
-        """Open a transaction that Python has read; `key` is its number in the order of add_key. Raises ValueError."""
+    def begin_transaction(self, key: int, number: int, ts_us: int, begin: int) -> None:
+        """Begin a transaction whose GTID event Python handles; `key` is a number from add_key. Raises ValueError."""
         if not (0 <= number < 2**63 and 0 <= ts_us < 2**63):
-            raise ValueError(f"number {number} or time {ts_us} of a transaction is none that a server logs")
+            raise ValueError(f"a transaction has an invalid number {number} or commit time {ts_us}")
         at = int(self.state[ScanField.TRANSACTIONS])
         self.transactions.begin[at], self.transactions.key[at] = begin, key
         self.transactions.number[at], self.transactions.ts_us[at] = number, ts_us
-        self.transactions.before[at], self.transactions.mark[at] = self.log.before(begin)
-        self.state[ScanField.TRANSACTIONS], self.state[ScanField.OPEN], self.state[ScanField.ALONE] = at + 1, 1, 1
+        self.transactions.before[at], self.transactions.mark[at] = self.log.event_before(begin)
+        self.state[ScanField.TRANSACTIONS], self.state[ScanField.OPEN], self.state[ScanField.SINGLE_STATEMENT] = (
+            at + 1,
+            1,
+            1,
+        )
 
-    def take_back(self) -> None:
-        """Forget the open transaction, unless a part of it has been handed over already."""
+    def discard_transaction(self) -> None:
+        """Discard the open transaction, unless some of its changes were delivered in an earlier range."""
         last = int(self.state[ScanField.TRANSACTIONS]) - 1
         if self._carried and last == 0:
             return
@@ -197,10 +199,13 @@ class Assembler:
         self.state[ScanField.TRANSACTIONS], self.state[ScanField.OPEN] = last, 0
         self.state[ScanField.POS] = self.transactions.begin[last]
 
-    def finish(self, end: EndReason = "more", statements: tuple[SchemaChange, ...] = ()) -> DecodedRange:
-        """Decode what is planned and start the next stretch; `statements` are DDL at its end. Raises DecodeError."""
+    def finish_range(self, end: EndReason = "more", statements: tuple[SchemaChange, ...] = ()) -> DecodedRange:
+        """Decode the scanned row events into a range, and start the next one.
+
+        `statements` are the DDL statements that end the range. Raises DecodeError.
+        """
         if self.state[ScanField.XA]:
-            self.hold()
+            self.hold_xa_rows()
         planned, total = int(self.state[ScanField.ROWS]), int(self.state[ScanField.TRANSACTIONS])
         decoded, counts = self._decode(planned)
         seqs = self.seq + np.cumsum(counts) - counts
@@ -220,25 +225,25 @@ class Assembler:
         ]
         batches += self._statements(statements, int(first_seq[total - 1]) if total else self.seq)
         runs = sources.runs()
-        stretch = DecodedRange(
+        result = DecodedRange(
             batches=tuple(batch for batch in batches if batch is not None),
             runs=runs,
             carried=self._carried,
             schema_changes=tuple(replace(statement, seq=self.seq) for statement in statements),
-            checkpoint=self._checkpoint(runs, first_seq, total, self.prepared.settle()),
+            checkpoint=self._checkpoint(runs, first_seq, total, self.prepared.forget_committed()),
             end=end,
             events=self.events,
             transactions=total - self._carried,
-            dropped=self.left_out + sum(int(p.counts.sum()) for layout, _, p in decoded if not layout.captured),
+            dropped=self.dropped_rows + sum(int(p.counts.sum()) for layout, _, p in decoded if not layout.captured),
             resume=self.prepared.needed,
         )
-        self._boundary = ResumePosition(stretch.checkpoint.position, stretch.checkpoint.gtids)
-        self.prepared.needed = stretch.checkpoint.resume
+        self._boundary = ResumePosition(result.checkpoint.position, result.checkpoint.gtids)
+        self.prepared.needed = result.checkpoint.resume
         self._start_next(first_seq, total)
-        return stretch
+        return result
 
     def _decode(self, planned: int) -> tuple[list[tuple[Layout, Longs, DecodedRows]], Longs]:
-        """The row events by layout, decoded, and the changes of each event."""
+        """The rows decoded, by layout, and the number of changes of each row event."""
         counts = np.zeros(planned, np.int64)
         numbers = self.rows.layout[:planned]
         decoded = []
@@ -252,7 +257,7 @@ class Assembler:
                 pos = int(self.transactions.begin[self.rows.transaction[chosen[error.event]]])
                 end = int(self.rows.pos[chosen[error.event]])
                 raise DecodeError(
-                    f"{error}, in the rows that end at {end} of the transaction that begins",
+                    f"{error}, in the row event that ends at {end}, of the transaction that begins",
                     file=self.file,
                     pos=pos,
                     table=layout.schema.name,
@@ -263,16 +268,19 @@ class Assembler:
         return decoded, counts
 
     def _first_rows(self, seqs: Longs, counts: Longs) -> Longs:
-        """The number of each event's first change among those that have the same offset: a payload has one for all."""
-        places = self.rows.pos[: len(counts)]
-        if not len(places):
-            return places
-        place, before = self._last_place
-        starts = np.flatnonzero(np.diff(places, prepend=-1))
-        first_row = seqs - np.repeat(seqs[starts], np.diff(starts, append=len(places)))
-        if places[0] == place:
+        """Row number of the first change of each row event.
+
+        Rows are counted per offset: all events of a TRANSACTION_PAYLOAD have the same one.
+        """
+        positions = self.rows.pos[: len(counts)]
+        if not len(positions):
+            return positions
+        last_pos, before = self._last_position
+        starts = np.flatnonzero(np.diff(positions, prepend=-1))
+        first_row = seqs - np.repeat(seqs[starts], np.diff(starts, append=len(positions)))
+        if positions[0] == last_pos:
             first_row[: starts[1] if len(starts) > 1 else None] += before
-        self._last_place = int(places[-1]), int(first_row[-1] + counts[-1])
+        self._last_position = int(positions[-1]), int(first_row[-1] + counts[-1])
         return first_row
 
     def _batch(self, layout: Layout, part: DecodedRows, source: dict[str, pa.Array]) -> ChangeBatch | None:
@@ -280,22 +288,22 @@ class Assembler:
             return None
         ops = pa.DictionaryArray.from_arrays(pa.array(part.ops, OP_TYPE.index_type), _OP_NAMES, safe=False)
         batch = build_batch(layout.schema, ops, part.images, source, self._server, part.impossible)
-        if layout.shown_as is None:
+        if layout.visible_table is None:
             return batch
-        shown = visible_changes(batch, layout.shown_as)
-        self.left_out += len(batch) - len(shown)
+        shown = visible_changes(batch, layout.visible_table)
+        self.dropped_rows += len(batch) - len(shown)
         return shown if len(shown) else None
 
     def _statements(self, statements: tuple[SchemaChange, ...], first_seq: int) -> list[ChangeBatch]:
-        """Each table that a statement touches is told of it by a change of its own; a TRUNCATE is op t.
+        """One change for each captured table that a statement affects; a TRUNCATE has op t.
 
-        They count as changes of the transaction that the statement is (or is part of), which begins at `first_seq`.
+        They are changes of the statement's transaction, whose first change has the number `first_seq`.
         """
         batches = []
         for statement in statements:
             last = int(self.state[ScanField.TRANSACTIONS]) - 1
-            told = [table for table in dict.fromkeys(statement.tables) if self._catalog.captures(*table)]
-            for number, (database, table) in enumerate(told):
+            captured = [table for table in dict.fromkeys(statement.tables) if self._catalog.captures(*table)]
+            for number, (database, table) in enumerate(captured):
                 source = {
                     "ts_us": int(self.transactions.ts_us[last]),
                     "gtid": statement.gtid,
@@ -307,7 +315,7 @@ class Assembler:
                     "seq": self.seq,
                 }
                 if statement.kind == "truncate":
-                    schema = self._catalog.latest(database, table)
+                    schema = self._catalog.latest_schema(database, table)
                     nothing = pa.nulls(1, schema.image_type())
                     columns = {name: [value] for name, value in source.items()}
                     batches.append(build_batch(schema, ["t"], (nothing, nothing), columns, self._server))
@@ -322,7 +330,7 @@ class Assembler:
         return int(self.transactions.ts_us[last]) if last >= 0 else self._ts_us
 
     def last_gtid(self) -> str | None:
-        """The GTID of the last transaction, as the server writes it."""
+        """The GTID of the last transaction, in the notation of the server."""
         last = int(self.state[ScanField.TRANSACTIONS]) - 1
         key = int(self.transactions.key[last])
         if last < 0 or key < 0:
@@ -332,7 +340,7 @@ class Assembler:
     def _checkpoint(
         self, runs: tuple[TransactionRun, ...], first_seq: Longs, total: int, resume: ResumePosition | None
     ) -> Checkpoint:
-        """Behind the last transaction that has ended, or inside the open one."""
+        """The checkpoint after the last complete transaction, or inside the open one."""
         gtids = self._gtids
         for number, run in enumerate(runs, 1):
             ended = len(run.begin) - (self.is_open and number == len(runs))
@@ -350,27 +358,27 @@ class Assembler:
         inside = inside if skip else None
         return Checkpoint(begin, self._server[0], gtids, skip, self._ts_us, resume, inside, log)
 
-    def what_precedes(self) -> DecodedRange | None:
-        """The stretch that ends before what could not be decoded; None when nothing lies before it."""
+    def decode_before_error(self) -> DecodedRange | None:
+        """The range that ends before the row event that could not be decoded; None when it would be empty."""
         while True:
             if self._undecodable is not None:
                 self._cut(self._undecodable)
             if not self.events:
                 return None
             with suppress(DecodeError):
-                return self.finish()
+                return self.finish_range()
 
     def _cut(self, event: int) -> None:
-        """Forget the row event of that number and all behind it; its transaction is open again."""
+        """Discard the row event of that number and all events after it; its transaction becomes the open one."""
         self._undecodable = None
-        self.prepared.unsettle()
+        self.prepared.restore_committed()
         transaction = int(self.rows.transaction[event])
         self.state[ScanField.ROWS], self.state[ScanField.TRANSACTIONS] = event, transaction + 1
         self.state[ScanField.OPEN] = 1
 
     def _start_next(self, first_seq: Longs, total: int) -> None:
-        """An open transaction becomes the first of the next stretch."""
-        self.events = self.left_out = 0
+        """Start an empty range; an open transaction becomes its first."""
+        self.events = self.dropped_rows = 0
         self._kept.clear()
         self._kept_bytes = 0
         self._carried = self.is_open
@@ -378,4 +386,4 @@ class Assembler:
         self.state[ScanField.TRANSACTIONS] = int(self._carried)
         if self._carried:
             self._first_seq = int(first_seq[total - 1])
-            self.transactions.restart_with(total - 1)
+            self.transactions.move_to_first(total - 1)

@@ -1,10 +1,10 @@
-"""A cursor over bytes, for the few events that are read one by one."""
+"""A cursor over bytes, for the events that Python parses."""
 
 from __future__ import annotations
 
 
 class ByteReader:
-    """Reads little-endian integers and strings in turn; raises ValueError where the bytes end too early."""
+    """Reads little-endian integers and strings; raises ValueError when the bytes end too early."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -27,7 +27,7 @@ class ByteReader:
         return int.from_bytes(self.string(size), "little")
 
     def packed(self) -> int:
-        """A length-encoded integer of the protocol: one byte up to 250, else a mark and two, three or eight bytes."""
+        """A length-encoded integer of the protocol: one byte up to 250, else a prefix and two, three or eight bytes."""
         first = self.integer(1)
         if first <= 250:
             return first
@@ -36,7 +36,10 @@ class ByteReader:
         return self.integer({252: 2, 253: 3, 254: 8}[first])
 
     def varlen(self) -> int:
-        """An unsigned integer of MySQL's serialization: the ones that end the first byte count the bytes behind it."""
+        """A variable-length unsigned integer of MySQL's serialization library.
+
+        The trailing 1 bits of the first byte give the number of bytes that follow it.
+        """
         first = self.integer(1)
         more = (~first & -~first).bit_length() - 1
         return (int.from_bytes(bytes([first]) + self.string(more), "little")) >> min(more + 1, 8)

@@ -1,4 +1,4 @@
-"""The tables that a dump has shown: TABLE_MAPs by slot, and the layouts their rows have."""
+"""The tables found in a dump: their TABLE_MAPs by slot, and the layouts of their rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from binlogsync.table_names import Fold, keep_case
 
 
 class Catalog:
-    """Grows with each TABLE_MAP that differs from those before."""
+    """The distinct TABLE_MAPs of a dump, and a `Layout` for each."""
 
     def __init__(
         self,
@@ -48,14 +48,14 @@ class Catalog:
         self._mariadb = mariadb
         self._declared = declared
         self._altered = altered
-        self._stale: set[tuple[str, str]] = set()  # altered since they were asked for
+        self._stale: set[tuple[str, str]] = set()  # altered since the server was last asked for their declaration
         self._maps: list[TableMap] = []
         self._partial: dict[tuple[int, bytes], int] = {}
         self._latest: dict[tuple[str, str], TableSchema] = {}
         self._slots: dict[bytes, int] = {}  # by the body without its table id
 
-    def add(self, body: npt.NDArray[np.uint8], place: BinlogPosition) -> None:
-        """Take in a TABLE_MAP's body, of the event at `place`.
+    def add(self, body: npt.NDArray[np.uint8], position: BinlogPosition) -> None:
+        """Register the TABLE_MAP with this body, of the event at `position`.
 
         Raises ValueError, or ColumnError for a captured type that cannot be decoded.
         """
@@ -68,15 +68,18 @@ class Catalog:
             return
         captured = self.captures(*name)
         table = parse_table_map(data, mariadb=self._mariadb, captured=captured)
-        if captured and not table.named:
-            table = name_columns(data, place, (self._declared, self._altered), mariadb=self._mariadb)
+        if captured and not table.has_names:
+            table = name_columns(data, position, (self._declared, self._altered), mariadb=self._mariadb)
         else:
             table = resolve_columns(table, self._declared, mariadb=self._mariadb, captured=captured)
         table = replace(table, schema=replace(table.schema, database=name[0], table=name[1]))
         self._stale.discard(name)
         if captured:
-            self.names.saw(*name)
-        if known is not None and (self._of(known).schema, self._of(known).shown) == (table.schema, table.shown):
+            self.names.add(*name)
+        if known is not None and (self._table_map(known).schema, self._table_map(known).visible_schema) == (
+            table.schema,
+            table.visible_schema,
+        ):
             self._rename(known, body)
             return
         everything = tuple(range(len(table.raw)))
@@ -84,36 +87,38 @@ class Catalog:
         self._slots[data[6:]] = self.tables.add(body, table.table_id, len(self.layouts), len(table.raw))
         self.layouts.append(layout)
         self._maps.append(table)
-        self._latest[table.schema.database, table.schema.table] = table.shown
+        self._latest[table.schema.database, table.schema.table] = table.visible_schema
 
-    def altered(self, tables: Iterable[tuple[str, str]]) -> None:
-        """A statement may have given these tables another shape."""
+    def mark_altered(self, tables: Iterable[tuple[str, str]]) -> None:
+        """Record that a statement may have changed the columns of these tables."""
         self._stale.update(tables)
 
     def _is_doubtful(self, slot: int, name: tuple[str, str], data: bytes) -> bool:
-        """True when what the server was asked may no longer hold: the table was opened anew, or altered."""
+        """True when the declaration obtained from the server may be outdated: the table was altered, or reopened."""
         at = int(self.tables.at[slot])
         is_same = self.tables.known[at : at + 6].tobytes() == data[:6]
-        return self._of(slot).asked and (not is_same or name in self._stale or (name[0], ALL_TABLES) in self._stale)
+        return self._table_map(slot).is_declared and (
+            not is_same or name in self._stale or (name[0], ALL_TABLES) in self._stale
+        )
 
-    def _of(self, slot: int) -> TableMap:
+    def _table_map(self, slot: int) -> TableMap:
         return self._maps[int(self.tables.layout[slot])]
 
     def _rename(self, slot: int, body: npt.NDArray[np.uint8]) -> None:
-        """A TABLE_MAP that was seen before under another table id."""
+        """Register a TABLE_MAP that differs from a known one in its table id only."""
         self.tables.rename(slot, body, int.from_bytes(body[:6].tobytes(), "little"))
-        schema = self._of(slot).shown
+        schema = self._table_map(slot).visible_schema
         self._latest[schema.database, schema.table] = schema
 
-    def latest(self, database: str, table: str) -> TableSchema:
-        """The schema that the table had last; one without columns when it was not seen yet."""
+    def latest_schema(self, database: str, table: str) -> TableSchema:
+        """The schema of the last TABLE_MAP of a table; a schema without columns when there was none yet."""
         return self._latest.get((database, table)) or TableSchema(database, table, ())
 
-    def partial(self, full: int, bitmaps: bytes, op: int) -> int | None:
-        """Number of the layout of rows that hold just the columns whose bits are set, in one bitmap or, of an update,
-        two; None for rows that hold no column and belong to a table that is left out: they cannot be counted.
+    def find_partial_layout(self, full: int, bitmaps: bytes, op: int) -> int | None:
+        """Number of the layout of rows that contain only the columns whose bits are set.
 
-        `full` is the number of the layout of the table's full rows. Raises ColumnError.
+        `bitmaps` is one bitmap, or two for an update; `full` is the number of the layout with all columns. Returns None
+        for rows without any column of a table that is not captured, because they cannot be counted. Raises ColumnError.
         """
         key = (full, bytes([op]) + bitmaps)
         if key not in self._partial:
@@ -133,8 +138,8 @@ class Catalog:
             self._maps.append(table)
         return self._partial[key]
 
-    def partial_json(self, number: int) -> PartialJsonRows:
-        """How to read updates of that layout that hold partial JSON."""
+    def partial_json_rows(self, number: int) -> PartialJsonRows:
+        """The reader of PARTIAL_UPDATE_ROWS events of that layout."""
         return PartialJsonRows(self.layouts[number], self._maps[number])
 
 
@@ -143,7 +148,7 @@ def _columns(bitmap: bytes, count: int) -> tuple[int, ...]:
 
 
 def table_name(body: bytes) -> str | None:
-    """ "database.table" of a TABLE_MAP that cannot be read as a whole, for its error; None when it has none."""
+    """ "database.table" of a TABLE_MAP that cannot be decoded, for the error message; None when it cannot be read."""
     try:
         return ".".join(parse_name(body))
     except ValueError:

@@ -9,7 +9,7 @@ import re
 
 BINARY = "binary"
 
-# Character set: bytes of its longest character, collation numbers.
+# Character set: maximum bytes per character, collation numbers.
 _COLLATIONS: dict[str, tuple[int, str]] = {
     "armscii8": (1, "32,64,1056,1088"),
     "ascii": (1, "11,65,1035,1089"),
@@ -71,19 +71,19 @@ _CHARSETS = _by_number()
 
 
 def charset_of(collation: int) -> str:
-    """MySQL's name of the character set; raises ValueError for a number that no server lists."""
+    """MySQL's name of the character set; raises ValueError for an unknown collation number."""
     if collation not in _CHARSETS:
         raise ValueError(f"collation number {collation} is not known")
     return _CHARSETS[collation]
 
 
 def bytes_per_character(charset: str) -> int:
-    """Bytes of the longest character: CHAR(n) is logged with n times that many bytes."""
+    """Maximum length of a character in bytes: CHAR(n) is logged with a length of n times that."""
     return _COLLATIONS[charset][0]
 
 
 def collation_of(charset: str) -> int:
-    """A collation number of the character set; raises ValueError for a name that no server lists."""
+    """A collation number of the character set; raises ValueError for an unknown name."""
     name = "utf8mb3" if charset == "utf8" else charset
     if name not in _COLLATIONS:
         raise ValueError(f"character set {charset} is not known")

@@ -1,7 +1,6 @@
-"""A column of a schema: how its bytes are read (a row of a Reading table), and the Arrow array made of what was
-written.
+"""The types of columns: how the kernel decodes the bytes of each, and how its output becomes an Arrow array.
 
-`READERS` is the one table from MySQL's types to reading and building; a new type is a row here and a kernel in types/.
+`DECODE_METHODS` maps MySQL's types to the methods; a new type is a row here and a kernel in types/.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from binlogsync.binlog.types.vectors import vector_array
 from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, arrow_type
 
 _NULL_TYPE = 6
-_PREFIXED = frozenset({140, 242, 245, 252, 255})  # BLOBs and their like: the metadata is the size of the length
+_PREFIXED = frozenset({140, 242, 245, 252, 255})  # BLOB, JSON and the like: the metadata is the size of the length
 _COMPRESSED = frozenset({BLOB_COMPRESSED, VARCHAR_COMPRESSED})
 _OLD_TEMPORAL = {TIME_OLD: rows.OLD_TIME, DATETIME_OLD: rows.OLD_DATETIME, TIMESTAMP_OLD: rows.OLD_TIMESTAMP}
 _LABEL_LIMIT = INVALID - 1
@@ -45,9 +44,9 @@ _COPIES = {8: rows.COPY1, 16: rows.COPY2, 32: rows.COPY4, 64: rows.COPY8}
 
 @dataclass(frozen=True, slots=True)
 class ColumnBuffers:
-    """What the kernel wrote of one column: `length` rows, in the memory of `arena`, at the places in `target`.
+    """The output of the kernel for one column: `length` rows, in memory of `arena`, at the addresses in `target`.
 
-    `compressed` strings are still so.
+    `compressed` is True for the values of a MariaDB COMPRESSED column, which are not decompressed yet.
     """
 
     arena: Arena
@@ -57,7 +56,7 @@ class ColumnBuffers:
 
     @property
     def nulls(self) -> int:
-        """Number of NULLs, impossible dates among them."""
+        """Number of NULLs, including impossible dates."""
         return self.target[rows.NULLS]
 
     def validity(self) -> pa.Buffer | None:
@@ -85,12 +84,12 @@ class ColumnBuffers:
         return self.arena.view(self.target[rows.OFFSETS], self.length + 1, np.int32), data
 
     def binary(self) -> pa.BinaryArray:
-        """A column of strings or binaries as its bytes."""
+        """A column of strings or binaries, as a binary array."""
         return pa.Array.from_buffers(pa.binary(), self.length, self.strings(), self.nulls)
 
 
-def reading(column: Column, raw: RawColumn) -> tuple[int, int, int, int]:
-    """Code, A, B and size of a captured column; raises ValueError with the reason when its type cannot be decoded."""
+def decode_method(column: Column, raw: RawColumn) -> tuple[int, int, int, int]:
+    """(code, A, B, size) for the kernel to decode a captured column; raises ValueError when it cannot be decoded."""
     kind = column.type
     _check_metadata(column, raw)
     if kind in INTEGER_BITS:
@@ -105,15 +104,15 @@ def reading(column: Column, raw: RawColumn) -> tuple[int, int, int, int]:
     if kind in GEOMETRY_TYPES or kind == "vector":
         return rows.BYTES, 0, 0, length_prefix(raw)
     if kind in TEXT_TYPES or kind in BINARY_TYPES or kind == "json":
-        return _reading_string(column, raw)
+        return _string_method(column, raw)
     reader = DECODE_METHODS.get(kind)
     if reader is None:
-        raise ValueError(f"columns of type {column.declaration} are not supported; leave the table out with a filter")
+        raise ValueError(f"columns of type {column.declaration} are not supported; exclude the table with a filter")
     return reader(column, raw)
 
 
 def _check_metadata(column: Column, raw: RawColumn) -> None:
-    """Raises ValueError for sizes that the server never logs: what follows relies on them."""
+    """Raises ValueError for sizes that no server logs; the kernel relies on this check."""
     precision, scale = column.precision, column.scale or 0
     wrong = (
         (precision is not None and not (1 <= precision <= 65 and scale <= min(38, precision)))
@@ -127,12 +126,12 @@ def _check_metadata(column: Column, raw: RawColumn) -> None:
         raise ValueError(f"metadata {raw.meta:#x} is wrong for a column of type {column.type}")
     if len(column.labels) > _LABEL_LIMIT:
         raise ValueError(
-            f"an ENUM of {len(column.labels)} labels is not supported, only of {_LABEL_LIMIT}; leave the table out "
+            f"an ENUM of {len(column.labels)} labels is not supported, only of {_LABEL_LIMIT}; exclude the table "
             "with a filter"
         )
 
 
-def _reading_string(column: Column, raw: RawColumn) -> tuple[int, int, int, int]:
+def _string_method(column: Column, raw: RawColumn) -> tuple[int, int, int, int]:
     prefix = length_prefix(raw)
     if raw.code in _COMPRESSED:
         return rows.BYTES, 1, 0, prefix
@@ -146,11 +145,11 @@ def _reading_string(column: Column, raw: RawColumn) -> tuple[int, int, int, int]
         return rows.RECODED, 0, RECODED_CHARSETS.index(column.charset), prefix
     if column.charset in MULTI_BYTE:
         return rows.BYTES, 0, 0, prefix  # decoded value by value, when the array is built
-    raise ValueError(f"character set {column.charset} is not supported yet; leave the table out with a filter")
+    raise ValueError(f"character set {column.charset} is not supported yet; exclude the table with a filter")
 
 
 def length_prefix(raw: RawColumn) -> int:
-    """Bytes of the length in front of a string: two when the column may hold more than 255 bytes, BLOBs say it."""
+    """Size in bytes of the length prefix of a string: in the metadata of a BLOB; else 2 for columns over 255 bytes."""
     if raw.code in _PREFIXED:
         return raw.meta
     return 2 if raw.meta > 255 else 1
@@ -180,27 +179,25 @@ DECODE_METHODS: dict[str, Callable[[Column, RawColumn], tuple[int, int, int, int
 }
 
 
-def skipping(column: Column, raw: RawColumn) -> tuple[int, int, int, int]:
-    """Code and size that step over a column without looking at it; raises ValueError for a type of unknown size."""
+def skip_method(column: Column, raw: RawColumn) -> tuple[int, int, int, int]:
+    """(code, 0, 0, size) for the kernel to skip a column; raises ValueError for a type whose size is unknown."""
     if raw.code in _PREFIXED or raw.code in (15, 141, 253, 254):
         _check_metadata(column, raw)
         return rows.SKIP_BYTES, 0, 0, length_prefix(raw)
     if raw.code == _NULL_TYPE:
         return rows.SKIP, 0, 0, 0
-    return rows.SKIP, 0, 0, reading(column, raw)[rows.SIZE]
+    return rows.SKIP, 0, 0, decode_method(column, raw)[rows.SIZE]
 
 
-def value_width(how: tuple[int, int, int, int]) -> int:
-    """Bytes of memory that a value of fixed width takes; 0 for strings and skipped columns."""
-    if how[rows.CODE] == rows.DECIMAL:
-        return 16 if how[rows.A] <= 38 else 32
-    return rows.WIDTHS.get(how[rows.CODE], 0)
+def value_width(method: tuple[int, int, int, int]) -> int:
+    """Bytes per value of a fixed-width column in memory; 0 for strings and skipped columns."""
+    if method[rows.CODE] == rows.DECIMAL:
+        return 16 if method[rows.A] <= 38 else 32
+    return rows.WIDTHS.get(method[rows.CODE], 0)
 
 
 def build_array(column: Column, written: ColumnBuffers) -> pa.Array:
-    """The Arrow array of a column, of the type that schema.arrow_type says. Raises ValueError for values that cannot
-    be.
-    """
+    """The Arrow array of a column, of type schema.arrow_type(column). Raises ValueError for invalid values."""
     kind, target = column.type, arrow_type(column)
     if written.compressed:
         return _inflated(column, written.binary())
@@ -231,18 +228,18 @@ def build_array(column: Column, written: ColumnBuffers) -> pa.Array:
 
 
 def _decoded(written: ColumnBuffers, decode: Callable[[bytes], str]) -> pa.Array:
-    """Binary values made text one by one. Raises ValueError."""
+    """Decode binary values to text, value by value. Raises ValueError."""
     values = written.binary().to_pylist()
     return pa.array([None if value is None else decode(value) for value in values], pa.string())
 
 
-def is_compressed(how: Sequence[int]) -> bool:
-    """True when the values of a column read in this way are MariaDB's COMPRESSED."""
-    return bool(how[rows.CODE] == rows.BYTES and how[rows.A])
+def is_compressed(method: Sequence[int]) -> bool:
+    """True for the decode method of a MariaDB COMPRESSED column."""
+    return bool(method[rows.CODE] == rows.BYTES and method[rows.A])
 
 
 def _inflated(column: Column, binary: pa.BinaryArray) -> pa.Array:
-    """COMPRESSED values as they were before; raises ValueError."""
+    """Decompress the values of a COMPRESSED column; raises ValueError."""
     values: list[bytes | str | None] = []
     total = 0
     for data in binary.to_pylist():

@@ -76,7 +76,7 @@ def inner(function: Callable[..., Any] | None = None, *, apart: bool = False) ->
     return make_now if function is None else make_now(function)
 
 
-def alone(part: Callable[P, R]) -> Callable[P, R]:
+def compile_standalone(part: Callable[P, R]) -> Callable[P, R]:
     """Compile an `inner` function so that Python can call it, for tests."""
     return cast(Callable[P, R], _COMPILER.compile_part(part))
 

@@ -1,8 +1,8 @@
-"""CRC-32 as zlib computes it, callable from a kernel. MySQL ends each event with it.
+"""CRC-32 as in zlib, callable from a kernel. It is the checksum at the end of each event.
 
 Where the processor multiplies without carry, blocks of 64 bytes are folded into 16, as "Fast CRC Computation for
-Generic Polynomials Using PCLMULQDQ Instruction" (Gopal and others, Intel, 2009) shows, with that paper's constants;
-the rest, and all of it elsewhere, goes through tables, eight bytes at a time.
+Generic Polynomials Using PCLMULQDQ Instruction" (Gopal and others, Intel, 2009) describes, with that paper's
+constants. The remaining bytes, and all bytes on other processors, are looked up in tables, eight at a time.
 
 Source: mysys/checksum.cc and libs/mysql/binlog/event/binlog_event.h (BINLOG_CHECKSUM_ALG_CRC32).
 """
@@ -92,7 +92,7 @@ def _entry(tables: intp, number: int64, byte: uint64) -> uint32:
 
 @inner
 def _by_table(crc: uint64, address: intp, size: intp, tables: intp) -> uint64:
-    """Go on from an inverted CRC over `size` bytes."""
+    """Continue an inverted CRC over `size` more bytes."""
     mask = uint64(0xFF)
     whole = size & ~7
     for i in range(0, whole, 8):
@@ -120,14 +120,14 @@ def _without_instruction(crc: uint64, address: intp, size: intp) -> tuple[uint64
 
 @inner
 def _onto(a: uint64, b: uint64, x: uint64, y: uint64) -> tuple[uint64, uint64]:
-    """Move a 128-bit remainder ahead by 16 bytes, and add 16 that are loaded already."""
+    """Move a 128-bit remainder ahead by 16 bytes, and add 16 bytes that are already loaded."""
     p, q = _multiply(a, uint64(_BY_16[0]))
     r, s = _multiply(b, uint64(_BY_16[1]))
     return p ^ r ^ x, q ^ s ^ y
 
 
 def _with_instruction(crc: uint64, address: intp, size: intp) -> tuple[uint64, int64]:
-    """Fold the whole blocks of 16 bytes; returns (inverted CRC so far, bytes done). `size` is 64 or more."""
+    """Fold all complete blocks of 16 bytes; returns (inverted CRC so far, bytes folded). `size` is at least 64."""
     a, b = load_u64(address) ^ crc, load_u64(address + 8)
     c, d = load_u64(address + 16), load_u64(address + 24)
     e, f = load_u64(address + 32), load_u64(address + 40)

@@ -1,8 +1,9 @@
-"""Which tables a logged statement touches, and how; what it makes of their columns is read elsewhere (mirror/clauses).
+"""Classifies a logged statement and lists the tables it affects. (mirror/clauses parses the changes of columns.)
 
-A statement that changes rows is an error, because the row changes it made are not in the binlog. What touches no table
-is "other", without tables: only a statement that is known here is taken for one. Any other is "other" with tables,
-those that it may concern: the ones it names with their database, and all of the current database.
+A statement that changes rows is an error for the reader, because the binlog does not contain its row changes. A
+statement that affects no table has kind "other" and no tables; only statements known here are classified so. Any
+unknown statement has kind "other" and the tables that it may affect: those it names with a database, and all tables of
+the current database.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from sqlglot.errors import SqlglotError
 from binlogsync.binlog.sql import SqlDialect, TokenCursor
 
 DDL = Literal["create", "alter", "rename", "drop", "truncate", "other"]
-"""Of statements that change tables, as SchemaChange has them."""
+"""Kinds of statements that change tables, as in SchemaChange."""
 Kind = DDL | Literal["rows", "rollback", "partial rollback", "xa", "transaction"]
 Tables = tuple[tuple[str, str], ...]
 ALL_TABLES = "\0"
-"""In place of a table's name: every table of the database. No name of MySQL has this character."""
+"""Used as a table name, means every table of the database. MySQL allows no name with this character."""
 
 _MODIFIERS = (
     *("OR", "REPLACE", "TEMPORARY", "ONLINE", "OFFLINE", "IGNORE", "IF", "NOT", "EXISTS"),
@@ -46,17 +47,16 @@ _OBJECT_WITHIN = 30  # tokens: ALGORITHM = ..., DEFINER = `user`@`host`, SQL SEC
 _SQLGLOT_LIMIT = 100_000  # characters; it is slow, and a longer statement is an error anyway
 _DEFAULT = SqlDialect()
 
-# sqlglot warns of every statement that it takes as a plain command; here that is expected.
+# sqlglot warns about every statement that it cannot parse in detail; here that is expected.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What a statement does to which tables, (database, table); for a rename old and new names in turn, ALL_TABLES in
-    place of a name for all of a database.
+    """The kind of a statement and the tables, (database, table), that it affects.
 
-    A statement that changes rows and names no table is one whose tables are not known. Kind "other" with tables: what
-    it does to them is not known.
+    A rename lists pairs of old and new name. The table name ALL_TABLES means every table of the database. Kind "rows"
+    without tables: the tables are unknown. Kind "other" with tables: the effect on them is unknown.
     """
 
     kind: Kind
@@ -64,52 +64,52 @@ class Statement:
 
 
 class _UnreadableError(Exception):
-    """The statement is not one that is known here."""
+    """The statement is not one of those that are known here."""
 
 
 class _StatementParser:
-    """Reads one statement."""
+    """Parses one statement."""
 
     def __init__(self, words: TokenCursor, database: str) -> None:
         self.words = words
         self.database = database
 
     def table(self) -> tuple[str, str]:
-        """A table's name, and step over it; raises _UnreadableError."""
+        """Read the name of a table; raises _UnreadableError."""
         first = self.identifier()
         if not self.words.take("."):
             return self.database, first
         return first, self.identifier()
 
     def identifier(self) -> str:
-        """A name of one part, and step over it; raises _UnreadableError."""
+        """Read a name of one part; raises _UnreadableError."""
         name = self.words.name()
         if not name or "\ufffd" in name:
             raise _UnreadableError
         return name
 
     def skip_modifiers(self) -> set[str]:
-        """Step over all of them; returns those that were there."""
+        """Skip all modifiers, and return them."""
         skipped = set()
         while self.words.word in _MODIFIERS:
             skipped.add(self.words.next().text.upper())
         return skipped
 
     def skip_wait(self) -> None:
-        """Step over MariaDB's WAIT n and NOWAIT."""
+        """Skip MariaDB's WAIT n and NOWAIT."""
         if self.words.take("WAIT"):
             self.words.next()
         self.words.take("NOWAIT")
 
     def tables(self) -> Tables:
-        """Names with commas between them."""
+        """Read a comma-separated list of table names."""
         found = [self.table()]
         while self.words.take(","):
             found.append(self.table())
         return tuple(found)
 
     def expect(self, *words: str) -> None:
-        """Step over these words; raises _UnreadableError where they do not come."""
+        """Read these words; raises _UnreadableError when other words follow."""
         if not self.words.take(*words):
             raise _UnreadableError
 
@@ -146,7 +146,7 @@ def read_statement(sql: str, database: str, dialect: SqlDialect = _DEFAULT) -> S
         words = TokenCursor.of(sql, dialect)
         if has_variables:
             if any(token.text.lower() == "sql_mode" for token in words.before("FOR").rest):
-                raise _UnreadableError  # it was read in another mode than the log contains
+                raise _UnreadableError  # the server parsed it in another SQL mode than the one that the event contains
             words.next()
         return _table_statement(_StatementParser(words, database))
     except _UnreadableError:
@@ -154,13 +154,14 @@ def read_statement(sql: str, database: str, dialect: SqlDialect = _DEFAULT) -> S
 
 
 def altered_tables(statement: Statement) -> Tables:
-    """The tables whose shape a statement may change; ALL_TABLES of a database for all of it."""
+    """The tables whose columns a statement may change; ALL_TABLES stands for every table of a database."""
     return statement.tables if statement.kind in ("alter", "rename", "drop", "other") else ()
 
 
 def _table_statement(reading: _StatementParser) -> Statement:
-    """CREATE, ALTER, DROP, TRUNCATE, RENAME and REPAIR of tables, DROP of a database; all that is known besides is
-    "other". Raises _UnreadableError.
+    """Classify CREATE, ALTER, DROP, TRUNCATE, RENAME and REPAIR of tables, and statements on databases.
+
+    Other known statements have kind "other". Raises _UnreadableError for an unknown statement.
     """
     words = reading.words
     verb = words.word
@@ -184,7 +185,7 @@ def _table_statement(reading: _StatementParser) -> Statement:
         if _names_other_object(words):
             return Statement("other")
         raise _UnreadableError
-    if "TEMPORARY" in modifiers:  # of the session alone: no table of the schema
+    if "TEMPORARY" in modifiers:  # visible to one session only, so no table that can be captured
         return Statement("drop" if verb == "DROP" else "create")
     reading.skip_modifiers()
     if verb == "CREATE":
@@ -199,7 +200,7 @@ def _table_statement(reading: _StatementParser) -> Statement:
 
 
 def _names_other_object(words: TokenCursor) -> bool:
-    """True when CREATE, ALTER, DROP or RENAME is of a view, a user, an index ..., whatever stands before that word."""
+    """True when CREATE, ALTER, DROP or RENAME names a view, a user, an index or the like, after any other words."""
     for token in words.rest[:_OBJECT_WITHIN]:
         word = token.text.upper() if token.kind == "word" else ""
         if word in _OTHER_OBJECTS or word == "TABLE":
@@ -208,7 +209,7 @@ def _names_other_object(words: TokenCursor) -> bool:
 
 
 def _database_statement(verb: str, modifiers: set[str], reading: _StatementParser) -> Statement:
-    """CREATE touches no table, unless it replaces a database; ALTER can move its tables on MariaDB."""
+    """CREATE affects no table unless it replaces a database. ALTER ... UPGRADE moves the tables on MariaDB."""
     modifiers |= reading.skip_modifiers()
     if verb == "DROP" or (verb == "CREATE" and "REPLACE" in modifiers):
         return Statement("drop", ((reading.identifier(), ALL_TABLES),))
@@ -218,7 +219,7 @@ def _database_statement(verb: str, modifiers: set[str], reading: _StatementParse
 
 
 def _alter(reading: _StatementParser) -> Statement:
-    """ALTER TABLE: a rename, or a change of this table, and perhaps of one that takes or gives its rows."""
+    """ALTER TABLE: a rename, or a change of this table and of tables that exchange or convert partitions with it."""
     old = reading.table()
     reading.skip_wait()
     renamed: tuple[str, str] | None = None
@@ -245,7 +246,7 @@ def _alter(reading: _StatementParser) -> Statement:
 
 
 def _renamed(reading: _StatementParser) -> Iterator[tuple[str, str]]:
-    """Old and new name, and so on."""
+    """The old and the new name of each renamed table, alternating."""
     while True:
         yield reading.table()
         reading.skip_wait()
@@ -257,7 +258,7 @@ def _renamed(reading: _StatementParser) -> Iterator[tuple[str, str]]:
 
 
 def _changed_rows(sql: str, reading: _StatementParser) -> Tables:
-    """The tables that a statement changes or reads; none when they cannot be told. Raises _UnreadableError."""
+    """The tables that a statement changes or reads; none when they cannot be determined. Raises _UnreadableError."""
     words = reading.words
     if words.take_any("INSERT", "REPLACE"):
         reading.skip_modifiers()
@@ -278,7 +279,7 @@ def _changed_rows(sql: str, reading: _StatementParser) -> Tables:
 
 
 def _concerned(words: TokenCursor, database: str) -> Tables:
-    """The tables that a statement which is not known may change."""
+    """The tables that an unknown statement may affect."""
     found = {(database, ALL_TABLES): None} if database else {}
     tokens = words.rest
     for first, dot, second in zip(tokens, tokens[1:], tokens[2:], strict=False):

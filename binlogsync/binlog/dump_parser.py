@@ -1,7 +1,7 @@
-"""Bytes of a dump, cut anywhere -> parts of them with the events that they hold, in order.
+"""Splits the bytes of a dump, received in arbitrary chunks, into indexed events, in order.
 
-The one place that knows how a dump is put together: packets that go on in the next bytes, events of several packets,
-format descriptions, and how it ends. What the events say is for those who take the parts.
+This module handles the framing of a dump: packets that continue in the next chunk, events of several packets, format
+descriptions, and the end of the dump. Its callers interpret the events.
 """
 
 from __future__ import annotations
@@ -27,42 +27,43 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class BrokenLogError(ValueError):
-    """Bytes that are no binlog, or a damaged one; `stop` says which."""
+    """The bytes are not a binlog, or a damaged one; `stop` is the reason."""
 
     def __init__(self, stop: IndexStop) -> None:
-        super().__init__(f"the bytes are no binlog ({stop.name})")
+        super().__init__(f"the bytes are not a valid binlog ({stop.name})")
         self.stop = stop
 
 
 class DumpParser:
-    """Walks one dump.
+    """Parses one dump.
 
     Args:
-        index: where the events of a part are listed; taken over by the next part.
-        read_format: gets the event of each format description; returns whether those behind it carry checksums, which
-            are then verified.
+        index: receives the events; overwritten by the next ones.
+        read_format: called with each format description; returns whether the events after it have checksums, which are
+            then verified.
     """
 
     def __init__(self, index: EventIndex, read_format: Callable[[bytes], bool]) -> None:
         self.server_error: bytes | None = None
-        """Payload of the error packet with which the server has ended the dump."""
+        """Payload of the error packet with which the server ended the dump."""
         self.ended = False
-        """True when the server has no more to send."""
+        """True when the server has no more events to send."""
         self._index = index
         self._read_format = read_format
         self._checksum = False
         self._spill = Remainder()
 
-    def parts(self, buffer: Bytes, start: int, end: int) -> Iterator[IndexedEvents]:
-        """The events in buffer[start:end]; these bytes, and those in front of them, may be overwritten.
+    def parse(self, buffer: Bytes, start: int, end: int) -> Iterator[IndexedEvents]:
+        """Index the events in buffer[start:end]. These bytes, and those before them, may be overwritten.
 
-        Nothing of the buffer is kept, so a part has to be used before the next is asked for. Raises BrokenLogError.
+        The events refer to the buffer, so the caller has to process them before it requests the next ones. Raises
+        BrokenLogError.
         """
         buffer, at, end = self._spill.prepend(buffer, start, end)
         while True:
             count, at, stop = index_events(buffer, at, end, self._index, checksum=self._checksum)
             if count:
-                yield self._part(buffer, count)
+                yield self._indexed(buffer, count)
             if stop == IndexStop.FORMAT:
                 payload = _payload(buffer, at)
                 self._checksum = self._read_format(payload[1:])
@@ -75,7 +76,7 @@ class DumpParser:
                 bad = index_event(event, self._index, checksum=self._checksum)
                 if bad != IndexStop.MORE:
                     raise BrokenLogError(bad)
-                yield self._part(event, 1)
+                yield self._indexed(event, 1)
             elif stop in (IndexStop.SERVER_ERROR, IndexStop.END):
                 self.ended = stop == IndexStop.END
                 self.server_error = _payload(buffer, at) if stop == IndexStop.SERVER_ERROR else None
@@ -86,7 +87,7 @@ class DumpParser:
                 raise BrokenLogError(stop)
         self._spill.keep(buffer, at, end)
 
-    def _part(self, buffer: Bytes, count: int) -> IndexedEvents:
+    def _indexed(self, buffer: Bytes, count: int) -> IndexedEvents:
         return IndexedEvents(buffer, self._index, count, CHECKSUM_SIZE if self._checksum else 0)
 
 
@@ -97,5 +98,5 @@ def _payload(buffer: Bytes, at: int) -> bytes:
 
 
 def has_checksums(event: bytes) -> bool:
-    """What a format description says of the events behind it. Raises ValueError when it is none."""
+    """True when the events after this format description have checksums. Raises ValueError when it is invalid."""
     return parse_format_description(event[HEADER_SIZE:]).checksum

@@ -1,7 +1,8 @@
-"""A buffer of MySQL packets -> an index of the binlog events in it.
+"""Builds an index of the binlog events in a buffer of MySQL packets.
 
-One kernel pass finds packets and event headers and verifies checksums while the bytes are in the cache. It stops, and
-says why, at the first thing that is not a whole event in one packet: the rest of the buffer belongs to the next call.
+One pass of a kernel finds packets and event headers, and verifies checksums while the bytes are in the processor cache.
+It stops at the first bytes that are not one complete event in one packet, and returns the reason, an `IndexStop`. The
+next call continues there.
 
 Sources: "Binlog Network Stream" and "MySQL Packets" of MySQL's protocol documentation; header layout in
 libs/mysql/binlog/event/binlog_event.h (Log_event_header).
@@ -27,24 +28,24 @@ PACKET_LIMIT = 0xFFFFFF
 
 
 class IndexStop(IntEnum):
-    """Why the index ends where it ends."""
+    """Why indexing stopped."""
 
-    MORE = 0  # the last packet is not whole yet
+    MORE = 0  # the last packet is incomplete
     FULL = 1  # no room in the index
-    SPLIT = 2  # a packet of 16 MiB - 1 bytes: its event goes on in the next packet
+    SPLIT = 2  # a packet of 16 MiB - 1 bytes: its event continues in the next packet
     SERVER_ERROR = 3  # an error packet
     END = 4  # the server has no more to send (non-blocking dump)
     BAD_LENGTH = 5  # the event's length is not the packet's
     BAD_CHECKSUM = 6
     BAD_PACKET = 7  # a packet that starts with none of 0x00, 0xfe, 0xff
-    FORMAT = 8  # a format description: it says whether the events behind it have checksums
+    FORMAT = 8  # a format description, which determines whether the following events have checksums
 
 
 @dataclass(frozen=True, slots=True)
 class EventIndex:
-    """Events by number: where the header starts in the buffer, the size without packet header and checksum, the type.
+    """Events by number: offset of the header in the buffer, size of header and body, type.
 
-    `size` counts header and body; the checksum, when there is one, lies behind it.
+    `size` does not include the checksum, which follows the body where there is one.
     """
 
     offset: npt.NDArray[np.int64]
@@ -53,7 +54,7 @@ class EventIndex:
 
     @classmethod
     def room_for(cls, events: int) -> EventIndex:
-        """An index with room for so many events."""
+        """An index with room for this number of events."""
         return cls(np.empty(events, np.int64), np.empty(events, np.int64), np.empty(events, np.uint8))
 
     def __len__(self) -> int:
@@ -62,7 +63,7 @@ class EventIndex:
 
 @dataclass(frozen=True, slots=True)
 class IndexedEvents:
-    """The first `count` events of an index of one buffer; behind each lie `trailer` bytes of checksum."""
+    """A buffer and its first `count` indexed events; a checksum of `trailer` bytes (0 or 4) follows each event."""
 
     buffer: npt.NDArray[np.uint8]
     index: EventIndex
@@ -70,12 +71,12 @@ class IndexedEvents:
     trailer: int
 
     def event(self, i: int) -> npt.NDArray[np.uint8]:
-        """Header and body of the i-th event, in place."""
+        """Header and body of the i-th event, as a view of the buffer."""
         start = int(self.index.offset[i])
         return self.buffer[start : start + int(self.index.size[i])]
 
     def checksum(self, i: int) -> bytes:
-        """What lies behind the i-th event; b"" where there are no checksums."""
+        """The checksum of the i-th event; b"" where there are no checksums."""
         end = int(self.index.offset[i]) + int(self.index.size[i])
         return self.buffer[end : end + self.trailer].tobytes()
 
@@ -130,11 +131,11 @@ def _index(
 def index_events(
     buffer: npt.NDArray[np.uint8], start: int, end: int, into: EventIndex, *, checksum: bool
 ) -> tuple[int, int, IndexStop]:
-    """Index the packets in buffer[start:end]; returns how many events, where the next call starts, and why it stopped
-    there.
+    """Index the packets in buffer[start:end]. Returns the number of events, where the next call has to start, and why
+    indexing stopped there.
     """
-    places = (address(into.offset), address(into.size), address(into.kind), len(into))
-    count, at, stop = _index(address(buffer), start, end, *places, checksum, address(TABLES))
+    arrays = (address(into.offset), address(into.size), address(into.kind), len(into))
+    count, at, stop = _index(address(buffer), start, end, *arrays, checksum, address(TABLES))
     return count, at, IndexStop(stop)
 
 
@@ -164,14 +165,14 @@ def _index_bare(
 def index_bare_events(
     buffer: npt.NDArray[np.uint8], start: int, end: int, into: EventIndex
 ) -> tuple[int, int, IndexStop]:
-    """The same for events that lie one behind the other, with neither packets nor checksums."""
-    places = (address(into.offset), address(into.size), address(into.kind), len(into))
-    count, at, stop = _index_bare(address(buffer), start, end, *places)
+    """Index consecutive events that have neither packet headers nor checksums; returns the same as index_events."""
+    arrays = (address(into.offset), address(into.size), address(into.kind), len(into))
+    count, at, stop = _index_bare(address(buffer), start, end, *arrays)
     return count, at, IndexStop(stop)
 
 
 def index_event(event: npt.NDArray[np.uint8], into: EventIndex, *, checksum: bool) -> IndexStop:
-    """Index the one event, joined from several packets, that is all of `event`; Stop.MORE when it is right."""
+    """Index a single event, joined from several packets; returns IndexStop.MORE when it is valid."""
     size = len(event)
     if size < HEADER_SIZE + CHECKSUM_SIZE or int.from_bytes(event[9:13].tobytes(), "little") != size:
         return IndexStop.BAD_LENGTH

@@ -277,35 +277,35 @@ def _scan(
                 pos, is_logged = pos + length + trailer, True
         store_i64(state + _POS, pos)
         begin = pos - length - trailer
-        halt = int64(0)
+        stop = int64(0)
         if code == 33 or code == 34 or code == 162:
             _mark(state, last, last_length, trailer, last_end, crc_tables)
-            halt = _gtid(code, event, end, state, begin, transactions, keys, scratch)
+            stop = _gtid(code, event, end, state, begin, transactions, keys, scratch)
         elif code == 19:
-            halt = _table_map(body, end, tables)
+            stop = _table_map(body, end, tables)
         elif 30 <= code <= 32 or 23 <= code <= 25 or 166 <= code <= 171 or code == 39:
-            halt = _row_event(code, body, end, rows, tables, state)
+            stop = _row_event(code, body, end, rows, tables, state)
         elif code == 16:  # XID
             store_i64(state + _OPEN, 0)
         elif code == 2:
             if load_i64(state + _OPEN) == 0:  # it may begin a transaction
                 _mark(state, last, last_length, trailer, last_end, crc_tables)
-            halt = _query(event, end, state, begin, transactions)
+            stop = _query(event, end, state, begin, transactions)
         elif not _is_passed_over(code):
-            halt = int64(1)
-        if is_logged and (halt == 0 or halt == 5):
+            stop = int64(1)
+        if is_logged and (stop == 0 or stop == 5):
             last, last_length, last_end = event, length, pos
-        if halt != 0:
-            if halt != 5:
+        if stop != 0:
+            if stop != 5:
                 store_i64(state + _POS, before)
             _mark(state, last, last_length, trailer, last_end, crc_tables)
-            return i, halt
+            return i, stop
     _mark(state, last, last_length, trailer, last_end, crc_tables)
     return count, 0
 
 
 def scan_events(
-    part: IndexedEvents,
+    indexed: IndexedEvents,
     first: int,
     transactions: Transactions,
     rows: RowEvents,
@@ -315,7 +315,7 @@ def scan_events(
 ) -> tuple[int, ScanStop]:
     """Scan the events from number `first` on. Returns the event at which the scan stopped, and why."""
     scratch = np.zeros(16, np.uint8)
-    index = part.index
+    index = indexed.index
     columns = (
         addresses(
             transactions.begin, transactions.key, transactions.number,
@@ -328,8 +328,8 @@ def scan_events(
         state,
         TABLES,
     )  # fmt: skip
-    at, halt = _scan(
-        address(part.buffer), address(index.offset), address(index.size), address(index.kind), first, part.count,
-        part.trailer, *(address(column) for column in columns),
+    at, stop = _scan(
+        address(indexed.buffer), address(index.offset), address(index.size), address(index.kind), first, indexed.count,
+        indexed.trailer, *(address(column) for column in columns),
     )  # fmt: skip
-    return at, ScanStop(halt)
+    return at, ScanStop(stop)

@@ -1,4 +1,4 @@
-"""The events that are read one by one: format description, rotate, GTIDs of a new server."""
+"""Event types, and parsers of the events that Python handles: format description, rotate, tagged GTIDs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from uuid import UUID
 
 from binlogsync.binlog.bytes import ByteReader
 
-# Log_event_type in libs/mysql/binlog/event/binlog_event.h; from 160 on MariaDB's own.
+# Log_event_type in libs/mysql/binlog/event/binlog_event.h; codes from 160 are MariaDB's.
 QUERY, ROTATE, FORMAT_DESCRIPTION, INCIDENT, GTID, XA_PREPARE, PARTIAL_UPDATE = 2, 4, 15, 26, 33, 38, 39
 TRANSACTION_PAYLOAD, GTID_TAGGED, MARIADB_GTID, QUERY_COMPRESSED = 40, 42, 162, 165
 COMPRESSED_ROWS = range(166, 172)
 START_ENCRYPTION = 164
 PREVIOUS_GTIDS, MARIADB_GTID_LIST = 35, 163
 HEARTBEATS = (27, 41)
-# A file that is loaded in statement format, in pieces, and then the statement that loads it.
+# LOAD DATA in statement format: the file, in blocks, and then the statement that loads it.
 APPEND_BLOCK, DELETE_FILE, BEGIN_LOAD_QUERY, EXECUTE_LOAD_QUERY = 9, 11, 17, 18
 
 NAMES = {
@@ -33,71 +33,71 @@ NAMES = {
 
 _FILE_NAME = re.compile(r"[^\x00-\x1f/\\]*\.[0-9]{6,}")
 
-# What a user can do about events that carry data and are not decoded.
+# Error messages for events that carry data and cannot be decoded.
 REMEDIES = {
-    INCIDENT: "the server says that changes are missing from its binlog: take a new copy of the tables",
-    START_ENCRYPTION: "the binlog is encrypted, and what comes without its server cannot be decrypted",
+    INCIDENT: "the server reports that changes are missing from its binlog: take a new snapshot of the tables",
+    START_ENCRYPTION: "the binlog is encrypted, and only its server can decrypt it",
 }
 
 
 def has_checksum(event: bytes) -> bool:
-    """True when the event ends with the CRC-32 of what is in front."""
+    """True when the last four bytes of the event are the CRC-32 of the others."""
     return zlib.crc32(event[:-4]) == int.from_bytes(event[-4:], "little")
 
 
 def name_of(kind: int) -> str:
-    """The event type's name, for people."""
+    """The name of the event type, for messages."""
     return NAMES.get(kind, f"type {kind}")
 
 
 @dataclass(frozen=True, slots=True)
 class FormatDescription:
-    """What the first event of a binlog says of the events behind it."""
+    """The properties of a binlog's events that its first event, the format description, contains."""
 
     binlog_version: int
     server_version: str
     checksum: bool
 
 
-# Bytes in front of the body proper, by type: TABLE_MAP, and rows of version 1 and 2.
+# Size of the post-header by event type: TABLE_MAP, and row events of version 1 and 2.
 _POST_HEADERS = {19: 8, 23: 8, 24: 8, 25: 8, 30: 10, 31: 10, 32: 10}
 
 
 def parse_format_description(body: bytes) -> FormatDescription:
-    """Read the body; the last five bytes are the checksum algorithm and the event's own checksum. Raises ValueError."""
+    """Parse the body; its last five bytes are the checksum algorithm and the checksum. Raises ValueError."""
     reader = ByteReader(body)
     version = reader.integer(2)
     server = reader.string(50).rstrip(b"\0").decode("ascii", "replace")
     if version != 4 or _is_too_old(server):
         raise ValueError(
             f"the binlog was written by server {server or '(version unknown)'} in a format (binlog version {version}) "
-            "that is not supported: those of MySQL 5.6.1 and MariaDB 10.0 and newer are. If the server was upgraded "
-            "since, run FLUSH BINARY LOGS, and begin at a file that it has written after the upgrade"
+            "that is not supported: only those of MySQL 5.6.1, MariaDB 10.0 and newer are. If the server was upgraded "
+            "since, run FLUSH BINARY LOGS, and start at a file that it has written after the upgrade"
         )
     lengths = body[57:-5]
     if body[56] != 19 or any(
         lengths[kind - 1 : kind] not in (b"", b"\0", bytes([n])) for kind, n in _POST_HEADERS.items()
     ):
-        raise ValueError(f"the events of server {server} have other headers than those that are known")
+        raise ValueError(f"the events of server {server} have unknown post-headers")
     algorithm = body[-5]
     if algorithm not in (0, 1):
-        raise ValueError(f"checksum algorithm {algorithm} of server {server} is not known")
+        raise ValueError(f"checksum algorithm {algorithm} of server {server} is unknown")
     return FormatDescription(version, server, algorithm == 1)
 
 
-# The first with checksums in format descriptions, and the first with GTIDs.
+# The first version with checksums in format descriptions, and the first with GTIDs.
 _OLDEST = {"mysql": (5, 6, 1), "mariadb": (10, 0, 0)}
 
 
 def _is_too_old(server: str) -> bool:
-    """True for the versions whose events have another form."""
+    """True for versions whose events have another format."""
     numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", server)
     oldest = _OLDEST["mariadb" if "mariadb" in server.lower() else "mysql"]
     return numbers is not None and tuple(map(int, numbers.groups())) < oldest
 
 
 def parse_rotate(body: bytes) -> tuple[str, int]:
-    """File that follows and the offset of its first event. Raises ValueError."""
+    """Name of the next file and the offset of its first event. Raises ValueError."""
     reader = ByteReader(body)
     pos = reader.integer(8)
     file = reader.rest().decode()
@@ -120,8 +120,8 @@ class TaggedGtid:
 def parse_tagged_gtid(body: bytes) -> TaggedGtid:
     """Read the body of a GTID_TAGGED event. Raises ValueError.
 
-    The fields come as libs/mysql/serialization writes them: version, size and last field that may not be ignored, then
-    for each field its number and its value. Source: Gtid_event::define_fields in control_events.h.
+    The format is that of libs/mysql/serialization: version, size, and number of the last field that may not be ignored;
+    then the number and the value of each field. Source: Gtid_event::define_fields in control_events.h.
     """
     reader = ByteReader(body)
     version = reader.varlen()
@@ -153,7 +153,7 @@ _TAGGED_FIELDS: dict[int, Callable[[ByteReader], object]] = {
 
 
 def gtid_key(kind: int, header: bytes, body: bytes) -> tuple[bytes, str]:
-    """(16 bytes that the walk compares, key as GtidSet writes it) of a GTID or MariaDB GTID event."""
+    """(16 bytes that the scan compares, key as in the text of a GtidSet) of a GTID or MariaDB GTID event."""
     if kind == MARIADB_GTID:
         domain, server = body[8:12], header[5:9]
         text = f"{int.from_bytes(domain, 'little')}-{int.from_bytes(server, 'little')}"

@@ -20,7 +20,7 @@ def source_stamp(function: Callable[..., Any]) -> tuple[tuple[str, int, int], ..
 
 
 def find_parts(function: Callable[..., Any]) -> set[Callable[..., Any]]:
-    """The functions behind the parts that a kernel, or a part, calls, and those that they call."""
+    """The functions of the parts that a kernel, or a part, calls, directly or through others."""
     found: set[Callable[..., Any]] = set()
     todo = [function]
     while todo:

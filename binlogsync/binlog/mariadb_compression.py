@@ -1,4 +1,4 @@
-"""What MariaDB compresses with log_bin_compress: a statement, or the rows of a row event.
+"""Decompresses what MariaDB compresses with log_bin_compress: a statement, or the rows of a row event.
 
 Source: "Compressed Record" and binlog_buf_uncompress in MariaDB's sql/log_event.cc.
 """
@@ -9,11 +9,11 @@ import zlib
 
 _COMPRESSED = 0x80
 _ZLIB = 0
-_LIMIT = 1 << 31  # twice the most that max_allowed_packet can be
+_LIMIT = 1 << 31  # twice the maximum of max_allowed_packet
 
 
 def decompress_record(data: bytes) -> bytes:
-    """The bytes behind a record's header. Raises ValueError when they are not what it says."""
+    """Decompress a record. Raises ValueError when its header or its compressed bytes are invalid."""
     if not data or not data[0] & _COMPRESSED:
         raise ValueError("the compressed bytes have no header")
     if data[0] >> 4 & 7 != _ZLIB:
@@ -28,5 +28,5 @@ def decompress_record(data: bytes) -> bytes:
     except zlib.error as error:
         raise ValueError(f"the bytes cannot be decompressed: {error}") from error
     if len(plain) != size or not unzipper.eof:
-        raise ValueError(f"{size} bytes are expected of the compressed ones, and they are not so many")
+        raise ValueError(f"the compressed bytes do not decompress to {size} bytes")
     return plain

@@ -48,7 +48,7 @@ def _swap(kind: Any) -> Load:
 
 
 def _emit_copy64(builder: ir.IRBuilder, target: ir.Value, source: ir.Value) -> None:
-    """64 bytes at once, whatever of them is wanted."""
+    """Copy 64 bytes at once; the caller may need only some of them."""
     pointer = ir.VectorType(_I8, 64).as_pointer()
     value = builder.load(builder.inttoptr(source, pointer), align=1)
     builder.store(value, builder.inttoptr(target, pointer), align=1)
@@ -60,19 +60,19 @@ def _emit_lowest_bit(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
 
 
 def _emit_leading_zeros(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    """How many bits above the highest that is set, of a number that is not 0."""
+    """The number of zero bits above the highest bit that is set, of a number that is not 0."""
     return builder.ctlz(value, ir.IntType(1)(1))
 
 
 def _emit_fill(builder: ir.IRBuilder, target: ir.Value, size: ir.Value, byte: ir.Value) -> None:
-    """`size` bytes of `byte`."""
+    """Fill `size` bytes with `byte`."""
     kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I8, _I64, ir.IntType(1)])
     pointer = builder.inttoptr(target, _I8.as_pointer())
     call_llvm(builder, "llvm.memset.p0i8.i64", kind, [pointer, byte, size, ir.IntType(1)(0)])
 
 
 def _emit_equal8(builder: ir.IRBuilder, address: ir.Value, value: ir.Value) -> ir.Value:
-    """Which of eight 64-bit numbers are `value`, a bit each, the first the lowest."""
+    """A bit for each of eight 64-bit numbers, 1 when it equals `value`; the first number has the lowest bit."""
     kind = ir.VectorType(_I64, 8)
     numbers = builder.load(builder.inttoptr(address, kind.as_pointer()), align=1)
     first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.IntType(32)(0))
@@ -82,14 +82,14 @@ def _emit_equal8(builder: ir.IRBuilder, address: ir.Value, value: ir.Value) -> i
 
 
 def _emit_high64(builder: ir.IRBuilder, address: ir.Value) -> ir.Value:
-    """Which of 64 bytes are above 0x7f, a bit each, the first the lowest."""
+    """A bit for each of 64 bytes, 1 when it is above 0x7f; the first byte has the lowest bit."""
     kind = ir.VectorType(_I8, 64)
     found = builder.load(builder.inttoptr(address, kind.as_pointer()), align=1)
     return builder.bitcast(builder.icmp_signed("<", found, ir.Constant(kind, None)), _I64)
 
 
 def _emit_ones(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    """How many bits of a byte are set."""
+    """The number of bits of a byte that are set."""
     return builder.zext(builder.ctpop(value), _I64)
 
 
@@ -163,7 +163,7 @@ def load_be40(address: intp) -> uint64:
 
 @inner
 def copy(target: intp, source: intp, size: intp) -> None:
-    """Copy `size` bytes between places that do not overlap; touches no byte outside them."""
+    """Copy `size` bytes between ranges that do not overlap; reads and writes no byte outside them."""
     if size >= 8:
         last = size - 8
         for i in range(0, last, 8):
@@ -193,10 +193,10 @@ def same(left: intp, right: intp, size: intp) -> boolean:
 
 
 def address(array: npt.NDArray[Any]) -> int:
-    """Of the first item of an array, which must lie in one piece; Arrow tells it in a sixth of the time of NumPy."""
+    """The address of the first item of a contiguous array; Arrow returns it six times as fast as NumPy."""
     return int(pa.py_buffer(array).address)
 
 
 def addresses(*arrays: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """The same of several, for a kernel that takes them in one."""
+    """The addresses of several arrays, as an array, for a kernel that takes them as one argument."""
     return np.array([address(array) for array in arrays], np.int64)

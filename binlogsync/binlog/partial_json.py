@@ -1,7 +1,7 @@
-"""The rows of a PARTIAL_UPDATE_ROWS event -> those of an UPDATE_ROWS event.
+"""Converts the rows of a PARTIAL_UPDATE_ROWS event to those of an UPDATE_ROWS event.
 
-With binlog_row_value_options=PARTIAL_JSON an after image may hold, in place of a JSON value, what differs from the
-value in the before image. Here the whole value is put back, so that the kernels read the row like any other.
+With binlog_row_value_options=PARTIAL_JSON an after image may contain, instead of a JSON value, its differences from the
+value in the before image. This module applies them, so that the kernels decode the row like any other.
 
 Source: Rows_event and Table_map_event in libs/mysql/binlog/event/rows_event.h; Bit_reader and unpack_row in
 sql/rpl_record.cc.
@@ -18,24 +18,24 @@ from binlogsync.binlog.tablemap import JSON, TableMap
 from binlogsync.binlog.types.jsondiff import apply_diffs
 
 _PARTIAL_JSON = 1
-_LENGTH = 4  # bytes of the length in front of a JSON value, or of its differences
+_LENGTH = 4  # size of the length prefix of a JSON value, or of its differences
 _NEXT_STEP = (
     "run: SET GLOBAL binlog_row_value_options = '', or SET GLOBAL binlog_row_image = 'FULL', let open sessions "
-    "reconnect, and begin behind these rows with a new copy of the table, or leave it out with a filter"
+    "reconnect, and start after these rows with a new snapshot of the table, or exclude it with a filter"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class PartialJsonRows:
-    """How to read such rows: `layout` is that of the rows that come out, `table` that of the event."""
+    """Converts such rows: `layout` is the layout of the converted rows, `table` the TABLE_MAP of the event."""
 
     layout: Layout
     table: TableMap
 
-    def whole(self, data: bytes) -> bytes:
-        """The rows with whole values. Raises ValueError, ColumnError."""
+    def restore(self, data: bytes) -> bytes:
+        """The rows with complete JSON values. Raises ValueError, ColumnError."""
         at, out = 0, bytearray()
-        before, after = self.layout.sides
+        before, after = self.layout.images
         json = [i for i, raw in enumerate(self.table.raw) if raw.code == JSON]
         while at < len(data):
             documents: dict[str, bytes] = {}
@@ -63,9 +63,9 @@ class PartialJsonRows:
                     out += data[start:stop]
         return bytes(out)
 
-    def _values(self, side: ImageLayout, data: bytes, at: int) -> Iterator[tuple[str, int, int]]:
-        """First the NULL bits, then each value that is not NULL: the column's name if it is JSON, begin, end."""
-        bits, count = at, len(side.columns)
+    def _values(self, image: ImageLayout, data: bytes, at: int) -> Iterator[tuple[str, int, int]]:
+        """(name, begin, end) of the NULL bits, then of each value that is not NULL. Only JSON columns have a name."""
+        bits, count = at, len(image.columns)
         at += (count + 7) // 8
         if at > len(data):
             raise ValueError("the row ends inside its NULL bits")
@@ -73,19 +73,21 @@ class PartialJsonRows:
         for k in range(count):
             if data[bits + k // 8] >> k % 8 & 1:
                 continue
-            begin, size = at, int(side.reading[k, rows.SIZE])
+            begin, size = at, int(image.methods[k, rows.SIZE])
             at += size
-            if side.reading[k, rows.CODE] >= rows.BYTES:
+            if image.methods[k, rows.CODE] >= rows.BYTES:
                 at += int.from_bytes(data[begin:at], "little")
             if at > len(data):
-                raise ColumnError(rows.REASONS[rows.DecodeStatus.TRUNCATED], side.columns[k].name, 0)
-            yield (side.columns[k].name if side.columns[k].type == "json" else ""), begin, at
+                raise ColumnError(rows.REASONS[rows.DecodeStatus.TRUNCATED], image.columns[k].name, 0)
+            yield (image.columns[k].name if image.columns[k].type == "json" else ""), begin, at
 
 
 def _after(documents: dict[str, bytes], name: str, diffs: bytes) -> bytes:
     """The value after the update."""
     if name not in documents:
-        reason = "the update holds what changed in a JSON value, and the before image lacks the value"
+        reason = (
+            "the update contains only the differences of a JSON value, and the before image does not have the value"
+        )
         raise ColumnError(f"{reason}; {_NEXT_STEP}", name, 0)
     try:
         return apply_diffs(documents[name], diffs)

@@ -1,4 +1,4 @@
-"""Bytes of a dump of one binlog file -> where a transaction begins that is prepared in it, and nothing else."""
+"""Finds the offset at which an XA transaction begins that was prepared in a binlog file, without decoding rows."""
 
 from __future__ import annotations
 
@@ -19,69 +19,69 @@ _EVENTS = 1 << 17
 
 
 class PrepareFinder:
-    """Takes the bytes of a dump that begins at the head of a file.
+    """Searches a dump that begins at the start of a file.
 
     Args:
-        xid: names the transaction, as servers log it.
-        before: only what begins at an offset before this one counts; None for the whole file.
+        xid: the xid of the transaction, in the notation of the log.
+        before: ignore transactions that begin at or after this offset; None for the whole file.
     """
 
     def __init__(self, xid: str, before: int | None) -> None:
         self.found: int | None = None
-        """Offset at which the transaction begins that was prepared last; None as long as none is found."""
+        """Offset at which the last matching transaction begins; None while none is found."""
         self.is_over = False
-        """True when there is no more to be found."""
+        """True when the search is complete."""
         self._xid = xid
         self._before = before
         self._pos = 0
         self._begun: int | None = None
         self._inner = EventIndex.room_for(_EVENTS)
-        self._walk = DumpParser(EventIndex.room_for(_EVENTS), has_checksums)
+        self._parser = DumpParser(EventIndex.room_for(_EVENTS), has_checksums)
 
     @property
     def server_error(self) -> bytes | None:
-        """Payload of the error packet with which the server has ended the dump."""
-        return self._walk.server_error
+        """Payload of the error packet with which the server ended the dump."""
+        return self._parser.server_error
 
     def feed(self, buffer: Bytes, start: int, end: int) -> None:
-        """Look at buffer[start:end]. Raises ValueError for bytes that are no binlog."""
+        """Search buffer[start:end]. Raises ValueError for bytes that are not a binlog."""
         try:
-            for part in self._walk.parts(buffer, start, end):
-                self._look(part)
+            for indexed in self._parser.parse(buffer, start, end):
+                self._scan(indexed)
                 if self.is_over:
                     return
         except BrokenLogError as error:
-            raise ValueError(f"behind offset {self._pos} {error}") from error
-        self.is_over = self._walk.ended
+            raise ValueError(f"after offset {self._pos}: {error}") from error
+        self.is_over = self._parser.ended
 
-    def _look(self, part: IndexedEvents) -> None:
-        kinds = part.index.kind[: part.count]
-        rotations = [i for i in np.flatnonzero(kinds == events.ROTATE).tolist() if _is_logged(part, i)]
+    def _scan(self, indexed: IndexedEvents) -> None:
+        kinds = indexed.index.kind[: indexed.count]
+        rotations = [i for i in np.flatnonzero(kinds == events.ROTATE).tolist() if _is_logged(indexed, i)]
         begins = np.flatnonzero(np.isin(kinds, _BEGINS))
         for i in np.flatnonzero(np.isin(kinds, _TOLD)).tolist():
             if rotations and i > rotations[0]:
                 break
             at = int(np.searchsorted(begins, i)) - 1
-            begun = self._begin_of(part, int(begins[at])) if at >= 0 else self._begun
+            begun = self._begin_of(indexed, int(begins[at])) if at >= 0 else self._begun
             if begun is not None and self._before is not None and begun >= self._before:
                 self.is_over = True
                 return
-            if any(str(xid) == self._xid for xid in self._prepared_by(part, i)):
+            if any(str(xid) == self._xid for xid in self._prepared_by(indexed, i)):
                 self.found = begun
         if len(begins):
-            self._begun = self._begin_of(part, int(begins[-1]))
+            self._begun = self._begin_of(indexed, int(begins[-1]))
             self._pos = self._begun
         self.is_over = bool(rotations)
 
-    def _begin_of(self, part: IndexedEvents, i: int) -> int:
-        """Where the event begins, whose place is told by its end."""
-        header = part.event(i)[:HEADER_SIZE].tobytes()
+    def _begin_of(self, indexed: IndexedEvents, i: int) -> int:
+        """Offset at which the event begins; its header contains the offset of its end."""
+        header = indexed.event(i)[:HEADER_SIZE].tobytes()
         size, end = int.from_bytes(header[9:13], "little"), int.from_bytes(header[13:17], "little")
         return int(full_position(self._pos, end)) - size
 
-    def _prepared_by(self, part: IndexedEvents, i: int) -> Iterator[object]:
-        """The transactions that an event prepares: itself, or what it holds compressed."""
-        event = part.event(i)
+    def _prepared_by(self, indexed: IndexedEvents, i: int) -> Iterator[object]:
+        """The xids that an event prepares: an XA_PREPARE, or the ones inside a TRANSACTION_PAYLOAD."""
+        event = indexed.event(i)
         if event[4] == events.XA_PREPARE:
             one_phase, xid = parse_prepare(event[HEADER_SIZE:].tobytes())
             if not one_phase:
@@ -92,6 +92,6 @@ class PrepareFinder:
                 yield from self._prepared_by(inner, k)
 
 
-def _is_logged(part: IndexedEvents, i: int) -> bool:
-    """True for an event of the file; the rotation with which a dump begins is made up."""
-    return not int.from_bytes(part.event(i)[17:19].tobytes(), "little") & ARTIFICIAL
+def _is_logged(indexed: IndexedEvents, i: int) -> bool:
+    """True for an event of the file; the first rotation of a dump is artificial."""
+    return not int.from_bytes(indexed.event(i)[17:19].tobytes(), "little") & ARTIFICIAL

@@ -53,7 +53,7 @@ def make_caller(kernel: Any) -> Any:
 
 @contextmanager
 def _cache_folder(function: Callable[..., Any]) -> Iterator[bool]:
-    """Let numba cache in a folder of its own for each state of the source files; False where none can be made."""
+    """Let numba cache in a separate folder for each state of the source files; False if it cannot be created."""
     given = _config.CACHE_DIR
     stamp = hashlib.sha256(repr(source_stamp(function)).encode()).hexdigest()[:16]
     base = Path(given) if given else Path(inspect.getfile(function)).parent / "__pycache__"

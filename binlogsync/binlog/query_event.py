@@ -1,8 +1,8 @@
-"""A statement event -> its text, the database that was current, and what its status variables contain.
+"""Parses a statement event: text, current database and status variables.
 
-Status variables stand one after the other, a code and then a value whose size only the code defines: one that is not
-known hides all that follow it. Sources: Query_event_status_vars in libs/mysql/binlog/event/statement_events.h of MySQL
-9.7, and Q_..._CODE in sql/log_event.h of MariaDB 11.8.
+A status variable is a code and a value whose size depends on the code, so the variables after an unknown code cannot be
+read. Sources: Query_event_status_vars in libs/mysql/binlog/event/statement_events.h of MySQL 9.7, and Q_..._CODE in
+sql/log_event.h of MariaDB 11.8.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _fixed(size: int) -> Callable[[ByteReader], bytes]:
 
 
 def _texts(count: int) -> Callable[[ByteReader], bytes]:
-    """Texts with a byte of length each."""
+    """Strings, each with a length of one byte."""
     return lambda reader: b"".join(reader.string(reader.integer(1)) for _ in range(count))
 
 
@@ -39,7 +39,7 @@ def _catalog_with_end(reader: ByteReader) -> bytes:
 
 
 def _database_names(reader: ByteReader) -> bytes:
-    """Names that end with a zero byte each; 254 stands for more than are listed."""
+    """Zero-terminated names; a count of 254 means that there are too many to list."""
     count, names = reader.integer(1), b""
     for _ in range(0 if count == 254 else count):
         while (byte := reader.string(1)) != b"\0":
@@ -48,12 +48,12 @@ def _database_names(reader: ByteReader) -> bytes:
 
 
 def _collations(reader: ByteReader) -> bytes:
-    """A character set and its default collation, again and again."""
+    """Pairs of a character set and its default collation."""
     return reader.string(4 * reader.integer(1))
 
 
 def _gtid_flags(reader: ByteReader) -> bytes:
-    """Flags, and of an ALTER that ends the number of the transaction that started it."""
+    """Flags; the event that ends a two-phase ALTER also has the number of the transaction that started it."""
     flags = reader.string(1)
     return flags + (reader.string(8) if flags[0] & (_COMMIT_ALTER | _ROLLBACK_ALTER) else b"")
 
@@ -85,12 +85,12 @@ _READERS: Mapping[int, tuple[str, Callable[[ByteReader], bytes]]] = {
     GTID_FLAGS: ("GTID_FLAGS3", _gtid_flags),
     131: ("CHARACTER_SET_COLLATIONS", _collations),
 }
-"""By code: the server's name of it, and what reads its value."""
+"""By code: the name of the status variable in the server, and the function that reads its value."""
 
 
 @dataclass(slots=True)
 class _Status:
-    """The values by code, and the first code that is not known."""
+    """The values by code, and the first unknown code."""
 
     values: dict[int, bytes] = field(default_factory=dict)
     unknown: int | None = None
@@ -101,12 +101,12 @@ class QueryEvent:
     """A statement as logged.
 
     Attributes:
-        database: the one that was current.
-        sql: its text. U+FFFD stands for bytes that are no text in the character set of its client, as in
-            `_binary'...'`: such a text is not exact.
-        sql_mode: the session's, as a number; None when the event does not contain it.
-        recodes_literals: True when the session converted string literals outside ASCII to another character set before
-            it used them (character_set_connection), so that they may mean another text.
+        database: the current database.
+        sql: the text. U+FFFD replaces bytes that are invalid in the character set of the client, as in `_binary'...'`;
+            such a text is not exact.
+        sql_mode: SQL mode of the session, as a number; None when the event does not contain it.
+        recodes_literals: True when the session converted non-ASCII string literals to another character set
+            (character_set_connection), so that their value may differ from the text.
         takes_effect: False for the start of an ALTER that MariaDB logs in two phases, and for one that was rolled back.
     """
 
@@ -118,9 +118,8 @@ class QueryEvent:
 
 
 def parse_query(body: bytes, kind: int = QUERY) -> QueryEvent:
-    """Read the body of a statement of that kind.
-
-    Raises ValueError, also for a text whose character set cannot be known.
+    """Parse the body of a statement event of type `kind`. Raises ValueError, also when the character set of the text is
+    unknown.
     """
     reader = ByteReader(body)
     reader.string(8)
@@ -128,7 +127,7 @@ def parse_query(body: bytes, kind: int = QUERY) -> QueryEvent:
     reader.integer(2)
     status_size = reader.integer(2)
     if kind == EXECUTE_LOAD_QUERY:
-        reader.string(13)  # which file, where its name stands, what is done with duplicates
+        reader.string(13)  # file id, offsets of the file name in the text, handling of duplicates
     status = _read_status(reader.string(status_size))
     database = reader.string(database_size).decode()
     reader.integer(1)
@@ -170,7 +169,7 @@ def _warn_once(code: int) -> None:
 
 
 def _client_charset(status: _Status, sql: bytes) -> str:
-    """The character set that the statement's text is in; utf8mb4 when the event does not contain it."""
+    """The character set of the statement's text; utf8mb4 when the event does not contain it."""
     value = status.values.get(CHARSET)
     if value is not None:
         return charset_of(int.from_bytes(value[:2], "little"))
@@ -190,7 +189,7 @@ def _recodes_literals(status: _Status) -> bool:
     return client != connection or client == BINARY
 
 
-# The server's own text of a table, as SHOW CREATE TABLE prints it, is UTF-8 whatever the character set of the client.
+# Text that the server generates, as SHOW CREATE TABLE prints it, is UTF-8 regardless of the client's character set.
 _GENERATED = re.compile(rb"CREATE (?:OR REPLACE )?(?:TEMPORARY )?TABLE (?:IF NOT EXISTS )?[^(\n]* \(\n  [`\"]")
 _QUOTED = re.compile(rb"`(?:[^`]|``)*`|'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"", re.DOTALL)
 
@@ -201,7 +200,7 @@ def _decode_statement(sql: bytes, charset: str) -> str:
     if charset in UTF8_CHARSETS or charset == BINARY:
         return sql.decode("ascii" if charset == "ascii" else "utf-8", "replace")
     if _GENERATED.match(sql) and not sql.isascii():
-        with suppress(ValueError):  # else a client wrote it in the same form
+        with suppress(ValueError):  # not UTF-8: a client sent a statement in the same format
             return sql.decode()
     if charset == "swe7":
         return _decode_swe7(sql)
@@ -209,7 +208,7 @@ def _decode_statement(sql: bytes, charset: str) -> str:
 
 
 def _decode_swe7(sql: bytes) -> str:
-    """Letters stand in place of some signs of ASCII, but only in names and literals: the syntax is ASCII."""
+    """swe7 replaces some ASCII signs by letters. They are letters only in names and literals: the syntax is ASCII."""
     pieces, at = [], 0
     for quoted in _QUOTED.finditer(sql):
         begin, end = quoted.span()
@@ -220,8 +219,8 @@ def _decode_swe7(sql: bytes) -> str:
 
 
 def _characters(sql: bytes, charset: str) -> Iterator[str]:
-    """Character by character; U+FFFD for bytes that are none, and for those that are read as a sign of ASCII, which
-    would change the syntax.
+    """Decode character by character. U+FFFD replaces invalid bytes, and bytes that decode to an ASCII sign, which would
+    change the syntax.
     """
     at = 0
     while at < len(sql):
@@ -233,7 +232,7 @@ def _characters(sql: bytes, charset: str) -> Iterator[str]:
 
 
 def _readings(data: bytes, charset: str) -> Iterator[tuple[int, str]]:
-    """(bytes, character) that the bytes may begin with, the shortest first."""
+    """(number of bytes, character) for each character that the bytes may begin with, shortest first."""
     for size in range(1, len(data) + 1):
         if size > 1 and data[size - 1] < 0x30:
             return

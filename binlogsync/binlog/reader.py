@@ -34,31 +34,31 @@ from binlogsync.table_names import Fold, keep_case
 
 __all__ = ["BinlogReader", "ReaderOptions", "DecodedRange"]
 
-_STOP_REASONS = {
+_INDEX_REASONS = {
     IndexStop.BAD_LENGTH: "the event's length is not the length of its packet",
-    IndexStop.BAD_CHECKSUM: "the event's checksum is wrong: the binlog is damaged, or the bytes were on their way",
-    IndexStop.BAD_PACKET: "a packet that is no event, no error and no end",
+    IndexStop.BAD_CHECKSUM: "the event's checksum is wrong: it was damaged in the binlog or during transmission",
+    IndexStop.BAD_PACKET: "a packet that is neither an event nor an error nor the end of the dump",
 }
-_HALT_REASONS = {
-    ScanStop.NEW_KEY: "a GTID of the other family of servers",
-    ScanStop.NO_TABLE_MAP: "rows whose TABLE_MAP was not seen; start at the beginning of a transaction",
-    ScanStop.MALFORMED: "the event is shorter than what it says it holds",
-    ScanStop.NO_TRANSACTION: "rows outside a transaction; start at the beginning of one",
+_SCAN_REASONS = {
+    ScanStop.NEW_KEY: "a GTID of MariaDB from MySQL, or the other way round",
+    ScanStop.NO_TABLE_MAP: "rows without their TABLE_MAP; start at the beginning of a transaction",
+    ScanStop.MALFORMED: "the event is shorter than its contents",
+    ScanStop.NO_TRANSACTION: "rows outside a transaction; start at the beginning of a transaction",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderOptions:
-    """What a reader has to know that no event says.
+    """What a reader has to know besides the events.
 
     Attributes:
-        server_uuid, server_id: of the server that sends.
+        server_uuid, server_id: identify the server that sends the dump.
         mariadb: True for MariaDB.
-        captures: whether changes of (database, table) are wanted; the others are counted and stepped over.
-        declared: how the server declares a table now; asked only for what a TABLE_MAP leaves open.
-        altered: whether the table was altered since; asked only for a TABLE_MAP without names.
+        captures: whether changes of (database, table) are captured; the others are counted and skipped.
+        declared: returns the current declaration of a table; called only for an incomplete TABLE_MAP.
+        altered: returns whether a table was altered since; called only for a TABLE_MAP without column names.
         fold: how the server compares names of databases and tables; changes have the folded names.
-        existing: which tables a database has or had; asked when the log says that it is dropped.
+        existing: returns the tables that a database has or had; called when the database is dropped.
     """
 
     server_uuid: str
@@ -72,7 +72,7 @@ class ReaderOptions:
 
 
 class BinlogReader:
-    """Decodes one dump from `checkpoint` on; see the module."""
+    """Decodes one dump, from `checkpoint` on; see the module."""
 
     def __init__(self, options: ReaderOptions, checkpoint: Checkpoint) -> None:
         self._catalog = Catalog(
@@ -82,177 +82,177 @@ class BinlogReader:
         server = (options.server_uuid, options.server_id)
         self._assembler = Assembler(self._catalog, checkpoint, server, mariadb=options.mariadb)
         self._is_mariadb = options.mariadb
-        self._rare_events = EventDispatcher(self._assembler, self._catalog, mariadb=options.mariadb)
-        self._log = DumpParser(self._assembler.index, self._read_format)
-        self._payload_place = checkpoint.position  # where the payload begins whose events are walked
-        self._place_before = checkpoint.position.pos  # behind the last event that could be read
+        self._dispatcher = EventDispatcher(self._assembler, self._catalog, mariadb=options.mariadb)
+        self._parser = DumpParser(self._assembler.index, self._read_format)
+        self._payload_position = checkpoint.position  # start of the TRANSACTION_PAYLOAD whose events are scanned
+        self._last_readable = checkpoint.position.pos  # end of the last event that was scanned without an error
 
     @property
     def position(self) -> BinlogPosition:
-        """The place behind the last whole event."""
+        """The position after the last complete event."""
         return self._assembler.position
 
     def feed(self, buffer: Bytes, start: int, end: int) -> Iterator[DecodedRange]:
-        """Decode buffer[start:end]; these bytes, and those in front of them, may be overwritten. Raises DecodeError.
+        """Decode buffer[start:end]. These bytes, and those before them, may be overwritten. Raises DecodeError.
 
-        Nothing of the buffer is kept.
+        The results do not refer to the buffer, so the caller may reuse it.
         """
         try:
-            for part in self._log.parts(buffer, start, end):
-                yield from self._decode_ranges(part)
+            for indexed in self._parser.parse(buffer, start, end):
+                yield from self._decode_ranges(indexed)
         except BrokenLogError as error:
-            refuse(_STOP_REASONS[error.stop], self.position)
+            refuse(_INDEX_REASONS[error.stop], self.position)
 
     @property
     def server_error(self) -> bytes | None:
-        """Payload of the error packet with which the server has ended the dump."""
-        return self._log.server_error
+        """Payload of the error packet with which the server ended the dump."""
+        return self._parser.server_error
 
     @property
     def ended(self) -> bool:
-        """True when the server has no more to send."""
-        return self._log.ended
+        """True when the server has no more events to send."""
+        return self._parser.ended
 
-    def _decode_ranges(self, part: IndexedEvents) -> Iterator[DecodedRange]:
-        """Walk the events of the buffer; their stretches end before the buffer is given back."""
+    def _decode_ranges(self, indexed: IndexedEvents) -> Iterator[DecodedRange]:
+        """Scan and decode the events of the buffer; the last range ends with the buffer."""
         assembler = self._assembler
         try:
-            yield from self._walk(part)
+            yield from self._scan(indexed)
             if assembler.events:
-                yield assembler.finish()
+                yield assembler.finish_range()
         except DecodeError:
-            # What lies before the event that cannot be read is good, and is handed over before the error.
-            assembler.state[ScanField.POS] = min(self._place_before, assembler.state[ScanField.POS])
-            assembler.state[ScanField.INSIDE] = 0
-            before = assembler.what_precedes()
+            # The changes before the event that cannot be decoded are complete: yield them before raising the error.
+            assembler.state[ScanField.POS] = min(self._last_readable, assembler.state[ScanField.POS])
+            assembler.state[ScanField.IN_PAYLOAD] = 0
+            before = assembler.decode_before_error()
             if before is not None:
                 yield before
             raise
 
-    def _walk(self, part: IndexedEvents) -> Iterator[DecodedRange]:
-        """Plan the events; a rotation or DDL ends a stretch, and so does memory that is full."""
+    def _scan(self, indexed: IndexedEvents) -> Iterator[DecodedRange]:
+        """Scan the events; a rotation, DDL or full memory ends a range."""
         assembler = self._assembler
         at = 0
-        while at < part.count:
-            at, halt = assembler.scan_events(part, at)
-            if not assembler.state[ScanField.INSIDE]:
-                self._place_before = int(assembler.state[ScanField.POS])
-            if halt == ScanStop.RARE:
-                assembler.log.look_at(part.event(at), part.checksum(at))
-                yield from self._rare(part.event(at))
+        while at < indexed.count:
+            at, stop = assembler.scan_events(indexed, at)
+            if not assembler.state[ScanField.IN_PAYLOAD]:
+                self._last_readable = int(assembler.state[ScanField.POS])
+            if stop == ScanStop.OTHER_EVENT:
+                assembler.log.begin_event(indexed.event(at), indexed.checksum(at))
+                yield from self._dispatch(indexed.event(at))
                 assembler.events += 1
                 at += 1
-            elif halt not in (ScanStop.DONE, ScanStop.FULL):
-                at = self._learn(part.event(at), at, halt)
-            if halt == ScanStop.FULL or assembler.is_heavy:
-                yield assembler.finish()
+            elif stop not in (ScanStop.DONE, ScanStop.FULL):
+                at = self._resolve_stop(indexed.event(at), at, stop)
+            if stop == ScanStop.FULL or assembler.exceeds_memory:
+                yield assembler.finish_range()
 
-    # What the walk leaves to Python
+    # Events that the kernel leaves to Python
 
-    def _learn(self, event: Bytes, i: int, halt: ScanStop) -> int:
-        """Take in a new table, GTID key or kind of rows; returns the event to go on with."""
+    def _resolve_stop(self, event: Bytes, i: int, stop: ScanStop) -> int:
+        """Register a new table or GTID key, or convert rows; returns the number of the event to continue with."""
         header = event[:HEADER_SIZE].tobytes()
         kind = header[4]
-        if halt == ScanStop.NEW_TABLE:
+        if stop == ScanStop.NEW_TABLE:
             self._add_table(header, event[HEADER_SIZE:].tobytes())
             return i
-        if halt == ScanStop.NEW_KEY and self._is_mariadb == (kind == events.MARIADB_GTID):
+        if stop == ScanStop.NEW_KEY and self._is_mariadb == (kind == events.MARIADB_GTID):
             self._assembler.add_key(*events.gtid_key(kind, header, event[HEADER_SIZE:].tobytes()))
             return i
-        if halt == ScanStop.LOOK:
-            self._look_at_rows(event, header)
+        if stop == ScanStop.CONVERT:
+            self._convert_rows(event, header)
             self._assembler.events += 1
             return i + 1
-        return refuse(f"{events.name_of(kind)}: {_HALT_REASONS[halt]}", self._place(header))
+        return refuse(f"{events.name_of(kind)}: {_SCAN_REASONS[stop]}", self._start_of(header))
 
     def _add_table(self, header: bytes, body: bytes) -> None:
         try:
-            self._catalog.add(np.frombuffer(body, np.uint8), self._place(header))
+            self._catalog.add(np.frombuffer(body, np.uint8), self._start_of(header))
         except ColumnError as error:
-            refuse(str(error), self._place(header), table_name(body), error.column)
+            refuse(str(error), self._start_of(header), table_name(body), error.column)
         except ValueError as error:
-            refuse(f"TABLE_MAP: {error}", self._place(header), table_name(body))
+            refuse(f"TABLE_MAP: {error}", self._start_of(header), table_name(body))
 
-    def _look_at_rows(self, event: Bytes, header: bytes) -> None:
-        """The row event planned last lacks columns, is compressed, or holds partial JSON: make it one that does not."""
+    def _convert_rows(self, event: Bytes, header: bytes) -> None:
+        """Convert the last row event, which has missing columns, compressed rows or partial JSON."""
         rows, last = self._assembler.rows, int(self._assembler.state[ScanField.ROWS]) - 1
         layout = self._catalog.layouts[int(rows.layout[last])]
         try:
-            self._ready_rows(event, header[4], last)
+            self._convert_event(event, header[4], last)
         except ColumnError as error:
             self._assembler.state[ScanField.ROWS] = last
-            refuse(str(error), self._place(header), layout.schema.name, error.column or None)
+            refuse(str(error), self._start_of(header), layout.schema.name, error.column or None)
         except ValueError as error:
             self._assembler.state[ScanField.ROWS] = last
-            refuse(f"{events.name_of(header[4])}: {error}", self._place(header), layout.schema.name)
+            refuse(f"{events.name_of(header[4])}: {error}", self._start_of(header), layout.schema.name)
 
-    def _ready_rows(self, event: Bytes, kind: int, last: int) -> None:
+    def _convert_event(self, event: Bytes, kind: int, last: int) -> None:
         rows = self._assembler.rows
         begin, op = int(rows.at[last]) - int(event.ctypes.data), int(rows.op[last])
         full = int(rows.layout[last])
         width = (len(self._catalog.layouts[full].schema.columns) + 7) // 8 * (2 if op == UPDATE else 1)
-        number = self._catalog.partial(full, event[begin - width : begin].tobytes(), op)
+        number = self._catalog.find_partial_layout(full, event[begin - width : begin].tobytes(), op)
         if number is None:
-            self._assembler.left_out += 1
+            self._assembler.dropped_rows += 1
             self._assembler.state[ScanField.ROWS] = last
             return
         rows.layout[last] = number
         if kind in events.COMPRESSED_ROWS:
-            rows.at[last], rows.end[last] = self._assembler.keep(decompress_record(event[begin:].tobytes()))
+            rows.at[last], rows.end[last] = self._assembler.keep_bytes(decompress_record(event[begin:].tobytes()))
         elif kind == events.PARTIAL_UPDATE:
-            whole = self._catalog.partial_json(number).whole(event[begin:].tobytes())
-            rows.at[last], rows.end[last] = self._assembler.keep(whole)
+            whole = self._catalog.partial_json_rows(number).restore(event[begin:].tobytes())
+            rows.at[last], rows.end[last] = self._assembler.keep_bytes(whole)
 
-    def _rare(self, event: Bytes) -> Iterator[DecodedRange]:
-        """Handle an event that comes seldom; gives the stretches that end with it."""
+    def _dispatch(self, event: Bytes) -> Iterator[DecodedRange]:
+        """Handle an event that the kernel does not; yields the ranges that end with it."""
         header = event[:HEADER_SIZE].tobytes()
-        place = self._place(header)
+        position = self._start_of(header)
         try:
             if header[4] == events.TRANSACTION_PAYLOAD:
-                yield from self._payload(event, header, place)
+                yield from self._scan_payload(event, header, position)
             else:
-                yield from self._rare_events.handle(header, event[HEADER_SIZE:].tobytes(), place)
+                yield from self._dispatcher.handle(header, event[HEADER_SIZE:].tobytes(), position)
         except ValueError as error:
-            refuse(f"{events.name_of(header[4])}: {error}", place)
+            refuse(f"{events.name_of(header[4])}: {error}", position)
 
-    def _payload(self, event: Bytes, header: bytes, place: BinlogPosition) -> Iterator[DecodedRange]:
-        """A compressed transaction: its events are walked as if they stood here, at the place of the payload."""
+    def _scan_payload(self, event: Bytes, header: bytes, position: BinlogPosition) -> Iterator[DecodedRange]:
+        """Scan the events of a compressed transaction; all of them get the position of the payload."""
         assembler = self._assembler
-        if assembler.state[ScanField.INSIDE]:
+        if assembler.state[ScanField.IN_PAYLOAD]:
             raise ValueError("a payload inside a payload")
         payload = parse_payload(event[HEADER_SIZE:])
         assembler.advance(header)
-        self._payload_place = place
-        assembler.state[ScanField.INSIDE] = 1
-        for part in payload_events(payload, assembler.inner_index):
-            assembler.keep(part.buffer.data)
-            yield from self._walk(part)
-        assembler.state[ScanField.INSIDE] = 0
+        self._payload_position = position
+        assembler.state[ScanField.IN_PAYLOAD] = 1
+        for indexed in payload_events(payload, assembler.inner_index):
+            assembler.keep_bytes(indexed.buffer.data)
+            yield from self._scan(indexed)
+        assembler.state[ScanField.IN_PAYLOAD] = 0
 
     def _read_format(self, event: bytes) -> bool:
-        """A format description: whether the events behind it carry checksums."""
+        """Handle a format description; returns whether the events after it have checksums."""
         header = event[:HEADER_SIZE]
         try:
             checksum = has_checksums(event)
         except (ValueError, IndexError) as error:
-            refuse(f"FORMAT_DESCRIPTION: {error}", self._place(header))
-        # It has one even where the events behind it have none, except where MariaDB made it up for a dump.
+            refuse(f"FORMAT_DESCRIPTION: {error}", self._start_of(header))
+        # It has a checksum even if the events after it have none, unless MariaDB created it for the dump.
         is_made_up = not checksum and header[13:17] == bytes(4)
         if not is_made_up and not events.has_checksum(event):
-            refuse(_STOP_REASONS[IndexStop.BAD_CHECKSUM], self._place(header))
-        self._rare_events.has_started = True
+            refuse(_INDEX_REASONS[IndexStop.BAD_CHECKSUM], self._start_of(header))
+        self._dispatcher.has_started = True
         self._assembler.advance(header)
-        self._assembler.log.see_format(self._assembler.file, header)
+        self._assembler.log.record_format(self._assembler.file, header)
         return checksum
 
-    # Where and why
+    # Positions
 
-    def _place(self, header: bytes) -> BinlogPosition:
-        """Where an event begins."""
+    def _start_of(self, header: bytes) -> BinlogPosition:
+        """The position at which an event begins."""
         size, end = int.from_bytes(header[9:13], "little"), int.from_bytes(header[13:17], "little")
         here = self._assembler.position
-        if self._assembler.state[ScanField.INSIDE]:
-            return self._payload_place
+        if self._assembler.state[ScanField.IN_PAYLOAD]:
+            return self._payload_position
         if not end or int.from_bytes(header[17:19], "little") & ARTIFICIAL:
             return here
         return BinlogPosition(here.file, max(full_position(here.pos, end) - size, 0))

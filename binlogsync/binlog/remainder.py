@@ -1,4 +1,4 @@
-"""What is left of one buffer for the next: the start of an event that is not whole, and events of many packets."""
+"""Keeps the incomplete event at the end of a buffer for the next one, and joins events of several packets."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from binlogsync.binlog.event_index import PACKET_LIMIT
 Bytes = npt.NDArray[np.uint8]
 
 
-_LARGEST_EVENT = (1 << 30) + (1 << 26)  # max_allowed_packet ends at 1 GiB; room for what comes on top
+_LARGEST_EVENT = (1 << 30) + (1 << 26)  # the maximum of max_allowed_packet, 1 GiB, and room for overhead
 _LARGE = 64 << 20
 _SMALL = 1 << 16
 
 
 class Remainder:
-    """Keeps the end of a buffer until the rest of it comes."""
+    """Stores the incomplete event at the end of a buffer until the next buffer is received."""
 
     def __init__(self) -> None:
         self._store: Bytes = np.empty(_SMALL, np.uint8)
         self._size = 0
 
     def keep(self, buffer: Bytes, start: int, end: int) -> None:
-        """Keep buffer[start:end] for the next `prepend`; memory that a huge event took is given back."""
+        """Store buffer[start:end] for the next `prepend`; frees the memory of an earlier, much larger event."""
         size = end - start
         if len(self._store) > max(_LARGE, 8 * size):
             self._store = np.empty(max(_SMALL, size), np.uint8)
@@ -36,10 +36,10 @@ class Remainder:
         self._size = size
 
     def prepend(self, buffer: Bytes, start: int, end: int) -> tuple[Bytes, int, int]:
-        """What was kept and then buffer[start:end], as (buffer, start, end).
+        """The stored bytes followed by buffer[start:end], as (buffer, start, end).
 
-        In place when the buffer has room in front; else behind what was kept, in memory for the whole event where it
-        says how long it is, so that it is not copied again for each buffer.
+        Copies the stored bytes before `start` if there is room. Otherwise appends the buffer to the stored bytes, in
+        memory for the complete event if its size is known, so that it is not copied again for each buffer.
         """
         if not self._size:
             return buffer, start, end
@@ -60,7 +60,7 @@ class Remainder:
 
 
 def _packets_size(kept: Bytes) -> int:
-    """Bytes of all packets of the event that begins here, when it has many; else 0."""
+    """Total size of the packets of the event that begins here, when it has several; else 0."""
     head = kept[:18].tobytes()
     if len(head) < 18 or int.from_bytes(head[:3], "little") < PACKET_LIMIT:
         return 0
@@ -69,10 +69,10 @@ def _packets_size(kept: Bytes) -> int:
 
 
 def join_packets(buffer: Bytes, at: int, end: int) -> tuple[Bytes, int] | None:
-    """The event whose packets begin at `at`, and the offset behind them; None while the last packet is not whole.
+    """The event whose packets begin at `at`, and the offset after them; None while the last packet is incomplete.
 
-    A packet of 16 MiB - 1 bytes goes on in the next one; the first starts with the byte 0x00 that is not the event's.
-    The event is put together in place, over the heads of its packets.
+    A packet of 16 MiB - 1 bytes continues in the next one. The first begins with a byte 0x00 that is not part of the
+    event. The event is joined within the buffer, by overwriting the packet headers.
     """
     pieces: list[tuple[int, int]] = []
     behind, size = at, PACKET_LIMIT

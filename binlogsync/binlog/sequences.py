@@ -1,7 +1,7 @@
-"""MariaDB's sequences: tables of one row, of which each new state is logged as an INSERT.
+"""MariaDB's sequences: tables of one row. Each new state of the row is logged as an INSERT.
 
-Such a table has no key, though its row takes the place of the one before. Its smallest value, which only ALTER SEQUENCE
-changes, stands as the key.
+Such a table has no key, although each INSERT replaces the row. Its minimum value, which only ALTER SEQUENCE changes, is
+used as the key.
 """
 
 from __future__ import annotations
@@ -22,6 +22,6 @@ def is_like_sequence(schema: TableSchema) -> bool:
     return tuple(column.name for column in schema.columns) == _COLUMNS
 
 
-def with_key(schema: TableSchema) -> TableSchema:
-    """The schema of a sequence, with its key."""
+def add_sequence_key(schema: TableSchema) -> TableSchema:
+    """The schema of a sequence with that key."""
     return replace(schema, primary_key=_KEY)

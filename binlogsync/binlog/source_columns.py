@@ -1,6 +1,4 @@
-"""Where each change of a stretch comes from: transactions and row counts -> the source columns of ChangeBatches, and
-Runs.
-"""
+"""Builds the source columns of ChangeBatches, and the Runs of a range, from its transactions and row events."""
 
 from __future__ import annotations
 
@@ -78,7 +76,7 @@ def _spread(events: intp, count: int64, given: intp, columns: intp) -> None:
 def _write_gtids(
     count: int64, keys: intp, numbers: intp, prefixes: intp, begins: intp, sizes: intp, ends: intp, data: intp
 ) -> None:
-    """Each key's prefix and the number; nothing where the key is below 0."""
+    """Write the text of each GTID: prefix of the key and number; the empty string for a key below 0."""
     at = int64(0)
     for t in range(count):
         key = int64(load_i32(keys + 4 * t))
@@ -101,17 +99,17 @@ def _write_gtids(
 
 @dataclass(frozen=True, slots=True)
 class SourceColumns:
-    """The transactions of a stretch, in one file.
+    """The transactions and row events of a range, which is within one file.
 
     Attributes:
-        file: binlog file of them all.
-        transactions: of them the first `count` are in use; the first may go on from the stretch before.
-        first_seq: `seq` of the first change of each.
-        counts: changes of each row event.
-        first_row: number of the first of them among the changes that have the event's offset.
+        file: the binlog file.
+        transactions: the first `count` are in use; the first of them may have begun in an earlier range.
+        first_seq: `seq` of the first change of each transaction.
+        counts: number of changes of each row event.
+        first_row: row number of the first change of each row event, counted per offset.
         seqs: `seq` of the first change of each row event.
-        names: GTID keys as GtidSet writes them, by key number.
-        mariadb: how a GTID is put together.
+        names: GTID keys as in the text of a GtidSet, by key number.
+        mariadb: True for the GTID format of MariaDB.
         log: head of the file.
     """
 
@@ -127,9 +125,7 @@ class SourceColumns:
     log: LogIdentity | None
 
     def columns(self, rows: RowEvents, events: Longs, gtids: pa.Array) -> dict[str, pa.Array]:
-        """The source columns of the changes of these events, as change.SOURCE_FIELDS names them; `gtids` from
-        gtid_texts.
-        """
+        """The source columns (change.SOURCE_FIELDS) for the changes of these row events; `gtids` is from gtid_texts."""
         total = int(self.counts[events].sum())
         wide = [np.empty(total, np.int64) for _ in range(5)]
         gtid, row = np.empty(total, np.int32), np.empty(total, np.int32)
@@ -160,7 +156,7 @@ class SourceColumns:
         }
 
     def gtid_texts(self) -> pa.Array:
-        """The GTID of each transaction as the server writes it; NULL for one that has none."""
+        """The GTID of each transaction in the notation of the server; NULL for a transaction without GTID."""
         keys, numbers = self.transactions.key[: self.count], self.transactions.number[: self.count]
         encoded = [f"{name}{'-' if self.mariadb else ':'}".encode() for name in self.names]
         sizes = np.array([len(prefix) for prefix in encoded], np.int64)
@@ -174,7 +170,7 @@ class SourceColumns:
         return pa.StringArray.from_buffers(self.count, pa.py_buffer(ends), pa.py_buffer(data), validity, missing)
 
     def runs(self) -> tuple[TransactionRun, ...]:
-        """The transactions in runs of consecutive GTIDs."""
+        """The transactions, grouped into runs of consecutive GTIDs."""
         if not self.count:
             return ()
         key, number = self.transactions.key[: self.count], self.transactions.number[: self.count]
@@ -191,7 +187,7 @@ class SourceColumns:
 
 
 def _named(numbers: npt.NDArray[np.int32], names: pa.StringArray) -> pa.DictionaryArray:
-    """Texts by number. NULL stands in the numbers: Arrow cannot join dictionaries that hold one."""
+    """A dictionary array of texts. NULLs are in the indices: Arrow cannot concatenate dictionaries with a NULL."""
     if not names.null_count:
         return pa.DictionaryArray.from_arrays(_fixed(numbers, pa.int32()), names, safe=False)
     missing = names.is_null().to_numpy(zero_copy_only=False)[numbers]

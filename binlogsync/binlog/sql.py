@@ -1,9 +1,9 @@
-"""SQL text of a logged statement -> tokens, as the lexer of the server that logged it read them.
+"""Splits the SQL text of a logged statement into tokens, as the lexer of the server does.
 
-The one place where the project reads SQL of MySQL and MariaDB: comments in all forms, quotes by the SQL mode, strings
-with their escapes resolved, neighbouring strings joined. The server replaces the "!" of an executable comment that it
-did not execute, so what a log holds as `/*!80000 ... */` (on MariaDB `/*M!100100 ... */` too) is part of the statement.
-Text that no lexer would accept is a token of kind "broken", which no parser takes.
+All SQL parsers of the project use this lexer. It handles all forms of comments, quotes according to the SQL mode,
+escapes in strings, and adjacent strings, which it joins. The server replaces the "!" of an executable comment that it
+did not execute, so a logged `/*!80000 ... */` (on MariaDB also `/*M!100100 ... */`) is part of the statement. Invalid
+text becomes a token of kind "broken", which no parser accepts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Literal
 
 _REAL_AS_FLOAT, _ANSI_QUOTES, _ORACLE, _MAXDB = 1, 1 << 2, 1 << 9, 1 << 12
 _NO_BACKSLASH_ESCAPES, _STRICT, _PAD_CHAR = 1 << 20, 3 << 21, 1 << 31
-_EMPTY_STRING_IS_NULL = 1 << 32  # of MariaDB; MySQL has another mode there
+_EMPTY_STRING_IS_NULL = 1 << 32  # on MariaDB; this bit is another mode on MySQL
 _ESCAPES = {"0": "\0", "b": "\b", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a", "%": "\\%", "_": "\\_"}
 _INTRODUCER = re.compile(r"_[a-z0-9]+\Z", re.IGNORECASE)
 _BACKSLASH = re.compile(r"\\(.)", re.DOTALL)
@@ -25,12 +25,12 @@ _BACKSLASH = re.compile(r"\\(.)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class SqlDialect:
-    """Which server executed a statement, and in which session.
+    """The kind of server that executed a statement, and settings of the session.
 
     Attributes:
-        mariadb: MariaDB, not MySQL.
-        sql_mode: as the server's number; 0 where it is not known.
-        recodes_literals: strings outside ASCII may mean another text than the one that is written.
+        mariadb: True for MariaDB.
+        sql_mode: the SQL mode as a number; 0 if unknown.
+        recodes_literals: True when the value of non-ASCII strings may differ from their text.
     """
 
     mariadb: bool = False
@@ -39,7 +39,7 @@ class SqlDialect:
 
     @property
     def ansi_quotes(self) -> bool:
-        """True when "x" is a name."""
+        """True when double quotes enclose names, not strings."""
         return bool(self.sql_mode & _ANSI_QUOTES)
 
     @property
@@ -49,7 +49,7 @@ class SqlDialect:
 
     @property
     def is_strict(self) -> bool:
-        """True when ALTER TABLE fails rather than change a value that does not fit."""
+        """True when ALTER TABLE fails if a value does not fit, instead of changing the value."""
         return bool(self.sql_mode & _STRICT)
 
     @property
@@ -59,7 +59,7 @@ class SqlDialect:
 
     @property
     def pads_char(self) -> bool:
-        """True when CHAR is read with its trailing blanks."""
+        """True when the server returns CHAR values with trailing blanks."""
         return bool(self.sql_mode & _PAD_CHAR)
 
     @property
@@ -69,7 +69,7 @@ class SqlDialect:
 
     @property
     def foreign_types(self) -> frozenset[str]:
-        """Names of types that mean another type in this mode, in lower case."""
+        """Names of types, in lower case, that stand for another type in this SQL mode."""
         if self.sql_mode & _ORACLE and self.mariadb:
             return frozenset({"date", "blob", "number", "varchar2", "clob", "raw"})
         return frozenset({"timestamp"}) if self.sql_mode & _MAXDB else frozenset()
@@ -80,9 +80,9 @@ class Token:
     """One token.
 
     Attributes:
-        kind: "word" is a keyword, a name without quotes, or a number; "name" is quoted; "bits" is x'..' or b'..'.
-        text: a name or string as it is meant, without quotes and escapes; a word or sign as it is written.
-        charset: what introduces a string, as it is written: _utf8mb4, N; "" without.
+        kind: "word" is a keyword, an unquoted name, or a number; "name" is quoted; "bits" is x'..' or b'..'.
+        text: the value of a name or string, without quotes and escapes; the text of a word or sign.
+        charset: the introducer of a string, such as _utf8mb4 or N; "" without one.
     """
 
     kind: Literal["word", "name", "string", "bits", "sign", "broken"]
@@ -90,13 +90,13 @@ class Token:
     charset: str = ""
 
 
-NOTHING = Token("sign", "")
-"""Stands after the last token."""
+END = Token("sign", "")
+"""The token after the last one."""
 
 
 @lru_cache(maxsize=16)
 def _pattern(ansi_quotes: bool, has_escapes: bool, mariadb: bool) -> re.Pattern[str]:
-    # One run of plain characters after the other, so that a long string takes neither time nor memory.
+    # Matches runs of ordinary characters, not single ones, so that a long string takes little time and memory.
     inside = r"[^{0}\\]*(?:(?:\\.|{0}{0})[^{0}\\]*)*" if has_escapes else r"[^{0}]*(?:{0}{0}[^{0}]*)*"
     single, double = (quote + inside.format(quote) + quote for quote in ("'", '"'))
     if ansi_quotes:
@@ -116,7 +116,7 @@ def _pattern(ansi_quotes: bool, has_escapes: bool, mariadb: bool) -> re.Pattern[
 
 def tokenize(sql: str, dialect: SqlDialect) -> Iterator[Token]:
     """The tokens of a statement; comments are left out."""
-    introducer, pieces = "", list[str]()  # of a string that may continue
+    introducer, pieces = "", list[str]()  # of a string that the next token may continue
     for token in _raw_tokens(sql, dialect):
         if token.kind == "string":
             pieces.append(token.text)
@@ -124,7 +124,7 @@ def tokenize(sql: str, dialect: SqlDialect) -> Iterator[Token]:
         if pieces:
             yield Token("string", "".join(pieces), introducer)
         elif introducer:
-            yield Token("word", introducer)  # it only looked like one
+            yield Token("word", introducer)  # no string follows, so it is a word
         introducer, pieces = "", []
         if token.charset or (token.kind == "word" and _INTRODUCER.match(token.text)):
             introducer = token.text
@@ -137,7 +137,7 @@ def tokenize(sql: str, dialect: SqlDialect) -> Iterator[Token]:
 
 
 def _raw_tokens(sql: str, dialect: SqlDialect) -> Iterator[Token]:
-    """Token by token, strings apart from what introduces them."""
+    """The tokens, with introducers and adjacent strings as separate tokens."""
     is_inside = False
     for match in _pattern(dialect.ansi_quotes, dialect.has_escapes, dialect.mariadb).finditer(sql):
         group, text = match.lastgroup, match[0]
@@ -147,7 +147,7 @@ def _raw_tokens(sql: str, dialect: SqlDialect) -> Iterator[Token]:
             is_inside = True
         elif group == "close" and is_inside:
             is_inside = False
-        elif group == "broken":  # never closed: what comes after it may be anything
+        elif group == "broken":  # a quote or comment that is never closed
             yield Token("broken", text)
             return
         elif group == "close":
@@ -167,7 +167,7 @@ def _raw_tokens(sql: str, dialect: SqlDialect) -> Iterator[Token]:
 
 
 def _string_text(literal: str, has_escapes: bool) -> str:
-    """What a string means."""
+    """The value of a string literal."""
     quote = literal[0]
     if not has_escapes or "\\" not in literal:
         return literal[1:-1].replace(quote * 2, quote)
@@ -178,7 +178,7 @@ def _string_text(literal: str, has_escapes: bool) -> str:
 
 
 class TokenCursor:
-    """Tokens of a statement and a cursor in them; NOTHING comes after the last."""
+    """A cursor over the tokens of a statement; END follows the last one."""
 
     def __init__(self, tokens: Sequence[Token], dialect: SqlDialect) -> None:
         self.dialect = dialect
@@ -187,37 +187,37 @@ class TokenCursor:
 
     @classmethod
     def of(cls, sql: str, dialect: SqlDialect, limit: int | None = None) -> TokenCursor:
-        """Of a text, or of its first `limit` tokens."""
+        """A cursor over all tokens of a text, or over the first `limit`."""
         return cls(list(islice(tokenize(sql, dialect), limit)), dialect)
 
     @property
     def rest(self) -> Sequence[Token]:
-        """The tokens to come."""
+        """The remaining tokens."""
         return self._tokens[self._at :]
 
     @property
     def token(self) -> Token:
         """The next token."""
-        return self._tokens[self._at] if self._at < len(self._tokens) else NOTHING
+        return self._tokens[self._at] if self._at < len(self._tokens) else END
 
     @property
     def is_left(self) -> bool:
-        """True while there is a token to come."""
+        """True while tokens remain."""
         return self._at < len(self._tokens)
 
     @property
     def word(self) -> str:
-        """The next token in capitals: a keyword or a sign; "" for anything in quotes, and after the last."""
+        """The next token in upper case, if it is a word or a sign; "" for a quoted token and at the end."""
         return _word(self.token)
 
     def next(self) -> Token:
-        """The next token, and step over it."""
+        """Return the next token and advance."""
         token = self.token
         self._at += 1
         return token
 
     def take(self, *words: str) -> bool:
-        """Step over these words if they come next, all of them."""
+        """Advance over these words if all of them follow; returns whether they do."""
         ahead = self._tokens[self._at : self._at + len(words)]
         if len(ahead) != len(words) or any(_word(token) != word for token, word in zip(ahead, words, strict=True)):
             return False
@@ -225,24 +225,24 @@ class TokenCursor:
         return True
 
     def take_any(self, *words: str) -> bool:
-        """Step over the next word if it is one of these."""
+        """Advance over the next word if it is one of these; returns whether it is."""
         is_one = self.is_left and self.word in words
         self._at += is_one
         return is_one
 
     def name(self) -> str:
-        """An identifier, and step over it; "" where none comes, with nothing stepped over."""
+        """Return the next token and advance if it is an identifier; else return ""."""
         token = self.token
         is_name = token.kind in ("word", "name")
         self._at += is_name
         return token.text if is_name else ""
 
     def string(self) -> Token | None:
-        """A string, and step over it; None where none comes."""
+        """Return the next token and advance if it is a string; else return None."""
         return self.next() if self.token.kind == "string" else None
 
     def inside(self) -> TokenCursor:
-        """What stands between the parenthesis that comes next and its end, and step over them."""
+        """Advance over the parenthesis that follows, and return a cursor over its contents."""
         self._at += 1
         start, depth = self._at, 1
         while self.is_left and depth:
@@ -250,7 +250,7 @@ class TokenCursor:
         return TokenCursor(self._tokens[start : self._at - 1], self.dialect)
 
     def split(self) -> list[TokenCursor]:
-        """What stands between the commas, those within parentheses left alone."""
+        """Advance to the end, and return a cursor for each part between commas that are outside parentheses."""
         parts: list[list[Token]] = [[]]
         depth = 0
         while self.is_left:
@@ -264,8 +264,7 @@ class TokenCursor:
         return [TokenCursor(part, self.dialect) for part in parts]
 
     def before(self, *words: str) -> TokenCursor:
-        """What stands before these words, parentheses left alone, and step over that; all that is left where they do
-        not come."""
+        """Advance to these words, outside parentheses, or to the end; returns a cursor over the tokens before them."""
         start, depth = self._at, 0
         while self.is_left:
             ahead = self._tokens[self._at : self._at + len(words)]

@@ -1,12 +1,13 @@
-"""What a TABLE_MAP leaves open, and the server's own declaration of the table settles.
+"""Completes a TABLE_MAP with the declaration of the table that the server has now.
 
-With binlog_row_metadata other than FULL, or a server older than it, that is most of it: the names of the columns, the
-labels of ENUM and SET, the primary key, and on MariaDB signs and character sets. The declaration is taken only while
-the table's shape is the one of the event and no statement is logged behind it that may have altered the table.
+Unless binlog_row_metadata is FULL, a TABLE_MAP has no column names, no labels of ENUM and SET, no primary key, and on
+MariaDB neither signs nor character sets. The same is true for servers without that variable. The current declaration
+is used only if it has the same columns as the event, and no statement logged after the event may have altered the
+table.
 
-MariaDB logs UUID and INET6 as BINARY(16), INET4 as BINARY(4) and VECTOR(n) as VARBINARY(4n); of a temporal column in
-the format of before MariaDB 10.1 (mysql56_temporal_format=OFF) it does not log how many digits its fraction has, and
-so not how many bytes it takes. For such columns, and only for them, the server is asked how it declares the table now.
+MariaDB logs UUID and INET6 as BINARY(16), INET4 as BINARY(4) and VECTOR(n) as VARBINARY(4n). For a temporal column in
+the format before MariaDB 10.1 (mysql56_temporal_format=OFF) it does not log the number of fractional digits, on which
+the size of a value depends. For such columns the server is asked even when the metadata is FULL.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from binlogsync.binlog.layout import ColumnError
-from binlogsync.binlog.sequences import is_like_sequence, with_key
+from binlogsync.binlog.sequences import add_sequence_key, is_like_sequence
 from binlogsync.binlog.tablemap import (
     DATETIME_OLD,
     TIME_OLD,
@@ -38,8 +39,8 @@ from binlogsync.schema import INTEGER_BITS, Column, TableSchema
 log = logging.getLogger(__name__)
 
 _UNNAMED = (
-    "the event has no column names; run: SET GLOBAL binlog_row_metadata = 'FULL' and begin behind these rows, or "
-    "leave the table out with a filter. The names were asked of the server"
+    "the event has no column names; run: SET GLOBAL binlog_row_metadata = 'FULL' and start after these rows, or "
+    "exclude the table with a filter. The names were requested from the server"
 )
 _BEYOND_UTF8MB3 = frozenset({"utf8mb4", "utf16", "utf16le", "utf32", "gb18030"})  # INFORMATION_SCHEMA is in utf8mb3
 _CHARSET_NAMES: dict[str | None, str | None] = {"utf8": "utf8mb3"}
@@ -48,14 +49,14 @@ _OLD_TEMPORAL = frozenset({TIMESTAMP_OLD, TIME_OLD, DATETIME_OLD})
 
 @dataclass(frozen=True, slots=True)
 class TableDeclaration:
-    """A table as the server declares it now.
+    """The current declaration of a table on the server.
 
     Attributes:
-        schema: its columns, hidden ones included, in order, and its primary key.
-        old_temporal: names of the columns that are still in the format of before MariaDB 10.1.
-        period: names of the columns of a system-versioned table that hold when a row's version began and ended.
-        hides_period: these are the last two, and no client sees them.
-        is_sequence: it is a SEQUENCE of MariaDB.
+        schema: all columns in order, including hidden ones, and the primary key.
+        old_temporal: names of the columns that are still in the format before MariaDB 10.1.
+        period: names of the row start and row end columns of a system-versioned table.
+        hides_period: True when these are the last two columns and are hidden from clients.
+        is_sequence: True for a SEQUENCE of MariaDB.
     """
 
     schema: TableSchema
@@ -67,7 +68,8 @@ class TableDeclaration:
 
 DeclarationLookup = Callable[[str, str], TableDeclaration | None]
 AlterationLookup = Callable[[str, str, BinlogPosition], BinlogPosition | None]
-"""The place behind the first statement after a place that may have altered the table; None when none is logged."""
+"""(database, table, position) -> the position after the first statement, logged after `position`, that may have altered
+the table; None when there is no such statement."""
 
 
 def no_declaration(database: str, table: str) -> TableDeclaration | None:
@@ -75,30 +77,30 @@ def no_declaration(database: str, table: str) -> TableDeclaration | None:
     return None
 
 
-def no_alteration(database: str, table: str, place: BinlogPosition) -> BinlogPosition | None:
+def no_alteration(database: str, table: str, position: BinlogPosition) -> BinlogPosition | None:
     """For dumps without a server to ask."""
     return None
 
 
 def name_columns(
-    body: bytes, place: BinlogPosition, asking: tuple[DeclarationLookup, AlterationLookup], *, mariadb: bool
+    body: bytes, position: BinlogPosition, asking: tuple[DeclarationLookup, AlterationLookup], *, mariadb: bool
 ) -> TableMap:
-    """A TABLE_MAP without names (binlog_row_metadata is not FULL), at `place`, with those that the server declares.
+    """Parse a TABLE_MAP without column names, of the event at `position`, and add what the server declares.
 
-    Raises ValueError when the declaration is, or may be, of another shape of the table than that of the event.
+    Raises ValueError when the table has, or may have, other columns now than at the time of the event.
     """
     database, name = parse_name(body)
     declared, altered = asking
     declaration = declared(database, name)
     if declaration is None:
-        raise ValueError(f"{_UNNAMED}, and the server shows no such table any more (or not to this account)")
+        raise ValueError(f"{_UNNAMED}, and the table no longer exists (or this account has no privilege on it)")
     for column in declaration.schema.columns:
         if column.charset in _BEYOND_UTF8MB3 and any("?" in label for label in column.labels):
-            reason = "shows a character beyond the basic plane, or a question mark, as ?"
-            raise ValueError(f"{_UNNAMED}, and of the labels of {column.name} it {reason}")
-    behind = altered(database, name, place)
-    if behind is not None:
-        raise ValueError(f"{_UNNAMED}, and the table was altered before {behind}, so that its names then are not known")
+            reason = "returned ?, which stands for a question mark or for a character outside the basic plane"
+            raise ValueError(f"{_UNNAMED}, and in the labels of {column.name} it {reason}")
+    altered_at = altered(database, name, position)
+    if altered_at is not None:
+        raise ValueError(f"{_UNNAMED}, but the table was altered before {altered_at}, so its earlier names are unknown")
     if mariadb:
         plain = parse_table_map(body, mariadb=True, captured=False).schema
         declaration = replace(declaration, schema=with_hash_columns(declaration.schema, plain.columns))
@@ -106,18 +108,18 @@ def name_columns(
         table = parse_table_map(body, mariadb=mariadb, declared=declaration.schema)
         table = resolve_columns(table, declared, mariadb=mariadb, captured=True)
     except ValueError as error:
-        raise ValueError(f"{_UNNAMED}, and the table now has another shape than the rows: {error}") from error
+        raise ValueError(f"{_UNNAMED}, but the table now has other columns than the rows: {error}") from error
     for logged, now in zip(table.schema.columns, declaration.schema.columns, strict=True):
         if _shape(logged) != _shape(now):
             raise ValueError(
-                f"{_UNNAMED}, and the table now has another shape than the rows: {logged.name} is "
-                f"{now.declaration} now, {logged.declaration} in the rows"
+                f"{_UNNAMED}, but the table now has other columns than the rows: {logged.name} is now "
+                f"{now.declaration}, and {logged.declaration} in the rows"
             )
-    return replace(table, named=True, asked=True)
+    return replace(table, has_names=True, is_declared=True)
 
 
 def _shape(column: Column) -> tuple[object, ...]:
-    """What has to be equal; of strings that is all, of others the event says less."""
+    """The properties that have to be equal in the event and in the declaration."""
     numeric = column.type in INTEGER_BITS or column.type in ("decimal", "float", "double")
     return (
         column.type,
@@ -134,10 +136,10 @@ def _shape(column: Column) -> tuple[object, ...]:
 
 
 def resolve_columns(table: TableMap, declared: DeclarationLookup, *, mariadb: bool, captured: bool) -> TableMap:
-    """The table with its open columns settled; of one that is not captured only what its columns' sizes depend on.
+    """The table with the types that MariaDB does not log; if it is not captured, only those that determine a size.
 
-    Raises ColumnError for a temporal column whose size cannot be known. Bytes that may be a UUID, an address or a
-    vector stay bytes, with a warning, when the server no longer has their column.
+    Raises ColumnError for a temporal column of unknown size. A column that may be a UUID, an address or a vector stays
+    a binary column, with a warning, when it no longer exists on the server.
     """
     columns = table.schema.columns
     if not mariadb:  # MySQL never had fractions in the old format
@@ -153,9 +155,9 @@ def resolve_columns(table: TableMap, declared: DeclarationLookup, *, mariadb: bo
         settled[i] = _settled(table, i, declaration)
     schema = replace(table.schema, columns=tuple(settled))
     if is_like_sequence(schema) and (declaration is None or declaration.is_sequence):
-        return replace(table, schema=with_key(schema), asked=True)
-    shown_as = _shown(schema, declaration) if may_be_kind else None
-    return replace(table, schema=schema, asked=True, shown_as=shown_as)
+        return replace(table, schema=add_sequence_key(schema), is_declared=True)
+    visible_table = _shown(schema, declaration) if may_be_kind else None
+    return replace(table, schema=schema, is_declared=True, visible_table=visible_table)
 
 
 def _shown(schema: TableSchema, declaration: TableDeclaration | None) -> VisibleTable | None:
@@ -178,7 +180,7 @@ def _is_open(column: Column, raw: RawColumn, captured: bool) -> bool:
 
 
 def _candidates(column: Column) -> tuple[str, ...]:
-    """The types that a column of these bytes may have."""
+    """The types that MariaDB logs like this column."""
     if column.type == "varbinary":
         return ("vector",)
     return ("inet4",) if column.length == 4 else ("uuid", "inet6")
@@ -190,9 +192,9 @@ def _settled(table: TableMap, i: int, declaration: TableDeclaration | None) -> C
     if table.raw[i].code in _OLD_TEMPORAL:
         if now is None or declaration is None or now.name not in declaration.old_temporal or now.type != column.type:
             raise ColumnError(
-                f"a {column.type} in the format of before MariaDB 10.1, of which the binlog does not say how many "
-                "digits its fraction has, and the server has no such column any more; start behind these rows, or "
-                "with a new copy of the table",
+                f"a {column.type} in the format before MariaDB 10.1, for which the binlog does not contain the number "
+                "of fractional digits, and the column no longer exists on the server; start after these rows, or with "
+                "a new snapshot of the table",
                 column.name,
                 0,
             )
@@ -202,8 +204,8 @@ def _settled(table: TableMap, i: int, declaration: TableDeclaration | None) -> C
             return replace(column, type=now.type, length=now.length, charset=None)
     elif now is None or (now.type, now.length) != (column.type, column.length):
         log.warning(
-            "%s.%s: delivered as %s, which is how MariaDB logs a column of type %s too; the server has no such column "
-            "any more that tells which it was",
+            "%s.%s: delivered as %s; MariaDB logs a column of type %s in the same way, and the column no longer exists "
+            "on the server",
             table.schema.name,
             column.name,
             column.declaration,
@@ -213,10 +215,10 @@ def _settled(table: TableMap, i: int, declaration: TableDeclaration | None) -> C
 
 
 def _now(table: TableMap, i: int, declaration: TableDeclaration | None) -> Column | None:
-    """The column as it is declared now: by its name, or by its place where names were not logged."""
+    """The current declaration of the column: found by name, or by number when the event has no names."""
     if declaration is None:
         return None
     columns = declaration.schema.columns
-    if table.named:
+    if table.has_names:
         return next((column for column in columns if column.name == table.schema.columns[i].name), None)
     return columns[i] if len(columns) == len(table.raw) else None

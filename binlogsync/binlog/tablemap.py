@@ -1,6 +1,6 @@
-"""A TABLE_MAP event -> `TableSchema`, and what a row of that table looks like in bytes.
+"""Parses a TABLE_MAP event: the `TableSchema`, and the type codes and metadata that determine the format of a row.
 
-With binlog_row_metadata=FULL the event says all there is: names, signs, character sets, labels, primary key,
+With binlog_row_metadata=FULL the event has the complete schema: names, signs, character sets, labels, primary key,
 visibility. Source: Table_map_event in libs/mysql/binlog/event/rows_event.h.
 """
 
@@ -55,7 +55,7 @@ _PLAIN = {
 
 @dataclass(frozen=True, slots=True)
 class RawColumn:
-    """A column as the row bytes see it.
+    """The type of a column in the row format.
 
     Attributes:
         code: type code, the real one for ENUM and SET.
@@ -71,35 +71,36 @@ class RawColumn:
 
 @dataclass(frozen=True, slots=True)
 class TableMap:
-    """What one TABLE_MAP event says.
+    """The contents of a TABLE_MAP event.
 
     Attributes:
-        table_id, schema, raw: the table, its columns, and how their bytes look.
-        named: False when the server logs binlog_row_metadata=MINIMAL.
-        asked: True when a part of `schema` is what the server declares now; the next event may mean another.
-        shown_as: the table as SELECT shows it, where that is less.
+        table_id, schema, raw: table id, schema, and the type codes and metadata of the columns.
+        has_names: False when binlog_row_metadata is not FULL.
+        is_declared: True when parts of `schema` are from the server's current declaration of the table, which may not
+            fit the next event.
+        visible_table: the table as SELECT returns it, if it has fewer columns or rows; else None.
     """
 
     table_id: int
     schema: TableSchema
     raw: tuple[RawColumn, ...]
-    named: bool
-    asked: bool = False
-    shown_as: VisibleTable | None = None
+    has_names: bool
+    is_declared: bool = False
+    visible_table: VisibleTable | None = None
 
     @property
-    def shown(self) -> TableSchema:
-        """The table as SELECT shows it."""
-        return self.schema if self.shown_as is None else self.shown_as.schema
+    def visible_schema(self) -> TableSchema:
+        """The schema of the table as SELECT returns it."""
+        return self.schema if self.visible_table is None else self.visible_table.schema
 
 
 def parse_name(body: bytes) -> tuple[str, str]:
-    """Database and table of an event's body. Raises ValueError when it has no such thing."""
+    """Database and table in the body of a TABLE_MAP. Raises ValueError when they cannot be read."""
     return _read_name(ByteReader(body))
 
 
 def _read_name(reader: ByteReader) -> tuple[str, str]:
-    """The head of the body; the reader is behind it afterwards."""
+    """Read the table id, flags, database and table."""
     reader.string(8)
     database = reader.string(reader.integer(1)).decode()
     reader.integer(1)
@@ -111,10 +112,10 @@ def _read_name(reader: ByteReader) -> tuple[str, str]:
 def parse_table_map(
     body: bytes, *, mariadb: bool, captured: bool = True, declared: TableSchema | None = None
 ) -> TableMap:
-    """Read the event's body (no header, no checksum). Raises ValueError when it is not a TABLE_MAP.
+    """Parse the body of a TABLE_MAP (without header and checksum). Raises ValueError when it is malformed.
 
-    Of a table that is not captured only the sizes of its columns are read, whatever its character sets and labels.
-    What an event without names does not say is taken from `declared`.
+    For a table that is not captured only the sizes of its columns are parsed, so that no unknown character set or label
+    is an error. `declared` completes an event without column names.
     """
     reader = ByteReader(body)
     database, table = _read_name(reader)
@@ -128,7 +129,7 @@ def parse_table_map(
     if not captured:
         nothing = _OptionalMetadata((), frozenset(), {}, {}, (), frozenset(), {}, {})
         plain = tuple(nothing.column(i, raw[i], nullable[i]) for i in range(count))
-        return TableMap(table_id, TableSchema(database, table, plain), raw, named=False)
+        return TableMap(table_id, TableSchema(database, table, plain), raw, has_names=False)
     optional = _OptionalMetadata.parse(reader, raw, mariadb=mariadb)
     if optional.names and len(optional.names) != count:
         raise ValueError(f"{len(optional.names)} names for {count} columns")
@@ -146,14 +147,14 @@ def parse_table_map(
 
 
 def _raw_column(code: int, meta: ByteReader) -> RawColumn:
-    """One column's type code and metadata; ENUM, SET and long CHAR hide in STRING's metadata."""
+    """The type code and metadata of a column; the metadata of STRING distinguishes ENUM, SET and long CHAR."""
     if code in _ONE_BYTE_OF_METADATA:
         return RawColumn(code, meta.integer(1))
     if code not in _TWO_BYTES_OF_METADATA:
         return RawColumn(code, 0)
     low, high = meta.integer(1), meta.integer(1)
     if code == STRING:
-        if low & 0x30 != 0x30:  # a CHAR of more than 255 bytes keeps two bits of its length inverted in the type
+        if low & 0x30 != 0x30:  # a CHAR of more than 255 bytes has two inverted bits of its length in the type
             return RawColumn(STRING, high | ((low & 0x30) ^ 0x30) << 4)
         return RawColumn(low, high) if low in (ENUM, SET) else RawColumn(STRING, high)
     if code == NEWDECIMAL:
@@ -165,7 +166,7 @@ def _raw_column(code: int, meta: ByteReader) -> RawColumn:
 
 @dataclass(frozen=True, slots=True)
 class _OptionalMetadata:
-    """The optional fields, spread over the columns they speak of: column number -> value."""
+    """The optional metadata fields, by column number."""
 
     names: tuple[str, ...]
     unsigned: frozenset[int]
@@ -175,7 +176,7 @@ class _OptionalMetadata:
     hidden: frozenset[int]
     geometries: dict[int, int]
     dimensions: dict[int, int]
-    signed: bool = False  # the event says which numbers are unsigned
+    signed: bool = False  # the event contains the signs of numeric columns
     mariadb: bool = False
 
     @classmethod
@@ -209,7 +210,7 @@ class _OptionalMetadata:
         )
 
     def completed(self, declared: TableSchema) -> _OptionalMetadata:
-        """With what the server declares where the event is silent."""
+        """Add from the server's declaration what the event does not contain."""
         columns = dict(enumerate(declared.columns))
         names = tuple(column.name for column in declared.columns)
         unsigned = frozenset(i for i, c in columns.items() if c.unsigned)
@@ -227,7 +228,7 @@ class _OptionalMetadata:
         )
 
     def column(self, i: int, raw: RawColumn, nullable: bool) -> Column:
-        """The i-th column as a schema says it."""
+        """The i-th column of the schema."""
         name = self.names[i] if self.names else f"@{i + 1}"
         plain = Column(name, "", nullable, i in self.unsigned, visible=i not in self.hidden)
         code = raw.code
@@ -253,7 +254,7 @@ class _OptionalMetadata:
         return replace(plain, type=_PLAIN.get(code, f"type {code}"))
 
     def _character(self, plain: Column, raw: RawColumn, charset: str) -> Column:
-        """CHAR, VARCHAR, TEXT, or their binary twins."""
+        """CHAR, VARCHAR, TEXT, or the binary type that corresponds."""
         binary = charset == BINARY
         if raw.code in (BLOB, BLOB_COMPRESSED):
             if raw.meta not in _BLOB_SIZES:
@@ -261,7 +262,7 @@ class _OptionalMetadata:
             kind = _BLOB_SIZES[raw.meta] + ("blob" if binary else "text")
             return replace(plain, type=kind, charset=None if binary else charset)
         kind = ("binary" if binary else "char") if raw.code == STRING else ("varbinary" if binary else "varchar")
-        size = raw.meta - 1 if raw.code == VARCHAR_COMPRESSED else raw.meta  # how it is compressed takes a byte
+        size = raw.meta - 1 if raw.code == VARCHAR_COMPRESSED else raw.meta  # one byte is the compression header
         length = size // bytes_per_character(charset)
         return replace(plain, type=kind, length=length, charset=None if binary else charset)
 
@@ -271,7 +272,7 @@ def _numbers(raw: tuple[RawColumn, ...], wanted: Callable[[int], bool]) -> list[
 
 
 def _bits(field: bytes | None, columns: list[int]) -> list[int]:
-    """Of `columns` those whose bit is set, most significant bit first; none without the field."""
+    """Those of `columns` whose bit is set, most significant bit first; none without the field."""
     if field is None:
         return []
     if len(field) != (len(columns) + 7) // 8:
@@ -296,7 +297,7 @@ def _packed_numbers(field: bytes) -> list[int]:
 
 
 def _collations(fields: dict[int, bytes], default: int, each: int, columns: list[int]) -> dict[int, int]:
-    """Collations either one by one, or as a default and the exceptions from it."""
+    """Collations by column: the field lists all of them, or a default and the exceptions."""
     if each in fields:
         return dict(zip(columns, _packed_numbers(fields[each]), strict=True))
     if default not in fields:

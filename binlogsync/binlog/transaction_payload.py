@@ -1,7 +1,8 @@
-"""A TRANSACTION_PAYLOAD event -> the events in it, unfolded piece by piece.
+"""Decompresses the events in a TRANSACTION_PAYLOAD event, in chunks.
 
 With binlog_transaction_compression a whole transaction is one event: fields, then zstd-compressed events that have
-neither packets nor checksums. Memory holds one piece and the largest event, whatever the size of the transaction.
+neither packet headers nor checksums. Memory use is bounded by the chunk size and the largest event, not by the size of
+the transaction.
 
 Source: libs/mysql/binlog/event/compression/payload_event_buffer_istream.h and codecs/binary.cpp
 (Transaction_payload).
@@ -21,16 +22,16 @@ from binlogsync.binlog.event_index import HEADER_SIZE, EventIndex, IndexedEvents
 
 Bytes = npt.NDArray[np.uint8]
 PIECE = 8 << 20
-_EVENT_LIMIT = 1 << 31  # twice the most that max_allowed_packet can be
+_EVENT_LIMIT = 1 << 31  # twice the maximum of max_allowed_packet
 _END, _SIZE, _ALGORITHM, _UNFOLDED = range(4)
 _ZSTD, _NONE = 0, 255
-_UNSAID = -1  # a frame does not say how many bytes it unfolds to
-_FIELDS_LIMIT = 256  # bytes; four fields of at most nine bytes each, and room for those of a newer server
+_UNKNOWN_SIZE = -1  # the frame does not contain its decompressed size
+_FIELDS_LIMIT = 256  # bytes; four fields of at most nine bytes each, and room for fields of newer servers
 
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """The events of a transaction, compressed or not, and how many bytes they are."""
+    """The events of a transaction, compressed or not, and their total decompressed size."""
 
     is_compressed: bool
     size: int
@@ -47,7 +48,7 @@ def parse_payload(body: Bytes) -> Payload:
         fields[field] = value.packed()
     data = body[len(head) - reader.left :]
     if fields.get(_SIZE, len(data)) != len(data):
-        raise ValueError(f"a payload of {fields[_SIZE]} bytes in an event that holds {len(data)}")
+        raise ValueError(f"a payload of {fields[_SIZE]} bytes in an event with {len(data)} bytes of payload")
     algorithm = fields.get(_ALGORITHM, _NONE)
     if algorithm not in (_ZSTD, _NONE):
         raise ValueError(f"compression {algorithm} is not known; run: SET GLOBAL binlog_transaction_compression = OFF")
@@ -55,13 +56,13 @@ def parse_payload(body: Bytes) -> Payload:
 
 
 def payload_events(payload: Payload, index: EventIndex) -> Iterator[IndexedEvents]:
-    """The events in order; each part is good until the next is asked for, its buffer for as long as it is kept.
+    """The events, in order. The index is overwritten when the next ones are requested, the buffer is not.
 
-    Raises ValueError when they are not as many bytes as the payload says, or no events.
+    Raises ValueError when the events are invalid, or do not have the declared size.
     """
     if not payload.is_compressed:
         if len(payload.data) != payload.size:
-            raise ValueError(f"a payload of {payload.size} bytes that holds {len(payload.data)}")
+            raise ValueError(f"a payload of {payload.size} bytes with {len(payload.data)} bytes of events")
         if (yield from _indexed(payload.data, index)) != payload.size:
             raise ValueError("the payload ends inside an event")
         return
@@ -72,16 +73,16 @@ def payload_events(payload: Payload, index: EventIndex) -> Iterator[IndexedEvent
         with zstandard.ZstdDecompressor().stream_reader(payload.data.data, read_across_frames=True) as stream:
             yield from _unfolded(stream, payload.size, index)
             if stream.read(1):
-                raise ValueError(f"the payload holds more than the {payload.size} bytes that it says")
+                raise ValueError(f"the payload is longer than the {payload.size} bytes that it declares")
     except zstandard.ZstdError as error:
         raise ValueError(f"the payload cannot be decompressed: {error}") from error
 
 
 def _whole(payload: Payload, index: EventIndex) -> Iterator[IndexedEvents]:
-    """All events of a small payload at once."""
-    said = zstandard.frame_content_size(payload.data[:_FIELDS_LIMIT].tobytes())
-    if said not in (_UNSAID, payload.size):
-        raise ValueError(f"a payload of {payload.size} bytes whose first frame has {said}")
+    """Decompress a small payload at once."""
+    declared = zstandard.frame_content_size(payload.data[:_FIELDS_LIMIT].tobytes())
+    if declared not in (_UNKNOWN_SIZE, payload.size):
+        raise ValueError(f"a payload of {payload.size} bytes whose first frame has {declared}")
     unzipper = zstandard.ZstdDecompressor()
     data = unzipper.decompress(payload.data.data, max_output_size=payload.size, allow_extra_data=False)
     if len(data) != payload.size:
@@ -91,7 +92,7 @@ def _whole(payload: Payload, index: EventIndex) -> Iterator[IndexedEvents]:
 
 
 def _unfolded(stream: zstandard.ZstdDecompressionReader, size: int, index: EventIndex) -> Iterator[IndexedEvents]:
-    """Pieces of whole events; what is left of one begins the next."""
+    """Decompress in chunks; an incomplete event at the end of a chunk moves to the start of the next one."""
     rest, total = np.empty(0, np.uint8), 0
     while total < size:
         piece = np.empty(min(max(_size_of(rest), PIECE), len(rest) + size - total), np.uint8)
@@ -109,7 +110,7 @@ def _unfolded(stream: zstandard.ZstdDecompressionReader, size: int, index: Event
 
 
 def _size_of(event: Bytes) -> int:
-    """Bytes of an event of which the beginning is there; 0 when even its header is not whole."""
+    """Size of an event from its first bytes; 0 when its header is incomplete."""
     if len(event) < HEADER_SIZE:
         return 0
     size = int.from_bytes(event[9:13].tobytes(), "little")
@@ -119,7 +120,7 @@ def _size_of(event: Bytes) -> int:
 
 
 def _indexed(buffer: Bytes, index: EventIndex) -> Generator[IndexedEvents, None, int]:
-    """The whole events of a buffer, as many at a time as the index has room for; returns where they end."""
+    """Index the complete events of a buffer, as many at a time as the index has room for; returns where they end."""
     at, stop = 0, IndexStop.FULL
     while stop == IndexStop.FULL:
         count, at, stop = index_bare_events(buffer, at, len(buffer), index)

@@ -1,11 +1,11 @@
-"""MariaDB's tables of which the binlog has more than SELECT shows: the changes of the table that SELECT shows.
+"""Removes hidden columns and history rows of MariaDB tables from changes, so that they match what SELECT returns.
 
-Hidden columns: a UNIQUE key of BLOB, TEXT or long VARCHAR adds one with a hash, DB_ROW_HASH_1 and so on, and system
-versioning adds two with the period of each row, where none is declared.
+Hidden columns: a UNIQUE key on BLOB, TEXT or long VARCHAR adds a hash column, DB_ROW_HASH_1 and so on. System
+versioning without declared period columns adds two, the row start and the row end.
 
-Rows: the binlog has a row for every version of a system-versioned table that has ended. UPDATE logs the update and an
-insert of the version before it, DELETE an update that ends the version. Here that becomes the one update, or a delete;
-rows of history, and their removal, change nothing that SELECT shows.
+History rows: a system-versioned table keeps each former version of a row. UPDATE logs the update, and an insert of the
+former version; DELETE logs an update that ends the current version. These become one update, or one delete. Changes of
+history rows are dropped.
 
 Source: vers_update_fields, vers_insert_history_row in sql/table.cc and sql/sql_update.cc of MariaDB, and
 add_hash_field in sql/sql_table.cc.
@@ -27,24 +27,24 @@ from binlogsync.change import OP_TYPE, ChangeBatch, ImageName
 from binlogsync.schema import Column, TableSchema
 
 HIDDEN_COLUMNS = ("row_start", "row_end")
-"""Names of the columns of a period that is not declared; no client sees them in a list of columns."""
+"""Names of the hidden columns of a system-versioned table without declared period columns."""
 _ENDLESS = {
     "timestamp": [(2**31 * 10**6) - 1, (2**32 * 10**6) - 1],  # the second from MariaDB 11.5 on
     "bigint": [2**64 - 1],
 }
-"""The end of a version that is current."""
+"""The row end of the current version of a row."""
 _HASH = re.compile(r"DB_ROW_HASH_[0-9]+")
 _Bools = npt.NDArray[np.bool_]
-_CREATE, _UPDATE, _DELETE = 0, 1, 2  # places in change.OPS
+_CREATE, _UPDATE, _DELETE = 0, 1, 2  # indexes in change.OPS
 
 
 @dataclass(frozen=True, slots=True)
 class VisibleTable:
-    """A table as SELECT shows it.
+    """A table as SELECT returns it.
 
     Attributes:
-        schema: without hidden columns, and without the end of the period in its key.
-        row_end: name of the column that holds when a row's version ended, of a system-versioned table.
+        schema: without hidden columns, and without the row end column in its key.
+        row_end: name of the row end column of a system-versioned table, else None.
     """
 
     schema: TableSchema
@@ -52,12 +52,12 @@ class VisibleTable:
 
 
 def may_have_hidden_columns(columns: Sequence[Column]) -> bool:
-    """True when these columns of a TABLE_MAP may be more than SELECT shows."""
+    """True when these columns of a TABLE_MAP may include columns, or the table rows, that SELECT does not return."""
     return sum(_is_of_period(column) for column in columns) > 1 or any(_HASH.fullmatch(c.name) for c in columns)
 
 
 def with_hash_columns(schema: TableSchema, logged: Sequence[Column]) -> TableSchema:
-    """The declared table with the columns of hashes that are logged behind its own, where only such can follow."""
+    """The declared schema with the hash columns that are logged after its own columns."""
     more = logged[len(schema.columns) :]
     if any(column.type != "bigint" for column in more):
         return schema
@@ -74,10 +74,10 @@ def _is_of_period(column: Column) -> bool:
 def find_visible_table(
     schema: TableSchema, declared: tuple[str, str] | None, listed: Sequence[str]
 ) -> VisibleTable | None:
-    """The table as SELECT showed it when it was logged with this schema; None when it showed all.
+    """The table as SELECT returned it when it was logged with this schema; None when SELECT returned all of it.
 
-    `declared` are the names of the period's columns now, and `listed` those of the columns that clients see now: hidden
-    columns are in the log only, also of a table that is no longer versioned.
+    `declared` are the current names of the row start and row end columns, and `listed` the names of the columns that
+    clients see now. Hidden columns are in the log only, even those of a table that is no longer versioned.
     """
     names = [column.name for column in schema.columns if not _HASH.fullmatch(column.name) or column.name in listed]
     hides_period = tuple(names[-2:]) == HIDDEN_COLUMNS and HIDDEN_COLUMNS[0] not in listed
@@ -94,12 +94,12 @@ def find_visible_table(
 
 
 def visible_changes(batch: ChangeBatch, table: VisibleTable) -> ChangeBatch:
-    """The changes of the rows and columns that SELECT shows."""
+    """The changes of the rows and columns that SELECT returns."""
     is_there = {name: np.asarray(batch.data.column(name).is_valid()) for name in ("before", "after")}
     if table.row_end is None:
         return _with_images(batch, table, is_there["before"], is_there["after"])
     current = {name: _is_current(batch.data.column(name), table.row_end) for name in ("before", "after")}
-    # What an image lacks is as it is in the other one.
+    # A column that is absent from one image has the value of the other image.
     before = _known(current["before"], current["after"], len(batch)) & is_there["before"]
     after = _known(current["after"], current["before"], len(batch)) & is_there["after"]
     ops = np.where(before & after, _UPDATE, np.where(after, _CREATE, _DELETE)).astype(np.int8)
@@ -110,7 +110,7 @@ def visible_changes(batch: ChangeBatch, table: VisibleTable) -> ChangeBatch:
 
 
 def _with_images(batch: ChangeBatch, table: VisibleTable, before: _Bools, after: _Bools) -> ChangeBatch:
-    """With the columns that are shown, and images where these are true."""
+    """The batch with the visible columns only, and with an image in the rows where `before` or `after` is True."""
     shown = [column.name for column in table.schema.columns]
     impossible: dict[tuple[ImageName, str], pa.StringArray] = {}
     data = batch.data
@@ -122,7 +122,7 @@ def _with_images(batch: ChangeBatch, table: VisibleTable, before: _Bools, after:
 
 
 def _is_current(image: pa.StructArray, end: str) -> _Bools | None:
-    """Whether each row's version is the current one; None when the image lacks the end of the period."""
+    """Whether each row is the current version; None when the image does not have the row end column."""
     at = image.type.get_field_index(end)
     if at < 0:
         return None
@@ -139,7 +139,7 @@ def _known(own: _Bools | None, other: _Bools | None, count: int) -> _Bools:
 
 
 def _image(image: pa.StructArray, shown: Sequence[str], kept: _Bools) -> pa.StructArray:
-    """The columns that are shown, NULL as a whole where the change has no such image."""
+    """The image with the visible columns, NULL in rows that do not keep it."""
     names = [name for name in shown if image.type.get_field_index(name) >= 0]
     arrays: list[Any] = [image.field(image.type.get_field_index(name)) for name in names]
     if not names:
@@ -150,7 +150,7 @@ def _image(image: pa.StructArray, shown: Sequence[str], kept: _Bools) -> pa.Stru
 def _texts(
     batch: ChangeBatch, name: ImageName, shown: Sequence[str], kept: _Bools
 ) -> dict[tuple[ImageName, str], pa.StringArray]:
-    """Impossible dates of the image."""
+    """The impossible dates of the image, for the visible columns and the rows that keep it."""
     nothing = pa.scalar(None, pa.string())
     return {
         (image, column): pc.if_else(pa.array(kept), texts, nothing)

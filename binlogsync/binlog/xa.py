@@ -1,9 +1,9 @@
-"""XA transactions: changes that are logged when they are prepared and take effect when XA COMMIT is logged.
+"""XA transactions: their changes are logged at XA PREPARE and take effect at XA COMMIT.
 
-Rows of a prepared transaction are kept as they were logged and become changes of the transaction that its XA COMMIT
-is, with that one's place, GTID and time; those of XA ROLLBACK never become any. While something is prepared a restart
-has to read from before it on, so each checkpoint names that place (`Checkpoint.resume`); what sinks hold already they
-drop by its coordinates.
+The row events of a prepared transaction are kept in memory as logged. They become changes of the transaction of XA
+COMMIT, with its position, GTID and time; XA ROLLBACK discards them. While a transaction is prepared, a restart has to
+read from a position before it, so each checkpoint contains that position (`Checkpoint.resume`); sinks skip the changes
+that they have stored already, by their coordinates.
 
 Sources: XA_prepare_event in libs/mysql/binlog/event/control_events.h; MariaDB: Gtid_log_event::FL_PREPARED_XA in
 sql/log_event.h; serialize_xid in both for the text of the statements.
@@ -20,7 +20,7 @@ from binlogsync.binlog.scan_state import RowEvents
 from binlogsync.position import ResumePosition
 
 HELD_LIMIT = 256 << 20
-"""Bytes of rows that may be prepared and not yet committed."""
+"""Limit on the bytes of row events that are prepared and not yet committed."""
 
 _STATEMENT = re.compile(
     r"XA\s+(?P<verb>START|END|COMMIT|ROLLBACK)\s+X'(?P<gtrid>[0-9a-f]*)',X'(?P<bqual>[0-9a-f]*)',(?P<format>\d+)",
@@ -30,7 +30,7 @@ _STATEMENT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Xid:
-    """Names a distributed transaction."""
+    """The identifier of an XA transaction."""
 
     format_id: int
     gtrid: bytes
@@ -41,7 +41,7 @@ class Xid:
 
 
 def parse_statement(sql: str) -> tuple[str, Xid]:
-    """The verb (START, END, COMMIT, ROLLBACK) of a logged XA statement and the transaction. Raises ValueError."""
+    """The verb (START, END, COMMIT, ROLLBACK) and the xid of a logged XA statement. Raises ValueError."""
     match = _STATEMENT.match(sql)
     if match is None:
         raise ValueError(f"{sql[:100]!r} is not an XA statement as servers log it")
@@ -50,7 +50,7 @@ def parse_statement(sql: str) -> tuple[str, Xid]:
 
 
 def parse_prepare(body: bytes) -> tuple[bool, Xid]:
-    """An XA_PREPARE event: whether the transaction is committed with it (ONE PHASE), and which. Raises ValueError."""
+    """Parse an XA_PREPARE event: whether it commits the transaction (ONE PHASE), and the xid. Raises ValueError."""
     reader = ByteReader(body)
     one_phase = reader.integer(1) != 0
     format_id, gtrid, bqual = reader.integer(4), reader.integer(4), reader.integer(4)
@@ -59,7 +59,7 @@ def parse_prepare(body: bytes) -> tuple[bool, Xid]:
 
 @dataclass(frozen=True, slots=True)
 class XaRowEvent:
-    """One row event: number of its layout, op, and its rows as they were logged."""
+    """A row event: number of its layout, op, and the bytes of its rows."""
 
     layout: int
     op: int
@@ -68,21 +68,21 @@ class XaRowEvent:
 
 @dataclass(slots=True)
 class XaTransaction:
-    """The rows of one XA transaction; `resume` is a place before it."""
+    """The row events of one XA transaction; `resume` is a position before it."""
 
     resume: ResumePosition
     rows: list[XaRowEvent] = field(default_factory=list)
 
 
 class PreparedTransactions:
-    """The XA transactions that are prepared, and the one that is being logged.
+    """The prepared XA transactions, and the XA transaction whose events are being read.
 
-    An xid is free again once it is committed, so one stretch may commit and prepare it any number of times.
+    An xid can be reused once it is committed, so one range may commit and prepare it any number of times.
     """
 
     def __init__(self) -> None:
         self.needed: ResumePosition | None = None
-        """A place before everything that was prepared at some time of the stretch."""
+        """A position before every transaction that was prepared at any time within the range."""
         self._open: XaTransaction | None = None
         self._held: dict[int, XaTransaction] = {}  # by number, in the order of being prepared
         self._numbers: dict[Xid, int] = {}
@@ -90,25 +90,25 @@ class PreparedTransactions:
         self._next = self._size = 0
 
     def begin(self, resume: ResumePosition) -> None:
-        """An XA transaction begins, somewhere behind `resume`."""
+        """Begin an XA transaction at some position after `resume`."""
         self._open = XaTransaction(resume)
 
     def hold(self, rows: RowEvents, first: int, end: int) -> None:
-        """Copy the row events first..end-1 of the transaction that is being logged. Raises ValueError."""
+        """Copy the row events first..end-1 of the current transaction. Raises ValueError."""
         assert self._open is not None
         for i in range(first, end):
             size = int(rows.end[i] - rows.at[i])
             self._size += size
             if self._size > HELD_LIMIT:
                 raise ValueError(
-                    f"XA transactions that are prepared and not committed hold more than {HELD_LIMIT >> 20} MiB, which "
-                    "is more than is kept in memory; commit them soon after they are prepared, or in smaller pieces"
+                    f"XA transactions that are prepared and not committed have more than {HELD_LIMIT >> 20} MiB of "
+                    "rows, the limit in memory; commit them sooner after XA PREPARE, or make them smaller"
                 )
             data = ctypes.string_at(int(rows.at[i]), size)
             self._open.rows.append(XaRowEvent(int(rows.layout[i]), int(rows.op[i]), data))
 
     def prepare(self, xid: Xid) -> None:
-        """The transaction that is being logged is whole."""
+        """End the current transaction: it is prepared."""
         assert self._open is not None
         self._held[self._next] = self._open
         self._numbers[xid] = self._next
@@ -116,33 +116,33 @@ class PreparedTransactions:
         self.needed = self.needed or self._open.resume
         self._open = None
 
-    def one_phase(self) -> list[XaRowEvent]:
-        """The rows of the transaction that is being logged and is committed at once."""
+    def take_one_phase(self) -> list[XaRowEvent]:
+        """End the current transaction, which is committed in one phase, and return its row events."""
         assert self._open is not None
         rows, self._open = self._open.rows, None
         self._size -= sum(len(each.data) for each in rows)
         return rows
 
-    def rows(self, xid: Xid) -> list[XaRowEvent] | None:
-        """Of a prepared transaction; None when it is not known. It stays prepared until it is committed and settled."""
+    def find_rows(self, xid: Xid) -> list[XaRowEvent] | None:
+        """The row events of a prepared transaction; None for an unknown xid."""
         return self._held[self._numbers[xid]].rows if xid in self._numbers else None
 
     def commit(self, xid: Xid) -> None:
-        """Its rows have become changes; they count when the stretch is decoded."""
+        """Mark a transaction as committed; `forget_committed` drops it once the range is decoded."""
         self._committed.append((xid, self._numbers.pop(xid)))
 
     def roll_back(self, xid: Xid) -> None:
-        """Its rows never become changes."""
+        """Discard a prepared transaction."""
         if xid in self._numbers:
             self._forget(self._numbers.pop(xid))
 
-    def unsettle(self) -> None:
-        """The stretch cannot be decoded as a whole: what was committed in it remains prepared."""
+    def restore_committed(self) -> None:
+        """Return the transactions committed in this range to prepared, because the range could not be decoded."""
         self._numbers.update(reversed(self._committed))
         self._committed.clear()
 
-    def settle(self) -> ResumePosition | None:
-        """The stretch is decoded: forget what was committed in it; returns a place before what remains prepared."""
+    def forget_committed(self) -> ResumePosition | None:
+        """Drop the transactions committed in this range; returns a position before those that remain prepared."""
         for _, number in self._committed:
             self._forget(number)
         self._committed.clear()

@@ -40,7 +40,7 @@ class AlterationSearch:
             self._from = self._to = place
             self._found = []
         self._look_on(self._to)
-        behind = (found.position for found in self._found if found.position > place and found.concerns(database, table))
+        behind = (found.position for found in self._found if found.position > place and found.affects(database, table))
         return next(behind, None)
 
     def _look_on(self, start: BinlogPosition) -> None:
@@ -48,7 +48,7 @@ class AlterationSearch:
         reader = AlterationReader(start, self._fold, mariadb=self._server_uuid.startswith("mariadb:"))
         buffer = np.empty(_CHUNK, np.uint8)
         with BinlogDump(self._config, Checkpoint(start, self._server_uuid), blocking=False) as dump:
-            while not reader.walk.ended:
+            while not reader.parser.ended:
                 size = dump.readinto(buffer.data)
                 if not size:
                     break
@@ -56,6 +56,6 @@ class AlterationSearch:
                     self._found.extend(reader.feed(buffer, 0, size))
                 except ValueError as error:
                     raise SourceError(f"{self._config.address}: {error}") from error
-                if reader.walk.server_error is not None:
-                    raise_server_error(reader.walk.server_error)
+                if reader.parser.server_error is not None:
+                    raise_server_error(reader.parser.server_error)
         self._to = reader.position

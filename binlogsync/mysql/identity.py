@@ -156,7 +156,7 @@ def _events_from(
     walk, buffer, at = DumpParser(EventIndex.room_for(_EVENTS), read_format), np.empty(_BUFFER, np.uint8), begin.pos
     with BinlogDump(config, Checkpoint(begin, info.server_uuid), blocking=False, info=info) as dump:
         while not walk.ended and (count := dump.readinto(buffer.data)):
-            for part in walk.parts(buffer, 0, count):
+            for part in walk.parse(buffer, 0, count):
                 for i in range(part.count):
                     event = part.event(i).tobytes()
                     kind, size = event[4], int.from_bytes(event[9:13], "little")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from binlogsync.binlog.charsets import BINARY
-from binlogsync.binlog.sequences import is_like_sequence, with_key
+from binlogsync.binlog.sequences import add_sequence_key, is_like_sequence
 from binlogsync.binlog.table_declaration import DeclarationLookup, TableDeclaration
 from binlogsync.binlog.visible_tables import HIDDEN_COLUMNS
 from binlogsync.mysql.config import MySQLConfig, connect, fetch, translate_errors
@@ -72,7 +72,7 @@ def describe_table(config: MySQLConfig, connection: Connection, database: str, t
         key = tuple(name for name in key if period is None or name != period[1])
         schema = TableSchema(database, table, tuple(map(_column, rows)), key)
         is_sequence = is_like_sequence(schema) and _fetch_kind(config, connection, database, table) == "SEQUENCE"
-        return with_key(schema) if is_sequence else schema
+        return add_sequence_key(schema) if is_sequence else schema
 
 
 def generated_columns(config: MySQLConfig, connection: Connection, database: str, table: str) -> tuple[str, ...]:

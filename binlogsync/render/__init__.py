@@ -1,7 +1,7 @@
-"""Arrow columns to JSON text, exact and without Python's work on any row.
+"""Writes Arrow columns as JSON text, exactly, and without Python code per row.
 
-`column_values` is the way in: it looks up the family of a MySQL type in one table. A new type is one function of
-json_columns.py, if need be a code in envelope_writer.py, and one line here.
+`column_values` is the entry point: it looks up the renderer of a MySQL type in one table. A new type is a function in
+json_columns.py, possibly a code in envelope_writer.py, and one line here.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ RENDERERS: dict[str, Renderer] = {
 
 
 def column_values(column: Column, array: pa.Array, impossible: pa.StringArray | None = None) -> JsonColumn:
-    """How to write the column's values (Arrow type schema.arrow_type(column)) as JSON; `impossible` texts take the
-    place of NULLs.
+    """How to write the values of a column (Arrow type schema.arrow_type(column)) as JSON; the texts in `impossible`
+    replace NULLs.
 
-    Raises WireError for a type that has no renderer.
+    Raises WireError for a type without a renderer.
     """
     renderer = RENDERERS.get(column.type)
     if renderer is None:
@@ -60,7 +60,7 @@ def column_values(column: Column, array: pa.Array, impossible: pa.StringArray | 
 
 
 def render_column(column: Column, array: pa.Array, impossible: pa.StringArray | None = None) -> JsonTexts:
-    """The column alone."""
+    """The JSON texts of a single column."""
     return render_rows(len(array), [EnvelopePart(b"", column_values(column, array, impossible))])
 
 

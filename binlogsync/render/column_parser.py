@@ -1,7 +1,8 @@
-"""The way back: Python values as a JSON decoder gives them, whole columns at a time, to the Arrow types of a table.
+"""Converts Python values from a JSON decoder, one column at a time, to the Arrow types of a table.
 
-`read_column` takes a list with one value or None for each row, and gives the Arrow array and, for temporal columns, the
-texts that are no date Arrow can hold (None when there are none). Anything that the tail does not write is a WireError.
+`read_column` takes a list with one value or None per row. It returns the Arrow array and, for temporal columns, the
+texts of impossible dates, which Arrow cannot represent (None if there are none). A value in a format that the tail does
+not write raises WireError.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, Column, arrow_type
 Values = Sequence[Any]
 TEMPORAL_TYPES = frozenset({"date", "datetime", "timestamp", "time"})
 RAW_TYPES = frozenset({"float", "double", "vector", "json"})
-"""Types whose JSON text is read as it is: numbers' own digits, a document's own blanks."""
+"""Types read from their JSON text, not from a decoded value, to preserve the digits and the blanks."""
 
 
 @inner
 def _number(data: intp, start: int64, stop: int64) -> int64:
-    """Digits only; -1 for anything else."""
+    """A number of digits only; -1 for any other text."""
     value = 0
     for k in range(start, stop):
         if load_u8(data + k) < 48 or load_u8(data + k) > 57:
@@ -40,7 +41,7 @@ def _number(data: intp, start: int64, stop: int64) -> int64:
 
 @inner
 def _day(data: intp, at: int64) -> int64:
-    """Days since 1970 of the ten bytes YYYY-MM-DD, or a value below any date when they are no day of the calendar."""
+    """Days since 1970 of the ten bytes YYYY-MM-DD, or a value below any date when the date is impossible."""
     none = -(2**62)
     year, month, day = _number(data, at, at + 4), _number(data, at + 5, at + 7), _number(data, at + 8, at + 10)
     if load_u8(data + at + 4) != 45 or load_u8(data + at + 7) != 45 or year < 1 or month < 1 or month > 12 or day < 1:
@@ -79,7 +80,7 @@ def _clock(data: intp, at: int64, stop: int64, hour_digits: int64) -> int64:
 
 @kernel
 def _parse_times(data: intp, offsets: intp, valid: intp, rows: int64, kind: int64, values: intp, good: intp) -> None:
-    """kind as in times.py: 0 days, 1 microseconds since 1970, 2 the same with Z, 3 a duration."""
+    """Parse texts; `kind` is 0 for days, 1 for microseconds since 1970, 2 for the same with Z, 3 for a duration."""
     for i in range(rows):
         store_i64(values + 8 * i, 0)
         store_u8(good + i, uint8(0))
@@ -139,7 +140,7 @@ def _read_base64(column: Column, values: Values) -> pa.Array:
 
 
 def _read_labels(column: Column, values: Values) -> pa.Array:
-    """Labels in the order of the column, and behind them any that is not declared (MySQL's empty error value)."""
+    """The dictionary has the labels of the column, then undeclared ones (MySQL's empty string for invalid values)."""
     numbers = {label: i for i, label in enumerate(column.labels)}
     for value in set(values):
         if value is not None:
@@ -157,7 +158,7 @@ def _read_raw_numbers(column: Column, values: Values) -> pa.Array:
 
 
 def _read_vectors(column: Column, values: Values) -> pa.Array:
-    """Each number goes from its own digits to float32: by way of float64 it would be rounded twice."""
+    """Convert each number from its digits to float32 directly: a conversion through float64 would round twice."""
     numbers: list[bytes] = []
     offsets: list[int | None] = []
     for value in values:
@@ -166,7 +167,7 @@ def _read_vectors(column: Column, values: Values) -> pa.Array:
         if is_null:
             continue
         if not value.startswith(b"[") or not value.endswith(b"]"):
-            raise ValueError(f"{value[:40]!r} is no array")
+            raise ValueError(f"{value[:40]!r} is not an array")
         numbers += value[1:-1].split(b",") if len(value) > 2 else ()
     items = pa.array(numbers, pa.binary()).cast(pa.string()).cast(pa.float32())
     return pa.ListArray.from_arrays(pa.array([*offsets, len(numbers)], pa.int32()), items)
@@ -198,8 +199,8 @@ _READERS: dict[str, Callable[[Column, Values], pa.Array]] = {
 def read_column(column: Column, values: Values) -> tuple[pa.Array, pa.StringArray | None]:
     """(array of schema.arrow_type(column), texts of impossible dates or None).
 
-    Values are str, int, bool, list[str], a geometry's dict or None as JSON has them; for RAW_TYPES bytes of the JSON
-    text itself, and there a JSON null is b"null" (a number that is NULL) or None (a document that is NULL).
+    Values are str, int, bool, list[str], the dict of a geometry, or None. Values of RAW_TYPES are the bytes of the JSON
+    text; None is NULL, and b"null" is NULL too, except for JSON documents, where it is the JSON value null.
     """
     try:
         if column.type in TEMPORAL_TYPES:

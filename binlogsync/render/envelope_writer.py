@@ -1,7 +1,7 @@
-"""One envelope a row: constant bytes and the columns' values in turn, written by one kernel where they stay.
+"""Writes one envelope per row, in one kernel, directly to the output buffer.
 
-An envelope is a list of parts. A part writes its constant, then its column's value. Parts belong to no image, or to
-one; where that image is NULL the first of its parts writes `null` and the others nothing.
+An envelope is a list of parts. Each part is constant text, followed by the value of a column. A part may belong to an
+image; when the image is NULL, the first of its parts writes `null` and the others are skipped.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ from binlogsync.render.json_kernels import (
 from binlogsync.render.json_texts import JsonTexts
 from binlogsync.render.lookup_tables import TABLES
 
-# A part as the kernel knows it, each a 64-bit number: address and size of its constant; of its image, the bitmap (0: no
-# image, or one that is never NULL), the first bit and the number of the part behind; then what Values says, and the
-# address of the part whose value is written in place of NULLs, or 0.
+# Fields of a part in the kernel, each a 64-bit number: address and size of its constant; validity bitmap of its image
+# (0: no image, or one without NULLs), first bit of that, number of the first part after the image; the fields of
+# JsonColumn; address of the part whose value replaces NULLs, or 0.
 _CONSTANT, _SIZE, _IMAGE, _IMAGE_BIT, _BEHIND, _CODE, _VALID, _BIT = range(0, 64, 8)
 _DATA, _OFFSETS, _A, _B, _INDEX, _LISTS, _INSTEAD = range(64, 120, 8)
 _FIELDS = 16
@@ -78,8 +78,8 @@ _NO_COLUMN = JsonColumn(NOTHING)
 
 @dataclass(frozen=True, slots=True)
 class EnvelopePart:
-    """A constant, then a column's value (None: the constant only); parts of one image that may be NULL name its
-    array.
+    """Constant text, then the value of a column (None: constant only). `image` is the array of the image to which the
+    part belongs, if it may be NULL.
     """
 
     constant: bytes
@@ -89,13 +89,13 @@ class EnvelopePart:
 
 @inner
 def _is_null(valid: intp, bit: intp) -> boolean:
-    """True for a bit of a bitmap that is not set; where there is no bitmap nothing is NULL."""
+    """True when a bit of a validity bitmap is not set; without a bitmap no value is NULL."""
     return valid != 0 and (load_u8(valid + (bit >> 3)) >> (bit & 7)) & 1 == 0
 
 
 @inner
 def _integer(code: int64, values: intp, row: int64) -> int64:
-    """A value of any integer type; of the largest uint64 the bits."""
+    """A value of any integer type; uint64 values above the range of int64 keep their bits."""
     if code == INT8:
         return int64(int8(load_u8(values + row)))
     if code == INT16:
@@ -113,7 +113,7 @@ def _integer(code: int64, values: intp, row: int64) -> int64:
 
 @inner
 def _put_text(code: int64, part: intp, row: int64, at: intp, limit: intp, tables: intp) -> intp:
-    """A value that has bytes of its own; -1 when there is no room for them."""
+    """Write a value of variable length; returns -1 when there is no room for it."""
     offsets = load_i64(part + _OFFSETS) + 4 * row
     source = int64(load_i32(offsets))
     size = int64(load_i32(offsets + 4)) - source
@@ -141,7 +141,7 @@ def _put_text(code: int64, part: intp, row: int64, at: intp, limit: intp, tables
 
 @inner
 def _put_list(code: int64, part: intp, row: int64, at: intp, limit: intp, tables: intp) -> intp:
-    """A list of values that have bytes of their own; -1 when there is no room for them."""
+    """Write a list of values of variable length; returns -1 when there is no room for it."""
     lists = load_i64(part + _LISTS) + 4 * row
     first = int64(load_i32(lists))
     store_u8(at, uint8(91))
@@ -159,7 +159,7 @@ def _put_list(code: int64, part: intp, row: int64, at: intp, limit: intp, tables
 
 @inner
 def _put_fixed(code: int64, part: intp, row: int64, at: intp, tables: intp) -> intp:
-    """A value of a few bytes, known by its code."""
+    """Write a value of fixed width."""
     data = load_i64(part + _DATA)
     if code < UINT64:
         return put_signed(at, _integer(code, data, row), tables)
@@ -171,7 +171,7 @@ def _put_fixed(code: int64, part: intp, row: int64, at: intp, tables: intp) -> i
         store_u64(at, uint64(0x65757274) if is_set else uint64(0x65736C6166))
         return at + 5 - intp(is_set)
     if code == DECIMAL:
-        # The digits are written far behind, so that they do not lie where they go.
+        # The digits are first written at a distance, so that source and target do not overlap.
         number = load_i64(data + load_i64(part + _A) * row)
         digits = at + 64
         return put_pointed(at, digits, put_signed(digits, number, tables) - digits, load_i64(part + _B))
@@ -200,7 +200,7 @@ def _put_fixed(code: int64, part: intp, row: int64, at: intp, tables: intp) -> i
 
 @inner
 def _put_value(part: intp, row: int64, at: intp, limit: intp, tables: intp) -> intp:
-    """The value of a row; -1 when there is no room for it."""
+    """Write the value of a row; returns -1 when there is no room for it."""
     while _is_null(load_i64(part + _VALID), load_i64(part + _BIT) + row):
         part = load_i64(part + _INSTEAD)
         if part == 0:
@@ -221,9 +221,9 @@ def _put_value(part: intp, row: int64, at: intp, limit: intp, tables: intp) -> i
 def _write(
     table: intp, parts: int64, row: int64, rows: int64, offsets: intp, out: intp, limit: intp, tables: intp
 ) -> tuple[int64, int64]:
-    """Writes the envelopes from `row` on; returns (row, bytes used): the row is the first without room, or `rows`.
+    """Write the envelopes from `row` on; returns (first row without room, or `rows`; bytes used).
 
-    Behind `limit` there is room for all that is not text.
+    After `limit` there is room for all parts of an envelope except text.
     """
     at = out + load_i64(offsets + 8 * row)
     while row < rows and at <= limit:
@@ -246,7 +246,7 @@ def _write(
 
 
 def render_rows(rows: int, parts: Sequence[EnvelopePart]) -> JsonTexts:
-    """The envelopes."""
+    """Write the envelopes of `rows` rows."""
     parts = list(_folded(parts))
     constants = np.frombuffer(b"".join(part.constant for part in parts), np.uint8)
     table = _table(parts, address(constants))
@@ -268,7 +268,7 @@ def render_rows(rows: int, parts: Sequence[EnvelopePart]) -> JsonTexts:
 
 
 def _folded(parts: Sequence[EnvelopePart]) -> Iterator[EnvelopePart]:
-    """The same with constants joined: those of parts without a column, and those of columns with one value."""
+    """The parts with adjacent constants joined; a column with a single value counts as constant."""
     constant, image = b"", None
     for part in parts:
         if constant and part.image is not image:
@@ -286,7 +286,7 @@ def _folded(parts: Sequence[EnvelopePart]) -> Iterator[EnvelopePart]:
 
 
 def _table(parts: Sequence[EnvelopePart], constants: int) -> npt.NDArray[np.int64]:
-    """What the kernel reads; behind the parts are those whose values are written in place of NULLs."""
+    """The table of parts for the kernel, followed by the parts whose values replace NULLs."""
     images = {id(part.image): (0, 0) if part.image is None else bitmap(part.image) for part in parts}
     others = [part.column.instead for part in parts if part.column is not None and part.column.instead is not None]
     table = np.zeros((len(parts) + len(others), _FIELDS), np.int64)

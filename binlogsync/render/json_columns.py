@@ -1,7 +1,7 @@
-"""Arrow columns -> `JsonColumn`: what the kernel of envelope_writer.py needs to know to write each value as JSON.
+"""Describes Arrow columns as `JsonColumn`, from which the kernel of envelope_writer.py writes each value as JSON.
 
-One function for each family of types. They look at columns, never at rows, and copy nothing where Arrow has the bytes
-in a form that can be written from.
+There is one function per family of types. None has Python code per row, and none copies a column unless its Arrow
+format has to be converted first.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# Codes. Integers come first, by their width; STRING and TEXT may also be items of a list.
+# Codes: first the integers, by width; STRING and TEXT may also be the items of a list.
 NOTHING, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64 = range(9)
 BOOLEAN, DATE, DATETIME, TIME, DECIMAL, POINTED, STRING, TEXT, LINE, BASE64, GEOMETRY = range(9, 20)
 
@@ -24,22 +24,23 @@ _WIDEST_INT64 = 18  # digits that an int64 always holds
 
 @dataclass(frozen=True, slots=True)
 class JsonColumn:
-    """One column.
+    """How the kernel writes the values of one column as JSON.
 
     Attributes:
-        code: how to write a value.
-        data: address of the first value, or of the texts.
-        offsets: of texts, address of the first one's int32 offset.
-        a, b: what the code says: TIME, DATETIME fsp, DATETIME 1 with `Z`; BOOLEAN the first bit; DECIMAL bytes a value
-            and scale; POINTED scale; STRING of a dictionary the code of its indices; GEOMETRY address of the SRIDs.
-        index: of a dictionary, address of the first index.
-        lists: of lists, address of the first one's int32 offset.
-        valid, bit: address of Arrow's bitmap, 0 where nothing is NULL, and the number of its first bit.
-        room: most bytes of a value, the text of strings not counted.
-        text: bytes of all texts, about.
-        instead: what is written in place of NULLs.
-        constant: the JSON text of all values, when they are one.
-        owner: what keeps the memory.
+        code: the format of a value.
+        data: address of the first value, or of the data of texts.
+        offsets: for texts, address of the first int32 offset.
+        a, b: parameters of the code: TIME fsp; DATETIME fsp, and 1 for a `Z`; BOOLEAN first bit; DECIMAL bytes per
+            value, and scale; POINTED scale; STRING in a dictionary the code of the indices; GEOMETRY address of the
+            SRIDs.
+        index: for a dictionary, address of the first index.
+        lists: for lists, address of the first int32 offset.
+        valid, bit: address of the validity bitmap, 0 without NULLs, and number of its first bit.
+        room: maximum size of a value, without the text of strings.
+        text: approximate size of all texts.
+        instead: the column whose values replace NULLs.
+        constant: the JSON text of the values, if all are equal.
+        owner: the object that owns the memory.
     """
 
     code: int
@@ -59,12 +60,12 @@ class JsonColumn:
 
 
 def bitmap(array: pa.Array) -> tuple[int, int]:
-    """Address of the bitmap of what is not NULL, or 0, and the number of its first bit."""
+    """Address of the validity bitmap, or 0 without NULLs, and number of its first bit."""
     return (array.buffers()[0].address, array.offset) if array.null_count else (0, 0)
 
 
 def _address(array: pa.Array, width: int) -> int:
-    """Of the first value, or offset, of `width` bytes."""
+    """Address of the first value, or offset, of `width` bytes."""
     buffer = array.buffers()[1]
     return int(buffer.address) + array.offset * width if buffer is not None else 0
 
@@ -143,12 +144,12 @@ def strings(array: pa.Array) -> JsonColumn:
 
 
 def lines(array: pa.Array) -> JsonColumn:
-    """string of JSON text; NULL and the JSON value null look the same here, the envelope tells them apart."""
+    """string of JSON text; NULL and the JSON value null are written equally here, the envelope distinguishes them."""
     return _texts(LINE, array)
 
 
 def raw(array: pa.Array) -> JsonColumn:
-    """binary, written as it is."""
+    """binary, written without conversion."""
     return _texts(TEXT, array)
 
 
@@ -193,7 +194,7 @@ def _lists(array: pa.ListArray, values_of: Callable[[pa.Array], JsonColumn]) -> 
 
 
 def geometries(array: pa.StructArray) -> JsonColumn:
-    """struct of srid and wkb: an object, the bytes in base64, as Debezium's io.debezium.data.geometry.Geometry is."""
+    """struct of srid and wkb: an object with the bytes in base64, as in Debezium's io.debezium.data.geometry."""
     srids, wkb = array.field(0), array.field(1)
     valid, bit = bitmap(array)
     values = _texts(GEOMETRY, wkb, a=_address(srids, 4), room=64)

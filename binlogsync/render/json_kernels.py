@@ -1,7 +1,7 @@
-"""Single values as JSON text. Each kernel writes at an address and returns the place behind what it wrote.
+"""Kernels that write single values as JSON text, at an address, and return the address after the text.
 
-They check no room: whoever calls them has it, and OVERRUN bytes more, which may be written too. `tables` is the address
-of tables.TABLES.
+They do not check for room: the caller provides it, and OVERRUN more bytes, which may be overwritten. `tables` is the
+address of lookup_tables.TABLES.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def put_null(at: intp) -> intp:
 
 @inner
 def put_pair(at: intp, number: uint64, tables: intp) -> intp:
-    """A number below 100 with two digits."""
+    """A number below 100, with two digits."""
     store_u16(at, load_u16(tables + PAIRS + 2 * intp(number)))
     return at + 2
 
@@ -47,20 +47,20 @@ def put_pair(at: intp, number: uint64, tables: intp) -> intp:
 @inner
 def put_number(at: intp, number: uint64, tables: intp) -> intp:
     """A number that is not negative."""
-    # 1233 / 4096 is the logarithm of 2; for all numbers of 64 bits the product is right or one too low.
+    # 1233 / 4096 approximates the logarithm of 2; for all 64-bit numbers the product is correct or one too low.
     shown = number | uint64(1)
     digits = ((64 - intp(leading_zeros(shown))) * 1233) >> 12
     digits += intp(shown >= load_u64(tables + POWERS + 8 * digits))
-    place = at + digits
+    end = at + digits
     while number >= _100:
         rest = number // _100
-        place -= 2
-        put_pair(place, number - rest * _100, tables)
+        end -= 2
+        put_pair(end, number - rest * _100, tables)
         number = rest
     if number >= uint64(10):
-        put_pair(place - 2, number, tables)
+        put_pair(end - 2, number, tables)
     else:
-        store_u8(place - 1, uint8(number + uint64(48)))
+        store_u8(end - 1, uint8(number + uint64(48)))
     return at + digits
 
 
@@ -75,7 +75,9 @@ def put_signed(at: intp, number: int64, tables: intp) -> intp:
 
 @inner
 def put_pointed(at: intp, digits: intp, count: intp, scale: intp) -> intp:
-    """A string of the `count` digits at `digits`, with a sign or not, and a point before the last `scale` of them."""
+    """A JSON string of the `count` characters at `digits`, an optional sign and digits, with a decimal point before the
+    last `scale` digits.
+    """
     store_u8(at, uint8(34))
     at += 1
     if load_u8(digits) == 45:
@@ -106,7 +108,7 @@ def put_pointed(at: intp, digits: intp, count: intp, scale: intp) -> intp:
 
 @inner
 def put_date(at: intp, days: int64, tables: intp) -> intp:
-    """YYYY-MM-DD of a day since 1970, in the calendar that MySQL extends backwards; years begin in March inside."""
+    """YYYY-MM-DD of a day since 1970, in the proleptic Gregorian calendar; the calculation uses years from March."""
     shifted = uint64(days + 719468)
     era = shifted // uint64(146097)
     day_of_era = shifted - era * uint64(146097)
@@ -201,7 +203,7 @@ def put_string(at: intp, source: intp, size: intp, tables: intp) -> intp:
         source += 8
         left -= 8
     if left > 0:
-        # The last eight bytes once more: where they are plain, what is before the rest of them stands there already.
+        # Load the last eight bytes: if they need no escapes, store them all, which repeats those already written.
         word = load_u64(source + left - 8) if size >= 8 else uint64(0)
         if _is_plain(word):
             at += left
@@ -237,7 +239,7 @@ def put_base64(at: intp, source: intp, size: intp, tables: intp) -> intp:
 
 @inner
 def put_line(at: intp, source: intp, size: intp) -> intp:
-    """Text that is JSON already. Line ends between its tokens become blanks: an envelope is one line."""
+    """Text that is already JSON. Line breaks between its tokens become blanks, because an envelope is one line."""
     for k in range(size):
         byte = load_u8(source + k)
         store_u8(at + k, uint8(32) if byte == 10 or byte == 13 else byte)

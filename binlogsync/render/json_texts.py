@@ -1,4 +1,4 @@
-"""Columns of JSON fragments: one piece of JSON text for each row, end to end in one buffer."""
+"""Columns of JSON texts: one text per row, concatenated in one buffer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Offsets = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class JsonTexts:
-    """Row i is data[offsets[i]:offsets[i + 1]]; offsets has one more element than there are rows."""
+    """JSON texts by row. Row i is data[offsets[i] : offsets[i + 1]]; `offsets` has one element more than rows."""
 
     data: Bytes
     offsets: Offsets
@@ -24,20 +24,20 @@ class JsonTexts:
         return len(self.offsets) - 1
 
     def texts(self) -> list[bytes]:
-        """The rows, for tests and for rare small columns."""
+        """The texts as a list, for tests and for small columns."""
         whole = self.data.tobytes()
         return [whole[self.offsets[i] : self.offsets[i + 1]] for i in range(len(self))]
 
     @classmethod
     def of(cls, texts: Sequence[bytes]) -> JsonTexts:
-        """A small column from Python."""
+        """A column from a list of texts."""
         offsets = np.zeros(len(texts) + 1, np.int64)
         np.cumsum([len(text) for text in texts], out=offsets[1:])
         return cls(np.frombuffer(b"".join(texts) or b"\0", np.uint8), offsets)
 
 
 def validity(array: pa.Array) -> Bytes:
-    """1 where there is a value, 0 where NULL."""
+    """1 for a value, 0 for NULL."""
     if array.null_count == 0:
         return np.ones(len(array), np.uint8)
     flags: Bytes = array.is_valid().cast(pa.uint8()).to_numpy()
@@ -45,7 +45,7 @@ def validity(array: pa.Array) -> Bytes:
 
 
 def text_values(array: pa.Array) -> tuple[Bytes, npt.NDArray[np.int32]]:
-    """Data and int32 offsets of a string or binary array, just its own slice (the offsets need not begin at 0)."""
+    """Data and int32 offsets of a string or binary array; the offsets of a slice need not begin at 0."""
     _, offsets, data = array.buffers()
     if offsets is None or len(array) == 0:
         return np.empty(0, np.uint8), np.zeros(1, np.int32)

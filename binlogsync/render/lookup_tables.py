@@ -1,4 +1,4 @@
-"""What the kernels of this package look up, in one piece of memory: `PAIRS` and the like are places in it."""
+"""Lookup tables of the kernels, in one array: `PAIRS` and the others are offsets in it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 PAIRS, POWERS, ESCAPES, HEXADECIMAL, BASE64 = 0, 256, 512, 768, 1024
-"""100 pairs of digits; the powers of ten that 64 bits hold; by byte, how JSON escapes it (0: not at all, 1: as \\u00XX,
-else the letter behind the backslash); 16 digits; the two letters for each 12 bits."""
+"""100 pairs of digits; the powers of ten up to 64 bits; the JSON escape of each byte (0: none, 1: \\u00XX, else the
+letter after the backslash); 16 hexadecimal digits; two base64 letters for each 12 bits."""
 
 _LETTERS = {8: b"b", 9: b"t", 10: b"n", 12: b"f", 13: b"r", 34: b'"', 92: b"\\"}
 
@@ -18,14 +18,14 @@ def _tables() -> npt.NDArray[np.uint8]:
     tables = np.zeros(BASE64 + 2 * 4096, np.uint8)
     twelve_bits = b"".join(base64.b64encode((number << 12).to_bytes(3, "big"))[:2] for number in range(4096))
     escapes = [_LETTERS[byte][0] if byte in _LETTERS else int(byte < 32) for byte in range(256)]
-    for place, content in (
+    for offset, content in (
         (PAIRS, b"".join(b"%02d" % number for number in range(100))),
         (POWERS, np.array([10**n for n in range(20)], np.uint64).tobytes()),
         (ESCAPES, bytes(escapes)),
         (HEXADECIMAL, b"0123456789abcdef"),
         (BASE64, twelve_bits),
     ):
-        tables[place : place + len(content)] = np.frombuffer(content, np.uint8)
+        tables[offset : offset + len(content)] = np.frombuffer(content, np.uint8)
     tables.flags.writeable = False
     return tables
 

@@ -23,7 +23,7 @@ def event_of(kind: int, body: bytes, end: int, *, flags: int = 0, timestamp: int
 
 
 def bare_event(kind: int, body: bytes) -> bytes:
-    """An event as it lies in a payload: without checksum, its place unknown."""
+    """An event as inside a TRANSACTION_PAYLOAD: without checksum and position."""
     return bytes(4) + bytes([kind]) + bytes(4) + (19 + len(body)).to_bytes(4, "little") + bytes(6) + body
 
 
@@ -40,8 +40,8 @@ def rows_body(values: Iterable[bytes], table_id: int = 7) -> bytes:
 
 
 def payload(data: bytes, *, algorithm: int = 0, size: int | None = None, cut: int = 0, flip: int = 0) -> bytes:
-    """Body of a TRANSACTION_PAYLOAD; `size` is what it says it unfolds to, `cut` bytes are taken off its end, a bit of
-    byte `flip` is wrong.
+    """Body of a TRANSACTION_PAYLOAD; `size` is its declared decompressed size, `cut` bytes are removed at the end, and
+    a bit of byte `flip` is inverted.
     """
     packed = bytearray(zstandard.compress(data) if algorithm == 0 else data)
     packed = packed[: len(packed) - cut]
@@ -52,12 +52,12 @@ def payload(data: bytes, *, algorithm: int = 0, size: int | None = None, cut: in
 
 
 def rotate(file: str, pos: int) -> bytes:
-    """The payload of a made-up rotate to that place, as each dump begins with one."""
+    """The packet payload of the artificial ROTATE to a position, with which each dump begins."""
     body = pos.to_bytes(8, "little") + file.encode()
     return b"\0" + event_of(ROTATE, body, 0, flags=0x20)
 
 
-# Bytes of the heads of the events' bodies, by type from 1 on, as servers of that age say them.
+# Sizes of the post-headers by event type, from 1, as in the format description of these server versions.
 _HEADS_57 = bytes.fromhex("380d0008001200040404041200005f00041a08000000080808020000000a0a0a2a2a001234")
 _HEADS = {"5.7": _HEADS_57 + b"\0", "8.0": _HEADS_57 + b"\0\x0a\x28\0", "8.4": _HEADS_57 + b"\0\x0a\x28\0\0"}
 _HEADS["9.7"] = _HEADS["8.4"]
@@ -70,7 +70,7 @@ def description(version: str = "9.7.0", *, heads: bytes | None = None, header: i
 
 
 class BinlogBuilder:
-    """Events of a made-up MySQL binlog, one behind the other."""
+    """Builds the events of a MySQL binlog."""
 
     def __init__(self, pos: int = 4) -> None:
         self.pos = pos
@@ -101,7 +101,7 @@ class BinlogBuilder:
         return self.add(XID, bytes(8))
 
     def raw(self) -> bytes:
-        """The packets, those of 16 MiB and more in pieces, and the end."""
+        """The packets of the dump, with larger events split at 16 MiB, and the EOF packet."""
         parts = []
         for payload in (*self.payloads, b"\xfe\0\0\2\0"):
             rest = payload

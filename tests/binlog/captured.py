@@ -1,7 +1,7 @@
-"""Golden bytes: dumps of real servers, the SQL that made them beside, and what they hold.
+"""Golden files: dumps of real servers, the SQL that created them, and the expected changes.
 
-`python -m tests.binlog.captured mysql mariadb_events` makes golden/*.bin and *.json of these anew from golden/*.sql;
-look at the difference before it is committed. The tables named `other` are left out by the filter.
+`python -m tests.binlog.captured mysql mariadb_events` recreates golden/*.bin and *.json of these from golden/*.sql;
+review the diff before committing it. The filter excludes tables named `other`.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from tests.binlog.dump import DumpRecording, end_of_log, record
 FOLDER = Path(__file__).parent / "golden"
 NAMES = ("mysql", "mariadb")
 EVENTS = ("mysql_events", "mariadb_events")
-"""With the kinds of events that settings bring: compressed ones, differences of JSON, XA."""
+"""Dumps with events that depend on settings: compressed events, partial JSON, XA."""
 TYPES = ("mysql_types", "mariadb_types")
-"""With the rare types; of MariaDB's the server's declarations are captured too."""
+"""Dumps with rare types; MariaDB's file also has the server's declarations of the tables."""
 
 
 def is_captured(database: str, table: str) -> bool:
-    """All tables of the golden database but `other`."""
+    """True for all tables of the database `golden` except `other`."""
     return database == "golden" and table != "other"
 
 
 @dataclass(frozen=True, slots=True)
 class CapturedDump:
-    """One captured dump and the texts of its changes."""
+    """A captured dump and the summaries of its changes."""
 
     recording: DumpRecording
     expected: list[list[Any]]
 
 
 def load(name: str) -> CapturedDump:
-    """One of NAMES, EVENTS or TYPES."""
+    """Load one of NAMES, EVENTS or TYPES."""
     record = json.loads((FOLDER / f"{name}.json").read_text())
     options = ReaderOptions(
         record["server_uuid"],
@@ -57,7 +57,7 @@ def load(name: str) -> CapturedDump:
 
 
 def _declared(captured: dict[str, Any]) -> DeclarationLookup:
-    """What the server declared, by table."""
+    """A lookup of the captured declarations."""
 
     def answer(database: str, table: str) -> TableDeclaration | None:
         found = captured.get(table)
@@ -79,7 +79,7 @@ def _declarations(options: ReaderOptions, tables: set[str]) -> dict[str, Any]:
 
 
 def summary(change: RowChange) -> list[Any]:
-    """A change as JSON can hold it: values by their Python text, so that types count."""
+    """A change as a JSON value: column values are their Python repr, so that types are compared too."""
     images = [None if i is None else {k: repr(v) for k, v in i.items()} for i in (change.before, change.after)]
     source = change.source
     return [change.op, source.table, *images, source.gtid, source.file, source.pos, source.row, source.order]
@@ -105,7 +105,7 @@ def _capture(name: str, server: DatabaseServer) -> None:
 
 
 def main() -> None:
-    """Capture those named, all when none is, each from a new server."""
+    """Capture the named dumps, or all, each from a new server."""
     for name in sys.argv[1:] or (*NAMES, *EVENTS, *TYPES):
         with embedded.mariadb() if name.startswith("mariadb") else embedded.mysql() as server:
             _capture(name, server)

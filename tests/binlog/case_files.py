@@ -1,13 +1,12 @@
-"""Case files: SQL, and behind each statement the envelopes that it makes, as comments.
+"""Case files: SQL statements, each followed by the expected envelopes, as comments.
 
     -- servers: mysql, mariadb
     CREATE TABLE t (id INT PRIMARY KEY, e ENUM('a', 'b'));
     INSERT INTO t VALUES (1, 'b');
     -- -> {"op": "c", "after": {"id": 1, "e": "b"}}
 
-An expected envelope names op, before and after; an image that is null is left out, and so is all else of it but
-"json_null". `python -m tests.binlog.case_files` writes into each file what its first server delivers now; look at the
-difference before it is committed.
+An expected envelope has op, before, after and "json_null"; images that are null are omitted. `python -m
+tests.binlog.case_files` updates each file with the envelopes of its first server; review the diff before committing it.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _ARROW = "-- -> "
 
 @dataclass(frozen=True, slots=True)
 class CaseStep:
-    """One statement, and the envelopes that it is expected to make."""
+    """A statement and its expected envelopes."""
 
     sql: str
     expected: tuple[str, ...]
@@ -40,7 +39,7 @@ class CaseStep:
 
 @dataclass(frozen=True, slots=True)
 class SqlCase:
-    """One file."""
+    """A case file."""
 
     path: Path
     servers: tuple[str, ...]
@@ -48,15 +47,15 @@ class SqlCase:
 
 
 def load_cases() -> list[SqlCase]:
-    """All files, by name."""
+    """Load all files, in order of name."""
     return [load(path) for path in sorted(FOLDER.glob("*.sql"))]
 
 
 def load(path: Path) -> SqlCase:
-    """One file; a statement ends with a line that ends in a semicolon."""
+    """Load a file; a statement ends with a line that ends in a semicolon."""
     text = path.read_text()
-    named = re.search(r"^-- servers: (.*)$", text, re.MULTILINE)
-    assert named, f"{path.name} names no servers"
+    header = re.search(r"^-- servers: (.*)$", text, re.MULTILINE)
+    assert header, f"{path.name} names no servers"
     steps: list[CaseStep] = []
     lines: list[str] = []
     for line in text.splitlines():
@@ -68,17 +67,17 @@ def load(path: Path) -> SqlCase:
                 steps.append(CaseStep("\n".join(lines).removesuffix(";"), ()))
                 lines = []
     assert not lines, f"{path.name} ends inside a statement"
-    return SqlCase(path, tuple(named[1].split(", ")), tuple(steps))
+    return SqlCase(path, tuple(header[1].split(", ")), tuple(steps))
 
 
 def parse(text: str) -> dict[str, Any]:
-    """An envelope with its fractions as text, so that 0.1 and 0.10 differ."""
+    """Parse an envelope, with fractions as text, so that 0.1 and 0.10 differ."""
     envelope: dict[str, Any] = json.loads(text, parse_float=str)
     return envelope
 
 
 def run(database: FreshDatabase, case: SqlCase) -> list[tuple[CaseStep, list[str]]]:
-    """Each statement, and the envelopes that it made, in the form of the files."""
+    """Execute the statements; returns each with its envelopes, in the format of the files."""
     database.execute("SET NAMES utf8mb4")
     start = end_of_log(database.server)
     ends: list[int] = []
@@ -89,7 +88,7 @@ def run(database: FreshDatabase, case: SqlCase) -> list[tuple[CaseStep, list[str
     if done.error is not None:
         raise done.error
     made: list[list[str]] = [[] for _ in ends]
-    for batch in (batch for stretch in done.stretches for batch in stretch.batches):
+    for batch in (batch for decoded_range in done.ranges for batch in decoded_range.batches):
         if batch.schema.columns:  # a schema change has none
             positions = batch.data.column("pos").to_pylist()
             for text, pos in zip(render(batch, EnvelopeContext("cases", 0)).texts(), positions, strict=True):
@@ -98,10 +97,10 @@ def run(database: FreshDatabase, case: SqlCase) -> list[tuple[CaseStep, list[str
 
 
 def brief(text: bytes) -> str:
-    """The part of an envelope that a case file shows."""
+    """The part of an envelope that a case file contains."""
     whole = text.decode()
     envelope = json.loads(whole)
-    # Cut out, not written anew: numbers keep their digits.
+    # The images are copied from the text, not encoded again, so that numbers keep their digits.
     parts = ['"op": ' + json.dumps(envelope["op"])]
     images = whole.partition(',"source":')[0].removeprefix('{"before":')
     before, _, after = images.partition(',"after":') if not images.startswith("{") else _split(images)
@@ -112,7 +111,7 @@ def brief(text: bytes) -> str:
 
 
 def _split(images: str) -> tuple[str, str, str]:
-    """before and after, where before is an object."""
+    """Split the images when `before` is an object."""
     _, end = json.JSONDecoder().raw_decode(images)
     return images[:end], "", images[end:].removeprefix(',"after":')
 
@@ -130,7 +129,7 @@ def _write(database: FreshDatabase, case: SqlCase) -> None:
 
 
 def main() -> None:
-    """Write what is delivered now into all files."""
+    """Update the expected envelopes in all files."""
     with ExitStack() as stack:
         servers: dict[str, DatabaseServer] = {
             "mysql": stack.enter_context(embedded.mysql()),

@@ -1,4 +1,4 @@
-"""Servers of their own: these tests leave events in the binlog on which a tail from its beginning has to stop."""
+"""Separate servers: these tests write events to the binlog that stop a tail from the beginning of the binlog."""
 
 from collections.abc import Iterator
 
@@ -12,21 +12,21 @@ from tests.databases import FreshDatabase, fresh_database
 
 @pytest.fixture(scope="session")
 def mysql_server() -> Iterator[embedded.MySQLServer]:
-    """In place of the one that all other tests share."""
+    """Overrides the server that all other tests share."""
     with embedded.mysql() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def mariadb_server() -> Iterator[embedded.MariaDBServer]:
-    """In place of the one that all other tests share."""
+    """Overrides the server that all other tests share."""
     with embedded.mariadb() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def mariadb_10_server() -> Iterator[embedded.MariaDBServer]:
-    """The oldest MariaDB that is supported; tests on it are skipped where Debian's archive no longer has it."""
+    """The oldest supported MariaDB; its tests are skipped if Debian's archive no longer has it."""
     try:
         find_installation("10.11")
     except EmbeddedServerError as error:
@@ -37,6 +37,6 @@ def mariadb_10_server() -> Iterator[embedded.MariaDBServer]:
 
 @pytest.fixture
 def mariadb_10(mariadb_10_server: embedded.MariaDBServer) -> Iterator[FreshDatabase]:
-    """An empty database on it."""
+    """An empty database on that server."""
     with fresh_database(mariadb_10_server) as database:
         yield database

@@ -1,11 +1,11 @@
 """Damaged dumps, decoded: `python -m tests.binlog.damage --dumps events --count 100000 --seed 1`.
 
-Each case takes a golden dump, with or without its checksums, and truncates it, flips bits, overwrites or removes bytes,
-or changes one event. It passes when the reader raises DecodeError with a file and a position, or says that it has ended
-or needs more, and what it delivered is sound: with checksums, changes that the undamaged dump has, in order.
+Each case takes a golden dump, with or without checksums, and truncates it, flips bits, overwrites or removes bytes, or
+changes one event. It passes if the reader raises DecodeError with a file and a position, reports the end of the dump,
+or needs more bytes, and if the delivered changes are valid: with checksums, they equal those of the undamaged dump.
 
-It runs in a process of its own, so that a crash of a kernel fails a test and does not end it. The number of the case is
-printed before it begins when `--verbose` is given.
+The cases run in a separate process, so that a crash of a kernel fails the test and does not end it. A case that
+exceeds `--case-timeout` ends the process with a traceback.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def dump_of(payloads: list[bytes]) -> bytes:
 
 
 def signed(event: bytes) -> bytes:
-    """The event with its checksum put right."""
+    """The event with a valid checksum."""
     return event[:-4] + zlib.crc32(event[:-4]).to_bytes(4, "little")
 
 
@@ -99,7 +99,7 @@ def _noise(raw: bytes, chance: random.Random) -> bytes:
 
 
 def _one_event(raw: bytes, chance: random.Random) -> bytes:
-    """Damage inside one event, whose packet and length stay right."""
+    """Damage inside one event, whose packet and length remain valid."""
     payloads = packets(raw)
     i = chance.randrange(len(payloads))
     event = bytearray(payloads[i])
@@ -111,7 +111,7 @@ def _one_event(raw: bytes, chance: random.Random) -> bytes:
 
 
 def _resized_event(raw: bytes, chance: random.Random) -> bytes:
-    """Bytes taken from, or put into, one event, whose packet and length say so."""
+    """Remove bytes from one event, or insert some, and adjust its packet and length."""
     payloads = packets(raw)
     i = chance.randrange(len(payloads))
     event = payloads[i]
@@ -126,7 +126,7 @@ def _resized_event(raw: bytes, chance: random.Random) -> bytes:
 
 
 def _shuffled(raw: bytes, chance: random.Random) -> bytes:
-    """Whole events left out, said twice or out of order."""
+    """Remove, repeat or reorder whole events."""
     payloads = packets(raw)
     for _ in range(chance.choice((1, 1, 3))):
         i = chance.randrange(len(payloads))
@@ -141,15 +141,15 @@ DAMAGES: tuple[Damage, ...] = (*IN_BYTES, _shuffled)
 
 
 def _inside(raw: bytes, chance: random.Random) -> bytes:
-    """Damage behind a compression that is right."""
+    """Damage compressed data before compression, so that it decompresses without an error."""
     return dump_of(inside(packets(raw), chance))
 
 
 def outcome(done: DecodedDump) -> str:
-    """What ended the reading; raises AssertionError for an end that is none."""
+    """How reading ended; raises AssertionError for an error without a position."""
     if done.error is not None:
         assert done.error.pos >= 0, "an error without a position"
-        assert done.error.file or not done.stretches, f"an error that names no file: {done.error}"
+        assert done.error.file or not done.ranges, f"an error that names no file: {done.error}"
         return "error"
     if done.reader.ended:
         return "ended"
@@ -157,10 +157,10 @@ def outcome(done: DecodedDump) -> str:
 
 
 def check(done: DecodedDump, golden: CapturedDump, *, exact: bool) -> str:
-    """One case; raises AssertionError, or whatever the decoder should not have raised."""
+    """Check the result of one case; raises AssertionError."""
     found = outcome(done)
-    for stretch in done.stretches:
-        for batch in stretch.batches:
+    for decoded_range in done.ranges:
+        for batch in decoded_range.batches:
             batch.data.validate(full=True)
             render(batch, EnvelopeContext("damage", 0))
     got = [summary(change) for change in done.changes]
@@ -173,7 +173,7 @@ def run_case(seed: int, goldens: list[tuple[CapturedDump, bool]], damages: tuple
     """Damage one dump and decode it."""
     chance = random.Random(seed)
     golden, checksums = chance.choice(goldens)
-    # Whole events that are missing or in disorder have right checksums.
+    # Missing or reordered events have valid checksums, so the changes of such a dump may differ.
     damage = chance.choice(IN_BYTES if checksums else damages)
     raw = damage(golden.recording.raw, chance)
     recording = DumpRecording(raw, golden.recording.start, golden.recording.options)
@@ -183,13 +183,13 @@ def run_case(seed: int, goldens: list[tuple[CapturedDump, bool]], damages: tuple
 
 @dataclass(frozen=True, slots=True)
 class DamageFamily:
-    """Dumps, and the ways in which those without checksums are damaged."""
+    """Dumps, and the kinds of damage for those without checksums."""
 
     names: tuple[str, ...]
     damages: tuple[Damage, ...]
 
     def run(self, seed: int) -> str:
-        """One case."""
+        """Run one case."""
         return run_case(seed, load_all(self.names), self.damages)
 
 
@@ -202,7 +202,7 @@ FAMILIES = {
 
 @cache
 def load_all(names: tuple[str, ...] = NAMES) -> list[tuple[CapturedDump, bool]]:
-    """Golden dumps, with and without checksums."""
+    """Load golden dumps, with and without checksums."""
     found = []
     for name in names:
         golden = load(name)
@@ -212,7 +212,7 @@ def load_all(names: tuple[str, ...] = NAMES) -> list[tuple[CapturedDump, bool]]:
 
 
 def main() -> None:
-    """The cases seed..seed+count-1; prints how many there were, how they ended, and what was found wrong."""
+    """Run the cases seed..seed+count-1; prints their number, how they ended, and the failures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dumps", choices=FAMILIES, default="golden")
     parser.add_argument("--count", type=int, default=1000)
@@ -227,7 +227,7 @@ def main() -> None:
         faulthandler.dump_traceback_later(arguments.case_timeout, exit=True)
         try:
             ends[family.run(seed)] += 1
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is a find
+        except Exception as error:  # noqa: BLE001 - any other exception is a failure of the decoder
             finds[seed] = traceback.format_exc()[-1500:]
             print(f"seed {seed}: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
     print(json.dumps({"executions": arguments.count, "finds": finds, **ends}))  # noqa: T201

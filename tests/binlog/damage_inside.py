@@ -1,4 +1,4 @@
-"""Damage inside what is compressed: unfolded, damaged and folded again, so that it reaches the decoder behind that."""
+"""Damage inside compressed data: decompressed, damaged and compressed again, so that the decoder reads it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HEADER = 19
 
 
 def _mutated(data: bytes, chance: random.Random) -> bytes:
-    """Bits, bytes or lengths that are wrong."""
+    """The data with wrong bits, bytes or lengths."""
     damaged = bytearray(data)
     for _ in range(chance.choice((1, 1, 2, 5))):
         if not damaged:
@@ -47,7 +47,7 @@ def _bare_events(data: bytes) -> list[bytes]:
 
 
 def _mutated_event(data: bytes, chance: random.Random) -> bytes:
-    """One of the events in it, whose length is put right; or their order."""
+    """Damage one of the events and adjust its length, or change their order."""
     found = _bare_events(data)
     i = chance.randrange(len(found))
     if chance.random() < 0.15:
@@ -82,7 +82,7 @@ _FOLDED: dict[int, Callable[[bytes, random.Random], bytes]] = {PAYLOAD: _payload
 
 
 def inside(payloads: list[bytes], chance: random.Random) -> list[bytes]:
-    """The packets of a dump without checksums, one of those that hold something compressed damaged inside."""
+    """The packets of a dump without checksums, with one packet of compressed data damaged inside."""
     chosen = [i for i, packet in enumerate(payloads) if len(packet) > 5 and packet[5] in _FOLDED]
     i = chance.choice(chosen)
     event = _FOLDED[payloads[i][5]](payloads[i][1:], chance)

@@ -1,4 +1,4 @@
-"""What a server's binlog holds: its raw bytes, and what the decoder makes of them."""
+"""Reads and decodes the binlog of a test server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Captures = Callable[[str, str], bool]
 
 
 def config_of(server: DatabaseServer) -> MySQLConfig:
-    """The account that change data capture has, without TLS."""
+    """The configuration of the change data capture account, without TLS."""
     return MySQLConfig(
         host=server.host,
         port=server.port,
@@ -31,13 +31,13 @@ def config_of(server: DatabaseServer) -> MySQLConfig:
 
 
 def end_of_log(server: DatabaseServer) -> Checkpoint:
-    """The place behind the last transaction, while no other session writes."""
+    """The checkpoint after the last transaction, while no other session writes."""
     info = inspect_server(config_of(server))
     return Checkpoint(info.end(), info.server_uuid, info.executed)
 
 
 def raw_dump(server: DatabaseServer, start: Checkpoint) -> bytes:
-    """The packets of a dump from `start` to the end of the log, the EOF packet included."""
+    """The packets of a dump from `start` to the end of the log, including the EOF packet."""
     taken = bytearray()
     view = memoryview(bytearray(1 << 20))
     with BinlogDump(config_of(server), start, blocking=False) as dump:
@@ -50,44 +50,44 @@ def raw_dump(server: DatabaseServer, start: Checkpoint) -> bytes:
 
 @dataclass(slots=True)
 class DecodedDump:
-    """What a reader made of some bytes, and what ended it."""
+    """The decoded ranges of a dump, and the error that ended it."""
 
     reader: BinlogReader
-    stretches: list[DecodedRange] = field(default_factory=list)
+    ranges: list[DecodedRange] = field(default_factory=list)
     error: DecodeError | None = None
 
     @property
     def changes(self) -> list[RowChange]:
         """All changes in the order of the log."""
-        return changes_of(self.stretches)
+        return changes_of(self.ranges)
 
 
-def changes_of(stretches: Iterable[DecodedRange | Flush]) -> list[RowChange]:
+def changes_of(ranges: Iterable[DecodedRange | Flush]) -> list[RowChange]:
     """All changes in the order of `seq`."""
     numbered: list[tuple[int, RowChange]] = []
-    for stretch in stretches:
-        for batch in (batch for batch in stretch.batches if batch.ddl is None):
+    for decoded_range in ranges:
+        for batch in (batch for batch in decoded_range.batches if batch.ddl is None):
             numbered += zip(batch.data.column("seq").to_pylist(), batch.changes(), strict=True)
     return [change for _, change in sorted(numbered, key=lambda pair: pair[0])]
 
 
 def everything(database: str, table: str) -> bool:
-    """Captures all tables."""
+    """A filter that captures all tables."""
     return True
 
 
 def options_of(server: DatabaseServer, captures: Captures = everything) -> ReaderOptions:
-    """For a reader of this server's binlog."""
+    """The options for a reader of this server's binlog."""
     config = config_of(server)
     return reader_options(config, inspect_server(config), captures)
 
 
 def decode(raw: bytes, options: ReaderOptions, start: Checkpoint, cuts: Iterable[int] = ()) -> DecodedDump:
-    """Feed the bytes in the pieces that `cuts` (offsets, in order) make; a DecodeError is kept, not raised."""
+    """Feed the bytes in pieces, split at the offsets `cuts`; a DecodeError is returned in the result, not raised."""
     done = DecodedDump(BinlogReader(options, start))
     try:
         for piece in _pieces(raw, cuts):
-            done.stretches.extend(done.reader.feed(piece, 0, len(piece)))
+            done.ranges.extend(done.reader.feed(piece, 0, len(piece)))
             if done.reader.ended or done.reader.server_error is not None:
                 break
     except DecodeError as error:
@@ -96,7 +96,7 @@ def decode(raw: bytes, options: ReaderOptions, start: Checkpoint, cuts: Iterable
 
 
 def _pieces(raw: bytes, cuts: Iterable[int]) -> Iterator[np.ndarray]:
-    """Copies, since a reader may write in front of what it is given; some of them with room there, some without."""
+    """The pieces, copied, since a reader may overwrite its buffer."""
     at = 0
     for cut in (*cuts, len(raw)):
         yield np.frombuffer(bytearray(raw[at:cut]), np.uint8)
@@ -105,18 +105,18 @@ def _pieces(raw: bytes, cuts: Iterable[int]) -> Iterator[np.ndarray]:
 
 @dataclass(frozen=True, slots=True)
 class DumpRecording:
-    """The bytes of what was done to a server since `start`."""
+    """The dump of a server's binlog from `start`."""
 
     raw: bytes
     start: Checkpoint
     options: ReaderOptions
 
     def decoded(self, cuts: Iterable[int] = ()) -> DecodedDump:
-        """Everything; a DecodeError is kept in it."""
+        """Decode the dump; a DecodeError is returned in the result."""
         return decode(self.raw, self.options, self.start, cuts)
 
     def changes(self) -> list[RowChange]:
-        """All changes; raises the DecodeError."""
+        """All changes; raises a DecodeError."""
         done = self.decoded()
         if done.error is not None:
             raise done.error
@@ -125,5 +125,5 @@ class DumpRecording:
 
 
 def record(server: DatabaseServer, start: Checkpoint, captures: Captures = everything) -> DumpRecording:
-    """What the server has logged from `start` on."""
+    """Record what the server logged from `start` to now."""
     return DumpRecording(raw_dump(server, start), start, options_of(server, captures))

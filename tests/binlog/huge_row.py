@@ -1,6 +1,6 @@
-"""One row of `--mib` MiB through the reader, as a socket gives it; prints the peak of memory it took.
+"""Decodes one row of `--mib` MiB, in chunks as from a socket, and prints the peak memory use.
 
-`python -m tests.binlog.huge_row --mib 300`: JSON with the peak of this process above where it was before, and the time.
+`python -m tests.binlog.huge_row --mib 300` prints JSON with the increase of this process's peak memory, and the time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LIMIT = 0xFFFFFF
 
 
 def _pieces(size: int) -> Iterator[bytes]:
-    """The packets of a row event with a value of that many bytes, made as they are asked for."""
+    """Generate the packets of a row event with a value of `size` bytes."""
     begin = BinlogBuilder().begin(1).table()
     head = rows_body([b""])[:-4] + size.to_bytes(4, "little")
     length = 19 + len(head) + size + 4
@@ -49,7 +49,7 @@ def _pieces(size: int) -> Iterator[bytes]:
 
 
 def main() -> None:
-    """Read it."""
+    """Decode the row and print the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mib", type=int, default=300)
     size = parser.parse_args().mib << 20
@@ -63,8 +63,8 @@ def main() -> None:
     buffer = np.empty(_CHUNK + 64, np.uint8)
     for piece in _pieces(size):
         buffer[: len(piece)] = np.frombuffer(piece, np.uint8)
-        for stretch in reader.feed(buffer, 0, len(piece)):
-            for batch in stretch.batches:
+        for decoded_range in reader.feed(buffer, 0, len(piece)):
+            for batch in decoded_range.batches:
                 lengths += pc.binary_length(pc.struct_field(batch.data.column("after"), "b")).to_pylist()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = round(time.monotonic() - begun, 2)

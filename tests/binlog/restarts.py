@@ -1,4 +1,4 @@
-"""What a restart at a checkpoint delivers: the log is read again from there, and what is stored already is dropped."""
+"""The changes delivered after a restart at a checkpoint: the log is read again, and stored changes are skipped."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from binlogsync.tail.accumulate import Accumulator, FlushRules
 from tests.binlog.dump import DumpRecording, changes_of, raw_dump
 
 
-def flush_of(stretches: Sequence[DecodedRange], start: Checkpoint) -> Flush:
-    """All stretches as one flush."""
+def flush_of(ranges: Sequence[DecodedRange], start: Checkpoint) -> Flush:
+    """All ranges as one flush."""
     pending = Accumulator("tests", FlushRules(), start, 0.0)
-    for stretch in stretches:
-        pending.add(stretch, 0.0)
+    for decoded_range in ranges:
+        pending.add(decoded_range, 0.0)
     flush = pending.cut("rows", 0.0)
     assert flush is not None
     return flush
 
 
 def checkpoints(flush: Flush) -> Iterator[Checkpoint]:
-    """That behind each change, in order, as a store keeps it."""
+    """The checkpoint after each change, in order, as stored."""
     rows = [
         row
         for batch in flush.batches
@@ -38,8 +38,8 @@ def checkpoints(flush: Flush) -> Iterator[Checkpoint]:
 
 
 def delivered(server: DatabaseServer, recording: DumpRecording, checkpoint: Checkpoint) -> list[RowChange]:
-    """The changes that a sink with that checkpoint gets after a restart."""
+    """The changes that a sink with this checkpoint receives after a restart."""
     begin = checkpoint.read_start()
     done = replace(recording, raw=raw_dump(server, begin), start=begin).decoded()
     assert done.error is None, done.error
-    return changes_of([flush_of(done.stretches, begin).without_stored(checkpoint)] if done.stretches else [])
+    return changes_of([flush_of(done.ranges, begin).without_stored(checkpoint)] if done.ranges else [])

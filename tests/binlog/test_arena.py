@@ -1,4 +1,4 @@
-"""Memory that is used again: nothing of what it held before may be seen."""
+"""Reused memory: its former contents must never be visible."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.binlog.captured import NAMES, load, summary
 from tests.binlog.dump import changes_of
 
 
-def test_memory_comes_back_when_the_last_buffer_is_gone() -> None:
+def test_memory_is_reused_once_no_buffer_refers_to_it() -> None:
     first = Arena(4096, "comes back")
     address = first.take(100)
     buffer = first.buffer(address, 100)
@@ -31,27 +31,27 @@ def test_memory_comes_back_when_the_last_buffer_is_gone() -> None:
     assert address not in [Arena(4096, "another shape").take(1) for _ in range(3)]
 
 
-def test_more_than_is_reserved_is_never_taken() -> None:
+def test_no_more_than_the_reserved_memory_is_allocated() -> None:
     small = Arena(128)
     small.take(65)
     with pytest.raises(AssertionError, match="reserved"):
         small.take(1)
 
 
-def test_what_is_kept_is_bounded() -> None:
+def test_the_pool_is_bounded() -> None:
     for number in range(arena._KEPT + 20):  # noqa: SLF001
         used = Arena(1 << 20, number)
-        used.written(1 << 20)
+        used.record_written(1 << 20)
         del used
     pool = arena._POOL  # noqa: SLF001
     Arena(64, "the next")
-    assert sum(stretch.written for stretch in pool._free) <= arena._KEPT_BYTES  # noqa: SLF001
+    assert sum(decoded_range.written for decoded_range in pool._free) <= arena._KEPT_BYTES  # noqa: SLF001
     assert len(pool._free) <= arena._KEPT  # noqa: SLF001
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("old", [0x00, 0xA5, 0xFF])
-def test_what_memory_held_before_is_never_seen(name: str, old: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_former_contents_of_memory_are_never_visible(name: str, old: int, monkeypatch: pytest.MonkeyPatch) -> None:
     class DirtyArena(Arena):
         def __init__(self, size: int, shape: object = None) -> None:
             super().__init__(size, (shape, "dirty"))
@@ -59,16 +59,16 @@ def test_what_memory_held_before_is_never_seen(name: str, old: int, monkeypatch:
 
     monkeypatch.setattr(layout, "Arena", DirtyArena)
     golden = load(name)
-    stretches = golden.recording.decoded().stretches
-    assert [summary(change) for change in changes_of(stretches)] == golden.expected
-    for stretch in stretches:
-        for batch in stretch.batches:
+    ranges = golden.recording.decoded().ranges
+    assert [summary(change) for change in changes_of(ranges)] == golden.expected
+    for decoded_range in ranges:
+        for batch in decoded_range.batches:
             batch.data.validate(full=True)
             assert _hidden_bytes(batch.data) == 0
 
 
 def _hidden_bytes(data: pa.RecordBatch) -> int:
-    """How many values of fixed width that are NULL are not zero."""
+    """The number of NULLs of fixed width whose bytes are not zero."""
     found = 0
     for image in ("before", "after"):
         for column in data.column(image).flatten():

@@ -23,7 +23,7 @@ from tests.binlog.dump import DecodedDump, DumpRecording, decode
 ROOT = Path(__file__).parents[2]
 _CASES = {"golden": 150, "events": 200, "types": 150}
 
-# Cases of damage.Family.run that once failed.
+# Cases of damage.DamageFamily.run that once failed.
 FOUND = (
     ("golden", 1354),
     ("golden", 3679),
@@ -39,7 +39,7 @@ FOUND = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dumps", FAMILIES)
-def test_generated_damage_in_a_process_of_its_own(dumps: str) -> None:
+def test_generated_damage_in_a_separate_process(dumps: str) -> None:
     command = [sys.executable, "-m", "tests.binlog.damage", "--dumps", dumps, "--count", str(_CASES[dumps])]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
@@ -65,16 +65,16 @@ def _without_place(change: list[Any]) -> list[Any]:
     return [*change[:6], *change[7:]]
 
 
-def test_the_same_dump_without_checksums_holds_the_same(golden: CapturedDump) -> None:
+def test_a_dump_without_checksums_has_the_same_changes(golden: CapturedDump) -> None:
     done = _decode(golden, without_checksums(golden.recording.raw))
     assert done.error is None
     assert done.reader.ended
-    # Where MariaDB logs no offsets they are counted, and these events are four bytes shorter.
+    # Where MariaDB logs no offsets, they are computed from sizes, and these events are four bytes shorter.
     assert [_without_place(summary(change)) for change in done.changes] == [*map(_without_place, golden.expected)]
 
 
 @pytest.mark.slow
-def test_every_truncation_delivers_a_beginning_and_asks_for_more(golden: CapturedDump) -> None:
+def test_every_truncation_delivers_a_prefix_and_needs_more(golden: CapturedDump) -> None:
     raw = golden.recording.raw
     for size in range(0, len(raw) - 1, 37):
         done = _decode(golden, raw[:size])
@@ -98,8 +98,8 @@ def test_every_event_type_is_read_or_refused(code: int) -> None:
     raw = without_checksums(golden.recording.raw)
     payloads = packets(raw)
     inserted = b"\0" + bytes(4) + bytes([code]) + bytes(4) + (19 + 30).to_bytes(4, "little") + bytes(6) + bytes(30)
-    for place in (2, len(payloads) // 2):
-        check(_decode(golden, dump_of([*payloads[:place], inserted, *payloads[place:]])), golden, exact=False)
+    for position in (2, len(payloads) // 2):
+        check(_decode(golden, dump_of([*payloads[:position], inserted, *payloads[position:]])), golden, exact=False)
 
 
 def test_rows_that_name_another_number_of_columns_are_malformed() -> None:
@@ -107,15 +107,15 @@ def test_rows_that_name_another_number_of_columns_are_malformed() -> None:
     payloads = packets(golden.recording.raw)
     i = next(i for i, payload in enumerate(payloads) if payload[5] == 30)
     event = bytearray(payloads[i][1:])
-    event[19 + 10] -= 1  # behind table id, flags and extra bytes
+    event[19 + 10] -= 1  # after table id, flags and extra bytes
     done = _decode(golden, dump_of([*payloads[:i], b"\0" + signed(bytes(event)), *payloads[i + 1 :]]))
     assert done.error is not None
     assert done.error.file == "binlog.000001"
     assert not done.changes
 
 
-def test_null_bits_of_columns_that_are_not_null_write_nothing_beyond_their_memory() -> None:
-    """A row of NULLs is shorter than any that the server writes, so that more of them fit than memory was made for."""
+def test_null_bits_of_not_null_columns_do_not_overflow_memory() -> None:
+    """A row of NULLs is shorter than any valid row, so an event may have more rows than memory was reserved for."""
     golden = load("mysql")
     payloads = packets(golden.recording.raw)
     i = next(i for i, payload in enumerate(payloads) if payload[5] == 30)
@@ -132,7 +132,7 @@ def test_null_bits_of_columns_that_are_not_null_write_nothing_beyond_their_memor
     [b"HTTP/1.1 400 Bad Request", b"", b"\0", bytes(64), b"\0" + b"\xff" * 64, b"\x01" + bytes(range(64))],
     ids=lambda payload: payload[:4].hex() or "empty",
 )
-def test_a_packet_that_is_no_event_is_refused_with_its_position(payload: bytes) -> None:
+def test_an_invalid_packet_is_refused_with_its_position(payload: bytes) -> None:
     recording = load("mysql").recording
     done = decode(dump_of([payload]), recording.options, recording.start)
     assert done.error is not None

@@ -1,4 +1,4 @@
-"""The case files of tests/cases: each statement makes the envelopes that stand behind it, on every server it names."""
+"""The case files of tests/cases: each statement produces the envelopes listed after it, on every server of the file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RUNS = [
 
 @pytest.mark.server
 @pytest.mark.parametrize(("case", "server"), _RUNS)
-def test_each_statement_makes_its_envelopes(case: SqlCase, server: str, request: pytest.FixtureRequest) -> None:
+def test_each_statement_produces_its_envelopes(case: SqlCase, server: str, request: pytest.FixtureRequest) -> None:
     database: FreshDatabase = request.getfixturevalue(server)
     seen = 0
     for step, envelopes in run(database, case):

@@ -1,4 +1,4 @@
-"""Kernels that numba compiles as this project asks: parts of others, and nothing kept of what they are given."""
+"""The compilation of kernels: inner functions, references to arrays, the cache on disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 from numba import njit
 
-from binlogsync.binlog.compiling import alone, inner, kernel
+from binlogsync.binlog.compiling import compile_standalone, inner, kernel
 from binlogsync.binlog.fast_compiling import KERNEL
 from binlogsync.binlog.kernel_types import int64, intp
 from binlogsync.binlog.memory import address, load_i64
@@ -26,31 +26,31 @@ UNCACHED = KERNEL | {"cache": False}
 
 @inner
 def twice(number: int64) -> int64:
-    """A part."""
+    """An inner function."""
     return 2 * number
 
 
 @inner(apart=True)
 def total(place: intp, count: int64) -> int64:
-    """A part with a part of its own."""
+    """An inner function that calls another one."""
     found = 0
     for i in range(count):
         found += twice(load_i64(place + 8 * i))
     return found
 
 
-def test_parts_of_parts() -> None:
+def test_nested_inner_functions() -> None:
     @kernel(cache=False)
     def both(place: intp, count: int64) -> int64:
         return total(place, count) + twice(1) + total(place, 1)
 
     numbers = np.arange(1, 11)
     assert both(address(numbers), 10) == 110 + 2 + 2
-    assert alone(total)(address(numbers), 3) == 12
-    assert alone(twice)(4) == 8
+    assert compile_standalone(total)(address(numbers), 3) == 12
+    assert compile_standalone(twice)(4) == 8
 
 
-def test_arrays_are_given_back() -> None:
+def test_references_to_arrays_are_released() -> None:
     def find_length(array: npt.NDArray[np.int64]) -> int:
         for number in array:
             if number < 0:
@@ -64,7 +64,7 @@ def test_arrays_are_given_back() -> None:
     assert sys.getrefcount(numbers) == before
 
 
-def test_compiling_leaves_the_collector_as_it_was() -> None:
+def test_compiling_restores_the_garbage_collector() -> None:
     was_enabled = gc.isenabled()
     try:
         for state in (gc.disable, gc.enable):
@@ -102,7 +102,7 @@ print(*(name for name in ("fast", "public") if f"binlogsync.binlog.{name}_compil
 
 
 def _imported(folder: Path, factor: int) -> Any:
-    """The kernel of a module in that folder, whose part stands in a module of its own and has that factor."""
+    """Import a kernel from a module in `folder`; its inner function is in another module and multiplies by `factor`."""
     for name in ("kept_part", "kept_kernel"):
         sys.modules.pop(name, None)
     importlib.invalidate_caches()
@@ -115,7 +115,9 @@ def _imported(folder: Path, factor: int) -> Any:
 
 
 @pytest.mark.parametrize("named", ["from kept_part import part", "import kept_part"])
-def test_a_kept_kernel_is_as_new_as_its_parts(named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_kernel_is_recompiled_when_an_inner_function_changes(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     call = "part" if "from" in named else "kept_part.part"

@@ -1,4 +1,4 @@
-"""Compressed transactions (TRANSACTION_PAYLOAD): the same changes as without compression, at places in order."""
+"""Compressed transactions (TRANSACTION_PAYLOAD): the same changes as without compression, at increasing positions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _STATEMENTS = (
 
 
 def _run(database: FreshDatabase, *settings: str) -> DecodedDump:
-    """The statements in a session of their own."""
+    """Execute the statements in a new session."""
     start = end_of_log(database.server)
     connection = database.server.connect(database=database.name)
     try:
@@ -71,7 +71,7 @@ _MARIADB = (
 )
 
 
-def test_compressed_events_of_mariadb_hold_what_plain_ones_do(mariadb: FreshDatabase) -> None:
+def test_compressed_events_of_mariadb_equal_uncompressed_ones(mariadb: FreshDatabase) -> None:
     mariadb.execute("CREATE TABLE left_out (v TEXT)")
     outcomes = []
     for setting in ("OFF", "ON"):
@@ -92,9 +92,9 @@ def test_compressed_events_of_mariadb_hold_what_plain_ones_do(mariadb: FreshData
     assert compressed.error is None
     assert [change.op for change in compressed.changes] == [*"ccuuddt"]
     assert [_what(change) for change in compressed.changes] == [_what(change) for change in plain.changes]
-    kinds_of = [[s.kind for stretch in done.stretches for s in stretch.schema_changes] for done in outcomes]
+    kinds_of = [[s.kind for decoded_range in done.ranges for s in decoded_range.schema_changes] for done in outcomes]
     assert kinds_of == [["create", "truncate", "drop"]] * 2
-    assert [sum(stretch.dropped for stretch in done.stretches) for done in outcomes] == [2, 2]
+    assert [sum(decoded_range.dropped for decoded_range in done.ranges) for done in outcomes] == [2, 2]
 
 
 @pytest.mark.parametrize(
@@ -109,21 +109,21 @@ def _what(change: Change[Row]) -> tuple[object, ...]:
     return change.op, change.source.table, change.before, change.after, change.source.order
 
 
-def test_a_compressed_transaction_holds_what_a_plain_one_does(mysql: FreshDatabase) -> None:
+def test_a_compressed_transaction_equals_an_uncompressed_one(mysql: FreshDatabase) -> None:
     plain = _run(mysql)
     compressed = _run(mysql, "SET SESSION binlog_transaction_compression = ON")
     assert plain.error is None
     assert compressed.error is None
     assert [change.op for change in plain.changes] == [*"cccccudu", *"cc", "t", *"cc"]
     assert [_what(change) for change in compressed.changes] == [_what(change) for change in plain.changes]
-    assert sum(s.dropped for s in compressed.stretches) == sum(s.dropped for s in plain.stretches) == 2
-    places = [change.source.coordinates for change in compressed.changes]
-    assert places == sorted(set(places))
+    assert sum(s.dropped for s in compressed.ranges) == sum(s.dropped for s in plain.ranges) == 2
+    pointers = [change.source.coordinates for change in compressed.changes]
+    assert pointers == sorted(set(pointers))
     assert len({change.source.pos for change in compressed.changes}) == 6  # one for each transaction
 
 
 def _made_up(events: Sequence[tuple[int, bytes]], **options: int) -> DecodedDump:
-    """A transaction of these events in one payload, with a plain one behind it."""
+    """A transaction of these events in one payload, followed by an uncompressed transaction."""
     data = b"".join(bare_event(kind, body) for kind, body in events)
     script = BinlogBuilder().gtid(1)
     script.add(40, payload(data, **options))
@@ -145,19 +145,19 @@ def test_rows_count_up_through_a_payload(algorithm: int) -> None:
     assert len({change.source.pos for change in done.changes}) == 2
 
 
-def test_a_payload_of_many_pieces_and_stretches() -> None:
-    """More than a piece of the unfolding, more events than an index, one event larger than a piece."""
+def test_a_payload_of_many_chunks_and_ranges() -> None:
+    """A payload of several chunks, with more events than an index has room for, and an event larger than a chunk."""
     large = np.random.default_rng(2).integers(0, 256, PIECE + 1000, np.uint8).tobytes()
     small = [(ROWS, rows_body([number.to_bytes(4, "little")])) for number in range(140_000)]
     done = _made_up([(TABLE_MAP, table_body()), *small, (ROWS, rows_body([large])), *small[:10], (XID, bytes(8))])
     assert done.error is None
-    assert len(done.stretches) > 1
-    batches = [batch.data for stretch in done.stretches for batch in stretch.batches]
+    assert len(done.ranges) > 1
+    batches = [batch.data for decoded_range in done.ranges for batch in decoded_range.batches]
     assert [row for data in batches for row in data.column("row").to_pylist()] == [*range(140_011), 0]
     assert (
         sum(pc.sum(pc.equal(pc.struct_field(data.column("after"), "b"), large)).as_py() or 0 for data in batches) == 1
     )
-    assert done.stretches[0].checkpoint.skip == sum(len(batch) for batch in done.stretches[0].batches)
+    assert done.ranges[0].checkpoint.skip == sum(len(batch) for batch in done.ranges[0].batches)
 
 
 @pytest.mark.parametrize(
@@ -172,13 +172,13 @@ def test_a_payload_of_many_pieces_and_stretches() -> None:
         ({"flip": 2}, "payload"),
     ],
 )
-def test_a_payload_that_is_damaged_is_an_error_with_its_place(options: dict[str, int], word: str) -> None:
+def test_a_damaged_payload_is_an_error_with_its_position(options: dict[str, int], word: str) -> None:
     rows = [(TABLE_MAP, table_body()), (ROWS, rows_body([bytes(range(256))])), (XID, bytes(8))]
     done = _made_up(rows, **options)
     assert done.error is not None
     assert word in str(done.error)
     assert done.error.file == "binlog.000001"
-    assert done.error.pos == 4 + 19 + 42 + 4  # of the payload, behind the GTID
+    assert done.error.pos == 4 + 19 + 42 + 4  # of the payload, after the GTID
     assert not done.changes
 
 
@@ -187,10 +187,10 @@ def test_events_that_cannot_be_in_a_payload_are_errors(kind: int) -> None:
     done = _made_up([(TABLE_MAP, table_body()), (ROWS, rows_body([b"a"])), (kind, bytes(60)), (XID, bytes(8))])
     assert done.error is not None
     assert done.error.pos == 4 + 19 + 42 + 4
-    assert done.stretches[-1].checkpoint.position.pos == 4  # the transaction begins there
+    assert done.ranges[-1].checkpoint.position.pos == 4  # the transaction begins there
 
 
-def test_an_empty_payload_is_none() -> None:
+def test_an_empty_payload_has_no_changes() -> None:
     assert zstandard.decompress(zstandard.compress(b"")) == b""
     done = _made_up([])
     assert done.error is None

@@ -1,4 +1,4 @@
-"""Kernels against what Python says: DECIMAL, dates and times, CRC-32, UTF-8, latin1."""
+"""Kernels compared with Python's libraries: DECIMAL, dates and times, CRC-32, UTF-8, latin1."""
 
 from __future__ import annotations
 
@@ -15,23 +15,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from binlogsync.binlog import crc
-from binlogsync.binlog.compiling import alone
+from binlogsync.binlog.compiling import compile_standalone
 from binlogsync.binlog.memory import address
 from binlogsync.binlog.types import decimals as decimal_kernels
 from binlogsync.binlog.types import labels, temporal, text
 from binlogsync.binlog.types.decimals import decimal_size, decimal_text
 from binlogsync.binlog.types.jsonb import double_text
-from binlogsync.binlog.value_pointers import NOTHING
+from binlogsync.binlog.value_pointers import ZEROS
 
 EPOCH = date(1970, 1, 1)
 _BYTES_OF_DIGITS = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)
 
 
-crc32, decimal, decimals_ = alone(crc.crc32), alone(decimal_kernels.decimal), alone(decimal_kernels.decimals)
-dates, datetimes = alone(temporal.dates), alone(temporal.datetimes)
-timestamps, times = alone(temporal.timestamps), alone(temporal.times)
-is_ascii, are_utf8, padded = alone(text.is_ascii), alone(text.are_utf8), alone(text.padded)
-strings, recoded_strings = alone(text.strings), alone(text.recoded_strings)
+crc32, decimal, decimals_ = (
+    compile_standalone(crc.crc32),
+    compile_standalone(decimal_kernels.decimal),
+    compile_standalone(decimal_kernels.decimals),
+)
+dates, datetimes = compile_standalone(temporal.dates), compile_standalone(temporal.datetimes)
+timestamps, times = compile_standalone(temporal.timestamps), compile_standalone(temporal.times)
+is_ascii, are_utf8, padded = (
+    compile_standalone(text.is_ascii),
+    compile_standalone(text.are_utf8),
+    compile_standalone(text.padded),
+)
+strings, recoded_strings = compile_standalone(text.strings), compile_standalone(text.recoded_strings)
 
 
 def as_array(data: bytes) -> np.ndarray:
@@ -39,7 +47,7 @@ def as_array(data: bytes) -> np.ndarray:
 
 
 def packed_decimal(value: Decimal, precision: int, scale: int) -> bytes:
-    """DECIMAL as strings/decimal.cc writes it, put together from its description."""
+    """A DECIMAL in the format of strings/decimal.cc, encoded from its description."""
     digits = f"{abs(value):.{scale}f}".replace(".", "").rjust(precision, "0")[-precision:]
     whole, part = digits[: precision - scale], digits[precision - scale :]
     groups = [whole[: len(whole) % 9]] if len(whole) % 9 else []
@@ -75,9 +83,9 @@ def test_decimals_of_every_shape(case: tuple[Decimal, int, int]) -> None:
         assert decimal(address(target), width, address(source), precision, scale)
         got = int.from_bytes(target.tobytes(), "little", signed=True)
         assert Decimal(got).scaleb(-scale) == value
-        places, _data = places_of(source.tobytes(), None, source.tobytes())
+        pointers, _data = pointers_to(source.tobytes(), None, source.tobytes())
         column = np.full(3 * width, 0xAB, np.uint8)
-        assert decimals_(address(places), 3, address(NOTHING), address(column), precision, scale) == -1
+        assert decimals_(address(pointers), 3, address(ZEROS), address(column), precision, scale) == -1
         assert column.tobytes() == target.tobytes() + bytes(width) + target.tobytes()
         assert Decimal(decimal_text(precision, scale, source.tobytes())) == value
 
@@ -87,19 +95,19 @@ def test_a_group_with_too_many_digits_is_refused(precision: int, scale: int) -> 
     source = as_array(b"\xff" * decimal_size(precision, scale))
     target = np.zeros(32, np.uint8)
     assert not decimal(address(target), 32 if precision > 38 else 16, address(source), precision, scale)
-    places, _data = places_of(None, source.tobytes())
+    pointers, _data = pointers_to(None, source.tobytes())
     column = np.zeros(64, np.uint8)
-    assert decimals_(address(places), 2, address(NOTHING), address(column), precision, scale) == 1
+    assert decimals_(address(pointers), 2, address(ZEROS), address(column), precision, scale) == 1
 
 
-def places_of(*values: bytes | None) -> tuple[np.ndarray, np.ndarray]:
-    """The places of values that lie one behind the other, None a NULL; and the bytes, to be kept."""
+def pointers_to(*values: bytes | None) -> tuple[np.ndarray, np.ndarray]:
+    """Pointers to concatenated values, None for NULL; and the array of the bytes, which the caller has to keep."""
     data = as_array(b"".join(value or b"" for value in values) + bytes(8))
-    places, at = [], address(data)
+    pointers, at = [], address(data)
     for value in values:
-        places.append(address(NOTHING) if value is None else at)
+        pointers.append(address(ZEROS) if value is None else at)
         at += len(value or b"")
-    return np.array(places), data
+    return np.array(pointers), data
 
 
 def packed_date(year: int, month: int, day: int) -> bytes:
@@ -107,21 +115,21 @@ def packed_date(year: int, month: int, day: int) -> bytes:
 
 
 def days_of(*values: bytes | None) -> tuple[list[int], list[int]]:
-    """DATEs as days, and the rows with impossible ones."""
-    places, _data = places_of(*values)
+    """DATEs as days, and the rows with impossible dates."""
+    pointers, _data = pointers_to(*values)
     target, wrong = np.full(len(values), 77, np.int32), np.zeros(len(values) + 1, np.int64)
     found = dates(
-        address(places), len(values), address(NOTHING), address(temporal.MONTHS), address(target), address(wrong)
+        address(pointers), len(values), address(ZEROS), address(temporal.MONTHS), address(target), address(wrong)
     )
     return target.tolist(), wrong[:found].tolist()
 
 
 def micros_of(*values: bytes | None, fsp: int) -> tuple[list[int], list[int]]:
-    """DATETIMEs as microseconds, and the rows with impossible ones."""
-    places, _data = places_of(*values)
+    """DATETIMEs as microseconds, and the rows with impossible dates."""
+    pointers, _data = pointers_to(*values)
     target, wrong = np.full(len(values), 77, np.int64), np.zeros(len(values) + 1, np.int64)
     found = datetimes(
-        address(places), len(values), address(NOTHING), address(temporal.MONTHS), address(target), address(wrong), fsp
+        address(pointers), len(values), address(ZEROS), address(temporal.MONTHS), address(target), address(wrong), fsp
     )
     return target.tolist(), wrong[:found].tolist()
 
@@ -149,7 +157,7 @@ def test_dates(day: date) -> None:
 
 
 @given(st.integers(0, 10000), st.integers(0, 15), st.integers(0, 31))
-def test_dates_that_no_calendar_has_are_told_apart(year: int, month: int, day: int) -> None:
+def test_impossible_dates_are_distinguished(year: int, month: int, day: int) -> None:
     try:
         date(year, month, day)
         exists = True
@@ -173,15 +181,15 @@ def test_datetimes(value: datetime, fsp: int) -> None:
     value = value.replace(microsecond=cut(value.microsecond, fsp))
     day = (value.year * 13 + value.month) << 5 | value.day
     packed = (day << 17 | value.hour << 12 | value.minute << 6 | value.second) + 0x8000000000
-    (nothing, micros), wrong = micros_of(
+    (zeros, micros), wrong = micros_of(
         None, packed.to_bytes(5, "big") + fraction_bytes(value.microsecond, fsp), fsp=fsp
     )
-    assert (nothing, wrong) == (0, [])
+    assert (zeros, wrong) == (0, [])
     assert datetime(1970, 1, 1) + timedelta(microseconds=micros) == value
 
 
 @pytest.mark.parametrize(("hour", "micros"), [(24, 0), (31, 0), (23, 16777215)])
-def test_a_time_of_day_that_no_clock_has_is_not_added_to_the_date(hour: int, micros: int) -> None:
+def test_an_impossible_time_of_day_is_not_added_to_the_date(hour: int, micros: int) -> None:
     day = (9999 * 13 + 12) << 5 | 31
     packed = (day << 17 | hour << 12 | 59 << 6 | 59) + 0x8000000000
     assert micros_of(packed.to_bytes(5, "big") + micros.to_bytes(3, "big"), fsp=6) == ([0], [0])
@@ -191,9 +199,9 @@ def test_a_time_of_day_that_no_clock_has_is_not_added_to_the_date(hour: int, mic
 def test_timestamps(seconds: int, micros: int, fsp: int) -> None:
     micros = cut(micros, fsp)
     zero = bytes(4 + (fsp + 1) // 2)
-    places, _data = places_of(seconds.to_bytes(4, "big") + fraction_bytes(micros, fsp), None, zero)
+    pointers, _data = pointers_to(seconds.to_bytes(4, "big") + fraction_bytes(micros, fsp), None, zero)
     target, wrong = np.full(3, 77, np.int64), np.zeros(4, np.int64)
-    found = timestamps(address(places), 3, address(NOTHING), address(target), address(wrong), fsp)
+    found = timestamps(address(pointers), 3, address(ZEROS), address(target), address(wrong), fsp)
     assert target.tolist() == [seconds * 1_000_000 + micros, 0, 0]
     assert wrong[:found].tolist() == [2]
 
@@ -209,9 +217,9 @@ def test_times(value: int, fsp: int) -> None:
     size = 3 + (fsp + 1) // 2
     number = clock << 8 * (size - 3) | int.from_bytes(fraction_bytes(micros, fsp), "big")
     packed = (1 << 8 * size - 1) + (-number if value < 0 else number)
-    places, _data = places_of(packed.to_bytes(size, "big"), None)
+    pointers, _data = pointers_to(packed.to_bytes(size, "big"), None)
     target = np.full(2, 77, np.int64)
-    times(address(places), 2, address(NOTHING), address(target), fsp)
+    times(address(pointers), 2, address(ZEROS), address(target), fsp)
     assert target.tolist() == [value, 0]
 
 
@@ -228,12 +236,12 @@ def test_crc32_of_every_length(size: int) -> None:
 
 
 @given(st.binary(max_size=40))
-def test_ascii_is_told_from_the_rest(data: bytes) -> None:
+def test_ascii_is_detected(data: bytes) -> None:
     buffer = as_array(data + b"\x80")
     assert is_ascii(address(buffer), len(data)) == data.isascii()
 
 
-def test_every_byte_of_latin1_is_windows_1252_with_controls_in_its_holes() -> None:
+def test_every_byte_of_latin1_is_windows_1252_or_a_control_character() -> None:
     for code in range(256):
         expected = bytes([code]).decode("latin1" if code in (0x81, 0x8D, 0x8F, 0x90, 0x9D) else "cp1252")
         assert text.decode_text(bytes([code]), "latin1") == expected
@@ -253,28 +261,28 @@ def test_binary_is_padded_with_zeros(data: bytes, more: int) -> None:
 
 
 @given(st.lists(st.none() | st.text(max_size=20) | st.text("abc", min_size=50, max_size=140), max_size=6))
-def test_strings_are_appended_whatever_their_lengths(values: list[str | None]) -> None:
+def test_strings_of_any_length_are_appended(values: list[str | None]) -> None:
     encoded = [None if value is None else value.encode() for value in values]
-    places, data = places_of(
+    pointers, data = pointers_to(
         *(None if value is None else len(value).to_bytes(2, "little") + value for value in encoded)
     )
     target, ends = np.full(2000, 0xCC, np.uint8), np.zeros(len(values), np.int32)
     limit = address(data) + len(data)
-    used = strings(address(places), len(values), 2, limit, address(target), address(ends), 0)
+    used = strings(address(pointers), len(values), 2, limit, address(target), address(ends), 0)
     assert target[:used].tobytes() == b"".join(value or b"" for value in encoded)
     assert set(target[used + text.OVERRUN :].tolist()) <= {0xCC}
     assert ends.tolist() == np.cumsum([len(value or b"") for value in encoded]).tolist()
 
 
 @pytest.mark.parametrize("charset", ["latin1", "swe7", "cp1251"])
-def test_a_column_is_recoded_as_its_values_are(charset: str) -> None:
+def test_a_column_is_recoded_like_single_values(charset: str) -> None:
     values = [b"plain", None, bytes(range(0x20, 0x7F)), b"", bytes(range(0xC0, 0xE0)), b"@[]"]
     for chosen in (values, [value for value in values if value is None or value.isascii()]):
-        places, data = places_of(*(None if value is None else bytes([len(value)]) + value for value in chosen))
+        pointers, data = pointers_to(*(None if value is None else bytes([len(value)]) + value for value in chosen))
         target, ends = np.zeros(2000, np.uint8), np.zeros(len(chosen), np.int32)
         table = address(text.RECODING_TABLES[text.RECODED_CHARSETS.index(charset)])
         limit = address(data) + len(data)
-        used = recoded_strings(address(places), len(chosen), 1, limit, address(target), address(ends), 0, table)
+        used = recoded_strings(address(pointers), len(chosen), 1, limit, address(target), address(ends), 0, table)
         expected = ["" if value is None else text.decode_text(value, charset) for value in chosen]
         assert target[:used].tobytes() == "".join(expected).encode()
         assert ends.tolist() == np.cumsum([len(value.encode()) for value in expected]).tolist()
@@ -285,7 +293,7 @@ def test_a_column_is_recoded_as_its_values_are(charset: str) -> None:
     st.integers(0, 200),
     st.integers(0, 255) | st.none(),
 )
-def test_what_is_no_utf8_is_told(values: list[str], at: int, byte: int | None) -> None:
+def test_invalid_utf8_is_detected(values: list[str], at: int, byte: int | None) -> None:
     encoded = [value.encode() for value in values]
     data = as_array(b"".join(encoded) + bytes(8))
     used = len(data) - 8

@@ -1,4 +1,4 @@
-"""What DROP DATABASE drops: the tables that the log has shown, and those that somebody else knows."""
+"""The tables that DROP DATABASE drops: those found in the log, and those that the lookup returns."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ SHOWN = ["CREATE TABLE IF NOT EXISTS made (id INT)", "RENAME TABLE old TO new", 
         ("SET STATEMENT max_statement_time=1 FOR DROP DATABASE shop", "shop"),
     ],
 )
-def test_the_statement_is_known_in_every_form(sql: str, database: str) -> None:
+def test_drop_database_is_classified_in_every_form(sql: str, database: str) -> None:
     statement = read_statement(sql, "elsewhere")
     assert statement == Statement("drop", ((database, ALL_TABLES),))
     assert altered_tables(statement) == ((database, ALL_TABLES),)
 
 
 @pytest.mark.parametrize(
-    ("existing", "told"),
+    ("existing", "dropped"),
     [((), ("made", "new", "rows")), (("made", "before", "rows"), ("before", "made", "new", "rows"))],
 )
-def test_names_come_from_the_log_and_from_who_else_knows(existing: tuple[str, ...], told: tuple[str, ...]) -> None:
+def test_names_come_from_the_log_and_the_lookup(existing: tuple[str, ...], dropped: tuple[str, ...]) -> None:
     names = KnownTables(lambda database: existing if database == "shop" else ())
     for sql in SHOWN:
-        names.spelled_out(read_statement(sql, "shop"))
-    names.saw("shop", "rows")
-    dropped = Statement("drop", (("shop", ALL_TABLES),))
-    assert names.spelled_out(dropped).tables == tuple(("shop", name) for name in told)
-    assert names.spelled_out(dropped).tables == tuple(("shop", name) for name in sorted(existing))
-    assert names.spelled_out(Statement("drop", (("other", ALL_TABLES),))).tables == (("other", "made"),)
+        names.resolve_names(read_statement(sql, "shop"))
+    names.add("shop", "rows")
+    statement = Statement("drop", (("shop", ALL_TABLES),))
+    assert names.resolve_names(statement).tables == tuple(("shop", name) for name in dropped)
+    assert names.resolve_names(statement).tables == tuple(("shop", name) for name in sorted(existing))
+    assert names.resolve_names(Statement("drop", (("other", ALL_TABLES),))).tables == (("other", "made"),)
 
 
-def test_a_table_may_be_called_as_all_tables_are_written() -> None:
+def test_names_that_look_like_wildcards_are_single_tables() -> None:
     names = KnownTables(lambda database: ("other",))
     for table in ("*", "%", "?", "all"):
         statement = Statement("alter", (("shop", table),))
-        assert names.spelled_out(statement) == statement
+        assert names.resolve_names(statement) == statement

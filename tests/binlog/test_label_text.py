@@ -1,4 +1,4 @@
-"""Labels of ENUM and SET whose bytes may be no text: what SELECT returns, or the bytes in hexadecimal."""
+"""Labels of ENUM and SET whose bytes may be invalid: what SELECT returns, or the bytes in hexadecimal."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def server(request: pytest.FixtureRequest) -> _Server:
 
 
 def _selected(server: _Server, charset: str) -> list[bytes]:
-    """What SELECT returns for each of the labels when its bytes are called `charset`; bytes as a client gets them."""
+    """The bytes that SELECT returns for each label when the column has character set `charset`."""
     kind = "CHARACTER SET latin1 COLLATE latin1_bin"
     with server.database.server.connect(
         database=server.database.name, charset="latin1", use_unicode=False
@@ -56,7 +56,7 @@ def _selected(server: _Server, charset: str) -> list[bytes]:
 
 
 @pytest.mark.server
-def test_a_label_in_any_bytes_is_what_select_returns_or_known_not_to_be_text(server: _Server) -> None:
+def test_a_label_of_any_bytes_is_what_select_returns_or_invalid(server: _Server) -> None:
     refused: dict[str, int] = {}
     for charset in _SETS:
         if charset == "gb18030" and server.mariadb:
@@ -71,11 +71,11 @@ def test_a_label_in_any_bytes_is_what_select_returns_or_known_not_to_be_text(ser
                 with pytest.raises(UnicodeDecodeError):
                     selected.decode()
     assert not set(refused) & _ALWAYS_KNOWN
-    assert all(count < len(_LABELS) - 4 for count in refused.values())  # those in ASCII at the least are known
+    assert all(count < len(_LABELS) - 4 for count in refused.values())  # at least those in ASCII are converted
 
 
 def _converted(database: FreshDatabase, kind: str, before: str, after: str) -> DecodedDump:
-    """Rows of every label, in order, as the log has them; they are in the table t."""
+    """Insert a row for every label, in order, into the table t, and decode the log."""
     count = kind.count(",") + 1
     database.execute(f"CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, e {kind}) CHARACTER SET {before}")
     start = end_of_log(database.server)
@@ -100,7 +100,7 @@ def test_rows_of_a_converted_table_are_what_select_returns(
 
 
 @pytest.mark.parametrize("kind", ["ENUM('a','\u00f6','b')", "SET('a','\u00f6','b')"])
-def test_a_label_that_is_no_text_any_more_arrives_as_its_bytes(server: _Server, kind: str) -> None:
+def test_a_label_that_became_invalid_is_delivered_as_its_bytes(server: _Server, kind: str) -> None:
     done = _converted(server.database, kind, "latin1", "utf8mb4")
     labels = ["a", "x'f6'", "b"]
     assert [change.after and change.after["e"] for change in done.changes] == (
@@ -120,7 +120,7 @@ _MADE: tuple[tuple[str, tuple[str, ...], tuple[object, ...]], ...] = (  # declar
 )
 
 
-def test_labels_made_of_bytes_are_the_same_in_the_log_and_in_a_snapshot(server: _Server) -> None:
+def test_labels_as_bytes_are_equal_in_the_log_and_in_a_snapshot(server: _Server) -> None:
     database = server.database
     database.execute("SET NAMES utf8mb4")
     columns = ", ".join(f"c{k} {ddl}" for k, (ddl, _, _) in enumerate(_MADE))

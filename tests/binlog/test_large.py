@@ -1,4 +1,4 @@
-"""Tables of very many columns, and rows of hundreds of megabytes."""
+"""Tables of thousands of columns, and rows of hundreds of megabytes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_table_of_thousands_of_columns(request: pytest.FixtureRequest, flavor:
 
 @pytest.mark.slow
 def test_a_row_of_300_megabytes_takes_little_more_than_twice_its_size() -> None:
-    """Once as it comes from the socket, once as the column that is delivered."""
+    """It is in memory once as received from the socket, and once as a column."""
     command = [sys.executable, "-m", "tests.binlog.huge_row", "--mib", "300"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120)

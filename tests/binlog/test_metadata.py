@@ -1,6 +1,6 @@
-"""binlog_row_metadata other than FULL: names, signs, charsets, labels and keys from the server, or a clear stop.
+"""binlog_row_metadata other than FULL: names, signs, charsets, labels and keys from the server, or an error.
 
-MySQL 5.7 logs what MariaDB logs with NO_LOG: no optional metadata at all.
+MySQL 5.7 logs the same as MariaDB with NO_LOG: no optional metadata.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from tests.binlog.exact.compare import SETTINGS
 from tests.binlog.exact.type_samples import TYPE_SAMPLES
 from tests.databases import FreshDatabase
 
-# Labels that the server cannot show, and columns that fill a row alone.
+# Labels that INFORMATION_SCHEMA cannot represent, and columns that fill a whole row.
 _ELSEWHERE = re.compile(r"[\U00010000-\U0010ffff]|\([1-9]\d{4}\)")
 _LEVELS = [("mysql", "MINIMAL"), ("mariadb", "MINIMAL"), ("mariadb", "NO_LOG")]
 
 
 @pytest.fixture(params=_LEVELS, ids=lambda pair: "-".join(pair))
 def database(request: pytest.FixtureRequest) -> Iterator[FreshDatabase]:
-    """On a server that logs less than everything."""
+    """A database on a server with reduced metadata."""
     name, level = request.param
     found: FreshDatabase = request.getfixturevalue(name)
     found.execute(f"SET GLOBAL binlog_row_metadata = {level}")
@@ -39,7 +39,7 @@ def _record(database: FreshDatabase, start: Checkpoint) -> DumpRecording:
 
 
 def _run(database: FreshDatabase, *statements: str) -> DecodedDump:
-    """All statements, and only then is their log decoded."""
+    """Execute all statements, then decode their log."""
     start = end_of_log(database.server)
     for statement in statements:
         database.execute(statement)
@@ -65,14 +65,14 @@ def test_every_type_is_named_as_with_full_metadata(database: FreshDatabase, requ
         done = _run(database, *(statement.replace("{}", str(number)) for statement in tables))
         assert done.error is None
         assert len(done.changes) == len(tables)
-        batches = [batch for stretch in done.stretches for batch in stretch.batches]
+        batches = [batch for decoded_range in done.ranges for batch in decoded_range.batches]
         rows = {change.source.table: dict(change.after or {}) for change in done.changes}
         for row in rows.values():
             del row["a"]
         outcomes.append({batch.schema.table: (batch.schema, rows[batch.schema.table]) for batch in batches})
     for name, (schema, _) in outcomes[0].items():
         pairs = zip(schema.columns, outcomes[1][name][0].columns, strict=True)
-        assert [(asked, logged) for asked, logged in pairs if asked != logged] == []
+        assert [(declared, logged) for declared, logged in pairs if declared != logged] == []
     assert outcomes[0] == outcomes[1]
     schema, _ = outcomes[0]["t0"]
     assert schema.primary_key == ("a", "b")
@@ -96,11 +96,11 @@ _ROW = "INSERT INTO t VALUES (1, 'a', 'b', 'y')"
         (["ALTER TABLE t RENAME COLUMN a TO c"], "altered before"),
         (["ALTER TABLE t MODIFY e ENUM('y', 'x')"], "altered before"),
         (["ALTER TABLE t ADD n INT"], "altered before"),
-        (["DROP TABLE t"], "no such table"),
+        (["DROP TABLE t"], "no longer exists"),
         (["RENAME TABLE t TO u", "CREATE TABLE t LIKE u"], "altered before"),
         (["FLUSH BINARY LOGS", "ALTER TABLE t DROP a"], "altered before"),
-        (["SET sql_log_bin = 0", "ALTER TABLE t DROP a", "SET sql_log_bin = 1"], "another shape"),
-        (["SET sql_log_bin = 0", "ALTER TABLE t MODIFY a VARCHAR(10)", "SET sql_log_bin = 1"], "another shape"),
+        (["SET sql_log_bin = 0", "ALTER TABLE t DROP a", "SET sql_log_bin = 1"], "other columns"),
+        (["SET sql_log_bin = 0", "ALTER TABLE t MODIFY a VARCHAR(10)", "SET sql_log_bin = 1"], "other columns"),
     ],
 )
 def test_rows_of_a_table_that_was_altered_since_stop_the_reader(
@@ -118,7 +118,7 @@ def test_rows_of_a_table_that_was_altered_since_stop_the_reader(
 @pytest.mark.parametrize(
     "statements", [["TRUNCATE TABLE t"], ["CREATE TABLE IF NOT EXISTS t (id INT)"], ["CREATE TABLE u AS SELECT 1 AS t"]]
 )
-def test_statements_that_leave_the_shape_do_not_disturb(database: FreshDatabase, statements: list[str]) -> None:
+def test_statements_that_keep_the_columns_cause_no_error(database: FreshDatabase, statements: list[str]) -> None:
     done = _run(database, _TABLE, _ROW, *statements, _ROW.replace("1", "2"))
     assert done.error is None
     after = [change.after for change in done.changes if change.source.table == "t" and change.op == "c"]
@@ -126,7 +126,7 @@ def test_statements_that_leave_the_shape_do_not_disturb(database: FreshDatabase,
 
 
 @pytest.mark.server
-def test_names_that_change_while_the_reader_follows(database: FreshDatabase) -> None:
+def test_column_names_that_change_while_reading(database: FreshDatabase) -> None:
     """The TABLE_MAPs before and after differ in their table id only."""
     database.execute(_TABLE)
     start = end_of_log(database.server)
@@ -135,7 +135,7 @@ def test_names_that_change_while_the_reader_follows(database: FreshDatabase) -> 
     for number, statement in enumerate(("DO 1", "ALTER TABLE t RENAME COLUMN a TO c, RENAME COLUMN b TO a", "DO 1")):
         database.execute(statement)
         database.execute(f"INSERT INTO t VALUES ({number}, 'first', 'second', 'x')")
-        raw = raw_dump(database.server, start)[:-9]  # without the packet that ends it
+        raw = raw_dump(database.server, start)[:-9]  # without the EOF packet
         piece = np.frombuffer(bytearray(raw[seen:]), np.uint8)
         seen = len(raw)
         names += [[*(change.after or {})] for change in changes_of(reader.feed(piece, 0, len(piece)))]
@@ -143,7 +143,7 @@ def test_names_that_change_while_the_reader_follows(database: FreshDatabase) -> 
 
 
 @pytest.mark.server
-def test_a_table_that_is_left_out_is_not_asked_for(database: FreshDatabase) -> None:
+def test_no_declaration_of_an_excluded_table_is_requested(database: FreshDatabase) -> None:
     done = _run(
         database,
         "CREATE TABLE left_out (id INT, g GEOMETRY)",
@@ -154,4 +154,4 @@ def test_a_table_that_is_left_out_is_not_asked_for(database: FreshDatabase) -> N
     )
     assert done.error is None
     assert [change.source.table for change in done.changes] == ["t"]
-    assert sum(stretch.dropped for stretch in done.stretches) == 1
+    assert sum(decoded_range.dropped for decoded_range in done.ranges) == 1

@@ -1,7 +1,7 @@
-"""The captured dump of MySQL 9.7, rewritten as MySQL 5.7, 8.0 and 8.4 log the same: they cannot be run here.
+"""A captured dump of MySQL 9.7, converted to the format of MySQL 5.7, 8.0 and 8.4, which cannot run here.
 
-What differs: the format description, the fields of GTID events (5.7 has no commit time, tags came with 8.3), the
-metadata of a TABLE_MAP (5.7 has none, 8.0 has less by default), and rows of version 1 (log_bin_use_v1_row_events).
+Differences: the format description, the fields of GTID events (5.7 has no commit time, tags exist since 8.3), the
+metadata of a TABLE_MAP (5.7 has none, 8.0 less by default), and row events of version 1 (log_bin_use_v1_row_events).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _GTID_57 = 42  # and the logical clock
 
 
 def _without_metadata(body: bytes) -> bytes:
-    """A TABLE_MAP of MySQL 5.7: it ends behind the NULL bits."""
+    """A TABLE_MAP of MySQL 5.7, which ends after the NULL bits."""
     reader = ByteReader(body)
     reader.string(8)
     for _ in range(2):
@@ -60,13 +60,13 @@ def _as_57(kind: int, body: bytes) -> Body:
 
 
 def _as_57_with_old_rows(kind: int, body: bytes) -> Body:
-    if 30 <= kind <= 32:  # no extra bytes behind the flags
+    if 30 <= kind <= 32:  # no extra bytes after the flags
         return kind - 7, body[:8] + body[8 + int.from_bytes(body[8:10], "little") :]
     return _as_57(kind, body)
 
 
 def _rewritten(recording: DumpRecording, version: str, rewrite: Callable[[int, bytes], Body]) -> DumpRecording:
-    """Every event as that server logs it, at the place where it then stands."""
+    """Convert every event to the format of that server, and adjust its position."""
 
     def payloads() -> Iterator[bytes]:
         at = 4
@@ -90,15 +90,15 @@ def _rewritten(recording: DumpRecording, version: str, rewrite: Callable[[int, b
 
 
 class _Declaring:
-    """A server whose tables were altered when the reader comes to the statement that did it."""
+    """A server that returns the declaration before and after the ALTER TABLE of the dump."""
 
     def __init__(self, schemas: list[TableSchema]) -> None:
-        self.asked = 0
+        self.calls = 0
         self._schemas = schemas
 
     def __call__(self, database: str, table: str) -> TableDeclaration | None:
-        schema = self._schemas[min(self.asked, len(self._schemas) - 1)]
-        self.asked += 1
+        schema = self._schemas[min(self.calls, len(self._schemas) - 1)]
+        self.calls += 1
         assert (database, table) == (schema.database, schema.table)
         return TableDeclaration(schema)
 
@@ -120,14 +120,14 @@ def _values(done: DecodedDump) -> list[tuple[object, ...]]:
 def test_the_same_changes_as_an_older_server_logs_them(version: str, rewrite: Callable[[int, bytes], Body]) -> None:
     recording = load("mysql").recording
     full = recording.decoded()
-    batches = [batch for stretch in full.stretches for batch in stretch.batches if batch.ddl is None]
+    batches = [batch for decoded_range in full.ranges for batch in decoded_range.batches if batch.ddl is None]
     declared = _Declaring(list(dict.fromkeys(batch.schema for batch in batches)))
     older = replace(recording, options=replace(recording.options, declared=declared))
     done = _rewritten(older, version, rewrite).decoded()
     assert _values(done) == _values(full)
-    assert (declared.asked > 0) == version.startswith("5.7")
-    places = [change.source.coordinates for change in done.changes]
-    assert places == sorted(set(places))
-    gtids = done.stretches[-1].checkpoint.gtids
+    assert (declared.calls > 0) == version.startswith("5.7")
+    pointers = [change.source.coordinates for change in done.changes]
+    assert pointers == sorted(set(pointers))
+    gtids = done.ranges[-1].checkpoint.gtids
     assert gtids is not None
     assert all(gtids.contains(GtidSet().with_gtid(c.source.gtid)) for c in done.changes if c.source.gtid)

@@ -1,8 +1,8 @@
 """The lists and bitmaps in a TABLE_MAP that count only some of the columns: signs, character sets, labels, kinds of
 geometry, dimensions, the primary key, visibility.
 
-A type that a server counts and the reader does not, or the other way round, shifts what is said of all columns behind
-it. So each type stands between columns of every kind, and all of them are compared with what the server declares.
+If the server counts a type and the reader does not, or the other way round, the reader assigns wrong metadata to all
+columns after it. So each type is placed between columns of every kind, and all are compared with the declaration.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _VECTORS = {"v1": ("VECTOR(7)", "NULL", None), "v2": ("VECTOR(9)", "NULL", None)
 
 
 def _around(side: str, vectors: bool, letters: str) -> dict[str, tuple[str, str, object]]:
-    """Columns of one side; with `letters` most texts have that one character set, which is then logged as default."""
+    """The columns on one side; with `letters`, most texts have that character set, which is then the logged default."""
     more = {f"l{k}": (f"VARCHAR(9) CHARACTER SET {letters}", "'q'", "q") for k in range(8 if letters else 0)}
     more |= {f"m{k}": (f"ENUM('q') CHARACTER SET {letters}", "'q'", "q") for k in range(8 if letters else 0)}
     return {side + name: what for name, what in (_AROUND | more | (_VECTORS if vectors else {})).items()}
@@ -77,7 +77,7 @@ def _chosen(server: str) -> Iterator[TypeSample]:
 def _create(
     database: FreshDatabase, name: str, sample: TypeSample, letters: str, vectors: bool
 ) -> tuple[str, dict[str, object]]:
-    """The table, the INSERT for it, and the values around the sample that have to arrive."""
+    """CREATE TABLE, INSERT, and the expected values of the columns around the sample."""
     before, after = _around("a_", vectors, letters), _around("z_", vectors, letters)
     columns = {**before, "c": (sample.ddl, sample.literals[0], None), **after}
     switch = OLD_FORMAT if sample.old else ("DO 0", "DO 0")
@@ -94,17 +94,17 @@ def _create(
 
 @pytest.mark.server
 @pytest.mark.parametrize("server", LEVELS)
-def test_no_type_shifts_what_is_said_of_others(request: pytest.FixtureRequest, server: str) -> None:
+def test_no_type_shifts_the_metadata_of_other_columns(request: pytest.FixtureRequest, server: str) -> None:
     database: FreshDatabase = request.getfixturevalue(server)
     for setting in SETTINGS:
         database.execute(setting)
     vectors = server != "mariadb_10"
     work = {}
-    for k, sample in enumerate(_chosen(server)):  # character sets are logged in another form in every second table
+    for k, sample in enumerate(_chosen(server)):  # every second table has the other format of character sets
         work[f"t{k}"] = (sample, *_create(database, f"t{k}", sample, "cp1251" if k % 2 else "", vectors))
     assert len(work) > 40
     declared = _declared(database, list(work))
-    # MariaDB logs all else with FULL, but not which columns are invisible.
+    # With FULL, MariaDB logs everything except which columns are invisible.
     silent = {name: _all_visible(schema) for name, schema in declared.items()}
     for level in LEVELS[server]:
         chosen = {name: what for k, (name, what) in enumerate(work.items()) if level == "FULL" or k % 6 == 0}
@@ -122,7 +122,7 @@ def test_no_type_shifts_what_is_said_of_others(request: pytest.FixtureRequest, s
 def _logged(
     database: FreshDatabase, inserts: Sequence[str], level: str
 ) -> tuple[dict[str, TableSchema], dict[str, Mapping[str, object]]]:
-    """By table, the schema and the row as logged; the tables are empty afterwards."""
+    """By table, the logged schema and row; deletes the rows afterwards."""
     database.execute(f"SET GLOBAL binlog_row_metadata = {level}")
     start = end_of_log(database.server)
     database.execute("BEGIN")
@@ -134,7 +134,7 @@ def _logged(
     for insert in inserts:
         database.execute(f"DELETE FROM {insert.split()[2]}")
     assert done.error is None, (level, done.error)
-    schemas = {batch.schema.table: batch.schema for stretch in done.stretches for batch in stretch.batches}
+    schemas = {batch.schema.table: batch.schema for decoded_range in done.ranges for batch in decoded_range.batches}
     return schemas, {change.source.table: change.after or {} for change in done.changes}
 
 

@@ -1,4 +1,4 @@
-"""Updates logged as differences of JSON (PARTIAL_UPDATE_ROWS): `after` is what SELECT returns after each of them."""
+"""Updates logged as JSON differences (PARTIAL_UPDATE_ROWS): `after` equals what SELECT returns after each of them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _VALUES = (
 
 
 def _expressions(seed: int, count: int) -> list[str]:
-    """JSON functions of a column, of the kinds that MySQL logs as differences."""
+    """Calls of JSON functions that MySQL logs as differences."""
     chance = random.Random(seed)
     found = []
     for _ in range(count):
@@ -101,7 +101,7 @@ def test_a_before_image_without_the_value_is_an_error(mysql: FreshDatabase) -> N
     assert images == [(None, {"i": 1}), ({"i": 1}, {"n": 1})]
 
 
-def test_noblob_keeps_the_values_that_differences_need(mysql: FreshDatabase) -> None:
+def test_noblob_logs_the_values_that_differences_need(mysql: FreshDatabase) -> None:
     done = _outcome(mysql, "NOBLOB")
     assert done.error is None
     assert [change.after and change.after.get("v") for change in done.changes] == [
@@ -113,11 +113,11 @@ def test_noblob_keeps_the_values_that_differences_need(mysql: FreshDatabase) -> 
 
 
 @pytest.mark.parametrize("image", ["MINIMAL", "NOBLOB", "FULL"])
-def test_such_updates_of_a_table_that_is_left_out_are_counted(mysql: FreshDatabase, image: str) -> None:
+def test_partial_updates_of_an_excluded_table_are_counted(mysql: FreshDatabase, image: str) -> None:
     done = _outcome(mysql, image, left_out=True)
     assert done.error is None
     assert [change.after for change in done.changes] == [{"i": 1}, {"i": 2}]
-    assert sum(stretch.dropped for stretch in done.stretches) == 2
+    assert sum(decoded_range.dropped for decoded_range in done.ranges) == 2
 
 
 def _diff(operation: int, path: str, value: bytes | None = None) -> bytes:
@@ -153,7 +153,7 @@ def test_differences_are_applied_in_order(diffs: bytes, text: str) -> None:
         _diff(1, "$.a", _ONE),  # inserts what is there
         _diff(2, "$[0]"),  # an element of an object
         _diff(1, "$.a.b", _ONE),  # a member of a number
-        _diff(0, "$", _ONE),  # nothing but the root
+        _diff(0, "$", _ONE),  # a path of the root only
         _diff(0, "$.a", b""),
         _diff(3, "$.a", _ONE),
         _diff(0, "$.*", _ONE),
@@ -161,6 +161,6 @@ def test_differences_are_applied_in_order(diffs: bytes, text: str) -> None:
         b"\x00",
     ],
 )  # fmt: skip
-def test_differences_that_do_not_fit_are_errors(diffs: bytes) -> None:
+def test_differences_that_do_not_apply_are_errors(diffs: bytes) -> None:
     with pytest.raises(ValueError, match=r"JSON|expected"):
         apply_diffs(_SMALL, diffs)

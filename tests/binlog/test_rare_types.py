@@ -1,4 +1,4 @@
-"""The rare types without a server: bytes that are none, the edges of each format, and a TABLE_MAP of many labels."""
+"""Rare types without a server: invalid bytes, the limits of each format, and a TABLE_MAP of many labels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _strings(values: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(st.lists(st.none() | st.tuples(st.integers(0, 2**32 - 1), st.binary(min_size=5, max_size=40))))
-def test_geometries_are_taken_apart(values: list[tuple[int, bytes] | None]) -> None:
+def test_geometries_are_parsed(values: list[tuple[int, bytes] | None]) -> None:
     data = [b"" if value is None else value[0].to_bytes(4, "little") + value[1] for value in values]
     array = geometry_array(*_strings(data))
     array.validate(full=True)
@@ -35,7 +35,7 @@ def test_geometries_are_taken_apart(values: list[tuple[int, bytes] | None]) -> N
 
 
 @given(st.lists(st.none() | st.lists(st.floats(width=32, allow_nan=False), max_size=5)))
-def test_vectors_are_taken_apart(values: list[list[float] | None]) -> None:
+def test_vectors_are_parsed(values: list[list[float] | None]) -> None:
     data = [b"" if value is None else np.array(value, "<f4").tobytes() for value in values]
     nulls = [value is None for value in values]
     validity = pa.py_buffer(np.packbits(~np.array(nulls, np.bool_), bitorder="little"))
@@ -44,7 +44,7 @@ def test_vectors_are_taken_apart(values: list[list[float] | None]) -> None:
     assert array.to_pylist() == values
 
 
-def test_bytes_that_are_no_geometry_and_no_vector() -> None:
+def test_invalid_geometries_and_vectors_are_refused() -> None:
     with pytest.raises(ValueError, match="a geometry of 8 bytes"):
         geometry_array(*_strings([bytes(25), bytes(8)]))
     with pytest.raises(ValueError, match="multiple of four"):
@@ -74,13 +74,13 @@ def test_compressed_values(value: bytes, wrapped: bool) -> None:
         (b"\x89\x05" + zlib.compress(bytes(10**6), wbits=-15), "of 5 bytes inflates to 6"),
     ],
 )
-def test_bytes_that_are_no_compressed_value(data: bytes, words: str) -> None:
+def test_invalid_compressed_values_are_refused(data: bytes, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         inflated(data)
 
 
 @given(st.binary(max_size=40))
-def test_any_bytes_are_inflated_or_refused(data: bytes) -> None:
+def test_any_bytes_are_decompressed_or_refused(data: bytes) -> None:
     with contextlib.suppress(ValueError):
         assert len(inflated(data)) < 2**24
 
@@ -96,7 +96,7 @@ def test_a_uuid() -> None:
 
 
 def _many_labels(count: int) -> bytes:
-    """The TABLE_MAP of a table with one ENUM column of that many labels."""
+    """The TABLE_MAP of a table with one ENUM column of `count` labels."""
     head = (7).to_bytes(6, "little") + b"\1\0\1d\0\1t\0"
     labels = b"".join(bytes([len(label)]) + label for label in (f"{k:x}".encode() for k in range(count)))
     field = b"\xfc" + count.to_bytes(2, "little") + labels
@@ -124,17 +124,17 @@ def test_an_enum_of_too_many_labels_is_named() -> None:
 
 
 @pytest.mark.parametrize(("code", "name"), [(0, "decimal of before MySQL 5.0"), (200, "type 200")])
-def test_a_type_that_is_not_known_is_named_with_its_column(code: int, name: str) -> None:
+def test_an_unknown_type_is_named_with_its_column(code: int, name: str) -> None:
     body = (7).to_bytes(6, "little") + b"\1\0\1d\0\1t\0" + b"\x01" + bytes([code]) + b"\0\x01\x04\x02\x01v"
     assert parse_table_map(body, mariadb=False).schema.columns[0].type == name
     done = BinlogBuilder().begin(1).add(TABLE_MAP, body).decoded()
     assert done.error is not None
     assert (done.error.table, done.error.column) == ("d.t", "v")
-    assert f"columns of type {name} are not supported; leave the table out with a filter" in str(done.error)
+    assert f"columns of type {name} are not supported; exclude the table with a filter" in str(done.error)
 
 
 def test_old_temporal_columns_of_a_mysql_that_was_upgraded() -> None:
-    """They have no fraction there, and no server is asked."""
+    """They have no fraction, so no declaration is needed."""
     head = (7).to_bytes(6, "little") + b"\1\0\1d\0\1t\0"
     names = b"\x04\x06" + b"\x01a\x01b\x01c"
     table = head + b"\x03\x0b\x0c\x07" + b"\0" + b"\x07" + names
@@ -168,7 +168,7 @@ def _one_column(code: int, meta: bytes, optional: bytes) -> bytes:
     [
         (b"\x04\x02\x01v", "int"),
         (b"\x04\x02\x01v\x01\x01\x80", "int unsigned"),
-        (b"\x63\x03abc\x04\x02\x01v\x01\x01\x80", "int unsigned"),  # a field that a later MySQL may have
+        (b"\x63\x03abc\x04\x02\x01v\x01\x01\x80", "int unsigned"),  # an unknown field, as a later MySQL may have
         (b"\x0c\x01\x00\x04\x02\x01v", "int"),
     ],
 )
@@ -191,7 +191,7 @@ def test_fields_of_a_table_map_may_be_missing_or_new(optional: bytes, declared: 
         (247, b"", b"\x04\x02\x01v", "2 bytes expected|1 bytes expected, 0 left"),
     ],
 )
-def test_a_table_map_that_cannot_be(code: int, meta: bytes, optional: bytes, words: str) -> None:
+def test_an_invalid_table_map_is_refused(code: int, meta: bytes, optional: bytes, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         parse_table_map(_one_column(code, meta, optional), mariadb=False)
 
@@ -199,6 +199,6 @@ def test_a_table_map_that_cannot_be(code: int, meta: bytes, optional: bytes, wor
 @pytest.mark.parametrize(
     ("field", "kind"), [(b"", "geometry"), (b"\x07\x01\x03", "polygon"), (b"\x07\x01\x09", "geometry")]
 )
-def test_a_kind_of_geometry_that_is_not_said_is_any(field: bytes, kind: str) -> None:
+def test_an_unknown_geometry_subtype_is_geometry(field: bytes, kind: str) -> None:
     [column] = parse_table_map(_one_column(255, b"\x04", b"\x04\x02\x01v" + field), mariadb=False).schema.columns
     assert column.type == kind

@@ -1,4 +1,4 @@
-"""The reader on captured bytes: cuts, places, checkpoints, transactions, rotations, the filter. No server."""
+"""The reader on captured dumps: chunks, positions, checkpoints, transactions, rotations, the filter. No server."""
 
 from __future__ import annotations
 
@@ -30,64 +30,64 @@ def summaries(done: DecodedDump) -> list[list[Any]]:
     return [summary(change) for change in done.changes]
 
 
-# Cuts
+# Chunks
 
 
-def test_a_dump_fed_whole_holds_what_was_captured(golden: CapturedDump) -> None:
+def test_a_dump_in_one_chunk_has_the_captured_changes(golden: CapturedDump) -> None:
     done = golden.recording.decoded()
     assert done.reader.ended
     assert summaries(done) == golden.expected
 
 
-def test_a_dump_fed_byte_by_byte_holds_the_same(golden: CapturedDump) -> None:
+def test_a_dump_fed_byte_by_byte_has_the_same_changes(golden: CapturedDump) -> None:
     raw = golden.recording.raw
     assert summaries(golden.recording.decoded(range(1, len(raw)))) == golden.expected
 
 
 @pytest.mark.parametrize("seed", range(15))
-def test_a_dump_fed_in_random_pieces_holds_the_same(golden: CapturedDump, seed: int) -> None:
+def test_a_dump_in_random_chunks_has_the_same_changes(golden: CapturedDump, seed: int) -> None:
     chance = random.Random(seed)
     size = len(golden.recording.raw)
     cuts = sorted(chance.randrange(size) for _ in range(chance.choice((1, 3, 20, 200))))
     assert summaries(golden.recording.decoded(cuts)) == golden.expected
 
 
-def test_room_in_front_of_the_bytes_is_used_and_nothing_else_is_touched(golden: CapturedDump) -> None:
+def test_room_before_the_bytes_is_used_and_no_other_byte_is_changed(golden: CapturedDump) -> None:
     raw, recording = golden.recording.raw, golden.recording
     reader = BinlogReader(recording.options, recording.start)
-    stretches: list[DecodedRange] = []
+    ranges: list[DecodedRange] = []
     for at in range(0, len(raw), 701):
         piece = raw[at : at + 701]
         buffer = np.full(4096 + len(piece) + 64, 0xAA, np.uint8)
         buffer[4096 : 4096 + len(piece)] = np.frombuffer(piece, np.uint8)
-        stretches += reader.feed(buffer, 4096, 4096 + len(piece))
+        ranges += reader.feed(buffer, 4096, 4096 + len(piece))
         assert (buffer[4096 + len(piece) :] == 0xAA).all()
-    assert [summary(change) for change in changes_of(stretches)] == golden.expected
+    assert [summary(change) for change in changes_of(ranges)] == golden.expected
 
 
-# Places
+# Positions
 
 
-def test_places_order_the_changes_and_never_repeat(golden: CapturedDump) -> None:
+def test_coordinates_are_increasing(golden: CapturedDump) -> None:
     changes = golden.recording.changes()
-    places = [change.source.coordinates for change in changes]
-    assert places == sorted(set(places))
+    pointers = [change.source.coordinates for change in changes]
+    assert pointers == sorted(set(pointers))
     assert len({change.id for change in changes}) == len(changes)
 
 
-def test_positions_end_where_the_file_says(golden: CapturedDump) -> None:
+def test_the_last_position_is_the_end_of_the_log(golden: CapturedDump) -> None:
     done = golden.recording.decoded()
-    assert done.stretches[-1].checkpoint.position == done.reader.position
+    assert done.ranges[-1].checkpoint.position == done.reader.position
 
 
-def test_counts_of_a_stretch_add_up(golden: CapturedDump) -> None:
-    stretches = golden.recording.decoded().stretches
-    batches = [batch for stretch in stretches for batch in stretch.batches]
+def test_counts_of_ranges_add_up(golden: CapturedDump) -> None:
+    ranges = golden.recording.decoded().ranges
+    batches = [batch for decoded_range in ranges for batch in decoded_range.batches]
     assert sum(len(batch) for batch in batches if batch.ddl is None) == len(golden.expected)
     assert [batch.ddl.kind for batch in batches if batch.ddl is not None] == ["create", "alter"]
-    assert sum(stretch.dropped for stretch in stretches) == 3  # two rows and an update of `other`
-    runs = [run for stretch in stretches for run in stretch.runs]
-    assert sum(stretch.transactions for stretch in stretches) == sum(len(run.begin) for run in runs)
+    assert sum(decoded_range.dropped for decoded_range in ranges) == 3  # two rows and an update of `other`
+    runs = [run for decoded_range in ranges for run in decoded_range.runs]
+    assert sum(decoded_range.transactions for decoded_range in ranges) == sum(len(run.begin) for run in runs)
 
 
 def test_the_filter_counts_rows_of_tables_whose_types_it_cannot_read(golden: CapturedDump) -> None:
@@ -95,7 +95,7 @@ def test_the_filter_counts_rows_of_tables_whose_types_it_cannot_read(golden: Cap
     assert orders[orders.index(4) - 1] == 2  # two rows of `other`, one of kinds, one of `other`, one of kinds
 
 
-def test_without_the_filter_those_rows_are_there(golden: CapturedDump) -> None:
+def test_without_the_filter_those_rows_are_delivered(golden: CapturedDump) -> None:
     options = replace(golden.recording.options, captures=lambda database, table: database == "golden")
     done = decode(golden.recording.raw, options, golden.recording.start)
     assert done.error is None
@@ -110,7 +110,7 @@ def test_without_the_filter_those_rows_are_there(golden: CapturedDump) -> None:
     assert rest == golden.expected
 
 
-def test_partial_images_lack_what_was_not_logged(golden: CapturedDump) -> None:
+def test_partial_images_do_not_have_the_columns_that_were_not_logged(golden: CapturedDump) -> None:
     changes = golden.recording.changes()
     update = next(change for change in changes if change.op == "u" and change.after == {"v": None})
     assert update.before == {"id": 1}
@@ -118,11 +118,11 @@ def test_partial_images_lack_what_was_not_logged(golden: CapturedDump) -> None:
     assert delete.after is None
 
 
-def test_a_schema_change_ends_a_stretch_and_old_rows_keep_the_old_schema(golden: CapturedDump) -> None:
+def test_a_schema_change_ends_a_range_and_old_rows_keep_the_old_schema(golden: CapturedDump) -> None:
     done = golden.recording.decoded()
-    kinds = [change.kind for stretch in done.stretches for change in stretch.schema_changes]
+    kinds = [change.kind for decoded_range in done.ranges for change in decoded_range.schema_changes]
     assert kinds == ["create", "alter", "truncate"]
-    assert {stretch.end for stretch in done.stretches if stretch.schema_changes} == {"schema"}
+    assert {decoded_range.end for decoded_range in done.ranges if decoded_range.schema_changes} == {"schema"}
     columns = [list(change.after) for change in done.changes if change.op == "c" and change.after]
     assert "j" in columns[0]
     assert "extra" not in columns[0]
@@ -130,21 +130,21 @@ def test_a_schema_change_ends_a_stretch_and_old_rows_keep_the_old_schema(golden:
     assert "j" not in columns[-1]
 
 
-def test_truncate_is_a_change_of_its_own_in_its_place(golden: CapturedDump) -> None:
+def test_truncate_is_a_change_at_its_position(golden: CapturedDump) -> None:
     done = golden.recording.decoded()
     ops = [change.op for change in done.changes]
     assert ops[-2:] == ["t", "c"]
     truncation = done.changes[-2]
     assert truncation.before is None
     assert truncation.after is None
-    statement = next(s.schema_changes[0] for s in reversed(done.stretches) if s.schema_changes)
+    statement = next(s.schema_changes[0] for s in reversed(done.ranges) if s.schema_changes)
     assert statement.gtid == truncation.source.gtid
 
 
-def test_a_rotation_ends_a_stretch_once_and_goes_on_in_the_next_file(golden: CapturedDump) -> None:
+def test_a_rotation_ends_one_range_and_reading_continues_in_the_next_file(golden: CapturedDump) -> None:
     for cuts in ((), range(1, len(golden.recording.raw))):
-        stretches = golden.recording.decoded(cuts).stretches
-        rotations = [stretch for stretch in stretches if stretch.end == "rotation"]
+        ranges = golden.recording.decoded(cuts).ranges
+        rotations = [decoded_range for decoded_range in ranges if decoded_range.end == "rotation"]
         assert len(rotations) == 1
         assert rotations[0].checkpoint.position == BinlogPosition("binlog.000002", 4)
 
@@ -153,7 +153,7 @@ def test_a_rotation_ends_a_stretch_once_and_goes_on_in_the_next_file(golden: Cap
 
 
 def _rest(recording: DumpRecording, checkpoint: Checkpoint) -> DumpRecording:
-    """What a dump from the checkpoint would send: the same file from there on, behind a rotate and its description."""
+    """The dump from the checkpoint: an artificial rotate, the format description, and the file from the position on."""
     payloads = packets(recording.raw)
     position = checkpoint.position
     kept: list[bytes] = []
@@ -181,29 +181,29 @@ def _rest(recording: DumpRecording, checkpoint: Checkpoint) -> DumpRecording:
     return DumpRecording(dump_of([rotate(position.file, position.pos), *kept]), checkpoint, recording.options)
 
 
-def _flush_of(stretches: list[DecodedRange], start: Checkpoint) -> Flush:
-    """All stretches as one flush, the runs that go on joined to those they continue."""
-    runs = list(stretches[0].runs)
-    for stretch in stretches[1:]:
-        following = list(stretch.runs)
-        if stretch.carried and following:
+def _flush_of(ranges: list[DecodedRange], start: Checkpoint) -> Flush:
+    """All ranges as one flush; a run that continues from the preceding range is joined to its first part."""
+    runs = list(ranges[0].runs)
+    for decoded_range in ranges[1:]:
+        following = list(decoded_range.runs)
+        if decoded_range.carried and following:
             first = following[0]
             begin, seq = list(first.begin)[1:], list(first.first_seq)[1:]
             following = (
                 [replace(first, first=first.first + 1, begin=begin, first_seq=seq)] if begin else []
             ) + following[1:]
         runs += following
-    batches = tuple(batch for stretch in stretches for batch in stretch.batches)
-    return Flush("tests", 1, "rows", batches, start, stretches[-1].checkpoint, tuple(runs))
+    batches = tuple(batch for decoded_range in ranges for batch in decoded_range.batches)
+    return Flush("tests", 1, "rows", batches, start, ranges[-1].checkpoint, tuple(runs))
 
 
 def _delivered(recording: DumpRecording, checkpoint: Checkpoint) -> tuple[list[RowChange], int]:
-    """The changes of rows behind a checkpoint, as a restart there finds them, and the number of schema changes."""
+    """The row changes after a restart at the checkpoint, and the number of schema changes."""
     done = _rest(recording, checkpoint).decoded()
     assert done.error is None, done.error
-    if not done.stretches:
+    if not done.ranges:
         return [], 0
-    flush = _flush_of(done.stretches, replace(checkpoint, skip=0)).without_stored(checkpoint)
+    flush = _flush_of(done.ranges, replace(checkpoint, skip=0)).without_stored(checkpoint)
     numbered = [
         pair
         for batch in flush.batches
@@ -215,31 +215,31 @@ def _delivered(recording: DumpRecording, checkpoint: Checkpoint) -> tuple[list[R
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_restart_at_the_end_of_any_stretch_gives_the_rest(golden: CapturedDump, seed: int) -> None:
+def test_a_restart_at_the_end_of_any_range_delivers_the_rest(golden: CapturedDump, seed: int) -> None:
     size = len(golden.recording.raw)
     chance = random.Random(seed)
     cuts = sorted(chance.randrange(size) for _ in range(12))
-    stretches = golden.recording.decoded(cuts).stretches
+    ranges = golden.recording.decoded(cuts).ranges
     seen, statements = 0, 2
-    for stretch in stretches:
-        seen += sum(len(batch) for batch in stretch.batches if batch.ddl is None)
-        statements -= sum(batch.ddl is not None for batch in stretch.batches)
-        rest, left = _delivered(golden.recording, stretch.checkpoint)
-        assert [summary(change) for change in rest] == golden.expected[seen:], stretch.checkpoint
-        assert left == statements, stretch.checkpoint
+    for decoded_range in ranges:
+        seen += sum(len(batch) for batch in decoded_range.batches if batch.ddl is None)
+        statements -= sum(batch.ddl is not None for batch in decoded_range.batches)
+        rest, left = _delivered(golden.recording, decoded_range.checkpoint)
+        assert [summary(change) for change in rest] == golden.expected[seen:], decoded_range.checkpoint
+        assert left == statements, decoded_range.checkpoint
 
 
-def test_a_restart_behind_any_change_gives_the_rest(golden: CapturedDump) -> None:
+def test_a_restart_after_any_change_delivers_the_rest(golden: CapturedDump) -> None:
     recording = golden.recording
-    stretches = recording.decoded().stretches
-    flush = _flush_of(stretches, recording.start)
-    places = sorted(
+    ranges = recording.decoded().ranges
+    flush = _flush_of(ranges, recording.start)
+    pointers = sorted(
         (row["seq"], row["order"], row["ts_us"], batch.ddl is not None)
         for batch in flush.batches
         for row in batch.data.select(["seq", "order", "ts_us"]).to_pylist()
     )
     seen, statements = 0, 2
-    for seq, order, ts, is_statement in places:
+    for seq, order, ts, is_statement in pointers:
         seen, statements = seen + (not is_statement), statements - is_statement
         checkpoint = flush.checkpoint_at(seq, order, int(ts.timestamp() * 1_000_000))
         rest, left = _delivered(recording, checkpoint)
@@ -247,19 +247,19 @@ def test_a_restart_behind_any_change_gives_the_rest(golden: CapturedDump) -> Non
         assert left == statements, checkpoint
 
 
-def test_an_open_transaction_goes_on_over_stretches(golden: CapturedDump) -> None:
+def test_an_open_transaction_continues_in_the_next_range(golden: CapturedDump) -> None:
     raw = golden.recording.raw
     done = golden.recording.decoded(range(1, len(raw)))
-    opened = [stretch for stretch in done.stretches if stretch.checkpoint.skip]
+    opened = [decoded_range for decoded_range in done.ranges if decoded_range.checkpoint.skip]
     assert opened
-    for stretch in opened:
-        following = done.stretches[done.stretches.index(stretch) + 1]
+    for decoded_range in opened:
+        following = done.ranges[done.ranges.index(decoded_range) + 1]
         assert following.carried
-        assert following.runs[0].begin[0] == stretch.checkpoint.position.pos
+        assert following.runs[0].begin[0] == decoded_range.checkpoint.position.pos
 
 
 def test_gtids_of_a_checkpoint_are_those_of_the_transactions_that_ended(golden: CapturedDump) -> None:
-    last = golden.recording.decoded().stretches[-1].checkpoint
+    last = golden.recording.decoded().ranges[-1].checkpoint
     assert last.gtids is not None
     gtids = {change.source.gtid for change in golden.recording.changes()}
     assert all(last.gtids.contains(GtidSet(last.gtids.flavor).with_gtid(gtid)) for gtid in gtids if gtid)

@@ -1,4 +1,4 @@
-"""binlog_row_image: a column that the image leaves out is an absent key, and NULL is not."""
+"""binlog_row_image: a column that is not in the image is an absent key, unlike NULL."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NOBLOB = [
 @pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
 @pytest.mark.parametrize("compression", [False, True])
 @pytest.mark.parametrize(("image", "expected"), [("MINIMAL", _MINIMAL), ("NOBLOB", _NOBLOB)])
-def test_images_hold_what_the_setting_says(
+def test_images_have_the_columns_of_the_setting(
     request: pytest.FixtureRequest, flavor: str, compression: bool, image: str, expected: list[Any]
 ) -> None:
     database: FreshDatabase = request.getfixturevalue(flavor)

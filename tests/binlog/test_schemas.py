@@ -1,4 +1,4 @@
-"""What a real TABLE_MAP says of a table besides its types: keys, hidden and generated columns."""
+"""The schema in a TABLE_MAP of a server besides types: keys, hidden and generated columns."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def test_keys_hidden_and_generated_columns_are_in_the_schema(mysql: FreshDatabas
         " j JSON, PRIMARY KEY (s, b(10)), INDEX ((a + 3)), INDEX ((CAST(j->'$.x' AS UNSIGNED ARRAY))))"
     )
     mysql.execute("INSERT INTO k (a, b, c, j) VALUES (1, 'x', 5, '{\"x\": [1, 2]}')")
-    stretches = record(mysql.server, start, lambda database, table: database == mysql.name).decoded().stretches
-    [batch] = [batch for stretch in stretches for batch in stretch.batches if batch.schema.columns]
+    ranges = record(mysql.server, start, lambda database, table: database == mysql.name).decoded().ranges
+    [batch] = [batch for decoded_range in ranges for batch in decoded_range.batches if batch.schema.columns]
     schema = batch.schema
     assert schema.primary_key == ("s", "b")
     assert [(column.name, column.visible) for column in schema.columns] == [

@@ -1,4 +1,4 @@
-"""SQL of logged statements as tokens, by the server and the SQL mode; and which tables a statement touches."""
+"""Tokens of logged statements, by server and SQL mode, and the tables that a statement affects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T, U = ("shop", "t"), ("shop", "u")
 
 
 def texts(sql: str, dialect: SqlDialect = MYSQL) -> list[str]:
-    """The tokens, names as `x`, strings as 'x'."""
+    """The tokens as text: names as `x`, strings as 'x'."""
     marks = {"name": "`{}`", "string": "'{}'", "broken": "?{}"}
     return [token.charset + marks.get(token.kind, "{}").format(token.text) for token in tokenize(sql, dialect)]
 
@@ -53,7 +53,7 @@ def test_tokens(sql: str, dialect: SqlDialect, wanted: list[str]) -> None:
 
 
 @pytest.mark.parametrize("text", ["/*", "'a\\'", "'x' ", "''", "-- x\n", "/*! ", "`", "\\"])
-def test_long_texts_take_no_longer_than_their_length(text: str) -> None:
+def test_time_is_linear_in_the_length_of_the_text(text: str) -> None:
     for _ in tokenize("CREATE TABLE t " + text * 50_000, MYSQL):
         pass
 
@@ -112,12 +112,12 @@ def test_statements_with_comments_wherever_white_space_may_stand(sql: str, wante
         "IMPORT TABLE FROM 't.sdi'",
     ],
 )
-def test_what_is_not_understood_may_concern_every_table(sql: str) -> None:
+def test_an_unknown_statement_may_affect_every_table(sql: str) -> None:
     assert read_statement(sql, "shop") == Statement("other", (("shop", ALL_TABLES),))
     assert read_statement(f"{sql} other.`x`", "shop").tables == (("shop", ALL_TABLES), ("other", "x"))
 
 
-def test_quotes_are_of_the_mode() -> None:
+def test_quotes_depend_on_the_sql_mode() -> None:
     assert read_statement('DROP TABLE "t""x"', "shop", ANSI) == Statement("drop", (("shop", 't"x'),))
     assert read_statement('DROP TABLE "t"', "shop").kind == "other"
     text = r"""ALTER TABLE t COMMENT 'a\', RENAME u"""

@@ -1,7 +1,7 @@
-"""Statements as their events carry them: text in every character set that a client can have, and every status variable.
+"""Logged statements: text in every character set that a client can have, and every status variable.
 
-The servers are the oracle: each statement is sent in the bytes of a client's character set, and has to arrive as the
-text that was sent, for the table whose name is in it.
+The servers are the oracle: each statement is sent in the character set of the client, and has to be decoded to the same
+text, for the table that it names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NO_LETTERS = frozenset({"ascii"})
 
 @pytest.fixture(params=["mysql", "mariadb", "mariadb_10"])
 def database(request: pytest.FixtureRequest) -> Iterator[FreshDatabase]:
-    """Each server."""
+    """A database on each server."""
     found: FreshDatabase = request.getfixturevalue(request.param)
     yield found
     found.execute("SET NAMES utf8mb4")
@@ -48,7 +48,7 @@ def _client_charsets(database: FreshDatabase) -> list[str]:
 
 
 def _letters_of(database: FreshDatabase, charset: str) -> dict[str, bytes]:
-    """Letters that the character set holds, and their bytes in it, as the server converts them."""
+    """Letters of the character set, and their bytes in it, as converted by the server."""
     database.execute("SET NAMES utf8mb4")
     converted = [f"CONVERT('{letter}' USING {charset})" for letter in _LETTERS]
     [codes] = database.execute(f"SELECT {', '.join(f'HEX({c}), CONVERT({c} USING utf8mb4)' for c in converted)}")
@@ -63,7 +63,7 @@ def _done(database: FreshDatabase, start: object) -> DecodedDump:
 
 
 def _statements(done: DecodedDump) -> list[SchemaChange]:
-    return [change for stretch in done.stretches for change in stretch.schema_changes]
+    return [change for decoded_range in done.ranges for change in decoded_range.schema_changes]
 
 
 _FORMS = (
@@ -73,7 +73,7 @@ _FORMS = (
     "RENAME TABLE `a{}` TO `b{}`",
     "TRUNCATE TABLE `{}`",
 )
-_GENERATED = (  # of which the server logs another text
+_GENERATED = (  # statements for which the server logs generated text
     "CREATE TABLE `d{}` AS SELECT * FROM `{}`",
     "DROP TABLE IF EXISTS `{}`, `b{}`",
     "DROP TABLE `d{}`",
@@ -111,7 +111,7 @@ def test_text_is_exact_for_every_client_character_set(database: FreshDatabase) -
 
 @pytest.mark.server
 def test_a_statement_that_depends_on_default_collations_is_read(mariadb: FreshDatabase) -> None:
-    """MariaDB 11.3 and newer logs these in front of the character set."""
+    """MariaDB 11.3 and newer logs them before the character set."""
     start = end_of_log(mariadb.server)
     mariadb.execute("SET character_set_collations = 'latin1=latin1_bin,utf8mb4=utf8mb4_bin', sql_mode = ANSI_QUOTES")
     mariadb.execute("SET NAMES latin1")
@@ -123,7 +123,7 @@ def test_a_statement_that_depends_on_default_collations_is_read(mariadb: FreshDa
 
 
 @pytest.mark.server
-def test_bytes_that_are_no_text_are_marked(database: FreshDatabase) -> None:
+def test_invalid_bytes_are_marked(database: FreshDatabase) -> None:
     start = end_of_log(database.server)
     for charset in ("utf8mb4", "sjis", "latin1"):
         database.execute(f"SET NAMES {charset}")
@@ -151,7 +151,7 @@ def test_an_alter_in_two_phases_counts_where_it_takes_effect(mariadb: FreshDatab
         ("alter", "ALTER TABLE t ADD b INT, ALGORITHM=COPY"),
         ("rename", "ALTER TABLE t RENAME TO u"),
     ]
-    executed = done.stretches[-1].checkpoint.gtids
+    executed = done.ranges[-1].checkpoint.gtids
     assert executed is not None
     assert executed == end_of_log(mariadb.server).gtids
 
@@ -171,8 +171,8 @@ _VALUES = {
 
 
 @pytest.mark.parametrize("code", [*_VALUES, -12])
-def test_each_status_variable_is_stepped_over(code: int) -> None:
-    value = b"\xfe" if code == -12 else _VALUES[code]  # too many databases to be listed
+def test_each_status_variable_is_skipped(code: int) -> None:
+    value = b"\xfe" if code == -12 else _VALUES[code]  # too many databases to list
     status = bytes([abs(code)]) + value + _LATIN1 + _MODE
     query = parse_query(_query_body(status, "DROP TABLE straße".encode("latin1")))
     assert (query.database, query.sql, query.sql_mode) == ("d", "DROP TABLE straße", 4)
@@ -193,7 +193,7 @@ def test_an_unknown_status_variable_does_not_stop_text_that_is_the_same_in_all_s
     assert (query.sql, query.sql_mode) == ("DROP TABLE t", None)
 
 
-def test_an_unknown_status_variable_behind_the_character_set_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_status_variable_after_the_character_set_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             query = parse_query(_query_body(_MODE + _LATIN1 + bytes([78, 1]), "DROP TABLE ß".encode("latin1")))
@@ -201,7 +201,7 @@ def test_an_unknown_status_variable_behind_the_character_set_is_logged(caplog: p
     assert [record.args for record in caplog.records] == [(78,)]
 
 
-def test_a_status_variable_that_is_cut_off_is_an_error() -> None:
+def test_a_truncated_status_variable_is_an_error() -> None:
     for code, value in {**_VALUES, 4: bytes(6)}.items():
         with pytest.raises(ValueError, match="expected"):
             parse_query(_query_body(bytes([code]) + value[:-1], b"DROP TABLE t"))

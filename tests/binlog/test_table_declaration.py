@@ -1,4 +1,4 @@
-"""What MariaDB's TABLE_MAP leaves open is asked of the server, and what the server cannot say any more is told."""
+"""Types that MariaDB does not log are read from the server; if the column no longer exists, a warning or an error."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def _values(done: DecodedDump) -> list[object]:
         ("VARBINARY(4)", "'x'", b"x"),
     ],
 )
-def test_columns_that_look_alike(mariadb: FreshDatabase, ddl: str, value: str, delivered: object) -> None:
+def test_columns_that_are_logged_alike(mariadb: FreshDatabase, ddl: str, value: str, delivered: object) -> None:
     recording = _record(mariadb, [f"CREATE TABLE t (v {ddl})", f"INSERT INTO t VALUES ({value})"])
     assert _values(recording.decoded()) == [delivered]
 
 
 @pytest.mark.parametrize("gone", ["DROP TABLE t", "ALTER TABLE t DROP COLUMN v, ADD COLUMN w INT"])
-def test_where_the_column_is_gone_its_bytes_are_delivered_and_that_is_said(
+def test_bytes_of_a_dropped_column_are_delivered_with_a_warning(
     mariadb: FreshDatabase, gone: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     statements = ["CREATE TABLE t (id INT, v UUID)", f"INSERT INTO t VALUES (1, '{UUID}')", gone]
@@ -70,29 +70,29 @@ def test_a_column_is_found_by_its_name_when_the_table_has_changed_since(mariadb:
     assert _values(_record(mariadb, [*statements, alter]).decoded()) == [UUID]
 
 
-def test_a_table_is_asked_about_again_when_it_may_be_another(mariadb: FreshDatabase) -> None:
-    """The TABLE_MAPs of both are equal but for the table id."""
+def test_the_declaration_is_requested_again_when_the_table_was_reopened(mariadb: FreshDatabase) -> None:
+    """The TABLE_MAPs of both tables differ in the table id only."""
     start = end_of_log(mariadb.server)
     mariadb.execute("CREATE TABLE t (v BINARY(16))")
     mariadb.execute(f"INSERT INTO t VALUES (x'{RAW.hex()}')")
     first = record(mariadb.server, start)
     assert _values(first.decoded()) == [RAW]
-    asked = []
+    requested = []
     answer = declaration_reader(config_of(mariadb.server))
 
     def ask(database: str, table: str) -> TableDeclaration | None:
-        asked.append(table)
+        requested.append(table)
         return answer(database, table)
 
     mariadb.execute("ALTER TABLE t MODIFY v UUID")
     mariadb.execute(f"INSERT INTO t VALUES ('{UUID}'), ('{UUID}')")
     whole = record(mariadb.server, start)
-    # The rows of before are read as what the column is now: the same bytes.
+    # Earlier rows are decoded with the current type of the column, which has the same format.
     assert _values(decode(whole.raw, replace(first.options, declared=ask), start)) == [UUID, UUID, UUID]
-    assert asked == ["t", "t"]
+    assert requested == ["t", "t"]
 
 
-def test_an_old_time_whose_table_is_gone_stops_with_what_to_do(old_format: FreshDatabase) -> None:
+def test_an_old_time_of_a_dropped_table_is_an_error_with_a_remedy(old_format: FreshDatabase) -> None:
     statements = ["CREATE TABLE t (id INT, v TIME(3))", "INSERT INTO t VALUES (1, '12:00:00.5')", "DROP TABLE t"]
     done = _record(old_format, statements).decoded()
     assert done.error is not None
@@ -100,8 +100,8 @@ def test_an_old_time_whose_table_is_gone_stops_with_what_to_do(old_format: Fresh
     assert "before MariaDB 10.1" in str(done.error)
 
 
-def test_an_old_time_that_was_rebuilt_since_stops_too(old_format: FreshDatabase) -> None:
-    """Its bytes were 4, and are 3 by what the server declares now."""
+def test_an_old_time_that_was_rebuilt_since_is_an_error(old_format: FreshDatabase) -> None:
+    """Its values had 4 bytes; by the current declaration they have 3."""
     statements = ["CREATE TABLE t (id INT, v TIME(1))", "INSERT INTO t VALUES (1, '12:00:00.5')"]
     rebuild = ["SET GLOBAL mysql56_temporal_format = ON", "ALTER TABLE t MODIFY v TIME"]
     done = _record(old_format, [*statements, *rebuild]).decoded()
@@ -109,7 +109,7 @@ def test_an_old_time_that_was_rebuilt_since_stops_too(old_format: FreshDatabase)
     assert done.error.column == "v"
 
 
-def test_old_times_of_a_table_that_is_left_out_are_stepped_over(old_format: FreshDatabase) -> None:
+def test_old_times_of_an_excluded_table_are_skipped(old_format: FreshDatabase) -> None:
     statements = [
         "CREATE TABLE odd (a TIME(3), b DATETIME(1), c TIMESTAMP(6) NULL, d TIME, e DATETIME, id INT)",
         "CREATE TABLE t (v INT)",
@@ -123,7 +123,7 @@ def test_old_times_of_a_table_that_is_left_out_are_stepped_over(old_format: Fres
     assert done.changes[-1].source.order == 2
 
 
-def test_what_is_declared_is_read_in_full(mariadb: FreshDatabase, mysql: FreshDatabase) -> None:
+def test_declarations_are_complete(mariadb: FreshDatabase, mysql: FreshDatabase) -> None:
     ddl = (
         "CREATE TABLE t (a BIGINT UNSIGNED NOT NULL, b DECIMAL(10,2), c CHAR(5) CHARACTER SET latin1, d TIME(3), "
         "e ENUM('x,''y','(z)'), f VARBINARY(7), g TEXT, h BIT(9), i POINT, j INT INVISIBLE)"

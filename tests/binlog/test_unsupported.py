@@ -1,6 +1,6 @@
-"""What is not decoded stops the reader on a real server with an error that names it and the remedy.
+"""Unsupported events of real servers stop the reader with an error that names the event and the remedy.
 
-Everything before it is delivered, and a table that the filter leaves out does not disturb.
+Everything before is delivered, and a table that the filter excludes causes no error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _FIRST = ("CREATE TABLE first (id INT PRIMARY KEY)", "INSERT INTO first VALUES (
 
 
 def _run(database: FreshDatabase, statements: Sequence[str], *, left_out: str = "") -> DecodedDump:
-    """Statements in a session of their own; what the reader makes of them without the table `left_out`."""
+    """Execute the statements in a new session, and decode their log without the table `left_out`."""
     start = end_of_log(database.server)
     connection = database.server.connect(database=database.name)
     try:
@@ -32,13 +32,13 @@ def _run(database: FreshDatabase, statements: Sequence[str], *, left_out: str = 
 
 
 def _error(done: DecodedDump) -> DecodeError:
-    """The error, which has to name a place, behind the one row that came before it."""
+    """The error, which has to have a position; the one row before it is delivered."""
     assert done.error is not None
     assert done.error.file.startswith("binlog.")
     assert done.error.pos > 4
     assert [(change.source.table, change.after) for change in done.changes] == [("first", {"id": 1})]
-    # A restart does not skip what was refused.
-    assert done.stretches[-1].checkpoint.position.pos <= done.error.pos
+    # A restart does not skip the event that was refused.
+    assert done.ranges[-1].checkpoint.position.pos <= done.error.pos
     return done.error
 
 
@@ -64,7 +64,7 @@ def database(request: pytest.FixtureRequest, flavor: str) -> FreshDatabase:
 
 @pytest.mark.server
 @pytest.mark.parametrize(("flavor", "ddl", "value"), _CASES)
-def test_a_table_of_rare_types_that_is_left_out_does_not_disturb(database: FreshDatabase, ddl: str, value: str) -> None:
+def test_an_excluded_table_of_rare_types_causes_no_error(database: FreshDatabase, ddl: str, value: str) -> None:
     statements = (
         *_FIRST,
         f"CREATE TABLE odd (t TEXT CHARACTER SET latin1, v {ddl}, e ENUM('a') CHARACTER SET cp1251, n INT)",
@@ -78,7 +78,7 @@ def test_a_table_of_rare_types_that_is_left_out_does_not_disturb(database: Fresh
     assert done.error is None
     assert [change.after for change in done.changes] == [{"id": 1}, {"id": 2}]
     assert done.changes[-1].source.order == 2
-    assert sum(stretch.dropped for stretch in done.stretches) == 4
+    assert sum(decoded_range.dropped for decoded_range in done.ranges) == 4
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_events_of_mariadb_that_are_not_supported(mariadb: FreshDatabase, statem
 _STATEMENT_FORMAT = "SET binlog_format = STATEMENT"
 
 
-def test_statements_on_a_table_that_is_left_out_are_counted(mariadb: FreshDatabase, tmp_path: Path) -> None:
+def test_statements_on_an_excluded_table_are_counted(mariadb: FreshDatabase, tmp_path: Path) -> None:
     statements = (
         "CREATE TABLE out_ (id INT)",
         _STATEMENT_FORMAT,
@@ -142,15 +142,15 @@ def test_statements_on_a_table_that_is_left_out_are_counted(mariadb: FreshDataba
     done = _run(mariadb, (*_FIRST, *statements), left_out="out_")
     assert done.error is None
     assert [change.after for change in done.changes] == [{"id": 1}, {"id": 2}]
-    assert sum(stretch.dropped for stretch in done.stretches) == 4
+    assert sum(decoded_range.dropped for decoded_range in done.ranges) == 4
 
 
 def _load(folder: Path, table: str) -> str:
-    """Loads a small file from the server's own machine."""
+    """LOAD DATA statement for a small file on the server's host."""
     file = folder / "rows.txt"
     file.write_text("5\n6\n")
-    for place in (file, folder, *folder.parents[:3]):
-        place.chmod(place.stat().st_mode | (0o044 if place == file else 0o055))
+    for path in (file, folder, *folder.parents[:3]):
+        path.chmod(path.stat().st_mode | (0o044 if path == file else 0o055))
     return f"LOAD DATA INFILE '{file}' INTO TABLE {table} (id)"
 
 
@@ -160,7 +160,7 @@ def test_a_file_loaded_as_a_statement_names_its_table(mariadb: FreshDatabase, tm
     assert "binlog_format" in str(error)
 
 
-def test_what_is_rolled_back_on_tables_that_are_left_out_does_not_disturb(mariadb: FreshDatabase) -> None:
+def test_rolled_back_changes_of_excluded_tables_cause_no_error(mariadb: FreshDatabase) -> None:
     statements = (
         "CREATE TABLE m (id INT) ENGINE = MyISAM",
         "BEGIN",
@@ -176,12 +176,12 @@ def test_what_is_rolled_back_on_tables_that_are_left_out_does_not_disturb(mariad
     assert [change.after for change in done.changes] == [{"id": 1}, {"id": 2}]
 
 
-def test_rows_of_no_column_of_a_table_that_is_left_out_do_not_disturb(mysql: FreshDatabase) -> None:
+def test_rows_without_columns_of_an_excluded_table_cause_no_error(mysql: FreshDatabase) -> None:
     statements = ("SET binlog_row_image = MINIMAL", "CREATE TABLE n (a INT)", "INSERT INTO n VALUES ()")
     done = _run(mysql, (*_FIRST, *statements, "INSERT INTO first VALUES (2)"), left_out="n")
     assert done.error is None
     assert [change.after for change in done.changes] == [{"id": 1}, {"id": 2}]
-    assert sum(stretch.dropped for stretch in done.stretches) == 1
+    assert sum(decoded_range.dropped for decoded_range in done.ranges) == 1
 
 
 def test_tagged_gtids_are_read(mysql_server: object, mysql: FreshDatabase) -> None:
@@ -201,7 +201,7 @@ def test_tagged_gtids_are_read(mysql_server: object, mysql: FreshDatabase) -> No
     tags = [(change.source.gtid or "").split(":")[1:-1] for change in done.changes[-4:]]
     assert tags == [["a_tag"], ["a_tag"], ["other"], []]
     executed = mysql.execute("SELECT @@GLOBAL.gtid_executed")[0][0]
-    last = done.stretches[-1].checkpoint.gtids
+    last = done.ranges[-1].checkpoint.gtids
     assert last is not None
     assert last.contains(GtidSet.parse(executed))
 

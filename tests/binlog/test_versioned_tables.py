@@ -1,4 +1,4 @@
-"""MariaDB's hidden columns and system-versioned tables: the changes are those of the table that SELECT shows."""
+"""MariaDB's hidden columns and system-versioned tables: the changes match the table that SELECT returns."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.versioned_tables import COLUMNS, TABLES, change, naive
 
 @pytest.fixture(params=["mariadb", "mariadb_10"])
 def database(request: pytest.FixtureRequest) -> FreshDatabase:
-    """On both servers: 10.11 logs REPLACE in another way, and versions that end in 2038."""
+    """A database on both servers: 10.11 logs REPLACE differently, and row ends in 2038."""
     found: FreshDatabase = request.getfixturevalue(request.param)
     found.execute("SET time_zone = '+00:00'")
     return found
 
 
 def _left(changes: list[RowChange], table: str) -> list[tuple[object, ...]]:
-    """The rows that the changes leave."""
+    """The rows that remain after the changes."""
     rows: list[dict[str, object]] = []
     for one in (one for one in changes if one.source.table == table):
         if one.before is not None:
@@ -31,7 +31,7 @@ def _left(changes: list[RowChange], table: str) -> list[tuple[object, ...]]:
 
 @pytest.mark.server
 @pytest.mark.parametrize("level", ["FULL", "MINIMAL", "NO_LOG"])
-def test_changes_leave_the_rows_that_select_shows(database: FreshDatabase, level: str) -> None:
+def test_changes_result_in_the_rows_that_select_returns(database: FreshDatabase, level: str) -> None:
     start = end_of_log(database.server)
     database.execute(f"SET GLOBAL binlog_row_metadata = {level}")
     for table, definition in TABLES.items():
@@ -45,14 +45,16 @@ def test_changes_leave_the_rows_that_select_shows(database: FreshDatabase, level
     for table, columns in COLUMNS.items():
         selected = database.execute(f"SELECT {', '.join(columns)} FROM {table}")
         assert _left(done.changes, table) == sorted(selected, key=repr), table
-    schemas = {b.schema.table: b.schema for stretch in done.stretches for b in stretch.batches if b.ddl is None}
+    schemas = {
+        b.schema.table: b.schema for decoded_range in done.ranges for b in decoded_range.batches if b.ddl is None
+    }
     assert {name: schema.primary_key for name, schema in schemas.items()} == {
         name: () if name == "keyless" else ("id",) for name in TABLES
     }
     assert {name: tuple(c.name for c in schema.columns) for name, schema in schemas.items()} == COLUMNS
 
 
-def test_images_that_lack_the_end_of_the_period(database: FreshDatabase) -> None:
+def test_images_without_the_row_end_column(database: FreshDatabase) -> None:
     start = end_of_log(database.server)
     database.execute("SET SESSION binlog_row_image = MINIMAL")
     database.execute("CREATE TABLE t (id INT PRIMARY KEY, a INT, b INT) WITH SYSTEM VERSIONING")
@@ -125,5 +127,5 @@ def test_each_state_of_a_sequence_has_the_key_of_the_one_before(database: FreshD
         database.execute("SELECT NEXTVAL(q)")
     done = record(database.server, start, lambda name, _: name == database.name).decoded()
     assert done.error is None
-    assert {b.schema.primary_key for s in done.stretches for b in s.batches if b.ddl is None} == {("minimum_value",)}
+    assert {b.schema.primary_key for s in done.ranges for b in s.batches if b.ddl is None} == {("minimum_value",)}
     assert [(one.after or {})["next_not_cached_value"] for one in done.changes] == [2, 3, 4]

@@ -1,4 +1,4 @@
-"""XA transactions: changes come with XA COMMIT, in its place; those rolled back never come; restarts are right."""
+"""XA transactions: changes are delivered at XA COMMIT, with its position, and restarts lose and repeat none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.binlog.dump import DecodedDump, DumpRecording, end_of_log, record
 from tests.binlog.restarts import checkpoints, delivered, flush_of
 from tests.databases import FreshDatabase
 
-# Who says what; every session is a connection of its own.
+# Session and statement; every session is a separate connection.
 _DIALOGUE = """
 a: XA START 'a', 'branch', 7
 a: INSERT INTO t VALUES (1, 'a'), (2, 'a')
@@ -63,7 +63,7 @@ _EXPECTED = [
 
 
 def _perform(database: FreshDatabase, dialogue: str) -> DumpRecording:
-    """Each line in the session that it names."""
+    """Execute each line in the session that it names."""
     database.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
     database.execute("CREATE TABLE left_out (id INT PRIMARY KEY)")
     start = end_of_log(database.server)
@@ -89,20 +89,20 @@ def _brief(done: DecodedDump) -> list[tuple[str, int]]:
 
 
 @pytest.mark.server
-def test_changes_come_when_they_are_committed_and_every_restart_is_right(database: FreshDatabase) -> None:
+def test_changes_are_delivered_at_commit_and_every_restart_is_exact(database: FreshDatabase) -> None:
     recording = _perform(database, _DIALOGUE)
     done = recording.decoded()
     assert done.error is None
     assert _brief(done) == _EXPECTED
-    assert sum(stretch.dropped for stretch in done.stretches) == 1
-    places = [change.source.coordinates for change in done.changes]
-    assert places == sorted(set(places))
+    assert sum(decoded_range.dropped for decoded_range in done.ranges) == 1
+    pointers = [change.source.coordinates for change in done.changes]
+    assert pointers == sorted(set(pointers))
     assert len({change.id for change in done.changes}) == len(_EXPECTED)
-    # Those of one XA COMMIT are one transaction: its GTID, its place, in order; the filter's row counts.
+    # The changes of one XA COMMIT are one transaction, with its GTID and position; a filtered row is counted.
     of_a = [change.source for change in done.changes[5:8]]
     assert [source.order for source in of_a] == [0, 1, 3]
     assert len({(source.gtid, source.pos) for source in of_a}) == 1
-    flush = flush_of(done.stretches, recording.start)
+    flush = flush_of(done.ranges, recording.start)
     resumed = 0
     for number, checkpoint in enumerate(checkpoints(flush), 1):
         rest = delivered(database.server, recording, checkpoint)
@@ -113,22 +113,22 @@ def test_changes_come_when_they_are_committed_and_every_restart_is_right(databas
 
 
 @pytest.mark.server
-def test_cuts_anywhere_give_the_same(database: FreshDatabase) -> None:
+def test_any_chunks_give_the_same_changes(database: FreshDatabase) -> None:
     recording = _perform(database, _DIALOGUE)
     expected = [change.id for change in recording.changes()]
     done = recording.decoded(range(1, len(recording.raw), 13))
     assert [change.id for change in done.changes] == expected
-    for stretch in done.stretches[::5]:
-        stored = Checkpoint.from_text(stretch.checkpoint.to_text())
+    for decoded_range in done.ranges[::5]:
+        stored = Checkpoint.from_text(decoded_range.checkpoint.to_text())
         rest = delivered(database.server, recording, stored)
         assert [change.id for change in rest] == expected[len(expected) - len(rest) :]
-        so_far = done.stretches[: done.stretches.index(stretch) + 1]
+        so_far = done.ranges[: done.ranges.index(decoded_range) + 1]
         assert len(rest) + sum(len(b) for s in so_far for b in s.batches if b.ddl is None) == len(expected)
 
 
 @pytest.mark.server
-def test_a_name_that_is_used_again_and_again(database: FreshDatabase) -> None:
-    """A rotation ends a stretch, behind the first commit of a name and the second XA PREPARE of it."""
+def test_an_xid_that_is_reused(database: FreshDatabase) -> None:
+    """A rotation ends a range, after the first commit of an xid and the second XA PREPARE of it."""
     each = (
         "XA START 'x'\na: INSERT INTO t VALUES ({n}, 'x')\na: XA END 'x'\na: XA PREPARE 'x'\n"
         "b: FLUSH BINARY LOGS\na: XA {end} 'x'"
@@ -139,14 +139,14 @@ def test_a_name_that_is_used_again_and_again(database: FreshDatabase) -> None:
     done = recording.decoded()
     assert done.error is None
     assert _brief(done) == [("c", n) for n, end in enumerate(ends) if end == "COMMIT"]
-    flush = flush_of(done.stretches, recording.start)
+    flush = flush_of(done.ranges, recording.start)
     for number, checkpoint in enumerate(checkpoints(flush), 1):
         rest = delivered(database.server, recording, checkpoint)
         assert [change.id for change in rest] == [change.id for change in done.changes[number:]], checkpoint
 
 
 @pytest.mark.server
-def test_a_transaction_still_prepared_is_not_delivered_and_holds_the_place_to_read_from(
+def test_a_prepared_transaction_is_not_delivered_and_a_restart_reads_from_before_it(
     database: FreshDatabase,
 ) -> None:
     lines = "a: XA START 'x'\na: INSERT INTO t VALUES (1, 'x')\na: XA END 'x'\na: XA PREPARE 'x'"
@@ -154,7 +154,7 @@ def test_a_transaction_still_prepared_is_not_delivered_and_holds_the_place_to_re
     try:
         done = recording.decoded()
         assert _brief(done) == [("c", 2)]
-        last = done.stretches[-1].checkpoint
+        last = done.ranges[-1].checkpoint
         assert last.resume is not None
         assert last.read_start().position <= recording.start.position < last.position
         late = end_of_log(database.server)
@@ -168,7 +168,7 @@ def test_a_transaction_still_prepared_is_not_delivered_and_holds_the_place_to_re
     assert unknown.error.pos >= late.position.pos
 
 
-# Made-up dumps
+# Generated dumps
 
 
 def _xa(script: BinlogBuilder, number: int, name: bytes, rows: list[bytes], *, one_phase: int = 0) -> BinlogBuilder:
@@ -197,21 +197,21 @@ def test_one_phase_is_a_transaction_like_any_other() -> None:
     script = _xa(BinlogBuilder(), 1, b"q", [b"a"], one_phase=1).begin(2).table().row(b"z").commit()
     done = script.decoded(range(1, len(script.raw()), 7))
     assert _values(done) == [b"a", b"a", b"z"]
-    assert all(stretch.checkpoint.resume is None for stretch in done.stretches)
+    assert all(decoded_range.checkpoint.resume is None for decoded_range in done.ranges)
 
 
-def test_a_commit_larger_than_a_stretch_can_be_resumed_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_larger_than_a_range_can_be_resumed_inside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("binlogsync.binlog.assembler.KEPT_LIMIT", 50)
     script = _xa(BinlogBuilder(), 1, b"q", [bytes(20)] * 9).gtid(2).query("XA COMMIT X'71',X'',1")
     done = script.decoded()
     assert len(_values(done)) == 18
-    inside = [s.checkpoint for s in done.stretches if s.checkpoint.skip]
+    inside = [s.checkpoint for s in done.ranges if s.checkpoint.skip]
     assert len(inside) > 2
     assert all(c.resume is not None and c.resume.position.pos == 4 for c in inside)
-    assert done.stretches[-1].checkpoint.resume is None
+    assert done.ranges[-1].checkpoint.resume is None
 
 
-def test_too_much_that_is_prepared_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prepared_rows_above_the_limit_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xa, "HELD_LIMIT", 100)
     script = BinlogBuilder().begin(1).table().row(b"a").commit()
     _xa(script, 2, b"q", [bytes(20)] * 9)
@@ -229,7 +229,7 @@ def test_too_much_that_is_prepared_is_an_error(monkeypatch: pytest.MonkeyPatch) 
         lambda script: script.query("XA COMMIT 'x'"),
     ],
 )
-def test_an_xa_transaction_in_disorder_is_an_error(break_off: Any) -> None:
+def test_an_xa_transaction_in_wrong_order_is_an_error(break_off: Any) -> None:
     script = BinlogBuilder().gtid(1).query("XA START X'71',X'',1").table().row(b"a")
     break_off(script)
     done = script.decoded()
@@ -243,13 +243,13 @@ def test_a_prepare_without_a_start_is_an_error() -> None:
     assert "XA" in str(done.error)
 
 
-def test_checkpoints_keep_where_to_read_from() -> None:
+def test_checkpoints_store_the_position_to_read_from() -> None:
     gtids = GtidSet.parse("d098c693-e779-11f1-9d1d-02fc00000001:1-4")
-    place = ResumePosition(BinlogPosition("binlog.000001", 200), gtids)
-    for resume in (None, place, ResumePosition(BinlogPosition("binlog.000001", 200))):
+    resume_at = ResumePosition(BinlogPosition("binlog.000001", 200), gtids)
+    for resume in (None, resume_at, ResumePosition(BinlogPosition("binlog.000001", 200))):
         checkpoint = Checkpoint(
             BinlogPosition("binlog.000002", 9), "u", gtids if resume is None or resume.gtids else None, 3, 5, resume
         )
         assert Checkpoint.from_text(checkpoint.to_text()) == checkpoint
-    read = Checkpoint(BinlogPosition("binlog.000002", 9), "u", gtids, 3, 5, place).read_start()
-    assert read == Checkpoint(place.position, "u", gtids, 0, 5)
+    read = Checkpoint(BinlogPosition("binlog.000002", 9), "u", gtids, 3, 5, resume_at).read_start()
+    assert read == Checkpoint(resume_at.position, "u", gtids, 0, 5)

@@ -128,7 +128,7 @@ def test_names_on_the_command_line_are_spelled_as_the_server_stores_them(
 def test_what_the_variable_means(value: str | None, is_folded: bool) -> None:
     fold = fold_of(value)
     names = KnownTables(fold=fold)
-    [table] = names.spelled_out(read_statement("TRUNCATE `Shop`.Orders", "x")).tables
+    [table] = names.resolve_names(read_statement("TRUNCATE `Shop`.Orders", "x")).tables
     assert table == (("shop", "orders") if is_folded else ("Shop", "Orders"))
     assert TableFilter(("Shop.*",)).folded(fold).captures("shop", "orders") == is_folded
     assert (fold is keep_case) is not is_folded

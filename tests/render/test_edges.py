@@ -1,4 +1,4 @@
-"""The ends of every range, NULLs and slices, whole envelopes of them, and texts that need more room than they have."""
+"""The limits of every type, NULLs, slices, whole envelopes, and texts that need more room than was reserved."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from binlogsync.binlog.compiling import alone
+from binlogsync.binlog.compiling import compile_standalone
 from binlogsync.binlog.memory import address
 from binlogsync.render import column_values, json_kernels, render_column
 from binlogsync.render.envelope_writer import EnvelopePart, render_rows
@@ -21,7 +21,7 @@ from binlogsync.render.json_columns import labels, strings
 from binlogsync.render.lookup_tables import TABLES
 from binlogsync.schema import Column, arrow_type
 
-put_number = alone(json_kernels.put_number)
+put_number = compile_standalone(json_kernels.put_number)
 INTEGERS = [
     Column("c", kind, unsigned=unsigned)
     for kind in ("tinyint", "smallint", "mediumint", "int", "bigint")
@@ -30,13 +30,13 @@ INTEGERS = [
 
 
 def _texts(column: Column, values: list[Any]) -> list[bytes]:
-    """Rendered as a slice that begins and ends inside an array."""
+    """Render the values as a slice within a larger array."""
     array = pa.array([None, *values, None], arrow_type(column)).slice(1, len(values))
     return render_column(column, array).texts()
 
 
 @pytest.mark.parametrize("column", INTEGERS, ids=lambda column: column.declaration)
-def test_integers_to_their_ends(column: Column) -> None:
+def test_integers_at_their_limits(column: Column) -> None:
     kind = arrow_type(column)
     bits, low = kind.bit_width, 0 if column.unsigned else -(2 ** (kind.bit_width - 1))
     high = low + 2**bits - 1
@@ -89,29 +89,29 @@ def test_decimals_keep_their_scale(precision: int, scale: int, values: list[str]
         ("time", 0, 100 * 3600_000_000, "100:00:00"),
     ],
 )
-def test_times_to_their_ends(kind: str, fsp: int | None, value: int, text: str) -> None:
+def test_times_at_their_limits(kind: str, fsp: int | None, value: int, text: str) -> None:
     column = Column("c", kind, fsp=fsp)
     stored = pa.array([None, value, None], pa.int32() if kind == "date" else pa.int64()).cast(arrow_type(column))
     assert render_column(column, stored.slice(1)).texts() == [f'"{text}"'.encode(), b"null"]
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=40) | st.text('a"\\\n\x1f\x20\x7f\u00e9', max_size=40)))
-def test_escapes_at_every_place_of_a_word(values: list[str]) -> None:
+def test_escapes_at_every_offset_of_a_word(values: list[str]) -> None:
     array = pa.array(["", *values]).slice(1)
     found = render_rows(len(values), [EnvelopePart(b"", strings(array))]).texts()
     assert [json.loads(text) for text in found] == values
     assert found == [json.dumps(value, ensure_ascii=False).encode() for value in values]
 
 
-def test_what_needs_more_room_than_was_expected() -> None:
-    """Six bytes for one, in some rows only."""
+def test_texts_that_need_more_room_than_reserved() -> None:
+    """Some rows need six bytes per character."""
     values = ["\x01" * size for size in (0, 1, 70_000, 3, 500_000, 8)]
     found = render_column(Column("c", "text"), pa.array(values))
     assert [json.loads(text) for text in found.texts()] == values
     assert found.offsets.tolist() == np.cumsum([0, *(2 + 6 * len(value) for value in values)]).tolist()
 
 
-def test_labels_of_few_and_of_no_texts() -> None:
+def test_labels_with_few_or_no_texts() -> None:
     def render(array: pa.Array) -> list[bytes]:
         return render_rows(len(array), [EnvelopePart(b"", labels(array))]).texts()
 
@@ -125,7 +125,7 @@ def test_labels_of_few_and_of_no_texts() -> None:
     assert render(array([9, 1, 2, 0], [str(n) for n in range(10)]).slice(1, 2)) == [b'"1"', b'"2"']
 
 
-def test_images_that_are_null_say_so_once() -> None:
+def test_a_null_image_is_written_once() -> None:
     kind = pa.struct([("a", pa.int32()), ("b", pa.string())])
     rows = [{"a": 1, "b": "x"}, None, {"a": None, "b": None}, None]
     for start in range(4):

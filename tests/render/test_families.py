@@ -1,4 +1,4 @@
-"""Each renderer against what Python's own libraries say, over generated values, NULLs and slices; then read back."""
+"""Each renderer compared with Python's libraries, for generated values, NULLs and slices; then parsed back."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_floats_are_shortest_json(value: float) -> None:
 
 
 @given(TEXT)
-def test_escapes_are_what_json_says(text: str) -> None:
+def test_escapes_are_those_of_json(text: str) -> None:
     [rendered] = render_column(Column("c", "text"), pa.array([text])).texts()
     assert rendered == json.dumps(text, ensure_ascii=False).encode()
 

@@ -23,9 +23,9 @@ def inet4_text(data: bytes) -> str:
 
 
 def inet6_text(data: bytes) -> str:
-    """Words in hexadecimal, the first of the longest runs of zeros left out, an IPv4 address inside as such.
+    """Words in hexadecimal, with the first of the longest runs of zeros omitted; an embedded IPv4 address in decimal.
 
-    It differs from RFC 5952, and from Python's ipaddress, in that one zero alone is left out too.
+    Unlike RFC 5952 and Python's ipaddress, MariaDB also omits a run of a single zero.
     """
     words = [int.from_bytes(data[i : i + 2], "big") for i in range(0, 16, 2)]
     start, length = _longest_gap(words)

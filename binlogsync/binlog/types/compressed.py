@@ -1,6 +1,6 @@
-"""MariaDB's COMPRESSED columns: a byte that says how, the length before compression, then the compressed bytes.
+"""MariaDB's COMPRESSED columns: a byte for the method, the length before compression, then the compressed bytes.
 
-The value of no bytes is the empty string. Source: sql/field_comp.cc of MariaDB.
+A value of 0 bytes is the empty string. Source: sql/field_comp.cc of MariaDB.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _LENGTH_BYTES = 0x07
 
 
 def inflated(data: bytes) -> bytes:
-    """The value as it was before compression; raises ValueError when the bytes are not of that form."""
+    """Decompress a value; raises ValueError when the bytes are invalid."""
     if not data:
         return b""
     method = data[0] >> 4

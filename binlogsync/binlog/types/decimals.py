@@ -82,7 +82,7 @@ def _power(digits: int64) -> uint64:
 
 @inner(apart=True)
 def decimal(target: intp, width: intp, source: intp, precision: intp, scale: intp) -> boolean:
-    """Write `width` (16 or 32) bytes; False when a group holds more digits than it may."""
+    """Write `width` (16 or 32) bytes; returns False when a group has too many digits."""
     negative = (load_u8(source) & 0x80) == 0
     at = source
     high = uint64(0)
@@ -142,7 +142,7 @@ def _digits(source: intp, size: int64, flip: uint64) -> uint64:
 
 @inner
 def _shape(precision: int64, scale: int64, number: int64) -> tuple[int64, int64]:
-    """Bytes and digits of the group `number`, 0 to 2, of a DECIMAL of 18 digits at most; (0, 0) for one that is not."""
+    """(bytes, digits) of group 0, 1 or 2 of a DECIMAL of up to 18 digits; (0, 0) for a group that does not exist."""
     whole, part = precision - scale, scale
     for _ in range(number + 1):
         if whole > 0:
@@ -155,20 +155,20 @@ def _shape(precision: int64, scale: int64, number: int64) -> tuple[int64, int64]
 
 
 @inner(apart=True)
-def _short_decimals(places: intp, count: int64, nothing: intp, target: intp, precision: int64, scale: int64) -> int64:
-    """Decimals of 18 digits at most: three groups; see `decimals`."""
+def _short_decimals(pointers: intp, count: int64, zeros: intp, target: intp, precision: int64, scale: int64) -> int64:
+    """DECIMAL of up to 18 digits, which has up to three groups; see `decimals`."""
     size_a, digits_a = _shape(precision, scale, 0)
     size_b, digits_b = _shape(precision, scale, 1)
     size_c, digits_c = _shape(precision, scale, 2)
     power_a, power_b, power_c = _power(digits_a), _power(digits_b), _power(digits_c)
     bad = int64(-1)
     for r in range(count):
-        at = load_i64(places + 8 * r)
+        at = load_i64(pointers + 8 * r)
         flip = uint64(0) if load_u8(at) & 0x80 else uint64(0xFFFFFFFFFFFFFFFF)
         a = _digits(at, size_a, flip ^ uint64(1 << 63))
         b = _digits(at + size_a, size_b, flip)
         c = _digits(at + size_a + size_b, size_c, flip)
-        is_nothing = uint64(at - nothing) <= 1
+        is_nothing = uint64(at - zeros) <= 1
         if (a >= power_a or b >= power_b or c >= power_c) and not is_nothing and bad < 0:
             bad = int64(r)
         value = (((a * power_b + b) * power_c + c) ^ flip) - flip
@@ -179,17 +179,17 @@ def _short_decimals(places: intp, count: int64, nothing: intp, target: intp, pre
 
 
 @inner(apart=True)
-def decimals(places: intp, count: int64, nothing: intp, target: intp, precision: int64, scale: int64) -> int64:
-    """DECIMAL, 16 bytes a row up to 38 digits, else 32; 0 where there is none.
+def decimals(pointers: intp, count: int64, zeros: intp, target: intp, precision: int64, scale: int64) -> int64:
+    """DECIMAL to 16 bytes per row, or 32 for more than 38 digits; 0 for NULL.
 
-    Returns -1, or a row with a group of more digits than it may have.
+    Returns -1, or the row of a value in which a group has too many digits.
     """
     if precision <= 18:
-        return _short_decimals(places, count, nothing, target, precision, scale)
+        return _short_decimals(pointers, count, zeros, target, precision, scale)
     width = 16 if precision <= 38 else 32
     for r in range(count):
-        at = load_i64(places + 8 * r)
-        if uint64(at - nothing) <= 1:
+        at = load_i64(pointers + 8 * r)
+        if uint64(at - zeros) <= 1:
             for k in range(0, width, 8):
                 store_u64(target + width * r + k, uint64(0))
         elif not decimal(target + width * r, width, at, precision, scale):
@@ -198,7 +198,7 @@ def decimals(places: intp, count: int64, nothing: intp, target: intp, precision:
 
 
 def decimal_text(precision: int, scale: int, data: bytes) -> str:
-    """The number as MySQL prints it, for the DECIMALs inside JSON; raises ValueError for what is none."""
+    """The number as MySQL prints it, for a DECIMAL inside JSON; raises ValueError for invalid bytes."""
     if not 0 <= scale <= precision or precision == 0:
         raise ValueError(f"there is no DECIMAL({precision},{scale})")
     if len(data) < decimal_size(precision, scale):

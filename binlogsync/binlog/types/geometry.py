@@ -1,9 +1,8 @@
-"""GEOMETRY and its kinds: four bytes of SRID, then WKB, to a struct of both.
+"""GEOMETRY and its subtypes: four bytes of SRID, then WKB, to a struct of both.
 
-The SRID belongs to each value: a column declared without one may hold several, and no TABLE_MAP names it. Coordinates
-are in the order in which MySQL stores them (longitude first), as `SELECT` of the bare column prints them; ST_AsBinary
-turns them round for reference systems that put the latitude first. Source: "The Geometry Internal Format" in MySQL's
-manual, and MariaDB's, which is the same.
+Each value has its SRID: a column declared without one may contain several, and no TABLE_MAP has it. Coordinates are in
+the order in which MySQL stores them (longitude first), as `SELECT` of the column returns them; ST_AsBinary swaps them
+for reference systems with latitude first. Source: "The Geometry Internal Format" in the manuals of MySQL and MariaDB.
 """
 
 from __future__ import annotations
@@ -13,21 +12,21 @@ import numpy.typing as npt
 import pyarrow as pa
 
 _SRID_BYTES = 4
-_LEAST = 9  # the SRID, a byte order, a kind
+_LEAST = 9  # SRID, byte order, geometry type
 
 
 def geometry_array(offsets: npt.NDArray[np.int32], data: npt.NDArray[np.uint8]) -> pa.StructArray:
-    """Values of no bytes are NULL, which no geometry is; raises ValueError for one that is too short."""
+    """Empty values are NULL, since no geometry is empty; raises ValueError for a value that is too short."""
     lengths = np.diff(offsets)
     there = lengths > 0
     if there.any() and int(lengths[there].min()) < _LEAST:
         raise ValueError(f"a geometry of {int(lengths[there].min())} bytes")
     starts = offsets[:-1][there].astype(np.int64)
-    places = starts[:, None] + np.arange(_SRID_BYTES)
+    pointers = starts[:, None] + np.arange(_SRID_BYTES)
     srids = np.zeros(len(there), np.uint32)
-    srids[there] = data[places].reshape(-1).view(np.uint32)
+    srids[there] = data[pointers].reshape(-1).view(np.uint32)
     kept = np.ones(int(offsets[-1]), np.bool_)
-    kept[places] = False
+    kept[pointers] = False
     ends = np.zeros(len(offsets), np.int32)
     np.cumsum(lengths - _SRID_BYTES * there, out=ends[1:])
     wkb = data[: int(offsets[-1])][kept]

@@ -1,4 +1,4 @@
-"""MySQL's binary JSON to the text that SELECT prints.
+"""Converts MySQL's binary JSON to the text that SELECT returns.
 
 Sources: the format comment of sql-common/json_binary.h; the text of Json_wrapper::to_string in sql-common/json_dom.cc.
 """
@@ -24,7 +24,7 @@ _DEPTH_LIMIT = 100  # MySQL's own limit for JSON documents
 
 
 def json_text(data: bytes) -> str:
-    """The document as text; raises ValueError when the bytes are not one. No bytes at all are the JSON null."""
+    """The document as text; raises ValueError for invalid bytes. A value of 0 bytes is the JSON null."""
     if not data:
         return "null"
     try:
@@ -76,7 +76,7 @@ def _container(kind: int, data: bytes, at: int, depth: int) -> str:
 
 
 def _entry(data: bytes, base: int, at: int, large: bool, depth: int) -> str:
-    """A value entry: small scalars stand in the entry itself, all else behind an offset."""
+    """A value entry: contains a small scalar, or the offset of the value."""
     kind = data[at]
     if kind in (_INLINE_LARGE if large else _INLINE_SMALL):
         return _value(kind, data, at + 1, depth)
@@ -85,7 +85,7 @@ def _entry(data: bytes, base: int, at: int, large: bool, depth: int) -> str:
 
 
 def _size(data: bytes, at: int) -> tuple[int, int]:
-    """A length in groups of seven bits, lowest first; returns (length, offset behind it)."""
+    """A length in groups of seven bits, lowest first; returns (length, offset after it)."""
     size = 0
     for i in range(5):
         byte = data[at + i]
@@ -112,7 +112,7 @@ def _quoted(text: str) -> str:
 
 
 def double_text(value: float) -> str:
-    """A double as MySQL prints it in JSON: the shortest digits that read back, ".0" behind an integer.
+    """A double as MySQL prints it in JSON: the shortest digits that read back, and ".0" after an integer.
 
     Source: my_gcvt in strings/dtoa.cc: an exponent where the point lies beyond 15 digits on either side.
     """
@@ -132,7 +132,7 @@ def double_text(value: float) -> str:
 
 
 def _opaque(kind: int, data: bytes) -> str:
-    """A value of a MySQL type that JSON has not; types as in libbinlogevents' enum_field_types."""
+    """A value of a MySQL type that JSON does not have; type codes as in enum_field_types."""
     reader = _OPAQUE.get(kind)
     if reader is not None:
         return reader(data)

@@ -1,7 +1,7 @@
-"""Differences between two JSON documents, applied to the first, in MySQL's binary form.
+"""Applies the differences that PARTIAL_JSON logs to a JSON document in MySQL's binary format.
 
-binlog_row_value_options=PARTIAL_JSON logs an update as a list of them: replace, insert or remove at a path. Only the
-containers on the path are taken apart; all else is copied as it is.
+With binlog_row_value_options=PARTIAL_JSON an update is logged as a list of differences: replace, insert or remove at a
+path. Only the containers on the path are parsed; all other bytes are copied.
 
 Sources: Json_diff_vector::read_binary in sql-common/json_diff.cc, Field_json::... apply_json_diffs in
 sql-common/json_dom.cc; the format comment of sql-common/json_binary.h; Json_path::to_string in
@@ -21,7 +21,7 @@ from binlogsync.binlog.bytes import ByteReader
 
 _REPLACE, _INSERT, _REMOVE = range(3)
 _LARGE_OBJECT, _LARGE_ARRAY = 1, 3
-_INLINED = {4: 1, 5: 2, 6: 2, 7: 4, 8: 4}  # scalars that a container may hold in its entry, and their bytes
+_INLINED = {4: 1, 5: 2, 6: 2, 7: 4, 8: 4}  # types that a container may store in the value entry, and their size
 _INLINED_SMALL = frozenset({4, 5, 6})
 _FIXED = {**_INLINED, 9: 8, 10: 8, 11: 8}
 _LEG = re.compile(r'\.(?:"((?:[^"\\]|\\.)*)"|([^.\[\]"]+))|\[(?:(\d+)|last(?:-(\d+))?)\]')
@@ -31,7 +31,7 @@ Leg = bytes | int  # a member's name, or an element's number: negative counts fr
 
 @dataclass(frozen=True, slots=True)
 class _Scalar:
-    """A value, or a container that nobody looked into, as it stands in the document."""
+    """A value, or a container that has not been parsed, as bytes of the document."""
 
     kind: int
     data: bytes
@@ -39,14 +39,14 @@ class _Scalar:
 
 @dataclass(slots=True)
 class _Object:
-    """An object taken apart; `members` are in the order of the document."""
+    """A parsed object; `members` are in the order of the document."""
 
     members: dict[bytes, _Node]
 
 
 @dataclass(slots=True)
 class _Array:
-    """An array taken apart."""
+    """A parsed array."""
 
     elements: list[_Node]
 
@@ -55,7 +55,7 @@ _Node = _Scalar | _Object | _Array
 
 
 def apply_diffs(document: bytes, diffs: bytes) -> bytes:
-    """The document after the differences, in binary form. Raises ValueError when they do not fit it."""
+    """The document with the differences applied, in binary format. Raises ValueError when they do not apply to it."""
     reader = ByteReader(diffs)
     root: _Node = _Scalar(document[0], document[1:]) if document else _Scalar(4, b"\0")
     try:
@@ -65,7 +65,7 @@ def apply_diffs(document: bytes, diffs: bytes) -> bytes:
             value = reader.string(reader.packed()) if operation != _REMOVE else b"\4\0"
             legs = _legs(path)
             if not legs or not value:
-                raise ValueError(f"a difference of JSON at {path!r} that is none")
+                raise ValueError(f"an invalid JSON difference at {path!r}")
             root = _taken_apart(root)
             _apply(operation, root, legs, _Scalar(value[0], value[1:]), path)
         kind, data = _written(root)
@@ -94,7 +94,7 @@ def _legs(path: str) -> list[Leg]:
 
 
 def _apply(operation: int, root: _Node, legs: list[Leg], value: _Node, path: str) -> None:
-    """Change the document in place."""
+    """Apply one difference to the document."""
     parent = root
     for leg in legs[:-1]:
         parent = _child(parent, leg, path)
@@ -108,11 +108,11 @@ def _apply(operation: int, root: _Node, legs: list[Leg], value: _Node, path: str
         _child(parent, leg, path)
         del _children(parent)[leg]
     else:
-        raise ValueError(f"a difference of JSON of kind {operation}")
+        raise ValueError(f"unknown operation {operation} in a JSON difference")
 
 
 def _child(parent: _Node, leg: Leg, path: str) -> _Node:
-    """The member or element, taken apart."""
+    """The member or element, parsed."""
     if isinstance(parent, _Object) and isinstance(leg, bytes) and leg in parent.members:
         child = _taken_apart(parent.members[leg])
     elif isinstance(parent, _Array) and isinstance(leg, int) and -len(parent.elements) <= leg < len(parent.elements):
@@ -128,7 +128,7 @@ def _put(parent: _Node, leg: Leg, value: _Node) -> None:
 
 
 def _children(parent: _Node) -> Any:
-    """By leg: of a container in which _child has looked."""
+    """Set a member or element of a parsed container."""
     return parent.members if isinstance(parent, _Object) else parent.elements if isinstance(parent, _Array) else {}
 
 
@@ -144,7 +144,7 @@ def _insert(parent: _Node, leg: Leg, value: _Node, path: str) -> None:
 
 
 def _taken_apart(node: _Node) -> _Node:
-    """A container whose children can be changed; anything else as it is."""
+    """Parse a container so that its children can be changed; returns any other node unchanged."""
     if not isinstance(node, _Scalar) or node.kind > _LARGE_ARRAY:
         return node
     data, is_large = node.data, node.kind in (_LARGE_OBJECT, _LARGE_ARRAY)
@@ -164,7 +164,7 @@ def _taken_apart(node: _Node) -> _Node:
 
 
 def _entry(data: bytes, at: int, is_large: bool) -> _Node:
-    """The child whose value entry stands at `at`."""
+    """The child whose value entry is at `at`."""
     kind = data[at]
     if kind in (_INLINED if is_large else _INLINED_SMALL):
         return _Scalar(kind, _slice(data, at + 1, _INLINED[kind]))
@@ -178,7 +178,7 @@ def _size(kind: int, data: bytes, at: int) -> int:
         return _FIXED[kind]
     if kind <= _LARGE_ARRAY:
         return int(unpack_from("<I", data, at + 4)[0] if kind in (1, 3) else unpack_from("<H", data, at + 2)[0])
-    begin = at + (kind == 15)  # an opaque value has its type in front
+    begin = at + (kind == 15)  # an opaque value begins with its type
     size = 0
     for i in range(5):
         byte = data[begin + i]
@@ -195,7 +195,7 @@ def _slice(data: bytes, start: int, size: int) -> bytes:
 
 
 def _written(node: _Node) -> tuple[int, bytes]:
-    """(kind, bytes) of a node; containers in their large form, which holds anything."""
+    """(type, bytes) of a node; containers in the large format, which has room for any content."""
     if isinstance(node, _Scalar):
         return node.kind, node.data
     names = list(node.members) if isinstance(node, _Object) else []

@@ -1,11 +1,11 @@
-"""The label of an ENUM or SET -> what SELECT returns for it to a client that speaks utf8mb4.
+"""Converts the label of an ENUM or SET to what SELECT returns for it to a client with character set utf8mb4.
 
-Mostly that is its text. But ALTER TABLE ... CONVERT TO CHARACTER SET leaves the bytes of labels as they were, in MySQL
-9.7 and in MariaDB 11.8, and calls them by the new set: they may be other text then, or none. Servers recode such bytes
-with a ? for each that begins no character. What ends inside a character is left out by MySQL; MariaDB writes a ? for
-each byte. From utf8mb4 nothing is recoded. ENUM(0xFFFF) makes such labels too.
+This is usually the label's text. But ALTER TABLE ... CONVERT TO CHARACTER SET, in MySQL 9.7 and MariaDB 11.8, does not
+convert the bytes of labels, so that they may be other text in the new character set, or invalid. Servers convert such
+bytes with a ? for each one that does not begin a character. MySQL omits a truncated character at the end; MariaDB
+returns a ? for each of its bytes. Bytes in utf8mb4 are not converted. ENUM(0xFFFF) creates such labels too.
 
-Text that stands for a label whose bytes are none is x'ffff', as SHOW CREATE TABLE of MySQL prints it.
+A label of invalid bytes becomes text like x'ffff', as in SHOW CREATE TABLE of MySQL.
 
 Sources: my_convert in strings/ctype.cc of MySQL and strings/ctype.c of MariaDB; mb_wc of ctype-utf8, ctype-ucs2 there.
 """
@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from binlogsync.binlog.types.text import decode_text
 
-_NONE, _CUT = 0, -1  # sizes: no character begins here, or it lacks bytes
+_NONE, _CUT = 0, -1  # sizes: no character begins here, or it is truncated
 _MOST_UTF8 = 0x1FFFFF
 _Next = Callable[[bytes], tuple[int, int]]
 """Size and code of the character at the begin of the bytes."""
@@ -76,7 +76,7 @@ _UNICODE: dict[str, _Next] = {
     "utf32": _utf32,
 }
 
-# What is text in a set of several bytes. What is not is recoded by each of these sets in a way of its own.
+# Valid text in multi-byte character sets. The server converts invalid bytes differently in each of them.
 _GBK = rb"[\x81-\xfe][\x40-\x7e\x80-\xfe]"
 _EUC_JP = rb"(?:[\x00-\x7f]|\x8e[\xa1-\xdf]|\x8f?[\xa1-\xfe][\xa1-\xfe])*"
 _SHIFT_JIS = rb"(?:[\x00-\x7f\xa1-\xdf]|[\x81-\x9f\xe0-\xfc][\x40-\x7e\x80-\xfc])*"
@@ -94,16 +94,16 @@ _WELL_FORMED = {
 
 
 def label_text(data: bytes, charset: str, *, mariadb: bool) -> str:
-    """What stands for the label: its text, or its bytes in hexadecimal where it has none.
+    """The text of a label, or its bytes in hexadecimal if they are invalid.
 
-    Raises ValueError for a character set that is not known.
+    Raises ValueError for an unknown character set.
     """
     text = decode_label(data, charset, mariadb=mariadb)
     return f"x'{data.hex()}'" if text is None else text
 
 
 def members(data: bytes, charset: str, *, mariadb: bool) -> list[str]:
-    """The labels in a value of a SET, in the bytes of its character set."""
+    """The labels in a value of a SET, from bytes in its character set."""
     comma = _COMMAS.get(charset, b",")
     width = len(comma)
     units = [data[at : at + width] for at in range(0, len(data), width)]
@@ -120,9 +120,9 @@ _COMMAS = {"ucs2": b"\0,", "utf16": b"\0,", "utf16le": b",\0", "utf32": b"\0\0\0
 
 
 def decode_label(data: bytes, charset: str, *, mariadb: bool) -> str | None:
-    """The text; None when SELECT returns bytes that are none, or how the server recodes them is not known here.
+    """The text; None when SELECT returns invalid bytes, or the server's conversion of them is not implemented here.
 
-    Raises ValueError for a character set that is not known.
+    Raises ValueError for an unknown character set.
     """
     if charset in _UNICODE:
         return _recoded(data, _UNICODE[charset], mariadb=mariadb)
@@ -135,7 +135,7 @@ def decode_label(data: bytes, charset: str, *, mariadb: bool) -> str | None:
 
 
 def _recoded(data: bytes, following: _Next, *, mariadb: bool) -> str | None:
-    strict = following is _utf8mb3 and not mariadb  # takes no half of a surrogate pair for a character
+    strict = following is _utf8mb3 and not mariadb  # half of a surrogate pair is invalid
     codes: list[int] = []
     at = 0
     while at < len(data):

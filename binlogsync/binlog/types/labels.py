@@ -36,20 +36,20 @@ _FEW_LABELS = 8
 
 
 @inner(apart=True)
-def enums(places: intp, count: int64, nothing: intp, target: intp, size: int64) -> None:
-    """ENUM: numbers of one or two bytes; 0 is written as INVALID, so that 0 remains what no value holds."""
+def enums(pointers: intp, count: int64, zeros: intp, target: intp, size: int64) -> None:
+    """ENUM: numbers of one or two bytes; 0 is written as INVALID, because 0 stands for NULL."""
     for r in range(count):
-        at = load_i64(places + 8 * r)
+        at = load_i64(pointers + 8 * r)
         number = uint16(load_u8(at)) if size == 1 else load_u16(at)
-        is_invalid = number == 0 and uint64(at - nothing) > 1
+        is_invalid = number == 0 and uint64(at - zeros) > 1
         store_u16(target + 2 * r, uint16(INVALID) if is_invalid else number)
 
 
 @inner(apart=True)
-def sets(places: intp, count: int64, target: intp, size: int64) -> None:
+def sets(pointers: intp, count: int64, target: intp, size: int64) -> None:
     """SET: a bit mask of one to eight bytes."""
     for r in range(count):
-        at = load_i64(places + 8 * r)
+        at = load_i64(pointers + 8 * r)
         value = uint64(load_u8(at))
         for i in range(1, size):
             value |= uint64(load_u8(at + i)) << uint64(8 * i)
@@ -59,7 +59,7 @@ def sets(places: intp, count: int64, target: intp, size: int64) -> None:
 def enum_array(
     numbers: npt.NDArray[np.uint16], labels: tuple[str, ...], validity: pa.Buffer | None, nulls: int
 ) -> pa.DictionaryArray:
-    """Numbers from 1 to labels, as the kernel writes them: INVALID for number 0, and 0 where there is no value.
+    """Numbers as the kernel writes them (from 1; INVALID for number 0; 0 for NULL) to labels.
 
     Raises ValueError for a number without a label.
     """
@@ -96,19 +96,19 @@ def set_array(
     if len(labels) > _FEW_LABELS or len(masks) < 1 << len(labels):
         offsets, ends, data = _lists(masks, sizes, begins, texts)
     else:
-        # Of a few labels every set there can be is put together once, and then copied.
+        # With few labels, every possible set is built once, and then copied.
         every = np.arange(1 << len(labels), dtype=np.uint64)
         offsets, ends, data = _repeated(masks, *_lists(every, sizes, begins, texts))
     members = pa.StringArray.from_buffers(int(offsets[-1]), pa.py_buffer(ends), pa.py_buffer(data))
-    places = [validity, pa.py_buffer(offsets)]
-    return pa.Array.from_buffers(pa.list_(pa.string()), len(masks), places, nulls, children=[members])
+    pointers = [validity, pa.py_buffer(offsets)]
+    return pa.Array.from_buffers(pa.list_(pa.string()), len(masks), pointers, nulls, children=[members])
 
 
 _Lists = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.uint8]]
 
 
 def _lists(masks: npt.NDArray[np.uint64], sizes: _Longs, begins: _Longs, texts: npt.NDArray[np.uint8]) -> _Lists:
-    """(where each set's members begin, where each member's label ends, the labels); `texts` are all labels, end to end.
+    """(offsets of each set's members, end of each member's label, the labels); `texts` are all labels, concatenated.
 
     `ends` has eight numbers and the labels 64 bytes more than are used, for _repeat.
     """
@@ -128,7 +128,7 @@ def _repeated(
     ends: npt.NDArray[np.int32],
     data: npt.NDArray[np.uint8],
 ) -> _Lists:
-    """As _lists, out of what it made of every mask of up to eight bits."""
+    """The same as _lists, copied from its result for every mask of up to eight bits."""
     made = _room(len(masks), len(masks) * np.array([np.diff(offsets).max(), np.diff(ends[offsets]).max()], np.int64))
     _repeat(
         address(masks), len(masks), *(address(array) for array in (offsets, ends, data)),
@@ -145,7 +145,7 @@ def _room(rows: int, total: npt.NDArray[np.int64]) -> _Lists:
 
 @kernel
 def _measure(masks: intp, rows: int64, sizes: intp, total: intp) -> None:
-    """Write how many members the sets have, and how many bytes those take."""
+    """Write the number of members of all sets, and the number of bytes of their labels."""
     count, size = int64(0), int64(0)
     for row in range(rows):
         left = load_u64(masks + 8 * row)
@@ -161,7 +161,7 @@ def _measure(masks: intp, rows: int64, sizes: intp, total: intp) -> None:
 def _spread(
     masks: intp, rows: int64, sizes: intp, begins: intp, texts: intp, offsets: intp, ends: intp, data: intp
 ) -> None:
-    """What _lists makes, where there is room for it."""
+    """Write the result of _lists into memory of sufficient size."""
     member, at = int64(0), int64(0)
     store_i32(ends, int32(0))
     for row in range(rows):
@@ -182,7 +182,7 @@ def _spread(
 def _repeat(
     masks: intp, rows: int64, offsets: intp, ends: intp, data: intp, o_offsets: intp, o_ends: intp, o_data: intp
 ) -> None:
-    """What _repeated makes, where there is room for it."""
+    """Write the result of _repeated into memory of sufficient size."""
     member, at = int64(0), int64(0)
     store_i32(o_ends, int32(0))
     for row in range(rows):

@@ -24,41 +24,41 @@ from binlogsync.binlog.memory import (
 
 
 @inner(apart=True)
-def copied(places: intp, count: int64, target: intp, size: int64) -> None:
-    """Values of 1, 2, 4 or 8 bytes as they are."""
+def copied(pointers: intp, count: int64, target: intp, size: int64) -> None:
+    """Values of 1, 2, 4 or 8 bytes, copied without conversion."""
     if size == 8:
         for r in range(count):
-            store_u64(target + 8 * r, load_u64(load_i64(places + 8 * r)))
+            store_u64(target + 8 * r, load_u64(load_i64(pointers + 8 * r)))
     elif size == 4:
         for r in range(count):
-            store_u32(target + 4 * r, load_u32(load_i64(places + 8 * r)))
+            store_u32(target + 4 * r, load_u32(load_i64(pointers + 8 * r)))
     elif size == 2:
         for r in range(count):
-            store_u16(target + 2 * r, load_u16(load_i64(places + 8 * r)))
+            store_u16(target + 2 * r, load_u16(load_i64(pointers + 8 * r)))
     else:
         for r in range(count):
-            store_u8(target + r, load_u8(load_i64(places + 8 * r)))
+            store_u8(target + r, load_u8(load_i64(pointers + 8 * r)))
 
 
 @inner(apart=True)
-def widened_24(places: intp, count: int64, target: intp, unsigned: boolean) -> None:
+def widened_24(pointers: intp, count: int64, target: intp, unsigned: boolean) -> None:
     """MEDIUMINT: three bytes to int32 or uint32."""
     sign = int64(0 if unsigned else 0x800000)
     for r in range(count):
-        value = int64(load_u24(load_i64(places + 8 * r)))
+        value = int64(load_u24(load_i64(pointers + 8 * r)))
         store_i32(target + 4 * r, int32((value ^ sign) - sign))
 
 
 @inner(apart=True)
-def years(places: intp, count: int64, target: intp) -> None:
+def years(pointers: intp, count: int64, target: intp) -> None:
     """YEAR: years since 1900 in one byte to uint16, 0 stays 0 (the year 0000)."""
     for r in range(count):
-        value = load_u8(load_i64(places + 8 * r))
+        value = load_u8(load_i64(pointers + 8 * r))
         store_u16(target + 2 * r, uint16(0 if value == 0 else 1900 + int64(value)))
 
 
 @inner(apart=True)
-def bits(places: intp, count: int64, target: intp, size: int64) -> None:
+def bits(pointers: intp, count: int64, target: intp, size: int64) -> None:
     """BIT(n): `size` bytes to uint64."""
     for r in range(count):
-        store_u64(target + 8 * r, load_be(load_i64(places + 8 * r), size))
+        store_u64(target + 8 * r, load_be(load_i64(pointers + 8 * r), size))

@@ -1,7 +1,7 @@
-"""TIME, DATETIME and TIMESTAMP in the format of before MySQL 5.6 and MariaDB 10.1, without and with a fraction.
+"""TIME, DATETIME and TIMESTAMP in the format before MySQL 5.6 and MariaDB 10.1, with and without a fraction.
 
-Without one, TIME is the number HHMMSS and DATETIME the number YYYYMMDDhhmmss, least significant byte first. MariaDB's
-fractions came before MySQL's and look otherwise: all is counted in the smallest digit, most significant byte first.
+Without a fraction, TIME is the number HHMMSS and DATETIME the number YYYYMMDDhhmmss, least significant byte first. The
+format with a fraction is MariaDB's only: the value in units of the last digit, most significant byte first.
 Source: Field_time, Field_datetime, Field_timestamp and Field_*_hires in sql/field.cc, pack_time in sql/compat56.cc of
 MariaDB.
 """
@@ -60,21 +60,21 @@ def _old_datetime(source: intp, fsp: int64, size: int64) -> tuple[int64, int64, 
 
 
 @inner(apart=True)
-def old_times(places: intp, count: int64, nothing: intp, target: intp, fsp: int64, size: int64) -> None:
-    """TIME to int64 microseconds, 0 where there is none."""
+def old_times(pointers: intp, count: int64, zeros: intp, target: intp, fsp: int64, size: int64) -> None:
+    """TIME to int64 microseconds, 0 for NULL."""
     for r in range(count):
-        at = load_i64(places + 8 * r)
-        store_i64(target + 8 * r, int64(0) if uint64(at - nothing) <= 1 else _old_time(at, fsp, size))
+        at = load_i64(pointers + 8 * r)
+        store_i64(target + 8 * r, int64(0) if uint64(at - zeros) <= 1 else _old_time(at, fsp, size))
 
 
 @inner(apart=True)
 def old_datetimes(
-    places: intp, count: int64, nothing: intp, months: intp, target: intp, wrong: intp, fsp: int64, size: int64
+    pointers: intp, count: int64, zeros: intp, months: intp, target: intp, wrong: intp, fsp: int64, size: int64
 ) -> int64:
-    """DATETIME to int64 microseconds, 0 where there is none; impossible ones as temporal.dates does."""
+    """DATETIME to int64 microseconds, 0 for NULL; handles impossible dates as temporal.dates does."""
     found = int64(0)
     for r in range(count):
-        at = load_i64(places + 8 * r)
+        at = load_i64(pointers + 8 * r)
         year, month, day, micros = _old_datetime(at, fsp, size)
         entry = int64(0)
         if 0 <= year <= 9999 and 0 <= month <= 12:
@@ -82,7 +82,7 @@ def old_datetimes(
         right = day > 0 and day <= (entry & 31) and micros < _DAY
         store_i64(target + 8 * r, ((entry >> 5) + day - 1) * _DAY + micros if right else int64(0))
         store_i64(wrong + 8 * found, r)
-        found += int64(not right and uint64(at - nothing) > 1)
+        found += int64(not right and uint64(at - zeros) > 1)
     return found
 
 
@@ -95,17 +95,17 @@ def packed_old_datetime(source: intp, fsp: int64, size: int64) -> int64:
 
 @inner(apart=True)
 def old_timestamps(
-    places: intp, count: int64, nothing: intp, target: intp, wrong: intp, fsp: int64, size: int64
+    pointers: intp, count: int64, zeros: intp, target: intp, wrong: intp, fsp: int64, size: int64
 ) -> int64:
-    """TIMESTAMP to int64 microseconds since 1970 UTC; zero is the zero date; impossible ones as temporal.dates does."""
+    """TIMESTAMP to int64 microseconds since 1970 UTC; 0 is the zero date, which is handled as in temporal.dates."""
     found = int64(0)
     for r in range(count):
-        at = load_i64(places + 8 * r)
+        at = load_i64(pointers + 8 * r)
         if fsp > 0:
             micros = int64(load_be(at, 4)) * 1_000_000 + int64(load_be(at + 4, size - 4)) * _step(fsp)
         else:
             micros = int64(load_u32(at)) * 1_000_000
         store_i64(target + 8 * r, micros)
         store_i64(wrong + 8 * found, r)
-        found += int64(micros == 0 and uint64(at - nothing) > 1)
+        found += int64(micros == 0 and uint64(at - zeros) > 1)
     return found

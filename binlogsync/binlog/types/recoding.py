@@ -1,4 +1,4 @@
-"""MySQL's character sets in Python: what a byte, or a sequence of bytes, of a column is as text.
+"""Decodes MySQL's character sets with Python's codecs.
 
 Most are codecs of Python's own but for a few characters; those few, and the sets that Python has not, stand here.
 They were read off MySQL 9.7: CONVERT(_charset x'..' USING utf8mb4) of every byte and every well-formed sequence. A
@@ -34,7 +34,7 @@ _SINGLE: Mapping[str, tuple[str, Mapping[int, str]]] = {
     "hp8": ("hp_roman8", {}),
 }
 _CONTROLS = "".join(map(chr, range(0x80, 0xA0)))
-# The upper halves of the sets that Python has not.
+# The upper halves of the character sets that Python does not have.
 _UPPER_HALVES = {
     "armscii8": _CONTROLS
     + "\xa0❁§։)(»«—.՝,-՟…՜՛՞ԱաԲբԳգԴդԵեԶզԷէԸըԹթԺժԻիԼլԽխԾծԿկՀհՁձՂղՃճՄմՅյՆնՇշՈոՉչՊպՋջՌռՍսՎվՏտՐրՑցՒւՓփՔքՕօՖֆ’'",
@@ -109,7 +109,7 @@ _ROW = range(0xA1, 0xFF)
 
 
 def _private_rows(prefix: bytes, first: int) -> dict[bytes, str]:
-    """Rows 0xf5 to 0xfe are for the user's own characters, which Unicode keeps from U+E000 on."""
+    """Rows 0xf5 to 0xfe are for user-defined characters, which Unicode maps to the area from U+E000."""
     cells = (bytes([row, cell]) for row in range(0xF5, 0xFF) for cell in _ROW)
     return {prefix + cell: chr(first + k) for k, cell in enumerate(cells)}
 
@@ -126,11 +126,11 @@ def _euc(charset: str) -> Mapping[bytes, str]:
             character = _shift_jis_of(sequence).decode("cp932", "replace")
             if len(character) == 1 and character != "\ufffd":
                 differing[sequence] = character
-    places = [
+    pointers = [
         *(b"\x8f\xf3" + bytes([cell]) for cell in range(0xF3, 0xFF)),
         *(b"\x8f\xf4" + bytes([cell]) for cell in _ROW),
     ]
-    extensions = dict(zip(places, _IBM_EXTENSIONS, strict=True))
+    extensions = dict(zip(pointers, _IBM_EXTENSIONS, strict=True))
     return differing | extensions | {b"\x8f\xa2\xb7": "～", b"\x8f\xa2\xc3": "￤", b"\xa1\xc0": "＼"}
 
 
@@ -158,7 +158,7 @@ def _sequence_size(charset: str, data: bytes, at: int) -> int:
 
 
 def multi_byte_decoder(charset: str) -> Callable[[bytes], str]:
-    """Decodes one value; raises KeyError for a set that is not known, ValueError for bytes that are cut off."""
+    """Decodes one value; raises KeyError for an unknown character set, ValueError for truncated bytes."""
     if charset in ("ujis", "eucjpms"):
         codec, differing = codecs.lookup("euc_jp"), _euc(charset)
     else:

@@ -50,7 +50,7 @@ MONTHS = _month_table()
 
 @inner
 def fraction(source: intp, fsp: intp) -> int64:
-    """Microseconds from the (fsp + 1) // 2 bytes behind the whole seconds."""
+    """Microseconds from the (fsp + 1) // 2 bytes after the seconds."""
     if fsp == 0:
         return int64(0)
     if fsp <= 2:
@@ -61,11 +61,11 @@ def fraction(source: intp, fsp: intp) -> int64:
 
 
 @inner(apart=True)
-def dates(places: intp, count: int64, nothing: intp, months: intp, target: intp, wrong: intp) -> int64:
-    """DATE to int32 days, 0 where there is none; writes the rows with impossible ones to `wrong`, returns how many."""
+def dates(pointers: intp, count: int64, zeros: intp, months: intp, target: intp, wrong: intp) -> int64:
+    """DATE to int32 days, 0 for NULL; writes the rows with impossible dates to `wrong` and returns their number."""
     found = int64(0)
     for r in range(count):
-        at = load_i64(places + 8 * r)
+        at = load_i64(pointers + 8 * r)
         packed = int64(load_u24(at))
         month = (packed >> 9) * 13 + ((packed >> 5) & 15)
         entry = int64(int32(load_u32(months + 4 * (month & 0x1FFFF))))
@@ -73,16 +73,16 @@ def dates(places: intp, count: int64, nothing: intp, months: intp, target: intp,
         right = day > 0 and day <= (entry & 31) and month < 130_000 and ((packed >> 5) & 15) <= 12
         store_i32(target + 4 * r, int32((entry >> 5) + day - 1 if right else 0))
         store_i64(wrong + 8 * found, r)
-        found += int64(not right and uint64(at - nothing) > 1)
+        found += int64(not right and uint64(at - zeros) > 1)
     return found
 
 
 @inner(apart=True)
-def datetimes(places: intp, count: int64, nothing: intp, months: intp, target: intp, wrong: intp, fsp: int64) -> int64:
-    """DATETIME to int64 microseconds since 1970, without a zone; impossible ones as `dates` does."""
+def datetimes(pointers: intp, count: int64, zeros: intp, months: intp, target: intp, wrong: intp, fsp: int64) -> int64:
+    """DATETIME to int64 microseconds since 1970, without a zone; handles impossible dates as `dates` does."""
     found = int64(0)
     for r in range(count):
-        at = load_i64(places + 8 * r)
+        at = load_i64(pointers + 8 * r)
         packed = int64(load_be40(at)) - 0x8000000000
         entry = int64(int32(load_u32(months + 4 * ((packed >> 22) & 0x1FFFF))))
         day = (packed >> 17) & 31
@@ -91,32 +91,32 @@ def datetimes(places: intp, count: int64, nothing: intp, months: intp, target: i
         right = packed >= 0 and day > 0 and day <= (entry & 31) and micros < 86_400_000_000
         store_i64(target + 8 * r, ((entry >> 5) + day - 1) * 86_400_000_000 + micros if right else int64(0))
         store_i64(wrong + 8 * found, r)
-        found += int64(not right and uint64(at - nothing) > 1)
+        found += int64(not right and uint64(at - zeros) > 1)
     return found
 
 
 @inner(apart=True)
-def timestamps(places: intp, count: int64, nothing: intp, target: intp, wrong: intp, fsp: int64) -> int64:
-    """TIMESTAMP to int64 microseconds since 1970 UTC; zero is the zero date; impossible ones as `dates` does."""
+def timestamps(pointers: intp, count: int64, zeros: intp, target: intp, wrong: intp, fsp: int64) -> int64:
+    """TIMESTAMP to int64 microseconds since 1970 UTC; 0 is the zero date, which is handled as in `dates`."""
     found = int64(0)
     for r in range(count):
-        at = load_i64(places + 8 * r)
+        at = load_i64(pointers + 8 * r)
         micros = int64(load_be32(at)) * 1_000_000 + fraction(at + 4, fsp)
         store_i64(target + 8 * r, micros)
         store_i64(wrong + 8 * found, r)
-        found += int64(micros == 0 and uint64(at - nothing) > 1)
+        found += int64(micros == 0 and uint64(at - zeros) > 1)
     return found
 
 
 @inner
 def packed_date(source: intp) -> int64:
-    """DATE as `impossible_text` wants it."""
+    """DATE in the packed form for `impossible_text`."""
     return int64(load_u24(source)) << 40
 
 
 @inner
 def packed_datetime(source: intp, fsp: int64) -> int64:
-    """DATETIME as `impossible_text` wants it: year, month and day, above 40 bits of microseconds."""
+    """DATETIME in the packed form for `impossible_text`: year, month and day, above 40 bits of microseconds."""
     packed = int64(load_be40(source)) - 0x8000000000
     months = (packed >> 22) & 0x1FFFFF
     seconds = ((packed >> 12) & 31) * 3600 + ((packed >> 6) & 63) * 60 + (packed & 63)
@@ -145,11 +145,11 @@ def time(source: intp, fsp: intp) -> int64:
 
 
 @inner(apart=True)
-def times(places: intp, count: int64, nothing: intp, target: intp, fsp: int64) -> None:
-    """TIME to int64 microseconds, 0 where there is none."""
+def times(pointers: intp, count: int64, zeros: intp, target: intp, fsp: int64) -> None:
+    """TIME to int64 microseconds, 0 for NULL."""
     for r in range(count):
-        at = load_i64(places + 8 * r)
-        store_i64(target + 8 * r, int64(0) if uint64(at - nothing) <= 1 else time(at, fsp))
+        at = load_i64(pointers + 8 * r)
+        store_i64(target + 8 * r, int64(0) if uint64(at - zeros) <= 1 else time(at, fsp))
 
 
 def impossible_text(packed: int, kind: str, fsp: int) -> str:

@@ -49,7 +49,7 @@ def is_ascii(source: intp, size: intp) -> boolean:
 
 @inner
 def _sequence(source: intp, left: int64) -> int64:
-    """Bytes of the UTF-8 character of more than one byte at `source`, of `left` bytes; 0 when it is none."""
+    """Size of the UTF-8 character of several bytes at `source`, with `left` bytes remaining; 0 if it is invalid."""
     lead, second = load_u8(source), load_u8(source + 1) if left > 1 else uint8(0)
     if lead < 0xC2 or lead > 0xF4 or second & 0xC0 != 0x80:
         return int64(0)
@@ -58,7 +58,7 @@ def _sequence(source: intp, left: int64) -> int64:
     if left < 3 or load_u8(source + 2) & 0xC0 != 0x80:
         return int64(0)
     if lead < 0xF0:
-        # Neither what fits into less bytes nor half of a surrogate pair.
+        # Neither an overlong encoding nor half of a surrogate pair.
         bad = (lead == 0xE0 and second < 0xA0) or (lead == 0xED and second > 0x9F)
         return int64(0 if bad else 3)
     if left < 4 or load_u8(source + 3) & 0xC0 != 0x80:
@@ -104,10 +104,10 @@ def padded(target: intp, source: intp, size: intp, width: intp) -> None:
 
 @inner
 def through_table(target: intp, source: intp, size: intp, table: intp) -> int64:
-    """Recode through the 256 entries at `table`; returns bytes written: at most three a character, and it writes up to
-    one behind them.
+    """Recode with the 256 entries at `table`. Returns the number of bytes written, at most three per character; may
+    overwrite one more byte.
     """
-    # All sets but swe7 hold ASCII, "@" at 0x40 among it.
+    # All character sets but swe7 include ASCII; "@" at 0x40 differs in swe7.
     if load_u32(table + 4 * 0x40) == 0x01000040 and is_ascii(source, size):
         copy(target, source, size)
         return int64(size)
@@ -119,16 +119,16 @@ def through_table(target: intp, source: intp, size: intp, table: intp) -> int64:
     return int64(at - target)
 
 
-# A column at a time. `strings`, `padded_strings` and `recoded_strings` append to `target` behind the `used` bytes that
-# are there, write an end for each row, and return the bytes used then. They read no byte at or behind `limit`, the end
-# of the last event, and may write OVERRUN bytes behind the last string.
+# Whole columns. `strings`, `padded_strings` and `recoded_strings` append to `target` after its first `used` bytes,
+# write an end offset for each row, and return the bytes then used. They read no byte at or after `limit`, the end of
+# the last event, and may write OVERRUN bytes after the last string.
 
 OVERRUN = 64
 
 
 @inner
 def _append(target: intp, source: intp, size: int64, limit: int64) -> None:
-    """Copy `size` bytes, in steps of 64 where the bytes behind them may be read."""
+    """Copy `size` bytes, in steps of 64 where the bytes after them may be read."""
     if source + size + 64 > limit:
         copy(target, source, size)
         return
@@ -138,10 +138,10 @@ def _append(target: intp, source: intp, size: int64, limit: int64) -> None:
 
 
 @inner(apart=True)
-def strings(places: intp, count: int64, prefix: int64, limit: int64, target: intp, ends: intp, used: int64) -> int64:
-    """The bytes as they are."""
+def strings(pointers: intp, count: int64, prefix: int64, limit: int64, target: intp, ends: intp, used: int64) -> int64:
+    """Strings that are copied without conversion."""
     for r in range(count):
-        at = load_i64(places + 8 * r)
+        at = load_i64(pointers + 8 * r)
         size = length(at, prefix)
         _append(target + used, at + prefix, size, limit)
         used += size
@@ -151,20 +151,20 @@ def strings(places: intp, count: int64, prefix: int64, limit: int64, target: int
 
 @inner(apart=True)
 def padded_strings(
-    places: intp,
+    pointers: intp,
     count: int64,
     prefix: int64,
     limit: int64,
     target: intp,
     ends: intp,
     used: int64,
-    nothing: intp,
+    zeros: intp,
     width: int64,
 ) -> int64:
     """BINARY(width), padded with zeros; returns -1 - row when a value is longer than that."""
     for r in range(count):
-        at = load_i64(places + 8 * r)
-        if uint64(at - nothing) > 1:
+        at = load_i64(pointers + 8 * r)
+        if uint64(at - zeros) > 1:
             size = length(at, prefix)
             if size == width:
                 _append(target + used, at + prefix, size, limit)
@@ -179,16 +179,16 @@ def padded_strings(
 
 @inner(apart=True)
 def recoded_strings(
-    places: intp, count: int64, prefix: int64, limit: int64, target: intp, ends: intp, used: int64, table: intp
+    pointers: intp, count: int64, prefix: int64, limit: int64, target: intp, ends: intp, used: int64, table: intp
 ) -> int64:
-    """Recoded through the 256 entries at `table`."""
-    # Most text is ASCII, which all sets but swe7 hold, "@" at 0x40 among it: copy, and look at all of it at once.
+    """Strings of a single-byte character set, recoded with the 256 entries at `table`."""
+    # Most text is ASCII, which all sets but swe7 include ("@" at 0x40 differs in swe7): copy and check it at once.
     if load_u32(table + 4 * 0x40) == 0x01000040:
-        done = strings(places, count, prefix, limit, target, ends, used)
+        done = strings(pointers, count, prefix, limit, target, ends, used)
         if is_ascii(target + used, done - used):
             return done
     for r in range(count):
-        at = load_i64(places + 8 * r)
+        at = load_i64(pointers + 8 * r)
         used += through_table(target + used, at + prefix, length(at, prefix), table)
         store_i32(ends + 4 * r, int32(used))
     return used
@@ -205,7 +205,7 @@ RECODING_TABLES = np.array([recoding_table(characters_of(charset)) for charset i
 
 
 def decode_text(data: bytes, charset: str) -> str:
-    """A single string in one of MySQL's character sets; raises ValueError when the bytes are not of that set."""
+    """Decode a string in one of MySQL's character sets; raises ValueError when the bytes are invalid in it."""
     if charset in UTF8_CHARSETS or charset == "binary":
         return data.decode()
     if charset in SINGLE_BYTE:

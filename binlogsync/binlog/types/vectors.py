@@ -13,10 +13,10 @@ import pyarrow as pa
 def vector_array(
     offsets: npt.NDArray[np.int32], data: npt.NDArray[np.uint8], validity: pa.Buffer | None, nulls: int
 ) -> pa.ListArray:
-    """Raises ValueError for a value that is not whole numbers of four bytes."""
+    """Raises ValueError for a value whose size is not a multiple of four."""
     if (offsets & 3).any():
         raise ValueError("a VECTOR whose bytes are no multiple of four")
     numbers = data[: int(offsets[-1])].view("<f4")
     values = pa.Array.from_buffers(pa.float32(), len(numbers), [None, pa.py_buffer(numbers)], 0)
-    places = [validity, pa.py_buffer(offsets >> 2)]
-    return pa.Array.from_buffers(pa.list_(pa.float32()), len(offsets) - 1, places, nulls, children=[values])
+    pointers = [validity, pa.py_buffer(offsets >> 2)]
+    return pa.Array.from_buffers(pa.list_(pa.float32()), len(offsets) - 1, pointers, nulls, children=[values])

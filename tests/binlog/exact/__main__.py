@@ -1,4 +1,4 @@
-"""`python -m tests.binlog.exact`: compare every type with SELECT on all servers, and print what was compared."""
+"""`python -m tests.binlog.exact`: compare every type with SELECT on all servers, and print the number of values."""
 
 from __future__ import annotations
 

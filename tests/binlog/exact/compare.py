@@ -1,7 +1,7 @@
-"""The oracle is the server: tables are written, read with SELECT, and what was delivered of them is compared with that.
+"""Compares delivered values with SELECT: the server is the oracle.
 
-A table's rows are inserted, each is updated to the values of the next, and all are deleted; so every value is seen as
-`after` of an insert, as `before` and `after` of an update, and as `before` of a delete. It is looked at in five forms:
+A table's rows are inserted, each is updated to the values of the next, and all are deleted. So every value occurs in
+`after` of an insert, in `before` and `after` of an update, and in `before` of a delete. It is compared in five forms:
 
     json            the envelope, as any JSON parser reads it
     arrow           the row view of a batch that was an Arrow IPC message in between
@@ -45,7 +45,7 @@ Texts = tuple[str | None, ...]
 
 @dataclass(slots=True)
 class ComparisonCounts:
-    """Values compared, by form, and those that differ."""
+    """The number of values compared, by form, and the differences."""
 
     compared: Counter[str] = field(default_factory=Counter)
     samples: int = 0
@@ -55,11 +55,11 @@ class ComparisonCounts:
         """Compare one value."""
         self.compared[form] += 1
         if expected != got:
-            said, came = (str(value)[:200] for value in (expected, got))
-            self.differences.append(f"{where} as {form}: SELECT {said!r}, delivered {came!r}")
+            selected, delivered = (str(value)[:200] for value in (expected, got))
+            self.differences.append(f"{where} as {form}: SELECT {selected!r}, delivered {delivered!r}")
 
     def line(self, what: str) -> str:
-        """One line for the report."""
+        """A line for the report."""
         forms = ", ".join(f"{form} {count:,}" for form, count in self.compared.items())
         return (
             f"{what}: {self.samples:,} samples x images = {self.compared.total():,} values compared with SELECT "
@@ -69,7 +69,7 @@ class ComparisonCounts:
 
 @dataclass(frozen=True, slots=True)
 class FilledTable:
-    """A table that was filled, changed and emptied, and what SELECT said of it in between, by id."""
+    """A table that was filled, changed and emptied, and the results of SELECT before and after the change, by id."""
 
     name: str
     columns: tuple[TypeSample, ...]
@@ -78,20 +78,20 @@ class FilledTable:
     snapshot: Sequence[ChangeBatch]
 
     def expected(self, op: str, image: str) -> Mapping[int, Texts]:
-        """What that image of these changes must hold."""
+        """The expected values of that image for that operation."""
         return self.first if (op, image) in (("c", "after"), ("u", "before")) else self.second
 
 
 @contextmanager
 def settings(database: FreshDatabase) -> Iterator[None]:
-    """The session's settings for samples."""
+    """Apply the session settings for samples."""
     for statement in SETTINGS:
         database.execute(statement)
     yield
 
 
 def sample_rows(columns: Sequence[TypeSample]) -> list[list[str]]:
-    """Literals of a table that holds every value of each sample, and NULL."""
+    """Literals for the rows of a table with every value of each sample, and NULL."""
     most = max(len(sample.literals) for sample in columns) + 1
     return [[sample.literal(row) for sample in columns] for row in range(most)]
 
@@ -99,7 +99,7 @@ def sample_rows(columns: Sequence[TypeSample]) -> list[list[str]]:
 def fill(
     database: FreshDatabase, name: str, columns: tuple[TypeSample, ...], rows: Sequence[Sequence[str]]
 ) -> FilledTable:
-    """INSERT the rows, update each to the next, DELETE all."""
+    """Insert the rows, update each to the next one, and delete all."""
     insert_rows(database, name, columns, rows)
     first = _select(database, name, columns)
     with read_table(config_of(database.server), database.name, name) as reading:
@@ -118,7 +118,7 @@ def fill(
 def insert_rows(
     database: FreshDatabase, name: str, columns: tuple[TypeSample, ...], rows: Sequence[Sequence[str]]
 ) -> None:
-    """A table of these columns with the rows."""
+    """Create a table of these columns and insert the rows."""
     declared = ", ".join(f"c{k} {sample.ddl} NULL" for k, sample in enumerate(columns))
     before, after = OLD_FORMAT if columns[0].old else ("DO 0", "DO 0")
     database.execute(before)
@@ -143,7 +143,7 @@ def _select(database: FreshDatabase, name: str, columns: Sequence[TypeSample]) -
 
 
 def as_text(value: object) -> str:
-    """A value that a text protocol gave."""
+    """A value of the text protocol as text."""
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
@@ -158,8 +158,8 @@ def compare_filled(
     if done.error is not None:
         raise done.error
     batches: dict[str, list[ChangeBatch]] = {}
-    for stretch in done.stretches:
-        for batch in stretch.batches:
+    for decoded_range in done.ranges:
+        for batch in decoded_range.batches:
             if batch.schema.columns:  # a schema change has none
                 batches.setdefault(batch.schema.table, []).append(batch)
     with duckdb.connect() as keyed, duckdb.connect() as keyless:
@@ -174,7 +174,7 @@ def compare(
     keyed: duckdb.DuckDBPyConnection,
     keyless: duckdb.DuckDBPyConnection,
 ) -> None:
-    """All images of one table in all forms."""
+    """Compare all images of a table in all forms."""
     tally.samples += sum(len(sample.literals) + 1 if sample.literals else len(table.first) for sample in table.columns)
     schema = batches[0].schema
     types = [column.type for column in schema.columns[2:]]
@@ -191,11 +191,11 @@ def compare(
 
 
 def compare_envelopes(tally: ComparisonCounts, table: FilledTable, envelopes: Sequence[Mapping[str, Any]]) -> None:
-    """The JSON form; a NULL and the JSON value null are told apart by `json_null`."""
+    """Compare the JSON form; `json_null` distinguishes NULL from the JSON value null."""
     assert [envelope["op"] for envelope in envelopes] == _ops(table)
     for envelope in envelopes:
-        named = envelope["source"].get("json_null", [])
-        for where, sample, text, value, place in _cells(table, envelope["op"], envelope):
+        json_nulls = envelope["source"].get("json_null", [])
+        for where, sample, text, value, path in _cells(table, envelope["op"], envelope):
             kind = KINDS[sample.kind]
             tally.check(
                 "json",
@@ -204,11 +204,11 @@ def compare_envelopes(tally: ComparisonCounts, table: FilledTable, envelopes: Se
                 None if value is None else kind.wire(value, sample.fsp),
             )
             if sample.kind == "json":
-                assert (place in named) == (text == "null"), where
+                assert (path in json_nulls) == (text == "null"), where
 
 
 def _compare_rows(tally: ComparisonCounts, table: FilledTable, batches: Sequence[ChangeBatch]) -> None:
-    """The Arrow form."""
+    """Compare the Arrow form."""
     changes = [change for batch in batches for change in batch.changes()]
     assert [change.op for change in changes] == _ops(table)
     for change in changes:
@@ -219,7 +219,7 @@ def _compare_rows(tally: ComparisonCounts, table: FilledTable, batches: Sequence
 
 
 def _compare_snapshot(tally: ComparisonCounts, table: FilledTable, schema: TableSchema) -> None:
-    """The rows that were read, under the very schema that the TABLE_MAPs say."""
+    """Compare the snapshot, whose schema must be that of the TABLE_MAPs."""
     [batch] = table.snapshot
     for read, logged in zip(batch.schema.columns, schema.columns, strict=True):
         assert read == replace(logged, labels=tuple(map(_as_declared, logged.labels)))
@@ -233,7 +233,7 @@ def _compare_snapshot(tally: ComparisonCounts, table: FilledTable, schema: Table
 
 
 def _as_declared(label: str) -> str:
-    """As the server declares it: what lies beyond the basic plane is a question mark."""
+    """The label as the server declares it: a character outside the basic plane is a question mark."""
     return "".join(character if character <= "\uffff" else "?" for character in label)
 
 
@@ -244,7 +244,7 @@ def _ops(table: FilledTable) -> list[str]:
 def _cells(
     table: FilledTable, op: str, images: Mapping[str, Any]
 ) -> Iterator[tuple[str, TypeSample, str | None, Any, str]]:
-    """Of each value of both images: where it is, its sample, what SELECT said, the value, "image.column"."""
+    """For each value of both images: its location, sample, SELECT's text, the value, "image.column"."""
     for image in IMAGES:
         row = images[image]
         assert (row is None) == ((op, image) in (("c", "before"), ("d", "after")))
@@ -263,7 +263,7 @@ def compare_mirror(
     connection: duckdb.DuckDBPyConnection,
     batches: Sequence[ChangeBatch],
 ) -> None:
-    """DuckDB's table after the inserts, after the updates, and empty after the deletes."""
+    """Compare DuckDB's table after the inserts and after the updates; after the deletes it must be empty."""
     connection.execute("SET TimeZone = 'UTC'")
     name = quote(batches[0].schema.database, table.name)
     for op, expected in (("c", table.first), ("u", table.second), ("d", {})):
@@ -275,8 +275,8 @@ def compare_mirror(
             for sample, text, value in zip(table.columns, texts, rows.get(number, ()), strict=True):
                 kind = KINDS[sample.kind]
                 got = None if value is None else (kind.mirror or kind.row)(value, sample.fsp)
-                said = None if text is None else kind.mirrored(text)
-                tally.check(form, f"{sample.name} {op} row {number}", said, got)
+                selected = None if text is None else kind.mirrored(text)
+                tally.check(form, f"{sample.name} {op} row {number}", selected, got)
 
 
 def _has_op(batch: ChangeBatch, op: str) -> pa.BooleanArray:

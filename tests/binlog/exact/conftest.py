@@ -1,4 +1,4 @@
-"""The report of what was compared, at the end of the run."""
+"""Prints the numbers of compared values at the end of the run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ REPORT = pytest.StashKey[list[str]]()
 
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> list[str]:
-    """Lines that the end of the run prints."""
+    """The lines printed at the end of the run."""
     return request.config.stash.setdefault(REPORT, [])
 
 

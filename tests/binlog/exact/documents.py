@@ -1,4 +1,4 @@
-"""JSON: samples."""
+"""Samples of JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _JSON = (
 def _jsons() -> list[TypeSample]:
     nested = "'" + "[" * 60 + "]" * 60 + "'"
     wide = "JSON_ARRAY(" + ",".join(f"'v{i}'" for i in range(300)) + ")"
-    # Deep documents break Python's own parser no sooner than this; MySQL's limit is 100.
+    # MySQL's limit is a depth of 100, which Python's parser can read.
     text = ('\'{"b":  1, "a":[1.0,  2]}\'', "'null'", "'\"x\"'")
     return [
         TypeSample("JSON", "json", (*_JSON, nested, wide), (MYSQL,)),

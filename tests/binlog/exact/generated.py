@@ -1,4 +1,4 @@
-"""Generated values, edges included: for each family a column type and a strategy of SQL literals."""
+"""Generated values, including limits: for each family a column type and a strategy for SQL literals."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.binlog.exact.type_sample import ALL, MARIADB, MARIADB_10, MYSQL, Type
 from tests.binlog.exact.value_kinds import time_text
 
 Generated = tuple[TypeSample, st.SearchStrategy[str]]
-_WIDTH = 9  # columns of a table: hypothesis gives an example about 8,000 bytes of chance
+_WIDTH = 9  # columns of a table: hypothesis has about 8,000 bytes of randomness per example
 _CHARACTERS = st.characters(exclude_categories=["Cs"])
-_KANJI = st.characters(min_codepoint=0x4E00, max_codepoint=0x4FFF)  # what all sets of Chinese characters may hold
+_KANJI = st.characters(min_codepoint=0x4E00, max_codepoint=0x4FFF)  # characters that are in all Chinese character sets
 _FLOATS = st.floats(-(2.0**127), 2.0**127, width=32, allow_subnormal=False)
-_PLACES = st.floats(-90, 90)
+_POINTERS = st.floats(-90, 90)
 
 
 def _column(ddl: str, kind: str, strategy: st.SearchStrategy[str], servers: tuple[str, ...] = ALL) -> Generated:
@@ -67,7 +67,7 @@ def _wkb(points: Sequence[tuple[float, float]]) -> str:
     return f"ST_GeomFromWKB(x'{wkb.hex()}', 4326)"
 
 
-_LINES = st.lists(st.tuples(_PLACES, _PLACES), min_size=2, max_size=5, unique=True).map(_wkb)
+_LINES = st.lists(st.tuples(_POINTERS, _POINTERS), min_size=2, max_size=5, unique=True).map(_wkb)
 _VECTORS = st.lists(_FLOATS, min_size=3, max_size=3).map(lambda n: f"x'{struct.pack('<3f', *n).hex()}'")
 _UUIDS = st.uuids().map(lambda value: f"'{value}'")
 _INET6 = st.lists(st.sampled_from([0, 0, 0, 1, 0x10, 0xFFFF]) | st.integers(0, 0xFFFF), min_size=8, max_size=8).map(
@@ -133,13 +133,13 @@ _OLD: tuple[Generated, ...] = tuple(
 
 
 def groups(server: str) -> Iterator[tuple[Generated, ...]]:
-    """The columns that a server has, shared out among tables."""
+    """The columns that a server supports, divided into tables."""
     for columns in (COLUMNS, _OLD):
         own = [column for column in columns if server in column[0].servers]
         yield from (tuple(own[k : k + _WIDTH]) for k in range(0, len(own), _WIDTH))
 
 
 def rows_of(columns: Sequence[Generated], count: int) -> st.SearchStrategy[list[list[str]]]:
-    """That many rows, NULLs anywhere."""
+    """A strategy for rows, with NULLs in any column."""
     row = st.tuples(*(st.just("NULL") | strategy for _, strategy in columns)).map(list)
     return st.lists(row, min_size=count, max_size=count)

@@ -1,4 +1,4 @@
-"""Integers, FLOAT, DOUBLE, DECIMAL, BIT and YEAR: samples at the edges of each."""
+"""Samples of integers, FLOAT, DOUBLE, DECIMAL, BIT and YEAR, at the limits of each."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ NUMBERS = (
     *_floats(),
     *_decimals(),
     *_bits(),
-    # MariaDB's scale goes to 38, MySQL's to 30.
+    # The maximum scale is 38 in MariaDB, and 30 in MySQL.
     TypeSample("DECIMAL(65,38)", "decimal", (*_MOST_SCALE, "-" + "9" * 27 + ".5"), (MARIADB, MARIADB_10)),
     TypeSample("DECIMAL(38,38)", "decimal", _MOST_SCALE, (MARIADB, MARIADB_10)),
     TypeSample("YEAR", "year", ("0", "1901", "2155", "2000", "1999", "'0000'")),

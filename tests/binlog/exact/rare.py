@@ -1,4 +1,4 @@
-"""GEOMETRY, VECTOR, and the types that only MariaDB has: samples."""
+"""Samples of GEOMETRY, VECTOR, and the types that only MariaDB has."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _SHAPES = {
 
 
 def _geometries() -> list[TypeSample]:
-    """Each kind in a column of its own, all of them in one GEOMETRY column, with and without a reference system."""
+    """Each subtype in a separate column, and all in one GEOMETRY column, with and without a reference system."""
     found = []
     everything: list[str] = []
     for kind, texts in _SHAPES.items():
         values = [f"ST_GeomFromText('{text}')" for text in texts]
         values += [f"ST_GeomFromText('{text}', {srid})" for text in texts for srid in (4326, 3857)]
-        # MySQL refuses what lies outside the longitudes and latitudes that it reads in the order of the SRS.
+        # MySQL rejects longitudes and latitudes out of range, in the axis order of the SRS.
         values = [value for value in values if not ("-180 90" in value and "4326" in value)]
         found.append(TypeSample(kind, "geometry", tuple(values)))
         everything += values
@@ -47,7 +47,7 @@ _BYTES = ("x''", "x'00'", "repeat(x'00ff', 300)", "x'789c'", "repeat(x'010203040
 _UUIDS = (
     "00000000-0000-0000-0000-000000000000",
     "ffffffff-ffff-ffff-ffff-ffffffffffff",
-    "123e4567-e89b-12d3-a456-426655440000",  # version 1: its parts are swapped where it is stored
+    "123e4567-e89b-12d3-a456-426655440000",  # version 1: the server swaps its parts in storage
     "123e4567-e89b-62d3-8456-426655440000",
     "01890a5d-ac96-774b-bcce-b302099a8057",
     "c37d2640-5a1c-4b0e-8f00-0000000000ab",

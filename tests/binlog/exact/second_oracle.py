@@ -1,4 +1,4 @@
-"""mysql-replication as a second oracle: its values of the same rows, brought to the same texts."""
+"""mysql-replication as a second oracle: its values of the same rows, converted to the same texts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Values = dict[int, Any]
 
 
 def inserts(server: DatabaseServer, start: BinlogPosition, database: str, *, mariadb: bool) -> dict[str, Values | str]:
-    """By table what was inserted, or the name of the exception that it raised."""
+    """The inserted values by table, or the name of the exception that mysql-replication raised."""
     stream = BinLogStreamReader(
         connection_settings={
             "host": server.host,
@@ -46,7 +46,7 @@ def inserts(server: DatabaseServer, start: BinlogPosition, database: str, *, mar
             if isinstance(rows, str) or isinstance(known, str):
                 found[table] = rows if isinstance(rows, str) else known
             else:
-                known.update(rows)  # by id: it reads some events twice where it connects anew
+                known.update(rows)  # by id: it reads some events twice when it reconnects
         return found
     finally:
         stream.close()
@@ -57,17 +57,17 @@ def _tables(stream: BinLogStreamReader) -> Iterator[tuple[str, Values | str]]:
         try:
             event = stream.fetchone()
         except (ValueError, TypeError, LookupError, NotImplementedError):
-            continue  # a TABLE_MAP that it cannot read; its rows are dropped in silence then
+            continue  # a TABLE_MAP that it cannot parse; it then drops the rows without an error
         if event is None:
             return
         try:
             yield event.table, {row["values"]["id"]: row["values"]["v"] for row in event.rows}
-        except Exception as error:  # noqa: BLE001 - whatever it raises
+        except Exception as error:  # noqa: BLE001 - it raises many types
             yield event.table, type(error).__name__
 
 
 def texts(sample: TypeSample, values: Values | str) -> list[str | None] | str:
-    """The canonical texts, by id; the name of an exception instead when the values are of no use."""
+    """The canonical texts by id, or the name of an exception when the values cannot be converted."""
     if isinstance(values, str):
         return values
     read = _READERS.get(sample.kind, KINDS[sample.kind].row)
@@ -89,17 +89,16 @@ _READERS: Mapping[str, Callable[[Any, int], str]] = {
 }
 
 
-def expected(sample: TypeSample, said: Sequence[str | None]) -> list[str | None]:
-    """What SELECT said, in the same form: sets sorted, documents as Python reads them."""
+def expected(sample: TypeSample, selected: Sequence[str | None]) -> list[str | None]:
+    """The texts that SELECT returned, in the same form: sets sorted, JSON documents normalized."""
     if sample.kind == "set":
-        return [None if text is None else ",".join(sorted(text.split(","))) for text in said]
-    return [
-        None if text is None else KINDS[sample.kind].wired(text) if sample.kind == "json" else text for text in said
-    ]
+        return [None if text is None else ",".join(sorted(text.split(","))) for text in selected]
+    wired = KINDS[sample.kind].wired
+    return [None if text is None else wired(text) if sample.kind == "json" else text for text in selected]
 
 
 WRONG: Mapping[str, tuple[str, ...]] = {
-    "an empty string is str, not bytes; BINARY lacks its zeros": (
+    "an empty string is str, not bytes; BINARY is without its trailing zeros": (
         "BINARY*", "VARBINARY(*)", "TINYBLOB", "BLOB", "MEDIUMBLOB", "LONGBLOB", "VARCHAR(30) CHARACTER SET binary",
     ),
     "the empty SET is None": ("SET(*", "SET of*"),
@@ -110,7 +109,7 @@ WRONG: Mapping[str, tuple[str, ...]] = {
     "an opaque value of JSON raises": ("JSON",),
     "VECTOR raises, or its bytes are taken for text": ("VECTOR*",),
     "labels are read as UTF-8": ("ENUM('ä','ü','e') CHARACTER SET latin1",),
-    "latin1 is taken for Python's cp1252, which lacks five characters": (
+    "latin1 is decoded as Python's cp1252, in which five characters are missing": (
         "*CHAR(*) CHARACTER SET latin1", "*TEXT CHARACTER SET latin1",
     ),
     "a byte without a character raises": tuple(
@@ -131,9 +130,9 @@ WRONG: Mapping[str, tuple[str, ...]] = {
     "they are bytes without their zeros": ("UUID", "INET4", "INET6"),
     "compressed columns raise": ("* COMPRESSED*",),
 }  # fmt: skip
-"""What it gets wrong, and the samples that show it; of all other samples every value is right."""
+"""Its wrong results, and the samples that show them; the values of all other samples are correct."""
 
 
 def is_wrong(sample: TypeSample) -> bool:
-    """True when WRONG names it."""
+    """True when WRONG lists the sample."""
     return any(fnmatchcase(sample.name, pattern) for patterns in WRONG.values() for pattern in patterns)

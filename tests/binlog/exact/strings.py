@@ -1,4 +1,4 @@
-"""Text in every character set, binary strings, ENUM and SET: samples."""
+"""Samples of text in every character set, binary strings, ENUM and SET."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _texts() -> list[TypeSample]:
     found.append(TypeSample("VARCHAR(20) COLLATE utf8mb4_bin", "text", _WORDS[:-1] + _WIDE + _ASTRAL))
     found.append(TypeSample("CHAR(0)", "text", ("''",)))
     found.append(TypeSample("VARCHAR(0)", "text", ("''",)))
-    # Each byte of latin1 and of ascii once.
+    # Every byte of latin1 and of ascii, once.
     each = tuple(f"_latin1 x'{code:02x}'" for code in range(1, 256))
     found.append(TypeSample("VARCHAR(4) CHARACTER SET latin1", "text", each))
     for charset in sorted(SINGLE_BYTE - {"latin1"}):
@@ -111,7 +111,7 @@ def _labels() -> list[TypeSample]:
 
 
 def _many_labels() -> list[TypeSample]:
-    """ENUMs around the number where one byte ends."""
+    """ENUMs with about 255 labels, the limit of one byte."""
     found = []
     for count in (255, 256):
         labels = ",".join(f"'{k:x}'" for k in range(count))

@@ -1,5 +1,5 @@
-"""DATE, TIME, DATETIME, TIMESTAMP of every precision, in today's format and in MariaDB's old one: samples,
-impossible dates among them."""
+"""Samples of DATE, TIME, DATETIME and TIMESTAMP of every precision, in the current format and in MariaDB's old one,
+including impossible dates."""
 
 from __future__ import annotations
 
@@ -46,11 +46,12 @@ def _temporals() -> list[TypeSample]:
 
 
 def _old(samples: list[TypeSample]) -> list[TypeSample]:
-    """The same in the format of before MariaDB 10.1."""
+    """The same samples in the format before MariaDB 10.1."""
     return [replace(sample, servers=(MARIADB, MARIADB_10), old=True) for sample in samples if sample.type != "date"]
 
 
-_LATE = ("'2106-02-07 06:28:15.999999'", "'2038-01-19 03:14:08'")  # MariaDB 11.5 took a bit more for its seconds
+# MariaDB 11.5 extended the range of the seconds by one bit.
+_LATE = ("'2106-02-07 06:28:15.999999'", "'2038-01-19 03:14:08'")
 
 TEMPORAL = (
     *_temporals(),

@@ -1,4 +1,4 @@
-"""Generated rows equal SELECT: many types in one row, NULLs anywhere; and tables of any width."""
+"""Generated rows equal SELECT: many types in one row, NULLs in any column; and tables of any width."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _NARROW = (
 
 @pytest.mark.parametrize("width", [1, 8, 9, 65, 300, 1015])
 def test_tables_of_any_width(mysql: FreshDatabase, width: int) -> None:
-    """InnoDB has 1,017 columns at most, and no room for text in so many."""
+    """InnoDB allows at most 1,017 columns, and has no room for text in a row of that many."""
     some = _NARROW if width <= 300 else _NARROW[1:]
     columns = tuple(some[k % len(some)] for k in range(width))
     chance = random.Random(width)

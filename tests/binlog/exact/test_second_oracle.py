@@ -1,4 +1,4 @@
-"""mysql-replication agrees wherever it is right, and WRONG lists truly where it is not."""
+"""mysql-replication returns the same values, except for the samples that WRONG lists."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.binlog.exact.value_kinds import KINDS
 from tests.databases import FreshDatabase
 
 Texts = list[str | None]
-pytestmark = pytest.mark.filterwarnings("ignore:'db' is deprecated:DeprecationWarning")  # it uses an old name
+pytestmark = pytest.mark.filterwarnings("ignore:'db' is deprecated:DeprecationWarning")  # raised in its own code
 
 
 def _insert(database: FreshDatabase, name: str, sample: TypeSample) -> Texts:
-    """A table of its own with the sample's values and NULL; what SELECT says of them."""
+    """Create a table with the sample's values and NULL; returns what SELECT returns."""
     before, after = OLD_FORMAT if sample.old else ("DO 0", "DO 0")
     database.execute(before)
     database.execute(f"CREATE TABLE {name} (id INT PRIMARY KEY, v {sample.ddl} NULL) CHARACTER SET utf8mb4")
@@ -34,11 +34,11 @@ def _insert(database: FreshDatabase, name: str, sample: TypeSample) -> Texts:
 def _check(database: FreshDatabase, samples: list[TypeSample], report: list[str], *, mariadb: bool) -> None:
     start = end_of_log(database.server).position
     with settings(database):
-        said = [_insert(database, f"s{i}", sample) for i, sample in enumerate(samples)]
+        results = [_insert(database, f"s{i}", sample) for i, sample in enumerate(samples)]
     found = inserts(database.server, start, database.name, mariadb=mariadb)
     wrong: list[TypeSample] = []
     agreed = 0
-    for i, (sample, selected) in enumerate(zip(samples, said, strict=True)):
+    for i, (sample, selected) in enumerate(zip(samples, results, strict=True)):
         if texts(sample, found.get(f"s{i}", "nothing")) == expected(sample, selected):
             agreed += len(selected)
         else:

@@ -1,4 +1,4 @@
-"""What a sample of a type is."""
+"""`TypeSample`: a column type with values."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _SYNONYMS = {"geomcollection": "geometrycollection"}
 
 @dataclass(frozen=True, slots=True)
 class TypeSample:
-    """One column type and values for it.
+    """A column type and values for it.
 
     Attributes:
-        ddl: the type as CREATE TABLE takes it.
-        kind: the name of its comparison in KINDS.
-        literals: values in SQL; NULL comes with every sample without being named.
-        servers: those that have the type.
-        old: made with MariaDB's mysql56_temporal_format=OFF.
+        ddl: the type in CREATE TABLE.
+        kind: the key of its conversions in KINDS.
+        literals: values as SQL literals; every sample also has NULL.
+        servers: the servers that support the type.
+        old: True for tables created with MariaDB's mysql56_temporal_format=OFF.
     """
 
     ddl: str
@@ -30,7 +30,7 @@ class TypeSample:
 
     @property
     def type(self) -> str:
-        """The name of the type, as Column.type says it."""
+        """The name of the type, as in Column.type."""
         name = re.split(r"[ (]", self.ddl.lower())[0]
         if "character set binary" in self.ddl.lower():
             return name.replace("char", "binary").replace("text", "blob")
@@ -38,25 +38,25 @@ class TypeSample:
 
     @property
     def name(self) -> str:
-        """The DDL, or what of it fits into a line."""
+        """The DDL, shortened to fit into a line."""
         name = self.ddl if len(self.ddl) < 60 else f"{self.type.upper()} of {self.ddl.count(',') + 1} labels"
-        if self.kind == "json text":  # MariaDB's, which is no type of its own
+        if self.kind == "json text":  # MariaDB's JSON, which is an alias of LONGTEXT
             return "JSON as text"
         return f"old {name}" if self.old else name
 
     @property
     def fsp(self) -> int:
-        """Digits of a second's fraction, of a temporal type."""
+        """The number of fractional digits of a temporal type."""
         digits = re.search(r"\((\d)\)", self.ddl)
         return int(digits[1]) if digits and self.type in ("time", "datetime", "timestamp") else 0
 
     @property
     def width(self) -> int:
-        """About the bytes that it takes of the 65,535 which a row, and a definition, may have."""
+        """Approximate size; a row, and a table definition, may have 65,535 bytes."""
         size = re.match(r"(?:VAR)?(?:CHAR|BINARY)\((\d+)\)", self.ddl)
         return len(self.ddl) + (4 * int(size[1]) if size else 20)
 
     def literal(self, row: int) -> str:
-        """The value in that row of a table; the values and NULL come round and round."""
-        place = row % (len(self.literals) + 1)
-        return self.literals[place] if place < len(self.literals) else "NULL"
+        """The value in row number `row` of a table; the values and NULL repeat."""
+        position = row % (len(self.literals) + 1)
+        return self.literals[position] if position < len(self.literals) else "NULL"

@@ -1,4 +1,4 @@
-"""TYPE_SAMPLES: for every type, values as SQL literals. The one table that the tests of types, and README's, go by."""
+"""TYPE_SAMPLES: for every type, values as SQL literals. The tests of types, and of README's type table, use it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_BYTES = 30_000
 
 
 def tables(server: str) -> Iterator[tuple[TypeSample, ...]]:
-    """The samples that a server has, shared out among tables of several columns."""
+    """The samples that a server supports, divided into tables of several columns."""
     ordered = sorted(TYPE_SAMPLES, key=lambda sample: (sample.old, len(sample.literals)))
     chosen: list[TypeSample] = []
     for sample in (sample for sample in ordered if server in sample.servers):

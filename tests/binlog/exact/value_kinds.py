@@ -1,7 +1,6 @@
-"""KINDS: how the values of each family are brought to one text, wherever they come from.
+"""KINDS: how the values of each family of types are converted to a canonical text.
 
-What SELECT prints, what a row of a change holds, what an envelope says and what a mirror's column has of one value are
-equal when these texts are.
+The forms of a value (from SELECT, in a row of a change, in an envelope, in a mirror) are equal if these texts are.
 """
 
 from __future__ import annotations
@@ -19,21 +18,21 @@ Text = Callable[[Any, int], str]
 
 
 def same(text: str) -> str:
-    """The text that SELECT prints is the canonical one."""
+    """The text that SELECT returns is the canonical one."""
     return text
 
 
 @dataclass(frozen=True, slots=True)
 class ValueKind:
-    """One family.
+    """The conversions of one family.
 
     Attributes:
-        select: SQL whose text is read from the server; {v} is the column.
-        row: the text of a value of a change, given the column's fraction digits.
-        wire: the text of a value of an envelope.
-        mirror: the text of a value of DuckDB's; None when it is a row's.
-        expected: from what SELECT printed.
-        wired, mirrored: what of it an envelope, a mirror holds; None is NULL.
+        select: SQL expression whose text the server returns; {v} is the column.
+        row: converts a value of a change, given the number of fractional digits.
+        wire: converts a value of an envelope.
+        mirror: converts a value of DuckDB; None to use `row`.
+        expected: converts the text that SELECT returns.
+        wired, mirrored: convert the expected text to that of an envelope or a mirror; None is NULL.
     """
 
     select: str
@@ -59,14 +58,14 @@ def _fraction(micros: int, fsp: int) -> str:
 
 
 def moment_text(value: datetime | str, fsp: int) -> str:
-    """As MySQL prints a DATETIME or TIMESTAMP."""
+    """A DATETIME or TIMESTAMP as MySQL prints it."""
     if isinstance(value, str):
         return value
     return value.strftime("%Y-%m-%d %H:%M:%S").rjust(19, "0") + _fraction(value.microsecond, fsp)
 
 
 def time_text(value: timedelta, fsp: int) -> str:
-    """As MySQL prints a TIME."""
+    """A TIME as MySQL prints it."""
     micros = (value.days * 86400 + value.seconds) * 1_000_000 + value.microseconds
     sign, micros = ("-", -micros) if micros < 0 else ("", micros)
     seconds, micros = divmod(micros, 1_000_000)
@@ -78,7 +77,7 @@ def _date_text(value: date | str, fsp: int) -> str:
 
 
 def _possible(text: str) -> str | None:
-    """None for a date or time that no calendar has."""
+    """None for an impossible date or time."""
     try:
         datetime.fromisoformat(text)
     except ValueError:
@@ -87,7 +86,7 @@ def _possible(text: str) -> str | None:
 
 
 def _bits(form: str) -> Text:
-    """A number by its bits, so that -0 and 0 differ."""
+    """The bits of a number, so that -0 and 0 differ."""
     return lambda value, fsp: struct.pack(form, float(value)).hex()
 
 
@@ -119,7 +118,7 @@ def _geometry_wire(value: Mapping[str, Any], fsp: int) -> str:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Python's parser takes -0 for the integer 0; the wire means the number."""
+    """Parse JSON so that -0 remains a negative zero, which Python's parser reads as the integer 0."""
     return json.loads(text, parse_int=lambda digits: -0.0 if digits == "-0" else int(digits))
 
 
@@ -131,7 +130,7 @@ _TEXT, _PLAIN = _typed(str), "CAST({v} AS CHAR)"
 _UTF8 = "HEX(CONVERT({v} USING utf8mb4))"
 KINDS: Mapping[str, ValueKind] = {
     "integer": ValueKind(_PLAIN, _typed(int), _typed(int)),
-    # The zeros in front are display only: no TABLE_MAP tells of them.
+    # Leading zeros are for display only: a TABLE_MAP does not contain ZEROFILL.
     "zerofill": ValueKind("CAST({v} + 0 AS CHAR)", _typed(int), _typed(int)),
     "zerofill decimal": ValueKind("CAST({v} + 0 AS CHAR)", _decimal_text, _TEXT, _mirrored_decimal),
     "decimal": ValueKind(_PLAIN, _decimal_text, _TEXT, _mirrored_decimal),
