@@ -20,7 +20,7 @@ class Certificates:
 
 
 def make_certificates(folder: Path) -> Certificates:
-    """Writes the files into `folder`; skips the test where there is no openssl."""
+    """Write the files to `folder`; skip the test without openssl."""
     if shutil.which("openssl") is None:
         pytest.skip("no openssl to make certificates with")
     (folder / "san").write_text("subjectAltName=IP:127.0.0.1\n")

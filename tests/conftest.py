@@ -1,7 +1,7 @@
-"""Real servers for the tests, one of each per session, started when a test first asks.
+"""Real servers for the tests, one of each per session, started on first use.
 
-A test that takes one of these fixtures carries the marker `server` without saying so. `BINLOGSYNC_TEST_SERVERS=0` skips
-those tests; nothing else does.
+A test with one of these fixtures has the marker `server` automatically. Only `BINLOGSYNC_TEST_SERVERS=0` skips these
+tests.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SERVER_FIXTURES = {"mysql_server", "mariadb_server", "mariadb_10_server", "nats
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The longest first: with several workers the short ones then fill the gaps at the end.
+    # The longest tests first: with several workers, the short ones then keep all workers busy until the end.
     items.sort(key=lambda item: item.path.parent.name not in ("e2e", "browser"))
     for item in items:
         if _SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
@@ -33,40 +33,40 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_unconfigure() -> None:
     # DuckDB's binding reports each of its objects that outlives the interpreter as a leak, and extension modules of
-    # other libraries keep some of its modules until then. Nothing uses DuckDB any more here: let go of its modules now.
+    # other libraries keep references to some of its modules. At this point no code uses DuckDB: release its modules.
     for name in [name for name in sys.modules if name.partition(".")[0] in ("duckdb", "_duckdb")]:
         vars(sys.modules.pop(name)).clear()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("server") and os.environ.get("BINLOGSYNC_TEST_SERVERS") == "0":
-        pytest.skip("needs real servers, and BINLOGSYNC_TEST_SERVERS=0")
+        pytest.skip("requires real servers, and BINLOGSYNC_TEST_SERVERS=0")
 
 
 @pytest.fixture(scope="session")
 def mysql_server() -> Iterator[embedded.MySQLServer]:
-    """MySQL that the whole session shares; make databases of your own, or take the fixture `mysql`."""
+    """The MySQL of the test session; create separate databases, or use the fixture `mysql`."""
     with embedded.mysql() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def mariadb_server() -> Iterator[embedded.MariaDBServer]:
-    """MariaDB that the whole session shares; make databases of your own, or take the fixture `mariadb`."""
+    """The MariaDB of the test session; create separate databases, or use the fixture `mariadb`."""
     with embedded.mariadb() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def nats_server() -> Iterator[embedded.NATSServer]:
-    """nats-server with JetStream that the whole session shares; use stream names of your own."""
+    """The nats-server of the test session, with JetStream; use unique stream names."""
     with embedded.nats() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[embedded.RedisServer]:
-    """Redis that the whole session shares; use keys of your own."""
+    """The Redis of the test session; use unique keys."""
     with embedded.redis() as server:
         yield server
 

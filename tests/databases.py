@@ -1,4 +1,4 @@
-"""A database of its own for one test, on a server that tests share."""
+"""A separate database for one test, on a shared server."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class FreshDatabase:
     """An empty database and an autocommit connection that uses it.
 
     Attributes:
-        server: the server, which other tests use too.
-        name: of the database.
-        connection: as root.
+        server: the server, shared with other tests.
+        name: name of the database.
+        connection: a connection as root.
     """
 
     server: DatabaseServer
@@ -28,7 +28,7 @@ class FreshDatabase:
     connection: pymysql.Connection[Any]
 
     def execute(self, sql: str, arguments: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
-        """Runs one statement; its rows, or none."""
+        """Execute one statement and return its rows."""
         with self.connection.cursor() as cursor:
             cursor.execute(sql, arguments)
             return list(cursor.fetchall())
@@ -36,7 +36,7 @@ class FreshDatabase:
 
 @contextmanager
 def fresh_database(server: DatabaseServer) -> Iterator[FreshDatabase]:
-    """Creates a database with a name that no other test has, and drops it afterwards."""
+    """Create a database with a unique name; drop it at the end of the block."""
     name = f"t_{secrets.token_hex(4)}"
     connection = server.connect()
     try:

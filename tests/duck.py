@@ -1,4 +1,4 @@
-"""Looking into DuckDB files, and making ChangeBatches by hand, for tests."""
+"""Queries on DuckDB files, and ChangeBatches from Python values, for tests."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ Change = tuple[Op, Mapping[str, Any] | None, Mapping[str, Any] | None]
 
 
 def query(path: Path, sql: str) -> list[tuple[Any, ...]]:
-    """All rows of a query on a DuckDB file, which is closed again."""
+    """All rows of a query on a DuckDB file, which is closed afterwards."""
     with duckdb.connect(str(path)) as connection:
         rows: list[tuple[Any, ...]] = connection.execute(sql).fetchall()
     return rows
 
 
 def mirror_rows(path: Path, database: str, table: str) -> list[tuple[Any, ...]]:
-    """All rows of a mirror, in an order that depends on the values alone."""
+    """All rows of a mirror, sorted by their values."""
     return sorted(query(path, f"SELECT * FROM {quote(database, table)}"), key=repr)
 
 
 def make_batch(schema: TableSchema, changes: Sequence[Change], first: int = 0) -> ChangeBatch:
-    """A batch of these (op, before, after), each an event and a transaction of its own, numbered from `first`."""
+    """A batch of these (op, before, after), each in a separate event and transaction, numbered from `first`."""
     numbers = range(first, first + len(changes))
     image = schema.image_type()
     source = {

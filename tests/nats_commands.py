@@ -1,4 +1,4 @@
-"""What a person does to a stream by hand, for tests."""
+"""Operations of an administrator on a stream, for tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import nats.js.errors
 
 
 def ask(url: str, question: Callable[[Any], Any]) -> Any:
-    """What JetStream answers."""
+    """Run a JetStream call and return its result."""
 
     async def ask() -> Any:
         client = await nats.connect(url)
@@ -24,7 +24,7 @@ def ask(url: str, question: Callable[[Any], Any]) -> Any:
 
 
 def delete_stream(url: str, stream: str) -> None:
-    """Lose a stream and all its messages; nothing when there is none."""
+    """Delete a stream and all its messages, if it exists."""
 
     async def delete() -> None:
         client = await nats.connect(url)
@@ -39,7 +39,7 @@ def delete_stream(url: str, stream: str) -> None:
 
 
 def purge_stream(url: str, stream: str, keep: int) -> None:
-    """Drop all messages but the last `keep`, as a stream's limits do."""
+    """Drop all messages except the last `keep`, as the limits of a stream do."""
 
     async def purge() -> None:
         client = await nats.connect(url)

@@ -1,13 +1,13 @@
-"""Sample schemas, batches and flushes for tests: every column type, and values that follow from the number of the row.
+"""Sample schemas, batches and flushes for tests: every column type, and values computed from the row number.
 
     sample_schema()                 one table with a column of every type that schema.arrow_type knows
     sample_batch(10)                a ChangeBatch of ten changes of it
     sample_flush(4)                 a Flush of four transactions over two tables
-    source = SampleSource(options)  several flushes, each beginning where the one before ended:
+    source = SampleSource(options)  several flushes, each starting at the end of the previous one:
     source.flush(3); source.flush([SampleTransaction((0, 1, None)), SampleTransaction((0,) * 9, take=4)])
 
-The changes of a table make sense in order: in each four, row 2j+1 is created and updated, row 2j+2 created and
-deleted, and each `before` is the `after` before it. So a mirror can apply them, and `sample_row` says what is in it.
+The changes of a table are consistent in order: of each four, row 2j+1 is created and updated, row 2j+2 created and
+deleted, and each `before` equals the previous `after`. So a mirror can apply them, and `sample_row` returns its rows.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ _NULL_EVERY = 11
 def sample_schema(
     table: str = "samples", database: str = "shop", primary_key: tuple[str, ...] = ("id",)
 ) -> TableSchema:
-    """A table with a column of every type; `id` is its first column, and the only one that is NOT NULL."""
+    """A table with a column of every type; `id` is its first column, and the only NOT NULL column."""
     return TableSchema(database, table, tuple(column for column, _ in _COLUMNS), primary_key)
 
 
@@ -130,10 +130,10 @@ class SampleTransaction:
     """One transaction.
 
     Attributes:
-        tables: for each change in order the index of its table in SampleOptions.tables; None: a filter left it out.
-        file: number of its binlog file; None for the file of the one before.
+        tables: for each change in order the index of its table in SampleOptions.tables; None: a filter excluded it.
+        file: number of its binlog file; None for the file of the previous transaction.
         key: GTID key ("uuid:tag", MariaDB "domain-server_id"); None for the source's own.
-        take: the flush ends after this many of its changes, and the next flush begins with the rest; None for all.
+        take: the flush ends after this number of its changes, and the next flush starts with the rest; None for all.
     """
 
     tables: tuple[int | None, ...] = (0,)
@@ -155,8 +155,8 @@ class SampleOptions:
 
 
 @dataclass(slots=True)
-class _Place:
-    """Where the writing of the binlog is."""
+class _BinlogState:
+    """The current position of the simulated binlog."""
 
     file: int = 1
     pos: int = _FILE_HEAD
@@ -173,11 +173,11 @@ _TableRows = dict[int, list[dict[str, Any]]]
 
 
 class SampleSource:
-    """Writes flushes one after the other, as a tail would cut them from one binlog."""
+    """Creates consecutive flushes, as a tail would create them from one binlog."""
 
     def __init__(self, options: SampleOptions | None = None) -> None:
         self.options = options or SampleOptions()
-        self._at = _Place()
+        self._at = _BinlogState()
         self._written = [0] * len(self.options.tables)
         self._sequences: dict[str, int] = {}
         self._open: tuple[SampleTransaction, TransactionRun] | None = None
@@ -205,7 +205,7 @@ class SampleSource:
             batches=tuple(self._batches(rows)),
             start=start,
             checkpoint=self.checkpoint,
-            runs=tuple(_joined(runs)),
+            runs=tuple(_join_runs(runs)),
             opened_us=self._at.ts_us,
             closed_us=self._at.ts_us + 3_000_000,
         )
@@ -215,7 +215,7 @@ class SampleSource:
         return [SampleTransaction(tuple((i + j) % tables for j in range(1 + i % 3))) for i in range(count)]
 
     def _write(self, transaction: SampleTransaction, rows: _TableRows, begun: TransactionRun | None) -> TransactionRun:
-        """Its changes into `rows`; moves place and checkpoint on. `begun` is its run when a part is written already."""
+        """Add its changes to `rows`; advance position and checkpoint. `begun` is its run if partly written."""
         assert self._open is None, "only the last transaction of a flush can be cut"
         run = begun or self._begin(transaction)
         first = self.checkpoint.skip if begun else 0
@@ -225,10 +225,17 @@ class SampleSource:
             self._at.pos += 0 if row else _ROWS_EVENT
             if table is None:
                 continue
-            place = {"file": self._at.position.file, "pos": self._at.pos, "row": row, "txn_pos": run.begin[0]}
+            coordinates = {"file": self._at.position.file, "pos": self._at.pos, "row": row, "txn_pos": run.begin[0]}
             number = self._written[table]
             rows.setdefault(table, []).append(
-                {"number": number, "ts_us": self._at.ts_us, "gtid": gtid, "order": order, "seq": self._at.seq, **place}
+                {
+                    "number": number,
+                    "ts_us": self._at.ts_us,
+                    "gtid": gtid,
+                    "order": order,
+                    "seq": self._at.seq,
+                    **coordinates,
+                }
             )
             self._written[table] += 1
             self._at.seq += 1
@@ -272,7 +279,7 @@ class SampleSource:
         return batches
 
 
-def _joined(runs: Sequence[TransactionRun]) -> list[TransactionRun]:
+def _join_runs(runs: Sequence[TransactionRun]) -> list[TransactionRun]:
     """Runs of one transaction each, joined where GTIDs count up by one in one file, as a reader does."""
     joined: list[TransactionRun] = []
     for run in runs:
@@ -304,7 +311,7 @@ def _batch(
 
 
 def _zero_dates(images: Sequence[dict[str, Any] | None]) -> pa.StringArray:
-    """Takes c_date out of every fifth row, and gives its text back at these rows."""
+    """Remove c_date from every fifth row; return the text of these rows."""
     texts: list[str | None] = []
     for image in images:
         is_zero = image is not None and image["id"] % IMPOSSIBLE_EVERY == 0

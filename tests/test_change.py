@@ -1,4 +1,4 @@
-"""ChangeBatch and Change: columns, slices and row views agree; ids and coordinates name one change for ever."""
+"""ChangeBatch and Change: columns, slices and row views agree; ids and coordinates identify one change permanently."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def one(op: str, before: dict[str, object] | None, after: dict[str, object] | No
     return next(batch.changes())
 
 
-def test_a_batch_has_the_columns_that_the_module_says() -> None:
+def test_a_batch_has_the_documented_columns() -> None:
     fields = [("op", OP_TYPE), *((field.name, field.type) for field in SOURCE_FIELDS)]
     assert [(f.name, f.type) for f in BATCH.data.schema if f.name not in ("before", "after")] == fields
     assert (
@@ -55,12 +55,12 @@ def test_a_batch_has_the_columns_that_the_module_says() -> None:
     )
 
 
-def test_row_views_hold_what_the_columns_hold() -> None:
+def test_row_views_have_the_values_of_the_columns() -> None:
     seen = [(change.op, change.before, change.after) for change in BATCH.changes()]
     assert seen == [sample_change(number) for number in range(40)]
 
 
-def test_an_impossible_date_is_its_text_in_the_row_view_and_null_in_arrow() -> None:
+def test_an_impossible_date_is_text_in_the_row_view_and_null_in_arrow() -> None:
     zeros = 0
     columns = {name: ZERO_BATCH.data.column(name).to_pylist() for name in ("before", "after")}
     for number, (change, plain) in enumerate(zip(ZERO_BATCH.changes(), BATCH.changes(), strict=True)):
@@ -135,7 +135,7 @@ def test_the_id_is_the_transaction_and_the_row_in_it() -> None:
         ("t", None, None, ()),
     ],
 )
-def test_changed_names_the_columns_that_differ(
+def test_changed_returns_the_columns_that_differ(
     op: str, before: dict[str, object] | None, after: dict[str, object] | None, changed: tuple[str, ...]
 ) -> None:
     change = one(op, before, after)

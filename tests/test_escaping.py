@@ -1,4 +1,4 @@
-"""What others wrote is shown as it is, and never acts: in a terminal, in Markdown."""
+"""Text of others is displayed exactly and never interpreted, in a terminal and in Markdown."""
 
 import logging
 
@@ -20,11 +20,11 @@ HOSTILE = "![i](http://x/y) [l](http://x) <img src=x> `c` | **b** _e_ # h\n```\n
         ("\udc80", "\\udc80"),
     ],
 )
-def test_nothing_moves_a_cursor_or_hides_text(text: str, shown: str) -> None:
+def test_no_text_moves_the_cursor_or_hides_text(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
-def test_an_error_of_ours_quotes_a_value_without_its_control_characters() -> None:
+def test_an_error_quotes_a_value_without_its_control_characters() -> None:
     assert str(HandlerError("no customer '\x1b]0;title\x07'")) == "no customer '\\x1b]0;title\\x07'"
 
 
@@ -38,7 +38,7 @@ def test_log_lines_are_printable_with_their_traceback() -> None:
     assert "ValueError: a \\x1b[31m value" in line
 
 
-def test_markdown_has_every_mark_escaped() -> None:
+def test_every_markdown_character_is_escaped() -> None:
     shown = markdown(HOSTILE)
     assert "\n" not in shown
     assert shown.startswith("\\!\\[i\\](http\\://x/y)")
@@ -55,11 +55,11 @@ def test_markdown_has_every_mark_escaped() -> None:
         ("a@b.c", "a\\@b.c"),
     ],
 )
-def test_plain_names_stay_plain(text: str, shown: str) -> None:
+def test_ordinary_names_are_unchanged(text: str, shown: str) -> None:
     assert markdown(text) == shown
 
 
-def test_a_fence_is_longer_than_any_inside() -> None:
+def test_a_code_fence_is_longer_than_any_inside() -> None:
     lines = fenced("a\n```\n````` x\n\x1bb").split("\n")
     assert lines[0] == lines[-1] == "``````"
     assert lines[1:-1] == ["a", "```", "````` x", "\\x1bb"]

@@ -1,4 +1,4 @@
-"""Flush: cut anywhere, what is behind the cut is what a restart there, or a sink that stopped there, still needs."""
+"""Flush: the changes after any cut are those that a restart there, or a sink with that checkpoint, requires."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KEYS: dict[Flavor | None, tuple[str, ...]] = {
 }
 
 Key = tuple[int, int, int]
-"""(file number, place of the transaction, order): what the rule of the module compares."""
+"""(file number, start of the transaction, order): the coordinates that the module compares."""
 
 
 @st.composite
@@ -47,7 +47,7 @@ def sources(draw: st.DrawFn) -> tuple[SampleOptions, list[SampleTransaction]]:
 
 
 def keys(flush: Flush) -> list[tuple[int, Key, int]]:
-    """(seq, key, commit time) of its changes in binlog order."""
+    """(seq, key, commit time) of the changes in binlog order."""
     found = []
     for batch in flush.batches:
         columns = {name: batch.data.column(name) for name in ("seq", "file", "txn_pos", "order")}
@@ -79,7 +79,9 @@ def _behind(flush: Flush, run: TransactionRun) -> list[TransactionRun]:
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(sources())
-def test_behind_any_cut_is_what_was_not_stored(source: tuple[SampleOptions, list[SampleTransaction]]) -> None:
+def test_after_any_cut_are_the_changes_that_were_not_stored(
+    source: tuple[SampleOptions, list[SampleTransaction]],
+) -> None:
     flush = sample_flush(source[1], source[0])
     changes = keys(flush)
     assert [key for _, key, _ in changes] == sorted({key for _, key, _ in changes})
@@ -98,7 +100,7 @@ def test_behind_any_cut_is_what_was_not_stored(source: tuple[SampleOptions, list
 
 @settings(max_examples=100, deadline=None)
 @given(sources(), st.data())
-def test_a_sink_that_has_any_checkpoint_gets_each_change_once(
+def test_a_sink_with_any_checkpoint_receives_each_change_once(
     source: tuple[SampleOptions, list[SampleTransaction]], data: st.DataObject
 ) -> None:
     options, transactions = source
@@ -118,7 +120,7 @@ def test_a_sink_that_has_any_checkpoint_gets_each_change_once(
 @pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(sources(), st.integers(1, 4))
-def test_flushes_cut_inside_a_transaction_go_on_where_they_stopped(
+def test_flushes_cut_inside_a_transaction_continue_after_the_cut(
     source: tuple[SampleOptions, list[SampleTransaction]], take: int
 ) -> None:
     options, transactions = source
@@ -140,7 +142,7 @@ def test_flushes_cut_inside_a_transaction_go_on_where_they_stopped(
             assert [c for c in keys(whole.without_stored(at)) if c in keys(later)] == keys(later.without_stored(at))
 
 
-def test_a_flush_that_a_sink_has_nothing_of_is_itself() -> None:
+def test_a_flush_is_unchanged_for_a_sink_without_its_changes() -> None:
     source = SampleSource()
     first, second = source.flush(3), source.flush(3)
     assert second.without_stored(None) is second
@@ -148,7 +150,7 @@ def test_a_flush_that_a_sink_has_nothing_of_is_itself() -> None:
     assert second.without_stored(first.checkpoint) == second
 
 
-def test_a_flush_behind_the_stored_one_is_empty_but_for_its_checkpoint() -> None:
+def test_a_stored_flush_is_empty_except_for_its_checkpoint() -> None:
     source = SampleSource()
     first, second = source.flush(3), source.flush(3)
     left = first.without_stored(second.checkpoint)
@@ -170,7 +172,7 @@ def test_batches_that_are_wholly_stored_are_dropped_and_the_others_are_not_copie
     assert left.batches[0] is flush.batches[1]
 
 
-def test_an_empty_batch_does_no_harm() -> None:
+def test_an_empty_batch_is_accepted() -> None:
     flush = sample_flush(2)
     names = ("ts_us", "gtid", "file", "pos", "row", "txn_pos", "order", "seq")
     image = pa.array([], TABLES[0].image_type())
@@ -183,14 +185,14 @@ def test_an_empty_batch_does_no_harm() -> None:
 
 
 def truncated(flush: Flush) -> SchemaChange:
-    """A statement right behind the flush."""
+    """A statement directly after the flush."""
     end = replace(flush.checkpoint.position, pos=flush.checkpoint.position.pos + 90)
     seq = keys(flush)[-1][0] + 1
     return SchemaChange("truncate", (("shop", "a"),), "TRUNCATE a", seq, end, f"{SERVER_UUID}:900", 5)
 
 
 @pytest.mark.parametrize("has_changes", [True, False])
-def test_a_statement_that_a_sink_has_is_not_given_to_it_again(has_changes: bool) -> None:
+def test_a_statement_is_delivered_to_a_sink_once(has_changes: bool) -> None:
     flush = sample_flush(2)
     statement = truncated(flush)
     behind = replace(flush.checkpoint, position=statement.position)
@@ -205,7 +207,7 @@ def test_a_statement_that_a_sink_has_is_not_given_to_it_again(has_changes: bool)
 
 
 def elsewhere(flush: Flush, gtids: GtidSet | None) -> Checkpoint:
-    """A checkpoint of another server that has those transactions."""
+    """A checkpoint of another server with those transactions."""
     return Checkpoint(BinlogPosition("binlog.000077", 999_999), OTHER_UUID, gtids)
 
 
@@ -253,7 +255,7 @@ def test_rows_that_a_replica_may_log_in_another_order_are_not_cut_apart(flush: F
             assert keys(flush.without_stored(there)) == keys(flush)[cut.skip :]
 
 
-def test_the_first_flush_of_another_server_speaks_of_that_server() -> None:
+def test_the_first_flush_of_another_server_has_its_identity() -> None:
     flush = sample_flush(2)
     moved = replace(flush, start=replace(elsewhere(flush, GtidSet()), ts_us=1))
     seq, key, ts_us = keys(moved)[-1]
@@ -262,7 +264,7 @@ def test_the_first_flush_of_another_server_speaks_of_that_server() -> None:
     assert replace(moved, schema_changes=(statement,)).without_stored(moved.start).schema_changes == (statement,)
 
 
-def test_after_a_failover_without_gtids_nothing_can_be_said() -> None:
+def test_a_failover_without_gtids_is_refused() -> None:
     flush = sample_flush(2, SampleOptions(flavor=None))
     with pytest.raises(PositionError, match="cannot be compared"):
         flush.without_stored(elsewhere(flush, None))

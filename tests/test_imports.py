@@ -1,4 +1,4 @@
-"""Who may import whom: the table of the design, executed over the source files as they are on disk.
+"""Allowed imports between packages, checked on the source files.
 
 A rule is about a folder or a file, and the most specific rule for a file counts. Imports inside functions count too.
 """
@@ -36,7 +36,7 @@ DAGSTER = ("dagster", "dagster_shared", "dagster_webserver")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What the files under `where` may import besides the standard library; `never` wins over `may`."""
+    """The imports that files under `where` may have besides the standard library; `never` overrides `may`."""
 
     where: str
     may: tuple[str, ...]
@@ -62,9 +62,9 @@ RULES = (
 # What a new version of numba or llvmlite does not change; all else of them stays in one module.
 PUBLIC_NUMBA = ("numba.config", "numba.njit", "numba.types", "numba.extending", "llvmlite.binding", "llvmlite.ir")
 PRIVATE_NUMBA_USER = "binlogsync/binlog/fast_compiling.py"
-# One file speaks to one system, so each client library has one place where its habits are known.
+# A file uses one system only, so knowledge about a client library is in few files.
 CLIENTS = {"nats": "NATS", "duckdb": "DuckDB", "redis": "Redis", "pymysql": "MySQL", "pymysqlreplication": "MySQL"}
-# Loops and tasks stay behind the plain calls of the files that speak NATS; users' coroutines in one more.
+# Only files that use NATS have event loops and tasks, and offer plain functions; one more awaits users' coroutines.
 ASYNC = ("asyncio",)
 AWAITS_FOR_USERS = ("binlogsync/consume/event_loop.py",)
 NO_POSTPONED_ANNOTATIONS = ("pipelines/", "resources/", "sensors/")
@@ -99,7 +99,7 @@ def broken_imports(file: str, root: Path = ROOT) -> list[str]:
     return broken
 
 
-def test_there_are_files_to_look_at() -> None:
+def test_all_packages_are_found() -> None:
     assert {file.partition("/")[0] for file in FILES} == set(OURS)
 
 
@@ -111,8 +111,8 @@ def test_imports_are_allowed(file: str) -> None:
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.startswith("binlogsync/")])
 def test_one_client_library_per_file(file: str) -> None:
-    spoken = {CLIENTS[root] for root in (module.partition(".")[0] for module in modules(file)) if root in CLIENTS}
-    assert len(spoken) <= 1, f"{file} speaks to {sorted(spoken)}; one file speaks to one system"
+    used = {CLIENTS[root] for root in (module.partition(".")[0] for module in modules(file)) if root in CLIENTS}
+    assert len(used) <= 1, f"{file} uses {sorted(used)}; a file may use one system only"
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file != PRIVATE_NUMBA_USER])
@@ -138,8 +138,8 @@ def opens_mysql(file: str) -> bool:
     )
 
 
-def test_every_connection_to_mysql_is_opened_in_one_place() -> None:
-    """There its session variables are set and its login is guarded; the private servers' is the test's own root."""
+def test_one_module_opens_all_connections_to_mysql() -> None:
+    """It sets the session variables and guards the login; private servers are excepted, which tests use as root."""
     assert {file for file in FILES if opens_mysql(file)} == {
         "binlogsync/mysql/guarded_connection.py",
         "binlogsync/embedded/database.py",
@@ -153,7 +153,7 @@ def test_every_connection_to_mysql_is_opened_in_one_place() -> None:
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.startswith("binlogsync/")])
-def test_asyncio_stays_where_nats_is_spoken(file: str) -> None:
+def test_only_files_that_use_nats_import_asyncio(file: str) -> None:
     found = list(modules(file))
     if file not in AWAITS_FOR_USERS and any(is_below(module, ASYNC) for module in found):
         assert any(is_below(module, ("nats",)) for module in found), f"{file} uses asyncio and does not speak NATS"
@@ -161,12 +161,12 @@ def test_asyncio_stays_where_nats_is_spoken(file: str) -> None:
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.startswith(NO_POSTPONED_ANNOTATIONS)])
 def test_dagster_can_read_annotations(file: str) -> None:
-    """Dagster looks at annotations when a decorated function is defined, and strings tell it nothing."""
+    """Dagster reads annotations when a decorated function is defined; it cannot use strings."""
     assert "__future__.annotations" not in modules(file)
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.startswith(("binlogsync/", "resources/", "sensors/"))])
-def test_pipelines_is_imported_by_nothing(file: str) -> None:
+def test_no_package_imports_pipelines(file: str) -> None:
     assert not any(is_below(module, ("pipelines",)) for module in modules(file))
 
 
@@ -187,7 +187,7 @@ def test_pipelines_is_imported_by_nothing(file: str) -> None:
         ("pipelines/tail.py", "duckdb", True),
     ],
 )
-def test_the_table_says_what_it_means(file: str, module: str, allowed: bool, tmp_path: Path) -> None:
+def test_the_rules_allow_and_refuse(file: str, module: str, allowed: bool, tmp_path: Path) -> None:
     path = tmp_path / file
     path.parent.mkdir(parents=True)
     path.write_text(f"import {module}\n")

@@ -1,4 +1,4 @@
-"""What is made is for its owner alone, whatever the umask; what is there keeps its mode."""
+"""New files are accessible to their owner only, with any umask; existing files keep their mode."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ SOURCE = "main"
 
 @pytest.fixture(autouse=True)
 def open_umask() -> Iterator[None]:
-    """The worst that a process can have."""
+    """The most permissive umask."""
     before = os.umask(0)
     yield
     os.umask(before)
 
 
 def exposed(folder: Path) -> list[str]:
-    """What another user can read or write below a folder that is open to all."""
+    """Files below a world-accessible folder that another user can read or write."""
     found = []
     for path in folder.iterdir():
         mode = stat.S_IMODE(path.stat().st_mode)
@@ -71,7 +71,7 @@ def test_a_duckdb_file(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.duckdb"]
 
 
-def test_a_file_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+def test_an_existing_file_keeps_its_mode(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     duckdb.connect(str(tmp_path / "b.duckdb")).close()
     sqlite3.connect(tmp_path / "positions.db").close()
@@ -87,7 +87,7 @@ def test_a_file_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
 
 
-def test_folders_that_are_missing(tmp_path: Path) -> None:
+def test_missing_folders(tmp_path: Path) -> None:
     make_folder(tmp_path / "a" / "b" / "c")
     assert exposed(tmp_path) == []
     (tmp_path / "file").touch()

@@ -1,4 +1,4 @@
-"""TableSchema: JSON round trips, a fingerprint for ever, and one Arrow type for each MySQL type."""
+"""TableSchema: JSON round trips, a permanent fingerprint, and one Arrow type for each MySQL type."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ schemas = st.builds(
 
 
 @given(schemas)
-def test_a_schema_is_read_as_it_is_written(schema: TableSchema) -> None:
+def test_a_schema_is_read_as_written(schema: TableSchema) -> None:
     text = schema.to_json()
     assert "\n" not in text
     for form in (text, text.encode()):
@@ -101,7 +101,7 @@ def test_a_fingerprint_is_the_same_in_every_release() -> None:
         )
     ],
 )
-def test_what_is_no_schema_is_named(text: str | bytes) -> None:
+def test_text_that_is_not_a_schema_is_refused(text: str | bytes) -> None:
     with pytest.raises(WireError, match="not a table schema"):
         TableSchema.from_json(text)
 
@@ -128,7 +128,7 @@ def test_the_samples_have_every_type() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1, 7, 100, 5000])
-def test_arrow_gives_the_sample_values_back(number: int) -> None:
+def test_arrow_returns_the_sample_values(number: int) -> None:
     row = sample_row(number)
     assert pa.array([row], sample_schema().image_type()).to_pylist() == [row]
 
@@ -167,9 +167,9 @@ def test_an_enum_of_many_labels_has_wider_numbers() -> None:
     assert arrow_type(Column("c", "enum", labels=tuple(map(str, range(32767))))).index_type == pa.int16()
 
 
-def test_a_type_without_an_arrow_type_is_named() -> None:
-    with pytest.raises(DecodeError, match="place: columns of type type 99 are not supported"):
-        arrow_type(Column("place", "type 99"))
+def test_a_type_without_an_arrow_type_is_refused() -> None:
+    with pytest.raises(DecodeError, match="location: columns of type type 99 are not supported"):
+        arrow_type(Column("location", "type 99"))
 
 
 def test_an_image_holds_all_columns_or_the_named_ones_in_table_order() -> None:

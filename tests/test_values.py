@@ -1,4 +1,4 @@
-"""Arrow arrays as Python values: what Arrow's own to_pylist says is right."""
+"""Arrow arrays as Python values: equal to the result of to_pylist."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_values_are_those_of_arrow(array: pa.Array) -> None:
     [pa.array([-719_163], pa.int32()).view(pa.date32()), pa.array([2**60]).view(pa.timestamp("us"))],
     ids=["year 0", "year 36,000"],
 )
-def test_times_that_python_has_not_are_refused(array: pa.Array) -> None:
+def test_times_outside_the_range_of_python_are_refused(array: pa.Array) -> None:
     with pytest.raises((OverflowError, ValueError)):
         python_values(array)
 
@@ -59,7 +59,7 @@ def test_images_are_those_of_arrow(name: str) -> None:
 
 
 @given(st.lists(st.none() | st.tuples(st.none() | st.integers(-5, 5), st.none() | st.text(max_size=3)), max_size=8))
-def test_rows_that_are_there_and_rows_that_are_not(rows: list[tuple[int | None, str | None] | None]) -> None:
+def test_present_and_absent_rows(rows: list[tuple[int | None, str | None] | None]) -> None:
     kind = pa.struct([("n", pa.int32()), ("t", pa.dictionary(pa.int8(), pa.string()))])
     values = [None if row is None else {"n": row[0], "t": row[1]} for row in rows]
     array = pa.array(values, kind)

@@ -1,4 +1,4 @@
-"""A variable that is no setting is refused wherever settings are read, with the name that it may be meant to be."""
+"""An unknown variable is refused wherever settings are read, with a suggestion."""
 
 import os
 import subprocess
@@ -26,24 +26,24 @@ ROOT = Path(__file__).parents[1]
         ("BINLOGSYNC_EU_MYSQL_HOTS", "BINLOGSYNC_EU_MYSQL_HOST"),
     ],
 )
-def test_the_nearest_name_is_said(name: str, meant: str) -> None:
+def test_the_nearest_name_is_suggested(name: str, meant: str) -> None:
     with pytest.raises(ConfigError, match=rf"{name} is no setting \(did you mean {meant}\?\)"):
         check_variables([name], ["main", "eu"])
 
 
-def test_all_of_them_are_named_and_no_value_is() -> None:
+def test_all_unknown_variables_are_listed_without_values() -> None:
     with pytest.raises(ConfigError) as caught:
         Settings.read(environment={"BINLOGSYNC_QQ": "hunter2", "BINLOGSYNC_ZZ": "hunter3"})
     assert "BINLOGSYNC_QQ is no setting; BINLOGSYNC_ZZ is no setting" in str(caught.value)
     assert "hunter" not in str(caught.value)
 
 
-def test_settings_and_what_tests_and_private_servers_use_are_known() -> None:
+def test_variables_of_settings_tests_and_private_servers_are_known() -> None:
     known = {*SETTINGS, "BINLOGSYNC_CACHE", "BINLOGSYNC_EMBEDDED", "BINLOGSYNC_TEST_SERVERS", "PATH"}
     check_variables([*known, "BINLOGSYNC_EU_WEST_MYSQL_HOST"], ["main", "eu-west"])
 
 
-def test_a_source_has_variables_only_when_it_is_named() -> None:
+def test_variables_of_a_source_require_the_source() -> None:
     variables = {"BINLOGSYNC_EU_MYSQL_HOST": "db"}
     with pytest.raises(ConfigError, match="BINLOGSYNC_EU_MYSQL_HOST is no setting"):
         Settings.read(environment=variables)
@@ -53,7 +53,7 @@ def test_a_source_has_variables_only_when_it_is_named() -> None:
     assert len(configured_sources({**variables, "BINLOGSYNC_SOURCE": "main,eu"})) == 2
 
 
-def test_the_file_is_named_where_it_is_there(tmp_path: Path) -> None:
+def test_the_error_contains_the_path_of_the_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("BINLOGSYNC_INCLUDED=shop.*\n")
     with pytest.raises(ConfigError, match=r"\.env: BINLOGSYNC_INCLUDED is no setting .*BINLOGSYNC_INCLUDE\?"):
         Settings.read(tmp_path, {})
@@ -71,7 +71,7 @@ def test_a_command_and_the_definitions_refuse_it(tmp_path: Path) -> None:
 
 
 class Recorder(dict[str, str]):
-    """Variables that remember which of them were read."""
+    """Variables that record which of them were read."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         super().__init__(variables)

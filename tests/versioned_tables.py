@@ -1,4 +1,4 @@
-"""Tables of MariaDB with hidden columns or versions of rows, one that only looks so, and changes to each."""
+"""Tables of MariaDB with hidden columns or versions of rows, one that only looks like it, and changes to each."""
 
 from __future__ import annotations
 
@@ -45,5 +45,5 @@ def change(database: FreshDatabase, table: str, first: int) -> None:
 
 
 def naive(row: tuple[object, ...]) -> tuple[object, ...]:
-    """The row with times as a client in UTC gets them."""
+    """The row with times without zone, as a client in UTC receives them."""
     return tuple(value.replace(tzinfo=None) if isinstance(value, datetime) else value for value in row)

@@ -1,4 +1,4 @@
-"""Waiting in tests: poll for what must come true, with a deadline, instead of sleeping and hoping."""
+"""Polling with a deadline, for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A workload with rotations, DDL and large transactions, tailed into a stream and an audit log, to backfill from."""
+"""The input of replay tests: a workload with rotations, DDL and large transactions, tailed to stream and audit log."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Row = tuple[str, str, str | None, str | None]  # id, op, before, after
 
 @dataclass(frozen=True)
 class AuditRow:
-    """A change as the audit log has it, for one table, in order."""
+    """One change of a table, from the audit log."""
 
     row: Row
     file: int
@@ -54,7 +54,7 @@ class CustomerRow:
 
 @dataclass(frozen=True)
 class TailedWorkload:
-    """What the tail of the workload left."""
+    """The workload after it was tailed: its stream, audit log and position store."""
 
     config: MySQLConfig
     database: str
@@ -97,7 +97,7 @@ class TailedWorkload:
             yield ChangeSources(self.source, self.config, stream, self.store)
 
     def write_settings(self, folder: Path, **more: str) -> None:
-        """A .env file for the command line."""
+        """Write a .env file for the command line."""
         settings = {
             "SOURCE": self.source,
             "MYSQL_HOST": self.config.host,
@@ -116,12 +116,12 @@ class TailedWorkload:
 
 
 def plain_config(server: DatabaseServer, source: str) -> MySQLConfig:
-    """Without TLS: a backfill asks the server much, and a connection with TLS takes ten times as long."""
+    """Without TLS: a replay opens many connections, and with TLS each takes ten times as long."""
     return replace(config_of(server, source), tls=TLS("disabled"))
 
 
 def tail_workload(mysql: FreshDatabase, nats: NATSServer, folder: Path, seconds: float = 3.0) -> TailedWorkload:
-    """Writers write, files rotate, tables change and are emptied, large transactions commit; then all is stored."""
+    """Run writers, rotations, DDL, a TRUNCATE and large transactions; return when all changes are stored."""
     source = f"back-{mysql.name}"
     config, audit, positions = plain_config(mysql.server, source), folder / "audit.duckdb", folder / "positions.db"
     store = SQLitePositionStore(positions)
@@ -133,7 +133,7 @@ def tail_workload(mysql: FreshDatabase, nats: NATSServer, folder: Path, seconds:
         "ALTER TABLE orders MODIFY total DECIMAL(14, 3)",
         "ALTER TABLE orders DROP COLUMN colour",
     ]
-    time.sleep(1.1)  # the head of the first file says its second only, and some ranges begin at a time
+    time.sleep(1.1)  # The first event of a file has its time in seconds only, and some ranges start at a time.
     with TailThread(config, [stream_sink(nats.url), AuditSink(audit)], store, options) as tail:
         with writers.running():
             for statement in ddl:
@@ -151,7 +151,7 @@ def tail_workload(mysql: FreshDatabase, nats: NATSServer, folder: Path, seconds:
 
 
 def rows_of(batches: Sequence[ChangeBatch]) -> list[Row]:
-    """As the audit log would have them."""
+    """The rows that the audit log would store."""
     found: list[Row] = []
     for batch in batches:
         table: Any = audit_rows([batch])
@@ -162,7 +162,7 @@ def rows_of(batches: Sequence[ChangeBatch]) -> list[Row]:
 
 
 def assert_rows(found: Sequence[object], expected: Sequence[object], what: str) -> None:
-    """Equal, and where they are not, where they part."""
+    """Assert equality; a failure reports the first difference."""
     for number, (one, other) in enumerate(zip(found, expected, strict=False)):
         assert one == other, f"{what}: change {number}"
     assert len(found) == len(expected), what

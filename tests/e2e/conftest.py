@@ -1,4 +1,4 @@
-"""What several files use: a tailed workload to backfill from, made once; a Dagster project of its own for a test."""
+"""Shared fixtures: a tailed workload for replay tests, created once; a Dagster project per test."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ from tests.e2e.dagster_project import project as project
 
 @pytest.fixture(scope="session")
 def tailed(nats_server: NATSServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TailedWorkload]:
-    """On a server of its own, whose binlogs hold nothing else, and may be purged at the very end."""
+    """On a separate server, whose binlogs contain only this workload and may be purged at the end."""
     with embedded.mysql() as server, fresh_database(server) as database:
         yield tail_workload(database, nats_server, tmp_path_factory.mktemp("backfill"))

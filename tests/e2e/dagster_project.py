@@ -47,7 +47,7 @@ class DagsterProject:
         return built.resolve_job_def(f"tail_{self.source}").execute_in_process(instance=self.instance)
 
     def tick(self, built: dg.Definitions, sensor: str) -> tuple[list[dg.RunRequest], str]:
-        """(runs asked for, what the sensor says)."""
+        """(run requests, skip message) of one sensor tick."""
         made = built.resolve_sensor_def(sensor)
         with dg.build_sensor_context(
             instance=self.instance,
@@ -67,7 +67,7 @@ class DagsterProject:
         )
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        """Of the warehouse."""
+        """Rows of a query on the warehouse."""
         with DuckFile(self.folder / "warehouse.duckdb").transaction() as connection:
             return connection.execute(sql).fetchall()
 

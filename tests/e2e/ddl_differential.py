@@ -34,8 +34,8 @@ SERVERS: dict[str, Callable[..., AbstractContextManager[DatabaseServer]]] = {
 
 
 @dataclass
-class Outcome:
-    """Statements executed and refused, and why mirrors read their tables from the server."""
+class DifferentialResult:
+    """Numbers of executed and refused statements, and why mirrors reread their tables from the server."""
 
     done: int = 0
     refused: int = 0
@@ -44,9 +44,9 @@ class Outcome:
 
 def run_differential(
     database: FreshDatabase, nats_url: str, folder: Path, statements: int, seed: int, *, folds_names: bool = False
-) -> Outcome:
-    """Execute so many statements. Raises AssertionError, with the last of them, where a mirror differs."""
-    outcome = Outcome()
+) -> DifferentialResult:
+    """Execute the statements. Raises AssertionError, with the last ones, when a mirror differs."""
+    result = DifferentialResult()
     with mirrored_tables(database, nats_url, folder, include=(f"{database.name}_b.*",)) as mirrors:
         source = DdlStatements(database, seed, folder, folds_names=folds_names)
         tables = [*((database.name, name) for name in MIRRORED), (source.other, "b0")]
@@ -57,9 +57,9 @@ def run_differential(
             group = source.log[begin:]
             _compare(database, mirrors, tables, group)
             for reasons in mirrors.take_reads().values():
-                outcome.reasons.update(re.sub(r"t_[0-9a-f]{8}", "db", reason.partition(":")[0]) for reason in reasons)
-    outcome.done, outcome.refused = source.done, source.refused
-    return outcome
+                result.reasons.update(re.sub(r"t_[0-9a-f]{8}", "db", reason.partition(":")[0]) for reason in reasons)
+    result.done, result.refused = source.done, source.refused
+    return result
 
 
 def _compare(database: FreshDatabase, mirrors: MirroredTables, tables: list[Table], group: list[str]) -> None:
@@ -71,8 +71,8 @@ def _compare(database: FreshDatabase, mirrors: MirroredTables, tables: list[Tabl
         for table in tables:
             wanted, found = server_rows(connection, table, mariadb=mariadb), mirrors.rows(table)
             if found != wanted:
-                said = "\n".join(group)
-                raise AssertionError(f"{'.'.join(table)}\nmirror: {found}\nserver: {wanted}\nafter:\n{said}")
+                statements = "\n".join(group)
+                raise AssertionError(f"{'.'.join(table)}\nmirror: {found}\nserver: {wanted}\nafter:\n{statements}")
 
 
 def main() -> None:
@@ -81,15 +81,18 @@ def main() -> None:
     parser.add_argument("--statements", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--lower-case-table-names", choices=["0", "1"], default="0")
-    given = parser.parse_args()
-    options = {"lower_case_table_names": "1"} if given.lower_case_table_names == "1" else {}
-    folds = given.lower_case_table_names == "1"
+    arguments = parser.parse_args()
+    options = {"lower_case_table_names": "1"} if arguments.lower_case_table_names == "1" else {}
+    folds = arguments.lower_case_table_names == "1"
     with ExitStack() as stack:
-        server, nats = stack.enter_context(SERVERS[given.server](options=options)), stack.enter_context(embedded.nats())
+        server, nats = (
+            stack.enter_context(SERVERS[arguments.server](options=options)),
+            stack.enter_context(embedded.nats()),
+        )
         database = stack.enter_context(fresh_database(server))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        outcome = run_differential(database, nats.url, folder, given.statements, given.seed, folds_names=folds)
-    print(f"{outcome.done} statements, {outcome.refused} refused; new reads: {dict(outcome.reasons.most_common())}")  # noqa: T201
+        result = run_differential(database, nats.url, folder, arguments.statements, arguments.seed, folds_names=folds)
+    print(f"{result.done} statements, {result.refused} refused; new reads: {dict(result.reasons.most_common())}")  # noqa: T201
 
 
 if __name__ == "__main__":

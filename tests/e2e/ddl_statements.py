@@ -1,7 +1,7 @@
-"""Random statements of every kind that can change a table's rows or columns, or look as if it did.
+"""Random statements of every kind that can change a table's rows or columns, or only seem to.
 
-Each is written with comments, quotes and letters of any form (ddl_dressing.py), under random SQL modes and character
-sets of the client. What a server refuses is counted, and is as good a statement as any.
+Each has comments, quotes and letters of any form (sql_variants.py), under random SQL modes and client character sets.
+Statements that the server refuses are counted, and belong to the test.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _DDL = ("CREATE", "ALTER", "DROP", "RENAME", "TRUNCATE", "SET STATEMENT", "ANALY
 
 
 class DdlStatements(Statements):
-    """Every kind of DDL; `folds_names` where the server folds the case of table names."""
+    """Executes every kind of DDL; `folds_names` if the server folds the case of table names."""
 
     def __init__(self, database: FreshDatabase, seed: int, folder: Path, *, folds_names: bool = False) -> None:
         self._file = folder / "rows.txt"
@@ -33,7 +33,7 @@ class DdlStatements(Statements):
         self._modes = "STRICT_ALL_TABLES"
 
     def step(self) -> None:
-        """A statement; two of three are DDL."""
+        """Execute a statement; two of three are DDL."""
         if self.chance.random() < 0.15:
             own = MARIADB_MODES if self._is_mariadb else MYSQL_MODES
             self._modes = self.chance.choice((*MODES, *own))
@@ -75,7 +75,7 @@ class DdlStatements(Statements):
         self._write(self._table())
 
     def _write_several(self) -> None:
-        """Statements that change rows of several tables, or take them from another."""
+        """Statements that change rows of several tables, or copy them from another table."""
         one, two = self.chance.sample(OF_A_SERVER, 2)
         self.run(
             self.chance.choice(
@@ -95,7 +95,7 @@ class DdlStatements(Statements):
     # Columns
 
     def _defaults(self) -> None:
-        """Defaults whose meaning depends on the SQL mode, or that need more than one token."""
+        """Defaults that depend on the SQL mode, or that have more than one token."""
         table, fields = self._fields()
         given = self.chance.choice(
             (
@@ -131,7 +131,7 @@ class DdlStatements(Statements):
         self._alter(table, f"ADD `{self._name()}` INT GENERATED ALWAYS AS (k2 + 1) {kind}{self._place(fields)}")
 
     def _clauses(self) -> None:
-        """Clauses that change no row that is there, or only how the rows are kept."""
+        """Clauses that change no existing row, or only how rows are stored."""
         table, fields = self._fields()
         name = self.chance.choice(fields).name
         number = self._number()
@@ -245,7 +245,7 @@ class DdlStatements(Statements):
             self.run(f"INSERT INTO {self.other}.b0 VALUES (1, 2), (3, 4)")
             self.run(f"ALTER DATABASE {self.other} CHARACTER SET latin1")
 
-    # What must not confuse
+    # Statements that only look like DDL of a mirrored table
 
     def _view(self) -> None:
         table, number = self._table(), self._number()
@@ -318,7 +318,7 @@ class DdlStatements(Statements):
         )
 
     def _exchange(self) -> None:
-        """A partition's rows for those of a table of the same columns."""
+        """EXCHANGE PARTITION: swap the rows of a partition with those of a table with the same columns."""
         table, other = self.chance.sample(OF_A_SERVER, 2)
         there = self._partitions(table)
         if not there:
@@ -341,7 +341,7 @@ class DdlStatements(Statements):
             ]
         self._alter(table, self.chance.choice(ways))
 
-    # Of one server alone
+    # Statements of one kind of server
 
     def _of_mysql(self) -> None:
         table, fields = self._fields()
@@ -394,7 +394,7 @@ class DdlStatements(Statements):
         )
 
     def _sequence(self) -> None:
-        """Of a name that no mirror has."""
+        """The name of a table without a mirror."""
         self.run("CREATE OR REPLACE SEQUENCE s1 START WITH 5")
         self.run("ALTER SEQUENCE s1 RESTART 50")
         self.run("DROP SEQUENCE s1")

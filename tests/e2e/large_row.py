@@ -1,6 +1,6 @@
 """A row of `--mib` MiB from MySQL through the stream into a mirror and to a handler, in seconds.
 
-`python -m tests.e2e.large_row --mib 20 200` prints a line of JSON for each size; it starts private servers.
+`python -m tests.e2e.large_row --mib 20 200` prints one line of JSON per size; it starts private servers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.databases import fresh_database
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, mirror, options_of, stream_sink
 
-_PATIENCE_S = 600.0
+_TIMEOUT_S = 600.0
 
 
 @dataclass
@@ -40,10 +40,10 @@ def send(mysql: MySQLServer, nats: NATSServer, size: int, folder: Path) -> dict[
             config_of(mysql, source), [stream_sink(nats.url)], MemoryPositionStore(), options_of(source, database.name)
         )
         with tail:
-            tail.wait_begun(_PATIENCE_S)
+            tail.wait_begun(_TIMEOUT_S)
             database.execute(f"INSERT INTO docs VALUES (1, REPEAT('0123456789abcde\\n', {size // 16}))")
             began = time.monotonic()
-            tail.wait_stored(1, _PATIENCE_S)
+            tail.wait_stored(1, _TIMEOUT_S)
             seconds["stream_s"] = time.monotonic() - began
         began = time.monotonic()
         mirror(nats.url, source, folder / f"{source}.duckdb", (database.name, "docs"))

@@ -1,4 +1,4 @@
-"""Mirrors tables again and again, to be killed: `python -m tests.e2e.mirror_process '{"nats": ..., "tables": ...}'`."""
+"""Mirrors tables in a loop until it is killed: `python -m tests.e2e.mirror_process '{"nats": ..., "tables": ...}'`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tests.e2e.tailing import mirror
 
 
 def main(text: str) -> None:
-    """For ever."""
-    given = json.loads(text)
+    """Run until killed."""
+    arguments = json.loads(text)
     while True:
-        for table in given["tables"]:
-            mirror(given["nats"], given["source"], Path(given["path"]), (given["database"], table))
+        for table in arguments["tables"]:
+            mirror(arguments["nats"], arguments["source"], Path(arguments["path"]), (arguments["database"], table))
 
 
 if __name__ == "__main__":

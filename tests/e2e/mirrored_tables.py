@@ -1,4 +1,4 @@
-"""Mirrors of several tables beside a running tail, compared with SELECT; counts what they read from the server."""
+"""Mirrors of several tables with a running tail, compared with SELECT; records when they reread a table."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Table = tuple[str, str]
 
 
 class CountingMirror(Mirror):
-    """Notes why it read its table from the server."""
+    """A mirror that records why it reread its table from the server."""
 
     def __init__(self, path: Path, table: Table, source: MySQLConfig) -> None:
         super().__init__(path, *table, source)
@@ -55,7 +55,7 @@ class CountingMirror(Mirror):
 
 
 class MirroredTables:
-    """See the module; made by `mirrored_tables`."""
+    """The mirrors of one database; created by `mirrored_tables`."""
 
     def __init__(self, tail: TailThread, reader: StreamReader, config: MySQLConfig, path: Path) -> None:
         self.path = path
@@ -63,26 +63,26 @@ class MirroredTables:
         self._mirrors: dict[Table, CountingMirror] = {}
 
     def drain(self, tables: Sequence[Table]) -> None:
-        """Until each of the mirrors has what the server has executed."""
+        """Wait until each mirror has applied everything that the server has executed."""
         self._tail.catch_up()
         options = ConsumeOptions(client_id="mirrored", idle_s=0.01, gather_s=0.01)
         for table in tables:
             mirror = self._mirrors.setdefault(table, CountingMirror(self.path, table, self._config))
-            while True:  # on a slow machine nothing may come within idle_s, though something waits
+            while True:  # on a slow machine no message may arrive within idle_s although some are pending
                 consume(self._reader, table, mirror, options, threading.Event())
                 left = self._reader.pending(durable_name(options.client_id, *table))
                 if left is not None and not left.num_pending and not left.num_ack_pending:
                     break
 
     def take_reads(self) -> dict[Table, list[str]]:
-        """Why tables were read from the server since this was called last."""
+        """The reasons why tables were reread since the last call."""
         found = {table: mirror.reasons for table, mirror in self._mirrors.items() if mirror.reasons}
         for mirror in self._mirrors.values():
             mirror.reasons = []
         return found
 
     def rows(self, table: Table) -> list[str] | None:
-        """Column names and sorted rows of a mirror; None where there is no table."""
+        """Column names and sorted rows of a mirror; None if the table does not exist."""
         columns = query(
             self.path,
             "SELECT column_name FROM duckdb_columns() "
@@ -93,10 +93,13 @@ class MirroredTables:
             return None
         names = ", ".join(quote(name) for (name,) in columns)
         rows = query(self.path, f"SELECT {names} FROM {quote(*table)}")
-        return [repr([name for (name,) in columns]), *sorted(repr([_naive(value) for value in row]) for row in rows)]
+        return [
+            repr([name for (name,) in columns]),
+            *sorted(repr([_without_zone(value) for value in row]) for row in rows),
+        ]
 
 
-def _naive(value: Any) -> Any:
+def _without_zone(value: Any) -> Any:
     return value.replace(tzinfo=None) if isinstance(value, datetime) else value
 
 
@@ -104,7 +107,7 @@ def _naive(value: Any) -> Any:
 def mirrored_tables(
     database: FreshDatabase, nats_url: str, folder: Path, include: tuple[str, ...] = ()
 ) -> Iterator[MirroredTables]:
-    """A tail of the database from now on, and mirrors in a file of the folder."""
+    """Tail the database from its current position, and mirror it to a file in the folder."""
     config = config_of(database.server, f"mirrored-{database.name}")
     start = str(resolve_start(config, "now").position)
     options = options_of(config.source, database.name, start=start, include=(f"{database.name}.*", *include))
@@ -118,7 +121,7 @@ _FORMS = {"float": "{} * 1e0", "bit": "{} + 0", "year": "{} + 0"}
 
 
 def server_rows(connection: pymysql.Connection[Any], table: Table, *, mariadb: bool) -> list[str] | None:
-    """The same of the server; MariaDB's generated columns are not mirrored."""
+    """Column names and sorted rows of the table on the server, without MariaDB's generated columns."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT column_name, data_type, column_type, extra FROM information_schema.columns "
@@ -136,12 +139,12 @@ def server_rows(connection: pymysql.Connection[Any], table: Table, *, mariadb: b
         )
         rows = cursor.fetchall()
     kinds = [(row[1].lower(), row[2]) for row in fields]
-    plain = sorted(repr([_plain(*kind, value) for kind, value in zip(kinds, row, strict=True)]) for row in rows)
+    plain = sorted(repr([_mirror_value(*kind, value) for kind, value in zip(kinds, row, strict=True)]) for row in rows)
     return [repr([row[0] for row in fields]), *plain]
 
 
-def _plain(kind: str, declared: str, value: Any) -> Any:
-    """A value that pymysql gives as the mirror has it."""
+def _mirror_value(kind: str, declared: str, value: Any) -> Any:
+    """Convert a value of pymysql to the value in a mirror."""
     if value is None or (kind in ("date", "datetime", "timestamp") and isinstance(value, str)):
         return None  # zero dates are NULL in a mirror
     if kind == "set":

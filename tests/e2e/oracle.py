@@ -1,4 +1,4 @@
-"""What a binlog, a stream and an audit log hold, each read by itself, so that tests can lay one over the other."""
+"""Reads the changes of a binlog, a stream and an audit log independently, so that tests can compare them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from binlogsync.stream.reader import StreamReader
 from binlogsync.wire import subjects
 from tests.duck import mirror_rows, query
 
-Place = tuple[str, int, int, str, str, str]
-"""file, pos, row, op, database, table: what a change is, wherever it is kept."""
+ChangeCoordinates = tuple[str, int, int, str, str, str]
+"""file, pos, row, op, database, table: the coordinates of a change in any store."""
 
 
 def binlog_changes(config: MySQLConfig, database: str) -> list[RowChange]:
-    """Every change of a database that the server's binlogs hold, in order, by a fresh reader over a dump that ends."""
+    """Every change of a database in the server's binlogs, in order, from a non-blocking dump."""
     info = inspect_server(config)
     start = resolve_start(config, "oldest")
     options = ReaderOptions(
@@ -50,18 +50,18 @@ def binlog_changes(config: MySQLConfig, database: str) -> list[RowChange]:
     return [change for _, change in sorted(found, key=lambda pair: pair[0])]
 
 
-def place(change: RowChange) -> Place:
+def coordinates(change: RowChange) -> ChangeCoordinates:
     source = change.source
     return (source.file, source.pos, source.row, change.op, source.database, source.table)
 
 
-def stream_places(url: str, source: str) -> list[Place]:
-    """Every change that the stream holds, in stream order, by nats-py and json alone."""
-    return [_envelope_place(envelope) for envelope in _envelopes(url, source)]
+def stream_coordinates(url: str, source: str) -> list[ChangeCoordinates]:
+    """Every change in the stream, in stream order, read with nats-py and json only."""
+    return [_envelope_coordinates(envelope) for envelope in _envelopes(url, source)]
 
 
 def stream_ids(url: str, source: str) -> list[str]:
-    """The same by transaction and place in it, which are the same on every server that has the transaction."""
+    """Every change as transaction and number in it, which are equal on all servers with the transaction."""
     envelopes = _envelopes(url, source)
     return [f"{each['transaction']['id']}:{each['transaction']['total_order'] - 1}" for each in envelopes]
 
@@ -89,13 +89,13 @@ def _envelopes(url: str, source: str) -> list[dict[str, Any]]:
     return asyncio.run(read())
 
 
-def _envelope_place(envelope: dict[str, Any]) -> Place:
+def _envelope_coordinates(envelope: dict[str, Any]) -> ChangeCoordinates:
     source = envelope["source"]
     return (source["file"], source["pos"], source["row"], envelope["op"], source["db"], source["table"])
 
 
 def stream_changes(url: str, source: str, database: str, table: str) -> list[RowChange]:
-    """The changes of one table, with their values, as a consumer gets them."""
+    """The changes of one table with their values, read as a consumer does."""
     found: list[RowChange] = []
     with StreamReader(NatsOptions(url=url), source) as reader:
         if (database, table) not in reader.tables():
@@ -109,8 +109,8 @@ def stream_changes(url: str, source: str, database: str, table: str) -> list[Row
     return found
 
 
-def audit_places(path: Path) -> list[Place]:
-    """Every change of an audit log, in the order in which it was stored."""
+def audit_coordinates(path: Path) -> list[ChangeCoordinates]:
+    """Every change in an audit log, in the order of storage."""
     return query(path, "SELECT file, pos, row, op, database, table_name FROM changes ORDER BY rowid")
 
 
@@ -147,31 +147,31 @@ def mysql_replication_counts(server: DatabaseServer, database: str) -> Counter[t
 
 
 def table_rows(server: DatabaseServer, database: str, table: str) -> list[tuple[Any, ...]]:
-    """What SELECT * gives, in the order of `mirror_rows`."""
+    """The rows of SELECT *, in the order of `mirror_rows`."""
     with server.connect() as connection, connection.cursor() as cursor:
         cursor.execute(f"SELECT * FROM {database}.{table}")
         return sorted(cursor.fetchall(), key=repr)
 
 
 def assert_same(found: Sequence[object], wanted: Sequence[object], what: str) -> None:
-    """Each once, and in order; says where the first difference is."""
+    """Assert that both are equal, in order; a failure reports the first difference."""
     if found == wanted:
         return
     at = next((i for i, pair in enumerate(zip(found, wanted, strict=False)) if pair[0] != pair[1]), None)
     at = min(len(found), len(wanted)) if at is None else at
     counts = Counter(found)
     raise AssertionError(
-        f"{what}: {len(found)} changes, {len(wanted)} wanted; {len(found) - len(counts)} doubled, "
+        f"{what}: {len(found)} changes, {len(wanted)} wanted; {len(found) - len(counts)} duplicated, "
         f"{len(set(wanted) - set(counts))} missing; the first difference is at {at}: {found[at : at + 2]} instead of "
         f"{wanted[at : at + 2]}"
     )
 
 
-def assert_exact(world: tuple[MySQLConfig, str], url: str, source: str) -> list[RowChange]:
-    """The stream holds each change once, in order and with its values; `world` is (config, database)."""
-    config, database = world
+def assert_exact(location: tuple[MySQLConfig, str], url: str, source: str) -> list[RowChange]:
+    """Assert that the stream has each change once, in order and with its values; `location` is (config, database)."""
+    config, database = location
     wanted = binlog_changes(config, database)
-    assert_same(stream_places(url, source), [place(change) for change in wanted], f"stream of {source}")
+    assert_same(stream_coordinates(url, source), [coordinates(change) for change in wanted], f"stream of {source}")
     for table in {change.source.table for change in wanted}:
         there = [change for change in wanted if change.source.table == table]
         assert stream_changes(url, source, database, table) == there, f"values of {table}"
@@ -179,13 +179,13 @@ def assert_exact(world: tuple[MySQLConfig, str], url: str, source: str) -> list[
 
 
 def assert_same_history(
-    world: tuple[MySQLConfig, str], url: str, source: str, keyless: Sequence[str] = ()
+    location: tuple[MySQLConfig, str], url: str, source: str, keyless: Sequence[str] = ()
 ) -> list[RowChange]:
-    """As assert_exact, for a stream that was filled from several servers: of them the last has all in its binlog.
+    """Like assert_exact, for a stream with changes of several servers; the binlog of the last one has all of them.
 
-    A replica may log the rows of one statement on a table that has no key in another order than its source did.
+    A replica may log the rows of one statement on a table without a key in a different order.
     """
-    config, database = world
+    config, database = location
     wanted = binlog_changes(config, database)
     assert_same(stream_ids(url, source), [change.id for change in wanted], f"stream of {source}")
     for table in {change.source.table for change in wanted}:
@@ -202,5 +202,5 @@ def _values(change: RowChange) -> tuple[object, ...]:
 
 
 def assert_mirrored(server: DatabaseServer, path: Path, database: str, table: str) -> None:
-    """The mirror equals SELECT."""
+    """Assert that the mirror equals SELECT."""
     assert mirror_rows(path, database, table) == table_rows(server, database, table), table

@@ -1,4 +1,4 @@
-"""Private servers that replicate from each other by GTID, and the address at which a tail reaches the one in charge."""
+"""Private servers that replicate from each other by GTID, and a fixed address of the current primary."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME = "moving"
 
 
 def replicate(replica: DatabaseServer, source: DatabaseServer) -> None:
-    """`replica`, a new server, gets all that `source` has, from its binlogs; nobody else may write to it."""
+    """Make `replica`, a new server, replicate all of `source` from its binlogs; it is read-only."""
     where = "'{1}', {0}_PORT = {2}, {0}_USER = '{3}', {0}_PASSWORD = '{4}', {0}_CONNECT_RETRY = 1"
     login = (source.host, source.port, source.user, source.password)
     if isinstance(replica, embedded.MySQLServer):
@@ -29,7 +29,7 @@ def replicate(replica: DatabaseServer, source: DatabaseServer) -> None:
 
 
 def wait_for_all(replica: DatabaseServer, source: DatabaseServer) -> None:
-    """Until the replica has applied what the source has executed now."""
+    """Wait until the replica has applied everything that the source has executed."""
     if isinstance(replica, embedded.MySQLServer):
         executed = run(source, "SELECT @@GLOBAL.gtid_executed")[0][0]
         done = run(replica, f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{executed}', 60)")
@@ -40,17 +40,17 @@ def wait_for_all(replica: DatabaseServer, source: DatabaseServer) -> None:
 
 
 def status(replica: DatabaseServer) -> list[tuple[object, ...]]:
-    """For messages."""
+    """The name for messages."""
     return run(replica, "SHOW REPLICA STATUS" if isinstance(replica, embedded.MySQLServer) else "SHOW SLAVE STATUS")
 
 
 def stop_replicating(replica: DatabaseServer) -> None:
-    """It falls behind."""
+    """Stop replication, so that the replica lags."""
     run(replica, "STOP REPLICA" if isinstance(replica, embedded.MySQLServer) else "STOP SLAVE")
 
 
 def promote(replica: DatabaseServer) -> None:
-    """It takes writes from now on, and no others from its source."""
+    """Make the replica writable and stop its replication."""
     if isinstance(replica, embedded.MySQLServer):
         run(replica, "STOP REPLICA", "RESET REPLICA ALL", "SET GLOBAL super_read_only = OFF, GLOBAL read_only = OFF")
     else:
@@ -58,13 +58,13 @@ def promote(replica: DatabaseServer) -> None:
 
 
 def database_on(server: DatabaseServer) -> FreshDatabase:
-    """The database of these tests on one of the servers."""
+    """The database of these tests on a server."""
     run(server, f"CREATE DATABASE IF NOT EXISTS {NAME}")
     return FreshDatabase(server, NAME, server.connect(database=NAME))
 
 
 class ServerAddress(NatsProxy):
-    """Where the server in charge is: one address that moves, and can be cut off in the middle of what it sends."""
+    """A proxy with a fixed address in front of the primary; can be moved, and cut off in the middle of the data."""
 
     def __init__(self, server: DatabaseServer) -> None:
         self._left: int | None = None
@@ -72,20 +72,20 @@ class ServerAddress(NatsProxy):
 
     @property
     def port(self) -> int:
-        """On 127.0.0.1."""
+        """The port on 127.0.0.1."""
         return int(self._listener.getsockname()[1])
 
     def cut_after(self, size: int) -> None:
-        """Let so many bytes through yet; then nothing, and nobody new, until it is moved."""
+        """Pass the given number of bytes, then block data and new connections until the next move."""
         self._left = size
 
     @property
     def is_cut(self) -> bool:
-        """True when nothing comes through any more."""
+        """True when the proxy passes no more data."""
         return self._left == 0
 
     def move_to(self, server: DatabaseServer) -> None:
-        """Another server is in charge."""
+        """Forward to another server."""
         self._target = (server.host, server.port)
         self._left = None
 

@@ -1,6 +1,6 @@
-"""Writes a statement as a person or a tool might: comments of all forms, quotes by the SQL mode, letters of any case.
+"""Rewrites a statement in an equivalent form: comments of all kinds, quotes by the SQL mode, letters of any case.
 
-The result means what the statement means. Keywords are the words in capitals, names are in backticks or lower case.
+The meaning stays the same. Keywords are the words in capitals, names are in backticks or lower case.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _COMMENTS = ("/* it's; DROP TABLE m0 */", "/**/", " -- it's `\n", ' #"\n', "/*!9
 
 @dataclass(frozen=True)
 class SqlStyle:
-    """How to write.
+    """How to rewrite statements.
 
     Attributes:
-        modes: the SQL mode, its names with commas between them.
-        mariadb: for MariaDB.
-        tables: names of tables, whose letters have any case where `folds_names` is set.
+        modes: the SQL mode, comma-separated.
+        mariadb: True for MariaDB.
+        tables: names of tables, written in any case if `folds_names` is set.
     """
 
     modes: str
@@ -47,7 +47,7 @@ class SqlStyle:
 
 
 def vary_sql(sql: str, chance: random.Random, style: SqlStyle) -> str:
-    """The statement, written in another way."""
+    """An equivalent form of the statement."""
     pieces = [match[0] for match in _PIECE.finditer(sql)]
     written = [_piece(piece, chance, style) for piece in pieces]
     gaps = [at for at, piece in enumerate(pieces) if piece.isspace()]
@@ -92,6 +92,6 @@ def _gap(chance: random.Random) -> str:
 
 
 def _opening(chance: random.Random, style: SqlStyle) -> str:
-    """Of an executable comment."""
+    """The opening of an executable comment."""
     own = ["/*M!", "/*M!100100"] if style.mariadb else ["/*!080000"]
     return chance.choice(["/*!", "/*!40000", "/*!50100", *own])

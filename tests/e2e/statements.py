@@ -1,7 +1,7 @@
 """Random statements on a few tables, from a seed: rows of many types, transactions, and every kind of DDL.
 
-The tables named in MIRRORED are those that tests mirror; SPARE names come and go beside them. What a server refuses
-(a doubled key, a value that does not fit) is counted, and is as good a statement as any.
+Tests mirror the tables in MIRRORED; tables with SPARE names are created and dropped beside them. Statements that the
+server refuses (a duplicate key, a value out of range) are counted, and belong to the test.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ WIDER = {
 
 @dataclass(frozen=True)
 class Field:
-    """A column as the server has it now."""
+    """A column of a table on the server."""
 
     name: str
     kind: str
@@ -57,7 +57,7 @@ class Field:
 
 
 class Statements:
-    """Does random statements; `done` and `refused` count them."""
+    """Executes random statements; `done` and `refused` count them."""
 
     def __init__(self, database: FreshDatabase, seed: int) -> None:
         self.chance = random.Random(seed)
@@ -71,7 +71,7 @@ class Statements:
             self._create(name)
 
     def step(self) -> None:
-        """One statement, or a transaction of some."""
+        """Execute one statement, or a transaction of several."""
         if self.chance.random() < 0.18:
             self.chance.choice(self._ddl())()
         elif self.chance.random() < 0.2:
@@ -95,7 +95,7 @@ class Statements:
         return True
 
     def fields(self, table: str) -> list[Field]:
-        """The columns of a table; none when it is not there."""
+        """The columns of a table; empty if it does not exist."""
         rows = self.database.execute(
             "SELECT column_name, data_type, column_type, column_key, extra FROM information_schema.columns "
             f"WHERE table_schema = '{self.database.name}' AND table_name = '{table}' ORDER BY ordinal_position"
@@ -104,7 +104,7 @@ class Statements:
         return [Field(n, k.lower(), t, key == "PRI", "GENERATED" in extra) for n, k, t, key, extra in texts]
 
     def mirrored_fields(self, table: str) -> list[Field]:
-        """Those that a mirror has: MariaDB logs generated columns in inserts only."""
+        """The columns of the mirror: MariaDB logs generated columns in inserts only."""
         return [field for field in self.fields(table) if not (self._is_mariadb and field.is_generated)]
 
     # Rows
@@ -136,7 +136,7 @@ class Statements:
         self.run(f"DELETE FROM {table}{self._where(fields)}")
 
     def _move_keys(self, table: str, fields: list[Field]) -> None:
-        """Shift a whole-number key, so that keys pass from row to row within one statement or transaction."""
+        """Shift an integer key, so that rows take the keys of other rows within one statement or transaction."""
         keys = [field for field in fields if field.is_key and "int" in field.kind]
         if not keys:
             return self._update(table, fields)
@@ -161,7 +161,7 @@ class Statements:
         return text + f" LIMIT {self.chance.randrange(1, 6)}"
 
     def _value(self, field: Field) -> str:
-        """SQL of a value that mostly fits."""
+        """SQL of a value that is valid in most cases."""
         chance = self.chance
         if field.is_key and "int" in field.kind:
             return str(chance.randrange(0, 14))
@@ -210,7 +210,7 @@ class Statements:
         return self.run(f"ALTER TABLE {table} " + ", ".join(clauses))
 
     def _fields(self) -> tuple[str, list[Field]]:
-        """A table that is there, and its columns."""
+        """An existing table, and its columns."""
         table = self._table()
         while not (fields := self.fields(table)):
             self._create(table)
@@ -294,14 +294,14 @@ class Statements:
             self._alter(table, f"ADD PRIMARY KEY ({', '.join(f'`{name}`' for name in keys[:2])})")
 
     def _charset(self) -> None:
-        """Not to utf16: servers do not recode the labels of an ENUM, and have no such labels any more."""
+        """Not to utf16: servers do not convert the labels of an ENUM, which then no longer match."""
         self._alter(self._fields()[0], f"CONVERT TO CHARACTER SET {self.chance.choice(('latin1', 'utf8mb4'))}")
 
     def _truncate(self) -> None:
         self.run(f"TRUNCATE TABLE {self._fields()[0]}")
 
     def _replace(self) -> None:
-        """The table goes; another one of its name comes, at once or later."""
+        """Drop the table; create another one with its name, at once or later."""
         table = self._table()
         self.run(f"DROP TABLE IF EXISTS {table}")
         if self.chance.random() < 0.8:

@@ -1,7 +1,7 @@
-"""A tail as a process of its own, to be killed: `python -m tests.e2e.tail_process '{"source": ...}'`, ended by SIGTERM.
+"""A tail in a process that tests kill: `python -m tests.e2e.tail_process '{"source": ...}'`, ended by SIGTERM.
 
-A JetStream sink ("stream" has its options), an audit sink if "audit" names a file, positions in SQLite; takes the
-source over, as the tail's op does.
+It has a JetStream sink (options in "stream"), an audit sink if "audit" is a file, and positions in SQLite; it takes
+over the source, like the tail's op.
 """
 
 from __future__ import annotations

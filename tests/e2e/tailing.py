@@ -25,7 +25,7 @@ QUICK = {"flush_interval_s": 0.2, "flush_rows": 200, "idle_checkpoint_s": 0.5, "
 
 
 def config_of(server: DatabaseServer, source: str) -> MySQLConfig:
-    """The account that change data capture has."""
+    """The connection settings of the account for change data capture."""
     return MySQLConfig(
         host=server.host,
         port=server.port,
@@ -37,17 +37,17 @@ def config_of(server: DatabaseServer, source: str) -> MySQLConfig:
 
 
 def options_of(source: str, database: str, **options: Any) -> TailOptions:
-    """Quick flushes of one database, from the oldest binlog on."""
+    """Frequent flushes of one database, from the oldest binlog on."""
     return TailOptions(**{"source": source, "include": (f"{database}.*",), **QUICK, **options})
 
 
 def stream_sink(url: str, **options: Any) -> JetStreamSink:
-    """With little patience."""
+    """A sink with short timeouts."""
     return JetStreamSink(JetStreamOptions(**{"url": url, "reconnect_timeout_s": 20.0, **options}))
 
 
 class TailThread:
-    """Runs a tail; `error` is what it raised."""
+    """Runs a tail in a thread; `error` is the exception that ended it."""
 
     def __init__(
         self,
@@ -84,61 +84,61 @@ class TailThread:
         return not self._thread.is_alive()
 
     def stop(self) -> TailProgress:
-        """Ask it to end, and wait until it has."""
+        """Stop the tail and wait for its end."""
         self.stopping.set()
         self._thread.join(60)
         assert self.has_ended
         return self.progress
 
     def end(self, timeout_s: float = 40.0) -> BaseException:
-        """Wait until it ends by itself, and take its error."""
-        wait_until(lambda: self.has_ended, timeout_s, "the tail to end by itself")
-        assert self.error is not None, "it ended in good order"
+        """Wait until the tail ends with an error, and return the error."""
+        wait_until(lambda: self.has_ended, timeout_s, "the tail to end with an error")
+        assert self.error is not None, "the tail ended without an error"
         error, self.error = self.error, None
         return error
 
     def wait_begun(self, timeout_s: float = 30.0) -> None:
-        """Until the binlog is read."""
+        """Wait until the tail reads the binlog."""
         wait_until(lambda: self.error or self.progress.bytes_read, timeout_s, "the dump to be read")
 
     def wait_stored(self, changes: int, timeout_s: float = 30.0) -> None:
-        """Until so many changes are stored since it began."""
+        """Wait until the tail has stored this number of changes since its start."""
         wait_until(lambda: self.error or self.progress.changes >= changes, timeout_s, f"{changes} changes")
         if self.error is not None:
             raise self.error
 
     def catch_up(self, timeout_s: float = 40.0) -> None:
-        """Until every transaction that the server has executed is stored."""
+        """Wait until every transaction that the server has executed is stored."""
         executed = inspect_server(self._config).executed
         assert executed is not None
 
-        def is_there() -> bool:
+        def is_stored() -> bool:
             at = self.progress.checkpoint
             return self.error is not None or (at is not None and at.gtids is not None and at.gtids.contains(executed))
 
-        wait_until(is_there, timeout_s, f"{executed} to be stored")
+        wait_until(is_stored, timeout_s, f"{executed} to be stored")
         if self.error is not None:
             raise self.error
 
     def _run(self) -> None:
         try:
-            self._see(self._tail.run(self.stopping, self._see))
-        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            self._update(self._tail.run(self.stopping, self._update))
+        except BaseException as error:  # noqa: BLE001 - the test checks it
             self.error = error
 
-    def _see(self, progress: TailProgress) -> None:
+    def _update(self, progress: TailProgress) -> None:
         self.progress = progress
 
 
 def mirror(url: str, source: str, path: Path, table: tuple[str, str], max_s: float | None = None) -> ConsumeResult:
-    """Drain the table into its mirror; while writers write that has no end but `max_s`."""
+    """Drain the table into its mirror; while writers are running, only `max_s` ends this."""
     options = ConsumeOptions(idle_s=0.5, gather_s=0.1, max_s=max_s)
     with StreamReader(NatsOptions(url=url), source) as reader:
         return consume(reader, table, Mirror(path, *table), options, threading.Event())
 
 
 def drain(reader: StreamReader, table: tuple[str, str], target: Target, options: ConsumeOptions) -> list[ConsumeResult]:
-    """Consume until the server has nothing left for the durable, however slow it is; each round."""
+    """Consume until the durable has no pending message; returns the result of each round."""
     rounds: list[ConsumeResult] = []
     durable = options.durable or durable_name(options.client_id, *table)
 

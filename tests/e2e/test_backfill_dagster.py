@@ -1,4 +1,4 @@
-"""The replay asset, its partitions and the jobs beside it, in Dagster without its UI, over a real workload."""
+"""The replay asset, its partitions and the jobs beside it, in Dagster without its UI, on a real workload."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -57,7 +57,7 @@ class ReplayProject:
         return f"bookmarks_{self.tailed.source.replace('-', '_')}"
 
     def replay(self, table: TableAsset, keys: list[str], **config: Any) -> dg.ExecuteInProcessResult:
-        """As a backfill of the UI with a single run does."""
+        """Run the partitions like a single-run backfill of the UI."""
         ends = {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
         asset = build_replay_asset(self.source, table)
         ops = {asset.op.name: {"config": config}}
@@ -100,7 +100,7 @@ def between(rows: list[AuditRow], start: Bookmark, until: Bookmark | None) -> li
 
 
 def shown(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> dict[str | None, dict[str, Any]]:
-    """Metadata of each partition's materialization."""
+    """The metadata of each partition's materialization."""
     found = {}
     for event in result.asset_materializations_for_node(result.all_node_events[0].node_name or ""):
         assert event.asset_key == key
@@ -200,7 +200,7 @@ def test_a_consumer_is_rewound_by_a_job(project: ReplayProject) -> None:
     said = query(project.folder / "audit.duckdb", "SELECT direction, reason, who FROM rewinds")
     assert [row[:2] for row in said] == [("back", "a bug")]
     assert said[0][2].startswith("run ")
-    refused = project.run(job, table="nobody.knows", to="head")
+    refused = project.run(job, table="no.table", to="head")
     assert not refused.success
 
 
@@ -217,7 +217,7 @@ def test_the_live_mirror_is_not_touched(project: ReplayProject) -> None:
     assert query(project.warehouse, f"FROM {META_SCHEMA}.progress") == progress
 
 
-def test_a_partition_that_a_person_typed_is_left_alone() -> None:
+def test_a_manually_added_partition_is_not_removed() -> None:
     known = ["seq:77", "2026-11-23T16:00:00Z", "20261123T160000.000Z_binlog.000012@4567"]
     result = sync_partitions(bookmark_partitions("main"), known, [])
     assert isinstance(result, dg.SensorResult)

@@ -1,4 +1,4 @@
-"""Where a range is read from when one holder has lost it: the stream, the binlogs, or nobody; and while all go on."""
+"""Where a replay reads a range that was purged from the stream, from the binlogs, or from both, under load."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 def fill(database: FreshDatabase, tail: TailThread, first: int, count: int = 40) -> None:
-    """So many transactions of two rows, stored."""
+    """Commit transactions of two rows, and wait until they are stored."""
     for n in range(first, first + count):
         database.execute(f"INSERT INTO t VALUES ({2 * n}, 'x'), ({2 * n + 1}, 'y')")
     tail.catch_up()
@@ -36,14 +36,14 @@ def fill(database: FreshDatabase, tail: TailThread, first: int, count: int = 40)
 def read(
     sources: ChangeSources, tailed: TailedWorkload, start: str, until: str = "head"
 ) -> tuple[ReplayResult, list[int]]:
-    """The backfill, and the ids of its rows."""
+    """Run a replay; returns its result and the ids of its rows."""
     target = MemoryTarget()
     plan = tailed.plan("t", sources.resolve_range(start, until))
     done = replay_ranges(ReplayTask(sources, plan, target), threading.Event())
     return done, [int((row[3] or "").partition('"id":')[2].partition(",")[0]) for row in rows_of(target.batches)]
 
 
-def test_the_stream_then_the_binlogs_then_an_error_that_says_from_when_on(
+def test_reads_the_stream_then_the_binlogs_then_fails_with_the_earliest_time(
     nats_server: NATSServer, tmp_path: Path
 ) -> None:
     with embedded.mysql() as server, fresh_database(server) as database:
@@ -71,7 +71,7 @@ def test_the_stream_then_the_binlogs_then_an_error_that_says_from_when_on(
                 done, ids = read(sources, tailed, rotation.key)
                 assert (done.ranges[0].origin, ids) == ("binlog", list(range(200, 280)))
 
-                # Rows are committed while they are read, by the tail and by the backfill.
+                # Rows are committed while the tail and the replay read.
                 writing = threading.Thread(target=fill, args=(database, tail, 200, 100))
                 writing.start()
                 lengths = [len(read(sources, tailed, rotation.key)[1]) for _ in range(5)]
@@ -79,7 +79,7 @@ def test_the_stream_then_the_binlogs_then_an_error_that_says_from_when_on(
                 assert lengths == sorted(lengths)
                 assert read(sources, tailed, rotation.key)[1] == [*range(200, 280), *range(400, 600)]
             again = mirror(nats_server.url, source, tmp_path / "w.duckdb", (database.name, "t"))
-            assert again.changes == 200, "the live consumer goes on where it was"
+            assert again.changes == 200, "the live consumer resumes at its position"
 
             database.execute("FLUSH BINARY LOGS")
             fill(database, tail, 500, 3)
@@ -94,7 +94,7 @@ def test_the_stream_then_the_binlogs_then_an_error_that_says_from_when_on(
                 assert done.ranges[0].origin == "stream"
                 assert ids[-6:] == list(range(1000, 1006))
                 assert len(ids) <= beyond - held
-                # The stream reaches further back than the binlogs, and knows the time of what it holds.
+                # The stream begins before the binlogs, and its messages have times.
                 first = sources.stream.oldest() if sources.stream else None
                 assert first is not None
                 late = read(sources, tailed, (first[1] + timedelta(microseconds=1)).isoformat())[1]
@@ -102,7 +102,7 @@ def test_the_stream_then_the_binlogs_then_an_error_that_says_from_when_on(
                 assert len(late) >= len(ids) - 3
 
 
-def test_a_hole_that_was_accepted_is_not_passed_over_in_silence(nats_server: NATSServer, tmp_path: Path) -> None:
+def test_an_accepted_gap_is_reported(nats_server: NATSServer, tmp_path: Path) -> None:
     with embedded.mysql() as server, fresh_database(server) as database:
         source = f"hole-{database.name}"
         config, store = plain_config(server, source), SQLitePositionStore(tmp_path / "positions.db")
@@ -124,7 +124,7 @@ def test_a_hole_that_was_accepted_is_not_passed_over_in_silence(nats_server: NAT
                 read(sources, tailed, "seq:1")
             plan = tailed.plan("t", sources.resolve_range("seq:1", "head"))
             over = replay_ranges(ReplayTask(sources, plan, MemoryTarget(), "stream"), threading.Event())
-            assert over.changes == 20, "whoever insists on the stream gets what it has"
+            assert over.changes == 20, "with the stream as the only origin, the replay delivers what it has"
             first = sources.resolve("seq:1")
             behind = read(sources, tailed, f"binlog.{first.position.file_number + 1:06d}:4")
             assert (behind[0].changes, behind[1]) == (10, list(range(40, 50)))

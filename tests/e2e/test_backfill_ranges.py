@@ -1,5 +1,6 @@
-"""Random ranges of a real workload, each end written in one of the ways there are: the rows of the backfill are those
-that the audit log has for the range, whether they come from the stream or from the binlogs.
+"""Random ranges of a real workload, with ends in every form, read from the stream and from the binlogs.
+
+The rows of the replay are those that the audit log has for the range.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 class RandomPositions:
-    """Random positions of ranges of one table: how a person writes each, and how many changes lie before it."""
+    """Random positions of one table: the text of each, and the number of changes before it."""
 
     def __init__(self, tailed: TailedWorkload, sources: ChangeSources, table: str, chance: random.Random) -> None:
         self.rows = tailed.rows(table)
@@ -62,7 +63,7 @@ class RandomPositions:
         return self._before(bookmark.checkpoint)
 
     def _before(self, place: Checkpoint) -> int:
-        """Changes before a place; the number at the end of an id is that of the change in its transaction."""
+        """The number of changes before a position; an id ends with the number of the change in its transaction."""
         wanted = (place.position.file_number, place.position.pos, place.skip)
         return self._count(lambda row: (row.file, row.txn_pos, int(row.row[0].rpartition(":")[2])) < wanted)
 
@@ -87,17 +88,17 @@ def test_twenty_random_ranges_equal_the_audit_log_from_the_stream_and_from_the_b
         with tailed.sources(table) as sources:
             positions = RandomPositions(tailed, sources, table, chance)
             first = last = 0
-            while first == last:  # between two positions with nothing between them nobody knows which is the first
+            while first == last:  # between two positions with nothing between them their order is undefined
                 kinds = (KINDS[number % len(KINDS)], chance.choice(KINDS))
                 (start, first), (until, last) = sorted((positions.pick(kind) for kind in kinds), key=lambda end: end[1])
             used |= set(kinds)
-            said = f"range {number} of {table}: from {start} until {until}"
+            range_text = f"range {number} of {table}: from {start} until {until}"
             span = sources.resolve_range(start, until)
             expected = [row.row for row in positions.rows[first:last]]
             origins: tuple[Origin, ...] = ("stream", "binlog")
             for origin in origins:
                 done, target = backfill(tailed, sources, table, span, origin)
-                assert_rows(rows_of(target.batches), expected, f"{said}, from the {origin}")
+                assert_rows(rows_of(target.batches), expected, f"{range_text}, from the {origin}")
                 assert done.changes == len(expected)
                 assert done.ranges[0].origin == origin
             sizes.append(len(expected))
@@ -105,7 +106,7 @@ def test_twenty_random_ranges_equal_the_audit_log_from_the_stream_and_from_the_b
     assert max(sizes) > 1000
 
 
-def test_each_bookmark_names_its_place_in_the_stream(tailed: TailedWorkload) -> None:
+def test_each_bookmark_has_its_stream_sequence(tailed: TailedWorkload) -> None:
     bookmarks = tailed.store.bookmarks(tailed.source)
     reasons = {bookmark.reason for bookmark in bookmarks}
     assert {"start", "interval", "rotation", "schema"} <= reasons

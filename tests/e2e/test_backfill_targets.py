@@ -1,5 +1,6 @@
-"""Each target of a backfill, through deaths in the middle: what it holds in the end is what the audit log has, once and
-in order, and no live consumer has moved.
+"""Each target of a replay, with injected failures.
+
+At the end it has exactly the changes of the audit log, once and in order, and no live consumer has moved.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 class InjectedError(Exception):
-    """In place of a kill."""
+    """Raised instead of a kill."""
 
 
 class FailingTarget:
-    """A target that dies at its n-th write, in the middle of it or behind it, and leaves what it has as it is."""
+    """A target that fails during or after its n-th write, and leaves its data unchanged."""
 
     def __init__(self, target: ReplayTarget, at: int) -> None:
         self.name, self._target, self._left = target.name, target, at
@@ -78,7 +79,7 @@ def through_deaths(
     deaths: Sequence[int] = (3, 1, 4),
     batch: int = 300,
 ) -> ReplayResult:
-    """All of the table in as many tries as it takes; each try has a plan of its own, of the same words."""
+    """Replay the whole table in as many attempts as necessary; each attempt makes its own plan, of the same text."""
     with tailed.sources(table) as sources:
         span = sources.resolve_range(f"seq:{sources.stream.bounds()[0]}" if sources.stream else "oldest", "head")
         for number, at in enumerate((*deaths, 10**9)):
@@ -96,7 +97,7 @@ def through_deaths(
     raise AssertionError("unreachable")
 
 
-def test_parquet_files_hold_each_change_once_through_deaths(tailed: TailedWorkload, tmp_path: Path) -> None:
+def test_parquet_files_have_each_change_once_through_failures(tailed: TailedWorkload, tmp_path: Path) -> None:
     folder = tmp_path / "orders"
     done = through_deaths(tailed, "orders", lambda: ParquetTarget(folder))
     expected = [row.row for row in tailed.rows("orders")]
@@ -110,7 +111,7 @@ def test_parquet_files_hold_each_change_once_through_deaths(tailed: TailedWorklo
     assert json.loads((folder / "_manifest.json").read_text())["finished"]
 
 
-def test_a_part_that_the_manifest_does_not_name_counts_for_nothing(
+def test_a_file_that_is_not_in_the_manifest_is_ignored(
     tailed: TailedWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "visits"
@@ -127,7 +128,7 @@ def test_a_part_that_the_manifest_does_not_name_counts_for_nothing(
     assert_rows(rows_of(list(read_parquet(folder))), [row.row for row in tailed.rows("visits")], "Parquet")
 
 
-def test_a_folder_of_something_else_is_left_alone(tailed: TailedWorkload, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_changed(tailed: TailedWorkload, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("do not touch")
     with pytest.raises(ConfigError, match=r"holds thesis\.txt and no _manifest\.json.*choose a new folder"):
         through_deaths(tailed, "visits", lambda: ParquetTarget(tmp_path))
@@ -141,14 +142,14 @@ def test_a_folder_of_something_else_is_left_alone(tailed: TailedWorkload, tmp_pa
 
 
 @pytest.mark.parametrize("table", ["orders", "visits"])
-def test_a_table_is_built_beside_the_mirror_and_the_consumer_stands_still(
+def test_a_table_is_built_beside_the_mirror_and_the_consumer_does_not_move(
     tailed: TailedWorkload, tmp_path: Path, table: str
 ) -> None:
     path = tmp_path / "warehouse.duckdb"
     mirror(tailed.nats.url, tailed.source, path, (tailed.database, table))
     progress = f"SELECT * FROM {META_SCHEMA}.progress"
     before = query(path, progress)
-    for deaths in ((3, 1), ()):  # a finished one begins anew
+    for deaths in ((3, 1), ()):  # a finished replay starts again
         done = through_deaths(tailed, table, lambda: TableTarget(path, tailed.database, table), deaths)
         assert done.changes == len(tailed.rows(table))
         assert mirror_rows(path, f"replay_{tailed.database}", table) == mirror_rows(path, tailed.database, table)
@@ -156,7 +157,7 @@ def test_a_table_is_built_beside_the_mirror_and_the_consumer_stands_still(
     assert query(path, f"SELECT count(*), count(finished_at) FROM {META_SCHEMA}.backfills") == [(2, 2)]
 
 
-def test_a_handler_writes_once_through_deaths_of_its_own(tailed: TailedWorkload, tmp_path: Path) -> None:
+def test_a_handler_writes_once_through_its_failures(tailed: TailedWorkload, tmp_path: Path) -> None:
     path, failures = tmp_path / "warehouse.duckdb", iter((150, 400))
     fails_at, seen = next(failures), 0
 
@@ -185,7 +186,7 @@ def test_a_handler_writes_once_through_deaths_of_its_own(tailed: TailedWorkload,
 @pytest.mark.parametrize(
     "options", [{}, {"format": "arrow"}, {"changes_per_message": 7}], ids=["json", "arrow", "lines"]
 )
-def test_a_subject_holds_each_change_once_and_in_order_through_deaths(
+def test_a_subject_has_each_change_once_and_in_order_through_failures(
     tailed: TailedWorkload, options: dict[str, Any]
 ) -> None:
     name = f"replay-{next(iter(options), 'json').replace('_', '-')}-{tailed.database.replace('_', '-')}"
@@ -205,7 +206,7 @@ def test_a_subject_holds_each_change_once_and_in_order_through_deaths(
             SubjectTarget(nats, tailed.source).begin(other)
 
 
-def test_the_command_is_killed_and_goes_on(tailed: TailedWorkload, tmp_path: Path) -> None:
+def test_a_killed_command_resumes(tailed: TailedWorkload, tmp_path: Path) -> None:
     folder = tmp_path / "files"
     tailed.write_settings(tmp_path)
     table = f"{tailed.database}.visits"

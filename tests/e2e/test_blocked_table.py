@@ -1,7 +1,7 @@
 """A handler that fails on one row of one of three tables, under load, while its process is killed three times.
 
-No later change of that table is handled before the row, the other tables keep up with the stream meanwhile, and once
-the handler is fixed all three are complete: each change once, in order.
+No later change of that table is handled before the row, and the other tables stay up to date. After the handler is
+fixed, all three tables are complete: each change once, in order.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class BlockedTableRow:
 
 @dataclass
 class FlushWriter:
-    """Writes a flush each tenth of a second, and remembers the ids of the changes stored in the stream."""
+    """Writes a flush every tenth of a second, and records the ids of the changes stored in the stream."""
 
     url: str
     source: str
@@ -57,7 +57,7 @@ class FlushWriter:
 
 
 def main(url: str, source: str, folder: str) -> None:
-    """The process that is killed: a client of three tables, with the handler that fails where the file `bad` says."""
+    """The process that is killed: a client of three tables, whose handler fails on the row in the file `bad`."""
     consumer = Consumer(
         "client1", url=url, source=source, progress=Path(folder, "done.duckdb"), retry=Retry(tries=3, first_wait_s=0.1)
     )
@@ -83,7 +83,7 @@ class BlockedTableScenario:
     writer: threading.Thread
 
     def stop_writing(self) -> None:
-        """Returns when the last flush is stored and listed."""
+        """Stop; return when the last flush is stored and recorded."""
         self.flush_writer.stop.set()
         self.writer.join(120)
         assert not self.writer.is_alive()
@@ -117,7 +117,7 @@ class BlockedTableScenario:
         return [row[0] for row in query(self.folder / "done.duckdb", sql)]
 
     def wait_until_called(self, table: str, change_id: str, earlier: int = 0) -> None:
-        """Waits for a call after the first `earlier` ones."""
+        """Wait for a call after the first `earlier` ones."""
         what = f"the handler of {table} to be called with {change_id}"
         wait_until(lambda: change_id in self.calls(table)[earlier:], 120, what)
 
@@ -164,7 +164,7 @@ def test_a_row_that_fails_blocks_its_own_table_only(scenario: BlockedTableScenar
     # Changes before it may be handled again, in transactions that were rolled back; a later one never.
     assert set(scenario.calls("bad")) == set(written["bad"][: written["bad"].index(bad) + 1])
 
-    (scenario.folder / "bad").write_text("none any more")
+    (scenario.folder / "bad").write_text("not blocked")
     # A call in a process that was killed may have been rolled back: calls of the next process count.
     pending = {table: len(scenario.calls(table)) for table in TABLES if scenario.done(table) != written[table]}
     with scenario.process() as process:

@@ -1,6 +1,6 @@
-"""The broker loses what it had acknowledged: its files are put back to an earlier copy, or the stream is deleted.
+"""The broker loses acknowledged messages: its files are restored from an earlier copy, or the stream is deleted.
 
-What the server's binlog still holds comes again, once and in order, and it is said loudly.
+The tail publishes the changes again that the binlog still has, once and in order, and logs a warning.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.wire.subjects import stream_name
 from tests.databases import FreshDatabase
 from tests.e2e.oracle import (
-    Place,
+    ChangeCoordinates,
     assert_exact,
     assert_mirrored,
     assert_same,
-    audit_places,
+    audit_coordinates,
     binlog_changes,
-    place,
-    stream_places,
+    coordinates,
+    stream_coordinates,
 )
 from tests.e2e.tailing import TailThread, config_of, mirror, options_of, stream_sink
 from tests.e2e.writers import TABLES, Writers
@@ -34,7 +34,7 @@ from tests.nats_commands import delete_stream
 
 
 class BrokerLossScenario:
-    """A source with writers, a broker of its own, an audit log, and mirrors of all tables."""
+    """A source with writers, a separate broker, an audit log, and mirrors of all tables."""
 
     def __init__(self, mysql: FreshDatabase, nats: NATSServer, folder: Path) -> None:
         self.mysql, self.nats, self.folder = mysql, nats, folder
@@ -49,7 +49,7 @@ class BrokerLossScenario:
         return TailThread(self.config, sinks, self.store, options_of(self.source, self.mysql.name))
 
     def copy_files(self) -> None:
-        """A copy of the broker's files, made while it is down."""
+        """Copy the broker's files while it is stopped."""
         self.nats.stop()
         shutil.copytree(self.nats.store_dir / "jetstream", self.folder / "copy")
         self.nats.start()
@@ -66,7 +66,7 @@ class BrokerLossScenario:
 
     def assert_all_exact(self) -> None:
         changes = assert_exact((self.config, self.mysql.name), self.nats.url, self.source)
-        assert_same(audit_places(self.audit), [place(change) for change in changes], "audit log")
+        assert_same(audit_coordinates(self.audit), [coordinates(change) for change in changes], "audit log")
         self.assert_mirrors()
 
     def assert_mirrors(self) -> None:
@@ -74,8 +74,8 @@ class BrokerLossScenario:
         for table in TABLES:
             assert_mirrored(self.mysql.server, self.folder / "mirrors.duckdb", self.mysql.name, table)
 
-    def wanted(self) -> list[Place]:
-        return [place(change) for change in binlog_changes(self.config, self.mysql.name)]
+    def wanted(self) -> list[ChangeCoordinates]:
+        return [coordinates(change) for change in binlog_changes(self.config, self.mysql.name)]
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def scenario(mysql: FreshDatabase, tmp_path: Path) -> Iterator[BrokerLossScenari
         yield BrokerLossScenario(mysql, server, tmp_path)
 
 
-def test_while_the_tail_runs(scenario: BrokerLossScenario, caplog: pytest.LogCaptureFixture) -> None:
+def test_loss_while_the_tail_is_running(scenario: BrokerLossScenario, caplog: pytest.LogCaptureFixture) -> None:
     with scenario.writers.running(), scenario.tail() as tail:
         tail.wait_stored(200)
         scenario.copy_files()
@@ -102,7 +102,7 @@ def test_while_the_tail_runs(scenario: BrokerLossScenario, caplog: pytest.LogCap
     scenario.assert_all_exact()
 
 
-def test_while_the_tail_is_stopped(scenario: BrokerLossScenario, caplog: pytest.LogCaptureFixture) -> None:
+def test_loss_while_the_tail_is_stopped(scenario: BrokerLossScenario, caplog: pytest.LogCaptureFixture) -> None:
     with scenario.writers.running():
         with scenario.tail() as tail:
             tail.wait_stored(200)
@@ -120,10 +120,12 @@ def test_while_the_tail_is_stopped(scenario: BrokerLossScenario, caplog: pytest.
 
 
 @pytest.mark.parametrize("while_running", [True, False], ids=["running", "stopped"])
-def test_the_whole_stream(while_running: bool, scenario: BrokerLossScenario, caplog: pytest.LogCaptureFixture) -> None:
-    """The position store decides: what lies behind the saved checkpoint comes once, in order; what lay before does not.
+def test_loss_of_the_whole_stream(
+    while_running: bool, scenario: BrokerLossScenario, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Changes after the checkpoint in the position store are published once, in order; earlier ones are not.
 
-    The audit log and the mirrors, which had it, stay exact.
+    The audit log and the mirrors, which have them, stay exact.
     """
     with scenario.writers.running():
         with scenario.tail() as tail:
@@ -134,13 +136,13 @@ def test_the_whole_stream(while_running: bool, scenario: BrokerLossScenario, cap
             before = len(scenario.wanted())
             if while_running:
                 delete_stream(scenario.nats.url, stream_name(scenario.source))
-                scenario.mysql.execute("INSERT INTO visits VALUES ('behind', 1), ('behind', 2)")
-                scenario.mysql.execute("UPDATE orders SET note = 'behind'")
+                scenario.mysql.execute("INSERT INTO visits VALUES ('later', 1), ('later', 2)")
+                scenario.mysql.execute("UPDATE orders SET note = 'later'")
                 tail.catch_up()
         if not while_running:
             delete_stream(scenario.nats.url, stream_name(scenario.source))
-            scenario.mysql.execute("INSERT INTO visits VALUES ('behind', 1), ('behind', 2)")
-            scenario.mysql.execute("UPDATE orders SET note = 'behind'")
+            scenario.mysql.execute("INSERT INTO visits VALUES ('later', 1), ('later', 2)")
+            scenario.mysql.execute("UPDATE orders SET note = 'later'")
             with scenario.tail() as tail:
                 tail.catch_up()
     said = "\n".join(tail.progress.recoveries)
@@ -150,7 +152,7 @@ def test_the_whole_stream(while_running: bool, scenario: BrokerLossScenario, cap
     wanted = scenario.wanted()
     assert len(wanted) > before + 2
     assert_same(
-        stream_places(scenario.nats.url, scenario.source), wanted[before:], "stream behind the saved checkpoint"
+        stream_coordinates(scenario.nats.url, scenario.source), wanted[before:], "stream after the saved checkpoint"
     )
-    assert_same(audit_places(scenario.audit), wanted, "audit log")
+    assert_same(audit_coordinates(scenario.audit), wanted, "audit log")
     scenario.assert_mirrors()

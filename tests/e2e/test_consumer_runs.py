@@ -1,4 +1,4 @@
-"""A consumer run beside others: leaves tables to the run that has them, ends for new code, shows a block at once."""
+"""Concurrent consumer runs: a run skips tables of another run, ends for new code, reports a blocked table at once."""
 
 import dagster as dg
 from dagster._core.events import DagsterEvent, DagsterEventType
@@ -10,18 +10,18 @@ from tests.e2e.dagster_project import DagsterProject, NoteRow
 
 
 def status(project: DagsterProject, key: dg.AssetKey) -> str:
-    """Of the check `handled`, as its page shows it."""
+    """The status of the check `handled`, as its page shows it."""
     check = dg.AssetCheckKey(key, "handled")
     return project.instance.event_log_storage.get_latest_asset_check_execution_by_key([check])[check].status.value
 
 
 def start(project: DagsterProject, run: dg.DagsterRun) -> None:
-    """As its process would report it."""
+    """Report the start of a run as its process would."""
     event = DagsterEvent(DagsterEventType.PIPELINE_START.value, run.job_name, message="started")
     project.instance.report_dagster_event(event, run.run_id)
 
 
-def test_a_table_that_another_run_has_is_left_to_it(project: DagsterProject) -> None:
+def test_a_table_of_another_run_is_skipped(project: DagsterProject) -> None:
     orders, notes = mirror(f"{project.mysql.name}.orders"), mirror(f"{project.mysql.name}.notes")
     built = project.definitions(orders, notes)
     project.mysql.execute("INSERT INTO orders VALUES (1, 'a', 1, NULL)")
@@ -40,12 +40,12 @@ def test_a_table_that_another_run_has_is_left_to_it(project: DagsterProject) -> 
     project.assert_mirrored("orders")
 
 
-def test_a_block_is_red_at_once_and_a_run_ends_when_it_is_asked_to(project: DagsterProject) -> None:
+def test_a_blocked_table_fails_its_check_at_once_and_a_run_ends_on_request(project: DagsterProject) -> None:
     asked: list[int] = []
     seen: list[str] = []
 
     def on_note(change: Change[NoteRow]) -> None:
-        """Fails twice, and then asks its own run to end, as the sensor does after a Reload."""
+        """Fail twice, then request the end of the current run, as the sensor does after a reload."""
         asked.append(1)
         if len(asked) < 3:
             raise ValueError("![i](http://x/y)")
@@ -61,7 +61,7 @@ def test_a_block_is_red_at_once_and_a_run_ends_when_it_is_asked_to(project: Dags
     assert done.success
     said = [entry.user_message for entry in project.instance.all_logs(done.run_id) if not entry.is_dagster_event]
     assert any(text.startswith("stopped (reloaded with other code)") for text in said)
-    assert seen == ["FAILED"], "while it was held up, the run being under way"
+    assert seen == ["FAILED"], "while it was blocked, during the run"
     assert status(project, notes.key) == "SUCCEEDED"
     run = project.instance.get_run_by_id(done.run_id)
     assert run is not None

@@ -1,4 +1,4 @@
-"""The Dagster project on real servers: the tail's job, the sensors' answers, the consumers' assets, mirror = SELECT."""
+"""The Dagster project on real servers: the tail's job, the sensors' decisions, the consumers' assets."""
 
 import os
 import signal
@@ -23,19 +23,19 @@ ROOT = Path(__file__).parents[2]
 
 
 def on_note(change: Change[NoteRow], connection: DuckDBPyConnection) -> None:
-    """Keeps each version of each note."""
+    """Store each version of each note."""
     connection.execute("CREATE TABLE IF NOT EXISTS versions (op VARCHAR, before VARCHAR, after VARCHAR)")
     before, after = (image.text if image else None for image in (change.before, change.after))
     connection.execute("INSERT INTO versions VALUES (?, ?, ?)", [change.op, before, after])
 
 
 def refuse(change: Change[NoteRow]) -> None:
-    """Never works."""
+    """Fail always."""
     raise ValueError("not today")
 
 
 class FailingHandler:
-    """Handles every note but one."""
+    """Handles every note except one."""
 
     def __init__(self, number: int) -> None:
         self.number, self.handled = number, list[int]()
@@ -100,7 +100,7 @@ def test_from_the_binlog_to_the_mirror_and_the_handler(project: DagsterProject) 
         assert connection.execute("SELECT count(*) FROM changes").fetchone() == (7,)
 
 
-def test_the_tail_reports_what_it_did(project: DagsterProject) -> None:
+def test_the_tail_reports_its_progress(project: DagsterProject) -> None:
     built = project.definitions()
     project.mysql.execute("INSERT INTO orders VALUES (1, 'Ada', 1, NULL), (2, 'Bob', 2, NULL)")
     assert project.tail(built).success
@@ -117,7 +117,7 @@ def test_the_tail_reports_what_it_did(project: DagsterProject) -> None:
     ]
 
 
-def test_a_failing_handler_holds_its_own_table_only(project: DagsterProject) -> None:
+def test_a_failing_handler_blocks_its_own_table_only(project: DagsterProject) -> None:
     orders = mirror(f"{project.source}.orders")
     notes = table_consumer(NoteRow, refuse, table=f"{project.source}.notes", retry=Retry(tries=5, first_wait_s=0.01))
     built = project.definitions(orders, notes)
@@ -146,7 +146,7 @@ def test_a_failing_handler_holds_its_own_table_only(project: DagsterProject) -> 
     assert [key for request in asked for key in request.asset_selection or ()] == [orders.key, notes.key], said
 
 
-def test_a_person_skips_the_change_that_holds_a_table_up(project: DagsterProject) -> None:
+def test_the_operator_skips_the_change_that_blocks_a_table(project: DagsterProject) -> None:
     refused = FailingHandler(2)
     notes = table_consumer(NoteRow, refused, table=f"{project.source}.notes", retry=Retry(tries=2, first_wait_s=0.01))
     built = project.definitions(notes)
@@ -178,7 +178,7 @@ def test_a_person_skips_the_change_that_holds_a_table_up(project: DagsterProject
         assert connection.execute("SELECT change_id, reason FROM skips").fetchall() == [(change_id, "a test row")]
 
 
-def test_a_signal_ends_a_consumer_in_good_order(project: DagsterProject) -> None:
+def test_a_signal_stops_a_consumer_cleanly(project: DagsterProject) -> None:
     orders = mirror(f"{project.source}.orders")
     built = project.definitions(orders)
     project.mysql.execute("INSERT INTO orders VALUES (1, 'Ada', 1, NULL)")
@@ -238,7 +238,7 @@ def test_terminate_lets_the_tail_flush_and_the_keeper_holds(project: DagsterProj
 
 
 def _interrupt_when(condition: Callable[[], bool]) -> None:
-    """SIGTERM to this process, which has a handler for it by then."""
+    """Send SIGTERM to this process, which handles it at that time."""
     wait_until(condition, 60, "a row in the mirror")
     os.kill(os.getpid(), signal.SIGTERM)
 
@@ -254,6 +254,6 @@ def _observations(project: DagsterProject) -> Sequence[dg.EventLogRecord]:
 
 
 def _is_read(project: DagsterProject) -> bool:
-    """The dump thread has sent everything: it waits for more."""
+    """True when the dump thread has sent everything and waits for more."""
     states = project.mysql.execute("SELECT state FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'")
     return any("waiting for" in str(state[0]).lower() for state in states)

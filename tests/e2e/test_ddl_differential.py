@@ -1,4 +1,4 @@
-"""Mirrors equal SELECT after random DDL in every form; ddl_differential.py runs more of it by hand."""
+"""Mirrors equal SELECT after random DDL in every form; ddl_differential.py runs more of it from the command line."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ SEED = int(os.environ.get("BINLOGSYNC_DDL_SEED", "1"))
 @pytest.mark.parametrize("server", ["mysql", "mariadb"])
 def test_random_ddl(server: str, request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: Path) -> None:
     database: FreshDatabase = request.getfixturevalue(server)
-    outcome = run_differential(database, nats_server.url, tmp_path, STATEMENTS, SEED)
-    assert outcome.done >= STATEMENTS
-    assert outcome.refused < outcome.done / 2
+    result = run_differential(database, nats_server.url, tmp_path, STATEMENTS, SEED)
+    assert result.done >= STATEMENTS
+    assert result.refused < result.done / 2

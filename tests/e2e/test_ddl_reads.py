@@ -72,7 +72,7 @@ def database(request: pytest.FixtureRequest) -> FreshDatabase:
     return found
 
 
-def test_what_is_read_from_the_server(database: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> None:
+def test_which_tables_are_reread(database: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> None:
     mariadb = isinstance(database.server, MariaDBServer)
     free = [*NEEDS_NO_READ, *(OF_MARIADB if mariadb else OF_MYSQL)]
     statements = {f"t{number}": text for number, text in enumerate([*free, *NEEDS_READS])}

@@ -1,4 +1,4 @@
-"""`make demo` as a process: the check comes through, and whatever ends it leaves no process behind."""
+"""`make demo` as a process: the check succeeds, and no process remains after any kind of end."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ def demo(folder: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
     """A demo in `folder`; killed if the test leaves it running."""
     command = [sys.executable, "-m", "pipelines.demo", "--dir", str(folder), *arguments]
     pipe = subprocess.PIPE
-    # A user's settings that lead elsewhere, and a name that is none.
+    # Settings of the user for other servers, and an unknown variable.
     foreign = {"BINLOGSYNC_MYSQL_HOST": "production.invalid", "BINLOGSYNC_POSITIONS": "redis", "BINLOGSYNC_SORCE": "x"}
     environment = {**os.environ, **foreign}
     with subprocess.Popen(
@@ -40,27 +40,29 @@ def demo(folder: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """For a demo's files; whatever still runs there at the end of the test is killed."""
+    """A folder for a demo's files; processes that still run there are killed at the end of the test."""
     yield tmp_path / "demo"
     for number in processes_of(tmp_path / "demo"):
         os.kill(number, signal.SIGKILL)
 
 
 def processes_of(folder: Path) -> list[int]:
-    """Processes whose command line or environment names the folder."""
+    """Processes with the folder in their command line or environment."""
     found = []
     for place in Path("/proc").iterdir():
         try:
-            said = (place / "cmdline").read_bytes() + (place / "environ").read_bytes() if place.name.isdigit() else b""
+            output = (
+                (place / "cmdline").read_bytes() + (place / "environ").read_bytes() if place.name.isdigit() else b""
+            )
         except OSError:
             continue  # it has ended, or is another user's
-        if str(folder).encode() in said:
+        if str(folder).encode() in output:
             found.append(int(place.name))
     return found
 
 
 def working_folder_of(number: int) -> Path | None:
-    """Of a process of Dagster; None for another, or one that has ended."""
+    """The working folder of a Dagster process; None for another process, or one that has ended."""
     try:
         is_dagster = b"dagster" in Path(f"/proc/{number}/cmdline").read_bytes()
         return Path(f"/proc/{number}/cwd").readlink() if is_dagster else None
@@ -68,22 +70,22 @@ def working_folder_of(number: int) -> Path | None:
         return None
 
 
-def test_a_row_comes_through_and_nothing_stays(folder: Path) -> None:
+def test_a_row_reaches_its_mirror_and_no_process_remains(folder: Path) -> None:
     with demo(folder, "--check", "--port", "0") as process:
-        said, _ = process.communicate(timeout=400)
-        assert process.returncode == 0, said
-        assert "OK: tail STARTED after" in said
-        assert "commit to mirror" in said
+        output, _ = process.communicate(timeout=400)
+        assert process.returncode == 0, output
+        assert "OK: tail STARTED after" in output
+        assert "commit to mirror" in output
         for name in ("BINLOGSYNC_MYSQL_HOST", "BINLOGSYNC_POSITIONS", "BINLOGSYNC_SORCE"):
-            assert name in said.split("ignored: ")[1].split("\n")[0]
-        assert "demo: waiting for run" in said, "what its end waits for"
-        assert "demo: killing" not in said
+            assert name in output.split("ignored: ")[1].split("\n")[0]
+        assert "demo: waiting for run" in output, "what its end waits for"
+        assert "demo: killing" not in output
         assert processes_of(folder) == []
-    assert "demo-check@example.com" not in said
+    assert "demo-check@example.com" not in output
     assert (folder / "warehouse.duckdb").exists()
 
 
-def test_ctrl_c_ends_it_in_good_order(folder: Path) -> None:
+def test_ctrl_c_stops_it_cleanly(folder: Path) -> None:
     with demo(folder, "--port", "0") as process:
         address = ui_address(process)
         wait_until(lambda: answers(address), 120, f"the UI at {address}")
@@ -91,9 +93,9 @@ def test_ctrl_c_ends_it_in_good_order(folder: Path) -> None:
         assert folder in places, "Dagster's"
         assert [place for place in places if (place / ".env").exists()] == [], "Dagster would read it"
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=120)
-        assert process.returncode == 0, said
-        assert "stopped after" in said
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+        assert "stopped after" in output
         assert processes_of(folder) == []
 
 
@@ -102,39 +104,39 @@ def test_a_check_can_be_interrupted(folder: Path) -> None:
         wait_until(lambda: (folder / "dagster.log").exists(), 120, "Dagster to be started")
         process.send_signal(signal.SIGINT)
         begun = time.monotonic()
-        said, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=120)
         assert process.returncode == 1
-        assert "stopped while waiting for the tail's run" in said
+        assert "stopped while waiting for the tail's run" in output
         assert time.monotonic() - begun < 60
         assert processes_of(folder) == []
 
 
-def test_a_folder_holds_one_demo(folder: Path) -> None:
+def test_one_demo_per_folder(folder: Path) -> None:
     with demo(folder, "--port", "0") as first:
         ui_address(first)
         with demo(folder, "--check", "--port", "0") as second:
-            said, _ = second.communicate(timeout=120)
-            assert second.returncode == 1, said
-            assert "another demo runs in" in said
+            output, _ = second.communicate(timeout=120)
+            assert second.returncode == 1, output
+            assert "another demo runs in" in output
         assert first.poll() is None
         first.send_signal(signal.SIGTERM)
-        said, _ = first.communicate(timeout=120)
-        assert first.returncode == 0, said
+        output, _ = first.communicate(timeout=120)
+        assert first.returncode == 0, output
 
 
 def ui_address(process: "subprocess.Popen[str]") -> str:
-    """What it says to look at."""
+    """The address of the UI that the demo prints."""
     assert process.stdout is not None
-    said = []
+    output = []
     for line in process.stdout:
-        said.append(line)
+        output.append(line)
         if line.startswith("Dagster's UI comes up at "):
             return line.split()[5]
-    raise AssertionError(f"the demo ended without an address: {''.join(said)}")
+    raise AssertionError(f"the demo ended without an address: {''.join(output)}")
 
 
 def answers(address: str) -> bool:
-    """True once the UI is there."""
+    """True when the UI responds."""
     try:
         with urlopen(f"{address}/server_info", timeout=2) as response:
             return bool(response.status == 200)

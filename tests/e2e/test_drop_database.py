@@ -1,4 +1,4 @@
-"""DROP DATABASE: every mirror of a table in it is told, whether the tail saw the table, or stood still meanwhile."""
+"""DROP DATABASE: every mirror of one of its tables is dropped, also when the tail was stopped at that time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def database(request: pytest.FixtureRequest) -> Iterator[FreshDatabase]:
 
 
 def gone(database: FreshDatabase) -> tuple[str, str]:
-    """Dropped before the tail's eyes, and while it stands still."""
+    """Drop one database while the tail runs, and one while it is stopped."""
     return f"{database.name}-seen", f"{database.name}-unseen"
 
 
@@ -34,7 +34,7 @@ def tables_of(path: Path, schema: str) -> set[str]:
 
 
 def statements_on(url: str, source: str, table: tuple[str, str]) -> list[str]:
-    """The kinds of schema changes that the stream holds of a table."""
+    """The kinds of schema changes of a table in the stream."""
     kinds, at = list[str](), 1
     with StreamReader(NatsOptions(url=url), source) as reader:
         while found := reader.changes_from(*table, at):
@@ -66,7 +66,7 @@ def test_its_tables_leave_their_mirrors(database: FreshDatabase, nats_server: NA
             database.execute(f"CREATE TABLE `{name}`.`a.b` (id INT PRIMARY KEY)")
             database.execute(f"CREATE TABLE `{name}`.tisch (id INT PRIMARY KEY)")
             database.execute(f"CREATE TABLE `{name}`.before (id INT PRIMARY KEY)")
-            database.execute(f"RENAME TABLE `{name}`.before TO `{name}`.behind")
+            database.execute(f"RENAME TABLE `{name}`.before TO `{name}`.later")
             database.execute(f"INSERT INTO `{name}`.`a.b` VALUES (1)")
             database.execute(f"INSERT INTO `{name}`.tisch VALUES (1)")
         database.execute("INSERT INTO stays VALUES (1)")
@@ -79,7 +79,7 @@ def test_its_tables_leave_their_mirrors(database: FreshDatabase, nats_server: NA
         drain((seen, "a.b"), (seen, "tisch"))
         assert tables_of(path, seen) == set()
         assert statements_on(nats_server.url, config.source, (seen, "quiet")) == ["drop"]
-        assert statements_on(nats_server.url, config.source, (seen, "behind")) == ["rename", "drop"]
+        assert statements_on(nats_server.url, config.source, (seen, "later")) == ["rename", "drop"]
 
     database.execute(f"DROP DATABASE `{unseen}`")
     with TailThread(config, [stream_sink(nats_server.url)], store, options) as tail:

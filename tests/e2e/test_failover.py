@@ -1,8 +1,8 @@
-"""The server that is tailed is killed ten times while writers write, and a replica of it takes its place.
+"""The server that is tailed is killed ten times while writers write, and its replica is promoted.
 
-The tail goes on with that replica: the stream, the audit log and a mirror hold each change of the last server's history
-once, in order, with transactions that were stored in part when the server died among them. A replica that lacks what
-was stored is refused, with the names of what it lacks.
+The tail resumes from that replica: the stream, the audit log and a mirror have each change of the last server's history
+once, in order, including transactions that were stored in part when the server was killed. A replica without stored
+transactions is refused, and the error contains their GTIDs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PASSWORD = "the same on all of them"
 
 @dataclass
 class ReplicationPair:
-    """A server, its replica, and an address that clients know, where the one in charge is."""
+    """A primary, its replica, and a fixed address of the current primary for clients."""
 
     kind: str
     servers: ExitStack
@@ -55,23 +55,23 @@ class ReplicationPair:
         self.servers.callback(self.address.close)
 
     def add_replica(self) -> None:
-        """A new one, which gets all from the first transaction on."""
+        """Start a new replica, which receives everything from the first transaction on."""
         self.replica = self._server()
         replicate(self.replica, self.primary)
 
     def kill(self) -> None:
-        """The server dies when its replica has what the tail, which is cut off, may have read."""
+        """Cut off the tail, wait until the replica has everything that it may have read, and kill the primary."""
         wait_for_all(self.replica, self.primary)
         self.primary.kill()
 
     def move(self) -> None:
-        """The replica takes its place."""
+        """Promote the replica."""
         promote(self.replica)
         self.primary = self.replica
         self.address.move_to(self.primary)
 
     def config(self, source: str) -> MySQLConfig:
-        """Of a tail: the address."""
+        """The configuration of a tail, with the fixed address."""
         return replace(config_of(self.primary, source), port=self.address.port)
 
     def _server(self) -> DatabaseServer:
@@ -93,7 +93,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[ReplicationPair]:
 
 
 class RestartedTails:
-    """One tail after the other, of one source and with one store."""
+    """The tails of one source, run sequentially with one position store."""
 
     def __init__(self, cluster: ReplicationPair, source: str, url: str, audit: Path) -> None:
         self._cluster = cluster
@@ -104,14 +104,14 @@ class RestartedTails:
         self._store = MemoryPositionStore()
         self.tail = self._start()
 
-    def go_on(self) -> None:
-        """The tail looks for its server by itself; one that was stopped is started."""
+    def restart_if_ended(self) -> None:
+        """The tail reconnects by itself; restart it if it has ended."""
         if self.tail.has_ended:
             self._ended += self.tail.progress.recoveries
             self.tail = self._start()
 
     def moves(self) -> list[str]:
-        """What they said of each server that they went on with."""
+        """The log messages about each server that a tail resumed from."""
         said = [*self._ended, *self.tail.progress.recoveries]
         return [each for each in said if "going on by GTID from" in each]
 
@@ -122,7 +122,7 @@ class RestartedTails:
 
 
 def write_big(server: DatabaseServer) -> None:
-    """One transaction of many rows, more than a flush holds."""
+    """Commit a transaction with more rows than a flush."""
     database = database_on(server)
     database.execute("CREATE TABLE IF NOT EXISTS loads (id INT PRIMARY KEY AUTO_INCREMENT, n INT, note VARCHAR(60))")
     database.execute("BEGIN")
@@ -136,9 +136,7 @@ def write_big(server: DatabaseServer) -> None:
 
 @pytest.mark.server
 @pytest.mark.slow
-def test_exactly_once_though_the_server_is_killed(
-    cluster: ReplicationPair, nats_server: NATSServer, tmp_path: Path
-) -> None:
+def test_exactly_once_through_ten_failovers(cluster: ReplicationPair, nats_server: NATSServer, tmp_path: Path) -> None:
     chance, source, audit = random.Random(8), f"moving-{cluster.kind}", tmp_path / "audit.duckdb"
     tails = RestartedTails(cluster, source, nats_server.url, audit)
     for number in range(KILLS[cluster.kind]):
@@ -157,7 +155,7 @@ def test_exactly_once_though_the_server_is_killed(
         if number % 3 == 1:
             tails.tail.stop()
         cluster.move()
-        tails.go_on()
+        tails.restart_if_ended()
     tails.tail.catch_up()
     tails.tail.stop()
     assert len(tails.moves()) > KILLS[cluster.kind] // 2
@@ -175,10 +173,8 @@ def test_exactly_once_though_the_server_is_killed(
 
 @pytest.mark.server
 @pytest.mark.slow
-def test_a_replica_that_lacks_what_is_stored_is_refused_by_name(
-    cluster: ReplicationPair, nats_server: NATSServer
-) -> None:
-    source = f"lacking-{cluster.kind}"
+def test_a_replica_without_stored_transactions_is_refused(cluster: ReplicationPair, nats_server: NATSServer) -> None:
+    source = f"missing-{cluster.kind}"
     cluster.add_replica()
     database = database_on(cluster.primary)
     database.execute("CREATE TABLE IF NOT EXISTS late (id INT PRIMARY KEY)")
@@ -193,7 +189,9 @@ def test_a_replica_that_lacks_what_is_stored_is_refused_by_name(
         tail.catch_up()
         lost = _last_gtid(cluster)
         cluster.primary.kill()
-        wait_until(lambda: "ReplicaBehindError" in str(tail.progress.recoveries), 30, "the replica to be found behind")
+        wait_until(
+            lambda: "ReplicaBehindError" in str(tail.progress.recoveries), 30, "the lagging replica to be refused"
+        )
         cluster.move()
         error = tail.end()
     assert isinstance(error, PositionError)
@@ -202,7 +200,7 @@ def test_a_replica_that_lacks_what_is_stored_is_refused_by_name(
 
 
 def _last_gtid(cluster: ReplicationPair) -> str:
-    """Of the last transaction in the default domain, without a tag."""
+    """The GTID of the last transaction in the default domain, without a tag."""
     executed = inspect_server(config_of(cluster.primary, "look")).executed
     assert executed is not None
     if cluster.kind == "mariadb":

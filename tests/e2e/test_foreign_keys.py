@@ -1,5 +1,6 @@
-"""What foreign keys do to child rows is not in the binlog of MariaDB, nor of MySQL with native foreign keys: mirrors of
-child tables are right all the same, handlers have a gap, and the operator is told.
+"""Cascades of foreign keys are not in the binlog of MariaDB, nor of MySQL with native foreign keys.
+
+Mirrors of child tables are exact nevertheless, handlers have a gap, and a warning is logged.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from tests.waiting import wait_until
 QUICK = ConsumeOptions(idle_s=0.1, gather_s=0.05)
 
 
-def test_a_change_may_reach_tables_over_several_keys() -> None:
+def test_a_change_can_affect_tables_over_several_keys() -> None:
     def key(child: str, parent: str) -> ForeignKey:
         return ForeignKey("k", ("d", child), ("d", parent), ("id",), "CASCADE", "")
 
@@ -50,7 +51,7 @@ class ChildRow:
 
 
 class ForeignKeyScenario:
-    """A server that does not log what foreign keys do, its tail, and mirrors of tables."""
+    """A server that does not log cascades of foreign keys, its tail, and mirrors of tables."""
 
     def __init__(self, database: FreshDatabase, url: str, folder: Path, message_format: str) -> None:
         self.database, self.url, self.path, self.format = database, url, folder / "warehouse.duckdb", message_format
@@ -64,7 +65,7 @@ class ForeignKeyScenario:
         return TailThread(self.config, [JetStreamSink(options)], self.store, tail_options)
 
     def catch_up(self, tail: TailThread) -> None:
-        """Until all that the server has logged is stored."""
+        """Wait until everything that the server has logged is stored."""
         end = inspect_server(self.config).end()
         wait_until(
             lambda: tail.error or (tail.progress.checkpoint and tail.progress.checkpoint.position >= end),
@@ -116,7 +117,7 @@ ACTIONS = (
     "UPDATE p SET code = 31 WHERE code = 30",
     "REPLACE INTO p VALUES (2, 20, 'again')",
     "DELETE FROM tree WHERE id = 41",
-    # Over before the tail comes to it: by then the server no longer has the key.
+    # Dropped before the tail reads it: at that time the server no longer has the key.
     "DELETE FROM p WHERE id = 4",
     "ALTER TABLE dropped DROP FOREIGN KEY gone",
     "ALTER TABLE late ADD CONSTRAINT new FOREIGN KEY (p) REFERENCES p (id) ON DELETE CASCADE",
@@ -181,7 +182,7 @@ def test_parents_that_are_not_captured_and_children_elsewhere(
             progress = DuckProgress(DuckFile(tmp_path / "handler.duckdb", error=ConsumeError))
             assert [gap.kind for gap in open_gaps(progress, scenario.key("child"))] == ["foreign_key"]
 
-            # The tail has to read a table from now on that it left out.
+            # The tail must now capture a table that it has excluded so far.
             mariadb.execute("INSERT INTO child2 VALUES (1, 1), (2, 2)")
             mariadb.execute("ALTER TABLE child2 ADD FOREIGN KEY (p) REFERENCES uncaptured (id) ON DELETE SET NULL")
             mariadb.execute("DELETE FROM uncaptured WHERE id = 1")
@@ -196,7 +197,7 @@ def test_parents_that_are_not_captured_and_children_elsewhere(
 
 
 @pytest.mark.server
-def test_a_server_that_logs_what_its_keys_do_is_left_alone(mysql: FreshDatabase) -> None:
+def test_a_server_that_logs_cascades_needs_no_reread(mysql: FreshDatabase) -> None:
     mysql.execute("CREATE TABLE p (id INT PRIMARY KEY)")
     mysql.execute("CREATE TABLE c (p INT, FOREIGN KEY (p) REFERENCES p (id) ON DELETE CASCADE)")
     config = config_of(mysql.server, "fk")
@@ -205,4 +206,4 @@ def test_a_server_that_logs_what_its_keys_do_is_left_alone(mysql: FreshDatabase)
 
 
 def ignore(change: Change[ChildRow]) -> None:
-    """Does nothing."""
+    """Do nothing."""

@@ -1,4 +1,4 @@
-"""What a mirror or handler may have missed stays noted over runs, until a new read or a person resolves it."""
+"""A gap of a mirror or a handler stays open over runs, until a reread or the operator resolves it."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class GapScenario:
         return [row[0] for row in query(self.path, f'SELECT id FROM "{self.database.name}"."{table}" ORDER BY id')]
 
     def drop_messages(self) -> None:
-        """The stream drops all but a message of another table."""
+        """Make the stream drop all messages except one of another table."""
         self.database.execute("INSERT INTO noise VALUES (NULL)")
         self.tail()
         purge_stream(self.url, stream_name(self.config.source), keep=1)
@@ -123,13 +123,13 @@ def scenario(mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> G
 
 
 def unreadable(scenario: GapScenario) -> Mirror:
-    """A mirror whose source does not answer."""
+    """A mirror whose source cannot be reached."""
     one = scenario.mirror()
     one.source = replace(scenario.config, port=1, connect_timeout_s=0.5)
     return one
 
 
-def test_retention_ahead_of_a_mirror_has_it_read_again(scenario: GapScenario) -> None:
+def test_a_mirror_rereads_its_table_after_a_retention_gap(scenario: GapScenario) -> None:
     scenario.consume(scenario.mirror())
     scenario.database.execute("INSERT INTO t VALUES (2), (3)")
     scenario.database.execute("DELETE FROM t WHERE id = 1")
@@ -153,8 +153,8 @@ def test_retention_ahead_of_a_mirror_has_it_read_again(scenario: GapScenario) ->
     assert scenario.rows() == [2, 4]
 
 
-def test_messages_that_are_dropped_while_a_mirror_is_at_work(scenario: GapScenario) -> None:
-    """The stream drops messages between two looks of one run."""
+def test_messages_that_are_dropped_while_a_mirror_is_running(scenario: GapScenario) -> None:
+    """The stream drops messages between two fetches of one run."""
 
     class Interrupted(Mirror):
         def take(self, *arguments: object) -> None:
@@ -175,7 +175,7 @@ def test_messages_that_are_dropped_while_a_mirror_is_at_work(scenario: GapScenar
     assert (scenario.rows(), scenario.gaps()) == ([1, 2, 3], [])
 
 
-def test_a_stream_that_was_recreated_later_than_a_mirror_stands(scenario: GapScenario) -> None:
+def test_a_stream_that_was_recreated_after_the_position_of_a_mirror(scenario: GapScenario) -> None:
     for table in ("t", "u"):
         scenario.consume(scenario.mirror(table=table), table)
     scenario.database.execute("INSERT INTO t VALUES (2)")
@@ -243,7 +243,7 @@ def test_an_accepted_gap_of_the_binlog_reaches_every_consumer(nats_server: NATSS
         assert (gap.resolution, gap.resolved_by) == ("done by hand", "me")
 
 
-def test_a_gap_of_a_handler_is_kept_in_nats_too(scenario: GapScenario) -> None:
+def test_a_gap_of_a_handler_is_stored_in_nats_too(scenario: GapScenario) -> None:
     with NatsConnection(NatsOptions(url=scenario.url), "test") as connection:
 
         def store() -> NatsProgress:
@@ -262,7 +262,7 @@ def test_a_gap_of_a_handler_is_kept_in_nats_too(scenario: GapScenario) -> None:
         assert scenario.handled == [1, 3, 4]
 
 
-def test_a_gap_of_a_mirror_is_not_acknowledged_away_but_closed_by_a_verification(scenario: GapScenario) -> None:
+def test_a_gap_of_a_mirror_is_closed_by_a_verification_not_by_acknowledgement(scenario: GapScenario) -> None:
     scenario.consume(scenario.mirror(reads=False))
     scenario.database.execute("INSERT INTO t VALUES (2)")
     scenario.drop_messages()

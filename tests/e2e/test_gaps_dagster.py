@@ -1,4 +1,4 @@
-"""A gap in Dagster: the check of a handler stays failed over runs, until the job `acknowledge_gap` has a reason."""
+"""A gap in Dagster: the check of a handler fails in all runs, until the job `acknowledge_gap` records a reason."""
 
 import dagster as dg
 
@@ -12,12 +12,12 @@ from tests.nats_commands import purge_stream
 
 
 def ignore(change: Change[NoteRow]) -> None:
-    """Does nothing."""
+    """Do nothing."""
 
 
 def test_a_gap_of_a_handler_stays_failed_until_it_is_acknowledged(project: DagsterProject) -> None:
     notes = table_consumer(NoteRow, ignore, table=f"{project.source}.notes")
-    built = project.definitions(notes, shift_s=1.5)
+    built = project.definitions(notes)
     check = dg.AssetCheckKey(notes.key, "no_gap")
 
     def change(number: int) -> None:

@@ -1,4 +1,4 @@
-"""Mirrors of MariaDB tables with generated columns: exact in all other columns, whatever becomes of the table."""
+"""Mirrors of MariaDB tables with generated columns: exact in all other columns after any DDL."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class GeneratedColumnsScenario:
     tail: TailThread
 
     def mirrored(self, table: str, source: MySQLConfig | None, options: MirrorOptions = DEFAULT_OPTIONS) -> Any:
-        """The columns and rows of a mirror that has caught up."""
+        """The columns and rows of the mirror after it caught up."""
         self.tail.catch_up()
         target = Mirror(self.path, self.mariadb.name, table, source, options)
         quick = ConsumeOptions(idle_s=0.3, gather_s=0.1)
@@ -88,7 +88,7 @@ def write(mariadb: FreshDatabase, table: str, first: int) -> None:
     [("FULL_NODUP", {}), ("FULL", {"format": "arrow"})],
     ids=["json of what changed", "arrow of all"],
 )
-def test_a_mirror_has_the_columns_that_the_log_tells(
+def test_a_mirror_has_the_columns_that_are_logged(
     mariadb: FreshDatabase, nats_server: NATSServer, tmp_path: Path, image: str, stream: dict[str, Any]
 ) -> None:
     mariadb.execute(f"SET SESSION binlog_row_image = {image}")
@@ -117,10 +117,10 @@ def test_a_mirror_has_the_columns_that_the_log_tells(
         )
 
 
-def test_a_mirror_that_began_with_them_is_read_again(
+def test_a_mirror_created_with_generated_columns_is_reread(
     mariadb: FreshDatabase, nats_server: NATSServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As one does that meets rows of a table, and nobody who could say what they had been before."""
+    """Without a connection to the source, a mirror starts with the rows of the stream, generated columns included."""
     mariadb.execute(f"CREATE TABLE t (id INT PRIMARY KEY, a INT, {GENERATED}, z VARCHAR(5))")
     with tailed(mariadb, nats_server, tmp_path) as scenario:
         mariadb.execute("INSERT INTO t (id, a, z) VALUES (1, 1, 'x')")
@@ -145,7 +145,7 @@ def test_history_and_soft_deletes_of_such_a_table(
         assert rows == [(1, 10, False), (1, 11, True), (2, 20, False), (2, 20, True), (3, 30, False), (4, 40, True)]
 
 
-def test_an_image_that_lacks_other_columns_has_the_table_read_again(
+def test_an_image_without_other_columns_causes_a_reread(
     mariadb: FreshDatabase, nats_server: NATSServer, tmp_path: Path
 ) -> None:
     mariadb.execute("SET SESSION binlog_row_image = MINIMAL")

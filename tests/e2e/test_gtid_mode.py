@@ -1,4 +1,4 @@
-"""gtid_mode is switched on: the server no longer sends the transactions without GTIDs that its older binlogs hold."""
+"""gtid_mode is switched on: the server no longer sends the transactions without GTIDs in its older binlogs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STEPS = ("OFF_PERMISSIVE", "ON_PERMISSIVE", "ON")
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[MySQLServer]:
-    """It had no GTIDs for two files (rows 1 to 4), and has some since (rows 5 and 6)."""
+    """A server without GTIDs for two files (rows 1 to 4), and with GTIDs since (rows 5 and 6)."""
     with embedded.mysql(options={"gtid_mode": "OFF", "enforce_gtid_consistency": "ON"}) as started:
         run(started, "CREATE DATABASE modes", "CREATE TABLE modes.t (n INT PRIMARY KEY)")
         write(started, 1, 2)
@@ -70,7 +70,7 @@ def test_gtid_mode_is_switched_on(server: MySQLServer, nats_server: NATSServer) 
     run(server, *(f"SET GLOBAL gtid_mode = {step}" for step in STEPS))
     write(server, 5, 6)
 
-    # The tail that had caught up resumes exactly, and has GTIDs from its next start on.
+    # The tail that had caught up resumes exactly, and uses GTIDs after its next start.
     for number in (7, 8):
         with tail(server, "modes-done", url, stores["modes-done"], "now") as running:
             running.wait_begun()
@@ -82,7 +82,7 @@ def test_gtid_mode_is_switched_on(server: MySQLServer, nats_server: NATSServer) 
     assert saved.gtids
     assert saved.gtids == inspect_server(config_of(server, "look")).executed
 
-    # The oldest start is the oldest that the server sends; other starts before that name the reason.
+    # "oldest" is the oldest position that the server sends; starts before that fail with the reason.
     with tail(server, "modes-oldest", url, MemoryPositionStore(), "oldest") as running:
         catch_up(server, running)
     assert rows(url, "modes-oldest") == [5, 6, 7, 8]
@@ -97,7 +97,7 @@ def test_gtid_mode_is_switched_on(server: MySQLServer, nats_server: NATSServer) 
         catch_up(server, running)
     assert rows(url, "modes-time") == [9]
 
-    # What the message advises loses nothing.
+    # The fix in the message loses no change.
     run(server, "SET GLOBAL gtid_mode = ON_PERMISSIVE")
     with tail(server, "modes-late", url, stores["modes-late"], "bookmark:before") as running:
         catch_up(server, running)

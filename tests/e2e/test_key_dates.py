@@ -1,4 +1,4 @@
-"""Zero and impossible dates in a primary key: each key stays one key, in mirrors that follow and that are read."""
+"""Zero and impossible dates in a primary key: each key stays one key, in mirrors from the stream and from a reread."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def paths(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def number_of(text: str) -> str:
-    """A date, or how many days behind the first the mirror puts it."""
+    """A date, or its number of days after the first one in the mirror."""
     year, month, day = map(int, text[:10].split("-"))
     return text[:10] if year and month and day else str((year * 16 + month) * 32 + day)
 

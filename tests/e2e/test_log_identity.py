@@ -1,7 +1,7 @@
-"""A log that is not the one that was read: reset, restored, cloned, with the tail running or stopped.
+"""A binlog other than the one that was read: reset, restored, cloned, with the tail running or stopped.
 
 Each case resumes exactly or ends with PositionError; none may continue with rows missing. One server of each kind is
-used for many cases, each of a source and a stream of its own.
+shared by many cases, each with a separate source and stream.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ NO_GTIDS = {"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF"}
 
 
 def start_server(kind: str, servers: ExitStack, data: Path | None = None) -> DatabaseServer:
-    if kind == "mariadb":  # marks of events are hashes of ours where the server writes no checksums
+    if kind == "mariadb":  # without checksums of the server, the identity of an event is our own hash
         return servers.enter_context(embedded.mariadb(data, options={"binlog_checksum": "NONE"}))
     return servers.enter_context(embedded.mysql(data, options=NO_GTIDS if kind == "no gtids" else {}))
 
 
 @dataclass
 class LogIdentityScenario:
-    """A server, and a tail of it after another with one store and one audit log."""
+    """A server, and its tails, run sequentially with one position store and one audit log."""
 
     kind: str
     server: DatabaseServer
@@ -66,7 +66,7 @@ class LogIdentityScenario:
         return TailThread(self.config, sinks, self.store, options_of(self.source, "logs", **options))
 
     def write(self, count: int) -> None:
-        """Rows of one size, a transaction each."""
+        """Insert rows of equal size, each in one transaction."""
         with closing(self.server.connect(database="logs", autocommit=True)) as connection:
             for _ in range(count):
                 connection.cursor().execute("INSERT INTO t (source, note) VALUES (%s, 'of one size')", (self.source,))
@@ -75,14 +75,14 @@ class LogIdentityScenario:
         run(self.server, "RESET MASTER" if self.kind == "mariadb" else "RESET BINARY LOGS AND GTIDS")
 
     def stored(self) -> int:
-        """Rows of this source in the audit log."""
+        """The rows of this source in the audit log."""
         return int(query(self.audit, f"SELECT count(*) FROM changes WHERE after->>'source' = '{self.source}'")[0][0])
 
     def written(self) -> int:
         return int(str(run(self.server, f"SELECT count(*) FROM logs.t WHERE source = '{self.source}'")[0][0]))
 
     def catch_up(self, tail: TailThread) -> None:
-        """Until all that the server has logged is stored."""
+        """Wait until everything that the server has logged is stored."""
         end = inspect_server(self.config).end()
 
         def is_there() -> bool:
@@ -94,7 +94,7 @@ class LogIdentityScenario:
             raise tail.error
 
     def refused(self) -> str:
-        """A tail that starts now ends with PositionError; its text."""
+        """Start a tail, which fails with PositionError; return the message."""
         begun = time.monotonic()
         with self.tail() as tail:
             error = tail.end()
@@ -136,8 +136,8 @@ def ends_in_time(scenario: LogIdentityScenario, tail: TailThread, reset_at: floa
 
 
 @pytest.mark.server
-def test_a_reset_under_a_running_tail_is_noticed(scenario: LogIdentityScenario) -> None:
-    """With the new log shorter than the old one, and longer."""
+def test_a_reset_is_detected_by_a_running_tail(scenario: LogIdentityScenario) -> None:
+    """The new log is shorter than the old one, or longer."""
     rows_after = 3 if scenario.kind == "gtids" else 60
     with scenario.tail() as tail:
         tail.wait_begun()
@@ -153,8 +153,8 @@ def test_a_reset_under_a_running_tail_is_noticed(scenario: LogIdentityScenario) 
 
 
 @pytest.mark.server
-def test_a_reset_is_noticed_where_the_new_log_is_as_long(scenario: LogIdentityScenario) -> None:
-    """The tail has read nothing but the head of the file, which the new log has too."""
+def test_a_reset_is_detected_if_the_new_log_has_the_same_length(scenario: LogIdentityScenario) -> None:
+    """The tail has read only the first events of the file, which the new log has too."""
     scenario.reset()
     with scenario.tail(start="now") as tail:
         tail.wait_begun()
@@ -163,7 +163,7 @@ def test_a_reset_is_noticed_where_the_new_log_is_as_long(scenario: LogIdentitySc
         reset_at = time.monotonic()
         scenario.write(3)
         wait_until(lambda: tail.has_ended or tail.progress.changes == 3, 60, "the reset to be noticed")
-        if not tail.has_ended:  # heads are told apart by the second in which they were begun
+        if not tail.has_ended:  # the first events of two files differ by their time in seconds
             scenario.catch_up(tail)
             tail.stop()
         else:
@@ -171,8 +171,8 @@ def test_a_reset_is_noticed_where_the_new_log_is_as_long(scenario: LogIdentitySc
 
 
 @pytest.mark.server
-def test_nothing_of_a_new_log_is_stored_behind_the_old_one(scenario: LogIdentityScenario) -> None:
-    """A dump that is open continues with the next file, which has the next name."""
+def test_no_change_of_a_new_log_is_stored_after_the_old_log(scenario: LogIdentityScenario) -> None:
+    """An open dump continues with the next file, which has the next name."""
     with scenario.tail() as tail:
         tail.wait_begun()
         scenario.write(5)
@@ -189,8 +189,8 @@ def test_nothing_of_a_new_log_is_stored_behind_the_old_one(scenario: LogIdentity
 
 
 @pytest.mark.server
-def test_a_reset_under_a_stopped_tail_is_refused(scenario: LogIdentityScenario) -> None:
-    """The rows have one size, so that the old offset is the begin of a transaction again, or the head of a file."""
+def test_a_reset_is_refused_by_a_stopped_tail(scenario: LogIdentityScenario) -> None:
+    """Rows have equal size, so the old offset is again the start of a transaction, or of a file."""
     at_boundary = scenario.kind != "no gtids"
     scenario.reset()
     with scenario.tail() as tail:
@@ -208,8 +208,8 @@ def test_a_reset_under_a_stopped_tail_is_refused(scenario: LogIdentityScenario) 
 
 
 @pytest.mark.server
-def test_a_tail_resumes_exactly_where_the_log_is_the_same(scenario: LogIdentityScenario) -> None:
-    """Stopped and started at boundaries of files, with files purged behind it, and with a RESET of something else."""
+def test_a_tail_resumes_exactly_with_an_unchanged_log(scenario: LogIdentityScenario) -> None:
+    """Stop and start the tail at file boundaries, after a purge of older files, and after an unrelated RESET."""
     other = "RESET SLAVE" if scenario.kind == "mariadb" else "RESET REPLICA"
     for number in range(3):
         with scenario.tail() as tail:
@@ -230,7 +230,7 @@ def test_a_tail_resumes_exactly_where_the_log_is_the_same(scenario: LogIdentityS
 
 @pytest.mark.server
 def test_a_server_restored_to_an_older_state_is_refused(scenario: LogIdentityScenario, tmp_path: Path) -> None:
-    """It writes other rows under the names, offsets and GTIDs that were read; the tail stands at the head of a file."""
+    """It writes other rows at the file names, offsets and GTIDs that were read; the tail is at the start of a file."""
     backup(scenario.server, tmp_path / "older")
     with scenario.tail(start="now") as tail:
         tail.wait_begun()
@@ -248,7 +248,9 @@ def test_a_server_restored_to_an_older_state_is_refused(scenario: LogIdentitySce
 
 
 @pytest.mark.server
-def test_a_clone_is_resumed_only_where_it_has_what_is_stored(scenario: LogIdentityScenario, tmp_path: Path) -> None:
+def test_a_clone_is_resumed_only_if_it_has_all_stored_transactions(
+    scenario: LogIdentityScenario, tmp_path: Path
+) -> None:
     with scenario.tail(start="now") as tail:
         tail.wait_begun()
         scenario.write(3)
@@ -265,14 +267,14 @@ def test_a_clone_is_resumed_only_where_it_has_what_is_stored(scenario: LogIdenti
             clone.catch_up(tail)
             scenario.write(1)
         assert clone.stored() == clone.written() == 5
-    with scenario.tail() as tail:  # the first server lacks what the clone has logged since
+    with scenario.tail() as tail:  # the first server does not have the transactions that the clone has logged since
         error = tail.end()
     assert isinstance(error, PositionError)
     assert "lacks transactions that are stored" in str(error)
 
 
 def backup(server: DatabaseServer, to: Path) -> None:
-    """A copy of its data folder; the server runs again behind it."""
+    """Copy the data folder of the server, which is restarted afterwards."""
     server.stop()
     shutil.copytree(server.data_dir, to)
     server.start()
@@ -304,7 +306,7 @@ def test_a_checkpoint_of_an_older_version_is_accepted_once(scenario: LogIdentity
 
 
 def _as_older_version(scenario: LogIdentityScenario) -> Checkpoint:
-    """Take out of stream, audit log and store what an older version did not write."""
+    """Remove from stream, audit log and store the fields that an older version did not write."""
     with duckdb.connect(str(scenario.audit)) as audit:
         record = json.loads(audit.execute(f"SELECT checkpoint FROM {META_SCHEMA}.audit").fetchall()[0][0])
         older = json.dumps({name: value for name, value in record.items() if name not in ("log", "sequence")})
@@ -318,7 +320,7 @@ def _as_older_version(scenario: LogIdentityScenario) -> Checkpoint:
 
 
 async def publish_checkpoint(client: Client, source: str, text: str) -> None:
-    """As an older version wrote it, in place of all that the stream holds."""
+    """Replace all messages of the stream by the one that an older version wrote."""
     js = client.jetstream()
     await js.purge_stream(stream_name(source))
     await js.publish(checkpoint_subject(source), b"", headers={CHECKPOINT: text, WRITE_ID: "older"})

@@ -51,7 +51,7 @@ def database(server: DatabaseServer) -> Iterator[FreshDatabase]:
 
 
 @pytest.mark.server
-def test_a_name_is_folded_as_the_server_folds_it(database: FreshDatabase) -> None:
+def test_names_are_folded_like_on_the_server(database: FreshDatabase) -> None:
     letters = [chr(code) for code in range(0x80, 0x10000) if not 0xD800 <= code < 0xE000]
     for at in range(0, len(letters), 4000):
         part = letters[at : at + 4000]
@@ -125,7 +125,7 @@ def test_names_on_the_command_line_are_spelled_as_the_server_stores_them(
 
 
 @pytest.mark.parametrize(("value", "is_folded"), [("0", False), ("1", True), ("2", True), (None, False)])
-def test_what_the_variable_means(value: str | None, is_folded: bool) -> None:
+def test_values_of_lower_case_table_names(value: str | None, is_folded: bool) -> None:
     fold = fold_of(value)
     names = KnownTables(fold=fold)
     [table] = names.resolve_names(read_statement("TRUNCATE `Shop`.Orders", "x")).tables

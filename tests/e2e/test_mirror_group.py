@@ -1,4 +1,4 @@
-"""Mirrors that change together: at no moment does the file show a part of a transaction."""
+"""Mirrors that change together: a reader of the file never sees a part of a transaction."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def transfer_all(mysql: FreshDatabase) -> None:
 
 
 def transfer(mysql: FreshDatabase, number: int) -> None:
-    """Money moves from a table to another; their sum is the same behind every transaction."""
+    """Money moves from a table to another; their sum is the same after every transaction."""
     mysql.execute("BEGIN")
     mysql.execute(f"UPDATE giro SET amount = amount - {number} WHERE id = {number % ACCOUNTS}")
     if number % 7 == 0:
@@ -44,7 +44,7 @@ def transfer(mysql: FreshDatabase, number: int) -> None:
 
 
 class SumWatcher(threading.Thread):
-    """Looks at the file whenever it is free."""
+    """Reads the sum from the file whenever it is not locked."""
 
     def __init__(self, path: Path, database: str) -> None:
         super().__init__(daemon=True)
@@ -60,7 +60,7 @@ class SumWatcher(threading.Thread):
 
 
 @pytest.mark.parametrize("stream", [{}, {"format": "arrow"}], ids=["json", "arrow"])
-def test_no_part_of_a_transaction_is_seen(
+def test_no_part_of_a_transaction_is_visible(
     mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path, stream: dict[str, str]
 ) -> None:
     config, path = config_of(mysql.server, f"group-{mysql.name}"), tmp_path / "mirrors.duckdb"

@@ -65,7 +65,7 @@ class MirrorSet:
 
 
 def plain(field: Field, value: Any) -> Any:
-    """A value that pymysql gives as the mirror has it."""
+    """Convert a value of pymysql to the value in a mirror."""
     if value is None:
         return None
     if field.kind in ("date", "datetime", "timestamp") and isinstance(value, str):
@@ -81,7 +81,7 @@ def plain(field: Field, value: Any) -> Any:
 
 
 def server_rows(statements: Statements, table: str) -> list[str] | None:
-    """What SELECT gives, None without the table."""
+    """The rows of SELECT; None without the table."""
     fields = statements.mirrored_fields(table)
     if not fields:
         return None
@@ -92,7 +92,7 @@ def server_rows(statements: Statements, table: str) -> list[str] | None:
 
 
 def mirrored_rows(path: Path, database: str, table: str, where: str = "true") -> list[str] | None:
-    """The same of the mirror, without the columns that it has of its own."""
+    """The rows of the mirror, without its additional columns."""
     columns = query(
         path,
         "SELECT column_name FROM duckdb_columns() "
@@ -107,7 +107,7 @@ def mirrored_rows(path: Path, database: str, table: str, where: str = "true") ->
 
 
 def check_kept(statements: Statements, path: Path) -> None:
-    """What lives in mirrors that keep the past, and the open versions of their histories, are the rows of now."""
+    """In mirrors with soft deletes and history, the rows that are not deleted and the open versions equal SELECT."""
     for table in MIRRORED:
         wanted = server_rows(statements, table)
         found = mirrored_rows(path, statements.database.name, table, f"{quote(GONE)} IS NULL")
@@ -123,7 +123,7 @@ def check_kept(statements: Statements, path: Path) -> None:
 
 
 def _naive(value: Any) -> Any:
-    """TIMESTAMP without its zone, which is UTC, as SELECT gives it."""
+    """A TIMESTAMP without its zone (UTC), as SELECT returns it."""
     return value.replace(tzinfo=None) if isinstance(value, datetime) else value
 
 
@@ -160,7 +160,7 @@ def run_random(database: FreshDatabase, nats_server: NATSServer, tmp_path: Path,
 
 
 def _story(statements: Statements, table: str, found: list[str] | None, wanted: list[str] | None) -> str:
-    """What differs, and the statements that speak of the table."""
+    """The difference, and the statements about the table."""
     here, there = found or [], wanted or []
     differs = [f"only here:  {row}" for row in here if row not in there][:5]
     differs += [f"only there: {row}" for row in there if row not in here][:5]

@@ -1,5 +1,6 @@
-"""Accounts of NATS: exactly the permissions that README lists are enough, what is denied is named at once, and so are
-limits of the account; credentials by JWT and by NKey.
+"""NATS accounts: the permissions in README suffice; missing permissions and low limits are reported at once.
+
+Credentials by JWT and by NKey.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ KEY = user_key()
 
 
 def listed(source: str) -> tuple[list[str], list[str]]:
-    """What README lists for a source: to publish, and to subscribe."""
+    """The subjects in README for a source: to publish, and to subscribe."""
     text = (ROOT / "README.md").read_text(encoding="utf-8").split("Permissions in NATS", 1)[1]
     found = re.findall(r"^ {4}(publish|subscribe): (.*)$", text, re.MULTILINE)
     kinds: dict[str, list[str]] = {}
@@ -72,7 +73,7 @@ def url(server: NATSServer, user: str) -> str:
 
 
 @pytest.mark.server
-def test_the_listed_permissions_are_enough(
+def test_the_listed_permissions_suffice(
     server: NATSServer, mysql: FreshDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = url(server, "exact")
@@ -116,8 +117,8 @@ def test_the_listed_permissions_are_enough(
 
 @pytest.mark.server
 @pytest.mark.parametrize("user", ["nostream", "nokv", "noobject", "noapi", "noinbox"])
-def test_what_is_denied_is_named_at_once(server: NATSServer, user: str) -> None:
-    """Within one request: the server says nothing to the request itself."""
+def test_a_missing_permission_is_reported_at_once(server: NATSServer, user: str) -> None:
+    """During one request, which gets no reply from the server."""
     began = time.monotonic()
     options = JetStreamOptions(url=url(server, user), request_timeout_s=300.0, reconnect_timeout_s=300.0)
     with pytest.raises(DeniedError, match=r"permissions violation for (publish|subscription) to .*Permissions in NATS"):
@@ -126,7 +127,7 @@ def test_what_is_denied_is_named_at_once(server: NATSServer, user: str) -> None:
 
 
 def _use(options: JetStreamOptions, source: str) -> None:
-    """What a tail does: a stream, a flush, and a message that is too large."""
+    """The actions of a tail: create a stream, write a flush, and store an oversize message."""
     with closing(JetStreamSink(options)) as sink:
         sink.open(source)
         sink.write(samples(source).flush(1))
@@ -137,14 +138,14 @@ def _use(options: JetStreamOptions, source: str) -> None:
 
 
 @pytest.mark.server
-def test_doctor_names_each_denied_subject(server: NATSServer) -> None:
+def test_doctor_reports_each_denied_subject(server: NATSServer) -> None:
     problems = list(find_account_problems(JetStreamOptions(url=url(server, "nokv")), "nokv"))
     assert len(problems) == sum(subject.startswith("$KV.") for subject in published_subjects("nokv"))
     assert all("$kv.cdc_nokv_" in each for each in problems)
 
 
 @pytest.mark.server
-def test_an_account_of_one_stream_is_named(server: NATSServer) -> None:
+def test_a_limit_of_one_stream_is_reported(server: NATSServer) -> None:
     options = JetStreamOptions(url=url(server, "small"))
     (problem,) = find_account_problems(options, "small")
     assert "has 0 of at most 1 streams: CDC_SMALL, KV_CDC_SMALL_schemas cannot be created" in problem
@@ -200,6 +201,6 @@ def _refused(options: NatsOptions) -> str:
 
 
 @pytest.mark.parametrize("name", ["credentials_file", "nkey_seed_file"])
-def test_a_missing_file_of_credentials_is_named(name: str) -> None:
+def test_a_missing_credentials_file_is_reported(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"{name} nowhere .*BINLOGSYNC_NATS_{name.upper()}"):
         NatsConnection(NatsOptions(**{name: "nowhere"}), "test").open()  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Servers that come and go, sinks that hang, positions that are gone: an error that says so, and nothing is lost."""
+"""Servers that restart, sinks that hang, purged positions: a clear error, and no change is lost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,14 @@ from binlogsync.wire import subjects
 from binlogsync.wire.envelope import GAP
 from tests.databases import FreshDatabase, fresh_database
 from tests.duck import query
-from tests.e2e.oracle import assert_exact, assert_same, audit_places, place, stream_changes, stream_places
+from tests.e2e.oracle import (
+    assert_exact,
+    assert_same,
+    audit_coordinates,
+    coordinates,
+    stream_changes,
+    stream_coordinates,
+)
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
 from tests.e2e.writers import Writers
 from tests.waiting import wait_until
@@ -62,7 +69,7 @@ def own_mysql() -> Iterator[FreshDatabase]:
 
 @contextmanager
 def held(path: Path) -> Iterator[int]:
-    """Another process has the DuckDB file open while the block runs; gives its id."""
+    """Open the DuckDB file in another process for the duration of the block; yields its process id."""
     process = subprocess.Popen(
         bound_to_this_process([sys.executable, "-c", _HOLD, str(path)]), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -92,7 +99,7 @@ def test_the_broker_restarts(mysql: FreshDatabase, own_nats: NATSServer) -> None
 
 
 def test_mysql_restarts(own_mysql: FreshDatabase, nats_server: NATSServer) -> None:
-    """Twice, further apart than `retry_s`: each outage has that time of its own."""
+    """Two restarts, further apart than `retry_s`: the retry time starts again with each outage."""
     source, server = f"mysql-{own_mysql.name}", own_mysql.server
     config, options = config_of(server, source), options_of(source, own_mysql.name, retry_s=20.0)
     with TailThread(config, [stream_sink(nats_server.url)], MemoryPositionStore(), options) as tail:
@@ -137,7 +144,7 @@ def test_the_position_store_restarts(mysql: FreshDatabase, nats_server: NATSServ
     assert_exact((config, mysql.name), nats_server.url, source)
 
 
-def test_the_audit_log_is_held_by_another_process(
+def test_the_audit_log_is_locked_by_another_process(
     mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path
 ) -> None:
     source, audit, store = f"audit-{mysql.name}", tmp_path / "audit.duckdb", MemoryPositionStore()
@@ -161,7 +168,7 @@ def test_the_audit_log_is_held_by_another_process(
             writers.stop()
             patient.catch_up()
     changes = assert_exact((config, mysql.name), nats_server.url, source)
-    assert_same(audit_places(audit), [place(change) for change in changes], "audit log")
+    assert_same(audit_coordinates(audit), [coordinates(change) for change in changes], "audit log")
 
 
 def test_a_purged_position_is_an_error_with_the_choices(own_mysql: FreshDatabase, nats_server: NATSServer) -> None:
@@ -176,7 +183,7 @@ def test_a_purged_position_is_an_error_with_the_choices(own_mysql: FreshDatabase
     own_mysql.execute("INSERT INTO t VALUES (3)")
     last = own_mysql.execute("SHOW BINARY LOGS")[-1][0]
     own_mysql.execute(f"PURGE BINARY LOGS TO '{last}'")
-    before = stream_places(nats_server.url, source)
+    before = stream_coordinates(nats_server.url, source)
     begun = time.monotonic()
     with TailThread(config, [stream_sink(nats_server.url)], store, options) as again:
         error = again.end()
@@ -184,11 +191,11 @@ def test_a_purged_position_is_an_error_with_the_choices(own_mysql: FreshDatabase
     assert isinstance(error, PositionError)
     assert "the server has purged transactions that were not read yet" in str(error)
     assert "choose: start at 'oldest' and accept the hole, take a new snapshot, or continue on another" in str(error)
-    assert stream_places(nats_server.url, source) == before
+    assert stream_coordinates(nats_server.url, source) == before
 
 
 @pytest.mark.server
-def test_a_hole_is_accepted_for_a_reason_and_written_down(
+def test_a_gap_is_accepted_for_a_reason_and_recorded(
     own_mysql: FreshDatabase, own_nats: NATSServer, tmp_path: Path
 ) -> None:
     source, audit = f"hole-{own_mysql.name}", tmp_path / "audit.duckdb"
@@ -220,7 +227,7 @@ def test_a_hole_is_accepted_for_a_reason_and_written_down(
 
 
 def stream_message(url: str, source: str, subject: str, header: str) -> str:
-    """That header of the message of that subject that has it."""
+    """The value of a header, from the message of the subject that has it."""
 
     async def read() -> str:
         client = await nats.connect(url)
@@ -252,8 +259,8 @@ def test_a_filter_drops_and_counts(mysql: FreshDatabase, nats_server: NATSServer
         progress = tail.stop()
     assert progress.changes == 10
     assert progress.tables == {(mysql.name, "kept"): 10}
-    assert progress.dropped >= 20  # the server is shared: other databases are left out too
-    assert [each[5] for each in stream_places(nats_server.url, source)] == ["kept"] * 10
+    assert progress.dropped >= 20  # the server is shared: other databases are filtered out too
+    assert [each[5] for each in stream_coordinates(nats_server.url, source)] == ["kept"] * 10
 
 
 def test_a_stop_flushes_what_is_pending(mysql: FreshDatabase, nats_server: NATSServer) -> None:
@@ -272,7 +279,7 @@ def test_a_stop_flushes_what_is_pending(mysql: FreshDatabase, nats_server: NATSS
     assert len(assert_exact((config, mysql.name), nats_server.url, source)) == 3
 
 
-def test_a_stop_does_not_wait_for_ever_for_a_broker_that_hangs(mysql: FreshDatabase, own_nats: NATSServer) -> None:
+def test_a_stop_does_not_wait_indefinitely_for_a_hanging_broker(mysql: FreshDatabase, own_nats: NATSServer) -> None:
     source, store = f"hangs-{mysql.name}", MemoryPositionStore()
     config = config_of(mysql.server, source)
     mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")

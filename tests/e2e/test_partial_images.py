@@ -1,4 +1,4 @@
-"""A session that logs less than whole rows has its tables read again, at a later position, and blocks no mirror."""
+"""A session that logs partial row images causes a reread of its tables at a later position, and blocks no mirror."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_one_session_with_partial_images_blocks_no_mirror(
                 drain(reader, (mysql.name, table), Mirror(path, mysql.name, table, config), QUICK)
             assert_mirrored()
 
-        # Changes of a table that was dropped since, and the same in a group.
+        # Changes of a table that was dropped since; and in a group.
         mysql.execute("SET SESSION binlog_row_image = MINIMAL")
         mysql.execute("UPDATE t SET a = a + 1")
         mysql.execute("DROP TABLE t")

@@ -1,4 +1,4 @@
-"""XA transactions prepared while no tail runs, or before its first start: changes come once, when committed."""
+"""XA transactions prepared while no tail runs, or before its first start: delivered once, after XA COMMIT."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _IDS = "SELECT CAST(after->>'id' AS INT) FROM changes ORDER BY flush, rowid"
 
 
 def _elsewhere(database: FreshDatabase, *statements: str) -> None:
-    """In a session that has prepared nothing."""
+    """Execute in a session without a prepared transaction."""
     with database.server.connect(database=database.name) as other, other.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
 
 
 def _end(database: FreshDatabase) -> str:
-    """A start at the end of the log."""
+    """Options for a start at the end of the log."""
     return str(resolve_start(config_of(database.server, "end")).position)
 
 
@@ -67,11 +67,11 @@ def is_mariadb(database: FreshDatabase) -> bool:
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("before", [(), ("INSERT INTO t VALUES (12)",)], ids=["at-once", "behind-others"])
+@pytest.mark.parametrize("before", [(), ("INSERT INTO t VALUES (12)",)], ids=["at-once", "after-others"])
 def test_a_first_start_between_prepare_and_commit(
     database: FreshDatabase, tmp_path: Path, before: tuple[str, ...]
 ) -> None:
-    """What was committed before the start does not come, though it is read; each restart is right."""
+    """Changes committed before the start are read but not delivered; each restart is correct."""
     source, store, path = f"prepared-{database.name}", MemoryPositionStore(), tmp_path / "audit.duckdb"
     database.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     compressed = ("SET SESSION binlog_transaction_compression = ON",) if before and not is_mariadb(database) else ()
@@ -90,8 +90,8 @@ def test_a_first_start_between_prepare_and_commit(
 
 
 @pytest.mark.server
-def test_a_start_now_while_something_is_prepared(mysql: FreshDatabase, tmp_path: Path) -> None:
-    """The tail has begun, and holds nothing yet, when what it lacks is committed: "now" is still where it began."""
+def test_a_start_now_with_a_prepared_transaction(mysql: FreshDatabase, tmp_path: Path) -> None:
+    """The prepared transaction is committed after the start and before the first flush: "now" stays the first start."""
     source, store, path = f"prepared-{mysql.name}", MemoryPositionStore(), tmp_path / "audit.duckdb"
     mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     for statement in _XA:
@@ -105,7 +105,7 @@ def test_a_start_now_while_something_is_prepared(mysql: FreshDatabase, tmp_path:
 
 
 @pytest.mark.server
-def test_what_the_binlogs_no_longer_hold_is_a_clear_stop(tmp_path: Path) -> None:
+def test_a_purged_prepared_transaction_stops_the_tail(tmp_path: Path) -> None:
     path = tmp_path / "audit.duckdb"
     with embedded.mysql() as server, fresh_database(server) as database:
         database.execute("CREATE TABLE t (id INT PRIMARY KEY)")
@@ -126,7 +126,7 @@ def test_what_the_binlogs_no_longer_hold_is_a_clear_stop(tmp_path: Path) -> None
 
 
 @pytest.mark.server
-def test_a_backfill_of_a_range_in_which_something_is_committed_that_was_prepared_before(
+def test_a_replay_of_a_range_with_the_commit_of_an_earlier_prepared_transaction(
     database: FreshDatabase,
 ) -> None:
     config = config_of(database.server, "range")

@@ -1,4 +1,4 @@
-"""Mirrors of tables that are renamed: their rows come out of the stream, not from the server again."""
+"""Mirrors of tables that are renamed: their rows come from the stream, without a reread from the server."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def test_renames_read_nothing_from_the_server(
             assert mirrors.take_reads() == {}, name
 
 
-def test_what_the_stream_does_not_tell_is_read(mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> None:
+def test_rows_that_are_not_in_the_stream_are_read(
+    mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path
+) -> None:
     mysql.execute(f"CREATE TABLE old {COLUMNS}")
     mysql.execute(FILL.format("old"))
     mysql.execute(f"CREATE TABLE t {COLUMNS}")

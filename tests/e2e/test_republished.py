@@ -1,4 +1,4 @@
-"""One old message of the stream, published again with its headers: no change is written twice, no mirror is wrong."""
+"""An old message of the stream, published again with its headers: no change is written twice, mirrors stay exact."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.server
 
 
 def publish_again(url: str, source: str, sequence: int) -> None:
-    """As a bridge does, which leaves out what JetStream itself reads."""
+    """Publish the message like a bridge, which removes the headers that JetStream reads."""
 
     async def publish(js: JetStreamContext) -> None:
         message = await js.get_msg(stream_name(source), sequence)
@@ -65,8 +65,8 @@ def test_an_old_message_published_again_is_no_checkpoint(
     assert_mirrored(mysql.server, tmp_path / "mirror.duckdb", mysql.name, "keyless")
 
 
-def test_a_stream_whose_checkpoints_are_gone_is_refused(mysql: FreshDatabase, nats_server: NATSServer) -> None:
-    """What an older version wrote is accepted once, but not where the store knows that this one has written since."""
+def test_a_stream_without_checkpoints_is_refused(mysql: FreshDatabase, nats_server: NATSServer) -> None:
+    """Messages of an older version are accepted once, unless the store has a checkpoint of this version."""
     source, store = "unproven", MemoryPositionStore()
     mysql.execute("CREATE TABLE t (n INT)")
     with tail_of(mysql, source, nats_server.url, store) as tail:

@@ -1,5 +1,6 @@
-"""A consumer that is set back gets exactly the changes from the place on again, and one that is set forward never gets
-those between; who did it, and why, is on record.
+"""Rewind: a consumer that is moved back receives exactly the changes after the position again.
+
+One that is moved forward never receives the changes in between. User and reason are recorded.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def note_ids(change: Change[CustomerRow], connection: duckdb.DuckDBPyConnection)
 
 
 class RewoundConsumer:
-    """A consumer of one table, and moves of its progress."""
+    """A consumer of one table, and rewinds of its progress."""
 
     def __init__(self, tailed: TailedWorkload, path: Path, table: str, make: Callable[[], Target]) -> None:
         self.tailed, self.path, self.table, self.make = tailed, path, table, make
@@ -73,7 +74,9 @@ def ids_of(tailed: TailedWorkload, table: str) -> list[str]:
     return [row.row[0] for row in tailed.rows(table)]
 
 
-def test_exactly_the_changes_from_the_place_on_come_again(tailed: TailedWorkload, customers: RewoundConsumer) -> None:
+def test_exactly_the_changes_after_the_position_are_delivered_again(
+    tailed: TailedWorkload, customers: RewoundConsumer
+) -> None:
     rows = tailed.rows("customers")
     expected = ids_of(tailed, "customers")
     bookmarks = tailed.store.bookmarks(tailed.source)
@@ -100,7 +103,7 @@ def test_exactly_the_changes_from_the_place_on_come_again(tailed: TailedWorkload
     assert query(customers.audit, record.format("rewinds")) == kept
 
 
-def test_forward_needs_a_reason_and_leaves_out_what_lies_between(
+def test_forward_requires_a_reason_and_skips_the_changes_in_between(
     tailed: TailedWorkload, customers: RewoundConsumer
 ) -> None:
     expected = ids_of(tailed, "customers")
@@ -119,7 +122,7 @@ def test_forward_needs_a_reason_and_leaves_out_what_lies_between(
     assert customers.move("head").direction == "nowhere"
 
 
-def test_a_consumer_at_work_is_refused_its_next_transaction(tailed: TailedWorkload, tmp_path: Path) -> None:
+def test_a_running_consumer_fails_at_its_next_transaction(tailed: TailedWorkload, tmp_path: Path) -> None:
     path, calls = tmp_path / "warehouse.duckdb", 0
 
     def handler(change: Change[CustomerRow], connection: duckdb.DuckDBPyConnection) -> None:
@@ -128,7 +131,7 @@ def test_a_consumer_at_work_is_refused_its_next_transaction(tailed: TailedWorklo
         note_ids(change, connection)
 
     class MovedMeanwhile(Handler[CustomerRow]):
-        """Somebody rewinds between two transactions of it."""
+        """A consumer that is rewound between two of its transactions."""
 
         def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
             super().take(batches, tracker, stop)
@@ -146,7 +149,7 @@ def test_a_consumer_at_work_is_refused_its_next_transaction(tailed: TailedWorklo
     assert consuming.ids() == done_first + expected
 
 
-def test_a_mirror_goes_back_with_a_key_and_is_rebuilt_without(tailed: TailedWorkload, tmp_path: Path) -> None:
+def test_a_mirror_with_a_key_is_moved_back_and_one_without_is_rebuilt(tailed: TailedWorkload, tmp_path: Path) -> None:
     path = tmp_path / "warehouse.duckdb"
     first = f"seq:{first_sequence(tailed)}"
     for table, refused in (("customers", None), ("visits", "has no key"), ("orders", "columns have changed")):
@@ -167,7 +170,7 @@ def test_a_mirror_goes_back_with_a_key_and_is_rebuilt_without(tailed: TailedWork
         assert mirror_rows(path, tailed.database, table) == expected
 
 
-def test_a_mirror_that_cannot_be_rebuilt_stays_as_it_is(tailed: TailedWorkload, tmp_path: Path) -> None:
+def test_a_mirror_that_cannot_be_rebuilt_stays_unchanged(tailed: TailedWorkload, tmp_path: Path) -> None:
     path = tmp_path / "warehouse.duckdb"
     mirror = RewoundConsumer(tailed, path, "customers", partial(Mirror, path, tailed.database, "customers"))
     mirror.drain()
@@ -181,7 +184,7 @@ def test_a_mirror_that_cannot_be_rebuilt_stays_as_it_is(tailed: TailedWorkload, 
     assert mirror.drain().changes == 0, "nothing was moved"
 
 
-def test_a_place_that_the_stream_does_not_hold_is_refused(tailed: TailedWorkload, customers: RewoundConsumer) -> None:
+def test_a_position_that_is_not_in_the_stream_is_refused(tailed: TailedWorkload, customers: RewoundConsumer) -> None:
     with pytest.raises(PositionError, match=r"dropped changes after oldest.*this table from 20.*binlogs start"):
         customers.move("oldest")
     with pytest.raises(PositionError, match=r"seq:9999999: the stream of .* has sequences 1 to \d+ now"):

@@ -1,4 +1,4 @@
-"""A stream that is changed, or loses a bucket, under a running tail: noticed, and every change is in the mirrors."""
+"""A stream that is changed or loses a bucket while the tail runs: it is detected, and mirrors have every change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.waiting import wait_until
 
 
 @pytest.mark.server
-def test_changes_under_other_subjects_are_written_again(
+def test_changes_with_other_subjects_are_written_again(
     mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path
 ) -> None:
     source, url = f"changed-{mysql.name}", nats_server.url
@@ -43,7 +43,7 @@ def test_changes_under_other_subjects_are_written_again(
         ask(url, lambda js: js.update_stream(config))
         mysql.execute("INSERT INTO stays VALUES (9)")
         tail.catch_up(90)
-        # A bucket that goes away meanwhile
+        # A bucket that is deleted meanwhile
         ask(url, lambda js: js.delete_key_value(subjects.schema_bucket(source)))
         mysql.execute("INSERT INTO stays VALUES (10)")
         tail.catch_up(90)

@@ -1,4 +1,4 @@
-"""The tail's process is killed ten times and restarted by the keeper's decisions; a consumer's is killed too.
+"""The tail's process is killed ten times and restarted by the decisions of the sensor; a consumer's is killed too.
 
 Afterwards the stream and the audit log hold each change of the binlog once, in order, and each mirror equals SELECT.
 """
@@ -31,10 +31,10 @@ from tests.e2e.oracle import (
     assert_exact,
     assert_mirrored,
     assert_same,
-    audit_places,
+    audit_coordinates,
     binlog_changes,
+    coordinates,
     mysql_replication_counts,
-    place,
     stream_changes,
 )
 from tests.e2e.tailing import QUICK, TailThread, config_of, mirror, options_of, stream_sink
@@ -48,7 +48,7 @@ LATER_S = 120.0  # what the keeper would see two minutes after a kill, instead o
 
 @contextmanager
 def running(module: str, given: Mapping[str, Any], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`python -m module '{...}'`, killed at the end of the block at the latest."""
+    """`python -m module '{...}'`, killed at the end of the block if still running."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             bound_to_this_process([sys.executable, "-m", module, json.dumps(given)]),
@@ -69,7 +69,7 @@ def running(module: str, given: Mapping[str, Any], log: Path) -> Iterator[subpro
 
 @dataclass
 class KeeperScenario:
-    """What the keeper's sensor would see, and its runs."""
+    """The input of the sensor that restarts the tail, and the runs."""
 
     source: str
     store: SQLitePositionStore
@@ -81,7 +81,7 @@ class KeeperScenario:
         return decide_action(TailObservation(self.source, self.runs, lease, time.time() + later_s))
 
     def carry_out(self, decision: Decision) -> str:
-        """As the sensor does: fail the dead, launch the next; returns its id."""
+        """Mark dead runs as failed and launch the next run, like the sensor; returns its id."""
         assert decision.run_key is not None, decision
         now = time.time()
         self.runs = tuple(
@@ -139,7 +139,7 @@ def test_exactly_once_through_ten_kills(mysql: FreshDatabase, nats_server: NATSS
 
     changes = assert_exact((config, mysql.name), nats_server.url, source)
     assert len(changes) > KILLS * 1000
-    assert_same(audit_places(audit), [place(change) for change in changes], "audit log")
+    assert_same(audit_coordinates(audit), [coordinates(change) for change in changes], "audit log")
     ids = [row[0] for row in query(audit, "SELECT id FROM changes ORDER BY rowid")]
     assert ids == [change.id for change in changes]
     counts = Counter((change.source.table, change.op) for change in changes)
@@ -156,7 +156,7 @@ def test_exactly_once_through_ten_kills(mysql: FreshDatabase, nats_server: NATSS
 def test_messages_of_many_changes_through_kills(
     stream: dict[str, Any], mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path
 ) -> None:
-    """A backlog is worked off by tails that are killed within it, again and again."""
+    """Several tails, each killed in the middle, process one backlog."""
     chance = random.Random(4)
     source, writers = f"formats-{mysql.name}", Writers(mysql, seed=5, pause_s=0.01)
     config = config_of(mysql.server, source)

@@ -1,4 +1,4 @@
-"""The original's example: the holes, with before and after of each change, in Dagster and in any program."""
+"""The example of the Go tool: before and after of each change, in Dagster and in any program."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,7 @@ from tests.e2e.dagster_project import DagsterProject
 
 @dataclass(frozen=True)
 class TreeHole:
-    """The original's example."""
+    """The model of the example."""
 
     id: int
     user_id: int
@@ -24,7 +24,7 @@ class TreeHole:
 
 
 def print_hole(change: Change[TreeHole]) -> None:
-    """Prints before and after."""
+    """Print before and after."""
     print(change.op, change.before, "->", change.after)  # noqa: T201
 
 

@@ -1,4 +1,4 @@
-"""Two tails on one source at once: the lease keeps the second away, and where it cannot, the stream's fence does."""
+"""Two concurrent tails of one source: the lease refuses the second, and without a common lease the fence does."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_second_tail_is_refused(mysql: FreshDatabase, nats_server: NATSServe
     assert_exact((config, mysql.name), nats_server.url, source)
 
 
-def test_one_that_takes_over_ends_the_other(mysql: FreshDatabase, nats_server: NATSServer) -> None:
+def test_a_tail_that_takes_over_ends_the_other(mysql: FreshDatabase, nats_server: NATSServer) -> None:
     source, store = f"taken-{mysql.name}", MemoryPositionStore()
     config, options = config_of(mysql.server, source), options_of(source, mysql.name)
     writers = Writers(mysql, seed=1)
@@ -53,10 +53,10 @@ def test_one_that_takes_over_ends_the_other(mysql: FreshDatabase, nats_server: N
     assert_exact((config, mysql.name), nats_server.url, source)
 
 
-def test_tails_that_do_not_know_of_each_other_are_fenced(
+def test_tails_with_separate_position_stores_are_fenced(
     mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path
 ) -> None:
-    """Each with a position store of its own, so only the stream can tell."""
+    """Without a common position store, only the stream detects the second tail."""
     source = f"fenced-{mysql.name}"
     config, options = config_of(mysql.server, source), options_of(source, mysql.name)
     writers = Writers(mysql, seed=2)

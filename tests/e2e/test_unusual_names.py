@@ -1,6 +1,6 @@
-"""Whatever legal names tables, columns, indexes and labels have: mirror, history, Parquet and audit log equal SELECT.
+"""For any legal names of tables, columns, indexes and labels: mirror, history, Parquet and audit log equal SELECT.
 
-`BINLOGSYNC_TEST_NAMES=50 pytest tests/e2e/test_unusual_names.py` draws more than the few of the suite.
+`BINLOGSYNC_TEST_NAMES=50 pytest tests/e2e/test_unusual_names.py` tries more names than the default run.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ Rows = Counter[tuple[Any, ...]]
 
 
 def mysql_name(*names: str) -> str:
-    """Quoted as MySQL has it."""
+    """Quote a name for MySQL."""
     return ".".join("`" + name.replace("`", "``") + "`" for name in names)
 
 
 def make(mysql: FreshDatabase, table: NamedTable) -> bool:
-    """Create the table; False where the server refuses the names."""
+    """Create the table; False if the server refuses the names."""
     key, value, label, added = map(mysql_name, table.columns)
     labels = ", ".join(mysql.connection.escape(text) for text in table.labels)
     keys = f", PRIMARY KEY ({key})" if table.has_key else ""
@@ -81,7 +81,7 @@ def make(mysql: FreshDatabase, table: NamedTable) -> bool:
 
 
 def write(mysql: FreshDatabase, table: NamedTable) -> None:
-    """Rows, changes of them, a column more, and rows with it."""
+    """Insert and change rows, add a column, and insert rows with it."""
     name, (key, value, _, added) = mysql_name(*table.name), map(mysql_name, table.columns)
     rows = ", ".join(f"({n}, 'v{n % 3}', {n % len(table.labels) + 1})" for n in range(6))
     for sql in (
@@ -99,7 +99,7 @@ def write(mysql: FreshDatabase, table: NamedTable) -> None:
 def replayed(
     changes: Iterable[tuple[str, Mapping[str, Any] | None, Mapping[str, Any] | None]], table: NamedTable
 ) -> Rows:
-    """The rows that changes leave; a row from before a column was added has NULL in it."""
+    """The rows that result from changes; a row from before a column was added has NULL in it."""
     rows: Rows = Counter()
     for _, before, after in changes:
         for image, step in ((before, -1), (after, 1)):
@@ -119,7 +119,7 @@ class TailedTables:
         self.store = MemoryPositionStore()
 
     def run(self, drawn: Sequence[NamedTable]) -> None:
-        """All of it, with the comparison of each table."""
+        """Create, tail, mirror and compare the tables."""
         databases = {table.database for table in drawn}
         include = tuple(f"{mysql_name(name)}.*" for name in databases)
         options = options_of(self.config.source, "unused", include=include, start="now")
@@ -142,7 +142,7 @@ class TailedTables:
                 self.mysql.execute(f"DROP DATABASE IF EXISTS {mysql_name(database)}")
 
     def compare(self, table: NamedTable, options: MirrorOptions, number: int) -> None:
-        """Every reader of the table's changes with SELECT."""
+        """Compare the result of every reader of the table's changes with SELECT."""
         wanted: Rows = Counter(self.mysql.execute(f"SELECT * FROM {mysql_name(*table.name)}"))
         assert wanted.total() == 5
         with StreamReader(NatsOptions(url=self.nats.url), self.config.source) as reader:
@@ -165,7 +165,7 @@ class TailedTables:
         assert self.audited(table) == wanted, table
 
     def mirrored(self, table: NamedTable, options: MirrorOptions) -> Rows:
-        """Rows of the mirror; of its history too, where it has one."""
+        """The rows of the mirror, and of its history if it has one."""
         columns = ", ".join(map(quote, table.columns))
         alive = f" WHERE {quote(SOFT)} IS NULL" if options.deleted_at else ""
         found = self.rows_of(table.name, f"SELECT {columns} FROM {{}}{alive}")
@@ -176,7 +176,7 @@ class TailedTables:
         return found
 
     def rows_of(self, name: tuple[str, str], sql: str, *, is_history: bool = False) -> Rows:
-        """Rows of a query on the mirror, which stands for {} in it."""
+        """The rows of a query on the mirror; {} in it is replaced by its name."""
         with DuckFile(self.warehouse, error=ConsumeError).transaction() as connection:
             (catalog,) = connection.execute("SELECT current_database()").fetchone() or ("",)
             path = quote(catalog, *locate(connection, *name))
@@ -186,7 +186,7 @@ class TailedTables:
             return Counter(connection.execute(sql.replace("{}", path, 1)).fetchall())
 
     def audited(self, table: NamedTable) -> Rows:
-        """What the audit log makes of the table."""
+        """The rows of the table, computed from the audit log."""
         with DuckFile(self.audit).transaction() as connection:
             sql = "SELECT op, before, after FROM changes WHERE database = ? AND table_name = ? ORDER BY rowid"
             rows = connection.execute(sql, list(table.name)).fetchall()
@@ -194,7 +194,7 @@ class TailedTables:
         return replayed(loaded, table)
 
 
-def test_names_that_were_wrong_once(mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> None:
+def test_names_that_failed_in_the_past(mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> None:
     TailedTables(mysql, nats_server, tmp_path).run(_SHARED)
     assert query(tmp_path / "warehouse.duckdb", "SELECT count(*) FROM warehouse.warehouse.orders") == [(5,)]
 

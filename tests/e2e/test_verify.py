@@ -1,4 +1,4 @@
-"""A mirror compared with its table at one place in the binlog, while both are written to; what differs is named."""
+"""A mirror is compared with its table at one binlog position, while both are written to; differences are reported."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.e2e.writers import TABLES, Writers
 
 
 class VerifyScenario:
-    """A source with writers, mirrors of its tables that are kept up in a thread, and a verifier."""
+    """A source with writers, mirrors of its tables that a thread updates, and a verifier."""
 
     def __init__(self, mysql: FreshDatabase, nats: NATSServer, path: Path) -> None:
         self.mysql, self.url, self.path = mysql, nats.url, path
@@ -73,7 +73,7 @@ def scenario(mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> I
     scenario.stop.set()
 
 
-def test_mirrors_are_verified_while_they_are_written_to(scenario: VerifyScenario) -> None:
+def test_mirrors_are_verified_under_load(scenario: VerifyScenario) -> None:
     with scenario.writers.running(), scenario.tail() as tail:
         tail.wait_stored(100)
         scenario.start()
@@ -104,7 +104,7 @@ def test_mirrors_are_verified_while_they_are_written_to(scenario: VerifyScenario
         assert "1000001 missing" in str(found)
         assert "1000002 differs" in str(found)
 
-        scenario.tamper("DELETE FROM visits WHERE rowid = (SELECT max(rowid) FROM visits WHERE place = 'z')")
+        scenario.tamper("DELETE FROM visits WHERE rowid = (SELECT max(rowid) FROM visits WHERE page = 'z')")
         found = scenario.verify("visits")
         assert not found.is_equal
         assert found.rows is not None
@@ -116,7 +116,7 @@ def test_mirrors_are_verified_while_they_are_written_to(scenario: VerifyScenario
             scenario.verify("orders", timeout_s=1.0)
 
 
-def test_what_is_on_one_side_only(
+def test_rows_and_tables_on_one_side_only(
     scenario: VerifyScenario, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scenario.mysql.execute("CREATE TABLE quiet (id INT PRIMARY KEY)")
@@ -164,7 +164,7 @@ def test_what_is_on_one_side_only(
         assert main([*command[:3], tables[0]]) == 0
 
 
-def test_a_stream_that_stands_still_names_the_right_that_the_account_lacks(
+def test_an_idle_stream_reports_the_missing_privilege(
     scenario: VerifyScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, user = scenario.mysql.server, f"few_{scenario.mysql.name}"

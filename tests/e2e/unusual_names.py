@@ -1,4 +1,4 @@
-"""Legal names of MySQL that mean something to others: drawn for databases, tables, columns, indexes and labels."""
+"""Legal names of MySQL with a special meaning elsewhere, for databases, tables, columns, indexes and labels."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ _LETTERS = st.characters(min_codepoint=1, max_codepoint=0xFFFF, exclude_categori
 
 @dataclass(frozen=True, slots=True)
 class NamedTable:
-    """A table to make: columns key, value, label and one that is added later; an index, ENUM labels; keyed or not."""
+    """A table to create: columns key, value, label and one that is added later; an index, ENUM labels; keyed or not."""
 
     database: str
     table: str
@@ -143,13 +143,13 @@ class NamedTable:
 
 
 def names(known: list[str]) -> st.SearchStrategy[str]:
-    """One of these, or any other."""
+    """One of these names, or a random one."""
     drawn = st.text(_LETTERS, min_size=1, max_size=LONGEST).filter(lambda name: not name[-1].isspace())
     return st.one_of(st.sampled_from(known), st.sampled_from(known), drawn)
 
 
 def tables() -> st.SearchStrategy[NamedTable]:
-    """A table whose columns have names that differ."""
+    """A table with distinct column names."""
     columns = st.lists(names(COLUMNS), min_size=4, max_size=4, unique_by=str.casefold).map(tuple)
     labels = st.lists(st.sampled_from(LABELS), min_size=2, max_size=4, unique=True).map(tuple)
     return st.builds(NamedTable, names(DATABASES), names(TABLES), columns, names(COLUMNS), labels, st.booleans())

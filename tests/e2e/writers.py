@@ -1,4 +1,4 @@
-"""Threads that write into three tables as an application would, until they are told to stop."""
+"""Threads that write to three tables as an application would, until they are stopped."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ TABLES = ("customers", "orders", "visits")
 SCHEMA = (
     "CREATE TABLE customers (id BIGINT UNSIGNED PRIMARY KEY AUTO_INCREMENT, name VARCHAR(60), born DATETIME(6))",
     "CREATE TABLE orders (id INT PRIMARY KEY AUTO_INCREMENT, customer BIGINT, total DECIMAL(10, 2), note TEXT)",
-    "CREATE TABLE visits (place VARCHAR(20), n INT)",  # without a key
+    "CREATE TABLE visits (page VARCHAR(20), n INT)",  # without a key
 )
 BIG = 1500
 
 
 class Writers:
-    """`threads` of them; `pause_s` is the longest wait between two transactions of one.
+    """Runs `threads` writers; `pause_s` is the longest pause between two transactions of one.
 
-    `sessions` are statements, the n-th of which the n-th writer begins its connection with. With `may_lose` they end in
-    good order when their server is killed, and the tables may be there already.
+    The n-th writer executes the n-th statement of `sessions` first. With `may_lose` the writers end without an error
+    when their server is killed, and the tables may already exist.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Writers:
 
     @contextmanager
     def running(self) -> Iterator[Writers]:
-        """They write while the block runs."""
+        """Run the writers for the duration of the block."""
         for thread in self._threads:
             thread.start()
         try:
@@ -64,7 +64,7 @@ class Writers:
         assert not self._failures, self._failures
 
     def stop(self) -> None:
-        """All have ended when this returns."""
+        """Stop the writers and wait for their end."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -78,7 +78,7 @@ class Writers:
         with self._connect() as connection, connection.cursor() as cursor:
             for part in range(3):
                 cursor.executemany("INSERT INTO visits VALUES (%s, %s)", [(f"big {part}", n) for n in range(BIG // 3)])
-            cursor.execute("UPDATE visits SET n = n + 1 WHERE place = 'big 1' LIMIT 300")
+            cursor.execute("UPDATE visits SET n = n + 1 WHERE page = 'big 1' LIMIT 300")
             connection.commit()
 
     def _connect(self) -> pymysql.Connection[Cursor]:
@@ -104,7 +104,7 @@ class Writers:
                     chance.choice((_insert, _insert, _update, _delete, _visit))(cursor, chance, number)
             (connection.rollback if chance.random() < 0.05 else connection.commit)()
         except pymysql.OperationalError as error:
-            if error.args[0] not in (1205, 1213):  # lock wait, deadlock: as applications do, drop it and go on
+            if error.args[0] not in (1205, 1213):  # lock wait, deadlock: roll back and continue, as applications do
                 raise
             connection.rollback()
 
@@ -124,12 +124,12 @@ def _update(cursor: Cursor, chance: random.Random, number: int) -> None:
     cursor.execute(
         "UPDATE orders SET total = total + 1, note = NULL WHERE id %% 17 = %s LIMIT 8", (chance.randrange(17),)
     )
-    cursor.execute("UPDATE visits SET n = n + 1 WHERE place = %s LIMIT 4", (f"p{chance.randrange(5)}",))
+    cursor.execute("UPDATE visits SET n = n + 1 WHERE page = %s LIMIT 4", (f"p{chance.randrange(5)}",))
 
 
 def _delete(cursor: Cursor, chance: random.Random, number: int) -> None:
     cursor.execute("DELETE FROM customers WHERE id %% 13 = %s LIMIT 3", (chance.randrange(13),))
-    cursor.execute("DELETE FROM visits WHERE place = %s LIMIT 2", (f"p{chance.randrange(5)}",))
+    cursor.execute("DELETE FROM visits WHERE page = %s LIMIT 2", (f"p{chance.randrange(5)}",))
 
 
 def _visit(cursor: Cursor, chance: random.Random, number: int) -> None:
