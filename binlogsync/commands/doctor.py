@@ -120,7 +120,7 @@ class SourceChecks:
     def _nats(self) -> Iterator[CheckResult]:
         options = self._settings.jetstream()
         status = read_stream_status(options, self._source)
-        yield CheckResult("ok", "nats", f"nats-server {status.version} at {options.place}")
+        yield CheckResult("ok", "nats", f"nats-server {status.version} at {options.address}")
         problems = list(find_account_problems(options, self._source))
         yield from (CheckResult("error", "nats account", each) for each in problems)
         if not problems:
@@ -317,5 +317,5 @@ def _describe_store(store: PositionStore) -> str:
     if isinstance(store, SQLitePositionStore):
         return f"SQLite file {store.path}"
     if isinstance(store, NatsPositionStore):
-        return f"key-value bucket of NATS at {store.options.place}"
-    return store.options.place if isinstance(store, RedisPositionStore) else store.name
+        return f"key-value bucket of NATS at {store.options.address}"
+    return store.options.address if isinstance(store, RedisPositionStore) else store.name

@@ -73,7 +73,7 @@ def read_stream_status(options: JetStreamOptions, source: str) -> StreamStatus:
             return connection.call(read)
         except nats.js.errors.APIError as error:
             raise SinkError(
-                f"NATS at {options.place} refused the request for stream {name}: {error.description or 'no JetStream'} "
-                f"(code {error.err_code or error.code}); start nats-server with -js, or enable JetStream for this "
-                "account"
+                f"NATS at {options.address} refused the request for stream {name}: "
+                f"{error.description or 'no JetStream'} (code {error.err_code or error.code}); "
+                "start nats-server with -js, or enable JetStream for this account"
             ) from error

@@ -105,7 +105,7 @@ def _tail_to_stream(settings: Settings, source: str, arguments: Namespace) -> in
     with stop_on_signals() as stop, closing(settings.positions()) as store:
         options = replace(settings.tail(source), accept_gap=arguments.accept_gap or "", gap_start=arguments.gap_start)
         tail = Tail(config, sinks, store, options, owner=owner, take_over=arguments.take_over)
-        say(f"{source}: {config.address} to {stream.place}; stop with Ctrl-C (after a last flush)")
+        say(f"{source}: {config.address} to {stream.address}; stop with Ctrl-C (after a last flush)")
         line = ProgressLine(source)
         line.write(tail.run(stop, line))
     return 0

@@ -196,7 +196,7 @@ class Tracker:
         return self.key.move(connection, self.progress, self.after(done))
 
     def advance(self, store: ProgressStore, done: Sequence[tuple[ChangeBatch, int]]) -> None:
-        """Store progress after these batches in a transaction of its own, and confirm it."""
+        """Store progress after these batches in a separate transaction, and confirm it."""
         moved = store.move(self.key, self.progress, self.after(done))
         self.confirm(moved, [batch for batch, _ in done])
 

@@ -128,7 +128,7 @@ class KeyValueBucket:
                 return self._connection.retry(on_bucket)
         except nats.js.errors.APIError as error:
             raise SinkError(
-                f"NATS at {self._connection.options.place} rejected a request for the key-value bucket {self.name}: "
+                f"NATS at {self._connection.options.address} rejected a request for the key-value bucket {self.name}: "
                 f"{error.description} (code {error.err_code}); allow this account to create and use it"
             ) from error
 
@@ -252,5 +252,5 @@ def _display_name(name: str) -> str:
 
 
 def _name(key: ProgressKey) -> str:
-    """The key: the name of the durable with / in place of %, which NATS does not allow in keys."""
+    """The key: the name of the durable with / instead of %, which NATS does not allow in keys."""
     return durable_name(key.client, key.database, key.table).replace("%", "/")

@@ -1,1 +1,1 @@
-"""Rows as instances of the user's classes, checked against the table first."""
+"""Rows as instances of the user's classes, which are checked against the table first."""

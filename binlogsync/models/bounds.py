@@ -1,7 +1,7 @@
-"""Bounds that a model puts on a field, against what its column may hold: what is too narrow is known before a row.
+"""Compares the bounds of a model's fields with the ranges of the columns, to find too narrow bounds before any row.
 
-Read from whatever carries them: `Annotated[int, msgspec.Meta(lt=100)]`, `Annotated[str, annotated_types.MaxLen(9)]`,
-pydantic's `Field(max_length=9)`. Pure.
+Bounds are read from annotations: `Annotated[int, msgspec.Meta(lt=100)]`, `Annotated[str, annotated_types.MaxLen(9)]`,
+and from pydantic's `Field(max_length=9)`.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ _LONGEST = {"tiny": 255, "": 65535, "medium": (1 << 24) - 1, "long": (1 << 32) -
 
 
 def too_narrow(hint: Any, metadata: Sequence[Any], column: Column) -> str | None:
-    """How the bounds of a field shut out values that its column may hold; None when they do not."""
+    """Describes how the bounds of a field exclude values of its column; None when they do not."""
     for bound in (*metadata, *_bounds(hint)):
-        said = _range(bound, column) or _length(bound, column) or _digits(bound, column)
-        if said is not None:
-            return f"the column is {column.declaration} {said}; widen the bound, or take it away"
+        problem = _range(bound, column) or _length(bound, column) or _digits(bound, column)
+        if problem is not None:
+            return f"the column is {column.declaration} {problem}; widen the bound, or remove it"
     return None
 
 
 def _bounds(hint: Any) -> Iterator[Any]:
-    """What is said beside the types of a hint."""
+    """The annotations of a type hint, besides its types."""
     origin = get_origin(hint)
     if origin is Annotated:
-        inner, *said = get_args(hint)
-        yield from said
+        inner, *annotations = get_args(hint)
+        yield from annotations
         yield from _bounds(inner)
     elif origin in (Union, types.UnionType):
         for part in get_args(hint):
@@ -38,7 +38,7 @@ def _bounds(hint: Any) -> Iterator[Any]:
 
 
 def _values(column: Column) -> tuple[int, int] | None:
-    """The least and the greatest integer of a column of integers."""
+    """The smallest and the largest value of an integer column."""
     if column.type in _BITS:
         bits = _BITS[column.type]
         return (0, (1 << bits) - 1) if column.unsigned else (-(1 << bits - 1), (1 << bits - 1) - 1)

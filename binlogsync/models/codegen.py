@@ -1,8 +1,8 @@
-"""A model as Python source, for a table as it is: what `binlogsync models` prints. Pure.
+"""Generates the Python source of a model from a table: the output of `binlogsync models`. Pure.
 
-Each column becomes a field of the type that holds every value of it, in the order of the table, with the column's
-declaration behind it. A name that cannot be a field's is renamed where the kind of model can (msgspec, pydantic), and
-left out with a comment where it cannot.
+Each column becomes a field with a type for all its values, in the order of the table, with the column's declaration as
+a comment. A name that is not valid for a field is renamed if the kind of model supports it (msgspec, pydantic);
+otherwise the column is omitted with a comment.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LONGEST = 60
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """A column as a field: `name` is None where it cannot be one; `rename` says that the name is not the column's."""
+    """A column as a field: `name` is None if it cannot be a field; `rename` is True if the column has another name."""
 
     column: Column
     name: str | None
@@ -69,7 +69,7 @@ def model_source(schema: TableSchema, kind: Kind = "dataclass") -> str:
 
 
 def class_name(table: str) -> str:
-    """Of a table: OrderItem of order_items."""
+    """The class name for a table: OrderItem for order_items."""
     words = [word for word in re.split(r"\W+|_+", table) if word]
     name = "".join(word[:1].upper() + word[1:] for word in [*words[:-1], _singular(words[-1])]) if words else "Row"
     name = name if name.isidentifier() else f"T{name}"
@@ -97,7 +97,7 @@ def _field(column: Column, kind: Kind) -> _Field:
 
 
 def _is_name(name: str, kind: Kind) -> bool:
-    """Whether a field may be called that."""
+    """Whether a field may have that name."""
     if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("__"):
         return False
     if name in (*_MODULES, *_BUILTINS, kind):
@@ -147,11 +147,11 @@ def _renamed(field: _Field, kind: Kind) -> str:
 
 
 def _literal(text: str) -> str:
-    """A string in Python source, in double quotes where that is possible."""
+    """A string in Python source, in double quotes if possible."""
     shown = repr(text)
     return f'"{shown[1:-1]}"' if shown[0] == "'" and '"' not in shown else shown
 
 
 def _quoted(text: str) -> str:
-    """Text inside a docstring."""
+    """Text escaped for a docstring."""
     return text.replace("\\", "\\\\").replace('"', "'")

@@ -4,12 +4,12 @@
         id: int
         content: str | None
 
-A class is compiled into a `Model` once, and a Model is checked against a TableSchema before any row is made, so that
-what does not fit is one error that names field, column, both types and the fix, and never a wrong value in row 4711. A
-column without a field is ignored. Values are Python's: int, float, Decimal, str, bytes, date, datetime (aware UTC for
-TIMESTAMP, naive for DATETIME), timedelta for TIME, list, set or frozenset for SET, bool for BIT(1), parsed JSON for a
-JSON column unless the field is `str`, {"srid": int, "wkb": bytes} for GEOMETRY, list of float for VECTOR, str or
-ipaddress's and uuid's own classes for MariaDB's INET4, INET6 and UUID.
+A class is compiled into a `Model` once, and a Model is checked against a TableSchema before the first row. A mismatch
+is one error with field, column, both types and the fix, never a wrong value in some row. A column without a field is
+ignored. Values are Python types: int, float, Decimal, str, bytes, date, datetime (aware UTC for TIMESTAMP, naive for
+DATETIME), timedelta for TIME, list, set or frozenset for SET, bool for BIT(1), parsed JSON for a JSON column unless the
+field is `str`, {"srid": int, "wkb": bytes} for GEOMETRY, list of float for VECTOR, str or ipaddress's and uuid's own
+classes for MariaDB's INET4, INET6 and UUID.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ M = TypeVar("M")
 
 @dataclass(frozen=True, slots=True)
 class ModelField:
-    """One field of a model: its column, what it may hold, whether it may be left out, and bounds beside the hint."""
+    """One field of a model: its column, type hint, whether it is required, and bounds given outside the hint."""
 
     name: str
     column: str
@@ -51,7 +51,7 @@ class ModelField:
 
 
 def table_name(model: type) -> str:
-    """The table of a class: `__tablename__` ("table" or "database.table"), else the plural snake case of its name."""
+    """The table of a class: `__tablename__` ("table" or "database.table"), else its name in plural snake case."""
     given = getattr(model, "__tablename__", None)
     if isinstance(given, str):
         return given
@@ -62,7 +62,7 @@ def table_name(model: type) -> str:
 
 
 class Model(Generic[M]):
-    """A compiled class: `check` it against a schema, then `change` makes typed changes."""
+    """A compiled class: call `check` with a schema, then `change` returns typed changes."""
 
     def __init__(self, cls: type[M]) -> None:
         self.cls = cls
@@ -72,7 +72,7 @@ class Model(Generic[M]):
         self._in_order = _takes_in_order(cls, self.fields)
 
     def check(self, schema: TableSchema) -> None:
-        """Raise one ModelError that names everything of the model that does not fit the table."""
+        """Raise one ModelError with all mismatches between the model and the table."""
         columns = {column.name: column for column in schema.columns}
         problems = []
         makers: list[tuple[ModelField, Callable[[Any], Any]]] = []
@@ -110,9 +110,9 @@ class Model(Generic[M]):
         return Change(change.op, self.row(change.before), self.row(change.after), change.source, change)
 
     def changes(self, batch: ChangeBatch) -> Iterator[Change[M]]:
-        """What `change` gives for each change of a batch, a column at a time; each is made when it is asked for.
+        """The typed changes of a batch, converted column by column; each instance is created when it is requested.
 
-        Raises ModelError at the change that the class refuses, and gives none behind it.
+        Raises ModelError at a change that the class refuses, and ends there.
         """
         before, after = batch.present("before"), batch.present("after")
         old, new = self._instances(batch, "before", before), self._instances(batch, "after", after)
@@ -124,7 +124,7 @@ class Model(Generic[M]):
             yield Change(raw.op, *images, raw.source, raw)
 
     def _instances(self, batch: ChangeBatch, image: ImageName, columns: Mapping[str, list[Any]]) -> Iterator[M]:
-        """One for each change that has the image."""
+        """An instance for each change that has the image."""
         texts = [column for where, column in batch.impossible if where == image]
         names: list[str] = []
         made: list[Iterable[Any]] = []
@@ -150,7 +150,7 @@ def _each(make: Callable[[Any], Any], values: list[Any]) -> Iterator[Any]:
 
 
 def _takes_in_order(cls: type, fields: Sequence[ModelField]) -> bool:
-    """True when the class is called with just its fields, in their order, which is faster than by their names."""
+    """True when the class can be called with its fields by position, which is faster than by name."""
     try:
         parameters = inspect.signature(cls).parameters.values()
     except (TypeError, ValueError):
@@ -193,7 +193,7 @@ def _missing(model: Model[Any], item: ModelField, schema: TableSchema) -> str:
 
 
 def _split(hint: Any) -> tuple[tuple[Any, ...], bool]:
-    """The plain types of a hint, and whether None is among them."""
+    """The types of a hint without annotations, and whether None is among them."""
     while get_origin(hint) is Annotated:
         hint = get_args(hint)[0]
     if get_origin(hint) in (Union, types.UnionType):
@@ -203,14 +203,14 @@ def _split(hint: Any) -> tuple[tuple[Any, ...], bool]:
 
 
 def show(hint: Any) -> str:
-    """A type as one writes it: "int | None"."""
+    """A type in Python notation: "int | None"."""
     kinds, optional = _split(hint)
     names = [getattr(kind, "__name__", str(kind)) if get_origin(kind) is None else str(kind) for kind in kinds]
     return " | ".join([*names, "None"] if optional else names)
 
 
 def python_types(column: Column) -> tuple[Any, ...]:
-    """The Python types that hold every value of the column, the best first; Any is always right as well."""
+    """The Python types that can represent every value of the column, the best first; Any always can."""
     kind = column.type
     if kind in INTEGER_BITS:
         is_flag = kind == "tinyint"
@@ -246,7 +246,7 @@ _PYTHON: dict[str, tuple[Any, ...]] = {
 
 
 def _misfit(item: ModelField, column: Column) -> str | None:
-    """What is wrong with a field for its column, and the fix; None when it fits."""
+    """The mismatch between a field and its column, with the fix; None when the field fits."""
     kinds, optional = _split(item.hint)
     fitting = python_types(column)
     if column.nullable and not optional and Any not in kinds and object not in kinds:
@@ -271,7 +271,7 @@ def _holds(kind: Any, column: Column, fitting: tuple[Any, ...]) -> bool:
 
 
 def _maker(item: ModelField, column: Column) -> Callable[[Any], Any]:
-    """What turns Arrow's Python value into the field's; raises ValueError for a value that the field cannot hold."""
+    """A function that converts Arrow's Python value to the field's; it raises ValueError for a value out of range."""
     kinds = [get_origin(kind) or kind for kind in _split(item.hint)[0]]
     if column.type == "json":
         return _json_maker(item.hint, kinds)

@@ -1,6 +1,6 @@
-"""Where a flush goes. A new sink is one file that fulfils `Sink`, and passes tests/sinks/contract.py.
+"""Sinks store flushes. A new sink is one file that implements `Sink` and passes tests/sinks/contract.py.
 
-A sink stores its checkpoint with its data, in one transaction: what it says it has is what it has.
+A sink stores its checkpoint and its data in one transaction, so that the two always agree.
 """
 
 from __future__ import annotations
@@ -12,40 +12,40 @@ from binlogsync.position import Checkpoint
 
 
 class Sink(Protocol):
-    """Stores flushes of one source, each wholly or in part up to a checkpoint that it stores too."""
+    """Stores flushes of one source, each completely or up to a checkpoint that it stores too."""
 
     name: str
 
     def open(self, source: str) -> Checkpoint | None:
-        """Connect, check, and say how far the sink got; None when it holds nothing. Raises SinkError."""
+        """Connect, check, and return the sink's checkpoint; None when the sink is empty. Raises SinkError."""
 
     def write(self, flush: Flush) -> None:
-        """Store the changes and the checkpoint, durably, and return only then.
+        """Store the changes and the checkpoint; returns once they are durable.
 
-        Never called with changes that the sink has already. A flush with no changes moves the checkpoint only.
-        Raises FencedError when another writer has written since, SinkError when it cannot be stored now (what was
-        stored before the error is counted by the next open).
+        Never called with changes that the sink already has. A flush without changes only updates the checkpoint.
+        Raises FencedError when another writer has written since, SinkError when the flush cannot be stored now (the
+        next `open` returns the checkpoint of what was stored before the error).
         """
 
     def close(self) -> None:
-        """Let go of connections and files; never raises, never flushes."""
+        """Close connections and files; never raises, never flushes."""
 
 
 @runtime_checkable
 class SequencedSink(Protocol):
-    """A sink that numbers what it stores, for ever."""
+    """A sink that numbers the messages that it stores, without ever reusing a number."""
 
     @property
     def last_sequence(self) -> int:
-        """Of the last message that is stored; right between `open` and the next write, and between two writes."""
+        """Sequence of the last stored message; valid after `open` and between two writes."""
 
 
 @runtime_checkable
 class MonitoredSink(Protocol):
-    """A sink that can tell between two writes that what it writes to was changed or deleted."""
+    """A sink that can detect, between two writes, that its destination was changed or deleted."""
 
     def watch(self) -> None:
-        """Compare what the sink writes to with what `open` found; called every few seconds, by the thread that writes.
+        """Compare the destination with the state that `open` found; called every few seconds by the writing thread.
 
         Raises SinkError.
         """
@@ -53,7 +53,7 @@ class MonitoredSink(Protocol):
 
 @runtime_checkable
 class PreparingSink(Protocol):
-    """A sink that can make a flush ready while the one before it is being stored."""
+    """A sink that can prepare a flush while the previous one is being stored."""
 
     def prepare(self, flush: Flush) -> None:
-        """A hint, from the thread that writes: this flush comes after the next `write`. Raises nothing."""
+        """A hint from the writing thread: this flush follows after the next `write`. Never raises."""

@@ -1,14 +1,14 @@
-"""The audit log: a DuckDB file that holds every change, every flush and every DDL statement that the tail stored.
+"""The audit log: a DuckDB file with every change, every flush and every DDL statement that the tail stored.
 
-    changes          one row a change: op, key, before and after as JSON, where it comes from, when it was committed
-    flushes          one row a flush: why and when it was cut, where the binlog was, what the filters left out; a hole
-                     that was accepted is one too, with the reason in `note`
-    flush_counts     changes of each flush by table and op
+    changes          one row for each change: op, key, before and after as JSON, source position, commit time
+    flushes          one row for each flush: reason, times, binlog positions, number of filtered changes; an accepted
+                     gap is a row too, with the reason in `note`
+    flush_counts     number of changes of each flush by table and op
     schema_changes   DDL on captured tables
 
-`source` and `flush` (which counts up for ever) tie them together. The checkpoint is stored in the transaction of the
-rows, and that transaction is conditional on the last flush being ours: exactly once, one writer. Between two flushes
-the file is closed, so anyone may read it. `changes.id` is the id that consumers see as `change.id`.
+The columns `source` and `flush` (which only grows) join the tables. The checkpoint is stored in the transaction of the
+rows, which is conditional on the last flush being this writer's: exactly once, one writer. The file is closed between
+two flushes, so that other programs can read it. `changes.id` is the `change.id` of consumers.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _VIEW = "binlogsync_audit"
 class AuditSink:
     """A Sink (see sinks/__init__.py) into the DuckDB file `path`; several sources may share one file.
 
-    `timeout_s` is how long a reader that has the file open is waited for, at each flush.
+    `timeout_s` is how long each flush waits for a reader that has the file open.
     """
 
     name = "audit"
@@ -59,7 +59,7 @@ class AuditSink:
         self._flush = 0
 
     def open(self, source: str) -> Checkpoint | None:
-        """Make the tables where they are missing, and say how far the log got."""
+        """Create missing tables, and return the checkpoint of the log."""
         with self._file.transaction() as connection:
             connection.execute(_TABLES)
             self._flush, text = _state(connection, source)
@@ -88,7 +88,7 @@ class AuditSink:
         self._flush = number
 
     def close(self) -> None:
-        """Nothing is open between two flushes."""
+        """Forget the source; no file is open between two flushes."""
         self._source = None
 
 
@@ -134,8 +134,8 @@ def _insert_flush(connection: duckdb.DuckDBPyConnection, number: int, flush: Flu
     )
     for change in flush.schema_changes:
         tables = [f"{database}.{table}" for database, table in change.tables]
-        place = [change.position.file, change.position.pos, change.gtid, change.ts_us]
+        position = [change.position.file, change.position.pos, change.gtid, change.ts_us]
         connection.execute(
             "INSERT INTO schema_changes VALUES (?, ?, ?, ?, ?, ?, ?, ?, make_timestamptz(?))",
-            [flush.source, number, change.kind, tables, change.sql, *place],
+            [flush.source, number, change.kind, tables, change.sql, *position],
         )

@@ -1,4 +1,4 @@
-"""ChangeBatches as the rows of the audit log: images and keys as JSON text, in the very form they have on the wire."""
+"""Converts ChangeBatches to rows of the audit log, with images and keys as JSON text in the format of the wire."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Image = Literal["before", "after"]
 
 
 def audit_rows(batches: Sequence[ChangeBatch]) -> pa.Table | None:
-    """One row a change, with `seq` to order them by; None when there is no change."""
+    """One row for each change, with `seq` as sort key; None when there is no change."""
     tables = [_rows(batch) for batch in batches if len(batch) and batch.ddl is None]
     return pa.concat_tables(tables) if tables else None
 
@@ -27,7 +27,7 @@ def _rows(batch: ChangeBatch) -> pa.Table:
     before, after = (
         _image_json(batch, image, batch.data.schema.field(image).type.names) for image in ("before", "after")
     )
-    place = {name: batch.data.column(name) for name in ("pos", "row", "txn_pos", "seq")}
+    position = {name: batch.data.column(name) for name in ("pos", "row", "txn_pos", "seq")}
     return pa.table(
         {
             "op": batch.data.column("op").cast(pa.string()),
@@ -39,7 +39,7 @@ def _rows(batch: ChangeBatch) -> pa.Table:
             "gtid": batch.data.column("gtid").cast(pa.string()),
             "server_uuid": pa.repeat(pa.scalar(batch.server_uuid), count),
             "file": batch.data.column("file").cast(pa.string()),
-            **place,
+            **position,
             "txn_order": batch.data.column("order"),
             "committed_at": batch.data.column("ts_us"),
             "id": batch.ids(),
@@ -48,7 +48,7 @@ def _rows(batch: ChangeBatch) -> pa.Table:
 
 
 def _keys(batch: ChangeBatch) -> pa.StringArray:
-    """The primary key after the change, before it for a delete; NULL where there is none."""
+    """The primary key from `after`, for a delete from `before`; NULL if the table has none."""
     names = [
         name
         for name in batch.schema.primary_key
@@ -60,7 +60,7 @@ def _keys(batch: ChangeBatch) -> pa.StringArray:
 
 
 def _image_json(batch: ChangeBatch, image: Image, names: Sequence[str]) -> pa.StringArray:
-    """Those columns of an image as a JSON object; NULL where the image is."""
+    """The given columns of an image as a JSON object; NULL for a NULL image."""
     struct: pa.StructArray = batch.data.column(image)
     parts: list[EnvelopePart] = []
     for name in names:

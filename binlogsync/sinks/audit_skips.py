@@ -1,7 +1,6 @@
-"""Skips in the audit log: the table `skips`, beside the changes that it speaks of (`changes.id` is `skips.change_id`).
+"""Skips in the audit log: the table `skips`, which refers to changes by `skips.change_id` = `changes.id`.
 
-The skip itself is stored with the consumer's progress; this is the copy for whoever reads the audit log. It may be
-written again: a skip is there once.
+The skip itself is stored with the consumer's progress; the audit log has a copy. Writing it again has no effect.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _TABLE = (
 
 
 def record_skip(path: Path, skip: Skip, timeout_s: float = 30.0) -> None:
-    """Write it into the audit log, if it is not there yet. Raises SinkError."""
+    """Write the skip into the audit log, unless it is there already. Raises SinkError."""
     values = list(asdict(skip).values())
     with DuckFile(path, timeout_s, SinkError).transaction() as connection:
         connection.execute(_TABLE)

@@ -15,7 +15,7 @@ from binlogsync.stores import Lease
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """What a store keeps of a lease; `heard_s` is the time of its last save or heartbeat by the store's clock."""
+    """A stored lease; `heard_s` is the time of its last save or heartbeat by the store's clock."""
 
     owner: str
     epoch: int
@@ -23,17 +23,17 @@ class LeaseRecord:
     released: bool = False
 
     def at(self, now_s: float) -> LeaseRecord:
-        """This claim, seen at that time: never heard of in the future."""
+        """This record with `heard_s` limited to the current time."""
         return self if self.heard_s <= now_s else replace(self, heard_s=now_s)
 
     def lease(self, source: str, now_s: float) -> Lease:
-        """As the protocol shows it."""
+        """The lease as `PositionStore` returns it."""
         return Lease(source, self.owner, self.epoch, max(0.0, now_s - self.heard_s), self.released)
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """How a source is claimed; see PositionStore.claim."""
+    """Arguments of a claim; see PositionStore.claim."""
 
     owner: str
     take_over: bool
@@ -41,7 +41,7 @@ class ClaimRequest:
 
 
 def claim_lease(source: str, held: LeaseRecord | None, terms: ClaimRequest, now_s: float) -> LeaseRecord:
-    """The claim that takes the place of `held`; raises LeaseLostError while another owner's is alive."""
+    """The record that replaces `held`; raises LeaseLostError while another owner's lease is valid."""
     if held is None:
         return LeaseRecord(terms.owner, 1, now_s)
     age_s = held.at(now_s).lease(source, now_s).age_s
@@ -51,26 +51,26 @@ def claim_lease(source: str, held: LeaseRecord | None, terms: ClaimRequest, now_
 
 
 def check_held(lease: Lease, held: LeaseRecord | None) -> LeaseRecord:
-    """What the store holds for this lease; raises LeaseLostError when it is not this lease any more."""
+    """Return the stored record of this lease; raises LeaseLostError when another one is stored."""
     if held is None or held.epoch != lease.epoch or held.owner != lease.owner:
         raise lost(lease, held.owner if held else None, held.epoch if held else 0)
     return held
 
 
 def refused(source: str, owner: str, age_s: float, terms: ClaimRequest) -> LeaseLostError:
-    """The error of a claim while another owner is alive."""
+    """The error of a claim while another owner's lease is valid."""
     return LeaseLostError(
-        f"source {source!r} is held by {owner!r}, heard of {age_s:.1f} s ago; {terms.owner!r} may claim it when that "
-        f"is more than {terms.stale_s:g} s, or at once by taking over when the other is known to be dead"
+        f"source {source!r} is held by {owner!r}, last heartbeat {age_s:.1f} s ago; {terms.owner!r} may claim it when "
+        f"that is more than {terms.stale_s:g} s, or at once by taking over if that owner is known to be dead"
     )
 
 
 def lost(lease: Lease, owner: str | None, epoch: int) -> LeaseLostError:
-    """The error of a save or heartbeat under a lease that the store does not hold; `owner` None: it holds none."""
+    """The error of a save or heartbeat with a lost lease; `owner` is None when the store contains no lease."""
     mine = f"{lease.owner!r} lost the lease of source {lease.source!r} (epoch {lease.epoch})"
     if owner is None or epoch < lease.epoch:
-        there = "no lease" if owner is None else f"epoch {epoch} of {owner!r}"
+        stored = "no lease" if owner is None else f"epoch {epoch} of {owner!r}"
         return LeaseLostError(
-            f"{mine}: the store holds {there}, so it was emptied or restored since; start the tail again"
+            f"{mine}: the store holds {stored}, so it was emptied or restored since; start the tail again"
         )
-    return LeaseLostError(f"{mine}: {owner!r} has claimed it since (epoch {epoch}); this tail has to stop")
+    return LeaseLostError(f"{mine}: {owner!r} has claimed it since (epoch {epoch}); this tail must stop")

@@ -1,4 +1,4 @@
-"""Checkpoints in memory: for tests, and tails whose sinks keep their own. Shared by threads, gone with the process."""
+"""Positions in memory, shared by threads and lost with the process: for tests, and tails whose sinks suffice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from binlogsync.stores.lease import ClaimRequest, LeaseRecord, check_held, claim
 
 
 class MemoryPositionStore:
-    """A PositionStore in a dictionary; `clock` gives seconds."""
+    """A PositionStore in a dictionary; `clock` returns seconds."""
 
     name = "memory"
 
@@ -79,14 +79,14 @@ class MemoryPositionStore:
             self._facts[source] = text
 
     def close(self) -> None:
-        """Keeps what it holds, so that a test can open the same store again."""
+        """Keeps its contents, so that a test can open the same store again."""
 
     def _renew(self, lease: Lease) -> None:
         held = check_held(lease, self._claims.get(lease.source))
         self._claims[lease.source] = replace(held, heard_s=self._clock())
 
     def _seen(self, source: str, now_s: float) -> LeaseRecord | None:
-        """The claim, put back to now when the clock has gone back behind it."""
+        """The stored lease; after the clock was set back, its renewal time becomes the current time."""
         held = self._claims.get(source)
         if held is not None:
             held = self._claims[source] = held.at(now_s)

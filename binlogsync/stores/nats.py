@@ -1,7 +1,7 @@
-"""Checkpoints in a key-value bucket of NATS: for tails that may start anywhere, where NATS is there anyway.
+"""Positions in a NATS key-value bucket: for tails that may start on any machine, without a further server.
 
-Keys are `position/<source>` (checkpoint and lease as JSON), `facts/<source>` and `bookmarks/<source>.<key>`, names in
-hex. A change is conditional on the revision that it was made from; times are those of the server.
+Keys are `position/<source>` (checkpoint and lease as JSON), `facts/<source>` and `bookmarks/<source>.<key>`, with names
+in hex. An update is conditional on the revision that was read; times come from the server's clock.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Kept = tuple[LeaseRecord | None, str | None]  # the lease, and the checkpoint's 
 
 
 class NatsPositionStore:
-    """A PositionStore in the bucket `bucket`, made when it is missing. Nothing connects before the first call."""
+    """A PositionStore in the bucket `bucket`, created if missing. It connects at the first call."""
 
     name = "nats"
 
@@ -99,7 +99,7 @@ class NatsPositionStore:
         self._change(lease.source, renewed)
 
     def _change(self, source: str, change: Callable[[Kept, float], Kept]) -> Kept:
-        """What is kept now: what `change` makes of it, again until nobody was faster."""
+        """Apply `change` to the stored record, and retry while another process updates it; returns the new record."""
         while True:
             revision, kept = self._call(lambda: self._kept(source))
             changed = change(kept, self._call(self._now_s))
@@ -126,11 +126,11 @@ class NatsPositionStore:
             return 0 if found is None else found[1]
 
         while self._call(lambda: self._bucket.put(name, text.encode(), revision())) is None:
-            pass  # somebody else was faster
+            pass  # another process has written the key: try again
 
     def _call(self, ask: Callable[[], Result]) -> Result:
         if self._closed:
-            raise StoreError(f"NATS at {self.options.place}: this store is closed; make a new one")
+            raise StoreError(f"NATS at {self.options.address}: this store is closed; make a new one")
         try:
             with self._opening:
                 if not self._opened:

@@ -1,11 +1,10 @@
-"""Checkpoints in Redis: the store for tails that may start on any machine.
+"""Positions in Redis (5 or newer) or Valkey: for tails that may start on any machine.
 
-One hash a source, `<prefix>:position:<source>`, with the fields `checkpoint` (Checkpoint.to_text), `owner`, `epoch`,
-`heard_us` (time of the last save or heartbeat, microseconds by the server's TIME) and `released` (0 or 1); and one of
-its bookmarks, `<prefix>:bookmarks:<source>`, as JSON by key. Every method is one Lua script, or one command, on one
-key: atomic, also in a cluster. A save is as durable as the server's own settings make it (`appendonly yes`;
-`appendfsync always` for the strictest); lost positions are found in the sinks. Redis 5 or newer, Valkey. Nothing
-connects before the first call.
+Each source has a hash `<prefix>:position:<source>` with the fields `checkpoint` (Checkpoint.to_text), `owner`, `epoch`,
+`heard_us` (time of the last save or heartbeat, microseconds by the server's TIME) and `released` (0 or 1), and a hash
+`<prefix>:bookmarks:<source>` of its bookmarks as JSON by key. Every method is one Lua script, or one command, on one
+key: atomic, also in a cluster. The durability of a save depends on the server's settings (`appendonly yes`;
+`appendfsync always` is the strictest); lost positions are recovered from the sinks. It connects at the first call.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _RETRIES, _FIRST_PAUSE_S, _LONGEST_PAUSE_S = (
     2,
     0.05,
     0.5,
-)  # every script may run twice: a lost answer is asked for again
+)  # every script may run twice: it is sent again after a lost reply
 
 _NOW = """
 local at = redis.call('TIME')
@@ -73,16 +72,16 @@ _LEASE = _NOW + "\nreturn {held[1], held[2], age, held[4]}"
 
 @dataclass(frozen=True, slots=True)
 class RedisOptions:
-    """Where the Redis is, and how to get in.
+    """Connection options for Redis.
 
     Attributes:
-        host, port, database: of the server.
-        username, password: of an ACL user, or the password alone; None for an open server.
-        tls: encrypt, and check the server's certificate against `tls_ca_file` (None: the system's authorities).
-        tls_check_hostname: its name must be `host`.
-        tls_cert_file, tls_key_file: this client's certificate and key, where the server asks for one.
-        prefix: of the keys.
-        timeout_s: of connecting and of each try of a call; there are three.
+        host, port, database: address of the server, and number of the database.
+        username, password: of an ACL user, or the password alone; None without authentication.
+        tls: use TLS, and verify the server's certificate against `tls_ca_file` (None: the system's authorities).
+        tls_check_hostname: require `host` as the name in the certificate.
+        tls_cert_file, tls_key_file: certificate and key of this client, if the server requires them.
+        prefix: prefix of the keys.
+        timeout_s: time limit for connecting and for each of three tries of a call.
     """
 
     host: str = "127.0.0.1"
@@ -99,8 +98,8 @@ class RedisOptions:
     timeout_s: float = 5.0
 
     @property
-    def place(self) -> str:
-        """For people: "Redis at host:port, database 0"."""
+    def address(self) -> str:
+        """For logs and errors: "Redis at host:port, database 0"."""
         return f"Redis at {self.host}:{self.port}{' (TLS)' if self.tls else ''}, database {self.database}"
 
 
@@ -124,7 +123,7 @@ class RedisPositionStore:
         return f"{self.options.prefix}:bookmarks:{source}"
 
     def facts_key(self, source: str) -> str:
-        """The key of what is noted of a source's server."""
+        """The key of the facts about a source's server."""
         return f"{self.options.prefix}:facts:{source}"
 
     def load(self, source: str) -> Checkpoint | None:
@@ -135,8 +134,8 @@ class RedisPositionStore:
             return Checkpoint.from_text(text)
         except PositionError as error:
             raise StoreError(
-                f"{self.options.place}: the checkpoint in {self.key(source)!r} cannot be read ({error}); remove it "
-                f"with HDEL {self.key(source)} checkpoint, the sinks know how far they got"
+                f"{self.options.address}: the checkpoint in {self.key(source)!r} cannot be read ({error}); remove it "
+                f"with HDEL {self.key(source)} checkpoint, the sinks contain their checkpoints"
             ) from error
 
     def save(self, lease: Lease, checkpoint: Checkpoint) -> None:
@@ -167,7 +166,7 @@ class RedisPositionStore:
             return [Bookmark.from_text(text) for _, text in sorted(texts.items())]
         except PositionError as error:
             raise StoreError(
-                f"{self.options.place}: a bookmark in {key!r} cannot be read ({error}); remove it with HDEL"
+                f"{self.options.address}: a bookmark in {key!r} cannot be read ({error}); remove it with HDEL"
             ) from error
 
     def put_bookmark(self, source: str, bookmark: Bookmark) -> None:
@@ -198,11 +197,11 @@ class RedisPositionStore:
 
     def _call(self, ask: Callable[[], Any]) -> Any:
         if self._closed:
-            raise StoreError(f"{self.options.place}: this store is closed; make a new one")
+            raise StoreError(f"{self.options.address}: this store is closed; make a new one")
         try:
             return ask()
         except (redis.RedisError, OSError) as error:
-            raise StoreError(f"{self.options.place}: {error}; {_advice(error)}") from error
+            raise StoreError(f"{self.options.address}: {error}; {_advice(error)}") from error
 
 
 _SCRIPTS = {"claim": _CLAIM, "renew": _RENEW, "release": _RELEASE, "lease": _LEASE}
@@ -224,7 +223,7 @@ _ADVICE: tuple[tuple[type[Exception] | str, str], ...] = (
     ("READONLY", _REPLICA),
     (redis.exceptions.OutOfMemoryError, _FULL),
     ("OOM", _FULL),
-    ("MISCONF", "it cannot save to its own disk; look at its log"),
+    ("MISCONF", "it cannot save to its own disk; check its log"),
     ("WRONGTYPE", "the key holds something else; choose another prefix"),
     (redis.BusyLoadingError, "it is still loading its data; try again soon"),
     (ssl.SSLError, _TLS),
@@ -233,18 +232,18 @@ _ADVICE: tuple[tuple[type[Exception] | str, str], ...] = (
     (redis.TimeoutError, "it did not answer in time; check the address, the network and its load"),
     (
         redis.ConnectionError,
-        "check host and port, that it runs, and that TLS is on and tls_cert_file given where it wants them",
+        "check host and port, that it runs, and that TLS is on and tls_cert_file is given if it requires them",
     ),
 )
 
 
 def _advice(error: Exception) -> str:
-    """What to do next: by the error's class, or a word of its text, as old servers' script errors have no class."""
+    """The next step, by the class of the error or by a word of its text: script errors of old servers have no class."""
     text = str(error)
     for sign, advice in _ADVICE:
         if sign in text if isinstance(sign, str) else isinstance(error, sign):
             return advice
-    return "look at its log"
+    return "check its log"
 
 
 def _client(options: RedisOptions) -> redis.Redis:

@@ -1,11 +1,11 @@
-"""Checkpoints in one SQLite file: the embedded store, for tails of one machine.
+"""Positions in a SQLite file: the embedded store, for the tails of one machine.
 
-The table `positions` has a row a source: checkpoint, and the lease (owner, epoch, time of the last save or heartbeat by
-the machine's wall clock, released); `bookmarks` has a row for each of these, as JSON under its key; `facts`
-what was noted of each source's server. The file is opened at the first use, in WAL mode with synchronous=FULL: a save
-is on the disk when it returns, and a kill at any moment leaves the old row or the new one. Many threads and processes
-may share the file; it must lie on a local disk, as SQLite's locks do not hold on network file systems. PRAGMA
-user_version is the schema's.
+The table `positions` has a row for each source: checkpoint, and the lease (owner, epoch, time of the last save or
+heartbeat by the machine's clock, released). `bookmarks` has a row for each bookmark, as JSON by key; `facts` has the
+facts about each source's server. The file is opened at the first use, in WAL mode with synchronous=FULL: a save is on
+disk when it returns, and a kill at any time leaves either the old or the new row. Threads and processes may share the
+file. It must be on a local disk, because SQLite's locks do not work on network file systems. PRAGMA user_version is the
+version of the schema.
 """
 
 from __future__ import annotations
@@ -42,26 +42,26 @@ create table if not exists bookmarks (
 """,
     "create table if not exists facts (source text primary key, facts text not null) without rowid",
 )
-"""What is missing is made, so that a file of an older version becomes one of this."""
+"""Creates the missing tables, which also upgrades a file of an older version."""
 _KEEP = """
 insert into positions (source, owner, epoch, heard_s, released) values (?, ?, ?, ?, ?)
 on conflict (source) do update
 set owner = excluded.owner, epoch = excluded.epoch, heard_s = excluded.heard_s, released = excluded.released
 """
 _ADVICE = {
-    "SQLITE_FULL": "the disk is full; make room, the tail then goes on by itself",
+    "SQLITE_FULL": "the disk is full; free space, the tail then resumes by itself",
     "SQLITE_READONLY": "the file or its disk is read-only; choose a path that this user may write to",
     "SQLITE_CANTOPEN": "the file cannot be opened or made; choose a path that this user may write to",
-    "SQLITE_PERM": "this user may not open it; mend its owner or mode",
+    "SQLITE_PERM": "this user may not open it; correct its owner or mode",
     "SQLITE_NOTADB": "it is not an SQLite database; choose another path, or move that file away",
-    "SQLITE_CORRUPT": "it is damaged; move it away with its -wal and -shm files, the sinks know how far they got",
-    "SQLITE_BUSY": f"another process has held it locked for {BUSY_TIMEOUT_S:g} s; see who with: fuser -v",
-    "SQLITE_IOERR": "the disk fails to read or write; look at the system's log",
+    "SQLITE_CORRUPT": "it is damaged; move it away with its -wal and -shm files, the sinks contain their checkpoints",
+    "SQLITE_BUSY": f"another process has locked it for {BUSY_TIMEOUT_S:g} s; find that process with: fuser -v",
+    "SQLITE_IOERR": "the disk fails to read or write; check the system log",
 }
 
 
 class SQLitePositionStore:
-    """A PositionStore in the SQLite file `path`; its folder is made when missing. `clock` gives seconds since 1970."""
+    """A PositionStore in the SQLite file `path`; creates its folder if missing. `clock` returns seconds since 1970."""
 
     name = "sqlite"
 
@@ -83,7 +83,7 @@ class SQLitePositionStore:
         except PositionError as error:
             raise StoreError(
                 f"{self.path}: the checkpoint of source {source!r} cannot be read ({error}); set it to null by hand, "
-                "the sinks know how far they got"
+                "the sinks contain their checkpoints"
             ) from error
 
     def save(self, lease: Lease, checkpoint: Checkpoint) -> None:
@@ -158,7 +158,7 @@ class SQLitePositionStore:
         _keep(connection, lease.source, replace(held, heard_s=self._clock()))
 
     def _put_back(self, source: str) -> LeaseRecord | None:
-        """The claim, written down as heard of now: the clock has gone back behind it, and its age must still grow."""
+        """Set the renewal time of the lease to the current time, because the clock was set back."""
         with self._transaction() as connection:
             held = _held(connection, source)
             if held is not None:
@@ -168,7 +168,7 @@ class SQLitePositionStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """One write transaction; the lock is taken at its start, so that what is read in it holds until its commit."""
+        """One write transaction; it locks at its start, so that data read within it stays valid until the commit."""
         with self._use() as connection:
             connection.execute("begin immediate")
             try:
@@ -181,7 +181,8 @@ class SQLitePositionStore:
 
     @contextmanager
     def _use(self) -> Iterator[sqlite3.Connection]:
-        """The open file, for one thread at a time; SQLite's errors become StoreError; the next use opens it anew."""
+        """The open file, for one thread at a time. An error of SQLite becomes StoreError, and the file is reopened at
+        the next use."""
         with self._lock:
             try:
                 yield self._opened()
@@ -196,7 +197,7 @@ class SQLitePositionStore:
         if self._closed:
             raise StoreError(f"{self.path}: this store is closed; make a new one")
         if self._connection is not None and self._file != _identity(self.path):
-            self._drop()  # the file was removed or replaced, and writes into the old one would be lost
+            self._drop()  # the file was deleted or replaced: writes to the old one would be lost
         if self._connection is None:
             make_folder(self.path.parent)
             make_file(self.path)  # SQLite gives -wal and -shm the mode of the file
@@ -208,7 +209,7 @@ class SQLitePositionStore:
         return self._connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Checks whose file it is before anything in it is changed, then makes the tables that are missing."""
+        """Check that the file belongs to this program before changing it, then create missing tables."""
         connection.execute("begin")
         is_new = self._is_new(connection)
         connection.execute("commit")
@@ -224,12 +225,12 @@ class SQLitePositionStore:
         connection.execute("commit")
 
     def _is_new(self, connection: sqlite3.Connection) -> bool:
-        """True when tables have to be made. In a transaction: version and tables must be of one moment."""
+        """True when tables must be created. Runs in a transaction, so that version and tables are consistent."""
         version = connection.execute("pragma user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             raise StoreError(
-                f"{self.path}: written by a newer release (schema version {version}, this one knows {SCHEMA_VERSION}); "
-                "upgrade this program, or choose another path"
+                f"{self.path}: written by a newer release (schema version {version}, supported are versions up to "
+                f"{SCHEMA_VERSION}); upgrade this program, or choose another path"
             )
         if version == 0 and connection.execute("select count(*) from sqlite_master").fetchone()[0]:
             raise StoreError(f"{self.path}: an SQLite database of another program; choose another path")
@@ -243,14 +244,12 @@ class SQLitePositionStore:
 
     def _store_error(self, error: sqlite3.Error) -> StoreError:
         code = getattr(error, "sqlite_errorname", "") or ""
-        advice = next(
-            (text for name, text in _ADVICE.items() if code.startswith(name)), "look at the file and its disk"
-        )
+        advice = next((text for name, text in _ADVICE.items() if code.startswith(name)), "check the file and its disk")
         return StoreError(f"{self.path}: {error}: {advice}")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode of the file; None when there is none."""
+    """Device and inode of the file; None when it does not exist."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -259,7 +258,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _retry_busy(step: Callable[[], object]) -> None:
-    """Runs it until no other process is in the way: SQLite's busy timeout does not cover the switch to WAL."""
+    """Run the step, with retries while the file is locked: SQLite's busy timeout does not cover the switch to WAL."""
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:

@@ -54,7 +54,7 @@ async def send_framed(client: Client, *texts: bytes | memoryview) -> None:
     """
     if client.is_closed or not client.is_connected:
         raise nats.errors.ConnectionClosedError
-    # The first parts are only appended to a list, so nothing else can be written between the parts.
+    # The first parts are only appended to a list, so no other write can come between the parts.
     rest = texts if getattr(client, PENDING) else _write_now(client, texts)
     if rest:
         getattr(client, PENDING).extend(rest[:-1])
@@ -80,7 +80,7 @@ def _write_now(client: Client, texts: Sequence[bytes | memoryview]) -> list[byte
 
 
 def receive_raw(client: Client, subscription: Subscription, take: Callable[[RawMessage], None]) -> None:
-    """Pass every message of the subscription to `take`, in order, in the event loop, instead of its own callback."""
+    """Pass every message of the subscription to `take`, in order, in the event loop; its callback is not called."""
     splitter = _SPLITTERS.get(client)
     if splitter is None:
         splitter = _SPLITTERS[client] = _Splitter(getattr(client, PARSER))

@@ -77,7 +77,7 @@ class NatsOptions:
         return bool(files) or any(urlsplit(url).scheme in ("tls", "wss") for url in self.servers)
 
     @property
-    def place(self) -> str:
+    def address(self) -> str:
         """The addresses for logs and errors: without user and password."""
         return ", ".join(
             urlsplit(url)._replace(netloc=urlsplit(url).netloc.rpartition("@")[2]).geturl() for url in self.servers
@@ -153,7 +153,7 @@ class NatsConnection:
     def reconnect(self, deadline: float) -> None:
         """Reconnect, with retries until `deadline` (of time.monotonic); raises SinkError after it."""
         attempt = 0
-        log.warning("connection to NATS at %s lost%s; reconnecting", self.options.place, self._reason())
+        log.warning("connection to NATS at %s lost%s; reconnecting", self.options.address, self._reason())
         while True:
             try:
                 self._on_loop(self._connect(), self.options.connect_timeout_s + 5)
@@ -172,7 +172,7 @@ class NatsConnection:
         try:
             asyncio.run_coroutine_threadsafe(self._end(), loop).result(5)
         except (OSError, TimeoutError, concurrent.futures.CancelledError, nats.errors.Error) as error:
-            log.debug("closing the connection to NATS at %s: %r", self.options.place, error)
+            log.debug("closing the connection to NATS at %s: %r", self.options.address, error)
         loop.call_soon_threadsafe(loop.stop)
         self._thread.join(5)
         if not self._thread.is_alive():
@@ -250,11 +250,11 @@ class NatsConnection:
         except HANDSHAKE_ERRORS as error:
             await close_quietly(client)
             cause = failure[0] if failure and isinstance(error, nats.errors.NoServersError | TimeoutError) else error
-            raise SinkError(f"NATS at {self.options.place} {explain(cause)}") from error
+            raise SinkError(f"NATS at {self.options.address} {explain(cause)}") from error
         if is_too_old:
             await close_quietly(client)
             raise SinkError(
-                f"NATS at {self.options.place} is version {version.major}.{version.minor}.{version.patch}; "
+                f"NATS at {self.options.address} is version {version.major}.{version.minor}.{version.patch}; "
                 f"binlogsync requires nats-server 2.12 or newer (atomic batches): upgrade it"
             )
         self._client, self._closed = client, closed
@@ -304,7 +304,7 @@ class NatsConnection:
     def _refused(self) -> DeniedError:
         what = self._denied.removeprefix("nats: ")
         return DeniedError(
-            f"NATS at {self.options.place} denied a required permission: {what} (in lower case); grant it to this "
+            f"NATS at {self.options.address} denied a required permission: {what} (in lower case); grant it to this "
             "user: README lists all permissions under 'Permissions in NATS'"
         )
 
@@ -312,7 +312,9 @@ class NatsConnection:
         return f" ({self._last_error})" if self._last_error else ""
 
     def _lost(self, what: str) -> ConnectionLostError:
-        return ConnectionLostError(f"NATS at {self.options.place} {what}{self._reason()}; check the server and its log")
+        return ConnectionLostError(
+            f"NATS at {self.options.address} {what}{self._reason()}; check the server and its log"
+        )
 
 
 async def _cancel(*tasks: asyncio.Future[Any]) -> None:

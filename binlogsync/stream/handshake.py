@@ -1,7 +1,7 @@
 """A nats-py client with a handshake that is safe against any server, and explanations of handshake errors.
 
 The client's reply to the INFO line contains a password, a token or a signature. If TLS is required, the client never
-sends these in plain text, whatever the server announces. If the server announces TLS as optional, the client uses it. A
+sends these in plain text. If the server announces TLS as optional, the client uses it. A
 malformed INFO line raises an error of nats-py, never another exception.
 
 Uses private names of nats-py, which tests/stream/test_nats_adapter.py checks.

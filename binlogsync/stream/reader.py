@@ -2,7 +2,7 @@
 
 Every call blocks and has a timeout. A durable belongs to one table of one client, delivers in stream order, and uses
 AckPolicy.ALL: an ack covers all messages up to it. The caller keeps its own progress: delivery starts at the sequence
-given to `ensure_durable`, whatever the state of the durable was. A reader returns each message once: redelivered
+given to `ensure_durable`. A reader returns each message once: redelivered
 messages are filtered, and after a missed delivery (a broken connection) the durable is recreated at that position.
 """
 
@@ -366,8 +366,8 @@ class StreamReader:
             return self._connection.retry(attempt, self._connection.options.request_timeout_s + extra_s)
         except nats.js.errors.APIError as error:
             raise SinkError(
-                f"NATS at {self._connection.options.place} refuses to serve stream {self.stream}: {error.description} "
-                f"(code {error.err_code}); check its log and: nats stream info {self.stream}"
+                f"NATS at {self._connection.options.address} refuses to serve stream {self.stream}: "
+                f"{error.description} (code {error.err_code}); check its log and: nats stream info {self.stream}"
             ) from error
 
     def _forget_lost(self, client: Client) -> None:

@@ -193,16 +193,16 @@ def test_where_a_new_client_begins(stream: SampleStream) -> None:
     stream.write(ONE)
     more = ids("samples", *[ONE] * 11)[-1:]
     positions.delete_bookmark(stream.name, mark.key)
-    for name, (start, _) in cases.items():  # one that is known asks for no bookmark any more
+    for name, (start, _) in cases.items():  # a client with progress no longer needs the bookmark
         assert (name, seen_by(client(stream, name, start=start, positions=positions))) == (name, more)
 
 
-@pytest.mark.parametrize("kept_in", ["sqlite", "nats", "nowhere said"])
+@pytest.mark.parametrize("kept_in", ["sqlite", "nats", "unset"])
 def test_a_bookmark_is_found_where_this_deployment_keeps_them(
     stream: SampleStream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_in: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    if kept_in != "nowhere said":
+    if kept_in != "unset":
         Path(".env").write_text(
             f"BINLOGSYNC_POSITIONS={kept_in}\nBINLOGSYNC_NATS_URL={stream.url}\nBINLOGSYNC_POSITIONS_PATH=positions.db\n"
         )
@@ -316,7 +316,7 @@ print("ended", flush=True)
 
 @dataclass
 class ClientProcess:
-    """A client in a process of its own, and what it prints."""
+    """A client in another process, and the lines that it prints."""
 
     process: subprocess.Popen[str]
     lines: list[str]
@@ -366,7 +366,7 @@ def test_one_id_has_one_live_client(stream: SampleStream, start_program: Callabl
     assert second.ids()[0] in wanted[max(0, len(first.ids()) - 60) : len(first.ids()) + 1]
     second.process.send_signal(signal.SIGTERM)
     assert second.process.wait(30) == 0
-    wait_until(lambda: "ended" in second.lines, 10, "the client to say that it ended")
+    wait_until(lambda: "ended" in second.lines, 10, "the client to report its end")
     done = second.ids()[-1]
     rest = seen_by(client(stream))
     assert rest == wanted[wanted.index(done) + 1 :], "SIGTERM stores the last change, and nothing comes twice"

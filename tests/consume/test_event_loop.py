@@ -1,4 +1,4 @@
-"""The event loop that handlers share: it ends in good order with the process, whatever they left running in it."""
+"""The event loop that handlers share: it closes cleanly at the end of the process, even if tasks are still running."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ run_in_shared_loop(handler())
 """
 
 
-@pytest.mark.parametrize(("leaves_a_task", "said"), [(False, ""), (True, "ended\n")])
-def test_nothing_is_left_behind_at_the_end_of_the_process(leaves_a_task: bool, said: str) -> None:
+@pytest.mark.parametrize(("leaves_a_task", "expected"), [(False, ""), (True, "ended\n")])
+def test_nothing_is_left_behind_at_the_end_of_the_process(leaves_a_task: bool, expected: str) -> None:
     program = PROGRAM.format(leaves_a_task=leaves_a_task)
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")

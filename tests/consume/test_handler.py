@@ -43,7 +43,7 @@ class HoleRow:
 
 
 class RecordingHandlers:
-    """Handlers of every shape that note what they handled, and fail at the id BAD as often as they are told."""
+    """Handlers of every form that record their calls, and fail `failures` times at the id BAD."""
 
     def __init__(self, failures: int = 0) -> None:
         self.calls: list[list[int]] = []

@@ -97,7 +97,7 @@ def three(a: int, b: int, c: int) -> None: ...
 
 
 @pytest.mark.parametrize(
-    ("fn", "said"),
+    ("fn", "expected"),
     [
         (wrong_model, r"wrong_model takes Change\[OtherModel\], but the model given is Item"),
         (wrong_models, r"wrong_models takes Change\[OtherModel\]"),
@@ -109,8 +109,8 @@ def three(a: int, b: int, c: int) -> None: ...
         (7, "7 is not a function"),
     ],
 )
-def test_a_wrong_signature_is_an_error_at_once(fn: Any, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_a_wrong_signature_is_an_error_at_once(fn: Any, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
         read_signature(fn, Item)
 
 

@@ -1,5 +1,5 @@
-"""Sixty tables and eight workers against a real nats-server: turns are fair, order and exactly once stay, and tables
-that are held up delay no other.
+"""Sixty tables and eight workers with a real nats-server: scheduling is fair, order and exactly-once are kept, and
+blocked tables do not delay others.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.samples import SampleOptions, SampleSource, SampleTransaction, small_
 from tests.waiting import wait_until
 
 TABLES, WORKERS = 60, 8
-HELD_UP = {f"t{number}" for number in range(0, TABLES, 5)}
+BLOCKED = {f"t{number}" for number in range(0, TABLES, 5)}
 """Twelve: more than there are workers."""
 ONE_EACH = [SampleTransaction(tuple(range(TABLES)))]
 """A transaction with a change of every table."""
@@ -71,7 +71,7 @@ def stream(nats_server: NATSServer) -> Iterator[ManyTablesStream]:
 
 @dataclass
 class CallRecorder:
-    """What handlers were called for, and how many of them at once."""
+    """Records the changes that handlers get, and the number of concurrent calls."""
 
     ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     bad: set[str] = field(default_factory=set)
@@ -126,12 +126,12 @@ def readers() -> int:
 def test_more_tables_than_workers_take_turns(stream: ManyTablesStream) -> None:
     for _ in range(5):
         stream.write(ONE_EACH)
-    before, seen = readers(), CallRecorder(bad=set(HELD_UP))
+    before, seen = readers(), CallRecorder(bad=set(BLOCKED))
     consumer = client(stream, seen)
-    good = {name: ids for name, ids in stream.ids.items() if name not in HELD_UP}
+    good = {name: ids for name, ids in stream.ids.items() if name not in BLOCKED}
     with running(consumer):
-        wait_until(lambda: {name: seen.ids[name] for name in good} == good, 60, "the tables that are not held up")
-        wait_until(lambda: {n for n in HELD_UP if consumer.status()[f"shop.{n}"].error} == HELD_UP, 60, "errors")
+        wait_until(lambda: {name: seen.ids[name] for name in good} == good, 60, "the tables that are not blocked")
+        wait_until(lambda: {n for n in BLOCKED if consumer.status()[f"shop.{n}"].error} == BLOCKED, 60, "errors")
         assert seen.most <= WORKERS
         assert readers() - before <= WORKERS + 1  # one more polls the pending counts
 
@@ -142,11 +142,11 @@ def test_more_tables_than_workers_take_turns(stream: ManyTablesStream) -> None:
         wait_until(lambda: seen.ids["t2"] == stream.ids["t2"], 20, "a change beside the backlog")
         assert time.monotonic() - written < 4.0 or len(seen.ids["t1"]) < len(stream.ids["t1"])
 
-        assert not any(seen.ids[name] for name in HELD_UP)
+        assert not any(seen.ids[name] for name in BLOCKED)
         assert isinstance(consumer.status()["shop.t0"].error, HandlerError)
         seen.bad.clear()
-        wait_until(lambda: seen.ids == stream.ids, 60, "all that was written")
-        wait_until(lambda: not any(each.error for each in consumer.status().values()), 20, "all is well again")
+        wait_until(lambda: seen.ids == stream.ids, 60, "all changes")
+        wait_until(lambda: not any(each.error for each in consumer.status().values()), 20, "no table to be blocked")
     assert {name: each.changes for name, each in consumer.status().items()} == {
         f"shop.{name}": len(ids) for name, ids in stream.ids.items()
     }

@@ -1,4 +1,4 @@
-"""What of a stream that was filled anew from another server is done already."""
+"""Finding the applied changes in a stream that was recreated from another server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEYS = (SERVER_UUID, SERVER_UUID, f"{SERVER_UUID}:blue", OTHER, OTHER)
 
 
 def left(last: int, *, has_it: bool = True) -> list[int]:
-    """Numbers of the changes that come again, of five transactions of two changes each, when `last` was done last."""
+    """Numbers of the redelivered changes, of five transactions of two changes each, if `last` was applied last."""
     transactions = [SampleTransaction((0, 0), key=key) for key in KEYS]
     batch = SampleSource(SampleOptions(tables=(TABLE,))).flush(transactions).batches[0]
     done = replace(progress_at(batch, last, 7, 7), server_uuid="mariadb:9", file="binlog.000099", epoch=1)

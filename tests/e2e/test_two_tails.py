@@ -28,7 +28,7 @@ def test_the_second_tail_is_refused(mysql: FreshDatabase, nats_server: NATSServe
             error = second.end()
         assert time.monotonic() - begun < 3
         assert isinstance(error, LeaseLostError)
-        assert f"source '{source}' is held by 'alice', heard of" in str(error)
+        assert f"source '{source}' is held by 'alice', last heartbeat" in str(error)
         mysql.execute("INSERT INTO t VALUES (1)")
         first.catch_up()
     assert_exact((config, mysql.name), nats_server.url, source)

@@ -33,7 +33,7 @@ def check(hint: Any, column: Column, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["dataclass", "msgspec", "pydantic"])
 @pytest.mark.parametrize(
-    ("hint", "column", "said"),
+    ("hint", "column", "expected"),
     [
         (
             Annotated[int, msgspec.Meta(le=1000)],
@@ -51,8 +51,8 @@ def check(hint: Any, column: Column, kind: str) -> None:
         (Annotated[str, msgspec.Meta(max_length=10)], Column("v", "text", nullable=False), "up to 65535 long"),
     ],
 )
-def test_too_narrow(hint: Any, column: Column, said: str, kind: str) -> None:
-    with pytest.raises(ModelError, match=said):
+def test_too_narrow(hint: Any, column: Column, expected: str, kind: str) -> None:
+    with pytest.raises(ModelError, match=expected):
         check(hint, column, kind)
 
 

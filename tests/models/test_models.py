@@ -148,7 +148,7 @@ def schema_of(*columns: Column) -> TableSchema:
 
 
 @pytest.mark.parametrize(
-    ("hint", "column", "said"),
+    ("hint", "column", "expected"),
     [
         (int, Column("v", "varchar", nullable=False, length=9), "is varchar(9), and the field is int; write str"),
         (int, Column("v", "int"), "the column may be NULL, and the field is int; write int | None"),
@@ -165,11 +165,11 @@ def schema_of(*columns: Column) -> TableSchema:
         (Literal["a"], Column("v", "enum", nullable=False, labels=("a", "b")), "the column is enum('a','b')"),
     ],
 )  # fmt: skip
-def test_a_field_that_does_not_fit_is_named_with_the_fix(hint: Any, column: Column, said: str) -> None:
+def test_a_field_that_does_not_fit_is_named_with_the_fix(hint: Any, column: Column, expected: str) -> None:
     with pytest.raises(ModelError) as caught:
         model_of(v=hint).check(schema_of(column))
     assert str(caught.value).startswith("Thing.v does not fit shop.things.v: ")
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_a_missing_column_is_named_with_the_fix() -> None:
@@ -236,17 +236,17 @@ def test_values_take_the_type_of_the_field(hint: Any, column: Column, value: Any
 
 
 @pytest.mark.parametrize(
-    ("hint", "column", "value", "said"),
+    ("hint", "column", "value", "expected"),
     [
         (bool, Column("v", "tinyint", nullable=False), 2, "neither 0 nor 1"),
         (date, Column("v", "date", nullable=False), "0000-00-00", "not a date that Python has"),
         (Inner, Column("v", "json", nullable=False), '{"a": "x"}', "Expected `int`"),
     ],
 )
-def test_values_that_the_field_cannot_hold_are_refused(hint: Any, column: Column, value: Any, said: str) -> None:
+def test_values_that_the_field_cannot_hold_are_refused(hint: Any, column: Column, value: Any, expected: str) -> None:
     model = model_of(v=hint)
     model.check(schema_of(column))
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(ModelError, match=expected):
         model.row({"v": value})
 
 

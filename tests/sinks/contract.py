@@ -1,4 +1,4 @@
-"""What every sink promises. A sink's test file makes a `Harness` fixture named `harness`, and inherits
+"""Contract tests of sinks. The test file of a sink defines a `Harness` fixture named `harness`, and a subclass of
 `SinkContract`.
 """
 
@@ -18,19 +18,19 @@ Stored = list[tuple[str, int, int, int, str]]
 
 
 class Harness(Protocol):
-    """Makes sinks on one fresh place, and looks at what is stored there."""
+    """Creates sinks with one empty destination, and reads what they stored there."""
 
     source: str
 
     def sink(self) -> Sink:
-        """A new sink, not opened, on the same place."""
+        """A new sink, not opened, with the same destination."""
 
     def stored(self) -> Stored:
         """All changes stored, of all tables, in binlog order."""
 
 
 def coordinates(flush: Flush) -> Stored:
-    """The changes of a flush, in binlog order, as `Harness.stored` gives them."""
+    """The changes of a flush, in binlog order, as `Harness.stored` returns them."""
     rows: list[dict[str, Any]] = []
     for batch in flush.batches:
         rows += batch.data.select(["seq", "file", "txn_pos", "order", "row", "op"]).to_pylist()

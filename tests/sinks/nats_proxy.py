@@ -1,4 +1,4 @@
-"""A TCP proxy before nats-server that breaks the connection on purpose."""
+"""A TCP proxy for nats-server that breaks connections on request."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from types import TracebackType
 
 
 class NatsProxy:
-    """Forwards to (host, port); `lose_next(mark)` cuts the connection when the server next says `mark`, or says it the
-    nth time, unheard by the client.
+    """Forwards to (host, port). `lose_next(mark)` cuts the connection at the nth time that the server sends `mark`, and
+    does not forward that.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -30,16 +30,16 @@ class NatsProxy:
         return f"nats://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def lose_next(self, mark: bytes, nth: int = 1) -> None:
-        """Swallow the server's words with the nth `mark` from now on, and cut."""
+        """Drop the server's data with the nth `mark` from now on, and cut the connection."""
         self._until = nth
         self._mark = mark
 
     def hold(self) -> None:
-        """Keep from the server what the client says, until `release`."""
+        """Hold back the client's data until `release`."""
         self._open.clear()
 
     def release(self) -> None:
-        """Pass on what was kept."""
+        """Forward the data that was held back."""
         self._open.set()
 
     def cut(self) -> None:
@@ -69,7 +69,7 @@ class NatsProxy:
                 return
             try:
                 server = socket.create_connection(self._target)
-            except OSError:  # nobody is there now
+            except OSError:  # the server is down
                 _close(client)
                 continue
             self._sockets += [client, server]

@@ -204,7 +204,7 @@ print(max(counts), len(counts) > 1)
 
 @pytest.mark.slow
 def test_another_process_reads_between_flushes(path: Path) -> None:
-    """Neither waits for ever, and the reader sees the log grow."""
+    """Neither process blocks the other, and the reader sees the log grow."""
     source, sink, total = SampleSource(), AuditSink(path), 25
     sink.open("demo")
     command = [sys.executable, "-c", _READER, str(path), str(total)]

@@ -354,7 +354,7 @@ def _checkpoint_sequences(url: str, source: str) -> list[int]:
 
 
 def _cut_back(url: str, source: str, end: int) -> None:
-    """Remove every message behind `end`."""
+    """Delete every message after `end`."""
 
     async def cut(js: Any) -> None:
         stream = subjects.stream_name(source)

@@ -77,7 +77,7 @@ def test_a_copy_of_an_old_message_is_no_checkpoint(
     with StreamReader(sink.options, source) as reader:
         assert (reader.checkpoint_at(3), reader.checkpoint_at(5) is None) == (found, not is_older)
     flushes.append(maker.flush(1))
-    sink.write(flushes[-1])  # the running tail continues behind the copies
+    sink.write(flushes[-1])  # the running tail continues after the copies
     assert reopened(sink, source) == flushes[-1].checkpoint
 
 

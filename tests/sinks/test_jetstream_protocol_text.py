@@ -1,4 +1,4 @@
-"""Messages as protocol text, read back as the protocol says."""
+"""Messages as protocol text, parsed by the rules of the protocol."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Pieces of one message, several of them on their way at once: nothing lost, doubled, or out of order, whatever happens
-to the answers, the connection, the server, or when another writer comes between.
+"""Units of one message, with several in flight: no change is lost, duplicated or out of order if replies are lost, the
+connection breaks, the server restarts, or another writer intervenes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def opened(url: str, source: str, **options: Any) -> JetStreamSink:
 
 
 def write_all(sink: JetStreamSink, todo: list[Flush]) -> list[int]:
-    """Write them as the tail does: each is prepared while the one before it is written. The sequence behind each."""
+    """Write the flushes as the tail does: each is prepared while the previous one is written. Returns the sequence
+    after each.
+    """
     ends = []
     for flush, following in zip(todo, [*todo[1:], None], strict=True):
         if following is not None:
@@ -57,7 +59,7 @@ def test_flushes_run_into_each_other(options: dict[str, Any], nats_server: NATSS
     todo = flushes(source, 4, 333)
     ends = write_all(opened(nats_server.url, source, **options), todo)
     assert stored(nats_server.url, source) == [row for flush in todo for row in coordinates(flush)]
-    # The sequence that a flush is said to end at is its own, also where messages of the next were stored by then.
+    # The reported last sequence is that of the flush itself, even if messages of the next one are already stored.
     each = -(-333 // options.get("changes_per_message", 333))
     assert ends == [each * n for n in (1, 2, 3, 4)]
 
@@ -130,14 +132,16 @@ def test_two_writers_at_once_never_mix(options: dict[str, Any], nats_server: NAT
     assert stored(nats_server.url, source) == coordinates(todo)
 
 
-def test_nothing_of_ours_comes_behind_a_foreign_message(nats_server: NATSServer) -> None:
-    """Ours are on their way to the places 1, 2, 3, ... when a foreign one takes the first: none may take the second."""
+def test_no_message_is_stored_after_a_foreign_message(nats_server: NATSServer) -> None:
+    """Messages for sequences 2, 3, 4, ... are in flight when another writer takes sequence 2: none may be stored."""
     source = new_source()
     foreign = samples(source).flush(1)
     todo = flushes(source, 1, 100)[0]
     with NatsProxy(nats_server.host, nats_server.port) as proxy, ThreadPoolExecutor(1) as pool:
         ours, other = opened(proxy.url, source, **LINES), opened(nats_server.url, source, **LINES)
-        ours.write(flushes(source, 1, 1)[0])  # makes the connection listen for answers before it is held up
+        ours.write(
+            flushes(source, 1, 1)[0]
+        )  # makes the connection subscribe to replies before the proxy holds data back
         other.open(source)
         proxy.hold()
         written = pool.submit(ours.write, todo)
@@ -150,8 +154,8 @@ def test_nothing_of_ours_comes_behind_a_foreign_message(nats_server: NATSServer)
     assert len(stored(nats_server.url, source)) == 1 + foreign.changes
 
 
-def test_a_sink_that_ends_between_two_flushes_goes_on_where_the_stream_ends(nats_server: NATSServer) -> None:
-    """Some messages of the flush that was only prepared may be stored; the checkpoint says how many."""
+def test_a_sink_that_ends_between_two_flushes_resumes_at_the_end_of_the_stream(nats_server: NATSServer) -> None:
+    """Some messages of the flush that was only prepared may be stored; the checkpoint includes them."""
     source = new_source()
     one, two = flushes(source, 2, 1000)
     sink = opened(nats_server.url, source, **LINES)

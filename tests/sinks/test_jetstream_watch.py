@@ -61,7 +61,7 @@ def test_a_changed_setting_is_noticed(
     name = subjects.stream_name(source)
     config: StreamConfig = ask(nats_server.url, lambda js: js.stream_info(name)).config
     ask(nats_server.url, lambda js: js.update_stream(config.evolve(**CHANGES[setting])))
-    with pytest.raises(SinkError, match=rf"stream {name} cannot hold the changes .*: {setting} is .* and must be"):
+    with pytest.raises(SinkError, match=rf"stream {name} cannot store the changes .*: {setting} is .* and must be"):
         sink.watch()
     failed = stream_intact(sink.options, source)
     assert (failed.passed, failed.severity.value) == (False, "ERROR")
@@ -165,4 +165,4 @@ def test_a_full_disk_names_the_restart_of_the_server(code: int) -> None:
     """nats-server keeps a write error of its store, also when there is space again."""
     said = str(refused_error("nats://here", "CDC_MAIN", APIError(503, "no space left on device", code)))
     assert "no space left on device" in said
-    assert "when there is space again, restart nats-server" in said
+    assert "then restart nats-server" in said

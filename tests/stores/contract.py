@@ -1,6 +1,5 @@
-"""What every PositionStore keeps. A store's test subclasses `PositionStoreContract` and gives the fixture `opener`.
-
-`opener()` opens the same store anew each time, as another process would.
+"""Contract tests of position stores. The test of a store subclasses `PositionStoreContract` and defines the fixture
+`opener`; each call of `opener()` opens the same store again, like another process.
 """
 
 from __future__ import annotations
@@ -172,7 +171,7 @@ class PositionStoreContract:
 
     def test_a_second_owner_is_refused_with_the_name_of_the_first(self, opener: Opener, store: PositionStore) -> None:
         lease = store.claim("shop", "first")
-        with pytest.raises(LeaseLostError, match=r"'shop' is held by 'first', heard of \d+\.\d s ago"):
+        with pytest.raises(LeaseLostError, match=r"'shop' is held by 'first', last heartbeat \d+\.\d s ago"):
             opener().claim("shop", "second")
         store.save(lease, AT)
 

@@ -1,7 +1,7 @@
-"""A process that uses a position store, to be killed or to compete: `python -m tests.stores.process '{...}'`.
+"""A process that uses a position store, for kill and competition tests: `python -m tests.stores.process '{...}'`.
 
-{"store": {...}, "work": "save", "from": 7}     saves numbered checkpoints for ever, and prints each that is saved
-{"store": {...}, "work": "claim", "owner": "a"} takes the lease over again and again, and saves under it
+{"store": {...}, "work": "save", "from": 7}     saves numbered checkpoints in a loop, and prints the number of each
+{"store": {...}, "work": "claim", "owner": "a"} takes over the lease in a loop, and saves under it
 """
 
 from __future__ import annotations

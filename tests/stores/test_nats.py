@@ -1,4 +1,4 @@
-"""NatsPositionStore keeps the contract, and says what is wrong with its server."""
+"""NatsPositionStore passes the contract tests, and reports problems of its server."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Processes and position stores: killed in the middle of a save, and many that want to save for one source.
+"""Position stores under kills in the middle of a save, and with several processes that save for one source.
 
-A save is there whole or not at all, whoever is killed: the one that saves, or the server. Of processes that take the
-source over from each other only the newest may save: what is kept never goes back to an older epoch.
+A save is atomic, whether the saving process or the server is killed. Of processes that take over the lease from each
+other, only the newest may save: the stored checkpoint never returns to an older epoch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Given = Mapping[str, Any]
     params=["sqlite", pytest.param("redis", marks=pytest.mark.server), pytest.param("nats", marks=pytest.mark.server)]
 )
 def given(request: pytest.FixtureRequest, tmp_path: Path) -> Given:
-    """How a process opens a store of its own."""
+    """The arguments with which a process opens the store."""
     name = f"t{secrets.token_hex(4)}"
     if request.param == "sqlite":
         return {"kind": "sqlite", "path": str(tmp_path / "positions.db")}
@@ -53,7 +53,7 @@ def process(told: Given) -> Iterator[subprocess.Popen[str]]:
 
 
 def saved_until_killed(given: Given, number: int, kill: Callable[[subprocess.Popen[str]], None]) -> int:
-    """Lets a child save some times, kills somebody, and returns the last number that the child was told is saved."""
+    """Let a child process save several times, call `kill`, and return the last number whose save was confirmed."""
     with process({"store": given, "work": "save", "from": number}) as child:
         assert child.stdout is not None
         last = [int(child.stdout.readline()) for _ in range(random.randint(1, 15))][-1]

@@ -1,4 +1,4 @@
-"""SQLitePositionStore keeps the contract, and says what is wrong with its file."""
+"""SQLitePositionStore passes the contract tests, and reports problems of its file."""
 
 from __future__ import annotations
 
@@ -106,16 +106,16 @@ def test_a_file_that_was_removed_is_noticed(open_positions: Opening, path: Path)
 
 def test_a_file_that_is_not_sqlite_is_named_and_left_alone(open_positions: Opening, path: Path) -> None:
     path.parent.mkdir(parents=True)
-    path.write_bytes(b"these are somebody's notes\n" * 100)
+    path.write_bytes(b"not a database\n" * 100)
     with pytest.raises(StoreError, match=r"positions\.db.*not a database.*choose another path"):
         open_positions(path).load("shop")
-    assert path.read_bytes() == b"these are somebody's notes\n" * 100
+    assert path.read_bytes() == b"not a database\n" * 100
 
 
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("pragma user_version = 4", "newer release .schema version 4, this one knows 3"),
+        ("pragma user_version = 4", "newer release .schema version 4, supported are versions up to 3"),
         ("create table notes (text)", "another program"),
     ],
 )
@@ -247,7 +247,7 @@ def test_a_full_and_a_readonly_disk_are_named_and_keep_the_old_checkpoint(tmp_pa
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     full, mended, readonly = done.stdout.splitlines()
-    assert "the disk is full; make room" in full
+    assert "the disk is full; free space" in full
     assert mended == "MENDED"
     assert readonly.startswith("READONLY")
     assert "choose a path that this user may write to" in readonly

@@ -1,5 +1,5 @@
-"""The handshake with NATS: no credentials over plain text where TLS was asked for, and an error of ours for anything
-that a server may send.
+"""The handshake with NATS: no credentials in plain text if TLS is required, and a SinkError for any malformed data of
+the server.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def refused(options: NatsOptions) -> str:
     return str(caught.value)
 
 
-# TLS was asked for, and the server does not offer it
+# TLS is required, and the server does not offer it
 
 
 @pytest.mark.parametrize("scheme", ["tls", "TLS", "nats"])

@@ -31,7 +31,7 @@ _S = 20.0
 
 
 def run(server: NATSServer, work: Callable[[Client, str], Awaitable[Any]]) -> Any:
-    """The work with a connection and an object store bucket of its own."""
+    """Run the work with a new connection and a new object store bucket."""
 
     async def connected() -> Any:
         client = await nats.connect(server.url)

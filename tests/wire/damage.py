@@ -2,10 +2,9 @@
 
 Each case takes what the tail writes (a message in one of the formats, a schema change, a schema document, a checkpoint,
 or the protocol text that brings messages) and damages its bytes, its JSON tree, its headers or its Arrow columns. It
-passes when reading gives sound batches, or an error of ours.
+passes when decoding returns valid batches or raises a WireError.
 
-It runs in a process of its own with a limit to its memory, so that neither a crash nor a huge allocation ends the
-tests.
+It runs in a separate process with a memory limit, so that neither a crash nor a huge allocation ends the tests.
 """
 
 from __future__ import annotations
@@ -277,7 +276,7 @@ def _protocol(chance: random.Random) -> str:
     except (nats.errors.ProtocolError, nats.errors.Error):
         return "error"
     except (AssertionError, AttributeError):
-        return "nats-py"  # an answer of ours to PING, INFO or -ERR, on a client that is not connected
+        return "nats-py"  # the client's reply to PING, INFO or -ERR while it is not connected
     return "read"
 
 
@@ -320,7 +319,7 @@ def main() -> None:
             faulthandler.dump_traceback_later(arguments.case_timeout, exit=True)
             try:
                 ends[f"{kind} {run_case(kind, seed)}"] += 1
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is a find
+            except Exception as error:  # noqa: BLE001 - any other exception is a finding
                 finds[f"{kind} {seed}"] = traceback.format_exc()[-1500:]
                 print(f"{kind} {seed}: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr)  # noqa: T201
     print(json.dumps({"executions": arguments.count * len(arguments.kind), "finds": finds, "ends": ends}))  # noqa: T201

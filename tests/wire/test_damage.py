@@ -1,4 +1,4 @@
-"""Damaged messages are an error of ours, or sound batches: never another exception, and no memory without bounds.
+"""Damaged messages decode to valid batches or raise a WireError: never another exception, never unlimited memory.
 
 More cases: python -m tests.wire.damage --count 100000 --seed 1
 """

@@ -1,4 +1,4 @@
-"""Envelopes say what the batch says, and read back to an equal batch; so does the Arrow form."""
+"""Envelopes and Arrow messages contain all data of a batch, and decode to an equal batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schema changes among the changes of their tables: on the wire in every format, in their place, and of no row."""
+"""Schema changes among the changes of their tables: on the wire in every format, in order, and without a row."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SQL = "ALTER TABLE samples ADD COLUMN `größe\n` INT"
 
 
 def statement(seq: int, pos: int, sql: str = SQL) -> ChangeBatch:
-    """As a reader tells shop.samples of it."""
+    """The schema change of shop.samples as a batch."""
     gtid = f"{SERVER_UUID}:900"
     ddl = SchemaChange("alter", (SAMPLES,), sql, seq, BinlogPosition("binlog.000001", pos), gtid, 5, "shop", 4)
     place = {"file": "binlog.000001", "pos": pos, "row": 0, "txn_pos": pos - 1, "order": 0}

@@ -1,4 +1,4 @@
-"""Names survive the way to NATS and back, whatever MySQL allows in them."""
+"""Names are encoded for NATS and decoded without loss, with all characters that MySQL allows."""
 
 from __future__ import annotations
 

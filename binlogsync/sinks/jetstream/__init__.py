@@ -1,8 +1,8 @@
-"""The JetStream sink: exactly once and in order into one stream per source, which itself says how far it got.
+"""The JetStream sink: exactly once and in order into one stream for each source; the stream contains its checkpoint.
 
-A flush goes through it so: `messages` makes pieces of it (`unit`; `grouping` where a message holds many changes), a
-few ahead (`upcoming`); `publish` sends them (`frames` has their text) and notes what is stored (`progress`); `sink`
-decides what to do when something fails, `refusals` says it to people, and `stream` knows the stream itself.
+The way of a flush: `messages` builds publish units (`publish_unit`; `grouping` if a message has several changes), a few
+ahead of time (`unit_queue`). `publish` sends them (`protocol_text` encodes them) and tracks what is stored
+(`publish_progress`). `sink` handles failures, `server_errors` describes them, `stream` creates and checks the stream.
 """
 
 from binlogsync.sinks.jetstream.options import JetStreamOptions

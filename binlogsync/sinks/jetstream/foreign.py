@@ -1,7 +1,7 @@
-"""Messages in a source's stream that no tail wrote: recorded when the tail meets them, so that a check names them.
+"""Messages in a source's stream that no tail wrote: the tail records them, and a check reports them.
 
-Their sequences are in the bucket of schemas under the key `foreign`. A message that was removed, or that the stream has
-dropped since, is not named any more.
+Their sequences are in the schema bucket under the key `foreign`. A message that was deleted, or dropped by the stream,
+is no longer reported.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _MOST = 100
 
 @dataclass(frozen=True, slots=True)
 class ForeignMessage:
-    """One that is in the stream now."""
+    """A foreign message that is in the stream now."""
 
     sequence: int
     subject: str
 
 
 async def record_foreign(client: Client, shape: StreamSpec, sequences: Sequence[int]) -> None:
-    """Keep the sequences, the last hundred of them, with those that were recorded before."""
+    """Add the sequences to the recorded ones; the last hundred are kept."""
     bucket = await ensure_schemas(client, shape)
     kept = sorted({*await _recorded(client, shape.source), *sequences})[-_MOST:]
     await bucket.put(_KEY, json.dumps(kept).encode())
 
 
 async def foreign_messages(client: Client, source: str) -> list[ForeignMessage]:
-    """Those that were recorded and are still there."""
+    """The recorded messages that are still in the stream."""
     found = []
     for sequence in await _recorded(client, source):
         try:
@@ -50,15 +50,15 @@ async def foreign_messages(client: Client, source: str) -> list[ForeignMessage]:
 
 
 def describe_foreign(messages: Sequence[ForeignMessage], source: str) -> str:
-    """One sentence for people, with what to do."""
+    """A description for the user, with the next step."""
     stream = subjects.stream_name(source)
     if not messages:
-        return f"All messages of stream {stream} that the tail has met are its own."
+        return f"The tail has written all messages of stream {stream} that it has read."
     named = ", ".join(f"{each.sequence} ({each.subject})" for each in messages[:10])
     more = f" and {len(messages) - 10} more" if len(messages) > 10 else ""
     return (
-        f"Something else publishes into stream {stream}: sequence {named}{more}. Consumers ignore these messages. "
-        f"Allow only the tail to publish to {subjects.all_subjects(source)}, and remove each with: nats stream rmm "
+        f"Another program publishes to stream {stream}: sequence {named}{more}. Consumers ignore these messages. "
+        f"Allow only the tail to publish to {subjects.all_subjects(source)}, and delete each with: nats stream rmm "
         f"{stream} {messages[0].sequence}"
     )
 

@@ -1,4 +1,4 @@
-"""Which changes share a message, where a message holds several: pure. A message is of one table."""
+"""Groups changes into messages, if a message has several changes. A message has changes of one table. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RowRange(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EncodedMessages:
-    """Messages of a run, in order: where each is, its bytes, how many changes it holds, and what keeps it alive."""
+    """Encoded messages in order: address, size and number of changes of each, and the object that owns the memory."""
 
     addresses: Numbers
     sizes: Numbers
@@ -36,9 +36,9 @@ class EncodedMessages:
 
 
 def segments(tables: Numbers, long: int) -> Iterator[tuple[int, int, bool]]:
-    """(start, stop, whether they are of one table) of changes that are of these tables, in order.
+    """Split changes of these tables, in order, into segments (start, stop, whether all are of one table).
 
-    At least `long` changes of one table are apart; the shorter ones between them are together.
+    At least `long` consecutive changes of one table form their own segment; shorter runs between those are combined.
     """
     bounds = [0, *(np.flatnonzero(np.diff(tables)) + 1).tolist(), len(tables)]
     begun = 0
@@ -55,8 +55,8 @@ def segments(tables: Numbers, long: int) -> Iterator[tuple[int, int, bool]]:
 
 
 def table_runs(tables: Numbers, which: Numbers, rows: Numbers) -> Iterator[RowRange]:
-    """The changes (batch and row of each) as runs, so that each table's keep their order, also where batches of one
-    table interleave; `tables` tells of which each batch is.
+    """The changes (batch and row of each) as row ranges, one table after another, each table in order, also if batches
+    of one table interleave; `tables` maps batches to tables.
     """
     table_of = tables[which]
     for table in dict.fromkeys(table_of.tolist()):
@@ -67,8 +67,8 @@ def table_runs(tables: Numbers, which: Numbers, rows: Numbers) -> Iterator[RowRa
 
 
 def line_messages(offsets: Numbers, base: int, text: object, most: int, limit: int) -> EncodedMessages:
-    """Lines that begin and end at these offsets from address `base`: `most` in each message, and no more than `limit`
-    bytes unless one line has more. The line end of the last one is left out.
+    """Messages of lines with these offsets from address `base`: up to `most` lines in each message, and up to `limit`
+    bytes unless a single line has more. The line end of the last line is omitted.
     """
     bounds, at, last = [0], 0, len(offsets) - 1
     while at < last:
@@ -80,7 +80,9 @@ def line_messages(offsets: Numbers, base: int, text: object, most: int, limit: i
 
 
 def arrow_messages(batch: ChangeBatch, each: int, limit: int) -> EncodedMessages:
-    """Arrow streams, about as few as the limit allows; a change has about `each` bytes. A schema change has no body."""
+    """Messages of one Arrow stream each, about as few as the limit allows, if a change has about `each` bytes. A schema
+    change has an empty body.
+    """
     parts = [(batch, pa.py_buffer(b""))] if batch.ddl is not None else list(_streams(batch, each, limit))
     bodies = [np.frombuffer(body, np.uint8) for _, body in parts]
     return EncodedMessages(

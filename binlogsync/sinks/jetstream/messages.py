@@ -1,12 +1,13 @@
-"""A flush as messages: pure. Cut into pieces, each with the checkpoint behind it: what is stored whole or not at all.
+"""Converts a flush to messages, grouped into publish units. A unit is stored atomically, with the checkpoint after it.
 
-With one change per message (`json`, the default) messages are in binlog order through all tables, and a piece is as
-many as one atomic batch can hold. With more, or in `arrow`, a message holds changes of one table: each table stays in
-order. Where changes of one table only follow each other, each such message is a piece; where tables take turns, a piece
-is an atomic batch again, because only behind all its messages is there a place in the binlog to go on from.
+With one change per message (`json`, the default) messages are in binlog order across all tables, and a unit has as many
+messages as an atomic batch allows. With several changes per message, or with `arrow`, a message has changes of one
+table, and each table stays in order. Consecutive changes of one table give messages that are units by themselves. If
+changes of several tables interleave, the unit is an atomic batch again, because only the position after all its
+messages is a checkpoint.
 
-A flush is rendered a stretch at a time, so that its first pieces are on their way while the next are made, two threads
-can make them, and what is rendered at once stays small however large the flush is.
+A flush is rendered in parts, so that its first units are sent while the next are built, two threads can build them, and
+memory use does not depend on the size of the flush. This module does no I/O.
 """
 
 from __future__ import annotations
@@ -48,21 +49,21 @@ from binlogsync.wire.envelope import (
 from binlogsync.wire.joining import join_batches
 
 MAX_MESSAGES = 1000
-"""What nats-server takes in one atomic batch."""
-_STRETCH = {"json": 4 * MAX_MESSAGES, "lines": 8 * MAX_MESSAGES, "arrow": 16 * MAX_MESSAGES}
-"""Changes of a table that are rendered at once, about."""
-_STRETCH_BYTES = 8 << 20
-_LONG_RUN = MAX_MESSAGES
-"""So many changes of one table that follow each other are worth pieces of their own among those of other tables."""
+"""The limit of nats-server for one atomic batch."""
+_PART_CHANGES = {"json": 4 * MAX_MESSAGES, "lines": 8 * MAX_MESSAGES, "arrow": 16 * MAX_MESSAGES}
+"""Approximate number of changes of a table in one part."""
+_PART_BYTES = 8 << 20
+_LONG_SEGMENT = MAX_MESSAGES
+"""So many consecutive changes of one table become units of their own, apart from those of other tables."""
 _NO_BODY = JsonTexts.of([b"\n"])
 
 
 UnitBuilder = Callable[[], Sequence[PublishUnit]]
-"""Makes the pieces of a part of a flush; in any thread, beside others."""
+"""Builds the units of a part of a flush; may run in any thread, concurrently with others."""
 
 
 def unit_builders(flush: Flush, packing: PackingOptions, processed_us: int) -> Iterator[UnitBuilder]:
-    """What makes the flush, in order; a flush without changes is one message that carries only the checkpoint."""
+    """The builders of the flush's units, in order; a flush without changes is one message with only the checkpoint."""
     batches = join_batches(flush.batches)
     if batches:
         yield from _Packer(flush, batches, packing, processed_us).unit_builders()
@@ -73,13 +74,13 @@ def unit_builders(flush: Flush, packing: PackingOptions, processed_us: int) -> I
 
 
 def publish_units(flush: Flush, packing: PackingOptions, processed_us: int) -> Iterator[PublishUnit]:
-    """The flush in pieces, in order."""
+    """The units of the flush, in order."""
     for make in unit_builders(flush, packing, processed_us):
         yield from make()
 
 
 class _Packer:
-    """The pieces of one flush."""
+    """Builds the units of one flush."""
 
     def __init__(
         self, flush: Flush, batches: Sequence[ChangeBatch], packing: PackingOptions, processed_us: int
@@ -99,13 +100,13 @@ class _Packer:
             self._which, self._rows = self._which[order], self._rows[order]
 
     def unit_builders(self) -> Iterator[UnitBuilder]:
-        """What makes all of them."""
+        """The builders of all units, in order."""
         count, packing = len(self._which), self._packing
         each = max(1, self._flush.nbytes // count)
         lines = packing.changes_per_message > 1
-        many = max(_STRETCH["lines" if lines else packing.format], packing.changes_per_message)
+        many = max(_PART_CHANGES["lines" if lines else packing.format], packing.changes_per_message)
         many *= len(np.unique(self._tables))
-        step = max(1, min(many, max(_STRETCH_BYTES, packing.changes_per_message * 1024) // each))
+        step = max(1, min(many, max(_PART_BYTES, packing.changes_per_message * 1024) // each))
         way = self._change_messages
         if packing.format == "arrow":
             way = self._arrow_messages
@@ -159,14 +160,16 @@ class _Packer:
     def _grouped(
         self, start: int, cuts: Iterable[tuple[int, int]], make: Callable[[RowRange], EncodedMessages]
     ) -> Iterator[PublishUnit]:
-        """Pieces of messages that `make` makes of changes of one table; cuts count from `start`."""
+        """Units of the messages that `make` builds from changes of one table; `cuts` are relative to `start`."""
         for low, high in cuts:
-            for one, end, is_one_table in segments(self._tables[self._which[start + low : start + high]], _LONG_RUN):
+            for one, end, is_one_table in segments(
+                self._tables[self._which[start + low : start + high]], _LONG_SEGMENT
+            ):
                 here = (start + low + one, start + low + end)
                 yield from self._singles(*here, make) if is_one_table else self._mixed(*here, make)
 
     def _singles(self, low: int, high: int, make: Callable[[RowRange], EncodedMessages]) -> Iterator[PublishUnit]:
-        """Each message of the one table a piece."""
+        """Units of one message each, for changes of one table."""
         at = low
         for run in table_runs(self._tables, self._which[low:high], self._rows[low:high]):
             made = make(run)
@@ -176,7 +179,7 @@ class _Packer:
                 yield PublishUnit(batch, made.memory, self._checkpoint(at))
 
     def _mixed(self, low: int, high: int, make: Callable[[RowRange], EncodedMessages]) -> Iterator[PublishUnit]:
-        """The messages of several tables in one piece, or in as few as can be stored."""
+        """The messages of several tables in one unit, or in as few units as possible."""
         middle = high
         while low < high:
             runs = list(table_runs(self._tables, self._which[low:middle], self._rows[low:middle]))
@@ -191,7 +194,7 @@ class _Packer:
             low, middle = middle, high
 
     def _rendered(self, start: int, stop: int) -> dict[int, tuple[int, Numbers, object]]:
-        """Address, offsets and memory of the envelopes of each batch that is in the stretch, a line end behind each."""
+        """Address, offsets and memory of the envelopes of each batch in the part, each with a line end."""
         found: dict[int, tuple[int, Numbers, object]] = {}
         which, rows = self._which[start:stop], self._rows[start:stop]
         for k in np.unique(which).tolist():
@@ -201,10 +204,10 @@ class _Packer:
             found[k] = (text.data.ctypes.data, text.offsets, text)
         return found
 
-    # Where to cut, and where that is
+    # Splitting, and checkpoints
 
     def _cuts(self, sizes: Numbers, count: int) -> Iterator[tuple[int, int]]:
-        """(first, last + 1) of changes with these sizes: as many as a piece may hold, at most `count`."""
+        """Split changes with these sizes into (start, stop) ranges that fit into a unit, with at most `count` each."""
         ends, start = np.cumsum(sizes), 0
         while start < len(sizes):
             limit = (int(ends[start - 1]) if start else 0) + self._packing.max_unit_bytes
@@ -213,7 +216,7 @@ class _Packer:
             start = stop
 
     def _checkpoint(self, stop: int) -> Checkpoint:
-        """Behind the first `stop` changes."""
+        """The checkpoint after the first `stop` changes."""
         if stop == len(self._which):
             return self._flush.checkpoint
         batch, row = self._batches[self._which[stop - 1]], int(self._rows[stop - 1])

@@ -1,8 +1,8 @@
-"""Messages of a tail that a changed configuration of its stream stored under other subjects, where no reader looks.
+"""Deletes messages that a changed stream configuration stored under other subjects, where readers do not find them.
 
-The tail notices the change within seconds, and refuses to write until it is undone. Then what was stored from the
-first such message on is removed, so that the stream ends at a checkpoint before it and the tail reads the rest from the
-binlog again. Readers drop what they have had already, by its position in the binlog.
+The tail detects such a change within seconds, and refuses to write until it is undone. Then all messages from the first
+misplaced one on are deleted, so that the stream ends at an earlier checkpoint and the tail reads the rest from the
+binlog again. Readers filter out changes that they have already applied, by position.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ _MOST = 200_000
 
 
 async def remove_misplaced(client: Client, source: str) -> int:
-    """Remove the end of the stream that begins with such a message; gives how many were removed, mostly none.
+    """Delete the stream's messages from the first misplaced one on; returns their number, usually 0.
 
-    Raises SinkError when it is longer than a few seconds of changes.
+    Raises SinkError when there are more than a few seconds of changes.
     """
     js, stream = client.jetstream(), subjects.stream_name(source)
     state = (await js.stream_info(stream, subjects_filter=">")).state
     others = [each for each in state.subjects or {} if not each.startswith(subjects.all_subjects(source)[:-1])]
-    places = []
+    sequences = []
     for subject in others:
         message = await js.get_msg(stream, max(state.first_seq, 1), subject, next=True)
         if has_tail_header(message.headers or {}):
-            places.append(message.seq or 0)
-    if not places:
+            sequences.append(message.seq or 0)
+    if not sequences:
         return 0
-    first, last = min(places), state.last_seq
+    first, last = min(sequences), state.last_seq
     if last - first >= _MOST:
         raise SinkError(
-            f"stream {stream} holds changes under other subjects ({others[0]}) since sequence {first}, which readers "
-            f"do not find, and too many messages after it to write again: rebuild the mirrors of those tables, and "
-            f"remove the messages with: nats stream purge {stream} --subject {others[0]}"
+            f"stream {stream} has changes under other subjects ({others[0]}) since sequence {first}, which readers do "
+            f"not find, and too many messages after it to write them again: rebuild the mirrors of those tables, and "
+            f"delete the messages with: nats stream purge {stream} --subject {others[0]}"
         )
     removed = 0
     for sequence in range(last, first - 1, -1):
@@ -50,7 +50,7 @@ async def remove_misplaced(client: Client, source: str) -> int:
         except nats.js.errors.NotFoundError:
             continue
     log.error(
-        "stream %s: removed %d messages from sequence %d on, because changes were stored under other subjects (%s); "
+        "stream %s: deleted %d messages from sequence %d on, because changes were stored under other subjects (%s); "
         "the tail writes them again",
         stream,
         removed,

@@ -1,4 +1,4 @@
-"""How the JetStream sink is set up."""
+"""Options of the JetStream sink."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from binlogsync.stream.client import NatsOptions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JetStreamOptions(NatsOptions):
-    """How to reach NATS (see NatsOptions), and how the stream is made and written.
+    """Connection options (see NatsOptions), and options for creating and writing the stream.
 
     Attributes:
-        replicas: of the stream and its buckets, when they are made.
-        max_age_s: how long the stream keeps changes, when it is made; 0 for ever.
-        max_bytes: size of the stream, when it is made; None without limit. The oldest changes give way.
+        replicas: number of replicas of the stream and its buckets, at their creation.
+        max_age_s: how long the stream retains changes, at its creation; 0 for no limit.
+        max_bytes: size limit of the stream, at its creation; None for no limit. The oldest changes are dropped first.
         format: "json" (Debezium's envelopes) or "arrow" (Arrow IPC streams).
-        changes_per_message: above 1, envelopes of one table, one a line, this many in a message (format "json").
-        max_batch_bytes: of one atomic batch; two are in flight at most, or a few single messages.
+        changes_per_message: above 1, a message has up to so many envelopes of one table, one on each line (format
+            "json").
+        max_batch_bytes: size limit of one atomic batch; at most two batches, or a few single messages, are in flight.
     """
 
     replicas: int = 1

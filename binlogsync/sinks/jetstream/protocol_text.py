@@ -1,7 +1,7 @@
-"""Messages as the protocol text of NATS: HPUB lines, headers, payloads. Many at once are made in one kernel.
+"""Encodes messages as NATS protocol text: HPUB lines, headers, payloads. One kernel encodes many messages. Pure.
 
-Pure. Each message names its head (a subject and headers that many share) and the address of its payload; what differs
-within an atomic batch, its number and the fence of the first, is written between.
+Each message refers to its head (a subject and headers shared by many messages) and to the address of its payload. What
+differs within an atomic batch (the number of the message, and the fence of the first) is written in between.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _FENCE = Header.EXPECTED_LAST_SEQUENCE.value
 
 
 class SubjectAndHeaders(NamedTuple):
-    """What messages share; the headers must not be changed."""
+    """Subject and headers shared by many messages; the headers must not be modified."""
 
     subject: str
     headers: dict[str, str]
 
 
 class MessageBatch(NamedTuple):
-    """Messages of one atomic batch: message i has heads[which[i]] and `sizes[i]` bytes of payload at `addresses[i]`."""
+    """Messages to publish: message i has heads[which[i]] and `sizes[i]` bytes of payload at `addresses[i]`."""
 
     heads: Sequence[SubjectAndHeaders]
     which: Offsets
@@ -47,21 +47,21 @@ _CR_LF = uint16(int.from_bytes(_CRLF, "little"))
 
 @inner
 def _put(at: intp, texts: intp, start: int64, stop: int64) -> intp:
-    """Writes texts[start:stop]; gives the place behind it."""
+    """Write texts[start:stop]; returns the address after it."""
     copy(at, texts + start, stop - start)
     return at + stop - start
 
 
 @inner
 def _end_line(at: intp) -> intp:
-    """Writes a line end; gives the place behind it."""
+    """Write a line end; returns the address after it."""
     store_u16(at, _CR_LF)
     return at + 2
 
 
 @inner
 def _digits(number: int64) -> int64:
-    """How many digits a number has."""
+    """Number of decimal digits."""
     digits = 1
     while number >= 10:
         digits += 1
@@ -86,7 +86,7 @@ def _frame(
     out: intp,
     tables: intp,
 ) -> int64:
-    """Writes `count` messages from `out` on; gives how many bytes."""
+    """Write `count` messages at `out`; returns the number of bytes."""
     at = out
     for i in range(count):
         k = 8 * load_i64(which + 8 * i)
@@ -112,7 +112,7 @@ def _frame(
 
 
 def encode_batch(batch: MessageBatch, write_id: str, expected: int) -> memoryview:
-    """The messages, numbered from 1, as text that a connection sends; the first carries the fence `expected`."""
+    """The messages as protocol text, numbered from 1; the first has the fence `expected`."""
     subjects, subject_ends = _joined([f"HPUB {head.subject} ".encode() for head in batch.heads])
     tails, tail_ends = _joined([_lines(head.headers) + _CRLF for head in batch.heads])
     opening = b"NATS/1.0\r\n" + _lines({_ID: write_id}) + _SEQUENCE.encode() + b": "
@@ -128,15 +128,15 @@ def encode_batch(batch: MessageBatch, write_id: str, expected: int) -> memoryvie
 
 
 def encode_header(head: SubjectAndHeaders, headers: Mapping[str, str], reply: str, size: int) -> bytes:
-    """What comes before the `size` bytes of payload of one message, which a line end follows; the server answers to
-    `reply`. Its headers are those of the head, then `headers`.
+    """The protocol text before the `size` bytes of payload of one message; a line end must follow the payload. The
+    headers are those of the head, then `headers`; the server replies to `reply`.
     """
     lines = b"NATS/1.0\r\n" + _lines(head.headers) + _lines(headers) + _CRLF
     return f"HPUB {head.subject} {reply} {len(lines)} {len(lines) + size}\r\n".encode() + lines
 
 
 def _lines(headers: Mapping[str, str]) -> bytes:
-    """Header lines; raises ValueError for what would end one."""
+    """Header lines; raises ValueError for a header that contains a line end."""
     text = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     if text.count("\n") != len(headers) or text.count("\r") != len(headers):
         raise ValueError("a header with a line end in it")
@@ -148,7 +148,7 @@ def _at(text: bytes) -> int:
 
 
 def _joined(texts: Sequence[bytes]) -> tuple[Bytes, npt.NDArray[np.int64]]:
-    """The texts end to end, and where each ends."""
+    """The concatenated texts, and the offset after each."""
     ends = np.zeros(len(texts) + 1, np.int64)
     np.cumsum([len(text) for text in texts], out=ends[1:])
     return np.frombuffer(b"".join(texts), np.uint8), ends

@@ -1,15 +1,15 @@
-"""Pieces of a flush into a stream: each whole or not at all, behind a fence that only this writer's own end opens.
+"""Publishes the units of a flush to a stream, each atomically and fenced: only after this writer's last message.
 
-A piece of several messages is an atomic batch. Its messages are sent while the piece before it is being stored, but the
-last one, which commits, only when that one is acknowledged.
+A unit of several messages is an atomic batch. Its messages are sent while the previous unit is being stored; its last
+message, which commits the batch, is sent after the previous unit is acknowledged.
 
-A piece of one message needs no batch: nats-server stores it several times as fast so. A few of these are on their way
-at a time. The fence of each is the sequence it follows, and, because a foreign message may have come to that place
-meanwhile, the id of the message it follows (Nats-Expected-Last-Msg-Id). So whatever is stored of them is the first of
-them, in order, and nothing foreign is between. In a cluster the server compares the id only when it has agreed on the
-message, and nats-server 2.15 then leaves the stream unable to go on; there one is on its way at a time.
+A unit of one message needs no batch, and nats-server then stores it several times as fast. A few of these are in flight
+at a time. Each is fenced by the sequence of its predecessor, and by the id of its predecessor
+(Nats-Expected-Last-Msg-Id), because a foreign message may have got that sequence. So those that are stored are the
+first ones, in order, with no foreign message between them. In a cluster the server compares the id only after consensus
+on the message, and nats-server 2.15 then leaves the stream blocked; so only one is in flight there.
 
-Meanwhile a thread makes the pieces behind.
+Meanwhile other threads build the next units.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ _END = b"\r\n"
 
 @dataclass(frozen=True, slots=True)
 class PublishOptions:
-    """How pieces are sent.
+    """Options of publishing.
 
     Attributes:
-        timeout_s: for an acknowledgement.
+        timeout_s: time limit for an acknowledgement.
         is_clustered: True when the stream has replicas.
-        ready: moves what the server would not take out of a piece.
+        ready: moves bodies that are too large for the server out of a unit.
     """
 
     timeout_s: float
@@ -63,7 +63,7 @@ class PublishOptions:
 
 @dataclass(frozen=True, slots=True)
 class _PendingAck:
-    """A piece that waits for its acknowledgement."""
+    """A unit in flight, waiting for its acknowledgement."""
 
     queued: QueuedUnit
     write_id: str
@@ -71,8 +71,8 @@ class _PendingAck:
 
 
 class Publisher:
-    """Stores pieces over one connection. After an error it is of no use any more; the next one sends again what is
-    unsettled.
+    """Stores units over one connection. It cannot be used after an error; the next publisher sends the unsettled units
+    again.
     """
 
     def __init__(self, client: Client, progress: PublishProgress, sending: PublishOptions) -> None:
@@ -86,14 +86,14 @@ class Publisher:
         self._numbers = itertools.count()
 
     async def open(self) -> None:
-        """Listen for acknowledgements."""
+        """Subscribe to acknowledgements."""
         await self._client.subscribe(f"{self._inbox}.*", cb=self._answered)
 
     async def store(self, units: UnitQueue, following: UnitQueue | None) -> None:
-        """Store what is unsettled, then `units`; returns when the last of them is acknowledged, `progress` moved on by
-        every acknowledgement. Single messages of `following` are sent meanwhile, and may be stored.
+        """Store the unsettled units, then `units`; returns after the last acknowledgement. Each acknowledgement updates
+        `progress`. Single messages of `following` are sent meanwhile, and may be stored.
 
-        Raises nats.js.errors.APIError as the server answers, and what nats raises when the connection breaks.
+        Raises nats.js.errors.APIError for an error reply, and the errors of nats-py for a broken connection.
         """
         while (queued := await self._next(units)) is not None:
             await self._send(queued)
@@ -103,7 +103,7 @@ class Publisher:
             await self._settle_first()
 
     async def _next(self, units: UnitQueue) -> QueuedUnit | None:
-        """What an earlier connection left unsettled first; None at the end."""
+        """The next unit to send, starting with those left unsettled by an earlier connection; None at the end."""
         unsettled = self._progress.unsettled
         if len(self._flight) < len(unsettled):
             return unsettled[len(self._flight)]
@@ -119,14 +119,14 @@ class Publisher:
 
     @property
     def _has_room(self) -> bool:
-        """Whether a single message may be sent now: behind others of its kind, or when nothing is on its way."""
+        """Whether a single message may be sent now: after other single messages, or when nothing is in flight."""
         if not self._flight:
             return True
         most = 1 if self._sending.is_clustered else _WINDOW
         return len(self._flight) < most and len(self._flight[-1].queued.unit) == 1
 
     async def _send(self, queued: QueuedUnit) -> None:
-        """Send a piece when it may be sent."""
+        """Wait until the unit may be sent, and send it."""
         unit = await self._sending.ready(self._client, queued.unit)
         write_id, count = uuid4().hex, len(unit)
         if count == 1:
@@ -142,7 +142,7 @@ class Publisher:
             while self._flight:
                 await self._settle_first()
             headers = {_BATCH_ID: write_id, _BATCH_SEQUENCE: str(count), _BATCH_COMMIT: "1"}
-        # So that a copy of this message, which is stored elsewhere, exposes itself.
+        # The sequence reveals a copy of this message that is stored at another sequence.
         checkpoint = replace(unit.checkpoint, sequence=self._expected + count)
         headers |= {CHECKPOINT: checkpoint.to_text(), WRITE_ID: write_id}
         self._progress.attempts[write_id] = queued
@@ -154,7 +154,7 @@ class Publisher:
         await send_framed(self._client, start, payload, _END)
 
     async def _settle_first(self) -> None:
-        """Wait for the acknowledgement of the oldest piece that is on its way."""
+        """Wait for the acknowledgement of the oldest unit in flight."""
         sent = self._flight[0]
         answer = await asyncio.wait_for(sent.answer, self._sending.timeout_s)
         _check(answer, self._progress.last, len(sent.queued.unit))
@@ -162,7 +162,7 @@ class Publisher:
         self._progress.settle(sent.write_id)
 
     def _expect(self) -> tuple[str, asyncio.Future[Msg]]:
-        """A subject for an answer, and where it will be."""
+        """A reply subject, and the future of the reply."""
         reply = f"{self._inbox}.{next(self._numbers)}"
         self._answers[reply] = answer = asyncio.get_running_loop().create_future()
         return reply, answer
@@ -174,11 +174,11 @@ class Publisher:
 
 
 def _check(answer: Msg, last: int, count: int) -> None:
-    """Raise what the server says against a piece of so many messages behind sequence `last`."""
+    """Raise the error in the server's reply to a unit of `count` messages after sequence `last`."""
     if not answer.data and (answer.headers or {}).get("Status") == "503":
         raise nats.errors.NoRespondersError
     ack: dict[str, Any] = json.loads(answer.data)
     if "error" in ack:
         raise nats.js.errors.APIError.from_error(ack["error"])
     if ack.get("count", 1) != count or ack["seq"] != last + count:
-        raise nats.js.errors.APIError(description=f"the acknowledgement {ack} is not of {count} messages behind {last}")
+        raise nats.js.errors.APIError(description=f"the acknowledgement {ack} is not for {count} messages after {last}")

@@ -1,4 +1,4 @@
-"""What of a flush is stored, and what is on its way: kept up to date while pieces go out."""
+"""Tracks which units are stored and which are in flight, while units are published."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from binlogsync.sinks.jetstream.unit_queue import UnitQueue
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QueuedUnit:
-    """A piece, and the flush that it was taken from."""
+    """A unit, and the queue that it came from."""
 
     unit: PublishUnit
     owner: UnitQueue
@@ -19,14 +19,14 @@ class QueuedUnit:
 
 @dataclass(slots=True)
 class PublishProgress:
-    """How far the stream got.
+    """State of publishing.
 
     Attributes:
-        last: stream sequence behind the last acknowledged piece.
+        last: stream sequence of the last acknowledged message.
         stored_id: write id in the last message of the stream when it ended at `last`; None when it was empty.
-        unsettled: pieces sent, in part or whole, and not acknowledged. Each is fenced to a place of its own, behind
-            the one before it, so those that are stored are the first of them.
-        attempts: write id of each attempt to store one of these, and which.
+        unsettled: units sent, completely or in part, but not acknowledged. Each is fenced to the sequence after its
+            predecessor, so the stored ones are always the first of them.
+        attempts: the unit of each attempt to store one of these, by write id.
     """
 
     last: int = 0
@@ -35,7 +35,7 @@ class PublishProgress:
     attempts: dict[str, QueuedUnit] = field(default_factory=dict)
 
     def settle(self, write_id: str) -> None:
-        """The piece that this attempt was made for is stored, and so are all before it."""
+        """Record that the unit of this attempt, and all before it, are stored."""
         reached = self.attempts[write_id]
         while True:
             queued = self.unsettled.popleft()
@@ -47,17 +47,17 @@ class PublishProgress:
         self.stored_id = write_id
 
     def forget(self) -> None:
-        """Nothing is to be sent again."""
+        """Discard all unsettled units: they are not sent again."""
         self.unsettled.clear()
         self.attempts.clear()
 
-    def place_of(self, write_id: str) -> int | None:
-        """Stream sequence at which the stream ends if this attempt was the last one stored; None for a foreign id."""
+    def end_after(self, write_id: str) -> int | None:
+        """Last sequence of the stream if this attempt was the last one stored; None for another writer's id."""
         if (reached := self.attempts.get(write_id)) is None:
             return None
-        place = self.last
+        sequence = self.last
         for queued in self.unsettled:
-            place += len(queued.unit)
+            sequence += len(queued.unit)
             if queued is reached:
-                return place
-        raise AssertionError(f"attempt {write_id} is of a piece that is settled")
+                return sequence
+        raise AssertionError(f"attempt {write_id} belongs to a settled unit")

@@ -1,4 +1,4 @@
-"""What is stored at once: one message or an atomic batch, with the checkpoint behind it."""
+"""A publish unit: one message or an atomic batch, stored atomically, with the checkpoint after it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ Format = Literal["json", "arrow"]
 
 @dataclass(frozen=True, slots=True)
 class PublishUnit:
-    """Messages to store at once, and where a restart begins when they and all before them are stored.
+    """Messages to store atomically.
 
     Attributes:
-        batch: the messages; their payloads are read through their addresses.
-        memory: what keeps the payloads alive.
+        batch: the messages; their payloads are read by address.
+        memory: the objects that own the memory of the payloads.
+        checkpoint: where a restart resumes once these and all earlier messages are stored.
     """
 
     batch: MessageBatch
@@ -40,16 +41,16 @@ class PublishUnit:
         return bytes(self.view(number))
 
     def view(self, number: int) -> memoryview:
-        """The body of a message, to be read while the piece is alive."""
+        """The body of a message, valid while the unit exists."""
         size = int(self.batch.sizes[number])
         return memoryview((c_char * size).from_address(int(self.batch.addresses[number])) if size else b"").cast("B")
 
     def larger_than(self, limit: int) -> list[int]:
-        """Numbers of the messages with a body of more bytes."""
+        """Numbers of the messages whose body has more than `limit` bytes."""
         return np.flatnonzero(self.batch.sizes > limit).tolist()
 
     def referring(self, names: dict[int, str]) -> PublishUnit:
-        """The piece with the bodies of some messages (by number) left in the object store, under these names."""
+        """The unit with the bodies of some messages (by number) replaced by names in the object store."""
         heads, which, sizes = list(self.batch.heads), self.batch.which.copy(), self.batch.sizes.copy()
         for number, name in names.items():
             subject, headers = self.head(number)
@@ -61,11 +62,11 @@ class PublishUnit:
 
 @dataclass(frozen=True, slots=True)
 class PackingOptions:
-    """How changes become messages.
+    """How changes are packed into messages.
 
     Attributes:
         format: "json" or "arrow".
-        changes_per_message: of one table, for "json".
+        changes_per_message: largest number of changes in a message, for "json".
         max_piece_bytes: of one atomic batch.
         max_message_bytes: of a message with several changes; one change may be larger.
     """

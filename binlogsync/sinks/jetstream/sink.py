@@ -1,9 +1,9 @@
-"""The JetStream sink: exactly once and in order into one stream per source, which itself says how far it got.
+"""The JetStream sink: exactly once and in order into one stream for each source; the stream contains its checkpoint.
 
-A flush goes out in pieces, single messages or atomic batches, each fenced with the sequence this writer last saw, the
-last message of each with the checkpoint in a header. After a lost answer the stream's own end decides what is stored;
-a foreign end is `FencedError`, an end before what was acknowledged is a broker that lost data, and said so in a
-SinkError.
+A flush is published in units (single messages or atomic batches), each fenced with the last sequence of this writer and
+with the checkpoint in a header of its last message. After a lost acknowledgement, the end of the stream decides what is
+stored. If another writer has written, that is a `FencedError`; if acknowledged messages are missing, the broker lost
+data, which is a SinkError.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ log = logging.getLogger(__name__)
 _WRONG_LAST_ID, _WRONG_LAST_SEQUENCE = 10070, 10071
 _BATCH_INCOMPLETE = 10176
 _RETRIED = frozenset({_WRONG_LAST_ID, _WRONG_LAST_SEQUENCE, _BATCH_INCOMPLETE, 10008, 10009, 10202, 10210, 10211})
-"""Answers after which the stream's end is looked at and what is not stored is sent again: fences, batches the server
-gave up, a leader that moves."""
+"""Error codes after which the end of the stream is read and unstored units are sent again: failed fences, batches that
+the server abandoned, a change of the leader."""
 _ATTEMPTS = 5
 _MAKERS = 2
 _HEADER_ROOM = 4096
@@ -62,7 +62,7 @@ _SCHEMAS_S = 120.0
 
 
 class JetStreamSink:
-    """Fulfils `binlogsync.sinks.Sink`. One thread uses it at a time."""
+    """Implements `binlogsync.sinks.Sink`. Only one thread may use it at a time."""
 
     name = "jetstream"
 
@@ -81,11 +81,11 @@ class JetStreamSink:
 
     @property
     def last_sequence(self) -> int:
-        """Stream sequence of the last message that is stored."""
+        """Stream sequence of the last stored message."""
         return self._written
 
     def open(self, source: str) -> Checkpoint | None:
-        """Connect, make or check the stream, and read its end; None when it holds no message."""
+        """Connect, create or check the stream, and return its checkpoint; None when it is empty."""
         self.close()
         options = self.options
         self._shape = shape = StreamSpec(
@@ -107,7 +107,7 @@ class JetStreamSink:
         except BaseException as error:
             self.close()
             if isinstance(error, nats.js.errors.APIError):
-                raise refused_error(self.options.place, subjects.stream_name(source), error) from error
+                raise refused_error(self.options.address, subjects.stream_name(source), error) from error
             raise
         self._progress = PublishProgress(end.sequence, end.write_id)
         self._written = end.sequence
@@ -115,7 +115,7 @@ class JetStreamSink:
         return checkpoint
 
     def note_case(self, lower_case_table_names: str) -> None:
-        """Keep how the server compares names of tables, for those who read the stream."""
+        """Store how the server compares table names, for the readers of the stream."""
         shape, connection = self._shape, self._connection
         assert shape is not None
         assert connection is not None
@@ -126,7 +126,7 @@ class JetStreamSink:
         connection.call(put)
 
     def write(self, flush: Flush) -> None:
-        """Store the flush; returns when the server has acknowledged the last of it."""
+        """Store the flush; returns when the server has acknowledged all of it."""
         connection, makers = self._connection, self._makers
         if connection is None or makers is None:
             raise SinkError("the JetStream sink is not open; call open(source) first")
@@ -143,7 +143,7 @@ class JetStreamSink:
             todo.drop()
 
     def watch(self) -> None:
-        """See MonitoredSink. A connection that is lost is left to the next write."""
+        """See MonitoredSink. Does nothing while the connection is lost; the next write reconnects."""
         connection, watch = self._connection, self._watch
         if connection is None or watch is None or connection.is_lost:
             return
@@ -156,31 +156,31 @@ class JetStreamSink:
             self._put_schemas(connection, schemas)
             self._watch = connection.call(lambda client: StreamWatch.begin(client, watch.shape))
         except ConnectionLostError as error:
-            log.debug("looking at stream of %s: %s", watch.shape.source, error)
+            log.debug("checking the stream of %s: %s", watch.shape.source, error)
         except nats.js.errors.APIError as error:
-            raise refused_error(self.options.place, subjects.stream_name(watch.shape.source), error) from error
+            raise refused_error(self.options.address, subjects.stream_name(watch.shape.source), error) from error
 
     def prepare(self, flush: Flush) -> None:
-        """Begin to make the messages of a flush that will be written next but one."""
+        """Start to build the messages of the flush after the next one."""
         if self._connection is not None and self._makers is not None and not self._connection.is_lost:
             ready = self._made_ready(flush, self._connection, self._makers)
             self._ready[flush.number] = (flush, ready)
 
     def _made_ready(self, flush: Flush, connection: NatsConnection, makers: ThreadPoolExecutor) -> UnitQueue:
-        """The messages of the flush, begun by `prepare` or now."""
+        """The units of the flush, as started by `prepare`, or started now."""
         prepared, ready = self._ready.pop(flush.number, (None, None))
         if ready is not None:
             if prepared is flush:
                 return ready
             if ready.is_begun:
-                raise SinkError(f"flush {flush.number} is not the one that was prepared, and a part of that is stored")
+                raise SinkError(f"flush {flush.number} differs from the prepared one, which is partly stored")
             ready.drop()
         return UnitQueue(unit_builders(flush, self._packing(flush, connection), time.time_ns() // 1000), makers)
 
     def _publish(
         self, flush: Flush, todo: UnitQueue, following: tuple[Flush, UnitQueue] | None, connection: NatsConnection
     ) -> None:
-        """Until all is acknowledged; behind an answer that is missing, the stream's own end tells what is stored."""
+        """Publish until all is acknowledged; after a missing reply, the end of the stream shows what is stored."""
         deadline, attempts, settled = 0.0, 0, self._progress.last
         stream = subjects.stream_name(flush.source)
         while True:
@@ -195,14 +195,14 @@ class JetStreamSink:
             except (ConnectionLostError, nats.js.errors.APIError, nats.js.errors.Error, nats.errors.Error) as error:
                 self._publisher = None
                 if isinstance(error, nats.js.errors.APIError) and error.err_code not in _RETRIED:
-                    raise refused_error(self.options.place, stream, error) from error
+                    raise refused_error(self.options.address, stream, error) from error
                 if self._progress.last != settled:
                     deadline, attempts, settled = 0.0, 0, self._progress.last
                 deadline = deadline or time.monotonic() + self.options.reconnect_timeout_s
                 attempts += isinstance(error, nats.js.errors.APIError)
                 if time.monotonic() >= deadline or attempts > _ATTEMPTS:
-                    raise retries_exhausted_error(self.options.place, stream, error) from error
-                log.warning("stream %s: %s; looking at its end", stream, error)
+                    raise retries_exhausted_error(self.options.address, stream, error) from error
+                log.warning("stream %s: %s; checking what is stored", stream, error)
                 time.sleep(_PAUSE_S if attempts > 1 else 0)
 
     def _store(
@@ -212,7 +212,7 @@ class JetStreamSink:
         todo: UnitQueue,
         following: tuple[Flush, UnitQueue] | None,
     ) -> None:
-        """One attempt at it."""
+        """One attempt to publish the flush."""
         for each in (flush,) if following is None else (flush, following[0]):
             self._register(connection, each.batches)
         publisher = self._connected(flush, connection)
@@ -220,7 +220,7 @@ class JetStreamSink:
         connection.call(lambda _: publisher.store(todo, after), timeout_s=_FLUSH_S)
 
     def _connected(self, flush: Flush, connection: NatsConnection) -> Publisher:
-        """A publisher of this connection, the same one as long as nothing goes wrong."""
+        """The publisher of this connection; a new one after an error."""
         if self._publisher is not None:
             return self._publisher
         limit = self._packing(flush, connection).max_message_bytes
@@ -239,7 +239,7 @@ class JetStreamSink:
         return self._publisher
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._ready.clear()
         self._publisher = None
         makers, self._makers = self._makers, None
@@ -255,7 +255,7 @@ class JetStreamSink:
         return PackingOptions(options.format, options.changes_per_message, options.max_batch_bytes, limit)
 
     async def _without_large(self, client: Client, unit: PublishUnit, limit: int) -> PublishUnit:
-        """The piece with each body that the server would not take in the object store, under the hash of it."""
+        """The unit with each body that is too large for the server moved to the object store, named by its hash."""
         shape, names = self._shape, {}
         assert shape is not None
         for number in unit.larger_than(limit):
@@ -266,7 +266,7 @@ class JetStreamSink:
         return unit.referring(names) if names else unit
 
     def _register(self, connection: NatsConnection, batches: tuple[ChangeBatch, ...]) -> None:
-        """Put the documents of new schemas where a reader finds them, before the first message that needs them."""
+        """Store new schemas in the schema bucket, before the first message that refers to them."""
         new = {batch.schema.fingerprint: batch.schema for batch in batches if batch.ddl is None}
         new = {key: schema for key, schema in new.items() if key not in self._schemas}
         if new:
@@ -291,22 +291,25 @@ class JetStreamSink:
         self._schemas.update(schemas)
 
     def _note_foreign(self, connection: NatsConnection, end: StreamEnd) -> None:
-        """Warn of messages that something else has published, and record them for the check."""
+        """Warn about messages of another publisher, and record them for the check."""
         shape = self._shape
         assert shape is not None
-        what = "stream %s: %d messages from sequence %d on are ignored: no tail wrote them; who publishes to %s?"
+        text = (
+            "stream %s: %d messages from sequence %d on are ignored: no tail wrote them; "
+            "find out which program publishes to %s"
+        )
         names = (subjects.stream_name(shape.source), len(end.foreign), end.foreign[0])
-        log.warning(what, *names, subjects.all_subjects(shape.source))
+        log.warning(text, *names, subjects.all_subjects(shape.source))
         connection.call(lambda client: record_foreign(client, shape, end.foreign))
 
     def _settle_unknown(self, connection: NatsConnection, source: str) -> None:
-        """Find out from the stream's end whether the piece whose answer was lost is stored."""
+        """Find out from the end of the stream whether the unit with the lost acknowledgement is stored."""
         progress = self._progress
         end = connection.call(lambda client: repaired_end(client, source), _REPAIR_S)
         stream = subjects.stream_name(source)
         if end.partial:
             raise SinkError(
-                f"NATS at {self.options.place} stored only {end.partial} messages of an atomic batch in {stream}, "
+                f"NATS at {self.options.address} stored only {end.partial} messages of an atomic batch in {stream}, "
                 "probably because storage was exhausted (they were removed again): free disk space, or raise "
                 "max_file_store or max_bytes"
             )
@@ -317,14 +320,16 @@ class JetStreamSink:
         if end.sequence < progress.last:
             raise SinkError(
                 f"stream {stream} LOST MESSAGES that NATS had acknowledged: it ends at sequence {end.sequence}, and "
-                f"{progress.last} was acknowledged; the tail has to start again from the stream's own end"
+                f"{progress.last} was acknowledged; the tail must restart from the end of the stream"
             )
-        if end.write_id is not None and progress.place_of(end.write_id) == end.own:
+        if end.write_id is not None and progress.end_after(end.write_id) == end.own:
             log.warning("stream %s: all up to sequence %d was stored, its acknowledgement was lost", stream, end.own)
             progress.settle(end.write_id)
         if end.write_id == progress.stored_id:
             if not end.foreign and end.sequence > progress.last:
-                log.warning("stream %s: messages after sequence %d were removed by someone", stream, progress.last)
+                log.warning(
+                    "stream %s: messages after sequence %d were deleted by another program", stream, progress.last
+                )
             progress.last = end.sequence
             return
         raise FencedError(

@@ -1,4 +1,4 @@
-"""The stream of a source: made when it is not there, checked when it is, and asked how far it got."""
+"""The stream of a source: created if missing, otherwise checked; and its end, which has the checkpoint."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _DUPLICATE_WINDOW_S = 120.0
 _NO_MESSAGE = 10037
 _PARTIAL_AFTER_S = 1.0
 _MOST_CONSUMERS = 100_000
-"""nats-server allows 1,000 where a stream does not say; a client needs a durable for each table."""
+"""The default of nats-server is 1,000; each client needs a durable for each table."""
 _LONGER_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class StreamSpec:
-    """What a source's stream has to be, and what it is made with (replicas, age and size may be changed later)."""
+    """Required configuration of a source's stream; replicas, age and size apply only at its creation."""
 
     source: str
     replicas: int
@@ -67,25 +67,25 @@ class StreamSpec:
 
 
 UNPROVEN = (
-    "what is stored is not known. Look at it with: nats stream view {stream}. Choose: restore the stream from a "
-    "backup; or, if nothing in it is needed, empty it with: nats stream purge {stream}, and start the tail again: it "
-    "begins at the checkpoint of the position store or, without one, at BINLOGSYNC_START"
+    "so it is unknown which changes are stored. Inspect it with: nats stream view {stream}. Then restore the stream "
+    "from a backup; or, if its messages are not needed, empty it with: nats stream purge {stream}, and restart the "
+    "tail: it starts at the checkpoint of the position store or, without one, at BINLOGSYNC_START"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class StreamEnd:
-    """The newest end of a stream.
+    """The end of a stream.
 
     Attributes:
-        sequence: of the last message there ever was; 0 for none.
-        checkpoint: text in the header of the last message that a tail wrote; None when there is none, or it has none.
-        write_id: in its header, or None.
-        is_empty: True when the stream holds no message now.
-        batch_id: of the atomic batch that it belongs to, or None.
-        own: its sequence; 0 for none.
-        foreign: sequences of the messages after it, which something else has published.
-        partial: messages that were removed because the server had stored only a part of their atomic batch.
+        sequence: sequence of the last message that ever existed; 0 if there was none.
+        checkpoint: checkpoint text in the last message of a tail; None without such a message or text.
+        write_id: write id in that message, or None.
+        is_empty: True when the stream has no message now.
+        batch_id: id of the atomic batch of that message, or None.
+        own: sequence of that message; 0 if there is none.
+        foreign: sequences of the messages after it, which were published by other programs.
+        partial: number of messages deleted because the server had stored only a part of their atomic batch.
     """
 
     sequence: int
@@ -99,11 +99,11 @@ class StreamEnd:
 
     @property
     def is_partial_batch(self) -> bool:
-        """True when the last message is one of a batch of ours whose own last message is not there."""
+        """True when the last message belongs to an atomic batch of a tail that is incomplete."""
         return not self.is_empty and self.checkpoint is None and self.batch_id is not None
 
     def require_checkpoint(self, stream: str) -> Checkpoint | None:
-        """The checkpoint, None when the stream is empty; raises PositionError when it holds none of its tail's."""
+        """The checkpoint, None when the stream is empty; raises PositionError when no message has a valid one."""
         if self.is_empty:
             return None
         if self.checkpoint is None:
@@ -115,9 +115,9 @@ class StreamEnd:
 
 
 async def ensure_stream(client: Client, shape: StreamSpec) -> int:
-    """Create the stream, or check the one that is there; gives the number of its replicas.
+    """Create the stream, or check the existing one; returns its number of replicas.
 
-    Raises SinkError naming the setting that is wrong.
+    Raises SinkError with the settings that are wrong.
     """
     js, wanted = client.jetstream(), shape.config()
     assert wanted.name is not None
@@ -132,18 +132,18 @@ async def ensure_stream(client: Client, shape: StreamSpec) -> int:
 
 
 def check_config(found: StreamConfig, shape: StreamSpec) -> None:
-    """Raise SinkError naming each setting of the stream with which changes would be lost."""
+    """Raise SinkError with each setting of the stream that would cause a loss of changes."""
     wrong = _differences(found, shape.config())
     if wrong:
         raise SinkError(
-            f"stream {subjects.stream_name(shape.source)} cannot hold the changes of source {shape.source}: "
+            f"stream {subjects.stream_name(shape.source)} cannot store the changes of source {shape.source}: "
             + "; ".join(wrong)
         )
 
 
 def _differences(found: StreamConfig, wanted: StreamConfig) -> list[str]:
     name = wanted.name
-    recreate = f"it cannot be changed: nats stream rm {name} to have it made anew, or choose another source name"
+    recreate = f"it cannot be changed: recreate the stream after nats stream rm {name}, or choose another source name"
     edit = f"change it with: nats stream edit {name}"
     checks: list[tuple[str, object, object, str]] = [
         (
@@ -172,7 +172,7 @@ def _unlimited(value: int | None) -> int:
 
 
 async def stream_end(client: Client, source: str) -> StreamEnd:
-    """The end as the stream's leader knows it; messages removed from the end count in its sequence."""
+    """The end according to the stream's leader; its sequence includes messages that were deleted from the end."""
     js, stream = client.jetstream(), subjects.stream_name(source)
     state = (await js.stream_info(stream)).state
     while True:
@@ -203,8 +203,8 @@ async def stream_end(client: Client, source: str) -> StreamEnd:
 
 
 async def _proven_before(js: JetStreamContext, source: str, last: RawStreamMsg, first: int) -> RawStreamMsg | None:
-    """Before a checkpoint that does not tell where it was stored: the last one that does, because then the other is a
-    copy of a message of an older version. None when there is none.
+    """If the checkpoint of `last` does not contain its sequence: the last earlier message whose checkpoint does,
+    because then `last` is a copy of a message of an older version. None if there is none.
     """
     sequence = last.seq or 0
     checkpoint = tail_checkpoint(last.headers or {}, sequence)
@@ -222,7 +222,7 @@ async def _proven_before(js: JetStreamContext, source: str, last: RawStreamMsg, 
 
 
 def _may_end(message: RawStreamMsg) -> bool:
-    """True for a message of the tail itself: one with a checkpoint, or one of a batch that was torn."""
+    """True for a message of the tail: one with a valid checkpoint, or one of an incomplete batch."""
     headers, sequence = message.headers or {}, message.seq or 0
     if CHECKPOINT in headers:
         return tail_checkpoint(headers, sequence) is not None
@@ -242,10 +242,10 @@ async def _message_before(js: JetStreamContext, source: str, sequence: int, firs
 
 
 async def repaired_end(client: Client, source: str) -> StreamEnd:
-    """The end, behind the removal of a torn batch.
+    """The end, after the messages of an incomplete batch were deleted.
 
-    nats-server stores an atomic batch whole or not at all, except where it runs out of storage within one: then it
-    keeps the first messages and answers nothing. They are removed, so that the stream ends at a checkpoint again.
+    nats-server stores an atomic batch completely or not at all, except when it runs out of storage: then it keeps the
+    first messages and sends no reply. They are deleted, so that the stream ends at a checkpoint again.
     """
     end = await stream_end(client, source)
     while end.is_partial_batch:
@@ -254,7 +254,7 @@ async def repaired_end(client: Client, source: str) -> StreamEnd:
         if before == end:
             removed = await _remove_batch(client.jetstream(), source, end)
             log.error(
-                "stream %s: the server kept %d messages of an atomic batch that it did not finish; removed them",
+                "stream %s: the server stored only %d messages of an atomic batch; deleted them",
                 source,
                 removed,
             )
@@ -295,18 +295,18 @@ async def ensure_schemas(client: Client, shape: StreamSpec) -> KeyValue:
 
 
 async def ensure_large(client: Client, shape: StreamSpec) -> str:
-    """Name of the object store bucket of the source's messages that are too large for the server, made when missing.
+    """Name of the object store bucket for bodies that are too large for a message; created if missing.
 
-    It keeps objects longer than the stream keeps messages, because each is stored before its message.
+    It retains objects longer than the stream retains messages, because each is stored before its message.
     """
     ttl = shape.max_age_s + _LONGER_S if shape.max_age_s else None
     return await _ensure_objects(client, shape, subjects.large_bucket(shape.source), ttl)
 
 
 async def ensure_large_schemas(client: Client, shape: StreamSpec) -> str:
-    """Name of the object store bucket of table schemas that are too large for the key-value bucket, made when missing.
+    """Name of the object store bucket for table schemas too large for the key-value bucket; created if missing.
 
-    It keeps them for good, as that bucket does.
+    Like that bucket, it retains them without limit.
     """
     return await _ensure_objects(client, shape, subjects.schema_bucket(shape.source), None)
 

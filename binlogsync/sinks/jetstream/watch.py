@@ -1,7 +1,7 @@
-"""A look, every few seconds, at what a tail writes to: is the stream configured as it must be, and is it all there?
+"""Checks the stream and the schema buckets of a tail every few seconds, for changed configuration and deletion.
 
-A stream whose configuration was changed acknowledges messages that no reader finds (a subject transform), or drops
-them (its retention). A bucket that was deleted and made again lacks the documents that messages need.
+A stream with a changed configuration may acknowledge messages that no reader finds (a subject transform), or drop them
+(its retention). A bucket that was deleted and recreated does not have the schemas that messages require.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from binlogsync.wire import subjects
 
 @dataclass(frozen=True, slots=True)
 class StreamWatch:
-    """What the tail found at its start.
+    """State of stream and buckets at the start of the tail.
 
     Attributes:
-        shape: what the stream has to be.
-        stream_created: when the server made the stream.
-        schemas_created: when it made the buckets of schemas; None for the one of large schemas where there is none yet.
+        shape: the required configuration of the stream.
+        stream_created: when the server created the stream.
+        schemas_created: when it created the schema buckets; None for a bucket of large schemas that does not exist yet.
     """
 
     shape: StreamSpec
@@ -32,19 +32,19 @@ class StreamWatch:
 
     @classmethod
     async def begin(cls, client: Client, shape: StreamSpec) -> StreamWatch:
-        """Remember the stream and the bucket that are there now. Raises SinkError when there is no stream."""
+        """Record the current stream and buckets. Raises SinkError when the stream does not exist."""
         created = await _created(client, shape)
         return cls(shape, created, await _schemas_created(client, shape))
 
     async def has_schemas(self, client: Client) -> bool:
-        """Look at stream and bucket; False when the bucket of schemas was deleted, or made again.
+        """Check stream and buckets; False when a schema bucket was deleted or recreated.
 
-        Raises SinkError when the stream was changed, deleted or made again.
+        Raises SinkError when the stream was changed, deleted or recreated.
         """
         if await _created(client, self.shape) != self.stream_created:
             raise SinkError(
-                f"stream {subjects.stream_name(self.shape.source)} was deleted and made again while the tail ran; the "
-                f"tail writes again what is missing"
+                f"stream {subjects.stream_name(self.shape.source)} was deleted and recreated while the tail ran; the "
+                f"tail writes the missing changes again"
             )
         now = await _schemas_created(client, self.shape)
         return all(before in (None, after) for before, after in zip(self.schemas_created, now, strict=True))
@@ -56,7 +56,7 @@ async def _created(client: Client, shape: StreamSpec) -> str:
         info = await client.jetstream().stream_info(name)
     except nats.js.errors.NotFoundError as error:
         raise SinkError(
-            f"stream {name} was deleted while the tail ran; the tail makes it and writes again what is missing"
+            f"stream {name} was deleted while the tail ran; the tail recreates it and writes the missing changes again"
         ) from error
     check_config(info.config, shape)
     return str(info.created)
