@@ -35,7 +35,7 @@ DAGSTER = ("dagster", "dagster_shared", "dagster_webserver")
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class ImportRule:
     """The imports that files under `where` may have besides the standard library; `never` overrides `may`."""
 
     where: str
@@ -44,20 +44,24 @@ class Rule:
 
 
 RULES = (
-    Rule("binlogsync/", ANYTHING, never=(*DAGSTER, "pipelines", "resources", "sensors")),
-    *(Rule(f"{module.replace('.', '/')}.py", ("pyarrow", *CORE)) for module in CORE if module != "binlogsync.schema"),
+    ImportRule("binlogsync/", ANYTHING, never=(*DAGSTER, "pipelines", "resources", "sensors")),
+    *(
+        ImportRule(f"{module.replace('.', '/')}.py", ("pyarrow", *CORE))
+        for module in CORE
+        if module != "binlogsync.schema"
+    ),
     # Checks the types of a schema that comes as JSON from outside.
-    Rule("binlogsync/schema.py", ("msgspec", "pyarrow", *CORE)),
-    Rule(
+    ImportRule("binlogsync/schema.py", ("msgspec", "pyarrow", *CORE)),
+    ImportRule(
         "binlogsync/binlog/",
         ("pyarrow", "binlogsync.binlog", *CORE, *KERNELS),
         never=("socket", "ssl", "selectors", "asyncio", "http", "urllib", "subprocess"),
     ),
     # A SQL parser, for the statements that a binlog holds as text.
-    Rule("binlogsync/binlog/ddl.py", ("sqlglot", "binlogsync.binlog.sql", *CORE)),
-    Rule("resources/", ("binlogsync", "resources", *DAGSTER, "pydantic")),
-    Rule("sensors/", ("binlogsync", "resources", "sensors", *DAGSTER)),
-    Rule("pipelines/", ANYTHING),
+    ImportRule("binlogsync/binlog/ddl.py", ("sqlglot", "binlogsync.binlog.sql", *CORE)),
+    ImportRule("resources/", ("binlogsync", "resources", *DAGSTER, "pydantic")),
+    ImportRule("sensors/", ("binlogsync", "resources", "sensors", *DAGSTER)),
+    ImportRule("pipelines/", ANYTHING),
 )
 # What a new version of numba or llvmlite does not change; all else of them stays in one module.
 PUBLIC_NUMBA = ("numba.config", "numba.njit", "numba.types", "numba.extending", "llvmlite.binding", "llvmlite.ir")
@@ -84,7 +88,7 @@ def is_below(module: str, roots: tuple[str, ...]) -> bool:
     return any(module == root or module.startswith(f"{root}.") for root in roots)
 
 
-def rule_for(file: str) -> Rule:
+def rule_for(file: str) -> ImportRule:
     return max((rule for rule in RULES if file.startswith(rule.where)), key=lambda rule: len(rule.where))
 
 

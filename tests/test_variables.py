@@ -70,7 +70,7 @@ def test_a_command_and_the_definitions_refuse_it(tmp_path: Path) -> None:
         assert "the environment: BINLOGSYNC_STAT is no setting (did you mean BINLOGSYNC_START?)" in done.stderr
 
 
-class Recorder(dict[str, str]):
+class VariableRecorder(dict[str, str]):
     """Variables that record which of them were read."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
@@ -90,7 +90,7 @@ def test_the_example_lists_every_setting() -> None:
 def test_every_setting_of_programs_without_dagster_is_read() -> None:
     read: set[str] = set()
     for store in ("sqlite", "redis", "nats"):
-        variables = Recorder({"BINLOGSYNC_POSITIONS": store})
+        variables = VariableRecorder({"BINLOGSYNC_POSITIONS": store})
         settings = Settings(variables)
         settings.mysql()
         settings.jetstream()

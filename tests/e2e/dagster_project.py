@@ -22,7 +22,7 @@ from tests.databases import FreshDatabase
 
 
 @dataclass(frozen=True)
-class NoteRow:
+class NotesTableRow:
     """The model of the table `notes`."""
 
     id: int

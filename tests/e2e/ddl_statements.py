@@ -11,13 +11,13 @@ from pathlib import Path
 
 from tests.databases import FreshDatabase
 from tests.e2e.sql_variants import CHARSETS, MARIADB_MODES, MODES, MYSQL_MODES, SqlStyle, vary_sql
-from tests.e2e.statements import MIRRORED, SPARE, TYPES, Statements
+from tests.e2e.statements import MIRRORED, SPARE, TYPES, RandomStatements
 
 OF_A_SERVER = (*MIRRORED, *SPARE)
 _DDL = ("CREATE", "ALTER", "DROP", "RENAME", "TRUNCATE", "SET STATEMENT", "ANALYZE", "OPTIMIZE", "REPAIR")
 
 
-class DdlStatements(Statements):
+class DdlStatements(RandomStatements):
     """Executes every kind of DDL; `folds_names` if the server folds the case of table names."""
 
     def __init__(self, database: FreshDatabase, seed: int, folder: Path, *, folds_names: bool = False) -> None:
@@ -123,12 +123,14 @@ class DdlStatements(Statements):
                 *("INT NOT NULL DEFAULT (7) COMMENT 'x'", "DOUBLE DEFAULT 1e3", "DECIMAL(5,2) DEFAULT .5", "INT KEY"),
             )
         )
-        self._alter(table, f"ADD `{self._name()}` {given}{self._place(fields)}")
+        self._alter(table, f"ADD `{self._name()}` {given}{self._column_position(fields)}")
 
     def _generated(self) -> None:
         table, fields = self._fields()
         kind = self.chance.choice(("VIRTUAL", "STORED", ""))
-        self._alter(table, f"ADD `{self._name()}` INT GENERATED ALWAYS AS (k2 + 1) {kind}{self._place(fields)}")
+        self._alter(
+            table, f"ADD `{self._name()}` INT GENERATED ALWAYS AS (k2 + 1) {kind}{self._column_position(fields)}"
+        )
 
     def _clauses(self) -> None:
         """Clauses that change no existing row, or only how rows are stored."""

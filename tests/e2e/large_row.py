@@ -24,7 +24,7 @@ _TIMEOUT_S = 600.0
 
 
 @dataclass
-class Document:
+class LargeDocument:
     """The model of the table."""
 
     id: int
@@ -52,11 +52,11 @@ def send(mysql: MySQLServer, nats: NATSServer, size: int, folder: Path) -> dict[
         lengths: list[int] = []
         consumer = Consumer("large", url=nats.url, source=source)
 
-        def handle(change: Change[Document]) -> None:
+        def handle(change: Change[LargeDocument]) -> None:
             assert change.after is not None
             lengths.append(len(change.after.body))
 
-        consumer.register(Document, handle, table=f"{database.name}.docs")
+        consumer.register(LargeDocument, handle, table=f"{database.name}.docs")
         consumer.run(idle_s=0.5)
         seconds["handler_s"] = time.monotonic() - began
         expected = database.execute("SELECT LENGTH(body), SHA2(body, 256) FROM docs")[0]

@@ -46,7 +46,7 @@ WIDER = {
 
 
 @dataclass(frozen=True)
-class Field:
+class ServerColumn:
     """A column of a table on the server."""
 
     name: str
@@ -56,7 +56,7 @@ class Field:
     is_generated: bool
 
 
-class Statements:
+class RandomStatements:
     """Executes random statements; `done` and `refused` count them."""
 
     def __init__(self, database: FreshDatabase, seed: int) -> None:
@@ -94,16 +94,16 @@ class Statements:
         self.log.append(sql)
         return True
 
-    def fields(self, table: str) -> list[Field]:
+    def fields(self, table: str) -> list[ServerColumn]:
         """The columns of a table; empty if it does not exist."""
         rows = self.database.execute(
             "SELECT column_name, data_type, column_type, column_key, extra FROM information_schema.columns "
             f"WHERE table_schema = '{self.database.name}' AND table_name = '{table}' ORDER BY ordinal_position"
         )
         texts = [[x.decode() if isinstance(x, bytes) else x for x in row] for row in rows]
-        return [Field(n, k.lower(), t, key == "PRI", "GENERATED" in extra) for n, k, t, key, extra in texts]
+        return [ServerColumn(n, k.lower(), t, key == "PRI", "GENERATED" in extra) for n, k, t, key, extra in texts]
 
-    def mirrored_fields(self, table: str) -> list[Field]:
+    def mirrored_fields(self, table: str) -> list[ServerColumn]:
         """The columns of the mirror: MariaDB logs generated columns in inserts only."""
         return [field for field in self.fields(table) if not (self._is_mariadb and field.is_generated)]
 
@@ -119,7 +119,7 @@ class Statements:
         kinds = (self._insert, self._insert, self._insert, self._update, self._update, self._delete, self._move_keys)
         self.chance.choice(kinds)(table, fields)
 
-    def _insert(self, table: str, fields: list[Field]) -> None:
+    def _insert(self, table: str, fields: list[ServerColumn]) -> None:
         rows = [f"({', '.join(self._value(field) for field in fields)})" for _ in range(self.chance.randrange(1, 5))]
         if self.chance.random() < 0.2:
             rows *= 2  # equal rows, where there is no key
@@ -127,15 +127,15 @@ class Statements:
         names = ", ".join(f"`{field.name}`" for field in fields)
         self.run(f"{verb} INTO {table} ({names}) VALUES {', '.join(rows)}")
 
-    def _update(self, table: str, fields: list[Field]) -> None:
+    def _update(self, table: str, fields: list[ServerColumn]) -> None:
         changed = self.chance.sample(fields, min(len(fields), self.chance.randrange(1, 3)))
         sets = ", ".join(f"`{field.name}` = {self._value(field)}" for field in changed)
         self.run(f"UPDATE {table} SET {sets}{self._where(fields)}")
 
-    def _delete(self, table: str, fields: list[Field]) -> None:
+    def _delete(self, table: str, fields: list[ServerColumn]) -> None:
         self.run(f"DELETE FROM {table}{self._where(fields)}")
 
-    def _move_keys(self, table: str, fields: list[Field]) -> None:
+    def _move_keys(self, table: str, fields: list[ServerColumn]) -> None:
         """Shift an integer key, so that rows take the keys of other rows within one statement or transaction."""
         keys = [field for field in fields if field.is_key and "int" in field.kind]
         if not keys:
@@ -151,7 +151,7 @@ class Statements:
             self.run("COMMIT")
         return None
 
-    def _where(self, fields: list[Field]) -> str:
+    def _where(self, fields: list[ServerColumn]) -> str:
         field = self.chance.choice(fields)
         text = f" WHERE `{field.name}` {self.chance.choice(('=', '>', '<', '<>'))} {self._value(field)}"
         if self.chance.random() < 0.3:
@@ -160,7 +160,7 @@ class Statements:
             text = ""
         return text + f" LIMIT {self.chance.randrange(1, 6)}"
 
-    def _value(self, field: Field) -> str:
+    def _value(self, field: ServerColumn) -> str:
         """SQL of a value that is valid in most cases."""
         chance = self.chance
         if field.is_key and "int" in field.kind:
@@ -203,21 +203,21 @@ class Statements:
         self._numbers += 1
         return self.chance.choice((f"c{self._numbers}", f"größe {self._numbers}", f"C{self._numbers}"))
 
-    def _place(self, fields: list[Field]) -> str:
+    def _column_position(self, fields: list[ServerColumn]) -> str:
         return self.chance.choice(("", "", " FIRST", f" AFTER `{self.chance.choice(fields).name}`"))
 
     def _alter(self, table: str, *clauses: str) -> bool:
         return self.run(f"ALTER TABLE {table} " + ", ".join(clauses))
 
-    def _fields(self) -> tuple[str, list[Field]]:
+    def _fields(self) -> tuple[str, list[ServerColumn]]:
         """An existing table, and its columns."""
         table = self._table()
         while not (fields := self.fields(table)):
             self._create(table)
         return table, fields
 
-    def _added(self, fields: list[Field]) -> str:
-        return f"ADD COLUMN `{self._name()}` {self.chance.choice(TYPES)}{self._place(fields)}"
+    def _added(self, fields: list[ServerColumn]) -> str:
+        return f"ADD COLUMN `{self._name()}` {self.chance.choice(TYPES)}{self._column_position(fields)}"
 
     def _add(self) -> None:
         table, fields = self._fields()
@@ -240,7 +240,7 @@ class Statements:
                 *("TIMESTAMP NULL DEFAULT '2020-01-01 00:00:00'", "INT DEFAULT NULL INVISIBLE", "CHAR(3) DEFAULT ''"),
             )
         )
-        self._alter(table, f"ADD COLUMN `{self._name()}` {given}{self._place(fields)}")
+        self._alter(table, f"ADD COLUMN `{self._name()}` {given}{self._column_position(fields)}")
 
     def _drop(self) -> None:
         table, fields = self._fields()
@@ -261,7 +261,7 @@ class Statements:
         table, fields = self._fields()
         field = self.chance.choice([field for field in fields if not field.is_generated] or fields)
         wanted = self.chance.choice((*WIDER.get(field.kind, ()), field.declared))
-        wanted += self.chance.choice(("", "", " NOT NULL")) + self._place(fields)
+        wanted += self.chance.choice(("", "", " NOT NULL")) + self._column_position(fields)
         if self.chance.random() < 0.5:
             self._alter(table, f"MODIFY COLUMN `{field.name}` {wanted}")
         else:

@@ -91,7 +91,7 @@ def sensor_context(project: ReplayProject) -> Iterator[dg.SensorEvaluationContex
         yield context
 
 
-def between(rows: list[AuditRow], start: Bookmark, until: Bookmark | None) -> list[AuditRow]:
+def rows_between(rows: list[AuditRow], start: Bookmark, until: Bookmark | None) -> list[AuditRow]:
     ends = [(each.checkpoint.position.file_number, each.checkpoint.position.pos) for each in (start, until) if each]
     return [
         row for row in rows
@@ -99,7 +99,7 @@ def between(rows: list[AuditRow], start: Bookmark, until: Bookmark | None) -> li
     ]  # fmt: skip
 
 
-def shown(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> dict[str | None, dict[str, Any]]:
+def partition_metadata(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> dict[str | None, dict[str, Any]]:
     """The metadata of each partition's materialization."""
     found = {}
     for event in result.asset_materializations_for_node(result.all_node_events[0].node_name or ""):
@@ -113,15 +113,17 @@ def test_each_chosen_bookmark_shows_the_exact_counts_of_its_range(project: Repla
     assert project.instance.get_dynamic_partitions(project.partitions) == [each.key for each in bookmarks]
     rows = project.tailed.rows("orders")
     chosen = bookmarks[2:6]
-    assert sum(len(between(rows, start, until)) > 0 for start, until in zip(chosen, bookmarks[3:7], strict=True)) >= 2
+    assert (
+        sum(len(rows_between(rows, start, until)) > 0 for start, until in zip(chosen, bookmarks[3:7], strict=True)) >= 2
+    )
     result = project.replay(project.orders, [each.key for each in chosen])
     assert result.success
-    found = shown(result, replay_key(project.orders.name))
+    found = partition_metadata(result, replay_key(project.orders.name))
     for start, until in zip(chosen, bookmarks[3:7], strict=True):
-        expected = Counter(row.row[1] for row in between(rows, start, until))
+        expected = Counter(row.row[1] for row in rows_between(rows, start, until))
         counts = {op: found[start.key][name] for name, op in OPS.items()}
         assert counts == {op: expected[op] for op in OPS.values()}
-        assert found[start.key]["run_changes"] == len(between(rows, chosen[0], bookmarks[6]))
+        assert found[start.key]["run_changes"] == len(rows_between(rows, chosen[0], bookmarks[6]))
     assert query(project.warehouse, f"SELECT count(*) FROM {META_SCHEMA}.backfills WHERE finished_at IS NULL") == [(0,)]
     assert query(project.warehouse, "SELECT count(*) FROM information_schema.tables WHERE table_name = 'progress'")
 
@@ -129,10 +131,10 @@ def test_each_chosen_bookmark_shows_the_exact_counts_of_its_range(project: Repla
 def test_a_handler_is_called_again_up_to_the_head(project: ReplayProject) -> None:
     bookmarks = list(project.tailed.store.bookmarks(project.tailed.source))
     result = project.replay(project.customers, [bookmarks[4].key], until="head")
-    expected = [row.row[0] for row in between(project.tailed.rows("customers"), bookmarks[4], None)]
+    expected = [row.row[0] for row in rows_between(project.tailed.rows("customers"), bookmarks[4], None)]
     assert expected
     assert [row[0] for row in query(project.warehouse, "SELECT id FROM ids ORDER BY rowid")] == expected
-    found = shown(result, replay_key(project.customers.name))
+    found = partition_metadata(result, replay_key(project.customers.name))
     assert found[bookmarks[4].key]["changes"] == len(expected)
 
 

@@ -72,7 +72,7 @@ class FailingTarget:
         self._target.close()
 
 
-def through_deaths(
+def replay_through_failures(
     tailed: TailedWorkload,
     table: str,
     make: Callable[[], ReplayTarget],
@@ -99,7 +99,7 @@ def through_deaths(
 
 def test_parquet_files_have_each_change_once_through_failures(tailed: TailedWorkload, tmp_path: Path) -> None:
     folder = tmp_path / "orders"
-    done = through_deaths(tailed, "orders", lambda: ParquetTarget(folder))
+    done = replay_through_failures(tailed, "orders", lambda: ParquetTarget(folder))
     expected = [row.row for row in tailed.rows("orders")]
     assert_rows(rows_of(list(read_parquet(folder))), expected, "Parquet")
     assert (done.changes, done.plan.number) == (len(expected), "try 0")
@@ -124,14 +124,14 @@ def test_a_file_that_is_not_in_the_manifest_is_ignored(
         write_manifest(self, finished=finished)
 
     monkeypatch.setattr(ParquetTarget, "_write_manifest", dies)
-    through_deaths(tailed, "visits", lambda: ParquetTarget(folder), deaths=(10**8,))
+    replay_through_failures(tailed, "visits", lambda: ParquetTarget(folder), deaths=(10**8,))
     assert_rows(rows_of(list(read_parquet(folder))), [row.row for row in tailed.rows("visits")], "Parquet")
 
 
 def test_a_folder_with_other_files_is_not_changed(tailed: TailedWorkload, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("do not touch")
     with pytest.raises(ConfigError, match=r"holds thesis\.txt and no _manifest\.json.*choose a new folder"):
-        through_deaths(tailed, "visits", lambda: ParquetTarget(tmp_path))
+        replay_through_failures(tailed, "visits", lambda: ParquetTarget(tmp_path))
     first = ParquetTarget(tmp_path / "new")
     first.begin(tailed.plan("visits", words="this"))
     with pytest.raises(ConfigError, match="another replay is writing to this folder"):
@@ -150,7 +150,7 @@ def test_a_table_is_built_beside_the_mirror_and_the_consumer_does_not_move(
     progress = f"SELECT * FROM {META_SCHEMA}.progress"
     before = query(path, progress)
     for deaths in ((3, 1), ()):  # a finished replay starts again
-        done = through_deaths(tailed, table, lambda: TableTarget(path, tailed.database, table), deaths)
+        done = replay_through_failures(tailed, table, lambda: TableTarget(path, tailed.database, table), deaths)
         assert done.changes == len(tailed.rows(table))
         assert mirror_rows(path, f"replay_{tailed.database}", table) == mirror_rows(path, tailed.database, table)
         assert query(path, progress) == before
@@ -175,8 +175,8 @@ def test_a_handler_writes_once_through_its_failures(tailed: TailedWorkload, tmp_
 
     for _ in range(2):
         with pytest.raises(HandlerError, match="InjectedError"):
-            through_deaths(tailed, "customers", make, deaths=(), batch=100)
-    through_deaths(tailed, "customers", make, deaths=(2,), batch=100)
+            replay_through_failures(tailed, "customers", make, deaths=(), batch=100)
+    replay_through_failures(tailed, "customers", make, deaths=(2,), batch=100)
     expected = [row.row[0] for row in tailed.rows("customers")]
     assert len(expected) > 400
     assert [row[0] for row in query(path, "SELECT id FROM ids ORDER BY rowid")] == expected
@@ -191,7 +191,7 @@ def test_a_subject_has_each_change_once_and_in_order_through_failures(
 ) -> None:
     name = f"replay-{next(iter(options), 'json').replace('_', '-')}-{tailed.database.replace('_', '-')}"
     nats = JetStreamOptions(url=tailed.nats.url, **options)
-    through_deaths(tailed, "orders", lambda: SubjectTarget(nats, name))
+    replay_through_failures(tailed, "orders", lambda: SubjectTarget(nats, name))
     expected = [row.row for row in tailed.rows("orders")]
     with StreamReader(NatsOptions(url=tailed.nats.url), name) as reader:
         assert set(reader.tables()) == {(tailed.database, "orders")}

@@ -6,7 +6,7 @@ from dagster._core.events import DagsterEvent, DagsterEventType
 from binlogsync import Change, Retry
 from pipelines.tables import mirror, table_consumer
 from sensors.backlog import CODE_TAG, END_TAG
-from tests.e2e.dagster_project import DagsterProject, NoteRow
+from tests.e2e.dagster_project import DagsterProject, NotesTableRow
 
 
 def status(project: DagsterProject, key: dg.AssetKey) -> str:
@@ -44,7 +44,7 @@ def test_a_blocked_table_fails_its_check_at_once_and_a_run_ends_on_request(proje
     asked: list[int] = []
     seen: list[str] = []
 
-    def on_note(change: Change[NoteRow]) -> None:
+    def on_note(change: Change[NotesTableRow]) -> None:
         """Fail twice, then request the end of the current run, as the sensor does after a reload."""
         asked.append(1)
         if len(asked) < 3:
@@ -53,7 +53,7 @@ def test_a_blocked_table_fails_its_check_at_once_and_a_run_ends_on_request(proje
         run = project.instance.get_runs(limit=1)[0]
         project.instance.add_run_tags(run.run_id, {END_TAG: "reloaded with other code"})
 
-    notes = table_consumer(NoteRow, on_note, table=f"{project.mysql.name}.notes", retry=Retry(tries=1))
+    notes = table_consumer(NotesTableRow, on_note, table=f"{project.mysql.name}.notes", retry=Retry(tries=1))
     built = project.definitions(notes)
     project.mysql.execute("INSERT INTO notes VALUES (1, 'a')")
     assert project.tail(built).success

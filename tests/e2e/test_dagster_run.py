@@ -16,31 +16,31 @@ from binlogsync import Change, Retry
 from binlogsync.duckfile import DuckFile
 from pipelines.operator_jobs import SkipConfig
 from pipelines.tables import AssetOptions, mirror, table_consumer
-from tests.e2e.dagster_project import DagsterProject, NoteRow
+from tests.e2e.dagster_project import DagsterProject, NotesTableRow
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
 
-def on_note(change: Change[NoteRow], connection: DuckDBPyConnection) -> None:
+def on_note(change: Change[NotesTableRow], connection: DuckDBPyConnection) -> None:
     """Store each version of each note."""
     connection.execute("CREATE TABLE IF NOT EXISTS versions (op VARCHAR, before VARCHAR, after VARCHAR)")
     before, after = (image.text if image else None for image in (change.before, change.after))
     connection.execute("INSERT INTO versions VALUES (?, ?, ?)", [change.op, before, after])
 
 
-def refuse(change: Change[NoteRow]) -> None:
+def refuse(change: Change[NotesTableRow]) -> None:
     """Fail always."""
     raise ValueError("not today")
 
 
-class FailingHandler:
+class OneNoteFailingHandler:
     """Handles every note except one."""
 
     def __init__(self, number: int) -> None:
         self.number, self.handled = number, list[int]()
 
-    def __call__(self, change: Change[NoteRow]) -> None:
+    def __call__(self, change: Change[NotesTableRow]) -> None:
         assert change.after is not None
         if change.after.id == self.number:
             raise ValueError("not this one")
@@ -55,7 +55,7 @@ def materialization(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> Mapp
 def test_from_the_binlog_to_the_mirror_and_the_handler(project: DagsterProject) -> None:
     orders = mirror(f"{project.source}.orders")
     notes = table_consumer(
-        NoteRow, on_note, table=f"{project.source}.notes", options=AssetOptions(shows=("main", "versions"))
+        NotesTableRow, on_note, table=f"{project.source}.notes", options=AssetOptions(shows=("main", "versions"))
     )
     built = project.definitions(orders, notes)
     assert "no stream" in project.tick(built, f"consume_{project.source}")[1].lower()
@@ -119,7 +119,9 @@ def test_the_tail_reports_its_progress(project: DagsterProject) -> None:
 
 def test_a_failing_handler_blocks_its_own_table_only(project: DagsterProject) -> None:
     orders = mirror(f"{project.source}.orders")
-    notes = table_consumer(NoteRow, refuse, table=f"{project.source}.notes", retry=Retry(tries=5, first_wait_s=0.01))
+    notes = table_consumer(
+        NotesTableRow, refuse, table=f"{project.source}.notes", retry=Retry(tries=5, first_wait_s=0.01)
+    )
     built = project.definitions(orders, notes)
     project.mysql.execute("INSERT INTO notes VALUES (1, 'first')")
     project.mysql.execute("INSERT INTO orders VALUES (1, 'Ada', 1, NULL)")
@@ -147,8 +149,10 @@ def test_a_failing_handler_blocks_its_own_table_only(project: DagsterProject) ->
 
 
 def test_the_operator_skips_the_change_that_blocks_a_table(project: DagsterProject) -> None:
-    refused = FailingHandler(2)
-    notes = table_consumer(NoteRow, refused, table=f"{project.source}.notes", retry=Retry(tries=2, first_wait_s=0.01))
+    refused = OneNoteFailingHandler(2)
+    notes = table_consumer(
+        NotesTableRow, refused, table=f"{project.source}.notes", retry=Retry(tries=2, first_wait_s=0.01)
+    )
     built = project.definitions(notes)
     project.mysql.execute("INSERT INTO notes VALUES (1, 'good'), (2, 'bad'), (3, 'good')")
     assert project.tail(built).success

@@ -88,7 +88,7 @@ def test_a_row_reaches_its_mirror_and_no_process_remains(folder: Path) -> None:
 def test_ctrl_c_stops_it_cleanly(folder: Path) -> None:
     with demo(folder, "--port", "0") as process:
         address = ui_address(process)
-        wait_until(lambda: answers(address), 120, f"the UI at {address}")
+        wait_until(lambda: ui_responds(address), 120, f"the UI at {address}")
         places = {place for number in processes_of(folder) if (place := working_folder_of(number))}
         assert folder in places, "Dagster's"
         assert [place for place in places if (place / ".env").exists()] == [], "Dagster would read it"
@@ -135,7 +135,7 @@ def ui_address(process: "subprocess.Popen[str]") -> str:
     raise AssertionError(f"the demo ended without an address: {''.join(output)}")
 
 
-def answers(address: str) -> bool:
+def ui_responds(address: str) -> bool:
     """True when the UI responds."""
     try:
         with urlopen(f"{address}/server_info", timeout=2) as response:

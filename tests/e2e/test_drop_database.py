@@ -20,11 +20,11 @@ from tests.e2e.tailing import TailThread, config_of, mirror, options_of, stream_
 def database(request: pytest.FixtureRequest) -> Iterator[FreshDatabase]:
     found: FreshDatabase = request.getfixturevalue(request.param)
     yield found
-    for name in gone(found):
+    for name in drop_databases(found):
         found.execute(f"DROP DATABASE IF EXISTS `{name}`")
 
 
-def gone(database: FreshDatabase) -> tuple[str, str]:
+def drop_databases(database: FreshDatabase) -> tuple[str, str]:
     """Drop one database while the tail runs, and one while it is stopped."""
     return f"{database.name}-seen", f"{database.name}-unseen"
 
@@ -44,7 +44,7 @@ def statements_on(url: str, source: str, table: tuple[str, str]) -> list[str]:
 
 
 def test_its_tables_leave_their_mirrors(database: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> None:
-    seen, unseen = gone(database)
+    seen, unseen = drop_databases(database)
     config, store, path = (
         config_of(database.server, f"gone-{database.name}"),
         MemoryPositionStore(),

@@ -122,7 +122,7 @@ def scenario(mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> G
     return scenario
 
 
-def unreadable(scenario: GapScenario) -> Mirror:
+def mirror_without_source(scenario: GapScenario) -> Mirror:
     """A mirror whose source cannot be reached."""
     one = scenario.mirror()
     one.source = replace(scenario.config, port=1, connect_timeout_s=0.5)
@@ -138,7 +138,7 @@ def test_a_mirror_rereads_its_table_after_a_retention_gap(scenario: GapScenario)
     scenario.tail()
 
     for _ in range(2):  # from the second run on the stream itself looks whole
-        scenario.consume(unreadable(scenario))
+        scenario.consume(mirror_without_source(scenario))
         assert [gap.kind for gap in scenario.gaps()] == ["retention"]
     assert scenario.rows() == [1, 4], "changes are applied, and the gap stays open"
 
@@ -185,7 +185,7 @@ def test_a_stream_that_was_recreated_after_the_position_of_a_mirror(scenario: Ga
     scenario.database.execute("INSERT INTO t VALUES (3)")
     scenario.database.execute("INSERT INTO u VALUES (3)")
     scenario.tail()
-    scenario.consume(unreadable(scenario))
+    scenario.consume(mirror_without_source(scenario))
     assert (scenario.rows(), [gap.kind for gap in scenario.gaps()]) == ([1, 3], ["recreated"])
     scenario.consume(scenario.mirror())
     assert (scenario.rows(), scenario.gaps()) == ([1, 2, 3], [])
@@ -217,7 +217,7 @@ def test_an_accepted_gap_of_the_binlog_reaches_every_consumer(nats_server: NATSS
         scenario.purge_binlog()
         scenario.tail(accept_gap="the disk was full")
 
-        scenario.consume(unreadable(scenario))
+        scenario.consume(mirror_without_source(scenario))
         assert (scenario.rows(), [gap.kind for gap in scenario.gaps()]) == ([1], ["accepted"])
         assert "the disk was full" in scenario.gaps()[0].detail
         scenario.consume(scenario.mirror())

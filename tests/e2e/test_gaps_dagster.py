@@ -7,16 +7,16 @@ from binlogsync.duckfile import META_SCHEMA
 from binlogsync.wire.subjects import stream_name
 from pipelines.operator_jobs import AcknowledgeConfig
 from pipelines.tables import table_consumer
-from tests.e2e.dagster_project import DagsterProject, NoteRow
+from tests.e2e.dagster_project import DagsterProject, NotesTableRow
 from tests.nats_commands import purge_stream
 
 
-def ignore(change: Change[NoteRow]) -> None:
+def ignore(change: Change[NotesTableRow]) -> None:
     """Do nothing."""
 
 
 def test_a_gap_of_a_handler_stays_failed_until_it_is_acknowledged(project: DagsterProject) -> None:
-    notes = table_consumer(NoteRow, ignore, table=f"{project.source}.notes")
+    notes = table_consumer(NotesTableRow, ignore, table=f"{project.source}.notes")
     built = project.definitions(notes)
     check = dg.AssetCheckKey(notes.key, "no_gap")
 

@@ -128,7 +128,7 @@ def scenario(
     return LogIdentityScenario(kind, its, source, nats_server.url, tmp_path / "audit.duckdb", MemoryPositionStore())
 
 
-def ends_in_time(scenario: LogIdentityScenario, tail: TailThread, reset_at: float) -> str:
+def wait_for_position_error(scenario: LogIdentityScenario, tail: TailThread, reset_at: float) -> str:
     error = tail.end(60.0)
     print(f"{scenario.kind}, running: PositionError {time.monotonic() - reset_at:.1f} s after the reset: {error}")  # noqa: T201
     assert isinstance(error, PositionError)
@@ -146,7 +146,7 @@ def test_a_reset_is_detected_by_a_running_tail(scenario: LogIdentityScenario) ->
         scenario.reset()
         reset_at = time.monotonic()
         scenario.write(rows_after)
-        text = ends_in_time(scenario, tail, reset_at)
+        text = wait_for_position_error(scenario, tail, reset_at)
     assert "reset (RESET BINARY LOGS AND GTIDS, RESET MASTER)" in text
     assert "--accept-gap" in text
     scenario.refused()
@@ -167,7 +167,7 @@ def test_a_reset_is_detected_if_the_new_log_has_the_same_length(scenario: LogIde
             scenario.catch_up(tail)
             tail.stop()
         else:
-            ends_in_time(scenario, tail, reset_at)
+            wait_for_position_error(scenario, tail, reset_at)
 
 
 @pytest.mark.server
@@ -183,7 +183,7 @@ def test_no_change_of_a_new_log_is_stored_after_the_old_log(scenario: LogIdentit
         for _ in range(3):
             run(scenario.server, "FLUSH BINARY LOGS")
             scenario.write(4)
-        ends_in_time(scenario, tail, reset_at)
+        wait_for_position_error(scenario, tail, reset_at)
     assert scenario.stored() == 5
     scenario.refused()
 

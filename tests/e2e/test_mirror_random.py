@@ -23,7 +23,7 @@ from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase
 from tests.duck import query
-from tests.e2e.statements import MIRRORED, Field, Statements
+from tests.e2e.statements import MIRRORED, RandomStatements, ServerColumn
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
 
 STATEMENTS = int(os.environ.get("BINLOGSYNC_RANDOM_STATEMENTS", "2000"))
@@ -64,7 +64,7 @@ class MirrorSet:
         self._stack.close()
 
 
-def plain(field: Field, value: Any) -> Any:
+def mirror_value(field: ServerColumn, value: Any) -> Any:
     """Convert a value of pymysql to the value in a mirror."""
     if value is None:
         return None
@@ -80,7 +80,7 @@ def plain(field: Field, value: Any) -> Any:
     return value
 
 
-def server_rows(statements: Statements, table: str) -> list[str] | None:
+def server_rows(statements: RandomStatements, table: str) -> list[str] | None:
     """The rows of SELECT; None without the table."""
     fields = statements.mirrored_fields(table)
     if not fields:
@@ -88,7 +88,7 @@ def server_rows(statements: Statements, table: str) -> list[str] | None:
     wanted = ", ".join(f"`{f.name}`" + (" + 0e0" if f.kind == "float" else "") for f in fields)
     rows = statements.database.execute(f"SELECT {wanted} FROM {table}")
     names = [field.name for field in fields]
-    return [repr(names), *sorted(repr([plain(f, v) for f, v in zip(fields, row, strict=True)]) for row in rows)]
+    return [repr(names), *sorted(repr([mirror_value(f, v) for f, v in zip(fields, row, strict=True)]) for row in rows)]
 
 
 def mirrored_rows(path: Path, database: str, table: str, where: str = "true") -> list[str] | None:
@@ -103,26 +103,26 @@ def mirrored_rows(path: Path, database: str, table: str, where: str = "true") ->
         return None
     names = ", ".join(quote(name) for (name,) in columns)
     rows = query(path, f"SELECT {names} FROM {quote(database, table)} WHERE {where}")
-    return [repr([name for (name,) in columns]), *sorted(repr([_naive(value) for value in row]) for row in rows)]
+    return [repr([name for (name,) in columns]), *sorted(repr([_without_zone(value) for value in row]) for row in rows)]
 
 
-def check_kept(statements: Statements, path: Path) -> None:
+def check_history(statements: RandomStatements, path: Path) -> None:
     """In mirrors with soft deletes and history, the rows that are not deleted and the open versions equal SELECT."""
     for table in MIRRORED:
         wanted = server_rows(statements, table)
         found = mirrored_rows(path, statements.database.name, table, f"{quote(GONE)} IS NULL")
-        assert found == wanted, _story(statements, table, found, wanted)
+        assert found == wanted, _describe_difference(statements, table, found, wanted)
         if wanted is None:
             continue
         history = quote(statements.database.name, f"{table}__history")
         names = ", ".join(quote(field.name) for field in statements.mirrored_fields(table))
         if len(wanted) > 1:
             rows = query(path, f"SELECT {names} FROM {history} WHERE valid_to IS NULL")
-            open_versions = sorted(repr([_naive(value) for value in row]) for row in rows)
+            open_versions = sorted(repr([_without_zone(value) for value in row]) for row in rows)
             assert open_versions == wanted[1:], f"history of {table}"
 
 
-def _naive(value: Any) -> Any:
+def _without_zone(value: Any) -> Any:
     """A TIMESTAMP without its zone (UTC), as SELECT returns it."""
     return value.replace(tzinfo=None) if isinstance(value, datetime) else value
 
@@ -132,13 +132,13 @@ def test_random_statements(database: FreshDatabase, nats_server: NATSServer, tmp
     run_random(database, nats_server, tmp_path, SEED)
 
 
-def run_random(database: FreshDatabase, nats_server: NATSServer, tmp_path: Path, seed: int) -> Statements:
+def run_random(database: FreshDatabase, nats_server: NATSServer, tmp_path: Path, seed: int) -> RandomStatements:
     config = config_of(database.server, f"random-{database.name}")
     start = str(resolve_start(config, "now").position)
     path = tmp_path / "mirrors.duckdb"
     options = options_of(config.source, database.name, start=start)
     with TailThread(config, [stream_sink(nats_server.url)], MemoryPositionStore(), options) as tail:
-        statements = Statements(database, seed)
+        statements = RandomStatements(database, seed)
         tail.catch_up()
         mirrors = MirrorSet(nats_server, config, database.name, path)
         keeping = MirrorSet(nats_server, config, database.name, tmp_path / "kept.duckdb", MirrorOptions(GONE, True))
@@ -149,17 +149,19 @@ def run_random(database: FreshDatabase, nats_server: NATSServer, tmp_path: Path,
             mirrors.drain()
             for table in MIRRORED:
                 wanted, found = server_rows(statements, table), mirrored_rows(path, database.name, table)
-                assert found == wanted, _story(statements, table, found, wanted)
+                assert found == wanted, _describe_difference(statements, table, found, wanted)
             if stop == STOPS:
                 keeping.drain()
-                check_kept(statements, keeping.path)
+                check_history(statements, keeping.path)
         mirrors.close()
         keeping.close()
     assert statements.refused < statements.done / 2
     return statements
 
 
-def _story(statements: Statements, table: str, found: list[str] | None, wanted: list[str] | None) -> str:
+def _describe_difference(
+    statements: RandomStatements, table: str, found: list[str] | None, wanted: list[str] | None
+) -> str:
     """The difference, and the statements about the table."""
     here, there = found or [], wanted or []
     differs = [f"only here:  {row}" for row in here if row not in there][:5]

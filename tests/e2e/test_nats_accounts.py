@@ -25,7 +25,7 @@ from binlogsync.stream.objects import put_object
 from binlogsync.wire.subjects import large_bucket
 from tests.databases import FreshDatabase
 from tests.duck import mirror_rows
-from tests.e2e.large_row import Document
+from tests.e2e.large_row import LargeDocument
 from tests.e2e.tailing import TailThread, config_of, mirror, options_of, stream_sink
 from tests.sinks.jetstream_streams import samples
 from tests.stream.jwts import operator_mode, user_key
@@ -35,7 +35,7 @@ SOURCE = "exact"
 KEY = user_key()
 
 
-def listed(source: str) -> tuple[list[str], list[str]]:
+def readme_permissions(source: str) -> tuple[list[str], list[str]]:
     """The subjects in README for a source: to publish, and to subscribe."""
     text = (ROOT / "README.md").read_text(encoding="utf-8").split("Permissions in NATS", 1)[1]
     found = re.findall(r"^ {4}(publish|subscribe): (.*)$", text, re.MULTILINE)
@@ -46,13 +46,13 @@ def listed(source: str) -> tuple[list[str], list[str]]:
     return kinds["publish"], kinds["subscribe"]
 
 
-def quoted(subjects: list[str]) -> str:
+def quote_subjects(subjects: list[str]) -> str:
     return "[" + ", ".join(f'"{subject}"' for subject in subjects) + "]"
 
 
-def accounts() -> str:
-    publish, subscribe = listed(SOURCE)
-    exact = f"permissions: {{ publish: {quoted(publish)}, subscribe: {quoted(subscribe)} }}"
+def accounts_config() -> str:
+    publish, subscribe = readme_permissions(SOURCE)
+    exact = f"permissions: {{ publish: {quote_subjects(publish)}, subscribe: {quote_subjects(subscribe)} }}"
     users = [f'{{ user: "exact", password: "p", {exact} }}', f'{{ nkey: "{KEY.public}" }}']
     for name, subject in (("nostream", "cdc.>"), ("nokv", "$KV.>"), ("noobject", "$O.>"), ("noapi", "$JS.API.>")):
         users.append(f'{{ user: "{name}", password: "p", permissions: {{ publish: {{ deny: "{subject}" }} }} }}')
@@ -64,7 +64,7 @@ def accounts() -> str:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[NATSServer]:
-    with embedded.nats(options={"accounts": accounts()}) as server:
+    with embedded.nats(options={"accounts": accounts_config()}) as server:
         yield server
 
 
@@ -91,10 +91,10 @@ def test_the_listed_permissions_suffice(
     handled: list[int] = []
     consumer = Consumer("exact", url=own, source=SOURCE)
 
-    def handle(change: Change[Document]) -> None:
+    def handle(change: Change[LargeDocument]) -> None:
         handled.append(change.after.id if change.after else 0)
 
-    consumer.register(Document, handle, table=f"{mysql.name}.docs")
+    consumer.register(LargeDocument, handle, table=f"{mysql.name}.docs")
     consumer.run(idle_s=0.5)
     assert handled == [1, 2, 1]
     monkeypatch.chdir(tmp_path)

@@ -68,7 +68,7 @@ def own_mysql() -> Iterator[FreshDatabase]:
 
 
 @contextmanager
-def held(path: Path) -> Iterator[int]:
+def hold_file_open(path: Path) -> Iterator[int]:
     """Open the DuckDB file in another process for the duration of the block; yields its process id."""
     process = subprocess.Popen(
         bound_to_this_process([sys.executable, "-c", _HOLD, str(path)]), stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -157,13 +157,13 @@ def test_the_audit_log_is_locked_by_another_process(
     with writers.running():
         with tail(retry_s=1.0) as short:
             short.wait_stored(100)
-            with held(audit) as pid:
+            with hold_file_open(audit) as pid:
                 error = short.end()
         assert isinstance(error, SinkError)
         assert f"{audit} was locked by process {pid}" in str(error)
         with tail(retry_s=30.0) as patient:
             patient.wait_stored(100)
-            with held(audit):
+            with hold_file_open(audit):
                 wait_until(lambda: patient.progress.recoveries, 20, "the outage to be noticed")
             writers.stop()
             patient.catch_up()

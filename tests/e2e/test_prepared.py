@@ -22,7 +22,7 @@ _XA = ("XA START 'x'", "INSERT INTO t VALUES (1), (2)", "XA END 'x'", "XA PREPAR
 _IDS = "SELECT CAST(after->>'id' AS INT) FROM changes ORDER BY flush, rowid"
 
 
-def _elsewhere(database: FreshDatabase, *statements: str) -> None:
+def _execute_in_new_session(database: FreshDatabase, *statements: str) -> None:
     """Execute in a session without a prepared transaction."""
     with database.server.connect(database=database.name) as other, other.cursor() as cursor:
         for statement in statements:
@@ -46,7 +46,7 @@ def test_a_restart_between_prepare_and_commit(mysql: FreshDatabase, tmp_path: Pa
 
     mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     tail_after("INSERT INTO t VALUES (10)", *_XA)
-    _elsewhere(mysql, "INSERT INTO t VALUES (11)")
+    _execute_in_new_session(mysql, "INSERT INTO t VALUES (11)")
     tail_after()
     tail_after()
     tail_after("XA COMMIT 'x'", "INSERT INTO t VALUES (12)")
@@ -77,11 +77,11 @@ def test_a_first_start_between_prepare_and_commit(
     compressed = ("SET SESSION binlog_transaction_compression = ON",) if before and not is_mariadb(database) else ()
     for statement in ("INSERT INTO t VALUES (10)", *compressed, *_XA):
         database.execute(statement)
-    _elsewhere(database, "FLUSH BINARY LOGS", "INSERT INTO t VALUES (11)")
+    _execute_in_new_session(database, "FLUSH BINARY LOGS", "INSERT INTO t VALUES (11)")
     start = _end(database)
-    _elsewhere(database, *before)
+    _execute_in_new_session(database, *before)
     database.execute("XA COMMIT 'x'")
-    _elsewhere(database, "INSERT INTO t VALUES (13)")
+    _execute_in_new_session(database, "INSERT INTO t VALUES (13)")
     options = options_of(source, database.name, start=start)
     for _ in range(2):
         with TailThread(config_of(database.server, source), [AuditSink(path)], store, options) as tail:
@@ -99,7 +99,7 @@ def test_a_start_now_with_a_prepared_transaction(mysql: FreshDatabase, tmp_path:
     options = options_of(source, mysql.name, start="now", idle_checkpoint_s=60)
     with TailThread(config_of(mysql.server, source), [AuditSink(path)], store, options) as tail:
         tail.wait_begun()
-        _elsewhere(mysql, "XA COMMIT 'x'", "INSERT INTO t VALUES (13)")
+        _execute_in_new_session(mysql, "XA COMMIT 'x'", "INSERT INTO t VALUES (13)")
         tail.wait_stored(3)
     assert query(path, _IDS) == [(1,), (2,), (13,)]
 
@@ -112,9 +112,9 @@ def test_a_purged_prepared_transaction_stops_the_tail(tmp_path: Path) -> None:
         for statement in _XA:
             database.execute(statement)
         file = inspect_server(config_of(server, "gone")).end().file
-        _elsewhere(database, "FLUSH BINARY LOGS", "INSERT INTO t VALUES (3)", "FLUSH BINARY LOGS")
+        _execute_in_new_session(database, "FLUSH BINARY LOGS", "INSERT INTO t VALUES (3)", "FLUSH BINARY LOGS")
         kept = inspect_server(config_of(server, "gone")).files[-2].name
-        _elsewhere(database, f"PURGE BINARY LOGS TO '{kept}'", "XA COMMIT 'x'", "INSERT INTO t VALUES (4)")
+        _execute_in_new_session(database, f"PURGE BINARY LOGS TO '{kept}'", "XA COMMIT 'x'", "INSERT INTO t VALUES (4)")
         options = options_of("gone", database.name)
         with TailThread(config_of(server, "gone"), [AuditSink(path)], MemoryPositionStore(), options) as tail:
             error = tail.end()
@@ -133,13 +133,13 @@ def test_a_replay_of_a_range_with_the_commit_of_an_earlier_prepared_transaction(
     database.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     for statement in ("INSERT INTO t VALUES (10)", *_XA):
         database.execute(statement)
-    _elsewhere(database, "INSERT INTO t VALUES (11)")
+    _execute_in_new_session(database, "INSERT INTO t VALUES (11)")
     start = resolve_start(config)
-    _elsewhere(database, "INSERT INTO t VALUES (12)")
+    _execute_in_new_session(database, "INSERT INTO t VALUES (12)")
     database.execute("XA COMMIT 'x'")
-    _elsewhere(database, "INSERT INTO t VALUES (13)")
+    _execute_in_new_session(database, "INSERT INTO t VALUES (13)")
     until = resolve_start(config)
-    _elsewhere(database, "INSERT INTO t VALUES (14)")
+    _execute_in_new_session(database, "INSERT INTO t VALUES (14)")
     steps = BinlogRangeReader(config, database.name, "t").read(ReplayRange("all", start, until), threading.Event())
     batches = [item.batch for step in steps for item in step.items]
     assert [change.after for batch in batches for change in batch.changes()] == [{"id": i} for i in (12, 1, 2, 13)]
