@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import dagster as dg
 import pytest
+from playwright.sync_api import Page, expect
 
 from binlogsync.bookmarks import Bookmark
 from binlogsync.duckfile import DuckFile
@@ -22,7 +23,7 @@ from pipelines.demo.stack import SOURCE, Stack, dagster, servers
 from pipelines.demo.workload import DemoWorkload, create
 from pipelines.keys import TableName, binlog_key
 from pipelines.replays import replay_key
-from tests.browser.chromium import Page, chromium, find_chromium, ink
+from tests.browser.chromium import HEIGHT, WIDTH, chromium, find_chromium, ink, page_errors, read_page
 from tests.waiting import wait_until
 
 PICTURES = Path(__file__).parents[2] / ".screenshots"
@@ -65,8 +66,8 @@ def stack(browser: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
     with servers(folder) as (mysql, nats):
         create(mysql)
         with dagster(mysql, nats, folder, free_port()) as running, DemoWorkload(mysql, rate=20):
-            # A list longer than the window, in front of the bookmarks. Dagster takes a while to start, the first
-            # bookmark comes later.
+            # Partitions before the bookmarks, more than the dialog shows at once. They come first because Dagster
+            # takes seconds to start.
             with instance_of(running) as instance:
                 instance.add_dynamic_partitions("bookmarks_main", [f"added_{n:03}" for n in range(PARTITIONS)])
             look(running, 120, "observations of the tail", has_observations)
@@ -81,38 +82,46 @@ def page(browser: str, stack: Stack) -> Iterator[Page]:
         yield opened
 
 
+@pytest.fixture(autouse=True)
+def errors(page: Page) -> Iterator[list[str]]:
+    """What failed in the page during the test; no test may leave any."""
+    with page_errors(page) as found:
+        yield found
+    assert found == []
+
+
 def test_lineage_reads_from_mysql_over_the_stream_to_the_tables(page: Page, stack: Stack) -> None:
-    page.open(f"{stack.ui}/asset-groups")
-    page.wait_for("mysql", "stream", "tables", "Materialize all")
-    page.press("e", "KeyE", alt=True)  # expand all groups
-    text = page.wait_for("binlog", "customers", "orders", "order_items", "holes", "DuckDB", "MySQL", "nats")
+    page.goto(f"{stack.ui}/asset-groups")
+    read_page(page, "mysql", "stream", "tables", "Materialize all")
+    page.keyboard.press("Alt+e")  # expand all groups
+    text = read_page(page, "binlog", "customers", "orders", "order_items", "holes", "DuckDB", "MySQL", "nats")
     assert text.count("order_items") >= 3, "in MySQL, in the stream, and as a mirror"
     kept(page, "lineage")
 
 
 def test_the_binlog_has_plots_of_lag_and_rates(page: Page, stack: Stack) -> None:
-    page.open(f"{stack.ui}/assets/{'/'.join(binlog_key(SOURCE).path)}")
-    page.wait_for("The binary log of main", "lag_s", "position", "binlog.0")
+    page.goto(f"{stack.ui}/assets/{'/'.join(binlog_key(SOURCE).path)}")
+    read_page(page, "The binary log of main", "lag_s", "position", "binlog.0")
     kept(page, "binlog")
-    page.click("Plots")
-    page.wait_for("bytes_per_s", "changes_per_s", "lag_s", "transactions_per_s")
-    wait_until(lambda: page.run("document.querySelectorAll('canvas').length >= 4"), 20, "four plots or more")
-    page.resize(1600, 2000)
+    page.get_by_text("Plots", exact=True).click()
+    read_page(page, "bytes_per_s", "changes_per_s", "lag_s", "transactions_per_s")
+    expect(page.locator("canvas").nth(3)).to_be_visible()
+    page.set_viewport_size({"width": WIDTH, "height": 2 * HEIGHT})
     kept(page, "plots")
-    page.resize(1600, 1000)
+    page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
 
 
 def test_a_mirror_shows_its_rows_and_what_was_done(page: Page, stack: Stack) -> None:
-    page.open(f"{stack.ui}/assets/{'/'.join(TABLES[1].consumer_key.path)}")
-    text = page.wait_for("Row count", "changes_per_s", "preview", "Mirror of shop.orders", "placed_at")
+    page.goto(f"{stack.ui}/assets/{'/'.join(TABLES[1].consumer_key.path)}")
+    text = read_page(page, "Row count", "changes_per_s", "preview", "Mirror of shop.orders", "placed_at")
     assert "Never materialized" not in text
     kept(page, "mirror")
 
 
 def test_the_sensors_are_on(page: Page, stack: Stack) -> None:
-    page.open(f"{stack.ui}/automation")
-    page.wait_for("keep_main_tailed", "consume_main", "prune_runs_nightly")
-    wait_until(lambda: page.text().count(" ago") >= 2, 20, "both sensors to have had a tick")
+    page.goto(f"{stack.ui}/automation")
+    read_page(page, "keep_main_tailed", "consume_main", "prune_runs_nightly")
+    expect(page.get_by_text(" ago").nth(1)).to_be_visible()  # two sensors have had a tick
     kept(page, "automation")
 
 
@@ -124,33 +133,33 @@ def test_three_bookmarks_are_replayed_with_a_few_clicks(page: Page, stack: Stack
     keys, key = [bookmark.key for bookmark in bookmarks[:3]], replay_key(name)
     look(stack, 60, "partitions", lambda instance: {*keys} <= {*instance.get_dynamic_partitions("bookmarks_main")})
 
-    page.open(f"{stack.ui}/assets/{'/'.join(key.path)}")
-    page.wait_for("The past of shop.orders", "Never materialized")
-    page.click("Materialize…")
-    page.wait_for("Launch runs to materialize", "Backfills all partitions in a single run.")
-    page.click("Select a partition or create one", role="div, span")
+    page.goto(f"{stack.ui}/assets/{'/'.join(key.path)}")
+    read_page(page, "Replays past changes of shop.orders", "Never materialized")
+    page.get_by_role("button", name="Materialize…").click()
+    read_page(page, "Launch runs to materialize", "Backfills all partitions in a single run.")
+    page.get_by_text("Select a partition or create one").click()
     for chosen in keys:
-        page.fill("Filter partitions", chosen)  # the list has only the rows in view
-        page.click(chosen, role=f"[title='{chosen}'] span")
-    page.wait_for("3 partitions")
+        page.get_by_placeholder("Filter partitions").fill(chosen)  # the list has only the rows in view
+        page.get_by_title(chosen, exact=True).click()
+    read_page(page, "3 partitions")
     kept(page, "replay_chosen")
-    page.press("Escape", "Escape")
-    page.click("Launch backfill")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Launch backfill").click()
     look(stack, 120, "a replay", lambda instance: {*keys} <= instance.get_materialized_partitions(key))
 
     expected = [audit_counts(stack, name, *ends) for ends in pairwise(bookmarks)]
     assert min(sum(counts.values()) for counts in expected) > 0
     for chosen, counts in zip(keys, expected, strict=True):
-        page.open(f"{stack.ui}/assets/{'/'.join(key.path)}?view=partitions&partition={chosen}")
-        text = page.wait_for("Materialized (3)", "run_changes_per_s", "read_from")
+        page.goto(f"{stack.ui}/assets/{'/'.join(key.path)}?view=partitions&partition={chosen}")
+        text = read_page(page, "Materialized (3)", "run_changes_per_s", "read_from")
         shown = {what: shown_number(text, what) for what in ("changes", *counts, "run_changes")}
         assert shown == {"changes": sum(counts.values()), **counts, "run_changes": sum_of(expected)}
     kept(page, "replay_partition")
     with instance_of(stack) as instance:
         (run,) = instance.get_runs(dg.RunsFilter(tags={"dagster/asset_partition_range_start": keys[0]}))
         assert run.status == dg.DagsterRunStatus.SUCCESS
-    page.open(f"{stack.ui}/runs/{run.run_id}")
-    page.wait_for("Success", "ASSET_MATERIALIZATION")
+    page.goto(f"{stack.ui}/runs/{run.run_id}")
+    read_page(page, "Success", "ASSET_MATERIALIZATION")
     kept(page, "replay_run")
 
 
@@ -158,37 +167,35 @@ def test_terminate_stops_the_tail_and_the_keeper_respects_it(page: Page, stack: 
     with instance_of(stack) as instance:
         run = newest_tail(instance)
     assert run.status == dg.DagsterRunStatus.STARTED
-    page.open(f"{stack.ui}/runs/{run.run_id}")
-    page.wait_for("Terminate", "tail_main_binlog", "ASSET_OBSERVATION")
+    page.goto(f"{stack.ui}/runs/{run.run_id}")
+    read_page(page, "Terminate", "tail_main_binlog", "ASSET_OBSERVATION")
     kept(page, "tail_run")
 
-    page.click("Terminate")
-    page.wait_for("1 run will be terminated")
+    page.get_by_text("Terminate", exact=True).click()
+    read_page(page, "1 run will be terminated")
     kept(page, "terminate")
-    page.click("Terminate 1 run")
+    page.get_by_role("button", name="Terminate 1 run").click()
     look(stack, 60, "the run to be CANCELED", lambda instance: newest_tail(instance).status == CANCELED)
-    page.wait_for("Canceled", timeout_s=30)
+    read_page(page, "Canceled")
     kept(page, "tail_canceled", least_ink=0.0)
 
     said = look(stack, 60, "the keeper to hold", keeper_holds)
     assert "switch" in said
     with instance_of(stack) as instance:
         assert newest_tail(instance).run_id == run.run_id, "the keeper started a tail that a person had stopped"
-    page.open(f"{stack.ui}/locations/__repository__@binlogsync/sensors/keep_main_tailed")
-    page.wait_for("keep_main_tailed", "0 runs requested")
-    page.click("0 runs requested")
-    page.wait_for("stopped by a user")
+    page.goto(f"{stack.ui}/locations/__repository__@binlogsync/sensors/keep_main_tailed")
+    read_page(page, "keep_main_tailed", "0 runs requested")
+    page.get_by_role("button", name="0 runs requested").first.click()
+    read_page(page, "stopped by a user")
     kept(page, "keeper_holds")
 
 
 def kept(page: Page, name: str, *, least_ink: float = LEAST_INK) -> None:
     """Take a picture once all has loaded, and say that the page is neither blank nor in trouble."""
-    wait_until(lambda: "Loading" not in page.text(), 20, f"the page of {name}.png to load")
-    png = page.picture(PICTURES / f"{name}.png")
-    assert ink(png) >= least_ink, f"{name}.png is blank"
-    text = page.text()
+    wait_until(lambda: "Loading" not in read_page(page), 20, f"the page of {name}.png to load")
+    assert ink(page.screenshot(path=PICTURES / f"{name}.png")) >= least_ink, f"{name}.png is blank"
+    text = read_page(page)
     assert [banner for banner in BANNERS if banner in text] == [], text
-    assert page.troubles == []
 
 
 def free_port() -> int:
