@@ -78,7 +78,7 @@ def new_gap(kind: GapKind, detail: str, *, is_mirror: bool) -> ConsumerGap:
     return ConsumerGap(kind, detail, is_mirror, datetime.now(UTC))
 
 
-def gap_of(batch: ChangeBatch, *, is_mirror: bool) -> ConsumerGap | None:
+def gap_from_batch(batch: ChangeBatch, *, is_mirror: bool) -> ConsumerGap | None:
     """The gap that a message of the table reports; None for any other change."""
     ddl = batch.ddl
     if ddl is None or ddl.kind not in ("gap", "foreign_key"):

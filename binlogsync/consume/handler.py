@@ -22,7 +22,7 @@ import duckdb
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.backoff import backoff_s
 from binlogsync.consume.event_loop import RunCoroutine, run_in_shared_loop
-from binlogsync.consume.gaps import gap_of, record_gap
+from binlogsync.consume.gaps import gap_from_batch, record_gap
 from binlogsync.consume.handler_signature import frame, read_signature, record_batch
 from binlogsync.consume.progress import DuckProgress, ProgressStore, Tracker
 from binlogsync.consume.typed_changes import TypedChanges
@@ -101,7 +101,7 @@ class Handler(Generic[M]):
         try:
             for item in batches:
                 if item.batch.ddl is not None:
-                    if (gap := gap_of(item.batch, is_mirror=False)) is not None:
+                    if (gap := gap_from_batch(item.batch, is_mirror=False)) is not None:
                         log.error("%s: %s", tracker.key, gap.detail)
                         record_gap(self.store, tracker.key, gap)
                     done.add(item.batch, item.last_sequence)

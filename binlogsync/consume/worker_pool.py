@@ -283,7 +283,7 @@ class WorkerPool:
                     newest = reader.last_sequence()
                     if newest == seen and not has_new_idle:
                         continue
-                    waiting, seen = reader.waiting(), newest
+                    waiting, seen = reader.pending_counts(), newest
                 except BinlogSyncError as error:
                     log.debug("polling pending messages: %s", error)
                     held.close()

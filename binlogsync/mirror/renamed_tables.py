@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from binlogsync.binlog.sql import SqlDialect
 from binlogsync.change import ChangeBatch, SchemaChange
-from binlogsync.consume.gaps import gap_of
+from binlogsync.consume.gaps import gap_from_batch
 from binlogsync.duckfile import DuckFile, quote
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.apply import apply
@@ -79,7 +79,7 @@ class StreamTableBuilder:
     def _take(self, table: Table, batch: ChangeBatch, is_proven: bool, renames: int) -> bool:
         """Apply a change if all earlier rows are proven; True when the rows after it are proven."""
         ddl = batch.ddl
-        if gap_of(batch, is_mirror=True) is not None:
+        if gap_from_batch(batch, is_mirror=True) is not None:
             return False
         if ddl is not None and _begins_empty(ddl, _dialect(batch, ddl)):
             self._forget(table)

@@ -23,7 +23,7 @@ import duckdb
 
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.backoff import backoff_s
-from binlogsync.consume.gaps import gap_of, insert_gap, load_gaps, resolve_gaps
+from binlogsync.consume.gaps import gap_from_batch, insert_gap, load_gaps, resolve_gaps
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, DuckProgress, ProgressKey, ProgressStore, Tracker
 from binlogsync.consume.seek import has_gtid
 from binlogsync.duckfile import DuckFile, quote
@@ -303,7 +303,7 @@ def record_gaps(
 
     Changes before `read_at` are in the mirror already.
     """
-    gaps = [(gap_of(item.batch, is_mirror=True), item.batch) for item in done if item.batch.ddl is not None]
+    gaps = [(gap_from_batch(item.batch, is_mirror=True), item.batch) for item in done if item.batch.ddl is not None]
     wanted = [gap for gap, batch in gaps if gap and (read_at is None or not _is_read(batch, read_at))]
     for gap in wanted:
         insert_gap(connection, key, gap)

@@ -16,7 +16,7 @@ _BITS = {**INTEGER_BITS, "mediumint": 24}
 _LONGEST = {"tiny": 255, "": 65535, "medium": (1 << 24) - 1, "long": (1 << 32) - 1}
 
 
-def too_narrow(hint: Any, metadata: Sequence[Any], column: Column) -> str | None:
+def find_narrow_bound(hint: Any, metadata: Sequence[Any], column: Column) -> str | None:
     """Describes how the bounds of a field exclude values of its column; None when they do not."""
     for bound in (*metadata, *_bounds(hint)):
         problem = _range(bound, column) or _length(bound, column) or _digits(bound, column)

@@ -33,7 +33,7 @@ import msgspec
 
 from binlogsync.change import Change, ChangeBatch, ImageName, RowChange
 from binlogsync.errors import ModelError
-from binlogsync.models.bounds import too_narrow
+from binlogsync.models.bounds import find_narrow_bound
 from binlogsync.schema import ADDRESS_TYPES, BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, TableSchema
 
 M = TypeVar("M")
@@ -202,7 +202,7 @@ def _split(hint: Any) -> tuple[tuple[Any, ...], bool]:
     return ((), True) if hint in (None, type(None)) else ((hint,), False)
 
 
-def show(hint: Any) -> str:
+def format_type(hint: Any) -> str:
     """A type in Python notation: "int | None"."""
     kinds, optional = _split(hint)
     names = [getattr(kind, "__name__", str(kind)) if get_origin(kind) is None else str(kind) for kind in kinds]
@@ -250,11 +250,13 @@ def _misfit(item: ModelField, column: Column) -> str | None:
     kinds, optional = _split(item.hint)
     fitting = python_types(column)
     if column.nullable and not optional and Any not in kinds and object not in kinds:
-        return f"the column may be NULL, and the field is {show(item.hint)}; write {show(item.hint)} | None"
+        return (
+            f"the column may be NULL, and the field is {format_type(item.hint)}; write {format_type(item.hint)} | None"
+        )
     if any(_holds(kind, column, fitting) for kind in kinds):
-        return too_narrow(item.hint, item.bounds, column)
+        return find_narrow_bound(item.hint, item.bounds, column)
     wanted = fitting[0].__name__ + (" | None" if column.nullable else "")
-    return f"the column is {column.declaration}, and the field is {show(item.hint)}; write {wanted}"
+    return f"the column is {column.declaration}, and the field is {format_type(item.hint)}; write {wanted}"
 
 
 def _holds(kind: Any, column: Column, fitting: tuple[Any, ...]) -> bool:

@@ -46,18 +46,18 @@ def claim_lease(source: str, held: LeaseRecord | None, terms: ClaimRequest, now_
         return LeaseRecord(terms.owner, 1, now_s)
     age_s = held.at(now_s).lease(source, now_s).age_s
     if held.owner != terms.owner and not held.released and not terms.take_over and age_s <= terms.stale_s:
-        raise refused(source, held.owner, age_s, terms)
+        raise claim_refused_error(source, held.owner, age_s, terms)
     return LeaseRecord(terms.owner, held.epoch + 1, now_s)
 
 
 def check_held(lease: Lease, held: LeaseRecord | None) -> LeaseRecord:
     """Return the stored record of this lease; raises LeaseLostError when another one is stored."""
     if held is None or held.epoch != lease.epoch or held.owner != lease.owner:
-        raise lost(lease, held.owner if held else None, held.epoch if held else 0)
+        raise lease_lost_error(lease, held.owner if held else None, held.epoch if held else 0)
     return held
 
 
-def refused(source: str, owner: str, age_s: float, terms: ClaimRequest) -> LeaseLostError:
+def claim_refused_error(source: str, owner: str, age_s: float, terms: ClaimRequest) -> LeaseLostError:
     """The error of a claim while another owner's lease is valid."""
     return LeaseLostError(
         f"source {source!r} is held by {owner!r}, last heartbeat {age_s:.1f} s ago; {terms.owner!r} may claim it when "
@@ -65,7 +65,7 @@ def refused(source: str, owner: str, age_s: float, terms: ClaimRequest) -> Lease
     )
 
 
-def lost(lease: Lease, owner: str | None, epoch: int) -> LeaseLostError:
+def lease_lost_error(lease: Lease, owner: str | None, epoch: int) -> LeaseLostError:
     """The error of a save or heartbeat with a lost lease; `owner` is None when the store contains no lease."""
     mine = f"{lease.owner!r} lost the lease of source {lease.source!r} (epoch {lease.epoch})"
     if owner is None or epoch < lease.epoch:

@@ -22,7 +22,7 @@ from binlogsync.bookmarks import Bookmark
 from binlogsync.errors import PositionError, StoreError
 from binlogsync.position import Checkpoint
 from binlogsync.stores import Lease
-from binlogsync.stores.lease import ClaimRequest, lost, refused
+from binlogsync.stores.lease import ClaimRequest, claim_refused_error, lease_lost_error
 
 _RETRIES, _FIRST_PAUSE_S, _LONGEST_PAUSE_S = (
     2,
@@ -146,7 +146,7 @@ class RedisPositionStore:
         stale_us = f"{stale_s * 1_000_000:.0f}"
         verdict, holder, epoch, age_us = self._run("claim", source, owner, int(take_over), stale_us)
         if verdict == "refused":
-            raise refused(source, holder, int(age_us) / 1_000_000, terms)
+            raise claim_refused_error(source, holder, int(age_us) / 1_000_000, terms)
         return Lease(source, owner, int(epoch))
 
     def heartbeat(self, lease: Lease) -> None:
@@ -190,7 +190,7 @@ class RedisPositionStore:
     def _renew(self, lease: Lease, *checkpoint: str) -> None:
         verdict, owner, epoch = self._run("renew", lease.source, lease.owner, lease.epoch, *checkpoint)
         if verdict == "lost":
-            raise lost(lease, owner, int(epoch or 0))
+            raise lease_lost_error(lease, owner, int(epoch or 0))
 
     def _run(self, script: str, source: str, *arguments: str | int) -> Any:
         return self._call(lambda: self._scripts[script](keys=[self.key(source)], args=list(arguments)))

@@ -109,7 +109,7 @@ async def delete_consumer(js: JetStreamContext, stream: str, durable: str) -> No
         return
 
 
-async def waiting(client: Client, stream: str) -> dict[str, int]:
+async def pending_counts(client: Client, stream: str) -> dict[str, int]:
     """Durables of the stream -> number of messages not delivered yet or not acked."""
     found = await _list_consumers(client, stream)
     return {name: one["num_pending"] + one["num_ack_pending"] for name, one in found.items()}

@@ -22,7 +22,7 @@ from binlogsync.wire.envelope import (
     LARGE_OBJECT_SIZE,
     SCHEMA,
     SCHEMA_CHANGE,
-    changes_in,
+    count_changes,
     decode_arrow,
     decode_schema_change,
     parse,
@@ -151,7 +151,7 @@ def _batches(
         raise WireError(f"the message has no {SCHEMA} header; another program publishes to this stream")
     if not _FINGERPRINT.fullmatch(fingerprint):
         raise WireError(f"{SCHEMA} is {excerpt(fingerprint)}, which is not the fingerprint of a table schema")
-    return parse(bodies, lookups.schema(fingerprint)), [changes_in(body, kind) for body in bodies]
+    return parse(bodies, lookups.schema(fingerprint)), [count_changes(body, kind) for body in bodies]
 
 
 def _located(

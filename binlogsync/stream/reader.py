@@ -33,7 +33,7 @@ from binlogsync.stream.durable import (
     delete_consumer,
     filter_subjects,
     parse_reply,
-    waiting,
+    pending_counts,
 )
 from binlogsync.stream.messages import DeliveredMessage, MessageLookups, StreamBatch, count_decodable, decode
 from binlogsync.stream.pull import PullSubscription
@@ -176,9 +176,9 @@ class StreamReader:
         info = self._retry(lambda client: consumer_info(client.jetstream(), self.stream, durable))
         return None if info is None else DurableState.of(info)
 
-    def waiting(self) -> Mapping[str, int]:
+    def pending_counts(self) -> Mapping[str, int]:
         """Durables of the stream -> number of messages not delivered yet or not acked."""
-        return self._retry(lambda client: waiting(client, self.stream))
+        return self._retry(lambda client: pending_counts(client, self.stream))
 
     def leave(self, durable: str) -> None:
         """Stop reading the durable; its state on the server is kept. Unacked messages will be delivered again."""
@@ -246,7 +246,7 @@ class StreamReader:
             except nats.js.errors.NotFoundError:
                 return None
             message = DeliveredMessage(int(raw.seq or sequence), raw.headers or {}, raw.data or b"")
-            return subjects.names_in(raw.subject or ""), message
+            return subjects.parse_names(raw.subject or ""), message
 
         return self._retry(get)
 
@@ -255,7 +255,7 @@ class StreamReader:
         wanted = subjects.table_subjects(self.source)
         held: dict[tuple[str, str], int] = {}
         for subject, count in (self._state(wanted).subjects or {}).items():
-            if (names := subjects.names_in(subject)) is not None:
+            if (names := subjects.parse_names(subject)) is not None:
                 held[names[1:]] = count
         return held
 
@@ -263,7 +263,7 @@ class StreamReader:
         """(database, table) of every durable of the stream, also of tables without changes in the stream."""
         found = self._retry(lambda client: filter_subjects(client, self.stream))
         own = (subject for subject in found if subject.startswith(subjects.all_subjects(self.source)[:-1]))
-        return {names[1:] for subject in own if (names := subjects.names_in(subject)) is not None}
+        return {names[1:] for subject in own if (names := subjects.parse_names(subject)) is not None}
 
     def check_spelling(self, database: str, table: str) -> None:
         """Raise ConfigError for a name in a letter case that the source's server does not use (it folds names)."""

@@ -46,7 +46,7 @@ __all__ = [
     "SCHEMA_CHANGE",
     "WRITE_ID",
     "EnvelopeContext",
-    "changes_in",
+    "count_changes",
     "decode_arrow",
     "decode_schema_change",
     "encode_arrow",
@@ -188,6 +188,6 @@ def has_tail_header(headers: Mapping[str, str]) -> bool:
     return not TAIL_HEADERS.isdisjoint(headers)
 
 
-def changes_in(message: bytes, content_type: str | None) -> int:
+def count_changes(message: bytes, content_type: str | None) -> int:
     """Number of changes in a JSON message."""
     return message.rstrip(b"\n").count(b"\n") + 1 if content_type == JSON_LINES else 1

@@ -103,7 +103,7 @@ def parse_table_subject(subject: str) -> tuple[str, str, str] | None:
     raise WireError(f"{subject!r} is not a subject of binlogsync; another program publishes to this stream")
 
 
-def names_in(subject: str) -> tuple[str, str, str] | None:
+def parse_names(subject: str) -> tuple[str, str, str] | None:
     """(source, database, table) in a subject; None for any other than a table's subject."""
     try:
         return parse_table_subject(subject)

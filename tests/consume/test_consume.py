@@ -1,4 +1,4 @@
-"""The consumer engine against a real nats-server: exactly once through kills, lost streams and failing handlers."""
+"""The consumer engine with a real nats-server: exactly once through kills, recreated streams and failing handlers."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class SampleStream:
             return consume(reader, table, target, options, threading.Event())
 
     def refill(self, *flushes: int | list[SampleTransaction], shift: bool = True) -> None:
-        """Lose the stream, and fill it from the beginning; sequences then differ from before."""
+        """Delete the stream and write it again from the beginning; its sequences then differ."""
         delete_stream(self.url, stream_name(self.name))
         self.source = SampleSource(SampleOptions(source=self.name))
         if shift:
@@ -87,7 +87,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def record(change: Change[SampleRow], connection: duckdb.DuckDBPyConnection) -> None:
-    """A handler that writes what it sees into the transaction."""
+    """A handler that writes the ids of changes in its transaction."""
     connection.execute("CREATE TABLE IF NOT EXISTS seen (n INT, id VARCHAR, op VARCHAR)")
     connection.execute("INSERT INTO seen SELECT count(*), ?, ? FROM seen", [change.id, change.op])
 
@@ -97,14 +97,14 @@ def seen(path: Path) -> list[str]:
 
 
 def ids(table: str, *flushes: int | list[SampleTransaction]) -> list[str]:
-    """What the stream should have carried of that table."""
+    """The ids of the changes of that table in the flushes."""
     source = SampleSource()
     batches = [batch for transactions in flushes for batch in source.flush(transactions).batches]
     return [change.id for batch in batches if batch.schema.table == table for change in batch.changes()]
 
 
 def expected_rows(transactions: int) -> list[tuple[Any, ...]]:
-    """What the mirror of shop.samples should hold."""
+    """The expected rows of the mirror of shop.samples."""
     alive: dict[int, dict[str, Any]] = {}
     for batch in SampleSource().flush(transactions).batches:
         for change in batch.changes() if batch.schema.table == "samples" else ():
@@ -210,7 +210,7 @@ def test_dropped_messages_are_said(stream: SampleStream, path: Path, caplog: pyt
     assert "changes of this table may be missing" in caplog.text
 
 
-def test_nothing_is_said_of_old_messages_that_were_seen(stream: SampleStream, path: Path) -> None:
+def test_dropped_messages_that_were_seen_are_not_reported(stream: SampleStream, path: Path) -> None:
     stream.write([SampleTransaction((0,))], [SampleTransaction((1,))] * 5)
     stream.consume(Handler(SampleRow, record, path))
     purge_stream(stream.url, stream_name(stream.name), keep=1)

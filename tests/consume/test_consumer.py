@@ -1,4 +1,4 @@
-"""binlogsync.Consumer against a real nats-server: where it begins, resumes and stops; one id has one live client."""
+"""binlogsync.Consumer with a real nats-server: where it starts, resumes and stops; one live client for each id."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def client(stream: SampleStream, client_id: str = "client1", **options: Any) -> 
 
 
 def seen_by(consumer: Consumer) -> list[str]:
-    """Ids of the changes that it handles until it is drained."""
+    """Ids of the changes that the consumer handles until no more are pending."""
     found: list[Change[SampleRow]] = []
     consumer.register(SampleRow, found.append, table=TABLE)
     consumer.run(idle_s=0.2)
     return [change.id for change in found]
 
 
-def test_it_goes_on_where_it_was(stream: SampleStream) -> None:
+def test_a_consumer_resumes_after_its_last_change(stream: SampleStream) -> None:
     stream.write(6)
     assert seen_by(client(stream)) == ids("samples", 6)
     assert seen_by(client(stream)) == []
@@ -149,7 +149,7 @@ def bookmark_at(checkpoint: Checkpoint) -> Bookmark:
 
 
 def starts(stream: SampleStream) -> dict[str, tuple[Start, int]]:
-    """Ways to begin at the 7th of ten transactions of one change each, by name, and the number of the first wanted."""
+    """Notations of a start among ten transactions of one change each, by name, with the index of the first change."""
     stream.write(*[ONE] * 10)
     with StreamReader(NatsOptions(url=stream.url), stream.name) as reader:
         found = reader.changes_from("shop", "samples", 1)

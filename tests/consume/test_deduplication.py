@@ -1,4 +1,4 @@
-"""Effects that happen once for each change though it is delivered again: SQLite, DuckDB, MySQL and Redis."""
+"""Deduplication of redelivered changes with SQLite, DuckDB, MySQL and Redis."""
 
 from __future__ import annotations
 

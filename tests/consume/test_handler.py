@@ -1,4 +1,4 @@
-"""What a handler does and does not get when it, or a change, fails; on batches made by hand."""
+"""The calls of a handler when it fails, or when a change does not fit its model; with hand-made batches."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def holes(*columns: Column) -> TableSchema:
 
 
 def batch(first: int, last: int, schema: TableSchema | None = None) -> StreamBatch:
-    """Inserts of the ids first..last, a message each, with the id as its sequence in the stream."""
+    """Inserts of the ids first..last, one in each message, with the id as stream sequence."""
     made = make_batch(schema or holes(), [("c", None, {"id": n}) for n in range(first, last + 1)], first)
     return StreamBatch(made, pa.array(range(first, last + 1), pa.uint64()), None)
 
@@ -90,7 +90,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def take(handler: Handler[Any], *items: StreamBatch, stop: threading.Event | None = None) -> ConsumerProgress:
-    """Hand the batches over; how far progress is then, in the file as in memory, also when it raises."""
+    """Pass the batches to the handler; returns progress, checked to be equal in file and memory even after an error."""
     tracker = Tracker(KEY, handler.store.load(KEY))
     try:
         handler.take(items, tracker, stop or threading.Event())

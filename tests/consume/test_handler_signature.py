@@ -1,4 +1,4 @@
-"""Handlers: the shape their signature asks for, what they get, and what is refused when they are defined."""
+"""Signatures of handlers: the supported forms, the arguments of each, and errors for unsupported ones."""
 
 from __future__ import annotations
 

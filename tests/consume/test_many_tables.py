@@ -30,7 +30,7 @@ from tests.waiting import wait_until
 
 TABLES, WORKERS = 60, 8
 BLOCKED = {f"t{number}" for number in range(0, TABLES, 5)}
-"""Twelve: more than there are workers."""
+"""Twelve tables: more than there are workers."""
 ONE_EACH = [SampleTransaction(tuple(range(TABLES)))]
 """A transaction with a change of every table."""
 
@@ -41,7 +41,7 @@ class IdRow:
 
 
 class ManyTablesStream:
-    """A source with sixty tables, and what was written of each."""
+    """A source with sixty tables, and the ids of the changes written to each."""
 
     def __init__(self, url: str, name: str) -> None:
         self.url, self.name = url, name
@@ -153,7 +153,7 @@ def test_more_tables_than_workers_take_turns(stream: ManyTablesStream) -> None:
 
 
 def record(table: str) -> Callable[[Change[IdRow], duckdb.DuckDBPyConnection], None]:
-    """A handler that writes what it sees into the transaction."""
+    """A handler that writes the ids of changes in its transaction."""
 
     def on_row(change: Change[IdRow], connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute("CREATE TABLE IF NOT EXISTS seen (t VARCHAR, n INT, id VARCHAR)")
@@ -172,7 +172,7 @@ def write_and_wait(stream: ManyTablesStream, consumer: Consumer, wanted: int) ->
     assert changes(consumer) == wanted
 
 
-def test_turns_go_on_where_the_one_before_ended_exactly_once(stream: ManyTablesStream, tmp_path: Path) -> None:
+def test_each_turn_resumes_after_the_previous_one_exactly_once(stream: ManyTablesStream, tmp_path: Path) -> None:
     path, tables = tmp_path / "mine.duckdb", [f"t{number}" for number in range(12)]
     for _ in range(2):
         stream.write(ONE_EACH)
@@ -187,16 +187,16 @@ def test_turns_go_on_where_the_one_before_ended_exactly_once(stream: ManyTablesS
         assert [row[0] for row in rows] == stream.ids[table]
 
 
-def test_what_waits_is_told_for_every_durable(stream: ManyTablesStream) -> None:
+def test_pending_counts_of_all_durables_are_listed(stream: ManyTablesStream) -> None:
     stream.write(ONE_EACH)
     with StreamReader(NatsOptions(url=stream.url), stream.name) as reader:
         for number in range(300):  # more than a page of the server's list
             reader.ensure_durable(f"d{number}", "shop", f"t{number % TABLES}", 1)
-        assert reader.waiting() == {f"d{number}": 1 for number in range(300)}
+        assert reader.pending_counts() == {f"d{number}": 1 for number in range(300)}
         [item] = reader.fetch("d0")
-        assert reader.waiting()["d0"] == 1
+        assert reader.pending_counts()["d0"] == 1
         reader.ack(item)
-        assert reader.waiting()["d0"] == 0
+        assert reader.pending_counts()["d0"] == 0
         reader.leave("d0")
         with pytest.raises(ConfigError, match="not open"):
             reader.fetch("d0")

@@ -1,4 +1,4 @@
-"""Progress in a bucket of NATS that is deleted while a consumer works."""
+"""Progress in a NATS bucket that is deleted while a consumer runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Skipping the one change that holds a consumer up: that one, no other, once, and recorded with progress."""
+"""Skipping the change that blocks a consumer: only that one, once, and recorded with progress."""
 
 from __future__ import annotations
 

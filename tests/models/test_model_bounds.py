@@ -1,4 +1,4 @@
-"""Fields that are too narrow for their column are known before a row; those that are wide enough pass."""
+"""Bounds of a field that are too narrow for its column are found before any row; sufficient ones pass."""
 
 from __future__ import annotations
 

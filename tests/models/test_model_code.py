@@ -1,4 +1,4 @@
-"""Models made from tables: the source compiles, type-checks, fits the table, and takes its rows."""
+"""Models generated from tables: the source compiles, passes type checks, fits the table, and accepts its rows."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ODD = TableSchema(
 
 
 def load(source: str) -> Any:
-    """The class of a model's source, made as a module makes it."""
+    """The class in the generated source of a model, executed like a module."""
     module = types.ModuleType("made_model")
     sys.modules["made_model"] = module
     exec(compile(source, "made_model.py", "exec"), vars(module))

@@ -39,7 +39,7 @@ def coordinates(flush: Flush) -> Stored:
 
 
 class SinkContract:
-    """The promises, one test each."""
+    """The contract tests."""
 
     @pytest.fixture
     def samples(self, harness: Harness) -> SampleSource:

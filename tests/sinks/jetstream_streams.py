@@ -1,4 +1,4 @@
-"""Sources of small changes for tests of the JetStream sink, and what their streams hold."""
+"""Sources of small changes for tests of the JetStream sink, and the contents of their streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Three nats-servers that keep three copies of what a stream holds."""
+"""A cluster of three nats-servers, for streams with three replicas."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _READY_S = 60
 
 @contextmanager
 def nats_cluster(folder: Path) -> Iterator[str]:
-    """Their addresses, once they can make a stream with three replicas."""
+    """The addresses of the servers, once they can create a stream with three replicas."""
     clients, routes = ([free_port() for _ in range(3)] for _ in range(2))
     told = ",".join(f"nats://{HOST}:{port}" for port in routes)
     servers = [

@@ -1,4 +1,4 @@
-"""The audit log: exact rows, exactly once, one writer, and open to readers between flushes."""
+"""The audit log: exact rows, exactly once, one writer, readable between flushes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.sinks.contract import SinkContract, Stored
 
 
 def changes_of(*flushes: Flush) -> list[RowChange]:
-    """Their changes in binlog order."""
+    """The changes in binlog order."""
     found = [
         (seq, change)
         for flush in flushes
@@ -31,7 +31,7 @@ def changes_of(*flushes: Flush) -> list[RowChange]:
 
 
 class AuditHarness:
-    """One file."""
+    """Sinks with one audit file."""
 
     source = "demo"
 

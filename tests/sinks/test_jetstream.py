@@ -1,4 +1,4 @@
-"""The JetStream sink against a real nats-server: the contract in each format, fences, lost answers, lost data, odd
+"""The JetStream sink with a real nats-server: the contract in each format, fences, lost replies, lost data, unusual
 streams.
 """
 
@@ -45,7 +45,7 @@ class JetStreamHarness:
         found = stored(self.options.url, self.source)
         if self.options.format == "json" and self.options.changes_per_message == 1:
             return found
-        return sorted(found)  # between tables a piece keeps no order; within a table it does, see test_stream.py
+        return sorted(found)  # a unit keeps order within a table, not across tables, see test_stream.py
 
 
 @pytest.fixture(
@@ -171,7 +171,7 @@ def test_a_cut_between_flushes(nats_server: NATSServer) -> None:
 
 @pytest.mark.parametrize("options", [{"max_batch_bytes": 4000}, {"max_batch_bytes": 4000, "changes_per_message": 3}])
 def test_the_checkpoint_is_right_at_every_cut(options: dict[str, Any], nats_server: NATSServer) -> None:
-    """The stream is cut back to every atomic batch's end in turn; the reopened sink then takes exactly the rest."""
+    """The stream is truncated to the end of each atomic batch; the reopened sink then stores exactly the rest."""
     source = new_source()
     sink = JetStreamSink(JetStreamOptions(url=nats_server.url, **options))
     sink.open(source)
@@ -199,7 +199,7 @@ def test_the_server_is_killed_in_the_middle(own_server: NATSServer) -> None:
     for delay in (0.0, 0.05, 0.2):
         flush = maker.flush([SampleTransaction((0,) * 6000)])
         with ThreadPoolExecutor(1) as pool:
-            # The server ends with the thread that starts it, so that one has to be this one.
+            # The server ends with the thread that starts it, so this thread must start it.
             written = pool.submit(sink.write, flush)
             wait([written], timeout=delay)
             own_server.kill()

@@ -1,4 +1,4 @@
-"""Copies of messages in a stream, published again with their headers, are no checkpoints of its tail."""
+"""Copies of messages, published to the stream again with their headers, do not count as checkpoints of its tail."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def opened(nats_server: NATSServer) -> Iterator[Callable[[str], JetStreamSink]]:
 
 
 def reopened(sink: JetStreamSink, source: str) -> Checkpoint | None:
-    """What the next tail finds."""
+    """The checkpoint that the next tail finds."""
     again = JetStreamSink(sink.options)
     try:
         return again.open(source)
@@ -47,7 +47,7 @@ def reopened(sink: JetStreamSink, source: str) -> Checkpoint | None:
 
 
 def publish_copy(url: str, source: str, sequence: int, *, is_older: bool = False) -> None:
-    """Publish a message again, with our headers; `is_older` as the version wrote it that did not note the sequence."""
+    """Publish a message again with its headers; `is_older`: in the form of an older version, without the sequence."""
 
     async def publish(js: JetStreamContext) -> None:
         message = await js.get_msg(subjects.stream_name(source), sequence)

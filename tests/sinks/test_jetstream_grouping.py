@@ -1,4 +1,4 @@
-"""Which changes share a message, and where a piece may be one message."""
+"""Grouping of changes into messages, and of messages into publish units."""
 
 from __future__ import annotations
 

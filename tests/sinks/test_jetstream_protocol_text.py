@@ -13,7 +13,7 @@ _LINE = re.compile(rb"HPUB (\S+) (?:(?P<reply>\S+) )?(\d+) (\d+)\r\n")
 
 
 def messages(text: bytes) -> list[tuple[str, dict[str, str], bytes]]:
-    """(subject, headers, payload) of each."""
+    """(subject, headers, payload) of each message."""
     found, at = [], 0
     while at < len(text):
         line = _LINE.match(text, at)

@@ -145,7 +145,7 @@ def test_no_message_is_stored_after_a_foreign_message(nats_server: NATSServer) -
         other.open(source)
         proxy.hold()
         written = pool.submit(ours.write, todo)
-        time.sleep(0.3)  # for its messages to be on their way
+        time.sleep(0.3)  # until its messages are in flight
         other.write(foreign)
         proxy.release()
         with pytest.raises(FencedError):

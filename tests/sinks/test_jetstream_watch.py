@@ -1,4 +1,4 @@
-"""What happens to a stream and its buckets under a tail that runs: noticed by the next look, or written again."""
+"""Changes to a stream and its buckets while a tail runs: the next check detects them, or the data is written again."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_another_tail_is_still_fenced_behind_a_foreign_message(
 
 @pytest.mark.parametrize("code", [10023, 10047, 10077])
 def test_a_full_disk_names_the_restart_of_the_server(code: int) -> None:
-    """nats-server keeps a write error of its store, also when there is space again."""
+    """nats-server keeps a write error of its store, also after space was freed."""
     said = str(refused_error("nats://here", "CDC_MAIN", APIError(503, "no space left on device", code)))
     assert "no space left on device" in said
     assert "then restart nats-server" in said

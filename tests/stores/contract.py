@@ -29,7 +29,7 @@ BOOKMARK = Bookmark(replace(AT, skip=0), "interval", 1_764_000_000_123_456, 1_76
 
 
 def large_gtid_set() -> GtidSet:
-    """As a long-lived cluster has it: 40 servers, each with 250 gaps."""
+    """A GTID set as of a long-lived cluster: 40 servers, each with 250 gaps."""
     members = {
         f"{server:08x}-71ca-11e1-9e33-c80aa9429562": tuple((10 * i + 1, 10 * i + 7) for i in range(251))
         for server in range(40)
@@ -38,7 +38,7 @@ def large_gtid_set() -> GtidSet:
 
 
 class PositionStoreContract:
-    """The tests; `store` is one open store, `opener` gives more of the same."""
+    """The tests; `store` is an open store, `opener` returns further ones of the same contents."""
 
     @pytest.fixture
     def opener(self) -> Opener:

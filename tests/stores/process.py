@@ -25,7 +25,7 @@ CLAIMS, SAVES = 5, 3
 
 
 def open_store(given: Mapping[str, Any]) -> PositionStore:
-    """The store that is described."""
+    """Open the described store."""
     if given["kind"] == "sqlite":
         return SQLitePositionStore(Path(given["path"]))
     if given["kind"] == "redis":
@@ -34,7 +34,7 @@ def open_store(given: Mapping[str, Any]) -> PositionStore:
 
 
 def save(store: PositionStore, number: int) -> None:
-    """Numbers that count up, until it is killed."""
+    """Save increasing numbers until the process is killed."""
     gtids, lease = large_gtid_set(), store.claim("shop", "child", take_over=True)
     while True:
         number += 1
@@ -43,7 +43,7 @@ def save(store: PositionStore, number: int) -> None:
 
 
 def claim(store: PositionStore, owner: str) -> None:
-    """Each claim's saves are of the file with the number of its epoch; prints what was saved."""
+    """Claim and save in a loop; each save uses the epoch as file number. Prints what was saved."""
     for _ in range(CLAIMS):
         lease = store.claim("shop", owner, take_over=True)
         try:

@@ -1,4 +1,4 @@
-"""MemoryPositionStore keeps the contract, within one object."""
+"""MemoryPositionStore passes the contract tests, within one object."""
 
 from __future__ import annotations
 

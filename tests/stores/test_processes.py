@@ -57,7 +57,9 @@ def saved_until_killed(given: Given, number: int, kill: Callable[[subprocess.Pop
     with process({"store": given, "work": "save", "from": number}) as child:
         assert child.stdout is not None
         last = [int(child.stdout.readline()) for _ in range(random.randint(1, 15))][-1]
-        threading.Event().wait(random.random() / 100)  # anywhere in a save; the loop above is in step with them
+        threading.Event().wait(
+            random.random() / 100
+        )  # to any point of a save; the loop above is synchronous with saves
         kill(child)
         child.kill()
         rest = child.stdout.read().split("\n")[:-1]
@@ -65,7 +67,7 @@ def saved_until_killed(given: Given, number: int, kill: Callable[[subprocess.Pop
 
 
 def assert_old_or_new(given: Given, acknowledged: int) -> int:
-    """What is kept is the last save that was acknowledged, or the one that was under way, and whole."""
+    """The stored checkpoint is complete: that of the last acknowledged save, or of the save in progress."""
     with closing(open_store(given)) as store:
         loaded = store.load("shop")
     assert loaded is not None
@@ -84,7 +86,7 @@ def test_sigkill_during_a_save_leaves_the_old_checkpoint_or_the_new_one(given: G
 @pytest.mark.slow
 @pytest.mark.server
 def test_a_server_that_is_killed_during_a_save_has_the_old_checkpoint_or_the_new_one() -> None:
-    """Redis with appendfsync always; without it the last second may be missing, which is found in the sinks."""
+    """With appendfsync always; otherwise the last second may be lost, which the sinks recover."""
     number = 0
     with embedded.redis(options={"appendfsync": "always"}) as redis, embedded.nats() as nats:
         servers = ((redis_of(redis, "killed"), redis), ({"kind": "nats", "url": nats.url, "name": "killed"}, nats))

@@ -24,13 +24,13 @@ _PREFIXES = (f"test-{os.getpid()}-{number}" for number in itertools.count())
 
 @pytest.fixture
 def options(redis_server: embedded.RedisServer) -> RedisOptions:
-    """The shared server, with keys of this test alone."""
+    """The shared server, with a key prefix for this test."""
     return RedisOptions(redis_server.host, redis_server.port, password=redis_server.password, prefix=next(_PREFIXES))
 
 
 @pytest.fixture
 def client(redis_server: embedded.RedisServer) -> Iterator[redis.Redis]:
-    """A plain client, to look at the keys."""
+    """A Redis client to inspect the keys."""
     with redis.Redis.from_url(redis_server.url, decode_responses=True) as client:
         yield client
 
@@ -41,7 +41,7 @@ class TestRedisPositionStore(PositionStoreContract):
         return lambda: RedisPositionStore(options)
 
 
-# what is in the server
+# stored data
 
 
 def test_a_source_is_one_hash(options: RedisOptions, client: redis.Redis) -> None:
@@ -87,7 +87,7 @@ def test_a_save_survives_a_restart_of_the_server_by_sigkill(tmp_path: Path) -> N
         store.close()
 
 
-# refusals
+# errors
 
 
 def test_nothing_connects_before_the_first_call() -> None:
@@ -191,7 +191,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture(scope="module")
 def tls_options(certificates: Certificates) -> Iterator[RedisOptions]:
-    """A server that takes TLS with a client's certificate; options that get in."""
+    """A server that requires TLS with a client certificate, and valid options for it."""
     with embedded.redis() as server, redis.Redis.from_url(server.url) as admin:
         tls_port = free_port()
         files = {

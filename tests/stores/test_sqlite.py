@@ -41,7 +41,7 @@ class TestSQLitePositionStore(PositionStoreContract):
         return lambda: open_positions(path)
 
 
-# what is in the file
+# stored data
 
 
 def test_the_file_is_in_wal_mode_with_its_version(open_positions: Opening, path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_clock_that_goes_back_neither_keeps_nor_kills_a_lease(open_positions: 
     assert store.claim("shop", "b", stale_s=45).epoch == 2
 
 
-# what is wrong with the file
+# errors of the file
 
 
 def test_a_closed_store_says_so(open_positions: Opening, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A listener that is no nats-server: it sends what a test gives it, and keeps what it received."""
+"""A fake NATS server: it sends the data that a test provides, and records the data that it receives."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ INFO = {"server_id": "NX", "version": "2.15.1", "headers": True, "max_payload": 
 
 
 def info_line(**changes: object) -> bytes:
-    """An INFO line as a nats-server writes it, with these changes."""
+    """An INFO line of a nats-server, with these changes."""
     return b"INFO " + json.dumps({**INFO, **changes}).encode() + b"\r\n"
 
 
 class HostileNatsServer:
-    """Sends `first` when a client connects and `second` when it has sent something, then closes or waits."""
+    """Sends `first` when a client connects, and `second` after its first data; then closes the connection or waits."""
 
     def __init__(self, first: bytes, second: bytes = b"", *, closes: bool = True) -> None:
         self._first, self._second, self._closes = first, second, closes
@@ -28,7 +28,7 @@ class HostileNatsServer:
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def url(self, scheme: str = "nats", user: str = "") -> str:
-        """Its address."""
+        """The address of the server."""
         return f"{scheme}://{user}127.0.0.1:{self._port}"
 
     def __enter__(self) -> HostileNatsServer:

@@ -1,4 +1,4 @@
-"""Keys and JWTs of an operator, an account and a user, as `nsc` makes them, for tests of credentials."""
+"""Keys and JWTs of an operator, an account and a user, as created by `nsc`, for tests of credentials."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ _UNLIMITED = dict.fromkeys(
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key pair of NATS."""
+    """An NKey pair."""
 
     seed: str
     public: str
 
     @classmethod
     def make(cls, prefix: int) -> Key:
-        """A new one of that kind."""
+        """A new key pair of that kind."""
         seed = bytes(nkeys.encode_seed(os.urandom(32), prefix))
         return cls(seed.decode(), nkeys.from_seed(bytearray(seed)).public_key.decode())
 
     def sign(self, data: bytes) -> bytes:
-        """Its signature."""
+        """The signature of the data."""
         signature: bytes = nkeys.from_seed(bytearray(self.seed.encode())).sign(data)
         return signature
 

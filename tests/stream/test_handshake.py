@@ -27,7 +27,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 def refused(options: NatsOptions) -> str:
-    """The error of a connection that is not made."""
+    """The error of a failed connection attempt."""
     with pytest.raises(SinkError) as caught, NatsConnection(options, "test"):
         pass
     return str(caught.value)
@@ -69,7 +69,7 @@ def test_one_tls_address_of_several_asks_for_tls_everywhere() -> None:
 
 
 def test_what_stands_behind_the_info_line_is_not_taken_for_encrypted(files: Certificates) -> None:
-    """Plain text that an attacker puts before the TLS handshake."""
+    """Plain text that an attacker injects before the TLS handshake."""
     first = info_line(tls_required=True, auth_required=True) + b"PONG\r\n" * 3
     with HostileNatsServer(first, b"PONG\r\n", closes=False) as server:
         options = NatsOptions(url=server.url("tls"), tls_ca_file=files.ca, token=SECRET, connect_timeout_s=1)
@@ -91,7 +91,7 @@ def test_an_address_of_another_protocol_is_refused(url: str) -> None:
 
 @pytest.fixture(scope="module")
 def tls_server(files: Certificates) -> Iterator[embedded.NATSServer]:
-    """Speaks TLS and plain text, as the client likes."""
+    """A server that accepts both TLS and plain text."""
     tls = f'{{ cert_file: "{files.cert}", key_file: "{files.key}", ca_file: "{files.ca}" }}'
     with embedded.nats(options={"tls": tls, "allow_non_tls": "true"}) as server:
         yield server

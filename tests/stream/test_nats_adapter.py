@@ -1,4 +1,4 @@
-"""The private names of nats-py that two files rely on. A failure here means: read stream/adapter.py or handshake.py."""
+"""The private names of nats-py that stream/adapter.py and stream/handshake.py use. A failure means to review these."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_framed_text_arrives_in_order_with_what_is_published(nats_server: NATSSe
         await client.publish("adapter.a", b"first")
         text = b"".join(b"PUB adapter.b %d\r\n%b\r\n" % (len(body), body) for body in [b"second", *[large] * 8])
         await nats_adapter.send_framed(client, memoryview(text))
-        for _ in range(8):  # more than the socket takes at once, in parts
+        for _ in range(8):  # more than the socket accepts at once, in parts
             await nats_adapter.send_framed(client, b"PUB adapter.c %d\r\n" % len(large), memoryview(large), b"\r\n")
         await client.publish("adapter.a", b"last")
         received = [(await subscription.next_msg(20)).data for _ in range(19)]
@@ -81,7 +81,7 @@ def test_the_parser_is_what_the_splitter_stands_before() -> None:
     assert (parser.buf, parser.state) == (bytearray(), AWAITING_CONTROL_LINE)
     assert inspect.iscoroutinefunction(parser.parse)
     assert getattr(Subscription(client, 7), nats_adapter.SUBSCRIPTION_ID) == 7
-    # The client finds `parse` on the parser at each call, so that one put there takes effect.
+    # The client looks up `parse` on the parser at each call, so that a replacement takes effect.
     assert f"self.{nats_adapter.PARSER}.parse(" in inspect.getsource(Client)
 
 

@@ -1,4 +1,4 @@
-"""Bodies that are larger than a message: stored and read in linear time, and readable without this library."""
+"""Bodies larger than a message: stored and read in linear time, and readable without this library."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_damage_is_an_error_that_names_the_object(nats_server: NATSServer, name:
 
 
 def large_source(server: NATSServer, count: int) -> tuple[FilledStream, list[dict[str, Any]]]:
-    """A stream with so many rows that are too large for a message, and their images."""
+    """A stream with `count` rows that are too large for a message, and their images."""
     filled = FilledStream(server)
     return filled, write_large(filled, count)
 

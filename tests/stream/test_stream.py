@@ -1,4 +1,4 @@
-"""The reading side against a real nats-server: order, durables, gaps, acks, and what cannot be read."""
+"""The stream reader with a real nats-server: order, durables, gaps, acks, and invalid messages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class FilledStream:
         self.rows: list[dict[str, Any]] = []
 
     def write(self, transactions: int) -> None:
-        """Write so many transactions; `rows` collects the changes of the first table."""
+        """Write `transactions` transactions; `rows` collects the changes of the first table."""
         flush = self.samples.flush(transactions)
         self.sink.write(flush)
         for batch in flush.batches:
@@ -277,14 +277,14 @@ def test_a_missing_schema_says_what_to_do(fill: Callable[..., FilledStream], nat
 def test_a_schema_larger_than_a_message(
     options: dict[str, Any], fill: Callable[..., FilledStream], nats_server: NATSServer
 ) -> None:
-    """As 25 columns of 2,600 labels have."""
+    """Like the schema of 25 columns with 2,600 labels."""
     enum = sample_schema().column("c_enum")
     labels = (*enum.labels, *(f"a label of about thirty letters {n}" for n in range(65_000 - len(enum.labels))))
     wide = TableSchema("shop", "small", (*_COLUMNS, replace(enum, labels=labels)), ("id",))
     filled = fill(tables=(wide, TABLES[1]), **options)
     filled.write(6)
     filled.sink.close()
-    filled.sink.open(filled.source)  # puts the schema again
+    filled.sink.open(filled.source)  # stores the schema again
     filled.write(1)
     with filled.reader() as reader:
         reader.ensure_durable("d", "shop", "small", 1)
@@ -354,7 +354,7 @@ RAW_HEADERS = [
 
 
 def test_headers_that_are_no_text_harm_nobody(fill: Callable[..., FilledStream], nats_server: NATSServer) -> None:
-    """One message with bytes of another character set broke the connection of every consumer of its table."""
+    """A message with bytes of another character set must not break the connections of consumers."""
     filled = fill()
     subject = subjects.table_subject(filled.source, "shop", "small")
 

@@ -1,4 +1,4 @@
-"""Damaged messages of the stream, read: `python -m tests.wire.damage --count 100000 --seed 1`.
+"""Decoding of damaged messages: `python -m tests.wire.damage --count 100000 --seed 1`.
 
 Each case takes what the tail writes (a message in one of the formats, a schema change, a schema document, a checkpoint,
 or the protocol text that brings messages) and damages its bytes, its JSON tree, its headers or its Arrow columns. It
@@ -62,7 +62,7 @@ def written(number: int) -> list[DeliveredMessage]:
     found: list[DeliveredMessage] = []
     for piece in publish_units(_FLUSH, _PACKINGS[number], 1_700_000_000_000_000):
         for i in range(len(piece)):
-            headers = {**piece.head(i).headers, BATCH_ID: "b"}  # by which a reader knows a tail's message
+            headers = {**piece.head(i).headers, BATCH_ID: "b"}  # which identifies a tail's message
             found.append(DeliveredMessage(len(found) + 1, headers, piece.payload(i), "reply"))
     return found
 
@@ -87,7 +87,7 @@ def schema_change() -> str:
 
 
 def damaged_bytes(raw: bytes, chance: random.Random) -> bytes:
-    """The text with bytes flipped, overwritten, removed, repeated or put in."""
+    """The text with bytes flipped, overwritten, removed, repeated or inserted."""
     damaged = bytearray(raw)
     for _ in range(chance.choice((1, 1, 2, 5))):
         at, size = chance.randrange(len(damaged) + 1), chance.choice((1, 1, 2, 8, 60))
@@ -126,7 +126,7 @@ def _nested(depth: int) -> Any:
 
 
 class _Nested(str):
-    """Stands for so many brackets in the text."""
+    """Placeholder for so many nested brackets in the text."""
 
     def __new__(cls, depth: int) -> _Nested:
         return super().__new__(cls, f"<nested {depth}>")
@@ -221,7 +221,7 @@ def _checkpoint(chance: random.Random) -> str:
 
 
 def _arrow(chance: random.Random) -> str:
-    """Columns that are missing, in disorder, of another type, or with other metadata."""
+    """Arrow data with missing or reordered columns, other types, or other metadata."""
     old = written(2)[0]
     with pa.ipc.open_stream(old.payload) as reader:
         data = reader.read_next_batch()
@@ -255,7 +255,7 @@ def _arrow(chance: random.Random) -> str:
 
 
 def _protocol(chance: random.Random) -> str:
-    """Text of the server on its way to a subscription whose messages are taken raw."""
+    """Protocol text of the server for a subscription that receives raw messages."""
     text = b"+OK\r\n"
     for message in written(0)[:3]:
         head = "NATS/1.0\r\n" + "".join(f"{key}: {value}\r\n" for key, value in message.headers.items()) + "\r\n"
@@ -292,7 +292,7 @@ CASES: dict[str, Callable[[random.Random], str]] = {
 
 
 def run_case(kind: str, seed: int) -> str:
-    """One case; raises what reading should not have raised."""
+    """Run one case; raises any exception other than the expected ones."""
     try:
         return CASES[kind](random.Random(f"{kind} {seed}"))
     except BinlogSyncError as error:
@@ -302,7 +302,7 @@ def run_case(kind: str, seed: int) -> str:
 
 
 def main() -> None:
-    """The cases seed..seed+count-1 of each kind; prints how they ended, and what was found wrong."""
+    """Run the cases seed..seed+count-1 of each kind; prints their results, and the findings."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kind", choices=CASES, nargs="*", default=list(CASES))
     parser.add_argument("--count", type=int, default=1000)

@@ -105,7 +105,7 @@ def test_a_schema_with_columns_that_no_table_has(change: dict[str, Any]) -> None
 
 @pytest.mark.parametrize("codec", ["zstd", "lz4"])
 def test_compressed_buffers_are_refused_before_they_are_read(codec: str) -> None:
-    """A few bytes of them can ask for any amount of memory."""
+    """Compressed buffers: a few bytes could request any amount of memory."""
     body = written(2)[0].payload
     with pa.ipc.open_stream(body) as reader:
         data = reader.read_next_batch()
@@ -118,7 +118,7 @@ def test_compressed_buffers_are_refused_before_they_are_read(codec: str) -> None
 
 
 def test_offsets_past_the_end_of_a_column_are_found() -> None:
-    """Arrow itself would read there."""
+    """Arrow would read out of bounds."""
     body = written(2)[0].payload
     found = 0
     for at in range(0, len(body) - 8, 8):

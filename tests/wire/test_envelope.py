@@ -18,7 +18,7 @@ from binlogsync.wire.envelope import (
     JSON,
     JSON_LINES,
     EnvelopeContext,
-    changes_in,
+    count_changes,
     decode_arrow,
     encode_arrow,
     parse,
@@ -179,8 +179,8 @@ def test_several_envelopes_in_a_message() -> None:
     batch = sample_batch(10)
     texts = render(batch, CONTEXT).texts()
     messages = [b"\n".join(texts[:3]), b"\n".join(texts[3:]) + b"\n"]
-    assert [changes_in(message, JSON_LINES) for message in messages] == [3, 7]
-    assert changes_in(texts[0], JSON) == 1
+    assert [count_changes(message, JSON_LINES) for message in messages] == [3, 7]
+    assert count_changes(texts[0], JSON) == 1
     [back] = parse(messages, batch.schema)
     _same(back, batch)
 

@@ -1,4 +1,4 @@
-"""Small batches joined, and slices written with no more names than they use: nothing of the changes is different."""
+"""Joining small batches, and encoding slices with only the names that they use, does not alter the changes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_trickle_becomes_one_batch_a_table(impossible: bool) -> None:
 
 
 def test_batches_that_take_turns_are_joined_in_order() -> None:
-    """As updates and deletes are that hold the same part of the columns."""
+    """Batches like those of updates and deletes with partial images of the same columns."""
     columns = tuple(column for column in sample_schema().columns if column.type != "enum")
     schema = replace(sample_schema(), columns=columns)
     [whole] = SampleSource(SampleOptions(tables=(schema,), impossible=True)).flush(12).batches
