@@ -10,7 +10,7 @@ from typing import Any
 from bench.report import RESULTS
 
 README = Path(__file__).parents[1] / "README.md"
-_BEGIN, _END = "| on {cores} cores | changes/s | beside |\n", "\n\n"
+_BEGIN, _END = "| on {cores} cores | changes/s | compared with |\n", "\n\n"
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -20,7 +20,7 @@ def table(results: Mapping[str, Any]) -> str:
             "bytes of the binlog to Arrow columns, checksums verified: multi-row events of 17 mixed columns",
             results["bulk_decode_changes_per_s"],
             f"{results['decode_bulk_vs_mysql_replication']:.0f} times mysql-replication; "
-            f"{results['decode_bulk_vs_floor']:.2f} of reading the socket and dropping the bytes",
+            f"{results['decode_bulk_vs_floor']:.2f} times reading the socket and dropping the bytes",
         ),
         (
             "the same, one-row transactions",
@@ -30,25 +30,26 @@ def table(results: Mapping[str, Any]) -> str:
         (
             "MySQL to JetStream, acknowledged and fenced, `arrow`",
             results["bulk_arrow_changes_per_s"],
-            f"{results['bulk_arrow_vs_bare_publish']:.2f} of a loop that only publishes these, in atomic batches",
+            f"{results['bulk_arrow_vs_bare_publish']:.2f} times a loop that only publishes the same messages, "
+            "in atomic batches",
         ),
         (
-            "the same, `json`, 1,000 changes a message",
+            "the same, `json`, 1,000 changes per message",
             results["bulk_json_batched_changes_per_s"],
             f"{results['bulk_json_batched_vs_bare_publish']:.2f}",
         ),
         (
-            "the same, `json`, one change a message",
+            "the same, `json`, one change per message",
             results["bulk_json_changes_per_s"],
             f"{results['bulk_json_vs_bare_publish']:.2f}",
         ),
         (
             "JetStream to a DuckDB mirror, from `arrow`",
             results["bulk_mirror_arrow_changes_per_s"],
-            f"{results['bulk_mirror_arrow_vs_fetch']:.2f} of a loop that only fetches",
+            f"{results['bulk_mirror_arrow_vs_fetch']:.2f} times a loop that only fetches",
         ),
     ]
-    lines = [f"| {what} | {round(rate, -3):,} | {beside} |" for what, rate, beside in rows]
+    lines = [f"| {what} | {round(rate, -3):,} | {comparison} |" for what, rate, comparison in rows]
     head = _BEGIN.format(cores=results["measured_on"]["cores"])
     return head + "| --- | ---: | --- |\n" + "\n".join(lines)
 

@@ -139,7 +139,7 @@ def apply_decision(instance: dg.DagsterInstance, source: str, decision: Decision
     for run_id in decision.failed:
         run = instance.get_run_by_id(run_id)
         if run is not None and not run.is_finished:
-            instance.report_run_failed(run, f"the keeper of {source}: {decision.reason}")
+            instance.report_run_failed(run, f"the tail sensor of {source}: {decision.reason}")
     if decision.run_key is None:
         return dg.SkipReason(decision.reason)
     request = dg.RunRequest(run_key=decision.run_key, tags={"binlogsync/why": decision.reason[:200]})
