@@ -121,19 +121,19 @@ def build_rewind_job(source: ReplaySource) -> dg.JobDefinition:
 
     @dg.op(name=f"rewind_{name}_consumer", required_resource_keys={source.mysql_key, "audit", *RESOURCES})
     def _rewind(context: dg.OpExecutionContext, config: RewindConfig) -> None:
-        table, consumer = source.find(config.table)
+        table, asset = source.find(config.table)
         resources = context.resources
         try:
-            if consumer is None:
+            if asset is None:
                 raise ConfigError(f"{table} has no consumer in pipelines/consumers; there is nothing to rewind")
-            key = ProgressKey(consumer.consumption.client_id, source.name, table.database, table.table)
+            key = ProgressKey(asset.consumer.client_id, source.name, table.database, table.table)
             who = f"run {context.run_id}"
             move = RewindRequest(
                 key=key,
                 to=config.to,
                 reason=config.reason,
                 who=who,
-                is_mirror=consumer.is_mirror,
+                is_mirror=asset.is_mirror,
                 rebuild=config.rebuild,
             )
             audit = None if resources.audit.path in ("", "off") else Path(resources.audit.path)
@@ -152,7 +152,7 @@ def build_rewind_job(source: ReplaySource) -> dg.JobDefinition:
             "was_at": str(moved.before),
             "is_at": str(moved.after),
         }
-        if config.rebuild and consumer.is_mirror:
+        if config.rebuild and asset.is_mirror:
             rows = count_rows(resources.warehouse.file(), table.database, table.table)
             shown["dagster/row_count"] = rows or 0
             context.log_event(dg.AssetMaterialization(table.consumer_key, metadata=shown))

@@ -53,10 +53,10 @@ def _build_equals_source(table: TableAsset, mysql_key: str) -> dg.AssetChecksDef
     )
     def _check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         mysql = getattr(context.resources, mysql_key).config(name.source)
-        options = VerifyOptions(client_id=table.consumption.client_id, timeout_s=TIMEOUT_S)
+        options = VerifyOptions(client_id=table.consumer.client_id, timeout_s=TIMEOUT_S)
         try:
             with context.resources.jetstream.reader(name.source) as reader:
-                file, key = context.resources.warehouse.file(), table.consumption.progress_key
+                file, key = context.resources.warehouse.file(), table.consumer.progress_key
                 opened = open_gaps(DuckProgress(file), key)
                 found = Verifier(reader, mysql, file, options).verify(name.database, name.table)
                 if opened and found.is_equal:
@@ -102,7 +102,7 @@ def _build_fresh(table: TableAsset) -> dg.AssetChecksDefinition:
         description=f"No change of {name.markdown} has waited in the stream for over {MAX_AGE_S / 60:.0f} minutes.",
     )
     def _check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        key = ProgressKey(table.consumption.client_id, name.source, name.database, name.table)
+        key = ProgressKey(table.consumer.client_id, name.source, name.database, name.table)
         progress = DuckProgress(context.resources.warehouse.file()).load(key)
         with context.resources.jetstream.reader(name.source) as reader:
             return check_freshness(oldest_unconsumed_s(reader, key, progress.sequence))

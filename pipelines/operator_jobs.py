@@ -61,7 +61,7 @@ def build_skip_job(tables: Sequence[TableAsset]) -> dg.JobDefinition:
         stream: JetStream = context.resources.jetstream
         warehouse: Warehouse = context.resources.warehouse
         audit: AuditLog = context.resources.audit
-        key, by = table.consumption.progress_key, config.operator(context.run_id)
+        key, by = table.consumer.progress_key, config.operator(context.run_id)
         with stream.reader(table.name.source) as reader:
             skipped = skip_change(reader, key, DuckProgress(warehouse.file()), config.change_id, config.reason, by)
         if (path := audit.file()) is not None:
@@ -83,7 +83,7 @@ def build_acknowledge_job(tables: Sequence[TableAsset]) -> dg.JobDefinition:
     """The job `acknowledge_gap`: closes the open gaps of one consumer."""
 
     def acknowledge(context: dg.OpExecutionContext, config: AcknowledgeConfig, table: TableAsset) -> None:
-        key, store = table.consumption.progress_key, DuckProgress(context.resources.warehouse.file())
+        key, store = table.consumer.progress_key, DuckProgress(context.resources.warehouse.file())
         for gap in acknowledge_gaps(store, key, config.reason, config.operator(context.run_id)):
             context.log.info(f"{table.name}: acknowledged: {gap} ({config.reason})")
         report_check(context.instance, no_gap(table.key, open_gaps(store, key)))

@@ -226,4 +226,4 @@ def _handler(resources: Any, source: ReplaySource, replay: ReplayRequest) -> Tar
             "target table, or rebuild the mirror: rewind its consumer with rebuild"
         )
     mysql = getattr(resources, source.mysql_key).config(source.name)
-    return replay.table.consumption.target(resources.warehouse.path, mysql)
+    return replay.table.consumer.target(resources.warehouse.path, mysql)

@@ -43,19 +43,19 @@ class TableAsset:
     """A table of a source and its consumer in Dagster.
 
     Attributes:
-        consumption: the table and the target of its changes.
+        consumer: the table and the target of its changes.
         options: presentation of the asset.
         is_mirror: whether the target is a mirror, not a handler.
     """
 
-    consumption: ConsumerSpec
+    consumer: ConsumerSpec
     options: "AssetOptions"
     is_mirror: bool
 
     @property
     def name(self) -> TableName:
         """Name of the table."""
-        return self.consumption.name
+        return self.consumer.name
 
     @property
     def key(self) -> dg.AssetKey:
@@ -65,7 +65,7 @@ class TableAsset:
     @property
     def durable(self) -> str:
         """Name of the durable consumer in JetStream."""
-        return self.consumption.durable
+        return self.consumer.durable
 
     @property
     def spec(self) -> dg.AssetSpec:
@@ -158,14 +158,14 @@ def mirror(
     description = f"Mirror of {name.markdown}: a DuckDB table that stays equal to the MySQL table."
     options = options or AssetOptions(description=description)
     keeps = MirrorOptions(deleted_at, history)
-    consumption = ConsumerSpec(
+    consumer = ConsumerSpec(
         name,
         client_id,
         lambda path, mysql: Mirror(path, name.database, name.table, mysql, keeps),
         (name.database, name.table),
         together,
     )
-    return TableAsset(consumption, options, is_mirror=True)
+    return TableAsset(consumer, options, is_mirror=True)
 
 
 @overload
@@ -251,8 +251,8 @@ def table_consumer(
         def target(path: str, mysql: MySQLConfig) -> Target:
             return Handler(model, handler, path, retry)
 
-        consumption = ConsumerSpec(name, client_id, target, shown.shows, start=check_start(start))
-        return TableAsset(consumption, shown, is_mirror=False)
+        consumer = ConsumerSpec(name, client_id, target, shown.shows, start=check_start(start))
+        return TableAsset(consumer, shown, is_mirror=False)
 
     return make if handler is None else make(handler)
 
@@ -265,8 +265,8 @@ def build_consumers_asset(
     `code` is the version of the handlers' code. Only mirrors connect to the server, resource `mysql_key`, to read their
     tables.
     """
-    by_key = {table.key: table.consumption for table in tables}
-    bookmark_resources = {"positions"} if any(table.consumption.start != "all" for table in tables) else set()
+    by_key = {table.key: table.consumer for table in tables}
+    bookmark_resources = {"positions"} if any(table.consumer.start != "all" for table in tables) else set()
 
     @dg.multi_asset(
         name=f"consumers_{safe_part(source)}",

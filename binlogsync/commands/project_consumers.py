@@ -14,7 +14,7 @@ from binlogsync.mysql import MySQLConfig
 from binlogsync.replay.factory import SourceTable
 
 
-class ConsumptionLike(Protocol):
+class ConsumerLike(Protocol):
     """The table that is consumed, and its target."""
 
     client_id: str
@@ -25,7 +25,7 @@ class ConsumptionLike(Protocol):
 class ProjectConsumer(Protocol):
     """The attributes used here of what `mirror` and `table_consumer` of a Dagster project return."""
 
-    consumption: ConsumptionLike
+    consumer: ConsumerLike
     is_mirror: bool
 
 
@@ -42,7 +42,7 @@ def find_consumer(package: str, asked: SourceTable) -> ProjectConsumer:
             "folder, or name their package in BINLOGSYNC_CONSUMERS"
         ) from error
     for value in values:
-        if hasattr(value, "consumption") and _table_name(value) == (asked.source, asked.database, asked.table):
+        if hasattr(value, "consumer") and _table_name(value) == (asked.source, asked.database, asked.table):
             found: ProjectConsumer = value
             return found
     raise ConfigError(

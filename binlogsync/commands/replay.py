@@ -85,7 +85,7 @@ def _report_result(done: ReplayResult, table: str) -> None:
 
 def _handler_target(settings: Settings, asked: SourceTable) -> Callable[[], Target]:
     def make() -> Target:
-        consumption = find_consumer(settings.consumers(), asked).consumption
-        return consumption.target(str(settings.warehouse_path()), settings.mysql(asked.source))
+        consumer = find_consumer(settings.consumers(), asked).consumer
+        return consumer.target(str(settings.warehouse_path()), settings.mysql(asked.source))
 
     return make

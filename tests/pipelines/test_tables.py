@@ -254,7 +254,7 @@ def test_two_consumers_of_one_name_are_refused(package: ModuleType) -> None:
 
 def test_start_takes_the_same_values_as_a_client() -> None:
     begins = table_consumer(HolesModel, on_hole, table="treehole.holes", start="before the sale")
-    assert begins.consumption.start == "before the sale"
+    assert begins.consumer.start == "before the sale"
     assert "positions" in build_consumers_asset("main", "mysql", [begins]).required_resource_keys
     with pytest.raises(ConfigError, match="time zone"):
         table_consumer(HolesModel, on_hole, table="treehole.holes", start="2026-01-01T00:00:00")
