@@ -9,6 +9,7 @@ import ast
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -74,9 +75,15 @@ AWAITS_FOR_USERS = ("binlogsync/consume/event_loop.py",)
 NO_POSTPONED_ANNOTATIONS = ("pipelines/", "resources/", "sensors/")
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """The syntax tree of a file, flat; several tests look at each file."""
+    return tuple(ast.walk(ast.parse(path.read_text(), str(path))))
+
+
 def modules(file: str, root: Path = ROOT) -> Iterator[str]:
     """Dotted names that a file imports; `from a import b` gives `a.b`, since b may be a module."""
-    for node in ast.walk(ast.parse((root / file).read_text(), file)):
+    for node in nodes(root / file):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -130,9 +137,8 @@ def opens_mysql(file: str) -> bool:
     names = {"connect", "Connect", "Connection"}
     if any(module in {f"pymysql.{name}" for name in names} | {"pymysql.connections"} for module in modules(file)):
         return True
-    tree = ast.parse((ROOT / file).read_text(), file)
-    used = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    used += [base for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases]
+    used = [node.func for node in nodes(ROOT / file) if isinstance(node, ast.Call)]
+    used += [base for node in nodes(ROOT / file) if isinstance(node, ast.ClassDef) for base in node.bases]
     return any(
         isinstance(each, ast.Attribute)
         and each.attr in names

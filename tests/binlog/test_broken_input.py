@@ -81,9 +81,10 @@ def test_every_truncation_delivers_a_prefix_and_needs_more(golden: CapturedDump)
         assert check(done, golden, exact=True) == "needs more"
 
 
-def test_a_flipped_bit_in_any_event_is_a_bad_checksum(golden: CapturedDump) -> None:
+@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_flipped_bit_in_any_event_is_a_bad_checksum(golden: CapturedDump, step: int) -> None:
     payloads = packets(golden.recording.raw)
-    for i, payload in enumerate(payloads[:-1]):
+    for i, payload in list(enumerate(payloads[:-1]))[::step]:
         event = bytearray(payload)
         event[-7] ^= 4
         done = _decode(golden, dump_of([*payloads[:i], bytes(event), *payloads[i + 1 :]]))

@@ -30,7 +30,7 @@ class _Server:
     mariadb: bool
 
 
-@pytest.fixture(params=["mysql", "mariadb"])
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.server) for name in ("mysql", "mariadb")])
 def server(request: pytest.FixtureRequest) -> _Server:
     database: FreshDatabase = request.getfixturevalue(request.param)
     database.execute("SET SESSION sql_mode = ''")
@@ -55,7 +55,6 @@ def _selected(server: _Server, charset: str) -> list[bytes]:
     return list(row)
 
 
-@pytest.mark.server
 def test_a_label_of_any_bytes_is_what_select_returns_or_invalid(server: _Server) -> None:
     refused: dict[str, int] = {}
     for charset in _SETS:

@@ -10,7 +10,7 @@ from tests.databases import FreshDatabase
 from tests.versioned_tables import COLUMNS, TABLES, change, naive
 
 
-@pytest.fixture(params=["mariadb", "mariadb_10"])
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.server) for name in ("mariadb", "mariadb_10")])
 def database(request: pytest.FixtureRequest) -> FreshDatabase:
     """A database on both servers: 10.11 logs REPLACE differently, and row ends in 2038."""
     found: FreshDatabase = request.getfixturevalue(request.param)
@@ -29,7 +29,6 @@ def _left(changes: list[RowChange], table: str) -> list[tuple[object, ...]]:
     return sorted((naive(tuple(row.values())) for row in rows), key=repr)
 
 
-@pytest.mark.server
 @pytest.mark.parametrize("level", ["FULL", "MINIMAL", "NO_LOG"])
 def test_changes_result_in_the_rows_that_select_returns(database: FreshDatabase, level: str) -> None:
     start = end_of_log(database.server)

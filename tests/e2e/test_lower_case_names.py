@@ -38,7 +38,7 @@ SERVERS: dict[str, Callable[[], AbstractContextManager[DatabaseServer]]] = {
 LETTERS = "ÀÞĀİŹƁǄǅǶȠΆΣЁԱḀẞᾺΩKÅⅠⒶＡЀӀԀⰀꙀ"
 
 
-@pytest.fixture(scope="module", params=SERVERS)
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.server) for name in SERVERS])
 def server(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
     with SERVERS[request.param]() as server:
         yield server
@@ -50,7 +50,6 @@ def database(server: DatabaseServer) -> Iterator[FreshDatabase]:
         yield database
 
 
-@pytest.mark.server
 def test_names_are_folded_like_on_the_server(database: FreshDatabase) -> None:
     letters = [chr(code) for code in range(0x80, 0x10000) if not 0xD800 <= code < 0xE000]
     for at in range(0, len(letters), 4000):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pymysql
@@ -66,9 +67,10 @@ def test_two_files_use_private_names_of_the_libraries() -> None:
 ADAPTER = Path(inspect.getfile(adapter))
 
 
-def _modules() -> Iterator[tuple[Path, ast.Module]]:
-    for path in sorted(Path(inspect.getfile(binlogsync)).parent.rglob("*.py")):
-        yield path, ast.parse(path.read_text(encoding="utf-8"))
+@cache
+def _modules() -> list[tuple[Path, ast.Module]]:
+    paths = sorted(Path(inspect.getfile(binlogsync)).parent.rglob("*.py"))
+    return [(path, ast.parse(path.read_text(encoding="utf-8"))) for path in paths]
 
 
 def _imports(tree: ast.Module, package: str) -> Iterator[ast.AST]:

@@ -47,7 +47,7 @@ _VALUES = (
 )
 
 
-@pytest.fixture(scope="module", params=["mysql", "mariadb"])
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.server) for name in ("mysql", "mariadb")])
 def source(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
     start: Any = getattr(embedded, request.param)
     with start() as server:
@@ -98,7 +98,6 @@ def wrong(config: MySQLConfig, expected: dict[str, object]) -> str:
     return ", ".join(f"{key}: {found[key]!r:.300}" for key in expected if found[key] != expected[key])
 
 
-@pytest.mark.server
 def test_no_global_setting_changes_what_is_read(source: DatabaseServer) -> None:
     config = source_of(source)
     expected = look(config)

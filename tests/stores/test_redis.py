@@ -222,6 +222,7 @@ def test_tls_with_a_client_certificate(tls_options: RedisOptions) -> None:
     store.close()
 
 
+@pytest.mark.server
 def test_a_server_of_an_unknown_authority_is_refused(tls_options: RedisOptions) -> None:
     with pytest.raises(StoreError, match=r"\(TLS\).*check tls_ca_file"):
         RedisPositionStore(replace(tls_options, tls_ca_file=None)).load("shop")
@@ -233,6 +234,7 @@ def test_a_missing_client_certificate_is_named(tls_options: RedisOptions) -> Non
         RedisPositionStore(replace(tls_options, tls_cert_file=None, tls_key_file=None)).load("shop")
 
 
+@pytest.mark.server
 def test_a_plain_connection_to_a_tls_port_is_named(tls_options: RedisOptions) -> None:
     with pytest.raises(StoreError, match="that TLS is on"):
         RedisPositionStore(replace(tls_options, tls=False)).load("shop")
