@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from binlogsync.bookmarks import Bookmark, get_bookmark
 from binlogsync.commands.config import read_text
-from binlogsync.commands.output import say, write_line
+from binlogsync.commands.output import write_line, write_message
 from binlogsync.foreign.bookmark_import import describe, import_bookmark
 from binlogsync.manual_bookmarks import add_bookmark
 from binlogsync.settings import Settings
@@ -28,10 +28,10 @@ def run(settings: Settings, arguments: Namespace) -> int:
             added = add_bookmark(
                 (settings.mysql(source), settings.nats(10.0)), store, source, (arguments.name, arguments.at)
             )
-            say(f"added {added.key}")
+            write_message(f"added {added.key}")
         elif arguments.action == "import":
             text = read_text(arguments.file)
-            say(describe(*import_bookmark(settings.mysql(source), store, source, text, arguments.name)))
+            write_message(describe(*import_bookmark(settings.mysql(source), store, source, text, arguments.name)))
         else:
             _ACTIONS[arguments.action](store, source, get_bookmark(store.bookmarks(source), arguments.bookmark, source))
     return 0
@@ -49,17 +49,17 @@ def print_bookmark(bookmark: Bookmark) -> None:
 
 def _pin(store: PositionStore, source: str, bookmark: Bookmark) -> None:
     store.put_bookmark(source, replace(bookmark, pinned=True))
-    say(f"pinned {bookmark.key}: it is stored until it is deleted")
+    write_message(f"pinned {bookmark.key}: it is stored until it is deleted")
 
 
 def _unpin(store: PositionStore, source: str, bookmark: Bookmark) -> None:
     store.put_bookmark(source, replace(bookmark, pinned=False))
-    say(f"unpinned {bookmark.key}: it is subject to automatic removal again")
+    write_message(f"unpinned {bookmark.key}: it is subject to automatic removal again")
 
 
 def _delete(store: PositionStore, source: str, bookmark: Bookmark) -> None:
     store.delete_bookmark(source, bookmark.key)
-    say(f"deleted {bookmark.key}")
+    write_message(f"deleted {bookmark.key}")
 
 
 _ACTIONS: Mapping[str, Callable[[PositionStore, str, Bookmark], None]] = {

@@ -7,7 +7,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from binlogsync.commands.output import say
+from binlogsync.commands.output import write_message
 from binlogsync.errors import ConfigError
 from binlogsync.foreign.config import read_config, to_dotenv
 from binlogsync.settings import Settings
@@ -27,8 +27,8 @@ def run(settings: Settings, arguments: Namespace) -> int:
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     for key in keys:
-        say(str(key))
-    say(f"written to {path}; see .env.example for all settings, then run: binlogsync doctor")
+        write_message(str(key))
+    write_message(f"written to {path}; see .env.example for all settings, then run: binlogsync doctor")
     return 0
 
 

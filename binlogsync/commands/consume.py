@@ -11,7 +11,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from binlogsync.commands.output import say, write_envelopes
+from binlogsync.commands.output import write_envelopes, write_message
 from binlogsync.commands.tables import read_table
 from binlogsync.errors import BinlogSyncError
 from binlogsync.settings import Settings
@@ -52,7 +52,7 @@ def _temporary_durable(reader: StreamReader, table: tuple[str, str], first: int)
         try:
             reader.delete_durable(name)
         except BinlogSyncError as error:
-            say(
+            write_message(
                 f"a temporary durable was not deleted ({error}); "
                 f"delete it with: nats consumer rm {reader.stream} '{name}'"
             )
@@ -71,7 +71,7 @@ def _warn_if_missing(reader: StreamReader, database: str, table: str) -> None:
         return
     names = [".".join(name) for name in sorted(tables)]
     listed = ", ".join(names[:_MAX_LISTED]) + (", ..." if len(names) > _MAX_LISTED else "")
-    say(
+    write_message(
         f"stream {reader.stream} contains no change of {database}.{table} yet; tables in it: {listed or 'none'}. "
         "Waiting; stop with Ctrl-C"
     )

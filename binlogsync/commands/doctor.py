@@ -203,12 +203,12 @@ class SourceChecks:
         info = inspect_server(config)
         retention = BinlogRetention(config, info)
         yield CheckResult("ok", "binlog growth", describe_retention(retention))
-        needs = [
+        required = [
             *required_by_tail([self._stream, self._saved]),
             *required_by_bookmarks(self._bookmarks),
             *self._consumers(),
         ]
-        for status in check_retention(retention, info, needs):
+        for status in check_retention(retention, info, required):
             is_lost = status.retained is None and status.position.is_essential
             yield CheckResult("error" if is_lost else "warning" if status.is_short else "ok", "retention", str(status))
 
@@ -217,13 +217,13 @@ class SourceChecks:
         if not self._first_sequence:
             return []
         with NatsConnection(self._settings.nats(_NATS_TIMEOUT_S), f"binlogsync doctor {self._source}") as connection:
-            needs = required_by_nats_consumers(load_all_progress(connection, self._source), self._first_sequence)
+            required = required_by_nats_consumers(load_all_progress(connection, self._source), self._first_sequence)
         path = self._settings.warehouse_path()
         if path.exists():
-            needs += required_by_consumers(
+            required += required_by_consumers(
                 DuckFile(path, _LOCK_TIMEOUT_S, SinkError), self._source, self._first_sequence
             )
-        return needs
+        return required
 
     def _audit(self) -> Iterator[CheckResult]:
         path = self._settings.audit_path()

@@ -6,7 +6,7 @@ import getpass
 import socket
 from argparse import Namespace
 
-from binlogsync.commands.output import say
+from binlogsync.commands.output import write_message
 from binlogsync.commands.progress_store import open_progress
 from binlogsync.commands.tables import read_table
 from binlogsync.consume.gaps import acknowledge_gaps, gaps_of
@@ -24,7 +24,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
             acknowledge_gaps(store, key, arguments.acknowledge, by)
         found = gaps_of(store, key)
     for gap in found:
-        say(f"{'closed' if gap.resolution else 'OPEN':<6} {gap.kind}: {gap}")
+        write_message(f"{'closed' if gap.resolution else 'OPEN':<6} {gap.kind}: {gap}")
     if not found:
-        say(f"{key}: no gap was found so far")
+        write_message(f"{key}: no gap was found so far")
     return int(any(not gap.resolution for gap in found))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 
-from binlogsync.commands.output import say
+from binlogsync.commands.output import write_message
 from binlogsync.commands.tables import read_table
 from binlogsync.errors import BinlogSyncError, ConfigError, SourceError
 from binlogsync.escaping import printable
@@ -39,7 +39,7 @@ def _read_schema(settings: Settings, source: str, table: tuple[str, str], origin
     except SourceError as error:
         if origin == "mysql":
             raise
-        say(f"MySQL cannot be read ({error}); reading the stream instead")
+        write_message(f"MySQL cannot be read ({error}); reading the stream instead")
     try:
         return _read_stream_schema(settings, source, table)
     except BinlogSyncError as error:

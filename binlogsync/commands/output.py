@@ -19,7 +19,7 @@ from binlogsync.wire.envelope import EnvelopeContext, render
 _CONTROLS = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
 
 
-def say(text: str) -> None:
+def write_message(text: str) -> None:
     """Write a message to stderr."""
     sys.stderr.write(f"{printable(text)}\n")
     sys.stderr.flush()

@@ -29,7 +29,7 @@ class ProjectConsumer(Protocol):
     is_mirror: bool
 
 
-def find_consumer(package: str, asked: SourceTable) -> ProjectConsumer:
+def find_consumer(package: str, table: SourceTable) -> ProjectConsumer:
     """The table's consumer in the package. Raises ConfigError if the package or the consumer does not exist."""
     folder = str(Path.cwd())
     if folder not in sys.path:
@@ -42,11 +42,11 @@ def find_consumer(package: str, asked: SourceTable) -> ProjectConsumer:
             "folder, or name their package in BINLOGSYNC_CONSUMERS"
         ) from error
     for value in values:
-        if hasattr(value, "consumer") and _table_name(value) == (asked.source, asked.database, asked.table):
+        if hasattr(value, "consumer") and _table_name(value) == (table.source, table.database, table.table):
             found: ProjectConsumer = value
             return found
     raise ConfigError(
-        f"{package} has no consumer of {asked.database}.{asked.table} of source {asked.source}; add one there, or "
+        f"{package} has no consumer of {table.database}.{table.table} of source {table.source}; add one there, or "
         "choose another target"
     )
 

@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from contextlib import closing
 
-from binlogsync.commands.output import say
+from binlogsync.commands.output import write_message
 from binlogsync.commands.progress_store import NATS_TIMEOUT_S
 from binlogsync.commands.project_consumers import find_consumer
 from binlogsync.commands.tables import read_table
@@ -27,24 +27,24 @@ _BAR_WIDTH = 30
 def run(settings: Settings, arguments: Namespace) -> int:
     """Replay until the end of the range or Ctrl-C; 1 when it was stopped. Raises BinlogSyncError."""
     source = settings.source(arguments.source)
-    asked = SourceTable(source, *read_table(settings, source, arguments.table))
-    tail = settings.tail(asked.source)
-    locations = TargetLocations(settings.warehouse_path(), settings.jetstream(), _handler_target(settings, asked))
+    table = SourceTable(source, *read_table(settings, source, arguments.table))
+    tail = settings.tail(table.source)
+    locations = TargetLocations(settings.warehouse_path(), settings.jetstream(), _handler_target(settings, table))
     with (
         stop_on_signals() as stop,
         closing(settings.positions()) as store,
-        closing(make_target(arguments.to, asked, locations)) as target,
+        closing(make_target(arguments.to, table, locations)) as target,
         open_sources(
-            asked,
-            settings.mysql(asked.source),
+            table,
+            settings.mysql(table.source),
             settings.nats(NATS_TIMEOUT_S),
             store,
             TableFilter(tail.include, tail.exclude),
         ) as sources,
     ):
-        words = f"{arguments.begin} .. {arguments.until}"
-        plan = make_plan(asked, words, [sources.resolve_range(arguments.begin, arguments.until, words)])
-        say(f"{arguments.table}: {plan.ranges[0].start} to {plan.ranges[0].until}, into {target.name}")
+        range_text = f"{arguments.begin} .. {arguments.until}"
+        plan = make_plan(table, range_text, [sources.resolve_range(arguments.begin, arguments.until, range_text)])
+        write_message(f"{arguments.table}: {plan.ranges[0].start} to {plan.ranges[0].until}, into {target.name}")
         done = replay_ranges(
             ReplayTask(sources, plan, target, arguments.origin, arguments.batch), stop, ProgressBar(sys.stderr.isatty())
         )
@@ -68,7 +68,7 @@ class ProgressBar:
             sys.stderr.flush()
         elif full // 3 != self._shown:
             self._shown = full // 3
-            say(str(progress))
+            write_message(str(progress))
 
 
 def _report_result(done: ReplayResult, table: str) -> None:
@@ -76,16 +76,16 @@ def _report_result(done: ReplayResult, table: str) -> None:
     origins = ", ".join(dict.fromkeys(each.origin for each in done.ranges))
     before = f", {done.before:,} of them by an earlier run" if done.before else ""
     if done.is_resumed:
-        say(f"{table}: resumed a run that had not finished, up to its end at {done.plan.ranges[-1].until}")
+        write_message(f"{table}: resumed a run that had not finished, up to its end at {done.plan.ranges[-1].until}")
     if done.is_finished:
-        say(f"{table}: {done.changes:,} changes ({counts}) from the {origins}{before}, {done.rate:,.0f}/s")
+        write_message(f"{table}: {done.changes:,} changes ({counts}) from the {origins}{before}, {done.rate:,.0f}/s")
     else:
-        say(f"{table}: stopped; run the same command again to resume")
+        write_message(f"{table}: stopped; run the same command again to resume")
 
 
-def _handler_target(settings: Settings, asked: SourceTable) -> Callable[[], Target]:
+def _handler_target(settings: Settings, table: SourceTable) -> Callable[[], Target]:
     def make() -> Target:
-        consumer = find_consumer(settings.consumers(), asked).consumer
-        return consumer.target(str(settings.warehouse_path()), settings.mysql(asked.source))
+        consumer = find_consumer(settings.consumers(), table).consumer
+        return consumer.target(str(settings.warehouse_path()), settings.mysql(table.source))
 
     return make

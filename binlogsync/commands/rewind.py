@@ -6,7 +6,7 @@ import getpass
 from argparse import Namespace
 from contextlib import closing
 
-from binlogsync.commands.output import say
+from binlogsync.commands.output import write_message
 from binlogsync.commands.progress_store import NATS_TIMEOUT_S, open_progress
 from binlogsync.commands.tables import read_table
 from binlogsync.consume.progress import ProgressKey
@@ -18,15 +18,15 @@ from binlogsync.settings import Settings
 def run(settings: Settings, arguments: Namespace) -> int:
     """Move the consumer and report the effect. Raises BinlogSyncError."""
     source = settings.source(arguments.source)
-    asked = SourceTable(source, *read_table(settings, source, arguments.table))
-    key = ProgressKey(arguments.client, asked.source, asked.database, asked.table)
-    move = RewindRequest(
+    table = SourceTable(source, *read_table(settings, source, arguments.table))
+    key = ProgressKey(arguments.client, table.source, table.database, table.table)
+    request = RewindRequest(
         key=key, to=arguments.to, reason=arguments.reason, who=getpass.getuser(), rebuild=arguments.rebuild
     )
     with (
         closing(settings.positions()) as store,
         open_progress(settings, key, arguments.progress) as progress,
-        open_sources(asked, settings.mysql(asked.source), settings.nats(NATS_TIMEOUT_S), store) as sources,
+        open_sources(table, settings.mysql(table.source), settings.nats(NATS_TIMEOUT_S), store) as sources,
     ):
-        say(f"{key}: {rewind(sources, progress, move, settings.audit_path())}")
+        write_message(f"{key}: {rewind(sources, progress, request, settings.audit_path())}")
     return 0

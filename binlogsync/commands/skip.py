@@ -6,7 +6,7 @@ import getpass
 import socket
 from argparse import Namespace
 
-from binlogsync.commands.output import say
+from binlogsync.commands.output import write_message
 from binlogsync.commands.progress_store import NATS_TIMEOUT_S, open_progress
 from binlogsync.commands.tables import read_table
 from binlogsync.consume.progress import ProgressKey
@@ -23,7 +23,9 @@ def run(settings: Settings, arguments: Namespace) -> int:
     skip = _skip(settings, key, arguments)
     if (audit := settings.audit_path()) is not None:
         record_skip(audit, skip)
-    say(f"{key}: change {skip.change_id} (op {skip.op}, {skip.position}) was skipped at {skip.at:%Y-%m-%d %H:%M:%SZ}")
+    write_message(
+        f"{key}: change {skip.change_id} (op {skip.op}, {skip.position}) was skipped at {skip.at:%Y-%m-%d %H:%M:%SZ}"
+    )
     return 0
 
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 
-from binlogsync.commands.output import say, write_envelopes
+from binlogsync.commands.output import write_envelopes, write_message
 from binlogsync.flush import Flush
 from binlogsync.mysql import MySQLConfig
 from binlogsync.position import Checkpoint
@@ -80,7 +80,7 @@ class ProgressLine:
         rate = (progress.changes - self._before.changes) / seconds
         at = progress.checkpoint.position if progress.checkpoint is not None else "no position yet"
         dropped = f", {progress.dropped:,} filtered out" if progress.dropped else ""
-        say(
+        write_message(
             f"{self._source}: {progress.changes:,} changes stored ({rate:,.0f}/s){dropped}, "
             f"lag {progress.lag_s:.1f} s, {progress.bytes_read / 1e6:,.1f} MB read, at {at}"
         )
@@ -105,7 +105,7 @@ def _tail_to_stream(settings: Settings, source: str, arguments: Namespace) -> in
     with stop_on_signals() as stop, closing(settings.positions()) as store:
         options = replace(settings.tail(source), accept_gap=arguments.accept_gap or "", gap_start=arguments.gap_start)
         tail = Tail(config, sinks, store, options, owner=owner, take_over=arguments.take_over)
-        say(f"{source}: {config.address} to {stream.address}; stop with Ctrl-C (after a last flush)")
+        write_message(f"{source}: {config.address} to {stream.address}; stop with Ctrl-C (after a last flush)")
         line = ProgressLine(source)
         line.write(tail.run(stop, line))
     return 0
