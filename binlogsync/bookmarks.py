@@ -1,7 +1,7 @@
-"""Bookmarks: checkpoints that are kept, so that a backfill or a rewind can name them. Pure values and rules.
+"""Bookmarks: stored checkpoints with a time or a name, which a replay or a rewind can refer to. Pure values and rules.
 
-The tail records them as it goes (see tail/bookmarks.py), a person adds more; the position store keeps them. `key` names
-one among those of its source, and is what a partition in Dagster is called: it sorts by time, and it never changes.
+The tail records bookmarks while it runs (tail/bookmarks.py), and users add their own; the position store stores them.
+`key` identifies a bookmark within its source and is the partition key in Dagster: it sorts by time and never changes.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ BookmarkReason = Literal["start", "interval", "rotation", "schema", "person", "i
 _REASONS = get_args(BookmarkReason)
 _UNFIT = re.compile(r"[^\w.-]+|\.{2,}")
 _LONGEST_NAME = 60
-_MOST_TOLD = 20
+_MAX_LISTED = 20
 _DAY_US = 86_400_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Bookmark:
-    """A transaction boundary that is kept.
+    """A stored checkpoint at a transaction boundary.
 
     Attributes:
-        checkpoint: the place; nothing of the transaction behind it is before it, so `skip` is 0.
-        reason: why it was made: by the tail at its first start, after an interval, at a rotation or a schema change;
-            by a person; or imported from another tool.
-        at_us: time of the place, microseconds since 1970 UTC: the commit of the last change before it, or where that
-            is not known, when the bookmark was made.
-        made_us: when it was made.
-        name: given by a person, "" without.
-        sequence: stream sequence of the last message before the place; None where nobody knows.
-        pinned: kept until a person deletes it.
+        checkpoint: always between two transactions, so its `skip` is 0.
+        reason: why it was created: by the tail at its first start, after an interval, at a rotation or a schema change;
+            by a user ("person"); or by an import from another tool.
+        at_us: time of the checkpoint, microseconds since 1970 UTC: the commit of the last change before it, or the
+            creation time of the bookmark if that commit time is unknown.
+        made_us: when the bookmark was created.
+        name: given by a user, else "".
+        sequence: stream sequence of the last message before the checkpoint; None if unknown.
+        pinned: retained until a user deletes it.
     """
 
     checkpoint: Checkpoint
@@ -51,23 +51,25 @@ class Bookmark:
 
     def __post_init__(self) -> None:
         if self.checkpoint.skip:
-            raise PositionError(f"{self.checkpoint} lies inside a transaction, and a bookmark lies between two")
+            raise PositionError(
+                f"{self.checkpoint} is inside a transaction; a bookmark must be between two transactions"
+            )
 
     @property
     def key(self) -> str:
-        """As "20261123T160000.000Z_binlog.000012@4567", and "_name" behind it; sorts by time."""
-        place = self.checkpoint.position
+        """Such as "20261123T160000.000Z_binlog.000012@4567", with "_name" appended if it has a name; sorts by time."""
+        position = self.checkpoint.position
         moment = datetime.fromtimestamp(self.at_us // 1000 / 1000, UTC)
         stamp = f"{moment:%Y%m%dT%H%M%S}.{self.at_us // 1000 % 1000:03d}Z"
-        return f"{stamp}_{key_part(place.file)}@{place.pos}{f'_{key_part(self.name)}' if self.name else ''}"
+        return f"{stamp}_{key_part(position.file)}@{position.pos}{f'_{key_part(self.name)}' if self.name else ''}"
 
     @property
     def at(self) -> datetime:
-        """Time of the place."""
+        """Time of the checkpoint."""
         return datetime.fromtimestamp(self.at_us / 1e6, UTC)
 
     def to_text(self) -> str:
-        """One line of JSON, the form kept in stores."""
+        """One line of JSON, as stores keep it."""
         record = {
             "checkpoint": json.loads(self.checkpoint.to_text()),
             "reason": self.reason,
@@ -104,14 +106,14 @@ class Bookmark:
 
 
 def key_part(name: str) -> str:
-    """The name as a part of a key: letters, digits, _ - and single dots."""
+    """The name as part of a key, reduced to letters, digits, _ - and single dots."""
     return _UNFIT.sub("-", name)[:_LONGEST_NAME]
 
 
 @dataclass(frozen=True, slots=True)
 class BookmarkRetention:
-    """Which bookmarks a tail keeps of those that are not pinned: the newest `count`, none made over `age_s` ago; and
-    the newest `schema_count` of schema changes, so that a migration of many tables does not push out the others.
+    """How many unpinned bookmarks a tail retains: the newest `count`, none older than `age_s` seconds. Bookmarks of
+    schema changes have a separate limit, `schema_count`, so that a migration of many tables does not expire the others.
     """
 
     count: int = 1000
@@ -123,7 +125,7 @@ class BookmarkRetention:
             raise ConfigError(f"at least 1 bookmark is kept, for more than 0 s; not {self.count}, for {self.age_s} s")
 
     def expired(self, bookmarks: Sequence[Bookmark], now_us: int) -> list[Bookmark]:
-        """Those to delete."""
+        """The bookmarks to delete."""
         loose = sorted((each for each in bookmarks if not each.pinned), key=lambda each: (each.made_us, each.key))
         of_schema = [each for each in loose if each.reason == "schema"]
         others = [each for each in loose if each.reason != "schema"]
@@ -133,7 +135,7 @@ class BookmarkRetention:
 
 
 def find_bookmark(bookmarks: Iterable[Bookmark], text: str) -> Bookmark | None:
-    """The one with that key, else the newest with that name; None without."""
+    """The bookmark with that key, else the newest with that name, else None."""
     found = None
     for each in sorted(bookmarks, key=lambda each: (each.made_us, each.key)):
         if each.key == text:
@@ -143,48 +145,50 @@ def find_bookmark(bookmarks: Iterable[Bookmark], text: str) -> Bookmark | None:
 
 
 def get_bookmark(bookmarks: Iterable[Bookmark], text: str, source: str) -> Bookmark:
-    """The same; raises ConfigError that tells those that are kept when there is none."""
+    """The same, but raises ConfigError, listing the existing names, if there is no such bookmark."""
     kept = list(bookmarks)
     found = find_bookmark(kept, text)
     if found is None:
-        raise ConfigError(f"{text!r} is no bookmark of source {source}; {_kept_text(kept)}")
+        raise ConfigError(f"{text!r} is not a bookmark of source {source}; {_describe_existing(kept)}")
     return found
 
 
-def _kept_text(kept: Sequence[Bookmark]) -> str:
-    """Which are kept, the newest names first, for errors."""
+def _describe_existing(kept: Sequence[Bookmark]) -> str:
+    """The existing bookmarks, newest names first, for error messages."""
     newest = sorted(kept, key=lambda each: (each.made_us, each.key), reverse=True)
     names = list(dict.fromkeys(each.name for each in newest if each.name))
     if not newest:
-        return "none is kept; the tail keeps one every few minutes, and binlogsync bookmarks add NAME one by hand"
+        return (
+            "there are none yet; the tail records one every few minutes, and `binlogsync bookmarks add NAME` adds one"
+        )
     if not names:
-        said = "none has a name"
+        listed = "none has a name"
     else:
-        more = f" and {len(names) - _MOST_TOLD} more" if len(names) > _MOST_TOLD else ""
-        said = f"names are {', '.join(map(repr, names[:_MOST_TOLD]))}{more}"
+        more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+        listed = f"names are {', '.join(map(repr, names[:_MAX_LISTED]))}{more}"
     nameless = sum(not each.name for each in newest)
-    tail = f", and {nameless} go by their keys, as {newest[0].key}" if nameless else ""
-    return f"{said}{tail}; binlogsync bookmarks list shows them all"
+    unnamed = f", and {nameless} have only a key, such as {newest[0].key}" if nameless else ""
+    return f"{listed}{unnamed}; `binlogsync bookmarks list` shows all of them"
 
 
 def next_bookmark(bookmarks: Iterable[Bookmark], bookmark: Bookmark) -> Bookmark | None:
-    """The bookmark at the first place behind this one; None when it is the last."""
+    """The next bookmark in binlog order; None for the last one."""
     kept = list(bookmarks)
-    place = next_checkpoint((other.checkpoint for other in kept), bookmark.checkpoint)
-    return next((other for other in kept if other.checkpoint is place), None)
+    following = next_checkpoint((other.checkpoint for other in kept), bookmark.checkpoint)
+    return next((other for other in kept if other.checkpoint is following), None)
 
 
-def next_checkpoint(places: Iterable[Checkpoint], place: Checkpoint) -> Checkpoint | None:
-    """The nearest behind this one; None when there is none. Places that cannot be compared with it are none."""
+def next_checkpoint(checkpoints: Iterable[Checkpoint], checkpoint: Checkpoint) -> Checkpoint | None:
+    """The first checkpoint after this one, else None. Checkpoints that cannot be compared with it are ignored."""
     following: Checkpoint | None = None
-    for other in places:
-        if _is_before(place, other) and (following is None or _is_before(other, following)):
+    for other in checkpoints:
+        if _is_before(checkpoint, other) and (following is None or _is_before(other, following)):
             following = other
     return following
 
 
 def _is_before(left: Checkpoint, right: Checkpoint) -> bool:
-    """True when the left place is before the right one and not the other way round."""
+    """True if `left` is before `right`; False for the same position, and if the order is unknown."""
     try:
         return left.precedes(right) and not right.precedes(left)
     except PositionError:

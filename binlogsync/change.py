@@ -1,4 +1,4 @@
-"""The one thing that flows: changes, many in columns (`ChangeBatch`) or one as a row view (`Change`).
+"""Row changes, the data that all parts exchange: many in columns (`ChangeBatch`) or one as a row view (`Change`).
 
 A ChangeBatch holds changes of one table under one schema, in binlog order, as an Arrow RecordBatch of these columns:
 
@@ -16,8 +16,8 @@ A ChangeBatch holds changes of one table under one schema, in binlog order, as a
 
 On one server (file, pos, row) and (file, txn_pos, order) both put all changes in the same order, and neither repeats.
 
-A schema change flows among the changes, in its place, as a batch of its own for each table that it touches: `ddl` says
-what it is, its op is "s", and its images have no columns.
+A schema change is a separate batch, in binlog order among the changes, one for each table that it affects: `ddl` holds
+the statement, the op is "s", and the images have no columns.
 """
 
 from __future__ import annotations
@@ -62,23 +62,23 @@ SCHEMA_OP = "s"
 
 @dataclass(frozen=True, slots=True)
 class SchemaChange:
-    """A DDL statement that touches a captured table, at its place in the flow.
+    """A DDL statement that affects a captured table.
 
     Attributes:
-        kind: "create", "alter", "rename", "drop", "truncate" or "other"; or "gap" or "foreign_key" where it is no
-            statement: then changes of the table may be missing before this place, and `sql` is a sentence on them.
-        tables: (database, table) touched; for a rename old and new names in turn.
-        sql: the statement as logged; "" when it was too long to be kept. U+FFFD stands for bytes that are no text in
-            the character set of its client: the statement is then not known exactly.
-        seq: `seq` of the next change behind it.
-        position: the place after it.
-        gtid: of it, or None.
+        kind: "create", "alter", "rename", "drop", "truncate" or "other"; "gap" and "foreign_key" are not statements:
+            changes of the table may be missing before this position, and `sql` is a sentence that describes them.
+        tables: (database, table) affected; for a rename, old and new names alternate.
+        sql: the statement as logged; "" if it was too long to store. U+FFFD replaces bytes that are not valid text in
+            the character set of its client: the exact statement is then unknown.
+        seq: `seq` of the next change after it.
+        position: the position after it.
+        gtid: its GTID, or None.
         ts_us: when it was executed, microseconds since 1970 UTC.
-        database: where names in `sql` without a database belong.
-        sql_mode: of the session that executed it, as the server's number; None where it is not known.
+        database: the default database for names in `sql`.
+        sql_mode: of the session that executed it, as the server's number; None if unknown.
         until: of a "foreign_key", the position up to which rows of the table may have changed; None for `position`.
-        recodes_literals: True when its strings outside ASCII may mean another text, because the session converted them
-            to another character set first.
+        recodes_literals: True when the server may have read non-ASCII strings in it as other text, because the session
+            converted them to another character set first.
     """
 
     kind: Literal["create", "alter", "rename", "drop", "truncate", "other", "gap", "foreign_key"]
@@ -95,13 +95,13 @@ class SchemaChange:
 
     @property
     def has_exact_text(self) -> bool:
-        """True when `sql` is the whole statement, without a byte that is no text."""
+        """True when `sql` is the complete statement and all its bytes were valid text."""
         return self.sql != "" and "\ufffd" not in self.sql
 
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """Where one change comes from; `coordinates` orders changes of one server, `Change.id` names one for ever."""
+    """Source metadata of one change; `coordinates` orders the changes of one server."""
 
     server_uuid: str
     server_id: int
@@ -117,7 +117,7 @@ class SourceInfo:
 
     @property
     def position(self) -> BinlogPosition:
-        """The place after the event that holds the change."""
+        """The position after the event that contains the change."""
         return BinlogPosition(self.file, self.pos)
 
     @property
@@ -136,8 +136,8 @@ class Change(Generic[Image]):
     Attributes:
         op: c create, u update, d delete, r read by snapshot, t truncate.
         before, after: the row on either side of the change.
-        source: where it comes from.
-        raw: the same change with dicts, columns that the model leaves out included; None where it has them itself.
+        source: the source metadata.
+        raw: the same change with dicts of all columns, if the images are model instances; else None.
     """
 
     op: Op
@@ -148,9 +148,9 @@ class Change(Generic[Image]):
 
     @property
     def id(self) -> str:
-        """Stable name of this change, the same at every delivery: the transaction, and the row in it.
+        """Stable id of this change, the same at every delivery: the transaction, and the row in it.
 
-        What a handler with effects elsewhere dedupes on.
+        A handler with external effects uses it for deduplication.
         """
         source = self.source
         if source.gtid is not None:
@@ -181,13 +181,12 @@ class ChangeBatch:
     """Changes of one table under one schema, in binlog order; see the module for the columns of `data`.
 
     Attributes:
-        schema: of the table, as the TABLE_MAP of these very changes says.
+        schema: of the table, from the TABLE_MAP event of these changes.
         data: the columns.
         server_uuid, server_id: of the server that wrote the binlog.
-        impossible: values that Arrow cannot hold (zero and impossible dates), as MySQL prints them: (image, column) ->
-            string array as long as the batch, NULL except at those values, which are NULL in `data`.
-        ddl: the statement, when the batch is a schema change instead of changes of rows: it then has one row, and no
-            row views.
+        impossible: values that Arrow cannot represent (zero and invalid dates), as MySQL prints them:
+            (image, column) -> string array as long as the batch, NULL except at those values, which are NULL in `data`.
+        ddl: the statement, when the batch is a schema change: it then has one row, and no row views.
     """
 
     schema: TableSchema
@@ -236,14 +235,13 @@ class ChangeBatch:
         return columns
 
     def changes(self) -> Iterator[RowChange]:
-        """Row views, in order, their values those of `present`; each is made when it is asked for. None of a schema
-        change."""
+        """Row views in order, created lazily, with the values of `present`; a schema change has no row views."""
         if self.ddl is not None:
             return iter(())
         return self.views(self.present("before"), self.present("after"))
 
     def views(self, before: Mapping[str, list[Any]], after: Mapping[str, list[Any]]) -> Iterator[RowChange]:
-        """The same, given what `present` says of both images."""
+        """The same, from the values that `present` returned for both images."""
         images = (spread(self.data.column(name), as_dicts(own)) for name, own in (("before", before), ("after", after)))
         ops = python_values(self.data.column("op"))
         names = ("ts_us", "gtid", "file", "pos", "row", "order")
@@ -257,7 +255,7 @@ class ChangeBatch:
 def build_schema_batch(
     ddl: SchemaChange, table: tuple[str, str], source: Mapping[str, Any], server: tuple[str, int]
 ) -> ChangeBatch:
-    """The batch that tells (database, table) of a schema change; `source` holds a value for each of SOURCE_FIELDS."""
+    """The batch of a schema change for one (database, table); `source` holds a value for each of SOURCE_FIELDS."""
     nothing = pa.nulls(1, pa.struct([]))
     columns = {name: [value] for name, value in source.items()}
     batch = build_batch(TableSchema(*table, ()), [cast(Op, SCHEMA_OP)], (nothing, nothing), columns, server)

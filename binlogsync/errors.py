@@ -3,24 +3,24 @@
     BinlogSyncError
     ├── ConfigError            an option or environment variable that cannot be right
     ├── SourceError            MySQL or MariaDB cannot be reached, or refuses what is needed
-    │   ├── BehindError        another server lacks, so far, what was read already
+    │   ├── ReplicaBehindError another server does not have all stored transactions yet
     │   ├── PreflightError     the server is reachable, but not set up for change data capture
-    │   └── PositionError      the asked position is purged, foreign or does not exist
+    │   └── PositionError      the requested position is purged, of another server, or does not exist
     ├── DecodeError            bytes of the binlog that cannot be turned into exact values
-    │   └── PreparedEarlierError   changes that were logged before the place where reading began
-    ├── WireError              a message of the stream that is not what this program writes
+    │   └── MissingPrepareError    an XA COMMIT whose changes were logged before the first position read
+    ├── WireError              a message of the stream that binlogsync did not write
     ├── SinkError              a sink cannot store what it was given
-    │   └── FencedError        another writer has taken over this stream
+    │   └── FencedError        another writer has written to this stream
     ├── StoreError             a position store cannot be read or written
     │   └── LeaseLostError     another tail holds the lease now
-    ├── ConsumeError           a consumer cannot go on
+    ├── ConsumeError           a consumer cannot continue
     │   ├── ClientTakenError   another live consumer has this client id
     │   ├── ModelError         a model does not fit the table
     │   └── HandlerError       the user's handler raised
-    └── EmbeddedServerError    a private server cannot be had or does not start
+    └── EmbeddedServerError    a private server cannot be installed or does not start
 
-The message of each says what failed, where, and what to do next. Anything else that escapes is a bug. A message may
-quote row values and names, so control characters in it are shown escaped wherever it is printed.
+Each message contains what failed, where, and what to do next. Any other exception that reaches the caller is a bug. A
+message may quote row values and names, so control characters in it are escaped wherever it is printed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SHOWN = 200
 
 
 def excerpt(value: object) -> str:
-    """The value for an error message: as `repr` shows it, cut where it is long."""
+    """The value for an error message: its `repr`, truncated if it is long."""
     text = repr(value[: _SHOWN + 1] if isinstance(value, str | bytes) else value)
     return text if len(text) <= _SHOWN + 3 else f"{text[:_SHOWN]}..."
 
@@ -42,7 +42,7 @@ class BinlogSyncError(Exception):
     """Root of the tree; never raised itself."""
 
     def __str__(self) -> str:
-        """The message, which no terminal takes for instructions."""
+        """The message, with terminal control characters escaped."""
         return printable(super().__str__())
 
 
@@ -55,15 +55,15 @@ class SourceError(BinlogSyncError):
 
 
 class PreflightError(SourceError):
-    """The server is not set up for change data capture; the message holds the SQL that mends it."""
+    """The server is not set up for change data capture; the message contains the SQL that fixes it."""
 
 
 class ReplicaBehindError(SourceError):
-    """Another server than the one read before lacks, so far, transactions that are stored; a retry may help."""
+    """After a failover, the server does not have all stored transactions yet; a retry may help."""
 
 
 class PositionError(SourceError):
-    """The position asked for is purged, belongs to another server, or does not exist. A retry cannot help."""
+    """The requested position is purged, belongs to another server, or does not exist. A retry cannot help."""
 
 
 class DecodeError(BinlogSyncError):
@@ -85,15 +85,15 @@ class DecodeError(BinlogSyncError):
         self.table = table
         self.column = column
         where = ".".join(part for part in (table, column) if part)
-        place = f" at {file}:{pos}; look at it with: mysqlbinlog -vv --start-position={pos} {file}" if file else ""
-        super().__init__(f"{where + ': ' if where else ''}{reason}{place}")
+        position = f" at {file}:{pos}; inspect it with: mysqlbinlog -vv --start-position={pos} {file}" if file else ""
+        super().__init__(f"{where + ': ' if where else ''}{reason}{position}")
 
 
 class MissingPrepareError(DecodeError):
-    """An XA COMMIT of what was prepared before the place where reading began; reading from there on has it.
+    """An XA COMMIT of a transaction that was prepared before the first position read; read from before its XA PREPARE.
 
     Attributes:
-        xid: names the transaction, as servers log it.
+        xid: of the transaction, as servers log it.
     """
 
     def __init__(self, reason: str, *, xid: str, file: str, pos: int) -> None:
@@ -106,11 +106,11 @@ class MissingPrepareError(DecodeError):
 
 
 class WireError(BinlogSyncError):
-    """A message of the stream that cannot be read back: its header, schema or body is not what the tail writes."""
+    """A message of the stream cannot be decoded: its header, schema or body was not written by binlogsync."""
 
 
 class SinkError(BinlogSyncError):
-    """A sink cannot store what it was given; nothing of the flush is counted as stored."""
+    """A sink cannot store a flush; none of its changes counts as stored."""
 
 
 class FencedError(SinkError):
@@ -122,11 +122,11 @@ class StoreError(BinlogSyncError):
 
 
 class LeaseLostError(StoreError):
-    """Another tail has claimed the source since; this one must not save and has to stop."""
+    """Another tail holds the lease of the source; this one must not save checkpoints and has to stop."""
 
 
 class ConsumeError(BinlogSyncError):
-    """A consumer cannot go on."""
+    """A consumer cannot continue."""
 
 
 class ClientTakenError(ConsumeError):
@@ -138,13 +138,13 @@ class ModelError(ConsumeError):
 
 
 class HandlerError(ConsumeError):
-    """The user's handler raised; what it raised is the cause.
+    """The user's handler raised; its exception is the cause.
 
     Attributes:
         table: "database.table".
         change_id: of the change that it raised for.
-        position: where that change is in the binlog.
-        tries: how often it was tried.
+        position: of that change in the binlog.
+        tries: number of attempts.
         key: names and values of the row's key columns; empty where the table has none.
     """
 
@@ -167,4 +167,4 @@ class HandlerError(ConsumeError):
 
 
 class EmbeddedServerError(BinlogSyncError):
-    """A private MySQL, MariaDB, NATS or Redis cannot be had or does not start."""
+    """A private MySQL, MariaDB, NATS or Redis cannot be installed or does not start."""

@@ -1,9 +1,9 @@
-"""What the tail hands to its sinks at once: batches, the schema changes between them, and the checkpoint behind them.
+"""A flush: the batches and schema changes that the tail publishes at once, and the checkpoint after them.
 
-A `Flush` can be cut anywhere: `checkpoint_at` says where a restart begins when only its first changes are stored, and
-`after` drops what a sink has already. Both follow from one rule: a change is stored already if (file number, txn_pos,
-order) of it is lower than (file number, pos, skip) of the checkpoint. After a failover, when the checkpoint is of
-another server, the GTIDs decide instead.
+A `Flush` can be cut anywhere: `checkpoint_at` returns the checkpoint at which only its first changes are stored, and
+`without_stored` leaves out the changes that a sink already has. Both follow one rule: a change is stored if its (file
+number, txn_pos, order) is lower than (file number, pos, skip) of the checkpoint. After a failover, when the checkpoint
+is of another server, the GTIDs decide instead.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ FlushReason = Literal["interval", "rows", "bytes", "rotation", "schema", "idle",
 
 @dataclass(frozen=True, slots=True)
 class TransactionRun:
-    """Consecutive transactions whose GTIDs count up by one, so that a flush of 100,000 commits needs few of these.
+    """Transactions with consecutive GTIDs, so that a flush of 100,000 commits needs few of these objects.
 
     Attributes:
         key: "uuid", "uuid:tag" or MariaDB's "domain-server_id"; None where the server has no GTIDs.
         first: sequence number of the first transaction; 0 without GTIDs.
         begin: position where each transaction begins.
-        first_seq: `seq` that the first change of each transaction has, or would have.
+        first_seq: `seq` of the first change of each transaction, or of the next change if it has none.
         file: file of them all.
-        log: head of that file, None when it is not known.
-        before: offset of the event before each transaction, -1 where it is not known; empty when none is.
-        mark: time and checksum of that event, as EventMark.packed has them.
+        log: identity of that file, None if unknown.
+        before: offset of the event before each transaction, -1 if unknown; empty if all are unknown.
+        mark: time and checksum of that event, in the form of EventMark.packed.
     """
 
     key: str | None
@@ -53,7 +53,7 @@ class TransactionRun:
     mark: Sequence[int] = ()
 
     def log_before(self, index: int) -> LogIdentity | None:
-        """Which log the begin of one of the transactions is a position of."""
+        """Identity of the log at the start of one of the transactions."""
         if self.log is None or len(self.before) <= index or self.before[index] < 0:
             return self.log
         return self.log.with_event(EventMark.unpacked(int(self.before[index]), int(self.mark[index])))
@@ -72,18 +72,18 @@ class Flush:
 
     Attributes:
         source: name of the source.
-        number: of this flush in the run of its tail, from 1.
-        reason: which rule asked for it.
-        batches: of every table, each in order, schema changes among them; none when only the checkpoint moved.
-        start: where the changes begin.
-        checkpoint: where a restart begins when all of it is stored.
+        number: number of this flush since its tail started, from 1.
+        reason: the rule that triggered it.
+        batches: of every table, each in binlog order, schema changes included; empty when only the checkpoint moved.
+        start: checkpoint before the first change.
+        checkpoint: where a restart resumes when the whole flush is stored.
         runs: the transactions of the changes, in order.
-        schema_changes: DDL between the changes, each once, whatever tables it touches.
+        schema_changes: DDL statements between the changes, each once even if it affects several tables.
         dropped: changes left out by the table filter since the last flush.
-        resume: a place before the XA transactions that were prepared, and not committed, at some time of the flush.
+        resume: a position before all XA transactions that were prepared and uncommitted at some point of the flush.
         opened_us: when the first change arrived, microseconds since 1970 UTC.
         closed_us: when the flush was cut.
-        note: what a person should know of it: a JSON document of the hole where the reason is "gap", else "".
+        note: a JSON document that describes the gap if the reason is "gap", else "".
     """
 
     source: str
@@ -107,7 +107,7 @@ class Flush:
 
     @property
     def changes(self) -> int:
-        """Number of changes of rows."""
+        """Number of row changes."""
         return sum(len(batch) for batch in self.batches if batch.ddl is None)
 
     @property
@@ -116,7 +116,7 @@ class Flush:
         return sum(batch.nbytes for batch in self.batches)
 
     def checkpoint_at(self, seq: int, order: int, ts_us: int) -> Checkpoint:
-        """Where a restart begins when the change with this `seq`, `order` and commit time is the last one stored."""
+        """The checkpoint when the change with this `seq`, `order` and commit time is the last one stored."""
         gtids = self.start.gtids
         for number, run in enumerate(self.runs, 1):
             if number == len(self.runs) or self.runs[number].first_seq[0] > seq:
@@ -131,7 +131,7 @@ class Flush:
         raise AssertionError(f"change {seq} belongs to no transaction of flush {self.number}")
 
     def without_stored(self, stored: Checkpoint | None) -> Flush:
-        """This flush without what a sink with that checkpoint has already; itself when the sink has nothing of it.
+        """This flush without the changes that a sink with that checkpoint has; itself if the sink has none of them.
 
         Raises PositionError when the checkpoint is of another server and there are no GTIDs.
         """
@@ -142,7 +142,7 @@ class Flush:
         return replace(self, batches=kept, schema_changes=statements)
 
     def _is_stored(self, statement: SchemaChange, stored: Checkpoint) -> bool:
-        """True when the checkpoint lies behind the statement."""
+        """True when the checkpoint is at or after the statement."""
         if self.checkpoint.server_uuid == stored.server_uuid:
             return statement.position <= stored.position
         return _has(stored.gtids, statement.gtid)
@@ -161,14 +161,14 @@ def _has(gtids: GtidSet | None, gtid: str | None) -> bool:
 
 
 def changes_after(batch: ChangeBatch, stored: Checkpoint) -> ChangeBatch:
-    """The changes of one batch that are not stored at that checkpoint."""
+    """The changes of one batch that are not stored at that checkpoint; see `not_stored_mask`."""
     mask = not_stored_mask(batch, stored)
     return batch if mask.false_count == 0 else batch.select(mask)
 
 
 def not_stored_mask(batch: ChangeBatch, stored: Checkpoint) -> pa.BooleanArray:
-    """Which changes a restart at that checkpoint reads. On its own server the place decides, elsewhere the GTID; a
-    change without one counts as behind.
+    """Which changes are not stored at that checkpoint: by position on the server of the checkpoint, by GTID on another
+    one, where a change without a GTID counts as not stored.
     """
     if batch.server_uuid != stored.server_uuid:
         return _not_stored_elsewhere(batch, stored)
@@ -184,10 +184,9 @@ def not_stored_mask(batch: ChangeBatch, stored: Checkpoint) -> pa.BooleanArray:
 
 
 def _not_stored_elsewhere(batch: ChangeBatch, stored: Checkpoint) -> pa.BooleanArray:
-    """Which changes are not stored at a checkpoint of another server, by GTID: places say nothing there.
+    """Which changes are not stored at a checkpoint of another server, by GTID: positions of two servers do not compare.
 
-    A replica logs the rows of a transaction in the order in which its source did, so the changes at its head are the
-    ones that are stored already.
+    A replica logs the rows of a transaction in the order of its source, so the stored changes are the first ones.
     """
     later = pc.invert(_of_names(batch, "gtid", lambda gtid: _has(stored.gtids, gtid)).fill_null(False))
     if stored.inside is None:
@@ -200,7 +199,7 @@ def _not_stored_elsewhere(batch: ChangeBatch, stored: Checkpoint) -> pa.BooleanA
 
 
 def _refuse_unordered(part: ChangeBatch, stored: Checkpoint) -> None:
-    """Raise PositionError when the cut lies between rows whose order may differ on another server.
+    """Raise PositionError if the checkpoint is between rows whose order may differ on another server.
 
     A replica finds the rows of an UPDATE or DELETE event in the order of the table when that has no key (HASH_SCAN).
     """
@@ -211,14 +210,14 @@ def _refuse_unordered(part: ChangeBatch, stored: Checkpoint) -> None:
     last, following = (part.data.slice(index, 1).to_pylist()[0] for index in at)
     if last["pos"] == following["pos"] and last["op"] in ("u", "d"):
         raise PositionError(
-            f"{stored.inside}: {stored.skip} of its changes are stored, and the next lies within one event of "
+            f"{stored.inside}: {stored.skip} of its changes are stored, and the next is in the same event of "
             f"{part.schema.name}, which has no primary key: another server may have logged these rows in another "
-            f"order. Choose: go on with server {stored.server_uuid}, or begin anew behind this transaction; give the "
-            "table a primary key"
+            f"order. Choose: continue with server {stored.server_uuid}, or start again after this transaction. To "
+            "prevent this, add a primary key to the table"
         )
 
 
 def _of_names(batch: ChangeBatch, column: str, is_so: Callable[[str], bool]) -> pa.BooleanArray:
-    """A yes or no for each change, asked once for each different name; NULL where the name is."""
+    """Whether the name of each change meets the condition, evaluated once per distinct name; NULL where the name is."""
     names = batch.data.column(column)
     return pa.array([is_so(name) for name in names.dictionary.to_pylist()], pa.bool_()).take(names.indices)

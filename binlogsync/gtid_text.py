@@ -1,8 +1,8 @@
-"""Texts of GTID sets, read strictly: what is not understood is an error with its position, never left out.
+"""Parses the text of GTID sets strictly: invalid text is an error with its position, and is never ignored.
 
 MySQL: uuid:1-5:7, uuid:tag:1-3:other:9 (a tag holds for the intervals after it). MariaDB: 0-1-100, a domain and a
-server id of 32 bits and a sequence number of 64. Members stand between commas, and white space around them does not
-count. MySQL itself is less strict: of uuid:foo:bar:1-2 it leaves out foo, and of uuid:5-3 everything.
+server id of 32 bits and a sequence number of 64. Members are separated by commas; white space around them is
+ignored. MySQL itself is less strict: it ignores foo in uuid:foo:bar:1-2, and all of uuid:5-3.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def parse_mysql_text(text: str) -> Iterator[tuple[str, Interval]]:
 
 
 def _without_last_comma(text: str) -> str:
-    """MySQL breaks the line behind a comma, so that a part of its output ends with one."""
+    """MySQL breaks lines after a comma, so a copied part of its output may end with one."""
     rest = text.rstrip()
     return rest[:-1] if rest.endswith(",") and rest != "," else text
 

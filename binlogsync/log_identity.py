@@ -1,8 +1,8 @@
-"""Which log a checkpoint belongs to: what tells two binlogs apart that have the same server, file names and offsets.
+"""Identity of the log that a checkpoint belongs to: distinguishes binlogs with the same server, file names and offsets.
 
-A server that was reset, restored or cloned writes other events under names and offsets that existed before. The head of
-a file (when it was begun, by which server id, and what was executed before it) and the last event before a position
-(its time and its checksum, which covers header and body) are not the same by chance. Frozen values; no I/O.
+A server that was reset, restored or cloned writes other events under file names and offsets that existed before. The
+head of a file (creation time, server id, transactions executed before it) and the last event before a position (its
+time, and its checksum over header and body) do not coincide by chance. Frozen values; no I/O.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class EventMark:
     """One event of a binlog file.
 
     Attributes:
-        start: offset at which it begins.
+        start: its offset.
         seconds: time in its header, seconds since 1970 UTC.
-        checksum: the CRC-32 of its header and body: the server's own, or ours where the server writes none.
+        checksum: CRC-32 of its header and body: from the server, or computed if the server writes none.
     """
 
     start: int
@@ -34,7 +34,7 @@ class EventMark:
 
     @classmethod
     def of(cls, start: int, event: bytes, checksum: bytes) -> EventMark:
-        """Of an event (header and body) and the four bytes of checksum behind it, b"" where there is none."""
+        """From an event (header and body) and the four bytes of checksum after it, b"" if there is none."""
         crc = int.from_bytes(checksum, "little") if checksum else zlib.crc32(event)
         return cls(start, int.from_bytes(event[:4], "little"), crc)
 
@@ -55,11 +55,11 @@ class LogIdentity:
     """The head of a binlog file, and the last event before a position in it.
 
     Attributes:
-        file: its name; that of the file before, for a position at the head of a file of which nothing was read yet.
+        file: its name; the name of the previous file for a position at the head of a file that was not read yet.
         begun: time in the header of its first event, seconds since 1970 UTC.
         server_id: in that header.
-        previous: digest of its Previous_gtids or GTID list; "" when that was not read.
-        event: the last event before the position, in this file; None when it was not read.
+        previous: digest of its Previous_gtids or GTID list; "" if that was not read.
+        event: the last event before the position, in this file; None if it was not read.
     """
 
     file: str
@@ -69,7 +69,7 @@ class LogIdentity:
     event: EventMark | None = None
 
     def with_event(self, event: EventMark | None) -> LogIdentity:
-        """The same head, and another event."""
+        """The same head with this event."""
         return replace(self, event=event)
 
     def is_same_head(self, other: LogIdentity) -> bool:

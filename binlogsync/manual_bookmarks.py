@@ -1,4 +1,4 @@
-"""Bookmarks that a person adds: at any place that MySQL or the stream can show, not only those that the tail passes."""
+"""Bookmarks added by users: at any position that MySQL or the stream still has, also before the tail's checkpoint."""
 
 from __future__ import annotations
 
@@ -20,43 +20,45 @@ from binlogsync.stream.client import NatsOptions
 def add_bookmark(
     servers: tuple[MySQLConfig, NatsOptions], store: PositionStore, source: str, wanted: tuple[str, str]
 ) -> Bookmark:
-    """Keep a bookmark with this (name, place), pinned, and return it; the place is written as an end of a range is.
+    """Store a pinned bookmark with this (name, position) and return it; the position has the syntax of a range bound.
 
-    "head" is where MySQL's binlog ends now. Raises ConfigError for a place that is none, and PositionError for one that
-    nobody holds.
+    "head" is the current end of MySQL's binlog. Raises ConfigError for an invalid position, and PositionError for one
+    that neither MySQL nor the stream has.
     """
     name, at = wanted[0].strip(), wanted[1]
     if not name:
-        raise ConfigError("a bookmark that a person adds has a name; give one")
+        raise ConfigError("a bookmark needs a name; give one")
     with open_sources(SourceTable(source, "", ""), *servers, store) as sources:
-        place = _place(sources, at)
-        if place.skip:
-            raise ConfigError(f"{at} ({place}) lies inside a transaction, and a bookmark lies between two")
+        checkpoint = _resolve(sources, at)
+        if checkpoint.skip:
+            raise ConfigError(
+                f"{at} ({checkpoint}) is inside a transaction; a bookmark must be between two transactions"
+            )
         made_us = int(time.time() * 1e6)
-        at_us = place.ts_us or _committed_behind(servers[0], place) or made_us
-        bookmark = Bookmark(place, "person", at_us, made_us, name, _sequence(sources, place), pinned=True)
+        at_us = checkpoint.ts_us or _commit_time_after(servers[0], checkpoint) or made_us
+        bookmark = Bookmark(checkpoint, "person", at_us, made_us, name, _sequence(sources, checkpoint), pinned=True)
     store.put_bookmark(source, bookmark)
     return bookmark
 
 
-def _place(sources: ChangeSources, at: str) -> Checkpoint:
+def _resolve(sources: ChangeSources, at: str) -> Checkpoint:
     end = parse_bound(at)
     if isinstance(end, GtidSet):
-        return resolve_start(sources.config, end)  # a bookmark says its file and position too
+        return resolve_start(sources.config, end)  # a bookmark has a file and a position too
     if not isinstance(end, StreamSequence) or sources.stream is None:
         return sources.resolve(at)
     reader = sources.stream.reader
     checkpoint = reader.checkpoint_at(end.number - 1)
     batch = None if checkpoint is not None else reader.change_at(end.number)
     if checkpoint is None and batch is None:
-        raise PositionError(f"{at}: the stream does not hold it; {sources.describe_available()}")
+        raise PositionError(f"{at}: the stream does not have it; {sources.describe_available()}")
     return checkpoint or checkpoint_before(batch, 0)  # type: ignore[arg-type]
 
 
-def _committed_behind(config: MySQLConfig, place: Checkpoint) -> int | None:
-    """Commit time of the first transaction behind the place; None for the end of the log, or where nobody knows."""
+def _commit_time_after(config: MySQLConfig, checkpoint: Checkpoint) -> int | None:
+    """Commit time of the first transaction after the checkpoint; None at the end of the log, or if unknown."""
     try:
-        with BinlogDump(config, place, blocking=False) as dump:
+        with BinlogDump(config, checkpoint, blocking=False) as dump:
             for event in scan(dump):
                 if event.kind in BEGINS_TRANSACTION:
                     return event.committed_us
@@ -65,9 +67,9 @@ def _committed_behind(config: MySQLConfig, place: Checkpoint) -> int | None:
     return None
 
 
-def _sequence(sources: ChangeSources, place: Checkpoint) -> int | None:
-    """Stream sequence of the last message, where the stream ends at that very place."""
+def _sequence(sources: ChangeSources, checkpoint: Checkpoint) -> int | None:
+    """Stream sequence of the last message, if the stream ends at exactly this checkpoint."""
     end = sources.stream.end() if sources.stream is not None else None
-    if sources.stream is None or end is None or end.position != place.position:
+    if sources.stream is None or end is None or end.position != checkpoint.position:
         return None
     return sources.stream.bounds()[1] - 1

@@ -1,7 +1,7 @@
-"""What stands at the top of the modules of a package, so that nobody keeps a list: how consumers are found.
+"""Finds the top-level objects of all modules of a package: consumers need not be registered in a list.
 
-Modules are imported in the order of their names. A module that does not finish is given up, with an error that names
-its file and the line where it stands: whoever loads definitions would wait for ever without a word.
+Modules are imported in the order of their names. A module whose import does not finish in time is an error that names
+the file and the current line; otherwise loading the definitions would hang without a message.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import Any
 from binlogsync.errors import ConfigError
 
 IMPORT_S = 40.0
-"""How long a module may take; Dagster gives up a Reload after 60 s, and says nothing of the reason."""
+"""Time limit for importing a module; Dagster aborts a Reload after 60 s without naming the reason."""
 _COLLECTIONS = (list, tuple, set, frozenset, dict)
 
 
 def objects_of(package: ModuleType, import_s: float = IMPORT_S) -> Iterator[Any]:
-    """Every object at the top of the package and its modules, in lists, tuples, sets and dicts too; each once.
+    """Every top-level object of the package and its modules, also inside lists, tuples, sets and dicts; each once.
 
-    Raises ConfigError for a module that does not finish within `import_s`, and whatever a module raises.
+    Raises ConfigError for a module that does not finish within `import_s`, and any exception that a module raises.
     """
     seen: dict[int, object] = {}
     for module in [package, *_below(package, import_s)]:
@@ -38,13 +38,13 @@ def objects_of(package: ModuleType, import_s: float = IMPORT_S) -> Iterator[Any]
 
 
 def import_within(name: str, import_s: float = IMPORT_S) -> ModuleType:
-    """The module; raises ConfigError when it does not finish in time, and whatever it raises."""
+    """The module; raises ConfigError if the import does not finish in time, and any exception that it raises."""
     with _given_up_after(name, import_s):
         return importlib.import_module(name)
 
 
 def code_version() -> str:
-    """A name for the code that is loaded: of every module but those that are installed."""
+    """A hash of the loaded code: of every module except installed packages."""
     places = [Path(sys.prefix), Path(sys.base_prefix)]
     installed = tuple(str(each) for place in places for each in (place, place.resolve()))
     digest = hashlib.sha256()
@@ -62,7 +62,7 @@ def _flat(value: Any, seen: dict[int, object]) -> Iterator[object]:
     if id(value) in seen:
         return
     seen[id(value)] = value
-    if type(value) not in _COLLECTIONS:  # a class derived from tuple may be what is looked for
+    if type(value) not in _COLLECTIONS:  # an object to find may itself be a tuple
         yield value
         return
     for item in value.values() if isinstance(value, dict) else value:

@@ -1,8 +1,7 @@
-"""Where we are in a binary log: frozen values that parse and print.
+"""Positions in a binary log: frozen values that parse and print, and their comparison. No I/O.
 
-`BinlogPosition` is a place in a file, `GtidSet` the transactions already executed, and `Checkpoint` the two together
-with the server they belong to and the number of changes already stored of a transaction that was cut. Nothing here does
-I/O.
+`BinlogPosition` is a file name and an offset, `GtidSet` the transactions already executed. `Checkpoint` combines them
+with the server they belong to, and the number of changes of an incomplete transaction that are stored already.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _NUMBER = re.compile(r"^[0-9]+$")
 @total_ordering
 @dataclass(frozen=True, slots=True)
 class BinlogPosition:
-    """The place after an event: file name and byte offset. Ordered by file number, then offset.
+    """The position after an event: file name and byte offset. Ordered by file number, then offset.
 
     >>> BinlogPosition.parse("binlog.000042:1187")
     BinlogPosition(file='binlog.000042', pos=1187)
@@ -86,7 +85,7 @@ class GtidSet:
 
     @classmethod
     def parse(cls, text: str, flavor: Flavor | None = None) -> GtidSet:
-        """Read either server's text; an empty text is the empty set (of `flavor`, MySQL when not said).
+        """Read either server's text; an empty text is the empty set (of `flavor`, by default MySQL).
 
         Raises PositionError.
         """
@@ -177,13 +176,14 @@ class GtidSet:
 
 @dataclass(frozen=True, slots=True)
 class ResumePosition:
-    """A transaction boundary before an XA transaction that is prepared and not committed; `gtids` as in Checkpoint."""
+    """A transaction boundary before an XA transaction that is prepared but not committed; `gtids` as in Checkpoint."""
 
     position: BinlogPosition
     gtids: GtidSet | None = None
 
     def precedes(self, position: BinlogPosition, gtids: GtidSet | None) -> bool:
-        """True when it lies before a boundary of the same log; by GTID, where places may be of an earlier server."""
+        """True when it is before a boundary of the same log; by GTID if both have GTIDs, because a position may be of a
+        server before a failover."""
         if self.gtids is not None and gtids is not None:
             return gtids.contains(self.gtids)
         return self.position < position
@@ -191,23 +191,23 @@ class ResumePosition:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where a restart begins: a transaction boundary, or (the start of a transaction, changes of it already stored).
+    """Where a restart resumes: a transaction boundary, or (the start of a transaction, changes of it already stored).
 
     Attributes:
         position: the boundary in the binlog of the server `server_uuid`.
         server_uuid: that server (MySQL's server_uuid; MariaDB has none: "mariadb:<server_id>").
-        gtids: all transactions before the boundary, when the server has GTIDs, else None.
-        skip: changes of the transaction at the boundary that are stored already (all its row changes count, filtered
-            tables too, in binlog order).
+        gtids: all transactions before the boundary if the server has GTIDs, else None.
+        skip: number of changes of the transaction after the boundary that are stored already (counting all its row
+            changes in binlog order, also those of excluded tables).
         ts_us: commit time of the last stored change, microseconds since 1970 UTC; 0 when there is none.
-        resume: where reading has to begin, when that is before the boundary: changes of an XA transaction are logged
-            when it is prepared, and are changes only when it is committed. What lies between is stored already.
-        inside: GTID of the transaction that `skip` counts in, by which another server that has it goes on inside it;
+        resume: where reading must start if that is before the boundary: changes of an XA transaction are logged when
+            it is prepared, but take effect when it is committed. The changes between are stored already.
+        inside: GTID of the transaction that `skip` refers to, with which another server can continue inside it;
             None at a boundary, and without GTIDs.
-        log: which log the position is of; None when it is not known (written by an older version, or by a person).
-        sequence: of the stream's message that carries this checkpoint; None when it is not known.
+        log: identity of the log of the position; None if unknown (written by an older version, or given by a user).
+        sequence: stream sequence of the message that contains this checkpoint; None if unknown.
 
-    Neither `log` nor `sequence` counts in a comparison of two checkpoints.
+    `log` and `sequence` are ignored when checkpoints are compared.
     """
 
     position: BinlogPosition
@@ -221,7 +221,7 @@ class Checkpoint:
     sequence: int | None = field(default=None, compare=False)
 
     def to_text(self) -> str:
-        """One line of JSON, the form kept in stores, headers and audit logs."""
+        """One line of JSON, as used in stores, headers and audit logs."""
         record: dict[str, object] = {"file": self.position.file, "pos": self.position.pos, "server": self.server_uuid}
         if self.gtids is not None:
             record |= {"flavor": self.gtids.flavor, "gtids": str(self.gtids)}
@@ -254,11 +254,11 @@ class Checkpoint:
             raise PositionError(f"not a checkpoint: {excerpt(text)} ({excerpt(str(error))})") from error
 
     def precedes(self, other: Checkpoint) -> bool:
-        """True when a start here would read something that a start at `other` would not.
+        """True when a start here would read changes that a start at `other` would not.
 
-        On one server by file, offset and skip; across servers by GTID set (where each lacks something that the other
-        has, each precedes the other). Raises PositionError when the two cannot be compared: different servers and no
-        GTIDs.
+        On one server by file, offset and skip; across servers by GTID set (if each set has transactions that
+        the other does not have, each precedes the other). Raises PositionError when the two cannot be
+        compared: different servers and no GTIDs.
         """
         if self.server_uuid == other.server_uuid:
             return (self.position, self.skip) < (other.position, other.skip)
@@ -266,21 +266,21 @@ class Checkpoint:
             raise PositionError(
                 "positions of different servers without GTIDs cannot be compared: "
                 f"{self.position} of {self.server_uuid} and {other.position} of {other.server_uuid}; "
-                "turn GTIDs on, or remove the foreign checkpoint"
+                "turn GTIDs on, or delete the checkpoint of the other server"
             )
         if not self.gtids.contains(other.gtids):
             return True
         return other.gtids.contains(self.gtids) and self.skip < other.skip
 
     def read_start(self) -> Checkpoint:
-        """Where reading begins for a restart here: sinks drop what lies between."""
+        """Where reading starts for a restart here; sinks filter the changes between, which they have."""
         if self.resume is None:
             return self
         position, gtids = self.resume.position, self.resume.gtids
         return replace(self, position=position, gtids=gtids, skip=0, resume=None, inside=None, log=None, sequence=None)
 
     def at_boundary(self) -> Checkpoint:
-        """The same boundary with nothing of its transaction stored."""
+        """The same boundary with no change of its transaction stored."""
         return replace(self, skip=0, inside=None, sequence=None)
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
-"""A table's schema as the TABLE_MAP event of the very change says, and its Arrow types.
+"""The schema of a table, from the TABLE_MAP event before the change, and its Arrow types.
 
-`Column` says what MySQL says; `arrow_type` is the one table of how each MySQL type looks in Arrow (the README's type
-table is checked against it). A schema has a fingerprint: equal schemas, equal fingerprints, in every process and
+`Column` describes a column in MySQL's terms; `arrow_type` maps each MySQL type to its Arrow type (the type table of the
+README is tested against it). A schema has a fingerprint: equal schemas, equal fingerprints, in every process and
 release.
 """
 
@@ -30,8 +30,8 @@ GEOMETRY_TYPES = (
     "multipolygon",
     "geometrycollection",
 )
-"""By the number that a TABLE_MAP has for each. All alike in Arrow: a struct of SRID and WKB, because each value has an
-SRID of its own."""
+"""By the number that a TABLE_MAP has for each. All have the same Arrow type, a struct of SRID and WKB, because the SRID
+may differ between values."""
 ADDRESS_TYPES = frozenset({"uuid", "inet4", "inet6"})
 """MariaDB's types that are bytes in it and text for everyone else."""
 MANY_LABELS = 32767

@@ -1,7 +1,7 @@
-"""What a source was like when it was last tailed: kept in the position store, compared when it is looked at again.
+"""Version and settings of a source when it was last tailed: saved in the position store and compared at the next start.
 
-A setting that was changed meanwhile explains rows that look different from those before; another server explains a
-position of another place. Pure values.
+A changed setting explains rows that look different from earlier ones; another server explains a position in another
+log. Pure values.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ServerFacts:
     Attributes:
         server_uuid, version: of it.
         settings: global variables of WATCHED that it has.
-        at_us: when it was looked at, microseconds since 1970 UTC.
+        at_us: when it was inspected, microseconds since 1970 UTC.
     """
 
     server_uuid: str
@@ -47,25 +47,25 @@ class ServerFacts:
 
     @classmethod
     def of(cls, info: ServerInfo, now_s: float) -> ServerFacts:
-        """As it is now."""
+        """The current facts of a server."""
         settings = {name: info.variables[name] for name in WATCHED if name in info.variables}
         return cls(info.server_uuid, info.version, settings, int(now_s * 1e6))
 
     def changes_since(self, before: ServerFacts) -> list[str]:
-        """What is different, a sentence each; the id of another server is no change."""
+        """One sentence for each difference; a different server_id of another server is not reported."""
         moved = before.server_uuid != self.server_uuid
-        said = [f"the server is {self.server_uuid}, it was {before.server_uuid}"] if moved else []
+        changes = [f"the server is {self.server_uuid}, it was {before.server_uuid}"] if moved else []
         if self.version != before.version:
-            said.append(f"its version is {self.version}, it was {before.version}")
+            changes.append(f"its version is {self.version}, it was {before.version}")
         for name in WATCHED:
             now, then = self.settings.get(name), before.settings.get(name)
             if now != then and not (moved and name == "server_id"):
-                said.append(f"{name} is {_shown(now)}, it was {_shown(then)}")
-        return said
+                changes.append(f"{name} is {_shown(now)}, it was {_shown(then)}")
+        return changes
 
     @property
     def at(self) -> datetime:
-        """When it was looked at."""
+        """When the server was inspected."""
         return datetime.fromtimestamp(self.at_us / 1e6, UTC)
 
     def to_text(self) -> str:
@@ -75,7 +75,7 @@ class ServerFacts:
 
     @classmethod
     def from_text(cls, text: str | None) -> ServerFacts | None:
-        """Read what to_text wrote; None for what cannot be read, which is only a comparison less."""
+        """Read what to_text wrote; None for unreadable text, which only skips the comparison."""
         try:
             record = json.loads(text or "")
             settings = {str(name): str(value) for name, value in record["settings"].items()}

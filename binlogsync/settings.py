@@ -47,7 +47,7 @@ _POSITIONS_PATH = ".binlogsync/positions.db"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the variables say. Every method raises ConfigError."""
+    """The settings of a deployment, from its variables. Every method raises ConfigError."""
 
     variables: Mapping[str, str] = field(repr=False)
 
@@ -60,7 +60,7 @@ class Settings:
         except FileNotFoundError:
             found = {}
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} cannot be read: {error}; mend it, or remove it") from error
+            raise ConfigError(f"{path} cannot be read: {error}; fix it, or remove it") from error
         settings = cls({**found, **environment})
         names = _listed(settings._text("BINLOGSYNC_SOURCE", "main"))
         check_variables(found, names, str(path))
@@ -162,9 +162,9 @@ class Settings:
             return RedisPositionStore(options)
 
     def has_position_store(self) -> bool:
-        """True when the variables say where positions are kept, or their file is at the default place."""
-        said = self._optional("BINLOGSYNC_POSITIONS") or self._optional("BINLOGSYNC_POSITIONS_PATH")
-        return bool(said) or Path(_POSITIONS_PATH).exists()
+        """True when a variable selects the position store, or its file exists at the default path."""
+        chosen = self._optional("BINLOGSYNC_POSITIONS") or self._optional("BINLOGSYNC_POSITIONS_PATH")
+        return bool(chosen) or Path(_POSITIONS_PATH).exists()
 
     def audit_path(self) -> Path | None:
         """The audit log's file; None when it is off."""

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a flag, so that a program ends in good order; a second one ends it at once."""
+"""SIGINT (Ctrl-C) and SIGTERM as a stop flag, so that a program ends cleanly; a second signal ends it at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from types import FrameType
 def stop_on_signals(stop: threading.Event | None = None) -> Iterator[threading.Event]:
     """An event (that one, or a new one) that the first SIGINT or SIGTERM sets; handlers are put back.
 
-    Outside of the main thread, which alone hears of signals, nobody sets it.
+    Outside of the main thread, which alone receives signals, it is never set.
     """
     stop = stop or threading.Event()
     with call_on_signals(lambda name: stop.set(), once=True):

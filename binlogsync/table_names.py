@@ -1,8 +1,8 @@
-"""Names of databases and tables on a server that does not tell their case apart: folded to lower case as it folds them.
+"""Names of databases and tables on a case-insensitive server: folded to lower case as the server folds them.
 
 With lower_case_table_names=1 a server stores and logs them in lower case, and with 2 as they were typed, but compares
 them in lower case; statements are logged as they were typed. MySQL and MariaDB fold with the collation
-utf8mb3_general_ci, whose letters are those of Unicode 3.0: the lower case of letters that are newer is not known to it.
+utf8mb3_general_ci, which covers the letters of Unicode 3.0: it does not fold newer letters.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SPECIAL = {"\u0130": "i"}
 
 
 def keep_case(name: str) -> str:
-    """The name as it is: of a server that tells case apart."""
+    """The name unchanged, for a case-sensitive server."""
     return name
 
 
@@ -35,7 +35,7 @@ def fold_case(name: str) -> str:
 
 
 def fold_of(lower_case_table_names: str | None) -> Fold:
-    """How a server with this value of the variable compares names; None where it is not known."""
+    """How a server with this value of the variable compares names; None if the value is unknown."""
     return keep_case if lower_case_table_names in (None, "", "0") else fold_case
 
 

@@ -1,4 +1,4 @@
-"""Every BINLOGSYNC_* variable there is; one that is none of them is refused, so that no typing error is a default.
+"""All BINLOGSYNC_* variables. Unknown ones are refused, so that a misspelled variable does not leave a default active.
 
 A name is compared with those of the settings, for each source of BINLOGSYNC_SOURCE with its own MySQL variables too.
 Names in other letters (`binlogsync_start`) are refused as well: they would not be read.
@@ -50,8 +50,8 @@ _TESTS = ("BINLOGSYNC_TEST_", "BINLOGSYNC_RANDOM_")
 """Variables of the tests begin with these; no deployment has them."""
 
 
-def check_variables(variables: Iterable[str], sources: Iterable[str], place: str = "the environment") -> None:
-    """Raise ConfigError for each name that begins as ours do and is none, with the name that it may be meant to be."""
+def check_variables(variables: Iterable[str], sources: Iterable[str], origin: str = "the environment") -> None:
+    """Raise ConfigError for unknown names with the prefix BINLOGSYNC_, with the most similar known name."""
     known = SETTINGS | PRIVATE_SERVERS | {name for source in sources for name in _of_source(source)}
     wrong = [
         name
@@ -59,10 +59,10 @@ def check_variables(variables: Iterable[str], sources: Iterable[str], place: str
         if name.upper().startswith(_PREFIX) and name not in known and not name.startswith(_TESTS)
     ]
     if wrong:
-        said = "; ".join(f"{name} is no setting{_nearest(name, known)}" for name in wrong)
+        unknown = "; ".join(f"{name} is not a setting{_nearest(name, known)}" for name in wrong)
         raise ConfigError(
-            f"{place}: {said}. Correct or remove what was set by mistake; .env.example lists all settings, and a "
-            "further source has to be named in BINLOGSYNC_SOURCE"
+            f"{origin}: {unknown}. Correct or remove it; .env.example lists all settings, and an "
+            "additional source must be named in BINLOGSYNC_SOURCE"
         )
 
 
@@ -73,6 +73,6 @@ def _of_source(source: str) -> list[str]:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    """By what stands behind the prefix, which all have in common."""
+    """The most similar name, compared without the common prefix."""
     found = difflib.get_close_matches(name[len(_PREFIX) :].upper(), [one[len(_PREFIX) :] for one in known], n=1)
     return f" (did you mean {_PREFIX}{found[0]}?)" if found else ""

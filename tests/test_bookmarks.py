@@ -58,7 +58,7 @@ def test_it_is_written_and_read_back() -> None:
 
 
 def test_it_does_not_lie_inside_a_transaction() -> None:
-    with pytest.raises(PositionError, match="lies inside a transaction"):
+    with pytest.raises(PositionError, match="is inside a transaction"):
         Bookmark(Checkpoint(BinlogPosition("b.1", 4), UUID, skip=3), "person", 1, 1)
 
 
@@ -84,7 +84,7 @@ def test_it_is_found_by_key_and_by_name() -> None:
 
 def test_the_next_is_the_nearest_place_behind_whatever_the_order() -> None:
     first, second, third = bookmark("b.1:900"), bookmark("b.2:4"), bookmark("b.10:4")
-    twin = replace(second, name="the same place")
+    twin = replace(second, name="the same position")
     for shuffled in ([third, twin, second, first], [first, second, twin, third]):
         found = next_bookmark(shuffled, first)
         assert found in (second, twin)
@@ -100,28 +100,31 @@ def test_behind_a_failover_gtids_tell_what_comes_next() -> None:
     assert next_bookmark([last, behind, before], before) is behind
     assert next_bookmark([last, behind, before], behind) is last
     foreign = bookmark("binlog.000001:90", 2, server=OTHER)
-    assert next_bookmark([foreign], before) is None, "without GTIDs nobody knows"
+    assert next_bookmark([foreign], before) is None, "unknown order without GTIDs"
 
 
 @pytest.mark.parametrize(
-    ("kept", "said"),
+    ("kept", "message"),
     [
-        ([], "none is kept; the tail keeps one every few minutes, and binlogsync bookmarks add NAME one by hand"),
+        (
+            [],
+            "there are none yet; the tail records one every few minutes, and `binlogsync bookmarks add NAME` adds one",
+        ),
         (
             [bookmark("b.1:4"), bookmark("b.1:9", 1)],
-            "none has a name, and 2 go by their keys, as 20261123T120100.000Z_b.1@9",
+            "none has a name, and 2 have only a key, such as 20261123T120100.000Z_b.1@9",
         ),
         (
             [bookmark("b.1:4", name="v1"), bookmark("b.1:9", 1, name="v2"), bookmark("b.2:4", 2)],
-            "names are 'v2', 'v1', and 1 go by their keys, as 20261123T120200.000Z_b.2@4",
+            "names are 'v2', 'v1', and 1 have only a key, such as 20261123T120200.000Z_b.2@4",
         ),
         (
             [bookmark("b.1:4", n, name=f"v{n}") for n in range(30)],
-            "'v11', 'v10' and 10 more; binlogsync bookmarks list",
+            "'v11', 'v10' and 10 more; `binlogsync bookmarks list",
         ),
     ],
 )
-def test_a_bookmark_that_is_not_there_is_an_error_that_tells_those_that_are(kept: list[Bookmark], said: str) -> None:
-    with pytest.raises(ConfigError, match=r"^'v99' is no bookmark of source main; ") as caught:
+def test_a_bookmark_that_does_not_exist_is_an_error_that_lists_the_others(kept: list[Bookmark], message: str) -> None:
+    with pytest.raises(ConfigError, match=r"^'v99' is not a bookmark of source main; ") as caught:
         get_bookmark(kept, "v99", "main")
-    assert said in str(caught.value)
+    assert message in str(caught.value)

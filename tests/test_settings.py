@@ -85,7 +85,7 @@ SAMPLES = {
     "BINLOGSYNC_BOOKMARK_KEEP": "7",
     "BINLOGSYNC_BOOKMARK_KEEP_DAYS": "2",
 }
-# What has to be set for a variable to be looked at.
+# Other variables that must be set for a variable to have an effect.
 NEEDS = [
     (r"BINLOGSYNC_MYSQL_TLS_", {"BINLOGSYNC_MYSQL_TLS": "verify_ca"}),
     (r"BINLOGSYNC_REDIS_", {"BINLOGSYNC_POSITIONS": "redis"}),

@@ -27,14 +27,14 @@ ROOT = Path(__file__).parents[1]
     ],
 )
 def test_the_nearest_name_is_suggested(name: str, meant: str) -> None:
-    with pytest.raises(ConfigError, match=rf"{name} is no setting \(did you mean {meant}\?\)"):
+    with pytest.raises(ConfigError, match=rf"{name} is not a setting \(did you mean {meant}\?\)"):
         check_variables([name], ["main", "eu"])
 
 
 def test_all_unknown_variables_are_listed_without_values() -> None:
     with pytest.raises(ConfigError) as caught:
         Settings.read(environment={"BINLOGSYNC_QQ": "hunter2", "BINLOGSYNC_ZZ": "hunter3"})
-    assert "BINLOGSYNC_QQ is no setting; BINLOGSYNC_ZZ is no setting" in str(caught.value)
+    assert "BINLOGSYNC_QQ is not a setting; BINLOGSYNC_ZZ is not a setting" in str(caught.value)
     assert "hunter" not in str(caught.value)
 
 
@@ -45,9 +45,9 @@ def test_variables_of_settings_tests_and_private_servers_are_known() -> None:
 
 def test_variables_of_a_source_require_the_source() -> None:
     variables = {"BINLOGSYNC_EU_MYSQL_HOST": "db"}
-    with pytest.raises(ConfigError, match="BINLOGSYNC_EU_MYSQL_HOST is no setting"):
+    with pytest.raises(ConfigError, match="BINLOGSYNC_EU_MYSQL_HOST is not a setting"):
         Settings.read(environment=variables)
-    with pytest.raises(ConfigError, match="BINLOGSYNC_EU_MYSQL_HOST is no setting"):
+    with pytest.raises(ConfigError, match="BINLOGSYNC_EU_MYSQL_HOST is not a setting"):
         configured_sources(variables)
     assert Settings.read(environment={**variables, "BINLOGSYNC_SOURCE": "main,eu"}).mysql("eu").host == "db"
     assert len(configured_sources({**variables, "BINLOGSYNC_SOURCE": "main,eu"})) == 2
@@ -55,7 +55,7 @@ def test_variables_of_a_source_require_the_source() -> None:
 
 def test_the_error_contains_the_path_of_the_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("BINLOGSYNC_INCLUDED=shop.*\n")
-    with pytest.raises(ConfigError, match=r"\.env: BINLOGSYNC_INCLUDED is no setting .*BINLOGSYNC_INCLUDE\?"):
+    with pytest.raises(ConfigError, match=r"\.env: BINLOGSYNC_INCLUDED is not a setting .*BINLOGSYNC_INCLUDE\?"):
         Settings.read(tmp_path, {})
 
 

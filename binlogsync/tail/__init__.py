@@ -1,1 +1,1 @@
-"""The tail of a source: read, flush, keep the checkpoint, stay alone (run.py is the loop)."""
+"""The tail of a source: read the binlog, flush to the sinks, save checkpoints, hold the lease (run.py is the loop)."""

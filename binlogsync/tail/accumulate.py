@@ -1,7 +1,7 @@
 """Stretches of changes -> flushes, by the rules: so many changes, so many bytes, so many seconds, a rotation, a DDL.
 
-Pure: the clock is an argument. A flush is cut wherever its rule holds, inside a transaction too; its checkpoint says
-how many changes of that transaction are in.
+Pure: the clock is an argument. A flush is cut as soon as a rule applies, even inside a transaction; its checkpoint
+records how many changes of that transaction it contains.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class FlushRules:
         rows: changes that have accumulated.
         bytes: of their values.
         interval_s: seconds since the first of them arrived.
-        idle_s: seconds after which a checkpoint that has moved without changes is stored all the same.
+        idle_s: seconds after which a checkpoint that moved without changes is stored.
     """
 
     rows: int = 1024
@@ -39,7 +39,7 @@ class FlushRules:
 
 
 class Accumulator:
-    """Collects stretches of one source until a flush is due."""
+    """Collects decoded ranges of one source until a flush is due."""
 
     def __init__(self, source: str, rules: FlushRules, start: Checkpoint, now_s: float, first_number: int = 1) -> None:
         self._source = source
@@ -59,7 +59,7 @@ class Accumulator:
 
     @property
     def rows(self) -> int:
-        """Changes that wait for a flush."""
+        """Changes that have accumulated since the last flush."""
         return self._rows
 
     @property
@@ -69,50 +69,50 @@ class Accumulator:
 
     @property
     def reached(self) -> Checkpoint:
-        """Where a restart begins when all so far is stored."""
+        """The checkpoint after everything added so far."""
         return self._reached
 
     def identify(self, start: Checkpoint) -> None:
-        """The start, whose log is known now: it is stored again, if it did not tell which log it is of."""
+        """Set the log identity of the start; a start that was stored without it is stored again."""
         if self._reached == start.at_boundary():
             self._reached = start.at_boundary()
 
-    def add(self, stretch: DecodedRange, now_s: float) -> None:
-        """Take in a stretch that came at `now_s` (seconds since 1970)."""
-        runs = stretch.runs
-        if stretch.carried and self._runs:
+    def add(self, decoded: DecodedRange, now_s: float) -> None:
+        """Add a decoded range that arrived at `now_s` (seconds since 1970)."""
+        runs = decoded.runs
+        if decoded.carried and self._runs:
             runs = _without_first(runs)
         self._runs += runs
-        self._batches += stretch.batches
-        self._schema_changes += stretch.schema_changes
-        self._dropped += stretch.dropped
-        self._resume = self._resume or stretch.resume
-        self._rows += sum(len(batch) for batch in stretch.batches)
-        self._bytes += sum(batch.nbytes for batch in stretch.batches)
-        if stretch.transactions or self._is_further(stretch.checkpoint):
-            self._reached = stretch.checkpoint
+        self._batches += decoded.batches
+        self._schema_changes += decoded.schema_changes
+        self._dropped += decoded.dropped
+        self._resume = self._resume or decoded.resume
+        self._rows += sum(len(batch) for batch in decoded.batches)
+        self._bytes += sum(batch.nbytes for batch in decoded.batches)
+        if decoded.transactions or self._is_further(decoded.checkpoint):
+            self._reached = decoded.checkpoint
         if self._opened_s is None and (self._batches or self._schema_changes):
             self._opened_s = now_s
-        if stretch.end == "rotation":
+        if decoded.end == "rotation":
             self._forced = "rotation"
-        elif stretch.end == "schema":
+        elif decoded.end == "schema":
             self._forced = self._forced or "schema"
 
     @property
     def _has_moved(self) -> bool:
-        """Whether the checkpoint is another one, or the same and now known to be of which log."""
+        """Whether the checkpoint has changed, or its log identity has become known."""
         return self._reached != self._start or (self._start.log is None and self._reached.log is not None)
 
-    def _is_further(self, place: Checkpoint) -> bool:
-        """Whether a place without new transactions is one to begin at.
+    def _is_further(self, checkpoint: Checkpoint) -> bool:
+        """Whether a checkpoint without new transactions may replace the current one.
 
-        A dump by GTID begins with files that it skips, whose places lie before what is known already; on a server of
-        which no transaction was seen yet nothing tells them apart.
+        A dump by GTID begins with files that it skips, whose positions are before the current checkpoint. On another
+        server, such positions cannot be recognized until its first transaction is read.
         """
-        return place.server_uuid == self._reached.server_uuid and not place.precedes(self._reached)
+        return checkpoint.server_uuid == self._reached.server_uuid and not checkpoint.precedes(self._reached)
 
     def due(self, now_s: float) -> FlushReason | None:
-        """Which rule asks for a flush now, or None."""
+        """The rule by which a flush is due now, or None."""
         if self._forced is not None:
             return self._forced
         if self._rows >= self._rules.rows:
@@ -126,13 +126,13 @@ class Accumulator:
         return None
 
     def wait_s(self, now_s: float) -> float:
-        """Seconds until the interval rule will hold; that of an idle source when nothing has accumulated."""
+        """Seconds until the interval rule applies; the whole interval when nothing has accumulated."""
         if self._opened_s is None:
             return self._rules.interval_s
         return max(0.0, self._opened_s + self._rules.interval_s - now_s)
 
     def cut(self, reason: FlushReason, now_s: float) -> Flush | None:
-        """Everything so far as a flush, and begin the next; None when nothing has moved."""
+        """Everything added so far as a flush; None when neither changes nor the checkpoint are new."""
         if not self._batches and not self._schema_changes and not self._has_moved:
             self._forced = None
             return None
@@ -161,7 +161,7 @@ class Accumulator:
 
 
 def _without_first(runs: tuple[TransactionRun, ...]) -> tuple[TransactionRun, ...]:
-    """The runs without their first transaction, which the flush knows already."""
+    """The runs without their first transaction, which is already part of the flush."""
     first, *rest = runs
     if len(first.begin) == 1:
         return tuple(rest)

@@ -1,8 +1,8 @@
-"""The bookmarks that a tail records: where it began, at every rotation and schema change, and every so often.
+"""Records the bookmarks of a tail: at its start, at every rotation and schema change, and at regular intervals.
 
-Each is behind what every sink has stored. A bookmark that cannot be kept now is logged, and costs nothing but itself:
-the next one is tried as if nothing had been. What retention no longer covers goes with each new one; with those of
-schema changes, which come by the thousand, only now and then, because all that are kept have to be read for it.
+A bookmark is recorded after every sink has stored the changes before it. If the position store fails, the bookmark is
+lost with a warning and the tail continues. Each new bookmark deletes the expired ones. Bookmarks of schema changes do
+so only after every hundredth, because there may be thousands and all bookmarks have to be read for it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from binlogsync.stores import PositionStore
 
 log = logging.getLogger(__name__)
 _UNCHECKED = 100
-"""So many bookmarks of schema changes are kept before those that are too many are looked for."""
+"""Number of bookmarks of schema changes after which expired bookmarks are deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class BookmarkRules:
     """When a bookmark is due, and how long it is kept.
 
     Attributes:
-        every_s: seconds between two, where nothing else asks for one and something was stored meanwhile.
-        keep: of those that are not pinned.
+        every_s: seconds between two bookmarks, if changes were stored and no other rule applied.
+        keep: retention of unpinned bookmarks.
     """
 
     every_s: float = 600.0
@@ -39,7 +39,7 @@ class BookmarkRules:
 
     def __post_init__(self) -> None:
         if self.every_s <= 0:
-            raise ConfigError(f"bookmarks are more than 0 s apart, not {self.every_s}")
+            raise ConfigError(f"the interval of bookmarks must be above 0 s, not {self.every_s}")
 
 
 class Bookmarker:
@@ -54,28 +54,28 @@ class Bookmarker:
         self._clock = clock
         self._last_us: int | None = None
         self._unchecked = 0
-        self._last_place: Checkpoint | None = None
+        self._last_checkpoint: Checkpoint | None = None
         self._start: tuple[Checkpoint, int | None] | None = None
 
     def begins(self, start: Checkpoint, sequence: int | None) -> None:
-        """The tail goes on from here; `sequence` is that of the stream's last message before, where it is known."""
+        """The tail starts here; `sequence` is the stream sequence of the last message before, if known."""
         self._start = (start, sequence)
 
     def stored(self, flush: Flush, sequence: int | None) -> None:
-        """Every sink has the flush; `sequence` is that of its last message in the stream, where it is known."""
+        """Every sink has the flush; `sequence` is the stream sequence of its last message, if known."""
         if flush.checkpoint.skip:
             return
         try:
             if self._last_us is None:
-                self._look_back(flush)
+                self._load_last(flush)
             reason = self._due(flush)
             if reason is not None and not self._is_at(flush.checkpoint):
                 self._keep(flush.checkpoint, reason, flush.checkpoint.ts_us, sequence)
         except StoreError as error:
             log.warning("%s: no bookmark at %s: %s", self._source, flush.checkpoint, error)
 
-    def _look_back(self, flush: Flush) -> None:
-        """What is kept already; a source without any gets one where its tail began."""
+    def _load_last(self, flush: Flush) -> None:
+        """Load the time of the last bookmark; record one at the start of the tail if the source has none."""
         kept = self._store.bookmarks(self._source)
         own = [each for each in kept if each.reason not in ("person", "import")]
         if not own and self._start is not None and not self._start[0].skip:
@@ -89,20 +89,20 @@ class Bookmarker:
         if flush.reason == "rotation":
             return "rotation"
         if self._now_us() - self._last_us >= self._rules.every_s * 1e6:
-            return "interval"  # also at a schema change, so that these do not put it off for ever
+            return "interval"  # also at a schema change, so that frequent ones do not postpone it indefinitely
         return "schema" if flush.schema_changes else None
 
     def _is_at(self, checkpoint: Checkpoint) -> bool:
-        last = self._last_place
+        last = self._last_checkpoint
         return last is not None and (last.position, last.server_uuid) == (checkpoint.position, checkpoint.server_uuid)
 
-    def _keep(self, place: Checkpoint, reason: BookmarkReason, at_us: int, sequence: int | None) -> None:
+    def _keep(self, checkpoint: Checkpoint, reason: BookmarkReason, at_us: int, sequence: int | None) -> None:
         now_us = self._now_us()
-        bookmark = Bookmark(place, reason, at_us or now_us, now_us, sequence=sequence)
+        bookmark = Bookmark(checkpoint, reason, at_us or now_us, now_us, sequence=sequence)
         self._store.put_bookmark(self._source, bookmark)
-        self._last_place = place
+        self._last_checkpoint = checkpoint
         self._unchecked += 1
-        if reason == "schema":  # which is soon dropped where there are many, so it stands for none of the others
+        if reason == "schema":  # these expire early where there are many, so they do not delay the others
             if self._unchecked < _UNCHECKED:
                 return
         else:
@@ -110,7 +110,7 @@ class Bookmarker:
         self._unchecked = 0
         for old in self._rules.keep.expired(self._store.bookmarks(self._source), now_us):
             self._store.delete_bookmark(self._source, old.key)
-            log.info("%s: bookmark %s is older than what is kept", self._source, old.key)
+            log.info("%s: bookmark %s has expired and is deleted", self._source, old.key)
 
     def _now_us(self) -> int:
         return int(self._clock() * 1e6)

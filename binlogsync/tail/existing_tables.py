@@ -1,7 +1,7 @@
-"""Tables that there are or were, beyond what the log shows while it is read: asked when a database is dropped.
+"""Finds the tables of a dropped database: DROP DATABASE in the binlog does not name them.
 
-The server is asked at the start, because it no longer has them when the log tells of it; and the stream, which knows
-tables of a database that was dropped while no tail was at work.
+Tables of the server are listed when a session starts, because they no longer exist when the statement is read. Tables
+of the stream are listed too: their database may have been dropped while no tail was running.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from binlogsync.table_names import Fold
 def captured_tables(
     config: MySQLConfig, captured: TableFilter, fold: Fold, sink: JetStreamSink
 ) -> list[tuple[str, str]]:
-    """Captured tables of the server or the stream, and those that a consumer of the stream follows.
+    """Captured tables of the server or the stream, and those with a consumer.
 
     Raises SourceError, SinkError.
     """
@@ -36,7 +36,7 @@ class ExistingTables:
     """
 
     def __init__(self, config: MySQLConfig, captured: TableFilter, fold: Fold, sinks: Sequence[Sink]) -> None:
-        """`captured` and the names of the database that it is called with are folded."""
+        """The names in `captured`, and the database names passed to a call, are folded."""
         self._source = config.source
         self._streams = [sink for sink in sinks if isinstance(sink, JetStreamSink)]
         self._at_start: dict[str, set[str]] = {}

@@ -1,8 +1,8 @@
-"""One flush to every sink at once, and the checkpoint to the position store when the last of them has it.
+"""Writes each flush to all sinks concurrently, and saves the checkpoint when the last sink has stored it.
 
-Each sink has a thread of its own, so that publishing and auditing overlap with each other and with reading. What waits
-is bounded in bytes. The first error ends it all: it is raised in the thread that calls `put`, `wait` or `check`; what
-was stored before it is counted by `finished` all the same.
+Each sink has its own thread, so that publishing and auditing overlap with each other and with reading. The size of the
+queues is limited. The first error stops all threads and is raised in the thread that calls `put`, `wait` or `check`;
+`finished` still returns the flushes that were stored before it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _WATCH_S = 2.0
 
 
 class Fanout:
-    """Feeds `sinks` until closed.
+    """Writes flushes to `sinks` until closed.
 
     Args:
-        sinks: each with the checkpoint that it has, None when it is empty.
-        save: keeps the checkpoint that every sink has; called in order, from the sinks' threads. It does not go back
-            while a transaction is read again that the sinks hold in part, but follows sinks that have lost what they
-            had.
-        limit_bytes: flushes that wait may hold so many bytes; one flush is always taken.
+        sinks: each with its checkpoint, None when it is empty.
+        save: saves the checkpoint that every sink has reached; called in order, from the sinks' threads. It does not
+            move back while a transaction is read again that the sinks have in part, but moves back with sinks that
+            have lost data.
+        limit_bytes: maximum size of the queued flushes; a single flush is always accepted.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Fanout:
             thread.start()
 
     def put(self, flush: Flush, tick: Callable[[], None]) -> None:
-        """Hand over a flush; waits while too much is waiting, calling `tick` about twice a second."""
+        """Queue a flush; waits while the queue is full, calling `tick` about twice a second."""
         size = flush.nbytes
         while True:
             with self._changed:
@@ -90,25 +90,25 @@ class Fanout:
             self._raise()
 
     def finished(self) -> list[tuple[Flush, Checkpoint]]:
-        """Flushes stored and saved since the last call, without what all sinks had at the start, and what was saved."""
+        """(flush, saved checkpoint) of each flush stored since the last call, without changes all sinks had before."""
         with self._changed:
             finished, self._finished = self._finished, []
             return finished
 
     def take_sequence(self, flush: Flush) -> int | None:
-        """Stream sequence of the last message of a finished flush; None where no sink numbers, or it had it before."""
+        """Stream sequence of the last message of a finished flush; None if unknown or stored before."""
         with self._changed:
             return self._sequences.pop(flush.number, None)
 
     @property
     def waiting(self) -> int:
-        """Flushes that are not stored everywhere yet."""
+        """Number of flushes that at least one sink has not stored yet."""
         with self._changed:
             return len(self._unstored)
 
     @property
     def lagging_sinks(self) -> list[str]:
-        """Names of the sinks that have not stored the oldest flush that waits."""
+        """Names of the sinks that have not stored the oldest pending flush."""
         with self._changed:
             if not self._unstored:
                 return []
@@ -116,9 +116,9 @@ class Fanout:
             return [sink.name for sink, at in self._stored.items() if at is None or at.precedes(last)]
 
     def close(self, tick: Callable[[], None]) -> None:
-        """End the threads; a write under way is waited for, what waits behind it is dropped.
+        """End the threads: waits for the current writes, and drops the queued flushes.
 
-        `tick` is called about twice a second meanwhile; when it raises, a thread whose sink hangs is left behind.
+        `tick` is called about twice a second; if it raises, threads whose sink hangs are abandoned.
         """
         with self._changed:
             self._closing = True
@@ -156,7 +156,7 @@ class Fanout:
                     sink.prepare(following)
                 self._write(sink, flush)
                 self._count_off(flush)
-            except BaseException as error:  # noqa: BLE001 - handed to the thread that feeds us, which raises it
+            except BaseException as error:  # noqa: BLE001 - passed to the calling thread, which raises it
                 if not isinstance(error, BinlogSyncError):
                     log.exception("sink %s failed at flush %s", sink.name, flush and flush.number)
                 with self._changed:
@@ -165,7 +165,7 @@ class Fanout:
                 return
 
     def _write(self, sink: Sink, flush: Flush) -> None:
-        """Store what the sink has not; its thread alone touches its checkpoint."""
+        """Store the changes that the sink does not have; only its own thread changes its checkpoint."""
         stored = self._stored[sink]
         if stored is not None and not stored.precedes(flush.checkpoint) and not _identifies(flush.checkpoint, stored):
             return
@@ -176,7 +176,7 @@ class Fanout:
                 self._sequences[flush.number] = self._sequence = sink.last_sequence
 
     def _count_off(self, flush: Flush) -> None:
-        """One sink more has it; the last one saves what all of them have."""
+        """Count one more sink that has stored the flush; the last one saves the checkpoint of all."""
         with self._changed:
             self._left[flush.number] -= 1
             if self._left[flush.number]:
@@ -195,7 +195,7 @@ class Fanout:
 
 
 def _oldest(checkpoints: Iterable[Checkpoint | None]) -> Checkpoint | None:
-    """The one that precedes the others; None when one is None."""
+    """The oldest checkpoint; None if one of them is None."""
     oldest: Checkpoint | None = None
     for checkpoint in checkpoints:
         if checkpoint is None:
@@ -206,10 +206,10 @@ def _oldest(checkpoints: Iterable[Checkpoint | None]) -> Checkpoint | None:
 
 
 def _identifies(checkpoint: Checkpoint, stored: Checkpoint) -> bool:
-    """True when it is the same place, and only the new one tells which log it is of."""
+    """True when both are the same position and only the new one has a log identity."""
     return checkpoint == stored and stored.log is None and checkpoint.log is not None
 
 
 def _rest(flush: Flush, stored: Checkpoint | None) -> Flush:
-    """What a sink with that checkpoint has not; nearly always all of it."""
+    """The changes that a sink with that checkpoint does not have; nearly always all of them."""
     return flush if stored is None or not flush.start.precedes(stored) else flush.without_stored(stored)

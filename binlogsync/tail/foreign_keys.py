@@ -1,10 +1,10 @@
-"""Tells consumers of child tables that a foreign key has changed rows there which the binlog does not have.
+"""Notifies consumers of child tables when a foreign key may have changed rows without logging them.
 
-Where the server does not log what foreign keys do (mysql/foreign_keys.py), each flush with a change of a parent that
-can have had such an action gets a message for each child table, a schema change of the kind "foreign_key", in front of
-its changes: a mirror then reads its table again, a handler notes a gap. Parents that are not captured are read too, for
-this alone. Keys are looked up when a session begins and when a statement may have changed them; a statement that takes
-a key away, or renames a table, has the children read again, because what the key did before may not have been noticed.
+If the server does not log the actions of foreign keys (mysql/foreign_keys.py), each flush with a change of a parent
+table that may have triggered one starts with a message for each child table, a schema change of the kind "foreign_key":
+a mirror then reads its table again, a handler records a gap. Parent tables that are not captured are read only for
+this. Keys are looked up when a session starts and after a statement that may have changed them. A statement that drops
+a key or renames a table causes the child tables to be read again, because earlier actions may have been missed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DROPS_KEY = re.compile(r"\bDROP\b.*\b(?:FOREIGN|CONSTRAINT)\b", re.IGNORECASE |
 
 
 class ForeignKeyWatch:
-    """The foreign keys of one source, as one session of its tail knows them. Raises SourceError when it is made."""
+    """The foreign keys of one source during one session of its tail. The constructor raises SourceError."""
 
     def __init__(self, config: MySQLConfig, captured: TableFilter, fold: Fold) -> None:
         """`captured` is folded."""
@@ -44,8 +44,8 @@ class ForeignKeyWatch:
         self._load()
         if self._keys:
             log.warning(
-                "%s: the server does not log what foreign keys do to rows of %s; mirrors of these tables are read "
-                "again after each such change, and handlers do not get it",
+                "%s: the server does not log the actions of foreign keys on rows of %s; mirrors of these tables are "
+                "read again after each such action, and handlers do not receive the changes",
                 config.source,
                 "; ".join(map(str, self._keys)),
             )
@@ -55,26 +55,28 @@ class ForeignKeyWatch:
         return self._filter.captures(database, table) or (database, table) in (self._added or ())
 
     def add_to(self, flush: Flush) -> Flush:
-        """The flush with a message for each table that its changes may have changed, and without tables not captured.
+        """The flush with a message for each child table that may have changed, without tables that are not captured.
 
-        Raises SourceError where the session has to begin again, because a table is to be read that it leaves out.
+        Raises SourceError if the session has to restart, because another table has to be read from now on.
         """
         if self._is_logged:
             return flush
-        said = self._said_by_statements(flush.schema_changes)
+        messages = self._find_changed_keys(flush.schema_changes)
         for batch in flush.batches:
             for key in self._keys:
                 if key.parent == (batch.schema.database, batch.schema.table) and _acts(key, batch):
                     for table in self._children([key.child]):
-                        said.setdefault(table, f"rows of {batch.schema.name} were deleted or changed, and {key} acted")
-        if said:
-            markers = [_marker(table, text, flush.batches) for table, text in sorted(said.items())]
+                        messages.setdefault(
+                            table, f"rows of {batch.schema.name} were deleted or changed, and {key} acted"
+                        )
+        if messages:
+            markers = [_marker(table, text, flush.batches) for table, text in sorted(messages.items())]
             flush = replace(flush, batches=(*markers, *flush.batches))
         return self._without_added(flush) if self._added else flush
 
-    def _said_by_statements(self, statements: Iterable[SchemaChange]) -> dict[Table, str]:
-        """Children whose keys changed, each with a sentence; looks the keys up again."""
-        said: dict[Table, str] = {}
+    def _find_changed_keys(self, statements: Iterable[SchemaChange]) -> dict[Table, str]:
+        """Child tables whose keys changed, each with a sentence; reloads the keys."""
+        messages: dict[Table, str] = {}
         for statement in statements:
             is_rename = statement.kind == "rename"
             if not is_rename and not _MAY_CHANGE_KEYS.search(statement.sql) and statement.sql:
@@ -84,15 +86,15 @@ class ForeignKeyWatch:
             if is_rename or _DROPS_KEY.search(statement.sql):
                 keys = [key for key in (*before, *self._keys) if {key.child, key.parent} & set(statement.tables)]
                 touched = [key.child for key in keys] if is_rename else statement.tables
-                text = f"foreign keys changed ({statement.sql[:100]}), and what they did before may be missing"
-                said |= {table: text for table in self._children(touched)}
-        return said
+                text = f"foreign keys changed ({statement.sql[:100]}); their earlier actions may be missing"
+                messages |= {table: text for table in self._children(touched)}
+        return messages
 
     def _children(self, tables: Iterable[Table]) -> list[Table]:
         return [table for table in descendants(self._keys, tables) if self._filter.captures(*table)]
 
     def _load(self) -> None:
-        """Look the keys up. Raises SourceError where the session does not read a table that it has to from now on."""
+        """Load the keys. Raises SourceError if the session does not read a table that is required from now on."""
         keys = unlogged_keys(self._config)
         self._is_logged = keys is None
         keys = [self._folded(key) for key in keys or ()]
@@ -102,7 +104,7 @@ class ForeignKeyWatch:
         added = frozenset(key.parent for key in self._keys if not self._filter.captures(*key.parent))
         if self._added is not None and not added <= self._added:
             names = ", ".join(".".join(table) for table in sorted(added - self._added))
-            raise SourceError(f"{names}: is read from now on, for what its foreign keys do to other tables")
+            raise SourceError(f"{names}: is read from now on, because its foreign keys have actions on other tables")
         self._added = added
 
     def _folded(self, key: ForeignKey) -> ForeignKey:
@@ -119,7 +121,7 @@ class ForeignKeyWatch:
 
 
 def _acts(key: ForeignKey, batch: ChangeBatch) -> bool:
-    """Whether a change in the batch of its parent can have had the key's action."""
+    """Whether a change of the parent table in the batch may have triggered the key's action."""
     if batch.ddl is not None:
         return False
     ops = batch.data.column("op").cast(pa.string())
@@ -132,7 +134,7 @@ def _acts(key: ForeignKey, batch: ChangeBatch) -> bool:
 
 
 def _differs(updates: pa.RecordBatch, column: str) -> bool:
-    """Whether an update changes the column; one that an image leaves out in front counts as changed."""
+    """Whether an update changes the column; a column missing from the image before counts as changed."""
     images = []
     for image in ("before", "after"):
         struct = updates.column(image)
@@ -149,7 +151,7 @@ def _differs(updates: pa.RecordBatch, column: str) -> bool:
 
 
 def _marker(table: Table, text: str, batches: Sequence[ChangeBatch]) -> ChangeBatch:
-    """The message for one table: right before the first change of the flush, and stored as far as that is."""
+    """The message for one table, with a position directly before the first change of the flush."""
     first = min(batches, key=lambda batch: batch.data.column("seq")[0].as_py())
     last = max(batches, key=lambda batch: batch.data.column("seq")[-1].as_py())
     file, pos, row, txn_pos, order, seq = (

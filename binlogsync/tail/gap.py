@@ -1,10 +1,10 @@
-"""A hole that a person accepts: what the server no longer has is given up, with a reason, and written down.
+"""Accepting a gap: the operator confirms, with a reason, that purged changes are lost. Every sink records the gap.
 
-Each sink whose position is gone gets a flush without changes from where it stood to where the server's binlog can be
-read again: the audit log has it among its flushes, the stream on its checkpoint subject (header Cdc-Gap). Before that
-the stream gets a message on the subject of each table, a schema change of the kind "gap", so that every consumer meets
-it in its place among the changes: a mirror reads its table again, a handler notes it. What a sink
-holds already does not come again. Nothing here runs unless a person has asked for it.
+Each sink whose checkpoint is lost gets a flush without changes, from its checkpoint to the first readable position: in
+the audit log as a flush, in the stream on the checkpoint subject (header Cdc-Gap). Before it, the stream gets a message
+on the subject of each table, a schema change of the kind "gap", so that every consumer receives it in binlog order: a
+mirror reads its table again, a handler records the gap. Changes that a sink has are not delivered again. This runs only
+at the request of the operator.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from binlogsync.tail.start import TailStart
 
 log = logging.getLogger(__name__)
 _MESSAGES = 500
-"""Tables that are told in one flush: it is stored as a whole, without a checkpoint of its own."""
+"""Maximum number of tables per flush: such a flush is stored atomically and does not move the checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A hole that was accepted.
+    """A gap that was accepted.
 
     Attributes:
-        reason: given by the person.
-        missing: what the server says is missing.
-        before, behind: where the hole begins and ends.
+        reason: given by the operator.
+        missing: the missing changes, as the server reports them.
+        before, after: the checkpoints between which changes are missing.
     """
 
     reason: str
@@ -49,14 +49,14 @@ class Gap:
     after: Checkpoint
 
     def to_text(self) -> str:
-        """One line of JSON in ASCII, the form kept in stream and audit log, the same in both."""
+        """One line of JSON in ASCII, stored in the stream and in the audit log."""
         ends = {"from": self.before, "to": self.after}
-        # A sequence is of the message that carried the checkpoint, not of the position.
-        places = {name: json.loads(replace(place, sequence=None).to_text()) for name, place in ends.items()}
-        return json.dumps({"reason": self.reason, "missing": self.missing, **places})
+        # The sequence belongs to the message that contained the checkpoint, not to the position.
+        bounds = {name: json.loads(replace(end, sequence=None).to_text()) for name, end in ends.items()}
+        return json.dumps({"reason": self.reason, "missing": self.missing, **bounds})
 
     def __str__(self) -> str:
-        return f"a HOLE was accepted from {self.before} to {self.after} ({self.reason}): {self.missing}"
+        return f"a GAP was accepted from {self.before} to {self.after} ({self.reason}): {self.missing}"
 
 
 def accept_gap(
@@ -67,10 +67,10 @@ def accept_gap(
     terms: tuple[str, str],
     save: Callable[[Checkpoint], None],
 ) -> list[Gap]:
-    """Move what is gone to where the log can be read again, and say what was given up; [] when nothing is gone.
+    """Move each lost checkpoint to the first readable position. Returns the gaps, empty if none was needed.
 
-    `terms` are (reason, where to begin: "oldest", "now", ...); `save` keeps the checkpoint where no sink holds one. The
-    sinks are open, and have to be opened again afterwards. Raises SinkError, SourceError, PositionError.
+    `terms` are (reason, where to resume: "oldest", "now", ...); `save` saves the checkpoint if no sink has one. The
+    sinks are open, and must be opened again afterwards. Raises SinkError, SourceError, PositionError.
     """
     reason, where = terms
     source, captured = config.source, captured.folded(info.fold)
@@ -80,7 +80,7 @@ def accept_gap(
         missing = _missing(config, checkpoint)
         if missing is None:
             continue
-        gap = Gap(reason, missing, checkpoint, _behind(config, info, checkpoint, where))
+        gap = Gap(reason, missing, checkpoint, _find_resumption(config, info, checkpoint, where))
         if isinstance(sink, JetStreamSink):
             for flush in _flushes_of_tables(source, info, gap, captured_tables(config, captured, info.fold, sink)):
                 sink.write(flush)
@@ -94,43 +94,43 @@ def accept_gap(
 
 
 def _missing(config: MySQLConfig, checkpoint: Checkpoint) -> str | None:
-    """What is wrong with it; None when it is good."""
+    """Why the server cannot resume at the checkpoint; None if it can."""
     try:
-        for place in _places(checkpoint):
-            validate(config, place)
+        for start in _starts(checkpoint):
+            validate(config, start)
     except PositionError as error:
         return str(error).partition("; choose")[0]
     return None
 
 
-def _places(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
+def _starts(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
     yield checkpoint
     if checkpoint.resume is not None:
         yield checkpoint.read_start()
 
 
-def _behind(config: MySQLConfig, info: ServerInfo, held: Checkpoint, where: str) -> Checkpoint:
-    """Where reading can begin again. From the oldest, what is held already is left out, when GTIDs tell what it is."""
+def _find_resumption(config: MySQLConfig, info: ServerInfo, held: Checkpoint, where: str) -> Checkpoint:
+    """Where reading resumes. With GTIDs, "oldest" excludes the transactions that the sink already has."""
     start = parse_start(where)
     if start == "oldest" and held.server_uuid != info.server_uuid and (held.gtids is None or not info.gtids):
         raise PositionError(
             f"{held} belongs to server {held.server_uuid}, and without GTIDs the oldest binlog of {info.server_uuid} "
-            "would bring again what is stored; say where to begin with --gap-start (gap_start): now, a time or a place"
+            "would deliver stored changes again; set --gap-start (gap_start) to now, a time or a position"
         )
     if start != "oldest" or held.gtids is None or not info.gtids or held.gtids.flavor != info.flavor:
         return resolve_start(config, start)
     if held.server_uuid == info.server_uuid and (
         find_unknown_gtids(config, held.gtids) or _is_other_log(config, info, held)
     ):
-        return resolve_start(config, start)  # it was reset, and has given out the same GTIDs again
+        return resolve_start(config, start)  # the server was reset and has assigned the same GTIDs again
     known = find_known_gtids(config, held.gtids)
     if info.purged is not None:
         known = known.union(info.purged)
     begin = resolve_start(config, known) if known else resolve_start(config, start)
     if held.inside is not None and not known.has(held.inside) and info.executed and info.executed.has(held.inside):
         raise PositionError(
-            f"{held.inside} is stored in part, and the server still has it, behind others that are gone; begin at "
-            "'now' to give up the rest of it too, or go on with another server"
+            f"{held.inside} is stored in part, and the server still has it, after purged transactions; start at "
+            "'now' to accept the loss of the rest of it too, or continue with another server"
         )
     return begin
 
@@ -159,7 +159,7 @@ def _flush(source: str, gap: Gap) -> Flush:
 
 
 def _flushes_of_tables(source: str, info: ServerInfo, gap: Gap, tables: Sequence[tuple[str, str]]) -> Iterator[Flush]:
-    """A message for each table; the checkpoint stays where it was, so that what is cut short here is begun again."""
+    """A message for each table; the checkpoint does not move, so that an interruption repeats them all."""
     for first in range(0, len(tables), _MESSAGES):
         batches = [build_marker(gap, info, table, number) for number, table in enumerate(tables[first:][:_MESSAGES])]
         flush = _flush(source, gap)
@@ -167,10 +167,12 @@ def _flushes_of_tables(source: str, info: ServerInfo, gap: Gap, tables: Sequence
 
 
 def build_marker(gap: Gap, info: ServerInfo, table: tuple[str, str], number: int) -> ChangeBatch:
-    """What one table is told: as the last change before the position behind the gap."""
+    """The message for one table: the last change before the position after the gap."""
     at, now_us = gap.after.position, int(time.time() * 1e6)
-    said = f"the tail resumed after a gap of the binlog from {gap.before} to {gap.after} ({gap.reason}): {gap.missing}"
-    ddl = SchemaChange("gap", (table,), said, number, at, None, now_us, table[0])
-    place = {"gtid": None, "file": at.file, "pos": at.pos, "row": number, "txn_pos": max(0, at.pos - 1), "order": 0}
+    message = (
+        f"the tail resumed after a gap of the binlog from {gap.before} to {gap.after} ({gap.reason}): {gap.missing}"
+    )
+    ddl = SchemaChange("gap", (table,), message, number, at, None, now_us, table[0])
+    source = {"gtid": None, "file": at.file, "pos": at.pos, "row": number, "txn_pos": max(0, at.pos - 1), "order": 0}
     server = (gap.after.server_uuid or info.server_uuid, info.server_id)
-    return build_schema_batch(ddl, table, {**place, "ts_us": now_us, "seq": number}, server)
+    return build_schema_batch(ddl, table, {**source, "ts_us": now_us, "seq": number}, server)

@@ -1,4 +1,4 @@
-"""What to tail, and how: the options of a `Tail`, checked when they are made."""
+"""The options of a `Tail`, checked when they are created."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ class TailOptions:
     Attributes:
         source: name of the source: letters, digits, _ and -.
         flush_interval_s, flush_rows, flush_bytes: a flush is due after so many seconds, changes or bytes.
-        include, exclude: "database.table" with * and ?; empty `include` means all. What is left out is counted.
-        start: where to begin when neither sinks nor store know: now, oldest, file:pos, a GTID set, or an ISO time.
+        include, exclude: "database.table" with * and ?; empty `include` means all. Excluded changes are counted.
+        start: where to start when neither the sinks nor the store have a checkpoint: now, oldest, file:pos, a GTID set,
+            or an ISO time.
         idle_checkpoint_s: how often a checkpoint that moves without changes is stored.
         retry_s: how long a lost server is retried before `run` raises.
         preflight: check the server's settings at the start.
-        accept_gap: why a person accepts that what the server no longer has is missing for ever; "" accepts nothing, so
-            that a position that is gone is an error. It counts for the first start of a tail only.
-        gap_start: where to begin behind the hole: oldest, now, a position, a GTID set or a time.
-        stop_s: how long a stop waits for sinks that store nothing; then `run` raises.
-        bookmark_s: seconds between two bookmarks; rotations and schema changes have one each besides.
-        bookmark_keep, bookmark_keep_s: how many are kept that are not pinned, and for how long.
+        accept_gap: why the operator accepts the loss of purged changes; with "" a lost checkpoint is an error.
+            Applies only to the first start of a tail.
+        gap_start: where to resume after the gap: oldest, now, a position, a GTID set or a time.
+        stop_s: how long a stop waits for sinks that do not store anything; then `run` raises.
+        bookmark_s: seconds between two bookmarks; each rotation and schema change has one in addition.
+        bookmark_keep, bookmark_keep_s: how many unpinned bookmarks are retained, and for how long.
     """
 
     source: str

@@ -1,6 +1,6 @@
-"""What a tail has done: `TailProgress` is the answer, `Meter` counts it.
+"""Progress of a tail: `TailProgress` holds the numbers, `ProgressCounter` counts them.
 
-Only what every sink has is counted as stored, and each change once, however often it was read.
+A change counts as stored when every sink has stored it, and is counted once, even if it was read several times.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ _KEPT_RECOVERIES = 100
 
 @dataclass(frozen=True, slots=True)
 class TailProgress:
-    """What a tail has done since `run` began.
+    """Progress of a tail since `run` began.
 
     Attributes:
         changes, transactions, flushes: stored in every sink.
         bytes_read: from the server's socket.
-        dropped: changes of tables that the filter leaves out.
+        dropped: changes of tables that the filter excludes.
         seconds: since `run` began.
-        checkpoint: the last one saved, or where the tail began.
-        lag_s: age of the last transaction read, 0 when all there is has been stored.
+        checkpoint: the last one saved, or where the tail started.
+        lag_s: age of the last transaction read, 0 when the backlog is stored.
         last_flush_changes, last_flush_reason: of the last flush stored.
         tables: (database, table) -> changes stored.
         schema_changes: DDL statements on captured tables.
-        recoveries: what was healed, a sentence each.
+        recoveries: one sentence for each recovered error.
     """
 
     changes: int = 0
@@ -50,7 +50,7 @@ class TailProgress:
 
 
 class ProgressCounter:
-    """Counts for one `run`; used by its thread alone."""
+    """Counts the progress of one `run`; used only by its thread."""
 
     def __init__(self) -> None:
         self._begun_s = time.monotonic()
@@ -59,11 +59,11 @@ class ProgressCounter:
         self._last_ts_us = 0
 
     def begins(self, start: Checkpoint) -> None:
-        """The sinks have all that lies before `start`, and it is read from there."""
+        """Reading starts at `start`; the sinks have all changes before it."""
         self._progress = replace(self._progress, checkpoint=start)
 
     def read(self, count: int) -> None:
-        """So many bytes came from the server."""
+        """Count bytes received from the server."""
         self._progress = replace(self._progress, bytes_read=self._progress.bytes_read + count)
 
     def seen(self, ts_us: int) -> None:
@@ -71,7 +71,7 @@ class ProgressCounter:
         self._last_ts_us = ts_us
 
     def stored(self, flushes: Sequence[tuple[Flush, Checkpoint]]) -> None:
-        """Every sink has these, each without what all of them had before, and the checkpoint saved behind it."""
+        """Count flushes that every sink has stored, each with the checkpoint saved after it."""
         for flush, checkpoint in flushes:
             for batch in flush.batches:
                 if batch.ddl is None:
@@ -90,21 +90,21 @@ class ProgressCounter:
             )
 
     def recovered(self, sentence: str) -> None:
-        """Something was healed."""
+        """Record a recovered error."""
         kept = (*self._progress.recoveries, sentence)[-_KEPT_RECOVERIES:]
         self._progress = replace(self._progress, recoveries=kept)
 
     def snapshot(self, *, idle: bool) -> TailProgress:
-        """The progress now; `idle` when everything that there is has been stored."""
+        """The current progress; `idle` when the backlog is stored."""
         lag_s = 0.0 if idle or not self._last_ts_us else max(0.0, time.time() - self._last_ts_us / 1e6)
         seconds = time.monotonic() - self._begun_s
         return replace(self._progress, seconds=seconds, lag_s=lag_s, tables=MappingProxyType(dict(self._tables)))
 
 
 def _finished_transactions(flush: Flush) -> int:
-    """Transactions that end in the flush: all but one that its checkpoint lies in."""
+    """Transactions that end in the flush: all except one that its checkpoint is inside of."""
     if not flush.runs:
         return 0
-    last, place = flush.runs[-1], flush.checkpoint.position
-    is_open = (last.file, int(last.begin[-1])) == (place.file, place.pos)
+    last, position = flush.runs[-1], flush.checkpoint.position
+    is_open = (last.file, int(last.begin[-1])) == (position.file, position.pos)
     return sum(len(run.begin) for run in flush.runs) - is_open

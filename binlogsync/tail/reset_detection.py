@@ -1,11 +1,11 @@
-"""Notices that the source's log was reset under a running tail.
+"""Detects a reset of the source's binlog while a tail is running.
 
-RESET BINARY LOGS AND GTIDS (RESET MASTER) does not end a dump: it stays open at an offset of a file that is deleted,
-and reports nothing. So a thread asks the server every two seconds, over a connection of its own, how many RESET
-statements it has executed and where its log ends. Only where the count has changed, or the log ends before what was
-read, the log itself is compared with what was read from it; where it is the same (RESET REPLICA), the dump is opened
-again, because a log that was reset within a second looks the same. A server that is restored was restarted, which ends
-the dump: the next session validates its start.
+RESET BINARY LOGS AND GTIDS (RESET MASTER) does not end a dump: it stays open at an offset of a deleted file, and sends
+nothing. So a thread queries the server every two seconds, over a separate connection, for the number of RESET
+statements executed and the end of the log. If the count has changed, or the log ends before the last position read, the
+log is compared with what was read from it. If it is the same (RESET REPLICA), the dump is opened again, because a log
+that was reset within the same second looks the same. Restoring a server requires a restart, which ends the dump; the
+next session validates its start.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _TIMEOUT_S = 10.0
 
 
 class ResetDetector:
-    """Watches from its making on; `follow` starts the thread, `close` ends it."""
+    """Detects resets after its construction; `follow` starts the thread, `close` ends it."""
 
     def __init__(self, config: MySQLConfig, server_uuid: str, every_s: float = 2.0) -> None:
-        """Counts the RESET statements so far, which has to come before the start is validated. Raises SourceError."""
+        """Counts the RESET statements so far; create it before the start is validated. Raises SourceError."""
         self._config = config
         self._server_uuid = server_uuid
         self._every_s = every_s
         self._lock = threading.Lock()  # of the connection and of what was compared last
         self._connection: Connection | None = None
-        self._resets = self._look()[0]
+        self._resets = self._query()[0]
         self._compared: Checkpoint | None = None
         self._reached: Checkpoint | None = None
         self._error: SourceError | None = None
@@ -53,18 +53,18 @@ class ResetDetector:
         self._reached = checkpoint
 
     def check(self) -> None:
-        """Raises what the thread has found: PositionError, or SourceError where the dump has to be opened again."""
+        """Raises the error found by the thread: PositionError, or SourceError if the dump has to be opened again."""
         if self._error is not None:
             raise self._error
 
     def confirm(self) -> None:
-        """Returns when the log was not reset up to now. Raises PositionError when it was, SourceError as `check`."""
+        """Returns if the log was not reset until now. Raises PositionError if it was, SourceError as `check` does."""
         self.check()
         self._compare()
         self.check()
 
     def close(self) -> None:
-        """End the thread; what it is asking is not waited for."""
+        """End the thread, without waiting for its current query."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(_TIMEOUT_S)
@@ -79,7 +79,7 @@ class ResetDetector:
             except PositionError as error:
                 self._error = error
             except SourceError as error:
-                # The dump itself tells whether the server is gone.
+                # If the server is down, the dump itself fails.
                 if not is_failing and not self._ended.is_set():
                     log.warning("%s: cannot check whether the log was reset: %s", self._config.source, error)
                 is_failing = True
@@ -87,7 +87,7 @@ class ResetDetector:
     def _compare(self) -> None:
         with self._lock:
             reached = self._reached
-            resets, end = self._look()
+            resets, end = self._query()
             own = [each for each in (self._compared, reached) if each and each.server_uuid == self._server_uuid]
             if resets != self._resets or any(end is not None and end < each.position for each in own):
                 self._compare_log(own)
@@ -99,7 +99,7 @@ class ResetDetector:
             self._compared = reached
 
     def _compare_log(self, checkpoints: list[Checkpoint]) -> None:
-        """Raises PositionError when the server's log is not the one that these are of."""
+        """Raises PositionError if the server's log is not the log of these checkpoints."""
         assert self._connection is not None
         info = inspect(self._config, self._connection)
         for checkpoint in checkpoints:
@@ -108,8 +108,8 @@ class ResetDetector:
                 raise PositionError(f"{checkpoint} was read, and the server's log now ends at {end}: {OTHER_LOG}")
             check_identity(self._config, info, checkpoint)
 
-    def _look(self) -> tuple[str, BinlogPosition | None]:
-        """(number of RESET statements, end of the log), over a connection that is kept."""
+    def _query(self) -> tuple[str, BinlogPosition | None]:
+        """(number of RESET statements, end of the log), over a connection that stays open."""
         try:
             if self._connection is None:
                 self._connection = connect(self._config, read_timeout_s=_TIMEOUT_S)

@@ -1,11 +1,11 @@
-"""The tail of one source: read the binlog, flush to the sinks, keep the checkpoint.
+"""The tail of one source: read the binlog, flush to the sinks, save the checkpoint.
 
     tail = Tail(config, [JetStreamSink(...)], store, TailOptions("main"), owner="me")
     tail.run(stop)
 
 It claims the source's lease, starts at the oldest checkpoint among its sinks, and runs until `stop` is set; then it
-flushes what it has and lets go. A lost server, broker or store is retried from what the sinks say they hold; what a
-retry cannot mend is raised, and nothing is lost: the next start goes on from the same place.
+flushes the changes read so far and releases the lease. When a server, broker or store is lost, it reconnects and
+resumes at the checkpoints of the sinks. Other errors are raised; the next start resumes at the same checkpoint.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _LONGEST_BACKOFF_S = 10.0
 
 
 class Tail:
-    """One source into its sinks; see the module. `run` may be called once."""
+    """The tail of one source; see the module. `run` may be called once."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Tail:
         )
         self._owner = owner
         self._take_over = take_over
-        self._meter = ProgressCounter()
+        self._counter = ProgressCounter()
         self._reported_s = 0.0
         self._lease: Lease | None = None
         self._heartbeat: LeaseHeartbeat | None = None
@@ -76,9 +76,9 @@ class Tail:
         self._report: Callable[[TailProgress], None] | None = None
 
     def run(self, stop: threading.Event, on_progress: Callable[[TailProgress], None] | None = None) -> TailProgress:
-        """Tail until `stop` is set, and return what was done.
+        """Tail until `stop` is set, and return the progress.
 
-        `on_progress` is called about once a second in the calling thread, also when nothing happens.
+        `on_progress` is called about once a second in the calling thread, even when the source is idle.
 
         Raises:
             LeaseLostError: another tail holds the source.
@@ -90,24 +90,24 @@ class Tail:
                 than `stop_s` after the stop.
         """
         self._report = on_progress
-        self._meter = ProgressCounter()
+        self._counter = ProgressCounter()
         try:
-            self._keep_trying(stop)
+            self._run_sessions(stop)
         finally:
             if self._heartbeat is not None:
                 self._heartbeat.stop()
             for sink in self._config.sinks:
                 sink.close()
             self._release()
-        return self._meter.snapshot(idle=True)
+        return self._counter.snapshot(idle=True)
 
-    def _keep_trying(self, stop: threading.Event) -> None:
-        """Sessions until one ends because of `stop`; the time without success is bounded."""
+    def _run_sessions(self, stop: threading.Event) -> None:
+        """Run sessions until one ends because of `stop`; the time without success is limited."""
         options = self._config.options
         failing_since: float | None = None
-        backoff, earlier = _FIRST_BACKOFF_S, SessionState()
+        backoff, state = _FIRST_BACKOFF_S, SessionState()
         while True:
-            session = Session(self._config, TailCallbacks(stop, self._tick, self._save), self._meter, earlier)
+            session = Session(self._config, TailCallbacks(stop, self._tick, self._save), self._counter, state)
             try:
                 self._claim()
                 session.run()
@@ -117,13 +117,13 @@ class Tail:
             except MissingPrepareError as error:
                 if error.is_same(session.state.missing):
                     raise
-                log.info("%s: %s, which is looked for", options.source, error)
-                earlier = replace(session.state, missing=error)
+                log.info("source %s: %s; searching earlier binlogs for it", options.source, error)
+                state = replace(session.state, missing=error)
             except (SourceError, SinkError, StoreError) as error:
                 if isinstance(error, FencedError) and not self._is_overtaking(error):
                     raise
-                earlier = session.state
-                if session.has_begun:  # what a person accepted was of that start
+                state = session.state
+                if session.has_begun:  # the gap was accepted for that start only
                     self._config = replace(self._config, options=replace(options, accept_gap=""))
                 if session.has_stored or failing_since is None:
                     failing_since, backoff = time.monotonic(), _FIRST_BACKOFF_S
@@ -132,8 +132,8 @@ class Tail:
                     return
                 if time.monotonic() - failing_since >= options.retry_s:
                     raise
-                log.warning("%s: %s; trying again in %.1f s", options.source, error, backoff)
-                self._meter.recovered(f"{type(error).__name__}: {error}")
+                log.warning("source %s: %s; retrying in %.1f s", options.source, error, backoff)
+                self._counter.recovered(f"{type(error).__name__}: {error}")
                 self._pause(stop, backoff)
                 if stop.is_set():
                     self._stopped_in_outage(error)
@@ -141,26 +141,28 @@ class Tail:
                 backoff = min(2 * backoff, _LONGEST_BACKOFF_S)
 
     def _stopped_in_outage(self, error: BinlogSyncError) -> None:
-        """Without its server a tail has nothing left to store, so it may end in good order; else the error stands."""
+        """End cleanly if the source is down, because nothing is left to store; else raise the error."""
         if not isinstance(error, SourceError):
             raise error
-        log.info("%s: stopped while its server was away (%s)", self._config.options.source, error)
+        log.info("%s: stopped while its server was unreachable (%s)", self._config.options.source, error)
 
     def _is_overtaking(self, error: FencedError) -> bool:
-        """True, once, when a predecessor's last words reached a sink after this tail had looked at its end.
+        """True, once, if the previous tail wrote to a sink after this tail had read the end of the sink.
 
-        The lease says that the predecessor has to stop; whoever holds the lease still looks again.
+        The lease requires the previous tail to stop; the tail that still holds the lease reads the end again.
         """
         assert self._lease is not None
         if not self._may_overtake:
             return False
         self._may_overtake = False
         self._config.store.heartbeat(self._lease)
-        log.warning("%s: %s; this tail holds the lease, so it looks again once", self._config.options.source, error)
+        log.warning(
+            "%s: %s; this tail holds the lease and opens the sinks again, once", self._config.options.source, error
+        )
         return True
 
     def _claim(self) -> None:
-        """Take the lease, once."""
+        """Claim the lease if it is not held yet."""
         if self._lease is not None:
             return
         options = self._config.options
@@ -170,7 +172,7 @@ class Tail:
         self._heartbeat.start()
 
     def _release(self) -> None:
-        """Let go of the lease; a store that is away forgets it in time."""
+        """Release the lease; in an unreachable store it expires."""
         if self._lease is None:
             return
         try:
@@ -179,21 +181,21 @@ class Tail:
             log.warning("%s: the lease could not be released: %s", self._config.options.source, error)
 
     def _pause(self, stop: threading.Event, seconds: float) -> None:
-        """Wait, and go on reporting."""
+        """Wait, and continue to report progress."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and not stop.wait(0.2):
             self._tick(False)
 
     def _save(self, checkpoint: Checkpoint) -> None:
-        """Called by the sinks' threads, one after the other, when all have it."""
+        """Called by the sinks' threads, sequentially, when all sinks have reached the checkpoint."""
         assert self._lease is not None
         self._config.store.save(self._lease, checkpoint)
 
     def _tick(self, is_idle: bool) -> None:
-        """Show that this thread moves, and report once a second."""
+        """Report to the lease heartbeat that this thread is alive, and report progress once a second."""
         if self._heartbeat is not None:
             self._heartbeat.report_alive()
         now = time.monotonic()
         if self._report is not None and now - self._reported_s >= _REPORT_S:
             self._reported_s = now
-            self._report(self._meter.snapshot(idle=is_idle))
+            self._report(self._counter.snapshot(idle=is_idle))

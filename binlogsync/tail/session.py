@@ -1,7 +1,7 @@
-"""One attempt at tailing: open everything, read until the stop or an error, store what was read, let go of it all.
+"""One connection's worth of tailing: connect, read until stopped or failed, store what was read, disconnect.
 
-What is read lies before the error that ends a session, and is good: it is stored before the error is raised. A session
-decides nothing about trying again; the next one begins at what the sinks say they hold.
+Changes read before an error are complete; they are stored before the error is raised. A session does not retry; the
+next session resumes at the checkpoints of the sinks.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _WAITING_BYTES = 128 << 20
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
-    """Where the changes come from, where they go, and which."""
+    """Source, sinks, position store, options and table filter of one tail."""
 
     config: MySQLConfig
     sinks: tuple[Sink, ...]
@@ -67,12 +67,12 @@ class SessionConfig:
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """What one session leaves to the next one of the same tail.
+    """State carried over from one session of a tail to its next session.
 
     Attributes:
-        next_number: of the next flush.
-        start: where the tail began, while no sink held anything: "now" is not later because there was an outage.
-        missing: what the session before could not read because it was prepared before its start.
+        next_number: number of the next flush.
+        start: where the tail started, while all sinks are empty: so "now" does not move after an outage.
+        missing: the XA COMMIT that the last session could not apply, because its changes were logged before its start.
     """
 
     next_number: int = 1
@@ -82,12 +82,12 @@ class SessionState:
 
 @dataclass(frozen=True, slots=True)
 class TailCallbacks:
-    """What a session asks of the tail that runs it.
+    """Callbacks from a session to its tail: stop flag, progress tick, checkpoint save.
 
     Attributes:
         stop: set when the tail has to end.
-        tick: called about once a second, with True when all there is has been stored; may raise LeaseLostError.
-        save: keeps a checkpoint; called from other threads.
+        tick: called about once a second, with True when the backlog is stored; may raise LeaseLostError.
+        save: saves a checkpoint; called from other threads.
     """
 
     stop: threading.Event
@@ -99,31 +99,31 @@ class Session:
     """See the module. `run` may be called once."""
 
     def __init__(
-        self, ends: SessionConfig, calls: TailCallbacks, meter: ProgressCounter, earlier: SessionState
+        self, config: SessionConfig, callbacks: TailCallbacks, counter: ProgressCounter, state: SessionState
     ) -> None:
-        """`earlier` is what the session before has left, or that of a tail that begins."""
-        self.state = earlier
-        """For the next session."""
+        """`state` is that of the previous session, or an initial one."""
+        self.state = state
+        """State for the next session."""
         self.has_begun = False
-        """True once it was known where to begin, and that the server has what comes next."""
+        """True after the start was found and validated."""
         self.has_stored = False
-        """True once everything that was there to read had been stored, or a flush had been."""
-        self._config = ends
-        self._callbacks = calls
-        self._meter = meter
-        options = ends.options
-        self._bookmarker = Bookmarker(options.source, ends.store, options.bookmarks())
+        """True after the first flush was stored, or the backlog was found empty."""
+        self._config = config
+        self._callbacks = callbacks
+        self._counter = counter
+        options = config.options
+        self._bookmarker = Bookmarker(options.source, config.store, options.bookmarks())
         self._patience_ends_s: float | None = None
-        self._reads_back = False  # reading begins before the start, for an XA transaction
-        self._is_unconfirmed = False  # another file began since the log was compared
+        self._reads_back = False  # reading starts before the checkpoint, for an XA transaction
+        self._is_unconfirmed = False  # a rotation was read since the log was last checked for a reset
         self._wall_s = time.time() - time.monotonic()
         self._complete: Callable[[Flush], Flush] = lambda flush: flush
 
     def run(self) -> None:
-        """Read until the stop; raises what ends it before that."""
+        """Read until stopped; raises the error that ends the session before."""
         self._config = replace(
             self._config, config=find_writable_host(self._config.config)
-        )  # all that follows is of one server
+        )  # all connections go to the same server
         config, options = self._config.config, self._config.options
         info = inspect_server(config)
         if options.preflight:
@@ -135,75 +135,77 @@ class Session:
             self._watch.close()
 
     def _run(self, info: ServerInfo) -> None:
-        """The rest of `run`, from where the log is watched."""
+        """The rest of `run`, after reset detection has started."""
         config, options = self._config.config, self._config.options
         self._callbacks.tick(False)
-        origin = self._find_origin(info)
-        self._announce(origin.recoveries)
+        found = self._find_start(info)
+        self._announce(found.recoveries)
         self._callbacks.tick(False)
         if options.accept_gap:
             terms = (options.accept_gap, options.gap_start)
-            gaps = accept_gap(config, info, origin, self._config.filter, terms, self._callbacks.save)
+            gaps = accept_gap(config, info, found, self._config.filter, terms, self._callbacks.save)
             self._announce(str(gap) for gap in gaps)
             if gaps:
-                origin = self._find_origin(info)
-        if origin.is_first:
-            origin = replace(origin, start=add_log_identity(config, info, origin.start))
-            self.state = replace(self.state, start=origin.start)
-        reached = self._reach_back(info, origin.start)
+                found = self._find_start(info)
+        if found.is_first:
+            found = replace(found, start=add_log_identity(config, info, found.start))
+            self.state = replace(self.state, start=found.start)
+        reached = self._find_missing_prepare(info, found.start)
         if reached is None:
             return
-        origin = replace(origin, start=reached)
-        validate(config, origin.start)
-        if origin.start.resume is not None:
-            validate(config, origin.start.read_start())
-        check_order(config, info, origin.start.read_start(), filter(None, origin.sinks.values()))
-        origin = replace(origin, start=add_gtids(config, info, origin.start))
+        found = replace(found, start=reached)
+        validate(config, found.start)
+        if found.start.resume is not None:
+            validate(config, found.start.read_start())
+        check_order(config, info, found.start.read_start(), filter(None, found.sinks.values()))
+        found = replace(found, start=add_gtids(config, info, found.start))
         self.has_begun = True
         self._announce(self._changed_facts(info))
-        self._announce(filter(None, [origin.moved, origin.unidentified(info)]))
-        self._meter.begins(origin.start)
-        self._bookmarker.begins(origin.start, _sequence_at(origin))
-        log.info("%s: tailing %s from %s", options.source, config.address, origin.start)
-        if origin.start.resume is not None:
-            place = origin.start.resume.position
-            log.info("%s: reading from %s on, because an XA transaction was prepared behind it", options.source, place)
-        fanout = Fanout(origin.stored, self._callbacks.save, _WAITING_BYTES)
+        self._announce(filter(None, [found.moved, found.unidentified(info)]))
+        self._counter.begins(found.start)
+        self._bookmarker.begins(found.start, _sequence_at(found))
+        log.info("%s: tailing %s from %s", options.source, config.address, found.start)
+        if found.start.resume is not None:
+            position = found.start.resume.position
+            log.info(
+                "%s: reading starts at %s, because an XA transaction was prepared after it", options.source, position
+            )
+        fanout = Fanout(found.stored, self._callbacks.save, _WAITING_BYTES)
         try:
-            self._watch.follow(origin.start)
-            self._reads_back = origin.start.resume is not None
-            self._read(info, origin.start.read_start(), fanout)
+            self._watch.follow(found.start)
+            self._reads_back = found.start.resume is not None
+            self._read(info, found.start.read_start(), fanout)
         finally:
             self._patience_ends_s = None
             fanout.close(lambda: self._wait_for(fanout))
             self._count(fanout)
 
-    def _find_origin(self, info: ServerInfo) -> TailStart:
+    def _find_start(self, info: ServerInfo) -> TailStart:
         ends, options = self._config, self._config.options
         start = self.state.start or options.start
         return find_tail_start(ends.config, info, ends.sinks, ends.store, options.source, start)
 
-    def _reach_back(self, info: ServerInfo, start: Checkpoint) -> Checkpoint | None:
-        """The start, with the place before what the session before lacked; None when the tail has to stop."""
+    def _find_missing_prepare(self, info: ServerInfo, start: Checkpoint) -> Checkpoint | None:
+        """The start, read from before the XA PREPARE that the last session missed; None when the tail has to stop."""
         missing = self.state.missing
         if missing is None:
             return start
         if start.server_uuid == info.server_uuid and start.position > BinlogPosition(missing.file, missing.pos):
             return start
 
-        def goes_on() -> bool:
+        def may_continue() -> bool:
             self._callbacks.tick(False)
             return not self._callbacks.stop.is_set()
 
-        return find_xa_prepare(self._config.config, start, missing, goes_on)
+        return find_xa_prepare(self._config.config, start, missing, may_continue)
 
     def _announce(self, sentences: Iterable[str]) -> None:
         for sentence in sentences:
             log.warning("%s: %s", self._config.options.source, sentence)
-            self._meter.recovered(sentence)
+            self._counter.recovered(sentence)
 
     def _changed_facts(self, info: ServerInfo) -> list[str]:
-        """What is different about the server since the source was tailed last, which is noted for the next time."""
+        """The changes of the server since the source was tailed last; saves its current facts."""
         store, source = self._config.store, self._config.options.source
         now, before = ServerFacts.of(info, time.time()), ServerFacts.from_text(store.facts(source))
         changes = now.changes_since(before) if before is not None else []
@@ -212,9 +214,9 @@ class Session:
         return [] if before is None else [f"{each} at {before.at:%Y-%m-%d %H:%M} UTC" for each in changes]
 
     def _read(self, info: ServerInfo, start: Checkpoint, fanout: Fanout) -> None:
-        """Chunks to stretches to flushes; what was read is stored also where reading ends with an error.
+        """Decode the dump and store it in flushes; changes read before an error are stored too.
 
-        What was read of a file that began meanwhile is stored only when the log was not reset before.
+        Changes of a new binlog file are stored only after a check that the log was not reset.
         """
         ends = self._config
         captured = ends.filter.folded(info.fold)
@@ -240,13 +242,13 @@ class Session:
         self._finish(pending, fanout)
 
     def _follow(self, ahead: ReadAhead, reader: BinlogReader, pending: Accumulator, fanout: Fanout) -> None:
-        """Read until the stop."""
+        """Read until stopped."""
         while not self._callbacks.stop.is_set():
             chunk = ahead.next(min(_TICK_S, pending.wait_s(self._now_s())))
             if chunk is not None:
-                self._meter.read(len(chunk))
-                for stretch in reader.feed(chunk.buffer, chunk.start, chunk.end):
-                    self._take(pending, stretch, fanout)
+                self._counter.read(len(chunk))
+                for decoded in reader.feed(chunk.buffer, chunk.start, chunk.end):
+                    self._take(pending, decoded, fanout)
                 ahead.recycle(chunk)
                 if reader.server_error is not None:
                     raise_server_error(reader.server_error)
@@ -260,13 +262,13 @@ class Session:
             self.has_stored = self.has_stored or is_idle
             self._callbacks.tick(is_idle)
 
-    def _take(self, pending: Accumulator, stretch: DecodedRange, fanout: Fanout) -> None:
-        if stretch.transactions:
-            self._meter.seen(stretch.checkpoint.ts_us)
-        pending.add(stretch, self._now_s())
+    def _take(self, pending: Accumulator, decoded: DecodedRange, fanout: Fanout) -> None:
+        if decoded.transactions:
+            self._counter.seen(decoded.checkpoint.ts_us)
+        pending.add(decoded, self._now_s())
         self._flush_due(pending, fanout)
         self._watch.reach(pending.reached)
-        self._is_unconfirmed = self._is_unconfirmed or stretch.end == "rotation"
+        self._is_unconfirmed = self._is_unconfirmed or decoded.end == "rotation"
 
     def _flush_due(self, pending: Accumulator, fanout: Fanout) -> None:
         reason = pending.due(self._now_s())
@@ -285,13 +287,13 @@ class Session:
             fanout.put(flush, lambda: self._wait_for(fanout))
 
     def _finish(self, pending: Accumulator, fanout: Fanout) -> None:
-        """Store what is left."""
+        """Store the remaining changes."""
         self._cut(pending, "stop", fanout)
         fanout.wait(lambda: self._wait_for(fanout))
         self._count(fanout)
 
     def _wait_for(self, fanout: Fanout) -> None:
-        """While sinks are waited for: the tail ticks, and a stop has patience with sinks for so long only."""
+        """Called while waiting for sinks: ticks, and raises if a stop waited `stop_s` seconds without progress."""
         has_moved = self._count(fanout)
         self._callbacks.tick(False)
         if not self._callbacks.stop.is_set():
@@ -307,22 +309,22 @@ class Session:
             )
 
     def _count(self, fanout: Fanout) -> bool:
-        """Count what was stored; True when something was."""
+        """Count the stored flushes; True when there were any."""
         stored = fanout.finished()
-        self._meter.stored(stored)
+        self._counter.stored(stored)
         for flush, _ in stored:
             self._bookmarker.stored(flush, fanout.take_sequence(flush))
         self.has_stored = self.has_stored or bool(stored)
         return bool(stored)
 
     def _now_s(self) -> float:
-        """Seconds since 1970 that never go back, so that a clock set back delays no flush."""
+        """Seconds since 1970, monotonic, so that a clock set back does not delay a flush."""
         return self._wall_s + time.monotonic()
 
 
-def _sequence_at(origin: TailStart) -> int | None:
-    """Stream sequence of the last message before the start; None where no stream ends there."""
-    for sink, held in origin.sinks.items():
-        if isinstance(sink, SequencedSink) and held in (None, origin.start):
+def _sequence_at(found: TailStart) -> int | None:
+    """Stream sequence of the last message before the start; None if no stream ends there."""
+    for sink, held in found.sinks.items():
+        if isinstance(sink, SequencedSink) and held in (None, found.start):
             return sink.last_sequence
     return None

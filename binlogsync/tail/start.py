@@ -1,7 +1,7 @@
-"""Where a tail begins: what its sinks hold, then what the position store knows, then what is configured.
+"""Finds where a tail starts: at the checkpoints of its sinks, else of the position store, else where configured.
 
-The sinks' own word counts, because each stores its checkpoint with its data. A sink that holds less than the store says
-has lost what it had acknowledged: the tail goes on from where the sink ends, and says so.
+The checkpoints of the sinks take precedence, because each sink stores its checkpoint with its data. A sink that ends
+before the saved checkpoint has lost acknowledged changes: the tail resumes where the sink ends, with a warning.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from binlogsync.wire.subjects import stream_name
 
 @dataclass(frozen=True, slots=True)
 class TailStart:
-    """Where to begin.
+    """Where a tail starts.
 
     Attributes:
-        start: the oldest checkpoint that counts.
-        sinks: what each sink holds already, None for nothing.
-        recoveries: what was found lost, a sentence each.
-        moved: a sentence when the server is another than the one that was read last.
-        is_first: nothing is held or known yet.
+        start: the oldest checkpoint of the sinks and the store.
+        sinks: the checkpoint of each sink, None for an empty one.
+        recoveries: one sentence for each detected loss.
+        moved: a sentence if the server is not the one that was read last, else "".
+        is_first: True when there is no checkpoint yet.
     """
 
     start: Checkpoint
@@ -39,17 +39,17 @@ class TailStart:
     is_first: bool = False
 
     def unidentified(self, info: ServerInfo) -> str:
-        """A sentence when the start does not tell which log it is of, "" otherwise."""
+        """A sentence if the start has no log identity, else ""."""
         if self.is_first or self.start.log is not None or self.start.server_uuid != info.server_uuid:
             return ""
         return (
-            f"the checkpoint {self.start} was stored by an older version, which did not note which log it is of; it is "
-            "accepted, and the next one that is stored notes it"
+            f"the checkpoint {self.start} was stored by an older version, without the identity of its log; it is "
+            "accepted, and the next checkpoint contains the identity"
         )
 
     @property
     def stored(self) -> Mapping[Sink, Checkpoint | None]:
-        """What each sink is to get no more. Where reading begins before the start, an empty one begins at the start."""
+        """The checkpoint of each sink; `start` for an empty sink if reading begins before it."""
         if self.start.resume is None:
             return self.sinks
         return {sink: checkpoint or self.start for sink, checkpoint in self.sinks.items()}
@@ -63,7 +63,7 @@ def find_tail_start(
     source: str,
     start: str | Checkpoint,
 ) -> TailStart:
-    """Open the sinks and decide; where nothing is known yet, `start` counts, as it is configured or was found before.
+    """Open the sinks and find the start; without any checkpoint it is `start`, as configured or as found before.
 
     Raises SinkError, StoreError, SourceError, PositionError.
     """
@@ -79,12 +79,12 @@ def find_tail_start(
     oldest = _oldest(known, source)
     moved = ""
     if oldest.server_uuid != info.server_uuid:
-        moved = f"the server is {info.server_uuid} now, it was {oldest.server_uuid}; going on by GTID from {oldest}"
+        moved = f"the server is {info.server_uuid} now, it was {oldest.server_uuid}; resuming by GTID from {oldest}"
     return TailStart(oldest, held, tuple(_losses(held, saved, oldest, source)), moved)
 
 
 def first_start(config: MySQLConfig, bookmarks: Callable[[], Sequence[Bookmark]], start: str) -> Checkpoint:
-    """Where a tail begins the first time, as it is configured; `bookmarks` are those of its source.
+    """Where a tail starts for the first time, as configured; `bookmarks` returns the bookmarks of its source.
 
     Raises ConfigError, SourceError, PositionError.
     """
@@ -95,17 +95,18 @@ def first_start(config: MySQLConfig, bookmarks: Callable[[], Sequence[Bookmark]]
 
 
 def _oldest(known: Sequence[Checkpoint], source: str) -> Checkpoint:
-    """The one from which a start reads all that any of them lacks."""
+    """The checkpoint from which a start reads every change that is missing from any sink."""
     oldest = known[0]
     for checkpoint in known[1:]:
         if checkpoint.precedes(oldest):
             oldest = checkpoint
-    # Where GTID sets each lack something of the other, none of them is a place to begin.
+    # If each GTID set has transactions that are missing from the other, neither is a valid start.
     apart = [other for other in known if other is not oldest and other.precedes(oldest)]
     if apart:
         raise PositionError(
             f"{source}: its sinks hold different transactions: {oldest} of server {oldest.server_uuid} and "
-            f"{apart[0]} of server {apart[0].server_uuid} each lack some of the other; fill one of the sinks anew"
+            f"{apart[0]} of server {apart[0].server_uuid} each have "
+            "transactions that the other does not have; rebuild one of the sinks"
         )
     return oldest
 
@@ -113,25 +114,25 @@ def _oldest(known: Sequence[Checkpoint], source: str) -> Checkpoint:
 def _losses(
     held: Mapping[Sink, Checkpoint | None], saved: Checkpoint | None, oldest: Checkpoint, source: str
 ) -> Iterable[str]:
-    """A sentence for each sink that is empty beside others, or holds less than it had acknowledged."""
+    """One sentence for each sink that is empty while others are not, or that lost acknowledged changes."""
     for sink, checkpoint in held.items():
         if checkpoint is None:
             known = f"{source} was stored up to {saved}" if saved is not None else "other sinks are not"
             yield (
-                f"{sink.name} is empty, though {known}: it is new, or LOST EVERYTHING; going on from {oldest}, what "
-                "lay before is not in it"
+                f"{sink.name} is empty, though {known}: it is new, or LOST EVERYTHING; resuming from {oldest}, it "
+                "does not get earlier changes"
             )
         elif saved is not None and _is_before(checkpoint, saved):
             yield (
-                f"{sink.name} ends at {checkpoint}, though it had acknowledged {source} up to {saved}: it LOST what "
-                "lies between; reading that again"
+                f"{sink.name} ends at {checkpoint}, though it had acknowledged {source} up to {saved}: it LOST the "
+                "changes between; reading them again"
             )
 
 
 def _check_proven(held: Mapping[Sink, Checkpoint | None], saved: Checkpoint | None, source: str) -> None:
-    """Raises PositionError for a checkpoint that does not tell where it was stored, in a stream of this version.
+    """Raises PositionError for a checkpoint without a stream sequence in a stream that this version has written.
 
-    The position store knows the sequence of the tail's last write: then a message without one was not written by it.
+    If the position store has the sequence of the tail's last write, a message without one was not written by the tail.
     """
     if saved is None or saved.sequence is None:
         return
@@ -139,14 +140,14 @@ def _check_proven(held: Mapping[Sink, Checkpoint | None], saved: Checkpoint | No
         if isinstance(sink, JetStreamSink) and checkpoint is not None and checkpoint.sequence is None:
             stream = stream_name(source)
             raise PositionError(
-                f"the last checkpoint in stream {stream} is a copy ({checkpoint}): it does not tell where it was "
-                f"stored, and the last write of the tail was sequence {saved.sequence}; "
+                f"the last checkpoint in stream {stream} is a copy ({checkpoint}): it contains no stream "
+                f"sequence, and the last write of the tail was sequence {saved.sequence}; "
                 f"{UNPROVEN.format(stream=stream)}"
             )
 
 
 def _is_before(checkpoint: Checkpoint, saved: Checkpoint) -> bool:
-    """False too when the two cannot be compared: where sinks know, the store's word is only a comparison."""
+    """False too when the two cannot be compared: the saved checkpoint only serves to detect losses."""
     if checkpoint.sequence is not None and saved.sequence is not None and checkpoint.sequence < saved.sequence:
         return True
     try:

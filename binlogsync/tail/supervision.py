@@ -1,14 +1,13 @@
-"""Decides whether the tail of a source has to be started; pure, so that every rule is a row of a test's table.
+"""Decides whether the tail of a source has to be started; pure, so that each rule is one row of a table-driven test.
 
-In comes what can be known without asking the tail: its last runs, newest first, the lease that the position store
-holds, and when the watching sensor was switched on. Out comes one `Decision` with a sentence for people. A run's
-status alone proves nothing: a dead process can stay STARTED for ever, and a process can outlive its run. The lease's
-age is the evidence.
+Input: the last runs of the tail, newest first, its lease in the position store, and when the sensor was switched on.
+Output: one `Decision` with a sentence for the UI. The status of a run is not sufficient: the run of a dead process can
+stay STARTED indefinitely, and a process can outlive its run. The age of the lease decides.
 
     an unfinished run, lease fresh, or still starting      skip
-    a STARTED run that has not been heard of for stale_s   fail_then_start
-    no unfinished run, but a stranger keeps the lease      skip: somebody tails this source outside of these runs
-    last run canceled after the sensor was switched on     hold: a person stopped it, a person starts it again
+    a STARTED run whose lease is older than stale_s        fail_then_start
+    no unfinished run, but another owner holds the lease   skip: a process outside of these runs tails the source
+    last run canceled after the sensor was switched on     hold: a user stopped it, a user starts it again
     k failures in a row, each soon after its start         back_off for first_s * 2^(k-1) seconds, at most max_s
     anything else                                          start
 """
@@ -28,7 +27,7 @@ FINISHED: frozenset[RunState] = frozenset({"success", "failure", "canceled"})
 
 @dataclass(frozen=True, slots=True)
 class TailRun:
-    """One run of a tail. Times are seconds since 1970; None where it did not come so far."""
+    """One run of a tail. Times are seconds since 1970; None for a state that it has not reached."""
 
     run_id: str
     state: RunState
@@ -48,10 +47,10 @@ class TailObservation:
 
     Attributes:
         source: its name.
-        runs: newest first; ten or more, so that failures in a row can be counted.
-        lease: as the position store has it; None when it was never claimed.
+        runs: newest first; ten or more, so that consecutive failures can be counted.
+        lease: from the position store; None when it was never claimed.
         now: seconds since 1970.
-        watched_since: when the sensor was switched on last; None when that is not known.
+        watched_since: when the sensor was switched on last; None if unknown.
     """
 
     source: str
@@ -63,7 +62,7 @@ class TailObservation:
 
 @dataclass(frozen=True, slots=True)
 class SupervisionRules:
-    """The times of the rules, in seconds.
+    """Time limits of the rules, in seconds.
 
     Attributes:
         stale_s: a lease older than this belongs to a dead tail.
@@ -81,12 +80,12 @@ class SupervisionRules:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do, and why, in a sentence that people read in the UI.
+    """What to do, and the reason as the UI shows it.
 
     Attributes:
         action: see the module.
         reason: the sentence.
-        run_key: of the run to request; None when there is none to request.
+        run_key: of the run to request; None if none is requested.
         failed: ids of runs to mark as failed first.
     """
 
@@ -97,7 +96,7 @@ class Decision:
 
 
 def decide_action(observation: TailObservation, rules: SupervisionRules | None = None) -> Decision:
-    """Apply the rules of this module, in their order."""
+    """Apply the rules of this module in their order."""
     rules = rules or SupervisionRules()
     unfinished = [run for run in observation.runs if run.state not in FINISHED]
     dead = [run for run in unfinished if _is_dead(run, observation, rules)]
@@ -110,11 +109,12 @@ def decide_action(observation: TailObservation, rules: SupervisionRules | None =
     if lease is not None and _is_fresh(lease, rules) and lease.owner not in {run.run_id for run in observation.runs}:
         return Decision(
             "skip",
-            f"{observation.source} is tailed outside of these runs by {lease.owner}, heard of {lease.age_s:.0f} s ago; "
-            "stop that one to have it run here",
+            f"{observation.source} is tailed outside of these runs by {lease.owner}, last "
+            f"seen {lease.age_s:.0f} s ago; "
+            "stop that process to run the tail here",
         )
     if last is None:
-        return _start(observation, "no run of it is known")
+        return _start(observation, "it has no runs yet")
     if last.state == "canceled" and _since(last, observation):
         return Decision(
             "hold",
@@ -134,7 +134,7 @@ def _is_fresh(lease: Lease, rules: SupervisionRules) -> bool:
 
 
 def _is_dead(run: TailRun, observation: TailObservation, rules: SupervisionRules) -> bool:
-    """A STARTED run whose process is gone: its lease is old, or it never claimed one in all the time it had."""
+    """A STARTED run whose process has ended: its lease is stale, or it did not claim one within the grace period."""
     if run.state != "started":
         return False
     lease = observation.lease
@@ -148,19 +148,19 @@ def _describe(run: TailRun, observation: TailObservation) -> str:
     if run.state != "started":
         return f"run {run.run_id[:8]} is {run.state}"
     if lease is not None and lease.owner == run.run_id:
-        return f"run {run.run_id[:8]} is alive: heard of {lease.age_s:.0f} s ago"
+        return f"run {run.run_id[:8]} is alive: last seen {lease.age_s:.0f} s ago"
     return f"run {run.run_id[:8]} is starting and has not claimed the lease yet"
 
 
 def _replace(dead: list[TailRun], *, waiting: bool, observation: TailObservation) -> Decision:
-    """Fail the dead runs; a run that is queued behind them is their successor, else a new one is requested."""
+    """Fail the dead runs; a queued run is their successor, else a new one is requested."""
     names = ", ".join(run.run_id[:8] for run in dead)
-    age = f"{observation.lease.age_s:.0f} s" if observation.lease is not None else "its start"
-    reason = f"run {names} is marked as started but was not heard of for {age}"
+    age = f"{observation.lease.age_s:.0f} s ago" if observation.lease is not None else "at its start"
+    reason = f"run {names} is marked as started but was last seen {age}"
     failed = tuple(run.run_id for run in dead)
     if waiting:
-        return Decision("fail_then_start", f"{reason}; the run that waits behind it takes its place", None, failed)
-    return Decision("fail_then_start", f"{reason}; a new one takes its place", _run_key(observation), failed)
+        return Decision("fail_then_start", f"{reason}; the queued run replaces it", None, failed)
+    return Decision("fail_then_start", f"{reason}; a new run replaces it", _run_key(observation), failed)
 
 
 def _start(observation: TailObservation, reason: str) -> Decision:
@@ -168,7 +168,7 @@ def _start(observation: TailObservation, reason: str) -> Decision:
 
 
 def _run_key(observation: TailObservation) -> str:
-    """One successor for each predecessor, however often a tick repeats."""
+    """One successor for each run, even if a tick repeats."""
     return f"{observation.source}:after:{observation.runs[0].run_id if observation.runs else 'none'}"
 
 

@@ -216,7 +216,9 @@ def test_a_bookmark_is_found_where_this_deployment_keeps_them(
     ) as store:
         store.put_bookmark(stream.name, bookmark_at(checkpoint))
     assert seen_by(client(stream, start="before the sale")) == ids("samples", *[ONE] * 3)[1:]
-    with pytest.raises(ConfigError, match=f"'2nd' is no bookmark of source {stream.name}; names are 'before the sale'"):
+    with pytest.raises(
+        ConfigError, match=f"'2nd' is not a bookmark of source {stream.name}; names are 'before the sale'"
+    ):
         seen_by(client(stream, "other", start="2nd"))
 
 

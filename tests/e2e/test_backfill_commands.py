@@ -49,7 +49,7 @@ def test_bookmarks_are_listed_added_pinned_and_deleted(
     assert cli.main(["bookmarks", "delete", "v3"]) == 0
     assert cli.main(["bookmarks", "unpin", kept[0].key]) == 0
     assert cli.main(["bookmarks", "delete", "v3"]) == 1
-    assert "'v3' is no bookmark of source" in capsys.readouterr().err
+    assert "'v3' is not a bookmark of source" in capsys.readouterr().err
     assert tailed.store.bookmarks(tailed.source) == kept
 
 

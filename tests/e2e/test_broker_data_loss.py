@@ -98,7 +98,7 @@ def test_loss_while_the_tail_is_running(scenario: BrokerLossScenario, caplog: py
     assert f"stream {stream_name(scenario.source)} LOST MESSAGES that NATS had acknowledged" in said
     assert "jetstream ends at" in said
     assert f"though it had acknowledged {scenario.source} up to" in said
-    assert "LOST what lies between; reading that again" in caplog.text
+    assert "LOST the changes between; reading them again" in caplog.text
     scenario.assert_all_exact()
 
 
@@ -115,7 +115,7 @@ def test_loss_while_the_tail_is_stopped(scenario: BrokerLossScenario, caplog: py
             scenario.writers.stop()
             again.catch_up()
     assert "jetstream ends at" in again.progress.recoveries[0]
-    assert "LOST what lies between; reading that again" in caplog.text
+    assert "LOST the changes between; reading them again" in caplog.text
     scenario.assert_all_exact()
 
 
@@ -147,7 +147,7 @@ def test_loss_of_the_whole_stream(
                 tail.catch_up()
     said = "\n".join(tail.progress.recoveries)
     assert "jetstream is empty, though" in said
-    assert "it is new, or LOST EVERYTHING; going on from" in said
+    assert "it is new, or LOST EVERYTHING; resuming from" in said
     assert said.splitlines()[-1] in caplog.text
     wanted = scenario.wanted()
     assert len(wanted) > before + 2

@@ -113,7 +113,7 @@ class RestartedTails:
     def moves(self) -> list[str]:
         """The log messages about each server that a tail resumed from."""
         said = [*self._ended, *self.tail.progress.recoveries]
-        return [each for each in said if "going on by GTID from" in each]
+        return [each for each in said if "resuming by GTID from" in each]
 
     def _start(self) -> TailThread:
         sinks: list[Sink] = [stream_sink(self._url), AuditSink(self._audit)]

@@ -145,7 +145,7 @@ def test_mirrors_of_child_tables_are_right(scenario: ForeignKeyScenario, caplog:
     with caplog.at_level(logging.WARNING), scenario.tail() as tail:
         scenario.catch_up(tail)
         scenario.assert_mirrored(*TABLES)
-        assert "the server does not log what foreign keys do to rows of" in caplog.text
+        assert "the server does not log the actions of foreign keys on rows of" in caplog.text
         for statement in ACTIONS:
             scenario.database.execute(statement)
         scenario.catch_up(tail)

@@ -213,7 +213,7 @@ def test_a_gap_is_accepted_for_a_reason_and_recorded(
     with TailThread(config, sinks, MemoryPositionStore(), accepting) as again:
         again.catch_up()
         said = again.stop().recoveries
-    assert "a HOLE was accepted from" in said[0]
+    assert "a GAP was accepted from" in said[0]
     assert "purged transactions that were not read yet" in said[0]
     there = stream_changes(own_nats.url, source, own_mysql.name, "t")
     assert [change.after for change in there] == [{"id": 1}, {"id": 3}]

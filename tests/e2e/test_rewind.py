@@ -189,7 +189,7 @@ def test_a_position_that_is_not_in_the_stream_is_refused(tailed: TailedWorkload,
         customers.move("oldest")
     with pytest.raises(PositionError, match=r"seq:9999999: the stream of .* has sequences 1 to \d+ now"):
         customers.move("seq:9999999")
-    with pytest.raises(ConfigError, match="'nonsense' is no bookmark"):
+    with pytest.raises(ConfigError, match="'nonsense' is not a bookmark"):
         customers.move("nonsense")
     sources = ChangeSources(tailed.source, tailed.config, None, MemoryPositionStore())
     with pytest.raises(PositionError, match="there is no stream"):

@@ -99,7 +99,7 @@ def test_a_tail_resumes_at_the_position_of_another_tool(mysql: FreshDatabase) ->
     assert import_bookmark(config, store, "main", json.dumps(by_file))[0].checkpoint == position
     start = options_of("main", mysql.name, start="bookmark:old").start
     assert find_tail_start(config, info, [], store, "main", start).start == position
-    with pytest.raises(ConfigError, match="'new' is no bookmark of source main; names are 'go', 'old'"):
+    with pytest.raises(ConfigError, match="'new' is not a bookmark of source main; names are 'go', 'old'"):
         find_tail_start(config, info, [], store, "main", "bookmark:new")
 
 

@@ -88,4 +88,4 @@ def test_an_unknown_bookmark_fails_the_run_with_the_known_ones(bookmarked: Bookm
     done, seen = bookmarked.run("before the fall", "b")
     [failure] = [event for event in done.all_events if event.is_step_failure]
     assert seen == []
-    assert "'before the fall' is no bookmark of source starts; names are 'before the sale'" in str(failure)
+    assert "'before the fall' is not a bookmark of source starts; names are 'before the sale'" in str(failure)

@@ -1,4 +1,4 @@
-"""When a flush is due, and that its checkpoints are right however the stretches and the flushes are cut."""
+"""When a flush is due, and that its checkpoints are right for any cut of the decoded ranges and flushes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FILE = "binlog.000001"
 
 @dataclass(frozen=True)
 class LoggedTransaction:
-    """One of the log: where it begins, its number, and its changes; those of `left_out` places are not captured."""
+    """A transaction: its position, its number, and its changes; the tables of the `left_out` ones are not captured."""
 
     begin: int
     number: int
@@ -55,7 +55,7 @@ def start_of(log: list[LoggedTransaction]) -> Checkpoint:
 
 
 def stretches(log: list[LoggedTransaction], cuts: list[int]) -> Iterator[DecodedRange]:
-    """The log as a reader would give it, cut behind so many changes (of all transactions), perhaps within one."""
+    """The log as a reader decodes it, cut after this number of changes (of all transactions), perhaps inside one."""
     first_seq = [0]
     for transaction in log:
         first_seq.append(first_seq[-1] + transaction.size)
@@ -138,7 +138,7 @@ def ids(flush: Flush) -> list[int]:
 
 
 def one(size: int) -> DecodedRange:
-    """A stretch of one transaction."""
+    """A decoded range of one transaction."""
     return next(stretches(log_of([size]), []))
 
 
@@ -246,7 +246,7 @@ def test_rules_that_cannot_be(options: dict[str, int]) -> None:
     left_out=st.sampled_from([0.0, 0.5]),
 )
 def test_however_it_is_cut(sizes: list[int], cuts: list[int], flushed: list[bool], left_out: float) -> None:
-    """The flushes hold each change once, each begins where the last ended, and a restart behind any change is right."""
+    """The flushes contain each change once, each starts where the last ended, and any change can be a restart."""
     log = log_of(sizes, left_out)
     pending = accumulator(at=start_of(log))
     flushes: list[Flush] = []

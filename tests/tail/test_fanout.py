@@ -48,7 +48,7 @@ class ListSink:
 
     @property
     def places(self) -> list[tuple[int, int]]:
-        """(place of the transaction, number in it) of each change, in order."""
+        """(position of the transaction, number in it) of each change, in order."""
         return [place for flush in self.flushes for place in places(flush)]
 
 

@@ -49,11 +49,11 @@ class TailCase:
 
 QUICK = run("f1", "failure", started=8, ended=5)
 CASES = [
-    TailCase("first start ever", (), None, "start", "no run of it is known", "main:after:none"),
+    TailCase("first start ever", (), None, "start", "it has no runs yet", "main:after:none"),
     TailCase("queued", (run("a", "queued"),), None, "skip", "queued"),
     TailCase("starting", (run("a", "starting"),), None, "skip", "starting"),
     TailCase("canceling", (run("a", "canceling", started=500),), lease("a", 300), "skip", "canceling"),
-    TailCase("alive", (run("a", "started", started=500),), lease("a"), "skip", "run a is alive: heard of 2 s ago"),
+    TailCase("alive", (run("a", "started", started=500),), lease("a"), "skip", "run a is alive: last seen 2 s ago"),
     TailCase(
         "alive though the shift before failed", (run("b", "started", started=9), QUICK), lease("b"), "skip", "alive"
     ),
@@ -65,7 +65,7 @@ CASES = [
         (run("a", "started", started=500),),
         lease("a", 45.1),
         "fail_then_start",
-        "not heard of for 45 s; a new one",
+        "last seen 45 s ago; a new run",
         "main:after:a",
         ("a",),
     ),
@@ -74,7 +74,7 @@ CASES = [
         (run("a", "started", started=91),),
         None,
         "fail_then_start",
-        "not heard of for its start",
+        "last seen at its start",
         "main:after:a",
         ("a",),
     ),
@@ -88,11 +88,11 @@ CASES = [
         ("b",),
     ),
     TailCase(
-        "stale with a successor queued behind it",
+        "stale with a queued successor",
         (run("b", "queued"), run("a", "started", started=500)),
         lease("a", 300),
         "fail_then_start",
-        "waits behind",
+        "the queued run replaces it",
         None,
         ("a",),
     ),
@@ -145,14 +145,16 @@ CASES = [
         watched_since=None,
     ),
     TailCase("stranger", (), lease("otherhost:42"), "skip", "otherhost:42"),
-    TailCase("stranger after a shift of ours", (run("a", "success", ended=5),), lease("cli:1"), "skip", "outside"),
-    TailCase("stranger long gone", (), lease("otherhost:42", 300), "start", "no run of it is known", "main:after:none"),
+    TailCase(
+        "another owner after a successful run", (run("a", "success", ended=5),), lease("cli:1"), "skip", "outside"
+    ),
+    TailCase("stranger long gone", (), lease("otherhost:42", 300), "start", "it has no runs yet", "main:after:none"),
     TailCase(
         "stranger left in order",
         (),
         lease("otherhost:42", released=True),
         "start",
-        "no run of it is known",
+        "it has no runs yet",
         "main:after:none",
     ),
     TailCase("quick failure", (QUICK,), None, "back_off", "the last in run f1; next try in 5 s"),

@@ -1,4 +1,4 @@
-"""When a tail records a bookmark, what it says, and which ones go. A memory store and made-up flushes, no server."""
+"""When a tail records a bookmark, its contents, and which ones expire. A memory store and sample flushes, no server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ START_S = FIRST_TS_US / 1e6 + 1000
 
 
 class BookmarkerFixture:
-    """A bookmarker with a clock of its own, and the flushes of a source."""
+    """A bookmarker with a settable clock, and the flushes of a source."""
 
     def __init__(self, store: MemoryPositionStore | None = None, keep: BookmarkRetention | None = None) -> None:
         self.now_s = START_S
@@ -52,7 +52,7 @@ def test_the_first_bookmark_is_where_the_tail_began() -> None:
     assert [(each.reason, each.checkpoint.position, each.sequence) for each in desk.kept] == [
         ("start", start.position, 41)
     ]
-    assert desk.kept[0].at_us <= flush.checkpoint.ts_us, "not later than what lies behind it"
+    assert desk.kept[0].at_us <= flush.checkpoint.ts_us, "not later than the changes after it"
 
 
 def test_a_source_with_bookmarks_gets_none_for_a_restart() -> None:

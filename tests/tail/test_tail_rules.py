@@ -138,12 +138,12 @@ def test_the_heart_stops_for_a_tail_that_hangs(caplog: pytest.LogCaptureFixture)
     heartbeat = LeaseHeartbeat(store, store.claim("main", "me"), every_s=0.05, patience_s=0.3)
     with caplog.at_level(logging.ERROR):
         heartbeat.start()
-        wait_until(lambda: "has hung" in caplog.text, 5, "the heart to give up")
+        wait_until(lambda: "made no progress" in caplog.text, 5, "the heart to give up")
         beats = store.heartbeats
         time.sleep(0.2)
         assert store.heartbeats == beats
         heartbeat.report_alive()
-        wait_until(lambda: store.heartbeats > beats, 5, "the heart to go on")
+        wait_until(lambda: store.heartbeats > beats, 5, "the renewals to continue")
     heartbeat.stop()
 
 
@@ -160,7 +160,7 @@ def test_a_lost_lease_is_told_where_the_tail_shows_itself() -> None:
             return str(error)
         return ""
 
-    assert "'bob' has claimed it since" in wait_until(told, 5, "the loss to be told")
+    assert "'bob' has claimed it since" in wait_until(told, 5, "the loss to be reported")
     heartbeat.stop()
 
 
