@@ -67,7 +67,7 @@ def test_a_command_and_the_definitions_refuse_it(tmp_path: Path) -> None:
             [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 1
-        assert "the environment: BINLOGSYNC_STAT is no setting (did you mean BINLOGSYNC_START?)" in done.stderr
+        assert "the environment: BINLOGSYNC_STAT is not a setting (did you mean BINLOGSYNC_START?)" in done.stderr
 
 
 class VariableRecorder(dict[str, str]):
