@@ -6,9 +6,11 @@ What a consumer needs is here: `from binlogsync import Change, Consumer`. Each n
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as typing has it, without the time to import that
 if TYPE_CHECKING:
+    from typing import Any
+
     from binlogsync.change import Change as Change
     from binlogsync.change import Op as Op
     from binlogsync.change import SourceInfo as SourceInfo

@@ -6,16 +6,17 @@ message on stderr without a traceback. No output contains a password.
 
 from __future__ import annotations
 
-import argparse
 import importlib
-import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from binlogsync.commands.arguments import parse
 from binlogsync.errors import BinlogSyncError
-from binlogsync.escaping import PrintableFormatter
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(parsed: argparse.Namespace) -> int:
+    if parsed.command == "tail":
+        _keep_pandas_out()
     command = importlib.import_module(f"binlogsync.commands.{parsed.command}")
     if not parsed.needs_settings:
         return int(command.run(parsed))
@@ -44,8 +47,31 @@ def _run(parsed: argparse.Namespace) -> int:
     return int(command.run(settings.Settings.read(), parsed))
 
 
+class _PandasBlocker:
+    """A finder of modules that reports pandas as not installed."""
+
+    def find_spec(self, name: str, path: object, target: object = None) -> None:
+        """Raise for pandas; leave every other module to the next finder."""
+        if name == "pandas":
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+
+def _keep_pandas_out() -> None:
+    """Prevent pyarrow from importing pandas for its first array: a tail does not use it, and it takes 30 MB."""
+    blocker = _PandasBlocker()
+    sys.meta_path.insert(0, blocker)
+    try:
+        importlib.import_module("pyarrow").array([0])
+    finally:
+        sys.meta_path.remove(blocker)
+
+
 def _log_to_stderr(verbose: bool) -> None:
     """Log warnings of all libraries; INFO of this package only, since others may log connection settings."""
+    import logging
+
+    from binlogsync.commands.printable_formatter import PrintableFormatter
+
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(PrintableFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])

@@ -17,14 +17,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-
-import duckdb
+from typing import TYPE_CHECKING, Any
 
 from binlogsync.duckfile_upgrade import upgrade
 from binlogsync.errors import BinlogSyncError, SinkError
 from binlogsync.escaping import printable
 from binlogsync.private_files import FILE_MODE, FOLDER_MODE, make_file, make_folder
+
+if TYPE_CHECKING:
+    import duckdb
 
 META_SCHEMA = "binlogsync_state_in_a_schema_whose_name_is_longer_than_mysql_allows"
 """DuckDB schema of the tables that store progress and state, in the same file as the data.
@@ -124,6 +125,8 @@ class DuckFile:
         `longest_hold_s`, so that closing takes at most a fifth of the time. The caller must call `release` afterwards.
         Exceptions of DuckDB are raised as `error`.
         """
+        import duckdb
+
         shared = self._acquire_lock()
         is_done = False
         try:
@@ -194,6 +197,8 @@ class DuckFile:
 
     def _connect(self, deadline: float) -> duckdb.DuckDBPyConnection:
         """Open the file, waiting for a lock until the deadline."""
+        import duckdb
+
         while True:
             try:
                 make_folder(self.path.parent)
@@ -215,6 +220,8 @@ class DuckFile:
 
     def _create(self) -> None:
         """Create the file with access for its owner only: DuckDB uses the umask, and cannot open an empty file."""
+        import duckdb
+
         with TemporaryDirectory(prefix=f".{self.path.name}-", dir=self.path.parent) as folder:
             temporary = Path(folder) / self.path.name
             duckdb.connect(str(temporary)).close()

@@ -7,7 +7,10 @@ are moved, in one transaction, to a schema whose name no MySQL database can have
 
 from __future__ import annotations
 
-import duckdb
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import duckdb
 
 REPLAY_MARK = " "
 """Suffix of the database name of a replayed table in `mirrors`; a name in MySQL cannot end in a space."""

@@ -7,7 +7,6 @@ in mirrors and in the audit log are never touched; this is for log lines, error 
 
 from __future__ import annotations
 
-import logging
 import re
 
 # Control characters but newline and tab; what reverses the direction of text; separators that end a line elsewhere;
@@ -36,14 +35,6 @@ def fenced(text: str) -> str:
     longest = max((len(match) for match in _BACKTICKS.findall(text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}\n{printable(text)}\n{fence}"
-
-
-class PrintableFormatter(logging.Formatter):
-    """Log lines without control characters."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line, with its traceback if it has one."""
-        return printable(super().format(record))
 
 
 def _escape(match: re.Match[str]) -> str:

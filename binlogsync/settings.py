@@ -18,24 +18,25 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from binlogsync.dotenv import parse_dotenv
 from binlogsync.errors import ConfigError
 from binlogsync.filters import TableFilter, split_patterns
 from binlogsync.mysql import TLS, MySQLConfig, parse_start
 from binlogsync.mysql.config import TLSMode
-from binlogsync.sinks.audit import AuditSink
 from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.sinks.jetstream.publish_unit import Format
 from binlogsync.stores import PositionStore
 from binlogsync.stores.nats import NatsPositionStore
-from binlogsync.stores.redis import RedisOptions, RedisPositionStore
 from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.tail.options import TailOptions
 from binlogsync.variables import check_variables
 from binlogsync.wire.subjects import check_source
+
+if TYPE_CHECKING:
+    from binlogsync.sinks.audit import AuditSink
 
 Number = TypeVar("Number", int, float)
 _YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
@@ -146,6 +147,8 @@ class Settings:
             return NatsPositionStore(self.nats(_STORE_PATIENCE_S))
         if kind == "sqlite":
             return SQLitePositionStore(Path(self._text("BINLOGSYNC_POSITIONS_PATH", _POSITIONS_PATH)))
+        from binlogsync.stores.redis import RedisOptions, RedisPositionStore
+
         prefix = "BINLOGSYNC_REDIS"
         options = RedisOptions(
             host=self._text(f"{prefix}_HOST", "127.0.0.1"),
@@ -174,7 +177,11 @@ class Settings:
     def audit(self) -> AuditSink | None:
         """The audit log, which the tail opens; None when it is off."""
         path = self.audit_path()
-        return None if path is None else AuditSink(path)
+        if path is None:
+            return None
+        from binlogsync.sinks.audit import AuditSink
+
+        return AuditSink(path)
 
     def warehouse_path(self) -> Path:
         """The DuckDB file of mirrors and of what handlers write."""

@@ -4,8 +4,9 @@ import logging
 
 import pytest
 
+from binlogsync.commands.printable_formatter import PrintableFormatter
 from binlogsync.errors import HandlerError
-from binlogsync.escaping import PrintableFormatter, fenced, markdown, printable
+from binlogsync.escaping import fenced, markdown, printable
 
 HOSTILE = "![i](http://x/y) [l](http://x) <img src=x> `c` | **b** _e_ # h\n```\nout"
 

@@ -11,14 +11,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol, runtime_checkable
-
-import duckdb
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.progress import DuckProgress, ProgressKey, ProgressStore
 from binlogsync.duckfile import META_SCHEMA
 from binlogsync.errors import ConfigError
+
+if TYPE_CHECKING:
+    import duckdb
 
 GapKind = Literal["retention", "recreated", "accepted", "foreign_key"]
 _TABLE = f"{META_SCHEMA}.gaps"

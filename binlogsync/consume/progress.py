@@ -11,15 +11,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import duckdb
 import numpy as np
 
 from binlogsync.change import ChangeBatch
 from binlogsync.duckfile import META_SCHEMA, DuckFile, first_row
 from binlogsync.errors import ConsumeError
 from binlogsync.position import BinlogPosition
+
+if TYPE_CHECKING:
+    import duckdb
 
 _TABLE = f"{META_SCHEMA}.progress"
 _FIELDS = "server_uuid, gtid, file, pos, row, txn_order, sequence, seen, changes, epoch"

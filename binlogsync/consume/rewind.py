@@ -12,9 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
-
-import duckdb
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from binlogsync.consume.progress import (
     NO_PROGRESS,
@@ -32,6 +30,9 @@ from binlogsync.mirror.target import Mirror
 from binlogsync.position import Checkpoint
 from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.sources import ChangeSources
+
+if TYPE_CHECKING:
+    import duckdb
 
 _COLUMNS = (
     "(moved_at TIMESTAMPTZ, client VARCHAR, source VARCHAR, database VARCHAR, table_name VARCHAR, direction VARCHAR, "

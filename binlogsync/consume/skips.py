@@ -15,9 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol, runtime_checkable
-
-import duckdb
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.engine import ConsumeOptions, consume
@@ -27,6 +25,9 @@ from binlogsync.errors import BinlogSyncError, ConfigError, ConsumeError
 from binlogsync.stream.reader import StreamBatch, StreamReader
 from binlogsync.wire.envelope import EnvelopeContext, render
 from binlogsync.wire.subjects import durable_name
+
+if TYPE_CHECKING:
+    import duckdb
 
 _TABLE = f"{META_SCHEMA}.skips"
 _IDLE_S = 2.0

@@ -6,7 +6,6 @@ The code of a command is in the module of the same name beside this package, imp
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -47,7 +46,9 @@ class _PrintVersion(argparse.Action):
     """Prints the installed version, which is looked up only on request."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        sys.stdout.write(f"binlogsync {importlib.metadata.version('binlogsync')}\n")
+        from importlib.metadata import version
+
+        sys.stdout.write(f"binlogsync {version('binlogsync')}\n")
         parser.exit()
 
 

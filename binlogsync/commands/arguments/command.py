@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
 def no_arguments(parser: argparse.ArgumentParser) -> None:
     """Add nothing: for a command that only takes the shared arguments."""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One command: its help, and the arguments that it takes besides the shared ones.
 
     Attributes:
@@ -33,8 +32,7 @@ class Command:
     needs_settings: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class CommandGroup:
+class CommandGroup(NamedTuple):
     """Commands with one purpose; `binlogsync --help` shows the example of the first one."""
 
     purpose: str
