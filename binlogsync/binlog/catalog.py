@@ -131,7 +131,7 @@ class Catalog:
                 if not self.layouts[full].captured:
                     return None
                 raise ColumnError(
-                    "rows that hold no column cannot be counted; run: SET GLOBAL binlog_row_image = 'FULL'", "", 0
+                    "rows without columns cannot be counted; run: SET GLOBAL binlog_row_image = 'FULL'", "", 0
                 )
             self._partial[key] = len(self.layouts)
             self.layouts.append(Layout.of(table, (first, last), captured=self.layouts[full].captured))

@@ -125,7 +125,7 @@ def read_statement(sql: str, database: str, dialect: SqlDialect = _DEFAULT) -> S
     words = TokenCursor.of(sql, dialect, _HEAD)
     has_variables = words.take("SET", "STATEMENT")
     if has_variables:
-        words.before("FOR")
+        words.take_until("FOR")
         words.next()
     verb = words.word
     if verb in ("SAVEPOINT", "RELEASE"):
@@ -141,7 +141,7 @@ def read_statement(sql: str, database: str, dialect: SqlDialect = _DEFAULT) -> S
             return Statement("rows", _changed_rows(sql, _StatementParser(words, database)))
         words = TokenCursor.of(sql, dialect)
         if has_variables:
-            if any(token.text.lower() == "sql_mode" for token in words.before("FOR").rest):
+            if any(token.text.lower() == "sql_mode" for token in words.take_until("FOR").rest):
                 raise _UnreadableError  # the server parsed it in another SQL mode than the one that the event contains
             words.next()
         return _table_statement(_StatementParser(words, database))
@@ -260,7 +260,7 @@ def _changed_rows(sql: str, reading: _StatementParser) -> Tables:
         reading.skip_modifiers()
         return (reading.table(),)
     if words.take("LOAD"):
-        words.before("INTO")
+        words.take_until("INTO")
         words.next()
         words.take("TABLE")
         return (reading.table(),) if words.is_left else ()

@@ -1,4 +1,4 @@
-"""The default compiler of kernels: takes a third of the time of numba's own pipeline, and uses private APIs of numba.
+"""The default compiler of kernels: uses private APIs of numba, and takes a third of the time of its own pipeline.
 
 No other module uses private APIs. `public_compiling.py` has the same functions with public APIs only, for versions of
 numba that this module does not support (BINLOGSYNC_KERNELS=public). Measurements: bench/README.md, "Compile time".
@@ -133,7 +133,7 @@ class _CacheLocator:
         return getattr(self._locator, name)
 
     def get_source_stamp(self) -> object:
-        """Changes when one of the files does."""
+        """A value that changes when one of the files changes."""
         return self._locator.get_source_stamp(), source_stamp(self._function)
 
 

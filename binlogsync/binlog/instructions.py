@@ -48,7 +48,7 @@ def make_intrinsic(signature: Any, generate: Callable[..., ir.Value]) -> Any:
     def call(typing_context: object, *given: types.Type) -> tuple[Any, Callable[..., ir.Value]]:
         return signature, generate
 
-    # Numba asks for the parameters' names, of which the first is not the caller's.
+    # Numba inspects the names of the parameters; the first one is the typing context, which callers do not pass.
     names = ["typing_context", *(f"argument_{i}" for i in range(len(signature.args)))]
     named = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
     vars(call)["__signature__"] = inspect.Signature(named)

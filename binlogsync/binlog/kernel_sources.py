@@ -32,7 +32,7 @@ def find_parts(function: Callable[..., Any]) -> set[Callable[..., Any]]:
 
 
 def _called_parts(function: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
-    """Functions of parts that it names, directly or as an attribute of a module."""
+    """The functions of the parts that it refers to, by name or as an attribute of a module."""
     code, names = function.__code__, function.__globals__
     known = [names[name] for name in code.co_names if name in names]
     for module in [value for value in known if isinstance(value, ModuleType)]:

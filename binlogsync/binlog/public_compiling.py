@@ -1,4 +1,4 @@
-"""The compiler of kernels by `numba.njit` and nothing private: slower to compile and to load than fast_compiling.py.
+"""Compiles kernels with `numba.njit`, without private APIs: slower to compile and to load than fast_compiling.py.
 
 Each part is compiled by itself, so a module defines one before what calls it.
 """
@@ -28,22 +28,22 @@ def compile_kernel(function: Callable[..., Any], signature: Any, *, cache: bool,
 
 
 def make_part(function: Callable[..., Any], signature: Any, *, apart: bool) -> Any:
-    """A function that kernels call, compiled by itself."""
+    """A function that kernels call, compiled separately."""
     return compile_kernel(function, signature, cache=Path(inspect.getfile(function)).exists(), has_wrapper=True)
 
 
 def compile_part(part: Any) -> Any:
-    """A part as a function that Python calls: it is one."""
+    """Returns the part, which Python can call."""
     return part
 
 
 def code_address(kernel: Any) -> int:
-    """None is needed: a kernel is called by its name."""
+    """No address is needed: a kernel is called by its name."""
     return 0
 
 
 def make_caller(kernel: Any) -> Any:
-    """What another kernel calls as f(address, (argument, ...)) to call this one."""
+    """A function that other kernels call as f(address, (argument, ...)) to call this kernel."""
 
     def call(address, arguments):  # type: ignore[no-untyped-def]
         return kernel(*arguments)

@@ -241,7 +241,7 @@ class TokenCursor:
         """Return the next token and advance if it is a string; else return None."""
         return self.next() if self.token.kind == "string" else None
 
-    def inside(self) -> TokenCursor:
+    def take_parentheses(self) -> TokenCursor:
         """Advance over the parenthesis that follows, and return a cursor over its contents."""
         self._at += 1
         start, depth = self._at, 1
@@ -263,7 +263,7 @@ class TokenCursor:
                 parts[-1].append(token)
         return [TokenCursor(part, self.dialect) for part in parts]
 
-    def before(self, *words: str) -> TokenCursor:
+    def take_until(self, *words: str) -> TokenCursor:
         """Advance to these words, outside parentheses, or to the end; returns a cursor over the tokens before them."""
         start, depth = self._at, 0
         while self.is_left:

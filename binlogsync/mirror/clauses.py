@@ -117,12 +117,12 @@ def parse_alter(sql: str, dialect: SqlDialect) -> list[Clause] | None:
 
 def _clauses_before_layout(words: TokenCursor) -> TokenCursor:
     """The clauses before a final PARTITION BY, REMOVE PARTITIONING or ORDER BY; raises UnsupportedSQLError."""
-    clauses = words.before("PARTITION", "BY")
+    clauses = words.take_until("PARTITION", "BY")
     if any(token.text.upper() == "SYSTEM_TIME" for token in words.rest):
         raise UnsupportedSQLError
     if not words.is_left:
-        clauses = clauses.before("REMOVE", "PARTITIONING")
-    kept = clauses.before("ORDER", "BY")
+        clauses = clauses.take_until("REMOVE", "PARTITIONING")
+    kept = clauses.take_until("ORDER", "BY")
     if clauses.take("ORDER", "BY"):
         for part in clauses.split():
             _skip_table_name(part)
@@ -148,8 +148,8 @@ def parse_create(sql: str, dialect: SqlDialect) -> TableDefinition | None:
     if words.word != "(":
         return None
     try:
-        parts = [_parse_create_item(part) for part in words.inside().split()]
-        options = words.before("PARTITION", "BY")
+        parts = [_parse_create_item(part) for part in words.take_parentheses().split()]
+        options = words.take_until("PARTITION", "BY")
         if _selects(words):
             return None
         while options.is_left:
@@ -179,8 +179,8 @@ def only_renames(sql: str, dialect: SqlDialect) -> bool:
 
 def is_conditional(sql: str, dialect: SqlDialect) -> bool:
     """True for CREATE TABLE IF NOT EXISTS, which is logged even if it had no effect."""
-    head = TokenCursor.of(sql, dialect).before("(")
-    head.before("IF", "NOT", "EXISTS")
+    head = TokenCursor.of(sql, dialect).take_until("(")
+    head.take_until("IF", "NOT", "EXISTS")
     return head.is_left
 
 
@@ -270,7 +270,7 @@ def _parse_add(words: TokenCursor) -> list[Clause]:
     words.take("COLUMN")
     if_not_exists = words.take("IF", "NOT", "EXISTS")
     if words.word == "(":
-        parts = [_parse_create_item(part) for part in words.inside().split()]
+        parts = [_parse_create_item(part) for part in words.take_parentheses().split()]
         definitions = [part for part in parts if isinstance(part, ColumnDefinition)]
         keys = [part for part in parts if isinstance(part, SetKey)]
         return [*(AddColumn(one, ColumnPosition(), if_not_exists) for one in definitions), *_keys(definitions), *keys]
@@ -330,8 +330,8 @@ def _parse_create_item(words: TokenCursor) -> ColumnDefinition | SetKey | None:
 
 def _key_columns(words: TokenCursor) -> tuple[str, ...]:
     """The columns of a key; skips its name, its type and the sort order."""
-    words.before("(")
-    return tuple(part.name() for part in words.inside().split())
+    words.take_until("(")
+    return tuple(part.name() for part in words.take_parentheses().split())
 
 
 def _skip_option(words: TokenCursor) -> bool:

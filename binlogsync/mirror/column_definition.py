@@ -103,7 +103,7 @@ def _read_attribute(words: TokenCursor, made: ColumnDefinition) -> ColumnDefinit
     if words.take("GENERATED", "ALWAYS", "AS") or words.take("AS"):
         if words.word != "(":  # ROW START and ROW END of MariaDB's system versioning
             raise UnsupportedSQLError
-        words.inside()
+        words.take_parentheses()
         words.take_any("VIRTUAL", "STORED", "PERSISTENT")
         return replace(made, is_generated=True)
     if _skip_attribute(words):
@@ -123,7 +123,7 @@ def _skip_attribute(words: TokenCursor) -> bool:
     if words.take("CHECK"):
         if words.word != "(":
             raise UnsupportedSQLError
-        words.inside()
+        words.take_parentheses()
         words.take("NOT")
         words.take("ENFORCED")
         return True
@@ -141,7 +141,7 @@ def _skip_reference(words: TokenCursor) -> bool:
     if words.take("."):
         words.name()
     if words.word == "(":
-        words.inside()
+        words.take_parentheses()
     if words.take("MATCH"):
         words.name()
     while words.take("ON", "DELETE") or words.take("ON", "UPDATE"):
@@ -154,7 +154,7 @@ def _skip_call(words: TokenCursor) -> None:
     """Skip a function call, with or without parentheses."""
     words.name()
     if words.word == "(":
-        words.inside()
+        words.take_parentheses()
 
 
 def _read_default(words: TokenCursor) -> ColumnDefault:
@@ -171,7 +171,7 @@ def _read_default(words: TokenCursor) -> ColumnDefault:
         number = _read_number(words)
         return ColumnDefault("number", number) if number.replace(".", "", 1).isdigit() else ColumnDefault("other")
     if words.word == "(":
-        words.inside()
+        words.take_parentheses()
     elif words.token.kind == "bits":
         words.next()
     elif not words.take("NEXT", "VALUE", "FOR"):

@@ -62,7 +62,7 @@ def read_type(words: TokenCursor) -> Column | None:
         words.take("PRECISION")
     if kind == "char" and words.take("VARYING"):
         kind = "varchar"
-    inside = [part.next() for part in words.inside().split()] if words.word == "(" else []
+    inside = [part.next() for part in words.take_parentheses().split()] if words.word == "(" else []
     if kind in ("enum", "set"):
         return _read_labels(kind, inside, words)
     if kind not in _KNOWN and not (dialect.mariadb and kind in ADDRESS_TYPES):

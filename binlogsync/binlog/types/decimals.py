@@ -200,7 +200,7 @@ def decimals(pointers: intp, count: int64, zeros: intp, target: intp, precision:
 def decimal_text(precision: int, scale: int, data: bytes) -> str:
     """The number as MySQL prints it, for a DECIMAL inside JSON; raises ValueError for invalid bytes."""
     if not 0 <= scale <= precision or precision == 0:
-        raise ValueError(f"there is no DECIMAL({precision},{scale})")
+        raise ValueError(f"DECIMAL({precision},{scale}) is not a valid type")
     if len(data) < decimal_size(precision, scale):
         raise ValueError(f"DECIMAL({precision},{scale}) needs {decimal_size(precision, scale)} bytes, got {len(data)}")
     whole, part = precision - scale, scale

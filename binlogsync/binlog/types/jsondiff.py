@@ -118,7 +118,7 @@ def _child(parent: _Node, leg: Leg, path: str) -> _Node:
     elif isinstance(parent, _Array) and isinstance(leg, int) and -len(parent.elements) <= leg < len(parent.elements):
         child = _taken_apart(parent.elements[leg])
     else:
-        raise ValueError(f"the difference of JSON at {path} does not fit the value before")
+        raise ValueError(f"the JSON difference at {path} does not apply to the value before the update")
     _put(parent, leg, child)
     return child
 
@@ -140,7 +140,7 @@ def _insert(parent: _Node, leg: Leg, value: _Node, path: str) -> None:
     elif isinstance(parent, _Array) and isinstance(leg, int):
         parent.elements.insert(leg if leg >= 0 else len(parent.elements) + 1 + leg, value)
     else:
-        raise ValueError(f"the difference of JSON at {path} does not fit the value before")
+        raise ValueError(f"the JSON difference at {path} does not apply to the value before the update")
 
 
 def _taken_apart(node: _Node) -> _Node:

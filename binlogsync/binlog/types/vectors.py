@@ -15,7 +15,7 @@ def vector_array(
 ) -> pa.ListArray:
     """Raises ValueError for a value whose size is not a multiple of four."""
     if (offsets & 3).any():
-        raise ValueError("a VECTOR whose bytes are no multiple of four")
+        raise ValueError("the size of a VECTOR value is not a multiple of four")
     numbers = data[: int(offsets[-1])].view("<f4")
     values = pa.Array.from_buffers(pa.float32(), len(numbers), [None, pa.py_buffer(numbers)], 0)
     pointers = [validity, pa.py_buffer(offsets >> 2)]
