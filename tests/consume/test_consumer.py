@@ -243,10 +243,10 @@ def test_what_cannot_work_is_refused_when_it_is_registered() -> None:
         Consumer("b").run()
 
 
-def test_a_source_without_a_stream_is_said(nats_server: NATSServer) -> None:
-    consumer = Consumer("a", url=nats_server.url, source="nobody")
+def test_a_source_without_a_stream_is_an_error(nats_server: NATSServer) -> None:
+    consumer = Consumer("a", url=nats_server.url, source="missing")
     consumer.register(SampleRow, print, table=TABLE)
-    with pytest.raises(WireError, match="source nobody has no stream"):
+    with pytest.raises(WireError, match="source missing has no stream"):
         consumer.run()
 
 

@@ -298,13 +298,13 @@ def test_a_schema_larger_than_a_message(
 
 
 def test_no_stream_yet(nats_server: NATSServer) -> None:
-    with pytest.raises(WireError, match=r"has no stream CDC_NOBODY yet; start its tail"):
-        StreamReader(NatsOptions(url=nats_server.url), "nobody").open()
+    with pytest.raises(WireError, match=r"has no stream CDC_MISSING yet; start its tail"):
+        StreamReader(NatsOptions(url=nats_server.url), "missing").open()
 
 
 def test_no_server() -> None:
     with pytest.raises(SinkError, match="cannot be reached"):
-        StreamReader(NatsOptions(url="nats://127.0.0.1:1", connect_timeout_s=1), "nobody").open()
+        StreamReader(NatsOptions(url="nats://127.0.0.1:1", connect_timeout_s=1), "missing").open()
 
 
 def test_an_unknown_durable(fill: Callable[..., FilledStream]) -> None:
