@@ -66,7 +66,7 @@ def test_a_consumer_is_rewound_from_the_command_line(
     for file, where in ((path, f"{META_SCHEMA}.rewinds"), (folder / "audit.duckdb", "rewinds")):
         assert query(file, f"SELECT direction, place, reason FROM {where}") == [("back", "seq:1", "just to see")]
     assert cli.main(["rewind", name, "--to", "oldest", *whose]) == 1
-    assert "may have dropped what lies behind oldest" in capsys.readouterr().err
+    assert "may have dropped changes after oldest" in capsys.readouterr().err
 
 
 def test_a_consumer_that_keeps_its_progress_in_nats_is_rewound_too(

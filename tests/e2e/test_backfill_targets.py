@@ -130,7 +130,7 @@ def test_a_file_that_is_not_in_the_manifest_is_ignored(
 
 def test_a_folder_with_other_files_is_not_changed(tailed: TailedWorkload, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("do not touch")
-    with pytest.raises(ConfigError, match=r"holds thesis\.txt and no _manifest\.json.*choose a new folder"):
+    with pytest.raises(ConfigError, match=r"contains thesis\.txt but no _manifest\.json.*choose a new folder"):
         replay_through_failures(tailed, "visits", lambda: ParquetTarget(tmp_path))
     first = ParquetTarget(tmp_path / "new")
     first.begin(tailed.plan("visits", words="this"))

@@ -133,7 +133,7 @@ def test_rows_and_tables_on_one_side_only(
         scenario.tamper(f"UPDATE {META_SCHEMA}.mirrors SET schema_json = NULL")
         found = scenario.verify("quiet")
         assert not found.is_equal
-        assert "no mirror of it yet" in str(found)
+        assert "it has no mirror yet" in str(found)
         given = {
             "SOURCE": scenario.config.source,
             "MYSQL_HOST": scenario.config.host,
@@ -176,7 +176,7 @@ def test_an_idle_stream_reports_the_missing_privilege(
     scenario.mysql.execute(f"CREATE USER {user} IDENTIFIED BY 'x'")
     scenario.mysql.execute(f"GRANT SELECT, LOCK TABLES, REPLICATION CLIENT ON *.* TO {user}")
     scenario.config = replace(config_of(server, scenario.config.source), user=user, password="x")
-    monkeypatch.setattr("binlogsync.mirror.verify._ASK_GRANTS_S", 0.2)
+    monkeypatch.setattr("binlogsync.mirror.verify._CHECK_GRANTS_S", 0.2)
     try:
         with pytest.raises(ConsumeError, match=rf"GRANT REPLICATION SLAVE ON \*\.\* TO '{user}'"):
             scenario.verify("t")
