@@ -1,4 +1,4 @@
-"""Everything that is asked of a MySQL or MariaDB server: settings, a place to start, and the bytes of its binlog.
+"""Access to a MySQL or MariaDB server: its settings, positions to start at, and the bytes of its binlog.
 
     findings = preflight(config)
     check(findings)
@@ -6,7 +6,7 @@
     with BinlogDump(config, checkpoint) as dump, ReadAhead(dump) as ahead:
         chunk = ahead.next(timeout_s=1.0)
 
-Bytes are not looked into here, but for event headers where a position is searched.
+Only event headers are decoded here, to find positions.
 """
 
 from binlogsync.mysql.config import TLS, MySQLConfig, connect, find_writable_host

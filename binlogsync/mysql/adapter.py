@@ -1,8 +1,8 @@
 """The one file that knows private names of mysql-replication and pymysql.
 
 mysql-replication opens the connection and asks for the dump (checksum and heartbeat variables, registration as a
-replica, COM_BINLOG_DUMP or COM_BINLOG_DUMP_GTID, MariaDB's variables); then its stream object is let go and the bytes
-are read from the socket beneath. Its decoding, reconnecting and logging are not used. tests/mysql/test_adapter.py fails
+replica, COM_BINLOG_DUMP or COM_BINLOG_DUMP_GTID, MariaDB's variables); then its stream object is dropped and the bytes
+are read from its socket. Its decoding, reconnecting and logging are not used. tests/mysql/test_adapter.py fails
 when a name that is used here changes.
 """
 
@@ -23,8 +23,8 @@ SOCKET: Final = "_sock"
 WRITE: Final = "_write_bytes"
 FORCE_CLOSE: Final = "_force_close"
 _DUMP_GTID = 0x1E
-_SET_AT = 4 + 1 + 2 + 4 + 4 + 3 + 8  # behind header, command, flags, server id, and an empty file name and its position
-_NO_SET = "00000000-0000-0000-0000-000000000000:1"  # has its place taken by `encoded_gtids`
+_SET_AT = 4 + 1 + 2 + 4 + 4 + 3 + 8  # after header, command, flags, server id, and an empty file name and its position
+_NO_SET = "00000000-0000-0000-0000-000000000000:1"  # is replaced by `encoded_gtids`
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class DumpRequest:
         gtids: the transactions not to send; "" starts at file and position.
         encoded_gtids: the same as MySQL takes them (encode_gtids); None for MariaDB.
         mariadb: True for MariaDB's way of asking by GTID.
-        server_id: what we call ourselves.
+        server_id: the id of this reader.
         name, uuid: how SHOW REPLICAS lists us; None does not register.
-        heartbeat_s: how often to hear from the server when nothing happens.
+        heartbeat_s: interval of the heartbeats while the source is idle.
         blocking: False ends the dump at the end of the log.
     """
 
@@ -85,13 +85,13 @@ class RawStream:
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Lets go of the socket."""
+        """Close the socket."""
         getattr(self._connection, FORCE_CLOSE)()
         self._socket.close()
 
 
 def _exact(connection: Any, encoded_gtids: bytes | None) -> Any:
-    """The connection, sending of each packet what its length says, and our own set in MySQL's request by GTID.
+    """The connection, with packets cut to their length, and with `encoded_gtids` in MySQL's request by GTID.
 
     The request by MariaDB's GTIDs has one byte more. The server never reads it, and so resets the connection when
     the dump ends, which can cost the last packet. mysql-replication knows no tags in sets.

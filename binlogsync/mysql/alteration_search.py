@@ -1,8 +1,7 @@
-"""Whether a table was altered between a place in the binlog and the end of it: the log itself says so.
+"""Finds out whether a table was altered after a position in the binlog, by reading the rest of the log.
 
-INFORMATION_SCHEMA shows a table as it is now. Rows that were logged earlier can be named by it only if no DDL lies
-between; the statements of that stretch of the log are read once and remembered, so that asking for many tables costs
-one pass.
+INFORMATION_SCHEMA describes a table as it is now. It applies to rows that were logged earlier only if there was no DDL
+since; the statements of that range of the log are read once and cached, so that many tables require only one pass.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _CHUNK = 4 << 20
 
 
 class AlterationSearch:
-    """Answers for one server; see the module. An instance is called with (database, table, place)."""
+    """Searches the log of one server; see the module. Call an instance with (database, table, position)."""
 
     def __init__(self, config: MySQLConfig, server_uuid: str, fold: Fold = keep_case) -> None:
         self._config = config
@@ -31,20 +30,22 @@ class AlterationSearch:
         self._to: BinlogPosition | None = None
         self._found: list[Alteration] = []
 
-    def __call__(self, database: str, table: str, place: BinlogPosition) -> BinlogPosition | None:
-        """The place behind the first statement after `place` that may have altered the table; None without one.
+    def __call__(self, database: str, table: str, position: BinlogPosition) -> BinlogPosition | None:
+        """The position after the first statement after `position` that may have altered the table; None without one.
 
         Raises SourceError when the log cannot be read.
         """
-        if self._from is None or self._to is None or not self._from <= place <= self._to:
-            self._from = self._to = place
+        if self._from is None or self._to is None or not self._from <= position <= self._to:
+            self._from = self._to = position
             self._found = []
-        self._look_on(self._to)
-        behind = (found.position for found in self._found if found.position > place and found.affects(database, table))
+        self._read_on(self._to)
+        behind = (
+            found.position for found in self._found if found.position > position and found.affects(database, table)
+        )
         return next(behind, None)
 
-    def _look_on(self, start: BinlogPosition) -> None:
-        """From the end of what is known to the end of the log."""
+    def _read_on(self, start: BinlogPosition) -> None:
+        """Read from the end of the cached range to the end of the log."""
         reader = AlterationReader(start, self._fold, mariadb=self._server_uuid.startswith("mariadb:"))
         buffer = np.empty(_CHUNK, np.uint8)
         with BinlogDump(self._config, Checkpoint(start, self._server_uuid), blocking=False) as dump:

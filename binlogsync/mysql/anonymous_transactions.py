@@ -1,6 +1,6 @@
-"""Transactions without a GTID in the log of a server that has gtid_mode=ON now: it does not send them.
+"""Anonymous transactions in the log of a server with gtid_mode=ON, which does not send them.
 
-They were logged before gtid_mode was switched on, which begins a new file. So the files that hold some come first.
+They were logged before gtid_mode was switched on, which starts a new file, so they are in the oldest files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def first_sent(config: MySQLConfig, info: ServerInfo) -> int:
     """Number, in `info.files`, of the first file that the server sends from its beginning.
 
     Found by binary search for the last file that begins with a transaction without a GTID; 0 where there is none.
-    Raises PositionError when that is the newest file, SourceError when the server cannot be asked.
+    Raises PositionError when that is the newest file, SourceError when the query fails.
     """
     if info.flavor != "mysql" or not info.gtids or not _begins_without_gtid(config, info, 0):
         return 0
@@ -34,7 +34,7 @@ def first_sent(config: MySQLConfig, info: ServerInfo) -> int:
     if high == len(info.files):
         raise PositionError(
             f"every binlog, up to {info.files[-1].name}, begins with transactions without GTIDs, which a server with "
-            "gtid_mode=ON does not send; begin a new file with FLUSH BINARY LOGS, and start at 'now'"
+            "gtid_mode=ON does not send; start a new file with FLUSH BINARY LOGS, and start at 'now'"
         )
     return high
 

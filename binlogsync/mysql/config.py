@@ -1,7 +1,7 @@
 """Where the server is and how to log in, and one plain SQL connection to it.
 
 A `MySQLConfig` is data: it opens nothing, and never prints its password. `connect` opens one autocommit connection
-for the questions of this package, and turns a refusal into a SourceError that says what to do. Nothing here reads a
+for the queries of this package, and turns an error into a SourceError with the next step. Nothing here reads a
 binlog.
 """
 
@@ -66,17 +66,17 @@ class MySQLConfig:
 
     Attributes:
         host, port: where the server is; `unix_socket` wins over both. Several hosts, separated by commas and each with
-            a port of its own if it has another (db1,db2:3307), are servers that replicate from each other: the one in
-            charge is found at every connection (`in_charge`).
+            optionally a port (db1,db2:3307), are servers that replicate from each other: the writable one is found at
+            every connection (`find_writable_host`).
         user, password: the account.
         tls: how to encrypt.
         public_key_file: the server's RSA key (PEM; its public_key.pem), for accounts with caching_sha2_password or
             sha256_password where there is no TLS. A key that the server sends is never used.
-        server_id: what this reader calls itself towards the server, unique among its replicas; None derives a stable
+        server_id: server id of this reader, unique among the replicas of the server; None derives a stable
             one from `source`, this machine's name and the folder (`replica_identity`).
         source: name of the source.
-        connect_timeout_s: seconds until an attempt to connect and log in is given up.
-        heartbeat_s: how often the server is asked to say that it is there when it has nothing else to say.
+        connect_timeout_s: time limit for connecting and logging in, in seconds.
+        heartbeat_s: interval of the heartbeats that the server sends while the source is idle.
     """
 
     host: str = "127.0.0.1"
@@ -150,9 +150,9 @@ class MySQLConfig:
 
 
 def find_writable_host(config: MySQLConfig) -> MySQLConfig:
-    """Of several hosts the first that answers and takes writes, else the first that answers; of one host, that one.
+    """The first host that answers and accepts writes, else the first that answers.
 
-    Raises SourceError when none answers, with what each says.
+    Raises SourceError with the error of each host when none answers.
     """
     if len(config.candidates) == 1:
         return config.candidates[0]
@@ -173,20 +173,21 @@ def find_writable_host(config: MySQLConfig) -> MySQLConfig:
 
 
 def connect(config: MySQLConfig, *, read_timeout_s: float = 60.0) -> Connection:
-    """An autocommit connection, utf8mb4, to the server in charge, with the session variables of session.py.
+    """An autocommit connection, utf8mb4, to the writable host, with the session variables of session.py.
 
-    Every connection of ours is opened here. Raises SourceError when the server refuses, ConfigError for bad TLS files.
+    All connections to a source are opened here. Raises SourceError when the server refuses, ConfigError for invalid
+    TLS files.
     """
     config = find_writable_host(config)
-    place: dict[str, Any] = {"host": config.host, "port": config.port}
+    address: dict[str, Any] = {"host": config.host, "port": config.port}
     if config.unix_socket:
-        place["unix_socket"] = config.unix_socket
+        address["unix_socket"] = config.unix_socket
     with translate_errors(config):
         if config.unix_socket:
             os.stat(config.unix_socket)  # pymysql leaves a socket open when there is none
         connection = GuardedConnection(
             _guard(config),
-            **place,
+            **address,
             **_tls_arguments(config),
             user=config.user,
             password=config.password.encode(),  # pymysql would encode text as latin1; MySQL's clients send UTF-8
@@ -301,8 +302,8 @@ _LOCKED = "unlock the account: ALTER USER ... ACCOUNT UNLOCK"
 _NEXT_STEP: Mapping[int, str] = {
     ER.ACCESS_DENIED_ERROR: "check user and password, and from which hosts the account may log in (SELECT user, host "
     "FROM mysql.user); an account that needs TLS refuses a connection without it in the same words",
-    ER.DBACCESS_DENIED_ERROR: "the account lacks a privilege; run binlogsync doctor, it prints the GRANT",
-    ER.SPECIFIC_ACCESS_DENIED_ERROR: "the account lacks a privilege; run binlogsync doctor, it prints the GRANT",
+    ER.DBACCESS_DENIED_ERROR: "the account is missing a privilege; binlogsync doctor prints the GRANT",
+    ER.SPECIFIC_ACCESS_DENIED_ERROR: "the account is missing a privilege; binlogsync doctor prints the GRANT",
     ER.CON_COUNT_ERROR: "raise max_connections or close other connections, then try again",
     ER.TOO_MANY_USER_CONNECTIONS: _USER_LIMIT,
     ER.USER_LIMIT_REACHED: _USER_LIMIT,
@@ -325,9 +326,9 @@ _NEXT_STEP: Mapping[int, str] = {
 
 def _explain(config: MySQLConfig, error: BaseException) -> str:
     """What failed, where, and what to do next; never the password."""
-    said = str(error.args[1]) if len(error.args) > 1 else str(error)
+    text = str(error.args[1]) if len(error.args) > 1 else str(error)
     step = _NEXT_STEP.get(error_code(error)) or _network_step(config, error)
-    return f"{config.user} at {config.address}: {said}" + (f"; {step}" if step else "")
+    return f"{config.user} at {config.address}: {text}" + (f"; {step}" if step else "")
 
 
 def _network_step(config: MySQLConfig, error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 `BinlogDump` opens the dump at a checkpoint and gives the MySQL protocol stream as it comes: packets of 3 bytes length,
 1 byte sequence, and a payload that is 0x00 and an event, 0xff and an error (raise_server_error), or 0xfe at the end of
-a non-blocking dump. Every reconnect is a new BinlogDump. It never goes on from another place than the checkpoint's.
+a non-blocking dump. Every reconnect is a new BinlogDump. It always starts at the position of its checkpoint.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 
 _LOG = logging.getLogger(__name__)
 
-FIRST_BYTES_S = 120.0  # to find the place of a GTID set the server reads the head of every binlog
+FIRST_BYTES_S = 120.0  # to find the position of a GTID set the server reads the header of every binlog file
 SILENCE_HEARTBEATS = 3
 _POSITION_LIMIT = 2**32
 _ROTATE_SIZE = 19 + 8  # and the name of the next file, and a checksum
@@ -36,14 +36,14 @@ _UUID_SPACE = uuid.UUID("7b1c6d5e-55a4-4b0d-9a55-0d8f5c1f7a11")
 
 @dataclass(frozen=True, slots=True)
 class DumpStart:
-    """Where a dump begins: behind `gtids` when there are some, else at file and position."""
+    """Where a dump starts: after the transactions in `gtids` if there are any, else at file and position."""
 
     position: BinlogPosition
     gtids: GtidSet | None = None
 
 
 def find_dump_start(checkpoint: Checkpoint, info: ServerInfo) -> DumpStart:
-    """How to ask this server for what lies behind the checkpoint. Raises PositionError when it cannot be asked for."""
+    """How to request the changes after the checkpoint from this server. Raises PositionError if impossible."""
     known = checkpoint.gtids
     if known and info.gtids:
         if known.flavor != info.flavor:
@@ -54,17 +54,16 @@ def find_dump_start(checkpoint: Checkpoint, info: ServerInfo) -> DumpStart:
     if checkpoint.server_uuid == info.server_uuid:
         return DumpStart(_within_limit(checkpoint.position, info))
     if known is not None and not known and info.gtids and not info.purged and info.files:
-        # To ask for the empty set would mean "from now"; with nothing purged the first file is what it means.
+        # A dump with an empty set would start now; if nothing was purged, the first file is the start.
         return DumpStart(BinlogPosition(info.files[0].name, 4))
     raise PositionError(
-        f"{checkpoint.position} belongs to server {checkpoint.server_uuid}, and {info.server_uuid} cannot know "
-        "it without "
-        "GTIDs; connect to that server, or choose a new start ('now', 'oldest', a time) and accept the hole"
+        f"{checkpoint.position} belongs to server {checkpoint.server_uuid}, and {info.server_uuid} cannot locate "
+        "it without GTIDs; connect to that server, or choose a new start ('now', 'oldest', a time) and accept the gap"
     )
 
 
 def _within_limit(position: BinlogPosition, info: ServerInfo) -> BinlogPosition:
-    """The dump by file has 32 bits for the position; behind a huge transaction only the rotation is left to skip."""
+    """A dump by file has 32 bits for the position; after a huge transaction at the end of a file, use the next file."""
     if position.pos < _POSITION_LIMIT:
         return position
     names = [file.name for file in info.files]
@@ -74,7 +73,7 @@ def _within_limit(position: BinlogPosition, info: ServerInfo) -> BinlogPosition:
         if file.size - position.pos in (_ROTATE_SIZE + len(following), _ROTATE_SIZE + len(following) + 4):
             return BinlogPosition(following, 4)
     raise PositionError(
-        f"{position} lies beyond 4 GiB, and MySQL serves such places by GTID only; turn GTIDs on, or start at "
+        f"{position} is beyond 4 GiB, and MySQL serves such positions by GTID only; turn GTIDs on, or start at "
         "an earlier "
         "position of the file, or at the next file"
     )
@@ -111,13 +110,15 @@ class BinlogDump:
         except SourceError as error:
             if self._logged_in and error_code(error) == ER.ACCESS_DENIED_ERROR:
                 user = self.config.user
-                message = f"{user} at {self.config.address} may not read the binlog: it lacks REPLICATION SLAVE on *.*"
-                raise SourceError(f"{message}; run binlogsync doctor, it prints the GRANT") from error
+                message = (
+                    f"{user} at {self.config.address} may not read the binlog: REPLICATION SLAVE on *.* is missing"
+                )
+                raise SourceError(f"{message}; binlogsync doctor prints the GRANT") from error
             raise
         self._stream = stream
         if self._closed:
             self.close()
-        how = f"behind GTIDs {request.gtids}" if request.gtids else f"at {request.file}:{request.pos}"
+        how = f"after GTIDs {request.gtids}" if request.gtids else f"at {request.file}:{request.pos}"
         _LOG.debug("binlog dump of %s opened %s", self.config.address, how)
         return self
 
@@ -201,7 +202,7 @@ class BinlogDump:
             gtids=str(place.gtids or ""),
             encoded_gtids=encode_gtids(place.gtids) if place.gtids and place.gtids.flavor == "mysql" else None,
             mariadb=info.flavor == "mariadb",
-            # A look at the log must not push the running tail of the same source off the server.
+            # A short dump must not end the dump of the running tail: the server allows one per id.
             server_id=config.replica_id if self.blocking else 2**29 + secrets.randbelow(2**29),
             name=config.replica_name if self.blocking else None,
             uuid=str(uuid.uuid5(_UUID_SPACE, config.replica_identity)) if self.blocking else None,
@@ -210,9 +211,7 @@ class BinlogDump:
         )
 
     def _connect(self) -> Connection:
-        """Files written under an older binlog_checksum keep their trailers only for a client that says it knows
-        them.
-        """
+        """Files written under an older binlog_checksum keep their checksums only for a client that supports them."""
         connection = connect(self.config)
         fetch(self.config, connection, "SET @master_binlog_checksum = 'CRC32'")
         self._logged_in = True

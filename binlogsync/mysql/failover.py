@@ -1,8 +1,8 @@
-"""May the tail go on with another server than the one it read last?
+"""Checks whether the tail can continue with another server after a failover.
 
-It may where that server logged, in the same order, what is stored already: then its binlog goes on where the stream
-ends, inside a transaction too. A replica keeps the order of its source unless it applies in parallel with
-replica_preserve_commit_order=OFF, or has transactions of its own between them. Nothing is changed here.
+It can if that server logged the stored transactions in the same order: then its binlog continues where the stream
+ends, also inside a transaction. A replica keeps the order of its source unless it applies in parallel with
+replica_preserve_commit_order=OFF, or has additional transactions between them. Read only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from binlogsync.position import Checkpoint, GtidSet
 
 
 def check_order(config: MySQLConfig, info: ServerInfo, start: Checkpoint, held: Iterable[Checkpoint]) -> None:
-    """Raises PositionError when a dump from `start` would bring things in an order that what is held does not allow.
+    """Raises PositionError when the order of a dump from `start` does not match the stored transactions.
 
     Each checkpoint of another server in `held` (what the sinks have) must be a cut of this server's log: what is in it
     first, then the transaction that it lies inside, then the rest. Only as much of the log is read as lies between
@@ -63,12 +63,12 @@ class _Cut:
                 self._refuse(info, f"{one} before {inside}, of which {self._checkpoint.skip} changes are stored")
 
     def is_passed(self, seen: GtidSet) -> bool:
-        """True when nothing that comes can be out of order any more."""
+        """True when no later transaction can be out of order."""
         return seen.contains(self._known) and (self._checkpoint.inside is None or self._first_new is not None)
 
     def _refuse(self, info: ServerInfo, what: str) -> None:
         raise PositionError(
             f"{self._checkpoint} of server {self._checkpoint.server_uuid}: {info.server_uuid} logged {what}: it did "
-            "not keep the order of its source (replica_preserve_commit_order=OFF), or has transactions of its own. "
-            "Choose: go on with the first server or with a replica that kept the order, or fill the sinks anew"
+            "not keep the order of its source (replica_preserve_commit_order=OFF), or has additional transactions. "
+            "Choose: continue with the first server or with a replica that kept the order, or rebuild the sinks"
         )

@@ -47,8 +47,8 @@ class ForeignKey:
 
     def __str__(self) -> str:
         actions = [f"{when} {what}" for when, what in (("ON DELETE", self.on_delete), ("ON UPDATE", self.on_update))]
-        said = " ".join(action for action in actions if not action.endswith(" "))
-        return f"{'.'.join(self.child)} ({self.name} to {'.'.join(self.parent)} {said})"
+        text = " ".join(action for action in actions if not action.endswith(" "))
+        return f"{'.'.join(self.child)} ({self.name} to {'.'.join(self.parent)} {text})"
 
 
 def unlogged_keys(config: MySQLConfig, connection: Connection | None = None) -> list[ForeignKey] | None:

@@ -1,7 +1,7 @@
 """A pymysql connection that gives no password to a peer it cannot trust, and never reads or waits without an end.
 
-Whoever sits between us and the server can say that it has no TLS and choose how we log in. The rules are those of
-MySQL's own client by default, or stricter:
+An attacker between client and server can pretend that the server has no TLS and choose the login method. The rules are
+those of MySQL's own client by default, or stricter:
 - in clear text (mysql_clear_password, PAM's dialog): only to a server whose certificate was verified, or over a socket;
 - encrypted with an RSA key (sha256_password, caching_sha2_password beyond its cache) where TLS is off: only with a key
   that the operator named, never with one that the server sends; over TLS these plugins send the password inside it;
@@ -83,8 +83,8 @@ class GuardedConnection(pymysql.Connection):
         if not self.password or self._guard.public_key is not None:
             return self._guard.public_key
         raise UnsafeLoginError(
-            "the connection has no TLS, and the server wants the password encrypted with a key of its own, which "
-            "anybody between could have sent; turn TLS on in the server and in the TLS mode, or name the file of the "
+            "the connection has no TLS, and the server requests the password encrypted with a key that it sends, which "
+            "an attacker could have replaced; turn TLS on in the server and in the TLS mode, or name the file of the "
             "server's public key"
         )
 
@@ -105,8 +105,10 @@ class GuardedConnection(pymysql.Connection):
             return super()._read_query_result(unbuffered)  # type: ignore[misc]
         except RuntimeError as error:
             self._force_close()  # type: ignore[attr-defined]
-            said = "the server asks for a file of this machine (LOAD DATA LOCAL), which no statement of ours requests"
-            raise pymysql.OperationalError(_MALFORMED, f"{said}; find out who answers at that address") from error
+            text = "the server requests a file of this machine (LOAD DATA LOCAL) without a statement that needs one"
+            raise pymysql.OperationalError(
+                _MALFORMED, f"{text}; check which program listens at that address"
+            ) from error
 
     def _read_packet(self, packet_type: Any = MysqlPacket) -> Any:
         if (result := self._result) is not None and result.unbuffered_active:
@@ -117,7 +119,7 @@ class GuardedConnection(pymysql.Connection):
         self._bytes_left -= num_bytes
         if self._bytes_left < 0:
             self._force_close()  # type: ignore[attr-defined]
-            raise pymysql.OperationalError(_MALFORMED, "the server sends more bytes than any answer to us can have")
+            raise pymysql.OperationalError(_MALFORMED, "the server sends more bytes than any expected answer has")
         if self._login_ends is not None:
             return self._read_in_time(num_bytes, self._login_ends)
         return super()._read_bytes(num_bytes)  # type: ignore[misc,no-any-return]

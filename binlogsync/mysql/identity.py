@@ -1,6 +1,6 @@
-"""Is the log of a server the one that a checkpoint was read from? By content: heads of files, and single events.
+"""Checks by content (file headers and single events) that a server's log is the one that a checkpoint was read from.
 
-The server is asked with dumps that end at once and that it does not count as a replica. Nothing is changed here.
+The log is read with short dumps that the server does not register as replicas. Read only.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _EVENTS = 64
 _BUFFER = 1 << 16
 OTHER_LOG = (
     "the server was restored, reset (RESET BINARY LOGS AND GTIDS, RESET MASTER) or replaced by a clone since; choose: "
-    "start at 'oldest' or 'now' and check what is stored against the tables, or take a new snapshot. A hole is "
-    "accepted, and written down, by starting the tail once with --accept-gap REASON (in Dagster: accept_gap in the "
+    "start at 'oldest' or 'now' and check what is stored against the tables, or take a new snapshot. A gap is "
+    "accepted, and recorded, by starting the tail once with --accept-gap REASON (in Dagster: accept_gap in the "
     "Launchpad of its job)"
 )
 
@@ -69,9 +69,9 @@ def add_log_identity(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoi
 def check_identity(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint) -> None:
     """Raises PositionError when the server's log is not the one that the checkpoint, of this server, was read from.
 
-    One that does not identify its log passes: an older version stored it, or it is where reading begins again before
-    an XA transaction, by GTID. One that does by a file that is purged is compared by its GTIDs, as far as these tell.
-    Raises SourceError when the server cannot be asked.
+    A checkpoint without a log identity passes: an older version stored it, or it is the start of reading before an XA
+    transaction, by GTID. If the file of the identity is purged, the GTIDs are compared instead, where possible.
+    Raises SourceError when a query fails.
     """
     log = checkpoint.log
     if log is None:
@@ -91,7 +91,7 @@ def check_identity(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint
     except (PositionError, BrokenLogError, DumpEndedError) as error:
         if isinstance(error, DumpEndedError) and error.code != FATAL_READING_BINLOG:
             raise
-        raise PositionError(f"{checkpoint}: no event begins at {begin} any more ({error}): {OTHER_LOG}") from error
+        raise PositionError(f"{checkpoint}: there is no longer an event at {begin} ({error}): {OTHER_LOG}") from error
     ends = event is not None and (log.file != checkpoint.position.file or _end(event) == checkpoint.position.pos)
     if event is None or event.mark != log.event or not ends:
         raise PositionError(
@@ -100,9 +100,9 @@ def check_identity(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint
 
 
 def _check_previous(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint) -> None:
-    """At the head of a file all that was executed before the file is stored, and nothing else is.
+    """At the start of a file, the stored transactions must equal those executed before the file.
 
-    So it is, too, where the position's file is purged, and what comes next is not.
+    The same applies at the oldest file if the file of the position is purged but no later one.
     """
     position, known = checkpoint.position, checkpoint.gtids
     if known is None or not info.gtids or known.flavor != info.flavor:
@@ -120,7 +120,7 @@ def _check_previous(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoin
 
 
 def _executed_before(config: MySQLConfig, info: ServerInfo, file: str) -> GtidSet | None:
-    """The transactions before a file, None where its head does not tell."""
+    """The transactions executed before a file, None if its header does not contain them."""
     begin = BinlogPosition(file, FIRST_EVENT)
     if info.flavor == "mariadb":
         with closing(connect(config)) as connection:

@@ -1,4 +1,4 @@
-"""How the server declares a table now, from INFORMATION_SCHEMA, for the little that binlog events leave open."""
+"""Current table definitions from INFORMATION_SCHEMA, for properties that binlog events do not contain."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _TEMPORAL = frozenset({"time", "datetime", "timestamp"})
 
 
 def declaration_reader(config: MySQLConfig) -> DeclarationLookup:
-    """Asks the server at each call, over a connection of its own; the calls raise SourceError."""
+    """A function that queries the server over a new connection at each call, and raises SourceError."""
 
     def ask(database: str, table: str) -> TableDeclaration | None:
         connection = connect(config)
@@ -62,7 +62,7 @@ def declaration_reader(config: MySQLConfig) -> DeclarationLookup:
 
 
 def describe_table(config: MySQLConfig, connection: Connection, database: str, table: str) -> TableSchema:
-    """The schema that changes of the table have if they are logged now; without columns when there is no such table.
+    """The schema of changes of the table that are logged now; without columns if the table does not exist.
 
     Raises SourceError.
     """

@@ -1,7 +1,7 @@
-"""Is the server set up for change data capture? Each finding that is not has the SQL that mends it.
+"""Checks whether the server is set up for change data capture. Each failed finding has the SQL that fixes it.
 
 Global values count: they are what a new session gets. Row format and row image are also session variables, so a session
-that was opened before the SQL ran keeps its old value until it reconnects; the advice says so.
+that was opened before the SQL ran keeps its old value until it reconnects; the messages mention it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Finding:
         ok: True when nothing needs to be done.
         severity: "error" when capture would be wrong or impossible, "warning" when it is advice.
         message: what was found, and why it matters when it is not ok.
-        fix_sql: what mends it, "" when it is ok or SQL cannot do it.
+        fix_sql: the SQL that fixes it, "" when it is ok or SQL cannot fix it.
     """
 
     name: str
@@ -43,9 +43,7 @@ class Finding:
 
 
 def preflight(config: MySQLConfig) -> list[Finding]:
-    """All findings, good ones too, in the order in which to mend them. Raises SourceError when the server cannot be
-    asked.
-    """
+    """All findings, passed ones too, in the order in which to fix them. Raises SourceError when a query fails."""
     connection = connect(config)
     try:
         info = inspect(config, connection)
@@ -64,7 +62,7 @@ def preflight(config: MySQLConfig) -> list[Finding]:
 
 
 def check(findings: Iterable[Finding]) -> None:
-    """Raises PreflightError that lists each failed error, with the SQL that mends it; warnings pass."""
+    """Raises PreflightError that lists each failed error with the SQL that fixes it; warnings pass."""
     failed = [finding for finding in findings if not finding.ok and finding.severity == "error"]
     if not failed:
         return
@@ -73,7 +71,7 @@ def check(findings: Iterable[Finding]) -> None:
         for finding in failed
     ]
     count = "1 setting" if len(failed) == 1 else f"{len(failed)} settings"
-    raise PreflightError(f"the server is not ready for change data capture, {count} to mend:\n" + "\n".join(lines))
+    raise PreflightError(f"the server is not ready for change data capture, {count} to fix:\n" + "\n".join(lines))
 
 
 def _settings(info: ServerInfo) -> list[Finding]:
@@ -92,14 +90,12 @@ def _settings(info: ServerInfo) -> list[Finding]:
         _setting(info, "binlog_format", info.binlog_format, ("ROW",), "the binlog holds statements, not rows.")
     )
     image = info.binlog_row_image
-    reason = (
-        "images lack columns, so before and after are not whole: handlers see absent keys, and mirrors refuse them."
-    )
+    reason = "row images are incomplete: handlers get absent keys in before and after, and mirrors refuse such changes."
     findings.append(replace(_setting(info, "binlog_row_image", image, ("FULL",), reason), severity="warning"))
     findings.append(_row_metadata(info))
     value = info.variables.get("binlog_row_value_options", "")
     if value and image == "MINIMAL":
-        reason = "JSON updates are logged as differences from values that MINIMAL images lack."
+        reason = "JSON updates are logged as differences from values that MINIMAL images do not contain."
         findings.append(_setting(info, "binlog_row_value_options", value, ("",), reason))
     return findings
 
@@ -114,7 +110,7 @@ def _row_metadata(info: ServerInfo) -> Finding:
         needed = "MariaDB 10.5" if info.flavor == "mariadb" else "MySQL 8.0.1"
         bad = f"{info.version} cannot log column names ({needed} is the first that can): {from_now}"
         return Finding(name, False, "warning", bad)
-    reason = f"table maps lack column names: {from_now}"
+    reason = f"table maps do not contain column names: {from_now}"
     return replace(_setting(info, name, value, ("FULL",), reason), severity="warning")
 
 
@@ -136,13 +132,13 @@ def _grants(privileges: Privileges, info: ServerInfo) -> list[Finding]:
         (READ_BINLOG, "error", "the binlog cannot be read"),
         (privileges.monitor, "error", "binlog files and positions cannot be seen"),
         ("SELECT", *_without_select(info)),
-        ("LOCK TABLES", "warning", "mirrors and their checks cannot read tables at a known place in the binlog"),
+        ("LOCK TABLES", "warning", "mirrors and their checks cannot read tables at a known binlog position"),
     ]
     findings = []
     for privilege, severity, reason in wanted:
         ok = privileges.holds(privilege)
         good = f"{privileges.account} has {privilege}"
-        bad = f"{privileges.account} lacks {privilege} on *.*: {reason}"
+        bad = f"{privileges.account} does not have {privilege} on *.*: {reason}"
         databases, revoked = privileges.databases(privilege), privileges.revoked(privilege)
         if ok and revoked:
             good = f"{good} except on {', '.join(revoked)}: there {reason}"
@@ -187,7 +183,7 @@ def _server_ids(config: MySQLConfig, connection: Connection, info: ServerInfo, p
 
 
 def _advice(info: ServerInfo) -> list[Finding]:
-    """What is better than what is there."""
+    """Recommended settings."""
     days = "never" if info.expire_s is None else f"after {info.expire_s / 3600:.1f} hours"
     seconds = "binlog_expire_logs_seconds"
     modes = ("OFF", "OFF_PERMISSIVE", "ON_PERMISSIVE", "ON")
@@ -206,7 +202,7 @@ def _advice(info: ServerInfo) -> list[Finding]:
             "retention",
             info.expire_s is None or info.expire_s >= MIN_RETENTION_S,
             f"binlogs are purged {days}",
-            f"binlogs are purged {days}: a tail that stands still for longer loses its place",
+            f"binlogs are purged {days}: a tail that is down for longer loses its position",
             f"{_PERSIST[info.flavor]} {seconds if seconds in info.variables else 'expire_logs_days'} = "
             f"{604800 if seconds in info.variables else 7};",
             "warning",

@@ -1,4 +1,4 @@
-"""What the account may do, from SHOW GRANTS: privileges on all tables, on databases, and what partial revokes take."""
+"""The privileges of the account, from SHOW GRANTS: on all tables, on databases, and partial revokes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def read_privileges(config: MySQLConfig, connection: Connection | None = None) -
 
 
 def grants_for_tail(config: MySQLConfig) -> list[str]:
-    """The GRANT statements that a tail with this account lacks. Raises SourceError."""
+    """The GRANT statements for the privileges that the account is missing for a tail. Raises SourceError."""
     privileges = read_privileges(config)
     wanted = (READ_BINLOG, privileges.monitor)
     return [privileges.grant(each) for each in wanted if not privileges.holds(each)]

@@ -2,7 +2,7 @@
 
 What the socket gave is handed over as soon as the consumer asks for it; while the consumer is busy the thread fills
 a buffer up to its size, and then one more waits: three buffers are alive at most, and kept for the next reader. Each
-leaves room in front, so that the decoder puts the unfinished end of the previous chunk there and moves nothing else.
+leaves room in front, so that the decoder only copies the unfinished end of the previous block there.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class ReadAhead:
             return None
 
     def recycle(self, chunk: DumpBlock) -> None:
-        """Gives the buffer back to be filled again; nothing may look at it any more. Not needed, but faster."""
+        """Return the buffer for reuse; it must no longer be accessed. Optional, but faster."""
         with self._changed:
             if len(self._free) < _KEPT and len(chunk.buffer) == self._size:
                 self._free.append(chunk.buffer)
@@ -161,7 +161,7 @@ class ReadAhead:
             self._changed.wait_for(lambda: not self._ready or self._stopping)
             self._ready.append(chunk)
             self._changed.notify_all()
-        self._heard_at = time.monotonic()  # nobody listened meanwhile
+        self._heard_at = time.monotonic()  # the socket was not read meanwhile
 
     def _fill(self, buffer: npt.NDArray[np.uint8]) -> DumpBlock | None:
         """Reads until the buffer is full, or the consumer waits and has something to get; None at the end."""

@@ -1,4 +1,4 @@
-"""What a reader of this server's binlog has to know: one place, so that a tail and a backfill decode alike."""
+"""The options for decoding the binlog of a server, shared by tail and replay so that both decode equally."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from binlogsync.mysql.server import ServerInfo
 
 
 def reader_options(config: MySQLConfig, info: ServerInfo, captures: Callable[[str, str], bool]) -> ReaderOptions:
-    """Options that ask the server, when a reader needs it, for what its binlog does not say."""
+    """Options that query the server on demand for properties that its binlog does not contain."""
     return ReaderOptions(
         server_uuid=info.server_uuid,
         server_id=info.server_id,

@@ -1,4 +1,4 @@
-"""How long the server will still have a place of its binlog: from sizes, write rate and what it keeps.
+"""How long the server retains a position of its binlog, from its retention settings, file sizes and write rate.
 
 A server deletes whole files, the oldest first: those last written to longer ago than it keeps them (it looks when it
 begins a file, and when it starts), and those beyond a total size, where it has such a limit (MariaDB's
@@ -27,13 +27,12 @@ _SHORTEST_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class PositionRetention:
-    """How long a place is still there.
+    """How long a position is retained.
 
     Attributes:
-        file: name of the file that is read first from there.
-        seconds: until it may be deleted, 0 when it may be now; None when the server keeps it for ever, as far as it
-            says.
-        bytes_after: in the binlogs from that file on.
+        file: the first file that a reader needs from there.
+        seconds: until the server may purge it, 0 if it may do so now; None if it never purges files by itself.
+        bytes_after: size of the binlogs from that file on.
     """
 
     file: str
@@ -45,7 +44,7 @@ class BinlogRetention:
     """One look at the binlogs of a server; heads of files are read at most once."""
 
     def __init__(self, config: MySQLConfig, info: ServerInfo) -> None:
-        """Asks nothing yet. Every method raises SourceError when the server cannot be asked."""
+        """Sends no query yet. Every method raises SourceError when a query fails."""
         self._config = config
         self._info = info
         self._begun: dict[str, float] = {}
@@ -54,7 +53,7 @@ class BinlogRetention:
 
     @property
     def keeps_s(self) -> float | None:
-        """Seconds for which the server keeps a file that is no longer written to; None for ever."""
+        """Seconds for which the server retains a closed file; None without a limit."""
         auto = self._info.variables.get("binlog_expire_logs_auto_purge", "ON").upper() in ("ON", "1")
         return self._info.expire_s if auto else None
 
@@ -66,21 +65,21 @@ class BinlogRetention:
         return min((limit for limit in limits if limit), default=None)
 
     def bytes_per_s(self) -> float | None:
-        """What the server writes, over its last few files; None when they are too young to tell."""
+        """Write rate over the last few files; None if they cover less than a minute."""
         recent = self._info.files[-_FILES_FOR_RATE:]
         if not recent:
             return None
         seconds = self._now_s - self._begun_s(recent[0])
         return sum(file.size for file in recent) / seconds if seconds >= _SHORTEST_S else None
 
-    def assess(self, place: Checkpoint) -> PositionRetention:
-        """For a restart there. Raises PositionError when no file holds what comes next."""
-        place = place.read_start()
+    def assess(self, checkpoint: Checkpoint) -> PositionRetention:
+        """Retention of a restart position. Raises PositionError when no file contains the changes after it."""
+        checkpoint = checkpoint.read_start()
         files = self._info.files
-        index = self._index(place)
-        behind = sum(file.size for file in files[index:])
-        seconds = [each for each in (self._by_age(index), self._by_size(behind)) if each is not None]
-        return PositionRetention(files[index].name, min(seconds, default=None), behind)
+        index = self._index(checkpoint)
+        size = sum(file.size for file in files[index:])
+        seconds = [each for each in (self._by_age(index), self._by_size(size)) if each is not None]
+        return PositionRetention(files[index].name, min(seconds, default=None), size)
 
     def _by_age(self, index: int) -> float | None:
         if self.keeps_s is None:
@@ -90,28 +89,28 @@ class BinlogRetention:
         ended_s = self._begun_s(self._info.files[index + 1])
         return max(0.0, ended_s + self.keeps_s - self._now_s)
 
-    def _by_size(self, behind: int) -> float | None:
+    def _by_size(self, size: int) -> float | None:
         limit = self.limit_bytes
         if limit is None:
             return None
-        if behind >= limit:
+        if size >= limit:
             return 0.0
         rate = self.bytes_per_s()
-        return (limit - behind) / rate if rate else None
+        return (limit - size) / rate if rate else None
 
-    def _index(self, place: Checkpoint) -> int:
+    def _index(self, checkpoint: Checkpoint) -> int:
         """Of the file that a restart there reads first."""
         files = self._info.files
-        if place.server_uuid == self._info.server_uuid:
+        if checkpoint.server_uuid == self._info.server_uuid:
             for index, file in enumerate(files):
-                if file.name == place.position.file:
+                if file.name == checkpoint.position.file:
                     return index
-        if place.gtids is not None and self._info.gtids:
+        if checkpoint.gtids is not None and self._info.gtids:
             for index in reversed(range(len(files))):
                 with suppress(PositionError):
-                    if place.gtids.contains(self._before(files[index])):
+                    if checkpoint.gtids.contains(self._before(files[index])):
                         return index
-        raise PositionError(f"{place}: no binlog of {self._info.server_uuid} holds what comes next")
+        raise PositionError(f"{checkpoint}: no binlog of {self._info.server_uuid} contains the changes after it")
 
     def _begun_s(self, file: BinlogFile) -> float:
         if file.name not in self._begun:

@@ -1,6 +1,6 @@
-"""Event headers of a binlog, without looking into the events: where transactions begin, and when they were committed.
+"""Scans the event headers of a binlog: where transactions begin, and when they were committed.
 
-Used to find a place to start; the values in the events are of no interest here. Positions are followed by counting
+Used to find a start position; row values are not decoded. Positions are followed by counting
 bytes and checked against the events' own `end_log_pos`, which has 32 bits, is 0 inside MariaDB's transactions, and
 jumps where a dump by GTID leaves transactions out.
 """
@@ -22,7 +22,7 @@ from binlogsync.position import BinlogPosition
 
 
 class EventType(IntEnum):
-    """Event types that matter here."""
+    """Event types that the scan distinguishes."""
 
     QUERY = 2
     STOP = 3
@@ -54,7 +54,7 @@ BETWEEN_TRANSACTIONS = BEGINS_TRANSACTION | {
 }
 _HEADER = struct.Struct("<IBIIIH")  # timestamp, type, server id, size, end_log_pos, flags
 _ARTIFICIAL = 0x20
-_COMMIT_TIME_AT = 42  # behind flags, uuid, number, and the logical clock
+_COMMIT_TIME_AT = 42  # after flags, uuid, number, and the logical clock
 _CHUNK = 1 << 20
 _LONGEST = 0xFFFFFF
 
@@ -66,7 +66,7 @@ class ScannedEvent:
     Attributes:
         kind: event type.
         start: where it begins in its file.
-        sequential: False when its end_log_pos says that it does not follow the event before it.
+        sequential: False when, by its end_log_pos, events before it were skipped.
         seconds: time of its header, seconds since 1970 UTC.
         body: what follows the header, the checksum included.
         server_id: of the server that it was first logged by.
@@ -81,7 +81,7 @@ class ScannedEvent:
 
     @property
     def committed_us(self) -> int:
-        """Commit time in microseconds since 1970 UTC, where the event says it; else that of the header."""
+        """Commit time in microseconds since 1970 UTC, if the event contains it; else that of the header."""
         if self.kind == EventType.TAGGED_GTID:
             return self._tagged().ts_us
         exact = self.kind in (EventType.GTID, EventType.ANONYMOUS_GTID) and len(self.body) >= _COMMIT_TIME_AT + 7
@@ -109,7 +109,7 @@ class ScannedEvent:
             return parse_tagged_gtid(self.body)
         except ValueError as error:
             raise SourceError(
-                f"the GTID event at {self.start} cannot be read ({error}); look at it with: mysqlbinlog "
+                f"the GTID event at {self.start} cannot be read ({error}); inspect it with: mysqlbinlog "
                 f"--start-position={self.start.pos} {self.start.file}"
             ) from error
 
@@ -127,7 +127,7 @@ def scan(dump: BinlogDump) -> Iterator[ScannedEvent]:
             return
         if len(payload) < 1 + _HEADER.size:
             raise SourceError(
-                f"behind {file}:{at} the server sent a packet of {len(payload)} bytes, too short for an event"
+                f"after {file}:{at} the server sent a packet of {len(payload)} bytes, too short for an event"
             )
         seconds, kind, server_id, size, end, flags = _HEADER.unpack_from(payload, 1)
         body = payload[1 + _HEADER.size :]
@@ -172,7 +172,7 @@ def packets(dump: BinlogDump) -> Iterator[memoryview]:
 
 
 def _next_file(payload: memoryview) -> tuple[str, int]:
-    """(file, position) of a rotate event; only its checksum itself tells whether it has one."""
+    """(file, position) of a rotate event; whether it has a checksum is found by computing it."""
     event = bytes(payload[1:])
     if zlib.crc32(event[:-4]) == int.from_bytes(event[-4:], "little"):
         event = event[:-4]

@@ -1,7 +1,7 @@
-"""What the server says about itself: one look, frozen.
+"""The state of a server at one moment: version, variables, GTID sets and binlog files.
 
-`inspect_server` asks with plain SQL and tolerates what it may not see (no binlog, no privilege): the preflight turns
-that into advice. MySQL 5.7-9.x and MariaDB 10.x-12.x differ in words; this is the file that knows them.
+`inspect_server` uses plain SQL and tolerates missing information (no binlog, no privilege), which the preflight
+reports. This module contains the differences in syntax between MySQL 5.7-9.x and MariaDB 10.x-12.x.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class BinlogFile:
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """One look at a server.
+    """State of a server at one moment.
 
     Attributes:
         version: as the server prints it.
@@ -70,7 +70,7 @@ class ServerInfo:
         purged: transactions that its binlogs no longer hold, None without GTIDs.
         files: binlogs, oldest first; empty when it has none or does not show them.
         position: end of the binlog, None when it has none or does not show it.
-        may_see_files: False when the account lacks the privilege for `files` and `position`.
+        may_see_files: False when the account does not have the privilege for `files` and `position`.
         filtered: databases that --binlog-do-db and --binlog-ignore-db name, as the server prints them.
         expire_s: seconds after which binlogs are purged, None for never.
         variables: global values of VARIABLES, those that the server has.
@@ -139,7 +139,7 @@ class ServerInfo:
         """The end of the binlog; raises SourceError when it cannot be seen."""
         if self.position is None:
             monitor = "REPLICATION CLIENT" if self.flavor == "mysql" else "BINLOG MONITOR"
-            hidden = f"does not show it, because the account lacks {monitor}"
+            hidden = f"does not show it, because the account does not have {monitor}"
             reason = "writes none (log_bin is off)" if self.may_see_files else hidden
             raise SourceError(
                 f"the end of the binlog is unknown: the server {reason}; binlogsync doctor prints the fix"
@@ -251,8 +251,8 @@ def mariadb_gtids_at(config: MySQLConfig, connection: Connection, position: Binl
 def mariadb_unknown(config: MySQLConfig, connection: Connection, gtids: GtidSet) -> list[str]:
     """The GTIDs of a MariaDB position that its binlog never held, each as the server writes it.
 
-    @@gtid_binlog_state tells for every domain and server how far they got, so that a sequence number that two servers
-    have given out is told apart.
+    @@gtid_binlog_state contains the last sequence number of each domain and server, so that a sequence number that two
+    servers have assigned is recognized.
     """
     reached = _mariadb_state(config, connection)
     return [

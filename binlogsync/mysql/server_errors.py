@@ -1,6 +1,6 @@
-"""An error packet that the server sends instead of an event -> the error that says what to do. Pure.
+"""Translates an error packet of the server into an exception with the next step. Pure.
 
-The dump reports nearly everything under one number, 1236, so the words decide: a position that is gone is a
+The dump reports nearly everything under one number, 1236, so the text decides: a lost position is a
 PositionError (a retry cannot help), the rest a SourceError.
 """
 
@@ -29,10 +29,10 @@ class AnonymousTransactionError(PositionError):
 
 
 FATAL_READING_BINLOG = 1236
-_PURGED = "the binlogs that hold the next changes are gone; choose: start at 'oldest' and accept the hole, take a new "
+_PURGED = "the binlogs that hold the next changes are gone; choose: start at 'oldest' and accept the gap, take a new "
 _PURGED += "snapshot, or continue on another server that still has them"
 _BEYOND = "the server's binlog is not the one this position was taken from (restored, reset, or data lost in a crash); "
-_BEYOND += "choose: start at 'now' or 'oldest' and accept the hole, take a new snapshot, or use the server it came from"
+_BEYOND += "choose: start at 'now' or 'oldest' and accept the gap, take a new snapshot, or use the server it came from"
 
 # Words of MySQL and MariaDB, what they mean, and what to do. The first match counts.
 _POSITION: tuple[tuple[str, str], ...] = (
@@ -47,7 +47,7 @@ _OTHER: tuple[tuple[str, str], ...] = (
         "twice in one folder, or a replica has the same id (SHOW REPLICAS lists them); stop the other one, or set "
         "BINLOGSYNC_MYSQL_SERVER_ID to a number that no other reader has",
     ),
-    (r"binary log(ging)? is not (open|enabled)|binlog.*not enabled", "turn log_bin on; the preflight says how"),
+    (r"binary log(ging)? is not (open|enabled)|binlog.*not enabled", "turn log_bin on; `binlogsync doctor` shows how"),
     (
         r"AUTO_POSITION|GTID_MODE",
         "the server's gtid_mode does not allow this dump; see SELECT @@GLOBAL.gtid_mode",
@@ -97,17 +97,17 @@ def parse_error_packet(payload: bytes | memoryview) -> tuple[int, str]:
 def raise_server_error(payload: bytes | memoryview) -> NoReturn:
     """Raises PositionError or SourceError for an error packet's payload (0xff, code, state, message)."""
     code, text = parse_error_packet(payload)
-    said = f"the server ended the binlog dump: {text} (error {code})"
+    message = f"the server ended the binlog dump: {text} (error {code})"
     if code in _POSITION_CODES:
-        raise PositionError(f"{said}; {_POSITION_CODES[code]}")
+        raise PositionError(f"{message}; {_POSITION_CODES[code]}")
     if code == FATAL_READING_BINLOG:
         if re.search("anonymous transaction", text, re.IGNORECASE):
-            raise AnonymousTransactionError(f"{said}; {_ANONYMOUS}")
+            raise AnonymousTransactionError(f"{message}; {_ANONYMOUS}")
         if step := _first_match(_POSITION, text):
-            raise PositionError(f"{said}; {step}")
+            raise PositionError(f"{message}; {step}")
         step = _first_match(_OTHER, text) or "see the server's error log"
-        raise DumpEndedError(f"{said}; {step}", code)
-    raise DumpEndedError(f"{said}; {_BY_CODE.get(code) or _first_match(_OTHER, text) or 'reconnect'}", code)
+        raise DumpEndedError(f"{message}; {step}", code)
+    raise DumpEndedError(f"{message}; {_BY_CODE.get(code) or _first_match(_OTHER, text) or 'reconnect'}", code)
 
 
 def _first_match(table: tuple[tuple[str, str], ...], text: str) -> str:

@@ -1,9 +1,9 @@
-"""The session variables of every connection of ours, so that no global setting of the server changes what we read.
+"""The session variables of all connections, so that global settings of the server do not change what is read.
 
 A new session starts with the server's global values: a statement timeout, a row limit or a time zone that an operator
-chose for applications would cut or change our reading without an error. `prepare_session` sets each variable that a
-statement of ours depends on; it needs no privilege. tests/mysql/test_session.py gives hostile values to all variables
-of both servers. The connection itself is opened in `config.connect` and nowhere else.
+chose for applications would truncate or change results without an error. `prepare_session` sets each variable that
+the statements of this package depend on; it needs no privilege. tests/mysql/test_session.py sets all variables of both
+servers to hostile values. The connection itself is opened in `config.connect` and nowhere else.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ VARIABLES: Mapping[str, str] = {
     "net_read_timeout": str(_PATIENCE_S),
     # A reader that is busy for a while must not cost the connection.
     "net_write_timeout": str(_PATIENCE_S),
-    # The default of a year would keep a reader, and the writers that queue behind it, waiting for a DDL statement.
+    # The default of a year would keep a reader, and the writers queued after it, waiting for a DDL statement.
     "lock_wait_timeout": str(_LOCK_WAIT_S),
     # MySQL: a generated invisible primary key is in the binlog, so it has to be in information_schema.
     "show_gipk_in_create_table_and_information_schema": "ON",
@@ -86,8 +86,8 @@ def _set_each(cursor: pymysql.cursors.Cursor, assignments: list[str]) -> None:
             cursor.execute(f"SET SESSION {assignment}")
         except pymysql.MySQLError as error:
             code, text = error.args[0], error.args[-1]
-            said = f"the server refuses SET SESSION {assignment}, without which rows may be missing or wrong: {text}"
-            raise type(error)(code, said) from error
+            message = f"the server refuses SET SESSION {assignment}, without which rows may be missing or wrong: {text}"
+            raise type(error)(code, message) from error
 
 
 def _literal(value: str) -> str:

@@ -28,7 +28,7 @@ from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 
 @dataclass(frozen=True, slots=True)
 class BookmarkStart:
-    """A bookmark, by its key or name; the position store knows its place."""
+    """A bookmark, by its key or name; the position store contains its checkpoint."""
 
     name: str
 
@@ -58,9 +58,7 @@ def parse_start(text: str) -> StartAt:
         moment = None
     if moment is not None:
         if moment.tzinfo is None:
-            raise ConfigError(
-                f"start {text!r} does not say its time zone; write {moment.isoformat()}Z or +02:00 behind it"
-            )
+            raise ConfigError(f"start {text!r} has no time zone; append Z or +02:00, such as {moment.isoformat()}Z")
         return moment
     with suppress(PositionError):
         gtids = GtidSet.parse(word)
@@ -76,15 +74,15 @@ def resolve_start(config: MySQLConfig, start: StartAt = "now") -> Checkpoint:
     """The checkpoint to start at.
 
     A time means the first transaction, in the order of the log, that was committed then or later; the end of the log
-    when there is none yet. Raises PositionError when the log does not reach back that far or the place does not exist,
-    SourceError when the server cannot be asked.
+    when there is none yet. Raises PositionError when the log does not reach back that far or the position does not
+    exist, SourceError when a query fails.
     """
     if isinstance(start, BookmarkStart):
         raise ConfigError(f"{_BOOKMARK}{start.name}: only the tail, which has a position store, begins at a bookmark")
     info = inspect_server(config)
     info.end()
     if isinstance(start, GtidSet):
-        return _behind(config, info, start)
+        return _after_gtids(config, info, start)
     if isinstance(start, BinlogPosition):
         return _at(config, info, start)
     if isinstance(start, datetime):
@@ -92,7 +90,7 @@ def resolve_start(config: MySQLConfig, start: StartAt = "now") -> Checkpoint:
     if start == "oldest":
         return _oldest(config, info)
     if info.flavor == "mysql" and info.executed:
-        return _behind(config, info, info.executed)
+        return _after_gtids(config, info, info.executed)
     return checkpoint_at(config, info, info.end())
 
 
@@ -111,7 +109,7 @@ def _oldest(config: MySQLConfig, info: ServerInfo) -> Checkpoint:
 
 
 def _at(config: MySQLConfig, info: ServerInfo, position: BinlogPosition) -> Checkpoint:
-    """A position that someone gave."""
+    """The checkpoint at a configured position."""
     check_position(config, info, Checkpoint(position, info.server_uuid))
     return checkpoint_at(config, info, position)
 
@@ -130,7 +128,7 @@ def add_gtids(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint) -> 
 
 
 def checkpoint_at(config: MySQLConfig, info: ServerInfo, position: BinlogPosition) -> Checkpoint:
-    """The checkpoint at a place of this server's log; reads the file up to there for its GTIDs."""
+    """The checkpoint at a position of this server's log; reads the file up to there for its GTIDs."""
     if not info.gtids:
         return Checkpoint(position, info.server_uuid)
     gtids = _gtids_before(config, info, position) if info.flavor == "mysql" else _mariadb_gtids(config, position)
@@ -186,7 +184,7 @@ class _Executed:
 
 
 def _gtids_before(config: MySQLConfig, info: ServerInfo, position: BinlogPosition) -> GtidSet:
-    """All transactions of MySQL's log before a place. Raises PositionError when no transaction can begin there."""
+    """All transactions of MySQL's log before a position. Raises PositionError when no transaction can begin there."""
     executed = _Executed()
     begun: ScannedEvent | None = None
     with file_dump(config, info, position.file) as dump:
@@ -205,11 +203,11 @@ def _gtids_before(config: MySQLConfig, info: ServerInfo, position: BinlogPositio
     raise PositionError(f"no event begins at {position}; SHOW BINLOG EVENTS IN '{position.file}' lists where they do")
 
 
-def _behind(config: MySQLConfig, info: ServerInfo, gtids: GtidSet) -> Checkpoint:
+def _after_gtids(config: MySQLConfig, info: ServerInfo, gtids: GtidSet) -> Checkpoint:
     """The first transaction of the log that is not in the set."""
     if not info.gtids:
         raise PositionError(
-            f"the server has no GTIDs (gtid_mode is not ON), so it cannot start behind {gtids or 'a GTID set'}"
+            f"the server has no GTIDs (gtid_mode is not ON), so it cannot start after {gtids or 'a GTID set'}"
         )
     if gtids.flavor != info.flavor:
         raise PositionError(f"{gtids} is a GTID set of {gtids.flavor}, the server is {info.flavor}")
@@ -227,7 +225,7 @@ def _from_time(config: MySQLConfig, info: ServerInfo, moment: datetime) -> Check
         raise ConfigError(f"start {moment.isoformat()} has no time zone; give an aware datetime")
     wanted_us = round(moment.timestamp() * 1_000_000)
     _refuse_future(config, moment)
-    # The head of a file says the second in which it was begun.
+    # The header of a file contains its start time in whole seconds.
     number = _last_file_begun_by(config, info, wanted_us - 1_000_000)
     if number < 0:
         oldest = info.files[0]
@@ -236,7 +234,7 @@ def _from_time(config: MySQLConfig, info: ServerInfo, moment: datetime) -> Check
             raise PositionError(
                 f"the binlogs reach back to {begun.isoformat()} ({oldest.name}) only, not to "
                 f"{moment.isoformat()}; choose "
-                "'oldest' and accept the hole, or take a snapshot"
+                "'oldest' and accept the gap, or take a snapshot"
             )
         number = 0
     try:
@@ -245,7 +243,7 @@ def _from_time(config: MySQLConfig, info: ServerInfo, moment: datetime) -> Check
         sent = first_sent(config, info)
         if sent <= number or _begun_us(config, info, info.files[sent].name) > wanted_us:
             raise
-        # All that the server does not send was committed before.
+        # The transactions that the server does not send were committed before.
         return _first_committed_from(config, info, info.files[sent].name, wanted_us)
 
 

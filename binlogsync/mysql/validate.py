@@ -1,8 +1,8 @@
-"""Is a checkpoint still good on this server? If not: what is missing, and the choices. Never a silent restart.
+"""Checks that a checkpoint is valid on this server. If not, the error names what is missing and the options.
 
-A position is purged (the server has deleted what comes next), foreign (another server's, and no GTIDs to translate it),
-or beyond the end (this server has lost or reset what was read from it). A replica that lacks what was read from another
-server may still get it: that is a BehindError, which is worth another try.
+A position may be purged (the server has deleted the changes after it), foreign (of another server, without GTIDs to
+translate it), or beyond the end (this server has lost or reset what was read from it). A replica that does not have
+transactions that were read from another server may still receive them: that is a BehindError, which is retried.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from binlogsync.mysql.server_errors import FATAL_READING_BINLOG, DumpEndedError
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 
 _ACCEPT = (
-    "A hole is accepted, and written down, by starting the tail once with --accept-gap REASON (in Dagster: accept_gap "
+    "A gap is accepted, and recorded, by starting the tail once with --accept-gap REASON (in Dagster: accept_gap "
     "in the Launchpad of its job)"
 )
 _GONE = (
-    "choose: start at 'oldest' and accept the hole, take a new snapshot, or continue on another server that still has "
+    "choose: start at 'oldest' and accept the gap, take a new snapshot, or continue on another server that still has "
     f"them. {_ACCEPT}"
 )
 _NEVER_HAD = (
-    "it was promoted without them, so what is stored differs from its tables; choose: go on with a server that has "
-    "them, bring them back into this one, or fill stream and mirrors anew from it. "
+    "it was promoted without them, so what is stored differs from its tables; choose: continue with a server that has "
+    "them, restore them on this one, or rebuild stream and mirrors from it. "
     f"{_ACCEPT}"
 )
 _LOST = (
@@ -60,24 +60,24 @@ def validate(config: MySQLConfig, checkpoint: Checkpoint) -> None:
         return
     check_identity(config, info, checkpoint)
     if by_gtid and checkpoint.position.file_number < info.files[0].number:
-        return  # its file is purged, the transactions behind it are not
+        return  # its file is purged, the transactions after it are not
     check_position(config, info, checkpoint)
 
 
 def _check_inside(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint) -> None:
-    """Raises PositionError when this other server cannot be gone on with inside the checkpoint's transaction."""
+    """Raises PositionError when reading cannot continue on another server inside the checkpoint's transaction."""
     if checkpoint.inside is None or checkpoint.gtids is None:
         raise PositionError(
-            f"{checkpoint} of server {checkpoint.server_uuid} lies inside a transaction whose GTID is not known (it "
-            f"was stored by an older release), so {info.server_uuid} cannot be asked for the rest of it; tail the "
-            "first server until it is quiet, or begin anew"
+            f"{checkpoint} of server {checkpoint.server_uuid} is inside a transaction whose GTID is unknown (it "
+            f"was stored by an older release), so the rest of it cannot be read from {info.server_uuid}; tail the "
+            "first server until it is idle, or start again"
         )
     needed = checkpoint.gtids.with_gtid(checkpoint.inside)
     check_gtids(config, info, needed, checkpoint)
 
 
 def check_gtids(config: MySQLConfig, info: ServerInfo, gtids: GtidSet, checkpoint: Checkpoint | None = None) -> None:
-    """Raises PositionError when the server has purged transactions that are not in the set, or lacks some that are."""
+    """Raises PositionError if the server has purged transactions outside the set, or does not have some of the set."""
     what = str(checkpoint) if checkpoint else f"GTID set {gtids}"
     missing = _missing(config, info, gtids)
     if missing:
@@ -96,10 +96,10 @@ def check_gtids(config: MySQLConfig, info: ServerInfo, gtids: GtidSet, checkpoin
 def _raise_lost(info: ServerInfo, what: str, lost: str, checkpoint: Checkpoint | None) -> NoReturn:
     if checkpoint is None or checkpoint.server_uuid == info.server_uuid:
         raise PositionError(f"{what}: the server does not know transactions that were read already: {lost}; {_LOST}")
-    said = f"{what} of server {checkpoint.server_uuid}: {info.server_uuid} lacks transactions that are stored: {lost}"
+    missing = f"{what} of server {checkpoint.server_uuid}: {info.server_uuid} does not have stored transactions: {lost}"
     if info.is_read_only:
-        raise ReplicaBehindError(f"{said}; it is read-only: a replica that is behind gets them yet, and is tried again")
-    raise PositionError(f"{said}; {_NEVER_HAD}")
+        raise ReplicaBehindError(f"{missing}; it is read-only, a replica that may still receive them: retrying")
+    raise PositionError(f"{missing}; {_NEVER_HAD}")
 
 
 def find_unknown_gtids(config: MySQLConfig, gtids: GtidSet) -> str:
@@ -151,7 +151,7 @@ def _unknown(config: MySQLConfig, gtids: GtidSet) -> str:
 
 
 def _since(info: ServerInfo, checkpoint: Checkpoint | None) -> str:
-    """What is known about the time of a hole."""
+    """What is known about the time of a gap."""
     parts = [f"; the oldest binlog is {info.files[0].name}"] if info.files else []
     if checkpoint is not None and checkpoint.ts_us:
         parts.append(
@@ -161,9 +161,7 @@ def _since(info: ServerInfo, checkpoint: Checkpoint | None) -> str:
 
 
 def check_position(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint) -> None:
-    """Raises PositionError when file and position are not a place of this server's log where a transaction can
-    begin.
-    """
+    """Raises PositionError unless a transaction can begin at this file and position of the server's log."""
     position = checkpoint.position
     file = info.file(position.file)
     first, last = info.files[0], info.files[-1]
@@ -211,5 +209,5 @@ def _event_at(config: MySQLConfig, info: ServerInfo, position: BinlogPosition) -
         except DumpEndedError as error:
             if error.code != FATAL_READING_BINLOG:
                 raise
-            # The server takes whatever stands there for an event, and stumbles.
+            # The server takes the bytes at that position for an event, and fails.
             raise PositionError(f"{position}: no event begins there ({error}). If it was read here, {_LOST}") from error

@@ -1,7 +1,7 @@
-"""Where the binlog holds the changes of an XA transaction that was prepared before reading began.
+"""Finds the changes of an XA transaction that was prepared before reading started.
 
-They are logged when the transaction is prepared, and are changes when its XA COMMIT is logged, however much later. Who
-meets an XA COMMIT without having read the changes reaches back: reads again from before them, and drops what lies
+They are logged when the transaction is prepared, and take effect at its XA COMMIT, which may be logged much later. A
+reader that meets an XA COMMIT without its changes reads again from before the XA PREPARE, and filters the changes
 between, as after a restart (`Checkpoint.resume`).
 """
 
@@ -27,12 +27,12 @@ _CHUNK = 4 << 20
 
 
 def find_xa_prepare(
-    config: MySQLConfig, start: Checkpoint, missing: MissingPrepareError, goes_on: Callable[[], bool]
+    config: MySQLConfig, start: Checkpoint, missing: MissingPrepareError, may_continue: Callable[[], bool]
 ) -> Checkpoint | None:
-    """`start`, to be read from before the place where what is missing was prepared.
+    """`start`, with reading from before the XA PREPARE of the missing transaction.
 
-    None when `goes_on`, which is asked now and then, says no. Raises DecodeError when the binlogs do not hold that
-    place any more, SourceError when they cannot be read.
+    None when `may_continue`, which is called regularly, returns False. Raises DecodeError when the binlogs no longer
+    contain the XA PREPARE, SourceError when they cannot be read.
     """
     info = inspect_server(config)
     end = BinlogPosition(missing.file, missing.pos)
@@ -40,15 +40,15 @@ def find_xa_prepare(
         if file.number > end.file_number:
             continue
         log.info("%s: looking in %s for where XA transaction %s was prepared", config.source, file.name, missing.xid)
-        place = _prepared_in(config, info, file.name, (missing.xid, end), goes_on)
-        if place is not None:
-            gtids = None if start.gtids is None else checkpoint_at(config, info, place).gtids
-            return replace(start, resume=ResumePosition(place, gtids))
-        if not goes_on():
+        position = _prepared_in(config, info, file.name, (missing.xid, end), may_continue)
+        if position is not None:
+            gtids = None if start.gtids is None else checkpoint_at(config, info, position).gtids
+            return replace(start, resume=ResumePosition(position, gtids))
+        if not may_continue():
             return None
     raise DecodeError(
         f"XA COMMIT {missing.xid} commits changes that were logged when they were prepared, and the binlogs, which "
-        f"reach back to {info.files[0].name}, do not hold them any more; begin behind this place with new copies of "
+        f"reach back to {info.files[0].name}, no longer contain them; start after this position with new snapshots of "
         "the tables",
         file=missing.file,
         pos=missing.pos,
@@ -56,17 +56,21 @@ def find_xa_prepare(
 
 
 def _prepared_in(
-    config: MySQLConfig, info: ServerInfo, file: str, wanted: tuple[str, BinlogPosition], goes_on: Callable[[], bool]
+    config: MySQLConfig,
+    info: ServerInfo,
+    file: str,
+    wanted: tuple[str, BinlogPosition],
+    may_continue: Callable[[], bool],
 ) -> BinlogPosition | None:
-    """Where the transaction of that name begins that was prepared last in a file, before a place; None without one."""
+    """Where the last transaction with that xid begins that a file prepares before a position; None without one."""
     xid, end = wanted
     finder = PrepareFinder(xid, end.pos if end.file == file else None)
     buffer = np.empty(_CHUNK, np.uint8)
     with file_dump(config, info, file) as dump:
-        while not finder.is_over and goes_on():
+        while not finder.is_over and may_continue():
             size = dump.readinto(buffer.data)
             if not size:
-                raise SourceError(f"{config.address} closed the dump of {file}, in which a transaction is looked for")
+                raise SourceError(f"{config.address} closed the dump of {file}, before the XA PREPARE was found")
             try:
                 finder.feed(buffer, 0, size)
             except ValueError as error:

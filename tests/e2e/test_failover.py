@@ -195,7 +195,7 @@ def test_a_replica_without_stored_transactions_is_refused(cluster: ReplicationPa
         cluster.move()
         error = tail.end()
     assert isinstance(error, PositionError)
-    assert f"lacks transactions that are stored: {lost}; it was promoted without them" in str(error)
+    assert f"does not have stored transactions: {lost}; it was promoted without them" in str(error)
     assert "choose: go on with a server that has them, bring them back into this one, or fill" in str(error)
 
 

@@ -270,7 +270,7 @@ def test_a_clone_is_resumed_only_if_it_has_all_stored_transactions(
     with scenario.tail() as tail:  # the first server does not have the transactions that the clone has logged since
         error = tail.end()
     assert isinstance(error, PositionError)
-    assert "lacks transactions that are stored" in str(error)
+    assert "does not have stored transactions" in str(error)
 
 
 def backup(server: DatabaseServer, to: Path) -> None:

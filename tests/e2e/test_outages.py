@@ -190,7 +190,7 @@ def test_a_purged_position_is_an_error_with_the_choices(own_mysql: FreshDatabase
     assert time.monotonic() - begun < 10
     assert isinstance(error, PositionError)
     assert "the server has purged transactions that were not read yet" in str(error)
-    assert "choose: start at 'oldest' and accept the hole, take a new snapshot, or continue on another" in str(error)
+    assert "choose: start at 'oldest' and accept the gap, take a new snapshot, or continue on another" in str(error)
     assert stream_coordinates(nats_server.url, source) == before
 
 

@@ -171,7 +171,7 @@ def test_a_request_for_a_local_file(tmp_path: Path) -> None:
             wire.take()
             wire.send(b"\xfb/etc/passwd")
 
-    with Peer(script) as peer, pytest.raises(SourceError, match="asks for a file of this machine"):
+    with Peer(script) as peer, pytest.raises(SourceError, match="requests a file of this machine"):
         connect(peer.config())
     assert b"root:" not in b"".join(peer.received)
 
@@ -219,7 +219,7 @@ def test_more_bytes_than_a_login_can_have() -> None:
         while True:
             wire.raw(bytes(1 << 16))
 
-    with Peer(script) as peer, pytest.raises(SourceError, match="more bytes than any answer"):
+    with Peer(script) as peer, pytest.raises(SourceError, match="more bytes than any expected answer"):
         connect(peer.config())
     assert LOGIN_BYTES < 0xFFFFFF
 
