@@ -1,4 +1,4 @@
-"""The default compiler of kernels: uses private APIs of numba, and takes a third of the time of its own pipeline.
+"""The default compiler of kernels: uses private APIs of numba, and takes a third of the time of numba's pipeline.
 
 No other module uses private APIs. `public_compiling.py` has the same functions with public APIs only, for versions of
 numba that this module does not support (BINLOGSYNC_KERNELS=public). Measurements: bench/README.md, "Compile time".
