@@ -78,7 +78,7 @@ class PacketStream:
         self.sock = context.wrap_socket(self.sock, server_side=True)
 
     def log_in(self) -> None:
-        """Greets and accepts whoever comes."""
+        """Sends the greeting and accepts any client."""
         self.send(greeting("mysql_native_password"))
         self.take()
         self.send(OK)

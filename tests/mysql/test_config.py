@@ -1,4 +1,4 @@
-"""Settings, and what a refused connection says."""
+"""Connection settings, and the error messages of refused connections."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_a_refused_login_says_what_to_do(server: str, change: str, advice: str, 
     running: DatabaseServer = request.getfixturevalue(server)
     config = source_of(running, user="limited", password="x")
     run(running, "CREATE USER limited IDENTIFIED BY 'x'")
-    root = running.connect()  # offline mode lets nobody else in
+    root = running.connect()  # offline mode admits no other account
     try:
         with ExitStack() as opened, root.cursor() as cursor:
             opened.enter_context(closing(connect(config)))

@@ -1,4 +1,4 @@
-"""Each setting is spoilt, found, mended with the SQL that the finding gives, and found mended."""
+"""Each setting is changed to a bad value, reported, fixed with the SQL of the finding, and reported as fixed."""
 
 from __future__ import annotations
 
@@ -307,7 +307,7 @@ def columns_read(config: MySQLConfig) -> list[str]:
 
 @pytest.mark.parametrize("server", ["own_mysql", "own_mariadb"])
 def test_a_right_to_some_columns_is_not_enough(server: str, request: pytest.FixtureRequest) -> None:
-    """information_schema shows only those columns: the snapshot would lack the others without an error."""
+    """information_schema shows only those columns: the snapshot would miss the others without an error."""
     running: DatabaseServer = request.getfixturevalue(server)
     monitor = "REPLICATION CLIENT" if server == "own_mysql" else "BINLOG MONITOR"
     run(

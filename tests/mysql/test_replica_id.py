@@ -18,7 +18,7 @@ KINDS = pytest.mark.parametrize("kind", ["mysql_server", "mariadb_server"])
 
 
 def read(dump: BinlogDump, count: int) -> None:
-    """So many packets, heartbeats too; raises what the server says against it."""
+    """Read this number of packets, heartbeats included; raises the error of the server."""
     for payload in islice(packets(dump), count):
         if payload[0] == 0xFF:
             raise_server_error(payload)

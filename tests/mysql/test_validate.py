@@ -1,4 +1,4 @@
-"""A checkpoint that the server can no longer serve is an error that says why, and what to choose from."""
+"""A checkpoint that the server can no longer serve raises an error with the reason and the options."""
 
 from __future__ import annotations
 
