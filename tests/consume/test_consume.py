@@ -40,6 +40,8 @@ SAMPLES, NOTES = ("shop", "samples"), ("shop", "notes")
 class SampleRow:
     """A model with two of the columns."""
 
+    __tablename__ = "samples"
+
     id: int
     c_varchar: str | None
 

@@ -177,7 +177,7 @@ def test_another_flush_than_the_one_that_was_prepared(nats_server: NATSServer) -
     sink = opened(nats_server.url, source, **LINES)
     sink.prepare(two)
     sink.write(one)
-    with pytest.raises(SinkError, match="flush 2 is not the one that was prepared"):
+    with pytest.raises(SinkError, match="flush 2 differs from the prepared one"):
         sink.write(replace(two, note="another"))
     sink.close()
 
