@@ -269,7 +269,8 @@ def test_a_stop_flushes_what_is_pending(mysql: FreshDatabase, nats_server: NATSS
     mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     options = options_of(source, mysql.name, flush_interval_s=600.0, flush_rows=10_000, idle_checkpoint_s=600.0)
     with TailThread(config, [stream_sink(nats_server.url)], MemoryPositionStore(), options) as tail:
-        wait_until(lambda: tail.error or tail.progress.bytes_read, 20, "the dump to be read")
+        tail.catch_up()
+        wait_until(lambda: tail.error or tail.progress.lag_s == 0, 20, "the backlog to be stored")
         flushed = tail.progress.flushes
         mysql.execute("INSERT INTO t VALUES (1), (2), (3)")
         wait_until(lambda: tail.progress.lag_s > 0, 20, "the rows to be read")
@@ -287,6 +288,7 @@ def test_a_stop_does_not_wait_indefinitely_for_a_hanging_broker(mysql: FreshData
     before = {thread.name for thread in threading.enumerate()}
     with TailThread(config, [stream_sink(own_nats.url, reconnect_timeout_s=10.0)], store, options) as tail:
         tail.catch_up()
+        wait_until(lambda: tail.error or tail.progress.lag_s == 0, 20, "the backlog to be stored")
         os.kill(own_nats.pid, signal.SIGSTOP)
         mysql.execute("INSERT INTO t VALUES (1), (2), (3)")
         wait_until(lambda: tail.progress.lag_s > 0.5, 20, "the rows to be read, and to wait")
