@@ -17,7 +17,7 @@ from bench.readers import Measurement
 from bench.workload import DATABASE
 from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.consume.progress import Tracker
-from binlogsync.consume.targets import Mirror
+from binlogsync.mirror.target import Mirror
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamBatch, StreamReader
 from binlogsync.wire import subjects

@@ -35,7 +35,6 @@ from binlogsync.consume.handler_signature import HandlerFunction
 from binlogsync.consume.progress import NO_PROGRESS, ProgressKey
 from binlogsync.consume.progress_nats import NatsProgress
 from binlogsync.consume.start_position import Start, check_start, resolve_bookmark
-from binlogsync.consume.worker_pool import ConsumerTask, TableReport, WorkerPool, WorkerPoolOptions
 from binlogsync.errors import BinlogSyncError, ClientTakenError, ConfigError
 from binlogsync.models.model import table_name
 from binlogsync.signals import stop_on_signals
@@ -43,6 +42,7 @@ from binlogsync.stores import PositionStore
 from binlogsync.stream.client import NatsConnection, NatsOptions
 from binlogsync.stream.reader import StreamReader
 from binlogsync.wire.subjects import check_source, parse_table
+from binlogsync.workers.pool import ConsumerTask, TableReport, WorkerPool, WorkerPoolOptions
 
 log = logging.getLogger(__name__)
 M = TypeVar("M")

@@ -9,7 +9,7 @@ from binlogsync.errors import ConfigError, PositionError, SourceError
 from binlogsync.mysql import BinlogDump, MySQLConfig, resolve_start
 from binlogsync.mysql.scan import BEGINS_TRANSACTION, scan
 from binlogsync.position import Checkpoint, GtidSet
-from binlogsync.replay.bounds import StreamSequence, parse_bound
+from binlogsync.range_bounds import StreamSequence, parse_bound
 from binlogsync.replay.factory import SourceTable, open_sources
 from binlogsync.replay.ranges import checkpoint_before
 from binlogsync.replay.sources import ChangeSources

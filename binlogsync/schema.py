@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 
 import msgspec
@@ -196,3 +196,10 @@ _SIMPLE: dict[str, pa.DataType] = {
     "set": pa.list_(pa.string()),
     "vector": pa.list_(pa.float32()),
 }
+
+
+@lru_cache(maxsize=1000)
+def remove_columns(schema: TableSchema, names: tuple[str, ...]) -> TableSchema:
+    """The schema without these columns; names ignore case."""
+    removed = {name.lower() for name in names}
+    return replace(schema, columns=tuple(column for column in schema.columns if column.name.lower() not in removed))

@@ -26,14 +26,21 @@ from binlogsync.binlog.charsets import BINARY
 from binlogsync.binlog.types.label_text import label_text, members
 from binlogsync.change import ChangeBatch, build_batch
 from binlogsync.errors import SourceError
-from binlogsync.mirror.image_columns import remove_columns
 from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch, translate_errors
 from binlogsync.mysql.information_schema import describe_table, generated_columns
 from binlogsync.mysql.server import ServerInfo, clock_us, inspect
 from binlogsync.mysql.session import Connection
 from binlogsync.position import Checkpoint
 from binlogsync.render.column_parser import TEMPORAL_TYPES, read_column
-from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema, arrow_type
+from binlogsync.schema import (
+    BINARY_TYPES,
+    GEOMETRY_TYPES,
+    INTEGER_BITS,
+    Column,
+    TableSchema,
+    arrow_type,
+    remove_columns,
+)
 
 _TRIES = 6
 _READ_TIMEOUT_S = 3600.0

@@ -10,10 +10,10 @@ from pydantic import Field
 
 from binlogsync.bookmarks import Bookmark, get_bookmark
 from binlogsync.consume.progress import DuckProgress, ProgressKey
-from binlogsync.consume.rewind import RewindRequest, rewind
 from binlogsync.errors import BinlogSyncError, ConfigError
 from binlogsync.escaping import printable
 from binlogsync.manual_bookmarks import add_bookmark
+from binlogsync.replay.rewind import RewindRequest, rewind
 from binlogsync.stores import PositionStore
 from pipelines.jobs import build_job
 from pipelines.keys import TableName, binlog_key, safe_part

@@ -21,13 +21,13 @@ from binlogsync.consume.gaps import open_gaps
 from binlogsync.consume.progress import DuckProgress, ProgressKey
 from binlogsync.consume.start_position import Start
 from binlogsync.consume.targets import Target
-from binlogsync.consume.worker_pool import ConsumerTask, TableReport, WorkerPool, WorkerPoolOptions
 from binlogsync.errors import BinlogSyncError, HandlerError
 from binlogsync.escaping import markdown
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.stores import PositionStore
 from binlogsync.stream.reader import StreamReader
 from binlogsync.wire.subjects import durable_name
+from binlogsync.workers.pool import ConsumerTask, TableReport, WorkerPool, WorkerPoolOptions
 from pipelines.consumer_metadata import ConsumerTotals, TablePreview, build_failure, build_metadata, failure_metadata
 from pipelines.gap_check import no_gap, report_check
 from pipelines.keys import TableName

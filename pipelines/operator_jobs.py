@@ -11,11 +11,11 @@ from typing import TypeVar
 import dagster as dg
 from pydantic import Field
 
+from binlogsync.consume.audit_skips import record_skip
 from binlogsync.consume.gaps import acknowledge_gaps, open_gaps
 from binlogsync.consume.progress import DuckProgress
 from binlogsync.consume.skips import skip_change
 from binlogsync.errors import BinlogSyncError, ConfigError
-from binlogsync.sinks.audit_skips import record_skip
 from pipelines.consumer_metadata import skip_metadata
 from pipelines.gap_check import no_gap, report_check
 from pipelines.jobs import build_job

@@ -19,9 +19,10 @@ import dagster as dg
 from binlogsync.consume.handler import Handler, Retry
 from binlogsync.consume.handler_signature import HandlerFunction
 from binlogsync.consume.start_position import Start, check_start
-from binlogsync.consume.targets import Mirror, Target
+from binlogsync.consume.targets import Target
 from binlogsync.errors import ConfigError
 from binlogsync.mirror.state import MirrorOptions
+from binlogsync.mirror.target import Mirror
 from binlogsync.models.model import table_name
 from binlogsync.mysql.config import MySQLConfig
 from pipelines.consumer_run import ConsumeConfig, ConsumerEvent, ConsumerSpec, run_consumers

@@ -1,14 +1,12 @@
-"""Allowed imports between packages, checked on the source files.
+"""Rules about imports that the contracts in pyproject.toml (`lint-imports`) cannot express: they are about files.
 
-A rule is about a folder or a file, and the most specific rule for a file counts. Imports inside functions count too.
+Imports inside functions count too.
 """
 
 from __future__ import annotations
 
 import ast
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -18,52 +16,6 @@ ROOT = Path(__file__).resolve().parent.parent
 OURS = ("binlogsync", "pipelines", "resources", "sensors")
 FILES = sorted(path.relative_to(ROOT).as_posix() for folder in OURS for path in (ROOT / folder).rglob("*.py"))
 
-CORE = (
-    "binlogsync.errors",
-    "binlogsync.escaping",
-    "binlogsync.gtid_text",
-    "binlogsync.log_identity",
-    "binlogsync.position",
-    "binlogsync.schema",
-    "binlogsync.table_names",
-    "binlogsync.change",
-    "binlogsync.values",
-    "binlogsync.flush",
-)
-KERNELS = ("numba", "numpy", "llvmlite", "zstandard")
-ANYTHING = ("*",)
-DAGSTER = ("dagster", "dagster_shared", "dagster_webserver")
-
-
-@dataclass(frozen=True, slots=True)
-class ImportRule:
-    """The imports that files under `where` may have besides the standard library; `never` overrides `may`."""
-
-    where: str
-    may: tuple[str, ...]
-    never: tuple[str, ...] = ()
-
-
-RULES = (
-    ImportRule("binlogsync/", ANYTHING, never=(*DAGSTER, "pipelines", "resources", "sensors")),
-    *(
-        ImportRule(f"{module.replace('.', '/')}.py", ("pyarrow", *CORE))
-        for module in CORE
-        if module != "binlogsync.schema"
-    ),
-    # Checks the types of a schema that comes as JSON from outside.
-    ImportRule("binlogsync/schema.py", ("msgspec", "pyarrow", *CORE)),
-    ImportRule(
-        "binlogsync/binlog/",
-        ("pyarrow", "binlogsync.binlog", *CORE, *KERNELS),
-        never=("socket", "ssl", "selectors", "asyncio", "http", "urllib", "subprocess"),
-    ),
-    # A SQL parser, for the statements that a binlog holds as text.
-    ImportRule("binlogsync/binlog/ddl.py", ("sqlglot", "binlogsync.binlog.sql", *CORE)),
-    ImportRule("resources/", ("binlogsync", "resources", *DAGSTER, "pydantic")),
-    ImportRule("sensors/", ("binlogsync", "resources", "sensors", *DAGSTER)),
-    ImportRule("pipelines/", ANYTHING),
-)
 # What a new version of numba or llvmlite does not change; all else of them stays in one module.
 PUBLIC_NUMBA = ("numba.config", "numba.njit", "numba.types", "numba.extending", "llvmlite.binding", "llvmlite.ir")
 PRIVATE_NUMBA_USER = "binlogsync/binlog/fast_compiling.py"
@@ -95,29 +47,8 @@ def is_below(module: str, roots: tuple[str, ...]) -> bool:
     return any(module == root or module.startswith(f"{root}.") for root in roots)
 
 
-def rule_for(file: str) -> ImportRule:
-    return max((rule for rule in RULES if file.startswith(rule.where)), key=lambda rule: len(rule.where))
-
-
-def broken_imports(file: str, root: Path = ROOT) -> list[str]:
-    rule = rule_for(file)
-    broken = []
-    for module in modules(file, root):
-        standard = module.partition(".")[0] in sys.stdlib_module_names
-        allowed = standard or rule.may == ANYTHING or is_below(module, rule.may)
-        if not allowed or is_below(module, rule.never):
-            broken.append(module)
-    return broken
-
-
 def test_all_packages_are_found() -> None:
     assert {file.partition("/")[0] for file in FILES} == set(OURS)
-
-
-@pytest.mark.parametrize("file", FILES)
-def test_imports_are_allowed(file: str) -> None:
-    rule = rule_for(file)
-    assert broken_imports(file) == [], f"{rule.where} may import {rule.may}, never {rule.never}"
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.startswith("binlogsync/")])
@@ -173,32 +104,3 @@ def test_only_files_that_use_nats_import_asyncio(file: str) -> None:
 def test_dagster_can_read_annotations(file: str) -> None:
     """Dagster reads annotations when a decorated function is defined; it cannot use strings."""
     assert "__future__.annotations" not in modules(file)
-
-
-@pytest.mark.parametrize("file", [file for file in FILES if file.startswith(("binlogsync/", "resources/", "sensors/"))])
-def test_no_package_imports_pipelines(file: str) -> None:
-    assert not any(is_below(module, ("pipelines",)) for module in modules(file))
-
-
-@pytest.mark.parametrize(
-    ("file", "module", "allowed"),
-    [
-        ("binlogsync/change.py", "pyarrow.compute", True),
-        ("binlogsync/change.py", "numpy", False),
-        ("binlogsync/binlog/rows.py", "numba.njit", True),
-        ("binlogsync/binlog/rows.py", "binlogsync.schema.Column", True),
-        ("binlogsync/binlog/rows.py", "binlogsync.tail.run", False),
-        ("binlogsync/binlog/rows.py", "socket", False),
-        ("binlogsync/tail/run.py", "numpy", True),
-        ("binlogsync/tail/run.py", "dagster", False),
-        ("resources/redis.py", "pipelines.tail", False),
-        ("sensors/tail.py", "pipelines.tail", False),
-        ("sensors/tail.py", "resources.redis", True),
-        ("pipelines/tail.py", "duckdb", True),
-    ],
-)
-def test_the_rules_allow_and_refuse(file: str, module: str, allowed: bool, tmp_path: Path) -> None:
-    path = tmp_path / file
-    path.parent.mkdir(parents=True)
-    path.write_text(f"import {module}\n")
-    assert (broken_imports(file, tmp_path) == []) is allowed

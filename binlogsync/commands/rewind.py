@@ -10,8 +10,8 @@ from binlogsync.commands.output import write_message
 from binlogsync.commands.progress_store import NATS_TIMEOUT_S, open_progress
 from binlogsync.commands.tables import read_table
 from binlogsync.consume.progress import ProgressKey
-from binlogsync.consume.rewind import RewindRequest, rewind
 from binlogsync.replay.factory import SourceTable, open_sources
+from binlogsync.replay.rewind import RewindRequest, rewind
 from binlogsync.settings import Settings
 
 

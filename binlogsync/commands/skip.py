@@ -9,10 +9,10 @@ from argparse import Namespace
 from binlogsync.commands.output import write_message
 from binlogsync.commands.progress_store import NATS_TIMEOUT_S, open_progress
 from binlogsync.commands.tables import read_table
+from binlogsync.consume.audit_skips import record_skip
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.consume.skips import Skip, skip_change
 from binlogsync.settings import Settings
-from binlogsync.sinks.audit_skips import record_skip
 from binlogsync.stream.reader import StreamReader
 
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from binlogsync.consume.progress_nats import KeyValueBucket
 from binlogsync.errors import ClientTakenError, SinkError
 from binlogsync.stream.client import NatsConnection
+from binlogsync.stream.key_value import KeyValueBucket
 from binlogsync.wire.subjects import escape, stream_name
 
 log = logging.getLogger(__name__)

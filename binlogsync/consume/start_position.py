@@ -1,7 +1,7 @@
 """Where a new consumer starts: at the oldest message of the stream, at the next new one, or at a position in between.
 
 Times and bookmarks are found by bisection over the messages of the table and the positions in these, because in a
-recreated stream a sequence may refer to another change. The notation is that of the end of a range (replay/bounds.py):
+recreated stream a sequence may refer to another change. The notation is that of the end of a range (range_bounds.py):
 consumers, backfills and rewinds accept the same positions.
 """
 
@@ -19,7 +19,7 @@ from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.stream.reader import StreamReader
 
 if TYPE_CHECKING:
-    from binlogsync.replay.bounds import BookmarkName
+    from binlogsync.range_bounds import BookmarkName
 
 Start = str | int | datetime | Bookmark
 """A stream sequence; an aware datetime (the first change committed then or later); a Bookmark (the first change after
@@ -56,7 +56,7 @@ def resolve_bookmark(start: Start, source: str, bookmarks: Bookmarks | None) -> 
     """
     if not isinstance(start, str) or start in _WORDS:
         return start
-    from binlogsync.replay.bounds import BookmarkName
+    from binlogsync.range_bounds import BookmarkName
 
     end = _parse(start)
     if not isinstance(end, BookmarkName):
@@ -93,7 +93,7 @@ def first_sequence(
 def _to_checkpoint(reader: StreamReader, end: object) -> Checkpoint | None:
     """Checkpoint of a GTID set, or of a position on the server of the newest message; None for an empty stream."""
     if isinstance(end, GtidSet):
-        from binlogsync.replay.bounds import checkpoint_after_gtids
+        from binlogsync.range_bounds import checkpoint_after_gtids
 
         return checkpoint_after_gtids(end)
     newest = reader.checkpoint_at(reader.last_sequence())
@@ -105,7 +105,7 @@ def _parse(text: str) -> datetime | int | str | GtidSet | BinlogPosition | Bookm
     if text in _WORDS:
         return _WORDS[text]
     # Imported here because it needs the MySQL client, which a start "all" or "new" does not.
-    from binlogsync.replay.bounds import StreamSequence, parse_bound
+    from binlogsync.range_bounds import StreamSequence, parse_bound
 
     end = parse_bound(text)
     return end.number if isinstance(end, StreamSequence) else end

@@ -12,10 +12,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from binlogsync.consume.progress import ProgressStore, Tracker
-from binlogsync.mirror.target import Mirror
 from binlogsync.stream.reader import StreamBatch
-
-__all__ = ["Mirror", "Target"]
 
 
 class Target(Protocol):

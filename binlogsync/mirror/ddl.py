@@ -30,7 +30,7 @@ from binlogsync.mirror.clauses import (
     parse_alter,
     parse_create,
 )
-from binlogsync.mirror.image_columns import ADVICE, contains_name, remove_columns
+from binlogsync.mirror.image_columns import ADVICE, contains_name
 from binlogsync.mirror.key_dates import date_keys, key_date_condition
 from binlogsync.mirror.schema import has_same_shape
 from binlogsync.mirror.state import (
@@ -43,7 +43,7 @@ from binlogsync.mirror.state import (
     rewrite_table,
     store_state,
 )
-from binlogsync.schema import TableSchema
+from binlogsync.schema import TableSchema, remove_columns
 
 log = logging.getLogger(__name__)
 NO_TABLE = ("", "")

@@ -10,23 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from binlogsync.change import ChangeBatch
-from binlogsync.schema import TableSchema
+from binlogsync.schema import TableSchema, remove_columns
 
 ADVICE = "MariaDB logs generated columns in inserts only, so a mirror cannot have them"
-
-
-@lru_cache(maxsize=1000)
-def remove_columns(schema: TableSchema, names: tuple[str, ...]) -> TableSchema:
-    """The schema without these columns; names ignore case."""
-    removed = {name.lower() for name in names}
-    return replace(schema, columns=tuple(column for column in schema.columns if column.name.lower() not in removed))
 
 
 def fit_images(batch: ChangeBatch, left_out: Sequence[str] | None) -> ChangeBatch:

@@ -14,7 +14,7 @@ from binlogsync.errors import ConfigError, PositionError, SourceError
 from binlogsync.mysql import MySQLConfig, inspect_server, resolve_start, validate
 from binlogsync.mysql.start import begun_at
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
-from binlogsync.replay.bounds import FORMS, BookmarkName, StreamSequence, checkpoint_after_gtids, parse_bound
+from binlogsync.range_bounds import FORMS, BookmarkName, StreamSequence, checkpoint_after_gtids, parse_bound
 from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.ranges import ReplayRange
 from binlogsync.stores import PositionStore

@@ -15,12 +15,12 @@ from functools import partial
 from typing import TypeVar
 
 from binlogsync.bookmarks import Bookmark
-from binlogsync.consume.progress_nats import KeyValueBucket
 from binlogsync.errors import PositionError, SinkError, StoreError
 from binlogsync.position import Checkpoint
 from binlogsync.stores import Lease
 from binlogsync.stores.lease import ClaimRequest, LeaseRecord, check_held, claim_lease
 from binlogsync.stream.client import NatsConnection, NatsOptions
+from binlogsync.stream.key_value import KeyValueBucket
 
 Result = TypeVar("Result")
 Kept = tuple[LeaseRecord | None, str | None]  # the lease, and the checkpoint's text

@@ -20,10 +20,11 @@ from binlogsync.change import Change
 from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, consume
 from binlogsync.consume.handler import Handler, Retry
 from binlogsync.consume.progress import ProgressKey, Tracker
-from binlogsync.consume.targets import Mirror, Target
+from binlogsync.consume.targets import Target
 from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
+from binlogsync.mirror.target import Mirror
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
@@ -325,7 +326,7 @@ from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.consume.handler import Handler
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
-from binlogsync.consume.targets import Mirror
+from binlogsync.mirror.target import Mirror
 from tests.consume.test_consume import SampleRow, record
 url, source, path = sys.argv[1:]
 class ReportingTarget:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from binlogsync.consume.audit_skips import record_skip
 from binlogsync.consume.handler import Handler
 from binlogsync.consume.progress import DuckProgress, ProgressKey, ProgressStore
 from binlogsync.consume.progress_nats import NatsProgress
@@ -15,7 +16,6 @@ from binlogsync.consume.skips import Skip, skip_change, skips_of
 from binlogsync.duckfile import DuckFile
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError
-from binlogsync.sinks.audit_skips import record_skip
 from binlogsync.stream.client import NatsConnection, NatsOptions
 from binlogsync.stream.reader import StreamReader
 from binlogsync.wire.subjects import stream_name

@@ -15,10 +15,10 @@ import pymysql
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey
-from binlogsync.consume.targets import Mirror
 from binlogsync.duckfile import quote
 from binlogsync.mirror.apply import RebuildReason
 from binlogsync.mirror.convert import literal
+from binlogsync.mirror.target import Mirror
 from binlogsync.mysql import MySQLConfig, resolve_start
 from binlogsync.position import Checkpoint
 from binlogsync.stores.memory import MemoryPositionStore

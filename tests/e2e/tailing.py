@@ -9,8 +9,9 @@ from types import TracebackType
 from typing import Any
 
 from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, consume
-from binlogsync.consume.targets import Mirror, Target
+from binlogsync.consume.targets import Target
 from binlogsync.embedded.database import DatabaseServer
+from binlogsync.mirror.target import Mirror
 from binlogsync.mysql import MySQLConfig, inspect_server
 from binlogsync.sinks import Sink
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink

@@ -18,10 +18,11 @@ from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.gaps import open_gaps
 from binlogsync.consume.handler import Handler
 from binlogsync.consume.progress import DuckProgress, ProgressKey
-from binlogsync.consume.targets import Mirror, Target
+from binlogsync.consume.targets import Target
 from binlogsync.duckfile import DuckFile
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConsumeError
+from binlogsync.mirror.target import Mirror
 from binlogsync.mysql import inspect_server, preflight
 from binlogsync.mysql.foreign_keys import ForeignKey, descendants, unlogged_keys
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink

@@ -16,11 +16,12 @@ from binlogsync.consume.gaps import ConsumerGap, acknowledge_gaps, gaps_of, open
 from binlogsync.consume.handler import Handler
 from binlogsync.consume.progress import DuckProgress, ProgressKey, ProgressStore
 from binlogsync.consume.progress_nats import NatsProgress
-from binlogsync.consume.targets import Mirror, Target
+from binlogsync.consume.targets import Target
 from binlogsync.duckfile import DuckFile
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.mirror.group import MirrorGroup
+from binlogsync.mirror.target import Mirror
 from binlogsync.mirror.verify import Verifier
 from binlogsync.mysql import MySQLConfig
 from binlogsync.sinks import Sink

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from binlogsync.consume.engine import ConsumeOptions, consume
-from binlogsync.consume.targets import Mirror
 from binlogsync.duckfile import DuckFile
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.apply import DEFAULT_OPTIONS
 from binlogsync.mirror.state import MirrorOptions
+from binlogsync.mirror.target import Mirror
 from binlogsync.mirror.verify import Verifier, VerifyOptions
 from binlogsync.mysql import MySQLConfig
 from binlogsync.stores.memory import MemoryPositionStore

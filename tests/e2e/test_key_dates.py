@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from binlogsync.consume.engine import ConsumeOptions, consume
-from binlogsync.consume.targets import Mirror
 from binlogsync.duckfile import DuckFile
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.state import MirrorOptions
+from binlogsync.mirror.target import Mirror
 from binlogsync.mirror.verify import Verifier, VerifyOptions
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.client import NatsOptions

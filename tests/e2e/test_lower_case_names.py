@@ -14,11 +14,11 @@ from binlogsync.binlog.ddl import read_statement
 from binlogsync.binlog.known_tables import KnownTables
 from binlogsync.commands.tables import read_table
 from binlogsync.consume.engine import ConsumeOptions, consume
-from binlogsync.consume.targets import Mirror
 from binlogsync.embedded import NATSServer
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.errors import ConfigError
 from binlogsync.filters import TableFilter
+from binlogsync.mirror.target import Mirror
 from binlogsync.mysql import inspect_server
 from binlogsync.server_facts import ServerFacts
 from binlogsync.settings import Settings

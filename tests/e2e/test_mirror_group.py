@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from binlogsync.consume.engine import ConsumeOptions
-from binlogsync.consume.targets import Mirror
-from binlogsync.consume.worker_pool import ConsumerTask, WorkerPool, WorkerPoolOptions
 from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError
 from binlogsync.mirror.group import MirrorGroup
+from binlogsync.mirror.target import Mirror
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
+from binlogsync.workers.pool import ConsumerTask, WorkerPool, WorkerPoolOptions
 from tests.databases import FreshDatabase
 from tests.duck import mirror_rows, query
 from tests.e2e.oracle import table_rows

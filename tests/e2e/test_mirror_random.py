@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from binlogsync.consume.engine import ConsumeOptions, consume
-from binlogsync.consume.targets import Mirror
 from binlogsync.duckfile import quote
 from binlogsync.embedded import NATSServer
 from binlogsync.mirror import apply as mirror
 from binlogsync.mirror.state import MirrorOptions
+from binlogsync.mirror.target import Mirror
 from binlogsync.mysql import MySQLConfig, resolve_start
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.client import NatsOptions

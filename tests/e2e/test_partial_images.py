@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from binlogsync.consume.engine import ConsumeOptions
-from binlogsync.consume.targets import Mirror
 from binlogsync.embedded import NATSServer
 from binlogsync.mirror.group import MirrorGroup
+from binlogsync.mirror.target import Mirror
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader

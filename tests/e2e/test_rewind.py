@@ -19,11 +19,12 @@ from binlogsync.change import Change
 from binlogsync.consume.engine import ConsumeOptions, ConsumeResult
 from binlogsync.consume.handler import Handler
 from binlogsync.consume.progress import DuckProgress, ProgressKey, Tracker
-from binlogsync.consume.rewind import RewindRequest, RewindResult, rewind
-from binlogsync.consume.targets import Mirror, Target
+from binlogsync.consume.targets import Target
 from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, PositionError, SourceError
+from binlogsync.mirror.target import Mirror
 from binlogsync.replay.from_stream import StreamRangeReader
+from binlogsync.replay.rewind import RewindRequest, RewindResult, rewind
 from binlogsync.replay.sources import ChangeSources
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.reader import StreamBatch

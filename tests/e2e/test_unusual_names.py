@@ -20,13 +20,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from binlogsync.consume.engine import ConsumeOptions, consume
-from binlogsync.consume.targets import Mirror
 from binlogsync.duckfile import DuckFile, quote
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.history import history_column
 from binlogsync.mirror.names import locate
 from binlogsync.mirror.state import MirrorOptions, load_state
+from binlogsync.mirror.target import Mirror
 from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.ranges import ReplayPlan
 from binlogsync.replay.run import ReplayTask, replay_ranges

@@ -11,10 +11,10 @@ import pytest
 
 from binlogsync.cli import main
 from binlogsync.consume.engine import ConsumeOptions, consume
-from binlogsync.consume.targets import Mirror
 from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError, ConsumeError
+from binlogsync.mirror.target import Mirror
 from binlogsync.mirror.verify import Verification, Verifier, VerifyOptions
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.client import NatsOptions

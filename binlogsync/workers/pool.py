@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING
 
 from binlogsync.consume.backoff import backoff_s
 from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, consume
-from binlogsync.consume.scheduler import Scheduler
 from binlogsync.errors import BinlogSyncError, ConfigError, HandlerError
 from binlogsync.stream.reader import StreamReader
 from binlogsync.wire.subjects import durable_name
+from binlogsync.workers.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from binlogsync.consume.targets import Target

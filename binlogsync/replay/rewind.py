@@ -24,12 +24,12 @@ from binlogsync.consume.progress import (
 )
 from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, PositionError, SinkError
-from binlogsync.mirror.image_columns import remove_columns
 from binlogsync.mirror.state import MirrorOptions, MirrorState, ensure_meta, load_state
 from binlogsync.mirror.target import Mirror
 from binlogsync.position import Checkpoint
 from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.sources import ChangeSources
+from binlogsync.schema import remove_columns
 
 if TYPE_CHECKING:
     import duckdb
@@ -46,7 +46,7 @@ class RewindRequest:
 
     Attributes:
         key: the consumer.
-        to: the position, in the notation of the end of a range (replay/bounds.py).
+        to: the position, in the notation of the end of a range (range_bounds.py).
         reason: the reason; required for a rewind forward.
         who: recorded: a user, or the id of a run.
         is_mirror: whether the consumer is a mirror; None finds out from the file.

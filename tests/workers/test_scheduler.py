@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from binlogsync.consume.scheduler import Scheduler
+from binlogsync.workers.scheduler import Scheduler
 
 
 class Clock:
