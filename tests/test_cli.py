@@ -124,7 +124,7 @@ def test_tail_to_stdout_does_not_interfere_with_a_tail(deployment: Deployment) -
             look.lines(2)
             wait_until(lambda: durables(deployment)[0] >= 2, TIMEOUT_S, "the second insert in the stream")
             look.interrupt()
-        assert "trying again" not in tail.interrupt()
+        assert "retrying" not in tail.interrupt()
 
 
 @pytest.mark.parametrize("arguments", [("tail", "--stdout"), ("consume", "TABLE")])

@@ -130,8 +130,8 @@ def ui_address(process: "subprocess.Popen[str]") -> str:
     output = []
     for line in process.stdout:
         output.append(line)
-        if line.startswith("Dagster's UI comes up at "):
-            return line.split()[5]
+        if line.startswith("Dagster's UI starts at "):
+            return line.split()[4]
     raise AssertionError(f"the demo ended without an address: {''.join(output)}")
 
 

@@ -196,7 +196,7 @@ def test_a_replica_without_stored_transactions_is_refused(cluster: ReplicationPa
         error = tail.end()
     assert isinstance(error, PositionError)
     assert f"does not have stored transactions: {lost}; it was promoted without them" in str(error)
-    assert "choose: go on with a server that has them, bring them back into this one, or fill" in str(error)
+    assert "choose: continue with a server that has them, restore them on this one, or rebuild" in str(error)
 
 
 def _last_gtid(cluster: ReplicationPair) -> str:
