@@ -20,6 +20,7 @@ from binlogsync.change import ChangeBatch, SchemaChange
 from binlogsync.errors import PositionError
 from binlogsync.log_identity import EventMark, LogIdentity
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet, ResumePosition
+from binlogsync.server_version import ServerFlavor
 
 __all__ = ["Flush", "FlushReason", "TransactionRun", "SchemaChange", "changes_after"]
 
@@ -204,7 +205,7 @@ def _refuse_unordered(part: ChangeBatch, stored: Checkpoint) -> None:
     A replica finds the rows of an UPDATE or DELETE event in the order of the table when that has no key (HASH_SCAN).
     """
     at = [pc.index(part.data.column("order"), pa.scalar(stored.skip + d, pa.uint64())).as_py() for d in (-1, 0)]
-    is_mysql = stored.gtids is not None and stored.gtids.flavor == "mysql"
+    is_mysql = stored.gtids is not None and stored.gtids.flavor == ServerFlavor.MYSQL
     if not is_mysql or part.schema.primary_key or -1 in at:
         return
     last, following = (part.data.slice(index, 1).to_pylist()[0] for index in at)

@@ -11,15 +11,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import total_ordering
-from typing import Any, Literal
+from typing import Any
 
 from binlogsync.errors import PositionError, excerpt
 from binlogsync.gtid_text import Interval, is_mariadb_text, parse_mariadb_text, parse_mysql_text
 from binlogsync.log_identity import LogIdentity
-
-Flavor = Literal["mysql", "mariadb"]
-
-_FLAVORS: dict[str, Flavor] = {"mysql": "mysql", "mariadb": "mariadb"}
+from binlogsync.server_version import ServerFlavor
 
 _FILE = re.compile(r"^(?P<base>.*?)\.?(?P<number>[0-9]+)$")
 _NUMBER = re.compile(r"^[0-9]+$")
@@ -80,23 +77,23 @@ class GtidSet:
     contains every lower sequence of that domain.
     """
 
-    flavor: Flavor = "mysql"
+    flavor: ServerFlavor = ServerFlavor.MYSQL
     members: Mapping[str, tuple[Interval, ...]] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, text: str, flavor: Flavor | None = None) -> GtidSet:
+    def parse(cls, text: str, flavor: ServerFlavor | None = None) -> GtidSet:
         """Read either server's text; an empty text is the empty set (of `flavor`, by default MySQL).
 
         Raises PositionError.
         """
         if not text.strip():
-            return cls(flavor or "mysql")
-        if flavor == "mariadb" or (flavor is None and is_mariadb_text(text)):
+            return cls(flavor or ServerFlavor.MYSQL)
+        if flavor == ServerFlavor.MARIADB or (flavor is None and is_mariadb_text(text)):
             return cls._parse_mariadb(text)
         members: dict[str, list[Interval]] = {}
         for key, interval in parse_mysql_text(text):
             members.setdefault(key, []).append(interval)
-        return cls("mysql", {key: _merge(members[key]) for key in sorted(members)})
+        return cls(ServerFlavor.MYSQL, {key: _merge(members[key]) for key in sorted(members)})
 
     @classmethod
     def _parse_mariadb(cls, text: str) -> GtidSet:
@@ -104,10 +101,10 @@ class GtidSet:
         for domain, server, sequence in parse_mariadb_text(text):
             if sequence >= last.get(str(domain), (0, 0))[1]:  # @@gtid_binlog_state names a domain once a server
                 last[str(domain)] = (server, sequence)
-        return cls("mariadb", {domain: (last[domain],) for domain in sorted(last)})
+        return cls(ServerFlavor.MARIADB, {domain: (last[domain],) for domain in sorted(last)})
 
     def __str__(self) -> str:
-        if self.flavor == "mariadb":
+        if self.flavor == ServerFlavor.MARIADB:
             return ",".join(f"{domain}-{pairs[0][0]}-{pairs[0][1]}" for domain, pairs in self.members.items())
         return ",".join(
             f"{key}:{':'.join(str(a) if a == b else f'{a}-{b}' for a, b in intervals)}"
@@ -120,7 +117,7 @@ class GtidSet:
     def with_run(self, key: str, first: int, last: int) -> GtidSet:
         """This set and the transactions first..last of `key`: "uuid", "uuid:tag" or MariaDB's "domain-server_id"."""
         members = dict(self.members)
-        if self.flavor == "mariadb":
+        if self.flavor == ServerFlavor.MARIADB:
             domain, _, server = key.partition("-")
             members[domain] = ((int(server), last),)
         else:
@@ -129,7 +126,7 @@ class GtidSet:
 
     def with_gtid(self, gtid: str) -> GtidSet:
         """This set and one transaction, written as the server writes it."""
-        if self.flavor == "mariadb":
+        if self.flavor == ServerFlavor.MARIADB:
             domain, server, sequence = gtid.split("-")
             return self.with_run(f"{domain}-{server}", int(sequence), int(sequence))
         key, _, number = gtid.rpartition(":")
@@ -149,7 +146,7 @@ class GtidSet:
         result = self
         for key, intervals in other.members.items():
             for first, last in intervals:
-                if self.flavor == "mariadb":
+                if self.flavor == ServerFlavor.MARIADB:
                     mine = result.members.get(key)
                     if mine is None or mine[0][1] < last:
                         result = result.with_run(f"{key}-{first}", last, last)
@@ -163,7 +160,7 @@ class GtidSet:
 
     def contains(self, other: GtidSet) -> bool:
         """True when every transaction of `other` is in this set."""
-        if self.flavor == "mariadb":
+        if self.flavor == ServerFlavor.MARIADB:
             return all(
                 key in self.members and self.members[key][0][1] >= pairs[0][1] for key, pairs in other.members.items()
             )
@@ -242,7 +239,7 @@ class Checkpoint:
         """Read what to_text wrote; raises PositionError."""
         try:
             record = json.loads(text)
-            gtids = GtidSet.parse(record["gtids"], _FLAVORS[record["flavor"]]) if "gtids" in record else None
+            gtids = GtidSet.parse(record["gtids"], ServerFlavor(record["flavor"])) if "gtids" in record else None
             position = BinlogPosition(str(record["file"]), int(record["pos"]))
             resume = _resume(record["resume"], gtids) if "resume" in record else None
             inside = str(record["inside"]) if "inside" in record else None

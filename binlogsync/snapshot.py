@@ -41,6 +41,7 @@ from binlogsync.schema import (
     arrow_type,
     remove_columns,
 )
+from binlogsync.server_version import ServerFlavor, flavor_of
 
 _TRIES = 6
 _READ_TIMEOUT_S = 3600.0
@@ -97,7 +98,7 @@ class TableSnapshot:
         arrays: list[pa.Array] = []
         impossible: dict[tuple[Literal["before", "after"], str], pa.StringArray] = {}
         for column, values in zip(self.schema.columns, zip(*rows, strict=True), strict=True):
-            array, texts = column_values(column, values, mariadb=self.server[0].startswith("mariadb:"))
+            array, texts = column_values(column, values, mariadb=flavor_of(self.server[0]) == ServerFlavor.MARIADB)
             arrays.append(array)
             if texts is not None:
                 impossible["after", column.name] = texts
@@ -150,7 +151,7 @@ def _begin(config: MySQLConfig, connections: tuple[Connection, Connection], name
                 fetch(config, reading, "START TRANSACTION WITH CONSISTENT SNAPSHOT")
             # Blocks DDL until the end. Needs access to all columns: information_schema hides others.
             fetch(config, reading, f"SELECT * FROM {quoted} LIMIT 0")
-            left_out = generated_columns(config, reading, *name) if at[1][0].startswith("mariadb:") else ()
+            left_out = generated_columns(config, reading, *name) if flavor_of(at[1][0]) == ServerFlavor.MARIADB else ()
             schema = remove_columns(describe_table(config, reading, *name), left_out)
             if not stays_locked:
                 fetch(config, locking, "UNLOCK TABLES")

@@ -22,8 +22,9 @@ import pyarrow as pa
 
 from binlogsync.change import ChangeBatch, Op, build_batch
 from binlogsync.flush import Flush, TransactionRun
-from binlogsync.position import BinlogPosition, Checkpoint, Flavor, GtidSet
+from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.schema import Column, TableSchema
+from binlogsync.server_version import ServerFlavor
 
 SERVER_UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 SERVER_ID = 7
@@ -148,7 +149,7 @@ class SampleOptions:
 
     source: str = "demo"
     tables: tuple[TableSchema, ...] = field(default_factory=lambda: (sample_schema(), sample_schema("notes")))
-    flavor: Flavor | None = "mysql"
+    flavor: ServerFlavor | None = ServerFlavor.MYSQL
     rows_per_event: int = 2
     rows_per_batch: int | None = None
     impossible: bool = False
@@ -182,7 +183,7 @@ class SampleSource:
         self._sequences: dict[str, int] = {}
         self._open: tuple[SampleTransaction, TransactionRun] | None = None
         gtids = GtidSet(self.options.flavor) if self.options.flavor else None
-        server = f"mariadb:{SERVER_ID}" if self.options.flavor == "mariadb" else SERVER_UUID
+        server = f"mariadb:{SERVER_ID}" if self.options.flavor == ServerFlavor.MARIADB else SERVER_UUID
         self.checkpoint = Checkpoint(self._at.position, server, gtids)
 
     def flush(self, transactions: int | Sequence[SampleTransaction] = 4) -> Flush:
@@ -219,7 +220,11 @@ class SampleSource:
         assert self._open is None, "only the last transaction of a flush can be cut"
         run = begun or self._begin(transaction)
         first = self.checkpoint.skip if begun else 0
-        gtid = None if run.key is None else f"{run.key}{'-' if self.options.flavor == 'mariadb' else ':'}{run.first}"
+        gtid = (
+            None
+            if run.key is None
+            else f"{run.key}{'-' if self.options.flavor == ServerFlavor.MARIADB else ':'}{run.first}"
+        )
         for order, table in list(enumerate(transaction.tables))[first : transaction.take]:
             row = order % self.options.rows_per_event
             self._at.pos += 0 if row else _ROWS_EVENT
@@ -253,8 +258,8 @@ class SampleSource:
             self._at.file, self._at.pos = transaction.file, _FILE_HEAD
         key, sequence = None, 0
         if self.options.flavor is not None:
-            key = transaction.key or (SERVER_UUID if self.options.flavor == "mysql" else f"0-{SERVER_ID}")
-            name = key if self.options.flavor == "mysql" else key.partition("-")[0]
+            key = transaction.key or (SERVER_UUID if self.options.flavor == ServerFlavor.MYSQL else f"0-{SERVER_ID}")
+            name = key if self.options.flavor == ServerFlavor.MYSQL else key.partition("-")[0]
             sequence = self._sequences[name] = self._sequences.get(name, 0) + 1
         run = TransactionRun(key, sequence, self._at.position.file, [self._at.pos], [self._at.seq])
         self._at.pos += _GTID_EVENT

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from binlogsync.change import NAME_TYPE, OP_TYPE, SOURCE_FIELDS, ChangeBatch, RowChange, build_batch
 from binlogsync.schema import Column, TableSchema
+from binlogsync.server_version import ServerFlavor
 from tests.samples import (
     FIRST_TS_US,
     SERVER_ID,
@@ -103,9 +104,9 @@ def test_the_source_of_a_change() -> None:
     assert source.coordinates == (1, source.position.pos, source.row)
 
 
-@pytest.mark.parametrize("flavor", ["mysql", "mariadb", None])
-def test_ids_and_coordinates_are_unique_and_coordinates_are_in_order(flavor: str | None) -> None:
-    flush = sample_flush(60, SampleOptions(flavor=flavor, rows_per_batch=7))  # type: ignore[arg-type]
+@pytest.mark.parametrize("flavor", [*ServerFlavor, None])
+def test_ids_and_coordinates_are_unique_and_coordinates_are_in_order(flavor: ServerFlavor | None) -> None:
+    flush = sample_flush(60, SampleOptions(flavor=flavor, rows_per_batch=7))
     changes = [
         (seq, change)
         for batch in flush.batches

@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 from binlogsync.change import build_batch
 from binlogsync.errors import PositionError
 from binlogsync.flush import Flush, SchemaChange, TransactionRun
-from binlogsync.position import BinlogPosition, Checkpoint, Flavor, GtidSet
+from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.schema import Column, TableSchema
+from binlogsync.server_version import ServerFlavor
 from tests.samples import SERVER_UUID, SampleOptions, SampleSource, SampleTransaction, sample_flush
 
 TABLES = tuple(TableSchema("shop", name, (Column("id", "bigint", unsigned=True),), ("id",)) for name in "abc")
 OTHER_UUID = "00000000-0000-0000-0000-000000000001"
-KEYS: dict[Flavor | None, tuple[str, ...]] = {
-    "mysql": (SERVER_UUID, OTHER_UUID, f"{SERVER_UUID}:blue"),
-    "mariadb": ("0-7", "0-8", "1-7"),
+KEYS: dict[ServerFlavor | None, tuple[str, ...]] = {
+    ServerFlavor.MYSQL: (SERVER_UUID, OTHER_UUID, f"{SERVER_UUID}:blue"),
+    ServerFlavor.MARIADB: ("0-7", "0-8", "1-7"),
     None: ("",),
 }
 
@@ -223,7 +224,7 @@ def test_after_a_failover_transactions_that_are_stored_are_dropped_by_gtid() -> 
     assert flush.without_stored(elsewhere(flush, GtidSet())).changes == flush.changes
 
 
-def events_of(ops: str, *, has_key: bool, flavor: Flavor = "mysql") -> Flush:
+def events_of(ops: str, *, has_key: bool, flavor: ServerFlavor = ServerFlavor.MYSQL) -> Flush:
     """One transaction of one event with a change for each letter."""
     schema = TableSchema("shop", "t", (Column("id", "int"),), ("id",) if has_key else ())
     options = SampleOptions(tables=(schema,), rows_per_event=9, flavor=flavor)
@@ -240,7 +241,7 @@ def events_of(ops: str, *, has_key: bool, flavor: Flavor = "mysql") -> Flush:
         (events_of("dddd", has_key=False), True),
         (events_of("cccc", has_key=False), False),
         (events_of("uuuu", has_key=True), False),
-        (events_of("uuuu", has_key=False, flavor="mariadb"), False),
+        (events_of("uuuu", has_key=False, flavor=ServerFlavor.MARIADB), False),
     ],
     ids=["update", "delete", "insert", "with a key", "MariaDB"],
 )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from binlogsync.errors import PositionError
 from binlogsync.log_identity import EventMark, LogIdentity
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+from binlogsync.server_version import ServerFlavor
 
 UUIDS = (
     "3e11fa47-71ca-11e1-9e33-c80aa9429562",
@@ -37,7 +38,7 @@ def built(model: Model) -> GtidSet:
 
 
 def mariadb(position: dict[int, tuple[int, int]]) -> GtidSet:
-    return GtidSet.parse(",".join(f"{d}-{server}-{seq}" for d, (server, seq) in position.items()), "mariadb")
+    return GtidSet.parse(",".join(f"{d}-{server}-{seq}" for d, (server, seq) in position.items()), ServerFlavor.MARIADB)
 
 
 files = st.builds(
@@ -47,7 +48,12 @@ files = st.builds(
     st.just(6),
 )
 positions = st.builds(BinlogPosition, files, st.integers(0, 2**63))
-gtid_sets = st.none() | st.builds(built, models) | st.builds(mariadb, mariadb_positions) | st.just(GtidSet("mariadb"))
+gtid_sets = (
+    st.none()
+    | st.builds(built, models)
+    | st.builds(mariadb, mariadb_positions)
+    | st.just(GtidSet(ServerFlavor.MARIADB))
+)
 checkpoints = st.builds(
     Checkpoint,
     positions,
@@ -187,7 +193,7 @@ _U = UUIDS[0]  # 36 characters
     ],
 )
 def test_the_position_of_a_fault_is_named(text: str, character: int, reason: str) -> None:
-    for flavor in (None, "mysql"):
+    for flavor in (None, ServerFlavor.MYSQL):
         with pytest.raises(PositionError, match=rf"is not a GTID set: {reason}.* at character {character} "):
             GtidSet.parse(text, flavor)
 
@@ -201,7 +207,7 @@ def test_a_damaged_text_is_an_error_or_another_set_never_a_part_of_it(model: Mod
     text = str(built(model))
     at, mark = data.draw(st.integers(0, len(text))), data.draw(st.sampled_from(":,-x 7"))
     try:
-        read = GtidSet.parse(text[:at] + mark + text[at:], "mysql")
+        read = GtidSet.parse(text[:at] + mark + text[at:], ServerFlavor.MYSQL)
     except PositionError:
         return
     assert len(read.members) >= len(built(model).members)
@@ -213,7 +219,7 @@ def test_a_damaged_text_is_an_error_or_another_set_never_a_part_of_it(model: Mod
 @given(mariadb_positions)
 def test_a_mariadb_position_is_read_as_it_is_printed(position: dict[int, tuple[int, int]]) -> None:
     gtids = mariadb(position)
-    again = GtidSet.parse(str(gtids), "mariadb")
+    again = GtidSet.parse(str(gtids), ServerFlavor.MARIADB)
     assert (again, str(again)) == (gtids, str(gtids))
     assert gtids.members == {str(domain): (pair,) for domain, pair in position.items()}
 
@@ -258,7 +264,7 @@ def test_a_mariadb_position_has_one_text(text: str, printed: str) -> None:
 )
 def test_what_is_no_mariadb_position_is_named(text: str, character: int, reason: str) -> None:
     with pytest.raises(PositionError, match=rf"is not a MariaDB GTID position: {reason}.* at character {character} "):
-        GtidSet.parse(text, "mariadb")
+        GtidSet.parse(text, ServerFlavor.MARIADB)
 
 
 def test_the_greatest_numbers_are_read() -> None:
@@ -333,8 +339,8 @@ def test_of_two_that_each_lack_something_each_precedes_the_other() -> None:
 
 def test_across_mariadb_servers_the_order_of_the_text_does_not_matter() -> None:
     at = BinlogPosition("b.1", 4)
-    left = Checkpoint(at, "mariadb:1", GtidSet("mariadb", {"1": ((2, 7),), "0": ((1, 9),)}), skip=5)
-    right = Checkpoint(at, "mariadb:2", GtidSet("mariadb", {"0": ((1, 9),), "1": ((2, 7),)}), skip=0)
+    left = Checkpoint(at, "mariadb:1", GtidSet(ServerFlavor.MARIADB, {"1": ((2, 7),), "0": ((1, 9),)}), skip=5)
+    right = Checkpoint(at, "mariadb:2", GtidSet(ServerFlavor.MARIADB, {"0": ((1, 9),), "1": ((2, 7),)}), skip=0)
     assert not left.precedes(right)
     assert right.precedes(left)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from binlogsync.binlog.bytes import ByteReader
+from binlogsync.server_version import ServerFlavor, parse_server_version
 
 # Log_event_type in libs/mysql/binlog/event/binlog_event.h; codes from 160 are MariaDB's.
 QUERY, ROTATE, FORMAT_DESCRIPTION, INCIDENT, GTID, XA_PREPARE, PARTIAL_UPDATE = 2, 4, 15, 26, 33, 38, 39
@@ -86,14 +87,13 @@ def parse_format_description(body: bytes) -> FormatDescription:
 
 
 # The first version with checksums in format descriptions, and the first with GTIDs.
-_OLDEST = {"mysql": (5, 6, 1), "mariadb": (10, 0, 0)}
+_OLDEST = {ServerFlavor.MYSQL: (5, 6, 1), ServerFlavor.MARIADB: (10, 0, 0)}
 
 
 def _is_too_old(server: str) -> bool:
     """True for versions whose events have another format."""
-    numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", server)
-    oldest = _OLDEST["mariadb" if "mariadb" in server.lower() else "mysql"]
-    return numbers is not None and tuple(map(int, numbers.groups())) < oldest
+    flavor, number = parse_server_version(server)
+    return number != () and number < _OLDEST[flavor]
 
 
 def parse_rotate(body: bytes) -> tuple[str, int]:

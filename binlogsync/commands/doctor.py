@@ -35,6 +35,7 @@ from binlogsync.retention_report import (
     required_by_tail,
 )
 from binlogsync.server_facts import ServerFacts
+from binlogsync.server_version import ServerFlavor
 from binlogsync.settings import Settings
 from binlogsync.sinks.jetstream.foreign import describe_foreign
 from binlogsync.stores import Lease, PositionStore
@@ -112,7 +113,7 @@ class SourceChecks:
         config = self._settings.mysql(self._source)
         info = inspect_server(config)
         self._has_mysql = True
-        name = "MariaDB" if info.flavor == "mariadb" else "MySQL"
+        name = "MariaDB" if info.flavor == ServerFlavor.MARIADB else "MySQL"
         yield CheckResult("ok", "mysql", f"{name} {info.version} at {config.address}, as {config.user}")
         yield from _check_hosts(config)
         yield from map(_preflight_result, preflight(config))

@@ -20,6 +20,7 @@ from binlogsync.consume.gaps import ConsumerGap, new_gap
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey, Tracker, progress_at
 from binlogsync.errors import ConsumeError
 from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.server_version import ServerFlavor
 from binlogsync.stream.reader import StreamBatch, StreamReader
 
 log = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ def _find(reader: StreamReader, key: ProgressKey, progress: ConsumerProgress) ->
 def has_gtid(checkpoint: Checkpoint, progress: ConsumerProgress) -> bool | None:
     """Whether the transaction applied last is before the checkpoint, by GTID; None if unknown."""
     gtids, gtid = checkpoint.gtids, progress.gtid
-    if gtids is None or gtid is None or (gtids.flavor == "mysql") != (":" in gtid):
+    if gtids is None or gtid is None or (gtids.flavor == ServerFlavor.MYSQL) != (":" in gtid):
         return None
     return gtids.has(gtid)
 

@@ -38,6 +38,7 @@ from binlogsync.mirror.state import (
     store_state,
 )
 from binlogsync.schema import TableSchema
+from binlogsync.server_version import ServerFlavor, flavor_of
 
 __all__ = ["RebuildReason", "apply", "insert_rows"]
 
@@ -145,9 +146,8 @@ class _BatchApplier:
     def _take_rows(self, batch: ChangeBatch) -> None:
         state = self.state(batch.schema.database, batch.schema.table)
         batch = fit_images(batch, state.left_out)
-        missing = (
-            find_missing_columns(batch) if state.left_out is None and batch.server_uuid.startswith("mariadb:") else []
-        )
+        is_mariadb = flavor_of(batch.server_uuid) == ServerFlavor.MARIADB
+        missing = find_missing_columns(batch) if state.left_out is None and is_mariadb else []
         if missing:
             raise RebuildRequiredError(f"an update or delete has no value of {', '.join(missing)}: {ADVICE}")
         if self._can_read and (problem := describe_missing_columns(batch)):

@@ -44,6 +44,7 @@ from binlogsync.mirror.state import (
     store_state,
 )
 from binlogsync.schema import TableSchema, remove_columns
+from binlogsync.server_version import ServerFlavor, flavor_of
 
 log = logging.getLogger(__name__)
 NO_TABLE = ("", "")
@@ -67,7 +68,7 @@ def apply_statement(
     """Apply the statement; returns the new state. Raises RebuildRequiredError before anything is changed."""
     ddl = batch.ddl
     assert ddl is not None
-    dialect = SqlDialect(batch.server_uuid.startswith("mariadb:"), ddl.sql_mode or 0, ddl.recodes_literals)
+    dialect = SqlDialect(flavor_of(batch.server_uuid) == ServerFlavor.MARIADB, ddl.sql_mode or 0, ddl.recodes_literals)
     if ddl.sql_mode is None and _DEPENDS_ON_MODE.search(ddl.sql):
         ddl = replace(ddl, sql="")  # written by an older version, which did not store the SQL mode
     if ddl.kind == "other":

@@ -25,6 +25,7 @@ from binlogsync.mirror.apply import apply
 from binlogsync.mirror.clauses import is_conditional, only_renames
 from binlogsync.mirror.ddl import NO_TABLE, former_name
 from binlogsync.mirror.state import MirrorState, create_table, drop_mirror, drop_table, ensure_meta, load_state
+from binlogsync.server_version import ServerFlavor, flavor_of
 from binlogsync.stream.reader import StreamReader
 from binlogsync.stream.retained_changes import read_retained_changes
 
@@ -119,7 +120,7 @@ class StreamTableBuilder:
 
 
 def _dialect(batch: ChangeBatch, ddl: SchemaChange) -> SqlDialect:
-    return SqlDialect(batch.server_uuid.startswith("mariadb:"), ddl.sql_mode or 0)
+    return SqlDialect(flavor_of(batch.server_uuid) == ServerFlavor.MARIADB, ddl.sql_mode or 0)
 
 
 def _begins_empty(ddl: SchemaChange, dialect: SqlDialect) -> bool:

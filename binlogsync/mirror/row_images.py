@@ -17,6 +17,7 @@ from binlogsync.duckfile import quote
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.key_dates import replace_key_dates
 from binlogsync.schema import Column, TableSchema
+from binlogsync.server_version import ServerFlavor, flavor_of
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ def describe_missing_columns(batch: ChangeBatch) -> str:
     for image in ("before", "after"):
         there = batch.data.schema.field(image).type
         if [there.field(i).name for i in range(there.num_fields)] != names:
-            how = "SET GLOBAL" if batch.server_uuid.startswith("mariadb:") else "SET PERSIST"
+            how = "SET GLOBAL" if flavor_of(batch.server_uuid) == ServerFlavor.MARIADB else "SET PERSIST"
             return (
                 f"a mirror needs full row images, but an image has {there.num_fields} of {len(names)} columns: "
                 "a session has another binlog_row_image; "

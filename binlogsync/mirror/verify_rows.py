@@ -18,6 +18,7 @@ import pyarrow as pa
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.verify_text import hash_texts, server_select, server_texts
 from binlogsync.schema import TableSchema
+from binlogsync.server_version import ServerFlavor, flavor_of
 from binlogsync.snapshot import TableSnapshot
 
 _SHOWN = 10
@@ -93,7 +94,7 @@ class RowStore:
             return
         keys = [[column.name for column in schema.columns].index(name) for name in schema.primary_key]
         names = [*(f"k{i}" for i in range(len(keys))), "h"]
-        mariadb, rows = snapshot.server[0].startswith("mariadb:"), 0
+        mariadb, rows = flavor_of(snapshot.server[0]) == ServerFlavor.MARIADB, 0
         with duckdb.connect(str(self._path)) as connection:
             connection.execute(f"CREATE TABLE there ({', '.join(f'{name} VARCHAR' for name in names)})")
             selected = snapshot.select(server_select(schema))

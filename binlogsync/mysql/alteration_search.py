@@ -14,6 +14,7 @@ from binlogsync.mysql.config import MySQLConfig
 from binlogsync.mysql.dump import BinlogDump
 from binlogsync.mysql.server_errors import raise_server_error
 from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.server_version import ServerFlavor, flavor_of
 from binlogsync.table_names import Fold, keep_case
 
 _CHUNK = 4 << 20
@@ -46,7 +47,7 @@ class AlterationSearch:
 
     def _read_on(self, start: BinlogPosition) -> None:
         """Read from the end of the cached range to the end of the log."""
-        reader = AlterationReader(start, self._fold, mariadb=self._server_uuid.startswith("mariadb:"))
+        reader = AlterationReader(start, self._fold, mariadb=flavor_of(self._server_uuid) == ServerFlavor.MARIADB)
         buffer = np.empty(_CHUNK, np.uint8)
         with BinlogDump(self._config, Checkpoint(start, self._server_uuid), blocking=False) as dump:
             while not reader.parser.ended:

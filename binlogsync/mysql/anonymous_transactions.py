@@ -12,6 +12,7 @@ from binlogsync.mysql.scan import BEGINS_TRANSACTION, scan
 from binlogsync.mysql.server import ServerInfo
 from binlogsync.mysql.server_errors import AnonymousTransactionError
 from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.server_version import ServerFlavor
 
 FIRST_EVENT = 4
 
@@ -22,7 +23,7 @@ def first_sent(config: MySQLConfig, info: ServerInfo) -> int:
     Found by binary search for the last file that begins with a transaction without a GTID; 0 where there is none.
     Raises PositionError when that is the newest file, SourceError when the query fails.
     """
-    if info.flavor != "mysql" or not info.gtids or not _begins_without_gtid(config, info, 0):
+    if info.flavor != ServerFlavor.MYSQL or not info.gtids or not _begins_without_gtid(config, info, 0):
         return 0
     low, high = 0, len(info.files)
     while high - low > 1:

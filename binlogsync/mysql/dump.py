@@ -24,6 +24,7 @@ from binlogsync.mysql.gtid_sets import encode_gtids
 from binlogsync.mysql.server import ServerInfo, inspect_server
 from binlogsync.mysql.session import Connection
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+from binlogsync.server_version import ServerFlavor
 
 _LOG = logging.getLogger(__name__)
 
@@ -195,13 +196,13 @@ class BinlogDump:
         return self._stream
 
     def _request(self, place: DumpStart, info: ServerInfo) -> DumpRequest:
-        config = self.config
+        config, is_mysql = self.config, info.flavor == ServerFlavor.MYSQL
         return DumpRequest(
             file=place.position.file,
             pos=place.position.pos,
             gtids=str(place.gtids or ""),
-            encoded_gtids=encode_gtids(place.gtids) if place.gtids and place.gtids.flavor == "mysql" else None,
-            mariadb=info.flavor == "mariadb",
+            encoded_gtids=encode_gtids(place.gtids) if place.gtids and is_mysql else None,
+            mariadb=not is_mysql,
             # A short dump must not end the dump of the running tail: the server allows one per id.
             server_id=config.replica_id if self.blocking else 2**29 + secrets.randbelow(2**29),
             name=config.replica_name if self.blocking else None,

@@ -11,11 +11,12 @@ import uuid
 
 from binlogsync.errors import SourceError
 from binlogsync.position import GtidSet
+from binlogsync.server_version import ServerFlavor
 
 
 def is_tagged(gtids: GtidSet) -> bool:
     """True when one of the GTIDs has a tag (MySQL 8.3 and newer)."""
-    return gtids.flavor == "mysql" and any(":" in key for key in gtids.members)
+    return gtids.flavor == ServerFlavor.MYSQL and any(":" in key for key in gtids.members)
 
 
 def encode_gtids(gtids: GtidSet) -> bytes:
@@ -54,6 +55,6 @@ def parse_previous_gtids(body: bytes) -> GtidSet:
             bounds = struct.unpack_from(f"<{2 * intervals}Q", body, at + 8)
             parts += [f"{key}:{first}-{after - 1}" for first, after in zip(bounds[::2], bounds[1::2], strict=True)]
             at += 8 + 16 * intervals
-        return GtidSet.parse(",".join(parts), "mysql")
+        return GtidSet.parse(",".join(parts), ServerFlavor.MYSQL)
     except (struct.error, ValueError, IndexError) as error:
         raise SourceError(f"a PREVIOUS_GTIDS event cannot be read ({error}); the binlog file looks damaged") from error

@@ -23,6 +23,7 @@ from binlogsync.mysql.gtid_sets import parse_previous_gtids
 from binlogsync.mysql.server import ServerInfo, mariadb_gtids_at
 from binlogsync.mysql.server_errors import FATAL_READING_BINLOG, DumpEndedError, raise_server_error
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+from binlogsync.server_version import ServerFlavor
 
 FIRST_EVENT = 4
 _EVENTS = 64
@@ -122,7 +123,7 @@ def _check_previous(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoin
 def _executed_before(config: MySQLConfig, info: ServerInfo, file: str) -> GtidSet | None:
     """The transactions executed before a file, None if its header does not contain them."""
     begin = BinlogPosition(file, FIRST_EVENT)
-    if info.flavor == "mariadb":
+    if info.flavor == ServerFlavor.MARIADB:
         with closing(connect(config)) as connection:
             return mariadb_gtids_at(config, connection, begin)
     with closing(_events_from(config, info, begin, [])) as found:

@@ -16,11 +16,12 @@ from binlogsync.mysql.foreign_keys import unlogged_keys
 from binlogsync.mysql.privileges import READ_BINLOG, Privileges, read_privileges
 from binlogsync.mysql.server import ServerInfo, fetch_either, inspect
 from binlogsync.mysql.session import Connection
+from binlogsync.server_version import ServerFlavor
 
 MIN_RETENTION_S = 86_400
 _SHOWN = 10
 _OLD_SESSIONS = " Sessions that are open now keep their old value until they reconnect."
-_PERSIST = {"mysql": "SET PERSIST", "mariadb": "SET GLOBAL"}  # MariaDB: put it into my.cnf too
+_PERSIST = {ServerFlavor.MYSQL: "SET PERSIST", ServerFlavor.MARIADB: "SET GLOBAL"}  # MariaDB: put it into my.cnf too
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def _row_metadata(info: ServerInfo) -> Finding:
         "since stop the tail."
     )
     if not value:
-        needed = "MariaDB 10.5" if info.flavor == "mariadb" else "MySQL 8.0.1"
+        needed = "MariaDB 10.5" if info.flavor == ServerFlavor.MARIADB else "MySQL 8.0.1"
         bad = f"{info.version} cannot log column names ({needed} is the first that can): {from_now}"
         return Finding(name, False, "warning", bad)
     reason = f"table maps do not contain column names: {from_now}"
@@ -173,7 +174,7 @@ def _server_ids(config: MySQLConfig, connection: Connection, info: ServerInfo, p
     except SourceError as error:
         if not error_code(error):
             raise
-        fix = privileges.grant(READ_BINLOG if info.flavor == "mysql" else "REPLICATION MASTER ADMIN")
+        fix = privileges.grant(READ_BINLOG if info.flavor == ServerFlavor.MYSQL else "REPLICATION MASTER ADMIN")
         message = f"whether another reader uses id {ours} is unknown: the account may not list replicas"
         return [own, Finding(name, False, "warning", message, fix)]
     rows: list[Mapping[str, str]] = [{key.lower(): str(value) for key, value in row.items()} for row in replicas]
@@ -239,7 +240,7 @@ def _foreign_keys(config: MySQLConfig, connection: Connection, info: ServerInfo)
     if keys is None:
         return [Finding("foreign keys", True, "warning", "what foreign keys do to rows is logged")]
     shown = ", ".join(map(str, keys[:_SHOWN])) + (f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")
-    native = info.flavor == "mysql" and info.version_number >= (9, 6)
+    native = info.flavor == ServerFlavor.MYSQL and info.version_number >= (9, 6)
     cure = "; put innodb_native_foreign_keys=OFF into my.cnf under [mysqld] and restart the server" if native else ""
     bad = (
         f"the server does not log what foreign keys do to rows of {shown}: mirrors of these tables are read again "

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from binlogsync.mysql.config import MySQLConfig, connect, fetch, fetch_row
 from binlogsync.mysql.session import Connection
+from binlogsync.server_version import ServerFlavor, parse_server_version
 
 READ_BINLOG = "REPLICATION SLAVE"
 _SEE_BINLOG = "REPLICATION CLIENT"
@@ -54,7 +55,8 @@ def read_privileges(config: MySQLConfig, connection: Connection | None = None) -
             return read_privileges(config, own)
     row = fetch_row(config, connection, "SELECT CURRENT_USER() AS user, VERSION() AS version")
     user, _, host = str(row["user"]).rpartition("@")
-    monitor = "BINLOG MONITOR" if "mariadb" in str(row["version"]).lower() else _SEE_BINLOG
+    flavor, _ = parse_server_version(str(row["version"]))
+    monitor = "BINLOG MONITOR" if flavor == ServerFlavor.MARIADB else _SEE_BINLOG
     lines = tuple(str(next(iter(row.values()))) for row in fetch(config, connection, "SHOW GRANTS"))
     return Privileges(f"'{user}'@'{host}'", monitor, lines)
 

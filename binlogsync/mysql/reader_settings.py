@@ -9,6 +9,7 @@ from binlogsync.mysql.alteration_search import AlterationSearch
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.mysql.information_schema import declaration_reader
 from binlogsync.mysql.server import ServerInfo
+from binlogsync.server_version import ServerFlavor
 
 
 def reader_options(config: MySQLConfig, info: ServerInfo, captures: Callable[[str, str], bool]) -> ReaderOptions:
@@ -16,7 +17,7 @@ def reader_options(config: MySQLConfig, info: ServerInfo, captures: Callable[[st
     return ReaderOptions(
         server_uuid=info.server_uuid,
         server_id=info.server_id,
-        mariadb=info.flavor == "mariadb",
+        mariadb=info.flavor == ServerFlavor.MARIADB,
         captures=captures,
         fold=info.fold,
         declared=declaration_reader(config),

@@ -20,6 +20,7 @@ from binlogsync.mysql.scan import EventType, scan
 from binlogsync.mysql.server import BinlogFile, ServerInfo, clock_us, mariadb_gtids_at
 from binlogsync.mysql.start import FIRST_EVENT, begun_at
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+from binlogsync.server_version import ServerFlavor
 
 _FILES_FOR_RATE = 8
 _SHORTEST_S = 60.0
@@ -125,7 +126,7 @@ class BinlogRetention:
 
     def _read_before(self, file: BinlogFile) -> Iterator[GtidSet]:
         begin = BinlogPosition(file.name, FIRST_EVENT)
-        if self._info.flavor == "mariadb":
+        if self._info.flavor == ServerFlavor.MARIADB:
             with closing(connect(self._config)) as connection:
                 found = mariadb_gtids_at(self._config, connection, begin)
             if found is not None:

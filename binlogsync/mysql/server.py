@@ -15,7 +15,8 @@ from pymysql.constants import ER
 from binlogsync.errors import PositionError, SourceError
 from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch, fetch_row, translate_errors
 from binlogsync.mysql.session import Connection
-from binlogsync.position import BinlogPosition, Flavor, GtidSet
+from binlogsync.position import BinlogPosition, GtidSet
+from binlogsync.server_version import ServerFlavor, mariadb_server_uuid, parse_server_version
 from binlogsync.table_names import Fold, fold_of
 
 VARIABLES = (
@@ -62,7 +63,7 @@ class ServerInfo:
 
     Attributes:
         version: as the server prints it.
-        flavor: "mysql" or "mariadb".
+        flavor: MySQL or MariaDB.
         server_uuid: of MySQL; "mariadb:<server_id>" for MariaDB, which has none.
         server_id: its own.
         gtids: True when every transaction has a GTID (MySQL's gtid_mode=ON; MariaDB always).
@@ -77,7 +78,7 @@ class ServerInfo:
     """
 
     version: str
-    flavor: Flavor
+    flavor: ServerFlavor
     server_uuid: str
     server_id: int
     gtids: bool
@@ -128,8 +129,7 @@ class ServerInfo:
     @property
     def version_number(self) -> tuple[int, ...]:
         """(9, 7, 4)."""
-        numbers = self.version.partition("-")[0].split(".")
-        return tuple(int(number) for number in numbers if number.isdigit())
+        return parse_server_version(self.version).number
 
     def file(self, name: str) -> BinlogFile | None:
         """The binlog of that name, None when the server has it no longer, or not yet."""
@@ -138,7 +138,7 @@ class ServerInfo:
     def end(self) -> BinlogPosition:
         """The end of the binlog; raises SourceError when it cannot be seen."""
         if self.position is None:
-            monitor = "REPLICATION CLIENT" if self.flavor == "mysql" else "BINLOG MONITOR"
+            monitor = "REPLICATION CLIENT" if self.flavor == ServerFlavor.MYSQL else "BINLOG MONITOR"
             hidden = f"does not show it, because the account does not have {monitor}"
             reason = "writes none (log_bin is off)" if self.may_see_files else hidden
             raise SourceError(
@@ -171,8 +171,8 @@ def _inspect(config: MySQLConfig, connection: Connection) -> ServerInfo:
             f"{config.user} at {config.address}: the server does not show {', '.join(missing)}; "
             "binlogsync needs a MySQL or MariaDB server itself, not a proxy that hides them"
         )
-    flavor: Flavor = "mariadb" if "mariadb" in values["version"].lower() else "mysql"
-    has_gtids = flavor == "mariadb" or values.get("gtid_mode", "OFF") == "ON"
+    flavor = parse_server_version(values["version"]).flavor
+    has_gtids = flavor == ServerFlavor.MARIADB or values.get("gtid_mode", "OFF") == "ON"
     files, status, may_see = _binlogs(config, connection)
     position = BinlogPosition(str(status["File"]), int(status["Position"])) if status else None
     # Asked after the end of the binlog, so that nothing before that end is missing from it.
@@ -181,7 +181,7 @@ def _inspect(config: MySQLConfig, connection: Connection) -> ServerInfo:
     return ServerInfo(
         version=values["version"],
         flavor=flavor,
-        server_uuid=_server_uuid(config, connection, flavor) or f"mariadb:{values['server_id']}",
+        server_uuid=_server_uuid(config, connection, flavor) or mariadb_server_uuid(int(values["server_id"])),
         server_id=int(values["server_id"]),
         gtids=has_gtids,
         executed=executed,
@@ -195,9 +195,9 @@ def _inspect(config: MySQLConfig, connection: Connection) -> ServerInfo:
     )
 
 
-def _server_uuid(config: MySQLConfig, connection: Connection, flavor: Flavor) -> str:
+def _server_uuid(config: MySQLConfig, connection: Connection, flavor: ServerFlavor) -> str:
     """Of MySQL, "" of MariaDB. As bytes: MySQL takes it for text in character_set_filesystem."""
-    if flavor == "mariadb":
+    if flavor == ServerFlavor.MARIADB:
         return ""
     sql = "SELECT CAST(@@GLOBAL.server_uuid AS BINARY) AS uuid"
     return bytes(fetch_row(config, connection, sql)["uuid"]).decode()
@@ -229,23 +229,23 @@ def fetch_either(config: MySQLConfig, connection: Connection, sql: str, older: s
 
 
 def _gtids(
-    config: MySQLConfig, connection: Connection, flavor: Flavor, files: tuple[BinlogFile, ...]
+    config: MySQLConfig, connection: Connection, flavor: ServerFlavor, files: tuple[BinlogFile, ...]
 ) -> tuple[GtidSet, GtidSet | None]:
     """(executed, purged)."""
-    if flavor == "mysql":
+    if flavor == ServerFlavor.MYSQL:
         # SHOW VARIABLES cuts long values.
         row = fetch_row(config, connection, "SELECT @@GLOBAL.gtid_executed AS executed, @@GLOBAL.gtid_purged AS purged")
-        return GtidSet.parse(row["executed"], "mysql"), GtidSet.parse(row["purged"], "mysql")
+        return GtidSet.parse(row["executed"], ServerFlavor.MYSQL), GtidSet.parse(row["purged"], ServerFlavor.MYSQL)
     row = fetch_row(config, connection, "SELECT @@GLOBAL.gtid_binlog_pos AS executed")
     purged = mariadb_gtids_at(config, connection, BinlogPosition(files[0].name, 4)) if files else None
-    return GtidSet.parse(row["executed"], "mariadb"), purged
+    return GtidSet.parse(row["executed"], ServerFlavor.MARIADB), purged
 
 
 def mariadb_gtids_at(config: MySQLConfig, connection: Connection, position: BinlogPosition) -> GtidSet | None:
     """MariaDB's GTID position at the start of an event, None where no event starts there."""
     sql = "SELECT BINLOG_GTID_POS(%s, %s) AS gtids"
     text = fetch_row(config, connection, sql, (position.file, position.pos))["gtids"]
-    return None if text is None else GtidSet.parse(text, "mariadb")
+    return None if text is None else GtidSet.parse(text, ServerFlavor.MARIADB)
 
 
 def mariadb_unknown(config: MySQLConfig, connection: Connection, gtids: GtidSet) -> list[str]:
@@ -270,7 +270,7 @@ def mariadb_known(config: MySQLConfig, connection: Connection, gtids: GtidSet) -
         for domain, ((server, number),) in gtids.members.items()
         if (domain, server) in reached
     }
-    return GtidSet("mariadb", members)
+    return GtidSet(ServerFlavor.MARIADB, members)
 
 
 def _mariadb_state(config: MySQLConfig, connection: Connection) -> dict[tuple[str, int], int]:
@@ -288,7 +288,7 @@ def gtid_subtract(config: MySQLConfig, connection: Connection, minuend: GtidSet,
         raise PositionError(
             f"the server does not understand the GTID sets {minuend} and {subtrahend}; check their spelling"
         )
-    return GtidSet.parse(text, "mysql")
+    return GtidSet.parse(text, ServerFlavor.MYSQL)
 
 
 def clock_us(config: MySQLConfig, connection: Connection) -> int:

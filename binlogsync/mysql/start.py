@@ -24,6 +24,7 @@ from binlogsync.mysql.server import ServerInfo, clock_us, inspect_server, mariad
 from binlogsync.mysql.server_errors import AnonymousTransactionError
 from binlogsync.mysql.validate import check_gtids, check_position
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+from binlogsync.server_version import ServerFlavor
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def resolve_start(config: MySQLConfig, start: StartAt = "now") -> Checkpoint:
         return _from_time(config, info, start)
     if start == "oldest":
         return _oldest(config, info)
-    if info.flavor == "mysql" and info.executed:
+    if info.flavor == ServerFlavor.MYSQL and info.executed:
         return _after_gtids(config, info, info.executed)
     return checkpoint_at(config, info, info.end())
 
@@ -131,7 +132,9 @@ def checkpoint_at(config: MySQLConfig, info: ServerInfo, position: BinlogPositio
     """The checkpoint at a position of this server's log; reads the file up to there for its GTIDs."""
     if not info.gtids:
         return Checkpoint(position, info.server_uuid)
-    gtids = _gtids_before(config, info, position) if info.flavor == "mysql" else _mariadb_gtids(config, position)
+    gtids = (
+        _gtids_before(config, info, position) if info.flavor == ServerFlavor.MYSQL else _mariadb_gtids(config, position)
+    )
     return Checkpoint(position, info.server_uuid, gtids)
 
 
@@ -158,7 +161,7 @@ class _Executed:
     """A MySQL GTID set that grows with the events of a scan; runs of one server are joined before they are added."""
 
     def __init__(self) -> None:
-        self._set = GtidSet("mysql")
+        self._set = GtidSet(ServerFlavor.MYSQL)
         self._key, self._first, self._last = "", 0, 0
 
     def see(self, event: ScannedEvent) -> None:
@@ -255,11 +258,11 @@ def _first_committed_from(config: MySQLConfig, info: ServerInfo, file: str, want
             if event.kind in BEGINS_TRANSACTION and event.committed_us >= wanted_us:
                 end = event.start
                 break
-            if info.flavor == "mysql" and info.gtids:
+            if info.flavor == ServerFlavor.MYSQL and info.gtids:
                 executed.see(event)
         else:
             return resolve_start(config, "now")
-    if info.flavor == "mysql":
+    if info.flavor == ServerFlavor.MYSQL:
         return Checkpoint(end, info.server_uuid, executed.so_far() if info.gtids else None)
     return checkpoint_at(config, info, end)
 

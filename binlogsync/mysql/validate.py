@@ -19,6 +19,7 @@ from binlogsync.mysql.scan import BETWEEN_TRANSACTIONS, EventType, ScannedEvent,
 from binlogsync.mysql.server import ServerInfo, gtid_subtract, inspect, inspect_server, mariadb_known, mariadb_unknown
 from binlogsync.mysql.server_errors import FATAL_READING_BINLOG, DumpEndedError
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+from binlogsync.server_version import ServerFlavor
 
 _ACCEPT = (
     "A gap is accepted, and recorded, by starting the tail once with --accept-gap REASON (in Dagster: accept_gap "
@@ -112,7 +113,7 @@ def find_known_gtids(config: MySQLConfig, gtids: GtidSet) -> GtidSet:
     connection = connect(config)
     try:
         info = inspect(config, connection)
-        if info.flavor == "mariadb":
+        if info.flavor == ServerFlavor.MARIADB:
             return mariadb_known(config, connection, gtids)
         assert info.executed is not None
         return gtid_subtract(config, connection, gtids, gtid_subtract(config, connection, gtids, info.executed))
@@ -124,9 +125,11 @@ def _missing(config: MySQLConfig, info: ServerInfo, gtids: GtidSet) -> str:
     """Purged transactions that are not in the set."""
     if info.purged is None or gtids.contains(info.purged):
         return ""
-    if info.flavor == "mariadb":
+    if info.flavor == ServerFlavor.MARIADB:
         behind = [
-            key for key, pairs in info.purged.members.items() if not gtids.contains(GtidSet("mariadb", {key: pairs}))
+            key
+            for key, pairs in info.purged.members.items()
+            if not gtids.contains(GtidSet(ServerFlavor.MARIADB, {key: pairs}))
         ]
         return ", ".join(f"domain {key} up to {info.purged.members[key][0][1]}" for key in behind)
     connection = connect(config)
@@ -143,7 +146,7 @@ def _unknown(config: MySQLConfig, gtids: GtidSet) -> str:
         info = inspect(config, connection)
         if info.executed is None:
             return ""
-        if info.flavor == "mariadb":
+        if info.flavor == ServerFlavor.MARIADB:
             return ", ".join(mariadb_unknown(config, connection, gtids))
         return "" if info.executed.contains(gtids) else str(gtid_subtract(config, connection, gtids, info.executed))
     finally:

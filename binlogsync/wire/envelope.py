@@ -29,6 +29,7 @@ from binlogsync.change import ChangeBatch
 from binlogsync.render import JsonTexts, column_values
 from binlogsync.render.envelope_writer import EnvelopePart, render_rows
 from binlogsync.render.json_columns import JsonColumn, integers, labels, raw, strings
+from binlogsync.server_version import flavor_of
 from binlogsync.wire.arrow import decode_arrow, encode_arrow
 from binlogsync.wire.json_decoder import parse
 from binlogsync.wire.schema_change import decode_schema_change, encode_schema_change
@@ -100,7 +101,7 @@ def render(batch: ChangeBatch, context: EnvelopeContext, end: bytes = b"") -> Js
     ts_us = data.column("ts_us").cast(pa.int64()).to_numpy()
     op = data.column("op")
     order = data.column("order").to_numpy() + np.uint64(1)
-    connector = "mariadb" if batch.server_uuid.startswith("mariadb:") else "mysql"
+    connector = flavor_of(batch.server_uuid).value
     head = {"version": VERSION, "connector": connector, "name": context.source}
     table = {"db": batch.schema.database, "table": batch.schema.table}
     server = {"server_id": batch.server_id, "server_uuid": batch.server_uuid}

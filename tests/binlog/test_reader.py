@@ -14,6 +14,7 @@ from binlogsync.binlog.reader import BinlogReader, DecodedRange
 from binlogsync.change import RowChange
 from binlogsync.flush import Flush
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+from binlogsync.server_version import ServerFlavor
 from tests.binlog.binlog_builder import FORMAT, ROTATE, rotate
 from tests.binlog.captured import NAMES, CapturedDump, load, summary
 from tests.binlog.damage import dump_of, packets, signed
@@ -263,5 +264,5 @@ def test_gtids_of_a_checkpoint_are_those_of_the_transactions_that_ended(golden: 
     assert last.gtids is not None
     gtids = {change.source.gtid for change in golden.recording.changes()}
     assert all(last.gtids.contains(GtidSet(last.gtids.flavor).with_gtid(gtid)) for gtid in gtids if gtid)
-    if last.gtids.flavor == "mysql":
+    if last.gtids.flavor == ServerFlavor.MYSQL:
         assert any(key.endswith(":tag") for key in last.gtids.members)

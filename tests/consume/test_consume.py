@@ -25,6 +25,7 @@ from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
 from binlogsync.mirror.target import Mirror
+from binlogsync.server_version import ServerFlavor
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
@@ -194,7 +195,7 @@ def test_another_server_without_common_gtids_is_refused(stream: SampleStream, pa
     stream.write(3)
     stream.consume(Handler(SampleRow, record, path))
     delete_stream(stream.url, stream_name(stream.name))
-    stream.source = SampleSource(SampleOptions(source=stream.name, flavor="mariadb"))
+    stream.source = SampleSource(SampleOptions(source=stream.name, flavor=ServerFlavor.MARIADB))
     stream.write(3)
     with pytest.raises(ConsumeError, match="no GTID identifies the applied changes"):
         stream.consume(Handler(SampleRow, record, path))

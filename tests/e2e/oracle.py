@@ -19,6 +19,7 @@ from binlogsync.binlog.reader import BinlogReader, ReaderOptions
 from binlogsync.change import RowChange
 from binlogsync.embedded.database import DatabaseServer
 from binlogsync.mysql import BinlogDump, MySQLConfig, ReadAhead, inspect_server, resolve_start
+from binlogsync.server_version import ServerFlavor
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from binlogsync.wire import subjects
@@ -35,7 +36,7 @@ def binlog_changes(config: MySQLConfig, database: str) -> list[RowChange]:
     options = ReaderOptions(
         info.server_uuid,
         info.server_id,
-        mariadb=info.flavor == "mariadb",
+        mariadb=info.flavor == ServerFlavor.MARIADB,
         captures=lambda name, table: name == database,
     )
     reader = BinlogReader(options, start)

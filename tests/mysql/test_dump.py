@@ -17,6 +17,7 @@ from binlogsync.mysql.dump import find_dump_start
 from binlogsync.mysql.scan import packets
 from binlogsync.mysql.server import BinlogFile, ServerInfo
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+from binlogsync.server_version import ServerFlavor
 from tests.mysql.sources import ENCRYPTED, PLAIN, run, source_of
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
@@ -154,7 +155,7 @@ def test_the_older_of_two_readers_with_one_id_is_told(mysql_server: embedded.MyS
 def server_info(**changes: object) -> ServerInfo:
     info = ServerInfo(
         version="9.7.4",
-        flavor="mysql",
+        flavor=ServerFlavor.MYSQL,
         server_uuid=UUID,
         server_id=1,
         gtids=True,
@@ -199,7 +200,7 @@ def test_how_a_checkpoint_is_asked_for(checkpoint: Checkpoint, changes: dict[str
         (Checkpoint(PLACE, "other"), {}, "belongs to server other"),
         (Checkpoint(PLACE, "other", SET), {"gtids": False}, "belongs to server other"),
         (Checkpoint(PLACE, "other", GtidSet()), {"purged": SET}, "belongs to server other"),
-        (Checkpoint(PLACE, UUID, SET), {"flavor": "mariadb"}, "the server is mariadb"),
+        (Checkpoint(PLACE, UUID, SET), {"flavor": ServerFlavor.MARIADB}, "the server is mariadb"),
         (Checkpoint(BinlogPosition("binlog.000001", 5 * 2**30), UUID), {}, "beyond 4 GiB"),
     ],
 )

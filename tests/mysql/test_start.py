@@ -15,6 +15,7 @@ from binlogsync.mysql import BinlogDump, StartAt, inspect_server, parse_start, r
 from binlogsync.mysql.gtid_sets import encode_gtids, parse_previous_gtids
 from binlogsync.mysql.scan import BEGINS_TRANSACTION, EventType, scan
 from binlogsync.position import BinlogPosition, GtidSet
+from binlogsync.server_version import ServerFlavor
 from tests.mysql.sources import run, source_of, transactions
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
@@ -169,7 +170,7 @@ def test_a_new_server_starts_now_before_any_transaction(own_mysql: embedded.MySQ
     run(own_mysql, "RESET BINARY LOGS AND GTIDS")
     config = source_of(own_mysql)
     now = resolve_start(config)
-    assert now.gtids == GtidSet("mysql")
+    assert now.gtids == GtidSet(ServerFlavor.MYSQL)
     run(own_mysql, "CREATE DATABASE IF NOT EXISTS start")
     assert len(transactions(config, now)) == 1
     validate(config, now)

@@ -11,6 +11,7 @@ from binlogsync.embedded.database import DatabaseServer
 from binlogsync.errors import PositionError
 from binlogsync.mysql import inspect_server, resolve_start, validate
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+from binlogsync.server_version import ServerFlavor
 from tests.mysql.sources import run, source_of
 
 OTHER = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
@@ -83,7 +84,7 @@ def test_gtids_that_the_server_never_had(server: DatabaseServer) -> None:
     here = resolve_start(config)
     if here.gtids is None:
         pytest.skip("needs GTIDs")
-    more = "9-9-9" if here.gtids.flavor == "mariadb" else f"{OTHER}:1-5"
+    more = "9-9-9" if here.gtids.flavor == ServerFlavor.MARIADB else f"{OTHER}:1-5"
     foreign = replace(here, gtids=here.gtids.union(GtidSet.parse(more)))
     with pytest.raises(PositionError, match="does not know transactions"):
         validate(config, foreign)

@@ -14,6 +14,7 @@ import pytest
 from binlogsync.bookmarks import Bookmark
 from binlogsync.errors import LeaseLostError
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+from binlogsync.server_version import ServerFlavor
 from binlogsync.stores import Lease, PositionStore
 from tests.waiting import wait_until
 
@@ -34,7 +35,7 @@ def large_gtid_set() -> GtidSet:
         f"{server:08x}-71ca-11e1-9e33-c80aa9429562": tuple((10 * i + 1, 10 * i + 7) for i in range(251))
         for server in range(40)
     }
-    return GtidSet("mysql", members)
+    return GtidSet(ServerFlavor.MYSQL, members)
 
 
 class PositionStoreContract:
@@ -62,7 +63,13 @@ class PositionStoreContract:
 
     @pytest.mark.parametrize(
         "gtids",
-        [None, GtidSet(), GtidSet("mariadb"), AT.gtids, GtidSet.parse("0-1-100,1-2-7,12-3-18446744073709551615")],
+        [
+            None,
+            GtidSet(),
+            GtidSet(ServerFlavor.MARIADB),
+            AT.gtids,
+            GtidSet.parse("0-1-100,1-2-7,12-3-18446744073709551615"),
+        ],
         ids=["no GTIDs", "empty", "empty MariaDB", "MySQL with tags", "MariaDB"],
     )
     def test_a_saved_checkpoint_is_loaded_equal(

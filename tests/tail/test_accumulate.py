@@ -17,6 +17,7 @@ from binlogsync.errors import ConfigError
 from binlogsync.flush import Flush, TransactionRun
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.schema import Column, TableSchema
+from binlogsync.server_version import ServerFlavor
 from binlogsync.tail.accumulate import Accumulator, FlushRules
 from tests.duck import SERVER_UUID
 
@@ -51,7 +52,7 @@ def log_of(sizes: list[int], left_out: float = 0.0) -> list[LoggedTransaction]:
 
 
 def start_of(log: list[LoggedTransaction]) -> Checkpoint:
-    return Checkpoint(BinlogPosition(FILE, log[0].begin if log else 4), SERVER_UUID, GtidSet("mysql"))
+    return Checkpoint(BinlogPosition(FILE, log[0].begin if log else 4), SERVER_UUID, GtidSet(ServerFlavor.MYSQL))
 
 
 def stretches(log: list[LoggedTransaction], cuts: list[int]) -> Iterator[DecodedRange]:
@@ -71,7 +72,7 @@ def stretches(log: list[LoggedTransaction], cuts: list[int]) -> Iterator[Decoded
             last = index + 1 if first_seq[index + 1] <= high else index
         ended = [index for index in touched if index < last]
         is_open = len(ended) < len(touched)
-        gtids = GtidSet("mysql").with_run(KEY, 1, last) if last else GtidSet("mysql")
+        gtids = GtidSet(ServerFlavor.MYSQL).with_run(KEY, 1, last) if last else GtidSet(ServerFlavor.MYSQL)
         at = log[last].begin if is_open else log[last - 1].end if last else log[0].begin
         skip = high - first_seq[last] if is_open else 0
         yield DecodedRange(
@@ -181,7 +182,7 @@ def test_when_the_bytes_have_accumulated() -> None:
 
 def test_at_a_rotation_with_changes_and_without() -> None:
     pending = accumulator()
-    rotation = Checkpoint(BinlogPosition("binlog.000002", 4), SERVER_UUID, GtidSet("mysql"))
+    rotation = Checkpoint(BinlogPosition("binlog.000002", 4), SERVER_UUID, GtidSet(ServerFlavor.MYSQL))
     pending.add(replace(one(1), end="rotation", checkpoint=rotation), NOW)
     assert pending.due(NOW) == "rotation"
     flush = pending.cut("rotation", NOW)
@@ -197,7 +198,7 @@ def test_at_a_rotation_with_changes_and_without() -> None:
 
 
 def test_files_that_a_gtid_dump_skips_do_not_move_the_checkpoint_back() -> None:
-    start = Checkpoint(BinlogPosition("binlog.000005", 800), SERVER_UUID, GtidSet("mysql"))
+    start = Checkpoint(BinlogPosition("binlog.000005", 800), SERVER_UUID, GtidSet(ServerFlavor.MYSQL))
     pending = accumulator(at=start)
     back = replace(start, position=BinlogPosition("binlog.000003", 4))
     pending.add(replace(one(1), batches=(), runs=(), transactions=0, end="rotation", checkpoint=back), NOW)
@@ -269,7 +270,7 @@ def test_however_it_is_cut(sizes: list[int], cuts: list[int], flushed: list[bool
         assert before.checkpoint == after.start
         assert before.checkpoint.precedes(after.checkpoint)
     assert flushes[-1].checkpoint.position.pos == log[-1].end
-    assert flushes[-1].checkpoint.gtids == GtidSet("mysql").with_run(KEY, 1, len(log))
+    assert flushes[-1].checkpoint.gtids == GtidSet(ServerFlavor.MYSQL).with_run(KEY, 1, len(log))
     number = 0
     for flush in flushes:
         for seq in ids(flush):
@@ -278,7 +279,9 @@ def test_however_it_is_cut(sizes: list[int], cuts: list[int], flushed: list[bool
             at = flush.checkpoint_at(seq, order, 5)
             assert (at.position.pos, at.skip) == (transaction.begin, order + 1)
             done = transaction.number - 1
-            assert at.gtids == (GtidSet("mysql").with_run(KEY, 1, done) if done else GtidSet("mysql"))
+            assert at.gtids == (
+                GtidSet(ServerFlavor.MYSQL).with_run(KEY, 1, done) if done else GtidSet(ServerFlavor.MYSQL)
+            )
             # A sink that holds exactly up to here gets exactly the rest.
             assert ids(flush.without_stored(at)) == [i for i in ids(flush) if i > seq]
 

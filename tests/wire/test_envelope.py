@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from binlogsync.change import ChangeBatch, build_batch
 from binlogsync.errors import WireError
 from binlogsync.schema import Column, TableSchema
+from binlogsync.server_version import ServerFlavor
 from binlogsync.wire.envelope import (
     JSON,
     JSON_LINES,
@@ -112,7 +113,7 @@ def test_every_type_reads_back(count: int, impossible: bool, data: st.DataObject
 
 
 def test_servers_without_gtids_and_mariadb_read_back() -> None:
-    for flavor in (None, "mariadb"):
+    for flavor in (None, ServerFlavor.MARIADB):
         options = SampleOptions(flavor=flavor)
         for batch in SampleSource(options).flush(9).batches:
             [back] = parse(render(batch, CONTEXT).texts(), batch.schema)
