@@ -2,7 +2,7 @@
 
 Metadata values are int or float, so that the asset page plots them; rates instead of totals, because totals restart
 at zero with each shift. If a report cannot be written, the tail logs that and continues. The reporter also polls the
-status of its own run, so that a tail stops whose run was terminated while no signal could reach it.
+status of this run, so that a tail stops whose run was terminated while no signal could reach it.
 """
 
 import logging

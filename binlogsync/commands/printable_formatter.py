@@ -1,4 +1,4 @@
-"""The format of the command line's log. A module of its own, because `binlogsync --help` does without `logging`."""
+"""The format of the command line's log. A separate module, because `binlogsync --help` does not import `logging`."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ def test_terminate_stops_the_tail_and_the_keeper_respects_it(page: Page, stack: 
 
 
 def kept(page: Page, name: str, *, least_ink: float = LEAST_INK) -> None:
-    """Take a picture once all has loaded, and say that the page is neither blank nor in trouble."""
+    """Save a screenshot once the page has loaded; fails if the page is blank or shows an error banner."""
     wait_until(lambda: "Loading" not in read_page(page), 20, f"the page of {name}.png to load")
     assert ink(page.screenshot(path=PICTURES / f"{name}.png")) >= least_ink, f"{name}.png is blank"
     text = read_page(page)
@@ -199,7 +199,7 @@ def kept(page: Page, name: str, *, least_ink: float = LEAST_INK) -> None:
 
 
 def free_port() -> int:
-    """One that nobody listens on."""
+    """A port without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -211,7 +211,7 @@ def of_intervals(store: SQLitePositionStore) -> list[Bookmark]:
 
 
 def audit_counts(stack: Stack, name: TableName, start: Bookmark, until: Bookmark) -> dict[str, int]:
-    """Changes of the table between two places, by op, as the audit log has them; all of this is in one binlog file."""
+    """Number of changes of the table between two positions of one binlog file, by op, from the audit log."""
     first, last = start.checkpoint.position, until.checkpoint.position
     assert first.file == last.file
     counts = {"created": "c", "updated": "u", "deleted": "d"}
@@ -267,7 +267,7 @@ def newest_tail(instance: dg.DagsterInstance) -> dg.DagsterRun:
 
 
 def keeper_holds(instance: dg.DagsterInstance) -> str:
-    """What the keeper said in a tick that started nothing because of Terminate; empty as long as there is none."""
+    """The skip message of the tail sensor after Terminate; empty until there is one."""
     for state in instance.all_instigator_state():
         if state.name == f"keep_{SOURCE}_tailed":
             for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=3):
