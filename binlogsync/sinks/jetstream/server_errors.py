@@ -29,6 +29,8 @@ _HINTS = {
     10023: f"the server is short of disk or memory for JetStream: free space, or raise max_file_store; {_RESTART}",
     10047: f"the server is short of disk or memory for JetStream: free space, or raise max_file_store; {_RESTART}",
     10077: f"the stream has reached its limit, or the disk is full: raise max_bytes, or free space; {_RESTART}",
+    # A batch that the server gave up: the reason, often a full disk, is in the server's log only.
+    10176: f"the server could not store the messages: see its log, free disk space if that is full, {_RESTART}",
     10026: "the stream or the account has reached its limit of consumers: delete durables of clients and tables that "
     "no longer exist (binlogsync doctor counts them), or raise max_consumers",
     10027: "the account has reached its limit of streams: raise its max_streams (a source needs the stream, "
