@@ -15,7 +15,7 @@ from binlogsync.binlog.reader import BinlogReader, ReaderOptions
 from binlogsync.flush import Flush
 from binlogsync.mysql import BinlogDump, MySQLConfig, ReadAhead, inspect_server, parse_start, resolve_start
 from binlogsync.position import Checkpoint
-from binlogsync.sinks import PreparingSink, Sink
+from binlogsync.sinks import Sink
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.tail.run import Tail, TailOptions
@@ -91,7 +91,7 @@ def read_with_mysql_replication(config: MySQLConfig, most: int) -> Measurement:
     return Measurement(seconds, 0, changes)
 
 
-class _MeasuringSink:
+class _MeasuringSink(Sink):
     """Wraps a sink: stores the times when it is open and when all changes are stored, then stops the tail."""
 
     def __init__(self, sink: Sink, changes: int, stop: threading.Event) -> None:
@@ -109,9 +109,8 @@ class _MeasuringSink:
         return checkpoint
 
     def prepare(self, flush: Flush) -> None:
-        """Prepare the flush, if the wrapped sink supports it."""
-        if isinstance(self._sink, PreparingSink):
-            self._sink.prepare(flush)
+        """Prepare the flush in the wrapped sink."""
+        self._sink.prepare(flush)
 
     def write(self, flush: Flush) -> None:
         """Write to the wrapped sink, and count the changes."""
@@ -126,7 +125,7 @@ class _MeasuringSink:
         self._sink.close()
 
 
-class _CollectingSink:
+class _CollectingSink(Sink):
     """A sink that collects the flushes in a list."""
 
     name = "keep"

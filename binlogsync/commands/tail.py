@@ -31,7 +31,7 @@ _PROGRESS_S = 5.0
 _STDOUT_FLUSH_S = 0.3
 
 
-class StdoutSink:
+class StdoutSink(Sink):
     """A Sink that writes each change as a line and stores nothing. Sets `stop` when the reader has closed the pipe."""
 
     name = "stdout"

@@ -1,11 +1,14 @@
 """Sinks store flushes. A new sink is one file that implements `Sink` and passes tests/sinks/contract.py.
 
-A sink stores its checkpoint and its data in one transaction, so that the two always agree.
+A sink stores its checkpoint and its data in one transaction, so that the two always agree. A sink is a subclass of
+`Sink`: it implements `open`, `write` and `close`, and overrides the other methods if its destination supports them.
 """
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from abc import abstractmethod
+from collections.abc import Set
+from typing import Protocol
 
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
@@ -16,9 +19,11 @@ class Sink(Protocol):
 
     name: str
 
+    @abstractmethod
     def open(self, source: str) -> Checkpoint | None:
         """Connect, check, and return the sink's checkpoint; None when the sink is empty. Raises SinkError."""
 
+    @abstractmethod
     def write(self, flush: Flush) -> None:
         """Store the changes and the checkpoint; returns once they are durable.
 
@@ -27,33 +32,42 @@ class Sink(Protocol):
         next `open` returns the checkpoint of what was stored before the error).
         """
 
+    @abstractmethod
     def close(self) -> None:
         """Close connections and files; never raises, never flushes."""
 
+    @property
+    def last_sequence(self) -> int | None:
+        """Sequence of the last stored message; None if the sink does not number its messages.
 
-@runtime_checkable
-class SequencedSink(Protocol):
-    """A sink that numbers the messages that it stores, without ever reusing a number."""
+        Valid after `open` and between two writes. A number is never assigned twice.
+        """
+        return None
 
     @property
-    def last_sequence(self) -> int:
-        """Sequence of the last stored message; valid after `open` and between two writes."""
-
-
-@runtime_checkable
-class MonitoredSink(Protocol):
-    """A sink that can detect, between two writes, that its destination was changed or deleted."""
+    def feeds_consumers(self) -> bool:
+        """True when consumers read the changes from the sink: a gap is then also written for each table."""
+        return False
 
     def watch(self) -> None:
         """Compare the destination with the state that `open` found; called every few seconds by the writing thread.
 
-        Raises SinkError.
+        Raises SinkError when the destination was changed or deleted.
         """
-
-
-@runtime_checkable
-class PreparingSink(Protocol):
-    """A sink that can prepare a flush while the previous one is being stored."""
+        return
 
     def prepare(self, flush: Flush) -> None:
         """A hint from the writing thread: this flush follows after the next `write`. Never raises."""
+        return
+
+    def note_case(self, lower_case_table_names: str) -> None:
+        """Store how the server compares table names, for the readers of the sink; called after `open`."""
+        return
+
+    def stored_tables(self, source: str) -> Set[tuple[str, str]]:
+        """(database, table) of each table with stored changes, if the sink can list them. Raises SinkError."""
+        return frozenset()
+
+    def consumed_tables(self, source: str) -> Set[tuple[str, str]]:
+        """(database, table) of each table with a consumer, also without stored changes. Raises SinkError."""
+        return frozenset()

@@ -22,6 +22,7 @@ from binlogsync.duckfile import META_SCHEMA, DuckFile, first_row
 from binlogsync.errors import FencedError, SinkError
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
+from binlogsync.sinks import Sink
 from binlogsync.sinks.audit_rows import audit_rows
 
 _STATE = f"{META_SCHEMA}.audit"
@@ -45,8 +46,8 @@ CREATE TABLE IF NOT EXISTS schema_changes (
 _VIEW = "binlogsync_audit"
 
 
-class AuditSink:
-    """A Sink (see sinks/__init__.py) into the DuckDB file `path`; several sources may share one file.
+class AuditSink(Sink):
+    """A Sink into the DuckDB file `path`; several sources may share one file.
 
     `timeout_s` is how long each flush waits for a reader that has the file open.
     """

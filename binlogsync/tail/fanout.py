@@ -17,7 +17,7 @@ from dataclasses import replace
 from binlogsync.errors import BinlogSyncError
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
-from binlogsync.sinks import MonitoredSink, PreparingSink, SequencedSink, Sink
+from binlogsync.sinks import Sink
 
 log = logging.getLogger(__name__)
 _WATCH_S = 2.0
@@ -140,19 +140,19 @@ class Fanout:
             with self._changed:
                 self._changed.wait_for(
                     lambda: self._closing or self._error is not None or bool(self._queues[sink]),
-                    _WATCH_S if isinstance(sink, MonitoredSink) else None,
+                    _WATCH_S,
                 )
                 if self._closing or self._error is not None:
                     return
                 flush = self._queues[sink].popleft() if self._queues[sink] else None
                 following = self._queues[sink][0] if self._queues[sink] else None
             try:
-                if isinstance(sink, MonitoredSink) and time.monotonic() - watched_s >= _WATCH_S:
+                if time.monotonic() - watched_s >= _WATCH_S:
                     sink.watch()
                     watched_s = time.monotonic()
                 if flush is None:
                     continue
-                if following is not None and isinstance(sink, PreparingSink):
+                if following is not None:
                     sink.prepare(following)
                 self._write(sink, flush)
                 self._count_off(flush)
@@ -171,9 +171,9 @@ class Fanout:
             return
         sink.write(_rest(flush, stored))
         self._stored[sink] = flush.checkpoint
-        if isinstance(sink, SequencedSink):
+        if (sequence := sink.last_sequence) is not None:
             with self._changed:
-                self._sequences[flush.number] = self._sequence = sink.last_sequence
+                self._sequences[flush.number] = self._sequence = sequence
 
     def _count_off(self, flush: Flush) -> None:
         """Count one more sink that has stored the flush; the last one saves the checkpoint of all."""

@@ -24,7 +24,6 @@ from binlogsync.mysql.identity import check_identity
 from binlogsync.mysql.validate import find_known_gtids, find_unknown_gtids
 from binlogsync.position import Checkpoint
 from binlogsync.sinks import Sink
-from binlogsync.sinks.jetstream import JetStreamSink
 from binlogsync.tail.existing_tables import captured_tables
 from binlogsync.tail.start import TailStart
 
@@ -81,7 +80,7 @@ def accept_gap(
         if missing is None:
             continue
         gap = Gap(reason, missing, checkpoint, _find_resumption(config, info, checkpoint, where))
-        if isinstance(sink, JetStreamSink):
+        if sink is not None and sink.feeds_consumers:
             for flush in _flushes_of_tables(source, info, gap, captured_tables(config, captured, info.fold, sink)):
                 sink.write(flush)
         if sink is not None:

@@ -34,8 +34,7 @@ from binlogsync.mysql.preflight import check, preflight
 from binlogsync.mysql.start import add_gtids
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.server_facts import ServerFacts
-from binlogsync.sinks import SequencedSink, Sink
-from binlogsync.sinks.jetstream import JetStreamSink
+from binlogsync.sinks import Sink
 from binlogsync.stores import PositionStore
 from binlogsync.tail.accumulate import Accumulator
 from binlogsync.tail.bookmarks import Bookmarker
@@ -225,8 +224,7 @@ class Session:
         self._complete = watch.add_to
         decoding = replace(reader_options(ends.config, info, watch.captures), existing=existing)
         for sink in ends.sinks:
-            if isinstance(sink, JetStreamSink):
-                sink.note_case(info.variables.get("lower_case_table_names", "0"))
+            sink.note_case(info.variables.get("lower_case_table_names", "0"))
         known = add_log_identity(ends.config, info, start)
         reader = BinlogReader(decoding, replace(known, server_uuid=info.server_uuid))
         options = self._config.options
@@ -325,6 +323,6 @@ class Session:
 def _sequence_at(found: TailStart) -> int | None:
     """Stream sequence of the last message before the start; None if no stream ends there."""
     for sink, held in found.sinks.items():
-        if isinstance(sink, SequencedSink) and held in (None, found.start):
-            return sink.last_sequence
+        if (sequence := sink.last_sequence) is not None and held in (None, found.start):
+            return sequence
     return None

@@ -14,7 +14,6 @@ from binlogsync.errors import PositionError
 from binlogsync.mysql import BookmarkStart, MySQLConfig, ServerInfo, parse_start, resolve_start
 from binlogsync.position import Checkpoint
 from binlogsync.sinks import Sink
-from binlogsync.sinks.jetstream import JetStreamSink
 from binlogsync.sinks.jetstream.stream import UNPROVEN
 from binlogsync.stores import PositionStore
 from binlogsync.wire.subjects import stream_name
@@ -137,7 +136,7 @@ def _check_proven(held: Mapping[Sink, Checkpoint | None], saved: Checkpoint | No
     if saved is None or saved.sequence is None:
         return
     for sink, checkpoint in held.items():
-        if isinstance(sink, JetStreamSink) and checkpoint is not None and checkpoint.sequence is None:
+        if sink.last_sequence is not None and checkpoint is not None and checkpoint.sequence is None:
             stream = stream_name(source)
             raise PositionError(
                 f"the last checkpoint in stream {stream} is a copy ({checkpoint}): it contains no stream "

@@ -12,7 +12,6 @@ from nats.js.errors import APIError
 from binlogsync.commands.stream_status import read_stream_status
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import SinkError
-from binlogsync.sinks import MonitoredSink
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.sinks.jetstream.foreign import describe_foreign
 from binlogsync.sinks.jetstream.server_errors import refused_error
@@ -55,7 +54,6 @@ def test_a_changed_setting_is_noticed(
 ) -> None:
     source = new_source()
     sink = opened(source)
-    assert isinstance(sink, MonitoredSink)
     sink.write(samples(source).flush(1))
     sink.watch()
     name = subjects.stream_name(source)

@@ -13,6 +13,7 @@ import pytest
 from binlogsync.errors import LeaseLostError, SinkError, StoreError
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
+from binlogsync.sinks import Sink
 from binlogsync.tail import fanout as fanout_module
 from binlogsync.tail.fanout import Fanout
 from tests.samples import SampleSource, SampleTransaction
@@ -21,7 +22,7 @@ from tests.waiting import wait_until
 PLENTY = 1 << 30
 
 
-class ListSink:
+class ListSink(Sink):
     """Keeps what it is given; waits for `gate` first, and raises `error` when there is one."""
 
     def __init__(self, name: str, at: Checkpoint | None = None) -> None:

@@ -13,6 +13,7 @@ from binlogsync.errors import ConfigError, LeaseLostError, SourceError, StoreErr
 from binlogsync.flush import Flush
 from binlogsync.mysql import MySQLConfig
 from binlogsync.position import Checkpoint
+from binlogsync.sinks import Sink
 from binlogsync.stores import Lease
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.tail.lease_heartbeat import LeaseHeartbeat
@@ -22,7 +23,7 @@ from tests.samples import SampleSource, SampleTransaction
 from tests.waiting import wait_until
 
 
-class UnreachableSink:
+class UnreachableSink(Sink):
     """A sink that is never reached."""
 
     name = "nowhere"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Set
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 
@@ -22,6 +23,7 @@ from binlogsync.errors import FencedError, SinkError
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
+from binlogsync.sinks import Sink
 from binlogsync.sinks.jetstream.foreign import record_foreign
 from binlogsync.sinks.jetstream.messages import unit_builders
 from binlogsync.sinks.jetstream.misplaced import remove_misplaced
@@ -43,6 +45,7 @@ from binlogsync.sinks.jetstream.unit_queue import UnitQueue
 from binlogsync.sinks.jetstream.watch import StreamWatch
 from binlogsync.stream.client import ConnectionLostError, NatsConnection
 from binlogsync.stream.objects import put_object
+from binlogsync.stream.reader import StreamReader
 from binlogsync.wire import subjects
 
 log = logging.getLogger(__name__)
@@ -61,8 +64,8 @@ _FLUSH_S = 3600.0
 _SCHEMAS_S = 120.0
 
 
-class JetStreamSink:
-    """Implements `binlogsync.sinks.Sink`. Only one thread may use it at a time."""
+class JetStreamSink(Sink):
+    """A Sink into a stream of NATS. Only one thread may use it at a time."""
 
     name = "jetstream"
 
@@ -83,6 +86,11 @@ class JetStreamSink:
     def last_sequence(self) -> int:
         """Stream sequence of the last stored message."""
         return self._written
+
+    @property
+    def feeds_consumers(self) -> bool:
+        """True: consumers read the stream."""
+        return True
 
     def open(self, source: str) -> Checkpoint | None:
         """Connect, create or check the stream, and return its checkpoint; None when it is empty."""
@@ -125,6 +133,16 @@ class JetStreamSink:
 
         connection.call(put)
 
+    def stored_tables(self, source: str) -> Set[tuple[str, str]]:
+        """The tables with changes in the stream."""
+        with StreamReader(self.options, source) as reader:
+            return reader.tables().keys()
+
+    def consumed_tables(self, source: str) -> Set[tuple[str, str]]:
+        """The tables with a durable of the stream."""
+        with StreamReader(self.options, source) as reader:
+            return reader.followed_tables()
+
     def write(self, flush: Flush) -> None:
         """Store the flush; returns when the server has acknowledged all of it."""
         connection, makers = self._connection, self._makers
@@ -143,7 +161,7 @@ class JetStreamSink:
             todo.drop()
 
     def watch(self) -> None:
-        """See MonitoredSink. Does nothing while the connection is lost; the next write reconnects."""
+        """See Sink. Does nothing while the connection is lost; the next write reconnects."""
         connection, watch = self._connection, self._watch
         if connection is None or watch is None or connection.is_lost:
             return
