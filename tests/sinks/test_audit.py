@@ -226,7 +226,7 @@ print("open", flush=True)
 for _ in range(60):
     flush = source.flush(3)
     if stored is None or stored.precedes(flush.checkpoint):
-        sink.write(flush.after(stored))
+        sink.write(flush.without_stored(stored))
         print("stored", flush=True)
 """
 
