@@ -38,10 +38,7 @@ from binlogsync.server_facts import ServerFacts
 from binlogsync.server_version import ServerFlavor
 from binlogsync.settings import Settings
 from binlogsync.sinks.jetstream.foreign import describe_foreign
-from binlogsync.stores import Lease, PositionStore
-from binlogsync.stores.nats import NatsPositionStore
-from binlogsync.stores.redis import RedisPositionStore
-from binlogsync.stores.sqlite import SQLitePositionStore
+from binlogsync.stores import Lease
 from binlogsync.stream.client import NatsConnection
 from binlogsync.tail.start import first_start
 
@@ -137,14 +134,14 @@ class SourceChecks:
 
     def _positions(self) -> Iterator[CheckResult]:
         with closing(self._settings.positions()) as store:
-            if isinstance(store, SQLitePositionStore) and not store.path.exists():
-                yield _check_missing("positions", store.path)
+            if (path := store.missing_file()) is not None:
+                yield _check_missing("positions", path)
                 return
             lease = store.lease(self._source)
             self._saved = store.load(self._source)
             self._facts = ServerFacts.from_text(store.facts(self._source))
             self._bookmarks = store.bookmarks(self._source)
-            yield CheckResult("ok", "positions", _describe_store(store))
+            yield CheckResult("ok", "positions", store.describe())
             yield _check_lease(lease)
 
     def _checkpoint(self) -> Iterator[CheckResult]:
@@ -311,12 +308,3 @@ def _check_missing(name: str, path: Path) -> CheckResult:
     if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
         return CheckResult("ok", name, f"{path} does not exist yet; it is created on first use")
     return CheckResult("error", name, f"{path} cannot be created: {folder} is not writable; choose another path")
-
-
-def _describe_store(store: PositionStore) -> str:
-    """The kind and location of a store."""
-    if isinstance(store, SQLitePositionStore):
-        return f"SQLite file {store.path}"
-    if isinstance(store, NatsPositionStore):
-        return f"key-value bucket of NATS at {store.options.address}"
-    return store.options.address if isinstance(store, RedisPositionStore) else store.name

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal
 
 from binlogsync.consume.gaps import ConsumerGap, record_gap
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, ProgressStore, Tracker
@@ -103,21 +103,6 @@ class ConsumeResult:
         return sum(self.counts.values())
 
 
-@runtime_checkable
-class GapRepairer(Protocol):
-    """A Target that can repair a gap: a mirror, which reads its table again."""
-
-    def repair(self, key: ProgressKey, progress: ConsumerProgress) -> None:
-        """Try to repair the open gaps; a gap that cannot be repaired now stays open."""
-
-
-@runtime_checkable
-class StreamAwareTarget(Protocol):
-    """A Target that also reads the stream itself: a mirror whose table was renamed."""
-
-    stream: StreamReader | None
-
-
 def report_gap(store: ProgressStore, key: ProgressKey, gap: ConsumerGap, on_gap: Literal["warn", "fail"]) -> None:
     """Record a gap with progress, before progress moves past it; raises ConsumeError if `on_gap` is "fail"."""
     message = f"{key}: {gap.detail}; changes of this table may be missing"
@@ -172,8 +157,7 @@ class _TableRun:
         """See `consume`."""
         started = last_change = time.monotonic()
         key = ProgressKey(self.options.client_id, self.reader.source, *self.table)
-        if isinstance(self.target, StreamAwareTarget):
-            self.target.stream = self.reader
+        self.target.use_stream(self.reader)
         self.durable = self.options.durable or durable_name(self.options.client_id, *self.table)
         self.tracker = Tracker(key, self.target.store.load(key))
         self._begin()
@@ -216,14 +200,13 @@ class _TableRun:
         if self.tracker.progress == NO_PROGRESS and self.options.start != "all":
             first = first_sequence(self.reader, self.table, self.options.start, self.options.bookmarks)
             self.tracker.begin(self.target.store, first)
-        key, repairs = self.tracker.key, isinstance(self.target, GapRepairer)
+        key, repairs = self.tracker.key, self.target.repairs_gaps
         seen = max(self.tracker.progress.seen, self.newest)
         self.seek = find_start(self.reader, key, replace(self.tracker.progress, seen=seen), is_mirror=repairs)
         if self.seek.gap is not None:
             self.gap = self.seek.gap.detail
             report_gap(self.target.store, key, self.seek.gap, self.options.on_gap)
-        if isinstance(self.target, GapRepairer):
-            self.target.repair(key, self.tracker.progress)
+        self.target.repair(key, self.tracker.progress)
         self.newest = self.seek.sequence - 1
         self.verified_at = time.monotonic()
         self.reader.ensure_durable(self.durable, *self.table, self.seek.sequence)

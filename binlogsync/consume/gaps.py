@@ -2,7 +2,7 @@
 
 A gap stays open until it is resolved: for a mirror by rereading its table, or by a verification that finds mirror and
 table equal; for a handler by the operator, with a reason. Until then the consumer's check `no_gap` fails. A DuckDB file
-stores gaps in the table `gaps` of META_SCHEMA, other progress stores as lines of JSON (GapStore).
+stores gaps in the table `gaps` of META_SCHEMA, other progress stores as they choose (ProgressStore.gaps).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal
 
 from binlogsync.change import ChangeBatch
-from binlogsync.consume.progress import DuckProgress, ProgressKey, ProgressStore
+from binlogsync.consume.progress import ProgressKey, ProgressStore
 from binlogsync.duckfile import META_SCHEMA
 from binlogsync.errors import ConfigError
 
@@ -61,17 +61,6 @@ class ConsumerGap:
     def __str__(self) -> str:
         text = f"{self.detail} (noted {self.found_at:%Y-%m-%d %H:%M:%SZ})"
         return f"{text}; resolved by {self.resolved_by}: {self.resolution}" if self.resolution else text
-
-
-@runtime_checkable
-class GapStore(Protocol):
-    """A ProgressStore that stores gaps with progress, other than DuckDB."""
-
-    def gaps(self, key: ProgressKey) -> Sequence[ConsumerGap]:
-        """All gaps of a consumer, in order."""
-
-    def put_gaps(self, key: ProgressKey, gaps: Sequence[ConsumerGap]) -> None:
-        """Replace what `gaps` returned last. Raises ConsumeError when another process has changed it since."""
 
 
 def new_gap(kind: GapKind, detail: str, *, is_mirror: bool) -> ConsumerGap:
@@ -126,21 +115,21 @@ def resolve_gaps(
 
 def record_gap(store: ProgressStore, key: ProgressKey, gap: ConsumerGap) -> None:
     """Store the gap in the progress store, of any kind."""
-    if isinstance(store, DuckProgress):
-        with store.file.transaction() as connection:
+    if (file := store.duck_file) is not None:
+        with file.transaction() as connection:
             insert_gap(connection, key, gap)
-    elif isinstance(store, GapStore):
-        known = store.gaps(key)
-        if not any((each.kind, each.detail, each.resolution) == (gap.kind, gap.detail, "") for each in known):
-            store.put_gaps(key, [*known, gap])
+        return
+    known = store.gaps(key)
+    if not any((each.kind, each.detail, each.resolution) == (gap.kind, gap.detail, "") for each in known):
+        store.put_gaps(key, [*known, gap])
 
 
 def gaps_of(store: ProgressStore, key: ProgressKey) -> Sequence[ConsumerGap]:
     """All gaps of a consumer, resolved ones too, in order."""
-    if isinstance(store, DuckProgress):
-        with store.file.transaction() as connection:
+    if (file := store.duck_file) is not None:
+        with file.transaction() as connection:
             return load_gaps(connection, key)
-    return store.gaps(key) if isinstance(store, GapStore) else ()
+    return store.gaps(key)
 
 
 def open_gaps(store: ProgressStore, key: ProgressKey) -> list[ConsumerGap]:
@@ -164,10 +153,10 @@ def acknowledge_gaps(store: ProgressStore, key: ProgressKey, reason: str, by: st
             f"{key} is a mirror: its gap is closed by rereading the table, which each run of the mirror tries, or by a "
             "verification that finds both equal: binlogsync verify, or binlogsync rewind --rebuild"
         )
-    if isinstance(store, DuckProgress):
-        with store.file.transaction() as connection:
+    if (file := store.duck_file) is not None:
+        with file.transaction() as connection:
             resolve_gaps(connection, key, reason.strip(), by, max(gap.found_at for gap in opened))
-    elif isinstance(store, GapStore):
+    else:
         done = [gap if gap.resolution else replace(gap, resolution=reason.strip(), resolved_by=by) for gap in known]
         store.put_gaps(key, done)
     return opened

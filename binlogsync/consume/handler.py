@@ -25,6 +25,7 @@ from binlogsync.consume.event_loop import RunCoroutine, run_in_shared_loop
 from binlogsync.consume.gaps import gap_from_batch, record_gap
 from binlogsync.consume.handler_signature import frame, read_signature, record_batch
 from binlogsync.consume.progress import DuckProgress, ProgressStore, Tracker
+from binlogsync.consume.targets import Target
 from binlogsync.consume.typed_changes import TypedChanges
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
@@ -54,7 +55,7 @@ class Retry:
         return backoff_s(self.first_wait_s, self.longest_wait_s, failures)
 
 
-class Handler(Generic[M]):
+class Handler(Target, Generic[M]):
     """Calls the function for the changes of a table, in order, in the form of its signature (handler_signature.py).
 
     A function with a second parameter gets the DuckDB connection of the transaction that stores progress: what it
@@ -83,7 +84,7 @@ class Handler(Generic[M]):
             store = DuckProgress(DuckFile(store, error=ConsumeError))
         self.store = store
         self.signature = read_signature(fn, model)
-        self._file = self.store.file if isinstance(self.store, DuckProgress) else None
+        self._file = self.store.duck_file
         if self.signature.in_transaction and self._file is None:
             raise ConfigError(
                 f"handler {getattr(fn, '__qualname__', fn)} takes a DuckDB connection, but progress is not kept in "

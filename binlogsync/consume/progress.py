@@ -8,6 +8,7 @@ was read before, so two consumers with one client id cannot both update it: the 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,11 +18,14 @@ import numpy as np
 
 from binlogsync.change import ChangeBatch
 from binlogsync.duckfile import META_SCHEMA, DuckFile, first_row
-from binlogsync.errors import ConsumeError
+from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.position import BinlogPosition
 
 if TYPE_CHECKING:
     import duckdb
+
+    from binlogsync.consume.gaps import ConsumerGap
+    from binlogsync.consume.skips import Skip
 
 _TABLE = f"{META_SCHEMA}.progress"
 _FIELDS = "server_uuid, gtid, file, pos, row, txn_order, sequence, seen, changes, epoch"
@@ -141,27 +145,70 @@ class ProgressKey:
 
 
 class ProgressStore(Protocol):
-    """Stores the progress of consumers."""
+    """Stores the progress of consumers.
+
+    A store is a subclass: it implements `load` and `move`, and overrides the other methods if it supports them.
+    """
+
+    @property
+    def duck_file(self) -> DuckFile | None:
+        """The DuckDB file in which a target can store rows and progress in one transaction; None for other stores.
+
+        Gaps, skips and rewinds of such a store are tables of the file, and the methods below are not called for them.
+        """
+        return None
 
     @property
     def is_held(self) -> bool:
         """True while a resource is open for which other processes wait."""
+        return False
 
     def release(self) -> None:
         """Release that resource."""
+        return
 
+    @abstractmethod
     def load(self, key: ProgressKey) -> ConsumerProgress:
         """The stored progress; NO_PROGRESS for a new consumer."""
 
+    @abstractmethod
     def move(self, key: ProgressKey, before: ConsumerProgress, after: ConsumerProgress) -> ConsumerProgress:
         """Store `after` if `before` is still stored; returns it as stored. Raises ConsumeError otherwise."""
 
+    def gaps(self, key: ProgressKey) -> Sequence[ConsumerGap]:
+        """All gaps of a consumer, in order; empty if the store does not store gaps."""
+        return ()
 
-class DuckProgress:
+    def put_gaps(self, key: ProgressKey, gaps: Sequence[ConsumerGap]) -> None:
+        """Replace what `gaps` returned last. Raises ConsumeError when another process has changed it since."""
+        return
+
+    def skips(self, key: ProgressKey) -> Sequence[Skip]:
+        """The skips of a consumer, in order; empty if the store does not support them."""
+        return ()
+
+    def skip(self, key: ProgressKey, tracker: Tracker, done: tuple[ChangeBatch, int], skip: Skip) -> ConsumerProgress:
+        """Store the skip, and move progress past its change; returns progress as stored.
+
+        Raises ConfigError if the store does not support skips.
+        """
+        raise ConfigError(f"{key}: its progress store does not support skips")
+
+    def record_move(self, key: ProgressKey, line: str) -> None:
+        """Append a line to the record of rewinds, if the store has one."""
+        return
+
+
+class DuckProgress(ProgressStore):
     """Progress in a DuckDB file; a target that writes rows to the file updates progress in the same transaction."""
 
     def __init__(self, file: DuckFile) -> None:
         self.file = file
+
+    @property
+    def duck_file(self) -> DuckFile:
+        """The file."""
+        return self.file
 
     @property
     def is_held(self) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.gaps import ConsumerGap
-from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, Tracker
+from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, ProgressStore, Tracker
 from binlogsync.consume.skips import Skip
 from binlogsync.errors import ConsumeError, WireError
 from binlogsync.stream.client import NatsConnection
@@ -26,17 +26,12 @@ _MOVES = "/moves"
 _GAPS = "/gaps"
 
 
-class NatsProgress:
+class NatsProgress(ProgressStore):
     """A ProgressStore in the bucket CDC_<SOURCE>_progress."""
-
-    is_held = False
 
     def __init__(self, connection: NatsConnection, source: str) -> None:
         self._bucket = KeyValueBucket(connection, f"{stream_name(source)}_progress", stream=stream_name(source))
         self._revisions: dict[str, int] = {}
-
-    def release(self) -> None:
-        """Does nothing: no resource is held."""
 
     def load(self, key: ProgressKey) -> ConsumerProgress:
         """See ProgressStore."""
@@ -77,14 +72,14 @@ class NatsProgress:
         return [] if found is None else found[0].decode().splitlines()
 
     def gaps(self, key: ProgressKey) -> Sequence[ConsumerGap]:
-        """See GapStore."""
+        """See ProgressStore."""
         name = _name(key) + _GAPS
         found = self._bucket.get(name)
         self._revisions[name] = 0 if found is None else found[1]
         return [] if found is None else [ConsumerGap.from_json(line) for line in found[0].splitlines()]
 
     def put_gaps(self, key: ProgressKey, gaps: Sequence[ConsumerGap]) -> None:
-        """See GapStore."""
+        """See ProgressStore."""
         name = _name(key) + _GAPS
         lines = b"".join(gap.to_json().encode() + b"\n" for gap in gaps)
         revision = self._bucket.put(name, lines, self._revisions.get(name, 0))
@@ -93,12 +88,12 @@ class NatsProgress:
         self._revisions[name] = revision
 
     def skips(self, key: ProgressKey) -> Sequence[Skip]:
-        """See SkipStore."""
+        """See ProgressStore."""
         found = self._bucket.get(_name(key) + _SKIPS)
         return [] if found is None else [Skip.from_json(line) for line in found[0].splitlines()]
 
     def skip(self, key: ProgressKey, tracker: Tracker, done: tuple[ChangeBatch, int], skip: Skip) -> ConsumerProgress:
-        """See SkipStore. Writes the record first, and removes it when another process has updated progress."""
+        """See ProgressStore. Writes the record first, and removes it when another process has updated progress."""
         name = _name(key) + _SKIPS
         found = self._bucket.get(name)
         before, revision = (b"", 0) if found is None else found

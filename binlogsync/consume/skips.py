@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.engine import ConsumeOptions, consume
-from binlogsync.consume.progress import ConsumerProgress, DuckProgress, ProgressKey, ProgressStore, Tracker
+from binlogsync.consume.progress import ConsumerProgress, ProgressKey, ProgressStore, Tracker
+from binlogsync.consume.targets import Target
 from binlogsync.duckfile import META_SCHEMA
 from binlogsync.errors import BinlogSyncError, ConfigError, ConsumeError
 from binlogsync.stream.reader import StreamBatch, StreamReader
@@ -69,23 +70,12 @@ class Skip:
         return cls(**{**record, "at": datetime.fromisoformat(record["at"])})
 
 
-@runtime_checkable
-class SkipStore(Protocol):
-    """A ProgressStore other than DuckDB that stores skips with progress."""
-
-    def skips(self, key: ProgressKey) -> Sequence[Skip]:
-        """The skips of a consumer, in order."""
-
-    def skip(self, key: ProgressKey, tracker: Tracker, done: tuple[ChangeBatch, int], skip: Skip) -> ConsumerProgress:
-        """Store the skip, and move progress past its change; returns progress as stored."""
-
-
 def skips_of(store: ProgressStore, key: ProgressKey) -> Sequence[Skip]:
     """The skipped changes of a consumer, in order."""
-    if isinstance(store, DuckProgress):
-        with store.file.transaction() as connection:
+    if (file := store.duck_file) is not None:
+        with file.transaction() as connection:
             return _load(connection, key)
-    return store.skips(key) if isinstance(store, SkipStore) else ()
+    return store.skips(key)
 
 
 def skip_change(
@@ -117,7 +107,7 @@ def skip_change(
     return target.skipped
 
 
-class _SkipTarget:
+class _SkipTarget(Target):
     """A Target that skips the first change it gets, if it is the requested one."""
 
     def __init__(self, store: ProgressStore, change_id: str, why: tuple[str, str], stop: threading.Event) -> None:
@@ -156,12 +146,10 @@ class _SkipTarget:
 
 
 def _store(store: ProgressStore, tracker: Tracker, done: tuple[ChangeBatch, int], skip: Skip) -> ConsumerProgress:
-    if isinstance(store, DuckProgress):
-        with store.file.transaction() as connection:
+    if (file := store.duck_file) is not None:
+        with file.transaction() as connection:
             _save(connection, skip)
             return tracker.move(connection, [done])
-    if not isinstance(store, SkipStore):
-        raise ConfigError(f"{tracker.key}: its progress store does not support skips")
     return store.skip(tracker.key, tracker, done, skip)
 
 

@@ -8,19 +8,38 @@ with their progress, and no later change was applied.
 from __future__ import annotations
 
 import threading
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
-from binlogsync.consume.progress import ProgressStore, Tracker
-from binlogsync.stream.reader import StreamBatch
+from binlogsync.consume.progress import ConsumerProgress, ProgressKey, ProgressStore, Tracker
+from binlogsync.stream.reader import StreamBatch, StreamReader
 
 
 class Target(Protocol):
-    """Receives the changes from `consume`."""
+    """Receives the changes from `consume`.
 
-    @property
-    def store(self) -> ProgressStore:
-        """The store of its progress."""
+    A target is a subclass: it implements `take`, and overrides the other methods if it supports them.
 
+    Attributes:
+        store: the store of its progress.
+    """
+
+    store: ProgressStore
+
+    @abstractmethod
     def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
         """Apply the changes, store progress with them, advance the tracker; returns early and cleanly on `stop`."""
+
+    @property
+    def repairs_gaps(self) -> bool:
+        """True when `repair` can repair a gap, as a mirror does, which reads its table again."""
+        return False
+
+    def repair(self, key: ProgressKey, progress: ConsumerProgress) -> None:
+        """Try to repair the open gaps; a gap that cannot be repaired now stays open."""
+        return
+
+    def use_stream(self, reader: StreamReader) -> None:
+        """Get the stream of the changes, before the first `take`: a mirror builds a renamed table from it."""
+        return

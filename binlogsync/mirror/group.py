@@ -174,7 +174,7 @@ class MirrorGroup:
         if not self._members:
             with self._file.transaction() as connection:
                 for one in self._mirrors:
-                    one.stream = self._reader
+                    one.use_stream(self._reader)
                     key = ProgressKey(self._options.client_id, self._reader.source, one.database, one.table)
                     durable = durable_name(self._options.client_id, one.database, one.table)
                     self._members.append(_GroupTable(one, durable, Tracker(key, key.load(connection))))

@@ -26,6 +26,7 @@ from binlogsync.consume.backoff import backoff_s
 from binlogsync.consume.gaps import gap_from_batch, insert_gap, load_gaps, resolve_gaps
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, DuckProgress, ProgressKey, ProgressStore, Tracker
 from binlogsync.consume.seek import has_gtid
+from binlogsync.consume.targets import Target
 from binlogsync.duckfile import DuckFile, quote
 from binlogsync.errors import BinlogSyncError, ConfigError, ConsumeError
 from binlogsync.flush import changes_after
@@ -77,7 +78,7 @@ class _Replacement:
     left_out: tuple[str, ...] | None
 
 
-class Mirror:
+class Mirror(Target):
     """A DuckDB table `database.table` in the file `path` that stays equal to the table of the source (see apply.py).
 
     With `source` the mirror starts with a snapshot if the stream does not contain the table from its creation, and is
@@ -100,7 +101,6 @@ class Mirror:
         self.source = source
         self.options = options
         self.stream: StreamReader | None = None
-        """The stream of the changes, set by the consumer: a renamed table is built from it."""
         self._failed_repairs = 0
         self._next_read_at = 0.0
 
@@ -134,6 +134,15 @@ class Mirror:
                 self.rebuild_before(rebuild, todo[0].batch, tracker.key)
         if has_gap and not stop.is_set():
             self.repair(tracker.key, tracker.progress)
+
+    @property
+    def repairs_gaps(self) -> bool:
+        """True: a mirror reads its table again."""
+        return True
+
+    def use_stream(self, reader: StreamReader) -> None:
+        """See Target."""
+        self.stream = reader
 
     def repair(self, key: ProgressKey, progress: ConsumerProgress) -> None:
         """Rebuild the mirror if it has an open gap; if that fails, try again later.

@@ -12,12 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal
 
 from binlogsync.consume.progress import (
     NO_PROGRESS,
     ConsumerProgress,
-    DuckProgress,
     ProgressKey,
     ProgressStore,
     progress_at,
@@ -82,14 +81,6 @@ class RewindResult:
             return f"already at that position, after {self.before}"
         meaning = "will be delivered again" if self.direction == "back" else "will never be delivered"
         return f"set {self.direction} to after {self.after}; {self.messages:,} message(s) of the stream {meaning}"
-
-
-@runtime_checkable
-class RewindLog(Protocol):
-    """A ProgressStore that records rewinds, one line each."""
-
-    def record_move(self, key: ProgressKey, line: str) -> None:
-        """Append a line."""
 
 
 def rewind(
@@ -168,10 +159,9 @@ def _direction(kept: ConsumerProgress, wanted: ConsumerProgress) -> Literal["bac
 
 def _store(sources: ChangeSources, store: ProgressStore, move: RewindRequest, moved: RewindResult) -> ConsumerProgress:
     """Store the new progress; in a DuckDB file together with the record, and with the rebuilt mirror."""
-    if not isinstance(store, DuckProgress):
+    if (file := store.duck_file) is None:
         after = store.move(move.key, moved.before, moved.after)
-        if isinstance(store, RewindLog):
-            store.record_move(move.key, f"{datetime.now(UTC).isoformat()} {move.who}: {moved}; {move.reason}")
+        store.record_move(move.key, f"{datetime.now(UTC).isoformat()} {move.who}: {moved}; {move.reason}")
         return after
     stored: list[ConsumerProgress] = []
 
@@ -179,7 +169,7 @@ def _store(sources: ChangeSources, store: ProgressStore, move: RewindRequest, mo
         stored.append(move.key.move(connection, moved.before, moved.after))
         _record(connection, f"{META_SCHEMA}.rewinds", move, moved)
 
-    with store.file.transaction() as connection:
+    with file.transaction() as connection:
         ensure_meta(connection)
         state = load_state(connection, move.key.database, move.key.table)
         is_mirror = move.is_mirror is not False and state.schema is not None
@@ -189,7 +179,7 @@ def _store(sources: ChangeSources, store: ProgressStore, move: RewindRequest, mo
             save(connection)
     if not stored:
         options = MirrorOptions(state.deleted_at, history=state.history_table is not None)
-        rebuilt = Mirror(store.file.path, move.key.database, move.key.table, sources.config, options)
+        rebuilt = Mirror(file.path, move.key.database, move.key.table, sources.config, options)
         rebuilt.rebuild(move.key, moved.before, save)
     return stored[0]
 

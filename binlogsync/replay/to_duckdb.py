@@ -20,7 +20,7 @@ from pathlib import Path
 import duckdb
 
 from binlogsync.change import ChangeBatch
-from binlogsync.consume.progress import ConsumerProgress, DuckProgress, ProgressKey, ProgressStore, Tracker
+from binlogsync.consume.progress import ConsumerProgress, ProgressKey, ProgressStore, Tracker
 from binlogsync.consume.targets import Target
 from binlogsync.duckfile import META_SCHEMA, DuckFile, first_row
 from binlogsync.duckfile_upgrade import REPLAY_MARK
@@ -46,9 +46,10 @@ class HandlerTarget:
     def __init__(self, make: Callable[[], Target], name: str = "the table's handler") -> None:
         self.name = name
         self._target = make()
-        if not isinstance(self._target.store, DuckProgress):
+        file = self._target.store.duck_file
+        if file is None:
             raise ConfigError("a replay can call only a handler that keeps its progress in a DuckDB file")
-        self.file: DuckFile = self._target.store.file
+        self.file: DuckFile = file
         self._tracker: _ReplayTracker | None = None
 
     def begin(self, plan: ReplayPlan) -> ReplayState:

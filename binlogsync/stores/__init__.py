@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from binlogsync.bookmarks import Bookmark
@@ -35,7 +36,7 @@ class Lease:
 
 
 class PositionStore(Protocol):
-    """Checkpoints, leases and bookmarks by source name.
+    """Checkpoints, leases and bookmarks by source name. A store is a subclass.
 
     Every method may raise StoreError, and is safe to call from any thread.
     """
@@ -81,3 +82,11 @@ class PositionStore(Protocol):
 
     def close(self) -> None:
         """Close connections and files; never raises."""
+
+    def describe(self) -> str:
+        """Kind and location, for the user."""
+        return self.name
+
+    def missing_file(self) -> Path | None:
+        """The file of the store if it does not exist yet; None if it exists, or the store is not a file."""
+        return None

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 from binlogsync.bookmarks import Bookmark
 from binlogsync.position import Checkpoint
-from binlogsync.stores import Lease
+from binlogsync.stores import Lease, PositionStore
 from binlogsync.stores.lease import ClaimRequest, LeaseRecord, check_held, claim_lease
 
 
-class MemoryPositionStore:
+class MemoryPositionStore(PositionStore):
     """A PositionStore in a dictionary; `clock` returns seconds."""
 
     name = "memory"

@@ -17,7 +17,7 @@ from typing import TypeVar
 from binlogsync.bookmarks import Bookmark
 from binlogsync.errors import PositionError, SinkError, StoreError
 from binlogsync.position import Checkpoint
-from binlogsync.stores import Lease
+from binlogsync.stores import Lease, PositionStore
 from binlogsync.stores.lease import ClaimRequest, LeaseRecord, check_held, claim_lease
 from binlogsync.stream.client import NatsConnection, NatsOptions
 from binlogsync.stream.key_value import KeyValueBucket
@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 Kept = tuple[LeaseRecord | None, str | None]  # the lease, and the checkpoint's text
 
 
-class NatsPositionStore:
+class NatsPositionStore(PositionStore):
     """A PositionStore in the bucket `bucket`, created if missing. It connects at the first call."""
 
     name = "nats"
@@ -37,6 +37,9 @@ class NatsPositionStore:
         self._bucket = KeyValueBucket(self._connection, bucket)
         self._opening = threading.Lock()
         self._opened = self._closed = False
+
+    def describe(self) -> str:
+        return f"key-value bucket of NATS at {self.options.address}"
 
     def load(self, source: str) -> Checkpoint | None:
         text = self._call(lambda: self._kept(source)[1])[1]

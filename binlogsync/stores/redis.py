@@ -21,7 +21,7 @@ from redis.retry import Retry
 from binlogsync.bookmarks import Bookmark
 from binlogsync.errors import PositionError, StoreError
 from binlogsync.position import Checkpoint
-from binlogsync.stores import Lease
+from binlogsync.stores import Lease, PositionStore
 from binlogsync.stores.lease import ClaimRequest, claim_refused_error, lease_lost_error
 
 _RETRIES, _FIRST_PAUSE_S, _LONGEST_PAUSE_S = (
@@ -103,7 +103,7 @@ class RedisOptions:
         return f"Redis at {self.host}:{self.port}{' (TLS)' if self.tls else ''}, database {self.database}"
 
 
-class RedisPositionStore:
+class RedisPositionStore(PositionStore):
     """A PositionStore in Redis; see the module for its keys."""
 
     name = "redis"
@@ -125,6 +125,9 @@ class RedisPositionStore:
     def facts_key(self, source: str) -> str:
         """The key of the facts about a source's server."""
         return f"{self.options.prefix}:facts:{source}"
+
+    def describe(self) -> str:
+        return self.options.address
 
     def load(self, source: str) -> Checkpoint | None:
         text = self._call(lambda: self._client.hget(self.key(source), "checkpoint"))

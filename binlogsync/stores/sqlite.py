@@ -23,7 +23,7 @@ from binlogsync.bookmarks import Bookmark
 from binlogsync.errors import PositionError, StoreError
 from binlogsync.position import Checkpoint
 from binlogsync.private_files import make_file, make_folder
-from binlogsync.stores import Lease
+from binlogsync.stores import Lease, PositionStore
 from binlogsync.stores.lease import ClaimRequest, LeaseRecord, check_held, claim_lease
 
 SCHEMA_VERSION = 3
@@ -60,7 +60,7 @@ _ADVICE = {
 }
 
 
-class SQLitePositionStore:
+class SQLitePositionStore(PositionStore):
     """A PositionStore in the SQLite file `path`; creates its folder if missing. `clock` returns seconds since 1970."""
 
     name = "sqlite"
@@ -72,6 +72,12 @@ class SQLitePositionStore:
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._closed = False
+
+    def describe(self) -> str:
+        return f"SQLite file {self.path}"
+
+    def missing_file(self) -> Path | None:
+        return None if self.path.exists() else self.path
 
     def load(self, source: str) -> Checkpoint | None:
         with self._use() as connection:

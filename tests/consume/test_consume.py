@@ -325,12 +325,13 @@ _CONSUMER = """
 import sys, threading
 from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.consume.handler import Handler
+from binlogsync.consume.targets import Target
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from binlogsync.mirror.target import Mirror
 from tests.consume.test_consume import SampleRow, record
 url, source, path = sys.argv[1:]
-class ReportingTarget:
+class ReportingTarget(Target):
     "A target that prints a line for each time that it has stored something."
     def __init__(self, target):
         self.target, self.store = target, target.store

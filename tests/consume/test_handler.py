@@ -16,7 +16,7 @@ import pytest
 
 from binlogsync.change import Change
 from binlogsync.consume.handler import Handler, Retry
-from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, Tracker
+from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, ProgressStore, Tracker
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
 from binlogsync.schema import Column, TableSchema
 from binlogsync.stream.reader import StreamBatch
@@ -198,16 +198,12 @@ def test_stop_ends_between_two_changes_of_a_batch(path: Path) -> None:
     assert take(Handler(HoleRow, until_three, path), batch(1, 9), stop=stop).sequence == 3
 
 
-class MemoryProgress:
+class MemoryProgress(ProgressStore):
     """Progress in memory."""
-
-    is_held = False
 
     def __init__(self) -> None:
         self.kept: ConsumerProgress = NO_PROGRESS
         self.moves = 0
-
-    def release(self) -> None: ...
 
     def load(self, key: ProgressKey) -> ConsumerProgress:
         return self.kept
