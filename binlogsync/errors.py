@@ -50,6 +50,10 @@ class ConfigError(BinlogSyncError):
     """An option, environment variable or combination of them cannot be right."""
 
 
+class MissingTimeZoneError(ConfigError):
+    """A time in the configuration has no time zone."""
+
+
 class SourceError(BinlogSyncError):
     """MySQL or MariaDB cannot be reached, or refuses what is needed; a retry may help."""
 
@@ -63,7 +67,16 @@ class ReplicaBehindError(SourceError):
 
 
 class PositionError(SourceError):
-    """The requested position is purged, belongs to another server, or does not exist. A retry cannot help."""
+    """The requested position is purged, belongs to another server, or does not exist. A retry cannot help.
+
+    Attributes:
+        reason: what is wrong, without the advice.
+    """
+
+    def __init__(self, reason: str, advice: str = "") -> None:
+        """The message is the reason, then the advice: what the operator can choose."""
+        super().__init__(f"{reason}; {advice}" if advice else reason)
+        self.reason = reason
 
 
 class DecodeError(BinlogSyncError):

@@ -17,7 +17,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Literal
 
-from binlogsync.errors import ConfigError
+from binlogsync.errors import ConfigError, MissingTimeZoneError
 from binlogsync.mysql import BookmarkStart, parse_start
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 
@@ -56,9 +56,9 @@ def parse_bound(text: str) -> Bound:
         return StreamSequence(int(match[1]))
     try:
         start = parse_start(word)
-    except ConfigError as error:
-        if "time zone" in str(error):
-            raise
+    except MissingTimeZoneError:
+        raise
+    except ConfigError:
         return BookmarkName(word)
     if isinstance(start, BookmarkStart):
         return BookmarkName(start.name)

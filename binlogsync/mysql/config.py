@@ -23,6 +23,14 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pymysql.constants import CR, ER
 
 from binlogsync.errors import BinlogSyncError, ConfigError, SourceError
+from binlogsync.mysql.error_codes import (
+    ER_ACCOUNT_HAS_BEEN_LOCKED,
+    ER_MUST_CHANGE_PASSWORD,
+    ER_MUST_CHANGE_PASSWORD_LOGIN,
+    ER_SECURE_TRANSPORT_REQUIRED,
+    ER_SERVER_OFFLINE_MODE,
+    MARIADB_ER_ACCOUNT_HAS_BEEN_LOCKED,
+)
 from binlogsync.mysql.guarded_connection import GuardedConnection, LoginPolicy, unverified_context
 from binlogsync.mysql.session import COLLATION, Connection, prepare_session
 
@@ -308,11 +316,11 @@ _NEXT_STEP: Mapping[int, str] = {
     ER.TOO_MANY_USER_CONNECTIONS: _USER_LIMIT,
     ER.USER_LIMIT_REACHED: _USER_LIMIT,
     ER.NEW_ABORTING_CONNECTION: "correct the server's init_connect (SELECT @@init_connect), it fails for this account",
-    1820: _EXPIRED,
-    1862: _EXPIRED,
-    3032: "turn offline_mode off in the server, or wait until its administrator does",
-    3118: _LOCKED,
-    4151: _LOCKED,
+    ER_MUST_CHANGE_PASSWORD: _EXPIRED,
+    ER_MUST_CHANGE_PASSWORD_LOGIN: _EXPIRED,
+    ER_SERVER_OFFLINE_MODE: "turn offline_mode off in the server, or wait until its administrator does",
+    ER_ACCOUNT_HAS_BEEN_LOCKED: _LOCKED,
+    MARIADB_ER_ACCOUNT_HAS_BEEN_LOCKED: _LOCKED,
     ER.HOST_IS_BLOCKED: "the server has blocked this machine after failed attempts; run FLUSH HOSTS there",
     ER.HOST_NOT_PRIVILEGED: "create the account for this machine's address, or for '%'",
     CR.CR_SERVER_LOST: "the server closed the connection; it may be restarting: try again",
@@ -320,7 +328,8 @@ _NEXT_STEP: Mapping[int, str] = {
     CR.CR_SSL_CONNECTION_ERROR: "turn TLS on in the server, or set the TLS mode to preferred or disabled",
     CR.CR_AUTH_PLUGIN_CANNOT_LOAD: "give the account a plugin that this client has: caching_sha2_password on MySQL, "
     "mysql_native_password on MariaDB",
-    3159: "the server takes no connections without TLS; set the TLS mode to required or verify_ca",
+    ER_SECURE_TRANSPORT_REQUIRED: "the server takes no connections without TLS; set the TLS mode to required or "
+    "verify_ca",
 }
 
 

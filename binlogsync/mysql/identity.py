@@ -28,9 +28,9 @@ from binlogsync.server_version import ServerFlavor
 FIRST_EVENT = 4
 _EVENTS = 64
 _BUFFER = 1 << 16
-OTHER_LOG = (
-    "the server was restored, reset (RESET BINARY LOGS AND GTIDS, RESET MASTER) or replaced by a clone since; choose: "
-    "start at 'oldest' or 'now' and check what is stored against the tables, or take a new snapshot. A gap is "
+OTHER_LOG = "the server was restored, reset (RESET BINARY LOGS AND GTIDS, RESET MASTER) or replaced by a clone since"
+OTHER_LOG_ADVICE = (
+    "choose: start at 'oldest' or 'now' and check what is stored against the tables, or take a new snapshot. A gap is "
     "accepted, and recorded, by starting the tail once with --accept-gap REASON (in Dagster: accept_gap in the "
     "Launchpad of its job)"
 )
@@ -82,7 +82,9 @@ def check_identity(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint
         return
     head = read_head(config, info, log.file)
     if not log.is_same_head(head):
-        raise PositionError(f"{checkpoint}: it was read from {log}, and the server now has {head}: {OTHER_LOG}")
+        raise PositionError(
+            f"{checkpoint}: it was read from {log}, and the server now has {head}: {OTHER_LOG}", OTHER_LOG_ADVICE
+        )
     if log.event is None:
         return
     begin = BinlogPosition(log.file, log.event.start)
@@ -92,11 +94,15 @@ def check_identity(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint
     except (PositionError, BrokenLogError, DumpEndedError) as error:
         if isinstance(error, DumpEndedError) and error.code != FATAL_READING_BINLOG:
             raise
-        raise PositionError(f"{checkpoint}: there is no longer an event at {begin} ({error}): {OTHER_LOG}") from error
+        cause = error.reason if isinstance(error, PositionError) else error
+        raise PositionError(
+            f"{checkpoint}: there is no longer an event at {begin} ({cause}): {OTHER_LOG}", OTHER_LOG_ADVICE
+        ) from error
     ends = event is not None and (log.file != checkpoint.position.file or _end(event) == checkpoint.position.pos)
     if event is None or event.mark != log.event or not ends:
         raise PositionError(
-            f"{checkpoint}: the event before it, at {begin}, is not the one that was read from there: {OTHER_LOG}"
+            f"{checkpoint}: the event before it, at {begin}, is not the one that was read from there: {OTHER_LOG}",
+            OTHER_LOG_ADVICE,
         )
 
 
@@ -116,7 +122,8 @@ def _check_previous(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoin
     if before is not None and not (before.contains(known) and known.contains(before)):
         raise PositionError(
             f"{checkpoint}: the transactions {known} are stored, and the server logged {before} before {position}: "
-            f"{OTHER_LOG}"
+            f"{OTHER_LOG}",
+            OTHER_LOG_ADVICE,
         )
 
 

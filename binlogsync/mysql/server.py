@@ -14,6 +14,7 @@ from pymysql.constants import ER
 
 from binlogsync.errors import PositionError, SourceError
 from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch, fetch_row, translate_errors
+from binlogsync.mysql.error_codes import ER_NO_BINARY_LOGGING
 from binlogsync.mysql.session import Connection
 from binlogsync.position import BinlogPosition, GtidSet
 from binlogsync.server_version import ServerFlavor, mariadb_server_uuid, parse_server_version
@@ -40,7 +41,6 @@ VARIABLES = (
     "read_only",
     "lower_case_table_names",
 )
-_NO_BINLOG = 1381
 _DENIED = frozenset({ER.SPECIFIC_ACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR, ER.ACCESS_DENIED_ERROR})
 
 
@@ -209,7 +209,7 @@ def _binlogs(config: MySQLConfig, connection: Connection) -> tuple[tuple[BinlogF
         files = fetch(config, connection, "SHOW BINARY LOGS")
         status = fetch_either(config, connection, "SHOW BINARY LOG STATUS", "SHOW MASTER STATUS")
     except SourceError as error:
-        if error_code(error) == _NO_BINLOG:
+        if error_code(error) == ER_NO_BINARY_LOGGING:
             return (), {}, True
         if error_code(error) in _DENIED:
             return (), {}, False

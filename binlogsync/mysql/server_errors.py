@@ -1,15 +1,31 @@
 """Translates an error packet of the server into an exception with the next step. Pure.
 
-The dump reports nearly everything under one number, 1236, so the text decides: a lost position is a
+The dump reports nearly everything under one number, 1236, so only the text can decide: a lost position is a
 PositionError (a retry cannot help), the rest a SourceError.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from binlogsync.errors import PositionError, SourceError
+from binlogsync.mysql.error_codes import (
+    ER_ACCESS_DENIED_ERROR,
+    ER_CLIENT_INTERACTION_TIMEOUT,
+    ER_QUERY_INTERRUPTED,
+    ER_SERVER_SHUTDOWN,
+    ER_SESSION_WAS_KILLED,
+    ER_SHUTDOWN_COMPLETE,
+    ER_SOURCE_FATAL_ERROR_READING_BINLOG,
+    ER_SOURCE_HAS_PURGED_REQUIRED_GTIDS,
+    ER_SPECIFIC_ACCESS_DENIED_ERROR,
+    ER_TABLEACCESS_DENIED_ERROR,
+    ER_UNKNOWN_TARGET_BINLOG,
+    MARIADB_ER_CONNECTION_KILLED,
+)
+
+Found = TypeVar("Found")
 
 
 class DumpEndedError(SourceError):
@@ -28,14 +44,19 @@ class AnonymousTransactionError(PositionError):
     """The next transaction has no GTID, and the server, which has gtid_mode=ON, does not send it."""
 
 
-FATAL_READING_BINLOG = 1236
-_PURGED = "the binlogs that hold the next changes are gone; choose: start at 'oldest' and accept the gap, take a new "
-_PURGED += "snapshot, or continue on another server that still has them"
-_BEYOND = "the server's binlog is not the one this position was taken from (restored, reset, or data lost in a crash); "
-_BEYOND += "choose: start at 'now' or 'oldest' and accept the gap, take a new snapshot, or use the server it came from"
+FATAL_READING_BINLOG = ER_SOURCE_FATAL_ERROR_READING_BINLOG
+_PURGED = (
+    "the binlogs that hold the next changes are gone",
+    "choose: start at 'oldest' and accept the gap, take a new snapshot, or continue on another server that still has "
+    "them",
+)
+_BEYOND = (
+    "the server's binlog is not the one this position was taken from (restored, reset, or data lost in a crash)",
+    "choose: start at 'now' or 'oldest' and accept the gap, take a new snapshot, or use the server it came from",
+)
 
 # Words of MySQL and MariaDB, what they mean, and what to do. The first match counts.
-_POSITION: tuple[tuple[str, str], ...] = (
+_POSITION: tuple[tuple[str, tuple[str, str]], ...] = (
     (r"purged|could not find first log file|could not find gtid state|too old", _PURGED),
     (r"impossible position|position > file size|more GTIDs|is not in the (master|source)'s binlog", _BEYOND),
     (r"errant|out-of-order|diverged", _BEYOND),
@@ -69,17 +90,17 @@ _ANONYMOUS = (
     "gtid_mode = ON. Else choose: start at 'oldest', which is then the first position that the server sends, or 'now'"
 )
 _BY_CODE: dict[int, str] = {
-    1053: "the server is shutting down; reconnect when it is back",
-    1079: "the server is shutting down; reconnect when it is back",
-    1927: "the connection was killed; reconnect",
-    1317: "the dump was interrupted; reconnect",
-    3169: "the connection was killed; reconnect",
-    4031: "the connection was idle for too long; reconnect",
-    1045: "check user and password",
-    1142: "GRANT REPLICATION SLAVE ON *.* to the account",
-    1227: "GRANT REPLICATION SLAVE ON *.* to the account",
+    ER_SERVER_SHUTDOWN: "the server is shutting down; reconnect when it is back",
+    ER_SHUTDOWN_COMPLETE: "the server is shutting down; reconnect when it is back",
+    MARIADB_ER_CONNECTION_KILLED: "the connection was killed; reconnect",
+    ER_QUERY_INTERRUPTED: "the dump was interrupted; reconnect",
+    ER_SESSION_WAS_KILLED: "the connection was killed; reconnect",
+    ER_CLIENT_INTERACTION_TIMEOUT: "the connection was idle for too long; reconnect",
+    ER_ACCESS_DENIED_ERROR: "check user and password",
+    ER_TABLEACCESS_DENIED_ERROR: "GRANT REPLICATION SLAVE ON *.* to the account",
+    ER_SPECIFIC_ACCESS_DENIED_ERROR: "GRANT REPLICATION SLAVE ON *.* to the account",
 }
-_POSITION_CODES = {1373: _PURGED, 1789: _PURGED, 1787: _BEYOND}
+_POSITION_CODES = {ER_UNKNOWN_TARGET_BINLOG: _PURGED, ER_SOURCE_HAS_PURGED_REQUIRED_GTIDS: _PURGED}
 
 
 def parse_error_packet(payload: bytes | memoryview) -> tuple[int, str]:
@@ -99,16 +120,17 @@ def raise_server_error(payload: bytes | memoryview) -> NoReturn:
     code, text = parse_error_packet(payload)
     message = f"the server ended the binlog dump: {text} (error {code})"
     if code in _POSITION_CODES:
-        raise PositionError(f"{message}; {_POSITION_CODES[code]}")
+        reason, advice = _POSITION_CODES[code]
+        raise PositionError(f"{message}; {reason}", advice)
     if code == FATAL_READING_BINLOG:
         if re.search("anonymous transaction", text, re.IGNORECASE):
             raise AnonymousTransactionError(f"{message}; {_ANONYMOUS}")
-        if step := _first_match(_POSITION, text):
-            raise PositionError(f"{message}; {step}")
+        if found := _first_match(_POSITION, text):
+            raise PositionError(f"{message}; {found[0]}", found[1])
         step = _first_match(_OTHER, text) or "see the server's error log"
         raise DumpEndedError(f"{message}; {step}", code)
     raise DumpEndedError(f"{message}; {_BY_CODE.get(code) or _first_match(_OTHER, text) or 'reconnect'}", code)
 
 
-def _first_match(table: tuple[tuple[str, str], ...], text: str) -> str:
-    return next((step for pattern, step in table if re.search(pattern, text, re.IGNORECASE)), "")
+def _first_match(table: tuple[tuple[str, Found], ...], text: str) -> Found | None:
+    return next((found for pattern, found in table if re.search(pattern, text, re.IGNORECASE)), None)

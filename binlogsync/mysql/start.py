@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
-from binlogsync.errors import ConfigError, PositionError, SourceError
+from binlogsync.errors import ConfigError, MissingTimeZoneError, PositionError, SourceError
 from binlogsync.mysql.anonymous_transactions import first_sent
 from binlogsync.mysql.config import MySQLConfig, connect
 from binlogsync.mysql.dump import BinlogDump
@@ -46,7 +46,7 @@ _BOOKMARK = "bookmark:"
 def parse_start(text: str) -> StartAt:
     """Read "now", "oldest", "bookmark:NAME", "binlog.000042:1187", a GTID set, or an ISO time with its zone.
 
-    Raises ConfigError.
+    Raises ConfigError; its subclass MissingTimeZoneError for a time without one.
     """
     word = text.strip()
     if word.startswith(_BOOKMARK) and word != _BOOKMARK:
@@ -59,7 +59,9 @@ def parse_start(text: str) -> StartAt:
         moment = None
     if moment is not None:
         if moment.tzinfo is None:
-            raise ConfigError(f"start {text!r} has no time zone; append Z or +02:00, such as {moment.isoformat()}Z")
+            raise MissingTimeZoneError(
+                f"start {text!r} has no time zone; append Z or +02:00, such as {moment.isoformat()}Z"
+            )
         return moment
     with suppress(PositionError):
         gtids = GtidSet.parse(word)
@@ -235,9 +237,8 @@ def _from_time(config: MySQLConfig, info: ServerInfo, moment: datetime) -> Check
         if oldest.number > 1 and _begun_us(config, info, oldest.name) >= wanted_us:
             begun = begun_at(config, info, oldest.name)
             raise PositionError(
-                f"the binlogs reach back to {begun.isoformat()} ({oldest.name}) only, not to "
-                f"{moment.isoformat()}; choose "
-                "'oldest' and accept the gap, or take a snapshot"
+                f"the binlogs reach back to {begun.isoformat()} ({oldest.name}) only, not to {moment.isoformat()}",
+                "choose 'oldest' and accept the gap, or take a snapshot",
             )
         number = 0
     try:

@@ -25,19 +25,19 @@ _ACCEPT = (
     "A gap is accepted, and recorded, by starting the tail once with --accept-gap REASON (in Dagster: accept_gap "
     "in the Launchpad of its job)"
 )
-_GONE = (
+_PURGED_ADVICE = (
     "choose: start at 'oldest' and accept the gap, take a new snapshot, or continue on another server that still has "
     f"them. {_ACCEPT}"
 )
-_NEVER_HAD = (
-    "it was promoted without them, so what is stored differs from its tables; choose: continue with a server that has "
+_NEVER_HAD = "it was promoted without them, so what is stored differs from its tables"
+_NEVER_HAD_ADVICE = (
+    "choose: continue with a server that has "
     "them, restore them on this one, or rebuild stream and mirrors from it. "
     f"{_ACCEPT}"
 )
-_LOST = (
-    "the server was restored, reset (RESET BINARY LOGS AND GTIDS) or lost data in a crash; choose: start at "
-    "'oldest' or 'now' "
-    f"and check what is stored against the tables, or take a new snapshot. {_ACCEPT}"
+_LOST = "the server was restored, reset (RESET BINARY LOGS AND GTIDS) or lost data in a crash"
+_LOST_ADVICE = (
+    f"choose: start at 'oldest' or 'now' and check what is stored against the tables, or take a new snapshot. {_ACCEPT}"
 )
 _COMMIT_DELAY_S = 2.0
 _FIRST_EVENT = 4
@@ -83,8 +83,8 @@ def check_gtids(config: MySQLConfig, info: ServerInfo, gtids: GtidSet, checkpoin
     missing = _missing(config, info, gtids)
     if missing:
         raise PositionError(
-            f"{what}: the server has purged transactions that were not read yet: "
-            f"{missing}{_since(info, checkpoint)}; {_GONE}"
+            f"{what}: the server has purged transactions that were not read yet: {missing}{_since(info, checkpoint)}",
+            _PURGED_ADVICE,
         )
     deadline = time.monotonic() + _COMMIT_DELAY_S
     # A transaction can be read from the binlog a moment before the server counts it as executed.
@@ -96,11 +96,13 @@ def check_gtids(config: MySQLConfig, info: ServerInfo, gtids: GtidSet, checkpoin
 
 def _raise_lost(info: ServerInfo, what: str, lost: str, checkpoint: Checkpoint | None) -> NoReturn:
     if checkpoint is None or checkpoint.server_uuid == info.server_uuid:
-        raise PositionError(f"{what}: the server does not know transactions that were read already: {lost}; {_LOST}")
+        raise PositionError(
+            f"{what}: the server does not know transactions that were read already: {lost}; {_LOST}", _LOST_ADVICE
+        )
     missing = f"{what} of server {checkpoint.server_uuid}: {info.server_uuid} does not have stored transactions: {lost}"
     if info.is_read_only:
         raise ReplicaBehindError(f"{missing}; it is read-only, a replica that may still receive them: retrying")
-    raise PositionError(f"{missing}; {_NEVER_HAD}")
+    raise PositionError(f"{missing}; {_NEVER_HAD}", _NEVER_HAD_ADVICE)
 
 
 def find_unknown_gtids(config: MySQLConfig, gtids: GtidSet) -> str:
@@ -169,11 +171,15 @@ def check_position(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint
     file = info.file(position.file)
     first, last = info.files[0], info.files[-1]
     if file is None and position.file_number < first.number:
-        raise PositionError(f"{position}: the server has purged {position.file}{_since(info, checkpoint)}; {_GONE}")
+        raise PositionError(
+            f"{position}: the server has purged {position.file}{_since(info, checkpoint)}", _PURGED_ADVICE
+        )
     if file is None:
-        raise PositionError(f"{position}: the server has no {position.file}, its newest binlog is {last.name}; {_LOST}")
+        raise PositionError(
+            f"{position}: the server has no {position.file}, its newest binlog is {last.name}; {_LOST}", _LOST_ADVICE
+        )
     if position.pos > _size(config, file.name, file.size, position.pos):
-        raise PositionError(f"{position}: {file.name} ends at {file.size}; {_LOST}")
+        raise PositionError(f"{position}: {file.name} ends at {file.size}; {_LOST}", _LOST_ADVICE)
     if position.pos == _FIRST_EVENT:
         return
     event = _event_at(config, info, position)
@@ -183,7 +189,8 @@ def check_position(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint
         raise PositionError(
             f"{position}: no transaction begins there (event type {event.kind}); SHOW BINLOG EVENTS IN "
             f"'{position.file}' lists "
-            f"where they do. If the position was read from this server, {_LOST}"
+            f"where they do. If the position was read from this server, {_LOST}",
+            _LOST_ADVICE,
         )
     known = checkpoint.gtids
     if (
@@ -192,7 +199,8 @@ def check_position(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint
         and known.contains(GtidSet(known.flavor).with_run(event.gtid[0], event.gtid[1], event.gtid[1]))
     ):
         raise PositionError(
-            f"{position}: the transaction there was read before ({event.gtid[0]}:{event.gtid[1]}); {_LOST}"
+            f"{position}: the transaction there was read before ({event.gtid[0]}:{event.gtid[1]}); {_LOST}",
+            _LOST_ADVICE,
         )
 
 
@@ -213,4 +221,6 @@ def _event_at(config: MySQLConfig, info: ServerInfo, position: BinlogPosition) -
             if error.code != FATAL_READING_BINLOG:
                 raise
             # The server takes the bytes at that position for an event, and fails.
-            raise PositionError(f"{position}: no event begins there ({error}). If it was read here, {_LOST}") from error
+            raise PositionError(
+                f"{position}: no event begins there ({error}). If it was read here, {_LOST}", _LOST_ADVICE
+            ) from error

@@ -7,7 +7,8 @@ from nats.js import JetStreamContext
 from nats.js.api import KeyValueConfig
 from nats.js.kv import KeyValue
 
-_MAX_BYTES_REQUIRED = 10113
+from binlogsync.stream.jetstream_error_codes import JS_STREAM_MAX_BYTES_REQUIRED
+
 _BYTES = 64 << 20
 """Many times the size of the schemas, or the progress, of thousands of tables."""
 
@@ -17,6 +18,6 @@ async def create_key_value(js: JetStreamContext, config: KeyValueConfig) -> KeyV
     try:
         return await js.create_key_value(config)
     except nats.js.errors.APIError as error:
-        if error.err_code != _MAX_BYTES_REQUIRED:
+        if error.err_code != JS_STREAM_MAX_BYTES_REQUIRED:
             raise
         return await js.create_key_value(config.evolve(max_bytes=_BYTES))

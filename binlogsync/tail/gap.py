@@ -98,7 +98,7 @@ def _missing(config: MySQLConfig, checkpoint: Checkpoint) -> str | None:
         for start in _starts(checkpoint):
             validate(config, start)
     except PositionError as error:
-        return str(error).partition("; choose")[0]
+        return error.reason
     return None
 
 

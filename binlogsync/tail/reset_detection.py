@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from binlogsync.errors import PositionError, SourceError
 from binlogsync.mysql.config import MySQLConfig, connect, fetch
-from binlogsync.mysql.identity import OTHER_LOG, check_identity
+from binlogsync.mysql.identity import OTHER_LOG, OTHER_LOG_ADVICE, check_identity
 from binlogsync.mysql.server import fetch_either, inspect
 from binlogsync.mysql.session import Connection
 from binlogsync.position import BinlogPosition, Checkpoint
@@ -105,7 +105,9 @@ class ResetDetector:
         for checkpoint in checkpoints:
             if info.end() < checkpoint.position:
                 end = info.end()
-                raise PositionError(f"{checkpoint} was read, and the server's log now ends at {end}: {OTHER_LOG}")
+                raise PositionError(
+                    f"{checkpoint} was read, and the server's log now ends at {end}: {OTHER_LOG}", OTHER_LOG_ADVICE
+                )
             check_identity(self._config, info, checkpoint)
 
     def _query(self) -> tuple[str, BinlogPosition | None]:

@@ -43,6 +43,7 @@ from binlogsync.sinks.jetstream.stream import (
 )
 from binlogsync.sinks.jetstream.unit_queue import UnitQueue
 from binlogsync.sinks.jetstream.watch import StreamWatch
+from binlogsync.stream import jetstream_error_codes as js
 from binlogsync.stream.client import ConnectionLostError, NatsConnection
 from binlogsync.stream.objects import put_object
 from binlogsync.stream.reader import StreamReader
@@ -50,9 +51,18 @@ from binlogsync.wire import subjects
 
 log = logging.getLogger(__name__)
 
-_WRONG_LAST_ID, _WRONG_LAST_SEQUENCE = 10070, 10071
-_BATCH_INCOMPLETE = 10176
-_RETRIED = frozenset({_WRONG_LAST_ID, _WRONG_LAST_SEQUENCE, _BATCH_INCOMPLETE, 10008, 10009, 10202, 10210, 10211})
+_RETRIED = frozenset(
+    {
+        js.JS_STREAM_WRONG_LAST_MSG_ID_ERR,
+        js.JS_STREAM_WRONG_LAST_SEQUENCE_ERR,
+        js.JS_ATOMIC_PUBLISH_INCOMPLETE_BATCH_ERR,
+        js.JS_CLUSTER_NOT_AVAIL_ERR,
+        js.JS_CLUSTER_NOT_LEADER_ERR,
+        js.JS_CLUSTER_SERVER_MEMBER_CHANGE_INFLIGHT_ERR,
+        js.JS_ATOMIC_PUBLISH_TOO_MANY_INFLIGHT,
+        js.JS_BATCH_PUBLISH_TOO_MANY_INFLIGHT,
+    }
+)
 """Error codes after which the end of the stream is read and unstored units are sent again: failed fences, batches that
 the server abandoned, a change of the leader."""
 _ATTEMPTS = 5

@@ -24,13 +24,13 @@ from nats.js.kv import KeyValue
 from binlogsync.errors import PositionError, SinkError
 from binlogsync.position import Checkpoint
 from binlogsync.stream.buckets import create_key_value
+from binlogsync.stream.jetstream_error_codes import JS_NO_MESSAGE_FOUND_ERR
 from binlogsync.wire import subjects
 from binlogsync.wire.envelope import CHECKPOINT, WRITE_ID
 from binlogsync.wire.tail_messages import MOST_WITHOUT_CHECKPOINT, is_tail_message, tail_checkpoint
 
 log = logging.getLogger(__name__)
 _DUPLICATE_WINDOW_S = 120.0
-_NO_MESSAGE = 10037
 _PARTIAL_AFTER_S = 1.0
 _MOST_CONSUMERS = 100_000
 """The default of nats-server is 1,000; each client needs a durable for each table."""
@@ -236,7 +236,7 @@ async def _message_before(js: JetStreamContext, source: str, sequence: int, firs
         try:
             return await js.get_msg(stream, number)
         except nats.js.errors.NotFoundError as error:
-            if error.err_code != _NO_MESSAGE:
+            if error.err_code != JS_NO_MESSAGE_FOUND_ERR:
                 raise
     return None
 
@@ -279,7 +279,7 @@ async def _last_message(js: JetStreamContext, source: str) -> RawStreamMsg | Non
     try:
         return await js.get_last_msg(subjects.stream_name(source), subjects.all_subjects(source))
     except nats.js.errors.NotFoundError as error:
-        if error.err_code != _NO_MESSAGE:
+        if error.err_code != JS_NO_MESSAGE_FOUND_ERR:
             raise
         return None
 
