@@ -1,15 +1,21 @@
-"""Sends encoded protocol text over a nats-py connection, and receives raw messages from it.
+"""Everything that goes beyond the public API of nats-py: a safe handshake, encoded protocol text, and raw messages.
+
+The client's reply to the INFO line of the server contains a password, a token or a signature. If TLS is required,
+SecureClient never sends these in plain text. If the server announces TLS as optional, the client uses it. A malformed
+INFO line raises an error of nats-py, never another exception.
 
 nats-py builds and parses each message in Python, with a pattern, a queue and a task, which costs more than nats-server
 needs to store or read it. Messages sent here are already encoded; messages received for a subscription are cut from the
 read buffer and passed on unparsed. nats-py still handles the connection, its requests, replies and errors.
 
-Besides handshake.py, this is the only file that uses private names of nats-py; tests/stream/test_nats_adapter.py fails
-when one of them changes.
+This is the only file that uses private names of nats-py; tests/stream/test_nats_adapter.py fails when one of them
+changes.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
@@ -20,10 +26,13 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.protocol.parser import AWAITING_CONTROL_LINE
 
+log = logging.getLogger(__name__)
+
 SEND_COMMAND: Final = "_send_command"
 PENDING: Final = "_pending"
 TRANSPORT: Final = "_transport"
 WRITER: Final = "_io_writer"
+BARE_WRITER: Final = "_bare_io_writer"
 READER: Final = "_io_reader"
 LIMIT: Final = "_limit"
 FLUSH_PENDING: Final = "_flush_pending"
@@ -35,6 +44,85 @@ _LONGEST_LINE, _LARGEST_MESSAGE, _SIZE_DIGITS = 1 << 20, 1 << 27, 10
 """Above anything that a nats-server sends: its messages have at most 64 MB."""
 _READ_BYTES = 1 << 20
 """Size of one read. With the 32 kB of nats-py, a large message takes 30 iterations of the event loop."""
+_CLOSE_S, _ABANDON_S = 5.0, 0.2
+_INFO_TYPES: Final = {
+    "server_id": str,
+    "version": str,
+    "max_payload": int,
+    "headers": bool,
+    "nonce": str,
+    "connect_urls": list,
+    "tls_required": bool,
+    "tls_available": bool,
+    "auth_required": bool,
+    "client_id": int,
+    "client_ip": str,
+}
+_LEAST_PAYLOAD, _MOST_PAYLOAD = 1, 1 << 30
+
+
+class NotEncryptedError(nats.errors.Error):
+    """The server does not offer TLS, which the client requires."""
+
+
+class SecureClient(Client):
+    """A nats-py client that sends credentials only over TLS if `requires_tls` is True."""
+
+    def __init__(self, requires_tls: bool) -> None:
+        super().__init__()
+        self._requires_tls = requires_tls
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        """Validate the INFO line before nats-py uses it."""
+        _check_info(info)
+        if self._requires_tls and info.get("tls_available"):
+            info["tls_required"] = True  # TLS is optional for the server; nats-py uses it only if this is set
+        await super()._process_info(info, initial_connection)
+
+    def _connect_command(self) -> bytes:
+        """The CONNECT line, which contains the credentials; raises NotEncryptedError if TLS is required but off."""
+        if self._requires_tls and not self._is_encrypted():
+            raise NotEncryptedError("the server does not offer TLS")
+        return super()._connect_command()
+
+    async def _process_connect_init(self) -> None:
+        await super()._process_connect_init()
+        if not self.is_connected:
+            raise nats.errors.Error("the server closed the connection, or answered CONNECT with neither PONG nor -ERR")
+
+    def _is_encrypted(self) -> bool:
+        writer = getattr(self._transport, WRITER, None)
+        if writer is None:  # a WebSocket: its address determines the encryption
+            return self._current_server is not None and self._current_server.uri.scheme == "wss"
+        return writer.get_extra_info("ssl_object") is not None
+
+
+def _check_info(info: Any) -> None:
+    """Raise nats.errors.Error for an invalid INFO line."""
+    if not isinstance(info, dict):
+        raise nats.errors.Error("nats: the INFO line is not a JSON object")
+    for name, kind in _INFO_TYPES.items():
+        value = info.get(name)
+        if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+            raise nats.errors.Error(f"nats: {name} of the INFO line is not of type {kind.__name__}")
+    if not all(isinstance(url, str) for url in info.get("connect_urls") or ()):
+        raise nats.errors.Error("nats: connect_urls of the INFO line are not texts")
+    if not _LEAST_PAYLOAD <= info.get("max_payload", _LEAST_PAYLOAD) <= _MOST_PAYLOAD:
+        raise nats.errors.Error(f"nats: max_payload {info['max_payload']} of the INFO line is out of range")
+
+
+async def close_quietly(client: Client) -> None:
+    """Close the connection; never raises, and never waits long: nats-py waits forever after a failed TLS handshake."""
+    limit_s = _CLOSE_S
+    if not client.is_connected:
+        limit_s = _ABANDON_S
+        for name in (WRITER, BARE_WRITER):
+            if (writer := getattr(getattr(client, TRANSPORT), name, None)) is not None:
+                writer.transport.abort()
+    try:
+        await asyncio.wait_for(client.close(), limit_s)
+    except (OSError, TimeoutError, nats.errors.Error, asyncio.CancelledError, AttributeError, AssertionError) as error:
+        log.debug("closing a connection to NATS: %r", error)
 
 
 class RawMessage(NamedTuple):

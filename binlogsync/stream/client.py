@@ -23,7 +23,8 @@ from nats.aio.client import Client
 from nats.protocol.parser import PERMISSIONS_ERR
 
 from binlogsync.errors import ConfigError, SinkError
-from binlogsync.stream.handshake import HANDSHAKE_ERRORS, SecureClient, close_quietly, explain
+from binlogsync.stream.adapter import SecureClient, close_quietly
+from binlogsync.stream.handshake import HANDSHAKE_ERRORS, explain
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
