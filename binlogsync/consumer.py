@@ -35,7 +35,7 @@ from binlogsync.consume.handler_signature import HandlerFunction
 from binlogsync.consume.progress import NO_PROGRESS, ProgressKey
 from binlogsync.consume.progress_nats import NatsProgress
 from binlogsync.consume.start_position import Start, check_start, resolve_bookmark
-from binlogsync.errors import BinlogSyncError, ClientTakenError, ConfigError
+from binlogsync.errors import BinlogSyncError, ConfigError
 from binlogsync.models.model import table_name
 from binlogsync.signals import stop_on_signals
 from binlogsync.stores import PositionStore
@@ -211,8 +211,7 @@ class Consumer:
                 break
         pool.end()
         self._record_reports(pool.reports(0))
-        if lease.lost.is_set():
-            raise ClientTakenError(f"client id {self._options.client_id!r} was taken over by another client; stopped")
+        lease.check()
         if idle_s is not None:
             for status in self._status.values():
                 if status.error is not None:

@@ -103,9 +103,9 @@ class RunningCommand:
     def wait_for_message(self, text: str) -> None:
         wait_until(lambda: self._check_running() and text in self.stderr, TIMEOUT_S, text)
 
-    def interrupt(self) -> str:
-        """Send Ctrl-C; return stderr when the exit code is 0."""
-        self.process.send_signal(signal.SIGINT)
+    def interrupt(self, number: signal.Signals = signal.SIGINT) -> str:
+        """Send Ctrl-C or another signal; return stderr when the exit code is 0."""
+        self.process.send_signal(number)
         assert self.process.wait(TIMEOUT_S) == 0, self.stderr
         assert "Traceback" not in self.stderr
         return self.stderr

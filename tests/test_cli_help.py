@@ -45,6 +45,10 @@ def help_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ("consume",),
         ("consume", "a.b", "--limit", "0"),
         ("consume", "a.b", "--from", "last"),
+        ("mirror", "shop.*"),
+        ("mirror", "--to", "a.duckdb"),
+        ("mirror", "orders", "--to", "a.duckdb"),
+        ("mirror", "shop.*", "--exclude", "orders", "--to", "a.duckdb"),
         ("tail", "--start", "now"),
         ("tail", "--stdout", "--take-over"),
     ],
@@ -56,7 +60,7 @@ def test_a_wrong_command_line_ends_with_2(arguments: tuple[str, ...], capsys: py
     assert "usage: binlogsync" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["", "doctor", "tail", "consume"])
+@pytest.mark.parametrize("command", ["", "doctor", "tail", "consume", "mirror"])
 def test_help_is_short(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert 5 < help_of(capsys, *([command] if command else [])).count("\n") < 40
 
@@ -100,6 +104,18 @@ def test_readme_names_every_exit_code() -> None:
     readme = (ROOT / "README.md").read_text()
     for code in EXIT_CODES:
         assert f"\n| {code} | " in readme
+
+
+def test_mirror_has_the_options_of_mirrors() -> None:
+    parsed = parse(["mirror", "shop.*", "crm.accounts", "--to", "a.duckdb"])
+    assert (parsed.patterns, parsed.to, parsed.exclude, parsed.client) == (
+        ["shop.*", "crm.accounts"], Path("a.duckdb"), [], "mirror",
+    )  # fmt: skip
+    assert [parsed.until_caught_up, parsed.deleted_at, parsed.history, parsed.together] == [False, None, False, False]
+    options = ["--exclude", "shop.tmp*", "--exclude", "*.old", "--deleted-at", "gone_at", "--history", "--together"]
+    parsed = parse(["mirror", "shop.*", "--to", "a.duckdb", "--until-caught-up", "--client", "dagster", *options])
+    assert (parsed.exclude, parsed.deleted_at, parsed.client) == (["shop.tmp*", "*.old"], "gone_at", "dagster")
+    assert [parsed.until_caught_up, parsed.history, parsed.together] == [True, True, True]
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,6 +164,8 @@ def test_completion_contains_every_command(
         (("bookmarks", "p"), ["pin"]),
         (("replay", "shop.orders", "--origin", ""), ["auto", "stream", "binlog"]),
         (("tail", "--st"), ["--stdout", "--start"]),
+        (("mirror", "shop.*", "--to", "prod"), ["producer.json"]),
+        (("mirror", "shop.*", "--unt"), ["--until-caught-up"]),
         (("config", "import", "prod"), ["producer.json"]),
     ],
 )

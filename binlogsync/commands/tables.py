@@ -6,7 +6,7 @@ from contextlib import closing
 
 from binlogsync.server_facts import ServerFacts
 from binlogsync.settings import Settings
-from binlogsync.table_names import fold_case, fold_of
+from binlogsync.table_names import Fold, fold_case, fold_of
 from binlogsync.wire.subjects import parse_table
 
 
@@ -19,7 +19,12 @@ def read_table(settings: Settings, source: str, text: str) -> tuple[str, str]:
     folded = fold_case(database), fold_case(table)
     if folded == (database, table):
         return folded
+    fold = read_fold(settings, source)
+    return fold(database), fold(table)
+
+
+def read_fold(settings: Settings, source: str) -> Fold:
+    """How the server that was tailed last compares names. Raises ConfigError, StoreError."""
     with closing(settings.positions()) as store:
         facts = ServerFacts.from_text(store.facts(source))
-    fold = fold_of(facts.settings.get("lower_case_table_names") if facts is not None else None)
-    return fold(database), fold(table)
+    return fold_of(facts.settings.get("lower_case_table_names") if facts is not None else None)

@@ -67,6 +67,11 @@ class ClientLease:
         except SinkError as failed:
             log.warning("the lease of client %r was not released (%s); it expires by itself", self._client_id, failed)
 
+    def check(self) -> None:
+        """Raise ClientTakenError when another client took the lease over."""
+        if self.lost.is_set():
+            raise ClientTakenError(f"client id {self._client_id!r} was taken over by another client; stopped")
+
     def _claim(self) -> int:
         """Claim the lease, waiting if necessary for it to expire. Raises ClientTakenError once its owner renews it."""
         ends_at = time.monotonic() + LEASE_S + 2 * RENEW_S

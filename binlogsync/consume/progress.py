@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from binlogsync.consume.gaps import ConsumerGap
     from binlogsync.consume.skips import Skip
 
-_TABLE = f"{META_SCHEMA}.progress"
+PROGRESS = f"{META_SCHEMA}.progress"
+"""The table of progress, as SQL."""
 _FIELDS = "server_uuid, gtid, file, pos, row, txn_order, sequence, seen, changes, epoch"
 
 
@@ -79,6 +80,16 @@ NO_PROGRESS = ConsumerProgress("", None, "binlog.0", 0, 0, 0, 0, 0)
 """Progress of a consumer that has applied no change yet."""
 
 
+def ensure_progress(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the table of progress when it does not exist."""
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}")
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {PROGRESS} (client VARCHAR, source VARCHAR, database VARCHAR, "
+        "table_name VARCHAR, server_uuid VARCHAR, gtid VARCHAR, file VARCHAR, pos UBIGINT, row UINTEGER, "
+        "txn_order UBIGINT, sequence UBIGINT, seen UBIGINT, changes UBIGINT, epoch UBIGINT, moved_at TIMESTAMPTZ)"
+    )
+
+
 def progress_at(batch: ChangeBatch, index: int, sequence: int, seen: int) -> ConsumerProgress:
     """Progress after the change at `index` of `batch`."""
     gtid, file, pos, row, order = (
@@ -101,13 +112,8 @@ class ProgressKey:
 
     def load(self, connection: duckdb.DuckDBPyConnection) -> ConsumerProgress:
         """The stored progress; NO_PROGRESS for a new consumer. Creates the table when it does not exist."""
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}")
-        connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {_TABLE} (client VARCHAR, source VARCHAR, database VARCHAR, "
-            "table_name VARCHAR, server_uuid VARCHAR, gtid VARCHAR, file VARCHAR, pos UBIGINT, row UINTEGER, "
-            "txn_order UBIGINT, sequence UBIGINT, seen UBIGINT, changes UBIGINT, epoch UBIGINT, moved_at TIMESTAMPTZ)"
-        )
-        row = first_row(connection, f"SELECT {_FIELDS} FROM {_TABLE} WHERE {self._where()}", self._values())
+        ensure_progress(connection)
+        row = first_row(connection, f"SELECT {_FIELDS} FROM {PROGRESS} WHERE {self._where()}", self._values())
         return NO_PROGRESS if row is None else ConsumerProgress(*row)
 
     def move(
@@ -125,17 +131,17 @@ class ProgressKey:
                 "rewound, run it again"
             )
         moved = replace(after, epoch=before.epoch + 1)
-        connection.execute(f"DELETE FROM {_TABLE} WHERE {self._where()}", self._values())
+        connection.execute(f"DELETE FROM {PROGRESS} WHERE {self._where()}", self._values())
         values = [getattr(moved, name) for name in ("server_uuid", "gtid", "file", "pos", "row", "order", "sequence")]
         connection.execute(
-            f"INSERT INTO {_TABLE} VALUES ({', '.join('?' * 14)}, now())",
+            f"INSERT INTO {PROGRESS} VALUES ({', '.join('?' * 14)}, now())",
             [*self._values(), *values, moved.seen, moved.changes, moved.epoch],
         )
         return moved
 
     def forget(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Delete the progress: the consumer is new again."""
-        connection.execute(f"DELETE FROM {_TABLE} WHERE {self._where()}", self._values())
+        connection.execute(f"DELETE FROM {PROGRESS} WHERE {self._where()}", self._values())
 
     def _where(self) -> str:
         return "client = ? AND source = ? AND database = ? AND table_name = ?"

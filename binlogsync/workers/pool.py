@@ -76,6 +76,8 @@ class WorkerPoolOptions:
         max_workers: tables consumed at the same time, each with a thread and a connection to NATS.
         turn_s: longest time that a table keeps its worker when there are more tables than workers.
         first_round_s, round_s: duration of the first round of a table, and of later rounds.
+        idle_s: a round ends earlier when no change arrived for so long; None for no such end. If workers are shared,
+            rounds end by other limits.
         first_wait_s, longest_wait_s: first and longest wait before a failed table is retried; the wait doubles.
     """
 
@@ -83,6 +85,7 @@ class WorkerPoolOptions:
     turn_s: float = 2.0
     first_round_s: float = 5.0
     round_s: float = 60.0
+    idle_s: float | None = None
     first_wait_s: float = 5.0
     longest_wait_s: float = 60.0
 
@@ -148,26 +151,30 @@ class WorkerPool:
     def __init__(
         self, tasks: Sequence[ConsumerTask], open_reader: OpenReader, options: WorkerPoolOptions, stop: threading.Event
     ) -> None:
-        tables = [each.table for task in tasks for each in task.tasks]
-        if len(set(tables)) != len(tables):
-            raise ConfigError("a table is listed twice; list each table once, or use another client id for the second")
-        first_round_s = min(options.first_round_s, options.round_s)
+        _check_unique(tasks)
+        self._first_round_s = min(options.first_round_s, options.round_s)
         workers = min(len(tasks), options.max_workers)
-        self._states = [_TaskState(task, first_round_s) for task in tasks]
+        self._states = [_TaskState(task, self._first_round_s) for task in tasks]
         self._scheduler = Scheduler(self._states, workers)
         self._shares_workers = len(tasks) > workers
         self._open = open_reader
         self._options = options
         self._stop = stop
         self._reports: queue.SimpleQueue[TableReport | BaseException] = queue.SimpleQueue()
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(workers)]
-        if self._shares_workers:
-            self._threads.append(threading.Thread(target=self._poll_pending, name="consume: poll pending", daemon=True))
+        self._workers = [self._new_worker() for _ in range(workers)]
+        self._poller = threading.Thread(target=self._poll_pending, name="consume: poll pending", daemon=True)
 
     def __enter__(self) -> WorkerPool:
         for thread in self._threads:
             thread.start()
         return self
+
+    @property
+    def _threads(self) -> list[threading.Thread]:
+        return [*self._workers, self._poller] if self._shares_workers else self._workers
+
+    def _new_worker(self) -> threading.Thread:
+        return threading.Thread(target=self._run, daemon=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -183,6 +190,32 @@ class WorkerPool:
             thread.join(max(0.0, ends_at - time.monotonic()))
             if thread.is_alive():
                 log.error("%s: its handler has not returned for %.0f s", thread.name, _JOIN_S)
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """The tables that are consumed."""
+        return tuple(each.table for state in self._states for each in state.task.tasks)
+
+    def add(self, task: ConsumerTask) -> None:
+        """Consume another table too, within the `with` block. Raises ConfigError for a table that has a task."""
+        _check_unique([*(state.task for state in self._states), task])
+        state = _TaskState(task, self._first_round_s)
+        self._states.append(state)
+        if len(self._workers) < self._options.max_workers:
+            self._workers.append(self._new_worker())
+            self._scheduler.add(state, len(self._workers))
+            self._workers[-1].start()
+            return
+        self._scheduler.add(state, len(self._workers))
+        if not self._shares_workers:
+            self._shares_workers = True
+            self._poller.start()
+
+    def add_together(self, task: ConsumerTask, table: Table) -> None:
+        """Apply another mirror together with that of `table`, which has a task, from its next round on."""
+        _check_unique([*(state.task for state in self._states), task])
+        state = next(state for state in self._states if state.task.table == table)
+        state.task = replace(state.task, together=(*state.task.together, task))
 
     def quiet_s(self) -> float:
         """Seconds since a change was handled; 0 while any table is being consumed or checked."""
@@ -255,7 +288,8 @@ class WorkerPool:
 
     def _round(self, state: _TaskState, reader: StreamReader) -> Mapping[Table, ConsumeResult]:
         task, round_s = state.task, state.round_s
-        options = replace(task.options, idle_s=round_s + 1.0, max_s=round_s)
+        idle_s = round_s + 1.0 if self._options.idle_s is None else self._options.idle_s
+        options = replace(task.options, idle_s=idle_s, max_s=round_s)
         if self._shares_workers:
             # A group rereads an incomplete transaction in each round, so the round must be long enough to complete it.
             turn_s, idle_s = (round_s, _GROUP_IDLE_S) if task.together else (self._options.turn_s, _IDLE_S)
@@ -297,3 +331,10 @@ class WorkerPool:
         for state in states:
             state.pulse(True)
         self._scheduler.wake(states)
+
+
+def _check_unique(tasks: Sequence[ConsumerTask]) -> None:
+    """Raise ConfigError if two tasks have the same table."""
+    tables = [each.table for task in tasks for each in task.tasks]
+    if len(set(tables)) != len(tables):
+        raise ConfigError("a table is listed twice; list each table once, or use another client id for the second")

@@ -30,6 +30,13 @@ class Scheduler(Generic[Item]):
         self._is_closed = False
         self._has_new_idle = False
 
+    def add(self, item: Item, workers: int) -> None:
+        """Queue a new item; `workers` is the number of workers from now on."""
+        with self._changed:
+            self._max_failed = max(1, workers // 2)
+            self._queue.append(item)
+            self._changed.notify_all()
+
     def next(self) -> Item | None:
         """Wait for the next item and return it; None once the scheduler is closed."""
         with self._changed:

@@ -1,4 +1,4 @@
-"""The arguments of `binlogsync models`, `skip` and `gaps`."""
+"""The arguments of `binlogsync mirror`, `models`, `skip` and `gaps`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,49 @@ import argparse
 from pathlib import Path
 
 from binlogsync.commands.arguments.command import Command, add_table
+from binlogsync.errors import ConfigError
+from binlogsync.filters import TableFilter
+
+
+def _add_mirror(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "patterns",
+        type=_pattern,
+        nargs="+",
+        metavar="PATTERN",
+        help="tables of the stream, as 'shop.*' or shop.orders, also those that the stream contains later",
+    )
+    parser.add_argument(
+        "--to", type=Path, required=True, metavar="FILE", help="the DuckDB file, which is created if it is missing"
+    )
+    parser.add_argument(
+        "--exclude", type=_pattern, action="append", default=[], metavar="PATTERN", help="tables to omit; repeatable"
+    )
+    parser.add_argument(
+        "--until-caught-up", action="store_true", help="end when every table has all changes of the stream"
+    )
+    parser.add_argument(
+        "--client", default="mirror", metavar="ID", help="client id of the mirrors' progress; default: mirror"
+    )
+    parser.add_argument(
+        "--deleted-at", metavar="COLUMN", help="keep deleted rows, with the time of the delete in this extra column"
+    )
+    parser.add_argument(
+        "--history", action="store_true", help="keep every version of every row in the table TABLE__history"
+    )
+    parser.add_argument(
+        "--together",
+        action="store_true",
+        help="show each transaction of MySQL in all tables at once; a blocked table then blocks the others",
+    )
+
+
+def _pattern(text: str) -> str:
+    try:
+        TableFilter((text,))
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +92,15 @@ def _add_client(parser: argparse.ArgumentParser, meaning: str) -> None:
     )
 
 
+MIRROR = Command(
+    "mirror",
+    "keep DuckDB tables equal to the tables of a stream",
+    "Mirror all tables of the stream that match a pattern into a DuckDB file, without Dagster, until Ctrl-C or "
+    "SIGTERM. The same command resumes after the last stored change, also after a kill.",
+    "binlogsync mirror 'shop.*' crm.accounts --to warehouse.duckdb",
+    _add_mirror,
+    exit_codes="0 when stopped by Ctrl-C or SIGTERM; 1 when a table was still blocked at the end of --until-caught-up",
+)
 MODELS = Command(
     "models",
     "print a Python model of a table",
