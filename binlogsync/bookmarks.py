@@ -15,6 +15,7 @@ from typing import Literal, get_args
 
 from binlogsync.errors import ConfigError, PositionError
 from binlogsync.position import Checkpoint
+from binlogsync.position_order import PositionOrder, compare
 
 BookmarkReason = Literal["start", "interval", "rotation", "schema", "person", "import"]
 
@@ -179,17 +180,11 @@ def next_bookmark(bookmarks: Iterable[Bookmark], bookmark: Bookmark) -> Bookmark
 
 
 def next_checkpoint(checkpoints: Iterable[Checkpoint], checkpoint: Checkpoint) -> Checkpoint | None:
-    """The first checkpoint after this one, else None. Checkpoints that cannot be compared with it are ignored."""
+    """The first checkpoint after this one, else None. Checkpoints whose order is unknown are ignored."""
     following: Checkpoint | None = None
     for other in checkpoints:
-        if _is_before(checkpoint, other) and (following is None or _is_before(other, following)):
+        if compare(other, checkpoint) is not PositionOrder.AFTER:
+            continue
+        if following is None or compare(other, following) is PositionOrder.BEFORE:
             following = other
     return following
-
-
-def _is_before(left: Checkpoint, right: Checkpoint) -> bool:
-    """True if `left` is before `right`; False for the same position, and if the order is unknown."""
-    try:
-        return left.precedes(right) and not right.precedes(left)
-    except PositionError:
-        return False

@@ -9,20 +9,17 @@ is of another server, the GTIDs decide instead.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from binlogsync.change import ChangeBatch, SchemaChange
-from binlogsync.errors import PositionError
 from binlogsync.log_identity import EventMark, LogIdentity
-from binlogsync.position import BinlogPosition, Checkpoint, GtidSet, ResumePosition
-from binlogsync.server_version import ServerFlavor
+from binlogsync.position import BinlogPosition, Checkpoint, EventPosition, GtidSet, ResumePosition
+from binlogsync.position_masks import changes_after
+from binlogsync.position_order import PositionOrder, compare, compare_or_raise
 
-__all__ = ["Flush", "FlushReason", "TransactionRun", "SchemaChange", "changes_after"]
+__all__ = ["Flush", "FlushReason", "TransactionRun", "SchemaChange"]
 
 _UUID_LENGTH = 36
 
@@ -124,29 +121,38 @@ class Flush:
                 index = bisect_right(run.first_seq, seq) - 1
                 position = BinlogPosition(run.file, int(run.begin[index]))
                 before, inside = _with(gtids, run, index), run.gtid(index)
-                resume = self.resume if self.resume is not None and self.resume.precedes(position, before) else None
+                resume = self._resume_before(ResumePosition(position, before))
                 # The start may be of the server before a failover; what was read is of one server.
                 server = self.checkpoint.server_uuid
                 return Checkpoint(position, server, before, order + 1, ts_us, resume, inside, run.log_before(index))
             gtids = _with(gtids, run, len(run.begin))
         raise AssertionError(f"change {seq} belongs to no transaction of flush {self.number}")
 
+    def _resume_before(self, boundary: ResumePosition) -> ResumePosition | None:
+        """The resume position, if a checkpoint at the boundary needs it: not if it is unknown whether it is before."""
+        if self.resume is None:
+            return None
+        order = compare(self.resume, boundary)
+        # With equal GTIDs it may still be before: transactions without a GTID may be between the two.
+        by_gtid = self.resume.gtids is not None and boundary.gtids is not None
+        return self.resume if order is PositionOrder.BEFORE or (by_gtid and order is PositionOrder.SAME) else None
+
     def without_stored(self, stored: Checkpoint | None) -> Flush:
-        """This flush without the changes that a sink with that checkpoint has; itself if the sink has none of them.
+        """This flush without the changes that a sink with that checkpoint has; itself if the sink has none of them, or
+        if the GTID sets diverge.
 
         Raises PositionError when the checkpoint is of another server and there are no GTIDs.
         """
-        if stored is None or stored.precedes(self.start):
+        if stored is None or compare_or_raise(stored, self.start).may_be_before:
             return self
         kept = tuple(part for batch in self.batches if len(part := changes_after(batch, stored)))
         statements = tuple(each for each in self.schema_changes if not self._is_stored(each, stored))
         return replace(self, batches=kept, schema_changes=statements)
 
     def _is_stored(self, statement: SchemaChange, stored: Checkpoint) -> bool:
-        """True when the checkpoint is at or after the statement."""
-        if self.checkpoint.server_uuid == stored.server_uuid:
-            return statement.position <= stored.position
-        return _has(stored.gtids, statement.gtid)
+        """True when the checkpoint is known to be at or after the statement."""
+        at = EventPosition(statement.position, self.checkpoint.server_uuid, statement.gtid)
+        return compare(at, stored).is_at_or_before
 
 
 def _with(gtids: GtidSet | None, run: TransactionRun, count: int) -> GtidSet | None:
@@ -154,71 +160,3 @@ def _with(gtids: GtidSet | None, run: TransactionRun, count: int) -> GtidSet | N
     if gtids is None or run.key is None or not count:
         return gtids
     return gtids.with_run(run.key, run.first, run.first + count - 1)
-
-
-def _has(gtids: GtidSet | None, gtid: str | None) -> bool:
-    """True when the transaction is known to be in the set."""
-    return gtids is not None and gtid is not None and gtids.has(gtid)
-
-
-def changes_after(batch: ChangeBatch, stored: Checkpoint) -> ChangeBatch:
-    """The changes of one batch that are not stored at that checkpoint; see `not_stored_mask`."""
-    mask = not_stored_mask(batch, stored)
-    return batch if mask.false_count == 0 else batch.select(mask)
-
-
-def not_stored_mask(batch: ChangeBatch, stored: Checkpoint) -> pa.BooleanArray:
-    """Which changes are not stored at that checkpoint: by position on the server of the checkpoint, by GTID on another
-    one, where a change without a GTID counts as not stored.
-    """
-    if batch.server_uuid != stored.server_uuid:
-        return _not_stored_elsewhere(batch, stored)
-    number = stored.position.file_number
-    later = _of_names(batch, "file", lambda name: BinlogPosition(name, 0).file_number > number)
-    same = _of_names(batch, "file", lambda name: BinlogPosition(name, 0).file_number == number)
-    txn_pos, order = batch.data.column("txn_pos"), batch.data.column("order")
-    here = pc.or_(
-        pc.greater(txn_pos, stored.position.pos),
-        pc.and_(pc.equal(txn_pos, stored.position.pos), pc.greater_equal(order, stored.skip)),
-    )
-    return pc.or_(later, pc.and_(same, here))
-
-
-def _not_stored_elsewhere(batch: ChangeBatch, stored: Checkpoint) -> pa.BooleanArray:
-    """Which changes are not stored at a checkpoint of another server, by GTID: positions of two servers do not compare.
-
-    A replica logs the rows of a transaction in the order of its source, so the stored changes are the first ones.
-    """
-    later = pc.invert(_of_names(batch, "gtid", lambda gtid: _has(stored.gtids, gtid)).fill_null(False))
-    if stored.inside is None:
-        return later
-    within = _of_names(batch, "gtid", lambda gtid: gtid == stored.inside).fill_null(False)
-    done = pc.and_(within, pc.less(batch.data.column("order"), stored.skip))
-    if pc.any(done).as_py():
-        _refuse_unordered(batch.select(within), stored)
-    return pc.and_(later, pc.invert(done))
-
-
-def _refuse_unordered(part: ChangeBatch, stored: Checkpoint) -> None:
-    """Raise PositionError if the checkpoint is between rows whose order may differ on another server.
-
-    A replica finds the rows of an UPDATE or DELETE event in the order of the table when that has no key (HASH_SCAN).
-    """
-    at = [pc.index(part.data.column("order"), pa.scalar(stored.skip + d, pa.uint64())).as_py() for d in (-1, 0)]
-    is_mysql = stored.gtids is not None and stored.gtids.flavor == ServerFlavor.MYSQL
-    if not is_mysql or part.schema.primary_key or -1 in at:
-        return
-    last, following = (part.data.slice(index, 1).to_pylist()[0] for index in at)
-    if last["pos"] == following["pos"] and last["op"] in ("u", "d"):
-        raise PositionError(
-            f"{stored.inside}: {stored.skip} of its changes are stored, and the next is in the same event of "
-            f"{part.schema.name}, which has no primary key: another server may have logged these rows in another "
-            f"order. Choose: continue with server {stored.server_uuid}, or start again after this transaction. To "
-            "prevent this, add a primary key to the table"
-        )
-
-
-def _of_names(batch: ChangeBatch, column: str, is_so: Callable[[str], bool]) -> pa.BooleanArray:
-    """Whether the name of each change meets the condition, evaluated once per distinct name; NULL where the name is."""
-    names = batch.data.column(column)
-    return pa.array([is_so(name) for name in names.dictionary.to_pylist()], pa.bool_()).take(names.indices)

@@ -1,4 +1,4 @@
-"""Positions in a binary log: frozen values that parse and print, and their comparison. No I/O.
+"""Positions in a binary log: frozen values that parse and print; position_order.py compares them. No I/O.
 
 `BinlogPosition` is a file name and an offset, `GtidSet` the transactions already executed. `Checkpoint` combines them
 with the server they belong to, and the number of changes of an incomplete transaction that are stored already.
@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import total_ordering
 from typing import Any
 
 from binlogsync.errors import PositionError, excerpt
@@ -22,10 +21,9 @@ _FILE = re.compile(r"^(?P<base>.*?)\.?(?P<number>[0-9]+)$")
 _NUMBER = re.compile(r"^[0-9]+$")
 
 
-@total_ordering
 @dataclass(frozen=True, slots=True)
 class BinlogPosition:
-    """The position after an event: file name and byte offset. Ordered by file number, then offset.
+    """The position after an event: file name and byte offset.
 
     >>> BinlogPosition.parse("binlog.000042:1187")
     BinlogPosition(file='binlog.000042', pos=1187)
@@ -52,9 +50,6 @@ class BinlogPosition:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.pos}"
-
-    def __lt__(self, other: BinlogPosition) -> bool:
-        return (self.file_number, self.pos) < (other.file_number, other.pos)
 
 
 def _merge(intervals: Iterable[Interval]) -> tuple[Interval, ...]:
@@ -178,12 +173,23 @@ class ResumePosition:
     position: BinlogPosition
     gtids: GtidSet | None = None
 
-    def precedes(self, position: BinlogPosition, gtids: GtidSet | None) -> bool:
-        """True when it is before a boundary of the same log; by GTID if both have GTIDs, because a position may be of a
-        server before a failover."""
-        if self.gtids is not None and gtids is not None:
-            return gtids.contains(self.gtids)
-        return self.position < position
+
+@dataclass(frozen=True, slots=True)
+class EventPosition:
+    """Position of one row change, or of a statement.
+
+    Attributes:
+        position: the position after the event, in the binlog of the server `server_uuid`.
+        gtid: of its transaction; None if the server has no GTIDs.
+        row: number of the row in the event; 0 for a statement.
+        order: number of the row change in its transaction; 0 for a statement.
+    """
+
+    position: BinlogPosition
+    server_uuid: str
+    gtid: str | None = None
+    row: int = 0
+    order: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +210,7 @@ class Checkpoint:
         log: identity of the log of the position; None if unknown (written by an older version, or given by a user).
         sequence: stream sequence of the message that contains this checkpoint; None if unknown.
 
-    `log` and `sequence` are ignored when checkpoints are compared.
+    `log` and `sequence` are ignored when checkpoints are tested for equality.
     """
 
     position: BinlogPosition
@@ -249,25 +255,6 @@ class Checkpoint:
             return cls(position, str(record["server"]), gtids, skip, ts_us, resume, inside, log, sequence)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise PositionError(f"not a checkpoint: {excerpt(text)} ({excerpt(str(error))})") from error
-
-    def precedes(self, other: Checkpoint) -> bool:
-        """True when a start here would read changes that a start at `other` would not.
-
-        On one server by file, offset and skip; across servers by GTID set (if each set has transactions that
-        the other does not have, each precedes the other). Raises PositionError when the two cannot be
-        compared: different servers and no GTIDs.
-        """
-        if self.server_uuid == other.server_uuid:
-            return (self.position, self.skip) < (other.position, other.skip)
-        if self.gtids is None or other.gtids is None:
-            raise PositionError(
-                "positions of different servers without GTIDs cannot be compared: "
-                f"{self.position} of {self.server_uuid} and {other.position} of {other.server_uuid}; "
-                "turn GTIDs on, or delete the checkpoint of the other server"
-            )
-        if not self.gtids.contains(other.gtids):
-            return True
-        return other.gtids.contains(self.gtids) and self.skip < other.skip
 
     def read_start(self) -> Checkpoint:
         """Where reading starts for a restart here; sinks filter the changes between, which they have."""

@@ -16,6 +16,7 @@ from binlogsync.errors import PositionError
 from binlogsync.mysql import ServerInfo
 from binlogsync.mysql.retention import BinlogRetention, PositionRetention
 from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.position_order import compare_or_raise
 
 SOON_S = 12 * 3600.0
 """A position that may be purged sooner than this is reported as a warning."""
@@ -75,7 +76,7 @@ def required_by_tail(checkpoints: Iterable[Checkpoint | None]) -> list[RequiredP
     """The position that the tail requires: the oldest checkpoint of its sinks and its position store."""
     oldest: Checkpoint | None = None
     for checkpoint in checkpoints:
-        if checkpoint is not None and (oldest is None or checkpoint.precedes(oldest)):
+        if checkpoint is not None and (oldest is None or compare_or_raise(checkpoint, oldest).may_be_before):
             oldest = checkpoint
     return [] if oldest is None else [RequiredPosition("the tail", oldest, is_essential=True)]
 

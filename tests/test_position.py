@@ -71,16 +71,6 @@ def test_a_position_is_read_as_it_is_printed(position: BinlogPosition) -> None:
     assert BinlogPosition.parse(str(position)) == position
 
 
-@given(st.tuples(st.integers(1, 10**7), st.integers(0, 2**40)), st.tuples(st.integers(1, 10**7), st.integers(0, 2**40)))
-def test_positions_are_ordered_by_file_number_then_offset(a: tuple[int, int], b: tuple[int, int]) -> None:
-    left, right = (BinlogPosition(f"binlog.{number:06d}", pos) for number, pos in (a, b))
-    assert (left < right, left <= right, left == right, left > right) == (a < b, a <= b, a == b, a > b)
-
-
-def test_file_1000000_comes_after_file_999999() -> None:
-    assert BinlogPosition("binlog.999999", 500) < BinlogPosition("binlog.1000000", 4)
-
-
 @pytest.mark.parametrize(
     ("file", "number"),
     [("binlog.000042", 42), ("mysql-bin57.000007", 7), ("binlog42", 42), ("000042", 42), ("a.1.2", 2)],
@@ -315,40 +305,6 @@ def test_a_checkpoint_is_read_as_it_is_printed(checkpoint: Checkpoint) -> None:
 def test_what_is_no_checkpoint_is_named(text: str | bytes) -> None:
     with pytest.raises(PositionError, match="not a checkpoint|is not a GTID set"):
         Checkpoint.from_text(text)
-
-
-@given(*[st.tuples(st.integers(1, 3), st.integers(4, 6), st.integers(0, 2))] * 2)
-def test_on_one_server_precedes_is_the_order_of_places(a: tuple[int, int, int], b: tuple[int, int, int]) -> None:
-    left, right = (Checkpoint(BinlogPosition(f"binlog.{f:06d}", pos), UUIDS[0], None, skip) for f, pos, skip in (a, b))
-    assert left.precedes(right) == (a < b)
-
-
-@given(models, models, st.integers(0, 2), st.integers(0, 2))
-def test_across_servers_precedes_is_having_less(a: Model, b: Model, skip_a: int, skip_b: int) -> None:
-    left = Checkpoint(BinlogPosition("binlog.000009", 4), UUIDS[0], built(a), skip_a)
-    right = Checkpoint(BinlogPosition("binlog.000001", 4), UUIDS[1], built(b), skip_b)
-    lacks = any(b[key] - a.get(key, set()) for key in b)
-    assert left.precedes(right) == (lacks or (a == b and skip_a < skip_b))
-
-
-def test_of_two_that_each_lack_something_each_precedes_the_other() -> None:
-    left, right = (Checkpoint(BinlogPosition("b.1", 4), server, GtidSet.parse(f"{server}:1-5")) for server in UUIDS[:2])
-    assert left.precedes(right)
-    assert right.precedes(left)
-
-
-def test_across_mariadb_servers_the_order_of_the_text_does_not_matter() -> None:
-    at = BinlogPosition("b.1", 4)
-    left = Checkpoint(at, "mariadb:1", GtidSet(ServerFlavor.MARIADB, {"1": ((2, 7),), "0": ((1, 9),)}), skip=5)
-    right = Checkpoint(at, "mariadb:2", GtidSet(ServerFlavor.MARIADB, {"0": ((1, 9),), "1": ((2, 7),)}), skip=0)
-    assert not left.precedes(right)
-    assert right.precedes(left)
-
-
-def test_positions_of_two_servers_without_gtids_cannot_be_compared() -> None:
-    left, right = (Checkpoint(BinlogPosition("b.1", 4), server) for server in UUIDS[:2])
-    with pytest.raises(PositionError, match="cannot be compared"):
-        left.precedes(right)
 
 
 def test_at_boundary_forgets_the_part_of_a_transaction() -> None:

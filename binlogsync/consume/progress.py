@@ -19,7 +19,7 @@ import numpy as np
 from binlogsync.change import ChangeBatch
 from binlogsync.duckfile import META_SCHEMA, DuckFile, first_row
 from binlogsync.errors import ConfigError, ConsumeError
-from binlogsync.position import BinlogPosition
+from binlogsync.position import BinlogPosition, EventPosition
 
 if TYPE_CHECKING:
     import duckdb
@@ -59,6 +59,11 @@ class ConsumerProgress:
     def coordinates(self) -> tuple[int, int, int]:
         """(file number, pos, row): compares in the order of the changes of one server."""
         return (BinlogPosition(self.file, 0).file_number, self.pos, self.row)
+
+    @property
+    def at(self) -> EventPosition:
+        """The same as a position, to be compared with others."""
+        return EventPosition(BinlogPosition(self.file, self.pos), self.server_uuid, self.gtid, self.row, self.order)
 
     @property
     def is_new(self) -> bool:

@@ -13,14 +13,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.gaps import ConsumerGap, new_gap
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey, Tracker, progress_at
 from binlogsync.errors import ConsumeError
-from binlogsync.position import BinlogPosition, Checkpoint
-from binlogsync.server_version import ServerFlavor
+from binlogsync.position import BinlogPosition, EventPosition
+from binlogsync.position_masks import count_not_after
+from binlogsync.position_order import PositionOrder, compare
 from binlogsync.stream.reader import StreamBatch, StreamReader
 
 log = logging.getLogger(__name__)
@@ -115,22 +114,14 @@ def _reaches_back(reader: StreamReader, key: ProgressKey, progress: ConsumerProg
     found = reader.changes_from(key.database, key.table, first)
     if found:
         here = progress_at(found[0].batch, 0, 0, 0)
-        if here.server_uuid == progress.server_uuid:
-            if here.coordinates <= progress.coordinates:
-                return True
-        elif (at := _gtid(here.gtid)) and (done := _gtid(progress.gtid)) and at[0] == done[0] and at[1] <= done[1]:
+        if compare(here.at, progress.at).is_at_or_before:
+            return True
+        if here.server_uuid != progress.server_uuid and here.gtid is not None and here.gtid == progress.gtid:
             return True
     for sequence in range(first, min(first + _MAX_BATCH, reader.last_sequence() + 1)):
         if (checkpoint := reader.checkpoint_at(sequence)) is not None:
-            return not _is_after(checkpoint, progress)
+            return compare(checkpoint, progress.at).is_at_or_before
     return False
-
-
-def _is_after(checkpoint: Checkpoint, progress: ConsumerProgress) -> bool:
-    """True unless the checkpoint is provably not after the change applied last."""
-    if checkpoint.server_uuid == progress.server_uuid:
-        return checkpoint.position > BinlogPosition(progress.file, progress.pos)
-    return has_gtid(checkpoint, progress) is not False
 
 
 def holds_progress(reader: StreamReader, key: ProgressKey, progress: ConsumerProgress) -> bool:
@@ -145,19 +136,14 @@ def _find(reader: StreamReader, key: ProgressKey, progress: ConsumerProgress) ->
         return None
     for index in range(len(batch) - 1, -1, -1):
         change = progress_at(batch, index, 0, 0)
-        if (change.server_uuid, change.coordinates) == (progress.server_uuid, progress.coordinates):
+        if change.server_uuid != progress.server_uuid:
+            return None
+        order = compare(change.at, progress.at)
+        if order is PositionOrder.SAME:
             return index, len(batch)
-        if change.server_uuid == progress.server_uuid and change.coordinates < progress.coordinates:
+        if order is PositionOrder.BEFORE:
             return None
     return None
-
-
-def has_gtid(checkpoint: Checkpoint, progress: ConsumerProgress) -> bool | None:
-    """Whether the transaction applied last is before the checkpoint, by GTID; None if unknown."""
-    gtids, gtid = checkpoint.gtids, progress.gtid
-    if gtids is None or gtid is None or (gtids.flavor == ServerFlavor.MYSQL) != (":" in gtid):
-        return None
-    return gtids.has(gtid)
 
 
 def drop_processed(
@@ -179,24 +165,12 @@ def drop_processed(
 def _done(batch: ChangeBatch, progress: ConsumerProgress, found: bool) -> tuple[int, bool]:
     """(number of applied changes at the start of the batch, whether the one applied last is among them)."""
     if batch.server_uuid == progress.server_uuid:
-        done = int(np.count_nonzero(_not_after(batch, progress.coordinates)))
-        return done, done > 0 and progress_at(batch, done - 1, 0, 0).coordinates == progress.coordinates
+        done = count_not_after(batch, progress.at)
+        is_last = done > 0 and compare(progress_at(batch, done - 1, 0, 0).at, progress.at) is PositionOrder.SAME
+        return done, is_last
     if found:
         return 0, True
     return _done_by_gtid(batch, progress)
-
-
-def _not_after(batch: ChangeBatch, coordinates: tuple[int, int, int]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Mask of the changes whose (file number, pos, row) is not after the coordinates."""
-    files = batch.data.column("file")
-    numbers = np.array([BinlogPosition(name, 0).file_number for name in files.dictionary.to_pylist()], np.int64)
-    file = numbers[files.indices.to_numpy(zero_copy_only=False)]
-    pos, row = (batch.data.column(name).to_numpy(zero_copy_only=False) for name in ("pos", "row"))
-    last_file, last_pos, last_row = coordinates
-    mask: np.ndarray[tuple[int], np.dtype[np.bool_]] = (file < last_file) | (
-        (file == last_file) & ((pos < last_pos) | ((pos == last_pos) & (row <= last_row)))
-    )
-    return mask
 
 
 def _done_by_gtid(batch: ChangeBatch, progress: ConsumerProgress) -> tuple[int, bool]:
@@ -205,27 +179,24 @@ def _done_by_gtid(batch: ChangeBatch, progress: ConsumerProgress) -> tuple[int, 
     If the batch contains the change applied last, its index decides: a replica logs changes in the order of its source.
     Otherwise the GTID numbers decide, which increase for one origin.
     """
-    ids = list(zip(batch.data.column("gtid").to_pylist(), batch.data.column("order").to_pylist(), strict=True))
+    columns = (batch.data.column(name).to_pylist() for name in ("file", "pos", "gtid", "row", "order"))
+    changes = [
+        EventPosition(BinlogPosition(file, pos), batch.server_uuid, gtid, row, order)
+        for file, pos, gtid, row, order in zip(*columns, strict=True)
+    ]
+    ids = [(change.gtid, change.order) for change in changes]
     if progress.gtid is not None and (progress.gtid, progress.order) in ids:
         return ids.index((progress.gtid, progress.order)) + 1, True
     done = 0
-    for gtid, order in ids:
-        here, last = _gtid(gtid), _gtid(progress.gtid)
-        if here is None or last is None or here[0] != last[0]:
+    for change in changes:
+        order = compare(change, progress.at)
+        if order is PositionOrder.UNKNOWN:
             raise ConsumeError(
                 f"{batch.schema.name}: progress {progress} belongs to server {progress.server_uuid}, but the stream "
                 f"was recreated from server {batch.server_uuid}, and no GTID identifies the applied changes; consume "
                 "this table again under another client id"
             )
-        if (here[1], order) > (last[1], progress.order):
+        if order is PositionOrder.AFTER:
             break
         done += 1
     return done, False
-
-
-def _gtid(text: str | None) -> tuple[str, int] | None:
-    """(origin, number) of "uuid:7", "uuid:tag:7" or MariaDB's "0-1-7"; None without a GTID."""
-    if text is None:
-        return None
-    origin, _, number = text.rpartition(":" if ":" in text else "-")
-    return origin, int(number)

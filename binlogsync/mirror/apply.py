@@ -15,7 +15,6 @@ import duckdb
 import numpy as np
 
 from binlogsync.change import ChangeBatch
-from binlogsync.flush import changes_after
 from binlogsync.mirror.ddl import RebuildRequiredError, adopt_schema, apply_statement
 from binlogsync.mirror.history import ChangePosition, close_versions, open_versions, record_versions
 from binlogsync.mirror.image_columns import ADVICE, find_missing_columns, fit_images
@@ -37,6 +36,7 @@ from binlogsync.mirror.state import (
     load_state,
     store_state,
 )
+from binlogsync.position_masks import changes_after
 from binlogsync.schema import TableSchema
 from binlogsync.server_version import ServerFlavor, flavor_of
 

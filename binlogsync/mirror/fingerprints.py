@@ -15,10 +15,11 @@ import duckdb
 import pyarrow as pa
 
 from binlogsync.duckfile import META_SCHEMA, first_row, quote
-from binlogsync.flush import changes_after
 from binlogsync.mirror.state import MirrorState
 from binlogsync.mirror.verify_text import fingerprint_query
 from binlogsync.position import Checkpoint
+from binlogsync.position_masks import changes_after
+from binlogsync.position_order import compare_or_raise
 from binlogsync.schema import TableSchema
 from binlogsync.stream.messages import StreamBatch
 
@@ -65,7 +66,7 @@ def write_fingerprint(connection: duckdb.DuckDBPyConnection, state: MirrorState,
     If the mirror was rebuilt from a snapshot after the requested position, it has no fingerprint of that position: then
     the request is deleted.
     """
-    if state.read_at is not None and request.at.precedes(state.read_at):
+    if state.read_at is not None and compare_or_raise(request.at, state.read_at).may_be_before:
         delete_request(connection, request)
         return
     if state.schema is not None:

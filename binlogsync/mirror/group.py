@@ -39,6 +39,7 @@ from binlogsync.mirror.fingerprints import (
 from binlogsync.mirror.state import ensure_meta, load_state
 from binlogsync.mirror.target import Mirror, record_gaps
 from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.position_order import PositionOrder, compare
 from binlogsync.stream.reader import StreamBatch, StreamReader
 from binlogsync.wire.subjects import durable_name
 
@@ -303,4 +304,4 @@ def _earlier(one: Checkpoint, other: Checkpoint) -> Checkpoint:
     """The earlier checkpoint; `other` if the servers differ, because it was read before the end of the stream."""
     if one.server_uuid != other.server_uuid:
         return other
-    return other if other.position < one.position else one
+    return other if compare(other.position, one.position) is PositionOrder.BEFORE else one

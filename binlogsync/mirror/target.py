@@ -25,11 +25,9 @@ from binlogsync.change import ChangeBatch
 from binlogsync.consume.backoff import backoff_s
 from binlogsync.consume.gaps import gap_from_batch, insert_gap, load_gaps, resolve_gaps
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, DuckProgress, ProgressKey, ProgressStore, Tracker
-from binlogsync.consume.seek import has_gtid
 from binlogsync.consume.targets import Target
 from binlogsync.duckfile import DuckFile, quote
 from binlogsync.errors import BinlogSyncError, ConfigError, ConsumeError
-from binlogsync.flush import changes_after
 from binlogsync.mirror import apply as mirror
 from binlogsync.mirror.fingerprints import (
     FingerprintRequest,
@@ -57,7 +55,9 @@ from binlogsync.mirror.state import (
     store_state,
 )
 from binlogsync.mysql.config import MySQLConfig
-from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.position import Checkpoint
+from binlogsync.position_masks import changes_after
+from binlogsync.position_order import PositionOrder, compare
 from binlogsync.schema import TableSchema
 from binlogsync.snapshot import TableSnapshot, read_table
 from binlogsync.stream.messages import StreamBatch
@@ -243,7 +243,7 @@ class Mirror(Target):
         begun = time.monotonic()
         started = datetime.now(UTC)
         with read_table(self.source, self.database, self.table) as snapshot:
-            if _is_past(applied, snapshot.at):
+            if not applied.is_new and compare(applied.at, snapshot.at) is PositionOrder.AFTER:
                 raise ConsumeError(
                     f"{key}: {self.source.address} is at {snapshot.at}, but {applied} is applied already: that server "
                     "lags behind the source of the stream; wait for it, or configure the address of that source"
@@ -323,14 +323,5 @@ def _is_read(message: ChangeBatch, read_at: Checkpoint) -> bool:
     """True when every change that the message reports as missing precedes the snapshot."""
     until = None if message.ddl is None else message.ddl.until
     if until is not None:
-        return message.server_uuid == read_at.server_uuid and until <= read_at.position
+        return message.server_uuid == read_at.server_uuid and compare(until, read_at.position).is_at_or_before
     return not len(changes_after(message, read_at))
-
-
-def _is_past(progress: ConsumerProgress, at: Checkpoint) -> bool:
-    """True when the change applied last is known to be after the checkpoint."""
-    if progress.is_new:
-        return False
-    if progress.server_uuid == at.server_uuid:
-        return BinlogPosition(progress.file, progress.pos) > at.position
-    return has_gtid(at, progress) is False

@@ -19,7 +19,6 @@ from binlogsync.consume.gaps import resolve_gaps
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError
-from binlogsync.flush import changes_after
 from binlogsync.mirror.fingerprints import (
     Fingerprint,
     FingerprintRequest,
@@ -35,7 +34,9 @@ from binlogsync.mirror.state import ensure_meta, load_state
 from binlogsync.mirror.verify_rows import Comparison, RowStore
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.mysql.privileges import grants_for_tail
-from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.position import Checkpoint
+from binlogsync.position_masks import changes_after
+from binlogsync.position_order import PositionOrder, compare, compare_or_raise
 from binlogsync.snapshot import TableSnapshot, read_table
 from binlogsync.stream.reader import StreamReader
 
@@ -162,8 +163,8 @@ class Verifier:
             ensure_requests(connection)
             state = load_state(connection, database, table)
             progress = self._key(database, table).load(connection)
-            is_late = state.read_at is not None and request.at.precedes(state.read_at)
-            if is_late or _is_after(progress, request.at):
+            is_late = state.read_at is not None and compare_or_raise(request.at, state.read_at).may_be_before
+            if is_late or _is_ahead(progress, request.at):
                 return False
             insert_request(connection, state, request)
         return True
@@ -197,7 +198,7 @@ class Verifier:
     def _has_reached(self, name: tuple[str, str], progress: ConsumerProgress, at: Checkpoint) -> bool:
         """True when the stream has all changes before the position, and the mirror has applied those of its table."""
         checkpoint = self.reader.checkpoint_at(self.reader.last_sequence())
-        if checkpoint is None or checkpoint.precedes(at):
+        if checkpoint is None or compare_or_raise(checkpoint, at).may_be_before:
             return False
         following = self.reader.changes_from(*name, progress.sequence + 1)
         return not following or len(changes_after(following[0].batch, at)) == len(following[0].batch)
@@ -216,13 +217,10 @@ class Verifier:
             delete_request(connection, request)
 
 
-def _is_after(progress: ConsumerProgress, at: Checkpoint) -> bool:
-    """True when the last applied change is after the checkpoint."""
-    if progress == NO_PROGRESS:
-        return False
-    if progress.server_uuid != at.server_uuid:
-        return False  # the change is from a server before a failover
-    return BinlogPosition(progress.file, progress.pos) > at.position
+def _is_ahead(progress: ConsumerProgress, at: Checkpoint) -> bool:
+    """True when the last applied change is after the checkpoint; False for a change from a server before a failover."""
+    is_same_server = progress != NO_PROGRESS and progress.server_uuid == at.server_uuid
+    return is_same_server and compare(progress.at, at) is PositionOrder.AFTER
 
 
 def _compare(snapshot: TableSnapshot, found: Fingerprint, store: RowStore, seconds: float) -> Verification:

@@ -14,6 +14,7 @@ from binlogsync.mysql.config import MySQLConfig
 from binlogsync.mysql.dump import BinlogDump
 from binlogsync.mysql.server_errors import raise_server_error
 from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.position_order import PositionOrder, compare
 from binlogsync.server_version import ServerFlavor, flavor_of
 from binlogsync.table_names import Fold, keep_case
 
@@ -36,12 +37,14 @@ class AlterationSearch:
 
         Raises SourceError when the log cannot be read.
         """
-        if self._from is None or self._to is None or not self._from <= position <= self._to:
+        if self._from is None or self._to is None or not _is_between(self._from, position, self._to):
             self._from = self._to = position
             self._found = []
         self._read_on(self._to)
         behind = (
-            found.position for found in self._found if found.position > position and found.affects(database, table)
+            found.position
+            for found in self._found
+            if compare(found.position, position) is PositionOrder.AFTER and found.affects(database, table)
         )
         return next(behind, None)
 
@@ -61,3 +64,7 @@ class AlterationSearch:
                 if reader.parser.server_error is not None:
                     raise_server_error(reader.parser.server_error)
         self._to = reader.position
+
+
+def _is_between(first: BinlogPosition, position: BinlogPosition, last: BinlogPosition) -> bool:
+    return compare(first, position).is_at_or_before and compare(position, last).is_at_or_before

@@ -23,6 +23,7 @@ from binlogsync.mysql.gtid_sets import parse_previous_gtids
 from binlogsync.mysql.server import ServerInfo, mariadb_gtids_at
 from binlogsync.mysql.server_errors import FATAL_READING_BINLOG, DumpEndedError, raise_server_error
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+from binlogsync.position_order import PositionOrder, compare
 from binlogsync.server_version import ServerFlavor
 
 FIRST_EVENT = 4
@@ -114,12 +115,12 @@ def _check_previous(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoin
     position, known = checkpoint.position, checkpoint.gtids
     if known is None or not info.gtids or known.flavor != info.flavor:
         return
-    if info.files and position.file_number < info.files[0].number:
+    if info.has_purged(position):
         position = BinlogPosition(info.files[0].name, FIRST_EVENT)
     elif position.pos != FIRST_EVENT:
         return
     before = _executed_before(config, info, position.file)
-    if before is not None and not (before.contains(known) and known.contains(before)):
+    if before is not None and compare(before, known) is not PositionOrder.SAME:
         raise PositionError(
             f"{checkpoint}: the transactions {known} are stored, and the server logged {before} before {position}: "
             f"{OTHER_LOG}",

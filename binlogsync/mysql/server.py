@@ -17,6 +17,7 @@ from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch, fet
 from binlogsync.mysql.error_codes import ER_NO_BINARY_LOGGING
 from binlogsync.mysql.session import Connection
 from binlogsync.position import BinlogPosition, GtidSet
+from binlogsync.position_order import PositionOrder, compare
 from binlogsync.server_version import ServerFlavor, mariadb_server_uuid, parse_server_version
 from binlogsync.table_names import Fold, fold_of
 
@@ -134,6 +135,10 @@ class ServerInfo:
     def file(self, name: str) -> BinlogFile | None:
         """The binlog of that name, None when the server has it no longer, or not yet."""
         return next((file for file in self.files if file.name == name), None)
+
+    def has_purged(self, position: BinlogPosition) -> bool:
+        """True when the file of the position is older than the oldest binlog."""
+        return bool(self.files) and compare(position, BinlogPosition(self.files[0].name, 0)) is PositionOrder.BEFORE
 
     def end(self) -> BinlogPosition:
         """The end of the binlog; raises SourceError when it cannot be seen."""

@@ -24,6 +24,7 @@ from binlogsync.mysql.server import ServerInfo, clock_us, inspect_server, mariad
 from binlogsync.mysql.server_errors import AnonymousTransactionError
 from binlogsync.mysql.validate import check_gtids, check_position
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+from binlogsync.position_order import compare
 from binlogsync.server_version import ServerFlavor
 
 
@@ -197,7 +198,7 @@ def _gtids_before(config: MySQLConfig, info: ServerInfo, position: BinlogPositio
             if event.start == position and event.kind == EventType.QUERY and begun is not None:
                 raise PositionError(f"{position} lies inside the transaction that begins at {begun.start}; start there")
             begun = event if event.kind in BEGINS_TRANSACTION else None
-            reached = event.start >= position and event.kind != EventType.FORMAT_DESCRIPTION
+            reached = compare(event.start, position).is_at_or_after and event.kind != EventType.FORMAT_DESCRIPTION
             if reached and (position.pos > FIRST_EVENT or event.kind in BEGINS_TRANSACTION):
                 if event.start.file == position.file and position.pos > FIRST_EVENT and event.start != position:
                     break

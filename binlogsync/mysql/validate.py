@@ -60,7 +60,7 @@ def validate(config: MySQLConfig, checkpoint: Checkpoint) -> None:
     if is_foreign:
         return
     check_identity(config, info, checkpoint)
-    if by_gtid and checkpoint.position.file_number < info.files[0].number:
+    if by_gtid and info.has_purged(checkpoint.position):
         return  # its file is purged, the transactions after it are not
     check_position(config, info, checkpoint)
 
@@ -169,8 +169,8 @@ def check_position(config: MySQLConfig, info: ServerInfo, checkpoint: Checkpoint
     """Raises PositionError unless a transaction can begin at this file and position of the server's log."""
     position = checkpoint.position
     file = info.file(position.file)
-    first, last = info.files[0], info.files[-1]
-    if file is None and position.file_number < first.number:
+    last = info.files[-1]
+    if file is None and info.has_purged(position):
         raise PositionError(
             f"{position}: the server has purged {position.file}{_since(info, checkpoint)}", _PURGED_ADVICE
         )

@@ -20,6 +20,7 @@ from binlogsync.mysql.server import ServerInfo, inspect_server
 from binlogsync.mysql.server_errors import raise_server_error
 from binlogsync.mysql.start import checkpoint_at, file_dump
 from binlogsync.position import BinlogPosition, Checkpoint, ResumePosition
+from binlogsync.position_order import PositionOrder, compare
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def find_xa_prepare(
     info = inspect_server(config)
     end = BinlogPosition(missing.file, missing.pos)
     for file in reversed(info.files):
-        if file.number > end.file_number:
+        if compare(BinlogPosition(file.name, 0), end) is PositionOrder.AFTER:
             continue
         log.info("%s: looking in %s for where XA transaction %s was prepared", config.source, file.name, missing.xid)
         position = _prepared_in(config, info, file.name, (missing.xid, end), may_continue)

@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from binlogsync.binlog.reader import BinlogReader, DecodedRange
 from binlogsync.errors import MissingPrepareError, SourceError
-from binlogsync.flush import changes_after
 from binlogsync.mysql import (
     BinlogDump,
     MySQLConfig,
@@ -26,6 +25,8 @@ from binlogsync.mysql import (
     reader_options,
 )
 from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.position_masks import changes_after
+from binlogsync.position_order import compare_or_raise
 from binlogsync.replay.range_reader import ReadStep
 from binlogsync.replay.ranges import ReplayRange
 from binlogsync.stream.reader import StreamBatch
@@ -60,9 +61,10 @@ class BinlogRangeReader:
                     yield ReadStep(
                         _items(decoded, range_, read if missing is not None else None), progress.share(decoded)
                     )
-                    if not decoded.checkpoint.precedes(range_.until):
+                    if compare_or_raise(decoded.checkpoint, range_.until).is_at_or_after:
                         return
-                    read = decoded.checkpoint if read.precedes(decoded.checkpoint) else read
+                    if compare_or_raise(read, decoded.checkpoint).may_be_before:
+                        read = decoded.checkpoint
                 return
             except MissingPrepareError as error:
                 if error.is_same(missing):

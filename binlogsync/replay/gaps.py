@@ -12,8 +12,8 @@ import nats.errors
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from binlogsync.errors import PositionError
 from binlogsync.position import Checkpoint
+from binlogsync.position_order import compare
 from binlogsync.replay.ranges import ReplayRange
 from binlogsync.stream.reader import StreamReader
 from binlogsync.wire import subjects
@@ -33,7 +33,8 @@ def find_gap(reader: StreamReader, range_: ReplayRange) -> str:
     for text in reader.ask(lambda client: _read_gaps(client, reader), _TIMEOUT_S):
         gap = json.loads(text)
         start, end = (Checkpoint.from_text(json.dumps(gap[name])) for name in ("from", "to"))
-        if _may_precede(range_.start, end) and _may_precede(start, range_.until):
+        # A gap at an unknown position counts as inside the range.
+        if compare(range_.start, end).may_be_before and compare(start, range_.until).may_be_before:
             return f"from {start} to {end} ({gap['reason']}): {gap['missing']}"
     return ""
 
@@ -58,11 +59,3 @@ async def _read_gaps(client: Client, reader: StreamReader) -> list[str]:
         return []
     finally:
         await subscription.unsubscribe()
-
-
-def _may_precede(left: Checkpoint, right: Checkpoint) -> bool:
-    """True also when the two cannot be compared: a gap at an unknown position counts as inside the range."""
-    try:
-        return left.precedes(right)
-    except PositionError:
-        return True

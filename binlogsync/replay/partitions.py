@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from binlogsync.bookmarks import next_checkpoint
 from binlogsync.errors import ConfigError
+from binlogsync.position_order import compare_or_raise
 from binlogsync.replay.ranges import ReplayRange
 from binlogsync.replay.sources import ChangeSources
 
@@ -25,7 +26,7 @@ def partition_ranges(sources: ChangeSources, keys: Sequence[str], until: str = "
     head = sources.resolve("head")
     ranges: list[ReplayRange] = []
     for key, start in starts:
-        is_last = all(other is start or not start.precedes(other) for _, other in starts)
+        is_last = all(other is start or compare_or_raise(start, other).is_at_or_after for _, other in starts)
         end = head if until == "head" and is_last else next_checkpoint(bookmarks, start) or head
         ranges.append(sources.make_range(start, end, key))
     return ranges

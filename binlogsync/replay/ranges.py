@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError, PositionError
-from binlogsync.flush import not_stored_mask
 from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.position_masks import not_stored_mask
+from binlogsync.position_order import PositionOrder, compare_or_raise
 from binlogsync.stream.reader import StreamBatch
 
 
@@ -35,7 +36,7 @@ class ReplayRange:
     until: Checkpoint
 
     def __post_init__(self) -> None:
-        if self.until.precedes(self.start) and not self.start.precedes(self.until):
+        if compare_or_raise(self.until, self.start) is PositionOrder.BEFORE:
             raise ConfigError(
                 f"the range {self.label} ends at {self.until}, before its start at {self.start}; swap its bounds"
             )
@@ -43,7 +44,7 @@ class ReplayRange:
     @property
     def is_empty(self) -> bool:
         """True when it cannot contain a change."""
-        return not self.start.precedes(self.until)
+        return compare_or_raise(self.start, self.until).is_at_or_after
 
     def mask(self, batch: ChangeBatch) -> pa.BooleanArray:
         """Mask of the changes of the batch that are in the range. Raises PositionError."""
@@ -153,14 +154,14 @@ def remove_overlaps(ranges: Sequence[ReplayRange]) -> tuple[ReplayRange, ...]:
     ordered: list[ReplayRange] = []
     for range_ in ranges:
         at = len(ordered)
-        while at and range_.start.precedes(ordered[at - 1].start):
+        while at and compare_or_raise(range_.start, ordered[at - 1].start).may_be_before:
             at -= 1
         ordered.insert(at, range_)
     joined: list[ReplayRange] = []
     for range_ in ordered:
         last = joined[-1] if joined else None
-        if last is not None and range_.start.precedes(last.until):
-            until = range_.until if last.until.precedes(range_.until) else last.until
+        if last is not None and compare_or_raise(range_.start, last.until).may_be_before:
+            until = range_.until if compare_or_raise(last.until, range_.until).may_be_before else last.until
             range_ = replace(range_, start=last.until, until=until)
         joined.append(range_)
     return tuple(joined)

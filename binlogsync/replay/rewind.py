@@ -26,6 +26,7 @@ from binlogsync.errors import ConfigError, ConsumeError, PositionError, SinkErro
 from binlogsync.mirror.state import MirrorOptions, MirrorState, ensure_meta, load_state
 from binlogsync.mirror.target import Mirror
 from binlogsync.position import Checkpoint
+from binlogsync.position_order import PositionOrder, compare
 from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.sources import ChangeSources
 from binlogsync.schema import remove_columns
@@ -153,7 +154,7 @@ def _direction(kept: ConsumerProgress, wanted: ConsumerProgress) -> Literal["bac
     if (kept.sequence, kept.coordinates) == (wanted.sequence, wanted.coordinates):
         return "nowhere"
     if kept.server_uuid == wanted.server_uuid:
-        return "back" if wanted.coordinates < kept.coordinates else "forward"
+        return "back" if compare(wanted.at, kept.at) is PositionOrder.BEFORE else "forward"
     return "back" if wanted.sequence < kept.sequence else "forward"
 
 

@@ -14,6 +14,7 @@ from binlogsync.errors import ConfigError, PositionError, SourceError
 from binlogsync.mysql import MySQLConfig, inspect_server, resolve_start, validate
 from binlogsync.mysql.start import begun_at
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+from binlogsync.position_order import PositionOrder, compare
 from binlogsync.range_bounds import FORMS, BookmarkName, StreamSequence, checkpoint_after_gtids, parse_bound
 from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.ranges import ReplayRange
@@ -98,7 +99,7 @@ class ChangeSources:
             return in_stream[0]
         if in_stream is None or in_stream[0].server_uuid != in_binlog.server_uuid:
             return in_binlog
-        return in_stream[0] if in_stream[0].precedes(in_binlog) else in_binlog
+        return in_stream[0] if compare(in_stream[0], in_binlog) is PositionOrder.BEFORE else in_binlog
 
     def _find_head(self) -> Checkpoint:
         try:
@@ -130,7 +131,7 @@ class ChangeSources:
         if isinstance(bound, GtidSet):
             return info.purged is not None and bound.flavor == info.flavor and not bound.contains(info.purged)
         if isinstance(bound, BinlogPosition):
-            return bound.file_number < info.files[0].number
+            return info.has_purged(bound)
         return bound < begun_at(self.config, info, info.files[0].name)
 
     def _find_in_stream(self, bound: datetime | GtidSet | BinlogPosition) -> Checkpoint | None:

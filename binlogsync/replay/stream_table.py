@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import PositionError
 from binlogsync.position import Checkpoint
+from binlogsync.position_order import compare
 from binlogsync.replay.ranges import checkpoint_before, mask_from
 from binlogsync.schema import TableSchema
 from binlogsync.sinks.jetstream.messages import MAX_MESSAGES
@@ -57,7 +58,7 @@ class StreamTable:
                     return True
         for sequence in range(first, min(first + MAX_MESSAGES, end)):
             if (oldest := self.reader.checkpoint_at(sequence)) is not None:
-                return _is_at_or_after(checkpoint, oldest)
+                return compare(checkpoint, oldest).is_at_or_after
         return False
 
     def reaches(self, checkpoint: Checkpoint, wait_s: float = 0.0) -> bool:
@@ -65,7 +66,7 @@ class StreamTable:
         deadline = time.monotonic() + wait_s
         while True:
             end = self.end()
-            if end is not None and _is_at_or_after(end, checkpoint):
+            if end is not None and compare(end, checkpoint).is_at_or_after:
                 return True
             if time.monotonic() >= deadline:
                 return False
@@ -150,11 +151,3 @@ class StreamTable:
             else:
                 high = middle
         return newest
-
-
-def _is_at_or_after(checkpoint: Checkpoint, other: Checkpoint) -> bool:
-    """True when `checkpoint` is at or after `other`; False when they cannot be compared."""
-    try:
-        return not checkpoint.precedes(other)
-    except PositionError:
-        return False

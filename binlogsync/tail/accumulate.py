@@ -13,6 +13,7 @@ from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError
 from binlogsync.flush import Flush, FlushReason, SchemaChange, TransactionRun
 from binlogsync.position import Checkpoint, ResumePosition
+from binlogsync.position_order import compare
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,8 @@ class Accumulator:
         A dump by GTID begins with files that it skips, whose positions are before the current checkpoint. On another
         server, such positions cannot be recognized until its first transaction is read.
         """
-        return checkpoint.server_uuid == self._reached.server_uuid and not checkpoint.precedes(self._reached)
+        is_same_server = checkpoint.server_uuid == self._reached.server_uuid
+        return is_same_server and compare(checkpoint, self._reached).is_at_or_after
 
     def due(self, now_s: float) -> FlushReason | None:
         """The rule by which a flush is due now, or None."""

@@ -17,6 +17,7 @@ from dataclasses import replace
 from binlogsync.errors import BinlogSyncError
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
+from binlogsync.position_order import compare_or_raise
 from binlogsync.sinks import Sink
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,9 @@ class Fanout:
             if not self._unstored:
                 return []
             last = self._unstored[0].checkpoint
-            return [sink.name for sink, at in self._stored.items() if at is None or at.precedes(last)]
+            return [
+                sink.name for sink, at in self._stored.items() if at is None or compare_or_raise(at, last).may_be_before
+            ]
 
     def close(self, tick: Callable[[], None]) -> None:
         """End the threads: waits for the current writes, and drops the queued flushes.
@@ -167,8 +170,11 @@ class Fanout:
     def _write(self, sink: Sink, flush: Flush) -> None:
         """Store the changes that the sink does not have; only its own thread changes its checkpoint."""
         stored = self._stored[sink]
-        if stored is not None and not stored.precedes(flush.checkpoint) and not _identifies(flush.checkpoint, stored):
-            return
+        if stored is not None:
+            # Diverging GTID sets: the sink does not have all of the flush.
+            is_stored = compare_or_raise(stored, flush.checkpoint).is_at_or_after
+            if is_stored and not _identifies(flush.checkpoint, stored):
+                return
         sink.write(_rest(flush, stored))
         self._stored[sink] = flush.checkpoint
         if (sequence := sink.last_sequence) is not None:
@@ -195,12 +201,12 @@ class Fanout:
 
 
 def _oldest(checkpoints: Iterable[Checkpoint | None]) -> Checkpoint | None:
-    """The oldest checkpoint; None if one of them is None."""
+    """The oldest checkpoint; None if one of them is None. Of diverging GTID sets, the last."""
     oldest: Checkpoint | None = None
     for checkpoint in checkpoints:
         if checkpoint is None:
             return None
-        if oldest is None or checkpoint.precedes(oldest):
+        if oldest is None or compare_or_raise(checkpoint, oldest).may_be_before:
             oldest = checkpoint
     return oldest
 
@@ -212,4 +218,6 @@ def _identifies(checkpoint: Checkpoint, stored: Checkpoint) -> bool:
 
 def _rest(flush: Flush, stored: Checkpoint | None) -> Flush:
     """The changes that a sink with that checkpoint does not have; nearly always all of them."""
-    return flush if stored is None or not flush.start.precedes(stored) else flush.without_stored(stored)
+    if stored is None or compare_or_raise(flush.start, stored).is_at_or_after:
+        return flush
+    return flush.without_stored(stored)

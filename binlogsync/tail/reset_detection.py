@@ -20,6 +20,7 @@ from binlogsync.mysql.identity import OTHER_LOG, OTHER_LOG_ADVICE, check_identit
 from binlogsync.mysql.server import fetch_either, inspect
 from binlogsync.mysql.session import Connection
 from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.position_order import PositionOrder, compare
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,8 @@ class ResetDetector:
             reached = self._reached
             resets, end = self._query()
             own = [each for each in (self._compared, reached) if each and each.server_uuid == self._server_uuid]
-            if resets != self._resets or any(end is not None and end < each.position for each in own):
+            is_short = end is not None and any(compare(end, each.position) is PositionOrder.BEFORE for each in own)
+            if resets != self._resets or is_short:
                 self._compare_log(own)
             if resets != self._resets:
                 self._error = SourceError(
@@ -103,8 +105,8 @@ class ResetDetector:
         assert self._connection is not None
         info = inspect(self._config, self._connection)
         for checkpoint in checkpoints:
-            if info.end() < checkpoint.position:
-                end = info.end()
+            end = info.end()
+            if compare(end, checkpoint.position) is PositionOrder.BEFORE:
                 raise PositionError(
                     f"{checkpoint} was read, and the server's log now ends at {end}: {OTHER_LOG}", OTHER_LOG_ADVICE
                 )

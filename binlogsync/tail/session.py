@@ -33,6 +33,7 @@ from binlogsync.mysql.identity import add_log_identity
 from binlogsync.mysql.preflight import check, preflight
 from binlogsync.mysql.start import add_gtids
 from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.position_order import PositionOrder, compare
 from binlogsync.server_facts import ServerFacts
 from binlogsync.sinks import Sink
 from binlogsync.stores import PositionStore
@@ -189,7 +190,8 @@ class Session:
         missing = self.state.missing
         if missing is None:
             return start
-        if start.server_uuid == info.server_uuid and start.position > BinlogPosition(missing.file, missing.pos):
+        commit = BinlogPosition(missing.file, missing.pos)
+        if start.server_uuid == info.server_uuid and compare(start.position, commit) is PositionOrder.AFTER:
             return start
 
         def may_continue() -> bool:

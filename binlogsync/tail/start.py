@@ -13,6 +13,7 @@ from binlogsync.bookmarks import Bookmark, get_bookmark
 from binlogsync.errors import PositionError
 from binlogsync.mysql import BookmarkStart, MySQLConfig, ServerInfo, parse_start, resolve_start
 from binlogsync.position import Checkpoint
+from binlogsync.position_order import PositionOrder, compare, compare_or_raise
 from binlogsync.sinks import Sink
 from binlogsync.sinks.jetstream.stream import UNPROVEN
 from binlogsync.stores import PositionStore
@@ -97,10 +98,10 @@ def _oldest(known: Sequence[Checkpoint], source: str) -> Checkpoint:
     """The checkpoint from which a start reads every change that is missing from any sink."""
     oldest = known[0]
     for checkpoint in known[1:]:
-        if checkpoint.precedes(oldest):
+        if compare_or_raise(checkpoint, oldest).may_be_before:
             oldest = checkpoint
     # If each GTID set has transactions that are missing from the other, neither is a valid start.
-    apart = [other for other in known if other is not oldest and other.precedes(oldest)]
+    apart = [other for other in known if other is not oldest and compare_or_raise(other, oldest).may_be_before]
     if apart:
         raise PositionError(
             f"{source}: its sinks hold different transactions: {oldest} of server {oldest.server_uuid} and "
@@ -121,7 +122,7 @@ def _losses(
                 f"{sink.name} is empty, though {known}: it is new, or LOST EVERYTHING; resuming from {oldest}, it "
                 "does not get earlier changes"
             )
-        elif saved is not None and _is_before(checkpoint, saved):
+        elif saved is not None and _has_lost(checkpoint, saved):
             yield (
                 f"{sink.name} ends at {checkpoint}, though it had acknowledged {source} up to {saved}: it LOST the "
                 "changes between; reading them again"
@@ -145,11 +146,13 @@ def _check_proven(held: Mapping[Sink, Checkpoint | None], saved: Checkpoint | No
             )
 
 
-def _is_before(checkpoint: Checkpoint, saved: Checkpoint) -> bool:
-    """False too when the two cannot be compared: the saved checkpoint only serves to detect losses."""
+def _has_lost(checkpoint: Checkpoint, saved: Checkpoint) -> bool:
+    """True when the checkpoint of a sink does not contain all changes before the saved one.
+
+    If the order is unknown, it has lost changes if the GTID sets diverge; without GTIDs nothing proves a loss.
+    """
     if checkpoint.sequence is not None and saved.sequence is not None and checkpoint.sequence < saved.sequence:
         return True
-    try:
-        return checkpoint.precedes(saved)
-    except PositionError:
-        return False
+    order = compare(checkpoint, saved)
+    has_gtids = checkpoint.gtids is not None and saved.gtids is not None
+    return order is PositionOrder.BEFORE or (order is PositionOrder.UNKNOWN and has_gtids)

@@ -10,6 +10,7 @@ import pytest
 from binlogsync.binlog import xa
 from binlogsync.errors import MissingPrepareError
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet, ResumePosition
+from binlogsync.position_order import PositionOrder, compare
 from tests.binlog.binlog_builder import ROWS, BinlogBuilder, rows_body
 from tests.binlog.dump import DecodedDump, DumpRecording, end_of_log, record
 from tests.binlog.restarts import checkpoints, delivered, flush_of
@@ -156,7 +157,8 @@ def test_a_prepared_transaction_is_not_delivered_and_a_restart_reads_from_before
         assert _brief(done) == [("c", 2)]
         last = done.ranges[-1].checkpoint
         assert last.resume is not None
-        assert last.read_start().position <= recording.start.position < last.position
+        assert compare(last.read_start().position, recording.start.position).is_at_or_before
+        assert compare(recording.start.position, last.position) is PositionOrder.BEFORE
         late = end_of_log(database.server)
     finally:
         database.execute("XA COMMIT 'x'")

@@ -25,6 +25,7 @@ from binlogsync.errors import ConsumeError
 from binlogsync.mirror.target import Mirror
 from binlogsync.mysql import inspect_server, preflight
 from binlogsync.mysql.foreign_keys import ForeignKey, descendants, unlogged_keys
+from binlogsync.position_order import compare
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stream.client import NatsOptions
@@ -69,7 +70,10 @@ class ForeignKeyScenario:
         """Wait until everything that the server has logged is stored."""
         end = inspect_server(self.config).end()
         wait_until(
-            lambda: tail.error or (tail.progress.checkpoint and tail.progress.checkpoint.position >= end),
+            lambda: (
+                tail.error
+                or (tail.progress.checkpoint and compare(tail.progress.checkpoint.position, end).is_at_or_after)
+            ),
             60.0,
             f"{end} to be stored",
         )

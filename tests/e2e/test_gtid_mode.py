@@ -15,6 +15,7 @@ from binlogsync.embedded import MySQLServer, NATSServer
 from binlogsync.errors import PositionError
 from binlogsync.mysql import inspect_server, resolve_start
 from binlogsync.position import BinlogPosition
+from binlogsync.position_order import compare
 from binlogsync.stores.memory import MemoryPositionStore
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
 from tests.mysql.sources import run
@@ -50,7 +51,12 @@ def tail(server: MySQLServer, source: str, url: str, store: MemoryPositionStore,
 def catch_up(server: MySQLServer, running: TailThread) -> None:
     end = inspect_server(config_of(server, "look")).end()
     wait_until(
-        lambda: running.error or ((at := running.progress.checkpoint) is not None and at.position >= end), 60, f"{end}"
+        lambda: (
+            running.error
+            or ((at := running.progress.checkpoint) is not None and compare(at.position, end).is_at_or_after)
+        ),
+        60,
+        f"{end}",
     )
 
 

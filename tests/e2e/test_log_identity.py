@@ -25,6 +25,7 @@ from binlogsync.embedded.database import DatabaseServer
 from binlogsync.errors import PositionError
 from binlogsync.mysql import MySQLConfig, inspect_server
 from binlogsync.position import Checkpoint
+from binlogsync.position_order import compare
 from binlogsync.sinks import Sink
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.memory import MemoryPositionStore
@@ -87,7 +88,7 @@ class LogIdentityScenario:
 
         def is_there() -> bool:
             at = tail.progress.checkpoint
-            return tail.error is not None or (at is not None and at.position >= end)
+            return tail.error is not None or (at is not None and compare(at.position, end).is_at_or_after)
 
         wait_until(is_there, 60, f"{end} to be stored")
         if tail.error is not None:

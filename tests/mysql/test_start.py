@@ -15,6 +15,7 @@ from binlogsync.mysql import BinlogDump, StartAt, inspect_server, parse_start, r
 from binlogsync.mysql.gtid_sets import encode_gtids, parse_previous_gtids
 from binlogsync.mysql.scan import BEGINS_TRANSACTION, EventType, scan
 from binlogsync.position import BinlogPosition, GtidSet
+from binlogsync.position_order import PositionOrder, compare
 from binlogsync.server_version import ServerFlavor
 from tests.mysql.sources import run, source_of, transactions
 
@@ -143,10 +144,10 @@ def test_a_time_leads_to_the_first_transaction_from_then_on(server: DatabaseServ
     after = transactions(config, found)
     assert found.position == after[0].start
     assert len(after) == 2
-    assert before[-1].start < found.position
+    assert compare(before[-1].start, found.position) is PositionOrder.BEFORE
     for event in (after[1], before[-1]):
         exact = datetime.fromtimestamp(event.committed_us // 1_000_000, UTC)
-        assert resolve_start(config, exact).position <= event.start
+        assert compare(resolve_start(config, exact).position, event.start).is_at_or_before
     assert transactions(config, resolve_start(config, datetime.now(UTC))) in ([], after[1:])
 
 

@@ -217,6 +217,7 @@ def test_another_process_reads_between_flushes(path: Path) -> None:
 
 _WRITER = """
 import sys
+from binlogsync.position_order import PositionOrder, compare
 from binlogsync.sinks.audit import AuditSink
 from tests.sinks.contract import SinkContract, Stored
 from tests.samples import SampleSource
@@ -225,7 +226,7 @@ stored = sink.open("demo")
 print("open", flush=True)
 for _ in range(60):
     flush = source.flush(3)
-    if stored is None or stored.precedes(flush.checkpoint):
+    if stored is None or compare(stored, flush.checkpoint) is PositionOrder.BEFORE:
         sink.write(flush.without_stored(stored))
         print("stored", flush=True)
 """

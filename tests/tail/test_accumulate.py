@@ -16,6 +16,7 @@ from binlogsync.change import ChangeBatch, build_batch
 from binlogsync.errors import ConfigError
 from binlogsync.flush import Flush, TransactionRun
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
+from binlogsync.position_order import PositionOrder, compare
 from binlogsync.schema import Column, TableSchema
 from binlogsync.server_version import ServerFlavor
 from binlogsync.tail.accumulate import Accumulator, FlushRules
@@ -268,7 +269,7 @@ def test_however_it_is_cut(sizes: list[int], cuts: list[int], flushed: list[bool
     assert [flush.number for flush in flushes] == list(range(1, len(flushes) + 1))
     for before, after in zip(flushes, flushes[1:], strict=False):
         assert before.checkpoint == after.start
-        assert before.checkpoint.precedes(after.checkpoint)
+        assert compare(before.checkpoint, after.checkpoint) is PositionOrder.BEFORE
     assert flushes[-1].checkpoint.position.pos == log[-1].end
     assert flushes[-1].checkpoint.gtids == GtidSet(ServerFlavor.MYSQL).with_run(KEY, 1, len(log))
     number = 0

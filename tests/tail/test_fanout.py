@@ -13,6 +13,7 @@ import pytest
 from binlogsync.errors import LeaseLostError, SinkError, StoreError
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
+from binlogsync.position_order import PositionOrder, compare
 from binlogsync.sinks import Sink
 from binlogsync.tail import fanout as fanout_module
 from binlogsync.tail.fanout import Fanout
@@ -135,7 +136,7 @@ def test_each_sink_gets_what_it_has_not(desk: Callable[..., FanoutFixture]) -> N
     assert both.sinks[0].places == everything[5:]
     assert both.sinks[1].places == everything[14:]
     assert both.saved[-1] == flushes[2].checkpoint
-    assert not any(later.precedes(earlier) for earlier, later in pairwise(both.saved))
+    assert all(compare(earlier, later).is_at_or_before for earlier, later in pairwise(both.saved))
     counted = [places(flush) for flush, _ in both.fanout.finished()]
     assert sum(counted, []) == everything[5:]
 
@@ -147,7 +148,7 @@ def test_the_checkpoint_does_not_go_back_while_a_transaction_is_read_again(desk:
     whole = replace(SampleSource().flush([SampleTransaction((0,) * 12)]), number=2)
     seq = [row["seq"] for batch in whole.batches for row in batch.data.to_pylist()]
     held = whole.checkpoint_at(sorted(seq)[8], 8, 0)
-    assert parts[0].checkpoint.precedes(held)
+    assert compare(parts[0].checkpoint, held) is PositionOrder.BEFORE
     both = desk(held, held)
     both.put(parts[0], whole)
     both.fanout.wait(both.tick)
