@@ -21,7 +21,7 @@ from binlogsync.binlog.sql import SqlDialect
 from binlogsync.position import BinlogPosition
 from binlogsync.table_names import Fold, keep_case
 
-_NOT_LOGGED = frozenset({events.ROTATE, 27, 41})  # heartbeats are not in the file; a rotation ends it
+_NOT_LOGGED = frozenset({events.ROTATE, *events.HEARTBEATS})  # heartbeats are not in the file; a rotation ends it
 _OF_INTEREST = (events.QUERY, events.ROTATE, events.QUERY_COMPRESSED)
 
 

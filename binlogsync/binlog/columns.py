@@ -15,11 +15,19 @@ import pyarrow as pa
 from binlogsync.binlog import rows
 from binlogsync.binlog.arena import Arena
 from binlogsync.binlog.tablemap import (
+    BLOB,
     BLOB_COMPRESSED,
     DATETIME_OLD,
+    GEOMETRY,
+    JSON,
+    NULL,
+    STRING,
     TIME_OLD,
     TIMESTAMP_OLD,
+    VAR_STRING,
+    VARCHAR,
     VARCHAR_COMPRESSED,
+    VECTOR,
     RawColumn,
 )
 from binlogsync.binlog.types.addresses import ADDRESS_BYTES, ADDRESS_TEXTS
@@ -34,8 +42,7 @@ from binlogsync.binlog.types.text import RECODED_CHARSETS, UTF8_CHARSETS, decode
 from binlogsync.binlog.types.vectors import vector_array
 from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, arrow_type
 
-_NULL_TYPE = 6
-_PREFIXED = frozenset({140, 242, 245, 252, 255})  # BLOB, JSON and the like: the metadata is the size of the length
+_PREFIXED = frozenset({BLOB_COMPRESSED, VECTOR, JSON, BLOB, GEOMETRY})  # the metadata is the size of the length
 _COMPRESSED = frozenset({BLOB_COMPRESSED, VARCHAR_COMPRESSED})
 _OLD_TEMPORAL = {TIME_OLD: rows.OLD_TIME, DATETIME_OLD: rows.OLD_DATETIME, TIMESTAMP_OLD: rows.OLD_TIMESTAMP}
 _LABEL_LIMIT = INVALID - 1
@@ -181,10 +188,10 @@ DECODE_METHODS: dict[str, Callable[[Column, RawColumn], tuple[int, int, int, int
 
 def skip_method(column: Column, raw: RawColumn) -> tuple[int, int, int, int]:
     """(code, 0, 0, size) for the kernel to skip a column; raises ValueError for a type whose size is unknown."""
-    if raw.code in _PREFIXED or raw.code in (15, 141, 253, 254):
+    if raw.code in _PREFIXED or raw.code in (VARCHAR, VARCHAR_COMPRESSED, VAR_STRING, STRING):
         _check_metadata(column, raw)
         return rows.SKIP_BYTES, 0, 0, length_prefix(raw)
-    if raw.code == _NULL_TYPE:
+    if raw.code == NULL:
         return rows.SKIP, 0, 0, 0
     return rows.SKIP, 0, 0, decode_method(column, raw)[rows.SIZE]
 

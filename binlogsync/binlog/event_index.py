@@ -19,12 +19,16 @@ import numpy.typing as npt
 
 from binlogsync.binlog.compiling import kernel
 from binlogsync.binlog.crc import TABLES, crc32
+from binlogsync.binlog.events import FORMAT_DESCRIPTION
 from binlogsync.binlog.kernel_types import boolean, int64, intp, uint8
 from binlogsync.binlog.memory import address, load_u8, load_u24, load_u32, store_i64, store_u8
 
-HEADER_SIZE = 19
-CHECKSUM_SIZE = 4
+HEADER_SIZE = 19  # LOG_EVENT_HEADER_LEN in libs/mysql/binlog/event/binlog_event.h
+CHECKSUM_SIZE = 4  # BINLOG_CHECKSUM_LEN in the same file
+# The client/server protocol ("Protocol Basics" in MySQL's source documentation): MAX_PACKET_LENGTH, and the first byte
+# of an ERR and of an EOF packet, which has less than EOF_PACKET_LIMIT bytes.
 PACKET_LIMIT = 0xFFFFFF
+ERROR_PACKET, EOF_PACKET, EOF_PACKET_LIMIT = 0xFF, 0xFE, 9
 
 
 class IndexStop(IntEnum):
@@ -96,28 +100,32 @@ def _index(
     """Returns (events found, offset of the first byte not indexed, Stop)."""
     count = 0
     at = start
-    trailer = 4 if checksum else 0
+    trailer = CHECKSUM_SIZE if checksum else 0
     while True:
         if at + 4 > end:
             return count, at, 0
         length = int64(load_u24(base + at))
         if at + 4 + length > end:
-            return count, at, 2 if length == 0xFFFFFF else 0
-        if length == 0xFFFFFF:
+            return count, at, 2 if length == PACKET_LIMIT else 0
+        if length == PACKET_LIMIT:
             return count, at, 2
         if count == room:
             return count, at, 1
         first = load_u8(base + at + 4) if length > 0 else uint8(1)
         if first != 0:
-            return count, at, 3 if first == 0xFF else (4 if first == 0xFE and length < 9 else 7)
+            return (
+                count,
+                at,
+                3 if first == ERROR_PACKET else (4 if first == EOF_PACKET and length < EOF_PACKET_LIMIT else 7),
+            )
         event = at + 5
         total = length - 1
-        if total < 19 or int64(load_u32(base + event + 9)) != total:
+        if total < HEADER_SIZE or int64(load_u32(base + event + 9)) != total:
             return count, at, 5
         code = load_u8(base + event + 4)
-        if code == 15:
+        if code == FORMAT_DESCRIPTION:
             return count, at, 8
-        if total < 19 + trailer:
+        if total < HEADER_SIZE + trailer:
             return count, at, 5
         if checksum and crc32(base + event, total - 4, tables) != load_u32(base + event + total - 4):
             return count, at, 6
@@ -146,9 +154,9 @@ def _index_bare(
     """Returns (events found, offset of the first byte not indexed, Stop)."""
     count = 0
     at = start
-    while at + 19 <= end:
+    while at + HEADER_SIZE <= end:
         total = int64(load_u32(base + at + 9))
-        if total < 19:
+        if total < HEADER_SIZE:
             return count, at, 5
         if at + total > end:
             break

@@ -14,7 +14,35 @@ import numpy.typing as npt
 
 from binlogsync.binlog.compiling import inner, kernel
 from binlogsync.binlog.crc import TABLES, crc32
-from binlogsync.binlog.event_index import IndexedEvents
+from binlogsync.binlog.event_index import HEADER_SIZE, IndexedEvents
+from binlogsync.binlog.events import (
+    ANONYMOUS_GTID,
+    DELETE_ROWS,
+    DELETE_ROWS_COMPRESSED,
+    DELETE_ROWS_V1,
+    GTID,
+    HEARTBEAT,
+    HEARTBEAT_V2,
+    IGNORABLE,
+    INTVAR,
+    MARIADB_ANNOTATE_ROWS,
+    MARIADB_BINLOG_CHECKPOINT,
+    MARIADB_GTID,
+    PARTIAL_UPDATE,
+    QUERY,
+    RAND,
+    ROWS_QUERY,
+    STOP,
+    TABLE_MAP,
+    TRANSACTION_CONTEXT,
+    USER_VAR,
+    VIEW_CHANGE,
+    WRITE_ROWS,
+    WRITE_ROWS_COMPRESSED,
+    WRITE_ROWS_COMPRESSED_V1,
+    WRITE_ROWS_V1,
+    XID,
+)
 from binlogsync.binlog.kernel_types import boolean, int32, int64, intp, uint8, uint64
 from binlogsync.binlog.memory import (
     address,
@@ -60,11 +88,11 @@ def all_bits(address: intp, count: intp) -> boolean:
 @inner
 def _operation(code: int64) -> int64:
     """What a row event does: 0 create, 1 update, 2 delete."""
-    if code == 39:
+    if code == PARTIAL_UPDATE:
         return 1
-    if code >= 166:
-        return (code - 166) % 3
-    return code - 30 if code >= 30 else code - 23
+    if code >= WRITE_ROWS_COMPRESSED_V1:
+        return (code - WRITE_ROWS_COMPRESSED_V1) % 3
+    return code - WRITE_ROWS if code >= WRITE_ROWS else code - WRITE_ROWS_V1
 
 
 # Byte offsets of the fields of `state`, and of the address tables that `scan_events` passes to the kernel: one for the
@@ -76,7 +104,14 @@ _AT, _END, _LAYOUT, _TRANSACTION, _EVENT_POS, _OP = range(0, 48, 8)
 _SLOTS, _KNOWN, _KNOWN_AT, _KNOWN_SIZE, _KNOWN_LAYOUT, _KNOWN_COLUMNS = range(0, 48, 8)
 _ID_BITS, _NO_TABLE = uint64(TABLE_IDS - 1), uint64(NO_TABLE)
 _KEY_BYTES = 16
-_PASSED_OVER = sum(1 << code for code in (3, 5, 13, 14, 27, 28, 29, 36, 37, 41))
+# Gtid_event in libs/mysql/binlog/event/control_events.h; the highest bit of its commit time announces a second one.
+_LOGICAL_TIMESTAMP_TYPECODE, _COMMIT_TIMESTAMP = 2, (1 << 55) - 1
+_FL_STANDALONE, _FL_PREPARED_XA = 1, 0x40  # flags2 of Gtid_log_event in MariaDB's sql/log_event.h
+_PASSED_OVER = sum(
+    1 << code
+    for code in (STOP, INTVAR, RAND, USER_VAR, HEARTBEAT, IGNORABLE, ROWS_QUERY)
+    + (TRANSACTION_CONTEXT, VIEW_CHANGE, HEARTBEAT_V2)
+)
 
 
 @inner
@@ -109,29 +144,33 @@ def _begin_transaction(transactions: intp, state: intp, begin: int64, key: int64
 def _gtid(
     code: int64, event: intp, end: intp, state: intp, begin: int64, transactions: intp, keys: intp, scratch: intp
 ) -> int64:
-    """GTID event (33), anonymous GTID (34) or MariaDB's (162): a transaction begins. Returns a ScanStop or 0."""
-    body = event + 19
-    if load_i64(state + _INSIDE) == 1 or load_i64(state + _XA) == 1 or end - body < (13 if code == 162 else 25):
+    """GTID event, anonymous GTID or MariaDB's: a transaction begins. Returns a ScanStop or 0."""
+    body = event + HEADER_SIZE
+    if (
+        load_i64(state + _INSIDE) == 1
+        or load_i64(state + _XA) == 1
+        or end - body < (13 if code == MARIADB_GTID else 25)
+    ):
         return 6
-    if code == 162 and load_u8(body + 12) & 0x40:  # the changes of an XA transaction that is only prepared
+    if code == MARIADB_GTID and load_u8(body + 12) & _FL_PREPARED_XA:
         return 1
     ts_us = int64(load_u32(event)) * 1_000_000
     found, number = int64(-1), int64(0)
-    if code == 33:
+    if code == GTID:
         found = _find_key(body + 1, 16, keys, load_i64(state + _KEYS), load_i64(state + _LAST_KEY))
         number = load_i64(body + 17)
-    elif code == 162:
+    elif code == MARIADB_GTID:
         # key: domain and server id
         copy(scratch, body + 8, 4)
         copy(scratch + 4, event + 5, 4)
         found = _find_key(scratch, 8, keys, load_i64(state + _KEYS), load_i64(state + _LAST_KEY))
         number = load_i64(body)
-    if found < 0 and code != 34:
+    if found < 0 and code != ANONYMOUS_GTID:
         return 3
-    if code != 162 and end - body >= 50 and load_u8(body + 25) == 2:
-        ts_us = load_i64(body + 42) & 0x7FFFFFFFFFFFFF
+    if code != MARIADB_GTID and end - body >= 50 and load_u8(body + 25) == _LOGICAL_TIMESTAMP_TYPECODE:
+        ts_us = load_i64(body + 42) & _COMMIT_TIMESTAMP
     _begin_transaction(transactions, state, begin, found, number, ts_us)
-    store_i64(state + _ALONE, int64(load_u8(body + 12) & 1) if code == 162 else int64(1))
+    store_i64(state + _ALONE, int64(load_u8(body + 12) & _FL_STANDALONE) if code == MARIADB_GTID else int64(1))
     if found >= 0:
         store_i64(state + _LAST_KEY, found)
     return 0
@@ -176,7 +215,7 @@ def _row_event(code: int64, body: intp, end: intp, rows: intp, tables: intp, sta
     slot = _slot_of(table_id, tables)
     if slot < 0 or load_u48(_known_body(slot, tables)) != table_id:
         return 4
-    if 30 <= code <= 39 or code >= 169:  # version 2
+    if WRITE_ROWS <= code <= PARTIAL_UPDATE or code >= WRITE_ROWS_COMPRESSED:  # version 2
         at += int64(load_u16(at))
     if at + 1 > end:
         return 6
@@ -201,7 +240,8 @@ def _row_event(code: int64, body: intp, end: intp, rows: intp, tables: intp, sta
     store_i64(load_i64(rows + _EVENT_POS) + 8 * r, load_i64(state + _POS))
     store_u8(load_i64(rows + _OP) + r, uint8(op))
     store_i64(state + _ROWS, r + 1)
-    if code >= 166 or code == 39 or not all_bits(at, columns) or (images == 2 and not all_bits(at + width, columns)):
+    is_partial = not all_bits(at, columns) or (images == 2 and not all_bits(at + width, columns))
+    if code >= WRITE_ROWS_COMPRESSED_V1 or code == PARTIAL_UPDATE or is_partial:
         return 5
     return 0
 
@@ -209,7 +249,7 @@ def _row_event(code: int64, body: intp, end: intp, rows: intp, tables: intp, sta
 @inner
 def _query(event: intp, end: intp, state: intp, begin: int64, transactions: intp) -> int64:
     """QUERY event: handles BEGIN and COMMIT. Returns a ScanStop or 0."""
-    body = event + 19
+    body = event + HEADER_SIZE
     if end - body < 14:
         return 6
     text = body + 14 + int64(load_u16(body + 11)) + int64(load_u8(body + 8))
@@ -229,7 +269,7 @@ def _is_passed_over(code: int64) -> boolean:
     """True for a heartbeat, the text or context of a statement, STOP, and MariaDB's checkpoints."""
     if code < 64:
         return (_PASSED_OVER >> code) & 1 == 1
-    return code == 160 or code == 161
+    return MARIADB_ANNOTATE_ROWS <= code <= MARIADB_BINLOG_CHECKPOINT
 
 
 @inner
@@ -264,11 +304,12 @@ def _scan(
     last, last_length, last_end = intp(0), int64(0), int64(0)
     for i in range(first, count):
         event, length = base + load_i64(offset + 8 * i), load_i64(size + 8 * i)
-        body, end = event + 19, event + length
+        body, end = event + HEADER_SIZE, event + length
         code = int64(load_u8(kind + i))
         before = load_i64(state + _POS)
         pos, is_logged = before, False
-        if load_i64(state + _INSIDE) == 0 and load_u16(event + 17) & ARTIFICIAL == 0 and code != 27 and code != 41:
+        is_artificial = load_u16(event + 17) & ARTIFICIAL != 0
+        if load_i64(state + _INSIDE) == 0 and not is_artificial and code != HEARTBEAT and code != HEARTBEAT_V2:
             low = int64(load_u32(event + 13))
             if low != 0:
                 pos, is_logged = _full_position(pos, low), True
@@ -278,16 +319,21 @@ def _scan(
         store_i64(state + _POS, pos)
         begin = pos - length - trailer
         stop = int64(0)
-        if code == 33 or code == 34 or code == 162:
+        if GTID <= code <= ANONYMOUS_GTID or code == MARIADB_GTID:
             _mark(state, last, last_length, trailer, last_end, crc_tables)
             stop = _gtid(code, event, end, state, begin, transactions, keys, scratch)
-        elif code == 19:
+        elif code == TABLE_MAP:
             stop = _table_map(body, end, tables)
-        elif 30 <= code <= 32 or 23 <= code <= 25 or 166 <= code <= 171 or code == 39:
+        elif (
+            WRITE_ROWS <= code <= DELETE_ROWS
+            or WRITE_ROWS_V1 <= code <= DELETE_ROWS_V1
+            or WRITE_ROWS_COMPRESSED_V1 <= code <= DELETE_ROWS_COMPRESSED
+            or code == PARTIAL_UPDATE
+        ):
             stop = _row_event(code, body, end, rows, tables, state)
-        elif code == 16:  # XID
+        elif code == XID:
             store_i64(state + _OPEN, 0)
-        elif code == 2:
+        elif code == QUERY:
             if load_i64(state + _OPEN) == 0:  # it may begin a transaction
                 _mark(state, last, last_length, trailer, last_end, crc_tables)
             stop = _query(event, end, state, begin, transactions)

@@ -11,13 +11,19 @@ from uuid import UUID
 from binlogsync.binlog.bytes import ByteReader
 from binlogsync.server_version import ServerFlavor, parse_server_version
 
-# Log_event_type in libs/mysql/binlog/event/binlog_event.h; codes from 160 are MariaDB's.
+# Log_event_type in libs/mysql/binlog/event/binlog_event.h; codes from 160 are those of MariaDB's sql/log_event.h.
 QUERY, ROTATE, FORMAT_DESCRIPTION, INCIDENT, GTID, XA_PREPARE, PARTIAL_UPDATE = 2, 4, 15, 26, 33, 38, 39
 TRANSACTION_PAYLOAD, GTID_TAGGED, MARIADB_GTID, QUERY_COMPRESSED = 40, 42, 162, 165
-COMPRESSED_ROWS = range(166, 172)
+COMPRESSED_ROWS = range(166, 172)  # WRITE_ROWS_COMPRESSED_V1 to DELETE_ROWS_COMPRESSED
 START_ENCRYPTION = 164
 PREVIOUS_GTIDS, MARIADB_GTID_LIST = 35, 163
-HEARTBEATS = (27, 41)
+XID, TABLE_MAP, ANONYMOUS_GTID = 16, 19, 34
+WRITE_ROWS_V1, DELETE_ROWS_V1, WRITE_ROWS, UPDATE_ROWS, DELETE_ROWS = 23, 25, 30, 31, 32
+WRITE_ROWS_COMPRESSED_V1, WRITE_ROWS_COMPRESSED, DELETE_ROWS_COMPRESSED = 166, 169, 171
+STOP, INTVAR, RAND, USER_VAR, IGNORABLE, ROWS_QUERY, TRANSACTION_CONTEXT, VIEW_CHANGE = 3, 5, 13, 14, 28, 29, 36, 37
+MARIADB_ANNOTATE_ROWS, MARIADB_BINLOG_CHECKPOINT = 160, 161
+HEARTBEAT, HEARTBEAT_V2 = 27, 41
+HEARTBEATS = (HEARTBEAT, HEARTBEAT_V2)
 # LOAD DATA in statement format: the file, in blocks, and then the statement that loads it.
 APPEND_BLOCK, DELETE_FILE, BEGIN_LOAD_QUERY, EXECUTE_LOAD_QUERY = 9, 11, 17, 18
 
@@ -60,8 +66,13 @@ class FormatDescription:
     checksum: bool
 
 
+_HEADER_LENGTH = 19  # LOG_EVENT_HEADER_LEN in binlog_event.h
 # Size of the post-header by event type: TABLE_MAP, and row events of version 1 and 2.
-_POST_HEADERS = {19: 8, 23: 8, 24: 8, 25: 8, 30: 10, 31: 10, 32: 10}
+_POST_HEADERS = (
+    {TABLE_MAP: 8}
+    | dict.fromkeys(range(WRITE_ROWS_V1, DELETE_ROWS_V1 + 1), 8)
+    | dict.fromkeys(range(WRITE_ROWS, DELETE_ROWS + 1), 10)
+)
 
 
 def parse_format_description(body: bytes) -> FormatDescription:
@@ -76,7 +87,7 @@ def parse_format_description(body: bytes) -> FormatDescription:
             "since, run FLUSH BINARY LOGS, and start at a file that it has written after the upgrade"
         )
     lengths = body[57:-5]
-    if body[56] != 19 or any(
+    if body[56] != _HEADER_LENGTH or any(
         lengths[kind - 1 : kind] not in (b"", b"\0", bytes([n])) for kind, n in _POST_HEADERS.items()
     ):
         raise ValueError(f"the events of server {server} have unknown post-headers")

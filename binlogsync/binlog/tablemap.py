@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import IntEnum
 
 from binlogsync.binlog.bytes import ByteReader
 from binlogsync.binlog.charsets import BINARY, bytes_per_character, charset_of, collation_of
@@ -17,12 +18,13 @@ from binlogsync.schema import GEOMETRY_TYPES, Column, TableSchema
 
 # Type codes of the server, enum_field_types in include/field_types.h.
 TINY, SHORT, LONG, FLOAT, DOUBLE, LONGLONG, INT24, DATE_OLD, YEAR = 1, 2, 3, 4, 5, 8, 9, 10, 13
+DECIMAL_OLD, NULL, DATE = 0, 6, 14  # MYSQL_TYPE_DECIMAL, NULL, NEWDATE
 TIMESTAMP_OLD, TIME_OLD, DATETIME_OLD = 7, 11, 12  # with fractions of a second MariaDB's only
 BLOB_COMPRESSED, VARCHAR_COMPRESSED = 140, 141  # MariaDB's
 VARCHAR, BIT, TIMESTAMP2, DATETIME2, TIME2, VECTOR = 15, 16, 17, 18, 19, 242
 JSON, NEWDECIMAL, ENUM, SET, BLOB, VAR_STRING, STRING, GEOMETRY = 245, 246, 247, 248, 252, 253, 254, 255
 
-_SIGNED_OR_NOT = frozenset({0, TINY, SHORT, INT24, LONG, LONGLONG, NEWDECIMAL, FLOAT, DOUBLE, YEAR})
+_SIGNED_OR_NOT = frozenset({DECIMAL_OLD, TINY, SHORT, INT24, LONG, LONGLONG, NEWDECIMAL, FLOAT, DOUBLE, YEAR})
 """Types with a bit in the bitmap of signs; that of a YEAR, which has no sign, is 0 on MySQL and 1 on MariaDB."""
 _CHARACTER = frozenset({STRING, VAR_STRING, VARCHAR, BLOB})
 _TWO_BYTES_OF_METADATA = frozenset({VARCHAR, BIT, NEWDECIMAL, ENUM, SET, VAR_STRING, STRING, VARCHAR_COMPRESSED})
@@ -30,9 +32,10 @@ _ONE_BYTE_OF_METADATA = frozenset(
     {FLOAT, DOUBLE, BLOB, GEOMETRY, JSON, VECTOR, TIMESTAMP2, DATETIME2, TIME2, BLOB_COMPRESSED}
 )
 _STRINGS = _CHARACTER | {BLOB_COMPRESSED, VARCHAR_COMPRESSED}
+_BINARY_COLLATION = 63  # my_charset_bin
 _BLOB_SIZES = {1: "tiny", 2: "", 3: "medium", 4: "long"}
 _PLAIN = {
-    0: "decimal of before MySQL 5.0",
+    DECIMAL_OLD: "decimal of before MySQL 5.0",
     TINY: "tinyint",
     SHORT: "smallint",
     INT24: "mediumint",
@@ -41,7 +44,7 @@ _PLAIN = {
     FLOAT: "float",
     DOUBLE: "double",
     DATE_OLD: "date",
-    14: "date",
+    DATE: "date",
     YEAR: "year",
     JSON: "json",
     TIMESTAMP_OLD: "timestamp",
@@ -51,6 +54,24 @@ _PLAIN = {
     DATETIME2: "datetime",
     TIME2: "time",
 }
+
+
+class Field(IntEnum):
+    """Optional metadata fields: Optional_metadata_field_type in libs/mysql/binlog/event/rows_event.h."""
+
+    SIGNEDNESS = 1
+    DEFAULT_CHARSET = 2
+    COLUMN_CHARSET = 3
+    COLUMN_NAME = 4
+    SET_STR_VALUE = 5
+    ENUM_STR_VALUE = 6
+    GEOMETRY_TYPE = 7
+    SIMPLE_PRIMARY_KEY = 8
+    PRIMARY_KEY_WITH_PREFIX = 9
+    ENUM_AND_SET_DEFAULT_CHARSET = 10
+    ENUM_AND_SET_COLUMN_CHARSET = 11
+    COLUMN_VISIBILITY = 12
+    VECTOR_DIMENSIONALITY = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,24 +209,28 @@ class _OptionalMetadata:
         also = {GEOMETRY, BLOB_COMPRESSED, VARCHAR_COMPRESSED} if mariadb else {VECTOR}
         characters = _numbers(raw, lambda code: code in _CHARACTER or code in also)
         labelled = _numbers(raw, lambda code: code in (ENUM, SET))
-        collations = _collations(fields, 2, 3, characters) | _collations(fields, 10, 11, labelled)
-        labels = _labels(fields.get(5), _numbers(raw, lambda code: code == SET))
-        labels |= _labels(fields.get(6), _numbers(raw, lambda code: code == ENUM))
+        collations = _collations(fields, Field.DEFAULT_CHARSET, Field.COLUMN_CHARSET, characters)
+        collations |= _collations(
+            fields, Field.ENUM_AND_SET_DEFAULT_CHARSET, Field.ENUM_AND_SET_COLUMN_CHARSET, labelled
+        )
+        labels = _labels(fields.get(Field.SET_STR_VALUE), _numbers(raw, lambda code: code == SET))
+        labels |= _labels(fields.get(Field.ENUM_STR_VALUE), _numbers(raw, lambda code: code == ENUM))
         everything = list(range(len(raw)))
-        hidden = set(everything) - set(_bits(fields[12], everything)) if 12 in fields else set()
+        visible = fields.get(Field.COLUMN_VISIBILITY)
+        hidden = set() if visible is None else set(everything) - set(_bits(visible, everything))
         key = _primary_key(fields)
         if any(i >= len(raw) for i in key):
             raise ValueError(f"a primary key of column number {max(key) + 1} in a table of {len(raw)} columns")
         return cls(
-            tuple(name.decode() for name in _strings(fields.get(4, b""))),
-            frozenset(_bits(fields.get(1), _numbers(raw, lambda code: code in _SIGNED_OR_NOT))),
+            tuple(name.decode() for name in _strings(fields.get(Field.COLUMN_NAME, b""))),
+            frozenset(_bits(fields.get(Field.SIGNEDNESS), _numbers(raw, lambda code: code in _SIGNED_OR_NOT))),
             collations,
             labels,
             key,
             frozenset(hidden),
-            _by_column(fields.get(7), _numbers(raw, lambda code: code == GEOMETRY)),
-            _by_column(fields.get(13), _numbers(raw, lambda code: code == VECTOR)),
-            signed=1 in fields,
+            _by_column(fields.get(Field.GEOMETRY_TYPE), _numbers(raw, lambda code: code == GEOMETRY)),
+            _by_column(fields.get(Field.VECTOR_DIMENSIONALITY), _numbers(raw, lambda code: code == VECTOR)),
+            signed=Field.SIGNEDNESS in fields,
             mariadb=mariadb,
         )
 
@@ -233,9 +258,9 @@ class _OptionalMetadata:
         plain = Column(name, "", nullable, i in self.unsigned, visible=i not in self.hidden)
         code = raw.code
         if code in _STRINGS:
-            return self._character(plain, raw, charset_of(self.collations.get(i, 63)))
+            return self._character(plain, raw, charset_of(self.collations.get(i, _BINARY_COLLATION)))
         if code in (ENUM, SET):
-            charset = charset_of(self.collations.get(i, 63))
+            charset = charset_of(self.collations.get(i, _BINARY_COLLATION))
             labels = tuple(label_text(label, charset, mariadb=self.mariadb) for label in self.labels.get(i, ()))
             return replace(plain, type="enum" if code == ENUM else "set", charset=charset, labels=labels)
         if code == NEWDECIMAL:
@@ -329,6 +354,6 @@ def _labels(field: bytes | None, columns: list[int]) -> dict[int, tuple[bytes, .
 
 def _primary_key(fields: dict[int, bytes]) -> tuple[int, ...]:
     """Column numbers of the key; a key over prefixes is still the key of the whole columns."""
-    if 9 in fields:
-        return tuple(_packed_numbers(fields[9])[::2])
-    return tuple(_packed_numbers(fields.get(8, b"")))
+    if (prefixed := fields.get(Field.PRIMARY_KEY_WITH_PREFIX)) is not None:
+        return tuple(_packed_numbers(prefixed)[::2])
+    return tuple(_packed_numbers(fields.get(Field.SIMPLE_PRIMARY_KEY, b"")))

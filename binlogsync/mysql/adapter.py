@@ -22,7 +22,7 @@ STREAM_CONNECTION: Final = "_stream_connection"
 SOCKET: Final = "_sock"
 WRITE: Final = "_write_bytes"
 FORCE_CLOSE: Final = "_force_close"
-_DUMP_GTID = 0x1E
+_DUMP_GTID = 0x1E  # COM_BINLOG_DUMP_GTID of enum_server_command in include/my_command.h
 _SET_AT = 4 + 1 + 2 + 4 + 4 + 3 + 8  # after header, command, flags, server id, and an empty file name and its position
 _NO_SET = "00000000-0000-0000-0000-000000000000:1"  # is replaced by `encoded_gtids`
 

@@ -17,6 +17,7 @@ from types import TracebackType
 
 from pymysql.constants import ER
 
+from binlogsync.binlog.event_index import HEADER_SIZE
 from binlogsync.errors import PositionError, SourceError
 from binlogsync.mysql.adapter import DumpRequest, RawStream, open_stream
 from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch, translate_errors
@@ -31,7 +32,7 @@ _LOG = logging.getLogger(__name__)
 FIRST_BYTES_S = 120.0  # to find the position of a GTID set the server reads the header of every binlog file
 SILENCE_HEARTBEATS = 3
 _POSITION_LIMIT = 2**32
-_ROTATE_SIZE = 19 + 8  # and the name of the next file, and a checksum
+_ROTATE_SIZE = HEADER_SIZE + 8  # and the name of the next file, and a checksum
 _UUID_SPACE = uuid.UUID("7b1c6d5e-55a4-4b0d-9a55-0d8f5c1f7a11")
 
 

@@ -26,7 +26,7 @@ from pymysql.protocol import MysqlPacket
 LOGIN_BYTES = 1 << 20
 RESULT_BYTES = 256 << 20
 ROW_BYTES = 4 << 30
-_MALFORMED = 2027  # CR_MALFORMED_PACKET
+_MALFORMED = 2027  # CR_MALFORMED_PACKET in include/errmsg.h
 _NEEDS_TRUST = (
     "set the TLS mode to verify_ca or verify_identity, with the authority that signed the server's certificate"
 )

@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
+from binlogsync.binlog.event_index import EOF_PACKET, EOF_PACKET_LIMIT, ERROR_PACKET, PACKET_LIMIT
 from binlogsync.binlog.events import TaggedGtid, parse_tagged_gtid
+from binlogsync.binlog.scan_state import ARTIFICIAL
 from binlogsync.errors import SourceError
 from binlogsync.mysql.dump import BinlogDump
 from binlogsync.mysql.server_errors import raise_server_error
@@ -22,7 +24,7 @@ from binlogsync.position import BinlogPosition
 
 
 class EventType(IntEnum):
-    """Event types that the scan distinguishes."""
+    """Event types that the scan distinguishes; see binlog/events.py."""
 
     QUERY = 2
     STOP = 3
@@ -53,10 +55,8 @@ BETWEEN_TRANSACTIONS = BEGINS_TRANSACTION | {
     EventType.MARIADB_ENCRYPTION,
 }
 _HEADER = struct.Struct("<IBIIIH")  # timestamp, type, server id, size, end_log_pos, flags
-_ARTIFICIAL = 0x20
 _COMMIT_TIME_AT = 42  # after flags, uuid, number, and the logical clock
 _CHUNK = 1 << 20
-_LONGEST = 0xFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +121,9 @@ def scan(dump: BinlogDump) -> Iterator[ScannedEvent]:
     """
     file, at = dump.checkpoint.position.file, dump.checkpoint.position.pos
     for payload in packets(dump):
-        if payload[0] == 0xFF:
+        if payload[0] == ERROR_PACKET:
             raise_server_error(payload)
-        if payload[0] == 0xFE and len(payload) < 9:
+        if payload[0] == EOF_PACKET and len(payload) < EOF_PACKET_LIMIT:
             return
         if len(payload) < 1 + _HEADER.size:
             raise SourceError(
@@ -133,7 +133,7 @@ def scan(dump: BinlogDump) -> Iterator[ScannedEvent]:
         body = payload[1 + _HEADER.size :]
         if kind in (EventType.HEARTBEAT, EventType.HEARTBEAT_V2):
             continue
-        if flags & _ARTIFICIAL or (kind == EventType.FORMAT_DESCRIPTION and end == 0):
+        if flags & ARTIFICIAL or (kind == EventType.FORMAT_DESCRIPTION and end == 0):
             if kind == EventType.ROTATE:
                 file, at = _next_file(payload)
             continue
@@ -157,7 +157,7 @@ def packets(dump: BinlogDump) -> Iterator[memoryview]:
                 break
             if length and not continued:
                 yield memoryview(buffer)[begin + 4 : begin + 4 + length]
-            continued = length == _LONGEST
+            continued = length == PACKET_LIMIT
             begin += 4 + length
         needed = 4 + (int.from_bytes(buffer[begin : begin + 3], "little") if end - begin >= 4 else 0)
         if begin + max(needed, _CHUNK // 2) > len(buffer):

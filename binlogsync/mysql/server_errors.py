@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import NoReturn, TypeVar
 
+from binlogsync.binlog.event_index import ERROR_PACKET
 from binlogsync.errors import PositionError, SourceError
 from binlogsync.mysql.error_codes import (
     ER_ACCESS_DENIED_ERROR,
@@ -106,7 +107,7 @@ _POSITION_CODES = {ER_UNKNOWN_TARGET_BINLOG: _PURGED, ER_SOURCE_HAS_PURGED_REQUI
 def parse_error_packet(payload: bytes | memoryview) -> tuple[int, str]:
     """(code, message) of a payload that starts with 0xff; raises SourceError when it does not."""
     data = bytes(payload)
-    if len(data) < 3 or data[0] != 0xFF:
+    if len(data) < 3 or data[0] != ERROR_PACKET:
         raise SourceError(
             f"not an error packet of the server: {data[:16].hex()}; the connection is out of step, reconnect"
         )

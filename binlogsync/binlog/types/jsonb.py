@@ -17,9 +17,19 @@ from binlogsync.binlog.types.decimals import decimal_text
 from binlogsync.binlog.types.temporal import packed_datetime_text, packed_time_text
 
 _LITERALS = {0: "null", 1: "true", 2: "false"}
-_NUMBERS = {5: ("<h", 2), 6: ("<H", 2), 7: ("<i", 4), 8: ("<I", 4), 9: ("<q", 8), 10: ("<Q", 8)}
-_INLINE_SMALL = frozenset({4, 5, 6})
-_INLINE_LARGE = frozenset({4, 5, 6, 7, 8})
+# JSONB_TYPE_... in sql-common/json_binary.cc; _CUSTOM is JSONB_TYPE_OPAQUE.
+_SMALL_OBJECT, _LARGE_OBJECT, _SMALL_ARRAY, _LARGE_ARRAY, _LITERAL = 0, 1, 2, 3, 4
+_INT16, _UINT16, _INT32, _UINT32, _INT64, _UINT64, _DOUBLE, _STRING, _CUSTOM = 5, 6, 7, 8, 9, 10, 11, 12, 15
+_NUMBERS = {
+    _INT16: ("<h", 2),
+    _UINT16: ("<H", 2),
+    _INT32: ("<i", 4),
+    _UINT32: ("<I", 4),
+    _INT64: ("<q", 8),
+    _UINT64: ("<Q", 8),
+}
+_INLINE_SMALL = frozenset({_LITERAL, _INT16, _UINT16})
+_INLINE_LARGE = _INLINE_SMALL | {_INT32, _UINT32}
 _DEPTH_LIMIT = 100  # MySQL's own limit for JSON documents
 
 
@@ -37,18 +47,18 @@ def _value(kind: int, data: bytes, at: int, depth: int) -> str:
     """The value of type `kind` whose bytes begin at `at`."""
     if depth > _DEPTH_LIMIT:
         raise ValueError(f"binary JSON is nested deeper than {_DEPTH_LIMIT}")
-    if kind <= 3:
+    if kind <= _LARGE_ARRAY:
         return _container(kind, data, at, depth)
-    if kind == 4:
+    if kind == _LITERAL:
         return _literal(data[at])
     if kind in _NUMBERS:
         return str(unpack_from(_NUMBERS[kind][0], data, at)[0])
-    if kind == 11:
+    if kind == _DOUBLE:
         return double_text(unpack_from("<d", data, at)[0])
-    if kind == 12:
+    if kind == _STRING:
         size, start = _size(data, at)
         return _quoted(_bytes(data, start, size).decode())
-    if kind == 15:
+    if kind == _CUSTOM:
         size, start = _size(data, at + 1)
         return _opaque(data[at], _bytes(data, start, size))
     raise ValueError(f"binary JSON has no type {kind}")
@@ -56,21 +66,21 @@ def _value(kind: int, data: bytes, at: int, depth: int) -> str:
 
 def _container(kind: int, data: bytes, at: int, depth: int) -> str:
     """An object or array: counts, then key entries, then value entries, then keys and values at offsets from `at`."""
-    large = kind in (1, 3)
+    large = kind in (_LARGE_OBJECT, _LARGE_ARRAY)
     number, width = ("<I", 4) if large else ("<H", 2)
     count: int = unpack_from(number, data, at)[0]
     entry = at + 2 * width
     if count > len(data):
         raise ValueError(f"binary JSON names {count} members in {len(data)} bytes")
     keys: list[str] = []
-    if kind <= 1:
+    if kind <= _LARGE_OBJECT:
         for i in range(count):
             place = entry + i * (width + 2)
             start = at + unpack_from(number, data, place)[0]
             keys.append(_quoted(_bytes(data, start, unpack_from("<H", data, place + width)[0]).decode()))
         entry += count * (width + 2)
     values = [_entry(data, at, entry + i * (width + 1), large, depth) for i in range(count)]
-    if kind <= 1:
+    if kind <= _LARGE_OBJECT:
         return "{" + ", ".join(f"{key}: {value}" for key, value in zip(keys, values, strict=True)) + "}"
     return "[" + ", ".join(values) + "]"
 
