@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ import duckdb
 import pytest
 
 from binlogsync import Change, Consumer, HandlerError, Retry
+from binlogsync.consume.engine import ConsumeOptions
+from binlogsync.consume.handler import Handler
 from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stream.client import NatsOptions
 from binlogsync.stream.reader import StreamReader
 from binlogsync.wire.subjects import stream_name
+from binlogsync.workers.pool import ConsumerTask, WorkerPool, WorkerPoolOptions
 from tests.duck import query
 from tests.nats_commands import delete_stream
 from tests.samples import SampleOptions, SampleSource, SampleTransaction, small_schema
@@ -185,6 +189,25 @@ def test_each_turn_resumes_after_the_previous_one_exactly_once(stream: ManyTable
     for table in tables:
         rows = query(path, f"SELECT id FROM seen WHERE t = '{table}' ORDER BY n")
         assert [row[0] for row in rows] == stream.ids[table]
+
+
+def test_tables_are_added_to_running_workers(stream: ManyTablesStream, tmp_path: Path) -> None:
+    stream.write(ONE_EACH)
+    seen, tables = CallRecorder(), [f"t{number}" for number in range(5)]
+    options = WorkerPoolOptions(first_round_s=0.2, round_s=0.5, max_workers=2)
+    stop = threading.Event()
+    with WorkerPool((), lambda: StreamReader(NatsOptions(url=stream.url), stream.name), options, stop) as pool:
+        for table in tables:
+            handler: Handler[IdRow] = Handler(IdRow, seen.handler(table), str(tmp_path / "progress.duckdb"))
+            task = ConsumerTask(("shop", table), handler, ConsumeOptions(client_id="added"))
+            pool.add(task)
+            with pytest.raises(ConfigError, match="listed twice"):
+                pool.add(task)
+            wait_until(partial(seen.ids.get, table), 30, f"the change of {table}")
+        stream.write(ONE_EACH)
+        wait_until(lambda: all(seen.ids[table] == stream.ids[table] for table in tables), 30, "a later change of each")
+        assert pool.tables == tuple(("shop", table) for table in tables)
+    assert seen.most <= 2
 
 
 def test_pending_counts_of_all_durables_are_listed(stream: ManyTablesStream) -> None:

@@ -121,6 +121,9 @@ def test_a_live_mirror_has_each_table_and_ends_with_a_signal(scenario: MirrorSce
         assert second.returncode == 1
         assert "client id 'mirror' of source" in second.stderr
         assert "is already running" in second.stderr
+        scenario.deployment.settings["WAREHOUSE_PATH"] = FILE
+        verified = scenario.deployment.run("verify", f"{scenario.database}.one", "--client-id", "mirror")
+        assert verified.returncode == 0, verified.stdout
         output = live.interrupt(signal.SIGTERM)
     assert f"{scenario.database}.three: " in output
     mysql.execute("UPDATE two SET v = 'while no mirror runs'")
@@ -184,6 +187,16 @@ def test_options(scenario: MirrorScenario) -> None:
     wait_until(is_deleted, TIMEOUT_S, "the deleted row with its time")
     tables = query(scenario.path, f"SELECT table_name FROM duckdb_tables() WHERE schema_name = '{scenario.database}'")
     assert {name for (name,) in tables} == {"one", "one__history", "two", "two__history"}
+
+
+def test_a_later_table_joins_a_group(scenario: MirrorScenario) -> None:
+    with scenario.live("--together") as live:
+        wait_until(lambda: scenario.is_equal("one", "two"), TIMEOUT_S, "mirrors equal to their tables")
+        scenario.mysql.execute("CREATE TABLE three (id INT PRIMARY KEY)")
+        scenario.mysql.execute("INSERT INTO three VALUES (7)")
+        scenario.mysql.execute("DELETE FROM two WHERE id = 1")
+        wait_until(lambda: scenario.is_equal("one", "two", "three"), TIMEOUT_S, "the mirror of a later table")
+        live.interrupt(signal.SIGTERM)
 
 
 def test_names_tables_that_are_not_in_the_stream(scenario: MirrorScenario) -> None:

@@ -52,6 +52,17 @@ def test_failed_items_wait_and_occupy_at_most_half_of_the_workers() -> None:
     assert scheduler.next() == "bad2"
 
 
+def test_an_added_item_is_processed_and_changes_the_limit_of_failed_items() -> None:
+    clock = Clock()
+    scheduler: Scheduler[str] = Scheduler([], 0, clock)
+    for number in range(3):
+        scheduler.add(f"bad{number}", workers=4)
+        scheduler.delay_retry(str(scheduler.next()), 5.0)
+    scheduler.add("good", workers=4)
+    clock.now = 5.0
+    assert [scheduler.next() for _ in range(3)] == ["good", "bad0", "bad1"]
+
+
 def test_a_closed_scheduler_rescheduler_no_item() -> None:
     scheduler = Scheduler(["a"], 1)
     scheduler.close()
