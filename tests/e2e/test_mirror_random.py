@@ -1,4 +1,4 @@
-"""Mirrors survive 2,000 random statements, DML and DDL, and equal SELECT at ten points between and at the end."""
+"""Mirrors survive hundreds of random statements, DML and DDL, and equal SELECT at ten points between and at the end."""
 
 from __future__ import annotations
 
