@@ -37,7 +37,7 @@ KEY = user_key()
 
 def readme_permissions(source: str) -> tuple[list[str], list[str]]:
     """The subjects in README for a source: to publish, and to subscribe."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8").split("Permissions in NATS", 1)[1]
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("needs these permissions", 1)[1]
     found = re.findall(r"^ {4}(publish|subscribe): (.*)$", text, re.MULTILINE)
     kinds: dict[str, list[str]] = {}
     for kind, subjects in found:
