@@ -132,15 +132,7 @@ class _MirrorCommand:
         try:
             self._add(pool, self.reader.tables())
         except BinlogSyncError as error:
-            log.warning("looking for new tables failed: %s; trying again", error)
-            self._reopen_reader()
-
-    def _reopen_reader(self) -> None:
-        self.reader.close()
-        try:
-            self.reader.open()
-        except BinlogSyncError as error:
-            log.debug("connecting failed: %s", error)
+            log.warning("looking for new tables failed: %s; trying again", error)  # the reader reconnects
 
     def _find_tables(self) -> set[Table]:
         """Tables of the stream, and those with a mirror in the file, whose changes the stream may have dropped."""

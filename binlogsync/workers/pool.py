@@ -6,7 +6,7 @@
 
 Up to `max_workers` tables have a worker of their own. With more tables, the workers are shared: a table with pending
 messages is queued and gets a worker for a short time (scheduler.py). One request to the server finds the pending counts
-of all tables.
+of all tables. Tables may be added while the workers run.
 
 A table whose handler or model fails is retried with exponential backoff; other tables are not affected. Workers put a
 report of each round of a table in a queue, and the caller reads these with `reports`. This module does not use Dagster.
