@@ -72,6 +72,11 @@ class Assembler:
         return BinlogPosition(self.file, int(self.state[ScanField.POS]))
 
     @property
+    def server_uuid(self) -> str:
+        """The server that sends the dump."""
+        return self._server[0]
+
+    @property
     def is_open(self) -> bool:
         """True while a transaction has begun but not ended."""
         return bool(self.state[ScanField.OPEN])

@@ -24,7 +24,8 @@ from binlogsync.binlog.scan_state import ARTIFICIAL, ScanField
 from binlogsync.binlog.sql import SqlDialect
 from binlogsync.change import SchemaChange
 from binlogsync.errors import DecodeError, MissingPrepareError
-from binlogsync.position import BinlogPosition
+from binlogsync.position import BinlogPosition, Checkpoint, EventPosition
+from binlogsync.position_order import PositionOrder, compare
 
 log = logging.getLogger(__name__)
 _IGNORABLE = 0x80  # header flag LOG_EVENT_IGNORABLE_F: a reader that does not know the event may skip it
@@ -48,13 +49,16 @@ def refuse(reason: str, position: BinlogPosition, table: str | None = None, colu
 class EventDispatcher:
     """Handles one event at a time; see the module."""
 
-    def __init__(self, assembler: Assembler, catalog: Catalog, *, mariadb: bool) -> None:
+    def __init__(
+        self, assembler: Assembler, catalog: Catalog, *, mariadb: bool, stored: Checkpoint | None = None
+    ) -> None:
         self.has_started = False
         """True once a format description was read, so that the position is one of this dump."""
         self._way_to_rows = _MARIADB_WAY_TO_ROWS if mariadb else _WAY_TO_ROWS
         self._assembler = assembler
         self._catalog = catalog
         self._mariadb = mariadb
+        self._stored = stored
         self._tagged: dict[str, int] = {}  # tagged GTID key -> its number
         self._handlers: dict[int, Callable[[bytes, bytes, BinlogPosition], Iterator[DecodedRange]]] = {
             events.ROTATE: self._rotate,
@@ -131,14 +135,26 @@ class EventDispatcher:
             assembler.begin_xa()
         elif verb == "COMMIT":
             rows = assembler.prepared.find_rows(xid)
-            if rows is None:
+            if rows is not None:
+                yield from self._release(rows)
+                assembler.prepared.commit(xid)
+            elif not self._is_stored(position):
                 raise MissingPrepareError(_UNKNOWN_XA, xid=str(xid), file=position.file, pos=position.pos)
-            yield from self._release(rows)
-            assembler.prepared.commit(xid)
             assembler.state[ScanField.OPEN] = 0
         elif verb == "ROLLBACK":
             assembler.prepared.roll_back(xid)
             assembler.state[ScanField.OPEN] = 0
+
+    def _is_stored(self, position: BinlogPosition) -> bool:
+        """True if the open transaction, of which an event begins at `position`, is before the stored checkpoint.
+
+        Reading starts before that checkpoint for another XA transaction, and perhaps after the PREPARE of this one.
+        """
+        if self._stored is None:
+            return False
+        assembler = self._assembler
+        event = EventPosition(position, assembler.server_uuid, assembler.last_gtid())
+        return compare(event, self._stored) is PositionOrder.BEFORE
 
     def _release(self, rows: list[xa.XaRowEvent]) -> Iterator[DecodedRange]:
         """Add the row events of a prepared transaction to the open transaction."""

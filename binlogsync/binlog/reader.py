@@ -59,6 +59,7 @@ class ReaderOptions:
         altered: returns whether a table was altered since; called only for a TABLE_MAP without column names.
         fold: how the server compares names of databases and tables; changes have the folded names.
         existing: returns the tables that a database has or had; called when the database is dropped.
+        stored: the checkpoint up to which all changes are stored, if reading starts before it; else None.
     """
 
     server_uuid: str
@@ -69,6 +70,7 @@ class ReaderOptions:
     altered: AlterationLookup = no_alteration
     existing: TableLookup = no_tables
     fold: Fold = keep_case
+    stored: Checkpoint | None = None
 
 
 class BinlogReader:
@@ -82,7 +84,9 @@ class BinlogReader:
         server = (options.server_uuid, options.server_id)
         self._assembler = Assembler(self._catalog, checkpoint, server, mariadb=options.mariadb)
         self._is_mariadb = options.mariadb
-        self._dispatcher = EventDispatcher(self._assembler, self._catalog, mariadb=options.mariadb)
+        self._dispatcher = EventDispatcher(
+            self._assembler, self._catalog, mariadb=options.mariadb, stored=options.stored
+        )
         self._parser = DumpParser(self._assembler.index, self._read_format)
         self._payload_position = checkpoint.position  # start of the TRANSACTION_PAYLOAD whose events are scanned
         self._last_readable = checkpoint.position.pos  # end of the last event that was scanned without an error

@@ -80,7 +80,7 @@ class BinlogRangeReader:
     ) -> Iterator[DecodedRange]:
         """The decoded transactions from the checkpoint `begin` to the end of the binlog."""
         start = begin.at_boundary().read_start()
-        options = reader_options(self._config, info, self._captures)
+        options = replace(reader_options(self._config, info, self._captures), stored=range_.start)
         reader = BinlogReader(options, replace(start, server_uuid=info.server_uuid))
         with BinlogDump(self._config, start, blocking=False, info=info) as dump, ReadAhead(dump) as ahead:
             while not stop.is_set():

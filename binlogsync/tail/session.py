@@ -114,7 +114,7 @@ class Session:
         options = config.options
         self._bookmarker = Bookmarker(options.source, config.store, options.bookmarks())
         self._patience_ends_s: float | None = None
-        self._reads_back = False  # reading starts before the checkpoint, for an XA transaction
+        self._stored: Checkpoint | None = None  # the checkpoint, if reading starts before it for an XA transaction
         self._is_unconfirmed = False  # a rotation was read since the log was last checked for a reset
         self._wall_s = time.time() - time.monotonic()
         self._complete: Callable[[Flush], Flush] = lambda flush: flush
@@ -173,7 +173,7 @@ class Session:
         fanout = Fanout(found.stored, self._callbacks.save, _WAITING_BYTES)
         try:
             self._watch.follow(found.start)
-            self._reads_back = found.start.resume is not None
+            self._stored = found.start if found.start.resume is not None else None
             self._read(info, found.start.read_start(), fanout)
         finally:
             self._patience_ends_s = None
@@ -224,14 +224,14 @@ class Session:
         existing = ExistingTables(ends.config, captured, info.fold, ends.sinks)
         watch = ForeignKeyWatch(ends.config, captured, info.fold)
         self._complete = watch.add_to
-        decoding = replace(reader_options(ends.config, info, watch.captures), existing=existing)
+        decoding = replace(reader_options(ends.config, info, watch.captures), existing=existing, stored=self._stored)
         for sink in ends.sinks:
             sink.note_case(info.variables.get("lower_case_table_names", "0"))
         known = add_log_identity(ends.config, info, start)
         reader = BinlogReader(decoding, replace(known, server_uuid=info.server_uuid))
         options = self._config.options
         pending = Accumulator(options.source, options.rules(), start, self._now_s(), self.state.next_number)
-        if not self._reads_back:
+        if self._stored is None:
             pending.identify(known)
         try:
             with BinlogDump(self._config.config, start) as dump, ReadAhead(dump) as ahead:

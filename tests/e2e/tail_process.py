@@ -7,6 +7,7 @@ over the source, like the tail's op.
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import sys
 import threading
@@ -22,6 +23,7 @@ from binlogsync.tail.run import Tail, TailOptions
 
 def main(text: str) -> None:
     """Tail until SIGTERM."""
+    logging.basicConfig(level=logging.INFO)
     given = json.loads(text)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

@@ -90,6 +90,39 @@ def test_a_first_start_between_prepare_and_commit(
 
 
 @pytest.mark.server
+@pytest.mark.parametrize("include", ["{}.*", "{}.other"], ids=["captured", "excluded"])
+def test_a_restart_reads_back_past_the_commit_of_another_transaction(
+    database: FreshDatabase, tmp_path: Path, include: str
+) -> None:
+    """Reading resumes before the second XA PREPARE, and meets the commit of the first, which is stored already."""
+    source, store, path = f"past-{database.name}", MemoryPositionStore(), tmp_path / "audit.duckdb"
+    config = config_of(database.server, source)
+    start = _end(database)
+    options = options_of(source, database.name, start=start, include=(include.format(database.name),))
+    second = [text.replace("1), (2", "3), (4") for text in _XA]
+    for statement in ("CREATE TABLE t (id INT PRIMARY KEY)", "CREATE TABLE other (id INT PRIMARY KEY)", *_XA):
+        database.execute(statement)
+    _execute_in_new_session(database, "FLUSH BINARY LOGS")
+    for statement in ("XA COMMIT 'x'", *second):
+        database.execute(statement)
+    _execute_in_new_session(database, "FLUSH BINARY LOGS")
+    prepared = None
+    for statements in ((), ("XA COMMIT 'x'",), ()):
+        for statement in statements:
+            database.execute(statement)
+        with TailThread(config, [AuditSink(path)], store, options) as tail:
+            tail.catch_up()
+        prepared = prepared or store.load(source)
+    assert query(path, _IDS) == ([] if "other" in include else [(1,), (2,), (3,), (4,)])
+    assert prepared is not None
+    assert prepared.resume is not None
+    range_ = ReplayRange("all", prepared, resolve_start(config))
+    steps = BinlogRangeReader(config, database.name, "t").read(range_, threading.Event())
+    batches = [item.batch for step in steps for item in step.items]
+    assert [change.after for batch in batches for change in batch.changes()] == [{"id": 3}, {"id": 4}]
+
+
+@pytest.mark.server
 def test_a_start_now_with_a_prepared_transaction(mysql: FreshDatabase, tmp_path: Path) -> None:
     """The prepared transaction is committed after the start and before the first flush: "now" stays the first start."""
     source, store, path = f"prepared-{mysql.name}", MemoryPositionStore(), tmp_path / "audit.duckdb"
