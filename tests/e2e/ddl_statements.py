@@ -1,7 +1,6 @@
-"""Random statements of every kind that can change a table's rows or columns, or only seem to.
+"""Random statements of every kind that can change a table's rows or columns, or only seem to; refused ones are counted.
 
 Each has comments, quotes and letters of any form (sql_variants.py), under random SQL modes and client character sets.
-Statements that the server refuses are counted, and belong to the test.
 """
 
 from __future__ import annotations
@@ -23,11 +22,10 @@ class DdlStatements(RandomStatements):
     def __init__(self, database: FreshDatabase, seed: int, folder: Path, *, folds_names: bool = False) -> None:
         self._file = folder / "rows.txt"
         self._file.write_text("1\t7\n2\t8\n60\t9\n")
-        for path in (folder, self._file):
-            path.chmod(0o755)  # the server may run as another account
+        folder.chmod(0o755)  # the server may run as another account
+        self._file.chmod(0o755)
         self.other = f"{database.name}_b"
-        self._folds_names = folds_names
-        self._is_dressed = False
+        self._folds_names, self._is_dressed = folds_names, False
         super().__init__(database, seed)
         self._is_dressed = True
         self._modes = "STRICT_ALL_TABLES"
