@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -132,10 +134,29 @@ class TailThread:
 
 
 def mirror(url: str, source: str, path: Path, table: tuple[str, str], max_s: float | None = None) -> ConsumeResult:
-    """Drain the table into its mirror; while writers are running, only `max_s` ends this."""
+    """Drain the table into its mirror, or consume for `max_s` seconds while writers are running."""
     options = ConsumeOptions(idle_s=0.5, gather_s=0.1, max_s=max_s)
+    target = Mirror(path, *table)
     with StreamReader(NatsOptions(url=url), source) as reader:
-        return consume(reader, table, Mirror(path, *table), options, threading.Event())
+        if max_s is not None:
+            return consume(reader, table, target, options, threading.Event())
+        return _sum_of(drain(reader, table, target, options))
+
+
+def _sum_of(rounds: Sequence[ConsumeResult]) -> ConsumeResult:
+    """The result of all rounds as if they were one; on a busy machine the first ones may end without a message."""
+    counts: Counter[str] = Counter()
+    for one in rounds:
+        counts.update(one.counts)
+    return replace(
+        rounds[-1],
+        counts=counts,
+        first=next((one.first for one in rounds if one.first), None),
+        last=next((one.last for one in reversed(rounds) if one.last), None),
+        batches=sum(one.batches for one in rounds),
+        skipped=sum(one.skipped for one in rounds),
+        gap=next((one.gap for one in rounds if one.gap), None),
+    )
 
 
 def drain(reader: StreamReader, table: tuple[str, str], target: Target, options: ConsumeOptions) -> list[ConsumeResult]:
