@@ -24,13 +24,18 @@ def count_rows(file: DuckFile, schema: str, table: str) -> int | None:
 
 def first_rows(file: DuckFile, schema: str, table: str, limit: int) -> dg.TableMetadataValue:
     """The first rows of an existing table, with all values as text."""
+    # Dagster keeps the local variables of the first function that makes a TableSchema, so no connection is among them.
+    names, rows = _read_rows(file, schema, table, limit)
+    records = [dg.TableRecord(dict(zip(names, map(_cell, row), strict=True))) for row in rows]
+    return dg.MetadataValue.table(records, dg.TableSchema([dg.TableColumn(name) for name in names]))
+
+
+def _read_rows(file: DuckFile, schema: str, table: str, limit: int) -> tuple[list[str], list[tuple[object, ...]]]:
+    """Names of the columns, and the first rows."""
     with file.transaction() as connection:
         path = _path(connection, *locate(connection, schema, table))
         found = connection.execute(f"SELECT * FROM {path} LIMIT {int(limit)}")
-        names = [printable(column[0]) for column in found.description or ()]
-        rows = found.fetchall()
-    records = [dg.TableRecord(dict(zip(names, map(_cell, row), strict=True))) for row in rows]
-    return dg.MetadataValue.table(records, dg.TableSchema([dg.TableColumn(name) for name in names]))
+        return [printable(column[0]) for column in found.description or ()], found.fetchall()
 
 
 def _path(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> str:
