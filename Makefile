@@ -42,7 +42,7 @@ test: $(INSTALLED) servers kernels ## all tests, on real servers (ARGS="-k name"
 	@$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-quick
-test-quick: $(INSTALLED) kernels ## the tests that require neither servers nor a browser: under a minute
+test-quick: $(INSTALLED) kernels ## the tests that require neither servers nor a browser: about a minute
 	@$(RUN) -m pytest --numprocesses 2 --dist worksteal -m "not server and not browser and not slow" $(ARGS)
 
 .PHONY: test-public-kernels

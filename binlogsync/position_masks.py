@@ -1,7 +1,7 @@
 """Comparisons of all rows of a batch with one position, vectorised over Arrow columns.
 
 They decide as position_order.py does: by file number and offset on one server, by GTID across servers. In addition,
-they tell the rows of one transaction apart, by its start and `order` against the boundary and `skip` of a checkpoint.
+they distinguish the rows of one transaction, by its start and `order` against the boundary and `skip` of a checkpoint.
 """
 
 from __future__ import annotations

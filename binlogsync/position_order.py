@@ -5,7 +5,7 @@
 | kinds | decides | unknown |
 | --- | --- | --- |
 | BinlogPosition | file number, then offset: the caller knows that both are of one log | never |
-| GtidSet | the subset is before, equal sets are the same | each set has transactions that the other lacks |
+| GtidSet | the subset is before, equal sets are the same | each set has transactions that are not in the other |
 | ResumePosition | the GTID sets if both have one, else file number and offset | the GTID sets diverge |
 | Checkpoint, one server | file number, offset, `skip` | never |
 | Checkpoint, two servers | GTID sets; `skip` if the sets are equal | one has no GTIDs, or the sets diverge |
@@ -17,7 +17,7 @@
 
 The origin of a GTID is the server (or MariaDB's domain and server) that assigned its number.
 A file is known by the number in its name only. `resume`, `inside`, `ts_us`, `log` and `sequence` of a checkpoint do not
-decide. An event that ends at a checkpoint is the same; `skip` does not tell the events after the boundary apart.
+decide. An event that ends at a checkpoint is the same; `skip` does not distinguish the events after the boundary.
 
 Each caller decides what `unknown` means to it. Comparisons of all rows of a batch are in position_masks.py.
 """
@@ -68,7 +68,7 @@ _REVERSED = {PositionOrder.BEFORE: PositionOrder.AFTER, PositionOrder.AFTER: Pos
 
 
 def compare(one: AnyPosition, other: AnyPosition) -> PositionOrder:
-    """Where `one` is, seen from `other`; the table above says what decides.
+    """Where `one` is, seen from `other`, as the table above defines it.
 
     Raises PositionError for two files of which one has a name that does not end in a number.
     """
@@ -93,7 +93,7 @@ def compare(one: AnyPosition, other: AnyPosition) -> PositionOrder:
 
 
 def compare_or_raise(one: Checkpoint, other: Checkpoint) -> PositionOrder:
-    """The same, for callers that cannot go on without GTIDs; unknown if the GTID sets diverge.
+    """The same, for callers that cannot continue without GTIDs; unknown if the GTID sets diverge.
 
     Raises PositionError when the checkpoints are of different servers and one has no GTIDs.
     """

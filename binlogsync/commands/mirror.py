@@ -132,7 +132,9 @@ class _MirrorCommand:
         try:
             self._add(pool, self.reader.tables())
         except BinlogSyncError as error:
-            log.warning("looking for new tables failed: %s; trying again", error)  # the reader reconnects
+            log.warning(
+                "source %s: cannot list the tables of the stream: %s; retrying in %.0f s", self.source, error, _LOOK_S
+            )
 
     def _find_tables(self) -> set[Table]:
         """Tables of the stream, and those with a mirror in the file, whose changes the stream may have dropped."""
