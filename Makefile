@@ -86,7 +86,7 @@ lock: $(INSTALLED) ## update requirements.lock to the newest allowed versions
 
 .PHONY: clean
 clean: ## remove the environment, Dagster's local state and all caches in this folder (not the downloaded servers)
-	rm -rf $(VENV) .venv-* .dagster_home .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .venv-* .dagster_home .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	find $(FOLDERS) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .dagster_home/dagster.yaml: dagster.yaml
