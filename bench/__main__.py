@@ -16,10 +16,10 @@ from bench.readers import Measurement
 from bench.report import MeasurementSeries
 from bench.streaming import StreamSetup
 from bench.workload import BULK, OLTP, BenchmarkWorkload, fill
-from binlogsync import embedded
-from binlogsync.embedded.mysql import MySQLServer
-from binlogsync.embedded.nats import NATSServer
+from binlogsync import servers
 from binlogsync.mysql import TLS, MySQLConfig
+from binlogsync.servers.mysql import MySQLServer
+from binlogsync.servers.nats import NATSServer
 
 _SHORT_FLUSH_S = 0.05
 _QUICK_TIMES = 5
@@ -51,13 +51,13 @@ def main() -> None:
     options = parser.parse_args()
     results: dict[str, object] = {}
     with (
-        embedded.mysql(options={"innodb_flush_log_at_trx_commit": "2", "sync_binlog": "0"}) as mysql,
-        embedded.nats() as nats,
+        servers.mysql(options={"innodb_flush_log_at_trx_commit": "2", "sync_binlog": "0"}) as mysql,
+        servers.nats() as nats,
     ):
-        servers = BenchmarkServers(mysql, nats)
+        running = BenchmarkServers(mysql, nats)
         for workload, changes in ((BULK, options.bulk), (OLTP, options.oltp)):
-            results |= _measure(servers, workload, changes, options.repetitions)
-        results |= _measure_delays(servers)
+            results |= _measure(running, workload, changes, options.repetitions)
+        results |= _measure_delays(running)
     results |= _measure_compile_time()
     results |= report.overall(results, (BULK.name, OLTP.name))
     report.write(results, keep="rss_")

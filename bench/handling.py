@@ -25,11 +25,11 @@ from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.consume.handler import Handler
 from binlogsync.mysql import MySQLConfig
 from binlogsync.mysql.config import connect
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
 from binlogsync.position import Checkpoint
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.stream.client import NatsOptions
-from binlogsync.stream.reader import StreamReader
 from binlogsync.tail.run import Tail, TailOptions
 
 RATE = 100

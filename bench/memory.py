@@ -19,7 +19,7 @@ from pathlib import Path
 from bench import report
 from bench.readers import tail_into_jetstream
 from bench.workload import backlog
-from binlogsync import embedded
+from binlogsync import servers
 from binlogsync.mysql import TLS, MySQLConfig
 from binlogsync.sinks.jetstream import JetStreamOptions
 
@@ -58,8 +58,8 @@ def main() -> None:
 def _measure(gigabytes: float, format_: str) -> float:
     """Peak memory in MB of a tail with a backlog of this size."""
     with (
-        embedded.mysql(options={"innodb_flush_log_at_trx_commit": "0", "sync_binlog": "0"}) as mysql,
-        embedded.nats() as nats,
+        servers.mysql(options={"innodb_flush_log_at_trx_commit": "0", "sync_binlog": "0"}) as mysql,
+        servers.nats() as nats,
     ):
         _log(f"making {gigabytes:g} GB of binlog ...")
         changes = backlog(mysql.connect(), int(gigabytes * 1e9))

@@ -15,12 +15,12 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from bench.readers import Measurement
 from bench.workload import DATABASE
+from binlogsync.codec import subjects
 from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.consume.progress import Tracker
 from binlogsync.mirror.target import Mirror
-from binlogsync.stream.client import NatsOptions
-from binlogsync.stream.reader import StreamBatch, StreamReader
-from binlogsync.wire import subjects
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamBatch, StreamReader
 
 _FETCH_BYTES = 16 << 20
 

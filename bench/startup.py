@@ -16,7 +16,7 @@ _NOTHING = "nothing"
 _TAIL = """
 from binlogsync import cli
 cli._keep_pandas_out()
-import binlogsync.commands.tail, binlogsync.settings
+import binlogsync.cli.tail, binlogsync.settings
 """
 _RSS = _TAIL + "print(open('/proc/self/status').read().partition('VmRSS:')[2].split()[0])"
 _PROGRAMS = {

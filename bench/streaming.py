@@ -16,9 +16,9 @@ import nats
 from bench import handling, mirroring, publishing
 from bench.publishing import PreparedMessages
 from bench.readers import Measurement, tail_into_jetstream
+from binlogsync.codec import subjects
 from binlogsync.mysql import MySQLConfig
 from binlogsync.sinks.jetstream import JetStreamOptions
-from binlogsync.wire import subjects
 
 FORMATS: Mapping[str, Mapping[str, Any]] = {
     "json": {},

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from binlogsync.bookmarks import Bookmark
+from binlogsync.codec.subjects import check_source, parse_table
 from binlogsync.consume.client_lease import ClientLease
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.event_loop import RunCoroutine, run_in_shared_loop, run_in_thread
@@ -37,11 +38,10 @@ from binlogsync.consume.progress_nats import NatsProgress
 from binlogsync.consume.start_position import Start, check_start, resolve_bookmark
 from binlogsync.errors import BinlogSyncError, ConfigError
 from binlogsync.models.model import table_name
+from binlogsync.nats.client import NatsConnection, NatsOptions
+from binlogsync.nats.reader import StreamReader
 from binlogsync.signals import stop_on_signals
 from binlogsync.stores import PositionStore
-from binlogsync.stream.client import NatsConnection, NatsOptions
-from binlogsync.stream.reader import StreamReader
-from binlogsync.wire.subjects import check_source, parse_table
 from binlogsync.workers.pool import ConsumerTask, TableReport, WorkerPool, WorkerPoolOptions
 
 log = logging.getLogger(__name__)

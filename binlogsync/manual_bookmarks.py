@@ -8,13 +8,13 @@ from binlogsync.bookmarks import Bookmark
 from binlogsync.errors import ConfigError, PositionError, SourceError
 from binlogsync.mysql import BinlogDump, MySQLConfig, resolve_start
 from binlogsync.mysql.scan import BEGINS_TRANSACTION, scan
+from binlogsync.nats.client import NatsOptions
 from binlogsync.position import Checkpoint, GtidSet
 from binlogsync.range_bounds import StreamSequence, parse_bound
 from binlogsync.replay.factory import SourceTable, open_sources
 from binlogsync.replay.ranges import checkpoint_before
 from binlogsync.replay.sources import ChangeSources
 from binlogsync.stores import PositionStore
-from binlogsync.stream.client import NatsOptions
 
 
 def add_bookmark(

@@ -20,20 +20,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from binlogsync.codec.subjects import check_source
 from binlogsync.dotenv import parse_dotenv
 from binlogsync.errors import ConfigError
 from binlogsync.filters import TableFilter, split_patterns
 from binlogsync.mysql import TLS, MySQLConfig, parse_start
 from binlogsync.mysql.config import TLSMode
+from binlogsync.nats.client import NatsOptions
 from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.sinks.jetstream.publish_unit import Format
 from binlogsync.stores import PositionStore
 from binlogsync.stores.nats import NatsPositionStore
 from binlogsync.stores.sqlite import SQLitePositionStore
-from binlogsync.stream.client import NatsOptions
 from binlogsync.tail.options import TailOptions
 from binlogsync.variables import check_variables
-from binlogsync.wire.subjects import check_source
 
 if TYPE_CHECKING:
     from binlogsync.sinks.audit import AuditSink

@@ -25,13 +25,13 @@ from pymysql.constants import ER
 from binlogsync.binlog.charsets import BINARY
 from binlogsync.binlog.types.label_text import label_text, members
 from binlogsync.change import ChangeBatch, build_batch
+from binlogsync.codec.column_parser import TEMPORAL_TYPES, read_column
 from binlogsync.errors import SourceError
 from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch, translate_errors
 from binlogsync.mysql.information_schema import describe_table, generated_columns
 from binlogsync.mysql.server import ServerInfo, clock_us, inspect
 from binlogsync.mysql.session import Connection
 from binlogsync.position import Checkpoint
-from binlogsync.render.column_parser import TEMPORAL_TYPES, read_column
 from binlogsync.schema import (
     BINARY_TYPES,
     GEOMETRY_TYPES,

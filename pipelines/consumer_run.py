@@ -16,6 +16,7 @@ import dagster as dg
 from pydantic import Field
 
 from binlogsync.bookmarks import Bookmark
+from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.gaps import open_gaps
 from binlogsync.consume.progress import DuckProgress, ProgressKey
@@ -24,9 +25,8 @@ from binlogsync.consume.targets import Target
 from binlogsync.errors import BinlogSyncError, HandlerError
 from binlogsync.escaping import markdown
 from binlogsync.mysql.config import MySQLConfig
+from binlogsync.nats.reader import StreamReader
 from binlogsync.stores import PositionStore
-from binlogsync.stream.reader import StreamReader
-from binlogsync.wire.subjects import durable_name
 from binlogsync.workers.pool import ConsumerTask, TableReport, WorkerPool, WorkerPoolOptions
 from pipelines.consumer_metadata import ConsumerTotals, TablePreview, build_failure, build_metadata, failure_metadata
 from pipelines.gap_check import no_gap, report_check

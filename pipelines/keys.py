@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from binlogsync.codec.subjects import parse_table
 from binlogsync.errors import ConfigError
 from binlogsync.escaping import markdown
-from binlogsync.wire.subjects import parse_table
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_]")
 

@@ -16,7 +16,7 @@ from binlogsync.consume.progress import DuckProgress, ProgressKey
 from binlogsync.errors import BinlogSyncError, ConsumeError
 from binlogsync.escaping import markdown
 from binlogsync.mirror.verify import Verification, Verifier, VerifyOptions
-from binlogsync.stream.reader import StreamReader
+from binlogsync.nats.reader import StreamReader
 from pipelines.gap_check import no_gap, report_check
 from pipelines.keys import safe_part
 from pipelines.tables import TableAsset

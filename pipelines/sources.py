@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from binlogsync.codec.subjects import check_source
 from binlogsync.errors import ConfigError
 from binlogsync.variables import check_variables
-from binlogsync.wire.subjects import check_source
 from pipelines.keys import safe_part
 from pipelines.tail import TailConfig
 

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from binlogsync.commands.stream_status import read_stream_status
+from binlogsync.cli.stream_status import read_stream_status
 from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.sinks.jetstream.foreign import describe_foreign
 from pipelines.keys import binlog_key

@@ -10,6 +10,7 @@ the run that is being cancelled.
 import dagster as dg
 from pydantic import Field
 
+from binlogsync.codec.subjects import check_source
 from binlogsync.errors import (
     BinlogSyncError,
     ConfigError,
@@ -23,7 +24,6 @@ from binlogsync.errors import (
     StoreError,
 )
 from binlogsync.tail.run import Tail, TailOptions, TailProgress
-from binlogsync.wire.subjects import check_source
 from pipelines.consumer_metadata import traceback_metadata
 from pipelines.jobs import build_job
 from pipelines.keys import safe_part

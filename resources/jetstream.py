@@ -7,10 +7,10 @@ from typing import Any, cast
 import dagster as dg
 from pydantic import Field
 
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.sinks.jetstream.publish_unit import Format
-from binlogsync.stream.client import NatsOptions
-from binlogsync.stream.reader import StreamReader
 from resources import environment
 
 

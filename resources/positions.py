@@ -13,8 +13,8 @@ import dagster as dg
 from pydantic import Field
 
 from binlogsync.errors import ConfigError
+from binlogsync.nats.client import NatsOptions
 from binlogsync.stores import PositionStore, nats, redis, sqlite
-from binlogsync.stream.client import NatsOptions
 from resources import environment
 from resources.jetstream import nats_environment
 

@@ -14,7 +14,7 @@ import dagster as dg
 
 from binlogsync.errors import WireError
 from binlogsync.escaping import printable
-from binlogsync.stream.reader import StreamReader
+from binlogsync.nats.reader import StreamReader
 from resources.jetstream import JetStream
 
 CONSUMER_TAG = "binlogsync/consumer"

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from binlogsync.embedded import NATSServer
 from binlogsync.mysql import MySQLConfig, inspect_server
+from binlogsync.servers import NATSServer
 from tests.databases import FreshDatabase
 from tests.waiting import wait_until
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from binlogsync import embedded
+from binlogsync import servers
 from tests.databases import FreshDatabase, fresh_database
 
 # A busy machine makes a slow example, not a wrong one.
@@ -44,42 +44,42 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session")
-def mysql_server() -> Iterator[embedded.MySQLServer]:
+def mysql_server() -> Iterator[servers.MySQLServer]:
     """The MySQL of the test session; create separate databases, or use the fixture `mysql`."""
-    with embedded.mysql() as server:
+    with servers.mysql() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def mariadb_server() -> Iterator[embedded.MariaDBServer]:
+def mariadb_server() -> Iterator[servers.MariaDBServer]:
     """The MariaDB of the test session; create separate databases, or use the fixture `mariadb`."""
-    with embedded.mariadb() as server:
+    with servers.mariadb() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def nats_server() -> Iterator[embedded.NATSServer]:
+def nats_server() -> Iterator[servers.NATSServer]:
     """The nats-server of the test session, with JetStream; use unique stream names."""
-    with embedded.nats() as server:
+    with servers.nats() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> Iterator[embedded.RedisServer]:
+def redis_server() -> Iterator[servers.RedisServer]:
     """The Redis of the test session; use unique keys."""
-    with embedded.redis() as server:
+    with servers.redis() as server:
         yield server
 
 
 @pytest.fixture
-def mysql(mysql_server: embedded.MySQLServer) -> Iterator[FreshDatabase]:
+def mysql(mysql_server: servers.MySQLServer) -> Iterator[FreshDatabase]:
     """An empty database on the shared MySQL."""
     with fresh_database(mysql_server) as database:
         yield database
 
 
 @pytest.fixture
-def mariadb(mariadb_server: embedded.MariaDBServer) -> Iterator[FreshDatabase]:
+def mariadb(mariadb_server: servers.MariaDBServer) -> Iterator[FreshDatabase]:
     """An empty database on the shared MariaDB."""
     with fresh_database(mariadb_server) as database:
         yield database

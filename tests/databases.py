@@ -10,7 +10,7 @@ from typing import Any
 
 import pymysql
 
-from binlogsync.embedded.database import DatabaseServer
+from binlogsync.servers.database import DatabaseServer
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from binlogsync.commands.printable_formatter import PrintableFormatter
+from binlogsync.cli.printable_formatter import PrintableFormatter
 from binlogsync.errors import HandlerError
 from binlogsync.escaping import fenced, markdown, printable
 

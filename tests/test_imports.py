@@ -83,7 +83,7 @@ def test_one_module_opens_all_connections_to_mysql() -> None:
     """It sets the session variables and guards the login; private servers are excepted, which tests use as root."""
     assert {file for file in FILES if opens_mysql(file)} == {
         "binlogsync/mysql/guarded_connection.py",
-        "binlogsync/embedded/database.py",
+        "binlogsync/servers/database.py",
     }
     users = {
         file

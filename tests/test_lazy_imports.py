@@ -16,16 +16,16 @@ OF_A_TAIL = frozenset(
 )
 HELP = """
 import contextlib, io
-from binlogsync.cli import main
+from binlogsync.cli.main import main
 with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
     main({arguments})
 """
 # All that the command imports, and then arrays made in the ways that make pyarrow look for pandas.
 TAIL = """
 import importlib
-from binlogsync import cli
+from binlogsync.cli import main as cli
 cli._keep_pandas_out()
-importlib.import_module("binlogsync.commands.tail")
+importlib.import_module("binlogsync.cli.tail")
 from binlogsync.settings import Settings
 settings = Settings.read(environment={})
 settings.mysql(), settings.jetstream(), settings.tail(), settings.audit(), settings.positions()
@@ -64,5 +64,5 @@ def test_a_tail_loads_what_it_uses(tmp_path: Path) -> None:
 
 
 def test_pandas_can_be_imported_where_a_tail_kept_it_out(tmp_path: Path) -> None:
-    program = "from binlogsync import cli\ncli._keep_pandas_out()\nimport pandas\npandas.DataFrame()"
+    program = "from binlogsync.cli import main as cli\ncli._keep_pandas_out()\nimport pandas\npandas.DataFrame()"
     assert loaded_by(program, tmp_path) == {"numpy", "pandas", "pyarrow"}

@@ -15,15 +15,15 @@ import pyarrow as pa
 import pytest
 
 from binlogsync.duckfile import DuckFile
-from binlogsync.embedded import MariaDBServer, MySQLServer
-from binlogsync.embedded.database import ServerLocation, prepare_server
-from binlogsync.embedded.mariadb import find_installation as find_mariadb
-from binlogsync.embedded.mysql import find_installation as find_mysql
+from binlogsync.nats.reader import StreamBatch
 from binlogsync.private_files import make_folder
 from binlogsync.replay.ranges import ReplayPlan
 from binlogsync.replay.to_parquet import ParquetTarget
+from binlogsync.servers import MariaDBServer, MySQLServer
+from binlogsync.servers.database import ServerLocation, prepare_server
+from binlogsync.servers.mariadb import find_installation as find_mariadb
+from binlogsync.servers.mysql import find_installation as find_mysql
 from binlogsync.stores.sqlite import SQLitePositionStore
-from binlogsync.stream.reader import StreamBatch
 from tests.samples import sample_batch
 
 SOURCE = "main"

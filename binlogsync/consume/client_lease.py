@@ -19,10 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from binlogsync.codec.subjects import escape, stream_name
 from binlogsync.errors import ClientTakenError, SinkError
-from binlogsync.stream.client import NatsConnection
-from binlogsync.stream.key_value import KeyValueBucket
-from binlogsync.wire.subjects import escape, stream_name
+from binlogsync.nats.client import NatsConnection
+from binlogsync.nats.key_value import KeyValueBucket
 
 log = logging.getLogger(__name__)
 LEASE_S = 10.0

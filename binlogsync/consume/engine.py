@@ -15,13 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.gaps import ConsumerGap, record_gap
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, ProgressStore, Tracker
 from binlogsync.consume.seek import DeliveryStart, drop_processed, find_start, holds_progress
 from binlogsync.consume.start_position import Bookmarks, Start, check_start, first_sequence
 from binlogsync.errors import ConfigError, ConsumeError
-from binlogsync.stream.reader import StreamBatch, StreamReader
-from binlogsync.wire.subjects import durable_name
+from binlogsync.nats.reader import StreamBatch, StreamReader
 
 if TYPE_CHECKING:
     from binlogsync.consume.targets import Target

@@ -30,8 +30,8 @@ from binlogsync.consume.typed_changes import TypedChanges
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
 from binlogsync.models.model import Model
+from binlogsync.nats.reader import StreamBatch
 from binlogsync.schema import TableSchema
-from binlogsync.stream.reader import StreamBatch
 
 log = logging.getLogger(__name__)
 M = TypeVar("M")

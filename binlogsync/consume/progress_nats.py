@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from binlogsync.change import ChangeBatch
+from binlogsync.codec.subjects import durable_name, stream_name, unescape
 from binlogsync.consume.gaps import ConsumerGap
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, ProgressStore, Tracker
 from binlogsync.consume.skips import Skip
 from binlogsync.errors import ConsumeError, WireError
-from binlogsync.stream.client import NatsConnection
-from binlogsync.stream.key_value import KeyValueBucket
-from binlogsync.wire.subjects import durable_name, stream_name, unescape
+from binlogsync.nats.client import NatsConnection
+from binlogsync.nats.key_value import KeyValueBucket
 
 log = logging.getLogger(__name__)
 _SKIPS = "/skips"

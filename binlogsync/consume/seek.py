@@ -17,10 +17,10 @@ from binlogsync.change import ChangeBatch
 from binlogsync.consume.gaps import ConsumerGap, new_gap
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey, Tracker, progress_at
 from binlogsync.errors import ConsumeError
+from binlogsync.nats.reader import StreamBatch, StreamReader
 from binlogsync.position import BinlogPosition, EventPosition
 from binlogsync.position_masks import count_not_after
 from binlogsync.position_order import PositionOrder, compare
-from binlogsync.stream.reader import StreamBatch, StreamReader
 
 log = logging.getLogger(__name__)
 _MAX_BATCH = 1000

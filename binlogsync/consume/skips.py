@@ -18,14 +18,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from binlogsync.change import ChangeBatch
+from binlogsync.codec.envelope import EnvelopeContext, render
+from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey, ProgressStore, Tracker
 from binlogsync.consume.targets import Target
 from binlogsync.duckfile import META_SCHEMA
 from binlogsync.errors import BinlogSyncError, ConfigError, ConsumeError
-from binlogsync.stream.reader import StreamBatch, StreamReader
-from binlogsync.wire.envelope import EnvelopeContext, render
-from binlogsync.wire.subjects import durable_name
+from binlogsync.nats.reader import StreamBatch, StreamReader
 
 if TYPE_CHECKING:
     import duckdb

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from binlogsync.bookmarks import Bookmark, get_bookmark
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError, ConsumeError
+from binlogsync.nats.reader import StreamReader
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.position_masks import changes_after
-from binlogsync.stream.reader import StreamReader
 
 if TYPE_CHECKING:
     from binlogsync.range_bounds import BookmarkName

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey, ProgressStore, Tracker
-from binlogsync.stream.reader import StreamBatch, StreamReader
+from binlogsync.nats.reader import StreamBatch, StreamReader
 
 
 class Target(Protocol):

@@ -21,6 +21,7 @@ from typing import Literal
 
 import duckdb
 
+from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.engine import GATHERED_BYTES, ConsumeOptions, ConsumeResult, report_gap
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, Tracker
 from binlogsync.consume.seek import DeliveryStart, drop_processed, find_start, holds_progress
@@ -38,10 +39,9 @@ from binlogsync.mirror.fingerprints import (
 )
 from binlogsync.mirror.state import ensure_meta, load_state
 from binlogsync.mirror.target import Mirror, record_gaps
+from binlogsync.nats.reader import StreamBatch, StreamReader
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.position_order import PositionOrder, compare
-from binlogsync.stream.reader import StreamBatch, StreamReader
-from binlogsync.wire.subjects import durable_name
 
 log = logging.getLogger(__name__)
 _FETCH_S = 0.2

@@ -25,9 +25,9 @@ from binlogsync.mirror.apply import apply
 from binlogsync.mirror.clauses import is_conditional, only_renames
 from binlogsync.mirror.ddl import NO_TABLE, former_name
 from binlogsync.mirror.state import MirrorState, create_table, drop_mirror, drop_table, ensure_meta, load_state
+from binlogsync.nats.reader import StreamReader
+from binlogsync.nats.retained_changes import read_retained_changes
 from binlogsync.server_version import ServerFlavor, flavor_of
-from binlogsync.stream.reader import StreamReader
-from binlogsync.stream.retained_changes import read_retained_changes
 
 log = logging.getLogger(__name__)
 Table = tuple[str, str]

@@ -55,13 +55,13 @@ from binlogsync.mirror.state import (
     store_state,
 )
 from binlogsync.mysql.config import MySQLConfig
+from binlogsync.nats.messages import StreamBatch
+from binlogsync.nats.reader import StreamReader
 from binlogsync.position import Checkpoint
 from binlogsync.position_masks import changes_after
 from binlogsync.position_order import PositionOrder, compare
 from binlogsync.schema import TableSchema
 from binlogsync.snapshot import TableSnapshot, read_table
-from binlogsync.stream.messages import StreamBatch
-from binlogsync.stream.reader import StreamReader
 
 log = logging.getLogger(__name__)
 _MIN_REPAIR_WAIT_S, _MAX_REPAIR_WAIT_S = 10.0, 600.0

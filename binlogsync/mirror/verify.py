@@ -34,11 +34,11 @@ from binlogsync.mirror.state import ensure_meta, load_state
 from binlogsync.mirror.verify_rows import Comparison, RowStore
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.mysql.privileges import grants_for_tail
+from binlogsync.nats.reader import StreamReader
 from binlogsync.position import Checkpoint
 from binlogsync.position_masks import changes_after
 from binlogsync.position_order import PositionOrder, compare, compare_or_raise
 from binlogsync.snapshot import TableSnapshot, read_table
-from binlogsync.stream.reader import StreamReader
 
 log = logging.getLogger(__name__)
 

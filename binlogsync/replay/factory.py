@@ -13,6 +13,8 @@ from binlogsync.consume.targets import Target
 from binlogsync.errors import ConfigError, SinkError, WireError
 from binlogsync.filters import TableFilter
 from binlogsync.mysql import MySQLConfig
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
 from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.ranges import ReplayPlan, ReplayRange, remove_overlaps
 from binlogsync.replay.sources import ChangeSources
@@ -22,8 +24,6 @@ from binlogsync.replay.to_parquet import ParquetTarget
 from binlogsync.replay.to_stream import SubjectTarget
 from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.stores import PositionStore
-from binlogsync.stream.client import NatsOptions
-from binlogsync.stream.reader import StreamReader
 
 log = logging.getLogger(__name__)
 

@@ -24,12 +24,12 @@ from binlogsync.mysql import (
     raise_server_error,
     reader_options,
 )
+from binlogsync.nats.reader import StreamBatch
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.position_masks import changes_after
 from binlogsync.position_order import compare_or_raise
 from binlogsync.replay.range_reader import ReadStep
 from binlogsync.replay.ranges import ReplayRange
-from binlogsync.stream.reader import StreamBatch
 from binlogsync.table_names import check_spelling
 
 _WAIT_S = 0.5

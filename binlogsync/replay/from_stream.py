@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+from binlogsync.codec.subjects import durable_name
 from binlogsync.errors import BinlogSyncError, SinkError
+from binlogsync.nats.reader import StreamReader
 from binlogsync.replay.range_reader import ReadStep
 from binlogsync.replay.ranges import ReplayRange, mask_from
 from binlogsync.replay.stream_table import StreamTable
-from binlogsync.stream.reader import StreamReader
-from binlogsync.wire.subjects import durable_name
 
 log = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ import nats.errors
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
+from binlogsync.codec import subjects
+from binlogsync.codec.envelope import GAP
+from binlogsync.nats.reader import StreamReader
 from binlogsync.position import Checkpoint
 from binlogsync.position_order import compare
 from binlogsync.replay.ranges import ReplayRange
-from binlogsync.stream.reader import StreamReader
-from binlogsync.wire import subjects
-from binlogsync.wire.envelope import GAP
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from binlogsync.nats.reader import StreamBatch
 from binlogsync.replay.ranges import ReplayRange
-from binlogsync.stream.reader import StreamBatch
 
 
 @dataclass(frozen=True, slots=True)

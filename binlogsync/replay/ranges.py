@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError, PositionError
+from binlogsync.nats.reader import StreamBatch
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.position_masks import not_stored_mask
 from binlogsync.position_order import PositionOrder, compare_or_raise
-from binlogsync.stream.reader import StreamBatch
 
 
 @dataclass(frozen=True, slots=True)

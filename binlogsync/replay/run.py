@@ -14,12 +14,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from binlogsync.nats.reader import StreamBatch
 from binlogsync.replay.origin import Origin, choose_reader
 from binlogsync.replay.range_reader import RangeReader
 from binlogsync.replay.ranges import ReplayPlan, ReplayRange
 from binlogsync.replay.sources import ChangeSources
 from binlogsync.replay.targets import AppliedFilter, ReplayTarget, count_ops
-from binlogsync.stream.reader import StreamBatch
 
 _REPORT_S = 0.5
 

@@ -18,12 +18,12 @@ import pyarrow.compute as pc
 
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import PositionError
+from binlogsync.nats.reader import StreamBatch, StreamReader
 from binlogsync.position import Checkpoint
 from binlogsync.position_order import compare
 from binlogsync.replay.ranges import checkpoint_before, mask_from
 from binlogsync.schema import TableSchema
 from binlogsync.sinks.jetstream.messages import MAX_MESSAGES
-from binlogsync.stream.reader import StreamBatch, StreamReader
 
 Mask = Callable[[ChangeBatch], pa.BooleanArray]
 _WAIT_S = 0.25

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import PositionError
+from binlogsync.nats.reader import StreamBatch
 from binlogsync.position import Checkpoint
 from binlogsync.replay.ranges import ReplayPlan, mask_from, select_changes
-from binlogsync.stream.reader import StreamBatch
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,10 +27,10 @@ from binlogsync.duckfile_upgrade import REPLAY_MARK
 from binlogsync.errors import ConfigError
 from binlogsync.mirror.state import drop_mirror
 from binlogsync.mirror.target import Mirror
+from binlogsync.nats.reader import StreamBatch
 from binlogsync.position import Checkpoint
 from binlogsync.replay.ranges import ReplayPlan, checkpoint_after
 from binlogsync.replay.targets import ReplayState
-from binlogsync.stream.reader import StreamBatch
 
 _TABLE = f"{META_SCHEMA}.backfills"
 _CREATE = (

@@ -27,14 +27,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from binlogsync.change import ChangeBatch
+from binlogsync.codec.arrow import from_arrow, to_arrow
+from binlogsync.codec.joining import join_batches
 from binlogsync.errors import ConfigError, PositionError, SinkError
+from binlogsync.nats.reader import StreamBatch
 from binlogsync.position import Checkpoint
 from binlogsync.private_files import make_folder, open_new
 from binlogsync.replay.ranges import ReplayPlan, checkpoint_after
 from binlogsync.replay.targets import ReplayState
-from binlogsync.stream.reader import StreamBatch
-from binlogsync.wire.arrow import from_arrow, to_arrow
-from binlogsync.wire.joining import join_batches
 
 MANIFEST = "_manifest.json"
 _PART = "part-{:05d}.parquet"

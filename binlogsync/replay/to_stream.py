@@ -22,16 +22,16 @@ import pyarrow as pa
 from nats.aio.client import Client
 
 from binlogsync.change import ChangeBatch
+from binlogsync.codec import subjects
 from binlogsync.errors import ConfigError
 from binlogsync.flush import Flush, TransactionRun
+from binlogsync.nats.client import NatsConnection
+from binlogsync.nats.reader import StreamBatch
 from binlogsync.position import Checkpoint
 from binlogsync.replay.ranges import ReplayPlan, checkpoint_after, checkpoint_before
 from binlogsync.replay.targets import ReplayState
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.sinks.jetstream.stream import StreamSpec, ensure_schemas
-from binlogsync.stream.client import NatsConnection
-from binlogsync.stream.reader import StreamBatch
-from binlogsync.wire import subjects
 
 _PLAN = "backfill"
 

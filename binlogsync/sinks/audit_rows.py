@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from binlogsync.change import ChangeBatch
-from binlogsync.render import JsonTexts, column_values
-from binlogsync.render.envelope_writer import EnvelopePart, render_rows
+from binlogsync.codec.envelope_writer import EnvelopePart, render_rows
+from binlogsync.codec.renderers import JsonTexts, column_values
 
 Image = Literal["before", "after"]
 

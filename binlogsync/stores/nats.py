@@ -16,11 +16,11 @@ from typing import TypeVar
 
 from binlogsync.bookmarks import Bookmark
 from binlogsync.errors import PositionError, SinkError, StoreError
+from binlogsync.nats.client import NatsConnection, NatsOptions
+from binlogsync.nats.key_value import KeyValueBucket
 from binlogsync.position import Checkpoint
 from binlogsync.stores import Lease, PositionStore
 from binlogsync.stores.lease import ClaimRequest, LeaseRecord, check_held, claim_lease
-from binlogsync.stream.client import NatsConnection, NatsOptions
-from binlogsync.stream.key_value import KeyValueBucket
 
 Result = TypeVar("Result")
 Kept = tuple[LeaseRecord | None, str | None]  # the lease, and the checkpoint's text

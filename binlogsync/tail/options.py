@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from binlogsync.bookmarks import BookmarkRetention
+from binlogsync.codec.subjects import check_source
 from binlogsync.errors import ConfigError
 from binlogsync.tail.accumulate import FlushRules
 from binlogsync.tail.bookmarks import BookmarkRules
-from binlogsync.wire.subjects import check_source
 
 
 @dataclass(frozen=True, slots=True)

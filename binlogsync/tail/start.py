@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from binlogsync.bookmarks import Bookmark, get_bookmark
+from binlogsync.codec.subjects import stream_name
 from binlogsync.errors import PositionError
 from binlogsync.mysql import BookmarkStart, MySQLConfig, ServerInfo, parse_start, resolve_start
 from binlogsync.position import Checkpoint
@@ -17,7 +18,6 @@ from binlogsync.position_order import PositionOrder, compare, compare_or_raise
 from binlogsync.sinks import Sink
 from binlogsync.sinks.jetstream.stream import UNPROVEN
 from binlogsync.stores import PositionStore
-from binlogsync.wire.subjects import stream_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,11 +24,11 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.backoff import backoff_s
 from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, consume
 from binlogsync.errors import BinlogSyncError, ConfigError, HandlerError
-from binlogsync.stream.reader import StreamReader
-from binlogsync.wire.subjects import durable_name
+from binlogsync.nats.reader import StreamReader
 from binlogsync.workers.scheduler import Scheduler
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from binlogsync.errors import BinlogSyncError
 from pipelines.demo.check import check
-from pipelines.demo.stack import ROOT, Stack, dagster, ignored_variables, servers
+from pipelines.demo.stack import ROOT, Stack, dagster, ignored_variables, start_servers
 from pipelines.demo.workload import DemoWorkload, create
 
 
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for module in ("binlogsync.tail.run", "binlogsync.sinks.jetstream", "binlogsync.consume.engine"):
             import_module(module)
         _log("starting MySQL and NATS ...")
-        with servers(options.dir) as (mysql, nats):
+        with start_servers(options.dir) as (mysql, nats):
             create(mysql)
             workload = DemoWorkload(mysql, options.rate)
             _log(f"MySQL {mysql.version} and NATS run; {options.rate:g} changes per second; starting Dagster ...")

@@ -11,8 +11,8 @@ import dagster as dg
 
 from binlogsync.duckfile import DuckFile, first_row
 from binlogsync.errors import BinlogSyncError, ConsumeError, WireError
-from binlogsync.stream.client import NatsOptions
-from binlogsync.stream.reader import StreamReader
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
 from pipelines.demo.stack import SOURCE, Stack
 
 T = TypeVar("T")

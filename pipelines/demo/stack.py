@@ -20,11 +20,11 @@ from pathlib import Path
 
 import dagster as dg
 
-from binlogsync import embedded
-from binlogsync.embedded.mysql import MySQLServer
-from binlogsync.embedded.nats import NATSServer
+from binlogsync import servers
 from binlogsync.errors import ConfigError
 from binlogsync.private_files import make_folder, open_new
+from binlogsync.servers.mysql import MySQLServer
+from binlogsync.servers.nats import NATSServer
 from binlogsync.variables import PRIVATE_SERVERS
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ class Stack:
 
 
 @contextmanager
-def servers(folder: Path) -> Iterator[tuple[MySQLServer, NATSServer]]:
+def start_servers(folder: Path) -> Iterator[tuple[MySQLServer, NATSServer]]:
     """Start MySQL and NATS in an emptied folder. Raises ConfigError if another demo uses the folder."""
     make_folder(folder)
     with ExitStack() as stack:
@@ -84,8 +84,8 @@ def servers(folder: Path) -> Iterator[tuple[MySQLServer, NATSServer]]:
         for old in folder.iterdir():
             if old.name != "lock":
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
-        mysql = stack.enter_context(embedded.mysql(folder / "mysql"))
-        nats = stack.enter_context(embedded.nats(folder / "nats"))
+        mysql = stack.enter_context(servers.mysql(folder / "mysql"))
+        nats = stack.enter_context(servers.nats(folder / "nats"))
         # A clean shutdown waits ten seconds for closed connections, and the data are not used again.
         stack.callback(mysql.kill)
         yield mysql, nats

@@ -12,7 +12,7 @@ from typing import Any
 
 import pymysql
 
-from binlogsync.embedded.mysql import MySQLServer
+from binlogsync.servers.mysql import MySQLServer
 from pipelines.demo.schema import STATEMENTS
 
 log = logging.getLogger(__name__)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from binlogsync import embedded
+from binlogsync import servers
 from binlogsync.binlog.reader import ReaderOptions
 from binlogsync.binlog.table_declaration import DeclarationLookup, TableDeclaration
 from binlogsync.change import RowChange
-from binlogsync.embedded.database import DatabaseServer
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
+from binlogsync.servers.database import DatabaseServer
 from tests.binlog.dump import DumpRecording, end_of_log, record
 
 FOLDER = Path(__file__).parent / "golden"
@@ -107,7 +107,7 @@ def _capture(name: str, server: DatabaseServer) -> None:
 def main() -> None:
     """Capture the named dumps, or all, each from a new server."""
     for name in sys.argv[1:] or (*NAMES, *EVENTS, *TYPES):
-        with embedded.mariadb() if name.startswith("mariadb") else embedded.mysql() as server:
+        with servers.mariadb() if name.startswith("mariadb") else servers.mysql() as server:
             _capture(name, server)
 
 

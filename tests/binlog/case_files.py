@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from binlogsync import embedded
-from binlogsync.embedded.database import DatabaseServer
-from binlogsync.wire.envelope import EnvelopeContext, render
+from binlogsync import servers
+from binlogsync.codec.envelope import EnvelopeContext, render
+from binlogsync.servers.database import DatabaseServer
 from tests.binlog.dump import end_of_log, record
 from tests.databases import FreshDatabase, fresh_database
 
@@ -131,12 +131,12 @@ def _write(database: FreshDatabase, case: SqlCase) -> None:
 def main() -> None:
     """Update the expected envelopes in all files."""
     with ExitStack() as stack:
-        servers: dict[str, DatabaseServer] = {
-            "mysql": stack.enter_context(embedded.mysql()),
-            "mariadb": stack.enter_context(embedded.mariadb()),
+        running: dict[str, DatabaseServer] = {
+            "mysql": stack.enter_context(servers.mysql()),
+            "mariadb": stack.enter_context(servers.mariadb()),
         }
         for case in load_cases():
-            with fresh_database(servers[case.servers[0]]) as database:
+            with fresh_database(running[case.servers[0]]) as database:
                 _write(database, case)
 
 

@@ -4,39 +4,39 @@ from collections.abc import Iterator
 
 import pytest
 
-from binlogsync import embedded
-from binlogsync.embedded.mariadb import find_installation
+from binlogsync import servers
 from binlogsync.errors import EmbeddedServerError
+from binlogsync.servers.mariadb import find_installation
 from tests.databases import FreshDatabase, fresh_database
 
 
 @pytest.fixture(scope="session")
-def mysql_server() -> Iterator[embedded.MySQLServer]:
+def mysql_server() -> Iterator[servers.MySQLServer]:
     """Overrides the server that all other tests share."""
-    with embedded.mysql() as server:
+    with servers.mysql() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def mariadb_server() -> Iterator[embedded.MariaDBServer]:
+def mariadb_server() -> Iterator[servers.MariaDBServer]:
     """Overrides the server that all other tests share."""
-    with embedded.mariadb() as server:
+    with servers.mariadb() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def mariadb_10_server() -> Iterator[embedded.MariaDBServer]:
+def mariadb_10_server() -> Iterator[servers.MariaDBServer]:
     """The oldest supported MariaDB; its tests are skipped if Debian's archive no longer has it."""
     try:
         find_installation("10.11")
     except EmbeddedServerError as error:
         pytest.skip(str(error))
-    with embedded.mariadb(release="10.11") as server:
+    with servers.mariadb(release="10.11") as server:
         yield server
 
 
 @pytest.fixture
-def mariadb_10(mariadb_10_server: embedded.MariaDBServer) -> Iterator[FreshDatabase]:
+def mariadb_10(mariadb_10_server: servers.MariaDBServer) -> Iterator[FreshDatabase]:
     """An empty database on that server."""
     with fresh_database(mariadb_10_server) as database:
         yield database

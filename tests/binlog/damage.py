@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 
-from binlogsync.wire.envelope import EnvelopeContext, render
+from binlogsync.codec.envelope import EnvelopeContext, render
 from tests.binlog.captured import EVENTS, NAMES, TYPES, CapturedDump, load, summary
 from tests.binlog.damage_inside import inside
 from tests.binlog.dump import DecodedDump, DumpRecording

@@ -9,11 +9,11 @@ import numpy as np
 
 from binlogsync.binlog.reader import BinlogReader, DecodedRange, ReaderOptions
 from binlogsync.change import RowChange
-from binlogsync.embedded.database import DatabaseServer
 from binlogsync.errors import DecodeError
 from binlogsync.flush import Flush
 from binlogsync.mysql import TLS, BinlogDump, MySQLConfig, inspect_server, reader_options
 from binlogsync.position import Checkpoint
+from binlogsync.servers.database import DatabaseServer
 
 Captures = Callable[[str, str], bool]
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from binlogsync.binlog.reader import DecodedRange
 from binlogsync.change import RowChange
-from binlogsync.embedded.database import DatabaseServer
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
+from binlogsync.servers.database import DatabaseServer
 from binlogsync.tail.accumulate import Accumulator, FlushRules
 from tests.binlog.dump import DumpRecording, changes_of, raw_dump
 

@@ -19,7 +19,7 @@ from playwright.sync_api import Page, expect
 from binlogsync.bookmarks import Bookmark
 from binlogsync.duckfile import DuckFile
 from binlogsync.stores.sqlite import SQLitePositionStore
-from pipelines.demo.stack import SOURCE, Stack, dagster, servers
+from pipelines.demo.stack import SOURCE, Stack, dagster, start_servers
 from pipelines.demo.workload import DemoWorkload, create
 from pipelines.keys import TableName, binlog_key
 from pipelines.replays import replay_key
@@ -63,7 +63,7 @@ def browser() -> str:
 def stack(browser: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The demo, once its tail has reported a few times and all mirrors are there."""
     folder = tmp_path_factory.mktemp("ui")
-    with servers(folder) as (mysql, nats):
+    with start_servers(folder) as (mysql, nats):
         create(mysql)
         with dagster(mysql, nats, folder, free_port()) as running, DemoWorkload(mysql, rate=20):
             # Partitions before the bookmarks, more than the dialog shows at once. They come first because Dagster

@@ -17,19 +17,19 @@ import duckdb
 import pytest
 
 from binlogsync.change import Change
+from binlogsync.codec.subjects import stream_name
 from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, consume
 from binlogsync.consume.handler import Handler, Retry
 from binlogsync.consume.progress import ProgressKey, Tracker
 from binlogsync.consume.targets import Target
 from binlogsync.duckfile import META_SCHEMA, DuckFile
-from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
 from binlogsync.mirror.target import Mirror
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
 from binlogsync.server_version import ServerFlavor
+from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from binlogsync.stream.client import NatsOptions
-from binlogsync.stream.reader import StreamReader
-from binlogsync.wire.subjects import stream_name
 from tests.duck import mirror_rows, query
 from tests.nats_commands import delete_stream, purge_stream
 from tests.samples import SampleOptions, SampleSource, SampleTransaction
@@ -326,8 +326,8 @@ import sys, threading
 from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.consume.handler import Handler
 from binlogsync.consume.targets import Target
-from binlogsync.stream.client import NatsOptions
-from binlogsync.stream.reader import StreamReader
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
 from binlogsync.mirror.target import Mirror
 from tests.consume.test_consume import SampleRow, record
 url, source, path = sys.argv[1:]

@@ -19,16 +19,16 @@ import pytest
 
 from binlogsync import Change, ClientTakenError, Consumer, HandlerError, Retry
 from binlogsync.bookmarks import Bookmark
+from binlogsync.codec.subjects import stream_name
 from binlogsync.consume.start_position import Start
-from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError, ModelError, WireError
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
 from binlogsync.position import Checkpoint
+from binlogsync.servers import NATSServer
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stores.nats import NatsPositionStore
 from binlogsync.stores.sqlite import SQLitePositionStore
-from binlogsync.stream.client import NatsOptions
-from binlogsync.stream.reader import StreamReader
-from binlogsync.wire.subjects import stream_name
 from tests.consume.test_consume import RETRY, FailingHandler, SampleRow, SampleStream, ids, record
 from tests.duck import query
 from tests.nats_commands import delete_stream

@@ -14,8 +14,8 @@ import redis
 
 from binlogsync.change import RowChange
 from binlogsync.consume.deduplication import RedisSeenIds, SeenIds
-from binlogsync.embedded import RedisServer
 from binlogsync.errors import ConfigError
+from binlogsync.servers import RedisServer
 from tests.databases import FreshDatabase
 from tests.samples import sample_batch
 

@@ -18,8 +18,8 @@ from binlogsync.change import Change
 from binlogsync.consume.handler import Handler, Retry
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, ProgressStore, Tracker
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
+from binlogsync.nats.reader import StreamBatch
 from binlogsync.schema import Column, TableSchema
-from binlogsync.stream.reader import StreamBatch
 from tests.duck import make_batch, query
 
 KEY = ProgressKey("me", "main", "treehole", "holes")

@@ -6,10 +6,10 @@ import pytest
 
 from binlogsync.consume.progress import NO_PROGRESS, ProgressKey
 from binlogsync.consume.progress_nats import NatsProgress
-from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConsumeError
+from binlogsync.nats.client import NatsConnection
+from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from binlogsync.stream.client import NatsConnection
 from tests.nats_commands import ask
 
 KEY = ProgressKey("client", "moved", "shop", "orders")

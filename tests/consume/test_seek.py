@@ -10,8 +10,8 @@ import pytest
 from binlogsync.consume.progress import ProgressKey, Tracker, progress_at
 from binlogsync.consume.seek import DeliveryStart, drop_processed
 from binlogsync.errors import ConsumeError
+from binlogsync.nats.reader import StreamBatch
 from binlogsync.schema import Column, TableSchema
-from binlogsync.stream.reader import StreamBatch
 from tests.samples import SERVER_UUID, SampleOptions, SampleSource, SampleTransaction
 
 TABLE = TableSchema("shop", "orders", (Column("id", "bigint", unsigned=True),), ("id",))

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from binlogsync.codec.subjects import stream_name
 from binlogsync.consume.audit_skips import record_skip
 from binlogsync.consume.handler import Handler
 from binlogsync.consume.progress import DuckProgress, ProgressKey, ProgressStore
 from binlogsync.consume.progress_nats import NatsProgress
 from binlogsync.consume.skips import Skip, skip_change, skips_of
 from binlogsync.duckfile import DuckFile
-from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError
-from binlogsync.stream.client import NatsConnection, NatsOptions
-from binlogsync.stream.reader import StreamReader
-from binlogsync.wire.subjects import stream_name
+from binlogsync.nats.client import NatsConnection, NatsOptions
+from binlogsync.nats.reader import StreamReader
+from binlogsync.servers import NATSServer
 from tests.consume.test_consume import RETRY, SAMPLES, FailingHandler, SampleRow, SampleStream, ids
 from tests.duck import query
 from tests.nats_commands import delete_stream

@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from binlogsync.change import ChangeBatch
-from binlogsync.embedded import NATSServer
-from binlogsync.embedded.database import DatabaseServer
 from binlogsync.mysql import TLS, MySQLConfig
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
 from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.ranges import ReplayPlan, ReplayRange
 from binlogsync.replay.sources import ChangeSources
+from binlogsync.servers import NATSServer
+from binlogsync.servers.database import DatabaseServer
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.sinks.audit_rows import audit_rows
 from binlogsync.stores.sqlite import SQLitePositionStore
-from binlogsync.stream.client import NatsOptions
-from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink

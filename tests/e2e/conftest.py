@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from binlogsync import embedded
-from binlogsync.embedded import NATSServer
+from binlogsync import servers
+from binlogsync.servers import NATSServer
 from tests.databases import fresh_database
 from tests.e2e.backfill_workload import TailedWorkload, tail_workload
 from tests.e2e.dagster_project import project as project
@@ -16,5 +16,5 @@ from tests.e2e.dagster_project import project as project
 @pytest.fixture(scope="session")
 def tailed(nats_server: NATSServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TailedWorkload]:
     """On a separate server, whose binlogs contain only this workload and may be purged at the end."""
-    with embedded.mysql() as server, fresh_database(server) as database:
+    with servers.mysql() as server, fresh_database(server) as database:
         yield tail_workload(database, nats_server, tmp_path_factory.mktemp("backfill"))

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from binlogsync import embedded
+from binlogsync import servers
 from binlogsync.duckfile import DuckFile
 from binlogsync.position import GtidSet
 from binlogsync.stores import Lease
@@ -101,7 +101,7 @@ class DagsterProject:
 
 @pytest.fixture
 def project(
-    mysql: FreshDatabase, nats_server: embedded.NATSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mysql: FreshDatabase, nats_server: servers.NATSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[DagsterProject]:
     status = mysql.execute("SHOW BINARY LOG STATUS")[0]
     environment = {

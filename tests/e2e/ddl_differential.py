@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from binlogsync import embedded
-from binlogsync.embedded import MariaDBServer
-from binlogsync.embedded.database import DatabaseServer
+from binlogsync import servers
+from binlogsync.servers import MariaDBServer
+from binlogsync.servers.database import DatabaseServer
 from tests.databases import FreshDatabase, fresh_database
 from tests.e2e.ddl_statements import DdlStatements
 from tests.e2e.mirrored_tables import MirroredTables, Table, mirrored_tables, server_rows
@@ -27,9 +27,9 @@ from tests.e2e.statements import MIRRORED
 
 GROUP = 6
 SERVERS: dict[str, Callable[..., AbstractContextManager[DatabaseServer]]] = {
-    "mysql": embedded.mysql,
-    "mariadb": embedded.mariadb,
-    "mariadb-10.11": partial(embedded.mariadb, release="10.11"),
+    "mysql": servers.mysql,
+    "mariadb": servers.mariadb,
+    "mariadb-10.11": partial(servers.mariadb, release="10.11"),
 }
 
 
@@ -87,7 +87,7 @@ def main() -> None:
     with ExitStack() as stack:
         server, nats = (
             stack.enter_context(SERVERS[arguments.server](options=options)),
-            stack.enter_context(embedded.nats()),
+            stack.enter_context(servers.nats()),
         )
         database = stack.enter_context(fresh_database(server))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -13,8 +13,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from binlogsync import Change, Consumer, embedded
-from binlogsync.embedded import MySQLServer, NATSServer
+from binlogsync import Change, Consumer, servers
+from binlogsync.servers import MySQLServer, NATSServer
 from binlogsync.stores.memory import MemoryPositionStore
 from tests.databases import fresh_database
 from tests.duck import query
@@ -70,7 +70,7 @@ def main() -> None:
     """Measure each size."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mib", type=int, nargs="+", default=[20, 200])
-    with embedded.mysql() as mysql, embedded.nats() as nats, tempfile.TemporaryDirectory() as folder:
+    with servers.mysql() as mysql, servers.nats() as nats, tempfile.TemporaryDirectory() as folder:
         for mib in parser.parse_args().mib:
             sys.stdout.write(json.dumps({"mib": mib, **send(mysql, nats, mib << 20, Path(folder))}) + "\n")
             sys.stdout.flush()

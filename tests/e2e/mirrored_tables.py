@@ -13,6 +13,7 @@ import duckdb
 import pymysql
 
 from binlogsync.change import ChangeBatch
+from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey
 from binlogsync.duckfile import quote
@@ -20,11 +21,10 @@ from binlogsync.mirror.apply import RebuildReason
 from binlogsync.mirror.convert import literal
 from binlogsync.mirror.target import Mirror
 from binlogsync.mysql import MySQLConfig, resolve_start
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
 from binlogsync.position import Checkpoint
 from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.stream.client import NatsOptions
-from binlogsync.stream.reader import StreamReader
-from binlogsync.wire.subjects import durable_name
 from tests.databases import FreshDatabase
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink

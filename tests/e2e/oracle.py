@@ -17,12 +17,12 @@ from pymysqlreplication.row_event import DeleteRowsEvent, RowsEvent, UpdateRowsE
 
 from binlogsync.binlog.reader import BinlogReader, ReaderOptions
 from binlogsync.change import RowChange
-from binlogsync.embedded.database import DatabaseServer
+from binlogsync.codec import subjects
 from binlogsync.mysql import BinlogDump, MySQLConfig, ReadAhead, inspect_server, resolve_start
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
 from binlogsync.server_version import ServerFlavor
-from binlogsync.stream.client import NatsOptions
-from binlogsync.stream.reader import StreamReader
-from binlogsync.wire import subjects
+from binlogsync.servers.database import DatabaseServer
 from tests.duck import mirror_rows, query
 
 ChangeCoordinates = tuple[str, int, int, str, str, str]

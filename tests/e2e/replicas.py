@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 
-from binlogsync import embedded
-from binlogsync.embedded.database import DatabaseServer
+from binlogsync import servers
+from binlogsync.servers.database import DatabaseServer
 from tests.databases import FreshDatabase
 from tests.mysql.sources import run
 from tests.sinks.nats_proxy import NatsProxy
@@ -18,7 +18,7 @@ def replicate(replica: DatabaseServer, source: DatabaseServer) -> None:
     """Make `replica`, a new server, replicate all of `source` from its binlogs; it is read-only."""
     where = "'{1}', {0}_PORT = {2}, {0}_USER = '{3}', {0}_PASSWORD = '{4}', {0}_CONNECT_RETRY = 1"
     login = (source.host, source.port, source.user, source.password)
-    if isinstance(replica, embedded.MySQLServer):
+    if isinstance(replica, servers.MySQLServer):
         more = "SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1"
         statement = f"CHANGE REPLICATION SOURCE TO SOURCE_HOST = {where.format('SOURCE', *login)}, {more}"
         run(replica, statement, "SET GLOBAL super_read_only = ON", "START REPLICA")
@@ -30,7 +30,7 @@ def replicate(replica: DatabaseServer, source: DatabaseServer) -> None:
 
 def wait_for_all(replica: DatabaseServer, source: DatabaseServer) -> None:
     """Wait until the replica has applied everything that the source has executed."""
-    if isinstance(replica, embedded.MySQLServer):
+    if isinstance(replica, servers.MySQLServer):
         executed = run(source, "SELECT @@GLOBAL.gtid_executed")[0][0]
         done = run(replica, f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{executed}', 60)")
     else:
@@ -41,17 +41,17 @@ def wait_for_all(replica: DatabaseServer, source: DatabaseServer) -> None:
 
 def status(replica: DatabaseServer) -> list[tuple[object, ...]]:
     """The name for messages."""
-    return run(replica, "SHOW REPLICA STATUS" if isinstance(replica, embedded.MySQLServer) else "SHOW SLAVE STATUS")
+    return run(replica, "SHOW REPLICA STATUS" if isinstance(replica, servers.MySQLServer) else "SHOW SLAVE STATUS")
 
 
 def stop_replicating(replica: DatabaseServer) -> None:
     """Stop replication, so that the replica lags."""
-    run(replica, "STOP REPLICA" if isinstance(replica, embedded.MySQLServer) else "STOP SLAVE")
+    run(replica, "STOP REPLICA" if isinstance(replica, servers.MySQLServer) else "STOP SLAVE")
 
 
 def promote(replica: DatabaseServer) -> None:
     """Make the replica writable and stop its replication."""
-    if isinstance(replica, embedded.MySQLServer):
+    if isinstance(replica, servers.MySQLServer):
         run(replica, "STOP REPLICA", "RESET REPLICA ALL", "SET GLOBAL super_read_only = OFF, GLOBAL read_only = OFF")
     else:
         run(replica, "STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL read_only = OFF")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pymysql
 
-from binlogsync.embedded import MariaDBServer
+from binlogsync.servers import MariaDBServer
 from tests.databases import FreshDatabase
 
 MIRRORED = ("m0", "m1", "m2", "m3")

@@ -10,18 +10,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, consume
 from binlogsync.consume.targets import Target
-from binlogsync.embedded.database import DatabaseServer
 from binlogsync.mirror.target import Mirror
 from binlogsync.mysql import MySQLConfig, inspect_server
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
+from binlogsync.servers.database import DatabaseServer
 from binlogsync.sinks import Sink
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stores import PositionStore
-from binlogsync.stream.client import NatsOptions
-from binlogsync.stream.reader import StreamReader
 from binlogsync.tail.run import Tail, TailOptions, TailProgress
-from binlogsync.wire.subjects import durable_name
 from tests.waiting import wait_until
 
 QUICK = {"flush_interval_s": 0.2, "flush_rows": 200, "idle_checkpoint_s": 0.5, "start": "oldest"}

@@ -7,11 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from binlogsync import Consumer, cli
+from binlogsync import Consumer
+from binlogsync.cli import main as cli
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.consume.progress_nats import NatsProgress
 from binlogsync.duckfile import META_SCHEMA
-from binlogsync.stream.client import NatsConnection, NatsOptions
+from binlogsync.nats.client import NatsConnection, NatsOptions
 from tests.duck import query
 from tests.e2e.backfill_workload import TailedWorkload
 from tests.e2e.tailing import mirror

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync.embedded import NATSServer
 from binlogsync.mysql import inspect_server
 from binlogsync.replay.origin import Origin
 from binlogsync.replay.run import ReplayTask, replay_ranges
 from binlogsync.replay.targets import MemoryTarget
+from binlogsync.servers import NATSServer
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.sqlite import SQLitePositionStore
 from tests.databases import FreshDatabase

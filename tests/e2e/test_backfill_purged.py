@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync import embedded
-from binlogsync.embedded import NATSServer
+from binlogsync import servers
 from binlogsync.errors import PositionError
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
 from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.run import ReplayResult, ReplayTask, replay_ranges
 from binlogsync.replay.sources import ChangeSources
 from binlogsync.replay.targets import MemoryTarget
+from binlogsync.servers import NATSServer
 from binlogsync.stores.sqlite import SQLitePositionStore
-from binlogsync.stream.client import NatsOptions
-from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase, fresh_database
 from tests.e2e.backfill_workload import TailedWorkload, plain_config, rows_of
 from tests.e2e.tailing import TailThread, mirror, options_of, stream_sink
@@ -46,7 +46,7 @@ def read(
 def test_reads_the_stream_then_the_binlogs_then_fails_with_the_earliest_time(
     nats_server: NATSServer, tmp_path: Path
 ) -> None:
-    with embedded.mysql() as server, fresh_database(server) as database:
+    with servers.mysql() as server, fresh_database(server) as database:
         source = f"gone-{database.name}"
         config, store = plain_config(server, source), SQLitePositionStore(tmp_path / "positions.db")
         tailed = TailedWorkload(config, database.name, nats_server, tmp_path / "none", tmp_path / "positions.db", store)
@@ -103,7 +103,7 @@ def test_reads_the_stream_then_the_binlogs_then_fails_with_the_earliest_time(
 
 
 def test_an_accepted_gap_is_reported(nats_server: NATSServer, tmp_path: Path) -> None:
-    with embedded.mysql() as server, fresh_database(server) as database:
+    with servers.mysql() as server, fresh_database(server) as database:
         source = f"hole-{database.name}"
         config, store = plain_config(server, source), SQLitePositionStore(tmp_path / "positions.db")
         tailed = TailedWorkload(config, database.name, nats_server, tmp_path / "none", tmp_path / "positions.db", store)

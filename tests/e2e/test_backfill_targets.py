@@ -26,6 +26,8 @@ from binlogsync.change import Change, ChangeBatch
 from binlogsync.consume.handler import Handler, Retry
 from binlogsync.duckfile import META_SCHEMA
 from binlogsync.errors import ConfigError, HandlerError
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamBatch, StreamReader
 from binlogsync.replay.origin import Origin
 from binlogsync.replay.ranges import ReplayPlan
 from binlogsync.replay.run import ReplayResult, ReplayTask, replay_ranges
@@ -34,8 +36,6 @@ from binlogsync.replay.to_duckdb import HandlerTarget, TableTarget
 from binlogsync.replay.to_parquet import ParquetTarget, read_parquet
 from binlogsync.replay.to_stream import SubjectTarget
 from binlogsync.sinks.jetstream import JetStreamOptions
-from binlogsync.stream.client import NatsOptions
-from binlogsync.stream.reader import StreamBatch, StreamReader
 from tests.duck import mirror_rows, query
 from tests.e2e.backfill_workload import CustomerRow, TailedWorkload, assert_rows, rows_of
 from tests.e2e.tailing import mirror

@@ -20,7 +20,7 @@ import duckdb
 import pytest
 
 from binlogsync import Change, Consumer, Retry
-from binlogsync.embedded import NATSServer
+from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from tests.duck import query
 from tests.samples import SampleOptions, SampleSource, small_schema

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync import embedded
-from binlogsync.embedded import NATSServer
+from binlogsync import servers
+from binlogsync.codec.subjects import stream_name
+from binlogsync.servers import NATSServer
 from binlogsync.sinks import Sink
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.wire.subjects import stream_name
 from tests.databases import FreshDatabase
 from tests.e2e.oracle import (
     ChangeCoordinates,
@@ -80,7 +80,7 @@ class BrokerLossScenario:
 
 @pytest.fixture
 def scenario(mysql: FreshDatabase, tmp_path: Path) -> Iterator[BrokerLossScenario]:
-    with embedded.nats() as server:
+    with servers.nats() as server:
         yield BrokerLossScenario(mysql, server, tmp_path)
 
 

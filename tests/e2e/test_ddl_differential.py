@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync.embedded import NATSServer
+from binlogsync.servers import NATSServer
 from tests.databases import FreshDatabase
 from tests.e2e.ddl_differential import run_differential
 

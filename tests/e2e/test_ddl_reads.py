@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from binlogsync.embedded import MariaDBServer, NATSServer
+from binlogsync.servers import MariaDBServer, NATSServer
 from tests.databases import FreshDatabase
 from tests.e2e.mirrored_tables import mirrored_tables, server_rows
 

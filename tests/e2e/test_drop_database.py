@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync.embedded import NATSServer
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
+from binlogsync.servers import NATSServer
 from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.stream.client import NatsOptions
-from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, mirror, options_of, stream_sink

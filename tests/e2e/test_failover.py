@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync import embedded
-from binlogsync.embedded import NATSServer
-from binlogsync.embedded.database import DatabaseServer
+from binlogsync import servers
 from binlogsync.errors import PositionError
 from binlogsync.mysql import MySQLConfig, inspect_server
+from binlogsync.servers import NATSServer
+from binlogsync.servers.database import DatabaseServer
 from binlogsync.sinks import Sink
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.memory import MemoryPositionStore
@@ -78,9 +78,9 @@ class ReplicationPair:
         options = {"log_slave_updates": "ON"}
         server: DatabaseServer
         if self.kind == "mysql":
-            server = self.servers.enter_context(embedded.mysql(options=options))
+            server = self.servers.enter_context(servers.mysql(options=options))
         else:
-            server = self.servers.enter_context(embedded.mariadb(options=options))
+            server = self.servers.enter_context(servers.mariadb(options=options))
         server.cdc_password = PASSWORD
         run(server, "SET sql_log_bin = 0", f"ALTER USER '{server.cdc_user}'@'%' IDENTIFIED BY '{PASSWORD}'")
         return server
@@ -88,8 +88,8 @@ class ReplicationPair:
 
 @pytest.fixture(scope="module", params=list(KILLS))
 def cluster(request: pytest.FixtureRequest) -> Iterator[ReplicationPair]:
-    with ExitStack() as servers:
-        yield ReplicationPair(request.param, servers)
+    with ExitStack() as stack:
+        yield ReplicationPair(request.param, stack)
 
 
 class RestartedTails:

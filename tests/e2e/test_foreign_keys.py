@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync import embedded
+from binlogsync import servers
 from binlogsync.change import Change
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.gaps import open_gaps
@@ -20,16 +20,16 @@ from binlogsync.consume.handler import Handler
 from binlogsync.consume.progress import DuckProgress, ProgressKey
 from binlogsync.consume.targets import Target
 from binlogsync.duckfile import DuckFile
-from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.target import Mirror
 from binlogsync.mysql import inspect_server, preflight
 from binlogsync.mysql.foreign_keys import ForeignKey, descendants, unlogged_keys
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
 from binlogsync.position_order import compare
+from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.stream.client import NatsOptions
-from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase, fresh_database
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, drain, options_of
@@ -138,7 +138,7 @@ def scenario(request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: 
         with fresh_database(request.getfixturevalue("mariadb_server")) as database:
             yield ForeignKeyScenario(database, nats_server.url, tmp_path, message_format)
         return
-    with embedded.mysql(options={"innodb_native_foreign_keys": "ON"}) as server, fresh_database(server) as database:
+    with servers.mysql(options={"innodb_native_foreign_keys": "ON"}) as server, fresh_database(server) as database:
         yield ForeignKeyScenario(database, nats_server.url, tmp_path, message_format)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync import embedded
+from binlogsync import servers
 from binlogsync.stores.memory import MemoryPositionStore
 from tests.databases import FreshDatabase
 from tests.e2e.oracle import assert_exact
@@ -46,7 +46,7 @@ def test_a_full_disk_is_reported_and_loses_nothing(mysql: FreshDatabase, small_d
     for number in range(ROWS):
         mysql.execute("INSERT INTO t VALUES (%s, %s)", (number, chr(97 + number % 26) * ROW_BYTES))
     # JetStream reserves nothing: it finds out that the disk is full when it writes.
-    with embedded.nats(small_disk / "store", options={"jetstream.max_file_store": "1GB"}) as server:
+    with servers.nats(small_disk / "store", options={"jetstream.max_file_store": "1GB"}) as server:
         with TailThread(config, [stream_sink(server.url)], store, options) as tail:
             wait_until(
                 lambda: tail.error or "then restart nats-server" in str(tail.progress.recoveries),

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync import embedded
+from binlogsync import servers
 from binlogsync.change import Change
+from binlogsync.codec.subjects import stream_name
 from binlogsync.consume.engine import ConsumeOptions, ConsumeResult
 from binlogsync.consume.gaps import ConsumerGap, acknowledge_gaps, gaps_of, open_gaps
 from binlogsync.consume.handler import Handler
@@ -18,18 +19,17 @@ from binlogsync.consume.progress import DuckProgress, ProgressKey, ProgressStore
 from binlogsync.consume.progress_nats import NatsProgress
 from binlogsync.consume.targets import Target
 from binlogsync.duckfile import DuckFile
-from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.mirror.group import MirrorGroup
 from binlogsync.mirror.target import Mirror
 from binlogsync.mirror.verify import Verifier
 from binlogsync.mysql import MySQLConfig
+from binlogsync.nats.client import NatsConnection, NatsOptions
+from binlogsync.nats.reader import StreamReader
+from binlogsync.servers import NATSServer
 from binlogsync.sinks import Sink
 from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.stream.client import NatsConnection, NatsOptions
-from binlogsync.stream.reader import StreamReader
 from binlogsync.tail.options import TailOptions
-from binlogsync.wire.subjects import stream_name
 from tests.databases import FreshDatabase, fresh_database
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, drain, options_of, stream_sink
@@ -99,14 +99,14 @@ class GapScenario:
 
 
 @pytest.fixture(scope="module")
-def own_server() -> Iterator[embedded.MySQLServer]:
+def own_server() -> Iterator[servers.MySQLServer]:
     """A server whose binlogs may be purged: other tests start at the oldest position of the shared one."""
-    with embedded.mysql() as server:
+    with servers.mysql() as server:
         yield server
 
 
 @pytest.fixture
-def mysql(own_server: embedded.MySQLServer) -> Iterator[FreshDatabase]:
+def mysql(own_server: servers.MySQLServer) -> Iterator[FreshDatabase]:
     with fresh_database(own_server) as database:
         yield database
 
@@ -202,7 +202,7 @@ def test_a_stream_that_was_recreated_from_the_beginning_has_no_gap(scenario: Gap
 
 
 def test_an_accepted_gap_of_the_binlog_reaches_every_consumer(nats_server: NATSServer, tmp_path: Path) -> None:
-    with embedded.mysql() as server, fresh_database(server) as database:
+    with servers.mysql() as server, fresh_database(server) as database:
         scenario = GapScenario(database, nats_server.url, tmp_path)
         for table in ("t", "u", "gone"):
             database.execute(f"CREATE TABLE {table} (id INT PRIMARY KEY)")

@@ -3,8 +3,8 @@
 import dagster as dg
 
 from binlogsync import Change
+from binlogsync.codec.subjects import stream_name
 from binlogsync.duckfile import META_SCHEMA
-from binlogsync.wire.subjects import stream_name
 from pipelines.operator_jobs import AcknowledgeConfig
 from pipelines.tables import table_consumer
 from tests.e2e.dagster_project import DagsterProject, NotesTableRow

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from binlogsync import embedded
+from binlogsync import servers
 from binlogsync.bookmarks import Bookmark
-from binlogsync.embedded import MySQLServer, NATSServer
 from binlogsync.errors import PositionError
 from binlogsync.mysql import inspect_server, resolve_start
 from binlogsync.position import BinlogPosition
 from binlogsync.position_order import compare
+from binlogsync.servers import MySQLServer, NATSServer
 from binlogsync.stores.memory import MemoryPositionStore
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
 from tests.mysql.sources import run
@@ -29,7 +29,7 @@ STEPS = ("OFF_PERMISSIVE", "ON_PERMISSIVE", "ON")
 @pytest.fixture(scope="module")
 def server() -> Iterator[MySQLServer]:
     """A server without GTIDs for two files (rows 1 to 4), and with GTIDs since (rows 5 and 6)."""
-    with embedded.mysql(options={"gtid_mode": "OFF", "enforce_gtid_consistency": "ON"}) as started:
+    with servers.mysql(options={"gtid_mode": "OFF", "enforce_gtid_consistency": "ON"}) as started:
         run(started, "CREATE DATABASE modes", "CREATE TABLE modes.t (n INT PRIMARY KEY)")
         write(started, 1, 2)
         run(started, "FLUSH BINARY LOGS")

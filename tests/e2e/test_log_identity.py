@@ -18,20 +18,20 @@ import duckdb
 import pytest
 from nats.aio.client import Client
 
-from binlogsync import embedded
+from binlogsync import servers
+from binlogsync.codec.envelope import CHECKPOINT, WRITE_ID
+from binlogsync.codec.subjects import checkpoint_subject, stream_name
 from binlogsync.duckfile import META_SCHEMA
-from binlogsync.embedded import NATSServer
-from binlogsync.embedded.database import DatabaseServer
 from binlogsync.errors import PositionError
 from binlogsync.mysql import MySQLConfig, inspect_server
+from binlogsync.nats.client import NatsConnection, NatsOptions
 from binlogsync.position import Checkpoint
 from binlogsync.position_order import compare
+from binlogsync.servers import NATSServer
+from binlogsync.servers.database import DatabaseServer
 from binlogsync.sinks import Sink
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.stream.client import NatsConnection, NatsOptions
-from binlogsync.wire.envelope import CHECKPOINT, WRITE_ID
-from binlogsync.wire.subjects import checkpoint_subject, stream_name
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
 from tests.mysql.sources import run
@@ -41,10 +41,10 @@ KINDS = ("gtids", "no gtids", "mariadb")
 NO_GTIDS = {"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF"}
 
 
-def start_server(kind: str, servers: ExitStack, data: Path | None = None) -> DatabaseServer:
+def start_server(kind: str, stack: ExitStack, data: Path | None = None) -> DatabaseServer:
     if kind == "mariadb":  # without checksums of the server, the identity of an event is our own hash
-        return servers.enter_context(embedded.mariadb(data, options={"binlog_checksum": "NONE"}))
-    return servers.enter_context(embedded.mysql(data, options=NO_GTIDS if kind == "no gtids" else {}))
+        return stack.enter_context(servers.mariadb(data, options={"binlog_checksum": "NONE"}))
+    return stack.enter_context(servers.mysql(data, options=NO_GTIDS if kind == "no gtids" else {}))
 
 
 @dataclass
@@ -106,8 +106,8 @@ class LogIdentityScenario:
 
 @pytest.fixture(scope="module", params=KINDS)
 def server(request: pytest.FixtureRequest) -> Iterator[tuple[str, DatabaseServer]]:
-    with ExitStack() as servers:
-        server = start_server(request.param, servers)
+    with ExitStack() as stack:
+        server = start_server(request.param, stack)
         prepare(server)
         yield request.param, server
 
@@ -258,8 +258,8 @@ def test_a_clone_is_resumed_only_if_it_has_all_stored_transactions(
         scenario.catch_up(tail)
     backup(scenario.server, tmp_path / "clone")
     (tmp_path / "clone" / "auto.cnf").unlink(missing_ok=True)  # MySQL makes another UUID
-    with ExitStack() as servers:
-        clone = replace(scenario, server=start_server(scenario.kind, servers, tmp_path / "clone"))
+    with ExitStack() as stack:
+        clone = replace(scenario, server=start_server(scenario.kind, stack, tmp_path / "clone"))
         clone.write(2)
         if scenario.kind == "no gtids":
             assert "cannot locate it without GTIDs" in clone.refused()

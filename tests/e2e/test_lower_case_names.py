@@ -9,22 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync import embedded
+from binlogsync import servers
 from binlogsync.binlog.ddl import read_statement
 from binlogsync.binlog.known_tables import KnownTables
-from binlogsync.commands.tables import read_table
+from binlogsync.cli.tables import read_table
 from binlogsync.consume.engine import ConsumeOptions, consume
-from binlogsync.embedded import NATSServer
-from binlogsync.embedded.database import DatabaseServer
 from binlogsync.errors import ConfigError
 from binlogsync.filters import TableFilter
 from binlogsync.mirror.target import Mirror
 from binlogsync.mysql import inspect_server
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
 from binlogsync.server_facts import ServerFacts
+from binlogsync.servers import NATSServer
+from binlogsync.servers.database import DatabaseServer
 from binlogsync.settings import Settings
 from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.stream.client import NatsOptions
-from binlogsync.stream.reader import StreamReader
 from binlogsync.table_names import check_spelling, fold_case, fold_of, keep_case
 from tests.databases import FreshDatabase, fresh_database
 from tests.duck import mirror_rows, query
@@ -32,8 +32,8 @@ from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
 
 OPTIONS = {"lower_case_table_names": "1", "binlog_row_metadata": "MINIMAL"}
 SERVERS: dict[str, Callable[[], AbstractContextManager[DatabaseServer]]] = {
-    "mysql": lambda: embedded.mysql(options=OPTIONS),
-    "mariadb": lambda: embedded.mariadb(options=OPTIONS),
+    "mysql": lambda: servers.mysql(options=OPTIONS),
+    "mariadb": lambda: servers.mariadb(options=OPTIONS),
 }
 LETTERS = "ÀÞĀİŹƁǄǅǶȠΆΣЁԱḀẞᾺΩKÅⅠⒶＡЀӀԀⰀꙀ"
 

@@ -13,11 +13,11 @@ import pytest
 
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.duckfile import DuckFile, quote
-from binlogsync.embedded import NATSServer
 from binlogsync.errors import WireError
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
+from binlogsync.servers import NATSServer
 from binlogsync.settings import Settings
-from binlogsync.stream.client import NatsOptions
-from binlogsync.stream.reader import StreamReader
 from pipelines import tables as dagster_tables
 from tests.cli_deployment import TIMEOUT_S, Deployment, RunningCommand
 from tests.databases import FreshDatabase, fresh_database

@@ -10,13 +10,13 @@ import pytest
 
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.duckfile import META_SCHEMA, DuckFile
-from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConfigError
 from binlogsync.mirror.group import MirrorGroup
 from binlogsync.mirror.target import Mirror
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
+from binlogsync.servers import NATSServer
 from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.stream.client import NatsOptions
-from binlogsync.stream.reader import StreamReader
 from binlogsync.workers.pool import ConsumerTask, WorkerPool, WorkerPoolOptions
 from tests.databases import FreshDatabase
 from tests.duck import mirror_rows, query

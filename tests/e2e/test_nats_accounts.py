@@ -13,22 +13,22 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync import Change, Consumer, embedded
-from binlogsync.cli import main
-from binlogsync.commands.nats_account import find_account_problems, published_subjects
-from binlogsync.embedded import NATSServer
+from binlogsync import Change, Consumer, servers
+from binlogsync.cli.main import main
+from binlogsync.cli.nats_account import find_account_problems, published_subjects
+from binlogsync.codec.subjects import large_bucket
 from binlogsync.errors import ConfigError, SinkError
+from binlogsync.nats.client import DeniedError, NatsConnection, NatsOptions
+from binlogsync.nats.objects import put_object
+from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stores.nats import NatsPositionStore
-from binlogsync.stream.client import DeniedError, NatsConnection, NatsOptions
-from binlogsync.stream.objects import put_object
-from binlogsync.wire.subjects import large_bucket
 from tests.databases import FreshDatabase
 from tests.duck import mirror_rows
 from tests.e2e.large_row import LargeDocument
 from tests.e2e.tailing import TailThread, config_of, mirror, options_of, stream_sink
+from tests.nats.jwts import operator_mode, user_key
 from tests.sinks.jetstream_streams import samples
-from tests.stream.jwts import operator_mode, user_key
 
 ROOT = Path(__file__).parents[2]
 SOURCE = "exact"
@@ -64,7 +64,7 @@ def accounts_config() -> str:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[NATSServer]:
-    with embedded.nats(options={"accounts": accounts_config()}) as server:
+    with servers.nats(options={"accounts": accounts_config()}) as server:
         yield server
 
 
@@ -185,7 +185,7 @@ def test_an_nkey_seed_file(server: NATSServer, tmp_path: Path) -> None:
 @pytest.mark.server
 def test_a_credentials_file_of_operator_account_and_user(tmp_path: Path) -> None:
     lines, credentials = operator_mode(tmp_path)
-    with embedded.nats(tmp_path / "store", options=lines) as server:
+    with servers.nats(tmp_path / "store", options=lines) as server:
         with closing(JetStreamSink(JetStreamOptions(url=server.url, credentials_file=str(credentials)))) as sink:
             sink.open("jwt")
             sink.write(samples("jwt").flush(1))

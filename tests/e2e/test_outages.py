@@ -18,16 +18,16 @@ from pathlib import Path
 import nats
 import pytest
 
-from binlogsync import embedded
-from binlogsync.embedded import NATSServer
-from binlogsync.embedded.process import bound_to_this_process
+from binlogsync import servers
+from binlogsync.codec import subjects
+from binlogsync.codec.envelope import GAP
 from binlogsync.errors import PositionError, SinkError
+from binlogsync.servers import NATSServer
+from binlogsync.servers.process import bound_to_this_process
 from binlogsync.sinks import Sink
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.stores.redis import RedisOptions, RedisPositionStore
-from binlogsync.wire import subjects
-from binlogsync.wire.envelope import GAP
 from tests.databases import FreshDatabase, fresh_database
 from tests.duck import query
 from tests.e2e.oracle import (
@@ -57,13 +57,13 @@ sys.stdin.read()
 
 @pytest.fixture
 def own_nats() -> Iterator[NATSServer]:
-    with embedded.nats() as server:
+    with servers.nats() as server:
         yield server
 
 
 @pytest.fixture
 def own_mysql() -> Iterator[FreshDatabase]:
-    with embedded.mysql() as server, fresh_database(server) as database:
+    with servers.mysql() as server, fresh_database(server) as database:
         yield database
 
 
@@ -123,7 +123,7 @@ def test_mysql_restarts(own_mysql: FreshDatabase, nats_server: NATSServer) -> No
 def test_the_position_store_restarts(mysql: FreshDatabase, nats_server: NATSServer) -> None:
     source = f"redis-{mysql.name}"
     config, writers = config_of(mysql.server, source), Writers(mysql, seed=6)
-    with embedded.redis() as redis:
+    with servers.redis() as redis:
         store = RedisPositionStore(RedisOptions(port=redis.port, password=redis.password, timeout_s=0.5))
         with (
             writers.running(),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync import embedded
+from binlogsync import servers
 from binlogsync.errors import DecodeError
 from binlogsync.mysql import inspect_server, resolve_start
 from binlogsync.replay.from_binlog import BinlogRangeReader
@@ -63,7 +63,7 @@ def database(request: pytest.FixtureRequest) -> FreshDatabase:
 
 
 def is_mariadb(database: FreshDatabase) -> bool:
-    return isinstance(database.server, embedded.MariaDBServer)
+    return isinstance(database.server, servers.MariaDBServer)
 
 
 @pytest.mark.server
@@ -140,7 +140,7 @@ def test_a_start_now_with_a_prepared_transaction(mysql: FreshDatabase, tmp_path:
 @pytest.mark.server
 def test_a_purged_prepared_transaction_stops_the_tail(tmp_path: Path) -> None:
     path = tmp_path / "audit.duckdb"
-    with embedded.mysql() as server, fresh_database(server) as database:
+    with servers.mysql() as server, fresh_database(server) as database:
         database.execute("CREATE TABLE t (id INT PRIMARY KEY)")
         for statement in _XA:
             database.execute(statement)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from nats.js import JetStreamContext
 
-from binlogsync.embedded import NATSServer
+from binlogsync.codec.envelope import CHECKPOINT
+from binlogsync.codec.subjects import checkpoint_subject, stream_name
 from binlogsync.errors import PositionError
+from binlogsync.servers import NATSServer
 from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.wire.envelope import CHECKPOINT
-from binlogsync.wire.subjects import checkpoint_subject, stream_name
 from tests.databases import FreshDatabase
 from tests.e2e.oracle import assert_mirrored
 from tests.e2e.tailing import TailThread, config_of, mirror, options_of, stream_sink

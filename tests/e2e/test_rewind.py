@@ -23,11 +23,11 @@ from binlogsync.consume.targets import Target
 from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, PositionError, SourceError
 from binlogsync.mirror.target import Mirror
+from binlogsync.nats.reader import StreamBatch
 from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.rewind import RewindRequest, RewindResult, rewind
 from binlogsync.replay.sources import ChangeSources
 from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.stream.reader import StreamBatch
 from tests.duck import mirror_rows, query
 from tests.e2e.backfill_workload import CustomerRow, TailedWorkload
 from tests.e2e.tailing import drain

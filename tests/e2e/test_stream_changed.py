@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from nats.js.api import StreamConfig, SubjectTransform
 
-from binlogsync.embedded import NATSServer
+from binlogsync.codec import subjects
+from binlogsync.servers import NATSServer
 from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.wire import subjects
 from tests.databases import FreshDatabase
 from tests.duck import mirror_rows
 from tests.e2e.tailing import TailThread, config_of, mirror, options_of, stream_sink

@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from binlogsync.embedded import NATSServer
-from binlogsync.embedded.process import bound_to_this_process
+from binlogsync.servers import NATSServer
+from binlogsync.servers.process import bound_to_this_process
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores import Lease
 from binlogsync.stores.sqlite import SQLitePositionStore

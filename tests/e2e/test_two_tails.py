@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync.embedded import NATSServer
 from binlogsync.errors import FencedError, LeaseLostError
+from binlogsync.servers import NATSServer
 from binlogsync.stores.memory import MemoryPositionStore
 from tests.databases import FreshDatabase
 from tests.e2e.oracle import assert_exact

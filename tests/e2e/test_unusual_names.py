@@ -21,22 +21,22 @@ from hypothesis import strategies as st
 
 from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.duckfile import DuckFile, quote
-from binlogsync.embedded import NATSServer
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.history import history_column
 from binlogsync.mirror.names import locate
 from binlogsync.mirror.state import MirrorOptions, load_state
 from binlogsync.mirror.target import Mirror
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
 from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.ranges import ReplayPlan
 from binlogsync.replay.run import ReplayTask, replay_ranges
 from binlogsync.replay.sources import ChangeSources
 from binlogsync.replay.to_duckdb import TableTarget
 from binlogsync.replay.to_parquet import ParquetTarget, read_parquet
+from binlogsync.servers import NATSServer
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.stream.client import NatsOptions
-from binlogsync.stream.reader import StreamReader
 from tests.databases import FreshDatabase
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink

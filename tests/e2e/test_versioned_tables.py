@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync.embedded import NATSServer
+from binlogsync.servers import NATSServer
 from tests.databases import FreshDatabase
 from tests.e2e.test_generated_columns import GeneratedColumnsScenario, tailed
 from tests.versioned_tables import COLUMNS, TABLES, change, naive

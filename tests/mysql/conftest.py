@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync import embedded
+from binlogsync import servers
 
 _SERVER_FIXTURES = {"server", "own_mysql", "plain_mysql", "own_mariadb"}
 
@@ -19,21 +19,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def own_mysql() -> Iterator[embedded.MySQLServer]:
+def own_mysql() -> Iterator[servers.MySQLServer]:
     """MySQL with GTIDs."""
-    with embedded.mysql() as server:
+    with servers.mysql() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def plain_mysql() -> Iterator[embedded.MySQLServer]:
+def plain_mysql() -> Iterator[servers.MySQLServer]:
     """MySQL without GTIDs."""
-    with embedded.mysql(options={"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF"}) as server:
+    with servers.mysql(options={"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF"}) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def own_mariadb() -> Iterator[embedded.MariaDBServer]:
+def own_mariadb() -> Iterator[servers.MariaDBServer]:
     """MariaDB."""
-    with embedded.mariadb() as server:
+    with servers.mariadb() as server:
         yield server

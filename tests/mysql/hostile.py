@@ -14,9 +14,9 @@ from typing import Any
 
 import pymysql
 
-from binlogsync.embedded import MariaDBServer
-from binlogsync.embedded.database import DatabaseServer
 from binlogsync.mysql.server import VARIABLES
+from binlogsync.servers import MariaDBServer
+from binlogsync.servers.database import DatabaseServer
 
 _SQL_MODE = "ANSI,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH,NO_UNSIGNED_SUBTRACTION,HIGH_NOT_PRECEDENCE"
 _SPOILED = "SET SESSION sql_select_limit = 1, autocommit = 0, timestamp = 1, time_zone = '-11:30'"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from binlogsync.embedded.database import DatabaseServer
 from binlogsync.mysql import TLS, BinlogDump, MySQLConfig
 from binlogsync.mysql.scan import BEGINS_TRANSACTION, ScannedEvent, scan
 from binlogsync.position import Checkpoint
+from binlogsync.servers.database import DatabaseServer
 
 
 def source_of(server: DatabaseServer, **options: object) -> MySQLConfig:

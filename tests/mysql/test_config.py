@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync import embedded
-from binlogsync.embedded.database import DatabaseServer
+from binlogsync import servers
 from binlogsync.errors import ConfigError, SourceError
 from binlogsync.mysql import TLS, MySQLConfig, connect, find_writable_host
 from binlogsync.mysql.config import fetch
+from binlogsync.servers.database import DatabaseServer
 from tests.mysql.sources import run, source_of
 
 
@@ -90,7 +90,7 @@ def test_hosts_that_cannot_be_right(host: str) -> None:
         MySQLConfig(host=host)
 
 
-def test_the_host_that_answers_is_taken(mysql_server: embedded.MySQLServer) -> None:
+def test_the_host_that_answers_is_taken(mysql_server: servers.MySQLServer) -> None:
     config = source_of(mysql_server, host=f"127.0.0.1:1,127.0.0.1:{mysql_server.port}")
     assert find_writable_host(config).address == f"127.0.0.1:{mysql_server.port}"
     assert fetch(config, connect(config), "SELECT 1 AS one") == [{"one": 1}]
@@ -116,23 +116,23 @@ def test_no_such_socket() -> None:
         connect(MySQLConfig(unix_socket="/no/such.sock"))
 
 
-def test_wrong_password_is_not_repeated(mysql_server: embedded.MySQLServer) -> None:
+def test_wrong_password_is_not_repeated(mysql_server: servers.MySQLServer) -> None:
     with pytest.raises(SourceError, match="check user and password") as caught:
         connect(source_of(mysql_server, password="not-the-password"))
     assert "not-the-password" not in str(caught.value)
 
 
-def test_a_password_outside_latin1(mysql: object, mysql_server: embedded.MySQLServer) -> None:
+def test_a_password_outside_latin1(mysql: object, mysql_server: servers.MySQLServer) -> None:
     with mysql_server.connect() as root, root.cursor() as cursor:
         cursor.execute("CREATE USER IF NOT EXISTS 'greek'@'%' IDENTIFIED BY 'πάσσ'")
     connect(source_of(mysql_server, user="greek", password="πάσσ", tls=TLS("required"))).close()
 
 
-def test_the_socket(mysql_server: embedded.MySQLServer) -> None:
+def test_the_socket(mysql_server: servers.MySQLServer) -> None:
     connect(source_of(mysql_server, unix_socket=str(mysql_server.socket))).close()
 
 
-def test_a_certificate_of_its_own_authority_only(mysql_server: embedded.MySQLServer) -> None:
+def test_a_certificate_of_its_own_authority_only(mysql_server: servers.MySQLServer) -> None:
     config = source_of(mysql_server)
     ca = str(mysql_server.data_dir / "ca.pem")
     connect(replace(config, tls=TLS("verify_ca", ca=ca))).close()

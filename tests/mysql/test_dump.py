@@ -9,8 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from binlogsync import embedded
-from binlogsync.embedded.database import DatabaseServer
+from binlogsync import servers
 from binlogsync.errors import PositionError, SourceError
 from binlogsync.mysql import TLS, BinlogDump, inspect_server, raise_server_error, resolve_start
 from binlogsync.mysql.dump import find_dump_start
@@ -18,6 +17,7 @@ from binlogsync.mysql.scan import packets
 from binlogsync.mysql.server import BinlogFile, ServerInfo
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.server_version import ServerFlavor
+from binlogsync.servers.database import DatabaseServer
 from tests.mysql.sources import ENCRYPTED, PLAIN, run, source_of
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
@@ -70,7 +70,7 @@ def test_events_keep_their_checksums(server: DatabaseServer, by_gtid: bool) -> N
     assert zlib.crc32(row[:-4]) == int.from_bytes(row[-4:], "little")
 
 
-def test_files_with_checksums_keep_them_when_they_are_turned_off_now(own_mysql: embedded.MySQLServer) -> None:
+def test_files_with_checksums_keep_them_when_they_are_turned_off_now(own_mysql: servers.MySQLServer) -> None:
     config = source_of(own_mysql)
     run(own_mysql, "CREATE DATABASE IF NOT EXISTS dump", "CREATE TABLE IF NOT EXISTS dump.c (a TEXT)")
     now = resolve_start(config)
@@ -129,7 +129,7 @@ def test_heartbeats_come_when_nothing_happens(server: DatabaseServer) -> None:
                 break
 
 
-def test_an_account_that_may_not_read_the_binlog(mysql_server: embedded.MySQLServer) -> None:
+def test_an_account_that_may_not_read_the_binlog(mysql_server: servers.MySQLServer) -> None:
     config = source_of(mysql_server)
     now = resolve_start(config)
     run(mysql_server, "CREATE USER looker IDENTIFIED BY 'x'", "GRANT REPLICATION CLIENT ON *.* TO looker")
@@ -143,7 +143,7 @@ def test_an_account_that_may_not_read_the_binlog(mysql_server: embedded.MySQLSer
         run(mysql_server, "DROP USER looker")
 
 
-def test_the_older_of_two_readers_with_one_id_is_told(mysql_server: embedded.MySQLServer) -> None:
+def test_the_older_of_two_readers_with_one_id_is_told(mysql_server: servers.MySQLServer) -> None:
     config = source_of(mysql_server, source="twice")
     now = resolve_start(config)
     with BinlogDump(config, now) as older, BinlogDump(config, now):
@@ -209,7 +209,7 @@ def test_what_cannot_be_asked_for(checkpoint: Checkpoint, changes: dict[str, obj
         find_dump_start(checkpoint, server_info(**changes))
 
 
-def test_flavors_name_their_server(mysql_server: embedded.MySQLServer, mariadb_server: embedded.MariaDBServer) -> None:
+def test_flavors_name_their_server(mysql_server: servers.MySQLServer, mariadb_server: servers.MariaDBServer) -> None:
     assert len(inspect_server(source_of(mysql_server)).server_uuid) == 36
     mariadb = inspect_server(source_of(mariadb_server))
     assert mariadb.server_uuid == f"mariadb:{mariadb.server_id}"

@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from binlogsync import embedded
+from binlogsync import servers
 from binlogsync.errors import ConfigError, SourceError
 from binlogsync.mysql import TLS, BinlogDump, connect, inspect_server, preflight
 from binlogsync.mysql.config import fetch
@@ -122,7 +122,7 @@ def test_nothing_is_sent_where_tls_is_asked_for_and_not_offered(mode: str) -> No
     assert peer.received == []
 
 
-def test_the_connection_of_the_dump_is_guarded_too(pem: bytes, mysql_server: embedded.MySQLServer) -> None:
+def test_the_connection_of_the_dump_is_guarded_too(pem: bytes, mysql_server: servers.MySQLServer) -> None:
     info = inspect_server(source_of(mysql_server))
     start = Checkpoint(info.end(), info.server_uuid)
     with (

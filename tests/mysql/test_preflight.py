@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from binlogsync import embedded
-from binlogsync.embedded.database import DatabaseServer
+from binlogsync import servers
 from binlogsync.errors import PreflightError, SourceError
 from binlogsync.mysql import (
     BinlogDump,
@@ -20,6 +19,7 @@ from binlogsync.mysql import (
     resolve_start,
 )
 from binlogsync.mysql.privileges import database_privileges, global_privileges, grants_for_tail
+from binlogsync.servers.database import DatabaseServer
 from binlogsync.snapshot import read_table
 from tests.mysql.sources import run, source_of, transactions
 
@@ -55,17 +55,17 @@ def spoil_and_mend(server: DatabaseServer, name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), MYSQL_SETTINGS)
-def test_mysql_settings(own_mysql: embedded.MySQLServer, name: str, value: str) -> None:
+def test_mysql_settings(own_mysql: servers.MySQLServer, name: str, value: str) -> None:
     spoil_and_mend(own_mysql, name, value)
 
 
 @pytest.mark.parametrize(("name", "value"), MARIADB_SETTINGS)
-def test_mariadb_settings(own_mariadb: embedded.MariaDBServer, name: str, value: str) -> None:
+def test_mariadb_settings(own_mariadb: servers.MariaDBServer, name: str, value: str) -> None:
     spoil_and_mend(own_mariadb, name, value)
 
 
 @pytest.mark.parametrize("value", ["MINIMAL", "NOBLOB"])
-def test_partial_images_are_a_warning(own_mysql: embedded.MySQLServer, value: str) -> None:
+def test_partial_images_are_a_warning(own_mysql: servers.MySQLServer, value: str) -> None:
     config = source_of(own_mysql)
     run(own_mysql, f"SET GLOBAL binlog_row_image = '{value}'")
     found = finding("binlog_row_image", config)
@@ -93,7 +93,7 @@ def test_column_names_that_are_not_logged_are_a_warning(
 
 
 def test_without_names_in_the_log_the_tables_have_to_be_seen(
-    own_mysql: embedded.MySQLServer, stranger: MySQLConfig
+    own_mysql: servers.MySQLServer, stranger: MySQLConfig
 ) -> None:
     run(own_mysql, "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO stranger")
     assert failed(stranger) == []
@@ -121,7 +121,7 @@ def test_what_is_decoded_passes(server: str, name: str, value: str, request: pyt
         run(running, f"SET GLOBAL {name} = DEFAULT")
 
 
-def test_differences_of_values_that_are_not_logged_are_an_error(own_mysql: embedded.MySQLServer) -> None:
+def test_differences_of_values_that_are_not_logged_are_an_error(own_mysql: servers.MySQLServer) -> None:
     run(own_mysql, "SET GLOBAL binlog_row_image = 'NOBLOB'", "SET GLOBAL binlog_row_value_options = 'PARTIAL_JSON'")
     config = source_of(own_mysql)
     try:
@@ -147,14 +147,14 @@ def test_a_short_retention_is_a_warning(server: str, request: pytest.FixtureRequ
 
 
 @pytest.fixture
-def stranger(own_mysql: embedded.MySQLServer) -> Iterator[MySQLConfig]:
+def stranger(own_mysql: servers.MySQLServer) -> Iterator[MySQLConfig]:
     """An account without privileges."""
     run(own_mysql, "CREATE USER stranger IDENTIFIED BY 'x'")
     yield source_of(own_mysql, user="stranger", password="x")
     run(own_mysql, "DROP USER stranger")
 
 
-def test_missing_grants(own_mysql: embedded.MySQLServer, stranger: MySQLConfig) -> None:
+def test_missing_grants(own_mysql: servers.MySQLServer, stranger: MySQLConfig) -> None:
     assert failed(stranger) == ["grant REPLICATION SLAVE", "grant REPLICATION CLIENT"]
     fixes = [found.fix_sql for found in preflight(stranger) if not found.ok]
     assert "GRANT SELECT ON *.* TO 'stranger'@'%';" in fixes
@@ -163,7 +163,7 @@ def test_missing_grants(own_mysql: embedded.MySQLServer, stranger: MySQLConfig) 
     assert [found.name for found in preflight(stranger) if not found.ok] == []
 
 
-def test_what_mirrors_need_is_a_warning(own_mysql: embedded.MySQLServer, stranger: MySQLConfig) -> None:
+def test_what_mirrors_need_is_a_warning(own_mysql: servers.MySQLServer, stranger: MySQLConfig) -> None:
     run(own_mysql, "GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO stranger")
     run(own_mysql, "CREATE DATABASE IF NOT EXISTS gr", "CREATE TABLE IF NOT EXISTS gr.t (id INT PRIMARY KEY)")
     found = finding("grant LOCK TABLES", stranger)
@@ -182,7 +182,7 @@ def test_what_mirrors_need_is_a_warning(own_mysql: embedded.MySQLServer, strange
     assert finding("grant LOCK TABLES", stranger).message == "'stranger'@'%' has LOCK TABLES"
 
 
-def test_grants_of_a_role_count(own_mysql: embedded.MySQLServer, stranger: MySQLConfig) -> None:
+def test_grants_of_a_role_count(own_mysql: servers.MySQLServer, stranger: MySQLConfig) -> None:
     run(
         own_mysql,
         "CREATE ROLE capture",
@@ -196,7 +196,7 @@ def test_grants_of_a_role_count(own_mysql: embedded.MySQLServer, stranger: MySQL
         run(own_mysql, "DROP ROLE capture")
 
 
-def test_missing_grants_of_mariadb(own_mariadb: embedded.MariaDBServer) -> None:
+def test_missing_grants_of_mariadb(own_mariadb: servers.MariaDBServer) -> None:
     run(own_mariadb, "CREATE USER stranger IDENTIFIED BY 'x'")
     config = source_of(own_mariadb, user="stranger", password="x")
     try:
@@ -207,19 +207,19 @@ def test_missing_grants_of_mariadb(own_mariadb: embedded.MariaDBServer) -> None:
         run(own_mariadb, "DROP USER stranger")
 
 
-def test_the_servers_own_id_is_refused(own_mysql: embedded.MySQLServer) -> None:
+def test_the_servers_own_id_is_refused(own_mysql: servers.MySQLServer) -> None:
     own = inspect_server(source_of(own_mysql)).server_id
     assert failed(source_of(own_mysql, server_id=own)) == ["replica server_id"]
 
 
-def test_an_id_that_another_source_uses_is_refused_and_ones_own_is_not(own_mysql: embedded.MySQLServer) -> None:
+def test_an_id_that_another_source_uses_is_refused_and_ones_own_is_not(own_mysql: servers.MySQLServer) -> None:
     config = source_of(own_mysql, server_id=4711, source="first")
     with BinlogDump(config, resolve_start(config, "now")):
         assert failed(config) == []
         assert failed(source_of(own_mysql, server_id=4711, source="second")) == ["replica server_id"]
 
 
-def test_gtids_are_advice(plain_mysql: embedded.MySQLServer) -> None:
+def test_gtids_are_advice(plain_mysql: servers.MySQLServer) -> None:
     config = source_of(plain_mysql)
     found = finding("gtids", config)
     assert (found.ok, found.severity) == (False, "warning")
@@ -228,7 +228,7 @@ def test_gtids_are_advice(plain_mysql: embedded.MySQLServer) -> None:
 
 @pytest.mark.server
 def test_no_binlog() -> None:
-    with embedded.mysql(options={"skip_log_bin": "", "gtid_mode": "OFF", "enforce_gtid_consistency": "OFF"}) as server:
+    with servers.mysql(options={"skip_log_bin": "", "gtid_mode": "OFF", "enforce_gtid_consistency": "OFF"}) as server:
         found = finding("log_bin", source_of(server))
         assert not found.ok
         assert "my.cnf" in found.message
@@ -276,7 +276,7 @@ RIGHTS = ("SELECT", "LOCK TABLES", "REPLICATION SLAVE", "REPLICATION CLIENT")
 
 @pytest.mark.parametrize("missing", RIGHTS)
 def test_each_question_names_the_right_that_is_missing(
-    own_mysql: embedded.MySQLServer, stranger: MySQLConfig, missing: str
+    own_mysql: servers.MySQLServer, stranger: MySQLConfig, missing: str
 ) -> None:
     run(own_mysql, "CREATE DATABASE IF NOT EXISTS gr", "CREATE TABLE IF NOT EXISTS gr.t (id INT PRIMARY KEY)")
     run(own_mysql, f"GRANT {', '.join(each for each in RIGHTS if each != missing)} ON *.* TO stranger")
@@ -326,7 +326,7 @@ def test_a_right_to_some_columns_is_not_enough(server: str, request: pytest.Fixt
         run(running, "DROP USER narrow", "DROP TABLE gr.some")
 
 
-def test_a_partial_revoke_is_named(own_mysql: embedded.MySQLServer, stranger: MySQLConfig) -> None:
+def test_a_partial_revoke_is_named(own_mysql: servers.MySQLServer, stranger: MySQLConfig) -> None:
     run(
         own_mysql,
         "CREATE DATABASE IF NOT EXISTS gr",
@@ -343,7 +343,7 @@ def test_a_partial_revoke_is_named(own_mysql: embedded.MySQLServer, stranger: My
 
 
 @pytest.mark.parametrize("mode", ["OFF", "OFF_PERMISSIVE", "ON_PERMISSIVE", "ON"])
-def test_gtids_are_turned_on_from_where_they_are(plain_mysql: embedded.MySQLServer, mode: str) -> None:
+def test_gtids_are_turned_on_from_where_they_are(plain_mysql: servers.MySQLServer, mode: str) -> None:
     modes = ["OFF", "OFF_PERMISSIVE", "ON_PERMISSIVE", "ON"]
     steps = [f"SET GLOBAL gtid_mode = {each}" for each in modes[1 : modes.index(mode) + 1]]
     config = source_of(plain_mysql)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from binlogsync import embedded
+from binlogsync import servers
 from binlogsync.errors import SourceError
 from binlogsync.mysql import BinlogDump, MySQLConfig, ReadAhead, inspect_server, parse_start, readahead, resolve_start
 from binlogsync.position import BinlogPosition, Checkpoint
@@ -20,7 +20,7 @@ from tests.mysql.sources import ENCRYPTED, PLAIN, run, source_of
 
 
 @pytest.fixture
-def config(mysql_server: embedded.MySQLServer) -> MySQLConfig:
+def config(mysql_server: servers.MySQLServer) -> MySQLConfig:
     run(
         mysql_server,
         "CREATE DATABASE IF NOT EXISTS ahead",
@@ -51,7 +51,7 @@ def read_all(dump: BinlogDump, buffer: memoryview) -> None:
 @pytest.mark.parametrize("tls", [PLAIN, ENCRYPTED], ids=lambda tls: tls.mode)
 @pytest.mark.parametrize("recycle", [True, False])
 def test_the_bytes_are_those_of_the_dump(
-    mysql_server: embedded.MySQLServer, config: MySQLConfig, tls: object, recycle: bool
+    mysql_server: servers.MySQLServer, config: MySQLConfig, tls: object, recycle: bool
 ) -> None:
     config = replace(config, tls=tls)  # type: ignore[arg-type]
     run(mysql_server, "FLUSH BINARY LOGS", *["INSERT INTO ahead.t VALUES (REPEAT('y', 300000))"] * 20)
@@ -75,7 +75,7 @@ def test_the_bytes_are_those_of_the_dump(
     assert ahead_bytes[:-20] == plain[:-20]
 
 
-def test_a_quiet_server_is_heard_at_once(mysql_server: embedded.MySQLServer, config: MySQLConfig) -> None:
+def test_a_quiet_server_is_heard_at_once(mysql_server: servers.MySQLServer, config: MySQLConfig) -> None:
     with BinlogDump(config, resolve_start(config)) as dump, ReadAhead(dump) as ahead:
         drain(ahead)
         threading.Timer(0.3, run, (mysql_server, "INSERT INTO ahead.t VALUES ('soon')")).start()
@@ -93,7 +93,7 @@ def test_next_gives_nothing_when_nothing_comes(config: MySQLConfig) -> None:
         assert not ahead.ended
 
 
-def test_buffers_are_few_while_the_consumer_is_busy(mysql_server: embedded.MySQLServer, config: MySQLConfig) -> None:
+def test_buffers_are_few_while_the_consumer_is_busy(mysql_server: servers.MySQLServer, config: MySQLConfig) -> None:
     now = resolve_start(config)
     run(mysql_server, *["INSERT INTO ahead.t VALUES (REPEAT('z', 1000000))"] * 10)
     with BinlogDump(config, now) as dump, ReadAhead(dump, buffer_bytes=1 << 16, headroom=0) as ahead:
@@ -115,7 +115,7 @@ def test_leaving_the_block_ends_the_thread(config: MySQLConfig) -> None:
 
 
 def test_a_killed_connection_is_an_error_behind_the_last_bytes(
-    mysql_server: embedded.MySQLServer, config: MySQLConfig
+    mysql_server: servers.MySQLServer, config: MySQLConfig
 ) -> None:
     with BinlogDump(config, resolve_start(config)) as dump, ReadAhead(dump) as ahead:
         drain(ahead)
@@ -169,7 +169,7 @@ def silent_proxy(host: str, port: int, silence: threading.Event) -> Iterator[int
             each.close()
 
 
-def test_silence_is_an_error(mysql_server: embedded.MySQLServer, config: MySQLConfig) -> None:
+def test_silence_is_an_error(mysql_server: servers.MySQLServer, config: MySQLConfig) -> None:
     silence = threading.Event()
     with silent_proxy(mysql_server.host, mysql_server.port, silence) as port:
         through = replace(config, port=port, heartbeat_s=0.3)
@@ -180,7 +180,7 @@ def test_silence_is_an_error(mysql_server: embedded.MySQLServer, config: MySQLCo
                 take(ahead, 10)
 
 
-def test_silence_is_an_error_without_read_ahead_too(mysql_server: embedded.MySQLServer, config: MySQLConfig) -> None:
+def test_silence_is_an_error_without_read_ahead_too(mysql_server: servers.MySQLServer, config: MySQLConfig) -> None:
     silence = threading.Event()
     with silent_proxy(mysql_server.host, mysql_server.port, silence) as port:
         through = replace(config, port=port, heartbeat_s=0.3)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync.embedded.database import DatabaseServer
 from binlogsync.mysql import BinlogDump, resolve_start
 from binlogsync.mysql.scan import packets
 from binlogsync.mysql.server_errors import DumpEndedError, raise_server_error
+from binlogsync.servers.database import DatabaseServer
 from tests.mysql.sources import source_of
 
 pytestmark = pytest.mark.server

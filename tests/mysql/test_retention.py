@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync import embedded
+from binlogsync import servers
 from binlogsync.bookmarks import Bookmark
+from binlogsync.codec.subjects import stream_name
 from binlogsync.consume.progress import NO_PROGRESS, ProgressKey
 from binlogsync.consume.progress_nats import NatsProgress, load_all_progress
 from binlogsync.duckfile import DuckFile
-from binlogsync.embedded import NATSServer
-from binlogsync.embedded.database import DatabaseServer
 from binlogsync.errors import ConsumeError, PositionError
 from binlogsync.mysql import ServerInfo, inspect_server, resolve_start
 from binlogsync.mysql.retention import BinlogRetention, clock_ahead_s
+from binlogsync.nats.client import NatsConnection, NatsOptions
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.retention_report import (
     RequiredPosition,
@@ -30,8 +30,8 @@ from binlogsync.retention_report import (
     required_by_tail,
 )
 from binlogsync.server_facts import ServerFacts
-from binlogsync.stream.client import NatsConnection, NatsOptions
-from binlogsync.wire.subjects import stream_name
+from binlogsync.servers import NATSServer
+from binlogsync.servers.database import DatabaseServer
 from tests.mysql.sources import run, source_of
 from tests.nats_commands import delete_stream
 
@@ -90,7 +90,7 @@ def test_the_same_transactions_on_another_server(server: DatabaseServer) -> None
     assert f"the tail at binlog.000999:4 of server {OTHER}: retained for" in str(status)
 
 
-def test_a_limit_of_size_counts_too(own_mysql: embedded.MySQLServer) -> None:
+def test_a_limit_of_size_counts_too(own_mysql: servers.MySQLServer) -> None:
     config = source_of(own_mysql)
     here, info = resolve_start(config), inspect_server(config)
 
@@ -105,11 +105,11 @@ def test_a_limit_of_size_counts_too(own_mysql: embedded.MySQLServer) -> None:
     assert rate is None or rate > 0
 
 
-def test_the_clock(own_mysql: embedded.MySQLServer) -> None:
+def test_the_clock(own_mysql: servers.MySQLServer) -> None:
     assert abs(clock_ahead_s(source_of(own_mysql))) < 5
 
 
-def test_what_changed_about_a_server(own_mysql: embedded.MySQLServer) -> None:
+def test_what_changed_about_a_server(own_mysql: servers.MySQLServer) -> None:
     info: ServerInfo = inspect_server(source_of(own_mysql))
     then = ServerFacts.of(info, 1_700_000_000.0)
     assert ServerFacts.from_text(then.to_text()) == then

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from binlogsync import embedded
-from binlogsync.embedded.database import DatabaseServer
+from binlogsync import servers
 from binlogsync.errors import SourceError
 from binlogsync.mysql import (
     MySQLConfig,
@@ -29,6 +28,7 @@ from binlogsync.mysql.config import fetch
 from binlogsync.mysql.information_schema import list_tables
 from binlogsync.mysql.retention import clock_ahead_s
 from binlogsync.mysql.session import VARIABLES
+from binlogsync.servers.database import DatabaseServer
 from binlogsync.snapshot import read_table
 from tests.mysql.hostile import HostileDatabase, HostileValue
 from tests.mysql.sources import run, source_of, transactions
@@ -49,9 +49,9 @@ _VALUES = (
 
 @pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.server) for name in ("mysql", "mariadb")])
 def source(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
-    start: Any = getattr(embedded, request.param)
+    start: Any = getattr(servers, request.param)
     with start() as server:
-        versioned = " WITH SYSTEM VERSIONING" if isinstance(server, embedded.MariaDBServer) else ""
+        versioned = " WITH SYSTEM VERSIONING" if isinstance(server, servers.MariaDBServer) else ""
         rows = ", ".join(_VALUES.format(i=i) for i in range(1, _ROWS + 1))
         run(
             server,
@@ -156,7 +156,7 @@ def test_the_variables_of_every_session(source: DatabaseServer) -> None:
 def test_a_server_that_is_read_only(source: DatabaseServer) -> None:
     config = source_of(source)
     expected = look(config)
-    names = ["read_only"] if isinstance(source, embedded.MariaDBServer) else ["read_only", "super_read_only"]
+    names = ["read_only"] if isinstance(source, servers.MariaDBServer) else ["read_only", "super_read_only"]
     run(source, *(f"SET GLOBAL {name} = ON" for name in names))
     try:
         found = look(config)

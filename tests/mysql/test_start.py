@@ -8,8 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from binlogsync import embedded
-from binlogsync.embedded.database import DatabaseServer
+from binlogsync import servers
 from binlogsync.errors import ConfigError, PositionError
 from binlogsync.mysql import BinlogDump, StartAt, inspect_server, parse_start, resolve_start, validate
 from binlogsync.mysql.gtid_sets import encode_gtids, parse_previous_gtids
@@ -17,6 +16,7 @@ from binlogsync.mysql.scan import BEGINS_TRANSACTION, EventType, scan
 from binlogsync.position import BinlogPosition, GtidSet
 from binlogsync.position_order import PositionOrder, compare
 from binlogsync.server_version import ServerFlavor
+from binlogsync.servers.database import DatabaseServer
 from tests.mysql.sources import run, source_of, transactions
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
@@ -167,7 +167,7 @@ def test_the_future_is_refused(server: DatabaseServer) -> None:
         resolve_start(source_of(server), datetime.now(UTC) + timedelta(hours=1))
 
 
-def test_a_new_server_starts_now_before_any_transaction(own_mysql: embedded.MySQLServer) -> None:
+def test_a_new_server_starts_now_before_any_transaction(own_mysql: servers.MySQLServer) -> None:
     run(own_mysql, "RESET BINARY LOGS AND GTIDS")
     config = source_of(own_mysql)
     now = resolve_start(config)
@@ -177,7 +177,7 @@ def test_a_new_server_starts_now_before_any_transaction(own_mysql: embedded.MySQ
     validate(config, now)
 
 
-def test_tagged_transactions_count_as_others_do(own_mysql: embedded.MySQLServer) -> None:
+def test_tagged_transactions_count_as_others_do(own_mysql: servers.MySQLServer) -> None:
     run(own_mysql, "RESET BINARY LOGS AND GTIDS", "CREATE DATABASE IF NOT EXISTS start")
     run(own_mysql, "SET gtid_next = 'AUTOMATIC:tag'", "CREATE TABLE IF NOT EXISTS start.tagged (a INT)")
     config = source_of(own_mysql)

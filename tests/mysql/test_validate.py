@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from binlogsync import embedded
-from binlogsync.embedded.database import DatabaseServer
+from binlogsync import servers
 from binlogsync.errors import PositionError
 from binlogsync.mysql import inspect_server, resolve_start, validate
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.server_version import ServerFlavor
+from binlogsync.servers.database import DatabaseServer
 from tests.mysql.sources import run, source_of
 
 OTHER = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
@@ -26,7 +26,7 @@ def server(request: pytest.FixtureRequest) -> DatabaseServer:
 
 
 def reset(server: DatabaseServer) -> None:
-    mysql = isinstance(server, embedded.MySQLServer)
+    mysql = isinstance(server, servers.MySQLServer)
     run(server, "RESET BINARY LOGS AND GTIDS" if mysql else "RESET MASTER")
 
 
@@ -99,7 +99,7 @@ def test_reset(server: DatabaseServer) -> None:
         validate(config, before)
 
 
-def test_reset_and_grown_beyond_the_old_gtids(own_mysql: embedded.MySQLServer) -> None:
+def test_reset_and_grown_beyond_the_old_gtids(own_mysql: servers.MySQLServer) -> None:
     config = source_of(own_mysql)
     reset(own_mysql)
     run(own_mysql, "CREATE DATABASE IF NOT EXISTS kept", "CREATE TABLE IF NOT EXISTS kept.t (a INT)")
@@ -118,7 +118,7 @@ def test_beyond_the_end(server: DatabaseServer) -> None:
         validate(config, beyond)
 
 
-def test_a_server_of_the_other_kind(own_mysql: embedded.MySQLServer, own_mariadb: embedded.MariaDBServer) -> None:
+def test_a_server_of_the_other_kind(own_mysql: servers.MySQLServer, own_mariadb: servers.MariaDBServer) -> None:
     checkpoint = resolve_start(source_of(own_mysql))
     with pytest.raises(PositionError, match="the server is mariadb"):
         validate(source_of(own_mariadb), replace(checkpoint, gtids=GtidSet.parse(f"{OTHER}:1-5")))

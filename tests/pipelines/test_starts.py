@@ -12,11 +12,11 @@ import pytest
 
 from binlogsync import Change
 from binlogsync.bookmarks import Bookmark
-from binlogsync.embedded import NATSServer
+from binlogsync.codec.subjects import stream_name
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
+from binlogsync.servers import NATSServer
 from binlogsync.stores.sqlite import SQLitePositionStore
-from binlogsync.stream.client import NatsOptions
-from binlogsync.stream.reader import StreamReader
-from binlogsync.wire.subjects import stream_name
 from pipelines.tables import build_consumers_asset, table_consumer
 from resources import positions
 from resources.jetstream import JetStream

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from binlogsync.change import Change
-from binlogsync.commands.project_consumers import find_consumer
+from binlogsync.cli.project_consumers import find_consumer
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError

@@ -5,7 +5,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from binlogsync import embedded
+from binlogsync import servers
 from binlogsync.errors import ConfigError
 from binlogsync.position import BinlogPosition, Checkpoint
 from resources.positions import Positions, RedisPositionsConfig, SQLitePositionsConfig
@@ -40,7 +40,7 @@ def test_sqlite_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (tmp_path / "p.db").exists()
 
 
-def test_redis(redis_server: embedded.RedisServer) -> None:
+def test_redis(redis_server: servers.RedisServer) -> None:
     keep_and_load(
         Positions(
             backend=RedisPositionsConfig(
@@ -50,13 +50,13 @@ def test_redis(redis_server: embedded.RedisServer) -> None:
     )
 
 
-def test_nats_from_the_environment(nats_server: embedded.NATSServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nats_from_the_environment(nats_server: servers.NATSServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BINLOGSYNC_POSITIONS", "nats")
     monkeypatch.setenv("BINLOGSYNC_NATS_URL", nats_server.url)
     keep_and_load(Positions.from_environment())
 
 
-def test_redis_from_the_environment(redis_server: embedded.RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redis_from_the_environment(redis_server: servers.RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BINLOGSYNC_POSITIONS", "redis")
     monkeypatch.setenv("BINLOGSYNC_REDIS_HOST", redis_server.host)
     monkeypatch.setenv("BINLOGSYNC_REDIS_PORT", str(redis_server.port))

@@ -6,10 +6,10 @@ import itertools
 from dataclasses import replace
 from typing import Any
 
+from binlogsync.codec import subjects
+from binlogsync.nats.reader import StreamReader
 from binlogsync.schema import Column, TableSchema
 from binlogsync.sinks.jetstream import JetStreamOptions
-from binlogsync.stream.reader import StreamReader
-from binlogsync.wire import subjects
 from tests.samples import SampleOptions, SampleSource
 from tests.sinks.contract import Stored
 

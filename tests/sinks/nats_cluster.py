@@ -14,8 +14,8 @@ import nats.errors
 from nats.js.api import StreamConfig
 from nats.js.errors import Error
 
-from binlogsync.embedded.nats import find_server
-from binlogsync.embedded.process import HOST, free_port
+from binlogsync.servers.nats import find_server
+from binlogsync.servers.process import HOST, free_port
 
 _READY_S = 60
 

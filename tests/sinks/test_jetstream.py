@@ -17,11 +17,11 @@ import pyarrow as pa
 import pytest
 from nats.js.api import StreamConfig
 
-from binlogsync import embedded
-from binlogsync.embedded import NATSServer
+from binlogsync import servers
+from binlogsync.codec import subjects
 from binlogsync.errors import ConfigError, FencedError, PositionError, SinkError
+from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from binlogsync.wire import subjects
 from tests.nats_commands import ask
 from tests.samples import SampleOptions, SampleTransaction, sample_schema
 from tests.sinks.contract import SinkContract, Stored, coordinates
@@ -77,7 +77,7 @@ def opened(nats_server: NATSServer) -> Iterator[Callable[..., JetStreamSink]]:
 
 @pytest.fixture
 def own_server() -> Iterator[NATSServer]:
-    with embedded.nats() as server:
+    with servers.nats() as server:
         yield server
 
 
@@ -268,7 +268,7 @@ def test_no_server() -> None:
 @pytest.mark.server
 def test_wrong_password() -> None:
     options = {"authorization": '{ user: "u", password: "right" }'}
-    with embedded.nats(options=options) as server:
+    with servers.nats(options=options) as server:
         url = f"nats://u:wrong@{server.host}:{server.port}"
         with pytest.raises(SinkError, match="refuses the credentials") as caught:
             JetStreamSink(JetStreamOptions(url=url)).open("main")
@@ -318,7 +318,7 @@ def test_the_stream_is_deleted_meanwhile(nats_server: NATSServer, opened: Callab
 @EVERY_FORMAT
 @pytest.mark.server
 def test_a_full_server(format_: dict[str, Any]) -> None:
-    with embedded.nats(options={"jetstream.max_file_store": "1MB"}) as server:
+    with servers.nats(options={"jetstream.max_file_store": "1MB"}) as server:
         source = new_source()
         patience: dict[str, Any] = {"reconnect_timeout_s": 2.0, "request_timeout_s": 3.0}
         sink = JetStreamSink(JetStreamOptions(url=server.url, **patience, **format_))

@@ -9,13 +9,13 @@ from typing import TypeVar
 import pytest
 from nats.js import JetStreamContext
 
-from binlogsync.embedded import NATSServer
+from binlogsync.codec import subjects
+from binlogsync.codec.envelope import CHECKPOINT
 from binlogsync.errors import PositionError
+from binlogsync.nats.reader import StreamReader
 from binlogsync.position import Checkpoint
+from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from binlogsync.stream.reader import StreamReader
-from binlogsync.wire import subjects
-from binlogsync.wire.envelope import CHECKPOINT
 from tests.nats_commands import ask
 from tests.sinks.jetstream_streams import new_source, samples
 

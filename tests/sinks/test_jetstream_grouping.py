@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from binlogsync.codec.envelope import decode_arrow
 from binlogsync.sinks.jetstream.grouping import arrow_messages, line_messages, segments, table_runs
-from binlogsync.wire.envelope import decode_arrow
 from tests.samples import sample_batch
 
 A, B = 0, 1

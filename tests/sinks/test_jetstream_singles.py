@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from binlogsync import embedded
-from binlogsync.embedded import NATSServer
+from binlogsync import servers
 from binlogsync.errors import FencedError, SinkError
 from binlogsync.flush import Flush
+from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from tests.samples import SampleTransaction
 from tests.sinks.contract import Stored, coordinates
@@ -95,7 +95,7 @@ def test_a_connection_that_breaks_all_the_time(options: dict[str, Any], nats_ser
 def test_a_server_that_is_killed_all_the_time() -> None:
     source = new_source()
     todo = flushes(source, 6, 3000)
-    with embedded.nats() as server:
+    with servers.nats() as server:
         sink = opened(server.url, source, **LINES)
         with ThreadPoolExecutor(1) as pool:
             written = pool.submit(write_all, sink, todo)

@@ -9,13 +9,13 @@ import pytest
 from nats.js.api import StreamConfig, StreamSource, SubjectTransform
 from nats.js.errors import APIError
 
-from binlogsync.commands.stream_status import read_stream_status
-from binlogsync.embedded import NATSServer
+from binlogsync.cli.stream_status import read_stream_status
+from binlogsync.codec import subjects
 from binlogsync.errors import SinkError
+from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.sinks.jetstream.foreign import describe_foreign
 from binlogsync.sinks.jetstream.server_errors import refused_error
-from binlogsync.wire import subjects
 from pipelines.stream_checks import stream_intact
 from tests.nats_commands import ask
 from tests.sinks.contract import coordinates

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from binlogsync.errors import LeaseLostError
+from binlogsync.nats.client import NatsOptions
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.stores import PositionStore
 from binlogsync.stores.nats import NatsPositionStore
 from binlogsync.stores.redis import RedisOptions, RedisPositionStore
 from binlogsync.stores.sqlite import SQLitePositionStore
-from binlogsync.stream.client import NatsOptions
 from tests.stores.contract import UUID, large_gtid_set
 
 CLAIMS, SAVES = 5, 3

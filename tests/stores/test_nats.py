@@ -6,10 +6,10 @@ import secrets
 
 import pytest
 
-from binlogsync.embedded import NATSServer
 from binlogsync.errors import StoreError
+from binlogsync.nats.client import NatsOptions
+from binlogsync.servers import NATSServer
 from binlogsync.stores.nats import NatsPositionStore
-from binlogsync.stream.client import NatsOptions
 from tests.stores.contract import Opener, PositionStoreContract
 
 

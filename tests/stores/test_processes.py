@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from binlogsync import embedded
+from binlogsync import servers
 from tests.stores.process import CLAIMS, SAVES, open_store
 
 ROOT = Path(__file__).parents[2]
@@ -35,13 +35,13 @@ def given(request: pytest.FixtureRequest, tmp_path: Path) -> Given:
     if request.param == "sqlite":
         return {"kind": "sqlite", "path": str(tmp_path / "positions.db")}
     if request.param == "redis":
-        redis: embedded.RedisServer = request.getfixturevalue("redis_server")
+        redis: servers.RedisServer = request.getfixturevalue("redis_server")
         return redis_of(redis, name)
-    nats: embedded.NATSServer = request.getfixturevalue("nats_server")
+    nats: servers.NATSServer = request.getfixturevalue("nats_server")
     return {"kind": "nats", "url": nats.url, "name": name}
 
 
-def redis_of(server: embedded.RedisServer, name: str) -> Given:
+def redis_of(server: servers.RedisServer, name: str) -> Given:
     return {"kind": "redis", "port": server.port, "password": server.password, "name": name}
 
 
@@ -88,9 +88,9 @@ def test_sigkill_during_a_save_leaves_the_old_checkpoint_or_the_new_one(given: G
 def test_a_server_that_is_killed_during_a_save_has_the_old_checkpoint_or_the_new_one() -> None:
     """With appendfsync always; otherwise the last second may be lost, which the sinks recover."""
     number = 0
-    with embedded.redis(options={"appendfsync": "always"}) as redis, embedded.nats() as nats:
-        servers = ((redis_of(redis, "killed"), redis), ({"kind": "nats", "url": nats.url, "name": "killed"}, nats))
-        for given, server in servers:
+    with servers.redis(options={"appendfsync": "always"}) as redis, servers.nats() as nats:
+        stores = ((redis_of(redis, "killed"), redis), ({"kind": "nats", "url": nats.url, "name": "killed"}, nats))
+        for given, server in stores:
             for _ in range(2):
                 number = saved_until_killed(given, number, lambda _, server=server: server.kill())  # type: ignore[misc]
                 server.start()

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from binlogsync import embedded
-from binlogsync.embedded.process import free_port
+from binlogsync import servers
 from binlogsync.errors import LeaseLostError, StoreError
+from binlogsync.servers.process import free_port
 from binlogsync.stores.redis import RedisOptions, RedisPositionStore
 from tests.certificates import Certificates, make_certificates
 from tests.stores.contract import AT, BOOKMARK, LATER, Opener, PositionStoreContract, large_gtid_set
@@ -23,13 +23,13 @@ _PREFIXES = (f"test-{os.getpid()}-{number}" for number in itertools.count())
 
 
 @pytest.fixture
-def options(redis_server: embedded.RedisServer) -> RedisOptions:
+def options(redis_server: servers.RedisServer) -> RedisOptions:
     """The shared server, with a key prefix for this test."""
     return RedisOptions(redis_server.host, redis_server.port, password=redis_server.password, prefix=next(_PREFIXES))
 
 
 @pytest.fixture
-def client(redis_server: embedded.RedisServer) -> Iterator[redis.Redis]:
+def client(redis_server: servers.RedisServer) -> Iterator[redis.Redis]:
     """A Redis client to inspect the keys."""
     with redis.Redis.from_url(redis_server.url, decode_responses=True) as client:
         yield client
@@ -76,7 +76,7 @@ def test_a_clock_that_goes_back_neither_keeps_nor_kills_a_lease(options: RedisOp
 
 @pytest.mark.server
 def test_a_save_survives_a_restart_of_the_server_by_sigkill(tmp_path: Path) -> None:
-    with embedded.redis(data_dir=tmp_path / "data", options={"appendfsync": "always"}) as server:
+    with servers.redis(data_dir=tmp_path / "data", options={"appendfsync": "always"}) as server:
         store = RedisPositionStore(RedisOptions(server.host, server.port, password=server.password))
         lease = store.claim("shop", "a")
         for checkpoint in (replace(AT, gtids=large_gtid_set()), LATER):
@@ -151,7 +151,7 @@ def test_a_damaged_checkpoint_is_named(options: RedisOptions, client: redis.Redi
 
 @pytest.mark.server
 def test_a_replica_and_a_full_memory_are_named_and_keep_the_old_checkpoint() -> None:
-    with embedded.redis() as server, redis.Redis.from_url(server.url) as admin:
+    with servers.redis() as server, redis.Redis.from_url(server.url) as admin:
         store = RedisPositionStore(RedisOptions(server.host, server.port, password=server.password))
         lease = store.claim("shop", "a")
         store.save(lease, AT)
@@ -171,7 +171,7 @@ def test_a_replica_and_a_full_memory_are_named_and_keep_the_old_checkpoint() -> 
 
 
 def test_a_frozen_server_is_a_timeout_and_not_a_hang(options: RedisOptions, client: redis.Redis) -> None:
-    with embedded.redis() as server, redis.Redis.from_url(server.url) as admin:
+    with servers.redis() as server, redis.Redis.from_url(server.url) as admin:
         impatient = RedisOptions(server.host, server.port, password=server.password, timeout_s=0.2)
         store = RedisPositionStore(impatient)
         store.load("shop")
@@ -192,7 +192,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @pytest.fixture(scope="module")
 def tls_options(certificates: Certificates) -> Iterator[RedisOptions]:
     """A server that requires TLS with a client certificate, and valid options for it."""
-    with embedded.redis() as server, redis.Redis.from_url(server.url) as admin:
+    with servers.redis() as server, redis.Redis.from_url(server.url) as admin:
         tls_port = free_port()
         files = {
             "tls-ca-cert-file": certificates.ca,

@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from binlogsync.embedded.process import free_port
 from binlogsync.errors import ConfigError, LeaseLostError, SourceError, StoreError
 from binlogsync.flush import Flush
 from binlogsync.mysql import MySQLConfig
 from binlogsync.position import Checkpoint
+from binlogsync.servers.process import free_port
 from binlogsync.sinks import Sink
 from binlogsync.stores import Lease
 from binlogsync.stores.memory import MemoryPositionStore

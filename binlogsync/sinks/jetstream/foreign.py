@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import nats.js.errors
 from nats.aio.client import Client
 
+from binlogsync.codec import subjects
+from binlogsync.codec.tail_messages import is_tail_message
 from binlogsync.sinks.jetstream.stream import StreamSpec, ensure_schemas
-from binlogsync.wire import subjects
-from binlogsync.wire.tail_messages import is_tail_message
 
 _KEY = "foreign"
 _MOST = 100

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from binlogsync.change import ChangeBatch
-from binlogsync.wire.envelope import encode_arrow
+from binlogsync.codec.envelope import encode_arrow
 
 Numbers = npt.NDArray[np.int64]
 

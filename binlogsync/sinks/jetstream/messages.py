@@ -19,22 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from binlogsync.change import ChangeBatch
-from binlogsync.flush import Flush
-from binlogsync.position import Checkpoint
-from binlogsync.render import JsonTexts
-from binlogsync.sinks.jetstream.grouping import (
-    EncodedMessages,
-    Numbers,
-    RowRange,
-    arrow_messages,
-    line_messages,
-    segments,
-    table_runs,
-)
-from binlogsync.sinks.jetstream.protocol_text import MessageBatch, SubjectAndHeaders
-from binlogsync.sinks.jetstream.publish_unit import PackingOptions, PublishUnit
-from binlogsync.wire import subjects
-from binlogsync.wire.envelope import (
+from binlogsync.codec import subjects
+from binlogsync.codec.envelope import (
     ARROW,
     CONTENT_TYPE,
     GAP,
@@ -46,7 +32,21 @@ from binlogsync.wire.envelope import (
     encode_schema_change,
     render,
 )
-from binlogsync.wire.joining import join_batches
+from binlogsync.codec.joining import join_batches
+from binlogsync.codec.renderers import JsonTexts
+from binlogsync.flush import Flush
+from binlogsync.position import Checkpoint
+from binlogsync.sinks.jetstream.grouping import (
+    EncodedMessages,
+    Numbers,
+    RowRange,
+    arrow_messages,
+    line_messages,
+    segments,
+    table_runs,
+)
+from binlogsync.sinks.jetstream.protocol_text import MessageBatch, SubjectAndHeaders
+from binlogsync.sinks.jetstream.publish_unit import PackingOptions, PublishUnit
 
 MAX_MESSAGES = 1000
 """The limit of nats-server for one atomic batch."""

@@ -12,9 +12,9 @@ import logging
 import nats.js.errors
 from nats.aio.client import Client
 
+from binlogsync.codec import subjects
+from binlogsync.codec.envelope import has_tail_header
 from binlogsync.errors import SinkError
-from binlogsync.wire import subjects
-from binlogsync.wire.envelope import has_tail_header
 
 log = logging.getLogger(__name__)
 _MOST = 200_000

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from binlogsync.errors import ConfigError
+from binlogsync.nats.client import NatsOptions
 from binlogsync.sinks.jetstream.publish_unit import Format
-from binlogsync.stream.client import NatsOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

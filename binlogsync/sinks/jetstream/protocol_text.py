@@ -16,9 +16,9 @@ from nats.js.api import Header
 from binlogsync.binlog.compiling import inner, kernel
 from binlogsync.binlog.kernel_types import int64, intp, uint8, uint16, uint64
 from binlogsync.binlog.memory import address, copy, load_i64, store_u8, store_u16
-from binlogsync.render.json_kernels import OVERRUN, put_number
-from binlogsync.render.json_texts import Bytes, Offsets
-from binlogsync.render.lookup_tables import TABLES
+from binlogsync.codec.json_kernels import OVERRUN, put_number
+from binlogsync.codec.json_texts import Bytes, Offsets
+from binlogsync.codec.lookup_tables import TABLES
 
 _CRLF = b"\r\n"
 _ID, _SEQUENCE = Header.BATCH_ID.value, Header.BATCH_SEQUENCE.value

@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
+from binlogsync.codec.envelope import LARGE_OBJECT, LARGE_OBJECT_SIZE
 from binlogsync.position import Checkpoint
 from binlogsync.sinks.jetstream.protocol_text import MessageBatch, SubjectAndHeaders
-from binlogsync.wire.envelope import LARGE_OBJECT, LARGE_OBJECT_SIZE
 
 Format = Literal["json", "arrow"]
 

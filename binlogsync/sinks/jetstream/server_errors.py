@@ -5,7 +5,7 @@ from __future__ import annotations
 import nats.js.errors
 
 from binlogsync.errors import SinkError
-from binlogsync.stream import jetstream_error_codes as js
+from binlogsync.nats import jetstream_error_codes as js
 
 
 def refused_error(address: str, stream: str, error: nats.js.errors.APIError) -> SinkError:

@@ -19,8 +19,13 @@ import nats.js.errors
 from nats.aio.client import Client
 
 from binlogsync.change import ChangeBatch
+from binlogsync.codec import subjects
 from binlogsync.errors import FencedError, SinkError
 from binlogsync.flush import Flush
+from binlogsync.nats import jetstream_error_codes as js
+from binlogsync.nats.client import ConnectionLostError, NatsConnection
+from binlogsync.nats.objects import put_object
+from binlogsync.nats.reader import StreamReader
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
 from binlogsync.sinks import Sink
@@ -43,11 +48,6 @@ from binlogsync.sinks.jetstream.stream import (
 )
 from binlogsync.sinks.jetstream.unit_queue import UnitQueue
 from binlogsync.sinks.jetstream.watch import StreamWatch
-from binlogsync.stream import jetstream_error_codes as js
-from binlogsync.stream.client import ConnectionLostError, NatsConnection
-from binlogsync.stream.objects import put_object
-from binlogsync.stream.reader import StreamReader
-from binlogsync.wire import subjects
 
 log = logging.getLogger(__name__)
 

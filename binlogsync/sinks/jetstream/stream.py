@@ -21,13 +21,13 @@ from nats.js.api import (
 )
 from nats.js.kv import KeyValue
 
+from binlogsync.codec import subjects
+from binlogsync.codec.envelope import CHECKPOINT, WRITE_ID
+from binlogsync.codec.tail_messages import MOST_WITHOUT_CHECKPOINT, is_tail_message, tail_checkpoint
 from binlogsync.errors import PositionError, SinkError
+from binlogsync.nats.buckets import create_key_value
+from binlogsync.nats.jetstream_error_codes import JS_NO_MESSAGE_FOUND_ERR
 from binlogsync.position import Checkpoint
-from binlogsync.stream.buckets import create_key_value
-from binlogsync.stream.jetstream_error_codes import JS_NO_MESSAGE_FOUND_ERR
-from binlogsync.wire import subjects
-from binlogsync.wire.envelope import CHECKPOINT, WRITE_ID
-from binlogsync.wire.tail_messages import MOST_WITHOUT_CHECKPOINT, is_tail_message, tail_checkpoint
 
 log = logging.getLogger(__name__)
 _DUPLICATE_WINDOW_S = 120.0

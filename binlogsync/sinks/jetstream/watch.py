@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import nats.js.errors
 from nats.aio.client import Client
 
+from binlogsync.codec import subjects
 from binlogsync.errors import SinkError
 from binlogsync.sinks.jetstream.stream import StreamSpec, check_config
-from binlogsync.wire import subjects
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from typing import Any
 from pymysqlreplication import BinLogStreamReader
 from pymysqlreplication.row_event import WriteRowsEvent
 
-from binlogsync.embedded.database import DatabaseServer
 from binlogsync.position import BinlogPosition
+from binlogsync.servers.database import DatabaseServer
 from tests.binlog.exact.type_sample import TypeSample
 from tests.binlog.exact.value_kinds import KINDS
 

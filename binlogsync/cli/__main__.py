@@ -1,0 +1,7 @@
+"""`python -m binlogsync.cli`."""
+
+import sys
+
+from binlogsync.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,126 @@
+"""The arguments of `binlogsync mirror`, `models`, `skip` and `gaps`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from binlogsync.cli.arguments.command import Command, add_table
+from binlogsync.errors import ConfigError
+from binlogsync.filters import TableFilter
+
+
+def _add_mirror(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "patterns",
+        type=_pattern,
+        nargs="+",
+        metavar="PATTERN",
+        help="tables of the stream, as 'shop.*' or shop.orders, also those that the stream contains later",
+    )
+    parser.add_argument(
+        "--to", type=Path, required=True, metavar="FILE", help="the DuckDB file, which is created if it is missing"
+    )
+    parser.add_argument(
+        "--exclude", type=_pattern, action="append", default=[], metavar="PATTERN", help="tables to omit; repeatable"
+    )
+    parser.add_argument(
+        "--until-caught-up", action="store_true", help="end when every table has all changes of the stream"
+    )
+    parser.add_argument(
+        "--client", default="mirror", metavar="ID", help="client id of the mirrors' progress; default: mirror"
+    )
+    parser.add_argument(
+        "--deleted-at", metavar="COLUMN", help="keep deleted rows, with the time of the delete in this extra column"
+    )
+    parser.add_argument(
+        "--history", action="store_true", help="keep every version of every row in the table TABLE__history"
+    )
+    parser.add_argument(
+        "--together",
+        action="store_true",
+        help="show each transaction of MySQL in all tables at once; a blocked table then blocks the others",
+    )
+
+
+def _pattern(text: str) -> str:
+    try:
+        TableFilter((text,))
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    add_table(parser)
+    parser.add_argument(
+        "--kind", choices=("dataclass", "msgspec", "pydantic"), default="dataclass", help="kind of class"
+    )
+    parser.add_argument(
+        "--from",
+        dest="origin",
+        choices=("mysql", "stream"),
+        help="where to read the columns; default: MySQL, or the stream if MySQL cannot be reached",
+    )
+
+
+def _add_skip(parser: argparse.ArgumentParser) -> None:
+    add_table(parser)
+    parser.add_argument("change_id", metavar="CHANGE", help="id of the change, from the handler's error")
+    parser.add_argument("--reason", required=True, help="why the change is skipped; recorded")
+    parser.add_argument("--by", metavar="NAME", help="who decides this; default: this account")
+    _add_client(parser, "client id of the consumer; default: dagster")
+
+
+def _add_gaps(parser: argparse.ArgumentParser) -> None:
+    add_table(parser)
+    parser.add_argument(
+        "--acknowledge", metavar="REASON", help="accept the open gaps of a handler for this reason, which is recorded"
+    )
+    parser.add_argument("--by", metavar="NAME", help="who accepts them; default: this account")
+    _add_client(parser, "client id of the consumer; default: dagster")
+
+
+def _add_client(parser: argparse.ArgumentParser, meaning: str) -> None:
+    """The consumer's client id, and where its progress is stored."""
+    parser.add_argument("--client", default="dagster", metavar="NAME", help=meaning)
+    parser.add_argument(
+        "--progress",
+        type=Path,
+        metavar="FILE",
+        help="the DuckDB file with its progress; default: the warehouse for the client dagster, NATS for others",
+    )
+
+
+MIRROR = Command(
+    "mirror",
+    "keep DuckDB tables equal to the tables of a stream",
+    "Mirror all tables of the stream that match a pattern into a DuckDB file, without Dagster, until Ctrl-C or "
+    "SIGTERM. The same command resumes after the last stored change, also after a kill.",
+    "binlogsync mirror 'shop.*' crm.accounts --to warehouse.duckdb",
+    _add_mirror,
+    exit_codes="0 when stopped by Ctrl-C or SIGTERM; 1 when a table was still blocked at the end of --until-caught-up",
+)
+MODELS = Command(
+    "models",
+    "print a Python model of a table",
+    "Print a Python class with one field per column of a table, for use in a handler.",
+    "binlogsync models shop.orders --kind pydantic",
+    _add_models,
+)
+SKIP = Command(
+    "skip",
+    "skip the one change that blocks a table",
+    "Skip the change that a handler fails on, and record who decided this and why. The table resumes after it.",
+    "binlogsync skip shop.orders CHANGE --reason 'a test order'",
+    _add_skip,
+)
+GAPS = Command(
+    "gaps",
+    "list or accept changes that a consumer may have missed",
+    "List the gaps of a consumer: changes that the stream or the binlog dropped before they were consumed. "
+    "A mirror closes its gaps itself: it reads the table again.",
+    "binlogsync gaps shop.orders",
+    _add_gaps,
+    exit_codes="1 while a gap is open",
+)

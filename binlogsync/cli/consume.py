@@ -1,0 +1,77 @@
+"""`binlogsync consume`: prints the changes of one table from the stream, one JSON envelope per line.
+
+It reads through a temporary durable, which it deletes at the end, so no other consumer is affected. The envelopes are
+rendered again from the stream's messages: their `ts_ms` and `ts_us` (not those in `source`) are the time of printing.
+"""
+
+from __future__ import annotations
+
+import secrets
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from binlogsync.cli.output import write_envelopes, write_message
+from binlogsync.cli.tables import read_table
+from binlogsync.codec.subjects import durable_name
+from binlogsync.errors import BinlogSyncError
+from binlogsync.nats.reader import StreamReader
+from binlogsync.settings import Settings
+from binlogsync.signals import stop_on_signals
+
+_TIMEOUT_S = 10.0
+_BATCH = 1000
+_MAX_LISTED = 10
+
+
+def run(settings: Settings, arguments: Namespace) -> int:
+    """Print until the limit or Ctrl-C. Raises BinlogSyncError."""
+    source = settings.source(arguments.source)
+    database, table = read_table(settings, source, arguments.table)
+    left: int | None = arguments.limit
+    with stop_on_signals() as stop, StreamReader(settings.nats(_TIMEOUT_S), source) as reader:
+        _warn_if_missing(reader, database, table)
+        with _temporary_durable(reader, (database, table), _first_sequence(reader, arguments.begin)) as durable:
+            while not stop.is_set() and left != 0:
+                for item in reader.fetch(durable, _BATCH if left is None else min(left, _BATCH)):
+                    batch = item.batch if left is None else item.batch.slice(0, min(left, len(item)))
+                    write_envelopes([batch], source)
+                    left = None if left is None else left - len(batch)
+                    reader.ack(item)
+    return 0
+
+
+@contextmanager
+def _temporary_durable(reader: StreamReader, table: tuple[str, str], first: int) -> Iterator[str]:
+    """A durable that exists for the duration of the block."""
+    name = durable_name(f"look-{secrets.token_hex(4)}", *table)
+    try:
+        reader.ensure_durable(name, *table, first)
+        yield name
+    finally:
+        try:
+            reader.delete_durable(name)
+        except BinlogSyncError as error:
+            write_message(
+                f"a temporary durable was not deleted ({error}); "
+                f"delete it with: nats consumer rm {reader.stream} '{name}'"
+            )
+
+
+def _first_sequence(reader: StreamReader, begin: str | int) -> int:
+    """Stream sequence to start at."""
+    if isinstance(begin, int):
+        return begin
+    return reader.first_sequence() if begin == "first" else reader.last_sequence() + 1
+
+
+def _warn_if_missing(reader: StreamReader, database: str, table: str) -> None:
+    tables = reader.tables()
+    if (database, table) in tables:
+        return
+    names = [".".join(name) for name in sorted(tables)]
+    listed = ", ".join(names[:_MAX_LISTED]) + (", ..." if len(names) > _MAX_LISTED else "")
+    write_message(
+        f"stream {reader.stream} contains no change of {database}.{table} yet; tables in it: {listed or 'none'}. "
+        "Waiting; stop with Ctrl-C"
+    )

@@ -1,0 +1,82 @@
+"""Checks that a NATS account has the permissions and limits that a tail and its consumers require. Stores nothing.
+
+It publishes a message to each subject with an expected last sequence that no stream has. With the permission to
+publish, the server refuses the message for its sequence, or no stream has the subject; without it, the server reports a
+permissions violation. The limits of the account are compared with the streams that have yet to be created.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.js.api import Header
+
+from binlogsync.codec import subjects
+from binlogsync.nats.client import DeniedError, NatsConnection
+from binlogsync.sinks.jetstream import JetStreamOptions
+
+_IMPOSSIBLE_SEQUENCE = {Header.EXPECTED_LAST_SEQUENCE.value: str(2**62)}
+_PROBE_TIMEOUT_S = 3.0
+
+
+def find_account_problems(options: JetStreamOptions, source: str) -> Iterator[str]:
+    """One message per missing permission and per limit that is too low. Raises SinkError."""
+    with NatsConnection(options, f"binlogsync doctor {source}") as connection:
+        for subject in published_subjects(source):
+            try:
+                connection.call(lambda client: _probe_publish(client, subject))  # noqa: B023 - called at once
+            except DeniedError as error:
+                yield str(error)
+        yield from connection.call(lambda client: _find_low_limits(client, options, source))
+
+
+def published_subjects(source: str) -> list[str]:
+    """One subject of each kind that a tail or a consumer publishes to."""
+    name = subjects.stream_name(source)
+    buckets = [subjects.schema_bucket(source), f"{name}_progress", f"{name}_clients"]
+    return [
+        f"cdc.{source}._checkpoint",
+        f"cdc.{source}.doctor.doctor",
+        *(f"$KV.{bucket}.doctor" for bucket in buckets),
+        *(f"$O.{bucket}.C.doctor" for bucket in (subjects.large_bucket(source), subjects.schema_bucket(source))),
+        f"$JS.ACK.{name}.doctor.1.1.1.1.1",
+    ]
+
+
+async def _probe_publish(client: Client, subject: str) -> None:
+    """Publish a message that no stream stores. Without permission, the connection fails the call that awaits this."""
+    try:
+        await client.request(subject, b"", timeout=_PROBE_TIMEOUT_S, headers=_IMPOSSIBLE_SEQUENCE)
+    except (nats.errors.NoRespondersError, nats.errors.TimeoutError):
+        await client.flush()
+
+
+async def _find_low_limits(client: Client, options: JetStreamOptions, source: str) -> list[str]:
+    info = await client.jetstream().account_info()
+    limits, name, problems = info.limits, subjects.stream_name(source), []
+    required = [name, f"KV_{subjects.schema_bucket(source)}"]
+    missing = [each for each in required if not await _has_stream(client, each)]
+    if 0 < limits.max_streams < info.streams + len(missing):
+        problems.append(
+            f"the account has {info.streams} of at most {limits.max_streams} streams: {', '.join(missing)} cannot be "
+            f"created; raise its max_streams (KV_{name}_progress, KV_{name}_clients and OBJ_{name}_large follow later)"
+        )
+    if limits.max_bytes_required and missing and options.max_bytes is None:
+        problems.append("the account requires a size limit for each stream: set BINLOGSYNC_STREAM_MAX_BYTES")
+    if 0 < limits.max_consumers <= info.consumers:
+        problems.append(
+            f"the account has {info.consumers} of at most {limits.max_consumers} consumers: raise its max_consumers, "
+            f"or remove durables of unused clients (nats consumer rm)"
+        )
+    return problems
+
+
+async def _has_stream(client: Client, name: str) -> bool:
+    try:
+        await client.jetstream().stream_info(name)
+    except nats.js.errors.NotFoundError:
+        return False
+    return True

@@ -1,0 +1,211 @@
+"""Converts Python values from a JSON decoder, one column at a time, to the Arrow types of a table.
+
+`read_column` takes a list with one value or None per row. It returns the Arrow array and, for temporal columns, the
+texts of impossible dates, which Arrow cannot represent (None if there are none). A value in a format that the tail does
+not write raises WireError.
+"""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from binlogsync.binlog.compiling import inner, kernel
+from binlogsync.binlog.kernel_types import int64, intp, uint8
+from binlogsync.binlog.memory import address, load_i32, load_u8, store_i64, store_u8
+from binlogsync.codec.json_texts import text_values, validity
+from binlogsync.errors import WireError
+from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, Column, arrow_type
+
+Values = Sequence[Any]
+TEMPORAL_TYPES = frozenset({"date", "datetime", "timestamp", "time"})
+RAW_TYPES = frozenset({"float", "double", "vector", "json"})
+"""Types read from their JSON text, not from a decoded value, to preserve the digits and the blanks."""
+
+
+@inner
+def _number(data: intp, start: int64, stop: int64) -> int64:
+    """A number of digits only; -1 for any other text."""
+    value = 0
+    for k in range(start, stop):
+        if load_u8(data + k) < 48 or load_u8(data + k) > 57:
+            return -1
+        value = value * 10 + (load_u8(data + k) - 48)
+    return value if stop > start else -1
+
+
+@inner
+def _day(data: intp, at: int64) -> int64:
+    """Days since 1970 of the ten bytes YYYY-MM-DD, or a value below any date when the date is impossible."""
+    none = -(2**62)
+    year, month, day = _number(data, at, at + 4), _number(data, at + 5, at + 7), _number(data, at + 8, at + 10)
+    if load_u8(data + at + 4) != 45 or load_u8(data + at + 7) != 45 or year < 1 or month < 1 or month > 12 or day < 1:
+        return none
+    is_leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    longest = 30 + ((month + (month >> 3)) & 1) if month != 2 else (29 if is_leap else 28)
+    if day > longest:
+        return none
+    shifted = year - 1 if month <= 2 else year
+    era = shifted // 400
+    year_of_era = shifted - era * 400
+    day_of_year = (153 * (month - 3 if month > 2 else month + 9) + 2) // 5 + day - 1
+    return era * 146097 + year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year - 719468
+
+
+@inner
+def _clock(data: intp, at: int64, stop: int64, hour_digits: int64) -> int64:
+    """Microseconds of HH:MM:SS with a fraction of 0 to 6 digits, or -1."""
+    colon = at + hour_digits
+    if stop < colon + 6 or load_u8(data + colon) != 58 or load_u8(data + colon + 3) != 58:
+        return -1
+    hours = _number(data, at, colon)
+    minutes, seconds = _number(data, colon + 1, colon + 3), _number(data, colon + 4, colon + 6)
+    if hours < 0 or minutes < 0 or minutes > 59 or seconds < 0 or seconds > 59:
+        return -1
+    micros, digits = 0, stop - colon - 7
+    if stop > colon + 6:
+        if load_u8(data + colon + 6) != 46 or digits > 6:
+            return -1
+        micros = _number(data, colon + 7, stop)
+        if micros < 0:
+            return -1
+        micros *= 10 ** (6 - digits)
+    return ((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + micros
+
+
+@kernel
+def _parse_times(data: intp, offsets: intp, valid: intp, rows: int64, kind: int64, values: intp, good: intp) -> None:
+    """Parse texts; `kind` is 0 for days, 1 for microseconds since 1970, 2 for the same with Z, 3 for a duration."""
+    for i in range(rows):
+        store_i64(values + 8 * i, 0)
+        store_u8(good + i, uint8(0))
+        start, stop = int64(load_i32(offsets + 4 * i)), int64(load_i32(offsets + 4 * i + 4))
+        if load_u8(valid + i) == 0:
+            continue
+        if kind == 3:
+            is_negative = stop > start and load_u8(data + start) == 45
+            start += 1 if is_negative else 0
+            clock = _clock(data, start, stop, 3 if stop - start > 8 and load_u8(data + start + 3) == 58 else 2)
+            store_i64(values + 8 * i, -clock if is_negative else clock)
+            store_u8(good + i, uint8(1 if clock >= 0 else 0))
+            continue
+        if stop - start < 10:
+            continue
+        day = _day(data, start)
+        if day < -(2**61):
+            continue
+        if kind == 0:
+            store_i64(values + 8 * i, day)
+            store_u8(good + i, uint8(1 if stop - start == 10 else 0))
+            continue
+        if kind == 2:
+            stop -= 1
+            if load_u8(data + stop) != 90:
+                continue
+        if stop - start < 19 or load_u8(data + start + 10) != 84:
+            continue
+        clock = _clock(data, start + 11, stop, 2)
+        if 0 <= clock < 86_400_000_000:
+            store_i64(values + 8 * i, day * 86_400_000_000 + clock)
+            store_u8(good + i, uint8(1))
+
+
+def _read_times(column: Column, values: Values) -> tuple[pa.Array, pa.StringArray | None]:
+    texts = pa.array(values, pa.string())
+    valid = validity(texts)
+    numbers, good = np.empty(len(texts), np.int64), np.empty(len(texts), np.uint8)
+    kind = ("date", "datetime", "timestamp", "time").index(column.type)
+    data, offsets = text_values(texts)
+    given = (address(data), address(offsets), address(valid), len(texts))
+    _parse_times(*given, kind, address(numbers), address(good))
+    storage = pa.array(numbers.astype(np.int32) if kind == 0 else numbers, mask=good == 0)
+    array = storage.cast(pa.int32() if kind == 0 else pa.int64()).cast(arrow_type(column))
+    if (good == valid).all():
+        return array, None
+    return array, pc.if_else(pa.array((good == 0) & (valid == 1)), texts, pa.scalar(None, pa.string()))
+
+
+def _read_decimals(column: Column, values: Values) -> pa.Array:
+    return pa.array(values, pa.string()).cast(arrow_type(column))
+
+
+def _read_base64(column: Column, values: Values) -> pa.Array:
+    decode = binascii.a2b_base64
+    return pa.array([None if value is None else decode(value, strict_mode=True) for value in values], pa.binary())
+
+
+def _read_labels(column: Column, values: Values) -> pa.Array:
+    """The dictionary has the labels of the column, then undeclared ones (MySQL's empty string for invalid values)."""
+    numbers = {label: i for i, label in enumerate(column.labels)}
+    for value in set(values):
+        if value is not None:
+            numbers.setdefault(value, len(numbers))
+    indices = pa.array([None if value is None else numbers[value] for value in values], arrow_type(column).index_type)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(list(numbers), pa.string()))
+
+
+def _read_raw_numbers(column: Column, values: Values) -> pa.Array:
+    return (
+        pa.array([None if value == b"null" else value for value in values], pa.binary())
+        .cast(pa.string())
+        .cast(arrow_type(column))
+    )
+
+
+def _read_vectors(column: Column, values: Values) -> pa.Array:
+    """Convert each number from its digits to float32 directly: a conversion through float64 would round twice."""
+    numbers: list[bytes] = []
+    offsets: list[int | None] = []
+    for value in values:
+        is_null = value is None or value == b"null"
+        offsets.append(None if is_null else len(numbers))
+        if is_null:
+            continue
+        if not value.startswith(b"[") or not value.endswith(b"]"):
+            raise ValueError(f"{value[:40]!r} is not an array")
+        numbers += value[1:-1].split(b",") if len(value) > 2 else ()
+    items = pa.array(numbers, pa.binary()).cast(pa.string()).cast(pa.float32())
+    return pa.ListArray.from_arrays(pa.array([*offsets, len(numbers)], pa.int32()), items)
+
+
+def _read_geometries(column: Column, values: Values) -> pa.Array:
+    parts = [
+        None if value is None else {"srid": value["srid"], "wkb": binascii.a2b_base64(value["wkb"], strict_mode=True)}
+        for value in values
+    ]
+    return pa.array(parts, arrow_type(column))
+
+
+def _read_documents(column: Column, values: Values) -> pa.Array:
+    return pa.array(values, pa.binary()).cast(pa.string())
+
+
+_READERS: dict[str, Callable[[Column, Values], pa.Array]] = {
+    **dict.fromkeys(BINARY_TYPES, _read_base64),
+    **dict.fromkeys(GEOMETRY_TYPES, _read_geometries),
+    **dict.fromkeys(("float", "double"), _read_raw_numbers),
+    "decimal": _read_decimals,
+    "enum": _read_labels,
+    "vector": _read_vectors,
+    "json": _read_documents,
+}
+
+
+def read_column(column: Column, values: Values) -> tuple[pa.Array, pa.StringArray | None]:
+    """(array of schema.arrow_type(column), texts of impossible dates or None).
+
+    Values are str, int, bool, list[str], the dict of a geometry, or None. Values of RAW_TYPES are the bytes of the JSON
+    text; None is NULL, and b"null" is NULL too, except for JSON documents, where it is the JSON value null.
+    """
+    try:
+        if column.type in TEMPORAL_TYPES:
+            return _read_times(column, values)
+        reader = _READERS.get(column.type)
+        return (pa.array(values, arrow_type(column)) if reader is None else reader(column, values)), None
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        raise WireError(f"column {column.name}: a value does not fit {column.declaration}: {error}") from error

@@ -1,0 +1,194 @@
+"""ChangeBatch <-> messages of the stream: headers, and encoding of envelopes. Only this module, codec/json_decoder.py,
+codec/arrow.py and codec/schema_change.py use the names of the wire format.
+
+`render` writes Debezium's envelope, one a change:
+
+    before, after, op, ts_ms, ts_us (when it was processed), transaction {id, total_order (from 1)},
+    source {version, connector, name, ts_ms, ts_us (of the commit), snapshot, db, table, server_id, server_uuid, gtid,
+            file, pos, row, txn_pos}
+
+`server_uuid` and `txn_pos` are additions to Debezium's format. So is `json_null` of `source`, which lists the columns
+of the images that contain the JSON value null (indistinguishable from NULL otherwise); it is present only if needed.
+`data_collection_order` is omitted: it would require all changes of a transaction, and a transaction may be split.
+`parse` decodes envelopes to equal batches, except for `seq`, which is not on the wire. `encode_arrow` and
+`decode_arrow` do the same for the other format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from binlogsync.change import ChangeBatch
+from binlogsync.codec.arrow import decode_arrow, encode_arrow
+from binlogsync.codec.envelope_writer import EnvelopePart, render_rows
+from binlogsync.codec.json_columns import JsonColumn, integers, labels, raw, strings
+from binlogsync.codec.json_decoder import parse
+from binlogsync.codec.renderers import JsonTexts, column_values
+from binlogsync.codec.schema_change import decode_schema_change, encode_schema_change
+from binlogsync.server_version import flavor_of
+
+__all__ = [
+    "ARROW",
+    "CHECKPOINT",
+    "CONTENT_TYPE",
+    "GAP",
+    "JSON",
+    "JSON_LINES",
+    "LARGE_OBJECT",
+    "LARGE_OBJECT_SIZE",
+    "SCHEMA",
+    "SCHEMA_CHANGE",
+    "WRITE_ID",
+    "EnvelopeContext",
+    "count_changes",
+    "decode_arrow",
+    "decode_schema_change",
+    "encode_arrow",
+    "encode_schema_change",
+    "has_tail_header",
+    "parse",
+    "render",
+]
+
+CONTENT_TYPE = "Content-Type"
+SCHEMA = "Cdc-Schema"
+"""Fingerprint of the table's schema; the document is in the source's schema bucket under it."""
+SCHEMA_CHANGE = "Cdc-Schema-Change"
+"""A message with this header is a change of the table's schema, not of a row; for its document see schema_change.py."""
+CHECKPOINT = "Cdc-Checkpoint"
+"""Checkpoint.to_text() after this message; in the last message of each atomic batch, and in each single message."""
+WRITE_ID = "Cdc-Write"
+"""Id of one attempt of a writer to store an atomic batch (in its last message) or a single message."""
+GAP = "Cdc-Gap"
+"""A message with this header, on the checkpoint subject, marks a gap accepted by the operator: a JSON document."""
+LARGE_OBJECT = "Cdc-Object"
+"""The body is in the source's object store bucket under this name."""
+LARGE_OBJECT_SIZE = "Cdc-Object-Size"
+"""Its size in bytes, for readers that limit their memory."""
+TAIL_HEADERS = frozenset({CHECKPOINT, SCHEMA, SCHEMA_CHANGE})
+"""Every message of a tail has one of these headers."""
+JSON = "application/json"
+JSON_LINES = "application/x-ndjson"
+ARROW = "application/vnd.apache.arrow.stream"
+
+VERSION = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeContext:
+    """What an envelope contains besides the change: name of the source, and time of processing (microseconds since 1970
+    UTC).
+    """
+
+    source: str
+    processed_us: int
+
+
+def render(batch: ChangeBatch, context: EnvelopeContext, end: bytes = b"") -> JsonTexts:
+    """The envelopes of all changes in one buffer, each followed by `end`.
+
+    Raises WireError for a column type without JSON representation.
+    """
+    data = batch.data
+    gtid = data.column("gtid")
+    ts_us = data.column("ts_us").cast(pa.int64()).to_numpy()
+    op = data.column("op")
+    order = data.column("order").to_numpy() + np.uint64(1)
+    connector = flavor_of(batch.server_uuid).value
+    head = {"version": VERSION, "connector": connector, "name": context.source}
+    table = {"db": batch.schema.database, "table": batch.schema.table}
+    server = {"server_id": batch.server_id, "server_uuid": batch.server_uuid}
+    processed = {"ts_ms": context.processed_us // 1000, "ts_us": context.processed_us}
+    parts = [
+        EnvelopePart(b'{"before":'),
+        *_image_parts(batch, "before"),
+        EnvelopePart(b',"after":'),
+        *_image_parts(batch, "after"),
+        EnvelopePart(b',"source":{' + _members(head) + b',"ts_ms":', integers(pa.array(ts_us // 1000))),
+        EnvelopePart(b',"ts_us":', integers(pa.array(ts_us))),
+        EnvelopePart(b',"snapshot":', labels(_snapshot(op))),
+        EnvelopePart(b"," + _members(table) + b"," + _members(server) + b',"gtid":', labels(gtid)),
+        EnvelopePart(b',"file":', labels(data.column("file"))),
+        *(EnvelopePart(f',"{name}":'.encode(), integers(data.column(name))) for name in ("pos", "row", "txn_pos")),
+        *_json_null_parts(batch),
+        EnvelopePart(b'},"op":', labels(op)),
+        EnvelopePart(b"," + _members(processed) + b',"transaction":{"id":', _transaction_ids(batch)),
+        EnvelopePart(b',"total_order":', integers(pa.array(order))),
+        EnvelopePart(b"}}" + end),
+    ]
+    return render_rows(len(batch), parts)
+
+
+def _members(values: dict[str, Any]) -> bytes:
+    """A JSON object without its braces."""
+    return msgspec.json.encode(values)[1:-1]
+
+
+def _image_parts(batch: ChangeBatch, image: Literal["before", "after"]) -> Iterator[EnvelopePart]:
+    struct: pa.StructArray = batch.data.column(image)
+    if struct.null_count == len(struct):
+        yield EnvelopePart(b"null")
+        return
+    group = struct if struct.null_count else None
+    columns = {column.name: column for column in batch.schema.columns}
+    opening = b"{"
+    for number, field in enumerate(struct.type):
+        array, impossible = struct.field(number), batch.impossible.get((image, field.name))
+        values = column_values(columns[field.name], array, impossible)
+        yield EnvelopePart(opening + msgspec.json.encode(field.name) + b":", values, group)
+        opening = b","
+    yield EnvelopePart(b"}" if opening == b"," else b"{}", None, group)
+
+
+def _snapshot(op: pa.DictionaryArray) -> pa.DictionaryArray:
+    """The `snapshot` member of each change: "true" for op "r"."""
+    texts = ["true" if label == "r" else "false" for label in op.dictionary.to_pylist()]
+    if len(set(texts)) == 1:
+        return pa.DictionaryArray.from_arrays(pa.array([0], pa.int8()), pa.array(texts[:1]))
+    return pa.DictionaryArray.from_arrays(op.indices, pa.array(texts))
+
+
+def _transaction_ids(batch: ChangeBatch) -> JsonColumn:
+    """The GTID, else "file:offset" of the start of the transaction."""
+    gtid = batch.data.column("gtid")
+    if gtid.null_count == 0:
+        return labels(gtid)
+    positions = pc.binary_join_element_wise(
+        batch.data.column("file").cast(pa.string()), batch.data.column("txn_pos").cast(pa.string()), ":"
+    )
+    return strings(pc.coalesce(gtid.cast(pa.string()), positions))
+
+
+def _json_null_parts(batch: ChangeBatch) -> Iterator[EnvelopePart]:
+    """The part that lists columns with the JSON value null; rarely present."""
+    named: dict[int, list[str]] = {}
+    documents = {column.name for column in batch.schema.columns if column.type == "json"}
+    for image in ("before", "after") if documents else ():
+        struct = batch.data.column(image)
+        for number, field in enumerate(struct.type):
+            if field.name in documents:
+                is_null = pc.equal(pc.utf8_trim_whitespace(pc.struct_field(struct, [number])), "null")
+                for row in pc.indices_nonzero(is_null.fill_null(False)).to_pylist():
+                    named.setdefault(row, []).append(f"{image}.{field.name}")
+    if named:
+        texts = [
+            b',"json_null":' + msgspec.json.encode(named[row]) if row in named else b"" for row in range(len(batch))
+        ]
+        yield EnvelopePart(b"", raw(pa.array(texts, pa.binary())))
+
+
+def has_tail_header(headers: Mapping[str, str]) -> bool:
+    """False for a message that was not published by a tail."""
+    return not TAIL_HEADERS.isdisjoint(headers)
+
+
+def count_changes(message: bytes, content_type: str | None) -> int:
+    """Number of changes in a JSON message."""
+    return message.rstrip(b"\n").count(b"\n") + 1 if content_type == JSON_LINES else 1

@@ -1,0 +1,263 @@
+"""Decodes envelopes to ChangeBatches, with one decoder for each table schema, then column by column.
+
+`parse` accepts only envelopes as written by envelope.py. An absent column stays absent, NULL stays NULL, and texts of
+impossible dates are in `impossible` again. Numbers and JSON documents keep every digit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from operator import attrgetter
+from typing import Any, Literal, TypedDict
+
+import msgspec
+import pyarrow as pa
+
+from binlogsync.change import ChangeBatch, Op, build_batch
+from binlogsync.codec.column_parser import RAW_TYPES, read_column
+from binlogsync.errors import WireError, excerpt
+from binlogsync.schema import GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema
+
+_UNFIT = re.compile(r'["\\\x00-\x1f]')
+
+
+class _Source(msgspec.Struct, gc=False):
+    ts_us: int
+    server_id: int
+    server_uuid: str
+    file: str
+    pos: int
+    row: int
+    txn_pos: int
+    gtid: str | None
+    json_null: list[str] | None = None
+
+
+class _Transaction(msgspec.Struct, gc=False):
+    total_order: int
+
+
+class _Geometry(TypedDict):
+    srid: int
+    wkb: str
+
+
+_JSON_TYPES: dict[str, Any] = {
+    **dict.fromkeys((*INTEGER_BITS, "year"), int | None),
+    **dict.fromkeys(RAW_TYPES, msgspec.Raw),
+    **dict.fromkeys(GEOMETRY_TYPES, _Geometry | None),
+    "set": list[str] | None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Codec:
+    """Decoders for the envelopes of one table.
+
+    Attributes:
+        full: requires every column; None if the table's columns do not allow it.
+        partial: allows absent columns.
+        values: returns an image's values in the order of the columns, UNSET if absent.
+        getters: return the value of one column each, for images decoded by `full`; this avoids a tuple for each row,
+            which would cost garbage collections.
+        null_image: replaces a null image decoded by `full`.
+    """
+
+    full: msgspec.json.Decoder[Any] | None
+    partial: msgspec.json.Decoder[Any]
+    values: Callable[[Any], tuple[Any, ...]]
+    null_image: Any
+    getters: tuple[Callable[[Any], Any], ...] = ()
+
+
+@lru_cache(maxsize=1024)
+def _codec(schema: TableSchema) -> _Codec:
+    if any(_UNFIT.search(column.name) for column in schema.columns) or len(schema.columns) < 2:
+        return _codec_by_name(schema)
+    names = {f"c{i}": column.name for i, column in enumerate(schema.columns)}
+    shapes = [(name, _json_type(column)) for name, column in zip(names, schema.columns, strict=True)]
+    full = msgspec.defstruct("Image", shapes, rename=names, gc=False)
+    optional = [(name, shape | msgspec.UnsetType, msgspec.UNSET) for name, shape in shapes]
+    partial = msgspec.defstruct("PartialImage", optional, rename=names, gc=False)
+    getters = tuple(attrgetter(name) for name in names)
+    return _Codec(_decoder(full), _decoder(partial), attrgetter(*names), full(*[None] * len(names)), getters)
+
+
+def _codec_by_name(schema: TableSchema) -> _Codec:
+    """For tables with column names that msgspec structs do not support, and for tables of one column: slower, with the
+    same result.
+    """
+    readers = [(column.name, msgspec.json.Decoder(_json_type(column)).decode) for column in schema.columns]
+
+    def values(image: dict[str, msgspec.Raw]) -> tuple[Any, ...]:
+        return tuple(read(image[name]) if name in image else msgspec.UNSET for name, read in readers)
+
+    return _Codec(None, _decoder(dict[str, msgspec.Raw]), values, None)
+
+
+def _json_type(column: Column) -> Any:
+    if column.type == "bit":
+        return (bool if column.length == 1 else int) | None
+    return _JSON_TYPES.get(column.type, str | None)
+
+
+def _decoder(image: Any) -> msgspec.json.Decoder[Any]:
+    fields: list[tuple[str, Any]] = [
+        ("before", image | None),
+        ("after", image | None),
+        ("source", _Source),
+        ("op", Literal["c", "u", "d", "r", "t"]),
+        ("transaction", _Transaction),
+    ]
+    return msgspec.json.Decoder(msgspec.defstruct("Envelope", fields, gc=False))
+
+
+def parse(messages: Sequence[bytes], schema: TableSchema) -> list[ChangeBatch]:
+    """The changes of messages of one table under one schema; a message has one envelope, or several, one on each line.
+
+    Usually one batch; more if the server or the columns of partial images change. `seq` counts from 0 across the
+    batches. Raises WireError for a message that `render` did not write.
+    """
+    codec = _codec(schema)
+    envelopes = _decode_full(codec, messages)
+    if envelopes is not None:
+        starts = _server_starts(envelopes)
+        images = [[codec.null_image if e.before is None else e.before for e in envelopes]]
+        images.append([codec.null_image if e.after is None else e.after for e in envelopes])
+        columns = [[list(map(get, image)) for get in codec.getters] for image in images]
+    else:
+        envelopes = [e for i, message in enumerate(messages) for e in _decode_partial(codec, message, i, schema)]
+        rows = _rows(codec, envelopes, schema)
+        starts = _starts(envelopes, rows)
+        columns = [list(map(list, zip(*image, strict=True))) for image in rows]
+    try:
+        return [
+            _batch(
+                schema, envelopes[start:stop], [[column[start:stop] for column in image] for image in columns], start
+            )
+            for start, stop in zip(starts, [*starts[1:], len(envelopes)], strict=True)
+            if stop > start
+        ]
+    except (OverflowError, ValueError, TypeError) as error:
+        raise WireError(f"{schema.name}: a value is out of range for its column: {excerpt(str(error))}") from error
+
+
+def _rows(codec: _Codec, envelopes: Sequence[Any], schema: TableSchema) -> list[list[tuple[Any, ...]]]:
+    """The values of all before images, and of all after images."""
+    none = (None,) * len(schema.columns)
+    try:
+        return [
+            [none if image is None else codec.values(image) for image in (getattr(e, name) for e in envelopes)]
+            for name in ("before", "after")
+        ]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(f"{schema.name}: a value is not of its column's type: {excerpt(str(error))}") from error
+
+
+def _decode_full(codec: _Codec, messages: Sequence[bytes]) -> list[Any] | None:
+    """Decode all envelopes at once; None when one of them is partial or invalid."""
+    if codec.full is None:
+        return None
+    try:
+        return list(codec.full.decode_lines(b"\n".join(messages)))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _decode_partial(codec: _Codec, message: bytes, number: int, schema: TableSchema) -> list[Any]:
+    try:
+        return list(codec.partial.decode_lines(message))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(
+            f"{schema.name}: message {number} of {len(message)} bytes is not an envelope of this table: "
+            f"{excerpt(str(error))}"
+        ) from error
+
+
+def _server_starts(envelopes: Sequence[Any]) -> list[int]:
+    """Start indexes of batches: a change of the server starts a new one."""
+    servers = [(envelope.source.server_uuid, envelope.source.server_id) for envelope in envelopes]
+    return [0, *(i for i, (one, two) in enumerate(pairwise(servers), 1) if one != two)]
+
+
+def _starts(envelopes: Sequence[Any], rows: Sequence[Sequence[tuple[Any, ...]]]) -> list[int]:
+    """Start indexes of batches: a change of the server or of the set of columns (NULL images fit any) starts one."""
+    starts = [0]
+    server: tuple[str, int] | None = None
+    present: list[tuple[bool, ...] | None] = [None, None]
+    for i, envelope in enumerate(envelopes):
+        here = (envelope.source.server_uuid, envelope.source.server_id)
+        own: list[tuple[bool, ...] | None] = [None, None]
+        for k, image in enumerate((envelope.before, envelope.after)):
+            if image is not None:
+                own[k] = tuple(value is msgspec.UNSET for value in rows[k][i])
+        fits = all(a is None or b is None or a == b for a, b in zip(own, present, strict=True))
+        if i and (here != server or not fits):
+            starts.append(i)
+            present = [None, None]
+        server = here
+        present = [a if a is not None else b for a, b in zip(own, present, strict=True)]
+    return starts
+
+
+def _batch(
+    schema: TableSchema, envelopes: Sequence[Any], image_columns: Sequence[Sequence[list[Any]]], first: int
+) -> ChangeBatch:
+    sources = [envelope.source for envelope in envelopes]
+    impossible: dict[tuple[Literal["before", "after"], str], pa.StringArray] = {}
+    images = []
+    for name, values in zip(("before", "after"), image_columns, strict=True):
+        is_null = [getattr(envelope, name) is None for envelope in envelopes]
+        images.append(_image(schema, (name, sources), values, is_null, impossible))
+    columns: dict[str, Any] = {
+        name: [getattr(source, name) for source in sources]
+        for name in ("ts_us", "gtid", "file", "pos", "row", "txn_pos")
+    }
+    columns["ts_us"] = pa.array(columns["ts_us"], pa.int64())
+    columns["order"] = [envelope.transaction.total_order - 1 for envelope in envelopes]
+    columns["seq"] = pa.array(range(first, first + len(envelopes)), pa.int64())
+    ops: list[Op] = [envelope.op for envelope in envelopes]
+    server = (sources[0].server_uuid, sources[0].server_id)
+    return build_batch(schema, ops, (images[0], images[1]), columns, server, impossible)
+
+
+def _is_json_null(source: _Source, name: str) -> bool:
+    return source.json_null is not None and name in source.json_null
+
+
+def _image(
+    schema: TableSchema,
+    where: tuple[Any, Sequence[_Source]],
+    image_columns: Sequence[list[Any]],
+    is_null: Sequence[bool],
+    impossible: dict[tuple[Literal["before", "after"], str], pa.StringArray],
+) -> pa.StructArray:
+    """One image of all rows; `where` is its name, and the sources, which list its JSON nulls."""
+    name, sources = where
+    sample = is_null.index(False) if False in is_null else None
+    columns = zip(schema.columns, image_columns, strict=True) if image_columns else ()
+    arrays, fields = [], []
+    for column, values in columns:
+        if sample is not None and values[sample] is msgspec.UNSET:
+            continue
+        own: list[Any] = values
+        if column.type in RAW_TYPES:
+            own = [None if value is None else bytes(value) for value in values]
+        if column.type == "json":
+            path = f"{name}.{column.name}"
+            own = [
+                None if value == b"null" and not _is_json_null(source, path) else value
+                for value, source in zip(own, sources, strict=True)
+            ]
+        array, texts = read_column(column, own)
+        if texts is not None:
+            impossible[name, column.name] = texts
+        arrays.append(array)
+        fields.append(pa.field(column.name, array.type))
+    if not fields:
+        return pa.array([None if null else {} for null in is_null], pa.struct([]))
+    return pa.StructArray.from_arrays(arrays, fields=fields, mask=pa.array(is_null))

@@ -1,0 +1,139 @@
+"""Durable consumers as a reader uses them: their configuration and state, and requests to list and delete them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import nats.js.errors
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
+
+from binlogsync.nats.messages import DeliveredMessage
+from binlogsync.nats.pull import PullSubscription
+
+_ACK_WAIT_S = 3600.0
+_LIST_S = 10.0
+UNUSED_S = 14 * 86400.0
+"""The server deletes durables unused for so long; those of dropped tables and old clients would reach the limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class DurableState:
+    """State of a durable.
+
+    Attributes:
+        num_pending: number of messages of its table that are not delivered yet.
+        num_ack_pending: number of messages delivered but not acked.
+        last_delivered_stream_seq: sequence of the last delivered message; before the first, the start minus one.
+    """
+
+    num_pending: int
+    num_ack_pending: int
+    last_delivered_stream_seq: int
+
+    @classmethod
+    def of(cls, info: ConsumerInfo) -> DurableState:
+        """From the consumer info that the server returns."""
+        delivered = info.delivered.stream_seq if info.delivered else 0
+        if info.delivered is None or not info.delivered.consumer_seq:
+            delivered = (info.config.opt_start_seq or 1) - 1
+        return cls(info.num_pending or 0, info.num_ack_pending or 0, delivered)
+
+
+@dataclass(slots=True)
+class DurableConsumer:
+    """A durable of a reader: `given` is the sequence of the last message returned, `kept` are received messages after
+    it, `owed` is the reply subject that acks the changes returned but not acked yet.
+    """
+
+    name: str
+    subject: str
+    given: int
+    inactive_s: float = UNUSED_S
+    subscription: PullSubscription | None = None
+    deliveries: int = 0
+    is_broken: bool = False
+    kept: list[DeliveredMessage] = field(default_factory=list)
+    owed: str | None = None
+
+    def config(self) -> ConsumerConfig:
+        """The configuration to create it again, starting after the last message returned."""
+        return ConsumerConfig(
+            durable_name=self.name,
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=self.given + 1,
+            ack_policy=AckPolicy.ALL,
+            ack_wait=_ACK_WAIT_S,
+            max_ack_pending=-1,
+            filter_subject=self.subject,
+            inactive_threshold=self.inactive_s,
+        )
+
+    def is_positioned(self, info: ConsumerInfo) -> bool:
+        """True when the server's durable has no unacked message and will deliver the next message required."""
+        if (
+            info.config.filter_subject != self.subject
+            or info.config.ack_policy != AckPolicy.ALL
+            or info.num_ack_pending
+        ):
+            return False
+        if info.delivered is not None and info.delivered.consumer_seq:
+            return info.delivered.stream_seq == self.given
+        return info.config.opt_start_seq == self.given + 1
+
+
+def parse_reply(reply: str) -> tuple[int, int]:
+    """(stream sequence, consumer sequence) in the reply subject of a delivered message."""
+    tokens = reply.split(".")
+    first = 5 if len(tokens) == 9 else 7
+    return int(tokens[first]), int(tokens[first + 1])
+
+
+async def consumer_info(js: JetStreamContext, stream: str, durable: str) -> ConsumerInfo | None:
+    """The consumer info of the server; None when the durable does not exist."""
+    try:
+        info: ConsumerInfo = await js.consumer_info(stream, durable)
+    except nats.js.errors.NotFoundError:
+        return None
+    return info
+
+
+async def delete_consumer(js: JetStreamContext, stream: str, durable: str) -> None:
+    """Delete the durable, if it exists."""
+    try:
+        await js.delete_consumer(stream, durable)
+    except nats.js.errors.NotFoundError:
+        return
+
+
+async def pending_counts(client: Client, stream: str) -> dict[str, int]:
+    """Durables of the stream -> number of messages not delivered yet or not acked."""
+    found = await _list_consumers(client, stream)
+    return {name: one["num_pending"] + one["num_ack_pending"] for name, one in found.items()}
+
+
+async def filter_subjects(client: Client, stream: str) -> set[str]:
+    """Filter subjects of the durables of the stream, without those with wildcards."""
+    found = await _list_consumers(client, stream)
+    subjects = {one["config"].get("filter_subject", "") for one in found.values()}
+    return {subject for subject in subjects if subject and not {"*", ">"} & set(subject.split("."))}
+
+
+async def _list_consumers(client: Client, stream: str) -> dict[str, dict[str, Any]]:
+    """The server's info of each consumer, by name."""
+    found: dict[str, dict[str, Any]] = {}
+    offset = 0
+    while True:
+        request = json.dumps({"offset": offset}).encode()
+        answer = json.loads((await client.request(f"$JS.API.CONSUMER.LIST.{stream}", request, timeout=_LIST_S)).data)
+        if "error" in answer:
+            raise nats.js.errors.APIError.from_error(answer["error"])
+        page = answer.get("consumers") or []
+        found.update({one["name"]: one for one in page})
+        # The offset counts listed entries, because a consumer created or deleted between two pages shifts the others.
+        offset += len(page)
+        if not page or offset >= answer["total"]:
+            return found

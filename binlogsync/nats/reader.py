@@ -1,0 +1,378 @@
+"""Reads the stream of a source: messages from JetStream, decoded into ChangeBatches with their stream sequences.
+
+Every call blocks and has a timeout. A durable belongs to one table of one client, delivers in stream order, and uses
+AckPolicy.ALL: an ack covers all messages up to it. The caller keeps its own progress: delivery starts at the sequence
+given to `ensure_durable`. A reader returns each message once: redelivered
+messages are filtered, and after a missed delivery (a broken connection) the durable is recreated at that position.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TypeVar
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.js.api import StreamState
+
+from binlogsync.change import ChangeBatch
+from binlogsync.codec import subjects
+from binlogsync.codec.tail_messages import is_tail_message, tail_checkpoint
+from binlogsync.errors import ConfigError, SinkError, WireError
+from binlogsync.nats.client import NatsConnection, NatsOptions
+from binlogsync.nats.documents import StoredDocuments
+from binlogsync.nats.durable import (
+    UNUSED_S,
+    DurableConsumer,
+    DurableState,
+    consumer_info,
+    delete_consumer,
+    filter_subjects,
+    parse_reply,
+    pending_counts,
+)
+from binlogsync.nats.messages import DeliveredMessage, MessageLookups, StreamBatch, count_decodable, decode
+from binlogsync.nats.pull import PullSubscription
+from binlogsync.nats.table_name_case import check_spelling
+from binlogsync.position import Checkpoint
+from binlogsync.schema import TableSchema
+
+__all__ = ["DurableState", "StreamBatch", "StreamReader"]
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+_SCHEMA_SEARCH_LIMIT = 1000
+
+
+class StreamReader:
+    """One connection that reads the stream of one source. Not for use by several threads at once."""
+
+    def __init__(self, options: NatsOptions, source: str) -> None:
+        self.source = source
+        self.stream = subjects.stream_name(source)
+        self._connection = NatsConnection(options, f"binlogsync reader {source}")
+        self._durables: dict[str, DurableConsumer] = {}
+        self._documents = StoredDocuments(source, self.ask, options.request_timeout_s)
+        self._lookups = MessageLookups(self._documents.schema, self._documents.large_object)
+        self.foreign = 0  # number of fetched messages that no tail wrote
+        self._client: Client | None = None
+
+    def open(self) -> StreamReader:
+        """Connect and check that the stream exists; returns itself.
+
+        Raises SinkError when NATS cannot be reached or denies access, WireError when the source has no stream yet.
+        """
+        self._connection.open()
+        try:
+            self._state()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """Close the connection; never raises."""
+        self._durables.clear()
+        self._connection.close()
+
+    def __enter__(self) -> StreamReader:
+        return self.open()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def ensure_durable(
+        self, durable: str, database: str, table: str, start_sequence: int, inactive_s: float = UNUSED_S
+    ) -> None:
+        """Make the durable of that table deliver from `start_sequence` on (the first message at or after it).
+
+        The durable is left unchanged if that is its next message and none is unacked; otherwise it is deleted and
+        created again. The server deletes a durable that is unused for `inactive_s`; it is created again when needed.
+        """
+        self.check_spelling(database, table)
+        subject = subjects.table_subject(self.source, database, table)
+        follow = DurableConsumer(durable, subject, max(start_sequence, 1) - 1, inactive_s)
+
+        async def ensure(client: Client) -> None:
+            await self._drop_subscription(durable)
+            info = await consumer_info(client.jetstream(), self.stream, durable)
+            if info is None or not follow.is_positioned(info):
+                await self._recreate(client, follow)
+
+        self._retry(ensure)
+        self._durables[durable] = follow
+
+    def fetch(self, durable: str, max_messages: int = 1000, timeout_s: float = 1.0) -> Sequence[StreamBatch]:
+        """The next messages in order; at least one if one arrives within `timeout_s`, otherwise an empty list.
+
+        Raises WireError for a message that cannot be read, SinkError when the connection is lost for too long.
+        """
+        if (follow := self._durables.get(durable)) is None:
+            raise ConfigError(f"durable {durable} is not open in this reader; call ensure_durable first")
+        ends_at, left_s = time.monotonic() + timeout_s, timeout_s
+        while True:
+            batches, is_empty = self._next(follow, max_messages, left_s)
+            left_s = ends_at - time.monotonic()
+            if batches or is_empty or left_s <= 0:
+                return batches
+
+    def _next(self, follow: DurableConsumer, most: int, timeout_s: float) -> tuple[Sequence[StreamBatch], bool]:
+        """(batches, whether no message arrived). No batches also if no tail wrote the messages."""
+        if follow.is_broken or not follow.kept:
+            follow.kept = self._retry(lambda client: self._fetch(client, follow, (most, timeout_s)), extra_s=timeout_s)
+        count = count_decodable(follow.kept)
+        messages, follow.kept = follow.kept[:count], follow.kept[count:]
+        follow.is_broken, was_broken = True, follow.is_broken
+        batches = decode(messages, self._lookups)
+        follow.is_broken = was_broken
+        if messages:
+            follow.given = messages[-1].sequence
+        self._pass_foreign(follow, messages, batches)
+        return batches, not messages
+
+    def _pass_foreign(
+        self, follow: DurableConsumer, messages: Sequence[DeliveredMessage], batches: Sequence[StreamBatch]
+    ) -> None:
+        """Count messages that no tail wrote, warn about the first, and ack them if no ack of changes will."""
+        if batches:
+            follow.owed = batches[-1].reply
+        foreign = [message for message in messages if not is_tail_message(message.headers, message.sequence)]
+        if foreign and not self.foreign:
+            text = "stream %s: message %d is ignored: no tail wrote it; find out which program publishes to %s"
+            log.warning(text, self.stream, foreign[0].sequence, follow.subject)
+        self.foreign += len(foreign)
+        if foreign and not batches and follow.owed is None:
+            self._ack(messages[-1].reply)
+
+    def ack(self, batch: StreamBatch) -> None:
+        """Ack all messages of the durable up to the end of `batch`, and wait for the server's confirmation. Does
+        nothing when `batch.reply` is None.
+        """
+        reply = batch.reply
+        if reply is None:
+            return
+        self._ack(reply)
+        for follow in self._durables.values():
+            if follow.owed == reply:
+                follow.owed = None
+
+    def _ack(self, reply: str) -> None:
+        async def ack(client: Client) -> None:
+            try:
+                await client.request(reply, b"+ACK", timeout=self._connection.options.request_timeout_s)
+            except nats.errors.NoRespondersError:
+                log.debug("the durable of %s does not exist any longer; nothing to ack", reply)
+
+        self._retry(ack)
+
+    def pending(self, durable: str) -> DurableState | None:
+        """The state of the durable; None when it does not exist."""
+        info = self._retry(lambda client: consumer_info(client.jetstream(), self.stream, durable))
+        return None if info is None else DurableState.of(info)
+
+    def pending_counts(self) -> Mapping[str, int]:
+        """Durables of the stream -> number of messages not delivered yet or not acked."""
+        return self._retry(lambda client: pending_counts(client, self.stream))
+
+    def leave(self, durable: str) -> None:
+        """Stop reading the durable; its state on the server is kept. Unacked messages will be delivered again."""
+        try:
+            if not self._connection.is_lost:
+                self._connection.call(lambda client: self._drop_subscription(durable))
+        except SinkError as error:
+            log.debug("leaving durable %s: %s", durable, error)
+        self._durables.pop(durable, None)
+
+    def delete_durable(self, durable: str) -> None:
+        """Delete the durable, if it exists."""
+
+        async def delete(client: Client) -> None:
+            await self._drop_subscription(durable)
+            await delete_consumer(client.jetstream(), self.stream, durable)
+
+        self._retry(delete)
+        self._durables.pop(durable, None)
+
+    def first_sequence(self) -> int:
+        """Sequence of the oldest message in the stream; last_sequence() + 1 when it is empty."""
+        state = self._state()
+        return state.first_seq if state.messages else state.last_seq + 1
+
+    def last_sequence(self) -> int:
+        """Sequence of the newest message, checkpoint messages included; 0 when there never was a message."""
+        return self._state().last_seq
+
+    def change_at(self, sequence: int) -> ChangeBatch | None:
+        """The change or changes of the message with that sequence; None when it is not in the stream, or has only a
+        checkpoint."""
+        message = self._get(sequence) if sequence > 0 else None
+        if message is None or message[0] is None:
+            return None
+        found = decode([message[1]], self._lookups)
+        return found[0].batch if found else None
+
+    def changes_from(self, database: str, table: str, sequence: int) -> Sequence[StreamBatch]:
+        """The changes of the first message of that table at or after the sequence; empty if there is no such
+        message."""
+        subject = subjects.table_subject(self.source, database, table)
+        while (message := self._get(max(sequence, 1), subject)) is not None:
+            if found := decode([message[1]], self._lookups):
+                return found
+            sequence = message[1].sequence + 1
+        return []
+
+    def checkpoint_at(self, sequence: int) -> Checkpoint | None:
+        """The checkpoint in the message with that sequence; None if it has none, or is not in the stream.
+
+        A copy of a message that was stored at another sequence counts as one without checkpoint.
+        """
+        message = self._get(sequence)
+        return None if message is None else tail_checkpoint(message[1].headers, sequence)
+
+    def _get(
+        self, sequence: int, subject: str | None = None
+    ) -> tuple[tuple[str, str, str] | None, DeliveredMessage] | None:
+        """The message with that sequence, or the first of a subject at or after it, with the names in its subject."""
+
+        async def get(client: Client) -> tuple[tuple[str, str, str] | None, DeliveredMessage] | None:
+            try:
+                raw = await client.jetstream().get_msg(self.stream, sequence, subject, next=subject is not None)
+            except nats.js.errors.NotFoundError:
+                return None
+            message = DeliveredMessage(int(raw.seq or sequence), raw.headers or {}, raw.data or b"")
+            return subjects.parse_names(raw.subject or ""), message
+
+        return self._retry(get)
+
+    def tables(self) -> Mapping[tuple[str, str], int]:
+        """(database, table) -> number of messages, for every table with changes in the stream."""
+        wanted = subjects.table_subjects(self.source)
+        held: dict[tuple[str, str], int] = {}
+        for subject, count in (self._state(wanted).subjects or {}).items():
+            if (names := subjects.parse_names(subject)) is not None:
+                held[names[1:]] = count
+        return held
+
+    def followed_tables(self) -> set[tuple[str, str]]:
+        """(database, table) of every durable of the stream, also of tables without changes in the stream."""
+        found = self._retry(lambda client: filter_subjects(client, self.stream))
+        own = (subject for subject in found if subject.startswith(subjects.all_subjects(self.source)[:-1]))
+        return {names[1:] for subject in own if (names := subjects.parse_names(subject)) is not None}
+
+    def check_spelling(self, database: str, table: str) -> None:
+        """Raise ConfigError for a name in a letter case that the source's server does not use (it folds names)."""
+        self._retry(lambda client: check_spelling(client, self.source, (database, table)))
+
+    def schema(self, fingerprint: str) -> TableSchema:
+        """The table schema with that fingerprint; raises WireError when it is not in the source's buckets."""
+        return self._documents.schema(fingerprint)
+
+    def newest_schema(self, database: str, table: str) -> TableSchema | None:
+        """The schema of the table's newest row changes in the stream; None if there are none, or if a schema change is
+        the newest message and no row change is near it."""
+        subject = subjects.table_subject(self.source, database, table)
+
+        async def last(client: Client) -> int | None:
+            try:
+                return (await client.jetstream().get_msg(self.stream, subject=subject)).seq
+            except nats.js.errors.NotFoundError:
+                return None
+
+        newest = self._retry(last) or 0
+        for sequence in range(newest, max(0, newest - _SCHEMA_SEARCH_LIMIT), -1):
+            batch = self.change_at(sequence)
+            if batch is not None and (batch.schema.database, batch.schema.table) == (database, table) and not batch.ddl:
+                return batch.schema
+        return None
+
+    def _state(self, subjects_filter: str | None = None) -> StreamState:
+        async def look(client: Client) -> StreamState | None:
+            try:
+                return (await client.jetstream().stream_info(self.stream, subjects_filter)).state
+            except nats.js.errors.NotFoundError:
+                return None
+
+        state = self._retry(look)
+        if state is None:
+            raise WireError(f"source {self.source} has no stream {self.stream} yet; start its tail, which creates it")
+        return state
+
+    async def _fetch(
+        self, client: Client, follow: DurableConsumer, limits: tuple[int, float]
+    ) -> list[DeliveredMessage]:
+        if follow.is_broken:
+            await self._recreate(client, follow)
+        if follow.subscription is None:
+            follow.subscription = await PullSubscription(client, self.stream, follow.name).open()
+            follow.deliveries = 0
+        follow.is_broken = True
+        messages: list[DeliveredMessage] = []
+        found = await follow.subscription.take(*limits)
+        follow.is_broken = False
+        for message in found:
+            sequence, number = parse_reply(message.reply)
+            if follow.deliveries and number != follow.deliveries + 1:
+                log.warning(
+                    "durable %s: deliveries %d..%d did not arrive; recreating it",
+                    follow.name,
+                    follow.deliveries + 1,
+                    number,
+                )
+                follow.is_broken = True
+                break
+            follow.deliveries = number
+            if sequence > follow.given:
+                messages.append(DeliveredMessage(sequence, message.headers, message.data, message.reply))
+        return messages
+
+    async def _recreate(self, client: Client, follow: DurableConsumer) -> None:
+        """Delete the durable and create it again, starting after the last message returned."""
+        js = client.jetstream()
+        await self._drop_subscription(follow.name)
+        # Broken until the new one exists: if the connection is lost in between, there is no durable.
+        follow.subscription, follow.is_broken = None, True
+        await delete_consumer(js, self.stream, follow.name)
+        await js.add_consumer(self.stream, follow.config())
+        follow.is_broken = False
+
+    async def _drop_subscription(self, durable: str) -> None:
+        follow = self._durables.get(durable)
+        if follow is None or follow.subscription is None:
+            return
+        subscription, follow.subscription = follow.subscription, None
+        try:
+            await subscription.close()
+        except (nats.errors.Error, ValueError) as error:
+            log.debug("durable %s: unsubscribing: %r", durable, error)
+
+    def ask(self, work: Callable[[Client], Awaitable[Result]], timeout_s: float) -> Result:
+        """Run another request that may be executed twice. Raises SinkError."""
+        return self._retry(work, timeout_s)
+
+    def _retry(self, work: Callable[[Client], Awaitable[Result]], extra_s: float = 0.0) -> Result:
+        """Run the work; after a lost connection, reconnect and mark all subscriptions to be opened again."""
+
+        async def attempt(client: Client) -> Result:
+            self._forget_lost(client)
+            return await work(client)
+
+        try:
+            return self._connection.retry(attempt, self._connection.options.request_timeout_s + extra_s)
+        except nats.js.errors.APIError as error:
+            raise SinkError(
+                f"NATS at {self._connection.options.address} refuses to serve stream {self.stream}: "
+                f"{error.description} (code {error.err_code}); check its log and: nats stream info {self.stream}"
+            ) from error
+
+    def _forget_lost(self, client: Client) -> None:
+        if client is not self._client:
+            for follow in self._durables.values():
+                follow.is_broken = follow.is_broken or follow.subscription is not None
+                follow.subscription = None
+            self._client = client

@@ -1,0 +1,250 @@
+"""The command line as a user runs it: a separate process, a real MySQL and NATS, settings in a .env file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from binlogsync.nats.client import NatsConnection, NatsOptions
+from binlogsync.servers import MySQLServer, NATSServer
+from binlogsync.stores.sqlite import SQLitePositionStore
+from tests.cli_deployment import TIMEOUT_S, Deployment
+from tests.databases import FreshDatabase
+from tests.nats_commands import delete_stream
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, mysql: FreshDatabase, nats_server: NATSServer) -> Iterator[Deployment]:
+    mysql.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
+    mysql.execute("CREATE TABLE other (id INT PRIMARY KEY)")
+    made = Deployment(tmp_path, mysql, nats_server)
+    yield made
+    delete_stream(nats_server.url, made.stream)
+
+
+@pytest.fixture
+def filled(deployment: Deployment) -> Deployment:
+    """Three changes of `t` and one of `other` in the stream."""
+    deployment.mysql.execute("INSERT INTO t VALUES (1, 'a'), (2, 'b')")
+    deployment.mysql.execute("INSERT INTO other VALUES (7)")
+    deployment.mysql.execute("UPDATE t SET v = 'c' WHERE id = 2")
+    with deployment.running("tail") as tail:
+        tail.wait_for_message(" changes stored")
+        wait_until(lambda: durables(deployment)[0] >= 4, TIMEOUT_S, "four messages")
+        assert "4 changes stored" in tail.interrupt().splitlines()[-1]
+    return deployment
+
+
+def durables(deployment: Deployment) -> tuple[int, int]:
+    """(messages, durables) of the stream; zeros when there is none."""
+
+    async def look(client: Any) -> tuple[int, int]:
+        names = [info.config.name for info in await client.jetstream().streams_info()]
+        if deployment.stream not in names:
+            return 0, 0
+        state = (await client.jetstream().stream_info(deployment.stream)).state
+        return state.messages, state.consumer_count
+
+    with NatsConnection(NatsOptions(url=deployment.nats.url), "test") as connection:
+        return connection.call(look)
+
+
+def lines_of(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def status_of(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    """Name of each check -> its line."""
+    return {line[9:].split(":")[0]: line for line in done.stdout.splitlines()}
+
+
+def test_tail_stores_resumes_and_releases_its_lease(filled: Deployment) -> None:
+    store = SQLitePositionStore(filled.folder / ".binlogsync" / "positions.db")
+    assert store.load(filled.source) is not None
+    lease = store.lease(filled.source)
+    store.close()
+    assert lease is not None
+    assert lease.released
+    filled.mysql.execute("DELETE FROM t WHERE id = 1")
+    with filled.running("tail") as tail:
+        wait_until(lambda: durables(filled)[0] >= 5, TIMEOUT_S, "the delete")
+        assert "1 changes stored" in tail.interrupt().splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_tail_takes_over_only_with_the_option(deployment: Deployment) -> None:
+    with deployment.running("tail") as first:
+        first.wait_for_message(" changes stored")
+        refused = deployment.run("tail")
+        assert refused.returncode == 1
+        assert "is held by" in refused.stderr
+        assert "tail is running" in status_of(deployment.run("doctor"))["lease"]
+        with deployment.running("tail", "--take-over") as second:
+            second.wait_for_message(" changes stored")
+            assert first.process.wait(TIMEOUT_S) == 1
+            assert "has claimed it since" in first.stderr
+            second.interrupt()
+
+
+def test_tail_to_stdout_needs_no_nats_and_stores_nothing(deployment: Deployment) -> None:
+    deployment.settings["NATS_URL"] = "nats://127.0.0.1:1"
+    name, mysql = deployment.mysql.name, deployment.mysql
+    mysql.execute("INSERT INTO t VALUES (1, 'a')")
+    mysql.execute("INSERT INTO other VALUES (1)")
+    with deployment.running("tail", "--stdout") as tail:
+        assert [line["source"]["table"] for line in tail.lines(2)] == ["t", "other"]
+        mysql.execute("UPDATE t SET v = 'ä'")
+        line = tail.lines(3)[-1]
+        assert (line["op"], line["before"], line["after"]) == ("u", {"id": 1, "v": "a"}, {"id": 1, "v": "ä"})
+        assert line["source"]["name"] == deployment.source
+        tail.interrupt()
+    assert not (deployment.folder / ".binlogsync").exists()
+    start = ("--start", deployment.settings["START"])
+    deployment.settings["START"] = "now"
+    with deployment.running("tail", "--stdout", *start, "--include", f"{name}.oth*") as tail:
+        assert [line["source"]["table"] for line in tail.lines(1)] == ["other"]
+        tail.interrupt()
+
+
+def test_tail_to_stdout_does_not_interfere_with_a_tail(deployment: Deployment) -> None:
+    with deployment.running("tail", "--verbose") as tail:
+        tail.wait_for_message(" changes stored")
+        with deployment.running("tail", "--stdout") as look:
+            deployment.mysql.execute("INSERT INTO t VALUES (1, 'a')")
+            look.lines(1)
+            wait_until(lambda: durables(deployment)[0] >= 1, TIMEOUT_S, "the insert in the stream")
+            deployment.mysql.execute("INSERT INTO t VALUES (2, 'a')")
+            look.lines(2)
+            wait_until(lambda: durables(deployment)[0] >= 2, TIMEOUT_S, "the second insert in the stream")
+            look.interrupt()
+        assert "retrying" not in tail.interrupt()
+
+
+@pytest.mark.parametrize("arguments", [("tail", "--stdout"), ("consume", "TABLE")])
+def test_a_reader_that_closes_the_pipe_causes_no_message(filled: Deployment, arguments: tuple[str, ...]) -> None:
+    command, environment = filled.command(
+        *(f"{filled.mysql.name}.t" if word == "TABLE" else word for word in arguments)
+    )
+    with subprocess.Popen(
+        command, cwd=filled.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert json.loads(process.stdout.readline())["op"] == "c"
+        process.stdout.close()
+        filled.mysql.execute("INSERT INTO t VALUES (9, 'z')")
+        if arguments[0] == "consume":
+            with filled.running("tail") as tail:
+                assert process.wait(TIMEOUT_S) == 0
+                tail.interrupt()
+        assert process.wait(TIMEOUT_S) == 0
+        assert process.stderr.read() == ""
+
+
+def test_consume(filled: Deployment) -> None:
+    table = f"{filled.mysql.name}.t"
+    found = lines_of(filled.run("consume", table, "--limit", "3"))
+    assert [(line["op"], line["after"]["v"]) for line in found] == [("c", "a"), ("c", "b"), ("u", "c")]
+    assert lines_of(filled.run("consume", table, "--from", "2", "--limit", "2"))[-1]["op"] == "u"
+    assert durables(filled) == (4, 0)
+
+
+def test_consume_follows(filled: Deployment) -> None:
+    table = f"{filled.mysql.name}.t"
+    with filled.running("consume", table, "--from", "new") as consume:
+        wait_until(lambda: durables(filled)[1] == 1, TIMEOUT_S, "the durable")
+        filled.mysql.execute("DELETE FROM t WHERE id = 1")
+        with filled.running("tail") as tail:
+            wait_until(lambda: durables(filled)[0] == 5, TIMEOUT_S, "the delete")
+            tail.interrupt()
+        assert [line["op"] for line in consume.lines(1)] == ["d"]
+        consume.interrupt()
+
+
+def test_consume_deletes_its_durable_at_the_end(filled: Deployment) -> None:
+    with filled.running("consume", f"{filled.mysql.name}.t") as consume:
+        assert len(consume.lines(3)) == 3
+        consume.interrupt()
+    assert durables(filled) == (4, 0)
+    with filled.running("consume", f"{filled.mysql.name}.nothing") as consume:
+        consume.wait_for_message(f"tables in it: {filled.mysql.name}.other, {filled.mysql.name}.t")
+        wait_until(lambda: durables(filled)[1] == 1, TIMEOUT_S, "the durable")
+        consume.interrupt()
+    assert durables(filled) == (4, 0)
+
+
+def test_consume_without_a_stream(deployment: Deployment) -> None:
+    done = deployment.run("consume", "shop.orders")
+    assert done.returncode == 1
+    assert "start its tail" in done.stderr
+
+
+def test_doctor_before_the_first_tail(deployment: Deployment) -> None:
+    deployment.settings["AUDIT_PATH"] = "audit.duckdb"
+    done = deployment.run("doctor")
+    lines = status_of(done)
+    assert done.returncode == 0, done.stdout
+    assert "does not exist yet" in lines["stream"]
+    assert deployment.settings["START"] in lines["checkpoint"]
+    assert {line.split()[0] for line in lines.values()} <= {"ok", "warning"}
+    assert {"mysql", "binlog_row_metadata", "nats", "positions", "audit log", "warehouse"} <= set(lines)
+    assert [path.name for path in deployment.folder.iterdir()] == [".env"]
+    assert durables(deployment) == (0, 0)
+
+
+def test_doctor_after_a_tail(filled: Deployment) -> None:
+    done = filled.run("doctor")
+    lines = status_of(done)
+    assert done.returncode == 0, done.stdout
+    assert "contains 4 messages" in lines["stream"]
+    assert "free; last held by" in lines["lease"]
+    assert "is valid" in lines["saved checkpoint"]
+    assert "is valid" in lines["stream's checkpoint"]
+    assert "the tail at binlog." in lines["retention"]
+    assert "retained for at least" in lines["retention"]
+    assert "unchanged since the last tail" in lines["server"]
+    assert "clock is 0." in lines["clock"]
+
+
+def test_doctor_reports_each_error_and_continues(deployment: Deployment) -> None:
+    deployment.settings |= {"MYSQL_PASSWORD": "wrong-secret", "NATS_URL": "nats://u:other-secret@127.0.0.1:1"}
+    (deployment.folder / "taken").write_text("this is a file")
+    deployment.settings |= {"POSITIONS_PATH": "taken/p.db", "AUDIT_PATH": "taken", "STREAM_FORMAT": "json"}
+    done = deployment.run("doctor")
+    lines = status_of(done)
+    assert done.returncode == 1
+    assert {name for name, line in lines.items() if line.startswith("error ")} == {
+        "mysql", "nats", "positions", "audit log",
+    }  # fmt: skip
+    assert lines["warehouse"].startswith("ok ")
+    assert "check user and password" in lines["mysql"]
+    assert "secret" not in done.stdout + done.stderr
+
+
+def test_doctor_finds_a_setting_of_the_server_and_prints_its_sql(
+    deployment: Deployment, mysql_server: MySQLServer
+) -> None:
+    with mysql_server.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SET GLOBAL binlog_format = 'MIXED'")
+        try:
+            done = deployment.run("doctor")
+        finally:
+            cursor.execute("SET GLOBAL binlog_format = 'ROW'")
+    line = status_of(done)["binlog_format"]
+    assert done.returncode == 1
+    assert line.startswith("error ")
+    assert line.endswith("fix: SET PERSIST binlog_format = ROW;")
+
+
+def test_a_wrong_setting_is_one_line(deployment: Deployment) -> None:
+    deployment.settings["FLUSH_ROWS"] = "many"
+    done = deployment.run("tail")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "binlogsync: BINLOGSYNC_FLUSH_ROWS='many' is not a number; it is at least 1\n"
