@@ -18,7 +18,7 @@ from binlogsync.cli.arguments.shell import SHELLS
 from binlogsync.errors import ConfigError
 from binlogsync.settings import Settings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COMMANDS = [command for group in GROUPS for command in group.commands]
 _COMPLETE = """
 source "$1"
