@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from binlogsync.bookmarks import Bookmark
 from binlogsync.consume.progress import ConsumerProgress
-from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.errors import PositionError
 from binlogsync.mysql import ServerInfo
 from binlogsync.mysql.retention import BinlogRetention, PositionRetention
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.position_order import compare_or_raise
+from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
 
 SOON_S = 12 * 3600.0
 """A position that may be purged sooner than this is reported as a warning."""

@@ -9,12 +9,12 @@ from contextlib import closing
 
 import dagster as dg
 
-from binlogsync.duckfile import DuckFile, first_row
 from binlogsync.escaping import markdown
-from binlogsync.mirror.state import ensure_meta, load_state
 from binlogsync.mysql.config import MySQLConfig, connect, fetch_row
 from binlogsync.stores import Lease
 from binlogsync.tail.supervision import SupervisionRules
+from binlogsync.targets.duckdb.file import DuckFile, first_row
+from binlogsync.targets.duckdb.state import ensure_meta, load_state
 from pipelines.keys import TableName, binlog_key
 from pipelines.tables import TableAsset
 

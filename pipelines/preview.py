@@ -5,9 +5,9 @@ from datetime import datetime
 import dagster as dg
 import duckdb
 
-from binlogsync.duckfile import DuckFile, first_row, quote
 from binlogsync.escaping import printable
-from binlogsync.mirror.names import has_relation, locate
+from binlogsync.targets.duckdb.file import DuckFile, first_row, quote
+from binlogsync.targets.duckdb.names import has_relation, locate
 
 LONGEST = 60
 

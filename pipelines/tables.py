@@ -6,7 +6,7 @@ run processes the backlog and then waits for new changes (`idle_s`, `max_s`), be
 Progress is stored in the DuckDB file in the same transaction as the rows, so a run may be killed at any time.
 
 The DuckDB file deliberately has no Dagster pool: a run holds its slot until it ends, so runs of other tables would wait
-for up to an hour. Instead, runs open the file for one short transaction at a time (binlogsync/duckfile.py).
+for up to an hour. Instead, runs open the file for one short transaction at a time (binlogsync/targets/duckdb/file.py).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,10 +21,10 @@ from binlogsync.consume.handler_signature import HandlerFunction
 from binlogsync.consume.start_position import Start, check_start
 from binlogsync.consume.targets import Target
 from binlogsync.errors import ConfigError
-from binlogsync.mirror.state import MirrorOptions
 from binlogsync.mirror.target import Mirror
 from binlogsync.models.model import table_name
 from binlogsync.mysql.config import MySQLConfig
+from binlogsync.targets.duckdb.state import MirrorOptions
 from pipelines.consumer_run import ConsumeConfig, ConsumerEvent, ConsumerSpec, run_consumers
 from pipelines.keys import TableName, binlog_key, safe_part
 from pipelines.run_coordination import tag_code

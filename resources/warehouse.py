@@ -3,8 +3,8 @@
 import dagster as dg
 from pydantic import Field
 
-from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConsumeError
+from binlogsync.targets.duckdb.file import DuckFile
 from resources import environment
 
 

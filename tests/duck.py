@@ -10,8 +10,8 @@ import duckdb
 import pyarrow as pa
 
 from binlogsync.change import ChangeBatch, Op, build_batch
-from binlogsync.duckfile import quote
 from binlogsync.schema import TableSchema
+from binlogsync.targets.duckdb.file import quote
 
 SERVER_UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 Change = tuple[Op, Mapping[str, Any] | None, Mapping[str, Any] | None]

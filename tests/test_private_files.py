@@ -14,7 +14,6 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from binlogsync.duckfile import DuckFile
 from binlogsync.nats.reader import StreamBatch
 from binlogsync.private_files import make_folder
 from binlogsync.replay.ranges import ReplayPlan
@@ -24,6 +23,7 @@ from binlogsync.servers.database import ServerLocation, prepare_server
 from binlogsync.servers.mariadb import find_installation as find_mariadb
 from binlogsync.servers.mysql import find_installation as find_mysql
 from binlogsync.stores.sqlite import SQLitePositionStore
+from binlogsync.targets.duckdb.file import DuckFile
 from tests.samples import sample_batch
 
 SOURCE = "main"

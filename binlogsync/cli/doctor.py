@@ -19,7 +19,6 @@ from binlogsync.cli.nats_account import find_account_problems
 from binlogsync.cli.output import write_line
 from binlogsync.cli.stream_status import StreamStatus, read_stream_status
 from binlogsync.consume.progress_nats import load_all_progress
-from binlogsync.duckfile import DuckFile
 from binlogsync.errors import BinlogSyncError, SinkError
 from binlogsync.mysql import Finding, MySQLConfig, inspect_server, preflight, validate
 from binlogsync.mysql.retention import BinlogRetention, clock_ahead_s
@@ -41,6 +40,7 @@ from binlogsync.settings import Settings
 from binlogsync.sinks.jetstream.foreign import describe_foreign
 from binlogsync.stores import Lease
 from binlogsync.tail.start import first_start
+from binlogsync.targets.duckdb.file import DuckFile
 
 _LOCK_TIMEOUT_S = 5.0
 _DEFAULT_MAX_CONSUMERS = 1000

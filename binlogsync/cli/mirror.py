@@ -24,11 +24,9 @@ from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.client_lease import ClientLease
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.progress import ProgressKey
-from binlogsync.duckfile import DuckFile
 from binlogsync.errors import BinlogSyncError, ConfigError, ConsumeError, SourceError
 from binlogsync.filters import TableFilter
 from binlogsync.mirror.clients import check_client, list_mirrors
-from binlogsync.mirror.state import MirrorOptions
 from binlogsync.mirror.target import Mirror
 from binlogsync.mysql.information_schema import list_tables
 from binlogsync.nats.client import NatsConnection
@@ -36,6 +34,8 @@ from binlogsync.nats.reader import StreamReader
 from binlogsync.settings import Settings
 from binlogsync.signals import stop_on_signals
 from binlogsync.table_names import Fold
+from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.state import MirrorOptions
 from binlogsync.workers.pool import ConsumerTask, WorkerPool, WorkerPoolOptions
 
 log = logging.getLogger(__name__)

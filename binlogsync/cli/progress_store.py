@@ -8,10 +8,10 @@ from pathlib import Path
 
 from binlogsync.consume.progress import DuckProgress, ProgressKey
 from binlogsync.consume.progress_nats import NatsProgress
-from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.nats.client import NatsConnection
 from binlogsync.settings import Settings
+from binlogsync.targets.duckdb.file import DuckFile
 
 DAGSTER = "dagster"
 NATS_TIMEOUT_S = 10.0

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from binlogsync.cli.output import write_line
 from binlogsync.cli.progress_store import NATS_TIMEOUT_S
 from binlogsync.cli.tables import read_table
-from binlogsync.duckfile import DuckFile
 from binlogsync.errors import BinlogSyncError, ConsumeError
 from binlogsync.mirror.verify import Verifier, VerifyOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.settings import Settings
+from binlogsync.targets.duckdb.file import DuckFile
 
 EQUAL, DIFFERS, NOT_COMPARED = 0, 1, 3
 _WORKERS = 8

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from binlogsync.consume.skips import Skip
-from binlogsync.duckfile import DuckFile
 from binlogsync.errors import SinkError
+from binlogsync.targets.duckdb.file import DuckFile
 
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS skips (client VARCHAR, source VARCHAR, database VARCHAR, table_name VARCHAR, "

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.progress import ProgressKey, ProgressStore
-from binlogsync.duckfile import META_SCHEMA
 from binlogsync.errors import ConfigError
+from binlogsync.targets.duckdb.file import META_SCHEMA
 
 if TYPE_CHECKING:
     import duckdb

@@ -27,11 +27,11 @@ from binlogsync.consume.handler_signature import frame, read_signature, record_b
 from binlogsync.consume.progress import DuckProgress, ProgressStore, Tracker
 from binlogsync.consume.targets import Target
 from binlogsync.consume.typed_changes import TypedChanges
-from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
 from binlogsync.models.model import Model
 from binlogsync.nats.reader import StreamBatch
 from binlogsync.schema import TableSchema
+from binlogsync.targets.duckdb.file import DuckFile
 
 log = logging.getLogger(__name__)
 M = TypeVar("M")

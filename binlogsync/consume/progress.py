@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from binlogsync.change import ChangeBatch
-from binlogsync.duckfile import META_SCHEMA, DuckFile, first_row
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.position import BinlogPosition, EventPosition
+from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile, first_row
 
 if TYPE_CHECKING:
     import duckdb

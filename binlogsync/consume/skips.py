@@ -23,9 +23,9 @@ from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey, ProgressStore, Tracker
 from binlogsync.consume.targets import Target
-from binlogsync.duckfile import META_SCHEMA
 from binlogsync.errors import BinlogSyncError, ConfigError, ConsumeError
 from binlogsync.nats.reader import StreamBatch, StreamReader
+from binlogsync.targets.duckdb.file import META_SCHEMA
 
 if TYPE_CHECKING:
     import duckdb

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from binlogsync.binlog.sql import SqlDialect
-from binlogsync.duckfile import quote
 from binlogsync.mirror.clauses import (
     AddColumn,
     ChangeColumn,
@@ -23,8 +22,9 @@ from binlogsync.mirror.clauses import (
 )
 from binlogsync.mirror.column_definition import ColumnDefinition, ColumnPosition
 from binlogsync.mirror.convert import Conversion, convert, initial_value
-from binlogsync.mirror.key_dates import is_date, key_date_condition
 from binlogsync.schema import TEXT_TYPES, Column, TableSchema
+from binlogsync.targets.duckdb.file import quote
+from binlogsync.targets.duckdb.key_dates import is_date, key_date_condition
 
 _WIDE = {"ucs2", "utf16", "utf16le", "utf32"}
 
@@ -160,7 +160,7 @@ def _make_not_null(one: AlteredColumn) -> AlteredColumn:
 
 
 def _guard_key_dates(one: AlteredColumn, old: TableSchema, key: Sequence[str]) -> AlteredColumn:
-    """Guard invalid dates, whose value depends on whether the column is in the key (mirror/key_dates.py)."""
+    """Guard invalid dates, whose value depends on whether the column is in the key (targets/duckdb/key_dates.py)."""
     if one.old is None or one.values is None or not is_date(old.column(one.old)):
         return one
     was_key, is_key = one.old in old.primary_key, one.column.name in key

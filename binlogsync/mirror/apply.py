@@ -1,9 +1,9 @@
 """Applies ChangeBatches to a DuckDB table that stays equal to the table of the source.
 
-The mirror of `shop.orders` is the table `orders` in the schema `shop` (see mirror/schema.py for the types). Consecutive
-batches of one table with one schema are applied together (mirror/rows.py); a schema change between them is applied in
-order (mirror/ddl.py). Needs full row images. Zero and invalid dates are NULL, except in a primary key
-(mirror/key_dates.py).
+The mirror of `shop.orders` is the table `orders` in the schema `shop` (see targets/duckdb/column_types.py for the
+types). Consecutive batches of one table with one schema are applied together (targets/duckdb/rows.py); a schema change
+between them is applied in order (mirror/ddl.py). Needs full row images. Zero and invalid dates are NULL, except in a
+primary key (targets/duckdb/key_dates.py).
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ import numpy as np
 
 from binlogsync.change import ChangeBatch
 from binlogsync.mirror.ddl import RebuildRequiredError, adopt_schema, apply_statement
-from binlogsync.mirror.history import ChangePosition, close_versions, open_versions, record_versions
 from binlogsync.mirror.image_columns import ADVICE, find_missing_columns, fit_images
-from binlogsync.mirror.row_images import (
+from binlogsync.position_masks import changes_after
+from binlogsync.schema import TableSchema
+from binlogsync.server_version import ServerFlavor, flavor_of
+from binlogsync.targets.duckdb.history import ChangePosition, close_versions, open_versions, record_versions
+from binlogsync.targets.duckdb.row_images import (
     Letters,
     RowImages,
     check_batch,
@@ -26,8 +29,8 @@ from binlogsync.mirror.row_images import (
     describe_missing_columns,
     insert_rows,
 )
-from binlogsync.mirror.rows import apply_keyed, apply_keyless
-from binlogsync.mirror.state import (
+from binlogsync.targets.duckdb.rows import apply_keyed, apply_keyless
+from binlogsync.targets.duckdb.state import (
     MirrorOptions,
     MirrorState,
     delete_rows,
@@ -36,9 +39,6 @@ from binlogsync.mirror.state import (
     load_state,
     store_state,
 )
-from binlogsync.position_masks import changes_after
-from binlogsync.schema import TableSchema
-from binlogsync.server_version import ServerFlavor, flavor_of
 
 __all__ = ["RebuildReason", "apply", "insert_rows"]
 

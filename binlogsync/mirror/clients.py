@@ -10,8 +10,8 @@ import duckdb
 
 from binlogsync.consume.progress import PROGRESS, ProgressKey, ensure_progress
 from binlogsync.errors import ConfigError
-from binlogsync.mirror.names import MIRRORS
-from binlogsync.mirror.state import ensure_meta, load_state
+from binlogsync.targets.duckdb.names import MIRRORS
+from binlogsync.targets.duckdb.state import ensure_meta, load_state
 
 
 def list_mirrors(connection: duckdb.DuckDBPyConnection, client_id: str, source: str) -> set[tuple[str, str]]:

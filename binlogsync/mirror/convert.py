@@ -10,10 +10,10 @@ import re
 from dataclasses import dataclass
 
 from binlogsync.binlog.sql import SqlDialect
-from binlogsync.duckfile import quote
 from binlogsync.mirror.column_definition import ColumnDefault, ColumnDefinition
-from binlogsync.mirror.schema import duck_type
 from binlogsync.schema import BINARY_TYPES, INTEGER_BITS, TEXT_TYPES, Column
+from binlogsync.targets.duckdb.column_types import duck_type
+from binlogsync.targets.duckdb.file import quote
 
 _UNICODE = frozenset({"utf8mb4", "utf16", "utf16le", "utf32"})
 _BYTES = {"tinytext": 255, "text": 65535, "mediumtext": 2**24 - 1, "longtext": 2**32 - 1}

@@ -17,7 +17,6 @@ import duckdb
 from binlogsync.binlog.ddl import Tables
 from binlogsync.binlog.sql import SqlDialect
 from binlogsync.change import ChangeBatch, SchemaChange
-from binlogsync.duckfile import first_row
 from binlogsync.mirror.alter import AlteredSchema, apply_alter
 from binlogsync.mirror.clauses import (
     AddColumn,
@@ -31,9 +30,12 @@ from binlogsync.mirror.clauses import (
     parse_create,
 )
 from binlogsync.mirror.image_columns import ADVICE, contains_name
-from binlogsync.mirror.key_dates import date_keys, key_date_condition
-from binlogsync.mirror.schema import has_same_shape
-from binlogsync.mirror.state import (
+from binlogsync.schema import TableSchema, remove_columns
+from binlogsync.server_version import ServerFlavor, flavor_of
+from binlogsync.targets.duckdb.column_types import has_same_shape
+from binlogsync.targets.duckdb.file import first_row
+from binlogsync.targets.duckdb.key_dates import date_keys, key_date_condition
+from binlogsync.targets.duckdb.state import (
     MirrorState,
     create_table,
     delete_rows,
@@ -43,8 +45,6 @@ from binlogsync.mirror.state import (
     rewrite_table,
     store_state,
 )
-from binlogsync.schema import TableSchema, remove_columns
-from binlogsync.server_version import ServerFlavor, flavor_of
 
 log = logging.getLogger(__name__)
 NO_TABLE = ("", "")

@@ -14,14 +14,14 @@ from datetime import timedelta
 import duckdb
 import pyarrow as pa
 
-from binlogsync.duckfile import META_SCHEMA, first_row, quote
-from binlogsync.mirror.state import MirrorState
 from binlogsync.mirror.verify_text import fingerprint_query
 from binlogsync.nats.messages import StreamBatch
 from binlogsync.position import Checkpoint
 from binlogsync.position_masks import changes_after
 from binlogsync.position_order import compare_or_raise
 from binlogsync.schema import TableSchema
+from binlogsync.targets.duckdb.file import META_SCHEMA, first_row, quote
+from binlogsync.targets.duckdb.state import MirrorState
 
 _REQUESTS = f"{META_SCHEMA}.verifications"
 _EXPIRY = timedelta(hours=2)

@@ -25,7 +25,6 @@ from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.engine import GATHERED_BYTES, ConsumeOptions, ConsumeResult, report_gap
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, Tracker
 from binlogsync.consume.seek import DeliveryStart, drop_processed, find_start, holds_progress
-from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.mirror import apply as mirror
 from binlogsync.mirror.fingerprints import (
@@ -37,11 +36,12 @@ from binlogsync.mirror.fingerprints import (
     load_requests,
     write_fingerprint,
 )
-from binlogsync.mirror.state import ensure_meta, load_state
 from binlogsync.mirror.target import Mirror, record_gaps
 from binlogsync.nats.reader import StreamBatch, StreamReader
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.position_order import PositionOrder, compare
+from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.state import ensure_meta, load_state
 
 log = logging.getLogger(__name__)
 _FETCH_S = 0.2

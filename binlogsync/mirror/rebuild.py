@@ -23,14 +23,21 @@ from binlogsync.consume.backoff import backoff_s
 from binlogsync.consume.gaps import load_gaps, resolve_gaps
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, DuckProgress, ProgressKey, ProgressStore
 from binlogsync.consume.targets import Target
-from binlogsync.duckfile import DuckFile, quote
 from binlogsync.errors import BinlogSyncError, ConsumeError
 from binlogsync.mirror.apply import DEFAULT_OPTIONS, RebuildReason, insert_rows
-from binlogsync.mirror.history import ChangePosition, close_versions, open_versions
 from binlogsync.mirror.image_columns import ADVICE
 from binlogsync.mirror.renamed_tables import StreamTableBuilder, find_former_name
-from binlogsync.mirror.row_images import insert_table
-from binlogsync.mirror.state import (
+from binlogsync.mysql.config import MySQLConfig
+from binlogsync.nats.reader import StreamReader
+from binlogsync.position import Checkpoint
+from binlogsync.position_masks import changes_after
+from binlogsync.position_order import PositionOrder, compare
+from binlogsync.schema import TableSchema
+from binlogsync.snapshot import TableSnapshot, read_table
+from binlogsync.targets.duckdb.file import DuckFile, quote
+from binlogsync.targets.duckdb.history import ChangePosition, close_versions, open_versions
+from binlogsync.targets.duckdb.row_images import insert_table
+from binlogsync.targets.duckdb.state import (
     MirrorOptions,
     check_name_is_free,
     column_list,
@@ -42,13 +49,6 @@ from binlogsync.mirror.state import (
     load_state,
     store_state,
 )
-from binlogsync.mysql.config import MySQLConfig
-from binlogsync.nats.reader import StreamReader
-from binlogsync.position import Checkpoint
-from binlogsync.position_masks import changes_after
-from binlogsync.position_order import PositionOrder, compare
-from binlogsync.schema import TableSchema
-from binlogsync.snapshot import TableSnapshot, read_table
 
 log = logging.getLogger(__name__)
 _MIN_REPAIR_WAIT_S, _MAX_REPAIR_WAIT_S = 10.0, 600.0

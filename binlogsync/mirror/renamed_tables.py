@@ -19,15 +19,15 @@ import pyarrow as pa
 from binlogsync.binlog.sql import SqlDialect
 from binlogsync.change import ChangeBatch, SchemaChange
 from binlogsync.consume.gaps import gap_from_batch
-from binlogsync.duckfile import DuckFile, quote
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.apply import apply
 from binlogsync.mirror.clauses import is_conditional, only_renames
 from binlogsync.mirror.ddl import NO_TABLE, former_name
-from binlogsync.mirror.state import MirrorState, create_table, drop_mirror, drop_table, ensure_meta, load_state
 from binlogsync.nats.reader import StreamReader
 from binlogsync.nats.retained_changes import read_retained_changes
 from binlogsync.server_version import ServerFlavor, flavor_of
+from binlogsync.targets.duckdb.file import DuckFile, quote
+from binlogsync.targets.duckdb.state import MirrorState, create_table, drop_mirror, drop_table, ensure_meta, load_state
 
 log = logging.getLogger(__name__)
 Table = tuple[str, str]

@@ -26,11 +26,11 @@ from binlogsync.mirror.fingerprints import (
     write_fingerprint,
 )
 from binlogsync.mirror.rebuild import RebuildableMirror
-from binlogsync.mirror.state import ensure_meta, load_state
 from binlogsync.nats.messages import StreamBatch
 from binlogsync.position import Checkpoint
 from binlogsync.position_masks import changes_after
 from binlogsync.position_order import compare
+from binlogsync.targets.duckdb.state import ensure_meta, load_state
 
 
 class Mirror(RebuildableMirror):

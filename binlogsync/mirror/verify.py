@@ -17,7 +17,6 @@ from uuid import uuid4
 
 from binlogsync.consume.gaps import resolve_gaps
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey
-from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.mirror.fingerprints import (
     Fingerprint,
@@ -29,8 +28,6 @@ from binlogsync.mirror.fingerprints import (
     write_fingerprint,
 )
 from binlogsync.mirror.image_columns import ADVICE
-from binlogsync.mirror.schema import has_same_shape
-from binlogsync.mirror.state import ensure_meta, load_state
 from binlogsync.mirror.verify_rows import Comparison, RowStore
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.mysql.privileges import grants_for_tail
@@ -39,6 +36,9 @@ from binlogsync.position import Checkpoint
 from binlogsync.position_masks import changes_after
 from binlogsync.position_order import PositionOrder, compare, compare_or_raise
 from binlogsync.snapshot import TableSnapshot, read_table
+from binlogsync.targets.duckdb.column_types import has_same_shape
+from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.state import ensure_meta, load_state
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 This module shares no code with the path that writes a mirror, so a value that was decoded, converted or written
 incorrectly has a different text. The hash of a row is the MD5 of the texts of its columns, each prefixed with its
-length. NULL has no text; neither has an invalid date, except in a primary key (see mirror/key_dates.py).
+length. NULL has no text; neither has an invalid date, except in a primary key (see targets/duckdb/key_dates.py).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 
 from binlogsync.binlog.charsets import BINARY
 from binlogsync.binlog.types.label_text import label_text, members
-from binlogsync.duckfile import quote
 from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema
 from binlogsync.snapshot import has_doubtful_labels
+from binlogsync.targets.duckdb.file import quote
 
 Render = Callable[[Any], str | None]
 _DATES = frozenset({"date", "datetime", "timestamp"})

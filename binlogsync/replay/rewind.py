@@ -21,15 +21,15 @@ from binlogsync.consume.progress import (
     ProgressStore,
     progress_at,
 )
-from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, PositionError, SinkError
-from binlogsync.mirror.state import MirrorOptions, MirrorState, ensure_meta, load_state
 from binlogsync.mirror.target import Mirror
 from binlogsync.position import Checkpoint
 from binlogsync.position_order import PositionOrder, compare
 from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.sources import ChangeSources
 from binlogsync.schema import remove_columns
+from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
+from binlogsync.targets.duckdb.state import MirrorOptions, MirrorState, ensure_meta, load_state
 
 if TYPE_CHECKING:
     import duckdb

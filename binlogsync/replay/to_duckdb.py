@@ -22,15 +22,15 @@ import duckdb
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey, ProgressStore, Tracker
 from binlogsync.consume.targets import Target
-from binlogsync.duckfile import META_SCHEMA, DuckFile, first_row
-from binlogsync.duckfile_upgrade import REPLAY_MARK
 from binlogsync.errors import ConfigError
-from binlogsync.mirror.state import drop_mirror
 from binlogsync.mirror.target import Mirror
 from binlogsync.nats.reader import StreamBatch
 from binlogsync.position import Checkpoint
 from binlogsync.replay.ranges import ReplayPlan, checkpoint_after
 from binlogsync.replay.targets import ReplayState
+from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile, first_row
+from binlogsync.targets.duckdb.state import drop_mirror
+from binlogsync.targets.duckdb.upgrade import REPLAY_MARK
 
 _TABLE = f"{META_SCHEMA}.backfills"
 _CREATE = (

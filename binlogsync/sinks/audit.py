@@ -18,12 +18,12 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from binlogsync.duckfile import META_SCHEMA, DuckFile, first_row
 from binlogsync.errors import FencedError, SinkError
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
 from binlogsync.sinks import Sink
 from binlogsync.sinks.audit_rows import audit_rows
+from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile, first_row
 
 _STATE = f"{META_SCHEMA}.audit"
 _TABLES = f"""

@@ -9,10 +9,10 @@ from typing import TypeVar
 
 import dagster as dg
 
-from binlogsync.duckfile import DuckFile, first_row
 from binlogsync.errors import BinlogSyncError, ConsumeError, WireError
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
+from binlogsync.targets.duckdb.file import DuckFile, first_row
 from pipelines.demo.stack import SOURCE, Stack
 
 T = TypeVar("T")

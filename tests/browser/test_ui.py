@@ -17,8 +17,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from binlogsync.bookmarks import Bookmark
-from binlogsync.duckfile import DuckFile
 from binlogsync.stores.sqlite import SQLitePositionStore
+from binlogsync.targets.duckdb.file import DuckFile
 from pipelines.demo.stack import SOURCE, Stack, dagster, start_servers
 from pipelines.demo.workload import DemoWorkload, create
 from pipelines.keys import TableName, binlog_key

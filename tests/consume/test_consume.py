@@ -22,7 +22,6 @@ from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, consume
 from binlogsync.consume.handler import Handler, Retry
 from binlogsync.consume.progress import ProgressKey, Tracker
 from binlogsync.consume.targets import Target
-from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
 from binlogsync.mirror.target import Mirror
 from binlogsync.nats.client import NatsOptions
@@ -30,6 +29,7 @@ from binlogsync.nats.reader import StreamReader
 from binlogsync.server_version import ServerFlavor
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
+from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
 from tests.duck import mirror_rows, query
 from tests.nats_commands import delete_stream, purge_stream
 from tests.samples import SampleOptions, SampleSource, SampleTransaction

@@ -10,10 +10,10 @@ import dagster as dg
 import pytest
 
 from binlogsync import servers
-from binlogsync.duckfile import DuckFile
 from binlogsync.position import GtidSet
 from binlogsync.stores import Lease
 from binlogsync.stores.sqlite import SQLitePositionStore
+from binlogsync.targets.duckdb.file import DuckFile
 from pipelines.consumer_run import ConsumeConfig
 from pipelines.definitions import build_definitions, configured_resources
 from pipelines.discovery import ConsumerDefinitions

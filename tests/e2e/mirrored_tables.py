@@ -16,7 +16,6 @@ from binlogsync.change import ChangeBatch
 from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey
-from binlogsync.duckfile import quote
 from binlogsync.mirror.apply import RebuildReason
 from binlogsync.mirror.convert import literal
 from binlogsync.mirror.target import Mirror
@@ -25,6 +24,7 @@ from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.position import Checkpoint
 from binlogsync.stores.memory import MemoryPositionStore
+from binlogsync.targets.duckdb.file import quote
 from tests.databases import FreshDatabase
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink

@@ -11,8 +11,8 @@ from binlogsync import Consumer
 from binlogsync.cli import main as cli
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.consume.progress_nats import NatsProgress
-from binlogsync.duckfile import META_SCHEMA
 from binlogsync.nats.client import NatsConnection, NatsOptions
+from binlogsync.targets.duckdb.file import META_SCHEMA
 from tests.duck import query
 from tests.e2e.backfill_workload import TailedWorkload
 from tests.e2e.tailing import mirror

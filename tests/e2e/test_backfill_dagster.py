@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from binlogsync.bookmarks import Bookmark, find_bookmark
-from binlogsync.duckfile import META_SCHEMA
+from binlogsync.targets.duckdb.file import META_SCHEMA
 from pipelines.bookmarks import build_bookmark_job, build_rewind_job
 from pipelines.replays import ReplaySource, build_replay_asset, build_replay_job, replay_key
 from pipelines.tables import TableAsset, build_consumers_asset, mirror, table_consumer

@@ -24,7 +24,6 @@ import pytest
 
 from binlogsync.change import Change, ChangeBatch
 from binlogsync.consume.handler import Handler, Retry
-from binlogsync.duckfile import META_SCHEMA
 from binlogsync.errors import ConfigError, HandlerError
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamBatch, StreamReader
@@ -36,6 +35,7 @@ from binlogsync.replay.to_duckdb import HandlerTarget, TableTarget
 from binlogsync.replay.to_parquet import ParquetTarget, read_parquet
 from binlogsync.replay.to_stream import SubjectTarget
 from binlogsync.sinks.jetstream import JetStreamOptions
+from binlogsync.targets.duckdb.file import META_SCHEMA
 from tests.duck import mirror_rows, query
 from tests.e2e.backfill_workload import CustomerRow, TailedWorkload, assert_rows, rows_of
 from tests.e2e.tailing import mirror

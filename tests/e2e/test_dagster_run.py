@@ -13,7 +13,7 @@ import dagster as dg
 from duckdb import DuckDBPyConnection
 
 from binlogsync import Change, Retry
-from binlogsync.duckfile import DuckFile
+from binlogsync.targets.duckdb.file import DuckFile
 from pipelines.operator_jobs import SkipConfig
 from pipelines.tables import AssetOptions, mirror, table_consumer
 from tests.e2e.dagster_project import DagsterProject, NotesTableRow

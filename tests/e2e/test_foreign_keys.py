@@ -19,7 +19,6 @@ from binlogsync.consume.gaps import open_gaps
 from binlogsync.consume.handler import Handler
 from binlogsync.consume.progress import DuckProgress, ProgressKey
 from binlogsync.consume.targets import Target
-from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.target import Mirror
 from binlogsync.mysql import inspect_server, preflight
@@ -30,6 +29,7 @@ from binlogsync.position_order import compare
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stores.memory import MemoryPositionStore
+from binlogsync.targets.duckdb.file import DuckFile
 from tests.databases import FreshDatabase, fresh_database
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, drain, options_of

@@ -18,7 +18,6 @@ from binlogsync.consume.handler import Handler
 from binlogsync.consume.progress import DuckProgress, ProgressKey, ProgressStore
 from binlogsync.consume.progress_nats import NatsProgress
 from binlogsync.consume.targets import Target
-from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.mirror.group import MirrorGroup
 from binlogsync.mirror.target import Mirror
@@ -30,6 +29,7 @@ from binlogsync.servers import NATSServer
 from binlogsync.sinks import Sink
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.tail.options import TailOptions
+from binlogsync.targets.duckdb.file import DuckFile
 from tests.databases import FreshDatabase, fresh_database
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, drain, options_of, stream_sink

@@ -4,7 +4,7 @@ import dagster as dg
 
 from binlogsync import Change
 from binlogsync.codec.subjects import stream_name
-from binlogsync.duckfile import META_SCHEMA
+from binlogsync.targets.duckdb.file import META_SCHEMA
 from pipelines.operator_jobs import AcknowledgeConfig
 from pipelines.tables import table_consumer
 from tests.e2e.dagster_project import DagsterProject, NotesTableRow

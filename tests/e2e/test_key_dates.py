@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from binlogsync.consume.engine import ConsumeOptions, consume
-from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConsumeError
-from binlogsync.mirror.state import MirrorOptions
 from binlogsync.mirror.target import Mirror
 from binlogsync.mirror.verify import Verifier, VerifyOptions
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.stores.memory import MemoryPositionStore
+from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.state import MirrorOptions
 from tests.databases import FreshDatabase
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink

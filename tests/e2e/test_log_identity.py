@@ -21,7 +21,6 @@ from nats.aio.client import Client
 from binlogsync import servers
 from binlogsync.codec.envelope import CHECKPOINT, WRITE_ID
 from binlogsync.codec.subjects import checkpoint_subject, stream_name
-from binlogsync.duckfile import META_SCHEMA
 from binlogsync.errors import PositionError
 from binlogsync.mysql import MySQLConfig, inspect_server
 from binlogsync.nats.client import NatsConnection, NatsOptions
@@ -32,6 +31,7 @@ from binlogsync.servers.database import DatabaseServer
 from binlogsync.sinks import Sink
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.memory import MemoryPositionStore
+from binlogsync.targets.duckdb.file import META_SCHEMA
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
 from tests.mysql.sources import run

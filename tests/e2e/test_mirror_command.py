@@ -12,12 +12,12 @@ import duckdb
 import pytest
 
 from binlogsync.consume.engine import ConsumeOptions
-from binlogsync.duckfile import DuckFile, quote
 from binlogsync.errors import WireError
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.settings import Settings
+from binlogsync.targets.duckdb.file import DuckFile, quote
 from pipelines import tables as dagster_tables
 from tests.cli_deployment import TIMEOUT_S, Deployment, RunningCommand
 from tests.databases import FreshDatabase, fresh_database

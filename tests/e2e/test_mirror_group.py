@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from binlogsync.consume.engine import ConsumeOptions
-from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.errors import ConfigError
 from binlogsync.mirror.group import MirrorGroup
 from binlogsync.mirror.target import Mirror
@@ -17,6 +16,7 @@ from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.stores.memory import MemoryPositionStore
+from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
 from binlogsync.workers.pool import ConsumerTask, WorkerPool, WorkerPoolOptions
 from tests.databases import FreshDatabase
 from tests.duck import mirror_rows, query

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from binlogsync.consume.engine import ConsumeOptions, consume
-from binlogsync.duckfile import quote
 from binlogsync.mirror import apply as mirror
-from binlogsync.mirror.state import MirrorOptions
 from binlogsync.mirror.target import Mirror
 from binlogsync.mysql import MySQLConfig, resolve_start
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.stores.memory import MemoryPositionStore
+from binlogsync.targets.duckdb.file import quote
+from binlogsync.targets.duckdb.state import MirrorOptions
 from tests.databases import FreshDatabase
 from tests.duck import query
 from tests.e2e.statements import MIRRORED, RandomStatements, ServerColumn

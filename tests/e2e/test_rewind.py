@@ -20,7 +20,6 @@ from binlogsync.consume.engine import ConsumeOptions, ConsumeResult
 from binlogsync.consume.handler import Handler
 from binlogsync.consume.progress import DuckProgress, ProgressKey, Tracker
 from binlogsync.consume.targets import Target
-from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, PositionError, SourceError
 from binlogsync.mirror.target import Mirror
 from binlogsync.nats.reader import StreamBatch
@@ -28,6 +27,7 @@ from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.rewind import RewindRequest, RewindResult, rewind
 from binlogsync.replay.sources import ChangeSources
 from binlogsync.stores.memory import MemoryPositionStore
+from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
 from tests.duck import mirror_rows, query
 from tests.e2e.backfill_workload import CustomerRow, TailedWorkload
 from tests.e2e.tailing import drain

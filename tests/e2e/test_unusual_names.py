@@ -20,11 +20,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from binlogsync.consume.engine import ConsumeOptions, consume
-from binlogsync.duckfile import DuckFile, quote
 from binlogsync.errors import ConsumeError
-from binlogsync.mirror.history import history_column
-from binlogsync.mirror.names import locate
-from binlogsync.mirror.state import MirrorOptions, load_state
 from binlogsync.mirror.target import Mirror
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
@@ -37,6 +33,10 @@ from binlogsync.replay.to_parquet import ParquetTarget, read_parquet
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.memory import MemoryPositionStore
+from binlogsync.targets.duckdb.file import DuckFile, quote
+from binlogsync.targets.duckdb.history import history_column
+from binlogsync.targets.duckdb.names import locate
+from binlogsync.targets.duckdb.state import MirrorOptions, load_state
 from tests.databases import FreshDatabase
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink

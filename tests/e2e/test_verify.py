@@ -11,7 +11,6 @@ import pytest
 
 from binlogsync.cli.main import main
 from binlogsync.consume.engine import ConsumeOptions, consume
-from binlogsync.duckfile import META_SCHEMA, DuckFile
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.mirror.target import Mirror
 from binlogsync.mirror.verify import Verification, Verifier, VerifyOptions
@@ -19,6 +18,7 @@ from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.stores.memory import MemoryPositionStore
+from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
 from tests.databases import FreshDatabase
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
 from tests.e2e.writers import TABLES, Writers

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from binlogsync.duckfile import META_SCHEMA
+from binlogsync.targets.duckdb.file import META_SCHEMA
 
 LONGEST = 64
 DATABASES = [

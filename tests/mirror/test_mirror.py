@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror import apply as mirror
 from binlogsync.schema import Column, TableSchema
+from binlogsync.targets.duckdb.file import DuckFile
 from tests.duck import Change, make_batch, mirror_rows, query
 from tests.samples import sample_batch, sample_schema
 

@@ -13,13 +13,13 @@ import pytest
 
 from binlogsync.binlog.sql import SqlDialect
 from binlogsync.change import ChangeBatch, SchemaChange, build_schema_batch
-from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror import apply as mirror
 from binlogsync.mirror.clauses import parse_alter, parse_create
-from binlogsync.mirror.state import load_state
 from binlogsync.position import BinlogPosition
 from binlogsync.schema import Column, TableSchema
+from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.state import load_state
 from tests.duck import SERVER_UUID, Change, make_batch, mirror_rows, query
 
 THINGS = ("shop", "things")

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 
 from binlogsync.change import ChangeBatch
-from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror import apply as mirror
-from binlogsync.mirror.state import MirrorOptions
 from binlogsync.schema import Column, TableSchema
+from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.state import MirrorOptions
 from tests.duck import Change, make_batch, query
 from tests.mirror.test_mirror import KEYED, KEYLESS, STEPS, TWO_KEYS, Row, SimulatedTable
 from tests.mirror.test_mirror_ddl import SCHEMA, ddl

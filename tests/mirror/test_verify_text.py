@@ -11,14 +11,14 @@ import pytest
 
 from binlogsync import snapshot as reading
 from binlogsync.consume.progress import ProgressKey
-from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConsumeError
-from binlogsync.mirror.state import load_state
 from binlogsync.mirror.target import Mirror
 from binlogsync.mirror.verify_rows import Comparison, RowStore
 from binlogsync.mirror.verify_text import fingerprint_query
 from binlogsync.schema import Column
 from binlogsync.snapshot import read_table
+from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.state import load_state
 from tests.binlog.exact.compare import insert_rows, sample_rows, settings
 from tests.binlog.exact.type_sample import MARIADB, MYSQL
 from tests.binlog.exact.type_samples import tables

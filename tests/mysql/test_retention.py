@@ -14,7 +14,6 @@ from binlogsync.bookmarks import Bookmark
 from binlogsync.codec.subjects import stream_name
 from binlogsync.consume.progress import NO_PROGRESS, ProgressKey
 from binlogsync.consume.progress_nats import NatsProgress, load_all_progress
-from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConsumeError, PositionError
 from binlogsync.mysql import ServerInfo, inspect_server, resolve_start
 from binlogsync.mysql.retention import BinlogRetention, clock_ahead_s
@@ -32,6 +31,7 @@ from binlogsync.retention_report import (
 from binlogsync.server_facts import ServerFacts
 from binlogsync.servers import NATSServer
 from binlogsync.servers.database import DatabaseServer
+from binlogsync.targets.duckdb.file import DuckFile
 from tests.mysql.sources import run, source_of
 from tests.nats_commands import delete_stream
 

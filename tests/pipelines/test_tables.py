@@ -15,9 +15,9 @@ import pytest
 from binlogsync.change import Change
 from binlogsync.cli.project_consumers import find_consumer
 from binlogsync.consume.progress import ProgressKey
-from binlogsync.duckfile import DuckFile
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
 from binlogsync.replay.factory import SourceTable
+from binlogsync.targets.duckdb.file import DuckFile
 from pipelines.consumer_metadata import ConsumerTotals, TablePreview, build_failure, build_metadata
 from pipelines.discovery import find_definitions
 from pipelines.keys import TableName, binlog_key

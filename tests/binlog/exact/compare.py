@@ -24,10 +24,10 @@ import pyarrow.compute as pc
 
 from binlogsync.change import ChangeBatch
 from binlogsync.codec.envelope import EnvelopeContext, decode_arrow, encode_arrow, parse, render
-from binlogsync.duckfile import quote
 from binlogsync.mirror import apply as mirror
 from binlogsync.schema import TableSchema
 from binlogsync.snapshot import read_table
+from binlogsync.targets.duckdb.file import quote
 from tests.binlog.dump import config_of, end_of_log, record
 from tests.binlog.exact.type_sample import TypeSample
 from tests.binlog.exact.value_kinds import KINDS, parse_json

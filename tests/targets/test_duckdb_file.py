@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync.duckfile import DuckFile, quote
 from binlogsync.errors import ConsumeError, SinkError
+from binlogsync.targets.duckdb.file import DuckFile, quote
 from tests.duck import query
 from tests.waiting import wait_until
 

@@ -12,14 +12,14 @@ import duckdb
 import pytest
 
 from binlogsync.change import ChangeBatch
-from binlogsync.duckfile import META_SCHEMA, DuckFile, quote
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.mirror import apply as mirror
-from binlogsync.mirror.history import history_column
-from binlogsync.mirror.names import locate, spare_name
-from binlogsync.mirror.state import MirrorOptions, ensure_meta, load_state
 from binlogsync.replay.to_duckdb import TableTarget
 from binlogsync.schema import Column, TableSchema
+from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile, quote
+from binlogsync.targets.duckdb.history import history_column
+from binlogsync.targets.duckdb.names import locate, spare_name
+from binlogsync.targets.duckdb.state import MirrorOptions, ensure_meta, load_state
 from tests.duck import Change, make_batch, query
 from tests.mirror.test_mirror_ddl import ddl
 

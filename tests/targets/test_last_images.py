@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from binlogsync.mirror.last_images import find_last_images
-from binlogsync.mirror.row_images import RowImages, decode_ops
 from binlogsync.schema import Column, TableSchema
+from binlogsync.targets.duckdb.last_images import find_last_images
+from binlogsync.targets.duckdb.row_images import RowImages, decode_ops
 from tests.duck import Change, make_batch
 
 KINDS: dict[str, tuple[Column, tuple[Any, ...]]] = {

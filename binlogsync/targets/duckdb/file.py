@@ -19,10 +19,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from binlogsync.duckfile_upgrade import upgrade
 from binlogsync.errors import BinlogSyncError, SinkError
 from binlogsync.escaping import printable
 from binlogsync.private_files import FILE_MODE, FOLDER_MODE, make_file, make_folder
+from binlogsync.targets.duckdb.upgrade import upgrade
 
 if TYPE_CHECKING:
     import duckdb

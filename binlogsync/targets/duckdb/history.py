@@ -22,12 +22,12 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from binlogsync.duckfile import quote
-from binlogsync.mirror.names import ROW_ID, fold_name, fold_sql, free_name, has_relation, is_taken
-from binlogsync.mirror.row_images import VIEW, RowImages, positional_names, rows_as_view, sign_columns, stack
-from binlogsync.mirror.schema import duck_type
-from binlogsync.mirror.state import MirrorState, store_state
 from binlogsync.schema import TableSchema
+from binlogsync.targets.duckdb.column_types import duck_type
+from binlogsync.targets.duckdb.file import quote
+from binlogsync.targets.duckdb.names import ROW_ID, fold_name, fold_sql, free_name, has_relation, is_taken
+from binlogsync.targets.duckdb.row_images import VIEW, RowImages, positional_names, rows_as_view, sign_columns, stack
+from binlogsync.targets.duckdb.state import MirrorState, store_state
 
 _COORDINATES = ("ts_us", "file", "pos", "row")
 _BOUNDS = tuple(

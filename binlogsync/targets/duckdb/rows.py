@@ -19,10 +19,11 @@ import numpy as np
 import pyarrow as pa
 
 from binlogsync.change import TIME_TYPE
-from binlogsync.duckfile import first_row, quote
-from binlogsync.mirror.last_images import LastImages, find_last_images
-from binlogsync.mirror.names import ROW_ID, spare_name
-from binlogsync.mirror.row_images import (
+from binlogsync.schema import TableSchema
+from binlogsync.targets.duckdb.file import first_row, quote
+from binlogsync.targets.duckdb.last_images import LastImages, find_last_images
+from binlogsync.targets.duckdb.names import ROW_ID, spare_name
+from binlogsync.targets.duckdb.row_images import (
     VIEW,
     Mask,
     RowImages,
@@ -32,8 +33,7 @@ from binlogsync.mirror.row_images import (
     sign_columns,
     stack,
 )
-from binlogsync.mirror.state import MirrorState
-from binlogsync.schema import TableSchema
+from binlogsync.targets.duckdb.state import MirrorState
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from binlogsync.mirror.row_images import Mask, RowImages, stack
+from binlogsync.targets.duckdb.row_images import Mask, RowImages, stack
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 

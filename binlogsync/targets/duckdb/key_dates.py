@@ -13,8 +13,8 @@ from collections.abc import Iterable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from binlogsync.duckfile import quote
 from binlogsync.schema import Column, TableSchema, arrow_type
+from binlogsync.targets.duckdb.file import quote
 
 _TEXT = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?)?Z?\Z")
 _FIRST_DAY = -8_024_012  # DATE '20000-01-01 (BC)', in days since 1970

@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from binlogsync.change import ChangeBatch
-from binlogsync.duckfile import quote
 from binlogsync.errors import ConsumeError
-from binlogsync.mirror.key_dates import replace_key_dates
 from binlogsync.schema import Column, TableSchema
 from binlogsync.server_version import ServerFlavor, flavor_of
+from binlogsync.targets.duckdb.file import quote
+from binlogsync.targets.duckdb.key_dates import replace_key_dates
 
 log = logging.getLogger(__name__)
 

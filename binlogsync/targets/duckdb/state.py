@@ -1,6 +1,6 @@
 """The state of each mirror in a DuckDB file, and the functions that create, drop and rewrite its table.
 
-The table `mirrors` (in META_SCHEMA) has a row for each mirror: its schema, its name in DuckDB (mirror/names.py), and
+The table `mirrors` (in META_SCHEMA) has a row for each mirror: its schema, its name in DuckDB (names.py), and
 `read_at`, the checkpoint of the snapshot that it was built from: the stream's changes before it are in the table.
 """
 
@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 
 import duckdb
 
-from binlogsync.duckfile import META_SCHEMA, first_row, quote
-from binlogsync.duckfile_upgrade import REPLAY_MARK
 from binlogsync.errors import ConfigError, ConsumeError
-from binlogsync.mirror.names import MIRRORS, ROW_ID, find_location, free_name, has_relation, spare_name
-from binlogsync.mirror.schema import duck_type
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
+from binlogsync.targets.duckdb.column_types import duck_type
+from binlogsync.targets.duckdb.file import META_SCHEMA, first_row, quote
+from binlogsync.targets.duckdb.names import MIRRORS, ROW_ID, find_location, free_name, has_relation, spare_name
+from binlogsync.targets.duckdb.upgrade import REPLAY_MARK
 
 _FIELDS = "schema_json, read_at, deleted_at, left_out, duck_schema, duck_table, history_table"
 
@@ -29,7 +29,7 @@ class MirrorOptions:
     Attributes:
         deleted_at: soft deletes: name of an extra column. A row that MySQL deletes stays, with the commit time in this
             column. None: rows are deleted.
-        history: True stores every version of every row in the table `<table>__history` (mirror/history.py).
+        history: True stores every version of every row in the table `<table>__history` (targets/duckdb/history.py).
     """
 
     deleted_at: str | None = None

@@ -16,8 +16,8 @@ from string import ascii_lowercase, ascii_uppercase
 
 import duckdb
 
-from binlogsync.duckfile import META_SCHEMA, first_row, quote
-from binlogsync.duckfile_upgrade import REPLAY_MARK
+from binlogsync.targets.duckdb.file import META_SCHEMA, first_row, quote
+from binlogsync.targets.duckdb.upgrade import REPLAY_MARK
 
 log = logging.getLogger(__name__)
 

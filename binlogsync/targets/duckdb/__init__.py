@@ -1,0 +1,1 @@
+"""The target in a DuckDB file: the only package that uses DuckDB."""
