@@ -1,7 +1,7 @@
 """The schema of a table, from the TABLE_MAP event before the change, and its Arrow types.
 
 `Column` describes a column in MySQL's terms; `arrow_type` maps each MySQL type to its Arrow type (the type table of the
-README is tested against it). A schema has a fingerprint: equal schemas, equal fingerprints, in every process and
+docs/types.md is tested against it). A schema has a fingerprint: equal schemas, equal fingerprints, in every process and
 release.
 """
 

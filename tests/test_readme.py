@@ -1,4 +1,4 @@
-"""README.md is up to date: files, make targets, variables, types and measured speeds exist; its Python compiles."""
+"""README.md and docs/ are up to date: files, links, make targets, variables, types and speeds; their Python compiles."""
 
 import json
 import re
@@ -13,8 +13,9 @@ from binlogsync.schema import INTEGER_BITS, Column, arrow_type
 from tests.binlog.exact.type_samples import TYPE_SAMPLES
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-TYPES = README.split("| --- | --- | --- | --- |")[1].split("## Limits")[0]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = "\n".join(page.read_text() for page in PAGES)
+TYPES = (ROOT / "docs/types.md").read_text().split("| --- | --- | --- | --- |")[1]
 _DETAILS: dict[str, dict[str, Any]] = {
     "decimal": {"precision": 10, "scale": 2},
     "bit": {"length": 1},
@@ -40,6 +41,17 @@ def test_named_make_targets_exist() -> None:
 def test_named_variables_are_in_the_example() -> None:
     example = (ROOT / ".env.example").read_text()
     assert [name for name in re.findall(r"BINLOGSYNC_[A-Z_]+[A-Z]", README) if name not in example] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    targets = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()) if "://" not in link]
+    assert [target for target in targets if target and not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+def test_readme_links_to_each_page(page: Path) -> None:
+    assert f"(docs/{page.name})" in PAGES[0].read_text()
 
 
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.DOTALL))

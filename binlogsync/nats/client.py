@@ -306,7 +306,7 @@ class NatsConnection:
         what = self._denied.removeprefix("nats: ")
         return DeniedError(
             f"NATS at {self.options.address} denied a required permission: {what} (in lower case); grant it to this "
-            "user: README lists all permissions under 'Permissions in NATS'"
+            "user: docs/nats.md lists all permissions"
         )
 
     def _reason(self) -> str:

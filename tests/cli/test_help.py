@@ -100,10 +100,10 @@ def test_help_names_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"\n  {code:<12}{meaning}\n" in text
 
 
-def test_readme_names_every_exit_code() -> None:
-    readme = (ROOT / "README.md").read_text()
+def test_the_docs_name_every_exit_code() -> None:
+    page = (ROOT / "docs/command-line.md").read_text()
     for code in EXIT_CODES:
-        assert f"\n| {code} | " in readme
+        assert f"\n| {code} | " in page
 
 
 def test_mirror_has_the_options_of_mirrors() -> None:

@@ -1,4 +1,4 @@
-"""NATS accounts: the permissions in README suffice; missing permissions and low limits are reported at once.
+"""NATS accounts: the permissions in docs/nats.md suffice; missing permissions and low limits are reported at once.
 
 Credentials by JWT and by NKey.
 """
@@ -36,8 +36,8 @@ KEY = user_key()
 
 
 def readme_permissions(source: str) -> tuple[list[str], list[str]]:
-    """The subjects in README for a source: to publish, and to subscribe."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8").split("needs these permissions", 1)[1]
+    """The subjects in docs/nats.md for a source: to publish, and to subscribe."""
+    text = (ROOT / "docs/nats.md").read_text(encoding="utf-8").split("needs these permissions", 1)[1]
     found = re.findall(r"^ {4}(publish|subscribe): (.*)$", text, re.MULTILINE)
     kinds: dict[str, list[str]] = {}
     for kind, subjects in found:
