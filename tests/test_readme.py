@@ -1,4 +1,4 @@
-"""README.md and docs/ are up to date: files, links, make targets, variables, types and speeds; their Python compiles."""
+"""README.md and docs/ are up to date: files, links, make targets, variables, types, speeds; their Python compiles."""
 
 import json
 import re
