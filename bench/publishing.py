@@ -23,10 +23,10 @@ from nats.js.api import Header, StorageType, StreamConfig
 
 from bench.readers import Measurement, flushes
 from binlogsync.mysql import MySQLConfig
+from binlogsync.nats.protocol_text import SubjectAndHeaders
 from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.sinks.jetstream.messages import publish_units
-from binlogsync.sinks.jetstream.protocol_text import SubjectAndHeaders
-from binlogsync.sinks.jetstream.publish_unit import PackingOptions
+from binlogsync.sinks.jetstream.packing import PackingOptions
 
 _TIMEOUT_S = 60
 _WINDOW = 8

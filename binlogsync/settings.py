@@ -28,7 +28,7 @@ from binlogsync.mysql import TLS, MySQLConfig, parse_start
 from binlogsync.mysql.config import TLSMode
 from binlogsync.nats.client import NatsOptions
 from binlogsync.sinks.jetstream import JetStreamOptions
-from binlogsync.sinks.jetstream.publish_unit import Format
+from binlogsync.sinks.jetstream.packing import Format
 from binlogsync.stores import PositionStore
 from binlogsync.stores.nats import NatsPositionStore
 from binlogsync.stores.sqlite import SQLitePositionStore

@@ -2,9 +2,9 @@
 
 import dagster as dg
 
-from binlogsync.cli.stream_status import read_stream_status
+from binlogsync.nats.foreign_messages import describe_foreign
+from binlogsync.nats.stream_status import read_stream_status
 from binlogsync.sinks.jetstream import JetStreamOptions
-from binlogsync.sinks.jetstream.foreign import describe_foreign
 from pipelines.keys import binlog_key
 
 
@@ -25,7 +25,7 @@ def build_stream_checks(source: str) -> list[dg.AssetChecksDefinition]:
 
 def stream_intact(options: JetStreamOptions, source: str) -> dg.AssetCheckResult:
     """Fails with the incorrect setting, or with the sequences of messages from other publishers."""
-    status = read_stream_status(options, source)
+    status = read_stream_status(options, options.stream_spec(source))
     return dg.AssetCheckResult(
         passed=not status.problem and not status.foreign,
         severity=dg.AssetCheckSeverity.ERROR if status.problem else dg.AssetCheckSeverity.WARN,

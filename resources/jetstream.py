@@ -10,7 +10,7 @@ from pydantic import Field
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from binlogsync.sinks.jetstream.publish_unit import Format
+from binlogsync.sinks.jetstream.packing import Format
 from resources import environment
 
 

@@ -19,11 +19,6 @@ FILES = sorted(path.relative_to(ROOT).as_posix() for folder in OURS for path in 
 # What a new version of numba or llvmlite does not change; all else of them stays in one module.
 PUBLIC_NUMBA = ("numba.config", "numba.njit", "numba.types", "numba.extending", "llvmlite.binding", "llvmlite.ir")
 PRIVATE_NUMBA_USER = "binlogsync/binlog/fast_compiling.py"
-# A file uses one system only, so knowledge about a client library is in few files.
-CLIENTS = {"nats": "NATS", "duckdb": "DuckDB", "redis": "Redis", "pymysql": "MySQL", "pymysqlreplication": "MySQL"}
-# Only files that use NATS have event loops and tasks, and offer plain functions; one more awaits users' coroutines.
-ASYNC = ("asyncio",)
-AWAITS_FOR_USERS = ("binlogsync/consume/event_loop.py",)
 NO_POSTPONED_ANNOTATIONS = ("pipelines/", "resources/", "sensors/")
 
 
@@ -49,12 +44,6 @@ def is_below(module: str, roots: tuple[str, ...]) -> bool:
 
 def test_all_packages_are_found() -> None:
     assert {file.partition("/")[0] for file in FILES} == set(OURS)
-
-
-@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("binlogsync/")])
-def test_one_client_library_per_file(file: str) -> None:
-    used = {CLIENTS[root] for root in (module.partition(".")[0] for module in modules(file)) if root in CLIENTS}
-    assert len(used) <= 1, f"{file} uses {sorted(used)}; a file may use one system only"
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file != PRIVATE_NUMBA_USER])
@@ -83,7 +72,7 @@ def test_one_module_opens_all_connections_to_mysql() -> None:
     """It sets the session variables and guards the login; private servers are excepted, which tests use as root."""
     assert {file for file in FILES if opens_mysql(file)} == {
         "binlogsync/mysql/guarded_connection.py",
-        "binlogsync/servers/database.py",
+        "binlogsync/mysql/application_login.py",
     }
     users = {
         file
@@ -91,13 +80,6 @@ def test_one_module_opens_all_connections_to_mysql() -> None:
         if any(is_below(each, ("binlogsync.mysql.guarded_connection",)) for each in modules(file))
     }
     assert users == {"binlogsync/mysql/config.py"}
-
-
-@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("binlogsync/")])
-def test_only_files_that_use_nats_import_asyncio(file: str) -> None:
-    found = list(modules(file))
-    if file not in AWAITS_FOR_USERS and any(is_below(module, ASYNC) for module in found):
-        assert any(is_below(module, ("nats",)) for module in found), f"{file} uses asyncio and does not speak NATS"
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.startswith(NO_POSTPONED_ANNOTATIONS)])

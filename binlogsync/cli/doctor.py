@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Literal
 
 from binlogsync.bookmarks import Bookmark
-from binlogsync.cli.nats_account import find_account_problems
 from binlogsync.cli.output import write_line
-from binlogsync.cli.stream_status import StreamStatus, read_stream_status
 from binlogsync.consume.progress_nats import load_all_progress
 from binlogsync.errors import BinlogSyncError, SinkError
 from binlogsync.mysql import Finding, MySQLConfig, inspect_server, preflight, validate
 from binlogsync.mysql.retention import BinlogRetention, clock_ahead_s
+from binlogsync.nats.account import find_account_problems
 from binlogsync.nats.client import NatsConnection
+from binlogsync.nats.foreign_messages import describe_foreign
+from binlogsync.nats.stream_status import StreamStatus, read_stream_status
 from binlogsync.position import Checkpoint
 from binlogsync.retention_report import (
     CLOCK_S,
@@ -37,7 +38,6 @@ from binlogsync.retention_report import (
 from binlogsync.server_facts import ServerFacts
 from binlogsync.server_version import ServerFlavor
 from binlogsync.settings import Settings
-from binlogsync.sinks.jetstream.foreign import describe_foreign
 from binlogsync.stores import Lease
 from binlogsync.tail.start import first_start
 from binlogsync.targets.duckdb.file import DuckFile
@@ -117,9 +117,10 @@ class SourceChecks:
 
     def _nats(self) -> Iterator[CheckResult]:
         options = self._settings.jetstream()
-        status = read_stream_status(options, self._source)
+        spec = options.stream_spec(self._source)
+        status = read_stream_status(options, spec)
         yield CheckResult("ok", "nats", f"nats-server {status.version} at {options.address}")
-        problems = list(find_account_problems(options, self._source))
+        problems = list(find_account_problems(options, spec))
         yield from (CheckResult("error", "nats account", each) for each in problems)
         if not problems:
             yield CheckResult("ok", "nats account", "permissions and limits suffice for a tail and its consumers")

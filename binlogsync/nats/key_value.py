@@ -45,15 +45,17 @@ class KeyValueBucket:
         """(value, revision); None when the key does not exist."""
         return self._run(lambda bucket: _get(bucket, key))
 
-    def put(self, key: str, value: bytes, revision: int) -> int | None:
-        """Write the value if the key still has that revision (0: if it does not exist); returns the new revision, None
-        if it does not.
+    def put(self, key: str, value: bytes, revision: int | None = None) -> int | None:
+        """Write the value if the key still has that revision (0: if it does not exist; None: in any case); returns the
+        new revision, None if it does not.
 
         If the acknowledgement was lost but the value is stored, that counts as written.
         """
 
         async def put(bucket: KeyValue) -> int | None:
             try:
+                if revision is None:
+                    return int(await bucket.put(key, value))
                 if revision:
                     return int(await bucket.update(key, value, last=revision))
                 return int(await bucket.create(key, value))

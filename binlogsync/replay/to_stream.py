@@ -11,27 +11,23 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
-from typing import Any
 
-import nats.js.errors
 import numpy as np
 import pyarrow as pa
-from nats.aio.client import Client
 
 from binlogsync.change import ChangeBatch
 from binlogsync.codec import subjects
 from binlogsync.errors import ConfigError
 from binlogsync.flush import Flush, TransactionRun
 from binlogsync.nats.client import NatsConnection
+from binlogsync.nats.key_value import KeyValueBucket
 from binlogsync.nats.reader import StreamBatch
 from binlogsync.position import Checkpoint
 from binlogsync.replay.ranges import ReplayPlan, checkpoint_after, checkpoint_before
 from binlogsync.replay.targets import ReplayState
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from binlogsync.sinks.jetstream.stream import StreamSpec, ensure_schemas
 
 _PLAN = "backfill"
 
@@ -44,7 +40,7 @@ class SubjectTarget:
         self.name = f"subject {subjects.all_subjects(name)}"
         self._sink = JetStreamSink(options)
         self._connection = NatsConnection(options, f"binlogsync replay {name}")
-        self._shape = StreamSpec(name, options.replicas, options.max_age_s, options.max_bytes)
+        self._notes = KeyValueBucket(self._connection, subjects.schema_bucket(name))  # the sink creates it
         self._plan: ReplayPlan | None = None
         self._begin_sequence = 0
         self._number = 0
@@ -58,7 +54,8 @@ class SubjectTarget:
             )
         end = self._sink.open(self._replay)
         self._connection.open()
-        stored = self._connection.retry(self._load_plan)
+        found = self._notes.get(_PLAN)
+        stored = None if found is None else json.loads(found[0])
         if stored is None and end is not None:
             raise ConfigError(
                 f"stream {subjects.stream_name(self._replay)} contains messages that no replay wrote; "
@@ -98,18 +95,7 @@ class SubjectTarget:
     def _save_plan(self, *, finished: bool) -> None:
         assert self._plan is not None
         record = {"plan": self._plan.to_text(), "begin": self._begin_sequence, "finished": finished}
-        text = json.dumps(record).encode()
-
-        async def put(client: Client) -> None:
-            await (await ensure_schemas(client, self._shape)).put(_PLAN, text)
-
-        self._connection.retry(put)
-
-    async def _load_plan(self, client: Client) -> Any:
-        with suppress(nats.js.errors.NotFoundError):
-            entry = await (await ensure_schemas(client, self._shape)).get(_PLAN)
-            return json.loads(entry.value or b"null")
-        return None
+        self._notes.put(_PLAN, json.dumps(record).encode())
 
 
 def _flush(source: str, number: int, batches: Sequence[ChangeBatch]) -> Flush:

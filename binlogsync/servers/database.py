@@ -18,15 +18,16 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
-
-import pymysql
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from binlogsync.errors import EmbeddedServerError
 from binlogsync.private_files import FOLDER_MODE
 from binlogsync.servers.installed_programs import make_folder_path
 from binlogsync.servers.process import HOST, LaunchOptions, ServerProcess, free_port
 from binlogsync.servers.server import PrivateServer
+
+if TYPE_CHECKING:
+    from binlogsync.mysql.session import Connection
 
 CDC_USER = "binlogsync"
 _CREDENTIALS = "binlogsync-credentials.json"
@@ -82,19 +83,11 @@ class DatabaseServer(PrivateServer):
     cdc_password: str = field(repr=False)
     data_dir: Path
 
-    def connect(self, **kw: Any) -> pymysql.Connection[Any]:
+    def connect(self, **kw: Any) -> Connection:
         """A connection as root over TCP, autocommit, utf8mb4; `kw` overrides arguments of pymysql.connect."""
-        return pymysql.connect(
-            **{
-                "host": self.host,
-                "port": self.port,
-                "user": self.user,
-                "password": self.password,
-                "charset": "utf8mb4",
-                "autocommit": True,
-                **kw,
-            }
-        )
+        from binlogsync.mysql.application_login import connect
+
+        return connect(**{"host": self.host, "port": self.port, "user": self.user, "password": self.password, **kw})
 
 
 Server = TypeVar("Server", bound=DatabaseServer)
@@ -220,11 +213,9 @@ def _account_statements(passwords: Mapping[str, str], cdc_grants: str) -> Sequen
 
 def _can_log_in(port: int, user: str, password: str) -> bool:
     """The login of each account at the start also fills MySQL's password cache, so that logins without TLS work."""
-    try:
-        pymysql.connect(host=HOST, port=port, user=user, password=password, connect_timeout=_PROBE_TIMEOUT_S).close()
-    except pymysql.MySQLError:
-        return False
-    return True
+    from binlogsync.mysql.application_login import can_log_in
+
+    return can_log_in(HOST, port, user, password, _PROBE_TIMEOUT_S)
 
 
 def root_options() -> dict[str, str]:

@@ -124,12 +124,7 @@ class NatsPositionStore(PositionStore):
         return datetime.fromisoformat(answer["ts"]).timestamp()
 
     def _put(self, name: str, text: str) -> None:
-        def revision() -> int:
-            found = self._bucket.get(name)
-            return 0 if found is None else found[1]
-
-        while self._call(lambda: self._bucket.put(name, text.encode(), revision())) is None:
-            pass  # another process has written the key: try again
+        self._call(lambda: self._bucket.put(name, text.encode()))
 
     def _call(self, ask: Callable[[], Result]) -> Result:
         if self._closed:

@@ -13,10 +13,10 @@ from binlogsync.bookmarks import Bookmark, get_bookmark
 from binlogsync.codec.subjects import stream_name
 from binlogsync.errors import PositionError
 from binlogsync.mysql import BookmarkStart, MySQLConfig, ServerInfo, parse_start, resolve_start
+from binlogsync.nats.stream_end import UNPROVEN
 from binlogsync.position import Checkpoint
 from binlogsync.position_order import PositionOrder, compare, compare_or_raise
 from binlogsync.sinks import Sink
-from binlogsync.sinks.jetstream.stream import UNPROVEN
 from binlogsync.stores import PositionStore
 
 

@@ -48,7 +48,7 @@ from binlogsync.nats.messages import DeliveredMessage, MessageLookups, count_dec
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.schema import TableSchema
 from binlogsync.sinks.jetstream.messages import publish_units
-from binlogsync.sinks.jetstream.publish_unit import PackingOptions
+from binlogsync.sinks.jetstream.packing import PackingOptions
 from tests.samples import SampleOptions, sample_flush
 
 _MEMORY = 6 << 30

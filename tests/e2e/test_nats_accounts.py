@@ -15,9 +15,9 @@ import pytest
 
 from binlogsync import Change, Consumer, servers
 from binlogsync.cli.main import main
-from binlogsync.cli.nats_account import find_account_problems, published_subjects
 from binlogsync.codec.subjects import large_bucket
 from binlogsync.errors import ConfigError, SinkError
+from binlogsync.nats.account import find_account_problems, published_subjects
 from binlogsync.nats.client import DeniedError, NatsConnection, NatsOptions
 from binlogsync.nats.objects import put_object
 from binlogsync.servers import NATSServer
@@ -72,6 +72,10 @@ def url(server: NATSServer, user: str) -> str:
     return server.url.replace("nats://", f"nats://{user}:p@")
 
 
+def problems_of(options: JetStreamOptions, source: str) -> list[str]:
+    return list(find_account_problems(options, options.stream_spec(source)))
+
+
 @pytest.mark.server
 def test_the_listed_permissions_suffice(
     server: NATSServer, mysql: FreshDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -112,7 +116,7 @@ def test_the_listed_permissions_suffice(
     words = ["--from", "oldest", "--until", "head", "--to", "parquet:replayed"]
     assert main(["replay", f"{mysql.name}.docs", *words]) == 0
     assert [*(tmp_path / "replayed").glob("*.parquet")]
-    assert list(find_account_problems(JetStreamOptions(url=own), SOURCE)) == []
+    assert problems_of(JetStreamOptions(url=own), SOURCE) == []
 
 
 @pytest.mark.server
@@ -139,7 +143,7 @@ def _use(options: JetStreamOptions, source: str) -> None:
 
 @pytest.mark.server
 def test_doctor_reports_each_denied_subject(server: NATSServer) -> None:
-    problems = list(find_account_problems(JetStreamOptions(url=url(server, "nokv")), "nokv"))
+    problems = problems_of(JetStreamOptions(url=url(server, "nokv")), "nokv")
     assert len(problems) == sum(subject.startswith("$KV.") for subject in published_subjects("nokv"))
     assert all("$kv.cdc_nokv_" in each for each in problems)
 
@@ -147,7 +151,7 @@ def test_doctor_reports_each_denied_subject(server: NATSServer) -> None:
 @pytest.mark.server
 def test_a_limit_of_one_stream_is_reported(server: NATSServer) -> None:
     options = JetStreamOptions(url=url(server, "small"))
-    (problem,) = find_account_problems(options, "small")
+    (problem,) = problems_of(options, "small")
     assert "has 0 of at most 1 streams: CDC_SMALL, KV_CDC_SMALL_schemas cannot be created" in problem
     with pytest.raises(SinkError, match=r"CDC_SMALL.*code 10027.*max_streams"):
         JetStreamSink(options).open("small")
@@ -156,7 +160,7 @@ def test_a_limit_of_one_stream_is_reported(server: NATSServer) -> None:
 @pytest.mark.server
 def test_an_account_that_requires_sizes(server: NATSServer) -> None:
     options = JetStreamOptions(url=url(server, "sized"))
-    assert list(find_account_problems(options, "sized")) == [
+    assert problems_of(options, "sized") == [
         "the account requires a size limit for each stream: set BINLOGSYNC_STREAM_MAX_BYTES"
     ]
     with pytest.raises(SinkError, match="BINLOGSYNC_STREAM_MAX_BYTES"):
@@ -165,7 +169,7 @@ def test_an_account_that_requires_sizes(server: NATSServer) -> None:
     with closing(JetStreamSink(sized)) as sink:
         sink.open("sized")
         sink.write(samples("sized").flush(2))
-    assert list(find_account_problems(sized, "sized")) == []
+    assert problems_of(sized, "sized") == []
 
 
 @pytest.mark.server

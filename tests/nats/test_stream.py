@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from binlogsync.cli.stream_status import read_stream_status
 from binlogsync.codec import subjects
 from binlogsync.errors import ConfigError, SinkError, WireError
 from binlogsync.nats.adapter import send_framed
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import DurableState, StreamBatch, StreamReader
+from binlogsync.nats.stream_status import read_stream_status
 from binlogsync.schema import Column, TableSchema
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
@@ -338,7 +338,8 @@ def test_a_stream_takes_more_durables_than_the_server_allows_by_default(fill: Ca
         return int((await js.stream_info(subjects.stream_name(filled.source))).state.consumer_count)
 
     assert ask(filled.server.url, make) == 1001
-    look = read_stream_status(JetStreamOptions(url=filled.server.url), filled.source)
+    options = JetStreamOptions(url=filled.server.url)
+    look = read_stream_status(options, options.stream_spec(filled.source))
     assert look.consumers == (1001, 100_000)
 
 

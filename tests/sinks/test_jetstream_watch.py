@@ -9,13 +9,13 @@ import pytest
 from nats.js.api import StreamConfig, StreamSource, SubjectTransform
 from nats.js.errors import APIError
 
-from binlogsync.cli.stream_status import read_stream_status
 from binlogsync.codec import subjects
 from binlogsync.errors import SinkError
+from binlogsync.nats.foreign_messages import describe_foreign
+from binlogsync.nats.server_errors import refused_error
+from binlogsync.nats.stream_status import read_stream_status
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from binlogsync.sinks.jetstream.foreign import describe_foreign
-from binlogsync.sinks.jetstream.server_errors import refused_error
 from pipelines.stream_checks import stream_intact
 from tests.nats_commands import ask
 from tests.sinks.contract import coordinates
@@ -137,7 +137,7 @@ def test_a_foreign_message_does_not_end_the_tail(
     again.close()
     failed = stream_intact(sink.options, source)
     assert not failed.passed
-    found = read_stream_status(sink.options, source).foreign
+    found = read_stream_status(sink.options, sink.options.stream_spec(source)).foreign
     assert [each.subject for each in found] == [f"cdc.{source}.a.b"] * 3 * count
     said = describe_foreign(found, source)
     assert f"sequence {found[0].sequence} (cdc.{source}.a.b)" in said

@@ -1,8 +1,7 @@
 """The JetStream sink: exactly once and in order into one stream for each source; the stream contains its checkpoint.
 
-The way of a flush: `messages` builds publish units (`publish_unit`; `grouping` if a message has several changes), a few
-ahead of time (`unit_queue`). `publish` sends them (`protocol_text` encodes them) and tracks what is stored
-(`publish_progress`). `sink` handles failures, `server_errors` describes them, `stream` creates and checks the stream.
+The way of a flush: `messages` builds publish units (`grouping` if a message has several changes), `sink` passes them, a
+few ahead of time, to `binlogsync.nats.stream_writer`, which stores them.
 """
 
 from binlogsync.sinks.jetstream.options import JetStreamOptions

@@ -35,6 +35,8 @@ from binlogsync.codec.envelope import (
 from binlogsync.codec.joining import join_batches
 from binlogsync.codec.renderers import JsonTexts
 from binlogsync.flush import Flush
+from binlogsync.nats.protocol_text import MessageBatch, SubjectAndHeaders
+from binlogsync.nats.publish_unit import PublishUnit, UnitBuilder
 from binlogsync.position import Checkpoint
 from binlogsync.sinks.jetstream.grouping import (
     EncodedMessages,
@@ -45,8 +47,7 @@ from binlogsync.sinks.jetstream.grouping import (
     segments,
     table_runs,
 )
-from binlogsync.sinks.jetstream.protocol_text import MessageBatch, SubjectAndHeaders
-from binlogsync.sinks.jetstream.publish_unit import PackingOptions, PublishUnit
+from binlogsync.sinks.jetstream.packing import PackingOptions
 
 MAX_MESSAGES = 1000
 """The limit of nats-server for one atomic batch."""
@@ -56,10 +57,6 @@ _PART_BYTES = 8 << 20
 _LONG_SEGMENT = MAX_MESSAGES
 """So many consecutive changes of one table become units of their own, apart from those of other tables."""
 _NO_BODY = JsonTexts.of([b"\n"])
-
-
-UnitBuilder = Callable[[], Sequence[PublishUnit]]
-"""Builds the units of a part of a flush; may run in any thread, concurrently with others."""
 
 
 def unit_builders(flush: Flush, packing: PackingOptions, processed_us: int) -> Iterator[UnitBuilder]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from binlogsync.errors import ConfigError
 from binlogsync.nats.client import NatsOptions
-from binlogsync.sinks.jetstream.publish_unit import Format
+from binlogsync.nats.stream import StreamSpec
+from binlogsync.sinks.jetstream.packing import Format
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,3 +39,7 @@ class JetStreamOptions(NatsOptions):
             )
         if self.format not in ("json", "arrow"):
             raise ConfigError(f"format {self.format!r} is unknown; use json or arrow")
+
+    def stream_spec(self, source: str) -> StreamSpec:
+        """The required configuration of the stream of a source."""
+        return StreamSpec(source, self.replicas, self.max_age_s, self.max_bytes)

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from binlogsync.sinks.jetstream.protocol_text import MessageBatch, SubjectAndHeaders, encode_batch, encode_header
+from binlogsync.nats.protocol_text import MessageBatch, SubjectAndHeaders, encode_batch, encode_header
 
 _LINE = re.compile(rb"HPUB (\S+) (?:(?P<reply>\S+) )?(\d+) (\d+)\r\n")
 

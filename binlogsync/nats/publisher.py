@@ -31,10 +31,10 @@ from nats.js.api import Header
 
 from binlogsync.codec.envelope import CHECKPOINT, WRITE_ID
 from binlogsync.nats.adapter import send_framed
-from binlogsync.sinks.jetstream.protocol_text import MessageBatch, encode_batch, encode_header
-from binlogsync.sinks.jetstream.publish_progress import PublishProgress, QueuedUnit
-from binlogsync.sinks.jetstream.publish_unit import PublishUnit
-from binlogsync.sinks.jetstream.unit_queue import UnitQueue
+from binlogsync.nats.protocol_text import MessageBatch, encode_batch, encode_header
+from binlogsync.nats.publish_progress import PublishProgress, QueuedUnit
+from binlogsync.nats.publish_unit import PublishUnit
+from binlogsync.nats.unit_queue import UnitQueue
 
 _FENCE, _FENCE_ID, _ID = (
     header.value for header in (Header.EXPECTED_LAST_SEQUENCE, Header.EXPECTED_LAST_MSG_ID, Header.MSG_ID)

@@ -15,22 +15,22 @@ from nats.aio.client import Client
 from nats.js.api import Header
 
 from binlogsync.codec import subjects
-from binlogsync.nats.client import DeniedError, NatsConnection
-from binlogsync.sinks.jetstream import JetStreamOptions
+from binlogsync.nats.client import DeniedError, NatsConnection, NatsOptions
+from binlogsync.nats.stream import StreamSpec
 
 _IMPOSSIBLE_SEQUENCE = {Header.EXPECTED_LAST_SEQUENCE.value: str(2**62)}
 _PROBE_TIMEOUT_S = 3.0
 
 
-def find_account_problems(options: JetStreamOptions, source: str) -> Iterator[str]:
+def find_account_problems(options: NatsOptions, spec: StreamSpec) -> Iterator[str]:
     """One message per missing permission and per limit that is too low. Raises SinkError."""
-    with NatsConnection(options, f"binlogsync doctor {source}") as connection:
-        for subject in published_subjects(source):
+    with NatsConnection(options, f"binlogsync doctor {spec.source}") as connection:
+        for subject in published_subjects(spec.source):
             try:
                 connection.call(lambda client: _probe_publish(client, subject))  # noqa: B023 - called at once
             except DeniedError as error:
                 yield str(error)
-        yield from connection.call(lambda client: _find_low_limits(client, options, source))
+        yield from connection.call(lambda client: _find_low_limits(client, spec))
 
 
 def published_subjects(source: str) -> list[str]:
@@ -54,17 +54,17 @@ async def _probe_publish(client: Client, subject: str) -> None:
         await client.flush()
 
 
-async def _find_low_limits(client: Client, options: JetStreamOptions, source: str) -> list[str]:
+async def _find_low_limits(client: Client, spec: StreamSpec) -> list[str]:
     info = await client.jetstream().account_info()
-    limits, name, problems = info.limits, subjects.stream_name(source), []
-    required = [name, f"KV_{subjects.schema_bucket(source)}"]
+    limits, name, problems = info.limits, subjects.stream_name(spec.source), []
+    required = [name, f"KV_{subjects.schema_bucket(spec.source)}"]
     missing = [each for each in required if not await _has_stream(client, each)]
     if 0 < limits.max_streams < info.streams + len(missing):
         problems.append(
             f"the account has {info.streams} of at most {limits.max_streams} streams: {', '.join(missing)} cannot be "
             f"created; raise its max_streams (KV_{name}_progress, KV_{name}_clients and OBJ_{name}_large follow later)"
         )
-    if limits.max_bytes_required and missing and options.max_bytes is None:
+    if limits.max_bytes_required and missing and spec.max_bytes is None:
         problems.append("the account requires a size limit for each stream: set BINLOGSYNC_STREAM_MAX_BYTES")
     if 0 < limits.max_consumers <= info.consumers:
         problems.append(

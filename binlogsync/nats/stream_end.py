@@ -1,4 +1,4 @@
-"""The stream of a source: created if missing, otherwise checked; and its end, which has the checkpoint."""
+"""The end of a source's stream: its last messages, which contain the checkpoint, and repairs of an incomplete batch."""
 
 from __future__ import annotations
 
@@ -9,62 +9,17 @@ from dataclasses import dataclass, replace
 import nats.js.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from nats.js.api import (
-    DiscardPolicy,
-    Header,
-    KeyValueConfig,
-    ObjectStoreConfig,
-    RawStreamMsg,
-    RetentionPolicy,
-    StorageType,
-    StreamConfig,
-)
-from nats.js.kv import KeyValue
+from nats.js.api import Header, RawStreamMsg
 
 from binlogsync.codec import subjects
 from binlogsync.codec.envelope import CHECKPOINT, WRITE_ID
 from binlogsync.codec.tail_messages import MOST_WITHOUT_CHECKPOINT, is_tail_message, tail_checkpoint
-from binlogsync.errors import PositionError, SinkError
-from binlogsync.nats.buckets import create_key_value
+from binlogsync.errors import PositionError
 from binlogsync.nats.jetstream_error_codes import JS_NO_MESSAGE_FOUND_ERR
 from binlogsync.position import Checkpoint
 
 log = logging.getLogger(__name__)
-_DUPLICATE_WINDOW_S = 120.0
 _PARTIAL_AFTER_S = 1.0
-_MOST_CONSUMERS = 100_000
-"""The default of nats-server is 1,000; each client needs a durable for each table."""
-_LONGER_S = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class StreamSpec:
-    """Required configuration of a source's stream; replicas, age and size apply only at its creation."""
-
-    source: str
-    replicas: int
-    max_age_s: float
-    max_bytes: int | None
-
-    def config(self) -> StreamConfig:
-        """The configuration to create it with."""
-        age = self.max_age_s
-        return StreamConfig(
-            name=subjects.stream_name(self.source),
-            description=f"row changes of the source {self.source}, written by binlogsync",
-            subjects=[subjects.all_subjects(self.source)],
-            retention=RetentionPolicy.LIMITS,
-            storage=StorageType.FILE,
-            discard=DiscardPolicy.OLD,
-            num_replicas=self.replicas,
-            max_age=age,
-            max_bytes=self.max_bytes if self.max_bytes is not None else -1,
-            duplicate_window=min(_DUPLICATE_WINDOW_S, age) if age else _DUPLICATE_WINDOW_S,
-            allow_direct=True,
-            allow_atomic=True,
-            max_consumers=_MOST_CONSUMERS,
-        )
-
 
 UNPROVEN = (
     "so it is unknown which changes are stored. Inspect it with: nats stream view {stream}. Then restore the stream "
@@ -112,63 +67,6 @@ class StreamEnd:
                 f"carries a checkpoint that its tail has stored there: {UNPROVEN.format(stream=stream)}"
             )
         return Checkpoint.from_text(self.checkpoint)
-
-
-async def ensure_stream(client: Client, shape: StreamSpec) -> int:
-    """Create the stream, or check the existing one; returns its number of replicas.
-
-    Raises SinkError with the settings that are wrong.
-    """
-    js, wanted = client.jetstream(), shape.config()
-    assert wanted.name is not None
-    try:
-        info = await js.stream_info(wanted.name)
-    except nats.js.errors.NotFoundError:
-        await js.add_stream(wanted)
-        log.info("stream %s created", wanted.name)
-        return shape.replicas
-    check_config(info.config, shape)
-    return info.config.num_replicas or 1
-
-
-def check_config(found: StreamConfig, shape: StreamSpec) -> None:
-    """Raise SinkError with each setting of the stream that would cause a loss of changes."""
-    wrong = _differences(found, shape.config())
-    if wrong:
-        raise SinkError(
-            f"stream {subjects.stream_name(shape.source)} cannot store the changes of source {shape.source}: "
-            + "; ".join(wrong)
-        )
-
-
-def _differences(found: StreamConfig, wanted: StreamConfig) -> list[str]:
-    name = wanted.name
-    recreate = f"it cannot be changed: recreate the stream after nats stream rm {name}, or choose another source name"
-    edit = f"change it with: nats stream edit {name}"
-    checks: list[tuple[str, object, object, str]] = [
-        (
-            "subjects",
-            found.subjects,
-            wanted.subjects,
-            f"{edit} --subjects '{wanted.subjects[0] if wanted.subjects else ''}'",
-        ),
-        ("storage", str(found.storage), "file", recreate),
-        ("retention", str(found.retention), "limits", recreate),
-        ("allow_atomic", bool(found.allow_atomic), True, f"{edit} --allow-batch"),
-        ("allow_direct", bool(found.allow_direct), True, f"{edit} --allow-direct"),
-        ("no_ack", bool(found.no_ack), False, f"{edit} --ack"),
-        ("sealed", bool(found.sealed), False, recreate),
-        ("mirror", found.mirror is not None, False, recreate),
-        ("sources", bool(found.sources), False, edit),
-        ("subject_transform", found.subject_transform is not None, False, edit),
-        ("max_msgs_per_subject", _unlimited(found.max_msgs_per_subject), -1, f"{edit} --max-msgs-per-subject=-1"),
-        ("max_msg_size", _unlimited(found.max_msg_size), -1, f"{edit} --max-msg-size=-1"),
-    ]
-    return [f"{what} is {got} and must be {must} ({how})" for what, got, must, how in checks if got != must]
-
-
-def _unlimited(value: int | None) -> int:
-    return value or -1
 
 
 async def stream_end(client: Client, source: str) -> StreamEnd:
@@ -282,41 +180,3 @@ async def _last_message(js: JetStreamContext, source: str) -> RawStreamMsg | Non
         if error.err_code != JS_NO_MESSAGE_FOUND_ERR:
             raise
         return None
-
-
-async def ensure_schemas(client: Client, shape: StreamSpec) -> KeyValue:
-    """The key-value bucket of the source's table schemas."""
-    js, bucket = client.jetstream(), subjects.schema_bucket(shape.source)
-    try:
-        return await js.key_value(bucket)
-    except nats.js.errors.NotFoundError:
-        config = KeyValueConfig(bucket, history=1, storage=StorageType.FILE, replicas=shape.replicas)
-        return await create_key_value(js, config)
-
-
-async def ensure_large(client: Client, shape: StreamSpec) -> str:
-    """Name of the object store bucket for bodies that are too large for a message; created if missing.
-
-    It retains objects longer than the stream retains messages, because each is stored before its message.
-    """
-    ttl = shape.max_age_s + _LONGER_S if shape.max_age_s else None
-    return await _ensure_objects(client, shape, subjects.large_bucket(shape.source), ttl)
-
-
-async def ensure_large_schemas(client: Client, shape: StreamSpec) -> str:
-    """Name of the object store bucket for table schemas too large for the key-value bucket; created if missing.
-
-    Like that bucket, it retains them without limit.
-    """
-    return await _ensure_objects(client, shape, subjects.schema_bucket(shape.source), None)
-
-
-async def _ensure_objects(client: Client, shape: StreamSpec, bucket: str, ttl: float | None) -> str:
-    js = client.jetstream()
-    try:
-        await js.stream_info(f"OBJ_{bucket}")
-    except nats.js.errors.NotFoundError:
-        size, storage = shape.max_bytes, StorageType.FILE
-        config = ObjectStoreConfig(bucket, ttl=ttl, max_bytes=size, storage=storage, replicas=shape.replicas)
-        await js.create_object_store(bucket, config)
-    return bucket

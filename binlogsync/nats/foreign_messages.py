@@ -15,7 +15,8 @@ from nats.aio.client import Client
 
 from binlogsync.codec import subjects
 from binlogsync.codec.tail_messages import is_tail_message
-from binlogsync.sinks.jetstream.stream import StreamSpec, ensure_schemas
+from binlogsync.nats.buckets import ensure_schemas
+from binlogsync.nats.stream import StreamSpec
 
 _KEY = "foreign"
 _MOST = 100

@@ -9,11 +9,11 @@ from nats.aio.client import Client
 
 from binlogsync.codec import subjects
 from binlogsync.errors import PositionError, SinkError
-from binlogsync.nats.client import NatsConnection
+from binlogsync.nats.client import NatsConnection, NatsOptions
+from binlogsync.nats.foreign_messages import ForeignMessage, foreign_messages
+from binlogsync.nats.stream import StreamSpec, ensure_stream
+from binlogsync.nats.stream_end import StreamEnd, stream_end
 from binlogsync.position import Checkpoint
-from binlogsync.sinks.jetstream import JetStreamOptions
-from binlogsync.sinks.jetstream.foreign import ForeignMessage, foreign_messages
-from binlogsync.sinks.jetstream.stream import StreamEnd, StreamSpec, ensure_stream, stream_end
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,9 @@ class StreamStatus:
         return None if text is None else Checkpoint.from_text(text)
 
 
-def read_stream_status(options: JetStreamOptions, source: str) -> StreamStatus:
+def read_stream_status(options: NatsOptions, spec: StreamSpec) -> StreamStatus:
     """Connect and read the status. Raises SinkError when NATS cannot be reached, is too old, or has no JetStream."""
-    shape = StreamSpec(source, options.replicas, options.max_age_s, options.max_bytes)
-    name = subjects.stream_name(source)
+    source, name = spec.source, subjects.stream_name(spec.source)
 
     async def read(client: Client) -> StreamStatus:
         version = str(client.connected_server_version)
@@ -60,7 +59,7 @@ def read_stream_status(options: JetStreamOptions, source: str) -> StreamStatus:
             return StreamStatus(version, name)
         end, foreign = await stream_end(client, source), tuple(await foreign_messages(client, source))
         try:
-            await ensure_stream(client, shape)  # the stream exists, so this only compares
+            await ensure_stream(client, spec)  # the stream exists, so this only compares
             if not end.is_partial_batch:
                 end.require_checkpoint(name)
         except (SinkError, PositionError) as error:

@@ -6,8 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from binlogsync.sinks.jetstream.messages import UnitBuilder
-from binlogsync.sinks.jetstream.publish_unit import PublishUnit
+from binlogsync.nats.publish_unit import PublishUnit, UnitBuilder
 
 _AHEAD = 3
 """Parts that are being built or wait, while one is being sent."""

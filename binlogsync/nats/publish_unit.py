@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from ctypes import c_char
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from binlogsync.codec.envelope import LARGE_OBJECT, LARGE_OBJECT_SIZE
+from binlogsync.nats.protocol_text import MessageBatch, SubjectAndHeaders
 from binlogsync.position import Checkpoint
-from binlogsync.sinks.jetstream.protocol_text import MessageBatch, SubjectAndHeaders
-
-Format = Literal["json", "arrow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +58,5 @@ class PublishUnit:
         return PublishUnit(MessageBatch(heads, which, self.batch.addresses, sizes), self.memory, self.checkpoint)
 
 
-@dataclass(frozen=True, slots=True)
-class PackingOptions:
-    """How changes are packed into messages.
-
-    Attributes:
-        format: "json" or "arrow".
-        changes_per_message: largest number of changes in a message, for "json".
-        max_piece_bytes: of one atomic batch.
-        max_message_bytes: of a message with several changes; one change may be larger.
-    """
-
-    format: Format = "json"
-    changes_per_message: int = 1
-    max_unit_bytes: int = 16 << 20
-    max_message_bytes: int = 900_000
+UnitBuilder = Callable[[], Sequence[PublishUnit]]
+"""Builds the units of a part of a flush; may run in any thread, concurrently with others."""

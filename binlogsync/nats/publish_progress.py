@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from binlogsync.sinks.jetstream.publish_unit import PublishUnit
-from binlogsync.sinks.jetstream.unit_queue import UnitQueue
+from binlogsync.nats.publish_unit import PublishUnit
+from binlogsync.nats.unit_queue import UnitQueue
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,7 @@ from nats.aio.client import Client
 
 from binlogsync.codec import subjects
 from binlogsync.errors import SinkError
-from binlogsync.sinks.jetstream.stream import StreamSpec, check_config
+from binlogsync.nats.stream import StreamSpec, check_config
 
 
 @dataclass(frozen=True, slots=True)
