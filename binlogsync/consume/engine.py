@@ -157,7 +157,7 @@ class _TableRun:
         """See `consume`."""
         started = last_change = time.monotonic()
         key = ProgressKey(self.options.client_id, self.reader.source, *self.table)
-        self.target.use_stream(self.reader)
+        self.target.use_stream(self.reader, key, self.stop)
         self.durable = self.options.durable or durable_name(self.options.client_id, *self.table)
         self.tracker = Tracker(key, self.target.store.load(key))
         self._begin()

@@ -40,6 +40,10 @@ class Target(Protocol):
         """Try to repair the open gaps; a gap that cannot be repaired now stays open."""
         return
 
-    def use_stream(self, reader: StreamReader) -> None:
-        """Get the stream of the changes, before the first `take`: a mirror builds a renamed table from it."""
+    def use_stream(self, reader: StreamReader, key: ProgressKey, stop: threading.Event) -> None:
+        """Get the stream of the changes, at the start of each run, before progress is loaded. No transaction is open.
+
+        A mirror loads its table here if it has none, and later builds renamed tables from the stream. `stop` ends
+        these early.
+        """
         return

@@ -153,7 +153,7 @@ class MirrorGroup:
         ends_at = started + self._options.max_s if self._options.max_s is not None else float("inf")
         is_drained = False
         try:
-            self._begin()
+            self._begin(stop)
             while not is_drained and not stop.is_set() and time.monotonic() < ends_at:
                 had_changes = self._round(stop)
                 pulse(had_changes)
@@ -170,13 +170,17 @@ class MirrorGroup:
             self._file.release()
         return {member.table: self._build_result(member, started, is_drained) for member in self._members}
 
-    def _begin(self) -> None:
+    def _begin(self, stop: threading.Event) -> None:
         """Load the progress of all tables, and start delivery after it."""
         if not self._members:
+            keys = [
+                ProgressKey(self._options.client_id, self._reader.source, one.database, one.table)
+                for one in self._mirrors
+            ]
+            for one, key in zip(self._mirrors, keys, strict=True):
+                one.use_stream(self._reader, key, stop)
             with self._file.transaction() as connection:
-                for one in self._mirrors:
-                    one.use_stream(self._reader)
-                    key = ProgressKey(self._options.client_id, self._reader.source, one.database, one.table)
+                for one, key in zip(self._mirrors, keys, strict=True):
                     durable = durable_name(self._options.client_id, one.database, one.table)
                     self._members.append(_GroupTable(one, durable, Tracker(key, key.load(connection))))
         for member in self._members:
@@ -186,7 +190,7 @@ class MirrorGroup:
         """Fetch changes and apply them up to a boundary; False if there were none."""
         end = self._reader.last_sequence()
         at_end = self._reader.checkpoint_at(end)
-        if at_end is None or not self._is_same_stream():
+        if at_end is None or not self._is_same_stream(stop):
             return False
         boundary, pending = at_end.at_boundary(), self._count_fetched()
         try:
@@ -197,7 +201,7 @@ class MirrorGroup:
                     boundary = _earlier(boundary, member.last_transaction())
         except _StreamRecreatedError:
             log.warning("stream %s was recreated or dropped messages; seeking again", self._reader.stream)
-            self._begin()
+            self._begin(stop)
             return False
         if not any(changes_up_to(member.fetched, boundary) for member in self._members):
             return self._count_fetched() > pending  # a large transaction is not complete yet
@@ -207,7 +211,7 @@ class MirrorGroup:
         """Number of changes that are fetched and not applied."""
         return sum(count_changes(member.fetched) for member in self._members)
 
-    def _is_same_stream(self) -> bool:
+    def _is_same_stream(self, stop: threading.Event) -> bool:
         """False when the stream was recreated: then delivery starts again."""
         now = time.monotonic()
         if now - self._checked_at < _VERIFY_EVERY_S:
@@ -219,7 +223,7 @@ class MirrorGroup:
             is_in_stream = progress != NO_PROGRESS and first <= progress.sequence
             if is_in_stream and not holds_progress(self._reader, member.tracker.key, progress):
                 log.warning("%s: the stream was recreated; seeking again", member.tracker.key)
-                self._begin()
+                self._begin(stop)
                 return False
         return True
 

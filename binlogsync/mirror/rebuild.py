@@ -91,7 +91,7 @@ class RebuildableMirror(Target):
         """True: a mirror reads its table again."""
         return True
 
-    def use_stream(self, reader: StreamReader) -> None:
+    def use_stream(self, reader: StreamReader, key: ProgressKey, stop: threading.Event) -> None:
         """See Target."""
         self.stream = reader
 
