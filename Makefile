@@ -10,7 +10,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
-FOLDERS := $(wildcard binlogsync pipelines resources sensors tests bench)
+FOLDERS := $(wildcard binlogsync dagster_binlogsync pipelines resources sensors tests bench)
 # The environment is recreated if the lock file, the project file or the interpreter changes.
 KEY := $(shell { cat requirements.lock pyproject.toml; $(or $(PYTHON),true) --version; } 2>/dev/null | sha256sum | cut -c1-16)
 INSTALLED := $(VENV)/.installed-$(KEY)

@@ -1,5 +1,1 @@
-"""One ConfigurableResource per system, with context managers that open it through `binlogsync`.
-
-Resources connect only when a run or a sensor tick opens them. `from_environment` configures a resource from
-BINLOGSYNC_* variables; see .env.example.
-"""
+"""The connections of this deployment, configured by BINLOGSYNC_* variables; see .env.example."""

@@ -1,4 +1,1 @@
-"""Sensor factories: keep the tail of a source alive, start consumers of tables with a backlog, register bookmarks.
-
-They take names and asset keys as parameters, so they do not depend on the jobs and assets of `pipelines`.
-"""
+"""The sensors of this deployment. They are off by default; `running` switches them on."""

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = ("binlogsync", "pipelines", "resources", "sensors")
+OURS = ("binlogsync", "dagster_binlogsync", "pipelines", "resources", "sensors")
 FILES = sorted(path.relative_to(ROOT).as_posix() for folder in OURS for path in (ROOT / folder).rglob("*.py"))
 
 # What a new version of numba or llvmlite does not change; all else of them stays in one module.
 PUBLIC_NUMBA = ("numba.config", "numba.njit", "numba.types", "numba.extending", "llvmlite.binding", "llvmlite.ir")
 PRIVATE_NUMBA_USER = "binlogsync/binlog/fast_compiling.py"
-NO_POSTPONED_ANNOTATIONS = ("pipelines/", "resources/", "sensors/")
+NO_POSTPONED_ANNOTATIONS = ("dagster_binlogsync/", "pipelines/", "resources/", "sensors/")
 
 
 @cache

@@ -27,7 +27,8 @@ SAMPLES = [Column("x", kind, **_DETAILS.get(kind, {})) for kind in SAMPLED]
 
 
 @pytest.mark.parametrize(
-    "path", sorted(set(re.findall(r"`((?:tests|binlogsync|pipelines|resources|sensors|bench)/[\w./]+)`", README)))
+    "path",
+    sorted(set(re.findall(r"`((?:tests|(?:dagster_)?binlogsync|pipelines|resources|sensors|bench)/[\w./]+)`", README))),
 )
 def test_named_files_exist(path: str) -> None:
     assert (ROOT / path).exists()

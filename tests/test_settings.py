@@ -20,12 +20,9 @@ from binlogsync.stores import PositionStore
 from binlogsync.stores.redis import RedisPositionStore
 from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.variables import SETTINGS
-from pipelines.sources import configured_sources, tail_config
-from resources.audit import AuditLog
-from resources.jetstream import JetStream
-from resources.mysql import MySQLSource
-from resources.positions import Positions
-from resources.warehouse import Warehouse
+from pipelines.tails import tail_config
+from resources.connections import configured_resources
+from resources.sources import configured_sources
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = (ROOT / ".env.example").read_text()
@@ -144,14 +141,7 @@ def instance() -> dg.DagsterInstance:
 
 def by_resources() -> ParsedSettings:
     sources = configured_sources()
-    resources = {
-        "mysql": MySQLSource.from_environment(sources[0].prefix),
-        "jetstream": JetStream.from_environment(),
-        "positions": Positions.from_environment(),
-        "audit": AuditLog.from_environment(),
-        "warehouse": Warehouse.from_environment(),
-    }
-    with dg.build_resources(resources, instance=instance()) as made:
+    with dg.build_resources(configured_resources(sources), instance=instance()) as made:
         with made.jetstream.sink() as sink, made.positions.store() as store:
             options, positions = sink.options, place_of(store)
         return ParsedSettings(

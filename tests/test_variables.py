@@ -11,7 +11,7 @@ import pytest
 from binlogsync.errors import ConfigError
 from binlogsync.settings import Settings
 from binlogsync.variables import SETTINGS, check_variables
-from pipelines.sources import configured_sources
+from resources.sources import configured_sources
 
 ROOT = Path(__file__).parents[1]
 

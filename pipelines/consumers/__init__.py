@@ -1,6 +1,6 @@
 """The consumers of this deployment. Modules of this folder are loaded automatically; to add a table, add a file.
 
-    from pipelines.tables import mirror
+    from dagster_binlogsync.tables import mirror
 
     orders = mirror("shop.orders")          # a DuckDB table that stays equal to the MySQL table
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from duckdb import DuckDBPyConnection
 
 from binlogsync.change import Change
-from pipelines.tables import AssetOptions, table_consumer
+from dagster_binlogsync.tables import AssetOptions, table_consumer
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Example of mirrors: three tables of the shop, mirrored into the warehouse without code."""
 
-from pipelines.tables import mirror
+from dagster_binlogsync.tables import mirror
 
 customers = mirror("shop.customers")
 orders = mirror("shop.orders")

@@ -19,10 +19,10 @@ from playwright.sync_api import Page, expect
 from binlogsync.bookmarks import Bookmark
 from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.targets.duckdb.file import DuckFile
+from dagster_binlogsync.keys import TableName, binlog_key
+from dagster_binlogsync.replay.replays import replay_key
 from pipelines.demo.stack import SOURCE, Stack, dagster, start_servers
 from pipelines.demo.workload import DemoWorkload, create
-from pipelines.keys import TableName, binlog_key
-from pipelines.replays import replay_key
 from tests.browser.chromium import HEIGHT, WIDTH, chromium, find_chromium, ink, page_errors, read_page
 from tests.waiting import wait_until
 

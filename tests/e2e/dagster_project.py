@@ -14,12 +14,14 @@ from binlogsync.position import GtidSet
 from binlogsync.stores import Lease
 from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.targets.duckdb.file import DuckFile
-from pipelines.consumer_run import ConsumeConfig
-from pipelines.definitions import build_definitions, configured_resources
-from pipelines.discovery import ConsumerDefinitions
-from pipelines.sources import configured_sources, tail_config
-from pipelines.tables import TableAsset
-from pipelines.tail import TailConfig
+from dagster_binlogsync.consume.run import ConsumeConfig
+from dagster_binlogsync.discovery import ConsumerDefinitions
+from dagster_binlogsync.tables import TableAsset
+from dagster_binlogsync.tail.job import TailConfig
+from pipelines.definitions import build_deployment
+from pipelines.tails import tail_config
+from resources.connections import configured_resources
+from resources.sources import configured_sources
 from tests.databases import FreshDatabase
 
 SHIFTS = 20
@@ -45,7 +47,7 @@ class DagsterProject:
 
     def definitions(self, *tables: TableAsset, **options: Any) -> dg.Definitions:
         config = TailConfig(**{**tail_config().model_dump(), "shift_s": 3.0, "flush_interval_s": 0.2, **options})
-        return build_definitions(configured_sources(), ConsumerDefinitions(tables, (), ()), config, running=False)
+        return build_deployment(configured_sources(), ConsumerDefinitions(tables, (), ()), config, running=False)
 
     def tail(self, built: dg.Definitions) -> dg.ExecuteInProcessResult:
         """Run the tail's job, again until the server's transactions are stored: a busy machine needs several shifts."""

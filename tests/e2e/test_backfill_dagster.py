@@ -11,16 +11,17 @@ import pytest
 
 from binlogsync.bookmarks import Bookmark, find_bookmark
 from binlogsync.targets.duckdb.file import META_SCHEMA
-from pipelines.bookmarks import build_bookmark_job, build_rewind_job
-from pipelines.replays import ReplaySource, build_replay_asset, build_replay_job, replay_key
-from pipelines.tables import TableAsset, build_consumers_asset, mirror, table_consumer
-from pipelines.tail import TailConfig
-from resources.audit import AuditLog
-from resources.jetstream import JetStream
-from resources.mysql import MySQLSource
-from resources.positions import Positions, SQLitePositionsConfig
-from resources.warehouse import Warehouse
-from sensors.bookmarks import bookmark_partitions, build_bookmark_sensor, sync_partitions
+from dagster_binlogsync.operations.bookmarks import build_bookmark_job, build_rewind_job
+from dagster_binlogsync.partitions import bookmark_partitions
+from dagster_binlogsync.replay.replays import ReplaySource, build_replay_asset, build_replay_job, replay_key
+from dagster_binlogsync.resources.audit import AuditLog
+from dagster_binlogsync.resources.jetstream import JetStream
+from dagster_binlogsync.resources.mysql import MySQLSource
+from dagster_binlogsync.resources.positions import Positions, SQLitePositionsConfig
+from dagster_binlogsync.resources.warehouse import Warehouse
+from dagster_binlogsync.sensors.bookmarks import build_bookmark_sensor, sync_partitions
+from dagster_binlogsync.tables import TableAsset, build_consumers_asset, mirror, table_consumer
+from dagster_binlogsync.tail.job import TailConfig
 from tests.duck import mirror_rows, query
 from tests.e2e.backfill_workload import AuditRow, CustomerRow, TailedWorkload
 from tests.e2e.test_rewind import note_ids
@@ -151,7 +152,7 @@ def test_a_range_is_replayed_from_the_launchpad(project: ReplayProject) -> None:
     refused = project.run(job, **{**asked, "to": "handler"})
     assert not refused.success
     (failed,) = refused.filter_events(lambda event: event.is_step_failure)
-    assert "has no consumer in pipelines/consumers" in str(failed.step_failure_data.error)
+    assert "has no consumer" in str(failed.step_failure_data.error)
     assert not project.run(job, **{**asked, "to": "somewhere"}).success
 
 

@@ -4,8 +4,8 @@ import dagster as dg
 from dagster._core.events import DagsterEvent, DagsterEventType
 
 from binlogsync import Change, Retry
-from pipelines.tables import mirror, table_consumer
-from sensors.backlog import CODE_TAG, END_TAG
+from dagster_binlogsync.tables import mirror, table_consumer
+from dagster_binlogsync.tags import CODE_TAG, END_TAG
 from tests.e2e.dagster_project import DagsterProject, NotesTableRow
 
 

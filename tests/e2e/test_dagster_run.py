@@ -14,8 +14,8 @@ from duckdb import DuckDBPyConnection
 
 from binlogsync import Change, Retry
 from binlogsync.targets.duckdb.file import DuckFile
-from pipelines.operator_jobs import SkipConfig
-from pipelines.tables import AssetOptions, mirror, table_consumer
+from dagster_binlogsync.operations.decisions import SkipConfig
+from dagster_binlogsync.tables import AssetOptions, mirror, table_consumer
 from tests.e2e.dagster_project import DagsterProject, NotesTableRow
 from tests.waiting import wait_until
 

@@ -5,8 +5,8 @@ import dagster as dg
 from binlogsync import Change
 from binlogsync.codec.subjects import stream_name
 from binlogsync.targets.duckdb.file import META_SCHEMA
-from pipelines.operator_jobs import AcknowledgeConfig
-from pipelines.tables import table_consumer
+from dagster_binlogsync.operations.decisions import AcknowledgeConfig
+from dagster_binlogsync.tables import table_consumer
 from tests.e2e.dagster_project import DagsterProject, NotesTableRow
 from tests.nats_commands import purge_stream
 

@@ -18,7 +18,7 @@ from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.settings import Settings
 from binlogsync.targets.duckdb.file import DuckFile, quote
-from pipelines import tables as dagster_tables
+from dagster_binlogsync import tables as dagster_tables
 from tests.cli_deployment import TIMEOUT_S, Deployment, RunningCommand
 from tests.databases import FreshDatabase, fresh_database
 from tests.duck import mirror_rows, query

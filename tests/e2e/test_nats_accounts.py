@@ -125,7 +125,9 @@ def test_a_missing_permission_is_reported_at_once(server: NATSServer, user: str)
     """During one request, which gets no reply from the server."""
     began = time.monotonic()
     options = JetStreamOptions(url=url(server, user), request_timeout_s=300.0, reconnect_timeout_s=300.0)
-    with pytest.raises(DeniedError, match=r"permissions violation for (publish|subscription) to .*lists all permissions"):
+    with pytest.raises(
+        DeniedError, match=r"permissions violation for (publish|subscription) to .*lists all permissions"
+    ):
         _use(options, user)
     assert time.monotonic() - began < 200
 

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from binlogsync import Change, Consumer
-from pipelines.tables import table_consumer
+from dagster_binlogsync.tables import table_consumer
 from tests.e2e.dagster_project import DagsterProject
 
 

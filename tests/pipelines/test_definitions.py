@@ -9,11 +9,13 @@ import dagster as dg
 import pytest
 
 from binlogsync.errors import ConfigError
-from pipelines.definitions import build_definitions, defs
-from pipelines.discovery import ConsumerDefinitions
-from pipelines.sources import configured_sources
-from pipelines.tables import mirror
-from pipelines.tail import TailConfig
+from dagster_binlogsync import tables
+from dagster_binlogsync.discovery import ConsumerDefinitions
+from dagster_binlogsync.tables import mirror
+from dagster_binlogsync.tail.job import TailConfig
+from pipelines import tables as former
+from pipelines.definitions import build_deployment, defs
+from resources.sources import configured_sources
 
 ROOT = Path(__file__).parents[2]
 NOTHING = ConsumerDefinitions((), (), ())
@@ -39,7 +41,7 @@ def test_a_source_has_a_tail_and_two_sensors_which_are_off() -> None:
 def test_the_sensors_are_on_if_requested() -> None:
     sources = configured_sources({})
     found = ConsumerDefinitions((mirror("shop.orders", source="main"),), (), ())
-    built = build_definitions(sources, found, TailConfig(), running=True)
+    built = build_deployment(sources, found, TailConfig(), running=True)
     for name in ("keep_main_tailed", "consume_main"):
         assert built.resolve_sensor_def(name).default_status == dg.DefaultSensorStatus.RUNNING
 
@@ -47,20 +49,20 @@ def test_the_sensors_are_on_if_requested() -> None:
 def test_several_sources_have_separate_definitions() -> None:
     sources = configured_sources({"BINLOGSYNC_SOURCE": "main,eu-west"})
     tables = (mirror("shop.orders", source="main"), mirror("shop.orders", source="eu-west"))
-    built = build_definitions(sources, ConsumerDefinitions(tables, (), ()), TailConfig(), running=False)
+    built = build_deployment(sources, ConsumerDefinitions(tables, (), ()), TailConfig(), running=False)
     dg.Definitions.validate_loadable(built)
     assert built.resolve_job_def("tail_eu_west").tags["binlogsync/source"] == "eu-west"
 
 
 def test_a_source_without_tables_has_no_backlog_sensor() -> None:
-    built = build_definitions(configured_sources({}), NOTHING, TailConfig(), running=False)
+    built = build_deployment(configured_sources({}), NOTHING, TailConfig(), running=False)
     assert [sensor.name for sensor in built.sensors or []] == ["keep_main_tailed", "bookmarks_main"]
 
 
 def test_a_table_of_an_unknown_source_is_refused() -> None:
     found = ConsumerDefinitions((mirror("shop.orders", source="elsewhere"),), (), ())
     with pytest.raises(ConfigError, match="'elsewhere', which is not in BINLOGSYNC_SOURCE"):
-        build_definitions(configured_sources({}), found, TailConfig(), running=False)
+        build_deployment(configured_sources({}), found, TailConfig(), running=False)
 
 
 @pytest.mark.slow
@@ -78,3 +80,7 @@ def test_the_definitions_load_with_an_empty_environment(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_modules_of_consumers_may_import_from_the_former_module() -> None:
+    assert [getattr(former, name) for name in former.__all__] == [getattr(tables, name) for name in former.__all__]

@@ -3,8 +3,9 @@
 import pytest
 
 from binlogsync.errors import ConfigError
-from pipelines.sources import SourceSettings, configured_sources, tail_config
-from pipelines.tail import TailConfig
+from dagster_binlogsync.tail.job import TailConfig
+from pipelines.tails import tail_config
+from resources.sources import SourceSettings, configured_sources
 
 
 def test_the_default_is_one_source() -> None:

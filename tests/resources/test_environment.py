@@ -7,11 +7,9 @@ import pytest
 
 from binlogsync.errors import ConfigError
 from binlogsync.mysql.config import TLS
+from dagster_binlogsync.resources.mysql import MySQLSource
 from resources import environment
-from resources.audit import AuditLog
-from resources.jetstream import JetStream
-from resources.mysql import MySQLSource
-from resources.warehouse import Warehouse
+from resources.connections import configured_jetstream, configured_mysql, configured_resources
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +19,7 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_mysql_defaults() -> None:
-    with MySQLSource.from_environment().process_config_and_initialize_cm() as mysql:
+    with configured_mysql().process_config_and_initialize_cm() as mysql:
         config = mysql.config("main")
     assert (config.host, config.port, config.user, config.password) == ("127.0.0.1", 3306, "binlogsync", "")
     assert (config.tls, config.server_id, config.unix_socket, config.source) == (TLS(), None, None, "main")
@@ -32,7 +30,7 @@ def test_mysql_with_all_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     tls = {"TLS": "verify_ca", "TLS_CA_FILE": "ca.pem", "TLS_CERT_FILE": "c.pem", "TLS_KEY_FILE": "k.pem"}
     for name, value in {**values, **tls, "SERVER_ID": "77"}.items():
         monkeypatch.setenv(f"BINLOGSYNC_EU_MYSQL_{name}", value)
-    made = MySQLSource.from_environment("BINLOGSYNC_EU_MYSQL")
+    made = configured_mysql("BINLOGSYNC_EU_MYSQL")
     assert "hunter2" not in repr(made)
     with made.process_config_and_initialize_cm() as mysql:
         config = mysql.config("eu")
@@ -51,7 +49,7 @@ def test_jetstream(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"BINLOGSYNC_NATS_{name}", value)
     for name, value in {"REPLICAS": "3", "FORMAT": "arrow", "CHANGES_PER_MESSAGE": "10", "MAX_AGE_DAYS": "2"}.items():
         monkeypatch.setenv(f"BINLOGSYNC_STREAM_{name}", value)
-    made = JetStream.from_environment()
+    made = configured_jetstream()
     assert "hunter2" not in repr(made)
     with made.process_config_and_initialize_cm() as jetstream, jetstream.sink() as sink:
         options = sink.options
@@ -61,17 +59,17 @@ def test_jetstream(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_audit_log_is_off_unless_it_has_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with AuditLog.from_environment().process_config_and_initialize_cm() as audit, audit.sinks() as sinks:
+    with configured_resources([])["audit"].process_config_and_initialize_cm() as audit, audit.sinks() as sinks:
         assert list(sinks) == []
     monkeypatch.setenv("BINLOGSYNC_AUDIT_PATH", str(tmp_path / "audit.duckdb"))
-    with AuditLog.from_environment().process_config_and_initialize_cm() as audit, audit.sinks() as sinks:
+    with configured_resources([])["audit"].process_config_and_initialize_cm() as audit, audit.sinks() as sinks:
         assert [sink.open("main") for sink in sinks] == [None]
     assert (tmp_path / "audit.duckdb").exists()
 
 
 def test_only_a_transaction_opens_the_warehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BINLOGSYNC_WAREHOUSE_PATH", str(tmp_path / "w.duckdb"))
-    with Warehouse.from_environment().process_config_and_initialize_cm() as warehouse:
+    with configured_resources([])["warehouse"].process_config_and_initialize_cm() as warehouse:
         file = warehouse.file()
         assert not (tmp_path / "w.duckdb").exists()
         with file.transaction() as connection:

@@ -16,7 +16,7 @@ from binlogsync.nats.server_errors import refused_error
 from binlogsync.nats.stream_status import read_stream_status
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from pipelines.stream_checks import stream_intact
+from dagster_binlogsync.checks.streams import stream_intact
 from tests.nats_commands import ask
 from tests.sinks.contract import coordinates
 from tests.sinks.jetstream_streams import new_source, samples, stored

@@ -1,0 +1,1 @@
+"""Asset checks of binlogs, streams and mirrors that no consumer run reports."""

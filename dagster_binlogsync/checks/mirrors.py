@@ -1,0 +1,133 @@
+"""Asset checks of mirrors, for manual or scheduled runs: `equals_source` and `fresh`.
+
+`equals_source` reads the whole table in MySQL, so the job `verify_<source>` runs it, not the consumer run. It compares
+both sides at the same binlog position (binlogsync/mirror/verify.py), so it is exact while the table changes. A
+difference is an error; a mirror that does not reach the position in time is a warning.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from binlogsync.consume.gaps import open_gaps
+from binlogsync.consume.progress import DuckProgress, ProgressKey
+from binlogsync.errors import BinlogSyncError, ConsumeError
+from binlogsync.escaping import markdown
+from binlogsync.mirror.verify import Verification, Verifier, VerifyOptions
+from binlogsync.nats.reader import StreamReader
+from dagster_binlogsync.consume.gap_check import no_gap, report_check
+from dagster_binlogsync.keys import safe_part
+from dagster_binlogsync.tables import TableAsset
+
+TIMEOUT_S = 90.0
+MAX_AGE_S = 300.0
+_MAX_SHOWN = 20
+
+
+def build_mirror_checks(tables: Sequence[TableAsset], mysql_key: str) -> list[dg.AssetChecksDefinition]:
+    """The checks `equals_source` and `fresh` of each mirror."""
+    mirrors = [table for table in tables if table.is_mirror]
+    return [check for table in mirrors for check in (_build_equals_source(table, mysql_key), _build_fresh(table))]
+
+
+def build_verify_job(source: str, checks: Sequence[dg.AssetChecksDefinition]) -> Any:
+    """The job `verify_<source>`, which runs only these checks."""
+    return dg.define_asset_job(
+        f"verify_{safe_part(source)}",
+        selection=dg.AssetSelection.checks(*checks),
+        executor_def=dg.in_process_executor,
+        description=f"Compares the mirrors of {source} with their tables, row by row. Reads the whole tables in MySQL.",
+    )
+
+
+def _build_equals_source(table: TableAsset, mysql_key: str) -> dg.AssetChecksDefinition:
+    name = table.name
+
+    @dg.asset_check(
+        asset=name.consumer_key,
+        name="equals_source",
+        required_resource_keys={mysql_key, "warehouse", "jetstream"},
+        description=f"The mirror has exactly the rows of {name.markdown}. Reads the whole table in MySQL.",
+    )
+    def _check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        mysql = getattr(context.resources, mysql_key).config(name.source)
+        options = VerifyOptions(client_id=table.consumer.client_id, timeout_s=TIMEOUT_S)
+        try:
+            with context.resources.jetstream.reader(name.source) as reader:
+                file, key = context.resources.warehouse.file(), table.consumer.progress_key
+                opened = open_gaps(DuckProgress(file), key)
+                found = Verifier(reader, mysql, file, options).verify(name.database, name.table)
+                if opened and found.is_equal:
+                    report_check(context.instance, no_gap(table.key, open_gaps(DuckProgress(file), key)))
+                return build_result(found)
+        except ConsumeError as error:
+            return dg.AssetCheckResult(
+                passed=False, severity=dg.AssetCheckSeverity.WARN, description=markdown(str(error))
+            )
+        except BinlogSyncError as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+
+    return _check
+
+
+def build_result(found: Verification) -> dg.AssetCheckResult:
+    """The check result of a verification."""
+    shown: dict[str, dg.MetadataValue] = {
+        "position": dg.MetadataValue.text(str(found.at)),
+        "seconds": dg.MetadataValue.float(round(found.seconds, 2)),
+    }
+    if found.rows is not None:
+        shown |= {
+            "mysql_rows": dg.MetadataValue.int(found.rows.there),
+            "mirror_rows": dg.MetadataValue.int(found.rows.here),
+            "chunks": dg.MetadataValue.int(found.rows.chunks),
+            "chunks_that_differ": dg.MetadataValue.int(len(found.rows.differing)),
+        }
+        if found.rows.differing:
+            shown["differences"] = dg.MetadataValue.json([str(chunk) for chunk in found.rows.differing[:_MAX_SHOWN]])
+    return dg.AssetCheckResult(
+        passed=found.is_equal, severity=dg.AssetCheckSeverity.ERROR, description=markdown(str(found)), metadata=shown
+    )
+
+
+def _build_fresh(table: TableAsset) -> dg.AssetChecksDefinition:
+    name = table.name
+
+    @dg.asset_check(
+        asset=name.consumer_key,
+        name="fresh",
+        required_resource_keys={"warehouse", "jetstream"},
+        description=f"No change of {name.markdown} has waited in the stream for over {MAX_AGE_S / 60:.0f} minutes.",
+    )
+    def _check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        key = ProgressKey(table.consumer.client_id, name.source, name.database, name.table)
+        progress = DuckProgress(context.resources.warehouse.file()).load(key)
+        with context.resources.jetstream.reader(name.source) as reader:
+            return check_freshness(oldest_unconsumed_s(reader, key, progress.sequence))
+
+    return _check
+
+
+def oldest_unconsumed_s(reader: StreamReader, key: ProgressKey, sequence: int) -> float | None:
+    """Seconds since the commit of the first change after the stream sequence. None if there is no such change."""
+    waiting = reader.changes_from(key.database, key.table, sequence + 1)
+    if not waiting:
+        return None
+    committed: datetime = waiting[0].batch.data.column("ts_us")[0].as_py()
+    return (datetime.now(UTC) - committed).total_seconds()
+
+
+def check_freshness(waited_s: float | None) -> dg.AssetCheckResult:
+    """Passes if no change has waited longer than MAX_AGE_S."""
+    if waited_s is None:
+        return dg.AssetCheckResult(
+            passed=True, description="No change is waiting in the stream.", metadata={"waited_s": 0.0}
+        )
+    return dg.AssetCheckResult(
+        passed=waited_s <= MAX_AGE_S,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"A change was committed {waited_s:.0f} s ago and is not in the mirror yet.",
+        metadata={"waited_s": round(waited_s, 1)},
+    )

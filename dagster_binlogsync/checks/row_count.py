@@ -1,0 +1,80 @@
+"""The asset check `row_count` of a mirror: it has as many rows as the table in MySQL.
+
+Consumer runs do not execute it, because it scans the whole table in MySQL.
+"""
+
+import threading
+from collections.abc import Sequence
+from contextlib import closing
+
+import dagster as dg
+
+from binlogsync.mysql.config import MySQLConfig, connect, fetch_row
+from binlogsync.targets.duckdb.file import DuckFile, first_row
+from binlogsync.targets.duckdb.state import ensure_meta, load_state
+from dagster_binlogsync.keys import TableName
+from dagster_binlogsync.tables import TableAsset
+
+ATTEMPTS = 10
+WAIT_S = 2.0
+
+
+def build_row_count_checks(tables: Sequence[TableAsset], mysql_key: str) -> list[dg.AssetChecksDefinition]:
+    """The check `row_count` of each mirror."""
+    return [_build_row_count_check(table, mysql_key) for table in tables if table.is_mirror]
+
+
+def _build_row_count_check(table: TableAsset, mysql_key: str) -> dg.AssetChecksDefinition:
+    name = table.name
+
+    @dg.asset_check(
+        asset=name.consumer_key,
+        name="row_count",
+        required_resource_keys={mysql_key, "warehouse"},
+        description=f"The mirror has as many rows as {name.markdown} in MySQL. Scans the whole table in MySQL.",
+    )
+    def _row_count(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        mysql = getattr(context.resources, mysql_key).config(name.source)
+        return row_count(name, mysql, context.resources.warehouse.file())
+
+    return _row_count
+
+
+def row_count(name: TableName, mysql: MySQLConfig, file: DuckFile) -> dg.AssetCheckResult:
+    """Compare the row counts. Repeats while they differ, because changes may still be in flight."""
+    pause = threading.Event()
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            pause.wait(WAIT_S)
+        there = _count_in_mysql(name, mysql)
+        here = _count_in_mirror(name, file)
+        if there == here:
+            break
+    return dg.AssetCheckResult(
+        passed=there == here,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"MySQL has {there} row(s), the mirror {'does not exist yet' if here is None else f'has {here}'}"
+        + (
+            "."
+            if there == here
+            else "; changes may still be in flight. If the counts stay different, rebuild the mirror."
+        ),
+        metadata={"mysql": there, "mirror": here or 0, "attempts": attempt + 1},
+    )
+
+
+def _count_in_mirror(name: TableName, file: DuckFile) -> int | None:
+    """Rows of the mirror without soft-deleted ones. None if the mirror does not exist yet."""
+    with file.transaction() as connection:
+        ensure_meta(connection)
+        state = load_state(connection, name.database, name.table)
+        if state.schema is None:
+            return None
+        row = first_row(connection, f"SELECT count(*) FROM {state.target} WHERE {state.live_condition}")
+    return int(row[0]) if row else None
+
+
+def _count_in_mysql(name: TableName, mysql: MySQLConfig) -> int:
+    database, table = (part.replace("`", "``") for part in (name.database, name.table))
+    with closing(connect(mysql)) as connection:
+        return int(fetch_row(mysql, connection, f"SELECT COUNT(*) AS n FROM `{database}`.`{table}`")["n"])

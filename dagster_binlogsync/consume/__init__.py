@@ -1,0 +1,1 @@
+"""Consumer runs: one run consumes any tables of a source."""

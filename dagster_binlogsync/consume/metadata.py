@@ -1,0 +1,173 @@
+"""Metadata of consumer runs for the pages in Dagster: totals, skips, table previews and failures."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import dagster as dg
+
+from binlogsync.consume.engine import ConsumeResult
+from binlogsync.consume.progress import ConsumerProgress, DuckProgress, ProgressKey
+from binlogsync.consume.skips import Skip, skips_of
+from binlogsync.errors import BinlogSyncError, ConsumeError, HandlerError, ModelError, SinkError, WireError
+from binlogsync.escaping import printable
+from dagster_binlogsync.consume.preview import count_rows, first_rows
+from dagster_binlogsync.event_metadata import OPS, traceback_metadata
+from dagster_binlogsync.keys import TableName
+from dagster_binlogsync.resources.warehouse import Warehouse
+
+ADVICE: tuple[tuple[type[BinlogSyncError], str], ...] = (
+    (
+        ModelError,
+        "Fix the model as the message describes, then press Reload definitions. No change was skipped: the next run "
+        "resumes at this change.",
+    ),
+    (
+        HandlerError,
+        "Fix the handler or its dependencies; the next run resumes at this change. If it can never be handled, skip "
+        "this one change with a reason: the job skip_change, or binlogsync skip.",
+    ),
+    (SinkError, "Check that NATS is up and that the credentials are correct; the sensor requests another run."),
+    (WireError, "Start the tail of this source first; it creates the stream."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TablePreview:
+    """A table of the warehouse, (schema, table), to count, and the number of first rows to show."""
+
+    name: tuple[str, str]
+    preview_rows: int
+
+
+class ConsumerTotals:
+    """Totals of a table over several rounds of a consumer run."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.seconds = 0.0
+        self.batches = self.skipped = 0
+        self.first: ConsumerProgress | None = None
+        self.last: ConsumerProgress | None = None
+        self.lag_s: float | None = None
+
+    @property
+    def changes(self) -> int:
+        """Number of changes applied."""
+        return self.counts.total()
+
+    def add(self, done: ConsumeResult) -> None:
+        """Add the result of one round."""
+        self.counts.update(done.counts)
+        self.seconds += done.seconds
+        self.batches += done.batches
+        self.skipped += done.skipped
+        self.first = self.first or done.first
+        self.last = done.last or self.last or done.progress
+        self.lag_s = done.lag_s if done.lag_s is not None else self.lag_s
+
+
+def build_metadata(
+    total: ConsumerTotals, key: ProgressKey, shown_table: TablePreview | None, warehouse: Warehouse
+) -> Mapping[str, dg.MetadataValue]:
+    """Metadata of a run, or of the time since its last report, for the asset page."""
+    # Snapshots and truncations are rare: shown only if there were any, to avoid plots of zeros.
+    counts = {op: total.counts.get(op, 0) for op in OPS}
+    shown: dict[str, dg.MetadataValue] = {
+        "changes": dg.MetadataValue.int(total.changes),
+        **{OPS[op]: dg.MetadataValue.int(count) for op, count in counts.items() if count or op in "cud"},
+        "changes_per_s": dg.MetadataValue.float(round(total.changes / max(total.seconds, 1e-3), 1)),
+        "seconds": dg.MetadataValue.float(round(total.seconds, 1)),
+        "transactions": dg.MetadataValue.int(total.batches),
+        "done_before": dg.MetadataValue.int(total.skipped),
+    }
+    if total.lag_s is not None:
+        shown["lag_s"] = dg.MetadataValue.float(round(total.lag_s, 3))
+    if total.first is not None:
+        shown["first_position"] = dg.MetadataValue.text(f"{total.first.file}:{total.first.pos} row {total.first.row}")
+    if total.last is not None:
+        shown["last_position"] = dg.MetadataValue.text(f"{total.last.file}:{total.last.pos} row {total.last.row}")
+        shown["stream_sequence"] = dg.MetadataValue.int(total.last.sequence)
+        shown["changes_ever"] = dg.MetadataValue.int(total.last.changes)
+    shown |= _latest_skip_metadata(warehouse, key)
+    if shown_table is not None:
+        shown |= _table_metadata(warehouse, shown_table)
+    return shown
+
+
+def _latest_skip_metadata(warehouse: Warehouse, key: ProgressKey) -> dict[str, dg.MetadataValue]:
+    """Number of skipped changes, and the last of them, if there are any."""
+    try:
+        skips = skips_of(DuckProgress(warehouse.file()), key)
+    except ConsumeError as error:
+        return {"skipped_ever": dg.MetadataValue.text(f"not shown: {error}")}
+    if not skips:
+        return {}
+    return {"skipped_ever": dg.MetadataValue.int(len(skips)), **skip_metadata(skips[-1])}
+
+
+def skip_metadata(skip: Skip) -> dict[str, dg.MetadataValue]:
+    """Metadata of a skipped change."""
+    return {
+        "skipped_change": dg.MetadataValue.text(f"{skip.change_id} (op {skip.op}, {skip.position})"),
+        "skipped_because": dg.MetadataValue.text(skip.reason),
+        "skipped_by": dg.MetadataValue.text(f"{skip.by}, {skip.at:%Y-%m-%d %H:%M:%SZ}"),
+    }
+
+
+def _table_metadata(warehouse: Warehouse, table: TablePreview) -> dict[str, dg.MetadataValue]:
+    """Row count and first rows; the reason why they are not shown if another process locks the file."""
+    try:
+        rows = count_rows(warehouse.file(), *table.name)
+        if rows is None:
+            return {}
+        shown: dict[str, dg.MetadataValue] = {"dagster/row_count": dg.MetadataValue.int(rows)}
+        if rows and table.preview_rows and warehouse.show_values:
+            shown["preview"] = first_rows(warehouse.file(), *table.name, table.preview_rows)
+    except ConsumeError as error:
+        return {"preview": dg.MetadataValue.text(f"not shown: {error}")}
+    return shown
+
+
+def build_failure(errors: Mapping[TableName, tuple[BinlogSyncError, int]], *, show_values: bool = False) -> dg.Failure:
+    """The Failure of a run: for each failed table, the error and the number of attempts.
+
+    The metadata keys of several tables are prefixed with the table name.
+    """
+    if len(errors) == 1:
+        [(name, (error, tries))] = errors.items()
+        shown = failure_metadata(error, name, tries, show_values=show_values)
+        return dg.Failure(description=f"{type(error).__name__}: {error}", metadata=shown, allow_retries=False)
+    lines = [f"{name}: {type(error).__name__}: {error}" for name, (error, _) in errors.items()]
+    several: dict[str, dg.MetadataValue] = {"tables": dg.MetadataValue.text(", ".join(map(str, errors)))}
+    for name, (error, tries) in errors.items():
+        one = failure_metadata(error, name, tries, show_values=show_values)
+        several |= {f"{name}: {key}": value for key, value in one.items() if key != "table"}
+    return dg.Failure(description="\n".join(lines), metadata=several, allow_retries=False)
+
+
+def failure_metadata(
+    error: BinlogSyncError, name: TableName, tries: int, *, show_values: bool = False
+) -> dict[str, dg.MetadataValue]:
+    """Metadata of a blocked table: the change, its row and position, the error, and what to do.
+
+    The row is identified by its key columns; their values are shown only with `show_values`.
+    """
+    shown: dict[str, dg.MetadataValue] = {
+        "error": dg.MetadataValue.text(type(error).__name__),
+        "message": dg.MetadataValue.text(str(error)),
+        "table": dg.MetadataValue.text(str(name)),
+        "what_to_do": dg.MetadataValue.text(
+            next((text for kind, text in ADVICE if isinstance(error, kind)), "See the message.")
+        ),
+    }
+    if isinstance(error, HandlerError):
+        shown["change_id"] = dg.MetadataValue.text(error.change_id)
+        shown["position"] = dg.MetadataValue.text(error.position)
+        if error.key:
+            columns = [printable(column) for column in error.key]
+            values = {column: printable(str(value)) for column, value in zip(columns, error.key.values(), strict=True)}
+            hidden = f"{', '.join(columns)} (BINLOGSYNC_SHOW_VALUES=yes shows the values)"
+            shown["key"] = dg.MetadataValue.json(values) if show_values else dg.MetadataValue.text(hidden)
+        shown["tries"] = dg.MetadataValue.int(max(tries, error.tries))
+    return shown | traceback_metadata(error)

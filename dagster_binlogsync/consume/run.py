@@ -1,0 +1,312 @@
+"""One consumer run of a source: consumes the selected tables concurrently until no more changes arrive.
+
+A table with new changes is materialized after a few seconds, then every `report_s` seconds, and at the end of the run.
+If the handler or model of a table fails, the run records an observation with the failing change and retries that table
+with backoff; the other tables continue. At the end the run materializes the healthy tables and fails if a table is
+still blocked. Dagster itself retries nothing.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from binlogsync.bookmarks import Bookmark
+from binlogsync.codec.subjects import durable_name
+from binlogsync.consume.engine import ConsumeOptions
+from binlogsync.consume.gaps import open_gaps
+from binlogsync.consume.progress import DuckProgress, ProgressKey
+from binlogsync.consume.start_position import Start
+from binlogsync.consume.targets import Target
+from binlogsync.errors import BinlogSyncError, HandlerError
+from binlogsync.escaping import markdown
+from binlogsync.mysql.config import MySQLConfig
+from binlogsync.nats.reader import StreamReader
+from binlogsync.stores import PositionStore
+from binlogsync.workers.pool import ConsumerTask, TableReport, WorkerPool, WorkerPoolOptions
+from dagster_binlogsync.consume.gap_check import no_gap, report_check
+from dagster_binlogsync.consume.metadata import (
+    ConsumerTotals,
+    TablePreview,
+    build_failure,
+    build_metadata,
+    failure_metadata,
+)
+from dagster_binlogsync.consume.run_coordination import find_other_runs, find_stop_reason, is_terminated
+from dagster_binlogsync.keys import TableName
+from dagster_binlogsync.stop_flag import StopFlag, stop_on_signals
+from dagster_binlogsync.tags import FAILED_TAG
+
+SMALL_BACKLOG = 1000
+FIRST_REPORT_S = 5.0
+POLL_S = 0.25
+ConsumerEvent = dg.MaterializeResult[Any] | dg.AssetCheckResult
+
+
+class ConsumeConfig(dg.Config):
+    """How long a consumer run lasts, and what it reports."""
+
+    idle_s: float = Field(default=60.0, ge=0, description="The run ends after this many seconds without changes.")
+    max_s: float = Field(
+        default=3600.0, gt=0, description="The run ends after this many seconds; the sensor requests the next one."
+    )
+    report_s: float = Field(
+        default=60.0, gt=0, description="Seconds between two materializations of a table in a long run."
+    )
+    retry_s: float = Field(
+        default=5.0, gt=0, description="Seconds until a failed table is retried; doubles up to one minute."
+    )
+    max_workers: int = Field(
+        default=32,
+        ge=1,
+        description="Tables consumed at the same time; further tables share the workers in turns of a few seconds.",
+    )
+    max_changes: int = Field(default=200_000, ge=1, description="Approximate maximum of changes in one transaction.")
+    preview_rows: int = Field(
+        default=5, ge=0, description="Rows in the preview of the asset page, if BINLOGSYNC_SHOW_VALUES is set."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerSpec:
+    """A table, and the target that its changes are applied to.
+
+    Attributes:
+        name: the table.
+        client_id: the client whose progress is stored.
+        target: builds the target, given the path of the warehouse and the connection settings of the source.
+        shows: (schema, table) of the warehouse to count and preview; None for no preview.
+        together: name of the group of mirrors that are updated in one transaction; None for no group.
+        start: where a handler starts if it has no progress yet.
+    """
+
+    name: TableName
+    client_id: str
+    target: Callable[[str, MySQLConfig], Target]
+    shows: tuple[str, str] | None
+    together: str | None = None
+    start: Start = "all"
+
+    @property
+    def table(self) -> tuple[str, str]:
+        """(database, table)."""
+        return self.name.database, self.name.table
+
+    @property
+    def durable(self) -> str:
+        """Name of the durable consumer in JetStream."""
+        return durable_name(self.client_id, *self.table)
+
+    @property
+    def progress_key(self) -> ProgressKey:
+        """Key of the progress in the warehouse."""
+        return ProgressKey(self.client_id, self.name.source, *self.table)
+
+
+def run_consumers(
+    context: dg.AssetExecutionContext, config: ConsumeConfig, consumers: Sequence[ConsumerSpec], mysql: MySQLConfig
+) -> Iterator[ConsumerEvent]:
+    """Process the backlog of the tables, then wait for new changes. Yields the materializations and check results.
+
+    Raises dg.Failure if a table is blocked at the end, DagsterExecutionInterruptedError if a user terminated the run.
+    """
+    free = _exclude_active_tables(context, consumers)
+    if not free:
+        return
+    run = _ConsumerRun(context, config, mysql, {item.table: _TableState(item) for item in free})
+    with stop_on_signals() as stop:
+        run.consume(stop)
+        if stop.reason is not None:
+            message = f"stopped ({stop.reason}) after {run.changes} change(s), all of them stored"
+            context.log.info(message)
+            if is_terminated(context):
+                raise dg.DagsterExecutionInterruptedError(message)
+    try:
+        yield from run.results()
+    except BinlogSyncError as error:
+        raise build_failure({next(iter(run.tables.values())).consumer.name: (error, 0)}) from None
+    states = run.tables.values()
+    failed = {state.consumer.name: (state.error, state.tries) for state in states if state.error is not None}
+    if failed:
+        tag = " ".join(name.consumer_key.to_user_string() for name in failed)
+        context.instance.add_run_tags(context.run.run_id, {FAILED_TAG: tag})
+        raise build_failure(failed, show_values=context.resources.warehouse.show_values) from None
+
+
+def _exclude_active_tables(context: dg.AssetExecutionContext, asked: Sequence[ConsumerSpec]) -> Sequence[ConsumerSpec]:
+    """The tables that no other run consumes; logs a warning for the others. Groups of mirrors are not split."""
+    taken = find_other_runs(context, [item.name.consumer_key for item in asked])
+    groups = {item.together for item in asked if item.together is not None and item.name.consumer_key in taken}
+    free = [item for item in asked if item.name.consumer_key not in taken and item.together not in groups]
+    for run in {run.run_id: run for run in taken.values()}.values():
+        names = [str(item.name) for item in asked if taken.get(item.name.consumer_key) is run]
+        context.log.warning(
+            f"run {run.run_id} of {run.job_name} is already consuming {', '.join(names)}; this run leaves them out. "
+            "To consume them in this run, terminate that run first"
+        )
+    return free
+
+
+@dataclass(slots=True)
+class _TableState:
+    """State of a table in this run: totals of the run, totals since the last report, and the error that blocks it."""
+
+    consumer: ConsumerSpec
+    total: ConsumerTotals = field(default_factory=ConsumerTotals)
+    unreported: ConsumerTotals = field(default_factory=ConsumerTotals)
+    report_at: float = 0.0
+    error: BinlogSyncError | None = None
+    tries: int = 0
+    has_gap: bool = False
+
+
+@dataclass(slots=True)
+class _ConsumerRun:
+    context: dg.AssetExecutionContext
+    config: ConsumeConfig
+    mysql: MySQLConfig
+    tables: Mapping[tuple[str, str], _TableState]
+
+    @property
+    def changes(self) -> int:
+        """Changes applied in this run."""
+        return sum(table.total.changes for table in self.tables.values())
+
+    def consume(self, stop: StopFlag) -> None:
+        """Consume until no change arrived for idle_s, max_s is over, or a stop was requested."""
+        config = self.config
+        options = WorkerPoolOptions(
+            first_round_s=FIRST_REPORT_S, round_s=config.report_s, first_wait_s=config.retry_s,
+            longest_wait_s=max(60.0, config.retry_s), max_workers=config.max_workers,
+        )  # fmt: skip
+        ends_at, poll_at = time.monotonic() + config.max_s, 0.0
+        with WorkerPool(self._build_tasks(), self._reader, options, stop) as pool:
+            while not stop.is_set() and time.monotonic() < ends_at and pool.quiet_s() <= config.idle_s:
+                self._process_reports(pool.reports(POLL_S))
+                self._materialize_progress()
+                if time.monotonic() > poll_at:
+                    poll_at = time.monotonic() + FIRST_REPORT_S
+                    if (reason := find_stop_reason(self.context)) is not None:
+                        stop.request(reason)
+            pool.end()
+            self._process_reports(pool.reports(0))
+
+    def results(self) -> Iterator[ConsumerEvent]:
+        """A materialization of each table that is not blocked, and the check results of all tables."""
+        with ExitStack() as stack:
+            reader: StreamReader | None = None
+            for table in self.tables.values():
+                key = table.consumer.name.consumer_key
+                checks = [_handled_check(key, table.error), self._gap_check(table)]
+                if table.error is not None:
+                    yield from checks
+                    continue
+                reader = reader or stack.enter_context(self._reader())
+                waiting = reader.pending(table.consumer.durable)
+                left = waiting.num_pending + waiting.num_ack_pending if waiting is not None else 0
+                checks.append(_backlog_check(key, left))
+                yield dg.MaterializeResult(
+                    asset_key=key, metadata=self._metadata(table, table.total), check_results=checks
+                )
+
+    def _report_gap(self, table: _TableState) -> None:
+        """Report the check `no_gap` immediately if its result has changed."""
+        result = self._gap_check(table)
+        if table.has_gap is not (not result.passed):
+            table.has_gap = not result.passed
+            report_check(self.context.instance, result)
+
+    def _gap_check(self, table: _TableState) -> dg.AssetCheckResult:
+        """The check `no_gap`: open gaps found by this run or an earlier one."""
+        store = DuckProgress(self.context.resources.warehouse.file())
+        return no_gap(table.consumer.name.consumer_key, open_gaps(store, table.consumer.progress_key))
+
+    def _build_tasks(self) -> list[ConsumerTask]:
+        path = self.context.resources.warehouse.path
+        tasks: dict[object, ConsumerTask] = {}
+        for table in self.tables.values():
+            options = ConsumeOptions(
+                client_id=table.consumer.client_id, max_changes=self.config.max_changes, start=table.consumer.start,
+                bookmarks=self._bookmarks,
+            )  # fmt: skip
+            task = ConsumerTask(table.consumer.table, table.consumer.target(path, self.mysql), options)
+            group = table.consumer.together or table.consumer.table
+            first = tasks.get(group)
+            tasks[group] = task if first is None else replace(first, together=(*first.together, task))
+        return list(tasks.values())
+
+    @property
+    def source(self) -> str:
+        """Name of the source of all tables."""
+        return next(iter(self.tables.values())).consumer.name.source
+
+    def _reader(self) -> Any:
+        return self.context.resources.jetstream.reader(self.source)
+
+    def _bookmarks(self) -> Sequence[Bookmark]:
+        store: PositionStore
+        with self.context.resources.positions.store() as store:
+            return store.bookmarks(self.source)
+
+    def _process_reports(self, reports: Iterable[TableReport]) -> None:
+        """Add the reports to the totals. Record a new error as an observation and a failed check of the table."""
+        for report in reports:
+            table = self.tables[report.table]
+            name = table.consumer.name
+            if report.error is not None:
+                is_new = _error_identity(report.error) != _error_identity(table.error)
+                table.error, table.tries = report.error, report.tries
+                if is_new:
+                    shown = failure_metadata(
+                        report.error, name, report.tries, show_values=self.context.resources.warehouse.show_values
+                    )
+                    self.context.log_event(dg.AssetObservation(name.consumer_key, metadata=shown))
+                    report_check(self.context.instance, _handled_check(name.consumer_key, report.error))
+                    self.context.log.error(f"{name} is blocked: {report.error}")
+            elif report.done is not None:
+                if table.error is not None:
+                    self.context.log.info(f"{name} is no longer blocked")
+                    report_check(self.context.instance, _handled_check(name.consumer_key, None))
+                table.error = None
+                table.total.add(report.done)
+                table.unreported.add(report.done)
+
+    def _materialize_progress(self) -> None:
+        """Materialize each table that has new changes, at most once per report_s."""
+        now = time.monotonic()
+        for table in self.tables.values():
+            if table.unreported.changes and now >= table.report_at:
+                shown = dict(self._metadata(table, table.unreported))
+                self.context.log_event(dg.AssetMaterialization(table.consumer.name.consumer_key, metadata=shown))
+                self._report_gap(table)
+                table.unreported, table.report_at = ConsumerTotals(), now + self.config.report_s
+
+    def _metadata(self, table: _TableState, total: ConsumerTotals) -> Mapping[str, dg.MetadataValue]:
+        shows = table.consumer.shows
+        shown = TablePreview(shows, self.config.preview_rows) if shows else None
+        return build_metadata(total, table.consumer.progress_key, shown, self.context.resources.warehouse)
+
+
+def _error_identity(error: BinlogSyncError | None) -> str:
+    """Identifies the error that blocks a table: equal for every attempt at the same change."""
+    return error.change_id if isinstance(error, HandlerError) else str(error or "")
+
+
+def _handled_check(key: dg.AssetKey, error: BinlogSyncError | None) -> dg.AssetCheckResult:
+    description = "No change is blocked." if error is None else f"Blocked: {markdown(str(error))}"
+    return dg.AssetCheckResult(passed=error is None, check_name="handled", asset_key=key, description=description)
+
+
+def _backlog_check(key: dg.AssetKey, waiting: int) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        passed=waiting <= SMALL_BACKLOG,
+        check_name="backlog",
+        asset_key=key,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{waiting} message(s) are waiting in the stream.",
+        metadata={"waiting": waiting},
+    )

@@ -1,0 +1,51 @@
+"""Coordination of consumer runs through Dagster's run storage: which run consumes a table, and when a run has to end.
+
+Reload definitions replaces the code server with its sensors, but a run keeps the code that it started with. Each run is
+therefore tagged with its code version, and after a reload the backlog sensor requests older runs to end.
+"""
+
+from collections.abc import Collection, Mapping
+
+import dagster as dg
+
+from dagster_binlogsync.tags import CODE_TAG, END_TAG
+
+
+def tag_code(context: dg.AssetExecutionContext, code: str) -> None:
+    """Tag the run with the version of its code."""
+    context.instance.add_run_tags(context.run.run_id, {CODE_TAG: code})
+
+
+def is_terminated(context: dg.AssetExecutionContext) -> bool:
+    """Whether the run was terminated or marked as ended in Dagster, even if it received no signal.
+
+    A signal alone (Ctrl-C, a shutdown) only stops the run early: it ends with success, because its progress is stored.
+    """
+    run = context.instance.get_run_by_id(context.run.run_id)
+    return run is None or run.status != dg.DagsterRunStatus.STARTED
+
+
+def find_stop_reason(context: dg.AssetExecutionContext) -> str | None:
+    """The reason to end the run early. None if it should continue."""
+    run = context.instance.get_run_by_id(context.run.run_id)
+    if run is None or run.status != dg.DagsterRunStatus.STARTED:
+        return "the run was terminated"
+    reason: str | None = run.tags.get(END_TAG)
+    return reason
+
+
+def find_other_runs(
+    context: dg.AssetExecutionContext, keys: Collection[dg.AssetKey]
+) -> Mapping[dg.AssetKey, dg.DagsterRun]:
+    """The assets that an earlier run, still STARTED, consumes: a durable consumer serves only one run at a time."""
+    own = context.instance.get_run_record_by_id(context.run.run_id)
+    if own is None or own.start_time is None:
+        return {}
+    found: dict[dg.AssetKey, dg.DagsterRun] = {}
+    for record in context.instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+        run = record.dagster_run
+        started = (record.start_time or 0.0, run.run_id)
+        if CODE_TAG in run.tags and started < (own.start_time, own.dagster_run.run_id):
+            mine = keys if run.asset_selection is None else run.asset_selection & set(keys)
+            found |= dict.fromkeys(mine, run)
+    return found

@@ -1,0 +1,122 @@
+"""Assembles the Definitions of any number of sources: tail job, binlog asset, consumers, checks, replays and jobs.
+
+The caller passes resources, sensors and schedules, because their settings belong to the deployment. Resource keys that
+the jobs require: "jetstream", "positions", "audit", "warehouse", and one MySQLSource per source.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+
+from binlogsync.errors import ConfigError
+from dagster_binlogsync.checks.mirrors import build_mirror_checks, build_verify_job
+from dagster_binlogsync.checks.row_count import build_row_count_checks
+from dagster_binlogsync.checks.sources import build_source_checks
+from dagster_binlogsync.checks.streams import build_stream_checks
+from dagster_binlogsync.checks.tail_alive import build_tail_alive_check
+from dagster_binlogsync.discovery import ConsumerDefinitions
+from dagster_binlogsync.keys import binlog_key, consume_job_name
+from dagster_binlogsync.operations.bookmarks import build_bookmark_job, build_rewind_job
+from dagster_binlogsync.operations.decisions import build_acknowledge_job, build_skip_job
+from dagster_binlogsync.operations.maintenance import prune_job
+from dagster_binlogsync.replay.replays import ReplaySource, build_replay_asset, build_replay_job
+from dagster_binlogsync.tables import TableAsset, build_consumers_asset
+from dagster_binlogsync.tail.job import TailConfig, build_tail_job
+
+
+def build_definitions(
+    sources: Mapping[str, str],
+    found: ConsumerDefinitions,
+    options: TailConfig,
+    *,
+    resources: Mapping[str, Any],
+    sensors: Sequence[dg.SensorDefinition] = (),
+    schedules: Sequence[dg.ScheduleDefinition] = (),
+) -> dg.Definitions:
+    """Build the definitions of sources and consumers.
+
+    Args:
+        sources: name of each source, with the resource key of its MySQLSource.
+        found: the consumers, and assets and checks beside them.
+        options: defaults of the tails; the Launchpad shows and overrides them.
+        resources: the resources by key.
+        sensors, schedules: those of the deployment.
+
+    Raises ConfigError for a consumer of a source that is not in `sources`.
+    """
+    for table in found.tables:
+        if table.name.source not in sources:
+            raise ConfigError(
+                f"{table.name} is consumed from source {table.name.source!r}, which is not in BINLOGSYNC_SOURCE"
+            )
+    assets: list[Any] = [*found.assets]
+    checks: list[Any] = [*found.checks]
+    jobs: list[Any] = [prune_job]
+    jobs += [build_skip_job(found.tables), build_acknowledge_job(found.tables)] if found.tables else []
+    for source, mysql_key in sources.items():
+        tables = found.of(source)
+        assets += [build_binlog_spec(source), *(spec for table in tables for spec in table.upstream)]
+        verifying = build_mirror_checks(tables, mysql_key)
+        checks += [build_tail_alive_check(source), *build_row_count_checks(tables, mysql_key), *verifying]
+        jobs += [build_verify_job(source, verifying)] if verifying else []
+        checks += [*build_source_checks(source, mysql_key), *build_stream_checks(source)]
+        jobs.append(build_tail_job(source, options, mysql_key))
+        if tables:
+            assets.append(build_consumers_asset(source, mysql_key, tables, found.code))
+            jobs += [build_consume_job(source, tables), *(build_table_job(table) for table in tables)]
+        past = ReplaySource(source, mysql_key, tables, options)
+        assets += [build_replay_asset(past, table) for table in tables]
+        jobs += [build_replay_job(past), build_bookmark_job(past), build_rewind_job(past)]
+    return dg.Definitions(
+        assets=assets,
+        asset_checks=checks,
+        jobs=jobs,
+        sensors=sensors,
+        schedules=schedules,
+        resources=resources,
+        executor=dg.in_process_executor,
+    )
+
+
+def build_binlog_spec(source: str) -> dg.AssetSpec:
+    """The asset of the binary log of the source."""
+    return dg.AssetSpec(
+        binlog_key(source),
+        group_name="mysql",
+        kinds={"mysql"},
+        description=f"The binary log of {source}. Its tail observes it: open Plots for lag and rates.",
+        metadata={"binlogsync/source": source},
+        # The tail materializes it once a minute, so a dead tail makes the asset stale.
+        freshness_policy=dg.FreshnessPolicy.time_window(
+            fail_window=timedelta(minutes=10), warn_window=timedelta(minutes=3)
+        ),
+    )
+
+
+def build_consume_job(source: str, tables: Sequence[TableAsset]) -> Any:
+    """The job `consume_<source>`: any tables of the source. The backlog sensor requests its runs."""
+    return dg.define_asset_job(
+        consume_job_name(source),
+        selection=select_step(tables),
+        executor_def=dg.in_process_executor,
+        description=f"Consumes the tables of source {source}: processes the backlog, then waits for new changes.",
+    )
+
+
+def build_table_job(table: TableAsset) -> Any:
+    """The job of one table, for manual runs."""
+    return dg.define_asset_job(
+        table.name.job_name,
+        selection=select_step([table]),
+        executor_def=dg.in_process_executor,
+        description=f"Consumes only {table.name.markdown}: processes the backlog, then waits for new changes.",
+    )
+
+
+def select_step(tables: Sequence[TableAsset]) -> dg.AssetSelection:
+    """The assets of the consumers with the checks of the same step; expensive checks have separate jobs."""
+    keys = [table.key for table in tables]
+    own = [check.key for table in tables for check in table.check_specs]
+    return dg.AssetSelection.assets(*keys).without_checks() | dg.AssetSelection.checks(*own)

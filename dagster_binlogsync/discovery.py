@@ -1,0 +1,49 @@
+"""Finds the consumers, assets and asset checks in the modules of a package."""
+
+from dataclasses import dataclass, field
+from types import ModuleType
+
+import dagster as dg
+
+from binlogsync.modules import code_version, objects_of
+from dagster_binlogsync.keys import check_collisions
+from dagster_binlogsync.tables import TableAsset
+
+DagsterAsset = dg.AssetsDefinition | dg.AssetSpec | dg.SourceAsset
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerDefinitions:
+    """Consumers of tables, and other Dagster assets and asset checks, found in the modules of a package.
+
+    `code` is the version of the loaded code: after a reload, runs with another version are requested to end.
+    """
+
+    tables: tuple[TableAsset, ...]
+    assets: tuple[DagsterAsset, ...]
+    checks: tuple[dg.AssetChecksDefinition, ...]
+    code: str = field(default_factory=code_version)
+
+    def of(self, source: str) -> tuple[TableAsset, ...]:
+        """The consumers of the source."""
+        return tuple(table for table in self.tables if table.name.source == source)
+
+
+def find_definitions(package: ModuleType) -> ConsumerDefinitions:
+    """Import all modules of the package and collect their module-level definitions, also from lists, tuples and dicts.
+
+    An object that is imported into another module counts once. Raises ConfigError if two tables would have the same
+    name in Dagster, and if the import of a module does not end.
+    """
+    tables: list[TableAsset] = []
+    assets: list[DagsterAsset] = []
+    checks: list[dg.AssetChecksDefinition] = []
+    for value in objects_of(package):
+        if isinstance(value, TableAsset):
+            tables.append(value)
+        elif isinstance(value, dg.AssetChecksDefinition):
+            checks.append(value)
+        elif isinstance(value, DagsterAsset):
+            assets.append(value)
+    check_collisions([table.name for table in tables])
+    return ConsumerDefinitions(tuple(tables), tuple(assets), tuple(checks))

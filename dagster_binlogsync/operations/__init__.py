@@ -1,0 +1,1 @@
+"""Jobs that an operator launches: bookmarks, rewinds, decisions about blocked tables, deletion of old runs."""

@@ -1,0 +1,147 @@
+"""Jobs in which an operator decides about the consumer of one table: `skip_change` and `acknowledge_gap`.
+
+Each is a job of one op, for the Launchpad. The operator names the table and the reason; the reason is stored with the
+name of the operator and the id of the run. The change id for `skip_change` is shown on the page of the table and of
+the failed run.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import dagster as dg
+from pydantic import Field
+
+from binlogsync.consume.audit_skips import record_skip
+from binlogsync.consume.gaps import acknowledge_gaps, open_gaps
+from binlogsync.consume.progress import DuckProgress
+from binlogsync.consume.skips import skip_change
+from binlogsync.errors import BinlogSyncError, ConfigError
+from dagster_binlogsync.consume.gap_check import no_gap, report_check
+from dagster_binlogsync.consume.metadata import skip_metadata
+from dagster_binlogsync.one_op_job import build_job
+from dagster_binlogsync.resources.audit import AuditLog
+from dagster_binlogsync.resources.jetstream import JetStream
+from dagster_binlogsync.resources.warehouse import Warehouse
+from dagster_binlogsync.tables import TableAsset
+
+
+class DecisionConfig(dg.Config):
+    """The table, the reason, and who decided."""
+
+    table: str = Field(description='The table of the consumer, "database.table".')
+    reason: str = Field(description="The reason for the decision. It is stored permanently.")
+    by: str = Field(default="", description="Name of the operator. It is stored with the id of this run.")
+    source: str = Field(default="", description="Source of the table. Required only if several sources have the table.")
+
+    def operator(self, run_id: str) -> str:
+        """The operator and the run, as they are stored."""
+        return f"{self.by} (run {run_id})" if self.by else f"run {run_id}"
+
+
+class SkipConfig(DecisionConfig):
+    """Which change to skip, and why."""
+
+    change_id: str = Field(description="Id of the change, as shown on the page of the table and of the failed run.")
+
+
+class AcknowledgeConfig(DecisionConfig):
+    """Which consumer's gaps to acknowledge, and why."""
+
+
+C = TypeVar("C", bound=DecisionConfig)
+
+
+def build_skip_job(tables: Sequence[TableAsset]) -> dg.JobDefinition:
+    """The job `skip_change`: progress moves past exactly one change, and the skip is recorded in the same transaction.
+
+    The audit log, if there is one, gets a copy of the record.
+    """
+
+    def skip(context: dg.OpExecutionContext, config: SkipConfig, table: TableAsset) -> None:
+        stream: JetStream = context.resources.jetstream
+        warehouse: Warehouse = context.resources.warehouse
+        audit: AuditLog = context.resources.audit
+        key, by = table.consumer.progress_key, config.operator(context.run_id)
+        with stream.reader(table.name.source) as reader:
+            skipped = skip_change(reader, key, DuckProgress(warehouse.file()), config.change_id, config.reason, by)
+        if (path := audit.file()) is not None:
+            record_skip(path, skipped)
+        context.log_event(dg.AssetObservation(table.key, metadata=skip_metadata(skipped)))
+        context.log.info(f"{table.name}: skipped change {skipped.change_id} ({skipped.position}): {skipped.reason}")
+
+    return _build_decision_job(
+        ("skip_change", "skip_one_change"),
+        SkipConfig,
+        skip,
+        {"jetstream", "warehouse", "audit"},
+        lambda config: find_handler(tables, config),
+        "Skips the change that blocks a table, and records the reason.",
+    )
+
+
+def build_acknowledge_job(tables: Sequence[TableAsset]) -> dg.JobDefinition:
+    """The job `acknowledge_gap`: closes the open gaps of one consumer."""
+
+    def acknowledge(context: dg.OpExecutionContext, config: AcknowledgeConfig, table: TableAsset) -> None:
+        key, store = table.consumer.progress_key, DuckProgress(context.resources.warehouse.file())
+        for gap in acknowledge_gaps(store, key, config.reason, config.operator(context.run_id)):
+            context.log.info(f"{table.name}: acknowledged: {gap} ({config.reason})")
+        report_check(context.instance, no_gap(table.key, open_gaps(store, key)))
+
+    return _build_decision_job(
+        ("acknowledge_gap", "acknowledge_gaps_of_table"),
+        AcknowledgeConfig,
+        acknowledge,
+        {"warehouse"},
+        lambda config: find_table(tables, config),
+        "Acknowledges that a handler missed changes, records the reason, and closes the gap.",
+    )
+
+
+def _build_decision_job(
+    names: tuple[str, str],
+    config_type: type[C],
+    decide: Callable[[dg.OpExecutionContext, C, TableAsset], None],
+    resource_keys: set[str],
+    find: Callable[[C], TableAsset],
+    description: str,
+) -> dg.JobDefinition:
+    """Build the job and op of these names: the op finds the table and applies the decision."""
+    job_name, op_name = names
+
+    @dg.op(
+        name=op_name,
+        config_schema=config_type.to_fields_dict(),
+        required_resource_keys=resource_keys,
+        description=description,
+    )
+    def _decide(context: dg.OpExecutionContext) -> None:
+        config = config_type(**context.op_config)
+        try:
+            decide(context, config, find(config))
+        except BinlogSyncError as error:
+            raise dg.Failure(description=f"{type(error).__name__}: {error}", allow_retries=False) from error
+
+    return build_job(_decide, job_name, description)
+
+
+def find_table(tables: Sequence[TableAsset], config: DecisionConfig) -> TableAsset:
+    """The consumer of the table. Raises ConfigError, which lists the consumers."""
+    of_source = [table for table in tables if config.source in ("", table.name.source)]
+    found = [table for table in of_source if str(table.name) == config.table]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(sorted(f"{table.name} of {table.name.source}" for table in tables))
+    problem = "several sources have the table" if found else "no consumer of"
+    raise ConfigError(f"{problem} {config.table!r}; consumers: {names or 'none'}")
+
+
+def find_handler(tables: Sequence[TableAsset], config: DecisionConfig) -> TableAsset:
+    """The consumer of the table, which must be a handler. Raises ConfigError."""
+    table = find_table(tables, config)
+    if table.is_mirror:
+        raise ConfigError(
+            f"{config.table} is a mirror: without the change it would differ from its table. Report the error that "
+            "blocks it, or rebuild the mirror"
+        )
+    return table

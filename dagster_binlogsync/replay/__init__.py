@@ -1,0 +1,1 @@
+"""Replays of past changes: assets partitioned by bookmarks, and a job for any range."""

@@ -1,0 +1,32 @@
+"""The audit log: a DuckDB file with every change and every flush."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from binlogsync.sinks.audit import AuditSink
+
+
+class AuditLog(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """A second sink of the tail. Off by default, because it stores every change a second time."""
+
+    path: str = Field(
+        default="off", description='Path of the DuckDB file, which is created if missing. "off": no audit log.'
+    )
+
+    def file(self) -> Path | None:
+        """Path of the file. None if the audit log is off."""
+        return None if self.path in ("", "off") else Path(self.path)
+
+    @contextmanager
+    def sinks(self) -> Iterator[Sequence[AuditSink]]:
+        """The sink, for the tail to open, or none if the audit log is off. It is closed at the end of the block."""
+        path = self.file()
+        if path is None:
+            yield ()
+            return
+        with closing(AuditSink(path)) as sink:
+            yield (sink,)

@@ -1,0 +1,213 @@
+"""The backlog sensor: requests one consumer run for the tables of a source that have unconsumed changes.
+
+There is one sensor per source, with one short connection and at most two requests per table in each tick. The run also
+consumes tables without a backlog and lasts as long as changes arrive, so there are few, long runs. Tables of an active
+run are left out. A table that failed is requested again after a delay that doubles with each consecutive failure; the
+other tables do not wait for it. If NATS is not reachable, the tick fails.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+
+from binlogsync.errors import WireError
+from binlogsync.escaping import printable
+from binlogsync.nats.reader import StreamReader
+from dagster_binlogsync.keys import consume_job_name
+from dagster_binlogsync.resources.jetstream import JetStream
+from dagster_binlogsync.tables import TableAsset
+from dagster_binlogsync.tags import CODE_TAG, CONSUMER_TAG, END_TAG, FAILED_TAG
+
+RECENT_RUNS = 40
+NATS_TIMEOUT_S = 5.0
+MAX_NAMED = 3
+
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedTable:
+    """A table with a consumer.
+
+    Attributes:
+        database, table: MySQL names.
+        key: asset key of the consumer.
+        durable: name of the durable consumer in JetStream.
+        run_tag: value of the tag binlogsync/consumer, "<source>.<database>.<table>".
+        checks: the checks that the consumer run reports; other checks may be expensive and are not requested.
+    """
+
+    database: str
+    table: str
+    key: dg.AssetKey
+    durable: str
+    run_tag: str
+    checks: tuple[dg.AssetCheckKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRules:
+    """Backoff after failed runs of a table, in seconds: first_s, doubled with each further failure, up to max_s."""
+
+    first_s: float = 30.0
+    max_s: float = 900.0
+
+    def wait_s(self, failures: int, since_s: float) -> float:
+        """Seconds left to wait, `since_s` after the last of `failures` consecutive failures."""
+        return max(0.0, min(self.max_s, self.first_s * 2 ** min(failures - 1, 30)) - since_s) if failures else 0.0
+
+
+def build_backlog_sensor(
+    source: str,
+    consumers: Sequence[TableAsset],
+    *,
+    running: bool = False,
+    interval_s: int = 10,
+    rules: RetryRules | None = None,
+    stream_key: str = "jetstream",
+    code: str = "",
+) -> dg.SensorDefinition:
+    """The sensor `consume_<source>` of the job of the same name, which consumes these tables.
+
+    `running` is the default status of the sensor. `code` is the version of the handlers' code: runs with another
+    version that started before these definitions were loaded are requested to end, and the next run has the new code.
+    """
+    loaded_at = time.time()
+    name, tables = consume_job_name(source), [watch_table(table) for table in consumers]
+
+    @dg.sensor(
+        name=name,
+        job_name=name,
+        minimum_interval_seconds=interval_s,
+        default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
+        description=f"Starts consumers for the tables of {source} that have unconsumed changes in JetStream.",
+        required_resource_keys={stream_key},
+    )
+    def _consume(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        stream: JetStream = getattr(context.resources, stream_key)
+        stop_outdated_runs(context.instance, [table.key for table in tables], code, loaded_at)
+        try:
+            with stream.reader(source, patience_s=NATS_TIMEOUT_S) as reader:
+                backlog = count_pending(reader, tables)
+        except WireError as error:
+            return dg.SkipReason(str(error))
+        return request_runs(context.instance, name, backlog, rules or RetryRules())
+
+    return _consume
+
+
+def watch_table(table: TableAsset) -> WatchedTable:
+    """The table as the sensor needs it."""
+    name = table.name
+    checks = tuple(spec.key for spec in table.check_specs)
+    return WatchedTable(name.database, name.table, name.consumer_key, table.durable, name.run_tag, checks)
+
+
+def stop_outdated_runs(
+    instance: dg.DagsterInstance, keys: Collection[dg.AssetKey], code: str, loaded_at: float
+) -> Sequence[str]:
+    """Request runs of these assets with older code to end. Returns their ids."""
+    asked = []
+    for record in instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+        run = record.dagster_run
+        is_ours = CODE_TAG in run.tags and (run.asset_selection is None or not run.asset_selection.isdisjoint(keys))
+        is_older = (record.start_time or record.create_timestamp.timestamp()) < loaded_at
+        if is_ours and is_older and run.tags[CODE_TAG] != code and END_TAG not in run.tags:
+            instance.add_run_tags(run.run_id, {END_TAG: "the definitions were reloaded with new code"})
+            asked.append(run.run_id)
+    return asked
+
+
+def count_pending(reader: StreamReader, tables: Iterable[WatchedTable]) -> Mapping[WatchedTable, int]:
+    """Number of unconsumed messages of each table. If it was never consumed: all its messages in the stream."""
+    held = reader.tables()
+    backlog = {}
+    for table in tables:
+        durable = reader.pending(table.durable)
+        if durable is not None:
+            backlog[table] = durable.num_pending + durable.num_ack_pending
+        else:
+            backlog[table] = held.get((table.database, table.table), 0)
+    return backlog
+
+
+def request_runs(
+    instance: dg.DagsterInstance,
+    job_name: str,
+    backlog: Mapping[WatchedTable, int],
+    rules: RetryRules,
+    clock: Callable[[], float] = time.time,
+) -> dg.SensorResult | dg.SkipReason:
+    """Request one run for all tables that no run consumes and that are not in backoff, if one of them has a backlog.
+
+    Otherwise the skip reason counts the tables by state and names a few of the blocked ones.
+    """
+    busy = _active_assets(instance, job_name, backlog)
+    ended = instance.get_run_records(dg.RunsFilter(job_name=job_name, statuses=ENDED), limit=RECENT_RUNS)
+    free: list[WatchedTable] = []
+    blocked: list[str] = []
+    for table, waiting in backlog.items():
+        if table.key in busy:
+            continue
+        if (wait := _wait_s(ended, table, rules, clock())) > 0:
+            name = printable(f"{table.database}.{table.table}")
+            blocked.append(f"{name}: blocked with {waiting} message(s) waiting, next attempt in {wait:.0f} s")
+        else:
+            free.append(table)
+    if not any(backlog[table] for table in free):
+        active = sum(table.key in busy for table in backlog)
+        return dg.SkipReason(_summary(active, len(free), blocked))
+    # No table is in two runs, so the first table identifies the run.
+    tags = {CONSUMER_TAG: free[0].run_tag, "dagster/max_retries": "0"}
+    checks = [check for table in free for check in table.checks]
+    keys = [table.key for table in free]
+    return dg.SensorResult(run_requests=[dg.RunRequest(asset_selection=keys, asset_check_keys=checks, tags=tags)])
+
+
+def _summary(active: int, quiet: int, blocked: Sequence[str]) -> str:
+    """The skip reason, in one line whose length does not grow with the number of tables."""
+    parts = [f"{active} table(s) being consumed"] if active else []
+    parts += [f"{quiet} table(s) without a backlog"] if quiet else []
+    parts += blocked[:MAX_NAMED]
+    parts += [f"{len(blocked) - MAX_NAMED} more blocked"] if len(blocked) > MAX_NAMED else []
+    return "; ".join(parts) or "there are no consumers"
+
+
+def _active_assets(instance: dg.DagsterInstance, job_name: str, tables: Iterable[WatchedTable]) -> set[dg.AssetKey]:
+    """Assets of all active runs, including runs launched manually."""
+    busy: set[dg.AssetKey] = set()
+    for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
+        if run.asset_selection is not None:
+            busy |= run.asset_selection
+        elif run.job_name == job_name:
+            busy |= {table.key for table in tables}
+    return busy
+
+
+def _wait_s(ended: Sequence[dg.RunRecord], table: WatchedTable, rules: RetryRules, now: float) -> float:
+    """Seconds until a table whose last runs failed is requested again. 0 if the last run succeeded."""
+    failed: list[dg.RunRecord] = []
+    for record in ended:
+        run = record.dagster_run
+        if run.asset_selection is not None and table.key not in run.asset_selection:
+            continue
+        if END_TAG in run.tags:
+            break  # the run had older code; the new code may succeed
+        blocked = run.tags.get(FAILED_TAG)
+        if run.status != dg.DagsterRunStatus.FAILURE or (
+            blocked is not None and table.key.to_user_string() not in blocked.split()
+        ):
+            break
+        failed.append(record)
+    if not failed:
+        return 0.0
+    return rules.wait_s(len(failed), now - (failed[0].end_time or failed[0].create_timestamp.timestamp()))
