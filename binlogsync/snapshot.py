@@ -11,36 +11,26 @@ every change of the table up to `at` and no later change. The account needs SELE
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pymysql
 from pymysql.constants import ER
 
-from binlogsync.binlog.charsets import BINARY
-from binlogsync.binlog.types.label_text import label_text, members
-from binlogsync.change import ChangeBatch, build_batch
-from binlogsync.codec.column_parser import TEMPORAL_TYPES, read_column
+from binlogsync.change import OP_TYPE, ChangeBatch, ImageName, build_batch
 from binlogsync.errors import SourceError
 from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch, translate_errors
 from binlogsync.mysql.information_schema import describe_table, generated_columns
+from binlogsync.mysql.result_set import TableRows, read_rows
+from binlogsync.mysql.result_set.reader import BATCH_ROWS
 from binlogsync.mysql.server import ServerInfo, clock_us, inspect
 from binlogsync.mysql.session import Connection
 from binlogsync.position import Checkpoint
-from binlogsync.schema import (
-    BINARY_TYPES,
-    GEOMETRY_TYPES,
-    INTEGER_BITS,
-    Column,
-    TableSchema,
-    arrow_type,
-    remove_columns,
-)
+from binlogsync.schema import TableSchema, remove_columns
 from binlogsync.server_version import ServerFlavor, flavor_of
 
 _TRIES = 6
@@ -73,40 +63,27 @@ class TableSnapshot:
     schema: TableSchema | None
     server: tuple[str, int]
     _select: Callable[[str], Iterator[tuple[Any, ...]]]
+    _read: Callable[[int], Iterator[TableRows]]
     left_out: tuple[str, ...] = ()
 
     def select(self, columns: str) -> Iterator[tuple[Any, ...]]:
         """These SQL expressions of each row, as the server prints them. Only within the block of `read_table`."""
         return iter(()) if self.schema is None else self._select(columns)
 
-    def batches(self, size: int = 20_000) -> Iterator[ChangeBatch]:
-        """The rows, `size` at a time, as changes with op "r" at `at`. Only within the block of `read_table`."""
-        if self.schema is None:
-            return
-        first, rows = 0, list[tuple[Any, ...]]()
-        for row in self._select(select_list(self.schema)):
-            rows.append(row)
-            if len(rows) == size:
-                yield self._batch(rows, first)
-                first, rows = first + size, []
-        if rows:
+    def batches(self, size: int = BATCH_ROWS) -> Iterator[ChangeBatch]:
+        """The rows, up to `size` at a time, as changes with op "r" at `at`. Only within the block of `read_table`."""
+        first = 0
+        for rows in self._read(size):
             yield self._batch(rows, first)
+            first += len(rows)
 
-    def _batch(self, rows: Sequence[tuple[Any, ...]], first: int) -> ChangeBatch:
+    def _batch(self, rows: TableRows, first: int) -> ChangeBatch:
         assert self.schema is not None
         count = len(rows)
-        arrays: list[pa.Array] = []
-        impossible: dict[tuple[Literal["before", "after"], str], pa.StringArray] = {}
-        for column, values in zip(self.schema.columns, zip(*rows, strict=True), strict=True):
-            array, texts = column_values(column, values, mariadb=flavor_of(self.server[0]) == ServerFlavor.MARIADB)
-            arrays.append(array)
-            if texts is not None:
-                impossible["after", column.name] = texts
-        after = pa.StructArray.from_arrays(arrays, names=[column.name for column in self.schema.columns])
-        numbers = pa.array(range(first, first + count))
+        numbers = pa.array(np.arange(first, first + count))
         position = self.at.position
         source = {
-            "ts_us": pa.array([self.at.ts_us] * count, pa.int64()),
+            "ts_us": pa.repeat(pa.scalar(self.at.ts_us, pa.int64()), count),
             "gtid": pa.nulls(count, pa.string()),
             "file": pa.repeat(pa.scalar(position.file), count),
             "pos": pa.repeat(pa.scalar(position.pos, pa.uint64()), count),
@@ -115,8 +92,12 @@ class TableSnapshot:
             "order": numbers,
             "seq": numbers,
         }
+        ops = pa.repeat(pa.scalar("r"), count).dictionary_encode().cast(OP_TYPE)
         none = pa.nulls(count, self.schema.image_type())
-        return build_batch(self.schema, ["r"] * count, (none, after), source, self.server, impossible)
+        impossible: dict[tuple[ImageName, str], pa.StringArray] = {
+            ("after", name): texts for name, texts in rows.impossible.items()
+        }
+        return build_batch(self.schema, ops, (none, rows.image), source, self.server, impossible)
 
 
 @contextmanager
@@ -160,7 +141,7 @@ def _begin(config: MySQLConfig, connections: tuple[Connection, Connection], name
             fetch(config, locking, "UNLOCK TABLES")
             fetch(config, reading, "ROLLBACK")
             if error_code(error) in (ER.NO_SUCH_TABLE, ER.BAD_DB_ERROR):
-                return TableSnapshot(before[0], None, before[1], lambda _: iter(()))
+                return TableSnapshot(before[0], None, before[1], lambda _: iter(()), lambda _: iter(()))
             if error_code(error) in _DENIED:
                 raise SourceError(
                     f"{name[0]}.{name[1]}: cannot read a snapshot at a known position: {error}; "
@@ -169,7 +150,12 @@ def _begin(config: MySQLConfig, connections: tuple[Connection, Connection], name
             if error_code(error) not in _LOCK_TIMEOUTS or attempt == _TRIES:
                 raise
     return TableSnapshot(
-        at[0], schema, at[1], lambda columns: _rows(config, reading, f"SELECT {columns} FROM {quoted}"), left_out
+        at[0],
+        schema,
+        at[1],
+        lambda columns: _rows(config, reading, f"SELECT {columns} FROM {quoted}"),
+        lambda size: read_rows(config, reading, schema, batch_rows=size),
+        left_out,
     )
 
 
@@ -184,65 +170,9 @@ def _engine(config: MySQLConfig, connection: Connection, name: tuple[str, str]) 
     return str(rows[0]["engine"]).lower() if rows else ""
 
 
-def select_list(schema: TableSchema) -> str:
-    """SQL of the columns, in forms that keep the exact value.
-
-    The server prints a FLOAT with six digits, so it is multiplied by 1e0 (adding 0 would turn -0 into 0). pymysql
-    decodes a VECTOR as ASCII unless it is bytes.
-    """
-    forms = {"float": "{} * 1e0", "bit": "{} + 0", "year": "{} + 0", "vector": "CAST({} AS BINARY)"}
-    parts = []
-    for column in schema.columns:
-        name = "`" + column.name.replace("`", "``") + "`"
-        form = "UNHEX(HEX({}))" if has_doubtful_labels(column) else forms.get(column.type, "{}")
-        parts.append(form.format(name))
-    return ", ".join(parts)
-
-
 def _rows(config: MySQLConfig, connection: Connection, sql: str) -> Iterator[tuple[Any, ...]]:
     """The rows as the server prints them, str or bytes, unbuffered."""
     connection.decoders = {}
     with translate_errors(config), connection.cursor(pymysql.cursors.SSCursor) as cursor:
         cursor.execute(sql)
         yield from cursor
-
-
-def has_doubtful_labels(column: Column) -> bool:
-    """True when the declared labels may differ from the stored ones: the server shows invalid text as ?."""
-    return any(not label or label.startswith("x'") or "?" in label or "\ufffd" in label for label in column.labels)
-
-
-def _texts_of_labels(column: Column, values: Sequence[Any], *, mariadb: bool) -> list[Any]:
-    """Values of ENUM or SET, from the stored bytes."""
-    read = members if column.type == "set" else label_text
-    known = {data: read(data, column.charset or BINARY, mariadb=mariadb) for data in set(values) - {None}}
-    return [None if data is None else known[data] for data in values]
-
-
-def column_values(column: Column, values: Sequence[Any], *, mariadb: bool) -> tuple[pa.Array, pa.StringArray | None]:
-    """(array of schema.arrow_type(column), text of invalid dates or None) from values as the server prints them."""
-    kind = column.type
-    if kind in TEMPORAL_TYPES:
-        zone = "Z" if kind == "timestamp" else ""
-        array, texts = read_column(column, [None if v is None else v.replace(" ", "T") + zone for v in values])
-        # Invalid dates keep the text that the server printed.
-        return array, texts and pc.if_else(texts.is_valid(), pa.array(values, pa.string()), texts)
-    if kind in BINARY_TYPES:
-        return pa.array(values, pa.binary()), None
-    if kind in INTEGER_BITS or kind in ("year", "float", "double", "decimal"):
-        return pa.array(values, pa.string()).cast(arrow_type(column)), None
-    if kind == "bit":
-        numbers = pa.array(values, pa.string()).cast(pa.uint64())
-        return numbers.cast(arrow_type(column)), None
-    if has_doubtful_labels(column):
-        return read_column(column, _texts_of_labels(column, values, mariadb=mariadb))
-    if kind == "set":
-        return pa.array([None if v is None else v.split(",") if v else [] for v in values], pa.list_(pa.string())), None
-    if kind == "json":
-        return pa.array(values, pa.string()), None
-    if kind in GEOMETRY_TYPES:
-        parts = [None if v is None else {"srid": int.from_bytes(v[:4], "little"), "wkb": v[4:]} for v in values]
-        return pa.array(parts, arrow_type(column)), None
-    if kind == "vector":
-        return pa.array([None if v is None else np.frombuffer(v, "<f4") for v in values], arrow_type(column)), None
-    return read_column(column, values)

@@ -77,7 +77,8 @@ def test_one_module_opens_all_connections_to_mysql() -> None:
     users = {
         file
         for file in FILES
-        if any(is_below(each, ("binlogsync.mysql.guarded_connection",)) for each in modules(file))
+        for node in nodes(ROOT / file)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "GuardedConnection"
     }
     assert users == {"binlogsync/mysql/config.py"}
 

@@ -15,9 +15,8 @@ from hashlib import md5
 from typing import Any
 
 from binlogsync.binlog.charsets import BINARY
-from binlogsync.binlog.types.label_text import label_text, members
+from binlogsync.binlog.types.label_text import has_doubtful_labels, label_text, members
 from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema
-from binlogsync.snapshot import has_doubtful_labels
 from binlogsync.targets.duckdb.file import quote
 
 Render = Callable[[Any], str | None]
@@ -43,7 +42,7 @@ def _server_form(column: Column) -> str:
         return "{} * 1e0"  # a FLOAT would be printed with six digits
     if column.type in ("bit", "year"):
         return "{} + 0"
-    if column.type in BINARY_TYPES or column.type in GEOMETRY_TYPES or has_doubtful_labels(column):
+    if column.type in BINARY_TYPES or column.type in GEOMETRY_TYPES or has_doubtful_labels(column.labels):
         return "HEX({})"
     return "HEX(CAST({} AS BINARY))" if column.type == "vector" else "{}"
 
@@ -67,7 +66,7 @@ def _renderer(column: Column, *, is_key: bool, mariadb: bool) -> Render:
     kind = column.type
     if kind in _DATES:
         return lambda text: _date(text, is_key=is_key)
-    if has_doubtful_labels(column):
+    if has_doubtful_labels(column.labels):
         return lambda text: _labels(column, bytes.fromhex(text), mariadb=mariadb)
     if kind in INTEGER_BITS or kind in ("bit", "year"):
         return lambda text: str(int(text))

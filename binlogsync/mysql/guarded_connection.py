@@ -14,6 +14,7 @@ is not. The private names of pymysql that this overrides are checked by tests/my
 
 from __future__ import annotations
 
+import select
 import ssl
 import time
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ class GuardedConnection(pymysql.Connection):
     _sock: Any
     _rfile: Any
     _result: Any
+    server_version: Any
 
     def __init__(self, guard: LoginPolicy, **arguments: Any) -> None:
         self._guard = guard
@@ -91,6 +93,39 @@ class GuardedConnection(pymysql.Connection):
     @server_public_key.setter
     def server_public_key(self, _key: bytes | None) -> None:
         """The key that a server sends is not the operator's, or is the same."""
+
+    @property
+    def version_text(self) -> str:
+        """The version as the server reports it at the login."""
+        return str(self.server_version)
+
+    def send_command(self, command: int, payload: bytes) -> None:
+        """Send a command of the protocol."""
+        self._execute_command(command, payload)
+
+    def read_payload(self) -> bytes:
+        """The next packet of an answer; an error packet is raised."""
+        return bytes(self._read_packet().get_all_data())
+
+    def take_buffered(self) -> bytes:
+        """The next bytes of an answer, with all that pymysql has read ahead; b"" at the end of the connection."""
+        return bytes(self._rfile.read(len(self._rfile.peek())))
+
+    def readinto(self, view: memoryview) -> int:
+        """Wait for further bytes of an answer, after take_buffered; 0 at the end of the connection."""
+        return int(self._sock.recv_into(view))
+
+    def has_bytes(self, timeout_ms: int) -> bool:
+        """True as soon as `readinto` would not wait; False after the timeout."""
+        if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
+            return True
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(timeout_ms))
+
+    def discard(self) -> None:
+        """Close the socket without a word to the server, in the middle of an answer."""
+        self._force_close()  # type: ignore[attr-defined]
 
     def _create_ssl_ctx(self, sslp: Any) -> ssl.SSLContext:
         return sslp if isinstance(sslp, ssl.SSLContext) else unverified_context()

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from binlogsync import snapshot as reading
+from binlogsync.binlog.columns import ColumnBuffers
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.target import Mirror
 from binlogsync.mirror.verify_rows import Comparison, RowStore
 from binlogsync.mirror.verify_text import fingerprint_query
-from binlogsync.schema import Column
+from binlogsync.mysql.result_set.columns import WireColumn
 from binlogsync.snapshot import read_table
 from binlogsync.targets.duckdb.file import DuckFile
 from binlogsync.targets.duckdb.state import load_state
@@ -74,14 +76,13 @@ def small(mysql: FreshDatabase, tmp_path: Path) -> VerifiedMirror:
 
 
 def test_a_wrong_conversion_is_detected(small: VerifiedMirror, monkeypatch: pytest.MonkeyPatch) -> None:
-    convert = reading.column_values
+    build = WireColumn.build_array
 
-    def lose(column: Column, values: Sequence[Any], *, mariadb: bool) -> tuple[pa.Array, pa.StringArray | None]:
-        if column.name == "a":
-            values = ["lost" if value == "v1:x" else value for value in values]
-        return convert(column, values, mariadb=mariadb)
+    def lose(self: WireColumn, written: ColumnBuffers) -> pa.Array:
+        array = build(self, written)
+        return pc.replace_substring(array, "v1:x", "lost") if self.column.name == "a" else array
 
-    monkeypatch.setattr(reading, "column_values", lose)
+    monkeypatch.setattr(WireColumn, "build_array", lose)
     small.mirror("t")
     found = small.compare("t")
     assert [chunk.examples for chunk in found.differing] == [("1 differs",)]

@@ -46,7 +46,7 @@ def _group(source: intp, size: intp, first: boolean, negative: boolean) -> uint6
 
 
 @inner
-def _multiply_add(target: intp, width: intp, factor: uint64, summand: uint64) -> None:
+def multiply_add(target: intp, width: intp, factor: uint64, summand: uint64) -> None:
     """The number of `width` bytes at `target` times `factor` plus `summand`, both below 2^32."""
     carry = summand
     for k in range(0, width, 4):
@@ -56,7 +56,7 @@ def _multiply_add(target: intp, width: intp, factor: uint64, summand: uint64) ->
 
 
 @inner
-def _negate(target: intp, width: intp) -> None:
+def negate(target: intp, width: intp) -> None:
     """The two's complement of the number of `width` bytes at `target`."""
     carry = uint64(1)
     for k in range(0, width, 8):
@@ -72,7 +72,7 @@ def _group_size(digits: int64) -> int64:
 
 
 @inner
-def _power(digits: int64) -> uint64:
+def power_of_ten(digits: int64) -> uint64:
     """10 to the power of 0 to 9."""
     power = uint64(1)
     for _ in range(digits):
@@ -98,12 +98,12 @@ def decimal(target: intp, width: intp, source: intp, precision: intp, scale: int
     while left > 0:
         digits = (left if left < 9 else 9) if in_fraction else (left % 9 if left % 9 else 9)
         size = 4 if digits == 9 else _group_size(digits)
-        power = uint64(1_000_000_000) if digits == 9 else _power(digits)
+        power = uint64(1_000_000_000) if digits == 9 else power_of_ten(digits)
         group = _group(at, size, at == source, negative)
         if group >= power:
             return False
         if wide:
-            _multiply_add(target, width, power, group)
+            multiply_add(target, width, power, group)
         else:
             value = value * power + group
         at += size
@@ -113,7 +113,7 @@ def decimal(target: intp, width: intp, source: intp, precision: intp, scale: int
             left = scale
     if wide:
         if negative:
-            _negate(target, width)
+            negate(target, width)
         return True
     if negative and value != 0:
         value = uint64(0) - value
@@ -160,7 +160,7 @@ def _short_decimals(pointers: intp, count: int64, zeros: intp, target: intp, pre
     size_a, digits_a = _shape(precision, scale, 0)
     size_b, digits_b = _shape(precision, scale, 1)
     size_c, digits_c = _shape(precision, scale, 2)
-    power_a, power_b, power_c = _power(digits_a), _power(digits_b), _power(digits_c)
+    power_a, power_b, power_c = power_of_ten(digits_a), power_of_ten(digits_b), power_of_ten(digits_c)
     bad = int64(-1)
     for r in range(count):
         at = load_i64(pointers + 8 * r)

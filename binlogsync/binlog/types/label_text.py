@@ -13,7 +13,7 @@ Sources: my_convert in strings/ctype.cc of MySQL and strings/ctype.c of MariaDB;
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from binlogsync.binlog.types.text import decode_text
 
@@ -91,6 +91,13 @@ _WELL_FORMED = {
     "sjis": _SHIFT_JIS,
     "ujis": _EUC_JP,
 }
+
+
+def has_doubtful_labels(labels: Sequence[str]) -> bool:
+    """True when labels as INFORMATION_SCHEMA declares them may differ from the stored ones: it shows invalid text, and
+    characters outside the basic plane, as ?.
+    """
+    return any(not label or label.startswith("x'") or "?" in label or "\ufffd" in label for label in labels)
 
 
 def label_text(data: bytes, charset: str, *, mariadb: bool) -> str:

@@ -127,8 +127,8 @@ OVERRUN = 64
 
 
 @inner
-def _append(target: intp, source: intp, size: int64, limit: int64) -> None:
-    """Copy `size` bytes, in steps of 64 where the bytes after them may be read."""
+def append(target: intp, source: intp, size: int64, limit: int64) -> None:
+    """Copy `size` bytes, in steps of 64 where the bytes after them may be read; see above."""
     if source + size + 64 > limit:
         copy(target, source, size)
         return
@@ -143,7 +143,7 @@ def strings(pointers: intp, count: int64, prefix: int64, limit: int64, target: i
     for r in range(count):
         at = load_i64(pointers + 8 * r)
         size = length(at, prefix)
-        _append(target + used, at + prefix, size, limit)
+        append(target + used, at + prefix, size, limit)
         used += size
         store_i32(ends + 4 * r, int32(used))
     return used
@@ -167,7 +167,7 @@ def padded_strings(
         if uint64(at - zeros) > 1:
             size = length(at, prefix)
             if size == width:
-                _append(target + used, at + prefix, size, limit)
+                append(target + used, at + prefix, size, limit)
             elif size > width:
                 return int64(-1 - r)
             else:
