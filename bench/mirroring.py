@@ -17,10 +17,10 @@ from bench.readers import Measurement
 from bench.workload import DATABASE
 from binlogsync.codec import subjects
 from binlogsync.consume.engine import ConsumeOptions, consume
-from binlogsync.consume.progress import Tracker
+from binlogsync.consume.targets import TableChanges
 from binlogsync.mirror.target import Mirror
 from binlogsync.nats.client import NatsOptions
-from binlogsync.nats.reader import StreamBatch, StreamReader
+from binlogsync.nats.reader import StreamReader
 
 _FETCH_BYTES = 16 << 20
 
@@ -30,9 +30,9 @@ class _TimedMirror(Mirror):
 
     at = 0.0
 
-    def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
+    def take(self, work: Sequence[TableChanges], stop: threading.Event) -> None:
         """Apply the batches, and store the time."""
-        super().take(batches, tracker, stop)
+        super().take(work, stop)
         self.at = time.perf_counter()
 
 

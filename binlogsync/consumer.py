@@ -33,6 +33,7 @@ from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.event_loop import RunCoroutine, run_in_shared_loop, run_in_thread
 from binlogsync.consume.handler import Handler, Retry
 from binlogsync.consume.handler_signature import HandlerFunction
+from binlogsync.consume.pool import ConsumerTask, TableReport, WorkerPool, WorkerPoolOptions
 from binlogsync.consume.progress import NO_PROGRESS, ProgressKey
 from binlogsync.consume.progress_nats import NatsProgress
 from binlogsync.consume.start_position import Start, check_start, resolve_bookmark
@@ -42,7 +43,6 @@ from binlogsync.nats.client import NatsConnection, NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.signals import stop_on_signals
 from binlogsync.stores import PositionStore
-from binlogsync.workers.pool import ConsumerTask, TableReport, WorkerPool, WorkerPoolOptions
 
 log = logging.getLogger(__name__)
 M = TypeVar("M")

@@ -23,6 +23,7 @@ from binlogsync.cli.tables import read_fold
 from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.client_lease import ClientLease
 from binlogsync.consume.engine import ConsumeOptions
+from binlogsync.consume.pool import ConsumerTask, WorkerPool, WorkerPoolOptions
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.errors import BinlogSyncError, ConfigError, ConsumeError, SourceError
 from binlogsync.filters import TableFilter
@@ -36,7 +37,6 @@ from binlogsync.signals import stop_on_signals
 from binlogsync.table_names import Fold
 from binlogsync.targets.duckdb.file import DuckFile
 from binlogsync.targets.duckdb.state import MirrorOptions
-from binlogsync.workers.pool import ConsumerTask, WorkerPool, WorkerPoolOptions
 
 log = logging.getLogger(__name__)
 _POLL_S = 0.25

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from binlogsync.cli.output import write_message
+from binlogsync.consume.pool import TableReport
 from binlogsync.errors import BinlogSyncError
-from binlogsync.workers.pool import TableReport
 
 Table = tuple[str, str]
 _OPERATIONS = {"c": "created", "u": "updated", "d": "deleted", "t": "truncated", "r": "read"}

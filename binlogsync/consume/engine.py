@@ -1,9 +1,15 @@
 """The consumer engine: fetch from the stream, pass to a target, ack. Does not use Dagster.
 
-`consume` processes one table until no change has arrived for a while. Progress is what the target stored with its rows;
-an ack only saves the server a redelivery. On start the engine reads the message that progress refers to. If it contains
-the change applied last, delivery resumes after it. If not, the stream was recreated: delivery restarts at the first
-message, and applied changes are filtered by coordinates. The check is repeated while the engine runs.
+`consume` processes one table until no change has arrived for a while, `consume_together` several tables whose target
+applies each transaction of the source atomically. Progress is what the target stored with its rows; an ack only saves
+the server a redelivery. On start the engine reads the message that progress refers to. If it contains the change
+applied last, delivery resumes after it. If not, the stream was recreated: delivery restarts at the first message, and
+applied changes are filtered by coordinates. The check is repeated while the engine runs.
+
+A round of one table passes everything that was fetched to the target. A round of several tables fetches the pending
+changes of each, and cuts them at the last transaction boundary up to which all were fetched: the checkpoint at the end
+of the stream or, if a table has more changes than a round fetches, the start of its last fetched transaction. Later
+changes wait for the next round, so a transaction must fit into memory.
 """
 
 from __future__ import annotations
@@ -11,33 +17,36 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from binlogsync.codec.subjects import durable_name
-from binlogsync.consume.gaps import ConsumerGap, record_gap
-from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, ProgressStore, Tracker
-from binlogsync.consume.seek import DeliveryStart, drop_processed, find_start, holds_progress
+from binlogsync.consume.boundaries import changes_up_to, count_changes, earlier, last_transaction
+from binlogsync.consume.delivery import StreamRecreatedError, TableDelivery
+from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, Tracker
 from binlogsync.consume.start_position import Bookmarks, Start, check_start, first_sequence
-from binlogsync.errors import ConfigError, ConsumeError
-from binlogsync.nats.reader import StreamBatch, StreamReader
+from binlogsync.consume.targets import TableChanges
+from binlogsync.errors import ConfigError
+from binlogsync.nats.reader import StreamReader
 
 if TYPE_CHECKING:
     from binlogsync.consume.targets import Target
 
 log = logging.getLogger(__name__)
+Table = tuple[str, str]
+Pulse = Callable[[bool], None]
 
 _VERIFY_EVERY_S = 1.0
 _SHORT_S = 0.02
 _POLL_S = 0.5
-GATHERED_BYTES = 64 << 20
-"""Upper limit for the changes of one transaction, besides `max_changes`."""
+_FETCH_S = 0.2
+_LOOK_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumeOptions:
-    """Options for consuming one table.
+    """Options for consuming one or several tables.
 
     Attributes:
         client_id: identifies the progress; every client gets every change, two live clients with one id are an error.
@@ -47,7 +56,7 @@ class ConsumeOptions:
         max_s: the run ends after so long; None for no limit.
         on_gap: what to do when the stream dropped messages (its retention) before this consumer read them: "warn"
             records the gap with progress (gaps.py) and resumes, and a mirror reads its table again; "fail" raises.
-        durable: name of the durable in JetStream; None for the default name.
+        durable: name of the durable in JetStream, for one table; None for the default name.
         start: where a client without progress for the table starts; a client with progress resumes after it.
         bookmarks: returns the bookmarks of the source, for a start that names one.
     """
@@ -103,22 +112,13 @@ class ConsumeResult:
         return sum(self.counts.values())
 
 
-def report_gap(store: ProgressStore, key: ProgressKey, gap: ConsumerGap, on_gap: Literal["warn", "fail"]) -> None:
-    """Record a gap with progress, before progress moves past it; raises ConsumeError if `on_gap` is "fail"."""
-    message = f"{key}: {gap.detail}; changes of this table may be missing"
-    if on_gap == "fail":
-        raise ConsumeError(message + ": read the table again under another client id, or resume with on_gap='warn'")
-    log.error("%s", message)
-    record_gap(store, key, gap)
-
-
 def consume(
     reader: StreamReader,
-    table: tuple[str, str],
+    table: Table,
     target: Target,
     options: ConsumeOptions,
     stop: threading.Event,
-    pulse: Callable[[bool], None] = lambda is_busy: None,
+    pulse: Pulse = lambda is_busy: None,
 ) -> ConsumeResult:
     """Consume (database, table) into the target until no change arrived for idle_s, max_s is over, or `stop` is set.
 
@@ -127,138 +127,160 @@ def consume(
     Raises ConsumeError (its subclasses for a model that does not fit and a handler that fails), SinkError when the
     stream cannot be reached. Changes processed before an error are stored.
     """
-    run = _TableRun(reader, table, target, options, stop, pulse)
-    try:
-        return run.drain()
-    finally:
-        target.store.release()
+    return _Run(reader, target, options, stop, pulse).drain([table])[table]
+
+
+def consume_together(
+    reader: StreamReader,
+    targets: Mapping[Table, Target],
+    options: ConsumeOptions,
+    stop: threading.Event,
+    pulse: Pulse = lambda is_busy: None,
+) -> Mapping[Table, ConsumeResult]:
+    """Like `consume`, for the targets of several tables that are applied in one transaction; returns results by table.
+
+    Raises ConfigError if the targets cannot be applied together.
+    """
+    first, *others = targets.values()
+    target = first.join(others) if others else first
+    return _Run(reader, target, options, stop, pulse).drain(list(targets))
 
 
 @dataclass(slots=True)
-class _TableRun:
-    """One call of `consume`."""
+class _Run:
+    """One call of `consume` or `consume_together`."""
 
     reader: StreamReader
-    table: tuple[str, str]
     target: Target
     options: ConsumeOptions
     stop: threading.Event
-    pulse: Callable[[bool], None]
-    batches: int = 0
-    skipped: int = 0
-    gap: str | None = None
-    durable: str = field(init=False)
-    tracker: Tracker = field(init=False)
-    seek: DeliveryStart = field(init=False)
-    newest: int = 0
+    pulse: Pulse
+    rounds: int = 0
     verified_at: float = 0.0
+    deliveries: tuple[TableDelivery, ...] = ()
 
-    def drain(self) -> ConsumeResult:
-        """See `consume`."""
+    def drain(self, tables: list[Table]) -> Mapping[Table, ConsumeResult]:
+        """Run until the end; see `consume`."""
         started = last_change = time.monotonic()
-        key = ProgressKey(self.options.client_id, self.reader.source, *self.table)
-        self.target.use_stream(self.reader, key, self.stop)
-        self.durable = self.options.durable or durable_name(self.options.client_id, *self.table)
-        self.tracker = Tracker(key, self.target.store.load(key))
-        self._begin()
         ends_at = started + self.options.max_s if self.options.max_s is not None else float("inf")
-        is_drained, seen = False, 0
-        while not is_drained and not self.stop.is_set() and time.monotonic() < ends_at:
-            look = self.reader.last_sequence() if not self.target.store.is_held else 0
-            work = self._gather(min(self.options.idle_s, ends_at - time.monotonic()))
-            self.pulse(bool(work))
-            seen = 0 if work else look
-            if work and self._is_same_stream(work):
-                self._apply(work)
-                last_change = time.monotonic()
-            elif not work:
-                if look and self._is_all_acked():
-                    self.newest = max(self.newest, look)
-                is_drained = time.monotonic() - last_change >= self.options.idle_s
-        if seen and self.newest >= seen:
-            self.tracker.see(self.target.store, seen)
-        return ConsumeResult(
-            counts=dict(self.tracker.counts),
-            first=self.tracker.first,
-            last=self.tracker.progress if self.tracker.first else None,
-            progress=self.tracker.progress,
-            lag_s=self.tracker.lag_s,
-            seconds=time.monotonic() - started,
-            batches=self.batches,
-            skipped=self.skipped,
-            gap=self.gap,
-            is_drained=is_drained,
-        )
+        is_drained = False
+        try:
+            keys = [ProgressKey(self.options.client_id, self.reader.source, *table) for table in tables]
+            for key in keys:
+                self.target.use_stream(self.reader, key, self.stop)
+            self.deliveries = tuple(self._deliver(key) for key in keys)
+            self._begin()
+            while not is_drained and not self.stop.is_set() and time.monotonic() < ends_at:
+                if self._round(min(self.options.idle_s, ends_at - time.monotonic())):
+                    last_change = time.monotonic()
+                else:
+                    is_drained = time.monotonic() - last_change >= self.options.idle_s
+            for delivery in self.deliveries:
+                if not delivery.fetched:
+                    delivery.tracker.see(self.target.store, delivery.newest)
+        finally:
+            self.target.store.release()
+        seconds = time.monotonic() - started
+        return dict(zip(tables, (self._result(each, seconds, is_drained) for each in self.deliveries), strict=True))
 
-    def _is_all_acked(self) -> bool:
-        """True when no message of the durable is pending or unacked."""
-        left = self.reader.pending(self.durable)
-        return left is not None and not left.num_pending and not left.num_ack_pending
+    def _deliver(self, key: ProgressKey) -> TableDelivery:
+        """The delivery of a table, with its stored progress; that of a new client begins at the configured start."""
+        table = key.database, key.table
+        tracker = Tracker(key, self.target.store.load(key))
+        if tracker.progress == NO_PROGRESS and self.options.start != "all":
+            first = first_sequence(self.reader, table, self.options.start, self.options.bookmarks)
+            tracker.begin(self.target.store, first)
+        durable = self.options.durable or durable_name(self.options.client_id, *table)
+        return TableDelivery(self.reader, durable, self.target, tracker, self.options.on_gap)
 
     def _begin(self) -> None:
-        """Find the first message to deliver, and position the durable at it."""
-        if self.tracker.progress == NO_PROGRESS and self.options.start != "all":
-            first = first_sequence(self.reader, self.table, self.options.start, self.options.bookmarks)
-            self.tracker.begin(self.target.store, first)
-        key, repairs = self.tracker.key, self.target.repairs_gaps
-        seen = max(self.tracker.progress.seen, self.newest)
-        self.seek = find_start(self.reader, key, replace(self.tracker.progress, seen=seen), is_mirror=repairs)
-        if self.seek.gap is not None:
-            self.gap = self.seek.gap.detail
-            report_gap(self.target.store, key, self.seek.gap, self.options.on_gap)
-        self.target.repair(key, self.tracker.progress)
-        self.newest = self.seek.sequence - 1
+        """Start the delivery of all tables after their progress."""
+        for delivery in self.deliveries:
+            delivery.begin()
         self.verified_at = time.monotonic()
-        self.reader.ensure_durable(self.durable, *self.table, self.seek.sequence)
 
-    def _gather(self, timeout_s: float) -> list[StreamBatch]:
-        """Fetch the changes for one transaction; an empty list when none arrived within the timeout."""
-        work: list[StreamBatch] = []
+    def _round(self, timeout_s: float) -> bool:
+        """Fetch changes and apply them; False if there were none."""
+        held = self._count_fetched()
+        try:
+            work = self._gather(timeout_s) if len(self.deliveries) == 1 else self._gather_together()
+            if self._count_fetched() > held or len(self.deliveries) > 1:
+                self._verify_stream()
+        except StreamRecreatedError:
+            log.warning("stream %s was recreated or dropped messages; seeking again", self.reader.stream)
+            self._begin()
+            return True
+        has_work = any(each.batches for each in work)
+        # A large transaction may be fetched in several rounds before it is applied.
+        is_busy = has_work or self._count_fetched() > held
+        self.pulse(is_busy)
+        if has_work:
+            self.target.take([each for each in work if each.batches], self.stop)
+            self.rounds += 1
+            if not self.stop.is_set():
+                for delivery, each in zip(self.deliveries, work, strict=True):
+                    delivery.confirm(each)
+        elif not is_busy:
+            self.target.store.release()
+            if len(self.deliveries) > 1:  # the fetch of one table waits for changes
+                self.stop.wait(min(_LOOK_S, max(timeout_s, _SHORT_S)))
+        return is_busy
+
+    def _gather(self, timeout_s: float) -> list[TableChanges]:
+        """The changes of the only table, for one transaction; none when none arrived within the timeout."""
+        [delivery], limit = self.deliveries, self.options.max_changes
+        is_held = self.target.store.is_held
+        end = 0 if is_held else self.reader.last_sequence()
+        wait_s = _SHORT_S if is_held else min(max(timeout_s, _SHORT_S), _POLL_S)
         gather_until = time.monotonic() + self.options.gather_s
-        wait_s = _SHORT_S if self.target.store.is_held else min(max(timeout_s, _SHORT_S), _POLL_S)
-        count = size = 0
-        while not self.stop.is_set():
-            fetched = self.reader.fetch(self.durable, self.options.max_changes - count, wait_s)
-            work.extend(fetched)
-            count += sum(len(item) for item in fetched)
-            size += sum(item.batch.nbytes for item in fetched)
-            is_full = count >= self.options.max_changes or size >= GATHERED_BYTES
-            if not fetched or is_full or time.monotonic() > gather_until:
+        while not self.stop.is_set() and delivery.fetch(limit, wait_s):
+            if delivery.is_full(limit) or time.monotonic() > gather_until:
                 break
             wait_s = _SHORT_S
-        if not work:
-            self.target.store.release()
-        return work
+        if not delivery.fetched and end > delivery.newest and delivery.has_all():
+            delivery.newest = end
+        return [TableChanges(delivery.tracker, delivery.fetched)]
 
-    def _is_same_stream(self, work: Sequence[StreamBatch]) -> bool:
-        """False when the stream was recreated during the run: the batches are then discarded and delivery restarts."""
-        first = int(work[0].sequences[0].as_py())
-        is_same = first > self.newest
-        progress = self.tracker.progress
-        if self.seek.is_unproven or (first > self.newest + 1 and self.reader.first_sequence() > self.newest + 1):
-            # The stream is no longer empty, or has dropped messages that may have been of this table.
-            self._begin()
-            return False
-        if is_same and progress.epoch and time.monotonic() - self.verified_at > _VERIFY_EVERY_S:
+    def _gather_together(self) -> list[TableChanges]:
+        """The changes of all tables up to a common transaction boundary."""
+        end, limit = self.reader.last_sequence(), self.options.max_changes
+        at_end = self.reader.checkpoint_at(end)
+        boundary = None if at_end is None else at_end.at_boundary()
+        for delivery in self.deliveries if at_end is not None else ():
+            while delivery.newest < end and not self.stop.is_set():
+                if delivery.fetch(limit, _FETCH_S):
+                    if delivery.is_full(limit):
+                        break
+                elif delivery.has_all():
+                    delivery.newest = end
+            if delivery.newest < end and delivery.fetched and boundary is not None:
+                boundary = earlier(boundary, last_transaction(delivery.fetched))
+        if boundary is None or self.stop.is_set():
+            return [TableChanges(each.tracker, []) for each in self.deliveries]
+        return [TableChanges(each.tracker, changes_up_to(each.fetched, boundary)) for each in self.deliveries]
+
+    def _count_fetched(self) -> int:
+        """Number of changes that are fetched and not applied."""
+        return sum(count_changes(each.fetched) for each in self.deliveries)
+
+    def _verify_stream(self) -> None:
+        """Once a second: raise StreamRecreatedError unless the stream still has the changes applied last."""
+        if time.monotonic() - self.verified_at > _VERIFY_EVERY_S:
+            for delivery in self.deliveries:
+                delivery.check_progress()
             self.verified_at = time.monotonic()
-            is_same = (
-                holds_progress(self.reader, self.tracker.key, progress)
-                or self.reader.first_sequence() > progress.sequence
-            )
-        if not is_same:
-            log.warning("%s: the stream was truncated or recreated while it was read; seeking again", self.tracker.key)
-            self._begin()
-        return is_same
 
-    def _apply(self, work: Sequence[StreamBatch]) -> None:
-        """Pass the changes that were not applied before to the target, and ack."""
-        todo = list(work)
-        if self.seek.drops_done:
-            todo, self.seek, dropped = drop_processed(todo, self.seek, self.tracker)
-            self.skipped += dropped
-        if todo:
-            self.target.take(todo, self.tracker, self.stop)
-            self.batches += 1
-        if not self.stop.is_set():
-            self.newest = work[-1].last_sequence
-            self.reader.ack(work[-1])
+    def _result(self, delivery: TableDelivery, seconds: float, is_drained: bool) -> ConsumeResult:
+        tracker = delivery.tracker
+        return ConsumeResult(
+            counts=dict(tracker.counts),
+            first=tracker.first,
+            last=tracker.progress if tracker.first else None,
+            progress=tracker.progress,
+            lag_s=tracker.lag_s,
+            seconds=seconds,
+            batches=self.rounds,
+            skipped=delivery.skipped,
+            gap=delivery.gap,
+            is_drained=is_drained,
+        )

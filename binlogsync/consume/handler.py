@@ -25,7 +25,7 @@ from binlogsync.consume.event_loop import RunCoroutine, run_in_shared_loop
 from binlogsync.consume.gaps import gap_from_batch, record_gap
 from binlogsync.consume.handler_signature import frame, read_signature, record_batch
 from binlogsync.consume.progress import DuckProgress, ProgressStore, Tracker
-from binlogsync.consume.targets import Target
+from binlogsync.consume.targets import TableChanges, Target
 from binlogsync.consume.typed_changes import TypedChanges
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
 from binlogsync.models.model import Model
@@ -96,11 +96,13 @@ class Handler(Target, Generic[M]):
         self._retry = retry or Retry()
         self._checked: str | None = None
 
-    def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
+    def take(self, work: Sequence[TableChanges], stop: threading.Event) -> None:
         """Handle the batches in order."""
+        [changes] = work
+        tracker = changes.tracker
         done = _HandledChanges(tracker, self.store)
         try:
-            for item in batches:
+            for item in changes.batches:
                 if item.batch.ddl is not None:
                     if (gap := gap_from_batch(item.batch, is_mirror=False)) is not None:
                         log.error("%s: %s", tracker.key, gap.detail)

@@ -22,9 +22,9 @@ from binlogsync.codec.envelope import EnvelopeContext, render
 from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey, ProgressStore, Tracker
-from binlogsync.consume.targets import Target
+from binlogsync.consume.targets import TableChanges, Target
 from binlogsync.errors import BinlogSyncError, ConfigError, ConsumeError
-from binlogsync.nats.reader import StreamBatch, StreamReader
+from binlogsync.nats.reader import StreamReader
 from binlogsync.targets.duckdb.file import META_SCHEMA
 
 if TYPE_CHECKING:
@@ -117,9 +117,11 @@ class _SkipTarget(Target):
         self._why = why
         self._stop = stop
 
-    def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
+    def take(self, work: Sequence[TableChanges], stop: threading.Event) -> None:
         """Skip the first change, then stop."""
-        for item in batches:
+        [changes] = work
+        tracker = changes.tracker
+        for item in changes.batches:
             if item.batch.ddl is not None:
                 tracker.advance(self.store, [(item.batch, item.last_sequence)])
                 continue

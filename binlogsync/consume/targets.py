@@ -1,8 +1,8 @@
-"""Targets: what a consumer does with the changes of its table. One is a mirror (mirror/target.py), one calls a handler.
+"""Targets: what a consumer does with the changes of its tables: a mirror (mirror/target.py), or calls of a handler.
 
-A target stores progress with its rows in the same DuckDB transaction, or after it applied the changes. It gets changes
-in order, and has applied all of them when `take` returns. If it raises, the changes before the failed one are stored
-with their progress, and no later change was applied.
+A target stores progress with its rows in one transaction, or after it applied the changes. It gets changes in order,
+and has applied all of them when `take` returns. If it raises, the changes before the failed one are stored with their
+progress, and no later change was applied.
 """
 
 from __future__ import annotations
@@ -10,10 +10,20 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey, ProgressStore, Tracker
+from binlogsync.errors import ConfigError
 from binlogsync.nats.reader import StreamBatch, StreamReader
+
+
+@dataclass(frozen=True, slots=True)
+class TableChanges:
+    """Changes of one table, in order, and the progress that is stored with them."""
+
+    tracker: Tracker
+    batches: Sequence[StreamBatch]
 
 
 class Target(Protocol):
@@ -28,8 +38,19 @@ class Target(Protocol):
     store: ProgressStore
 
     @abstractmethod
-    def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
-        """Apply the changes, store progress with them, advance the tracker; returns early and cleanly on `stop`."""
+    def take(self, work: Sequence[TableChanges], stop: threading.Event) -> None:
+        """Apply the changes, store progress with them, advance the trackers; returns early and cleanly on `stop`.
+
+        `work` has one element, or for a target returned by `join` one for each table with changes; these end at a
+        transaction boundary and become visible together.
+        """
+
+    def join(self, others: Sequence[Target]) -> Target:
+        """A target that applies the changes of this one and of the others in one transaction.
+
+        Raises ConfigError if that is not supported.
+        """
+        raise ConfigError("only mirrors can be applied in one transaction")
 
     @property
     def repairs_gaps(self) -> bool:

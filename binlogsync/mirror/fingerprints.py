@@ -7,17 +7,14 @@ compared too. If no further change arrives, the verifier sees this in the stream
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 import duckdb
 import pyarrow as pa
 
 from binlogsync.mirror.verify_text import fingerprint_query
-from binlogsync.nats.messages import StreamBatch
 from binlogsync.position import Checkpoint
-from binlogsync.position_masks import changes_after
 from binlogsync.position_order import compare_or_raise
 from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.file import META_SCHEMA, first_row, quote
@@ -104,38 +101,6 @@ def delete_request(connection: duckdb.DuckDBPyConnection, request: FingerprintRe
     """Delete the request and its fingerprint."""
     connection.execute(f"DROP TABLE IF EXISTS {_fingerprint_table(request.id)}")
     connection.execute(f"DELETE FROM {_REQUESTS} WHERE id = ?", [request.id])
-
-
-def changes_up_to(items: Sequence[StreamBatch], at: Checkpoint) -> list[StreamBatch]:
-    """The changes before the checkpoint; the same list if there are no later ones."""
-    kept: list[StreamBatch] = []
-    for item in items:
-        later = len(changes_after(item.batch, at))
-        if not later:
-            kept.append(item)
-            continue
-        count = len(item) - later
-        if count:
-            kept.append(StreamBatch(item.batch.slice(0, count), item.sequences.slice(0, count), None))
-        return kept
-    return list(items)
-
-
-def drop_first(items: Sequence[StreamBatch], done: int) -> list[StreamBatch]:
-    """The items without their first `done` changes."""
-    rest: list[StreamBatch] = []
-    for item in items:
-        if done >= len(item):
-            done -= len(item)
-            continue
-        rest.append(replace(item, batch=item.batch.slice(done, len(item)), sequences=item.sequences.slice(done)))
-        done = 0
-    return rest
-
-
-def count_changes(items: Sequence[StreamBatch]) -> int:
-    """Number of changes."""
-    return sum(len(item) for item in items)
 
 
 def _fingerprint_table(identity: str) -> str:

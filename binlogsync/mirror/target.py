@@ -1,5 +1,8 @@
 """The mirror target: applies changes, and rebuilds the table where they do not suffice (rebuild.py).
 
+Several mirrors in one file can be joined: each transaction of the source then becomes visible at once in all of them.
+A table that is rebuilt from the server is ahead of the others until they reach its snapshot.
+
 A gap (consume/gaps.py) is recorded in the transaction of the message that reports it, and resolved in the transaction
 of the next rebuild.
 """
@@ -8,25 +11,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 import duckdb
 
 from binlogsync.change import ChangeBatch
+from binlogsync.consume.boundaries import changes_up_to, count_changes, drop_first, earlier
 from binlogsync.consume.gaps import gap_from_batch, insert_gap
-from binlogsync.consume.progress import ProgressKey, Tracker
+from binlogsync.consume.progress import ConsumerProgress, ProgressKey
+from binlogsync.consume.targets import TableChanges, Target
 from binlogsync.errors import ConfigError
 from binlogsync.mirror import apply as mirror
-from binlogsync.mirror.fingerprints import (
-    FingerprintRequest,
-    changes_up_to,
-    count_changes,
-    drop_first,
-    ensure_requests,
-    load_requests,
-    write_fingerprint,
-)
+from binlogsync.mirror.fingerprints import FingerprintRequest, ensure_requests, load_requests, write_fingerprint
 from binlogsync.mirror.rebuild import RebuildableMirror
 from binlogsync.nats.messages import StreamBatch
+from binlogsync.nats.reader import StreamReader
 from binlogsync.position import Checkpoint
 from binlogsync.position_masks import changes_after
 from binlogsync.position_order import compare
@@ -41,51 +40,123 @@ class Mirror(RebuildableMirror):
     schema change raises ConsumeError.
     """
 
-    def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
-        """Apply the batches in one transaction, or in several if the mirror is rebuilt in between."""
-        for item in batches:
-            if (item.batch.schema.database, item.batch.schema.table) != (self.database, self.table):
-                raise ConfigError(
-                    f"the mirror of {self.database}.{self.table} received changes of {item.batch.schema.name}"
-                )
-        todo, has_gap = list(batches), False
-        while todo and not stop.is_set():
-            with self.file.transaction(keep_open=True) as connection:
-                items, request = self._changes_to_request(connection, todo)
-                ensure_meta(connection)
-                read_at = load_state(connection, self.database, self.table).read_at
-                rebuild = mirror.apply(
-                    connection, [item.batch for item in items], self.options, can_read=self.source is not None
-                )
-                done = items if rebuild is None else items[: rebuild.done]
-                if request is not None and rebuild is None:
-                    write_fingerprint(connection, load_state(connection, self.database, self.table), request)
-                has_gap = record_gaps(connection, tracker.key, done, read_at) or has_gap
-                moved = tracker.move(connection, [(item.batch, item.last_sequence) for item in done]) if done else None
-            if moved is not None:
-                tracker.confirm(moved, [item.batch for item in done])
-            todo = drop_first(todo, count_changes(done))
-            if rebuild is not None:
-                if not self.wait_to_rebuild(rebuild, stop):
-                    break  # the remaining changes are delivered again
-                self.rebuild_before(rebuild, todo[0].batch, tracker.key)
-        if has_gap and not stop.is_set():
-            self.repair(tracker.key, tracker.progress)
+    @property
+    def names(self) -> tuple[str, str]:
+        """(database, table)."""
+        return self.database, self.table
 
-    def _changes_to_request(
-        self, connection: duckdb.DuckDBPyConnection, todo: Sequence[StreamBatch]
-    ) -> tuple[Sequence[StreamBatch], FingerprintRequest | None]:
-        """The changes before the first requested fingerprint, and its request; all changes if there is none."""
-        ensure_requests(connection)
-        found: tuple[Sequence[StreamBatch], FingerprintRequest | None] = todo, None
-        for request in load_requests(connection, self.database, self.table):
-            items = changes_up_to(todo, request.at)
-            if count_changes(items) < count_changes(found[0]):
-                found = items, request
-        return found
+    def take(self, work: Sequence[TableChanges], stop: threading.Event) -> None:
+        """Apply the changes in one transaction, or in several if the mirror is rebuilt in between."""
+        _apply_together([(self, changes) for changes in work], stop)
+
+    def join(self, others: Sequence[Target]) -> Target:
+        """Mirrors that are applied in one transaction. Raises ConfigError unless all are mirrors in one file."""
+        mirrors = [each for each in (self, *others) if isinstance(each, Mirror)]
+        if len(mirrors) <= len(others):
+            return super().join(others)
+        return _JoinedMirrors(mirrors)
 
 
-def record_gaps(
+class _JoinedMirrors(Target):
+    """Several mirrors in one file, applied in one transaction."""
+
+    def __init__(self, mirrors: Sequence[Mirror]) -> None:
+        self._mirrors = {one.names: one for one in mirrors}
+        file, self.store = mirrors[0].file, mirrors[0].store
+        if len(self._mirrors) != len(mirrors) or any(one.file.path != file.path for one in mirrors):
+            raise ConfigError("mirrors that change together must be in one file, and each of a different table")
+        for one in mirrors:
+            one.file, one.store = file, self.store  # so that the file is released once for all
+
+    @property
+    def repairs_gaps(self) -> bool:
+        """True, as for one mirror."""
+        return True
+
+    def use_stream(self, reader: StreamReader, key: ProgressKey, stop: threading.Event) -> None:
+        """See Target."""
+        self._mirrors[key.database, key.table].use_stream(reader, key, stop)
+
+    def repair(self, key: ProgressKey, progress: ConsumerProgress) -> None:
+        """Rebuild the mirror of this table if it has an open gap."""
+        self._mirrors[key.database, key.table].repair(key, progress)
+
+    def take(self, work: Sequence[TableChanges], stop: threading.Event) -> None:
+        """See Target."""
+        keys = (changes.tracker.key for changes in work)
+        mirrors = [self._mirrors[key.database, key.table] for key in keys]
+        _apply_together(list(zip(mirrors, work, strict=True)), stop)
+
+
+def _apply_together(work: Sequence[tuple[Mirror, TableChanges]], stop: threading.Event) -> None:
+    """Apply the changes of all mirrors in one transaction, or in several if a mirror is rebuilt in between.
+
+    A transaction also ends at the position of a requested fingerprint.
+    """
+    for one, changes in work:
+        _check_table(one, changes)
+    mirrors, todo = [one for one, _ in work], [changes for _, changes in work]
+    file, with_gap = mirrors[0].file, set[int]()
+    while any(each.batches for each in todo) and not stop.is_set():
+        moved: list[tuple[TableChanges, ConsumerProgress]] = []
+        rebuild: tuple[int, mirror.RebuildReason] | None = None
+        with file.transaction(keep_open=True) as connection:
+            ensure_meta(connection)
+            parts, requests = _changes_to_request(connection, mirrors, todo)
+            for index, (one, each, items) in enumerate(zip(mirrors, todo, parts, strict=True)):
+                read_at = load_state(connection, *one.names).read_at
+                batches = [item.batch for item in items]
+                reason = mirror.apply(connection, batches, one.options, can_read=one.source is not None)
+                if reason is not None:
+                    rebuild, items = (index, reason), items[: reason.done]
+                if _record_gaps(connection, each.tracker.key, items, read_at):
+                    with_gap.add(index)
+                if items:
+                    pairs = [(item.batch, item.last_sequence) for item in items]
+                    moved.append((replace(each, batches=items), each.tracker.move(connection, pairs)))
+                todo[index] = replace(each, batches=drop_first(each.batches, count_changes(items)))
+            for one, request in requests if rebuild is None else ():
+                write_fingerprint(connection, load_state(connection, *one.names), request)
+        for done, progress in moved:
+            done.tracker.confirm(progress, [item.batch for item in done.batches])
+        if rebuild is not None:
+            one, left = mirrors[rebuild[0]], todo[rebuild[0]]
+            file.release()
+            if not one.wait_to_rebuild(rebuild[1], stop):
+                break  # the remaining changes are delivered again
+            one.rebuild_before(rebuild[1], left.batches[0].batch, left.tracker.key)
+    for index in sorted(with_gap) if not stop.is_set() else ():
+        mirrors[index].repair(todo[index].tracker.key, todo[index].tracker.progress)
+
+
+def _check_table(one: Mirror, changes: TableChanges) -> None:
+    for item in changes.batches:
+        if (item.batch.schema.database, item.batch.schema.table) != one.names:
+            raise ConfigError(f"the mirror of {'.'.join(one.names)} received changes of {item.batch.schema.name}")
+
+
+def _changes_to_request(
+    connection: duckdb.DuckDBPyConnection, mirrors: Sequence[Mirror], todo: Sequence[TableChanges]
+) -> tuple[list[Sequence[StreamBatch]], list[tuple[Mirror, FingerprintRequest]]]:
+    """The changes before the first requested fingerprint, with the requests for that position; all if there is none."""
+    ensure_requests(connection)
+    found = [
+        (one, request)
+        for one, each in zip(mirrors, todo, strict=True)
+        for request in load_requests(connection, *one.names)
+        if count_changes(changes_up_to(each.batches, request.at)) < count_changes(each.batches)
+    ]
+    if not found:
+        return [each.batches for each in todo], []
+    at = found[0][1].at
+    for _, request in found:
+        at = earlier(at, request.at)
+    return [changes_up_to(each.batches, at) for each in todo], [
+        one for one in found if one[1].at.position == at.position
+    ]
+
+
+def _record_gaps(
     connection: duckdb.DuckDBPyConnection,
     key: ProgressKey,
     done: Sequence[StreamBatch],

@@ -176,6 +176,11 @@ class StreamReader:
         info = self._retry(lambda client: consumer_info(client.jetstream(), self.stream, durable))
         return None if info is None else DurableState.of(info)
 
+    def has_all(self, durable: str) -> bool:
+        """True when `fetch` has returned all messages of the durable, or passed over those that no tail wrote."""
+        left, follow = self.pending(durable), self._durables[durable]
+        return left is not None and not left.num_pending and left.last_delivered_stream_seq <= follow.given
+
     def pending_counts(self) -> Mapping[str, int]:
         """Durables of the stream -> number of messages not delivered yet or not acked."""
         return self._retry(lambda client: pending_counts(client, self.stream))

@@ -21,7 +21,7 @@ import duckdb
 
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey, ProgressStore, Tracker
-from binlogsync.consume.targets import Target
+from binlogsync.consume.targets import TableChanges, Target
 from binlogsync.errors import ConfigError
 from binlogsync.mirror.target import Mirror
 from binlogsync.nats.reader import StreamBatch
@@ -79,7 +79,7 @@ class HandlerTarget:
     def write(self, items: Sequence[StreamBatch], stop: threading.Event) -> None:
         """Call the handler with the changes. Raises ConsumeError and its subclasses."""
         assert self._tracker is not None
-        self._target.take(items, self._tracker, stop)
+        self._target.take([TableChanges(self._tracker, items)], stop)
 
     def finish(self) -> None:
         """Store the end time, and delete the progress of the replay."""

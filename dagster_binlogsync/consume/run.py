@@ -19,6 +19,7 @@ from binlogsync.bookmarks import Bookmark
 from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.gaps import open_gaps
+from binlogsync.consume.pool import ConsumerTask, TableReport, WorkerPool, WorkerPoolOptions
 from binlogsync.consume.progress import DuckProgress, ProgressKey
 from binlogsync.consume.start_position import Start
 from binlogsync.consume.targets import Target
@@ -27,7 +28,6 @@ from binlogsync.escaping import markdown
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.nats.reader import StreamReader
 from binlogsync.stores import PositionStore
-from binlogsync.workers.pool import ConsumerTask, TableReport, WorkerPool, WorkerPoolOptions
 from dagster_binlogsync.consume.gap_check import no_gap, report_check
 from dagster_binlogsync.consume.metadata import (
     ConsumerTotals,

@@ -17,6 +17,7 @@ import pytest
 from binlogsync.change import Change
 from binlogsync.consume.handler import Handler, Retry
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, ProgressStore, Tracker
+from binlogsync.consume.targets import TableChanges
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
 from binlogsync.nats.reader import StreamBatch
 from binlogsync.schema import Column, TableSchema
@@ -93,7 +94,7 @@ def take(handler: Handler[Any], *items: StreamBatch, stop: threading.Event | Non
     """Pass the batches to the handler; returns progress, checked to be equal in file and memory even after an error."""
     tracker = Tracker(KEY, handler.store.load(KEY))
     try:
-        handler.take(items, tracker, stop or threading.Event())
+        handler.take([TableChanges(tracker, items)], stop or threading.Event())
     finally:
         assert handler.store.load(KEY) == tracker.progress
     return tracker.progress

@@ -21,12 +21,12 @@ from binlogsync import Change, Consumer, HandlerError, Retry
 from binlogsync.codec.subjects import stream_name
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.handler import Handler
+from binlogsync.consume.pool import ConsumerTask, WorkerPool, WorkerPoolOptions
 from binlogsync.errors import ConfigError
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
-from binlogsync.workers.pool import ConsumerTask, WorkerPool, WorkerPoolOptions
 from tests.duck import query
 from tests.nats_commands import delete_stream
 from tests.samples import SampleOptions, SampleSource, SampleTransaction, small_schema

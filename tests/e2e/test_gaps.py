@@ -12,14 +12,13 @@ import pytest
 from binlogsync import servers
 from binlogsync.change import Change
 from binlogsync.codec.subjects import stream_name
-from binlogsync.consume.engine import ConsumeOptions, ConsumeResult
+from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, consume_together
 from binlogsync.consume.gaps import ConsumerGap, acknowledge_gaps, gaps_of, open_gaps
 from binlogsync.consume.handler import Handler
 from binlogsync.consume.progress import DuckProgress, ProgressKey, ProgressStore
 from binlogsync.consume.progress_nats import NatsProgress
 from binlogsync.consume.targets import Target
 from binlogsync.errors import ConfigError, ConsumeError
-from binlogsync.mirror.group import MirrorGroup
 from binlogsync.mirror.target import Mirror
 from binlogsync.mirror.verify import Verifier
 from binlogsync.mysql import MySQLConfig
@@ -224,9 +223,8 @@ def test_an_accepted_gap_of_the_binlog_reaches_every_consumer(nats_server: NATSS
         scenario.consume(scenario.mirror())
         assert (scenario.rows(), scenario.gaps()) == ([2, 3], [])
         with StreamReader(NatsOptions(url=scenario.url), scenario.config.source) as reader:
-            MirrorGroup(reader, [scenario.mirror(table="u"), scenario.mirror(table="gone")], QUICK).drain(
-                threading.Event()
-            )
+            mirrors = {(scenario.database.name, name): scenario.mirror(table=name) for name in ("u", "gone")}
+            consume_together(reader, mirrors, QUICK, threading.Event())
         assert (scenario.rows("u"), scenario.gaps("u"), scenario.gaps("gone")) == ([1], [], [])
         assert query(scenario.path, "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'gone'") == [(0,)]
 

@@ -6,18 +6,20 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow
 import pytest
 
-from binlogsync.consume.engine import ConsumeOptions
+from binlogsync.consume.engine import ConsumeOptions, consume_together
+from binlogsync.consume.handler import Handler
+from binlogsync.consume.pool import ConsumerTask, WorkerPool, WorkerPoolOptions
+from binlogsync.consume.targets import Target
 from binlogsync.errors import ConfigError
-from binlogsync.mirror.group import MirrorGroup
 from binlogsync.mirror.target import Mirror
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
-from binlogsync.workers.pool import ConsumerTask, WorkerPool, WorkerPoolOptions
 from tests.databases import FreshDatabase
 from tests.duck import mirror_rows, query
 from tests.e2e.oracle import table_rows
@@ -76,19 +78,19 @@ def test_no_part_of_a_transaction_is_visible(
     with TailThread(config, [sink], MemoryPositionStore(), tail_options) as tail:
         tail.catch_up()
         with StreamReader(NatsOptions(url=nats_server.url), config.source) as reader:
-            mirrors = [Mirror(path, mysql.name, name, config) for name in ("giro", "savings")]
-            MirrorGroup(reader, mirrors, options).drain(threading.Event())
+            mirrors = {(mysql.name, name): Mirror(path, mysql.name, name, config) for name in ("giro", "savings")}
+            consume_together(reader, mirrors, options, threading.Event())
             watcher = SumWatcher(path, mysql.name)
             watcher.start()
             writer = threading.Thread(target=transfer_all, args=(mysql,))
             writer.start()
             while writer.is_alive():
-                MirrorGroup(reader, mirrors, options).drain(threading.Event())
+                consume_together(reader, mirrors, options, threading.Event())
             tail.catch_up()
             mysql.execute("ALTER TABLE savings ADD COLUMN note VARCHAR(9) DEFAULT 'n', RENAME COLUMN id TO nr")
             mysql.execute("INSERT INTO savings VALUES (100, 0, 'x')")
             tail.catch_up()
-        one, two = (ConsumerTask((mysql.name, mirror.table), mirror, options) for mirror in mirrors)
+        one, two = (ConsumerTask(table, mirror, options) for table, mirror in mirrors.items())
         done: dict[tuple[str, str], int] = {}
 
         def open_reader() -> StreamReader:
@@ -111,11 +113,19 @@ def test_no_part_of_a_transaction_is_visible(
     assert query(path, f"SELECT count(*) FROM {META_SCHEMA}.progress") == [(2,)]
 
 
-def test_a_group_is_in_one_file(tmp_path: Path, nats_server: NATSServer) -> None:
-    reader = StreamReader(NatsOptions(url=nats_server.url), "nowhere")
-    for mirrors in (
-        [Mirror(tmp_path / "a", "d", "t"), Mirror(tmp_path / "b", "d", "u")],
-        [Mirror(tmp_path / "a", "d", "t"), Mirror(tmp_path / "a", "d", "t")],
-    ):
+def test_mirrors_that_change_together_are_in_one_file(tmp_path: Path) -> None:
+    first = Mirror(tmp_path / "a", "d", "t")
+    for other in (Mirror(tmp_path / "b", "d", "u"), Mirror(tmp_path / "a", "d", "t")):
         with pytest.raises(ConfigError, match="one file"):
-            MirrorGroup(reader, mirrors, ConsumeOptions())
+            first.join([other])
+
+
+def test_only_mirrors_change_together(tmp_path: Path) -> None:
+    def take_batch(batch: pyarrow.RecordBatch) -> None:
+        """A handler of record batches."""
+
+    mirror: Target = Mirror(tmp_path / "a", "d", "t")
+    handler: Target = Handler[object](None, take_batch, tmp_path / "a")
+    for one, other in ((mirror, handler), (handler, mirror)):
+        with pytest.raises(ConfigError, match="only mirrors"):
+            one.join([other])

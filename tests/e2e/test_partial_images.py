@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync.consume.engine import ConsumeOptions
-from binlogsync.mirror.group import MirrorGroup
+from binlogsync.consume.engine import ConsumeOptions, consume_together
 from binlogsync.mirror.target import Mirror
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
@@ -75,6 +74,6 @@ def test_one_session_with_partial_images_blocks_no_mirror(
         mysql.execute("INSERT INTO t (id) VALUES (5)")
         write("MINIMAL")
         tail.catch_up()
-        mirrors = [Mirror(path, mysql.name, table, config) for table in tables]
-        MirrorGroup(reader, mirrors, QUICK).drain(threading.Event())
+        mirrors = {(mysql.name, table): Mirror(path, mysql.name, table, config) for table in tables}
+        consume_together(reader, mirrors, QUICK, threading.Event())
         assert_mirrored()

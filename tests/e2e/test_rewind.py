@@ -18,11 +18,10 @@ import pytest
 from binlogsync.change import Change
 from binlogsync.consume.engine import ConsumeOptions, ConsumeResult
 from binlogsync.consume.handler import Handler
-from binlogsync.consume.progress import DuckProgress, ProgressKey, Tracker
-from binlogsync.consume.targets import Target
+from binlogsync.consume.progress import DuckProgress, ProgressKey
+from binlogsync.consume.targets import TableChanges, Target
 from binlogsync.errors import ConfigError, ConsumeError, PositionError, SourceError
 from binlogsync.mirror.target import Mirror
-from binlogsync.nats.reader import StreamBatch
 from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.rewind import RewindRequest, RewindResult, rewind
 from binlogsync.replay.sources import ChangeSources
@@ -134,8 +133,8 @@ def test_a_running_consumer_fails_at_its_next_transaction(tailed: TailedWorkload
     class MovedMeanwhile(Handler[CustomerRow]):
         """A consumer that is rewound between two of its transactions."""
 
-        def take(self, batches: Sequence[StreamBatch], tracker: Tracker, stop: threading.Event) -> None:
-            super().take(batches, tracker, stop)
+        def take(self, work: Sequence[TableChanges], stop: threading.Event) -> None:
+            super().take(work, stop)
             if calls < 10**6:
                 consuming.move(f"seq:{first_sequence(tailed)}")
 

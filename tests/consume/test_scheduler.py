@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from binlogsync.workers.scheduler import Scheduler
+from binlogsync.consume.scheduler import Scheduler
 
 
 class Clock:

@@ -26,16 +26,15 @@ from typing import TYPE_CHECKING
 
 from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.backoff import backoff_s
-from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, consume
+from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, Table, consume_together
+from binlogsync.consume.scheduler import Scheduler
 from binlogsync.errors import BinlogSyncError, ConfigError, HandlerError
 from binlogsync.nats.reader import StreamReader
-from binlogsync.workers.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from binlogsync.consume.targets import Target
 
 log = logging.getLogger(__name__)
-Table = tuple[str, str]
 OpenReader = Callable[[], AbstractContextManager[StreamReader]]
 _JOIN_S = 60.0
 _POLL_S = 0.1
@@ -48,8 +47,7 @@ _GROUP_IDLE_S = 2.0
 class ConsumerTask:
     """A (database, table), its target and options; the pool sets `max_s` and `idle_s` of the options itself.
 
-    `together` are further tables that are applied with it in one transaction (mirror/group.py); all are mirrors in one
-    file.
+    `together` are further tables that are applied with it in one transaction; see Target.join.
     """
 
     table: Table
@@ -294,16 +292,8 @@ class WorkerPool:
             # A group rereads an incomplete transaction in each round, so the round must be long enough to complete it.
             turn_s, idle_s = (round_s, _GROUP_IDLE_S) if task.together else (self._options.turn_s, _IDLE_S)
             options = replace(task.options, idle_s=idle_s, max_s=turn_s)
-        if task.together:
-            # Imported here because a program without mirrors does not need the MySQL modules.
-            from binlogsync.mirror.group import MirrorGroup
-            from binlogsync.mirror.target import Mirror
-
-            mirrors = [each.target for each in task.tasks if isinstance(each.target, Mirror)]
-            if len(mirrors) != len(task.tasks):
-                raise ConfigError(f"{state.name}: only mirrors can be applied in one transaction")
-            return MirrorGroup(reader, mirrors, options).drain(self._stop, state.pulse)
-        return {task.table: consume(reader, task.table, task.target, options, self._stop, state.pulse)}
+        targets = {each.table: each.target for each in task.tasks}
+        return consume_together(reader, targets, options, self._stop, state.pulse)
 
     def _poll_pending(self) -> None:
         """Queue the idle tables that have pending messages; all of them when the server cannot be asked."""

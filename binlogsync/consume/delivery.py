@@ -1,0 +1,119 @@
+"""Delivery of one table's changes from the stream: where it starts, what was fetched, what is applied and acked."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from binlogsync.consume.boundaries import count_changes, drop_first
+from binlogsync.consume.gaps import ConsumerGap, record_gap
+from binlogsync.consume.progress import ProgressKey, ProgressStore, Tracker
+from binlogsync.consume.seek import DeliveryStart, drop_processed, find_start, holds_progress
+from binlogsync.consume.targets import TableChanges, Target
+from binlogsync.errors import ConsumeError
+from binlogsync.nats.reader import StreamBatch, StreamReader
+
+log = logging.getLogger(__name__)
+
+GATHERED_BYTES = 64 << 20
+"""Upper limit for the changes of one transaction, besides `max_changes`."""
+
+
+class StreamRecreatedError(Exception):
+    """The stream was recreated, or dropped messages that had not been read."""
+
+
+@dataclass(slots=True)
+class TableDelivery:
+    """The state of one table in one run.
+
+    Attributes:
+        reader, durable, target, tracker: where the changes come from, where they go, and the progress.
+        fetched: changes that are not applied yet.
+        newest: stream sequence up to which the changes of the table were fetched.
+        skipped: number of changes filtered out because they were applied before.
+        gap: messages that the stream dropped before they were read; None if there are none.
+    """
+
+    reader: StreamReader
+    durable: str
+    target: Target
+    tracker: Tracker
+    on_gap: Literal["warn", "fail"]
+    fetched: list[StreamBatch] = field(default_factory=list)
+    newest: int = 0
+    skipped: int = 0
+    gap: str | None = None
+    _seek: DeliveryStart = field(default_factory=lambda: DeliveryStart(1))
+
+    def begin(self) -> None:
+        """Find the first message to deliver after the table's progress, and position the durable at it."""
+        key, progress = self.tracker.key, self.tracker.progress
+        seen = int(self.fetched[0].sequences[0].as_py()) - 1 if self.fetched else self.newest
+        self.fetched = []
+        progress = replace(progress, seen=max(progress.seen, seen))
+        self._seek = find_start(self.reader, key, progress, is_mirror=self.target.repairs_gaps)
+        if self._seek.gap is not None:
+            self.gap = self._seek.gap.detail
+            _report_gap(self.target.store, key, self._seek.gap, self.on_gap)
+        self.target.repair(key, self.tracker.progress)
+        self.newest = self._seek.sequence - 1
+        self.reader.ensure_durable(self.durable, key.database, key.table, self._seek.sequence)
+
+    def fetch(self, limit: int, wait_s: float) -> bool:
+        """Fetch the next changes, about `limit` in all; False if none arrived within `wait_s`.
+
+        Raises StreamRecreatedError when delivery must begin again.
+        """
+        left = limit - count_changes(self.fetched)
+        items = list(self.reader.fetch(self.durable, left if left > 0 else limit, wait_s))
+        if not items:
+            return False
+        first = int(items[0].sequences[0].as_py())
+        if first <= self.newest or self._seek.is_unproven:
+            raise StreamRecreatedError
+        if first > self.newest + 1 and self.reader.first_sequence() > self.newest + 1:
+            raise StreamRecreatedError  # messages were dropped, possibly of this table
+        self.newest = items[-1].last_sequence
+        last = items[-1]
+        if self._seek.drops_done:
+            items, self._seek, dropped = drop_processed(items, self._seek, self.tracker)
+            self.skipped += dropped
+        self.fetched += items
+        if not self.fetched:
+            self.reader.ack(last)
+        return True
+
+    def is_full(self, limit: int) -> bool:
+        """True when `limit` changes or GATHERED_BYTES are fetched."""
+        return count_changes(self.fetched) >= limit or (
+            sum(item.batch.nbytes for item in self.fetched) >= GATHERED_BYTES
+        )
+
+    def has_all(self) -> bool:
+        """True when all messages were fetched; an empty fetch may also be a slow one."""
+        return self.reader.has_all(self.durable)
+
+    def check_progress(self) -> None:
+        """Raise StreamRecreatedError unless the stream has the change applied last, or only later ones."""
+        progress = self.tracker.progress
+        is_held = progress.is_new or holds_progress(self.reader, self.tracker.key, progress)
+        if not is_held and self.reader.first_sequence() <= progress.sequence:
+            raise StreamRecreatedError
+
+    def confirm(self, work: TableChanges) -> None:
+        """The target has applied these changes, the first of `fetched`: forget and ack them."""
+        self.fetched = drop_first(self.fetched, count_changes(work.batches))
+        replies = [item for item in work.batches if item.reply is not None]
+        if replies:
+            self.reader.ack(replies[-1])
+
+
+def _report_gap(store: ProgressStore, key: ProgressKey, gap: ConsumerGap, on_gap: Literal["warn", "fail"]) -> None:
+    """Record a gap with progress, before progress moves past it; raises ConsumeError if `on_gap` is "fail"."""
+    message = f"{key}: {gap.detail}; changes of this table may be missing"
+    if on_gap == "fail":
+        raise ConsumeError(message + ": read the table again under another client id, or resume with on_gap='warn'")
+    log.error("%s", message)
+    record_gap(store, key, gap)

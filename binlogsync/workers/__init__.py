@@ -1,1 +1,0 @@
-"""Threads that run the consumers of many tables side by side: handlers, mirrors and groups of mirrors."""
