@@ -11,13 +11,18 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from binlogsync import servers
 from tests.databases import FreshDatabase, fresh_database
 
-# A busy machine makes a slow example, not a wrong one.
-settings.register_profile("binlogsync", settings.default, deadline=None)
+# A busy machine makes a slow example, not a wrong one; and the share of examples that a test discards is random.
+settings.register_profile(
+    "binlogsync",
+    settings.default,
+    deadline=None,
+    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+)
 settings.load_profile("binlogsync")
 
 _SERVER_FIXTURES = {"mysql_server", "mariadb_server", "mariadb_10_server", "nats_server", "redis_server"}

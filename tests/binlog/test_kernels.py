@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import zlib
 from calendar import monthrange
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal, localcontext
+from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,19 +30,21 @@ EPOCH = date(1970, 1, 1)
 _BYTES_OF_DIGITS = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)
 
 
+def compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """The kernel, compiled at its first call: collecting the tests must not take seconds."""
+    compile_once = cache(lambda: compile_standalone(kernel))
+    return lambda *arguments: compile_once()(*arguments)
+
+
 crc32, decimal, decimals_ = (
-    compile_standalone(crc.crc32),
-    compile_standalone(decimal_kernels.decimal),
-    compile_standalone(decimal_kernels.decimals),
+    compiled(crc.crc32),
+    compiled(decimal_kernels.decimal),
+    compiled(decimal_kernels.decimals),
 )
-dates, datetimes = compile_standalone(temporal.dates), compile_standalone(temporal.datetimes)
-timestamps, times = compile_standalone(temporal.timestamps), compile_standalone(temporal.times)
-is_ascii, are_utf8, padded = (
-    compile_standalone(text.is_ascii),
-    compile_standalone(text.are_utf8),
-    compile_standalone(text.padded),
-)
-strings, recoded_strings = compile_standalone(text.strings), compile_standalone(text.recoded_strings)
+dates, datetimes = compiled(temporal.dates), compiled(temporal.datetimes)
+timestamps, times = compiled(temporal.timestamps), compiled(temporal.times)
+is_ascii, are_utf8, padded = compiled(text.is_ascii), compiled(text.are_utf8), compiled(text.padded)
+strings, recoded_strings = compiled(text.strings), compiled(text.recoded_strings)
 
 
 def as_array(data: bytes) -> np.ndarray:
