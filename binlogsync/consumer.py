@@ -205,7 +205,7 @@ class Consumer:
             self._stop.clear()
 
     def _watch(self, pool: WorkerPool, lease: ClientLease, idle_s: float | None) -> None:
-        while not self._stop.is_set() and not lease.lost.is_set():
+        while not self._stop.is_set() and not lease.is_lost:
             self._record_reports(pool.reports(_POLL_S))
             if idle_s is not None and pool.quiet_s() > idle_s:
                 break
@@ -248,9 +248,9 @@ class Consumer:
 
     def _bookmarks(self) -> Sequence[Bookmark]:
         if self._positions is not None:
-            return self._positions.bookmarks(self._source)
+            return self._positions.bookmarks.load(self._source)
         with closing(_default_positions(self._nats)) as store:
-            return store.bookmarks(self._source)
+            return store.bookmarks.load(self._source)
 
 
 def _default_positions(nats: NatsOptions) -> PositionStore:

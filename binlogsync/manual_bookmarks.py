@@ -37,7 +37,7 @@ def add_bookmark(
         made_us = int(time.time() * 1e6)
         at_us = checkpoint.ts_us or _commit_time_after(servers[0], checkpoint) or made_us
         bookmark = Bookmark(checkpoint, "person", at_us, made_us, name, _sequence(sources, checkpoint), pinned=True)
-    store.put_bookmark(source, bookmark)
+    store.bookmarks.put(source, bookmark)
     return bookmark
 
 

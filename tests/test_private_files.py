@@ -51,7 +51,7 @@ def exposed(folder: Path) -> list[str]:
 
 def test_the_position_store(tmp_path: Path) -> None:
     store = SQLitePositionStore(tmp_path / "a" / "b" / "positions.db")
-    store.claim(SOURCE, "me")
+    store.leases.claim(SOURCE, "me")
     assert {path.name for path in (tmp_path / "a" / "b").iterdir()} >= {"positions.db", "positions.db-wal"}
     assert exposed(tmp_path) == []
     store.close()
@@ -81,7 +81,7 @@ def test_an_existing_file_keeps_its_mode(tmp_path: Path) -> None:
     with DuckFile(tmp_path / "b.duckdb").transaction() as connection:
         connection.execute("CREATE TABLE t (v INT)")
     store = SQLitePositionStore(tmp_path / "positions.db")
-    store.claim(SOURCE, "me")
+    store.leases.claim(SOURCE, "me")
     store.close()
     assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("b.duckdb", "positions.db")} == {0o640}
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755

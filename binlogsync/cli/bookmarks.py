@@ -14,7 +14,7 @@ from binlogsync.cli.output import write_line, write_message
 from binlogsync.manual_bookmarks import add_bookmark
 from binlogsync.migrate.bookmark_import import describe, import_bookmark
 from binlogsync.settings import Settings
-from binlogsync.stores import PositionStore
+from binlogsync.stores import BookmarkStore
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
@@ -22,7 +22,7 @@ def run(settings: Settings, arguments: Namespace) -> int:
     source = settings.source(arguments.source)
     with closing(settings.positions()) as store:
         if arguments.action == "list":
-            for bookmark in store.bookmarks(source):
+            for bookmark in store.bookmarks.load(source):
                 print_bookmark(bookmark)
         elif arguments.action == "add":
             added = add_bookmark(
@@ -33,7 +33,8 @@ def run(settings: Settings, arguments: Namespace) -> int:
             text = read_text(arguments.file)
             write_message(describe(*import_bookmark(settings.mysql(source), store, source, text, arguments.name)))
         else:
-            _ACTIONS[arguments.action](store, source, get_bookmark(store.bookmarks(source), arguments.bookmark, source))
+            bookmark = get_bookmark(store.bookmarks.load(source), arguments.bookmark, source)
+            _ACTIONS[arguments.action](store.bookmarks, source, bookmark)
     return 0
 
 
@@ -47,22 +48,22 @@ def print_bookmark(bookmark: Bookmark) -> None:
     write_line("\t".join(fields))
 
 
-def _pin(store: PositionStore, source: str, bookmark: Bookmark) -> None:
-    store.put_bookmark(source, replace(bookmark, pinned=True))
+def _pin(bookmarks: BookmarkStore, source: str, bookmark: Bookmark) -> None:
+    bookmarks.put(source, replace(bookmark, pinned=True))
     write_message(f"pinned {bookmark.key}: it is stored until it is deleted")
 
 
-def _unpin(store: PositionStore, source: str, bookmark: Bookmark) -> None:
-    store.put_bookmark(source, replace(bookmark, pinned=False))
+def _unpin(bookmarks: BookmarkStore, source: str, bookmark: Bookmark) -> None:
+    bookmarks.put(source, replace(bookmark, pinned=False))
     write_message(f"unpinned {bookmark.key}: it is subject to automatic removal again")
 
 
-def _delete(store: PositionStore, source: str, bookmark: Bookmark) -> None:
-    store.delete_bookmark(source, bookmark.key)
+def _delete(bookmarks: BookmarkStore, source: str, bookmark: Bookmark) -> None:
+    bookmarks.delete(source, bookmark.key)
     write_message(f"deleted {bookmark.key}")
 
 
-_ACTIONS: Mapping[str, Callable[[PositionStore, str, Bookmark], None]] = {
+_ACTIONS: Mapping[str, Callable[[BookmarkStore, str, Bookmark], None]] = {
     "pin": _pin,
     "unpin": _unpin,
     "delete": _delete,

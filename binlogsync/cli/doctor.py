@@ -138,10 +138,10 @@ class SourceChecks:
             if (path := store.missing_file()) is not None:
                 yield _check_missing("positions", path)
                 return
-            lease = store.lease(self._source)
-            self._saved = store.load(self._source)
-            self._facts = ServerFacts.from_text(store.facts(self._source))
-            self._bookmarks = store.bookmarks(self._source)
+            lease = store.leases.load(self._source)
+            self._saved = store.checkpoints.load(self._source)
+            self._facts = ServerFacts.from_text(store.checkpoints.load_facts(self._source))
+            self._bookmarks = store.bookmarks.load(self._source)
             yield CheckResult("ok", "positions", store.describe())
             yield _check_lease(lease)
 

@@ -118,7 +118,7 @@ class _MirrorCommand:
     def _watch(self, pool: WorkerPool, lease: ClientLease, stop: threading.Event) -> None:
         """Report progress, and look for new tables, until a stop or until caught up."""
         look_at = time.monotonic() + _LOOK_S
-        while not stop.is_set() and not lease.lost.is_set():
+        while not stop.is_set() and not lease.is_lost:
             self.lines.record(pool.reports(_POLL_S))
             if self.until_caught_up:
                 if self._is_caught_up():

@@ -26,5 +26,5 @@ def read_table(settings: Settings, source: str, text: str) -> tuple[str, str]:
 def read_fold(settings: Settings, source: str) -> Fold:
     """How the server that was tailed last compares names. Raises ConfigError, StoreError."""
     with closing(settings.positions()) as store:
-        facts = ServerFacts.from_text(store.facts(source))
+        facts = ServerFacts.from_text(store.checkpoints.load_facts(source))
     return fold_of(facts.settings.get("lower_case_table_names") if facts is not None else None)

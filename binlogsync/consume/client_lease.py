@@ -2,7 +2,7 @@
 
 A second client with the same id waits to see whether the first one still renews its lease. If it does, the second is
 refused; if not, the second takes over, at once if both run on one machine and the first process no longer exists. An
-owner that lost its lease sets `lost` and stops. Until it stops, conditional progress updates (progress.py) keep
+owner that lost its lease stops. Until it stops, conditional progress updates (progress.py) keep
 processing exactly once.
 """
 
@@ -13,16 +13,16 @@ import logging
 import os
 import secrets
 import socket
-import threading
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from binlogsync.codec.subjects import escape, stream_name
-from binlogsync.errors import ClientTakenError, SinkError
+from binlogsync.errors import ClientTakenError, LeaseLostError, SinkError
 from binlogsync.nats.client import NatsConnection
 from binlogsync.nats.key_value import KeyValueBucket
+from binlogsync.stores.lease_heartbeat import LeaseHeartbeat
 
 log = logging.getLogger(__name__)
 LEASE_S = 10.0
@@ -31,13 +31,12 @@ _POLL_S = 0.25
 
 
 class ClientLease:
-    """Holds the lease of a client id while the `with` block runs. `lost` is set when another client took it over.
+    """Holds the lease of a client id while the `with` block runs.
 
     Entering raises ClientTakenError when a live client holds the lease.
     """
 
     def __init__(self, connection: NatsConnection, source: str, client_id: str) -> None:
-        self.lost = threading.Event()
         stream = stream_name(source)
         self._bucket = KeyValueBucket(connection, f"{stream}_clients", LEASE_S, stream)
         self._client_id = client_id
@@ -47,29 +46,32 @@ class ClientLease:
         self._begun = time.time()
         self._revision = 0
         self._beats = 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name=f"lease of {client_id}", daemon=True)
+        self._heartbeat = LeaseHeartbeat(f"client {client_id!r}", self._renew, RENEW_S)
 
     def __enter__(self) -> ClientLease:
         self._revision = self._claim()
-        self._thread.start()
+        self._heartbeat.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended.set()
-        self._thread.join(5)
-        if self.lost.is_set():
+        self._heartbeat.stop()
+        if self.is_lost:
             return
         try:
             self._bucket.delete(self._key)
         except SinkError as failed:
             log.warning("the lease of client %r was not released (%s); it expires by itself", self._client_id, failed)
 
+    @property
+    def is_lost(self) -> bool:
+        """True once another client has taken the lease over."""
+        return self._heartbeat.is_lost
+
     def check(self) -> None:
         """Raise ClientTakenError when another client took the lease over."""
-        if self.lost.is_set():
+        if self.is_lost:
             raise ClientTakenError(f"client id {self._client_id!r} was taken over by another client; stopped")
 
     def _claim(self) -> int:
@@ -103,20 +105,12 @@ class ClientLease:
         return json.dumps({**_this_process(), "since": self._begun, "token": self._token, "beat": self._beats}).encode()
 
     def _renew(self) -> None:
-        """Renew the lease until the block ends or another client holds it."""
-        while not self._ended.wait(RENEW_S):
-            try:
-                revision = self._bucket.put(self._key, self._value(), self._revision)
-                if revision is None:
-                    revision = self._reclaim()
-            except SinkError as error:
-                log.warning("the lease of client %r could not be renewed: %s", self._client_id, error)
-                continue
-            if revision is None:
-                log.error("client id %r was taken over by another client", self._client_id)
-                self.lost.set()
-                return
-            self._revision = revision
+        revision = self._bucket.put(self._key, self._value(), self._revision)
+        if revision is None:
+            revision = self._reclaim()
+        if revision is None:
+            raise LeaseLostError(f"client id {self._client_id!r} was taken over by another client")
+        self._revision = revision
 
     def _reclaim(self) -> int | None:
         """Claim the lease again after it expired during a NATS outage; None when another client has claimed it."""

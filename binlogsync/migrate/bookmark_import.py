@@ -27,7 +27,7 @@ def import_bookmark(
     checkpoint = _find_checkpoint(config, foreign)
     now_us = int(time.time() * 1e6)
     bookmark = Bookmark(checkpoint, "import", foreign.at_us or now_us, now_us, name or foreign.tool, pinned=True)
-    store.put_bookmark(source, bookmark)
+    store.bookmarks.put(source, bookmark)
     return bookmark, foreign
 
 

@@ -21,7 +21,7 @@ def partition_ranges(sources: ChangeSources, keys: Sequence[str], until: str = "
         raise ConfigError(f"until must be next or head, not {until!r}")
     if not keys:
         raise ConfigError("no bookmark is chosen")
-    bookmarks = [bookmark.checkpoint for bookmark in sources.store.bookmarks(sources.source)]
+    bookmarks = [bookmark.checkpoint for bookmark in sources.store.bookmarks.load(sources.source)]
     starts = [(key, sources.resolve(key)) for key in keys]
     head = sources.resolve("head")
     ranges: list[ReplayRange] = []

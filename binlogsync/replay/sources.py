@@ -71,7 +71,7 @@ class ChangeSources:
 
     def _resolve_bookmark(self, text: str) -> Checkpoint:
         try:
-            return get_bookmark(self.store.bookmarks(self.source), text, self.source).checkpoint
+            return get_bookmark(self.store.bookmarks.load(self.source), text, self.source).checkpoint
         except ConfigError as error:
             raise ConfigError(f"{error}; and it is not another form of a bound: write {FORMS}") from error
 

@@ -15,7 +15,7 @@ from binlogsync.stores import Lease
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """A stored lease; `heard_s` is the time of its last save or heartbeat by the store's clock."""
+    """A stored lease; `heard_s` is the time of its last renewal by the store's clock."""
 
     owner: str
     epoch: int
@@ -27,13 +27,13 @@ class LeaseRecord:
         return self if self.heard_s <= now_s else replace(self, heard_s=now_s)
 
     def lease(self, source: str, now_s: float) -> Lease:
-        """The lease as `PositionStore` returns it."""
+        """The lease as a LeaseStore returns it."""
         return Lease(source, self.owner, self.epoch, max(0.0, now_s - self.heard_s), self.released)
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """Arguments of a claim; see PositionStore.claim."""
+    """Arguments of a claim; see LeaseStore.claim."""
 
     owner: str
     take_over: bool
@@ -66,7 +66,7 @@ def claim_refused_error(source: str, owner: str, age_s: float, terms: ClaimReque
 
 
 def lease_lost_error(lease: Lease, owner: str | None, epoch: int) -> LeaseLostError:
-    """The error of a save or heartbeat with a lost lease; `owner` is None when the store contains no lease."""
+    """The error of a save or renewal with a lost lease; `owner` is None when the store contains no lease."""
     mine = f"{lease.owner!r} lost the lease of source {lease.source!r} (epoch {lease.epoch})"
     if owner is None or epoch < lease.epoch:
         stored = "no lease" if owner is None else f"epoch {epoch} of {owner!r}"

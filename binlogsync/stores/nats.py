@@ -1,4 +1,4 @@
-"""Positions in a NATS key-value bucket: for tails that may start on any machine, without a further server.
+"""Stores in a NATS key-value bucket: for tails that may start on any machine, without a further server.
 
 Keys are `position/<source>` (checkpoint and lease as JSON), `facts/<source>` and `bookmarks/<source>.<key>`, with names
 in hex. An update is conditional on the revision that was read; times come from the server's clock.
@@ -12,121 +12,38 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from binlogsync.bookmarks import Bookmark
 from binlogsync.errors import PositionError, SinkError, StoreError
 from binlogsync.nats.client import NatsConnection, NatsOptions
 from binlogsync.nats.key_value import KeyValueBucket
 from binlogsync.position import Checkpoint
-from binlogsync.stores import Lease, PositionStore
+from binlogsync.stores import BookmarkStore, CheckpointStore, Lease, LeaseStore, PositionStore
 from binlogsync.stores.lease import ClaimRequest, LeaseRecord, check_held, claim_lease
 
 Result = TypeVar("Result")
-Kept = tuple[LeaseRecord | None, str | None]  # the lease, and the checkpoint's text
 
 
-class NatsPositionStore(PositionStore):
-    """A PositionStore in the bucket `bucket`, created if missing. It connects at the first call."""
+class PositionRecord(NamedTuple):
+    """The stored lease, and the checkpoint's text."""
 
-    name = "nats"
+    lease: LeaseRecord | None
+    checkpoint: str | None
 
-    def __init__(self, options: NatsOptions, bucket: str = "binlogsync_positions") -> None:
+
+class PositionBucket:
+    """The bucket that the three stores share, created if missing. It connects at the first call."""
+
+    def __init__(self, options: NatsOptions, name: str) -> None:
         self.options = options
         self._connection = NatsConnection(options, "binlogsync positions")
-        self._bucket = KeyValueBucket(self._connection, bucket)
+        self._bucket = KeyValueBucket(self._connection, name)
         self._opening = threading.Lock()
         self._opened = self._closed = False
 
-    def describe(self) -> str:
-        return f"key-value bucket of NATS at {self.options.address}"
-
-    def load(self, source: str) -> Checkpoint | None:
-        text = self._call(lambda: self._kept(source)[1])[1]
-        return None if text is None else self._call(lambda: Checkpoint.from_text(text))
-
-    def save(self, lease: Lease, checkpoint: Checkpoint) -> None:
-        self._renew(lease, checkpoint.to_text())
-
-    def claim(self, source: str, owner: str, *, take_over: bool = False, stale_s: float = 45.0) -> Lease:
-        def claimed(kept: Kept, now_s: float) -> Kept:
-            return claim_lease(source, kept[0], ClaimRequest(owner, take_over, stale_s), now_s), kept[1]
-
-        claim = self._change(source, claimed)[0]
-        return Lease(source, owner, claim.epoch if claim is not None else 0)
-
-    def heartbeat(self, lease: Lease) -> None:
-        self._renew(lease)
-
-    def release(self, lease: Lease) -> None:
-        def released(kept: Kept, now_s: float) -> Kept:
-            claim = kept[0]
-            is_ours = claim is not None and (claim.owner, claim.epoch) == (lease.owner, lease.epoch)
-            return (replace(claim, released=True), kept[1]) if claim is not None and is_ours else kept
-
-        self._change(lease.source, released)
-
-    def lease(self, source: str) -> Lease | None:
-        claim, now_s = self._call(lambda: (self._kept(source)[1][0], self._now_s()))
-        return None if claim is None else claim.at(now_s).lease(source, now_s)
-
-    def bookmarks(self, source: str) -> Sequence[Bookmark]:
-        texts = self._call(lambda: self._bucket.values(f"bookmarks/{_hex(source)}.*"))
-        return self._call(lambda: sorted(map(Bookmark.from_text, texts), key=lambda each: each.key))
-
-    def put_bookmark(self, source: str, bookmark: Bookmark) -> None:
-        self._put(f"bookmarks/{_hex(source)}.{_hex(bookmark.key)}", bookmark.to_text())
-
-    def delete_bookmark(self, source: str, key: str) -> bool:
-        name = f"bookmarks/{_hex(source)}.{_hex(key)}"
-        found = self._call(lambda: self._bucket.get(name))
-        if found is not None:
-            self._call(lambda: self._bucket.delete(name))
-        return found is not None
-
-    def facts(self, source: str) -> str | None:
-        found = self._call(lambda: self._bucket.get(f"facts/{_hex(source)}"))
-        return None if found is None else found[0].decode()
-
-    def put_facts(self, source: str, text: str) -> None:
-        self._put(f"facts/{_hex(source)}", text)
-
-    def close(self) -> None:
-        self._closed = True
-        self._connection.close()
-
-    def _renew(self, lease: Lease, checkpoint: str | None = None) -> None:
-        def renewed(kept: Kept, now_s: float) -> Kept:
-            return replace(check_held(lease, kept[0]), heard_s=now_s), checkpoint or kept[1]
-
-        self._change(lease.source, renewed)
-
-    def _change(self, source: str, change: Callable[[Kept, float], Kept]) -> Kept:
-        """Apply `change` to the stored record, and retry while another process updates it; returns the new record."""
-        while True:
-            revision, kept = self._call(lambda: self._kept(source))
-            changed = change(kept, self._call(self._now_s))
-            record = {"claim": changed[0] and asdict(changed[0]), "checkpoint": changed[1]}
-            put = partial(self._bucket.put, f"position/{_hex(source)}", json.dumps(record).encode(), revision)
-            if changed == kept or self._call(put) is not None:
-                return changed
-
-    def _kept(self, source: str) -> tuple[int, Kept]:
-        found = self._bucket.get(f"position/{_hex(source)}")
-        if found is None:
-            return 0, (None, None)
-        record = json.loads(found[0])
-        return found[1], (LeaseRecord(**record["claim"]), record["checkpoint"])
-
-    def _now_s(self) -> float:
-        request = f"$JS.API.STREAM.INFO.KV_{self._bucket.name}"
-        answer = json.loads(self._connection.retry(lambda client: client.request(request)).data)
-        return datetime.fromisoformat(answer["ts"]).timestamp()
-
-    def _put(self, name: str, text: str) -> None:
-        self._call(lambda: self._bucket.put(name, text.encode()))
-
-    def _call(self, ask: Callable[[], Result]) -> Result:
+    def call(self, request: Callable[[KeyValueBucket], Result]) -> Result:
+        """The reply to a request. Raises StoreError."""
         if self._closed:
             raise StoreError(f"NATS at {self.options.address}: this store is closed; make a new one")
         try:
@@ -134,9 +51,151 @@ class NatsPositionStore(PositionStore):
                 if not self._opened:
                     self._connection.open()
                     self._opened = True
-            return ask()
+            return request(self._bucket)
         except (SinkError, PositionError, ValueError, KeyError) as error:
             raise StoreError(f"positions in the bucket {self._bucket.name}: {error}") from error
+
+    def close(self) -> None:
+        """Close the connection for good; never raises."""
+        self._closed = True
+        self._connection.close()
+
+    def get(self, key: str) -> str | None:
+        """The text of a key."""
+        found = self.call(lambda bucket: bucket.get(key))
+        return None if found is None else found[0].decode()
+
+    def load(self, source: str) -> tuple[PositionRecord, int]:
+        """(record of the source, its revision). Raises StoreError."""
+
+        def load(bucket: KeyValueBucket) -> tuple[PositionRecord, int]:
+            found = bucket.get(f"position/{_hex(source)}")
+            if found is None:
+                return PositionRecord(None, None), 0
+            record = json.loads(found[0])
+            return PositionRecord(LeaseRecord(**record["claim"]), record["checkpoint"]), found[1]
+
+        return self.call(load)
+
+    def change(self, source: str, change: Callable[[PositionRecord, float], PositionRecord]) -> PositionRecord:
+        """Apply `change` to the stored record, and retry while another process updates it; returns the new record."""
+        while True:
+            kept, revision = self.load(source)
+            changed = change(kept, self.now_s())
+            record = {"claim": changed.lease and asdict(changed.lease), "checkpoint": changed.checkpoint}
+            key, value = f"position/{_hex(source)}", json.dumps(record).encode()
+            put = partial(KeyValueBucket.put, key=key, value=value, revision=revision)
+            if changed == kept or self.call(put) is not None:
+                return changed
+
+    def renew(self, lease: Lease, checkpoint: str | None = None) -> None:
+        """Renew the lease, and store the checkpoint with it."""
+
+        def renewed(kept: PositionRecord, now_s: float) -> PositionRecord:
+            return PositionRecord(replace(check_held(lease, kept.lease), heard_s=now_s), checkpoint or kept.checkpoint)
+
+        self.change(lease.source, renewed)
+
+    def now_s(self) -> float:
+        """The server's clock."""
+
+        def ask(bucket: KeyValueBucket) -> float:
+            request = f"$JS.API.STREAM.INFO.KV_{bucket.name}"
+            answer = json.loads(self._connection.retry(lambda client: client.request(request)).data)
+            return datetime.fromisoformat(answer["ts"]).timestamp()
+
+        return self.call(ask)
+
+
+class NatsCheckpoints(CheckpointStore):
+    """The checkpoint in a source's record, and the key of facts; a save renews the lease."""
+
+    def __init__(self, bucket: PositionBucket) -> None:
+        self._bucket = bucket
+
+    def load(self, source: str) -> Checkpoint | None:
+        text = self._bucket.load(source)[0].checkpoint
+        return None if text is None else self._bucket.call(lambda _: Checkpoint.from_text(text))
+
+    def save(self, lease: Lease, checkpoint: Checkpoint) -> None:
+        self._bucket.renew(lease, checkpoint.to_text())
+
+    def load_facts(self, source: str) -> str | None:
+        return self._bucket.get(f"facts/{_hex(source)}")
+
+    def save_facts(self, source: str, text: str) -> None:
+        self._bucket.call(lambda bucket: bucket.put(f"facts/{_hex(source)}", text.encode()))
+
+
+class NatsBookmarks(BookmarkStore):
+    """One key for each bookmark."""
+
+    def __init__(self, bucket: PositionBucket) -> None:
+        self._bucket = bucket
+
+    def load(self, source: str) -> Sequence[Bookmark]:
+        def load(bucket: KeyValueBucket) -> Sequence[Bookmark]:
+            texts = bucket.values(f"bookmarks/{_hex(source)}.*")
+            return sorted(map(Bookmark.from_text, texts), key=lambda each: each.key)
+
+        return self._bucket.call(load)
+
+    def put(self, source: str, bookmark: Bookmark) -> None:
+        name = f"bookmarks/{_hex(source)}.{_hex(bookmark.key)}"
+        self._bucket.call(lambda bucket: bucket.put(name, bookmark.to_text().encode()))
+
+    def delete(self, source: str, key: str) -> bool:
+        name = f"bookmarks/{_hex(source)}.{_hex(key)}"
+        if self._bucket.get(name) is None:
+            return False
+        self._bucket.call(lambda bucket: bucket.delete(name))
+        return True
+
+
+class NatsLeases(LeaseStore):
+    """The lease in a source's record."""
+
+    def __init__(self, bucket: PositionBucket) -> None:
+        self._bucket = bucket
+
+    def load(self, source: str) -> Lease | None:
+        held, now_s = self._bucket.load(source)[0].lease, self._bucket.now_s()
+        return None if held is None else held.at(now_s).lease(source, now_s)
+
+    def claim(self, source: str, owner: str, *, take_over: bool = False, stale_s: float = 45.0) -> Lease:
+        def claimed(kept: PositionRecord, now_s: float) -> PositionRecord:
+            request = ClaimRequest(owner, take_over, stale_s)
+            return PositionRecord(claim_lease(source, kept.lease, request, now_s), kept.checkpoint)
+
+        held = self._bucket.change(source, claimed).lease
+        return Lease(source, owner, held.epoch if held is not None else 0)
+
+    def renew(self, lease: Lease) -> None:
+        self._bucket.renew(lease)
+
+    def release(self, lease: Lease) -> None:
+        def released(kept: PositionRecord, now_s: float) -> PositionRecord:
+            held = kept.lease
+            is_ours = held is not None and (held.owner, held.epoch) == (lease.owner, lease.epoch)
+            return kept._replace(lease=replace(held, released=True)) if held is not None and is_ours else kept
+
+        self._bucket.change(lease.source, released)
+
+
+class NatsPositionStore(PositionStore):
+    """The three stores in the bucket `bucket`."""
+
+    name = "nats"
+
+    def __init__(self, options: NatsOptions, bucket: str = "binlogsync_positions") -> None:
+        self._bucket = shared = PositionBucket(options, bucket)
+        super().__init__(NatsCheckpoints(shared), NatsBookmarks(shared), NatsLeases(shared))
+
+    def close(self) -> None:
+        self._bucket.close()
+
+    def describe(self) -> str:
+        return f"key-value bucket of NATS at {self._bucket.options.address}"
 
 
 def _hex(name: str) -> str:

@@ -1,34 +1,25 @@
-"""Positions in Redis (5 or newer) or Valkey: for tails that may start on any machine.
+"""Stores in Redis (5 or newer) or Valkey: for tails that may start on any machine.
 
 Each source has a hash `<prefix>:position:<source>` with the fields `checkpoint` (Checkpoint.to_text), `owner`, `epoch`,
-`heard_us` (time of the last save or heartbeat, microseconds by the server's TIME) and `released` (0 or 1), and a hash
-`<prefix>:bookmarks:<source>` of its bookmarks as JSON by key. Every method is one Lua script, or one command, on one
-key: atomic, also in a cluster. The durability of a save depends on the server's settings (`appendonly yes`;
-`appendfsync always` is the strictest); lost positions are recovered from the sinks. It connects at the first call.
+`heard_us` (time of the last renewal, microseconds by the server's TIME) and `released` (0 or 1), a hash
+`<prefix>:bookmarks:<source>` of its bookmarks as JSON by key, and the text `<prefix>:facts:<source>`. Every
+method is one Lua script, or one command, on one key: atomic, also in a cluster. The durability of a save depends on the
+server's settings (`appendonly yes`; `appendfsync always` is the strictest); lost positions are recovered from the
+sinks.
 """
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
-import redis
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
+from collections.abc import Sequence
 
 from binlogsync.bookmarks import Bookmark
 from binlogsync.errors import PositionError, StoreError
 from binlogsync.position import Checkpoint
-from binlogsync.stores import Lease, PositionStore
+from binlogsync.stores import BookmarkStore, CheckpointStore, Lease, LeaseStore, PositionStore
 from binlogsync.stores.lease import ClaimRequest, claim_refused_error, lease_lost_error
+from binlogsync.stores.redis_client import RedisClient, RedisOptions
 
-_RETRIES, _FIRST_PAUSE_S, _LONGEST_PAUSE_S = (
-    2,
-    0.05,
-    0.5,
-)  # every script may run twice: it is sent again after a lost reply
+__all__ = ["RedisBookmarks", "RedisCheckpoints", "RedisLeases", "RedisOptions", "RedisPositionStore"]
 
 _NOW = """
 local at = redis.call('TIME')
@@ -68,207 +59,117 @@ local held = redis.call('HMGET', KEYS[1], 'owner', 'epoch')
 if held[1] == ARGV[1] and held[2] == ARGV[2] then redis.call('HSET', KEYS[1], 'released', '1') end
 """
 _LEASE = _NOW + "\nreturn {held[1], held[2], age, held[4]}"
+_SCRIPTS = {"claim": _CLAIM, "renew": _RENEW, "release": _RELEASE, "lease": _LEASE}
 
 
-@dataclass(frozen=True, slots=True)
-class RedisOptions:
-    """Connection options for Redis.
+class RedisCheckpoints(CheckpointStore):
+    """The field `checkpoint` of a source's hash, and the text of facts; a save renews the lease."""
 
-    Attributes:
-        host, port, database: address of the server, and number of the database.
-        username, password: of an ACL user, or the password alone; None without authentication.
-        tls: use TLS, and verify the server's certificate against `tls_ca_file` (None: the system's authorities).
-        tls_check_hostname: require `host` as the name in the certificate.
-        tls_cert_file, tls_key_file: certificate and key of this client, if the server requires them.
-        prefix: prefix of the keys.
-        timeout_s: time limit for connecting and for each of three tries of a call.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 6379
-    database: int = 0
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    tls: bool = False
-    tls_ca_file: str | None = None
-    tls_check_hostname: bool = True
-    tls_cert_file: str | None = None
-    tls_key_file: str | None = None
-    prefix: str = "binlogsync"
-    timeout_s: float = 5.0
-
-    @property
-    def address(self) -> str:
-        """For logs and errors: "Redis at host:port, database 0"."""
-        return f"Redis at {self.host}:{self.port}{' (TLS)' if self.tls else ''}, database {self.database}"
-
-
-class RedisPositionStore(PositionStore):
-    """A PositionStore in Redis; see the module for its keys."""
-
-    name = "redis"
-
-    def __init__(self, options: RedisOptions | None = None) -> None:
-        self.options = options or RedisOptions()
-        self._client = _client(self.options)
-        self._scripts = {name: self._client.register_script(text) for name, text in _SCRIPTS.items()}
-        self._closed = False
-
-    def key(self, source: str) -> str:
-        """The key of a source's hash."""
-        return f"{self.options.prefix}:position:{source}"
-
-    def bookmarks_key(self, source: str) -> str:
-        """The key of the hash of a source's bookmarks."""
-        return f"{self.options.prefix}:bookmarks:{source}"
-
-    def facts_key(self, source: str) -> str:
-        """The key of the facts about a source's server."""
-        return f"{self.options.prefix}:facts:{source}"
-
-    def describe(self) -> str:
-        return self.options.address
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
 
     def load(self, source: str) -> Checkpoint | None:
-        text = self._call(lambda: self._client.hget(self.key(source), "checkpoint"))
+        key = _position_key(self._client, source)
+        text = self._client.call(lambda client: client.hget(key, "checkpoint"))
         if text is None:
             return None
         try:
             return Checkpoint.from_text(text)
         except PositionError as error:
             raise StoreError(
-                f"{self.options.address}: the checkpoint in {self.key(source)!r} cannot be read ({error}); remove it "
-                f"with HDEL {self.key(source)} checkpoint, the sinks contain their checkpoints"
+                f"{self._client.options.address}: the checkpoint in {key!r} cannot be read ({error}); remove it with "
+                f"HDEL {key} checkpoint, the sinks contain their checkpoints"
             ) from error
 
     def save(self, lease: Lease, checkpoint: Checkpoint) -> None:
-        self._renew(lease, checkpoint.to_text())
+        _renew(self._client, lease, checkpoint.to_text())
 
-    def claim(self, source: str, owner: str, *, take_over: bool = False, stale_s: float = 45.0) -> Lease:
-        terms = ClaimRequest(owner, take_over, stale_s)
-        stale_us = f"{stale_s * 1_000_000:.0f}"
-        verdict, holder, epoch, age_us = self._run("claim", source, owner, int(take_over), stale_us)
-        if verdict == "refused":
-            raise claim_refused_error(source, holder, int(age_us) / 1_000_000, terms)
-        return Lease(source, owner, int(epoch))
+    def load_facts(self, source: str) -> str | None:
+        text: str | None = self._client.call(lambda client: client.get(self._facts_key(source)))
+        return text
 
-    def heartbeat(self, lease: Lease) -> None:
-        self._renew(lease)
+    def save_facts(self, source: str, text: str) -> None:
+        self._client.call(lambda client: client.set(self._facts_key(source), text))
 
-    def release(self, lease: Lease) -> None:
-        self._run("release", lease.source, lease.owner, lease.epoch)
+    def _facts_key(self, source: str) -> str:
+        return f"{self._client.options.prefix}:facts:{source}"
 
-    def lease(self, source: str) -> Lease | None:
-        owner, epoch, age_us, released = self._run("lease", source)
-        return None if owner is None else Lease(source, owner, int(epoch), int(age_us) / 1_000_000, released == "1")
 
-    def bookmarks(self, source: str) -> Sequence[Bookmark]:
-        key = self.bookmarks_key(source)
-        texts = self._call(lambda: self._client.hgetall(key))
+class RedisBookmarks(BookmarkStore):
+    """The hash of a source's bookmarks."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+
+    def load(self, source: str) -> Sequence[Bookmark]:
+        key = self._key(source)
+        texts = self._client.call(lambda client: client.hgetall(key))
         try:
             return [Bookmark.from_text(text) for _, text in sorted(texts.items())]
         except PositionError as error:
             raise StoreError(
-                f"{self.options.address}: a bookmark in {key!r} cannot be read ({error}); remove it with HDEL"
+                f"{self._client.options.address}: a bookmark in {key!r} cannot be read ({error}); remove it with HDEL"
             ) from error
 
-    def put_bookmark(self, source: str, bookmark: Bookmark) -> None:
-        key = self.bookmarks_key(source)
-        self._call(lambda: self._client.hset(key, bookmark.key, bookmark.to_text()))
+    def put(self, source: str, bookmark: Bookmark) -> None:
+        self._client.call(lambda client: client.hset(self._key(source), bookmark.key, bookmark.to_text()))
 
-    def delete_bookmark(self, source: str, key: str) -> bool:
-        return bool(self._call(lambda: self._client.hdel(self.bookmarks_key(source), key)))
+    def delete(self, source: str, key: str) -> bool:
+        return bool(self._client.call(lambda client: client.hdel(self._key(source), key)))
 
-    def facts(self, source: str) -> str | None:
-        text: str | None = self._call(lambda: self._client.get(self.facts_key(source)))
-        return text
+    def _key(self, source: str) -> str:
+        return f"{self._client.options.prefix}:bookmarks:{source}"
 
-    def put_facts(self, source: str, text: str) -> None:
-        self._call(lambda: self._client.set(self.facts_key(source), text))
+
+class RedisLeases(LeaseStore):
+    """The other fields of a source's hash."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+
+    def load(self, source: str) -> Lease | None:
+        owner, epoch, age_us, released = self._client.run("lease", _position_key(self._client, source))
+        return None if owner is None else Lease(source, owner, int(epoch), int(age_us) / 1_000_000, released == "1")
+
+    def claim(self, source: str, owner: str, *, take_over: bool = False, stale_s: float = 45.0) -> Lease:
+        terms = ClaimRequest(owner, take_over, stale_s)
+        arguments = (owner, int(take_over), f"{stale_s * 1_000_000:.0f}")
+        verdict, holder, epoch, age_us = self._client.run("claim", _position_key(self._client, source), *arguments)
+        if verdict == "refused":
+            raise claim_refused_error(source, holder, int(age_us) / 1_000_000, terms)
+        return Lease(source, owner, int(epoch))
+
+    def renew(self, lease: Lease) -> None:
+        _renew(self._client, lease)
+
+    def release(self, lease: Lease) -> None:
+        self._client.run("release", _position_key(self._client, lease.source), lease.owner, lease.epoch)
+
+
+class RedisPositionStore(PositionStore):
+    """The three stores in one database of Redis; see the module for the keys."""
+
+    name = "redis"
+
+    def __init__(self, options: RedisOptions | None = None) -> None:
+        self.options = options or RedisOptions()
+        self._client = client = RedisClient(self.options, _SCRIPTS)
+        super().__init__(RedisCheckpoints(client), RedisBookmarks(client), RedisLeases(client))
 
     def close(self) -> None:
-        self._closed = True
         self._client.close()
 
-    def _renew(self, lease: Lease, *checkpoint: str) -> None:
-        verdict, owner, epoch = self._run("renew", lease.source, lease.owner, lease.epoch, *checkpoint)
-        if verdict == "lost":
-            raise lease_lost_error(lease, owner, int(epoch or 0))
-
-    def _run(self, script: str, source: str, *arguments: str | int) -> Any:
-        return self._call(lambda: self._scripts[script](keys=[self.key(source)], args=list(arguments)))
-
-    def _call(self, ask: Callable[[], Any]) -> Any:
-        if self._closed:
-            raise StoreError(f"{self.options.address}: this store is closed; make a new one")
-        try:
-            return ask()
-        except (redis.RedisError, OSError) as error:
-            raise StoreError(f"{self.options.address}: {error}; {_advice(error)}") from error
+    def describe(self) -> str:
+        return self.options.address
 
 
-_SCRIPTS = {"claim": _CLAIM, "renew": _RENEW, "release": _RELEASE, "lease": _LEASE}
-
-_AUTH = "check user name and password"
-_REPLICA = "that is a replica; give the address of the primary"
-_FULL = "its memory is full; raise maxmemory or remove other keys"
-_TLS = "check tls_ca_file, tls_cert_file, tls_key_file and the host name"
-_RIGHTS = (
-    "the ACL of that user must allow EVAL, EVALSHA, SCRIPT LOAD, TIME, GET, SET, HGET, HMGET, HGETALL, HSET, HDEL, "
-    "HINCRBY on the keys"
-)
-_ADVICE: tuple[tuple[type[Exception] | str, str], ...] = (
-    (redis.exceptions.AuthenticationError, _AUTH),
-    ("NOAUTH", _AUTH),
-    ("WRONGPASS", _AUTH),
-    (redis.exceptions.NoPermissionError, _RIGHTS),
-    (redis.exceptions.ReadOnlyError, _REPLICA),
-    ("READONLY", _REPLICA),
-    (redis.exceptions.OutOfMemoryError, _FULL),
-    ("OOM", _FULL),
-    ("MISCONF", "it cannot save to its own disk; check its log"),
-    ("WRONGTYPE", "the key holds something else; choose another prefix"),
-    (redis.BusyLoadingError, "it is still loading its data; try again soon"),
-    (ssl.SSLError, _TLS),
-    ("SSL", _TLS),
-    ("CERTIFICATE", _TLS),
-    (redis.TimeoutError, "it did not answer in time; check the address, the network and its load"),
-    (
-        redis.ConnectionError,
-        "check host and port, that it runs, and that TLS is on and tls_cert_file is given if it requires them",
-    ),
-)
+def _position_key(client: RedisClient, source: str) -> str:
+    return f"{client.options.prefix}:position:{source}"
 
 
-def _advice(error: Exception) -> str:
-    """The next step, by the class of the error or by a word of its text: script errors of old servers have no class."""
-    text = str(error)
-    for sign, advice in _ADVICE:
-        if sign in text if isinstance(sign, str) else isinstance(error, sign):
-            return advice
-    return "check its log"
-
-
-def _client(options: RedisOptions) -> redis.Redis:
-    tls: dict[str, Any] = {}
-    if options.tls:
-        tls = {
-            "ssl": True,
-            "ssl_ca_certs": options.tls_ca_file,
-            "ssl_check_hostname": options.tls_check_hostname,
-            "ssl_certfile": options.tls_cert_file,
-            "ssl_keyfile": options.tls_key_file,
-        }
-    return redis.Redis(
-        host=options.host,
-        port=options.port,
-        db=options.database,
-        username=options.username,
-        password=options.password,
-        socket_timeout=options.timeout_s,
-        socket_connect_timeout=options.timeout_s,
-        retry=Retry(ExponentialBackoff(cap=_LONGEST_PAUSE_S, base=_FIRST_PAUSE_S), _RETRIES),
-        protocol=2,  # the newer one needs Redis 6
-        decode_responses=True,
-        **tls,
-    )
+def _renew(client: RedisClient, lease: Lease, *checkpoint: str) -> None:
+    """Renew the lease, and store the checkpoint with it."""
+    key = _position_key(client, lease.source)
+    verdict, owner, epoch = client.run("renew", key, lease.owner, lease.epoch, *checkpoint)
+    if verdict == "lost":
+        raise lease_lost_error(lease, owner, int(epoch or 0))

@@ -18,7 +18,7 @@ from binlogsync.bookmarks import Bookmark, BookmarkReason, BookmarkRetention
 from binlogsync.errors import ConfigError, StoreError
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
-from binlogsync.stores import PositionStore
+from binlogsync.stores import BookmarkStore
 
 log = logging.getLogger(__name__)
 _UNCHECKED = 100
@@ -46,7 +46,7 @@ class Bookmarker:
     """Records the bookmarks of one source; used by the tail's thread alone. `clock` gives seconds since 1970."""
 
     def __init__(
-        self, source: str, store: PositionStore, rules: BookmarkRules, clock: Callable[[], float] = time.time
+        self, source: str, store: BookmarkStore, rules: BookmarkRules, clock: Callable[[], float] = time.time
     ) -> None:
         self._source = source
         self._store = store
@@ -76,7 +76,7 @@ class Bookmarker:
 
     def _load_last(self, flush: Flush) -> None:
         """Load the time of the last bookmark; record one at the start of the tail if the source has none."""
-        kept = self._store.bookmarks(self._source)
+        kept = self._store.load(self._source)
         own = [each for each in kept if each.reason not in ("person", "import")]
         if not own and self._start is not None and not self._start[0].skip:
             start, sequence = self._start
@@ -99,7 +99,7 @@ class Bookmarker:
     def _keep(self, checkpoint: Checkpoint, reason: BookmarkReason, at_us: int, sequence: int | None) -> None:
         now_us = self._now_us()
         bookmark = Bookmark(checkpoint, reason, at_us or now_us, now_us, sequence=sequence)
-        self._store.put_bookmark(self._source, bookmark)
+        self._store.put(self._source, bookmark)
         self._last_checkpoint = checkpoint
         self._unchecked += 1
         if reason == "schema":  # these expire early where there are many, so they do not delay the others
@@ -108,8 +108,8 @@ class Bookmarker:
         else:
             self._last_us = now_us
         self._unchecked = 0
-        for old in self._rules.keep.expired(self._store.bookmarks(self._source), now_us):
-            self._store.delete_bookmark(self._source, old.key)
+        for old in self._rules.keep.expired(self._store.load(self._source), now_us):
+            self._store.delete(self._source, old.key)
             log.info("%s: bookmark %s has expired and is deleted", self._source, old.key)
 
     def _now_us(self) -> int:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from binlogsync.errors import (
     BinlogSyncError,
@@ -33,7 +34,7 @@ from binlogsync.mysql import MySQLConfig
 from binlogsync.position import Checkpoint
 from binlogsync.sinks import Sink
 from binlogsync.stores import Lease, PositionStore
-from binlogsync.tail.lease_heartbeat import LeaseHeartbeat
+from binlogsync.stores.lease_heartbeat import LeaseHeartbeat
 from binlogsync.tail.options import TailOptions
 from binlogsync.tail.progress import ProgressCounter, TailProgress
 from binlogsync.tail.session import Session, SessionConfig, SessionState, TailCallbacks
@@ -43,6 +44,7 @@ __all__ = ["Tail", "TailOptions", "TailProgress"]
 log = logging.getLogger(__name__)
 
 _REPORT_S = 1.0
+_PATIENCE_S = 300.0
 _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 10.0
 
@@ -155,7 +157,7 @@ class Tail:
         if not self._may_overtake:
             return False
         self._may_overtake = False
-        self._config.store.heartbeat(self._lease)
+        self._config.store.leases.renew(self._lease)
         log.warning(
             "%s: %s; this tail holds the lease and opens the sinks again, once", self._config.options.source, error
         )
@@ -166,9 +168,10 @@ class Tail:
         if self._lease is not None:
             return
         options = self._config.options
-        self._lease = self._config.store.claim(options.source, self._owner, take_over=self._take_over)
+        self._lease = self._config.store.leases.claim(options.source, self._owner, take_over=self._take_over)
         self._may_overtake = self._lease.epoch > 1
-        self._heartbeat = LeaseHeartbeat(self._config.store, self._lease)
+        renew = partial(self._config.store.leases.renew, self._lease)
+        self._heartbeat = LeaseHeartbeat(f"source {options.source}", renew, patience_s=_PATIENCE_S)
         self._heartbeat.start()
 
     def _release(self) -> None:
@@ -176,7 +179,7 @@ class Tail:
         if self._lease is None:
             return
         try:
-            self._config.store.release(self._lease)
+            self._config.store.leases.release(self._lease)
         except StoreError as error:
             log.warning("%s: the lease could not be released: %s", self._config.options.source, error)
 
@@ -189,7 +192,7 @@ class Tail:
     def _save(self, checkpoint: Checkpoint) -> None:
         """Called by the sinks' threads, sequentially, when all sinks have reached the checkpoint."""
         assert self._lease is not None
-        self._config.store.save(self._lease, checkpoint)
+        self._config.store.checkpoints.save(self._lease, checkpoint)
 
     def _tick(self, is_idle: bool) -> None:
         """Report to the lease heartbeat that this thread is alive, and report progress once a second."""

@@ -112,7 +112,7 @@ class Session:
         self._callbacks = callbacks
         self._counter = counter
         options = config.options
-        self._bookmarker = Bookmarker(options.source, config.store, options.bookmarks())
+        self._bookmarker = Bookmarker(options.source, config.store.bookmarks, options.bookmarks())
         self._patience_ends_s: float | None = None
         self._stored: Checkpoint | None = None  # the checkpoint, if reading starts before it for an XA transaction
         self._is_unconfirmed = False  # a rotation was read since the log was last checked for a reset
@@ -208,10 +208,10 @@ class Session:
     def _changed_facts(self, info: ServerInfo) -> list[str]:
         """The changes of the server since the source was tailed last; saves its current facts."""
         store, source = self._config.store, self._config.options.source
-        now, before = ServerFacts.of(info, time.time()), ServerFacts.from_text(store.facts(source))
+        now, before = ServerFacts.of(info, time.time()), ServerFacts.from_text(store.checkpoints.load_facts(source))
         changes = now.changes_since(before) if before is not None else []
         if before is None or changes:
-            store.put_facts(source, now.to_text())
+            store.checkpoints.save_facts(source, now.to_text())
         return [] if before is None else [f"{each} at {before.at:%Y-%m-%d %H:%M} UTC" for each in changes]
 
     def _read(self, info: ServerInfo, start: Checkpoint, fanout: Fanout) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from binlogsync.bookmarks import Bookmark, get_bookmark
 from binlogsync.codec.subjects import stream_name
@@ -68,13 +69,14 @@ def find_tail_start(
     Raises SinkError, StoreError, SourceError, PositionError.
     """
     held = {sink: sink.open(source) for sink in sinks}
-    saved = store.load(source)
+    saved = store.checkpoints.load(source)
     _check_proven(held, saved, source)
     known = [checkpoint for checkpoint in held.values() if checkpoint is not None]
     if saved is not None and None in held.values():
         known.append(saved)
     if not known:
-        first = start if isinstance(start, Checkpoint) else first_start(config, lambda: store.bookmarks(source), start)
+        bookmarks = partial(store.bookmarks.load, source)
+        first = start if isinstance(start, Checkpoint) else first_start(config, bookmarks, start)
         return TailStart(first, held, (), is_first=True)
     oldest = _oldest(known, source)
     moved = ""

@@ -56,7 +56,7 @@ def positions_kept(mysql: MySQLConfig, store: PositionStore, source: str) -> dg.
     """Hours until MySQL may purge the oldest required position."""
     info = inspect_server(mysql)
     retention = BinlogRetention(mysql, info)
-    needs = [*required_by_tail([store.load(source)]), *required_by_bookmarks(store.bookmarks(source))]
+    needs = [*required_by_tail([store.checkpoints.load(source)]), *required_by_bookmarks(store.bookmarks.load(source))]
     found = check_retention(retention, info, needs)
     is_lost = any(each.retained is None and each.position.is_essential for each in found)
     summary = "; ".join(str(each) for each in found if each.is_short) or _describe_first(found)
@@ -79,7 +79,7 @@ def _describe_first(found: list[RetentionStatus]) -> str:
 def server_unchanged(mysql: MySQLConfig, store: PositionStore, source: str) -> dg.AssetCheckResult:
     """Fails for settings changed since the last start of the tail, duplicate server ids, and clocks that disagree."""
     now = ServerFacts.of(inspect_server(mysql), time.time())
-    before = ServerFacts.from_text(store.facts(source))
+    before = ServerFacts.from_text(store.checkpoints.load_facts(source))
     wrong = now.changes_since(before) if before is not None else []
     wrong += [each.message for each in preflight(mysql) if "server_id" in each.name and not each.ok]
     ahead_s = clock_ahead_s(mysql)

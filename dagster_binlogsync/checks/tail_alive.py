@@ -19,7 +19,7 @@ def build_tail_alive_check(source: str) -> dg.AssetChecksDefinition:
     )
     def _alive(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with context.resources.positions.store() as store:
-            return tail_alive(store.lease(source))
+            return tail_alive(store.leases.load(source))
 
     return _alive
 

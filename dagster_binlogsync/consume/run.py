@@ -250,7 +250,7 @@ class _ConsumerRun:
     def _bookmarks(self) -> Sequence[Bookmark]:
         store: PositionStore
         with self.context.resources.positions.store() as store:
-            return store.bookmarks(self.source)
+            return store.bookmarks.load(self.source)
 
     def _process_reports(self, reports: Iterable[TableReport]) -> None:
         """Add the reports to the totals. Record a new error as an observation and a failed check of the table."""

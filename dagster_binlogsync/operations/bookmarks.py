@@ -70,7 +70,7 @@ def build_bookmark_job(source: ReplaySource) -> dg.JobDefinition:
                     context.log.info(f"added {added.key}")
                 else:
                     context.log.info(_apply_action(store, source.name, config))
-                bookmarks = store.bookmarks(source.name)
+                bookmarks = store.bookmarks.load(source.name)
         except BinlogSyncError as error:
             raise build_failure(error, TableName(source.name, "bookmarks", config.action)) from None
         partitions = str(bookmark_partitions(source.name).name)
@@ -91,11 +91,11 @@ def _apply_action(store: PositionStore, source: str, config: BookmarkConfig) -> 
         return "the bookmarks are listed in the observation of the binlog asset"
     if config.action not in ("pin", "unpin", "delete"):
         raise ConfigError(f"unknown action {config.action!r}; use add, pin, unpin, delete or list")
-    bookmark = get_bookmark(store.bookmarks(source), config.bookmark, source)
+    bookmark = get_bookmark(store.bookmarks.load(source), config.bookmark, source)
     if config.action == "delete":
-        store.delete_bookmark(source, bookmark.key)
+        store.bookmarks.delete(source, bookmark.key)
     else:
-        store.put_bookmark(source, replace(bookmark, pinned=config.action == "pin"))
+        store.bookmarks.put(source, replace(bookmark, pinned=config.action == "pin"))
     return f"{config.action}: {bookmark.key}"
 
 

@@ -34,7 +34,7 @@ def build_bookmark_sensor(
     def _register(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         positions: Positions = getattr(context.resources, positions_key)
         with positions.store() as store:
-            bookmarks = store.bookmarks(source)
+            bookmarks = store.bookmarks.load(source)
         known = context.instance.get_dynamic_partitions(str(partitions.name))
         return sync_partitions(partitions, known, bookmarks)
 

@@ -96,7 +96,7 @@ def gather_evidence(
         for record in records
     )
     with positions.store() as store:
-        lease = store.lease(source)
+        lease = store.leases.load(source)
     return TailObservation(source, runs, lease, clock(), watched_since)
 
 

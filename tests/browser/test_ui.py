@@ -207,7 +207,7 @@ def free_port() -> int:
 
 def of_intervals(store: SQLitePositionStore) -> list[Bookmark]:
     """The bookmarks that lie minutes apart, the newest left out, which has no end yet."""
-    return [bookmark for bookmark in store.bookmarks(SOURCE) if bookmark.reason == "interval"][:-1]
+    return [bookmark for bookmark in store.bookmarks.load(SOURCE) if bookmark.reason == "interval"][:-1]
 
 
 def audit_counts(stack: Stack, name: TableName, start: Bookmark, until: Bookmark) -> dict[str, int]:

@@ -67,8 +67,8 @@ def status_of(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
 
 def test_tail_stores_resumes_and_releases_its_lease(filled: Deployment) -> None:
     store = SQLitePositionStore(filled.folder / ".binlogsync" / "positions.db")
-    assert store.load(filled.source) is not None
-    lease = store.lease(filled.source)
+    assert store.checkpoints.load(filled.source) is not None
+    lease = store.leases.load(filled.source)
     store.close()
     assert lease is not None
     assert lease.released

@@ -185,14 +185,14 @@ def test_where_a_new_client_begins(stream: SampleStream) -> None:
     cases, positions = starts(stream), MemoryPositionStore()
     mark = cases["bookmark"][0]
     assert isinstance(mark, Bookmark)
-    positions.put_bookmark(stream.name, mark)
+    positions.bookmarks.put(stream.name, mark)
     everything = ids("samples", *[ONE] * 10)
     for name, (start, first) in cases.items():
         known = client(stream, name, start=start, positions=positions)
         assert (name, seen_by(known)) == (name, everything[first:])
     stream.write(ONE)
     more = ids("samples", *[ONE] * 11)[-1:]
-    positions.delete_bookmark(stream.name, mark.key)
+    positions.bookmarks.delete(stream.name, mark.key)
     for name, (start, _) in cases.items():  # a client with progress no longer needs the bookmark
         assert (name, seen_by(client(stream, name, start=start, positions=positions))) == (name, more)
 
@@ -214,7 +214,7 @@ def test_a_bookmark_is_found_where_this_deployment_keeps_them(
     with closing(
         SQLitePositionStore(Path("positions.db")) if sqlite else NatsPositionStore(NatsOptions(url=stream.url))
     ) as store:
-        store.put_bookmark(stream.name, bookmark_at(checkpoint))
+        store.bookmarks.put(stream.name, bookmark_at(checkpoint))
     assert seen_by(client(stream, start="before the sale")) == ids("samples", *[ONE] * 3)[1:]
     with pytest.raises(
         ConfigError, match=f"'2nd' is not a bookmark of source {stream.name}; names are 'before the sale'"

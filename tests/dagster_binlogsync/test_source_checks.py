@@ -21,8 +21,8 @@ def test_checks_pass_for_a_correct_source_and_fail_otherwise(mysql: FreshDatabas
     config, store = config_of(mysql.server, "main"), MemoryPositionStore()
     assert str(positions_kept(config, store, "main").description).startswith("No position is required yet. Binlogs are")
     here = resolve_start(config)
-    store.save(store.claim("main", "test"), here)
-    store.put_facts("main", ServerFacts.of(inspect_server(config), 1_700_000_000.0).to_text())
+    store.checkpoints.save(store.leases.claim("main", "test"), here)
+    store.checkpoints.save_facts("main", ServerFacts.of(inspect_server(config), 1_700_000_000.0).to_text())
     kept = positions_kept(config, store, "main")
     assert kept.passed
     assert kept.metadata["hours_left"].value == 720.0
@@ -30,7 +30,7 @@ def test_checks_pass_for_a_correct_source_and_fail_otherwise(mysql: FreshDatabas
     assert (same.passed, same.description) == (True, "The server is unchanged since 2023-11-14 22:13 UTC.")
 
     gone = replace(here, position=BinlogPosition("binlog.999999", 4), server_uuid="mariadb:7", gtids=None)
-    store.put_bookmark("main", Bookmark(gone, "person", 1, 1, "monday"))
+    store.bookmarks.put("main", Bookmark(gone, "person", 1, 1, "monday"))
     lost = positions_kept(config, store, "main")
     assert not lost.passed
     assert "bookmark monday at binlog.999999:4 of server mariadb:7: LOST" in str(lost.description)

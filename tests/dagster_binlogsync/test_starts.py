@@ -70,7 +70,9 @@ def bookmarked(nats_server: NATSServer, tmp_path: Path) -> Iterator[BookmarkedSt
         position = reader.checkpoint_at(second)
     assert position is not None
     with closing(SQLitePositionStore(tmp_path / "p.db")) as store:
-        store.put_bookmark(stream.name, Bookmark(position, "person", position.ts_us, position.ts_us, "before the sale"))
+        store.bookmarks.put(
+            stream.name, Bookmark(position, "person", position.ts_us, position.ts_us, "before the sale")
+        )
     yield BookmarkedStream(stream, tmp_path)
     delete_stream(stream.url, stream_name(stream.name))
 

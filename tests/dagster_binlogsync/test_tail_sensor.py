@@ -56,7 +56,7 @@ def tick(instance: dg.DagsterInstance, path: Path, watched_since: float | None =
 
 def claim(path: Path, owner: str, age_s: float = 0.0) -> None:
     store = SQLitePositionStore(path, clock=lambda: time.time() - age_s)
-    store.claim("main", owner, take_over=True)
+    store.leases.claim("main", owner, take_over=True)
     store.close()
 
 

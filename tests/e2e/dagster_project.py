@@ -61,7 +61,7 @@ class DagsterProject:
 
     def _has_stored(self, executed: GtidSet) -> bool:
         with closing(SQLitePositionStore(self.folder / "positions.db")) as store:
-            saved = store.load(self.source)
+            saved = store.checkpoints.load(self.source)
         return saved is not None and saved.gtids is not None and saved.gtids.contains(executed)
 
     def tick(self, built: dg.Definitions, sensor: str) -> tuple[list[dg.RunRequest], str]:
@@ -92,7 +92,7 @@ class DagsterProject:
     def lease(self) -> Lease | None:
         store = SQLitePositionStore(self.folder / "positions.db")
         try:
-            return store.lease(self.source)
+            return store.leases.load(self.source)
         finally:
             store.close()
 

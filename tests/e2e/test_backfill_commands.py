@@ -32,7 +32,7 @@ def folder(tailed: TailedWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_bookmarks_are_listed_added_pinned_and_deleted(
     tailed: TailedWorkload, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept = tailed.store.bookmarks(tailed.source)
+    kept = tailed.store.bookmarks.load(tailed.source)
     row = tailed.rows("orders")[50]
     assert cli.main(["bookmarks", "add", "v3", "--at", row.committed.isoformat()]) == 0
     assert cli.main(["bookmarks", "unpin", "v3"]) == 0
@@ -51,7 +51,7 @@ def test_bookmarks_are_listed_added_pinned_and_deleted(
     assert cli.main(["bookmarks", "unpin", kept[0].key]) == 0
     assert cli.main(["bookmarks", "delete", "v3"]) == 1
     assert "'v3' is not a bookmark of source" in capsys.readouterr().err
-    assert tailed.store.bookmarks(tailed.source) == kept
+    assert tailed.store.bookmarks.load(tailed.source) == kept
 
 
 def test_a_consumer_is_rewound_from_the_command_line(

@@ -110,7 +110,7 @@ def partition_metadata(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> d
 
 
 def test_each_chosen_bookmark_shows_the_exact_counts_of_its_range(project: ReplayProject) -> None:
-    bookmarks = list(project.tailed.store.bookmarks(project.tailed.source))
+    bookmarks = list(project.tailed.store.bookmarks.load(project.tailed.source))
     assert project.instance.get_dynamic_partitions(project.partitions) == [each.key for each in bookmarks]
     rows = project.tailed.rows("orders")
     chosen = bookmarks[2:6]
@@ -130,7 +130,7 @@ def test_each_chosen_bookmark_shows_the_exact_counts_of_its_range(project: Repla
 
 
 def test_a_handler_is_called_again_up_to_the_head(project: ReplayProject) -> None:
-    bookmarks = list(project.tailed.store.bookmarks(project.tailed.source))
+    bookmarks = list(project.tailed.store.bookmarks.load(project.tailed.source))
     result = project.replay(project.customers, [bookmarks[4].key], until="head")
     expected = [row.row[0] for row in rows_between(project.tailed.rows("customers"), bookmarks[4], None)]
     assert expected
@@ -161,14 +161,14 @@ def test_bookmarks_are_added_pinned_and_deleted(project: ReplayProject) -> None:
     row = project.tailed.rows("orders")[100]
     at = f"binlog.{row.file:06d}:{row.txn_pos}"
     assert project.run(job, action="add", bookmark="before v2", at=at).success
-    added = find_bookmark(store.bookmarks(source), "before v2")
+    added = find_bookmark(store.bookmarks.load(source), "before v2")
     assert added is not None
     assert (str(added.checkpoint.position), added.pinned, added.reason) == (at, True, "person")
     assert abs(added.at_us - row.committed.timestamp() * 1e6) < 2
     assert added.key.endswith("_before-v2")
     assert added.key in project.instance.get_dynamic_partitions(project.partitions)
     assert project.run(job, action="unpin", bookmark="before v2").success
-    unpinned = find_bookmark(store.bookmarks(source), "before v2")
+    unpinned = find_bookmark(store.bookmarks.load(source), "before v2")
     assert unpinned is not None
     assert not unpinned.pinned
     assert project.run(job, action="list").success
@@ -214,7 +214,7 @@ def test_the_live_mirror_is_not_touched(project: ReplayProject) -> None:
     assert dg.materialize([consume], instance=project.instance, resources=resources, run_config=config).success
     before = mirror_rows(project.warehouse, project.tailed.database, "orders")
     progress = query(project.warehouse, f"FROM {META_SCHEMA}.progress")
-    bookmarks = list(project.tailed.store.bookmarks(project.tailed.source))
+    bookmarks = list(project.tailed.store.bookmarks.load(project.tailed.source))
     assert project.replay(project.orders, [bookmarks[3].key]).success
     assert mirror_rows(project.warehouse, project.tailed.database, "orders") == before
     assert query(project.warehouse, f"FROM {META_SCHEMA}.progress") == progress

@@ -64,7 +64,7 @@ def test_reads_the_stream_then_the_binlogs_then_fails_with_the_earliest_time(
                     done, ids = read(sources, tailed, start)
                     assert (done.ranges[0].origin, len(ids)) == (origin, 160)
 
-                rotation = next(each for each in store.bookmarks(source) if each.reason == "rotation")
+                rotation = next(each for each in store.bookmarks.load(source) if each.reason == "rotation")
                 done, ids = read(sources, tailed, rotation.key)
                 assert (done.ranges[0].origin, ids) == ("stream", list(range(200, 280)))
                 purge_stream(nats_server.url, f"CDC_{source.upper()}", keep=30)

@@ -32,7 +32,7 @@ class RandomPositions:
 
     def __init__(self, tailed: TailedWorkload, sources: ChangeSources, table: str, chance: random.Random) -> None:
         self.rows = tailed.rows(table)
-        self.bookmarks = list(tailed.store.bookmarks(tailed.source))
+        self.bookmarks = list(tailed.store.bookmarks.load(tailed.source))
         self._chance = chance
         self._uuid = self.rows[0].row[0].split(":")[0]
         assert sources.stream is not None
@@ -107,7 +107,7 @@ def test_twenty_random_ranges_equal_the_audit_log_from_the_stream_and_from_the_b
 
 
 def test_each_bookmark_has_its_stream_sequence(tailed: TailedWorkload) -> None:
-    bookmarks = tailed.store.bookmarks(tailed.source)
+    bookmarks = tailed.store.bookmarks.load(tailed.source)
     reasons = {bookmark.reason for bookmark in bookmarks}
     assert {"start", "interval", "rotation", "schema"} <= reasons
     assert (bookmarks[0].reason, bookmarks[0].sequence) == ("start", 0)

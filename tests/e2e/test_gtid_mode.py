@@ -70,7 +70,7 @@ def test_gtid_mode_is_switched_on(server: MySQLServer, nats_server: NATSServer) 
         catch_up(server, running)
     before = run(server, "SHOW BINARY LOGS")[0][0]
     late = resolve_start(config_of(server, "look"), BinlogPosition(str(before), 4))
-    stores["modes-late"].put_bookmark("modes-late", Bookmark(late, "person", 1, 1, name="before"))
+    stores["modes-late"].bookmarks.put("modes-late", Bookmark(late, "person", 1, 1, name="before"))
     moment = datetime.now(UTC)
     time.sleep(1.1)
     run(server, *(f"SET GLOBAL gtid_mode = {step}" for step in STEPS))
@@ -83,7 +83,7 @@ def test_gtid_mode_is_switched_on(server: MySQLServer, nats_server: NATSServer) 
             write(server, number)
             catch_up(server, running)
     assert rows(url, "modes-done") == [1, 2, 3, 4, 5, 6, 7, 8]
-    saved = stores["modes-done"].load("modes-done")
+    saved = stores["modes-done"].checkpoints.load("modes-done")
     assert saved is not None
     assert saved.gtids
     assert saved.gtids == inspect_server(config_of(server, "look")).executed

@@ -294,7 +294,7 @@ def test_a_checkpoint_of_an_older_version_is_accepted_once(scenario: LogIdentity
         scenario.catch_up(tail)
         wait_until(lambda: tail.error or tail.progress.flushes, 30, "the checkpoint to be completed")
     assert [each for each in tail.progress.recoveries if "stored by an older version" in each]
-    completed = scenario.store.load(scenario.source)
+    completed = scenario.store.checkpoints.load(scenario.source)
     assert completed == older
     assert completed is not None
     assert completed.log is not None
@@ -315,8 +315,8 @@ def _as_older_version(scenario: LogIdentityScenario) -> Checkpoint:
     with NatsConnection(NatsOptions(url=scenario.url), "older") as connection:
         connection.call(lambda client: publish_checkpoint(client, scenario.source, older))
     checkpoint = Checkpoint.from_text(older)
-    scenario.store.save(scenario.store.claim(scenario.source, "older", take_over=True), checkpoint)
-    scenario.store.release(scenario.store.claim(scenario.source, "older", take_over=True))
+    scenario.store.checkpoints.save(scenario.store.leases.claim(scenario.source, "older", take_over=True), checkpoint)
+    scenario.store.leases.release(scenario.store.leases.claim(scenario.source, "older", take_over=True))
     return checkpoint
 
 

@@ -108,7 +108,7 @@ def test_every_statement_reaches_the_mirror(database: FreshDatabase, nats_server
             drain(names[0], "Orders_2")
         with StreamReader(NatsOptions(url=nats_server.url), config.source) as reader:
             assert {table for _, table in reader.tables()} <= {names[1], "orders_2"}
-    facts = ServerFacts.from_text(store.facts(config.source))
+    facts = ServerFacts.from_text(store.checkpoints.load_facts(config.source))
     assert facts is not None
     assert facts.settings["lower_case_table_names"] == "1"
 
@@ -119,7 +119,7 @@ def test_names_on_the_command_line_are_spelled_as_the_server_stores_them(
     store = MemoryPositionStore()
     monkeypatch.setattr(Settings, "positions", lambda self: store)
     assert read_table(Settings({}), "main", "Shop.Orders") == ("Shop", "Orders"), "nothing is known of its server"
-    store.put_facts("main", ServerFacts.of(inspect_server(config_of(server, "main")), 0).to_text())
+    store.checkpoints.save_facts("main", ServerFacts.of(inspect_server(config_of(server, "main")), 0).to_text())
     assert read_table(Settings({}), "main", "Shop.ÄRGER") == ("shop", "ärger")
 
 

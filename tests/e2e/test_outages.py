@@ -139,7 +139,7 @@ def test_the_position_store_restarts(mysql: FreshDatabase, nats_server: NATSServ
             tail.catch_up()
             last = tail.stop()
         assert "StoreError" in "\n".join(last.recoveries)
-        assert store.load(source) == last.checkpoint
+        assert store.checkpoints.load(source) == last.checkpoint
         store.close()
     assert_exact((config, mysql.name), nats_server.url, source)
 

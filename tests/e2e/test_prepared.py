@@ -51,7 +51,7 @@ def test_a_restart_between_prepare_and_commit(mysql: FreshDatabase, tmp_path: Pa
     tail_after()
     tail_after("XA COMMIT 'x'", "INSERT INTO t VALUES (12)")
     assert query(path, _IDS) == [(10,), (11,), (1,), (2,), (12,)]
-    saved = store.load(source)
+    saved = store.checkpoints.load(source)
     assert saved is not None
     assert saved.resume is None
 
@@ -112,7 +112,7 @@ def test_a_restart_reads_back_past_the_commit_of_another_transaction(
             database.execute(statement)
         with TailThread(config, [AuditSink(path)], store, options) as tail:
             tail.catch_up()
-        prepared = prepared or store.load(source)
+        prepared = prepared or store.checkpoints.load(source)
     assert query(path, _IDS) == ([] if "other" in include else [(1,), (2,), (3,), (4,)])
     assert prepared is not None
     assert prepared.resume is not None

@@ -73,7 +73,7 @@ def test_a_stream_without_checkpoints_is_refused(mysql: FreshDatabase, nats_serv
         tail.wait_begun()
         mysql.execute("INSERT INTO t VALUES (1)")
         tail.catch_up()
-    saved = store.load(source)
+    saved = store.checkpoints.load(source)
     assert saved is not None
     assert saved.sequence is not None
 

@@ -79,7 +79,7 @@ def test_exactly_the_changes_after_the_position_are_delivered_again(
 ) -> None:
     rows = tailed.rows("customers")
     expected = ids_of(tailed, "customers")
-    bookmarks = tailed.store.bookmarks(tailed.source)
+    bookmarks = tailed.store.bookmarks.load(tailed.source)
     place = bookmarks[len(bookmarks) // 2].checkpoint.position
     behind = [row.row[0] for row in rows if (row.file, row.txn_pos) >= (place.file_number, place.pos)]
     assert 10 < len(behind) < len(expected) - 10

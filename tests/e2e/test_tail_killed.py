@@ -76,7 +76,7 @@ class KeeperScenario:
     runs: tuple[TailRun, ...] = ()
 
     def decide(self, later_s: float = 0.0) -> Decision:
-        lease = self.store.lease(self.source)
+        lease = self.store.leases.load(self.source)
         lease = lease and replace(lease, age_s=lease.age_s + later_s)
         return decide_action(TailObservation(self.source, self.runs, lease, time.time() + later_s))
 
@@ -92,7 +92,7 @@ class KeeperScenario:
         return run_id
 
     def claimed_by(self, run_id: str) -> Lease | None:
-        lease = self.store.lease(self.source)
+        lease = self.store.leases.load(self.source)
         return lease if lease is not None and lease.owner == run_id else None
 
 
@@ -118,7 +118,7 @@ def test_exactly_once_through_ten_kills(mysql: FreshDatabase, nats_server: NATSS
                 else:
                     wait_until(lambda run=run_id: scenario.claimed_by(run), 60, f"{run_id} to claim its lease")  # type: ignore[misc]
                     assert scenario.decide().action == "skip"
-                    wait_until(lambda: scenario.store.load(source), 60, "a first checkpoint")
+                    wait_until(lambda: scenario.store.checkpoints.load(source), 60, "a first checkpoint")
                     writers.write_big()
                     with running("tests.e2e.mirror_process", {**consumer, "tables": ["orders"]}, tmp_path / "m.log"):
                         time.sleep(chance.random() * 3)
@@ -171,10 +171,10 @@ def test_messages_of_many_changes_through_kills(
     for number in range(6):
         tail = {**given, "mysql": connection, "options": options, "owner": f"run {number}"}
         with running("tests.e2e.tail_process", tail, tmp_path / "tail.log"):
-            before = store.load(source)
-            wait_until(lambda old=before: store.load(source) != old, 60, "a checkpoint")  # type: ignore[misc]
+            before = store.checkpoints.load(source)
+            wait_until(lambda old=before: store.checkpoints.load(source) != old, 60, "a checkpoint")  # type: ignore[misc]
             time.sleep(chance.random() * 0.02)
-        reached.append(store.load(source))
+        reached.append(store.checkpoints.load(source))
         writers.write_big()
     sink = stream_sink(nats_server.url, **stream)
     with TailThread(config, [sink], store, options_of(source, mysql.name), owner="last", take_over=True) as last:

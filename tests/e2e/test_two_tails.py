@@ -22,7 +22,7 @@ def test_the_second_tail_is_refused(mysql: FreshDatabase, nats_server: NATSServe
     config, options = config_of(mysql.server, source), options_of(source, mysql.name)
     mysql.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     with TailThread(config, [stream_sink(nats_server.url)], store, options, owner="alice") as first:
-        wait_until(lambda: store.lease(source), 20, "the lease")
+        wait_until(lambda: store.leases.load(source), 20, "the lease")
         begun = time.monotonic()
         with TailThread(config, [stream_sink(nats_server.url)], store, options, owner="bob") as second:
             error = second.end()
@@ -86,6 +86,6 @@ def test_a_released_lease_is_free(owner: str, mysql: FreshDatabase, nats_server:
     for name in ("alice", owner):
         with TailThread(config, [stream_sink(nats_server.url)], store, options, owner=name) as tail:
             tail.catch_up()
-    lease = store.lease(source)
+    lease = store.leases.load(source)
     assert lease is not None
     assert (lease.owner, lease.released) == (owner, True)

@@ -114,7 +114,7 @@ def test_a_position_that_this_server_does_not_have_is_refused(mysql: FreshDataba
     inside = next(row[1] for row in events if row[2] == "Query")
     with pytest.raises(PositionError, match="lies inside the transaction that begins at"):
         import_bookmark(config, store, "main", json.dumps({"Name": here.position.file, "Pos": inside}))
-    assert store.bookmarks("main") == []
+    assert store.bookmarks.load("main") == []
 
 
 CONFIG = {

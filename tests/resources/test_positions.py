@@ -18,10 +18,10 @@ def keep_and_load(resource: Positions) -> None:
     @dg.op
     def use(positions: Positions) -> None:
         with positions.store() as store:
-            store.save(store.claim("main", "me"), CHECKPOINT)
+            store.checkpoints.save(store.leases.claim("main", "me"), CHECKPOINT)
         with positions.store() as store:
-            assert store.load("main") == CHECKPOINT
-            assert (lease := store.lease("main")) is not None
+            assert store.checkpoints.load("main") == CHECKPOINT
+            assert (lease := store.leases.load("main")) is not None
             assert lease.owner == "me"
 
     @dg.job

@@ -19,7 +19,7 @@ from binlogsync.stores import PositionStore
 from binlogsync.stores.nats import NatsPositionStore
 from binlogsync.stores.redis import RedisOptions, RedisPositionStore
 from binlogsync.stores.sqlite import SQLitePositionStore
-from tests.stores.contract import UUID, large_gtid_set
+from tests.stores.contract_checkpoints import UUID, large_gtid_set
 
 CLAIMS, SAVES = 5, 3
 
@@ -35,20 +35,20 @@ def open_store(given: Mapping[str, Any]) -> PositionStore:
 
 def save(store: PositionStore, number: int) -> None:
     """Save increasing numbers until the process is killed."""
-    gtids, lease = large_gtid_set(), store.claim("shop", "child", take_over=True)
+    gtids, lease = large_gtid_set(), store.leases.claim("shop", "child", take_over=True)
     while True:
         number += 1
-        store.save(lease, Checkpoint(BinlogPosition("binlog.000001", number), UUID, gtids, number, number))
+        store.checkpoints.save(lease, Checkpoint(BinlogPosition("binlog.000001", number), UUID, gtids, number, number))
         print(number, flush=True)  # noqa: T201
 
 
 def claim(store: PositionStore, owner: str) -> None:
     """Claim and save in a loop; each save uses the epoch as file number. Prints what was saved."""
     for _ in range(CLAIMS):
-        lease = store.claim("shop", owner, take_over=True)
+        lease = store.leases.claim("shop", owner, take_over=True)
         try:
             for number in range(SAVES):
-                store.save(lease, Checkpoint(BinlogPosition(f"binlog.{lease.epoch:06d}", 4 + number), UUID))
+                store.checkpoints.save(lease, Checkpoint(BinlogPosition(f"binlog.{lease.epoch:06d}", 4 + number), UUID))
                 print(lease.epoch, number, flush=True)  # noqa: T201
         except LeaseLostError:
             continue

@@ -19,10 +19,10 @@ class TestMemoryPositionStore(PositionStoreContract):
 def test_a_clock_that_goes_back_neither_keeps_nor_kills_a_lease() -> None:
     now_s = [1000.0]
     store = MemoryPositionStore(clock=lambda: now_s[0])
-    store.claim("shop", "a")
+    store.leases.claim("shop", "a")
     now_s[0] = 10.0
     with pytest.raises(LeaseLostError, match=r"0\.0 s ago"):
-        store.claim("shop", "b", stale_s=45)
+        store.leases.claim("shop", "b", stale_s=45)
     now_s[0] = 56.0
-    store.lease("shop")
-    assert store.claim("shop", "b", stale_s=45).epoch == 2
+    store.leases.load("shop")
+    assert store.leases.claim("shop", "b", stale_s=45).epoch == 2

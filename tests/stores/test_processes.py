@@ -69,7 +69,7 @@ def saved_until_killed(given: Given, number: int, kill: Callable[[subprocess.Pop
 def assert_old_or_new(given: Given, acknowledged: int) -> int:
     """The stored checkpoint is complete: that of the last acknowledged save, or of the save in progress."""
     with closing(open_store(given)) as store:
-        loaded = store.load("shop")
+        loaded = store.checkpoints.load("shop")
     assert loaded is not None
     assert loaded.position.pos == loaded.skip == loaded.ts_us
     assert loaded.position.pos in (acknowledged, acknowledged + 1)
@@ -105,11 +105,11 @@ def test_of_processes_that_take_over_from_each_other_only_the_newest_saves(given
         children = [process({"store": given, "work": "claim", "owner": owner}) for owner in owners]
         running = [child.__enter__() for child in children]
         while any(child.poll() is None for child in running):
-            loaded = store.load("shop")
+            loaded = store.checkpoints.load("shop")
             if loaded is not None:
                 seen.append((loaded.position.file_number, loaded.position.pos))
         outputs = [child.communicate()[0].split("\n")[:-1] for child in running]
-        last, lease = store.load("shop"), store.lease("shop")
+        last, lease = store.checkpoints.load("shop"), store.leases.load("shop")
     assert [child.returncode for child in running] == [0, 0, 0]
     saved = [[int(line.split()[0]) for line in lines] for lines in outputs]
     assert all(a.isdisjoint(b) for a, b in zip(map(set, saved), [set(each) for each in saved[1:]], strict=False))

@@ -45,7 +45,7 @@ class TestSQLitePositionStore(PositionStoreContract):
 
 
 def test_the_file_is_in_wal_mode_with_its_version(open_positions: Opening, path: Path) -> None:
-    open_positions(path).claim("shop", "a")
+    open_positions(path).leases.claim("shop", "a")
     connection = sqlite3.connect(path)
     assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
     assert connection.execute("pragma user_version").fetchone() == (3,)
@@ -58,7 +58,7 @@ def test_many_may_open_a_new_file_at_once(open_positions: Opening, path: Path) -
     def claim(number: int) -> int:
         store = open_positions(path)
         together.wait(30)
-        epoch = store.claim(f"source {number}", "a").epoch
+        epoch = store.leases.claim(f"source {number}", "a").epoch
         store.close()
         return epoch
 
@@ -74,15 +74,15 @@ def test_nothing_is_opened_before_the_first_use(open_positions: Opening, path: P
 def test_a_clock_that_goes_back_neither_keeps_nor_kills_a_lease(open_positions: Opening, path: Path) -> None:
     now_s = [1_700_000_000.0]
     store = open_positions(path, clock=lambda: now_s[0])
-    store.claim("shop", "a")
+    store.leases.claim("shop", "a")
     now_s[0] -= 3600
-    seen = store.lease("shop")
+    seen = store.leases.load("shop")
     assert seen is not None
     assert seen.age_s == 0
     with pytest.raises(LeaseLostError):
-        store.claim("shop", "b", stale_s=45)
+        store.leases.claim("shop", "b", stale_s=45)
     now_s[0] += 46
-    assert store.claim("shop", "b", stale_s=45).epoch == 2
+    assert store.leases.claim("shop", "b", stale_s=45).epoch == 2
 
 
 # errors of the file
@@ -92,23 +92,23 @@ def test_a_closed_store_says_so(open_positions: Opening, path: Path) -> None:
     store = open_positions(path)
     store.close()
     with pytest.raises(StoreError, match="closed"):
-        store.load("shop")
+        store.checkpoints.load("shop")
 
 
 def test_a_file_that_was_removed_is_noticed(open_positions: Opening, path: Path) -> None:
     store = open_positions(path)
-    lease = store.claim("shop", "a")
+    lease = store.leases.claim("shop", "a")
     for file in path.parent.iterdir():
         file.unlink()
     with pytest.raises(LeaseLostError, match="emptied or restored"):
-        store.save(lease, AT)
+        store.checkpoints.save(lease, AT)
 
 
 def test_a_file_that_is_not_sqlite_is_named_and_left_alone(open_positions: Opening, path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(b"not a database\n" * 100)
     with pytest.raises(StoreError, match=r"positions\.db.*not a database.*choose another path"):
-        open_positions(path).load("shop")
+        open_positions(path).checkpoints.load("shop")
     assert path.read_bytes() == b"not a database\n" * 100
 
 
@@ -130,65 +130,65 @@ def test_a_database_of_another_release_or_program_is_left_alone(
     store = open_positions(path)
     for _ in range(2):
         with pytest.raises(StoreError, match=message):
-            store.claim("shop", "a")
+            store.leases.claim("shop", "a")
     assert path.read_bytes() == before
 
 
 def test_a_file_of_the_first_release_gets_what_it_lacks(open_positions: Opening, path: Path) -> None:
     store = open_positions(path)
-    store.save(store.claim("shop", "a"), AT)
+    store.checkpoints.save(store.leases.claim("shop", "a"), AT)
     store.close()
     connection = sqlite3.connect(path)
     connection.executescript("drop table bookmarks; pragma user_version = 1")
     connection.close()
     store = open_positions(path)
-    store.put_bookmark("shop", BOOKMARK)
-    assert (store.load("shop"), store.bookmarks("shop")) == (AT, [BOOKMARK])
+    store.bookmarks.put("shop", BOOKMARK)
+    assert (store.checkpoints.load("shop"), store.bookmarks.load("shop")) == (AT, [BOOKMARK])
 
 
 def test_a_damaged_bookmark_is_named(open_positions: Opening, path: Path) -> None:
-    open_positions(path).put_bookmark("shop", BOOKMARK)
+    open_positions(path).bookmarks.put("shop", BOOKMARK)
     connection = sqlite3.connect(path)
     with connection:
         connection.execute("update bookmarks set bookmark = '{}'")
     connection.close()
     with pytest.raises(StoreError, match="bookmark of source 'shop' cannot be read"):
-        open_positions(path).bookmarks("shop")
+        open_positions(path).bookmarks.load("shop")
 
 
 def test_a_damaged_checkpoint_is_named(open_positions: Opening, path: Path) -> None:
-    open_positions(path).claim("shop", "a")
+    open_positions(path).leases.claim("shop", "a")
     connection = sqlite3.connect(path)
     with connection:
         connection.execute("update positions set checkpoint = '{\"file\":'")
     connection.close()
     with pytest.raises(StoreError, match="checkpoint of source 'shop' cannot be read"):
-        open_positions(path).load("shop")
+        open_positions(path).checkpoints.load("shop")
 
 
 def test_a_path_that_cannot_be_is_named(open_positions: Opening, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=r"File exists; choose a path"):
-        open_positions(tmp_path / "file" / "positions.db").load("shop")
+        open_positions(tmp_path / "file" / "positions.db").checkpoints.load("shop")
     with pytest.raises(StoreError, match="cannot be opened or made"):
-        open_positions(tmp_path).load("shop")
+        open_positions(tmp_path).checkpoints.load("shop")
 
 
 def test_a_lock_that_is_not_let_go_is_named(
     open_positions: Opening, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("binlogsync.stores.sqlite.BUSY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("binlogsync.stores.sqlite_file.BUSY_TIMEOUT_S", 0.2)
     store = open_positions(path)
-    lease = store.claim("shop", "a")
+    lease = store.leases.claim("shop", "a")
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("begin immediate")
     with pytest.raises(StoreError, match="locked.*another process"):
-        store.save(lease, AT)
-    assert store.load("shop") is None
+        store.checkpoints.save(lease, AT)
+    assert store.checkpoints.load("shop") is None
     other.execute("rollback")
     other.close()
-    store.save(lease, LATER)
-    assert store.load("shop") == LATER
+    store.checkpoints.save(lease, LATER)
+    assert store.checkpoints.load("shop") == LATER
 
 
 ON_A_SMALL_DISK = """
@@ -208,13 +208,13 @@ from tests.stores.contract import AT, LATER
 path = Path(sys.argv[1])
 if sys.argv[2] == "look":
     try:
-        SQLitePositionStore(path).claim("shop", "b", take_over=True)
+        SQLitePositionStore(path).leases.claim("shop", "b", take_over=True)
     except StoreError as error:
         print("READONLY", error)
     sys.exit()
 store = SQLitePositionStore(path)
-lease = store.claim("shop", "a")
-store.save(lease, AT)
+lease = store.leases.claim("shop", "a")
+store.checkpoints.save(lease, AT)
 ballast = path.with_name("ballast")
 with open(ballast, "wb", buffering=0) as file:
     try:
@@ -225,13 +225,13 @@ with open(ballast, "wb", buffering=0) as file:
 saved = 0
 try:
     for number in range(1000):
-        store.claim(f"source {number}", "a")
+        store.leases.claim(f"source {number}", "a")
 except StoreError as error:
     print("FULL", error)
-assert store.load("shop") == AT, "the old checkpoint is gone"
+assert store.checkpoints.load("shop") == AT, "the old checkpoint is gone"
 ballast.unlink()
-store.save(lease, LATER)
-assert store.load("shop") == LATER
+store.checkpoints.save(lease, LATER)
+assert store.checkpoints.load("shop") == LATER
 store.close()
 print("MENDED")
 """

@@ -10,7 +10,7 @@ import pytest
 from binlogsync.bookmarks import Bookmark, BookmarkRetention
 from binlogsync.errors import ConfigError, StoreError
 from binlogsync.flush import Flush, FlushReason, SchemaChange
-from binlogsync.stores.memory import MemoryPositionStore
+from binlogsync.stores.memory import MemoryBookmarks
 from binlogsync.tail.bookmarks import Bookmarker, BookmarkRules
 from binlogsync.tail.run import TailOptions
 from tests.samples import FIRST_TS_US, SampleSource
@@ -21,9 +21,9 @@ START_S = FIRST_TS_US / 1e6 + 1000
 class BookmarkerFixture:
     """A bookmarker with a settable clock, and the flushes of a source."""
 
-    def __init__(self, store: MemoryPositionStore | None = None, keep: BookmarkRetention | None = None) -> None:
+    def __init__(self, store: MemoryBookmarks | None = None, keep: BookmarkRetention | None = None) -> None:
         self.now_s = START_S
-        self.store = store or MemoryPositionStore()
+        self.store = store or MemoryBookmarks()
         self.source = SampleSource()
         self.bookmarker = Bookmarker(
             "shop", self.store, BookmarkRules(600.0, keep or BookmarkRetention()), clock=lambda: self.now_s
@@ -41,7 +41,7 @@ class BookmarkerFixture:
 
     @property
     def kept(self) -> list[Bookmark]:
-        return list(self.store.bookmarks("shop"))
+        return list(self.store.load("shop"))
 
 
 def test_the_first_bookmark_is_where_the_tail_began() -> None:
@@ -104,18 +104,18 @@ def test_inside_a_transaction_there_is_none_and_the_next_place_has_it() -> None:
 def test_what_retention_leaves_out_goes_and_what_is_pinned_stays() -> None:
     desk = BookmarkerFixture(keep=BookmarkRetention(3))
     desk.stored("rotation", 0)
-    desk.store.put_bookmark("shop", replace(desk.kept[0], pinned=True))
+    desk.store.put("shop", replace(desk.kept[0], pinned=True))
     for sequence in range(1, 8):
         desk.stored("rotation", sequence, after_s=1)
     assert [each.sequence for each in desk.kept] == [0, 5, 6, 7]
 
 
 def test_thousands_of_schema_changes_are_linear_and_push_out_no_other() -> None:
-    class Counting(MemoryPositionStore):
+    class Counting(MemoryBookmarks):
         bookmarks_read = 0
 
-        def bookmarks(self, source: str) -> Sequence[Bookmark]:
-            found = super().bookmarks(source)
+        def load(self, source: str) -> Sequence[Bookmark]:
+            found = super().load(source)
             self.bookmarks_read += len(found)
             return found
 
@@ -143,13 +143,13 @@ def test_schema_changes_do_not_put_off_the_bookmark_that_is_due() -> None:
 
 
 def test_a_store_that_is_away_costs_one_bookmark(caplog: pytest.LogCaptureFixture) -> None:
-    class Away(MemoryPositionStore):
+    class Away(MemoryBookmarks):
         is_away = True
 
-        def put_bookmark(self, source: str, bookmark: Bookmark) -> None:
+        def put(self, source: str, bookmark: Bookmark) -> None:
             if self.is_away:
                 raise StoreError("away")
-            super().put_bookmark(source, bookmark)
+            super().put(source, bookmark)
 
     store = Away()
     desk = BookmarkerFixture(store)

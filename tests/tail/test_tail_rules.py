@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -14,9 +15,9 @@ from binlogsync.mysql import MySQLConfig
 from binlogsync.position import Checkpoint
 from binlogsync.servers.process import free_port
 from binlogsync.sinks import Sink
-from binlogsync.stores import Lease
-from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.tail.lease_heartbeat import LeaseHeartbeat
+from binlogsync.stores import Lease, PositionStore
+from binlogsync.stores.lease_heartbeat import LeaseHeartbeat
+from binlogsync.stores.memory import MemoryBookmarks, MemoryCheckpoints, MemoryLeases, MemoryPositionStore
 from binlogsync.tail.progress import ProgressCounter
 from binlogsync.tail.run import Tail, TailOptions, TailProgress
 from tests.samples import SampleSource, SampleTransaction
@@ -38,23 +39,23 @@ class UnreachableSink(Sink):
         self.is_closed = True
 
 
-class ShakyPositions(MemoryPositionStore):
+class ShakyLeases(MemoryLeases):
     """Cannot be reached while `is_away`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.is_away = False
-        self.heartbeats = 0
+        self.renewals = 0
         self.refused = 0
 
     def claim(self, source: str, owner: str, *, take_over: bool = False, stale_s: float = 45.0) -> Lease:
         self._answer()
         return super().claim(source, owner, take_over=take_over, stale_s=stale_s)
 
-    def heartbeat(self, lease: Lease) -> None:
+    def renew(self, lease: Lease) -> None:
         self._answer()
-        super().heartbeat(lease)
-        self.heartbeats += 1
+        super().renew(lease)
+        self.renewals += 1
 
     def release(self, lease: Lease) -> None:
         self._answer()
@@ -64,6 +65,15 @@ class ShakyPositions(MemoryPositionStore):
         if self.is_away:
             self.refused += 1
             raise StoreError("the store is away")
+
+
+def store_of(leases: MemoryLeases) -> PositionStore:
+    return PositionStore(MemoryCheckpoints(leases), MemoryBookmarks(), leases)
+
+
+def heartbeat_of(leases: MemoryLeases, owner: str = "me", patience_s: float = 300.0) -> LeaseHeartbeat:
+    renew = partial(leases.renew, leases.claim("main", owner))
+    return LeaseHeartbeat("source main", renew, every_s=0.05, patience_s=patience_s)
 
 
 @pytest.fixture
@@ -79,7 +89,7 @@ def test_a_server_that_stays_away_is_given_up(nothing_there: MySQLConfig) -> Non
         tail.run(threading.Event(), seen.append)
     assert 1.2 <= time.monotonic() - begun < 10
     assert "SourceError" in seen[-1].recoveries[0]
-    lease = store.lease("main")
+    lease = store.leases.load("main")
     assert lease is not None
     assert lease.released
     assert sink.is_closed
@@ -95,25 +105,25 @@ def test_a_stop_while_the_server_is_away_is_in_good_order(nothing_there: MySQLCo
 
 
 def test_a_store_that_is_away_is_tried_again(nothing_there: MySQLConfig) -> None:
-    store, stop = ShakyPositions(), threading.Event()
-    store.is_away = True
-    tail = Tail(nothing_there, [UnreachableSink()], store, TailOptions("main", retry_s=60), owner="me")
+    leases, stop = ShakyLeases(), threading.Event()
+    leases.is_away = True
+    tail = Tail(nothing_there, [UnreachableSink()], store_of(leases), TailOptions("main", retry_s=60), owner="me")
     thread = threading.Thread(target=tail.run, args=(stop,))
     thread.start()
-    wait_until(lambda: store.refused >= 2, 10, "two attempts")
-    store.is_away = False
-    wait_until(lambda: store.lease("main"), 10, "the lease")
+    wait_until(lambda: leases.refused >= 2, 10, "two attempts")
+    leases.is_away = False
+    wait_until(lambda: leases.load("main"), 10, "the lease")
     stop.set()
     thread.join(10)
     assert not thread.is_alive()
 
 
 def test_a_store_away_at_the_end_hides_no_error(nothing_there: MySQLConfig, caplog: pytest.LogCaptureFixture) -> None:
-    store = ShakyPositions()
-    tail = Tail(nothing_there, [UnreachableSink()], store, TailOptions("main", retry_s=1), owner="me")
+    leases = ShakyLeases()
+    tail = Tail(nothing_there, [UnreachableSink()], store_of(leases), TailOptions("main", retry_s=1), owner="me")
 
     def leave(progress: TailProgress) -> None:
-        store.is_away = True
+        leases.is_away = True
 
     with caplog.at_level(logging.WARNING), pytest.raises(SourceError):
         tail.run(threading.Event(), leave)
@@ -121,38 +131,38 @@ def test_a_store_away_at_the_end_hides_no_error(nothing_there: MySQLConfig, capl
 
 
 def test_the_heart_beats_while_the_tail_waits() -> None:
-    store = ShakyPositions()
-    heartbeat = LeaseHeartbeat(store, store.claim("main", "me"), every_s=0.05)
+    leases = ShakyLeases()
+    heartbeat = heartbeat_of(leases)
     heartbeat.start()
-    wait_until(lambda: store.heartbeats >= 3, 5, "three beats")
-    store.is_away = True
-    wait_until(lambda: store.refused >= 2, 5, "two beats to be refused")
-    store.is_away = False
-    beats = store.heartbeats
-    wait_until(lambda: store.heartbeats > beats, 5, "a beat when the store is back")
+    wait_until(lambda: leases.renewals >= 3, 5, "three beats")
+    leases.is_away = True
+    wait_until(lambda: leases.refused >= 2, 5, "two beats to be refused")
+    leases.is_away = False
+    beats = leases.renewals
+    wait_until(lambda: leases.renewals > beats, 5, "a beat when the store is back")
     heartbeat.report_alive()
     heartbeat.stop()
 
 
 def test_the_heart_stops_for_a_tail_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
-    store = ShakyPositions()
-    heartbeat = LeaseHeartbeat(store, store.claim("main", "me"), every_s=0.05, patience_s=0.3)
+    leases = ShakyLeases()
+    heartbeat = heartbeat_of(leases, patience_s=0.3)
     with caplog.at_level(logging.ERROR):
         heartbeat.start()
         wait_until(lambda: "made no progress" in caplog.text, 5, "the heart to give up")
-        beats = store.heartbeats
+        beats = leases.renewals
         time.sleep(0.2)
-        assert store.heartbeats == beats
+        assert leases.renewals == beats
         heartbeat.report_alive()
-        wait_until(lambda: store.heartbeats > beats, 5, "the renewals to continue")
+        wait_until(lambda: leases.renewals > beats, 5, "the renewals to continue")
     heartbeat.stop()
 
 
 def test_a_lost_lease_is_told_where_the_tail_shows_itself() -> None:
-    store = MemoryPositionStore()
-    heartbeat = LeaseHeartbeat(store, store.claim("main", "alice"), every_s=0.05)
+    leases = MemoryLeases()
+    heartbeat = heartbeat_of(leases, "alice")
     heartbeat.start()
-    store.claim("main", "bob", take_over=True)
+    leases.claim("main", "bob", take_over=True)
 
     def told() -> str:
         try:
