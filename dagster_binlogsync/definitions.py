@@ -16,13 +16,15 @@ from dagster_binlogsync.checks.row_count import build_row_count_checks
 from dagster_binlogsync.checks.sources import build_source_checks
 from dagster_binlogsync.checks.streams import build_stream_checks
 from dagster_binlogsync.checks.tail_alive import build_tail_alive_check
+from dagster_binlogsync.consumers_asset import build_consume_job, build_consumers_asset, build_table_job
 from dagster_binlogsync.discovery import ConsumerDefinitions
-from dagster_binlogsync.keys import binlog_key, consume_job_name
-from dagster_binlogsync.operations.bookmarks import build_bookmark_job, build_rewind_job
+from dagster_binlogsync.keys import binlog_key
+from dagster_binlogsync.operations.bookmarks import build_bookmark_job
 from dagster_binlogsync.operations.decisions import build_acknowledge_job, build_skip_job
 from dagster_binlogsync.operations.maintenance import prune_job
-from dagster_binlogsync.replay.replays import ReplaySource, build_replay_asset, build_replay_job
-from dagster_binlogsync.tables import TableAsset, build_consumers_asset
+from dagster_binlogsync.operations.rewinds import build_rewind_job
+from dagster_binlogsync.replay.replays import build_replay_asset, build_replay_job
+from dagster_binlogsync.replay.source import ReplaySource
 from dagster_binlogsync.tail.job import TailConfig, build_tail_job
 
 
@@ -93,30 +95,3 @@ def build_binlog_spec(source: str) -> dg.AssetSpec:
             fail_window=timedelta(minutes=10), warn_window=timedelta(minutes=3)
         ),
     )
-
-
-def build_consume_job(source: str, tables: Sequence[TableAsset]) -> Any:
-    """The job `consume_<source>`: any tables of the source. The backlog sensor requests its runs."""
-    return dg.define_asset_job(
-        consume_job_name(source),
-        selection=select_step(tables),
-        executor_def=dg.in_process_executor,
-        description=f"Consumes the tables of source {source}: processes the backlog, then waits for new changes.",
-    )
-
-
-def build_table_job(table: TableAsset) -> Any:
-    """The job of one table, for manual runs."""
-    return dg.define_asset_job(
-        table.name.job_name,
-        selection=select_step([table]),
-        executor_def=dg.in_process_executor,
-        description=f"Consumes only {table.name.markdown}: processes the backlog, then waits for new changes.",
-    )
-
-
-def select_step(tables: Sequence[TableAsset]) -> dg.AssetSelection:
-    """The assets of the consumers with the checks of the same step; expensive checks have separate jobs."""
-    keys = [table.key for table in tables]
-    own = [check.key for table in tables for check in table.check_specs]
-    return dg.AssetSelection.assets(*keys).without_checks() | dg.AssetSelection.checks(*own)

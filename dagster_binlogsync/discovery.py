@@ -7,7 +7,7 @@ import dagster as dg
 
 from binlogsync.modules import code_version, objects_of
 from dagster_binlogsync.keys import check_collisions
-from dagster_binlogsync.tables import TableAsset
+from dagster_binlogsync.table_asset import TableAsset
 
 DagsterAsset = dg.AssetsDefinition | dg.AssetSpec | dg.SourceAsset
 

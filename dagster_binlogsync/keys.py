@@ -1,10 +1,11 @@
 """Dagster names for MySQL names; pure functions.
 
-A table has three asset keys, which form its lineage:
+A table has four asset keys, which form its lineage:
 
     mysql/<source>/<database>/<table>     the table itself      (external)
-    nats/<source>/<database>/<table>      its subject           (external, materialised by the tail)
-    tables/<source>/<database>/<table>    its consumer          (materialised by consumer runs)
+    nats/<source>/<database>/<table>      its subject           (external, materialized by the tail)
+    tables/<source>/<database>/<table>    its consumer          (materialized by consumer runs)
+    replay/<source>/<database>/<table>    its replay            (materialized by backfills)
 
 Names of ops and jobs in Dagster consist of letters, digits and _; MySQL allows nearly all characters. Other characters
 are replaced by _, and a hash of the original name is appended. The original names are in the metadata of the assets.
@@ -85,6 +86,11 @@ class TableName:
     def consumer_key(self) -> dg.AssetKey:
         """Asset key of the consumer."""
         return dg.AssetKey(["tables", *self.parts])
+
+    @property
+    def replay_key(self) -> dg.AssetKey:
+        """Asset key of the replay."""
+        return dg.AssetKey(["replay", *self.parts])
 
     @property
     def job_name(self) -> str:

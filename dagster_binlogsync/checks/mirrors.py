@@ -17,9 +17,10 @@ from binlogsync.errors import BinlogSyncError, ConsumeError
 from binlogsync.escaping import markdown
 from binlogsync.mirror.verify import Verification, Verifier, VerifyOptions
 from binlogsync.nats.reader import StreamReader
-from dagster_binlogsync.consume.gap_check import no_gap, report_check
+from dagster_binlogsync.consume.checks import no_gap, report_check
+from dagster_binlogsync.failures import build_failure
 from dagster_binlogsync.keys import safe_part
-from dagster_binlogsync.tables import TableAsset
+from dagster_binlogsync.table_asset import TableAsset
 
 TIMEOUT_S = 90.0
 MAX_AGE_S = 300.0
@@ -67,7 +68,7 @@ def _build_equals_source(table: TableAsset, mysql_key: str) -> dg.AssetChecksDef
                 passed=False, severity=dg.AssetCheckSeverity.WARN, description=markdown(str(error))
             )
         except BinlogSyncError as error:
-            raise dg.Failure(description=str(error), allow_retries=False) from error
+            raise build_failure(error, {}) from error
 
     return _check
 

@@ -13,7 +13,7 @@ from binlogsync.mysql.config import MySQLConfig, connect, fetch_row
 from binlogsync.targets.duckdb.file import DuckFile, first_row
 from binlogsync.targets.duckdb.state import ensure_meta, load_state
 from dagster_binlogsync.keys import TableName
-from dagster_binlogsync.tables import TableAsset
+from dagster_binlogsync.table_asset import TableAsset
 
 ATTEMPTS = 10
 WAIT_S = 2.0

@@ -12,11 +12,12 @@ from binlogsync.consume.skips import Skip, skips_of
 from binlogsync.errors import BinlogSyncError, ConsumeError, HandlerError, ModelError, SinkError, WireError
 from binlogsync.escaping import printable
 from dagster_binlogsync.consume.preview import count_rows, first_rows
-from dagster_binlogsync.event_metadata import OPS, traceback_metadata
+from dagster_binlogsync.failures import Advice, build_failure, error_metadata
 from dagster_binlogsync.keys import TableName
+from dagster_binlogsync.operation_counts import count_metadata
 from dagster_binlogsync.resources.warehouse import Warehouse
 
-ADVICE: tuple[tuple[type[BinlogSyncError], str], ...] = (
+ADVICE: Advice = (
     (
         ModelError,
         "Fix the model as the message describes, then press Reload definitions. No change was skipped: the next run "
@@ -71,11 +72,8 @@ def build_metadata(
     total: ConsumerTotals, key: ProgressKey, shown_table: TablePreview | None, warehouse: Warehouse
 ) -> Mapping[str, dg.MetadataValue]:
     """Metadata of a run, or of the time since its last report, for the asset page."""
-    # Snapshots and truncations are rare: shown only if there were any, to avoid plots of zeros.
-    counts = {op: total.counts.get(op, 0) for op in OPS}
     shown: dict[str, dg.MetadataValue] = {
-        "changes": dg.MetadataValue.int(total.changes),
-        **{OPS[op]: dg.MetadataValue.int(count) for op, count in counts.items() if count or op in "cud"},
+        **count_metadata(total.counts),
         "changes_per_s": dg.MetadataValue.float(round(total.changes / max(total.seconds, 1e-3), 1)),
         "seconds": dg.MetadataValue.float(round(total.seconds, 1)),
         "transactions": dg.MetadataValue.int(total.batches),
@@ -129,15 +127,16 @@ def _table_metadata(warehouse: Warehouse, table: TablePreview) -> dict[str, dg.M
     return shown
 
 
-def build_failure(errors: Mapping[TableName, tuple[BinlogSyncError, int]], *, show_values: bool = False) -> dg.Failure:
+def build_run_failure(
+    errors: Mapping[TableName, tuple[BinlogSyncError, int]], *, show_values: bool = False
+) -> dg.Failure:
     """The Failure of a run: for each failed table, the error and the number of attempts.
 
     The metadata keys of several tables are prefixed with the table name.
     """
     if len(errors) == 1:
         [(name, (error, tries))] = errors.items()
-        shown = failure_metadata(error, name, tries, show_values=show_values)
-        return dg.Failure(description=f"{type(error).__name__}: {error}", metadata=shown, allow_retries=False)
+        return build_failure(error, failure_metadata(error, name, tries, show_values=show_values))
     lines = [f"{name}: {type(error).__name__}: {error}" for name, (error, _) in errors.items()]
     several: dict[str, dg.MetadataValue] = {"tables": dg.MetadataValue.text(", ".join(map(str, errors)))}
     for name, (error, tries) in errors.items():
@@ -154,12 +153,9 @@ def failure_metadata(
     The row is identified by its key columns; their values are shown only with `show_values`.
     """
     shown: dict[str, dg.MetadataValue] = {
-        "error": dg.MetadataValue.text(type(error).__name__),
         "message": dg.MetadataValue.text(str(error)),
         "table": dg.MetadataValue.text(str(name)),
-        "what_to_do": dg.MetadataValue.text(
-            next((text for kind, text in ADVICE if isinstance(error, kind)), "See the message.")
-        ),
+        **error_metadata(error, ADVICE),
     }
     if isinstance(error, HandlerError):
         shown["change_id"] = dg.MetadataValue.text(error.change_id)
@@ -170,4 +166,4 @@ def failure_metadata(
             hidden = f"{', '.join(columns)} (BINLOGSYNC_SHOW_VALUES=yes shows the values)"
             shown["key"] = dg.MetadataValue.json(values) if show_values else dg.MetadataValue.text(hidden)
         shown["tries"] = dg.MetadataValue.int(max(tries, error.tries))
-    return shown | traceback_metadata(error)
+    return shown

@@ -7,7 +7,7 @@ still blocked. Dagster itself retries nothing.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,32 +16,28 @@ import dagster as dg
 from pydantic import Field
 
 from binlogsync.bookmarks import Bookmark
-from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.gaps import open_gaps
 from binlogsync.consume.pool import ConsumerTask, TableReport, WorkerPool, WorkerPoolOptions
-from binlogsync.consume.progress import DuckProgress, ProgressKey
-from binlogsync.consume.start_position import Start
-from binlogsync.consume.targets import Target
+from binlogsync.consume.progress import DuckProgress
 from binlogsync.errors import BinlogSyncError, HandlerError
-from binlogsync.escaping import markdown
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.nats.reader import StreamReader
 from binlogsync.stores import PositionStore
-from dagster_binlogsync.consume.gap_check import no_gap, report_check
+from dagster_binlogsync.consume.checks import backlog_check, handled_check, no_gap, report_check
 from dagster_binlogsync.consume.metadata import (
     ConsumerTotals,
     TablePreview,
-    build_failure,
     build_metadata,
+    build_run_failure,
     failure_metadata,
 )
-from dagster_binlogsync.consume.run_coordination import find_other_runs, find_stop_reason, is_terminated
-from dagster_binlogsync.keys import TableName
+from dagster_binlogsync.consume.run_coordination import find_other_runs, find_stop_reason
+from dagster_binlogsync.consume.spec import ConsumerSpec
+from dagster_binlogsync.run_status import find_run_end
 from dagster_binlogsync.stop_flag import StopFlag, stop_on_signals
 from dagster_binlogsync.tags import FAILED_TAG
 
-SMALL_BACKLOG = 1000
 FIRST_REPORT_S = 5.0
 POLL_S = 0.25
 ConsumerEvent = dg.MaterializeResult[Any] | dg.AssetCheckResult
@@ -71,42 +67,6 @@ class ConsumeConfig(dg.Config):
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ConsumerSpec:
-    """A table, and the target that its changes are applied to.
-
-    Attributes:
-        name: the table.
-        client_id: the client whose progress is stored.
-        target: builds the target, given the path of the warehouse and the connection settings of the source.
-        shows: (schema, table) of the warehouse to count and preview; None for no preview.
-        together: name of the group of mirrors that are updated in one transaction; None for no group.
-        start: where a handler starts if it has no progress yet.
-    """
-
-    name: TableName
-    client_id: str
-    target: Callable[[str, MySQLConfig], Target]
-    shows: tuple[str, str] | None
-    together: str | None = None
-    start: Start = "all"
-
-    @property
-    def table(self) -> tuple[str, str]:
-        """(database, table)."""
-        return self.name.database, self.name.table
-
-    @property
-    def durable(self) -> str:
-        """Name of the durable consumer in JetStream."""
-        return durable_name(self.client_id, *self.table)
-
-    @property
-    def progress_key(self) -> ProgressKey:
-        """Key of the progress in the warehouse."""
-        return ProgressKey(self.client_id, self.name.source, *self.table)
-
-
 def run_consumers(
     context: dg.AssetExecutionContext, config: ConsumeConfig, consumers: Sequence[ConsumerSpec], mysql: MySQLConfig
 ) -> Iterator[ConsumerEvent]:
@@ -123,18 +83,18 @@ def run_consumers(
         if stop.reason is not None:
             message = f"stopped ({stop.reason}) after {run.changes} change(s), all of them stored"
             context.log.info(message)
-            if is_terminated(context):
+            if find_run_end(context.instance, context.run.run_id) is not None:
                 raise dg.DagsterExecutionInterruptedError(message)
     try:
         yield from run.results()
     except BinlogSyncError as error:
-        raise build_failure({next(iter(run.tables.values())).consumer.name: (error, 0)}) from None
+        raise build_run_failure({next(iter(run.tables.values())).consumer.name: (error, 0)}) from None
     states = run.tables.values()
     failed = {state.consumer.name: (state.error, state.tries) for state in states if state.error is not None}
     if failed:
         tag = " ".join(name.consumer_key.to_user_string() for name in failed)
         context.instance.add_run_tags(context.run.run_id, {FAILED_TAG: tag})
-        raise build_failure(failed, show_values=context.resources.warehouse.show_values) from None
+        raise build_run_failure(failed, show_values=context.resources.warehouse.show_values) from None
 
 
 def _exclude_active_tables(context: dg.AssetExecutionContext, asked: Sequence[ConsumerSpec]) -> Sequence[ConsumerSpec]:
@@ -201,14 +161,14 @@ class _ConsumerRun:
             reader: StreamReader | None = None
             for table in self.tables.values():
                 key = table.consumer.name.consumer_key
-                checks = [_handled_check(key, table.error), self._gap_check(table)]
+                checks = [handled_check(key, table.error), self._gap_check(table)]
                 if table.error is not None:
                     yield from checks
                     continue
                 reader = reader or stack.enter_context(self._reader())
                 waiting = reader.pending(table.consumer.durable)
                 left = waiting.num_pending + waiting.num_ack_pending if waiting is not None else 0
-                checks.append(_backlog_check(key, left))
+                checks.append(backlog_check(key, left))
                 yield dg.MaterializeResult(
                     asset_key=key, metadata=self._metadata(table, table.total), check_results=checks
                 )
@@ -265,12 +225,12 @@ class _ConsumerRun:
                         report.error, name, report.tries, show_values=self.context.resources.warehouse.show_values
                     )
                     self.context.log_event(dg.AssetObservation(name.consumer_key, metadata=shown))
-                    report_check(self.context.instance, _handled_check(name.consumer_key, report.error))
+                    report_check(self.context.instance, handled_check(name.consumer_key, report.error))
                     self.context.log.error(f"{name} is blocked: {report.error}")
             elif report.done is not None:
                 if table.error is not None:
                     self.context.log.info(f"{name} is no longer blocked")
-                    report_check(self.context.instance, _handled_check(name.consumer_key, None))
+                    report_check(self.context.instance, handled_check(name.consumer_key, None))
                 table.error = None
                 table.total.add(report.done)
                 table.unreported.add(report.done)
@@ -294,19 +254,3 @@ class _ConsumerRun:
 def _error_identity(error: BinlogSyncError | None) -> str:
     """Identifies the error that blocks a table: equal for every attempt at the same change."""
     return error.change_id if isinstance(error, HandlerError) else str(error or "")
-
-
-def _handled_check(key: dg.AssetKey, error: BinlogSyncError | None) -> dg.AssetCheckResult:
-    description = "No change is blocked." if error is None else f"Blocked: {markdown(str(error))}"
-    return dg.AssetCheckResult(passed=error is None, check_name="handled", asset_key=key, description=description)
-
-
-def _backlog_check(key: dg.AssetKey, waiting: int) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        passed=waiting <= SMALL_BACKLOG,
-        check_name="backlog",
-        asset_key=key,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"{waiting} message(s) are waiting in the stream.",
-        metadata={"waiting": waiting},
-    )

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 
 import dagster as dg
 
+from dagster_binlogsync.run_status import find_run_end
 from dagster_binlogsync.tags import CODE_TAG, END_TAG
 
 
@@ -16,22 +17,12 @@ def tag_code(context: dg.AssetExecutionContext, code: str) -> None:
     context.instance.add_run_tags(context.run.run_id, {CODE_TAG: code})
 
 
-def is_terminated(context: dg.AssetExecutionContext) -> bool:
-    """Whether the run was terminated or marked as ended in Dagster, even if it received no signal.
-
-    A signal alone (Ctrl-C, a shutdown) only stops the run early: it ends with success, because its progress is stored.
-    """
-    run = context.instance.get_run_by_id(context.run.run_id)
-    return run is None or run.status != dg.DagsterRunStatus.STARTED
-
-
 def find_stop_reason(context: dg.AssetExecutionContext) -> str | None:
     """The reason to end the run early. None if it should continue."""
+    if (reason := find_run_end(context.instance, context.run.run_id)) is not None:
+        return reason
     run = context.instance.get_run_by_id(context.run.run_id)
-    if run is None or run.status != dg.DagsterRunStatus.STARTED:
-        return "the run was terminated"
-    reason: str | None = run.tags.get(END_TAG)
-    return reason
+    return None if run is None else run.tags.get(END_TAG)
 
 
 def find_other_runs(

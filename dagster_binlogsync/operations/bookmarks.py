@@ -1,26 +1,22 @@
-"""The jobs `bookmark_<source>` (add, pin, unpin, delete and list bookmarks) and `rewind_<source>`."""
+"""The job `bookmark_<source>`: add, pin, unpin, delete and list bookmarks."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from binlogsync.bookmarks import Bookmark, get_bookmark
-from binlogsync.consume.progress import DuckProgress, ProgressKey
 from binlogsync.errors import BinlogSyncError, ConfigError
 from binlogsync.escaping import printable
 from binlogsync.manual_bookmarks import add_bookmark
-from binlogsync.replay.rewind import RewindRequest, rewind
 from binlogsync.stores import PositionStore
-from dagster_binlogsync.consume.preview import count_rows
 from dagster_binlogsync.keys import TableName, binlog_key, safe_part
 from dagster_binlogsync.one_op_job import build_job
 from dagster_binlogsync.partitions import bookmark_partitions
-from dagster_binlogsync.replay.replays import RESOURCES, ReplaySource
-from dagster_binlogsync.replay.reporter import build_failure
+from dagster_binlogsync.replay.reporter import build_replay_failure
+from dagster_binlogsync.replay.source import RESOURCES, ReplaySource
 
 LISTED = 200
 
@@ -36,22 +32,6 @@ class BookmarkConfig(dg.Config):
         default="head",
         description="add: the position of the bookmark: head (the current end of the binlog), a time, a GTID set, "
         "binlog.000042:1187, or seq:12345 for a message of the stream.",
-    )
-
-
-class RewindConfig(dg.Config):
-    """Which consumer to move, to which position, and why."""
-
-    table: str = Field(description='"database.table" of a consumer of this source.')
-    to: str = Field(
-        description="The position: a bookmark, a time (2026-01-31T12:00:00Z), a GTID set, binlog.000042:1187, or "
-        "seq:12345 for a message of the stream. The changes after it are delivered again, and no others."
-    )
-    reason: str = Field(
-        default="", description="Stored with the rewind. Required to move forward, which skips changes for good."
-    )
-    rebuild: bool = Field(
-        default=False, description="Read the table of the mirror again, and replace the mirror in one transaction."
     )
 
 
@@ -72,7 +52,7 @@ def build_bookmark_job(source: ReplaySource) -> dg.JobDefinition:
                     context.log.info(_apply_action(store, source.name, config))
                 bookmarks = store.bookmarks.load(source.name)
         except BinlogSyncError as error:
-            raise build_failure(error, TableName(source.name, "bookmarks", config.action)) from None
+            raise build_replay_failure(error, TableName(source.name, "bookmarks", config.action)) from None
         partitions = str(bookmark_partitions(source.name).name)
         context.instance.add_dynamic_partitions(partitions, [bookmark.key for bookmark in bookmarks])
         shown: dict[str, Any] = {"bookmarks": len(bookmarks), "list": _bookmark_table(bookmarks)}
@@ -113,54 +93,3 @@ def _bookmark_table(bookmarks: Sequence[Bookmark]) -> dg.TableMetadataValue:
     ]
     columns = [dg.TableColumn(name) for name in ("bookmark", "reason", "stream sequence", "pinned")]
     return dg.MetadataValue.table([dg.TableRecord(record) for record in records], dg.TableSchema(columns))
-
-
-def build_rewind_job(source: ReplaySource) -> dg.JobDefinition:
-    """The job `rewind_<source>`. Its result is shown on the page of the table and stored in the audit log."""
-    name = safe_part(source.name)
-
-    @dg.op(name=f"rewind_{name}_consumer", required_resource_keys={source.mysql_key, "audit", *RESOURCES})
-    def _rewind(context: dg.OpExecutionContext, config: RewindConfig) -> None:
-        table, asset = source.find(config.table)
-        resources = context.resources
-        try:
-            if asset is None:
-                raise ConfigError(f"{table} has no consumer; there is nothing to rewind")
-            key = ProgressKey(asset.consumer.client_id, source.name, table.database, table.table)
-            who = f"run {context.run_id}"
-            move = RewindRequest(
-                key=key,
-                to=config.to,
-                reason=config.reason,
-                who=who,
-                is_mirror=asset.is_mirror,
-                rebuild=config.rebuild,
-            )
-            audit = None if resources.audit.path in ("", "off") else Path(resources.audit.path)
-            with source.sources(resources, table) as holders:
-                moved = rewind(holders, DuckProgress(resources.warehouse.file()), move, audit)
-        except BinlogSyncError as error:
-            raise build_failure(error, table) from None
-        context.log.info(
-            f"{key}: {moved}; a running consumer applies this within a minute, otherwise the next run starts there"
-        )
-        shown: dict[str, Any] = {
-            "rewound": moved.direction,
-            "to": config.to,
-            "reason": config.reason or "none given",
-            "messages": moved.messages,
-            "was_at": str(moved.before),
-            "is_at": str(moved.after),
-        }
-        if config.rebuild and asset.is_mirror:
-            rows = count_rows(resources.warehouse.file(), table.database, table.table)
-            shown["dagster/row_count"] = rows or 0
-            context.log_event(dg.AssetMaterialization(table.consumer_key, metadata=shown))
-        else:
-            context.log_event(dg.AssetObservation(table.consumer_key, metadata=shown))
-
-    return build_job(
-        _rewind,
-        f"rewind_{name}",
-        f"Moves a consumer of {source.name} to an earlier position, or to a later one with a reason.",
-    )

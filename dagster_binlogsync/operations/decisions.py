@@ -16,13 +16,14 @@ from binlogsync.consume.gaps import acknowledge_gaps, open_gaps
 from binlogsync.consume.progress import DuckProgress
 from binlogsync.consume.skips import skip_change
 from binlogsync.errors import BinlogSyncError, ConfigError
-from dagster_binlogsync.consume.gap_check import no_gap, report_check
+from dagster_binlogsync.consume.checks import no_gap, report_check
 from dagster_binlogsync.consume.metadata import skip_metadata
+from dagster_binlogsync.failures import build_failure
 from dagster_binlogsync.one_op_job import build_job
 from dagster_binlogsync.resources.audit import AuditLog
 from dagster_binlogsync.resources.jetstream import JetStream
 from dagster_binlogsync.resources.warehouse import Warehouse
-from dagster_binlogsync.tables import TableAsset
+from dagster_binlogsync.table_asset import TableAsset
 
 
 class DecisionConfig(dg.Config):
@@ -120,7 +121,7 @@ def _build_decision_job(
         try:
             decide(context, config, find(config))
         except BinlogSyncError as error:
-            raise dg.Failure(description=f"{type(error).__name__}: {error}", allow_retries=False) from error
+            raise build_failure(error, {}) from error
 
     return build_job(_decide, job_name, description)
 

@@ -14,7 +14,9 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
-ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+from dagster_binlogsync.run_status import ENDED
+from dagster_binlogsync.tags import CONSUMER_TAG, SOURCE_TAG
+
 PAGE = 200
 
 
@@ -65,7 +67,7 @@ def runs_to_prune(instance: dg.DagsterInstance, config: PruneConfig, now: float)
     while page := instance.get_run_records(dg.RunsFilter(statuses=ENDED), limit=PAGE, cursor=cursor):
         for record in page:
             run = record.dagster_run
-            group = (run.tags.get("binlogsync/source", ""), run.tags.get("binlogsync/consumer", ""), run.job_name)
+            group = (run.tags.get(SOURCE_TAG, ""), run.tags.get(CONSUMER_TAG, ""), run.job_name)
             kept[group] += 1
             created = record.create_timestamp.replace(tzinfo=record.create_timestamp.tzinfo or UTC)
             if kept[group] > config.keep_last and created < datetime.fromtimestamp(before, tz=UTC):

@@ -5,34 +5,21 @@ The changes are delivered to a target, while the live consumer and its progress 
 when it is re-executed in the UI.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
-from binlogsync.consume.targets import Target
-from binlogsync.errors import BinlogSyncError, ConfigError
-from binlogsync.filters import TableFilter
-from binlogsync.replay.factory import TARGETS, SourceTable, TargetLocations, make_plan, make_target, open_sources
-from binlogsync.replay.origin import Origin
+from binlogsync.replay.factory import TARGETS
 from binlogsync.replay.partitions import partition_ranges
-from binlogsync.replay.ranges import ReplayRange
-from binlogsync.replay.run import ReplayResult, ReplayTask, replay_ranges
-from binlogsync.replay.sources import ChangeSources
-from dagster_binlogsync.keys import TableName, safe_part
+from dagster_binlogsync.keys import safe_part
 from dagster_binlogsync.one_op_job import build_job
 from dagster_binlogsync.partitions import bookmark_partitions
-from dagster_binlogsync.replay.reporter import ReplayReporter, build_failure, replay_metadata
-from dagster_binlogsync.stop_flag import stop_on_signals
-from dagster_binlogsync.tables import TableAsset
-from dagster_binlogsync.tail.job import TailConfig
-
-ORIGINS: Mapping[str, Origin] = {"auto": "auto", "stream": "stream", "binlog": "binlog"}
-RESOURCES = ("positions", "jetstream", "warehouse")
+from dagster_binlogsync.replay.reporter import replay_metadata
+from dagster_binlogsync.replay.run import ReplayRequest, run_replay
+from dagster_binlogsync.replay.source import RESOURCES, ReplaySource
+from dagster_binlogsync.table_asset import TableAsset
 
 
 class ReplayConfig(dg.Config):
@@ -52,64 +39,11 @@ class ReplayConfig(dg.Config):
     report_s: float = Field(default=10.0, gt=0, description="Seconds between two observations of the progress.")
 
 
-@dataclass(frozen=True, slots=True)
-class ReplaySource:
-    """A source, as replay, bookmark and rewind jobs need it.
-
-    Attributes:
-        name: name of the source.
-        mysql_key: resource key of its MySQLSource.
-        tables: its consumers.
-        options: options of its tail, which select the captured tables.
-    """
-
-    name: str
-    mysql_key: str
-    tables: Sequence[TableAsset]
-    options: TailConfig
-
-    def find(self, text: str) -> tuple[TableName, TableAsset | None]:
-        """Parse "database.table" and find its consumer, if there is one. Raises ConfigError."""
-        name = TableName.parse(text, self.name)
-        return name, next((table for table in self.tables if str(table.name) == str(name)), None)
-
-    @contextmanager
-    def sources(self, resources: Any, name: TableName) -> Iterator[ChangeSources]:
-        """Open everything that may contain past changes of the table: stream, binlogs and bookmarks."""
-        asked = SourceTable(self.name, name.database, name.table)
-        captured = TableFilter(tuple(self.options.include), tuple(self.options.exclude))
-        config = getattr(resources, self.mysql_key).config(self.name)
-        with (
-            resources.positions.store() as store,
-            open_sources(asked, config, resources.jetstream.options(), store, captured) as sources,
-        ):
-            yield sources
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayRequest:
-    """Options of one replay."""
-
-    name: TableName
-    table: TableAsset | None
-    words: str
-    to: str
-    origin: str
-    report_s: float = 10.0
-
-    @property
-    def target(self) -> str:
-        """Target of the changes, in the form that make_target parses."""
-        if self.to.strip():
-            return self.to.strip()
-        return "handler" if self.table is not None and not self.table.is_mirror else "table"
-
-
 def build_replay_asset(source: ReplaySource, table: TableAsset) -> dg.AssetsDefinition:
     """The asset `replay/<source>/<database>/<table>`."""
     name = table.name
     spec = dg.AssetSpec(
-        replay_key(name),
+        name.replay_key,
         deps=[name.stream_key],
         group_name="replay",
         kinds={"duckdb" if table.is_mirror else "python"},
@@ -133,15 +67,10 @@ def build_replay_asset(source: ReplaySource, table: TableAsset) -> dg.AssetsDefi
         done = run_replay(context, source, replay, lambda sources: partition_ranges(sources, keys, config.until))
         for each in done.ranges:
             if each.range.label in keys:
-                context.add_asset_metadata(replay_metadata(done, each), replay_key(name), each.range.label)
-        yield dg.MaterializeResult(asset_key=replay_key(name), metadata=replay_metadata(done))
+                context.add_asset_metadata(replay_metadata(done, each), name.replay_key, each.range.label)
+        yield dg.MaterializeResult(asset_key=name.replay_key, metadata=replay_metadata(done))
 
     return _replay
-
-
-def replay_key(name: TableName) -> dg.AssetKey:
-    """Asset key of the replay of the table."""
-    return dg.AssetKey(["replay", *name.parts])
 
 
 def build_replay_job(source: ReplaySource) -> dg.JobDefinition:
@@ -172,7 +101,7 @@ def build_replay_job(source: ReplaySource) -> dg.JobDefinition:
         done = run_replay(
             context, source, replay, lambda sources: [sources.resolve_range(asked["from"], asked["until"], words)]
         )
-        context.log_event(dg.AssetObservation(replay_key(name), metadata=replay_metadata(done)))
+        context.log_event(dg.AssetObservation(name.replay_key, metadata=replay_metadata(done)))
         return dg.Output(None, metadata=replay_metadata(done))
 
     return build_job(
@@ -180,48 +109,3 @@ def build_replay_job(source: ReplaySource) -> dg.JobDefinition:
         f"replay_{safe_part(source.name)}",
         f"Replays a range of changes of one table of {source.name} to a target. Set table and from.",
     )
-
-
-def run_replay(context: Any, source: ReplaySource, replay: ReplayRequest, spans: Any) -> ReplayResult:
-    """Run the replay, with observations of its progress.
-
-    Raises dg.Failure after an error, DagsterExecutionInterruptedError after a stop. Both runs can be re-executed.
-    """
-    resources = context.resources
-    name = replay.name
-    asked = SourceTable(name.source, name.database, name.table)
-    locations = TargetLocations(
-        Path(resources.warehouse.path), resources.jetstream.options(), lambda: _handler(resources, source, replay)
-    )
-    try:
-        if replay.origin not in ORIGINS:
-            raise ConfigError(f"unknown origin {replay.origin!r}; use one of {', '.join(ORIGINS)}")
-        with (
-            stop_on_signals() as stop,
-            source.sources(resources, name) as sources,
-            closing(make_target(replay.target, asked, locations)) as target,
-        ):
-            found: Sequence[ReplayRange] = spans(sources)
-            plan = make_plan(asked, replay.words, found)
-            context.log.info(f"{name}: {len(plan.ranges)} range(s) into {target.name}")
-            reporter = ReplayReporter(context, replay_key(name), stop, replay.report_s)
-            done = replay_ranges(ReplayTask(sources, plan, target, ORIGINS[replay.origin]), stop, reporter)
-    except BinlogSyncError as error:
-        raise build_failure(error, name) from None
-    if not done.is_finished:
-        message = f"stopped ({stop.reason}); re-execute this run to resume it"
-        context.log.info(message)
-        raise dg.DagsterExecutionInterruptedError(message)
-    return done
-
-
-def _handler(resources: Any, source: ReplaySource, replay: ReplayRequest) -> Target:
-    if replay.table is None:
-        raise ConfigError(f"{replay.name} has no consumer, hence no handler; choose another target")
-    if replay.table.is_mirror:
-        raise ConfigError(
-            f"the consumer of {replay.name} is a mirror, and a replay would write older rows into it; choose the "
-            "target table, or rebuild the mirror: rewind its consumer with rebuild"
-        )
-    mysql = getattr(resources, source.mysql_key).config(source.name)
-    return replay.table.consumer.target(resources.warehouse.path, mysql)

@@ -8,11 +8,13 @@ import dagster as dg
 
 from binlogsync.errors import BinlogSyncError, HandlerError, PositionError, SinkError, SourceError
 from binlogsync.replay.run import RangeResult, ReplayProgress, ReplayResult
-from dagster_binlogsync.event_metadata import OPS, traceback_metadata
+from dagster_binlogsync.failures import Advice, build_failure, error_metadata
 from dagster_binlogsync.keys import TableName
+from dagster_binlogsync.operation_counts import count_metadata
+from dagster_binlogsync.run_status import find_run_end
 from dagster_binlogsync.stop_flag import StopFlag
 
-ADVICE: tuple[tuple[type[BinlogSyncError], str], ...] = (
+ADVICE: Advice = (
     (
         HandlerError,
         "Fix the handler or its dependencies, then re-execute this run: it resumes at this change.",
@@ -50,19 +52,15 @@ class ReplayReporter:
         if progress.left_s is not None:
             shown["seconds_left"] = round(progress.left_s, 1)
         self._context.log_event(dg.AssetObservation(self._key, metadata=shown))
-        run = self._context.instance.get_run_by_id(self._context.run.run_id)
-        if run is None or run.status != dg.DagsterRunStatus.STARTED:
-            self._stop.request("the run was terminated")
+        if (reason := find_run_end(self._context.instance, self._context.run.run_id)) is not None:
+            self._stop.request(reason)
 
 
 def replay_metadata(done: ReplayResult, span: RangeResult | None = None) -> Mapping[str, dg.MetadataValue]:
     """Metadata of one range, or, without `span`, of the whole replay with its totals."""
     spans = done.ranges if span is None else (span,)
     counts = done.counts if span is None else span.counts
-    shown: dict[str, dg.MetadataValue] = {
-        "changes": dg.MetadataValue.int(sum(counts.values())),
-        **{OPS[op]: dg.MetadataValue.int(counts.get(op, 0)) for op in OPS if counts.get(op) or op in "cud"},
-    }
+    shown = count_metadata(counts)
     if spans:
         shown["from"] = dg.MetadataValue.text(str(spans[0].range.start))
         shown["until"] = dg.MetadataValue.text(str(spans[-1].range.until))
@@ -78,13 +76,6 @@ def replay_metadata(done: ReplayResult, span: RangeResult | None = None) -> Mapp
     return shown
 
 
-def build_failure(error: BinlogSyncError, name: TableName) -> dg.Failure:
-    """The Failure that the run page shows."""
-    advice = next((text for kind, text in ADVICE if isinstance(error, kind)), "See the message.")
-    shown = {
-        "error": dg.MetadataValue.text(type(error).__name__),
-        "table": dg.MetadataValue.text(str(name)),
-        "what_to_do": dg.MetadataValue.text(advice),
-        **traceback_metadata(error),
-    }
-    return dg.Failure(f"{type(error).__name__}: {error}", metadata=shown, allow_retries=False)
+def build_replay_failure(error: BinlogSyncError, name: TableName) -> dg.Failure:
+    """The Failure of a replay, or of a job on bookmarks, of the table."""
+    return build_failure(error, {"table": dg.MetadataValue.text(str(name)), **error_metadata(error, ADVICE)})

@@ -17,21 +17,13 @@ from binlogsync.escaping import printable
 from binlogsync.nats.reader import StreamReader
 from dagster_binlogsync.keys import consume_job_name
 from dagster_binlogsync.resources.jetstream import JetStream
-from dagster_binlogsync.tables import TableAsset
+from dagster_binlogsync.run_status import ENDED, UNFINISHED
+from dagster_binlogsync.table_asset import TableAsset
 from dagster_binlogsync.tags import CODE_TAG, CONSUMER_TAG, END_TAG, FAILED_TAG
 
 RECENT_RUNS = 40
 NATS_TIMEOUT_S = 5.0
 MAX_NAMED = 3
-
-UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
-ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
 @dataclass(frozen=True, slots=True)

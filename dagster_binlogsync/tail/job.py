@@ -24,14 +24,15 @@ from binlogsync.errors import (
     StoreError,
 )
 from binlogsync.tail.run import Tail, TailOptions, TailProgress
-from dagster_binlogsync.event_metadata import traceback_metadata
+from dagster_binlogsync.failures import Advice, build_failure, error_metadata
 from dagster_binlogsync.keys import safe_part, tail_job_name
 from dagster_binlogsync.one_op_job import build_job
+from dagster_binlogsync.run_status import TERMINATED, find_run_end
 from dagster_binlogsync.stop_flag import StopFlag, stop_on_signals
 from dagster_binlogsync.tags import SOURCE_TAG
 from dagster_binlogsync.tail.reporter import DEV_ENDED, TailReporter, binlog_metadata
 
-ADVICE: tuple[tuple[type[BinlogSyncError], str], ...] = (
+ADVICE: Advice = (
     (FencedError, "Another process has published to the stream. Find the second tail of this source and stop it."),
     (
         LeaseLostError,
@@ -155,7 +156,7 @@ def run_shift(context: dg.OpExecutionContext, tail: Tail, stop: StopFlag, report
         progress = tail.run(stop, reporter)
     except BinlogSyncError as error:
         if not _is_stop(stop):
-            raise build_failure(error, reporter.last) from None
+            raise build_tail_failure(error, reporter.last) from None
         message = (
             f"stopped ({stop.reason}); the last flush was not stored, the next run reads its changes again: {error}"
         )
@@ -180,25 +181,17 @@ def run_shift(context: dg.OpExecutionContext, tail: Tail, stop: StopFlag, report
     return progress
 
 
-def build_failure(error: BinlogSyncError, progress: TailProgress | None) -> dg.Failure:
-    """The Failure of the run: the error, its position and what to do."""
-    advice = next((text for kind, text in ADVICE if isinstance(error, kind)), "See the message.")
-    metadata: dict[str, dg.MetadataValue] = {
-        "error": dg.MetadataValue.text(type(error).__name__),
-        "what_to_do": dg.MetadataValue.text(advice),
-        **traceback_metadata(error),
-    }
-    if progress is not None:
-        metadata |= binlog_metadata(progress)
-    return dg.Failure(description=f"{type(error).__name__}: {error}", metadata=metadata, allow_retries=False)
+def build_tail_failure(error: BinlogSyncError, progress: TailProgress | None) -> dg.Failure:
+    """The Failure of the run: the error, what to do, and the position."""
+    position = {} if progress is None else binlog_metadata(progress)
+    return build_failure(error, error_metadata(error, ADVICE) | position)
 
 
 def _is_stop(stop: StopFlag) -> bool:
     """Whether the run was stopped: by a signal, by Terminate without a signal, or because `dagster dev` has ended."""
-    return stop.reason in {"SIGINT", "SIGTERM", DEV_ENDED, "the run is CANCELING", "the run is CANCELED"}
+    return stop.reason in {"SIGINT", "SIGTERM", DEV_ENDED, TERMINATED}
 
 
 def _is_terminated_by_user(context: dg.OpExecutionContext) -> bool:
-    """True for Terminate, which sets the run status before the signal is sent. False for a signal alone (Ctrl-C)."""
-    run = context.instance.get_run_by_id(context.run_id)
-    return run is not None and run.status in {dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED}
+    """True for Terminate, False for a signal alone (Ctrl-C)."""
+    return find_run_end(context.instance, context.run_id) == TERMINATED

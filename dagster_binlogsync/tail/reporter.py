@@ -14,12 +14,12 @@ import dagster as dg
 
 from binlogsync.tail.run import TailProgress
 from dagster_binlogsync.keys import TableName, binlog_key, tail_sensor_name
+from dagster_binlogsync.run_status import find_run_end
 from dagster_binlogsync.stop_flag import StopFlag
 from dagster_binlogsync.tail.dev_process import DevProcesses
 
 logger = logging.getLogger(__name__)
 
-ACTIVE_STATUSES = frozenset({dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING})
 MAX_SILENCE_S = 180.0
 DEV_ENDED = "dagster dev has ended"
 HEARTBEAT_S = 60.0
@@ -116,16 +116,14 @@ class TailReporter:
             self._stop.request(DEV_ENDED)
             return
         try:
-            run = self._context.instance.get_run_by_id(self._context.run_id)
+            reason = find_run_end(self._context.instance, self._context.run_id)
         except Exception:  # noqa: BLE001 - the storage may be unavailable for a while; lease and fence still apply
             logger.warning(
                 "the status of run %s could not be read; the tail continues", self._context.run_id, exc_info=True
             )
             return
-        if run is None:
-            self._stop.request("the run was deleted")
-        elif run.status not in ACTIVE_STATUSES:
-            self._stop.request(f"the run is {run.status.value}")
+        if reason is not None:
+            self._stop.request(reason)
 
 
 def seconds_since_tick(instance: dg.DagsterInstance, source: str, now: float) -> float | None:

@@ -20,7 +20,6 @@ from binlogsync.bookmarks import Bookmark
 from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.targets.duckdb.file import DuckFile
 from dagster_binlogsync.keys import TableName, binlog_key
-from dagster_binlogsync.replay.replays import replay_key
 from pipelines.demo.stack import SOURCE, Stack, dagster, start_servers
 from pipelines.demo.workload import DemoWorkload, create
 from tests.browser.chromium import HEIGHT, WIDTH, chromium, find_chromium, ink, page_errors, read_page
@@ -130,7 +129,7 @@ def test_three_bookmarks_are_replayed_with_a_few_clicks(page: Page, stack: Stack
     with closing(SQLitePositionStore(stack.positions)) as store:
         wait_until(lambda: len(of_intervals(store)) >= 4, 120, "four bookmarks with changes between them")
         bookmarks = of_intervals(store)[:4]
-    keys, key = [bookmark.key for bookmark in bookmarks[:3]], replay_key(name)
+    keys, key = [bookmark.key for bookmark in bookmarks[:3]], name.replay_key
     look(stack, 60, "partitions", lambda instance: {*keys} <= {*instance.get_dynamic_partitions("bookmarks_main")})
 
     page.goto(f"{stack.ui}/assets/{'/'.join(key.path)}")

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
+from dagster_binlogsync.run_status import UNFINISHED
 from dagster_binlogsync.sensors.backlog import (
-    UNFINISHED,
     RetryRules,
     WatchedTable,
     request_runs,

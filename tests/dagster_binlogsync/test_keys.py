@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from binlogsync.errors import ConfigError
+from dagster_binlogsync.consumers_asset import build_consumers_asset
 from dagster_binlogsync.keys import TableName, binlog_key, check_collisions
-from dagster_binlogsync.tables import build_consumers_asset, mirror
+from dagster_binlogsync.tables import mirror
 from tests.e2e.unusual_names import DATABASES, TABLES
 
 DAGSTER_NAME = re.compile(r"^[A-Za-z0-9_]+$")

@@ -17,11 +17,12 @@ from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.stores.sqlite import SQLitePositionStore
+from dagster_binlogsync.consumers_asset import build_consumers_asset
 from dagster_binlogsync.resources import positions
 from dagster_binlogsync.resources.jetstream import JetStream
 from dagster_binlogsync.resources.mysql import MySQLSource
 from dagster_binlogsync.resources.warehouse import Warehouse
-from dagster_binlogsync.tables import build_consumers_asset, table_consumer
+from dagster_binlogsync.tables import table_consumer
 from tests.consume.test_consume import SampleRow, SampleStream, ids
 from tests.nats_commands import delete_stream
 from tests.samples import SampleTransaction

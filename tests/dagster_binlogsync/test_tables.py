@@ -18,12 +18,13 @@ from binlogsync.consume.progress import ProgressKey
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
 from binlogsync.replay.factory import SourceTable
 from binlogsync.targets.duckdb.file import DuckFile
-from dagster_binlogsync.consume.metadata import ConsumerTotals, TablePreview, build_failure, build_metadata
+from dagster_binlogsync.consume.metadata import ConsumerTotals, TablePreview, build_metadata, build_run_failure
 from dagster_binlogsync.consume.preview import first_rows
+from dagster_binlogsync.consumers_asset import build_consumers_asset
 from dagster_binlogsync.discovery import find_definitions
 from dagster_binlogsync.keys import TableName, binlog_key
 from dagster_binlogsync.resources.warehouse import Warehouse
-from dagster_binlogsync.tables import build_consumers_asset, mirror, table_consumer
+from dagster_binlogsync.tables import mirror, table_consumer
 
 ROOT = Path(__file__).parents[2]
 KEY = ProgressKey("dagster", "main", "main", "t")
@@ -121,7 +122,7 @@ def handler_error(table: str) -> HandlerError:
 
 
 def test_a_failing_handler_shows_its_change_and_the_traceback() -> None:
-    made = build_failure({TableName("main", "shop", "orders"): (handler_error("shop.orders"), 15)})
+    made = build_run_failure({TableName("main", "shop", "orders"): (handler_error("shop.orders"), 15)})
     assert made.allow_retries is False
     assert made.metadata["change_id"].value == "g:7"
     assert made.metadata["tries"].value == 15
@@ -131,7 +132,7 @@ def test_a_failing_handler_shows_its_change_and_the_traceback() -> None:
 def test_the_text_of_an_exception_is_escaped() -> None:
     error = HandlerError("shop.orders: it failed: \x1b[2J", table="shop.orders", change_id="g:7", position="b.1:4")
     error.__cause__ = ValueError("```\n![i](http://x/y)\x1b[2J")
-    made = build_failure({TableName("main", "shop", "orders"): (error, 1)})
+    made = build_run_failure({TableName("main", "shop", "orders"): (error, 1)})
     shown = str(made.metadata["traceback"].value)
     assert shown.startswith("````\n")
     assert shown.endswith("\n````")
@@ -176,10 +177,10 @@ def test_row_values_are_shown_only_if_allowed(tmp_path: Path) -> None:
 def test_the_failing_row_is_identified_by_its_key_with_values_only_if_allowed() -> None:
     error = HandlerError("no", table="shop.items", change_id="g:7", key={"order": 7, "sku\x1b": "a\x1b"})
     name = TableName("main", "shop", "items")
-    hidden = build_failure({name: (error, 1)}).metadata["key"].value
+    hidden = build_run_failure({name: (error, 1)}).metadata["key"].value
     assert str(hidden).startswith("order, sku\\x1b (")
     assert "7" not in str(hidden)
-    assert build_failure({name: (error, 1)}, show_values=True).metadata["key"].value == {
+    assert build_run_failure({name: (error, 1)}, show_values=True).metadata["key"].value == {
         "order": "7",
         "sku\\x1b": "a\\x1b",
     }
@@ -187,7 +188,7 @@ def test_the_failing_row_is_identified_by_its_key_with_values_only_if_allowed() 
 
 def test_several_failing_tables_have_separate_metadata() -> None:
     names = [TableName("main", "shop", table) for table in ("orders", "items")]
-    made = build_failure({name: (handler_error(str(name)), 5) for name in names})
+    made = build_run_failure({name: (handler_error(str(name)), 5) for name in names})
     assert made.metadata["tables"].value == "shop.orders, shop.items"
     assert made.metadata["shop.items: change_id"].value == "g:7"
     assert "shop.orders: HandlerError: shop.orders: it failed" in str(made.description)

@@ -28,7 +28,7 @@ from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.tail.run import TailProgress
 from dagster_binlogsync.keys import TableName
 from dagster_binlogsync.stop_flag import StopFlag, stop_on_signals
-from dagster_binlogsync.tail.job import build_failure, build_tail_job, run_shift
+from dagster_binlogsync.tail.job import build_tail_failure, build_tail_job, run_shift
 from dagster_binlogsync.tail.reporter import TailReporter, binlog_metadata
 
 CHECKPOINT = Checkpoint(
@@ -223,7 +223,7 @@ def test_a_failure_has_its_position_and_what_to_do(
     assert str(error) in shown.description
     assert advice in shown.metadata["what_to_do"].value
     assert shown.metadata["position"].value == "binlog.000042:1187"
-    assert build_failure(error, None).allow_retries is False
+    assert build_tail_failure(error, None).allow_retries is False
 
 
 def test_reports_have_numbers_and_materialize_only_changed_tables(instance: dg.DagsterInstance) -> None:

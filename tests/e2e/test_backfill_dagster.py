@@ -11,16 +11,19 @@ import pytest
 
 from binlogsync.bookmarks import Bookmark, find_bookmark
 from binlogsync.targets.duckdb.file import META_SCHEMA
-from dagster_binlogsync.operations.bookmarks import build_bookmark_job, build_rewind_job
+from dagster_binlogsync.consumers_asset import build_consumers_asset
+from dagster_binlogsync.operations.bookmarks import build_bookmark_job
+from dagster_binlogsync.operations.rewinds import build_rewind_job
 from dagster_binlogsync.partitions import bookmark_partitions
-from dagster_binlogsync.replay.replays import ReplaySource, build_replay_asset, build_replay_job, replay_key
+from dagster_binlogsync.replay.replays import build_replay_asset, build_replay_job
+from dagster_binlogsync.replay.source import ReplaySource
 from dagster_binlogsync.resources.audit import AuditLog
 from dagster_binlogsync.resources.jetstream import JetStream
 from dagster_binlogsync.resources.mysql import MySQLSource
 from dagster_binlogsync.resources.positions import Positions, SQLitePositionsConfig
 from dagster_binlogsync.resources.warehouse import Warehouse
 from dagster_binlogsync.sensors.bookmarks import build_bookmark_sensor, sync_partitions
-from dagster_binlogsync.tables import TableAsset, build_consumers_asset, mirror, table_consumer
+from dagster_binlogsync.tables import TableAsset, mirror, table_consumer
 from dagster_binlogsync.tail.job import TailConfig
 from tests.duck import mirror_rows, query
 from tests.e2e.backfill_workload import AuditRow, CustomerRow, TailedWorkload
@@ -119,7 +122,7 @@ def test_each_chosen_bookmark_shows_the_exact_counts_of_its_range(project: Repla
     )
     result = project.replay(project.orders, [each.key for each in chosen])
     assert result.success
-    found = partition_metadata(result, replay_key(project.orders.name))
+    found = partition_metadata(result, project.orders.name.replay_key)
     for start, until in zip(chosen, bookmarks[3:7], strict=True):
         expected = Counter(row.row[1] for row in rows_between(rows, start, until))
         counts = {op: found[start.key][name] for name, op in OPS.items()}
@@ -135,7 +138,7 @@ def test_a_handler_is_called_again_up_to_the_head(project: ReplayProject) -> Non
     expected = [row.row[0] for row in rows_between(project.tailed.rows("customers"), bookmarks[4], None)]
     assert expected
     assert [row[0] for row in query(project.warehouse, "SELECT id FROM ids ORDER BY rowid")] == expected
-    found = partition_metadata(result, replay_key(project.customers.name))
+    found = partition_metadata(result, project.customers.name.replay_key)
     assert found[bookmarks[4].key]["changes"] == len(expected)
 
 

@@ -1,0 +1,47 @@
+"""The consumer of one table: the table, and the target that its changes are applied to."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from binlogsync.codec.subjects import durable_name
+from binlogsync.consume.progress import ProgressKey
+from binlogsync.consume.start_position import Start
+from binlogsync.consume.targets import Target
+from binlogsync.mysql.config import MySQLConfig
+from dagster_binlogsync.keys import TableName
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerSpec:
+    """A table, and the target that its changes are applied to.
+
+    Attributes:
+        name: the table.
+        client_id: the client whose progress is stored.
+        target: builds the target, given the path of the warehouse and the connection settings of the source.
+        shows: (schema, table) of the warehouse to count and preview; None for no preview.
+        together: name of the group of mirrors that are updated in one transaction; None for no group.
+        start: where a handler starts if it has no progress yet.
+    """
+
+    name: TableName
+    client_id: str
+    target: Callable[[str, MySQLConfig], Target]
+    shows: tuple[str, str] | None
+    together: str | None = None
+    start: Start = "all"
+
+    @property
+    def table(self) -> tuple[str, str]:
+        """(database, table)."""
+        return self.name.database, self.name.table
+
+    @property
+    def durable(self) -> str:
+        """Name of the durable consumer in JetStream."""
+        return durable_name(self.client_id, *self.table)
+
+    @property
+    def progress_key(self) -> ProgressKey:
+        """Key of the progress in the warehouse."""
+        return ProgressKey(self.client_id, self.name.source, *self.table)

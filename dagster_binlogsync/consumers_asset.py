@@ -1,0 +1,86 @@
+"""The multi-asset of all consumers of a source, and the jobs that materialize it.
+
+A run consumes any subset of the tables: it processes the backlog and then waits for new changes (`idle_s`, `max_s`),
+because starting a run takes seconds. Progress is stored in the DuckDB file in the same transaction as the rows, so a
+run may be killed at any time.
+
+The DuckDB file deliberately has no Dagster pool: a run holds its slot until it ends, so runs of other tables would wait
+for up to an hour. Instead, runs open the file for one short transaction at a time (binlogsync/targets/duckdb/file.py).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+
+from dagster_binlogsync.consume.run import ConsumeConfig, ConsumerEvent, run_consumers
+from dagster_binlogsync.consume.run_coordination import tag_code
+from dagster_binlogsync.consume.spec import ConsumerSpec
+from dagster_binlogsync.keys import consume_job_name, safe_part
+from dagster_binlogsync.table_asset import TableAsset
+
+
+def build_consumers_asset(
+    source: str, mysql_key: str, tables: Sequence[TableAsset], code: str = ""
+) -> dg.AssetsDefinition:
+    """The multi-asset that consumes any subset of the tables of a source, in up to `max_workers` threads.
+
+    `code` is the version of the handlers' code. Only mirrors connect to the server, resource `mysql_key`, to read their
+    tables.
+    """
+    by_key = {table.key: table.consumer for table in tables}
+    bookmark_resources = {"positions"} if any(table.consumer.start != "all" for table in tables) else set()
+
+    @dg.multi_asset(
+        name=f"consumers_{safe_part(source)}",
+        specs=[table.spec for table in tables],
+        check_specs=[check for table in tables for check in table.check_specs],
+        can_subset=True,
+        required_resource_keys={"jetstream", "warehouse", mysql_key, *bookmark_resources},
+    )
+    def _consume(context: dg.AssetExecutionContext, config: ConsumeConfig) -> Iterator[ConsumerEvent]:
+        tag_code(context, code)
+        asked = [by_key[key] for key in by_key if key in context.selected_asset_keys]
+        _check_groups(asked, by_key.values())
+        yield from run_consumers(context, config, asked, getattr(context.resources, mysql_key).config(source))
+
+    return _consume
+
+
+def build_consume_job(source: str, tables: Sequence[TableAsset]) -> Any:
+    """The job `consume_<source>`: any tables of the source. The backlog sensor requests its runs."""
+    return dg.define_asset_job(
+        consume_job_name(source),
+        selection=select_step(tables),
+        executor_def=dg.in_process_executor,
+        description=f"Consumes the tables of source {source}: processes the backlog, then waits for new changes.",
+    )
+
+
+def build_table_job(table: TableAsset) -> Any:
+    """The job of one table, for manual runs."""
+    return dg.define_asset_job(
+        table.name.job_name,
+        selection=select_step([table]),
+        executor_def=dg.in_process_executor,
+        description=f"Consumes only {table.name.markdown}: processes the backlog, then waits for new changes.",
+    )
+
+
+def select_step(tables: Sequence[TableAsset]) -> dg.AssetSelection:
+    """The assets of the consumers with the checks of the same step; expensive checks have separate jobs."""
+    keys = [table.key for table in tables]
+    own = [check.key for table in tables for check in table.check_specs]
+    return dg.AssetSelection.assets(*keys).without_checks() | dg.AssetSelection.checks(*own)
+
+
+def _check_groups(asked: Sequence[ConsumerSpec], known: Iterable[ConsumerSpec]) -> None:
+    """Raise dg.Failure if a group of mirrors is selected only in part."""
+    groups = {one.together for one in asked if one.together is not None}
+    missing = [str(one.name) for one in known if one.together in groups and one not in asked]
+    if missing:
+        raise dg.Failure(
+            description=f"Mirrors of the group {', '.join(sorted(map(str, groups)))} must be consumed together: also "
+            f"select {', '.join(missing)}, or run the job of all tables.",
+            allow_retries=False,
+        )
