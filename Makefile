@@ -15,6 +15,9 @@ FOLDERS := $(wildcard binlogsync dagster_binlogsync pipelines resources sensors 
 KEY := $(shell { cat requirements.lock pyproject.toml; $(or $(PYTHON),true) --version; } 2>/dev/null | sha256sum | cut -c1-16)
 INSTALLED := $(VENV)/.installed-$(KEY)
 
+# Without bytecode files, each of the hundreds of processes of a test run compiles the same modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # make demo CHECK=1 RATE=20; make test ARGS="-k sinks"
 CHECK ?=
 RATE ?=
