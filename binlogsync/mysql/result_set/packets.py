@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import numpy.typing as npt
 import pymysql
 from pymysql.constants import CR
 
 from binlogsync.errors import SourceError
-from binlogsync.mysql.guarded_connection import GuardedConnection
 from binlogsync.mysql.result_set.decoding import HEADER, LONG_PACKET
 
 BUFFER_BYTES = 1 << 20
@@ -19,10 +20,18 @@ _LINGER_MS = 1
 _END_BYTES = HEADER + 5
 
 
+class ByteSource(Protocol):
+    """The methods of GuardedConnection that give the bytes of an answer."""
+
+    def take_buffered(self) -> bytes: ...
+    def readinto(self, view: memoryview) -> int: ...
+    def has_bytes(self, timeout_ms: int) -> bool: ...
+
+
 class ReceiveBuffer:
     """data[start:end] are the received bytes that are not decoded yet. Raises what pymysql and sockets raise."""
 
-    def __init__(self, connection: GuardedConnection, size: int = BUFFER_BYTES) -> None:
+    def __init__(self, connection: ByteSource, size: int = BUFFER_BYTES) -> None:
         self._connection = connection
         self.data: npt.NDArray[np.uint8] = np.empty(size, np.uint8)
         self.start = self.end = 0
@@ -32,11 +41,14 @@ class ReceiveBuffer:
         """Wait for bytes, then receive what comes without a pause, up to the size of the buffer."""
         self._make_room()
         view = self.data.data
-        self.end += self._receive(view[self.end :])
+        self.end += self._require(view[self.end :])
         while self.end - self.start < _EAGER_BYTES and self.end < len(self.data) and not self._may_be_complete():
             if not self._connection.has_bytes(_LINGER_MS):
                 return
-            self.end += self._receive(view[self.end :])
+            count = self._receive(view[self.end :])
+            self.end += count
+            if count == 0:  # what came before the end may be an error packet that names the reason
+                return
 
     def packet(self) -> npt.NDArray[np.uint8]:
         """The payload of the complete packet at `start`."""
@@ -68,7 +80,7 @@ class ReceiveBuffer:
         found[:have] = self.data[self.start : self.start + have]
         self.start += have
         while have < size:
-            have += self._receive(found.data[have:])
+            have += self._require(found.data[have:])
         return found
 
     def _make_room(self) -> None:
@@ -92,6 +104,13 @@ class ReceiveBuffer:
         end = self.end
         return end - self.start >= _END_BYTES and self.data[end - 9] == 5 and self.data[end - 5] == 0xFE
 
+    def _require(self, view: memoryview) -> int:
+        """Bytes received, at least one."""
+        count = self._receive(view)
+        if count == 0:
+            raise pymysql.OperationalError(CR.CR_SERVER_LOST, "the server closed the connection during a result")
+        return count
+
     def _receive(self, view: memoryview) -> int:
         if not self._is_direct:
             # pymysql reads through a buffer of its own, which may hold the first rows.
@@ -103,6 +122,4 @@ class ReceiveBuffer:
             view[:count] = found
         else:
             count = self._connection.readinto(view)
-        if count == 0:
-            raise pymysql.OperationalError(CR.CR_SERVER_LOST, "the server closed the connection during a result")
         return count

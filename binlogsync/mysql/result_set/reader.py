@@ -11,7 +11,7 @@ after any other error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,7 @@ from binlogsync.schema import TableSchema
 from binlogsync.server_version import ServerFlavor, parse_server_version
 
 BATCH_ROWS = 20_000
+_PACKETS_BEFORE_ROWS = 3  # the command, the number of columns, and the end of their definitions
 _BATCH_BYTES = 16 << 20
 _LEAST_BATCH_BYTES = 1 << 20
 _RESERVED_BYTES = 1 << 30  # address space of a batch for strings, most of which is never written
@@ -100,7 +101,9 @@ def _execute(connection: GuardedConnection, layout: RowLayout, sql: str, batch_r
         _check_columns(layout, statement.columns)
         statement.execute()
         _check_columns(layout, statement.columns)
-        yield from _Reading(connection, statement, layout, batch_rows).batches()
+        sequence = len(layout.columns) + _PACKETS_BEFORE_ROWS & 255
+        reader = RowReader(layout, ReceiveBuffer(connection), batch_rows, sequence, statement.mark_read)
+        yield from reader.batches()
     finally:
         statement.finish()
 
@@ -118,21 +121,27 @@ def _check_columns(layout: RowLayout, sent: Sequence[ColumnDefinition]) -> None:
             )
 
 
-class _Reading:
-    """The rows of one execution."""
+class RowReader:
+    """Decodes the rows of one result set into batches.
 
-    def __init__(self, connection: GuardedConnection, statement: Statement, layout: RowLayout, batch_rows: int) -> None:
-        self._statement = statement
+    `sequence` is the sequence number of the first packet, and `on_end` is called when the server has sent the last one.
+    """
+
+    def __init__(
+        self, layout: RowLayout, buffer: ReceiveBuffer, batch_rows: int, sequence: int, on_end: Callable[[], None]
+    ) -> None:
         self._layout = layout
+        self._buffer = buffer
         self._batch_rows = batch_rows
-        self._buffer = ReceiveBuffer(connection)
-        self._sequence = len(layout.columns) + 3 & 255  # after column count, definitions and their end
+        self._sequence = sequence
+        self._on_end = on_end
+        self._is_complete = False
         room = min(_BATCH_BYTES, _RESERVED_BYTES // max(layout.strings, 1))
         self._room = max(room, _LEAST_BATCH_BYTES)
 
     def batches(self) -> Iterator[TableRows]:
         """Decode rows until the end of the result."""
-        while self._statement.is_unread:
+        while not self._is_complete:
             batch = _Batch(self._layout, self._batch_rows, (self._sequence, self._room))
             status = self._fill(batch)
             if status == Status.LONG and not batch.rows:
@@ -155,12 +164,12 @@ class _Reading:
                 break
             buffer.fill()
         self._sequence = int(batch.decoder.state[SEQUENCE])
-        if status == Status.END:
-            self._statement.is_unread = False
-        elif status == Status.SERVER_ERROR:
-            self._statement.is_unread = False
+        if status in (Status.END, Status.SERVER_ERROR):
+            self._is_complete = True
+            self._on_end()
+        if status == Status.SERVER_ERROR:
             raise_mysql_exception(buffer.packet().tobytes())
-        elif status not in (Status.FULL, Status.LONG):
+        if status not in (Status.END, Status.FULL, Status.LONG):
             self._raise_invalid(batch, status)
         return status
 

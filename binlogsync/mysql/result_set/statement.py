@@ -65,6 +65,10 @@ class Statement:
         self.is_unread = True
         self.columns = self._read_definitions(count)
 
+    def mark_read(self) -> None:
+        """The server has sent the last packet of the result."""
+        self.is_unread = False
+
     def finish(self) -> None:
         """Free it in the server, which does not answer; close the connection if the result was not read to its end."""
         if self.is_unread:
