@@ -23,6 +23,7 @@ from binlogsync.errors import ClientTakenError, LeaseLostError, SinkError
 from binlogsync.nats.client import NatsConnection
 from binlogsync.nats.key_value import KeyValueBucket
 from binlogsync.stores.lease_heartbeat import LeaseHeartbeat
+from binlogsync.waiting import RetryTimer
 
 log = logging.getLogger(__name__)
 LEASE_S = 10.0
@@ -76,7 +77,7 @@ class ClientLease:
 
     def _claim(self) -> int:
         """Claim the lease, waiting if necessary for it to expire. Raises ClientTakenError once its owner renews it."""
-        ends_at = time.monotonic() + LEASE_S + 2 * RENEW_S
+        timer = RetryTimer(LEASE_S + 2 * RENEW_S, _POLL_S)
         seen: tuple[bytes, int] | None = None
         while True:
             current = self._bucket.get(self._key)
@@ -88,9 +89,9 @@ class ClientLease:
                 raise self._taken_error(current[0])
             else:
                 seen = current
-            if time.monotonic() > ends_at:
+            if timer.is_over:
                 raise self._taken_error(current[0] if current else b"{}")
-            time.sleep(_POLL_S)
+            timer.pause()
 
     def _taken_error(self, value: bytes) -> ClientTakenError:
         holder = json.loads(value)

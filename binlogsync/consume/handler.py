@@ -20,7 +20,6 @@ from typing import Any, Generic, TypeVar
 import duckdb
 
 from binlogsync.change import ChangeBatch
-from binlogsync.consume.backoff import backoff_s
 from binlogsync.consume.event_loop import RunCoroutine, run_in_shared_loop
 from binlogsync.consume.gaps import gap_from_batch, record_gap
 from binlogsync.consume.handler_signature import frame, read_signature, record_batch
@@ -32,6 +31,7 @@ from binlogsync.models.model import Model
 from binlogsync.nats.reader import StreamBatch
 from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.waiting import backoff_s
 
 log = logging.getLogger(__name__)
 M = TypeVar("M")

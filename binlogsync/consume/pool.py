@@ -25,11 +25,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from binlogsync.codec.subjects import durable_name
-from binlogsync.consume.backoff import backoff_s
 from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, Table, consume_together
 from binlogsync.consume.scheduler import Scheduler
 from binlogsync.errors import BinlogSyncError, ConfigError, HandlerError
 from binlogsync.nats.reader import StreamReader
+from binlogsync.waiting import backoff_s
 
 if TYPE_CHECKING:
     from binlogsync.consume.targets import Target

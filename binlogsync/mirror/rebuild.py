@@ -19,7 +19,6 @@ from pathlib import Path
 import duckdb
 
 from binlogsync.change import ChangeBatch
-from binlogsync.consume.backoff import backoff_s
 from binlogsync.consume.gaps import load_gaps, resolve_gaps
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, DuckProgress, ProgressKey, ProgressStore
 from binlogsync.consume.targets import Target
@@ -49,6 +48,7 @@ from binlogsync.targets.duckdb.state import (
     load_state,
     store_state,
 )
+from binlogsync.waiting import backoff_s
 
 log = logging.getLogger(__name__)
 _MIN_REPAIR_WAIT_S, _MAX_REPAIR_WAIT_S = 10.0, 600.0

@@ -8,6 +8,7 @@ table without a key is compared as a multiset of rows. Neither side is stopped, 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -39,6 +40,7 @@ from binlogsync.snapshot import TableSnapshot, read_table
 from binlogsync.targets.duckdb.column_types import has_same_shape
 from binlogsync.targets.duckdb.file import DuckFile
 from binlogsync.targets.duckdb.state import ensure_meta, load_state
+from binlogsync.waiting import RetryTimer
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +173,7 @@ class Verifier:
 
     def _wait(self, name: tuple[str, str], request: FingerprintRequest) -> Fingerprint:
         """Wait for the fingerprint; write it here if the stream proves that the mirror is at the position."""
-        ends_at = time.monotonic() + self.options.timeout_s
+        timer = RetryTimer(self.options.timeout_s, _POLL_S)
         asks_at = time.monotonic() + _CHECK_GRANTS_S
         before = self.reader.last_sequence()
         while True:
@@ -185,15 +187,15 @@ class Verifier:
                     if self._key(*name).load(connection) == progress:
                         write_fingerprint(connection, load_state(connection, *name), request)
                 continue
-            if asks_at < time.monotonic() < ends_at and self.reader.last_sequence() == before:
-                asks_at = ends_at
+            if asks_at < time.monotonic() and not timer.is_over and self.reader.last_sequence() == before:
+                asks_at = math.inf
                 self._check_grants(name)
-            if time.monotonic() > ends_at:
+            if timer.is_over:
                 raise ConsumeError(
                     f"{name[0]}.{name[1]}: the mirror did not reach {request.at} within {self.options.timeout_s:g} s "
                     f"(it is at {progress}); check that the tail of {self.reader.source} and the mirror's consumer run"
                 )
-            time.sleep(_POLL_S)
+            timer.pause()
 
     def _has_reached(self, name: tuple[str, str], progress: ConsumerProgress, at: Checkpoint) -> bool:
         """True when the stream has all changes before the position, and the mirror has applied those of its table."""

@@ -7,7 +7,6 @@ transactions that were read from another server may still receive them: that is 
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from typing import NoReturn
 
@@ -20,6 +19,7 @@ from binlogsync.mysql.server import ServerInfo, gtid_subtract, inspect, inspect_
 from binlogsync.mysql.server_errors import FATAL_READING_BINLOG, DumpEndedError
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.server_version import ServerFlavor
+from binlogsync.waiting import RetryTimer
 
 _ACCEPT = (
     "A gap is accepted, and recorded, by starting the tail once with --accept-gap REASON (in Dagster: accept_gap "
@@ -86,12 +86,12 @@ def check_gtids(config: MySQLConfig, info: ServerInfo, gtids: GtidSet, checkpoin
             f"{what}: the server has purged transactions that were not read yet: {missing}{_since(info, checkpoint)}",
             _PURGED_ADVICE,
         )
-    deadline = time.monotonic() + _COMMIT_DELAY_S
+    timer = RetryTimer(_COMMIT_DELAY_S, 0.1)
     # A transaction can be read from the binlog a moment before the server counts it as executed.
     while lost := _unknown(config, gtids):
-        if time.monotonic() > deadline:
+        if timer.is_over:
             _raise_lost(info, what, lost, checkpoint)
-        time.sleep(0.1)
+        timer.pause()
 
 
 def _raise_lost(info: ServerInfo, what: str, lost: str, checkpoint: Checkpoint | None) -> NoReturn:

@@ -25,10 +25,11 @@ from nats.protocol.parser import PERMISSIONS_ERR
 from binlogsync.errors import ConfigError, SinkError
 from binlogsync.nats.adapter import SecureClient, close_quietly
 from binlogsync.nats.handshake import HANDSHAKE_ERRORS, explain
+from binlogsync.waiting import RetryTimer
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-_BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.05, 1.0
 _POLL_S = 0.5
 _OLDEST_SERVER = (2, 12)
 _SCHEMES = ("nats", "tls", "ws", "wss")
@@ -140,30 +141,32 @@ class NatsConnection:
 
     def retry(self, work: Callable[[Client], Awaitable[Result]], timeout_s: float | None = None) -> Result:
         """Like `call`, repeated after a reconnect when the connection is lost: for work that may be executed twice."""
-        deadline = time.monotonic() + self.options.reconnect_timeout_s
+        timer = self.retry_timer()
         while True:
             try:
                 if self.is_lost:
-                    self.reconnect(deadline)
+                    self.reconnect(timer)
                 return self.call(work, timeout_s)
             except ConnectionLostError:
-                if time.monotonic() >= deadline:
+                if timer.is_over:
                     raise
-                self.reconnect(deadline)
+                self.reconnect(timer)
 
-    def reconnect(self, deadline: float) -> None:
-        """Reconnect, with retries until `deadline` (of time.monotonic); raises SinkError after it."""
-        attempt = 0
+    def retry_timer(self) -> RetryTimer:
+        """A timer for the retries of one call."""
+        return RetryTimer(self.options.reconnect_timeout_s, _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S)
+
+    def reconnect(self, timer: RetryTimer) -> None:
+        """Reconnect, with retries until the time limit; raises SinkError after it."""
         log.warning("connection to NATS at %s lost%s; reconnecting", self.options.address, self._reason())
         while True:
             try:
                 self._on_loop(self._connect(), self.options.connect_timeout_s + 5)
                 return
             except SinkError:
-                if time.monotonic() >= deadline or self._loop is None:
+                if timer.is_over or self._loop is None:
                     raise
-            time.sleep(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)])
-            attempt += 1
+            timer.pause()
 
     def close(self) -> None:
         """Close the connection and end the thread; never raises."""

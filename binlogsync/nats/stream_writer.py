@@ -8,7 +8,6 @@ FencedError; if acknowledged messages are missing, the broker lost data, which i
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from hashlib import sha256
 
@@ -51,9 +50,8 @@ _RETRIED = frozenset(
 )
 """Error codes after which the end of the stream is read and unstored units are sent again: failed fences, batches that
 the server abandoned, a change of the leader."""
-_ATTEMPTS = 5
+_MOST_REFUSALS = 5
 _HEADER_ROOM = 4096
-_PAUSE_S = 0.2
 _REPAIR_S = 120.0
 _FLUSH_S = 3600.0
 _SCHEMAS_S = 120.0
@@ -139,13 +137,13 @@ class StreamWriter:
         self, units: UnitQueue, following: UnitQueue | None, schemas: Mapping[str, TableSchema], checkpoint: Checkpoint
     ) -> None:
         connection = self._connection
-        deadline, attempts, settled = 0.0, 0, self._progress.last
+        timer, is_retry, refusals, settled = connection.retry_timer(), False, 0, self._progress.last
         while True:
             try:
                 if connection.is_lost:
                     self._publisher = None
-                    connection.reconnect(deadline or time.monotonic() + self._options.reconnect_timeout_s)
-                if deadline or (self._publisher is None and self._progress.unsettled):
+                    connection.reconnect(timer)
+                if is_retry or (self._publisher is None and self._progress.unsettled):
                     self._settle_unknown()
                 if new := {key: schema for key, schema in schemas.items() if key not in self._schemas}:
                     self._put_schemas(new)
@@ -156,14 +154,16 @@ class StreamWriter:
                 self._publisher = None
                 if isinstance(error, nats.js.errors.APIError) and error.err_code not in _RETRIED:
                     raise refused_error(self._options.address, self._stream, error) from error
-                if self._progress.last != settled:
-                    deadline, attempts, settled = 0.0, 0, self._progress.last
-                deadline = deadline or time.monotonic() + self._options.reconnect_timeout_s
-                attempts += isinstance(error, nats.js.errors.APIError)
-                if time.monotonic() >= deadline or attempts > _ATTEMPTS:
+                if not is_retry or self._progress.last != settled:
+                    timer.restart()
+                    refusals, settled = 0, self._progress.last
+                is_retry = True
+                refusals += isinstance(error, nats.js.errors.APIError)
+                if timer.is_over or refusals > _MOST_REFUSALS:
                     raise retries_exhausted_error(self._options.address, self._stream, error) from error
                 log.warning("stream %s: %s; checking what is stored", self._stream, error)
-                time.sleep(_PAUSE_S if attempts > 1 else 0)
+                if refusals > 1:
+                    timer.pause()
 
     def check(self) -> None:
         """Compare the stream and its buckets with what `open` found, and store the schemas again if their bucket was

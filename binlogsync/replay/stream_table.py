@@ -7,7 +7,6 @@ only where the messages prove it.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
@@ -24,6 +23,7 @@ from binlogsync.position_order import compare
 from binlogsync.replay.ranges import checkpoint_before, mask_from
 from binlogsync.schema import TableSchema
 from binlogsync.sinks.jetstream.messages import MAX_MESSAGES
+from binlogsync.waiting import RetryTimer
 
 Mask = Callable[[ChangeBatch], pa.BooleanArray]
 _WAIT_S = 0.25
@@ -63,14 +63,14 @@ class StreamTable:
 
     def reaches(self, checkpoint: Checkpoint, wait_s: float = 0.0) -> bool:
         """True when every change before the checkpoint is in the stream; waits for it up to `wait_s`."""
-        deadline = time.monotonic() + wait_s
+        timer = RetryTimer(wait_s, _WAIT_S)
         while True:
             end = self.end()
             if end is not None and compare(end, checkpoint).is_at_or_after:
                 return True
-            if time.monotonic() >= deadline:
+            if timer.is_over:
                 return False
-            time.sleep(_WAIT_S)
+            timer.pause()
 
     def end(self) -> Checkpoint | None:
         """The checkpoint of the last message; None when the stream is empty."""

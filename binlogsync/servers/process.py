@@ -15,13 +15,13 @@ import random
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from binlogsync.errors import EmbeddedServerError
 from binlogsync.servers import parent_death_signal
+from binlogsync.waiting import RetryTimer
 
 logger = logging.getLogger(__name__)
 
@@ -126,13 +126,13 @@ class ServerProcess:
         self._process = None
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + self._launch.start_timeout_s
+        timer = RetryTimer(self._launch.start_timeout_s, _POLL_S)
         while not self._launch.is_ready():
             if (code := process.poll()) is not None:
                 raise self._start_error(f"ended with exit code {code} before it was ready")
-            if time.monotonic() > deadline:
+            if timer.is_over:
                 raise self._start_error(f"was not ready within {self._launch.start_timeout_s:.0f} s")
-            time.sleep(_POLL_S)
+            timer.pause()
 
     def _start_error(self, what: str) -> EmbeddedServerError:
         log = self._launch.log

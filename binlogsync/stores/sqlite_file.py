@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from binlogsync.errors import StoreError
 from binlogsync.private_files import make_file, make_folder
+from binlogsync.waiting import RetryTimer
 
 SCHEMA_VERSION = 3
 BUSY_TIMEOUT_S = 10.0
@@ -156,12 +156,12 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _retry_busy(step: Callable[[], object]) -> None:
     """Run the step, with retries while the file is locked: SQLite's busy timeout does not cover the switch to WAL."""
-    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    timer = RetryTimer(BUSY_TIMEOUT_S, 0.01)
     while True:
         try:
             step()
             return
         except sqlite3.OperationalError as error:
-            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or timer.is_over:
                 raise
-            time.sleep(0.01)
+            timer.pause()

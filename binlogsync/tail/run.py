@@ -38,6 +38,7 @@ from binlogsync.stores.lease_heartbeat import LeaseHeartbeat
 from binlogsync.tail.options import TailOptions
 from binlogsync.tail.progress import ProgressCounter, TailProgress
 from binlogsync.tail.session import Session, SessionConfig, SessionState, TailCallbacks
+from binlogsync.waiting import RetryTimer
 
 __all__ = ["Tail", "TailOptions", "TailProgress"]
 
@@ -106,8 +107,8 @@ class Tail:
     def _run_sessions(self, stop: threading.Event) -> None:
         """Run sessions until one ends because of `stop`; the time without success is limited."""
         options = self._config.options
-        failing_since: float | None = None
-        backoff, state = _FIRST_BACKOFF_S, SessionState()
+        timer = RetryTimer(options.retry_s, _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S, partial(self._pause, stop))
+        state, is_failing = SessionState(), False
         while True:
             session = Session(self._config, TailCallbacks(stop, self._tick, self._save), self._counter, state)
             try:
@@ -127,20 +128,20 @@ class Tail:
                 state = session.state
                 if session.has_begun:  # the gap was accepted for that start only
                     self._config = replace(self._config, options=replace(options, accept_gap=""))
-                if session.has_stored or failing_since is None:
-                    failing_since, backoff = time.monotonic(), _FIRST_BACKOFF_S
+                if session.has_stored or not is_failing:
+                    timer.restart()
+                is_failing = True
                 if stop.is_set():
                     self._stopped_in_outage(error)
                     return
-                if time.monotonic() - failing_since >= options.retry_s:
+                if timer.is_over:
                     raise
-                log.warning("source %s: %s; retrying in %.1f s", options.source, error, backoff)
+                log.warning("source %s: %s; retrying in %.1f s", options.source, error, timer.pause_s)
                 self._counter.recovered(f"{type(error).__name__}: {error}")
-                self._pause(stop, backoff)
+                timer.pause()
                 if stop.is_set():
                     self._stopped_in_outage(error)
                     return
-                backoff = min(2 * backoff, _LONGEST_BACKOFF_S)
 
     def _stopped_in_outage(self, error: BinlogSyncError) -> None:
         """End cleanly if the source is down, because nothing is left to store; else raise the error."""

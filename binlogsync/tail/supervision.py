@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from binlogsync.stores import Lease
+from binlogsync.waiting import backoff_s
 
 RunState = Literal["queued", "starting", "started", "canceling", "success", "failure", "canceled"]
 Action = Literal["skip", "hold", "back_off", "start", "fail_then_start"]
@@ -187,5 +188,5 @@ def _back_off(observation: TailObservation, rules: SupervisionRules) -> tuple[fl
     if not failures:
         return 0.0, 0
     last = observation.runs[0]
-    wait = min(rules.max_s, rules.first_s * 2 ** min(failures - 1, 30))
+    wait = backoff_s(rules.first_s, rules.max_s, failures)
     return max(0.0, (last.ended or last.created) + wait - observation.now), failures

@@ -15,6 +15,7 @@ import dagster as dg
 from binlogsync.errors import WireError
 from binlogsync.escaping import printable
 from binlogsync.nats.reader import StreamReader
+from binlogsync.waiting import backoff_s
 from dagster_binlogsync.keys import consume_job_name
 from dagster_binlogsync.resources.jetstream import JetStream
 from dagster_binlogsync.run_status import ENDED, UNFINISHED
@@ -55,7 +56,7 @@ class RetryRules:
 
     def wait_s(self, failures: int, since_s: float) -> float:
         """Seconds left to wait, `since_s` after the last of `failures` consecutive failures."""
-        return max(0.0, min(self.max_s, self.first_s * 2 ** min(failures - 1, 30)) - since_s) if failures else 0.0
+        return max(0.0, backoff_s(self.first_s, self.max_s, failures) - since_s) if failures else 0.0
 
 
 def build_backlog_sensor(

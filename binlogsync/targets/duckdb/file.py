@@ -23,6 +23,7 @@ from binlogsync.errors import BinlogSyncError, SinkError
 from binlogsync.escaping import printable
 from binlogsync.private_files import FILE_MODE, FOLDER_MODE, make_file, make_folder
 from binlogsync.targets.duckdb.upgrade import upgrade
+from binlogsync.waiting import RetryTimer
 
 if TYPE_CHECKING:
     import duckdb
@@ -186,17 +187,17 @@ class DuckFile:
         """The open connection, or a new one; waits until the timeout if another process has locked the file."""
         shared = self._shared
         if shared.connection is None:
-            deadline = time.monotonic() + self.timeout_s
+            timer = RetryTimer(self.timeout_s, _RETRY_S)
             time.sleep(max(0.0, shared.not_before - time.monotonic()))
             try:
-                shared.connection = self._connect(deadline)
+                shared.connection = self._connect(timer)
             finally:
                 shared.blocked_by = None
             shared.since = time.monotonic()
         return shared.connection
 
-    def _connect(self, deadline: float) -> duckdb.DuckDBPyConnection:
-        """Open the file, waiting for a lock until the deadline."""
+    def _connect(self, timer: RetryTimer) -> duckdb.DuckDBPyConnection:
+        """Open the file, waiting for a lock until the time limit."""
         import duckdb
 
         while True:
@@ -213,10 +214,10 @@ class DuckFile:
             except (duckdb.Error, OSError) as error:
                 if not _is_locked(error):
                     raise self._error(f"DuckDB cannot open {self.path}: {error}") from error
-                if time.monotonic() >= deadline:
+                if timer.is_over:
                     raise self._error(self._locked_message(error)) from error
                 self._shared.blocked_by = error
-            time.sleep(_RETRY_S)
+            timer.pause()
 
     def _create(self) -> None:
         """Create the file with access for its owner only: DuckDB uses the umask, and cannot open an empty file."""
