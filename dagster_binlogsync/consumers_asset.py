@@ -40,9 +40,9 @@ def build_consumers_asset(
     )
     def _consume(context: dg.AssetExecutionContext, config: ConsumeConfig) -> Iterator[ConsumerEvent]:
         tag_code(context, code)
-        asked = [by_key[key] for key in by_key if key in context.selected_asset_keys]
-        _check_groups(asked, by_key.values())
-        yield from run_consumers(context, config, asked, getattr(context.resources, mysql_key).config(source))
+        selected = [by_key[key] for key in by_key if key in context.selected_asset_keys]
+        _check_groups(selected, by_key.values())
+        yield from run_consumers(context, config, selected, getattr(context.resources, mysql_key).config(source))
 
     return _consume
 
@@ -74,10 +74,10 @@ def select_step(tables: Sequence[TableAsset]) -> dg.AssetSelection:
     return dg.AssetSelection.assets(*keys).without_checks() | dg.AssetSelection.checks(*own)
 
 
-def _check_groups(asked: Sequence[ConsumerSpec], known: Iterable[ConsumerSpec]) -> None:
+def _check_groups(selected: Sequence[ConsumerSpec], consumers: Iterable[ConsumerSpec]) -> None:
     """Raise dg.Failure if a group of mirrors is selected only in part."""
-    groups = {one.together for one in asked if one.together is not None}
-    missing = [str(one.name) for one in known if one.together in groups and one not in asked]
+    groups = {one.together for one in selected if one.together is not None}
+    missing = [str(one.name) for one in consumers if one.together in groups and one not in selected]
     if missing:
         raise dg.Failure(
             description=f"Mirrors of the group {', '.join(sorted(map(str, groups)))} must be consumed together: also "

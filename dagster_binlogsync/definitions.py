@@ -30,7 +30,7 @@ from dagster_binlogsync.tail.job import TailConfig, build_tail_job
 
 def build_definitions(
     sources: Mapping[str, str],
-    found: ConsumerDefinitions,
+    consumers: ConsumerDefinitions,
     options: TailConfig,
     *,
     resources: Mapping[str, Any],
@@ -41,24 +41,24 @@ def build_definitions(
 
     Args:
         sources: name of each source, with the resource key of its MySQLSource.
-        found: the consumers, and assets and checks beside them.
+        consumers: the consumers, and assets and checks beside them.
         options: defaults of the tails; the Launchpad shows and overrides them.
         resources: the resources by key.
         sensors, schedules: those of the deployment.
 
     Raises ConfigError for a consumer of a source that is not in `sources`.
     """
-    for table in found.tables:
+    for table in consumers.tables:
         if table.name.source not in sources:
             raise ConfigError(
                 f"{table.name} is consumed from source {table.name.source!r}, which is not in BINLOGSYNC_SOURCE"
             )
-    assets: list[Any] = [*found.assets]
-    checks: list[Any] = [*found.checks]
+    assets: list[Any] = [*consumers.assets]
+    checks: list[Any] = [*consumers.checks]
     jobs: list[Any] = [prune_job]
-    jobs += [build_skip_job(found.tables), build_acknowledge_job(found.tables)] if found.tables else []
+    jobs += [build_skip_job(consumers.tables), build_acknowledge_job(consumers.tables)] if consumers.tables else []
     for source, mysql_key in sources.items():
-        tables = found.of(source)
+        tables = consumers.of(source)
         assets += [build_binlog_spec(source), *(spec for table in tables for spec in table.upstream)]
         verifying = build_mirror_checks(tables, mysql_key)
         checks += [build_tail_alive_check(source), *build_row_count_checks(tables, mysql_key), *verifying]
@@ -66,7 +66,7 @@ def build_definitions(
         checks += [*build_source_checks(source, mysql_key), *build_stream_checks(source)]
         jobs.append(build_tail_job(source, options, mysql_key))
         if tables:
-            assets.append(build_consumers_asset(source, mysql_key, tables, found.code))
+            assets.append(build_consumers_asset(source, mysql_key, tables, consumers.code))
             jobs += [build_consume_job(source, tables), *(build_table_job(table) for table in tables)]
         past = ReplaySource(source, mysql_key, tables, options)
         assets += [build_replay_asset(past, table) for table in tables]

@@ -24,18 +24,18 @@ from sensors.tail import build_tail_sensors
 
 
 def build_deployment(
-    sources: Sequence[SourceSettings], found: ConsumerDefinitions, options: TailConfig, *, running: bool
+    sources: Sequence[SourceSettings], consumers: ConsumerDefinitions, options: TailConfig, *, running: bool
 ) -> dg.Definitions:
     """Build the definitions of these sources and consumers; `running` switches the sensors on. Raises ConfigError."""
     names = [source.name for source in sources]
     return build_definitions(
         {source.name: source.mysql_key for source in sources},
-        found,
+        consumers,
         options,
         resources=configured_resources(sources),
         sensors=[
             *build_tail_sensors(names, running=running),
-            *build_backlog_sensors(names, found, running=running),
+            *build_backlog_sensors(names, consumers, running=running),
             *build_bookmark_sensors(names, running=running),
         ],
         schedules=[build_prune_schedule(running=running)],

@@ -9,11 +9,11 @@ from dagster_binlogsync.sensors.backlog import build_backlog_sensor
 
 
 def build_backlog_sensors(
-    sources: Iterable[str], found: ConsumerDefinitions, *, running: bool
+    sources: Iterable[str], consumers: ConsumerDefinitions, *, running: bool
 ) -> list[dg.SensorDefinition]:
     """The sensor `consume_<source>` of each source that has consumers."""
     return [
-        build_backlog_sensor(source, tables, running=running, code=found.code)
+        build_backlog_sensor(source, tables, running=running, code=consumers.code)
         for source in sources
-        if (tables := found.of(source))
+        if (tables := consumers.of(source))
     ]

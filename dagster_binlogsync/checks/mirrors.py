@@ -58,11 +58,11 @@ def _build_equals_source(table: TableAsset, mysql_key: str) -> dg.AssetChecksDef
         try:
             with context.resources.jetstream.reader(name.source) as reader:
                 file, key = context.resources.warehouse.file(), table.consumer.progress_key
-                opened = open_gaps(DuckProgress(file), key)
-                found = Verifier(reader, mysql, file, options).verify(name.database, name.table)
-                if opened and found.is_equal:
+                gaps = open_gaps(DuckProgress(file), key)
+                verification = Verifier(reader, mysql, file, options).verify(name.database, name.table)
+                if gaps and verification.is_equal:
                     report_check(context.instance, no_gap(table.key, open_gaps(DuckProgress(file), key)))
-                return build_result(found)
+                return build_result(verification)
         except ConsumeError as error:
             return dg.AssetCheckResult(
                 passed=False, severity=dg.AssetCheckSeverity.WARN, description=markdown(str(error))
@@ -73,23 +73,28 @@ def _build_equals_source(table: TableAsset, mysql_key: str) -> dg.AssetChecksDef
     return _check
 
 
-def build_result(found: Verification) -> dg.AssetCheckResult:
+def build_result(verification: Verification) -> dg.AssetCheckResult:
     """The check result of a verification."""
     shown: dict[str, dg.MetadataValue] = {
-        "position": dg.MetadataValue.text(str(found.at)),
-        "seconds": dg.MetadataValue.float(round(found.seconds, 2)),
+        "position": dg.MetadataValue.text(str(verification.at)),
+        "seconds": dg.MetadataValue.float(round(verification.seconds, 2)),
     }
-    if found.rows is not None:
+    if verification.rows is not None:
         shown |= {
-            "mysql_rows": dg.MetadataValue.int(found.rows.there),
-            "mirror_rows": dg.MetadataValue.int(found.rows.here),
-            "chunks": dg.MetadataValue.int(found.rows.chunks),
-            "chunks_that_differ": dg.MetadataValue.int(len(found.rows.differing)),
+            "mysql_rows": dg.MetadataValue.int(verification.rows.there),
+            "mirror_rows": dg.MetadataValue.int(verification.rows.here),
+            "chunks": dg.MetadataValue.int(verification.rows.chunks),
+            "chunks_that_differ": dg.MetadataValue.int(len(verification.rows.differing)),
         }
-        if found.rows.differing:
-            shown["differences"] = dg.MetadataValue.json([str(chunk) for chunk in found.rows.differing[:_MAX_SHOWN]])
+        if verification.rows.differing:
+            shown["differences"] = dg.MetadataValue.json(
+                [str(chunk) for chunk in verification.rows.differing[:_MAX_SHOWN]]
+            )
     return dg.AssetCheckResult(
-        passed=found.is_equal, severity=dg.AssetCheckSeverity.ERROR, description=markdown(str(found)), metadata=shown
+        passed=verification.is_equal,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=markdown(str(verification)),
+        metadata=shown,
     )
 
 
@@ -103,7 +108,7 @@ def _build_fresh(table: TableAsset) -> dg.AssetChecksDefinition:
         description=f"No change of {name.markdown} has waited in the stream for over {MAX_AGE_S / 60:.0f} minutes.",
     )
     def _check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        key = ProgressKey(table.consumer.client_id, name.source, name.database, name.table)
+        key = table.consumer.progress_key
         progress = DuckProgress(context.resources.warehouse.file()).load(key)
         with context.resources.jetstream.reader(name.source) as reader:
             return check_freshness(oldest_unconsumed_s(reader, key, progress.sequence))

@@ -17,6 +17,7 @@ from dagster_binlogsync.table_asset import TableAsset
 
 ATTEMPTS = 10
 WAIT_S = 2.0
+ADVICE = "; changes may still be in flight. If the counts stay different, rebuild the mirror."
 
 
 def build_row_count_checks(tables: Sequence[TableAsset], mysql_key: str) -> list[dg.AssetChecksDefinition]:
@@ -46,20 +47,16 @@ def row_count(name: TableName, mysql: MySQLConfig, file: DuckFile) -> dg.AssetCh
     for attempt in range(ATTEMPTS):
         if attempt:
             pause.wait(WAIT_S)
-        there = _count_in_mysql(name, mysql)
-        here = _count_in_mirror(name, file)
-        if there == here:
+        in_mysql = _count_in_mysql(name, mysql)
+        in_mirror = _count_in_mirror(name, file)
+        if in_mysql == in_mirror:
             break
+    mirror = "does not exist yet" if in_mirror is None else f"has {in_mirror}"
     return dg.AssetCheckResult(
-        passed=there == here,
+        passed=in_mysql == in_mirror,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"MySQL has {there} row(s), the mirror {'does not exist yet' if here is None else f'has {here}'}"
-        + (
-            "."
-            if there == here
-            else "; changes may still be in flight. If the counts stay different, rebuild the mirror."
-        ),
-        metadata={"mysql": there, "mirror": here or 0, "attempts": attempt + 1},
+        description=f"MySQL has {in_mysql} row(s), the mirror {mirror}{'.' if in_mysql == in_mirror else ADVICE}",
+        metadata={"mysql": in_mysql, "mirror": in_mirror or 0, "attempts": attempt + 1},
     )
 
 

@@ -97,13 +97,15 @@ def run_consumers(
         raise build_run_failure(failed, show_values=context.resources.warehouse.show_values) from None
 
 
-def _exclude_active_tables(context: dg.AssetExecutionContext, asked: Sequence[ConsumerSpec]) -> Sequence[ConsumerSpec]:
+def _exclude_active_tables(
+    context: dg.AssetExecutionContext, selected: Sequence[ConsumerSpec]
+) -> Sequence[ConsumerSpec]:
     """The tables that no other run consumes; logs a warning for the others. Groups of mirrors are not split."""
-    taken = find_other_runs(context, [item.name.consumer_key for item in asked])
-    groups = {item.together for item in asked if item.together is not None and item.name.consumer_key in taken}
-    free = [item for item in asked if item.name.consumer_key not in taken and item.together not in groups]
-    for run in {run.run_id: run for run in taken.values()}.values():
-        names = [str(item.name) for item in asked if taken.get(item.name.consumer_key) is run]
+    active_runs = find_other_runs(context, [item.name.consumer_key for item in selected])
+    groups = {item.together for item in selected if item.together is not None and item.name.consumer_key in active_runs}
+    free = [item for item in selected if item.name.consumer_key not in active_runs and item.together not in groups]
+    for run in {run.run_id: run for run in active_runs.values()}.values():
+        names = [str(item.name) for item in selected if active_runs.get(item.name.consumer_key) is run]
         context.log.warning(
             f"run {run.run_id} of {run.job_name} is already consuming {', '.join(names)}; this run leaves them out. "
             "To consume them in this run, terminate that run first"

@@ -32,11 +32,11 @@ def find_other_runs(
     own = context.instance.get_run_record_by_id(context.run.run_id)
     if own is None or own.start_time is None:
         return {}
-    found: dict[dg.AssetKey, dg.DagsterRun] = {}
+    others: dict[dg.AssetKey, dg.DagsterRun] = {}
     for record in context.instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
         run = record.dagster_run
         started = (record.start_time or 0.0, run.run_id)
         if CODE_TAG in run.tags and started < (own.start_time, own.dagster_run.run_id):
-            mine = keys if run.asset_selection is None else run.asset_selection & set(keys)
-            found |= dict.fromkeys(mine, run)
-    return found
+            shared = keys if run.asset_selection is None else run.asset_selection & set(keys)
+            others |= dict.fromkeys(shared, run)
+    return others

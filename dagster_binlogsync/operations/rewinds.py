@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from binlogsync.consume.progress import DuckProgress, ProgressKey
+from binlogsync.consume.progress import DuckProgress
 from binlogsync.errors import BinlogSyncError, ConfigError
 from binlogsync.replay.rewind import RewindRequest, rewind
 from dagster_binlogsync.consume.preview import count_rows
@@ -42,7 +42,7 @@ def build_rewind_job(source: ReplaySource) -> dg.JobDefinition:
         try:
             if asset is None:
                 raise ConfigError(f"{table} has no consumer; there is nothing to rewind")
-            key = ProgressKey(asset.consumer.client_id, source.name, table.database, table.table)
+            key = asset.consumer.progress_key
             move = RewindRequest(
                 key=key,
                 to=config.to,

@@ -62,8 +62,8 @@ def build_replay_asset(source: ReplaySource, table: TableAsset) -> dg.AssetsDefi
     )
     def _replay(context: dg.AssetExecutionContext, config: ReplayConfig) -> Iterator[dg.MaterializeResult[Any]]:
         keys = sorted(context.partition_keys)
-        words = f"bookmarks {', '.join(keys)} until {config.until}"
-        replay = ReplayRequest(name, table, words, config.to, config.origin, config.report_s)
+        description = f"bookmarks {', '.join(keys)} until {config.until}"
+        replay = ReplayRequest(name, table, description, config.to, config.origin, config.report_s)
         done = run_replay(context, source, replay, lambda sources: partition_ranges(sources, keys, config.until))
         for each in done.ranges:
             if each.range.label in keys:
@@ -94,12 +94,15 @@ def build_replay_job(source: ReplaySource) -> dg.JobDefinition:
         },
     )
     def _replay(context: dg.OpExecutionContext) -> dg.Output[None]:
-        asked = context.op_config
-        name, table = source.find(asked["table"])
-        words = f"{asked['from']} .. {asked['until']}"
-        replay = ReplayRequest(name, table, words, asked["to"], asked["origin"])
+        config = context.op_config
+        name, table = source.find(config["table"])
+        description = f"{config['from']} .. {config['until']}"
+        replay = ReplayRequest(name, table, description, config["to"], config["origin"])
         done = run_replay(
-            context, source, replay, lambda sources: [sources.resolve_range(asked["from"], asked["until"], words)]
+            context,
+            source,
+            replay,
+            lambda sources: [sources.resolve_range(config["from"], config["until"], description)],
         )
         context.log_event(dg.AssetObservation(name.replay_key, metadata=replay_metadata(done)))
         return dg.Output(None, metadata=replay_metadata(done))

@@ -30,7 +30,7 @@ class ReplayRequest:
 
     name: TableName
     table: TableAsset | None
-    words: str
+    description: str
     to: str
     origin: str
     report_s: float = 10.0
@@ -55,7 +55,7 @@ def run_replay(
     """
     resources = context.resources
     name = replay.name
-    asked = SourceTable(name.source, name.database, name.table)
+    table = SourceTable(name.source, name.database, name.table)
     locations = TargetLocations(
         Path(resources.warehouse.path), resources.jetstream.options(), lambda: _handler(resources, source, replay)
     )
@@ -65,9 +65,9 @@ def run_replay(
         with (
             stop_on_signals() as stop,
             source.sources(resources, name) as sources,
-            closing(make_target(replay.target, asked, locations)) as target,
+            closing(make_target(replay.target, table, locations)) as target,
         ):
-            plan = make_plan(asked, replay.words, find_ranges(sources))
+            plan = make_plan(table, replay.description, find_ranges(sources))
             context.log.info(f"{name}: {len(plan.ranges)} range(s) into {target.name}")
             reporter = ReplayReporter(context, name.replay_key, stop, replay.report_s)
             done = replay_ranges(ReplayTask(sources, plan, target, ORIGINS[replay.origin]), stop, reporter)

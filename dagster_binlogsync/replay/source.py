@@ -39,11 +39,11 @@ class ReplaySource:
     @contextmanager
     def sources(self, resources: Any, name: TableName) -> Iterator[ChangeSources]:
         """Open everything that may contain past changes of the table: stream, binlogs and bookmarks."""
-        asked = SourceTable(self.name, name.database, name.table)
+        table = SourceTable(self.name, name.database, name.table)
         captured = TableFilter(tuple(self.options.include), tuple(self.options.exclude))
         config = getattr(resources, self.mysql_key).config(self.name)
         with (
             resources.positions.store() as store,
-            open_sources(asked, config, resources.jetstream.options(), store, captured) as sources,
+            open_sources(table, config, resources.jetstream.options(), store, captured) as sources,
         ):
             yield sources

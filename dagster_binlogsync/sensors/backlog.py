@@ -109,27 +109,27 @@ def stop_outdated_runs(
     instance: dg.DagsterInstance, keys: Collection[dg.AssetKey], code: str, loaded_at: float
 ) -> Sequence[str]:
     """Request runs of these assets with older code to end. Returns their ids."""
-    asked = []
+    requested = []
     for record in instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
         run = record.dagster_run
         is_ours = CODE_TAG in run.tags and (run.asset_selection is None or not run.asset_selection.isdisjoint(keys))
         is_older = (record.start_time or record.create_timestamp.timestamp()) < loaded_at
         if is_ours and is_older and run.tags[CODE_TAG] != code and END_TAG not in run.tags:
             instance.add_run_tags(run.run_id, {END_TAG: "the definitions were reloaded with new code"})
-            asked.append(run.run_id)
-    return asked
+            requested.append(run.run_id)
+    return requested
 
 
 def count_pending(reader: StreamReader, tables: Iterable[WatchedTable]) -> Mapping[WatchedTable, int]:
     """Number of unconsumed messages of each table. If it was never consumed: all its messages in the stream."""
-    held = reader.tables()
+    stored = reader.tables()
     backlog = {}
     for table in tables:
         durable = reader.pending(table.durable)
         if durable is not None:
             backlog[table] = durable.num_pending + durable.num_ack_pending
         else:
-            backlog[table] = held.get((table.database, table.table), 0)
+            backlog[table] = stored.get((table.database, table.table), 0)
     return backlog
 
 
