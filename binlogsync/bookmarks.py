@@ -16,6 +16,7 @@ from typing import Literal, get_args
 from binlogsync.errors import ConfigError, PositionError
 from binlogsync.position import Checkpoint
 from binlogsync.position_order import PositionOrder, compare
+from binlogsync.text_format import time_of_us
 
 BookmarkReason = Literal["start", "interval", "rotation", "schema", "person", "import"]
 
@@ -67,7 +68,7 @@ class Bookmark:
     @property
     def at(self) -> datetime:
         """Time of the checkpoint."""
-        return datetime.fromtimestamp(self.at_us / 1e6, UTC)
+        return time_of_us(self.at_us)
 
     def to_text(self) -> str:
         """One line of JSON, as stores keep it."""

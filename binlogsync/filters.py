@@ -6,14 +6,14 @@ import re
 from fnmatch import fnmatchcase
 
 from binlogsync.errors import ConfigError
+from binlogsync.sql_identifiers import MYSQL_QUOTED, unquote_mysql
 from binlogsync.table_names import Fold, keep_case
 
 # Schemas in which a server keeps its own affairs; captured only when a pattern names them.
 SYSTEM_DATABASES = frozenset({"mysql", "sys", "information_schema", "performance_schema"})
 
-_QUOTED = r"`(?:[^`]|``)+`"
-_IN_BACKQUOTES = re.compile(rf"({_QUOTED}|[^.`][^.]*)\.({_QUOTED}|[^`].*)\Z", re.DOTALL)
-_LISTED = re.compile(rf"(?:{_QUOTED}|[^,])+")
+_IN_BACKQUOTES = re.compile(rf"({MYSQL_QUOTED}|[^.`][^.]*)\.({MYSQL_QUOTED}|[^`].*)\Z", re.DOTALL)
+_LISTED = re.compile(rf"(?:{MYSQL_QUOTED}|[^,])+")
 
 
 def split_patterns(text: str) -> tuple[str, ...]:
@@ -66,5 +66,5 @@ def _matches(pattern: str, database: str, table: str) -> bool:
 
 def _part_matches(pattern: str, name: str) -> bool:
     if pattern.startswith("`"):
-        return pattern[1:-1].replace("``", "`") == name
+        return unquote_mysql(pattern) == name
     return fnmatchcase(name, pattern)

@@ -17,6 +17,7 @@ from binlogsync.mysql.retention import BinlogRetention, PositionRetention
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.position_order import compare_or_raise
 from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
+from binlogsync.text_format import format_hours, format_megabytes
 
 SOON_S = 12 * 3600.0
 """A position that may be purged sooner than this is reported as a warning."""
@@ -67,8 +68,8 @@ class RetentionStatus:
         name = f"{self.position.user} at {checkpoint}{server}"
         if self.retained is None:
             return f"{name}: LOST: {self.reason_lost}"
-        period = "until purged manually" if self.hours is None else f"for at least {self.hours:.1f} hours"
-        size = f"{self.retained.bytes_after / 1e6:,.1f} MB from {self.retained.file} on"
+        period = "until purged manually" if self.hours is None else f"for at least {format_hours(self.hours * 3600)}"
+        size = f"{format_megabytes(self.retained.bytes_after)} from {self.retained.file} on"
         return f"{name}: retained {period} ({size})"
 
 
@@ -139,10 +140,10 @@ def describe_retention(retention: BinlogRetention) -> str:
 
 def _describe_parts(retention: BinlogRetention) -> Iterator[str]:
     keeps, limit, rate = retention.keeps_s, retention.limit_bytes, retention.bytes_per_s()
-    period = "until purged manually" if keeps is None else f"for {keeps / 3600:.1f} hours"
+    period = "until purged manually" if keeps is None else f"for {format_hours(keeps)}"
     yield f"binlogs are retained {period}"
     if limit is not None:
-        yield f"at most {limit / 1e6:,.0f} MB of them"
+        yield f"at most {format_megabytes(limit)} of them"
     yield (
         "growth rate unknown: binlogs cover less than a minute"
         if rate is None

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from binlogsync.mysql import ServerInfo
+from binlogsync.text_format import time_of_us
 
 WATCHED = (
     "binlog_format",
@@ -66,7 +67,7 @@ class ServerFacts:
     @property
     def at(self) -> datetime:
         """When the server was inspected."""
-        return datetime.fromtimestamp(self.at_us / 1e6, UTC)
+        return time_of_us(self.at_us)
 
     def to_text(self) -> str:
         """One line of JSON, the form kept in stores."""

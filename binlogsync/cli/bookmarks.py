@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -15,6 +14,7 @@ from binlogsync.manual_bookmarks import add_bookmark
 from binlogsync.migrate.bookmark_import import describe, import_bookmark
 from binlogsync.settings import Settings
 from binlogsync.stores import BookmarkStore
+from binlogsync.text_format import format_time, time_of_us
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
@@ -43,7 +43,7 @@ def print_bookmark(bookmark: Bookmark) -> None:
     pinned = "pinned" if bookmark.pinned else ""
     sequence = "" if bookmark.sequence is None else f"seq:{bookmark.sequence}"
     gtids = "" if bookmark.checkpoint.gtids is None else str(bookmark.checkpoint.gtids)
-    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(bookmark.made_us / 1e6))
+    made = format_time(time_of_us(bookmark.made_us))
     fields = (bookmark.key, bookmark.reason, made, sequence or "-", pinned or "-", gtids or "-")
     write_line("\t".join(fields))
 

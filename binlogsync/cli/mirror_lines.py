@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from binlogsync.cli.output import write_message
 from binlogsync.consume.pool import TableReport
 from binlogsync.errors import BinlogSyncError
+from binlogsync.text_format import format_counts
 
 Table = tuple[str, str]
 _OPERATIONS = {"c": "created", "u": "updated", "d": "deleted", "t": "truncated", "r": "read"}
@@ -98,8 +99,8 @@ class MirrorLines:
         return bool(blocked)
 
     def _write(self, table: MirroredTable) -> None:
-        counts = ", ".join(f"{count:,} {_OPERATIONS.get(op, op)}" for op, count in sorted(table.unreported.items()))
-        done = f"{table.unreported.total():,} changes ({counts})" if counts else "no new changes"
+        counts = {_OPERATIONS.get(op, op): count for op, count in table.unreported.items()}
+        done = f"{table.unreported.total():,} changes ({format_counts(counts)})" if counts else "no new changes"
         lag = f", lag {table.lag_s:.1f} s" if counts and table.lag_s is not None else ""
         total = f", {table.changes:,} in all" if table.changes > table.unreported.total() else ""
         write_message(f"{table.name}: {done}{lag}{total}")

@@ -20,6 +20,7 @@ from binlogsync.replay.factory import SourceTable, TargetLocations, make_plan, m
 from binlogsync.replay.run import ReplayProgress, ReplayResult, ReplayTask, replay_ranges
 from binlogsync.settings import Settings
 from binlogsync.signals import stop_on_signals
+from binlogsync.text_format import format_counts, format_rate
 
 _BAR_WIDTH = 30
 
@@ -72,13 +73,13 @@ class ProgressBar:
 
 
 def _report_result(done: ReplayResult, table: str) -> None:
-    counts = ", ".join(f"{count:,} {op}" for op, count in sorted(done.counts.items())) or "none"
     origins = ", ".join(dict.fromkeys(each.origin for each in done.ranges))
     before = f", {done.before:,} of them by an earlier run" if done.before else ""
     if done.is_resumed:
         write_message(f"{table}: resumed a run that had not finished, up to its end at {done.plan.ranges[-1].until}")
     if done.is_finished:
-        write_message(f"{table}: {done.changes:,} changes ({counts}) from the {origins}{before}, {done.rate:,.0f}/s")
+        counts, rate = format_counts(done.counts), format_rate(done.rate)
+        write_message(f"{table}: {done.changes:,} changes ({counts}) from the {origins}{before}, {rate}")
     else:
         write_message(f"{table}: stopped; run the same command again to resume")
 

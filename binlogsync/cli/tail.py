@@ -26,6 +26,7 @@ from binlogsync.sinks import Sink
 from binlogsync.sinks.jetstream import JetStreamSink
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.tail.run import Tail, TailProgress
+from binlogsync.text_format import format_megabytes, format_rate
 
 _PROGRESS_S = 5.0
 _STDOUT_FLUSH_S = 0.3
@@ -81,8 +82,8 @@ class ProgressLine:
         at = progress.checkpoint.position if progress.checkpoint is not None else "no position yet"
         dropped = f", {progress.dropped:,} filtered out" if progress.dropped else ""
         write_message(
-            f"{self._source}: {progress.changes:,} changes stored ({rate:,.0f}/s){dropped}, "
-            f"lag {progress.lag_s:.1f} s, {progress.bytes_read / 1e6:,.1f} MB read, at {at}"
+            f"{self._source}: {progress.changes:,} changes stored ({format_rate(rate)}){dropped}, "
+            f"lag {progress.lag_s:.1f} s, {format_megabytes(progress.bytes_read)} read, at {at}"
         )
         self._before = progress
 

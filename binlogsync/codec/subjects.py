@@ -12,11 +12,11 @@ import re
 from urllib.parse import quote, unquote_to_bytes
 
 from binlogsync.errors import ConfigError, WireError
+from binlogsync.sql_identifiers import MYSQL_QUOTED, unquote_mysql
 
 _SOURCE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
 _TOKEN = re.compile(r"(?:[A-Za-z0-9_-]|%[0-9A-F]{2})+\Z")
-_QUOTED = r"`((?:[^`]|``)+)`"
-_TABLE = re.compile(rf"(?:{_QUOTED}|([^.`][^.]*))\.(?:{_QUOTED}|([^`].*))\Z", re.DOTALL)
+_TABLE = re.compile(rf"(?:({MYSQL_QUOTED})|([^.`][^.]*))\.(?:({MYSQL_QUOTED})|([^`].*))\Z", re.DOTALL)
 _EMPTY = "%"
 _LONGEST_DURABLE = 200
 
@@ -43,8 +43,8 @@ def parse_table(text: str) -> tuple[str, str]:
         )
     database, bare_database, table, bare_table = match.groups()
     return (
-        bare_database if database is None else database.replace("``", "`"),
-        bare_table if table is None else table.replace("``", "`"),
+        bare_database if database is None else unquote_mysql(database),
+        bare_table if table is None else unquote_mysql(table),
     )
 
 

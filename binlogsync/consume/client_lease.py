@@ -23,6 +23,7 @@ from binlogsync.errors import ClientTakenError, LeaseLostError, SinkError
 from binlogsync.nats.client import NatsConnection
 from binlogsync.nats.key_value import KeyValueBucket
 from binlogsync.stores.lease_heartbeat import LeaseHeartbeat
+from binlogsync.text_format import format_time, time_of_us
 from binlogsync.waiting import RetryTimer
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class ClientLease:
         holder = json.loads(value)
         return ClientTakenError(
             f"client id {self._client_id!r} of source {self._source!r} is already running: process {holder.get('pid')} "
-            f"on {holder.get('host')}, since {time.strftime('%Y-%m-%d %H:%M:%SZ', time.gmtime(holder.get('since', 0)))}"
+            f"on {holder.get('host')}, since {format_time(time_of_us(holder.get('since', 0) * 1e6))}"
             "; stop that process, or use another client_id (every client id gets every change)"
         )
 

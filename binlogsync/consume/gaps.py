@@ -17,6 +17,7 @@ from binlogsync.change import ChangeBatch
 from binlogsync.consume.progress import ProgressKey, ProgressStore
 from binlogsync.errors import ConfigError
 from binlogsync.targets.duckdb.file import META_SCHEMA
+from binlogsync.text_format import time_of_us
 
 if TYPE_CHECKING:
     import duckdb
@@ -96,7 +97,7 @@ def load_gaps(connection: duckdb.DuckDBPyConnection, key: ProgressKey) -> list[C
         _values(key),
     ).fetchall()
     return [
-        ConsumerGap(kind, detail, is_mirror, datetime.fromtimestamp(found_us / 1e6, UTC), resolution, by)
+        ConsumerGap(kind, detail, is_mirror, time_of_us(found_us), resolution, by)
         for kind, detail, is_mirror, found_us, resolution, by in rows
     ]
 

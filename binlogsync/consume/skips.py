@@ -26,6 +26,7 @@ from binlogsync.consume.targets import TableChanges, Target
 from binlogsync.errors import BinlogSyncError, ConfigError, ConsumeError
 from binlogsync.nats.reader import StreamReader
 from binlogsync.targets.duckdb.file import META_SCHEMA
+from binlogsync.text_format import time_of_us
 
 if TYPE_CHECKING:
     import duckdb
@@ -169,7 +170,7 @@ def _load(connection: duckdb.DuckDBPyConnection, key: ProgressKey) -> list[Skip]
         "ORDER BY skipped_at",
         [key.client, key.source, key.database, key.table],
     ).fetchall()
-    return [Skip(*[*row[:-1], datetime.fromtimestamp(row[-1] / 1e6, UTC)]) for row in rows]
+    return [Skip(*[*row[:-1], time_of_us(row[-1])]) for row in rows]
 
 
 def _make(connection: duckdb.DuckDBPyConnection) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from binlogsync.binlog.charsets import BINARY
 from binlogsync.binlog.types.label_text import has_doubtful_labels, label_text, members
 from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema
+from binlogsync.sql_identifiers import quote_mysql
 from binlogsync.targets.duckdb.file import quote
 
 Render = Callable[[Any], str | None]
@@ -32,9 +33,7 @@ _LONGEST_DECIMAL = 38  # longer decimals are text in a mirror
 
 def server_select(schema: TableSchema) -> str:
     """SQL of the columns, in forms that the server prints exactly."""
-    return ", ".join(
-        _server_form(column).format("`" + column.name.replace("`", "``") + "`") for column in schema.columns
-    )
+    return ", ".join(_server_form(column).format(quote_mysql(column.name)) for column in schema.columns)
 
 
 def _server_form(column: Column) -> str:

@@ -17,6 +17,7 @@ from binlogsync.mysql.privileges import READ_BINLOG, Privileges, read_privileges
 from binlogsync.mysql.server import ServerInfo, fetch_either, inspect
 from binlogsync.mysql.session import Connection
 from binlogsync.server_version import ServerFlavor
+from binlogsync.text_format import format_hours
 
 MIN_RETENTION_S = 86_400
 _SHOWN = 10
@@ -185,7 +186,7 @@ def _server_ids(config: MySQLConfig, connection: Connection, info: ServerInfo, p
 
 def _advice(info: ServerInfo) -> list[Finding]:
     """Recommended settings."""
-    days = "never" if info.expire_s is None else f"after {info.expire_s / 3600:.1f} hours"
+    days = "never" if info.expire_s is None else f"after {format_hours(info.expire_s)}"
     seconds = "binlog_expire_logs_seconds"
     modes = ("OFF", "OFF_PERMISSIVE", "ON_PERMISSIVE", "ON")
     mode = info.variables.get("gtid_mode", "OFF").upper()

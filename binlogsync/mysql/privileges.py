@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from binlogsync.mysql.config import MySQLConfig, connect, fetch, fetch_row
 from binlogsync.mysql.session import Connection
 from binlogsync.server_version import ServerFlavor, parse_server_version
+from binlogsync.sql_identifiers import MYSQL_QUOTED
 
 READ_BINLOG = "REPLICATION SLAVE"
 _SEE_BINLOG = "REPLICATION CLIENT"
-_DATABASE = r"ON (?P<name>`(?:[^`]|``)+`)\.\*"
+_DATABASE = rf"ON (?P<name>{MYSQL_QUOTED})\.\*"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import logging
 import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 from binlogsync.errors import ConfigError, MissingTimeZoneError, PositionError, SourceError
@@ -26,6 +26,7 @@ from binlogsync.mysql.validate import check_gtids, check_position
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.position_order import compare
 from binlogsync.server_version import ServerFlavor
+from binlogsync.text_format import format_time, time_of_us
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +239,7 @@ def _from_time(config: MySQLConfig, info: ServerInfo, moment: datetime) -> Check
         if oldest.number > 1 and _begun_us(config, info, oldest.name) >= wanted_us:
             begun = begun_at(config, info, oldest.name)
             raise PositionError(
-                f"the binlogs reach back to {begun.isoformat()} ({oldest.name}) only, not to {moment.isoformat()}",
+                f"the binlogs reach back to {format_time(begun)} ({oldest.name}) only, not to {moment.isoformat()}",
                 "choose 'oldest' and accept the gap, or take a snapshot",
             )
         number = 0
@@ -283,7 +284,7 @@ def _last_file_begun_by(config: MySQLConfig, info: ServerInfo, wanted_us: int) -
 
 def begun_at(config: MySQLConfig, info: ServerInfo, file: str) -> datetime:
     """When a binlog file was begun. Raises SourceError."""
-    return datetime.fromtimestamp(_begun_us(config, info, file) / 1e6, UTC)
+    return time_of_us(_begun_us(config, info, file))
 
 
 def _begun_us(config: MySQLConfig, info: ServerInfo, file: str) -> int:

@@ -7,7 +7,6 @@ transactions that were read from another server may still receive them: that is 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import NoReturn
 
 from binlogsync.errors import PositionError, ReplicaBehindError
@@ -19,6 +18,7 @@ from binlogsync.mysql.server import ServerInfo, gtid_subtract, inspect, inspect_
 from binlogsync.mysql.server_errors import FATAL_READING_BINLOG, DumpEndedError
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.server_version import ServerFlavor
+from binlogsync.text_format import format_time, time_of_us
 from binlogsync.waiting import RetryTimer
 
 _ACCEPT = (
@@ -159,9 +159,7 @@ def _since(info: ServerInfo, checkpoint: Checkpoint | None) -> str:
     """What is known about the time of a gap."""
     parts = [f"; the oldest binlog is {info.files[0].name}"] if info.files else []
     if checkpoint is not None and checkpoint.ts_us:
-        parts.append(
-            f"; what is missing was committed after {datetime.fromtimestamp(checkpoint.ts_us / 1e6, UTC).isoformat()}"
-        )
+        parts.append(f"; what is missing was committed after {format_time(time_of_us(checkpoint.ts_us))}")
     return "".join(parts)
 
 

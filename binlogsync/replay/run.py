@@ -20,6 +20,7 @@ from binlogsync.replay.range_reader import RangeReader
 from binlogsync.replay.ranges import ReplayPlan, ReplayRange
 from binlogsync.replay.sources import ChangeSources
 from binlogsync.replay.targets import AppliedFilter, ReplayTarget, count_ops
+from binlogsync.text_format import format_rate
 
 _REPORT_S = 0.5
 
@@ -95,7 +96,7 @@ class ReplayProgress:
     def __str__(self) -> str:
         total = "" if self.total is None else f" of {'' if self.is_exact else 'about '}{self.total:,}"
         left = "" if self.left_s is None else f", {self.left_s:,.0f} s left"
-        return f"{self.changes:,}{total} changes ({self.share:.0%}), {self.rate:,.0f}/s{left}"
+        return f"{self.changes:,}{total} changes ({self.share:.0%}), {format_rate(self.rate)}{left}"
 
 
 @dataclass(frozen=True, slots=True)

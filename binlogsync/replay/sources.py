@@ -7,7 +7,7 @@ raises an error that names the oldest data available.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from binlogsync.bookmarks import get_bookmark
 from binlogsync.errors import ConfigError, PositionError, SourceError
@@ -19,6 +19,7 @@ from binlogsync.range_bounds import FORMS, BookmarkName, StreamSequence, checkpo
 from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.ranges import ReplayRange
 from binlogsync.stores import PositionStore
+from binlogsync.text_format import format_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,17 +154,13 @@ class ChangeSources:
             changes = (
                 "no change of this table"
                 if oldest is None
-                else f"this table from {_text(oldest[1])} on (at {oldest[0]})"
+                else f"this table from {format_time(oldest[1])} on (at {oldest[0]})"
             )
             parts.append(f"the stream has {changes}")
         try:
             info = inspect_server(self.config)
             begun = begun_at(self.config, info, info.files[0].name)
-            parts.append(f"MySQL's binlogs start with {info.files[0].name} at {_text(begun)}")
+            parts.append(f"MySQL's binlogs start with {info.files[0].name} at {format_time(begun)}")
         except (SourceError, IndexError) as error:
             parts.append(f"MySQL is not available ({error})")
         return " and ".join(parts)
-
-
-def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="seconds")

@@ -10,6 +10,7 @@ from contextlib import closing
 import dagster as dg
 
 from binlogsync.mysql.config import MySQLConfig, connect, fetch_row
+from binlogsync.sql_identifiers import quote_mysql
 from binlogsync.targets.duckdb.file import DuckFile, first_row
 from binlogsync.targets.duckdb.state import ensure_meta, load_state
 from dagster_binlogsync.keys import TableName
@@ -72,6 +73,6 @@ def _count_in_mirror(name: TableName, file: DuckFile) -> int | None:
 
 
 def _count_in_mysql(name: TableName, mysql: MySQLConfig) -> int:
-    database, table = (part.replace("`", "``") for part in (name.database, name.table))
+    table = quote_mysql(name.database, name.table)
     with closing(connect(mysql)) as connection:
-        return int(fetch_row(mysql, connection, f"SELECT COUNT(*) AS n FROM `{database}`.`{table}`")["n"])
+        return int(fetch_row(mysql, connection, f"SELECT COUNT(*) AS n FROM {table}")["n"])

@@ -14,6 +14,7 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
+from binlogsync.text_format import format_megabytes
 from dagster_binlogsync.run_status import ENDED
 from dagster_binlogsync.tags import CONSUMER_TAG, SOURCE_TAG
 
@@ -35,7 +36,7 @@ def prune_op(context: dg.OpExecutionContext, config: PruneConfig) -> None:
     """Delete old runs, and log their number and the size of their event files."""
     runs = runs_to_prune(context.instance, config, time.time())
     freed = sum(delete_run(context.instance, run_id) for run_id in runs)
-    context.log.info(f"deleted {len(runs)} run(s) and {freed / 1e6:.1f} MB of event files")
+    context.log.info(f"deleted {len(runs)} run(s) and {format_megabytes(freed)} of event files")
 
 
 @dg.job(

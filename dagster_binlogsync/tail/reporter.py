@@ -8,11 +8,11 @@ status of this run, so that a tail stops whose run was terminated while no signa
 import logging
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import dagster as dg
 
 from binlogsync.tail.run import TailProgress
+from binlogsync.text_format import time_of_us
 from dagster_binlogsync.keys import TableName, binlog_key, tail_sensor_name
 from dagster_binlogsync.run_status import find_run_end
 from dagster_binlogsync.stop_flag import StopFlag
@@ -183,6 +183,6 @@ def _position_metadata(progress: TailProgress) -> dict[str, dg.MetadataValue]:
     if checkpoint.gtids is not None:
         metadata["gtid_set"] = dg.MetadataValue.text(str(checkpoint.gtids))
     if checkpoint.ts_us:
-        committed = datetime.fromtimestamp(checkpoint.ts_us / 1e6, tz=UTC)
+        committed = time_of_us(checkpoint.ts_us)
         metadata["last_commit"] = dg.MetadataValue.text(committed.isoformat())
     return metadata

@@ -32,6 +32,7 @@ from binlogsync.schema import (
     TableSchema,
     arrow_type,
 )
+from binlogsync.sql_identifiers import quote_mysql
 
 _VECTOR = 242  # MYSQL_TYPE_VECTOR
 _BINARY_CHARSET = 63
@@ -119,7 +120,7 @@ class WireColumn:
 
         It has no alias: ORDER BY would use it in place of the column, and then no index.
         """
-        name = "`" + self.column.name.replace("`", "``") + "`"
+        name = quote_mysql(self.column.name)
         if self.is_by_bytes:
             return f"UNHEX(HEX({name}))"
         # MariaDB's CAST gives an INT where that is wide enough, and its | always a BIGINT.

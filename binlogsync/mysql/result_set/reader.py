@@ -34,6 +34,7 @@ from binlogsync.mysql.result_set.statement import ColumnDefinition, Statement
 from binlogsync.mysql.session import Connection
 from binlogsync.schema import TableSchema
 from binlogsync.server_version import ServerFlavor, parse_server_version
+from binlogsync.sql_identifiers import quote_mysql
 
 BATCH_ROWS = 20_000
 _PACKETS_BEFORE_ROWS = 3  # the command, the number of columns, and the end of their definitions
@@ -90,7 +91,7 @@ def read_rows(
         if parameters:
             with connection.cursor() as cursor:
                 clauses = cursor.mogrify(clauses, parameters)
-        names = ".".join("`" + name.replace("`", "``") + "`" for name in (schema.database, schema.table))
+        names = quote_mysql(schema.database, schema.table)
         expressions = ", ".join(column.expression for column in layout.columns)
         yield from _execute(connection, layout, f"SELECT {expressions} FROM {names} {clauses}", batch_rows)
 

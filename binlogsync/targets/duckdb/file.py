@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from binlogsync.errors import BinlogSyncError, SinkError
 from binlogsync.escaping import printable
 from binlogsync.private_files import FILE_MODE, FOLDER_MODE, make_file, make_folder
+from binlogsync.sql_identifiers import quote_ansi
 from binlogsync.targets.duckdb.upgrade import upgrade
 from binlogsync.waiting import RetryTimer
 
@@ -39,9 +40,8 @@ _RETRY_S = 0.02
 _COMMAND = 100
 
 
-def quote(*names: str) -> str:
-    """An SQL identifier, or several joined by dots."""
-    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
+quote = quote_ansi
+"""An SQL identifier of DuckDB, or several joined by dots."""
 
 
 def first_row(connection: duckdb.DuckDBPyConnection, sql: str, values: Sequence[object] = ()) -> tuple[Any, ...] | None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from binlogsync.sql_identifiers import quote_ansi
+
 if TYPE_CHECKING:
     import duckdb
 
@@ -33,20 +35,18 @@ def upgrade(connection: duckdb.DuckDBPyConnection, schema: str) -> None:
     with connection.cursor() as cursor:
         cursor.begin()
         (catalog,) = cursor.execute("SELECT current_database()").fetchone() or ("",)
-        mirrored = _find_mirrored_tables(cursor, _path(catalog, _OLD_SCHEMA, "mirrors")) if "mirrors" in old else set()
-        cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {_path(catalog, schema)}")
+        mirrored = (
+            _find_mirrored_tables(cursor, quote_ansi(catalog, _OLD_SCHEMA, "mirrors")) if "mirrors" in old else set()
+        )
+        cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_ansi(catalog, schema)}")
         for name in state:
             if name not in mirrored:
                 _move(cursor, old[name], (catalog, _OLD_SCHEMA, name), (catalog, schema, name))
         for name in old:
             if name.startswith("verification") and name not in mirrored:  # requests are created again
-                cursor.execute(f"DROP TABLE {_path(catalog, _OLD_SCHEMA, name)}")
+                cursor.execute(f"DROP TABLE {quote_ansi(catalog, _OLD_SCHEMA, name)}")
         _mark_replays(cursor, catalog, schema)
         cursor.commit()
-
-
-def _path(*names: str) -> str:
-    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
 def _find_mirrored_tables(cursor: duckdb.DuckDBPyConnection, mirrors: str) -> set[str]:
@@ -60,9 +60,9 @@ def _find_mirrored_tables(cursor: duckdb.DuckDBPyConnection, mirrors: str) -> se
 def _move(cursor: duckdb.DuckDBPyConnection, sql: str, old: tuple[str, ...], new: tuple[str, ...]) -> None:
     """Create the table in the new schema, with its constraints, and copy its rows."""
     columns = sql[sql.index("(") :]
-    cursor.execute(f"CREATE TABLE {_path(*new)}{columns}")
-    cursor.execute(f"INSERT INTO {_path(*new)} FROM {_path(*old)}")
-    cursor.execute(f"DROP TABLE {_path(*old)}")
+    cursor.execute(f"CREATE TABLE {quote_ansi(*new)}{columns}")
+    cursor.execute(f"INSERT INTO {quote_ansi(*new)} FROM {quote_ansi(*old)}")
+    cursor.execute(f"DROP TABLE {quote_ansi(*old)}")
 
 
 def _has(cursor: duckdb.DuckDBPyConnection, schema: str, *tables: str) -> bool:
@@ -76,10 +76,10 @@ def _mark_replays(cursor: duckdb.DuckDBPyConnection, catalog: str, schema: str) 
     """Add the suffix to tables that a replay made, to distinguish them from mirrors of a database `replay_...`."""
     if not _has(cursor, schema, "mirrors", "backfills"):
         return
-    mirrors, backfills = _path(catalog, schema, "mirrors"), _path(catalog, schema, "backfills")
+    mirrors, backfills = quote_ansi(catalog, schema, "mirrors"), quote_ansi(catalog, schema, "backfills")
     live = "SELECT 'replay_', ''"
     if _has(cursor, schema, "progress"):
-        live = f"SELECT database, table_name FROM {_path(catalog, schema, 'progress')}"
+        live = f"SELECT database, table_name FROM {quote_ansi(catalog, schema, 'progress')}"
     cursor.execute(
         f"UPDATE {mirrors} SET database = database || '{REPLAY_MARK}' WHERE (database, table_name) IN "
         f"(SELECT ('replay_' || database, table_name) FROM {backfills} WHERE target LIKE 'table replay_%') "
