@@ -54,11 +54,12 @@ test-public-kernels: $(INSTALLED) ## tests of the kernels, compiled by public AP
 		tests/binlog/test_made_up_dumps.py tests/codec/test_edges.py -m "not server and not slow" $(ARGS)
 
 .PHONY: lint
-lint: $(INSTALLED) .dagster_home/dagster.yaml ## ruff, mypy --strict, the import contracts, and loading of the Dagster definitions
+lint: $(INSTALLED) .dagster_home/dagster.yaml ## ruff, mypy --strict, the import contracts, the reference of the settings, and loading of the Dagster definitions
 	$(VENV)/bin/ruff check $(FOLDERS)
 	$(VENV)/bin/ruff format --check $(FOLDERS)
 	$(VENV)/bin/mypy $(FOLDERS)
 	$(VENV)/bin/lint-imports
+	$(RUN) -m binlogsync.settings.reference --check
 	DAGSTER_HOME="$$PWD/.dagster_home" $(VENV)/bin/dagster definitions validate --workspace workspace.yaml
 
 .PHONY: bench

@@ -1,6 +1,5 @@
 """Asset factories: `mirror` requires no code, `table_consumer` a model and a handler. Both return a `TableAsset`."""
 
-import os
 from collections.abc import Callable
 from typing import TypeVar, overload
 
@@ -152,4 +151,4 @@ def table_consumer(
 
 def default_source() -> str:
     """The source of a consumer without an explicit source: the first one of the settings. Raises ConfigError."""
-    return Settings(os.environ).source()
+    return Settings.read().source()

@@ -2,37 +2,38 @@
 
 Loading requires no server and no environment variable. Sensors and the nightly schedule are off by default, so that
 opening the UI does not start to tail a production server; BINLOGSYNC_SENSORS=running switches them on, as in the demo.
-Settings of the tails are in pipelines/tails.py, sources and connections in resources/, sensors in sensors/.
+The settings are those of the command line (docs/settings.md): pipelines/tails.py makes the options of the tails from
+them, resources/ the connections.
 """
-
-from collections.abc import Sequence
 
 import dagster as dg
 
 from binlogsync.modules import import_within
+from binlogsync.settings import Settings
 from dagster_binlogsync.definitions import build_definitions
 from dagster_binlogsync.discovery import ConsumerDefinitions, find_definitions
 from dagster_binlogsync.operations.maintenance import build_prune_schedule
 from dagster_binlogsync.tail.job import TailConfig
 from pipelines.tails import tail_config
-from resources import environment
-from resources.connections import configured_resources
-from resources.sources import SourceSettings, configured_sources
+from resources.connections import configured_resources, mysql_keys
 from sensors.backlog import build_backlog_sensors
 from sensors.bookmarks import build_bookmark_sensors
 from sensors.tail import build_tail_sensors
 
 
 def build_deployment(
-    sources: Sequence[SourceSettings], consumers: ConsumerDefinitions, options: TailConfig, *, running: bool
+    settings: Settings, consumers: ConsumerDefinitions, options: TailConfig, *, running: bool
 ) -> dg.Definitions:
-    """Build the definitions of these sources and consumers; `running` switches the sensors on. Raises ConfigError."""
-    names = [source.name for source in sources]
+    """Build the definitions of the sources and these consumers; `running` switches the sensors on.
+
+    Raises ConfigError for a consumer of a source that is not in the settings.
+    """
+    names = settings.sources()
     return build_definitions(
-        {source.name: source.mysql_key for source in sources},
+        mysql_keys(names),
         consumers,
         options,
-        resources=configured_resources(sources),
+        resources=configured_resources(settings),
         sensors=[
             *build_tail_sensors(names, running=running),
             *build_backlog_sensors(names, consumers, running=running),
@@ -42,9 +43,10 @@ def build_deployment(
     )
 
 
+_SETTINGS = Settings.read()
 defs = build_deployment(
-    configured_sources(),
-    find_definitions(import_within(environment.value("BINLOGSYNC_CONSUMERS", "pipelines.consumers"))),
-    tail_config(),
-    running=environment.switch("BINLOGSYNC_SENSORS", False),
+    _SETTINGS,
+    find_definitions(import_within(_SETTINGS.consumers())),
+    tail_config(_SETTINGS),
+    running=_SETTINGS.values.dagster.sensors,
 )

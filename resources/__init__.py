@@ -1,1 +1,1 @@
-"""The connections of this deployment, configured by BINLOGSYNC_* variables; see .env.example."""
+"""The connections of this deployment, made from its settings (docs/settings.md)."""

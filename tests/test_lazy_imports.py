@@ -12,7 +12,8 @@ HEAVY = frozenset(
     + ("pymysql", "pymysqlreplication", "redis", "sqlglot", "zstandard")
 )
 OF_A_TAIL = frozenset(
-    ("llvmlite", "msgspec", "nats", "numba", "numpy", "pyarrow", "pymysql", "pymysqlreplication", "zstandard")
+    ("llvmlite", "msgspec", "nats", "numba", "numpy", "pyarrow", "pydantic", "pymysql", "pymysqlreplication")
+    + ("zstandard",)
 )
 HELP = """
 import contextlib, io

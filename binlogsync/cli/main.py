@@ -1,7 +1,7 @@
 """The entry point of `binlogsync`: parses the command line and runs a command (`cli/`) with the settings.
 
-Settings come from BINLOGSYNC_* and `.env`. Exit codes are in `cli/arguments` (`EXIT_CODES`): an error is one
-message on stderr without a traceback. No output contains a password.
+Settings (`binlogsync/settings`) are read before the command is imported. Exit codes are in `cli/arguments`
+(`EXIT_CODES`): an error is one message on stderr without a traceback. No output contains a password.
 """
 
 from __future__ import annotations
@@ -39,12 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(parsed: argparse.Namespace) -> int:
     if parsed.command == "tail":
         _keep_pandas_out()
-    command = importlib.import_module(f"binlogsync.cli.{parsed.command}")
+    module = f"binlogsync.cli.{parsed.command}"
     if not parsed.needs_settings:
-        return int(command.run(parsed))
+        return int(importlib.import_module(module).run(parsed))
     _log_to_stderr(parsed.verbose)
-    settings = importlib.import_module("binlogsync.settings")
-    return int(command.run(settings.Settings.read(), parsed))
+    settings = importlib.import_module("binlogsync.settings").Settings.read()
+    if settings.values.kernels == "public":
+        # The kernels are compiled when the command imports them, as the environment selects.
+        os.environ["BINLOGSYNC_KERNELS"] = "public"
+    return int(importlib.import_module(module).run(settings, parsed))
 
 
 class _PandasBlocker:

@@ -25,7 +25,7 @@ from binlogsync.errors import ConfigError
 from binlogsync.private_files import make_folder, open_new
 from binlogsync.servers.mysql import MySQLServer
 from binlogsync.servers.nats import NATSServer
-from binlogsync.variables import PRIVATE_SERVERS
+from binlogsync.settings.load import PRIVATE_SERVERS
 
 ROOT = Path(__file__).parents[2]
 SOURCE = "main"

@@ -247,4 +247,6 @@ def test_a_wrong_setting_is_one_line(deployment: Deployment) -> None:
     deployment.settings["FLUSH_ROWS"] = "many"
     done = deployment.run("tail")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "binlogsync: BINLOGSYNC_FLUSH_ROWS='many' is not a number; it is at least 1\n"
+    assert (
+        done.stderr == "binlogsync: BINLOGSYNC_FLUSH_ROWS='many' (.env, line 10): allowed: whole number, at least 1\n"
+    )

@@ -166,6 +166,7 @@ def test_completion_contains_every_command(
         (("tail", "--st"), ["--stdout", "--start"]),
         (("mirror", "shop.*", "--to", "prod"), ["producer.json"]),
         (("mirror", "shop.*", "--unt"), ["--until-caught-up"]),
+        (("config", ""), ["show", "import"]),
         (("config", "import", "prod"), ["producer.json"]),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 
 from binlogsync import servers
 from binlogsync.position import GtidSet
+from binlogsync.settings import Settings
 from binlogsync.stores import Lease
 from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.targets.duckdb.file import DuckFile
@@ -21,7 +22,6 @@ from dagster_binlogsync.tail.job import TailConfig
 from pipelines.definitions import build_deployment
 from pipelines.tails import tail_config
 from resources.connections import configured_resources
-from resources.sources import configured_sources
 from tests.databases import FreshDatabase
 
 SHIFTS = 20
@@ -46,8 +46,11 @@ class DagsterProject:
     instance: dg.DagsterInstance
 
     def definitions(self, *tables: TableAsset, **options: Any) -> dg.Definitions:
-        config = TailConfig(**{**tail_config().model_dump(), "shift_s": 3.0, "flush_interval_s": 0.2, **options})
-        return build_deployment(configured_sources(), ConsumerDefinitions(tables, (), ()), config, running=False)
+        settings = Settings.read(self.folder)
+        config = TailConfig(
+            **{**tail_config(settings).model_dump(), "shift_s": 3.0, "flush_interval_s": 0.2, **options}
+        )
+        return build_deployment(settings, ConsumerDefinitions(tables, (), ()), config, running=False)
 
     def tail(self, built: dg.Definitions) -> dg.ExecuteInProcessResult:
         """Run the tail's job, again until the server's transactions are stored: a busy machine needs several shifts."""
@@ -69,7 +72,7 @@ class DagsterProject:
         made = built.resolve_sensor_def(sensor)
         with dg.build_sensor_context(
             instance=self.instance,
-            resources=configured_resources(configured_sources()),
+            resources=configured_resources(Settings.read(self.folder)),
             sensor_name=sensor,
             last_sensor_start_time=1.0,
         ) as context:

@@ -118,9 +118,9 @@ def test_names_on_the_command_line_are_spelled_as_the_server_stores_them(
 ) -> None:
     store = MemoryPositionStore()
     monkeypatch.setattr(Settings, "positions", lambda self: store)
-    assert read_table(Settings({}), "main", "Shop.Orders") == ("Shop", "Orders"), "nothing is known of its server"
+    assert read_table(Settings(), "main", "Shop.Orders") == ("Shop", "Orders"), "nothing is known of its server"
     store.checkpoints.save_facts("main", ServerFacts.of(inspect_server(config_of(server, "main")), 0).to_text())
-    assert read_table(Settings({}), "main", "Shop.ÄRGER") == ("shop", "ärger")
+    assert read_table(Settings(), "main", "Shop.ÄRGER") == ("shop", "ärger")
 
 
 @pytest.mark.parametrize(("value", "is_folded"), [("0", False), ("1", True), ("2", True), (None, False)])

@@ -8,9 +8,9 @@ import stat
 from pathlib import Path
 
 import pytest
+from dotenv import dotenv_values
 
 from binlogsync.cli.main import main
-from binlogsync.dotenv import parse_dotenv
 from binlogsync.errors import ConfigError, PositionError
 from binlogsync.migrate.bookmark_import import describe, import_bookmark
 from binlogsync.migrate.config import read_config, to_dotenv
@@ -135,7 +135,7 @@ def test_each_key_of_a_configuration_is_mapped_or_has_a_reason(
     monkeypatch.chdir(tmp_path)
     Path("config.json").write_text(json.dumps(CONFIG))
     assert main(["config", "import", "config.json"]) == 0
-    assert parse_dotenv(Path(".env").read_text()) == {
+    assert dotenv_values(".env") == {
         "BINLOGSYNC_REDIS_HOST": "10.0.0.1",
         "BINLOGSYNC_REDIS_PORT": "6380",
         "BINLOGSYNC_REDIS_PASSWORD": "red's secret",

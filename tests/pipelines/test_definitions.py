@@ -9,13 +9,13 @@ import dagster as dg
 import pytest
 
 from binlogsync.errors import ConfigError
+from binlogsync.settings import Settings
 from dagster_binlogsync import tables
 from dagster_binlogsync.discovery import ConsumerDefinitions
 from dagster_binlogsync.tables import mirror
 from dagster_binlogsync.tail.job import TailConfig
 from pipelines import tables as former
 from pipelines.definitions import build_deployment, defs
-from resources.sources import configured_sources
 
 ROOT = Path(__file__).parents[2]
 NOTHING = ConsumerDefinitions((), (), ())
@@ -39,30 +39,29 @@ def test_a_source_has_a_tail_and_two_sensors_which_are_off() -> None:
 
 
 def test_the_sensors_are_on_if_requested() -> None:
-    sources = configured_sources({})
     found = ConsumerDefinitions((mirror("shop.orders", source="main"),), (), ())
-    built = build_deployment(sources, found, TailConfig(), running=True)
+    built = build_deployment(Settings(), found, TailConfig(), running=True)
     for name in ("keep_main_tailed", "consume_main"):
         assert built.resolve_sensor_def(name).default_status == dg.DefaultSensorStatus.RUNNING
 
 
-def test_several_sources_have_separate_definitions() -> None:
-    sources = configured_sources({"BINLOGSYNC_SOURCE": "main,eu-west"})
+def test_several_sources_have_separate_definitions(tmp_path: Path) -> None:
+    settings = Settings.read(tmp_path, {"BINLOGSYNC_SOURCE": "main,eu-west"})
     tables = (mirror("shop.orders", source="main"), mirror("shop.orders", source="eu-west"))
-    built = build_deployment(sources, ConsumerDefinitions(tables, (), ()), TailConfig(), running=False)
+    built = build_deployment(settings, ConsumerDefinitions(tables, (), ()), TailConfig(), running=False)
     dg.Definitions.validate_loadable(built)
     assert built.resolve_job_def("tail_eu_west").tags["binlogsync/source"] == "eu-west"
 
 
 def test_a_source_without_tables_has_no_backlog_sensor() -> None:
-    built = build_deployment(configured_sources({}), NOTHING, TailConfig(), running=False)
+    built = build_deployment(Settings(), NOTHING, TailConfig(), running=False)
     assert [sensor.name for sensor in built.sensors or []] == ["keep_main_tailed", "bookmarks_main"]
 
 
 def test_a_table_of_an_unknown_source_is_refused() -> None:
     found = ConsumerDefinitions((mirror("shop.orders", source="elsewhere"),), (), ())
     with pytest.raises(ConfigError, match="'elsewhere', which is not in BINLOGSYNC_SOURCE"):
-        build_deployment(configured_sources({}), found, TailConfig(), running=False)
+        build_deployment(Settings(), found, TailConfig(), running=False)
 
 
 @pytest.mark.slow

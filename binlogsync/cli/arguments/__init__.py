@@ -26,7 +26,10 @@ EXIT_CODES = {
     3: "verify: a table could not be compared",
     130: "a second Ctrl-C ended the command before it could finish cleanly",
 }
-_SETTINGS = "Settings: BINLOGSYNC_* environment variables, and a .env file in the current folder; see .env.example."
+_SETTINGS = (
+    "Settings: BINLOGSYNC_* environment variables, else .env, else binlogsync.toml in the current folder;\n"
+    "binlogsync config show lists them."
+)
 
 
 class _MainParser(argparse.ArgumentParser):

@@ -85,9 +85,13 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="import")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     action = actions.add_parser(
-        "import", help="print what each key is mapped to, or why it is not mapped; no secret is shown"
+        "show", help="print every setting with its effective value and where it was set; secrets are hidden"
+    )
+    action.add_argument("--json", action="store_true", help="print a JSON list, with the description of each setting")
+    action = actions.add_parser(
+        "import", help="convert the JSON configuration of the Go tool to a .env file, and print what became of each key"
     )
     action.add_argument("file", type=Path, help="the JSON file; - reads stdin")
     action.add_argument(
@@ -127,8 +131,10 @@ VERIFY = Command(
 )
 CONFIG = Command(
     "config",
-    "convert the configuration of the Go tool",
-    "Convert the JSON configuration of the Go tool to a .env file.",
-    "binlogsync config import producer.json",
+    "show the effective settings; convert the configuration of the Go tool",
+    "Show the effective settings, or convert the configuration of the Go tool. A setting is a BINLOGSYNC_* variable of "
+    "the environment or of the file .env, or a key of binlogsync.toml, both in the current folder; the first wins.",
+    "binlogsync config show",
     _add_config,
+    exit_codes="1 when a setting is wrong",
 )
