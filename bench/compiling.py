@@ -16,7 +16,7 @@ _IMPORT = """
 import time
 import msgspec, nats.js.api, numba, numpy, orjson, pandas, pyarrow, pyarrow.compute, sqlglot, zstandard
 begun = time.process_time()
-import binlogsync.binlog.reader, binlogsync.codec.envelope, binlogsync.nats.protocol_text
+import binlogsync.binlog.reader, binlogsync.codec.envelope, binlogsync.nats.protocol_text, binlogsync.mysql.result_set
 print(time.process_time() - begun)
 """
 
