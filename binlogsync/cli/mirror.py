@@ -27,7 +27,6 @@ from binlogsync.consume.pool import ConsumerTask, WorkerPool, WorkerPoolOptions
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.errors import BinlogSyncError, ConfigError, ConsumeError, SourceError
 from binlogsync.filters import TableFilter
-from binlogsync.mirror.clients import check_client, list_mirrors
 from binlogsync.mirror.target import Mirror
 from binlogsync.mysql.information_schema import list_tables
 from binlogsync.nats.client import NatsConnection
@@ -35,6 +34,7 @@ from binlogsync.nats.reader import StreamReader
 from binlogsync.settings import Settings
 from binlogsync.signals import stop_on_signals
 from binlogsync.table_names import Fold
+from binlogsync.targets.duckdb.clients import check_client, list_mirrors
 from binlogsync.targets.duckdb.file import DuckFile
 from binlogsync.targets.duckdb.state import MirrorOptions
 

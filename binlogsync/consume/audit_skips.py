@@ -11,18 +11,13 @@ from pathlib import Path
 from binlogsync.consume.skips import Skip
 from binlogsync.errors import SinkError
 from binlogsync.targets.duckdb.file import DuckFile
-
-_TABLE = (
-    "CREATE TABLE IF NOT EXISTS skips (client VARCHAR, source VARCHAR, database VARCHAR, table_name VARCHAR, "
-    "change_id VARCHAR, op VARCHAR, position VARCHAR, change JSON, reason VARCHAR, skipped_by VARCHAR, "
-    "skipped_at TIMESTAMPTZ)"
-)
+from binlogsync.targets.duckdb.records import SKIP_COLUMNS
 
 
 def record_skip(path: Path, skip: Skip, timeout_s: float = 30.0) -> None:
     """Write the skip into the audit log, unless it is there already. Raises SinkError."""
     values = list(asdict(skip).values())
     with DuckFile(path, timeout_s, SinkError).transaction() as connection:
-        connection.execute(_TABLE)
+        connection.execute(f"CREATE TABLE IF NOT EXISTS skips {SKIP_COLUMNS}")
         connection.execute("DELETE FROM skips WHERE client = ? AND change_id = ?", [skip.client, skip.change_id])
         connection.execute(f"INSERT INTO skips VALUES ({', '.join('?' * len(values))})", values)

@@ -1,72 +1,21 @@
 """Gaps: changes that a consumer may have missed. A gap is stored with progress before progress moves past it.
 
 A gap stays open until it is resolved: for a mirror by rereading its table, or by a verification that finds mirror and
-table equal; for a handler by the operator, with a reason. Until then the consumer's check `no_gap` fails. A DuckDB file
-stores gaps in the table `gaps` of META_SCHEMA, other progress stores as they choose (ProgressStore.gaps).
+table equal; for a handler by the operator, with a reason. Until then the consumer's check `no_gap` fails. Gaps are
+stored where progress is (ProgressStore).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
 
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.progress import ProgressKey, ProgressStore
 from binlogsync.errors import ConfigError
-from binlogsync.targets.duckdb.file import META_SCHEMA
-from binlogsync.text_format import time_of_us
+from binlogsync.targets.records import ConsumerGap, new_gap
 
-if TYPE_CHECKING:
-    import duckdb
-
-GapKind = Literal["retention", "recreated", "accepted", "foreign_key"]
-_TABLE = f"{META_SCHEMA}.gaps"
-_KEY = "client = ? AND source = ? AND database = ? AND table_name = ?"
-
-
-@dataclass(frozen=True, slots=True)
-class ConsumerGap:
-    """Changes that one consumer may have missed.
-
-    Attributes:
-        kind: "retention" (the stream dropped messages), "recreated" (the stream begins after the progress),
-            "accepted" (the binlog was purged, and the operator let the tail resume after it), "foreign_key" (the server
-            changed rows of the table by a foreign key action, which it does not log).
-        detail: describes what is missing; equal for the same gap.
-        is_mirror: True when the consumer is a mirror, which rereading its table repairs.
-        found_at: when it was first recorded, UTC.
-        resolution: how it was resolved, "" while it is open.
-        resolved_by: the user or program that resolved it.
-    """
-
-    kind: GapKind
-    detail: str
-    is_mirror: bool
-    found_at: datetime
-    resolution: str = ""
-    resolved_by: str = ""
-
-    def to_json(self) -> str:
-        """One line; from_json reads it back."""
-        return json.dumps({**asdict(self), "found_at": self.found_at.isoformat()}, ensure_ascii=False)
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> ConsumerGap:
-        """Read what to_json wrote."""
-        record: dict[str, Any] = json.loads(text)
-        return cls(**{**record, "found_at": datetime.fromisoformat(record["found_at"])})
-
-    def __str__(self) -> str:
-        text = f"{self.detail} (noted {self.found_at:%Y-%m-%d %H:%M:%SZ})"
-        return f"{text}; resolved by {self.resolved_by}: {self.resolution}" if self.resolution else text
-
-
-def new_gap(kind: GapKind, detail: str, *, is_mirror: bool) -> ConsumerGap:
-    """A new gap, found now."""
-    return ConsumerGap(kind, detail, is_mirror, datetime.now(UTC))
+__all__ = ["ConsumerGap", "acknowledge_gaps", "gap_from_batch", "gaps_of", "new_gap", "open_gaps", "record_gap"]
 
 
 def gap_from_batch(batch: ChangeBatch, *, is_mirror: bool) -> ConsumerGap | None:
@@ -77,48 +26,11 @@ def gap_from_batch(batch: ChangeBatch, *, is_mirror: bool) -> ConsumerGap | None
     return new_gap("accepted" if ddl.kind == "gap" else "foreign_key", ddl.sql, is_mirror=is_mirror)
 
 
-def insert_gap(connection: duckdb.DuckDBPyConnection, key: ProgressKey, gap: ConsumerGap) -> None:
-    """Store the gap in the open transaction, unless the same gap is already open."""
-    _make_table(connection)
-    what = (gap.kind, gap.detail, gap.is_mirror)
-    connection.execute(
-        f"INSERT INTO {_TABLE} SELECT ?, ?, ?, ?, ?, ?, ?, ?, '', '', NULL WHERE NOT EXISTS (SELECT 1 FROM {_TABLE} "
-        f"WHERE {_KEY} AND kind = ? AND detail = ? AND is_mirror = ? AND resolution = '')",
-        [*_values(key), *what, gap.found_at, *_values(key), *what],
-    )
-
-
-def load_gaps(connection: duckdb.DuckDBPyConnection, key: ProgressKey) -> list[ConsumerGap]:
-    """All gaps of a consumer, in order."""
-    _make_table(connection)
-    rows = connection.execute(
-        "SELECT kind, detail, is_mirror, epoch_us(found_at), resolution, resolved_by "
-        f"FROM {_TABLE} WHERE {_KEY} ORDER BY found_at, detail",
-        _values(key),
-    ).fetchall()
-    return [
-        ConsumerGap(kind, detail, is_mirror, time_of_us(found_us), resolution, by)
-        for kind, detail, is_mirror, found_us, resolution, by in rows
-    ]
-
-
-def resolve_gaps(
-    connection: duckdb.DuckDBPyConnection, key: ProgressKey, resolution: str, by: str, until: datetime | None = None
-) -> None:
-    """Resolve all open gaps in the open transaction; those found after `until` stay open."""
-    _make_table(connection)
-    connection.execute(
-        f"UPDATE {_TABLE} SET resolution = ?, resolved_by = ?, resolved_at = now() WHERE {_KEY} AND resolution = '' "
-        "AND found_at <= coalesce(?, found_at)",
-        [resolution, by, *_values(key), until],
-    )
-
-
 def record_gap(store: ProgressStore, key: ProgressKey, gap: ConsumerGap) -> None:
     """Store the gap in the progress store, of any kind."""
-    if (file := store.duck_file) is not None:
-        with file.transaction() as connection:
-            insert_gap(connection, key, gap)
+    if (tables := store.tables) is not None:
+        with tables.begin() as transaction:
+            transaction.insert_gap(key, gap)
         return
     known = store.gaps(key)
     if not any((each.kind, each.detail, each.resolution) == (gap.kind, gap.detail, "") for each in known):
@@ -127,9 +39,9 @@ def record_gap(store: ProgressStore, key: ProgressKey, gap: ConsumerGap) -> None
 
 def gaps_of(store: ProgressStore, key: ProgressKey) -> Sequence[ConsumerGap]:
     """All gaps of a consumer, resolved ones too, in order."""
-    if (file := store.duck_file) is not None:
-        with file.transaction() as connection:
-            return load_gaps(connection, key)
+    if (tables := store.tables) is not None:
+        with tables.begin() as transaction:
+            return transaction.load_gaps(key)
     return store.gaps(key)
 
 
@@ -154,23 +66,10 @@ def acknowledge_gaps(store: ProgressStore, key: ProgressKey, reason: str, by: st
             f"{key} is a mirror: its gap is closed by rereading the table, which each run of the mirror tries, or by a "
             "verification that finds both equal: binlogsync verify, or binlogsync rewind --rebuild"
         )
-    if (file := store.duck_file) is not None:
-        with file.transaction() as connection:
-            resolve_gaps(connection, key, reason.strip(), by, max(gap.found_at for gap in opened))
+    if (tables := store.tables) is not None:
+        with tables.begin() as transaction:
+            transaction.resolve_gaps(key, reason.strip(), by, max(gap.found_at for gap in opened))
     else:
         done = [gap if gap.resolution else replace(gap, resolution=reason.strip(), resolved_by=by) for gap in known]
         store.put_gaps(key, done)
     return opened
-
-
-def _values(key: ProgressKey) -> list[str]:
-    return [key.client, key.source, key.database, key.table]
-
-
-def _make_table(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}")
-    connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {_TABLE} (client VARCHAR, source VARCHAR, database VARCHAR, table_name VARCHAR, "
-        "kind VARCHAR, detail VARCHAR, is_mirror BOOLEAN, found_at TIMESTAMPTZ, resolution VARCHAR, "
-        "resolved_by VARCHAR, resolved_at TIMESTAMPTZ)"
-    )

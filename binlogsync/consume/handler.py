@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import duckdb
-
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.event_loop import RunCoroutine, run_in_shared_loop
 from binlogsync.consume.gaps import gap_from_batch, record_gap
@@ -30,6 +28,7 @@ from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelErro
 from binlogsync.models.model import Model
 from binlogsync.nats.reader import StreamBatch
 from binlogsync.schema import TableSchema
+from binlogsync.targets import TableStore
 from binlogsync.targets.duckdb.file import DuckFile
 from binlogsync.waiting import backoff_s
 
@@ -84,8 +83,8 @@ class Handler(Target, Generic[M]):
             store = DuckProgress(DuckFile(store, error=ConsumeError))
         self.store = store
         self.signature = read_signature(fn, model)
-        self._file = self.store.duck_file
-        if self.signature.in_transaction and self._file is None:
+        self._tables = self.store.tables
+        if self.signature.in_transaction and self._tables is None:
             raise ConfigError(
                 f"handler {getattr(fn, '__qualname__', fn)} takes a DuckDB connection, but progress is not kept in "
                 "DuckDB; give a DuckDB file for progress, or remove the second parameter"
@@ -130,7 +129,7 @@ class Handler(Target, Generic[M]):
         assert self._model is not None
         return TypedChanges(self._model, batch)
 
-    def call(self, argument: object, connection: duckdb.DuckDBPyConnection | None) -> None:
+    def call(self, argument: object, connection: Any) -> None:
         """Call the function; if it is `async def`, run its coroutine to completion."""
         result = self._fn(argument) if connection is None else self._fn(argument, connection)
         if self._await is not None:
@@ -144,9 +143,9 @@ class Handler(Target, Generic[M]):
         return self._retry
 
     @property
-    def file(self) -> DuckFile | None:
-        """The DuckDB file that stores progress; None when progress is stored elsewhere."""
-        return self._file
+    def tables(self) -> TableStore | None:
+        """Where progress is stored, with what the function writes; None when progress is stored elsewhere."""
+        return self._tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,16 +264,16 @@ class _Batch(Generic[M]):
 
     def _run_in_transaction(self, span: tuple[int, int]) -> tuple[int, _Failure | None]:
         """Handle the changes of the span and store progress in one transaction; a failure rolls it back."""
-        assert self._handler.file is not None
+        assert self._handler.tables is not None
         tracker = self._done.tracker
         self._done.store()  # of a schema change before the span
         try:
-            with self._handler.file.transaction(keep_open=True) as connection:
-                reached, failure = self._call(span, connection)
+            with self._handler.tables.begin(keep_open=True) as transaction:
+                reached, failure = self._call(span, transaction.connection)
                 if failure is not None:
                     raise _RolledBackError(failure)
                 part = self._part(span[0], reached)
-                moved = tracker.move(connection, [part])
+                moved = tracker.move(transaction, [part])
         except _RolledBackError as undone:
             return span[0], undone.failure
         tracker.confirm(moved, [part[0]])
@@ -283,7 +282,7 @@ class _Batch(Generic[M]):
     def _part(self, start: int, stop: int) -> tuple[Any, int]:
         return self._item.batch.slice(start, stop), int(self._item.sequences[stop - 1].as_py())
 
-    def _call(self, span: tuple[int, int], connection: duckdb.DuckDBPyConnection | None) -> tuple[int, _Failure | None]:
+    def _call(self, span: tuple[int, int], connection: Any) -> tuple[int, _Failure | None]:
         """Call the function for the span; returns (index after the last handled change, failure). May end early."""
         if self._typed is not None and self._shape == "change":
             return self._call_each(self._typed, span, connection)
@@ -303,9 +302,7 @@ class _Batch(Generic[M]):
             return span[0], _Failure(span[0], error)
         return span[1], None
 
-    def _call_each(
-        self, typed: TypedChanges[M], span: tuple[int, int], connection: duckdb.DuckDBPyConnection | None
-    ) -> tuple[int, _Failure | None]:
+    def _call_each(self, typed: TypedChanges[M], span: tuple[int, int], connection: Any) -> tuple[int, _Failure | None]:
         ends_at = self._done.due_at
         for at in range(*span):
             made, refused = typed.take(at, at + 1)

@@ -7,15 +7,12 @@ changes nothing.
 
 from __future__ import annotations
 
-import json
 import secrets
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
 
 from binlogsync.change import ChangeBatch
 from binlogsync.codec.envelope import EnvelopeContext, render
@@ -25,57 +22,19 @@ from binlogsync.consume.progress import ConsumerProgress, ProgressKey, ProgressS
 from binlogsync.consume.targets import TableChanges, Target
 from binlogsync.errors import BinlogSyncError, ConfigError, ConsumeError
 from binlogsync.nats.reader import StreamReader
-from binlogsync.targets.duckdb.file import META_SCHEMA
-from binlogsync.text_format import time_of_us
+from binlogsync.targets.records import Skip
 
-if TYPE_CHECKING:
-    import duckdb
+__all__ = ["Skip", "skip_change", "skips_of"]
 
-_TABLE = f"{META_SCHEMA}.skips"
 _IDLE_S = 2.0
 _MAX_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Skip:
-    """Record of a skipped change.
-
-    Attributes:
-        client, source, database, table: the consumer.
-        change_id, op, position: the change.
-        change: its envelope, as in the stream.
-        reason, by: why, and who skipped it.
-        at: when, UTC.
-    """
-
-    client: str
-    source: str
-    database: str
-    table: str
-    change_id: str
-    op: str
-    position: str
-    change: str
-    reason: str
-    by: str
-    at: datetime
-
-    def to_json(self) -> str:
-        """One line; from_json reads it back."""
-        return json.dumps({**asdict(self), "at": self.at.isoformat()}, ensure_ascii=False)
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Skip:
-        """Read what to_json wrote."""
-        record: dict[str, Any] = json.loads(text)
-        return cls(**{**record, "at": datetime.fromisoformat(record["at"])})
-
-
 def skips_of(store: ProgressStore, key: ProgressKey) -> Sequence[Skip]:
     """The skipped changes of a consumer, in order."""
-    if (file := store.duck_file) is not None:
-        with file.transaction() as connection:
-            return _load(connection, key)
+    if (tables := store.tables) is not None:
+        with tables.begin() as transaction:
+            return transaction.load_skips(key)
     return store.skips(key)
 
 
@@ -149,34 +108,8 @@ class _SkipTarget(Target):
 
 
 def _store(store: ProgressStore, tracker: Tracker, done: tuple[ChangeBatch, int], skip: Skip) -> ConsumerProgress:
-    if (file := store.duck_file) is not None:
-        with file.transaction() as connection:
-            _save(connection, skip)
-            return tracker.move(connection, [done])
+    if (tables := store.tables) is not None:
+        with tables.begin() as transaction:
+            transaction.insert_skip(skip)
+            return tracker.move(transaction, [done])
     return store.skip(tracker.key, tracker, done, skip)
-
-
-def _save(connection: duckdb.DuckDBPyConnection, skip: Skip) -> None:
-    _make(connection)
-    values = list(asdict(skip).values())
-    connection.execute(f"INSERT INTO {_TABLE} VALUES ({', '.join('?' * len(values))})", values)
-
-
-def _load(connection: duckdb.DuckDBPyConnection, key: ProgressKey) -> list[Skip]:
-    _make(connection)
-    rows = connection.execute(
-        f"SELECT client, source, database, table_name, change_id, op, position, change, reason, skipped_by, "
-        f"epoch_us(skipped_at) FROM {_TABLE} WHERE client = ? AND source = ? AND database = ? AND table_name = ? "
-        "ORDER BY skipped_at",
-        [key.client, key.source, key.database, key.table],
-    ).fetchall()
-    return [Skip(*[*row[:-1], time_of_us(row[-1])]) for row in rows]
-
-
-def _make(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}")
-    connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {_TABLE} (client VARCHAR, source VARCHAR, database VARCHAR, table_name VARCHAR, "
-        "change_id VARCHAR, op VARCHAR, position VARCHAR, change JSON, reason VARCHAR, skipped_by VARCHAR, "
-        "skipped_at TIMESTAMPTZ)"
-    )

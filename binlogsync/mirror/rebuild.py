@@ -15,11 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-
-import duckdb
+from typing import TYPE_CHECKING
 
 from binlogsync.change import ChangeBatch
-from binlogsync.consume.gaps import load_gaps, resolve_gaps
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, DuckProgress, ProgressKey, ProgressStore
 from binlogsync.consume.targets import Target
 from binlogsync.errors import BinlogSyncError, ConsumeError
@@ -35,6 +33,7 @@ from binlogsync.schema import TableSchema
 from binlogsync.snapshot import TableSnapshot, read_table
 from binlogsync.targets.duckdb.file import DuckFile, quote
 from binlogsync.targets.duckdb.history import ChangePosition, close_versions, open_versions
+from binlogsync.targets.duckdb.records import load_gaps, resolve_gaps
 from binlogsync.targets.duckdb.row_images import insert_table
 from binlogsync.targets.duckdb.state import (
     MirrorOptions,
@@ -49,6 +48,9 @@ from binlogsync.targets.duckdb.state import (
     store_state,
 )
 from binlogsync.waiting import backoff_s
+
+if TYPE_CHECKING:
+    from binlogsync.targets.duckdb.file import DuckDBPyConnection
 
 log = logging.getLogger(__name__)
 _MIN_REPAIR_WAIT_S, _MAX_REPAIR_WAIT_S = 10.0, 600.0
@@ -171,7 +173,7 @@ class RebuildableMirror(Target):
         self,
         key: ProgressKey,
         applied: ConsumerProgress = NO_PROGRESS,
-        also: Callable[[duckdb.DuckDBPyConnection], None] = lambda connection: None,
+        also: Callable[[DuckDBPyConnection], None] = lambda connection: None,
     ) -> Checkpoint:
         """Replace the mirror's rows by a snapshot of the source; returns the snapshot's checkpoint.
 
@@ -197,7 +199,7 @@ class RebuildableMirror(Target):
         self._next_read_at = ended + min(_REBUILD_PAUSE_FACTOR * (ended - begun), _MAX_REBUILD_PAUSE_S)
         return snapshot.at
 
-    def _replace_table(self, connection: duckdb.DuckDBPyConnection, spare: str, content: _Replacement) -> None:
+    def _replace_table(self, connection: DuckDBPyConnection, spare: str, content: _Replacement) -> None:
         """Replace the mirror by the spare table; with soft deletes, rows missing in it become deleted rows."""
         state = load_state(connection, self.database, self.table)
         state = ensure_deleted_at(connection, state, self.options.deleted_at)

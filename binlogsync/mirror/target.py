@@ -17,7 +17,7 @@ import duckdb
 
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.boundaries import changes_up_to, count_changes, drop_first, earlier
-from binlogsync.consume.gaps import gap_from_batch, insert_gap
+from binlogsync.consume.gaps import gap_from_batch
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey
 from binlogsync.consume.targets import TableChanges, Target
 from binlogsync.errors import ConfigError
@@ -29,6 +29,7 @@ from binlogsync.nats.reader import StreamReader
 from binlogsync.position import Checkpoint
 from binlogsync.position_masks import changes_after
 from binlogsync.position_order import compare
+from binlogsync.targets import TableTransaction
 from binlogsync.targets.duckdb.state import ensure_meta, load_state
 
 
@@ -100,7 +101,8 @@ def _apply_together(work: Sequence[tuple[Mirror, TableChanges]], stop: threading
     while any(each.batches for each in todo) and not stop.is_set():
         moved: list[tuple[TableChanges, ConsumerProgress]] = []
         rebuild: tuple[int, mirror.RebuildReason] | None = None
-        with file.transaction(keep_open=True) as connection:
+        with file.begin(keep_open=True) as transaction:
+            connection = transaction.connection
             ensure_meta(connection)
             parts, requests = _changes_to_request(connection, mirrors, todo)
             for index, (one, each, items) in enumerate(zip(mirrors, todo, parts, strict=True)):
@@ -109,11 +111,11 @@ def _apply_together(work: Sequence[tuple[Mirror, TableChanges]], stop: threading
                 reason = mirror.apply(connection, batches, one.options, can_read=one.source is not None)
                 if reason is not None:
                     rebuild, items = (index, reason), items[: reason.done]
-                if _record_gaps(connection, each.tracker.key, items, read_at):
+                if _record_gaps(transaction, each.tracker.key, items, read_at):
                     with_gap.add(index)
                 if items:
                     pairs = [(item.batch, item.last_sequence) for item in items]
-                    moved.append((replace(each, batches=items), each.tracker.move(connection, pairs)))
+                    moved.append((replace(each, batches=items), each.tracker.move(transaction, pairs)))
                 todo[index] = replace(each, batches=drop_first(each.batches, count_changes(items)))
             for one, request in requests if rebuild is None else ():
                 write_fingerprint(connection, load_state(connection, *one.names), request)
@@ -157,7 +159,7 @@ def _changes_to_request(
 
 
 def _record_gaps(
-    connection: duckdb.DuckDBPyConnection,
+    transaction: TableTransaction,
     key: ProgressKey,
     done: Sequence[StreamBatch],
     read_at: Checkpoint | None,
@@ -169,7 +171,7 @@ def _record_gaps(
     gaps = [(gap_from_batch(item.batch, is_mirror=True), item.batch) for item in done if item.batch.ddl is not None]
     wanted = [gap for gap, batch in gaps if gap and (read_at is None or not _is_read(batch, read_at))]
     for gap in wanted:
-        insert_gap(connection, key, gap)
+        transaction.insert_gap(key, gap)
     return bool(wanted)
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
-from binlogsync.consume.gaps import resolve_gaps
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.mirror.fingerprints import (
@@ -39,6 +38,8 @@ from binlogsync.position_order import PositionOrder, compare, compare_or_raise
 from binlogsync.snapshot import TableSnapshot, read_table
 from binlogsync.targets.duckdb.column_types import has_same_shape
 from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.progress import load_progress
+from binlogsync.targets.duckdb.records import resolve_gaps
 from binlogsync.targets.duckdb.state import ensure_meta, load_state
 from binlogsync.waiting import RetryTimer
 
@@ -164,7 +165,7 @@ class Verifier:
             ensure_meta(connection)
             ensure_requests(connection)
             state = load_state(connection, database, table)
-            progress = self._key(database, table).load(connection)
+            progress = load_progress(connection, self._key(database, table))
             is_late = state.read_at is not None and compare_or_raise(request.at, state.read_at).may_be_before
             if is_late or _is_ahead(progress, request.at):
                 return False
@@ -178,13 +179,13 @@ class Verifier:
         before = self.reader.last_sequence()
         while True:
             with self.file.transaction() as connection:
-                progress = self._key(*name).load(connection)
+                progress = load_progress(connection, self._key(*name))
                 found = take_fingerprint(connection, request)
             if found is not None:
                 return found
             if self._has_reached(name, progress, request.at):
                 with self.file.transaction() as connection:
-                    if self._key(*name).load(connection) == progress:
+                    if load_progress(connection, self._key(*name)) == progress:
                         write_fingerprint(connection, load_state(connection, *name), request)
                 continue
             if asks_at < time.monotonic() and not timer.is_over and self.reader.last_sequence() == before:

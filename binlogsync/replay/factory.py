@@ -19,9 +19,9 @@ from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.ranges import ReplayPlan, ReplayRange, remove_overlaps
 from binlogsync.replay.sources import ChangeSources
 from binlogsync.replay.targets import ReplayTarget
-from binlogsync.replay.to_duckdb import HandlerTarget, TableTarget
 from binlogsync.replay.to_parquet import ParquetTarget
 from binlogsync.replay.to_stream import SubjectTarget
+from binlogsync.replay.to_tables import HandlerTarget, TableTarget
 from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.stores import PositionStore
 

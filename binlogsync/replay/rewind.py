@@ -28,16 +28,14 @@ from binlogsync.position_order import PositionOrder, compare
 from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.sources import ChangeSources
 from binlogsync.schema import remove_columns
-from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
+from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.records import insert_rewind
 from binlogsync.targets.duckdb.state import MirrorOptions, MirrorState, ensure_meta, load_state
+from binlogsync.targets.duckdb.transaction import DuckTransaction
+from binlogsync.targets.records import RewindRecord
 
 if TYPE_CHECKING:
-    import duckdb
-
-_COLUMNS = (
-    "(moved_at TIMESTAMPTZ, client VARCHAR, source VARCHAR, database VARCHAR, table_name VARCHAR, direction VARCHAR, "
-    "place VARCHAR, reason VARCHAR, who VARCHAR, messages BIGINT, before VARCHAR, after VARCHAR, rebuilt BOOLEAN)"
-)
+    from binlogsync.targets.duckdb.file import DuckDBPyConnection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +109,7 @@ def rewind(
     moved = replace(moved, after=_store(sources, store, move, moved))
     if audit is not None:
         with DuckFile(audit, error=SinkError).transaction() as connection:
-            _record(connection, "rewinds", move, moved)
+            insert_rewind(connection, _record(move, moved), "rewinds")
     return moved
 
 
@@ -160,27 +158,28 @@ def _direction(kept: ConsumerProgress, wanted: ConsumerProgress) -> Literal["bac
 
 def _store(sources: ChangeSources, store: ProgressStore, move: RewindRequest, moved: RewindResult) -> ConsumerProgress:
     """Store the new progress; in a DuckDB file together with the record, and with the rebuilt mirror."""
-    if (file := store.duck_file) is None:
+    if (tables := store.tables) is None:
         after = store.move(move.key, moved.before, moved.after)
         store.record_move(move.key, f"{datetime.now(UTC).isoformat()} {move.who}: {moved}; {move.reason}")
         return after
     stored: list[ConsumerProgress] = []
 
-    def save(connection: duckdb.DuckDBPyConnection) -> None:
-        stored.append(move.key.move(connection, moved.before, moved.after))
-        _record(connection, f"{META_SCHEMA}.rewinds", move, moved)
+    def save(connection: DuckDBPyConnection) -> None:
+        transaction = DuckTransaction(connection)
+        stored.append(transaction.move_progress(move.key, moved.before, moved.after))
+        transaction.insert_rewind(_record(move, moved))
 
-    with file.transaction() as connection:
-        ensure_meta(connection)
-        state = load_state(connection, move.key.database, move.key.table)
+    with tables.begin() as transaction:
+        ensure_meta(transaction.connection)
+        state = load_state(transaction.connection, move.key.database, move.key.table)
         is_mirror = move.is_mirror is not False and state.schema is not None
         if not (is_mirror and move.rebuild):
             if is_mirror:
                 _check_mirror(state, sources, move, moved)
-            save(connection)
+            save(transaction.connection)
     if not stored:
         options = MirrorOptions(state.deleted_at, history=state.history_table is not None)
-        rebuilt = Mirror(file.path, move.key.database, move.key.table, sources.config, options)
+        rebuilt = Mirror(tables.address, move.key.database, move.key.table, sources.config, options)
         rebuilt.rebuild(move.key, moved.before, save)
     return stored[0]
 
@@ -198,9 +197,15 @@ def _check_mirror(state: MirrorState, sources: ChangeSources, move: RewindReques
         raise ConsumeError(f"{key}: the table's columns have changed since {move.to}; {advice}")
 
 
-def _record(connection: duckdb.DuckDBPyConnection, table: str, move: RewindRequest, moved: RewindResult) -> None:
-    connection.execute(f"CREATE TABLE IF NOT EXISTS {table} {_COLUMNS}")
-    key = move.key
-    values = [key.client, key.source, key.database, key.table, moved.direction, move.to, move.reason, move.who]
-    effect = [moved.messages, str(moved.before), str(moved.after), move.rebuild]
-    connection.execute(f"INSERT INTO {table} VALUES (now(), {', '.join('?' * 12)})", [*values, *effect])
+def _record(move: RewindRequest, moved: RewindResult) -> RewindRecord:
+    return RewindRecord(
+        key=move.key,
+        direction=moved.direction,
+        place=move.to,
+        reason=move.reason,
+        who=move.who,
+        messages=moved.messages,
+        before=str(moved.before),
+        after=str(moved.after),
+        is_rebuilt=move.rebuild,
+    )

@@ -3,11 +3,10 @@
 from datetime import datetime
 
 import dagster as dg
-import duckdb
 
 from binlogsync.escaping import printable
-from binlogsync.targets.duckdb.file import DuckFile, first_row, quote
-from binlogsync.targets.duckdb.names import has_relation, locate
+from binlogsync.targets.duckdb.file import DuckFile, first_row
+from binlogsync.targets.duckdb.names import has_relation, locate, qualify
 
 LONGEST = 60
 
@@ -18,7 +17,7 @@ def count_rows(file: DuckFile, schema: str, table: str) -> int | None:
         schema, table = locate(connection, schema, table)
         if not has_relation(connection, schema, table):
             return None
-        row = first_row(connection, f"SELECT count(*) FROM {_path(connection, schema, table)}")
+        row = first_row(connection, f"SELECT count(*) FROM {qualify(connection, schema, table)}")
         return int(row[0]) if row else 0
 
 
@@ -33,15 +32,9 @@ def first_rows(file: DuckFile, schema: str, table: str, limit: int) -> dg.TableM
 def _read_rows(file: DuckFile, schema: str, table: str, limit: int) -> tuple[list[str], list[tuple[object, ...]]]:
     """Names of the columns, and the first rows."""
     with file.transaction() as connection:
-        path = _path(connection, *locate(connection, schema, table))
+        path = qualify(connection, *locate(connection, schema, table))
         found = connection.execute(f"SELECT * FROM {path} LIMIT {int(limit)}")
         return [printable(column[0]) for column in found.description or ()], found.fetchall()
-
-
-def _path(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> str:
-    """The quoted name with the catalog, because catalog and schema may have the same name."""
-    (catalog,) = first_row(connection, "SELECT current_database()") or ("",)
-    return quote(catalog, schema, table)
 
 
 def _cell(value: object) -> str:

@@ -294,12 +294,12 @@ def test_a_handler_of_a_wrong_shape_is_refused(path: Path) -> None:
 def test_two_consumers_of_one_name_cannot_both_move_on(path: Path) -> None:
     batch = SampleSource().flush(2).batches[0]
     key, file = ProgressKey("a", "demo", *SAMPLES), DuckFile(path, error=ConsumeError)
-    with file.transaction() as connection:
-        first, second = (Tracker(key, key.load(connection)) for _ in range(2))
-    with file.transaction() as connection:
-        first.move(connection, [(batch, 1)])
-    with pytest.raises(ConsumeError, match="progress was changed by another process"), file.transaction() as connection:
-        second.move(connection, [(batch, 1)])
+    with file.begin() as transaction:
+        first, second = (Tracker(key, transaction.load_progress(key)) for _ in range(2))
+    with file.begin() as transaction:
+        first.move(transaction, [(batch, 1)])
+    with pytest.raises(ConsumeError, match="progress was changed by another process"), file.begin() as transaction:
+        second.move(transaction, [(batch, 1)])
 
 
 def test_stop_ends_a_run_in_good_order(stream: SampleStream, path: Path) -> None:

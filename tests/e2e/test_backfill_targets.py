@@ -31,9 +31,9 @@ from binlogsync.replay.origin import Origin
 from binlogsync.replay.ranges import ReplayPlan
 from binlogsync.replay.run import ReplayResult, ReplayTask, replay_ranges
 from binlogsync.replay.targets import ReplayState, ReplayTarget
-from binlogsync.replay.to_duckdb import HandlerTarget, TableTarget
 from binlogsync.replay.to_parquet import ParquetTarget, read_parquet
 from binlogsync.replay.to_stream import SubjectTarget
+from binlogsync.replay.to_tables import HandlerTarget, TableTarget
 from binlogsync.sinks.jetstream import JetStreamOptions
 from binlogsync.targets.duckdb.file import META_SCHEMA
 from tests.duck import mirror_rows, query

@@ -28,8 +28,8 @@ from binlogsync.replay.from_stream import StreamRangeReader
 from binlogsync.replay.ranges import ReplayPlan
 from binlogsync.replay.run import ReplayTask, replay_ranges
 from binlogsync.replay.sources import ChangeSources
-from binlogsync.replay.to_duckdb import TableTarget
 from binlogsync.replay.to_parquet import ParquetTarget, read_parquet
+from binlogsync.replay.to_tables import TableTarget
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.audit import AuditSink
 from binlogsync.stores.memory import MemoryPositionStore

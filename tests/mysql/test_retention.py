@@ -129,11 +129,11 @@ def test_who_needs_a_position(tmp_path: Path) -> None:
     assert [need.user for need in required_by_bookmarks(marks)] == ["bookmark monday"]
     file = DuckFile(tmp_path / "warehouse.duckdb", 5.0, ConsumeError)
     assert required_by_consumers(file, "main", 50) == []
-    with file.transaction() as connection:
+    with file.begin() as transaction:
         for client, seen in (("slow", 7), ("quick", 60)):
             key = ProgressKey(client, "main", "shop", "orders")
             done = replace(NO_PROGRESS, server_uuid=OTHER, file="binlog.000001", pos=100, sequence=5, seen=seen)
-            key.move(connection, key.load(connection), done)
+            transaction.move_progress(key, transaction.load_progress(key), done)
     assert required_by_consumers(file, "main", 50) == [RequiredPosition("consumer slow of shop.orders", early)]
 
 

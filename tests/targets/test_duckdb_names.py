@@ -14,7 +14,7 @@ import pytest
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.mirror import apply as mirror
-from binlogsync.replay.to_duckdb import TableTarget
+from binlogsync.replay.to_tables import TableTarget
 from binlogsync.schema import Column, TableSchema
 from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile, quote
 from binlogsync.targets.duckdb.history import history_column

@@ -23,11 +23,15 @@ from binlogsync.errors import BinlogSyncError, SinkError
 from binlogsync.escaping import printable
 from binlogsync.private_files import FILE_MODE, FOLDER_MODE, make_file, make_folder
 from binlogsync.sql_identifiers import quote_ansi
+from binlogsync.targets import TableStore
 from binlogsync.targets.duckdb.upgrade import upgrade
 from binlogsync.waiting import RetryTimer
 
 if TYPE_CHECKING:
     import duckdb
+    from duckdb import DuckDBPyConnection as DuckDBPyConnection
+
+    from binlogsync.targets.duckdb.transaction import DuckTransaction
 
 META_SCHEMA = "binlogsync_state_in_a_schema_whose_name_is_longer_than_mysql_allows"
 """DuckDB schema of the tables that store progress and state, in the same file as the data.
@@ -98,7 +102,7 @@ _SHARED: dict[str, _SharedConnection] = {}
 _SHARED_GUARD = threading.Lock()
 
 
-class DuckFile:
+class DuckFile(TableStore):
     """A DuckDB file that is opened per transaction. Use one object per thread; several objects may use one file.
 
     Args:
@@ -116,6 +120,11 @@ class DuckFile:
         self._error = error
         with _SHARED_GUARD:
             self._shared = _SHARED.setdefault(str(self.path), _SharedConnection(self.path))
+
+    @property
+    def address(self) -> str:
+        """The path."""
+        return str(self.path)
 
     @contextmanager
     def transaction(self, *, keep_open: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -144,6 +153,15 @@ class DuckFile:
             if not self._stays_open():
                 shared.close()
             shared.lock.release()
+
+    @contextmanager
+    def begin(self, *, keep_open: bool = False) -> Iterator[DuckTransaction]:
+        """See TableStore; the same as `transaction`."""
+        # Imported here because the modules of the tables import this one.
+        from binlogsync.targets.duckdb.transaction import DuckTransaction
+
+        with self.transaction(keep_open=keep_open) as connection:
+            yield DuckTransaction(connection)
 
     def release(self) -> None:
         """Close the file if this object keeps it open and no other object or thread needs it."""

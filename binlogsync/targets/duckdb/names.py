@@ -103,5 +103,11 @@ def locate(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> 
     return (database, table) if row is None else (str(row[0]), str(row[1]))
 
 
+def qualify(connection: duckdb.DuckDBPyConnection, schema: str, table: str) -> str:
+    """The quoted name with the catalog, because catalog and schema may have the same name."""
+    (catalog,) = first_row(connection, "SELECT current_database()") or ("",)
+    return quote(catalog, schema, table)
+
+
 def _candidates(name: str) -> chain[str]:
     return chain([name], (f"{name}__{number}" for number in count(2)))

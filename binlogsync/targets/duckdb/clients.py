@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import duckdb
 
-from binlogsync.consume.progress import PROGRESS, ProgressKey, ensure_progress
 from binlogsync.errors import ConfigError
 from binlogsync.targets.duckdb.names import MIRRORS
+from binlogsync.targets.duckdb.progress import PROGRESS, ensure_progress, load_progress
 from binlogsync.targets.duckdb.state import ensure_meta, load_state
+from binlogsync.targets.progress import ProgressKey
 
 
 def list_mirrors(connection: duckdb.DuckDBPyConnection, client_id: str, source: str) -> set[tuple[str, str]]:
@@ -32,7 +33,7 @@ def check_client(connection: duckdb.DuckDBPyConnection, key: ProgressKey) -> Non
     That is so if its progress is that of a handler, or if another client or source keeps the mirror.
     """
     ensure_meta(connection)
-    progress = key.load(connection)
+    progress = load_progress(connection, key)
     is_mirror = load_state(connection, key.database, key.table).is_known
     if progress.changes and not is_mirror:
         raise ConfigError(

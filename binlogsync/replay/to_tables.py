@@ -1,13 +1,12 @@
-"""Replay targets in a DuckDB file: the user's handler, or a separate table `replay_<database>.<table>`.
+"""Replay targets where tables are stored: the user's handler, or a separate table `replay_<database>.<table>`.
 
 The handler is called for each change of the range as the live consumer calls it, with separate progress: each replay
 applies exactly once what the handler writes over the connection that it is given. A replay never writes to a mirror,
 because older row images would overwrite newer ones; it builds a separate table from the changes of the range only. To
 rebuild the mirror itself, rewind its consumer.
 
-    backfills (in META_SCHEMA)    one row per replay: plan, checkpoint after the last change stored, start and end time
-
-That row is updated in the transaction of the rows and of the progress, so killing the process loses or repeats nothing.
+A record of each replay (ReplayRecord: its plan, and the checkpoint after the last change stored) is updated in the
+transaction of the rows and of the progress, so killing the process loses or repeats nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +15,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import duckdb
 
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey, ProgressStore, Tracker
@@ -28,16 +25,10 @@ from binlogsync.nats.reader import StreamBatch
 from binlogsync.position import Checkpoint
 from binlogsync.replay.ranges import ReplayPlan, checkpoint_after
 from binlogsync.replay.targets import ReplayState
-from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile, first_row
+from binlogsync.targets import TableStore, TableTransaction
 from binlogsync.targets.duckdb.state import drop_mirror
 from binlogsync.targets.duckdb.upgrade import REPLAY_MARK
-
-_TABLE = f"{META_SCHEMA}.backfills"
-_CREATE = (
-    f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}; CREATE TABLE IF NOT EXISTS {_TABLE} (number VARCHAR, source VARCHAR, "
-    "database VARCHAR, table_name VARCHAR, words VARCHAR, target VARCHAR, plan JSON, done JSON, begun_at TIMESTAMPTZ, "
-    "finished_at TIMESTAMPTZ)"
-)
+from binlogsync.targets.records import ReplayRecord
 
 
 class HandlerTarget:
@@ -46,34 +37,27 @@ class HandlerTarget:
     def __init__(self, make: Callable[[], Target], name: str = "the table's handler") -> None:
         self.name = name
         self._target = make()
-        file = self._target.store.duck_file
-        if file is None:
+        tables = self._target.store.tables
+        if tables is None:
             raise ConfigError("a replay can call only a handler that keeps its progress in a DuckDB file")
-        self.file: DuckFile = file
+        self.tables: TableStore = tables
         self._tracker: _ReplayTracker | None = None
 
     def begin(self, plan: ReplayPlan) -> ReplayState:
         """See ReplayTarget."""
-        with self.file.transaction() as connection:
-            connection.execute(_CREATE)
-            stored = first_row(
-                connection,
-                f"SELECT plan, done FROM {_TABLE} WHERE source = ? AND database = ? AND table_name = ? AND words = ? "
-                "AND target = ? AND finished_at IS NULL",
-                [plan.source, plan.database, plan.table, plan.request, self.name],
-            )
-            done = None
-            if stored is not None:
-                plan, done = (
-                    ReplayPlan.from_text(stored[0]),
-                    None if stored[1] is None else Checkpoint.from_text(stored[1]),
-                )
+        record = ReplayRecord(
+            plan.number, plan.source, plan.database, plan.table, plan.request, self.name, plan.to_text()
+        )
+        with self.tables.begin() as transaction:
+            stored = transaction.load_replay(record)
+            if stored is None:
+                self._prepare(transaction, plan)
+                transaction.insert_replay(record)
             else:
-                self._prepare(connection, plan)
-                values = [plan.number, plan.source, plan.database, plan.table, plan.request, self.name, plan.to_text()]
-                connection.execute(f"INSERT INTO {_TABLE} VALUES (?, ?, ?, ?, ?, ?, ?, NULL, now(), NULL)", values)
+                plan = ReplayPlan.from_text(stored.plan)
             key = ProgressKey(f"backfill {plan.number}", plan.source, plan.database, plan.table)
-            self._tracker = _ReplayTracker(key, key.load(connection), self.file, plan.number)
+            self._tracker = _ReplayTracker(key, transaction.load_progress(key), self.tables, plan.number)
+        done = None if stored is None or stored.done is None else Checkpoint.from_text(stored.done)
         return ReplayState(plan, done)
 
     def write(self, items: Sequence[StreamBatch], stop: threading.Event) -> None:
@@ -84,17 +68,16 @@ class HandlerTarget:
     def finish(self) -> None:
         """Store the end time, and delete the progress of the replay."""
         assert self._tracker is not None
-        with self.file.transaction() as connection:
-            number = self._tracker.number
-            connection.execute(f"UPDATE {_TABLE} SET finished_at = now() WHERE number = ?", [number])
-            self._tracker.key.forget(connection)
+        with self.tables.begin() as transaction:
+            transaction.finish_replay(self._tracker.number)
+            transaction.forget_progress(self._tracker.key)
 
     def close(self) -> None:
         """Close the file."""
-        self.file.release()
+        self.tables.release()
 
-    def _prepare(self, connection: duckdb.DuckDBPyConnection, plan: ReplayPlan) -> None:
-        """Prepare the file for a new replay."""
+    def _prepare(self, transaction: TableTransaction, plan: ReplayPlan) -> None:
+        """Prepare the tables for a new replay."""
 
 
 class TableTarget(HandlerTarget):
@@ -115,8 +98,8 @@ class TableTarget(HandlerTarget):
             ddl = replace(ddl, tables=tuple((_replay_database(database), table) for database, table in ddl.tables))
         return replace(batch, schema=replace(batch.schema, database=self.database), ddl=ddl)
 
-    def _prepare(self, connection: duckdb.DuckDBPyConnection, plan: ReplayPlan) -> None:
-        drop_mirror(connection, self.database, plan.table)
+    def _prepare(self, transaction: TableTransaction, plan: ReplayPlan) -> None:
+        drop_mirror(transaction.connection, self.database, plan.table)
 
 
 def _replay_database(database: str) -> str:
@@ -125,20 +108,19 @@ def _replay_database(database: str) -> str:
 
 
 class _ReplayTracker(Tracker):
-    """Updates the row of the replay together with the progress."""
+    """Updates the record of the replay together with the progress."""
 
-    def __init__(self, key: ProgressKey, progress: ConsumerProgress, file: DuckFile, number: str) -> None:
+    def __init__(self, key: ProgressKey, progress: ConsumerProgress, tables: TableStore, number: str) -> None:
         super().__init__(key, progress)
         self.number = number
-        self._file = file
+        self._tables = tables
 
-    def move(self, connection: duckdb.DuckDBPyConnection, done: Sequence[tuple[ChangeBatch, int]]) -> ConsumerProgress:
-        moved = super().move(connection, done)
-        checkpoint = checkpoint_after(done[-1][0]).to_text()
-        connection.execute(f"UPDATE {_TABLE} SET done = ? WHERE number = ?", [checkpoint, self.number])
+    def move(self, transaction: TableTransaction, done: Sequence[tuple[ChangeBatch, int]]) -> ConsumerProgress:
+        moved = super().move(transaction, done)
+        transaction.move_replay(self.number, checkpoint_after(done[-1][0]).to_text())
         return moved
 
     def advance(self, store: ProgressStore, done: Sequence[tuple[ChangeBatch, int]]) -> None:
-        with self._file.transaction() as connection:
-            moved = self.move(connection, done)
+        with self._tables.begin() as transaction:
+            moved = self.move(transaction, done)
         self.confirm(moved, [batch for batch, _ in done])

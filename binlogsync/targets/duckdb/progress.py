@@ -1,0 +1,58 @@
+"""The table `progress` of META_SCHEMA: the progress of each consumer that stores rows in the file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import duckdb
+
+from binlogsync.targets.duckdb.file import META_SCHEMA, first_row
+from binlogsync.targets.progress import NO_PROGRESS, ConsumerProgress, ProgressKey
+
+PROGRESS = f"{META_SCHEMA}.progress"
+"""The table, as SQL."""
+KEY_CONDITION = "client = ? AND source = ? AND database = ? AND table_name = ?"
+"""SQL that selects the rows of a consumer, in each table of META_SCHEMA; its values are those of key_values."""
+_FIELDS = "server_uuid, gtid, file, pos, row, txn_order, sequence, seen, changes, epoch"
+
+
+def key_values(key: ProgressKey) -> list[str]:
+    """The values of KEY_CONDITION."""
+    return [key.client, key.source, key.database, key.table]
+
+
+def ensure_progress(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the table of progress when it does not exist."""
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}")
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {PROGRESS} (client VARCHAR, source VARCHAR, database VARCHAR, "
+        "table_name VARCHAR, server_uuid VARCHAR, gtid VARCHAR, file VARCHAR, pos UBIGINT, row UINTEGER, "
+        "txn_order UBIGINT, sequence UBIGINT, seen UBIGINT, changes UBIGINT, epoch UBIGINT, moved_at TIMESTAMPTZ)"
+    )
+
+
+def load_progress(connection: duckdb.DuckDBPyConnection, key: ProgressKey) -> ConsumerProgress:
+    """The stored progress; NO_PROGRESS for a new consumer. Creates the table when it does not exist."""
+    ensure_progress(connection)
+    row = first_row(connection, f"SELECT {_FIELDS} FROM {PROGRESS} WHERE {KEY_CONDITION}", key_values(key))
+    return NO_PROGRESS if row is None else ConsumerProgress(*row)
+
+
+def move_progress(
+    connection: duckdb.DuckDBPyConnection, key: ProgressKey, before: ConsumerProgress, after: ConsumerProgress
+) -> ConsumerProgress:
+    """Store `after` in the open transaction if `before` is still stored; returns it as stored. Raises ConsumeError."""
+    key.check(before, load_progress(connection, key))
+    moved = replace(after, epoch=before.epoch + 1)
+    forget_progress(connection, key)
+    values = [getattr(moved, name) for name in ("server_uuid", "gtid", "file", "pos", "row", "order", "sequence")]
+    connection.execute(
+        f"INSERT INTO {PROGRESS} VALUES ({', '.join('?' * 14)}, now())",
+        [*key_values(key), *values, moved.seen, moved.changes, moved.epoch],
+    )
+    return moved
+
+
+def forget_progress(connection: duckdb.DuckDBPyConnection, key: ProgressKey) -> None:
+    """Delete the progress: the consumer is new again."""
+    connection.execute(f"DELETE FROM {PROGRESS} WHERE {KEY_CONDITION}", key_values(key))

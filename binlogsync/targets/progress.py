@@ -1,0 +1,97 @@
+"""Progress of a consumer with a table: which change it has applied last.
+
+Progress contains the source coordinates of that change, and the stream sequence to seek by. If the two disagree, the
+coordinates decide, because sequences repeat when a stream is recreated. An update is conditional on the progress that
+was read before, so two consumers with one client id cannot both update it: the second raises and rolls back its rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from binlogsync.change import ChangeBatch
+from binlogsync.errors import ConsumeError
+from binlogsync.position import BinlogPosition, EventPosition
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerProgress:
+    """The last applied change.
+
+    Attributes:
+        server_uuid, gtid, file, pos, row, order: its source coordinates (see change.Source).
+        sequence: stream sequence of the message that contained it.
+        seen: stream sequence up to which the stream had no further changes of this table when this was stored.
+        changes: number of changes applied since the consumer was created.
+        epoch: number of updates; each update is conditional on it.
+    """
+
+    server_uuid: str
+    gtid: str | None
+    file: str
+    pos: int
+    row: int
+    order: int
+    sequence: int
+    seen: int
+    changes: int = 0
+    epoch: int = 0
+
+    @property
+    def coordinates(self) -> tuple[int, int, int]:
+        """(file number, pos, row): compares in the order of the changes of one server."""
+        return (BinlogPosition(self.file, 0).file_number, self.pos, self.row)
+
+    @property
+    def at(self) -> EventPosition:
+        """The same as a position, to be compared with others."""
+        return EventPosition(BinlogPosition(self.file, self.pos), self.server_uuid, self.gtid, self.row, self.order)
+
+    @property
+    def is_new(self) -> bool:
+        """True when the consumer has applied no change yet, whether or not its start is stored."""
+        return not self.sequence
+
+    def after(self, batch: ChangeBatch, sequence: int, seen: int) -> ConsumerProgress:
+        """Progress after the last change of `batch`, which has that stream sequence."""
+        rows = len(batch) if batch.ddl is None else 0
+        return replace(
+            progress_at(batch, len(batch) - 1, sequence, seen), changes=self.changes + rows, epoch=self.epoch
+        )
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.pos} row {self.row} (stream sequence {self.sequence})"
+
+
+NO_PROGRESS = ConsumerProgress("", None, "binlog.0", 0, 0, 0, 0, 0)
+"""Progress of a consumer that has applied no change yet."""
+
+
+def progress_at(batch: ChangeBatch, index: int, sequence: int, seen: int) -> ConsumerProgress:
+    """Progress after the change at `index` of `batch`."""
+    gtid, file, pos, row, order = (
+        batch.data.column(name)[index].as_py() for name in ("gtid", "file", "pos", "row", "order")
+    )
+    return ConsumerProgress(batch.server_uuid, gtid, file, pos, row, order, sequence, max(seen, sequence))
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressKey:
+    """Identifies a consumer of a table."""
+
+    client: str
+    source: str
+    database: str
+    table: str
+
+    def check(self, before: ConsumerProgress, kept: ConsumerProgress) -> None:
+        """Raise ConsumeError unless the stored progress is still the one read before."""
+        if kept != before:
+            raise ConsumeError(
+                f"{self}: progress was changed by another process: it was {before} and is {kept} now. If another "
+                "consumer runs with this client id, stop one of the two or use another client id; if the consumer was "
+                "rewound, run it again"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.database}.{self.table} of client {self.client!r}"
