@@ -14,7 +14,7 @@ from pathlib import Path
 _TIMES = 7
 _NOTHING = "nothing"
 _TAIL = """
-from binlogsync import cli
+from binlogsync.cli import main as cli
 cli._keep_pandas_out()
 import binlogsync.cli.tail, binlogsync.settings
 """

@@ -154,6 +154,14 @@ class _KernelCache(FunctionCache):
 
     _impl_class = _KernelCacheImpl
 
+    def load_overload(self, sig: Signature, target_context: Any) -> Any:
+        """The cached kernel, or None. Numba first initialises all that a compilation may use (its reference counts, and
+        implementations of Python's and NumPy's functions), which takes 30 MB; kernels of numbers need none of it.
+        """
+        cache: Any = super()
+        with cache._guard_against_spurious_io_errors():  # noqa: SLF001 - as in the method that this replaces
+            return cache._load_overload(sig, target_context)  # noqa: SLF001
+
 
 @contextmanager
 def _without_collection() -> Iterator[None]:

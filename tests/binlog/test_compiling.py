@@ -101,6 +101,30 @@ print(*(name for name in ("fast", "public") if f"binlogsync.binlog.{name}_compil
         assert done.stdout.split() == [expected], done.stderr
 
 
+CACHED = """
+import sys
+import numpy as np
+import binlogsync.binlog.reader
+print("numba.np.linalg" in sys.modules)
+from numba import njit
+print(njit(lambda count: np.zeros(count).sum())(3))
+"""
+
+
+def test_a_cached_kernel_loads_nothing_that_only_a_compilation_needs() -> None:
+    """And a user's function with arrays can still be compiled afterwards."""
+    for _ in range(2):  # the first run may fill the cache
+        done = subprocess.run(
+            [sys.executable, "-c", CACHED],
+            env={**os.environ, "BINLOGSYNC_KERNELS": "fast"},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert done.stdout.split() == ["False", "0.0"]
+
+
 def _imported(folder: Path, factor: int) -> Any:
     """Import a kernel from a module in `folder`; its inner function is in another module and multiplies by `factor`."""
     for name in ("kept_part", "kept_kernel"):
