@@ -31,12 +31,9 @@ def mysql_keys(sources: Sequence[str]) -> Mapping[str, str]:
 
 def configured_resources(settings: Settings) -> Mapping[str, Any]:
     """The resources by key: one MySQLSource per source, and those that all sources share."""
-    stream = _fields(settings, "stream")
     return {
         **{key: configured_mysql(settings, source) for source, key in mysql_keys(settings.sources()).items()},
-        "jetstream": JetStream(
-            **_fields(settings, "nats"), **stream | {"max_bytes": settings.values.stream.max_bytes or None}
-        ),
+        "jetstream": JetStream(**_fields(settings, "nats"), **_fields(settings, "stream")),
         "positions": configured_positions(settings),
         "audit": AuditLog(**_fields(settings, "audit")),
         "warehouse": Warehouse(**_fields(settings, "warehouse"), show_values=settings.values.dagster.show_values),

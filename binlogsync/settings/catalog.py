@@ -57,6 +57,17 @@ class Setting:
         """True if the value must not be shown."""
         return self.type is SecretStr
 
+    @property
+    def default(self) -> Any:
+        """The value if nothing sets it."""
+        return self.field.get_default()
+
+    @property
+    def help(self) -> str:
+        """Meaning and allowed values, as plain text."""
+        meaning = (self.field.description or "").replace("`", "")
+        return meaning if self.allowed in ("text", "path") else f"{meaning} Allowed: {self.allowed}."
+
     def secret_in(self, value: Any) -> str | None:
         """A value of the model as text if it is a secret, or an address that may contain one; None otherwise."""
         if isinstance(value, SecretStr):

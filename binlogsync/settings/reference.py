@@ -80,8 +80,7 @@ def example() -> str:
     for _, text, settings in _sections():
         parts += ["\n", _comment(text.replace("`", "")), "\n"]
         for setting in settings:
-            allowed = "" if setting.allowed in ("text", "path") else f" Allowed: {setting.allowed}."
-            parts.append(_comment(f"{setting.field.description}{allowed}".replace("`", "")))
+            parts.append(_comment(setting.help))
             parts.append(f"#{setting.variable}={_default(setting) or setting.note.example}\n")
     return "".join(parts)
 
@@ -106,7 +105,7 @@ def _row(setting: Setting) -> str:
 
 
 def _default(setting: Setting) -> str:
-    return shown(setting, setting.field.get_default())
+    return shown(setting, setting.default)
 
 
 def _comment(text: str) -> str:

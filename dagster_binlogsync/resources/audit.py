@@ -5,17 +5,16 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import dagster as dg
-from pydantic import Field
 
+from binlogsync.settings.model import AuditSection
 from binlogsync.sinks.audit import AuditSink
+from dagster_binlogsync.setting_field import setting_field
 
 
 class AuditLog(dg.ConfigurableResource):  # type: ignore[type-arg]
     """A second sink of the tail. Off by default, because it stores every change a second time."""
 
-    path: str = Field(
-        default="off", description='Path of the DuckDB file, which is created if missing. "off": no audit log.'
-    )
+    path: str = setting_field(AuditSection, "path")
 
     def file(self) -> Path | None:
         """Path of the file. None if the audit log is off."""

@@ -9,31 +9,29 @@ from pydantic import Field
 
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
+from binlogsync.settings.model import NatsSection, StreamSection
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.sinks.jetstream.packing import Format
+from dagster_binlogsync.setting_field import setting_field
 
 
 class JetStream(dg.ConfigurableResource):  # type: ignore[type-arg]
     """A nats-server 2.12 or newer with JetStream. Stream settings apply when the stream is created."""
 
-    url: str = Field(
-        default="nats://127.0.0.1:4222", description="One address, or several of one cluster separated by commas."
-    )
-    user: str | None = Field(default=None, description="User, for password authentication.")
-    password: str | None = Field(default=None, description="Password; set it by an environment variable.")
-    token: str | None = Field(default=None, description="Token; set it by an environment variable.")
-    credentials_file: str | None = Field(default=None, description="Path of a .creds file (JWT and seed).")
-    nkey_seed_file: str | None = Field(default=None, description="Path of a file with an NKey seed (SU...).")
-    tls_ca_file: str | None = Field(default=None, description="Certificate authority; any TLS file turns TLS on.")
-    tls_cert_file: str | None = Field(default=None, description="Client certificate, if the server requires one.")
-    tls_key_file: str | None = Field(default=None, description="Key of the client certificate.")
-    replicas: int = Field(default=1, description="Copies of the stream in a cluster; 3 survive the loss of one server.")
-    max_age_days: int = Field(default=7, description="Retention of the stream in days; 0 for no limit.")
-    max_bytes: int | None = Field(
-        default=None, description="Maximum size of the stream; the oldest changes are dropped first. None: no limit."
-    )
-    format: str = Field(default="json", description="json: Debezium's envelopes; arrow: Arrow streams, for speed.")
-    changes_per_message: int = Field(default=1, description="Above 1: that many envelopes per message, one per line.")
+    url: str = setting_field(NatsSection, "url")
+    user: str | None = setting_field(NatsSection, "user")
+    password: str | None = setting_field(NatsSection, "password")
+    token: str | None = setting_field(NatsSection, "token")
+    credentials_file: str | None = setting_field(NatsSection, "credentials_file")
+    nkey_seed_file: str | None = setting_field(NatsSection, "nkey_seed_file")
+    tls_ca_file: str | None = setting_field(NatsSection, "tls_ca_file")
+    tls_cert_file: str | None = setting_field(NatsSection, "tls_cert_file")
+    tls_key_file: str | None = setting_field(NatsSection, "tls_key_file")
+    replicas: int = setting_field(StreamSection, "replicas")
+    max_age_days: int = setting_field(StreamSection, "max_age_days")
+    max_bytes: int | None = setting_field(StreamSection, "max_bytes", default=None)
+    format: str = setting_field(StreamSection, "format")
+    changes_per_message: int = setting_field(StreamSection, "changes_per_message")
     reconnect_timeout_s: float = Field(default=60.0, ge=0, description="Seconds to retry a lost connection.")
 
     @contextmanager
@@ -49,7 +47,7 @@ class JetStream(dg.ConfigurableResource):  # type: ignore[type-arg]
             reconnect_timeout_s=self.reconnect_timeout_s,
             replicas=self.replicas,
             max_age_s=self.max_age_days * 86400.0,
-            max_bytes=self.max_bytes,
+            max_bytes=self.max_bytes or None,
             format=cast(Format, self.format),
             changes_per_message=self.changes_per_message,
         )

@@ -12,48 +12,47 @@ import dagster as dg
 from pydantic import Field
 
 from binlogsync.nats.client import NatsOptions
+from binlogsync.settings.model import NatsSection, PositionsSection, RedisSection
 from binlogsync.stores import PositionStore, nats, redis, sqlite
+from dagster_binlogsync.setting_field import setting_field
 
 
 class SQLitePositionsConfig(dg.Config):
     """A local SQLite file, the default."""
 
     kind: Literal["sqlite"] = "sqlite"
-    path: str = Field(
-        default=".binlogsync/positions.db",
-        description="Path of the file, which is created if missing. It must be on a local disk.",
-    )
+    path: str = setting_field(PositionsSection, "path")
 
 
 class RedisPositionsConfig(dg.Config):
     """A Redis or Valkey server, for tails that may start on any machine."""
 
     kind: Literal["redis"] = "redis"
-    host: str = Field(default="127.0.0.1", description="Host name or address.")
-    port: int = Field(default=6379, description="TCP port.")
-    database: int = Field(default=0, description="Database number.")
-    username: str | None = Field(default=None, description="ACL user. None: the default user.")
-    password: str | None = Field(default=None, description="Password; set it by an environment variable.")
+    host: str = setting_field(RedisSection, "host")
+    port: int = setting_field(RedisSection, "port")
+    database: int = setting_field(RedisSection, "database")
+    username: str | None = setting_field(RedisSection, "user")
+    password: str | None = setting_field(RedisSection, "password")
     prefix: str = Field(default="binlogsync", description="Prefix of all keys.")
-    tls: bool = Field(default=False, description="Use TLS, and verify the server's certificate.")
-    tls_ca_file: str | None = Field(default=None, description="Certificate authority. None: those of the system.")
-    tls_cert_file: str | None = Field(default=None, description="Client certificate, if the server requires one.")
-    tls_key_file: str | None = Field(default=None, description="Key of the client certificate.")
+    tls: bool = setting_field(RedisSection, "tls")
+    tls_ca_file: str | None = setting_field(RedisSection, "tls_ca_file")
+    tls_cert_file: str | None = setting_field(RedisSection, "tls_cert_file")
+    tls_key_file: str | None = setting_field(RedisSection, "tls_key_file")
 
 
 class NatsPositionsConfig(dg.Config):
     """A NATS key-value bucket, for tails that may start on any machine, without an additional server."""
 
     kind: Literal["nats"] = "nats"
-    url: str = Field(default="nats://127.0.0.1:4222", description="One address, or several of one cluster.")
-    user: str | None = Field(default=None, description="User, for password authentication.")
-    password: str | None = Field(default=None, description="Password; set it by an environment variable.")
-    token: str | None = Field(default=None, description="Token; set it by an environment variable.")
-    credentials_file: str | None = Field(default=None, description="Path of a .creds file (JWT and seed).")
-    nkey_seed_file: str | None = Field(default=None, description="Path of a file with an NKey seed (SU...).")
-    tls_ca_file: str | None = Field(default=None, description="Certificate authority; any TLS file turns TLS on.")
-    tls_cert_file: str | None = Field(default=None, description="Client certificate.")
-    tls_key_file: str | None = Field(default=None, description="Key of the client certificate.")
+    url: str = setting_field(NatsSection, "url")
+    user: str | None = setting_field(NatsSection, "user")
+    password: str | None = setting_field(NatsSection, "password")
+    token: str | None = setting_field(NatsSection, "token")
+    credentials_file: str | None = setting_field(NatsSection, "credentials_file")
+    nkey_seed_file: str | None = setting_field(NatsSection, "nkey_seed_file")
+    tls_ca_file: str | None = setting_field(NatsSection, "tls_ca_file")
+    tls_cert_file: str | None = setting_field(NatsSection, "tls_cert_file")
+    tls_key_file: str | None = setting_field(NatsSection, "tls_key_file")
     reconnect_timeout_s: float = Field(default=10.0, ge=0, description="Seconds to retry a lost connection.")
 
 

@@ -23,11 +23,13 @@ from binlogsync.errors import (
     SourceError,
     StoreError,
 )
+from binlogsync.settings.model import DagsterSection, TailSection
 from binlogsync.tail.run import Tail, TailOptions, TailProgress
 from dagster_binlogsync.failures import Advice, build_failure, error_metadata
 from dagster_binlogsync.keys import safe_part, tail_job_name
 from dagster_binlogsync.one_op_job import build_job
 from dagster_binlogsync.run_status import TERMINATED, find_run_end
+from dagster_binlogsync.setting_field import setting_field
 from dagster_binlogsync.stop_flag import StopFlag, stop_on_signals
 from dagster_binlogsync.tags import SOURCE_TAG
 from dagster_binlogsync.tail.reporter import DEV_ENDED, TailReporter, binlog_metadata
@@ -62,22 +64,14 @@ ADVICE: Advice = (
 class TailConfig(dg.Config):
     """Options of one shift of the tail."""
 
-    shift_s: float = Field(default=6 * 3600.0, gt=0, description="Seconds until this run ends and the next one starts.")
-    report_s: float = Field(default=30.0, gt=0, description="Seconds between two observations of the binlog asset.")
-    flush_interval_s: float = Field(
-        default=3.0, gt=0, description="Maximum seconds from reading a change to its flush."
-    )
-    flush_rows: int = Field(default=1024, gt=0, description="Number of changes that triggers a flush.")
+    shift_s: float = setting_field(DagsterSection, "shift_s", gt=0)
+    report_s: float = setting_field(DagsterSection, "report_s", gt=0)
+    flush_interval_s: float = setting_field(TailSection, "flush_interval_s", gt=0)
+    flush_rows: int = setting_field(TailSection, "flush_rows", gt=0)
     flush_bytes: int = Field(default=64 << 20, gt=0, description="Bytes of changes that trigger a flush.")
-    include: list[str] = Field(default=[], description='Tables to capture, as "db.table" with * wildcards. Empty: all.')
-    exclude: list[str] = Field(default=[], description="Tables to exclude, in the same form.")
-    start: str = Field(
-        default="now",
-        description=(
-            "Where to start if neither the sinks nor the position store have a checkpoint: "
-            "now, oldest, binlog.000042:1187, a GTID set, or an ISO time."
-        ),
-    )
+    include: list[str] = setting_field(TailSection, "include", default=[])
+    exclude: list[str] = setting_field(TailSection, "exclude", default=[])
+    start: str = setting_field(TailSection, "start")
     idle_checkpoint_s: float = Field(
         default=60.0, gt=0, description="Seconds between checkpoints while there are no changes."
     )
@@ -91,11 +85,9 @@ class TailConfig(dg.Config):
     gap_start: str = Field(
         default="oldest", description="Where to start after the accepted gap, in the form of `start`."
     )
-    bookmark_minutes: float = Field(
-        default=10.0, gt=0, description="Minutes between two bookmarks. Rotations and schema changes add further ones."
-    )
-    bookmark_keep: int = Field(default=1000, gt=0, description="Number of bookmarks to keep, not counting pinned ones.")
-    bookmark_keep_days: float = Field(default=30.0, gt=0, description="Days to keep a bookmark.")
+    bookmark_minutes: float = setting_field(TailSection, "bookmark_minutes", gt=0)
+    bookmark_keep: int = setting_field(TailSection, "bookmark_keep", gt=0)
+    bookmark_keep_days: float = setting_field(TailSection, "bookmark_keep_days", gt=0)
 
     def options(self, source: str) -> TailOptions:
         """The options as the library takes them."""
