@@ -1,11 +1,12 @@
-"""The backoff after failures, and the pauses and time limit of a loop that tries again. No other module has its own.
+"""The backoff after failures, the pauses and time limit of a loop that tries again, and regular reports of a loop.
 
 Libraries for this retry a function that raises. Most loops here wait for a condition, wait while they report progress,
-or put one of many tables off without blocking a thread; so they need the two values below and no decorator.
+or put one of many tables off without blocking a thread; so they need the values below and no decorator.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -58,3 +59,22 @@ class RetryTimer:
         seconds = self.pause_s
         self._pauses += 1
         self._sleep(seconds)
+
+
+class Interval:
+    """Lets a loop do something at most once in `every_s` seconds. `clock` returns seconds."""
+
+    def __init__(
+        self, every_s: float, clock: Callable[[], float] = time.monotonic, *, is_due_at_once: bool = True
+    ) -> None:
+        self._every_s = every_s
+        self._clock = clock
+        self._due_s = -math.inf if is_due_at_once else clock() + every_s
+
+    def is_due(self) -> bool:
+        """True if it is time; the next time is then `every_s` later."""
+        now = self._clock()
+        if now < self._due_s:
+            return False
+        self._due_s = now + self._every_s
+        return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from binlogsync.waiting import RetryTimer, backoff_s
+from binlogsync.waiting import Interval, RetryTimer, backoff_s
 
 
 def test_waits_double_up_to_the_longest() -> None:
@@ -27,3 +27,11 @@ def test_a_loop_with_equal_pauses_and_no_time_is_over_at_once() -> None:
     for _ in range(3):
         timer.pause()
     assert slept == [0.1, 0.1, 0.1]
+
+
+def test_an_interval_is_due_once_in_its_time() -> None:
+    clock = iter([100.0, 100.0, 100.0, 104.0, 104.0, 105.0, 105.0, 109.0, 109.0, 112.0, 112.0])
+    later = Interval(5.0, clock.__next__, is_due_at_once=False)
+    at_once = Interval(5.0, clock.__next__)
+    found = [(at_once.is_due(), later.is_due()) for _ in range(5)]
+    assert found == [(True, False), (False, False), (True, True), (False, False), (True, True)]

@@ -5,7 +5,6 @@ Ctrl-C stops it; the same command resumes after the last change that was stored.
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from collections.abc import Callable
 from contextlib import closing
@@ -16,13 +15,12 @@ from binlogsync.cli.project_consumers import find_consumer
 from binlogsync.cli.tables import read_table
 from binlogsync.consume.targets import Target
 from binlogsync.filters import TableFilter
+from binlogsync.progress_bar import ProgressBar
 from binlogsync.replay.factory import SourceTable, TargetLocations, make_plan, make_target, open_sources
-from binlogsync.replay.run import ReplayProgress, ReplayResult, ReplayTask, replay_ranges
+from binlogsync.replay.run import ReplayResult, ReplayTask, replay_ranges
 from binlogsync.settings import Settings
 from binlogsync.signals import stop_on_signals
 from binlogsync.text_format import format_counts, format_rate
-
-_BAR_WIDTH = 30
 
 
 def run(settings: Settings, arguments: Namespace) -> int:
@@ -46,42 +44,23 @@ def run(settings: Settings, arguments: Namespace) -> int:
         range_text = f"{arguments.begin} .. {arguments.until}"
         plan = make_plan(table, range_text, [sources.resolve_range(arguments.begin, arguments.until, range_text)])
         write_message(f"{arguments.table}: {plan.ranges[0].start} to {plan.ranges[0].until}, into {target.name}")
-        done = replay_ranges(
-            ReplayTask(sources, plan, target, arguments.origin, arguments.batch), stop, ProgressBar(sys.stderr.isatty())
-        )
-        _report_result(done, arguments.table)
+        bar = ProgressBar(f"{arguments.table}:")
+        task = ReplayTask(sources, plan, target, arguments.origin, arguments.batch)
+        done = replay_ranges(task, stop, lambda progress: bar.update(progress.share, str(progress)))
+        bar.done(_describe_result(done))
     return 0 if done.is_finished else 1
 
 
-class ProgressBar:
-    """Shows progress: a bar on a terminal, otherwise a line per tenth."""
-
-    def __init__(self, is_terminal: bool) -> None:
-        self._is_terminal = is_terminal
-        self._shown = -1
-
-    def __call__(self, progress: ReplayProgress) -> None:
-        """Show the progress."""
-        full = round(progress.share * _BAR_WIDTH)
-        if self._is_terminal:
-            end = "\n" if progress.share >= 1 else ""
-            sys.stderr.write(f"\r[{'#' * full}{'.' * (_BAR_WIDTH - full)}] {progress}\x1b[K{end}")
-            sys.stderr.flush()
-        elif full // 3 != self._shown:
-            self._shown = full // 3
-            write_message(str(progress))
-
-
-def _report_result(done: ReplayResult, table: str) -> None:
+def _describe_result(done: ReplayResult) -> str:
+    if not done.is_finished:
+        return "stopped; run the same command again to resume"
     origins = ", ".join(dict.fromkeys(each.origin for each in done.ranges))
     before = f", {done.before:,} of them by an earlier run" if done.before else ""
-    if done.is_resumed:
-        write_message(f"{table}: resumed a run that had not finished, up to its end at {done.plan.ranges[-1].until}")
-    if done.is_finished:
-        counts, rate = format_counts(done.counts), format_rate(done.rate)
-        write_message(f"{table}: {done.changes:,} changes ({counts}) from the {origins}{before}, {rate}")
-    else:
-        write_message(f"{table}: stopped; run the same command again to resume")
+    resumed = f"; resumed a run that had not finished, up to its end at {done.plan.ranges[-1].until}"
+    return (
+        f"{done.changes:,} changes ({format_counts(done.counts)}) from the {origins}{before}, {format_rate(done.rate)}"
+        f"{resumed if done.is_resumed else ''}"
+    )
 
 
 def _handler_target(settings: Settings, table: SourceTable) -> Callable[[], Target]:

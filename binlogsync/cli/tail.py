@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import closing
@@ -27,6 +26,7 @@ from binlogsync.sinks.jetstream import JetStreamSink
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.tail.run import Tail, TailProgress
 from binlogsync.text_format import format_megabytes, format_rate
+from binlogsync.waiting import Interval
 
 _PROGRESS_S = 5.0
 _STDOUT_FLUSH_S = 0.3
@@ -64,16 +64,13 @@ class ProgressLine:
 
     def __init__(self, source: str, every_s: float = _PROGRESS_S) -> None:
         self._source = source
-        self._every_s = every_s
+        self._interval = Interval(every_s)
         self._before = TailProgress()
-        self._due_s = time.monotonic()
 
     def __call__(self, progress: TailProgress) -> None:
         """Report when a line is due and the tail has started."""
-        now = time.monotonic()
-        if now >= self._due_s and progress.checkpoint is not None:
+        if progress.checkpoint is not None and self._interval.is_due():
             self.write(progress)
-            self._due_s = now + self._every_s
 
     def write(self, progress: TailProgress) -> None:
         """Write the line, with the rate since the previous one."""

@@ -20,8 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from binlogsync.errors import EmbeddedServerError
+from binlogsync.progress_bar import ProgressBar
 from binlogsync.servers.cache import cache_dir, get_entry
-from binlogsync.servers.download_progress import DownloadProgress
 from binlogsync.servers.package_index import PackageIndex, parse_index
 from binlogsync.servers.process import bound_to_this_process
 
@@ -83,13 +83,17 @@ def unpack_packages(packages: PackageSet) -> UnpackedPackages:
     return UnpackedPackages(get_entry(packages.name, lambda folder: _download_and_unpack(packages, folder)))
 
 
+def _show(progress: ProgressBar, share: float, what: str) -> None:
+    progress.update(share, f"{share:4.0%} {what}")
+
+
 def _download_and_unpack(wanted: PackageSet, folder: Path) -> None:
-    progress = DownloadProgress(f"{wanted.name}:")
-    progress.update(0, "reading Debian's package lists")
+    progress = ProgressBar(f"{wanted.name}:")
+    _show(progress, 0, "reading Debian's package lists")
     apt = _AptClient(wanted)
     archives = apt.download(progress)
     for done, archive in enumerate(archives):
-        progress.update(75 + 25 * done / len(archives), f"unpacking {archive.name.split('_')[0]}")
+        _show(progress, 0.75 + 0.25 * done / len(archives), f"unpacking {archive.name.split('_')[0]}")
         _run(wanted, ["dpkg", "-x", str(archive), str(folder)])
     for archive in archives:
         archive.unlink()
@@ -143,11 +147,11 @@ class _AptClient:
             f"deb [signed-by={KEYRING}] {self._archive_url()} {wanted.suite} main\n"
         )
 
-    def download(self, progress: DownloadProgress) -> list[Path]:
+    def download(self, progress: ProgressBar) -> list[Path]:
         """The .deb files of the packages and of their dependencies."""
         _run(self._wanted, self._command("update"))
         index = self._load_index()
-        progress.update(0, index.age(datetime.now(UTC)))
+        _show(progress, 0, index.age(datetime.now(UTC)))
         arguments = ["install", "--yes", "--download-only", *self._wanted.packages]
         # It prints only files that are missing in the archive folder, so this call is given an empty folder.
         empty = f"Dir::Cache::archives={self._folder / 'empty'}"
@@ -173,7 +177,7 @@ class _AptClient:
             logger.warning("%s: past its Valid-Until; newer packages may contain more fixes", index.age(now))
         return index
 
-    def _fetch(self, command: list[str], progress: DownloadProgress) -> None:
+    def _fetch(self, command: list[str], progress: ProgressBar) -> None:
         status, status_in = os.pipe()
         log = self._folder / "download.log"
         with log.open("w") as output:
@@ -190,7 +194,7 @@ class _AptClient:
                 kind, _, rest = line.partition(":")
                 if kind == "dlstatus":
                     _, percent, what = rest.split(":", 2)
-                    progress.update(0.75 * float(percent), what.strip().lower())
+                    _show(progress, 0.0075 * float(percent), what.strip().lower())
         if process.wait():
             raise _unavailable(self._wanted, f"the download failed: {_last_lines(log.read_text())}")
 

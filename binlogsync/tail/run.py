@@ -38,7 +38,7 @@ from binlogsync.stores.lease_heartbeat import LeaseHeartbeat
 from binlogsync.tail.options import TailOptions
 from binlogsync.tail.progress import ProgressCounter, TailProgress
 from binlogsync.tail.session import Session, SessionConfig, SessionState, TailCallbacks
-from binlogsync.waiting import RetryTimer
+from binlogsync.waiting import Interval, RetryTimer
 
 __all__ = ["Tail", "TailOptions", "TailProgress"]
 
@@ -72,7 +72,7 @@ class Tail:
         self._owner = owner
         self._take_over = take_over
         self._counter = ProgressCounter()
-        self._reported_s = 0.0
+        self._report_interval = Interval(_REPORT_S)
         self._lease: Lease | None = None
         self._heartbeat: LeaseHeartbeat | None = None
         self._may_overtake = False
@@ -199,7 +199,5 @@ class Tail:
         """Report to the lease heartbeat that this thread is alive, and report progress once a second."""
         if self._heartbeat is not None:
             self._heartbeat.report_alive()
-        now = time.monotonic()
-        if self._report is not None and now - self._reported_s >= _REPORT_S:
-            self._reported_s = now
+        if self._report is not None and self._report_interval.is_due():
             self._report(self._counter.snapshot(idle=is_idle))

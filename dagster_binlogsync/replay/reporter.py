@@ -1,6 +1,5 @@
 """Reports a replay to Dagster: progress, results and failures."""
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +7,7 @@ import dagster as dg
 
 from binlogsync.errors import BinlogSyncError, HandlerError, PositionError, SinkError, SourceError
 from binlogsync.replay.run import RangeResult, ReplayProgress, ReplayResult
+from binlogsync.waiting import Interval
 from dagster_binlogsync.failures import Advice, build_failure, error_metadata
 from dagster_binlogsync.keys import TableName
 from dagster_binlogsync.operation_counts import count_metadata
@@ -32,15 +32,13 @@ class ReplayReporter:
     """Called about twice a second. Reports an observation every `report_s`, and stops if the run was terminated."""
 
     def __init__(self, context: Any, key: dg.AssetKey, stop: StopFlag, report_s: float) -> None:
-        self._context, self._key, self._stop, self._report_s = context, key, stop, report_s
-        self._reported_s = time.monotonic()
+        self._context, self._key, self._stop = context, key, stop
+        self._interval = Interval(report_s, is_due_at_once=False)
 
     def __call__(self, progress: ReplayProgress) -> None:
         """Report the progress if `report_s` is over."""
-        now = time.monotonic()
-        if now - self._reported_s < self._report_s:
+        if not self._interval.is_due():
             return
-        self._reported_s = now
         self._context.log.info(str(progress))
         shown: dict[str, Any] = {
             "progress_percent": round(100 * progress.share, 1),

@@ -13,6 +13,7 @@ import dagster as dg
 
 from binlogsync.tail.run import TailProgress
 from binlogsync.text_format import time_of_us
+from binlogsync.waiting import Interval
 from dagster_binlogsync.keys import TableName, binlog_key, tail_sensor_name
 from dagster_binlogsync.run_status import find_run_end
 from dagster_binlogsync.stop_flag import StopFlag
@@ -43,13 +44,11 @@ class TailReporter:
         self._context = context
         self._source = source
         self._stop = stop
-        self._report_s = report_s
-        self._status_s = status_s
         self._clock = clock
         self._shift_ends = clock() + shift_s
-        self._next_status = 0.0
-        self._next_report = 0.0
-        self._next_heartbeat = 0.0
+        self._status_interval = Interval(status_s, clock)
+        self._report_interval = Interval(report_s, clock)
+        self._heartbeat_interval = Interval(HEARTBEAT_S, clock)
         self._dev = DevProcesses.find()
         self._reported: TailProgress | None = None
         self.last: TailProgress | None = None
@@ -57,17 +56,13 @@ class TailReporter:
     def __call__(self, progress: TailProgress) -> None:
         """Report, poll and stop as the clock requires."""
         self.last = progress
-        now = self._clock()
-        if now >= self._shift_ends:
+        if self._clock() >= self._shift_ends:
             self._stop.request("shift")
-        if now >= self._next_status:
-            self._next_status = now + self._status_s
+        if self._status_interval.is_due():
             self._check_own_run()
-        if now >= self._next_heartbeat and progress.checkpoint is not None:
-            self._next_heartbeat = now + HEARTBEAT_S
+        if progress.checkpoint is not None and self._heartbeat_interval.is_due():
             self._report_heartbeat(progress)
-        if now >= self._next_report:
-            self._next_report = now + self._report_s
+        if self._report_interval.is_due():
             self.report(progress)
 
     def _report_heartbeat(self, progress: TailProgress) -> None:
