@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from binlogsync.errors import DecodeError, WireError, excerpt
 
+DATE_TYPES = frozenset({"date", "datetime", "timestamp"})
 INTEGER_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 32, "int": 32, "bigint": 64}
 TEXT_TYPES = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
 BINARY_TYPES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
@@ -203,3 +204,13 @@ def remove_columns(schema: TableSchema, names: tuple[str, ...]) -> TableSchema:
     """The schema without these columns; names ignore case."""
     removed = {name.lower() for name in names}
     return replace(schema, columns=tuple(column for column in schema.columns if column.name.lower() not in removed))
+
+
+def date_keys(schema: TableSchema) -> frozenset[str]:
+    """Names of the date columns in the primary key."""
+    return frozenset(c.name for c in schema.columns if c.type in DATE_TYPES and c.name in schema.primary_key)
+
+
+def is_date(column: Column) -> bool:
+    """True for a column whose values may be invalid dates."""
+    return column.type in DATE_TYPES

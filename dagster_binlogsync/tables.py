@@ -12,7 +12,7 @@ from binlogsync.mirror.target import Mirror
 from binlogsync.models.model import table_name
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.settings import Settings
-from binlogsync.targets.duckdb.state import MirrorOptions
+from binlogsync.targets.mirror_state import MirrorOptions
 from dagster_binlogsync.consume.spec import ConsumerSpec
 from dagster_binlogsync.keys import TableName
 from dagster_binlogsync.table_asset import AssetOptions, TableAsset

@@ -36,7 +36,7 @@ from binlogsync.signals import stop_on_signals
 from binlogsync.table_names import Fold
 from binlogsync.targets.duckdb.clients import check_client, list_mirrors
 from binlogsync.targets.duckdb.file import DuckFile
-from binlogsync.targets.duckdb.state import MirrorOptions
+from binlogsync.targets.mirror_state import MirrorOptions
 
 log = logging.getLogger(__name__)
 _POLL_S = 0.25

@@ -20,11 +20,9 @@ from binlogsync.mirror.clauses import (
     RenameColumn,
     SetKey,
 )
-from binlogsync.mirror.column_definition import ColumnDefinition, ColumnPosition
-from binlogsync.mirror.convert import Conversion, convert, initial_value
-from binlogsync.schema import TEXT_TYPES, Column, TableSchema
-from binlogsync.targets.duckdb.file import quote
-from binlogsync.targets.duckdb.key_dates import is_date, key_date_condition
+from binlogsync.mirror.column_definition import ColumnPosition
+from binlogsync.schema import TEXT_TYPES, Column, TableSchema, is_date
+from binlogsync.targets.conversion import ColumnConverter, ColumnDefinition, Conversion
 
 _WIDE = {"ucs2", "utf16", "utf16le", "utf32"}
 
@@ -43,11 +41,6 @@ class AlteredColumn:
     old: str | None
     values: Conversion | None
 
-    @property
-    def is_unchanged(self) -> bool:
-        """True when its name and values do not change."""
-        return self.values is not None and self.values.value == quote(self.column.name)
-
 
 @dataclass(frozen=True, slots=True)
 class AlteredSchema:
@@ -63,7 +56,7 @@ class AlteredSchema:
 
     @property
     def guard(self) -> str:
-        """SQL that is true for rows in which a conversion is not proven; "" if there can be none."""
+        """A condition that is true for rows in which a conversion is not proven; "" if there can be none."""
         guards = [one.values.guard for one in self.columns if one.values is not None and one.values.guard]
         return " OR ".join(f"({guard})" for guard in guards)
 
@@ -72,15 +65,23 @@ class _MissingColumnError(Exception):
     """A clause names a column that the schema does not have."""
 
 
-def apply_alter(old: TableSchema, clauses: Sequence[Clause], dialect: SqlDialect) -> AlteredSchema | None:
+@dataclass(frozen=True, slots=True)
+class AlterRules:
+    """The dialect of a statement, and the converter of the target that it is applied to."""
+
+    dialect: SqlDialect
+    converter: ColumnConverter
+
+
+def apply_alter(old: TableSchema, clauses: Sequence[Clause], rules: AlterRules) -> AlteredSchema | None:
     """The schema after the clauses; None if they do not fit the old schema."""
     try:
-        return _apply_alter(old, clauses, dialect)
+        return _apply_alter(old, clauses, rules)
     except _MissingColumnError:
         return None
 
 
-def _apply_alter(old: TableSchema, clauses: Sequence[Clause], dialect: SqlDialect) -> AlteredSchema:
+def _apply_alter(old: TableSchema, clauses: Sequence[Clause], rules: AlterRules) -> AlteredSchema:
     known = {column.name.lower(): column for column in old.columns}
     dropped, changed, renamed = _sort_clauses(clauses, known)
     charset = next((clause.charset for clause in clauses if isinstance(clause, ConvertCharset)), None)
@@ -90,22 +91,22 @@ def _apply_alter(old: TableSchema, clauses: Sequence[Clause], dialect: SqlDialec
         if key in dropped:
             continue
         if key in changed:
-            columns.append(_change_column(column, changed[key].definition, dialect))
+            columns.append(_change_column(column, changed[key].definition, rules))
         else:
-            columns.append(_keep_column(column, renamed.get(key, column.name), charset, dialect))
+            columns.append(_keep_column(column, renamed.get(key, column.name), charset, rules))
     for clause in clauses:
         if isinstance(clause, AddColumn) and not (
             clause.if_not_exists and clause.definition.column.name.lower() in known
         ):
-            _insert_column(columns, _add_column(clause.definition, dialect), clause.position)
+            _insert_column(columns, _add_column(clause.definition, rules), clause.position)
         elif isinstance(clause, ChangeColumn) and clause.position != ColumnPosition() and clause.old.lower() in changed:
             name = clause.definition.column.name.lower()
             moved = next(one for one in columns if one.column.name.lower() == name)
             columns.remove(moved)
             _insert_column(columns, moved, clause.position)
     key_columns = _alter_key(old, clauses, columns)
-    made = tuple(_make_not_null(one) if one.column.name in key_columns else one for one in columns)
-    made = tuple(_guard_key_dates(one, old, key_columns) for one in made)
+    made = tuple(_make_not_null(one, rules.converter) if one.column.name in key_columns else one for one in columns)
+    made = tuple(_guard_key_dates(one, old, key_columns, rules.converter) for one in made)
     return AlteredSchema(replace(old, columns=tuple(one.column for one in made), primary_key=key_columns), made)
 
 
@@ -135,52 +136,52 @@ def _sort_clauses(
     return dropped, changed, renamed
 
 
-def _keep_column(column: Column, name: str, charset: str | None, dialect: SqlDialect) -> AlteredColumn:
+def _keep_column(column: Column, name: str, charset: str | None, rules: AlterRules) -> AlteredColumn:
     """A column without its own clause; its name, or the character set of the table, may change."""
+    unchanged = Conversion(rules.converter.keep(column.name))
     kept = replace(column, name=name)
     if charset is not None and column.labels:
         # Servers keep the bytes of the labels, so the labels are different text in another character set.
         is_plain = all(map(str.isascii, column.labels)) and not {charset, column.charset} & _WIDE
-        return AlteredColumn(
-            replace(kept, charset=charset), column.name, Conversion(quote(column.name)) if is_plain else None
-        )
+        return AlteredColumn(replace(kept, charset=charset), column.name, unchanged if is_plain else None)
     if charset is None or column.type not in TEXT_TYPES:
-        return AlteredColumn(kept, column.name, Conversion(quote(column.name)))
+        return AlteredColumn(kept, column.name, unchanged)
     kept = replace(kept, charset=charset, type=_larger_text_type(kept.type))
-    return AlteredColumn(kept, column.name, convert(column, kept, dialect))
+    return AlteredColumn(kept, column.name, rules.converter.convert(column, kept, rules.dialect))
 
 
-def _make_not_null(one: AlteredColumn) -> AlteredColumn:
+def _make_not_null(one: AlteredColumn, converter: ColumnConverter) -> AlteredColumn:
     """Make a column of the primary key NOT NULL; the conversion of a NULL depends on the SQL mode."""
     column, values = replace(one.column, nullable=False), one.values
     if one.column.nullable and one.old is not None and values is not None:
-        guards = [guard for guard in (values.guard, f"{quote(one.old)} IS NULL") if guard]
+        guards = [guard for guard in (values.guard, converter.is_null(one.old)) if guard]
         values = replace(values, guard=" OR ".join(f"({guard})" for guard in guards))
     return replace(one, column=column, values=values)
 
 
-def _guard_key_dates(one: AlteredColumn, old: TableSchema, key: Sequence[str]) -> AlteredColumn:
-    """Guard invalid dates, whose value depends on whether the column is in the key (targets/duckdb/key_dates.py)."""
+def _guard_key_dates(
+    one: AlteredColumn, old: TableSchema, key: Sequence[str], converter: ColumnConverter
+) -> AlteredColumn:
+    """Guard invalid dates, whose value depends on whether the column is in the key (see ColumnConverter)."""
     if one.old is None or one.values is None or not is_date(old.column(one.old)):
         return one
     was_key, is_key = one.old in old.primary_key, one.column.name in key
-    if was_key == is_key and (not is_key or one.values.value == quote(one.old)):
+    if was_key == is_key and (not is_key or one.values.value == converter.keep(one.old)):
         return one
-    guards = [guard for guard in (one.values.guard, key_date_condition([one.old])) if guard]
+    guards = [guard for guard in (one.values.guard, converter.key_date_condition([one.old])) if guard]
     return replace(one, values=replace(one.values, guard=" OR ".join(f"({guard})" for guard in guards)))
 
 
-def _change_column(old: Column, definition: ColumnDefinition, dialect: SqlDialect) -> AlteredColumn:
-    values = (
-        None
-        if definition.is_generated
-        else convert(old, definition.column, dialect, is_auto_increment=definition.is_auto_increment)
-    )
-    return AlteredColumn(definition.column, old.name, values)
+def _change_column(old: Column, definition: ColumnDefinition, rules: AlterRules) -> AlteredColumn:
+    column, is_auto_increment = definition.column, definition.is_auto_increment
+    if definition.is_generated:
+        return AlteredColumn(column, old.name, None)
+    values = rules.converter.convert(old, column, rules.dialect, is_auto_increment=is_auto_increment)
+    return AlteredColumn(column, old.name, values)
 
 
-def _add_column(definition: ColumnDefinition, dialect: SqlDialect) -> AlteredColumn:
-    value = initial_value(definition, dialect)
+def _add_column(definition: ColumnDefinition, rules: AlterRules) -> AlteredColumn:
+    value = rules.converter.initial_value(definition, rules.dialect)
     return AlteredColumn(definition.column, None, None if value is None else Conversion(value))
 
 

@@ -1,9 +1,7 @@
-"""Applies ChangeBatches to a DuckDB table that stays equal to the table of the source.
+"""Applies ChangeBatches to a table of a target, which stays equal to the table of the source.
 
-The mirror of `shop.orders` is the table `orders` in the schema `shop` (see targets/duckdb/column_types.py for the
-types). Consecutive batches of one table with one schema are applied together (targets/duckdb/rows.py); a schema change
-between them is applied in order (mirror/ddl.py). Needs full row images. Zero and invalid dates are NULL, except in a
-primary key (targets/duckdb/key_dates.py).
+Consecutive batches of one table with one schema are applied together; a schema change between them is applied in order
+(ddl.py). Needs full row images. Zero and invalid dates are NULL, except in a primary key.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import duckdb
 import numpy as np
 
 from binlogsync.change import ChangeBatch
@@ -20,27 +17,9 @@ from binlogsync.mirror.image_columns import ADVICE, find_missing_columns, fit_im
 from binlogsync.position_masks import changes_after
 from binlogsync.schema import TableSchema
 from binlogsync.server_version import ServerFlavor, flavor_of
-from binlogsync.targets.duckdb.history import ChangePosition, close_versions, open_versions, record_versions
-from binlogsync.targets.duckdb.row_images import (
-    Letters,
-    RowImages,
-    check_batch,
-    decode_ops,
-    describe_missing_columns,
-    insert_rows,
-)
-from binlogsync.targets.duckdb.rows import apply_keyed, apply_keyless
-from binlogsync.targets.duckdb.state import (
-    MirrorOptions,
-    MirrorState,
-    delete_rows,
-    ensure_deleted_at,
-    ensure_meta,
-    load_state,
-    store_state,
-)
-
-__all__ = ["RebuildReason", "apply", "insert_rows"]
+from binlogsync.targets import TableTransaction
+from binlogsync.targets.batch_checks import check_batch, decode_ops, describe_missing_columns
+from binlogsync.targets.mirror_state import ChangePosition, MirrorOptions, MirrorState
 
 DEFAULT_OPTIONS = MirrorOptions()
 _TRUNCATE = ord("t")
@@ -66,7 +45,7 @@ class RebuildReason:
 
 
 def apply(
-    connection: duckdb.DuckDBPyConnection,
+    transaction: TableTransaction,
     batches: Sequence[ChangeBatch],
     options: MirrorOptions = DEFAULT_OPTIONS,
     *,
@@ -77,8 +56,7 @@ def apply(
     Returns None when all are applied, otherwise why a mirror must be rebuilt first; with `can_read` also if the rebuild
     is not required. Raises ConsumeError for incomplete row images.
     """
-    ensure_meta(connection)
-    applier = _BatchApplier(connection, options, can_read)
+    applier = _BatchApplier(transaction, options, can_read)
     for number, batch in enumerate(batches):
         try:
             applier.take(batch)
@@ -93,20 +71,20 @@ def apply(
 class _BatchApplier:
     """One call of `apply`: collects batches of one table with one schema, and applies them together."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, options: MirrorOptions, can_read: bool) -> None:
-        self._connection = connection
+    def __init__(self, transaction: TableTransaction, options: MirrorOptions, can_read: bool) -> None:
+        self._transaction = transaction
         self._options = options
         self._can_read = can_read
         self._states: dict[tuple[str, str], MirrorState] = {}
         self._schema: TableSchema | None = None
-        self._parts: list[RowImages] = []
+        self._parts: list[ChangeBatch] = []
 
     def state(self, database: str, table: str) -> MirrorState:
         """The state of a mirror."""
         key = (database, table)
         if key not in self._states:
-            state = load_state(self._connection, database, table)
-            self._states[key] = ensure_deleted_at(self._connection, state, self._options.deleted_at)
+            state = self._transaction.load_mirror(database, table)
+            self._states[key] = self._transaction.ensure_deleted_at(state, self._options.deleted_at)
         return self._states[key]
 
     def take(self, batch: ChangeBatch) -> None:
@@ -116,15 +94,15 @@ class _BatchApplier:
             batch = changes_after(batch, state.read_at)
             if not len(batch):
                 return
-            self._set_state(store_state(self._connection, replace(state, read_at=None)))
+            self._set_state(self._transaction.store_mirror(replace(state, read_at=None)))
         if batch.ddl is not None:
             self.flush()
             state = self.state(batch.schema.database, batch.schema.table)
-            state = apply_statement(self._connection, state, batch, can_read=self._can_read)
+            state = apply_statement(self._transaction, state, batch, can_read=self._can_read)
             if state.is_rewritten and self._options.history:
                 position = change_position(batch, 0)
-                close_versions(self._connection, state, position)
-                state = open_versions(self._connection, state, position)
+                self._transaction.close_versions(state, position)
+                state = self._transaction.open_versions(state, position)
             self._set_state(replace(state, is_rewritten=False))
         else:
             self._take_rows(batch)
@@ -132,13 +110,12 @@ class _BatchApplier:
     def flush(self) -> None:
         """Apply the collected batches."""
         schema, parts, self._schema, self._parts = self._schema, self._parts, None, []
-        if schema is None or not any(len(part.ops) for part in parts):
+        if schema is None or not any(map(len, parts)):
             return
-        apply_rows = apply_keyed if schema.primary_key else apply_keyless
         state = self.state(schema.database, schema.table)
-        apply_rows(self._connection, state, schema, parts)
+        self._transaction.apply_rows(state, parts)
         if self._options.history:
-            self._set_state(record_versions(self._connection, state, parts))
+            self._set_state(self._transaction.record_versions(state, parts))
 
     def _set_state(self, state: MirrorState) -> None:
         self._states[state.database, state.table] = state
@@ -160,7 +137,7 @@ class _BatchApplier:
             at = int(truncated[-1 if self._options == DEFAULT_OPTIONS else 0])
             # A TRUNCATE is logged without a schema, so a batch of only TRUNCATEs may have the schema before an ALTER.
             if (ops[:at] != _TRUNCATE).any():
-                self._collect(batch.slice(0, at), ops[:at])
+                self._collect(batch.slice(0, at))
             if self._options == DEFAULT_OPTIONS:
                 self._parts = []  # the TRUNCATE deletes these rows
             self.flush()
@@ -168,16 +145,16 @@ class _BatchApplier:
             if at + 1 < len(batch):
                 self._take_rows(batch.slice(at + 1, len(batch)))
         else:
-            self._collect(batch, ops)
+            self._collect(batch)
 
-    def _collect(self, batch: ChangeBatch, ops: Letters) -> None:
+    def _collect(self, batch: ChangeBatch) -> None:
         if batch.schema != self._schema:
             state = self.state(batch.schema.database, batch.schema.table)
             if state.schema != batch.schema:
-                self._set_state(adopt_schema(self._connection, state, batch.schema, can_read=self._can_read))
+                self._set_state(adopt_schema(self._transaction, state, batch.schema, can_read=self._can_read))
             self._schema = batch.schema
         check_batch(batch)
-        self._parts.append(RowImages(batch, ops))
+        self._parts.append(batch)
 
     def _truncate(self, batch: ChangeBatch, at: int) -> None:
         """Delete all rows for the TRUNCATE at that index."""
@@ -185,9 +162,9 @@ class _BatchApplier:
         if state.schema is None:
             return
         position = change_position(batch, at)
-        delete_rows(self._connection, state, position.ts_us)
+        self._transaction.delete_rows(state, position.ts_us)
         if self._options.history:
-            close_versions(self._connection, state, position)
+            self._transaction.close_versions(state, position)
 
 
 def change_position(batch: ChangeBatch, index: int) -> ChangePosition:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from binlogsync.binlog.sql import SqlDialect, TokenCursor
-from binlogsync.mirror.column_definition import ColumnDefinition, ColumnPosition, UnsupportedSQLError, read_definition
+from binlogsync.mirror.column_definition import ColumnPosition, UnsupportedSQLError, read_definition
 from binlogsync.mirror.types import UNKNOWN_CHARSET, read_charset
 from binlogsync.schema import Column
+from binlogsync.targets.conversion import ColumnDefinition
 
 
 @dataclass(frozen=True, slots=True)

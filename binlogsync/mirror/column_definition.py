@@ -5,12 +5,11 @@ Unknown syntax raises UnsupportedSQLError.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, replace
 
 from binlogsync.binlog.sql import TokenCursor
 from binlogsync.mirror.types import read_charset, read_type
-from binlogsync.schema import Column
+from binlogsync.targets.conversion import ColumnDefault, ColumnDefinition
 
 # Introducers of character sets in which ASCII text has different bytes.
 _OTHER_BYTES = ("_utf16", "_utf32", "_ucs2", "_binary")
@@ -18,40 +17,6 @@ _OTHER_BYTES = ("_utf16", "_utf32", "_ucs2", "_binary")
 
 class UnsupportedSQLError(Exception):
     """The statement contains syntax that the parser does not support."""
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnDefault:
-    """The default of a column.
-
-    Attributes:
-        kind: "implicit" without a DEFAULT clause; "other" for a default that only the server can evaluate.
-        text: of a number or a string.
-    """
-
-    kind: Literal["implicit", "null", "number", "string", "other"] = "implicit"
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnDefinition:
-    """The definition of a column in a statement.
-
-    Attributes:
-        column: name and type.
-        default: its default, which existing rows get when the column is added.
-        is_explicit_null: the definition contains NULL.
-        is_key: the definition contains PRIMARY KEY.
-        is_auto_increment: the definition contains AUTO_INCREMENT.
-        is_generated: the server computes its values.
-    """
-
-    column: Column
-    default: ColumnDefault = field(default_factory=ColumnDefault)
-    is_explicit_null: bool = False
-    is_key: bool = False
-    is_auto_increment: bool = False
-    is_generated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

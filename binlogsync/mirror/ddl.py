@@ -12,12 +12,10 @@ import logging
 import re
 from dataclasses import replace
 
-import duckdb
-
 from binlogsync.binlog.ddl import Tables
 from binlogsync.binlog.sql import SqlDialect
 from binlogsync.change import ChangeBatch, SchemaChange
-from binlogsync.mirror.alter import AlteredSchema, apply_alter
+from binlogsync.mirror.alter import AlteredSchema, AlterRules, apply_alter
 from binlogsync.mirror.clauses import (
     AddColumn,
     ChangeColumn,
@@ -30,21 +28,10 @@ from binlogsync.mirror.clauses import (
     parse_create,
 )
 from binlogsync.mirror.image_columns import ADVICE, contains_name
-from binlogsync.schema import TableSchema, remove_columns
+from binlogsync.schema import TableSchema, date_keys, remove_columns
 from binlogsync.server_version import ServerFlavor, flavor_of
-from binlogsync.targets.duckdb.column_types import has_same_shape
-from binlogsync.targets.duckdb.file import first_row
-from binlogsync.targets.duckdb.key_dates import date_keys, key_date_condition
-from binlogsync.targets.duckdb.state import (
-    MirrorState,
-    create_table,
-    delete_rows,
-    drop_or_keep_table,
-    drop_table,
-    is_empty,
-    rewrite_table,
-    store_state,
-)
+from binlogsync.targets import TableTransaction
+from binlogsync.targets.mirror_state import MirrorState
 
 log = logging.getLogger(__name__)
 NO_TABLE = ("", "")
@@ -63,7 +50,7 @@ class RebuildRequiredError(Exception):
 
 
 def apply_statement(
-    connection: duckdb.DuckDBPyConnection, state: MirrorState, batch: ChangeBatch, *, can_read: bool
+    transaction: TableTransaction, state: MirrorState, batch: ChangeBatch, *, can_read: bool
 ) -> MirrorState:
     """Apply the statement; returns the new state. Raises RebuildRequiredError before anything is changed."""
     ddl = batch.ddl
@@ -74,33 +61,33 @@ def apply_statement(
     if ddl.kind == "other":
         raise RebuildRequiredError(f"a statement of an unknown kind may have changed it: {ddl.sql[:200]}")
     if ddl.kind == "create":
-        return _create(connection, state, ddl, (dialect, can_read))
+        return _create(transaction, state, ddl, (dialect, can_read))
     if ddl.kind == "drop":
-        return drop_or_keep_table(connection, state, ddl.ts_us)
+        return transaction.drop_or_keep_table(state, ddl.ts_us)
     if ddl.kind == "rename":
-        return _rename(connection, state, ddl)
+        return _rename(transaction, state, ddl)
     if ddl.kind == "alter" and (state.database, state.table) != ddl.tables[0]:
         raise RebuildRequiredError(f"a statement moved rows between it and {'.'.join(ddl.tables[0])}: {ddl.sql[:200]}")
     if ddl.kind == "alter" and state.schema is not None:
-        return _alter(connection, state, ddl, dialect)
+        return _alter(transaction, state, ddl, dialect)
     return state
 
 
 def adopt_schema(
-    connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, *, can_read: bool
+    transaction: TableTransaction, state: MirrorState, schema: TableSchema, *, can_read: bool
 ) -> MirrorState:
     """Prepare the mirror for rows of this schema; raises RebuildRequiredError if its own rows do not fit the schema."""
     if state.schema is None:
         if can_read:
             raise RebuildRequiredError("the rows that it had before are not known", is_required=False)
-        return create_table(connection, state, schema)
-    if has_same_shape(state.schema, schema):
-        changed = key_date_condition(date_keys(state.schema) ^ date_keys(schema))
-        if changed and _has_row(connection, state, changed):
+        return transaction.create_table(state, schema)
+    if transaction.converter.has_same_shape(state.schema, schema):
+        changed = transaction.converter.key_date_condition(date_keys(state.schema) ^ date_keys(schema))
+        if changed and transaction.has_row(state, changed):
             raise RebuildRequiredError("the primary key changed, and rows have zero or invalid dates in it")
-        return store_state(connection, replace(state, schema=schema))
-    if is_empty(connection, state):
-        return create_table(connection, drop_table(connection, state), schema)
+        return transaction.store_mirror(replace(state, schema=schema))
+    if not transaction.has_row(state):
+        return transaction.create_table(transaction.drop_table(state), schema)
     raise RebuildRequiredError(
         f"its columns differ from those that result from the schema changes in the stream: "
         f"{_columns(state.schema)} became {_columns(schema)}"
@@ -112,7 +99,7 @@ def _columns(schema: TableSchema) -> str:
 
 
 def _create(
-    connection: duckdb.DuckDBPyConnection, state: MirrorState, ddl: SchemaChange, given: tuple[SqlDialect, bool]
+    transaction: TableTransaction, state: MirrorState, ddl: SchemaChange, given: tuple[SqlDialect, bool]
 ) -> MirrorState:
     dialect, can_read = given
     if not ddl.sql and state.schema is not None:
@@ -125,14 +112,14 @@ def _create(
     created = parse_create(ddl.sql, dialect) if ddl.has_exact_text else None
     if created is None and can_read:
         raise RebuildRequiredError("the statement that created it does not list its columns", is_required=False)
-    state = drop_or_keep_table(connection, state, ddl.ts_us)
+    state = transaction.drop_or_keep_table(state, ddl.ts_us)
     if created is None:
         return replace(state, left_out=None)  # taken from the first row
     left_out = created.generated if dialect.mariadb else ()
     if left_out:
         log.warning("%s: column(s) %s are left out: %s", state.name, ", ".join(left_out), ADVICE)
     schema = TableSchema(state.database, state.table, created.columns, created.primary_key)
-    return create_table(connection, replace(state, left_out=left_out), remove_columns(schema, left_out))
+    return transaction.create_table(replace(state, left_out=left_out), remove_columns(schema, left_out))
 
 
 def former_name(tables: Tables, own: tuple[str, str]) -> tuple[str, str]:
@@ -144,41 +131,45 @@ def former_name(tables: Tables, own: tuple[str, str]) -> tuple[str, str]:
     return content[own]
 
 
-def _rename(connection: duckdb.DuckDBPyConnection, state: MirrorState, ddl: SchemaChange) -> MirrorState:
+def _rename(transaction: TableTransaction, state: MirrorState, ddl: SchemaChange) -> MirrorState:
     """Apply a rename: the mirror's name belongs to the same table, to no table, or to another one."""
     former = former_name(ddl.tables, (state.database, state.table))
     if former == NO_TABLE:
-        return drop_or_keep_table(connection, state, ddl.ts_us)
+        return transaction.drop_or_keep_table(state, ddl.ts_us)
     if former == (state.database, state.table) and len(ddl.tables) > 2:
         return state
     raise RebuildRequiredError(f"{'.'.join(former)} was renamed to its name: {ddl.sql[:200]}")
 
 
-def _alter(
-    connection: duckdb.DuckDBPyConnection, state: MirrorState, ddl: SchemaChange, dialect: SqlDialect
-) -> MirrorState:
+def _alter(transaction: TableTransaction, state: MirrorState, ddl: SchemaChange, dialect: SqlDialect) -> MirrorState:
     clauses = parse_alter(ddl.sql, dialect) if ddl.has_exact_text else None
     if clauses == [RemoveRows()]:
-        return delete_rows(connection, state, ddl.ts_us)
+        return transaction.delete_rows(state, ddl.ts_us)
     if dialect.mariadb and clauses:
         clauses, left_out = _without_generated(clauses, state.left_out or ())
         if left_out != (state.left_out or ()):
-            state = store_state(connection, replace(state, left_out=left_out))
+            state = transaction.store_mirror(replace(state, left_out=left_out))
     if clauses == [] or state.schema is None:
         return state
-    evolution = None if clauses is None else apply_alter(state.schema, clauses, dialect)
+    evolution = (
+        None if clauses is None else apply_alter(state.schema, clauses, AlterRules(dialect, transaction.converter))
+    )
     if evolution is None:
         raise RebuildRequiredError(f"the effect of a statement is not known: {ddl.sql[:200]}")
-    if is_empty(connection, state):
-        return create_table(connection, drop_table(connection, state), evolution.schema)
-    unproven = _describe_unproven(connection, state, evolution)
+    if not transaction.has_row(state):
+        return transaction.create_table(transaction.drop_table(state), evolution.schema)
+    unproven = _describe_unproven(transaction, state, evolution)
     if unproven:
         raise RebuildRequiredError(f"only the server knows the effect of a statement on {unproven}: {ddl.sql[:200]}")
-    if has_same_shape(state.schema, evolution.schema) and all(one.is_unchanged for one in evolution.columns):
-        return store_state(connection, replace(state, schema=evolution.schema))
+    is_unchanged = all(
+        one.values is not None and one.values.value == transaction.converter.keep(one.column.name)
+        for one in evolution.columns
+    )
+    if is_unchanged and transaction.converter.has_same_shape(state.schema, evolution.schema):
+        return transaction.store_mirror(replace(state, schema=evolution.schema))
     values = [one.values.value for one in evolution.columns if one.values is not None]
     log.info("%s: applied %s", state.name, ddl.sql[:200])
-    return rewrite_table(connection, state, evolution.schema, values)
+    return transaction.rewrite_table(state, evolution.schema, values)
 
 
 def _without_generated(clauses: list[Clause], left_out: tuple[str, ...]) -> tuple[list[Clause] | None, tuple[str, ...]]:
@@ -198,15 +189,10 @@ def _without_generated(clauses: list[Clause], left_out: tuple[str, ...]) -> tupl
     return kept, left_out
 
 
-def _describe_unproven(connection: duckdb.DuckDBPyConnection, state: MirrorState, evolution: AlteredSchema) -> str:
+def _describe_unproven(transaction: TableTransaction, state: MirrorState, evolution: AlteredSchema) -> str:
     """What cannot be proven for the existing rows; "" if everything can."""
     if evolution.unknown:
         return f"column {', '.join(evolution.unknown)}"
     if not evolution.guard:
         return ""
-    return "values that it converts" if _has_row(connection, state, evolution.guard) else ""
-
-
-def _has_row(connection: duckdb.DuckDBPyConnection, state: MirrorState, condition: str) -> bool:
-    connection.execute("SET TimeZone = 'UTC'")
-    return first_row(connection, f"SELECT 1 FROM {state.target} WHERE {condition} LIMIT 1") is not None
+    return "values that it converts" if transaction.has_row(state, evolution.guard) else ""

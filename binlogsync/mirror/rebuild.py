@@ -21,7 +21,7 @@ from binlogsync.change import ChangeBatch
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, DuckProgress, ProgressKey, ProgressStore
 from binlogsync.consume.targets import Target
 from binlogsync.errors import BinlogSyncError, ConsumeError
-from binlogsync.mirror.apply import DEFAULT_OPTIONS, RebuildReason, insert_rows
+from binlogsync.mirror.apply import DEFAULT_OPTIONS, RebuildReason
 from binlogsync.mirror.image_columns import ADVICE
 from binlogsync.mirror.renamed_tables import StreamTableBuilder, find_former_name
 from binlogsync.mysql.config import MySQLConfig
@@ -32,11 +32,10 @@ from binlogsync.position_order import PositionOrder, compare
 from binlogsync.schema import TableSchema
 from binlogsync.snapshot import TableSnapshot, read_table
 from binlogsync.targets.duckdb.file import DuckFile, quote
-from binlogsync.targets.duckdb.history import ChangePosition, close_versions, open_versions
+from binlogsync.targets.duckdb.history import close_versions, open_versions
 from binlogsync.targets.duckdb.records import load_gaps, resolve_gaps
-from binlogsync.targets.duckdb.row_images import insert_table
+from binlogsync.targets.duckdb.row_images import insert_rows, insert_table
 from binlogsync.targets.duckdb.state import (
-    MirrorOptions,
     check_name_is_free,
     column_list,
     copy_deleted_rows,
@@ -47,6 +46,7 @@ from binlogsync.targets.duckdb.state import (
     load_state,
     store_state,
 )
+from binlogsync.targets.mirror_state import ChangePosition, MirrorOptions
 from binlogsync.waiting import backoff_s
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ from binlogsync.nats.reader import StreamReader
 from binlogsync.nats.retained_changes import read_retained_changes
 from binlogsync.server_version import ServerFlavor, flavor_of
 from binlogsync.targets.duckdb.file import DuckFile, quote
-from binlogsync.targets.duckdb.state import MirrorState, create_table, drop_mirror, drop_table, ensure_meta, load_state
+from binlogsync.targets.duckdb.state import create_table, drop_mirror, drop_table, ensure_meta, load_state
+from binlogsync.targets.mirror_state import MirrorState
 
 log = logging.getLogger(__name__)
 Table = tuple[str, str]
@@ -90,8 +91,8 @@ class StreamTableBuilder:
         if not is_proven:
             return False
         try:
-            with self._file.transaction(keep_open=True) as connection:
-                return apply(connection, [batch]) is None
+            with self._file.begin(keep_open=True) as transaction:
+                return apply(transaction, [batch]) is None
         except ConsumeError as error:
             log.info("%s cannot be built from the stream: %s", batch.schema.name, error)
             return False

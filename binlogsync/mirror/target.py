@@ -13,8 +13,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
-import duckdb
-
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.boundaries import changes_up_to, count_changes, drop_first, earlier
 from binlogsync.consume.gaps import gap_from_batch
@@ -22,7 +20,6 @@ from binlogsync.consume.progress import ConsumerProgress, ProgressKey
 from binlogsync.consume.targets import TableChanges, Target
 from binlogsync.errors import ConfigError
 from binlogsync.mirror import apply as mirror
-from binlogsync.mirror.fingerprints import FingerprintRequest, ensure_requests, load_requests, write_fingerprint
 from binlogsync.mirror.rebuild import RebuildableMirror
 from binlogsync.nats.messages import StreamBatch
 from binlogsync.nats.reader import StreamReader
@@ -30,7 +27,7 @@ from binlogsync.position import Checkpoint
 from binlogsync.position_masks import changes_after
 from binlogsync.position_order import compare
 from binlogsync.targets import TableTransaction
-from binlogsync.targets.duckdb.state import ensure_meta, load_state
+from binlogsync.targets.fingerprints import FingerprintRequest
 
 
 class Mirror(RebuildableMirror):
@@ -102,13 +99,11 @@ def _apply_together(work: Sequence[tuple[Mirror, TableChanges]], stop: threading
         moved: list[tuple[TableChanges, ConsumerProgress]] = []
         rebuild: tuple[int, mirror.RebuildReason] | None = None
         with file.begin(keep_open=True) as transaction:
-            connection = transaction.connection
-            ensure_meta(connection)
-            parts, requests = _changes_to_request(connection, mirrors, todo)
+            parts, requests = _changes_to_request(transaction, mirrors, todo)
             for index, (one, each, items) in enumerate(zip(mirrors, todo, parts, strict=True)):
-                read_at = load_state(connection, *one.names).read_at
+                read_at = transaction.load_mirror(*one.names).read_at
                 batches = [item.batch for item in items]
-                reason = mirror.apply(connection, batches, one.options, can_read=one.source is not None)
+                reason = mirror.apply(transaction, batches, one.options, can_read=one.source is not None)
                 if reason is not None:
                     rebuild, items = (index, reason), items[: reason.done]
                 if _record_gaps(transaction, each.tracker.key, items, read_at):
@@ -118,7 +113,7 @@ def _apply_together(work: Sequence[tuple[Mirror, TableChanges]], stop: threading
                     moved.append((replace(each, batches=items), each.tracker.move(transaction, pairs)))
                 todo[index] = replace(each, batches=drop_first(each.batches, count_changes(items)))
             for one, request in requests if rebuild is None else ():
-                write_fingerprint(connection, load_state(connection, *one.names), request)
+                transaction.write_fingerprint(transaction.load_mirror(*one.names), request)
         for done, progress in moved:
             done.tracker.confirm(progress, [item.batch for item in done.batches])
         if rebuild is not None:
@@ -138,14 +133,13 @@ def _check_table(one: Mirror, changes: TableChanges) -> None:
 
 
 def _changes_to_request(
-    connection: duckdb.DuckDBPyConnection, mirrors: Sequence[Mirror], todo: Sequence[TableChanges]
+    transaction: TableTransaction, mirrors: Sequence[Mirror], todo: Sequence[TableChanges]
 ) -> tuple[list[Sequence[StreamBatch]], list[tuple[Mirror, FingerprintRequest]]]:
     """The changes before the first requested fingerprint, with the requests for that position; all if there is none."""
-    ensure_requests(connection)
     found = [
         (one, request)
         for one, each in zip(mirrors, todo, strict=True)
-        for request in load_requests(connection, *one.names)
+        for request in transaction.load_requests(*one.names)
         if count_changes(changes_up_to(each.batches, request.at)) < count_changes(each.batches)
     ]
     if not found:

@@ -1,7 +1,7 @@
 """Verifies that a mirror equals its table: compares all rows at the same binlog position, while both are written to.
 
 The table is read from the server in a consistent snapshot (snapshot.py); a fingerprint of the mirror is requested for
-the snapshot's position (mirror/fingerprints.py). Rows are compared by key and hash, in chunks of consecutive keys; a
+the snapshot's position (targets/fingerprints.py). Rows are compared by key and hash, in chunks of consecutive keys; a
 table without a key is compared as a multiset of rows. Neither side is stopped, and only the request is written.
 """
 
@@ -18,15 +18,6 @@ from uuid import uuid4
 
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey
 from binlogsync.errors import ConfigError, ConsumeError
-from binlogsync.mirror.fingerprints import (
-    Fingerprint,
-    FingerprintRequest,
-    delete_request,
-    ensure_requests,
-    insert_request,
-    take_fingerprint,
-    write_fingerprint,
-)
 from binlogsync.mirror.image_columns import ADVICE
 from binlogsync.mirror.verify_rows import Comparison, RowStore
 from binlogsync.mysql.config import MySQLConfig
@@ -38,9 +29,17 @@ from binlogsync.position_order import PositionOrder, compare, compare_or_raise
 from binlogsync.snapshot import TableSnapshot, read_table
 from binlogsync.targets.duckdb.column_types import has_same_shape
 from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.fingerprints import (
+    delete_request,
+    ensure_requests,
+    insert_request,
+    take_fingerprint,
+    write_fingerprint,
+)
 from binlogsync.targets.duckdb.progress import load_progress
 from binlogsync.targets.duckdb.records import resolve_gaps
 from binlogsync.targets.duckdb.state import ensure_meta, load_state
+from binlogsync.targets.fingerprints import Fingerprint, FingerprintRequest
 from binlogsync.waiting import RetryTimer
 
 log = logging.getLogger(__name__)

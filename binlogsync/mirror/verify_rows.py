@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import pyarrow as pa
 
 from binlogsync.errors import ConsumeError
@@ -20,6 +19,10 @@ from binlogsync.mirror.verify_text import hash_texts, server_select, server_text
 from binlogsync.schema import TableSchema
 from binlogsync.server_version import ServerFlavor, flavor_of
 from binlogsync.snapshot import TableSnapshot
+from binlogsync.targets.duckdb.file import DuckFile
+
+if TYPE_CHECKING:
+    from binlogsync.targets.duckdb.file import DuckDBPyConnection
 
 _SHOWN = 10
 _BATCH = 20_000
@@ -82,7 +85,7 @@ class RowStore:
     """Stores the rows of a snapshot, then compares them with the fingerprint of a mirror."""
 
     def __init__(self, folder: Path, chunk_rows: int, examples: int) -> None:
-        self._path = folder / "rows.duckdb"
+        self._file = DuckFile(folder / "rows.duckdb", error=ConsumeError)
         self._chunk_rows = chunk_rows
         self._examples = examples
         self._schema: TableSchema | None = None
@@ -95,7 +98,7 @@ class RowStore:
         keys = [[column.name for column in schema.columns].index(name) for name in schema.primary_key]
         names = [*(f"k{i}" for i in range(len(keys))), "h"]
         mariadb, rows = flavor_of(snapshot.server[0]) == ServerFlavor.MARIADB, 0
-        with duckdb.connect(str(self._path)) as connection:
+        with self._file.transaction() as connection:
             connection.execute(f"CREATE TABLE there ({', '.join(f'{name} VARCHAR' for name in names)})")
             selected = snapshot.select(server_select(schema))
             while batch := list(islice(selected, _BATCH)):
@@ -115,7 +118,7 @@ class RowStore:
     def compare(self, mirrored: pa.Table) -> Comparison:
         """Compare the stored rows with the fingerprint of the mirror."""
         assert self._schema is not None
-        with duckdb.connect(str(self._path)) as connection:
+        with self._file.transaction() as connection:
             connection.register("here", mirrored)
             keys = [f"k{i}" for i in range(len(self._schema.primary_key))]
             try:
@@ -123,7 +126,7 @@ class RowStore:
             finally:
                 connection.unregister("here")
 
-    def _compare(self, connection: duckdb.DuckDBPyConnection, keys: Sequence[str]) -> Comparison:
+    def _compare(self, connection: DuckDBPyConnection, keys: Sequence[str]) -> Comparison:
         """Compare in chunks of rows, numbered in the order of the keys."""
         _join_sides(connection, keys)
         rows = connection.execute(self._chunks(keys or ["h"])).fetchall()
@@ -151,7 +154,7 @@ class RowStore:
         )
 
 
-def _join_sides(connection: duckdb.DuckDBPyConnection, keys: Sequence[str]) -> None:
+def _join_sides(connection: DuckDBPyConnection, keys: Sequence[str]) -> None:
     """Join both sides in the table `sides`, with a row for each key or, without a key, for each hash."""
     if keys:
         # A mirror may have duplicate keys: rows are counted per key, and all hashes of a key are compared.

@@ -18,17 +18,12 @@ from binlogsync.binlog.charsets import BINARY
 from binlogsync.binlog.types.label_text import has_doubtful_labels, label_text, members
 from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema
 from binlogsync.sql_identifiers import quote_mysql
-from binlogsync.targets.duckdb.file import quote
 
 Render = Callable[[Any], str | None]
 _DATES = frozenset({"date", "datetime", "timestamp"})
 _INVALID_DATES_START = -8_024_012  # DATE '20000-01-01 (BC)', in days since 1970
-_EARLY = "DATE '1000-01-01 (BC)'"
 _DAY_US = 86_400_000_000
 _LONGEST_DECIMAL = 38  # longer decimals are text in a mirror
-
-
-# Server side
 
 
 def server_select(schema: TableSchema) -> str:
@@ -118,43 +113,3 @@ def _labels(column: Column, data: bytes, *, mariadb: bool) -> str:
     if column.type == "set":
         return ",".join(members(data, charset, mariadb=mariadb))
     return label_text(data, charset, mariadb=mariadb)
-
-
-# Mirror side
-
-
-def fingerprint_query(target: str, schema: TableSchema) -> str:
-    """SQL of each row's primary key as text (k0, k1, ...) and MD5 of all columns (h).
-
-    Expects the session's time zone to be UTC.
-    """
-    texts = {column.name: duck_text(column, is_key=column.name in schema.primary_key) for column in schema.columns}
-    keys = [f"{texts[name]} AS k{i}" for i, name in enumerate(schema.primary_key)]
-    marked = (f"coalesce('v' || length({text}) || ':' || {text}, 'n')" for text in texts.values())
-    row = f"md5(concat({', '.join(marked)})) AS h"
-    return f"SELECT {', '.join([*keys, row])} FROM {target}"
-
-
-def duck_text(column: Column, *, is_key: bool) -> str:
-    """SQL of a mirror's value as text."""
-    name, kind = quote(column.name), column.type
-    if kind in _DATES:
-        plain = f"timezone('UTC', {name})::VARCHAR" if kind == "timestamp" else f"{name}::VARCHAR"
-        if not is_key:
-            return plain
-        return f"CASE WHEN {name} < {_EARLY} THEN 'no such date ' || epoch_us({name}) ELSE {plain} END"
-    if kind == "time":
-        return f"epoch_us({name})::VARCHAR"
-    if kind == "float":
-        return f"{name}::DOUBLE::VARCHAR"
-    if kind == "bit":
-        return f"{name}::UBIGINT::VARCHAR"
-    if kind in BINARY_TYPES:
-        return f"hex({name})"
-    if kind in GEOMETRY_TYPES:
-        return f"({name}.srid::VARCHAR || ':' || hex({name}.wkb))"
-    if kind == "set":
-        return f"array_to_string({name}, ',')"
-    if kind == "vector":
-        return f"array_to_string(list_transform({name}, lambda x: x::DOUBLE::VARCHAR), ',')"
-    return f"{name}::VARCHAR"

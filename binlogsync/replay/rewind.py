@@ -30,8 +30,9 @@ from binlogsync.replay.sources import ChangeSources
 from binlogsync.schema import remove_columns
 from binlogsync.targets.duckdb.file import DuckFile
 from binlogsync.targets.duckdb.records import insert_rewind
-from binlogsync.targets.duckdb.state import MirrorOptions, MirrorState, ensure_meta, load_state
+from binlogsync.targets.duckdb.state import ensure_meta, load_state
 from binlogsync.targets.duckdb.transaction import DuckTransaction
+from binlogsync.targets.mirror_state import MirrorOptions, MirrorState
 from binlogsync.targets.records import RewindRecord
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from binlogsync.replay.ranges import ReplayPlan, checkpoint_after
 from binlogsync.replay.targets import ReplayState
 from binlogsync.targets import TableStore, TableTransaction
 from binlogsync.targets.duckdb.state import drop_mirror
-from binlogsync.targets.duckdb.upgrade import REPLAY_MARK
+from binlogsync.targets.mirror_state import REPLAY_MARK
 from binlogsync.targets.records import ReplayRecord
 
 

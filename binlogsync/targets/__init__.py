@@ -11,6 +11,11 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
 
+from binlogsync.change import ChangeBatch
+from binlogsync.schema import TableSchema
+from binlogsync.targets.conversion import ColumnConverter
+from binlogsync.targets.fingerprints import Fingerprint, FingerprintRequest
+from binlogsync.targets.mirror_state import ChangePosition, MirrorState
 from binlogsync.targets.progress import ConsumerProgress, ProgressKey
 from binlogsync.targets.records import ConsumerGap, ReplayRecord, RewindRecord, Skip
 
@@ -81,6 +86,99 @@ class TableTransaction(Protocol):
     @abstractmethod
     def finish_replay(self, number: str) -> None:
         """Store that a replay is finished."""
+
+    # Mirrors. Methods that return a state return it as it is stored afterwards.
+
+    @property
+    @abstractmethod
+    def converter(self) -> ColumnConverter:
+        """Writes the conversions of ALTER TABLE for `rewrite_table` and `has_row`."""
+
+    @abstractmethod
+    def load_mirror(self, database: str, table: str) -> MirrorState:
+        """The state of a mirror; a new state, with a free name for its table, if there is none."""
+
+    @abstractmethod
+    def store_mirror(self, state: MirrorState) -> MirrorState:
+        """Store the state."""
+
+    @abstractmethod
+    def create_table(self, state: MirrorState, schema: TableSchema) -> MirrorState:
+        """Create an empty table. Raises ConsumeError for a type that the target lacks, or if the name is in use."""
+
+    @abstractmethod
+    def ensure_deleted_at(self, state: MirrorState, name: str | None) -> MirrorState:
+        """Add the column for soft deletes if it is missing. Raises ConsumeError if the mirror has another one."""
+
+    @abstractmethod
+    def rewrite_table(self, state: MirrorState, schema: TableSchema, values: Sequence[str]) -> MirrorState:
+        """Give the table another schema; `values` are the converter's, for each new column."""
+
+    @abstractmethod
+    def drop_table(self, state: MirrorState) -> MirrorState:
+        """Drop the table; its state stays stored."""
+
+    @abstractmethod
+    def drop_or_keep_table(self, state: MirrorState, gone_us: int) -> MirrorState:
+        """Drop the table; with soft deletes, keep it under another name, with all rows deleted at `gone_us`."""
+
+    @abstractmethod
+    def delete_rows(self, state: MirrorState, gone_us: int) -> MirrorState:
+        """Delete all rows (TRUNCATE); with soft deletes, mark them as deleted at `gone_us`, microseconds since 1970."""
+
+    @abstractmethod
+    def has_row(self, state: MirrorState, condition: str = "true") -> bool:
+        """True when the table has a row for which the condition, made by the converter, is true."""
+
+    @abstractmethod
+    def apply_rows(self, state: MirrorState, batches: Sequence[ChangeBatch]) -> None:
+        """Apply the changes, all of the schema of the table, in order: the result is that of one after the other."""
+
+    # The history of a mirror: every version of every row.
+
+    @abstractmethod
+    def record_versions(self, state: MirrorState, batches: Sequence[ChangeBatch]) -> MirrorState:
+        """Store the versions that these changes start and end."""
+
+    @abstractmethod
+    def close_versions(self, state: MirrorState, at: ChangePosition) -> None:
+        """End every current version: the table was emptied, dropped or rewritten."""
+
+    @abstractmethod
+    def open_versions(self, state: MirrorState, at: ChangePosition) -> MirrorState:
+        """Start a version for every row of the mirror."""
+
+    # A rebuild: a spare table is filled in many transactions, and replaces the mirror's table in the last one.
+
+    @abstractmethod
+    def create_spare(self, state: MirrorState, schema: TableSchema, deleted_at: str | None = None) -> str:
+        """Create an empty table beside the mirror, in place of an earlier one; returns its name as SQL."""
+
+    @abstractmethod
+    def insert_rows(self, spare: str, batch: ChangeBatch) -> None:
+        """Insert rows of a snapshot (op "r") into a spare table."""
+
+    @abstractmethod
+    def replace_table(self, state: MirrorState, spare: str, schema: TableSchema, gone_us: int) -> MirrorState:
+        """Replace the mirror by the spare table; with soft deletes, missing rows become deleted rows."""
+
+    # Verification: the keys and row hashes of the table at a requested position.
+
+    @abstractmethod
+    def load_requests(self, database: str, table: str) -> Sequence[FingerprintRequest]:
+        """The open requests of a table, without expired ones."""
+
+    @abstractmethod
+    def insert_request(self, state: MirrorState, request: FingerprintRequest) -> None:
+        """Store a request."""
+
+    @abstractmethod
+    def write_fingerprint(self, state: MirrorState, request: FingerprintRequest) -> None:
+        """Store the keys and row hashes of the table as it is in this transaction."""
+
+    @abstractmethod
+    def take_fingerprint(self, request: FingerprintRequest) -> Fingerprint | None:
+        """The fingerprint, which is removed; None if not ready. Raises LookupError for a deleted request."""
 
 
 class TableStore(Protocol):

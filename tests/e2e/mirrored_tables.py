@@ -17,13 +17,13 @@ from binlogsync.codec.subjects import durable_name
 from binlogsync.consume.engine import ConsumeOptions, consume
 from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey
 from binlogsync.mirror.apply import RebuildReason
-from binlogsync.mirror.convert import literal
 from binlogsync.mirror.target import Mirror
 from binlogsync.mysql import MySQLConfig, resolve_start
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.position import Checkpoint
 from binlogsync.stores.memory import MemoryPositionStore
+from binlogsync.targets.duckdb.convert import literal
 from binlogsync.targets.duckdb.file import quote
 from tests.databases import FreshDatabase
 from tests.duck import query

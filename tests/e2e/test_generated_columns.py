@@ -22,7 +22,7 @@ from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.targets.duckdb.file import DuckFile
-from binlogsync.targets.duckdb.state import MirrorOptions
+from binlogsync.targets.mirror_state import MirrorOptions
 from tests.databases import FreshDatabase
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink

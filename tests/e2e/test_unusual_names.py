@@ -36,7 +36,8 @@ from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.targets.duckdb.file import DuckFile, quote
 from binlogsync.targets.duckdb.history import history_column
 from binlogsync.targets.duckdb.names import locate
-from binlogsync.targets.duckdb.state import MirrorOptions, load_state
+from binlogsync.targets.duckdb.state import load_state
+from binlogsync.targets.mirror_state import MirrorOptions
 from tests.databases import FreshDatabase
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink

@@ -18,6 +18,7 @@ from binlogsync.errors import ConsumeError
 from binlogsync.mirror import apply as mirror
 from binlogsync.schema import Column, TableSchema
 from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.transaction import DuckTransaction
 from tests.duck import Change, make_batch, mirror_rows, query
 from tests.samples import sample_batch, sample_schema
 
@@ -116,7 +117,7 @@ def test_random_changes_result_in_the_rows_of_the_server(
     half = len(batches) // 2
     with duckdb.connect() as connection:
         for part in (batches[:half], batches[half:]):
-            mirror.apply(connection, part)
+            mirror.apply(DuckTransaction(connection), part)
         if not batches:
             return
         # A table of which nothing but a TRUNCATE was heard, or nothing after it, is not made.
@@ -134,14 +135,14 @@ def file(tmp_path: Path) -> Iterator[DuckFile]:
 
 def put(file: DuckFile, schema: TableSchema, *changes: Change) -> None:
     with file.transaction() as connection:
-        mirror.apply(connection, [make_batch(schema, changes)])
+        mirror.apply(DuckTransaction(connection), [make_batch(schema, changes)])
 
 
 @pytest.mark.parametrize("primary_key", [("id",), ()], ids=["key", "no-key"])
 def test_values_of_every_type_are_equal(file: DuckFile, primary_key: tuple[str, ...]) -> None:
     schema = sample_schema(primary_key=primary_key)
     with file.transaction() as connection:
-        mirror.apply(connection, [sample_batch(22, schema)])
+        mirror.apply(DuckTransaction(connection), [sample_batch(22, schema)])
     batch = sample_batch(22, schema)
     alive: dict[int, Row] = {}
     for change in batch.changes():
@@ -177,7 +178,7 @@ def test_json_keeps_its_text(file: DuckFile) -> None:
 
 def test_zero_dates_are_null_and_counted(file: DuckFile, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING), file.transaction() as connection:
-        mirror.apply(connection, [sample_batch(40, impossible=True)])
+        mirror.apply(DuckTransaction(connection), [sample_batch(40, impossible=True)])
     assert "shop.samples.c_date" in caplog.text
     assert query(file.path, "SELECT c_date FROM shop.samples WHERE id = 5") == [(None,)]
 
@@ -194,7 +195,7 @@ def test_partial_row_images_are_rejected(file: DuckFile) -> None:
     batch = make_batch(KEYED, [("c", None, {"id": 1})])
     narrow = make_batch(replace(KEYED, columns=COLUMNS[:2]), [("c", None, {"id": 1})])
     with pytest.raises(ConsumeError, match="full row images"), file.transaction() as connection:
-        mirror.apply(connection, [replace(batch, data=narrow.data)])
+        mirror.apply(DuckTransaction(connection), [replace(batch, data=narrow.data)])
 
 
 def test_a_table_that_is_not_a_mirror_is_not_changed(file: DuckFile) -> None:

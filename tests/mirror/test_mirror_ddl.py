@@ -20,6 +20,7 @@ from binlogsync.position import BinlogPosition
 from binlogsync.schema import Column, TableSchema
 from binlogsync.targets.duckdb.file import DuckFile
 from binlogsync.targets.duckdb.state import load_state
+from binlogsync.targets.duckdb.transaction import DuckTransaction
 from tests.duck import SERVER_UUID, Change, make_batch, mirror_rows, query
 
 THINGS = ("shop", "things")
@@ -62,7 +63,7 @@ def file(tmp_path: Path) -> Iterator[DuckFile]:
 
 def apply(file: DuckFile, *batches: ChangeBatch, can_read: bool = False) -> mirror.RebuildReason | None:
     with file.transaction() as connection:
-        return mirror.apply(connection, batches, can_read=can_read)
+        return mirror.apply(DuckTransaction(connection), batches, can_read=can_read)
 
 
 def rows(schema: TableSchema, *changes: Change) -> ChangeBatch:

@@ -18,7 +18,8 @@ from binlogsync.errors import ConsumeError
 from binlogsync.mirror import apply as mirror
 from binlogsync.schema import Column, TableSchema
 from binlogsync.targets.duckdb.file import DuckFile
-from binlogsync.targets.duckdb.state import MirrorOptions
+from binlogsync.targets.duckdb.transaction import DuckTransaction
+from binlogsync.targets.mirror_state import MirrorOptions
 from tests.duck import Change, make_batch, query
 from tests.mirror.test_mirror import KEYED, KEYLESS, STEPS, TWO_KEYS, Row, SimulatedTable
 from tests.mirror.test_mirror_ddl import SCHEMA, ddl
@@ -40,7 +41,7 @@ def file(tmp_path: Path) -> Iterator[DuckFile]:
 
 def apply(file: DuckFile, options: MirrorOptions, *batches: ChangeBatch) -> None:
     with file.transaction() as connection:
-        assert mirror.apply(connection, batches, options) is None
+        assert mirror.apply(DuckTransaction(connection), batches, options) is None
 
 
 def row(number: int, name: str) -> Row:
@@ -123,7 +124,7 @@ def test_the_rows_at_every_earlier_time_can_be_restored(
             moments.append(table.values())
         if cut and waiting:
             batch = make_batch(schema, waiting, len(moments) - len(waiting))
-            assert mirror.apply(connection, [batch], HISTORY) is None
+            assert mirror.apply(DuckTransaction(connection), [batch], HISTORY) is None
             waiting = []
     if any(moments):
         versions = connection.execute("FROM shop.things__history").fetchall()

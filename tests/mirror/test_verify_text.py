@@ -16,10 +16,10 @@ from binlogsync.consume.progress import ProgressKey
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.target import Mirror
 from binlogsync.mirror.verify_rows import Comparison, RowStore
-from binlogsync.mirror.verify_text import fingerprint_query
 from binlogsync.mysql.result_set.columns import WireColumn
 from binlogsync.snapshot import read_table
 from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.fingerprints import fingerprint_query
 from binlogsync.targets.duckdb.state import load_state
 from tests.binlog.exact.compare import insert_rows, sample_rows, settings
 from tests.binlog.exact.type_sample import MARIADB, MYSQL

@@ -18,8 +18,10 @@ from binlogsync.replay.to_tables import TableTarget
 from binlogsync.schema import Column, TableSchema
 from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile, quote
 from binlogsync.targets.duckdb.history import history_column
-from binlogsync.targets.duckdb.names import locate, spare_name
-from binlogsync.targets.duckdb.state import MirrorOptions, ensure_meta, load_state
+from binlogsync.targets.duckdb.names import locate
+from binlogsync.targets.duckdb.state import ensure_meta, load_state
+from binlogsync.targets.duckdb.transaction import DuckTransaction
+from binlogsync.targets.mirror_state import MirrorOptions, spare_name
 from tests.duck import Change, make_batch, query
 from tests.mirror.test_mirror_ddl import ddl
 
@@ -38,7 +40,7 @@ def file(tmp_path: Path) -> Iterator[DuckFile]:
 
 def apply(file: DuckFile, options: MirrorOptions, *batches: ChangeBatch) -> None:
     with file.transaction() as connection:
-        assert mirror.apply(connection, batches, options) is None
+        assert mirror.apply(DuckTransaction(connection), batches, options) is None
 
 
 def rows_of(file: DuckFile, database: str, table: str, columns: str = "*") -> list[tuple[Any, ...]]:
@@ -62,8 +64,10 @@ def test_a_column_may_have_any_name(options: MirrorOptions, has_key: bool) -> No
             schema = schema_of([name, "v"], (name,) if has_key else (), f"t{number}")
             one, two, three, four = ({name: 3 - n, "v": n} for n in range(4))
             changes: list[Change] = [("c", None, one), ("c", None, two), ("c", None, three)]
-            mirror.apply(connection, [make_batch(schema, changes)], options)
-            mirror.apply(connection, [make_batch(schema, [("d", three, None), ("u", two, four)], 3)], options)
+            mirror.apply(DuckTransaction(connection), [make_batch(schema, changes)], options)
+            mirror.apply(
+                DuckTransaction(connection), [make_batch(schema, [("d", three, None), ("u", two, four)], 3)], options
+            )
             alive = " WHERE deleted_at IS NULL" if options == SOFT else ""
             columns = f"SELECT {quote(name)}, v FROM shop.{schema.table}"
             assert connection.execute(f"{columns}{alive} ORDER BY v").fetchall() == [(3, 0), (0, 3)], name
@@ -113,7 +117,7 @@ def test_a_database_may_have_any_name_in_a_file_of_any_name(tmp_path: Path, stem
                 replace(change, schema=replace(change.schema, database=database, table=table)),
                 make_batch(altered, [("c", None, {"id": 4, "v": 4, "w": 4})], 200),
             ]
-            assert mirror.apply(connection, batches, HISTORY) is None
+            assert mirror.apply(DuckTransaction(connection), batches, HISTORY) is None
     for database, table in product(schemas, ["binlogsync_net", "binlogsync_changes"]):
         assert rows_of(file, database, table) == [(0, 0, None), (2, 2, None), (4, 4, 4)], database
     file.release()

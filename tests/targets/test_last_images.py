@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from binlogsync.schema import Column, TableSchema
+from binlogsync.targets.batch_checks import decode_ops
 from binlogsync.targets.duckdb.last_images import find_last_images
-from binlogsync.targets.duckdb.row_images import RowImages, decode_ops
+from binlogsync.targets.duckdb.row_images import RowImages
 from tests.duck import Change, make_batch
 
 KINDS: dict[str, tuple[Column, tuple[Any, ...]]] = {

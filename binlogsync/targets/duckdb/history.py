@@ -16,7 +16,7 @@ current versions end and new versions start.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import duckdb
 import numpy as np
@@ -25,9 +25,10 @@ import pyarrow as pa
 from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.column_types import duck_type
 from binlogsync.targets.duckdb.file import quote
-from binlogsync.targets.duckdb.names import ROW_ID, fold_name, fold_sql, free_name, has_relation, is_taken
+from binlogsync.targets.duckdb.names import fold_name, fold_sql, free_name, has_relation, is_taken
 from binlogsync.targets.duckdb.row_images import VIEW, RowImages, positional_names, rows_as_view, sign_columns, stack
-from binlogsync.targets.duckdb.state import MirrorState, store_state
+from binlogsync.targets.duckdb.state import store_state
+from binlogsync.targets.mirror_state import ROW_ID, ChangePosition, MirrorState
 
 _COORDINATES = ("ts_us", "file", "pos", "row")
 _BOUNDS = tuple(
@@ -40,24 +41,9 @@ _RETIRED = "values from before the type of the column changed"
 _FROM, _TO = ([quote(name) for name, _ in _BOUNDS[i : i + 4]] for i in (0, 4))
 
 
-@dataclass(frozen=True, slots=True)
-class ChangePosition:
-    """Time (microseconds since 1970 UTC) and binlog coordinates of a change."""
-
-    ts_us: int
-    file: str
-    pos: int
-    row: int = 0
-
-    @property
-    def values(self) -> list[str]:
-        """The values as SQL, in the order of the columns."""
-        return [
-            f"make_timestamptz({self.ts_us})",
-            "'" + self.file.replace("'", "''") + "'",
-            str(self.pos),
-            str(self.row),
-        ]
+def _values(at: ChangePosition) -> list[str]:
+    """The position as SQL, in the order of the columns."""
+    return [f"make_timestamptz({at.ts_us})", "'" + at.file.replace("'", "''") + "'", str(at.pos), str(at.row)]
 
 
 def history_column(name: str) -> str:
@@ -98,7 +84,7 @@ def close_versions(connection: duckdb.DuckDBPyConnection, state: MirrorState, at
     """End every current version: the table was emptied, dropped or rewritten."""
     table = _history_name(connection, state)
     if has_relation(connection, state.location[1], table):
-        ends = ", ".join(f"{column} = {value}" for column, value in zip(_TO, at.values, strict=True))
+        ends = ", ".join(f"{column} = {value}" for column, value in zip(_TO, _values(at), strict=True))
         connection.execute(f"UPDATE {state.beside(table)} SET {ends} WHERE valid_to IS NULL")
 
 
@@ -111,7 +97,7 @@ def open_versions(connection: duckdb.DuckDBPyConnection, state: MirrorState, at:
     columns = [quote(column.name) for column in schema.columns]
     names = [quote(history_column(column.name)) for column in schema.columns]
     connection.execute(
-        f"INSERT INTO {table} ({', '.join([*names, *_FROM])}) SELECT {', '.join([*columns, *at.values])} "
+        f"INSERT INTO {table} ({', '.join([*names, *_FROM])}) SELECT {', '.join([*columns, *_values(at)])} "
         f"FROM {state.target} WHERE {state.live_condition}"
     )
     return state

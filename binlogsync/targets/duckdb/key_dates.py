@@ -13,13 +13,12 @@ from collections.abc import Iterable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from binlogsync.schema import Column, TableSchema, arrow_type
+from binlogsync.schema import Column, arrow_type
 from binlogsync.targets.duckdb.file import quote
 
 _TEXT = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?)?Z?\Z")
 _FIRST_DAY = -8_024_012  # DATE '20000-01-01 (BC)', in days since 1970
 _DAY_US = 86_400_000_000
-_KINDS = frozenset({"date", "datetime", "timestamp"})
 
 
 def replace_key_dates(column: Column, values: pa.Array, texts: pa.StringArray) -> pa.Array:
@@ -27,16 +26,6 @@ def replace_key_dates(column: Column, values: pa.Array, texts: pa.StringArray) -
     storage = pa.int32() if column.type == "date" else pa.int64()
     numbers = pa.array([None if text is None else _number(column, text) for text in texts.to_pylist()], storage)
     return pc.if_else(texts.is_valid(), numbers.cast(arrow_type(column)), values)
-
-
-def date_keys(schema: TableSchema) -> frozenset[str]:
-    """Names of the date columns in the primary key."""
-    return frozenset(c.name for c in schema.columns if c.type in _KINDS and c.name in schema.primary_key)
-
-
-def is_date(column: Column) -> bool:
-    """True for a column whose values may be invalid dates."""
-    return column.type in _KINDS
 
 
 def key_date_condition(names: Iterable[str]) -> str:

@@ -9,7 +9,6 @@ Names of helper tables are longer than 64 characters, the maximum in MySQL, so t
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from itertools import chain, count
 from string import ascii_lowercase, ascii_uppercase
@@ -17,13 +16,11 @@ from string import ascii_lowercase, ascii_uppercase
 import duckdb
 
 from binlogsync.targets.duckdb.file import META_SCHEMA, first_row, quote
-from binlogsync.targets.duckdb.upgrade import REPLAY_MARK
+from binlogsync.targets.mirror_state import REPLAY_MARK
 
 log = logging.getLogger(__name__)
 
 MIRRORS = f"{META_SCHEMA}.mirrors"
-ROW_ID = "rowid"
-"""DuckDB's pseudo column with the number of a row, unless a table has a column of this name."""
 
 _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 _SYSTEM_SCHEMAS = frozenset({"information_schema", "pg_catalog"})
@@ -83,11 +80,6 @@ def fold_sql(sql: str) -> str:
 def fold_name(name: str) -> str:
     """The name in the form that DuckDB compares, as fold_sql."""
     return name.translate(_LOWER)
-
-
-def spare_name(purpose: str, table: str) -> str:
-    """A name for a helper table beside the mirror, the same for the same table and purpose."""
-    return f"binlogsync_{purpose}_{hashlib.sha256(table.encode()).hexdigest()}"
 
 
 def locate(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> tuple[str, str]:

@@ -18,27 +18,34 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from binlogsync.change import TIME_TYPE
+from binlogsync.change import TIME_TYPE, ChangeBatch
 from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.file import first_row, quote
 from binlogsync.targets.duckdb.last_images import LastImages, find_last_images
-from binlogsync.targets.duckdb.names import ROW_ID, spare_name
 from binlogsync.targets.duckdb.row_images import (
     VIEW,
     Mask,
     RowImages,
     insert,
     positional_names,
+    row_images,
     rows_as_view,
     sign_columns,
     stack,
 )
-from binlogsync.targets.duckdb.state import MirrorState
+from binlogsync.targets.mirror_state import ROW_ID, MirrorState, spare_name
 
 log = logging.getLogger(__name__)
 
 _GONE, _LAST = "gone", "last"
 _ASIDE = spare_name("column", ROW_ID)
+
+
+def apply_rows(connection: duckdb.DuckDBPyConnection, state: MirrorState, batches: Sequence[ChangeBatch]) -> None:
+    """Apply the changes, all of one schema, to the mirror's table."""
+    schema = batches[0].schema
+    apply = apply_keyed if schema.primary_key else apply_keyless
+    apply(connection, state, schema, row_images(batches))
 
 
 def apply_keyed(

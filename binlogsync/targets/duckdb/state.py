@@ -7,91 +7,19 @@ The table `mirrors` (in META_SCHEMA) has a row for each mirror: its schema, its 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import duckdb
 
-from binlogsync.errors import ConfigError, ConsumeError
+from binlogsync.errors import ConsumeError
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.column_types import duck_type
 from binlogsync.targets.duckdb.file import META_SCHEMA, first_row, quote
-from binlogsync.targets.duckdb.names import MIRRORS, ROW_ID, find_location, free_name, has_relation, spare_name
-from binlogsync.targets.duckdb.upgrade import REPLAY_MARK
+from binlogsync.targets.duckdb.names import MIRRORS, find_location, free_name, has_relation
+from binlogsync.targets.mirror_state import MirrorState
 
 _FIELDS = "schema_json, read_at, deleted_at, left_out, duck_schema, duck_table, history_table"
-
-
-@dataclass(frozen=True, slots=True)
-class MirrorOptions:
-    """What a mirror stores besides the current rows.
-
-    Attributes:
-        deleted_at: soft deletes: name of an extra column. A row that MySQL deletes stays, with the commit time in this
-            column. None: rows are deleted.
-        history: True stores every version of every row in the table `<table>__history` (targets/duckdb/history.py).
-    """
-
-    deleted_at: str | None = None
-    history: bool = False
-
-    def __post_init__(self) -> None:
-        """Raises ConfigError for a reserved name."""
-        if self.deleted_at is not None and (not self.deleted_at or self.deleted_at.lower() == ROW_ID):
-            raise ConfigError(
-                f"deleted_at={self.deleted_at!r} is not a valid column name in DuckDB; choose another name"
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class MirrorState:
-    """The state of one mirror.
-
-    Attributes:
-        database, table: its name in MySQL.
-        location: (catalog, schema, table) in DuckDB.
-        history_table: name of its history table; None if it has none.
-        schema: of the DuckDB table; None if there is no table.
-        read_at: changes before this checkpoint are in the table, even if progress is earlier; None without a snapshot.
-        is_known: False if the file has no state of the mirror.
-        deleted_at: the column of soft deletes, None for none.
-        left_out: columns of the source that the mirror does not have (mirror/image_columns.py); None if not known yet.
-        is_rewritten: True if rows changed by other means than row changes; not stored.
-    """
-
-    database: str
-    table: str
-    location: tuple[str, str, str]
-    schema: TableSchema | None = None
-    read_at: Checkpoint | None = None
-    is_known: bool = False
-    history_table: str | None = None
-    deleted_at: str | None = None
-    left_out: tuple[str, ...] | None = None
-    is_rewritten: bool = False
-
-    @property
-    def live_condition(self) -> str:
-        """SQL that is true for rows that are not deleted."""
-        return "true" if self.deleted_at is None else f"{quote(self.deleted_at)} IS NULL"
-
-    @property
-    def name(self) -> str:
-        """ "database.table"."""
-        return f"{self.database.removesuffix(REPLAY_MARK)}.{self.table}"
-
-    @property
-    def target(self) -> str:
-        """The DuckDB table, as SQL, with its catalog, because a schema may have the name of a catalog."""
-        return quote(*self.location)
-
-    def beside(self, table: str) -> str:
-        """Another table in its DuckDB schema, as SQL."""
-        return quote(*self.location[:2], table)
-
-    def spare(self, purpose: str) -> str:
-        """Name of a helper table that replaces the mirror's table later."""
-        return spare_name(purpose, self.location[2])
 
 
 def ensure_meta(connection: duckdb.DuckDBPyConnection) -> None:
@@ -260,11 +188,6 @@ def drop_mirror(connection: duckdb.DuckDBPyConnection, database: str, table: str
     connection.execute(f"DELETE FROM {MIRRORS} WHERE database = ? AND table_name = ?", [database, table])
 
 
-def is_empty(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> bool:
-    """True when the mirror has no rows or no table."""
-    return state.schema is None or first_row(connection, f"SELECT 1 FROM {state.target} LIMIT 1") is None
-
-
 def rewrite_table(
     connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, values: Sequence[str]
 ) -> MirrorState:
@@ -280,3 +203,33 @@ def rewrite_table(
     connection.execute(f"DROP TABLE {state.target}")
     connection.execute(f"ALTER TABLE {spare} RENAME TO {quote(state.location[2])}")
     return store_state(connection, replace(state, schema=schema, is_rewritten=True))
+
+
+def has_row(connection: duckdb.DuckDBPyConnection, state: MirrorState, condition: str = "true") -> bool:
+    """True when the mirror has a row for which the condition, SQL over its columns, is true."""
+    if state.schema is None:
+        return False
+    connection.execute("SET TimeZone = 'UTC'")
+    return first_row(connection, f"SELECT 1 FROM {state.target} WHERE {condition} LIMIT 1") is not None
+
+
+def create_spare(
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema, deleted_at: str | None = None
+) -> str:
+    """Create an empty table beside the mirror, in place of an earlier one; returns its name as SQL."""
+    spare = state.beside(state.spare("reading"))
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(*state.location[:2])}")
+    connection.execute(f"DROP TABLE IF EXISTS {spare}")
+    connection.execute(f"CREATE TABLE {spare} ({column_list(schema, deleted_at)})")
+    return spare
+
+
+def replace_table(
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, spare: str, schema: TableSchema, gone_us: int
+) -> MirrorState:
+    """Replace the mirror by a spare table; with soft deletes, rows that are missing in it become deleted rows."""
+    copy_deleted_rows(connection, state, (spare, schema), gone_us)
+    state = drop_table(connection, state)
+    check_name_is_free(connection, state)
+    connection.execute(f"ALTER TABLE {spare} RENAME TO {quote(state.location[2])}")
+    return store_state(connection, replace(state, schema=schema))

@@ -14,12 +14,11 @@ import pyarrow as pa
 
 from binlogsync.change import ChangeBatch
 from binlogsync.schema import TableSchema, arrow_type
+from binlogsync.targets.batch_checks import check_batch, decode_ops
 from binlogsync.targets.duckdb.file import quote
 from binlogsync.targets.duckdb.row_images import (
     VIEW,
     RowImages,
-    check_batch,
-    decode_ops,
     insert,
     positional_names,
 )

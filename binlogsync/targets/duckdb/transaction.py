@@ -7,8 +7,14 @@ from datetime import datetime
 
 import duckdb
 
+from binlogsync.change import ChangeBatch
+from binlogsync.schema import TableSchema
 from binlogsync.targets import TableTransaction
-from binlogsync.targets.duckdb import progress, records
+from binlogsync.targets.duckdb import fingerprints, history, progress, records, row_images, rows
+from binlogsync.targets.duckdb import state as states
+from binlogsync.targets.duckdb.convert import DuckConverter
+from binlogsync.targets.fingerprints import Fingerprint, FingerprintRequest
+from binlogsync.targets.mirror_state import ChangePosition, MirrorState
 from binlogsync.targets.progress import ConsumerProgress, ProgressKey
 from binlogsync.targets.records import ConsumerGap, ReplayRecord, RewindRecord, Skip
 
@@ -62,3 +68,70 @@ class DuckTransaction(TableTransaction):
 
     def finish_replay(self, number: str) -> None:
         records.finish_replay(self._connection, number)
+
+    @property
+    def converter(self) -> DuckConverter:
+        return DuckConverter()
+
+    def load_mirror(self, database: str, table: str) -> MirrorState:
+        states.ensure_meta(self._connection)
+        return states.load_state(self._connection, database, table)
+
+    def store_mirror(self, state: MirrorState) -> MirrorState:
+        return states.store_state(self._connection, state)
+
+    def create_table(self, state: MirrorState, schema: TableSchema) -> MirrorState:
+        return states.create_table(self._connection, state, schema)
+
+    def ensure_deleted_at(self, state: MirrorState, name: str | None) -> MirrorState:
+        return states.ensure_deleted_at(self._connection, state, name)
+
+    def rewrite_table(self, state: MirrorState, schema: TableSchema, values: Sequence[str]) -> MirrorState:
+        return states.rewrite_table(self._connection, state, schema, values)
+
+    def drop_table(self, state: MirrorState) -> MirrorState:
+        return states.drop_table(self._connection, state)
+
+    def drop_or_keep_table(self, state: MirrorState, gone_us: int) -> MirrorState:
+        return states.drop_or_keep_table(self._connection, state, gone_us)
+
+    def delete_rows(self, state: MirrorState, gone_us: int) -> MirrorState:
+        return states.delete_rows(self._connection, state, gone_us)
+
+    def has_row(self, state: MirrorState, condition: str = "true") -> bool:
+        return states.has_row(self._connection, state, condition)
+
+    def apply_rows(self, state: MirrorState, batches: Sequence[ChangeBatch]) -> None:
+        rows.apply_rows(self._connection, state, batches)
+
+    def record_versions(self, state: MirrorState, batches: Sequence[ChangeBatch]) -> MirrorState:
+        return history.record_versions(self._connection, state, row_images.row_images(batches))
+
+    def close_versions(self, state: MirrorState, at: ChangePosition) -> None:
+        history.close_versions(self._connection, state, at)
+
+    def open_versions(self, state: MirrorState, at: ChangePosition) -> MirrorState:
+        return history.open_versions(self._connection, state, at)
+
+    def create_spare(self, state: MirrorState, schema: TableSchema, deleted_at: str | None = None) -> str:
+        return states.create_spare(self._connection, state, schema, deleted_at)
+
+    def insert_rows(self, spare: str, batch: ChangeBatch) -> None:
+        row_images.insert_rows(self._connection, spare, batch)
+
+    def replace_table(self, state: MirrorState, spare: str, schema: TableSchema, gone_us: int) -> MirrorState:
+        return states.replace_table(self._connection, state, spare, schema, gone_us)
+
+    def load_requests(self, database: str, table: str) -> Sequence[FingerprintRequest]:
+        fingerprints.ensure_requests(self._connection)
+        return fingerprints.load_requests(self._connection, database, table)
+
+    def insert_request(self, state: MirrorState, request: FingerprintRequest) -> None:
+        fingerprints.ensure_requests(self._connection)
+        fingerprints.insert_request(self._connection, state, request)
+
+    def write_fingerprint(self, state: MirrorState, request: FingerprintRequest) -> None:
+        fingerprints.write_fingerprint(self._connection, state, request)
+
+    def take_fingerprint(self, request: FingerprintRequest) -> Fingerprint | None:
+        return fingerprints.take_fingerprint(self._connection, request)

@@ -10,12 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from binlogsync.sql_identifiers import quote_ansi
+from binlogsync.targets.mirror_state import REPLAY_MARK
 
 if TYPE_CHECKING:
     import duckdb
-
-REPLAY_MARK = " "
-"""Suffix of the database name of a replayed table in `mirrors`; a name in MySQL cannot end in a space."""
 
 _OLD_SCHEMA = "binlogsync"
 _STATE_TABLES = ("mirrors", "progress", "skips", "rewinds", "gaps", "audit", "backfills")

@@ -28,6 +28,7 @@ from binlogsync.mirror import apply as mirror
 from binlogsync.schema import TableSchema
 from binlogsync.snapshot import read_table
 from binlogsync.targets.duckdb.file import quote
+from binlogsync.targets.duckdb.transaction import DuckTransaction
 from tests.binlog.dump import config_of, end_of_log, record
 from tests.binlog.exact.type_sample import TypeSample
 from tests.binlog.exact.value_kinds import KINDS, parse_json
@@ -267,7 +268,7 @@ def compare_mirror(
     connection.execute("SET TimeZone = 'UTC'")
     name = quote(batches[0].schema.database, table.name)
     for op, expected in (("c", table.first), ("u", table.second), ("d", {})):
-        mirror.apply(connection, [batch.select(_has_op(batch, op)) for batch in batches])
+        mirror.apply(DuckTransaction(connection), [batch.select(_has_op(batch, op)) for batch in batches])
         rows = {row[0]: row[2:] for row in connection.execute(f"SELECT * FROM {name} ORDER BY id").fetchall()}
         if not expected:
             tally.check(form, f"{table.name} after its deletes", 0, len(rows))

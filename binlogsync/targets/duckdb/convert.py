@@ -7,13 +7,14 @@ depends on the SQL mode, a character that may be missing in the new character se
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from binlogsync.binlog.sql import SqlDialect
-from binlogsync.mirror.column_definition import ColumnDefault, ColumnDefinition
-from binlogsync.schema import BINARY_TYPES, INTEGER_BITS, TEXT_TYPES, Column
-from binlogsync.targets.duckdb.column_types import duck_type
+from binlogsync.schema import BINARY_TYPES, INTEGER_BITS, TEXT_TYPES, Column, TableSchema
+from binlogsync.targets.conversion import ColumnConverter, ColumnDefault, ColumnDefinition, Conversion
+from binlogsync.targets.duckdb.column_types import duck_type, has_same_shape
 from binlogsync.targets.duckdb.file import quote
+from binlogsync.targets.duckdb.key_dates import key_date_condition
 
 _UNICODE = frozenset({"utf8mb4", "utf16", "utf16le", "utf32"})
 _BYTES = {"tinytext": 255, "text": 65535, "mediumtext": 2**24 - 1, "longtext": 2**32 - 1}
@@ -22,14 +23,6 @@ _DATE = re.compile(r"[1-9]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])\Z")
 _DATETIME = re.compile(r"[1-9]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3]):[0-5]\d:[0-5]\d\Z")
 _INTEGER = re.compile(r"-?\d{1,18}\Z")
 _DECIMAL = re.compile(r"-?\d{1,18}(\.\d{1,18})?\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class Conversion:
-    """`value` is the converted value; for rows where `guard` is true, it is not proven. Both are SQL."""
-
-    value: str
-    guard: str | None = None
 
 
 def literal(text: str) -> str:
@@ -196,3 +189,28 @@ def _constant_default(column: Column, default: ColumnDefault, dialect: SqlDialec
     if column.type == "datetime":
         return literal(text) if _DATETIME.match(text) and text[8:10] <= "28" else None
     return None
+
+
+class DuckConverter(ColumnConverter):
+    """The conversions in DuckDB's SQL."""
+
+    def keep(self, name: str) -> str:
+        """See ColumnConverter, also for the other methods."""
+        return quote(name)
+
+    def is_null(self, name: str) -> str:
+        return f"{quote(name)} IS NULL"
+
+    def convert(
+        self, old: Column, new: Column, dialect: SqlDialect, *, is_auto_increment: bool = False
+    ) -> Conversion | None:
+        return convert(old, new, dialect, is_auto_increment=is_auto_increment)
+
+    def initial_value(self, definition: ColumnDefinition, dialect: SqlDialect) -> str | None:
+        return initial_value(definition, dialect)
+
+    def key_date_condition(self, names: Iterable[str]) -> str:
+        return key_date_condition(names)
+
+    def has_same_shape(self, one: TableSchema, other: TableSchema) -> bool:
+        return has_same_shape(one, other)

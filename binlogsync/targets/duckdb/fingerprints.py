@@ -7,29 +7,22 @@ compared too. If no further change arrives, the verifier sees this in the stream
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 import duckdb
 import pyarrow as pa
 
-from binlogsync.mirror.verify_text import fingerprint_query
 from binlogsync.position import Checkpoint
 from binlogsync.position_order import compare_or_raise
-from binlogsync.schema import TableSchema
+from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, Column, TableSchema
 from binlogsync.targets.duckdb.file import META_SCHEMA, first_row, quote
-from binlogsync.targets.duckdb.state import MirrorState
+from binlogsync.targets.fingerprints import Fingerprint, FingerprintRequest
+from binlogsync.targets.mirror_state import MirrorState
 
 _REQUESTS = f"{META_SCHEMA}.verifications"
 _EXPIRY = timedelta(hours=2)
-
-
-@dataclass(frozen=True, slots=True)
-class FingerprintRequest:
-    """A request for the fingerprint of a mirror at `at`; `id` names the request and the table of the fingerprint."""
-
-    id: str
-    at: Checkpoint
+_DATES = frozenset({"date", "datetime", "timestamp"})
+_EARLY = "DATE '1000-01-01 (BC)'"
 
 
 def ensure_requests(connection: duckdb.DuckDBPyConnection) -> None:
@@ -76,14 +69,6 @@ def write_fingerprint(connection: duckdb.DuckDBPyConnection, state: MirrorState,
     connection.execute(f"UPDATE {_REQUESTS} SET is_done = true, schema_json = ? WHERE id = ?", [text, request.id])
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """The schema (None without a table) and the fingerprint of a mirror at the requested position."""
-
-    schema: TableSchema | None
-    rows: pa.Table
-
-
 def take_fingerprint(connection: duckdb.DuckDBPyConnection, request: FingerprintRequest) -> Fingerprint | None:
     """The fingerprint, which is removed from the file; None if not ready. Raises LookupError for a deleted request."""
     row = first_row(connection, f"SELECT is_done, schema_json FROM {_REQUESTS} WHERE id = ?", [request.id])
@@ -105,3 +90,40 @@ def delete_request(connection: duckdb.DuckDBPyConnection, request: FingerprintRe
 
 def _fingerprint_table(identity: str) -> str:
     return quote(META_SCHEMA, f"verification {identity}")
+
+
+def fingerprint_query(target: str, schema: TableSchema) -> str:
+    """SQL of each row's primary key as text (k0, k1, ...) and MD5 of all columns (h).
+
+    Expects the session's time zone to be UTC.
+    """
+    texts = {column.name: duck_text(column, is_key=column.name in schema.primary_key) for column in schema.columns}
+    keys = [f"{texts[name]} AS k{i}" for i, name in enumerate(schema.primary_key)]
+    marked = (f"coalesce('v' || length({text}) || ':' || {text}, 'n')" for text in texts.values())
+    row = f"md5(concat({', '.join(marked)})) AS h"
+    return f"SELECT {', '.join([*keys, row])} FROM {target}"
+
+
+def duck_text(column: Column, *, is_key: bool) -> str:
+    """SQL of a mirror's value as text."""
+    name, kind = quote(column.name), column.type
+    if kind in _DATES:
+        plain = f"timezone('UTC', {name})::VARCHAR" if kind == "timestamp" else f"{name}::VARCHAR"
+        if not is_key:
+            return plain
+        return f"CASE WHEN {name} < {_EARLY} THEN 'no such date ' || epoch_us({name}) ELSE {plain} END"
+    if kind == "time":
+        return f"epoch_us({name})::VARCHAR"
+    if kind == "float":
+        return f"{name}::DOUBLE::VARCHAR"
+    if kind == "bit":
+        return f"{name}::UBIGINT::VARCHAR"
+    if kind in BINARY_TYPES:
+        return f"hex({name})"
+    if kind in GEOMETRY_TYPES:
+        return f"({name}.srid::VARCHAR || ':' || hex({name}.wkb))"
+    if kind == "set":
+        return f"array_to_string({name}, ',')"
+    if kind == "vector":
+        return f"array_to_string(list_transform({name}, lambda x: x::DOUBLE::VARCHAR), ',')"
+    return f"{name}::VARCHAR"
