@@ -14,7 +14,8 @@ from pathlib import Path
 # Dependencies are imported before the measurement starts.
 _IMPORT = """
 import time
-import msgspec, nats.js.api, numba, numpy, orjson, pandas, pyarrow, pyarrow.compute, sqlglot, zstandard
+import msgspec, nats.js.api, numba, numpy, orjson, pandas, pyarrow, pyarrow.compute, pymysql, pymysqlreplication
+import sqlglot, zstandard
 begun = time.process_time()
 import binlogsync.binlog.reader, binlogsync.codec.envelope, binlogsync.nats.protocol_text, binlogsync.mysql.result_set
 print(time.process_time() - begun)

@@ -315,6 +315,8 @@ _NEXT_STEP: Mapping[int, str] = {
     ER.CON_COUNT_ERROR: "raise max_connections or close other connections, then try again",
     ER.TOO_MANY_USER_CONNECTIONS: _USER_LIMIT,
     ER.USER_LIMIT_REACHED: _USER_LIMIT,
+    ER.MAX_PREPARED_STMT_COUNT_REACHED: "raise max_prepared_stmt_count in the server; rows are read by one prepared "
+    "statement for each connection",
     ER.NEW_ABORTING_CONNECTION: "correct the server's init_connect (SELECT @@init_connect), it fails for this account",
     ER_MUST_CHANGE_PASSWORD: _EXPIRED,
     ER_MUST_CHANGE_PASSWORD_LOGIN: _EXPIRED,

@@ -146,23 +146,21 @@ def _find_row(at: intp, end: intp, row: int64, given: intp, state: intp) -> tupl
 
 
 @kernel
-def _decode(at: intp, end: intp, given: intp, state: intp) -> tuple[int64, int64]:
-    """Decode the rows of the packets from `at` on; returns (Status, address of the first packet not decoded)."""
-    columns, stride, room = (
-        load_i64(given + 8 * _COLUMNS),
-        load_i64(given + 8 * _STRIDE),
-        load_i64(given + 8 * _ROOM),
-    )
-    steps, pointers, zeros = (
-        load_i64(given + 8 * _STEPS),
-        load_i64(given + 8 * _POINTERS),
-        load_i64(given + 8 * _ZEROS),
-    )
+def _decode(at: intp, end: intp, is_payload: int64, given: intp, state: intp) -> tuple[int64, int64]:
+    """Decode the rows of the packets from `at` on, or the one row whose payload is at..end.
+
+    Returns (Status, address of the first packet not decoded).
+    """
+    columns, stride = load_i64(given + 8 * _COLUMNS), load_i64(given + 8 * _STRIDE)
+    steps, pointers = load_i64(given + 8 * _STEPS), load_i64(given + 8 * _POINTERS)
+    zeros, room = load_i64(given + 8 * _ZEROS), load_i64(given + 8 * _ROOM)
     row, count = load_i64(state + 8 * ROWS), int64(0)
     while True:
-        status, size = _find_row(at, end, row + count, given, state)
-        if status < 0:
+        status, size, body = int64(-1), int64(end - at), at
+        if is_payload == 0:
+            status, size = _find_row(at, end, row + count, given, state)
             body = at + HEADER
+        if status < 0:
             bad = cells.locate_cells(body + 1, body + size, columns, steps, pointers + 8 * count, stride, zeros)
             if bad >= 0:
                 store_i64(state + 8 * COLUMN, bad)
@@ -172,6 +170,8 @@ def _decode(at: intp, end: intp, given: intp, state: intp) -> tuple[int64, int64
                 count += 1
                 store_i64(state + 8 * SEQUENCE, (load_i64(state + 8 * SEQUENCE) + 1) & 255)
                 store_i64(state + 8 * BYTES_LEFT, load_i64(state + 8 * BYTES_LEFT) - size)
+                if is_payload != 0:
+                    status = int64(3)
         if count > 0 and (status >= 0 or count == room):
             bad, column = _decode_block(count, row, end, given)
             if bad >= 0:
@@ -182,25 +182,6 @@ def _decode(at: intp, end: intp, given: intp, state: intp) -> tuple[int64, int64
             store_i64(state + 8 * ROWS, row)
         if status >= 0:
             return status, at
-
-
-@kernel
-def _decode_long(at: intp, end: intp, given: intp, state: intp) -> int64:
-    """Decode one row, whose payload is at..end; returns FULL, or the Status of an error."""
-    columns, row = load_i64(given + 8 * _COLUMNS), load_i64(state + 8 * ROWS)
-    bad = cells.locate_cells(
-        at + 1, end, columns, load_i64(given + 8 * _STEPS), load_i64(given + 8 * _POINTERS),
-        load_i64(given + 8 * _STRIDE), load_i64(given + 8 * _ZEROS),
-    )  # fmt: skip
-    if bad >= 0:
-        store_i64(state + 8 * COLUMN, bad)
-        return int64(7)
-    bad, column = _decode_block(int64(1), row, end, given)
-    if bad >= 0:
-        store_i64(state + 8 * COLUMN, column)
-        return int64(8)
-    store_i64(state + 8 * ROWS, row + 1)
-    return int64(3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -233,10 +214,11 @@ class BatchDecoder:
     def decode(self, data: npt.NDArray[np.uint8], start: int, end: int) -> tuple[Status, int]:
         """Decode the packets in data[start:end]; returns why it ended, and where."""
         base = address(data)
-        status, at = _decode(base + start, base + end, address(self.given), address(self.state))
+        status, at = _decode(base + start, base + end, 0, address(self.given), address(self.state))
         return Status(status), at - base
 
     def decode_long(self, payload: npt.NDArray[np.uint8]) -> Status:
-        """Decode one row, which came in several packets; the state's sequence number does not change."""
+        """Decode one row, whose packet or packets the caller has read; FULL, or the Status of an error."""
         base = address(payload)
-        return Status(_decode_long(base, base + len(payload), address(self.given), address(self.state)))
+        status, _ = _decode(base, base + len(payload), 1, address(self.given), address(self.state))
+        return Status(status)

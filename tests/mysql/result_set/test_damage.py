@@ -14,7 +14,7 @@ from binlogsync.mysql.result_set import TableRows
 from tests.binlog.damage import dump_of
 from tests.mysql.result_set.damage import END, SCHEMA, read, row_of, sample
 
-_COUNT = 300
+_COUNT = 150
 
 
 def test_damaged_packets_in_a_process_of_its_own() -> None:

@@ -196,3 +196,18 @@ def test_a_statement_that_the_server_refuses(
             list(read_rows(config, connection, schema, clauses))
         assert fetch(config, connection, "SELECT 7 AS n") == [{"n": 7}]
     assert fetch(config, connection, "SHOW STATUS LIKE 'Prepared_stmt_count'")[0]["Value"] == "0"
+
+
+def test_a_server_without_room_for_prepared_statements(
+    database: FreshDatabase, config: MySQLConfig, connection: Connection
+) -> None:
+    database.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    schema = table(database, config, connection)
+    [(limit,)] = database.execute("SELECT @@GLOBAL.max_prepared_stmt_count")
+    database.execute("SET GLOBAL max_prepared_stmt_count = 0")
+    try:
+        with pytest.raises(SourceError, match="raise max_prepared_stmt_count"):
+            list(read_rows(config, connection, schema))
+    finally:
+        database.execute(f"SET GLOBAL max_prepared_stmt_count = {limit}")
+    assert list(read_rows(config, connection, schema)) == []
