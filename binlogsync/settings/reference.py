@@ -54,7 +54,8 @@ secrets are hidden.
 - Processes of Dagster put the variables of `.env` into their environment, where they replace variables that are
   already set.
 - Dagster receives a secret as the name of its variable (`EnvVar`), so neither its UI nor its database contains the
-  value. For that purpose, a secret from `binlogsync.toml` is put into the environment of the process.
+  value. For that purpose, a secret from `binlogsync.toml` is put into the environment of the process, and of the runs
+  that it starts: after changing it, reload the code location.
 - Yes is also `1`, `true` or `on`; no is `0`, `false` or `off`.
 """
 _EXAMPLE_HEAD = """\
