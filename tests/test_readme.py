@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from bench import readme, report
-from binlogsync.mirror.schema import duck_type
 from binlogsync.schema import INTEGER_BITS, Column, arrow_type
+from binlogsync.targets.duckdb.column_types import duck_type
 from tests.binlog.exact.type_samples import TYPE_SAMPLES
 
 ROOT = Path(__file__).parents[1]

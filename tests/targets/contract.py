@@ -1,0 +1,146 @@
+"""Contract tests of a `TableStore`. The test of a target subclasses `TableStoreContract` and defines two fixtures:
+each call of `opener()` opens the same store again, like another process, and `read(database, table)` reads a table as
+another program does. A new target needs nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from binlogsync.errors import ConsumeError
+from binlogsync.targets import TableStore, TableTransaction
+from binlogsync.targets.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, progress_at
+from binlogsync.targets.records import ReplayRecord, RewindRecord, Skip, new_gap
+from tests.duck import make_batch
+from tests.targets.contract_changes import ChangeContract
+from tests.targets.contract_mirrors import ROW, SCHEMA, MirrorContract
+
+__all__ = ["Opener", "ReadTable", "TableStoreContract"]
+
+Opener = Callable[[], TableStore]
+ReadTable = Callable[[str, str], Sequence[dict[str, Any]]]
+KEY = ProgressKey("client", "main", "shop", "things")
+
+
+def moved(transaction: TableTransaction, before: ConsumerProgress, number: int) -> ConsumerProgress:
+    """Apply the insert of a row, and move progress to it."""
+    batch = make_batch(SCHEMA, [("c", None, {**ROW, "id": number})], number)
+    state = transaction.load_mirror("shop", "things")
+    if state.schema is None:
+        state = transaction.create_table(state, SCHEMA)
+    transaction.apply_rows(state, [batch])
+    return transaction.move_progress(KEY, before, before.after(batch, number, number))
+
+
+class TableStoreContract(MirrorContract, ChangeContract):
+    @pytest.fixture
+    def opener(self) -> Opener:
+        raise NotImplementedError("each target's test gives its own")
+
+    @pytest.fixture
+    def read(self) -> ReadTable:
+        raise NotImplementedError("each target's test gives its own")
+
+    @pytest.fixture
+    def store(self, opener: Opener) -> Iterator[TableStore]:
+        store = opener()
+        yield store
+        store.release()
+
+    def test_progress_is_stored_with_the_rows(self, store: TableStore, opener: Opener, read: ReadTable) -> None:
+        with store.begin() as transaction:
+            assert transaction.load_progress(KEY) == NO_PROGRESS
+            first = moved(transaction, NO_PROGRESS, 1)
+        with pytest.raises(ConsumeError):
+            self.insert_twice(store, first)
+        with opener().begin() as transaction:
+            assert transaction.load_progress(KEY) == first
+        assert [row["id"] for row in read("shop", "things")] == [1]
+        assert (first.sequence, first.changes, first.epoch) == (1, 1, 1)
+
+    def insert_twice(self, store: TableStore, before: ConsumerProgress) -> None:
+        with store.begin() as transaction:
+            moved(transaction, before, 2)
+            moved(transaction, before, 3)
+
+    def test_of_two_writers_one_is_refused(self, store: TableStore, opener: Opener, read: ReadTable) -> None:
+        other = opener()
+        with store.begin() as transaction:
+            before = moved(transaction, NO_PROGRESS, 1)
+        with other.begin() as transaction:
+            assert transaction.load_progress(KEY) == before
+            after = moved(transaction, before, 2)
+        with pytest.raises(ConsumeError, match="was changed by another process"), store.begin() as transaction:
+            moved(transaction, before, 3)
+        assert sorted(row["id"] for row in read("shop", "things")) == [1, 2]
+        with store.begin() as transaction:
+            assert transaction.load_progress(KEY) == after
+
+    def test_an_update_that_changes_nothing_else_is_noticed_too(self, store: TableStore) -> None:
+        with store.begin() as transaction:
+            before = transaction.move_progress(KEY, NO_PROGRESS, NO_PROGRESS)
+        with store.begin() as transaction:
+            transaction.move_progress(KEY, before, before)
+        with pytest.raises(ConsumeError), store.begin() as transaction:
+            transaction.move_progress(KEY, before, before)
+
+    def test_consumers_are_independent(self, store: TableStore) -> None:
+        others = [replace(KEY, client="c2"), replace(KEY, source="s2"), replace(KEY, database="d2")]
+        with store.begin() as transaction:
+            batch = make_batch(SCHEMA, [("c", None, ROW)])
+            transaction.move_progress(KEY, NO_PROGRESS, progress_at(batch, 0, 7, 9))
+            assert [transaction.load_progress(key) for key in others] == [NO_PROGRESS] * 3
+            transaction.forget_progress(others[0])
+            assert transaction.load_progress(KEY).seen == 9
+            transaction.forget_progress(KEY)
+            assert transaction.load_progress(KEY) == NO_PROGRESS
+
+    def test_gaps_are_open_until_they_are_resolved(self, store: TableStore, opener: Opener) -> None:
+        first = new_gap("retention", "1 to 5", is_mirror=True)
+        later = replace(first, detail="7 to 8", found_at=first.found_at + timedelta(hours=1))
+        with store.begin() as transaction:
+            assert list(transaction.load_gaps(KEY)) == []
+            for gap in (first, replace(first, found_at=later.found_at), later):
+                transaction.insert_gap(KEY, gap)
+            transaction.resolve_gaps(KEY, "read again", "the mirror", until=first.found_at)
+        with opener().begin() as transaction:
+            done, left = transaction.load_gaps(KEY)
+        assert (done, left) == (replace(first, resolution="read again", resolved_by="the mirror"), later)
+
+    def test_skips_and_rewinds_are_recorded(self, store: TableStore, opener: Opener) -> None:
+        names = (KEY.client, KEY.source, KEY.database, KEY.table)
+        skip = Skip(*names, "id1", "u", "binlog.000001:4", '{"a":1}', "it's bad", "me", datetime.now(UTC))
+        with store.begin() as transaction:
+            assert list(transaction.load_skips(KEY)) == []
+            transaction.insert_skip(skip)
+            transaction.insert_rewind(RewindRecord(KEY, "back", "oldest", "", "me", 3, "a", "b", is_rebuilt=False))
+        with opener().begin() as transaction:
+            assert list(transaction.load_skips(KEY)) == [skip]
+            assert list(transaction.load_skips(replace(KEY, client="other"))) == []
+
+    def test_an_unfinished_replay_is_found_again(self, store: TableStore, opener: Opener) -> None:
+        replay = ReplayRecord("n1", "main", "shop", "things", "oldest..head", "table", '{"plan":1}')
+        with store.begin() as transaction:
+            assert transaction.load_replay(replay) is None
+            transaction.insert_replay(replay)
+        with opener().begin() as transaction:
+            assert transaction.load_replay(replace(replay, request="other")) is None
+            transaction.move_replay("n1", '{"done":1}')
+            again = replace(replay, number="n2", plan='{"plan":2}')
+            assert transaction.load_replay(again) == replace(replay, done='{"done":1}')
+            transaction.finish_replay("n1")
+            assert transaction.load_replay(again) is None
+
+    def test_nothing_is_held_after_a_release(self, store: TableStore, opener: Opener) -> None:
+        with store.begin(keep_open=True) as transaction:
+            before = transaction.load_progress(KEY)
+        store.release()
+        assert not store.is_open
+        with opener().begin() as transaction:
+            assert transaction.load_progress(KEY) == before
+        assert store.address

@@ -1,0 +1,154 @@
+"""The part of the contract of a `TableStore` about the tables of mirrors: names, rebuilds, history, fingerprints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from binlogsync.errors import ConsumeError
+from binlogsync.mirror.apply import apply
+from binlogsync.mirror.verify_text import hash_texts, server_texts
+from binlogsync.position import BinlogPosition, Checkpoint
+from binlogsync.schema import Column, TableSchema
+from binlogsync.targets import TableStore
+from binlogsync.targets.fingerprints import FingerprintRequest
+from binlogsync.targets.mirror_state import ChangePosition, MirrorOptions
+from tests.duck import SERVER_UUID, make_batch
+
+SCHEMA = TableSchema(
+    "shop",
+    "things",
+    (
+        Column("id", "int", nullable=False),
+        Column("a", "varchar", length=20, charset="utf8mb4"),
+        Column("n", "bigint", unsigned=True),
+    ),
+    ("id",),
+)
+ROW: dict[str, Any] = {"id": 1, "a": "x", "n": 2**64 - 1}
+READ_AT = Checkpoint(BinlogPosition("binlog.000001", 1150), SERVER_UUID, None, 0, 5)
+SOFT = MirrorOptions(deleted_at="gone")
+ReadTable = Callable[[str, str], Sequence[dict[str, Any]]]
+
+
+def row(number: int, **changed: Any) -> dict[str, Any]:
+    return {**ROW, "id": number, **changed}
+
+
+def inserts(*rows: dict[str, Any], schema: TableSchema = SCHEMA, first: int = 0) -> Any:
+    return make_batch(schema, [("c", None, each) for each in rows], first)
+
+
+class MirrorContract:
+    def test_the_state_of_a_mirror_is_stored(self, store: TableStore, opener: Callable[[], TableStore]) -> None:
+        with store.begin() as transaction:
+            state = transaction.load_mirror("shop", "things")
+            assert (state.is_known, state.schema, state.read_at) == (False, None, None)
+            state = transaction.create_table(state, SCHEMA)
+            state = transaction.store_mirror(replace(state, read_at=READ_AT, left_out=("g",)))
+        with opener().begin() as transaction:
+            assert transaction.load_mirror("shop", "things") == state
+            assert not transaction.has_row(state)
+            transaction.drop_table(state)
+        with store.begin() as transaction:
+            gone = transaction.load_mirror("shop", "things")
+        assert (gone.is_known, gone.schema, gone.location) == (True, None, state.location)
+
+    @pytest.mark.parametrize(
+        "names", [("shop", "Things"), ("SHOP", "things"), ("shop", 'a "b".c'), ("sh.op", "t"), ("shop", "things__2")]
+    )
+    def test_each_table_has_a_mirror_of_its_own(
+        self, store: TableStore, read: ReadTable, names: tuple[str, str]
+    ) -> None:
+        """MySQL on Linux has tables whose names differ in case only; the second mirror gets another name."""
+        other = replace(SCHEMA, database=names[0], table=names[1])
+        with store.begin() as transaction:
+            for schema, number in ((SCHEMA, 1), (other, 2)):
+                assert apply(transaction, [inserts(row(number), schema=schema)]) is None
+            states = [transaction.load_mirror(schema.database, schema.table) for schema in (SCHEMA, other)]
+        assert [state.name for state in states] == ["shop.things", ".".join(names)]
+        found = [[each["id"] for each in read(*state.location[1:])] for state in states]
+        assert found == [[1], [2]]
+
+    def test_a_table_of_somebody_else_is_not_overwritten(self, store: TableStore) -> None:
+        with store.begin() as transaction:
+            state = transaction.load_mirror("shop", "things")
+            transaction.create_table(state, SCHEMA)
+        with pytest.raises(ConsumeError, match="not a mirror"), store.begin() as transaction:
+            transaction.create_table(replace(state, schema=None), SCHEMA)
+
+    def test_a_rebuild_replaces_the_table_at_once(self, store: TableStore, read: ReadTable) -> None:
+        """Readers see the old rows until the new ones are complete; changes before the snapshot are skipped."""
+        with store.begin() as transaction:
+            apply(transaction, [inserts(row(1), row(2))])
+            state = transaction.load_mirror("shop", "things")
+            spare = transaction.create_spare(state, SCHEMA)
+        for number in (2, 3):
+            with store.begin() as transaction:
+                transaction.insert_rows(spare, make_batch(SCHEMA, [("r", None, row(number, a="new"))]))
+            assert sorted(each["id"] for each in read("shop", "things")) == [1, 2]
+        with store.begin() as transaction:
+            state = transaction.replace_table(state, spare, SCHEMA, 7)
+            transaction.store_mirror(replace(state, read_at=READ_AT))
+        new = [(2, "new"), (3, "new")]
+        assert sorted((each["id"], each["a"]) for each in read("shop", "things")) == new
+        with store.begin() as transaction:
+            apply(transaction, [inserts(row(2, a="old"), row(3, a="old"), row(4, a="later"))])
+        assert sorted((each["id"], each["a"]) for each in read("shop", "things")) == [*new, (4, "later")]
+
+    def test_an_abandoned_rebuild_leaves_nothing(self, store: TableStore, read: ReadTable) -> None:
+        for number in (1, 2):
+            with store.begin() as transaction:
+                state = transaction.load_mirror("shop", "things")
+                spare = transaction.create_spare(state, SCHEMA)
+                transaction.insert_rows(spare, make_batch(SCHEMA, [("r", None, row(number))]))
+        with store.begin() as transaction:
+            transaction.replace_table(state, spare, SCHEMA, 7)
+        assert [each["id"] for each in read("shop", "things")] == [2]
+
+    def test_soft_deletes_survive_a_rebuild(self, store: TableStore, read: ReadTable) -> None:
+        with store.begin() as transaction:
+            apply(transaction, [inserts(row(1), row(2)), make_batch(SCHEMA, [("d", row(1), None)], 2)], SOFT)
+            state = transaction.load_mirror("shop", "things")
+            spare = transaction.create_spare(state, SCHEMA, SOFT.deleted_at)
+            transaction.insert_rows(spare, make_batch(SCHEMA, [("r", None, row(3))]))
+            transaction.replace_table(state, spare, SCHEMA, 7)
+        deleted = {each["id"]: each["gone"] is not None for each in read("shop", "things")}
+        assert deleted == {1: True, 2: True, 3: False}
+
+    def test_every_version_of_a_row_is_kept(self, store: TableStore, read: ReadTable) -> None:
+        history = MirrorOptions(history=True)
+        with store.begin() as transaction:
+            apply(transaction, [inserts(row(1)), make_batch(SCHEMA, [("u", row(1), row(1, a="y"))], 1)], history)
+            state = transaction.load_mirror("shop", "things")
+            transaction.close_versions(state, ChangePosition(9, "binlog.000001", 2000))
+            state = transaction.open_versions(state, ChangePosition(9, "binlog.000001", 2000))
+        assert state.history_table is not None
+        versions = read(state.location[1], state.history_table)
+        found = sorted((each["from_pos"], each["to_pos"] or 0, each["a"]) for each in versions)
+        assert found == [(1000, 1100, "x"), (1100, 2000, "y"), (2000, 0, "y")]
+
+    def test_a_fingerprint_equals_that_of_the_servers_text(self, store: TableStore) -> None:
+        request = FingerprintRequest("r1", READ_AT)
+        with store.begin() as transaction:
+            apply(transaction, [inserts(row(1, a="ü"), row(-2, a=None, n=None))])
+            state = transaction.load_mirror("shop", "things")
+            transaction.insert_request(state, request)
+        with store.begin() as transaction:
+            assert list(transaction.load_requests("shop", "things")) == [request]
+            assert list(transaction.load_requests("shop", "other")) == []
+            assert transaction.take_fingerprint(request) is None
+            transaction.write_fingerprint(state, request)
+        with store.begin() as transaction:
+            found = transaction.take_fingerprint(request)
+            assert list(transaction.load_requests("shop", "things")) == []
+            with pytest.raises(LookupError):
+                transaction.take_fingerprint(request)
+        assert found is not None
+        assert found.schema == SCHEMA
+        texts = server_texts(SCHEMA, [("1", "ü", str(2**64 - 1)), ("-2", None, None)], mariadb=False)
+        expected = dict(zip(("1", "-2"), hash_texts(texts), strict=True))
+        assert dict(zip(found.rows["k0"].to_pylist(), found.rows["h"].to_pylist(), strict=True)) == expected

@@ -1,0 +1,32 @@
+"""The contract of a target, for a DuckDB file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from binlogsync.errors import ConsumeError
+from binlogsync.targets.duckdb.file import DuckFile, quote
+from tests.targets.contract import Opener, ReadTable, TableStoreContract
+
+
+class TestDuckFile(TableStoreContract):
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        return tmp_path / "store.duckdb"
+
+    @pytest.fixture
+    def opener(self, path: Path) -> Opener:
+        return lambda: DuckFile(path, error=ConsumeError)
+
+    @pytest.fixture
+    def read(self, path: Path) -> ReadTable:
+        def read(database: str, table: str) -> list[dict[str, Any]]:
+            with duckdb.connect(str(path), read_only=True) as connection:
+                rows = connection.sql(f"FROM {quote(database, table)}").to_arrow_table().to_pylist()
+            return list(rows)
+
+        return read
