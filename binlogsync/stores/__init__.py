@@ -1,4 +1,4 @@
-"""Stores of a deployment: checkpoints, bookmarks and leases, each behind a small protocol.
+"""Stores of a deployment: checkpoints, bookmarks and leases, each with a small protocol.
 
 A store of another kind implements one of the protocols and passes its contract tests (tests/stores/contract_*.py). A
 `PositionStore` bundles three of them, which may be of different kinds. Every method may raise StoreError, and is safe

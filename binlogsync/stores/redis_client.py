@@ -1,4 +1,4 @@
-"""The connection to Redis (5 or newer) or Valkey that the stores share; errors say what to do next.
+"""The connection to Redis (5 or newer) or Valkey that the stores share; errors name the next step.
 
 It connects at the first call.
 """
