@@ -80,11 +80,14 @@ def read_rows(
     `config.connect` opened, without an unread result. `clauses` is SQL with %s for each of `parameters`, which pymysql
     quotes; without parameters, % is not special. Columns are named in it as in the table.
 
+    The schema is the one of the table as it is read: ENUM and SET are read by number, and not every change of a column
+    is noticed. Where nothing prevents DDL meanwhile, compare it with the table's schema afterwards.
+
     Raises SourceError when the server reports an error, closes the connection, sends invalid bytes, or sends a column
     of another type than the schema has: the table was altered, so describe it again; DecodeError for a column type
     that is not supported.
     """
-    assert isinstance(connection, GuardedConnection)
+    assert isinstance(connection, GuardedConnection), "not a connection of mysql.config.connect"
     is_mariadb = parse_server_version(connection.version_text).flavor == ServerFlavor.MARIADB
     layout = RowLayout.of(schema, mariadb=is_mariadb)
     with translate_errors(config):
