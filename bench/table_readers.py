@@ -38,7 +38,7 @@ def prepare(login: Login, name: str) -> None:
         importlib.import_module("binlogsync.codec.column_parser")
         importlib.import_module("binlogsync.targets.duckdb.streamed_rows")
         importlib.import_module("binlogsync.targets.duckdb.state")
-        importlib.import_module("binlogsync.snapshot")
+        importlib.import_module("binlogsync.snapshot.view")
         importlib.import_module("duckdb")
 
 
@@ -121,7 +121,7 @@ def load_ours(login: Login) -> int:
     """All rows into a new DuckDB file, as a direct load of a mirror."""
     import duckdb
 
-    from binlogsync.snapshot import read_table
+    from binlogsync.snapshot.view import read_table
     from binlogsync.targets.duckdb.state import column_list
     from binlogsync.targets.duckdb.streamed_rows import insert_batches
 

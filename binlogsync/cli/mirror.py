@@ -1,4 +1,6 @@
-"""`binlogsync mirror`: DuckDB tables equal to all tables of the stream that match patterns, without Dagster.
+"""`binlogsync mirror`: DuckDB tables equal to all captured tables that match patterns, without Dagster.
+
+The existing rows of a table are loaded from MySQL when its mirror starts, whether the stream has changes of it or not.
 
 It runs the mirrors of the Dagster project (same target, progress and durables), so either can resume what the other has
 begun, with the same file and client id. Progress is stored with the rows. The lease of the client id refuses a second
@@ -33,6 +35,7 @@ from binlogsync.nats.client import NatsConnection
 from binlogsync.nats.reader import StreamReader
 from binlogsync.settings import Settings
 from binlogsync.signals import stop_on_signals
+from binlogsync.snapshot.throttle import LoadLimits
 from binlogsync.table_names import Fold
 from binlogsync.targets.duckdb.clients import check_client, list_mirrors
 from binlogsync.targets.duckdb.file import DuckFile
@@ -74,6 +77,7 @@ class _MirrorCommand:
     lines: MirrorLines
     reader: StreamReader
     end: int = 0
+    has_listed: bool = False
 
     @classmethod
     def build(cls, settings: Settings, arguments: Namespace) -> _MirrorCommand:
@@ -102,9 +106,13 @@ class _MirrorCommand:
 
     def run(self, lease: ClientLease, stop: threading.Event) -> int:
         """Run the workers; see the function `run`."""
+        for name in ("load", "rebuild"):
+            logging.getLogger(f"binlogsync.mirror.{name}").setLevel(logging.INFO)
         self.end = self.reader.last_sequence()
-        tables = self._find_tables()
-        self._write_start(tables)
+        on_server = self._server_tables()
+        self.has_listed = on_server is not None
+        tables = self._find_tables(on_server or ())
+        self._write_start(tables, on_server)
         pool = WorkerPool((), lambda: StreamReader(self.settings.nats(), self.source), self._pool_options(), stop)
         with pool:
             self._add(pool, tables)
@@ -128,19 +136,37 @@ class _MirrorCommand:
                 look_at = time.monotonic() + _LOOK_S
 
     def _look(self, pool: WorkerPool) -> None:
-        """Add the tables that the stream contains now."""
+        """Add the tables that the stream contains now, and those of the server if it could not be read before."""
         try:
             self._add(pool, self.reader.tables())
+            if not self.has_listed and (on_server := self._server_tables()) is not None:
+                self.has_listed = True
+                self._add(pool, filter(self._is_captured, on_server))
         except BinlogSyncError as error:
             log.warning(
                 "source %s: cannot list the tables of the stream: %s; retrying in %.0f s", self.source, error, _LOOK_S
             )
 
-    def _find_tables(self) -> set[Table]:
-        """Tables of the stream, and those with a mirror in the file, whose changes the stream may have dropped."""
+    def _server_tables(self) -> set[Table] | None:
+        """Matching tables of the server; None if it cannot be read."""
+        try:
+            found = fold_tables(tuple(list_tables(self.settings.mysql(self.source))), self.fold)
+        except SourceError as error:
+            log.warning("source %s: the tables of MySQL cannot be listed: %s", self.source, error)
+            return None
+        return {table for table in found if self.filter.captures(*table)}
+
+    def _is_captured(self, table: Table) -> bool:
+        """Whether the settings of the tail include the table."""
+        tail = self.settings.tail(self.source)
+        return TableFilter(tail.include, tail.exclude).folded(self.fold).captures(*table)
+
+    def _find_tables(self, on_server: Iterable[Table]) -> set[Table]:
+        """Captured tables of the server, tables of the stream, and those with a mirror in the file."""
         with self.file.transaction() as connection:
             mirrored = list_mirrors(connection, self.client_id, self.source)
-        return {table for table in {*self.reader.tables(), *mirrored} if self.filter.captures(*table)}
+        captured = {table for table in on_server if self._is_captured(table)}
+        return captured | {table for table in {*self.reader.tables(), *mirrored} if self.filter.captures(*table)}
 
     def _add(self, pool: WorkerPool, tables: Iterable[Table]) -> None:
         """Mirror those of the tables that match and are new."""
@@ -159,7 +185,8 @@ class _MirrorCommand:
             self._add_task(pool, table)
 
     def _add_task(self, pool: WorkerPool, table: Table) -> None:
-        target = Mirror(self.file.path, *table, self.settings.mysql(self.source), self.options)
+        limits = LoadLimits(rows_per_s=self.arguments.rows_per_second, threads_running=self.arguments.threads_running)
+        target = Mirror(self.file.path, *table, self.settings.mysql(self.source), self.options, limits)
         task = ConsumerTask(table, target, ConsumeOptions(client_id=self.client_id))
         if self.arguments.together and pool.tables:
             pool.add_together(task, pool.tables[0])
@@ -188,38 +215,23 @@ class _MirrorCommand:
                     table.is_caught_up = table.is_caught_up or is_drained or table.sequence >= self.end
         return all(table.is_caught_up or table.failures >= _MAX_FAILURES for table in left)
 
-    def _write_start(self, tables: set[Table]) -> None:
+    def _write_start(self, tables: set[Table], on_server: set[Table] | None) -> None:
         """Report what is mirrored, and which tables are not."""
         until = "until caught up" if self.until_caught_up else "stop with Ctrl-C"
         write_message(
             f"{self.source}: {len(tables)} table(s) of stream {self.reader.stream} to {self.file.path}, client "
             f"{self.client_id}; {until}"
         )
-        missing = self._missing_tables(tables)
-        tail = self.settings.tail(self.source)
-        captured = TableFilter(tail.include, tail.exclude).folded(self.fold)
-        if waiting := [table for table in missing if captured.captures(*table)]:
-            write_message(
-                f"not in the stream yet: {_join(waiting)}; the mirror of a table starts with its first change in the "
-                "stream. Change a row, and check that the tail is running"
-            )
-        if omitted := [table for table in missing if not captured.captures(*table)]:
+        if on_server is None:
+            write_message("only tables that the stream contains are mirrored until MySQL can be read")
+        if omitted := (on_server or set()) - tables:
             write_message(
                 f"not tailed: {_join(omitted)}; change BINLOGSYNC_INCLUDE or BINLOGSYNC_EXCLUDE, and restart the tail"
             )
         for pattern in self.arguments.patterns:
             matched = TableFilter((pattern,), tuple(self.arguments.exclude)).folded(self.fold)
-            if not any(matched.captures(*table) for table in tables | missing):
+            if not any(matched.captures(*table) for table in tables | (on_server or set())):
                 write_message(f"no table matches {pattern} yet; check its spelling")
-
-    def _missing_tables(self, tables: set[Table]) -> set[Table]:
-        """Tables of the server that match and are not mirrored; none if the server cannot be read."""
-        try:
-            found = fold_tables(tuple(list_tables(self.settings.mysql(self.source))), self.fold)
-        except SourceError as error:
-            write_message(f"MySQL cannot be read ({error}), so tables that the stream does not contain are not listed")
-            return set()
-        return {table for table in found if self.filter.captures(*table)} - tables
 
 
 def _join(tables: Iterable[Table]) -> str:

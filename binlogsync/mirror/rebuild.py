@@ -1,8 +1,8 @@
-"""Rebuilds a mirror from a snapshot of the source where its changes do not suffice, or from the stream after a rename.
+"""Loads a mirror from the source where its changes do not suffice, or builds it from the stream after a rename.
 
-A rebuild reads the snapshot into a spare table, some thousand rows per transaction, so that the file is never open for
-long. The last transaction replaces the mirror by the spare table and stores the snapshot's checkpoint. Changes before
-that checkpoint, which the stream delivers later, are skipped.
+The rows are read into a spare table (load.py), some thousand per transaction, so that the file is never open for long.
+The last transaction replaces the mirror by the spare table, and stores the checkpoint at which its rows are right.
+Changes before that checkpoint, which the stream delivers later, are skipped.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,19 +23,23 @@ from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, DuckProgr
 from binlogsync.consume.targets import Target
 from binlogsync.errors import BinlogSyncError, ConsumeError
 from binlogsync.mirror.apply import DEFAULT_OPTIONS, RebuildReason
+from binlogsync.mirror.catch_up import find_last_checkpoint
 from binlogsync.mirror.image_columns import ADVICE
+from binlogsync.mirror.load import LoadedTable, TableLoad
 from binlogsync.mirror.renamed_tables import StreamTableBuilder, find_former_name
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.nats.reader import StreamReader
 from binlogsync.position import Checkpoint
 from binlogsync.position_masks import changes_after
 from binlogsync.position_order import PositionOrder, compare
-from binlogsync.schema import TableSchema
-from binlogsync.snapshot import TableSnapshot, read_table
+from binlogsync.snapshot.throttle import LoadLimits
+from binlogsync.snapshot.watermarks import ReadStoppedError
 from binlogsync.targets.duckdb.file import DuckFile, quote
 from binlogsync.targets.duckdb.history import close_versions, open_versions
+from binlogsync.targets.duckdb.loads import create_spare, find_load, forget_load
+from binlogsync.targets.duckdb.progress import load_progress, move_progress
 from binlogsync.targets.duckdb.records import load_gaps, resolve_gaps
-from binlogsync.targets.duckdb.row_images import insert_rows, insert_table
+from binlogsync.targets.duckdb.row_images import insert_table
 from binlogsync.targets.duckdb.state import (
     check_name_is_free,
     column_list,
@@ -58,15 +63,6 @@ _REBUILD_PAUSE_FACTOR, _MAX_REBUILD_PAUSE_S = 5.0, 60.0
 """If the reason may repeat, the next rebuild waits this many times the duration of the last one, up to the limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Replacement:
-    """The new content of a mirror: its checkpoint, schema (None for no table) and left-out columns."""
-
-    at: Checkpoint
-    schema: TableSchema | None
-    left_out: tuple[str, ...] | None
-
-
 class RebuildableMirror(Target):
     """The table of a mirror, and its rebuilds; target.Mirror applies the changes."""
 
@@ -77,6 +73,7 @@ class RebuildableMirror(Target):
         table: str,
         source: MySQLConfig | None = None,
         options: MirrorOptions = DEFAULT_OPTIONS,
+        limits: LoadLimits | None = None,
     ) -> None:
         self.file = DuckFile(path, error=ConsumeError)
         self.store: ProgressStore = DuckProgress(self.file)
@@ -84,7 +81,9 @@ class RebuildableMirror(Target):
         self.table = table
         self.source = source
         self.options = options
+        self.limits = limits or LoadLimits()
         self.stream: StreamReader | None = None
+        self._stop = threading.Event()
         self._failed_repairs = 0
         self._next_read_at = 0.0
 
@@ -94,8 +93,30 @@ class RebuildableMirror(Target):
         return True
 
     def use_stream(self, reader: StreamReader, key: ProgressKey, stop: threading.Event) -> None:
-        """See Target."""
-        self.stream = reader
+        """See Target: load a mirror that has no table, and whose table has no messages in the stream.
+
+        Otherwise its first message decides: it may create the table, or load it. A load of a new mirror that was
+        interrupted is resumed.
+        """
+        self.stream, self._stop = reader, stop
+        if self.source is None:
+            return
+        with self.file.transaction() as connection:
+            ensure_meta(connection)
+            state = load_state(connection, self.database, self.table)
+            is_new = not state.is_known and load_progress(connection, key) == NO_PROGRESS
+            has_begun = is_new and find_load(connection, state) is not None
+        if not is_new:
+            return
+        if not has_begun and reader.changes_from(self.database, self.table, reader.first_sequence()):
+            return
+        if find_last_checkpoint(reader) is None:
+            raise ConsumeError(
+                f"{key}: the table cannot be loaded yet, because stream {reader.stream} has no checkpoint: check that "
+                "the tail is running, which stores one a few seconds after its start"
+            )
+        with suppress(ReadStoppedError):
+            self._load(key, NO_PROGRESS, lambda connection, loaded: _store_start(connection, key, loaded))
 
     def repair(self, key: ProgressKey, progress: ConsumerProgress) -> None:
         """Rebuild the mirror if it has an open gap; if that fails, try again later.
@@ -114,6 +135,8 @@ class RebuildableMirror(Target):
         self.file.release()
         try:
             self.rebuild(key, progress)
+        except ReadStoppedError:
+            return
         except BinlogSyncError as error:
             self._failed_repairs += 1
             wait_s = backoff_s(_MIN_REPAIR_WAIT_S, _MAX_REPAIR_WAIT_S, self._failed_repairs)
@@ -157,7 +180,9 @@ class RebuildableMirror(Target):
                 if found is None or found.schema is None:
                     return False
                 schema = replace(found.schema, database=self.database, table=self.table)
-                spare = self._create_spare(schema)
+                with self.file.transaction() as connection:
+                    ensure_meta(connection)
+                    spare = create_spare(connection, load_state(connection, self.database, self.table), schema)
                 for rows in builder.rows(found):
                     with self.file.transaction(keep_open=True) as connection:
                         insert_table(connection, spare, rows)
@@ -165,7 +190,7 @@ class RebuildableMirror(Target):
                 builder.close()
         at = Checkpoint(statement.ddl.position, statement.server_uuid, None, 0, statement.ddl.ts_us)
         with self.file.transaction() as connection:
-            self._replace_table(connection, spare, _Replacement(at, schema, found.left_out))
+            self._replace_table(connection, LoadedTable(at, schema, found.left_out, spare, 0, 0))
         log.info("%s.%s: built from the changes of %s in the stream", self.database, self.table, ".".join(former))
         return True
 
@@ -175,31 +200,39 @@ class RebuildableMirror(Target):
         applied: ConsumerProgress = NO_PROGRESS,
         also: Callable[[DuckDBPyConnection], None] = lambda connection: None,
     ) -> Checkpoint:
-        """Replace the mirror's rows by a snapshot of the source; returns the snapshot's checkpoint.
+        """Replace the mirror's rows by those of the source (load.py); returns the checkpoint that they are right at.
 
         `also` runs in the transaction that replaces the table. Raises SourceError, and ConsumeError if the source has
-        not reached the changes that the mirror has `applied`; nothing is changed then.
+        not reached the changes that the mirror has `applied`; nothing is changed then. Raises ReadStoppedError.
         """
+        return self._load(key, applied, lambda connection, loaded: also(connection))
+
+    def _load(
+        self,
+        key: ProgressKey,
+        applied: ConsumerProgress,
+        also: Callable[[DuckDBPyConnection, LoadedTable], None],
+    ) -> Checkpoint:
         assert self.source is not None
         begun = time.monotonic()
         started = datetime.now(UTC)
-        with read_table(self.source, self.database, self.table) as snapshot:
-            if not applied.is_new and compare(applied.at, snapshot.at) is PositionOrder.AFTER:
-                raise ConsumeError(
-                    f"{key}: {self.source.address} is at {snapshot.at}, but {applied} is applied already: that server "
-                    "lags behind the source of the stream; wait for it, or configure the address of that source"
-                )
-            spare, rows = self._read_into_spare(snapshot)
-            with self.file.transaction() as connection:
-                self._replace_table(connection, spare, _Replacement(snapshot.at, snapshot.schema, snapshot.left_out))
-                resolve_gaps(connection, key, f"rebuilt at {snapshot.at}", "the mirror", until=started)
-                also(connection)
-        log.info("%s.%s: rebuilt with %d rows at %s", self.database, self.table, rows, snapshot.at)
+        name = (self.database, self.table)
+        loaded = TableLoad(self.file, name, self.source, self.stream, self._stop, self.limits).run()
+        if not applied.is_new and compare(applied.at, loaded.at) is PositionOrder.AFTER:
+            raise ConsumeError(
+                f"{key}: {self.source.address} is at {loaded.at}, but {applied} is applied already: that server "
+                "lags behind the source of the stream; wait for it, or configure the address of that source"
+            )
+        with self.file.transaction() as connection:
+            self._replace_table(connection, loaded)
+            resolve_gaps(connection, key, f"rebuilt at {loaded.at}", "the mirror", until=started)
+            also(connection, loaded)
         ended = time.monotonic()
+        log.info("%s.%s: loaded with %d rows at %s in %.1f s", *name, loaded.rows, loaded.at, ended - begun)
         self._next_read_at = ended + min(_REBUILD_PAUSE_FACTOR * (ended - begun), _MAX_REBUILD_PAUSE_S)
-        return snapshot.at
+        return loaded.at
 
-    def _replace_table(self, connection: DuckDBPyConnection, spare: str, content: _Replacement) -> None:
+    def _replace_table(self, connection: DuckDBPyConnection, content: LoadedTable) -> None:
         """Replace the mirror by the spare table; with soft deletes, rows missing in it become deleted rows."""
         state = load_state(connection, self.database, self.table)
         state = ensure_deleted_at(connection, state, self.options.deleted_at)
@@ -207,37 +240,26 @@ class RebuildableMirror(Target):
         if content.schema is None:
             state = drop_or_keep_table(connection, state, at.ts_us)
         else:
-            copy_deleted_rows(connection, state, (spare, content.schema), at.ts_us)
+            if state.deleted_at is not None:
+                column_list(content.schema, state.deleted_at)
+                connection.execute(
+                    f"ALTER TABLE {content.spare} ADD COLUMN {quote(state.deleted_at)} TIMESTAMP WITH TIME ZONE"
+                )
+            copy_deleted_rows(connection, state, (content.spare, content.schema), at.ts_us)
             state = drop_table(connection, state)
             check_name_is_free(connection, state)
-            connection.execute(f"ALTER TABLE {spare} RENAME TO {quote(state.location[2])}")
+            connection.execute(f"ALTER TABLE {content.spare} RENAME TO {quote(state.location[2])}")
         if content.left_out:
             log.warning("%s: column(s) %s are left out: %s", state.name, ", ".join(content.left_out), ADVICE)
         state = replace(state, schema=content.schema, read_at=at, left_out=content.left_out)
         state = store_state(connection, state)
+        forget_load(connection, state)
         if self.options.history:
             position = ChangePosition(at.ts_us, at.position.file, at.position.pos)
             close_versions(connection, state, position)
             open_versions(connection, state, position)
 
-    def _create_spare(self, schema: TableSchema | None) -> str:
-        """Create an empty spare table, unless the schema is None; returns its name as SQL."""
-        with self.file.transaction() as connection:
-            ensure_meta(connection)
-            state = load_state(connection, self.database, self.table)
-            spare = state.beside(state.spare("reading"))
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(*state.location[:2])}")
-            connection.execute(f"DROP TABLE IF EXISTS {spare}")
-            if schema is not None:
-                connection.execute(f"CREATE TABLE {spare} ({column_list(schema, self.options.deleted_at)})")
-        return spare
 
-    def _read_into_spare(self, snapshot: TableSnapshot) -> tuple[str, int]:
-        """Read the snapshot into a spare table; returns (its name as SQL, number of rows)."""
-        spare, rows = self._create_spare(snapshot.schema), 0
-        for batch in snapshot.batches():
-            with self.file.transaction(keep_open=True) as connection:
-                insert_rows(connection, spare, batch)
-            rows += len(batch)
-        self.file.release()
-        return spare, rows
+def _store_start(connection: DuckDBPyConnection, key: ProgressKey, loaded: LoadedTable) -> None:
+    """Store that the stream's messages before the load need not be delivered, so that a later gap is noticed."""
+    move_progress(connection, key, NO_PROGRESS, replace(NO_PROGRESS, seen=loaded.start_sequence))

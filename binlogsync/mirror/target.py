@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from binlogsync.change import ChangeBatch
@@ -26,6 +27,7 @@ from binlogsync.nats.reader import StreamReader
 from binlogsync.position import Checkpoint
 from binlogsync.position_masks import changes_after
 from binlogsync.position_order import compare
+from binlogsync.snapshot.watermarks import ReadStoppedError
 from binlogsync.targets import TableTransaction
 from binlogsync.targets.fingerprints import FingerprintRequest
 
@@ -121,7 +123,8 @@ def _apply_together(work: Sequence[tuple[Mirror, TableChanges]], stop: threading
             file.release()
             if not one.wait_to_rebuild(rebuild[1], stop):
                 break  # the remaining changes are delivered again
-            one.rebuild_before(rebuild[1], left.batches[0].batch, left.tracker.key)
+            with suppress(ReadStoppedError):
+                one.rebuild_before(rebuild[1], left.batches[0].batch, left.tracker.key)
     for index in sorted(with_gap) if not stop.is_set() else ():
         mirrors[index].repair(todo[index].tracker.key, todo[index].tracker.progress)
 

@@ -26,7 +26,7 @@ from binlogsync.nats.reader import StreamReader
 from binlogsync.position import Checkpoint
 from binlogsync.position_masks import changes_after
 from binlogsync.position_order import PositionOrder, compare, compare_or_raise
-from binlogsync.snapshot import TableSnapshot, read_table
+from binlogsync.snapshot.view import TableSnapshot, read_table
 from binlogsync.targets.duckdb.column_types import has_same_shape
 from binlogsync.targets.duckdb.file import DuckFile
 from binlogsync.targets.duckdb.fingerprints import (

@@ -18,7 +18,7 @@ from binlogsync.errors import ConsumeError
 from binlogsync.mirror.verify_text import hash_texts, server_select, server_texts
 from binlogsync.schema import TableSchema
 from binlogsync.server_version import ServerFlavor, flavor_of
-from binlogsync.snapshot import TableSnapshot
+from binlogsync.snapshot.view import TableSnapshot
 from binlogsync.targets.duckdb.file import DuckFile
 
 if TYPE_CHECKING:

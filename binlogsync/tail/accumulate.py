@@ -57,6 +57,7 @@ class Accumulator:
         self._opened_s: float | None = None
         self._last_cut_s = now_s
         self._forced: FlushReason | None = None
+        self._stores_start = False
 
     @property
     def rows(self) -> int:
@@ -77,6 +78,10 @@ class Accumulator:
         """Set the log identity of the start; a start that was stored without it is stored again."""
         if self._reached == start.at_boundary():
             self._reached = start.at_boundary()
+
+    def store_start(self) -> None:
+        """Store the start itself after `interval_s`: a sink is empty, and tables are loaded from a checkpoint on."""
+        self._stores_start = True
 
     def add(self, decoded: DecodedRange, now_s: float) -> None:
         """Add a decoded range that arrived at `now_s` (seconds since 1970)."""
@@ -102,7 +107,8 @@ class Accumulator:
     @property
     def _has_moved(self) -> bool:
         """Whether the checkpoint has changed, or its log identity has become known."""
-        return self._reached != self._start or (self._start.log is None and self._reached.log is not None)
+        is_identified = self._start.log is None and self._reached.log is not None
+        return self._reached != self._start or is_identified or self._stores_start
 
     def _is_further(self, checkpoint: Checkpoint) -> bool:
         """Whether a checkpoint without new transactions may replace the current one.
@@ -123,7 +129,8 @@ class Accumulator:
             return "bytes"
         if self._opened_s is not None and now_s - self._opened_s >= self._rules.interval_s:
             return "interval"
-        if self._has_moved and now_s - self._last_cut_s >= self._rules.idle_s:
+        idle_s = self._rules.interval_s if self._stores_start else self._rules.idle_s
+        if self._has_moved and now_s - self._last_cut_s >= idle_s:
             return "idle"
         return None
 
@@ -159,6 +166,7 @@ class Accumulator:
         self._resume, self._dropped = None, 0
         self._rows = self._bytes = 0
         self._opened_s, self._forced, self._last_cut_s = None, None, now_s
+        self._stores_start = False
         return flush
 
 

@@ -115,6 +115,7 @@ class Session:
         self._bookmarker = Bookmarker(options.source, config.store.bookmarks, options.bookmarks())
         self._patience_ends_s: float | None = None
         self._stored: Checkpoint | None = None  # the checkpoint, if reading starts before it for an XA transaction
+        self._has_empty_sink = False
         self._is_unconfirmed = False  # a rotation was read since the log was last checked for a reset
         self._wall_s = time.time() - time.monotonic()
         self._complete: Callable[[Flush], Flush] = lambda flush: flush
@@ -170,6 +171,7 @@ class Session:
             log.info(
                 "%s: reading starts at %s, because an XA transaction was prepared after it", options.source, position
             )
+        self._has_empty_sink = None in found.sinks.values()
         fanout = Fanout(found.stored, self._callbacks.save, _WAITING_BYTES)
         try:
             self._watch.follow(found.start)
@@ -233,6 +235,8 @@ class Session:
         pending = Accumulator(options.source, options.rules(), start, self._now_s(), self.state.next_number)
         if self._stored is None:
             pending.identify(known)
+        if self._has_empty_sink and self._stored is None:
+            pending.store_start()
         try:
             with BinlogDump(self._config.config, start) as dump, ReadAhead(dump) as ahead:
                 self._follow(ahead, reader, pending, fanout)

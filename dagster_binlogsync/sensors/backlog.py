@@ -37,6 +37,7 @@ class WatchedTable:
         durable: name of the durable consumer in JetStream.
         run_tag: value of the tag binlogsync/consumer, "<source>.<database>.<table>".
         checks: the checks that the consumer run reports; other checks may be expensive and are not requested.
+        is_mirror: whether the first run loads the table, even if the stream has no message of it.
     """
 
     database: str
@@ -45,6 +46,7 @@ class WatchedTable:
     durable: str
     run_tag: str
     checks: tuple[dg.AssetCheckKey, ...] = ()
+    is_mirror: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,9 @@ def watch_table(table: TableAsset) -> WatchedTable:
     """The table as the sensor needs it."""
     name = table.name
     checks = tuple(spec.key for spec in table.check_specs)
-    return WatchedTable(name.database, name.table, name.consumer_key, table.durable, name.run_tag, checks)
+    return WatchedTable(
+        name.database, name.table, name.consumer_key, table.durable, name.run_tag, checks, table.is_mirror
+    )
 
 
 def stop_outdated_runs(
@@ -121,7 +125,10 @@ def stop_outdated_runs(
 
 
 def count_pending(reader: StreamReader, tables: Iterable[WatchedTable]) -> Mapping[WatchedTable, int]:
-    """Number of unconsumed messages of each table. If it was never consumed: all its messages in the stream."""
+    """Number of unconsumed messages of each table. If it was never consumed: all its messages in the stream.
+
+    A mirror that was never consumed counts at least one: its existing rows.
+    """
     stored = reader.tables()
     backlog = {}
     for table in tables:
@@ -129,7 +136,7 @@ def count_pending(reader: StreamReader, tables: Iterable[WatchedTable]) -> Mappi
         if durable is not None:
             backlog[table] = durable.num_pending + durable.num_ack_pending
         else:
-            backlog[table] = stored.get((table.database, table.table), 0)
+            backlog[table] = max(stored.get((table.database, table.table), 0), int(table.is_mirror))
     return backlog
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from binlogsync.binlog.types.label_text import decode_label
-from binlogsync.snapshot import read_table
+from binlogsync.snapshot.view import read_table
 from tests.binlog.dump import DecodedDump, config_of, end_of_log, record
 from tests.databases import FreshDatabase
 

@@ -83,20 +83,25 @@ class MirroredTables:
 
     def rows(self, table: Table) -> list[str] | None:
         """Column names and sorted rows of a mirror; None if the table does not exist."""
-        columns = query(
-            self.path,
-            "SELECT column_name FROM duckdb_columns() "
-            f"WHERE schema_name = {literal(table[0])} AND table_name = {literal(table[1])} "
-            "ORDER BY column_index",
-        )
-        if not columns:
-            return None
-        names = ", ".join(quote(name) for (name,) in columns)
-        rows = query(self.path, f"SELECT {names} FROM {quote(*table)}")
-        return [
-            repr([name for (name,) in columns]),
-            *sorted(repr([_without_zone(value) for value in row]) for row in rows),
-        ]
+        return mirror_table_rows(self.path, table)
+
+
+def mirror_table_rows(path: Path, table: Table) -> list[str] | None:
+    """Column names and sorted rows of the mirror in that file; None if the table does not exist."""
+    columns = query(
+        path,
+        "SELECT column_name FROM duckdb_columns() "
+        f"WHERE schema_name = {literal(table[0])} AND table_name = {literal(table[1])} "
+        "ORDER BY column_index",
+    )
+    if not columns:
+        return None
+    names = ", ".join(quote(name) for (name,) in columns)
+    rows = query(path, f"SELECT {names} FROM {quote(*table)}")
+    return [
+        repr([name for (name,) in columns]),
+        *sorted(repr([_without_zone(value) for value in row]) for row in rows),
+    ]
 
 
 def _without_zone(value: Any) -> Any:

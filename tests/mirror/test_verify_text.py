@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from binlogsync import snapshot as reading
 from binlogsync.binlog.columns import ColumnBuffers
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.target import Mirror
 from binlogsync.mirror.verify_rows import Comparison, RowStore
 from binlogsync.mysql.result_set.columns import WireColumn
-from binlogsync.snapshot import read_table
+from binlogsync.snapshot import view as reading
+from binlogsync.snapshot.view import read_table
 from binlogsync.targets.duckdb.file import DuckFile
 from binlogsync.targets.duckdb.fingerprints import fingerprint_query
 from binlogsync.targets.duckdb.state import load_state

@@ -20,7 +20,7 @@ from binlogsync.mysql import (
 )
 from binlogsync.mysql.privileges import database_privileges, global_privileges, grants_for_tail
 from binlogsync.servers.database import DatabaseServer
-from binlogsync.snapshot import read_table
+from binlogsync.snapshot.view import read_table
 from tests.mysql.sources import run, source_of, transactions
 
 MYSQL_SETTINGS = [
@@ -170,13 +170,16 @@ def test_what_mirrors_need_is_a_warning(own_mysql: servers.MySQLServer, stranger
     assert (found.ok, found.severity) == (False, "warning")
     assert "mirrors" in found.message
     check(preflight(stranger))
-    with pytest.raises(SourceError, match="GRANT SELECT, LOCK TABLES"), read_table(stranger, "gr", "t"):
+    with read_table(stranger, "gr", "t") as snapshot:
+        assert snapshot.schema is not None, "an InnoDB table of a server with GTIDs needs no lock"
+    run(own_mysql, "CREATE TABLE IF NOT EXISTS gr.locked (id INT PRIMARY KEY) ENGINE=MyISAM")
+    with pytest.raises(SourceError, match="GRANT SELECT, LOCK TABLES"), read_table(stranger, "gr", "locked"):
         pass
     run(own_mysql, "GRANT LOCK TABLES ON gr.* TO stranger")
     found = finding("grant LOCK TABLES", stranger)
     assert found.ok
     assert "on `gr` only" in found.message
-    with read_table(stranger, "gr", "t") as snapshot:
+    with read_table(stranger, "gr", "locked") as snapshot:
         assert snapshot.schema is not None
     run(own_mysql, "REVOKE LOCK TABLES ON gr.* FROM stranger", "GRANT LOCK TABLES ON *.* TO stranger")
     assert finding("grant LOCK TABLES", stranger).message == "'stranger'@'%' has LOCK TABLES"
@@ -278,13 +281,15 @@ RIGHTS = ("SELECT", "LOCK TABLES", "REPLICATION SLAVE", "REPLICATION CLIENT")
 def test_each_question_names_the_right_that_is_missing(
     own_mysql: servers.MySQLServer, stranger: MySQLConfig, missing: str
 ) -> None:
-    run(own_mysql, "CREATE DATABASE IF NOT EXISTS gr", "CREATE TABLE IF NOT EXISTS gr.t (id INT PRIMARY KEY)")
+    # A table of this engine cannot be read without a lock.
+    table = "CREATE TABLE IF NOT EXISTS gr.locked (id INT PRIMARY KEY) ENGINE=MyISAM"
+    run(own_mysql, "CREATE DATABASE IF NOT EXISTS gr", table)
     run(own_mysql, f"GRANT {', '.join(each for each in RIGHTS if each != missing)} ON *.* TO stranger")
     assert f"grant {missing}" in [found.name for found in preflight(stranger) if not found.ok]
     wanted = [f"GRANT {missing} ON *.* TO 'stranger'@'%';"] if missing.startswith("REPLICATION") else []
     assert grants_for_tail(stranger) == wanted
     questions: list[Callable[[], object]] = [
-        lambda: columns_read(stranger),
+        lambda: columns_read(stranger, "locked"),
         lambda: transactions(stranger, resolve_start(stranger, parse_start("now"))),
     ]
     refused = []
@@ -297,9 +302,9 @@ def test_each_question_names_the_right_that_is_missing(
     assert all(missing in text for text in refused)
 
 
-def columns_read(config: MySQLConfig) -> list[str]:
-    """Names of the columns of gr.t that a snapshot has."""
-    with read_table(config, "gr", "t") as snapshot:
+def columns_read(config: MySQLConfig, table: str = "t") -> list[str]:
+    """Names of the columns of gr.<table> that a snapshot has."""
+    with read_table(config, "gr", table) as snapshot:
         assert snapshot.schema is not None
         list(snapshot.batches())
         return [column.name for column in snapshot.schema.columns]

@@ -29,7 +29,7 @@ from binlogsync.mysql.information_schema import list_tables
 from binlogsync.mysql.retention import clock_ahead_s
 from binlogsync.mysql.session import VARIABLES
 from binlogsync.servers.database import DatabaseServer
-from binlogsync.snapshot import read_table
+from binlogsync.snapshot.view import read_table
 from tests.mysql.hostile import HostileDatabase, HostileValue
 from tests.mysql.sources import run, source_of, transactions
 

@@ -161,6 +161,17 @@ def test_three_seconds_after_the_first_change() -> None:
     assert pending.due(NOW + 30) is None
 
 
+def test_a_start_is_stored_after_the_interval_where_a_sink_is_empty() -> None:
+    pending = accumulator()
+    pending.store_start()
+    assert pending.due(NOW + 2.9) is None
+    assert pending.due(NOW + 3) == "idle"
+    flush = pending.cut("idle", NOW + 3)
+    assert flush is not None
+    assert (flush.changes, flush.checkpoint) == (0, flush.start)
+    assert pending.due(NOW + 100) is None
+
+
 def test_when_1024_changes_have_accumulated() -> None:
     pending = accumulator()
     log = log_of([1] * 1024)

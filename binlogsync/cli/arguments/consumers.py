@@ -16,7 +16,7 @@ def _add_mirror(parser: argparse.ArgumentParser) -> None:
         type=_pattern,
         nargs="+",
         metavar="PATTERN",
-        help="tables of the stream, as 'shop.*' or shop.orders, also those that the stream contains later",
+        help="'shop.*' or shop.orders, also later tables",
     )
     parser.add_argument(
         "--to", type=Path, required=True, metavar="FILE", help="the DuckDB file, which is created if it is missing"
@@ -40,6 +40,14 @@ def _add_mirror(parser: argparse.ArgumentParser) -> None:
         "--together",
         action="store_true",
         help="show each transaction of MySQL in all tables at once; a blocked table then blocks the others",
+    )
+    parser.add_argument("--rows-per-second", type=float, metavar="N", help="existing rows read per table, at most")
+    parser.add_argument(
+        "--threads-running",
+        type=int,
+        default=100,
+        metavar="N",
+        help="pause loads above this Threads_running; default: 100",
     )
 
 
@@ -95,8 +103,8 @@ def _add_client(parser: argparse.ArgumentParser, meaning: str) -> None:
 MIRROR = Command(
     "mirror",
     "keep DuckDB tables equal to the tables of a stream",
-    "Mirror all tables of the stream that match a pattern into a DuckDB file, without Dagster, until Ctrl-C or "
-    "SIGTERM. The same command resumes after the last stored change, also after a kill.",
+    "Mirror all captured tables that match a pattern, with their existing rows, into a DuckDB file, without Dagster, "
+    "until Ctrl-C or SIGTERM. The same command resumes after a stop or a kill.",
     "binlogsync mirror 'shop.*' crm.accounts --to warehouse.duckdb",
     _add_mirror,
     exit_codes="0 when stopped by Ctrl-C or SIGTERM; 1 when a table was still blocked at the end of --until-caught-up",

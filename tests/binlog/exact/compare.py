@@ -26,7 +26,7 @@ from binlogsync.change import ChangeBatch
 from binlogsync.codec.envelope import EnvelopeContext, decode_arrow, encode_arrow, parse, render
 from binlogsync.mirror import apply as mirror
 from binlogsync.schema import TableSchema
-from binlogsync.snapshot import read_table
+from binlogsync.snapshot.view import read_table
 from binlogsync.targets.duckdb.file import quote
 from binlogsync.targets.duckdb.transaction import DuckTransaction
 from tests.binlog.dump import config_of, end_of_log, record

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from binlogsync.snapshot import read_table
+from binlogsync.snapshot.view import read_table
 from tests.binlog.dump import config_of, end_of_log, record
 from tests.binlog.exact.type_sample import ALL, MARIADB, MARIADB_10, MYSQL
 from tests.databases import FreshDatabase

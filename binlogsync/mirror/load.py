@@ -1,0 +1,267 @@
+"""Reads the table of a mirror from the server into a spare table beside the mirror, resumably.
+
+A table that is small, or that cannot be read in chunks, is read in one view at a known position (snapshot/view.py). Any
+other one is read in chunks by key (snapshot/chunks.py), each stored with the progress of the load in one transaction,
+so a load that was interrupted resumes at the next chunk; then the stream's changes since its beginning are applied
+(catch_up.py). In both cases the rows equal the table at a known checkpoint at the end.
+
+If that cannot be proven (DDL ran, the stream dropped messages, another server answered), the load begins again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from binlogsync.errors import ConsumeError, SourceError
+from binlogsync.mirror.catch_up import CatchUp, RestartLoadError, check_stream, find_last_checkpoint
+from binlogsync.mysql.config import MySQLConfig, error_code
+from binlogsync.mysql.table_errors import CHANGED
+from binlogsync.nats.reader import StreamReader
+from binlogsync.position import Checkpoint
+from binlogsync.position_order import PositionOrder, compare
+from binlogsync.schema import TableSchema
+from binlogsync.snapshot.chunks import Chunk, ChunkReader
+from binlogsync.snapshot.progress import ProgressMeter
+from binlogsync.snapshot.throttle import LoadLimits
+from binlogsync.snapshot.view import Description, LockRequiredError, TableSnapshot, read_table
+from binlogsync.snapshot.watermarks import ReadStoppedError, contains_start
+from binlogsync.targets.duckdb.file import DuckFile
+from binlogsync.targets.duckdb.loads import LoadState, create_spare, drop_load, find_load, store_load
+from binlogsync.targets.duckdb.row_images import insert_rows
+from binlogsync.targets.duckdb.state import ensure_meta, load_state
+from binlogsync.targets.duckdb.streamed_rows import insert_batches
+from binlogsync.targets.mirror_state import MirrorState
+from binlogsync.waiting import backoff_s
+
+if TYPE_CHECKING:
+    from binlogsync.targets.duckdb.file import DuckDBPyConnection
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+_ATTEMPTS = 10
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 60.0
+_VIEW_PAUSE_S = 0.05
+_VIEW_TRIES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedTable:
+    """The content of the spare table.
+
+    Attributes:
+        at: the checkpoint at which the rows equal the table.
+        schema: of the table; None if there is no such table on the server, and no spare table.
+        left_out: columns of the source that the spare table does not have; None if not known yet.
+        spare: its name as SQL.
+        rows: number of rows read.
+        start_sequence: sequence of the stream's last checkpoint when the load began; 0 without a stream.
+    """
+
+    at: Checkpoint
+    schema: TableSchema | None
+    left_out: tuple[str, ...] | None
+    spare: str
+    rows: int
+    start_sequence: int
+
+
+@dataclass(slots=True)
+class TableLoad:
+    """One load of the mirror of `name`. Without `reader` the table is read in one view."""
+
+    file: DuckFile
+    name: tuple[str, str]
+    source: MySQLConfig
+    reader: StreamReader | None
+    stop: threading.Event
+    limits: LoadLimits
+
+    @property
+    def label(self) -> str:
+        """ "database.table"."""
+        return ".".join(self.name)
+
+    def run(self) -> LoadedTable:
+        """Read the table. Raises ReadStoppedError, SourceError, SinkError, ConsumeError."""
+        try:
+            return self._run_until_right()
+        finally:
+            self.file.release()
+
+    def _run_until_right(self) -> LoadedTable:
+        needs_view = False
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return self._run(needs_view=needs_view)
+            except RestartLoadError as restart:
+                self._change(lambda connection, state: drop_load(connection, state))
+                needs_view = needs_view or restart.needs_view
+                pause_s = backoff_s(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, attempt)
+                log.warning("%s: the load begins again in %.1f s: %s", self.label, pause_s, restart.reason)
+                reason = restart.reason
+                if self.stop.wait(pause_s):
+                    raise ReadStoppedError from None
+        raise ConsumeError(
+            f"{self.label}: the load began {_ATTEMPTS} times, the last time because {reason}; it is tried again later. "
+            "Let it run when no DDL statements on this table are running"
+        )
+
+    def _run(self, *, needs_view: bool) -> LoadedTable:
+        found = None if self.reader is None else find_last_checkpoint(self.reader)
+        stored = self._find_stored()
+        if found is None or self.reader is None:
+            return self._read_view(None, may_lock=True)
+        try:
+            with ChunkReader(self.source, self.name, self.limits, self.stop) as chunks:
+                if stored is not None:
+                    self._check_stored(stored, chunks, self.reader)
+                elif chunks.key is not None and not needs_view:
+                    if chunks.size.is_small and (view := self._try_view(found)) is not None:
+                        return view
+                    stored = self._begin(chunks, found)
+                if stored is not None and stored.high is None:
+                    stored = self._read_chunks(chunks, stored)
+        except SourceError as error:
+            if error_code(error) not in CHANGED:
+                raise
+            if stored is not None:
+                raise RestartLoadError(f"its definition changed: {error}") from error
+        if stored is None:
+            return self._read_view(found, may_lock=True)
+        self.file.release()
+        at = CatchUp(self.reader, stored, self._store, self.file.release, self.stop).run()
+        spare = self._change(lambda connection, state: state.beside(state.spare("reading")))
+        return LoadedTable(at, stored.schema, stored.left_out, spare, stored.rows, stored.start_sequence)
+
+    # One view.
+
+    def _try_view(self, found: tuple[Checkpoint, int]) -> LoadedTable | None:
+        """Read the table in one view; None if that needs a lock."""
+        try:
+            return self._read_view(found, may_lock=False)
+        except LockRequiredError:
+            return None
+
+    def _read_view(self, found: tuple[Checkpoint, int] | None, *, may_lock: bool) -> LoadedTable:
+        for _ in range(_VIEW_TRIES):
+            with read_table(self.source, *self.name, stop=self.stop, may_lock=may_lock) as snapshot:
+                if found is None or contains_start(snapshot.at, found[0]):
+                    spare, rows = self._store_view(snapshot)
+                    sequence = 0 if found is None else found[1]
+                    return LoadedTable(snapshot.at, snapshot.schema, snapshot.left_out, spare, rows, sequence)
+                if compare(snapshot.at, found[0]) is PositionOrder.UNKNOWN:
+                    raise SourceError(_describe_other_server(self.source, snapshot, found[0]))
+            if self.stop.wait(_VIEW_PAUSE_S):
+                raise ReadStoppedError
+        raise SourceError(
+            f"{self.source.address} does not show yet what the stream contains: it is not the source of the stream, or "
+            "a replica that lags behind it; wait for it, or configure the address of that source"
+        )
+
+    def _store_view(self, snapshot: TableSnapshot) -> tuple[str, int]:
+        """Store the rows; returns (name of the spare table as SQL, number of rows)."""
+        spare = self._change(lambda connection, state: create_spare(connection, state, snapshot.schema))
+        meter = ProgressMeter(0, 0)
+        for batch in snapshot.batches():
+            with self.file.transaction(keep_open=True) as connection:
+                insert_rows(connection, spare, batch)
+            meter.add(len(batch))
+            if meter.due():
+                log.info("%s: %s", self.label, meter.progress)
+            if self.stop.is_set():
+                raise ReadStoppedError
+        self.file.release()
+        return spare, meter.progress.rows
+
+    # Chunks.
+
+    def _find_stored(self) -> LoadState | None:
+        return self._change(lambda connection, state: find_load(connection, state))
+
+    def _check_stored(self, stored: LoadState, chunks: ChunkReader, reader: StreamReader) -> None:
+        """Raise RestartLoadError unless a load that was interrupted can be resumed."""
+        check_stream(reader, stored)
+        description = chunks.description
+        if (description.schema, description.left_out) != (stored.schema, stored.left_out):
+            raise RestartLoadError("its columns changed since the load was interrupted")
+        if chunks.server[0] != stored.server_uuid:
+            raise RestartLoadError(f"another server answers: {chunks.server[0]}, before {stored.server_uuid}")
+        if chunks.key is None or chunks.key.names != stored.key:
+            raise RestartLoadError("its key changed since the load was interrupted")
+        log.info("%s: the load resumes after %d rows", self.label, stored.rows)
+
+    def _begin(self, chunks: ChunkReader, found: tuple[Checkpoint, int]) -> LoadState:
+        start, sequence = found
+        description, key = chunks.description, chunks.key
+        assert key is not None
+        load = LoadState(
+            start, sequence, chunks.server[0], description.schema, description.left_out, key.names, sequence
+        )
+
+        def begin(connection: DuckDBPyConnection, state: MirrorState) -> None:
+            create_spare(connection, state, description.schema)
+            store_load(connection, state, load)
+
+        self._change(begin)
+        log.info(
+            "%s: loading about %d rows from %s by key %s",
+            self.label, chunks.size.estimate, self.source.address, ", ".join(key.names),
+        )  # fmt: skip
+        return load
+
+    def _read_chunks(self, chunks: ChunkReader, load: LoadState) -> LoadState:
+        """Read the remaining chunks."""
+        chunks.begin(load.start)
+        expected = Description(load.schema, load.left_out)
+        meter = ProgressMeter(load.rows, chunks.size.estimate)
+        while load.high is None:
+            chunk = chunks.read(load.last_key, expected)
+            if chunks.describe() != expected:
+                raise RestartLoadError("its columns changed during the load")
+            load = self._store_chunk(load, chunk)
+            meter.add(sum(map(len, chunk.batches)))
+            if meter.due():
+                log.info("%s: %s", self.label, meter.progress)
+            if self.limits.rows_per_s is not None:
+                self.file.release()  # before a pause
+        return load
+
+    def _store_chunk(self, load: LoadState, chunk: Chunk) -> LoadState:
+        count = sum(map(len, chunk.batches))
+        high = chunk.high if chunk.is_last else None
+        moved = replace(load, last_key=chunk.last_key or None, rows=load.rows + count, high=high)
+
+        def insert(connection: DuckDBPyConnection, state: MirrorState) -> None:
+            if chunk.batches:
+                insert_batches(connection, state.beside(state.spare("reading")), load.schema, chunk.batches)
+
+        self._store(moved, insert)
+        return moved
+
+    def _store(self, load: LoadState, change: Callable[[DuckDBPyConnection, MirrorState], None]) -> None:
+        """Change the spare table, and store the state of the load, in one transaction."""
+
+        def both(connection: DuckDBPyConnection, state: MirrorState) -> None:
+            change(connection, state)
+            store_load(connection, state, load)
+
+        self._change(both, keep_open=True)
+
+    def _change(
+        self, change: Callable[[DuckDBPyConnection, MirrorState], Result], *, keep_open: bool = False
+    ) -> Result:
+        """Run a function in a transaction, with the state of the mirror."""
+        with self.file.transaction(keep_open=keep_open) as connection:
+            ensure_meta(connection)
+            return change(connection, load_state(connection, *self.name))
+
+
+def _describe_other_server(source: MySQLConfig, snapshot: TableSnapshot, start: Checkpoint) -> str:
+    return (
+        f"{source.address} is server {snapshot.server[0]}, but the stream is of server {start.server_uuid}, and their "
+        "positions cannot be compared: configure the address of the stream's source, or turn GTIDs on for both servers"
+    )

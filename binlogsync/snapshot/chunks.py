@@ -1,0 +1,169 @@
+"""Reads a table in chunks by key, without a lock for InnoDB tables where the server has GTIDs or is MariaDB."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from types import TracebackType
+
+from binlogsync.change import ChangeBatch
+from binlogsync.errors import SourceError
+from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch, fetch_row
+from binlogsync.mysql.server import inspect
+from binlogsync.mysql.table_errors import DENIED
+from binlogsync.position import Checkpoint
+from binlogsync.snapshot.keys import ChunkKey, find_chunk_key
+from binlogsync.snapshot.rows import RowOrigin, read_batches
+from binlogsync.snapshot.throttle import LoadLimits, Throttle
+from binlogsync.snapshot.view import (
+    READ_TIMEOUT_S,
+    TRANSACTIONAL,
+    Description,
+    describe,
+    explain_denied,
+    find_engine,
+)
+from binlogsync.snapshot.watermarks import ReadStoppedError, Watermarks, choose_watermarks
+from binlogsync.sql_identifiers import quote_mysql
+
+CHUNK_ROWS = 50_000
+CHUNK_BYTES = 32 << 20
+SMALL_ROWS = 20_000
+SMALL_BYTES = 32 << 20
+"""A table of so many rows and bytes is read in one view."""
+_FIRST_ROWS = 2_000
+_GROWTH = 8
+_SIZE = "SELECT TABLE_ROWS AS estimate, DATA_LENGTH AS bytes FROM INFORMATION_SCHEMA.TABLES"
+
+
+@dataclass(frozen=True, slots=True)
+class TableSize:
+    """Size of a table.
+
+    Attributes:
+        estimate: number of rows; exact if the table is small.
+        is_small: True when one read view of the whole table is open for a moment only.
+    """
+
+    estimate: int
+    is_small: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some rows of a table.
+
+    Attributes:
+        batches: the rows as changes with op "r"; none if there are none left.
+        last_key: the key of the last row, as SQL literals, to continue after.
+        is_last: True when there are no rows after these.
+        high: no later change can be in the rows.
+    """
+
+    batches: Sequence[ChangeBatch]
+    last_key: tuple[str, ...]
+    is_last: bool
+    high: Checkpoint
+
+
+class ChunkReader:
+    """One connection that reads one table in chunks; a context manager.
+
+    Attributes:
+        description: of the table; None if it does not exist.
+        key: by which it is read; None if it cannot be read in chunks.
+        size: of the table.
+        server: (server_uuid, server_id).
+    """
+
+    def __init__(self, config: MySQLConfig, name: tuple[str, str], limits: LoadLimits, stop: threading.Event) -> None:
+        """Connects when it is entered. Raises SourceError."""
+        self._config = config
+        self._name = name
+        self._stop = stop
+        self._throttle = Throttle(limits, ".".join(name))
+        self._held = ExitStack()
+        self._limit = _FIRST_ROWS
+        self._watermarks: Watermarks | None = None
+        self._start: Checkpoint | None = None
+        self.key: ChunkKey | None = None
+        self.size = TableSize(0, True)
+
+    def __enter__(self) -> ChunkReader:
+        self._connection = self._held.enter_context(closing(connect(self._config, read_timeout_s=READ_TIMEOUT_S)))
+        try:
+            self._info = inspect(self._config, self._connection)
+            self.server = (self._info.server_uuid, self._info.server_id)
+            self._look()
+        except BaseException:
+            self._held.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._held.close()
+
+    def _look(self) -> None:
+        """Find the key and the size of the table; leave them unset if a view has to report what is wrong."""
+        try:
+            self.description = self.describe()
+        except SourceError as error:
+            if error_code(error) in DENIED:
+                raise explain_denied(error, self._config, self._name) from error
+            raise
+        if find_engine(self._config, self._connection, self._name) in TRANSACTIONAL:
+            self.key = find_chunk_key(self._config, self._connection, self.description.schema)
+        self.size = self._measure()
+
+    def describe(self) -> Description:
+        """The table as it is defined now. Raises SourceError."""
+        return describe(self._config, self._connection, self._info, self._name)
+
+    def _measure(self) -> TableSize:
+        # The probe reads at most a small number of rows; the statistics may be a day old.
+        probe = f"SELECT COUNT(*) AS n FROM (SELECT 1 FROM {quote_mysql(*self._name)} LIMIT {SMALL_ROWS + 1}) AS probe"
+        count = int(fetch_row(self._config, self._connection, probe)["n"])
+        sql = f"{_SIZE} WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s"
+        rows = fetch(self._config, self._connection, sql, self._name)
+        estimate, size = (int(rows[0][name] or 0) for name in ("estimate", "bytes")) if rows else (0, 0)
+        is_small = count <= SMALL_ROWS and size <= SMALL_BYTES
+        return TableSize(count if count <= SMALL_ROWS else max(estimate, count), is_small)
+
+    def begin(self, start: Checkpoint) -> None:
+        """Wait until the chunks will show every change before `start`. Raises SourceError, ReadStoppedError."""
+        self._start = start
+        self._watermarks = choose_watermarks(self._config, self._connection, self._info, start)
+        self._watermarks.prepare(self._name, self._stop)
+
+    def read(self, after: Sequence[str] | None, description: Description) -> Chunk:
+        """The next chunk after that key, with the columns of `description`; begin must have been called.
+
+        Raises SourceError, ReadStoppedError.
+        """
+        assert self.key is not None
+        assert self._watermarks is not None
+        assert self._start is not None
+        self._throttle.wait(self._config, self._connection, self._stop)
+        if self._stop.is_set():
+            raise ReadStoppedError
+        begun = time.monotonic()
+        self._watermarks.begin_chunk(self._stop)
+        origin = RowOrigin(self._start, self.server)
+        clauses = self.key.clauses(after, self._limit)
+        batches = list(read_batches(self._config, self._connection, description.schema, origin, clauses))
+        high = self._watermarks.end_chunk()
+        count, size = sum(map(len, batches)), sum(batch.nbytes for batch in batches)
+        is_last = count < self._limit
+        self._adapt(count, size)
+        self._throttle.count(count, time.monotonic() - begun)
+        return Chunk(batches, self.key.last_key(batches[-1]) if batches else tuple(after or ()), is_last, high)
+
+    def _adapt(self, rows: int, size: int) -> None:
+        """Choose the number of rows of the next chunk by the bytes of this one."""
+        fitting = max(1, CHUNK_BYTES * rows // max(size, 1)) if rows else self._limit
+        self._limit = max(1, min(CHUNK_ROWS, fitting, self._limit * _GROWTH))

@@ -1,0 +1,64 @@
+"""Progress of reading one table, as log lines by time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ReadProgress:
+    """How far a table has been read.
+
+    Attributes:
+        rows: number of rows read, those of earlier runs included.
+        estimate: number of rows of the table, estimated by the server; 0 if unknown.
+        rate: rows per second of this run; 0 before the first row.
+    """
+
+    rows: int
+    estimate: int
+    rate: float
+
+    @property
+    def left_s(self) -> float | None:
+        """Estimated seconds until the end; None if it cannot be estimated."""
+        return max(0, self.estimate - self.rows) / self.rate if self.rate and self.estimate else None
+
+    def __str__(self) -> str:
+        text = f"{self.rows:,} rows"
+        if self.estimate:
+            text += f" of about {max(self.estimate, self.rows):,}"
+        if self.rate:
+            text += f", {self.rate:,.0f} rows/s"
+        if self.left_s is not None:
+            text += f", about {self.left_s:,.0f} s left"
+        return text
+
+
+class ProgressMeter:
+    """Counts the rows of one table; `due` tells every `every_s` seconds that a line should be written."""
+
+    def __init__(self, rows: int, estimate: int, every_s: float = 10.0) -> None:
+        self._first = self._rows = rows
+        self._estimate = estimate
+        self._every_s = every_s
+        self._begun_s = time.monotonic()
+        self._written_s = self._begun_s
+
+    def add(self, rows: int) -> None:
+        """Count rows."""
+        self._rows += rows
+
+    @property
+    def progress(self) -> ReadProgress:
+        """The progress now."""
+        seconds = time.monotonic() - self._begun_s
+        return ReadProgress(self._rows, self._estimate, (self._rows - self._first) / seconds if seconds else 0.0)
+
+    def due(self) -> bool:
+        """True once in `every_s` seconds."""
+        if time.monotonic() - self._written_s < self._every_s:
+            return False
+        self._written_s = time.monotonic()
+        return True

@@ -1,0 +1,122 @@
+"""Stores how far the load of a mirror is, in the transaction of the rows of each chunk, so that a load can be resumed.
+
+The rows are in a spare table beside the mirror (`MirrorState.spare`), which replaces the mirror at the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import duckdb
+
+from binlogsync.position import Checkpoint
+from binlogsync.schema import TableSchema
+from binlogsync.targets.duckdb.file import META_SCHEMA, first_row, quote
+from binlogsync.targets.duckdb.names import has_relation
+from binlogsync.targets.duckdb.state import column_list
+from binlogsync.targets.mirror_state import MirrorState
+
+_LOADS = f"{META_SCHEMA}.loads"
+_FIELDS = "start, start_sequence, server_uuid, schema_json, left_out, key, last_key, row_count, high, applied"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadState:
+    """A load that has begun.
+
+    Attributes:
+        start: checkpoint of the stream at its beginning: the changes after it are applied to the rows.
+        start_sequence: stream sequence of that checkpoint.
+        server_uuid: of the server that is read.
+        schema: of the spare table; its primary key is `key`.
+        left_out: columns of the source that the mirror will not have.
+        last_key: SQL literals of the last key that was read; None before the first chunk.
+        rows: number of rows read.
+        high: the rows can contain changes up to this checkpoint; None until all chunks were read.
+        applied: stream sequence up to which changes were applied to the rows.
+    """
+
+    start: Checkpoint
+    start_sequence: int
+    server_uuid: str
+    schema: TableSchema
+    left_out: tuple[str, ...]
+    key: tuple[str, ...]
+    applied: int
+    last_key: tuple[str, ...] | None = None
+    rows: int = 0
+    high: Checkpoint | None = None
+
+
+def spare_state(state: MirrorState, schema: TableSchema) -> MirrorState:
+    """The spare table of a mirror as if it were the mirror, without soft deletes."""
+    location = (*state.location[:2], state.spare("reading"))
+    return MirrorState(state.database, state.table, location, schema=schema, is_known=True)
+
+
+def create_spare(connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema | None) -> str:
+    """Create an empty spare table, unless the schema is None, and forget an earlier load; returns its name as SQL."""
+    spare = drop_load(connection, state)
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(*state.location[:2])}")
+    if schema is not None:
+        connection.execute(f"CREATE TABLE {spare} ({column_list(schema)})")
+    return spare
+
+
+def drop_load(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> str:
+    """Drop the spare table and the state of its load, if there are any; returns the table's name as SQL."""
+    spare = state.beside(state.spare("reading"))
+    if has_relation(connection, state.location[1], state.spare("reading")):
+        connection.execute(f"DROP TABLE {spare}")
+    forget_load(connection, state)
+    return spare
+
+
+def forget_load(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> None:
+    """Delete the state of a load; the spare table stays."""
+    _ensure_loads(connection)
+    connection.execute(f"DELETE FROM {_LOADS} WHERE database = ? AND table_name = ?", [state.database, state.table])
+
+
+def find_load(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> LoadState | None:
+    """The load of the mirror that has begun; None if there is none, or if its spare table is missing."""
+    _ensure_loads(connection)
+    sql = f"SELECT {_FIELDS} FROM {_LOADS} WHERE database = ? AND table_name = ?"
+    row = first_row(connection, sql, [state.database, state.table])
+    if row is None or not has_relation(connection, state.location[1], state.spare("reading")):
+        return None
+    return LoadState(
+        start=Checkpoint.from_text(row[0]),
+        start_sequence=row[1],
+        server_uuid=row[2],
+        schema=TableSchema.from_json(row[3]),
+        left_out=tuple(row[4]),
+        key=tuple(row[5]),
+        last_key=None if row[6] is None else tuple(row[6]),
+        rows=row[7],
+        high=None if row[8] is None else Checkpoint.from_text(row[8]),
+        applied=row[9],
+    )
+
+
+def store_load(connection: duckdb.DuckDBPyConnection, state: MirrorState, load: LoadState) -> None:
+    """Store the state of the load in the open transaction."""
+    forget_load(connection, state)
+    last_key = None if load.last_key is None else list(load.last_key)
+    high = None if load.high is None else load.high.to_text()
+    place = [load.start.to_text(), load.start_sequence, load.server_uuid, load.schema.to_json()]
+    columns = [list(load.left_out), list(load.key), last_key, load.rows, high, load.applied]
+    connection.execute(
+        f"INSERT INTO {_LOADS} (database, table_name, {_FIELDS}, changed_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now())",
+        [state.database, state.table, *place, *columns],
+    )
+
+
+def _ensure_loads(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}")
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {_LOADS} (database VARCHAR, table_name VARCHAR, start VARCHAR, "
+        "start_sequence BIGINT, server_uuid VARCHAR, schema_json VARCHAR, left_out VARCHAR[], key VARCHAR[], "
+        "last_key VARCHAR[], row_count BIGINT, high VARCHAR, applied BIGINT, changed_at TIMESTAMPTZ)"
+    )

@@ -1,0 +1,191 @@
+"""Loads of mirrors beside a tail and writers; also a process that loads one: `python -m tests.e2e.loads '{...}'`."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pymysql
+
+from binlogsync.codec.subjects import durable_name
+from binlogsync.consume.engine import ConsumeOptions, consume
+from binlogsync.mirror.target import Mirror
+from binlogsync.mysql import MySQLConfig, inspect_server, resolve_start
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
+from binlogsync.position_order import compare
+from binlogsync.snapshot import chunks
+from binlogsync.snapshot.throttle import LoadLimits
+from binlogsync.stores.memory import MemoryPositionStore
+from tests.databases import FreshDatabase
+from tests.e2e.mirrored_tables import server_rows
+from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
+from tests.waiting import wait_until
+
+OPTIONS = ConsumeOptions(client_id="loads", idle_s=0.3, gather_s=0.05)
+
+
+def use_small_chunks(rows: int = 50) -> None:
+    """Read every table with a key in chunks of so many rows."""
+    chunks.SMALL_ROWS, chunks.CHUNK_ROWS, chunks._FIRST_ROWS = -1, rows, rows  # noqa: SLF001 - for small tables
+
+
+class Loads:
+    """A running tail, and mirrors in one file."""
+
+    def __init__(self, database: FreshDatabase, nats_url: str, tail: TailThread, config: MySQLConfig, path: Path):
+        self.database, self.nats_url, self.tail, self.config, self.path = database, nats_url, tail, config, path
+
+    def mirror(self, table: str, **limits: Any) -> Mirror:
+        """A new mirror of the table."""
+        return Mirror(self.path, self.database.name, table, self.config, limits=LoadLimits(**limits))
+
+    def consume(self, mirror: Mirror, stop: threading.Event | None = None) -> None:
+        """One run of its consumer."""
+        with StreamReader(NatsOptions(url=self.nats_url), self.config.source) as reader:
+            options = replace(OPTIONS, max_s=3.0)  # writers may never pause
+            consume(reader, mirror.names, mirror, options, stop or threading.Event())
+
+    def catch_up(self) -> None:
+        """Wait until the stream has everything that the server has logged."""
+        if inspect_server(self.config).gtids:
+            self.tail.catch_up()
+            return
+        end = inspect_server(self.config).end()
+
+        def is_stored() -> bool:
+            at = self.tail.progress.checkpoint
+            return at is not None and compare(at.position, end).is_at_or_after
+
+        wait_until(is_stored, 40.0, f"{end} to be stored")
+
+    def drain(self, mirror: Mirror) -> None:
+        """Consume until the mirror has applied everything that the server has logged."""
+        self.catch_up()
+        with StreamReader(NatsOptions(url=self.nats_url), self.config.source) as reader:
+            while True:
+                consume(reader, mirror.names, mirror, OPTIONS, threading.Event())
+                if reader.has_all(durable_name(OPTIONS.client_id, *mirror.names)):
+                    return
+
+    def arguments(self, table: str) -> str:
+        """For the process of this module."""
+        config = self.config
+        server = {"host": config.host, "port": config.port, "user": config.user, "password": config.password}
+        return json.dumps(
+            {
+                "server": {**server, "source": config.source},
+                "nats": self.nats_url,
+                "path": str(self.path),
+                "table": [self.database.name, table],
+            }
+        )
+
+    def server_rows(self, table: str, *, mariadb: bool = False) -> list[str] | None:
+        """Column names and sorted rows on the server."""
+        with self.database.server.connect(autocommit=True) as connection:
+            return server_rows(connection, (self.database.name, table), mariadb=mariadb)
+
+
+@contextmanager
+def loads(database: FreshDatabase, nats_url: str, folder: Path) -> Iterator[Loads]:
+    """Tail the database from its current position."""
+    config = config_of(database.server, f"loads-{database.name}")
+    options = options_of(config.source, database.name, start=str(resolve_start(config, "now").position))
+    with TailThread(config, [stream_sink(nats_url)], MemoryPositionStore(), options) as tail:
+        tail.wait_begun()
+        yield Loads(database, nats_url, tail, config, folder / "mirrors.duckdb")
+
+
+class TableWriters:
+    """Threads that write to the table `t (a INT, b VARCHAR, v INT, note TEXT, PRIMARY KEY (a, b))` until the end."""
+
+    def __init__(self, database: FreshDatabase, seed: int, threads: int = 3) -> None:
+        self._database = database
+        self._stop = threading.Event()
+        self._failures: list[BaseException] = []
+        self._threads = [
+            threading.Thread(target=self._work, args=(random.Random(seed + n), n), daemon=True) for n in range(threads)
+        ]
+
+    def __enter__(self) -> TableWriters:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+        assert not self._failures, self._failures
+
+    def _work(self, chance: random.Random, number: int) -> None:
+        try:
+            with self._database.server.connect(database=self._database.name, autocommit=False) as connection:
+                while not self._stop.wait(chance.random() * 0.01):
+                    try:
+                        self._transaction(connection, chance, number)
+                    except pymysql.MySQLError as error:
+                        if error.args[0] not in (1062, 1205, 1213, 1412):
+                            raise
+                        connection.rollback()
+        except BaseException as error:  # noqa: BLE001 - the test reports it
+            self._failures.append(error)
+
+    def _transaction(self, connection: pymysql.Connection[Any], chance: random.Random, number: int) -> None:
+        is_xa = chance.random() < 0.1
+        with connection.cursor() as cursor:
+            if is_xa:
+                connection.commit()
+                xid = f"'{self._database.name}-{number}'"
+                cursor.execute(f"XA START {xid}")
+            try:
+                for _ in range(chance.choice((1, 1, 2, 5))):
+                    cursor.execute(*_statement(chance))
+            except pymysql.MySQLError:
+                if is_xa:
+                    cursor.execute(f"XA END {xid}")
+                    cursor.execute(f"XA ROLLBACK {xid}")
+                raise
+            if is_xa:
+                cursor.execute(f"XA END {xid}")
+                cursor.execute(f"XA PREPARE {xid}")
+                cursor.execute(f"XA {chance.choice(('COMMIT', 'COMMIT', 'ROLLBACK'))} {xid}")
+            else:
+                (connection.rollback if chance.random() < 0.1 else connection.commit)()
+
+
+def _statement(chance: random.Random) -> tuple[str, Sequence[Any]]:
+    a, b = chance.randrange(400), f"k{chance.randrange(5)}"
+    return chance.choice(
+        (
+            ("INSERT INTO t VALUES (%s, %s, %s, 'new') ON DUPLICATE KEY UPDATE v = v + 1000", (a, b, a)),
+            ("UPDATE t SET v = v + 1 WHERE a = %s", (a,)),
+            ("UPDATE t SET a = a + %s WHERE a = %s", (chance.choice((-150, -1, 1, 150)), a)),
+            ("UPDATE t SET b = concat(b, 'x') WHERE a = %s AND length(b) < 12", (a,)),
+            ("DELETE FROM t WHERE a = %s", (a,)),
+            ("REPLACE INTO t VALUES (%s, %s, 0, 'replaced')", (a, b)),
+        )
+    )
+
+
+def main(text: str) -> None:
+    """Load the mirror slowly, until killed."""
+    use_small_chunks()
+    arguments = json.loads(text)
+    config = MySQLConfig(**arguments["server"], heartbeat_s=1.0)
+    database, table = arguments["table"]
+    mirror = Mirror(arguments["path"], database, table, config, limits=LoadLimits(rows_per_s=500.0))
+    with StreamReader(NatsOptions(url=arguments["nats"]), config.source) as reader:
+        consume(reader, mirror.names, mirror, OPTIONS, threading.Event())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,223 @@
+"""A mirror is loaded in chunks while its table is written to: it equals the table, after stops and kills too."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from binlogsync import servers
+from binlogsync.codec.subjects import durable_name
+from binlogsync.consume.progress import ProgressKey
+from binlogsync.mirror import load as mirror_load
+from binlogsync.nats.client import NatsOptions
+from binlogsync.nats.reader import StreamReader
+from binlogsync.servers import NATSServer
+from binlogsync.snapshot import chunks
+from binlogsync.snapshot.watermarks import ExecutedGtids
+from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
+from dagster_binlogsync.sensors.backlog import WatchedTable, count_pending
+from tests.binlog.exact.type_sample import MARIADB, MYSQL
+from tests.databases import FreshDatabase, fresh_database
+from tests.e2e.loads import OPTIONS, Loads, TableWriters, loads, use_small_chunks
+from tests.e2e.mirrored_tables import mirror_table_rows
+from tests.nats_commands import purge_stream
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.server
+_ROWS = 600
+
+
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SMALL_ROWS", "CHUNK_ROWS", "_FIRST_ROWS"):
+        monkeypatch.setattr(chunks, name, getattr(chunks, name))  # restored after the test
+    use_small_chunks()
+
+
+@pytest.fixture(params=[MYSQL, MARIADB])
+def scenario(request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: Path) -> Iterator[Loads]:
+    database: FreshDatabase = request.getfixturevalue(request.param)
+    create_table(database)
+    with loads(database, nats_server.url, tmp_path) as running:
+        database.execute("CREATE TABLE other (id INT PRIMARY KEY)")  # the stream has a checkpoint
+        running.tail.catch_up()
+        yield running
+
+
+def create_table(database: FreshDatabase) -> None:
+    database.execute("CREATE TABLE t (a INT, b VARCHAR(20), v INT, note TEXT, PRIMARY KEY (a, b))")
+    rows = ", ".join(f"({n}, 'k{n % 7}', {n}, 'old')" for n in range(_ROWS))
+    database.execute(f"INSERT INTO t VALUES {rows}")
+
+
+def rows_read(scenario: Loads) -> int:
+    """Number of rows that the interrupted load has stored."""
+    with DuckFile(scenario.path).transaction() as connection:
+        tables = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'loads'").fetchone()
+        if tables == (0,):
+            return 0
+        return sum(count for (count,) in connection.execute(f"SELECT row_count FROM {META_SCHEMA}.loads").fetchall())
+
+
+def backlog(scenario: Loads, reader: StreamReader, table: str) -> int:
+    """The backlog of the mirror, as Dagster's sensor counts it."""
+    durable = durable_name(OPTIONS.client_id, scenario.database.name, table)
+    watched = WatchedTable(scenario.database.name, table, dg.AssetKey([table]), durable, table, is_mirror=True)
+    return count_pending(reader, [watched])[watched]
+
+
+def check_equal(scenario: Loads, table: str = "t") -> None:
+    scenario.drain(scenario.mirror(table))
+    mariadb = "mariadb" in type(scenario.database.server).__name__.lower()
+    assert mirror_table_rows(scenario.path, (scenario.database.name, table)) == scenario.server_rows(
+        table, mariadb=mariadb
+    )
+
+
+def test_a_load_under_writes_is_resumed_after_a_stop_and_a_kill(
+    scenario: Loads, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger=mirror_load.__name__)
+    with TableWriters(scenario.database, seed=7):
+        stop = threading.Event()
+        slow = threading.Thread(
+            target=scenario.consume, args=(scenario.mirror("t", rows_per_s=500.0), stop), daemon=True
+        )
+        slow.start()
+        wait_until(lambda: "loading about" in caplog.text, 30, "the load to begin")
+        time.sleep(0.25)
+        stop.set()
+        slow.join(30)
+        before = rows_read(scenario)
+        assert 0 < before < _ROWS / 2
+        arguments = [sys.executable, "-m", "tests.e2e.loads", scenario.arguments("t")]
+        with subprocess.Popen(arguments) as process:
+            wait_until(lambda: rows_read(scenario) > before or process.poll() is not None, 30, "another chunk")
+            process.kill()
+        assert rows_read(scenario) > before
+        scenario.consume(scenario.mirror("t"))
+        assert f"{scenario.database.name}.t: the load resumes after" in caplog.text
+        assert "the load begins again" not in caplog.text
+        assert rows_read(scenario) == 0
+    check_equal(scenario)
+
+
+def test_a_server_without_gtids_is_locked_for_a_moment_only(nats_server: NATSServer, tmp_path: Path) -> None:
+    options = {"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF"}
+    with servers.mysql(options=options) as server, fresh_database(server) as database:
+        create_table(database)
+        with loads(database, nats_server.url, tmp_path) as scenario:
+            with TableWriters(database, seed=11):
+                wait_until(lambda: scenario.tail.progress.changes > 20, 30, "changes in the stream")
+                scenario.consume(scenario.mirror("t"))
+            check_equal(scenario)
+
+
+@pytest.mark.parametrize(
+    "statement", ["TRUNCATE TABLE t", "ALTER TABLE t ADD COLUMN extra INT DEFAULT 7", "RENAME TABLE t TO u, u TO t"]
+)
+def test_a_statement_during_a_load_begins_it_again(
+    scenario: Loads, caplog: pytest.LogCaptureFixture, statement: str
+) -> None:
+    slow = threading.Thread(target=scenario.consume, args=(scenario.mirror("t", rows_per_s=1000.0),), daemon=True)
+    caplog.set_level(logging.INFO, logger=mirror_load.__name__)
+    slow.start()
+    wait_until(lambda: "loading about" in caplog.text, 30, "the load to begin")
+    scenario.database.execute(statement)
+    slow.join(60)
+    assert "the load begins again" in caplog.text
+    check_equal(scenario)
+
+
+@pytest.mark.parametrize(
+    ("columns", "engine"),
+    [("page INT, v INT", "InnoDB"), ("page INT, v INT", "MyISAM"), ("page INT NOT NULL UNIQUE, v INT", "InnoDB")],
+    ids=["no key", "MyISAM", "unique key"],
+)
+def test_a_table_without_a_primary_key_equals_its_mirror(scenario: Loads, columns: str, engine: str) -> None:
+    database, end = scenario.database, threading.Event()
+    database.execute(f"CREATE TABLE pages ({columns}) ENGINE={engine}")
+    database.execute("INSERT INTO pages VALUES " + ", ".join(f"({n}, 0)" for n in range(300)))
+    database.execute("CREATE TABLE IF NOT EXISTS pages (page INT)")  # its effect depends on the rows before
+
+    def write() -> None:
+        with database.server.connect(database=database.name, autocommit=True) as connection:
+            for n in range(300, 100_000):
+                connection.query(f"INSERT INTO pages VALUES ({n}, 1)")
+                connection.query(f"UPDATE pages SET v = v + 1 WHERE page BETWEEN {n % 300} AND {n % 300 + 3}")
+                connection.query(f"DELETE FROM pages WHERE page = {n - 250}")
+                if end.wait(0.005):
+                    return
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    mirror = scenario.mirror("pages")
+    try:
+        with StreamReader(NatsOptions(url=scenario.nats_url), scenario.config.source) as reader:
+            mirror.use_stream(reader, ProgressKey("loads", reader.source, *mirror.names), threading.Event())
+            mirror.rebuild(ProgressKey("loads", reader.source, *mirror.names))
+    finally:
+        end.set()
+        writer.join(30)
+    check_equal(scenario, "pages")
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["waits", "does not wait"])
+def test_a_change_that_is_streamed_before_it_is_visible_needs_the_wait(
+    semisync: FreshDatabase, nats_server: NATSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    """The commit waits for a replica that does not exist; its events are in the binlog, and sent to the tail."""
+    if not waits:
+        monkeypatch.setattr(ExecutedGtids, "prepare", lambda *_: None)
+    semisync.execute("CREATE TABLE t (a INT PRIMARY KEY, v INT)")
+    semisync.execute("INSERT INTO t VALUES (1, 1), (2, 2)")
+    with loads(semisync, nats_server.url, tmp_path) as scenario:
+        for value in ("ON", "OFF", "ON"):
+            semisync.execute(f"SET GLOBAL rpl_semi_sync_source_enabled = {value}")
+        begun = scenario.tail.progress.changes
+        late = threading.Thread(target=semisync.execute, args=("INSERT INTO t VALUES (3, 3)",), daemon=True)
+        late.start()
+        scenario.tail.wait_stored(begun + 1)
+        with semisync.server.connect(database=semisync.name) as other, other.cursor() as cursor:
+            assert cursor.execute("SELECT a FROM t") == 2
+        scenario.consume(scenario.mirror("t"))
+        late.join(30)
+        semisync.execute("SET GLOBAL rpl_semi_sync_source_enabled = OFF")
+        scenario.drain(scenario.mirror("t"))
+        is_equal = mirror_table_rows(scenario.path, (semisync.name, "t")) == scenario.server_rows("t")
+        assert is_equal == waits
+
+
+@pytest.fixture
+def semisync() -> Iterator[FreshDatabase]:
+    """A MySQL whose commits wait, after they are logged, for a replica."""
+    with servers.mysql() as server, fresh_database(server) as database:
+        database.execute("INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'")
+        database.execute("SET GLOBAL rpl_semi_sync_source_timeout = 6000")
+        yield database
+
+
+def test_tables_that_nobody_changes_are_loaded(scenario: Loads, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "SMALL_ROWS", 20_000)
+    for name, rows in (("quiet", "(1), (2)"), ("unused", "")):
+        scenario.database.execute(f"CREATE TABLE {name} (id INT PRIMARY KEY)")
+        scenario.database.execute(f"INSERT INTO {name} VALUES {rows}" if rows else "DO 1")
+    scenario.tail.catch_up()
+    with StreamReader(NatsOptions(url=scenario.nats_url), scenario.config.source) as reader:
+        purge_stream(scenario.nats_url, reader.stream, 1)
+        assert backlog(scenario, reader, "quiet") == 1, "the sensor requests its first run"
+    for name in ("quiet", "unused"):
+        scenario.consume(scenario.mirror(name))
+        assert mirror_table_rows(scenario.path, (scenario.database.name, name)) == scenario.server_rows(name)
+    with StreamReader(NatsOptions(url=scenario.nats_url), scenario.config.source) as reader:
+        assert backlog(scenario, reader, "quiet") == 0
+    scenario.database.execute("INSERT INTO unused VALUES (7)")
+    check_equal(scenario, "unused")
