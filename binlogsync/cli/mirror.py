@@ -29,6 +29,7 @@ from binlogsync.consume.pool import ConsumerTask, WorkerPool, WorkerPoolOptions
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.errors import BinlogSyncError, ConfigError, ConsumeError, SourceError
 from binlogsync.filters import TableFilter
+from binlogsync.mirror.clients import check_client
 from binlogsync.mirror.target import Mirror
 from binlogsync.mysql.information_schema import list_tables
 from binlogsync.nats.client import NatsConnection
@@ -37,7 +38,6 @@ from binlogsync.settings import Settings
 from binlogsync.signals import stop_on_signals
 from binlogsync.snapshot.throttle import LoadLimits
 from binlogsync.table_names import Fold
-from binlogsync.targets.duckdb.clients import check_client, list_mirrors
 from binlogsync.targets.duckdb.file import DuckFile
 from binlogsync.targets.mirror_state import MirrorOptions
 
@@ -163,8 +163,8 @@ class _MirrorCommand:
 
     def _find_tables(self, on_server: Iterable[Table]) -> set[Table]:
         """Captured tables of the server, tables of the stream, and those with a mirror in the file."""
-        with self.file.transaction() as connection:
-            mirrored = list_mirrors(connection, self.client_id, self.source)
+        with self.file.begin() as transaction:
+            mirrored = transaction.list_mirrors(self.client_id, self.source)
         captured = {table for table in on_server if self._is_captured(table)}
         return captured | {table for table in {*self.reader.tables(), *mirrored} if self.filter.captures(*table)}
 
@@ -174,8 +174,8 @@ class _MirrorCommand:
             if not self.filter.captures(*table):
                 continue
             try:
-                with self.file.transaction() as connection:
-                    check_client(connection, ProgressKey(self.client_id, self.source, *table))
+                with self.file.begin() as transaction:
+                    check_client(transaction, ProgressKey(self.client_id, self.source, *table))
             except ConfigError as error:
                 log.warning("%s", error)
                 self.lines.add(table)

@@ -16,7 +16,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
-from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.mirror.image_columns import ADVICE
 from binlogsync.mirror.verify_rows import Comparison, RowStore
@@ -27,19 +26,9 @@ from binlogsync.position import Checkpoint
 from binlogsync.position_masks import changes_after
 from binlogsync.position_order import PositionOrder, compare, compare_or_raise
 from binlogsync.snapshot.view import TableSnapshot, read_table
-from binlogsync.targets.duckdb.column_types import has_same_shape
-from binlogsync.targets.duckdb.file import DuckFile
-from binlogsync.targets.duckdb.fingerprints import (
-    delete_request,
-    ensure_requests,
-    insert_request,
-    take_fingerprint,
-    write_fingerprint,
-)
-from binlogsync.targets.duckdb.progress import load_progress
-from binlogsync.targets.duckdb.records import resolve_gaps
-from binlogsync.targets.duckdb.state import ensure_meta, load_state
+from binlogsync.targets import TableStore
 from binlogsync.targets.fingerprints import Fingerprint, FingerprintRequest
+from binlogsync.targets.progress import NO_PROGRESS, ConsumerProgress, ProgressKey
 from binlogsync.waiting import RetryTimer
 
 log = logging.getLogger(__name__)
@@ -104,7 +93,7 @@ class Verifier:
 
     reader: StreamReader
     config: MySQLConfig
-    file: DuckFile
+    tables: TableStore
     options: VerifyOptions = field(default_factory=VerifyOptions)
 
     def verify(self, database: str, table: str) -> Verification:
@@ -126,7 +115,7 @@ class Verifier:
                         store = RowStore(Path(folder), self.options.chunk_rows, self.options.examples)
                         store.fill(snapshot)
                         found = self._wait((database, table), request)
-                        compared = _compare(snapshot, found, store, time.monotonic() - started)
+                        compared = self._compare(snapshot, found, store, time.monotonic() - started)
                         if compared.is_equal:
                             self._resolve(self._key(database, table), snapshot.at, begun)
                         return replace(compared, left_out=snapshot.left_out)
@@ -145,30 +134,28 @@ class Verifier:
         """Raise ConfigError for a table that never existed on either side, most likely a typing error."""
         if snapshot.schema is not None:
             return
-        with self.file.transaction() as connection:
-            ensure_meta(connection)
-            is_known = load_state(connection, database, table).is_known
+        with self.tables.begin() as transaction:
+            is_known = transaction.load_mirror(database, table).is_known
         if not is_known:
             raise ConfigError(
-                f"{database}.{table}: {self.config.address} has no such table, and {self.file.path} no mirror of it"
+                f"{database}.{table}: {self.config.address} has no such table, and {self.tables.address} no mirror of "
+                "it"
             )
 
     def _resolve(self, key: ProgressKey, at: Checkpoint, until: datetime) -> None:
         """Resolve the mirror's gaps from before the comparison."""
-        with self.file.transaction() as connection:
-            resolve_gaps(connection, key, f"found equal at {at}", "a verification", until)
+        with self.tables.begin() as transaction:
+            transaction.resolve_gaps(key, f"found equal at {at}", "a verification", until)
 
     def _request(self, database: str, table: str, request: FingerprintRequest) -> bool:
         """Store the request; False when the mirror is already after the position."""
-        with self.file.transaction() as connection:
-            ensure_meta(connection)
-            ensure_requests(connection)
-            state = load_state(connection, database, table)
-            progress = load_progress(connection, self._key(database, table))
+        with self.tables.begin() as transaction:
+            state = transaction.load_mirror(database, table)
+            progress = transaction.load_progress(self._key(database, table))
             is_late = state.read_at is not None and compare_or_raise(request.at, state.read_at).may_be_before
             if is_late or _is_ahead(progress, request.at):
                 return False
-            insert_request(connection, state, request)
+            transaction.insert_request(state, request)
         return True
 
     def _wait(self, name: tuple[str, str], request: FingerprintRequest) -> Fingerprint:
@@ -177,15 +164,15 @@ class Verifier:
         asks_at = time.monotonic() + _CHECK_GRANTS_S
         before = self.reader.last_sequence()
         while True:
-            with self.file.transaction() as connection:
-                progress = load_progress(connection, self._key(*name))
-                found = take_fingerprint(connection, request)
+            with self.tables.begin() as transaction:
+                progress = transaction.load_progress(self._key(*name))
+                found = transaction.take_fingerprint(request)
             if found is not None:
                 return found
             if self._has_reached(name, progress, request.at):
-                with self.file.transaction() as connection:
-                    if load_progress(connection, self._key(*name)) == progress:
-                        write_fingerprint(connection, load_state(connection, *name), request)
+                with self.tables.begin() as transaction:
+                    if transaction.load_progress(self._key(*name)) == progress:
+                        transaction.write_fingerprint(transaction.load_mirror(*name), request)
                 continue
             if asks_at < time.monotonic() and not timer.is_over and self.reader.last_sequence() == before:
                 asks_at = math.inf
@@ -214,29 +201,31 @@ class Verifier:
             )
 
     def _forget(self, request: FingerprintRequest) -> None:
-        with self.file.transaction() as connection:
-            ensure_requests(connection)
-            delete_request(connection, request)
+        with self.tables.begin() as transaction:
+            transaction.delete_request(request)
+
+    def _compare(self, snapshot: TableSnapshot, found: Fingerprint, store: RowStore, seconds: float) -> Verification:
+        source, mirrored = snapshot.schema, found.schema
+        if source is None and mirrored is None:
+            return Verification(snapshot.at, True, seconds=seconds)
+        if source is None or mirrored is None:
+            missing = "the server has no such table" if source is None else "it has no mirror yet"
+            return Verification(snapshot.at, False, missing, seconds=seconds)
+        with self.tables.begin() as transaction:
+            has_same_shape = transaction.converter.has_same_shape(source, mirrored)
+        if not has_same_shape or source.primary_key != mirrored.primary_key:
+            texts = [
+                ", ".join(f"{c.name} {c.declaration}" for c in schema.columns) + f" key {schema.primary_key}"
+                for schema in (source, mirrored)
+            ]
+            return Verification(
+                snapshot.at, False, f"columns are {texts[0]}; the mirror has {texts[1]}", seconds=seconds
+            )
+        rows = store.compare(found.rows)
+        return Verification(snapshot.at, rows.is_equal, "", rows, seconds)
 
 
 def _is_ahead(progress: ConsumerProgress, at: Checkpoint) -> bool:
     """True when the last applied change is after the checkpoint; False for a change from a server before a failover."""
     is_same_server = progress != NO_PROGRESS and progress.server_uuid == at.server_uuid
     return is_same_server and compare(progress.at, at) is PositionOrder.AFTER
-
-
-def _compare(snapshot: TableSnapshot, found: Fingerprint, store: RowStore, seconds: float) -> Verification:
-    source, mirrored = snapshot.schema, found.schema
-    if source is None and mirrored is None:
-        return Verification(snapshot.at, True, seconds=seconds)
-    if source is None or mirrored is None:
-        missing = "the server has no such table" if source is None else "it has no mirror yet"
-        return Verification(snapshot.at, False, missing, seconds=seconds)
-    if not has_same_shape(source, mirrored) or source.primary_key != mirrored.primary_key:
-        texts = [
-            ", ".join(f"{c.name} {c.declaration}" for c in schema.columns) + f" key {schema.primary_key}"
-            for schema in (source, mirrored)
-        ]
-        return Verification(snapshot.at, False, f"columns are {texts[0]}; the mirror has {texts[1]}", seconds=seconds)
-    rows = store.compare(found.rows)
-    return Verification(snapshot.at, rows.is_equal, "", rows, seconds)

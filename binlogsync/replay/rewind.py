@@ -30,7 +30,6 @@ from binlogsync.replay.sources import ChangeSources
 from binlogsync.schema import remove_columns
 from binlogsync.targets.duckdb.file import DuckFile
 from binlogsync.targets.duckdb.records import insert_rewind
-from binlogsync.targets.duckdb.state import ensure_meta, load_state
 from binlogsync.targets.duckdb.transaction import DuckTransaction
 from binlogsync.targets.mirror_state import MirrorOptions, MirrorState
 from binlogsync.targets.records import RewindRecord
@@ -171,8 +170,7 @@ def _store(sources: ChangeSources, store: ProgressStore, move: RewindRequest, mo
         transaction.insert_rewind(_record(move, moved))
 
     with tables.begin() as transaction:
-        ensure_meta(transaction.connection)
-        state = load_state(transaction.connection, move.key.database, move.key.table)
+        state = transaction.load_mirror(move.key.database, move.key.table)
         is_mirror = move.is_mirror is not False and state.schema is not None
         if not (is_mirror and move.rebuild):
             if is_mirror:

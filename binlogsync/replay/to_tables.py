@@ -26,7 +26,6 @@ from binlogsync.position import Checkpoint
 from binlogsync.replay.ranges import ReplayPlan, checkpoint_after
 from binlogsync.replay.targets import ReplayState
 from binlogsync.targets import TableStore, TableTransaction
-from binlogsync.targets.duckdb.state import drop_mirror
 from binlogsync.targets.mirror_state import REPLAY_MARK
 from binlogsync.targets.records import ReplayRecord
 
@@ -99,7 +98,7 @@ class TableTarget(HandlerTarget):
         return replace(batch, schema=replace(batch.schema, database=self.database), ddl=ddl)
 
     def _prepare(self, transaction: TableTransaction, plan: ReplayPlan) -> None:
-        drop_mirror(transaction.connection, self.database, plan.table)
+        transaction.forget_mirror(self.database, plan.table)
 
 
 def _replay_database(database: str) -> str:

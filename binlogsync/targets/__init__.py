@@ -46,6 +46,10 @@ class TableTransaction(Protocol):
         """Delete the progress: the consumer is new again."""
 
     @abstractmethod
+    def list_consumers(self, database: str, table: str) -> Sequence[ProgressKey]:
+        """All consumers of a table with stored progress."""
+
+    @abstractmethod
     def load_gaps(self, key: ProgressKey) -> Sequence[ConsumerGap]:
         """All gaps of a consumer, in order."""
 
@@ -99,6 +103,10 @@ class TableTransaction(Protocol):
         """The state of a mirror; a new state, with a free name for its table, if there is none."""
 
     @abstractmethod
+    def list_mirrors(self, client: str, source: str) -> set[tuple[str, str]]:
+        """(database, table) of the mirrors that the client keeps here."""
+
+    @abstractmethod
     def store_mirror(self, state: MirrorState) -> MirrorState:
         """Store the state."""
 
@@ -121,6 +129,10 @@ class TableTransaction(Protocol):
     @abstractmethod
     def drop_or_keep_table(self, state: MirrorState, gone_us: int) -> MirrorState:
         """Drop the table; with soft deletes, keep it under another name, with all rows deleted at `gone_us`."""
+
+    @abstractmethod
+    def forget_mirror(self, database: str, table: str) -> None:
+        """Drop the table and its state."""
 
     @abstractmethod
     def delete_rows(self, state: MirrorState, gone_us: int) -> MirrorState:
@@ -179,6 +191,10 @@ class TableTransaction(Protocol):
     @abstractmethod
     def take_fingerprint(self, request: FingerprintRequest) -> Fingerprint | None:
         """The fingerprint, which is removed; None if not ready. Raises LookupError for a deleted request."""
+
+    @abstractmethod
+    def delete_request(self, request: FingerprintRequest) -> None:
+        """Delete the request and its fingerprint, if there are any."""
 
 
 class TableStore(Protocol):

@@ -100,6 +100,17 @@ class TableStoreContract(MirrorContract, ChangeContract):
             transaction.forget_progress(KEY)
             assert transaction.load_progress(KEY) == NO_PROGRESS
 
+    def test_the_mirrors_of_a_client_are_found(self, store: TableStore, opener: Opener) -> None:
+        other = replace(KEY, client="c2", table="others")
+        with store.begin() as transaction:
+            moved(transaction, NO_PROGRESS, 1)
+            transaction.move_progress(other, NO_PROGRESS, NO_PROGRESS)  # of a handler: it has no mirror
+        with opener().begin() as transaction:
+            assert transaction.list_mirrors("client", "main") == {("shop", "things")}
+            assert transaction.list_mirrors("c2", "main") == set()
+            assert list(transaction.list_consumers("shop", "others")) == [other]
+            assert list(transaction.list_consumers("shop", "nothing")) == []
+
     def test_gaps_are_open_until_they_are_resolved(self, store: TableStore, opener: Opener) -> None:
         first = new_gap("retention", "1 to 5", is_mirror=True)
         later = replace(first, detail="7 to 8", found_at=first.found_at + timedelta(hours=1))

@@ -57,6 +57,15 @@ class MirrorContract:
             gone = transaction.load_mirror("shop", "things")
         assert (gone.is_known, gone.schema, gone.location) == (True, None, state.location)
 
+    def test_a_mirror_is_forgotten(self, store: TableStore, read: ReadTable) -> None:
+        with store.begin() as transaction:
+            apply(transaction, [inserts(row(1))])
+        with store.begin() as transaction:
+            transaction.forget_mirror("shop", "things")
+            assert not transaction.load_mirror("shop", "things").is_known
+            apply(transaction, [inserts(row(2))])
+        assert [each["id"] for each in read("shop", "things")] == [2]
+
     @pytest.mark.parametrize(
         "names", [("shop", "Things"), ("SHOP", "things"), ("shop", 'a "b".c'), ("sh.op", "t"), ("shop", "things__2")]
     )
@@ -147,6 +156,9 @@ class MirrorContract:
             assert list(transaction.load_requests("shop", "things")) == []
             with pytest.raises(LookupError):
                 transaction.take_fingerprint(request)
+            transaction.insert_request(state, request)
+            transaction.delete_request(request)
+            assert list(transaction.load_requests("shop", "things")) == []
         assert found is not None
         assert found.schema == SCHEMA
         texts = server_texts(SCHEMA, [("1", "ü", str(2**64 - 1)), ("-2", None, None)], mariadb=False)

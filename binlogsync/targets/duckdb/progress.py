@@ -7,6 +7,7 @@ from dataclasses import replace
 import duckdb
 
 from binlogsync.targets.duckdb.file import META_SCHEMA, first_row
+from binlogsync.targets.duckdb.names import MIRRORS
 from binlogsync.targets.progress import NO_PROGRESS, ConsumerProgress, ProgressKey
 
 PROGRESS = f"{META_SCHEMA}.progress"
@@ -56,3 +57,23 @@ def move_progress(
 def forget_progress(connection: duckdb.DuckDBPyConnection, key: ProgressKey) -> None:
     """Delete the progress: the consumer is new again."""
     connection.execute(f"DELETE FROM {PROGRESS} WHERE {KEY_CONDITION}", key_values(key))
+
+
+def list_consumers(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> list[ProgressKey]:
+    """All consumers of a table with stored progress."""
+    ensure_progress(connection)
+    rows = connection.execute(
+        f"SELECT client, source FROM {PROGRESS} WHERE database = ? AND table_name = ? ORDER BY ALL", [database, table]
+    ).fetchall()
+    return [ProgressKey(client, source, database, table) for client, source in rows]
+
+
+def list_mirrors(connection: duckdb.DuckDBPyConnection, client: str, source: str) -> set[tuple[str, str]]:
+    """(database, table) of the mirrors that the client keeps in the file."""
+    ensure_progress(connection)
+    connection.execute(
+        f"SELECT database, table_name FROM {PROGRESS} JOIN {MIRRORS} USING (database, table_name) "
+        "WHERE client = ? AND source = ?",
+        [client, source],
+    )
+    return set(connection.fetchall())

@@ -39,6 +39,9 @@ class DuckTransaction(TableTransaction):
     def forget_progress(self, key: ProgressKey) -> None:
         progress.forget_progress(self._connection, key)
 
+    def list_consumers(self, database: str, table: str) -> Sequence[ProgressKey]:
+        return progress.list_consumers(self._connection, database, table)
+
     def load_gaps(self, key: ProgressKey) -> Sequence[ConsumerGap]:
         return records.load_gaps(self._connection, key)
 
@@ -77,6 +80,10 @@ class DuckTransaction(TableTransaction):
         states.ensure_meta(self._connection)
         return states.load_state(self._connection, database, table)
 
+    def list_mirrors(self, client: str, source: str) -> set[tuple[str, str]]:
+        states.ensure_meta(self._connection)
+        return progress.list_mirrors(self._connection, client, source)
+
     def store_mirror(self, state: MirrorState) -> MirrorState:
         return states.store_state(self._connection, state)
 
@@ -94,6 +101,9 @@ class DuckTransaction(TableTransaction):
 
     def drop_or_keep_table(self, state: MirrorState, gone_us: int) -> MirrorState:
         return states.drop_or_keep_table(self._connection, state, gone_us)
+
+    def forget_mirror(self, database: str, table: str) -> None:
+        states.drop_mirror(self._connection, database, table)
 
     def delete_rows(self, state: MirrorState, gone_us: int) -> MirrorState:
         return states.delete_rows(self._connection, state, gone_us)
@@ -135,3 +145,7 @@ class DuckTransaction(TableTransaction):
 
     def take_fingerprint(self, request: FingerprintRequest) -> Fingerprint | None:
         return fingerprints.take_fingerprint(self._connection, request)
+
+    def delete_request(self, request: FingerprintRequest) -> None:
+        fingerprints.ensure_requests(self._connection)
+        fingerprints.delete_request(self._connection, request)
