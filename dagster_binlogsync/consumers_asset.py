@@ -13,7 +13,8 @@ from typing import Any
 
 import dagster as dg
 
-from dagster_binlogsync.consume.run import ConsumeConfig, ConsumerEvent, run_consumers
+from dagster_binlogsync.consume.config import ConsumeConfig
+from dagster_binlogsync.consume.run import ConsumerEvent, run_consumers
 from dagster_binlogsync.consume.run_coordination import tag_code
 from dagster_binlogsync.consume.spec import ConsumerSpec
 from dagster_binlogsync.keys import consume_job_name, safe_part

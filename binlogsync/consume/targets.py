@@ -16,6 +16,7 @@ from typing import Protocol
 from binlogsync.consume.progress import ConsumerProgress, ProgressKey, ProgressStore, Tracker
 from binlogsync.errors import ConfigError
 from binlogsync.nats.reader import StreamBatch, StreamReader
+from binlogsync.snapshot.progress import ReadProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,11 @@ class Target(Protocol):
     def repair(self, key: ProgressKey, progress: ConsumerProgress) -> None:
         """Try to repair the open gaps; a gap that cannot be repaired now stays open."""
         return
+
+    @property
+    def load_progress(self) -> ReadProgress | None:
+        """How far the last load of existing rows is, for a target that loads them; None before the first one."""
+        return None
 
     def use_stream(self, reader: StreamReader, key: ProgressKey, stop: threading.Event) -> None:
         """Get the stream of the changes, at the start of each run, before progress is loaded. No transaction is open.

@@ -25,7 +25,7 @@ from binlogsync.position import Checkpoint
 from binlogsync.position_order import PositionOrder, compare
 from binlogsync.schema import TableSchema
 from binlogsync.snapshot.chunks import Chunk, ChunkReader
-from binlogsync.snapshot.progress import ProgressMeter
+from binlogsync.snapshot.progress import ProgressMeter, ReadProgress
 from binlogsync.snapshot.throttle import LoadLimits
 from binlogsync.snapshot.view import Description, LockRequiredError, TableSnapshot, read_table
 from binlogsync.snapshot.watermarks import ReadStoppedError, contains_start
@@ -79,6 +79,7 @@ class TableLoad:
     reader: StreamReader | None
     stop: threading.Event
     limits: LoadLimits
+    on_progress: Callable[[ReadProgress], None]
 
     @property
     def label(self) -> str:
@@ -170,8 +171,7 @@ class TableLoad:
             with self.file.transaction(keep_open=True) as connection:
                 insert_rows(connection, spare, batch)
             meter.add(len(batch))
-            if meter.due():
-                log.info("%s: %s", self.label, meter.progress)
+            self._report(meter)
             if self.stop.is_set():
                 raise ReadStoppedError
         self.file.release()
@@ -218,17 +218,22 @@ class TableLoad:
         chunks.begin(load.start)
         expected = Description(load.schema, load.left_out)
         meter = ProgressMeter(load.rows, chunks.size.estimate)
+        self._report(meter)
         while load.high is None:
             chunk = chunks.read(load.last_key, expected)
             if chunks.describe() != expected:
                 raise RestartLoadError("its columns changed during the load")
             load = self._store_chunk(load, chunk)
             meter.add(sum(map(len, chunk.batches)))
-            if meter.due():
-                log.info("%s: %s", self.label, meter.progress)
+            self._report(meter)
             if self.limits.rows_per_s is not None:
                 self.file.release()  # before a pause
         return load
+
+    def _report(self, meter: ProgressMeter) -> None:
+        self.on_progress(meter.progress)
+        if meter.due():
+            log.info("%s: %s", self.label, meter.progress)
 
     def _store_chunk(self, load: LoadState, chunk: Chunk) -> LoadState:
         count = sum(map(len, chunk.batches))

@@ -32,6 +32,7 @@ from binlogsync.nats.reader import StreamReader
 from binlogsync.position import Checkpoint
 from binlogsync.position_masks import changes_after
 from binlogsync.position_order import PositionOrder, compare
+from binlogsync.snapshot.progress import ReadProgress
 from binlogsync.snapshot.throttle import LoadLimits
 from binlogsync.snapshot.watermarks import ReadStoppedError
 from binlogsync.targets.duckdb.file import DuckFile, quote
@@ -83,9 +84,15 @@ class RebuildableMirror(Target):
         self.options = options
         self.limits = limits or LoadLimits()
         self.stream: StreamReader | None = None
+        self._load_progress: ReadProgress | None = None
         self._stop = threading.Event()
         self._failed_repairs = 0
         self._next_read_at = 0.0
+
+    @property
+    def load_progress(self) -> ReadProgress | None:
+        """See Target."""
+        return self._load_progress
 
     @property
     def repairs_gaps(self) -> bool:
@@ -217,7 +224,7 @@ class RebuildableMirror(Target):
         begun = time.monotonic()
         started = datetime.now(UTC)
         name = (self.database, self.table)
-        loaded = TableLoad(self.file, name, self.source, self.stream, self._stop, self.limits).run()
+        loaded = TableLoad(self.file, name, self.source, self.stream, self._stop, self.limits, self._set_progress).run()
         if not applied.is_new and compare(applied.at, loaded.at) is PositionOrder.AFTER:
             raise ConsumeError(
                 f"{key}: {self.source.address} is at {loaded.at}, but {applied} is applied already: that server "
@@ -229,8 +236,13 @@ class RebuildableMirror(Target):
             also(connection, loaded)
         ended = time.monotonic()
         log.info("%s.%s: loaded with %d rows at %s in %.1f s", *name, loaded.rows, loaded.at, ended - begun)
+        rate = 0.0 if self._load_progress is None else self._load_progress.rate
+        self._set_progress(ReadProgress(loaded.rows, loaded.rows, rate, ended - begun, is_done=True))
         self._next_read_at = ended + min(_REBUILD_PAUSE_FACTOR * (ended - begun), _MAX_REBUILD_PAUSE_S)
         return loaded.at
+
+    def _set_progress(self, progress: ReadProgress) -> None:
+        self._load_progress = progress
 
     def _replace_table(self, connection: DuckDBPyConnection, content: LoadedTable) -> None:
         """Replace the mirror by the spare table; with soft deletes, rows missing in it become deleted rows."""

@@ -14,11 +14,15 @@ class ReadProgress:
         rows: number of rows read, those of earlier runs included.
         estimate: number of rows of the table, estimated by the server; 0 if unknown.
         rate: rows per second of this run; 0 before the first row.
+        seconds: time since the load began, or was resumed.
+        is_done: whether the rows are in the table of the mirror.
     """
 
     rows: int
     estimate: int
     rate: float
+    seconds: float = 0.0
+    is_done: bool = False
 
     @property
     def left_s(self) -> float | None:
@@ -54,7 +58,8 @@ class ProgressMeter:
     def progress(self) -> ReadProgress:
         """The progress now."""
         seconds = time.monotonic() - self._begun_s
-        return ReadProgress(self._rows, self._estimate, (self._rows - self._first) / seconds if seconds else 0.0)
+        rate = (self._rows - self._first) / seconds if seconds else 0.0
+        return ReadProgress(self._rows, self._estimate, rate, seconds)
 
     def due(self) -> bool:
         """True once in `every_s` seconds."""

@@ -89,7 +89,7 @@ def build_metadata(
         shown["changes_ever"] = dg.MetadataValue.int(total.last.changes)
     shown |= _latest_skip_metadata(warehouse, key)
     if shown_table is not None:
-        shown |= _table_metadata(warehouse, shown_table)
+        shown |= table_metadata(warehouse, shown_table)
     return shown
 
 
@@ -113,7 +113,7 @@ def skip_metadata(skip: Skip) -> dict[str, dg.MetadataValue]:
     }
 
 
-def _table_metadata(warehouse: Warehouse, table: TablePreview) -> dict[str, dg.MetadataValue]:
+def table_metadata(warehouse: Warehouse, table: TablePreview) -> dict[str, dg.MetadataValue]:
     """Row count and first rows; the reason why they are not shown if another process locks the file."""
     try:
         rows = count_rows(warehouse.file(), *table.name)

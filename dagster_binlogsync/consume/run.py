@@ -13,27 +13,31 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
 
 from binlogsync.bookmarks import Bookmark
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.gaps import open_gaps
 from binlogsync.consume.pool import ConsumerTask, TableReport, WorkerPool, WorkerPoolOptions
 from binlogsync.consume.progress import DuckProgress
+from binlogsync.consume.targets import Target
 from binlogsync.errors import BinlogSyncError, HandlerError
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.nats.reader import StreamReader
 from binlogsync.stores import PositionStore
 from dagster_binlogsync.consume.checks import backlog_check, handled_check, no_gap, report_check
+from dagster_binlogsync.consume.config import ConsumeConfig
+from dagster_binlogsync.consume.load_reporter import LoadReporter
 from dagster_binlogsync.consume.metadata import (
     ConsumerTotals,
     TablePreview,
     build_metadata,
     build_run_failure,
     failure_metadata,
+    table_metadata,
 )
-from dagster_binlogsync.consume.run_coordination import find_other_runs, find_stop_reason
+from dagster_binlogsync.consume.run_coordination import exclude_active_tables, find_stop_reason
 from dagster_binlogsync.consume.spec import ConsumerSpec
+from dagster_binlogsync.consume.unloaded_mirrors import UnloadedMirrors
 from dagster_binlogsync.run_status import find_run_end
 from dagster_binlogsync.stop_flag import StopFlag, stop_on_signals
 from dagster_binlogsync.tags import FAILED_TAG
@@ -43,30 +47,6 @@ POLL_S = 0.25
 ConsumerEvent = dg.MaterializeResult[Any] | dg.AssetCheckResult
 
 
-class ConsumeConfig(dg.Config):
-    """How long a consumer run lasts, and what it reports."""
-
-    idle_s: float = Field(default=60.0, ge=0, description="The run ends after this many seconds without changes.")
-    max_s: float = Field(
-        default=3600.0, gt=0, description="The run ends after this many seconds; the sensor requests the next one."
-    )
-    report_s: float = Field(
-        default=60.0, gt=0, description="Seconds between two materializations of a table in a long run."
-    )
-    retry_s: float = Field(
-        default=5.0, gt=0, description="Seconds until a failed table is retried; doubles up to one minute."
-    )
-    max_workers: int = Field(
-        default=32,
-        ge=1,
-        description="Tables consumed at the same time; further tables share the workers in turns of a few seconds.",
-    )
-    max_changes: int = Field(default=200_000, ge=1, description="Approximate maximum of changes in one transaction.")
-    preview_rows: int = Field(
-        default=5, ge=0, description="Rows in the preview of the asset page, if BINLOGSYNC_SHOW_VALUES is set."
-    )
-
-
 def run_consumers(
     context: dg.AssetExecutionContext, config: ConsumeConfig, consumers: Sequence[ConsumerSpec], mysql: MySQLConfig
 ) -> Iterator[ConsumerEvent]:
@@ -74,10 +54,11 @@ def run_consumers(
 
     Raises dg.Failure if a table is blocked at the end, DagsterExecutionInterruptedError if a user terminated the run.
     """
-    free = _exclude_active_tables(context, consumers)
+    free = exclude_active_tables(context, consumers)
     if not free:
         return
-    run = _ConsumerRun(context, config, mysql, {item.table: _TableState(item) for item in free})
+    path = context.resources.warehouse.path
+    run = _ConsumerRun(context, config, {item.table: _TableState.start(item, path, mysql) for item in free})
     with stop_on_signals() as stop:
         run.consume(stop)
         if stop.reason is not None:
@@ -97,27 +78,13 @@ def run_consumers(
         raise build_run_failure(failed, show_values=context.resources.warehouse.show_values) from None
 
 
-def _exclude_active_tables(
-    context: dg.AssetExecutionContext, selected: Sequence[ConsumerSpec]
-) -> Sequence[ConsumerSpec]:
-    """The tables that no other run consumes; logs a warning for the others. Groups of mirrors are not split."""
-    active_runs = find_other_runs(context, [item.name.consumer_key for item in selected])
-    groups = {item.together for item in selected if item.together is not None and item.name.consumer_key in active_runs}
-    free = [item for item in selected if item.name.consumer_key not in active_runs and item.together not in groups]
-    for run in {run.run_id: run for run in active_runs.values()}.values():
-        names = [str(item.name) for item in selected if active_runs.get(item.name.consumer_key) is run]
-        context.log.warning(
-            f"run {run.run_id} of {run.job_name} is already consuming {', '.join(names)}; this run leaves them out. "
-            "To consume them in this run, terminate that run first"
-        )
-    return free
-
-
 @dataclass(slots=True)
 class _TableState:
     """State of a table in this run: totals of the run, totals since the last report, and the error that blocks it."""
 
     consumer: ConsumerSpec
+    target: Target
+    load: LoadReporter
     total: ConsumerTotals = field(default_factory=ConsumerTotals)
     unreported: ConsumerTotals = field(default_factory=ConsumerTotals)
     report_at: float = 0.0
@@ -125,12 +92,16 @@ class _TableState:
     tries: int = 0
     has_gap: bool = False
 
+    @classmethod
+    def start(cls, consumer: ConsumerSpec, path: str, mysql: MySQLConfig) -> "_TableState":
+        """The state at the start of the run."""
+        return cls(consumer, consumer.target(path, mysql), LoadReporter(consumer.name))
+
 
 @dataclass(slots=True)
 class _ConsumerRun:
     context: dg.AssetExecutionContext
     config: ConsumeConfig
-    mysql: MySQLConfig
     tables: Mapping[tuple[str, str], _TableState]
 
     @property
@@ -147,8 +118,9 @@ class _ConsumerRun:
         )  # fmt: skip
         ends_at, poll_at = time.monotonic() + config.max_s, 0.0
         with WorkerPool(self._build_tasks(), self._reader, options, stop) as pool:
-            while not stop.is_set() and time.monotonic() < ends_at and pool.quiet_s() <= config.idle_s:
+            while not stop.is_set() and time.monotonic() < ends_at and self._is_active(pool.quiet_s()):
                 self._process_reports(pool.reports(POLL_S))
+                self._report_loads()
                 self._materialize_progress()
                 if time.monotonic() > poll_at:
                     poll_at = time.monotonic() + FIRST_REPORT_S
@@ -156,15 +128,28 @@ class _ConsumerRun:
                         stop.request(reason)
             pool.end()
             self._process_reports(pool.reports(0))
+            self._report_loads()
+
+    def _is_active(self, quiet_s: float) -> bool:
+        """Whether a change arrived within idle_s, or a table is loading. A retried load must make progress."""
+        idle_s = self.config.idle_s
+        return quiet_s <= idle_s or any(
+            table.load.is_loading if table.error is None else table.load.has_progress(idle_s)
+            for table in self.tables.values()
+        )
 
     def results(self) -> Iterator[ConsumerEvent]:
-        """A materialization of each table that is not blocked, and the check results of all tables."""
+        """The check results of all tables, and a materialization of each that is neither blocked nor unloaded."""
+        mirrors = [table.consumer.progress_key for table in self.tables.values() if table.target.repairs_gaps]
+        unloaded = UnloadedMirrors().find(self.context.resources.warehouse.file(), mirrors)
+        for mirror in unloaded:
+            self.context.log.info(f"{mirror.database}.{mirror.table} is not loaded yet; the next run resumes the load")
         with ExitStack() as stack:
             reader: StreamReader | None = None
             for table in self.tables.values():
                 key = table.consumer.name.consumer_key
                 checks = [handled_check(key, table.error), self._gap_check(table)]
-                if table.error is not None:
+                if table.error is not None or table.consumer.progress_key in unloaded:
                     yield from checks
                     continue
                 reader = reader or stack.enter_context(self._reader())
@@ -188,14 +173,13 @@ class _ConsumerRun:
         return no_gap(table.consumer.name.consumer_key, open_gaps(store, table.consumer.progress_key))
 
     def _build_tasks(self) -> list[ConsumerTask]:
-        path = self.context.resources.warehouse.path
         tasks: dict[object, ConsumerTask] = {}
         for table in self.tables.values():
             options = ConsumeOptions(
                 client_id=table.consumer.client_id, max_changes=self.config.max_changes, start=table.consumer.start,
                 bookmarks=self._bookmarks,
             )  # fmt: skip
-            task = ConsumerTask(table.consumer.table, table.consumer.target(path, self.mysql), options)
+            task = ConsumerTask(table.consumer.table, table.target, options)
             group = table.consumer.together or table.consumer.table
             first = tasks.get(group)
             tasks[group] = task if first is None else replace(first, together=(*first.together, task))
@@ -237,20 +221,33 @@ class _ConsumerRun:
                 table.total.add(report.done)
                 table.unreported.add(report.done)
 
+    def _report_loads(self) -> None:
+        """Report the progress of loads. Materialize a table as soon as it is loaded, with its row count."""
+        for table in self.tables.values():
+            if table.load.report(self.context, table.target.load_progress):
+                # Loads of other tables use the file: only the count is read now, the rest at the end of the run.
+                shown = table_metadata(self.context.resources.warehouse, TablePreview(table.consumer.table, 0))
+                if not shown:
+                    name = table.consumer.name
+                    self.context.log.warning(f"{name}: MySQL has no such table; the mirror is created with the table")
+                self._log_materialization(table, {**shown, **table.load.metadata()})
+
     def _materialize_progress(self) -> None:
         """Materialize each table that has new changes, at most once per report_s."""
-        now = time.monotonic()
         for table in self.tables.values():
-            if table.unreported.changes and now >= table.report_at:
-                shown = dict(self._metadata(table, table.unreported))
-                self.context.log_event(dg.AssetMaterialization(table.consumer.name.consumer_key, metadata=shown))
+            if table.unreported.changes and time.monotonic() >= table.report_at:
+                self._log_materialization(table, self._metadata(table, table.unreported))
                 self._report_gap(table)
-                table.unreported, table.report_at = ConsumerTotals(), now + self.config.report_s
+                table.unreported, table.report_at = ConsumerTotals(), time.monotonic() + self.config.report_s
+
+    def _log_materialization(self, table: _TableState, shown: Mapping[str, dg.MetadataValue]) -> None:
+        self.context.log_event(dg.AssetMaterialization(table.consumer.name.consumer_key, metadata=dict(shown)))
 
     def _metadata(self, table: _TableState, total: ConsumerTotals) -> Mapping[str, dg.MetadataValue]:
         shows = table.consumer.shows
         shown = TablePreview(shows, self.config.preview_rows) if shows else None
-        return build_metadata(total, table.consumer.progress_key, shown, self.context.resources.warehouse)
+        done = build_metadata(total, table.consumer.progress_key, shown, self.context.resources.warehouse)
+        return {**done, **table.load.metadata()}
 
 
 def _error_identity(error: BinlogSyncError | None) -> str:

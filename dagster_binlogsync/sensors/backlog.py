@@ -1,9 +1,10 @@
-"""The backlog sensor: requests one consumer run for the tables of a source that have unconsumed changes.
+"""The backlog sensor: requests one consumer run for the tables of a source that have work to do.
 
-There is one sensor per source, with one short connection and at most two requests per table in each tick. The run also
-consumes tables without a backlog and lasts as long as changes arrive, so there are few, long runs. Tables of an active
-run are left out. A table that failed is requested again after a delay that doubles with each consecutive failure; the
-other tables do not wait for it. If NATS is not reachable, the tick fails.
+These are tables with unconsumed changes, and mirrors that have no table yet, which the run loads. There is one sensor
+per source, with one short connection and at most two requests per table in each tick. The run also consumes tables
+without a backlog and lasts as long as changes arrive, so there are few, long runs. Tables of an active run are left
+out. A table that failed is requested again after a delay that doubles with each consecutive failure; the other tables
+do not wait for it. If NATS is not reachable, the tick fails.
 """
 
 import time
@@ -15,15 +16,18 @@ import dagster as dg
 from binlogsync.errors import WireError
 from binlogsync.escaping import printable
 from binlogsync.nats.reader import StreamReader
+from binlogsync.targets.progress import ProgressKey
 from binlogsync.waiting import backoff_s
+from dagster_binlogsync.consume.unloaded_mirrors import UnloadedMirrors
 from dagster_binlogsync.keys import consume_job_name
 from dagster_binlogsync.resources.jetstream import JetStream
+from dagster_binlogsync.resources.warehouse import Warehouse
 from dagster_binlogsync.run_status import ENDED, UNFINISHED
 from dagster_binlogsync.table_asset import TableAsset
 from dagster_binlogsync.tags import CODE_TAG, CONSUMER_TAG, END_TAG, FAILED_TAG
 
 RECENT_RUNS = 40
-NATS_TIMEOUT_S = 5.0
+NATS_TIMEOUT_S = FILE_TIMEOUT_S = 5.0
 MAX_NAMED = 3
 
 
@@ -37,7 +41,7 @@ class WatchedTable:
         durable: name of the durable consumer in JetStream.
         run_tag: value of the tag binlogsync/consumer, "<source>.<database>.<table>".
         checks: the checks that the consumer run reports; other checks may be expensive and are not requested.
-        is_mirror: whether the first run loads the table, even if the stream has no message of it.
+        mirror: key of the progress of a mirror; None for a handler.
     """
 
     database: str
@@ -46,7 +50,7 @@ class WatchedTable:
     durable: str
     run_tag: str
     checks: tuple[dg.AssetCheckKey, ...] = ()
-    is_mirror: bool = False
+    mirror: ProgressKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ def build_backlog_sensor(
     interval_s: int = 10,
     rules: RetryRules | None = None,
     stream_key: str = "jetstream",
+    warehouse_key: str = "warehouse",
     code: str = "",
 ) -> dg.SensorDefinition:
     """The sensor `consume_<source>` of the job of the same name, which consumes these tables.
@@ -78,24 +83,30 @@ def build_backlog_sensor(
     """
     loaded_at = time.time()
     name, tables = consume_job_name(source), [watch_table(table) for table in consumers]
+    mirrors = UnloadedMirrors()
 
     @dg.sensor(
         name=name,
         job_name=name,
         minimum_interval_seconds=interval_s,
         default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
-        description=f"Starts consumers for the tables of {source} that have unconsumed changes in JetStream.",
-        required_resource_keys={stream_key},
+        description=f"Starts consumers for the tables of {source} that have unconsumed changes in JetStream, and loads "
+        "mirrors that have no table yet.",
+        required_resource_keys={stream_key, warehouse_key},
     )
     def _consume(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         stream: JetStream = getattr(context.resources, stream_key)
+        warehouse: Warehouse = getattr(context.resources, warehouse_key)
         stop_outdated_runs(context.instance, [table.key for table in tables], code, loaded_at)
         try:
             with stream.reader(source, patience_s=NATS_TIMEOUT_S) as reader:
                 backlog = count_pending(reader, tables)
         except WireError as error:
             return dg.SkipReason(str(error))
-        return request_runs(context.instance, name, backlog, rules or RetryRules())
+        busy = find_active_assets(context.instance, name, tables)
+        free = [table.mirror for table in tables if table.mirror is not None and table.key not in busy]
+        unloaded = mirrors.find(warehouse.file(FILE_TIMEOUT_S), free) if free else ()
+        return request_runs(context.instance, name, backlog, rules or RetryRules(), unloaded=unloaded)
 
     return _consume
 
@@ -104,9 +115,8 @@ def watch_table(table: TableAsset) -> WatchedTable:
     """The table as the sensor needs it."""
     name = table.name
     checks = tuple(spec.key for spec in table.check_specs)
-    return WatchedTable(
-        name.database, name.table, name.consumer_key, table.durable, name.run_tag, checks, table.is_mirror
-    )
+    mirror = table.consumer.progress_key if table.is_mirror else None
+    return WatchedTable(name.database, name.table, name.consumer_key, table.durable, name.run_tag, checks, mirror)
 
 
 def stop_outdated_runs(
@@ -125,10 +135,7 @@ def stop_outdated_runs(
 
 
 def count_pending(reader: StreamReader, tables: Iterable[WatchedTable]) -> Mapping[WatchedTable, int]:
-    """Number of unconsumed messages of each table. If it was never consumed: all its messages in the stream.
-
-    A mirror that was never consumed counts at least one: its existing rows.
-    """
+    """Number of unconsumed messages of each table. If it was never consumed: all its messages in the stream."""
     stored = reader.tables()
     backlog = {}
     for table in tables:
@@ -136,7 +143,7 @@ def count_pending(reader: StreamReader, tables: Iterable[WatchedTable]) -> Mappi
         if durable is not None:
             backlog[table] = durable.num_pending + durable.num_ack_pending
         else:
-            backlog[table] = max(stored.get((table.database, table.table), 0), int(table.is_mirror))
+            backlog[table] = stored.get((table.database, table.table), 0)
     return backlog
 
 
@@ -146,12 +153,15 @@ def request_runs(
     backlog: Mapping[WatchedTable, int],
     rules: RetryRules,
     clock: Callable[[], float] = time.time,
+    *,
+    unloaded: Collection[ProgressKey] = (),
 ) -> dg.SensorResult | dg.SkipReason:
-    """Request one run for all tables that no run consumes and that are not in backoff, if one of them has a backlog.
+    """Request one run for all tables that no run consumes and that are not in backoff, if one of them has work to do.
 
-    Otherwise the skip reason counts the tables by state and names a few of the blocked ones.
+    `unloaded` are mirrors without a table. Otherwise the skip reason counts the tables by state and names a few of the
+    blocked ones.
     """
-    busy = _active_assets(instance, job_name, backlog)
+    busy = find_active_assets(instance, job_name, backlog)
     ended = instance.get_run_records(dg.RunsFilter(job_name=job_name, statuses=ENDED), limit=RECENT_RUNS)
     free: list[WatchedTable] = []
     blocked: list[str] = []
@@ -163,7 +173,7 @@ def request_runs(
             blocked.append(f"{name}: blocked with {waiting} message(s) waiting, next attempt in {wait:.0f} s")
         else:
             free.append(table)
-    if not any(backlog[table] for table in free):
+    if not any(backlog[table] or table.mirror in unloaded for table in free):
         active = sum(table.key in busy for table in backlog)
         return dg.SkipReason(_summary(active, len(free), blocked))
     # No table is in two runs, so the first table identifies the run.
@@ -182,7 +192,7 @@ def _summary(active: int, quiet: int, blocked: Sequence[str]) -> str:
     return "; ".join(parts) or "there are no consumers"
 
 
-def _active_assets(instance: dg.DagsterInstance, job_name: str, tables: Iterable[WatchedTable]) -> set[dg.AssetKey]:
+def find_active_assets(instance: dg.DagsterInstance, job_name: str, tables: Iterable[WatchedTable]) -> set[dg.AssetKey]:
     """Assets of all active runs, including runs launched manually."""
     busy: set[dg.AssetKey] = set()
     for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):

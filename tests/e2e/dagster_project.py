@@ -15,7 +15,7 @@ from binlogsync.settings import Settings
 from binlogsync.stores import Lease
 from binlogsync.stores.sqlite import SQLitePositionStore
 from binlogsync.targets.duckdb.file import DuckFile
-from dagster_binlogsync.consume.run import ConsumeConfig
+from dagster_binlogsync.consume.config import ConsumeConfig
 from dagster_binlogsync.discovery import ConsumerDefinitions
 from dagster_binlogsync.tables import TableAsset
 from dagster_binlogsync.tail.job import TailConfig
@@ -79,9 +79,11 @@ class DagsterProject:
             found = made.evaluate_tick(context)
         return list(found.run_requests or []), found.skip_message or ""
 
-    def consume(self, built: dg.Definitions, *tables: TableAsset, idle_s: float = 0.5) -> dg.ExecuteInProcessResult:
+    def consume(
+        self, built: dg.Definitions, *tables: TableAsset, idle_s: float = 0.5, max_s: float = 150.0
+    ) -> dg.ExecuteInProcessResult:
         job = built.resolve_implicit_global_asset_job_def()
-        config = dg.RunConfig(ops={f"consumers_{self.source}": ConsumeConfig(idle_s=idle_s, max_s=150)})
+        config = dg.RunConfig(ops={f"consumers_{self.source}": ConsumeConfig(idle_s=idle_s, max_s=max_s)})
         keys = [table.key for table in tables]
         return job.execute_in_process(
             instance=self.instance, run_config=config, asset_selection=keys, raise_on_error=False

@@ -7,7 +7,7 @@ from dataclasses import replace
 import duckdb
 
 from binlogsync.targets.duckdb.file import META_SCHEMA, first_row
-from binlogsync.targets.duckdb.names import MIRRORS
+from binlogsync.targets.duckdb.names import MIRRORS, has_relation
 from binlogsync.targets.progress import NO_PROGRESS, ConsumerProgress, ProgressKey
 
 PROGRESS = f"{META_SCHEMA}.progress"
@@ -52,6 +52,14 @@ def move_progress(
         [*key_values(key), *values, moved.seen, moved.changes, moved.epoch],
     )
     return moved
+
+
+def load_progress_keys(connection: duckdb.DuckDBPyConnection) -> frozenset[ProgressKey]:
+    """The consumers that have progress in the file. Changes nothing in the file."""
+    if not has_relation(connection, META_SCHEMA, "progress"):
+        return frozenset()
+    rows = connection.execute(f"SELECT client, source, database, table_name FROM {PROGRESS}").fetchall()
+    return frozenset(ProgressKey(*row) for row in rows)
 
 
 def forget_progress(connection: duckdb.DuckDBPyConnection, key: ProgressKey) -> None:

@@ -55,6 +55,13 @@ def load_state(connection: duckdb.DuckDBPyConnection, database: str, table: str)
     )
 
 
+def load_mirror_names(connection: duckdb.DuckDBPyConnection) -> frozenset[tuple[str, str]]:
+    """(database, table) in MySQL of every mirror that the file has a state of. Changes nothing in the file."""
+    if not has_relation(connection, META_SCHEMA, "mirrors"):
+        return frozenset()
+    return frozenset(connection.execute(f"SELECT database, table_name FROM {MIRRORS}").fetchall())
+
+
 def store_state(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> MirrorState:
     """Store the state in the open transaction; returns it as stored."""
     schema = None if state.schema is None else state.schema.to_json()

@@ -1,0 +1,28 @@
+"""Configuration of a consumer run, for the Launchpad."""
+
+import dagster as dg
+from pydantic import Field
+
+
+class ConsumeConfig(dg.Config):
+    """How long a consumer run lasts, and what it reports."""
+
+    idle_s: float = Field(default=60.0, ge=0, description="The run ends after this many seconds without changes.")
+    max_s: float = Field(
+        default=3600.0, gt=0, description="The run ends after this many seconds; the sensor requests the next one."
+    )
+    report_s: float = Field(
+        default=60.0, gt=0, description="Seconds between two materializations of a table in a long run."
+    )
+    retry_s: float = Field(
+        default=5.0, gt=0, description="Seconds until a failed table is retried; doubles up to one minute."
+    )
+    max_workers: int = Field(
+        default=32,
+        ge=1,
+        description="Tables consumed at the same time; further tables share the workers in turns of a few seconds.",
+    )
+    max_changes: int = Field(default=200_000, ge=1, description="Approximate maximum of changes in one transaction.")
+    preview_rows: int = Field(
+        default=5, ge=0, description="Rows in the preview of the asset page, if BINLOGSYNC_SHOW_VALUES is set."
+    )
