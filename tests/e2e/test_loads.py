@@ -24,13 +24,12 @@ from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
 from dagster_binlogsync.consume.unloaded_mirrors import UnloadedMirrors
 from tests.binlog.exact.type_sample import MARIADB, MYSQL
 from tests.databases import FreshDatabase, fresh_database
-from tests.e2e.loads import OPTIONS, Loads, TableWriters, loads, use_small_chunks
+from tests.e2e.loads import OPTIONS, ROWS, Loads, TableWriters, create_table, loads, use_small_chunks
 from tests.e2e.mirrored_tables import mirror_table_rows
 from tests.nats_commands import purge_stream
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.server
-_ROWS = 600
 
 
 @pytest.fixture(autouse=True)
@@ -48,12 +47,6 @@ def scenario(request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: 
         database.execute("CREATE TABLE other (id INT PRIMARY KEY)")  # the stream has a checkpoint
         running.tail.catch_up()
         yield running
-
-
-def create_table(database: FreshDatabase) -> None:
-    database.execute("CREATE TABLE t (a INT, b VARCHAR(20), v INT, note TEXT, PRIMARY KEY (a, b))")
-    rows = ", ".join(f"({n}, 'k{n % 7}', {n}, 'old')" for n in range(_ROWS))
-    database.execute(f"INSERT INTO t VALUES {rows}")
 
 
 def rows_read(scenario: Loads) -> int:
@@ -94,7 +87,7 @@ def test_a_load_under_writes_is_resumed_after_a_stop_and_a_kill(
         stop.set()
         slow.join(30)
         before = rows_read(scenario)
-        assert 0 < before < _ROWS / 2
+        assert 0 < before < ROWS / 2
         arguments = [sys.executable, "-m", "tests.e2e.loads", scenario.arguments("t")]
         with subprocess.Popen(arguments) as process:
             wait_until(lambda: rows_read(scenario) > before or process.poll() is not None, 30, "another chunk")
@@ -113,7 +106,7 @@ def test_a_server_without_gtids_is_locked_for_a_moment_only(nats_server: NATSSer
         create_table(database)
         with loads(database, nats_server.url, tmp_path) as scenario:
             with TableWriters(database, seed=11):
-                wait_until(lambda: scenario.tail.progress.changes > 20, 30, "changes in the stream")
+                scenario.tail.wait_stored(20)
                 scenario.consume(scenario.mirror("t"))
             check_equal(scenario)
 

@@ -31,7 +31,7 @@ FILE = "warehouse.duckdb"
 
 
 class MirrorScenario:
-    """Two tables that are older than the tail, a running tail, and the file of the mirrors."""
+    """Two tables that are older than the tail, one that nobody changes, a running tail, and the file of the mirrors."""
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
@@ -81,7 +81,7 @@ class MirrorScenario:
 
 @pytest.fixture
 def scenario(tmp_path: Path, mysql: FreshDatabase, nats_server: NATSServer) -> Iterator[MirrorScenario]:
-    for name in ("one", "two"):
+    for name in ("one", "two", "thin"):
         mysql.execute(f"CREATE TABLE {name} (id INT PRIMARY KEY AUTO_INCREMENT, v VARCHAR(20))")
         mysql.execute(f"INSERT INTO {name} (v) VALUES ('before the tail')")
     deployment = Deployment(tmp_path, mysql, nats_server)
@@ -209,7 +209,8 @@ def test_names_tables_that_are_not_in_the_stream(scenario: MirrorScenario) -> No
     assert f"not tailed: {other.name}.t; change BINLOGSYNC_INCLUDE" in done.stderr
     assert "no table matches nowhere.* yet" in done.stderr
     assert "no_table" not in done.stderr
-    assert scenario.is_equal("one", "two")
+    assert f"{scenario.database}.thin: loaded with 1 rows" in done.stderr, "nobody changes it"
+    assert scenario.is_equal("one", "two", "thin")
 
 
 def test_dagster_and_the_command_resume_each_other(scenario: MirrorScenario) -> None:
