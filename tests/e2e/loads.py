@@ -48,8 +48,16 @@ def create_table(database: FreshDatabase) -> None:
 class Loads:
     """A running tail, and mirrors in one file."""
 
-    def __init__(self, database: FreshDatabase, nats_url: str, tail: TailThread, config: MySQLConfig, path: Path):
-        self.database, self.nats_url, self.tail, self.config, self.path = database, nats_url, tail, config, path
+    def __init__(self, database: FreshDatabase, nats_url: str, config: MySQLConfig, path: Path):
+        self.database, self.nats_url, self.config, self.path = database, nats_url, config, path
+        self.tail: TailThread
+
+    def restart_tail(self, **options: Any) -> None:
+        """Start a tail; a former one has ended."""
+        tail_options = options_of(self.config.source, self.database.name, **options)
+        self.tail = TailThread(self.config, [stream_sink(self.nats_url)], MemoryPositionStore(), tail_options)
+        self.tail.__enter__()
+        self.tail.wait_begun()
 
     def mirror(self, table: str, **limits: Any) -> Mirror:
         """A new mirror of the table."""
@@ -106,10 +114,12 @@ class Loads:
 def loads(database: FreshDatabase, nats_url: str, folder: Path) -> Iterator[Loads]:
     """Tail the database from its current position."""
     config = config_of(database.server, f"loads-{database.name}")
-    options = options_of(config.source, database.name, start=str(resolve_start(config, "now").position))
-    with TailThread(config, [stream_sink(nats_url)], MemoryPositionStore(), options) as tail:
-        tail.wait_begun()
-        yield Loads(database, nats_url, tail, config, folder / "mirrors.duckdb")
+    running = Loads(database, nats_url, config, folder / "mirrors.duckdb")
+    running.restart_tail(start=str(resolve_start(config, "now").position))
+    try:
+        yield running
+    finally:
+        running.tail.__exit__(None, None, None)
 
 
 class TableWriters:

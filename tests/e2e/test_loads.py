@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from binlogsync import servers
+from binlogsync.codec.subjects import stream_name
 from binlogsync.consume.progress import ProgressKey
 from binlogsync.mirror import load as mirror_load
 from binlogsync.nats.client import NatsOptions
@@ -62,6 +63,14 @@ def is_unloaded(scenario: Loads, table: str) -> bool:
     """Whether Dagster's sensor requests a run that loads the mirror."""
     key = ProgressKey(OPTIONS.client_id, scenario.config.source, scenario.database.name, table)
     return bool(UnloadedMirrors().find(DuckFile(scenario.path), [key]))
+
+
+def all_rows_are_read(scenario: Loads) -> bool:
+    """Whether the load has the rows of all chunks."""
+    if not rows_read(scenario):
+        return False
+    with DuckFile(scenario.path).transaction() as connection:
+        return connection.execute(f"SELECT high IS NOT NULL FROM {META_SCHEMA}.loads").fetchone() == (True,)
 
 
 def check_equal(scenario: Loads, table: str = "t") -> None:
@@ -124,6 +133,42 @@ def test_a_statement_during_a_load_begins_it_again(
     scenario.database.execute(statement)
     slow.join(60)
     assert "the load begins again" in caplog.text
+    check_equal(scenario)
+
+
+def test_a_stream_that_drops_messages_during_a_load_begins_it_again(
+    scenario: Loads, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger=mirror_load.__name__)
+    slow = threading.Thread(target=scenario.consume, args=(scenario.mirror("t", rows_per_s=150.0),), daemon=True)
+    slow.start()
+    wait_until(lambda: "loading about" in caplog.text, 30, "the load to begin")
+    for n in range(3):
+        scenario.database.execute(f"INSERT INTO other VALUES ({n})")
+        scenario.tail.catch_up()
+    purge_stream(scenario.nats_url, stream_name(scenario.config.source), 1)
+    slow.join(60)
+    assert "dropped sequences" in caplog.text
+    check_equal(scenario)
+
+
+def test_a_load_whose_rows_were_all_read_is_resumed(scenario: Loads, caplog: pytest.LogCaptureFixture) -> None:
+    """The stream does not reach the last rows, because no tail is running."""
+    caplog.set_level(logging.INFO, logger=mirror_load.__name__)
+    scenario.tail.stop()
+    scenario.database.execute("UPDATE t SET v = v + 1 WHERE a < 10")
+    stop = threading.Event()
+    waiting = threading.Thread(target=scenario.consume, args=(scenario.mirror("t"), stop), daemon=True)
+    waiting.start()
+    wait_until(lambda: all_rows_are_read(scenario), 30, "all rows to be read")
+    stop.set()
+    waiting.join(30)
+    assert mirror_table_rows(scenario.path, (scenario.database.name, "t")) is None
+    scenario.database.execute("UPDATE t SET a = a + 1000 WHERE a < 5")
+    scenario.restart_tail()
+    scenario.catch_up()
+    scenario.consume(scenario.mirror("t"))
+    assert f"the load resumes after {ROWS} rows" in caplog.text
     check_equal(scenario)
 
 

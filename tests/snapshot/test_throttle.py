@@ -1,0 +1,41 @@
+"""Reading pauses while the server is busy, and ends its pause on a stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from binlogsync.errors import ConfigError
+from binlogsync.mysql.config import connect
+from binlogsync.snapshot import throttle
+from binlogsync.snapshot.throttle import LoadLimits, Throttle
+from tests.databases import FreshDatabase
+from tests.e2e.tailing import config_of
+from tests.waiting import wait_until
+
+
+def test_reading_pauses_while_threads_run(mysql: FreshDatabase, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger=throttle.__name__)
+    config, stop = config_of(mysql.server, "throttle"), threading.Event()
+    sleeping = threading.Thread(target=mysql.execute, args=("SELECT SLEEP(3)",), daemon=True)
+    sleeping.start()
+    with closing(connect(config)) as connection:
+        paused = Throttle(LoadLimits(threads_running=1), "shop.orders")
+        reading = threading.Thread(target=paused.wait, args=(config, connection, stop), daemon=True)
+        reading.start()
+        wait_until(lambda: "shop.orders: reading pauses while" in caplog.text, 10, "the pause")
+        assert reading.is_alive()
+        stop.set()
+        reading.join(10)
+        assert not reading.is_alive()
+    sleeping.join(10)
+
+
+@pytest.mark.parametrize("limits", [{"rows_per_s": 0.0}, {"threads_running": 0}])
+def test_limits_are_above_0(limits: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="must be above 0"):
+        LoadLimits(**limits)
