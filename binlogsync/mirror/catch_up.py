@@ -32,6 +32,7 @@ from binlogsync.targets.duckdb.loads import LoadState, spare_state
 from binlogsync.targets.duckdb.row_images import RowImages
 from binlogsync.targets.duckdb.rows import apply_keyed
 from binlogsync.targets.mirror_state import MirrorState
+from binlogsync.waiting import Interval
 
 if TYPE_CHECKING:
     from binlogsync.targets.duckdb.file import DuckDBPyConnection
@@ -107,7 +108,7 @@ class CatchUp:
             self._reader.delete_durable(durable)
 
     def _follow(self, durable: str, high: Checkpoint) -> Checkpoint:
-        moved_s = reported_s = time.monotonic()
+        moved_s, report = time.monotonic(), Interval(_REPORT_S, is_due_at_once=False)
         last: Checkpoint | None = None
         while not self._stop.is_set():
             found = find_last_checkpoint(self._reader)
@@ -135,8 +136,7 @@ class CatchUp:
                     f"{_PATIENCE_S:.0f} s and does not reach {high}, the end of the binlog after the last rows; check "
                     "that the tail is running. The load resumes here"
                 )
-            if now - reported_s >= _REPORT_S:
-                reported_s = now
+            if report.is_due():
                 log.info("%s: all rows were read; the stream is at %s, waiting for %s", ".".join(self._name), at, high)
             self._release()
             self._stop.wait(_POLL_S)

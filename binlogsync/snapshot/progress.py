@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from binlogsync.waiting import Interval
+
 
 @dataclass(frozen=True, slots=True)
 class ReadProgress:
@@ -46,9 +48,8 @@ class ProgressMeter:
     def __init__(self, rows: int, estimate: int, every_s: float = 10.0) -> None:
         self._first = self._rows = rows
         self._estimate = estimate
-        self._every_s = every_s
         self._begun_s = time.monotonic()
-        self._written_s = self._begun_s
+        self._report = Interval(every_s, is_due_at_once=False)
 
     def add(self, rows: int) -> None:
         """Count rows."""
@@ -63,7 +64,4 @@ class ProgressMeter:
 
     def due(self) -> bool:
         """True once in `every_s` seconds."""
-        if time.monotonic() - self._written_s < self._every_s:
-            return False
-        self._written_s = time.monotonic()
-        return True
+        return self._report.is_due()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from binlogsync.errors import ConfigError
 from binlogsync.mysql.config import MySQLConfig, fetch
 from binlogsync.mysql.session import Connection
+from binlogsync.waiting import Interval
 
 log = logging.getLogger(__name__)
 _PAUSE_S = 1.0
@@ -45,7 +46,7 @@ class Throttle:
         self._limits = limits
         self._name = name
         self._next_s = 0.0
-        self._reported_s = float("-inf")
+        self._report = Interval(_REPORT_S)
 
     def wait(self, config: MySQLConfig, connection: Connection, stop: threading.Event) -> None:
         """Wait before the next chunk until the limits allow it, or until `stop`. Raises SourceError."""
@@ -53,8 +54,7 @@ class Throttle:
             pass
         limit = self._limits.threads_running
         while limit is not None and not stop.is_set() and (count := _threads_running(config, connection)) > limit:
-            if time.monotonic() - self._reported_s >= _REPORT_S:
-                self._reported_s = time.monotonic()
+            if self._report.is_due():
                 log.info("%s: reading pauses while %d threads run on the server (limit %d)", self._name, count, limit)
             stop.wait(_PAUSE_S)
 
