@@ -1,4 +1,4 @@
-"""Loads mirrors while nobody writes, and under writers: seconds, rows/s, and the longest wait of a writer.
+"""Loads mirrors while no client writes, and under writers: seconds, rows/s, and the longest wait of a writer.
 
     python -m bench.loading [ROWS]
 
@@ -46,7 +46,7 @@ def main(rows: int) -> None:
             loader = Loader(config, nats.url, Path(folder))
             print(f"22 small tables: {loader.load(_SMALL, 1):.1f} s")  # noqa: T201
             seconds = loader.load(["big"], 2)
-            print(f"{rows:,} rows, nobody writes: {seconds:.1f} s, {rows / seconds:,.0f} rows/s")  # noqa: T201
+            print(f"{rows:,} rows, no client writes: {seconds:.1f} s, {rows / seconds:,.0f} rows/s")  # noqa: T201
             with writing(mysql) as waits:
                 time.sleep(5)
                 before, waits[:] = max(waits), []

@@ -55,11 +55,11 @@ def _connect(login: Login) -> tuple[Any, Any, Any]:
 def drain(login: Login) -> int:
     """Receive the bytes that read_ours receives, and drop them."""
     from binlogsync.mysql.result_set.columns import RowLayout
-    from binlogsync.mysql.result_set.statement import Statement
+    from binlogsync.mysql.result_set.statement import PreparedStatement
 
     _, connection, schema = _connect(login)
     expressions = ", ".join(column.expression for column in RowLayout.of(schema, mariadb=False).columns)
-    statement = Statement(connection, f"SELECT {expressions} FROM bench.orders")
+    statement = PreparedStatement(connection, f"SELECT {expressions} FROM bench.orders")
     statement.execute()
     buffer = bytearray(1 << 20)
     view, tail = memoryview(buffer), bytes(connection.take_buffered())

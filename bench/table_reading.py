@@ -1,6 +1,6 @@
 """`python -m bench.table_reading`: reads all rows of a table of 12 columns, side by side with other readers.
 
-Each measurement runs in a process of its own, which imports and compiles before it starts, and the variants are
+Each measurement runs in its own process, which imports and compiles before it starts, and the variants are
 interleaved. connectorx, and DuckDB's MySQL scanner with the version of DuckDB that it belongs to, are no dependencies;
 `--extras` is a folder in which they were installed:
 
@@ -93,7 +93,7 @@ def _is_installed(extras: Path | None, package: str) -> bool:
 
 
 def _measure(server: MySQLServer, name: str, extras: Path | None, rows: int) -> dict[str, Any]:
-    """Run one variant in a process of its own."""
+    """Run one variant in its own process."""
     environment = dict(os.environ)
     if name in _OPTIONAL:
         environment["PYTHONPATH"] = str(extras)

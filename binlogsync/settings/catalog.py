@@ -39,7 +39,7 @@ class Setting:
 
     @cached_property
     def note(self) -> Note:
-        """What pydantic cannot express; of several, the last one of the declaration that says something counts."""
+        """What pydantic cannot express; of several, the last one that the declaration sets counts."""
         found = Note()
         for note in self.field.metadata:
             if isinstance(note, Note):

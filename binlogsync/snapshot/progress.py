@@ -43,7 +43,7 @@ class ReadProgress:
 
 
 class ProgressMeter:
-    """Counts the rows of one table; `due` tells every `every_s` seconds that a line should be written."""
+    """Counts the rows of one table; `due` is True every `every_s` seconds, when a line should be written."""
 
     def __init__(self, rows: int, estimate: int, every_s: float = 10.0) -> None:
         self._first = self._rows = rows

@@ -17,7 +17,7 @@ from binlogsync.errors import PositionError, StoreError
 from binlogsync.position import Checkpoint
 from binlogsync.stores import BookmarkStore, CheckpointStore, Lease, LeaseStore, PositionStore
 from binlogsync.stores.lease import ClaimRequest, claim_refused_error, lease_lost_error
-from binlogsync.stores.redis_client import RedisClient, RedisOptions
+from binlogsync.stores.redis_connection import RedisConnection, RedisOptions
 
 __all__ = ["RedisBookmarks", "RedisCheckpoints", "RedisLeases", "RedisOptions", "RedisPositionStore"]
 
@@ -65,7 +65,7 @@ _SCRIPTS = {"claim": _CLAIM, "renew": _RENEW, "release": _RELEASE, "lease": _LEA
 class RedisCheckpoints(CheckpointStore):
     """The field `checkpoint` of a source's hash, and the text of facts; a save renews the lease."""
 
-    def __init__(self, client: RedisClient) -> None:
+    def __init__(self, client: RedisConnection) -> None:
         self._client = client
 
     def load(self, source: str) -> Checkpoint | None:
@@ -98,7 +98,7 @@ class RedisCheckpoints(CheckpointStore):
 class RedisBookmarks(BookmarkStore):
     """The hash of a source's bookmarks."""
 
-    def __init__(self, client: RedisClient) -> None:
+    def __init__(self, client: RedisConnection) -> None:
         self._client = client
 
     def load(self, source: str) -> Sequence[Bookmark]:
@@ -124,7 +124,7 @@ class RedisBookmarks(BookmarkStore):
 class RedisLeases(LeaseStore):
     """The other fields of a source's hash."""
 
-    def __init__(self, client: RedisClient) -> None:
+    def __init__(self, client: RedisConnection) -> None:
         self._client = client
 
     def load(self, source: str) -> Lease | None:
@@ -153,7 +153,7 @@ class RedisPositionStore(PositionStore):
 
     def __init__(self, options: RedisOptions | None = None) -> None:
         self.options = options or RedisOptions()
-        self._client = client = RedisClient(self.options, _SCRIPTS)
+        self._client = client = RedisConnection(self.options, _SCRIPTS)
         super().__init__(RedisCheckpoints(client), RedisBookmarks(client), RedisLeases(client))
 
     def close(self) -> None:
@@ -163,11 +163,11 @@ class RedisPositionStore(PositionStore):
         return self.options.address
 
 
-def _position_key(client: RedisClient, source: str) -> str:
+def _position_key(client: RedisConnection, source: str) -> str:
     return f"{client.options.prefix}:position:{source}"
 
 
-def _renew(client: RedisClient, lease: Lease, *checkpoint: str) -> None:
+def _renew(client: RedisConnection, lease: Lease, *checkpoint: str) -> None:
     """Renew the lease, and store the checkpoint with it."""
     key = _position_key(client, lease.source)
     verdict, owner, epoch = client.run("renew", key, lease.owner, lease.epoch, *checkpoint)

@@ -112,7 +112,7 @@ class TableTransaction(Protocol):
 
     @abstractmethod
     def create_table(self, state: MirrorState, schema: TableSchema) -> MirrorState:
-        """Create an empty table. Raises ConsumeError for a type that the target lacks, or if the name is in use."""
+        """Create an empty table. Raises ConsumeError for a type without a counterpart, or a name in use."""
 
     @abstractmethod
     def ensure_deleted_at(self, state: MirrorState, name: str | None) -> MirrorState:
@@ -144,7 +144,7 @@ class TableTransaction(Protocol):
 
     @abstractmethod
     def apply_rows(self, state: MirrorState, batches: Sequence[ChangeBatch]) -> None:
-        """Apply the changes, all of the schema of the table, in order: the result is that of one after the other."""
+        """Apply the changes, all of the schema of the table, in order: the result is the same as one at a time."""
 
     # The history of a mirror: every version of every row.
 
@@ -209,7 +209,7 @@ class TableStore(Protocol):
     def begin(self, *, keep_open: bool = False) -> AbstractContextManager[TableTransaction]:
         """One transaction: committed at the end of the block and durable then, or rolled back if the block raises.
 
-        `keep_open` says that another transaction follows at once; the caller calls `release` afterwards.
+        `keep_open` means that another transaction follows at once; the caller calls `release` afterwards.
         """
 
     @property

@@ -1,4 +1,4 @@
-"""Finds mirrors that have no table yet: their tables are loaded although nobody changes them."""
+"""Finds mirrors that have no table yet: their tables are loaded although no client changes them."""
 
 from collections.abc import Iterable
 

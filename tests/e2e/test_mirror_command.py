@@ -31,7 +31,7 @@ FILE = "warehouse.duckdb"
 
 
 class MirrorScenario:
-    """Two tables that are older than the tail, one that nobody changes, a running tail, and the file of the mirrors."""
+    """Two tables that are older than the tail, one without changes, a running tail, and the file of the mirrors."""
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment

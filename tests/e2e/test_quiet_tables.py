@@ -1,4 +1,4 @@
-"""Existing rows of tables that nobody changes reach their mirrors: the sensor starts one run, which loads them."""
+"""Existing rows of tables that no client changes reach their mirrors: the sensor starts one run, which loads them."""
 
 from typing import Any
 

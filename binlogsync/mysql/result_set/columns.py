@@ -21,7 +21,7 @@ from binlogsync.binlog.types.labels import INVALID
 from binlogsync.binlog.types.text import OVERRUN
 from binlogsync.errors import SourceError
 from binlogsync.mysql.result_set import decoding
-from binlogsync.mysql.result_set.statement import ColumnDefinition
+from binlogsync.mysql.result_set.statement import ResultColumn
 from binlogsync.schema import (
     ADDRESS_TYPES,
     BINARY_TYPES,
@@ -134,7 +134,7 @@ class WireColumn:
             return 16 if precision <= 38 else 32
         return size if code == decoding.COPY else _WIDTHS.get(code, 0)
 
-    def check(self, sent: ColumnDefinition) -> str:
+    def check(self, sent: ResultColumn) -> str:
         """How the column that the server sends differs from the schema; "" when it does not."""
         kind = self.column.type
         is_string = self.method[decoding.CODE] >= decoding.BYTES

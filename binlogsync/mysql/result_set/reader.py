@@ -30,7 +30,7 @@ from binlogsync.mysql.guarded_connection import GuardedConnection
 from binlogsync.mysql.result_set.columns import RowLayout
 from binlogsync.mysql.result_set.decoding import COLUMN, ROWS, SEQUENCE, BatchDecoder, Status
 from binlogsync.mysql.result_set.packets import ReceiveBuffer
-from binlogsync.mysql.result_set.statement import ColumnDefinition, Statement
+from binlogsync.mysql.result_set.statement import PreparedStatement, ResultColumn
 from binlogsync.mysql.session import Connection
 from binlogsync.schema import TableSchema
 from binlogsync.server_version import ServerFlavor, parse_server_version
@@ -76,7 +76,7 @@ def read_rows(
 ) -> Iterator[TableRows]:
     """The rows of `SELECT <columns of the schema> FROM <its table> <clauses>`, up to `batch_rows` at a time.
 
-    A batch also ends after 16 MiB of rows; a longer row is a batch of its own. `connection` is one that
+    A batch also ends after 16 MiB of rows; a longer row is a batch by itself. `connection` is one that
     `config.connect` opened, without an unread result. `clauses` is SQL with %s for each of `parameters`, which pymysql
     quotes; without parameters, % is not special. Columns are named in it as in the table.
 
@@ -100,7 +100,7 @@ def read_rows(
 
 
 def _execute(connection: GuardedConnection, layout: RowLayout, sql: str, batch_rows: int) -> Iterator[TableRows]:
-    statement = Statement(connection, sql)
+    statement = PreparedStatement(connection, sql)
     try:
         _check_columns(layout, statement.columns)
         statement.execute()
@@ -112,7 +112,7 @@ def _execute(connection: GuardedConnection, layout: RowLayout, sql: str, batch_r
         statement.finish()
 
 
-def _check_columns(layout: RowLayout, sent: Sequence[ColumnDefinition]) -> None:
+def _check_columns(layout: RowLayout, sent: Sequence[ResultColumn]) -> None:
     """Raises SourceError when the table is not as the schema describes it."""
     if len(sent) != len(layout.columns):
         raise ValueError(f"{len(sent)} columns instead of {len(layout.columns)}")

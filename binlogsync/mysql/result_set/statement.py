@@ -18,7 +18,7 @@ _NO_CURSOR, _ITERATIONS = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
-class ColumnDefinition:
+class ResultColumn:
     """A column of a result set: name, number of its type and collation, and whether it is an unsigned number."""
 
     name: str
@@ -27,16 +27,16 @@ class ColumnDefinition:
     unsigned: bool
 
 
-def parse_column(payload: bytes) -> ColumnDefinition:
+def parse_column(payload: bytes) -> ResultColumn:
     """Read a column definition packet; raises ValueError."""
     data = ByteReader(payload)
     texts = [data.string(data.packed()) for _ in range(6)]  # catalog, schema, table twice, name twice
     data.packed()
     charset, _, kind, flags = data.integer(2), data.integer(4), data.integer(1), data.integer(2)
-    return ColumnDefinition(texts[4].decode("utf-8", "replace"), kind, charset, bool(flags & _UNSIGNED))
+    return ResultColumn(texts[4].decode("utf-8", "replace"), kind, charset, bool(flags & _UNSIGNED))
 
 
-class Statement:
+class PreparedStatement:
     """A prepared SELECT. Raises what pymysql raises, and ValueError for an answer that makes no sense.
 
     Attributes:
@@ -76,7 +76,7 @@ class Statement:
         elif self._connection.open:
             self._connection.send_command(_CLOSE, struct.pack("<I", self._id))
 
-    def _read_definitions(self, count: int) -> list[ColumnDefinition]:
+    def _read_definitions(self, count: int) -> list[ResultColumn]:
         """The definitions, and the packet that ends them."""
         columns = [parse_column(self._connection.read_payload()) for _ in range(count)]
         if count:

@@ -1,7 +1,7 @@
 """Damaged results, decoded: `python -m tests.mysql.result_set.damage --count 100000 --seed 1`.
 
 Each case takes the packets of a result with columns of all kinds, and truncates them, flips bits, overwrites or removes
-bytes. It passes if the reader returns valid arrays, or raises an error of ours. The bytes end at a page that cannot be
+bytes. It passes if the reader returns valid arrays, or raises a BinlogSyncError. The bytes end at a page that cannot be
 read, so a kernel that reads beyond them ends the process.
 """
 

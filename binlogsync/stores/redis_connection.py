@@ -53,7 +53,7 @@ class RedisOptions:
         return f"Redis at {self.host}:{self.port}{' (TLS)' if self.tls else ''}, database {self.database}"
 
 
-class RedisClient:
+class RedisConnection:
     """A client of one database. `scripts` are Lua texts by name."""
 
     def __init__(self, options: RedisOptions, scripts: Mapping[str, str]) -> None:
