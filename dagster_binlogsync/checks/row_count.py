@@ -9,7 +9,9 @@ from contextlib import closing
 
 import dagster as dg
 
-from binlogsync.mysql.config import MySQLConfig, connect, fetch_row
+from binlogsync.errors import SourceError
+from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch_row
+from binlogsync.mysql.table_errors import MISSING
 from binlogsync.sql_identifiers import quote_mysql
 from binlogsync.targets.duckdb.file import DuckFile, first_row
 from binlogsync.targets.duckdb.state import ensure_meta, load_state
@@ -52,12 +54,13 @@ def row_count(name: TableName, mysql: MySQLConfig, file: DuckFile) -> dg.AssetCh
         in_mirror = _count_in_mirror(name, file)
         if in_mysql == in_mirror:
             break
-    mirror = "does not exist yet" if in_mirror is None else f"has {in_mirror}"
+    mirror = "does not exist" if in_mirror is None else f"has {in_mirror}"
+    source = "has no such table" if in_mysql is None else f"has {in_mysql} row(s)"
     return dg.AssetCheckResult(
         passed=in_mysql == in_mirror,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"MySQL has {in_mysql} row(s), the mirror {mirror}{'.' if in_mysql == in_mirror else ADVICE}",
-        metadata={"mysql": in_mysql, "mirror": in_mirror or 0, "attempts": attempt + 1},
+        description=f"MySQL {source}, the mirror {mirror}{'.' if in_mysql == in_mirror else ADVICE}",
+        metadata={"mysql": in_mysql or 0, "mirror": in_mirror or 0, "attempts": attempt + 1},
     )
 
 
@@ -72,7 +75,13 @@ def _count_in_mirror(name: TableName, file: DuckFile) -> int | None:
     return int(row[0]) if row else None
 
 
-def _count_in_mysql(name: TableName, mysql: MySQLConfig) -> int:
+def _count_in_mysql(name: TableName, mysql: MySQLConfig) -> int | None:
+    """Rows of the table in MySQL. None if there is no such table."""
     table = quote_mysql(name.database, name.table)
-    with closing(connect(mysql)) as connection:
-        return int(fetch_row(mysql, connection, f"SELECT COUNT(*) AS n FROM {table}")["n"])
+    try:
+        with closing(connect(mysql)) as connection:
+            return int(fetch_row(mysql, connection, f"SELECT COUNT(*) AS n FROM {table}")["n"])
+    except SourceError as error:
+        if error_code(error) in MISSING:
+            return None
+        raise

@@ -26,23 +26,28 @@ def metadata_of(done: dg.ExecuteInProcessResult, key: dg.AssetKey) -> dict[str, 
     return {name: value.value for name, value in events[-1].materialization.metadata.items()}
 
 
+def log_lines(project: DagsterProject, done: dg.ExecuteInProcessResult) -> list[str]:
+    return [entry.user_message for entry in project.instance.all_logs(done.run_id) if not entry.is_dagster_event]
+
+
 def test_one_run_of_the_sensor_loads_all_tables_that_nobody_changes(project: DagsterProject) -> None:
     create_quiet_tables(project, "quiet", "silent")
-    quiet, silent = mirror(f"{project.mysql.name}.quiet"), mirror(f"{project.mysql.name}.silent")
-    built = project.definitions(quiet, silent, start="now")
+    quiet, silent, absent = (mirror(f"{project.mysql.name}.{table}") for table in ("quiet", "silent", "absent"))
+    built = project.definitions(quiet, silent, absent, start="now")
     assert project.tail(built).success
     sensor = f"consume_{project.source}"
     [request], _ = project.tick(built, sensor)
-    assert {*(request.asset_selection or ())} == {quiet.key, silent.key}
+    assert {*(request.asset_selection or ())} == {quiet.key, silent.key, absent.key}
 
-    done = project.consume(built, quiet, silent)
+    done = project.consume(built, quiet, silent, absent)
     assert done.success
     for table in (quiet, silent):
         project.assert_mirrored(table.name.table)
         shown = metadata_of(done, table.key)
         assert (shown["loaded_rows"], shown["dagster/row_count"], shown["changes"]) == (ROWS, ROWS, 0)
         assert shown["load_seconds"] > 0
-    assert project.tick(built, sensor) == ([], "2 table(s) without a backlog")
+    assert any(text.startswith(f"{absent.name}: MySQL has no such table; ") for text in log_lines(project, done))
+    assert project.tick(built, sensor) == ([], "3 table(s) without a backlog")
 
 
 def test_a_load_is_reported_in_the_run_and_as_observations(
@@ -56,7 +61,7 @@ def test_a_load_is_reported_in_the_run_and_as_observations(
     assert project.tail(built).success
     done = project.consume(built, quiet)
     assert done.success
-    said = [entry.user_message for entry in project.instance.all_logs(done.run_id) if not entry.is_dagster_event]
+    said = log_lines(project, done)
     assert any(text.startswith(f"{quiet.name}: loading existing rows: ") for text in said)
     assert any(text.startswith(f"{quiet.name}: loaded {ROWS} existing row(s) in ") for text in said)
     observed = project.instance.fetch_observations(quiet.key, limit=1).records
