@@ -8,7 +8,7 @@ The DuckDB file deliberately has no Dagster pool: a run holds its slot until it 
 for up to an hour. Instead, runs open the file for one short transaction at a time (binlogsync/targets/duckdb/file.py).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -22,12 +22,16 @@ from dagster_binlogsync.table_asset import TableAsset
 
 
 def build_consumers_asset(
-    source: str, mysql_key: str, tables: Sequence[TableAsset], code: str = ""
+    source: str,
+    mysql_key: str,
+    tables: Sequence[TableAsset],
+    code: str = "",
+    uncaptured: Collection[dg.AssetKey] = (),
 ) -> dg.AssetsDefinition:
     """The multi-asset that consumes any subset of the tables of a source, in up to `max_workers` threads.
 
     `code` is the version of the handlers' code. Only mirrors connect to the server, resource `mysql_key`, to read their
-    tables.
+    tables. A run logs a warning for each mirror of `uncaptured`, whose tables the tail does not capture.
     """
     by_key = {table.key: table.consumer for table in tables}
     bookmark_resources = {"positions"} if any(table.consumer.start != "all" for table in tables) else set()
@@ -43,6 +47,11 @@ def build_consumers_asset(
         tag_code(context, code)
         selected = [by_key[key] for key in by_key if key in context.selected_asset_keys]
         _check_groups(selected, by_key.values())
+        for name in (item.name for item in selected if item.name.consumer_key in uncaptured):
+            context.log.warning(
+                f"{name} is not captured by the tail of {source}, so its mirror will not change after it is loaded; "
+                "capture the table (BINLOGSYNC_INCLUDE, BINLOGSYNC_EXCLUDE), or remove the mirror"
+            )
         yield from run_consumers(context, config, selected, getattr(context.resources, mysql_key).config(source))
 
     return _consume

@@ -17,7 +17,7 @@ from dagster_binlogsync.checks.sources import build_source_checks
 from dagster_binlogsync.checks.streams import build_stream_checks
 from dagster_binlogsync.checks.tail_alive import build_tail_alive_check
 from dagster_binlogsync.consumers_asset import build_consume_job, build_consumers_asset, build_table_job
-from dagster_binlogsync.discovery import ConsumerDefinitions
+from dagster_binlogsync.discovery import ConsumerDefinitions, find_uncaptured
 from dagster_binlogsync.keys import binlog_key
 from dagster_binlogsync.operations.bookmarks import build_bookmark_job
 from dagster_binlogsync.operations.decisions import build_acknowledge_job, build_skip_job
@@ -66,7 +66,11 @@ def build_definitions(
         checks += [*build_source_checks(source, mysql_key), *build_stream_checks(source)]
         jobs.append(build_tail_job(source, options, mysql_key))
         if tables:
-            assets.append(build_consumers_asset(source, mysql_key, tables, consumers.code))
+            assets.append(
+                build_consumers_asset(
+                    source, mysql_key, tables, consumers.code, uncaptured=find_uncaptured(tables, options)
+                )
+            )
             jobs += [build_consume_job(source, tables), *(build_table_job(table) for table in tables)]
         past = ReplaySource(source, mysql_key, tables, options)
         assets += [build_replay_asset(past, table) for table in tables]

@@ -1,5 +1,6 @@
 """Finds the consumers, assets and asset checks in the modules of a package."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import ModuleType
 
@@ -8,6 +9,7 @@ import dagster as dg
 from binlogsync.modules import code_version, objects_of
 from dagster_binlogsync.keys import check_collisions
 from dagster_binlogsync.table_asset import TableAsset
+from dagster_binlogsync.tail.job import TailConfig
 
 DagsterAsset = dg.AssetsDefinition | dg.AssetSpec | dg.SourceAsset
 
@@ -27,6 +29,12 @@ class ConsumerDefinitions:
     def of(self, source: str) -> tuple[TableAsset, ...]:
         """The consumers of the source."""
         return tuple(table for table in self.tables if table.name.source == source)
+
+
+def find_uncaptured(tables: Iterable[TableAsset], options: TailConfig) -> frozenset[dg.AssetKey]:
+    """Keys of the mirrors whose tables a tail with these options does not capture: they would never change."""
+    names = (table.name for table in tables if table.is_mirror)
+    return frozenset(name.consumer_key for name in names if not options.captures(name.database, name.table))
 
 
 def find_definitions(package: ModuleType) -> ConsumerDefinitions:

@@ -36,7 +36,7 @@ def build_deployment(
         resources=configured_resources(settings),
         sensors=[
             *build_tail_sensors(names, running=running),
-            *build_backlog_sensors(names, consumers, running=running),
+            *build_backlog_sensors(names, consumers, options, running=running),
             *build_bookmark_sensors(names, running=running),
         ],
         schedules=[build_prune_schedule(running=running)],

@@ -75,11 +75,13 @@ def build_backlog_sensor(
     stream_key: str = "jetstream",
     warehouse_key: str = "warehouse",
     code: str = "",
+    uncaptured: Collection[dg.AssetKey] = (),
 ) -> dg.SensorDefinition:
     """The sensor `consume_<source>` of the job of the same name, which consumes these tables.
 
     `running` is the default status of the sensor. `code` is the version of the handlers' code: runs with another
     version that started before these definitions were loaded are requested to end, and the next run has the new code.
+    No run is requested to load a mirror of `uncaptured`, whose tables the tail does not capture.
     """
     loaded_at = time.time()
     name, tables = consume_job_name(source), [watch_table(table) for table in consumers]
@@ -104,7 +106,7 @@ def build_backlog_sensor(
         except WireError as error:
             return dg.SkipReason(str(error))
         busy = find_active_assets(context.instance, name, tables)
-        free = [table.mirror for table in tables if table.mirror is not None and table.key not in busy]
+        free = [table.mirror for table in tables if table.mirror and table.key not in busy.union(uncaptured)]
         unloaded = mirrors.find(warehouse.file(FILE_TIMEOUT_S), free) if free else ()
         return request_runs(context.instance, name, backlog, rules or RetryRules(), unloaded=unloaded)
 

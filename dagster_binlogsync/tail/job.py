@@ -23,6 +23,7 @@ from binlogsync.errors import (
     SourceError,
     StoreError,
 )
+from binlogsync.filters import TableFilter
 from binlogsync.settings.model import DagsterSection, TailSection
 from binlogsync.tail.run import Tail, TailOptions, TailProgress
 from dagster_binlogsync.failures import Advice, build_failure, error_metadata
@@ -88,6 +89,11 @@ class TailConfig(dg.Config):
     bookmark_minutes: float = setting_field(TailSection, "bookmark_minutes", gt=0)
     bookmark_keep: int = setting_field(TailSection, "bookmark_keep", gt=0)
     bookmark_keep_days: float = setting_field(TailSection, "bookmark_keep_days", gt=0)
+
+    def captures(self, database: str, table: str) -> bool:
+        """Whether the tail captures the table, on a server that compares names exactly or in lower case."""
+        tables = TableFilter(tuple(self.include), tuple(self.exclude))
+        return tables.captures(database, table) or tables.folded(str.lower).captures(database.lower(), table.lower())
 
     def options(self, source: str) -> TailOptions:
         """The options as the library takes them."""

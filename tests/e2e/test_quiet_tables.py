@@ -69,6 +69,16 @@ def test_a_load_is_reported_in_the_run_and_as_observations(
     project.assert_mirrored("quiet")
 
 
+def test_a_mirror_that_the_tail_does_not_capture_is_not_loaded_by_the_sensor(project: DagsterProject) -> None:
+    create_quiet_tables(project, "quiet")
+    quiet = mirror(f"{project.mysql.name}.quiet")
+    built = project.definitions(quiet, start="now", exclude=[f"{project.mysql.name}.q*"])
+    assert project.tail(built).success
+    assert project.tick(built, f"consume_{project.source}") == ([], "1 table(s) without a backlog")
+    done = project.consume(built, quiet)
+    assert any(text.startswith(f"{quiet.name} is not captured by the tail of ") for text in log_lines(project, done))
+
+
 def test_a_run_that_ends_before_a_table_is_loaded_does_not_materialize_it(project: DagsterProject) -> None:
     create_quiet_tables(project, "quiet")
     quiet = mirror(f"{project.mysql.name}.quiet")
