@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from binlogsync.consume.progress import DuckProgress, ProgressKey
+from binlogsync.consume.progress import ProgressKey, TableProgress
 from binlogsync.consume.progress_nats import NatsProgress
 from binlogsync.errors import ConfigError, ConsumeError
 from binlogsync.nats.client import NatsConnection
@@ -18,7 +18,7 @@ NATS_TIMEOUT_S = 10.0
 
 
 @contextmanager
-def open_progress(settings: Settings, key: ProgressKey, file: Path | None) -> Iterator[DuckProgress | NatsProgress]:
+def open_progress(settings: Settings, key: ProgressKey, file: Path | None) -> Iterator[TableProgress | NatsProgress]:
     """The progress store, open for the duration of the block. Raises ConfigError if the file does not exist."""
     path = file or (settings.warehouse_path() if key.client == DAGSTER else None)
     if path is None:
@@ -27,4 +27,4 @@ def open_progress(settings: Settings, key: ProgressKey, file: Path | None) -> It
         return
     if not path.exists():
         raise ConfigError(f"{path} does not exist, so it contains no progress; give the file with --progress")
-    yield DuckProgress(DuckFile(path, error=ConsumeError))
+    yield TableProgress(DuckFile(path, error=ConsumeError))

@@ -21,7 +21,7 @@ from binlogsync.change import ChangeBatch
 from binlogsync.consume.event_loop import RunCoroutine, run_in_shared_loop
 from binlogsync.consume.gaps import gap_from_batch, record_gap
 from binlogsync.consume.handler_signature import frame, read_signature, record_batch
-from binlogsync.consume.progress import DuckProgress, ProgressStore, Tracker
+from binlogsync.consume.progress import ProgressStore, TableProgress, Tracker
 from binlogsync.consume.targets import TableChanges, Target
 from binlogsync.consume.typed_changes import TypedChanges
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError, ModelError
@@ -80,7 +80,7 @@ class Handler(Target, Generic[M]):
         run_coroutine: RunCoroutine | None = None,
     ) -> None:
         if isinstance(store, str | Path):
-            store = DuckProgress(DuckFile(store, error=ConsumeError))
+            store = TableProgress(DuckFile(store, error=ConsumeError))
         self.store = store
         self.signature = read_signature(fn, model)
         self._tables = self.store.tables

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NO_PROGRESS",
     "ConsumerProgress",
-    "DuckProgress",
+    "TableProgress",
     "ProgressKey",
     "ProgressStore",
     "Tracker",
@@ -87,8 +87,8 @@ class ProgressStore(Protocol):
         return
 
 
-class DuckProgress(ProgressStore):
-    """Progress where the rows are; a target that writes rows there updates progress in the same transaction."""
+class TableProgress(ProgressStore):
+    """Progress in the target: one that writes rows updates it in the same transaction."""
 
     def __init__(self, tables: TableStore) -> None:
         self._tables = tables

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from binlogsync.change import ChangeBatch
-from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, DuckProgress, ProgressKey, ProgressStore
+from binlogsync.consume.progress import NO_PROGRESS, ConsumerProgress, ProgressKey, ProgressStore, TableProgress
 from binlogsync.consume.targets import Target
 from binlogsync.errors import BinlogSyncError, ConsumeError
 from binlogsync.mirror.apply import DEFAULT_OPTIONS, RebuildReason
@@ -77,7 +77,7 @@ class RebuildableMirror(Target):
         limits: LoadLimits | None = None,
     ) -> None:
         self.file = DuckFile(path, error=ConsumeError)
-        self.store: ProgressStore = DuckProgress(self.file)
+        self.store: ProgressStore = TableProgress(self.file)
         self.database = database
         self.table = table
         self.source = source

@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 
 from binlogsync.consume.gaps import open_gaps
-from binlogsync.consume.progress import DuckProgress, ProgressKey
+from binlogsync.consume.progress import ProgressKey, TableProgress
 from binlogsync.errors import BinlogSyncError, ConsumeError
 from binlogsync.escaping import markdown
 from binlogsync.mirror.verify import Verification, Verifier, VerifyOptions
@@ -58,10 +58,10 @@ def _build_equals_source(table: TableAsset, mysql_key: str) -> dg.AssetChecksDef
         try:
             with context.resources.jetstream.reader(name.source) as reader:
                 file, key = context.resources.warehouse.file(), table.consumer.progress_key
-                gaps = open_gaps(DuckProgress(file), key)
+                gaps = open_gaps(TableProgress(file), key)
                 verification = Verifier(reader, mysql, file, options).verify(name.database, name.table)
                 if gaps and verification.is_equal:
-                    report_check(context.instance, no_gap(table.key, open_gaps(DuckProgress(file), key)))
+                    report_check(context.instance, no_gap(table.key, open_gaps(TableProgress(file), key)))
                 return build_result(verification)
         except ConsumeError as error:
             return dg.AssetCheckResult(
@@ -109,7 +109,7 @@ def _build_fresh(table: TableAsset) -> dg.AssetChecksDefinition:
     )
     def _check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         key = table.consumer.progress_key
-        progress = DuckProgress(context.resources.warehouse.file()).load(key)
+        progress = TableProgress(context.resources.warehouse.file()).load(key)
         with context.resources.jetstream.reader(name.source) as reader:
             return check_freshness(oldest_unconsumed_s(reader, key, progress.sequence))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from binlogsync.consume.engine import ConsumeResult
-from binlogsync.consume.progress import ConsumerProgress, DuckProgress, ProgressKey
+from binlogsync.consume.progress import ConsumerProgress, ProgressKey, TableProgress
 from binlogsync.consume.skips import Skip, skips_of
 from binlogsync.errors import BinlogSyncError, ConsumeError, HandlerError, ModelError, SinkError, WireError
 from binlogsync.escaping import printable
@@ -96,7 +96,7 @@ def build_metadata(
 def _latest_skip_metadata(warehouse: Warehouse, key: ProgressKey) -> dict[str, dg.MetadataValue]:
     """Number of skipped changes, and the last of them, if there are any."""
     try:
-        skips = skips_of(DuckProgress(warehouse.file()), key)
+        skips = skips_of(TableProgress(warehouse.file()), key)
     except ConsumeError as error:
         return {"skipped_ever": dg.MetadataValue.text(f"not shown: {error}")}
     if not skips:

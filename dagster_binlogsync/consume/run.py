@@ -18,7 +18,7 @@ from binlogsync.bookmarks import Bookmark
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.gaps import open_gaps
 from binlogsync.consume.pool import ConsumerTask, TableReport, WorkerPool, WorkerPoolOptions
-from binlogsync.consume.progress import DuckProgress
+from binlogsync.consume.progress import TableProgress
 from binlogsync.consume.targets import Target
 from binlogsync.errors import BinlogSyncError, HandlerError
 from binlogsync.mysql.config import MySQLConfig
@@ -169,7 +169,7 @@ class _ConsumerRun:
 
     def _gap_check(self, table: _TableState) -> dg.AssetCheckResult:
         """The check `no_gap`: open gaps found by this run or an earlier one."""
-        store = DuckProgress(self.context.resources.warehouse.file())
+        store = TableProgress(self.context.resources.warehouse.file())
         return no_gap(table.consumer.name.consumer_key, open_gaps(store, table.consumer.progress_key))
 
     def _build_tasks(self) -> list[ConsumerTask]:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from binlogsync.consume.audit_skips import record_skip
 from binlogsync.consume.gaps import acknowledge_gaps, open_gaps
-from binlogsync.consume.progress import DuckProgress
+from binlogsync.consume.progress import TableProgress
 from binlogsync.consume.skips import skip_change
 from binlogsync.errors import BinlogSyncError, ConfigError
 from dagster_binlogsync.consume.checks import no_gap, report_check
@@ -64,7 +64,7 @@ def build_skip_job(tables: Sequence[TableAsset]) -> dg.JobDefinition:
         audit: AuditLog = context.resources.audit
         key, by = table.consumer.progress_key, config.operator(context.run_id)
         with stream.reader(table.name.source) as reader:
-            skipped = skip_change(reader, key, DuckProgress(warehouse.file()), config.change_id, config.reason, by)
+            skipped = skip_change(reader, key, TableProgress(warehouse.file()), config.change_id, config.reason, by)
         if (path := audit.file()) is not None:
             record_skip(path, skipped)
         context.log_event(dg.AssetObservation(table.key, metadata=skip_metadata(skipped)))
@@ -84,7 +84,7 @@ def build_acknowledge_job(tables: Sequence[TableAsset]) -> dg.JobDefinition:
     """The job `acknowledge_gap`: closes the open gaps of one consumer."""
 
     def acknowledge(context: dg.OpExecutionContext, config: AcknowledgeConfig, table: TableAsset) -> None:
-        key, store = table.consumer.progress_key, DuckProgress(context.resources.warehouse.file())
+        key, store = table.consumer.progress_key, TableProgress(context.resources.warehouse.file())
         for gap in acknowledge_gaps(store, key, config.reason, config.operator(context.run_id)):
             context.log.info(f"{table.name}: acknowledged: {gap} ({config.reason})")
         report_check(context.instance, no_gap(table.key, open_gaps(store, key)))

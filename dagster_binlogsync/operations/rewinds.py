@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from binlogsync.consume.progress import DuckProgress
+from binlogsync.consume.progress import TableProgress
 from binlogsync.errors import BinlogSyncError, ConfigError
 from binlogsync.replay.rewind import RewindRequest, rewind
 from dagster_binlogsync.consume.preview import count_rows
@@ -52,7 +52,7 @@ def build_rewind_job(source: ReplaySource) -> dg.JobDefinition:
                 rebuild=config.rebuild,
             )
             with source.sources(resources, table) as sources:
-                moved = rewind(sources, DuckProgress(resources.warehouse.file()), move, resources.audit.file())
+                moved = rewind(sources, TableProgress(resources.warehouse.file()), move, resources.audit.file())
         except BinlogSyncError as error:
             raise build_replay_failure(error, table) from None
         context.log.info(

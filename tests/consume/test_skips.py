@@ -11,7 +11,7 @@ import pytest
 from binlogsync.codec.subjects import stream_name
 from binlogsync.consume.audit_skips import record_skip
 from binlogsync.consume.handler import Handler
-from binlogsync.consume.progress import DuckProgress, ProgressKey, ProgressStore
+from binlogsync.consume.progress import ProgressKey, ProgressStore, TableProgress
 from binlogsync.consume.progress_nats import NatsProgress
 from binlogsync.consume.skips import Skip, skip_change, skips_of
 from binlogsync.errors import ConfigError, ConsumeError, HandlerError
@@ -36,7 +36,7 @@ def store(
     request: pytest.FixtureRequest, nats_server: NATSServer, stream: SampleStream, tmp_path: Path
 ) -> Iterator[object]:
     if request.param == "duckdb":
-        yield DuckProgress(DuckFile(tmp_path / "progress.duckdb", error=ConsumeError))
+        yield TableProgress(DuckFile(tmp_path / "progress.duckdb", error=ConsumeError))
         return
     with NatsConnection(NatsOptions(url=nats_server.url), "test") as connection:
         yield NatsProgress(connection, stream.name)

@@ -17,7 +17,7 @@ from binlogsync.change import Change
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.gaps import open_gaps
 from binlogsync.consume.handler import Handler
-from binlogsync.consume.progress import DuckProgress, ProgressKey
+from binlogsync.consume.progress import ProgressKey, TableProgress
 from binlogsync.consume.targets import Target
 from binlogsync.errors import ConsumeError
 from binlogsync.mirror.target import Mirror
@@ -89,7 +89,7 @@ class ForeignKeyScenario:
             self.consume(table)
             here = query(self.path, f'SELECT * FROM "{self.database.name}"."{table}" ORDER BY ALL')
             assert here == sorted(self.database.execute(f"SELECT * FROM {table}"), key=repr), table
-            assert open_gaps(DuckProgress(DuckFile(self.path)), self.key(table)) == []
+            assert open_gaps(TableProgress(DuckFile(self.path)), self.key(table)) == []
 
     def key(self, table: str) -> ProgressKey:
         return ProgressKey(QUICK.client_id, self.config.source, self.database.name, table)
@@ -184,7 +184,7 @@ def test_parents_that_are_not_captured_and_children_elsewhere(
             scenario.catch_up(tail)
             scenario.assert_mirrored("child")
             scenario.consume("child", handler)
-            progress = DuckProgress(DuckFile(tmp_path / "handler.duckdb", error=ConsumeError))
+            progress = TableProgress(DuckFile(tmp_path / "handler.duckdb", error=ConsumeError))
             assert [gap.kind for gap in open_gaps(progress, scenario.key("child"))] == ["foreign_key"]
 
             # The tail must now capture a table that it has excluded so far.

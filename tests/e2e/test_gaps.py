@@ -15,7 +15,7 @@ from binlogsync.codec.subjects import stream_name
 from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, consume_together
 from binlogsync.consume.gaps import ConsumerGap, acknowledge_gaps, gaps_of, open_gaps
 from binlogsync.consume.handler import Handler
-from binlogsync.consume.progress import DuckProgress, ProgressKey, ProgressStore
+from binlogsync.consume.progress import ProgressKey, ProgressStore, TableProgress
 from binlogsync.consume.progress_nats import NatsProgress
 from binlogsync.consume.targets import Target
 from binlogsync.errors import ConfigError, ConsumeError
@@ -76,8 +76,8 @@ class GapScenario:
         return ProgressKey(QUICK.client_id, self.config.source, self.database.name, table)
 
     @property
-    def progress(self) -> DuckProgress:
-        return DuckProgress(DuckFile(self.path, error=ConsumeError))
+    def progress(self) -> TableProgress:
+        return TableProgress(DuckFile(self.path, error=ConsumeError))
 
     def gaps(self, table: str = "t") -> list[ConsumerGap]:
         return open_gaps(self.progress, self.key(table))
@@ -207,7 +207,7 @@ def test_an_accepted_gap_of_the_binlog_reaches_every_consumer(nats_server: NATSS
             database.execute(f"CREATE TABLE {table} (id INT PRIMARY KEY)")
             database.execute(f"INSERT INTO {table} VALUES (1)")
         scenario.tail()
-        handler = DuckProgress(DuckFile(tmp_path / "handler.duckdb", error=ConsumeError))
+        handler = TableProgress(DuckFile(tmp_path / "handler.duckdb", error=ConsumeError))
         for table in ("t", "u", "gone"):
             scenario.consume(scenario.mirror(table=table), table)
         scenario.consume(scenario.handler(handler))

@@ -18,7 +18,7 @@ import pytest
 from binlogsync.change import Change
 from binlogsync.consume.engine import ConsumeOptions, ConsumeResult
 from binlogsync.consume.handler import Handler
-from binlogsync.consume.progress import DuckProgress, ProgressKey
+from binlogsync.consume.progress import ProgressKey, TableProgress
 from binlogsync.consume.targets import TableChanges, Target
 from binlogsync.errors import ConfigError, ConsumeError, PositionError, SourceError
 from binlogsync.mirror.target import Mirror
@@ -55,7 +55,7 @@ class RewoundConsumer:
             return replace(rounds[-1], counts=sum((Counter(one.counts) for one in rounds), Counter()))
 
     def move(self, to: str, reason: str = "", *, rebuild: bool = False) -> RewindResult:
-        store = DuckProgress(DuckFile(self.path, error=ConsumeError))
+        store = TableProgress(DuckFile(self.path, error=ConsumeError))
         wanted = RewindRequest(key=self.key, to=to, reason=reason, who="test", rebuild=rebuild)
         with self.tailed.sources(self.table) as sources:
             return rewind(sources, store, wanted, self.audit)
@@ -193,7 +193,7 @@ def test_a_position_that_is_not_in_the_stream_is_refused(tailed: TailedWorkload,
         customers.move("nonsense")
     sources = ChangeSources(tailed.source, tailed.config, None, MemoryPositionStore())
     with pytest.raises(PositionError, match="there is no stream"):
-        rewind(sources, DuckProgress(DuckFile(customers.path)), RewindRequest(key=customers.key, to="head"))
+        rewind(sources, TableProgress(DuckFile(customers.path)), RewindRequest(key=customers.key, to="head"))
 
 
 def first_sequence(tailed: TailedWorkload) -> int:
