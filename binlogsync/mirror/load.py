@@ -11,9 +11,10 @@ If that cannot be proven (DDL ran, the stream dropped messages, another server a
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from binlogsync.errors import ConsumeError, SourceError
@@ -30,7 +31,15 @@ from binlogsync.snapshot.throttle import LoadLimits
 from binlogsync.snapshot.view import Description, LockRequiredError, TableSnapshot, read_table
 from binlogsync.snapshot.watermarks import ReadStoppedError, contains_start
 from binlogsync.targets.duckdb.file import DuckFile
-from binlogsync.targets.duckdb.loads import LoadState, create_spare, drop_load, find_load, store_load
+from binlogsync.targets.duckdb.loads import (
+    LoadState,
+    check_owner,
+    create_spare,
+    drop_load,
+    find_load,
+    store_load,
+    take_over,
+)
 from binlogsync.targets.duckdb.row_images import insert_rows
 from binlogsync.targets.duckdb.state import ensure_meta, load_state
 from binlogsync.targets.duckdb.streamed_rows import insert_batches
@@ -59,6 +68,7 @@ class LoadedTable:
         spare: its name as SQL.
         rows: number of rows read.
         start_sequence: sequence of the stream's last checkpoint when the load began; 0 without a stream.
+        owner: of the spare table (targets/duckdb/loads.py).
     """
 
     at: Checkpoint
@@ -67,6 +77,7 @@ class LoadedTable:
     spare: str
     rows: int
     start_sequence: int
+    owner: str
 
 
 @dataclass(slots=True)
@@ -80,6 +91,7 @@ class TableLoad:
     stop: threading.Event
     limits: LoadLimits
     on_progress: Callable[[ReadProgress], None]
+    owner: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @property
     def label(self) -> str:
@@ -136,7 +148,7 @@ class TableLoad:
         self.file.release()
         at = CatchUp(self.reader, stored, self._store, self.file.release, self.stop).run()
         spare = self._change(lambda connection, state: state.beside(state.spare("reading")))
-        return LoadedTable(at, stored.schema, stored.left_out, spare, stored.rows, stored.start_sequence)
+        return LoadedTable(at, stored.schema, stored.left_out, spare, stored.rows, stored.start_sequence, self.owner)
 
     # One view.
 
@@ -152,8 +164,15 @@ class TableLoad:
             with read_table(self.source, *self.name, stop=self.stop, may_lock=may_lock) as snapshot:
                 if found is None or contains_start(snapshot.at, found[0]):
                     spare, rows = self._store_view(snapshot)
-                    sequence = 0 if found is None else found[1]
-                    return LoadedTable(snapshot.at, snapshot.schema, snapshot.left_out, spare, rows, sequence)
+                    return LoadedTable(
+                        snapshot.at,
+                        snapshot.schema,
+                        snapshot.left_out,
+                        spare,
+                        rows,
+                        found[1] if found else 0,
+                        self.owner,
+                    )
                 if compare(snapshot.at, found[0]) is PositionOrder.UNKNOWN:
                     raise SourceError(_describe_other_server(self.source, snapshot, found[0]))
             if self.stop.wait(_VIEW_PAUSE_S):
@@ -165,11 +184,10 @@ class TableLoad:
 
     def _store_view(self, snapshot: TableSnapshot) -> tuple[str, int]:
         """Store the rows; returns (name of the spare table as SQL, number of rows)."""
-        spare = self._change(lambda connection, state: create_spare(connection, state, snapshot.schema))
+        spare = self._change(lambda connection, state: create_spare(connection, state, snapshot.schema, self.owner))
         meter = ProgressMeter(0, 0)
         for batch in snapshot.batches():
-            with self.file.transaction(keep_open=True) as connection:
-                insert_rows(connection, spare, batch)
+            self._change_owned(lambda connection, _: insert_rows(connection, spare, batch))  # noqa: B023 - runs now
             meter.add(len(batch))
             self._report(meter)
             if self.stop.is_set():
@@ -192,6 +210,7 @@ class TableLoad:
             raise RestartLoadError(f"another server answers: {chunks.server[0]}, before {stored.server_uuid}")
         if chunks.key is None or chunks.key.names != stored.key:
             raise RestartLoadError("its key changed since the load was interrupted")
+        self._change(lambda connection, state: take_over(connection, state, self.owner))
         log.info("%s: the load resumes after %d rows", self.label, stored.rows)
 
     def _begin(self, chunks: ChunkReader, found: tuple[Checkpoint, int]) -> LoadState:
@@ -203,8 +222,8 @@ class TableLoad:
         )
 
         def begin(connection: DuckDBPyConnection, state: MirrorState) -> None:
-            create_spare(connection, state, description.schema)
-            store_load(connection, state, load)
+            create_spare(connection, state, description.schema, self.owner)
+            store_load(connection, state, load, self.owner)
 
         self._change(begin)
         log.info(
@@ -252,9 +271,18 @@ class TableLoad:
 
         def both(connection: DuckDBPyConnection, state: MirrorState) -> None:
             change(connection, state)
-            store_load(connection, state, load)
+            store_load(connection, state, load, self.owner)
 
-        self._change(both, keep_open=True)
+        self._change_owned(both)
+
+    def _change_owned(self, change: Callable[[DuckDBPyConnection, MirrorState], None]) -> None:
+        """Change the spare table in a transaction. Raises ConsumeError if another load owns it now."""
+
+        def checked(connection: DuckDBPyConnection, state: MirrorState) -> None:
+            check_owner(connection, state, self.owner)
+            change(connection, state)
+
+        self._change(checked, keep_open=True)
 
     def _change(
         self, change: Callable[[DuckDBPyConnection, MirrorState], Result], *, keep_open: bool = False

@@ -8,6 +8,7 @@ Changes before that checkpoint, which the stream delivers later, are skipped.
 from __future__ import annotations
 
 import logging
+import secrets
 import tempfile
 import threading
 import time
@@ -37,7 +38,7 @@ from binlogsync.snapshot.throttle import LoadLimits
 from binlogsync.snapshot.watermarks import ReadStoppedError
 from binlogsync.targets.duckdb.file import DuckFile, quote
 from binlogsync.targets.duckdb.history import close_versions, open_versions
-from binlogsync.targets.duckdb.loads import create_spare, find_load, forget_load
+from binlogsync.targets.duckdb.loads import check_owner, create_spare, find_load, forget_load
 from binlogsync.targets.duckdb.progress import load_progress, move_progress
 from binlogsync.targets.duckdb.records import load_gaps, resolve_gaps
 from binlogsync.targets.duckdb.row_images import insert_table
@@ -186,10 +187,11 @@ class RebuildableMirror(Target):
                 found = builder.build(former, statement)
                 if found is None or found.schema is None:
                     return False
-                schema = replace(found.schema, database=self.database, table=self.table)
+                schema, owner = replace(found.schema, database=self.database, table=self.table), secrets.token_hex(8)
                 with self.file.transaction() as connection:
                     ensure_meta(connection)
-                    spare = create_spare(connection, load_state(connection, self.database, self.table), schema)
+                    state = load_state(connection, self.database, self.table)
+                    spare = create_spare(connection, state, schema, owner)
                 for rows in builder.rows(found):
                     with self.file.transaction(keep_open=True) as connection:
                         insert_table(connection, spare, rows)
@@ -197,7 +199,7 @@ class RebuildableMirror(Target):
                 builder.close()
         at = Checkpoint(statement.ddl.position, statement.server_uuid, None, 0, statement.ddl.ts_us)
         with self.file.transaction() as connection:
-            self._replace_table(connection, LoadedTable(at, schema, found.left_out, spare, 0, 0))
+            self._replace_table(connection, LoadedTable(at, schema, found.left_out, spare, 0, 0, owner))
         log.info("%s.%s: built from the changes of %s in the stream", self.database, self.table, ".".join(former))
         return True
 
@@ -247,6 +249,7 @@ class RebuildableMirror(Target):
     def _replace_table(self, connection: DuckDBPyConnection, content: LoadedTable) -> None:
         """Replace the mirror by the spare table; with soft deletes, rows missing in it become deleted rows."""
         state = load_state(connection, self.database, self.table)
+        check_owner(connection, state, content.owner)
         state = ensure_deleted_at(connection, state, self.options.deleted_at)
         at = content.at
         if content.schema is None:

@@ -15,6 +15,7 @@ import pytest
 from binlogsync import servers
 from binlogsync.codec.subjects import stream_name
 from binlogsync.consume.progress import ProgressKey
+from binlogsync.errors import ConsumeError
 from binlogsync.mirror import load as mirror_load
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
@@ -56,7 +57,10 @@ def rows_read(scenario: Loads) -> int:
         tables = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'loads'").fetchone()
         if tables == (0,):
             return 0
-        return sum(count for (count,) in connection.execute(f"SELECT row_count FROM {META_SCHEMA}.loads").fetchall())
+        return sum(
+            count
+            for (count,) in connection.execute(f"SELECT coalesce(row_count, 0) FROM {META_SCHEMA}.loads").fetchall()
+        )
 
 
 def is_unloaded(scenario: Loads, table: str) -> bool:
@@ -149,6 +153,27 @@ def test_a_stream_that_drops_messages_during_a_load_begins_it_again(
     purge_stream(scenario.nats_url, stream_name(scenario.config.source), 1)
     slow.join(60)
     assert "dropped sequences" in caplog.text
+    check_equal(scenario)
+
+
+def test_a_load_ends_when_another_process_rebuilds_the_mirror(
+    scenario: Loads, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger=mirror_load.__name__)
+    errors: list[ConsumeError] = []
+
+    def load() -> None:
+        try:
+            scenario.consume(scenario.mirror("t", rows_per_s=150.0))
+        except ConsumeError as error:
+            errors.append(error)
+
+    slow = threading.Thread(target=load, daemon=True)
+    slow.start()
+    wait_until(lambda: "loading about" in caplog.text, 30, "the load to begin")
+    scenario.mirror("t").rebuild(ProgressKey("another", scenario.config.source, scenario.database.name, "t"))
+    slow.join(60)
+    assert "another process has begun to load or rewind this mirror" in str(errors)
     check_equal(scenario)
 
 

@@ -1,6 +1,7 @@
 """Stores how far the load of a mirror is, in the transaction of the rows of each chunk, so that a load can be resumed.
 
-The rows are in a spare table beside the mirror (`MirrorState.spare`), which replaces the mirror at the end.
+The rows are in a spare table beside the mirror (`MirrorState.spare`), which replaces the mirror at the end. The load
+that began or resumed last owns it: another one, as of a rewind in another process, cannot add rows to it any longer.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 
 import duckdb
 
+from binlogsync.errors import ConsumeError
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.file import META_SCHEMA, first_row, quote
@@ -54,13 +56,38 @@ def spare_state(state: MirrorState, schema: TableSchema) -> MirrorState:
     return MirrorState(state.database, state.table, location, schema=schema, is_known=True)
 
 
-def create_spare(connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema | None) -> str:
-    """Create an empty spare table, unless the schema is None, and forget an earlier load; returns its name as SQL."""
+def create_spare(
+    connection: duckdb.DuckDBPyConnection, state: MirrorState, schema: TableSchema | None, owner: str
+) -> str:
+    """Create an empty spare table, unless the schema is None, and forget an earlier load; returns its name as SQL.
+
+    `owner` is any text that no other load uses.
+    """
     spare = drop_load(connection, state)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(*state.location[:2])}")
     if schema is not None:
         connection.execute(f"CREATE TABLE {spare} ({column_list(schema)})")
+    values = [state.database, state.table, owner]
+    connection.execute(f"INSERT INTO {_LOADS} (database, table_name, owner) VALUES (?, ?, ?)", values)
     return spare
+
+
+def take_over(connection: duckdb.DuckDBPyConnection, state: MirrorState, owner: str) -> None:
+    """Make another owner the owner of the spare table."""
+    values = [owner, state.database, state.table]
+    connection.execute(f"UPDATE {_LOADS} SET owner = ? WHERE database = ? AND table_name = ?", values)
+
+
+def check_owner(connection: duckdb.DuckDBPyConnection, state: MirrorState, owner: str) -> None:
+    """Raise ConsumeError unless the owner still owns the spare table."""
+    _ensure_loads(connection)
+    values = [state.database, state.table]
+    found = first_row(connection, f"SELECT owner FROM {_LOADS} WHERE database = ? AND table_name = ?", values)
+    if found != (owner,):
+        raise ConsumeError(
+            f"{state.name}: another process has begun to load or rewind this mirror, so this load stores no more "
+            "rows, and is tried again. Run one of them at a time"
+        )
 
 
 def drop_load(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> str:
@@ -83,7 +110,7 @@ def find_load(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> Load
     _ensure_loads(connection)
     sql = f"SELECT {_FIELDS} FROM {_LOADS} WHERE database = ? AND table_name = ?"
     row = first_row(connection, sql, [state.database, state.table])
-    if row is None or not has_relation(connection, state.location[1], state.spare("reading")):
+    if row is None or row[0] is None or not has_relation(connection, state.location[1], state.spare("reading")):
         return None
     return LoadState(
         start=Checkpoint.from_text(row[0]),
@@ -99,17 +126,17 @@ def find_load(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> Load
     )
 
 
-def store_load(connection: duckdb.DuckDBPyConnection, state: MirrorState, load: LoadState) -> None:
-    """Store the state of the load in the open transaction."""
+def store_load(connection: duckdb.DuckDBPyConnection, state: MirrorState, load: LoadState, owner: str) -> None:
+    """Store the state of the load, which that owner owns, in the open transaction."""
     forget_load(connection, state)
     last_key = None if load.last_key is None else list(load.last_key)
     high = None if load.high is None else load.high.to_text()
     place = [load.start.to_text(), load.start_sequence, load.server_uuid, load.schema.to_json()]
     columns = [list(load.left_out), list(load.key), last_key, load.rows, high, load.applied]
     connection.execute(
-        f"INSERT INTO {_LOADS} (database, table_name, {_FIELDS}, changed_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now())",
-        [state.database, state.table, *place, *columns],
+        f"INSERT INTO {_LOADS} (database, table_name, {_FIELDS}, owner, changed_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now())",
+        [state.database, state.table, *place, *columns, owner],
     )
 
 
@@ -118,5 +145,6 @@ def _ensure_loads(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS {_LOADS} (database VARCHAR, table_name VARCHAR, start VARCHAR, "
         "start_sequence BIGINT, server_uuid VARCHAR, schema_json VARCHAR, left_out VARCHAR[], key VARCHAR[], "
-        "last_key VARCHAR[], row_count BIGINT, high VARCHAR, applied BIGINT, changed_at TIMESTAMPTZ)"
+        "last_key VARCHAR[], row_count BIGINT, high VARCHAR, applied BIGINT, owner VARCHAR, "
+        "changed_at TIMESTAMPTZ)"
     )
