@@ -1,7 +1,7 @@
 """Finds the top-level objects of all modules of a package: consumers need not be registered in a list.
 
-Modules are imported in the order of their names. A module whose import does not finish in time is an error that names
-the file and the current line; otherwise loading the definitions would hang without a message.
+Modules are imported in the order of their names. If the import of a module does not finish in time, an error names the
+file and the line that was running; otherwise loading the definitions would hang without a message.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ def objects_of(package: ModuleType, import_s: float = IMPORT_S) -> Iterator[Any]
     Raises ConfigError for a module that does not finish within `import_s`, and any exception that a module raises.
     """
     seen: dict[int, object] = {}
-    for module in [package, *_below(package, import_s)]:
+    for module in [package, *_submodules(package, import_s)]:
         for name, value in list(vars(module).items()):
             if not name.startswith("__"):
-                yield from _flat(value, seen)
+                yield from _flatten(value, seen)
 
 
 def import_within(name: str, import_s: float = IMPORT_S) -> ModuleType:
     """The module; raises ConfigError if the import does not finish in time, and any exception that it raises."""
-    with _given_up_after(name, import_s):
+    with _time_limit(name, import_s):
         return importlib.import_module(name)
 
 
@@ -57,49 +57,54 @@ def code_version() -> str:
     return digest.hexdigest()[:16]
 
 
-def _flat(value: Any, seen: dict[int, object]) -> Iterator[object]:
-    """The value, or what is in it where it is a plain collection; nothing twice."""
+def _flatten(value: Any, seen: dict[int, object]) -> Iterator[object]:
+    """The value itself; for a plain collection, its items, recursively. Yields no object twice."""
     if id(value) in seen:
         return
     seen[id(value)] = value
-    if type(value) not in _COLLECTIONS:  # an object to find may itself be a tuple
+    if type(value) not in _COLLECTIONS:  # not isinstance: an object to find may be of a subclass of tuple
         yield value
         return
     for item in value.values() if isinstance(value, dict) else value:
-        yield from _flat(item, seen)
+        yield from _flatten(item, seen)
 
 
-def _below(package: ModuleType, import_s: float) -> Iterator[ModuleType]:
+def _submodules(package: ModuleType, import_s: float) -> Iterator[ModuleType]:
     for name in sorted(info.name for info in pkgutil.iter_modules(getattr(package, "__path__", ()))):
         module = import_within(f"{package.__name__}.{name}", import_s)
         yield module
-        yield from _below(module, import_s)
+        yield from _submodules(module, import_s)
 
 
 @contextmanager
-def _given_up_after(name: str, import_s: float) -> Iterator[None]:
-    """Raise ConfigError inside the block after so long. Only the main thread can be interrupted; elsewhere no limit."""
+def _time_limit(name: str, import_s: float) -> Iterator[None]:
+    """Raise ConfigError in the block after `import_s` seconds.
+
+    There is no limit in another thread than the main one, which cannot be interrupted, and inside the block of an
+    outer limit, because a process has one timer only.
+    """
     if threading.current_thread() is not threading.main_thread() or signal.getitimer(signal.ITIMER_REAL)[0]:
         yield
         return
 
     def give_up(_number: int, frame: FrameType | None) -> None:
         raise ConfigError(
-            f"the module {name} was not imported within {import_s:g} s: it stands at {_place(frame, name)}. A module "
-            "of consumers must not wait for servers when it is imported; move that into the handler"
+            f"the module {name} was not imported within {import_s:g} s: it is still at "
+            f"{_running_line(frame, name)}. A module of consumers must not wait for servers "
+            "when it is imported; move that into the handler"
         )
 
-    before = signal.signal(signal.SIGALRM, give_up)
+    previous_handler = signal.signal(signal.SIGALRM, give_up)
     signal.setitimer(signal.ITIMER_REAL, import_s)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, previous_handler)
 
 
-def _place(frame: FrameType | None, name: str) -> str:
-    """File and line of the innermost frame of the module; of the code that it called where there is none."""
+def _running_line(frame: FrameType | None, name: str) -> str:
+    """File and line at which the module is; those of the innermost frame if none of the frames is of the module."""
     innermost = frame
     while frame is not None:
         if frame.f_globals.get("__name__") == name:

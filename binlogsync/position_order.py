@@ -1,25 +1,27 @@
-"""The order of positions: one comparison for every kind of position, and the answer when there is no order. No I/O.
+"""The order of positions: one comparison for all kinds of position, whose result may be "unknown". No I/O.
 
-`compare` uses the information that both positions have. In this order:
+`compare` uses the information that both positions have; the first difference decides:
 
-| kinds | decides | unknown |
+| kinds | compared, in this order | unknown if |
 | --- | --- | --- |
-| BinlogPosition | file number, then offset: the caller knows that both are of one log | never |
-| GtidSet | the subset is before, equal sets are the same | each set has transactions that are not in the other |
+| BinlogPosition | file number, offset: the caller knows that both are of one server | never |
+| GtidSet | a proper subset is before, equal sets are the same | each set has transactions that are not in the other |
 | ResumePosition | the GTID sets if both have one, else file number and offset | the GTID sets diverge |
 | Checkpoint, one server | file number, offset, `skip` | never |
 | Checkpoint, two servers | GTID sets; `skip` if the sets are equal | one has no GTIDs, or the sets diverge |
 | EventPosition, one server | file number, offset, row | never |
-| EventPosition, two servers | number of the GTID, then `order` | other origins, or no GTID |
+| EventPosition, two servers | number of the GTID, `order` | the origins differ, or one has no GTID |
 | EventPosition and Checkpoint, one server | file number and offset | never |
-| EventPosition and Checkpoint, two servers | whether the set has the GTID: before, else after | no GTIDs |
+| EventPosition and Checkpoint, two servers | before if the set has the event's GTID, else after | one has no GTID |
 | other pairs of kinds | nothing | always |
 
 The origin of a GTID is the server (or MariaDB's domain and server) that assigned its number.
-A file is known by the number in its name only. `resume`, `inside`, `ts_us`, `log` and `sequence` of a checkpoint do not
-decide. An event that ends at a checkpoint is the same; `skip` does not distinguish the events after the boundary.
+Of the name of a file only its number is compared. `skip` is the number of stored changes after the position of a
+checkpoint, `order` the number of a change in its transaction; `resume`, `inside`, `ts_us`, `log` and `sequence` of a
+checkpoint are not compared. An event that ends at the position of a checkpoint is the same as it; one after it is
+after, even if it is among the `skip` changes that are stored.
 
-Each caller decides what `unknown` means to it. Comparisons of all rows of a batch are in position_masks.py.
+Each caller decides what to do if the order is unknown. Comparisons of all rows of a batch are in position_masks.py.
 """
 
 from __future__ import annotations
@@ -93,7 +95,7 @@ def compare(one: AnyPosition, other: AnyPosition) -> PositionOrder:
 
 
 def compare_or_raise(one: Checkpoint, other: Checkpoint) -> PositionOrder:
-    """The same, for callers that cannot continue without GTIDs; unknown if the GTID sets diverge.
+    """Like `compare`, but two servers without GTIDs are an error; still UNKNOWN if the GTID sets diverge.
 
     Raises PositionError when the checkpoints are of different servers and one has no GTIDs.
     """
@@ -118,8 +120,8 @@ def _compare_keys(one: _Key, other: _Key) -> PositionOrder:
     return PositionOrder.BEFORE if one < other else PositionOrder.AFTER
 
 
-def _or(order: PositionOrder, one: int, other: int) -> PositionOrder:
-    """The order, or that of the two numbers if it is the same."""
+def _break_tie(order: PositionOrder, one: int, other: int) -> PositionOrder:
+    """`order`, unless it is SAME: then the order of the two numbers."""
     return _compare_keys((one,), (other,)) if order is PositionOrder.SAME else order
 
 
@@ -136,10 +138,10 @@ def _compare_sets(one: GtidSet, other: GtidSet) -> PositionOrder:
 
 def _compare_checkpoints(one: Checkpoint, other: Checkpoint) -> PositionOrder:
     if one.server_uuid == other.server_uuid:
-        return _or(_compare_positions(one.position, other.position), one.skip, other.skip)
+        return _break_tie(_compare_positions(one.position, other.position), one.skip, other.skip)
     if one.gtids is None or other.gtids is None:
         return PositionOrder.UNKNOWN
-    return _or(_compare_sets(one.gtids, other.gtids), one.skip, other.skip)
+    return _break_tie(_compare_sets(one.gtids, other.gtids), one.skip, other.skip)
 
 
 def _compare_event(event: EventPosition, checkpoint: Checkpoint) -> PositionOrder:
@@ -153,7 +155,7 @@ def _compare_event(event: EventPosition, checkpoint: Checkpoint) -> PositionOrde
 
 def _compare_events(one: EventPosition, other: EventPosition) -> PositionOrder:
     if one.server_uuid == other.server_uuid:
-        return _or(_compare_positions(one.position, other.position), one.row, other.row)
+        return _break_tie(_compare_positions(one.position, other.position), one.row, other.row)
     if one.gtid is None or other.gtid is None:
         return PositionOrder.UNKNOWN
     (origin, number), (other_origin, other_number) = _split(one.gtid), _split(other.gtid)

@@ -1,4 +1,7 @@
-"""Columns of JSON texts: one text per row, concatenated in one buffer."""
+"""Columns of JSON texts: the texts of all rows in one buffer, with offsets, as compiled kernels read and write them.
+
+Also the buffers of Arrow arrays as NumPy arrays, for the same kernels.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +33,14 @@ class JsonTexts:
 
     @classmethod
     def of(cls, texts: Sequence[bytes]) -> JsonTexts:
-        """A column from a list of texts."""
+        """A column with these texts. The buffer of a column without any text is one byte long, not empty."""
         offsets = np.zeros(len(texts) + 1, np.int64)
         np.cumsum([len(text) for text in texts], out=offsets[1:])
         return cls(np.frombuffer(b"".join(texts) or b"\0", np.uint8), offsets)
 
 
 def validity(array: pa.Array) -> Bytes:
-    """1 for a value, 0 for NULL."""
+    """For each row 1 if it has a value, 0 if it is NULL."""
     if array.null_count == 0:
         return np.ones(len(array), np.uint8)
     flags: Bytes = array.is_valid().cast(pa.uint8()).to_numpy()
@@ -45,9 +48,9 @@ def validity(array: pa.Array) -> Bytes:
 
 
 def text_values(array: pa.Array) -> tuple[Bytes, npt.NDArray[np.int32]]:
-    """Data and int32 offsets of a string or binary array; the offsets of a slice need not begin at 0."""
+    """(data, offsets) of a string or binary array, without copying; the offsets of a slice need not begin at 0."""
     _, offsets, data = array.buffers()
     if offsets is None or len(array) == 0:
         return np.empty(0, np.uint8), np.zeros(1, np.int32)
-    own = np.frombuffer(offsets, np.int32, len(array) + 1, array.offset * 4)
-    return (np.frombuffer(data, np.uint8) if data is not None and data.size else np.empty(0, np.uint8)), own
+    row_offsets = np.frombuffer(offsets, np.int32, len(array) + 1, array.offset * 4)
+    return (np.frombuffer(data, np.uint8) if data is not None and data.size else np.empty(0, np.uint8)), row_offsets

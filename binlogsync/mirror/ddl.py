@@ -1,9 +1,12 @@
-"""Applies schema changes to a mirror if their effect is provable from the statement; otherwise requires a rebuild.
+"""Applies DDL statements to a mirror if their text determines their effect; otherwise the mirror must be rebuilt.
 
-Each row image carries the schema of its time, so columns are checked twice: against the statement, and against the
-first row after it. If the two differ, a statement cannot be parsed, or only the server knows its effect on existing
-rows (a computed default, a lossy conversion, a table renamed to the mirror's name), the mirror must be rebuilt from the
-server; an incorrect table is never kept.
+A rebuild reads the table from the server again. It is required if a statement cannot be parsed, or if only the server
+knows the effect on existing rows (a computed default, a lossy conversion, a table renamed to the name of the mirror).
+The result is also compared with the schema of the first rows after the statement; if the two differ, the mirror is
+rebuilt.
+
+Functions with an argument `can_read` ask for a rebuild also where the mirror could start empty: it is True if the table
+can be read from the server.
 """
 
 from __future__ import annotations
@@ -35,12 +38,13 @@ from binlogsync.targets.mirror_state import MirrorState
 
 log = logging.getLogger(__name__)
 NO_TABLE = ("", "")
-"""Stands for "no table" among the former names of tables."""
+"""The result of `former_name` if no table has the name after the rename."""
 _DEPENDS_ON_MODE = re.compile(r"[\"\\]")
+"""Characters whose meaning depends on the SQL mode (ANSI_QUOTES, NO_BACKSLASH_ESCAPES)."""
 
 
 class RebuildRequiredError(Exception):
-    """The mirror must be rebuilt from the server. See RebuildReason for the attributes."""
+    """The mirror must be rebuilt from the server. The attributes are those of RebuildReason (apply.py)."""
 
     def __init__(self, reason: str, *, is_required: bool = True, may_repeat: bool = False) -> None:
         self.reason = reason
@@ -52,7 +56,7 @@ class RebuildRequiredError(Exception):
 def apply_statement(
     transaction: TableTransaction, state: MirrorState, batch: ChangeBatch, *, can_read: bool
 ) -> MirrorState:
-    """Apply the statement; returns the new state. Raises RebuildRequiredError before anything is changed."""
+    """Apply the statement of `batch`; returns the new state. Raises RebuildRequiredError before it changes anything."""
     ddl = batch.ddl
     assert ddl is not None
     dialect = SqlDialect(flavor_of(batch.server_uuid) == ServerFlavor.MARIADB, ddl.sql_mode or 0, ddl.recodes_literals)
@@ -61,7 +65,7 @@ def apply_statement(
     if ddl.kind == "other":
         raise RebuildRequiredError(f"a statement of an unknown kind may have changed it: {ddl.sql[:200]}")
     if ddl.kind == "create":
-        return _create(transaction, state, ddl, (dialect, can_read))
+        return _create(transaction, state, ddl, dialect, can_read=can_read)
     if ddl.kind == "drop":
         return transaction.drop_or_keep_table(state, ddl.ts_us)
     if ddl.kind == "rename":
@@ -76,7 +80,10 @@ def apply_statement(
 def adopt_schema(
     transaction: TableTransaction, state: MirrorState, schema: TableSchema, *, can_read: bool
 ) -> MirrorState:
-    """Prepare the mirror for rows of this schema; raises RebuildRequiredError if its own rows do not fit the schema."""
+    """Prepare the mirror for changes with this schema, and return its new state.
+
+    Raises RebuildRequiredError if the mirror has rows that do not fit the schema, or may lack rows.
+    """
     if state.schema is None:
         if can_read:
             raise RebuildRequiredError("the rows that it had before are not known", is_required=False)
@@ -99,14 +106,13 @@ def _columns(schema: TableSchema) -> str:
 
 
 def _create(
-    transaction: TableTransaction, state: MirrorState, ddl: SchemaChange, given: tuple[SqlDialect, bool]
+    transaction: TableTransaction, state: MirrorState, ddl: SchemaChange, dialect: SqlDialect, *, can_read: bool
 ) -> MirrorState:
-    dialect, can_read = given
     if not ddl.sql and state.schema is not None:
         raise RebuildRequiredError("it may have been recreated: the text of the statement is not known")
     if is_conditional(ddl.sql, dialect):
         if state.schema is not None:
-            return state  # it is logged although it had no effect
+            return state  # the table exists: the server logs the statement although it had no effect
         if not state.is_known and can_read:
             raise RebuildRequiredError("it may have existed before CREATE TABLE IF NOT EXISTS", is_required=False)
     created = parse_create(ddl.sql, dialect) if ddl.has_exact_text else None
@@ -114,7 +120,7 @@ def _create(
         raise RebuildRequiredError("the statement that created it does not list its columns", is_required=False)
     state = transaction.drop_or_keep_table(state, ddl.ts_us)
     if created is None:
-        return replace(state, left_out=None)  # taken from the first row
+        return replace(state, left_out=None)  # the columns are those of the first rows
     left_out = created.generated if dialect.mariadb else ()
     if left_out:
         log.warning("%s: column(s) %s are left out: %s", state.name, ", ".join(left_out), ADVICE)
@@ -123,7 +129,10 @@ def _create(
 
 
 def former_name(tables: Tables, own: tuple[str, str]) -> tuple[str, str]:
-    """The former name of the table with the name `own` after a rename; NO_TABLE if no table has the name."""
+    """The name that the table named `own` had before a rename; NO_TABLE if no table has the name after it.
+
+    `tables` are (old, new, old, new, ...), as in RENAME TABLE.
+    """
     content = {name: name for name in (own, *tables)}
     for old, new in zip(tables[::2], tables[1::2], strict=True):
         if old != new:
@@ -132,7 +141,7 @@ def former_name(tables: Tables, own: tuple[str, str]) -> tuple[str, str]:
 
 
 def _rename(transaction: TableTransaction, state: MirrorState, ddl: SchemaChange) -> MirrorState:
-    """Apply a rename: the mirror's name belongs to the same table, to no table, or to another one."""
+    """Apply a rename. After it, the name of the mirror belongs to the same table, to no table, or to another one."""
     former = former_name(ddl.tables, (state.database, state.table))
     if former == NO_TABLE:
         return transaction.drop_or_keep_table(state, ddl.ts_us)
@@ -161,11 +170,11 @@ def _alter(transaction: TableTransaction, state: MirrorState, ddl: SchemaChange,
     unproven = _describe_unproven(transaction, state, evolution)
     if unproven:
         raise RebuildRequiredError(f"only the server knows the effect of a statement on {unproven}: {ddl.sql[:200]}")
-    is_unchanged = all(
+    keeps_values = all(
         one.values is not None and one.values.value == transaction.converter.keep(one.column.name)
         for one in evolution.columns
     )
-    if is_unchanged and transaction.converter.has_same_shape(state.schema, evolution.schema):
+    if keeps_values and transaction.converter.has_same_shape(state.schema, evolution.schema):
         return transaction.store_mirror(replace(state, schema=evolution.schema))
     values = [one.values.value for one in evolution.columns if one.values is not None]
     log.info("%s: applied %s", state.name, ddl.sql[:200])
@@ -173,7 +182,10 @@ def _alter(transaction: TableTransaction, state: MirrorState, ddl: SchemaChange,
 
 
 def _without_generated(clauses: list[Clause], left_out: tuple[str, ...]) -> tuple[list[Clause] | None, tuple[str, ...]]:
-    """(clauses for the mirror, None if only the server knows the effect; left-out columns after the statement)."""
+    """(clauses that concern columns of the mirror; generated columns that it leaves out, after the statement).
+
+    The clauses are None if only the server knows the effect.
+    """
     kept: list[Clause] = []
     for clause in clauses:
         definition = clause.definition if isinstance(clause, AddColumn | ChangeColumn) else None
@@ -190,7 +202,7 @@ def _without_generated(clauses: list[Clause], left_out: tuple[str, ...]) -> tupl
 
 
 def _describe_unproven(transaction: TableTransaction, state: MirrorState, evolution: AlteredSchema) -> str:
-    """What cannot be proven for the existing rows; "" if everything can."""
+    """The columns or values of existing rows on which the effect is not known; "" if it is known for all."""
     if evolution.unknown:
         return f"column {', '.join(evolution.unknown)}"
     if not evolution.guard:

@@ -1,8 +1,10 @@
-"""Writes publish units to the stream of a source, exactly once and in order, over one connection that it replaces.
+"""Writes publish units to the stream of a source, exactly once and in order; reconnects after a connection error.
 
-Each unit is fenced with the last sequence of this writer and has the checkpoint in a header of its last message. After
-a lost acknowledgement, the end of the stream decides what is stored. If another writer has written, that is a
-FencedError; if acknowledged messages are missing, the broker lost data, which is a SinkError.
+A publish unit is an atomic batch or a single message (publish_unit.py), with the checkpoint in a header of its last
+message. Each unit is *fenced*: it names the last sequence that this writer knows (Nats-Expected-Last-Sequence), and the
+server refuses it if another writer has written meanwhile. If an acknowledgement does not arrive, the last messages of
+the stream are read to find out what was stored. A stream with messages of another tail causes a FencedError; one that
+lacks acknowledged messages causes a SinkError.
 """
 
 from __future__ import annotations
@@ -50,8 +52,8 @@ _RETRIED = frozenset(
 )
 """Error codes after which the end of the stream is read and unstored units are sent again: failed fences, batches that
 the server abandoned, a change of the leader."""
-_MOST_REFUSALS = 5
-_HEADER_ROOM = 4096
+_MOST_REFUSALS = 5  # such errors one after another, without a unit that was stored between
+_HEADER_ROOM = 4096  # bytes of a message reserved for headers, without the checkpoint
 _REPAIR_S = 120.0
 _FLUSH_S = 3600.0
 _SCHEMAS_S = 120.0
@@ -85,7 +87,7 @@ class StreamWriter:
             connection.call(lambda client: remove_misplaced(client, spec.source), _REPAIR_S)
             end = connection.call(lambda client: repaired_end(client, spec.source), _REPAIR_S)
             if end.foreign:
-                self._note_foreign(end)
+                self._report_foreign(end)
         except nats.js.errors.APIError as error:
             raise refused_error(self._options.address, self._stream, error) from error
         self._progress = PublishProgress(end.sequence, end.write_id)
@@ -104,7 +106,7 @@ class StreamWriter:
         """Largest body, in bytes, of a message that the server accepts with this checkpoint in its headers."""
         return self._connection.max_payload - _HEADER_ROOM - 2 * len(checkpoint.to_text())
 
-    def put_note(self, key: str, value: bytes) -> None:
+    def put_in_schema_bucket(self, key: str, value: bytes) -> None:
         """Store a value in the key-value bucket of schemas, for readers of the stream. Raises SinkError."""
 
         async def put(client: Client) -> None:
@@ -115,12 +117,13 @@ class StreamWriter:
     def store(
         self, units: UnitQueue, following: UnitQueue | None, schemas: Mapping[str, TableSchema], checkpoint: Checkpoint
     ) -> None:
-        """Publish `units` until all are acknowledged; after a missing reply, the end of the stream shows what is
-        stored. Single messages of `following` are sent meanwhile, and may be stored.
+        """Publish `units`, and return when all are acknowledged.
+
+        Single messages of `following` are sent while the last acknowledgements are outstanding, and may be stored.
 
         Args:
             units: what to store now.
-            following: what the next call will store; None if that is unknown.
+            following: the units that the next call will store; None if they are not known yet.
             schemas: by fingerprint, the table schemas that both refer to; new ones are stored first.
             checkpoint: of the last unit; determines the size of a body that is moved to the object store.
 
@@ -144,10 +147,10 @@ class StreamWriter:
                     self._publisher = None
                     connection.reconnect(timer)
                 if is_retry or (self._publisher is None and self._progress.unsettled):
-                    self._settle_unknown()
+                    self._resolve_unacknowledged()
                 if new := {key: schema for key, schema in schemas.items() if key not in self._schemas}:
                     self._put_schemas(new)
-                publisher = self._connected(checkpoint)
+                publisher = self._current_publisher(checkpoint)
                 connection.call(lambda _: publisher.store(units, following), timeout_s=_FLUSH_S)  # noqa: B023 - at once
                 return
             except (ConnectionLostError, nats.js.errors.APIError, nats.js.errors.Error, nats.errors.Error) as error:
@@ -185,15 +188,15 @@ class StreamWriter:
         except nats.js.errors.APIError as error:
             raise refused_error(self._options.address, self._stream, error) from error
 
-    def _connected(self, checkpoint: Checkpoint) -> Publisher:
-        """The publisher of this connection; a new one after an error."""
+    def _current_publisher(self, checkpoint: Checkpoint) -> Publisher:
+        """The publisher of the current connection, which is created if an error has ended the last one."""
         if self._publisher is not None:
             return self._publisher
         limit = self.message_limit(checkpoint)
         sending = PublishOptions(
             self._options.request_timeout_s,
             self._is_clustered,
-            lambda client, unit: self._without_large(client, unit, limit),
+            lambda client, unit: self._move_large_bodies(client, unit, limit),
         )
 
         async def begin(client: Client) -> Publisher:
@@ -204,7 +207,7 @@ class StreamWriter:
         self._publisher = self._connection.call(begin)
         return self._publisher
 
-    async def _without_large(self, client: Client, unit: PublishUnit, limit: int) -> PublishUnit:
+    async def _move_large_bodies(self, client: Client, unit: PublishUnit, limit: int) -> PublishUnit:
         """The unit with each body that is too large for the server moved to the object store, named by its hash."""
         names = {}
         for number in unit.larger_than(limit):
@@ -231,8 +234,8 @@ class StreamWriter:
         self._connection.call(put, _SCHEMAS_S)
         self._schemas.update(schemas)
 
-    def _note_foreign(self, end: StreamEnd) -> None:
-        """Warn about messages of another publisher, and record them for the check."""
+    def _report_foreign(self, end: StreamEnd) -> None:
+        """Warn about messages that no tail wrote, and record them for the asset check."""
         text = (
             "stream %s: %d messages from sequence %d on are ignored: no tail wrote them; "
             "find out which program publishes to %s"
@@ -240,8 +243,11 @@ class StreamWriter:
         log.warning(text, self._stream, len(end.foreign), end.foreign[0], subjects.all_subjects(self._spec.source))
         self._connection.call(lambda client: record_foreign(client, self._spec, end.foreign))
 
-    def _settle_unknown(self) -> None:
-        """Find out from the end of the stream whether the unit with the lost acknowledgement is stored."""
+    def _resolve_unacknowledged(self) -> None:
+        """Find out from the end of the stream which of the units without an acknowledgement are stored.
+
+        Raises FencedError if another tail has written, SinkError if the stream lacks acknowledged messages.
+        """
         progress, stream = self._progress, self._stream
         end = self._connection.call(lambda client: repaired_end(client, self._spec.source), _REPAIR_S)
         if end.partial:
@@ -253,14 +259,14 @@ class StreamWriter:
         if end.sequence == progress.last:
             return
         if end.foreign:
-            self._note_foreign(end)
+            self._report_foreign(end)
         if end.sequence < progress.last:
             raise SinkError(
                 f"stream {stream} LOST MESSAGES that NATS had acknowledged: it ends at sequence {end.sequence}, and "
                 f"{progress.last} was acknowledged; the tail must restart from the end of the stream"
             )
         if end.write_id is not None and progress.end_after(end.write_id) == end.own:
-            log.warning("stream %s: all up to sequence %d was stored, its acknowledgement was lost", stream, end.own)
+            log.warning("stream %s: all up to sequence %d is stored; the acknowledgement was lost", stream, end.own)
             progress.settle(end.write_id)
         if end.write_id == progress.stored_id:
             if not end.foreign and end.sequence > progress.last:

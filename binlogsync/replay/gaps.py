@@ -22,7 +22,7 @@ def find_gap(reader: StreamReader, range_: ReplayRange) -> str:
     for text in read_gap_texts(reader):
         gap = json.loads(text)
         start, end = (Checkpoint.from_text(json.dumps(gap[name])) for name in ("from", "to"))
-        # A gap at an unknown position counts as inside the range.
+        # If the order of the positions is unknown, the gap counts as inside the range.
         if compare(range_.start, end).may_be_before and compare(start, range_.until).may_be_before:
             return f"from {start} to {end} ({gap['reason']}): {gap['missing']}"
     return ""

@@ -1,4 +1,4 @@
-"""Runs one replay of a table: opens sources and target, delivers the ranges, and reports progress."""
+"""Runs one replay of a table in a Dagster run: opens where changes are read and where they go, and reports progress."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -26,7 +26,17 @@ ORIGINS: Mapping[str, Origin] = {"auto": "auto", "stream": "stream", "binlog": "
 
 @dataclass(frozen=True, slots=True)
 class ReplayRequest:
-    """Options of one replay."""
+    """Options of one replay.
+
+    Attributes:
+        name: the replayed table.
+        table: its asset; None if it has no consumer.
+        description: the requested ranges. A run with the same table, description and target resumes an unfinished
+            replay.
+        to: where the changes go, as `make_target` parses it; "" selects the default.
+        origin: where they are read, one of ORIGINS.
+        report_s: number of seconds between two observations of the progress.
+    """
 
     name: TableName
     table: TableAsset | None
@@ -37,7 +47,7 @@ class ReplayRequest:
 
     @property
     def target(self) -> str:
-        """Target of the changes, in the form that make_target parses."""
+        """`to`, or the default: the handler of the table if it has one, else a DuckDB table."""
         if self.to.strip():
             return self.to.strip()
         return "handler" if self.table is not None and not self.table.is_mirror else "table"
@@ -49,9 +59,10 @@ def run_replay(
     replay: ReplayRequest,
     find_ranges: Callable[[ChangeSources], Sequence[ReplayRange]],
 ) -> ReplayResult:
-    """Run the replay of the ranges that `find_ranges` returns, with observations of its progress.
+    """Replay the ranges that `find_ranges` returns, and log the progress as observations of the asset.
 
-    Raises dg.Failure after an error, DagsterExecutionInterruptedError after a stop. Both runs can be re-executed.
+    `context` is the context of an asset or op. Raises dg.Failure after an error, DagsterExecutionInterruptedError after
+    a stop; a re-execution of the run resumes the replay in both cases.
     """
     resources = context.resources
     name = replay.name

@@ -243,7 +243,7 @@ def test_a_module_that_blocks_is_an_error_with_its_name(package: ModuleType) -> 
         env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder.parent}"},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
-    assert f"their_consumers.waits was not imported within 1 s: it stands at {folder / 'waits.py'}:3" in done.stderr
+    assert f"their_consumers.waits was not imported within 1 s: it is still at {folder / 'waits.py'}:3" in done.stderr
 
 
 def test_two_consumers_of_one_name_are_refused(package: ModuleType) -> None:

@@ -17,9 +17,9 @@ from binlogsync.binlog.types.decimals import decimal_text
 from binlogsync.binlog.types.temporal import packed_datetime_text, packed_time_text
 
 _LITERALS = {0: "null", 1: "true", 2: "false"}
-# JSONB_TYPE_... in sql-common/json_binary.cc; _CUSTOM is JSONB_TYPE_OPAQUE.
+# JSONB_TYPE_... in sql-common/json_binary.cc.
 _SMALL_OBJECT, _LARGE_OBJECT, _SMALL_ARRAY, _LARGE_ARRAY, _LITERAL = 0, 1, 2, 3, 4
-_INT16, _UINT16, _INT32, _UINT32, _INT64, _UINT64, _DOUBLE, _STRING, _CUSTOM = 5, 6, 7, 8, 9, 10, 11, 12, 15
+_INT16, _UINT16, _INT32, _UINT32, _INT64, _UINT64, _DOUBLE, _STRING, _OPAQUE = 5, 6, 7, 8, 9, 10, 11, 12, 15
 _NUMBERS = {
     _INT16: ("<h", 2),
     _UINT16: ("<H", 2),
@@ -28,6 +28,7 @@ _NUMBERS = {
     _INT64: ("<q", 8),
     _UINT64: ("<Q", 8),
 }
+# Types whose values are in their entry instead of at an offset, in small and in large containers.
 _INLINE_SMALL = frozenset({_LITERAL, _INT16, _UINT16})
 _INLINE_LARGE = _INLINE_SMALL | {_INT32, _UINT32}
 _DEPTH_LIMIT = 100  # MySQL's own limit for JSON documents
@@ -58,20 +59,23 @@ def _value(kind: int, data: bytes, at: int, depth: int) -> str:
     if kind == _STRING:
         size, start = _size(data, at)
         return _quoted(_bytes(data, start, size).decode())
-    if kind == _CUSTOM:
+    if kind == _OPAQUE:
         size, start = _size(data, at + 1)
         return _opaque(data[at], _bytes(data, start, size))
     raise ValueError(f"binary JSON has no type {kind}")
 
 
 def _container(kind: int, data: bytes, at: int, depth: int) -> str:
-    """An object or array: counts, then key entries, then value entries, then keys and values at offsets from `at`."""
+    """An object or array: number of members, size in bytes, key entries, value entries, then keys and values.
+
+    Entries refer to keys and values by their offsets from `at`.
+    """
     large = kind in (_LARGE_OBJECT, _LARGE_ARRAY)
     number, width = ("<I", 4) if large else ("<H", 2)
     count: int = unpack_from(number, data, at)[0]
     entry = at + 2 * width
     if count > len(data):
-        raise ValueError(f"binary JSON names {count} members in {len(data)} bytes")
+        raise ValueError(f"binary JSON declares {count} members in {len(data)} bytes")
     keys: list[str] = []
     if kind <= _LARGE_OBJECT:
         for i in range(count):
@@ -86,7 +90,7 @@ def _container(kind: int, data: bytes, at: int, depth: int) -> str:
 
 
 def _entry(data: bytes, base: int, at: int, large: bool, depth: int) -> str:
-    """A value entry: contains a small scalar, or the offset of the value."""
+    """The value of the value entry at `at`, which contains a small scalar, or the offset of the value from `base`."""
     kind = data[at]
     if kind in (_INLINE_LARGE if large else _INLINE_SMALL):
         return _value(kind, data, at + 1, depth)
@@ -95,7 +99,7 @@ def _entry(data: bytes, base: int, at: int, large: bool, depth: int) -> str:
 
 
 def _size(data: bytes, at: int) -> tuple[int, int]:
-    """A length in groups of seven bits, lowest first; returns (length, offset after it)."""
+    """(length, offset after it) of a length stored in groups of seven bits, lowest first."""
     size = 0
     for i in range(5):
         byte = data[at + i]
@@ -124,7 +128,8 @@ def _quoted(text: str) -> str:
 def double_text(value: float) -> str:
     """A double as MySQL prints it in JSON: the shortest digits that read back, and ".0" after an integer.
 
-    Source: my_gcvt in strings/dtoa.cc: an exponent where the point lies beyond 15 digits on either side.
+    As in my_gcvt of strings/dtoa.cc, a number with more than 15 digits before the decimal point, or more than 14 zeros
+    after it, is printed with an exponent.
     """
     if value == 0:
         return repr(value)
@@ -142,8 +147,8 @@ def double_text(value: float) -> str:
 
 
 def _opaque(kind: int, data: bytes) -> str:
-    """A value of a MySQL type that JSON does not have; type codes as in enum_field_types."""
-    reader = _OPAQUE.get(kind)
+    """The text of a value of a MySQL type that JSON does not have; `kind` is a code of enum_field_types."""
+    reader = _OPAQUE_READERS.get(kind)
     if reader is not None:
         return reader(data)
     return _quoted(f"base64:type{kind}:{base64.b64encode(data).decode()}")
@@ -153,10 +158,10 @@ def _packed(data: bytes) -> int:
     return int(unpack_from("<q", data, 0)[0])
 
 
-_OPAQUE: dict[int, Callable[[bytes], str]] = {
-    246: lambda data: decimal_text(data[0], data[1], data[2:]),
-    10: lambda data: _quoted(packed_datetime_text(_packed(data), date_only=True)),
-    11: lambda data: _quoted(packed_time_text(_packed(data))),
-    12: lambda data: _quoted(packed_datetime_text(_packed(data), date_only=False)),
-    7: lambda data: _quoted(packed_datetime_text(_packed(data), date_only=False)),
+_OPAQUE_READERS: dict[int, Callable[[bytes], str]] = {
+    246: lambda data: decimal_text(data[0], data[1], data[2:]),  # NEWDECIMAL: precision, scale, digits
+    10: lambda data: _quoted(packed_datetime_text(_packed(data), date_only=True)),  # DATE
+    11: lambda data: _quoted(packed_time_text(_packed(data))),  # TIME
+    12: lambda data: _quoted(packed_datetime_text(_packed(data), date_only=False)),  # DATETIME
+    7: lambda data: _quoted(packed_datetime_text(_packed(data), date_only=False)),  # TIMESTAMP
 }

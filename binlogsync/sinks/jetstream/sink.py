@@ -69,7 +69,7 @@ class JetStreamSink(Sink):
     def note_case(self, lower_case_table_names: str) -> None:
         """Store how the server compares table names, for the readers of the stream."""
         assert self._writer is not None
-        self._writer.put_note(subjects.CASE_KEY, lower_case_table_names.encode())
+        self._writer.put_in_schema_bucket(subjects.CASE_KEY, lower_case_table_names.encode())
 
     def stored_tables(self, source: str) -> Set[tuple[str, str]]:
         """The tables with changes in the stream."""

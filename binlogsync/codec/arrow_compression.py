@@ -1,8 +1,10 @@
 """Detects compressed buffers in an Arrow IPC stream before its data is read.
 
-A compressed buffer declares its own size, so a small message could request any amount of memory. binlogsync does not
-compress buffers. Arrow's Python API does not report compression, so the flatbuffer of each message is parsed: the table
-RecordBatch has `compression` as its fourth field.
+A compressed buffer declares its own uncompressed size, so a small message could make the reader allocate any amount of
+memory. binlogsync does not compress buffers; a reader refuses messages that do. Arrow's Python API does not report
+compression, so the metadata of each IPC message, a flatbuffer, is parsed here.
+
+The tables and their fields are in Arrow's format/Message.fbs.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ from struct import unpack_from
 
 import pyarrow as pa
 
-_HEADER_TYPE, _HEADER = 1, 2
+# Numbers of fields, in the order of their declaration from 0; a union takes two numbers: its type and its value.
+_HEADER_TYPE, _HEADER = 1, 2  # of the table Message
+_DICTIONARY_DATA = 1  # of DictionaryBatch: its RecordBatch
+_COMPRESSION = 3  # of RecordBatch
+# Values of the union MessageHeader.
 _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
-_DICTIONARY_DATA = 1
-_COMPRESSION = 3
 
 
 def is_compressed(message: bytes | pa.Buffer) -> bool:
@@ -45,7 +49,7 @@ def _has_compression(metadata: pa.Buffer) -> bool:
 
 
 def _field(view: memoryview, table: int, number: int) -> int:
-    """Offset of a field of a flatbuffer's table; 0 when the table does not have it."""
+    """Offset of field `number` of the flatbuffer table at offset `table`; 0 when the table does not have it."""
     vtable = table - int(unpack_from("<i", view, table)[0])
     if 4 + 2 * number >= unpack_from("<H", view, vtable)[0]:
         return 0
@@ -54,6 +58,6 @@ def _field(view: memoryview, table: int, number: int) -> int:
 
 
 def _table(view: memoryview, table: int, number: int) -> int:
-    """Offset of the table that a field refers to; 0 when there is none."""
+    """Offset of the table that field `number` of the table at `table` refers to; 0 when there is none."""
     at = _field(view, table, number)
     return at + int(unpack_from("<I", view, at)[0]) if at else 0
