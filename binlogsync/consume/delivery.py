@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from binlogsync.consume.boundaries import count_changes, drop_first
-from binlogsync.consume.gaps import ConsumerGap, record_gap
+from binlogsync.consume.gaps import ConsumerGap, is_resolved, record_gap
 from binlogsync.consume.progress import ProgressKey, ProgressStore, Tracker
 from binlogsync.consume.seek import DeliveryStart, drop_processed, find_start, holds_progress
 from binlogsync.consume.targets import TableChanges, Target
@@ -45,6 +45,7 @@ class TableDelivery:
     newest: int = 0
     skipped: int = 0
     gap: str | None = None
+    _start_sequence: int = 0
     _seek: DeliveryStart = field(default_factory=lambda: DeliveryStart(1))
 
     def begin(self) -> None:
@@ -54,7 +55,8 @@ class TableDelivery:
         self.fetched = []
         progress = replace(progress, seen=max(progress.seen, seen))
         self._seek = find_start(self.reader, key, progress, is_mirror=self.target.repairs_gaps)
-        if self._seek.gap is not None:
+        self._start_sequence = self.tracker.progress.sequence
+        if self._seek.gap is not None and not is_resolved(self.target.store, key, self._seek.gap):
             self.gap = self._seek.gap.detail
             _report_gap(self.target.store, key, self._seek.gap, self.on_gap)
         self.target.repair(key, self.tracker.progress)
@@ -98,6 +100,8 @@ class TableDelivery:
     def check_progress(self) -> None:
         """Raise StreamRecreatedError unless the stream has the change applied last, or only later ones."""
         progress = self.tracker.progress
+        if self._seek.is_recreated and progress.sequence == self._start_sequence:
+            return  # known; until a change is applied, applied ones are filtered by position
         is_held = progress.is_new or holds_progress(self.reader, self.tracker.key, progress)
         if not is_held and self.reader.first_sequence() <= progress.sequence:
             raise StreamRecreatedError

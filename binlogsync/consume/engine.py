@@ -139,8 +139,10 @@ def consume_together(
 ) -> Mapping[Table, ConsumeResult]:
     """Like `consume`, for the targets of several tables that are applied in one transaction; returns results by table.
 
-    Raises ConfigError if the targets cannot be applied together.
+    Raises ConfigError if the targets cannot be applied together, or if the options name a durable.
     """
+    if options.durable is not None and len(targets) > 1:
+        raise ConfigError(f"durable={options.durable!r}: several tables need a durable each; leave the option out")
     first, *others = targets.values()
     target = first.join(others) if others else first
     return _Run(reader, target, options, stop, pulse).drain(list(targets))
@@ -201,7 +203,7 @@ class _Run:
 
     def _round(self, timeout_s: float) -> bool:
         """Fetch changes and apply them; False if there were none."""
-        held = self._count_fetched()
+        held, skipped = self._count_fetched(), self._count_skipped()
         try:
             work = self._gather(timeout_s) if len(self.deliveries) == 1 else self._gather_together()
             if self._count_fetched() > held or len(self.deliveries) > 1:
@@ -212,7 +214,7 @@ class _Run:
             return True
         has_work = any(each.batches for each in work)
         # A large transaction may be fetched in several rounds before it is applied.
-        is_busy = has_work or self._count_fetched() > held
+        is_busy = has_work or self._count_fetched() > held or self._count_skipped() > skipped
         self.pulse(is_busy)
         if has_work:
             self.target.take([each for each in work if each.batches], self.stop)
@@ -262,6 +264,10 @@ class _Run:
     def _count_fetched(self) -> int:
         """Number of changes that are fetched and not applied."""
         return sum(count_changes(each.fetched) for each in self.deliveries)
+
+    def _count_skipped(self) -> int:
+        """Number of changes that were filtered out because they were applied before."""
+        return sum(each.skipped for each in self.deliveries)
 
     def _verify_stream(self) -> None:
         """Once a second: raise StreamRecreatedError unless the stream still has the changes applied last."""

@@ -37,6 +37,8 @@ class DeliveryStart:
         found: True once the change applied last was found among them.
         gap: changes that the stream may have dropped before they were read; None if there are none.
         is_unproven: True when the stream is empty, so that a gap cannot be ruled out yet.
+        is_recreated: True when the stream was recreated, so that it does not have the change applied last at its
+            sequence.
     """
 
     sequence: int
@@ -44,6 +46,7 @@ class DeliveryStart:
     found: bool = False
     gap: ConsumerGap | None = None
     is_unproven: bool = False
+    is_recreated: bool = False
 
 
 def find_start(
@@ -59,19 +62,18 @@ def find_start(
         return DeliveryStart(progress.sequence + 1) if is_last else DeliveryStart(progress.sequence, drops_done=True)
     if progress.sequence < first and reader.last_sequence() >= progress.seen:
         gap = _dropped(reader, progress, first, is_mirror=is_mirror)
-        return DeliveryStart(first, drops_done=gap is not None, gap=gap)
+        return DeliveryStart(first, drops_done=True, gap=gap)
     log.warning(
         "%s: the stream was recreated: message %d is not the change applied last (%s); restarting from the first "
         "message %d, applied changes are filtered by position",
         key, progress.sequence, progress, first,
     )  # fmt: skip
     if reader.last_sequence() < first:
-        return DeliveryStart(first, drops_done=True, is_unproven=True)
+        return DeliveryStart(first, drops_done=True, is_unproven=True, is_recreated=True)
     if _reaches_back(reader, key, progress, first):
-        return DeliveryStart(first, drops_done=True)
-    return DeliveryStart(
-        first, drops_done=True, gap=_recreated(reader, f"the change applied last ({progress})", is_mirror)
-    )
+        return DeliveryStart(first, drops_done=True, is_recreated=True)
+    gap = _recreated(reader, f"the change applied last ({progress})", is_mirror)
+    return DeliveryStart(first, drops_done=True, is_recreated=True, gap=gap)
 
 
 def _begin(reader: StreamReader, progress: ConsumerProgress, first: int, *, is_mirror: bool) -> DeliveryStart:
@@ -101,7 +103,7 @@ def _dropped(reader: StreamReader, progress: ConsumerProgress, first: int, *, is
 def _recreated(reader: StreamReader, after: str, is_mirror: bool) -> ConsumerGap:
     return new_gap(
         "recreated",
-        f"stream {reader.stream} was recreated, and its first message is after {after}",
+        f"stream {reader.stream} was recreated at {reader.created_at()}, and its first message is after {after}",
         is_mirror=is_mirror,
     )
 

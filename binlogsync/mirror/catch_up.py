@@ -147,10 +147,9 @@ class CatchUp:
         while self._newest < end and not self._stop.is_set():
             items = self._reader.fetch(durable, _FETCH, _FETCH_S)
             if not items:
-                left = self._reader.pending(durable)
-                if left is None or left.num_pending or left.last_delivered_stream_seq > self._newest:
-                    continue
-                break
+                if self._reader.has_all(durable):
+                    break
+                continue
             self._newest = items[-1].last_sequence
             self._reader.ack(items[-1])
             self._fetched += items

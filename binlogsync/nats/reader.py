@@ -11,13 +11,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import TypeVar
 
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
-from nats.js.api import StreamState
+from nats.js.api import StreamInfo, StreamState
 
 from binlogsync.change import ChangeBatch
 from binlogsync.codec import subjects
@@ -213,6 +214,10 @@ class StreamReader:
         """Sequence of the newest message, checkpoint messages included; 0 when there never was a message."""
         return self._state().last_seq
 
+    def created_at(self) -> datetime | None:
+        """When the stream was created, by nats-server's clock: it tells a recreated stream from its predecessor."""
+        return self._info().created
+
     def change_at(self, sequence: int) -> ChangeBatch | None:
         """The change or changes of the message with that sequence; None when it is not in the stream, or has only a
         checkpoint."""
@@ -297,16 +302,19 @@ class StreamReader:
         return None
 
     def _state(self, subjects_filter: str | None = None) -> StreamState:
-        async def look(client: Client) -> StreamState | None:
+        return self._info(subjects_filter).state
+
+    def _info(self, subjects_filter: str | None = None) -> StreamInfo:
+        async def look(client: Client) -> StreamInfo | None:
             try:
-                return (await client.jetstream().stream_info(self.stream, subjects_filter)).state
+                return await client.jetstream().stream_info(self.stream, subjects_filter)
             except nats.js.errors.NotFoundError:
                 return None
 
-        state = self._retry(look)
-        if state is None:
+        info = self._retry(look)
+        if info is None:
             raise WireError(f"source {self.source} has no stream {self.stream} yet; start its tail, which creates it")
-        return state
+        return info
 
     async def _fetch(
         self, client: Client, follow: DurableConsumer, limits: tuple[int, float]
