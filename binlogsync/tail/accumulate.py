@@ -12,7 +12,7 @@ from binlogsync.binlog.reader import DecodedRange
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError
 from binlogsync.flush import Flush, FlushReason, SchemaChange, TransactionRun
-from binlogsync.position import Checkpoint, ResumePosition
+from binlogsync.position import BinlogPosition, Checkpoint, ResumePosition
 from binlogsync.position_order import compare
 
 
@@ -57,7 +57,7 @@ class Accumulator:
         self._opened_s: float | None = None
         self._last_cut_s = now_s
         self._forced: FlushReason | None = None
-        self._stores_start = False
+        self._start_end: BinlogPosition | None = None
 
     @property
     def rows(self) -> int:
@@ -79,9 +79,12 @@ class Accumulator:
         if self._reached == start.at_boundary():
             self._reached = start.at_boundary()
 
-    def store_start(self) -> None:
-        """Store the start itself after `interval_s`: a sink is empty, and tables are loaded from a checkpoint on."""
-        self._stores_start = True
+    def store_start(self, end: BinlogPosition) -> None:
+        """Store a checkpoint without changes once the binlog was read to `end`, its end when the tail started.
+
+        A sink is empty, and tables are loaded from a checkpoint on. Changes before `end` are stored with theirs.
+        """
+        self._start_end = end
 
     def add(self, decoded: DecodedRange, now_s: float) -> None:
         """Add a decoded range that arrived at `now_s` (seconds since 1970)."""
@@ -103,6 +106,12 @@ class Accumulator:
             self._forced = "rotation"
         elif decoded.end == "schema":
             self._forced = self._forced or "schema"
+
+    @property
+    def _stores_start(self) -> bool:
+        """Whether a checkpoint without changes is due after `interval_s`."""
+        end = self._start_end
+        return end is not None and compare(self._reached.position, end).is_at_or_after
 
     @property
     def _has_moved(self) -> bool:
@@ -166,7 +175,7 @@ class Accumulator:
         self._resume, self._dropped = None, 0
         self._rows = self._bytes = 0
         self._opened_s, self._forced, self._last_cut_s = None, None, now_s
-        self._stores_start = False
+        self._start_end = None
         return flush
 
 

@@ -236,7 +236,7 @@ class Session:
         if self._stored is None:
             pending.identify(known)
         if self._has_empty_sink and self._stored is None:
-            pending.store_start()
+            pending.store_start(info.position or start.position)
         try:
             with BinlogDump(self._config.config, start) as dump, ReadAhead(dump) as ahead:
                 self._follow(ahead, reader, pending, fanout)

@@ -163,13 +163,24 @@ def test_three_seconds_after_the_first_change() -> None:
 
 def test_a_start_is_stored_after_the_interval_where_a_sink_is_empty() -> None:
     pending = accumulator()
-    pending.store_start()
+    pending.store_start(start_of(log_of([1])).position)
     assert pending.due(NOW + 2.9) is None
     assert pending.due(NOW + 3) == "idle"
     flush = pending.cut("idle", NOW + 3)
     assert flush is not None
     assert (flush.changes, flush.checkpoint) == (0, flush.start)
     assert pending.due(NOW + 100) is None
+
+
+def test_a_start_is_not_stored_before_what_the_binlog_already_had() -> None:
+    pending, part = accumulator(), one(5)
+    pending.store_start(part.checkpoint.position)
+    assert pending.due(NOW + 30) is None
+    pending.add(part, NOW + 31)
+    flush = pending.cut("interval", NOW + 34)
+    assert flush is not None
+    assert flush.changes == 5
+    assert pending.due(NOW + 40) is None
 
 
 def test_when_1024_changes_have_accumulated() -> None:
