@@ -54,8 +54,11 @@ def write_fingerprint(connection: duckdb.DuckDBPyConnection, state: MirrorState,
     """Store the keys and row hashes of the mirror as it is in the open transaction.
 
     If the mirror was rebuilt from a snapshot after the requested position, it has no fingerprint of that position: then
-    the request is deleted.
+    the request is deleted. Nothing is written if another process has answered or deleted the request.
     """
+    row = first_row(connection, f"SELECT is_done FROM {_REQUESTS} WHERE id = ?", [request.id])
+    if row is None or row[0]:
+        return
     if state.read_at is not None and compare_or_raise(request.at, state.read_at).may_be_before:
         delete_request(connection, request)
         return
