@@ -43,15 +43,12 @@ from binlogsync.targets.duckdb.progress import load_progress, move_progress
 from binlogsync.targets.duckdb.records import load_gaps, resolve_gaps
 from binlogsync.targets.duckdb.row_images import insert_table
 from binlogsync.targets.duckdb.state import (
-    check_name_is_free,
     column_list,
-    copy_deleted_rows,
     drop_or_keep_table,
-    drop_table,
     ensure_deleted_at,
     ensure_meta,
     load_state,
-    store_state,
+    replace_table,
 )
 from binlogsync.targets.mirror_state import ChangePosition, MirrorOptions
 from binlogsync.waiting import backoff_s
@@ -252,6 +249,9 @@ class RebuildableMirror(Target):
         check_owner(connection, state, content.owner)
         state = ensure_deleted_at(connection, state, self.options.deleted_at)
         at = content.at
+        state = replace(state, read_at=at, left_out=content.left_out)
+        if content.left_out:
+            log.warning("%s: column(s) %s are left out: %s", state.name, ", ".join(content.left_out), ADVICE)
         if content.schema is None:
             state = drop_or_keep_table(connection, state, at.ts_us)
         else:
@@ -260,14 +260,7 @@ class RebuildableMirror(Target):
                 connection.execute(
                     f"ALTER TABLE {content.spare} ADD COLUMN {quote(state.deleted_at)} TIMESTAMP WITH TIME ZONE"
                 )
-            copy_deleted_rows(connection, state, (content.spare, content.schema), at.ts_us)
-            state = drop_table(connection, state)
-            check_name_is_free(connection, state)
-            connection.execute(f"ALTER TABLE {content.spare} RENAME TO {quote(state.location[2])}")
-        if content.left_out:
-            log.warning("%s: column(s) %s are left out: %s", state.name, ", ".join(content.left_out), ADVICE)
-        state = replace(state, schema=content.schema, read_at=at, left_out=content.left_out)
-        state = store_state(connection, state)
+            state = replace_table(connection, state, content.spare, content.schema, at.ts_us)
         forget_load(connection, state)
         if self.options.history:
             position = ChangePosition(at.ts_us, at.position.file, at.position.pos)

@@ -2,8 +2,8 @@
 
 Every call blocks and has a timeout. A durable belongs to one table of one client, delivers in stream order, and uses
 AckPolicy.ALL: an ack covers all messages up to it. The caller keeps its own progress: delivery starts at the sequence
-given to `ensure_durable`. A reader returns each message once: redelivered
-messages are filtered, and after a missed delivery (a broken connection) the durable is recreated at that position.
+given to `ensure_durable`. A reader returns each message once: redelivered messages are filtered, and after a missed
+delivery (a broken connection) the durable is recreated at that position.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ class StreamReader:
         return self._state().last_seq
 
     def created_at(self) -> datetime | None:
-        """When the stream was created, by nats-server's clock: it tells a recreated stream from its predecessor."""
+        """When nats-server created the stream, by its clock; another time means that the stream was recreated."""
         return self._info().created
 
     def change_at(self, sequence: int) -> ChangeBatch | None:
