@@ -6,7 +6,7 @@ import json
 import random
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -63,11 +63,15 @@ class Loads:
         """A new mirror of the table."""
         return Mirror(self.path, self.database.name, table, self.config, limits=LoadLimits(**limits))
 
-    def consume(self, mirror: Mirror, stop: threading.Event | None = None) -> None:
+    def consume(self, mirror: Mirror, stop: threading.Event | None = None, max_s: float | None = None) -> None:
         """One run of its consumer."""
         with StreamReader(NatsOptions(url=self.nats_url), self.config.source) as reader:
-            options = replace(OPTIONS, max_s=3.0)  # writers may never pause
-            consume(reader, mirror.names, mirror, options, stop or threading.Event())
+            consume(reader, mirror.names, mirror, replace(OPTIONS, max_s=max_s), stop or threading.Event())
+
+    def consume_until(self, is_done: Callable[[], bool], mirror: Mirror, stop: threading.Event | None = None) -> None:
+        """Runs of its consumer, one after the other, each of 3 s at most: writers may never pause."""
+        while not is_done():
+            self.consume(mirror, stop, max_s=3.0)
 
     def catch_up(self) -> None:
         """Wait until the stream has everything that the server has logged."""
@@ -200,7 +204,7 @@ def main(text: str) -> None:
     arguments = json.loads(text)
     config = MySQLConfig(**arguments["server"], heartbeat_s=1.0)
     database, table = arguments["table"]
-    mirror = Mirror(arguments["path"], database, table, config, limits=LoadLimits(rows_per_s=500.0))
+    mirror = Mirror(arguments["path"], database, table, config, limits=LoadLimits(rows_per_s=100.0))
     with StreamReader(NatsOptions(url=arguments["nats"]), config.source) as reader:
         consume(reader, mirror.names, mirror, OPTIONS, threading.Event())
 
