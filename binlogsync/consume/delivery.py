@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from binlogsync.consume.boundaries import count_changes, drop_first
-from binlogsync.consume.gaps import ConsumerGap, is_resolved, record_gap
+from binlogsync.consume.gaps import ConsumerGap, record_gap
 from binlogsync.consume.progress import ProgressKey, ProgressStore, Tracker
 from binlogsync.consume.seek import DeliveryStart, drop_processed, find_start, holds_progress
 from binlogsync.consume.targets import TableChanges, Target
@@ -45,7 +45,6 @@ class TableDelivery:
     newest: int = 0
     skipped: int = 0
     gap: str | None = None
-    _start_sequence: int = 0
     _seek: DeliveryStart = field(default_factory=lambda: DeliveryStart(1))
 
     def begin(self) -> None:
@@ -53,12 +52,17 @@ class TableDelivery:
         key, progress = self.tracker.key, self.tracker.progress
         seen = int(self.fetched[0].sequences[0].as_py()) - 1 if self.fetched else self.newest
         self.fetched = []
-        progress = replace(progress, seen=max(progress.seen, seen))
-        self._seek = find_start(self.reader, key, progress, is_mirror=self.target.repairs_gaps)
-        self._start_sequence = self.tracker.progress.sequence
-        if self._seek.gap is not None and not is_resolved(self.target.store, key, self._seek.gap):
+        # What was fetched and applied in this run, came from the stream in which the run has begun.
+        stored = self.tracker.stream or progress.stream
+        stream = self.reader.created_at()
+        progress = replace(progress, seen=max(progress.seen, seen), stream=stored)
+        self._seek = find_start(self.reader, key, progress, stream, is_mirror=self.target.repairs_gaps)
+        self.tracker.stream = None if self._seek.is_unproven else stream
+        if self._seek.gap is not None:
             self.gap = self._seek.gap.detail
             _report_gap(self.target.store, key, self._seek.gap, self.on_gap)
+        if self._seek.is_recreated and not self._seek.is_unproven:
+            self.tracker.begin(self.target.store, self._seek.sequence, stream)
         self.target.repair(key, self.tracker.progress)
         self.newest = self._seek.sequence - 1
         self.reader.ensure_durable(self.durable, key.database, key.table, self._seek.sequence)
@@ -70,6 +74,8 @@ class TableDelivery:
         """
         left = limit - count_changes(self.fetched)
         items = list(self.reader.fetch(self.durable, left if left > 0 else limit, wait_s))
+        if self.tracker.stream not in (None, self.reader.durable_created_at(self.durable)):
+            raise StreamRecreatedError
         if not items:
             return False
         first = int(items[0].sequences[0].as_py())
@@ -100,10 +106,9 @@ class TableDelivery:
     def check_progress(self) -> None:
         """Raise StreamRecreatedError unless the stream has the change applied last, or only later ones."""
         progress = self.tracker.progress
-        if self._seek.is_recreated and progress.sequence == self._start_sequence:
-            return  # known; until a change is applied, applied ones are filtered by position
-        is_held = progress.is_new or holds_progress(self.reader, self.tracker.key, progress)
-        if not is_held and self.reader.first_sequence() <= progress.sequence:
+        if self._seek.is_unproven or not progress.sequence or holds_progress(self.reader, self.tracker.key, progress):
+            return
+        if self.reader.first_sequence() <= progress.sequence:
             raise StreamRecreatedError
 
     def confirm(self, work: TableChanges) -> None:

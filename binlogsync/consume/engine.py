@@ -191,7 +191,7 @@ class _Run:
         tracker = Tracker(key, self.target.store.load(key))
         if tracker.progress == NO_PROGRESS and self.options.start != "all":
             first = first_sequence(self.reader, table, self.options.start, self.options.bookmarks)
-            tracker.begin(self.target.store, first)
+            tracker.begin(self.target.store, first, self.reader.created_at())
         durable = self.options.durable or durable_name(self.options.client_id, *table)
         return TableDelivery(self.reader, durable, self.target, tracker, self.options.on_gap)
 

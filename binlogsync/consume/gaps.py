@@ -20,7 +20,6 @@ __all__ = [
     "acknowledge_gaps",
     "gap_from_batch",
     "gaps_of",
-    "is_resolved",
     "new_gap",
     "open_gaps",
     "record_gap",
@@ -44,16 +43,6 @@ def record_gap(store: ProgressStore, key: ProgressKey, gap: ConsumerGap) -> None
     known = store.gaps(key)
     if not any((each.kind, each.detail, each.resolution) == (gap.kind, gap.detail, "") for each in known):
         store.put_gaps(key, [*known, gap])
-
-
-def is_resolved(store: ProgressStore, key: ProgressKey, gap: ConsumerGap) -> bool:
-    """True if this gap of a recreated stream is resolved: each start finds it again until progress moves.
-
-    Its detail has the time at which the stream was created. A gap of another kind is a new one.
-    """
-    if gap.kind != "recreated":
-        return False
-    return any(each.detail == gap.detail and each.resolution for each in gaps_of(store, key))
 
 
 def gaps_of(store: ProgressStore, key: ProgressKey) -> Sequence[ConsumerGap]:

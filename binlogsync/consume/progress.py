@@ -125,6 +125,7 @@ class Tracker:
         self.key = key
         self.progress = progress
         self.counts: dict[str, int] = {}
+        self.stream: str | None = None  # the stream that is read, once it is proven where to start in it
         self.first: ConsumerProgress | None = None
         self.lag_s: float | None = None
 
@@ -139,7 +140,7 @@ class Tracker:
 
     def after(self, done: Sequence[tuple[ChangeBatch, int]]) -> ConsumerProgress:
         """Progress after these batches."""
-        moved = self.progress
+        moved = replace(self.progress, stream=self.stream or self.progress.stream)
         for batch, sequence in done:
             moved = moved.after(batch, sequence, moved.seen)
         return moved
@@ -160,11 +161,15 @@ class Tracker:
         committed = batches[-1].data.column("ts_us")[-1].as_py()
         self.lag_s = (datetime.now(UTC) - committed).total_seconds()
 
-    def begin(self, store: ProgressStore, sequence: int) -> None:
-        """Store the start of a new consumer: messages before that stream sequence are not delivered to it."""
-        self.progress = store.move(self.key, self.progress, replace(self.progress, seen=sequence - 1))
+    def begin(self, store: ProgressStore, sequence: int, stream: str | None) -> None:
+        """Store that the messages of the stream before `sequence` need not be delivered."""
+        moved = replace(self.progress, sequence=0, seen=sequence - 1, stream=stream)
+        self.progress = store.move(self.key, self.progress, moved)
 
     def see(self, store: ProgressStore, sequence: int) -> None:
-        """Store that the stream has no further changes of this table up to `sequence`."""
-        if self.progress.epoch and sequence > self.progress.seen:
-            self.progress = store.move(self.key, self.progress, replace(self.progress, seen=sequence))
+        """Store that the stream has no further changes of this table up to `sequence`, if it is proven."""
+        if not self.progress.epoch or self.stream is None:
+            return
+        moved = replace(self.progress, seen=max(sequence, self.progress.seen), stream=self.stream)
+        if moved != self.progress:
+            self.progress = store.move(self.key, self.progress, moved)

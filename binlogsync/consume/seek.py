@@ -1,10 +1,10 @@
 """Finds where a consumer resumes in a stream that may have been recreated.
 
-A sequence alone proves nothing, because a recreated stream numbers its messages again. So the message at the stored
-sequence is read, and the sequence is trusted only if the message contains the change applied last. Otherwise delivery
-restarts at the first message, and applied changes are filtered out: by coordinates on one server, by GTID across
-servers. Changes that the stream may no longer have, between the change applied last and its first message, are reported
-as a gap.
+A recreated stream numbers its messages again. It is noticed by its creation time, which is stored with progress, and
+also by the message at the stored sequence, which must contain the change applied last: a stream that was restored from
+a backup keeps its creation time. In a recreated stream, delivery restarts at the first message, and applied changes are
+filtered out: by coordinates on one server, by GTID across servers. Changes that the stream may no longer have, between
+the change applied last and its first message, are reported as a gap.
 """
 
 from __future__ import annotations
@@ -50,23 +50,29 @@ class DeliveryStart:
 
 
 def find_start(
-    reader: StreamReader, key: ProgressKey, progress: ConsumerProgress, *, is_mirror: bool = False
+    reader: StreamReader,
+    key: ProgressKey,
+    progress: ConsumerProgress,
+    stream: str | None,
+    *,
+    is_mirror: bool = False,
 ) -> DeliveryStart:
-    """Find where to resume. Logs a warning when the stream was recreated."""
+    """Find where to resume in the stream that was created at `stream`. Logs a warning when it was recreated."""
     first = reader.first_sequence()
+    is_other = None not in (stream, progress.stream) and stream != progress.stream
     if progress.is_new:
-        return _begin(reader, progress, first, is_mirror=is_mirror)
-    index = _find(reader, key, progress)
+        return _begin(reader, progress, first, is_other=is_other, is_mirror=is_mirror)
+    index = None if is_other else _find(reader, key, progress)
     if index is not None:
         is_last = index[0] + 1 == index[1]
         return DeliveryStart(progress.sequence + 1) if is_last else DeliveryStart(progress.sequence, drops_done=True)
-    if progress.sequence < first and reader.last_sequence() >= progress.seen:
+    if not is_other and progress.sequence < first and reader.last_sequence() >= progress.seen:
         gap = _dropped(reader, progress, first, is_mirror=is_mirror)
         return DeliveryStart(first, drops_done=True, gap=gap)
     log.warning(
-        "%s: the stream was recreated: message %d is not the change applied last (%s); restarting from the first "
-        "message %d, applied changes are filtered by position",
-        key, progress.sequence, progress, first,
+        "%s: the stream was recreated at %s: its message %d is not the change applied last (%s); restarting from the "
+        "first message %d, applied changes are filtered by position",
+        key, stream, progress.sequence, progress, first,
     )  # fmt: skip
     if reader.last_sequence() < first:
         return DeliveryStart(first, drops_done=True, is_unproven=True, is_recreated=True)
@@ -76,15 +82,19 @@ def find_start(
     return DeliveryStart(first, drops_done=True, is_recreated=True, gap=gap)
 
 
-def _begin(reader: StreamReader, progress: ConsumerProgress, first: int, *, is_mirror: bool) -> DeliveryStart:
+def _begin(
+    reader: StreamReader, progress: ConsumerProgress, first: int, *, is_other: bool, is_mirror: bool
+) -> DeliveryStart:
     """Where a consumer without applied changes starts: after `seen`, unless the stream was recreated since."""
     if not progress.seen:
         return DeliveryStart(first)
-    if reader.last_sequence() < progress.seen:
-        log.warning("the stream ends before sequence %d: it was recreated; starting at its beginning", progress.seen)
-        return DeliveryStart(
-            first, gap=_recreated(reader, f"sequence {progress.seen + 1}, where the consumer starts", is_mirror)
-        )
+    if is_other or reader.last_sequence() < progress.seen:
+        log.warning(
+            "stream %s was recreated at %s, and had %d messages before; starting at its beginning",
+            reader.stream, reader.created_at(), progress.seen,
+        )  # fmt: skip
+        gap = _recreated(reader, f"message {progress.seen} of the former one, after which it starts", is_mirror)
+        return DeliveryStart(first, is_recreated=True, gap=gap)
     return DeliveryStart(max(progress.seen + 1, first), gap=_dropped(reader, progress, first, is_mirror=is_mirror))
 
 
@@ -103,7 +113,7 @@ def _dropped(reader: StreamReader, progress: ConsumerProgress, first: int, *, is
 def _recreated(reader: StreamReader, after: str, is_mirror: bool) -> ConsumerGap:
     return new_gap(
         "recreated",
-        f"stream {reader.stream} was recreated at {reader.created_at()}, and its first message is after {after}",
+        f"stream {reader.stream} was recreated at {reader.created_at()}, and its first message may be after {after}",
         is_mirror=is_mirror,
     )
 

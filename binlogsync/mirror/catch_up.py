@@ -175,6 +175,8 @@ class CatchUp:
 
 def check_stream(reader: StreamReader, load: LoadState) -> None:
     """Raise RestartLoadError unless the stream has all messages since the start of the load."""
+    if load.stream not in (None, reader.created_at()):
+        raise RestartLoadError(f"stream {reader.stream} was recreated during the load")
     first = reader.first_sequence()
     if first > load.start_sequence + 1:
         raise RestartLoadError(

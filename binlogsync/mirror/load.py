@@ -68,6 +68,7 @@ class LoadedTable:
         spare: its name as SQL.
         rows: number of rows read.
         start_sequence: sequence of the stream's last checkpoint when the load began; 0 without a stream.
+        stream: when that stream was created (StreamReader.created_at); None without a stream.
         owner: of the spare table (targets/duckdb/loads.py).
     """
 
@@ -77,6 +78,7 @@ class LoadedTable:
     spare: str
     rows: int
     start_sequence: int
+    stream: str | None
     owner: str
 
 
@@ -92,6 +94,7 @@ class TableLoad:
     limits: LoadLimits
     on_progress: Callable[[ReadProgress], None]
     owner: str = field(default_factory=lambda: secrets.token_hex(8))
+    _stream: str | None = None
 
     @property
     def label(self) -> str:
@@ -124,6 +127,7 @@ class TableLoad:
         )
 
     def _run(self, *, needs_view: bool) -> LoadedTable:
+        self._stream = None if self.reader is None else self.reader.created_at()
         found = None if self.reader is None else find_last_checkpoint(self.reader)
         stored = self._find_stored()
         if found is None or self.reader is None:
@@ -148,7 +152,9 @@ class TableLoad:
         self.file.release()
         at = CatchUp(self.reader, stored, self._store, self.file.release, self.stop).run()
         spare = self._change(lambda connection, state: state.beside(state.spare("reading")))
-        return LoadedTable(at, stored.schema, stored.left_out, spare, stored.rows, stored.start_sequence, self.owner)
+        return LoadedTable(
+            at, stored.schema, stored.left_out, spare, stored.rows, stored.start_sequence, stored.stream, self.owner
+        )
 
     # One view.
 
@@ -171,6 +177,7 @@ class TableLoad:
                         spare,
                         rows,
                         found[1] if found else 0,
+                        self._stream,
                         self.owner,
                     )
                 if compare(snapshot.at, found[0]) is PositionOrder.UNKNOWN:
@@ -218,7 +225,14 @@ class TableLoad:
         description, key = chunks.description, chunks.key
         assert key is not None
         load = LoadState(
-            start, sequence, chunks.server[0], description.schema, description.left_out, key.names, sequence
+            start,
+            sequence,
+            chunks.server[0],
+            description.schema,
+            description.left_out,
+            key.names,
+            sequence,
+            stream=self._stream,
         )
 
         def begin(connection: DuckDBPyConnection, state: MirrorState) -> None:

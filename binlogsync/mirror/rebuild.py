@@ -196,7 +196,7 @@ class RebuildableMirror(Target):
                 builder.close()
         at = Checkpoint(statement.ddl.position, statement.server_uuid, None, 0, statement.ddl.ts_us)
         with self.file.transaction() as connection:
-            self._replace_table(connection, LoadedTable(at, schema, found.left_out, spare, 0, 0, owner))
+            self._replace_table(connection, LoadedTable(at, schema, found.left_out, spare, 0, 0, None, owner))
         log.info("%s.%s: built from the changes of %s in the stream", self.database, self.table, ".".join(former))
         return True
 
@@ -270,4 +270,4 @@ class RebuildableMirror(Target):
 
 def _store_start(connection: DuckDBPyConnection, key: ProgressKey, loaded: LoadedTable) -> None:
     """Store that the stream's messages before the load need not be delivered, so that a later gap is noticed."""
-    move_progress(connection, key, NO_PROGRESS, replace(NO_PROGRESS, seen=loaded.start_sequence))
+    move_progress(connection, key, NO_PROGRESS, replace(NO_PROGRESS, seen=loaded.start_sequence, stream=loaded.stream))

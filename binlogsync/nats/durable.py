@@ -46,7 +46,8 @@ class DurableState:
 @dataclass(slots=True)
 class DurableConsumer:
     """A durable of a reader: `given` is the sequence of the last message returned, `kept` are received messages after
-    it, `owed` is the reply subject that acks the changes returned but not acked yet.
+    it, `owed` is the reply subject that acks the changes returned but not acked yet, `stream_created_at` is when the
+    stream was created in which the server's durable was found or created last.
     """
 
     name: str
@@ -58,6 +59,7 @@ class DurableConsumer:
     is_broken: bool = False
     kept: list[DeliveredMessage] = field(default_factory=list)
     owed: str | None = None
+    stream_created_at: str | None = None
 
     def config(self) -> ConsumerConfig:
         """The configuration to create it again, starting after the last message returned."""

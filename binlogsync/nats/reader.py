@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
 from types import TracebackType
 from typing import TypeVar
 
@@ -47,6 +46,8 @@ __all__ = ["DurableState", "StreamBatch", "StreamReader"]
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 _SCHEMA_SEARCH_LIMIT = 1000
+_NO_RESPONDERS = 503
+"""Status of a request that no durable answers."""
 
 
 class StreamReader:
@@ -105,6 +106,8 @@ class StreamReader:
             info = await consumer_info(client.jetstream(), self.stream, durable)
             if info is None or not follow.is_positioned(info):
                 await self._recreate(client, follow)
+            else:
+                follow.stream_created_at = _creation_time(await client.jetstream().stream_info(self.stream))
 
         self._retry(ensure)
         self._durables[durable] = follow
@@ -214,9 +217,16 @@ class StreamReader:
         """Sequence of the newest message, checkpoint messages included; 0 when there never was a message."""
         return self._state().last_seq
 
-    def created_at(self) -> datetime | None:
-        """When nats-server created the stream, by its clock; another time means that the stream was recreated."""
-        return self._info().created
+    def created_at(self) -> str | None:
+        """When nats-server created the stream, by its clock; another time means that the stream was recreated.
+
+        RFC 3339, in microseconds; None if the server does not say.
+        """
+        return _creation_time(self._info())
+
+    def durable_created_at(self, durable: str) -> str | None:
+        """`created_at` of the stream in which the durable was found or created last."""
+        return self._durables[durable].stream_created_at
 
     def change_at(self, sequence: int) -> ChangeBatch | None:
         """The change or changes of the message with that sequence; None when it is not in the stream, or has only a
@@ -326,7 +336,13 @@ class StreamReader:
             follow.deliveries = 0
         follow.is_broken = True
         messages: list[DeliveredMessage] = []
-        found = await follow.subscription.take(*limits)
+        try:
+            found = await follow.subscription.take(*limits)
+        except nats.js.errors.APIError as error:
+            if error.code != _NO_RESPONDERS:
+                raise
+            log.warning("durable %s does not exist any longer; recreating it", follow.name)
+            return []
         follow.is_broken = False
         for message in found:
             sequence, number = parse_reply(message.reply)
@@ -352,6 +368,7 @@ class StreamReader:
         follow.subscription, follow.is_broken = None, True
         await delete_consumer(js, self.stream, follow.name)
         await js.add_consumer(self.stream, follow.config())
+        follow.stream_created_at = _creation_time(await js.stream_info(self.stream))
         follow.is_broken = False
 
     async def _drop_subscription(self, durable: str) -> None:
@@ -389,3 +406,7 @@ class StreamReader:
                 follow.is_broken = follow.is_broken or follow.subscription is not None
                 follow.subscription = None
             self._client = client
+
+
+def _creation_time(info: StreamInfo) -> str | None:
+    return None if info.created is None else info.created.isoformat(timespec="microseconds")

@@ -97,7 +97,12 @@ def rewind(
     position = sources.resolve(move.to)
     _check_reachable(sources, stream, move, position)
     kept = store.load(move.key)
-    wanted = replace(_progress_before(stream, position), changes=kept.changes, epoch=kept.epoch)
+    wanted = replace(
+        _progress_before(stream, position),
+        changes=kept.changes,
+        epoch=kept.epoch,
+        stream=stream.reader.created_at(),
+    )
     first, last = sorted((kept.sequence, wanted.sequence))
     direction = _direction(kept, wanted)
     if direction == "forward" and not move.reason.strip():

@@ -1,7 +1,8 @@
 """Progress of a consumer with a table: which change it has applied last.
 
-Progress contains the source coordinates of that change, and the stream sequence to seek by. If the two disagree, the
-coordinates decide, because sequences repeat when a stream is recreated. An update is conditional on the progress that
+Progress contains the source coordinates of that change, and the stream sequence to seek by, which is valid for the
+stream with that creation time only, because sequences repeat when a stream is recreated. If the two disagree, the
+coordinates decide. An update is conditional on the progress that
 was read before, so two consumers with one client id cannot both update it: the second raises and rolls back its rows.
 """
 
@@ -24,6 +25,8 @@ class ConsumerProgress:
         seen: stream sequence up to which the stream had no further changes of this table when this was stored.
         changes: number of changes applied since the consumer was created.
         epoch: number of updates; each update is conditional on it.
+        stream: when the stream that `sequence` and `seen` refer to was created (StreamReader.created_at); None if it
+            is not known, as in progress of older versions.
     """
 
     server_uuid: str
@@ -36,6 +39,7 @@ class ConsumerProgress:
     seen: int
     changes: int = 0
     epoch: int = 0
+    stream: str | None = None
 
     @property
     def coordinates(self) -> tuple[int, int, int]:
@@ -50,13 +54,16 @@ class ConsumerProgress:
     @property
     def is_new(self) -> bool:
         """True when the consumer has applied no change yet, whether or not its start is stored."""
-        return not self.sequence
+        return not self.server_uuid
 
     def after(self, batch: ChangeBatch, sequence: int, seen: int) -> ConsumerProgress:
         """Progress after the last change of `batch`, which has that stream sequence."""
         rows = len(batch) if batch.ddl is None else 0
         return replace(
-            progress_at(batch, len(batch) - 1, sequence, seen), changes=self.changes + rows, epoch=self.epoch
+            progress_at(batch, len(batch) - 1, sequence, seen),
+            changes=self.changes + rows,
+            epoch=self.epoch,
+            stream=self.stream,
         )
 
     def __str__(self) -> str:

@@ -11,20 +11,26 @@ import pytest
 
 from binlogsync.codec.subjects import stream_name, table_subject
 from binlogsync.consume import engine
+from binlogsync.consume.delivery import StreamRecreatedError, TableDelivery
 from binlogsync.consume.engine import ConsumeOptions, consume_together
 from binlogsync.consume.gaps import acknowledge_gaps, gaps_of, open_gaps
 from binlogsync.consume.handler import Handler
-from binlogsync.consume.progress import ProgressKey
+from binlogsync.consume.progress import ProgressKey, Tracker
+from binlogsync.consume.start_position import Start
 from binlogsync.errors import ConfigError
 from binlogsync.mirror.catch_up import CatchUp, find_last_checkpoint
 from binlogsync.mirror.target import Mirror
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
+from binlogsync.targets.duckdb.file import DuckFile
 from binlogsync.targets.duckdb.loads import LoadState
+from binlogsync.targets.duckdb.progress import PROGRESS
 from tests.consume.test_consume import NOTES, SAMPLES, SampleRow, SampleStream, ids, record, seen
+from tests.duck import query
 from tests.nats_commands import ask, delete_stream, purge_stream
 from tests.samples import SampleOptions, SampleSource, SampleTransaction, sample_schema
+from tests.waiting import wait_until
 
 LIMITED = ConsumeOptions(idle_s=0.5, gather_s=0.05, max_s=60.0)
 
@@ -103,9 +109,54 @@ def test_a_gap_that_was_acknowledged_stays_so(stream: SampleStream, path: Path) 
         assert stream.consume(handler).gap is not None
         assert len(open_gaps(handler.store, key)) == 1
         acknowledge_gaps(handler.store, key, "accepted", "a test")
-        assert stream.consume(handler).gap is None
+        assert stream.consume(handler).gap is None, "the recreated stream is known"
         assert not open_gaps(handler.store, key)
         assert len(gaps_of(handler.store, key)) == number, "another loss is another gap"
+
+
+@pytest.mark.parametrize("start", ["all", "new"])
+def test_changes_that_a_grown_new_stream_dropped_are_a_gap(stream: SampleStream, path: Path, start: Start) -> None:
+    """The new stream has more messages than were read of the former one, and no longer has its first changes."""
+    handler = Handler(SampleRow, record, path)
+    options = replace(LIMITED, start=start)
+    stream.write([SampleTransaction((0,))], *[[SampleTransaction((1,))]] * 20)
+    stream.consume(handler, options=options)
+    delete_stream(stream.url, stream_name(stream.name))
+    stream.write(*[[SampleTransaction((0,))]] * 7, *[[SampleTransaction((1,))]] * 30)
+    purge_stream(stream.url, stream_name(stream.name), keep=30)
+    done = stream.consume(handler, options=options)
+    assert done.gap is not None
+    assert "was recreated" in done.gap
+    key = ProgressKey("binlogsync", stream.name, *SAMPLES)
+    assert [gap.kind for gap in open_gaps(handler.store, key)] == ["recreated"]
+    assert stream.consume(handler, options=options).gap is None, "it is reported once"
+
+
+def test_a_fetch_from_a_new_stream_that_has_grown_is_noticed(stream: SampleStream, path: Path) -> None:
+    """Its next message has the next sequence, but other changes before it."""
+    stream.write([SampleTransaction((0,))])
+    handler, key = Handler(SampleRow, record, path), ProgressKey("me", stream.name, *SAMPLES)
+    with StreamReader(NatsOptions(url=stream.url), stream.name) as reader:
+        delivery = TableDelivery(reader, "grown", handler, Tracker(key, handler.store.load(key)), "warn")
+        delivery.begin()
+        assert delivery.fetch(10, 5.0)
+        stream.refill(*[[SampleTransaction((0,))]] * 8)
+        with pytest.raises(StreamRecreatedError):
+            wait_until(lambda: delivery.fetch(10, 0.2), 20, "a fetch from the new stream")
+
+
+def test_progress_without_a_creation_time_is_completed(stream: SampleStream, path: Path) -> None:
+    """Progress of an older version."""
+    stream.write(3)
+    handler = Handler(SampleRow, record, path)
+    stream.consume(handler)
+    created = query(path, f"SELECT stream FROM {PROGRESS}")
+    with DuckFile(path).transaction() as connection:
+        connection.execute(f"ALTER TABLE {PROGRESS} DROP COLUMN stream")
+    done = stream.consume(handler)
+    assert (done.changes, done.gap) == (0, None)
+    assert query(path, f"SELECT stream FROM {PROGRESS}") == created
+    assert created[0][0] is not None
 
 
 def test_a_load_ends_although_another_program_wrote_to_the_subject(stream: SampleStream) -> None:

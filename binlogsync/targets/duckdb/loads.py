@@ -19,7 +19,7 @@ from binlogsync.targets.duckdb.state import column_list
 from binlogsync.targets.mirror_state import MirrorState
 
 _LOADS = f"{META_SCHEMA}.loads"
-_FIELDS = "start, start_sequence, server_uuid, schema_json, left_out, key, last_key, row_count, high, applied"
+_FIELDS = "start, start_sequence, server_uuid, schema_json, left_out, key, last_key, row_count, high, applied, stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class LoadState:
         rows: number of rows read.
         high: the rows can contain changes up to this checkpoint; None until all chunks were read.
         applied: stream sequence up to which changes were applied to the rows.
+        stream: when the stream was created (StreamReader.created_at); None if it is not known.
     """
 
     start: Checkpoint
@@ -48,6 +49,7 @@ class LoadState:
     last_key: tuple[str, ...] | None = None
     rows: int = 0
     high: Checkpoint | None = None
+    stream: str | None = None
 
 
 def spare_state(state: MirrorState, schema: TableSchema) -> MirrorState:
@@ -123,6 +125,7 @@ def find_load(connection: duckdb.DuckDBPyConnection, state: MirrorState) -> Load
         rows=row[7],
         high=None if row[8] is None else Checkpoint.from_text(row[8]),
         applied=row[9],
+        stream=row[10],
     )
 
 
@@ -132,10 +135,10 @@ def store_load(connection: duckdb.DuckDBPyConnection, state: MirrorState, load: 
     last_key = None if load.last_key is None else list(load.last_key)
     high = None if load.high is None else load.high.to_text()
     place = [load.start.to_text(), load.start_sequence, load.server_uuid, load.schema.to_json()]
-    columns = [list(load.left_out), list(load.key), last_key, load.rows, high, load.applied]
+    columns = [list(load.left_out), list(load.key), last_key, load.rows, high, load.applied, load.stream]
     connection.execute(
         f"INSERT INTO {_LOADS} (database, table_name, {_FIELDS}, owner, changed_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now())",
+        f"VALUES ({', '.join('?' * 14)}, now())",
         [state.database, state.table, *place, *columns, owner],
     )
 
@@ -146,5 +149,6 @@ def _ensure_loads(connection: duckdb.DuckDBPyConnection) -> None:
         f"CREATE TABLE IF NOT EXISTS {_LOADS} (database VARCHAR, table_name VARCHAR, start VARCHAR, "
         "start_sequence BIGINT, server_uuid VARCHAR, schema_json VARCHAR, left_out VARCHAR[], key VARCHAR[], "
         "last_key VARCHAR[], row_count BIGINT, high VARCHAR, applied BIGINT, owner VARCHAR, "
-        "changed_at TIMESTAMPTZ)"
+        "changed_at TIMESTAMPTZ, stream VARCHAR)"
     )
+    connection.execute(f"ALTER TABLE {_LOADS} ADD COLUMN IF NOT EXISTS stream VARCHAR")  # for older files

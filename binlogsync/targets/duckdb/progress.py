@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import duckdb
 
@@ -14,7 +14,7 @@ PROGRESS = f"{META_SCHEMA}.progress"
 """The table, as SQL."""
 KEY_CONDITION = "client = ? AND source = ? AND database = ? AND table_name = ?"
 """SQL that selects the rows of a consumer, in each table of META_SCHEMA; its values are those of key_values."""
-_FIELDS = "server_uuid, gtid, file, pos, row, txn_order, sequence, seen, changes, epoch"
+_FIELDS = "server_uuid, gtid, file, pos, row, txn_order, sequence, seen, changes, epoch, stream"
 
 
 def key_values(key: ProgressKey) -> list[str]:
@@ -28,8 +28,10 @@ def ensure_progress(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS {PROGRESS} (client VARCHAR, source VARCHAR, database VARCHAR, "
         "table_name VARCHAR, server_uuid VARCHAR, gtid VARCHAR, file VARCHAR, pos UBIGINT, row UINTEGER, "
-        "txn_order UBIGINT, sequence UBIGINT, seen UBIGINT, changes UBIGINT, epoch UBIGINT, moved_at TIMESTAMPTZ)"
+        "txn_order UBIGINT, sequence UBIGINT, seen UBIGINT, changes UBIGINT, epoch UBIGINT, "
+        "moved_at TIMESTAMPTZ, stream VARCHAR)"
     )
+    connection.execute(f"ALTER TABLE {PROGRESS} ADD COLUMN IF NOT EXISTS stream VARCHAR")  # for older files
 
 
 def load_progress(connection: duckdb.DuckDBPyConnection, key: ProgressKey) -> ConsumerProgress:
@@ -46,10 +48,10 @@ def move_progress(
     key.check(before, load_progress(connection, key))
     moved = replace(after, epoch=before.epoch + 1)
     forget_progress(connection, key)
-    values = [getattr(moved, name) for name in ("server_uuid", "gtid", "file", "pos", "row", "order", "sequence")]
     connection.execute(
-        f"INSERT INTO {PROGRESS} VALUES ({', '.join('?' * 14)}, now())",
-        [*key_values(key), *values, moved.seen, moved.changes, moved.epoch],
+        f"INSERT INTO {PROGRESS} (client, source, database, table_name, {_FIELDS}, moved_at) "
+        f"VALUES ({', '.join('?' * 15)}, now())",
+        [*key_values(key), *(getattr(moved, each.name) for each in fields(ConsumerProgress))],
     )
     return moved
 
