@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from binlogsync import servers
 from binlogsync.servers import NATSServer
+from binlogsync.stores.sqlite import SQLitePositionStore
 from tests.databases import fresh_database
 from tests.e2e.backfill_workload import TailedWorkload, tail_workload
 from tests.e2e.dagster_project import project as project
@@ -17,4 +20,13 @@ from tests.e2e.dagster_project import project as project
 def tailed(nats_server: NATSServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TailedWorkload]:
     """On a separate server, whose binlogs contain only this workload and may be purged at the end."""
     with servers.mysql() as server, fresh_database(server) as database:
-        yield tail_workload(database, nats_server, tmp_path_factory.mktemp("backfill"))
+        workload = tail_workload(database, nats_server, tmp_path_factory.mktemp("backfill"))
+        with closing(workload.store):
+            yield workload
+
+
+@pytest.fixture
+def position_store(tmp_path: Path) -> Iterator[SQLitePositionStore]:
+    """The file positions.db."""
+    with closing(SQLitePositionStore(tmp_path / "positions.db")) as store:
+        yield store

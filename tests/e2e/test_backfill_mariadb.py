@@ -22,10 +22,10 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 def test_ranges_equal_the_audit_log_from_the_stream_and_from_the_binlog(
-    mariadb: FreshDatabase, nats_server: NATSServer, tmp_path: Path
+    mariadb: FreshDatabase, nats_server: NATSServer, position_store: SQLitePositionStore, tmp_path: Path
 ) -> None:
     source, audit = f"back-{mariadb.name}", tmp_path / "audit.duckdb"
-    config, store = plain_config(mariadb.server, source), SQLitePositionStore(tmp_path / "positions.db")
+    config, store = plain_config(mariadb.server, source), position_store
     tailed = TailedWorkload(config, mariadb.name, nats_server, audit, tmp_path / "positions.db", store)
     places: list[str] = []
 

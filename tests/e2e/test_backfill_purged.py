@@ -44,11 +44,11 @@ def read(
 
 
 def test_reads_the_stream_then_the_binlogs_then_fails_with_the_earliest_time(
-    nats_server: NATSServer, tmp_path: Path
+    nats_server: NATSServer, position_store: SQLitePositionStore, tmp_path: Path
 ) -> None:
     with servers.mysql() as server, fresh_database(server) as database:
         source = f"gone-{database.name}"
-        config, store = plain_config(server, source), SQLitePositionStore(tmp_path / "positions.db")
+        config, store = plain_config(server, source), position_store
         tailed = TailedWorkload(config, database.name, nats_server, tmp_path / "none", tmp_path / "positions.db", store)
         database.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(9))")
         options = options_of(source, database.name, bookmark_s=0.01)
@@ -102,10 +102,12 @@ def test_reads_the_stream_then_the_binlogs_then_fails_with_the_earliest_time(
                 assert len(late) >= len(ids) - 3
 
 
-def test_an_accepted_gap_is_reported(nats_server: NATSServer, tmp_path: Path) -> None:
+def test_an_accepted_gap_is_reported(
+    nats_server: NATSServer, position_store: SQLitePositionStore, tmp_path: Path
+) -> None:
     with servers.mysql() as server, fresh_database(server) as database:
         source = f"hole-{database.name}"
-        config, store = plain_config(server, source), SQLitePositionStore(tmp_path / "positions.db")
+        config, store = plain_config(server, source), position_store
         tailed = TailedWorkload(config, database.name, nats_server, tmp_path / "none", tmp_path / "positions.db", store)
         database.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(9))")
         options = options_of(source, database.name)

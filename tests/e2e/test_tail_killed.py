@@ -97,14 +97,16 @@ class KeeperScenario:
 
 
 @pytest.mark.slow
-def test_exactly_once_through_ten_kills(mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> None:
+def test_exactly_once_through_ten_kills(
+    mysql: FreshDatabase, nats_server: NATSServer, position_store: SQLitePositionStore, tmp_path: Path
+) -> None:
     chance = random.Random(20)
     source, audit = f"killed-{mysql.name}", tmp_path / "audit.duckdb"
     config, writers = config_of(mysql.server, source), Writers(mysql, seed=3)
     options = {"source": source, "include": [f"{mysql.name}.*"], **QUICK}
     given = {"positions": str(tmp_path / "positions.db"), "nats": nats_server.url, "audit": str(audit)}
     connection = {k: v for k, v in asdict(config).items() if k != "tls"}
-    scenario = KeeperScenario(source, SQLitePositionStore(tmp_path / "positions.db"))
+    scenario = KeeperScenario(source, position_store)
     consumer = {"nats": nats_server.url, "source": source, "database": mysql.name, "path": str(tmp_path / "orders.db")}
     with writers.running():
         for number in range(KILLS):
@@ -148,13 +150,16 @@ def test_exactly_once_through_ten_kills(mysql: FreshDatabase, nats_server: NATSS
         path = tmp_path / ("orders.db" if table == "orders" else "others.db")
         mirror(nats_server.url, source, path, (mysql.name, table))
         assert_mirrored(mysql.server, path, mysql.name, table)
-    scenario.store.close()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stream", [{"changes_per_message": 20}, {"format": "arrow"}], ids=["lines", "arrow"])
 def test_messages_of_many_changes_through_kills(
-    stream: dict[str, Any], mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path
+    stream: dict[str, Any],
+    mysql: FreshDatabase,
+    nats_server: NATSServer,
+    position_store: SQLitePositionStore,
+    tmp_path: Path,
 ) -> None:
     """Several tails, each killed in the middle, process one backlog."""
     chance = random.Random(4)
@@ -166,7 +171,7 @@ def test_messages_of_many_changes_through_kills(
     connection = {k: v for k, v in asdict(config).items() if k != "tls"}
     options = {"source": source, "include": [f"{mysql.name}.*"], **QUICK}
     given = {"positions": str(tmp_path / "positions.db"), "nats": nats_server.url, "stream": stream}
-    store = SQLitePositionStore(tmp_path / "positions.db")
+    store = position_store
     reached = []
     for number in range(6):
         tail = {**given, "mysql": connection, "options": options, "owner": f"run {number}"}
@@ -184,4 +189,3 @@ def test_messages_of_many_changes_through_kills(
         there = [change for change in wanted if change.source.table == table]
         assert stream_changes(nats_server.url, source, mysql.name, table) == there
     assert len(set(map(str, reached))) == len(reached)
-    store.close()
