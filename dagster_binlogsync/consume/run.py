@@ -37,7 +37,7 @@ from dagster_binlogsync.consume.metadata import (
 )
 from dagster_binlogsync.consume.run_coordination import exclude_active_tables, find_stop_reason
 from dagster_binlogsync.consume.spec import ConsumerSpec
-from dagster_binlogsync.consume.unloaded_mirrors import UnloadedMirrors
+from dagster_binlogsync.consume.stored_progress import StoredProgress
 from dagster_binlogsync.run_status import find_run_end
 from dagster_binlogsync.stop_flag import StopFlag, stop_on_signals
 from dagster_binlogsync.tags import FAILED_TAG
@@ -141,7 +141,9 @@ class _ConsumerRun:
     def results(self) -> Iterator[ConsumerEvent]:
         """The check results of all tables, and a materialization of each that is neither blocked nor unloaded."""
         mirrors = [table.consumer.progress_key for table in self.tables.values() if table.target.repairs_gaps]
-        unloaded = UnloadedMirrors().find(self.context.resources.warehouse.file(), mirrors)
+        stored = StoredProgress()
+        stored.read(self.context.resources.warehouse.file())
+        unloaded = stored.find_unloaded(mirrors)
         for mirror in unloaded:
             self.context.log.info(f"{mirror.database}.{mirror.table} is not loaded yet; the next run resumes the load")
         with ExitStack() as stack:

@@ -1,10 +1,11 @@
 """The backlog sensor: requests one consumer run for the tables of a source that have work to do.
 
-These are tables with unconsumed changes, and mirrors that have no table yet, which the run loads. There is one sensor
-per source, with one short connection and at most two requests per table in each tick. The run also consumes tables
-without a backlog and lasts as long as changes arrive, so there are few, long runs. Tables of an active run are left
-out. A table that failed is requested again after a delay that doubles with each consecutive failure; the other tables
-do not wait for it. If NATS is not reachable, the tick fails.
+These are tables with unconsumed changes, mirrors that have no table yet, which the run loads, and tables without a
+backlog whose progress is old: the stream has dropped, or may soon drop, messages after it. There is one sensor per
+source, with one short connection and at most two requests per table in each tick. The run also consumes tables without
+a backlog and lasts as long as changes arrive, so there are few, long runs. Tables of an active run are left out. One
+that failed is requested again after a delay that doubles with each consecutive failure; the other tables do not wait
+for it. If NATS is not reachable, the tick fails.
 """
 
 import time
@@ -18,7 +19,7 @@ from binlogsync.escaping import printable
 from binlogsync.nats.reader import StreamReader
 from binlogsync.targets.progress import ProgressKey
 from binlogsync.waiting import backoff_s
-from dagster_binlogsync.consume.unloaded_mirrors import UnloadedMirrors
+from dagster_binlogsync.consume.stored_progress import StoredProgress
 from dagster_binlogsync.keys import consume_job_name
 from dagster_binlogsync.resources.jetstream import JetStream
 from dagster_binlogsync.resources.warehouse import Warehouse
@@ -41,7 +42,8 @@ class WatchedTable:
         durable: name of the durable consumer in JetStream.
         run_tag: value of the tag binlogsync/consumer, "<source>.<database>.<table>".
         checks: the checks that the consumer run reports; other checks may be expensive and are not requested.
-        mirror: key of the progress of a mirror; None for a handler.
+        progress: key of the consumer's progress.
+        is_mirror: whether it is a mirror.
     """
 
     database: str
@@ -50,7 +52,8 @@ class WatchedTable:
     durable: str
     run_tag: str
     checks: tuple[dg.AssetCheckKey, ...] = ()
-    mirror: ProgressKey | None = None
+    progress: ProgressKey | None = None
+    is_mirror: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ def build_backlog_sensor(
     """
     loaded_at = time.time()
     name, tables = consume_job_name(source), [watch_table(table) for table in consumers]
-    mirrors = UnloadedMirrors()
+    stored = StoredProgress()
 
     @dg.sensor(
         name=name,
@@ -100,15 +103,19 @@ def build_backlog_sensor(
         stream: JetStream = getattr(context.resources, stream_key)
         warehouse: Warehouse = getattr(context.resources, warehouse_key)
         stop_outdated_runs(context.instance, [table.key for table in tables], code, loaded_at)
+        busy = find_active_assets(context.instance, name, tables)
+        free = [table for table in tables if table.key not in busy]
+        if free:
+            stored.read(warehouse.file(FILE_TIMEOUT_S))
         try:
             with stream.reader(source, patience_s=NATS_TIMEOUT_S) as reader:
                 backlog = count_pending(reader, tables)
+                due = stored.find_outdated([table.progress for table in free if table.progress], reader)
         except WireError as error:
             return dg.SkipReason(str(error))
-        busy = find_active_assets(context.instance, name, tables)
-        free = [table.mirror for table in tables if table.mirror and table.key not in busy.union(uncaptured)]
-        unloaded = mirrors.find(warehouse.file(FILE_TIMEOUT_S), free) if free else ()
-        return request_runs(context.instance, name, backlog, rules or RetryRules(), unloaded=unloaded)
+        captured = [table for table in free if table.is_mirror and table.key not in uncaptured]
+        due |= stored.find_unloaded([table.progress for table in captured if table.progress])
+        return request_runs(context.instance, name, backlog, rules or RetryRules(), due=due)
 
     return _consume
 
@@ -117,8 +124,10 @@ def watch_table(table: TableAsset) -> WatchedTable:
     """The table as the sensor needs it."""
     name = table.name
     checks = tuple(spec.key for spec in table.check_specs)
-    mirror = table.consumer.progress_key if table.is_mirror else None
-    return WatchedTable(name.database, name.table, name.consumer_key, table.durable, name.run_tag, checks, mirror)
+    progress = table.consumer.progress_key
+    return WatchedTable(
+        name.database, name.table, name.consumer_key, table.durable, name.run_tag, checks, progress, table.is_mirror
+    )
 
 
 def stop_outdated_runs(
@@ -156,12 +165,12 @@ def request_runs(
     rules: RetryRules,
     clock: Callable[[], float] = time.time,
     *,
-    unloaded: Collection[ProgressKey] = (),
+    due: Collection[ProgressKey] = (),
 ) -> dg.SensorResult | dg.SkipReason:
     """Request one run for all tables that no run consumes and that are not in backoff, if one of them has work to do.
 
-    `unloaded` are mirrors without a table. Otherwise the skip reason counts the tables by state and names a few of the
-    blocked ones.
+    `due` are consumers that need a run without a backlog. Otherwise the skip reason counts the tables by state, and
+    names a few of the blocked ones.
     """
     busy = find_active_assets(instance, job_name, backlog)
     ended = instance.get_run_records(dg.RunsFilter(job_name=job_name, statuses=ENDED), limit=RECENT_RUNS)
@@ -175,7 +184,7 @@ def request_runs(
             blocked.append(f"{name}: blocked with {waiting} message(s) waiting, next attempt in {wait:.0f} s")
         else:
             free.append(table)
-    if not any(backlog[table] or table.mirror in unloaded for table in free):
+    if not any(backlog[table] or table.progress in due for table in free):
         active = sum(table.key in busy for table in backlog)
         return dg.SkipReason(_summary(active, len(free), blocked))
     # No table is in two runs, so the first table identifies the run.

@@ -6,7 +6,7 @@ from binlogsync import Change
 from binlogsync.codec.subjects import stream_name
 from binlogsync.targets.duckdb.file import META_SCHEMA
 from dagster_binlogsync.operations.decisions import AcknowledgeConfig
-from dagster_binlogsync.tables import table_consumer
+from dagster_binlogsync.tables import mirror, table_consumer
 from tests.e2e.dagster_project import DagsterProject, NotesTableRow
 from tests.nats_commands import purge_stream
 
@@ -46,3 +46,34 @@ def test_a_gap_of_a_handler_stays_failed_until_it_is_acknowledged(project: Dagst
     assert job.execute_in_process(instance=project.instance, run_config=run_config).success
     assert is_passed()
     assert project.rows(f"SELECT resolution FROM {META_SCHEMA}.gaps") == [("2 was a test",)]
+
+
+def test_a_table_without_new_messages_is_read_again_when_the_stream_dropped_some(project: DagsterProject) -> None:
+    notes = mirror(f"{project.source}.notes")
+    built = project.definitions(notes)
+    sensor = f"consume_{project.source}"
+
+    def change(*tables: str) -> None:
+        for table in tables:
+            project.mysql.execute(f"INSERT INTO {table} (id) SELECT coalesce(max(id), 0) + 1 FROM {table}")
+        assert project.tail(built).success
+
+    def is_requested() -> bool:
+        return bool(project.tick(built, sensor)[0])
+
+    change("notes")
+    assert is_requested()
+    assert project.consume(built, notes).success
+    project.assert_mirrored("notes")
+    assert not is_requested()
+    change("notes", "orders")
+    purge_stream(project.environment["BINLOGSYNC_NATS_URL"], stream_name(project.source), keep=1)
+    assert is_requested(), "nothing is pending, but the change of the mirrored table is gone"
+    assert project.consume(built, notes).success
+    project.assert_mirrored("notes")
+    assert not is_requested()
+    change(*["orders"] * 30)
+    assert is_requested(), "before the stream drops the messages after the progress"
+    assert project.consume(built, notes).success
+    assert not is_requested()
+    assert project.rows(f"SELECT count(*) FROM {META_SCHEMA}.gaps") == [(1,)]

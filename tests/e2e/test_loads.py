@@ -22,7 +22,7 @@ from binlogsync.servers import NATSServer
 from binlogsync.snapshot import chunks
 from binlogsync.snapshot.watermarks import ExecutedGtids
 from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
-from dagster_binlogsync.consume.unloaded_mirrors import UnloadedMirrors
+from dagster_binlogsync.consume.stored_progress import StoredProgress
 from tests.binlog.exact.type_sample import MARIADB, MYSQL
 from tests.databases import FreshDatabase, fresh_database
 from tests.e2e.loads import OPTIONS, ROWS, Loads, TableWriters, create_table, loads, use_small_chunks
@@ -65,7 +65,9 @@ def rows_read(scenario: Loads) -> int:
 def is_unloaded(scenario: Loads, table: str) -> bool:
     """Whether Dagster's sensor requests a run that loads the mirror."""
     key = ProgressKey(OPTIONS.client_id, scenario.config.source, scenario.database.name, table)
-    return bool(UnloadedMirrors().find(DuckFile(scenario.path), [key]))
+    stored = StoredProgress()
+    stored.read(DuckFile(scenario.path))
+    return bool(stored.find_unloaded([key]))
 
 
 def all_rows_are_read(scenario: Loads) -> bool:

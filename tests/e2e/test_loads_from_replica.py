@@ -42,12 +42,11 @@ def test_a_mirror_is_loaded_from_a_replica(
                 mirror = Mirror(scenario.path, database.name, "t", config_of(replica, scenario.config.source))
                 with TableWriters(database, seed=5):
                     scenario.tail.wait_stored(20)
-                    scenario.consume(mirror)
+                    mirrored = (scenario.path, (database.name, "t"))
+                    scenario.consume_until(lambda: mirror_table_rows(*mirrored) is not None, mirror)
                 scenario.drain(mirror)
                 mariadb = flavor == "mariadb"
-                assert mirror_table_rows(scenario.path, (database.name, "t")) == scenario.server_rows(
-                    "t", mariadb=mariadb
-                )
+                assert mirror_table_rows(*mirrored) == scenario.server_rows("t", mariadb=mariadb)
                 stop_replicating(replica)
                 database.execute("INSERT INTO t VALUES (9999, 'x', 0, NULL)")
                 scenario.catch_up()

@@ -56,12 +56,13 @@ def move_progress(
     return moved
 
 
-def load_progress_keys(connection: duckdb.DuckDBPyConnection) -> frozenset[ProgressKey]:
-    """The consumers that have progress in the file. Changes nothing in the file."""
+def load_all_progress(connection: duckdb.DuckDBPyConnection) -> dict[ProgressKey, ConsumerProgress]:
+    """The progress of all consumers in the file. Changes nothing in a file without progress."""
     if not has_relation(connection, META_SCHEMA, "progress"):
-        return frozenset()
-    rows = connection.execute(f"SELECT client, source, database, table_name FROM {PROGRESS}").fetchall()
-    return frozenset(ProgressKey(*row) for row in rows)
+        return {}
+    ensure_progress(connection)
+    rows = connection.execute(f"SELECT client, source, database, table_name, {_FIELDS} FROM {PROGRESS}").fetchall()
+    return {ProgressKey(*row[:4]): ConsumerProgress(*row[4:]) for row in rows}
 
 
 def forget_progress(connection: duckdb.DuckDBPyConnection, key: ProgressKey) -> None:

@@ -8,10 +8,15 @@ from binlogsync.targets.duckdb.file import DuckFile
 from binlogsync.targets.duckdb.progress import move_progress
 from binlogsync.targets.duckdb.state import ensure_meta, load_state, store_state
 from binlogsync.targets.progress import NO_PROGRESS, ProgressKey
-from dagster_binlogsync.consume.unloaded_mirrors import UnloadedMirrors
+from dagster_binlogsync.consume.stored_progress import StoredProgress
 
 ORDERS, ITEMS = (ProgressKey("dagster", "main", "shop", table) for table in ("orders", "items"))
 KEYS = [ORDERS, ITEMS]
+
+
+def find_unloaded(stored: StoredProgress, file: DuckFile) -> frozenset[ProgressKey]:
+    stored.read(file)
+    return stored.find_unloaded(KEYS)
 
 
 class UnopenableFile(DuckFile):
@@ -26,36 +31,36 @@ def store_mirror(path: Path, key: ProgressKey) -> None:
 
 
 def test_mirrors_without_state_and_progress_in_the_file_are_found(tmp_path: Path) -> None:
-    path, mirrors = tmp_path / "w.duckdb", UnloadedMirrors()
+    path, stored = tmp_path / "w.duckdb", StoredProgress()
     file = DuckFile(path, 0.1, ConsumeError)
-    assert mirrors.find(file, KEYS) == set(KEYS)
+    assert find_unloaded(stored, file) == set(KEYS)
     assert not path.exists()
     with DuckFile(path).transaction() as connection:
         connection.execute("CREATE TABLE t AS SELECT 1 AS a")
-    assert mirrors.find(file, KEYS) == set(KEYS)
+    assert find_unloaded(stored, file) == set(KEYS)
     store_mirror(path, ORDERS)
-    assert mirrors.find(file, KEYS) == {ITEMS}
+    assert find_unloaded(stored, file) == {ITEMS}
     with DuckFile(path).transaction() as connection:
         move_progress(connection, ITEMS, NO_PROGRESS, NO_PROGRESS)
-    assert mirrors.find(file, KEYS) == set(), "one is loaded, the other has applied changes that left no table"
+    assert find_unloaded(stored, file) == set(), "one is loaded, the other has applied changes that left no table"
     path.unlink()
-    assert mirrors.find(file, KEYS) == set(KEYS)
+    assert find_unloaded(stored, file) == set(KEYS)
 
 
 def test_an_unchanged_file_is_not_opened_again(tmp_path: Path) -> None:
-    path, mirrors = tmp_path / "w.duckdb", UnloadedMirrors()
+    path, stored = tmp_path / "w.duckdb", StoredProgress()
     store_mirror(path, ORDERS)
-    assert mirrors.find(DuckFile(path, 0.1, ConsumeError), KEYS) == {ITEMS}
-    assert mirrors.find(UnopenableFile(path), KEYS) == {ITEMS}
+    assert find_unloaded(stored, DuckFile(path, 0.1, ConsumeError)) == {ITEMS}
+    assert find_unloaded(stored, UnopenableFile(path)) == {ITEMS}
 
 
 def test_a_file_in_use_leaves_the_last_answer(tmp_path: Path) -> None:
-    path, mirrors = tmp_path / "w.duckdb", UnloadedMirrors()
+    path, stored = tmp_path / "w.duckdb", StoredProgress()
     store_mirror(path, ORDERS)
     file = DuckFile(path, 0.1, ConsumeError)
     with DuckFile(path).transaction():
-        assert mirrors.find(file, KEYS) == set(), "nothing is known yet"
-    assert mirrors.find(file, KEYS) == {ITEMS}
+        assert find_unloaded(stored, file) == set(), "nothing is known yet"
+    assert find_unloaded(stored, file) == {ITEMS}
     store_mirror(path, ITEMS)
     with DuckFile(path).transaction():
-        assert mirrors.find(file, KEYS) == {ITEMS}
+        assert find_unloaded(stored, file) == {ITEMS}
