@@ -20,7 +20,6 @@ from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
 from binlogsync.snapshot import chunks
-from binlogsync.snapshot.watermarks import ExecutedGtids
 from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
 from dagster_binlogsync.consume.stored_progress import StoredProgress
 from tests.binlog.exact.type_sample import MARIADB, MYSQL
@@ -230,41 +229,6 @@ def test_a_table_without_a_primary_key_equals_its_mirror(scenario: Loads, column
         end.set()
         writer.join(30)
     check_equal(scenario, "pages")
-
-
-@pytest.mark.parametrize("waits", [True, False], ids=["waits", "does not wait"])
-def test_a_change_that_is_streamed_before_it_is_visible_needs_the_wait(
-    semisync: FreshDatabase, nats_server: NATSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: bool
-) -> None:
-    """The commit waits for a replica that does not exist; its events are in the binlog, and sent to the tail."""
-    if not waits:
-        monkeypatch.setattr(ExecutedGtids, "prepare", lambda *_: None)
-    semisync.execute("CREATE TABLE t (a INT PRIMARY KEY, v INT)")
-    semisync.execute("INSERT INTO t VALUES (1, 1), (2, 2)")
-    with loads(semisync, nats_server.url, tmp_path) as scenario:
-        for value in ("ON", "OFF", "ON"):
-            semisync.execute(f"SET GLOBAL rpl_semi_sync_source_enabled = {value}")
-        begun = scenario.tail.progress.changes
-        late = threading.Thread(target=semisync.execute, args=("INSERT INTO t VALUES (3, 3)",), daemon=True)
-        late.start()
-        scenario.tail.wait_stored(begun + 1)
-        with semisync.server.connect(database=semisync.name) as other, other.cursor() as cursor:
-            assert cursor.execute("SELECT a FROM t") == 2
-        scenario.consume(scenario.mirror("t"))
-        late.join(30)
-        semisync.execute("SET GLOBAL rpl_semi_sync_source_enabled = OFF")
-        scenario.drain(scenario.mirror("t"))
-        is_equal = mirror_table_rows(scenario.path, (semisync.name, "t")) == scenario.server_rows("t")
-        assert is_equal == waits
-
-
-@pytest.fixture
-def semisync() -> Iterator[FreshDatabase]:
-    """A MySQL whose commits wait, after they are logged, for a replica."""
-    with servers.mysql() as server, fresh_database(server) as database:
-        database.execute("INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'")
-        database.execute("SET GLOBAL rpl_semi_sync_source_timeout = 6000")
-        yield database
 
 
 def test_tables_that_nobody_changes_are_loaded(scenario: Loads, monkeypatch: pytest.MonkeyPatch) -> None:
