@@ -31,41 +31,18 @@ from binlogsync.mysql.session import VARIABLES
 from binlogsync.servers.database import DatabaseServer
 from binlogsync.snapshot.view import read_table
 from tests.mysql.hostile import HostileDatabase, HostileValue
+from tests.mysql.hostile_tables import ROWS, create_tables
 from tests.mysql.sources import run, source_of, transactions
 
 EACH = bool(os.environ.get("BINLOGSYNC_TEST_EACH_VARIABLE"))
 _GROUP = 80
-_ROWS = 301
-_COLUMNS = (
-    "id INT UNSIGNED PRIMARY KEY, name VARCHAR(40) CHARACTER SET utf8mb4, fixed CHAR(9) CHARACTER SET latin1, "
-    "f FLOAT, d DECIMAL(30, 10), at TIMESTAMP(6) NULL, dt DATETIME(3), t TIME(2), day DATE, y YEAR, b BIT(9), "
-    "e ENUM('größe', 'it''s') CHARACTER SET utf8mb4, j JSON, raw VARBINARY(9), g INT AS (id + 1) STORED"
-)
-_VALUES = (
-    "({i}, 'Ω {i} \\\\ \"q\"', 'é', {i} / 7, {i} / 3, '2024-03-10 02:30:00.{i:06}', '0000-00-00', '-838:59:58.99', "
-    "'2024-00-00', 2024, {i}, 'größe', '{{\"a\": {i}}}', 0x00FF5C, DEFAULT)"
-)
 
 
 @pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.server) for name in ("mysql", "mariadb")])
 def source(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
     start: Any = getattr(servers, request.param)
     with start() as server:
-        versioned = " WITH SYSTEM VERSIONING" if isinstance(server, servers.MariaDBServer) else ""
-        rows = ", ".join(_VALUES.format(i=i) for i in range(1, _ROWS + 1))
-        run(
-            server,
-            "SET NAMES utf8mb4",
-            "SET SESSION sql_mode = '', time_zone = '+00:00'",
-            "CREATE DATABASE held",
-            f"CREATE TABLE held.keyed ({_COLUMNS})",
-            f"INSERT INTO held.keyed VALUES {rows}",
-            f"CREATE TABLE held.bare (v INT){versioned}",
-            "INSERT INTO held.bare SELECT id FROM held.keyed WHERE id < 9",
-            "UPDATE held.bare SET v = v + 1",
-            "CREATE TABLE held.isam (id INT PRIMARY KEY) ENGINE = MyISAM",
-            "INSERT INTO held.isam SELECT id FROM held.keyed",
-        )
+        create_tables(server)
         yield server
 
 
@@ -102,7 +79,7 @@ def test_no_global_setting_changes_what_is_read(source: DatabaseServer) -> None:
     config = source_of(source)
     expected = look(config)
     assert isinstance(expected["keyed"], tuple)
-    assert len(expected["keyed"][3]) == _ROWS
+    assert len(expected["keyed"][3]) == ROWS
     with closing(HostileDatabase(source)) as hostile:
         choices = hostile.choices()
         assert len(choices) > 100
