@@ -24,7 +24,17 @@ from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
 from dagster_binlogsync.consume.stored_progress import StoredProgress
 from tests.binlog.exact.type_sample import MARIADB, MYSQL
 from tests.databases import FreshDatabase, fresh_database
-from tests.e2e.loads import OPTIONS, ROWS, Loads, TableWriters, create_table, loads, use_small_chunks
+from tests.e2e.loads import (
+    OPTIONS,
+    ROWS,
+    Loads,
+    TableWriters,
+    check_equal,
+    create_table,
+    loads,
+    rows_read,
+    use_small_chunks,
+)
 from tests.e2e.mirrored_tables import mirror_table_rows
 from tests.nats_commands import purge_stream
 from tests.waiting import wait_until
@@ -49,18 +59,6 @@ def scenario(request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: 
         yield running
 
 
-def rows_read(scenario: Loads) -> int:
-    """Number of rows that the interrupted load has stored."""
-    with DuckFile(scenario.path).transaction() as connection:
-        tables = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'loads'").fetchone()
-        if tables == (0,):
-            return 0
-        return sum(
-            count
-            for (count,) in connection.execute(f"SELECT coalesce(row_count, 0) FROM {META_SCHEMA}.loads").fetchall()
-        )
-
-
 def is_unloaded(scenario: Loads, table: str) -> bool:
     """Whether Dagster's sensor requests a run that loads the mirror."""
     key = ProgressKey(OPTIONS.client_id, scenario.config.source, scenario.database.name, table)
@@ -75,14 +73,6 @@ def all_rows_are_read(scenario: Loads) -> bool:
         return False
     with DuckFile(scenario.path).transaction() as connection:
         return connection.execute(f"SELECT high IS NOT NULL FROM {META_SCHEMA}.loads").fetchone() == (True,)
-
-
-def check_equal(scenario: Loads, table: str = "t") -> None:
-    scenario.drain(scenario.mirror(table))
-    mariadb = "mariadb" in type(scenario.database.server).__name__.lower()
-    assert mirror_table_rows(scenario.path, (scenario.database.name, table)) == scenario.server_rows(
-        table, mariadb=mariadb
-    )
 
 
 def test_a_load_under_writes_is_resumed_after_a_stop_and_a_kill(
