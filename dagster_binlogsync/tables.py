@@ -53,7 +53,7 @@ def mirror(
     consumer = ConsumerSpec(
         name,
         client_id,
-        lambda path, mysql: Mirror(path, name.database, name.table, mysql, keeps),
+        lambda path, mysql: Mirror(path, name.database, name.table, mysql, keeps, Settings.read().load_limits()),
         (name.database, name.table),
         together,
     )

@@ -15,7 +15,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from binlogsync.binlog.known_tables import fold_tables
 from binlogsync.cli.mirror_lines import MirrorLines, Table
@@ -73,6 +73,7 @@ class _MirrorCommand:
     fold: Fold
     filter: TableFilter
     options: MirrorOptions
+    limits: LoadLimits
     file: DuckFile
     lines: MirrorLines
     reader: StreamReader
@@ -91,6 +92,7 @@ class _MirrorCommand:
             fold,
             TableFilter(tuple(arguments.patterns), tuple(arguments.exclude)).folded(fold),
             MirrorOptions(arguments.deleted_at, arguments.history),
+            choose_limits(settings, arguments),
             DuckFile(arguments.to, error=ConsumeError),
             MirrorLines(_REPORT_S),
             StreamReader(settings.nats(NATS_TIMEOUT_S), source),
@@ -185,8 +187,7 @@ class _MirrorCommand:
             self._add_task(pool, table)
 
     def _add_task(self, pool: WorkerPool, table: Table) -> None:
-        limits = LoadLimits(rows_per_s=self.arguments.rows_per_second, threads_running=self.arguments.threads_running)
-        target = Mirror(self.file.path, *table, self.settings.mysql(self.source), self.options, limits)
+        target = Mirror(self.file.path, *table, self.settings.mysql(self.source), self.options, self.limits)
         task = ConsumerTask(table, target, ConsumeOptions(client_id=self.client_id))
         if self.arguments.together and pool.tables:
             pool.add_together(task, pool.tables[0])
@@ -232,6 +233,16 @@ class _MirrorCommand:
             matched = TableFilter((pattern,), tuple(self.arguments.exclude)).folded(self.fold)
             if not any(matched.captures(*table) for table in tables | (on_server or set())):
                 write_message(f"no table matches {pattern} yet; check its spelling")
+
+
+def choose_limits(settings: Settings, arguments: Namespace) -> LoadLimits:
+    """The limits of loads; an option wins over its setting. Raises ConfigError."""
+    limits = settings.load_limits()
+    if arguments.rows_per_second is not None:
+        limits = replace(limits, rows_per_s=arguments.rows_per_second or None)
+    if arguments.threads_running is not None:
+        limits = replace(limits, threads_running=arguments.threads_running or None)
+    return limits
 
 
 def _join(tables: Iterable[Table]) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from binlogsync.nats.client import NatsOptions
     from binlogsync.sinks.audit import AuditSink
     from binlogsync.sinks.jetstream import JetStreamOptions
+    from binlogsync.snapshot.throttle import LoadLimits
     from binlogsync.stores import PositionStore
     from binlogsync.tail.options import TailOptions
 
@@ -169,6 +170,13 @@ class Settings:
     def warehouse_path(self) -> Path:
         """The DuckDB file of mirrors and of what handlers write."""
         return Path(self.values.warehouse.path)
+
+    def load_limits(self) -> LoadLimits:
+        """The limits of loads of mirrors."""
+        from binlogsync.snapshot.throttle import LoadLimits
+
+        values = self.values.load
+        return LoadLimits(rows_per_s=values.rows_per_second or None, threads_running=values.threads_running or None)
 
     def consumers(self) -> str:
         """The package that holds the consumers of this project."""

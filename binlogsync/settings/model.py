@@ -92,6 +92,7 @@ Tables = Annotated[
 Port = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 Duration = Annotated[float, Field(ge=1e-3)]
+Limit = Annotated[float, Field(ge=0)]
 
 
 class MySQLSection(Section):
@@ -208,6 +209,20 @@ class WarehouseSection(Section):
     path: File = Field(default=".binlogsync/warehouse.duckdb", description="The file; it is created if missing.")
 
 
+class LoadSection(Section):
+    """Loads of mirrors: limits for reading existing rows in chunks, so that a load does not disturb the server. Options
+    of `binlogsync mirror` win over them."""
+
+    prefix: ClassVar[str] = "LOAD_"
+    rows_per_second: Limit = Field(
+        default=0.0, description="Existing rows of one table that are read per second, at most; 0 for no limit."
+    )
+    threads_running: Annotated[int, Field(ge=0)] = Field(
+        default=100,
+        description="Reading pauses while the server's status Threads_running is above this number; 0 for no limit.",
+    )
+
+
 class AuditSection(Section):
     """The audit log: a DuckDB file with every change and every flush."""
 
@@ -300,6 +315,7 @@ class SettingsModel(BaseSettings):
     positions: PositionsSection = PositionsSection()
     redis: RedisSection = RedisSection()
     warehouse: WarehouseSection = WarehouseSection()
+    load: LoadSection = LoadSection()
     audit: AuditSection = AuditSection()
     tail: TailSection = TailSection()
     dagster: DagsterSection = DagsterSection()

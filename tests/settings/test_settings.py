@@ -14,6 +14,7 @@ from binlogsync.mysql.config import TLS
 from binlogsync.settings import Settings
 from binlogsync.settings.catalog import list_settings
 from binlogsync.settings.load import shown
+from binlogsync.snapshot.throttle import LoadLimits
 from binlogsync.stores.redis import RedisPositionStore
 from binlogsync.stores.sqlite import SQLitePositionStore
 
@@ -56,6 +57,8 @@ SAMPLES = {
     "BINLOGSYNC_REDIS_TLS_CERT_FILE": "cert.pem",
     "BINLOGSYNC_REDIS_TLS_KEY_FILE": "key.pem",
     "BINLOGSYNC_WAREHOUSE_PATH": "elsewhere/w.duckdb",
+    "BINLOGSYNC_LOAD_ROWS_PER_SECOND": "5000",
+    "BINLOGSYNC_LOAD_THREADS_RUNNING": "0",
     "BINLOGSYNC_AUDIT_PATH": "elsewhere/a.duckdb",
     "BINLOGSYNC_START": "oldest",
     "BINLOGSYNC_INCLUDE": "shop.*, treehole.holes",
@@ -95,7 +98,7 @@ def used_values(environment: dict[str, str]) -> tuple[Any, ...]:
         assert isinstance(store, SQLitePositionStore | RedisPositionStore)
         positions = store.path if isinstance(store, SQLitePositionStore) else store.options
     paths = settings.audit_path(), settings.warehouse_path()
-    options = settings.mysql(), settings.jetstream(), settings.tail(), positions
+    options = settings.mysql(), settings.jetstream(), settings.tail(), settings.load_limits(), positions
     return settings.sources(), *options, *paths, settings.values.dagster, settings.values.kernels
 
 
@@ -121,6 +124,7 @@ def test_defaults() -> None:
     )
     assert (mysql.tls, mysql.server_id, mysql.unix_socket) == (TLS(), None, None)
     assert (settings.audit(), settings.jetstream().max_bytes, settings.tail().include) == (None, None, ())
+    assert settings.load_limits() == LoadLimits()
     assert not settings.has_position_store()
     with closing(settings.positions()) as store:
         assert isinstance(store, SQLitePositionStore)
@@ -159,6 +163,8 @@ def test_a_further_source_has_variables_of_its_own() -> None:
         ("BINLOGSYNC_STREAM_MAX_AGE_DAYS", "-1"),
         ("BINLOGSYNC_STREAM_FORMAT", "xml"),
         ("BINLOGSYNC_STREAM_CHANGES_PER_MESSAGE", "1.5"),
+        ("BINLOGSYNC_LOAD_ROWS_PER_SECOND", "-1"),
+        ("BINLOGSYNC_LOAD_THREADS_RUNNING", "1.5"),
         ("BINLOGSYNC_POSITIONS", "bolt"),
         ("BINLOGSYNC_REDIS_PORT", "x"),
         ("BINLOGSYNC_REDIS_TLS", "perhaps"),

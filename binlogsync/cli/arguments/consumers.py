@@ -41,14 +41,9 @@ def _add_mirror(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="show each transaction of MySQL in all tables at once; a blocked table then blocks the others",
     )
-    parser.add_argument("--rows-per-second", type=float, metavar="N", help="existing rows read per table, at most")
-    parser.add_argument(
-        "--threads-running",
-        type=int,
-        default=100,
-        metavar="N",
-        help="pause loads above this Threads_running; default: 100",
-    )
+    # Without an option, the setting with its name counts.
+    parser.add_argument("--rows-per-second", type=float, metavar="N", help="existing rows read per table; 0: no limit")
+    parser.add_argument("--threads-running", type=int, metavar="N", help="pause loads above so many; 0: no limit")
 
 
 def _pattern(text: str) -> str:
