@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-_POLL_S = 0.02
+_POLL_S, _MAX_POLL_S = 0.02, 1.0
 # A busy machine is several times slower than the quiet one that the timeouts were chosen on.
 _PATIENCE = 4
 
@@ -20,8 +20,12 @@ def wait_until(predicate: Callable[[], Result], timeout_s: float, what: str) -> 
     """
     timeout_s *= _PATIENCE
     deadline = time.monotonic() + timeout_s
-    while not (result := predicate()):
-        if time.monotonic() > deadline:
+    while True:
+        begun = time.monotonic()
+        if result := predicate():
+            return result
+        now = time.monotonic()
+        if now > deadline:
             raise AssertionError(f"waited {timeout_s:.1f} s for: {what}; the last result was {result!r}")
-        time.sleep(_POLL_S)
-    return result
+        # A predicate that is expensive must not take most of the machine from what it waits for.
+        time.sleep(min(max(_POLL_S, 2 * (now - begun)), _MAX_POLL_S))

@@ -35,7 +35,7 @@ from tests.mysql.hostile_tables import ROWS, create_tables
 from tests.mysql.sources import run, source_of, transactions
 
 EACH = bool(os.environ.get("BINLOGSYNC_TEST_EACH_VARIABLE"))
-_GROUP = 80
+_GROUP = 150
 
 
 @pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.server) for name in ("mysql", "mariadb")])
