@@ -133,7 +133,7 @@ class TableLoad:
         if found is None or self.reader is None:
             return self._read_view(None, may_lock=True)
         try:
-            with ChunkReader(self.source, self.name, self.limits, self.stop) as chunks:
+            with ChunkReader(self.source, self.name, self.limits, self.stop, self.file.release) as chunks:
                 if stored is not None:
                     self._check_stored(stored, chunks, self.reader)
                 elif chunks.key is not None and not needs_view:
@@ -259,8 +259,6 @@ class TableLoad:
             load = self._store_chunk(load, chunk)
             meter.add(sum(map(len, chunk.batches)))
             self._report(meter)
-            if self.limits.rows_per_s is not None:
-                self.file.release()  # before a pause
         return load
 
     def _report(self, meter: ProgressMeter) -> None:

@@ -83,6 +83,8 @@ class MySQLConfig:
         server_id: server id of this reader, unique among the replicas of the server; None derives a stable
             one from `source`, this machine's name and the folder (`replica_identity`).
         source: name of the source.
+        replicas: hosts of its replicas, as `host`, with the same account; loads can pause while they lag
+            (snapshot/throttle.py). None for none.
         connect_timeout_s: time limit for connecting and logging in, in seconds.
         heartbeat_s: interval of the heartbeats that the server sends while the source is idle.
     """
@@ -96,6 +98,7 @@ class MySQLConfig:
     public_key_file: str | None = None
     server_id: int | None = None
     source: str = "mysql"
+    replicas: str | None = None
     connect_timeout_s: float = 10.0
     heartbeat_s: float = 10.0
 
@@ -109,6 +112,7 @@ class MySQLConfig:
             raise ConfigError("connect_timeout_s has to be above 0, and heartbeat_s between 0.001 and 3600")
         if not self._hosts():
             raise ConfigError("no host is named; write one, or several separated by commas: db1,db2:3307")
+        _ = self.replica_configs  # raises ConfigError for wrong hosts
 
     @property
     def address(self) -> str:
@@ -122,6 +126,13 @@ class MySQLConfig:
         if self.unix_socket or (len(hosts) == 1 and hosts[0] == (self.host, self.port)):
             return (self,)
         return tuple(replace(self, host=host, port=port) for host, port in hosts)
+
+    @property
+    def replica_configs(self) -> tuple[MySQLConfig, ...]:
+        """How to connect to each of `replicas`."""
+        if self.replicas is None:
+            return ()
+        return replace(self, host=self.replicas, unix_socket=None, replicas=None).candidates
 
     def _hosts(self) -> list[tuple[str, int]]:
         found = []

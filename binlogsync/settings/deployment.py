@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,7 @@ class Settings:
         with self._about(*path, "tls"):
             tls = TLS(values.tls, values.tls_ca_file, values.tls_cert_file, values.tls_key_file)
         with self._about(*path, "host"):
-            return MySQLConfig(
+            config = MySQLConfig(
                 host=values.host,
                 port=values.port,
                 user=values.user,
@@ -92,6 +92,8 @@ class Settings:
                 server_id=values.server_id,
                 source=name,
             )
+        with self._about(*path, "replicas"):
+            return replace(config, replicas=values.replicas)
 
     def nats(self, reconnect_timeout_s: float = 60.0) -> NatsOptions:
         """How to reach NATS, for readers."""
@@ -176,7 +178,11 @@ class Settings:
         from binlogsync.snapshot.throttle import LoadLimits
 
         values = self.values.load
-        return LoadLimits(rows_per_s=values.rows_per_second or None, threads_running=values.threads_running or None)
+        return LoadLimits(
+            rows_per_s=values.rows_per_second or None,
+            threads_running=values.threads_running or None,
+            replica_lag_s=values.replica_lag_s or None,
+        )
 
     def consumers(self) -> str:
         """The package that holds the consumers of this project."""

@@ -136,6 +136,11 @@ class MySQLSection(Section):
         description="Server id of this replication client. Default: a stable id derived from source, machine and "
         "folder.",
     )
+    replicas: Annotated[str | None, Note(allowed="hosts, as db2,db3:3307", example="db2,db3:3307")] = Field(
+        default=None,
+        description="Replicas of the server, which has the same account on them: loads pause while one lags "
+        "(`BINLOGSYNC_LOAD_REPLICA_LAG_S`).",
+    )
 
 
 class NatsSection(Section):
@@ -220,6 +225,11 @@ class LoadSection(Section):
     threads_running: Annotated[int, Field(ge=0)] = Field(
         default=100,
         description="Reading pauses while the server's status Threads_running is above this number; 0 for no limit.",
+    )
+    replica_lag_s: Annotated[Limit, Note(unit="seconds")] = Field(
+        default=0.0,
+        description="Reading pauses while a replica is further behind: one of `BINLOGSYNC_MYSQL_REPLICAS`, or the "
+        "server itself if it is a replica of the stream's source. 0 for no limit.",
     )
 
 

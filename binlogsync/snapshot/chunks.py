@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from types import TracebackType
@@ -79,12 +79,19 @@ class ChunkReader:
         server: (server_uuid, server_id).
     """
 
-    def __init__(self, config: MySQLConfig, name: tuple[str, str], limits: LoadLimits, stop: threading.Event) -> None:
-        """Connects when it is entered. Raises SourceError."""
+    def __init__(
+        self,
+        config: MySQLConfig,
+        name: tuple[str, str],
+        limits: LoadLimits,
+        stop: threading.Event,
+        on_pause: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Connects when it is entered; `on_pause` is called before each pause by the limits. Raises SourceError."""
         self._config = config
         self._name = name
         self._stop = stop
-        self._throttle = Throttle(limits, ".".join(name))
+        self._throttle = Throttle(limits, ".".join(name), on_pause)
         self._held = ExitStack()
         self._limit = _FIRST_ROWS
         self._watermarks: Watermarks | None = None
@@ -148,7 +155,8 @@ class ChunkReader:
         assert self.key is not None
         assert self._watermarks is not None
         assert self._start is not None
-        self._throttle.wait(self._config, self._connection, self._stop)
+        is_replica = self.server[0] != self._start.server_uuid
+        self._throttle.wait(self._config, self._connection, self._stop, is_replica=is_replica)
         if self._stop.is_set():
             raise ReadStoppedError
         begun = time.monotonic()

@@ -24,6 +24,7 @@ class MySQLSource(dg.ConfigurableResource):  # type: ignore[type-arg]
     tls_key_file: str | None = setting_field(MySQLSection, "tls_key_file")
     public_key_file: str | None = setting_field(MySQLSection, "public_key_file")
     server_id: int | None = setting_field(MySQLSection, "server_id")
+    replicas: str | None = setting_field(MySQLSection, "replicas")
     connect_timeout_s: float = Field(default=10.0, gt=0, description="Timeout of a connection attempt in seconds.")
 
     def config(self, source: str) -> MySQLConfig:
@@ -38,5 +39,6 @@ class MySQLSource(dg.ConfigurableResource):  # type: ignore[type-arg]
             public_key_file=self.public_key_file,
             server_id=self.server_id,
             source=source,
+            replicas=self.replicas,
             connect_timeout_s=self.connect_timeout_s,
         )

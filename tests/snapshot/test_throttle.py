@@ -35,7 +35,7 @@ def test_reading_pauses_while_threads_run(mysql: FreshDatabase, caplog: pytest.L
     sleeping.join(10)
 
 
-@pytest.mark.parametrize("limits", [{"rows_per_s": 0.0}, {"threads_running": 0}])
+@pytest.mark.parametrize("limits", [{"rows_per_s": 0.0}, {"threads_running": 0}, {"replica_lag_s": 0.0}])
 def test_limits_are_above_0(limits: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="must be above 0"):
         LoadLimits(**limits)

@@ -1,0 +1,126 @@
+"""A load pauses while a replica lags: the one that is read, or one that the settings of its source name."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from binlogsync import servers
+from binlogsync.errors import SourceError
+from binlogsync.mirror.target import Mirror
+from binlogsync.mysql import MySQLConfig
+from binlogsync.servers import MariaDBServer, NATSServer
+from binlogsync.servers.database import DatabaseServer
+from binlogsync.snapshot import chunks, throttle
+from binlogsync.snapshot.throttle import LoadLimits
+from tests.databases import fresh_database
+from tests.e2e.loads import Loads, create_table, loads, rows_read, use_small_chunks
+from tests.e2e.mirrored_tables import mirror_table_rows
+from tests.e2e.replicas import replicate, stop_replicating, wait_for_all
+from tests.e2e.tailing import config_of
+from tests.mysql.sources import run
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+
+class LagScenario:
+    """A source with a replica, and a table that is mirrored."""
+
+    def __init__(self, loads: Loads, source: DatabaseServer, replica: DatabaseServer) -> None:
+        self.loads = loads
+        self.source, self.replica = source, replica
+        self.is_mariadb = isinstance(replica, MariaDBServer)
+
+    def delay(self, seconds: int) -> None:
+        """Let the replica apply changes so many seconds late."""
+        if self.is_mariadb:
+            run(self.replica, "STOP SLAVE", f"CHANGE MASTER TO MASTER_DELAY = {seconds}", "START SLAVE")
+        else:
+            change = f"CHANGE REPLICATION SOURCE TO SOURCE_DELAY = {seconds}"
+            run(self.replica, "STOP REPLICA", change, "START REPLICA")
+
+    def start_replicating(self) -> None:
+        """Start what `stop_replicating` has stopped."""
+        run(self.replica, "START SLAVE" if self.is_mariadb else "START REPLICA")
+
+    def mirror(self, config: MySQLConfig, path: Path) -> Mirror:
+        """A mirror that is loaded slowly, from that server."""
+        self.loads.path = path
+        limits = LoadLimits(rows_per_s=100.0, replica_lag_s=1.0)
+        return Mirror(path, self.loads.database.name, "t", config, limits=limits)
+
+    def begin_load(self, config: MySQLConfig, path: Path) -> tuple[Mirror, threading.Thread]:
+        """A load that has stored rows."""
+        mirror = self.mirror(config, path)
+        loading = threading.Thread(target=self.loads.consume, args=(mirror,), daemon=True)
+        loading.start()
+        wait_until(lambda: rows_read(self.loads), 30, "the first chunk")
+        return mirror, loading
+
+    def check_equal(self, mirror: Mirror) -> None:
+        """Compare the mirror with the table of the source."""
+        self.loads.drain(mirror)
+        wanted = self.loads.server_rows("t", mariadb=self.is_mariadb)
+        assert mirror_table_rows(self.loads.path, mirror.names) == wanted
+
+
+@pytest.fixture(params=["mysql", "mariadb"])
+def scenario(
+    request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[LagScenario]:
+    for name in ("SMALL_ROWS", "CHUNK_ROWS", "_FIRST_ROWS"):
+        monkeypatch.setattr(chunks, name, getattr(chunks, name))  # restored after the test
+    use_small_chunks()
+    start = servers.mysql if request.param == "mysql" else servers.mariadb
+    options = {"log_slave_updates": "ON"}
+    with start(options=options) as source, start(options=options) as replica:
+        for server in (source, replica):  # the accounts are replicated
+            server.cdc_password = "secret"
+            run(server, "SET sql_log_bin = 0", f"ALTER USER '{server.cdc_user}'@'%' IDENTIFIED BY 'secret'")
+        replicate(replica, source)
+        with fresh_database(source) as database:
+            create_table(database)
+            with loads(database, nats_server.url, tmp_path) as running:
+                database.execute("CREATE TABLE other (id INT PRIMARY KEY)")  # the stream has a checkpoint
+                running.catch_up()
+                wait_for_all(replica, source)
+                yield LagScenario(running, source, replica)
+
+
+def test_a_load_pauses_while_a_replica_lags(
+    scenario: LagScenario, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger=throttle.__name__)
+    source, replica = scenario.source, scenario.replica
+    address = f"{replica.host}:{replica.port}"
+    config = replace(scenario.loads.config, replicas=address)
+    if scenario.is_mariadb:
+        with pytest.raises(SourceError, match="the lag of replica .* GRANT SLAVE MONITOR"):
+            scenario.loads.consume(scenario.mirror(config, tmp_path / "denied.duckdb"))
+        for server in (source, replica):
+            run(server, "SET sql_log_bin = 0", f"GRANT SLAVE MONITOR ON *.* TO '{server.cdc_user}'@'%'")
+
+    mirror, loading = scenario.begin_load(config, tmp_path / "watched.duckdb")
+    scenario.delay(3600)
+    scenario.loads.database.execute("UPDATE t SET v = v + 1 WHERE a < 100")
+    wait_until(lambda: f"reading pauses while replica {address} is " in caplog.text, 30, "the pause")
+    wait_until(lambda: not mirror.file.is_open, 10, "the file to be closed during the pause")
+    assert loading.is_alive()
+    scenario.delay(0)
+    loading.join(60)
+    scenario.check_equal(mirror)
+
+    wait_for_all(replica, source)
+    mirror, loading = scenario.begin_load(config_of(replica, config.source), tmp_path / "read.duckdb")
+    stop_replicating(replica)
+    wait_until(lambda: f"reading pauses while replica {address} does not replicate" in caplog.text, 30, "the pause")
+    assert loading.is_alive()
+    scenario.start_replicating()
+    loading.join(60)
+    scenario.check_equal(mirror)
