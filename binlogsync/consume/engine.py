@@ -168,8 +168,7 @@ class _Run:
         is_drained = False
         try:
             keys = [ProgressKey(self.options.client_id, self.reader.source, *table) for table in tables]
-            for key in keys:
-                self.target.use_stream(self.reader, key, self.stop)
+            self.target.use_streams(self.reader, keys, self.stop)
             self.deliveries = tuple(self._deliver(key) for key in keys)
             self._begin()
             while not is_drained and not self.stop.is_set() and time.monotonic() < ends_at:

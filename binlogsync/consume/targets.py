@@ -74,3 +74,8 @@ class Target(Protocol):
         these early.
         """
         return
+
+    def use_streams(self, reader: StreamReader, keys: Sequence[ProgressKey], stop: threading.Event) -> None:
+        """`use_stream` for each table; a target returned by `join` may handle them at the same time."""
+        for key in keys:
+            self.use_stream(reader, key, stop)

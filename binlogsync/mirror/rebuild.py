@@ -103,23 +103,32 @@ class RebuildableMirror(Target):
         Otherwise its first message decides: it may create the table, or load it. A load of a new mirror that was
         interrupted is resumed.
         """
+        if self.begin_stream(reader, key, stop):
+            self.load_first(key)
+
+    def begin_stream(self, reader: StreamReader, key: ProgressKey, stop: threading.Event) -> bool:
+        """`use_stream` without the load; True if the table must be loaded now, by `load_first`. Raises ConsumeError."""
         self.stream, self._stop = reader, stop
         if self.source is None:
-            return
+            return False
         with self.file.transaction() as connection:
             ensure_meta(connection)
             state = load_state(connection, self.database, self.table)
             is_new = not state.is_known and load_progress(connection, key) == NO_PROGRESS
             has_begun = is_new and find_load(connection, state) is not None
         if not is_new:
-            return
+            return False
         if not has_begun and reader.changes_from(self.database, self.table, reader.first_sequence()):
-            return
+            return False
         if find_last_checkpoint(reader) is None:
             raise ConsumeError(
                 f"{key}: the table cannot be loaded yet, because stream {reader.stream} has no checkpoint: check that "
                 "the tail is running, which stores one a few seconds after its start"
             )
+        return True
+
+    def load_first(self, key: ProgressKey) -> None:
+        """Load the table of a new mirror; returns early on a stop."""
         with suppress(ReadStoppedError):
             self._load(key, NO_PROGRESS, lambda connection, loaded: _store_start(connection, key, loaded))
 

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from binlogsync.change import ChangeBatch
 from binlogsync.consume.boundaries import changes_up_to, count_changes, drop_first, earlier
@@ -22,6 +23,7 @@ from binlogsync.consume.targets import TableChanges, Target
 from binlogsync.errors import ConfigError
 from binlogsync.mirror import apply as mirror
 from binlogsync.mirror.rebuild import RebuildableMirror
+from binlogsync.mirror.side_by_side import load_side_by_side
 from binlogsync.nats.messages import StreamBatch
 from binlogsync.nats.reader import StreamReader
 from binlogsync.position import Checkpoint
@@ -73,9 +75,11 @@ class _JoinedMirrors(Target):
         """True, as for one mirror."""
         return True
 
-    def use_stream(self, reader: StreamReader, key: ProgressKey, stop: threading.Event) -> None:
-        """See Target."""
-        self._mirrors[key.database, key.table].use_stream(reader, key, stop)
+    def use_streams(self, reader: StreamReader, keys: Sequence[ProgressKey], stop: threading.Event) -> None:
+        """See Target: load the new mirrors side by side."""
+        mirrors = [(self._mirrors[key.database, key.table], key) for key in keys]
+        new = [(one, key) for one, key in mirrors if one.begin_stream(reader, key, stop)]
+        load_side_by_side([(one, partial(one.load_first, key)) for one, key in new])
 
     def repair(self, key: ProgressKey, progress: ConsumerProgress) -> None:
         """Rebuild the mirror of this table if it has an open gap."""
@@ -89,9 +93,10 @@ class _JoinedMirrors(Target):
 
 
 def _apply_together(work: Sequence[tuple[Mirror, TableChanges]], stop: threading.Event) -> None:
-    """Apply the changes of all mirrors in one transaction, or in several if a mirror is rebuilt in between.
+    """Apply the changes of all mirrors in one transaction, or in several if mirrors are rebuilt in between.
 
-    A transaction also ends at the position of a requested fingerprint.
+    Mirrors that have to be rebuilt are rebuilt side by side. A transaction also ends at the position of a requested
+    fingerprint.
     """
     for one, changes in work:
         _check_table(one, changes)
@@ -99,7 +104,7 @@ def _apply_together(work: Sequence[tuple[Mirror, TableChanges]], stop: threading
     file, with_gap = mirrors[0].file, set[int]()
     while any(each.batches for each in todo) and not stop.is_set():
         moved: list[tuple[TableChanges, ConsumerProgress]] = []
-        rebuild: tuple[int, mirror.RebuildReason] | None = None
+        rebuilds: list[tuple[int, mirror.RebuildReason]] = []
         with file.begin(keep_open=True) as transaction:
             parts, requests = _changes_to_request(transaction, mirrors, todo)
             for index, (one, each, items) in enumerate(zip(mirrors, todo, parts, strict=True)):
@@ -107,26 +112,33 @@ def _apply_together(work: Sequence[tuple[Mirror, TableChanges]], stop: threading
                 batches = [item.batch for item in items]
                 reason = mirror.apply(transaction, batches, one.options, can_read=one.source is not None)
                 if reason is not None:
-                    rebuild, items = (index, reason), items[: reason.done]
+                    rebuilds.append((index, reason))
+                    items = items[: reason.done]
                 if _record_gaps(transaction, each.tracker.key, items, read_at):
                     with_gap.add(index)
                 if items:
                     pairs = [(item.batch, item.last_sequence) for item in items]
                     moved.append((replace(each, batches=items), each.tracker.move(transaction, pairs)))
                 todo[index] = replace(each, batches=drop_first(each.batches, count_changes(items)))
-            for one, request in requests if rebuild is None else ():
+            for one, request in requests if not rebuilds else ():
                 transaction.write_fingerprint(transaction.load_mirror(*one.names), request)
         for done, progress in moved:
             done.tracker.confirm(progress, [item.batch for item in done.batches])
-        if rebuild is not None:
-            one, left = mirrors[rebuild[0]], todo[rebuild[0]]
+        if rebuilds:
             file.release()
-            if not one.wait_to_rebuild(rebuild[1], stop):
+            if not all(mirrors[index].wait_to_rebuild(reason, stop) for index, reason in rebuilds):
                 break  # the remaining changes are delivered again
-            with suppress(ReadStoppedError):
-                one.rebuild_before(rebuild[1], left.batches[0].batch, left.tracker.key)
+            load_side_by_side(
+                [(mirrors[index], partial(_rebuild, mirrors[index], reason, todo[index])) for index, reason in rebuilds]
+            )
     for index in sorted(with_gap) if not stop.is_set() else ():
         mirrors[index].repair(todo[index].tracker.key, todo[index].tracker.progress)
+
+
+def _rebuild(one: Mirror, reason: mirror.RebuildReason, left: TableChanges) -> None:
+    """Rebuild the mirror before the next of the changes that are left; returns early on a stop."""
+    with suppress(ReadStoppedError):
+        one.rebuild_before(reason, left.batches[0].batch, left.tracker.key)
 
 
 def _check_table(one: Mirror, changes: TableChanges) -> None:

@@ -55,6 +55,7 @@ class StreamReader:
 
     def __init__(self, options: NatsOptions, source: str) -> None:
         self.source = source
+        self._options = options
         self.stream = subjects.stream_name(source)
         self._connection = NatsConnection(options, f"binlogsync reader {source}")
         self._durables: dict[str, DurableConsumer] = {}
@@ -62,6 +63,10 @@ class StreamReader:
         self._lookups = MessageLookups(self._documents.schema, self._documents.large_object)
         self.foreign = 0  # number of fetched messages that no tail wrote
         self._client: Client | None = None
+
+    def another(self) -> StreamReader:
+        """A reader of the same stream with a connection of its own, for another thread; it is not open yet."""
+        return StreamReader(self._options, self.source)
 
     def open(self) -> StreamReader:
         """Connect and check that the stream exists; returns itself.

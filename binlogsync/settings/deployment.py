@@ -182,6 +182,7 @@ class Settings:
             rows_per_s=values.rows_per_second or None,
             threads_running=values.threads_running or None,
             replica_lag_s=values.replica_lag_s or None,
+            group_tables=values.group_tables,
         )
 
     def consumers(self) -> str:

@@ -231,6 +231,11 @@ class LoadSection(Section):
         description="Reading pauses while a replica is further behind: one of `BINLOGSYNC_MYSQL_REPLICAS`, or the "
         "server itself if it is a replica of the stream's source. 0 for no limit.",
     )
+    group_tables: Count = Field(
+        default=4,
+        description="Tables of one group (`together`) that are loaded at the same time. Other tables are loaded by "
+        "the worker of each.",
+    )
 
 
 class AuditSection(Section):

@@ -30,11 +30,13 @@ class LoadLimits:
         threads_running: no chunk is read while the server's status Threads_running is above it; None for no limit.
         replica_lag_s: no chunk is read while the server is a replica that is further behind than that, or one of
             `MySQLConfig.replicas` is; None for no limit.
+        group_tables: tables of one group, whose mirrors change together, that are loaded at the same time.
     """
 
     rows_per_s: float | None = None
     threads_running: int | None = 100
     replica_lag_s: float | None = None
+    group_tables: int = 4
 
     def __post_init__(self) -> None:
         values = {name: getattr(self, name) for name in LoadLimits.__slots__}

@@ -1,0 +1,50 @@
+"""Loads of several mirrors in one file at the same time, each in a thread with connections of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+from binlogsync.errors import BinlogSyncError, ConsumeError
+from binlogsync.mirror.rebuild import RebuildableMirror
+from binlogsync.targets.duckdb.file import DuckFile
+
+log = logging.getLogger(__name__)
+Load = tuple[RebuildableMirror, Callable[[], None]]
+"""A mirror, and the function that loads it."""
+
+
+def load_side_by_side(loads: Sequence[Load]) -> None:
+    """Run the loads, at most `LoadLimits.group_tables` at a time, and wait for all of them, also after one has failed.
+
+    Raises the first error, by the order of the loads; the others are logged.
+    """
+    if len(loads) == 1:
+        loads[0][1]()
+        return
+    if not loads:
+        return
+    most = min(mirror.limits.group_tables for mirror, _ in loads)
+    with ThreadPoolExecutor(most, thread_name_prefix="load") as pool:
+        running = [pool.submit(_load_alone, *load) for load in loads]
+    for each in running:
+        each.result()
+
+
+def _load_alone(mirror: RebuildableMirror, load: Callable[[], None]) -> None:
+    """Run one load, with a reader and a DuckFile that no other thread uses."""
+    reader, file = mirror.stream, mirror.file
+    mirror.file = DuckFile(file.path, error=ConsumeError)
+    try:
+        with ExitStack() as held:
+            if reader is not None:
+                mirror.stream = held.enter_context(reader.another())
+            load()
+    except BinlogSyncError as error:
+        log.warning("%s.%s: %s; the other tables of its group continue to load", mirror.database, mirror.table, error)
+        raise
+    finally:
+        mirror.file.release()
+        mirror.stream, mirror.file = reader, file
