@@ -121,11 +121,17 @@ def parse_rotate(body: bytes) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class TaggedGtid:
-    """A GTID with a tag: "uuid:tag", its sequence number, and the commit time in microseconds since 1970 UTC."""
+    """A GTID with a tag: "uuid:tag", its sequence number, and commit times in microseconds since 1970 UTC.
+
+    Attributes:
+        ts_us: on the server whose log this is.
+        first_committed_us: on the server that executed the transaction first.
+    """
 
     key: str
     number: int
     ts_us: int
+    first_committed_us: int
 
 
 def parse_tagged_gtid(body: bytes) -> TaggedGtid:
@@ -146,10 +152,16 @@ def parse_tagged_gtid(body: bytes) -> TaggedGtid:
         if number not in _TAGGED_FIELDS:
             raise ValueError(f"field {number} stands where a commit time is expected")
         fields[number] = _TAGGED_FIELDS[number](reader)
+    # Where both are equal, the field of the original time is left out.
+    first_us = reader.varlen() if reader.left and reader.varlen() == _ORIGINAL_COMMIT_TIME else fields.get(6)
     uuid, gno, tag, ts_us = (fields.get(number) for number in (1, 2, 3, 6))
     if not (isinstance(uuid, bytes) and isinstance(gno, int) and isinstance(tag, bytes) and isinstance(ts_us, int)):
         raise ValueError("fields of the GTID are missing")
-    return TaggedGtid(f"{UUID(bytes=uuid)}:{tag.decode('ascii')}", gno, ts_us)
+    first_us = first_us if isinstance(first_us, int) else ts_us
+    return TaggedGtid(f"{UUID(bytes=uuid)}:{tag.decode('ascii')}", gno, ts_us, first_us)
+
+
+_ORIGINAL_COMMIT_TIME = 7
 
 
 _TAGGED_FIELDS: dict[int, Callable[[ByteReader], object]] = {

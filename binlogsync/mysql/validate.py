@@ -1,7 +1,8 @@
 """Checks that a checkpoint is valid on this server. If not, the error names what is missing and the options.
 
 A position may be purged (the server has deleted the changes after it), foreign (of another server, without GTIDs to
-translate it), or beyond the end (this server has lost or reset what was read from it). A replica that does not have
+translate it), or beyond the end (this server has lost or reset what was read from it). A server may have other
+transactions under the same GTIDs. A replica that does not have
 transactions that were read from another server may still receive them: that is a BehindError, which is retried.
 """
 
@@ -11,6 +12,7 @@ from typing import NoReturn
 
 from binlogsync.errors import PositionError, ReplicaBehindError
 from binlogsync.mysql.config import MySQLConfig, connect
+from binlogsync.mysql.divergence import check_same_transactions
 from binlogsync.mysql.dump import BinlogDump, find_dump_start
 from binlogsync.mysql.identity import check_identity
 from binlogsync.mysql.scan import BETWEEN_TRANSACTIONS, EventType, ScannedEvent, scan
@@ -57,6 +59,8 @@ def validate(config: MySQLConfig, checkpoint: Checkpoint) -> None:
         check_gtids(config, info, checkpoint.gtids, checkpoint)
         if is_foreign and checkpoint.skip:
             _check_inside(config, info, checkpoint)
+        if is_foreign:
+            check_same_transactions(config, info, checkpoint)
     if is_foreign:
         return
     check_identity(config, info, checkpoint)

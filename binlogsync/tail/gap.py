@@ -20,6 +20,7 @@ from binlogsync.errors import PositionError
 from binlogsync.filters import TableFilter
 from binlogsync.flush import Flush
 from binlogsync.mysql import MySQLConfig, ServerInfo, parse_start, resolve_start, validate
+from binlogsync.mysql.divergence import check_same_transactions
 from binlogsync.mysql.identity import check_identity
 from binlogsync.mysql.validate import find_known_gtids, find_unknown_gtids
 from binlogsync.position import Checkpoint
@@ -118,10 +119,10 @@ def _find_resumption(config: MySQLConfig, info: ServerInfo, held: Checkpoint, wh
         )
     if start != "oldest" or held.gtids is None or not info.gtids or held.gtids.flavor != info.flavor:
         return resolve_start(config, start)
-    if held.server_uuid == info.server_uuid and (
-        find_unknown_gtids(config, held.gtids) or _is_other_log(config, info, held)
-    ):
-        return resolve_start(config, start)  # the server was reset and has assigned the same GTIDs again
+    is_here = held.server_uuid == info.server_uuid
+    if (is_here and find_unknown_gtids(config, held.gtids)) or _is_other_log(config, info, held):
+        # The server, or the one it was copied from, was reset or restored and has assigned the same GTIDs again.
+        return resolve_start(config, start)
     known = find_known_gtids(config, held.gtids)
     if info.purged is not None:
         known = known.union(info.purged)
@@ -136,7 +137,10 @@ def _find_resumption(config: MySQLConfig, info: ServerInfo, held: Checkpoint, wh
 
 def _is_other_log(config: MySQLConfig, info: ServerInfo, held: Checkpoint) -> bool:
     try:
-        check_identity(config, info, held)
+        if held.server_uuid == info.server_uuid:
+            check_identity(config, info, held)
+        else:
+            check_same_transactions(config, info, held)
     except PositionError:
         return True
     return False
