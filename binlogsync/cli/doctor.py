@@ -278,8 +278,14 @@ def _check_consumers(status: StreamStatus) -> CheckResult:
     text = f"stream {status.name} has {count:,} of at most {limit:,} durables"
     if count < _WARN_AT_SHARE * limit:
         return CheckResult("ok", "durables", text)
-    fix = f"nats consumer ls {status.name}, then nats consumer rm for those of removed clients and tables"
-    return CheckResult("warning", "durables", f"{text}; an unused one is removed after 14 days", fix)
+    fix = (
+        f"nats consumer ls {status.name}, then nats consumer rm for those of removed clients and tables; or raise "
+        "max_consumers of the stream and of its account, the lower of which is the limit"
+    )
+    text += "; each client needs one for each table, and an unused one is removed after 14 days"
+    if count < limit:
+        return CheckResult("warning", "durables", text, fix)
+    return CheckResult("error", "durables", f"{text}: no client can read another table", fix)
 
 
 def _check_lease(lease: Lease | None) -> CheckResult:

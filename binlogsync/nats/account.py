@@ -66,11 +66,6 @@ async def _find_low_limits(client: Client, spec: StreamSpec) -> list[str]:
         )
     if limits.max_bytes_required and missing and spec.max_bytes is None:
         problems.append("the account requires a size limit for each stream: set BINLOGSYNC_STREAM_MAX_BYTES")
-    if 0 < limits.max_consumers <= info.consumers:
-        problems.append(
-            f"the account has {info.consumers} of at most {limits.max_consumers} consumers: raise its max_consumers, "
-            f"or remove durables of unused clients (nats consumer rm)"
-        )
     return problems
 
 

@@ -57,7 +57,9 @@ async def ensure_stream(client: Client, shape: StreamSpec) -> int:
     try:
         info = await js.stream_info(wanted.name)
     except nats.js.errors.NotFoundError:
-        await js.add_stream(wanted)
+        # The server creates no stream with a limit above the one of its account.
+        limit = (await js.account_info()).limits.max_consumers or 0
+        await js.add_stream(wanted.evolve(max_consumers=limit) if 0 < limit < _MOST_CONSUMERS else wanted)
         log.info("stream %s created", wanted.name)
         return shape.replicas
     check_config(info.config, shape)

@@ -26,7 +26,7 @@ class StreamStatus:
         messages: number of messages; None when the stream does not exist yet.
         end: the last message of the stream; None when the stream does not exist yet.
         first: sequence of its first message.
-        consumers: number of consumers, and the limit (0 for the server's default, -1 for no limit).
+        consumers: number of consumers, and the limit (0 or less: the default of the server).
         foreign: messages that no tail wrote, as far as a tail has found them.
         problem: why a tail cannot use it; "" when it can.
     """
@@ -64,7 +64,9 @@ def read_stream_status(options: NatsOptions, spec: StreamSpec) -> StreamStatus:
                 end.require_checkpoint(name)
         except (SinkError, PositionError) as error:
             return StreamStatus(version, name, info.state.messages, end, str(error), foreign=foreign)
-        consumers = (info.state.consumer_count, info.config.max_consumers or 0)
+        limits = (info.config.max_consumers or 0, (await client.jetstream().account_info()).limits.max_consumers or 0)
+        # The limit of an account applies to each of its streams.
+        consumers = (info.state.consumer_count, min((limit for limit in limits if limit > 0), default=0))
         return StreamStatus(version, name, info.state.messages, end, "", info.state.first_seq, foreign, consumers)
 
     with NatsConnection(options, f"binlogsync doctor {source}") as connection:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.js.api import ConsumerConfig
 
 from binlogsync.nats.client import NatsConnection, NatsOptions
 from binlogsync.servers import MySQLServer, NATSServer
@@ -211,6 +212,35 @@ def test_doctor_after_a_tail(filled: Deployment) -> None:
     assert "retained for at least" in lines["retention"]
     assert "unchanged since the last tail" in lines["server"]
     assert "clock is 0." in lines["clock"]
+
+
+def test_doctor_reports_a_stream_that_runs_out_of_durables(filled: Deployment) -> None:
+    async def prepare(client: Any) -> None:
+        js = client.jetstream()
+        config = (await js.stream_info(filled.stream)).config
+        await js.update_stream(config.evolve(max_consumers=5))
+
+    async def add(client: Any, names: Sequence[str]) -> None:
+        for name in names:
+            await client.jetstream().add_consumer(filled.stream, ConsumerConfig(durable_name=name))
+
+    with NatsConnection(NatsOptions(url=filled.nats.url), "test") as connection:
+        connection.call(prepare)
+        connection.call(lambda client: add(client, ("a", "b", "c")))
+        assert status_of(filled.run("doctor"))["durables"].startswith("ok ")
+        connection.call(lambda client: add(client, ("d",)))
+        done = filled.run("doctor")
+        line = status_of(done)["durables"]
+        assert done.returncode == 0
+        assert line.startswith("warning ")
+        assert f"stream {filled.stream} has 4 of at most 5 durables" in line
+        assert "an unused one is removed after 14 days" in line
+        assert f"fix: nats consumer ls {filled.stream}, then nats consumer rm" in line
+        assert "raise max_consumers of the stream and of its account" in line
+        connection.call(lambda client: add(client, ("e",)))
+    done = filled.run("doctor")
+    assert done.returncode == 1
+    assert status_of(done)["durables"].startswith("error ")
 
 
 def test_doctor_reports_each_error_and_continues(deployment: Deployment) -> None:

@@ -11,15 +11,19 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import nats.js.errors
 import pytest
+from nats.aio.client import Client
+from nats.js.api import ConsumerConfig
 
 from binlogsync import Change, Consumer, servers
 from binlogsync.cli.main import main
-from binlogsync.codec.subjects import large_bucket
+from binlogsync.codec.subjects import large_bucket, stream_name
 from binlogsync.errors import ConfigError, SinkError
 from binlogsync.nats.account import find_account_problems, published_subjects
 from binlogsync.nats.client import DeniedError, NatsConnection, NatsOptions
 from binlogsync.nats.objects import put_object
+from binlogsync.nats.stream_status import read_stream_status
 from binlogsync.servers import NATSServer
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stores.nats import NatsPositionStore
@@ -59,7 +63,9 @@ def accounts_config() -> str:
     users.append('{ user: "noinbox", password: "p", permissions: { subscribe: { deny: "_INBOX.>" } } }')
     small = '{ jetstream: { max_streams: 1 }, users: [ { user: "small", password: "p" } ] }'
     sized = '{ jetstream: { max_file: 1GB, max_bytes_required: true }, users: [ { user: "sized", password: "p" } ] }'
-    return f"{{ APP: {{ jetstream: enabled, users: [ {', '.join(users)} ] }}, SMALL: {small}, SIZED: {sized} }}"
+    few = '{ jetstream: { max_consumers: 5 }, users: [ { user: "few", password: "p" } ] }'
+    app = f"{{ jetstream: enabled, users: [ {', '.join(users)} ] }}"
+    return f"{{ APP: {app}, SMALL: {small}, SIZED: {sized}, FEW: {few} }}"
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +163,28 @@ def test_a_limit_of_one_stream_is_reported(server: NATSServer) -> None:
     assert "has 0 of at most 1 streams: CDC_SMALL, KV_CDC_SMALL_schemas cannot be created" in problem
     with pytest.raises(SinkError, match=r"CDC_SMALL.*code 10027.*max_streams"):
         JetStreamSink(options).open("small")
+
+
+@pytest.mark.server
+def test_an_account_limits_the_consumers_of_each_stream(server: NATSServer) -> None:
+    """The server counts per stream, so that two streams have more together."""
+    options = JetStreamOptions(url=url(server, "few"))
+
+    async def add(client: Client, stream: str, number: int) -> None:
+        await client.jetstream().add_consumer(stream, ConsumerConfig(durable_name=f"d{number}"))
+
+    with NatsConnection(options, "test") as connection:
+        for source in ("few1", "few2"):
+            with closing(JetStreamSink(options)) as sink:
+                sink.open(source)
+                sink.write(samples(source).flush(3))
+            for number in range(4):
+                connection.call(lambda client: add(client, stream_name(source), number))  # noqa: B023 - called at once
+        assert read_stream_status(options, options.stream_spec("few1")).consumers == (4, 5)
+        assert problems_of(options, "few1") == []
+        connection.call(lambda client: add(client, stream_name("few1"), 4))
+        with pytest.raises(nats.js.errors.APIError, match="maximum consumers limit"):
+            connection.call(lambda client: add(client, stream_name("few1"), 5))
 
 
 @pytest.mark.server
