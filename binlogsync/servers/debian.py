@@ -2,7 +2,8 @@
 
 apt-get runs with a separate state, cache and source list (Debian's unstable suite, which has the current database
 servers, unless a package set names another) and an empty list of installed packages. So it downloads everything down
-to the C library, and verifies it against Debian's keyring; package_index.py decides how old the signed index may be. A
+to the C library, and verifies it against Debian's keyring; package_index.py decides how old the signed index may be.
+Every package, also one that an interrupted run left, is unpacked only with the SHA-256 that the signed index lists. A
 file beside the unpacked files records the index's date, and each package with its hash. The archive's address comes
 from this machine's own apt sources. A program is run by the unpacked dynamic loader with the unpacked libraries, so the
 machine's own C library does not matter.
@@ -10,6 +11,7 @@ machine's own C library does not matter.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
@@ -111,6 +113,15 @@ def find_index(lists: Path, suite: str) -> PackageIndex:
     raise EmbeddedServerError(f"apt has no index of {suite} in {lists}")
 
 
+def has_hash(file: Path, expected: str) -> bool:
+    """True for an existing file with this hash, which apt prints as SHA256:HEX. Another kind of hash is never right."""
+    kind, _, digest = expected.partition(":")
+    if kind != "SHA256" or not file.is_file():
+        return False
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest() == digest
+
+
 def origin_of(program: str) -> str:
     """The package index of an unpacked program; "" for another program, or one without a record."""
     for folder in Path(program).parents:
@@ -160,10 +171,18 @@ class _AptClient:
         )
         # 'address' name size hash
         lines = [line.split() for line in listed.splitlines() if line.startswith("'")]
-        names = [line[1] for line in lines]
         self.record = [f"{index.suite} {index.signed.isoformat()}", *(" ".join((line[1], *line[3:])) for line in lines)]
+        archives = {self._folder / "archives" / line[1]: line[3] for line in lines}
+        for archive, expected in archives.items():
+            # apt takes a file of an interrupted run by its size.
+            if archive.exists() and not has_hash(archive, expected):
+                archive.unlink()
         self._fetch(self._command(*arguments), progress)
-        return [self._folder / "archives" / name for name in names]
+        for archive, expected in archives.items():
+            if not has_hash(archive, expected):
+                archive.unlink(missing_ok=True)
+                raise _unavailable(self._wanted, f"{archive.name} has not the {expected} of the index; try again")
+        return [*archives]
 
     def _load_index(self) -> PackageIndex:
         """The index that apt has downloaded. Raises EmbeddedServerError if it is too old."""
@@ -258,4 +277,6 @@ def _unavailable(wanted: PackageSet, reason: str) -> EmbeddedServerError:
 
 
 def _last_lines(text: str) -> str:
-    return " | ".join(line.strip() for line in text.strip().splitlines()[-_QUOTED_LINES:])
+    """apt's errors and warnings, which hashes and hints may follow; without any, the last lines."""
+    lines = [line.strip() for line in text.strip().splitlines()]
+    return " | ".join(([line for line in lines if line.startswith(("E:", "W:"))] or lines)[-_QUOTED_LINES:])
