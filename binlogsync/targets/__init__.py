@@ -6,10 +6,12 @@ A new target is a package that implements `TableStore` and `TableTransaction`, a
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
+
+import pyarrow as pa
 
 from binlogsync.change import ChangeBatch
 from binlogsync.schema import TableSchema
@@ -17,7 +19,7 @@ from binlogsync.targets.conversion import ColumnConverter
 from binlogsync.targets.fingerprints import Fingerprint, FingerprintRequest
 from binlogsync.targets.mirror_state import ChangePosition, MirrorState
 from binlogsync.targets.progress import ConsumerProgress, ProgressKey
-from binlogsync.targets.records import ConsumerGap, ReplayRecord, RewindRecord, Skip
+from binlogsync.targets.records import ConsumerGap, RepairRecord, ReplayRecord, RewindRecord, Skip
 
 
 class TableTransaction(Protocol):
@@ -186,7 +188,32 @@ class TableTransaction(Protocol):
 
     @abstractmethod
     def write_fingerprint(self, state: MirrorState, request: FingerprintRequest) -> None:
-        """Store the keys and row hashes of the table as it is in this transaction."""
+        """Store the keys and row hashes of the table as it is in this transaction, or apply the requested repair."""
+
+    @abstractmethod
+    def insert_repair(
+        self,
+        state: MirrorState,
+        request: FingerprintRequest,
+        record: RepairRecord,
+        content: tuple[TableSchema, pa.Table, Iterable[ChangeBatch]],
+    ) -> None:
+        """Store a request for a repair: `write_fingerprint` then replaces rows of the table instead, and records it.
+
+        `content` is the schema of the table, the keys to replace as text (columns k0, k1, ...), and the rows that the
+        table had for them at the requested position (op "r").
+        """
+
+    @abstractmethod
+    def take_repair(self, request: FingerprintRequest) -> RepairRecord | None:
+        """The record of the repair, whose request is removed; None if not applied yet.
+
+        Raises LookupError for a deleted request: the mirror was rebuilt after the position, or had other columns.
+        """
+
+    @abstractmethod
+    def load_repairs(self, key: ProgressKey) -> Sequence[RepairRecord]:
+        """All repairs of a mirror, in order."""
 
     @abstractmethod
     def take_fingerprint(self, request: FingerprintRequest) -> Fingerprint | None:
@@ -194,7 +221,7 @@ class TableTransaction(Protocol):
 
     @abstractmethod
     def delete_request(self, request: FingerprintRequest) -> None:
-        """Delete the request and its fingerprint, if there are any."""
+        """Delete the request, and its fingerprint or the repair that was not applied, if there are any."""
 
 
 class TableStore(Protocol):

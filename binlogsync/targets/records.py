@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from binlogsync.targets.progress import ProgressKey
 
-GapKind = Literal["retention", "recreated", "accepted", "foreign_key"]
+GapKind = Literal["retention", "recreated", "accepted", "foreign_key", "verification"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,8 @@ class ConsumerGap:
     Attributes:
         kind: "retention" (the stream dropped messages), "recreated" (the stream begins after the progress),
             "accepted" (the binlog was purged, and the operator let the tail resume after it), "foreign_key" (the server
-            changed rows of the table by a foreign key action, which it does not log).
+            changed rows of the table by a foreign key action, which it does not log), "verification" (a repair found
+            that the mirror must be rebuilt).
         detail: describes what is missing; equal for the same gap.
         is_mirror: True when the consumer is a mirror, which rereading its table repairs.
         found_at: when it was first recorded, UTC.
@@ -112,6 +113,38 @@ class RewindRecord:
     before: str
     after: str
     is_rebuilt: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RepairRecord:
+    """Record of a repair of a mirror: its rows with some keys were replaced by those of the table.
+
+    Attributes:
+        key: the mirror's consumer.
+        who: who repaired it.
+        at: the binlog position, as text, at which the rows were read and replaced.
+        first_key, last_key: the first and the last of the keys.
+        keys: number of keys.
+        rows_read: number of rows that the table has for them.
+        inserted, updated, deleted: number of rows of the mirror that were changed.
+    """
+
+    key: ProgressKey
+    who: str
+    at: str
+    first_key: str
+    last_key: str
+    keys: int
+    rows_read: int = 0
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.first_key} to {self.last_key}: {self.keys} keys, {self.rows_read} rows read at {self.at}; "
+            f"{self.inserted} inserted, {self.updated} updated, {self.deleted} deleted"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from binlogsync.errors import ConsumeError
@@ -16,6 +17,8 @@ from binlogsync.schema import Column, TableSchema
 from binlogsync.targets import TableStore
 from binlogsync.targets.fingerprints import FingerprintRequest
 from binlogsync.targets.mirror_state import ChangePosition, MirrorOptions
+from binlogsync.targets.progress import ProgressKey
+from binlogsync.targets.records import RepairRecord
 from tests.duck import SERVER_UUID, make_batch
 
 SCHEMA = TableSchema(
@@ -139,6 +142,73 @@ class MirrorContract:
         versions = read(state.location[1], state.history_table)
         found = sorted((each["from_pos"], each["to_pos"] or 0, each["a"]) for each in versions)
         assert found == [(1000, 1100, "x"), (1100, 2000, "y"), (2000, 0, "y")]
+
+    @pytest.mark.parametrize("options", [MirrorOptions(), MirrorOptions(deleted_at="gone", history=True)])
+    def test_a_repair_replaces_rows_at_its_position(
+        self, store: TableStore, read: ReadTable, options: MirrorOptions
+    ) -> None:
+        key = ProgressKey("dagster", "main", "shop", "things")
+        request = FingerprintRequest("r1", READ_AT)
+        wanted = RepairRecord(key, "ann", str(READ_AT), "1", "9", 5)
+        rows = make_batch(SCHEMA, [("r", None, row(1)), ("r", None, row(2, a="new")), ("r", None, row(5, a="added"))])
+        keys = pa.table({"k0": ["1", "2", "3", "5", "9"]})
+        with store.begin() as transaction:
+            apply(transaction, [inserts(row(1), row(2), row(3), row(4))], options)
+            state = transaction.load_mirror("shop", "things")
+            # A server may find a row for several keys.
+            transaction.insert_repair(state, request, wanted, (SCHEMA, keys, [rows, rows.slice(0, 2)]))
+        with store.begin() as transaction:
+            assert list(transaction.load_requests("shop", "things")) == [request]
+            assert transaction.take_repair(request) is None
+            assert list(transaction.load_repairs(key)) == []
+        assert {each["a"] for each in read("shop", "things")} == {"x"}
+        for _ in range(2):  # the mirror's consumer and the repair may both apply it
+            with store.begin() as transaction:
+                transaction.write_fingerprint(transaction.load_mirror("shop", "things"), request)
+        live = [each for each in read("shop", "things") if each.get("gone") is None]
+        assert sorted((each["id"], each["a"]) for each in live) == [(1, "x"), (2, "new"), (4, "x"), (5, "added")]
+        expected = replace(wanted, rows_read=3, inserted=1, updated=1, deleted=1)
+        with store.begin() as transaction:
+            assert transaction.take_repair(request) == expected
+            with pytest.raises(LookupError):
+                transaction.take_repair(request)
+            transaction.delete_request(request)
+            assert list(transaction.load_repairs(key)) == [expected]
+            state = transaction.load_mirror("shop", "things")
+        if options.history:
+            assert {each["id"]: each["gone"] for each in read("shop", "things") if each["gone"]}.keys() == {3}
+            assert state.history_table is not None
+            versions = read(state.location[1], state.history_table)
+            found = sorted((each["id"], each["from_pos"], each["to_pos"] or 0, each["a"]) for each in versions)
+            assert found == [
+                (1, 1000, 0, "x"),
+                (2, 1100, 1150, "x"),
+                (2, 1150, 0, "new"),
+                (3, 1200, 1150, "x"),
+                (4, 1300, 0, "x"),
+                (5, 1150, 0, "added"),
+            ]
+
+    def test_a_repair_of_other_columns_or_before_a_rebuild_is_not_applied(
+        self, store: TableStore, read: ReadTable
+    ) -> None:
+        other = replace(SCHEMA, columns=SCHEMA.columns[:2])
+        batch = make_batch(other, [("r", None, {"id": 1, "a": "new"})])
+        key = ProgressKey("dagster", "main", "shop", "things")
+        later = Checkpoint(BinlogPosition("binlog.000001", 9000), SERVER_UUID, None, 0, 5)
+        for number, (schema, read_at) in enumerate(((other, None), (SCHEMA, later))):
+            request = FingerprintRequest(f"r{number}", READ_AT)
+            rows = batch if schema is other else make_batch(SCHEMA, [("r", None, row(1, a="new"))])
+            with store.begin() as transaction:
+                apply(transaction, [inserts(row(1), first=10 * number)])
+                state = transaction.store_mirror(replace(transaction.load_mirror("shop", "things"), read_at=read_at))
+                record = RepairRecord(key, "ann", str(READ_AT), "1", "1", 1)
+                transaction.insert_repair(state, request, record, (schema, pa.table({"k0": ["1"]}), [rows]))
+                transaction.write_fingerprint(state, request)
+                with pytest.raises(LookupError):
+                    transaction.take_repair(request)
+                assert list(transaction.load_repairs(key)) == []
+            assert {each["a"] for each in read("shop", "things")} == {"x"}
 
     def test_a_fingerprint_equals_that_of_the_servers_text(self, store: TableStore) -> None:
         request = FingerprintRequest("r1", READ_AT)

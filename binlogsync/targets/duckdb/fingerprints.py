@@ -19,8 +19,8 @@ from binlogsync.targets.duckdb.file import META_SCHEMA, first_row, quote
 from binlogsync.targets.fingerprints import Fingerprint, FingerprintRequest
 from binlogsync.targets.mirror_state import MirrorState
 
-_REQUESTS = f"{META_SCHEMA}.verifications"
-_EXPIRY = timedelta(hours=2)
+REQUESTS = f"{META_SCHEMA}.verifications"
+EXPIRY = timedelta(hours=2)
 _DATES = frozenset({"date", "datetime", "timestamp"})
 _EARLY = "DATE '1000-01-01 (BC)'"
 
@@ -29,7 +29,7 @@ def ensure_requests(connection: duckdb.DuckDBPyConnection) -> None:
     """Create the table of requests."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}")
     connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {_REQUESTS} (id VARCHAR, database VARCHAR, table_name VARCHAR, read_at VARCHAR, "
+        f"CREATE TABLE IF NOT EXISTS {REQUESTS} (id VARCHAR, database VARCHAR, table_name VARCHAR, read_at VARCHAR, "
         "is_done BOOLEAN, schema_json VARCHAR, asked_at TIMESTAMPTZ)"
     )
 
@@ -37,15 +37,15 @@ def ensure_requests(connection: duckdb.DuckDBPyConnection) -> None:
 def insert_request(connection: duckdb.DuckDBPyConnection, state: MirrorState, request: FingerprintRequest) -> None:
     """Store a request in the open transaction."""
     values = [request.id, state.database, state.table, request.at.to_text()]
-    connection.execute(f"INSERT INTO {_REQUESTS} VALUES (?, ?, ?, ?, false, NULL, now())", values)
+    connection.execute(f"INSERT INTO {REQUESTS} VALUES (?, ?, ?, ?, false, NULL, now())", values)
 
 
 def load_requests(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> list[FingerprintRequest]:
     """The open requests of a table, without expired ones."""
     rows = connection.execute(
-        f"SELECT id, read_at FROM {_REQUESTS} WHERE NOT is_done AND database = ? AND table_name = ? "
+        f"SELECT id, read_at FROM {REQUESTS} WHERE NOT is_done AND database = ? AND table_name = ? "
         "AND asked_at > now() - ?",
-        [database, table, _EXPIRY],
+        [database, table, EXPIRY],
     ).fetchall()
     return [FingerprintRequest(identity, Checkpoint.from_text(at)) for identity, at in rows]
 
@@ -56,7 +56,7 @@ def write_fingerprint(connection: duckdb.DuckDBPyConnection, state: MirrorState,
     If the mirror was rebuilt from a snapshot after the requested position, it has no fingerprint of that position: then
     the request is deleted. Nothing is written if another process has answered or deleted the request.
     """
-    row = first_row(connection, f"SELECT is_done FROM {_REQUESTS} WHERE id = ?", [request.id])
+    row = first_row(connection, f"SELECT is_done FROM {REQUESTS} WHERE id = ?", [request.id])
     if row is None or row[0]:
         return
     if state.read_at is not None and compare_or_raise(request.at, state.read_at).may_be_before:
@@ -69,12 +69,12 @@ def write_fingerprint(connection: duckdb.DuckDBPyConnection, state: MirrorState,
             f"{fingerprint_query(state.target, state.schema)} WHERE {state.live_condition}"
         )
     text = None if state.schema is None else state.schema.to_json()
-    connection.execute(f"UPDATE {_REQUESTS} SET is_done = true, schema_json = ? WHERE id = ?", [text, request.id])
+    connection.execute(f"UPDATE {REQUESTS} SET is_done = true, schema_json = ? WHERE id = ?", [text, request.id])
 
 
 def take_fingerprint(connection: duckdb.DuckDBPyConnection, request: FingerprintRequest) -> Fingerprint | None:
     """The fingerprint, which is removed from the file; None if not ready. Raises LookupError for a deleted request."""
-    row = first_row(connection, f"SELECT is_done, schema_json FROM {_REQUESTS} WHERE id = ?", [request.id])
+    row = first_row(connection, f"SELECT is_done, schema_json FROM {REQUESTS} WHERE id = ?", [request.id])
     if row is None:
         raise LookupError(request.id)
     if not row[0]:
@@ -88,7 +88,7 @@ def take_fingerprint(connection: duckdb.DuckDBPyConnection, request: Fingerprint
 def delete_request(connection: duckdb.DuckDBPyConnection, request: FingerprintRequest) -> None:
     """Delete the request and its fingerprint."""
     connection.execute(f"DROP TABLE IF EXISTS {_fingerprint_table(request.id)}")
-    connection.execute(f"DELETE FROM {_REQUESTS} WHERE id = ?", [request.id])
+    connection.execute(f"DELETE FROM {REQUESTS} WHERE id = ?", [request.id])
 
 
 def _fingerprint_table(identity: str) -> str:
@@ -107,9 +107,9 @@ def fingerprint_query(target: str, schema: TableSchema) -> str:
     return f"SELECT {', '.join([*keys, row])} FROM {target}"
 
 
-def duck_text(column: Column, *, is_key: bool) -> str:
-    """SQL of a mirror's value as text."""
-    name, kind = quote(column.name), column.type
+def duck_text(column: Column, *, is_key: bool, name: str | None = None) -> str:
+    """SQL of a mirror's value as text; `name` is the name of the column if it is another one."""
+    name, kind = quote(name or column.name), column.type
     if kind in _DATES:
         plain = f"timezone('UTC', {name})::VARCHAR" if kind == "timestamp" else f"{name}::VARCHAR"
         if not is_key:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import duckdb
+import pyarrow as pa
 
 from binlogsync.change import ChangeBatch
 from binlogsync.schema import TableSchema
 from binlogsync.targets import TableTransaction
-from binlogsync.targets.duckdb import fingerprints, history, progress, records, row_images, rows
+from binlogsync.targets.duckdb import fingerprints, history, progress, records, repairs, row_images, rows
 from binlogsync.targets.duckdb import state as states
 from binlogsync.targets.duckdb.convert import DuckConverter
 from binlogsync.targets.fingerprints import Fingerprint, FingerprintRequest
 from binlogsync.targets.mirror_state import ChangePosition, MirrorState
 from binlogsync.targets.progress import ConsumerProgress, ProgressKey
-from binlogsync.targets.records import ConsumerGap, ReplayRecord, RewindRecord, Skip
+from binlogsync.targets.records import ConsumerGap, RepairRecord, ReplayRecord, RewindRecord, Skip
 
 
 class DuckTransaction(TableTransaction):
@@ -141,11 +142,28 @@ class DuckTransaction(TableTransaction):
         fingerprints.insert_request(self._connection, state, request)
 
     def write_fingerprint(self, state: MirrorState, request: FingerprintRequest) -> None:
-        fingerprints.write_fingerprint(self._connection, state, request)
+        if repairs.is_repair(self._connection, request):
+            repairs.apply_repair(self._connection, state, request)
+        else:
+            fingerprints.write_fingerprint(self._connection, state, request)
+
+    def insert_repair(
+        self,
+        state: MirrorState,
+        request: FingerprintRequest,
+        record: RepairRecord,
+        content: tuple[TableSchema, pa.Table, Iterable[ChangeBatch]],
+    ) -> None:
+        repairs.insert_repair(self._connection, state, request, record, content)
+
+    def take_repair(self, request: FingerprintRequest) -> RepairRecord | None:
+        return repairs.take_repair(self._connection, request)
+
+    def load_repairs(self, key: ProgressKey) -> Sequence[RepairRecord]:
+        return repairs.load_repairs(self._connection, key)
 
     def take_fingerprint(self, request: FingerprintRequest) -> Fingerprint | None:
         return fingerprints.take_fingerprint(self._connection, request)
 
     def delete_request(self, request: FingerprintRequest) -> None:
-        fingerprints.ensure_requests(self._connection)
-        fingerprints.delete_request(self._connection, request)
+        repairs.delete_repair(self._connection, request)
