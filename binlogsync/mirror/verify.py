@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 from uuid import uuid4
 
 from binlogsync.errors import ConfigError, ConsumeError
@@ -26,12 +28,13 @@ from binlogsync.position import Checkpoint
 from binlogsync.position_masks import changes_after
 from binlogsync.position_order import PositionOrder, compare, compare_or_raise
 from binlogsync.snapshot.view import TableSnapshot, read_table
-from binlogsync.targets import TableStore
+from binlogsync.targets import TableStore, TableTransaction
 from binlogsync.targets.fingerprints import Fingerprint, FingerprintRequest
 from binlogsync.targets.progress import NO_PROGRESS, ConsumerProgress, ProgressKey
 from binlogsync.waiting import RetryTimer
 
 log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 
 _POLL_S = 0.3
 _CHECK_GRANTS_S = 10.0
@@ -114,20 +117,25 @@ class Verifier:
                     with TemporaryDirectory(prefix="binlogsync-verify-") as folder:
                         store = RowStore(Path(folder), self.options.chunk_rows, self.options.examples)
                         store.fill(snapshot)
-                        found = self._wait((database, table), request)
+                        found = self.wait_for(
+                            (database, table),
+                            request,
+                            lambda transaction: transaction.take_fingerprint(request),  # noqa: B023 - runs now
+                        )
                         compared = self._compare(snapshot, found, store, time.monotonic() - started)
                         if compared.is_equal:
-                            self._resolve(self._key(database, table), snapshot.at, begun)
+                            self._resolve(self.key(database, table), snapshot.at, begun)
                         return replace(compared, left_out=snapshot.left_out)
                 except LookupError:
                     continue
                 finally:
-                    self._forget(request)
+                    self.forget(request)
         raise ConsumeError(
             f"{database}.{table}: the mirror was ahead of each of {_TRIES} snapshots of the table; verify it again"
         )
 
-    def _key(self, database: str, table: str) -> ProgressKey:
+    def key(self, database: str, table: str) -> ProgressKey:
+        """Identifies the mirror's consumer."""
         return ProgressKey(self.options.client_id, self.reader.source, database, table)
 
     def _check_known(self, database: str, table: str, snapshot: TableSnapshot) -> None:
@@ -151,27 +159,36 @@ class Verifier:
         """Store the request; False when the mirror is already after the position."""
         with self.tables.begin() as transaction:
             state = transaction.load_mirror(database, table)
-            progress = transaction.load_progress(self._key(database, table))
+            progress = transaction.load_progress(self.key(database, table))
             is_late = state.read_at is not None and compare_or_raise(request.at, state.read_at).may_be_before
             if is_late or _is_ahead(progress, request.at):
                 return False
             transaction.insert_request(state, request)
         return True
 
-    def _wait(self, name: tuple[str, str], request: FingerprintRequest) -> Fingerprint:
-        """Wait for the fingerprint; write it here if the stream proves that the mirror is at the position."""
+    def wait_for(
+        self,
+        name: tuple[str, str],
+        request: FingerprintRequest,
+        take: Callable[[TableTransaction], Answer | None],
+    ) -> Answer:
+        """Wait until `take` finds the answer to the request.
+
+        It is answered here if the stream proves that the mirror is at the position. Raises LookupError if the request
+        was deleted, ConsumeError if the mirror does not reach the position in time.
+        """
         timer = RetryTimer(self.options.timeout_s, _POLL_S)
         asks_at = time.monotonic() + _CHECK_GRANTS_S
         before = self.reader.last_sequence()
         while True:
             with self.tables.begin() as transaction:
-                progress = transaction.load_progress(self._key(*name))
-                found = transaction.take_fingerprint(request)
+                progress = transaction.load_progress(self.key(*name))
+                found = take(transaction)
             if found is not None:
                 return found
             if self._has_reached(name, progress, request.at):
                 with self.tables.begin() as transaction:
-                    if transaction.load_progress(self._key(*name)) == progress:
+                    if transaction.load_progress(self.key(*name)) == progress:
                         transaction.write_fingerprint(transaction.load_mirror(*name), request)
                 continue
             if asks_at < time.monotonic() and not timer.is_over and self.reader.last_sequence() == before:
@@ -200,7 +217,8 @@ class Verifier:
                 f"and a tail cannot read the binlog as {self.config.user}; run: {' '.join(grants)}"
             )
 
-    def _forget(self, request: FingerprintRequest) -> None:
+    def forget(self, request: FingerprintRequest) -> None:
+        """Delete the request, unless it was answered."""
         with self.tables.begin() as transaction:
             transaction.delete_request(request)
 

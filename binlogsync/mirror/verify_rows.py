@@ -7,7 +7,7 @@ of consecutive keys; rows of a table without a key in chunks of hash values, wit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,12 +58,22 @@ class DifferingChunk:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The result of a comparison: row counts of both sides, number of chunks, and the chunks that differ."""
+    """The result of a comparison.
+
+    Attributes:
+        there, here: number of rows of the table and of the mirror.
+        chunks: number of chunks.
+        differing: the chunks that differ.
+        schema: of the table.
+        keys: the keys that differ, as text, in columns k0, k1, ...; no columns for a table without a key.
+    """
 
     there: int
     here: int
     chunks: int
     differing: tuple[DifferingChunk, ...] = ()
+    schema: TableSchema | None = field(default=None, compare=False, repr=False)
+    keys: pa.Table = field(default_factory=lambda: pa.table({}), compare=False, repr=False)
 
     @property
     def is_equal(self) -> bool:
@@ -135,16 +145,22 @@ class RowStore:
             for lo, hi, t, _, missing, extra, different, examples in rows
             if missing or extra or different
         )
-        return Comparison(sum(int(row[2]) for row in rows), sum(int(row[3]) for row in rows), len(rows), differing)
+        found = pa.table({})
+        if keys and differing:
+            names = ", ".join(keys)
+            found = connection.sql(
+                f"SELECT {names} FROM sides WHERE differs OR t <> m ORDER BY {_order(keys)}"
+            ).to_arrow_table()
+        there, here = (sum(int(row[i]) for row in rows) for i in (2, 3))
+        return Comparison(there, here, len(rows), differing, self._schema, found)
 
     def _chunks(self, columns: Sequence[str]) -> str:
         """SQL of the chunks: range of keys, counts, and examples of differences."""
         first, last = (f"[{', '.join(f'arg_{kind}({c}, n)::VARCHAR' for c in columns)}]" for kind in ("min", "max"))
         example = " || '/' || ".join(f"{column}::VARCHAR" for column in columns)
-        order = ", ".join(f"TRY_CAST({c} AS HUGEINT), {c}" for c in columns)  # numbers in numeric order
         what = "CASE WHEN differs THEN 'differs' WHEN t > m THEN 'missing' ELSE 'too many' END"
         return (
-            f"WITH numbered AS (SELECT *, row_number() OVER (ORDER BY {order}) - 1 AS n FROM sides), "
+            f"WITH numbered AS (SELECT *, row_number() OVER (ORDER BY {_order(columns)}) - 1 AS n FROM sides), "
             f"chunks AS (SELECT n // {self._chunk_rows} AS c, {first} AS lo, {last} AS hi, sum(t) AS t, sum(m) AS m, "
             "sum(greatest(t - m, 0)) AS missing, sum(greatest(m - t, 0)) AS extra, "
             "count(*) FILTER (differs) AS differing, "
@@ -152,6 +168,11 @@ class RowStore:
             "FROM numbered GROUP BY ALL) "
             "SELECT lo, hi, t, m, missing, extra, differing, coalesce(examples, []) FROM chunks ORDER BY c"
         )
+
+
+def _order(columns: Sequence[str]) -> str:
+    """SQL of the order of the rows: numbers in numeric order."""
+    return ", ".join(f"TRY_CAST({c} AS HUGEINT), {c}" for c in columns)
 
 
 def _join_sides(connection: DuckDBPyConnection, keys: Sequence[str]) -> None:

@@ -20,9 +20,10 @@ from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, Column
 from binlogsync.sql_identifiers import quote_mysql
 
 Render = Callable[[Any], str | None]
-_DATES = frozenset({"date", "datetime", "timestamp"})
+DATES = frozenset({"date", "datetime", "timestamp"})
 _INVALID_DATES_START = -8_024_012  # DATE '20000-01-01 (BC)', in days since 1970
 _DAY_US = 86_400_000_000
+NO_DATE = "no such date "
 _LONGEST_DECIMAL = 38  # longer decimals are text in a mirror
 
 
@@ -58,7 +59,7 @@ def hash_texts(texts: Sequence[Sequence[str | None]]) -> list[str]:
 
 def _renderer(column: Column, *, is_key: bool, mariadb: bool) -> Render:
     kind = column.type
-    if kind in _DATES:
+    if kind in DATES:
         return lambda text: _date(text, is_key=is_key)
     if has_doubtful_labels(column.labels):
         return lambda text: _labels(column, bytes.fromhex(text), mariadb=mariadb)
@@ -88,8 +89,20 @@ def _date(text: str, *, is_key: bool) -> str | None:
         if not is_key:
             return None
         days = _INVALID_DATES_START + (year * 16 + month) * 32 + number
-        return f"no such date {days * _DAY_US + (int(_time(time)) if time else 0)}"
+        return f"{NO_DATE}{days * _DAY_US + (int(_time(time)) if time else 0)}"
     return f"{day} {time}" if time else day
+
+
+def read_date(text: str) -> str:
+    """The date of a key as the server prints it, from its text; other texts are returned as they are."""
+    if not text.startswith(NO_DATE):
+        return text
+    number, micros = divmod(int(text.removeprefix(NO_DATE)), _DAY_US)
+    months, day = divmod(number - _INVALID_DATES_START, 32)
+    year, month = divmod(months, 16)
+    seconds, fraction = divmod(micros, 1_000_000)
+    clock = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{fraction:06d}"
+    return f"{year:04d}-{month:02d}-{day:02d}" + (f" {clock}" if micros else "")
 
 
 def _time(text: str) -> str:

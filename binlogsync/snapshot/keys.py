@@ -25,8 +25,8 @@ _INDEXES = (
     "ORDER BY INDEX_NAME <> 'PRIMARY', INDEX_NAME, SEQ_IN_INDEX"
 )
 _TEMPORAL = frozenset({"date", "time", "datetime", "timestamp"})
-_KEY_TYPES = _TEMPORAL | {*INTEGER_BITS, "decimal", "float", "double", "year", "bit"}
-_KEY_TYPES |= {"char", "varchar", "binary", "varbinary"}
+KEY_TYPES = _TEMPORAL | {*INTEGER_BITS, "decimal", "float", "double", "year", "bit"}
+KEY_TYPES |= {"char", "varchar", "binary", "varbinary"}
 """Types whose values can be written as SQL that compares as the column does. ENUM and SET are ordered by number, and a
 label is compared as text, so they are missing; so are MariaDB's own types."""
 
@@ -84,7 +84,7 @@ def find_chunk_key(config: MySQLConfig, connection: Connection, schema: TableSch
         )
         is_primary = key.names == schema.primary_key
         types = {column.type for column in key.columns}
-        if is_whole and types <= _KEY_TYPES and (is_primary or not (schema.primary_key or types & _TEMPORAL)):
+        if is_whole and types <= KEY_TYPES and (is_primary or not (schema.primary_key or types & _TEMPORAL)):
             return key
     return None
 

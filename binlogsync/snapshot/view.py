@@ -72,16 +72,19 @@ class TableSnapshot:
     schema: TableSchema | None
     server: tuple[str, int]
     _select: Callable[[str], Iterator[tuple[Any, ...]]]
-    _batches: Callable[[int], Iterator[ChangeBatch]]
+    _batches: Callable[[int, str], Iterator[ChangeBatch]]
     left_out: tuple[str, ...] = ()
 
     def select(self, columns: str) -> Iterator[tuple[Any, ...]]:
         """These SQL expressions of each row, as the server prints them. Only within the block of `read_table`."""
         return iter(()) if self.schema is None else self._select(columns)
 
-    def batches(self, size: int = BATCH_ROWS) -> Iterator[ChangeBatch]:
-        """The rows, `size` at a time, as changes with op "r" at `at`. Only within the block of `read_table`."""
-        return iter(()) if self.schema is None else self._batches(size)
+    def batches(self, size: int = BATCH_ROWS, clauses: str = "") -> Iterator[ChangeBatch]:
+        """The rows, `size` at a time, as changes with op "r" at `at`. Only within the block of `read_table`.
+
+        `clauses` is SQL that follows the name of the table in the SELECT; "" selects all rows.
+        """
+        return iter(()) if self.schema is None else self._batches(size, clauses)
 
 
 @contextmanager
@@ -123,7 +126,7 @@ class _ViewOpener:
                 return self._open(info, may_lock=may_lock)
             except SourceError as error:
                 if error_code(error) in MISSING:
-                    return TableSnapshot(before, None, _server(info), lambda _: iter(()), lambda _: iter(()))
+                    return TableSnapshot(before, None, _server(info), lambda _: iter(()), lambda *_: iter(()))
                 if error_code(error) in DENIED:
                     raise explain_denied(error, self._config, self._name) from error
                 if error_code(error) not in LOCKED:
@@ -185,7 +188,7 @@ class _ViewOpener:
             schema,
             origin.server,
             lambda columns: read_texts(config, reading, f"SELECT {columns} FROM {self._quoted}"),
-            lambda size: read_batches(config, reading, schema, origin, size=size),
+            lambda size, clauses: read_batches(config, reading, schema, origin, clauses, size),
             description.left_out,
         )
 

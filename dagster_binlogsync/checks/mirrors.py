@@ -2,7 +2,8 @@
 
 `equals_source` reads the whole table in MySQL, so the job `verify_<source>` runs it, not the consumer run. It compares
 both sides at the same binlog position (binlogsync/mirror/verify.py), so it is exact while the table changes. A
-difference is an error; a mirror that does not reach the position in time is a warning.
+difference is an error; a mirror that does not reach the position in time is a warning. With the configuration
+`repair: true` the rows that differ are read again, and replaced in the mirror (binlogsync/mirror/repair.py).
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from binlogsync.consume.gaps import open_gaps
 from binlogsync.consume.progress import ProgressKey, TableProgress
 from binlogsync.errors import BinlogSyncError, ConsumeError
 from binlogsync.escaping import markdown
+from binlogsync.mirror.repair import Repair, Repairer
 from binlogsync.mirror.verify import Verification, Verifier, VerifyOptions
 from binlogsync.nats.reader import StreamReader
 from dagster_binlogsync.consume.checks import no_gap, report_check
@@ -51,6 +53,13 @@ def _build_equals_source(table: TableAsset, mysql_key: str) -> dg.AssetChecksDef
         name="equals_source",
         required_resource_keys={mysql_key, "warehouse", "jetstream"},
         description=f"The mirror has exactly the rows of {name.markdown}. Reads the whole table in MySQL.",
+        config_schema={
+            "repair": dg.Field(
+                bool,
+                default_value=False,
+                description="Read the rows that differ again, replace them in the mirror, and compare again.",
+            )
+        },
     )
     def _check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         mysql = getattr(context.resources, mysql_key).config(name.source)
@@ -59,10 +68,15 @@ def _build_equals_source(table: TableAsset, mysql_key: str) -> dg.AssetChecksDef
             with context.resources.jetstream.reader(name.source) as reader:
                 file, key = context.resources.warehouse.file(), table.consumer.progress_key
                 gaps = open_gaps(TableProgress(file), key)
-                verification = Verifier(reader, mysql, file, options).verify(name.database, name.table)
+                verifier, repair = Verifier(reader, mysql, file, options), None
+                if context.op_execution_context.op_config["repair"]:
+                    repair = Repairer(verifier, f"Dagster run {context.run.run_id}").repair(name.database, name.table)
+                    verification = repair.after
+                else:
+                    verification = verifier.verify(name.database, name.table)
                 if gaps and verification.is_equal:
                     report_check(context.instance, no_gap(table.key, open_gaps(TableProgress(file), key)))
-                return build_result(verification)
+                return build_result(verification, repair)
         except ConsumeError as error:
             return dg.AssetCheckResult(
                 passed=False, severity=dg.AssetCheckSeverity.WARN, description=markdown(str(error))
@@ -73,8 +87,8 @@ def _build_equals_source(table: TableAsset, mysql_key: str) -> dg.AssetChecksDef
     return _check
 
 
-def build_result(verification: Verification) -> dg.AssetCheckResult:
-    """The check result of a verification."""
+def build_result(verification: Verification, repair: Repair | None = None) -> dg.AssetCheckResult:
+    """The check result of a verification, which is the last one of the repair if there was one."""
     shown: dict[str, dg.MetadataValue] = {
         "position": dg.MetadataValue.text(str(verification.at)),
         "seconds": dg.MetadataValue.float(round(verification.seconds, 2)),
@@ -90,12 +104,25 @@ def build_result(verification: Verification) -> dg.AssetCheckResult:
             shown["differences"] = dg.MetadataValue.json(
                 [str(chunk) for chunk in verification.rows.differing[:_MAX_SHOWN]]
             )
+    if repair is not None and (repair.records or repair.rebuilt):
+        shown |= _describe_repair(repair)
     return dg.AssetCheckResult(
         passed=verification.is_equal,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=markdown(str(verification)),
+        description=markdown(str(verification if repair is None else repair)),
         metadata=shown,
     )
+
+
+def _describe_repair(repair: Repair) -> dict[str, dg.MetadataValue]:
+    """What the repair changed, as metadata."""
+    if repair.rebuilt:
+        return {"repair": dg.MetadataValue.text(repair.rebuilt)}
+    counts = ("keys", "rows_read", "inserted", "updated", "deleted")
+    return {
+        **{f"repair_{name}": dg.MetadataValue.int(repair.count(name)) for name in counts},
+        "repair": dg.MetadataValue.json([str(record) for record in repair.records[:_MAX_SHOWN]]),
+    }
 
 
 def _build_fresh(table: TableAsset) -> dg.AssetChecksDefinition:

@@ -82,6 +82,11 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
         default=120.0,
         help="seconds to wait for the mirror to reach the position; default: 120",
     )
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="read the rows that differ again, replace them in the mirror, and compare again",
+    )
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -127,7 +132,8 @@ VERIFY = Command(
     "written to.",
     "binlogsync verify shop.orders shop.items",
     _add_verify,
-    exit_codes="1 when a mirror differs from its table; 3 when none differs, but one could not be compared",
+    exit_codes="1 when a mirror differs from its table, with --repair after the repair; 3 when none differs, but one "
+    "could not be compared",
 )
 CONFIG = Command(
     "config",
