@@ -3,26 +3,25 @@
 A server that was restored to an older state assigns the GTIDs after that state again, to other transactions. Its
 replicas and clones have them under another server UUID, so the identity of the log (identity.py) does not tell. But a
 transaction keeps the time at which it was first committed wherever it is replicated to, and the checkpoint has the time
-of the last stored one. Transactions whose events the server has purged are not checked. Read only.
+of the last stored one. Transactions whose events the server has purged are not checked, and none of MariaDB: its
+replicas log another time for a statement that took more than a second. Read only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 
 from binlogsync.errors import PositionError
-from binlogsync.mysql.config import MySQLConfig, connect
+from binlogsync.mysql.config import MySQLConfig
 from binlogsync.mysql.dump import BinlogDump
 from binlogsync.mysql.scan import ScannedEvent, scan
-from binlogsync.mysql.server import ServerInfo, mariadb_gtids_at
+from binlogsync.mysql.server import ServerInfo
 from binlogsync.position import BinlogPosition, Checkpoint, GtidSet
 from binlogsync.server_version import ServerFlavor
 from binlogsync.text_format import format_time, time_of_us
 
 FIRST_EVENT = 4
-_SECOND_US = 1_000_000
 _ADVICE = (
     "choose: continue with a server that has the stored transactions, or rebuild stream and mirrors from this one. A "
     "gap is accepted, and recorded, by starting the tail once with --accept-gap REASON (in Dagster: accept_gap in the "
@@ -48,17 +47,15 @@ def check_same_transactions(config: MySQLConfig, info: ServerInfo, checkpoint: C
     origin: one of them was the last that was stored, so none that was first committed after it can have been stored.
     Raises SourceError when the server cannot be asked.
     """
-    if not checkpoint.ts_us or checkpoint.gtids is None or not info.gtids or info.flavor != checkpoint.gtids.flavor:
+    known = checkpoint.gtids
+    if not checkpoint.ts_us or known is None or not info.gtids or {info.flavor, known.flavor} != {ServerFlavor.MYSQL}:
         return
-    is_mariadb = info.flavor == ServerFlavor.MARIADB
-    last = list(_last_in(checkpoint))
-    events = _mariadb_events(config, info, last) if is_mariadb else _mysql_events(config, info, checkpoint.gtids, last)
-    stored_us = checkpoint.ts_us // _SECOND_US * _SECOND_US if is_mariadb else checkpoint.ts_us
-    first_committed = {one: event.first_committed_us for one, event in events}
-    if not first_committed or stored_us in first_committed.values():
+    found = _find_events(config, info, known, set(_last_in(checkpoint, known)))
+    first_committed = {one: time for one, event in found if (time := event.first_committed_us) is not None}
+    if not first_committed or checkpoint.ts_us in first_committed.values():
         return
     one, committed_us = max(first_committed.items(), key=lambda item: item[1])
-    if committed_us <= stored_us:
+    if committed_us <= checkpoint.ts_us:
         return  # the last stored transaction is of an origin that cannot be compared, or purged here
     raise PositionError(
         f"{checkpoint} of server {checkpoint.server_uuid}: {info.server_uuid} has another transaction "
@@ -69,32 +66,27 @@ def check_same_transactions(config: MySQLConfig, info: ServerInfo, checkpoint: C
     )
 
 
-def _last_in(checkpoint: Checkpoint) -> Iterator[_Transaction]:
-    """The last transaction of each origin, and the one that the checkpoint is inside.
+def _last_in(checkpoint: Checkpoint, known: GtidSet) -> Iterator[_Transaction]:
+    """The last transaction of each tag, and the one that the checkpoint is inside, of those first committed there.
 
-    The checkpoint of a MySQL server has the times of its own commits, so that only transactions from there compare.
+    A server logs its own time for a transaction that it has received, so these cannot be compared.
     """
-    gtids = checkpoint.gtids
-    assert gtids is not None
     if checkpoint.inside is not None:
-        key, _, number = checkpoint.inside.rpartition("-" if gtids.flavor == ServerFlavor.MARIADB else ":")
-        if gtids.flavor == ServerFlavor.MARIADB or _is_origin(key, checkpoint):
+        key, _, number = checkpoint.inside.rpartition(":")
+        if _is_origin(key, checkpoint):
             yield _Transaction(key, int(number))
-    for key, intervals in gtids.members.items():
-        if gtids.flavor == ServerFlavor.MARIADB:
-            ((server, last),) = intervals
-            yield _Transaction(f"{key}-{server}", last)
-        elif _is_origin(key, checkpoint):
+    for key, intervals in known.members.items():
+        if _is_origin(key, checkpoint):
             yield _Transaction(key, intervals[-1][1])
 
 
 def _is_origin(key: str, checkpoint: Checkpoint) -> bool:
-    """True for transactions that the checkpoint's MySQL server has committed first."""
+    """True for transactions that the checkpoint's server has committed first."""
     return key.partition(":")[0] == checkpoint.server_uuid
 
 
-def _mysql_events(
-    config: MySQLConfig, info: ServerInfo, known: GtidSet, wanted: list[_Transaction]
+def _find_events(
+    config: MySQLConfig, info: ServerInfo, known: GtidSet, wanted: set[_Transaction]
 ) -> Iterator[tuple[_Transaction, ScannedEvent]]:
     """The GTID events of these transactions: the server is asked for what is not in the set without them."""
     left = {one for one in wanted if not (info.purged or GtidSet()).contains(one.as_set(info.flavor))}
@@ -104,31 +96,10 @@ def _mysql_events(
         if last == one.number:
             shorter = ((first, last - 1),) if first < last else ()
             members[one.key] = (*members[one.key][:-1], *shorter)
-    without = GtidSet(info.flavor, {key: intervals for key, intervals in members.items() if intervals})
-    start = Checkpoint(BinlogPosition(info.files[0].name, FIRST_EVENT), info.server_uuid, without)
-    yield from _find(config, info, start, left)
-
-
-def _mariadb_events(
-    config: MySQLConfig, info: ServerInfo, wanted: list[_Transaction]
-) -> Iterator[tuple[_Transaction, ScannedEvent]]:
-    """The GTID events of these transactions in the newest file that has any of them, and in later ones."""
-    for file in reversed(info.files):
-        begin = BinlogPosition(file.name, FIRST_EVENT)
-        with closing(connect(config)) as connection:
-            before = mariadb_gtids_at(config, connection, begin) or GtidSet(info.flavor)
-        left = {one for one in wanted if not before.contains(one.as_set(info.flavor))}
-        if left:
-            yield from _find(config, info, Checkpoint(begin, info.server_uuid), left)
-            return
-
-
-def _find(
-    config: MySQLConfig, info: ServerInfo, start: Checkpoint, left: set[_Transaction]
-) -> Iterator[tuple[_Transaction, ScannedEvent]]:
-    """Read the log from there until all of these transactions were found."""
     if not left:
         return
+    without = GtidSet(info.flavor, {key: intervals for key, intervals in members.items() if intervals})
+    start = Checkpoint(BinlogPosition(info.files[0].name, FIRST_EVENT), info.server_uuid, without)
     with BinlogDump(config, start, blocking=False, info=info) as dump:
         for event in scan(dump):
             gtid = event.gtid

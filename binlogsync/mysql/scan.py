@@ -92,12 +92,16 @@ class ScannedEvent:
         return self.seconds * 1_000_000
 
     @property
-    def first_committed_us(self) -> int:
-        """Commit time on the server that executed the transaction first, which replicas keep."""
+    def first_committed_us(self) -> int | None:
+        """Commit time on the server that executed the transaction first, which replicas keep.
+
+        None if it is not logged: by MariaDB, and by MySQL before 8.0.1, whose replicas log times of their own.
+        """
         if self.kind == EventType.TAGGED_GTID:
             return self._tagged().first_committed_us
-        has_original = self.kind == EventType.GTID and len(self.body) >= _COMMIT_TIME_AT + 14
-        if has_original and self.body[_COMMIT_TIME_AT + 6] & 0x80:
+        if self.kind != EventType.GTID or len(self.body) < _COMMIT_TIME_AT + 7:
+            return None
+        if self.body[_COMMIT_TIME_AT + 6] & 0x80:
             return int.from_bytes(self.body[_COMMIT_TIME_AT + 7 : _COMMIT_TIME_AT + 14], "little") & (2**55 - 1)
         return self.committed_us
 
