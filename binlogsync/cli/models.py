@@ -15,6 +15,7 @@ from binlogsync.errors import BinlogSyncError, ConfigError, SourceError
 from binlogsync.escaping import printable
 from binlogsync.models.codegen import model_source
 from binlogsync.mysql import declaration_reader
+from binlogsync.nats.newest_schema import find_newest_schema
 from binlogsync.nats.reader import StreamReader
 from binlogsync.schema import TableSchema
 from binlogsync.settings import Settings
@@ -57,7 +58,7 @@ def _read_mysql_schema(settings: Settings, source: str, table: tuple[str, str]) 
 
 def _read_stream_schema(settings: Settings, source: str, table: tuple[str, str]) -> TableSchema:
     with StreamReader(settings.nats(_TIMEOUT_S), source) as reader:
-        schema = reader.newest_schema(*table)
+        schema = find_newest_schema(reader, *table)
         if schema is None:
             tables = ", ".join(".".join(name) for name in sorted(reader.tables())) or "none"
             raise ConfigError(f"stream {reader.stream} contains no change of {'.'.join(table)}; tables in it: {tables}")

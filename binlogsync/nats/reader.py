@@ -45,7 +45,6 @@ __all__ = ["DurableState", "StreamBatch", "StreamReader"]
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-_SCHEMA_SEARCH_LIMIT = 1000
 _NO_RESPONDERS = 503
 """Status of a request that no durable answers."""
 
@@ -297,24 +296,6 @@ class StreamReader:
     def schema(self, fingerprint: str) -> TableSchema:
         """The table schema with that fingerprint; raises WireError when it is not in the source's buckets."""
         return self._documents.schema(fingerprint)
-
-    def newest_schema(self, database: str, table: str) -> TableSchema | None:
-        """The schema of the table's newest row changes in the stream; None if there are none, or if a schema change is
-        the newest message and no row change is near it."""
-        subject = subjects.table_subject(self.source, database, table)
-
-        async def last(client: Client) -> int | None:
-            try:
-                return (await client.jetstream().get_msg(self.stream, subject=subject)).seq
-            except nats.js.errors.NotFoundError:
-                return None
-
-        newest = self._retry(last) or 0
-        for sequence in range(newest, max(0, newest - _SCHEMA_SEARCH_LIMIT), -1):
-            batch = self.change_at(sequence)
-            if batch is not None and (batch.schema.database, batch.schema.table) == (database, table) and not batch.ddl:
-                return batch.schema
-        return None
 
     def _state(self, subjects_filter: str | None = None) -> StreamState:
         return self._info(subjects_filter).state
