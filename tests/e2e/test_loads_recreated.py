@@ -59,7 +59,7 @@ def swap(database: FreshDatabase, chance: random.Random) -> None:
     database.execute("RENAME TABLE t TO old, new TO t")
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 @pytest.mark.parametrize("replace_table", [create_again, swap])
 def test_a_table_that_is_replaced_during_its_load_equals_its_mirror(
     scenario: Loads,

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -46,6 +47,7 @@ class SmallArchive:
         self.packages.parent.mkdir(parents=True)
         self.deb.parent.mkdir()
         self.home.mkdir(mode=0o700)
+        self.signed = 0
         self.make_key("archive")
         self.keyring.write_bytes(self._gpg("--export", "archive"))
         self._build(folder / "build")
@@ -66,6 +68,10 @@ class SmallArchive:
         (self.folder / "Release").write_text(release)
         signed = self._gpg("--local-user", key, "--clearsign", "--output", "-", str(self.folder / "Release"))
         (self.suite / "InRelease").write_bytes(signed)
+        # apt asks whether the file is newer than the one it has, in seconds.
+        self.signed += 1
+        changed_s = int(time.time()) - 3600 + self.signed
+        os.utime(self.suite / "InRelease", (changed_s, changed_s))
 
     def damage(self, file: Path) -> None:
         """Change one byte near the end, where a package has its files; not the size."""
