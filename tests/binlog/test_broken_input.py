@@ -21,7 +21,7 @@ from tests.binlog.damage import FAMILIES, check, dump_of, packets, signed, witho
 from tests.binlog.dump import DecodedDump, DumpRecording, decode
 
 ROOT = Path(__file__).parents[2]
-_CASES = {"golden": 80, "events": 100, "types": 80}
+_CASES = {"golden": 50, "events": 60, "types": 50}
 
 # Cases of damage.DamageFamily.run that once failed.
 FOUND = (

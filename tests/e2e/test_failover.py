@@ -31,7 +31,7 @@ from tests.e2e.writers import TABLES, Writers
 from tests.mysql.sources import run
 from tests.waiting import wait_until
 
-KILLS = {"mysql": 4, "mariadb": 3}
+KILLS = {"mysql": 3, "mariadb": 2}
 SESSIONS = {
     "mysql": ("SET gtid_next = 'AUTOMATIC'", "SET gtid_next = 'AUTOMATIC:blue'", "SET gtid_next = 'AUTOMATIC:red'"),
     "mariadb": ("SET gtid_domain_id = 0", "SET gtid_domain_id = 1", "SET gtid_domain_id = 0"),

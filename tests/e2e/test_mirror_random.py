@@ -26,7 +26,7 @@ from tests.duck import query
 from tests.e2e.statements import MIRRORED, RandomStatements, ServerColumn
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
 
-STATEMENTS = int(os.environ.get("BINLOGSYNC_RANDOM_STATEMENTS", "200"))
+STATEMENTS = int(os.environ.get("BINLOGSYNC_RANDOM_STATEMENTS", "150"))
 SEED = int(os.environ.get("BINLOGSYNC_RANDOM_SEED", "1"))
 STOPS = 11
 GONE = "gone at"

@@ -15,7 +15,7 @@ from binlogsync import servers
 from binlogsync.consume.gaps import gaps_of, new_gap, open_gaps, record_gap
 from binlogsync.consume.progress import ProgressKey, TableProgress
 from binlogsync.errors import ConfigError, ConsumeError
-from binlogsync.servers import NATSServer
+from binlogsync.servers import MariaDBServer, NATSServer
 from binlogsync.targets.duckdb.file import DuckFile, quote
 from binlogsync.targets.mirror_state import MirrorOptions
 from tests.binlog.exact.type_sample import MARIADB, MYSQL
@@ -81,6 +81,8 @@ def check_history(scenario: Loads) -> None:
 
 @pytest.mark.parametrize("options", [PLAIN, FULL])
 def test_rows_that_differ_are_repaired_under_writes(scenario: Loads, options: MirrorOptions) -> None:
+    if options is PLAIN and isinstance(scenario.database.server, MariaDBServer):
+        pytest.skip("MySQL shows it")
     mirror = mirror_of(scenario, "t", options)
     scenario.consume_until(lambda: mirror_table_rows(scenario.path, mirror.names) is not None, mirror)
     with TableWriters(scenario.database, seed=3), consuming(scenario, lambda: mirror_of(scenario, "t", options)):
@@ -91,14 +93,14 @@ def test_rows_that_differ_are_repaired_under_writes(scenario: Loads, options: Mi
         assert [done.count(name) for name in ("inserted", "updated", "deleted")] == [5, 3, 2]
         assert (done.records[0].who, done.records[0].first_key) == ("ann", "560/k0")
         assert repairs_of(scenario) == list(done.records)
-        for number in range(3):  # rows that the writers change meanwhile
-            damage(
-                scenario,
-                f"UPDATE {{t}} SET note = 'damaged {number}' WHERE a < 200",
-                "DELETE FROM {t} WHERE a BETWEEN 200 AND 300",
-            )
-            assert (found := repair(scenario)).after.is_equal, found
-            assert found.records
+        # Rows that the writers change meanwhile.
+        damage(
+            scenario,
+            "UPDATE {t} SET note = 'damaged' WHERE a < 200",
+            "DELETE FROM {t} WHERE a BETWEEN 200 AND 300",
+        )
+        assert (found := repair(scenario)).after.is_equal, found
+        assert found.records
         assert repair(scenario).records == ()
     scenario.drain(mirror_of(scenario, "t", options))
     assert live_rows(scenario) == server_rows(scenario)
@@ -154,16 +156,21 @@ KEYS = {
 
 
 def test_keys_of_every_type_select_their_rows(scenario: Loads) -> None:
+    """Each server has the dates, and every second one of the other types."""
+    is_mariadb = isinstance(scenario.database.server, MariaDBServer)
+    dates = [kind for kind in KEYS if kind.startswith(("DATE", "TIME"))]
+    others = [kind for kind in KEYS if kind not in dates][is_mariadb::2]
+    keys = {kind: KEYS[kind] for kind in (*dates, *others)}
     with (
         scenario.database.server.connect(database=scenario.database.name, autocommit=True) as connection,
         connection.cursor() as cursor,
     ):
         cursor.execute("SET SESSION sql_mode = 'ALLOW_INVALID_DATES'")
-        for number, (kind, values) in enumerate(KEYS.items()):
+        for number, (kind, values) in enumerate(keys.items()):
             cursor.execute(f"CREATE TABLE k{number} (k {kind} PRIMARY KEY, v INT)")
             cursor.execute(f"INSERT INTO k{number} VALUES " + ", ".join(f"({value}, 1)" for value in values))
     scenario.catch_up()
-    for number, (kind, values) in enumerate(KEYS.items()):
+    for number, (kind, values) in enumerate(keys.items()):
         table = f"k{number}"
         scenario.consume(scenario.mirror(table))
         before = live_rows(scenario, table)

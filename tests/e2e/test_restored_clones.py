@@ -141,9 +141,8 @@ def test_a_clone_of_an_older_backup_is_refused(scenario: CloneScenario) -> None:
     assert clone.stored() == 3
 
 
-@pytest.mark.parametrize("rows", [3, 6])
-def test_a_clone_of_a_restored_server_is_refused(scenario: CloneScenario, rows: int) -> None:
-    """It has other transactions with the GTIDs of the stored ones: as many, or more."""
+def test_a_clone_of_a_restored_server_is_refused(scenario: CloneScenario) -> None:
+    """It has other transactions with the GTIDs of the stored ones."""
     if scenario.kind == "mariadb":
         pytest.skip("replicas of MariaDB log other times, so the transactions cannot be told apart")
     scenario.backup("older")
@@ -153,7 +152,7 @@ def test_a_clone_of_a_restored_server_is_refused(scenario: CloneScenario, rows: 
         scenario.catch_up(tail)
         scenario.cut()
         scenario.restore("older")
-        scenario.write(rows)
+        scenario.write(3)
         scenario.backup("restored")
         clone = scenario.clone("restored")
         scenario.fail_over(clone)
