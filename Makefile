@@ -14,6 +14,8 @@ FOLDERS := $(wildcard binlogsync dagster_binlogsync pipelines resources sensors 
 # The environment is recreated if the lock file, the project file or the interpreter changes.
 KEY := $(shell { cat requirements.lock pyproject.toml; $(or $(PYTHON),true) --version; } 2>/dev/null | sha256sum | cut -c1-16)
 INSTALLED := $(VENV)/.installed-$(KEY)
+# pip installs uv, which installs all the other pinned packages in a tenth of the time.
+PIP = $(RUN) -m pip install --disable-pip-version-check --require-hashes --no-deps
 
 # Without bytecode files, each of the hundreds of processes of a test run compiles the same modules again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -23,7 +25,7 @@ CHECK ?=
 RATE ?=
 ARGS ?=
 # The tests mostly wait for servers, so the default is more workers than cores.
-WORKERS ?= 5
+WORKERS ?= 4
 PORT ?= 3000
 
 .PHONY: help
@@ -104,10 +106,12 @@ $(INSTALLED):
 		exit 1; fi
 	@if ! $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null; then \
 		echo '$(PYTHON) cannot create virtual environments. On Debian: apt-get install python3-venv' >&2; exit 1; fi
-	@echo "Creating $(VENV) with $$($(PYTHON) --version) (once; a minute or two)"
+	@echo "Creating $(VENV) with $$($(PYTHON) --version) (once; half a minute)"
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
-	@$(RUN) -m pip install --disable-pip-version-check --require-hashes --no-deps -r requirements.lock \
-		| grep --line-buffered -E '^(Collecting|Installing|Successfully|ERROR)' | cut -c1-150
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock >$(VENV)/uv.lock
+	@$(PIP) --quiet -r $(VENV)/uv.lock
+	@$(VENV)/bin/uv pip install --python $(RUN) --require-hashes --no-deps -r requirements.lock 2>&1 \
+		| { grep -v '^ [+]' || true; } || { echo 'uv failed: installing with pip, which takes longer'; $(PIP) --quiet -r requirements.lock; }
 	@$(RUN) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
