@@ -70,7 +70,11 @@ class KeyValueBucket:
         return list(self.items(pattern).values())
 
     def items(self, pattern: str) -> dict[str, bytes]:
-        """The values of all keys that match, by key. Does not create the bucket."""
+        """The values of all keys that match, by key. Does not create the bucket.
+
+        nats-py calls a watch empty when the server has sent all values and none has arrived yet, so an empty result is
+        checked by the names of the keys.
+        """
 
         async def items(bucket: KeyValue) -> dict[str, bytes]:
             found: dict[str, bytes] = {}
@@ -83,9 +87,13 @@ class KeyValueBucket:
             return found
 
         try:
-            return self._run(items, makes=False)
+            found = self._run(items, makes=False)
         except _NoBucketError:
             return {}
+        if found:
+            return found
+        entries = {key: self.get(key) for key in self._find_keys(pattern)}
+        return {key: entry[0] for key, entry in entries.items() if entry is not None}
 
     def delete(self, key: str) -> None:
         """Delete the key."""
@@ -94,6 +102,19 @@ class KeyValueBucket:
             await bucket.delete(key)
 
         self._run(delete)
+
+    def _find_keys(self, pattern: str) -> list[str]:
+        """The names of all keys that match, deleted ones too."""
+        prefix = f"$KV.{self.name}."
+
+        async def names(client: Client) -> list[str]:
+            try:
+                info = await client.jetstream().stream_info(f"KV_{self.name}", f"{prefix}{pattern}")
+            except nats.js.errors.NotFoundError:
+                return []
+            return [subject.removeprefix(prefix) for subject in info.state.subjects or ()]
+
+        return self._connection.retry(names)
 
     def _run(self, work: Callable[[KeyValue], Awaitable[Result]], *, makes: bool = True) -> Result:
         async def on_bucket(client: Client) -> Result:
