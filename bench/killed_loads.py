@@ -48,16 +48,22 @@ def main(rows: int) -> None:
         report(f"{rows:,} rows in {len(_SHARES)} tables")
         with running(folder, "tail"), writing(mysql, rows) as counts:
             load(folder, mysql, rows, report)
-            done = subprocess.run(
-                [*_COMMAND, "verify", *(f"loading.{table}" for table in _SHARES), "--client-id", "mirror"],
-                cwd=folder, capture_output=True, text=True, check=False,
-            )  # fmt: skip
+            with running(folder, "mirror", "loading.*", "--to", "mirrors.duckdb"):
+                wait(lambda: loaded_tables(folder / "mirrors.duckdb") >= set(_SHARES))
+                report("all tables are loaded")
+                done = subprocess.run(
+                    [*_COMMAND, "verify", *(f"loading.{table}" for table in _SHARES), "--client-id", "mirror"],
+                    cwd=folder, capture_output=True, text=True, check=False,
+                )  # fmt: skip
+            for line in (folder / "mirror.log").read_text().splitlines():
+                if re.search(r"resumes|begins again|loaded with", line):
+                    report(line[:160])
             report(f"verified while writing; {sum(counts.values()):,} statements so far\n{done.stdout}{done.stderr}")
         sys.exit(done.returncode)
 
 
 def load(folder: Path, mysql: servers.MySQLServer, rows: int, report: Any) -> None:
-    """Load the mirrors; kill the process twice, and run a DDL statement in between. Ends when all tables are there."""
+    """Load the mirrors; kill the process twice, and run a DDL statement in between."""
     path = folder / "mirrors.duckdb"
     for number in range(2):
         with running(folder, "mirror", "loading.*", "--to", path.name) as process:
@@ -70,13 +76,6 @@ def load(folder: Path, mysql: servers.MySQLServer, rows: int, report: Any) -> No
             with mysql.connect(autocommit=True, database="loading") as connection:
                 connection.query(f"ALTER TABLE {_DDL_TABLE} ADD COLUMN extra INT DEFAULT 7")
             report(f"ALTER TABLE {_DDL_TABLE}")
-    with running(folder, "mirror", "loading.*", "--to", path.name):
-        wait(lambda: loaded_tables(path) >= set(_SHARES))
-        report("all tables are loaded")
-        for line in (folder / "mirror.log").read_text().splitlines():
-            if re.search(r"resumes|begins again|loaded with", line):
-                report(line[:160])
-        time.sleep(20)
 
 
 def fill(mysql: servers.MySQLServer, rows: int) -> None:
