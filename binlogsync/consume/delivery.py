@@ -52,7 +52,7 @@ class TableDelivery:
         key, progress = self.tracker.key, self.tracker.progress
         seen = int(self.fetched[0].sequences[0].as_py()) - 1 if self.fetched else self.newest
         self.fetched = []
-        # What was fetched and applied in this run, came from the stream in which the run has begun.
+        # What this run has fetched and applied came from the stream in which it began.
         stored = self.tracker.stream or progress.stream
         stream = self.reader.created_at()
         progress = replace(progress, seen=max(progress.seen, seen), stream=stored)

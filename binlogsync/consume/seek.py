@@ -61,7 +61,7 @@ def find_start(
     first = reader.first_sequence()
     is_other = None not in (stream, progress.stream) and stream != progress.stream
     if progress.is_new:
-        return _begin(reader, progress, first, is_other=is_other, is_mirror=is_mirror)
+        return _begin(reader, progress, first, stream, is_other=is_other, is_mirror=is_mirror)
     index = None if is_other else _find(reader, key, progress)
     if index is not None:
         is_last = index[0] + 1 == index[1]
@@ -78,12 +78,18 @@ def find_start(
         return DeliveryStart(first, drops_done=True, is_unproven=True, is_recreated=True)
     if _reaches_back(reader, key, progress, first):
         return DeliveryStart(first, drops_done=True, is_recreated=True)
-    gap = _recreated(reader, f"the change applied last ({progress})", is_mirror)
+    gap = _recreated(reader, stream, f"the change applied last ({progress})", is_mirror)
     return DeliveryStart(first, drops_done=True, is_recreated=True, gap=gap)
 
 
 def _begin(
-    reader: StreamReader, progress: ConsumerProgress, first: int, *, is_other: bool, is_mirror: bool
+    reader: StreamReader,
+    progress: ConsumerProgress,
+    first: int,
+    stream: str | None,
+    *,
+    is_other: bool,
+    is_mirror: bool,
 ) -> DeliveryStart:
     """Where a consumer without applied changes starts: after `seen`, unless the stream was recreated since."""
     if not progress.seen:
@@ -91,9 +97,9 @@ def _begin(
     if is_other or reader.last_sequence() < progress.seen:
         log.warning(
             "stream %s was recreated at %s, and had %d messages before; starting at its beginning",
-            reader.stream, reader.created_at(), progress.seen,
+            reader.stream, stream, progress.seen,
         )  # fmt: skip
-        gap = _recreated(reader, f"message {progress.seen} of the former one, after which it starts", is_mirror)
+        gap = _recreated(reader, stream, f"message {progress.seen} of the former one, after which it starts", is_mirror)
         return DeliveryStart(first, is_recreated=True, gap=gap)
     return DeliveryStart(max(progress.seen + 1, first), gap=_dropped(reader, progress, first, is_mirror=is_mirror))
 
@@ -110,10 +116,10 @@ def _dropped(reader: StreamReader, progress: ConsumerProgress, first: int, *, is
     )
 
 
-def _recreated(reader: StreamReader, after: str, is_mirror: bool) -> ConsumerGap:
+def _recreated(reader: StreamReader, stream: str | None, after: str, is_mirror: bool) -> ConsumerGap:
     return new_gap(
         "recreated",
-        f"stream {reader.stream} was recreated at {reader.created_at()}, and its first message may be after {after}",
+        f"stream {reader.stream} was recreated at {stream}, and its first message may be after {after}",
         is_mirror=is_mirror,
     )
 
