@@ -10,10 +10,12 @@ import pytest
 
 from binlogsync import servers
 from binlogsync.servers import NATSServer
+from binlogsync.snapshot import chunks
 from binlogsync.stores.sqlite import SQLitePositionStore
 from tests.databases import fresh_database
 from tests.e2e.backfill_workload import TailedWorkload, tail_workload
 from tests.e2e.dagster_project import project as project
+from tests.e2e.loads import use_small_chunks
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +32,11 @@ def position_store(tmp_path: Path) -> Iterator[SQLitePositionStore]:
     """The file positions.db."""
     with closing(SQLitePositionStore(tmp_path / "positions.db")) as store:
         yield store
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loads read every table with a key in small chunks."""
+    for name in ("SMALL_ROWS", "CHUNK_ROWS", "_FIRST_ROWS"):
+        monkeypatch.setattr(chunks, name, getattr(chunks, name))  # restored after the test
+    use_small_chunks()

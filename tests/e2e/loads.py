@@ -149,6 +149,16 @@ def loads(database: FreshDatabase, nats_url: str, folder: Path) -> Iterator[Load
         running.tail.__exit__(None, None, None)
 
 
+@contextmanager
+def table_loads(database: FreshDatabase, nats_url: str, folder: Path) -> Iterator[Loads]:
+    """Create the table `t`, and tail until the stream has a checkpoint after it."""
+    create_table(database)
+    with loads(database, nats_url, folder) as running:
+        database.execute("CREATE TABLE other (id INT PRIMARY KEY)")
+        running.catch_up()
+        yield running
+
+
 class TableWriters:
     """Threads that write to the table `t (a INT, b VARCHAR, v INT, note TEXT, PRIMARY KEY (a, b))` until the end."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from binlogsync import servers
 from binlogsync.servers.database import DatabaseServer
@@ -26,6 +27,19 @@ def replicate(replica: DatabaseServer, source: DatabaseServer) -> None:
         more = "MASTER_USE_GTID = slave_pos, MASTER_SSL = 0, MASTER_SSL_VERIFY_SERVER_CERT = 0"
         statement = f"CHANGE MASTER TO MASTER_HOST = {where.format('MASTER', *login)}, {more}"
         run(replica, statement, "SET GLOBAL read_only = ON", "START SLAVE")
+
+
+@contextmanager
+def replicated_pair(flavor: str) -> Iterator[tuple[DatabaseServer, DatabaseServer]]:
+    """Two new servers, "mysql" or "mariadb": a source, and a replica that logs what it receives."""
+    start = servers.mysql if flavor == "mysql" else servers.mariadb
+    options = {"log_slave_updates": "ON"}
+    with start(options=options) as source, start(options=options) as replica:
+        for server in (source, replica):  # the accounts are replicated
+            server.cdc_password = "secret"
+            run(server, "SET sql_log_bin = 0", f"ALTER USER '{server.cdc_user}'@'%' IDENTIFIED BY 'secret'")
+        replicate(replica, source)
+        yield source, replica
 
 
 def wait_for_all(replica: DatabaseServer, source: DatabaseServer) -> None:

@@ -33,29 +33,19 @@ from tests.e2e.loads import (
     create_table,
     loads,
     rows_read,
-    use_small_chunks,
+    table_loads,
 )
 from tests.e2e.mirrored_tables import mirror_table_rows
 from tests.nats_commands import purge_stream
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.server
-
-
-@pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SMALL_ROWS", "CHUNK_ROWS", "_FIRST_ROWS"):
-        monkeypatch.setattr(chunks, name, getattr(chunks, name))  # restored after the test
-    use_small_chunks()
+pytestmark = [pytest.mark.server, pytest.mark.usefixtures("small_chunks")]
 
 
 @pytest.fixture(params=[MYSQL, MARIADB])
 def scenario(request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: Path) -> Iterator[Loads]:
     database: FreshDatabase = request.getfixturevalue(request.param)
-    create_table(database)
-    with loads(database, nats_server.url, tmp_path) as running:
-        database.execute("CREATE TABLE other (id INT PRIMARY KEY)")  # the stream has a checkpoint
-        running.tail.catch_up()
+    with table_loads(database, nats_server.url, tmp_path) as running:
         yield running
 
 

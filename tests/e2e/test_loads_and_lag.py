@@ -10,23 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync import servers
 from binlogsync.errors import SourceError
 from binlogsync.mirror.target import Mirror
 from binlogsync.mysql import MySQLConfig
 from binlogsync.servers import MariaDBServer, NATSServer
 from binlogsync.servers.database import DatabaseServer
-from binlogsync.snapshot import chunks, throttle
+from binlogsync.snapshot import throttle
 from binlogsync.snapshot.throttle import LoadLimits
 from tests.databases import fresh_database
-from tests.e2e.loads import Loads, create_table, loads, rows_read, use_small_chunks
+from tests.e2e.loads import Loads, create_table, loads, rows_read
 from tests.e2e.mirrored_tables import mirror_table_rows
-from tests.e2e.replicas import replicate, stop_replicating, wait_for_all
+from tests.e2e.replicas import replicated_pair, stop_replicating, wait_for_all
 from tests.e2e.tailing import config_of
 from tests.mysql.sources import run
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.server, pytest.mark.slow]
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.usefixtures("small_chunks")]
 
 
 class LagScenario:
@@ -71,26 +70,14 @@ class LagScenario:
 
 
 @pytest.fixture(params=["mysql", "mariadb"])
-def scenario(
-    request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[LagScenario]:
-    for name in ("SMALL_ROWS", "CHUNK_ROWS", "_FIRST_ROWS"):
-        monkeypatch.setattr(chunks, name, getattr(chunks, name))  # restored after the test
-    use_small_chunks()
-    start = servers.mysql if request.param == "mysql" else servers.mariadb
-    options = {"log_slave_updates": "ON"}
-    with start(options=options) as source, start(options=options) as replica:
-        for server in (source, replica):  # the accounts are replicated
-            server.cdc_password = "secret"
-            run(server, "SET sql_log_bin = 0", f"ALTER USER '{server.cdc_user}'@'%' IDENTIFIED BY 'secret'")
-        replicate(replica, source)
-        with fresh_database(source) as database:
-            create_table(database)
-            with loads(database, nats_server.url, tmp_path) as running:
-                database.execute("CREATE TABLE other (id INT PRIMARY KEY)")  # the stream has a checkpoint
-                running.catch_up()
-                wait_for_all(replica, source)
-                yield LagScenario(running, source, replica)
+def scenario(request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: Path) -> Iterator[LagScenario]:
+    with replicated_pair(request.param) as (source, replica), fresh_database(source) as database:
+        create_table(database)
+        with loads(database, nats_server.url, tmp_path) as running:
+            database.execute("CREATE TABLE other (id INT PRIMARY KEY)")  # the stream has a checkpoint
+            running.catch_up()
+            wait_for_all(replica, source)
+            yield LagScenario(running, source, replica)
 
 
 def test_a_load_pauses_while_a_replica_lags(

@@ -6,51 +6,38 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync import servers
 from binlogsync.errors import SourceError
 from binlogsync.mirror.target import Mirror
 from binlogsync.servers import NATSServer
-from binlogsync.snapshot import chunks
 from tests.databases import fresh_database
-from tests.e2e.loads import TableWriters, create_table, loads, use_small_chunks
+from tests.e2e.loads import TableWriters, create_table, loads
 from tests.e2e.mirrored_tables import mirror_table_rows
-from tests.e2e.replicas import replicate, stop_replicating, wait_for_all
+from tests.e2e.replicas import replicated_pair, stop_replicating, wait_for_all
 from tests.e2e.tailing import config_of
-from tests.mysql.sources import run
 
-pytestmark = [pytest.mark.server, pytest.mark.slow]
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.usefixtures("small_chunks")]
 
 
 @pytest.mark.parametrize("flavor", ["mysql", "mariadb"])
 def test_a_mirror_is_loaded_from_a_replica(
     flavor: str, nats_server: NATSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("SMALL_ROWS", "CHUNK_ROWS", "_FIRST_ROWS"):
-        monkeypatch.setattr(chunks, name, getattr(chunks, name))  # restored after the test
-    use_small_chunks()
-    start = servers.mysql if flavor == "mysql" else servers.mariadb
-    options = {"log_slave_updates": "ON"}
-    with start(options=options) as source, start(options=options) as replica:
-        for server in (source, replica):  # the accounts are replicated
-            server.cdc_password = "secret"
-            run(server, "SET sql_log_bin = 0", f"ALTER USER '{server.cdc_user}'@'%' IDENTIFIED BY 'secret'")
-        replicate(replica, source)
-        with fresh_database(source) as database:
-            create_table(database)
-            wait_for_all(replica, source)
-            with loads(database, nats_server.url, tmp_path) as scenario:
-                mirror = Mirror(scenario.path, database.name, "t", config_of(replica, scenario.config.source))
-                with TableWriters(database, seed=5):
-                    scenario.tail.wait_stored(20)
-                    mirrored = (scenario.path, (database.name, "t"))
-                    scenario.consume_until(lambda: mirror_table_rows(*mirrored) is not None, mirror)
-                scenario.drain(mirror)
-                mariadb = flavor == "mariadb"
-                assert mirror_table_rows(*mirrored) == scenario.server_rows("t", mariadb=mariadb)
-                stop_replicating(replica)
-                database.execute("INSERT INTO t VALUES (9999, 'x', 0, NULL)")
-                scenario.catch_up()
-                monkeypatch.setattr("binlogsync.snapshot.watermarks.WAIT_S", 1.0)
-                late = Mirror(tmp_path / "late.duckdb", database.name, "t", config_of(replica, scenario.config.source))
-                with pytest.raises(SourceError, match="a replica that lags behind it"):
-                    scenario.consume(late)
+    with replicated_pair(flavor) as (source, replica), fresh_database(source) as database:
+        create_table(database)
+        wait_for_all(replica, source)
+        with loads(database, nats_server.url, tmp_path) as scenario:
+            mirror = Mirror(scenario.path, database.name, "t", config_of(replica, scenario.config.source))
+            with TableWriters(database, seed=5):
+                scenario.tail.wait_stored(20)
+                mirrored = (scenario.path, (database.name, "t"))
+                scenario.consume_until(lambda: mirror_table_rows(*mirrored) is not None, mirror)
+            scenario.drain(mirror)
+            mariadb = flavor == "mariadb"
+            assert mirror_table_rows(*mirrored) == scenario.server_rows("t", mariadb=mariadb)
+            stop_replicating(replica)
+            database.execute("INSERT INTO t VALUES (9999, 'x', 0, NULL)")
+            scenario.catch_up()
+            monkeypatch.setattr("binlogsync.snapshot.watermarks.WAIT_S", 1.0)
+            late = Mirror(tmp_path / "late.duckdb", database.name, "t", config_of(replica, scenario.config.source))
+            with pytest.raises(SourceError, match="a replica that lags behind it"):
+                scenario.consume(late)

@@ -17,22 +17,18 @@ from binlogsync.mirror.target import Mirror
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
 from binlogsync.servers import NATSServer
-from binlogsync.snapshot import chunks
 from binlogsync.snapshot.throttle import LoadLimits
 from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
 from tests.databases import FreshDatabase
-from tests.e2e.loads import OPTIONS, Loads, check_equal, create_table, loads, use_small_chunks
+from tests.e2e.loads import OPTIONS, Loads, check_equal, create_table, loads
 from tests.nats_commands import purge_stream
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("small_chunks")
+
 
 @pytest.fixture
-def scenario(
-    mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Loads]:
-    for name in ("SMALL_ROWS", "CHUNK_ROWS", "_FIRST_ROWS"):
-        monkeypatch.setattr(chunks, name, getattr(chunks, name))  # restored after the test
-    use_small_chunks()
+def scenario(mysql: FreshDatabase, nats_server: NATSServer, tmp_path: Path) -> Iterator[Loads]:
     create_table(mysql)
     mysql.execute("CREATE TABLE u LIKE t")
     mysql.execute("INSERT INTO u SELECT * FROM t")

@@ -12,29 +12,26 @@ import pytest
 
 from binlogsync.mirror import load as mirror_load
 from binlogsync.servers import NATSServer
-from binlogsync.snapshot import chunks
 from tests.binlog.exact.type_sample import MARIADB, MYSQL
 from tests.databases import FreshDatabase
-from tests.e2e.loads import Loads, TableWriters, check_equal, create_table, loads, rows_read, use_small_chunks
+from tests.e2e.loads import (
+    Loads,
+    TableWriters,
+    check_equal,
+    rows_read,
+    table_loads,
+)
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.server, pytest.mark.slow]
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.usefixtures("small_chunks")]
 _SAME = "a INT, b VARCHAR(20), v INT, note TEXT, PRIMARY KEY (a, b)"
 _OTHER = "a INT, b VARCHAR(40), v BIGINT, note TEXT, extra DECIMAL(9, 2) DEFAULT 7.5, PRIMARY KEY (b, a)"
 
 
 @pytest.fixture(params=[MYSQL, MARIADB])
-def scenario(
-    request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Loads]:
-    for name in ("SMALL_ROWS", "CHUNK_ROWS", "_FIRST_ROWS"):
-        monkeypatch.setattr(chunks, name, getattr(chunks, name))  # restored after the test
-    use_small_chunks()
+def scenario(request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: Path) -> Iterator[Loads]:
     database: FreshDatabase = request.getfixturevalue(request.param)
-    create_table(database)
-    with loads(database, nats_server.url, tmp_path) as running:
-        database.execute("CREATE TABLE other (id INT PRIMARY KEY)")  # the stream has a checkpoint
-        running.tail.catch_up()
+    with table_loads(database, nats_server.url, tmp_path) as running:
         yield running
 
 

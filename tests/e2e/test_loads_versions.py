@@ -11,15 +11,14 @@ import pytest
 from binlogsync.mirror.target import Mirror
 from binlogsync.position import Checkpoint
 from binlogsync.servers import MariaDBServer, NATSServer
-from binlogsync.snapshot import chunks
 from binlogsync.targets.mirror_state import MirrorOptions
 from tests.binlog.exact.type_sample import MARIADB, MYSQL
 from tests.databases import FreshDatabase
 from tests.duck import query
-from tests.e2e.loads import Loads, TableWriters, create_table, loads, use_small_chunks
+from tests.e2e.loads import Loads, TableWriters, create_table, loads
 from tests.e2e.mirrored_tables import mirror_table_rows
 
-pytestmark = [pytest.mark.server, pytest.mark.slow]
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.usefixtures("small_chunks")]
 _COLUMNS = "a, b, v, note"
 _VERSIONS = [
     (0, MirrorOptions(history=True)),
@@ -40,12 +39,7 @@ class RecordingMirror(Mirror):
 
 
 @pytest.fixture(params=[MYSQL, MARIADB])
-def scenario(
-    request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Loads]:
-    for name in ("SMALL_ROWS", "CHUNK_ROWS", "_FIRST_ROWS"):
-        monkeypatch.setattr(chunks, name, getattr(chunks, name))  # restored after the test
-    use_small_chunks()
+def scenario(request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: Path) -> Iterator[Loads]:
     database: FreshDatabase = request.getfixturevalue(request.param)
     [(former,)] = database.execute("SELECT @@GLOBAL.sync_binlog")
     create_table(database)

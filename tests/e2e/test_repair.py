@@ -20,7 +20,7 @@ from binlogsync.targets.duckdb.file import DuckFile, quote
 from binlogsync.targets.mirror_state import MirrorOptions
 from tests.binlog.exact.type_sample import MARIADB, MYSQL
 from tests.databases import FreshDatabase, fresh_database
-from tests.e2e.loads import OPTIONS, Loads, TableWriters, create_table, loads
+from tests.e2e.loads import OPTIONS, Loads, TableWriters, create_table, loads, table_loads
 from tests.e2e.mirrored_tables import mirror_table_rows
 from tests.e2e.repairs import consuming, damage, helper_tables, mirror_of, repair, repairs_of
 
@@ -38,10 +38,7 @@ DAMAGE = (
 @pytest.fixture(params=[MYSQL, MARIADB])
 def scenario(request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: Path) -> Iterator[Loads]:
     database: FreshDatabase = request.getfixturevalue(request.param)
-    create_table(database)
-    with loads(database, nats_server.url, tmp_path) as running:
-        database.execute("CREATE TABLE other (id INT PRIMARY KEY)")  # the stream has a checkpoint
-        running.tail.catch_up()
+    with table_loads(database, nats_server.url, tmp_path) as running:
         yield running
 
 

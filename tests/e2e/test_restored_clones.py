@@ -15,14 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from binlogsync import servers
 from binlogsync.errors import PositionError
 from binlogsync.mysql import MySQLConfig, inspect_server, validate
 from binlogsync.position import Checkpoint
 from binlogsync.servers import NATSServer
 from binlogsync.servers.database import DatabaseServer
 from binlogsync.stores.memory import MemoryPositionStore
-from tests.e2e.replicas import ServerAddress, replicate, wait_for_all
+from tests.e2e.replicas import ServerAddress, replicated_pair, wait_for_all
 from tests.e2e.tailing import TailThread, config_of
 from tests.e2e.test_log_identity import LogIdentityScenario, backup, prepare, start_server
 from tests.mysql.sources import run
@@ -169,12 +168,7 @@ def test_a_clone_of_a_restored_server_is_refused(scenario: CloneScenario) -> Non
 
 def test_replicas_of_mariadb_may_log_another_time() -> None:
     """A statement that took long has a later time there; it is the same transaction."""
-    options = {"log_slave_updates": "ON"}
-    with servers.mariadb(options=options) as source, servers.mariadb(options=options) as replica:
-        for server in (source, replica):  # the accounts are replicated
-            server.cdc_password = "secret"
-            run(server, "SET sql_log_bin = 0", f"ALTER USER '{server.cdc_user}'@'%' IDENTIFIED BY 'secret'")
-        replicate(replica, source)
+    with replicated_pair("mariadb") as (source, replica):
         run(source, "CREATE DATABASE slow", "CREATE TABLE slow.t (a INT)", "INSERT INTO slow.t SELECT sleep(2.1)")
         wait_for_all(replica, source)
         info = inspect_server(config_of(source, "slow"))
