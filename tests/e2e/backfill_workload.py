@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from binlogsync.bookmarks import BookmarkReason
 from binlogsync.change import ChangeBatch
 from binlogsync.mysql import TLS, MySQLConfig
 from binlogsync.nats.client import NatsOptions
@@ -28,6 +28,9 @@ from tests.databases import FreshDatabase
 from tests.duck import query
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
 from tests.e2e.writers import Writers
+from tests.waiting import wait_until
+
+TRANSACTIONS = 60
 
 Row = tuple[str, str, str | None, str | None]  # id, op, before, after
 
@@ -120,12 +123,15 @@ def plain_config(server: DatabaseServer, source: str) -> MySQLConfig:
     return replace(config_of(server, source), tls=TLS("disabled"))
 
 
-def tail_workload(mysql: FreshDatabase, nats: NATSServer, folder: Path, seconds: float = 3.0) -> TailedWorkload:
-    """Run writers, rotations, DDL, a TRUNCATE and large transactions; return when all changes are stored."""
+def tail_workload(mysql: FreshDatabase, nats: NATSServer, folder: Path) -> TailedWorkload:
+    """Run writers, rotations, DDL, a TRUNCATE and large transactions; return when all changes are stored.
+
+    Before each rotation there are TRANSACTIONS transactions and a bookmark; at the end, bookmarks of all reasons.
+    """
     source = f"back-{mysql.name}"
     config, audit, positions = plain_config(mysql.server, source), folder / "audit.duckdb", folder / "positions.db"
     store = SQLitePositionStore(positions)
-    writers, chance = Writers(mysql, seed=11, pause_s=0.02), random.Random(4)
+    writers = Writers(mysql, seed=11, pause_s=0.02)
     options = options_of(source, mysql.name, bookmark_s=0.4)
     ddl = [
         "ALTER TABLE orders ADD COLUMN colour VARCHAR(10) DEFAULT 'blue' AFTER total",
@@ -133,11 +139,28 @@ def tail_workload(mysql: FreshDatabase, nats: NATSServer, folder: Path, seconds:
         "ALTER TABLE orders MODIFY total DECIMAL(14, 3)",
         "ALTER TABLE orders DROP COLUMN colour",
     ]
+
+    def count(reason: BookmarkReason) -> int:
+        return sum(each.reason == reason for each in store.bookmarks.load(source))
+
+    def wait_for_writers() -> None:
+        wanted = writers.transactions + TRANSACTIONS
+        wait_until(lambda: writers.has_failed or writers.transactions >= wanted, 60, f"{wanted} transactions")
+        kept = count("interval")
+        wait_until(lambda: tail.error or count("interval") > kept, 60, "another bookmark")
+
+    def change_schema() -> int:
+        # If the tail takes longer than `bookmark_s` from the rotation to here, it counts this as an interval.
+        writers.rotate()
+        mysql.execute("ALTER TABLE visits COMMENT = 'again'")
+        tail.catch_up()
+        return count("schema")
+
     time.sleep(1.1)  # The first event of a file has its time in seconds only, and some ranges start at a time.
     with TailThread(config, [stream_sink(nats.url), AuditSink(audit)], store, options) as tail:
         with writers.running():
             for statement in ddl:
-                time.sleep(seconds / len(ddl) * (0.5 + chance.random()))
+                wait_for_writers()
                 writers.write_big()
                 writers.rotate()
                 mysql.execute(statement)
@@ -147,6 +170,7 @@ def tail_workload(mysql: FreshDatabase, nats: NATSServer, folder: Path, seconds:
                         cursor.executemany(sql, [(n, n, "big") for n in range(700)])
                     connection.commit()
         tail.catch_up()
+        wait_until(lambda: count("schema") or change_schema(), 60, "a bookmark of a schema change")
     return TailedWorkload(config, mysql.name, nats, audit, positions, store)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from binlogsync.targets.duckdb.file import META_SCHEMA
 from tests.duck import query
 from tests.e2e.backfill_workload import TailedWorkload
 from tests.e2e.tailing import mirror
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -73,24 +75,33 @@ def test_a_consumer_is_rewound_from_the_command_line(
 def test_a_consumer_that_keeps_its_progress_in_nats_is_rewound_too(
     tailed: TailedWorkload, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name, seen = f"{tailed.database}.visits", []
-    consumer = Consumer("rewound", url=tailed.nats.url, source=tailed.source)
+    name, client, seen = f"{tailed.database}.visits", f"rewound-{secrets.token_hex(4)}", []
+    consumer = Consumer(client, url=tailed.nats.url, source=tailed.source)
 
     def on_visits(batch: pa.RecordBatch) -> None:
         seen.extend(batch.column("id").to_pylist())
 
+    def run(changes: int) -> None:
+        """Runs until the handler has had so many changes; on a busy machine one may end before the first message."""
+
+        def is_done() -> bool:
+            consumer.run(idle_s=0.5)
+            return len(seen) >= changes
+
+        wait_until(is_done, 60, f"{changes} changes")
+
     consumer.register(None, on_visits, table=name)
-    consumer.run(idle_s=1.0)
     expected = [row.row[0] for row in tailed.rows("visits")]
+    run(len(expected))
     assert seen == expected
     half = tailed.rows("visits")[len(expected) // 2]
     at = half.committed.isoformat()
-    assert cli.main(["rewind", name, "--to", at, "--client", "rewound", "--reason", "again"]) == 0
-    consumer.run(idle_s=1.0)
+    assert cli.main(["rewind", name, "--to", at, "--client", client, "--reason", "again"]) == 0
     first = next(n for n, row in enumerate(tailed.rows("visits")) if row.committed >= half.committed)
+    run(len(expected) + len(expected[first:]))
     assert seen == expected + expected[first:]
     with NatsConnection(NatsOptions(url=tailed.nats.url), "test") as connection:
-        key = ProgressKey("rewound", tailed.source, tailed.database, "visits")
+        key = ProgressKey(client, tailed.source, tailed.database, "visits")
         (line,) = NatsProgress(connection, tailed.source).moves(key)
         assert "set back to after" in line
         assert line.endswith("; again")

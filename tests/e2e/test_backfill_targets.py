@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -39,11 +40,26 @@ from binlogsync.targets.duckdb.file import META_SCHEMA
 from tests.duck import mirror_rows, query
 from tests.e2e.backfill_workload import CustomerRow, TailedWorkload, assert_rows, rows_of
 from tests.e2e.tailing import mirror
-from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+COMMAND = "import sys; from binlogsync.cli.main import main; sys.exit(main())"
+# The command may finish before another process kills it.
+KILLED_COMMAND = f"""
+import os, signal
+from binlogsync.replay.to_parquet import ParquetTarget
+write = ParquetTarget.write
+calls = []
+def write_and_die(self, *arguments):
+    write(self, *arguments)
+    calls.append(None)
+    if len(calls) == 10:
+        os.kill(os.getpid(), signal.SIGKILL)
+ParquetTarget.write = write_and_die
+{COMMAND}
+"""
 
 
 class InjectedError(Exception):
@@ -210,15 +226,16 @@ def test_a_killed_command_resumes(tailed: TailedWorkload, tmp_path: Path) -> Non
     folder = tmp_path / "files"
     tailed.write_settings(tmp_path)
     table = f"{tailed.database}.visits"
-    command = [sys.executable, "-m", "binlogsync.cli", "replay", table, "--from", "seq:1", "--to", f"parquet:{folder}"]
-    command += ["--batch", "30"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE) as process:
-        wait_until(lambda: len(list(folder.glob("part-*"))) >= 10, 60, "ten parts")
-        process.kill()
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=90
-    )
+    arguments = ["replay", table, "--from", "seq:1", "--to", f"parquet:{folder}", "--batch", "30"]
+    killed, done = (
+        subprocess.run(
+            [sys.executable, "-c", code, *arguments], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, check=False, timeout=300,
+        )
+        for code in (KILLED_COMMAND, COMMAND)
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(list(folder.glob("part-*"))) >= 10
     assert done.returncode == 0, done.stderr
     expected = [row.row for row in tailed.rows("visits")]
     assert_rows(rows_of(list(read_parquet(folder))), expected, "files of the command")

@@ -21,7 +21,6 @@ class NatsProxy:
         self._open = threading.Event()
         self._open.set()
         self.cuts = 0
-        self.has_held = False
         self._sockets: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -36,8 +35,7 @@ class NatsProxy:
         self._mark = mark
 
     def hold(self) -> None:
-        """Hold back the client's data until `release`; `has_held` is then true once there was any."""
-        self.has_held = False
+        """Hold back the client's data until `release`."""
         self._open.clear()
 
     def release(self) -> None:
@@ -87,8 +85,7 @@ class NatsProxy:
                         self._mark = None
                         self.cuts += 1
                         break
-                if not is_server and not self._open.is_set():
-                    self.has_held = True
+                if not is_server:
                     self._open.wait()
                 target.sendall(data)
         _close(source)

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -64,15 +63,14 @@ class LeaseStoreContract:
         leases.claim("shop", "a")
         wait_until(lambda: age_s(leases) > 0.2, 10, "the lease to age")
         with pytest.raises(LeaseLostError):
-            leases.claim("shop", "b", stale_s=3600)
+            leases.claim("shop", "b", stale_s=30)
         assert leases.claim("shop", "b", stale_s=0.2).epoch == 2
 
     def test_a_renewed_lease_is_young(self, leases: LeaseStore) -> None:
         lease = leases.claim("shop", "a")
         wait_until(lambda: age_s(leases) > 0.5, 10, "the lease to age")
-        begun = time.monotonic()
         leases.renew(lease)
-        assert age_s(leases) <= time.monotonic() - begun + 0.1, "not older than the renewal"
+        assert age_s(leases) < 0.5
 
     def test_a_lost_lease_is_neither_renewed_nor_released(self, open_leases: OpenLeases, leases: LeaseStore) -> None:
         old = leases.claim("shop", "old tail")
@@ -99,12 +97,12 @@ class LeaseStoreContract:
 
         def claim(number: int) -> int:
             mine = open_leases() if number % 2 else leases
-            together.wait(120)
+            together.wait(30)
             try:
                 lease = mine.claim("shop", f"owner {number}", take_over=take_over)
             except LeaseLostError:
                 return 0
-            together.wait(120) if take_over else None
+            together.wait(30) if take_over else None
             try:
                 mine.renew(lease)
             except LeaseLostError:
