@@ -52,6 +52,11 @@ class Writers:
         for statement in SCHEMA:
             database.execute(statement.replace("TABLE", "TABLE IF NOT EXISTS") if may_lose else statement)
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether a writer has ended with an error."""
+        return bool(self._failures)
+
     @contextmanager
     def running(self) -> Iterator[Writers]:
         """Run the writers for the duration of the block."""
@@ -87,6 +92,9 @@ class Writers:
     def _work(self, chance: random.Random, number: int) -> None:
         try:
             with self._connect() as connection:
+                # A DDL statement waits for all transactions with its table. One of them may wait for a row of another
+                # transaction, which waits for the DDL statement: the server does not detect this deadlock.
+                connection.query("SET SESSION innodb_lock_wait_timeout = 1")
                 if number < len(self._sessions):
                     connection.query(self._sessions[number])
                 while not self._stop.is_set():
