@@ -139,7 +139,7 @@ def test_killed_mirrors_equal_their_tables(scenario: MirrorScenario) -> None:
     def write() -> None:
         with scenario.mysql.server.connect() as connection, connection.cursor() as cursor:
             cursor.execute(f"USE {scenario.database}")
-            while not end.wait(0.005):
+            while not end.wait(0.05):
                 cursor.execute("INSERT INTO one (v) VALUES ('new'), ('new'), ('new')")
                 cursor.execute("UPDATE one SET v = concat(left(v, 9), 'x') ORDER BY id DESC LIMIT 2")
                 cursor.execute("INSERT INTO two (v) SELECT v FROM one ORDER BY id DESC LIMIT 1")
@@ -149,7 +149,7 @@ def test_killed_mirrors_equal_their_tables(scenario: MirrorScenario) -> None:
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        for _ in range(3):
+        for _ in range(2):
             with scenario.live() as live:
                 scenario.wait_for_more_rows("one")
                 stop(live, signal.SIGKILL)

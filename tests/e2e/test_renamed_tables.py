@@ -48,6 +48,8 @@ CHANGES = {
         "DELETE FROM t WHERE id = 50",
     ],
 }
+MARIADB_CHANGES = ("gh-ost", "swapped")
+"""What shows how a server logs renames; what a mirror makes of them does not depend on the server."""
 
 
 @pytest.mark.parametrize("server", ["mysql", "mariadb"])
@@ -58,7 +60,8 @@ def test_renames_read_nothing_from_the_server(
     mariadb = isinstance(database.server, MariaDBServer)
     with mirrored_tables(database, nats_server.url, tmp_path) as mirrors:
         table = (database.name, "t")
-        for name, statements in CHANGES.items():
+        for name in MARIADB_CHANGES if mariadb else CHANGES:
+            statements = CHANGES[name]
             database.execute("DROP TABLE IF EXISTS t, u, v, _t_old, _t_del")
             database.execute(f"CREATE TABLE t {COLUMNS}")
             database.execute(FILL.format("t"))

@@ -42,7 +42,7 @@ from tests.e2e.writers import TABLES, Writers
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
-KILLS = 6
+KILLS = 4
 LATER_S = 120.0  # what the keeper would see two minutes after a kill, instead of two minutes of waiting
 
 
@@ -163,17 +163,17 @@ def test_messages_of_many_changes_through_kills(
 ) -> None:
     """Several tails, each killed in the middle, process one backlog."""
     chance = random.Random(4)
-    source, writers = f"formats-{mysql.name}", Writers(mysql, seed=5, pause_s=0.01)
+    source, writers = f"formats-{mysql.name}", Writers(mysql, seed=5)
     config = config_of(mysql.server, source)
     with writers.running():
-        for _ in range(8):
+        for _ in range(4):
             writers.write_big()
     connection = {k: v for k, v in asdict(config).items() if k != "tls"}
     options = {"source": source, "include": [f"{mysql.name}.*"], **QUICK}
     given = {"positions": str(tmp_path / "positions.db"), "nats": nats_server.url, "stream": stream}
     store = position_store
     reached = []
-    for number in range(6):
+    for number in range(4):
         tail = {**given, "mysql": connection, "options": options, "owner": f"run {number}"}
         with running("tests.e2e.tail_process", tail, tmp_path / "tail.log"):
             before = store.checkpoints.load(source)
