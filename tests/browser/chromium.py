@@ -14,7 +14,7 @@ from tests.waiting import wait_until
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 WIDTH, HEIGHT = 1600, 1000
-_TIMEOUT_S = 30.0
+_TIMEOUT_S = 120.0
 
 
 def find_chromium() -> str | None:

@@ -1,5 +1,6 @@
 """Ticks of the tail sensor with a real store and a real (ephemeral) instance."""
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,7 +121,7 @@ def test_a_dead_tail_fails_its_check_once_and_a_restarted_one_passes(instance: d
     claim(path, run_id, age_s=60)
     [(passed, said)] = evaluated()
     assert not passed
-    assert "last seen 60 s ago" in said
+    assert re.search(r"last seen [6-9]\d s ago", said)
     run = instance.get_run_by_id(run_id)
     assert run is not None
     assert run.status == dg.DagsterRunStatus.FAILURE

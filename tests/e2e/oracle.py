@@ -42,7 +42,7 @@ def binlog_changes(config: MySQLConfig, database: str) -> list[RowChange]:
     reader = BinlogReader(options, start)
     found: list[tuple[int, RowChange]] = []
     with BinlogDump(config, start, blocking=False) as dump, ReadAhead(dump) as ahead:
-        while not reader.ended and (chunk := ahead.next(20.0)) is not None:
+        while not reader.ended and (chunk := ahead.next(90.0)) is not None:
             for stretch in reader.feed(chunk.buffer, chunk.start, chunk.end):
                 for batch in (batch for batch in stretch.batches if batch.ddl is None):
                     found += zip(batch.data.column("seq").to_pylist(), batch.changes(), strict=True)
@@ -103,8 +103,8 @@ def stream_changes(url: str, source: str, database: str, table: str) -> list[Row
             return []
         durable = subjects.durable_name("oracle", database, table)
         reader.ensure_durable(durable, database, table, 1)
-        while batches := reader.fetch(durable, 5000, 0.5):
-            for item in batches:
+        while not reader.has_all(durable):
+            for item in reader.fetch(durable, 5000, 0.5):
                 found += item.batch.changes()
         reader.delete_durable(durable)
     return found

@@ -51,13 +51,13 @@ def consuming(scenario: Loads, new_mirror: Callable[[], Mirror]) -> Iterator[Non
         thread.join(60)
 
 
-def repair(scenario: Loads, table: str = "t", timeout_s: float = 60.0) -> Repair:
+def repair(scenario: Loads, table: str = "t", timeout_s: float = 240.0) -> Repair:
     """Repair the mirror."""
     with StreamReader(NatsOptions(url=scenario.nats_url), scenario.config.source) as reader:
         return new_repairer(reader, scenario.config, scenario.path, timeout_s).repair(scenario.database.name, table)
 
 
-def new_repairer(reader: StreamReader, config: MySQLConfig, path: Path, timeout_s: float = 60.0) -> Repairer:
+def new_repairer(reader: StreamReader, config: MySQLConfig, path: Path, timeout_s: float = 240.0) -> Repairer:
     """A repairer for the client of Loads."""
     options = VerifyOptions(client_id=OPTIONS.client_id, timeout_s=timeout_s)
     return Repairer(Verifier(reader, config, DuckFile(path, error=ConsumeError), options), "ann")

@@ -46,10 +46,10 @@ def wait_for_all(replica: DatabaseServer, source: DatabaseServer) -> None:
     """Wait until the replica has applied everything that the source has executed."""
     if isinstance(replica, servers.MySQLServer):
         executed = run(source, "SELECT @@GLOBAL.gtid_executed")[0][0]
-        done = run(replica, f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{executed}', 60)")
+        done = run(replica, f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{executed}', 240)")
     else:
         executed = run(source, "SELECT @@GLOBAL.gtid_binlog_pos")[0][0]
-        done = run(replica, f"SELECT MASTER_GTID_WAIT('{executed}', 60)")
+        done = run(replica, f"SELECT MASTER_GTID_WAIT('{executed}', 240)")
     assert done == [(0,)], status(replica)
 
 

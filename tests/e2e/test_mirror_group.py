@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pyarrow
@@ -24,12 +26,16 @@ from tests.databases import FreshDatabase
 from tests.duck import mirror_rows, query
 from tests.e2e.oracle import table_rows
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
+from tests.waiting import wait_until
 
 ACCOUNTS, TOTAL = 20, 2000
 
 
-def transfer_all(mysql: FreshDatabase) -> None:
-    for number in range(30):
+def transfer_all(mysql: FreshDatabase, watcher: SumWatcher) -> None:
+    """Transfer until the watcher has read the sum a few times."""
+    for number in count():
+        if number >= 30 and (len(watcher.sums) > 5 or not watcher.is_alive()):
+            return
         transfer(mysql, number)
 
 
@@ -82,7 +88,7 @@ def test_no_part_of_a_transaction_is_visible(
             consume_together(reader, mirrors, options, threading.Event())
             watcher = SumWatcher(path, mysql.name)
             watcher.start()
-            writer = threading.Thread(target=transfer_all, args=(mysql,))
+            writer = threading.Thread(target=transfer_all, args=(mysql, watcher))
             writer.start()
             while writer.is_alive():
                 consume_together(reader, mirrors, options, threading.Event())
@@ -91,18 +97,24 @@ def test_no_part_of_a_transaction_is_visible(
             mysql.execute("INSERT INTO savings VALUES (100, 0, 'x')")
             tail.catch_up()
         one, two = (ConsumerTask(table, mirror, options) for table, mirror in mirrors.items())
-        done: dict[tuple[str, str], int] = {}
+        done: Counter[tuple[str, str]] = Counter()
 
         def open_reader() -> StreamReader:
             return StreamReader(NatsOptions(url=nats_server.url), config.source)
 
         works = [replace(one, together=(two,))]
         crew_options = WorkerPoolOptions(first_round_s=2.0, round_s=2.0)
-        with WorkerPool(works, open_reader, crew_options, stop) as crew:
-            while len(done) < 2:
+        with open_reader() as reader, WorkerPool(works, open_reader, crew_options, stop) as crew:
+
+            def is_drained() -> bool:
+                """Whether all changes were applied; a round may end before."""
                 for report in crew.reports(0.5):
                     assert report.done is not None, report.error
-                    done[report.table] = report.done.changes
+                    done[report.table] += report.done.changes
+                counts = reader.pending_counts()
+                return len(done) == 2 and not any(counts.get(name, 1) for task in works for name in task.durables)
+
+            wait_until(is_drained, 60.0, "all changes to be applied")
         watcher.stop.set()
         watcher.join()
     assert set(watcher.sums) == {TOTAL}

@@ -1,9 +1,8 @@
-"""Mirrors survive hundreds of random statements, DML and DDL, and equal SELECT at ten points between and at the end."""
+"""Mirrors survive hundreds of random statements, DML and DDL, and equal SELECT at points between and at the end."""
 
 from __future__ import annotations
 
 import os
-import threading
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from binlogsync.consume.engine import ConsumeOptions, consume
+from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.mirror import apply as mirror
 from binlogsync.mirror.target import Mirror
 from binlogsync.mysql import MySQLConfig, resolve_start
@@ -24,11 +23,11 @@ from binlogsync.targets.mirror_state import MirrorOptions
 from tests.databases import FreshDatabase
 from tests.duck import query
 from tests.e2e.statements import MIRRORED, RandomStatements, ServerColumn
-from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
+from tests.e2e.tailing import TailThread, config_of, drain, options_of, stream_sink
 
 STATEMENTS = int(os.environ.get("BINLOGSYNC_RANDOM_STATEMENTS", "150"))
 SEED = int(os.environ.get("BINLOGSYNC_RANDOM_SEED", "1"))
-STOPS = 11
+STOPS = 5
 GONE = "gone at"
 
 
@@ -58,7 +57,7 @@ class MirrorSet:
     def drain(self) -> None:
         options = ConsumeOptions(client_id=self.path.stem, idle_s=0.02, gather_s=0.02)
         for name, target in self._targets.items():
-            consume(self._reader, (self._database, name), target, options, threading.Event())
+            drain(self._reader, (self._database, name), target, options)
 
     def close(self) -> None:
         self._stack.close()

@@ -52,7 +52,7 @@ class CloneScenario(LogIdentityScenario):
         run(self.server, "SET gtid_next = 'AUTOMATIC:tag'", insert, "COMMIT")
 
     def running(self) -> TailThread:
-        return self.tail(start="now", retry_s=60.0)
+        return self.tail(start="now", retry_s=300.0)
 
     def backup(self, name: str) -> None:
         backup(self.server, self.folder / name)

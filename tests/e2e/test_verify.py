@@ -45,7 +45,7 @@ class VerifyScenario:
         self.stop.set()
         self._thread.join()
 
-    def verify(self, table: str, timeout_s: float = 60.0) -> Verification:
+    def verify(self, table: str, timeout_s: float = 240.0) -> Verification:
         options = VerifyOptions(timeout_s=timeout_s, chunk_rows=50, examples=2)
         with StreamReader(NatsOptions(url=self.url), self.config.source) as reader:
             return Verifier(reader, self.config, DuckFile(self.path, error=ConsumeError), options).verify(

@@ -75,7 +75,7 @@ class HostileScenario:
     def compare(self, table: str) -> Comparison:
         with StreamReader(NatsOptions(url=self.url), self.config.source) as reader:
             file = DuckFile(self.path, error=ConsumeError)
-            found = Verifier(reader, self.config, file, VerifyOptions(timeout_s=30.0)).verify("held", table)
+            found = Verifier(reader, self.config, file, VerifyOptions(timeout_s=240.0)).verify("held", table)
         assert found.rows is not None, str(found)
         return found.rows
 
@@ -147,7 +147,7 @@ def test_verify_and_doctor_do_not_depend_on_settings_of_the_server(
         with hostile.set(values), scenario.tail():
             found = [differences(scenario.compare(table)) for table in TABLES]
             assert found == [(1, 1, 0), (0, 0, 1), (1, 0, 0)]
-            assert main(["verify", "--client-id", "binlogsync", "--timeout", "30", "held.keyed"]) == 1
+            assert main(["verify", "--client-id", "binlogsync", "--timeout", "240", "held.keyed"]) == 1
             assert "1 missing, 0 too many, 1 different" in capsys.readouterr().out
 
 
