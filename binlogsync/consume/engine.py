@@ -159,6 +159,8 @@ class _Run:
     pulse: Pulse
     rounds: int = 0
     verified_at: float = 0.0
+    has_all: bool = True
+    """False after a fetch without messages if the stream may have more: the answer was slow, or was not asked for."""
     deliveries: tuple[TableDelivery, ...] = ()
 
     def drain(self, tables: list[Table]) -> Mapping[Table, ConsumeResult]:
@@ -175,7 +177,7 @@ class _Run:
                 if self._round(min(self.options.idle_s, ends_at - time.monotonic())):
                     last_change = time.monotonic()
                 else:
-                    is_drained = time.monotonic() - last_change >= self.options.idle_s
+                    is_drained = self.has_all and time.monotonic() - last_change >= self.options.idle_s
             for delivery in self.deliveries:
                 if not delivery.fetched:
                     delivery.tracker.see(self.target.store, delivery.newest)
@@ -214,7 +216,7 @@ class _Run:
         has_work = any(each.batches for each in work)
         # A large transaction may be fetched in several rounds before it is applied.
         is_busy = has_work or self._count_fetched() > held or self._count_skipped() > skipped
-        self.pulse(is_busy)
+        self.pulse(is_busy or not self.has_all)
         if has_work:
             self.target.take([each for each in work if each.batches], self.stop)
             self.rounds += 1
@@ -238,8 +240,14 @@ class _Run:
             if delivery.is_full(limit) or time.monotonic() > gather_until:
                 break
             wait_s = _SHORT_S
-        if not delivery.fetched and end > delivery.newest and delivery.has_all():
-            delivery.newest = end
+        if delivery.fetched:
+            self.has_all = True
+        elif is_held:
+            self.has_all = False
+        else:
+            self.has_all = self.stop.is_set() or end <= delivery.newest or delivery.has_all()
+            if self.has_all and not self.stop.is_set():
+                delivery.newest = max(delivery.newest, end)
         return [TableChanges(delivery.tracker, delivery.fetched)]
 
     def _gather_together(self) -> list[TableChanges]:

@@ -101,9 +101,9 @@ def test_the_host_that_answers_is_taken(mysql_server: servers.MySQLServer) -> No
 def test_nothing_listens() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with pytest.raises(SourceError, match="nothing listens there"):
-        connect(MySQLConfig(port=port))
+        # It stays bound, so that no other process can listen on it.
+        with pytest.raises(SourceError, match="nothing listens there"):
+            connect(MySQLConfig(port=free.getsockname()[1]))
 
 
 def test_unknown_host() -> None:

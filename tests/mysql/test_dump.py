@@ -114,7 +114,7 @@ def test_close_in_another_thread_ends_a_read(server: DatabaseServer) -> None:
         time.sleep(0.2)
         assert not ended.is_set()
         dump.close()
-        assert ended.wait(5)
+        assert ended.wait(60)
         reader.join()
 
 

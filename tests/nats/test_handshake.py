@@ -54,7 +54,7 @@ def test_no_credential_is_sent_to_a_server_without_tls(
     with HostileNatsServer(info_line(auth_required=True), b"PONG\r\n", closes=False) as server:
         url = server.url(scheme, own.pop("user_in_url", ""))
         tls: dict[str, Any] = {"tls_ca_file": files.ca} if scheme == "nats" else {}
-        text = refused(NatsOptions(url=url, **own, **tls))
+        text = refused(NatsOptions(url=url, connect_timeout_s=60, **own, **tls))
     assert "does not offer TLS" in text
     assert "no credentials were sent" in text
     assert SECRET not in text

@@ -19,6 +19,7 @@ import binlogsync
 from binlogsync.nats import adapter as nats_adapter
 from binlogsync.nats.adapter import SecureClient
 from binlogsync.servers import NATSServer
+from tests.nats_commands import PATIENCE_S
 
 
 def test_the_names_are_there_and_take_what_is_given() -> None:
@@ -44,7 +45,7 @@ def test_the_handshake_asks_before_it_sends_credentials() -> None:
 @pytest.mark.server
 def test_what_the_socket_takes_at_once_is_asked_of_names_that_are_there(nats_server: NATSServer) -> None:
     async def look() -> tuple[list[bytes], int, int]:
-        client = await nats.connect(nats_server.url)
+        client = await nats.connect(nats_server.url, connect_timeout=PATIENCE_S)
         writer = getattr(getattr(client, nats_adapter.TRANSPORT), nats_adapter.WRITER)
         pending = getattr(client, nats_adapter.PENDING)
         found = (pending, writer.transport.get_write_buffer_size(), writer.get_extra_info("socket").fileno())
@@ -61,7 +62,7 @@ def test_framed_text_arrives_in_order_with_what_is_published(nats_server: NATSSe
     large = b"x" * 700_000
 
     async def exchange() -> list[bytes]:
-        client = await nats.connect(nats_server.url)
+        client = await nats.connect(nats_server.url, connect_timeout=PATIENCE_S)
         subscription = await client.subscribe("adapter.>")
         await client.publish("adapter.a", b"first")
         text = b"".join(b"PUB adapter.b %d\r\n%b\r\n" % (len(body), body) for body in [b"second", *[large] * 8])
@@ -69,7 +70,7 @@ def test_framed_text_arrives_in_order_with_what_is_published(nats_server: NATSSe
         for _ in range(8):  # more than the socket accepts at once, in parts
             await nats_adapter.send_framed(client, b"PUB adapter.c %d\r\n" % len(large), memoryview(large), b"\r\n")
         await client.publish("adapter.a", b"last")
-        received = [(await subscription.next_msg(20)).data for _ in range(19)]
+        received = [(await subscription.next_msg(60)).data for _ in range(19)]
         await client.close()
         return received
 
@@ -89,7 +90,7 @@ def test_the_parser_is_what_the_splitter_stands_before() -> None:
 @pytest.mark.server
 def test_a_connection_that_receives_raw_reads_more_at_once(nats_server: NATSServer) -> None:
     async def look() -> tuple[int, int, int]:
-        client = await nats.connect(nats_server.url)
+        client = await nats.connect(nats_server.url, connect_timeout=PATIENCE_S)
         transport = getattr(client, nats_adapter.TRANSPORT)
         reader = getattr(transport, nats_adapter.READER)
         before = getattr(reader, nats_adapter.LIMIT)
@@ -112,7 +113,7 @@ def test_a_connection_that_receives_raw_reads_more_at_once(nats_server: NATSServ
         transport.read = count
         for _ in range(20):
             await client.publish("wide.a", b"x" * 900_000)
-        await asyncio.wait_for(all_here.wait(), 20)
+        await asyncio.wait_for(all_here.wait(), 60)
         await client.close()
         assert sizes == [900_000] * 20
         return before, getattr(reader, nats_adapter.LIMIT), longest[0]
@@ -127,7 +128,7 @@ def test_raw_messages_come_in_order_and_others_as_ever(nats_server: NATSServer) 
     sizes = [0, 3, 70_000, 1, 400_000, 5]
 
     async def exchange() -> tuple[list[nats_adapter.RawMessage], list[bytes]]:
-        client = await nats.connect(nats_server.url)
+        client = await nats.connect(nats_server.url, connect_timeout=PATIENCE_S)
         raw, usual = await client.subscribe("raw.>"), await client.subscribe("usual.>")
         found: list[nats_adapter.RawMessage] = []
         nats_adapter.receive_raw(client, raw, found.append)
@@ -135,7 +136,7 @@ def test_raw_messages_come_in_order_and_others_as_ever(nats_server: NATSServer) 
             await client.publish(f"raw.{number}", b"\r\n" * size, reply="answer", headers={"One": "1", "Two": "a: b"})
             await client.publish("usual.a", b"MSG %d" % number)
             await client.publish("raw.plain", b"MSG x 1 3\r\nabc")
-        received = [(await usual.next_msg(20)).data for _ in sizes]
+        received = [(await usual.next_msg(60)).data for _ in sizes]
         await client.flush()
         nats_adapter.stop_receiving(client, raw)
         await client.publish("raw.late", b"")
@@ -172,7 +173,7 @@ def test_text_in_any_chunks(step: int) -> None:
 @pytest.mark.server
 def test_a_closed_connection_says_so(nats_server: NATSServer) -> None:
     async def send() -> None:
-        client = await nats.connect(nats_server.url)
+        client = await nats.connect(nats_server.url, connect_timeout=PATIENCE_S)
         await client.close()
         await nats_adapter.send_framed(client, memoryview(b"PUB a 0\r\n\r\n"))
 

@@ -23,21 +23,21 @@ from binlogsync.nats.messages import DeliveredMessage, count_decodable
 from binlogsync.nats.objects import chunk_subject, get_object, meta_subject, put_object
 from binlogsync.servers import NATSServer
 from tests.nats.test_stream import TABLES, FilledStream
-from tests.nats_commands import ask
+from tests.nats_commands import PATIENCE_S, ask
 from tests.samples import SampleTransaction
 
 _NUMBERS = itertools.count(1)
-_S = 20.0
+_S = 60.0
 
 
 def run(server: NATSServer, work: Callable[[Client, str], Awaitable[Any]]) -> Any:
     """Run the work with a new connection and a new object store bucket."""
 
     async def connected() -> Any:
-        client = await nats.connect(server.url)
+        client = await nats.connect(server.url, connect_timeout=PATIENCE_S)
         try:
             bucket = f"objects{next(_NUMBERS)}"
-            await client.jetstream().create_object_store(bucket)
+            await client.jetstream(timeout=PATIENCE_S).create_object_store(bucket)
             return await work(client, bucket)
         finally:
             await client.close()
@@ -60,7 +60,7 @@ def test_the_form_is_that_of_other_clients(nats_server: NATSServer) -> None:
     body = b"0123456789" * 200_000
 
     async def work(client: Client, bucket: str) -> tuple[Any, Any]:
-        store = await client.jetstream().object_store(bucket)
+        store = await client.jetstream(timeout=PATIENCE_S).object_store(bucket)
         await put_object(client, bucket, "ours", body, _S)
         await store.put("theirs", body)
         return (await store.get("ours")).data, await get_object(client, bucket, "theirs", _S)
@@ -72,7 +72,7 @@ def test_a_second_object_of_the_name_takes_the_place_of_the_first(nats_server: N
     async def work(client: Client, bucket: str) -> tuple[Any, int]:
         for body in (b"first" * 300_000, b"second" * 300_000):
             await put_object(client, bucket, "n", body, _S)
-        info = await client.jetstream().stream_info(f"OBJ_{bucket}")
+        info = await client.jetstream(timeout=PATIENCE_S).stream_info(f"OBJ_{bucket}")
         return await get_object(client, bucket, "n", _S), info.state.messages
 
     assert run(nats_server, work) == (b"second" * 300_000, 5)
@@ -81,7 +81,7 @@ def test_a_second_object_of_the_name_takes_the_place_of_the_first(nats_server: N
 def test_what_is_not_there_is_none(nats_server: NATSServer) -> None:
     async def work(client: Client, bucket: str) -> tuple[Any, Any, Any]:
         await put_object(client, bucket, "gone", b"x", _S)
-        await (await client.jetstream().object_store(bucket)).delete("gone")
+        await (await client.jetstream(timeout=PATIENCE_S).object_store(bucket)).delete("gone")
         names = (("never", bucket), ("gone", bucket), ("a", "no_such_bucket"))
         a, b, c = [await get_object(client, other, name, _S) for name, other in names]
         return a, b, c
@@ -110,7 +110,7 @@ DAMAGED: dict[str, bytes] = {
 @pytest.mark.parametrize("name", DAMAGED)
 def test_damage_is_an_error_that_names_the_object(nats_server: NATSServer, name: str) -> None:
     async def work(client: Client, bucket: str) -> bytes | None:
-        js = client.jetstream()
+        js = client.jetstream(timeout=PATIENCE_S)
         for chunk in (b"ab", b"cd"):
             await js.publish(chunk_subject(bucket, "u"), chunk)
         await js.publish(meta_subject(bucket, "n"), DAMAGED[name])
@@ -144,15 +144,15 @@ def test_a_reader_without_this_library_follows_what_the_readme_documents(nats_se
     filled.sink.close()
 
     async def read() -> bytes:
-        client = await nats.connect(nats_server.url)
-        js = client.jetstream()
+        client = await nats.connect(nats_server.url, connect_timeout=PATIENCE_S)
+        js = client.jetstream(timeout=PATIENCE_S)
         message = await js.get_last_msg(f"CDC_{filled.source.upper()}", f"cdc.{filled.source}.shop.small")
         name = (message.headers or {})["Cdc-Object"]
         bucket = f"CDC_{filled.source.upper()}_large"
         encoded = base64.urlsafe_b64encode(name.encode()).decode()
         document = json.loads((await js.get_last_msg(f"OBJ_{bucket}", f"$O.{bucket}.M.{encoded}")).data or b"")
         chunks = await js.subscribe(f"$O.{bucket}.C.{document['nuid']}", ordered_consumer=True)
-        body = b"".join([(await chunks.next_msg(10)).data for _ in range(document["chunks"])])
+        body = b"".join([(await chunks.next_msg(60)).data for _ in range(document["chunks"])])
         await client.close()
         assert document["size"] == len(body) == int((message.headers or {})["Cdc-Object-Size"])
         digest = base64.urlsafe_b64encode(hashlib.sha256(body).digest()).decode()
@@ -172,7 +172,7 @@ def test_a_deleted_bucket_is_made_again(nats_server: NATSServer) -> None:
         images = write_large(filled, 1)
         with filled.reader() as reader:
             reader.ensure_durable("large", TABLES[0].database, TABLES[0].table, 1)
-            (batch,) = reader.fetch("large", 100, 2.0)
+            (batch,) = reader.fetch("large", 100, _S)
             assert batch.batch.data.column("after").to_pylist() == images
     filled.sink.close()
 
@@ -184,7 +184,7 @@ def test_a_missing_object_is_named(nats_server: NATSServer) -> None:
     with filled.reader() as reader:
         reader.ensure_durable("large", TABLES[0].database, TABLES[0].table, 1)
         with pytest.raises(WireError, match=r"has no object [0-9a-f]{64} with the body"):
-            reader.fetch("large", 100, 2.0)
+            reader.fetch("large", 100, _S)
 
 
 def test_large_bodies_are_handed_out_a_few_at_a_time(nats_server: NATSServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +194,8 @@ def test_large_bodies_are_handed_out_a_few_at_a_time(nats_server: NATSServer, mo
     found: list[list[dict[str, Any]]] = []
     with filled.reader() as reader:
         reader.ensure_durable("large", TABLES[0].database, TABLES[0].table, 1)
-        while batches := reader.fetch("large", 100, 2.0):
+        while not reader.has_all("large"):
+            batches = reader.fetch("large", 100, _S)
             found.append([row["after"] for item in batches for row in item.batch.data.to_pylist()])
             reader.ack(batches[-1])
     assert [len(each) for each in found] == [2, 2, 1]

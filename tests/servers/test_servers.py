@@ -23,6 +23,7 @@ from binlogsync import servers
 from binlogsync.errors import EmbeddedServerError
 from binlogsync.servers.database import DatabaseServer
 from binlogsync.servers.process import free_port
+from tests.nats_commands import PATIENCE_S
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.server
@@ -107,16 +108,16 @@ def test_two_databases_at_once(start: Start) -> None:
 
 
 async def _write(url: str, message: bytes) -> None:
-    client = await nats_client.connect(url)
-    stream = client.jetstream()
+    client = await nats_client.connect(url, connect_timeout=PATIENCE_S)
+    stream = client.jetstream(timeout=PATIENCE_S)
     await stream.add_stream(name="KEPT", subjects=["kept"])
     await stream.publish("kept", message)
     await client.close()
 
 
 async def _read(url: str) -> list[bytes | None]:
-    client = await nats_client.connect(url)
-    stream = client.jetstream()
+    client = await nats_client.connect(url, connect_timeout=PATIENCE_S)
+    stream = client.jetstream(timeout=PATIENCE_S)
     try:
         state = (await stream.stream_info("KEPT")).state
         return [(await stream.get_msg("KEPT", seq)).data for seq in range(state.first_seq, state.last_seq + 1)]
@@ -141,7 +142,7 @@ def test_nats_keeps_its_stream(tmp_path: Path) -> None:
 
 def test_nats_accepts_options() -> None:
     async def max_payload(url: str) -> int:
-        client = await nats_client.connect(url)
+        client = await nats_client.connect(url, connect_timeout=PATIENCE_S)
         size = client.max_payload
         await client.close()
         return size
@@ -161,7 +162,7 @@ def test_redis_keeps_its_keys(tmp_path: Path) -> None:
 
 
 def test_redis_requires_its_password(redis_server: servers.RedisServer) -> None:
-    with socket.create_connection((redis_server.host, redis_server.port), timeout=5) as connection:
+    with socket.create_connection((redis_server.host, redis_server.port), timeout=60) as connection:
         connection.sendall(b"PING\r\n")
         assert connection.recv(100).startswith(b"-NOAUTH")
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from binlogsync.codec import subjects
-from binlogsync.nats.reader import StreamReader
+from binlogsync.nats.reader import StreamBatch, StreamReader
 from binlogsync.schema import Column, TableSchema
 from binlogsync.sinks.jetstream import JetStreamOptions
 from tests.samples import SampleOptions, SampleSource
@@ -22,6 +22,16 @@ def new_source() -> str:
     return f"sink{next(_NUMBERS)}"
 
 
+def fetch_all(reader: StreamReader, durable: str, size: int = 1000) -> list[StreamBatch]:
+    """All messages that the durable has left. A fetch without messages may only be a slow one."""
+    found: list[StreamBatch] = []
+    while True:
+        batches = reader.fetch(durable, size, 0.1)
+        if not batches and reader.has_all(durable):
+            return found
+        found += batches
+
+
 def read_all(url: str, source: str) -> list[tuple[int, dict[str, Any]]]:
     """(stream sequence, change) of every change in the stream."""
     found: list[tuple[int, dict[str, Any]]] = []
@@ -29,9 +39,8 @@ def read_all(url: str, source: str) -> list[tuple[int, dict[str, Any]]]:
         for database, table in reader.tables():
             durable = subjects.durable_name("test", database, table)
             reader.ensure_durable(durable, database, table, 1)
-            while batches := reader.fetch(durable, 1000, 0.3):
-                for item in batches:
-                    found += zip(item.sequences.to_pylist(), item.batch.data.to_pylist(), strict=True)
+            for item in fetch_all(reader, durable):
+                found += zip(item.sequences.to_pylist(), item.batch.data.to_pylist(), strict=True)
             reader.delete_durable(durable)
     return found
 

@@ -17,13 +17,16 @@ from nats.js.errors import Error
 from binlogsync.servers.nats import find_server
 from binlogsync.servers.process import HOST, free_port
 
-_READY_S = 60
+_READY_S = 240
 
 
 @contextmanager
 def nats_cluster(folder: Path) -> Iterator[str]:
     """The addresses of the servers, once they can create a stream with three replicas."""
-    clients, routes = ([free_port() for _ in range(3)] for _ in range(2))
+    ports: set[int] = set()
+    while len(ports) < 6:
+        ports.add(free_port())
+    clients, routes = list(ports)[:3], list(ports)[3:]
     told = ",".join(f"nats://{HOST}:{port}" for port in routes)
     servers = [
         subprocess.Popen(
@@ -58,9 +61,9 @@ async def _wait_until_ready(url: str) -> None:
     until = time.monotonic() + _READY_S
     while True:
         try:
-            client = await nats.connect(url.split(","), allow_reconnect=False, connect_timeout=2)
+            client = await nats.connect(url.split(","), allow_reconnect=False, connect_timeout=20)
             try:
-                context = client.jetstream(timeout=2)
+                context = client.jetstream(timeout=20)
                 await context.add_stream(StreamConfig("ready", subjects=["ready"], num_replicas=3))
                 await context.delete_stream("ready")
                 return

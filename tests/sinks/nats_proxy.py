@@ -21,6 +21,7 @@ class NatsProxy:
         self._open = threading.Event()
         self._open.set()
         self.cuts = 0
+        self.has_held = False
         self._sockets: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -35,7 +36,8 @@ class NatsProxy:
         self._mark = mark
 
     def hold(self) -> None:
-        """Hold back the client's data until `release`."""
+        """Hold back the client's data until `release`; `has_held` is then true once there was any."""
+        self.has_held = False
         self._open.clear()
 
     def release(self) -> None:
@@ -85,7 +87,8 @@ class NatsProxy:
                         self._mark = None
                         self.cuts += 1
                         break
-                if not is_server:
+                if not is_server and not self._open.is_set():
+                    self.has_held = True
                     self._open.wait()
                 target.sendall(data)
         _close(source)

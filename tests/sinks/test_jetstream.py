@@ -127,7 +127,7 @@ def test_two_writers_at_once_never_mix(opened: Callable[..., JetStreamSink], nat
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join()
     found = stored(nats_server.url, source)
     assert "fenced" in results
     assert found == coordinates(flush)[: len(found)]
@@ -204,7 +204,7 @@ def test_the_server_is_killed_in_the_middle(own_server: NATSServer) -> None:
             wait([written], timeout=delay)
             own_server.kill()
             own_server.start()
-            written.result(60)
+            written.result(300)
         expected += coordinates(flush)
     sink.close()
     assert stored(own_server.url, source) == expected

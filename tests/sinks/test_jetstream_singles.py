@@ -23,6 +23,7 @@ from tests.sinks.contract import Stored, coordinates
 from tests.sinks.jetstream_streams import new_source, samples, stored
 from tests.sinks.nats_cluster import nats_cluster
 from tests.sinks.nats_proxy import NatsProxy
+from tests.waiting import wait_until
 
 LINES: dict[str, Any] = {"changes_per_message": 5}
 FORMATS = pytest.mark.parametrize("options", [LINES, {"format": "arrow"}], ids=["lines", "arrow"])
@@ -103,7 +104,7 @@ def test_a_server_that_is_killed_all_the_time() -> None:
                 time.sleep(delay)
                 server.kill()
                 server.start()
-            written.result(60)
+            written.result(300)
         assert stored(server.url, source) == [row for flush in todo for row in coordinates(flush)]
 
 
@@ -145,11 +146,11 @@ def test_no_message_is_stored_after_a_foreign_message(nats_server: NATSServer) -
         other.open(source)
         proxy.hold()
         written = pool.submit(ours.write, todo)
-        time.sleep(0.3)  # until its messages are in flight
+        wait_until(lambda: proxy.has_held, 30, "messages in flight")
         other.write(foreign)
         proxy.release()
         with pytest.raises(FencedError):
-            written.result(30)
+            written.result(120)
         other.close()
     assert len(stored(nats_server.url, source)) == 1 + foreign.changes
 

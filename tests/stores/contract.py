@@ -5,6 +5,7 @@ like another process.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -75,8 +76,9 @@ class PositionStoreContract(CheckpointStoreContract, BookmarkStoreContract, Leas
     def test_a_save_renews_the_lease(self, store: PositionStore) -> None:
         lease = store.leases.claim("shop", "a")
         wait_until(lambda: age_s(store.leases) > 0.5, 10, "the lease to age")
+        begun = time.monotonic()
         store.checkpoints.save(lease, AT)
-        assert age_s(store.leases) < 0.5
+        assert age_s(store.leases) <= time.monotonic() - begun + 0.1, "not older than the renewal"
 
     def test_close_never_raises_and_can_be_called_twice(self, opener: Opener) -> None:
         store = opener()

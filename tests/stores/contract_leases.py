@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -63,14 +64,15 @@ class LeaseStoreContract:
         leases.claim("shop", "a")
         wait_until(lambda: age_s(leases) > 0.2, 10, "the lease to age")
         with pytest.raises(LeaseLostError):
-            leases.claim("shop", "b", stale_s=30)
+            leases.claim("shop", "b", stale_s=3600)
         assert leases.claim("shop", "b", stale_s=0.2).epoch == 2
 
     def test_a_renewed_lease_is_young(self, leases: LeaseStore) -> None:
         lease = leases.claim("shop", "a")
         wait_until(lambda: age_s(leases) > 0.5, 10, "the lease to age")
+        begun = time.monotonic()
         leases.renew(lease)
-        assert age_s(leases) < 0.5
+        assert age_s(leases) <= time.monotonic() - begun + 0.1, "not older than the renewal"
 
     def test_a_lost_lease_is_neither_renewed_nor_released(self, open_leases: OpenLeases, leases: LeaseStore) -> None:
         old = leases.claim("shop", "old tail")
@@ -97,12 +99,12 @@ class LeaseStoreContract:
 
         def claim(number: int) -> int:
             mine = open_leases() if number % 2 else leases
-            together.wait(30)
+            together.wait(120)
             try:
                 lease = mine.claim("shop", f"owner {number}", take_over=take_over)
             except LeaseLostError:
                 return 0
-            together.wait(30) if take_over else None
+            together.wait(120) if take_over else None
             try:
                 mine.renew(lease)
             except LeaseLostError:

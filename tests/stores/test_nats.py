@@ -17,7 +17,7 @@ class TestNatsPositionStore(PositionStoreContract):
     @pytest.fixture
     def opener(self, nats_server: NATSServer) -> Opener:
         bucket = f"positions_{secrets.token_hex(4)}"
-        return lambda: NatsPositionStore(NatsOptions(url=nats_server.url, reconnect_timeout_s=5.0), bucket)
+        return lambda: NatsPositionStore(NatsOptions(url=nats_server.url), bucket)
 
 
 def test_a_server_that_is_not_there_is_an_error_that_says_so() -> None:

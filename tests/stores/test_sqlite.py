@@ -57,7 +57,7 @@ def test_many_may_open_a_new_file_at_once(open_positions: Opening, path: Path) -
 
     def claim(number: int) -> int:
         store = open_positions(path)
-        together.wait(30)
+        together.wait(120)
         epoch = store.leases.claim(f"source {number}", "a").epoch
         store.close()
         return epoch
@@ -244,7 +244,7 @@ def test_a_full_and_a_readonly_disk_are_named_and_keep_the_old_checkpoint(tmp_pa
     disk = tmp_path / "disk"
     disk.mkdir()
     command = [*namespace, ON_A_SMALL_DISK, "sh", str(disk), sys.executable, FILL]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     full, mended, readonly = done.stdout.splitlines()
     assert "the disk is full; free space" in full

