@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import product
 
 from binlogsync.codec.envelope import EnvelopeContext, render
 from tests.binlog.captured import EVENTS, NAMES, TYPES, CapturedDump, load, summary
@@ -212,25 +213,25 @@ def load_all(names: tuple[str, ...] = NAMES) -> list[tuple[CapturedDump, bool]]:
 
 
 def main() -> None:
-    """Run the cases seed..seed+count-1; prints their number, how they ended, and the failures."""
+    """Run the cases seed..seed+count-1 of each family; prints their number, how they ended, and the failures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dumps", choices=FAMILIES, default="golden")
+    parser.add_argument("--dumps", choices=FAMILIES, nargs="*", default=["golden"])
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--case-timeout", type=float, default=20.0)
+    parser.add_argument("--case-timeout", type=float, default=60.0)
     arguments = parser.parse_args()
     faulthandler.enable()
-    family = FAMILIES[arguments.dumps]
     ends: Counter[str] = Counter()
-    finds: dict[int, str] = {}
-    for seed in range(arguments.seed, arguments.seed + arguments.count):
+    finds: dict[str, str] = {}
+    cases = list(product(arguments.dumps, range(arguments.seed, arguments.seed + arguments.count)))
+    for dumps, seed in cases:
         faulthandler.dump_traceback_later(arguments.case_timeout, exit=True)
         try:
-            ends[family.run(seed)] += 1
+            ends[FAMILIES[dumps].run(seed)] += 1
         except Exception as error:  # noqa: BLE001 - any other exception is a failure of the decoder
-            finds[seed] = traceback.format_exc()[-1500:]
-            print(f"seed {seed}: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
-    print(json.dumps({"executions": arguments.count, "finds": finds, **ends}))  # noqa: T201
+            finds[f"{dumps} {seed}"] = traceback.format_exc()[-1500:]
+            print(f"{dumps}, seed {seed}: {type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+    print(json.dumps({"executions": len(cases), "finds": finds, **ends}))  # noqa: T201
     sys.exit(bool(finds))
 
 

@@ -234,10 +234,10 @@ def test_crc32_equals_zlib_at_every_alignment(data: bytes, shift: int) -> None:
     assert crc32(address(buffer) + shift, len(data), address(crc.TABLES)) == zlib.crc32(data)
 
 
-@pytest.mark.parametrize("size", [*range(300), 1 << 20])
-def test_crc32_of_every_length(size: int) -> None:
-    data = np.random.default_rng(size).integers(0, 256, size + 1, np.uint8)
-    assert crc32(address(data), size, address(crc.TABLES)) == zlib.crc32(data[:size].tobytes())
+def test_crc32_of_every_length() -> None:
+    data = np.random.default_rng(1).integers(0, 256, 1 << 20, np.uint8)
+    for size in [*range(300), 1 << 20]:
+        assert crc32(address(data), size, address(crc.TABLES)) == zlib.crc32(data[:size].tobytes()), size
 
 
 @given(st.binary(max_size=40))

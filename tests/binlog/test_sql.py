@@ -54,14 +54,13 @@ def test_tokens(sql: str, dialect: SqlDialect, wanted: list[str]) -> None:
 
 @pytest.mark.parametrize("text", ["/*", "'a\\'", "'x' ", "''", "-- x\n", "/*! ", "`", "\\"])
 def test_time_is_linear_in_the_length_of_the_text(text: str) -> None:
-    for _ in tokenize("CREATE TABLE t " + text * 50_000, MYSQL):
+    for _ in tokenize("CREATE TABLE t " + text * 20_000, MYSQL):
         pass
 
 
 COMMENTS = ["/* it's */", "/* 99999x*/", "-- `\n", '# "\n', "/**/", "/*!*/"]
 
 
-@pytest.mark.parametrize("comment", COMMENTS)
 @pytest.mark.parametrize(
     ("sql", "wanted"),
     [
@@ -91,10 +90,11 @@ COMMENTS = ["/* it's */", "/* 99999x*/", "-- `\n", '# "\n', "/**/", "/*!*/"]
         ("INSERT INTO t VALUES (1)", Statement("rows", (T,))),
     ],
 )
-def test_statements_with_comments_wherever_white_space_may_stand(sql: str, wanted: Statement, comment: str) -> None:
+def test_statements_with_comments_wherever_white_space_may_stand(sql: str, wanted: Statement) -> None:
     assert read_statement(sql, "shop", MARIADB) == wanted
-    commented = f"{comment}{comment} " + sql.replace(" ", f" {comment} ") + f" {comment}"
-    assert read_statement(commented, "shop", MARIADB) == wanted
+    for comment in COMMENTS:
+        commented = f"{comment}{comment} " + sql.replace(" ", f" {comment} ") + f" {comment}"
+        assert read_statement(commented, "shop", MARIADB) == wanted, comment
 
 
 @pytest.mark.parametrize(

@@ -307,7 +307,7 @@ def main() -> None:
     parser.add_argument("--kind", choices=CASES, nargs="*", default=list(CASES))
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--case-timeout", type=float, default=20.0)
+    parser.add_argument("--case-timeout", type=float, default=60.0)
     arguments = parser.parse_args()
     faulthandler.enable()
     logging.disable()

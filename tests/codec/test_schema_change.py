@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import nats
 import pytest
-from nats.js.api import RawStreamMsg
 
 from binlogsync.change import Change, ChangeBatch, SchemaChange, build_schema_batch
 from binlogsync.codec.envelope import SCHEMA_CHANGE, decode_schema_change, encode_schema_change
@@ -28,6 +25,7 @@ from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from tests.consume.test_consume import SampleRow
 from tests.duck import query
 from tests.nats.test_stream import FORMATS
+from tests.nats_commands import ask
 from tests.samples import SERVER_ID, SERVER_UUID, SampleOptions, SampleSource
 
 SAMPLES = ("shop", "samples")
@@ -77,19 +75,11 @@ def test_it_arrives_in_its_place(nats_server: NATSServer, tmp_path: Path, option
         handler = Handler(SampleRow, seen.append, tmp_path / "progress.duckdb")
         done = consume(reader, SAMPLES, handler, ConsumeOptions(idle_s=0.1), threading.Event())
         assert done.changes == len(seen) == flush.changes == sum(len(b) for b in flush.batches) - 1
-    raw = asyncio.run(raw_message(nats_server.url, source, found[at].last_sequence))
+    raw = ask(nats_server.url, lambda js: js.get_msg(stream_name(source), found[at].last_sequence))
     assert raw.subject == table_subject(source, *SAMPLES)
     assert not raw.data
     assert raw.headers is not None
     assert decode_schema_change(raw.headers[SCHEMA_CHANGE]).ddl == ddl
-
-
-async def raw_message(url: str, source: str, sequence: int) -> RawStreamMsg:
-    client = await nats.connect(url)
-    try:
-        return await client.jetstream().get_msg(stream_name(source), sequence)
-    finally:
-        await client.close()
 
 
 def test_the_audit_log_keeps_it_apart_from_the_changes(tmp_path: Path) -> None:

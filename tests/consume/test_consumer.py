@@ -369,7 +369,7 @@ def test_one_id_has_one_live_client(stream: SampleStream, start_program: Callabl
     assert first.ids() == wanted[: len(first.ids())]
     assert second.ids()[0] in wanted[max(0, len(first.ids()) - 60) : len(first.ids()) + 1]
     second.process.send_signal(signal.SIGTERM)
-    assert second.process.wait(30) == 0
+    assert second.process.wait(120) == 0
     wait_until(lambda: "ended" in second.lines, 10, "the client to report its end")
     done = second.ids()[-1]
     rest = seen_by(client(stream))

@@ -304,7 +304,7 @@ def test_no_stream_yet(nats_server: NATSServer) -> None:
 
 def test_no_server() -> None:
     with pytest.raises(SinkError, match="cannot be reached"):
-        StreamReader(NatsOptions(url="nats://127.0.0.1:1", connect_timeout_s=1), "missing").open()
+        StreamReader(NatsOptions(url="nats://127.0.0.1:1", connect_timeout_s=_S), "missing").open()
 
 
 def test_an_unknown_durable(fill: Callable[..., FilledStream]) -> None:

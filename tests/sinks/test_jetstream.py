@@ -92,12 +92,12 @@ def test_batches_at_the_limit(count: int, opened: Callable[..., JetStreamSink], 
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_changes(opened: Callable[..., JetStreamSink], nats_server: NATSServer) -> None:
+def test_twenty_thousand_changes(opened: Callable[..., JetStreamSink], nats_server: NATSServer) -> None:
     source = new_source()
     sink = opened(source)
-    flush = samples(source).flush([SampleTransaction((0,) * 100_000)])
+    flush = samples(source).flush([SampleTransaction((0,) * 20_000)])
     sink.write(flush)
-    assert sink.last_sequence == 100_000
+    assert sink.last_sequence == 20_000
     assert stored(nats_server.url, source) == coordinates(flush)
 
 
@@ -260,7 +260,7 @@ def test_a_message_larger_than_the_server_takes(
 
 
 def test_no_server() -> None:
-    sink = JetStreamSink(JetStreamOptions(url="nats://127.0.0.1:1", connect_timeout_s=2))
+    sink = JetStreamSink(JetStreamOptions(url="nats://127.0.0.1:1", connect_timeout_s=60))
     with pytest.raises(SinkError, match=r"NATS at nats://127.0.0.1:1 cannot be reached .*check the address"):
         sink.open("main")
 

@@ -82,7 +82,7 @@ def nothing_there() -> Iterator[MySQLConfig]:
     """A port that no process listens on, and that no other process can take."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        yield MySQLConfig(port=taken.getsockname()[1], connect_timeout_s=1)
+        yield MySQLConfig(port=taken.getsockname()[1], connect_timeout_s=60)
 
 
 def test_a_server_that_stays_away_is_given_up(nothing_there: MySQLConfig) -> None:
