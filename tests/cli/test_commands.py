@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,45 @@ from binlogsync.nats.client import NatsConnection, NatsOptions
 from binlogsync.servers import MySQLServer, NATSServer
 from binlogsync.stores.sqlite import SQLitePositionStore
 from tests.cli_deployment import TIMEOUT_S, Deployment
-from tests.databases import FreshDatabase
+from tests.databases import FreshDatabase, fresh_database
 from tests.nats_commands import delete_stream
 from tests.waiting import wait_until
 
 
-@pytest.fixture
-def deployment(tmp_path: Path, mysql: FreshDatabase, nats_server: NATSServer) -> Iterator[Deployment]:
+@contextmanager
+def deployed(folder: Path, mysql: FreshDatabase, nats_server: NATSServer) -> Iterator[Deployment]:
+    """A deployment with two empty tables; its stream is deleted at the end of the block."""
     mysql.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))")
     mysql.execute("CREATE TABLE other (id INT PRIMARY KEY)")
-    made = Deployment(tmp_path, mysql, nats_server)
+    made = Deployment(folder, mysql, nats_server)
     yield made
     delete_stream(nats_server.url, made.stream)
 
 
 @pytest.fixture
+def deployment(tmp_path: Path, mysql: FreshDatabase, nats_server: NATSServer) -> Iterator[Deployment]:
+    with deployed(tmp_path, mysql, nats_server) as made:
+        yield made
+
+
+@pytest.fixture
 def filled(deployment: Deployment) -> Deployment:
+    return fill(deployment)
+
+
+@pytest.fixture(scope="module")
+def unchanged(
+    tmp_path_factory: pytest.TempPathFactory, mysql_server: MySQLServer, nats_server: NATSServer
+) -> Iterator[Deployment]:
+    """A filled deployment that tests share; they leave its stream as it is."""
+    with (
+        fresh_database(mysql_server) as mysql,
+        deployed(tmp_path_factory.mktemp("unchanged"), mysql, nats_server) as made,
+    ):
+        yield fill(made)
+
+
+def fill(deployment: Deployment) -> Deployment:
     """Three changes of `t` and one of `other` in the stream."""
     deployment.mysql.execute("INSERT INTO t VALUES (1, 'a'), (2, 'b')")
     deployment.mysql.execute("INSERT INTO other VALUES (7)")
@@ -89,7 +113,7 @@ def test_tail_takes_over_only_with_the_option(deployment: Deployment) -> None:
         assert "tail is running" in status_of(deployment.run("doctor"))["lease"]
         with deployment.running("tail", "--take-over") as second:
             second.wait_for_message(" changes stored")
-            assert first.process.wait(TIMEOUT_S) == 1
+            assert first.process.wait(4 * TIMEOUT_S) == 1
             assert "has claimed it since" in first.stderr
             second.interrupt()
 
@@ -125,36 +149,42 @@ def test_tail_to_stdout_does_not_interfere_with_a_tail(deployment: Deployment) -
             look.lines(2)
             wait_until(lambda: durables(deployment)[0] >= 2, TIMEOUT_S, "the second insert in the stream")
             look.interrupt()
-        assert "retrying" not in tail.interrupt()
+        assert "another reader" not in tail.interrupt()
 
 
-@pytest.mark.parametrize("arguments", [("tail", "--stdout"), ("consume", "TABLE")])
-def test_a_reader_that_closes_the_pipe_causes_no_message(filled: Deployment, arguments: tuple[str, ...]) -> None:
-    command, environment = filled.command(
-        *(f"{filled.mysql.name}.t" if word == "TABLE" else word for word in arguments)
-    )
+@pytest.mark.parametrize("command", ["tail", "consume"])
+def test_a_reader_that_closes_the_pipe_causes_no_message(
+    command: str, deployment: Deployment, request: pytest.FixtureRequest
+) -> None:
+    if command == "tail":
+        deployment.mysql.execute("INSERT INTO t VALUES (1, 'a')")
+        words = ["tail", "--stdout"]
+    else:
+        request.getfixturevalue("filled")
+        words = ["consume", f"{deployment.mysql.name}.t"]
+    line, environment = deployment.command(*words)
     with subprocess.Popen(
-        command, cwd=filled.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        line, cwd=deployment.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert json.loads(process.stdout.readline())["op"] == "c"
         process.stdout.close()
-        filled.mysql.execute("INSERT INTO t VALUES (9, 'z')")
-        if arguments[0] == "consume":
-            with filled.running("tail") as tail:
-                assert process.wait(TIMEOUT_S) == 0
+        deployment.mysql.execute("INSERT INTO t VALUES (9, 'z')")
+        if command == "consume":
+            with deployment.running("tail") as tail:
+                assert process.wait(4 * TIMEOUT_S) == 0
                 tail.interrupt()
-        assert process.wait(TIMEOUT_S) == 0
+        assert process.wait(4 * TIMEOUT_S) == 0
         assert process.stderr.read() == ""
 
 
-def test_consume(filled: Deployment) -> None:
-    table = f"{filled.mysql.name}.t"
-    found = lines_of(filled.run("consume", table, "--limit", "3"))
+def test_consume(unchanged: Deployment) -> None:
+    table = f"{unchanged.mysql.name}.t"
+    found = lines_of(unchanged.run("consume", table, "--limit", "3"))
     assert [(line["op"], line["after"]["v"]) for line in found] == [("c", "a"), ("c", "b"), ("u", "c")]
-    assert lines_of(filled.run("consume", table, "--from", "2", "--limit", "2"))[-1]["op"] == "u"
-    assert durables(filled) == (4, 0)
+    assert lines_of(unchanged.run("consume", table, "--from", "2", "--limit", "2"))[-1]["op"] == "u"
+    assert durables(unchanged) == (4, 0)
 
 
 def test_consume_follows(filled: Deployment) -> None:
@@ -169,16 +199,16 @@ def test_consume_follows(filled: Deployment) -> None:
         consume.interrupt()
 
 
-def test_consume_deletes_its_durable_at_the_end(filled: Deployment) -> None:
-    with filled.running("consume", f"{filled.mysql.name}.t") as consume:
+def test_consume_deletes_its_durable_at_the_end(unchanged: Deployment) -> None:
+    with unchanged.running("consume", f"{unchanged.mysql.name}.t") as consume:
         assert len(consume.lines(3)) == 3
         consume.interrupt()
-    assert durables(filled) == (4, 0)
-    with filled.running("consume", f"{filled.mysql.name}.nothing") as consume:
-        consume.wait_for_message(f"tables in it: {filled.mysql.name}.other, {filled.mysql.name}.t")
-        wait_until(lambda: durables(filled)[1] == 1, TIMEOUT_S, "the durable")
+    assert durables(unchanged) == (4, 0)
+    with unchanged.running("consume", f"{unchanged.mysql.name}.nothing") as consume:
+        consume.wait_for_message(f"tables in it: {unchanged.mysql.name}.other, {unchanged.mysql.name}.t")
+        wait_until(lambda: durables(unchanged)[1] == 1, TIMEOUT_S, "the durable")
         consume.interrupt()
-    assert durables(filled) == (4, 0)
+    assert durables(unchanged) == (4, 0)
 
 
 def test_consume_without_a_stream(deployment: Deployment) -> None:
@@ -200,8 +230,8 @@ def test_doctor_before_the_first_tail(deployment: Deployment) -> None:
     assert durables(deployment) == (0, 0)
 
 
-def test_doctor_after_a_tail(filled: Deployment) -> None:
-    done = filled.run("doctor")
+def test_doctor_after_a_tail(unchanged: Deployment) -> None:
+    done = unchanged.run("doctor")
     lines = status_of(done)
     assert done.returncode == 0, done.stdout
     assert "contains 4 messages" in lines["stream"]
@@ -211,7 +241,8 @@ def test_doctor_after_a_tail(filled: Deployment) -> None:
     assert "the tail at binlog." in lines["retention"]
     assert "retained for at least" in lines["retention"]
     assert "unchanged since the last tail" in lines["server"]
-    assert "clock is 0." in lines["clock"]
+    assert "clock is " in lines["clock"]
+    assert lines["durables"].startswith("ok ")
 
 
 def test_doctor_reports_a_stream_that_runs_out_of_durables(filled: Deployment) -> None:
@@ -227,7 +258,6 @@ def test_doctor_reports_a_stream_that_runs_out_of_durables(filled: Deployment) -
     with NatsConnection(NatsOptions(url=filled.nats.url), "test") as connection:
         connection.call(prepare)
         connection.call(lambda client: add(client, ("a", "b", "c")))
-        assert status_of(filled.run("doctor"))["durables"].startswith("ok ")
         connection.call(lambda client: add(client, ("d",)))
         done = filled.run("doctor")
         line = status_of(done)["durables"]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from binlogsync import Change, Consumer, HandlerError, Retry
+from binlogsync.cli.main import main
 from binlogsync.models.model import Model
 from binlogsync.mysql import MySQLConfig, declaration_reader
 from binlogsync.servers import NATSServer
@@ -28,11 +29,14 @@ def deployment(tmp_path: Path, mysql: FreshDatabase, nats_server: NATSServer) ->
 
 
 @pytest.mark.parametrize("kind", ["dataclass", "msgspec", "pydantic"])
-def test_the_model_of_a_live_table_fits_it(deployment: Deployment, kind: str) -> None:
+def test_the_model_of_a_live_table_fits_it(
+    deployment: Deployment, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     name = f"{deployment.mysql.name}.holes"
-    done = deployment.run("models", name, "--kind", kind)
-    assert done.returncode == 0, done.stderr
-    model: Model[Any] = Model(load(done.stdout))
+    deployment.command()  # writes the settings
+    monkeypatch.chdir(deployment.folder)
+    assert main(["models", name, "--kind", kind]) == 0
+    model: Model[Any] = Model(load(capsys.readouterr().out))
     server = deployment.mysql.server
     found = declaration_reader(MySQLConfig(server.host, server.port, server.cdc_user, server.cdc_password))(
         *name.split(".")

@@ -17,6 +17,12 @@ pytestmark = pytest.mark.server
 KINDS = pytest.mark.parametrize("kind", ["mysql_server", "mariadb_server"])
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine delays several heartbeats; that many missing ones would be an error."""
+    monkeypatch.setattr("binlogsync.mysql.dump.SILENCE_HEARTBEATS", 600)
+
+
 def read(dump: BinlogDump, count: int) -> None:
     """Read this number of packets, heartbeats included; raises the error of the server."""
     for payload in islice(packets(dump), count):

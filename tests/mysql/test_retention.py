@@ -60,7 +60,8 @@ def test_hours_of_each_position(server: DatabaseServer) -> None:
     assert 7000 < first.seconds <= 7200
     assert first.bytes_after == info.files[-2].size + info.files[-1].size
     assert "retained for 2.0 hours" in describe_retention(retention)
-    server.restart()  # MariaDB does not purge what a crash might still need
+    if isinstance(server, servers.MariaDBServer):  # it does not purge what a crash might still need
+        server.restart()
     newest = inspect_server(config)
     run(server, f"PURGE BINARY LOGS TO '{newest.files[-1].name}'")
     after = BinlogRetention(config, inspect_server(config))

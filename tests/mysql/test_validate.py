@@ -44,7 +44,8 @@ def test_purged(server: DatabaseServer) -> None:
     config = source_of(server)
     old = resolve_start(config)
     run(server, "INSERT INTO kept.t VALUES (1)", "FLUSH BINARY LOGS", "INSERT INTO kept.t VALUES (2)")
-    server.restart()  # MariaDB does not purge what a crash might still need
+    if isinstance(server, servers.MariaDBServer):  # it does not purge what a crash might still need
+        server.restart()
     newest = inspect_server(config).end().file
     run(server, f"PURGE BINARY LOGS TO '{newest}'")
     with pytest.raises(PositionError, match=r"purged.*choose: "):
@@ -58,7 +59,8 @@ def test_a_purged_file_does_not_matter_when_its_transactions_were_read(server: D
     run(server, "INSERT INTO kept.t VALUES (1)")
     read = resolve_start(config)
     run(server, "FLUSH BINARY LOGS")
-    server.restart()
+    if isinstance(server, servers.MariaDBServer):  # it does not purge what a crash might still need
+        server.restart()
     run(server, f"PURGE BINARY LOGS TO '{inspect_server(config).end().file}'")
     validate(config, read)
 

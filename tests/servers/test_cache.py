@@ -28,11 +28,18 @@ def build(folder):
 
 cache.get_entry("thing", build)
 """
-_DOWNLOAD = """
-from binlogsync.servers.debian import unpack_packages
+_DOWNLOAD_AND_HANG = """
+import sys, time
+from binlogsync.servers import debian
 from binlogsync.servers.redis import PACKAGES
 
-unpack_packages(PACKAGES)
+def hang(progress, share, what):
+    if what.startswith("retrieving"):
+        print("retrieving", file=sys.stderr, flush=True)
+        time.sleep(600)
+
+debian._show = hang
+debian.unpack_packages(PACKAGES)
 """
 
 
@@ -83,7 +90,7 @@ def test_a_killed_build_leaves_a_usable_cache(own_cache: Path) -> None:
 
 @pytest.mark.server
 def test_a_killed_download_is_repeated(own_cache: Path) -> None:
-    download = subprocess.Popen([sys.executable, "-c", _DOWNLOAD], stderr=subprocess.PIPE, text=True)
+    download = subprocess.Popen([sys.executable, "-c", _DOWNLOAD_AND_HANG], stderr=subprocess.PIPE, text=True)
     assert download.stderr is not None
     with download, download.stderr as progress:
         assert any("retrieving" in line for line in progress), "the download did not start"

@@ -30,6 +30,7 @@ pytestmark = pytest.mark.server
 
 Start = Callable[..., AbstractContextManager[DatabaseServer]]
 DATABASES = pytest.mark.parametrize("start", [servers.mysql, servers.mariadb], ids=["mysql", "mariadb"])
+SHARED = pytest.mark.parametrize("name", ["mysql_server", "mariadb_server"])
 
 
 def rows(server: DatabaseServer, sql: str) -> list[tuple[object, ...]]:
@@ -49,18 +50,18 @@ def is_running(pid: int) -> bool:
         return False
 
 
-@DATABASES
-def test_database_is_ready_for_change_data_capture(start: Start) -> None:
-    with start() as server:
-        assert variable(server, "log_bin") == 1
-        assert variable(server, "binlog_format") == "ROW"
-        assert variable(server, "binlog_row_metadata") == "FULL"
-        assert variable(server, "bind_address") == "127.0.0.1"
-        assert str(variable(server, "version")).startswith(server.version)
-        with server.connect(user=server.cdc_user, password=server.cdc_password) as connection:
-            connection.cursor().execute("FLUSH TABLES")
-        with pytest.raises(pymysql.MySQLError):
-            server.connect(password="")
+@SHARED
+def test_database_is_ready_for_change_data_capture(name: str, request: pytest.FixtureRequest) -> None:
+    server: DatabaseServer = request.getfixturevalue(name)
+    assert variable(server, "log_bin") == 1
+    assert variable(server, "binlog_format") == "ROW"
+    assert variable(server, "binlog_row_metadata") == "FULL"
+    assert variable(server, "bind_address") == "127.0.0.1"
+    assert str(variable(server, "version")).startswith(server.version)
+    with server.connect(user=server.cdc_user, password=server.cdc_password) as connection:
+        connection.cursor().execute("FLUSH TABLES")
+    with pytest.raises(pymysql.MySQLError):
+        server.connect(password="")
 
 
 def test_mysql_has_gtids_by_default(mysql_server: servers.MySQLServer) -> None:
@@ -91,20 +92,20 @@ def test_database_keeps_its_rows_across_stop_kill_and_a_new_block(start: Start, 
         assert rows(again, "SELECT a FROM d.t") == [(1,), (2,)]
 
 
-def test_credentials_are_readable_by_their_owner_only(tmp_path: Path) -> None:
-    with servers.mariadb(tmp_path / "data") as server:
-        mode = (tmp_path / "data" / "binlogsync-credentials.json").stat().st_mode
-        assert stat.S_IMODE(mode) == 0o600
-        assert server.password not in repr(server)
-        assert server.password not in Path(f"/proc/{server.pid}/cmdline").read_text()
+@SHARED
+def test_credentials_are_readable_by_their_owner_only(name: str, request: pytest.FixtureRequest) -> None:
+    server: DatabaseServer = request.getfixturevalue(name)
+    mode = (server.data_dir / "binlogsync-credentials.json").stat().st_mode
+    assert stat.S_IMODE(mode) == 0o600
+    assert server.password not in repr(server)
+    assert server.password not in Path(f"/proc/{server.pid}/cmdline").read_text()
 
 
-@DATABASES
-def test_two_databases_at_once(start: Start) -> None:
-    with start() as first, start() as second:
-        assert first.port != second.port
-        rows(first, "CREATE DATABASE only_here")
-        assert rows(second, "SHOW DATABASES LIKE 'only_here'") == []
+def test_two_databases_at_once(mariadb_server: servers.MariaDBServer) -> None:
+    with servers.mariadb() as second:
+        assert mariadb_server.port != second.port
+        rows(second, "CREATE DATABASE only_here")
+        assert rows(mariadb_server, "SHOW DATABASES LIKE 'only_here'") == []
 
 
 async def _write(url: str, message: bytes) -> None:
