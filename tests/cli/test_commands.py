@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from nats.js.api import ConsumerConfig
 
+from binlogsync.cli.main import main
 from binlogsync.nats.client import NatsConnection, NatsOptions
 from binlogsync.servers import MySQLServer, NATSServer
 from binlogsync.stores.sqlite import SQLitePositionStore
@@ -64,6 +66,27 @@ def fill(deployment: Deployment) -> Deployment:
         wait_until(lambda: durables(deployment)[0] >= 4, TIMEOUT_S, "four messages")
         assert "4 changes stored" in tail.interrupt().splitlines()[-1]
     return deployment
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command of a deployment in this process, which has loaded the libraries already."""
+
+    def run(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
+        deployment.command()  # writes the settings
+        with monkeypatch.context() as patch:
+            patch.chdir(deployment.folder)
+            for name in [name for name in os.environ if name.startswith("BINLOGSYNC_")]:
+                patch.delenv(name)
+            code = main(arguments)
+        output = capsys.readouterr()
+        assert deployment.settings["MYSQL_PASSWORD"] not in output.out + output.err
+        return subprocess.CompletedProcess(arguments, code, output.out, output.err)
+
+    return run
 
 
 def durables(deployment: Deployment) -> tuple[int, int]:
@@ -211,15 +234,15 @@ def test_consume_deletes_its_durable_at_the_end(unchanged: Deployment) -> None:
     assert durables(unchanged) == (4, 0)
 
 
-def test_consume_without_a_stream(deployment: Deployment) -> None:
-    done = deployment.run("consume", "shop.orders")
+def test_consume_without_a_stream(deployment: Deployment, run_here: Run) -> None:
+    done = run_here(deployment, "consume", "shop.orders")
     assert done.returncode == 1
     assert "start its tail" in done.stderr
 
 
-def test_doctor_before_the_first_tail(deployment: Deployment) -> None:
+def test_doctor_before_the_first_tail(deployment: Deployment, run_here: Run) -> None:
     deployment.settings["AUDIT_PATH"] = "audit.duckdb"
-    done = deployment.run("doctor")
+    done = run_here(deployment, "doctor")
     lines = status_of(done)
     assert done.returncode == 0, done.stdout
     assert "does not exist yet" in lines["stream"]
@@ -245,7 +268,7 @@ def test_doctor_after_a_tail(unchanged: Deployment) -> None:
     assert lines["durables"].startswith("ok ")
 
 
-def test_doctor_reports_a_stream_that_runs_out_of_durables(filled: Deployment) -> None:
+def test_doctor_reports_a_stream_that_runs_out_of_durables(filled: Deployment, run_here: Run) -> None:
     async def prepare(client: Any) -> None:
         js = client.jetstream()
         config = (await js.stream_info(filled.stream)).config
@@ -259,7 +282,7 @@ def test_doctor_reports_a_stream_that_runs_out_of_durables(filled: Deployment) -
         connection.call(prepare)
         connection.call(lambda client: add(client, ("a", "b", "c")))
         connection.call(lambda client: add(client, ("d",)))
-        done = filled.run("doctor")
+        done = run_here(filled, "doctor")
         line = status_of(done)["durables"]
         assert done.returncode == 0
         assert line.startswith("warning ")
@@ -268,16 +291,16 @@ def test_doctor_reports_a_stream_that_runs_out_of_durables(filled: Deployment) -
         assert f"fix: nats consumer ls {filled.stream}, then nats consumer rm" in line
         assert "raise max_consumers of the stream and of its account" in line
         connection.call(lambda client: add(client, ("e",)))
-    done = filled.run("doctor")
+    done = run_here(filled, "doctor")
     assert done.returncode == 1
     assert status_of(done)["durables"].startswith("error ")
 
 
-def test_doctor_reports_each_error_and_continues(deployment: Deployment) -> None:
+def test_doctor_reports_each_error_and_continues(deployment: Deployment, run_here: Run) -> None:
     deployment.settings |= {"MYSQL_PASSWORD": "wrong-secret", "NATS_URL": "nats://u:other-secret@127.0.0.1:1"}
     (deployment.folder / "taken").write_text("this is a file")
     deployment.settings |= {"POSITIONS_PATH": "taken/p.db", "AUDIT_PATH": "taken", "STREAM_FORMAT": "json"}
-    done = deployment.run("doctor")
+    done = run_here(deployment, "doctor")
     lines = status_of(done)
     assert done.returncode == 1
     assert {name for name, line in lines.items() if line.startswith("error ")} == {
