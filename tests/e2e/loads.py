@@ -160,10 +160,14 @@ def table_loads(database: FreshDatabase, nats_url: str, folder: Path) -> Iterato
 
 
 class TableWriters:
-    """Threads that write to the table `t (a INT, b VARCHAR, v INT, note TEXT, PRIMARY KEY (a, b))` until the end."""
+    """Threads that write to the table `t (a INT, b VARCHAR, v INT, note TEXT, PRIMARY KEY (a, b))` until the end.
 
-    def __init__(self, database: FreshDatabase, seed: int, threads: int = 3) -> None:
+    `pause_s` is the longest pause of one between two transactions.
+    """
+
+    def __init__(self, database: FreshDatabase, seed: int, threads: int = 3, pause_s: float = 0.01) -> None:
         self._database = database
+        self._pause_s = pause_s
         self._stop = threading.Event()
         self._failures: list[BaseException] = []
         self._threads = [
@@ -191,7 +195,7 @@ class TableWriters:
             self._failures.append(error)
 
     def _write(self, connection: pymysql.Connection[Any], chance: random.Random, number: int) -> None:
-        while not self._stop.wait(chance.random() * 0.01):
+        while not self._stop.wait(chance.random() * self._pause_s):
             try:
                 self._transaction(connection, chance, number)
             except pymysql.MySQLError as error:

@@ -35,12 +35,12 @@ def mirror_of(scenario: Loads, table: str, options: MirrorOptions) -> Mirror:
 
 @contextmanager
 def consuming(scenario: Loads, new_mirror: Callable[[], Mirror]) -> Iterator[None]:
-    """Keep the mirror up to date in a thread."""
+    """Keep the mirror up to date in a thread. Each run ends when no change has arrived for a moment."""
     stop = threading.Event()
 
     def work() -> None:
         while not stop.is_set():
-            scenario.consume(new_mirror(), stop, max_s=2.0)
+            scenario.consume(new_mirror(), stop)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
