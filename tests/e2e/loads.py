@@ -29,6 +29,7 @@ from binlogsync.stores.memory import MemoryPositionStore
 from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
 from binlogsync.targets.mirror_state import MirrorOptions
 from tests.databases import FreshDatabase
+from tests.e2e.held_loads import held_loads
 from tests.e2e.mirrored_tables import mirror_table_rows, server_rows
 from tests.e2e.tailing import TailThread, config_of, options_of, stream_sink
 from tests.waiting import wait_until
@@ -73,9 +74,11 @@ class Loads:
             consume(reader, mirror.names, mirror, replace(OPTIONS, max_s=max_s), stop or threading.Event())
 
     def consume_until(self, is_done: Callable[[], bool], mirror: Mirror, stop: threading.Event | None = None) -> None:
-        """Runs of its consumer, one after the other, each of 3 s at most: writers may never pause."""
+        """Runs of its consumer, one after the other, each of limited time: writers may never pause."""
+        max_s = 3.0
         while not is_done():
-            self.consume(mirror, stop, max_s=3.0)
+            self.consume(mirror, stop, max_s)
+            max_s += 3.0  # on a busy machine nothing may be done in a short run
 
     def catch_up(self) -> None:
         """Wait until the stream has everything that the server has logged."""
@@ -182,7 +185,8 @@ class TableWriters:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(60)
+            thread.join(240)
+        assert not any(thread.is_alive() for thread in self._threads)
         assert not self._failures, self._failures
 
     def _work(self, chance: random.Random, number: int) -> None:
@@ -236,13 +240,13 @@ def _statement(chance: random.Random) -> tuple[str, Sequence[Any]]:
 
 
 def main(text: str) -> None:
-    """Load the mirror slowly, until killed."""
+    """Load one more chunk of the mirror, and wait to be killed."""
     use_small_chunks()
     arguments = json.loads(text)
     config = MySQLConfig(**arguments["server"], heartbeat_s=1.0)
     database, table = arguments["table"]
-    mirror = Mirror(arguments["path"], database, table, config, limits=LoadLimits(rows_per_s=100.0))
-    with StreamReader(NatsOptions(url=arguments["nats"]), config.source) as reader:
+    mirror = Mirror(arguments["path"], database, table, config)
+    with held_loads(), StreamReader(NatsOptions(url=arguments["nats"]), config.source) as reader:
         consume(reader, mirror.names, mirror, OPTIONS, threading.Event())
 
 

@@ -24,6 +24,7 @@ from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
 from dagster_binlogsync.consume.stored_progress import StoredProgress
 from tests.binlog.exact.type_sample import MARIADB, MYSQL
 from tests.databases import FreshDatabase, fresh_database
+from tests.e2e.held_loads import finish, held_loads
 from tests.e2e.loads import (
     OPTIONS,
     ROWS,
@@ -65,28 +66,29 @@ def all_rows_are_read(scenario: Loads) -> bool:
         return connection.execute(f"SELECT high IS NOT NULL FROM {META_SCHEMA}.loads").fetchone() == (True,)
 
 
+@pytest.mark.parametrize(("scenario", "is_killed"), [(MYSQL, True), (MARIADB, False)], indirect=["scenario"])
 def test_a_load_under_writes_is_resumed_after_a_stop_and_a_kill(
-    scenario: Loads, caplog: pytest.LogCaptureFixture
+    scenario: Loads, is_killed: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger=mirror_load.__name__)
-    with TableWriters(scenario.database, seed=7):
+    with TableWriters(scenario.database, seed=7, pause_s=0.04):
         stop = threading.Event()
-        slow = threading.Thread(
-            target=scenario.consume_until, args=(stop.is_set, scenario.mirror("t", rows_per_s=100.0), stop)
-        )
-        slow.start()
-        try:
-            wait_until(lambda: rows_read(scenario), 30, "the first chunk")
-        finally:
-            stop.set()
-            slow.join(60)
+        slow = threading.Thread(target=scenario.consume, args=(scenario.mirror("t"), stop))
+        with held_loads() as held:
+            slow.start()
+            try:
+                held.wait(slow)
+            finally:
+                stop.set()
+                finish(slow)
         before = rows_read(scenario)
         assert 0 < before < ROWS
-        arguments = [sys.executable, "-m", "tests.e2e.loads", scenario.arguments("t")]
-        with subprocess.Popen(arguments) as process:
-            wait_until(lambda: rows_read(scenario) > before or process.poll() is not None, 30, "another chunk")
-            process.kill()
-        assert rows_read(scenario) > before
+        if is_killed:
+            arguments = [sys.executable, "-m", "tests.e2e.loads", scenario.arguments("t")]
+            with subprocess.Popen(arguments) as process:
+                wait_until(lambda: rows_read(scenario) > before or process.poll() is not None, 60, "another chunk")
+                process.kill()
+            assert rows_read(scenario) > before
         scenario.consume_until(lambda: not rows_read(scenario), scenario.mirror("t"))
         assert f"{scenario.database.name}.t: the load resumes after" in caplog.text
         assert "the load begins again" not in caplog.text
@@ -98,7 +100,7 @@ def test_a_server_without_gtids_is_locked_for_a_moment_only(nats_server: NATSSer
     with servers.mysql(options=options) as server, fresh_database(server) as database:
         create_table(database)
         with loads(database, nats_server.url, tmp_path) as scenario:
-            with TableWriters(database, seed=11):
+            with TableWriters(database, seed=11, pause_s=0.04):
                 scenario.tail.wait_stored(20)
                 mirror = (tmp_path / "mirrors.duckdb", (database.name, "t"))
                 scenario.consume_until(lambda: mirror_table_rows(*mirror) is not None, scenario.mirror("t"))
@@ -106,37 +108,48 @@ def test_a_server_without_gtids_is_locked_for_a_moment_only(nats_server: NATSSer
 
 
 @pytest.mark.parametrize(
-    "statement", ["TRUNCATE TABLE t", "ALTER TABLE t ADD COLUMN extra INT DEFAULT 7", "RENAME TABLE t TO u, u TO t"]
+    ("scenario", "statement"),
+    [
+        (MYSQL, "TRUNCATE TABLE t"),
+        (MYSQL, "ALTER TABLE t ADD COLUMN extra INT DEFAULT 7"),
+        (MYSQL, "RENAME TABLE t TO u, u TO t"),
+        (MARIADB, "RENAME TABLE t TO u, u TO t"),
+    ],
+    indirect=["scenario"],
 )
 def test_a_statement_during_a_load_begins_it_again(
     scenario: Loads, caplog: pytest.LogCaptureFixture, statement: str
 ) -> None:
-    slow = threading.Thread(target=scenario.consume, args=(scenario.mirror("t", rows_per_s=300.0),), daemon=True)
+    slow = threading.Thread(target=scenario.consume, args=(scenario.mirror("t"),), daemon=True)
     caplog.set_level(logging.INFO, logger=mirror_load.__name__)
-    slow.start()
-    wait_until(lambda: "loading about" in caplog.text, 30, "the load to begin")
-    scenario.database.execute(statement)
-    slow.join(60)
+    with held_loads() as held:
+        slow.start()
+        held.wait(slow)
+        scenario.database.execute(statement)
+        held.release(slow)
     assert "the load begins again" in caplog.text
     check_equal(scenario)
 
 
+@pytest.mark.parametrize("scenario", [MYSQL], indirect=True)
 def test_a_stream_that_drops_messages_during_a_load_begins_it_again(
     scenario: Loads, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger=mirror_load.__name__)
-    slow = threading.Thread(target=scenario.consume, args=(scenario.mirror("t", rows_per_s=150.0),), daemon=True)
-    slow.start()
-    wait_until(lambda: "loading about" in caplog.text, 30, "the load to begin")
-    for n in range(3):
-        scenario.database.execute(f"INSERT INTO other VALUES ({n})")
-        scenario.tail.catch_up()
-    purge_stream(scenario.nats_url, stream_name(scenario.config.source), 1)
-    slow.join(60)
+    slow = threading.Thread(target=scenario.consume, args=(scenario.mirror("t"),), daemon=True)
+    with held_loads() as held:
+        slow.start()
+        held.wait(slow)
+        for n in range(3):
+            scenario.database.execute(f"INSERT INTO other VALUES ({n})")
+            scenario.tail.catch_up()
+        purge_stream(scenario.nats_url, stream_name(scenario.config.source), 1)
+        held.release(slow)
     assert "dropped sequences" in caplog.text
     check_equal(scenario)
 
 
+@pytest.mark.parametrize("scenario", [MYSQL], indirect=True)
 def test_a_load_ends_when_another_process_rebuilds_the_mirror(
     scenario: Loads, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -145,15 +158,16 @@ def test_a_load_ends_when_another_process_rebuilds_the_mirror(
 
     def load() -> None:
         try:
-            scenario.consume(scenario.mirror("t", rows_per_s=150.0))
+            scenario.consume(scenario.mirror("t"))
         except ConsumeError as error:
             errors.append(error)
 
     slow = threading.Thread(target=load, daemon=True)
-    slow.start()
-    wait_until(lambda: "loading about" in caplog.text, 30, "the load to begin")
-    scenario.mirror("t").rebuild(ProgressKey("another", scenario.config.source, scenario.database.name, "t"))
-    slow.join(60)
+    with held_loads() as held:
+        slow.start()
+        held.wait(slow)
+        scenario.mirror("t").rebuild(ProgressKey("another", scenario.config.source, scenario.database.name, "t"))
+        held.release(slow)
     assert "another process has begun to load or rewind this mirror" in str(errors)
     check_equal(scenario)
 
@@ -168,7 +182,7 @@ def test_a_load_whose_rows_were_all_read_is_resumed(scenario: Loads, caplog: pyt
     waiting.start()
     wait_until(lambda: all_rows_are_read(scenario), 30, "all rows to be read")
     stop.set()
-    waiting.join(30)
+    finish(waiting)
     assert mirror_table_rows(scenario.path, (scenario.database.name, "t")) is None
     scenario.database.execute("UPDATE t SET a = a + 1000 WHERE a < 5")
     scenario.restart_tail()
@@ -207,7 +221,7 @@ def test_a_table_without_a_primary_key_equals_its_mirror(scenario: Loads, column
             mirror.rebuild(ProgressKey("loads", reader.source, *mirror.names))
     finally:
         end.set()
-        writer.join(30)
+        finish(writer)
     check_equal(scenario, "pages")
 
 

@@ -20,9 +20,9 @@ from binlogsync.servers import NATSServer
 from binlogsync.snapshot.throttle import LoadLimits
 from binlogsync.targets.duckdb.file import META_SCHEMA, DuckFile
 from tests.databases import FreshDatabase
+from tests.e2e.held_loads import held_loads
 from tests.e2e.loads import OPTIONS, Loads, check_equal, create_table, loads
 from tests.nats_commands import purge_stream
-from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("small_chunks")
 
@@ -53,7 +53,7 @@ def test_the_tables_of_a_group_are_loaded_side_by_side(scenario: Loads, is_quiet
     database = scenario.database
     if is_quiet:
         purge_stream(scenario.nats_url, stream_name(scenario.config.source), 1)
-    mirrors = {(database.name, name): scenario.mirror(name, rows_per_s=150.0) for name in ("t", "u")}
+    mirrors = {(database.name, name): scenario.mirror(name) for name in ("t", "u")}
 
     def load() -> None:
         with StreamReader(NatsOptions(url=scenario.nats_url), scenario.config.source) as reader:
@@ -64,11 +64,12 @@ def test_the_tables_of_a_group_are_loaded_side_by_side(scenario: Loads, is_quiet
         database.execute(change.format(1))
         scenario.catch_up()
     loading = threading.Thread(target=load, daemon=True)
-    loading.start()
-    wait_until(lambda: count_loads(scenario) == 2 or not loading.is_alive(), 60, "both loads")
-    assert loading.is_alive()
-    database.execute(change.format(1000))
-    loading.join(60)
+    with held_loads() as held:
+        loading.start()
+        held.wait(loading, tables=2)
+        assert count_loads(scenario) == 2
+        database.execute(change.format(1000))
+        held.release(loading)
     for name in ("t", "u"):
         check_equal(scenario, name)
 

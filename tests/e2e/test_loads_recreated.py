@@ -14,14 +14,13 @@ from binlogsync.mirror import load as mirror_load
 from binlogsync.servers import NATSServer
 from tests.binlog.exact.type_sample import MARIADB, MYSQL
 from tests.databases import FreshDatabase
+from tests.e2e.held_loads import finish, held_loads
 from tests.e2e.loads import (
     Loads,
     TableWriters,
     check_equal,
-    rows_read,
     table_loads,
 )
-from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.usefixtures("small_chunks")]
 _SAME = "a INT, b VARCHAR(20), v INT, note TEXT, PRIMARY KEY (a, b)"
@@ -66,18 +65,19 @@ def test_a_table_that_is_replaced_during_its_load_equals_its_mirror(
 ) -> None:
     caplog.set_level(logging.INFO, logger=mirror_load.__name__)
     chance, stop = random.Random(seed), threading.Event()
-    mirror = scenario.mirror("t", rows_per_s=200.0)
-    slow = threading.Thread(target=scenario.consume, args=(mirror, stop), daemon=True)
-    with TableWriters(scenario.database, seed, threads=1):
+    slow = threading.Thread(target=scenario.consume, args=(scenario.mirror("t"), stop), daemon=True)
+    first, second = held_loads(chance.randrange(1, 6)), held_loads(chance.randrange(1, 4), number=2)
+    with TableWriters(scenario.database, seed, threads=1), second as again, first as held:
         slow.start()
-        for _ in range(2):
-            least = chance.randrange(1, 300)
-            wait_until(lambda: rows_read(scenario) >= least or not slow.is_alive(), 30, "rows to be read")  # noqa: B023
-            replace_table(scenario.database, chance)
+        held.wait(slow)
+        replace_table(scenario.database, chance)
+        held.release()
+        again.wait(slow)
+        replace_table(scenario.database, chance)
+        again.release()
     # The last transaction of a writer may have no changes (XA ROLLBACK): a tail stores its position once in 60 s.
     scenario.database.execute("INSERT INTO other VALUES (1)")
-    slow.join(60)
-    assert not slow.is_alive()
+    finish(slow)
     assert "the load begins again" in caplog.text
     check_equal(scenario, "t")
     if replace_table is swap:

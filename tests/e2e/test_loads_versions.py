@@ -67,7 +67,7 @@ def test_versions_begin_when_the_loaded_rows_replace_the_table(
             sql = f"SELECT count(gone_at) FROM {table}"
         return int(query(path, sql)[0][0])
 
-    with TableWriters(database, seed=20 + sync_binlog, threads=2):
+    with TableWriters(database, seed=20 + sync_binlog, threads=2, pause_s=0.04):
         scenario.tail.wait_stored(20)
         scenario.consume_until(lambda: changes_since_load() > 0, mirror)
     scenario.drain(mirror)
