@@ -82,6 +82,7 @@ class ServerAddress(NatsProxy):
 
     def __init__(self, server: DatabaseServer) -> None:
         self._left: int | None = None
+        self._text: bytes | None = None
         super().__init__(server.host, server.port)
 
     @property
@@ -92,6 +93,10 @@ class ServerAddress(NatsProxy):
     def cut_after(self, size: int) -> None:
         """Pass the given number of bytes, then block data and new connections until the next move."""
         self._left = size
+
+    def cut_at(self, text: bytes) -> None:
+        """Like `cut_after`, before the end of that text."""
+        self._text = text
 
     @property
     def is_cut(self) -> bool:
@@ -104,8 +109,13 @@ class ServerAddress(NatsProxy):
         self._left = None
 
     def _copy(self, source: socket.socket, target: socket.socket, is_server: bool) -> None:
+        passed = b""
         with suppress(OSError):
             while self._left != 0 and (data := source.recv(2048 if is_server else 65536)):
+                if is_server and self._text is not None:
+                    passed = passed[-100:] + data
+                    if self._text in passed:
+                        self._left, self._text = 0, None
                 if is_server and self._left is not None:
                     data = data[: self._left]
                     self._left -= len(data)
