@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,15 @@ import pytest
 from binlogsync.errors import SourceError
 from binlogsync.mirror.target import Mirror
 from binlogsync.mysql import MySQLConfig
+from binlogsync.mysql.config import connect
 from binlogsync.servers import MariaDBServer, NATSServer
 from binlogsync.servers.database import DatabaseServer
 from binlogsync.snapshot import throttle
+from binlogsync.snapshot.replica_lag import find_lagging
 from binlogsync.snapshot.throttle import LoadLimits
 from tests.databases import fresh_database
-from tests.e2e.loads import Loads, create_table, loads, rows_read
+from tests.e2e.held_loads import HeldLoads, finish, held_loads
+from tests.e2e.loads import Loads, create_table, loads
 from tests.e2e.mirrored_tables import mirror_table_rows
 from tests.e2e.replicas import replicated_pair, stop_replicating, wait_for_all
 from tests.e2e.tailing import config_of
@@ -26,6 +30,7 @@ from tests.mysql.sources import run
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.usefixtures("small_chunks")]
+LAG_S = 1.0
 
 
 class LagScenario:
@@ -51,15 +56,15 @@ class LagScenario:
     def mirror(self, config: MySQLConfig, path: Path) -> Mirror:
         """A mirror that is loaded slowly, from that server."""
         self.loads.path = path
-        limits = LoadLimits(rows_per_s=100.0, replica_lag_s=1.0)
+        limits = LoadLimits(rows_per_s=100.0, replica_lag_s=LAG_S)
         return Mirror(path, self.loads.database.name, "t", config, limits=limits)
 
-    def begin_load(self, config: MySQLConfig, path: Path) -> tuple[Mirror, threading.Thread]:
-        """A load that has stored rows."""
+    def begin_load(self, config: MySQLConfig, path: Path, held: HeldLoads) -> tuple[Mirror, threading.Thread]:
+        """A load that has stored rows, and is held."""
         mirror = self.mirror(config, path)
         loading = threading.Thread(target=self.loads.consume, args=(mirror,), daemon=True)
         loading.start()
-        wait_until(lambda: rows_read(self.loads), 30, "the first chunk")
+        held.wait(loading)
         return mirror, loading
 
     def check_equal(self, mirror: Mirror) -> None:
@@ -93,21 +98,25 @@ def test_a_load_pauses_while_a_replica_lags(
         for server in (source, replica):
             run(server, "SET sql_log_bin = 0", f"GRANT SLAVE MONITOR ON *.* TO '{server.cdc_user}'@'%'")
 
-    mirror, loading = scenario.begin_load(config, tmp_path / "watched.duckdb")
-    scenario.delay(3600)
-    scenario.loads.database.execute("UPDATE t SET v = v + 1 WHERE a < 100")
+    with held_loads() as held:
+        mirror, loading = scenario.begin_load(config, tmp_path / "watched.duckdb", held)
+        scenario.delay(3600)
+        scenario.loads.database.execute("UPDATE t SET v = v + 1 WHERE a < 100")
+        with closing(connect(config)) as connection:
+            wait_until(lambda: find_lagging(config, connection, LAG_S, is_replica=False), 60, "the lag")
     wait_until(lambda: f"reading pauses while replica {address} is " in caplog.text, 30, "the pause")
     wait_until(lambda: not mirror.file.is_open, 10, "the file to be closed during the pause")
     assert loading.is_alive()
     scenario.delay(0)
-    loading.join(60)
+    finish(loading)
     scenario.check_equal(mirror)
 
     wait_for_all(replica, source)
-    mirror, loading = scenario.begin_load(config_of(replica, config.source), tmp_path / "read.duckdb")
-    stop_replicating(replica)
+    with held_loads() as held:
+        mirror, loading = scenario.begin_load(config_of(replica, config.source), tmp_path / "read.duckdb", held)
+        stop_replicating(replica)
     wait_until(lambda: f"reading pauses while replica {address} does not replicate" in caplog.text, 30, "the pause")
     assert loading.is_alive()
     scenario.start_replicating()
-    loading.join(60)
+    finish(loading)
     scenario.check_equal(mirror)
