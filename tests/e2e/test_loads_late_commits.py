@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,18 @@ from binlogsync.mirror import load as mirror_load
 from binlogsync.mysql.config import fetch
 from binlogsync.position import Checkpoint
 from binlogsync.servers import NATSServer
+from binlogsync.servers.database import DatabaseServer
 from binlogsync.snapshot import chunks, view, watermarks
 from binlogsync.snapshot.position import BEGIN_VIEW, PositionReader
 from binlogsync.snapshot.watermarks import ExecutedGtids, MomentaryLock
 from tests.databases import FreshDatabase, fresh_database
+from tests.e2e.held_loads import finish
 from tests.e2e.loads import loads, use_small_chunks
 from tests.e2e.mirrored_tables import mirror_table_rows
+from tests.mysql.sources import run
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
-_TIMEOUT_MS = 60_000
+_TIMEOUT_MS = 3_600_000
 _NO_GTIDS = {"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF"}
 
 
@@ -60,6 +63,11 @@ class Wait:
         """Whether the server is MariaDB."""
         return self.options is None
 
+    @property
+    def role(self) -> str:
+        """The word for a source in the names of the server's variables."""
+        return "master" if self.is_mariadb else "source"
+
 
 def _do_nothing(*_: object) -> None:
     return
@@ -89,23 +97,55 @@ WAITS = {
 }
 
 
+class LateCommitServers:
+    """Servers whose commits can wait, after they are logged, for a replica; each is started once."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._started: dict[str, DatabaseServer] = {}
+
+    def get(self, wait: Wait) -> DatabaseServer:
+        """The server of these options."""
+        kind = str(wait.options)
+        if kind not in self._started:
+            start = servers.mariadb() if wait.is_mariadb else servers.mysql(options=wait.options)
+            self._started[kind] = server = self._stack.enter_context(start)
+            if not wait.is_mariadb:
+                run(server, "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'")
+            run(
+                server,
+                f"SET GLOBAL rpl_semi_sync_{wait.role}_timeout = {_TIMEOUT_MS}",
+                f"SET GLOBAL rpl_semi_sync_{wait.role}_wait_point = AFTER_SYNC",
+            )
+        return self._started[kind]
+
+
+@pytest.fixture(scope="module")
+def late_commit_servers() -> Iterator[LateCommitServers]:
+    with ExitStack() as stack:
+        yield LateCommitServers(stack)
+
+
 @contextmanager
-def late_commits(wait: Wait) -> Iterator[tuple[FreshDatabase, str]]:
-    """A server whose commits can wait, after they are logged, for a replica; yields the variable that switches it."""
-    start = servers.mariadb() if wait.is_mariadb else servers.mysql(options=wait.options)
-    word = "master" if wait.is_mariadb else "source"
-    with start as server, fresh_database(server) as database:
-        if not wait.is_mariadb:
-            database.execute("INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'")
-        database.execute(f"SET GLOBAL rpl_semi_sync_{word}_timeout = {_TIMEOUT_MS}")
-        database.execute(f"SET GLOBAL rpl_semi_sync_{word}_wait_point = AFTER_SYNC")
-        yield database, f"rpl_semi_sync_{word}_enabled"
+def late_commits(started: LateCommitServers, wait: Wait) -> Iterator[tuple[FreshDatabase, str]]:
+    """An empty database, and the variable that makes commits wait; none waits at the end."""
+    server, switch = started.get(wait), f"rpl_semi_sync_{wait.role}_enabled"
+    with fresh_database(server) as database:
+        try:
+            yield database, switch
+        finally:
+            run(server, f"SET GLOBAL {switch} = OFF")
 
 
 @pytest.mark.parametrize("waits", [True, False], ids=["waits", "does not wait"])
 @pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
 def test_a_change_that_is_streamed_before_it_is_visible_needs_the_wait(
-    wait: Wait, waits: bool, nats_server: NATSServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wait: Wait,
+    waits: bool,
+    late_commit_servers: LateCommitServers,
+    nats_server: NATSServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("SMALL_ROWS", "CHUNK_ROWS", "_FIRST_ROWS"):
         monkeypatch.setattr(chunks, name, getattr(chunks, name))  # restored after the test
@@ -119,7 +159,7 @@ def test_a_change_that_is_streamed_before_it_is_visible_needs_the_wait(
         return original(*arguments)
 
     monkeypatch.setattr(wait.place, wait.name, observed)
-    with late_commits(wait) as (database, switch):
+    with late_commits(late_commit_servers, wait) as (database, switch):
         database.execute(f"CREATE TABLE t ({wait.columns})")
         database.execute("INSERT INTO t VALUES (1, 1), (2, 2)")
         with loads(database, nats_server.url, tmp_path) as scenario:
@@ -135,7 +175,7 @@ def test_a_change_that_is_streamed_before_it_is_visible_needs_the_wait(
                 loading = threading.Thread(target=scenario.consume, args=(mirror,), daemon=True)
                 if waits:
                     loading.start()
-                    assert reached.wait(30)
+                    assert reached.wait(240)
                 elif wait.refusal is None:
                     scenario.consume(mirror)
                 else:
@@ -143,9 +183,9 @@ def test_a_change_that_is_streamed_before_it_is_visible_needs_the_wait(
                         scenario.consume(mirror)
                 assert cursor.execute("SELECT a FROM t") == 2
                 cursor.execute(f"SET GLOBAL {switch} = OFF")
-            late.join(30)
+            finish(late)
             if waits:
-                loading.join(60)
+                finish(loading)
             elif wait.refusal is not None:
                 return
             scenario.drain(mirror)
