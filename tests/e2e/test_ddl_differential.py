@@ -11,7 +11,7 @@ from binlogsync.servers import NATSServer
 from tests.databases import FreshDatabase
 from tests.e2e.ddl_differential import run_differential
 
-STATEMENTS = int(os.environ.get("BINLOGSYNC_RANDOM_DDL_STATEMENTS", "70"))
+STATEMENTS = int(os.environ.get("BINLOGSYNC_RANDOM_DDL_STATEMENTS", "48"))
 SEED = int(os.environ.get("BINLOGSYNC_DDL_SEED", "1"))
 
 
