@@ -23,7 +23,7 @@ __all__ = ["Flush", "FlushReason", "TransactionRun", "SchemaChange"]
 
 _UUID_LENGTH = 36
 
-FlushReason = Literal["interval", "rows", "bytes", "rotation", "schema", "idle", "stop", "gap"]
+FlushReason = Literal["interval", "rows", "bytes", "eager", "rotation", "schema", "idle", "stop", "gap"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +153,39 @@ class Flush:
         """True when the checkpoint is known to be at or after the statement."""
         at = EventPosition(statement.position, self.checkpoint.server_uuid, statement.gtid)
         return compare(at, stored).is_at_or_before
+
+
+def merge_flushes(flushes: Sequence[Flush], reason: FlushReason) -> Flush:
+    """Consecutive flushes as one, with the number of the first. Flushes with a note are not merged."""
+    first, last = flushes[0], flushes[-1]
+    if len(flushes) == 1:
+        return first
+    runs: list[TransactionRun] = []
+    for flush in flushes:
+        added = flush.runs
+        if runs and added and (runs[-1].file, runs[-1].begin[-1]) == (added[0].file, added[0].begin[0]):
+            added = without_first_transaction(added)  # the flush before was cut inside this transaction
+        runs += added
+    return replace(
+        first,
+        reason=reason,
+        batches=tuple(batch for flush in flushes for batch in flush.batches),
+        checkpoint=last.checkpoint,
+        runs=tuple(runs),
+        schema_changes=tuple(each for flush in flushes for each in flush.schema_changes),
+        dropped=sum(flush.dropped for flush in flushes),
+        closed_us=last.closed_us,
+        resume=next((flush.resume for flush in flushes if flush.resume is not None), None),
+    )
+
+
+def without_first_transaction(runs: Sequence[TransactionRun]) -> tuple[TransactionRun, ...]:
+    """The runs without their first transaction."""
+    first, *rest = runs
+    if len(first.begin) == 1:
+        return tuple(rest)
+    kept = {name: getattr(first, name)[1:] for name in ("begin", "first_seq", "before", "mark")}
+    return (replace(first, first=first.first + 1, **kept), *rest)
 
 
 def _with(gtids: GtidSet | None, run: TransactionRun, count: int) -> GtidSet | None:

@@ -64,7 +64,7 @@ class ReadAhead:
         self._ready: deque[DumpBlock] = deque()
         self._free: list[npt.NDArray[np.uint8]] = []
         self._error: BaseException | None = None
-        self._waiting = False
+        self._waiting = self._urgent = self._woken = False
         self._stopping = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="binlog-read-ahead", daemon=True)
@@ -98,22 +98,23 @@ class ReadAhead:
         os.close(self._wake_read)
         os.close(self._wake_write)
 
-    def next(self, timeout_s: float) -> DumpBlock | None:
-        """The next bytes; None when there are none for `timeout_s`, or when a non-blocking dump has `ended`.
+    def next(self, timeout_s: float, *, is_urgent: bool = False) -> DumpBlock | None:
+        """The next bytes; None when there are none for `timeout_s`, after `wake`, or when a non-blocking dump has
+        `ended`. If it is urgent, they are returned without a pause in which more may arrive.
 
         Raises, once the bytes before it are handed over, SourceError when the connection broke or went silent.
         """
         deadline = time.monotonic() + timeout_s
         with self._changed:
-            self._waiting = True
+            self._waiting, self._urgent = True, is_urgent
             if not self._ready:
                 self._wake()
             try:
                 while not self._ready and self._error is None and not self.ended:
-                    if not self._changed.wait(max(0.0, deadline - time.monotonic())):
+                    if self._woken or not self._changed.wait(max(0.0, deadline - time.monotonic())):
                         return None
             finally:
-                self._waiting = False
+                self._waiting = self._woken = False
             if self._ready:
                 chunk = self._ready.popleft()
                 self._changed.notify_all()
@@ -121,6 +122,12 @@ class ReadAhead:
             if self._error is not None:
                 raise self._error
             return None
+
+    def wake(self) -> None:
+        """End the current call of `next`, or the next one, unless bytes are ready. Any thread may call it."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
 
     def recycle(self, chunk: DumpBlock) -> None:
         """Return the buffer for reuse; it must no longer be accessed. Optional, but faster."""
@@ -178,7 +185,7 @@ class ReadAhead:
             self._heard_at = time.monotonic()
             begun = begun or self._heard_at
             end += count
-            if linger and self._heard_at - begun > _LINGER_LIMIT_S:
+            if linger and (self._urgent or self._heard_at - begun > _LINGER_LIMIT_S):
                 break
         return DumpBlock(buffer, self._headroom, end) if end > self._headroom else None
 
@@ -186,7 +193,8 @@ class ReadAhead:
         """True when a read gives bytes or the end; False when the consumer woke us, or a linger is over."""
         allowed_s = self._idle_s if self._dump.heard else max(FIRST_BYTES_S, self._idle_s)
         left_s = max(0.0, self._heard_at + allowed_s - time.monotonic())
-        events = self._poll.poll(_LINGER_MS if linger else left_s * 1000)
+        linger_ms = 0 if self._urgent else _LINGER_MS
+        events = self._poll.poll(linger_ms if linger else left_s * 1000)
         if not events and not linger:
             raise SourceError(silence_message(self._dump.config, allowed_s))
         woken = [fd for fd, _ in events]

@@ -102,6 +102,11 @@ class StreamWriter:
         """True while the connection is broken; the next `store` reconnects."""
         return self._connection.is_lost
 
+    @property
+    def is_clustered(self) -> bool:
+        """True when the stream has replicas."""
+        return self._is_clustered
+
     def message_limit(self, checkpoint: Checkpoint) -> int:
         """Largest body, in bytes, of a message that the server accepts with this checkpoint in its headers."""
         return self._connection.max_payload - _HEADER_ROOM - 2 * len(checkpoint.to_text())

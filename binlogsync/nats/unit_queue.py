@@ -15,7 +15,8 @@ _AHEAD = 3
 class UnitQueue:
     """Units in order. Units that were built for one attempt are reused by the next."""
 
-    def __init__(self, unit_builders: Iterator[UnitBuilder], makers: ThreadPoolExecutor) -> None:
+    def __init__(self, unit_builders: Iterator[UnitBuilder], makers: ThreadPoolExecutor | None) -> None:
+        """Without `makers` the calling thread builds them: for a small flush, that is faster."""
         self.end = 0
         """Stream sequence of the last stored unit."""
         self.is_begun = False
@@ -70,4 +71,14 @@ class UnitQueue:
 
     def _ask(self) -> None:
         while len(self._making) < _AHEAD and (builder := next(self._builders, None)) is not None:
-            self._making.append(self._makers.submit(builder))
+            self._making.append(_built(builder) if self._makers is None else self._makers.submit(builder))
+
+
+def _built(builder: UnitBuilder) -> Future[Sequence[PublishUnit]]:
+    """The future of what is built now."""
+    future: Future[Sequence[PublishUnit]] = Future()
+    try:
+        future.set_result(builder())
+    except Exception as error:  # noqa: BLE001 - raised by `UnitQueue.take`
+        future.set_exception(error)
+    return future

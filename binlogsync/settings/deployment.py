@@ -125,6 +125,7 @@ class Settings:
             parse_start(values.start)
         return TailOptions(
             self.source(source),
+            flush=values.flush,
             flush_interval_s=values.flush_interval_s,
             flush_rows=values.flush_rows,
             include=values.include,

@@ -259,6 +259,12 @@ class TailSection(Section):
         default=(), description="Tables to capture. Default: all."
     )
     exclude: Tables = Field(default=(), description="Tables to exclude. Default: none.")
+    flush: Literal["interval", "eager"] = Field(
+        default="interval",
+        description="`interval`: changes are flushed after `flush_interval_s` or `flush_rows`. `eager`: at once, while "
+        "the sinks are idle; changes that arrive meanwhile are the next flush. The audit log is always written in "
+        "intervals.",
+    )
     flush_interval_s: Annotated[Duration, Note(unit="seconds")] = Field(
         default=3.0, description="Maximum time from reading a change to its flush."
     )

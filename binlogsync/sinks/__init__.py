@@ -49,6 +49,13 @@ class Sink(Protocol):
         """True when consumers read the changes from the sink: a gap is then also written for each table."""
         return False
 
+    @property
+    def merges_flushes(self) -> bool:
+        """True when a large flush costs much less than many small ones: eager flushes are merged until `flush_rows`,
+        `flush_bytes` or `flush_interval_s` is due.
+        """
+        return False
+
     def watch(self) -> None:
         """Compare the destination with the state that `open` found; called every few seconds by the writing thread.
 

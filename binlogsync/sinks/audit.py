@@ -37,6 +37,11 @@ class AuditSink(Sink):
         self._source: str | None = None
         self._flush = 0
 
+    @property
+    def merges_flushes(self) -> bool:
+        """True: each flush is a transaction of DuckDB."""
+        return True
+
     def open(self, source: str) -> Checkpoint | None:
         """Create missing tables, and return the checkpoint of the log."""
         with self._file.transaction() as connection:

@@ -6,12 +6,12 @@ records how many changes of that transaction it contains.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from binlogsync.binlog.reader import DecodedRange
 from binlogsync.change import ChangeBatch
 from binlogsync.errors import ConfigError
-from binlogsync.flush import Flush, FlushReason, SchemaChange, TransactionRun
+from binlogsync.flush import Flush, FlushReason, SchemaChange, TransactionRun, without_first_transaction
 from binlogsync.position import BinlogPosition, Checkpoint, ResumePosition
 from binlogsync.position_order import compare
 
@@ -25,12 +25,14 @@ class FlushRules:
         bytes: of their values.
         interval_s: seconds since the first of them arrived.
         idle_s: seconds after which a checkpoint that moved without changes is stored.
+        is_eager: changes are flushed at once while the sinks are idle. The other rules apply while they are not.
     """
 
     rows: int = 1024
     bytes: int = 64 << 20
     interval_s: float = 3.0
     idle_s: float = 60.0
+    is_eager: bool = False
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.bytes < 1:
@@ -90,7 +92,7 @@ class Accumulator:
         """Add a decoded range that arrived at `now_s` (seconds since 1970)."""
         runs = decoded.runs
         if decoded.carried and self._runs:
-            runs = _without_first(runs)
+            runs = without_first_transaction(runs)
         self._runs += runs
         self._batches += decoded.batches
         self._schema_changes += decoded.schema_changes
@@ -128,14 +130,16 @@ class Accumulator:
         is_same_server = checkpoint.server_uuid == self._reached.server_uuid
         return is_same_server and compare(checkpoint, self._reached).is_at_or_after
 
-    def due(self, now_s: float) -> FlushReason | None:
-        """The rule by which a flush is due now, or None."""
+    def due(self, now_s: float, is_idle: bool = False) -> FlushReason | None:
+        """The rule by which a flush is due now, or None; `is_idle` when the sinks have stored the earlier flushes."""
         if self._forced is not None:
             return self._forced
         if self._rows >= self._rules.rows:
             return "rows"
         if self._bytes >= self._rules.bytes:
             return "bytes"
+        if is_idle and self._opened_s is not None and self._rules.is_eager:
+            return "eager"
         if self._opened_s is not None and now_s - self._opened_s >= self._rules.interval_s:
             return "interval"
         idle_s = self._rules.interval_s if self._stores_start else self._rules.idle_s
@@ -177,12 +181,3 @@ class Accumulator:
         self._opened_s, self._forced, self._last_cut_s = None, None, now_s
         self._start_end = None
         return flush
-
-
-def _without_first(runs: tuple[TransactionRun, ...]) -> tuple[TransactionRun, ...]:
-    """The runs without their first transaction, which is already part of the flush."""
-    first, *rest = runs
-    if len(first.begin) == 1:
-        return tuple(rest)
-    kept = {name: getattr(first, name)[1:] for name in ("begin", "first_seq", "before", "mark")}
-    return (replace(first, first=first.first + 1, **kept), *rest)

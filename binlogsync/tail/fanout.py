@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from binlogsync.errors import BinlogSyncError
-from binlogsync.flush import Flush
+from binlogsync.flush import Flush, FlushReason, merge_flushes
 from binlogsync.position import Checkpoint
 from binlogsync.position_order import compare_or_raise
 from binlogsync.sinks import Sink
+from binlogsync.tail.accumulate import FlushRules
+from binlogsync.tail.sink_queue import SinkQueue
 
 log = logging.getLogger(__name__)
 _WATCH_S = 2.0
@@ -33,16 +35,24 @@ class Fanout:
             move back while a transaction is read again that the sinks have in part, but moves back with sinks that
             have lost data.
         limit_bytes: maximum size of the queued flushes; a single flush is always accepted.
+        rules: when sinks that merge flushes store them, if the tail flushes eagerly.
     """
 
     def __init__(
-        self, sinks: Mapping[Sink, Checkpoint | None], save: Callable[[Checkpoint], None], limit_bytes: int
+        self,
+        sinks: Mapping[Sink, Checkpoint | None],
+        save: Callable[[Checkpoint], None],
+        limit_bytes: int,
+        rules: FlushRules | None = None,
     ) -> None:
+        self.on_idle: Callable[[], None] = lambda: None
+        """Called, in the thread of a sink, when a sink that does not merge flushes has stored all of them."""
         self._save = save
         self._limit = limit_bytes
         self._changed = threading.Condition()
         self._stored = dict(sinks)
-        self._queues: dict[Sink, deque[Flush]] = {sink: deque() for sink in sinks}
+        merging = rules if rules is not None and rules.is_eager else None
+        self._queues = {sink: SinkQueue(merging if sink.merges_flushes else None) for sink in sinks}
         self._unstored: deque[Flush] = deque()
         self._left: dict[int, int] = {}
         self._sequences: dict[int, int] = {}
@@ -51,7 +61,7 @@ class Fanout:
         self._had_all = _oldest(self._stored.values())
         self._bytes = 0
         self._error: BaseException | None = None
-        self._closing = False
+        self._closing = self._ending = False
         self._threads = [
             threading.Thread(target=self._serve, args=(sink,), name=f"sink-{sink.name}", daemon=True) for sink in sinks
         ]
@@ -69,16 +79,19 @@ class Fanout:
                     self._left[flush.number] = len(self._queues)
                     self._bytes += size
                     for queue in self._queues.values():
-                        queue.append(flush)
+                        queue.put(flush, time.monotonic())
                     self._changed.notify_all()
                     return
                 self._changed.wait(0.5)
             tick()
 
     def wait(self, tick: Callable[[], None]) -> None:
-        """Return when every flush is stored and saved."""
+        """Return when every flush is stored and saved. No flush may follow."""
         while True:
             with self._changed:
+                if not self._ending:
+                    self._ending = True
+                    self._changed.notify_all()
                 self._raise()
                 if not self._unstored:
                     return
@@ -106,6 +119,13 @@ class Fanout:
         """Number of flushes that at least one sink has not stored yet."""
         with self._changed:
             return len(self._unstored)
+
+    @property
+    def is_idle(self) -> bool:
+        """True when all sinks that do not merge flushes have stored all flushes; False if every sink merges them."""
+        with self._changed:
+            queues = [queue for queue in self._queues.values() if not queue.merges]
+            return bool(queues) and all(queue.is_empty for queue in queues)
 
     @property
     def lagging_sinks(self) -> list[str]:
@@ -138,34 +158,48 @@ class Fanout:
 
     def _serve(self, sink: Sink) -> None:
         """The thread of one sink."""
-        watched_s = time.monotonic()
+        queue, watched_s = self._queues[sink], time.monotonic()
         while True:
             with self._changed:
-                self._changed.wait_for(
-                    lambda: self._closing or self._error is not None or bool(self._queues[sink]),
-                    _WATCH_S,
-                )
+                reason = self._wait_until_due(queue)
                 if self._closing or self._error is not None:
                     return
-                flush = self._queues[sink].popleft() if self._queues[sink] else None
-                following = self._queues[sink][0] if self._queues[sink] else None
+                flushes = queue.take() if reason is not None else []
+                following = queue.following()
             try:
                 if time.monotonic() - watched_s >= _WATCH_S:
                     sink.watch()
                     watched_s = time.monotonic()
-                if flush is None:
+                if reason is None:
                     continue
                 if following is not None:
                     sink.prepare(following)
-                self._write(sink, flush)
-                self._count_off(flush)
+                self._write(sink, merge_flushes(flushes, reason))
+                with self._changed:
+                    queue.stored()
+                for flush in flushes:
+                    self._count_off(flush)
+                if not queue.merges:
+                    self.on_idle()
             except BaseException as error:  # noqa: BLE001 - passed to the calling thread, which raises it
                 if not isinstance(error, BinlogSyncError):
-                    log.exception("sink %s failed at flush %s", sink.name, flush and flush.number)
+                    log.exception("sink %s failed at flush %s", sink.name, [flush.number for flush in flushes])
                 with self._changed:
                     self._error = self._error or error
                     self._changed.notify_all()
                 return
+
+    def _wait_until_due(self, queue: SinkQueue) -> FlushReason | None:
+        """Why the sink has to store flushes now; None after some seconds, or when the thread has to end."""
+        ends_s = time.monotonic() + _WATCH_S
+        while not self._closing and self._error is None:
+            now_s = time.monotonic()
+            if (reason := queue.due(now_s, self._ending)) is not None:
+                return reason
+            if now_s >= ends_s:
+                break
+            self._changed.wait(min(ends_s - now_s, queue.wait_s(now_s)))
+        return None
 
     def _write(self, sink: Sink, flush: Flush) -> None:
         """Store the changes that the sink does not have; only its own thread changes its checkpoint."""

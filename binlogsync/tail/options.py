@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from binlogsync.bookmarks import BookmarkRetention
 from binlogsync.codec.subjects import check_source
 from binlogsync.errors import ConfigError
 from binlogsync.tail.accumulate import FlushRules
 from binlogsync.tail.bookmarks import BookmarkRules
+
+FlushMode = Literal["interval", "eager"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +20,13 @@ class TailOptions:
 
     Attributes:
         source: name of the source: letters, digits, _ and -.
+        flush: "interval", or "eager": changes are flushed at once while the sinks are idle; those that arrive meanwhile
+            are the next flush.
         flush_interval_s, flush_rows, flush_bytes: a flush is due after so many seconds, changes or bytes.
         include, exclude: "database.table" with * and ?; empty `include` means all. Excluded changes are counted.
         start: where to start when neither the sinks nor the store have a checkpoint: now, oldest, file:pos, a GTID set,
             or an ISO time.
+        checkpoint_s: how often the position store gets a checkpoint of eager flushes; the sinks have each.
         idle_checkpoint_s: how often a checkpoint that moves without changes is stored.
         retry_s: how long a lost server is retried before `run` raises.
         preflight: check the server's settings at the start.
@@ -33,12 +39,14 @@ class TailOptions:
     """
 
     source: str
+    flush: FlushMode = "interval"
     flush_interval_s: float = 3.0
     flush_rows: int = 1024
     flush_bytes: int = 64 << 20
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     start: str = "now"
+    checkpoint_s: float = 1.0
     idle_checkpoint_s: float = 60.0
     retry_s: float = 60.0
     preflight: bool = True
@@ -51,6 +59,10 @@ class TailOptions:
 
     def __post_init__(self) -> None:
         check_source(self.source)
+        if self.flush not in ("interval", "eager"):
+            raise ConfigError(f"flush {self.flush!r} is unknown; use interval or eager")
+        if self.checkpoint_s < 0:
+            raise ConfigError(f"checkpoint_s ({self.checkpoint_s}) cannot be below 0")
         self.rules()
         self.bookmarks()
         if self.retry_s < 0 or self.stop_s < 0:
@@ -62,6 +74,13 @@ class TailOptions:
         """The rules of bookmarks among the options; raises ConfigError."""
         return BookmarkRules(self.bookmark_s, BookmarkRetention(self.bookmark_keep, self.bookmark_keep_s))
 
+    @property
+    def is_eager(self) -> bool:
+        """True when changes are flushed at once while the sinks are idle."""
+        return self.flush == "eager"
+
     def rules(self) -> FlushRules:
         """The flush rules among the options; raises ConfigError."""
-        return FlushRules(self.flush_rows, self.flush_bytes, self.flush_interval_s, self.idle_checkpoint_s)
+        return FlushRules(
+            self.flush_rows, self.flush_bytes, self.flush_interval_s, self.idle_checkpoint_s, self.is_eager
+        )

@@ -46,6 +46,7 @@ from binlogsync.tail.gap import accept_gap
 from binlogsync.tail.options import TailOptions
 from binlogsync.tail.progress import ProgressCounter
 from binlogsync.tail.reset_detection import ResetDetector
+from binlogsync.tail.saving import CheckpointSaver
 from binlogsync.tail.start import TailStart, find_tail_start
 
 log = logging.getLogger(__name__)
@@ -114,6 +115,7 @@ class Session:
         options = config.options
         self._bookmarker = Bookmarker(options.source, config.store.bookmarks, options.bookmarks())
         self._patience_ends_s: float | None = None
+        self._saver = CheckpointSaver(callbacks.save, options.checkpoint_s if options.is_eager else 0.0)
         self._stored: Checkpoint | None = None  # the checkpoint, if reading starts before it for an XA transaction
         self._has_empty_sink = False
         self._is_unconfirmed = False  # a rotation was read since the log was last checked for a reset
@@ -172,7 +174,7 @@ class Session:
                 "%s: reading starts at %s, because an XA transaction was prepared after it", options.source, position
             )
         self._has_empty_sink = None in found.sinks.values()
-        fanout = Fanout(found.stored, self._callbacks.save, _WAITING_BYTES)
+        fanout = Fanout(found.stored, self._saver.save, _WAITING_BYTES, options.rules())
         try:
             self._watch.follow(found.start)
             self._stored = found.start if found.start.resume is not None else None
@@ -239,6 +241,7 @@ class Session:
             pending.store_start(info.position or start.position)
         try:
             with BinlogDump(self._config.config, start) as dump, ReadAhead(dump) as ahead:
+                fanout.on_idle = ahead.wake if options.is_eager else fanout.on_idle
                 self._follow(ahead, reader, pending, fanout)
         except (DecodeError, SourceError):
             self._finish(pending, fanout)
@@ -248,7 +251,8 @@ class Session:
     def _follow(self, ahead: ReadAhead, reader: BinlogReader, pending: Accumulator, fanout: Fanout) -> None:
         """Read until stopped."""
         while not self._callbacks.stop.is_set():
-            chunk = ahead.next(min(_TICK_S, pending.wait_s(self._now_s())))
+            is_urgent = self._config.options.is_eager and fanout.is_idle
+            chunk = ahead.next(min(_TICK_S, pending.wait_s(self._now_s())), is_urgent=is_urgent)
             if chunk is not None:
                 self._counter.read(len(chunk))
                 for decoded in reader.feed(chunk.buffer, chunk.start, chunk.end):
@@ -261,6 +265,7 @@ class Session:
             self._flush_due(pending, fanout)
             self._watch.check()
             fanout.check()
+            self._saver.save_later()
             self._count(fanout)
             is_idle = chunk is None and not pending.rows and not fanout.waiting
             self.has_stored = self.has_stored or is_idle
@@ -275,7 +280,7 @@ class Session:
         self._is_unconfirmed = self._is_unconfirmed or decoded.end == "rotation"
 
     def _flush_due(self, pending: Accumulator, fanout: Fanout) -> None:
-        reason = pending.due(self._now_s())
+        reason = pending.due(self._now_s(), self._config.options.is_eager and fanout.is_idle)
         if reason is not None:
             self._cut(pending, reason, fanout)
 
@@ -294,6 +299,7 @@ class Session:
         """Store the remaining changes."""
         self._cut(pending, "stop", fanout)
         fanout.wait(lambda: self._wait_for(fanout))
+        self._saver.close()
         self._count(fanout)
 
     def _wait_for(self, fanout: Fanout) -> None:

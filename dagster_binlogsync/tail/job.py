@@ -7,6 +7,8 @@ is a Failure with its position and what to do. There is no RetryPolicy: with one
 the run that is being cancelled.
 """
 
+from typing import Literal
+
 import dagster as dg
 from pydantic import Field
 
@@ -67,6 +69,7 @@ class TailConfig(dg.Config):
 
     shift_s: float = setting_field(DagsterSection, "shift_s", gt=0)
     report_s: float = setting_field(DagsterSection, "report_s", gt=0)
+    flush: Literal["interval", "eager"] = setting_field(TailSection, "flush")
     flush_interval_s: float = setting_field(TailSection, "flush_interval_s", gt=0)
     flush_rows: int = setting_field(TailSection, "flush_rows", gt=0)
     flush_bytes: int = Field(default=64 << 20, gt=0, description="Bytes of changes that trigger a flush.")
@@ -99,6 +102,7 @@ class TailConfig(dg.Config):
         """The options as the library takes them."""
         return TailOptions(
             source=source,
+            flush=self.flush,
             flush_interval_s=self.flush_interval_s,
             flush_rows=self.flush_rows,
             flush_bytes=self.flush_bytes,

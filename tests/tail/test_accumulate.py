@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -258,7 +259,7 @@ def test_a_cut_inside_a_transaction_tells_how_much_of_it_is_stored() -> None:
 
 
 @pytest.mark.parametrize("options", [{"rows": 0}, {"bytes": 0}, {"interval_s": 0}, {"idle_s": -1}])
-def test_rules_that_cannot_be(options: dict[str, int]) -> None:
+def test_rules_that_cannot_be(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         FlushRules(**options)
 

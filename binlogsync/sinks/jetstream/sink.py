@@ -26,6 +26,8 @@ from binlogsync.sinks.jetstream.packing import PackingOptions
 log = logging.getLogger(__name__)
 
 _MAKERS = 2
+_MAX_SINGLES = 32
+"""nats-server stores so many messages in a chain in less time than an atomic batch takes (bench/README.md)."""
 
 
 class JetStreamSink(Sink):
@@ -116,8 +118,13 @@ class JetStreamSink(Sink):
                 raise SinkError(f"flush {flush.number} differs from the prepared one, which is partly stored")
             ready.drop()
         options, limit = self.options, writer.message_limit(flush.checkpoint)
-        packing = PackingOptions(options.format, options.changes_per_message, options.max_batch_bytes, limit)
-        return UnitQueue(unit_builders(flush, packing, time.time_ns() // 1000), makers)
+        max_singles = 0 if writer.is_clustered else _MAX_SINGLES
+        packing = PackingOptions(
+            options.format, options.changes_per_message, options.max_batch_bytes, limit, max_singles
+        )
+        is_small = flush.reason == "eager" and flush.changes <= _MAX_SINGLES
+        builders = unit_builders(flush, packing, time.time_ns() // 1000)
+        return UnitQueue(builders, None if is_small else makers)
 
     def close(self) -> None:
         """Close the connection."""

@@ -1,0 +1,95 @@
+"""Small eager flushes: each message is a unit with a checkpoint; a writer resumes after any of them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import nats
+import pytest
+
+from binlogsync.codec import subjects
+from binlogsync.codec.envelope import CHECKPOINT
+from binlogsync.flush import Flush
+from binlogsync.position import Checkpoint
+from binlogsync.servers import NATSServer
+from tests.samples import SampleTransaction
+from tests.sinks.contract import coordinates
+from tests.sinks.jetstream_streams import new_source, samples, stored
+from tests.sinks.nats_proxy import NatsProxy
+from tests.sinks.test_jetstream_singles import opened, write_all
+
+
+def eager_flushes(source: str, count: int, changes: int) -> list[Flush]:
+    """Each flush ends within its second transaction."""
+    maker, half = samples(source), changes // 2
+    transactions = [SampleTransaction((0,) * half), SampleTransaction((0,) * changes, take=changes - half)]
+    return [replace(maker.flush(transactions if n == 0 else transactions[1:]), reason="eager") for n in range(count)]
+
+
+def checkpoints_of(url: str, source: str) -> list[Checkpoint | None]:
+    """The checkpoint of each message."""
+
+    async def read() -> list[Checkpoint | None]:
+        client = await nats.connect(url)
+        js, stream = client.jetstream(), subjects.stream_name(source)
+        state = (await js.stream_info(stream)).state
+        messages = [await js.get_msg(stream, number) for number in range(1, state.last_seq + 1)]
+        await client.close()
+        texts = [(message.headers or {}).get(CHECKPOINT) for message in messages]
+        return [Checkpoint.from_text(text) if text is not None else None for text in texts]
+
+    return asyncio.run(read())
+
+
+def test_each_message_of_a_small_eager_flush_has_a_checkpoint(nats_server: NATSServer) -> None:
+    source = new_source()
+    small, large = eager_flushes(source, 2, 12), 100
+    write_all(opened(nats_server.url, source), small)
+    rows = [row for flush in small for row in coordinates(flush)]
+    assert stored(nats_server.url, source) == rows
+    found = checkpoints_of(nats_server.url, source)
+    assert len(found) == len(rows)
+    positions = [(each.position.pos, each.skip) for each in found if each is not None]
+    assert positions == sorted(set(positions))
+    assert len(positions) == len(rows)
+    with_batch = new_source()
+    write_all(opened(nats_server.url, with_batch), eager_flushes(with_batch, 1, large))
+    assert [each is not None for each in checkpoints_of(nats_server.url, with_batch)] == [False] * (large - 1) + [True]
+
+
+async def delete_after(url: str, source: str, last: int) -> None:
+    """Delete the later messages: their writer was killed before it sent them."""
+    client = await nats.connect(url)
+    js, stream = client.jetstream(), subjects.stream_name(source)
+    state = (await js.stream_info(stream)).state
+    for number in range(last + 1, state.last_seq + 1):
+        await js.delete_msg(stream, number)
+    await client.close()
+
+
+@pytest.mark.parametrize("nth", [1, 2, 11, 12, 13])
+def test_any_acknowledgement_of_eager_flushes_may_be_lost(nth: int, nats_server: NATSServer) -> None:
+    source = new_source()
+    todo = eager_flushes(source, 3, 12)
+    with NatsProxy(nats_server.host, nats_server.port) as proxy:
+        sink = opened(proxy.url, source)
+        proxy.lose_next(b'"seq":', nth)
+        write_all(sink, todo)
+        assert proxy.cuts == 1
+    assert stored(nats_server.url, source) == [row for flush in todo for row in coordinates(flush)]
+
+
+def test_a_tail_resumes_within_a_small_eager_flush(nats_server: NATSServer) -> None:
+    """A writer that ended after some messages of a flush: the next one continues after them."""
+    source = new_source()
+    todo = eager_flushes(source, 2, 12)
+    write_all(opened(nats_server.url, source), todo[:1])
+    rows = [row for flush in todo for row in coordinates(flush)]
+    checkpoints = checkpoints_of(nats_server.url, source)
+    asyncio.run(delete_after(nats_server.url, source, 7))
+    sink = opened(nats_server.url, source)
+    at = sink.open(source)
+    assert at == checkpoints[6]
+    write_all(sink, [todo[0].without_stored(at), todo[1]])
+    assert stored(nats_server.url, source) == rows
