@@ -6,6 +6,7 @@ Afterwards the stream and the audit log hold each change of the binlog once, in 
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -42,7 +43,7 @@ from tests.e2e.writers import TABLES, Writers
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
-KILLS = 4
+KILLS = int(os.environ.get("BINLOGSYNC_TEST_KILLS", "4"))
 LATER_S = 120.0  # what the keeper would see two minutes after a kill, instead of two minutes of waiting
 
 
@@ -97,13 +98,14 @@ class KeeperScenario:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("flush", ["interval", "eager"])
 def test_exactly_once_through_kills(
-    mysql: FreshDatabase, nats_server: NATSServer, position_store: SQLitePositionStore, tmp_path: Path
+    flush: str, mysql: FreshDatabase, nats_server: NATSServer, position_store: SQLitePositionStore, tmp_path: Path
 ) -> None:
     chance = random.Random(20)
     source, audit = f"killed-{mysql.name}", tmp_path / "audit.duckdb"
     config, writers = config_of(mysql.server, source), Writers(mysql, seed=3)
-    options = {"source": source, "include": [f"{mysql.name}.*"], **QUICK}
+    options = {"source": source, "include": [f"{mysql.name}.*"], "flush": flush, **QUICK}
     given = {"positions": str(tmp_path / "positions.db"), "nats": nats_server.url, "audit": str(audit)}
     connection = {k: v for k, v in asdict(config).items() if k != "tls"}
     scenario = KeeperScenario(source, position_store)
