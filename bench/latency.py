@@ -27,7 +27,7 @@ from statistics import median, quantiles
 
 import nats
 from nats.js import JetStreamContext
-from nats.js.api import ConsumerConfig, DeliverPolicy
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from binlogsync import servers
 from binlogsync.codec import subjects
@@ -40,6 +40,7 @@ RATES = (100, 1000)
 TABLES = 20
 _XID_EVENT = 16
 _DATABASE = "latency"
+_SETTLE_S = 4.0  # more than the longest flush interval
 _MODES: dict[str, dict[str, object]] = {
     "interval 3 s": {},
     "interval 0.05 s": {"flush_interval_s": 0.05},
@@ -95,15 +96,17 @@ def measure(
     source, name = variant
     spawn = multiprocessing.get_context("spawn")
     ready, report = spawn.Event(), spawn.Queue()
-    process = spawn.Process(target=_publish, args=(config, url, variant, ready, report))
+    process = spawn.Process(target=_publish, args=(config, url, variant, ready, report), daemon=True)
     process.start()
     try:
         if not ready.wait(60):
             raise SystemExit(f"{name} did not start")
-        write(mysql, 1, 1)
-        asyncio.run(_stored_at(url, source, 1))
+        while not asyncio.run(_count(url, source)):  # the publisher starts at the end of the binlog
+            write(mysql, 1, 1)
+        time.sleep(_SETTLE_S)
+        before = asyncio.run(_count(url, source))
         committed = write(mysql, rate, seconds)
-        stored = asyncio.run(_stored_at(url, source, 1 + len(committed)))[1:]
+        stored = asyncio.run(_stored_at(url, source, before + len(committed)))[before:]
     finally:
         if process.pid is not None and process.is_alive():
             _end(process)
@@ -141,7 +144,7 @@ async def _stored_at(url: str, source: str, count: int) -> list[float]:
         if time.monotonic() > ends_at:
             raise SystemExit(f"stream {stream} has fewer than {count} messages")
         await asyncio.sleep(0.2)
-    config = ConsumerConfig(deliver_policy=DeliverPolicy.ALL)
+    config = ConsumerConfig(deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE)
     puller = await js.pull_subscribe("", stream=stream, config=config)
     found: list[float] = []
     while len(found) < count:
@@ -149,6 +152,13 @@ async def _stored_at(url: str, source: str, count: int) -> list[float]:
         found += [message.metadata.timestamp.timestamp() for message in messages if message.data]
     await client.close()
     return found
+
+
+async def _count(url: str, source: str) -> int:
+    client = await nats.connect(url)
+    count = await _message_count(client.jetstream(), subjects.stream_name(source))
+    await client.close()
+    return count
 
 
 async def _message_count(js: JetStreamContext, stream: str) -> int:
@@ -239,7 +249,8 @@ def _request(broker: socket.socket, subject: str, headers: bytes, body: bytes) -
     broker.sendall(f"HPUB {subject} _INBOX.l.1 {sizes}\r\n".encode() + headers + body + b"\r\n")
     reply = b""
     while not (reply.endswith(b"}\r\n") and b"_INBOX.l.1" in reply):
-        part = broker.recv(65536)
+        if not (part := broker.recv(65536)):
+            raise SystemExit("NATS closed the connection")
         if part.startswith(b"PING\r\n"):
             broker.sendall(b"PONG\r\n")
             part = part[6:]

@@ -13,7 +13,7 @@ from binlogsync.mysql.config import TLS, MySQLConfig, connect, find_writable_hos
 from binlogsync.mysql.dump import BinlogDump
 from binlogsync.mysql.information_schema import declaration_reader
 from binlogsync.mysql.preflight import Finding, check, preflight
-from binlogsync.mysql.readahead import DumpBlock, ReadAhead
+from binlogsync.mysql.readahead import DumpBlock, Pace, ReadAhead
 from binlogsync.mysql.reader_settings import reader_options
 from binlogsync.mysql.server import BinlogFile, ServerInfo, inspect_server
 from binlogsync.mysql.server_errors import raise_server_error
@@ -29,6 +29,7 @@ __all__ = [
     "DumpBlock",
     "Finding",
     "MySQLConfig",
+    "Pace",
     "ReadAhead",
     "ServerInfo",
     "StartAt",

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +24,10 @@ from binlogsync.mysql.dump import FIRST_BYTES_S, BinlogDump, silence_message
 
 BUFFER_BYTES = 8 * 2**20
 HEADROOM = 64 * 2**10
-_LINGER_MS = 1  # for bytes that are on their way, so that a busy server's chunks are not tiny
+Pace = Literal["at_once", "linger", "collect"]
+_LINGER_MS: dict[Pace, int] = {"at_once": 0, "linger": 1, "collect": 1000}  # for bytes that are on their way
 _LINGER_LIMIT_S = 0.02
+_MANY_BYTES = 256 * 2**10  # decoding so many costs much less than decoding each transaction of them
 _KEPT = 3
 
 SPARE: deque[npt.NDArray[np.uint8]] = deque(maxlen=_KEPT)
@@ -64,7 +67,8 @@ class ReadAhead:
         self._ready: deque[DumpBlock] = deque()
         self._free: list[npt.NDArray[np.uint8]] = []
         self._error: BaseException | None = None
-        self._waiting = self._urgent = self._woken = False
+        self._waiting = self._woken = False
+        self._pace: Pace = "linger"
         self._stopping = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="binlog-read-ahead", daemon=True)
@@ -98,15 +102,16 @@ class ReadAhead:
         os.close(self._wake_read)
         os.close(self._wake_write)
 
-    def next(self, timeout_s: float, *, is_urgent: bool = False) -> DumpBlock | None:
+    def next(self, timeout_s: float, pace: Pace = "linger") -> DumpBlock | None:
         """The next bytes; None when there are none for `timeout_s`, after `wake`, or when a non-blocking dump has
-        `ended`. If it is urgent, they are returned without a pause in which more may arrive.
+        `ended`. The pace "at_once" returns what there is, "linger" gives a busy server's next bytes a moment to arrive,
+        and "collect" waits for many bytes, or for another call.
 
         Raises, once the bytes before it are handed over, SourceError when the connection broke or went silent.
         """
         deadline = time.monotonic() + timeout_s
         with self._changed:
-            self._waiting, self._urgent = True, is_urgent
+            self._waiting, self._pace = True, pace
             if not self._ready:
                 self._wake()
             try:
@@ -185,16 +190,21 @@ class ReadAhead:
             self._heard_at = time.monotonic()
             begun = begun or self._heard_at
             end += count
-            if linger and (self._urgent or self._heard_at - begun > _LINGER_LIMIT_S):
+            if linger and self._has_enough(end - self._headroom, self._heard_at - begun):
                 break
         return DumpBlock(buffer, self._headroom, end) if end > self._headroom else None
+
+    def _has_enough(self, size: int, seconds: float) -> bool:
+        """Whether bytes that have been read for so long are handed over although more may follow."""
+        if self._pace == "collect":
+            return size >= _MANY_BYTES
+        return self._pace == "at_once" or seconds > _LINGER_LIMIT_S
 
     def _wait_for_bytes(self, linger: bool) -> bool:
         """True when a read gives bytes or the end; False when the consumer woke us, or a linger is over."""
         allowed_s = self._idle_s if self._dump.heard else max(FIRST_BYTES_S, self._idle_s)
         left_s = max(0.0, self._heard_at + allowed_s - time.monotonic())
-        linger_ms = 0 if self._urgent else _LINGER_MS
-        events = self._poll.poll(linger_ms if linger else left_s * 1000)
+        events = self._poll.poll(_LINGER_MS[self._pace] if linger else left_s * 1000)
         if not events and not linger:
             raise SourceError(silence_message(self._dump.config, allowed_s))
         woken = [fd for fd, _ in events]

@@ -19,6 +19,7 @@ from binlogsync.flush import Flush, FlushReason
 from binlogsync.mysql import (
     BinlogDump,
     MySQLConfig,
+    Pace,
     ReadAhead,
     ServerInfo,
     find_writable_host,
@@ -251,8 +252,10 @@ class Session:
     def _follow(self, ahead: ReadAhead, reader: BinlogReader, pending: Accumulator, fanout: Fanout) -> None:
         """Read until stopped."""
         while not self._callbacks.stop.is_set():
-            is_urgent = self._config.options.is_eager and fanout.is_idle
-            chunk = ahead.next(min(_TICK_S, pending.wait_s(self._now_s())), is_urgent=is_urgent)
+            pace: Pace = "linger"
+            if self._config.options.is_eager:
+                pace = "at_once" if fanout.is_idle else "collect"
+            chunk = ahead.next(min(_TICK_S, pending.wait_s(self._now_s())), pace)
             if chunk is not None:
                 self._counter.read(len(chunk))
                 for decoded in reader.feed(chunk.buffer, chunk.start, chunk.end):

@@ -14,7 +14,16 @@ import pytest
 
 from binlogsync import servers
 from binlogsync.errors import SourceError
-from binlogsync.mysql import BinlogDump, MySQLConfig, ReadAhead, inspect_server, parse_start, readahead, resolve_start
+from binlogsync.mysql import (
+    BinlogDump,
+    DumpBlock,
+    MySQLConfig,
+    ReadAhead,
+    inspect_server,
+    parse_start,
+    readahead,
+    resolve_start,
+)
 from binlogsync.position import BinlogPosition, Checkpoint
 from tests.mysql.sources import ENCRYPTED, PLAIN, run, source_of
 
@@ -94,6 +103,52 @@ def test_next_gives_nothing_when_nothing_comes(config: MySQLConfig) -> None:
     with BinlogDump(config, resolve_start(config)) as dump, ReadAhead(dump) as ahead:
         drain(ahead)
         assert not ahead.ended
+
+
+def test_a_wake_ends_the_current_wait_or_the_next_one(config: MySQLConfig) -> None:
+    with BinlogDump(config, resolve_start(config)) as dump, ReadAhead(dump) as ahead:
+        drain(ahead)
+        ahead.wake()
+        assert ahead.next(3600) is None
+        timer = threading.Timer(0.2, ahead.wake)
+        timer.start()
+        assert ahead.next(3600, "collect") is None
+        timer.join()
+
+
+def test_bytes_are_collected_until_they_are_asked_for(mysql_server: servers.MySQLServer, config: MySQLConfig) -> None:
+    """Five transactions arrive one by one, while their reader waits for many bytes: it gets all of them at once."""
+    now = resolve_start(config)
+    with BinlogDump(config, now) as dump, ReadAhead(dump) as ahead:
+        drain(ahead)
+        found: list[DumpBlock | None] = []
+        reader = threading.Thread(target=lambda: found.append(ahead.next(3600, "collect")))
+        reader.start()
+        for number in range(5):
+            run(mysql_server, f"INSERT INTO ahead.t VALUES ('transaction {number}')")
+        time.sleep(0.2)
+        ahead.wake()
+        reader.join()
+        parts = [part for part in (*found, ahead.next(60, "at_once")) if part is not None]
+        while b"transaction 4" not in _bytes(parts):
+            parts += [part for part in [ahead.next(60, "at_once")] if part is not None]
+    text = _bytes(parts)
+    assert [b"transaction %d" % number in text for number in range(5)] == [True] * 5
+
+
+def test_many_bytes_are_not_held_back(mysql_server: servers.MySQLServer, config: MySQLConfig) -> None:
+    now = resolve_start(config)
+    run(mysql_server, *["INSERT INTO ahead.t VALUES (REPEAT('z', 400000))"] * 3)
+    with BinlogDump(config, now) as dump, ReadAhead(dump) as ahead:
+        found = 0
+        while found < 1_200_000:
+            part = ahead.next(60, "collect")
+            assert part is not None
+            found += len(part)
+
+
+def _bytes(parts: list[DumpBlock]) -> bytes:
+    return b"".join(bytes(part.buffer[part.start : part.end]) for part in parts)
 
 
 def test_buffers_are_few_while_the_consumer_is_busy(mysql_server: servers.MySQLServer, config: MySQLConfig) -> None:
