@@ -66,6 +66,7 @@ SAMPLES = {
     "BINLOGSYNC_START": "oldest",
     "BINLOGSYNC_INCLUDE": "shop.*, treehole.holes",
     "BINLOGSYNC_EXCLUDE": "shop.secret",
+    "BINLOGSYNC_FLUSH": "eager",
     "BINLOGSYNC_FLUSH_INTERVAL_S": "0.5",
     "BINLOGSYNC_FLUSH_ROWS": "10",
     "BINLOGSYNC_BOOKMARK_MINUTES": "0.5",
