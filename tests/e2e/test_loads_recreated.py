@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pymysql
 import pytest
 
 from binlogsync.mirror import load as mirror_load
@@ -21,6 +22,7 @@ from tests.e2e.loads import (
     check_equal,
     table_loads,
 )
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.usefixtures("small_chunks")]
 _SAME = "a INT, b VARCHAR(20), v INT, note TEXT, PRIMARY KEY (a, b)"
@@ -35,9 +37,19 @@ def scenario(request: pytest.FixtureRequest, nats_server: NATSServer, tmp_path: 
 
 
 def fill(database: FreshDatabase, table: str, chance: random.Random) -> None:
-    """Insert 200 rows with random keys."""
+    """Insert 200 rows with random keys, beside a writer that may insert some of them."""
     rows = ", ".join(f"({n}, 'k{n % 7}', {chance.randrange(99)}, 'again')" for n in chance.sample(range(900), 200))
-    database.execute(f"INSERT INTO {table} (a, b, v, note) VALUES {rows}")
+
+    def is_filled() -> bool:
+        try:
+            database.execute(f"INSERT IGNORE INTO {table} (a, b, v, note) VALUES {rows}")
+        except pymysql.MySQLError as error:
+            if error.args[0] not in (1205, 1213):  # lock wait timeout, deadlock
+                raise
+            return False
+        return True
+
+    wait_until(is_filled, 60, "the rows")
 
 
 def create_again(database: FreshDatabase, chance: random.Random) -> None:
