@@ -3,8 +3,8 @@
     python -m bench.latency [SECONDS]
 
 At each rate, one client commits one-row transactions over 20 tables, evenly spaced. Commit is the time at which the
-client's COMMIT returned; stored is the time of the message in JetStream, from the same clock. Each variant runs in a
-process of its own, for SECONDS (10). The bare loop reads the binlog from the socket, and publishes one small
+client's COMMIT returned; stored is the time of the message in JetStream, from the same clock. Each variant runs in its
+own process, for SECONDS (10). The bare loop reads the binlog from the socket, and publishes one small
 acknowledged, fenced message for each transaction.
 """
 

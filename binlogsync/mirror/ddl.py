@@ -82,7 +82,7 @@ def adopt_schema(
 ) -> MirrorState:
     """Prepare the mirror for changes with this schema, and return its new state.
 
-    Raises RebuildRequiredError if the mirror has rows that do not fit the schema, or may lack rows.
+    Raises RebuildRequiredError if the mirror has rows that do not fit the schema, or if rows may be missing in it.
     """
     if state.schema is None:
         if can_read:

@@ -1,4 +1,4 @@
-"""Loads of several mirrors in one file at the same time, each in a thread with connections of its own."""
+"""Loads of several mirrors in one file at the same time, each in a thread with its own connections."""
 
 from __future__ import annotations
 

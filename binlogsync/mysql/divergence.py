@@ -1,7 +1,7 @@
 """Checks that another server's transactions are the stored ones, and not others with the same GTIDs.
 
 A server that was restored to an older state assigns the GTIDs after that state again, to other transactions. Its
-replicas and clones have them under another server UUID, so the identity of the log (identity.py) does not tell. But a
+replicas and clones have them under another server UUID, so the identity of the log (identity.py) is not enough. But a
 transaction keeps the time at which it was first committed wherever it is replicated to, and the checkpoint has the time
 of the last stored one. Transactions whose events the server has purged are not checked, and none of MariaDB: its
 replicas log another time for a statement that took more than a second. Read only.

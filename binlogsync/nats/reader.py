@@ -64,7 +64,7 @@ class StreamReader:
         self._client: Client | None = None
 
     def another(self) -> StreamReader:
-        """A reader of the same stream with a connection of its own, for another thread; it is not open yet."""
+        """A reader of the same stream with another connection, for another thread; it is not open yet."""
         return StreamReader(self._options, self.source)
 
     def open(self) -> StreamReader:
@@ -224,7 +224,7 @@ class StreamReader:
     def created_at(self) -> str | None:
         """When nats-server created the stream, by its clock; another time means that the stream was recreated.
 
-        RFC 3339, in microseconds; None if the server does not say.
+        RFC 3339, in microseconds; None if the reply does not contain it.
         """
         return _creation_time(self._info())
 

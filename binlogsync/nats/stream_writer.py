@@ -3,8 +3,8 @@
 A publish unit is an atomic batch or a single message (publish_unit.py), with the checkpoint in a header of its last
 message. Each unit is *fenced*: it names the last sequence that this writer knows (Nats-Expected-Last-Sequence), and the
 server refuses it if another writer has written meanwhile. If an acknowledgement does not arrive, the last messages of
-the stream are read to find out what was stored. A stream with messages of another tail causes a FencedError; one that
-lacks acknowledged messages causes a SinkError.
+the stream are read to find out what was stored. A stream with messages of another tail causes a FencedError; one
+without acknowledged messages causes a SinkError.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ class StreamWriter:
     def _resolve_unacknowledged(self) -> None:
         """Find out from the end of the stream which of the units without an acknowledgement are stored.
 
-        Raises FencedError if another tail has written, SinkError if the stream lacks acknowledged messages.
+        Raises FencedError if another tail has written, SinkError if acknowledged messages are missing.
         """
         progress, stream = self._progress, self._stream
         end = self._connection.call(lambda client: repaired_end(client, self._spec.source), _REPAIR_S)

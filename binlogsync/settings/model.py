@@ -228,7 +228,7 @@ class LoadSection(Section):
     )
     replica_lag_s: Annotated[Limit, Note(unit="seconds")] = Field(
         default=0.0,
-        description="Reading pauses while a replica is further behind: one of `BINLOGSYNC_MYSQL_REPLICAS`, or the "
+        description="Reading pauses while the lag of a replica is longer: one of `BINLOGSYNC_MYSQL_REPLICAS`, or the "
         "server itself if it is a replica of the stream's source. 0 for no limit.",
     )
     group_tables: Count = Field(

@@ -1,4 +1,4 @@
-"""How far replicas are behind their source, by their own status."""
+"""The lag of replicas, by their own status."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COLUMNS = ("Seconds_Behind_Source", "Seconds_Behind_Master")
 
 
 def find_lagging(config: MySQLConfig, connection: Connection, limit_s: float, *, is_replica: bool) -> str | None:
-    """Describes the first replica that is further behind than the limit, or that does not replicate; None if none is.
+    """Describes the first replica whose lag exceeds the limit, or that does not replicate; None if none is.
 
     Looks at the server of `connection` if it `is_replica`, and at `config.replicas`, with a connection to each. Raises
     SourceError if one cannot be reached, or if the account may not see its status.

@@ -28,7 +28,7 @@ class LoadLimits:
     Attributes:
         rows_per_s: of one table; None for no limit.
         threads_running: no chunk is read while the server's status Threads_running is above it; None for no limit.
-        replica_lag_s: no chunk is read while the server is a replica that is further behind than that, or one of
+        replica_lag_s: no chunk is read while the server is a replica with a longer lag, or one of
             `MySQLConfig.replicas` is; None for no limit.
         group_tables: tables of one group, whose mirrors change together, that are loaded at the same time.
     """

@@ -9,7 +9,7 @@ before its rows become visible. Three ways, in this order of preference:
 - MySQL without GTIDs: LOCK TABLES ... READ for a moment, which waits for the transactions that are being committed.
 
 The high watermark is the end of the binlog after the last chunk (on MariaDB, the position of its view). On a replica,
-whose binlog has positions of its own, both watermarks are GTID sets.
+whose binlog has other positions, both watermarks are GTID sets.
 """
 
 from __future__ import annotations

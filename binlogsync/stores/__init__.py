@@ -1,7 +1,7 @@
 """Stores of a deployment: checkpoints, bookmarks and leases, each with a small protocol.
 
 A store of another kind implements one of the protocols and passes its contract tests (tests/stores/contract_*.py). A
-`PositionStore` bundles three of them. A checkpoint store of this package needs the leases of its own kind, because a
+`PositionStore` bundles three of them. A checkpoint store of this package needs leases of the same kind, because a
 save also renews the lease; the bookmarks may be of another kind. Every method may raise StoreError, and is safe to call
 from any thread.
 """

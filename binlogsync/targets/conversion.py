@@ -78,7 +78,7 @@ class ColumnConverter(Protocol):
     def key_date_condition(self, names: Iterable[str]) -> str:
         """A condition that is true for a row with an invalid date in one of these columns; "" for no columns.
 
-        Invalid dates are NULL in a target, except in a primary key: there each is stored as a value of its own.
+        Invalid dates are NULL in a target, except in a primary key: there each is stored as a distinct value.
         """
 
     @abstractmethod

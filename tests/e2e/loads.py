@@ -74,7 +74,7 @@ class Loads:
             consume(reader, mirror.names, mirror, replace(OPTIONS, max_s=max_s), stop or threading.Event())
 
     def consume_until(self, is_done: Callable[[], bool], mirror: Mirror, stop: threading.Event | None = None) -> None:
-        """Runs of its consumer, one after the other, each of limited time: writers may never pause."""
+        """Consecutive runs of its consumer, each of limited time: writers may never pause."""
         max_s = 3.0
         while not is_done():
             self.consume(mirror, stop, max_s)

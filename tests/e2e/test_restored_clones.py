@@ -1,7 +1,7 @@
 """A failover to a clone of the server that was tailed, from a backup, or from the server after it was restored.
 
 The clone has another server UUID. A tail that is running, or starts, resumes exactly if the clone has the stored
-transactions, and ends with PositionError if it lacks some or has others with the same GTIDs.
+transactions, and ends with PositionError if some are missing or others have the same GTIDs.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def test_a_clone_with_exactly_the_stored_transactions_is_resumed(scenario: Clone
 
 
 def test_a_clone_of_an_older_backup_is_refused(scenario: CloneScenario) -> None:
-    """It lacks stored transactions, and has logged as many others of its own."""
+    """Stored transactions are missing there, and it has logged as many others."""
     scenario.backup("older")
     with scenario.running() as tail:
         tail.wait_begun()
@@ -148,7 +148,7 @@ def test_a_clone_of_an_older_backup_is_refused(scenario: CloneScenario) -> None:
 def test_a_clone_of_a_restored_server_is_refused(scenario: CloneScenario) -> None:
     """It has other transactions with the GTIDs of the stored ones."""
     if scenario.kind == "mariadb":
-        pytest.skip("replicas of MariaDB log other times, so the transactions cannot be told apart")
+        pytest.skip("replicas of MariaDB log other times, so nothing distinguishes the transactions")
     scenario.backup("older")
     with scenario.running() as tail:
         tail.wait_begun()

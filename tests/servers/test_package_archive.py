@@ -36,7 +36,7 @@ class _QuietHandler(SimpleHTTPRequestHandler):
 
 
 class SmallArchive:
-    """An archive with the suite sid and one package, signed by a key of its own; `keyring` has the public key."""
+    """An archive with the suite sid and one package, signed by a new key; `keyring` has the public key."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder, self.url = folder / "archive", url
@@ -123,7 +123,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallAr
 
 
 def refused(tmp_path: Path) -> str:
-    """Unpacking fails, leaves no entry in the cache, and says what to do; return the message."""
+    """Unpacking fails, leaves no entry in the cache, and the error has instructions; return its message."""
     with pytest.raises(EmbeddedServerError) as failure:
         debian.unpack_packages(WANTED)
     assert not (tmp_path / "cache" / "small").exists()

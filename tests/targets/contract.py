@@ -1,6 +1,6 @@
 """Contract tests of a `TableStore`. The test of a target subclasses `TableStoreContract` and defines two fixtures:
 each call of `opener()` opens the same store again, like another process, and `read(database, table)` reads a table as
-another program does. A new target needs nothing else.
+another program does. A new target needs no other test.
 """
 
 from __future__ import annotations

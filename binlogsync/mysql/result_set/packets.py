@@ -113,7 +113,7 @@ class ReceiveBuffer:
 
     def _receive(self, view: memoryview) -> int:
         if not self._is_direct:
-            # pymysql reads through a buffer of its own, which may hold the first rows.
+            # pymysql reads through its own buffer, which may hold the first rows.
             self._is_direct = True
             found = self._connection.take_buffered()
             count = len(found)

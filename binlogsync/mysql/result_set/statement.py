@@ -56,7 +56,7 @@ class PreparedStatement:
         self.columns = self._read_definitions(columns)
         if parameters:
             self.finish()
-            raise ValueError(f"the statement has {parameters} parameters of its own: {sql[:200]}")
+            raise ValueError(f"the statement has {parameters} parameters already: {sql[:200]}")
 
     def execute(self) -> None:
         """Execute it; the next bytes are those of the rows."""

@@ -145,7 +145,7 @@ _MEMORY = GuardedMemory(64 << 10)
 
 
 def read(data: bytes, chance: random.Random, batch_rows: int = 1_000) -> list[TableRows]:
-    """Decode the packets of a result; raises an error of ours or of pymysql."""
+    """Decode the packets of a result; raises an error of this package or of pymysql."""
     layout = RowLayout.of(SCHEMA, mariadb=False)
     buffer = ReceiveBuffer(Answer(data, chance))
     # No longer than the bytes, so that the last ones lie at the end of the memory.

@@ -1,4 +1,4 @@
-"""Results with damaged packets end in an error of ours; sound ones give the same rows, however they arrive."""
+"""Results with damaged packets end in an error of this package; sound ones give the same rows, however they arrive."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ def test_a_statement_that_the_server_refuses(
 ) -> None:
     database.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     schema = table(database, config, connection)
-    for clauses, message in (("WHERE", "SQL syntax"), ("WHERE id = ?", "parameters of its own")):
+    for clauses, message in (("WHERE", "SQL syntax"), ("WHERE id = ?", "parameters already")):
         with pytest.raises(SourceError, match=message):
             list(read_rows(config, connection, schema, clauses))
         assert fetch(config, connection, "SELECT 7 AS n") == [{"n": 7}]
