@@ -104,8 +104,8 @@ class ReadAhead:
 
     def next(self, timeout_s: float, pace: Pace = "linger") -> DumpBlock | None:
         """The next bytes; None when there are none for `timeout_s`, after `wake`, or when a non-blocking dump has
-        `ended`. The pace "at_once" returns all that has arrived, "linger" gives a busy server's next bytes a moment to arrive,
-        and "collect" waits for many bytes, or for another call.
+        `ended`. The pace "at_once" returns all that has arrived, "linger" gives further bytes a moment to
+        arrive, and "collect" waits for many bytes, or for another call.
 
         Raises, once the bytes before it are handed over, SourceError when the connection broke or went silent.
         """

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -201,6 +202,7 @@ def test_terminate_lets_the_tail_flush_and_the_keeper_holds(project: DagsterProj
         **project.environment,
         "DAGSTER_HOME": str(project.folder),
         "BINLOGSYNC_FLUSH_INTERVAL_S": "3600",
+        "BINLOGSYNC_REPORT_S": "0.2",
     }
     command = [
         sys.executable,
@@ -223,8 +225,9 @@ def test_terminate_lets_the_tail_flush_and_the_keeper_holds(project: DagsterProj
             wait_until(lambda: _observations(project), 60, "the tail's first observation")
             assert "alive" in project.tick(built, keeper)[1]
             project.mysql.execute("INSERT INTO orders VALUES (1, 'Ada', 1, NULL)")
+            inserted_s = time.time()
             run = project.instance.get_runs(dg.RunsFilter(tags={"binlogsync/source": project.source}))[0]
-            wait_until(lambda: _is_read(project), 30, "the row to be read")
+            wait_until(lambda: _is_read(project, inserted_s), 60, "the row to be read")
             project.instance.report_run_canceling(run)
             process.send_signal(signal.SIGTERM)
             process.wait(60)
@@ -257,7 +260,8 @@ def _observations(project: DagsterProject) -> Sequence[dg.EventLogRecord]:
     return project.instance.fetch_observations(dg.AssetKey(["mysql", project.source, "binlog"]), limit=10).records
 
 
-def _is_read(project: DagsterProject) -> bool:
-    """True when the dump thread has sent everything and waits for more."""
-    states = project.mysql.execute("SELECT state FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'")
-    return any("waiting for" in str(state[0]).lower() for state in states)
+def _is_read(project: DagsterProject, inserted_s: float) -> bool:
+    """True when two reports after that time show a lag: the tail has read a row, and has not flushed it."""
+    reports = [record for record in _observations(project) if record.timestamp > inserted_s]
+    lags = [record.asset_observation.metadata["lag_s"].value for record in reports if record.asset_observation]
+    return sum(isinstance(lag, float) and lag > 0 for lag in lags) >= 2
