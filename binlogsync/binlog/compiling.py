@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 import os
 from collections.abc import Callable
 from types import GenericAlias
@@ -20,6 +21,7 @@ from numba import types
 
 from binlogsync.errors import ConfigError
 
+log = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 _COMPILERS = {"": "fast", "fast": "fast", "public": "public"}
@@ -45,6 +47,8 @@ def _load_compiler() -> _Compiler:
 
 
 _COMPILER = _load_compiler()
+KERNELS: list[Any] = []
+"""The kernels that were compiled or loaded. `stats` of each has the folder of its cache, and whether it was there."""
 
 
 @overload
@@ -55,7 +59,10 @@ def kernel(function: Callable[..., Any] | None = None, *, cache: bool = True, ha
     """Compile a function now, or load it from the cache. Without a wrapper, only other kernels can call it."""
 
     def compile_now(function: Callable[..., Any]) -> Any:
-        return _COMPILER.compile_kernel(function, _signature_of(function), cache=cache, has_wrapper=has_wrapper)
+        made = _COMPILER.compile_kernel(function, _signature_of(function), cache=cache, has_wrapper=has_wrapper)
+        if cache:
+            _note(made)
+        return made
 
     return compile_now if function is None else compile_now(function)
 
@@ -93,6 +100,17 @@ def code_address(kernel: Callable[..., Any]) -> int:
 def call_by_address(kernel: Callable[..., R]) -> Callable[[int, tuple[Any, ...]], R]:
     """A function that other kernels call as f(address, (argument, ...)) to call this kernel at its address."""
     return cast(Callable[[int, tuple[Any, ...]], R], _COMPILER.make_caller(kernel))
+
+
+def _note(made: Any) -> None:
+    """Add a kernel to KERNELS; log, once in a process, that kernels have to be compiled."""
+    is_first = not any(known.stats.cache_misses for known in KERNELS)
+    KERNELS.append(made)
+    if is_first and made.stats.cache_misses:
+        log.warning(
+            "compiling kernels: takes about ten seconds, once for each version of binlogsync (`binlogsync compile` "
+            "does it in advance, for example in an image)"
+        )
 
 
 def _signature_of(function: Callable[..., Any]) -> Any:

@@ -1,4 +1,4 @@
-"""The arguments of `binlogsync completion`."""
+"""The arguments of `binlogsync completion` and `binlogsync compile`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ def _add_completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", choices=SHELLS, help="the shell to complete in")
 
 
+COMPILE = Command(
+    "compile",
+    "compile the kernels, so that the first run starts at once",
+    "Compile the kernels that decode the binlog and the stream, and store them in numba's cache: in NUMBA_CACHE_DIR, "
+    "else in the __pycache__ folders of the package, else in a folder of the user. Kernels that are there already are "
+    "only loaded. Prints the folders. Run it as the user of the tail, for example when an image is built.",
+    "binlogsync compile",
+    exit_codes="0: all kernels are in the cache. 1: there is no writable folder for the cache.",
+)
 COMPLETION = Command(
     "completion",
     "print the completion script of a shell",
