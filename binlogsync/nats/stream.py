@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Literal
 
 import nats.js.errors
 from nats.aio.client import Client
-from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StoreCompression, StreamConfig
 
 from binlogsync.codec import subjects
 from binlogsync.errors import SinkError
+
+Compression = Literal["none", "s2"]
 
 log = logging.getLogger(__name__)
 _DUPLICATE_WINDOW_S = 120.0
@@ -20,12 +23,15 @@ _MOST_CONSUMERS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class StreamSpec:
-    """Required configuration of a source's stream; replicas, age and size apply only at its creation."""
+    """Required configuration of a source's stream; replicas, age, size and compression apply only at its
+    creation.
+    """
 
     source: str
     replicas: int
     max_age_s: float
     max_bytes: int | None
+    compression: Compression = "none"
 
     def config(self) -> StreamConfig:
         """The configuration to create it with."""
@@ -41,6 +47,7 @@ class StreamSpec:
             max_age=age,
             max_bytes=self.max_bytes if self.max_bytes is not None else -1,
             duplicate_window=min(_DUPLICATE_WINDOW_S, age) if age else _DUPLICATE_WINDOW_S,
+            compression=StoreCompression(self.compression),
             allow_direct=True,
             allow_atomic=True,
             max_consumers=_MOST_CONSUMERS,

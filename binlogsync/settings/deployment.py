@@ -111,6 +111,7 @@ class Settings:
             replicas=stream.replicas,
             max_age_s=stream.max_age_days * _DAY_S,
             max_bytes=stream.max_bytes or None,
+            compression=stream.compression,
             format=stream.format,
             changes_per_message=stream.changes_per_message,
         )

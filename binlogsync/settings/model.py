@@ -163,7 +163,7 @@ class NatsSection(Section):
 
 
 class StreamSection(Section):
-    """The stream. Replicas, age and size apply when the tail creates it."""
+    """The stream. Replicas, age, size and compression apply when the tail creates it."""
 
     prefix: ClassVar[str] = "STREAM_"
     replicas: Count = Field(default=1, description="Replicas in a cluster; 3 survive the loss of one server.")
@@ -172,6 +172,11 @@ class StreamSection(Section):
     )
     max_bytes: Annotated[int, Field(ge=0), Note(unit="bytes")] = Field(
         default=0, description="Maximum size of the stream; the oldest changes are dropped first. 0 for no limit."
+    )
+    compression: Literal["none", "s2"] = Field(
+        default="none",
+        description="Compression of the stream on the disk of nats-server: `s2` takes a fraction of the space for "
+        "json, and more of the server's processor time.",
     )
     format: Literal["json", "arrow"] = Field(
         default="json", description="Format of messages: Debezium's envelopes, or Arrow IPC streams."

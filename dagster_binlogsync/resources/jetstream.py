@@ -9,6 +9,7 @@ from pydantic import Field
 
 from binlogsync.nats.client import NatsOptions
 from binlogsync.nats.reader import StreamReader
+from binlogsync.nats.stream import Compression
 from binlogsync.settings.model import NatsSection, StreamSection
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.sinks.jetstream.packing import Format
@@ -30,6 +31,7 @@ class JetStream(dg.ConfigurableResource):  # type: ignore[type-arg]
     replicas: int = setting_field(StreamSection, "replicas")
     max_age_days: int = setting_field(StreamSection, "max_age_days")
     max_bytes: int | None = setting_field(StreamSection, "max_bytes", default=None)
+    compression: str = setting_field(StreamSection, "compression")
     format: str = setting_field(StreamSection, "format")
     changes_per_message: int = setting_field(StreamSection, "changes_per_message")
     reconnect_timeout_s: float = Field(default=60.0, ge=0, description="Seconds to retry a lost connection.")
@@ -48,6 +50,7 @@ class JetStream(dg.ConfigurableResource):  # type: ignore[type-arg]
             replicas=self.replicas,
             max_age_s=self.max_age_days * 86400.0,
             max_bytes=self.max_bytes or None,
+            compression=cast(Compression, self.compression),
             format=cast(Format, self.format),
             changes_per_message=self.changes_per_message,
         )

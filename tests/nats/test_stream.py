@@ -29,7 +29,7 @@ _S = 60.0
 """Time limit of a fetch that finds messages."""
 _COLUMNS = (Column("id", "bigint", False, True), Column("c_varchar", "varchar"))
 TABLES = (TableSchema("shop", "small", _COLUMNS, ("id",)), TableSchema("höhe.*", "odd > name", _COLUMNS, ("id",)))
-FORMATS: list[dict[str, Any]] = [{}, {"changes_per_message": 4}, {"format": "arrow"}]
+FORMATS: list[dict[str, Any]] = [{}, {"changes_per_message": 4, "compression": "s2"}, {"format": "arrow"}]
 
 
 class FilledStream:
@@ -94,6 +94,16 @@ def test_a_table_reads_back_in_order(options: dict[str, Any], fill: Callable[...
         assert sequences == sorted(sequences)
         assert [s for item in batches for s in item.batch.data.column("seq").to_pylist()] == sequences
         assert set(reader.tables()) == {("shop", "small"), ("höhe.*", "odd > name")}
+
+
+@pytest.mark.parametrize("compression", ["none", "s2"])
+def test_the_stream_is_compressed_on_request(compression: str, nats_server: NATSServer) -> None:
+    made = FilledStream(nats_server, compression=compression)
+    info = ask(nats_server.url, lambda js: js.stream_info(subjects.stream_name(made.source)))
+    assert str(info.config.compression) == compression
+    made.sink.close()
+    # An existing stream is used as it is.
+    JetStreamSink(JetStreamOptions(url=nats_server.url)).open(made.source)
 
 
 def test_a_durable_begins_where_it_is_told(fill: Callable[..., FilledStream]) -> None:

@@ -332,7 +332,10 @@ def test_a_full_server(format_: dict[str, Any]) -> None:
         sink.close()
 
 
-@pytest.mark.parametrize("options", [{"changes_per_message": 0}, {"format": "xml"}, {"replicas": 0}, {"max_age_s": -1}])
+@pytest.mark.parametrize(
+    "options",
+    [{"changes_per_message": 0}, {"format": "xml"}, {"replicas": 0}, {"max_age_s": -1}, {"compression": "zip"}],
+)
 def test_impossible_options(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         JetStreamOptions(**options)

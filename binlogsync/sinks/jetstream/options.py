@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from binlogsync.errors import ConfigError
 from binlogsync.nats.client import NatsOptions
-from binlogsync.nats.stream import StreamSpec
+from binlogsync.nats.stream import Compression, StreamSpec
 from binlogsync.sinks.jetstream.packing import Format
 
 
@@ -18,6 +18,7 @@ class JetStreamOptions(NatsOptions):
         replicas: number of replicas of the stream and its buckets, at their creation.
         max_age_s: how long the stream retains changes, at its creation; 0 for no limit.
         max_bytes: size limit of the stream, at its creation; None for no limit. The oldest changes are dropped first.
+        compression: of the stream on the disk of nats-server, at its creation: "none" or "s2".
         format: "json" (Debezium's envelopes) or "arrow" (Arrow IPC streams).
         changes_per_message: above 1, a message has up to so many envelopes of one table, one on each line (format
             "json").
@@ -27,6 +28,7 @@ class JetStreamOptions(NatsOptions):
     replicas: int = 1
     max_age_s: float = 7 * 86400.0
     max_bytes: int | None = None
+    compression: Compression = "none"
     format: Format = "json"
     changes_per_message: int = 1
     max_batch_bytes: int = 16 << 20
@@ -39,7 +41,9 @@ class JetStreamOptions(NatsOptions):
             )
         if self.format not in ("json", "arrow"):
             raise ConfigError(f"format {self.format!r} is unknown; use json or arrow")
+        if self.compression not in ("none", "s2"):
+            raise ConfigError(f"compression {self.compression!r} is unknown; use none or s2")
 
     def stream_spec(self, source: str) -> StreamSpec:
         """The required configuration of the stream of a source."""
-        return StreamSpec(source, self.replicas, self.max_age_s, self.max_bytes)
+        return StreamSpec(source, self.replicas, self.max_age_s, self.max_bytes, self.compression)
