@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from contextlib import closing
+from typing import Any
+
+from pymysql.constants import ER
 
 from binlogsync.errors import SourceError
 from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch
@@ -30,7 +33,7 @@ def find_lagging(config: MySQLConfig, connection: Connection, limit_s: float, *,
 
 def _describe(config: MySQLConfig, connection: Connection, limit_s: float) -> str | None:
     try:
-        rows = fetch_either(config, connection, "SHOW REPLICA STATUS", "SHOW SLAVE STATUS")
+        rows = _fetch_status(config, connection)
     except SourceError as error:
         if error_code(error) not in DENIED:
             raise
@@ -41,9 +44,23 @@ def _describe(config: MySQLConfig, connection: Connection, limit_s: float) -> st
             f"account {config.user}, or unset BINLOGSYNC_LOAD_REPLICA_LAG_S"
         ) from error
     for row in rows:
+        # MySQL shows all channels of a replica, with their names in another column.
+        channel = row.get("Channel_Name") or row.get("Connection_name")
+        replica = f"replica {config.address}" + (f", channel {channel}," if channel else "")
         behind = next((row[name] for name in _COLUMNS if name in row), None)
         if behind is None:
-            return f"replica {config.address} does not replicate (SHOW REPLICA STATUS on it has the reason)"
+            return f"{replica} does not replicate (SHOW REPLICA STATUS on it has the reason)"
         if int(behind) > limit_s:
-            return f"replica {config.address} is {int(behind)} s behind its source (limit {limit_s:g} s)"
+            return f"{replica} is {int(behind)} s behind its source (limit {limit_s:g} s)"
     return None
+
+
+def _fetch_status(config: MySQLConfig, connection: Connection) -> list[dict[str, Any]]:
+    """A row for each channel through which the server replicates."""
+    try:
+        # MariaDB's other statements show the unnamed channel only.
+        return fetch(config, connection, "SHOW ALL SLAVES STATUS")
+    except SourceError as error:
+        if error_code(error) != ER.PARSE_ERROR:
+            raise
+        return fetch_either(config, connection, "SHOW REPLICA STATUS", "SHOW SLAVE STATUS")
