@@ -223,14 +223,14 @@ def _binlogs(config: MySQLConfig, connection: Connection) -> tuple[tuple[BinlogF
     return found, status[0] if status else {}, True
 
 
-def fetch_either(config: MySQLConfig, connection: Connection, sql: str, older: str) -> list[dict[str, Any]]:
-    """The rows of a statement, or of its older spelling where the server does not know the newer."""
+def fetch_either(config: MySQLConfig, connection: Connection, sql: str, *others: str) -> list[dict[str, Any]]:
+    """The rows of the first of these statements that the server knows, for example of an older spelling."""
     try:
         return fetch(config, connection, sql)
     except SourceError as error:
-        if error_code(error) != ER.PARSE_ERROR:
+        if error_code(error) != ER.PARSE_ERROR or not others:
             raise
-        return fetch(config, connection, older)
+        return fetch_either(config, connection, *others)
 
 
 def _gtids(

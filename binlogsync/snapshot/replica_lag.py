@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Any
-
-from pymysql.constants import ER
 
 from binlogsync.errors import SourceError
 from binlogsync.mysql.config import MySQLConfig, connect, error_code, fetch
@@ -13,6 +10,8 @@ from binlogsync.mysql.server import fetch_either
 from binlogsync.mysql.session import Connection
 from binlogsync.mysql.table_errors import DENIED
 
+_STATEMENTS = ("SHOW ALL SLAVES STATUS", "SHOW REPLICA STATUS", "SHOW SLAVE STATUS")
+"""The first is MariaDB's, whose other statements show the unnamed channel only."""
 _COLUMNS = ("Seconds_Behind_Source", "Seconds_Behind_Master")
 
 
@@ -33,7 +32,7 @@ def find_lagging(config: MySQLConfig, connection: Connection, limit_s: float, *,
 
 def _describe(config: MySQLConfig, connection: Connection, limit_s: float) -> str | None:
     try:
-        rows = _fetch_status(config, connection)
+        rows = fetch_either(config, connection, *_STATEMENTS)
     except SourceError as error:
         if error_code(error) not in DENIED:
             raise
@@ -53,14 +52,3 @@ def _describe(config: MySQLConfig, connection: Connection, limit_s: float) -> st
         if int(behind) > limit_s:
             return f"{replica} is {int(behind)} s behind its source (limit {limit_s:g} s)"
     return None
-
-
-def _fetch_status(config: MySQLConfig, connection: Connection) -> list[dict[str, Any]]:
-    """A row for each channel through which the server replicates."""
-    try:
-        # MariaDB's other statements show the unnamed channel only.
-        return fetch(config, connection, "SHOW ALL SLAVES STATUS")
-    except SourceError as error:
-        if error_code(error) != ER.PARSE_ERROR:
-            raise
-        return fetch_either(config, connection, "SHOW REPLICA STATUS", "SHOW SLAVE STATUS")
