@@ -2,7 +2,8 @@
 
 The name of a source has lower-case letters, digits, _ and -, because it is part of names that NATS restricts. Databases
 and tables may have any name: a token keeps ASCII letters, digits, _ and -, and every other byte of the UTF-8 name is
-written as %XX, so that dots, blanks, * and > never reach NATS. The checkpoint subject has three tokens, a table's four.
+written as %XX, so that dots, blanks, * and > never reach NATS. A table's subject has four tokens, those of
+checkpoints have three or five.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def table_subject(source: str, database: str, table: str) -> str:
 
 
 def table_subjects(source: str) -> str:
-    """The subjects of all tables, without the checkpoint subject."""
+    """The subjects of all tables, without those of checkpoints."""
     return f"cdc.{check_source(source)}.*.*"
 
 
@@ -91,14 +92,24 @@ def checkpoint_subject(source: str) -> str:
     return f"cdc.{check_source(source)}._checkpoint"
 
 
+def writer_subject(source: str, writer: str) -> str:
+    """The subject of the checkpoint messages that end the atomic batches of one writer (nats/publisher.py).
+
+    Args:
+        source: name of the source.
+        writer: id of the writer, of letters and digits.
+    """
+    return f"{checkpoint_subject(source)}.writer.{writer}"
+
+
 def parse_table_subject(subject: str) -> tuple[str, str, str] | None:
-    """(source, database, table) of a table's subject, None for the checkpoint subject; raises WireError for any
+    """(source, database, table) of a table's subject, None for a subject of checkpoints; raises WireError for any
     other.
     """
     tokens = subject.split(".")
     if tokens[0] == "cdc" and len(tokens) == 4:
         return tokens[1], unescape(tokens[2]), unescape(tokens[3])
-    if tokens[0] == "cdc" and len(tokens) == 3 and tokens[2] == "_checkpoint":
+    if tokens[0] == "cdc" and len(tokens) in (3, 5) and tokens[2] == "_checkpoint":
         return None
     raise WireError(f"{subject!r} is not a subject of binlogsync; another program publishes to this stream")
 

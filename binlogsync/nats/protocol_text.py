@@ -22,7 +22,6 @@ from binlogsync.codec.lookup_tables import TABLES
 
 _CRLF = b"\r\n"
 _ID, _SEQUENCE = Header.BATCH_ID.value, Header.BATCH_SEQUENCE.value
-_FENCE = Header.EXPECTED_LAST_SEQUENCE.value
 
 
 class SubjectAndHeaders(NamedTuple):
@@ -111,12 +110,12 @@ def _frame(
     return at - out
 
 
-def encode_batch(batch: MessageBatch, write_id: str, expected: int) -> memoryview:
-    """The messages as protocol text, numbered from 1; the first has the fence `expected`."""
+def encode_batch(batch: MessageBatch, write_id: str, fences: Mapping[str, str]) -> memoryview:
+    """The messages as protocol text, numbered from 1; the first has the headers `fences`."""
     subjects, subject_ends = _joined([f"HPUB {head.subject} ".encode() for head in batch.heads])
     tails, tail_ends = _joined([_lines(head.headers) + _CRLF for head in batch.heads])
     opening = b"NATS/1.0\r\n" + _lines({_ID: write_id}) + _SEQUENCE.encode() + b": "
-    fence = _lines({_FENCE: str(expected)})
+    fence = _lines(fences)
     heads = np.diff(subject_ends) + np.diff(tail_ends)
     room = int(heads[batch.which].sum() + batch.sizes.sum()) + (_ROOM + len(opening)) * len(batch.which) + len(fence)
     out = np.empty(room + OVERRUN, np.uint8)

@@ -17,6 +17,21 @@ class QueuedUnit:
     owner: UnitQueue
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt to store a unit. Its fence makes sure that the unit is stored at these sequences, or not at all.
+
+    Attributes:
+        queued: the unit.
+        start: stream sequence of the message before it.
+        end: stream sequence of its last message.
+    """
+
+    queued: QueuedUnit
+    start: int
+    end: int
+
+
 @dataclass(slots=True)
 class PublishProgress:
     """State of publishing.
@@ -26,25 +41,37 @@ class PublishProgress:
         stored_id: write id in the last message of the stream when it ended at `last`; None when it was empty.
         unsettled: units sent, completely or in part, but not acknowledged. Each is fenced to the sequence after its
             predecessor, so the stored ones are always the first of them.
-        attempts: the unit of each attempt to store one of these, by write id.
+        attempts: the attempts to store one of these, by write id.
     """
 
     last: int = 0
     stored_id: str | None = None
     unsettled: deque[QueuedUnit] = field(default_factory=deque)
-    attempts: dict[str, QueuedUnit] = field(default_factory=dict)
+    attempts: dict[str, Attempt] = field(default_factory=dict)
 
     def settle(self, write_id: str) -> None:
         """Record that the unit of this attempt, and all before it, are stored."""
         reached = self.attempts[write_id]
-        while True:
-            queued = self.unsettled.popleft()
-            self.last += len(queued.unit)
-            queued.owner.stored(self.last)
-            self.attempts = {name: other for name, other in self.attempts.items() if other is not queued}
-            if queued is reached:
-                break
+        for attempt in self._attempts_up_to(reached):
+            self.unsettled.popleft()
+            self.last = attempt.end
+            attempt.queued.owner.stored(attempt.end)
+        waiting = set(map(id, self.unsettled))
+        self.attempts = {name: other for name, other in self.attempts.items() if id(other.queued) in waiting}
         self.stored_id = write_id
+
+    def _attempts_up_to(self, reached: Attempt) -> list[Attempt]:
+        """The attempts that stored the first unsettled units, up to this one: each begins where the one before ends.
+
+        After a lost connection a unit is sent again, possibly with another number of messages.
+        """
+        found = [reached]
+        units = list(self.unsettled)
+        for queued in reversed(units[: next(i for i, each in enumerate(units) if each is reached.queued)]):
+            found.append(
+                next(each for each in self.attempts.values() if each.queued is queued and each.end == found[-1].start)
+            )
+        return found[::-1]
 
     def forget(self) -> None:
         """Discard all unsettled units: they are not sent again."""
@@ -53,11 +80,5 @@ class PublishProgress:
 
     def end_after(self, write_id: str) -> int | None:
         """Last sequence of the stream if this attempt was the last one stored; None for another writer's id."""
-        if (reached := self.attempts.get(write_id)) is None:
-            return None
-        sequence = self.last
-        for queued in self.unsettled:
-            sequence += len(queued.unit)
-            if queued is reached:
-                return sequence
-        raise AssertionError(f"attempt {write_id} belongs to a settled unit")
+        attempt = self.attempts.get(write_id)
+        return None if attempt is None else attempt.end

@@ -30,6 +30,11 @@ class PublishUnit:
     def __len__(self) -> int:
         return len(self.batch.which)
 
+    @property
+    def nbytes(self) -> int:
+        """Size of all payloads."""
+        return int(self.batch.sizes.sum())
+
     def head(self, number: int) -> SubjectAndHeaders:
         """Subject and headers of a message."""
         return self.batch.heads[int(self.batch.which[number])]

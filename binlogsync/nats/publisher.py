@@ -1,13 +1,21 @@
 """Publishes the units of a flush to a stream, each atomically and fenced: only after this writer's last message.
 
-A unit of several messages is an atomic batch. Its messages are sent while the previous unit is being stored; its last
-message, which commits the batch, is sent after the previous unit is acknowledged.
+Several units are in flight at a time, so that the server stores one while the acknowledgement of another is on its way.
+Each is fenced by the sequence of its predecessor, and by something that no other writer can have written, because a
+foreign message may have got that sequence. So those that are stored are the first ones, in order, with no foreign
+message between them.
 
-A unit of one message needs no batch, and nats-server then stores it several times as fast. A few of these are in flight
-at a time. Each is fenced by the sequence of its predecessor, and by the id of its predecessor
-(Nats-Expected-Last-Msg-Id), because a foreign message may have got that sequence. So those that are stored are the
-first ones, in order, with no foreign message between them. In a cluster the server compares the id only after consensus
-on the message, and nats-server 2.15 then leaves the stream blocked; so only one is in flight there.
+A unit of several messages is an atomic batch. If another one follows at once, it ends with a checkpoint message under a
+subject of this writer alone, and the next batch expects that message to be the last of that subject
+(Nats-Expected-Last-Subject-Sequence); a batch supports no other fence of this kind. Otherwise its last message is one
+of the unit, and carries the checkpoint.
+
+A unit of one message needs no batch, and nats-server then stores it several times as fast. Its second fence is the id
+of its predecessor (Nats-Expected-Last-Msg-Id). A batch waits until all single messages before it are acknowledged, and
+the other way round.
+
+In a cluster the server compares these only after consensus on the message, and nats-server 2.15 then leaves the stream
+blocked; so only one unit is in flight there.
 
 Meanwhile other threads build the next units.
 """
@@ -17,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -29,20 +38,25 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import Header
 
+from binlogsync.codec import subjects
 from binlogsync.codec.envelope import CHECKPOINT, WRITE_ID
 from binlogsync.nats.adapter import send_framed
-from binlogsync.nats.protocol_text import MessageBatch, encode_batch, encode_header
-from binlogsync.nats.publish_progress import PublishProgress, QueuedUnit
+from binlogsync.nats.protocol_text import MessageBatch, SubjectAndHeaders, encode_batch, encode_header
+from binlogsync.nats.publish_progress import Attempt, PublishProgress, QueuedUnit
 from binlogsync.nats.publish_unit import PublishUnit
 from binlogsync.nats.unit_queue import UnitQueue
 
 _FENCE, _FENCE_ID, _ID = (
     header.value for header in (Header.EXPECTED_LAST_SEQUENCE, Header.EXPECTED_LAST_MSG_ID, Header.MSG_ID)
 )
+_SUBJECT_FENCE = Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value
+_FENCED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"  # nats-py has no constant for it
 _BATCH_ID, _BATCH_SEQUENCE, _BATCH_COMMIT = (
     header.value for header in (Header.BATCH_ID, Header.BATCH_SEQUENCE, Header.BATCH_COMMIT)
 )
 _WINDOW = 8
+_WINDOW_BYTES = 32 << 20
+"""Limit for all batches in flight, unless one alone is larger. nats-server keeps a batch in memory until its commit."""
 _END = b"\r\n"
 
 
@@ -51,11 +65,15 @@ class PublishOptions:
     """Options of publishing.
 
     Attributes:
+        source: name of the source.
+        writer: id of the writer, of letters and digits; no other writer of the stream has it.
         timeout_s: time limit for an acknowledgement.
         is_clustered: True when the stream has replicas.
         ready: moves bodies that are too large for the server out of a unit.
     """
 
+    source: str
+    writer: str
     timeout_s: float
     is_clustered: bool
     ready: Callable[[Client, PublishUnit], Awaitable[PublishUnit]]
@@ -63,10 +81,20 @@ class PublishOptions:
 
 @dataclass(frozen=True, slots=True)
 class _PendingAck:
-    """A unit in flight, waiting for its acknowledgement."""
+    """A unit in flight, waiting for its acknowledgement.
 
-    queued: QueuedUnit
+    Attributes:
+        unit: the unit.
+        write_id: of this attempt.
+        count: number of messages, with the one of the writer's subject.
+        allows_batch: True for a batch that ends with a message of the writer's subject, so that another may follow.
+        answer: the acknowledgement.
+    """
+
+    unit: PublishUnit
     write_id: str
+    count: int
+    allows_batch: bool
     answer: asyncio.Future[Msg]
 
 
@@ -79,6 +107,8 @@ class Publisher:
         self._client = client
         self._progress = progress
         self._sending = sending
+        self._window = 1 if sending.is_clustered else _WINDOW
+        self._own_subject = subjects.writer_subject(sending.source, sending.writer)
         self._expected = progress.last
         self._flight: deque[_PendingAck] = deque()
         self._answers: dict[str, asyncio.Future[Msg]] = {}
@@ -91,15 +121,15 @@ class Publisher:
 
     async def store(self, units: UnitQueue, following: UnitQueue | None) -> None:
         """Store the unsettled units, then `units`; returns after the last acknowledgement. Each acknowledgement updates
-        `progress`. Single messages of `following` are sent meanwhile, and may be stored.
+        `progress`. Units of `following` are sent meanwhile, and may be stored.
 
         Raises nats.js.errors.APIError for an error reply, and the errors of nats-py for a broken connection.
         """
         while (queued := await self._next(units)) is not None:
-            await self._send(queued)
+            await self._send(queued, units.has_next or (following is not None and following.has_next))
         while not units.is_stored:
-            while following is not None and self._has_room and (unit := following.take_single()) is not None:
-                await self._send(self._queued(unit, following))
+            while following is not None and (unit := following.take_built(self._most_messages)) is not None:
+                await self._send(self._queued(unit, following), True)  # more flushes than these two are likely
             await self._settle_first()
 
     async def _next(self, units: UnitQueue) -> QueuedUnit | None:
@@ -118,46 +148,65 @@ class Publisher:
         return queued
 
     @property
-    def _has_room(self) -> bool:
-        """Whether a single message may be sent now: after other single messages, or when nothing is in flight."""
+    def _most_messages(self) -> int:
+        """Size of the largest unit that may be sent now: after others of its kind, or when nothing is in flight."""
         if not self._flight:
-            return True
-        most = 1 if self._sending.is_clustered else _WINDOW
-        return len(self._flight) < most and len(self._flight[-1].queued.unit) == 1
+            return sys.maxsize
+        if len(self._flight) >= self._window:
+            return 0
+        if self._flight[-1].allows_batch:
+            return sys.maxsize if sum(each.unit.nbytes for each in self._flight) < _WINDOW_BYTES else 0
+        return 1 if self._flight[-1].count == 1 else 0
 
-    async def _send(self, queued: QueuedUnit) -> None:
-        """Wait until the unit may be sent, and send it."""
+    async def _send(self, queued: QueuedUnit, is_followed: bool) -> None:
+        """Wait until the unit may be sent, and send it; `is_followed`: another one will be sent at once."""
         unit = await self._sending.ready(self._client, queued.unit)
-        write_id, count = uuid4().hex, len(unit)
-        if count == 1:
-            while not self._has_room:
+        if len(unit) == 1:
+            while self._flight and self._most_messages != 1:
                 await self._settle_first()
-            headers = {_FENCE: str(self._expected), _ID: write_id}
+            headers = {_FENCE: str(self._expected), _ID: uuid4().hex}
             if self._flight:
                 headers[_FENCE_ID] = self._flight[-1].write_id
+            await self._send_last(queued, unit, 1, headers)
         else:
-            heads, which, addresses, sizes = unit.batch
-            body = MessageBatch(heads, which[:-1], addresses[:-1], sizes[:-1])
-            await send_framed(self._client, encode_batch(body, write_id, self._expected))
-            while self._flight:
-                await self._settle_first()
-            headers = {_BATCH_ID: write_id, _BATCH_SEQUENCE: str(count), _BATCH_COMMIT: "1"}
-        # The sequence reveals a copy of this message that is stored at another sequence.
-        checkpoint = replace(unit.checkpoint, sequence=self._expected + count)
-        headers |= {CHECKPOINT: checkpoint.to_text(), WRITE_ID: write_id}
-        self._progress.attempts[write_id] = queued
-        reply, answer = self._expect()
-        self._flight.append(_PendingAck(queued, write_id, answer))
+            await self._send_batch(queued, unit, is_followed and self._window > 1)
+
+    async def _send_batch(self, queued: QueuedUnit, unit: PublishUnit, allows_batch: bool) -> None:
+        """Send the messages, and commit them when the predecessors allow it."""
+        write_id, count = uuid4().hex, len(unit) + allows_batch
+        fences = {_FENCE: str(self._expected)}
+        if self._flight and self._flight[-1].allows_batch:
+            fences |= {_SUBJECT_FENCE: str(self._expected), _FENCED_SUBJECT: self._own_subject}
+        heads, which, addresses, sizes = unit.batch
+        stop = count - 1
+        body = MessageBatch(heads, which[:stop], addresses[:stop], sizes[:stop])
+        await send_framed(self._client, encode_batch(body, write_id, fences))
+        while self._most_messages < len(unit):
+            await self._settle_first()
+        headers = {_BATCH_ID: write_id, _BATCH_SEQUENCE: str(count), _BATCH_COMMIT: "1"}
+        await self._send_last(queued, unit, count, headers)
+
+    async def _send_last(self, queued: QueuedUnit, unit: PublishUnit, count: int, headers: dict[str, str]) -> None:
+        """Send the last of `count` messages, with the checkpoint: of the unit, or an additional one."""
+        write_id, start = headers.get(_BATCH_ID) or headers[_ID], self._expected
+        allows_batch = count > len(unit)
         self._expected += count
-        payload = unit.view(count - 1)
-        start = encode_header(unit.head(count - 1), headers, reply, len(payload))
-        await send_framed(self._client, start, payload, _END)
+        # The sequence reveals a copy of this message that is stored at another sequence.
+        checkpoint = replace(unit.checkpoint, sequence=self._expected)
+        headers |= {CHECKPOINT: checkpoint.to_text(), WRITE_ID: write_id}
+        self._progress.attempts[write_id] = Attempt(queued, start, self._expected)
+        reply, answer = self._expect()
+        self._flight.append(_PendingAck(unit, write_id, count, allows_batch, answer))
+        head = SubjectAndHeaders(self._own_subject, {}) if allows_batch else unit.head(count - 1)
+        payload = memoryview(b"") if allows_batch else unit.view(count - 1)
+        start_text = encode_header(head, headers, reply, len(payload))
+        await send_framed(self._client, start_text, payload, _END)
 
     async def _settle_first(self) -> None:
         """Wait for the acknowledgement of the oldest unit in flight."""
         sent = self._flight[0]
         answer = await asyncio.wait_for(sent.answer, self._sending.timeout_s)
-        _check(answer, self._progress.last, len(sent.queued.unit))
+        _check(answer, self._progress.last, sent.count)
         self._flight.popleft()
         self._progress.settle(sent.write_id)
 

@@ -1,10 +1,10 @@
 """Writes publish units to the stream of a source, exactly once and in order; reconnects after a connection error.
 
 A publish unit is an atomic batch or a single message (publish_unit.py), with the checkpoint in a header of its last
-message. Each unit is *fenced*: it names the last sequence that this writer knows (Nats-Expected-Last-Sequence), and the
-server refuses it if another writer has written meanwhile. If an acknowledgement does not arrive, the last messages of
-the stream are read to find out what was stored. A stream with messages of another tail causes a FencedError; one
-without acknowledged messages causes a SinkError.
+message, or of one that follows it. Each unit is *fenced*: it names the last sequence that this writer knows
+(Nats-Expected-Last-Sequence), and the server refuses it if another writer has written meanwhile. If an acknowledgement
+does not arrive, the last messages of the stream are read to find out what was stored. A stream with messages of another
+tail causes a FencedError; one without acknowledged messages causes a SinkError.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from hashlib import sha256
+from uuid import uuid4
 
 import nats.errors
 import nats.js.errors
@@ -67,6 +68,7 @@ class StreamWriter:
         self._spec = spec
         self._stream = subjects.stream_name(spec.source)
         self._connection = NatsConnection(options, f"binlogsync tail {spec.source}")
+        self._id = uuid4().hex
         self._progress = PublishProgress()
         self._is_clustered = False
         self._publisher: Publisher | None = None
@@ -124,7 +126,7 @@ class StreamWriter:
     ) -> None:
         """Publish `units`, and return when all are acknowledged.
 
-        Single messages of `following` are sent while the last acknowledgements are outstanding, and may be stored.
+        Units of `following` are sent while the last acknowledgements are outstanding, and may be stored.
 
         Args:
             units: what to store now.
@@ -199,6 +201,8 @@ class StreamWriter:
             return self._publisher
         limit = self.message_limit(checkpoint)
         sending = PublishOptions(
+            self._spec.source,
+            self._id,
             self._options.request_timeout_s,
             self._is_clustered,
             lambda client, unit: self._move_large_bodies(client, unit, limit),

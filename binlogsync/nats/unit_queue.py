@@ -29,6 +29,11 @@ class UnitQueue:
         self._ask()
 
     @property
+    def has_next(self) -> bool:
+        """True when a unit can be taken, now or later."""
+        return bool(self._made or self._making)
+
+    @property
     def is_stored(self) -> bool:
         """True when all units are stored."""
         return not (self._unstored or self._made or self._making)
@@ -43,11 +48,11 @@ class UnitQueue:
             self._have(self._making[0].result())
         return self._queued() if self._made else None
 
-    def take_single(self) -> PublishUnit | None:
-        """The next unit, if it is built and has one message."""
+    def take_built(self, most: int) -> PublishUnit | None:
+        """The next unit, if it is built and has at most `most` messages."""
         if not self._made and self._making and self._making[0].done() and self._making[0].exception() is None:
             self._have(self._making[0].result())
-        return self._queued() if self._made and len(self._made[0]) == 1 else None
+        return self._queued() if self._made and len(self._made[0]) <= most else None
 
     def stored(self, sequence: int) -> None:
         """Record that the first unit taken but not stored is stored now, up to that stream sequence."""

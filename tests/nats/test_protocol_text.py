@@ -40,7 +40,7 @@ def test_what_is_framed_is_there(sizes: list[int]) -> None:
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     which = np.arange(len(sizes)) % 2
     batch = MessageBatch(heads, which, memory.ctypes.data + starts, np.array(sizes))
-    found = messages(bytes(encode_batch(batch, "a" * 32, 123456)))
+    found = messages(bytes(encode_batch(batch, "a" * 32, {"Nats-Expected-Last-Sequence": "123456"})))
     assert [payload for _, _, payload in found] == payloads
     for number, (subject, headers, _) in enumerate(found, 1):
         head = heads[(number - 1) % 2]
@@ -63,4 +63,4 @@ def test_a_message_by_itself() -> None:
 def test_a_header_cannot_end_early() -> None:
     none = np.zeros(1, np.int64)
     with pytest.raises(ValueError, match="line end"):
-        encode_batch(MessageBatch([SubjectAndHeaders("a", {"One": "1\r\nTwo: 2"})], none, none, none), "a" * 32, 0)
+        encode_batch(MessageBatch([SubjectAndHeaders("a", {"One": "1\r\nTwo: 2"})], none, none, none), "a" * 32, {})

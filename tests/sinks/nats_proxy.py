@@ -74,6 +74,8 @@ class NatsProxy:
             except OSError:  # the server is down
                 _close(client)
                 continue
+            for each in (client, server):  # without it, each small request takes 40 ms
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._sockets += [client, server]
             threading.Thread(target=self._copy, args=(client, server, False), daemon=True).start()
             threading.Thread(target=self._copy, args=(server, client, True), daemon=True).start()

@@ -17,7 +17,7 @@ from tests.samples import SampleTransaction
 from tests.sinks.contract import coordinates
 from tests.sinks.jetstream_streams import new_source, samples, stored
 from tests.sinks.nats_proxy import NatsProxy
-from tests.sinks.test_jetstream_singles import opened, write_all
+from tests.sinks.test_jetstream_in_flight import opened, write_all
 
 
 def eager_flushes(source: str, count: int, changes: int) -> list[Flush]:

@@ -49,8 +49,8 @@ from binlogsync.sinks.jetstream.grouping import (
 )
 from binlogsync.sinks.jetstream.packing import PackingOptions
 
-MAX_MESSAGES = 1000
-"""The limit of nats-server for one atomic batch."""
+MAX_MESSAGES = 999
+"""The limit of nats-server for one atomic batch is 1,000; the publisher may add a message with the checkpoint."""
 _PART_CHANGES = {"json": 4 * MAX_MESSAGES, "lines": 8 * MAX_MESSAGES, "arrow": 16 * MAX_MESSAGES}
 """Approximate number of changes of a table in one part."""
 _PART_BYTES = 8 << 20

@@ -1,9 +1,10 @@
-"""Units of one message, with several in flight: no change is lost, duplicated or out of order if replies are lost, the
-connection breaks, the server restarts, or another writer intervenes.
+"""Several units in flight, single messages and atomic batches: no change is lost, duplicated or out of order if replies
+are lost, the connection breaks, the server restarts, or another writer intervenes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nats
 import pytest
 
 from binlogsync import servers
@@ -25,8 +27,9 @@ from tests.sinks.nats_cluster import nats_cluster
 from tests.sinks.nats_proxy import NatsProxy
 from tests.waiting import wait_until
 
+BATCHES: dict[str, Any] = {"changes_per_message": 1}
 LINES: dict[str, Any] = {"changes_per_message": 5}
-FORMATS = pytest.mark.parametrize("options", [LINES, {"format": "arrow"}], ids=["lines", "arrow"])
+FORMATS = pytest.mark.parametrize("options", [BATCHES, LINES, {"format": "arrow"}], ids=["batches", "lines", "arrow"])
 
 
 def flushes(source: str, count: int, changes: int) -> list[Flush]:
@@ -62,15 +65,22 @@ def test_flushes_run_into_each_other(options: dict[str, Any], nats_server: NATSS
     assert stored(nats_server.url, source) == [row for flush in todo for row in coordinates(flush)]
     # The reported last sequence is that of the flush itself, even if messages of the next one are already stored.
     each = -(-333 // options.get("changes_per_message", 333))
-    assert ends == [each * n for n in (1, 2, 3, 4)]
+    # A batch that another one follows ends with a checkpoint message.
+    extra = 1 if options == BATCHES else 0
+    assert ends[:-1] == [(each + extra) * n for n in (1, 2, 3)]
 
 
-@pytest.mark.parametrize("nth", [1, 2, 7, 30, 66, 67, 68])
-def test_any_acknowledgement_may_be_lost(nth: int, nats_server: NATSServer) -> None:
+@pytest.mark.parametrize(
+    ("nth", "options", "changes"),
+    [*((nth, LINES, 333) for nth in (1, 2, 7, 30, 66, 67, 68)), *((nth, BATCHES, 2500) for nth in (1, 2, 3, 4, 6, 9))],
+)
+def test_any_acknowledgement_may_be_lost(
+    nth: int, options: dict[str, Any], changes: int, nats_server: NATSServer
+) -> None:
     source = new_source()
-    todo = flushes(source, 3, 333)
+    todo = flushes(source, 3, changes)
     with NatsProxy(nats_server.host, nats_server.port) as proxy:
-        sink = opened(proxy.url, source, **LINES)
+        sink = opened(proxy.url, source, **options)
         proxy.lose_next(b'"seq":', nth)
         write_all(sink, todo)
         assert proxy.cuts == 1
@@ -93,11 +103,12 @@ def test_a_connection_that_breaks_all_the_time(options: dict[str, Any], nats_ser
 
 
 @pytest.mark.server
-def test_a_server_that_is_killed_all_the_time() -> None:
+@pytest.mark.parametrize(("options", "changes"), [(LINES, 3000), (BATCHES, 10_000)], ids=["lines", "batches"])
+def test_a_server_that_is_killed_all_the_time(options: dict[str, Any], changes: int) -> None:
     source = new_source()
-    todo = flushes(source, 6, 3000)
+    todo = flushes(source, 6, changes)
     with servers.nats() as server:
-        sink = opened(server.url, source, **LINES)
+        sink = opened(server.url, source, **options)
         with ThreadPoolExecutor(1) as pool:
             written = pool.submit(write_all, sink, todo)
             for delay in (0.02, 0.05, 0.1, 0.2):
@@ -155,6 +166,34 @@ def test_no_message_is_stored_after_a_foreign_message(nats_server: NATSServer) -
     assert len(stored(nats_server.url, source)) == 1 + foreign.changes
 
 
+def test_a_batch_is_refused_although_foreign_messages_have_the_sequences_of_its_predecessor(
+    nats_server: NATSServer,
+) -> None:
+    """Three batches of 1,000 messages are in flight when another program publishes 1,000: the second batch, which is
+    fenced to the sequence after the first, must not be stored before it.
+    """
+    source = new_source()
+    one, *todo = flushes(source, 3, 2997)
+
+    async def publish_foreign() -> None:
+        client = await nats.connect(nats_server.url)
+        js = client.jetstream()
+        for _ in range(1000):
+            await js.publish(f"cdc.{source}.foreign.table", b"")
+        await client.close()
+
+    with NatsProxy(nats_server.host, nats_server.port) as proxy, ThreadPoolExecutor(1) as pool:
+        ours = opened(proxy.url, source, **BATCHES)
+        ours.write(one)
+        proxy.hold()
+        written = pool.submit(write_all, ours, todo)
+        wait_until(lambda: proxy.has_held, 30, "messages in flight")
+        asyncio.run(publish_foreign())
+        proxy.release()
+        written.result(120)
+    assert stored(nats_server.url, source) == [row for flush in (one, *todo) for row in coordinates(flush)]
+
+
 def test_a_sink_that_ends_between_two_flushes_resumes_at_the_end_of_the_stream(nats_server: NATSServer) -> None:
     """Some messages of the flush that was only prepared may be stored; the checkpoint includes them."""
     source = new_source()
@@ -185,11 +224,12 @@ def test_another_flush_than_the_one_that_was_prepared(nats_server: NATSServer) -
 
 @pytest.mark.server
 @pytest.mark.slow
-def test_in_a_cluster_one_message_is_on_its_way_at_a_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [LINES, BATCHES], ids=["lines", "batches"])
+def test_in_a_cluster_one_unit_is_in_flight_at_a_time(options: dict[str, Any], tmp_path: Path) -> None:
     source, expected = new_source(), Stored()
     with nats_cluster(tmp_path) as url:
         todo = flushes(source, 3, 333)
-        one, two = (opened(url, source, replicas=3, **LINES) for _ in range(2))
+        one, two = (opened(url, source, replicas=3, **options) for _ in range(2))
         write_all(one, todo)
         for flush in todo:
             expected += coordinates(flush)
