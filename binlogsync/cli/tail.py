@@ -24,7 +24,8 @@ from binlogsync.signals import stop_on_signals
 from binlogsync.sinks import Sink
 from binlogsync.sinks.jetstream import JetStreamSink
 from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.tail.run import Tail, TailProgress
+from binlogsync.tail.progress import TailPhase, TailProgress
+from binlogsync.tail.run import Tail
 from binlogsync.text_format import format_megabytes, format_rate
 from binlogsync.waiting import Interval
 
@@ -60,16 +61,24 @@ class StdoutSink(Sink):
 
 
 class ProgressLine:
-    """Reports the progress of a tail every few seconds."""
+    """Reports the progress of a tail every few seconds, and what it waits for when that changes."""
 
-    def __init__(self, source: str, every_s: float = _PROGRESS_S) -> None:
+    def __init__(self, source: str, server: str, sinks: str, every_s: float = _PROGRESS_S) -> None:
+        """`server` and `sinks` are the addresses to show."""
         self._source = source
+        self._waits = {"connecting": f"connecting to MySQL at {server}", "opening": f"opening {sinks}"}
         self._interval = Interval(every_s)
         self._before = TailProgress()
+        self._phase: TailPhase | None = None
 
     def __call__(self, progress: TailProgress) -> None:
-        """Report when a line is due and the tail has started."""
-        if progress.checkpoint is not None and self._interval.is_due():
+        """Report a new phase, and progress when a line is due and the tail has started."""
+        if progress.phase != self._phase:
+            self._phase = progress.phase
+            at = progress.checkpoint.position if progress.checkpoint is not None else ""
+            text = self._waits.get(progress.phase) or f"reading from {at}; waiting for changes"
+            write_message(f"{self._source}: {text}")
+        elif progress.checkpoint is not None and self._interval.is_due():
             self.write(progress)
 
     def write(self, progress: TailProgress) -> None:
@@ -103,8 +112,9 @@ def _tail_to_stream(settings: Settings, source: str, arguments: Namespace) -> in
     with stop_on_signals() as stop, closing(settings.positions()) as store:
         options = replace(settings.tail(source), accept_gap=arguments.accept_gap or "", gap_start=arguments.gap_start)
         tail = Tail(config, sinks, store, options, owner=owner, take_over=arguments.take_over)
-        write_message(f"{source}: {config.address} to {stream.address}; stop with Ctrl-C (after a last flush)")
-        line = ProgressLine(source)
+        write_message(f"{source}: tailing {config.address}; stop with Ctrl-C (after a last flush)")
+        sinks_text = f"the stream at {stream.address}" + (" and the audit log" if audit is not None else "")
+        line = ProgressLine(source, config.address, sinks_text)
         line.write(tail.run(stop, line))
     return 0
 

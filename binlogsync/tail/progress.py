@@ -10,10 +10,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Literal
 
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
 
+TailPhase = Literal["connecting", "opening", "reading"]
+"""What a tail is doing: it connects to the source, opens its sinks, or reads the binlog."""
 _KEPT_RECOVERIES = 100
 
 
@@ -32,6 +35,7 @@ class TailProgress:
         tables: (database, table) -> changes stored.
         schema_changes: DDL statements on captured tables.
         recoveries: one sentence for each recovered error.
+        phase: what the tail is doing.
     """
 
     changes: int = 0
@@ -47,6 +51,7 @@ class TailProgress:
     tables: Mapping[tuple[str, str], int] = field(default_factory=dict)
     schema_changes: int = 0
     recoveries: tuple[str, ...] = ()
+    phase: TailPhase = "connecting"
 
 
 class ProgressCounter:
@@ -58,9 +63,18 @@ class ProgressCounter:
         self._tables: Counter[tuple[str, str]] = Counter()
         self._last_ts_us = 0
 
+    @property
+    def phase(self) -> TailPhase:
+        """What the tail is doing."""
+        return self._progress.phase
+
+    def enters(self, phase: TailPhase) -> None:
+        """The tail does this now."""
+        self._progress = replace(self._progress, phase=phase)
+
     def begins(self, start: Checkpoint) -> None:
         """Reading starts at `start`; the sinks have all changes before it."""
-        self._progress = replace(self._progress, checkpoint=start)
+        self._progress = replace(self._progress, checkpoint=start, phase="reading")
 
     def read(self, count: int) -> None:
         """Count bytes received from the server."""

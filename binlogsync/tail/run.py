@@ -36,7 +36,7 @@ from binlogsync.sinks import Sink
 from binlogsync.stores import Lease, PositionStore
 from binlogsync.stores.lease_heartbeat import LeaseHeartbeat
 from binlogsync.tail.options import TailOptions
-from binlogsync.tail.progress import ProgressCounter, TailProgress
+from binlogsync.tail.progress import ProgressCounter, TailPhase, TailProgress
 from binlogsync.tail.session import Session, SessionConfig, SessionState, TailCallbacks
 from binlogsync.waiting import Interval, RetryTimer
 
@@ -77,6 +77,7 @@ class Tail:
         self._heartbeat: LeaseHeartbeat | None = None
         self._may_overtake = False
         self._report: Callable[[TailProgress], None] | None = None
+        self._reported: TailPhase | None = None
 
     def run(self, stop: threading.Event, on_progress: Callable[[TailProgress], None] | None = None) -> TailProgress:
         """Tail until `stop` is set, and return the progress.
@@ -196,8 +197,9 @@ class Tail:
         self._config.store.checkpoints.save(self._lease, checkpoint)
 
     def _tick(self, is_idle: bool) -> None:
-        """Report to the lease heartbeat that this thread is alive, and report progress once a second."""
+        """Report to the lease heartbeat that this thread is alive; report progress once a second and in a new phase."""
         if self._heartbeat is not None:
             self._heartbeat.report_alive()
-        if self._report is not None and self._report_interval.is_due():
+        if self._report is not None and (self._report_interval.is_due() or self._counter.phase != self._reported):
+            self._reported = self._counter.phase
             self._report(self._counter.snapshot(idle=is_idle))

@@ -45,7 +45,7 @@ from binlogsync.tail.fanout import Fanout
 from binlogsync.tail.foreign_keys import ForeignKeyWatch
 from binlogsync.tail.gap import accept_gap
 from binlogsync.tail.options import TailOptions
-from binlogsync.tail.progress import ProgressCounter
+from binlogsync.tail.progress import ProgressCounter, TailPhase
 from binlogsync.tail.reset_detection import ResetDetector
 from binlogsync.tail.saving import CheckpointSaver
 from binlogsync.tail.start import TailStart, find_tail_start
@@ -125,6 +125,7 @@ class Session:
 
     def run(self) -> None:
         """Read until stopped; raises the error that ends the session before."""
+        self._enter("connecting")
         self._config = replace(
             self._config, config=find_writable_host(self._config.config)
         )  # all connections go to the same server
@@ -141,7 +142,7 @@ class Session:
     def _run(self, info: ServerInfo) -> None:
         """The rest of `run`, after reset detection has started."""
         config, options = self._config.config, self._config.options
-        self._callbacks.tick(False)
+        self._enter("opening")
         found = self._find_start(info)
         self._announce(found.recoveries)
         self._callbacks.tick(False)
@@ -167,6 +168,7 @@ class Session:
         self._announce(self._changed_facts(info))
         self._announce(filter(None, [found.moved, found.unidentified(info)]))
         self._counter.begins(found.start)
+        self._callbacks.tick(False)
         self._bookmarker.begins(found.start, _sequence_at(found))
         log.info("%s: tailing %s from %s", options.source, config.address, found.start)
         if found.start.resume is not None:
@@ -184,6 +186,10 @@ class Session:
             self._patience_ends_s = None
             fanout.close(lambda: self._wait_for(fanout))
             self._count(fanout)
+
+    def _enter(self, phase: TailPhase) -> None:
+        self._counter.enters(phase)
+        self._callbacks.tick(False)
 
     def _find_start(self, info: ServerInfo) -> TailStart:
         ends, options = self._config, self._config.options

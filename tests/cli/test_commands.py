@@ -127,6 +127,27 @@ def test_tail_stores_resumes_and_releases_its_lease(filled: Deployment) -> None:
 
 
 @pytest.mark.slow
+def test_tail_says_what_it_waits_for(deployment: Deployment) -> None:
+    server = deployment.mysql.server
+    with deployment.running("tail") as tail:
+        tail.wait_for_message("waiting for changes")
+        first = tail.interrupt().splitlines()[1:4]
+    texts = [line.partition(f"{deployment.source}: ")[2] for line in first]
+    assert texts[:2] == [
+        f"connecting to MySQL at {server.host}:{server.port}",
+        f"opening the stream at {deployment.nats.url}",
+    ]
+    assert texts[2].startswith("reading from binlog.")
+    with deployment.running("tail") as tail:
+        deployment.settings["MYSQL_PORT"] = "1"
+        with deployment.running("tail", "--take-over") as waiting:
+            waiting.wait_for_message("retrying in")
+            lines = waiting.interrupt().splitlines()
+        assert lines[1].endswith(f"connecting to MySQL at {server.host}:1")
+        assert not any("opening" in line for line in lines)
+        tail.interrupt()
+
+
 def test_tail_takes_over_only_with_the_option(deployment: Deployment) -> None:
     with deployment.running("tail") as first:
         first.wait_for_message(" changes stored")
