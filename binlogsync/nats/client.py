@@ -95,7 +95,7 @@ class ConnectionLostError(SinkError):
 
 
 class NatsConnection:
-    """One connection. Any thread may call it, but only one at a time."""
+    """One connection. Any thread may call it; those that find it lost reconnect it once."""
 
     def __init__(self, options: NatsOptions, name: str) -> None:
         self.options = options
@@ -106,6 +106,7 @@ class NatsConnection:
         self._closed: asyncio.Event | None = None
         self._last_error = ""
         self._denied = ""
+        self._reconnecting = threading.Lock()
 
     def open(self) -> None:
         """Start the thread and connect; raises SinkError with the cause."""
@@ -143,13 +144,21 @@ class NatsConnection:
         """Like `call`, repeated after a reconnect when the connection is lost: for work that may be executed twice."""
         timer = self.retry_timer()
         while True:
+            client = self._client
             try:
                 if self.is_lost:
-                    self.reconnect(timer)
+                    self._reconnect_once(client, timer)
+                client = self._client
                 return self.call(work, timeout_s)
             except ConnectionLostError:
                 if timer.is_over:
                     raise
+                self._reconnect_once(client, timer)
+
+    def _reconnect_once(self, lost: Client | None, timer: RetryTimer) -> None:
+        """Reconnect, unless another thread has replaced the lost client meanwhile."""
+        with self._reconnecting:
+            if self.is_lost or self._client is lost:
                 self.reconnect(timer)
 
     def retry_timer(self) -> RetryTimer:

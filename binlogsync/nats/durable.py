@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
+from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy, StreamInfo
 
+from binlogsync.nats.adapter import RawMessage
 from binlogsync.nats.messages import DeliveredMessage
 from binlogsync.nats.pull import PullSubscription
 
+log = logging.getLogger(__name__)
 _ACK_WAIT_S = 3600.0
 _LIST_S = 10.0
 UNUSED_S = 14 * 86400.0
@@ -47,7 +52,7 @@ class DurableState:
 class DurableConsumer:
     """A durable of a reader: `given` is the sequence of the last message returned, `kept` are received messages after
     it, `owed` is the reply subject that acks the changes returned but not acked yet, `stream_created_at` is when the
-    stream was created in which the server's durable was found or created last.
+    stream was created in which the server's durable was found or created last, `notify` the listener of its messages.
     """
 
     name: str
@@ -60,6 +65,7 @@ class DurableConsumer:
     kept: list[DeliveredMessage] = field(default_factory=list)
     owed: str | None = None
     stream_created_at: str | None = None
+    notify: Callable[[], None] | None = None
 
     def config(self) -> ConsumerConfig:
         """The configuration to create it again, starting after the last message returned."""
@@ -74,6 +80,31 @@ class DurableConsumer:
             inactive_threshold=self.inactive_s,
         )
 
+    def accept(self, received: Sequence[RawMessage]) -> list[DeliveredMessage]:
+        """The new ones of the messages, up to a delivery that is missing: the durable is then broken."""
+        messages: list[DeliveredMessage] = []
+        for message in received:
+            sequence, number = parse_reply(message.reply)
+            if self.deliveries and number != self.deliveries + 1:
+                text = "durable %s: deliveries %d..%d did not arrive; recreating it"
+                log.warning(text, self.name, self.deliveries + 1, number)
+                self.is_broken = True
+                break
+            self.deliveries = number
+            if sequence > self.given:
+                messages.append(DeliveredMessage(sequence, message.headers, message.data, message.reply))
+        return messages
+
+    async def drop_subscription(self) -> None:
+        """Unsubscribe; never raises for a lost connection."""
+        subscription, self.subscription = self.subscription, None
+        if subscription is None:
+            return
+        try:
+            await subscription.close()
+        except (nats.errors.Error, ValueError) as error:
+            log.debug("durable %s: unsubscribing: %r", self.name, error)
+
     def is_positioned(self, info: ConsumerInfo) -> bool:
         """True when the server's durable has no unacked message and will deliver the next message required."""
         if (
@@ -85,6 +116,11 @@ class DurableConsumer:
         if info.delivered is not None and info.delivered.consumer_seq:
             return info.delivered.stream_seq == self.given
         return info.config.opt_start_seq == self.given + 1
+
+
+def creation_time(info: StreamInfo) -> str | None:
+    """When the server created the stream, RFC 3339 in microseconds; None if its reply does not contain it."""
+    return None if info.created is None else info.created.isoformat(timespec="microseconds")
 
 
 def parse_reply(reply: str) -> tuple[int, int]:

@@ -4,6 +4,9 @@ A request is limited in messages and in bytes, because nats-server closes the co
 64 MB of pending data. One request is open at a time. When it is complete and the stream has more messages, the next one
 is sent at once, while the caller processes messages, until enough are buffered. The caller receives messages of
 complete requests, if there are any, so that messages that arrive one by one are decoded together.
+
+After `listen` a request is open nearly always, and a callback reports that messages arrived: many durables can then
+share one connection and few threads, and cost nothing while they have no messages.
 """
 
 from __future__ import annotations
@@ -11,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 import nats.errors
 import nats.js.errors
@@ -23,9 +27,13 @@ from nats.aio.subscription import Subscription
 from binlogsync.nats.adapter import RawMessage, receive_raw, stop_receiving
 
 _MOST_BYTES = 16 << 20  # of one request, unless the server accepts larger messages
+_SHARED_BYTES = 1 << 20  # the same for a listening subscription, which shares its connection with others
 _MOST_BUFFERED_BYTES = 32 << 20
 """No request is sent while more bytes than this are buffered; memory use is at most this plus one request."""
+_REPLY_S = 10.0  # a request without a reply for so long is lost
+_LISTEN_S = 30.0  # how long a request of a listening subscription is open
 _STATUS = "Status"
+_NO_MESSAGES, _EXPIRED, _CONFLICT = "404", "408", "409"
 
 
 class PullSubscription:
@@ -46,6 +54,8 @@ class PullSubscription:
         self._has_more = False  # the last request ended at one of its limits, so there may be more messages
         self._error: nats.js.errors.APIError | None = None
         self._finished = asyncio.Event()
+        self._notify: Callable[[], None] | None = None
+        self._ends_at = math.inf  # of the open request, by the clock of the event loop
 
     async def open(self) -> PullSubscription:
         """Subscribe to the inbox; returns itself."""
@@ -61,6 +71,14 @@ class PullSubscription:
             stop_receiving(self._client, self._subscription)
             await self._subscription.unsubscribe()
 
+    def listen(self, notify: Callable[[], None]) -> None:
+        """From the next call of `take` on, keep a request open, and call `notify` when a message or an error arrives.
+
+        `notify` is called in the event loop, once for the messages until the next `take`. While the request is open,
+        `take` returns what has arrived, and does not wait.
+        """
+        self._notify = notify
+
     async def take(self, count: int, timeout_s: float) -> list[RawMessage]:
         """Up to `count` messages in stream order; at least one if one arrives within `timeout_s`.
 
@@ -69,9 +87,12 @@ class PullSubscription:
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + timeout_s
         self._count = max(self._count, count)
+        if self._notify is not None and self._remaining and loop.time() > self._ends_at:
+            self._remaining = 0  # the server's reply that it expired is lost
         if not self._buffer and not self._remaining:
             await self._request(count)
-        if not self._complete:
+            await self._wait(ends_at - loop.time())
+        elif not self._complete and (self._notify is None or self._error is not None):
             await self._wait(ends_at - loop.time())
         if not self._buffer and not self._remaining and (left_s := ends_at - loop.time()) > 0:
             await self._request(1, left_s)
@@ -85,13 +106,16 @@ class PullSubscription:
     def _request_ahead(self) -> None:
         """Send the next request if the stream has more messages and not enough are buffered."""
         if self._has_more and not self._remaining and self._buffer_bytes <= _MOST_BUFFERED_BYTES:
-            self._sending = asyncio.ensure_future(_quietly(self._request(self._count)))
+            wait_s = 0.0 if self._notify is None else _LISTEN_S
+            self._sending = asyncio.ensure_future(_quietly(self._request(self._count, wait_s)))
 
     def _request(self, count: int, wait_s: float = 0.0) -> Awaitable[None]:
         """Send a request for the messages available now, or within `wait_s`."""
         self._request_number, self._remaining, self._has_more = self._request_number + 1, count, False
+        self._ends_at = asyncio.get_running_loop().time() + wait_s + _REPLY_S
         self._finished.clear()
-        request: dict[str, object] = {"batch": count, "max_bytes": max(_MOST_BYTES, 2 * self._client.max_payload)}
+        most_bytes = _MOST_BYTES if self._notify is None else _SHARED_BYTES
+        request: dict[str, object] = {"batch": count, "max_bytes": max(most_bytes, 2 * self._client.max_payload)}
         request |= {"expires": int(wait_s * 1e9)} if wait_s else {"no_wait": True}
         return self._client.publish(
             self._subject, json.dumps(request).encode(), f"{self._inbox}.{self._request_number}"
@@ -118,6 +142,8 @@ class PullSubscription:
             if self._remaining <= 0:
                 self._has_more = True
                 self._finish()
+            if len(self._buffer) == 1:
+                self._report()
             return
         status = message.headers.get(_STATUS, "")
         if message.subject != f"{self._inbox}.{self._request_number}" or status.startswith("1"):
@@ -126,8 +152,18 @@ class PullSubscription:
             what = message.headers.get("Description", "")
             self._error = nats.js.errors.APIError(code=int(status), description=what or "no such durable")
         # 404: no message. 408: the request expired. 409: the next message would exceed the byte limit.
-        self._has_more = status == "409"
+        self._has_more = status == _CONFLICT
+        if self._notify is not None:
+            # Another request after an empty one with another status could fail at once, again and again.
+            self._has_more = status in (_NO_MESSAGES, _EXPIRED) or bool(self._buffer)
         self._finish()
+        if not self._remaining:
+            self._report()
+
+    def _report(self) -> None:
+        """Call the listener, if there is one."""
+        if self._notify is not None:
+            self._notify()
 
     def _finish(self) -> None:
         """The request is complete."""

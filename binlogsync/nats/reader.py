@@ -30,9 +30,9 @@ from binlogsync.nats.durable import (
     DurableConsumer,
     DurableState,
     consumer_info,
+    creation_time,
     delete_consumer,
     filter_subjects,
-    parse_reply,
     pending_counts,
 )
 from binlogsync.nats.messages import DeliveredMessage, MessageLookups, StreamBatch, count_decodable, decode
@@ -50,13 +50,14 @@ _NO_RESPONDERS = 503
 
 
 class StreamReader:
-    """One connection that reads the stream of one source. Not for use by several threads at once."""
+    """Reads the stream of one source over one connection. Not for use by several threads at once; see `beside`."""
 
-    def __init__(self, options: NatsOptions, source: str) -> None:
+    def __init__(self, options: NatsOptions, source: str, connection: NatsConnection | None = None) -> None:
         self.source = source
         self._options = options
         self.stream = subjects.stream_name(source)
-        self._connection = NatsConnection(options, f"binlogsync reader {source}")
+        self._connection = connection or NatsConnection(options, f"binlogsync reader {source}")
+        self._is_owner = connection is None
         self._durables: dict[str, DurableConsumer] = {}
         self._documents = StoredDocuments(source, self.ask, options.request_timeout_s)
         self._lookups = MessageLookups(self._documents.schema, self._documents.large_object)
@@ -67,12 +68,17 @@ class StreamReader:
         """A reader of the same stream with another connection, for another thread; it is not open yet."""
         return StreamReader(self._options, self.source)
 
+    def beside(self) -> StreamReader:
+        """A reader of the same stream over the same connection, for another thread. Closing it leaves its durables."""
+        return StreamReader(self._options, self.source, self._connection)
+
     def open(self) -> StreamReader:
         """Connect and check that the stream exists; returns itself.
 
         Raises SinkError when NATS cannot be reached or denies access, WireError when the source has no stream yet.
         """
-        self._connection.open()
+        if self._is_owner:
+            self._connection.open()
         try:
             self._state()
         except BaseException:
@@ -82,6 +88,10 @@ class StreamReader:
 
     def close(self) -> None:
         """Close the connection; never raises."""
+        if not self._is_owner:
+            for durable in list(self._durables):
+                self.leave(durable)
+            return
         self._durables.clear()
         self._connection.close()
 
@@ -111,7 +121,7 @@ class StreamReader:
             if info is None or not follow.is_positioned(info):
                 await self._recreate(client, follow)
             else:
-                follow.stream_created_at = _creation_time(await client.jetstream().stream_info(self.stream))
+                follow.stream_created_at = creation_time(await client.jetstream().stream_info(self.stream))
 
         self._retry(ensure)
         self._durables[durable] = follow
@@ -193,6 +203,19 @@ class StreamReader:
         """Durables of the stream -> number of messages not delivered yet or not acked."""
         return self._retry(lambda client: pending_counts(client, self.stream))
 
+    def listen(self, durable: str, notify: Callable[[], None]) -> None:
+        """Call `notify`, in the thread of the connection, when messages of the durable have arrived after a `fetch`.
+
+        `fetch` then returns what has arrived without waiting. A fetch without messages starts to listen; it must be
+        repeated after `notify`, after the connection was lost (`is_lost`), and every minute or so.
+        """
+        self._durables[durable].notify = notify
+
+    @property
+    def is_lost(self) -> bool:
+        """True when the connection broke; the next call reconnects."""
+        return self._connection.is_lost
+
     def leave(self, durable: str) -> None:
         """Stop reading the durable; its state on the server is kept. Unacked messages will be delivered again."""
         try:
@@ -226,7 +249,7 @@ class StreamReader:
 
         RFC 3339, in microseconds; None if the reply does not contain it.
         """
-        return _creation_time(self._info())
+        return creation_time(self._info())
 
     def durable_created_at(self, durable: str) -> str | None:
         """`created_at` of the stream in which the durable was found or created last."""
@@ -320,8 +343,9 @@ class StreamReader:
         if follow.subscription is None:
             follow.subscription = await PullSubscription(client, self.stream, follow.name).open()
             follow.deliveries = 0
+            if follow.notify is not None:
+                follow.subscription.listen(follow.notify)
         follow.is_broken = True
-        messages: list[DeliveredMessage] = []
         try:
             found = await follow.subscription.take(*limits)
         except nats.js.errors.APIError as error:
@@ -330,21 +354,7 @@ class StreamReader:
             log.warning("durable %s does not exist any longer; recreating it", follow.name)
             return []
         follow.is_broken = False
-        for message in found:
-            sequence, number = parse_reply(message.reply)
-            if follow.deliveries and number != follow.deliveries + 1:
-                log.warning(
-                    "durable %s: deliveries %d..%d did not arrive; recreating it",
-                    follow.name,
-                    follow.deliveries + 1,
-                    number,
-                )
-                follow.is_broken = True
-                break
-            follow.deliveries = number
-            if sequence > follow.given:
-                messages.append(DeliveredMessage(sequence, message.headers, message.data, message.reply))
-        return messages
+        return follow.accept(found)
 
     async def _recreate(self, client: Client, follow: DurableConsumer) -> None:
         """Delete the durable and create it again, starting after the last message returned."""
@@ -354,18 +364,12 @@ class StreamReader:
         follow.subscription, follow.is_broken = None, True
         await delete_consumer(js, self.stream, follow.name)
         await js.add_consumer(self.stream, follow.config())
-        follow.stream_created_at = _creation_time(await js.stream_info(self.stream))
+        follow.stream_created_at = creation_time(await js.stream_info(self.stream))
         follow.is_broken = False
 
     async def _drop_subscription(self, durable: str) -> None:
-        follow = self._durables.get(durable)
-        if follow is None or follow.subscription is None:
-            return
-        subscription, follow.subscription = follow.subscription, None
-        try:
-            await subscription.close()
-        except (nats.errors.Error, ValueError) as error:
-            log.debug("durable %s: unsubscribing: %r", durable, error)
+        if (follow := self._durables.get(durable)) is not None:
+            await follow.drop_subscription()
 
     def ask(self, work: Callable[[Client], Awaitable[Result]], timeout_s: float) -> Result:
         """Run another request that may be executed twice. Raises SinkError."""
@@ -392,7 +396,3 @@ class StreamReader:
                 follow.is_broken = follow.is_broken or follow.subscription is not None
                 follow.subscription = None
             self._client = client
-
-
-def _creation_time(info: StreamInfo) -> str | None:
-    return None if info.created is None else info.created.isoformat(timespec="microseconds")
