@@ -29,11 +29,12 @@ from typing import Any, TypeVar, overload
 from binlogsync.bookmarks import Bookmark
 from binlogsync.codec.subjects import check_source, parse_table
 from binlogsync.consume.client_lease import ClientLease
+from binlogsync.consume.continuous import ContinuousOptions, ContinuousPool
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.event_loop import RunCoroutine, run_in_shared_loop, run_in_thread
 from binlogsync.consume.handler import Handler, Retry
 from binlogsync.consume.handler_signature import HandlerFunction
-from binlogsync.consume.pool import ConsumerTask, TableReport, WorkerPool, WorkerPoolOptions
+from binlogsync.consume.pool import ConsumerTask, TableReport
 from binlogsync.consume.progress import NO_PROGRESS, ProgressKey
 from binlogsync.consume.progress_nats import NatsProgress
 from binlogsync.consume.start_position import Start, check_start, resolve_bookmark
@@ -115,7 +116,7 @@ class Consumer:
         )
         self._positions = positions
         self._retry = retry
-        self._pool_options = WorkerPoolOptions(first_wait_s=1.0, max_workers=max_workers)
+        self._pool_options = ContinuousOptions(first_wait_s=1.0, max_workers=max_workers)
         self._connection = NatsConnection(self._nats, f"binlogsync client {client_id}")
         self._progress = Path(progress) if progress is not None else None
         self._registered: list[_Registered] = []
@@ -199,12 +200,12 @@ class Consumer:
                 stack.enter_context(self._connection)
                 tasks = self._load_tasks()
                 lease = stack.enter_context(ClientLease(self._connection, self._source, self._options.client_id))
-                pool = stack.enter_context(WorkerPool(tasks, self._reader, self._pool_options, self._stop))
+                pool = stack.enter_context(ContinuousPool(tasks, self._reader, self._pool_options, self._stop))
                 self._watch(pool, lease, idle_s)
         finally:
             self._stop.clear()
 
-    def _watch(self, pool: WorkerPool, lease: ClientLease, idle_s: float | None) -> None:
+    def _watch(self, pool: ContinuousPool, lease: ClientLease, idle_s: float | None) -> None:
         while not self._stop.is_set() and not lease.is_lost:
             self._record_reports(pool.reports(_POLL_S))
             if idle_s is not None and pool.quiet_s() > idle_s:

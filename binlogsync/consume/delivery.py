@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -34,6 +35,7 @@ class TableDelivery:
         newest: stream sequence up to which the changes of the table were fetched.
         skipped: number of changes filtered out because they were applied before.
         gap: messages that the stream dropped before they were read; None if there are none.
+        ack_every_s: shortest time between two acks; an ack only saves the server a redelivery.
     """
 
     reader: StreamReader
@@ -45,7 +47,10 @@ class TableDelivery:
     newest: int = 0
     skipped: int = 0
     gap: str | None = None
+    ack_every_s: float = 0.0
     _seek: DeliveryStart = field(default_factory=lambda: DeliveryStart(1))
+    _unacked: StreamBatch | None = None
+    _acked_at: float = 0.0
 
     def begin(self) -> None:
         """Find the first message to deliver after the table's progress, and position the durable at it."""
@@ -116,7 +121,21 @@ class TableDelivery:
         self.fetched = drop_first(self.fetched, count_changes(work.batches))
         replies = [item for item in work.batches if item.reply is not None]
         if replies:
-            self.reader.ack(replies[-1])
+            self._unacked = replies[-1]
+            if time.monotonic() - self._acked_at >= self.ack_every_s:
+                self.ack()
+
+    @property
+    def has_unacked(self) -> bool:
+        """True if changes were applied whose ack is due later."""
+        return self._unacked is not None
+
+    def ack(self) -> None:
+        """Ack what was applied."""
+        last, self._unacked = self._unacked, None
+        if last is not None:
+            self.reader.ack(last)
+            self._acked_at = time.monotonic()
 
 
 def _report_gap(store: ProgressStore, key: ProgressKey, gap: ConsumerGap, on_gap: Literal["warn", "fail"]) -> None:

@@ -148,6 +148,17 @@ def consume_together(
     return _Run(reader, target, options, stop, pulse).drain(list(targets))
 
 
+def open_delivery(reader: StreamReader, key: ProgressKey, target: Target, options: ConsumeOptions) -> TableDelivery:
+    """The delivery of a table, with its stored progress; that of a new client begins at the configured start."""
+    table = key.database, key.table
+    tracker = Tracker(key, target.store.load(key))
+    if tracker.progress == NO_PROGRESS and options.start != "all":
+        first = first_sequence(reader, table, options.start, options.bookmarks)
+        tracker.begin(target.store, first, reader.created_at())
+    durable = options.durable or durable_name(options.client_id, *table)
+    return TableDelivery(reader, durable, target, tracker, options.on_gap)
+
+
 @dataclass(slots=True)
 class _Run:
     """One call of `consume` or `consume_together`."""
@@ -171,7 +182,7 @@ class _Run:
         try:
             keys = [ProgressKey(self.options.client_id, self.reader.source, *table) for table in tables]
             self.target.use_streams(self.reader, keys, self.stop)
-            self.deliveries = tuple(self._deliver(key) for key in keys)
+            self.deliveries = tuple(open_delivery(self.reader, key, self.target, self.options) for key in keys)
             self._begin()
             while not is_drained and not self.stop.is_set() and time.monotonic() < ends_at:
                 if self._round(min(self.options.idle_s, ends_at - time.monotonic())):
@@ -185,16 +196,6 @@ class _Run:
             self.target.store.release()
         seconds = time.monotonic() - started
         return dict(zip(tables, (self._result(each, seconds, is_drained) for each in self.deliveries), strict=True))
-
-    def _deliver(self, key: ProgressKey) -> TableDelivery:
-        """The delivery of a table, with its stored progress; that of a new client begins at the configured start."""
-        table = key.database, key.table
-        tracker = Tracker(key, self.target.store.load(key))
-        if tracker.progress == NO_PROGRESS and self.options.start != "all":
-            first = first_sequence(self.reader, table, self.options.start, self.options.bookmarks)
-            tracker.begin(self.target.store, first, self.reader.created_at())
-        durable = self.options.durable or durable_name(self.options.client_id, *table)
-        return TableDelivery(self.reader, durable, self.target, tracker, self.options.on_gap)
 
     def _begin(self) -> None:
         """Start the delivery of all tables after their progress."""

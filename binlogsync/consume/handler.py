@@ -95,6 +95,11 @@ class Handler(Target, Generic[M]):
         self._retry = retry or Retry()
         self._checked: str | None = None
 
+    @property
+    def may_buffer_progress(self) -> bool:
+        """True unless the function writes in the transaction that stores progress."""
+        return not self.signature.in_transaction
+
     def take(self, work: Sequence[TableChanges], stop: threading.Event) -> None:
         """Handle the batches in order."""
         [changes] = work

@@ -149,7 +149,7 @@ class WorkerPool:
     def __init__(
         self, tasks: Sequence[ConsumerTask], open_reader: OpenReader, options: WorkerPoolOptions, stop: threading.Event
     ) -> None:
-        _check_unique(tasks)
+        check_unique(tasks)
         self._first_round_s = min(options.first_round_s, options.round_s)
         workers = min(len(tasks), options.max_workers)
         self._states = [_TaskState(task, self._first_round_s) for task in tasks]
@@ -196,7 +196,7 @@ class WorkerPool:
 
     def add(self, task: ConsumerTask) -> None:
         """Consume another table too, within the `with` block. Raises ConfigError for a table that has a task."""
-        _check_unique([*(state.task for state in self._states), task])
+        check_unique([*(state.task for state in self._states), task])
         state = _TaskState(task, self._first_round_s)
         self._states.append(state)
         if len(self._workers) < self._options.max_workers:
@@ -211,7 +211,7 @@ class WorkerPool:
 
     def add_together(self, task: ConsumerTask, table: Table) -> None:
         """Apply another mirror together with that of `table`, which has a task, from its next round on."""
-        _check_unique([*(state.task for state in self._states), task])
+        check_unique([*(state.task for state in self._states), task])
         state = next(state for state in self._states if state.task.table == table)
         state.task = replace(state.task, together=(*state.task.together, task))
 
@@ -323,7 +323,7 @@ class WorkerPool:
         self._scheduler.wake(states)
 
 
-def _check_unique(tasks: Sequence[ConsumerTask]) -> None:
+def check_unique(tasks: Sequence[ConsumerTask]) -> None:
     """Raise ConfigError if two tasks have the same table."""
     tables = [each.table for task in tasks for each in task.tasks]
     if len(set(tables)) != len(tables):

@@ -2,11 +2,13 @@
 
 Items with work queue in first-in, first-out order, so none waits longer than one turn of each other item. A failed item
 waits before its retry, and failed items occupy at most half of the workers, so that other items always find one. An
-item without work is idle until it is woken or its idle time ends.
+item without work is idle until it is woken or its idle time ends. A signal for an item that a worker has is kept until
+the item is returned.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -26,9 +28,16 @@ class Scheduler(Generic[Item]):
         self._failed_in_work: set[Item] = set()
         self._max_failed = max(1, workers // 2)
         self._clock = clock
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed, self._returned = threading.Condition(lock), threading.Condition(lock)
         self._is_closed = False
         self._has_new_idle = False
+        self._in_work: set[Item] = set()
+        self._signals: dict[Item, float] = {}
+        """Signaled items that wait for their time, or for their worker, and when they are due."""
+        self._waiting = 0
+        self._next_wake = math.inf  # when the first of the waiting workers looks again, at the latest
+        self._stalled_since: float | None = None
 
     def add(self, item: Item, workers: int) -> None:
         """Queue a new item; `workers` is the number of workers from now on."""
@@ -47,9 +56,83 @@ class Scheduler(Generic[Item]):
                         self._queue.remove(item)
                         if item in self._failed:
                             self._failed_in_work.add(item)
+                        self._begin_work(item)
                         return item
+                self._waiting += 1
+                if due_s is not None:
+                    self._next_wake = min(self._next_wake, self._clock() + due_s)
                 self._changed.wait(due_s)
+                self._waiting, self._next_wake = self._waiting - 1, math.inf
             return None
+
+    def signal(self, item: Item, delay_s: float = 0.0) -> None:
+        """Queue an idle item after `delay_s` at the latest, an item in work after it is returned and the delay is over.
+
+        The retry of a failed item is not changed.
+        """
+        with self._changed:
+            due = self._clock() + delay_s
+            if item in self._failed or not (item in self._due_at or item in self._in_work):
+                return
+            self._signals[item] = min(due, self._signals.get(item, due))
+            if item in self._due_at:
+                self._due_at[item] = min(due, self._due_at[item])
+                self._wake_for(self._due_at[item])
+
+    def put_back(self, item: Item, delay_s: float) -> None:
+        """Return an item unprocessed; it is signaled, and due after `delay_s`."""
+        with self._changed:
+            due = self._clock() + delay_s
+            self._signals[item] = min(due, self._signals.get(item, due))
+            self._return(item, has_failed=False, delay_s=delay_s)
+
+    def take_signaled(self, is_wanted: Callable[[Item], bool]) -> list[Item]:
+        """Give the caller further items that are queued, or signaled and not due yet."""
+        with self._changed:
+            found = [item for item in self._queue if item not in self._failed and is_wanted(item)]
+            found += [item for item in self._signals if item in self._due_at and is_wanted(item)]
+            for item in found:
+                if item in self._due_at:
+                    del self._due_at[item]
+                else:
+                    self._queue.remove(item)
+                self._begin_work(item)
+            return found
+
+    def remove(self, item: Item, timeout_s: float) -> bool:
+        """Remove an item, after its worker has returned it. False if that takes longer than `timeout_s`."""
+        with self._changed:
+            if not self._returned.wait_for(lambda: item not in self._in_work, timeout_s):
+                return False
+            self._due_at.pop(item, None)
+            self._failed.discard(item)
+            if item in self._queue:
+                self._queue.remove(item)
+            return True
+
+    def stalled_s(self) -> float:
+        """How long items have been due while no worker took one; 0 while a worker waits for items."""
+        with self._changed:
+            now = self._clock()
+            is_due = any(item not in self._failed for item in self._queue) or any(
+                due <= now for item, due in self._due_at.items() if item not in self._failed
+            )
+            if self._waiting or not is_due:
+                self._stalled_since = None
+                return 0.0
+            if self._stalled_since is None:
+                self._stalled_since = now
+            return now - self._stalled_since
+
+    def _wake_for(self, due: float) -> None:
+        """Wake a worker if none looks again in time."""
+        if due < self._next_wake:
+            self._changed.notify()
+
+    def _begin_work(self, item: Item) -> None:
+        self._in_work.add(item)
+        self._signals.pop(item, None)
+        self._stalled_since = None
 
     def requeue(self, item: Item) -> None:
         """Return a processed item that has more work to the end of the queue."""
@@ -87,13 +170,21 @@ class Scheduler(Generic[Item]):
     def _return(self, item: Item, *, has_failed: bool, delay_s: float | None = None) -> None:
         with self._changed:
             self._failed_in_work.discard(item)
+            self._in_work.discard(item)
+            signal = self._signals.pop(item, None)
             (self._failed.add if has_failed else self._failed.discard)(item)
             if delay_s is None:
                 self._queue.append(item)
             else:
                 self._due_at[item] = self._clock() + delay_s
+                if signal is not None and not has_failed:
+                    self._signals[item] = signal
+                    self._due_at[item] = min(signal, self._due_at[item])
                 self._has_new_idle = self._has_new_idle or not has_failed
-            self._changed.notify_all()
+                self._wake_for(self._due_at[item])
+            if delay_s is None:
+                self._changed.notify()
+            self._returned.notify_all()
 
     def _queue_due_items(self) -> float | None:
         """Queue the items whose delay is over; returns the seconds until the next one, None if no item is delayed."""

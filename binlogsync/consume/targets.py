@@ -54,6 +54,16 @@ class Target(Protocol):
         raise ConfigError("only mirrors can be applied in one transaction")
 
     @property
+    def join_scope(self) -> str | None:
+        """Targets with an equal scope can be joined; None if this one cannot be joined."""
+        return None
+
+    @property
+    def may_buffer_progress(self) -> bool:
+        """True if progress may be stored some time after the changes were applied, for many targets at once."""
+        return False
+
+    @property
     def repairs_gaps(self) -> bool:
         """True when `repair` can repair a gap, as a mirror does, which reads its table again."""
         return False

@@ -51,6 +51,11 @@ class Mirror(RebuildableMirror):
         """Apply the changes in one transaction, or in several if the mirror is rebuilt in between."""
         _apply_together([(self, changes) for changes in work], stop)
 
+    @property
+    def join_scope(self) -> str:
+        """The file."""
+        return self.file.address
+
     def join(self, others: Sequence[Target]) -> Target:
         """Mirrors that are applied in one transaction. Raises ConfigError unless all are mirrors in one file."""
         mirrors = [each for each in (self, *others) if isinstance(each, Mirror)]

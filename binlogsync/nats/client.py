@@ -218,6 +218,9 @@ class NatsConnection:
             raise self._lost("is not connected")
         self._denied = ""
         task = asyncio.ensure_future(work(self._client))
+        await asyncio.sleep(0)
+        if task.done() and not task.cancelled() and task.exception() is None:
+            return task.result()  # nothing to wait for: received messages, for example
         closed = asyncio.ensure_future(self._closed.wait())
         until, left = time.monotonic() + limit_s, limit_s
         try:

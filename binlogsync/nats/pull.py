@@ -74,8 +74,8 @@ class PullSubscription:
     def listen(self, notify: Callable[[], None]) -> None:
         """From the next call of `take` on, keep a request open, and call `notify` when a message or an error arrives.
 
-        `notify` is called in the event loop, once for the messages until the next `take`. While the request is open,
-        `take` returns what has arrived, and does not wait.
+        `notify` is called in the event loop, once for the messages until the next `take`, and by a `take` that leaves
+        messages. While the request is open, `take` returns what has arrived, and does not wait.
         """
         self._notify = notify
 
@@ -101,6 +101,8 @@ class PullSubscription:
         self._complete = max(0, self._complete - len(found))
         self._buffer_bytes -= sum(len(message.data) for message in found)
         self._request_ahead()
+        if self._buffer:
+            self._report()
         return found
 
     def _request_ahead(self) -> None:

@@ -43,6 +43,12 @@ class TableTransaction(Protocol):
         Raises ConsumeError when another writer has updated it: of two writers only one can commit.
         """
 
+    def move_all_progress(
+        self, moves: Sequence[tuple[ProgressKey, ConsumerProgress, ConsumerProgress]]
+    ) -> Sequence[ConsumerProgress]:
+        """`move_progress` for several consumers (key, before, after), of which none occurs twice."""
+        return [self.move_progress(key, before, after) for key, before, after in moves]
+
     @abstractmethod
     def forget_progress(self, key: ProgressKey) -> None:
         """Delete the progress: the consumer is new again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 
 import duckdb
@@ -14,6 +15,7 @@ PROGRESS = f"{META_SCHEMA}.progress"
 """The table, as SQL."""
 KEY_CONDITION = "client = ? AND source = ? AND database = ? AND table_name = ?"
 """SQL that selects the rows of a consumer, in each table of META_SCHEMA; its values are those of key_values."""
+_KEY = "(client, source, database, table_name)"
 _FIELDS = "server_uuid, gtid, file, pos, row, txn_order, sequence, seen, changes, epoch, stream"
 
 
@@ -45,13 +47,35 @@ def move_progress(
     connection: duckdb.DuckDBPyConnection, key: ProgressKey, before: ConsumerProgress, after: ConsumerProgress
 ) -> ConsumerProgress:
     """Store `after` in the open transaction if `before` is still stored; returns it as stored. Raises ConsumeError."""
-    key.check(before, load_progress(connection, key))
-    moved = replace(after, epoch=before.epoch + 1)
-    forget_progress(connection, key)
+    return move_all_progress(connection, [(key, before, after)])[0]
+
+
+def move_all_progress(
+    connection: duckdb.DuckDBPyConnection, moves: Sequence[tuple[ProgressKey, ConsumerProgress, ConsumerProgress]]
+) -> list[ConsumerProgress]:
+    """`move_progress` for several consumers (key, before, after), in as many statements as for one."""
+    if not moves:
+        return []
+    ensure_progress(connection)
+    keys = ", ".join(["(?, ?, ?, ?)"] * len(moves))
+    values = [value for key, _, _ in moves for value in key_values(key)]
+    rows = connection.execute(
+        f"SELECT client, source, database, table_name, {_FIELDS} FROM {PROGRESS} WHERE {_KEY} IN ({keys})", values
+    ).fetchall()
+    stored = {ProgressKey(*row[:4]): ConsumerProgress(*row[4:]) for row in rows}
+    moved = []
+    for key, before, after in moves:
+        key.check(before, stored.get(key, NO_PROGRESS))
+        moved.append(replace(after, epoch=before.epoch + 1))
+    connection.execute(f"DELETE FROM {PROGRESS} WHERE {_KEY} IN ({keys})", values)
+    places = ", ".join([f"({', '.join('?' * 15)}, now())"] * len(moves))
     connection.execute(
-        f"INSERT INTO {PROGRESS} (client, source, database, table_name, {_FIELDS}, moved_at) "
-        f"VALUES ({', '.join('?' * 15)}, now())",
-        [*key_values(key), *(getattr(moved, each.name) for each in fields(ConsumerProgress))],
+        f"INSERT INTO {PROGRESS} (client, source, database, table_name, {_FIELDS}, moved_at) VALUES {places}",
+        [
+            value
+            for (key, _, _), one in zip(moves, moved, strict=True)
+            for value in (*key_values(key), *(getattr(one, each.name) for each in fields(ConsumerProgress)))
+        ],
     )
     return moved
 

@@ -37,6 +37,11 @@ class DuckTransaction(TableTransaction):
     def move_progress(self, key: ProgressKey, before: ConsumerProgress, after: ConsumerProgress) -> ConsumerProgress:
         return progress.move_progress(self._connection, key, before, after)
 
+    def move_all_progress(
+        self, moves: Sequence[tuple[ProgressKey, ConsumerProgress, ConsumerProgress]]
+    ) -> Sequence[ConsumerProgress]:
+        return progress.move_all_progress(self._connection, moves)
+
     def forget_progress(self, key: ProgressKey) -> None:
         progress.forget_progress(self._connection, key)
 

@@ -1,0 +1,163 @@
+"""What a continuous pool stores about each of its tables."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from binlogsync.consume.engine import ConsumeResult, Table
+from binlogsync.consume.live_table import LiveTable
+from binlogsync.consume.pool import ConsumerTask
+from binlogsync.consume.progress import ConsumerProgress, ProgressKey
+from binlogsync.consume.progress_buffer import BufferedProgress
+from binlogsync.consume.targets import Target
+from binlogsync.errors import BinlogSyncError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class LiveState:
+    """A table of a continuous pool.
+
+    Attributes:
+        task: the table, its target and options.
+        connection: number of the connection that it uses.
+        gather_s: how long to wait after its first message.
+        live: its delivery; None while it is not open.
+        failures, tries: as in TableReport.
+        is_busy: messages have arrived that are not applied, or it is unknown whether there are any.
+        since: when it was last busy.
+        is_signaled: messages were reported since the last fetch.
+        is_proven: the delivery had all of the stream at some time.
+        must_reopen: its progress was moved by another process.
+        is_removed: set when it is to be removed from the pool.
+        alone_until: until when it is not applied together with others.
+    """
+
+    task: ConsumerTask
+    connection: int
+    gather_s: float
+    live: LiveTable | None = None
+    failures: int = 0
+    tries: int = 0
+    is_busy: bool = True
+    since: float = field(default_factory=time.monotonic)
+    is_signaled: bool = False
+    is_proven: bool = False
+    must_reopen: bool = False
+    is_removed: threading.Event = field(default_factory=threading.Event)
+    alone_until: float = 0.0
+    _result: ConsumeResult | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def table(self) -> Table:
+        """(database, table)."""
+        return self.task.table
+
+    @property
+    def target(self) -> Target:
+        """The target."""
+        return self.task.target
+
+    @property
+    def name(self) -> str:
+        """ "database.table"."""
+        return ".".join(self.table)
+
+    @property
+    def key(self) -> ProgressKey:
+        """Key of its progress, of an open table."""
+        assert self.live is not None
+        return self.live.delivery.tracker.key
+
+    @property
+    def scope(self) -> str | None:
+        """Tables with an equal scope may be applied together; None for a table that is applied alone."""
+        return None if time.monotonic() < self.alone_until else self.target.join_scope
+
+    def settled_progress(self) -> ConsumerProgress | None:
+        """Progress as stored, of an open table without pending changes; None for others."""
+        live = self.live
+        if live is None or self.is_busy or not self.is_proven:
+            return None
+        store = self.target.store
+        return store.stored(live.delivery.tracker.key) if isinstance(store, BufferedProgress) else live.progress
+
+    def set_quiet(self) -> None:
+        """There are no changes to apply now."""
+        if self.is_signaled and self.live is not None:
+            return  # messages arrived meanwhile
+        if self.is_busy:
+            self.since = time.monotonic()
+        self.is_busy = False
+
+    def add_result(self, done: ConsumeResult) -> None:
+        """Add the result of a turn to what `take_result` returns. The table is healthy."""
+        with self._lock:
+            self.failures = self.tries = 0
+            self._result = done if self._result is None else _join(self._result, done)
+
+    def take_result(self) -> ConsumeResult | None:
+        """The results since the last call; None without any."""
+        with self._lock:
+            done, self._result = self._result, None
+            return done
+
+    def close(self) -> None:
+        """Leave the table cleanly; an error is logged, because the next delivery starts at the stored progress."""
+        live, self.live, self.is_proven = self.live, None, False
+        if live is None:
+            return
+        try:
+            live.close()
+        except BinlogSyncError as error:
+            log.warning("%s: %s", self.name, error)
+
+    def leave(self) -> None:
+        """Leave the table after an error."""
+        live, self.live, self.is_signaled = self.live, None, False
+        if live is not None:
+            live.leave()
+
+
+def find_moved(states: Iterable[LiveState]) -> list[LiveState]:
+    """The tables whose progress another process has changed. Reads each file in one transaction."""
+    by_file: dict[str, list[tuple[LiveState, ConsumerProgress]]] = {}
+    moved: list[tuple[LiveState, ConsumerProgress]] = []
+    for state in states:
+        if (before := state.settled_progress()) is None:
+            continue
+        if (tables := state.target.store.tables) is None:
+            moved.append((state, before))  # loading it would hide the change from the next conditional update
+        else:
+            by_file.setdefault(tables.address, []).append((state, before))
+    for address, found in by_file.items():
+        tables = found[0][0].target.store.tables
+        assert tables is not None
+        try:
+            with tables.begin() as transaction:
+                moved += [each for each in found if transaction.load_progress(each[0].key) != each[1]]
+        except BinlogSyncError as error:
+            log.debug("looking for rewinds in %s: %s", address, error)
+    return [state for state, before in moved if state.settled_progress() == before]
+
+
+def _join(one: ConsumeResult, other: ConsumeResult) -> ConsumeResult:
+    """The results of two turns, the earlier one first."""
+    ops = {*one.counts, *other.counts}
+    counts: Mapping[str, int] = {op: one.counts.get(op, 0) + other.counts.get(op, 0) for op in ops}
+    return replace(
+        other,
+        counts=counts,
+        first=one.first or other.first,
+        last=other.last or one.last,
+        lag_s=one.lag_s if other.lag_s is None else other.lag_s,
+        batches=one.batches + other.batches,
+        skipped=one.skipped + other.skipped,
+        gap=other.gap or one.gap,
+    )

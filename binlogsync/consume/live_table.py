@@ -1,0 +1,156 @@
+"""One table of a continuous pool: its delivery stays open, and each step applies what has arrived."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from binlogsync.consume.boundaries import count_changes
+from binlogsync.consume.delivery import StreamRecreatedError, TableDelivery
+from binlogsync.consume.engine import ConsumeOptions, ConsumeResult, Table, open_delivery
+from binlogsync.consume.progress import ConsumerProgress, ProgressKey
+from binlogsync.consume.targets import TableChanges, Target
+from binlogsync.nats.reader import StreamReader
+
+ACK_S = 1.0
+"""Seconds between two acks of a table."""
+_VERIFY_S = 5.0
+_FETCH_S = 1.0
+_MANY = 100
+_SEEN_S = 600.0
+
+
+@dataclass(slots=True)
+class LiveTable:
+    """The open delivery of a table.
+
+    `notify` is called in the thread of the connection when messages of the table have arrived. Methods raise what
+    `consume` raises; afterwards the table has to be closed, and opened again.
+    """
+
+    table: Table
+    target: Target
+    options: ConsumeOptions
+    reader: StreamReader
+    notify: Callable[[], None]
+    delivery: TableDelivery
+    has_more: bool = True
+    """True if messages may be left that `notify` does not report."""
+    verified_at: float = 0.0
+    seen_at: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def open(
+        cls,
+        table: Table,
+        target: Target,
+        options: ConsumeOptions,
+        reader: StreamReader,
+        notify: Callable[[], None],
+        stop: threading.Event,
+    ) -> LiveTable:
+        """Load a new mirror, then start delivery after the progress; the reader belongs to the table from now on."""
+        key = ProgressKey(options.client_id, reader.source, *table)
+        target.use_streams(reader, [key], stop)
+        try:
+            delivery = open_delivery(reader, key, target, options)
+            delivery.ack_every_s = ACK_S
+            made = cls(table, target, options, reader, notify, delivery)
+            made._begin()
+        except BaseException:
+            reader.close()
+            raise
+        return made
+
+    @property
+    def progress(self) -> ConsumerProgress:
+        """Progress of the applied changes."""
+        return self.delivery.tracker.progress
+
+    @property
+    def work(self) -> TableChanges:
+        """What was fetched and is not applied."""
+        return TableChanges(self.delivery.tracker, list(self.delivery.fetched))
+
+    @property
+    def has_statement(self) -> bool:
+        """True if a schema change was fetched: applying it may take long."""
+        return any(item.batch.ddl is not None for item in self.delivery.fetched)
+
+    def fetch(self, stop: threading.Event) -> bool:
+        """Fetch what has arrived, up to the limit of a transaction; False if nothing had."""
+        limit, before, has_found = self.options.max_changes, 0, False
+        ends_at = time.monotonic() + max(self.options.gather_s, 0.05)
+        try:
+            while True:
+                is_some = not stop.is_set() and self.delivery.fetch(limit, _FETCH_S)
+                has_found = has_found or is_some
+                fetched, before = count_changes(self.delivery.fetched) - before, count_changes(self.delivery.fetched)
+                self.has_more = is_some and fetched >= _MANY
+                if not self.has_more or self.delivery.is_full(limit) or time.monotonic() > ends_at:
+                    break
+            if has_found and time.monotonic() - self.verified_at > _VERIFY_S:
+                self.delivery.check_progress()
+                self.verified_at = time.monotonic()
+        except StreamRecreatedError:
+            self._begin()
+            return True
+        return has_found
+
+    def confirm(self, work: TableChanges) -> None:
+        """The target has applied these changes."""
+        self.delivery.confirm(work)
+
+    def settle(self, end: int) -> bool:
+        """Ack after a fetch without messages; True if the table has all of the stream, which then ended at `end`.
+
+        Now and then progress is stored that proves that the stream has no later changes of the table.
+        """
+        self.delivery.ack()
+        has_all = end <= self.delivery.newest or self.delivery.has_all()
+        if has_all and not self.delivery.fetched:
+            self.delivery.newest = max(self.delivery.newest, end)
+            if time.monotonic() - self.seen_at > _SEEN_S:
+                self._store_seen()
+        return has_all
+
+    def close(self) -> None:
+        """Store how far the stream was seen, ack, and leave the durable to the next one."""
+        if not self.delivery.fetched:
+            self._store_seen()
+        if not self.reader.is_lost:
+            self.delivery.ack()
+        self.leave()
+
+    def leave(self) -> None:
+        """Leave the durable, after an error."""
+        self.reader.close()
+
+    def take_result(self, seconds: float) -> ConsumeResult:
+        """The result since the last call."""
+        tracker, delivery = self.delivery.tracker, self.delivery
+        counts: Mapping[str, int] = tracker.counts
+        first, skipped, gap = tracker.first, delivery.skipped, delivery.gap
+        tracker.counts, tracker.first, delivery.skipped, delivery.gap = {}, None, 0, None
+        return ConsumeResult(
+            counts=counts,
+            first=first,
+            last=tracker.progress if first else None,
+            progress=tracker.progress,
+            lag_s=tracker.lag_s,
+            seconds=seconds,
+            batches=1,
+            skipped=skipped,
+            gap=gap,
+        )
+
+    def _store_seen(self) -> None:
+        self.delivery.tracker.see(self.target.store, self.delivery.newest)
+        self.seen_at = time.monotonic()
+
+    def _begin(self) -> None:
+        self.delivery.begin()
+        self.reader.listen(self.delivery.durable, self.notify)
+        self.verified_at, self.has_more = time.monotonic(), True

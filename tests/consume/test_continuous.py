@@ -1,0 +1,254 @@
+"""The continuous pool with a real nats-server: tables stay live, share transactions, and fail alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from binlogsync import Change, HandlerError, Retry
+from binlogsync.codec.subjects import stream_name
+from binlogsync.consume.continuous import ContinuousOptions, ContinuousPool
+from binlogsync.consume.engine import ConsumeOptions
+from binlogsync.consume.handler import Handler
+from binlogsync.consume.pool import ConsumerTask, TableReport
+from binlogsync.consume.progress import NO_PROGRESS, ProgressKey
+from binlogsync.errors import BinlogSyncError, ConfigError
+from binlogsync.mirror.target import Mirror
+from binlogsync.nats.client import ConnectionLostError, NatsConnection, NatsOptions
+from binlogsync.nats.reader import StreamReader
+from binlogsync.servers import NATSServer
+from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
+from binlogsync.targets.duckdb.file import DuckFile
+from tests.duck import query
+from tests.nats_commands import delete_stream
+from tests.samples import SampleOptions, SampleSource, SampleTransaction, small_schema
+from tests.waiting import wait_until
+
+TABLES = [f"t{number}" for number in range(6)]
+ALL = SampleTransaction(tuple(range(len(TABLES))))
+"""A transaction with a change of every table."""
+
+
+@dataclass
+class IdRow:
+    id: int
+
+
+class SixTables:
+    """A source with six tables, and the ids of the changes written to each."""
+
+    def __init__(self, url: str) -> None:
+        self.options, self.name = NatsOptions(url=url), f"live{time.time_ns()}"
+        tables = tuple(small_schema(table) for table in TABLES)
+        self._made = SampleSource(SampleOptions(source=self.name, tables=tables))
+        self._sink = JetStreamSink(JetStreamOptions(url=url))
+        self._sink.open(self.name)
+        self.ids: dict[str, list[str]] = defaultdict(list)
+
+    def write(self, *transactions: SampleTransaction) -> None:
+        flush = self._made.flush(list(transactions))
+        for batch in flush.batches:
+            self.ids[batch.schema.table] += batch.ids().to_pylist()
+        self._sink.write(flush)
+
+    def reader(self) -> StreamReader:
+        return StreamReader(self.options, self.name)
+
+    def key(self, table: str) -> ProgressKey:
+        return ProgressKey("binlogsync", self.name, "shop", table)
+
+    def close(self) -> None:
+        self._sink.close()
+        delete_stream(self.options.url, stream_name(self.name))
+
+
+@pytest.fixture
+def stream(nats_server: NATSServer) -> Iterator[SixTables]:
+    made = SixTables(nats_server.url)
+    yield made
+    made.close()
+
+
+@dataclass
+class Recorder:
+    """What handlers got, and which tables they refuse."""
+
+    ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    bad: set[str] = field(default_factory=set)
+    gates: dict[str, threading.Event] = field(default_factory=dict)
+
+    def task(self, table: str, path: Path) -> ConsumerTask:
+        def on_row(change: Change[IdRow]) -> None:
+            if table in self.gates:
+                self.gates[table].wait(60)
+            if table in self.bad:
+                raise RuntimeError("not today")
+            self.ids[table].append(change.id)
+
+        handler = Handler(IdRow, on_row, path, Retry(tries=1))
+        return ConsumerTask(("shop", table), handler, ConsumeOptions())
+
+
+def mirror(table: str, path: Path) -> ConsumerTask:
+    return ConsumerTask(("shop", table), Mirror(path, "shop", table), ConsumeOptions())
+
+
+@dataclass
+class Live:
+    """A running pool, with what it reported."""
+
+    pool: ContinuousPool
+    changes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    errors: dict[str, BinlogSyncError | None] = field(default_factory=dict)
+    reports: list[TableReport] = field(default_factory=list)
+
+    def look(self) -> bool:
+        for report in self.pool.reports(0.05):
+            self.reports.append(report)
+            self.errors[report.table[1]] = report.error
+            self.changes[report.table[1]] += report.done.changes if report.done else 0
+        return True
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        wait_until(lambda: self.look() and condition(), 30, what)
+
+    def wait_quiet(self) -> None:
+        self.wait(lambda: self.pool.quiet_s() > 0.2, "no pending changes")
+
+
+@contextmanager
+def live(stream: SixTables, tasks: list[ConsumerTask], reload_s: float = 60.0) -> Iterator[Live]:
+    options = ContinuousOptions(gather_s=0.05, first_wait_s=0.2, longest_wait_s=0.2, reload_s=reload_s)
+    with ContinuousPool(tasks, stream.reader, options, threading.Event()) as pool:
+        yield Live(pool)
+
+
+def test_handlers_and_mirrors_stay_live(stream: SixTables, tmp_path: Path) -> None:
+    stream.write(ALL)
+    seen, path = Recorder(), tmp_path / "w.duckdb"
+    tasks = [seen.task(table, path) for table in TABLES[:3]] + [mirror(table, path) for table in TABLES[3:]]
+    with live(stream, tasks) as running:
+        running.wait_quiet()
+        for _ in range(4):
+            stream.write(ALL, SampleTransaction((0, 0, 3)))
+            running.wait(lambda: all(seen.ids[t] == stream.ids[t] for t in TABLES[:3]), "the changes in the handlers")
+            running.wait(lambda: all(running.changes[t] == len(stream.ids[t]) for t in TABLES), "all changes")
+        running.wait_quiet()
+        assert not any(running.errors.values())
+        with DuckFile(path).begin() as transaction:  # mirrors and handlers have let other connections in
+            assert transaction.load_progress(stream.key("t3")).changes == len(stream.ids["t3"])
+    for table in TABLES[3:]:
+        rows = query(path, f"SELECT count(*) FROM shop.{table}")
+        assert rows[0][0] > 0
+    with DuckFile(path).begin() as transaction:
+        found = {table: transaction.load_progress(stream.key(table)).changes for table in TABLES}
+    assert found == {table: len(ids) for table, ids in stream.ids.items()}
+
+
+def test_a_failing_handler_blocks_its_own_table_only(stream: SixTables, tmp_path: Path) -> None:
+    stream.write(ALL)
+    seen = Recorder(bad={"t1"}, gates={"t2": threading.Event()})
+    with live(stream, [seen.task(table, tmp_path / "w.duckdb") for table in TABLES]) as running:
+        running.wait(lambda: isinstance(running.errors.get("t1"), HandlerError), "the error")
+        others = [table for table in TABLES if table not in ("t1", "t2")]
+        for _ in range(3):
+            stream.write(ALL)
+            running.wait(lambda: all(seen.ids[t] == stream.ids[t] for t in others), "the other tables")
+        assert not seen.ids["t1"]
+        assert not seen.ids["t2"], "its handler has not returned"
+        seen.gates["t2"].set()
+        seen.bad.clear()
+        running.wait(lambda: seen.ids == stream.ids, "the blocked tables")
+        running.wait(lambda: not any(running.errors.values()), "no error")
+
+
+def test_a_moved_mirror_fails_alone_and_continues_where_it_was_moved(stream: SixTables, tmp_path: Path) -> None:
+    path = tmp_path / "w.duckdb"
+    stream.write(ALL)
+    with live(stream, [mirror(table, path) for table in TABLES]) as running:
+        running.wait(lambda: all(running.changes[table] == 1 for table in TABLES), "the first changes")
+        running.wait_quiet()
+        with DuckFile(path).begin() as transaction:
+            before = transaction.load_progress(stream.key("t0"))
+            transaction.move_progress(stream.key("t0"), before, replace(before, changes=100))
+        stream.write(ALL, ALL)
+        running.wait(lambda: all(running.changes[table] == 3 for table in TABLES), "all changes")
+        assert not {report.table for report in running.reports if report.error is not None} - {("shop", "t0")}
+    with DuckFile(path).begin() as transaction:
+        found = {table: transaction.load_progress(stream.key(table)).changes for table in TABLES}
+    assert found == {table: 102 if table == "t0" else 3 for table in TABLES}
+
+
+def test_a_quiet_table_notices_that_it_was_rewound(stream: SixTables, tmp_path: Path) -> None:
+    path, seen = tmp_path / "w.duckdb", Recorder()
+    stream.write(ALL)
+    with live(stream, [seen.task("t0", path)], reload_s=0.2) as running:
+        running.wait(lambda: seen.ids["t0"] == stream.ids["t0"], "the change")
+        running.wait_quiet()
+        key = stream.key("t0")
+        wait_until(lambda: progress_of(path, key) is not None, 20, "its progress")
+        with DuckFile(path).begin() as transaction:
+            before = transaction.load_progress(key)
+            transaction.move_progress(key, before, replace(NO_PROGRESS, seen=0))
+        running.wait(lambda: seen.ids["t0"] == 2 * stream.ids["t0"], "the change again")
+
+
+def progress_of(path: Path, key: ProgressKey) -> object:
+    with DuckFile(path).begin() as transaction:
+        found = transaction.load_progress(key)
+        return None if found == NO_PROGRESS else found
+
+
+def test_a_table_is_removed_and_added_again(stream: SixTables, tmp_path: Path) -> None:
+    path, seen = tmp_path / "w.duckdb", Recorder()
+    stream.write(ALL)
+    with live(stream, [seen.task(table, path) for table in TABLES[:2]]) as running:
+        running.wait(lambda: all(seen.ids[table] == stream.ids[table] for table in TABLES[:2]), "the first changes")
+        assert running.pool.remove(("shop", "t0"))
+        assert running.pool.tables == (("shop", "t1"),)
+        with DuckFile(path).begin() as transaction:
+            assert transaction.load_progress(stream.key("t0")).changes == 1, "stored at once"
+        stream.write(ALL)
+        running.wait(lambda: seen.ids["t1"] == stream.ids["t1"], "the table that stays")
+        assert len(seen.ids["t0"]) == 1
+        running.pool.add(seen.task("t0", path))
+        with pytest.raises(ConfigError, match="listed twice"):
+            running.pool.add(seen.task("t0", path))
+        running.wait(lambda: seen.ids["t0"] == stream.ids["t0"], "the change while it was removed")
+        seen.gates["t0"] = threading.Event()
+        stream.write(ALL)
+        running.wait(lambda: not running.pool.remove(("shop", "t0"), 0.2), "a handler that is called")
+        seen.gates["t0"].set()
+        running.wait(lambda: seen.ids["t0"] == stream.ids["t0"], "its change")
+
+
+def test_tables_stay_live_after_a_lost_connection(stream: SixTables, tmp_path: Path) -> None:
+    seen, path, stop = Recorder(), tmp_path / "w.duckdb", threading.Event()
+    stream.write(ALL)
+    with NatsConnection(stream.options, "shared") as connection:
+        tasks = [seen.task(table, path) for table in TABLES]
+        open_reader = partial(StreamReader, stream.options, stream.name, connection)
+        with ContinuousPool(tasks, open_reader, ContinuousOptions(first_wait_s=0.2), stop) as pool:
+            running = Live(pool)
+            running.wait(lambda: seen.ids == stream.ids, "the first changes")
+            with suppress(ConnectionLostError):
+                connection.call(lambda client: client.close())
+            stream.write(ALL)
+            running.wait(lambda: seen.ids == stream.ids, "the changes after it")
+
+
+def test_a_new_pool_resumes_exactly(stream: SixTables, tmp_path: Path) -> None:
+    path, seen = tmp_path / "w.duckdb", Recorder()
+    for _ in range(3):
+        stream.write(ALL, ALL)
+        with live(stream, [seen.task(table, path) for table in TABLES]) as running:
+            running.wait(lambda: all(len(seen.ids[table]) >= len(stream.ids[table]) for table in TABLES), "changes")
+    assert seen.ids == stream.ids
