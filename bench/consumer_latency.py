@@ -1,7 +1,7 @@
 """Latency from commit to handler and from commit to mirror, with an eager tail and a continuous pool.
 
-`python -m bench.latency` runs it after its own table. Tail, handlers and mirrors are a process each; a change is handled
-when its handler is called, and mirrored when the transaction of its mirror is committed. All clocks are of one machine.
+`python -m bench.latency` runs it after its own table. Tail, handlers and mirrors are a process each. A change is
+handled when its handler is called, and mirrored when the transaction of its mirror is committed.
 """
 
 from __future__ import annotations
@@ -13,22 +13,20 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
-from collections.abc import Iterator
 from typing import Any, Literal
 
 from binlogsync.change import Change
-from binlogsync.consume import continuous
 from binlogsync.consume.continuous import ContinuousOptions, ContinuousPool
 from binlogsync.consume.engine import ConsumeOptions
 from binlogsync.consume.handler import Handler
 from binlogsync.consume.live_table import LiveTable
-from binlogsync.consume.pool import ConsumerTask, WorkerPool, WorkerPoolOptions
+from binlogsync.consume.pool import ConsumerTask
 from binlogsync.consume.targets import TableChanges, Target
 from binlogsync.mirror.target import Mirror
 from binlogsync.nats.client import NatsOptions
@@ -83,11 +81,11 @@ def describe(name: str, rate: int, committed: dict[int, float], found: ConsumerR
 
 
 @contextmanager
-def consumers(kind: Kind, url: str, source: str, tables: list[tuple[str, str]], *, is_live: bool) -> Iterator[ConsumerProcess]:
+def consumers(kind: Kind, url: str, source: str, tables: list[tuple[str, str]]) -> Iterator[ConsumerProcess]:
     """Run consumers of the tables in a process of their own."""
     spawn = multiprocessing.get_context("spawn")
     asked, reports = spawn.Event(), spawn.Queue()
-    arguments = (kind, url, source, tables, is_live, asked, reports)
+    arguments = (kind, url, source, tables, asked, reports)
     process = spawn.Process(target=_consume, args=arguments, daemon=True)
     process.start()
     try:
@@ -106,9 +104,7 @@ def wait_for(found: ConsumerProcess, committed: dict[int, float]) -> ConsumerRep
     while not committed.keys() <= report.handled.keys() and time.monotonic() < ends_at:
         time.sleep(0.2)
         more = found.report()
-        report = ConsumerReport(
-            report.handled | more.handled, report.cpu_s + more.cpu_s, report.seconds + more.seconds
-        )
+        report = ConsumerReport(report.handled | more.handled, report.cpu_s + more.cpu_s, report.seconds + more.seconds)
     return report
 
 
@@ -117,7 +113,6 @@ def _consume(
     url: str,
     source: str,
     tables: list[tuple[str, str]],
-    is_live: bool,
     asked: multiprocessing.synchronize.Event,
     reports: multiprocessing.Queue[ConsumerReport],
 ) -> None:
@@ -131,11 +126,7 @@ def _consume(
     if kind == "mirrors":
         _record_mirrored(handled)
     open_reader = partial(StreamReader, NatsOptions(url=url), source)
-    pool: Any = (
-        ContinuousPool(tasks, open_reader, ContinuousOptions(), stop)
-        if is_live
-        else WorkerPool(tasks, open_reader, WorkerPoolOptions(), stop)
-    )
+    pool = ContinuousPool(tasks, open_reader, ContinuousOptions(), stop)
     with folder, pool:
         while not stop.is_set() and pool.quiet_s() == 0:
             _raise_errors(pool.reports(0.1))
@@ -173,12 +164,12 @@ def _record_mirrored(handled: dict[int, float]) -> None:
     """Record when the transactions of mirrors are committed."""
     confirm = LiveTable.confirm
 
-    def record(table: LiveTable, work: TableChanges) -> None:
+    def record(self: LiveTable, work: TableChanges) -> None:
         at = time.time()
         for item in work.batches:
             if item.batch.ddl is None:
                 numbers = item.batch.data.column("after").field("number").to_pylist()
                 handled.update((number, at) for number in numbers if number is not None)
-        confirm(table, work)
+        confirm(self, work)
 
     LiveTable.confirm = record  # type: ignore[method-assign]

@@ -29,6 +29,7 @@ import nats
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
+from bench.consumer_latency import IDLE_S, Kind, consumers, describe, wait_for
 from binlogsync import servers
 from binlogsync.codec import subjects
 from binlogsync.mysql import TLS, BinlogDump, MySQLConfig, parse_start, resolve_start
@@ -87,6 +88,8 @@ def main(seconds: float) -> None:
                 source = f"latency{rate}x{number}"
                 found = measure(mysql, config, server.url, (source, name), rate, seconds)
                 print(found.line(name, rate), flush=True)  # noqa: T201
+        for kind in ("handlers", "mirrors"):
+            measure_consumers(mysql, config, server.url, kind, seconds)
 
 
 def measure(
@@ -112,6 +115,34 @@ def measure(
             _end(process)
     cpu_ms, flushes = report.get(timeout=60)
     return LatencyResult([(stored[n] - at) * 1e3 for n, at in committed.items()], cpu_ms, flushes)
+
+
+def measure_consumers(mysql: servers.MySQLServer, config: MySQLConfig, url: str, kind: Kind, seconds: float) -> None:
+    """Print the latency of consumers of all tables at each rate, and their processor time without changes."""
+    source, spawn = f"latency{kind}", multiprocessing.get_context("spawn")
+    ready, report = spawn.Event(), spawn.Queue()
+    tail = spawn.Process(target=_publish, args=(config, url, (source, "eager"), ready, report), daemon=True)
+    tail.start()
+    try:
+        if not ready.wait(60):
+            raise SystemExit("the tail did not start")
+        with mysql.connect(autocommit=True) as connection, connection.cursor() as cursor:
+            for number in range(TABLES):  # so that the stream contains them from their creation
+                cursor.execute(f"TRUNCATE TABLE {_DATABASE}.t{number}")
+        write(mysql, TABLES, 1)
+        with consumers(kind, url, source, [(_DATABASE, f"t{number}") for number in range(TABLES)]) as running:
+            running.report()
+            time.sleep(IDLE_S)
+            idle = running.report()
+            print(f"{'idle':>7}  {kind:<24} {'':29} {idle.cpu_s / idle.seconds * 100:8.2f} %", flush=True)  # noqa: T201
+            for rate in RATES:
+                write(mysql, rate, 1.0)
+                time.sleep(_SETTLE_S)
+                running.report()
+                committed = write(mysql, rate, seconds)
+                print(describe(f"commit to {kind}", rate, committed, wait_for(running, committed)), flush=True)  # noqa: T201
+    finally:
+        _end(tail)
 
 
 def _end(process: multiprocessing.context.SpawnProcess) -> None:

@@ -21,9 +21,9 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from types import TracebackType
 
+from binlogsync.consume.continuous_options import ContinuousOptions
 from binlogsync.consume.engine import Table
 from binlogsync.consume.live_state import LiveState, find_moved
 from binlogsync.consume.live_table import ACK_S, LiveTable
@@ -33,6 +33,8 @@ from binlogsync.consume.scheduler import Scheduler
 from binlogsync.errors import BinlogSyncError, ConfigError, HandlerError
 from binlogsync.nats.reader import StreamReader
 from binlogsync.waiting import Interval, backoff_s
+
+__all__ = ["ContinuousOptions", "ContinuousPool"]
 
 log = logging.getLogger(__name__)
 _TABLES_PER_CONNECTION = 24
@@ -46,30 +48,6 @@ _STALLED_S = 0.01
 _RELEASE_S = 0.2
 _STORE_S = 1.0
 _JOIN_S = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContinuousOptions:
-    """Options of a continuous pool.
-
-    Attributes:
-        max_workers: largest number of threads, each of which handles one table or one transaction of mirrors.
-        gather_s: how long changes are collected for a transaction of mirrors; handlers do not wait.
-        first_wait_s, longest_wait_s: first and longest wait before a failed table is retried; the wait doubles.
-        reload_s: seconds between two looks whether another process has moved the progress of a table (a rewind).
-    """
-
-    max_workers: int = 32
-    gather_s: float = 0.3
-    first_wait_s: float = 1.0
-    longest_wait_s: float = 60.0
-    reload_s: float = 45.0
-
-    def __post_init__(self) -> None:
-        if self.max_workers < 1 or self.gather_s < 0:
-            raise ConfigError(
-                f"max_workers must be at least 1 and gather_s at least 0; got {self.max_workers} and {self.gather_s}"
-            )
 
 
 class ContinuousPool:
@@ -248,9 +226,9 @@ class ContinuousPool:
                 if self._scheduler.stalled_s() > _STALLED_S:
                     self._grow()
                 states = list(self._states.values())
-                lost = {number for number, reader in list(self._readers.items()) if reader.is_lost}
                 for state in states:
-                    if state.connection in lost:
+                    live = state.live
+                    if live is not None and live.reader.is_lost:
                         self._signal(state)
                     elif not state.is_busy and time.monotonic() - state.since > _RELEASE_S:
                         state.target.store.release()

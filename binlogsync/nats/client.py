@@ -130,6 +130,10 @@ class NatsConnection:
         """True when the connection broke or was never established."""
         return self._client is None or bool(self._client.is_closed)
 
+    def has(self, client: Client | None) -> bool:
+        """True if that is the client of this connection now, and not one that it has replaced since."""
+        return client is None or client is self._client
+
     def call(self, work: Callable[[Client], Awaitable[Result]], timeout_s: float | None = None) -> Result:
         """Run `work` in the event loop and return its result.
 

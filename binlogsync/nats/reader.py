@@ -213,8 +213,8 @@ class StreamReader:
 
     @property
     def is_lost(self) -> bool:
-        """True when the connection broke; the next call reconnects."""
-        return self._connection.is_lost
+        """True when the connection broke since the last call of this reader; the next call opens its durables again."""
+        return self._connection.is_lost or not self._connection.has(self._client)
 
     def leave(self, durable: str) -> None:
         """Stop reading the durable; its state on the server is kept. Unacked messages will be delivered again."""

@@ -84,10 +84,12 @@ class Recorder:
     ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     bad: set[str] = field(default_factory=set)
     gates: dict[str, threading.Event] = field(default_factory=dict)
+    called: set[str] = field(default_factory=set)
 
     def task(self, table: str, path: Path) -> ConsumerTask:
         def on_row(change: Change[IdRow]) -> None:
             if table in self.gates:
+                self.called.add(table)
                 self.gates[table].wait(60)
             if table in self.bad:
                 raise RuntimeError("not today")
@@ -225,7 +227,8 @@ def test_a_table_is_removed_and_added_again(stream: SixTables, tmp_path: Path) -
         running.wait(lambda: seen.ids["t0"] == stream.ids["t0"], "the change while it was removed")
         seen.gates["t0"] = threading.Event()
         stream.write(ALL)
-        running.wait(lambda: not running.pool.remove(("shop", "t0"), 0.2), "a handler that is called")
+        wait_until(lambda: "t0" in seen.called, 20, "a call of the handler")
+        assert not running.pool.remove(("shop", "t0"), 0.2), "its handler has not returned"
         seen.gates["t0"].set()
         running.wait(lambda: seen.ids["t0"] == stream.ids["t0"], "its change")
 
