@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -52,6 +52,20 @@ SOURCE_FIELDS: tuple[pa.Field, ...] = (
     pa.field("order", pa.uint64()),
     pa.field("seq", pa.int64()),
 )
+
+
+class SourceValues(NamedTuple):
+    """The source columns (SOURCE_FIELDS) of one change; `ts_us` as microseconds since 1970 UTC."""
+
+    ts_us: int
+    gtid: str | None
+    file: str
+    pos: int
+    row: int
+    txn_pos: int
+    order: int
+    seq: int
+
 
 Row = dict[str, Any]
 Image = TypeVar("Image")
@@ -214,6 +228,16 @@ class ChangeBatch:
         """The changes where `mask` is true."""
         impossible = {key: texts.filter(mask) for key, texts in self.impossible.items()}
         return ChangeBatch(self.schema, self.data.filter(mask), self.server_uuid, self.server_id, impossible, self.ddl)
+
+    def seqs(self) -> Sequence[int]:
+        """`seq` of each change."""
+        numbers: Sequence[int] = self.data.column("seq").to_numpy()
+        return numbers
+
+    def source_values(self, row: int) -> SourceValues:
+        """The source columns of one change."""
+        ts_us, *others = (self.data.column(item.name)[row] for item in SOURCE_FIELDS)
+        return SourceValues(ts_us.cast(pa.int64()).as_py(), *(value.as_py() for value in others))
 
     def ids(self) -> pa.StringArray:
         """`Change.id` of each change."""

@@ -16,13 +16,15 @@ from binlogsync.binlog.catalog import Catalog
 from binlogsync.binlog.decoded_range import DecodedRange, EndReason
 from binlogsync.binlog.event_index import EventIndex, IndexedEvents
 from binlogsync.binlog.event_scan import scan_events
-from binlogsync.binlog.layout import ColumnError, DecodedRows, Layout
+from binlogsync.binlog.layout import ColumnError
 from binlogsync.binlog.log_tracker import LogTracker
+from binlogsync.binlog.rendered import ImageRenderer
+from binlogsync.binlog.row_parts import ColumnPart, TextPart, decode_parts
 from binlogsync.binlog.scan_state import RowEvents, ScanField, ScanStop, Transactions
 from binlogsync.binlog.source_columns import SourceColumns
 from binlogsync.binlog.visible_tables import visible_changes
 from binlogsync.binlog.xa import PreparedTransactions, XaRowEvent
-from binlogsync.change import OP_TYPE, OPS, ChangeBatch, SchemaChange, build_batch, build_schema_batch
+from binlogsync.change import ChangeBatch, SchemaChange, build_batch, build_schema_batch
 from binlogsync.errors import DecodeError
 from binlogsync.flush import TransactionRun
 from binlogsync.position import BinlogPosition, Checkpoint, ResumePosition
@@ -30,13 +32,20 @@ from binlogsync.position import BinlogPosition, Checkpoint, ResumePosition
 Longs = npt.NDArray[np.int64]
 CAPACITY = 1 << 17  # events of one index; a range has room for twice as many
 KEPT_LIMIT = 32 << 20  # bytes of decompressed events held in memory, above which a range ends
-_OP_NAMES = pa.array(OPS, pa.string())
 
 
 class Assembler:
     """Builds ranges, and holds the state that continues from one to the next: open transaction, GTID keys, numbers."""
 
-    def __init__(self, catalog: Catalog, checkpoint: Checkpoint, server: tuple[str, int], *, mariadb: bool) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        checkpoint: Checkpoint,
+        server: tuple[str, int],
+        *,
+        mariadb: bool,
+        renderer: ImageRenderer | None = None,
+    ) -> None:
         self.index = EventIndex.room_for(CAPACITY)
         self.inner_index = EventIndex.room_for(CAPACITY)  # of the events inside a TRANSACTION_PAYLOAD
         self.rows = RowEvents.room_for(2 * CAPACITY)
@@ -55,6 +64,7 @@ class Assembler:
         self._catalog = catalog
         self._server = server
         self._mariadb = mariadb
+        self._renderer = renderer
         self.log = LogTracker(self.state, checkpoint)
         self._gtids = checkpoint.gtids
         self._ts_us = checkpoint.ts_us
@@ -212,7 +222,7 @@ class Assembler:
         if self.state[ScanField.XA]:
             self.hold_xa_rows()
         planned, total = int(self.state[ScanField.ROWS]), int(self.state[ScanField.TRANSACTIONS])
-        decoded, counts = self._decode(planned)
+        parts, counts = self._decode(planned)
         seqs = self.seq + np.cumsum(counts) - counts
         weights = np.bincount(self.rows.transaction[:planned], counts, total).astype(np.int64)
         first_seq = self.seq + np.cumsum(weights) - weights
@@ -224,10 +234,8 @@ class Assembler:
             self.file, self.transactions, total, first_seq, counts, first_row, seqs, self._names, self._mariadb,
             self.log.head(self.file),
         )  # fmt: skip
-        gtids = sources.gtid_texts()
-        batches = [
-            self._batch(layout, part, sources.columns(self.rows, events, gtids)) for layout, events, part in decoded
-        ]
+        gtids = sources.gtid_texts() if any(isinstance(part, ColumnPart) for part in parts) else None
+        batches = [self._batch(part, sources, gtids) for part in parts]
         batches += self._statements(statements, int(first_seq[total - 1]) if total else self.seq)
         runs = sources.runs()
         result = DecodedRange(
@@ -239,7 +247,7 @@ class Assembler:
             end=end,
             events=self.events,
             transactions=total - self._carried,
-            dropped=self.dropped_rows + sum(int(p.counts.sum()) for layout, _, p in decoded if not layout.captured),
+            dropped=self.dropped_rows + sum(int(counts[p.events].sum()) for p in parts if not p.layout.captured),
             resume=self.prepared.needed,
         )
         self._boundary = ResumePosition(result.checkpoint.position, result.checkpoint.gtids)
@@ -247,30 +255,21 @@ class Assembler:
         self._start_next(first_seq, total)
         return result
 
-    def _decode(self, planned: int) -> tuple[list[tuple[Layout, Longs, DecodedRows]], Longs]:
+    def _decode(self, planned: int) -> tuple[list[ColumnPart | TextPart], Longs]:
         """The rows decoded, by layout, and the number of changes of each row event."""
-        counts = np.zeros(planned, np.int64)
-        numbers = self.rows.layout[:planned]
-        decoded = []
-        for number in np.unique(numbers).tolist():
-            chosen = np.flatnonzero(numbers == number)
-            layout = self._catalog.layouts[number]
-            try:
-                part = layout.decode(0, self.rows.at[chosen], self.rows.end[chosen], self.rows.op[chosen])
-            except ColumnError as error:
-                self._undecodable = int(chosen[error.event])
-                pos = int(self.transactions.begin[self.rows.transaction[chosen[error.event]]])
-                end = int(self.rows.pos[chosen[error.event]])
-                raise DecodeError(
-                    f"{error}, in the row event that ends at {end}, of the transaction that begins",
-                    file=self.file,
-                    pos=pos,
-                    table=layout.schema.name,
-                    column=error.column,
-                ) from error
-            counts[chosen] = part.counts
-            decoded.append((layout, chosen, part))
-        return decoded, counts
+        layouts = self._catalog.layouts
+        try:
+            return decode_parts(self.rows, planned, layouts, self._renderer)
+        except ColumnError as error:
+            event = self._undecodable = error.event
+            pos = int(self.transactions.begin[self.rows.transaction[event]])
+            raise DecodeError(
+                f"{error}, in the row event that ends at {int(self.rows.pos[event])}, of the transaction that begins",
+                file=self.file,
+                pos=pos,
+                table=layouts[self.rows.layout[event]].schema.name,
+                column=error.column,
+            ) from error
 
     def _first_rows(self, seqs: Longs, counts: Longs) -> Longs:
         """Row number of the first change of each row event.
@@ -288,14 +287,13 @@ class Assembler:
         self._last_position = int(positions[-1]), int(first_row[-1] + counts[-1])
         return first_row
 
-    def _batch(self, layout: Layout, part: DecodedRows, source: dict[str, pa.Array]) -> ChangeBatch | None:
-        if not layout.captured or not len(part.ops):
-            return None
-        ops = pa.DictionaryArray.from_arrays(pa.array(part.ops, OP_TYPE.index_type), _OP_NAMES, safe=False)
-        batch = build_batch(layout.schema, ops, part.images, source, self._server, part.impossible)
-        if layout.visible_table is None:
+    def _batch(self, part: ColumnPart | TextPart, sources: SourceColumns, gtids: pa.Array | None) -> ChangeBatch | None:
+        if isinstance(part, TextPart):
+            return part.batch(self.rows, sources, self._server)
+        batch = part.batch(self.rows, sources, gtids, self._server)
+        if batch is None or part.layout.visible_table is None:
             return batch
-        shown = visible_changes(batch, layout.visible_table)
+        shown = visible_changes(batch, part.layout.visible_table)
         self.dropped_rows += len(batch) - len(shown)
         return shown if len(shown) else None
 

@@ -25,6 +25,7 @@ from binlogsync.binlog.event_index import HEADER_SIZE, IndexedEvents, IndexStop
 from binlogsync.binlog.known_tables import TableLookup, no_tables
 from binlogsync.binlog.layout import UPDATE, ColumnError
 from binlogsync.binlog.mariadb_compression import decompress_record
+from binlogsync.binlog.rendered import ImageRenderer
 from binlogsync.binlog.scan_state import ARTIFICIAL, ScanField, ScanStop, full_position
 from binlogsync.binlog.table_declaration import AlterationLookup, DeclarationLookup, no_alteration, no_declaration
 from binlogsync.binlog.transaction_payload import parse_payload, payload_events
@@ -60,6 +61,7 @@ class ReaderOptions:
         fold: how the server compares names of databases and tables; changes have the folded names.
         existing: returns the tables that a database has or had; called when the database is dropped.
         stored: the checkpoint up to which all changes are stored, if reading starts before it; else None.
+        renderer: renders the images of few row events as JSON, for a consumer that wants JSON; None for columns only.
     """
 
     server_uuid: str
@@ -71,6 +73,7 @@ class ReaderOptions:
     existing: TableLookup = no_tables
     fold: Fold = keep_case
     stored: Checkpoint | None = None
+    renderer: ImageRenderer | None = None
 
 
 class BinlogReader:
@@ -82,7 +85,9 @@ class BinlogReader:
             existing=options.existing, fold=options.fold,
         )  # fmt: skip
         server = (options.server_uuid, options.server_id)
-        self._assembler = Assembler(self._catalog, checkpoint, server, mariadb=options.mariadb)
+        self._assembler = Assembler(
+            self._catalog, checkpoint, server, mariadb=options.mariadb, renderer=options.renderer
+        )
         self._is_mariadb = options.mariadb
         self._dispatcher = EventDispatcher(
             self._assembler, self._catalog, mariadb=options.mariadb, stored=options.stored

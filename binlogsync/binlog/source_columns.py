@@ -23,12 +23,13 @@ from binlogsync.binlog.memory import (
     store_u8,
 )
 from binlogsync.binlog.scan_state import RowEvents, Transactions
-from binlogsync.change import TIME_TYPE
+from binlogsync.change import TIME_TYPE, SourceValues
 from binlogsync.flush import TransactionRun
 from binlogsync.log_identity import LogIdentity
 
 Longs = npt.NDArray[np.int64]
 _MOST_DIGITS = 20
+_UNSIGNED = (1 << 64) - 1
 _TEN, _ZERO = uint64(10), uint64(48)
 
 
@@ -154,6 +155,26 @@ class SourceColumns:
             "order": _fixed(order, pa.uint64()),
             "seq": _fixed(seq, pa.int64()),
         }
+
+    def values(self, rows: RowEvents, events: Longs) -> list[SourceValues]:
+        """The same for the changes of few row events, one by one."""
+        made, chosen = [], self.transactions
+        for event in events.tolist():
+            t, first, seq = int(rows.transaction[event]), int(self.first_row[event]), int(self.seqs[event])
+            ts_us, begin, pos = int(chosen.ts_us[t]), int(chosen.begin[t]), int(rows.pos[event])
+            gtid, order = self._gtid(t), seq - int(self.first_seq[t])
+            made += [
+                SourceValues(ts_us, gtid, self.file, pos, first + row, begin, order + row, seq + row)
+                for row in range(int(self.counts[event]))
+            ]
+        return made
+
+    def _gtid(self, t: int) -> str | None:
+        key = int(self.transactions.key[t])
+        if key < 0:
+            return None
+        number = int(self.transactions.number[t]) & _UNSIGNED
+        return f"{self.names[key]}{'-' if self.mariadb else ':'}{number}"
 
     def gtid_texts(self) -> pa.Array:
         """The GTID of each transaction in the notation of the server; NULL for a transaction without GTID."""

@@ -20,6 +20,7 @@ MODULES = (
     "binlogsync.binlog.rows",
     "binlogsync.codec.column_parser",
     "binlogsync.codec.envelope_writer",
+    "binlogsync.codec.image_kernel",
     "binlogsync.mysql.result_set.decoding",
     "binlogsync.nats.protocol_text",
 )

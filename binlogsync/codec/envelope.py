@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -25,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from binlogsync.binlog.rendered import RenderedBatch
 from binlogsync.change import ChangeBatch
 from binlogsync.codec.arrow import decode_arrow, encode_arrow
 from binlogsync.codec.envelope_writer import EnvelopePart, render_rows
@@ -96,25 +98,25 @@ def render(batch: ChangeBatch, context: EnvelopeContext, end: bytes = b"") -> Js
 
     Raises WireError for a column type without JSON representation.
     """
+    if isinstance(batch, RenderedBatch):
+        return _framed(batch, context, end)
     data = batch.data
     gtid = data.column("gtid")
     ts_us = data.column("ts_us").cast(pa.int64()).to_numpy()
     op = data.column("op")
     order = data.column("order").to_numpy() + np.uint64(1)
-    connector = flavor_of(batch.server_uuid).value
-    head = {"version": VERSION, "connector": connector, "name": context.source}
-    table = {"db": batch.schema.database, "table": batch.schema.table}
-    server = {"server_id": batch.server_id, "server_uuid": batch.server_uuid}
+    table = batch.schema.database, batch.schema.table
+    head, where = _fixed_members(context.source, table, (batch.server_uuid, batch.server_id))
     processed = {"ts_ms": context.processed_us // 1000, "ts_us": context.processed_us}
     parts = [
         EnvelopePart(b'{"before":'),
         *_image_parts(batch, "before"),
         EnvelopePart(b',"after":'),
         *_image_parts(batch, "after"),
-        EnvelopePart(b',"source":{' + _members(head) + b',"ts_ms":', integers(pa.array(ts_us // 1000))),
+        EnvelopePart(b',"source":{' + head + b',"ts_ms":', integers(pa.array(ts_us // 1000))),
         EnvelopePart(b',"ts_us":', integers(pa.array(ts_us))),
         EnvelopePart(b',"snapshot":', labels(_snapshot(op))),
-        EnvelopePart(b"," + _members(table) + b"," + _members(server) + b',"gtid":', labels(gtid)),
+        EnvelopePart(b"," + where + b',"gtid":', labels(gtid)),
         EnvelopePart(b',"file":', labels(data.column("file"))),
         *(EnvelopePart(f',"{name}":'.encode(), integers(data.column(name))) for name in ("pos", "row", "txn_pos")),
         *_json_null_parts(batch),
@@ -124,6 +126,48 @@ def render(batch: ChangeBatch, context: EnvelopeContext, end: bytes = b"") -> Js
         EnvelopePart(b"}}" + end),
     ]
     return render_rows(len(batch), parts)
+
+
+@lru_cache(maxsize=4096)
+def _fixed_members(source: str, table: tuple[str, str], server: tuple[str, int]) -> tuple[bytes, bytes]:
+    """The members of `source` before the times, and those before the GTID."""
+    head = {"version": VERSION, "connector": flavor_of(server[0]).value, "name": source}
+    where = {"db": table[0], "table": table[1], "server_id": server[1], "server_uuid": server[0]}
+    return _members(head), _members(where)
+
+
+def _framed(batch: RenderedBatch, context: EnvelopeContext, end: bytes) -> JsonTexts:
+    """The envelopes of images that are JSON already; the same as `render` writes from columns."""
+    table = batch.schema.database, batch.schema.table
+    head, where = _fixed_members(context.source, table, (batch.server_uuid, batch.server_id))
+    processed = b'"ts_ms":%d,"ts_us":%d' % (context.processed_us // 1000, context.processed_us)
+    texts = []
+    for (before, after), op, values in zip(batch.texts, batch.ops, batch.sources, strict=True):
+        ts_us, gtid, file, pos, row, txn_pos, order, _ = values
+        transaction = msgspec.json.encode(gtid or f"{file}:{txn_pos}")
+        texts.append(
+            b'{"before":%b,"after":%b,"source":{%b,"ts_ms":%d,"ts_us":%d,"snapshot":"false",%b,"gtid":%b,"file":%b,'
+            b'"pos":%d,"row":%d,"txn_pos":%d},"op":"%b",%b,"transaction":{"id":%b,"total_order":%d}}%b'
+            % (
+                before,
+                after,
+                head,
+                ts_us // 1000,
+                ts_us,
+                where,
+                transaction if gtid else b"null",
+                msgspec.json.encode(file),
+                pos,
+                row,
+                txn_pos,
+                op.encode(),
+                processed,
+                transaction,
+                order + 1,
+                end,
+            )  # fmt: skip
+        )
+    return JsonTexts.of(texts)
 
 
 def _members(values: dict[str, Any]) -> bytes:

@@ -53,14 +53,16 @@ from binlogsync.codec.json_columns import (
 from binlogsync.codec.json_kernels import (
     OVERRUN,
     put_base64,
-    put_date,
+    put_boolean,
+    put_datetime,
+    put_day,
+    put_duration,
     put_line,
     put_null,
     put_number,
     put_pointed,
     put_signed,
     put_string,
-    put_time,
 )
 from binlogsync.codec.json_texts import JsonTexts
 from binlogsync.codec.lookup_tables import TABLES
@@ -71,7 +73,6 @@ from binlogsync.codec.lookup_tables import TABLES
 _CONSTANT, _SIZE, _IMAGE, _IMAGE_BIT, _BEHIND, _CODE, _VALID, _BIT = range(0, 64, 8)
 _DATA, _OFFSETS, _A, _B, _INDEX, _LISTS, _INSTEAD = range(64, 120, 8)
 _FIELDS = 16
-_DAY = uint64(86_400_000_000)
 _SRID, _WKB = (uint64(int.from_bytes(text, "little")) for text in (b'{"srid":', b',"wkb":\0'))
 _NO_COLUMN = JsonColumn(NOTHING)
 
@@ -167,35 +168,18 @@ def _put_fixed(code: int64, part: intp, row: int64, at: intp, tables: intp) -> i
         return put_number(at, load_u64(data + 8 * row), tables)
     if code == BOOLEAN:
         bit = load_i64(part + _A) + row
-        is_set = load_u8(data + (bit >> 3)) >> (bit & 7) & 1
-        store_u64(at, uint64(0x65757274) if is_set else uint64(0x65736C6166))
-        return at + 5 - intp(is_set)
+        return put_boolean(at, load_u8(data + (bit >> 3)) >> (bit & 7) & 1 != 0)
     if code == DECIMAL:
         # The digits are first written at a distance, so that source and target do not overlap.
         number = load_i64(data + load_i64(part + _A) * row)
         digits = at + 64
         return put_pointed(at, digits, put_signed(digits, number, tables) - digits, load_i64(part + _B))
-    store_u8(at, uint8(34))
-    at += 1
     if code == DATE:
-        at = put_date(at, int64(load_i32(data + 4 * row)), tables)
-    elif code == DATETIME:
-        micros = uint64(load_i64(data + 8 * row)) + uint64(719468) * _DAY
-        days = micros // _DAY
-        at = put_date(at, int64(days) - 719468, tables)
-        store_u8(at, uint8(84))
-        at = put_time(at + 1, micros - days * _DAY, load_i64(part + _A), tables)
-        store_u8(at, uint8(90))
-        at += load_i64(part + _B)
-    else:
-        micros = load_i64(data + 8 * row)
-        if micros < 0:
-            store_u8(at, uint8(45))
-            at += 1
-            micros = -micros
-        at = put_time(at, uint64(micros), load_i64(part + _A), tables)
-    store_u8(at, uint8(34))
-    return at + 1
+        return put_day(at, int64(load_i32(data + 4 * row)), tables)
+    micros = load_i64(data + 8 * row)
+    if code == DATETIME:
+        return put_datetime(at, micros, load_i64(part + _A), load_i64(part + _B), tables)
+    return put_duration(at, micros, load_i64(part + _A), tables)
 
 
 @inner

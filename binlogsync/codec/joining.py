@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from binlogsync.binlog.rendered import RenderedBatch
 from binlogsync.change import ChangeBatch
 
 SMALL = 2048
@@ -16,12 +17,16 @@ SMALL = 2048
 def join_batches(batches: Sequence[ChangeBatch]) -> list[ChangeBatch]:
     """The same changes, each batch in order of `seq`; adjacent small batches of a table under one schema are joined.
 
-    Empty batches are omitted. `seq` still gives the order of the changes across tables.
+    Empty batches are omitted, and rendered batches are not joined. `seq` still gives the order of the changes across
+    tables.
     """
     groups: list[list[ChangeBatch]] = []
     last: dict[tuple[str, str], int] = {}
     for batch in batches:
         if not len(batch):
+            continue
+        if isinstance(batch, RenderedBatch):
+            groups.append([batch])
             continue
         table = (batch.schema.database, batch.schema.table)
         index = last.get(table)

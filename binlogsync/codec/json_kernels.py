@@ -24,6 +24,7 @@ from binlogsync.codec.lookup_tables import BASE64, ESCAPES, HEXADECIMAL, PAIRS, 
 OVERRUN = 64
 
 _60, _100, _10_000, _MILLION = uint64(60), uint64(100), uint64(10_000), uint64(1_000_000)
+_DAY = uint64(86_400_000_000)
 _LOW = uint64(0x0101010101010101)
 _HIGH = uint64(0x8080808080808080)
 _BLANKS, _QUOTES, _BACKSLASHES = _LOW * uint64(32), _LOW * uint64(34), _LOW * uint64(92)
@@ -156,6 +157,51 @@ def put_time(at: intp, micros: uint64, fsp: int64, tables: intp) -> intp:
     put_pair(at + 11, low // _100, tables)
     put_pair(at + 13, low % _100, tables)
     return at + 9 + fsp
+
+
+@inner
+def put_day(at: intp, days: int64, tables: intp) -> intp:
+    """A JSON string of a day since 1970."""
+    store_u8(at, uint8(34))
+    at = put_date(at + 1, days, tables)
+    store_u8(at, uint8(34))
+    return at + 1
+
+
+@inner
+def put_datetime(at: intp, micros: int64, fsp: int64, zone: int64, tables: intp) -> intp:
+    """A JSON string of microseconds since 1970, with a `Z` if `zone` is 1."""
+    shifted = uint64(micros) + uint64(719468) * _DAY
+    days = shifted // _DAY
+    store_u8(at, uint8(34))
+    at = put_date(at + 1, int64(days) - 719468, tables)
+    store_u8(at, uint8(84))
+    at = put_time(at + 1, shifted - days * _DAY, fsp, tables)
+    store_u8(at, uint8(90))
+    at += zone
+    store_u8(at, uint8(34))
+    return at + 1
+
+
+@inner
+def put_duration(at: intp, micros: int64, fsp: int64, tables: intp) -> intp:
+    """A JSON string of microseconds, from -838:59:59 to 838:59:59."""
+    store_u8(at, uint8(34))
+    at += 1
+    if micros < 0:
+        store_u8(at, uint8(45))
+        at += 1
+        micros = -micros
+    at = put_time(at, uint64(micros), fsp, tables)
+    store_u8(at, uint8(34))
+    return at + 1
+
+
+@inner
+def put_boolean(at: intp, is_set: boolean) -> intp:
+    """true or false."""
+    store_u64(at, uint64(0x65757274) if is_set else uint64(0x65736C6166))
+    return at + 5 - intp(is_set)
 
 
 @inner

@@ -56,6 +56,11 @@ class Sink(Protocol):
         """
         return False
 
+    @property
+    def writes_json(self) -> bool:
+        """True when the sink writes envelopes, so that images of small flushes are rendered where they are decoded."""
+        return False
+
     def watch(self) -> None:
         """Compare the destination with the state that `open` found; called every few seconds by the writing thread.
 

@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 from binlogsync.bookmarks import Bookmark, BookmarkReason, BookmarkRetention
 from binlogsync.errors import ConfigError, StoreError
 from binlogsync.flush import Flush
@@ -118,5 +116,5 @@ class Bookmarker:
 
 def _first_ts_us(flush: Flush) -> int:
     """Commit time of the first change, that of the checkpoint where there is none."""
-    times = [batch.data.column("ts_us")[0].cast(pa.int64()).as_py() for batch in flush.batches if len(batch)]
+    times = [batch.source_values(0).ts_us for batch in flush.batches if len(batch)]
     return min(times, default=flush.checkpoint.ts_us)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from binlogsync.binlog.reader import BinlogReader, DecodedRange
+from binlogsync.codec.image_texts import ImageTextWriter
 from binlogsync.errors import DecodeError, MissingPrepareError, SinkError, SourceError
 from binlogsync.filters import TableFilter
 from binlogsync.flush import Flush, FlushReason
@@ -235,7 +236,11 @@ class Session:
         existing = ExistingTables(ends.config, captured, info.fold, ends.sinks)
         watch = ForeignKeyWatch(ends.config, captured, info.fold)
         self._complete = watch.add_to
-        decoding = replace(reader_options(ends.config, info, watch.captures), existing=existing, stored=self._stored)
+        is_rendered = ends.options.is_eager and any(sink.writes_json for sink in ends.sinks)
+        decoding = replace(
+            reader_options(ends.config, info, watch.captures), existing=existing, stored=self._stored,
+            renderer=ImageTextWriter() if is_rendered else None,
+        )  # fmt: skip
         for sink in ends.sinks:
             sink.note_case(info.variables.get("lower_case_table_names", "0"))
         known = add_log_identity(ends.config, info, start)

@@ -23,6 +23,7 @@ from binlogsync import servers
 from binlogsync.codec.envelope import EnvelopeContext, render
 from binlogsync.servers.database import DatabaseServer
 from tests.binlog.dump import end_of_log, record
+from tests.binlog.rendered_images import compare_rendered, packet_ends
 from tests.databases import FreshDatabase, fresh_database
 
 FOLDER = Path(__file__).parents[1] / "cases"
@@ -84,7 +85,9 @@ def run(database: FreshDatabase, case: SqlCase) -> list[tuple[CaseStep, list[str
     for step in case.steps:
         database.execute(step.sql)
         ends.append(end_of_log(database.server).position.pos)
-    done = record(database.server, start, lambda name, table: name == database.name).decoded()
+    recording = record(database.server, start, lambda name, table: name == database.name)
+    compare_rendered(recording, packet_ends(recording.raw))
+    done = recording.decoded()
     if done.error is not None:
         raise done.error
     made: list[list[str]] = [[] for _ in ends]

@@ -5,7 +5,7 @@ changes one event. It passes if the reader raises DecodeError with a file and a 
 or needs more bytes, and if the delivered changes are valid: with checksums, they equal those of the undamaged dump.
 
 The cases run in a separate process, so that a crash of a kernel fails the test and does not end it. A case that
-exceeds `--case-timeout` ends the process with a traceback.
+exceeds `--case-timeout` ends the process with a traceback. Each case is also decoded with its images rendered directly.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from binlogsync.codec.envelope import EnvelopeContext, render
 from tests.binlog.captured import EVENTS, NAMES, TYPES, CapturedDump, load, summary
 from tests.binlog.damage_inside import inside
 from tests.binlog.dump import DecodedDump, DumpRecording
+from tests.binlog.rendered_images import compare_rendered
 
 _FORMAT = 15
 
@@ -178,7 +179,8 @@ def run_case(seed: int, goldens: list[tuple[CapturedDump, bool]], damages: tuple
     damage = chance.choice(IN_BYTES if checksums else damages)
     raw = damage(golden.recording.raw, chance)
     recording = DumpRecording(raw, golden.recording.start, golden.recording.options)
-    cuts = sorted(chance.randrange(len(raw) + 1) for _ in range(chance.choice((0, 0, 1, 5))))
+    cuts = sorted(chance.randrange(len(raw) + 1) for _ in range(chance.choice((0, 0, 1, 5, 100))))
+    compare_rendered(recording, cuts)
     return check(recording.decoded(cuts), golden, exact=checksums)
 
 

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
-import pyarrow as pa
 
 from binlogsync.change import ChangeBatch
 from binlogsync.codec import subjects
@@ -92,7 +91,7 @@ class _Packer:
         self._which = np.repeat(np.arange(len(batches)), [len(batch) for batch in batches])
         self._rows = np.concatenate([np.arange(len(batch)) for batch in batches])
         if len(batches) > 1:
-            seq = np.concatenate([batch.data.column("seq").to_numpy() for batch in batches])
+            seq = np.concatenate([batch.seqs() for batch in batches])
             order = np.argsort(seq, kind="stable")
             self._which, self._rows = self._which[order], self._rows[order]
 
@@ -220,9 +219,8 @@ class _Packer:
         batch, row = self._batches[self._which[stop - 1]], int(self._rows[stop - 1])
         if batch.ddl is not None and batch.ddl.kind == "foreign_key":
             return self._flush.start  # these come before all changes
-        data = batch.data
-        seq, order = data.column("seq")[row].as_py(), data.column("order")[row].as_py()
-        return self._flush.checkpoint_at(seq, order, data.column("ts_us")[row].cast(pa.int64()).as_py())
+        values = batch.source_values(row)
+        return self._flush.checkpoint_at(values.seq, values.order, values.ts_us)
 
 
 def _all(way: Callable[[int, int], Iterator[PublishUnit]], start: int, stop: int) -> Sequence[PublishUnit]:

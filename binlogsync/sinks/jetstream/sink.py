@@ -52,6 +52,11 @@ class JetStreamSink(Sink):
         """True: consumers read the stream."""
         return True
 
+    @property
+    def writes_json(self) -> bool:
+        """True for the format `json`."""
+        return self.options.format == "json"
+
     def open(self, source: str) -> Checkpoint | None:
         """Connect, create or check the stream, and return its checkpoint; None when it is empty."""
         self.close()

@@ -1,0 +1,87 @@
+"""Decodes the row events of a range: for each layout to columns, or to JSON texts if it has few rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ctypes import string_at
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from binlogsync.binlog.layout import ColumnError, DecodedRows, Layout
+from binlogsync.binlog.rendered import ImageRenderer, ImageTexts, RenderedBatch
+from binlogsync.binlog.scan_state import RowEvents
+from binlogsync.binlog.source_columns import SourceColumns
+from binlogsync.change import OP_TYPE, OPS, ChangeBatch, build_batch
+
+Longs = npt.NDArray[np.int64]
+_OP_NAMES = pa.array(OPS, pa.string())
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnPart:
+    """The rows of the row events with these numbers, decoded to columns."""
+
+    layout: Layout
+    events: Longs
+    rows: DecodedRows
+
+    def batch(
+        self, events: RowEvents, sources: SourceColumns, gtids: pa.Array, server: tuple[str, int]
+    ) -> ChangeBatch | None:
+        """The rows as a batch; None without rows, or if the table is not captured."""
+        if not self.layout.captured or not len(self.rows.ops):
+            return None
+        ops = pa.DictionaryArray.from_arrays(pa.array(self.rows.ops, OP_TYPE.index_type), _OP_NAMES, safe=False)
+        source = sources.columns(events, self.events, gtids)
+        return build_batch(self.layout.schema, ops, self.rows.images, source, server, self.rows.impossible)
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """The rows of the row events with these numbers, as texts for each event."""
+
+    layout: Layout
+    events: Longs
+    texts: list[list[ImageTexts]]
+
+    def batch(self, events: RowEvents, sources: SourceColumns, server: tuple[str, int]) -> ChangeBatch | None:
+        """See ColumnPart."""
+        ops, data = "", []
+        if not self.layout.captured or not any(self.texts):
+            return None
+        for event, texts in zip(self.events.tolist(), self.texts, strict=True):
+            at, op = int(events.at[event]), int(events.op[event])
+            data.append((string_at(at, int(events.end[event]) - at), op))
+            ops += OPS[op] * len(texts)
+        changes = ([each for texts in self.texts for each in texts], ops, sources.values(events, self.events))
+        return RenderedBatch(self.layout, data, changes, server)
+
+
+def decode_parts(
+    events: RowEvents, count: int, layouts: Sequence[Layout], renderer: ImageRenderer | None
+) -> tuple[list[ColumnPart | TextPart], Longs]:
+    """The rows of the first `count` events by layout, and the number of rows of each event.
+
+    Raises ColumnError, whose event is the number of the row event.
+    """
+    counts, numbers = np.zeros(count, np.int64), events.layout[:count]
+    texts = None if renderer is None else renderer.render(events, count, layouts)
+    parts: list[ColumnPart | TextPart] = []
+    for number in np.unique(numbers).tolist():
+        chosen, layout = np.flatnonzero(numbers == number), layouts[number]
+        if texts is not None:
+            own = [text for event in chosen.tolist() if (text := texts[event]) is not None]
+            if len(own) == len(chosen):
+                counts[chosen] = [len(each) for each in own]
+                parts.append(TextPart(layout, chosen, own))
+                continue
+        try:
+            decoded = layout.decode(0, events.at[chosen], events.end[chosen], events.op[chosen])
+        except ColumnError as error:
+            raise ColumnError(str(error), error.column, int(chosen[error.event])) from error
+        counts[chosen] = decoded.counts
+        parts.append(ColumnPart(layout, chosen, decoded))
+    return parts, counts
