@@ -67,7 +67,8 @@ class ReadAhead:
         self._ready: deque[DumpBlock] = deque()
         self._free: list[npt.NDArray[np.uint8]] = []
         self._error: BaseException | None = None
-        self._waiting = self._woken = False
+        self._waiting = self._woken = self._hastened = False
+        self._has_bytes = False  # in a buffer that is being filled
         self._pace: Pace = "linger"
         self._stopping = False
         self._changed = threading.Condition()
@@ -111,15 +112,15 @@ class ReadAhead:
         """
         deadline = time.monotonic() + timeout_s
         with self._changed:
-            self._waiting, self._pace = True, pace
-            if not self._ready:
+            self._waiting, self._pace = True, "at_once" if self._hastened else pace
+            if not self._ready and self._has_bytes:
                 self._wake()
             try:
                 while not self._ready and self._error is None and not self.ended:
                     if self._woken or not self._changed.wait(max(0.0, deadline - time.monotonic())):
                         return None
             finally:
-                self._waiting = self._woken = False
+                self._waiting = self._woken = self._hastened = False
             if self._ready:
                 chunk = self._ready.popleft()
                 self._changed.notify_all()
@@ -133,6 +134,13 @@ class ReadAhead:
         with self._changed:
             self._woken = True
             self._changed.notify_all()
+
+    def hasten(self) -> None:
+        """Change the pace of the current call of `next`, or of the next one, to "at_once". Any thread may call it."""
+        with self._changed:
+            self._hastened, self._pace = True, "at_once"
+            if self._waiting and self._has_bytes:
+                self._wake()
 
     def recycle(self, chunk: DumpBlock) -> None:
         """Return the buffer for reuse; it must no longer be accessed. Optional, but faster."""
@@ -178,19 +186,21 @@ class ReadAhead:
     def _fill(self, buffer: npt.NDArray[np.uint8]) -> DumpBlock | None:
         """Reads until the buffer is full, or the consumer waits and has something to get; None at the end."""
         view, end, begun = buffer.data, self._headroom, 0.0
+        self._has_bytes = False
         while not self._stopping and end < len(buffer):
             count = self._dump.read_now(view[end:])
             if count == 0:
                 break
-            linger = end > self._headroom and self._waiting
             if count < 0:
+                linger = end > self._headroom and self._waiting
                 if not self._wait_for_bytes(linger) and linger:
                     break
                 continue
             self._heard_at = time.monotonic()
             begun = begun or self._heard_at
             end += count
-            if linger and self._has_enough(end - self._headroom, self._heard_at - begun):
+            self._has_bytes = True  # before `_waiting` is read: `next` sets that, and then reads this
+            if self._waiting and self._has_enough(end - self._headroom, self._heard_at - begun):
                 break
         return DumpBlock(buffer, self._headroom, end) if end > self._headroom else None
 

@@ -12,7 +12,7 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -107,6 +107,8 @@ class NatsConnection:
         self._last_error = ""
         self._denied = ""
         self._reconnecting = threading.Lock()
+        self._started: set[asyncio.Task[None]] = set()
+        self._poll: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
         """Start the thread and connect; raises SinkError with the cause."""
@@ -143,6 +145,18 @@ class NatsConnection:
         limit = self.options.request_timeout_s if timeout_s is None else timeout_s
         result: Result = self._on_loop(self._guard(work, limit), limit + 5)
         return result
+
+    def start(
+        self, work: Callable[[Client], Coroutine[Any, Any, None]], done: Callable[[Exception | None], None]
+    ) -> None:
+        """Run `work` in the event loop, without waiting and without a time limit. At the end `done` is called in the
+        event loop: with None, the error of `work`, or ConnectionLostError.
+        """
+        loop = self._loop
+        if loop is None:
+            done(self._lost("is closed"))
+        else:
+            loop.call_soon_threadsafe(self._start, loop, work, done)
 
     def retry(self, work: Callable[[Client], Awaitable[Result]], timeout_s: float | None = None) -> Result:
         """Like `call`, repeated after a reconnect when the connection is lost: for work that may be executed twice."""
@@ -215,6 +229,35 @@ class NatsConnection:
             raise self._lost("did not answer before the connection was closed") from error
         finally:
             future.cancel()
+
+    def _start(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        work: Callable[[Client], Coroutine[Any, Any, None]],
+        done: Callable[[Exception | None], None],
+    ) -> None:
+        if self._client is None or self._client.is_closed:
+            done(self._lost("is not connected"))
+            return
+        task = loop.create_task(work(self._client))
+        self._started.add(task)
+        task.add_done_callback(lambda task: self._ended(task, done))
+        if self._poll is None:
+            self._poll = loop.call_later(_POLL_S, self._cancel_if_lost, loop)
+
+    def _ended(self, task: asyncio.Task[None], done: Callable[[Exception | None], None]) -> None:
+        self._started.discard(task)
+        error = self._lost("broke the connection") if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, nats.js.errors.APIError | SinkError):
+            error = self._lost(f"failed: {error!r}")
+        done(error)
+
+    def _cancel_if_lost(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Called repeatedly while work is running that `start` has started."""
+        if self.is_lost:
+            for task in self._started:
+                task.cancel()
+        self._poll = loop.call_later(_POLL_S, self._cancel_if_lost, loop) if self._started else None
 
     async def _guard(self, work: Callable[[Client], Awaitable[Result]], limit_s: float) -> Result:
         """Run the work; cancel it when the connection breaks."""

@@ -40,7 +40,7 @@ from nats.js.api import Header
 
 from binlogsync.codec import subjects
 from binlogsync.codec.envelope import CHECKPOINT, WRITE_ID
-from binlogsync.nats.adapter import send_framed
+from binlogsync.nats.adapter import RawMessage, receive_raw, send_framed
 from binlogsync.nats.protocol_text import MessageBatch, SubjectAndHeaders, encode_batch, encode_header
 from binlogsync.nats.publish_progress import Attempt, PublishProgress, QueuedUnit
 from binlogsync.nats.publish_unit import PublishUnit
@@ -95,7 +95,7 @@ class _PendingAck:
     write_id: str
     count: int
     allows_batch: bool
-    answer: asyncio.Future[Msg]
+    answer: asyncio.Future[RawMessage]
 
 
 class Publisher:
@@ -111,13 +111,14 @@ class Publisher:
         self._own_subject = subjects.writer_subject(sending.source, sending.writer)
         self._expected = progress.last
         self._flight: deque[_PendingAck] = deque()
-        self._answers: dict[str, asyncio.Future[Msg]] = {}
+        self._answers: dict[str, asyncio.Future[RawMessage]] = {}
         self._inbox = client.new_inbox()
         self._numbers = itertools.count()
 
     async def open(self) -> None:
         """Subscribe to acknowledgements."""
-        await self._client.subscribe(f"{self._inbox}.*", cb=self._answered)
+        subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._answered_parsed)
+        receive_raw(self._client, subscription, self._answered)
 
     async def store(self, units: UnitQueue, following: UnitQueue | None) -> None:
         """Store the unsettled units, then `units`; returns after the last acknowledgement. Each acknowledgement updates
@@ -210,21 +211,25 @@ class Publisher:
         self._flight.popleft()
         self._progress.settle(sent.write_id)
 
-    def _expect(self) -> tuple[str, asyncio.Future[Msg]]:
+    def _expect(self) -> tuple[str, asyncio.Future[RawMessage]]:
         """A reply subject, and the future of the reply."""
         reply = f"{self._inbox}.{next(self._numbers)}"
         self._answers[reply] = answer = asyncio.get_running_loop().create_future()
         return reply, answer
 
-    async def _answered(self, message: Msg) -> None:
+    async def _answered_parsed(self, message: Msg) -> None:
+        """Handle a message that nats-py had begun to parse when `receive_raw` was called."""
+        self._answered(RawMessage(message.subject, message.reply, message.headers or {}, message.data))
+
+    def _answered(self, message: RawMessage) -> None:
         answer = self._answers.pop(message.subject, None)
         if answer is not None and not answer.done():
             answer.set_result(message)
 
 
-def _check(answer: Msg, last: int, count: int) -> None:
+def _check(answer: RawMessage, last: int, count: int) -> None:
     """Raise the error in the server's reply to a unit of `count` messages after sequence `last`."""
-    if not answer.data and (answer.headers or {}).get("Status") == "503":
+    if not answer.data and answer.headers.get("Status") == "503":
         raise nats.errors.NoRespondersError
     ack: dict[str, Any] = json.loads(answer.data)
     if "error" in ack:

@@ -10,7 +10,7 @@ tail causes a FencedError; one without acknowledged messages causes a SinkError.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from uuid import uuid4
 
@@ -142,6 +142,27 @@ class StreamWriter:
             self._publisher = None
             self._progress.forget()
             raise
+
+    def can_start(self, schemas: Mapping[str, TableSchema]) -> bool:
+        """True when `start` is possible: the connection works, and has stored these table schemas."""
+        is_ready = self._publisher is not None and not self._progress.unsettled and not self._connection.is_lost
+        return is_ready and schemas.keys() <= self._schemas.keys()
+
+    def start(self, units: UnitQueue, done: Callable[[Exception | None], None]) -> None:
+        """Publish `units` without waiting; `can_start` was true, and no other method is called until the end.
+
+        At the end `done` is called in the event loop, with None when all are stored, or with an error, after which
+        `store` has to be called with the same units.
+        """
+        publisher = self._publisher
+        assert publisher is not None
+
+        def ended(error: Exception | None) -> None:
+            if error is not None:
+                self._publisher = None
+            done(error)
+
+        self._connection.start(lambda _: publisher.store(units, None), ended)
 
     def _store_with_retries(
         self, units: UnitQueue, following: UnitQueue | None, schemas: Mapping[str, TableSchema], checkpoint: Checkpoint

@@ -7,7 +7,7 @@ A sink stores its checkpoint and its data in one transaction, so that the two al
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Set
+from collections.abc import Callable, Set
 from typing import Protocol
 
 from binlogsync.flush import Flush
@@ -67,6 +67,14 @@ class Sink(Protocol):
         Raises SinkError when the destination was changed or deleted.
         """
         return
+
+    def start(self, flush: Flush, done: Callable[[Exception | None], None]) -> bool:
+        """Begin to store a small flush, without waiting; called by the thread of the tail while no other method runs.
+
+        Returns False if that is not possible, so that `write` follows. Else `done` is called once, in any thread: with
+        None when the flush is durable, or with an error, after which `write` is called for the flush.
+        """
+        return False
 
     def prepare(self, flush: Flush) -> None:
         """A hint from the writing thread: this flush follows after the next `write`. Never raises."""

@@ -19,33 +19,37 @@ class CheckpointSaver:
         """With an interval of 0, each checkpoint is saved at once."""
         self._save = save
         self._interval = Interval(interval_s)
-        self._unsaved: Checkpoint | None = None
+        self._last: Checkpoint | None = None
+        self._saved: Checkpoint | None = None
         self._lock = threading.Lock()
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Save the checkpoint, now or later."""
         with self._lock:
-            self._unsaved = checkpoint
-            self._save_if_due()
+            self._last = checkpoint
+            if self._interval.is_due():
+                self._save_last()
+
+    def note(self, checkpoint: Checkpoint) -> None:
+        """Save the checkpoint at a later `save_later`; never waits."""
+        self._last = checkpoint
 
     def save_later(self) -> None:
         """Save the last checkpoint if the interval is over."""
-        if self._unsaved is not None and self._lock.acquire(blocking=False):
+        if self._last is not self._saved and self._lock.acquire(blocking=False):
             try:
-                self._save_if_due()
+                if self._interval.is_due():
+                    self._save_last()
             finally:
                 self._lock.release()
 
     def close(self) -> None:
         """Save the last checkpoint."""
         with self._lock:
-            if self._unsaved is not None:
-                self._save_unsaved(self._unsaved)
+            self._save_last()
 
-    def _save_if_due(self) -> None:
-        if self._unsaved is not None and self._interval.is_due():
-            self._save_unsaved(self._unsaved)
-
-    def _save_unsaved(self, checkpoint: Checkpoint) -> None:
-        self._save(checkpoint)
-        self._unsaved = None
+    def _save_last(self) -> None:
+        last = self._last  # another may be noted meanwhile
+        if last is not None and last is not self._saved:
+            self._save(last)
+            self._saved = last

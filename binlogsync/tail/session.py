@@ -178,7 +178,7 @@ class Session:
                 "%s: reading starts at %s, because an XA transaction was prepared after it", options.source, position
             )
         self._has_empty_sink = None in found.sinks.values()
-        fanout = Fanout(found.stored, self._saver.save, _WAITING_BYTES, options.rules())
+        fanout = Fanout(found.stored, self._saver.save, _WAITING_BYTES, options.rules(), self._saver.note)
         try:
             self._watch.follow(found.start)
             self._stored = found.start if found.start.resume is not None else None
@@ -253,12 +253,20 @@ class Session:
             pending.store_start(info.position or start.position)
         try:
             with BinlogDump(self._config.config, start) as dump, ReadAhead(dump) as ahead:
-                fanout.on_idle = ahead.wake if options.is_eager else fanout.on_idle
+                if options.is_eager:
+                    fanout.on_idle = lambda: self._proceed(ahead, pending)
                 self._follow(ahead, reader, pending, fanout)
         except (DecodeError, SourceError):
             self._finish(pending, fanout)
             raise
         self._finish(pending, fanout)
+
+    def _proceed(self, ahead: ReadAhead, pending: Accumulator) -> None:
+        """Called in any thread when a sink has become idle: what waited for that is flushed now."""
+        if pending.rows or self._config.options.checkpoint_s == 0:
+            ahead.wake()
+        else:
+            ahead.hasten()
 
     def _follow(self, ahead: ReadAhead, reader: BinlogReader, pending: Accumulator, fanout: Fanout) -> None:
         """Read until stopped."""

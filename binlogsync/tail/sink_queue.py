@@ -24,11 +24,18 @@ class SinkQueue:
         self._rows = self._bytes = 0
         self._opened_s = 0.0
         self._taken = 0
+        self.is_reserved = False
+        """True while only the thread of the sink may use it."""
 
     @property
     def is_empty(self) -> bool:
         """True when the sink has stored all flushes."""
         return not self._flushes and not self._taken
+
+    @property
+    def is_taken(self) -> bool:
+        """True while the sink stores flushes."""
+        return self._taken > 0
 
     @property
     def merges(self) -> bool:
@@ -48,7 +55,7 @@ class SinkQueue:
 
         `now_s` is of the same clock; `is_ending` when no flush follows soon.
         """
-        if not self._flushes:
+        if not self._flushes or self._taken:
             return None
         last = self._flushes[-1].reason
         if self._rules is None or last not in _MERGED:
@@ -76,6 +83,22 @@ class SinkQueue:
             self._bytes -= flush.nbytes
         self._taken = len(taken)
         return taken
+
+    def take_at_once(self) -> bool:
+        """Take the flush that was just put, if it is eager and the sink is idle: its thread need not be woken."""
+        if self.merges or self.is_reserved or self._taken or len(self._flushes) > 1:
+            return False
+        if self._flushes[0].reason != "eager":
+            return False
+        self.take()
+        return True
+
+    def put_back(self, flush: Flush) -> None:
+        """Return the taken flush, which is not stored."""
+        self._taken = 0
+        self._flushes.appendleft(flush)
+        self._rows += flush.changes
+        self._bytes += flush.nbytes
 
     def following(self) -> Flush | None:
         """The flush after the taken one, if the sink gets it unchanged."""

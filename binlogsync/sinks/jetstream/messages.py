@@ -122,8 +122,7 @@ class _Packer:
             addresses[own] = base + offsets[:-1]
             sizes[own] = np.diff(offsets) - 1  # without the line end
         memory = [text for _, _, text in rendered.values()]
-        is_small = self._flush.reason == "eager" and len(self._which) <= self._packing.max_singles
-        for low, high in self._cuts(sizes, 1 if is_small else MAX_MESSAGES):
+        for low, high in self._cuts(sizes, 1 if self._packing.as_singles else MAX_MESSAGES):
             batch = MessageBatch(self._heads, which[low:high], addresses[low:high], sizes[low:high])
             yield PublishUnit(batch, memory, self._checkpoint(start + high))
 

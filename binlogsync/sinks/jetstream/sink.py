@@ -1,14 +1,14 @@
 """The JetStream sink: exactly once and in order into one stream for each source; the stream contains its checkpoint.
 
 A flush is packed into publish units (single messages or atomic batches) by other threads, ahead of time if the next
-flush is known. `StreamWriter` stores them.
+flush is known; a small eager flush by the calling thread. `StreamWriter` stores them.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Set
+from collections.abc import Callable, Set
 from concurrent.futures import ThreadPoolExecutor
 
 from binlogsync.codec import subjects
@@ -18,6 +18,7 @@ from binlogsync.nats.reader import StreamReader
 from binlogsync.nats.stream_writer import StreamWriter
 from binlogsync.nats.unit_queue import UnitQueue
 from binlogsync.position import Checkpoint
+from binlogsync.schema import TableSchema
 from binlogsync.sinks import Sink
 from binlogsync.sinks.jetstream.messages import unit_builders
 from binlogsync.sinks.jetstream.options import JetStreamOptions
@@ -96,12 +97,28 @@ class JetStreamSink(Sink):
         units = self._take_units(flush, writer, makers)
         following = self._ready.get(flush.number + 1)
         flushes = (flush,) if following is None else (flush, following[0])
-        schemas = {b.schema.fingerprint: b.schema for each in flushes for b in each.batches if b.ddl is None}
         try:
-            writer.store(units, None if following is None else following[1], schemas, flush.checkpoint)
+            writer.store(units, None if following is None else following[1], _schemas(*flushes), flush.checkpoint)
             self._written = units.end
         finally:
             units.drop()
+
+    def start(self, flush: Flush, done: Callable[[Exception | None], None]) -> bool:
+        """See Sink: the flush is packed now, and stored by the event loop of the connection."""
+        writer, makers = self._writer, self._makers
+        if writer is None or makers is None or not _is_small(flush) or not writer.can_start(_schemas(flush)):
+            return False
+        units = self._take_units(flush, writer, makers)
+        self._ready[flush.number] = (flush, units)  # for `write`, if it fails
+
+        def ended(error: Exception | None) -> None:
+            if error is None:
+                self._written = units.end
+                self._ready.pop(flush.number, None)
+            done(error)
+
+        writer.start(units, ended)
+        return True
 
     def watch(self) -> None:
         """See Sink. Does nothing while the connection is lost; the next write reconnects."""
@@ -123,11 +140,11 @@ class JetStreamSink(Sink):
                 raise SinkError(f"flush {flush.number} differs from the prepared one, which is partly stored")
             ready.drop()
         options, limit = self.options, writer.message_limit(flush.checkpoint)
-        max_singles = 0 if writer.is_clustered else _MAX_SINGLES
+        is_small = _is_small(flush)
         packing = PackingOptions(
-            options.format, options.changes_per_message, options.max_batch_bytes, limit, max_singles
-        )
-        is_small = flush.reason == "eager" and flush.changes <= _MAX_SINGLES
+            options.format, options.changes_per_message, options.max_batch_bytes, limit,
+            as_singles=is_small and not writer.is_clustered,
+        )  # fmt: skip
         builders = unit_builders(flush, packing, time.time_ns() // 1000)
         return UnitQueue(builders, None if is_small else makers)
 
@@ -140,3 +157,12 @@ class JetStreamSink(Sink):
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()
+
+
+def _is_small(flush: Flush) -> bool:
+    return flush.reason == "eager" and flush.changes <= _MAX_SINGLES
+
+
+def _schemas(*flushes: Flush) -> dict[str, TableSchema]:
+    """The schemas of their changes, by fingerprint."""
+    return {b.schema.fingerprint: b.schema for flush in flushes for b in flush.batches if b.ddl is None}
