@@ -18,6 +18,7 @@ from binlogsync.binlog.event_index import EventIndex, IndexedEvents
 from binlogsync.binlog.event_scan import scan_events
 from binlogsync.binlog.layout import ColumnError
 from binlogsync.binlog.log_tracker import LogTracker
+from binlogsync.binlog.numbering import number_changes
 from binlogsync.binlog.rendered import ImageRenderer
 from binlogsync.binlog.row_parts import ColumnPart, TextPart, decode_parts
 from binlogsync.binlog.scan_state import RowEvents, ScanField, ScanStop, Transactions
@@ -223,17 +224,13 @@ class Assembler:
             self.hold_xa_rows()
         planned, total = int(self.state[ScanField.ROWS]), int(self.state[ScanField.TRANSACTIONS])
         parts, counts = self._decode(planned)
-        seqs = self.seq + np.cumsum(counts) - counts
-        weights = np.bincount(self.rows.transaction[:planned], counts, total).astype(np.int64)
-        first_seq = self.seq + np.cumsum(weights) - weights
+        numbers = number_changes(self.rows, counts, total, self.seq, self._last_position)
+        self.seq, self._last_position, first_seq = numbers.next_seq, numbers.last_position, numbers.first_seq
         if self._carried:
             first_seq[0] = self._first_seq
-        self.seq += int(counts.sum())
-        first_row = self._first_rows(seqs, counts)
         sources = SourceColumns(
-            self.file, self.transactions, total, first_seq, counts, first_row, seqs, self._names, self._mariadb,
-            self.log.head(self.file),
-        )  # fmt: skip
+            self.file, self.transactions, total, numbers, self._names, self._mariadb, self.log.head(self.file)
+        )
         gtids = sources.gtid_texts() if any(isinstance(part, ColumnPart) for part in parts) else None
         batches = [self._batch(part, sources, gtids) for part in parts]
         batches += self._statements(statements, int(first_seq[total - 1]) if total else self.seq)
@@ -247,7 +244,7 @@ class Assembler:
             end=end,
             events=self.events,
             transactions=total - self._carried,
-            dropped=self.dropped_rows + sum(int(counts[p.events].sum()) for p in parts if not p.layout.captured),
+            dropped=self.dropped_rows + sum(part.count for part in parts if not part.layout.captured),
             resume=self.prepared.needed,
         )
         self._boundary = ResumePosition(result.checkpoint.position, result.checkpoint.gtids)
@@ -270,22 +267,6 @@ class Assembler:
                 table=layouts[self.rows.layout[event]].schema.name,
                 column=error.column,
             ) from error
-
-    def _first_rows(self, seqs: Longs, counts: Longs) -> Longs:
-        """Row number of the first change of each row event.
-
-        Rows are counted per offset: all events of a TRANSACTION_PAYLOAD have the same one.
-        """
-        positions = self.rows.pos[: len(counts)]
-        if not len(positions):
-            return positions
-        last_pos, before = self._last_position
-        starts = np.flatnonzero(np.diff(positions, prepend=-1))
-        first_row = seqs - np.repeat(seqs[starts], np.diff(starts, append=len(positions)))
-        if positions[0] == last_pos:
-            first_row[: starts[1] if len(starts) > 1 else None] += before
-        self._last_position = int(positions[-1]), int(first_row[-1] + counts[-1])
-        return first_row
 
     def _batch(self, part: ColumnPart | TextPart, sources: SourceColumns, gtids: pa.Array | None) -> ChangeBatch | None:
         if isinstance(part, TextPart):

@@ -11,7 +11,7 @@ libs/mysql/binlog/event/binlog_event.h (Log_event_header).
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
@@ -23,6 +23,7 @@ from binlogsync.binlog.events import FORMAT_DESCRIPTION
 from binlogsync.binlog.kernel_types import boolean, int64, intp, uint8
 from binlogsync.binlog.memory import address, load_u8, load_u24, load_u32, store_i64, store_u8
 
+_TABLES = address(TABLES)
 HEADER_SIZE = 19  # LOG_EVENT_HEADER_LEN in libs/mysql/binlog/event/binlog_event.h
 CHECKSUM_SIZE = 4  # BINLOG_CHECKSUM_LEN in the same file
 # The client/server protocol ("Protocol Basics" in MySQL's source documentation): MAX_PACKET_LENGTH, and the first byte
@@ -55,6 +56,10 @@ class EventIndex:
     offset: npt.NDArray[np.int64]
     size: npt.NDArray[np.int64]
     kind: npt.NDArray[np.uint8]
+    addresses: tuple[int, int, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "addresses", (address(self.offset), address(self.size), address(self.kind)))
 
     @classmethod
     def room_for(cls, events: int) -> EventIndex:
@@ -142,8 +147,8 @@ def index_events(
     """Index the packets in buffer[start:end]. Returns the number of events, where the next call has to start, and why
     indexing stopped there.
     """
-    arrays = (address(into.offset), address(into.size), address(into.kind), len(into))
-    count, at, stop = _index(address(buffer), start, end, *arrays, checksum, address(TABLES))
+    arrays = (*into.addresses, len(into))
+    count, at, stop = _index(address(buffer), start, end, *arrays, checksum, _TABLES)
     return count, at, IndexStop(stop)
 
 
@@ -174,7 +179,7 @@ def index_bare_events(
     buffer: npt.NDArray[np.uint8], start: int, end: int, into: EventIndex
 ) -> tuple[int, int, IndexStop]:
     """Index consecutive events that have neither packet headers nor checksums; returns the same as index_events."""
-    arrays = (address(into.offset), address(into.size), address(into.kind), len(into))
+    arrays = (*into.addresses, len(into))
     count, at, stop = _index_bare(address(buffer), start, end, *arrays)
     return count, at, IndexStop(stop)
 

@@ -46,7 +46,6 @@ from binlogsync.binlog.events import (
 from binlogsync.binlog.kernel_types import boolean, int32, int64, intp, uint8, uint64
 from binlogsync.binlog.memory import (
     address,
-    addresses,
     copy,
     load_i32,
     load_i64,
@@ -363,19 +362,16 @@ def scan_events(
     scratch = np.zeros(16, np.uint8)
     index = indexed.index
     columns = (
-        addresses(
-            transactions.begin, transactions.key, transactions.number,
-            transactions.ts_us, transactions.before, transactions.mark,
-        ),
-        addresses(rows.at, rows.end, rows.layout, rows.transaction, rows.pos, rows.op),
-        addresses(tables.slots, tables.known, tables.at, tables.size, tables.layout, tables.columns),
+        transactions.addresses,
+        rows.addresses,
+        tables.addresses,
         keys,
         scratch,
         state,
         TABLES,
     )  # fmt: skip
     at, stop = _scan(
-        address(indexed.buffer), address(index.offset), address(index.size), address(index.kind), first, indexed.count,
-        indexed.trailer, *(address(column) for column in columns),
+        address(indexed.buffer), *index.addresses, first, indexed.count, indexed.trailer,
+        *(address(column) for column in columns),
     )  # fmt: skip
     return at, ScanStop(stop)

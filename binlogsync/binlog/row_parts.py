@@ -28,6 +28,11 @@ class ColumnPart:
     events: Longs
     rows: DecodedRows
 
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return len(self.rows.ops)
+
     def batch(
         self, events: RowEvents, sources: SourceColumns, gtids: pa.Array, server: tuple[str, int]
     ) -> ChangeBatch | None:
@@ -44,15 +49,20 @@ class TextPart:
     """The rows of the row events with these numbers, as texts for each event."""
 
     layout: Layout
-    events: Longs
+    events: list[int]
     texts: list[list[ImageTexts]]
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return sum(map(len, self.texts))
 
     def batch(self, events: RowEvents, sources: SourceColumns, server: tuple[str, int]) -> ChangeBatch | None:
         """See ColumnPart."""
         ops, data = "", []
         if not self.layout.captured or not any(self.texts):
             return None
-        for event, texts in zip(self.events.tolist(), self.texts, strict=True):
+        for event, texts in zip(self.events, self.texts, strict=True):
             at, op = int(events.at[event]), int(events.op[event])
             data.append((string_at(at, int(events.end[event]) - at), op))
             ops += OPS[op] * len(texts)
@@ -69,19 +79,27 @@ def decode_parts(
     """
     counts, numbers = np.zeros(count, np.int64), events.layout[:count]
     texts = None if renderer is None else renderer.render(events, count, layouts)
+    if texts is None:
+        return [_columns(events, np.flatnonzero(numbers == n), layouts[n], counts) for n in np.unique(numbers)], counts
+    owned: dict[int, list[int]] = {}
+    for event, number in enumerate(numbers.tolist()):
+        owned.setdefault(number, []).append(event)
     parts: list[ColumnPart | TextPart] = []
-    for number in np.unique(numbers).tolist():
-        chosen, layout = np.flatnonzero(numbers == number), layouts[number]
-        if texts is not None:
-            own = [text for event in chosen.tolist() if (text := texts[event]) is not None]
-            if len(own) == len(chosen):
-                counts[chosen] = [len(each) for each in own]
-                parts.append(TextPart(layout, chosen, own))
-                continue
-        try:
-            decoded = layout.decode(0, events.at[chosen], events.end[chosen], events.op[chosen])
-        except ColumnError as error:
-            raise ColumnError(str(error), error.column, int(chosen[error.event])) from error
-        counts[chosen] = decoded.counts
-        parts.append(ColumnPart(layout, chosen, decoded))
+    for number, chosen in sorted(owned.items()):
+        own = [text for event in chosen if (text := texts[event]) is not None]
+        if len(own) == len(chosen):
+            parts.append(TextPart(layouts[number], chosen, own))
+            counts[chosen] = [len(each) for each in own]
+        else:
+            parts.append(_columns(events, np.array(chosen), layouts[number], counts))
     return parts, counts
+
+
+def _columns(events: RowEvents, chosen: Longs, layout: Layout, counts: Longs) -> ColumnPart:
+    """The rows of the chosen events; writes the number of rows of each to `counts`."""
+    try:
+        decoded = layout.decode(0, events.at[chosen], events.end[chosen], events.op[chosen])
+    except ColumnError as error:
+        raise ColumnError(str(error), error.column, int(chosen[error.event])) from error
+    counts[chosen] = decoded.counts
+    return ColumnPart(layout, chosen, decoded)

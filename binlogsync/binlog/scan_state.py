@@ -8,11 +8,13 @@ Sources: libs/mysql/binlog/event/control_events.h (Gtid_event, Xid_event), rows_
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
+
+from binlogsync.binlog.memory import addresses
 
 TABLE_IDS = 1 << 16  # table ids are sequential, so that their low bits distinguish the last 65,536
 NO_TABLE = 0xFFFFFF  # table id of the dummy row event that only ends a statement
@@ -62,6 +64,11 @@ class Transactions:
     ts_us: npt.NDArray[np.int64]
     before: npt.NDArray[np.int64]
     mark: npt.NDArray[np.int64]
+    addresses: npt.NDArray[np.int64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        columns = (self.begin, self.key, self.number, self.ts_us, self.before, self.mark)
+        object.__setattr__(self, "addresses", addresses(*columns))
 
     @classmethod
     def room_for(cls, count: int) -> Transactions:
@@ -87,6 +94,11 @@ class RowEvents:
     transaction: npt.NDArray[np.int64]
     pos: npt.NDArray[np.int64]
     op: npt.NDArray[np.int8]
+    addresses: npt.NDArray[np.int64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        columns = (self.at, self.end, self.layout, self.transaction, self.pos, self.op)
+        object.__setattr__(self, "addresses", addresses(*columns))
 
     @classmethod
     def room_for(cls, count: int) -> RowEvents:
@@ -107,6 +119,13 @@ class TableMapCache:
     size: npt.NDArray[np.int64]
     layout: npt.NDArray[np.int32]
     columns: npt.NDArray[np.int64]
+    addresses: npt.NDArray[np.int64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._locate()
+
+    def _locate(self) -> None:
+        self.addresses = addresses(self.slots, self.known, self.at, self.size, self.layout, self.columns)
 
     @classmethod
     def empty(cls) -> TableMapCache:
@@ -122,6 +141,7 @@ class TableMapCache:
         self.layout = np.append(self.layout, np.int32(layout))
         self.columns = np.append(self.columns, np.int64(columns))
         self.known = np.concatenate([self.known, body])
+        self._locate()
         self.slots[table_id % TABLE_IDS] = slot
         return slot
 

@@ -22,6 +22,7 @@ from binlogsync.binlog.memory import (
     store_i64,
     store_u8,
 )
+from binlogsync.binlog.numbering import ChangeNumbers
 from binlogsync.binlog.scan_state import RowEvents, Transactions
 from binlogsync.change import TIME_TYPE, SourceValues
 from binlogsync.flush import TransactionRun
@@ -105,10 +106,7 @@ class SourceColumns:
     Attributes:
         file: the binlog file.
         transactions: the first `count` are in use; the first of them may have begun in an earlier range.
-        first_seq: `seq` of the first change of each transaction.
-        counts: number of changes of each row event.
-        first_row: row number of the first change of each row event, counted per offset.
-        seqs: `seq` of the first change of each row event.
+        numbers: of the changes.
         names: GTID keys as in the text of a GtidSet, by key number.
         mariadb: True for the GTID format of MariaDB.
         log: head of the file.
@@ -117,28 +115,26 @@ class SourceColumns:
     file: str
     transactions: Transactions
     count: int
-    first_seq: Longs
-    counts: Longs
-    first_row: Longs
-    seqs: Longs
+    numbers: ChangeNumbers
     names: Sequence[str]
     mariadb: bool
     log: LogIdentity | None
 
     def columns(self, rows: RowEvents, events: Longs, gtids: pa.Array) -> dict[str, pa.Array]:
         """The source columns (change.SOURCE_FIELDS) for the changes of these row events; `gtids` is from gtid_texts."""
-        total = int(self.counts[events].sum())
+        numbers = self.numbers
+        total = int(numbers.counts[events].sum())
         wide = [np.empty(total, np.int64) for _ in range(5)]
         gtid, row = np.empty(total, np.int32), np.empty(total, np.int32)
         ts_us, pos, begin, order, seq = wide
         chosen = self.transactions
         given = addresses(
-            self.counts,
-            self.first_row,
-            self.seqs,
+            numbers.counts,
+            numbers.first_row,
+            numbers.seqs,
             rows.transaction,
             rows.pos,
-            self.first_seq,
+            numbers.first_seq,
             chosen.begin,
             chosen.ts_us,
         )
@@ -156,16 +152,16 @@ class SourceColumns:
             "seq": _fixed(seq, pa.int64()),
         }
 
-    def values(self, rows: RowEvents, events: Longs) -> list[SourceValues]:
+    def values(self, rows: RowEvents, events: Sequence[int]) -> list[SourceValues]:
         """The same for the changes of few row events, one by one."""
-        made, chosen = [], self.transactions
-        for event in events.tolist():
-            t, first, seq = int(rows.transaction[event]), int(self.first_row[event]), int(self.seqs[event])
+        made, chosen, numbers = [], self.transactions, self.numbers
+        for event in events:
+            t, first, seq = int(rows.transaction[event]), int(numbers.first_row[event]), int(numbers.seqs[event])
             ts_us, begin, pos = int(chosen.ts_us[t]), int(chosen.begin[t]), int(rows.pos[event])
-            gtid, order = self._gtid(t), seq - int(self.first_seq[t])
+            gtid, order = self._gtid(t), seq - int(numbers.first_seq[t])
             made += [
                 SourceValues(ts_us, gtid, self.file, pos, first + row, begin, order + row, seq + row)
-                for row in range(int(self.counts[event]))
+                for row in range(int(numbers.counts[event]))
             ]
         return made
 
@@ -195,12 +191,15 @@ class SourceColumns:
         if not self.count:
             return ()
         key, number = self.transactions.key[: self.count], self.transactions.number[: self.count]
-        breaks = np.flatnonzero((np.diff(key) != 0) | ((np.diff(number) != 1) & (key[1:] >= 0))) + 1
+        breaks: list[int] = []
+        if self.count > 1:
+            starts = (np.diff(key) != 0) | ((np.diff(number) != 1) & (key[1:] >= 0))
+            breaks = (np.flatnonzero(starts) + 1).tolist()
         runs = []
-        for first, last in zip([0, *breaks.tolist()], [*breaks.tolist(), self.count], strict=True):
+        for first, last in zip([0, *breaks], [*breaks, self.count], strict=True):
             name = self.names[key[first]] if key[first] >= 0 else None
             begin: Sequence[int] = self.transactions.begin[first:last].copy()  # type: ignore[assignment]
-            first_seq: Sequence[int] = self.first_seq[first:last]  # type: ignore[assignment]
+            first_seq: Sequence[int] = self.numbers.first_seq[first:last]  # type: ignore[assignment]
             before: Sequence[int] = self.transactions.before[first:last].copy()  # type: ignore[assignment]
             mark: Sequence[int] = self.transactions.mark[first:last].copy()  # type: ignore[assignment]
             runs.append(TransactionRun(name, int(number[first]), self.file, begin, first_seq, self.log, before, mark))

@@ -90,8 +90,8 @@ class ImageTextWriter:
             self._planned += 1
         if len(layouts) > _LAYOUTS:
             return None
-        given = [address(array) for array in (events.at, events.end, events.layout, events.op)]
-        total, used = kernel.write_images(*[count, *given, *self._arguments])
+        at, end, layout, _, _, op = events.addresses.tolist()
+        total, used = kernel.write_images(*[count, at, end, layout, op, *self._arguments])
         ends = self._rows[:total].tolist()
         text = self._out[:used].tobytes()
         bad: set[int] = set()
