@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from queue import Queue
 
 import nats
 import pytest
 
 from binlogsync.codec import subjects
 from binlogsync.codec.envelope import CHECKPOINT
+from binlogsync.errors import FencedError, SinkError
 from binlogsync.flush import Flush
 from binlogsync.position import Checkpoint
 from binlogsync.servers import NATSServer
+from binlogsync.sinks.jetstream import JetStreamSink
 from tests.samples import SampleTransaction
 from tests.sinks.contract import coordinates
 from tests.sinks.jetstream_streams import new_source, samples, stored
@@ -78,6 +81,59 @@ def test_any_acknowledgement_of_eager_flushes_may_be_lost(nth: int, nats_server:
         write_all(sink, todo)
         assert proxy.cuts == 1
     assert stored(nats_server.url, source) == [row for flush in todo for row in coordinates(flush)]
+
+
+def start_all(sink: JetStreamSink, todo: list[Flush]) -> list[Exception | None]:
+    """Start each flush, or write it if it cannot be started or fails; returns how the started ones ended."""
+    ends = []
+    for flush in todo:
+        ended: Queue[Exception | None] = Queue()
+        if sink.start(flush, ended.put):
+            ends.append(ended.get(timeout=60))
+            if ends[-1] is None:
+                continue
+        sink.write(flush)
+    return ends
+
+
+def test_flushes_are_started_once_the_schemas_are_stored(nats_server: NATSServer) -> None:
+    source = new_source()
+    todo = eager_flushes(source, 4, 12)
+    sink = opened(nats_server.url, source)
+    assert start_all(sink, todo) == [None, None, None]
+    assert sink.last_sequence == sum(flush.changes for flush in todo)
+    assert stored(nats_server.url, source) == [row for flush in todo for row in coordinates(flush)]
+    assert not sink.start(replace(samples(source).flush(1), reason="interval"), print)
+    sink.close()
+    assert not sink.start(todo[0], print)
+
+
+@pytest.mark.parametrize("nth", [1, 2, 6, 11, 12])
+def test_any_acknowledgement_of_started_flushes_may_be_lost(nth: int, nats_server: NATSServer) -> None:
+    source = new_source()
+    todo = eager_flushes(source, 3, 12)
+    with NatsProxy(nats_server.host, nats_server.port) as proxy:
+        sink = opened(proxy.url, source)
+        sink.write(todo[0])
+        proxy.lose_next(b'"seq":', nth)
+        ends = start_all(sink, todo[1:2])
+        assert isinstance(ends[0], SinkError)
+        start_all(sink, todo[2:])
+        assert proxy.cuts == 1
+    assert stored(nats_server.url, source) == [row for flush in todo for row in coordinates(flush)]
+
+
+def test_a_started_flush_is_refused_after_another_writer(nats_server: NATSServer) -> None:
+    source = new_source()
+    todo = eager_flushes(source, 2, 2)
+    ours = opened(nats_server.url, source)
+    ours.write(todo[0])
+    opened(nats_server.url, source).write(todo[1])
+    ended: Queue[Exception | None] = Queue()
+    assert ours.start(todo[1], ended.put)
+    assert ended.get(timeout=60) is not None
+    with pytest.raises(FencedError):
+        ours.write(todo[1])
 
 
 def test_a_tail_resumes_within_a_small_eager_flush(nats_server: NATSServer) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
-from binlogsync.errors import ConfigError
+from binlogsync.errors import ConfigError, SinkError
 from binlogsync.flush import Flush, FlushReason, merge_flushes
 from binlogsync.position import Checkpoint
 from binlogsync.sinks import Sink
@@ -49,6 +49,22 @@ class RecordingSink(Sink):
 
     def close(self) -> None:
         self.gate.set()
+
+
+class StartingSink(RecordingSink):
+    """A sink that can start flushes; the test ends them by `ends`."""
+
+    def __init__(self) -> None:
+        super().__init__("starting")
+        self.can_start = True
+        self.started: list[Flush] = []
+        self.ends: list[Callable[[Exception | None], None]] = []
+
+    def start(self, flush: Flush, done: Callable[[Exception | None], None]) -> bool:
+        if self.can_start:
+            self.started.append(flush)
+            self.ends.append(done)
+        return self.can_start
 
 
 def eager(flush: Flush, reason: FlushReason = "eager") -> Flush:
@@ -184,6 +200,93 @@ def test_the_tail_is_woken_when_the_stream_has_stored_a_flush(sinks: tuple[Recor
         fanout.close(lambda: None)
 
 
+@pytest.fixture
+def starting() -> Iterator[StartingSink]:
+    sink = StartingSink()
+    yield sink
+    sink.close()
+
+
+def test_a_flush_that_the_sink_starts_needs_no_thread(starting: StartingSink) -> None:
+    source, noted, woken = SampleSource(), list[Checkpoint](), threading.Event()
+    fanout = Fanout({starting: None}, lambda _: None, 1 << 30, HOUR, noted.append)
+    fanout.on_idle = woken.set
+    flushes = [eager(source.flush(1)) for _ in range(3)]
+    try:
+        fanout.put(flushes[0], lambda: None)
+        assert starting.started == flushes[:1]
+        assert not fanout.is_idle
+        fanout.put(flushes[1], lambda: None)  # waits for the first one
+        assert not woken.is_set()
+        starting.ends[0](None)
+        assert woken.is_set()
+        wait_until(lambda: fanout.is_idle, 10, "the thread to store the second flush")
+        fanout.put(flushes[2], lambda: None)
+        starting.ends[1](None)
+        fanout.wait(lambda: None)
+    finally:
+        fanout.close(lambda: None)
+    assert (starting.started, starting.flushes) == ([flushes[0], flushes[2]], [flushes[1]])
+    assert [flush for flush, _ in fanout.finished()] == flushes
+    assert noted == [flushes[0].checkpoint, flushes[2].checkpoint]
+
+
+def test_a_flush_that_failed_is_written_by_the_thread(starting: StartingSink) -> None:
+    source = SampleSource()
+    fanout = Fanout({starting: None}, lambda _: None, 1 << 30, HOUR)
+    flushes = [eager(source.flush(1)) for _ in range(2)]
+    try:
+        fanout.put(flushes[0], lambda: None)
+        starting.ends[0](SinkError("the connection broke"))
+        wait_until(lambda: fanout.is_idle, 10, "the thread to store the flush")
+        starting.can_start = False
+        fanout.put(flushes[1], lambda: None)
+        fanout.wait(lambda: None)
+    finally:
+        fanout.close(lambda: None)
+    assert starting.flushes == flushes
+
+
+def test_only_eager_flushes_are_started(starting: StartingSink) -> None:
+    source = SampleSource()
+    fanout = Fanout({starting: None}, lambda _: None, 1 << 30, HOUR)
+    try:
+        fanout.put(eager(source.flush(1), "rotation"), lambda: None)
+        fanout.wait(lambda: None)
+    finally:
+        fanout.close(lambda: None)
+    assert starting.started == []
+
+
+def test_the_end_waits_for_a_started_flush(starting: StartingSink) -> None:
+    fanout = Fanout({starting: None}, lambda _: None, 1 << 30, HOUR)
+    fanout.put(eager(SampleSource().flush(1)), lambda: None)
+    waited = threading.Event()
+
+    def tick() -> None:
+        if not waited.is_set():
+            waited.set()
+            starting.ends[0](None)
+
+    fanout.close(tick)
+    assert waited.is_set()
+    assert len(fanout.finished()) == 1
+
+
+def test_changes_of_a_started_flush_are_left_out_if_the_sink_has_them(starting: StartingSink) -> None:
+    source = SampleSource()
+    flush = eager(source.flush(2))
+    half = flush.checkpoint_at(*changes_of(flush)[0][::2], 7)
+    fanout = Fanout({starting: half}, lambda _: None, 1 << 30, HOUR)
+    try:
+        fanout.put(flush, lambda: None)
+        fanout.wait(lambda: None)
+    finally:
+        fanout.close(lambda: None)
+    assert starting.started == []
+    assert sum(map(changes_of, starting.flushes), []) == changes_of(flush)[1:]
+
+
 def test_without_eager_flushes_no_sink_merges(sinks: tuple[RecordingSink, RecordingSink]) -> None:
     _, log = sinks
     source = SampleSource()
@@ -216,6 +319,18 @@ def test_one_checkpoint_in_an_interval_is_saved_and_the_last_at_the_end() -> Non
     saver.close()
     saver.close()
     assert saved == [checkpoints[0], checkpoints[3]]
+
+
+def test_a_noted_checkpoint_is_saved_when_the_tail_has_time() -> None:
+    source, saved = SampleSource(), list[Checkpoint]()
+    checkpoints = [source.flush(1).checkpoint for _ in range(2)]
+    saver = CheckpointSaver(saved.append, 0.0)
+    for checkpoint in checkpoints:
+        saver.note(checkpoint)
+    assert saved == []
+    saver.save_later()
+    saver.save_later()
+    assert saved == checkpoints[1:]
 
 
 def test_without_an_interval_each_checkpoint_is_saved() -> None:
