@@ -15,6 +15,7 @@ from binlogsync.settings import Settings
 MODULES = (
     "binlogsync.binlog.event_index",
     "binlogsync.binlog.event_scan",
+    "binlogsync.binlog.numbering",
     "binlogsync.binlog.source_columns",
     "binlogsync.binlog.types.labels",
     "binlogsync.binlog.rows",
