@@ -20,8 +20,10 @@ MODULES = (
     "binlogsync.binlog.types.labels",
     "binlogsync.binlog.rows",
     "binlogsync.codec.column_parser",
+    "binlogsync.codec.envelope_program",
     "binlogsync.codec.envelope_writer",
     "binlogsync.codec.image_kernel",
+    "binlogsync.codec.span_kernels",
     "binlogsync.mysql.result_set.decoding",
     "binlogsync.nats.protocol_text",
 )

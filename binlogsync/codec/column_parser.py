@@ -12,17 +12,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from binlogsync.binlog.compiling import inner, kernel
 from binlogsync.binlog.kernel_types import int64, intp, uint8
 from binlogsync.binlog.memory import address, load_i32, load_u8, store_i64, store_u8
-from binlogsync.codec.json_texts import text_values, validity
+from binlogsync.codec.json_texts import Bytes, text_values, validity, validity_bitmap
 from binlogsync.errors import WireError
 from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, Column, arrow_type
 
 Values = Sequence[Any]
+Spans = npt.NDArray[np.int32]
+BooleanMask = npt.NDArray[np.bool_]
 TEMPORAL_TYPES = frozenset({"date", "datetime", "timestamp", "time"})
 RAW_TYPES = frozenset({"float", "double", "vector", "json"})
 """Types read from their JSON text, not from a decoded value, to preserve the digits and the blanks."""
@@ -79,13 +82,16 @@ def _clock(data: intp, at: int64, stop: int64, hour_digits: int64) -> int64:
 
 
 @kernel
-def _parse_times(data: intp, offsets: intp, valid: intp, rows: int64, kind: int64, values: intp, good: intp) -> None:
-    """Parse texts; `kind` is 0 for days, 1 for microseconds since 1970, 2 for the same with Z, 3 for a duration."""
+def _parse_times(data: intp, starts: intp, sizes: intp, rows: int64, kind: int64, values: intp, good: intp) -> None:
+    """Parse texts; `kind` is 0 for days, 1 for microseconds since 1970, 2 for the same with Z, 3 for a duration. A
+    start below 0 is NULL.
+    """
     for i in range(rows):
         store_i64(values + 8 * i, 0)
         store_u8(good + i, uint8(0))
-        start, stop = int64(load_i32(offsets + 4 * i)), int64(load_i32(offsets + 4 * i + 4))
-        if load_u8(valid + i) == 0:
+        start = int64(load_i32(starts + 4 * i))
+        stop = start + load_i32(sizes + 4 * i)
+        if start < 0:
             continue
         if kind == 3:
             is_negative = stop > start and load_u8(data + start) == 45
@@ -115,19 +121,27 @@ def _parse_times(data: intp, offsets: intp, valid: intp, rows: int64, kind: int6
             store_u8(good + i, uint8(1))
 
 
+def parse_times(column: Column, data: Bytes, starts: Spans, sizes: Spans) -> tuple[pa.Array, BooleanMask]:
+    """(array of a temporal column, with NULL for an impossible date; mask of the impossible dates). The texts are
+    data[starts[i]:][:sizes[i]], NULL if the start is below 0.
+    """
+    rows = len(starts)
+    numbers, good = np.empty(rows, np.int64), np.empty(rows, np.bool_)
+    kind = ("date", "datetime", "timestamp", "time").index(column.type)
+    given = (address(data), address(starts), address(sizes), rows)
+    _parse_times(*given, kind, address(numbers), address(good))
+    buffers = [validity_bitmap(good), pa.py_buffer(numbers.astype(np.int32) if kind == 0 else numbers)]
+    return pa.Array.from_buffers(arrow_type(column), rows, buffers), (starts >= 0) & ~good
+
+
 def _read_times(column: Column, values: Values) -> tuple[pa.Array, pa.StringArray | None]:
     texts = pa.array(values, pa.string())
-    valid = validity(texts)
-    numbers, good = np.empty(len(texts), np.int64), np.empty(len(texts), np.uint8)
-    kind = ("date", "datetime", "timestamp", "time").index(column.type)
     data, offsets = text_values(texts)
-    given = (address(data), address(offsets), address(valid), len(texts))
-    _parse_times(*given, kind, address(numbers), address(good))
-    storage = pa.array(numbers.astype(np.int32) if kind == 0 else numbers, mask=good == 0)
-    array = storage.cast(pa.int32() if kind == 0 else pa.int64()).cast(arrow_type(column))
-    if (good == valid).all():
+    starts = np.where(validity(texts) == 1, offsets[: len(texts)], np.int32(-1)).astype(np.int32)
+    array, impossible = parse_times(column, data, starts, np.diff(offsets))
+    if not impossible.any():
         return array, None
-    return array, pc.if_else(pa.array((good == 0) & (valid == 1)), texts, pa.scalar(None, pa.string()))
+    return array, pc.if_else(pa.array(impossible), texts, pa.scalar(None, pa.string()))
 
 
 def _read_decimals(column: Column, values: Values) -> pa.Array:

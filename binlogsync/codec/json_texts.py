@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,11 @@ def validity(array: pa.Array) -> Bytes:
         return np.ones(len(array), np.uint8)
     flags: Bytes = array.is_valid().cast(pa.uint8()).to_numpy()
     return flags
+
+
+def validity_bitmap(valid: npt.NDArray[Any]) -> pa.Buffer | None:
+    """Arrow's bitmap of an array with a byte (0 or 1) for each row; None if all are valid."""
+    return None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
 
 
 def text_values(array: pa.Array) -> tuple[Bytes, npt.NDArray[np.int32]]:

@@ -122,11 +122,11 @@ CASES: list[Case] = [
 ]
 
 
-def _named(case: Case) -> str:
+def named(case: Case) -> str:
     return case[0].declaration
 
 
-@pytest.mark.parametrize("case", CASES, ids=_named)
+@pytest.mark.parametrize("case", CASES, ids=named)
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_values_as_json_and_back(case: Case, data: st.DataObject) -> None:
