@@ -53,7 +53,8 @@ test-quick: $(INSTALLED) kernels ## the tests that require neither servers nor a
 .PHONY: test-public-kernels
 test-public-kernels: $(INSTALLED) ## tests of the kernels, compiled by public APIs of numba only: two minutes the first time
 	@BINLOGSYNC_KERNELS=public $(RUN) -m pytest tests/binlog/test_compiling.py tests/binlog/test_kernels.py \
-		tests/binlog/test_made_up_dumps.py tests/codec/test_edges.py tests/codec/test_envelope_reader.py -m "not server and not slow" $(ARGS)
+		tests/binlog/test_made_up_dumps.py tests/codec/test_edges.py tests/codec/test_envelope_reader.py \
+		tests/nats/test_received_text.py -m "not server and not slow" $(ARGS)
 
 .PHONY: lint
 lint: $(INSTALLED) .dagster_home/dagster.yaml ## ruff, mypy --strict, the import contracts, the reference of the settings, and loading of the Dagster definitions

@@ -24,7 +24,9 @@ MODULES = (
     "binlogsync.codec.envelope_writer",
     "binlogsync.codec.image_kernel",
     "binlogsync.codec.span_kernels",
+    "binlogsync.codec.span_parts",
     "binlogsync.mysql.result_set.decoding",
+    "binlogsync.nats.frame_kernel",
     "binlogsync.nats.protocol_text",
 )
 """The modules with kernels, which compile them when they are imported."""

@@ -31,7 +31,7 @@ from binlogsync.change import ChangeBatch
 from binlogsync.codec.arrow import decode_arrow, encode_arrow
 from binlogsync.codec.envelope_writer import EnvelopePart, render_rows
 from binlogsync.codec.json_columns import JsonColumn, integers, labels, raw, strings
-from binlogsync.codec.json_decoder import parse
+from binlogsync.codec.json_decoder import parse, parse_text
 from binlogsync.codec.renderers import JsonTexts, column_values
 from binlogsync.codec.schema_change import decode_schema_change, encode_schema_change
 from binlogsync.server_version import flavor_of
@@ -56,6 +56,7 @@ __all__ = [
     "encode_schema_change",
     "has_tail_header",
     "parse",
+    "parse_text",
     "render",
 ]
 

@@ -6,6 +6,7 @@ and what follows it. The kernel stores where each value begins and its size; an 
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -24,6 +25,10 @@ from binlogsync.schema import GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema
 # with null as a value; a string or a number that is not needed; null instead of an image; a member that may be absent.
 NOTHING, STRING, SCALAR, ANY, DOCUMENT, UNUSED, IMAGE, OPTIONAL = range(8)
 _LARGEST = (1 << 31) - 1
+_LEAST_ROWS, _MOST_ROWS, _PLACES = 512, 4096, 1 << 20
+"""Rows found in one call, fewer in wide tables, so that the places of their values stay in the cache."""
+_MOST_KEPT = 8 << 20
+Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(slots=True)
@@ -52,7 +57,7 @@ class EnvelopeValues:
 
     Attributes:
         starts, sizes: int32 arrays by slot and row. The start is -1 for NULL; the size has the flags of json_scan.py.
-        lines: number of envelopes in each message.
+        lines: number of envelopes in each message; fewer than there are messages if there was no room for all.
     """
 
     program: EnvelopeProgram
@@ -161,9 +166,9 @@ def _scan(
     sizes: intp,
     stride: int64,
     lines: intp,
-) -> int64:
-    """Store the values of all envelopes of the messages, and the number of envelopes in each; returns the number of
-    rows, or -1 if an envelope has another shape.
+) -> tuple[int64, int64]:
+    """Store the values of all envelopes of the messages, and the number of envelopes in each; returns the numbers of
+    rows and messages for which there is room, or -1 if an envelope has another shape.
     """
     row = int64(0)
     for message in range(messages):
@@ -172,7 +177,7 @@ def _scan(
         while True:
             k = int64(0)
             if row >= stride:
-                return -1
+                return first, message
             while k < count:
                 step = steps + 48 * k
                 k += 1
@@ -183,12 +188,12 @@ def _scan(
                     _store(starts, sizes, place, -1, 0)
                     continue
                 if not is_there:
-                    return -1
+                    return -1, 0
                 at += size
                 if kind == NOTHING:
                     continue
                 if at >= stop:
-                    return -1
+                    return -1, 0
                 if kind == IMAGE:
                     is_null = at + 4 <= stop and is_null_text(at)
                     _store(starts, sizes, place, -1 if is_null else at - data, 0)
@@ -200,7 +205,7 @@ def _scan(
                     continue
                 at, start, length = _value(ANY if kind == OPTIONAL else kind, data, at, stop)
                 if at < 0:
-                    return -1
+                    return -1, 0
                 if kind != UNUSED:
                     _store(starts, sizes, place, start, length)
             row += 1
@@ -209,27 +214,54 @@ def _scan(
                 if at < stop:
                     continue
             if at != stop:
-                return -1
+                return -1, 0
             break
         store_i64(lines + 8 * message, row - first)
-    return row
+    return row, messages
 
 
-def find_values(
-    data: Bytes, begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], schema: TableSchema
-) -> EnvelopeValues | None:
-    """The values of the messages data[begins[i]:ends[i]], each of one envelope or several, one on each line; None if
-    one has another shape.
+class _Memory(threading.local):
+    """Memory of a thread for the places of values, used again: new memory costs more time than finding the values."""
+
+    def __init__(self) -> None:
+        self._places = np.empty(0, np.int32)
+
+    def places(self, size: int) -> npt.NDArray[np.int32]:
+        """Memory for so many numbers."""
+        if size > _MOST_KEPT:
+            return np.empty(size, np.int32)
+        if size > len(self._places):
+            self._places = np.empty(size, np.int32)
+        return self._places[:size]
+
+
+_MEMORY = _Memory()
+
+
+def find_values(data: Bytes, begins: Numbers, ends: Numbers, schema: TableSchema) -> EnvelopeValues | None:
+    """The values of the first of the messages data[begins[i]:ends[i]], each of one envelope or several, one on each
+    line; None if one has another shape. They are valid until the next call in the same thread.
     """
     if not schema.columns or len(data) > _LARGEST:
         return None
     program = envelope_program(schema)
     most = int((ends - begins).sum()) // program.least + 1
-    stride = most | 33  # rows of different slots at the same place of a cache would replace each other
-    starts, sizes = np.empty((2, program.slots, stride), np.int32)
+    capacity = min(most, max(_LEAST_ROWS, min(_MOST_ROWS, _PLACES // program.slots)))
+    found = _find(program, data, begins, ends, capacity)
+    if found is not None and not len(found.lines):  # a message with more lines
+        lines = np.count_nonzero(data[begins[0] : ends[0]] == ord("\n")) + 1
+        found = _find(program, data, begins[:1], ends[:1], int(lines))
+    return found if found is not None and len(found.lines) else None
+
+
+def _find(
+    program: EnvelopeProgram, data: Bytes, begins: Numbers, ends: Numbers, capacity: int
+) -> EnvelopeValues | None:
+    stride = capacity | 33  # values of a row are not all at the same place of a cache
+    starts, sizes = _MEMORY.places(2 * program.slots * stride).reshape(2, program.slots, stride)
     lines = np.empty(len(begins), np.int64)
-    rows = _scan(
+    rows, messages = _scan(
         address(data), address(begins), address(ends), len(begins), address(program.steps), len(program.steps),
         address(program.constants), address(starts), address(sizes), stride, address(lines),
     )  # fmt: skip
-    return None if rows < 0 else EnvelopeValues(program, data, starts[:, :rows], sizes[:, :rows], lines)
+    return None if rows < 0 else EnvelopeValues(program, data, starts[:, :rows], sizes[:, :rows], lines[:messages])

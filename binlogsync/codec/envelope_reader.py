@@ -6,6 +6,7 @@ decodes the messages, or reports what is wrong.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import msgspec
@@ -15,16 +16,15 @@ import pyarrow as pa
 
 from binlogsync.binlog.memory import address
 from binlogsync.change import NAME_TYPE, OP_TYPE, OPS, SOURCE_FIELDS, ChangeBatch, build_batch
-from binlogsync.codec.envelope_program import EnvelopeValues, find_values
+from binlogsync.codec.envelope_program import EnvelopeValues, Numbers, find_values
 from binlogsync.codec.json_scan import LENGTH
 from binlogsync.codec.json_texts import Bytes
 from binlogsync.codec.span_columns import SpanColumn, UnusualValueError, integers, labels, read_spans, strings
-from binlogsync.codec.span_kernels import find_runs
+from binlogsync.codec.span_parts import find_runs
 from binlogsync.schema import TableSchema, arrow_type
 
 _NULL = ord("n")
 Impossible = dict[tuple[Literal["before", "after"], str], pa.StringArray]
-Numbers = npt.NDArray[np.int64]
 
 
 def read_envelopes(
@@ -33,25 +33,32 @@ def read_envelopes(
     """(batches, number of envelopes in each message) of the messages data[begins[i]:ends[i]] of one table, each of one
     envelope or several, one on each line; None if one is not as expected.
 
-    Usually one batch; more if the server changes. `seq` counts from 0 across the batches.
+    A batch has a few thousand changes of one server. `seq` counts from 0 across the batches.
     """
-    values = find_values(data, begins, ends, schema)
-    if values is None:
-        return None
-    try:
-        reader = _EnvelopeReader(values, schema)
-        starts = [*reader.server_starts(), len(values)]
-        return [reader.batch(*span) for span in zip(starts, starts[1:], strict=False)], values.lines
-    except (UnusualValueError, pa.ArrowException, msgspec.MsgspecError, ValueError, OverflowError):
-        return None
+    batches: list[ChangeBatch] = []
+    lines: list[Numbers] = []
+    done = rows = 0
+    while done < len(begins):
+        values = find_values(data, begins[done:], ends[done:], schema)
+        if values is None:
+            return None
+        try:
+            reader = _EnvelopeReader(values, schema, rows)
+            batches += [reader.batch(*span) for span in pairwise([*reader.server_starts(), len(values)])]
+        except (UnusualValueError, pa.ArrowException, msgspec.MsgspecError, ValueError, OverflowError):
+            return None
+        lines.append(values.lines)
+        done, rows = done + len(values.lines), rows + len(values)
+    return batches, np.concatenate(lines) if lines else np.empty(0, np.int64)
 
 
 class _EnvelopeReader:
     """Converts the values of envelopes of one table."""
 
-    def __init__(self, values: EnvelopeValues, schema: TableSchema) -> None:
+    def __init__(self, values: EnvelopeValues, schema: TableSchema, first: int) -> None:
         self._values = values
         self._schema = schema
+        self._first = first  # `seq` of the first row
 
     def server_starts(self) -> list[int]:
         """Start indexes of batches: a change of the server starts a new one."""
@@ -64,7 +71,7 @@ class _EnvelopeReader:
         impossible: Impossible = {}
         images = [self._image(name, start, stop, impossible) for name in ("before", "after")]
         columns: dict[str, pa.Array] = {
-            "seq": pa.array(np.arange(start, stop)),
+            "seq": pa.array(np.arange(self._first + start, self._first + stop)),
             "order": integers(self._member("total_order", start, stop), pa.uint64()),
         }
         orders = columns["order"].to_numpy()

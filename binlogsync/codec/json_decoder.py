@@ -21,12 +21,14 @@ import pyarrow as pa
 
 from binlogsync.change import ChangeBatch, Op, build_batch
 from binlogsync.codec.column_parser import RAW_TYPES, read_column
+from binlogsync.codec.envelope_program import Numbers
 from binlogsync.codec.envelope_reader import read_envelopes
 from binlogsync.errors import WireError, excerpt
 from binlogsync.schema import GEOMETRY_TYPES, INTEGER_BITS, Column, TableSchema
 
 _LEAST_FOR_KERNELS = 8
-"""Fewer messages are decoded as fast without the kernels."""
+_LARGE_BYTES = 16_000
+"""Fewer and smaller messages are decoded as fast without the kernels."""
 _UNFIT = re.compile(r'["\\\x00-\x1f]')
 
 
@@ -129,9 +131,19 @@ def parse(messages: Sequence[bytes], schema: TableSchema) -> list[ChangeBatch]:
     """
     sizes = np.array([len(message) + 1 for message in messages], np.int64)
     ends = np.cumsum(sizes)
-    data = np.frombuffer(b"\n".join(messages) + b"\n", np.uint8)
-    found = read_envelopes(data, ends - sizes, ends - 1, schema) if len(messages) >= _LEAST_FOR_KERNELS else None
-    return parse_any(messages, schema) if found is None else found[0]
+    return parse_text(b"\n".join(messages) + b"\n", ends - sizes, ends - 1, schema)[0]
+
+
+def parse_text(
+    text: bytes | memoryview, begins: Numbers, ends: Numbers, schema: TableSchema
+) -> tuple[list[ChangeBatch], Numbers | None]:
+    """`parse` for the messages text[begins[i]:ends[i]], and the number of changes in each; None if not known."""
+    if len(begins) >= _LEAST_FOR_KERNELS or int((ends - begins).sum()) >= _LARGE_BYTES:
+        found = read_envelopes(np.frombuffer(text, np.uint8), begins, ends, schema)
+        if found is not None:
+            return found
+    messages = [bytes(text[begin:end]) for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
+    return parse_any(messages, schema), None
 
 
 def parse_any(messages: Sequence[bytes], schema: TableSchema) -> list[ChangeBatch]:

@@ -22,8 +22,6 @@ from binlogsync.codec.json_texts import Bytes, validity_bitmap
 from binlogsync.codec.lookup_tables import BASE64_VALUES, TABLES
 from binlogsync.codec.span_kernels import (
     check_numbers,
-    find_geometries,
-    find_items,
     read_base64,
     read_booleans,
     read_decimals,
@@ -31,6 +29,7 @@ from binlogsync.codec.span_kernels import (
     read_labels,
     read_strings,
 )
+from binlogsync.codec.span_parts import find_geometries, find_items
 from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, INTEGER_BITS, Column, arrow_type
 
 _WIDEST_DECIMAL, _MOST_LABELS = 18, 200

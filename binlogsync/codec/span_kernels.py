@@ -23,7 +23,7 @@ from binlogsync.binlog.memory import (
     store_u32,
     store_u64,
 )
-from binlogsync.codec.json_scan import ESCAPED, LENGTH, WIDE, number_end, string_end
+from binlogsync.codec.json_scan import ESCAPED, LENGTH, WIDE, number_end
 
 _MOST_DIGITS = 18  # a number of so many digits fits into 64 bits with a sign
 _SIGN = uint64(1 << 63)
@@ -32,7 +32,7 @@ _PAIRS = uint64(0x000000FF000000FF)
 
 
 @inner
-def _is_null(starts: intp, row: int64, valid: intp) -> boolean:
+def mark_null(starts: intp, row: int64, valid: intp) -> boolean:
     """Whether the row is NULL, which is stored in `valid`."""
     is_null = load_i32(starts + 4 * row) < 0
     store_u8(valid + row, uint8(0 if is_null else 1))
@@ -76,7 +76,7 @@ def read_integers(
     most = (_SIGN >> uint64(64 - 8 * width)) - uint64(1) if is_signed else ~uint64(0) >> uint64(64 - 8 * width)
     for row in range(rows):
         bits = uint64(0)
-        if not _is_null(starts, row, valid):
+        if not mark_null(starts, row, valid):
             at = data + load_i32(starts + 4 * row)
             stop = at + load_i32(sizes + 4 * row)
             is_negative = load_u8(at) == 45
@@ -106,7 +106,7 @@ def read_booleans(data: intp, starts: intp, rows: int64, values: intp, valid: in
     wrong = int64(0)
     for row in range(rows):
         byte = uint8(102)
-        if not _is_null(starts, row, valid):
+        if not mark_null(starts, row, valid):
             byte = load_u8(data + load_i32(starts + 4 * row))
         store_u8(values + row, uint8(1 if byte == 116 else 0))
         wrong += 0 if byte == 116 or byte == 102 else 1
@@ -121,7 +121,7 @@ def read_decimals(
     wrong, limit = int64(0), int64(10) ** precision
     for row in range(rows):
         number = int64(0)
-        if not _is_null(starts, row, valid):
+        if not mark_null(starts, row, valid):
             at = data + load_i32(starts + 4 * row)
             stop = at + load_i32(sizes + 4 * row)
             is_negative = load_u8(at) == 45 and stop > at
@@ -228,7 +228,7 @@ def read_strings(
     at, flags = out, int64(0)
     store_i32(offsets, int32(0))
     for row in range(rows):
-        if not _is_null(starts, row, valid):
+        if not mark_null(starts, row, valid):
             source, size = data + load_i32(starts + 4 * row), int64(load_i32(sizes + 4 * row))
             flags |= size
             if size & ESCAPED != 0:
@@ -263,7 +263,7 @@ def read_base64(
     at = out
     store_i32(offsets, int32(0))
     for row in range(rows):
-        if not _is_null(starts, row, valid):
+        if not mark_null(starts, row, valid):
             source, size = data + load_i32(starts + 4 * row), int64(load_i32(sizes + 4 * row))
             if size & 3 != 0 or size > LENGTH:
                 return -1
@@ -306,7 +306,7 @@ def read_labels(
     wrong = int64(0)
     for row in range(rows):
         found = int64(0)
-        if not _is_null(starts, row, valid):
+        if not mark_null(starts, row, valid):
             source, size = data + load_i32(starts + 4 * row), int64(load_i32(sizes + 4 * row)) & LENGTH
             found = int64(-1)
             for k in range(count):
@@ -317,86 +317,3 @@ def read_labels(
             wrong += 1 if found < 0 else 0
         store_i32(values + 4 * row, int32(found))
     return wrong
-
-
-@kernel
-def find_items(
-    data: intp, starts: intp, sizes: intp, rows: int64, offsets: intp, items: intp, item_sizes: intp, valid: intp
-) -> int64:
-    """Spans of the items of arrays of strings, or of numbers; returns their number, or -1 for other values."""
-    count = int64(0)
-    store_i32(offsets, int32(0))
-    for row in range(rows):
-        if not _is_null(starts, row, valid):
-            at = data + load_i32(starts + 4 * row)
-            stop = at + (load_i32(sizes + 4 * row) & LENGTH) - 1
-            if load_u8(at) != 91:
-                return -1
-            at += 1
-            while at < stop:
-                begin, size = at, int64(0)
-                if load_u8(at) == 34:
-                    at, flags = string_end(at + 1, stop)
-                    if at < 0:
-                        return -1
-                    begin += 1
-                    size = (at - begin) | flags
-                    at += 1
-                else:
-                    at = number_end(at, stop)
-                    if at < 0:
-                        return -1
-                    size = at - begin
-                store_i32(items + 4 * count, int32(begin - data))
-                store_i32(item_sizes + 4 * count, int32(size))
-                count += 1
-                if at < stop:
-                    if load_u8(at) != 44 or at + 1 == stop:
-                        return -1
-                    at += 1
-        store_i32(offsets + 4 * row + 4, int32(count))
-    return count
-
-
-@kernel
-def find_geometries(data: intp, starts: intp, sizes: intp, rows: int64, names: intp, spans: intp, valid: intp) -> int64:
-    """Spans of the SRID (starts, then sizes), and of the base64 text of each geometry; `names` is `{"srid":,"wkb":"`.
-    Returns how many values are none.
-    """
-    wrong = int64(0)
-    for row in range(rows):
-        srid, srid_size, wkb, wkb_size = int64(-1), int64(0), int64(-1), int64(0)
-        if not _is_null(starts, row, valid):
-            begin = data + load_i32(starts + 4 * row)
-            stop = begin + (load_i32(sizes + 4 * row) & LENGTH)
-            at = begin + 8
-            while at < stop and 48 <= load_u8(at) <= 57:
-                at += 1
-            if at + 10 <= stop and same(begin, names, 8) and same(at, names + 8, 8) and load_u8(stop - 2) == 34:
-                srid, srid_size, wkb, wkb_size = begin + 8 - data, at - begin - 8, at + 8 - data, stop - at - 10
-            else:
-                wrong += 1
-        store_i32(spans + 4 * row, int32(srid))
-        store_i32(spans + 4 * (rows + row), int32(srid_size))
-        store_i32(spans + 4 * (2 * rows + row), int32(wkb))
-        store_i32(spans + 4 * (3 * rows + row), int32(wkb_size))
-    return wrong
-
-
-@kernel
-def find_runs(data: intp, starts: intp, sizes: intp, rows: int64, numbers: intp, firsts: intp) -> int64:
-    """For each row the int32 number of the run of equal values that it is in, and the first row of each run; returns
-    the number of runs.
-    """
-    count, last, last_size = int64(0), int64(0), int64(0)
-    for row in range(rows):
-        start, size = int64(load_i32(starts + 4 * row)), int64(load_i32(sizes + 4 * row))
-        is_same = count > 0 and size == last_size and (start < 0) == (last < 0)
-        if is_same and start >= 0:
-            is_same = same(data + start, data + last, size & LENGTH)
-        if not is_same:
-            store_i32(firsts + 4 * count, int32(row))
-            count += 1
-        last, last_size = start, size
-        store_i32(numbers + 4 * row, int32(count - 1))
-    return count

@@ -5,8 +5,8 @@ SecureClient never sends these in plain text. If the server announces TLS as opt
 INFO line raises an error of nats-py, never another exception.
 
 nats-py builds and parses each message in Python, with a pattern, a queue and a task, which costs more than nats-server
-needs to store or read it. Messages sent here are already encoded; messages received for a subscription are cut from the
-read buffer and passed on unparsed. nats-py still handles the connection, its requests, replies and errors.
+needs to store or read it. Messages sent here are already encoded; messages received for a subscription are found in the
+read buffer by a kernel (frame_splitter.py). nats-py still handles the connection, its requests, replies and errors.
 
 This is the only file that uses private names of nats-py; tests/nats/test_nats_adapter.py fails when one of them
 changes.
@@ -17,14 +17,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
-from nats.protocol.parser import AWAITING_CONTROL_LINE
+
+from binlogsync.nats.frame_splitter import FrameSplitter
+from binlogsync.nats.message_block import MessageBlock
+from binlogsync.nats.received_text import ParserHook, SocketTap
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +39,11 @@ WRITER: Final = "_io_writer"
 BARE_WRITER: Final = "_bare_io_writer"
 READER: Final = "_io_reader"
 LIMIT: Final = "_limit"
+RECEIVED: Final = "_buffer"
 FLUSH_PENDING: Final = "_flush_pending"
 PARSER: Final = "_ps"
 SUBSCRIPTION_ID: Final = "_id"
 
-_VERSION = len("NATS/1.0")
-_LONGEST_LINE, _LARGEST_MESSAGE, _SIZE_DIGITS = 1 << 20, 1 << 27, 10
-"""Above anything that a nats-server sends: its messages have at most 64 MB."""
 _READ_BYTES = 1 << 20
 """Size of one read. With the 32 kB of nats-py, a large message takes 30 iterations of the event loop."""
 _CLOSE_S, _ABANDON_S = 5.0, 0.2
@@ -125,15 +127,6 @@ async def close_quietly(client: Client) -> None:
         log.debug("closing a connection to NATS: %r", error)
 
 
-class RawMessage(NamedTuple):
-    """One message; the header "Status" contains the server's status reply to a request."""
-
-    subject: str
-    reply: str
-    headers: dict[str, str]
-    data: bytes
-
-
 async def send_framed(client: Client, *texts: bytes | memoryview) -> None:
     """Write protocol text (complete operations in any number of parts) after everything published before.
 
@@ -167,13 +160,26 @@ def _write_now(client: Client, texts: Sequence[bytes | memoryview]) -> list[byte
     return rest
 
 
-def receive_raw(client: Client, subscription: Subscription, take: Callable[[RawMessage], None]) -> None:
+def receive_raw(client: Client, subscription: Subscription, take: Callable[[MessageBlock], None]) -> None:
     """Pass every message of the subscription to `take`, in order, in the event loop; its callback is not called."""
     splitter = _SPLITTERS.get(client)
     if splitter is None:
-        splitter = _SPLITTERS[client] = _Splitter(getattr(client, PARSER))
+        splitter = _SPLITTERS[client] = FrameSplitter()
+        hook = ParserHook(getattr(client, PARSER), splitter)
+        hook.when_idle(partial(_tap, getattr(client, TRANSPORT), splitter))
         _read_more(getattr(client, TRANSPORT))
-    splitter.takers[str(getattr(subscription, SUBSCRIPTION_ID)).encode()] = take
+    splitter.add(getattr(subscription, SUBSCRIPTION_ID), take)
+
+
+def _tap(transport: Any, splitter: FrameSplitter) -> None:
+    """Receive from the socket directly, unless the connection is a WebSocket."""
+    writer, reader = getattr(transport, WRITER, None), getattr(transport, READER, None)
+    if writer is None or reader is None or reader.at_eof() or writer.transport.is_closing():
+        return
+    received: bytearray = getattr(reader, RECEIVED)
+    text = bytes(received)
+    received.clear()
+    SocketTap(writer.transport, reader, splitter).begin(text)
 
 
 def _read_more(transport: Any) -> None:
@@ -193,78 +199,7 @@ def _read_more(transport: Any) -> None:
 def stop_receiving(client: Client, subscription: Subscription) -> None:
     """Stop passing messages of the subscription to `take`; nats-py drops those that still arrive."""
     if (splitter := _SPLITTERS.get(client)) is not None:
-        splitter.takers.pop(str(getattr(subscription, SUBSCRIPTION_ID)).encode(), None)
+        splitter.remove(getattr(subscription, SUBSCRIPTION_ID))
 
 
-class _Splitter:
-    """Wraps a connection's parser: extracts the raw messages, and passes the rest to the parser one operation a call.
-
-    So each message of a subscription takes one of the two paths, and their order is kept.
-    """
-
-    def __init__(self, parser: Any) -> None:
-        self.takers: dict[bytes, Callable[[RawMessage], None]] = {}
-        self._parser = parser
-        self._parse: Callable[[bytes], Awaitable[None]] = parser.parse
-        self._kept = bytearray()
-        parser.parse = self.parse
-
-    async def parse(self, data: bytes = b"") -> None:
-        """Replaces the parser's method; an operation that the parser has started is finished by the parser."""
-        if self._parser.buf or self._parser.state != AWAITING_CONTROL_LINE:
-            await self._parse(data)
-            return
-        self._kept += data
-        at = 0
-        try:
-            while (end := self._kept.find(b"\r\n", at, at + _LONGEST_LINE)) >= 0:
-                words = self._kept[at:end].split() if self._kept.startswith((b"MSG ", b"HMSG "), at) else None
-                stop = end + 2 if words is None else end + 4 + _size(words)
-                if stop > len(self._kept):
-                    break
-                begun, at = at, stop
-                take = None if words is None else self.takers.get(bytes(words[2]))
-                if words is None or take is None:
-                    await self._parse(bytes(self._kept[begun:stop]))
-                else:
-                    take(_received(words, self._kept, end + 2))
-            if end < 0 and len(self._kept) - at >= _LONGEST_LINE:
-                raise nats.errors.ProtocolError
-        finally:
-            del self._kept[:at]
-
-
-def _size(words: list[bytearray]) -> int:
-    """Bytes of header and data after the first line of a message; `words` are the words of that line."""
-    with_header = words[0] == b"HMSG"
-    sizes = words[-2:] if with_header else words[-1:]
-    if len(words) not in ((5, 6) if with_header else (4, 5)) or not all(
-        word.isdigit() and len(word) <= _SIZE_DIGITS for word in sizes
-    ):
-        raise nats.errors.ProtocolError
-    if int(sizes[0]) > int(sizes[-1]) or int(sizes[-1]) > _LARGEST_MESSAGE:
-        raise nats.errors.ProtocolError
-    return int(sizes[-1])
-
-
-def _received(words: list[bytearray], buffer: bytearray, start: int) -> RawMessage:
-    """The message whose first line has these words, and whose headers start at `start`."""
-    reply = words[3].decode(errors="replace") if len(words) == (6 if words[0] == b"HMSG" else 5) else ""
-    size = int(words[-1])
-    header = int(words[-2]) if words[0] == b"HMSG" else 0
-    with memoryview(buffer) as view:
-        data = bytes(view[start + header : start + size])
-    headers = {}
-    if header:
-        first, *lines = buffer[start : start + header].decode(errors="replace").split("\r\n")
-        if status := first[_VERSION:].strip():
-            headers["Status"] = status.partition(" ")[0]
-            headers["Description"] = status.partition(" ")[2]
-        for line in lines:
-            name, colon, value = line.partition(":")
-            if colon:
-                headers[name] = value.strip()
-    return RawMessage(words[1].decode(errors="replace"), reply, headers, data)
-
-
-_SPLITTERS: WeakKeyDictionary[Client, _Splitter] = WeakKeyDictionary()
+_SPLITTERS: WeakKeyDictionary[Client, FrameSplitter] = WeakKeyDictionary()

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import nats.errors
 import nats.js.errors
+import numpy as np
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy, StreamInfo
 
-from binlogsync.nats.adapter import RawMessage
-from binlogsync.nats.messages import DeliveredMessage
+from binlogsync.nats.frame_kernel import DELIVERED, DELIVERY, REPLY, SEQUENCE
+from binlogsync.nats.message_block import MessageBlock
 from binlogsync.nats.pull import PullSubscription
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class DurableConsumer:
     subscription: PullSubscription | None = None
     deliveries: int = 0
     is_broken: bool = False
-    kept: list[DeliveredMessage] = field(default_factory=list)
+    kept: MessageBlock = field(default_factory=MessageBlock.empty)
     owed: str | None = None
     stream_created_at: str | None = None
     notify: Callable[[], None] | None = None
@@ -80,20 +81,20 @@ class DurableConsumer:
             inactive_threshold=self.inactive_s,
         )
 
-    def accept(self, received: Sequence[RawMessage]) -> list[DeliveredMessage]:
+    def accept(self, received: MessageBlock) -> MessageBlock:
         """The new ones of the messages, up to a delivery that is missing: the durable is then broken."""
-        messages: list[DeliveredMessage] = []
-        for message in received:
-            sequence, number = parse_reply(message.reply)
-            if self.deliveries and number != self.deliveries + 1:
-                text = "durable %s: deliveries %d..%d did not arrive; recreating it"
-                log.warning(text, self.name, self.deliveries + 1, number)
-                self.is_broken = True
-                break
-            self.deliveries = number
-            if sequence > self.given:
-                messages.append(DeliveredMessage(sequence, message.headers, message.data, message.reply))
-        return messages
+        block = delivery_numbers(received)
+        if not len(block):
+            return block
+        numbers = block.column(DELIVERY)
+        first = self.deliveries + 1 if self.deliveries else int(numbers[0])
+        for at in np.flatnonzero(numbers != np.arange(first, first + len(numbers)))[:1].tolist():
+            text = "durable %s: deliveries %d..%d did not arrive; recreating it"
+            log.warning(text, self.name, first + at, int(numbers[at]))
+            self.is_broken = True
+            block = block.slice(0, at)
+        self.deliveries = first + len(block) - 1
+        return block.select(block.column(SEQUENCE) > self.given)
 
     async def drop_subscription(self) -> None:
         """Unsubscribe; never raises for a lost connection."""
@@ -128,6 +129,17 @@ def parse_reply(reply: str) -> tuple[int, int]:
     tokens = reply.split(".")
     first = 5 if len(tokens) == 9 else 7
     return int(tokens[first]), int(tokens[first + 1])
+
+
+def delivery_numbers(block: MessageBlock) -> MessageBlock:
+    """The messages with stream sequence and consumer sequence, also of those for which no kernel has read them."""
+    unread = np.flatnonzero(~block.has(DELIVERED)).tolist()
+    if not unread:
+        return block
+    frames = block.frames.copy()
+    for row in unread:
+        frames[row, [SEQUENCE, DELIVERY]] = parse_reply(block.text_of(row, REPLY))
+    return MessageBlock(block.text, frames)
 
 
 async def consumer_info(js: JetStreamContext, stream: str, durable: str) -> ConsumerInfo | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from functools import partial
+from itertools import groupby, pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -17,20 +18,20 @@ from binlogsync.codec.envelope import (
     JSON,
     JSON_LINES,
     LARGE_OBJECT,
-    LARGE_OBJECT_SIZE,
     SCHEMA,
     SCHEMA_CHANGE,
     count_changes,
     decode_arrow,
     decode_schema_change,
     parse,
+    parse_text,
 )
 from binlogsync.codec.tail_messages import is_tail_message
 from binlogsync.errors import WireError, excerpt
+from binlogsync.nats.frame_kernel import BODY, BODY_END, CONTENT, FINGERPRINT, PLAIN, REPLY, SEQUENCE, Numbers
+from binlogsync.nats.message_block import MessageBlock
 from binlogsync.schema import TableSchema
 
-_LARGE_BYTES = 64 << 20
-_DIGITS = 19
 _FINGERPRINT, _OBJECT = re.compile("[0-9a-f]{16}"), re.compile("[0-9a-f]{64}")
 
 
@@ -77,19 +78,28 @@ class MessageLookups:
     large_object: Callable[[str], bytes]
 
 
-def count_decodable(messages: Sequence[DeliveredMessage]) -> int:
-    """Number of messages that may be decoded together, limited by the size of their bodies in the object store. At
-    least one, unless there are none.
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Consecutive messages that are decoded together: three headers are equal, and whether the tail wrote them.
+
+    Attributes:
+        sequences: stream sequence of each message.
+        reply: returns the reply subject of a message by its number, "" for none.
+        bodies: returns all bodies.
+        text: the bodies as text[begins[i]:ends[i]], or None.
     """
-    size = 0
-    for number, message in enumerate(messages):
-        if LARGE_OBJECT not in message.headers:
-            continue
-        text = message.headers.get(LARGE_OBJECT_SIZE, "")
-        size += int(text) if text.isdecimal() and len(text) < _DIGITS else _LARGE_BYTES
-        if number and size > _LARGE_BYTES:
-            return number
-    return len(messages)
+
+    kind: str | None
+    fingerprint: str | None
+    statement: str | None
+    is_own: bool
+    sequences: Numbers
+    reply: Callable[[int], str]
+    bodies: Callable[[], Sequence[bytes]]
+    text: tuple[memoryview, Numbers, Numbers] | None = None
+
+    def __len__(self) -> int:
+        return len(self.sequences)
 
 
 def decode(messages: Sequence[DeliveredMessage], lookups: MessageLookups) -> list[StreamBatch]:
@@ -97,34 +107,86 @@ def decode(messages: Sequence[DeliveredMessage], lookups: MessageLookups) -> lis
 
     Messages that no tail wrote are ignored; the ack of the changes before them acks them too.
     """
+    return _decode(_groups(messages, lookups), lookups)
+
+
+def decode_block(block: MessageBlock, lookups: MessageLookups) -> list[StreamBatch]:
+    """`decode` for delivered messages that are not Python objects."""
+    return _decode(_block_groups(block, lookups), lookups)
+
+
+def _delivered(block: MessageBlock) -> list[DeliveredMessage]:
+    """All messages of a block as Python objects."""
+    sequences = block.column(SEQUENCE).tolist()
+    return [
+        DeliveredMessage(sequence, message.headers, message.data, message.reply)
+        for sequence, message in zip(sequences, block.messages(), strict=True)
+    ]
+
+
+def _groups(messages: Sequence[DeliveredMessage], lookups: MessageLookups) -> Iterator[_Group]:
+    for key, group in groupby(messages, _group_key):
+        part = list(group)
+        sequences = np.array([message.sequence for message in part], np.int64)
+        yield _Group(*key, sequences, partial(_reply_of, part), partial(_bodies, part, lookups))
+
+
+def _block_groups(block: MessageBlock, lookups: MessageLookups) -> Iterator[_Group]:
+    is_plain = block.has(PLAIN)
+    spans = pairwise([*block.group_starts(), len(block)])
+
+    def key(span: tuple[int, int]) -> tuple[str, str] | None:
+        first = span[0]
+        return (block.text_of(first, CONTENT), block.text_of(first, FINGERPRINT)) if is_plain[first] else None
+
+    for names, same in groupby(spans, key):
+        parts = list(same)
+        part = block.slice(parts[0][0], parts[-1][1])
+        if names is None:
+            yield from _groups(_delivered(part), lookups)
+        else:
+            text = (part.text, part.column(BODY), part.column(BODY_END))
+            reply = partial(part.text_of, field=REPLY)
+            yield _Group(*names, None, True, part.column(SEQUENCE), reply, part.bodies, text)
+
+
+def _reply_of(messages: Sequence[DeliveredMessage], row: int) -> str:
+    return messages[row].reply
+
+
+def _decode(groups: Iterator[_Group], lookups: MessageLookups) -> list[StreamBatch]:
     done: list[StreamBatch] = []
     reply: str | None = None
-    for (kind, fingerprint, statement, own), group in groupby(messages, _group_key):
-        part = list(group)
-        if not own:
-            if done and part[-1].reply:
-                reply = part[-1].reply
+    for group in groups:
+        if not group.is_own:
+            if done and (last := group.reply(len(group) - 1)):
+                reply = last
                 done[-1] = replace(done[-1], reply=reply)
             continue
         try:
-            if statement is not None:
-                counted = [decode_schema_change(statement) for _ in part], [1] * len(part)
+            if group.statement is not None:
+                counted = [decode_schema_change(group.statement) for _ in range(len(group))], [1] * len(group)
             else:
-                counted = _batches(kind, fingerprint, [_body(message, lookups) for message in part], lookups)
-            for batch in _located(counted[0], counted[1], part, reply):
+                counted = _batches(group, lookups)
+            for batch in _located(counted[0], counted[1], group, reply):
                 done.append(batch)
                 reply = batch.reply
         except WireError as error:
-            span = f"{part[0].sequence}..{part[-1].sequence}" if len(part) > 1 else str(part[0].sequence)
+            first, last_one = int(group.sequences[0]), int(group.sequences[-1])
+            span = f"{first}..{last_one}" if len(group) > 1 else str(first)
             raise WireError(f"stream sequence {span}: {error}") from error
     return done
 
 
 def _group_key(message: DeliveredMessage) -> tuple[str | None, str | None, str | None, bool]:
-    """Messages with an equal key are decoded together: three headers, and whether the tail wrote the message."""
+    """Messages with an equal key are decoded together."""
     headers = message.headers
     own = is_tail_message(headers, message.sequence)
     return headers.get(CONTENT_TYPE), headers.get(SCHEMA), headers.get(SCHEMA_CHANGE), own
+
+
+def _bodies(messages: Sequence[DeliveredMessage], lookups: MessageLookups) -> list[bytes]:
+    return [_body(message, lookups) for message in messages]
 
 
 def _body(message: DeliveredMessage, lookups: MessageLookups) -> bytes:
@@ -136,12 +198,11 @@ def _body(message: DeliveredMessage, lookups: MessageLookups) -> bytes:
     return lookups.large_object(name)
 
 
-def _batches(
-    kind: str | None, fingerprint: str | None, bodies: Sequence[bytes], lookups: MessageLookups
-) -> tuple[list[ChangeBatch], list[int]]:
+def _batches(group: _Group, lookups: MessageLookups) -> tuple[list[ChangeBatch], list[int]]:
     """The batches, and the number of changes in each message."""
+    kind, fingerprint = group.kind, group.fingerprint
     if kind == ARROW:
-        batches = [decode_arrow(body) for body in bodies]
+        batches = [decode_arrow(body) for body in group.bodies()]
         return batches, [len(batch) for batch in batches]
     if kind not in (JSON, JSON_LINES):
         raise WireError(
@@ -151,21 +212,28 @@ def _batches(
         raise WireError(f"the message has no {SCHEMA} header; another program publishes to this stream")
     if not _FINGERPRINT.fullmatch(fingerprint):
         raise WireError(f"{SCHEMA} is {excerpt(fingerprint)}, which is not the fingerprint of a table schema")
-    return parse(bodies, lookups.schema(fingerprint)), [count_changes(body, kind) for body in bodies]
+    schema = lookups.schema(fingerprint)
+    if group.text is not None:
+        found, lines = parse_text(*group.text, schema)
+        if lines is not None:
+            return found, lines.tolist() if kind == JSON_LINES else [1] * len(group)
+        return found, [count_changes(body, kind) for body in group.bodies()]
+    bodies = group.bodies()
+    return parse(bodies, schema), [count_changes(body, kind) for body in bodies]
 
 
 def _located(
-    batches: Sequence[ChangeBatch], counts: Sequence[int], messages: Sequence[DeliveredMessage], reply: str | None
+    batches: Sequence[ChangeBatch], counts: Sequence[int], group: _Group, reply: str | None
 ) -> Iterator[StreamBatch]:
-    sequences = np.repeat(np.array([message.sequence for message in messages], np.uint64), counts)
+    sequences = np.repeat(group.sequences.astype(np.uint64), counts)
     ends = np.cumsum(counts)
     if sum(len(batch) for batch in batches) != len(sequences):
-        raise WireError(f"{len(messages)} messages have {len(sequences)} lines but {sum(map(len, batches))} changes")
+        raise WireError(f"{len(group)} messages have {len(sequences)} lines but {sum(map(len, batches))} changes")
     start = 0
     for batch in batches:
         stop = start + len(batch)
         whole = int(np.searchsorted(ends, stop, "right")) - 1
-        reply = (messages[whole].reply or None) if whole >= 0 else reply
+        reply = (group.reply(whole) or None) if whole >= 0 else reply
         own = pa.array(sequences[start:stop])
         index = batch.data.schema.get_field_index("seq")
         data = batch.data.set_column(index, batch.data.schema.field(index), own.cast(pa.int64()))

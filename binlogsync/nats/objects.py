@@ -163,12 +163,12 @@ async def _read(client: Client, bucket: str, meta: ObjectMeta, timeout_s: float)
     try:
         while len(chunks) < meta.chunks and size <= meta.size:
             found = await pull.take(min(_FETCHED, meta.chunks - len(chunks)), timeout_s)
-            if not found:
+            if not len(found):
                 raise TimeoutError(f"chunk {len(chunks) + 1} of {meta.chunks} did not arrive")
-            for message in found:
-                chunks.append(message.data)
-                digest.update(message.data)
-                size += len(message.data)
+            for chunk in found.bodies():
+                chunks.append(chunk)
+                digest.update(chunk)
+                size += len(chunk)
     finally:
         await pull.close()
         await js.delete_consumer(stream, consumer)

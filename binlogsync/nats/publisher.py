@@ -40,7 +40,8 @@ from nats.js.api import Header
 
 from binlogsync.codec import subjects
 from binlogsync.codec.envelope import CHECKPOINT, WRITE_ID
-from binlogsync.nats.adapter import RawMessage, receive_raw, send_framed
+from binlogsync.nats.adapter import receive_raw, send_framed
+from binlogsync.nats.message_block import MessageBlock, RawMessage
 from binlogsync.nats.protocol_text import MessageBatch, SubjectAndHeaders, encode_batch, encode_header
 from binlogsync.nats.publish_progress import Attempt, PublishProgress, QueuedUnit
 from binlogsync.nats.publish_unit import PublishUnit
@@ -118,7 +119,7 @@ class Publisher:
     async def open(self) -> None:
         """Subscribe to acknowledgements."""
         subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._answered_parsed)
-        receive_raw(self._client, subscription, self._answered)
+        receive_raw(self._client, subscription, self._received)
 
     async def store(self, units: UnitQueue, following: UnitQueue | None) -> None:
         """Store the unsettled units, then `units`; returns after the last acknowledgement. Each acknowledgement updates
@@ -220,6 +221,10 @@ class Publisher:
     async def _answered_parsed(self, message: Msg) -> None:
         """Handle a message that nats-py had begun to parse when `receive_raw` was called."""
         self._answered(RawMessage(message.subject, message.reply, message.headers or {}, message.data))
+
+    def _received(self, block: MessageBlock) -> None:
+        for message in block.messages():
+            self._answered(message)
 
     def _answered(self, message: RawMessage) -> None:
         answer = self._answers.pop(message.subject, None)

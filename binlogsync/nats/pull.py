@@ -20,11 +20,14 @@ from collections.abc import Awaitable, Callable
 
 import nats.errors
 import nats.js.errors
+import numpy as np
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from binlogsync.nats.adapter import RawMessage, receive_raw, stop_receiving
+from binlogsync.nats.adapter import receive_raw, stop_receiving
+from binlogsync.nats.frame_kernel import DELIVERED
+from binlogsync.nats.message_block import MessageBlock, RawMessage
 
 _MOST_BYTES = 16 << 20  # of one request, unless the server accepts larger messages
 _SHARED_BYTES = 1 << 20  # the same for a listening subscription, which shares its connection with others
@@ -32,6 +35,8 @@ _MOST_BUFFERED_BYTES = 32 << 20
 """No request is sent while more bytes than this are buffered; memory use is at most this plus one request."""
 _REPLY_S = 10.0  # a request without a reply for so long is lost
 _LISTEN_S = 30.0  # how long a request of a listening subscription is open
+_JOINED_BYTES = 256 << 10
+"""Larger blocks are not copied to process them together."""
 _STATUS = "Status"
 _NO_MESSAGES, _EXPIRED, _CONFLICT = "404", "408", "409"
 
@@ -44,7 +49,8 @@ class PullSubscription:
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"
         self._inbox = client.new_inbox()
         self._subscription: Subscription | None = None
-        self._buffer: deque[RawMessage] = deque()
+        self._buffer: deque[MessageBlock] = deque()
+        self._buffered = 0  # number of messages
         self._buffer_bytes = 0
         self._complete = 0  # number of buffered messages that belong to complete requests
         self._count = 1  # number of messages in a request sent ahead of the caller
@@ -79,7 +85,7 @@ class PullSubscription:
         """
         self._notify = notify
 
-    async def take(self, count: int, timeout_s: float) -> list[RawMessage]:
+    async def take(self, count: int, timeout_s: float) -> MessageBlock:
         """Up to `count` messages in stream order; at least one if one arrives within `timeout_s`.
 
         Raises nats.js.errors.APIError when the server has no such durable.
@@ -97,13 +103,31 @@ class PullSubscription:
         if not self._buffer and not self._remaining and (left_s := ends_at - loop.time()) > 0:
             await self._request(1, left_s)
             await self._wait(left_s)
-        found = [self._buffer.popleft() for _ in range(min(count, self._complete or len(self._buffer)))]
+        found = self._first(min(count, self._complete or self._buffered))
         self._complete = max(0, self._complete - len(found))
-        self._buffer_bytes -= sum(len(message.data) for message in found)
+        self._buffered -= len(found)
+        self._buffer_bytes -= found.size
         self._request_ahead()
         if self._buffer:
             self._report()
         return found
+
+    def _first(self, count: int) -> MessageBlock:
+        """Remove the first `count` messages from the buffer, or fewer: those that share memory, and few others."""
+        blocks: list[MessageBlock] = []
+        size = 0
+        while count > 0:
+            block = self._buffer[0]
+            if size > _JOINED_BYTES and block.text is not blocks[-1].text:
+                break
+            self._buffer.popleft()
+            size += block.size
+            if len(block) > count:
+                self._buffer.appendleft(block.slice(count, len(block)))
+                block = block.slice(0, count)
+            count -= len(block)
+            blocks.append(block)
+        return MessageBlock.join(blocks)
 
     def _request_ahead(self) -> None:
         """Send the next request if the stream has more messages and not enough are buffered."""
@@ -133,20 +157,41 @@ class PullSubscription:
 
     async def _receive_parsed(self, message: Msg) -> None:
         """Handle a message that nats-py had begun to parse when `receive_raw` was called."""
-        self._receive(RawMessage(message.subject, message.reply, message.headers or {}, message.data))
+        raw = RawMessage(message.subject, message.reply, message.headers or {}, message.data)
+        if raw.subject.startswith(self._inbox):
+            self._receive_status(raw)
+        else:
+            self._append(MessageBlock.of(raw))
 
-    def _receive(self, message: RawMessage) -> None:
-        """Handle a message of the stream, or a status reply to a request."""
-        if not message.subject.startswith(self._inbox):
-            self._buffer.append(message)
-            self._buffer_bytes += len(message.data)
-            self._remaining -= 1
+    def _receive(self, block: MessageBlock) -> None:
+        """Handle messages of the stream and status replies to requests, in order."""
+        begun = 0
+        for row in np.flatnonzero(~block.has(DELIVERED)).tolist():
+            message = block.message(row)
+            if message.subject.startswith(self._inbox):
+                self._append(block.slice(begun, row))
+                self._receive_status(message)
+                begun = row + 1
+        self._append(block.slice(begun, len(block)))
+
+    def _append(self, block: MessageBlock) -> None:
+        """Add messages of the stream to the buffer."""
+        is_first = not self._buffered and len(block) > 0
+        while len(block):
+            # More than the request may still deliver are of an earlier request.
+            count = min(len(block), max(self._remaining, 1))
+            part, block = block.slice(0, count), block.slice(count, len(block))
+            self._buffer.append(part)
+            self._buffered += count
+            self._buffer_bytes += part.size
+            self._remaining -= count
             if self._remaining <= 0:
                 self._has_more = True
                 self._finish()
-            if len(self._buffer) == 1:
-                self._report()
-            return
+        if is_first:
+            self._report()
+
+    def _receive_status(self, message: RawMessage) -> None:
         status = message.headers.get(_STATUS, "")
         if message.subject != f"{self._inbox}.{self._request_number}" or status.startswith("1"):
             return  # an earlier request, or a heartbeat (100)
@@ -169,7 +214,7 @@ class PullSubscription:
 
     def _finish(self) -> None:
         """The request is complete."""
-        self._remaining, self._complete = 0, len(self._buffer)
+        self._remaining, self._complete = 0, self._buffered
         self._finished.set()
         self._request_ahead()
 

@@ -21,7 +21,7 @@ from nats.js.api import StreamInfo, StreamState
 
 from binlogsync.change import ChangeBatch
 from binlogsync.codec import subjects
-from binlogsync.codec.tail_messages import is_tail_message, tail_checkpoint
+from binlogsync.codec.tail_messages import tail_checkpoint
 from binlogsync.errors import ConfigError, SinkError, WireError
 from binlogsync.nats.client import NatsConnection, NatsOptions
 from binlogsync.nats.documents import StoredDocuments
@@ -35,9 +35,12 @@ from binlogsync.nats.durable import (
     filter_subjects,
     pending_counts,
 )
-from binlogsync.nats.messages import DeliveredMessage, MessageLookups, StreamBatch, count_decodable, decode
+from binlogsync.nats.frame_kernel import REPLY, SEQUENCE
+from binlogsync.nats.message_block import MessageBlock
+from binlogsync.nats.messages import DeliveredMessage, MessageLookups, StreamBatch, decode, decode_block
 from binlogsync.nats.pull import PullSubscription
 from binlogsync.nats.table_name_case import check_spelling
+from binlogsync.nats.unusual_messages import count_decodable, foreign_sequences
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
 
@@ -47,6 +50,7 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 _NO_RESPONDERS = 503
 """Status of a request that no durable answers."""
+_FOREIGN = "stream %s: message %d is ignored: no tail wrote it; find out which program publishes to %s"
 
 
 class StreamReader:
@@ -142,31 +146,28 @@ class StreamReader:
 
     def _next(self, follow: DurableConsumer, most: int, timeout_s: float) -> tuple[Sequence[StreamBatch], bool]:
         """(batches, whether no message arrived). No batches also if no tail wrote the messages."""
-        if follow.is_broken or not follow.kept:
+        if follow.is_broken or not len(follow.kept):
             follow.kept = self._retry(lambda client: self._fetch(client, follow, (most, timeout_s)), extra_s=timeout_s)
         count = count_decodable(follow.kept)
-        messages, follow.kept = follow.kept[:count], follow.kept[count:]
+        block, follow.kept = follow.kept.slice(0, count), follow.kept.slice(count, len(follow.kept))
         follow.is_broken, was_broken = True, follow.is_broken
-        batches = decode(messages, self._lookups)
+        batches = decode_block(block, self._lookups)
         follow.is_broken = was_broken
-        if messages:
-            follow.given = messages[-1].sequence
-        self._pass_foreign(follow, messages, batches)
-        return batches, not messages
+        if len(block):
+            follow.given = int(block.column(SEQUENCE)[-1])
+        self._pass_foreign(follow, block, batches)
+        return batches, not len(block)
 
-    def _pass_foreign(
-        self, follow: DurableConsumer, messages: Sequence[DeliveredMessage], batches: Sequence[StreamBatch]
-    ) -> None:
+    def _pass_foreign(self, follow: DurableConsumer, block: MessageBlock, batches: Sequence[StreamBatch]) -> None:
         """Count messages that no tail wrote, warn about the first, and ack them if no ack of changes will."""
         if batches:
             follow.owed = batches[-1].reply
-        foreign = [message for message in messages if not is_tail_message(message.headers, message.sequence)]
+        foreign = foreign_sequences(block)
         if foreign and not self.foreign:
-            text = "stream %s: message %d is ignored: no tail wrote it; find out which program publishes to %s"
-            log.warning(text, self.stream, foreign[0].sequence, follow.subject)
+            log.warning(_FOREIGN, self.stream, foreign[0], follow.subject)
         self.foreign += len(foreign)
         if foreign and not batches and follow.owed is None:
-            self._ack(messages[-1].reply)
+            self._ack(block.text_of(len(block) - 1, REPLY))
 
     def ack(self, batch: StreamBatch) -> None:
         """Ack all messages of the durable up to the end of `batch`, and wait for the server's confirmation. Does
@@ -335,9 +336,7 @@ class StreamReader:
             raise WireError(f"source {self.source} has no stream {self.stream} yet; start its tail, which creates it")
         return info
 
-    async def _fetch(
-        self, client: Client, follow: DurableConsumer, limits: tuple[int, float]
-    ) -> list[DeliveredMessage]:
+    async def _fetch(self, client: Client, follow: DurableConsumer, limits: tuple[int, float]) -> MessageBlock:
         if follow.is_broken:
             await self._recreate(client, follow)
         if follow.subscription is None:
@@ -352,7 +351,7 @@ class StreamReader:
             if error.code != _NO_RESPONDERS:
                 raise
             log.warning("durable %s does not exist any longer; recreating it", follow.name)
-            return []
+            return MessageBlock.empty()
         follow.is_broken = False
         return follow.accept(found)
 

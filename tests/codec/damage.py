@@ -15,6 +15,7 @@ import faulthandler
 import json
 import logging
 import random
+import re
 import resource
 import sys
 import traceback
@@ -44,7 +45,11 @@ from binlogsync.codec.envelope import (
 from binlogsync.codec.tail_messages import BATCH_ID
 from binlogsync.errors import BinlogSyncError
 from binlogsync.nats import adapter
-from binlogsync.nats.messages import DeliveredMessage, MessageLookups, count_decodable, decode
+from binlogsync.nats.durable import delivery_numbers
+from binlogsync.nats.frame_splitter import FrameSplitter
+from binlogsync.nats.message_block import MessageBlock
+from binlogsync.nats.messages import DeliveredMessage, MessageLookups, StreamBatch, decode, decode_block
+from binlogsync.nats.unusual_messages import count_decodable
 from binlogsync.position import BinlogPosition, Checkpoint
 from binlogsync.schema import TableSchema
 from binlogsync.sinks.jetstream.messages import publish_units
@@ -171,8 +176,14 @@ def _read(messages: list[DeliveredMessage], documents: dict[str, str]) -> str:
     def schema(fingerprint: str) -> TableSchema:
         return TableSchema.from_json(documents.get(fingerprint, "{}"))
 
-    count_decodable(messages)
-    for item in decode(messages, MessageLookups(schema, lambda _: b"{}")):
+    lookups = MessageLookups(schema, lambda _: b"{}")
+    try:
+        found = decode(messages, lookups)
+    except BinlogSyncError as error:
+        _compare(messages, lookups, str(error))
+        raise
+    _compare(messages, lookups, found)
+    for item in found:
         item.batch.data.validate(full=True)
         item.batch.data.to_pylist()
         for texts in item.batch.impossible.values():
@@ -180,6 +191,48 @@ def _read(messages: list[DeliveredMessage], documents: dict[str, str]) -> str:
         if item.batch.ddl is None:
             render(item.batch, EnvelopeContext("damage", 0))
     return "read"
+
+
+def _compare(messages: list[DeliveredMessage], lookups: MessageLookups, expected: list[StreamBatch] | str) -> None:
+    """The messages as protocol text must decode to equal batches, or raise the same error."""
+    if any(value != value.strip() or not value.isprintable() for m in messages for value in m.headers.values()):
+        return  # no header of nats-server
+    blocks: list[MessageBlock] = []
+    splitter = FrameSplitter()
+    splitter.add(7, blocks.append)
+    text = memoryview(b"".join(map(_protocol_text, messages)))
+    assert splitter.take(text, 0, len(text)) == (len(text), len(text))
+    block = delivery_numbers(MessageBlock.join(blocks))
+    count_decodable(block)
+    found: list[StreamBatch] | str
+    try:
+        found = decode_block(block, lookups)
+    except BinlogSyncError as error:
+        found = str(error)
+    if isinstance(expected, str) or isinstance(found, str):
+        # Only some of the messages may be named, with other numbers.
+        texts = [one if isinstance(one, str) else "" for one in (found, expected)]
+        assert len({re.sub(r"\d+", "", text.partition(": ")[2]) for text in texts}) == 1, texts
+        return
+    # A batch may be cut in several.
+    rows = [
+        [(repr(row), number) for item in items for row, number in zip(_rows(item), item.sequences, strict=True)]
+        for items in (found, expected)
+    ]
+    assert rows[0] == rows[1]
+
+
+def _rows(item: StreamBatch) -> list[Any]:
+    return list(item.batch.data.to_pylist()) if item.batch.ddl is None else [item.batch.ddl]
+
+
+def _protocol_text(message: DeliveredMessage) -> bytes:
+    """The message as nats-server delivers it."""
+    lines = "".join(f"{key}: {value}\r\n" for key, value in message.headers.items()).encode()
+    head = b"NATS/1.0\r\n" + lines + b"\r\n"
+    reply = f"$JS.ACK.s.c.1.{message.sequence}.{message.sequence}.1.0"
+    sizes = f"{len(head)} {len(head) + len(message.payload)}"
+    return f"HMSG a.b 7 {reply} {sizes}\r\n".encode() + head + message.payload + b"\r\n"
 
 
 def _body(chance: random.Random) -> str:

@@ -18,9 +18,10 @@ from nats.aio.client import Client
 
 from binlogsync.codec.envelope import LARGE_OBJECT, LARGE_OBJECT_SIZE
 from binlogsync.errors import WireError
-from binlogsync.nats import messages
-from binlogsync.nats.messages import DeliveredMessage, count_decodable
+from binlogsync.nats import unusual_messages
+from binlogsync.nats.message_block import MessageBlock, RawMessage
 from binlogsync.nats.objects import chunk_subject, get_object, meta_subject, put_object
+from binlogsync.nats.unusual_messages import count_decodable
 from binlogsync.servers import NATSServer
 from tests.nats.test_stream import TABLES, FilledStream
 from tests.nats_commands import PATIENCE_S, ask
@@ -188,7 +189,7 @@ def test_a_missing_object_is_named(nats_server: NATSServer) -> None:
 
 
 def test_large_bodies_are_handed_out_a_few_at_a_time(nats_server: NATSServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages, "_LARGE_BYTES", 3_500_000)
+    monkeypatch.setattr(unusual_messages, "_LARGE_BYTES", 3_500_000)
     filled, images = large_source(nats_server, 5)
     filled.sink.close()
     found: list[list[dict[str, Any]]] = []
@@ -219,4 +220,5 @@ def test_how_many_are_decoded_at_once(sizes: list[str | None], count: int) -> No
     def headers(size: str | None) -> dict[str, str]:
         return {} if size is None else {LARGE_OBJECT: "n", LARGE_OBJECT_SIZE: size}
 
-    assert count_decodable([DeliveredMessage(1, headers(size), b"") for size in sizes]) == count
+    blocks = [MessageBlock.of(RawMessage("a", "", headers(size), b"")) for size in sizes]
+    assert count_decodable(MessageBlock.join(blocks)) == count

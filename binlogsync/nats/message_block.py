@@ -1,0 +1,158 @@
+"""Messages of one subscription as nats-server sent them: protocol text, and arrays of numbers that describe it.
+
+A block has no Python object for a message; `messages` and `plain_text` make them from the few that need one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from binlogsync.nats.frame_kernel import (
+    BODY,
+    BODY_END,
+    CONTENT,
+    FIELDS,
+    FINGERPRINT,
+    FLAGS,
+    FRAME,
+    FRAME_END,
+    HEADERS,
+    NEW,
+    REPLY,
+    REPLY_END,
+    SEQUENCE,
+    SUBJECT,
+    SUBJECT_END,
+    Numbers,
+)
+
+_VERSION = len("NATS/1.0")
+_OFFSETS = (*range(SEQUENCE), CONTENT, CONTENT + 1, FINGERPRINT, FINGERPRINT + 1)
+
+
+class RawMessage(NamedTuple):
+    """One message; the header "Status" contains the server's status reply to a request."""
+
+    subject: str
+    reply: str
+    headers: dict[str, str]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MessageBlock:
+    """Messages in order; `frames` has a row for each, with the numbers of frame_kernel.py, for `text`."""
+
+    text: memoryview
+    frames: Numbers
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all messages, with their headers."""
+        return int((self.frames[:, FRAME_END] - self.frames[:, FRAME]).sum())
+
+    def column(self, field: int) -> Numbers:
+        """One number of each message."""
+        return np.ascontiguousarray(self.frames[:, field])
+
+    def has(self, flag: int) -> npt.NDArray[np.bool_]:
+        """Mask of the messages with that flag."""
+        found: npt.NDArray[np.bool_] = (self.frames[:, FLAGS] & flag) != 0
+        return found
+
+    def slice(self, start: int, stop: int) -> MessageBlock:
+        """The messages start..stop-1, sharing memory."""
+        return MessageBlock(self.text, self.frames[start:stop])
+
+    def select(self, mask: npt.NDArray[np.bool_]) -> MessageBlock:
+        """The messages where `mask` is True. One after a message left out counts as the first of a group."""
+        if mask.all():
+            return self
+        frames = self.frames.copy()
+        frames[1:, FLAGS] |= np.where(mask[:-1], 0, NEW)
+        return MessageBlock(self.text, frames[mask])
+
+    def group_starts(self) -> list[int]:
+        """Start indexes of groups: messages that are not plain, or plain ones of one content type and fingerprint."""
+        found = self.has(NEW)
+        found[:1] = True
+        starts: list[int] = np.flatnonzero(found).tolist()
+        return starts
+
+    def text_of(self, row: int, field: int) -> str:
+        """The text from a field to the next one, for example from REPLY to REPLY_END."""
+        start, stop = self.frames[row, field : field + 2].tolist()
+        return str(self.text[start:stop], errors="replace")
+
+    def bodies(self) -> list[bytes]:
+        """The body of each message."""
+        spans = zip(self.frames[:, BODY].tolist(), self.frames[:, BODY_END].tolist(), strict=True)
+        return [bytes(self.text[start:stop]) for start, stop in spans]
+
+    def message(self, row: int) -> RawMessage:
+        """One message as Python objects."""
+        start, body, stop = (int(self.frames[row, field]) for field in (HEADERS, BODY, BODY_END))
+        headers = _headers(str(self.text[start:body], errors="replace")) if body > start else {}
+        subject, reply = self.text_of(row, SUBJECT), self.text_of(row, REPLY)
+        return RawMessage(subject, reply, headers, bytes(self.text[body:stop]))
+
+    def messages(self) -> list[RawMessage]:
+        """All messages as Python objects."""
+        return [self.message(row) for row in range(len(self))]
+
+    @classmethod
+    def empty(cls) -> MessageBlock:
+        """No message."""
+        return cls(memoryview(b""), np.empty((0, FIELDS), np.int64))
+
+    @classmethod
+    def of(cls, message: RawMessage) -> MessageBlock:
+        """One message that is not in the form of protocol text."""
+        lines = "".join(f"{name}: {value}\r\n" for name, value in message.headers.items())
+        parts = [message.subject.encode(), message.reply.encode(), f"NATS/1.0\r\n{lines}\r\n".encode(), message.data]
+        ends = np.cumsum([len(part) for part in parts])
+        frames = np.zeros((1, FIELDS), np.int64)
+        frames[0, [SUBJECT_END, REPLY_END, BODY, BODY_END]] = ends
+        frames[0, [REPLY, HEADERS, FRAME_END]] = ends[[0, 1, 3]]
+        return cls(memoryview(b"".join(parts)), frames)
+
+    @classmethod
+    def join(cls, blocks: Sequence[MessageBlock]) -> MessageBlock:
+        """The messages of all blocks, copied unless they share memory. The first of each is that of a group."""
+        if len(blocks) < 2:
+            return blocks[0] if blocks else cls.empty()
+        if all(block.text is blocks[0].text for block in blocks):
+            return cls(blocks[0].text, np.concatenate([block.frames for block in blocks]))
+        texts, frames, size = [], [], 0
+        for block in blocks:
+            if len(block):
+                first, last = int(block.frames[0, FRAME]), int(block.frames[-1, FRAME_END])
+                moved = block.frames.copy()
+                moved[:, _OFFSETS] += size - first
+                moved[0, FLAGS] |= NEW
+                frames.append(moved)
+                texts.append(block.text[first:last])
+                size += last - first
+        return cls(memoryview(b"".join(texts)), np.concatenate(frames)) if frames else cls.empty()
+
+
+def _headers(text: str) -> dict[str, str]:
+    """The header lines, and the status in the first line."""
+    found = {}
+    first, *lines = text.split("\r\n")
+    if status := first[_VERSION:].strip():
+        found["Status"] = status.partition(" ")[0]
+        found["Description"] = status.partition(" ")[2]
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if colon:
+            found[name] = value.strip()
+    return found

@@ -1,0 +1,134 @@
+"""How received text comes to a FrameSplitter: before nats-py's parser, or straight from the socket.
+
+`ParserHook` works on every connection, also a WebSocket. `SocketTap` saves several copies of each byte, and is used on
+TCP connections, with or without TLS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import nats.errors
+from nats.protocol.parser import AWAITING_CONTROL_LINE
+
+from binlogsync.nats.frame_splitter import FrameSplitter
+from binlogsync.nats.receive_buffer import LEAST_FREE, ReceiveBuffer
+
+
+class ParserHook:
+    """Replaces `parse` of a connection's parser, which gets what the splitter leaves."""
+
+    def __init__(self, parser: Any, splitter: FrameSplitter) -> None:
+        self._splitter = splitter
+        self._parser = parser
+        self._parse: Callable[[bytes], Awaitable[None]] = parser.parse
+        self._kept: list[bytes] = []
+        self._missing = 0
+        self._is_parsing = False
+        self._next: Callable[[], None] | None = None
+        parser.parse = self.parse
+
+    def when_idle(self, action: Callable[[], None]) -> None:
+        """Call `action` as soon as neither this object nor the parser has a part of an operation."""
+        self._next = action
+        self._act()
+
+    def _act(self) -> None:
+        is_idle = not self._is_parsing and not self._kept and self._is_parser_idle()
+        if self._next is not None and is_idle:
+            action, self._next = self._next, None
+            action()
+
+    def _is_parser_idle(self) -> bool:
+        return not self._parser.buf and self._parser.state == AWAITING_CONTROL_LINE
+
+    async def parse(self, data: bytes = b"") -> None:
+        """Replaces the parser's method; an operation that the parser has started is finished by the parser."""
+        self._is_parsing = True
+        try:
+            if self._is_parser_idle():
+                await self._split(data)
+            else:
+                await self._parse(data)
+        finally:
+            self._is_parsing = False
+            self._act()
+
+    async def _split(self, data: bytes) -> None:
+        self._kept.append(data)
+        self._missing -= len(data)
+        if self._missing > 0:
+            return
+        text, at = memoryview(b"".join(self._kept)), 0
+        self._kept, self._missing = [], 0
+        while at < len(text):
+            begun, at = self._splitter.take(text, at, len(text))
+            if at < 0:
+                raise nats.errors.ProtocolError
+            if begun == at:
+                self._kept, self._missing = [bytes(text[at:])], self._splitter.missing
+                return
+            await self._parse(bytes(text[begun:at]))
+
+
+class SocketTap(asyncio.BufferedProtocol):
+    """Replaces the protocol of a connection's transport: receives into own buffers, and passes on what the splitter
+    leaves to the reader of the former protocol, which still gets all events of the connection.
+    """
+
+    def __init__(self, transport: Any, reader: asyncio.StreamReader, splitter: FrameSplitter) -> None:
+        self._transport = transport
+        self._protocol: Any = transport.get_protocol()
+        self._reader = reader
+        self._splitter = splitter
+        self._buffer = ReceiveBuffer()
+        self._at = 0  # where the first operation begins that is not complete
+        self._missing = 0  # bytes that complete it, as far as is known
+
+    def begin(self, received: bytes) -> None:
+        """Replace the protocol; `received` was received before, and not read."""
+        self._buffer = ReceiveBuffer(received)
+        self._transport.set_protocol(self)
+        self.buffer_updated(0)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where to receive."""
+        return self._buffer.room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Process what has been received."""
+        buffer = self._buffer
+        buffer.filled += nbytes
+        self._missing -= nbytes
+        if self._missing <= 0:
+            self._missing = 0
+            while self._at < buffer.filled:
+                begun, stop = self._splitter.take(buffer.text, self._at, buffer.filled)
+                self._at = stop if stop >= 0 else buffer.filled  # the parser finds the same error in the rest
+                if begun == self._at:
+                    self._missing = self._splitter.missing
+                    break
+                self._reader.feed_data(bytes(buffer.text[begun : self._at]))
+        room = len(buffer.text) - buffer.filled
+        if room < LEAST_FREE or room < self._missing:
+            left = buffer.text[self._at : buffer.filled]
+            self._buffer, self._at = ReceiveBuffer(left, len(left) + self._missing), 0
+
+    def eof_received(self) -> bool:
+        """The server has closed the connection; a TLS connection cannot stay half open."""
+        may_stay_open: bool = self._protocol.eof_received()
+        return may_stay_open and self._transport.get_extra_info("ssl_object") is None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        self._protocol.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The transport's write buffer is full."""
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The transport's write buffer has room again."""
+        self._protocol.resume_writing()
