@@ -31,7 +31,7 @@ class StreamSpec:
     replicas: int
     max_age_s: float
     max_bytes: int | None
-    compression: Compression = "none"
+    compression: Compression = "s2"
 
     def config(self) -> StreamConfig:
         """The configuration to create it with."""

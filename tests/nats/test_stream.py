@@ -97,7 +97,7 @@ def test_a_table_reads_back_in_order(options: dict[str, Any], fill: Callable[...
 
 
 @pytest.mark.parametrize("compression", ["none", "s2"])
-def test_the_stream_is_compressed_on_request(compression: str, nats_server: NATSServer) -> None:
+def test_compression_of_a_new_stream(compression: str, nats_server: NATSServer) -> None:
     made = FilledStream(nats_server, compression=compression)
     info = ask(nats_server.url, lambda js: js.stream_info(subjects.stream_name(made.source)))
     assert str(info.config.compression) == compression

@@ -28,7 +28,7 @@ class JetStreamOptions(NatsOptions):
     replicas: int = 1
     max_age_s: float = 7 * 86400.0
     max_bytes: int | None = None
-    compression: Compression = "none"
+    compression: Compression = "s2"
     format: Format = "json"
     changes_per_message: int = 1
     max_batch_bytes: int = 16 << 20
