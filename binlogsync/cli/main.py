@@ -6,10 +6,12 @@ Settings (`binlogsync/settings`) are read before the command is imported. Exit c
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from binlogsync.cli.arguments import parse
@@ -37,17 +39,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    if parsed.command == "tail":
-        _keep_pandas_out()
     module = f"binlogsync.cli.{parsed.command}"
     if not parsed.needs_settings:
         return int(importlib.import_module(module).run(parsed))
     _log_to_stderr(parsed.verbose)
-    settings = importlib.import_module("binlogsync.settings").Settings.read()
-    if settings.values.kernels == "public":
-        # The kernels are compiled when the command imports them, as the environment selects.
-        os.environ["BINLOGSYNC_KERNELS"] = "public"
-    return int(importlib.import_module(module).run(settings, parsed))
+    with _without_collection():
+        settings = importlib.import_module("binlogsync.settings").Settings.read()
+        if parsed.command == "tail":
+            _keep_pandas_out()
+        if settings.values.kernels == "public":
+            # The kernels are compiled when the command imports them, as the environment selects.
+            os.environ["BINLOGSYNC_KERNELS"] = "public"
+        command = importlib.import_module(module)
+    return int(command.run(settings, parsed))
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Without garbage collection, imports take a tenth less time. What they made stays for good, so later collections
+    skip it.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 class _PandasBlocker:
