@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -26,6 +27,17 @@ settings.register_profile(
 settings.load_profile("binlogsync")
 
 _SERVER_FIXTURES = {"mysql_server", "mariadb_server", "mariadb_10_server", "nats_server", "redis_server"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Settings are read from the current folder: a `.env` of this clone must not reach the tests, nor its servers.
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        return  # only the workers import tests
+    folder = tempfile.TemporaryDirectory(prefix="binlogsync-tests-")
+    config.add_cleanup(folder.cleanup)
+    config.add_cleanup(lambda: os.chdir(config.invocation_params.dir))
+    config.args = [str(config.invocation_params.dir / argument) for argument in config.args]
+    os.chdir(folder.name)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
