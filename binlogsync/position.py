@@ -19,6 +19,7 @@ from binlogsync.server_version import ServerFlavor
 
 _FILE = re.compile(r"^(?P<base>.*?)\.?(?P<number>[0-9]+)$")
 _NUMBER = re.compile(r"^[0-9]+$")
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +239,7 @@ class Checkpoint:
             record["log"] = self.log.to_record()
         if self.sequence is not None:
             record["sequence"] = self.sequence
-        return json.dumps(record, separators=(",", ":"))
+        return _ENCODER.encode(record)
 
     @classmethod
     def from_text(cls, text: str | bytes) -> Checkpoint:

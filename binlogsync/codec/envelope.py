@@ -54,6 +54,7 @@ __all__ = [
     "decode_schema_change",
     "encode_arrow",
     "encode_schema_change",
+    "envelopes",
     "has_tail_header",
     "parse",
     "parse_text",
@@ -100,7 +101,7 @@ def render(batch: ChangeBatch, context: EnvelopeContext, end: bytes = b"") -> Js
     Raises WireError for a column type without JSON representation.
     """
     if isinstance(batch, RenderedBatch):
-        return _framed(batch, context, end)
+        return JsonTexts.of(_framed(batch, context, end))
     data = batch.data
     gtid = data.column("gtid")
     ts_us = data.column("ts_us").cast(pa.int64()).to_numpy()
@@ -137,7 +138,12 @@ def _fixed_members(source: str, table: tuple[str, str], server: tuple[str, int])
     return _members(head), _members(where)
 
 
-def _framed(batch: RenderedBatch, context: EnvelopeContext, end: bytes) -> JsonTexts:
+def envelopes(batch: ChangeBatch, context: EnvelopeContext) -> list[bytes]:
+    """The envelopes of few changes, one by one; raises WireError as `render` does."""
+    return _framed(batch, context, b"") if isinstance(batch, RenderedBatch) else render(batch, context).texts()
+
+
+def _framed(batch: RenderedBatch, context: EnvelopeContext, end: bytes) -> list[bytes]:
     """The envelopes of images that are JSON already; the same as `render` writes from columns."""
     table = batch.schema.database, batch.schema.table
     head, where = _fixed_members(context.source, table, (batch.server_uuid, batch.server_id))
@@ -168,7 +174,7 @@ def _framed(batch: RenderedBatch, context: EnvelopeContext, end: bytes) -> JsonT
                 end,
             )  # fmt: skip
         )
-    return JsonTexts.of(texts)
+    return texts
 
 
 def _members(values: dict[str, Any]) -> bytes:

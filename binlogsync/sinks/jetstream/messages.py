@@ -29,13 +29,14 @@ from binlogsync.codec.envelope import (
     SCHEMA_CHANGE,
     EnvelopeContext,
     encode_schema_change,
+    envelopes,
     render,
 )
 from binlogsync.codec.joining import join_batches
 from binlogsync.codec.renderers import JsonTexts
 from binlogsync.flush import Flush
 from binlogsync.nats.protocol_text import MessageBatch, SubjectAndHeaders
-from binlogsync.nats.publish_unit import PublishUnit, UnitBuilder
+from binlogsync.nats.publish_unit import PublishUnit, SingleUnit, UnitBuilder
 from binlogsync.position import Checkpoint
 from binlogsync.sinks.jetstream.grouping import (
     EncodedMessages,
@@ -60,6 +61,9 @@ _NO_BODY = JsonTexts.of([b"\n"])
 
 def unit_builders(flush: Flush, packing: PackingOptions, processed_us: int) -> Iterator[UnitBuilder]:
     """The builders of the flush's units, in order; a flush without changes is one message with only the checkpoint."""
+    if packing.as_singles and any(map(len, flush.batches)):
+        yield lambda: _single_units(flush, packing, EnvelopeContext(flush.source, processed_us))
+        return
     batches = join_batches(flush.batches)
     if batches:
         yield from _Packer(flush, batches, packing, processed_us).unit_builders()
@@ -122,7 +126,7 @@ class _Packer:
             addresses[own] = base + offsets[:-1]
             sizes[own] = np.diff(offsets) - 1  # without the line end
         memory = [text for _, _, text in rendered.values()]
-        for low, high in self._cuts(sizes, 1 if self._packing.as_singles else MAX_MESSAGES):
+        for low, high in self._cuts(sizes, MAX_MESSAGES):
             batch = MessageBatch(self._heads, which[low:high], addresses[low:high], sizes[low:high])
             yield PublishUnit(batch, memory, self._checkpoint(start + high))
 
@@ -215,11 +219,30 @@ class _Packer:
         """The checkpoint after the first `stop` changes."""
         if stop == len(self._which):
             return self._flush.checkpoint
-        batch, row = self._batches[self._which[stop - 1]], int(self._rows[stop - 1])
-        if batch.ddl is not None and batch.ddl.kind == "foreign_key":
-            return self._flush.start  # these come before all changes
-        values = batch.source_values(row)
-        return self._flush.checkpoint_at(values.seq, values.order, values.ts_us)
+        return _checkpoint_after(self._flush, self._batches[self._which[stop - 1]], int(self._rows[stop - 1]))
+
+
+def _checkpoint_after(flush: Flush, batch: ChangeBatch, row: int) -> Checkpoint:
+    """The checkpoint after a change that is not the last one of the flush."""
+    if batch.ddl is not None and batch.ddl.kind == "foreign_key":
+        return flush.start  # these come before all changes
+    values = batch.source_values(row)
+    return flush.checkpoint_at(values.seq, values.order, values.ts_us)
+
+
+def _single_units(flush: Flush, packing: PackingOptions, context: EnvelopeContext) -> list[PublishUnit]:
+    """A unit for each of few changes, without NumPy, which takes longer to set up."""
+    heads = [_head(flush.source, batch, packing) for batch in flush.batches]
+    bodies = [envelopes(batch, context) if batch.ddl is None else [b""] for batch in flush.batches]
+    order = sorted(
+        (seq, number, row) for number, batch in enumerate(flush.batches) for row, seq in enumerate(batch.seqs())
+    )
+    units: list[PublishUnit] = []
+    for at, (_, number, row) in enumerate(order, 1):
+        is_last = at == len(order)
+        checkpoint = flush.checkpoint if is_last else _checkpoint_after(flush, flush.batches[number], row)
+        units.append(SingleUnit(heads[number], bodies[number][row], checkpoint))
+    return units
 
 
 def _all(way: Callable[[int, int], Iterator[PublishUnit]], start: int, stop: int) -> Sequence[PublishUnit]:

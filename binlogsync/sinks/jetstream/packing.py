@@ -17,7 +17,7 @@ class PackingOptions:
         changes_per_message: largest number of changes in a message, for "json".
         max_unit_bytes: of one atomic batch.
         max_message_bytes: of a message with several changes; one change may be larger.
-        as_singles: whether each message of `json`, with one change a message, is a unit by itself.
+        as_singles: whether each change is a message, and each message a unit by itself: for a small flush in `json`.
     """
 
     format: Format = "json"

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 _MAKERS = 2
 _MAX_SINGLES = 32
 """nats-server stores so many messages in a chain in less time than an atomic batch takes (bench/README.md)."""
+_SMALL_BYTES = 1 << 20
 
 
 class JetStreamSink(Sink):
@@ -139,12 +140,12 @@ class JetStreamSink(Sink):
             if ready.is_begun:
                 raise SinkError(f"flush {flush.number} differs from the prepared one, which is partly stored")
             ready.drop()
-        options, limit = self.options, writer.message_limit(flush.checkpoint)
-        is_small = _is_small(flush)
-        packing = PackingOptions(
-            options.format, options.changes_per_message, options.max_batch_bytes, limit,
-            as_singles=is_small and not writer.is_clustered,
-        )  # fmt: skip
+        options, is_small = self.options, _is_small(flush)
+        if is_small and options.format == "json" and options.changes_per_message == 1 and not writer.is_clustered:
+            packing = PackingOptions(as_singles=True)
+        else:
+            limit = writer.message_limit(flush.checkpoint)
+            packing = PackingOptions(options.format, options.changes_per_message, options.max_batch_bytes, limit)
         builders = unit_builders(flush, packing, time.time_ns() // 1000)
         return UnitQueue(builders, None if is_small else makers)
 
@@ -160,7 +161,7 @@ class JetStreamSink(Sink):
 
 
 def _is_small(flush: Flush) -> bool:
-    return flush.reason == "eager" and flush.changes <= _MAX_SINGLES
+    return flush.reason == "eager" and flush.changes <= _MAX_SINGLES and flush.nbytes <= _SMALL_BYTES
 
 
 def _schemas(*flushes: Flush) -> dict[str, TableSchema]:
