@@ -207,7 +207,8 @@ class Publisher:
     async def _settle_first(self) -> None:
         """Wait for the acknowledgement of the oldest unit in flight."""
         sent = self._flight[0]
-        answer = await asyncio.wait_for(sent.answer, self._sending.timeout_s)
+        async with asyncio.timeout(self._sending.timeout_s):
+            answer = await sent.answer
         _check(answer, self._progress.last, sent.count)
         self._flight.popleft()
         self._progress.settle(sent.write_id)

@@ -39,8 +39,10 @@ class UnitQueue:
         return not (self._unstored or self._made or self._making)
 
     def waiting(self) -> Future[Sequence[PublishUnit]] | None:
-        """The future to await before `take`; None when a unit is ready, or at the end."""
-        return self._making[0] if self._making and not self._made else None
+        """The future to await before `take`; None when `take` need not wait."""
+        if self._made or not self._making or self._making[0].done():
+            return None
+        return self._making[0]
 
     def take(self) -> PublishUnit | None:
         """The next unit; None at the end. Raises the exception of building it."""

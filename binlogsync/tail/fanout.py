@@ -60,6 +60,7 @@ class Fanout:
         self._stored = dict(sinks)
         merging = rules if rules is not None and rules.is_eager else None
         self._queues = {sink: SinkQueue(merging if sink.merges_flushes else None) for sink in sinks}
+        self._prompt = [queue for queue in self._queues.values() if not queue.merges]
         self._unstored: deque[Flush] = deque()
         self._left: dict[int, int] = {}
         self._sequences: dict[int, int] = {}
@@ -135,9 +136,7 @@ class Fanout:
     @property
     def is_idle(self) -> bool:
         """True when all sinks that do not merge flushes have stored all flushes; False if every sink merges them."""
-        with self._changed:
-            queues = [queue for queue in self._queues.values() if not queue.merges]
-            return bool(queues) and all(queue.is_empty for queue in queues)
+        return bool(self._prompt) and all(queue.is_empty for queue in self._prompt)
 
     @property
     def lagging_sinks(self) -> list[str]:

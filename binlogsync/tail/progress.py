@@ -62,6 +62,7 @@ class ProgressCounter:
         self._progress = TailProgress()
         self._tables: Counter[tuple[str, str]] = Counter()
         self._last_ts_us = 0
+        self._bytes_read = 0
 
     @property
     def phase(self) -> TailPhase:
@@ -78,7 +79,7 @@ class ProgressCounter:
 
     def read(self, count: int) -> None:
         """Count bytes received from the server."""
-        self._progress = replace(self._progress, bytes_read=self._progress.bytes_read + count)
+        self._bytes_read += count
 
     def seen(self, ts_us: int) -> None:
         """A transaction committed at that time (microseconds since 1970) was read."""
@@ -112,7 +113,8 @@ class ProgressCounter:
         """The current progress; `idle` when the backlog is stored."""
         lag_s = 0.0 if idle or not self._last_ts_us else max(0.0, time.time() - self._last_ts_us / 1e6)
         seconds = time.monotonic() - self._begun_s
-        return replace(self._progress, seconds=seconds, lag_s=lag_s, tables=MappingProxyType(dict(self._tables)))
+        tables = MappingProxyType(dict(self._tables))
+        return replace(self._progress, bytes_read=self._bytes_read, seconds=seconds, lag_s=lag_s, tables=tables)
 
 
 def _finished_transactions(flush: Flush) -> int:

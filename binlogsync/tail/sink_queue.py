@@ -24,13 +24,14 @@ class SinkQueue:
         self._rows = self._bytes = 0
         self._opened_s = 0.0
         self._taken = 0
+        self._unstored = 0
         self.is_reserved = False
         """True while only the thread of the sink may use it."""
 
     @property
     def is_empty(self) -> bool:
-        """True when the sink has stored all flushes."""
-        return not self._flushes and not self._taken
+        """True when the sink has stored all flushes. Any thread may read it at any time."""
+        return self._unstored == 0
 
     @property
     def is_taken(self) -> bool:
@@ -47,6 +48,7 @@ class SinkQueue:
         if not self._flushes:
             self._opened_s = now_s
         self._flushes.append(flush)
+        self._unstored += 1
         self._rows += flush.changes
         self._bytes += flush.nbytes
 
@@ -106,4 +108,5 @@ class SinkQueue:
 
     def stored(self) -> None:
         """The sink has stored what was taken."""
+        self._unstored -= self._taken
         self._taken = 0
