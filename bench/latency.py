@@ -41,6 +41,10 @@ RATES = (100, 1000)
 TABLES = 20
 _XID_EVENT = 16
 _DATABASE = "latency"
+_CREATE = (
+    f"CREATE TABLE {_DATABASE}.t{{number}} "
+    "(id INT AUTO_INCREMENT PRIMARY KEY, number INT, at DATETIME(6), memo VARCHAR(80))"
+)
 _SETTLE_S = 4.0  # more than the longest flush interval
 _MODES: dict[str, dict[str, object]] = {
     "interval 3 s": {},
@@ -77,10 +81,7 @@ def main(seconds: float) -> None:
         with mysql.connect(autocommit=True) as connection, connection.cursor() as cursor:
             cursor.execute(f"CREATE DATABASE {_DATABASE}")
             for number in range(TABLES):
-                cursor.execute(
-                    f"CREATE TABLE {_DATABASE}.t{number} "
-                    "(id INT AUTO_INCREMENT PRIMARY KEY, number INT, at DATETIME(6), memo VARCHAR(80))"
-                )
+                cursor.execute(_CREATE.format(number=number))
         print(f"{'rate':>7}  {'variant':<16} {'median ms':>9} {'p99':>9} {'max':>9} {'flushes':>8} {'CPU ms':>8}"  # noqa: T201
               f" {'a change':>8}")  # fmt: skip
         for rate in RATES:
@@ -127,9 +128,12 @@ def measure_consumers(mysql: servers.MySQLServer, config: MySQLConfig, url: str,
         if not ready.wait(60):
             raise SystemExit("the tail did not start")
         with mysql.connect(autocommit=True) as connection, connection.cursor() as cursor:
-            for number in range(TABLES):  # so that the stream contains them from their creation
-                cursor.execute(f"TRUNCATE TABLE {_DATABASE}.t{number}")
+            for number in range(TABLES):  # again, so that the stream contains them from their creation
+                cursor.execute(f"DROP TABLE {_DATABASE}.t{number}")
+                cursor.execute(_CREATE.format(number=number))
         write(mysql, TABLES, 1)
+        while asyncio.run(_count(url, source)) < TABLES:
+            time.sleep(0.1)
         with consumers(kind, url, source, [(_DATABASE, f"t{number}") for number in range(TABLES)]) as running:
             running.report()
             time.sleep(IDLE_S)

@@ -13,12 +13,15 @@ from typing import Any
 
 import dagster as dg
 
-from dagster_binlogsync.consume.config import ConsumeConfig
+from dagster_binlogsync.consume.config import ConsumeConfig, ContinuousConfig
+from dagster_binlogsync.consume.continuous_run import run_continuously
 from dagster_binlogsync.consume.run import ConsumerEvent, run_consumers
 from dagster_binlogsync.consume.run_coordination import tag_code
 from dagster_binlogsync.consume.spec import ConsumerSpec
-from dagster_binlogsync.keys import consume_job_name, safe_part
+from dagster_binlogsync.keys import consume_job_name, consumers_key, continuous_job_name, safe_part
+from dagster_binlogsync.one_op_job import build_job
 from dagster_binlogsync.table_asset import TableAsset
+from dagster_binlogsync.tags import CONSUMER_TAG, CONTINUOUS_TAG
 
 
 def build_consumers_asset(
@@ -74,6 +77,41 @@ def build_table_job(table: TableAsset) -> Any:
         selection=select_step([table]),
         executor_def=dg.in_process_executor,
         description=f"Consumes only {table.name.markdown}: processes the backlog, then waits for new changes.",
+    )
+
+
+def build_continuous_job(
+    source: str, mysql_key: str, tables: Sequence[TableAsset], config: ContinuousConfig | None = None
+) -> dg.JobDefinition:
+    """The job `consume_<source>_continuously`: one long run that keeps all consumers live."""
+
+    @dg.op(
+        name=f"consume_{safe_part(source)}_live",
+        required_resource_keys={"jetstream", "warehouse", "positions", mysql_key},
+    )
+    def _consume(context: dg.OpExecutionContext, config: ContinuousConfig) -> None:
+        consumers = [table.consumer for table in tables]
+        run_continuously(context, config, consumers, getattr(context.resources, mysql_key).config(source))
+
+    return build_job(
+        _consume,
+        continuous_job_name(source),
+        f"Keeps the consumers of {source} live: handlers and mirrors get changes as they arrive.",
+        tags={CONTINUOUS_TAG: source, CONSUMER_TAG: source},
+        config=dg.RunConfig(ops={_consume.name: config or ContinuousConfig()}),
+    )
+
+
+def build_consumers_spec(source: str, tables: Sequence[TableAsset]) -> dg.AssetSpec:
+    """The asset of all consumers of the source, which the continuous run observes."""
+    return dg.AssetSpec(
+        consumers_key(source),
+        deps=[table.key for table in tables],
+        group_name="tables",
+        kinds={"duckdb"},
+        description=f"All consumers of {source}. Its continuous run observes it: the lag of each table is in the "
+        "latest observation; open Plots for the longest one.",
+        metadata={"binlogsync/source": source},
     )
 
 

@@ -16,7 +16,14 @@ from dagster_binlogsync.checks.row_count import build_row_count_checks
 from dagster_binlogsync.checks.sources import build_source_checks
 from dagster_binlogsync.checks.streams import build_stream_checks
 from dagster_binlogsync.checks.tail_alive import build_tail_alive_check
-from dagster_binlogsync.consumers_asset import build_consume_job, build_consumers_asset, build_table_job
+from dagster_binlogsync.consume.config import ContinuousConfig
+from dagster_binlogsync.consumers_asset import (
+    build_consume_job,
+    build_consumers_asset,
+    build_consumers_spec,
+    build_continuous_job,
+    build_table_job,
+)
 from dagster_binlogsync.discovery import ConsumerDefinitions, find_uncaptured
 from dagster_binlogsync.keys import binlog_key
 from dagster_binlogsync.operations.bookmarks import build_bookmark_job
@@ -34,6 +41,7 @@ def build_definitions(
     options: TailConfig,
     *,
     resources: Mapping[str, Any],
+    continuous: ContinuousConfig | None = None,
     sensors: Sequence[dg.SensorDefinition] = (),
     schedules: Sequence[dg.ScheduleDefinition] = (),
 ) -> dg.Definitions:
@@ -44,6 +52,7 @@ def build_definitions(
         consumers: the consumers, and assets and checks beside them.
         options: defaults of the tails; the Launchpad shows and overrides them.
         resources: the resources by key.
+        continuous: options of continuous runs of consumers; None if consumers run on a backlog.
         sensors, schedules: those of the deployment.
 
     Raises ConfigError for a consumer of a source that is not in `sources`.
@@ -71,6 +80,9 @@ def build_definitions(
                     source, mysql_key, tables, consumers.code, uncaptured=find_uncaptured(tables, options)
                 )
             )
+            if continuous is not None:
+                assets.append(build_consumers_spec(source, tables))
+                jobs.append(build_continuous_job(source, mysql_key, tables, continuous))
             jobs += [build_consume_job(source, tables), *(build_table_job(table) for table in tables)]
         past = ReplaySource(source, mysql_key, tables, options)
         assets += [build_replay_asset(past, table) for table in tables]

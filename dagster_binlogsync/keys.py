@@ -128,6 +128,26 @@ def consume_job_name(source: str) -> str:
     return f"consume_{safe_part(source)}"
 
 
+def continuous_job_name(source: str) -> str:
+    """Name of the job that keeps all consumers of the source live."""
+    return f"consume_{safe_part(source)}_continuously"
+
+
+def continuous_sensor_name(source: str) -> str:
+    """Name of the sensor that keeps the run of that job alive."""
+    return f"keep_{safe_part(source)}_consumed"
+
+
+def consumers_key(source: str) -> dg.AssetKey:
+    """Asset key of all consumers of the source, which the continuous run observes."""
+    return dg.AssetKey(["tables", safe_part(source), "consumers"])
+
+
+def consumers_lease(source: str) -> str:
+    """Name of the lease of the continuous run in the position store; no source has such a name."""
+    return f"{source}.consumers"
+
+
 def check_collisions(names: list[TableName]) -> None:
     """Raise ConfigError if two tables would have the same asset key or job name."""
     for what in ("consumer_key", "job_name"):

@@ -14,10 +14,12 @@ from dagster_binlogsync.definitions import build_definitions
 from dagster_binlogsync.discovery import ConsumerDefinitions, find_definitions
 from dagster_binlogsync.operations.maintenance import build_prune_schedule
 from dagster_binlogsync.tail.job import TailConfig
+from pipelines.consumer_runs import continuous_config
 from pipelines.tails import tail_config
 from resources.connections import configured_resources, mysql_keys
 from sensors.backlog import build_backlog_sensors
 from sensors.bookmarks import build_bookmark_sensors
+from sensors.continuous import build_continuous_sensors
 from sensors.tail import build_tail_sensors
 
 
@@ -28,15 +30,20 @@ def build_deployment(
 
     Raises ConfigError for a consumer of a source that is not in the settings.
     """
-    names = settings.sources()
+    names, continuous = settings.sources(), continuous_config(settings)
     return build_definitions(
         mysql_keys(names),
         consumers,
         options,
         resources=configured_resources(settings),
+        continuous=continuous,
         sensors=[
             *build_tail_sensors(names, running=running),
-            *build_backlog_sensors(names, consumers, options, running=running),
+            *(
+                build_backlog_sensors(names, consumers, options, running=running)
+                if continuous is None
+                else build_continuous_sensors(names, consumers, running=running)
+            ),
             *build_bookmark_sensors(names, running=running),
         ],
         schedules=[build_prune_schedule(running=running)],

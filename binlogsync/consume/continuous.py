@@ -73,7 +73,6 @@ class ContinuousPool:
         self._workers: list[threading.Thread] = []
         self._growing = threading.Lock()
         self._tender = threading.Thread(target=self._tend, name="consume: tend", daemon=True)
-        self._begun = time.monotonic()
         groups = [task for task in tasks if task.together]
         self._groups = self._build_groups(groups) if groups else None
         for task in tasks:
@@ -359,7 +358,7 @@ class ContinuousPool:
     def _finish(self, state: LiveState) -> None:
         """Changes were applied: report them, then continue with the table or wait for messages."""
         assert state.live is not None
-        done = state.live.take_result(time.monotonic() - self._begun)
+        done = state.live.take_result()
         if self._stop.is_set() and state.failures and not done.changes:
             self._scheduler.requeue(state)
             return  # a retry that was interrupted does not prove that the failure is resolved
@@ -375,7 +374,7 @@ class ContinuousPool:
         assert state.live is not None
         if is_drained and (is_look or state.is_proven):
             if not state.is_proven:
-                state.add_result(state.live.take_result(time.monotonic() - self._begun))
+                state.add_result(state.live.take_result())
             state.is_proven = True
             state.set_quiet()
             self._scheduler.set_idle(state, ACK_S if state.live.delivery.has_unacked else _LOOK_S)
@@ -385,7 +384,7 @@ class ContinuousPool:
     def _fail(self, state: LiveState, error: BinlogSyncError) -> None:
         state.failures += 1
         state.tries += error.tries if isinstance(error, HandlerError) else 0
-        if state.live is not None and (done := state.live.take_result(time.monotonic() - self._begun)).changes:
+        if state.live is not None and (done := state.live.take_result()).changes:
             self._events.put(TableReport(state.table, done))
         state.leave()
         state.is_proven = False

@@ -52,6 +52,7 @@ class LiveState:
     is_removed: threading.Event = field(default_factory=threading.Event)
     alone_until: float = 0.0
     _result: ConsumeResult | None = None
+    _taken_at: float = field(default_factory=time.monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -106,7 +107,10 @@ class LiveState:
         """The results since the last call; None without any."""
         with self._lock:
             done, self._result = self._result, None
-            return done
+            if done is None:
+                return None
+            before, self._taken_at = self._taken_at, time.monotonic()
+            return replace(done, seconds=self._taken_at - before)
 
     def close(self) -> None:
         """Leave the table cleanly; an error is logged, because the next delivery starts at the stored progress."""

@@ -128,8 +128,8 @@ class LiveTable:
         """Leave the durable, after an error."""
         self.reader.close()
 
-    def take_result(self, seconds: float) -> ConsumeResult:
-        """The result since the last call."""
+    def take_result(self) -> ConsumeResult:
+        """The result since the last call, without its duration."""
         tracker, delivery = self.delivery.tracker, self.delivery
         counts: Mapping[str, int] = tracker.counts
         first, skipped, gap = tracker.first, delivery.skipped, delivery.gap
@@ -140,7 +140,7 @@ class LiveTable:
             last=tracker.progress if first else None,
             progress=tracker.progress,
             lag_s=tracker.lag_s,
-            seconds=seconds,
+            seconds=0.0,
             batches=1,
             skipped=skipped,
             gap=gap,

@@ -295,8 +295,19 @@ class DagsterSection(Section):
         description="`running` switches the sensors on by default; otherwise switch them on in the UI, under "
         "Automation.",
     )
+    consume: Literal["on_backlog", "continuous"] = Field(
+        default="on_backlog",
+        description="How consumers run. `on_backlog`: a sensor starts a run when messages wait, and the run ends when "
+        "no more arrive. `continuous`: one run per source keeps all its consumers live, and a sensor keeps it alive.",
+    )
     shift_s: Annotated[Duration, Note(unit="seconds")] = Field(
-        default=6 * 3600.0, description="Length of a run of the tail; the sensor then starts the next one."
+        default=6 * 3600.0,
+        description="Length of a run of the tail, and of a continuous run of consumers; the sensor then starts the "
+        "next one.",
+    )
+    table_report_s: Annotated[Duration, Note(unit="seconds")] = Field(
+        default=600.0,
+        description="Time between two materializations of a table by a continuous run, while the table changes.",
     )
     report_s: Annotated[Duration, Note(unit="seconds")] = Field(
         default=30.0, description="Time between two observations of the binlog asset."

@@ -52,6 +52,7 @@ class TailObservation:
         lease: from the position store; None when it was never claimed.
         now: seconds since 1970.
         watched_since: when the sensor was switched on last; None if unknown.
+        what: what the runs are for, in sentences.
     """
 
     source: str
@@ -59,6 +60,7 @@ class TailObservation:
     lease: Lease | None
     now: float
     watched_since: float | None = None
+    what: str = "tail"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +112,16 @@ def decide_action(observation: TailObservation, rules: SupervisionRules | None =
     if lease is not None and _is_fresh(lease, rules) and lease.owner not in {run.run_id for run in observation.runs}:
         return Decision(
             "skip",
-            f"{observation.source} is tailed outside of these runs by {lease.owner}, last "
-            f"seen {lease.age_s:.0f} s ago; "
-            "stop that process to run the tail here",
+            f"the {observation.what} of {observation.source} runs outside of these runs in {lease.owner}, last "
+            f"seen {lease.age_s:.0f} s ago; stop that process to run it here",
         )
     if last is None:
         return _start(observation, "it has no runs yet")
     if last.state == "canceled" and _since(last, observation):
         return Decision(
             "hold",
-            f"run {last.run_id[:8]} was stopped by a user; switch this sensor off and on to start the tail again",
+            f"run {last.run_id[:8]} was stopped by a user; switch this sensor off and on to start the "
+            f"{observation.what} again",
         )
     wait_s, failures = _back_off(observation, rules)
     if wait_s > 0:
@@ -165,7 +167,9 @@ def _replace(dead: list[TailRun], *, waiting: bool, observation: TailObservation
 
 
 def _start(observation: TailObservation, reason: str) -> Decision:
-    return Decision("start", f"starting the tail of {observation.source}: {reason}", _run_key(observation))
+    return Decision(
+        "start", f"starting the {observation.what} of {observation.source}: {reason}", _run_key(observation)
+    )
 
 
 def _run_key(observation: TailObservation) -> str:

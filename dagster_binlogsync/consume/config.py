@@ -3,6 +3,9 @@
 import dagster as dg
 from pydantic import Field
 
+from binlogsync.settings.model import DagsterSection
+from dagster_binlogsync.setting_field import setting_field
+
 
 class ConsumeConfig(dg.Config):
     """How long a consumer run lasts, and what it reports."""
@@ -26,3 +29,34 @@ class ConsumeConfig(dg.Config):
     preview_rows: int = Field(
         default=5, ge=0, description="Rows in the preview of the asset page, if BINLOGSYNC_SHOW_VALUES is set."
     )
+
+
+class ContinuousConfig(dg.Config):
+    """Length and reports of a continuous run of consumers."""
+
+    shift_s: float = setting_field(DagsterSection, "shift_s", gt=0)
+    report_s: float = setting_field(DagsterSection, "table_report_s", gt=0)
+    lag_report_s: float = Field(
+        default=60.0, gt=0, description="Seconds between two observations with the lag of each table."
+    )
+    gather_s: float = Field(
+        default=0.3, ge=0, description="Seconds for which changes are collected for a transaction of mirrors."
+    )
+    retry_s: float = Field(
+        default=5.0, gt=0, description="Seconds until a failed table is retried; doubles up to one minute."
+    )
+    max_workers: int = Field(default=32, ge=1, description="Largest number of threads.")
+    max_changes: int = Field(default=200_000, ge=1, description="Approximate maximum of changes in one transaction.")
+    preview_rows: int = Field(
+        default=5, ge=0, description="Rows in the preview of the asset page, if BINLOGSYNC_SHOW_VALUES is set."
+    )
+
+    def tables(self) -> ConsumeConfig:
+        """The options that consumer runs have too."""
+        return ConsumeConfig(
+            report_s=self.report_s,
+            retry_s=self.retry_s,
+            max_workers=self.max_workers,
+            max_changes=self.max_changes,
+            preview_rows=self.preview_rows,
+        )

@@ -30,7 +30,7 @@ class LoadReporter:
         """Whether the load has made progress in the last seconds."""
         return self.is_loading and time.monotonic() - self._seen_at <= within_s
 
-    def report(self, context: dg.AssetExecutionContext, progress: ReadProgress | None) -> bool:
+    def report(self, context: dg.AssetExecutionContext | dg.OpExecutionContext, progress: ReadProgress | None) -> bool:
         """Report what is due. True when a load has ended since the last call."""
         if progress is None or progress is self._last:
             return False

@@ -35,7 +35,7 @@ from dagster_binlogsync.consume.metadata import (
     failure_metadata,
     table_metadata,
 )
-from dagster_binlogsync.consume.run_coordination import exclude_active_tables, find_stop_reason
+from dagster_binlogsync.consume.run_coordination import exclude_active_tables, find_stop_reason, wait_for_release
 from dagster_binlogsync.consume.spec import ConsumerSpec
 from dagster_binlogsync.consume.stored_progress import StoredProgress
 from dagster_binlogsync.run_status import find_run_end
@@ -57,8 +57,9 @@ def run_consumers(
     free = exclude_active_tables(context, consumers)
     if not free:
         return
+    wait_for_release(context, free)
     path = context.resources.warehouse.path
-    run = _ConsumerRun(context, config, {item.table: _TableState.start(item, path, mysql) for item in free})
+    run = ConsumerRun(context, config, {item.table: TableState.start(item, path, mysql) for item in free})
     with stop_on_signals() as stop:
         run.consume(stop)
         if stop.reason is not None:
@@ -79,7 +80,7 @@ def run_consumers(
 
 
 @dataclass(slots=True)
-class _TableState:
+class TableState:
     """State of a table in this run: totals of the run, totals since the last report, and the error that blocks it."""
 
     consumer: ConsumerSpec
@@ -93,16 +94,18 @@ class _TableState:
     has_gap: bool = False
 
     @classmethod
-    def start(cls, consumer: ConsumerSpec, path: str, mysql: MySQLConfig) -> "_TableState":
+    def start(cls, consumer: ConsumerSpec, path: str, mysql: MySQLConfig) -> "TableState":
         """The state at the start of the run."""
         return cls(consumer, consumer.target(path, mysql), LoadReporter(consumer.name))
 
 
 @dataclass(slots=True)
-class _ConsumerRun:
-    context: dg.AssetExecutionContext
+class ConsumerRun:
+    """Consumes tables in a run, and reports each of them to its asset."""
+
+    context: dg.AssetExecutionContext | dg.OpExecutionContext
     config: ConsumeConfig
-    tables: Mapping[tuple[str, str], _TableState]
+    tables: Mapping[tuple[str, str], TableState]
 
     @property
     def changes(self) -> int:
@@ -117,18 +120,18 @@ class _ConsumerRun:
             longest_wait_s=max(60.0, config.retry_s), max_workers=config.max_workers,
         )  # fmt: skip
         ends_at, poll_at = time.monotonic() + config.max_s, 0.0
-        with WorkerPool(self._build_tasks(), self._reader, options, stop) as pool:
+        with WorkerPool(self.build_tasks(), self.open_reader, options, stop) as pool:
             while not stop.is_set() and time.monotonic() < ends_at and self._is_active(pool.quiet_s()):
-                self._process_reports(pool.reports(POLL_S))
-                self._report_loads()
-                self._materialize_progress()
+                self.process_reports(pool.reports(POLL_S))
+                self.report_loads()
+                self.materialize_progress()
                 if time.monotonic() > poll_at:
                     poll_at = time.monotonic() + FIRST_REPORT_S
                     if (reason := find_stop_reason(self.context)) is not None:
                         stop.request(reason)
             pool.end()
-            self._process_reports(pool.reports(0))
-            self._report_loads()
+            self.process_reports(pool.reports(0))
+            self.report_loads()
 
     def _is_active(self, quiet_s: float) -> bool:
         """Whether a change arrived within idle_s, or a table is loading. A retried load must make progress."""
@@ -154,7 +157,7 @@ class _ConsumerRun:
                 if table.error is not None or table.consumer.progress_key in unloaded:
                     yield from checks
                     continue
-                reader = reader or stack.enter_context(self._reader())
+                reader = reader or stack.enter_context(self.open_reader())
                 waiting = reader.pending(table.consumer.durable)
                 left = waiting.num_pending + waiting.num_ack_pending if waiting is not None else 0
                 checks.append(backlog_check(key, left))
@@ -162,19 +165,20 @@ class _ConsumerRun:
                     asset_key=key, metadata=self._metadata(table, table.total), check_results=checks
                 )
 
-    def _report_gap(self, table: _TableState) -> None:
+    def _report_gap(self, table: TableState) -> None:
         """Report the check `no_gap` immediately if its result has changed."""
         result = self._gap_check(table)
         if table.has_gap is not (not result.passed):
             table.has_gap = not result.passed
             report_check(self.context.instance, result)
 
-    def _gap_check(self, table: _TableState) -> dg.AssetCheckResult:
+    def _gap_check(self, table: TableState) -> dg.AssetCheckResult:
         """The check `no_gap`: open gaps found by this run or an earlier one."""
         store = TableProgress(self.context.resources.warehouse.file())
         return no_gap(table.consumer.name.consumer_key, open_gaps(store, table.consumer.progress_key))
 
-    def _build_tasks(self) -> list[ConsumerTask]:
+    def build_tasks(self) -> list[ConsumerTask]:
+        """The tables as tasks of a pool; the mirrors of a group are one task."""
         tasks: dict[object, ConsumerTask] = {}
         for table in self.tables.values():
             options = ConsumeOptions(
@@ -192,7 +196,8 @@ class _ConsumerRun:
         """Name of the source of all tables."""
         return next(iter(self.tables.values())).consumer.name.source
 
-    def _reader(self) -> Any:
+    def open_reader(self) -> Any:
+        """A reader of the stream of the source, to be opened."""
         return self.context.resources.jetstream.reader(self.source)
 
     def _bookmarks(self) -> Sequence[Bookmark]:
@@ -200,7 +205,7 @@ class _ConsumerRun:
         with self.context.resources.positions.store() as store:
             return store.bookmarks.load(self.source)
 
-    def _process_reports(self, reports: Iterable[TableReport]) -> None:
+    def process_reports(self, reports: Iterable[TableReport]) -> None:
         """Add the reports to the totals. Record a new error as an observation and a failed check of the table."""
         for report in reports:
             table = self.tables[report.table]
@@ -223,7 +228,7 @@ class _ConsumerRun:
                 table.total.add(report.done)
                 table.unreported.add(report.done)
 
-    def _report_loads(self) -> None:
+    def report_loads(self) -> None:
         """Report the progress of loads. Materialize a table as soon as it is loaded, with its row count."""
         for table in self.tables.values():
             if table.load.report(self.context, table.target.load_progress):
@@ -234,18 +239,18 @@ class _ConsumerRun:
                     self.context.log.warning(f"{name}: MySQL has no such table; the mirror is created with the table")
                 self._log_materialization(table, {**shown, **table.load.metadata()})
 
-    def _materialize_progress(self) -> None:
-        """Materialize each table that has new changes, at most once per report_s."""
+    def materialize_progress(self, *, is_end: bool = False) -> None:
+        """Materialize each table that has new changes, at most once per report_s, and at the end."""
         for table in self.tables.values():
-            if table.unreported.changes and time.monotonic() >= table.report_at:
+            if table.unreported.changes and (is_end or time.monotonic() >= table.report_at):
                 self._log_materialization(table, self._metadata(table, table.unreported))
                 self._report_gap(table)
                 table.unreported, table.report_at = ConsumerTotals(), time.monotonic() + self.config.report_s
 
-    def _log_materialization(self, table: _TableState, shown: Mapping[str, dg.MetadataValue]) -> None:
+    def _log_materialization(self, table: TableState, shown: Mapping[str, dg.MetadataValue]) -> None:
         self.context.log_event(dg.AssetMaterialization(table.consumer.name.consumer_key, metadata=dict(shown)))
 
-    def _metadata(self, table: _TableState, total: ConsumerTotals) -> Mapping[str, dg.MetadataValue]:
+    def _metadata(self, table: TableState, total: ConsumerTotals) -> Mapping[str, dg.MetadataValue]:
         shows = table.consumer.shows
         shown = TablePreview(shows, self.config.preview_rows) if shows else None
         done = build_metadata(total, table.consumer.progress_key, shown, self.context.resources.warehouse)

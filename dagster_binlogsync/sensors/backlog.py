@@ -19,13 +19,14 @@ from binlogsync.escaping import printable
 from binlogsync.nats.reader import StreamReader
 from binlogsync.targets.progress import ProgressKey
 from binlogsync.waiting import backoff_s
+from dagster_binlogsync.consume.run_coordination import request_end
 from dagster_binlogsync.consume.stored_progress import StoredProgress
 from dagster_binlogsync.keys import consume_job_name
 from dagster_binlogsync.resources.jetstream import JetStream
 from dagster_binlogsync.resources.warehouse import Warehouse
 from dagster_binlogsync.run_status import ENDED, UNFINISHED
 from dagster_binlogsync.table_asset import TableAsset
-from dagster_binlogsync.tags import CODE_TAG, CONSUMER_TAG, END_TAG, FAILED_TAG
+from dagster_binlogsync.tags import CODE_TAG, CONSUMER_TAG, CONTINUOUS_TAG, END_TAG, FAILED_TAG
 
 RECENT_RUNS = 40
 NATS_TIMEOUT_S = FILE_TIMEOUT_S = 5.0
@@ -103,6 +104,7 @@ def build_backlog_sensor(
         stream: JetStream = getattr(context.resources, stream_key)
         warehouse: Warehouse = getattr(context.resources, warehouse_key)
         stop_outdated_runs(context.instance, [table.key for table in tables], code, loaded_at)
+        request_end(context.instance, {CONTINUOUS_TAG: source}, "BINLOGSYNC_CONSUME is no longer continuous")
         busy = find_active_assets(context.instance, name, tables)
         free = [table for table in tables if table.key not in busy]
         if free:

@@ -7,7 +7,7 @@ starts no new run until it is switched off and on.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import dagster as dg
 
@@ -82,9 +82,16 @@ def gather_evidence(
     positions: Positions,
     watched_since: float | None,
     clock: Callable[[], float] = time.time,
+    *,
+    tags: Mapping[str, str] | None = None,
+    lease_name: str | None = None,
+    what: str = "tail",
 ) -> TailObservation:
-    """Collect the facts for the decision. Raises StoreError if the position store cannot be read."""
-    records = instance.get_run_records(dg.RunsFilter(tags={SOURCE_TAG: source}), limit=RECENT_RUNS)
+    """Collect the facts for the decision: runs by tag, and a lease; by default those of the tail.
+
+    Raises StoreError if the position store cannot be read.
+    """
+    records = instance.get_run_records(dg.RunsFilter(tags=tags or {SOURCE_TAG: source}), limit=RECENT_RUNS)
     runs = tuple(
         TailRun(
             record.dagster_run.run_id,
@@ -96,8 +103,8 @@ def gather_evidence(
         for record in records
     )
     with positions.store() as store:
-        lease = store.leases.load(source)
-    return TailObservation(source, runs, lease, clock(), watched_since)
+        lease = store.leases.load(lease_name or source)
+    return TailObservation(source, runs, lease, clock(), watched_since, what)
 
 
 def is_tail_alive(decision: Decision, lease: Lease | None, rules: SupervisionRules) -> bool | None:
@@ -118,13 +125,15 @@ def add_evaluation(
     return dg.SensorResult(run_requests=result.run_requests, asset_events=[evaluation], cursor=cursor)
 
 
-def apply_decision(instance: dg.DagsterInstance, source: str, decision: Decision) -> dg.SensorResult | dg.SkipReason:
+def apply_decision(
+    instance: dg.DagsterInstance, source: str, decision: Decision, tags: Mapping[str, str] | None = None
+) -> dg.SensorResult | dg.SkipReason:
     """Mark dead runs as failed, then request a new run or return the skip reason."""
     for run_id in decision.failed:
         run = instance.get_run_by_id(run_id)
         if run is not None and not run.is_finished:
-            instance.report_run_failed(run, f"the tail sensor of {source}: {decision.reason}")
+            instance.report_run_failed(run, f"the sensor of {source}: {decision.reason}")
     if decision.run_key is None:
         return dg.SkipReason(decision.reason)
-    request = dg.RunRequest(run_key=decision.run_key, tags={WHY_TAG: decision.reason[:200]})
+    request = dg.RunRequest(run_key=decision.run_key, tags={WHY_TAG: decision.reason[:200], **(tags or {})})
     return dg.SensorResult(run_requests=[request])

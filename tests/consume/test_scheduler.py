@@ -67,3 +67,58 @@ def test_a_closed_scheduler_rescheduler_no_item() -> None:
     scheduler = Scheduler(["a"], 1)
     scheduler.close()
     assert scheduler.next() is None
+
+
+def test_a_signal_during_work_queues_the_item_when_it_is_returned() -> None:
+    clock = Clock()
+    scheduler = Scheduler(["a", "b"], 1, clock)
+    assert scheduler.next() == "a"
+    scheduler.signal("a")
+    scheduler.signal("b")  # it is queued already
+    assert scheduler.next() == "b"
+    scheduler.set_idle("b", 60.0)
+    scheduler.set_idle("a", 60.0)
+    assert scheduler.next() == "a"
+    scheduler.set_idle("a", 60.0)
+    scheduler.signal("b", 5.0)
+    scheduler.signal("b", 9.0)  # the earlier time stays
+    clock.now = 5.0
+    assert scheduler.next() == "b"
+    scheduler.delay_retry("b", 10.0)
+    scheduler.signal("b")
+    clock.now = 14.9
+    assert scheduler.stalled_s() == 0.0, "a retry is not early"
+    clock.now = 15.0
+    assert scheduler.next() == "b"
+
+
+def test_signaled_items_are_taken_together() -> None:
+    scheduler = Scheduler(["a", "b", "c", "d"], 2, Clock())
+    assert [scheduler.next() for _ in "abcd"] == ["a", "b", "c", "d"]
+    for item in "bcd":
+        scheduler.set_idle(item, 60.0)
+    scheduler.signal("b", 9.0)
+    scheduler.put_back("a", 9.0)
+    assert scheduler.take_signaled(lambda item: item != "a") == ["b"]
+    assert scheduler.take_signaled(lambda item: True) == ["a"]
+    assert scheduler.take_signaled(lambda item: True) == []
+
+
+def test_an_item_is_removed_after_its_work() -> None:
+    scheduler = Scheduler(["a", "b"], 1, Clock())
+    assert scheduler.next() == "a"
+    assert not scheduler.remove("a", 0.0)
+    scheduler.requeue("a")
+    assert scheduler.remove("a", 0.0)
+    assert scheduler.next() == "b"
+
+
+def test_items_that_wait_while_no_worker_does_are_stalled() -> None:
+    clock = Clock()
+    scheduler = Scheduler(["a", "b"], 1, clock)
+    assert scheduler.next() == "a"
+    assert scheduler.stalled_s() == 0.0
+    clock.now = 2.0
+    assert scheduler.stalled_s() == 2.0
+    assert scheduler.next() == "b"
+    assert scheduler.stalled_s() == 0.0

@@ -1,0 +1,215 @@
+"""The continuous run of consumers: tables stay live, block alone, are lent to other runs, and survive a kill."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from binlogsync.stores.sqlite import SQLitePositionStore
+from dagster_binlogsync.consume.run_coordination import request_end
+from dagster_binlogsync.keys import consumers_key, consumers_lease, continuous_job_name, continuous_sensor_name
+from dagster_binlogsync.table_asset import TableAsset
+from dagster_binlogsync.tags import CODE_TAG, CONTINUOUS_TAG, END_TAG, LOAD_TAG
+from tests.e2e.continuous_process import tables
+from tests.e2e.dagster_project import DagsterProject
+from tests.e2e.test_consumer_runs import start, status
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Continuous:
+    """A project with continuous consumers, and the process of its current run."""
+
+    project: DagsterProject
+    orders: TableAsset
+    notes: TableAsset
+    built: dg.Definitions
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def run(self) -> dg.DagsterRun:
+        """The latest continuous run."""
+        found = self.project.instance.get_runs(dg.RunsFilter(tags={CONTINUOUS_TAG: self.project.source}), limit=1)
+        return found[0]
+
+    def messages(self) -> list[str]:
+        """What the run has logged."""
+        logs = self.project.instance.all_logs(self.run.run_id)
+        return [entry.user_message for entry in logs if not entry.is_dagster_event]
+
+    def start(self) -> None:
+        """Start a run."""
+        command = [sys.executable, "-m", "tests.e2e.continuous_process", str(self.project.folder), self.project.source]
+        with (self.project.folder / "continuous.log").open("ab") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+
+    def change(self, *statements: str) -> None:
+        """Execute the statements, and publish them."""
+        for statement in statements:
+            self.project.mysql.execute(statement)
+        assert self.project.tail(self.built).success
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait for a condition while the process runs."""
+        assert self.process is not None
+        wait_until(lambda: self.process is None or self.process.poll() is not None or condition(), 60, what)
+        log = (self.project.folder / "continuous.log").read_text()[-2000:]
+        assert self.process.poll() is None, f"the run ended while the test waited for {what}: {log}"
+
+    def has_mirrored(self, count: int) -> bool:
+        """Whether the mirror has so many rows."""
+        found = self.project.rows("SELECT 1 FROM information_schema.tables WHERE table_name = 'orders'")
+        return bool(found) and self.project.rows(f'SELECT count(*) FROM "{self.project.source}".orders') == [(count,)]
+
+    def handled(self) -> list[int]:
+        """Ids of the notes that the handler got."""
+        path = self.project.folder / "notes.txt"
+        return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+    def end(self) -> dg.DagsterRunStatus:
+        """Request the end, as the sensor does after a reload; returns the status of the run."""
+        request_end(self.project.instance, {CONTINUOUS_TAG: self.project.source}, "the definitions were reloaded")
+        return self.join()
+
+    def join(self) -> dg.DagsterRunStatus:
+        """Wait for the end of the process; returns the status of the run."""
+        assert self.process is not None
+        self.process.wait(120)
+        return self.run.status
+
+
+@contextmanager
+def ended(made: Continuous) -> Iterator[Continuous]:
+    try:
+        yield made
+    finally:
+        if made.process is not None and made.process.poll() is None:
+            made.process.kill()
+            made.process.wait(60)
+
+
+@pytest.fixture
+def live(project: DagsterProject, monkeypatch: pytest.MonkeyPatch) -> Iterator[Continuous]:
+    """A project whose continuous run was started."""
+    monkeypatch.setenv("BINLOGSYNC_CONSUME", "continuous")
+    monkeypatch.setenv("BINLOGSYNC_TABLE_REPORT_S", "1")
+    orders, notes = tables(project.folder, project.source)
+    with ended(Continuous(project, orders, notes, project.definitions(orders, notes))) as made:
+        made.change("INSERT INTO orders VALUES (1, 'a', 1, NULL)", "INSERT INTO notes VALUES (1, 'a')")
+        made.start()
+        made.wait(lambda: made.has_mirrored(1) and made.handled() == [1], "the first changes")
+        yield made
+
+
+def test_tables_stay_live_and_a_failing_handler_blocks_its_own_table(live: Continuous) -> None:
+    project, bad = live.project, live.project.folder / "bad"
+    bad.touch()
+    live.change("INSERT INTO orders VALUES (2, 'b', 1, NULL)", "INSERT INTO notes VALUES (2, 'b')")
+    live.wait(lambda: live.has_mirrored(2), "the mirror")
+    live.wait(lambda: status(project, live.notes.key) == "FAILED", "the failed check")
+    live.change("INSERT INTO orders VALUES (3, 'c', 1, NULL)", "INSERT INTO notes VALUES (3, 'c')")
+    live.wait(lambda: live.has_mirrored(3), "the mirror while the handler is blocked")
+    assert live.handled() == [1]
+    bad.unlink()
+    live.wait(lambda: live.handled() == [1, 2, 3], "the blocked changes, in order")
+    live.wait(lambda: status(project, live.notes.key) == "SUCCEEDED", "the check")
+    assert live.end() == dg.DagsterRunStatus.SUCCESS
+    assert any(text.startswith("ended (the definitions were reloaded) after ") for text in live.messages())
+    [record, *_] = project.instance.fetch_observations(consumers_key(project.source), limit=1).records
+    assert record.asset_observation is not None
+    shown = record.asset_observation.metadata
+    rows = {str(row.data["table"]): row.data["state"] for row in shown["lag_by_table"].value.records}  # type: ignore[union-attr]
+    assert rows == {str(live.orders.name): "live", str(live.notes.name): "live"}
+    found = project.instance.fetch_materializations(live.orders.key, limit=10).records
+    assert any(each.asset_materialization and "lag_s" in each.asset_materialization.metadata for each in found)
+    project.assert_mirrored("orders")
+
+
+def test_another_run_gets_a_table_and_gives_it_back(live: Continuous) -> None:
+    done = live.project.consume(live.built, live.orders)
+    assert done.success
+    assert [event.asset_key for event in done.get_asset_materialization_events()] == [live.orders.key]
+    said = [text.user_message for text in live.project.instance.all_logs(done.run_id) if not text.is_dagster_event]
+    waited = f"run {live.run.run_id} of {live.run.job_name} keeps {live.orders.name} live"
+    assert any(waited in text for text in said)
+    assert f"run {done.run_id} consumes {live.orders.name} now" in live.messages()
+    live.wait(lambda: f"{live.orders.name} is live again" in live.messages(), "the table to be taken up again")
+    live.change("INSERT INTO orders VALUES (2, 'b', 1, NULL)")
+    live.wait(lambda: live.has_mirrored(2), "a later change")
+    assert live.end() == dg.DagsterRunStatus.SUCCESS
+
+
+def test_a_table_of_another_run_is_taken_up_when_that_run_has_ended(live: Continuous) -> None:
+    assert live.end() == dg.DagsterRunStatus.SUCCESS
+    job = live.built.resolve_job_def(f"consume_{live.project.source}")
+    other = live.project.instance.create_run_for_job(job, tags={CODE_TAG: "x"}, asset_selection={live.orders.key})
+    start(live.project, other)
+    live.change("INSERT INTO orders VALUES (2, 'b', 1, NULL)", "INSERT INTO notes VALUES (2, 'b')")
+    live.start()
+    live.wait(lambda: live.handled() == [1, 2], "the handler")
+    assert live.has_mirrored(1)
+    live.project.instance.report_run_canceled(other)
+    live.wait(lambda: live.has_mirrored(2), "the table of the other run")
+
+
+def test_a_terminated_run_ends_cleanly_and_the_sensor_holds(live: Continuous) -> None:
+    live.project.instance.report_run_canceling(live.run)
+    assert live.join() == dg.DagsterRunStatus.CANCELED
+    requests, skipped = live.project.tick(live.built, continuous_sensor_name(live.project.source))
+    assert (requests, "was stopped by a user" in skipped) == ([], True)
+
+
+def test_nothing_is_lost_or_doubled_when_the_run_is_killed(live: Continuous) -> None:
+    project = live.project
+    for number in range(2, 40):
+        project.mysql.execute(f"INSERT INTO orders VALUES ({number}, 'a', 1, NULL)")
+        project.mysql.execute(f"INSERT INTO notes VALUES ({number}, 'a')")
+    live.change()
+    live.wait(lambda: len(live.handled()) > 5, "some changes")
+    assert live.process is not None
+    live.process.send_signal(signal.SIGKILL)
+    live.process.wait(60)
+    project.instance.report_run_failed(live.run)
+    live.change("INSERT INTO orders VALUES (40, 'a', 1, NULL)", "INSERT INTO notes VALUES (40, 'a')")
+    live.start()
+    live.wait(lambda: live.has_mirrored(40) and live.handled()[-1] == 40, "all changes")
+    project.assert_mirrored("orders")
+    first_seen = list(dict.fromkeys(live.handled()))
+    assert first_seen == list(range(1, 41)), "at least once, in order"
+
+
+def test_the_sensor_keeps_one_run_and_ends_it_after_a_reload(
+    project: DagsterProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BINLOGSYNC_CONSUME", "continuous")
+    assets = tables(project.folder, project.source)
+    built, sensor = project.definitions(*assets), continuous_sensor_name(project.source)
+    [request], _ = project.tick(built, sensor)
+    assert request.tags[LOAD_TAG]
+    job = built.resolve_job_def(continuous_job_name(project.source))
+    run = project.instance.create_run_for_job(job, tags={**job.tags, **request.tags})
+    start(project, run)
+    store = SQLitePositionStore(project.folder / "positions.db")
+    store.leases.claim(consumers_lease(project.source), run.run_id)
+    store.close()
+    requests, skipped = project.tick(built, sensor)
+    assert (requests, "is alive" in skipped) == ([], True)
+    reloaded = project.definitions(*assets)
+    requests, skipped = project.tick(reloaded, sensor)
+    assert (requests, "has the code before the reload" in skipped) == ([], True)
+    found = project.instance.get_run_by_id(run.run_id)
+    assert found is not None
+    assert found.tags[END_TAG] == "the definitions were reloaded"
+    project.instance.report_run_canceled(found)
+    requests, skipped = project.tick(reloaded, sensor)
+    assert (requests, "was stopped by a user" in skipped) == ([], True)
