@@ -54,6 +54,23 @@ def first_row(connection: duckdb.DuckDBPyConnection, sql: str, values: Sequence[
     return rows[0] if rows else None
 
 
+_ENSURED: dict[int, set[str]] = {}
+"""For the connection of each open transaction, by its id: the tables that `ensure_once` was called for."""
+
+
+def ensure_once(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
+    """True at the first call for a table in a transaction of this module, and always for another connection.
+
+    A transaction of many mirrors need not create the same tables for each of them.
+    """
+    ensured = _ENSURED.get(id(connection))
+    if ensured is None:
+        return True
+    is_first = table not in ensured
+    ensured.add(table)
+    return is_first
+
+
 class _SharedConnection:
     """The connection to one file that the threads of this process share.
 
@@ -142,9 +159,13 @@ class DuckFile(TableStore):
         try:
             with self._open().cursor() as connection:
                 make_file(shared.log)  # DuckDB would create it with permissions of the umask
-                connection.begin()
-                yield connection
-                connection.commit()
+                _ENSURED[id(connection)] = set()
+                try:
+                    connection.begin()
+                    yield connection
+                    connection.commit()
+                finally:
+                    del _ENSURED[id(connection)]
             is_done = True
         except duckdb.Error as error:
             raise self._error(f"{self.path}: DuckDB rejected the transaction, nothing was stored: {error}") from error

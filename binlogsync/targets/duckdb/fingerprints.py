@@ -15,7 +15,7 @@ import pyarrow as pa
 from binlogsync.position import Checkpoint
 from binlogsync.position_order import compare_or_raise
 from binlogsync.schema import BINARY_TYPES, GEOMETRY_TYPES, Column, TableSchema
-from binlogsync.targets.duckdb.file import META_SCHEMA, first_row, quote
+from binlogsync.targets.duckdb.file import META_SCHEMA, ensure_once, first_row, quote
 from binlogsync.targets.fingerprints import Fingerprint, FingerprintRequest
 from binlogsync.targets.mirror_state import MirrorState
 
@@ -27,6 +27,8 @@ _EARLY = "DATE '1000-01-01 (BC)'"
 
 def ensure_requests(connection: duckdb.DuckDBPyConnection) -> None:
     """Create the table of requests."""
+    if not ensure_once(connection, REQUESTS):
+        return
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}")
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS {REQUESTS} (id VARCHAR, database VARCHAR, table_name VARCHAR, read_at VARCHAR, "

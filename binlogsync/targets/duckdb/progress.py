@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 
 import duckdb
 
-from binlogsync.targets.duckdb.file import META_SCHEMA, first_row
+from binlogsync.targets.duckdb.file import META_SCHEMA, ensure_once, first_row
 from binlogsync.targets.duckdb.names import MIRRORS, has_relation
 from binlogsync.targets.progress import NO_PROGRESS, ConsumerProgress, ProgressKey
 
@@ -26,6 +26,8 @@ def key_values(key: ProgressKey) -> list[str]:
 
 def ensure_progress(connection: duckdb.DuckDBPyConnection) -> None:
     """Create the table of progress when it does not exist."""
+    if not ensure_once(connection, PROGRESS):
+        return
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}")
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS {PROGRESS} (client VARCHAR, source VARCHAR, database VARCHAR, "

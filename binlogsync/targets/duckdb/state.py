@@ -15,7 +15,7 @@ from binlogsync.errors import ConsumeError
 from binlogsync.position import Checkpoint
 from binlogsync.schema import TableSchema
 from binlogsync.targets.duckdb.column_types import duck_type
-from binlogsync.targets.duckdb.file import META_SCHEMA, first_row, quote
+from binlogsync.targets.duckdb.file import META_SCHEMA, ensure_once, first_row, quote
 from binlogsync.targets.duckdb.names import MIRRORS, find_location, free_name, has_relation
 from binlogsync.targets.mirror_state import MirrorState
 
@@ -24,6 +24,8 @@ _FIELDS = "schema_json, read_at, deleted_at, left_out, duck_schema, duck_table, 
 
 def ensure_meta(connection: duckdb.DuckDBPyConnection) -> None:
     """Create the table of mirror states, or add its missing columns."""
+    if not ensure_once(connection, MIRRORS):
+        return
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {META_SCHEMA}")
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS {MIRRORS} (database VARCHAR, table_name VARCHAR, schema_json VARCHAR, "
