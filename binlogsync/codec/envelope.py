@@ -10,8 +10,8 @@ codec/arrow.py and codec/schema_change.py use the names of the wire format.
 `server_uuid` and `txn_pos` are additions to Debezium's format. So is `json_null` of `source`, which lists the columns
 of the images that contain the JSON value null (indistinguishable from NULL otherwise); it is present only if needed.
 `data_collection_order` is omitted: it would require all changes of a transaction, and a transaction may be split.
-`parse` decodes envelopes to equal batches, except for `seq`, which is not on the wire. `encode_arrow` and
-`decode_arrow` do the same for the other format.
+`parse` of json_decoder.py decodes them to equal batches, except for `seq`, which is not on the wire. `encode_arrow`
+and `decode_arrow` do the same for the other format.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from binlogsync.change import ChangeBatch
 from binlogsync.codec.arrow import decode_arrow, encode_arrow
 from binlogsync.codec.envelope_writer import EnvelopePart, render_rows
 from binlogsync.codec.json_columns import JsonColumn, integers, labels, raw, strings
-from binlogsync.codec.json_decoder import parse, parse_text
 from binlogsync.codec.renderers import JsonTexts, column_values
 from binlogsync.codec.schema_change import decode_schema_change, encode_schema_change
 from binlogsync.server_version import flavor_of
@@ -56,8 +55,6 @@ __all__ = [
     "encode_schema_change",
     "envelopes",
     "has_tail_header",
-    "parse",
-    "parse_text",
     "render",
 ]
 

@@ -23,9 +23,8 @@ from binlogsync.codec.envelope import (
     count_changes,
     decode_arrow,
     decode_schema_change,
-    parse,
-    parse_text,
 )
+from binlogsync.codec.json_decoder import parse, parse_text
 from binlogsync.codec.tail_messages import is_tail_message
 from binlogsync.errors import WireError, excerpt
 from binlogsync.nats.frame_kernel import BODY, BODY_END, CONTENT, FINGERPRINT, PLAIN, REPLY, SEQUENCE, Numbers

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from types import TracebackType
 from typing import TypeVar
 
@@ -22,7 +22,7 @@ from nats.js.api import StreamInfo, StreamState
 from binlogsync.change import ChangeBatch
 from binlogsync.codec import subjects
 from binlogsync.codec.tail_messages import tail_checkpoint
-from binlogsync.errors import ConfigError, SinkError, WireError
+from binlogsync.errors import ConfigError, SinkError
 from binlogsync.nats.client import NatsConnection, NatsOptions
 from binlogsync.nats.documents import StoredDocuments
 from binlogsync.nats.durable import (
@@ -32,13 +32,13 @@ from binlogsync.nats.durable import (
     consumer_info,
     creation_time,
     delete_consumer,
-    filter_subjects,
     pending_counts,
 )
 from binlogsync.nats.frame_kernel import REPLY, SEQUENCE
 from binlogsync.nats.message_block import MessageBlock
 from binlogsync.nats.messages import DeliveredMessage, MessageLookups, StreamBatch, decode, decode_block
 from binlogsync.nats.pull import PullSubscription
+from binlogsync.nats.stream_tables import count_messages, find_followed, no_stream_error
 from binlogsync.nats.table_name_case import check_spelling
 from binlogsync.nats.unusual_messages import count_decodable, foreign_sequences
 from binlogsync.position import Checkpoint
@@ -300,18 +300,11 @@ class StreamReader:
 
     def tables(self) -> Mapping[tuple[str, str], int]:
         """(database, table) -> number of messages, for every table with changes in the stream."""
-        wanted = subjects.table_subjects(self.source)
-        held: dict[tuple[str, str], int] = {}
-        for subject, count in (self._state(wanted).subjects or {}).items():
-            if (names := subjects.parse_names(subject)) is not None:
-                held[names[1:]] = count
-        return held
+        return self._retry(lambda client: count_messages(client, self.source))
 
-    def followed_tables(self) -> set[tuple[str, str]]:
+    def followed_tables(self) -> Set[tuple[str, str]]:
         """(database, table) of every durable of the stream, also of tables without changes in the stream."""
-        found = self._retry(lambda client: filter_subjects(client, self.stream))
-        own = (subject for subject in found if subject.startswith(subjects.all_subjects(self.source)[:-1]))
-        return {names[1:] for subject in own if (names := subjects.parse_names(subject)) is not None}
+        return self._retry(lambda client: find_followed(client, self.source))
 
     def check_spelling(self, database: str, table: str) -> None:
         """Raise ConfigError for a name in a letter case that the source's server does not use (it folds names)."""
@@ -321,20 +314,17 @@ class StreamReader:
         """The table schema with that fingerprint; raises WireError when it is not in the source's buckets."""
         return self._documents.schema(fingerprint)
 
-    def _state(self, subjects_filter: str | None = None) -> StreamState:
-        return self._info(subjects_filter).state
+    def _state(self) -> StreamState:
+        return self._info().state
 
-    def _info(self, subjects_filter: str | None = None) -> StreamInfo:
-        async def look(client: Client) -> StreamInfo | None:
+    def _info(self) -> StreamInfo:
+        async def look(client: Client) -> StreamInfo:
             try:
-                return await client.jetstream().stream_info(self.stream, subjects_filter)
+                return await client.jetstream().stream_info(self.stream)
             except nats.js.errors.NotFoundError:
-                return None
+                raise no_stream_error(self.source) from None
 
-        info = self._retry(look)
-        if info is None:
-            raise WireError(f"source {self.source} has no stream {self.stream} yet; start its tail, which creates it")
-        return info
+        return self._retry(look)
 
     async def _fetch(self, client: Client, follow: DurableConsumer, limits: tuple[int, float]) -> MessageBlock:
         if follow.is_broken:

@@ -19,9 +19,9 @@ from binlogsync.codec.envelope import (
     count_changes,
     decode_arrow,
     encode_arrow,
-    parse,
     render,
 )
+from binlogsync.codec.json_decoder import parse
 from binlogsync.errors import WireError
 from binlogsync.schema import Column, TableSchema
 from binlogsync.server_version import ServerFlavor

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from binlogsync.codec import subjects
 from binlogsync.errors import SinkError
 from binlogsync.flush import Flush
-from binlogsync.nats.reader import StreamReader
+from binlogsync.nats.stream_tables import list_followed_tables, list_stored_tables
 from binlogsync.nats.stream_writer import StreamWriter
 from binlogsync.nats.unit_queue import UnitQueue
 from binlogsync.position import Checkpoint
@@ -82,13 +82,11 @@ class JetStreamSink(Sink):
 
     def stored_tables(self, source: str) -> Set[tuple[str, str]]:
         """The tables with changes in the stream."""
-        with StreamReader(self.options, source) as reader:
-            return reader.tables().keys()
+        return list_stored_tables(self.options, source)
 
     def consumed_tables(self, source: str) -> Set[tuple[str, str]]:
         """The tables with a durable of the stream."""
-        with StreamReader(self.options, source) as reader:
-            return reader.followed_tables()
+        return list_followed_tables(self.options, source)
 
     def write(self, flush: Flush) -> None:
         """Store the flush; returns when the server has acknowledged all of it."""

@@ -23,7 +23,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from binlogsync.change import ChangeBatch
-from binlogsync.codec.envelope import EnvelopeContext, decode_arrow, encode_arrow, parse, render
+from binlogsync.codec.envelope import EnvelopeContext, decode_arrow, encode_arrow, render
+from binlogsync.codec.json_decoder import parse
 from binlogsync.mirror import apply as mirror
 from binlogsync.schema import TableSchema
 from binlogsync.snapshot.view import read_table

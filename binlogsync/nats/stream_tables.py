@@ -1,0 +1,65 @@
+"""The tables of a source according to its stream: those with changes, and those that have a durable."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Set
+from typing import TypeVar
+
+import nats.js.errors
+from nats.aio.client import Client
+
+from binlogsync.codec import subjects
+from binlogsync.errors import WireError
+from binlogsync.nats.client import NatsConnection, NatsOptions
+from binlogsync.nats.durable import filter_subjects
+from binlogsync.nats.server_errors import refused_error
+
+Table = tuple[str, str]
+Answer = TypeVar("Answer")
+
+
+async def count_messages(client: Client, source: str) -> Mapping[Table, int]:
+    """(database, table) -> number of messages, for every table with changes in the stream.
+
+    Raises WireError when the source has no stream.
+    """
+    stream, found = subjects.stream_name(source), dict[Table, int]()
+    try:
+        info = await client.jetstream().stream_info(stream, subjects.table_subjects(source))
+    except nats.js.errors.NotFoundError:
+        raise no_stream_error(source) from None
+    for subject, count in (info.state.subjects or {}).items():
+        if (names := subjects.parse_names(subject)) is not None:
+            found[names[1:]] = count
+    return found
+
+
+async def find_followed(client: Client, source: str) -> Set[Table]:
+    """(database, table) of every durable of the stream, also of tables without changes in the stream."""
+    found = await filter_subjects(client, subjects.stream_name(source))
+    own = (subject for subject in found if subject.startswith(subjects.all_subjects(source)[:-1]))
+    return {names[1:] for subject in own if (names := subjects.parse_names(subject)) is not None}
+
+
+def list_stored_tables(options: NatsOptions, source: str) -> Set[Table]:
+    """The tables with changes in the stream, over a connection of its own. Raises SinkError, WireError."""
+    return _ask(options, source, count_messages).keys()
+
+
+def list_followed_tables(options: NatsOptions, source: str) -> Set[Table]:
+    """The tables with a durable of the stream, over a connection of its own. Raises SinkError."""
+    return _ask(options, source, find_followed)
+
+
+def _ask(options: NatsOptions, source: str, question: Callable[[Client, str], Awaitable[Answer]]) -> Answer:
+    with NatsConnection(options, f"binlogsync tables {source}") as connection:
+        try:
+            return connection.retry(lambda client: question(client, source))
+        except nats.js.errors.APIError as error:
+            raise refused_error(options.address, subjects.stream_name(source), error) from error
+
+
+def no_stream_error(source: str) -> WireError:
+    """The error for a source without a stream."""
+    stream = subjects.stream_name(source)
+    return WireError(f"source {source} has no stream {stream} yet; start its tail, which creates it")
