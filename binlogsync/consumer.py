@@ -8,12 +8,13 @@
 
     consumer.run()                     # until stop(), Ctrl-C or SIGTERM; or: await consumer.run_async()
 
-Every client id gets every change, in order within each table. Up to `max_workers` tables are consumed at a time, each
-in its own thread. Progress is stored in NATS after the handler returns: delivery is at least once, and `change.id`
-identifies a change that is delivered again after a kill. With `progress="file.duckdb"` progress is stored in that
-DuckDB file instead, and a handler with a second parameter gets its connection: what the handler writes there is applied
-exactly once. A handler that raises is retried with exponential backoff until it succeeds; later changes of its table
-wait, other tables continue. A second live client with the same id is refused.
+Every client id gets every change, in order within each table, as soon as it is in the stream. The tables share a few
+connections, and up to `max_workers` handlers run at a time. Progress is stored in NATS within a second after the
+handler returned: delivery is at least once, and `change.id` identifies a change that is delivered again after a kill.
+With `progress="file.duckdb"` progress is stored in that DuckDB file instead, and a handler with a second parameter gets
+its connection: what the handler writes there is applied exactly once. A handler that raises is retried with exponential
+backoff until it succeeds; later changes of its table wait, other tables continue. A second live client with the same id
+is refused.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ class Consumer:
         progress: a DuckDB file that stores progress; None stores it in NATS.
         retry: how often a handler is called for a failing change before the table is paused, for up to a minute; the
             handler is then called again.
-        max_workers: tables consumed at the same time, each with its own thread and connection. More tables share these
-            workers; no table waits for a blocked one.
+        max_workers: largest number of threads, each of which runs one handler at a time. They are started when handlers
+            wait for one; no table waits for a blocked one.
         nats: connection options; takes precedence over `url`.
 
     Raises ConfigError for an invalid argument.

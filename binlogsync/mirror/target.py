@@ -108,7 +108,7 @@ def _apply_together(work: Sequence[tuple[Mirror, TableChanges]], stop: threading
     mirrors, todo = [one for one, _ in work], [changes for _, changes in work]
     file, with_gap = mirrors[0].file, set[int]()
     while any(each.batches for each in todo) and not stop.is_set():
-        moved: list[tuple[TableChanges, ConsumerProgress]] = []
+        done: list[tuple[TableChanges, ConsumerProgress]] = []
         rebuilds: list[tuple[int, mirror.RebuildReason]] = []
         with file.begin(keep_open=True) as transaction:
             parts, requests = _changes_to_request(transaction, mirrors, todo)
@@ -123,12 +123,15 @@ def _apply_together(work: Sequence[tuple[Mirror, TableChanges]], stop: threading
                     with_gap.add(index)
                 if items:
                     pairs = [(item.batch, item.last_sequence) for item in items]
-                    moved.append((replace(each, batches=items), each.tracker.move(transaction, pairs)))
+                    done.append((replace(each, batches=items), each.tracker.after(pairs)))
                 todo[index] = replace(each, batches=drop_first(each.batches, count_changes(items)))
             for one, request in requests if not rebuilds else ():
                 transaction.write_fingerprint(transaction.load_mirror(*one.names), request)
-        for done, progress in moved:
-            done.tracker.confirm(progress, [item.batch for item in done.batches])
+            moved = transaction.move_all_progress(
+                [(each.tracker.key, each.tracker.progress, progress) for each, progress in done]
+            )
+        for (each, _), progress in zip(done, moved, strict=True):
+            each.tracker.confirm(progress, [item.batch for item in each.batches])
         if rebuilds:
             file.release()
             if not all(mirrors[index].wait_to_rebuild(reason, stop) for index, reason in rebuilds):

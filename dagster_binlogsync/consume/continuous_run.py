@@ -17,7 +17,7 @@ import dagster as dg
 
 from binlogsync.consume.continuous import ContinuousOptions, ContinuousPool
 from binlogsync.consume.pool import ConsumerTask
-from binlogsync.errors import BinlogSyncError, LeaseLostError
+from binlogsync.errors import BinlogSyncError, LeaseLostError, WireError
 from binlogsync.mysql.config import MySQLConfig
 from binlogsync.stores import PositionStore
 from binlogsync.stores.lease_heartbeat import LeaseHeartbeat
@@ -37,6 +37,7 @@ from dagster_binlogsync.tail.reporter import DEV_ENDED
 POLL_S = 0.25
 STATUS_S = 5.0
 RUNS_S = 2.0
+STREAM_S = 2.0
 LEASE_PATIENCE_S = 120.0
 GROUP = "another run asked for tables of a group of mirrors"
 Table = tuple[str, str]
@@ -116,6 +117,8 @@ class _ContinuousRun:
         shift_ends = time.monotonic() + config.shift_s
         status, runs, dev = Interval(STATUS_S), Interval(RUNS_S, is_due_at_once=False), DevProcesses.find()
         lag_due = Interval(config.lag_report_s)
+        if not self._wait_for_stream(stop, heartbeat):
+            return
         tasks = self._free_tasks()
         with (
             tables.open_reader() as reader,
@@ -142,6 +145,23 @@ class _ContinuousRun:
             tables.report_loads()
             tables.materialize_progress(is_end=True)
             lag.report(frozenset(self.released))
+
+    def _wait_for_stream(self, stop: StopFlag, heartbeat: LeaseHeartbeat) -> bool:
+        """Wait until the tail has created the stream; False if the run was stopped before."""
+        is_logged = False
+        while not stop.is_set():
+            heartbeat.report_alive()
+            try:
+                with self.tables.open_reader():
+                    return True
+            except WireError as error:
+                if not is_logged:
+                    self.context.log.info(f"waiting for the stream: {error}")
+                    is_logged = True
+            if (reason := find_stop_reason(self.context)) is not None:
+                stop.request(reason)
+            stop.wait(STREAM_S)
+        return False
 
     def _keys(self) -> Mapping[Table, dg.AssetKey]:
         return {table: state.consumer.name.consumer_key for table, state in self.tables.tables.items()}
