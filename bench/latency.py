@@ -35,7 +35,7 @@ from binlogsync.codec import subjects
 from binlogsync.mysql import TLS, BinlogDump, MySQLConfig, parse_start, resolve_start
 from binlogsync.sinks.jetstream import JetStreamOptions, JetStreamSink
 from binlogsync.stores.memory import MemoryPositionStore
-from binlogsync.tail.run import Tail, TailOptions
+from binlogsync.tail.run import Tail, TailOptions, TailProgress
 
 RATES = (100, 1000)
 TABLES = 20
@@ -202,7 +202,7 @@ async def _message_count(js: JetStreamContext, stream: str) -> int:
         state = (await js.stream_info(stream, subjects_filter=">")).state
     except nats.js.errors.NotFoundError:
         return 0
-    return sum(count for subject, count in (state.subjects or {}).items() if not subject.endswith("checkpoint"))
+    return sum(count for subject, count in (state.subjects or {}).items() if subjects.parse_names(subject) is not None)
 
 
 def _publish(
@@ -240,9 +240,9 @@ def _tail(
     options = TailOptions(source, include=(f"{_DATABASE}.*",), **mode)  # type: ignore[arg-type]
     is_begun = False
 
-    def report(_: object) -> None:
+    def report(progress: TailProgress) -> None:
         nonlocal is_begun
-        if not is_begun:
+        if not is_begun and progress.phase == "reading":
             is_begun = True
             begin()
 
